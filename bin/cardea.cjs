@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+/**
+ * The `cardea` command: runs the sources in a checkout, and in a published package what `npm run build` made of them
+ * (Node does not run TypeScript inside node_modules).
+ */
+require("./node-version.cjs");
+// Half of these look up host names. With Node's four, two names whose DNS server is silent keep all others from being found.
+process.env.UV_THREADPOOL_SIZE ??= "16";
+const { existsSync } = require("node:fs");
+const { join } = require("node:path");
+const { pathToFileURL } = require("node:url");
+
+const source = join(__dirname, "..", "src", "main.ts");
+const built = join(__dirname, "..", "dist", "main.js");
+import(pathToFileURL(existsSync(source) ? source : built).href).catch((error) => {
+  console.error(error);
+  process.exitCode = 3;
+});

@@ -1,0 +1,99 @@
+/**
+ * Ensure services: what the tests need beside npm packages is there, or is installed, or the person is told what to do.
+ *
+ * It looks first and changes nothing when everything is found. It installs only as root on Debian or a child of it,
+ * and only what is missing. Postgres and NATS may also come from containers; a browser may not. What only a few tests use is
+ * installed with the rest; without it those tests are skipped, and say so.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { findCaddy } from "../test/support/caddy.ts";
+import { findChromium } from "../test/support/chromium.ts";
+import { findFaketime } from "../test/support/faketime.ts";
+import { findKubectl } from "../test/support/kubectl.ts";
+import { findNatsServer } from "../test/support/nats.ts";
+import { findNginx } from "../test/support/nginx.ts";
+import { findPebble } from "../test/support/pebble.ts";
+import { findPostgresBinaries } from "../test/support/postgres.ts";
+import { findSshd } from "../test/support/sshd.ts";
+
+type Need = Readonly<{
+  name: string;
+  find: () => string | undefined;
+  /** Debian packages, the best first: which of them exists depends on the release. */
+  packages: readonly string[];
+  image?: string;
+  /** A few tests use it, and are skipped without it. */
+  optional?: true;
+}>;
+
+const needs: readonly Need[] = [
+  {
+    name: "Postgres 15 or newer",
+    find: findPostgresBinaries,
+    packages: ["postgresql-17", "postgresql"],
+    image: "postgres:17",
+  },
+  { name: "nats-server 2.10 or newer", find: findNatsServer, packages: ["nats-server"], image: "nats:2.10" },
+  { name: "Chromium", find: findChromium, packages: ["chromium"] },
+  { name: "kubectl", find: findKubectl, packages: ["kubectl", "kubernetes-client"], optional: true },
+  { name: "Pebble, an ACME authority", find: findPebble, packages: ["pebble"], optional: true },
+  { name: "libfaketime", find: findFaketime, packages: ["libfaketime"], optional: true },
+  // These packages start servers on ports 22 and 80, which is nothing to do to somebody's own machine.
+  ...(process.env["CI_CONTAINERS"] === "1"
+    ? ([
+        { name: "OpenSSH", find: findSshd, packages: ["openssh-server"], optional: true },
+        { name: "nginx", find: findNginx, packages: ["nginx-light", "nginx"], optional: true },
+        { name: "Caddy", find: findCaddy, packages: ["caddy"], optional: true },
+      ] as const)
+    : []),
+];
+
+/** @returns whether the tests can run; when they cannot, it has said why */
+export async function ensureServices(): Promise<boolean> {
+  if (missing().length === 0) return true;
+  if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) install(missing());
+
+  let left = missing().filter(({ optional }) => optional !== true);
+  if (left.some((need) => need.image !== undefined)) {
+    const { whyNoEngine } = await import("../test/support/containers.ts");
+    if ((await whyNoEngine()) === undefined) {
+      for (const need of left) if (need.image !== undefined) console.log(`${need.name}: from the image ${need.image}`);
+      left = left.filter((need) => need.image === undefined);
+    }
+  }
+  if (left.length === 0) return true;
+  console.error(`The tests need ${left.map((need) => need.name).join(", ")}, and there is none here.`);
+  console.error("On Debian or Ubuntu: sudo apt-get install postgresql nats-server chromium");
+  console.error("On macOS: brew install postgresql@17 nats-server && brew install --cask chromium");
+  console.error("Or start Docker: Postgres and NATS then come from images. `npm run test:unit` needs none of them.");
+  return false;
+}
+
+function missing(): Need[] {
+  return needs.filter((need) => need.find() === undefined);
+}
+
+function install(wanted: readonly Need[]): void {
+  console.log(`installing ${wanted.map((need) => need.name).join(", ")} with apt-get`);
+  if (!aptGet("update")) return;
+  const available = wanted.flatMap((need) => need.packages.find(isAvailable) ?? []);
+  if (available.length > 0) aptGet("install", "--yes", "--no-install-recommends", ...available);
+}
+
+/** Shows what it printed only when it failed. */
+function aptGet(...args: string[]): boolean {
+  const { status, stdout, stderr } = spawnSync("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=300", ...args], {
+    env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+    encoding: "utf8",
+  });
+  if (status !== 0) console.error(`apt-get ${args.join(" ")} failed:\n${stdout}${stderr}`);
+  return status === 0;
+}
+
+function isAvailable(name: string): boolean {
+  const { stdout } = spawnSync("apt-cache", ["policy", name], { encoding: "utf8" });
+  return /Candidate: \d/.test(stdout ?? "");
+}
+
+if (import.meta.main && !(await ensureServices())) process.exit(1);

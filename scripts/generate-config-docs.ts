@@ -1,0 +1,184 @@
+/**
+ * Generate the configuration's reference from its schema: `docs/configuration.md`, `docs/cardea.schema.json`, `.env.example`.
+ *
+ *   node scripts/generate-config-docs.ts          writes the three files
+ *
+ * test/config/config-docs.test.ts fails when a file is not what this makes.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { type KeyMeta, keyMeta, kindLabel, sectionShape, writtenDefault } from "../src/config/keys.ts";
+import { documentSchema, globalGroups, routeGroups, unusedGlobals, unusedRouteKeys } from "../src/config/schema.ts";
+
+type Keys = Readonly<Record<string, z.ZodType>>;
+type Row = Readonly<{ path: string; schema: z.ZodType; meta: KeyMeta }>;
+
+/** Every value below some keys, sections opened, each with its dotted path. */
+function rows(keys: Keys, prefix = ""): readonly Row[] {
+  return Object.entries(keys).flatMap(([key, schema]) => {
+    const path = `${prefix}${key}`;
+    const inner = sectionShape(schema);
+    return inner === undefined ? [{ path, schema, meta: keyMeta(schema) }] : rows(inner, `${path}.`);
+  });
+}
+
+const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+
+function defaultText(schema: z.ZodType): string {
+  const value = writtenDefault(schema);
+  if (value === undefined) return "";
+  return typeof value === "string" && value !== "" ? value : JSON.stringify(value);
+}
+
+function table(keys: Keys): string {
+  const lines = rows(keys).map(({ path, schema, meta }) => {
+    const written = defaultText(schema);
+    const cells = [
+      `\`${path}\``,
+      kindLabel(schema),
+      written === "" ? "" : `\`${written}\``,
+      meta.description,
+      meta.origin,
+    ];
+    return `| ${cells.map(cell).join(" | ")} |`;
+  });
+  return ["| Key | Type | Default | Meaning | Whose |", "| --- | --- | --- | --- | --- |", ...lines].join("\n");
+}
+
+function unusedTable(keys: Keys): string {
+  const what = { supported: "", ignored: "warning", unsupported: "error", removed: "error" } as const;
+  const lines = Object.entries(keys).map(([key, schema]) => {
+    const meta = keyMeta(schema);
+    const fine = meta.harmless.filter((value) => value !== "" && value !== "[]").map((value) => `\`${value}\``);
+    const remedy = meta.remedy === "" ? "" : `; ${meta.remedy}`;
+    const warned = meta.tolerated.map((value) => `\`${value}\``);
+    const exception = [
+      ...(fine.length === 0 ? [] : [` (${fine.join(", ")}: nothing is said)`]),
+      ...(warned.length === 0 ? [] : [` (${warned.join(", ")}: a warning)`]),
+    ].join("");
+    return `| \`${key}\` | ${what[meta.status]} | ${cell(`${meta.description}${remedy}${exception}`)} |`;
+  });
+  return ["| Key | Answer | Why, and what to do |", "| --- | --- | --- |", ...lines].join("\n");
+}
+
+const introduction = `<!-- Written by scripts/generate-config-docs.ts from the schema. Do not edit by hand. -->
+# Configuration
+
+Cardea reads Pomerium's keys with Pomerium's meanings, so a Pomerium configuration runs as it is; the column *Whose*
+says which keys Cardea adds. \`cardea check -c cardea.yaml\` names every problem at once, each as
+\`file:line:column: key: problem; remedy\`, and exits 1 when there is an error.
+
+- **File**: YAML (JSON is YAML too), with anchors, aliases and merge keys. A key that is written twice, and a key that is
+  not known, is an error.
+- **Environment**: a variable goes over the file. Its name is the key in capitals, nested keys joined with \`_\`
+  (\`BROKER_LISTEN\`). Lists are texts with commas, mappings are JSON or \`k=v,k=v\`, \`ROUTES\` and \`POLICY\` are base64 of
+  YAML, \`HEADERS\` is \`set_response_headers\`. An empty variable counts as unset.
+- **Durations** are written as in Go: \`250ms\`, \`30s\`, \`1h30m\`. **Addresses** are \`host:port\`; \`:443\` is every IPv4
+  address, \`[::]:443\` every address.
+- **Secrets**: each has a variant with \`_file\` that names a file. Secrets of 32 bytes come from
+  \`openssl rand -base64 32\`. With \`services: all\`, \`shared_secret\` and \`cookie_secret\` are made at the first start and kept
+  in the data folder when they are not written down.
+- **Editors**: put \`# yaml-language-server: $schema=<path to docs/cardea.schema.json>\` on the first line.
+
+Plain HTTP is for \`*.localhost\` and loopback alone. \`insecure_server: true\` with \`https\` routes is right behind a load
+balancer that ends TLS: what people see is the scheme of each route's \`from\`.
+`;
+
+export function configurationPage(): string {
+  const parts = [introduction];
+  for (const { title, keys } of globalGroups) {
+    parts.push(`## ${title}\n`);
+    for (const [key, schema] of Object.entries<z.ZodType>(keys)) {
+      if (sectionShape(schema) !== undefined) parts.push(`\`${key}\`: ${keyMeta(schema).description}\n`);
+    }
+    parts.push(`${table(keys)}\n`);
+  }
+  parts.push(
+    "## Routes\n",
+    "`routes` is a list; `policy`, its older name, may hold more, which come first. Within a host the first route that matches decides; an exact host goes before a wildcard, a `from` with a port before one without.\n",
+  );
+  for (const { title, keys } of routeGroups) {
+    parts.push(`### ${title}\n`);
+    for (const [key, schema] of Object.entries<z.ZodType>(keys)) {
+      if (sectionShape(schema) !== undefined) parts.push(`\`${key}\`: ${keyMeta(schema).description}\n`);
+    }
+    parts.push(`${table(keys)}\n`);
+  }
+  parts.push(
+    "## Pomerium's keys that this build does not use\n",
+    "A key that means nothing here is accepted with a warning. One that lets people in, protects something or changes where requests go is an error, so that nothing is ignored in silence.\n",
+    `### At the top level\n\n${unusedTable(unusedGlobals)}\n`,
+    `### In a route\n\n${unusedTable(unusedRouteKeys)}\n`,
+  );
+  return parts.join("\n");
+}
+
+export function jsonSchema(): string {
+  const ours = ["label", "origin", "status", "remedy", "harmless", "tolerated", "nested"];
+  const schema = z.toJSONSchema(documentSchema, {
+    io: "input",
+    unrepresentable: "any",
+    override: ({ jsonSchema: json }) => {
+      const status = json["status"];
+      if (typeof status === "string" && status !== "supported") {
+        const remedy = json["remedy"];
+        json.deprecated = true;
+        json.description = [json.description, remedy]
+          .filter((part) => typeof part === "string" && part !== "")
+          .join("; ");
+      }
+      for (const key of ours) delete json[key];
+      // Sections may be left out although zod calls an object without a default required.
+      delete json.required;
+    },
+  });
+  const { $schema, ...rest } = schema;
+  return `${foldShortLists(JSON.stringify({ $schema, title: "Cardea configuration", ...rest }, null, 2))}\n`;
+}
+
+/** Lists of words on one line where they fit, as the formatter has them. */
+function foldShortLists(json: string): string {
+  return json.replaceAll(
+    /^( *(?:"[^"\n]+": )?)\[\n((?: *"(?:[^"\\\n]|\\.)*",?\n)+) *\](,?)$/gm,
+    (whole, before: string, items: string, after: string) => {
+      const folded = `${before}[${items.trim().split(/\n\s*/).join(" ")}]${after}`;
+      return folded.length <= 120 ? folded : whole;
+    },
+  );
+}
+
+export function environmentExample(): string {
+  const lines = [
+    "# Written by scripts/generate-config-docs.ts from the schema. Do not edit by hand.",
+    "# Every variable, commented out; docs/configuration.md says what each means. A variable goes over the file.",
+    "# Secrets of 32 bytes: openssl rand -base64 32",
+  ];
+  for (const { title, keys } of globalGroups) {
+    lines.push("", `# --- ${title}`);
+    for (const { path, schema } of rows(keys)) {
+      const value = writtenDefault(schema);
+      const text = Array.isArray(value)
+        ? value.join(",")
+        : typeof value === "object" && value !== null
+          ? ""
+          : (value ?? "");
+      lines.push(`# ${path.replaceAll(".", "_").toUpperCase()}=${String(text)}`);
+    }
+  }
+  lines.push("", "# --- Routes, base64 of a YAML list", "# ROUTES=", "");
+  return lines.join("\n");
+}
+
+export const generated = [
+  { file: "docs/configuration.md", make: configurationPage },
+  { file: "docs/cardea.schema.json", make: jsonSchema },
+  { file: ".env.example", make: environmentExample },
+] as const;
+
+if (import.meta.main) {
+  for (const { file, make } of generated) {
+    writeFileSync(join(import.meta.dirname, "..", file), make());
+    console.log(`wrote ${file}`);
+  }
+}

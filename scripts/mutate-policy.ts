@@ -1,0 +1,60 @@
+/**
+ * Mutation gate of the policy evaluator: `npm run mutate:policy [-- --only name,name]`.
+ *
+ * For each mutant (policy-mutants/mutants.ts) the tests of the evaluator run in a process of their own, quickest first, until one fails. One line for
+ * each, a summary last; exit 1 when a mutant survives them all, 2 on wrong use.
+ */
+import { spawnSync } from "node:child_process";
+import { basename, join } from "node:path";
+import { parseArgs } from "node:util";
+import { policyMutants } from "./policy-mutants/mutants.ts";
+
+const root = join(import.meta.dirname, "..");
+const tests = [
+  ...[
+    "decide",
+    "combine",
+    "criteria",
+    "compile",
+    "client-certificate",
+    "criteria-device",
+    "criteria-time",
+    "criteria-ssh",
+  ].map((name) => `test/auth/authorize/${name}.test.ts`),
+  "test/auth/authorize/laws.property.test.ts",
+  "test/auth/authorize/policy.property.test.ts",
+  "test/cli/policy-eval.test.ts",
+];
+/** A test that hangs has noticed something, too. */
+const limitMs = 120_000;
+
+const { values } = parseArgs({ options: { only: { type: "string" } } });
+const names = values.only?.split(",") ?? Object.keys(policyMutants);
+const unknown = names.find((name) => policyMutants[name] === undefined);
+if (unknown !== undefined) {
+  console.error(`there is no mutant ${unknown}; there are ${Object.keys(policyMutants).join(", ")}`);
+  process.exit(2);
+}
+
+const survived: string[] = [];
+for (const name of names) {
+  const caughtBy = tests.find((file) => fails(name, file));
+  if (caughtBy === undefined) survived.push(name);
+  const verdict = caughtBy === undefined ? "SURVIVED" : `caught by ${basename(caughtBy)}`;
+  console.log(`${name.padEnd(30)} ${verdict.padEnd(40)} ${policyMutants[name]?.meaning}`);
+}
+console.log(
+  `mutants: ${names.length - survived.length} of ${names.length} caught; ${survived.length === 0 ? "none survived" : `survived: ${survived.join(", ")}`}`,
+);
+process.exitCode = survived.length === 0 ? 0 : 1;
+
+function fails(mutant: string, file: string): boolean {
+  const args = ["--import", join(root, "scripts/policy-mutants/hook.ts"), file];
+  const { status } = spawnSync(process.execPath, args, {
+    cwd: root,
+    env: { ...process.env, POLICY_MUTANT: mutant },
+    stdio: "ignore",
+    timeout: limitMs,
+  });
+  return status !== 0;
+}

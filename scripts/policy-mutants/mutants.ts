@@ -1,0 +1,288 @@
+/**
+ * Mutants of the policy evaluator: each takes one rule of the language away, and some test has to notice. Pure data.
+ *
+ * Each names the sentence that keeps the rule and what stands there without it; when a sentence changes, the mutant refuses to run
+ * (test/auth/authorize/mutants.test.ts).
+ */
+export type PolicyMutant = Readonly<{ file: string; take: string; put: string; meaning: string }>;
+
+const at = (name: string): string => `src/auth/authorize/${name}.ts`;
+
+export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
+  "allow-beats-deny": {
+    file: at("decide"),
+    meaning: "an allow rule that is met beats a deny rule that is",
+    take: "  if (deny.met) return refusal(deny.reasons.words);\n",
+    put: "",
+  },
+  "permit-by-default": {
+    file: at("decide"),
+    meaning: "where no rule allows, everybody gets in",
+    take: "  return refusal(allow.reasons.words);",
+    put: '  return { type: "permit", status: 200, reasons: allow.reasons.words };',
+  },
+  "certificate-after-sign-in": {
+    file: at("decide"),
+    meaning: "somebody without a certificate is sent to sign in first",
+    take: "  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words);\n",
+    put: "",
+  },
+  "sign-in-by-allow-alone": {
+    file: at("decide"),
+    meaning: "a deny rule that needed to know who asks does not send anybody to sign in",
+    take: "if (allow.reasons.wantSignIn || deny.reasons.wantSignIn)",
+    put: "if (allow.reasons.wantSignIn)",
+  },
+  "device-by-deny-alone": {
+    file: at("decide"),
+    meaning: "an allow rule that wants a device does not ask for one",
+    take: "if (allow.reasons.wantDevice || deny.reasons.wantDevice)",
+    put: "if (deny.reasons.wantDevice)",
+  },
+  "unknown-data-denies-nothing": {
+    file: at("decide"),
+    meaning: "a deny rule over data that could not be read counts as not met",
+    take: "if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords))",
+    put: "if (!deny.met && allow.reasons.wantRecords)",
+  },
+  "unknown-data-allows": {
+    file: at("decide"),
+    meaning: "an allow rule over data that could not be read counts as what it says",
+    take: "if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords))",
+    put: "if (deny.reasons.wantRecords)",
+  },
+  "expired-sessions-count": {
+    file: at("decide"),
+    meaning: "a session past its expiry is one",
+    take: "caller.principal.session.expiresAt > now ? caller.principal : null",
+    put: "caller.principal.session.expiresAt > 0 ? caller.principal : null",
+  },
+  "session-not-read": {
+    file: at("decide"),
+    meaning: "a decision does not say that it rests on its session",
+    take: "  if (sessionId !== null) keys.push(sessionStream(sessionId));\n",
+    put: "",
+  },
+  "bounds-forgotten": {
+    file: at("decide"),
+    meaning: "a decision does not say when time alone changes it",
+    take: "if (at !== null && (until === null || at < until)) until = at;",
+    put: "if (at !== null && until !== null && at < until) until = at;",
+  },
+  "device-not-authorized-is-403": {
+    file: at("decide"),
+    meaning: "a device that may not be used is answered like everything else",
+    take: '  if (reasons.includes("device-unauthorized")) return 450;\n',
+    put: "",
+  },
+  "nobody-is-somebody": {
+    file: at("criterion-parts"),
+    meaning: "a session criterion without a session is unmet for its own reason, so that `not` makes it met",
+    take: "if (principal === null || principal.profile === undefined) return nobody;",
+    put: "if (principal === null || principal.profile === undefined) return unmet;",
+  },
+  "closed-data-is-open": {
+    file: at("criterion-parts"),
+    meaning: "a person whose data does not open is nobody's business",
+    take: "if (principal === null || principal.profile === undefined) return nobody;",
+    put: "if (principal === null) return nobody;\n    if (principal.profile === undefined) return met;",
+  },
+  "and-is-or": {
+    file: at("combine"),
+    meaning: "`and` is met when one of its criteria is",
+    take: "    return isUnmet ? unmet.unmet : met.met;",
+    put: "    return isUnmet && met === reasons.none ? unmet.unmet : met.met;",
+  },
+  "or-tells-all": {
+    file: at("combine"),
+    meaning: "an `or` that is met also gives the reasons of what was not",
+    take: "    return isMet ? met.met : unmet.unmet;",
+    put: "    return isMet ? reasons.union(met, unmet).met : unmet.unmet;",
+  },
+  "and-tells-all": {
+    file: at("combine"),
+    meaning: "an `and` that is not met also gives the reasons of what was",
+    take: "    return isUnmet ? unmet.unmet : met.met;",
+    put: "    return isUnmet ? reasons.union(met, unmet).unmet : met.met;",
+  },
+  "empty-not-is-met": {
+    file: at("combine"),
+    meaning: "`not` over nothing is met",
+    take: "  if (criteria.length === 0) return () => reasons.none.unmet;",
+    put: '  if (criteria.length === 0) return () => (operator === "not" ? reasons.none.met : reasons.none.unmet);',
+  },
+  "nor-is-not": {
+    file: at("combine"),
+    meaning: "`nor` is met only when none of its criteria is",
+    take: `    case "nor":
+      return inverse(
+        allOf(`,
+    put: `    case "nor":
+      return inverse(
+        anyOf(`,
+  },
+  "half-a-generation": {
+    file: at("compile"),
+    meaning: "routes whose policy is right are taken although another one's is wrong",
+    take: `  return problems.some(({ severity }) => severity === "error")
+    ? { ok: false, problems }
+    : { ok: true, policies, warnings: problems };`,
+    put: "  return { ok: true, policies, warnings: problems };",
+  },
+  "shorthands-alone": {
+    file: at("compile"),
+    meaning: "the policy's own rules do not count where there are shorthands",
+    take: "    sources.push({ rules, report,",
+    put: "    if (sources[0]?.rules.length === 0) sources.push({ rules, report,",
+  },
+  "is-ignores-case": {
+    file: at("matchers"),
+    meaning: "upper and lower case are the same",
+    take: "      return (text) => text === operand;",
+    put: "      return (text) => text.toLowerCase() === operand.toLowerCase();",
+  },
+  "is-among-several": {
+    file: at("matchers"),
+    meaning: "`is` of a list is `has`",
+    take: "      return (values) => values.length === 1 && values[0] === operand;",
+    put: "      return (values) => values.includes(operand);",
+  },
+  "first-operator-alone": {
+    file: at("matchers"),
+    meaning: "of several operators only the first has to hold",
+    take: "tests.length === 1 && only !== undefined ? only",
+    put: "only !== undefined ? only",
+  },
+  "last-at-sign": {
+    file: at("criteria-person"),
+    meaning: "the domain is what stands behind the last @",
+    take: 'email.split("@", 2)[1]',
+    put: 'email.split("@").slice(1).at(-1)',
+  },
+  "quoted-domain": {
+    file: at("criteria-person"),
+    meaning: "an @ in a quoted local part begins the domain",
+    take: "return email.startsWith('\"') ? undefined : ",
+    put: "return ",
+  },
+  "inherited-claims": {
+    file: at("criteria-person"),
+    meaning: "what every object inherits counts as claims",
+    take: "if (Object.hasOwn(claims, claim)) return claims[claim] ?? noValues;",
+    put: "if (claim in claims) return claims[claim] ?? noValues;",
+  },
+  "empty-subject": {
+    file: at("criteria-person"),
+    meaning: "a session of nobody in particular is somebody's",
+    take: 'profile.subject !== ""',
+    put: "profile !== undefined",
+  },
+  "unverified-certificates": {
+    file: at("client-certificate"),
+    meaning: "a certificate that was not verified counts",
+    take: "    if (!presented.valid) return false;\n",
+    put: "",
+  },
+  "one-certificate-condition": {
+    file: at("client-certificate"),
+    meaning: "of several conditions one is enough",
+    take: "parsed.every((holds) => holds(certificate))",
+    put: "parsed.some((holds) => holds(certificate))",
+  },
+  "unapproved-without-device": {
+    file: at("criteria-device"),
+    meaning: "`approved: false` holds for somebody who has shown no device",
+    take: "if (credential === undefined) return noDevice;",
+    put: "if (credential === undefined) return wantsApproval === false ? met : noDevice;",
+  },
+  "any-device": {
+    file: at("criteria-device"),
+    meaning: "the type of a device does not count",
+    take: "principal.devices?.find(({ typeId }) => typeId === type)",
+    put: "principal.devices?.[0]",
+  },
+  "bounds-are-in": {
+    file: at("criteria-time"),
+    meaning: "`before` holds at its moment",
+    take: "(before === undefined || time < before)",
+    put: "(before === undefined || time <= before)",
+  },
+  "no-summer-time": {
+    file: at("criteria-time"),
+    meaning: "an answer does not end where the clock is changed",
+    take: "if (jump !== null) moments.push(jump.epochMilliseconds);",
+    put: "",
+  },
+  "clock-passes-once": {
+    file: at("criteria-time"),
+    meaning: "a bound that a clock passes twice is passed once",
+    take: 'for (const disambiguation of ["earlier", "later"] as const)',
+    put: 'for (const disambiguation of ["earlier"] as const)',
+  },
+  "old-stretch": {
+    file: at("criteria-time"),
+    meaning: "what was looked up once holds for ever",
+    take: "now >= since && (known.until === null || now < known.until)",
+    put: "now >= since",
+  },
+  "missing-record-matches": {
+    file: at("criteria-record"),
+    meaning: "`exists` holds whether there is a record or not",
+    take: "(record !== undefined) === exists",
+    put: "record !== undefined || exists",
+  },
+  "records-for-nobody": {
+    file: at("criteria-record"),
+    meaning: "nobody has the record of nobody",
+    take: "if (ofSession && (principal === null || principal.profile === undefined)) return nobody;",
+    put: "",
+  },
+  "wide-ranges-first": {
+    file: at("source-ip"),
+    meaning: "of the ranges that an address is in, the widest counts",
+    take: "sort(([a], [b]) => b - a)",
+    put: "sort(([a], [b]) => a - b)",
+  },
+  "mapped-addresses": {
+    file: at("source-ip"),
+    meaning: "an IPv4 address in IPv6 clothes is another one",
+    take: 'canonical.startsWith("::ffff:") ? canonical.slice("::ffff:".length) : ""',
+    put: '""',
+  },
+  "unsigned-ssh-certificates": {
+    file: at("ssh-keys"),
+    meaning: "nobody has to have signed an SSH certificate",
+    take: "  if (!isSignedBy(authority, signed, signature)) return undefined;\n",
+    put: "",
+  },
+  "ssh-for-everybody": {
+    file: at("criteria-ssh"),
+    meaning: "an SSH certificate is for every name",
+    take: "principals.includes(ssh.username)",
+    put: "principals.length > 0",
+  },
+  "ssh-for-ever": {
+    file: at("criteria-ssh"),
+    meaning: "an SSH certificate never ends",
+    take: "(certificate.validUntil === null || now < certificate.validUntil)",
+    put: "certificate.validFrom !== null",
+  },
+  "unknown-ssh-option": {
+    file: at("ssh-keys"),
+    meaning: "a critical option that is not known is passed over",
+    take: '    if (name !== "source-address") return undefined;\n',
+    put: '    if (name !== "source-address") continue;\n',
+  },
+  "tool-by-any-method": {
+    file: at("criteria-tool"),
+    meaning: "a message that calls no tool is compared like a call",
+    take: 'if (mcp?.method !== "tools/call") return noCall;',
+    put: "if (mcp == null) return noCall;",
+  },
+  "every-valid-leaf": {
+    file: at("verify-certificate"),
+    meaning: "a leaf can be an authority",
+    take: "return issuer.ca && certificate",
+    put: "return certificate",
+  },
+};

@@ -1,0 +1,59 @@
+/**
+ * Test events: a reporter for Node's test runner that writes what the parent has to know, one JSON object a line.
+ */
+import type { TestEvent } from "node:test/reporters";
+import { inspect } from "node:util";
+
+/**
+ * `began` and `ended`: one test; `failed`: one, with its whole story; `skipped`: why one was; `remark`: what Node says of the file, such as
+ * errors after a test; `summary`: the last line of a file that ended by itself.
+ */
+export type TestLine =
+  | Readonly<{ type: "began" | "ended"; name: string }>
+  | Readonly<{ type: "remark"; text: string }>
+  | Readonly<{ type: "failed"; name: string; line: number; story: string }>
+  | Readonly<{ type: "skipped"; reason: string }>
+  | Readonly<{ type: "summary"; tests: number; passed: number; failed: number; skipped: number }>;
+
+const figures = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /;
+
+// biome-ignore lint/style/noDefaultExport: Node asks reporters for it
+export default async function* testEvents(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  for await (const event of events) {
+    const line = lineOf(event);
+    if (line !== null) yield `${JSON.stringify(line)}\n`;
+  }
+}
+
+function lineOf({ type, data }: TestEvent): TestLine | null {
+  switch (type) {
+    case "test:dequeue":
+      return { type: "began", name: data.name };
+    case "test:complete":
+      return { type: "ended", name: data.name };
+    case "test:diagnostic":
+      return figures.test(data.message) ? null : { type: "remark", text: data.message };
+    case "test:pass":
+      return typeof data.skip === "string" ? { type: "skipped", reason: data.skip } : null;
+    case "test:fail": {
+      const error = data.details.error as Error & { failureType?: string };
+      if (error.failureType === "subtestsFailed" || data.todo !== undefined) return null;
+      return { type: "failed", name: data.name, line: data.line ?? 0, story: tell(error.cause ?? error) };
+    }
+    case "test:summary": {
+      const { tests, passed, skipped, todo } = data.counts;
+      return { type: "summary", tests, passed, failed: tests - passed - skipped - todo, skipped };
+    }
+    default:
+      return null;
+  }
+}
+
+/** The whole error, without the runner's own part of the stack; an assertion with a message of its own needs no more. */
+function tell(error: unknown): string {
+  if (error instanceof Error && "generatedMessage" in error && error.generatedMessage === false) return error.message;
+  return inspect(error, { depth: 4 })
+    .split("\n")
+    .filter((line) => !/^\s+at .*\(?node:internal/.test(line) && !/^\s+at .*\(node:async_hooks/.test(line))
+    .join("\n");
+}

@@ -1,0 +1,148 @@
+/**
+ * Test file: runs one file of tests in a process group of its own, and ends whatever is left of the group.
+ *
+ * What the tests print goes to a file rather than a pipe: a service that outlives its test would keep a pipe open, and
+ * the run would wait for it.
+ */
+import { spawn } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import type { TestLine } from "./test-events.ts";
+
+export type Outcome = Readonly<{
+  tests: number;
+  passed: number;
+  failed: number;
+  skipped: number;
+  /** One line for the file, and the stories of what failed. */
+  text: string;
+}>;
+
+/** What is shown of a failed file's output, from its end. */
+const outputCharactersMax = 20_000;
+const reporter = join(import.meta.dirname, "test-events.ts");
+
+/**
+ * @param file absolute
+ * @param options `root`: what the file's name is shown relative to; `msMax`: after this long the group is killed, and the file has failed
+ */
+export async function runTestFile(
+  file: string,
+  { root, msMax }: Readonly<{ root: string; msMax: number }>,
+): Promise<Outcome> {
+  const folder = mkdtempSync(join(tmpdir(), "cardea-test-"));
+  const [output, events] = [join(folder, "output"), join(folder, "events")];
+  const startedAt = performance.now();
+  const ending = await ended(file, { output, events, msMax });
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+  const lines = readLines(events);
+  const printed = readFileSync(output, "utf8").slice(-outputCharactersMax);
+  rmSync(folder, { recursive: true, force: true });
+  return outcomeOf(relative(root, file), { lines, ending, printed, seconds });
+}
+
+/** Groups do not end with this process by themselves. */
+const running = new Set<number | undefined>();
+process.on("exit", () => {
+  for (const pid of running) killGroup(pid);
+});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => {
+    console.log(`\nFAILED: ended by ${signal}`);
+    process.exit(1);
+  });
+}
+
+type Ending = Readonly<{ isClean: boolean; story: string }>;
+
+async function ended(
+  file: string,
+  { output, events, msMax }: Readonly<{ output: string; events: string; msMax: number }>,
+): Promise<Ending> {
+  const printing = openSync(output, "a");
+  const child = spawn(
+    process.execPath,
+    ["--test-force-exit", `--test-reporter=${reporter}`, `--test-reporter-destination=${events}`, file],
+    { detached: true, stdio: ["ignore", printing, printing] },
+  );
+  closeSync(printing);
+  running.add(child.pid);
+  let isLate = false;
+  const killing = setTimeout(() => {
+    isLate = true;
+    killGroup(child.pid);
+  }, msMax);
+  const { code, signal } = await new Promise<{ code: number | null; signal: string | null }>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code, signal) => resolve({ code, signal }));
+  });
+  clearTimeout(killing);
+  running.delete(child.pid);
+  killGroup(child.pid);
+  if (isLate) return { isClean: false, story: `it had not ended after ${msMax / 1000} s` };
+  return { isClean: code === 0, story: signal === null ? `it ended with ${code}` : `it ended by ${signal}` };
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // Nothing is left of it.
+  }
+}
+
+function readLines(events: string): TestLine[] {
+  try {
+    return readFileSync(events, "utf8")
+      .split("\n")
+      .flatMap((line) => (line === "" ? [] : [JSON.parse(line) as TestLine]));
+  } catch {
+    return []; // It was killed while it wrote, or never began.
+  }
+}
+
+function outcomeOf(
+  name: string,
+  {
+    lines,
+    ending,
+    printed,
+    seconds,
+  }: Readonly<{ lines: readonly TestLine[]; ending: Ending; printed: string; seconds: string }>,
+): Outcome {
+  const failures = lines.filter((line) => line.type === "failed");
+  const reasons = new Set(lines.flatMap((line) => (line.type === "skipped" ? [line.reason] : [])));
+  const summary = lines.find((line) => line.type === "summary");
+  const { tests, passed, skipped } = summary ?? { tests: failures.length, passed: 0, skipped: 0 };
+  const hasFailed = summary === undefined || summary.failed > 0 || failures.length > 0 || !ending.isClean;
+  // A file that fails without a failed test of its own (it did not load, or ended early) is a failure as well.
+  const failed = hasFailed ? Math.max(summary?.failed ?? 0, failures.length, 1) : 0;
+
+  const why = skipped > 0 ? `, ${skipped} skipped: ${[...reasons].join("; ")}` : "";
+  const text = [`${hasFailed ? "✖" : "✔"} ${name}  ${passed}/${tests} in ${seconds} s${why}`];
+  if (hasFailed) {
+    if (printed.trim() !== "") text.push(indent(printed));
+    for (const { name: test, line, story } of failures) text.push(`  ✖ ${name}:${line}  ${test}`, indent(story));
+    if (failures.length === 0) {
+      text.push(`  ✖ ${name}: ${ending.story}, without a failed test`);
+      for (const line of lines) if (line.type === "remark") text.push(indent(line.text));
+      if (summary === undefined) text.push(...unended(lines).map((test) => `    not ended: ${test}`));
+    }
+  }
+  return { tests: Math.max(tests, failed), passed, failed, skipped, text: text.join("\n") };
+}
+
+function unended(lines: readonly TestLine[]): string[] {
+  const running: string[] = [];
+  for (const line of lines) {
+    if (line.type === "began") running.push(line.name);
+    if (line.type === "ended") running.splice(running.indexOf(line.name), 1);
+  }
+  return running;
+}
+
+function indent(text: string): string {
+  return text.trimEnd().replaceAll(/^/gm, "    ");
+}

@@ -1,0 +1,111 @@
+/**
+ * Test: what `npm test` runs, and how.
+ *
+ *   npm test                     services, types, lint, and every test
+ *   npm run test:unit            the tests that need no service and no browser
+ *   npm test -- test/events …    the tests in these folders or files
+ *
+ * The suite that wants containers runs when CI_CONTAINERS=1 or when it is named. The last line printed says how it went.
+ */
+import { spawnSync } from "node:child_process";
+import { globSync, statSync } from "node:fs";
+import { delimiter, join, resolve } from "node:path";
+import { ensureServices } from "./ensure-services.ts";
+import { type Outcome, runTestFile } from "./test-file.ts";
+
+const filesAtOnce = 2;
+const fileMsMax = 240_000;
+const containerTests = "test/integration/containers/";
+const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
+
+const root = join(import.meta.dirname, "..");
+process.chdir(root);
+process.env["PATH"] = `${join(root, "node_modules", ".bin")}${delimiter}${process.env["PATH"] ?? ""}`;
+// Of every process that a test starts, half of the work is compiling the same sources.
+process.env["NODE_COMPILE_CACHE"] ??= join(root, ".cache", "compile");
+
+const startedAt = performance.now();
+const named = process.argv.slice(2);
+const failedSteps: string[] = [];
+const unsteady: string[] = [];
+if (named.length === 0) {
+  if (!(await ensureServices())) failedSteps.push("services");
+  step("types", "tsc", "-p", ".");
+  step("lint", "biome", "check", "--error-on-warnings", ".");
+}
+const files = chooseTests(named);
+const outcomes = await runTests(files);
+const [passed, failed, skipped] = (["passed", "failed", "skipped"] as const).map((what) =>
+  outcomes.reduce((sum, outcome) => sum + outcome[what], 0),
+);
+if (files.length === 0 || failed !== 0) failedSteps.push("tests");
+
+const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
+// Told once more at the end, where whoever sees only the last lines finds it.
+for (const { failed, text } of outcomes) if (failed > 0) console.log(`\n${text}`);
+if (unsteady.length > 0) console.log(`\nunsteady, passed in a second run: ${unsteady.join(", ")}`);
+console.log(
+  failedSteps.length === 0
+    ? `\nAll is well after ${seconds} s.`
+    : `\nFAILED after ${seconds} s: ${failedSteps.join(", ")}`,
+);
+console.log(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
+process.exit(failedSteps.length === 0 ? 0 : 1);
+
+function step(name: string, command: string, ...args: string[]): void {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: "utf8" });
+  if (status === 0) {
+    console.log(`✔ ${name}`);
+    return;
+  }
+  failedSteps.push(name);
+  console.log(`✖ ${name}\n${error?.message ?? `${stdout}${stderr}`}`);
+}
+
+function chooseTests(wanted: readonly string[]): string[] {
+  if (wanted.length === 0) {
+    const all = globSync("test/**/*.test.ts").sort();
+    if (process.env["CI_CONTAINERS"] === "1") return all;
+    console.log(`  ${containerTests} left out: npm run test:containers`);
+    return all.filter((file) => !file.startsWith(containerTests));
+  }
+  if (wanted[0] === "unit") {
+    return globSync("test/**/*.test.ts")
+      .sort()
+      .filter((file) => !needsService.test(file));
+  }
+  return wanted.flatMap((path) =>
+    statSync(path).isDirectory() ? globSync(join(path, "**/*.test.ts")).sort() : [path],
+  );
+}
+
+/**
+ * Those with services first: they take longest, and the short ones fill the end. A file that failed beside others on a busy machine
+ * gets one more run, alone: it counts if it fails again, and is named as unsteady, with what failed, if it does not.
+ */
+async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
+  const waiting = [...chosen].sort((a, b) => Number(needsService.test(b)) - Number(needsService.test(a)));
+  const ended: Outcome[] = [];
+  const again: string[] = [];
+  const runner = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const outcome = await runOne(file);
+      if (outcome.failed > 0) again.push(file);
+      else ended.push(outcome);
+    }
+  };
+  await Promise.all(Array.from({ length: filesAtOnce }, runner));
+  for (const file of again) {
+    console.log(`once more, alone: ${file}`);
+    const outcome = await runOne(file);
+    ended.push(outcome);
+    if (outcome.failed === 0) unsteady.push(file);
+  }
+  return ended;
+}
+
+async function runOne(file: string): Promise<Outcome> {
+  const outcome = await runTestFile(resolve(root, file), { root, msMax: fileMsMax });
+  console.log(outcome.text);
+  return outcome;
+}

@@ -1,0 +1,25 @@
+/**
+ * Postgres client: what tests ask of any Postgres server, wherever it runs.
+ */
+import { randomBytes } from "node:crypto";
+import pg from "pg";
+import type { PostgresServer } from "./service.ts";
+
+/** Makes an empty database and returns its connection string. */
+export async function newDatabase(server: Pick<PostgresServer, "connectionString">): Promise<string> {
+  const name = `test_${randomBytes(6).toString("hex")}`;
+  await withClient(server.connectionString(), (client) => client.query(`create database ${name}`));
+  return server.connectionString(name);
+}
+
+/** Connects, uses and closes. */
+export async function withClient<T>(connectionString: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString, connectionTimeoutMillis: 5_000 });
+  client.on("error", () => {}); // a lost connection is told by the query
+  await client.connect();
+  try {
+    return await use(client);
+  } finally {
+    await client.end();
+  }
+}

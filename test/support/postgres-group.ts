@@ -1,0 +1,136 @@
+/**
+ * Postgres group: a primary and two standbys, and a failover as `cardea postgres promote` does it. The old primary may live on.
+ *
+ * A group is one server to whoever is given its connection string: it names all three.
+ */
+import { promotePostgresStandby } from "../../src/replication/index.ts";
+import { startPostgres } from "./postgres.ts";
+import { newDatabase, withClient } from "./postgres-client.ts";
+import { type PostgresStandby, startStandby } from "./postgres-standby.ts";
+import type { PostgresServer } from "./service.ts";
+import { waitFor } from "./wait-for.ts";
+
+export type Synchrony = "quorum" | "asynchronous";
+
+export type PostgresGroup = PostgresServer &
+  Readonly<{
+    standbys: readonly PostgresStandby[];
+    /** The one that is written to, as far as this group has been told. */
+    primary(): PostgresServer;
+    /** Of one server alone. */
+    only(server: PostgresServer, database: string): string;
+    /** Nothing more reaches any standby. With `quorum` no commit is acknowledged from now on. */
+    detachStandbys(): Promise<void>;
+    /** They receive again from the primary they had, where their histories allow it. */
+    attachStandbys(): Promise<void>;
+    /**
+     * The failover. The old primary is left as it is: alive and writable, unless it was killed before.
+     * @returns the old primary, and when the new one could be written to
+     */
+    failOver(): Promise<Readonly<{ zombie: PostgresServer; promotedAt: number }>>;
+    /** As a superuser, on the primary. */
+    sql(text: string, database?: string): Promise<Record<string, unknown>[]>;
+  }>;
+
+const names = ["pg_1", "pg_2", "pg_3"] as const;
+const kept = { wal_keep_size: "256MB", wal_receiver_status_interval: "1", wal_retrieve_retry_interval: "100ms" };
+
+export async function startPostgresGroup({
+  synchrony,
+  settings = {},
+}: Readonly<{ synchrony: Synchrony; settings?: Readonly<Record<string, string>> }>): Promise<PostgresGroup> {
+  const all = { ...kept, ...settings };
+  const first = await startPostgres({ settings: { ...all, cluster_name: names[0] } });
+  const standbys: PostgresStandby[] = [];
+  let primary: PostgresServer = first;
+  /** The newest, whose log says what a standby has. */
+  let database = "postgres";
+
+  async function ask(server: PostgresServer, text: string, database = "postgres"): Promise<Record<string, unknown>[]> {
+    return withClient(server.connectionString(database), async (client) => (await client.query(text)).rows);
+  }
+  async function waitForStandbys(server: PostgresServer, count: number): Promise<void> {
+    await waitFor(
+      "the standbys to stream",
+      async () => {
+        const rows = await ask(server, "select sync_state from pg_stat_replication where state = 'streaming'");
+        const wanted = synchrony === "quorum" ? "quorum" : "async";
+        return rows.filter((row) => row["sync_state"] === wanted).length >= count;
+      },
+      { withinMs: 30_000 },
+    );
+  }
+
+  try {
+    for (const name of names.slice(1)) {
+      standbys.push(await startStandby(first, { name, settings: { ...all, cluster_name: name } }));
+    }
+    const synchronous = synchrony === "quorum" ? `ANY 1 (${names.join(", ")})` : "";
+    for (const server of [first, ...standbys]) {
+      await ask(server, `alter system set synchronous_standby_names = '${synchronous}'`);
+      await ask(server, "select pg_reload_conf()");
+    }
+    await waitForStandbys(first, standbys.length);
+  } catch (error) {
+    await Promise.all([first, ...standbys].map((server) => server.stop()));
+    throw error;
+  }
+
+  const servers = (): readonly PostgresServer[] => [first, ...standbys];
+  const each = async (act: (server: PostgresServer) => Promise<void>): Promise<void> => {
+    await Promise.all(servers().map(act));
+  };
+  const followers = (): readonly PostgresStandby[] => standbys.filter((server) => server !== primary);
+
+  const group: PostgresGroup = {
+    standbys,
+    host: first.host,
+    port: first.port,
+    primary: () => primary,
+    only: (server, database) => server.connectionString(database),
+    connectionString(database = "postgres") {
+      const url = new URL(first.connectionString(database));
+      const hosts = servers().map((server) => `${server.host}:${server.port}`);
+      return url.href.replace(url.host, hosts.join(","));
+    },
+    async newDatabase() {
+      database = new URL(await newDatabase(primary)).pathname.slice(1);
+      return group.connectionString(database);
+    },
+    detachStandbys: async () => {
+      await Promise.all(followers().map((standby) => standby.detach()));
+    },
+    async attachStandbys() {
+      await Promise.all(followers().map((standby) => standby.follow(primary)));
+      await waitForStandbys(primary, followers().length);
+    },
+    async failOver() {
+      const zombie = primary;
+      let promotedAt = 0;
+      const { promoted, left } = await promotePostgresStandby({
+        connectionString: group.connectionString(database),
+        oldPrimary: zombie === first ? names[0] : (standbys.find((each) => each === zombie)?.name ?? null),
+        livingPrimary: "replace",
+        loss: synchrony === "quorum" ? "refuse" : "accept",
+        say(line) {
+          if (line.endsWith("is the primary")) promotedAt = performance.now();
+        },
+      });
+      const chosen = standbys.find(({ host, port }) => `${host}:${port}` === promoted);
+      if (chosen === undefined) throw new Error(`somebody else was promoted: ${promoted}; ${left.join("; ")}`);
+      primary = chosen;
+      await waitForStandbys(primary, followers().length);
+      return { zombie, promotedAt };
+    },
+    sql: (text, database) => ask(primary, text, database),
+    stop: () => each((server) => server.stop()),
+    kill: () => primary.kill(),
+    start: () => primary.start(),
+    restart: () => primary.restart(),
+    pause: () => primary.pause(),
+    resume: () => primary.resume(),
+    log: async () => (await Promise.all(servers().map((server) => server.log()))).join("\n"),
+    [Symbol.asyncDispose]: () => group.stop(),
+  };
+  return group;
+}

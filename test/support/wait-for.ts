@@ -1,0 +1,41 @@
+/**
+ * Wait for: asks until the answer is there, or gives up and says what it waited for.
+ *
+ * Tests wait for conditions, never for time. A probe that throws is asked again; its last error is the cause of the
+ * failure when time is up.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+
+export type WaitBounds = Readonly<{ withinMs?: number; everyMs?: number }>;
+
+/**
+ * @param what completes "waited 10000 ms for …"
+ * @param probe its first answer that is neither `undefined` nor `false` is returned
+ */
+export async function waitFor<T>(
+  what: string,
+  probe: () => T | undefined | false | Promise<T | undefined | false>,
+  { withinMs = 10_000, everyMs = 20 }: WaitBounds = {},
+): Promise<T> {
+  const giveUpAt = performance.now() + withinMs;
+  let lastError: unknown;
+  for (;;) {
+    try {
+      const answer = await probe();
+      if (answer !== undefined && answer !== false) return answer;
+      lastError = undefined;
+    } catch (error) {
+      lastError = error;
+    }
+    if (performance.now() >= giveUpAt) throw new WaitedInVainError(what, withinMs, { cause: lastError });
+    await delay(everyMs);
+  }
+}
+
+export class WaitedInVainError extends Error {
+  readonly code = "ERR_TEST_WAITED_IN_VAIN";
+  constructor(what: string, withinMs: number, options?: ErrorOptions) {
+    super(`waited ${withinMs} ms for ${what}`, options);
+    this.name = "WaitedInVainError";
+  }
+}
