@@ -1,0 +1,144 @@
+/**
+ * Byte arena: many small immutable byte strings in few large buffers, so that a million of them cost the garbage collector
+ * nothing. Entries are counted: whoever puts or retains one releases it again.
+ *
+ * Always: the bytes of an entry never change and a view stays right after its entry is gone, because a page is only ever
+ * appended to and is let go whole. A page that is mostly dead is emptied at once: what it costs is bounded by its size.
+ */
+
+const pageBytes = 1024 * 1024;
+/** The first page is small, so that an arena of a few values is. */
+const firstPageBytes = 16 * 1024;
+/** Entry number and length, before each value. */
+const headerBytes = 8;
+/** A page with less than this share alive is emptied. */
+const aliveShareMin = 1 / 4;
+
+type Page = { readonly bytes: Buffer; used: number; alive: number };
+
+export class ByteArena {
+  readonly #pages = new Map<number, Page>();
+  #pageNumber = 0;
+  #current: Page;
+  /** By entry: where it stands; a free entry's `#refs` is 0 and its `#offset` names the next free one, plus one. */
+  #page = new Uint32Array(1024);
+  #offset = new Uint32Array(1024);
+  #length = new Uint32Array(1024);
+  #refs = new Uint32Array(1024);
+  #entries = 0;
+  #free = 0;
+
+  constructor() {
+    this.#current = this.#newPage(firstPageBytes);
+  }
+
+  /** Bytes allocated, headers and dead values included. */
+  get capacity(): number {
+    let bytes = 0;
+    for (const page of this.#pages.values()) bytes += page.bytes.length;
+    return bytes;
+  }
+
+  /** @returns the number of a new entry, held once */
+  put(value: Uint8Array): number {
+    const entry = this.#newEntry();
+    this.#refs[entry] = 1;
+    this.#length[entry] = value.length;
+    this.#write(entry, value);
+    return entry;
+  }
+
+  retain(entry: number): number {
+    this.#refs[entry] = (this.#refs[entry] ?? 0) + 1;
+    return entry;
+  }
+
+  release(entry: number): void {
+    const refs = (this.#refs[entry] ?? 0) - 1;
+    this.#refs[entry] = refs;
+    if (refs > 0) return;
+    const number = this.#page[entry] ?? 0;
+    const page = this.#pages.get(number);
+    if (page !== undefined) page.alive -= headerBytes + (this.#length[entry] ?? 0);
+    this.#offset[entry] = this.#free;
+    this.#free = entry + 1;
+    this.#emptyWhenSparse(number);
+  }
+
+  /** A view, not a copy. */
+  get(entry: number): Uint8Array {
+    const offset = this.#offset[entry] ?? 0;
+    const page = this.#pages.get(this.#page[entry] ?? 0);
+    return page?.bytes.subarray(offset, offset + (this.#length[entry] ?? 0)) ?? new Uint8Array();
+  }
+
+  holds(entry: number, value: Uint8Array): boolean {
+    return this.#length[entry] === value.length && Buffer.compare(this.get(entry), value) === 0;
+  }
+
+  #write(entry: number, value: Uint8Array): void {
+    const size = headerBytes + value.length;
+    const [full, number] = [this.#current, this.#pageNumber];
+    if (full.used + size > full.bytes.length) this.#current = this.#newPage(Math.max(pageBytes, size));
+    const page = this.#current;
+    page.bytes.writeUInt32LE(entry, page.used);
+    page.bytes.writeUInt32LE(value.length, page.used + 4);
+    page.bytes.set(value, page.used + headerBytes);
+    this.#page[entry] = this.#pageNumber;
+    this.#offset[entry] = page.used + headerBytes;
+    page.used += size;
+    page.alive += size;
+    if (page !== full) this.#emptyWhenSparse(number);
+  }
+
+  #emptyWhenSparse(number: number): void {
+    const page = this.#pages.get(number);
+    if (page !== undefined && page !== this.#current && page.alive < page.used * aliveShareMin)
+      this.#empty(number, page);
+  }
+
+  /** Moves what is alive to the current page and lets the page go. */
+  #empty(number: number, page: Page): void {
+    this.#pages.delete(number);
+    if (page.alive === 0) return;
+    for (let at = 0; at < page.used; ) {
+      const entry = page.bytes.readUInt32LE(at);
+      const length = page.bytes.readUInt32LE(at + 4);
+      const offset = at + headerBytes;
+      if (this.#refs[entry] !== 0 && this.#page[entry] === number && this.#offset[entry] === offset)
+        this.#write(entry, page.bytes.subarray(offset, offset + length));
+      at = offset + length;
+    }
+  }
+
+  #newPage(size: number): Page {
+    this.#pageNumber += 1;
+    const page: Page = { bytes: Buffer.allocUnsafeSlow(size), used: 0, alive: 0 };
+    this.#pages.set(this.#pageNumber, page);
+    return page;
+  }
+
+  #newEntry(): number {
+    if (this.#free > 0) {
+      const entry = this.#free - 1;
+      this.#free = this.#offset[entry] ?? 0;
+      return entry;
+    }
+    const entry = this.#entries;
+    this.#entries += 1;
+    if (this.#entries > this.#refs.length) {
+      this.#page = grown(this.#page);
+      this.#offset = grown(this.#offset);
+      this.#length = grown(this.#length);
+      this.#refs = grown(this.#refs);
+    }
+    return entry;
+  }
+}
+
+/** Twice as long, or half as long again when it is large. */
+export function grown(array: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+  const longer = new Uint32Array(array.length < 1 << 20 ? array.length * 2 : array.length + (array.length >>> 1));
+  longer.set(array);
+  return longer;
+}

@@ -1,0 +1,135 @@
+/**
+ * What can be asked: wishes that a broker may refuse, the counterpart of events.
+ *
+ * Commands carry personal data and tokens in clear, because only a broker holds the keys to seal them; they travel over
+ * loopback or TLS, authenticated, and are never logged or stored. Each has a command id made by the caller and kept over
+ * retries; the broker answers a repeated id with the first answer.
+ */
+import type {
+  CommandId,
+  ConfigHash,
+  Fact,
+  GroupId,
+  Hash,
+  NodeId,
+  Position,
+  SessionId,
+  UnixMs,
+  UserId,
+} from "./brand.ts";
+import type { MembershipSource, Recorded, RevocationReason, Stream } from "./event.ts";
+import type { Link } from "./link.ts";
+import type { Profile } from "./profile.ts";
+
+/** What the identity provider gave us; kept sealed in the vault, never in the log. */
+export type ProviderTokens = Readonly<{
+  accessToken: string | null;
+  refreshToken: string | null;
+  idToken: string | null;
+  accessTokenExpiresAt: UnixMs | null;
+}>;
+
+export type CreateSession = Fact<
+  "createSession",
+  {
+    sessionId: SessionId;
+    userId: UserId;
+    idpId: string;
+    issuedAt: UnixMs;
+    expiresAt: UnixMs;
+    profile: Profile;
+    tokens: ProviderTokens;
+    /** Memberships the provider claims (source `idp`); null where `groups_from_claim` is not set. */
+    groupIds: readonly GroupId[] | null;
+    /** The oldest sessions above this many are revoked. */
+    maxSessionsPerUser: number;
+  }
+>;
+/** Claims and tokens of a refresh; they replace the old ones whole. */
+export type RefreshSession = Fact<
+  "refreshSession",
+  {
+    sessionId: SessionId;
+    profile: Profile;
+    tokens: ProviderTokens;
+    groupIds: readonly GroupId[] | null;
+    refreshedAt: UnixMs;
+  }
+>;
+export type RevokeSession = Fact<"revokeSession", { sessionId: SessionId; reason: RevocationReason }>;
+/** Many at once: one command, one batch, one receipt. Those that are not there any more change nothing. */
+export type RevokeSessions = Fact<"revokeSessions", { sessionIds: readonly SessionId[]; reason: RevocationReason }>;
+/** All sessions of a user that exist when the command is carried out: one event, whatever their number. */
+export type RevokeUserSessions = Fact<"revokeUserSessions", { userId: UserId; reason: RevocationReason }>;
+export type SuspendUser = Fact<"suspendUser", { userId: UserId; reason: string }>;
+export type RestoreUser = Fact<"restoreUser", { userId: UserId }>;
+export type EraseUser = Fact<"eraseUser", { userId: UserId }>;
+export type ChangeGroupMembers = Fact<
+  "changeGroupMembers",
+  { groupId: GroupId; source: MembershipSource; added: readonly UserId[]; removed: readonly UserId[] }
+>;
+export type RemoveGroup = Fact<"removeGroup", { groupId: GroupId }>;
+/** The expiry sweep, a duty of the leader. */
+export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
+export type ActivateConfiguration = Fact<"activateConfiguration", { nodeId: NodeId; configHash: ConfigHash }>;
+
+/** A tightening event that a copy of the log has applied and the log no longer holds. */
+export type LostTightening = Readonly<{
+  /** Where it stood in the lost history. */
+  link: Link;
+  stream: Stream;
+  type: string;
+  /** Whose credential it was, where the event said so. */
+  userId: UserId | null;
+  recordedAt: UnixMs;
+}>;
+/**
+ * What a node holds of a lost suffix, so that it is recorded again: once, whoever reports it and however often. Asked with any
+ * command id; each event is carried out under an id of its own that follows from its hash.
+ */
+export type ReassertTightenings = Fact<"reassertTightenings", { events: readonly LostTightening[] }>;
+
+/** A snapshot exists, signed and whole, on the disk of the broker that says so: a duty of the leader. */
+export type RecordSnapshot = Fact<"recordSnapshot", { position: Position; manifestHash: Hash }>;
+
+/** The cluster takes a level: what is written from then on may be unreadable to older builds. There is no way back. */
+export type FinalizeUpgrade = Fact<"finalizeUpgrade", { level: number }>;
+
+export type Command =
+  | CreateSession
+  | RefreshSession
+  | RevokeSession
+  | RevokeSessions
+  | RevokeUserSessions
+  | SuspendUser
+  | RestoreUser
+  | EraseUser
+  | ChangeGroupMembers
+  | RemoveGroup
+  | ExpireSessions
+  | ActivateConfiguration
+  | RecordSnapshot
+  | FinalizeUpgrade
+  | ReassertTightenings;
+
+/** How a node names an event that it holds and the log has lost. */
+export function lostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {
+  const userId = "userId" in event ? event.userId : null;
+  return { link: { epoch, position, hash }, stream, type, userId, recordedAt };
+}
+
+export type CommandRequest = Readonly<{
+  commandId: CommandId;
+  /** `user:<id>`, `operator:<id>`, `service:<name>`, `system`. */
+  actor: string;
+  command: Command;
+}>;
+
+export type RefusalCode = "not-found" | "conflict" | "suspended" | "erased" | "forbidden" | "invalid";
+
+export type CommandResult =
+  /** `link` is that of the command's last event; where nothing had to change, that of the head it was decided at. */
+  | Fact<"done", { commandId: CommandId; link: Link; changed: boolean }>
+  | Fact<"refused", { commandId: CommandId; code: RefusalCode; message: string }>
+  /** No leader, store down, or outcome unknown: ask again with the same command id. */
+  | Fact<"unavailable", { commandId: CommandId; message: string; retryAfterMs: number }>;

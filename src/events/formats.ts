@@ -1,0 +1,95 @@
+/**
+ * Formats: in which shapes events are written, from which feature level on, and how old shapes are lifted to new ones. Pure.
+ *
+ * A cluster has one *level*, 1 at first, raised by an `UpgradeFinalized` event and never lowered. A build reads every shape of every
+ * level up to its own (`readsLevel`), and writes only those of the cluster's level, whatever newer ones it knows: so builds of two
+ * versions can run side by side, and the newer can be taken back, until somebody finalizes the upgrade. In memory an event always has
+ * its newest shape: it is lifted when it is read, after its hash has been checked, and lowered when it is written.
+ *
+ * What was written once is in logs for ever. A format is never changed: a new shape is a new version behind the others, with an `up`,
+ * and its bytes join test/events/golden. Why levels: docs/adr/0014-feature-levels.md
+ */
+import type { EventType } from "./event.ts";
+
+/** What this build can read: everything of this level and below. Grows by one with each release that writes something new. */
+export const readsLevel = 1;
+
+export type Body = Readonly<Record<string, unknown>>;
+
+/** One version of one type's body. */
+export type Format = Readonly<{
+  /** Written once the cluster has this level. */
+  level: number;
+  /** From the version before; absent in the first. */
+  up?: (body: Body) => Body;
+  /** To the version before; null when that one cannot say it: then it is not written before the cluster has the level. */
+  down?: (body: Body) => Body | null;
+}>;
+
+/** The versions of each type, oldest first: version 1, 2, 3 … */
+export type Formats = Readonly<Record<string, readonly Format[]>>;
+
+const first: readonly Format[] = [{ level: 1 }];
+
+export const formats = {
+  SessionCreated: first,
+  SessionRefreshed: first,
+  SessionRevoked: first,
+  SessionsExpired: first,
+  UserUpserted: first,
+  UserSessionsRevoked: first,
+  UserSuspended: first,
+  UserRestored: first,
+  UserErased: first,
+  GroupUpserted: first,
+  GroupMembersChanged: first,
+  UserGroupsReplaced: first,
+  GroupRemoved: first,
+  DirectorySyncStarted: first,
+  DirectorySyncCompleted: first,
+  DeviceEnrolled: first,
+  DeviceApproved: first,
+  DeviceRemoved: first,
+  ServiceAccountCreated: first,
+  ServiceAccountRevoked: first,
+  ConfigurationActivated: first,
+  EpochOpened: first,
+  TighteningReasserted: first,
+  SnapshotTaken: first,
+  AuditSegmentSealed: first,
+  UpgradeFinalized: first,
+} satisfies Readonly<Record<EventType, readonly Format[]>>;
+
+/** True when this build can read a type in a version. */
+export function isReadable(type: string, version: number, all: Formats = formats): boolean {
+  return Object.hasOwn(all, type) && version >= 1 && version <= (all[type]?.length ?? 0);
+}
+
+/** A body in its newest shape, from the version that it was written in; readable (`isReadable`). */
+export function lift(type: string, version: number, body: Body, all: Formats = formats): Body {
+  const versions = all[type] ?? [];
+  if (version === versions.length) return body; // nearly always
+  let lifted = body;
+  for (const { up } of versions.slice(version)) lifted = up?.(lifted) ?? lifted;
+  return lifted;
+}
+
+/** What may be written of an event at a level. */
+export type Written =
+  | Readonly<{ version: number; body: Body }>
+  /** It says what only a later level can say. */
+  | Readonly<{ needsLevel: number }>;
+
+/** The newest version of a body that the cluster's level allows. */
+export function lower(type: string, body: Body, level: number, all: Formats = formats): Written {
+  const versions = all[type] ?? [];
+  let lowered = body;
+  for (let version = versions.length; version >= 1; version--) {
+    const format = versions[version - 1];
+    if (format === undefined || format.level <= level) return { version, body: lowered };
+    const before = version > 1 ? (format.down?.(lowered) ?? null) : null;
+    if (before === null) return { needsLevel: format.level };
+    lowered = before;
+  }
+  return { needsLevel: Number.POSITIVE_INFINITY };
+}
