@@ -1,0 +1,172 @@
+/**
+ * Config loader: the one file of this room that touches the world.
+ *
+ * Reads the configuration file and the files that it names, and keeps generated secrets in the data folder
+ * (`secrets.json`, mode 0600, written whole or not at all). Relative paths are relative to the working directory, as in
+ * Pomerium. Reading is synchronous: it happens at the start, and is bounded to 4 MiB a file. Never throws over what a
+ * file holds or that it cannot be read: that is a problem in the answer.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { parseJson } from "./kinds.ts";
+import type { FileContent, ReadFile } from "./material.ts";
+import type { Environment, Overrides } from "./overrides.ts";
+import { type ParseOptions, type ParseResult, parseConfig } from "./parse-config.ts";
+import type { GeneratedSecrets } from "./resolve-secrets.ts";
+
+export type LoadOptions = Readonly<{
+  env: Environment;
+  /** Over the file's `data_dir`. */
+  dataDir?: string;
+  overrides?: Overrides;
+  /**
+   * What becomes of secrets that the file leaves out, with `services: all`:
+   *   keep    (default) made once and kept in the data folder
+   *   forget  made for this time only and kept nowhere, for `cardea check`
+   *   refuse  a problem
+   */
+  missingSecrets?: "keep" | "forget" | "refuse";
+  /** Which secrets may be generated; `cardea dev` adds `idp_client_secret`, for its own identity provider. */
+  generate?: readonly (keyof GeneratedSecrets)[];
+}>;
+
+/** `files`: every file that it depends on, those too that could not be read. */
+export type LoadResult = ParseResult & Readonly<{ files: readonly string[] }>;
+
+/** @param path null: everything comes from the environment */
+export function loadConfig(path: string | null, options: LoadOptions): LoadResult {
+  const files = new Set<string>();
+  const readFile = (name: string): FileContent => {
+    files.add(name);
+    return readWholeFile(name);
+  };
+  return { ...load(path, options, readFile), files: [...files] };
+}
+
+function load(path: string | null, options: LoadOptions, readFile: ReadFile): ParseResult {
+  const file = path ?? "environment";
+  const content: FileContent = path === null ? { ok: true, text: "", mode: 0 } : readFile(path);
+  if (!content.ok) return refuse(file, `cannot be read: ${content.reason}`, "name the configuration file with -c");
+  if (file.toLowerCase().endsWith(".toml")) return refuse(file, "is TOML, which is not read", "write it as YAML");
+  const dataDir = options.dataDir === undefined ? {} : { data_dir: options.dataDir };
+  const names = options.generate ?? ["shared_secret", "cookie_secret"];
+  const policy = options.missingSecrets ?? "keep";
+  const parseOptions: ParseOptions = {
+    env: options.env,
+    readFile,
+    mode: content.mode,
+    now: Date.now(),
+    overrides: { ...options.overrides, values: { ...options.overrides?.values, ...dataDir } },
+    ...(policy === "refuse"
+      ? {}
+      : {
+          generate: (folder) => {
+            const all = policy === "keep" ? readOrMakeSecrets(folder) : { ok: true as const, secrets: makeSecrets() };
+            if (!all.ok) return all;
+            return { ok: true, secrets: Object.fromEntries(names.map((name) => [name, all.secrets[name]])) };
+          },
+        }),
+  };
+  return parseConfig(content.text, file, parseOptions);
+}
+
+function refuse(file: string, problem: string, remedy: string): ParseResult {
+  const place = { file, line: 0, column: 0 };
+  return { ok: false, problems: [{ ...place, key: "(file)", problem, remedy, severity: "error" }], policies: [] };
+}
+
+const fileBytesMax = 4 * 1024 * 1024;
+
+function readWholeFile(path: string): FileContent {
+  try {
+    const stat = statSync(path);
+    if (stat.isDirectory()) return { ok: false, reason: "it is a folder" };
+    if (!stat.isFile() && !stat.isFIFO()) return { ok: false, reason: "it is not a file" };
+    if (stat.size > fileBytesMax) return { ok: false, reason: "it is longer than 4 MiB" };
+    return { ok: true, text: readFileSync(path, "utf8"), mode: stat.isFile() ? stat.mode & 0o777 : 0 };
+  } catch (error) {
+    return { ok: false, reason: reasonOf(error) };
+  }
+}
+
+type AllSecrets = Required<GeneratedSecrets>;
+type Kept = Readonly<{ ok: true; secrets: AllSecrets } | { ok: false; reason: string }>;
+
+const makeSecrets = (): AllSecrets => ({
+  shared_secret: randomBytes(32).toString("base64"),
+  cookie_secret: randomBytes(32).toString("base64"),
+  idp_client_secret: randomBytes(32).toString("base64url"),
+});
+
+/**
+ * The secrets of a data folder, made at first need. Two processes that start at once agree: the file appears whole under
+ * its name, or was there before.
+ */
+function readOrMakeSecrets(dataDir: string): Kept {
+  const file = join(dataDir, "secrets.json");
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    if (statSync(file, { throwIfNoEntry: false }) === undefined) {
+      const draft = join(dataDir, `.secrets-${randomUUID()}`);
+      try {
+        const handle = openSync(draft, "wx", 0o600);
+        try {
+          writeSync(handle, `${JSON.stringify(makeSecrets(), null, 2)}\n`);
+          fsyncSync(handle);
+        } finally {
+          closeSync(handle);
+        }
+        linkSync(draft, file);
+      } catch (error) {
+        if (codeOf(error) !== "EEXIST") throw error;
+      } finally {
+        rmSync(draft, { force: true });
+      }
+    }
+  } catch (error) {
+    return { ok: false, reason: reasonOf(error) };
+  }
+  const content = readWholeFile(file);
+  if (!content.ok) return { ok: false, reason: `${file}: ${content.reason}` };
+  if ((content.mode & 0o077) !== 0)
+    return { ok: false, reason: `others may read ${file} (chmod 600 ${file}, or delete it to end all sessions)` };
+  const parsed = parseJson(content.text);
+  const { shared_secret, cookie_secret, idp_client_secret } = (
+    typeof parsed === "object" && parsed !== null ? parsed : {}
+  ) as Record<string, unknown>;
+  if (typeof shared_secret !== "string" || typeof cookie_secret !== "string" || typeof idp_client_secret !== "string") {
+    return {
+      ok: false,
+      reason: `${file} does not hold the three secrets (delete it to make new ones, which ends all sessions)`,
+    };
+  }
+  return { ok: true, secrets: { shared_secret, cookie_secret, idp_client_secret } };
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "it does not exist",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  ENOTDIR: "a part of its path is not a folder",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full",
+};
+
+function reasonOf(error: unknown): string {
+  return reasons[codeOf(error)] ?? (error instanceof Error ? error.message : "unknown");
+}

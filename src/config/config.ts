@@ -1,0 +1,355 @@
+/**
+ * Config: what the rest of the program sees of `cardea.yaml`, checked, with defaults filled in and files read.
+ *
+ * The schema (schema.ts) is the one source of keys, defaults and documentation; its output is this type. Durations are
+ * milliseconds. Secrets are bytes and never printed. `hash` identifies the configuration in decision records: the
+ * SHA-256 of its canonical form in which each secret is replaced by a keyed digest.
+ */
+import type { ConfigHash, NodeId } from "../events/index.ts";
+import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./config-upstreams.ts";
+import type { AccessLogField } from "./log-fields.ts";
+
+export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
+export type HostPort = Readonly<{ host: string; port: number }>;
+export type OnStale = "serve" | "deny";
+
+/**
+ * One reading of PPL as data, still to be compiled by src/auth/authorize; `place` is where it stands in the file.
+ * `places` knows every value and key inside it, for `placeIn` (places.ts); absent when the policy came from no file.
+ */
+export type PolicySource = Readonly<{ ppl: unknown; place: Place; places?: Places }>;
+/** Lines and columns count from 1; line 0 is a source without lines: an environment variable, the command line. */
+export type Place = Readonly<{ file: string; line: number; column: number }>;
+/** Where a value stands, where its key stands (null: it is no mapping's value), and the same of all that is in it. */
+export type Places = Readonly<{ value: Place; key: Place | null; inner: ReadonlyMap<string | number, Places> }>;
+/** A problem with what was written: printed as `file:line:column: key: problem; remedy`. */
+export type Problem = Place & Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
+
+export type Upstream = Readonly<{ url: URL; weight: number | null }>;
+
+export type TunnelConfig = Readonly<{
+  kind: "tcp" | "udp";
+  /** What a caller may name; where it leads is `to` alone. Lowercase; `*` matches anything, also dots. */
+  targets: readonly HostPort[];
+  /** The names are hosts of their own, and `host` is only where the proxy is: `tcp+https://proxy/db.internal:5432`. */
+  behindProxy: boolean;
+}>;
+
+export type RouteConfig = Readonly<{
+  /** Stable id: the given `id`, else a digest over from, matcher and action. */
+  id: string;
+  name: string;
+  description: string;
+  place: Place;
+  from: URL;
+  /** `from` host pattern: exact (`app.example.com`) or with `*`. Lowercase, without port. */
+  host: string;
+  /** Null: any incoming port. */
+  port: number | null;
+  /** Null: HTTP. Otherwise `host` and `port` are where its callers reach us and sign in, and these are the names they ask for. */
+  tunnel: TunnelConfig | null;
+  to: readonly Upstream[];
+  redirect: Readonly<{
+    httpsRedirect: boolean | null;
+    schemeRedirect: string | null;
+    hostRedirect: string | null;
+    portRedirect: number | null;
+    pathRedirect: string | null;
+    prefixRewrite: string | null;
+    responseCode: 301 | 302 | 303 | 307 | 308;
+    stripQuery: boolean;
+  }> | null;
+  response: Readonly<{ status: number; body: string }> | null;
+  match: Readonly<{ kind: "prefix" | "path" | "regex"; value: string }>;
+  prefixRewrite: string | null;
+  regexRewrite: Readonly<{ pattern: string; substitution: string }> | null;
+  hostRewrite: string | null;
+  hostRewriteHeader: string | null;
+  /** On the path as it was asked for; what it makes is the `Host`, when that is one. */
+  hostPathRegexRewrite: Readonly<{ pattern: string; substitution: string }> | null;
+  preserveHostHeader: boolean;
+  setRequestHeaders: Readonly<Record<string, string>>;
+  removeRequestHeaders: readonly string[];
+  /** The whole set for this route: the global one, with the route's own on top, or none with `disable`. */
+  setResponseHeaders: Readonly<Record<string, string>>;
+  /** Of an upstream's answer: `prefix` at the beginning of a value of `header` (lowercase) becomes `value`. */
+  rewriteResponseHeaders: readonly Readonly<{ header: string; prefix: string; value: string }>[];
+  passIdentityHeaders: boolean;
+  jwtIssuerFormat: "hostOnly" | "uri";
+  /** The global ones and the route's; empty: all groups are named. */
+  jwtGroupsFilter: readonly string[];
+  policy: PolicySource | null;
+  allowedUsers: readonly string[];
+  allowedDomains: readonly string[];
+  allowedIdpClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
+  allowAnyAuthenticatedUser: boolean;
+  allowPublicUnauthenticatedAccess: boolean;
+  corsAllowPreflight: boolean;
+  /** 0: no limit. */
+  timeoutMs: number;
+  idleTimeoutMs: number;
+  allowWebsockets: boolean;
+  /** Others that a connection may be handed over to, by the names in `Upgrade`; lowercase. */
+  allowUpgrades: readonly string[];
+  balancing: BalancingConfig;
+  healthChecks: readonly HealthCheckConfig[];
+  /** Null: whoever answers with errors goes on being asked. */
+  outlierDetection: OutlierConfig | null;
+  circuitBreakers: BreakerConfig;
+  tls: Readonly<{
+    skipVerify: boolean;
+    serverName: string | null;
+    customCa: string | null;
+    clientCert: string | null;
+    clientKey: string | null;
+    /** The upstream may ask for the handshake anew within a connection (TLS 1.2). */
+    allowRenegotiation: boolean;
+  }>;
+  /** PEM: by whom certificates of this route's callers are verified; null: none is looked at. */
+  clientCa: string | null;
+  /** Whoever shows no valid certificate is refused, whatever the policy says. */
+  requiresClientCertificate: boolean;
+  /** What calls an API server of Kubernetes in people's names; null: the route leads to no such server. */
+  kubernetes: Readonly<{
+    /** As it was when the configuration was read. */
+    token: string;
+    /** Where it is replaced; null: it was written down. */
+    tokenFile: string | null;
+  }> | null;
+  showErrorDetails: boolean;
+  onStale: OnStale;
+  /** How long a `serve` route goes on after the lease ended; 0 for `deny` routes. */
+  staleGraceMs: number;
+  audit: "best_effort" | "strict";
+  /** 0: no limit. */
+  maxStreamLifetimeMs: number;
+  assertion: "cached" | "per_request";
+}>;
+
+export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
+/** An RE2 expression for whole names of a type. */
+export type SubjectNamePattern = Readonly<{ type: SubjectNameType; pattern: string }>;
+
+export type DownstreamMtls = Readonly<{
+  /** PEM; null: none for routes that name no authority of their own. */
+  ca: string | null;
+  /** PEM. */
+  crl: string | null;
+  enforcement: "policy_with_default_deny" | "policy" | "reject_connection";
+  /** A certificate must have a name that one of these fits; empty: any will do. */
+  matchSubjectAltNames: readonly SubjectNamePattern[];
+  /** How many certificates may stand above the caller's own; 0: any number. */
+  maxVerifyDepth: number;
+}>;
+
+/** Where traces go (OTLP), and which. */
+export type TracingConfig = Readonly<{
+  /** Complete, with its path. */
+  endpoint: URL;
+  protocol: "grpc" | "http/protobuf" | "http/json";
+  headers: Readonly<Record<string, string>>;
+  timeoutMs: number;
+  /** Of traces that begin here, from 0 to 1. */
+  share: number;
+  resource: Readonly<Record<string, string>>;
+  batch: Readonly<{ delayMs: number; timeoutMs: number; spansMax: number }>;
+  valueLengthMax: number | null;
+  logLevel: "none" | "error" | "warn" | "info" | "debug" | "verbose";
+}>;
+
+/** Where decisions are served to others, and to whom. */
+export type DecisionApiConfig = Readonly<{
+  address: HostPort;
+  /** Null: plain HTTP. */
+  tls: Readonly<{ cert: string; key: string }> | null;
+  /** Addresses and CIDR blocks of the proxies whose word on a request is believed. */
+  trustedProxies: readonly string[];
+  /** Keys by the name of the service that has them; secret. */
+  keys: Readonly<Record<string, string>>;
+}>;
+
+/** An external data set for the criterion `record`. */
+export type DataSource = Readonly<{
+  /** The record type that policies name. */
+  type: string;
+  from: Readonly<{ type: "file"; path: string } | { type: "url"; url: URL }>;
+  /** What of a caller names a record. */
+  key: "user.id" | "user.email" | "request.ip" | "request.client_certificate.fingerprint";
+  /** Null: as the name or the answer says. */
+  format: "json" | "csv" | null;
+  everyMs: number;
+  timeoutMs: number;
+  /** How old content may be and still count; 0: any age. */
+  maxAgeMs: number;
+  bytesMax: number;
+  recordsMax: number;
+  /** Sent with each request; secret. */
+  headers: Readonly<Record<string, string>>;
+}>;
+
+/** Certificates from an ACME authority. */
+export type AutocertConfig = Readonly<{
+  /** The authority's directory. */
+  directory: URL;
+  email: string | null;
+  /** External account binding; the key is in base64url. */
+  eab: Readonly<{ keyId: string; macKey: string }> | null;
+  /** PEM, trusted beside the system's for the authority's own server. */
+  trustedCa: string | null;
+  folder: string;
+  hosts: readonly string[];
+  /** How its questions can be answered, the better way first. */
+  challenges: readonly ("http-01" | "tls-alpn-01")[];
+}>;
+
+export type TlsFiles = Readonly<{ cert: string; key: string }>;
+
+export type Config = Readonly<{
+  hash: ConfigHash;
+  /** Where it was read from, for messages. */
+  file: string;
+  services: ReadonlySet<Service>;
+  address: HostPort;
+  insecureServer: boolean;
+  codecType: "auto" | "http1" | "http2";
+  /** Where plain HTTP is redirected to https; null: nowhere. */
+  httpRedirectAddress: HostPort | null;
+  /** Connections begin with a header of a load balancer. */
+  useProxyProtocol: boolean;
+  /** How certificates that callers show are verified; each route knows by which authority. */
+  downstreamMtls: DownstreamMtls;
+  /** Null: certificates come from files alone. */
+  autocert: AutocertConfig | null;
+  /** Serving certificates, PEM; empty with `insecureServer`. */
+  certificates: readonly TlsFiles[];
+  /** PEM, trusted beside the system's authorities for upstreams and brokers that name no authority of their own. */
+  certificateAuthority: string | null;
+  region: string;
+  nodeName: NodeId | null;
+  dataDir: string;
+  /** Host name to the name or address that calls of ours to it connect to. */
+  hostAliases: Readonly<Record<string, string>>;
+  authenticateServiceUrl: URL;
+  /** Where the proxy reaches the authenticate service when it runs elsewhere; null: in this process. */
+  authenticateInternalServiceUrl: URL | null;
+  sharedSecret: Uint8Array;
+  sharedSecretPrevious: Uint8Array | null;
+  /** Empty in a process that runs neither authenticate nor proxy. */
+  cookieSecret: Uint8Array;
+  cookieSecretPrevious: Uint8Array | null;
+  /** PEM, or null: derived from the shared secret as Pomerium does. */
+  signingKey: string | null;
+  /** PEM; `derived`: the key that follows from the shared secret. Published beside the other, and never signs. */
+  signingKeyPrevious: string | null;
+  cookie: Readonly<{
+    name: string;
+    domain: string | null;
+    httpOnly: boolean;
+    expireMs: number;
+    sameSite: "strict" | "lax" | "none";
+  }>;
+  idp: Readonly<{
+    provider: string;
+    url: URL;
+    clientId: string;
+    /** Empty in a process that runs neither authenticate nor databroker, and was not given it. */
+    clientSecret: string;
+    scopes: readonly string[];
+    requestParams: Readonly<Record<string, string>>;
+  }> | null;
+  /** The claim whose values are taken as group memberships (source `idp`); null: none. */
+  groupsFromClaim: string | null;
+  administrators: readonly string[];
+  maxSessionsPerUser: number;
+  /** A session's claims are asked for anew at least this often. */
+  refreshEveryMs: number;
+  signoutRedirectUrl: URL | null;
+  programmaticRedirectDomainWhitelist: readonly string[];
+  /** Header name (lowercase) to claim name. */
+  jwtClaimsHeaders: Readonly<Record<string, string>>;
+  jwtGroupsFilter: readonly string[];
+  jwtIssuerFormat: "hostOnly" | "uri";
+  /** For answers that no route makes; each route carries its own whole set. */
+  setResponseHeaders: Readonly<Record<string, string>>;
+  skipXffAppend: boolean;
+  timeouts: Readonly<{ readMs: number; writeMs: number; idleMs: number }>;
+  store: Readonly<{ type: "memory" } | { type: "file"; path: string } | { type: "postgres"; connectionString: string }>;
+  /** Null: fan-out stays within the process. */
+  nats: Readonly<{
+    servers: readonly string[];
+    credentialsFile: string | null;
+    user: string | null;
+    password: string | null;
+    tlsCa: string | null;
+    /** The JetStream domain of the leader's region; null: one spans the regions. */
+    homeDomain: string | null;
+    /** The NATS cluster in which a region's mirror is kept; null: NATS chooses. */
+    placementCluster: string | null;
+  }> | null;
+  broker: Readonly<{
+    clusterName: string;
+    /** Where this process's databroker HTTP API listens; null when it runs none or nobody else needs it. */
+    listen: HostPort | null;
+    /** Databroker base URLs for processes without a databroker, and for brokers to find each other. */
+    urls: readonly URL[];
+    /** The brokers of the leader's region, when this process's broker serves another one; empty: it may lead. */
+    homeUrls: readonly URL[];
+    /** The URL by which other processes reach this broker; null: derived from `listen`. */
+    advertisedUrl: URL | null;
+    leaseMs: number;
+    /** Relative bound on clock-rate error, 0.01 = 1 %. */
+    clockDrift: number;
+    beatMs: number;
+    renewMs: number;
+    takeoverMs: number;
+    /** PEM; null: the system's authorities. */
+    tlsCa: string | null;
+    /** What the databroker API serves with; null: plain HTTP (loopback, or `grpc_insecure` said so). */
+    tls: TlsFiles | null;
+    /** A snapshot is taken after this many events. */
+    snapshotEvery: number;
+    /** How often a copy of a newer one is looked for, about. */
+    snapshotRefreshMs: number;
+    /** Events are kept at least this long. */
+    retentionMs: number;
+    /** No event is dropped. */
+    legalHold: boolean;
+  }>;
+  audit: Readonly<{
+    mode: "best_effort" | "strict";
+    spoolDir: string;
+    files: readonly string[];
+    nats: boolean;
+    stdout: boolean;
+  }>;
+  /** Fields of the access log in their order; empty: there is none. */
+  accessLogFields: readonly AccessLogField[];
+  /** Loopback by default: /metrics, /healthz, /readyz. Null: off. */
+  metricsAddress: HostPort | null;
+  /** What stands before /metrics. */
+  metrics: Readonly<{
+    /** `user:password`. */
+    basicAuth: string | null;
+    tls: TlsFiles | null;
+    /** PEM: callers show a certificate of theirs. */
+    clientCa: string | null;
+  }>;
+  /** Null: no traces are made. */
+  tracing: TracingConfig | null;
+  logLevel: "debug" | "info" | "warn" | "error";
+  /** The configuration is read again when its files change. */
+  hotReload: boolean;
+  /** Null: decisions are served to nobody else. */
+  decisionApi: DecisionApiConfig | null;
+  /** External data sets for the criterion `record`. */
+  dataSources: readonly DataSource[];
+  /** How long new connections are still taken when the process is told to stop. */
+  drainDelayMs: number;
+  /** Behind that, how long what is open may take to end. */
+  drainTimeoutMs: number;
+  /** Processes that share the listener. */
+  workers: number;
+  /** How many proxies in front of us are believed in X-Forwarded-For; 0: none. */
+  xffNumTrustedHops: number;
+  routes: readonly RouteConfig[];
+}>;

@@ -1,0 +1,59 @@
+/**
+ * Header templates: `set_request_headers` values with references such as `${pomerium.jwt}`.
+ *
+ * Pure. `$$` is a dollar sign, and so is a lone `$`. Pomerium renders what it does not know as nothing; here it is a
+ * problem when the configuration is read, because an empty credential is worse than a clear answer.
+ */
+export type HeaderPart =
+  | Readonly<{ type: "text"; text: string }>
+  /** The signed assertion. */
+  | Readonly<{ type: "jwt" }>
+  /** Of a certificate that the caller showed and that is valid on the route; empty without one. */
+  | Readonly<{ type: "clientCertificate"; what: "fingerprint" | "dns" | "email" }>
+  /** The value of a header of the incoming request, empty when it is absent. `name` is lowercase. */
+  | Readonly<{ type: "requestHeader"; name: string }>;
+
+export type HeaderTemplate = Readonly<
+  { ok: true; parts: readonly HeaderPart[] } | { ok: false; reference: string; known: boolean }
+>;
+
+const later: ReadonlySet<string> = new Set(["pomerium.id_token", "pomerium.access_token"]);
+
+const ofCertificate = {
+  "pomerium.client_cert_fingerprint": "fingerprint",
+  "pomerium.client_cert_san_dns": "dns",
+  "pomerium.client_cert_san_email": "email",
+} as const;
+
+/** @returns the parts in order, or the first reference that cannot be rendered (`known`: it is Pomerium's) */
+export function parseHeaderTemplate(value: string): HeaderTemplate {
+  const parts: HeaderPart[] = [];
+  let text = "";
+  let rest = value;
+  while (rest !== "") {
+    const found = /\$\$|\$\{([^}]*)\}/.exec(rest);
+    if (found === null) break;
+    text += rest.slice(0, found.index);
+    rest = rest.slice(found.index + found[0].length);
+    if (found[1] === undefined) {
+      text += "$";
+      continue;
+    }
+    const part = parseReference(found[1].trim());
+    if (part === undefined) return { ok: false, reference: found[0], known: later.has(found[1].trim()) };
+    if (text !== "") parts.push({ type: "text", text });
+    text = "";
+    parts.push(part);
+  }
+  text += rest;
+  if (text !== "" || parts.length === 0) parts.push({ type: "text", text });
+  return { ok: true, parts };
+}
+
+function parseReference(reference: string): HeaderPart | undefined {
+  if (reference === "pomerium.jwt") return { type: "jwt" };
+  if (Object.hasOwn(ofCertificate, reference))
+    return { type: "clientCertificate", what: ofCertificate[reference as keyof typeof ofCertificate] };
+  const header = /^pomerium\.request\.headers\[(["'])([A-Za-z0-9-]{1,200})\1\]$/.exec(reference)?.[2];
+  return header === undefined ? undefined : { type: "requestHeader", name: header.toLowerCase() };
+}

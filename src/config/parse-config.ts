@@ -1,0 +1,327 @@
+/**
+ * Parse a configuration: text, environment and overrides in; the checked configuration, or every problem at once, out.
+ *
+ * Pure: what it needs from the world (other files, generated secrets) comes through functions. It never throws over what
+ * was written. The steps: YAML with places; environment and command line over it; each key by its schema; the rules
+ * between keys (resolve-*.ts, check-routes.ts); the hash.
+ */
+import { z } from "zod";
+import { parseNodeId } from "../events/index.ts";
+import { checkRoutes, type PlacedRoute } from "./check-routes.ts";
+import type { Config, PolicySource, Problem } from "./config.ts";
+import { hashConfig, type Unhashed } from "./hash.ts";
+import { sectionShape } from "./keys.ts";
+import { isPlainObject, show } from "./kinds.ts";
+import { Material, type ReadFile } from "./material.ts";
+import {
+  applyEnvironment,
+  applyOverrides,
+  type Environment,
+  environmentNames,
+  type Overrides,
+  type Source,
+} from "./overrides.ts";
+import { type Path, placeOf, Report } from "./places.ts";
+import { readSection, type Section } from "./read-section.ts";
+import { resolveAutocert } from "./resolve-autocert.ts";
+import { resolveBrokers } from "./resolve-brokers.ts";
+import { checkClientCertificates, resolveClientCertificates } from "./resolve-client-certificates.ts";
+import { resolveDecisionApi } from "./resolve-decision-api.ts";
+import { resolveListener } from "./resolve-listener.ts";
+import { resolveObserving } from "./resolve-observing.ts";
+import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
+import { resolveRoute } from "./resolve-route.ts";
+import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
+import { resolveSignIn, type VisitedHost } from "./resolve-sign-in.ts";
+import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
+import { readYaml } from "./yaml-document.ts";
+
+export type ParseOptions = Readonly<{
+  env: Environment;
+  readFile: ReadFile;
+  /** By which certificates are found to have expired; absent: they are not looked at for that. */
+  now?: number;
+  /** Permission bits of the configuration file itself; absent when it has none. */
+  mode?: number;
+  overrides?: Overrides;
+  /** Makes the secrets that the file leaves out; absent: they must be written down. */
+  generate?: Generate;
+}>;
+
+export type ParseResult = Readonly<
+  | { ok: true; config: Config; warnings: readonly Problem[] }
+  /** The policies are those that were found, so that what is wrong in them can be said in the same breath. */
+  | { ok: false; problems: readonly Problem[]; policies: readonly WrittenPolicy[] }
+>;
+
+/** A policy and where it stands: `["routes", 2, "policy"]`. */
+export type WrittenPolicy = Readonly<{ path: Path; policy: PolicySource }>;
+
+const rootShape = { ...globalShape, routes: z.unknown().optional(), policy: z.unknown().optional() };
+
+export function parseConfig(text: string, file: string, options: ParseOptions): ParseResult {
+  const problems: Problem[] = [];
+  const source = readSource(text, { file, options, problems });
+  if (source === null) return { ok: false, problems: inOrder(problems), policies: [] };
+  const report = new Report(source.places, { prefix: [], into: problems });
+  const config = readConfig(source, { file, options, report });
+  if (config === null || report.hasErrors) {
+    return { ok: false, problems: inOrder(problems), policies: policiesIn(source) };
+  }
+  return { ok: true, config: { ...config, hash: hashConfig(config) }, warnings: inOrder(problems) };
+}
+
+/** The document with everything that goes over it; null when the text is no document. */
+function readSource(
+  text: string,
+  from: Readonly<{ file: string; options: ParseOptions; problems: Problem[] }>,
+): Source | null {
+  const document = readYaml(text, from.file);
+  from.problems.push(...document.problems);
+  if (!document.readable) return null;
+  const value = document.value ?? {};
+  if (!isPlainObject(value)) {
+    const place = { file: from.file, line: 1, column: 1 };
+    from.problems.push({
+      ...place,
+      key: "(document)",
+      problem: `${show(value)} is not a configuration`,
+      remedy: "write key: value, one a line",
+      severity: "error",
+    });
+    return null;
+  }
+  const names = environmentNames(globalShape);
+  const withEnvironment = applyEnvironment(
+    { value, places: document.places },
+    { env: from.options.env, names, problems: from.problems },
+  );
+  return applyOverrides(withEnvironment, from.options.overrides ?? {});
+}
+
+type Given = Readonly<{ file: string; options: ParseOptions; report: Report }>;
+
+function readConfig(source: Source, given: Given): Unhashed | null {
+  const { report, options } = given;
+  const section = readSection(rootShape, source.value, { report, elsewhere: elsewhereThanRoot });
+  const globals = section.values as unknown as Globals; // by the schema, key for key
+  const { failed } = section;
+  const material = new Material(report, options.readFile, options.now);
+  warnOfReadableFile(section, { ...given, mode: options.mode ?? 0 });
+  const secrets = resolveSecrets(globals, { report, material, failed, generate: options.generate });
+  const process = resolveProcess(globals, { report, material, failed });
+  const brokers = resolveBrokers(globals, {
+    report,
+    material,
+    failed,
+    certificates: process.certificates,
+    certificateAuthority: process.certificateAuthority,
+  });
+  const downstreamMtls = resolveClientCertificates(globals, { report, material });
+  const placed = readRoutes(source, { report, material, globals, process, downstreamMtls });
+  checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
+  const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
+  const signIn = resolveSignIn(globals, { report, failed, idpClientSecret: secrets.idpClientSecret, hosts });
+  const listening = [
+    ...brokers.broker.urls,
+    ...(brokers.broker.advertisedUrl === null ? [] : [brokers.broker.advertisedUrl]),
+  ];
+  const routes = checkRoutes(
+    placed,
+    {
+      address: process.address,
+      certificates: process.certificates,
+      autocert: globals.autocert,
+      brokers: [
+        ...(brokers.broker.listen === null ? [] : [brokers.broker.listen]),
+        ...listening.map((url) => ({
+          host: url.hostname,
+          port: Number(url.port) || (url.protocol === "https:" ? 443 : 80),
+        })),
+      ],
+    },
+    report,
+  );
+  const observing = resolveObserving(globals, { report, material, failed });
+  const nodeName = globals.node_name === undefined ? null : parseNodeId(globals.node_name);
+  if (signIn.authenticateServiceUrl === null || secrets.sharedSecret === null || brokers.store === null) return null;
+  return {
+    file: given.file,
+    services: globals.services,
+    address: process.address,
+    insecureServer: globals.insecure_server,
+    ...resolveListener(globals, { report }),
+    downstreamMtls,
+    autocert: resolveAutocert(globals, {
+      report,
+      material,
+      routes,
+      certificates: process.certificates,
+      present: section.present,
+    }),
+    certificates: process.certificates,
+    certificateAuthority: process.certificateAuthority,
+    region: globals.region,
+    nodeName,
+    dataDir: globals.data_dir,
+    hostAliases: globals.host_aliases,
+    authenticateServiceUrl: signIn.authenticateServiceUrl,
+    authenticateInternalServiceUrl: signIn.authenticateInternalServiceUrl,
+    sharedSecret: secrets.sharedSecret,
+    sharedSecretPrevious: secrets.sharedSecretPrevious,
+    cookieSecret: secrets.cookieSecret ?? new Uint8Array(),
+    cookieSecretPrevious: secrets.cookieSecretPrevious,
+    signingKey: secrets.signingKey,
+    signingKeyPrevious: secrets.signingKeyPrevious,
+    cookie: signIn.cookie,
+    idp: signIn.idp,
+    groupsFromClaim: globals.groups_from_claim ?? null,
+    administrators: globals.administrators,
+    maxSessionsPerUser: globals.max_sessions_per_user,
+    refreshEveryMs: globals.refresh_interval,
+    signoutRedirectUrl: globals.signout_redirect_url,
+    programmaticRedirectDomainWhitelist: globals.programmatic_redirect_domain_whitelist,
+    jwtClaimsHeaders: globals.jwt_claims_headers,
+    jwtGroupsFilter: globals.jwt_groups_filter,
+    jwtIssuerFormat: globals.jwt_issuer_format,
+    setResponseHeaders: process.responseHeaders,
+    skipXffAppend: globals.skip_xff_append,
+    timeouts: { readMs: globals.timeout_read, writeMs: globals.timeout_write, idleMs: globals.timeout_idle },
+    store: brokers.store,
+    nats: brokers.nats,
+    broker: brokers.broker,
+    audit: brokers.audit,
+    metricsAddress: globals.metrics_address,
+    ...observing,
+    logLevel: globals.log_level,
+    hotReload: globals.runtime_flags["config_hot_reload"] ?? true,
+    decisionApi: resolveDecisionApi(globals, { report, material }),
+    dataSources: globals.data_sources,
+    drainDelayMs: globals.drain_delay,
+    drainTimeoutMs: globals.drain_timeout,
+    workers: globals.workers,
+    xffNumTrustedHops: globals.xff_num_trusted_hops,
+    routes,
+  };
+}
+
+/** `policy` (the older name) first, then `routes`. */
+function readRoutes(
+  source: Source,
+  from: Readonly<{
+    report: Report;
+    material: Material;
+    globals: Globals;
+    process: ProcessPart;
+    downstreamMtls: Config["downstreamMtls"];
+  }>,
+): readonly PlacedRoute[] {
+  const placed: PlacedRoute[] = [];
+  for (const list of ["policy", "routes"] as const) {
+    const written = source.value[list];
+    if (written === undefined || written === null) continue;
+    if (!Array.isArray(written)) {
+      from.report.error(
+        [list],
+        `${show(written)} is not a list of routes`,
+        "write - from: URL and so on, one route behind each dash",
+      );
+      continue;
+    }
+    for (const [i, raw] of (written as readonly unknown[]).entries()) {
+      const path: Path = [list, i];
+      const report = from.report.under(...path);
+      if (!isPlainObject(raw)) {
+        report.error([], `${show(raw)} is not a route`, "write from, to and policy");
+        continue;
+      }
+      const { values, present, failed } = readSection(routeShape, raw, { report, elsewhere: elsewhereThanRoute });
+      const route = resolveRoute({
+        route: values as unknown as Route, // by the schema, key for key
+        present,
+        failed,
+        report,
+        material: from.material.under(...path),
+        globals: from.globals,
+        matchAnyIncomingPort: from.process.matchAnyIncomingPort,
+        responseHeaders: from.process.responseHeaders,
+        downstreamMtls: from.downstreamMtls,
+        policy: policySource(values["policy"], { source, path: [...path, "policy"] }),
+      });
+      if (route !== null) placed.push({ route, path, hasOwnId: present.has("id") });
+    }
+  }
+  if (placed.length === 0 && from.globals.services.has("proxy") && !from.report.hasErrors) {
+    from.report.warn(["routes"], "is missing, so the proxy serves nothing", "write a route", "key");
+  }
+  return placed;
+}
+
+function policiesIn(source: Source): readonly WrittenPolicy[] {
+  return (["policy", "routes"] as const).flatMap((list) => {
+    const written = source.value[list];
+    return (Array.isArray(written) ? (written as readonly unknown[]) : []).flatMap((raw, i) => {
+      const path: Path = [list, i, "policy"];
+      const ppl = isPlainObject(raw) ? raw["policy"] : undefined;
+      const policy = isPlainObject(ppl) || Array.isArray(ppl) ? policySource(ppl, { source, path }) : null;
+      return policy === null ? [] : [{ path, policy }];
+    });
+  });
+}
+
+function policySource(ppl: unknown, from: Readonly<{ source: Source; path: Path }>): PolicySource | null {
+  if (ppl === undefined) return null;
+  let places = from.source.places;
+  for (const step of from.path) places = places.inner.get(step) ?? places;
+  return { ppl, place: placeOf(from.source.places, from.path), places };
+}
+
+function elsewhereThanRoot(key: string): string | undefined {
+  if (Object.hasOwn(routeShape, key)) return "it belongs inside a route, under routes";
+  const section = Object.entries(globalShape).find(([, schema]) => Object.hasOwn(sectionShape(schema) ?? {}, key));
+  return section === undefined ? undefined : `it belongs inside ${section[0]}`;
+}
+
+function elsewhereThanRoute(key: string): string | undefined {
+  return Object.hasOwn(globalShape, key) ? "it belongs at the top level of the file" : undefined;
+}
+
+const inlineSecrets = [
+  "shared_secret",
+  "shared_secret_previous",
+  "cookie_secret",
+  "cookie_secret_previous",
+  "signing_key",
+  "signing_key_previous",
+  "idp_client_secret",
+  "certificate_key",
+  "autocert_eab_mac_key",
+  "metrics_basic_auth",
+  "metrics_certificate_key",
+  "nats.password",
+  "decision_api.certificate_key",
+  "decision_api.keys",
+];
+
+function warnOfReadableFile(section: Section, given: Given & Readonly<{ mode: number }>): void {
+  if ((given.mode & 0o004) === 0) return;
+  for (const key of inlineSecrets) {
+    const path = key.split(".");
+    if (!section.present.has(key) || given.report.placeOf(path).file !== given.file) continue;
+    given.report.warn(
+      path,
+      `everybody on this machine may read ${given.file}, and this secret in it`,
+      `chmod 600 ${given.file}, or use ${path.at(-1)}_file`,
+      "key",
+    );
+    return;
+  }
+}
+
+/** By source, then line, then column; problems of one place keep their order. */
+function inOrder(problems: readonly Problem[]): readonly Problem[] {
+  const sources = [...new Set(problems.map(({ file }) => file))];
+  return problems.toSorted(
+    (a, b) => sources.indexOf(a.file) - sources.indexOf(b.file) || a.line - b.line || a.column - b.column,
+  );
+}

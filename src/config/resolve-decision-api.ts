@@ -1,0 +1,73 @@
+/**
+ * Resolve where decisions are served to others, and to whom.
+ *
+ * Pure. Refuses an address that other machines reach without TLS, ranges that are none, and keys that could be guessed.
+ */
+import { isIP } from "node:net";
+import type { DecisionApiConfig } from "./config.ts";
+import { isLoopback } from "./kinds-network.ts";
+import type { Material } from "./material.ts";
+import type { Report } from "./places.ts";
+import type { Globals } from "./schema.ts";
+
+const keyCharsMin = 32;
+
+/** @returns null: decisions are not served */
+export function resolveDecisionApi(
+  { decision_api: written, services }: Pick<Globals, "decision_api" | "services">,
+  from: Readonly<{ report: Report; material: Material }>,
+): DecisionApiConfig | null {
+  const report = from.report.under("decision_api");
+  const material = from.material.under("decision_api");
+  const tls = material.pair(
+    material.text(written, { key: "certificate", secrecy: "public" }),
+    material.text(written, { key: "certificate_key", secrecy: "secret" }),
+    ["certificate"],
+  );
+  const { address, trusted_proxies: trustedProxies, keys } = written;
+  for (const [i, range] of trustedProxies.entries()) {
+    if (!isRange(range))
+      report.error(
+        ["trusted_proxies", i],
+        `${range} is no IP address or CIDR block`,
+        "write it like 10.0.0.7 or 10.0.0.0/8",
+      );
+    else if (range.endsWith("/0"))
+      report.error(
+        ["trusted_proxies", i],
+        `${range} is everybody`,
+        "name the proxies that stand in front of your services",
+      );
+  }
+  for (const [name, key] of Object.entries(keys)) {
+    if (key.length < keyCharsMin || new Set(key).size < 8 || !/^[\x21-\x7e]+$/.test(key))
+      report.error(["keys", name], "is no key", "make one with: openssl rand -base64 32");
+  }
+  if (new Set(Object.values(keys)).size < Object.keys(keys).length)
+    report.error(["keys"], "two names have the same key", "give each service a key of its own");
+  if (address === undefined) return null;
+  if (
+    tls === null &&
+    !isLoopback(address.host) &&
+    written.certificate === undefined &&
+    written.certificate_file === undefined
+  )
+    report.error(
+      ["address"],
+      "is open to other machines and has no certificate",
+      "set decision_api.certificate and decision_api.certificate_key, or listen on loopback",
+    );
+  if (trustedProxies.length === 0 && Object.keys(keys).length === 0)
+    report.warn(["address"], "nobody may ask there", "name decision_api.trusted_proxies or decision_api.keys", "key");
+  if (!services.has("authorize") && !services.has("proxy"))
+    report.warn(["address"], "has no effect: this process decides nothing", "add authorize to services", "key");
+  return { address, tls, trustedProxies, keys };
+}
+
+function isRange(written: string): boolean {
+  const [address = "", prefix, ...more] = written.split("/");
+  const family = isIP(address);
+  if (family === 0 || more.length > 0) return false;
+  if (prefix === undefined) return true;
+  return /^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128);
+}

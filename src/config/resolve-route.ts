@@ -1,0 +1,312 @@
+/**
+ * Resolve a route: one entry of `routes`, checked for itself, with global settings filled in.
+ *
+ * Pure. Refuses what contradicts itself or would let people past what was meant; check-routes.ts compares routes.
+ */
+import { createHash } from "node:crypto";
+import { type ClaimValue, flattenClaims } from "../events/index.ts";
+import type { Config, PolicySource, RouteConfig } from "./config.ts";
+import { show } from "./kinds.ts";
+import { isLoopback } from "./kinds-network.ts";
+import type { Material } from "./material.ts";
+import type { Report } from "./places.ts";
+import { resolveBalancing } from "./resolve-balancing.ts";
+import { resolveRouteClientCertificates } from "./resolve-client-certificates.ts";
+import { resolveKubernetes } from "./resolve-kubernetes.ts";
+import { requireEncryption } from "./resolve-sign-in.ts";
+import { checkTunnel, resolveTunnelFrom, tunnelPattern } from "./resolve-tunnel.ts";
+import { resolveUpgrades } from "./resolve-upgrades.ts";
+import {
+  resolveHost,
+  resolvePattern,
+  resolveRequestHeaders,
+  resolveResponseHeaders,
+  resolveResponseRewrites,
+  resolveTls,
+} from "./resolve-upstream.ts";
+import type { Globals, Route } from "./schema.ts";
+
+export type RouteContext = Readonly<{
+  route: Route;
+  present: ReadonlySet<string>;
+  failed: ReadonlySet<string>;
+  report: Report;
+  material: Material;
+  globals: Globals;
+  matchAnyIncomingPort: boolean;
+  /** What answers carry without the route's own headers. */
+  responseHeaders: Readonly<Record<string, string>>;
+  downstreamMtls: Config["downstreamMtls"];
+  policy: PolicySource | null;
+}>;
+
+/** Null when the route is too wrong to be one; the report then says why. */
+export function resolveRoute(context: RouteContext): RouteConfig | null {
+  const { route, report, globals } = context;
+  const from = resolveFrom(context);
+  const match = resolveMatch(context);
+  const action = resolveAction(context);
+  const access = resolveAccess(context);
+  const upgrades = resolveUpgrades(context);
+  const stale = resolveStale(context);
+  const host = resolveHost(context);
+  const tls = resolveTls(context);
+  const requestHeaders = resolveRequestHeaders(context);
+  const kubernetes = resolveKubernetes(context);
+  checkTunnel(context, from?.tunnel ?? null);
+  const lasting = upgrades.allowWebsockets || kubernetes !== null || (from?.tunnel ?? null) !== null;
+  const timeoutMs = route.timeout ?? (lasting ? 0 : globals.default_upstream_timeout);
+  if (from === null || action === null) return null;
+  const id =
+    route.id ??
+    digest([
+      from.url.protocol,
+      from.host,
+      from.port,
+      match,
+      action.to.map(({ url, weight }) => [url.href, weight]),
+      action.redirect,
+      action.response,
+      ...(from.tunnel === null ? [] : [from.tunnel]),
+    ]);
+  const [target] = from.tunnel?.targets ?? [];
+  const shown = target === undefined ? from.host : `${target.host}:${target.port}`;
+  return {
+    id,
+    name: route.name ?? `${shown}${match.value === "/" ? "" : match.value}`,
+    description: route.description,
+    place: report.placeOf([]),
+    from: from.url,
+    host: from.host,
+    port: from.port,
+    tunnel: from.tunnel,
+    ...action,
+    match,
+    ...resolveRewrite(context),
+    ...host,
+    setRequestHeaders: requestHeaders,
+    removeRequestHeaders: route.remove_request_headers,
+    setResponseHeaders: resolveResponseHeaders(context),
+    rewriteResponseHeaders: resolveResponseRewrites(context),
+    passIdentityHeaders: route.pass_identity_headers ?? globals.pass_identity_headers,
+    jwtIssuerFormat: route.jwt_issuer_format ?? globals.jwt_issuer_format,
+    jwtGroupsFilter: [...new Set([...globals.jwt_groups_filter, ...route.jwt_groups_filter])],
+    ...access,
+    timeoutMs,
+    idleTimeoutMs: route.idle_timeout ?? (lasting ? 0 : globals.timeout_idle),
+    ...upgrades,
+    ...resolveBalancing(context),
+    tls,
+    ...resolveRouteClientCertificates(route, { ...context, all: context.downstreamMtls }),
+    kubernetes,
+    showErrorDetails: route.show_error_details,
+    ...stale,
+    audit: route.audit ?? globals.audit.mode,
+    maxStreamLifetimeMs: route.max_stream_lifetime,
+    assertion: route.assertion,
+  };
+}
+
+export type From = Readonly<{ url: URL; host: string; port: number | null; tunnel: RouteConfig["tunnel"] }>;
+
+function resolveFrom(context: RouteContext): From | null {
+  const { route, report, failed, globals, matchAnyIncomingPort } = context;
+  const written = route.from?.trim();
+  if (written === undefined || written === "") {
+    if (!failed.has("from"))
+      report.error(["from"], "is missing", "write the URL that people use, such as https://app.example.com", "key");
+    return null;
+  }
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(written)?.[1]?.toLowerCase();
+  if (tunnelPattern.test(written)) return resolveTunnelFrom(context, written);
+  if (scheme === "ssh") {
+    report.error(["from"], `${scheme} routes are not supported by this build yet`, "remove the route");
+    return null;
+  }
+  if ((scheme !== "https" && scheme !== "http") || !URL.canParse(written)) {
+    report.error(["from"], `${show(written)} is not a URL`, "write one such as https://app.example.com");
+    return null;
+  }
+  const url = new URL(written);
+  const host = url.hostname.toLowerCase();
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
+    report.error(["from"], "has more than scheme, host and port", `write ${url.protocol}//${url.host}`);
+  } else if (url.pathname !== "/") {
+    report.error(
+      ["from"],
+      `has the path ${url.pathname}`,
+      `write ${url.protocol}//${url.host}, and the path under prefix or path`,
+    );
+  }
+  requireEncryption(url, { report, path: ["from"] });
+  if (scheme === "http" && !globals.insecure_server && isLoopback(host) && globals.services.has("proxy")) {
+    report.warn(["from"], "is plain HTTP, and the listener speaks only TLS", "use https, or set insecure_server: true");
+  }
+  const explicit = /^[a-z]+:\/\/[^/?#]*:(\d{1,5})(?:[/?#]|$)/i.exec(written)?.[1];
+  const port = explicit !== undefined ? Number(explicit) : matchAnyIncomingPort ? null : scheme === "https" ? 443 : 80;
+  return { url: new URL(url.origin), host, port, tunnel: null };
+}
+
+function resolveMatch({ route, report }: RouteContext): RouteConfig["match"] {
+  const given = (["regex", "path", "prefix"] as const).filter((key) => route[key] !== undefined);
+  const [kind = "prefix", ...rest] = given;
+  for (const key of rest) report.warn([key], `has no effect beside ${kind}`, "keep one of them", "key");
+  return { kind, value: route[kind] ?? "/" };
+}
+
+type Action = Pick<RouteConfig, "to" | "redirect" | "response">;
+
+function resolveAction({ route, report, present, failed }: RouteContext): Action | null {
+  const given = (["to", "redirect", "response"] as const).filter((key) => present.has(key));
+  if (given.length === 0) {
+    report.error(["to"], "is missing, and so are redirect and response", "write the URL of the service behind", "key");
+    return null;
+  }
+  for (const key of given.slice(1)) report.error([key], `cannot stand beside ${given[0]}`, "keep one of them", "key");
+  const nothing: Action = { to: [], redirect: null, response: null };
+  if (given[0] === "response")
+    return { ...nothing, response: { status: route.response.status, body: route.response.body } };
+  if (given[0] === "redirect") return { ...nothing, redirect: resolveRedirect(route, report) };
+  return failed.has("to") ? null : { ...nothing, to: (route.to ?? []).map(({ url, weight }) => ({ url, weight })) };
+}
+
+function resolveRedirect({ redirect }: Route, report: Report): RouteConfig["redirect"] {
+  const codes = [301, 302, 303, 307, 308] as const;
+  const responseCode = codes.find((code) => code === redirect.response_code);
+  if (responseCode === undefined)
+    report.error(
+      ["redirect", "response_code"],
+      `${redirect.response_code} does not redirect`,
+      "write 301, 302, 303, 307 or 308",
+    );
+  const changes = [
+    redirect.https_redirect,
+    redirect.scheme_redirect,
+    redirect.host_redirect,
+    redirect.port_redirect,
+    redirect.path_redirect,
+    redirect.prefix_rewrite,
+  ];
+  if (changes.every((change) => change === undefined || change === false))
+    report.error(
+      ["redirect"],
+      "changes nothing, so it would redirect to itself",
+      "write host_redirect, path_redirect or another",
+      "key",
+    );
+  for (const [one, other] of [
+    ["https_redirect", "scheme_redirect"],
+    ["path_redirect", "prefix_rewrite"],
+  ] as const) {
+    if (redirect[one] !== undefined && redirect[other] !== undefined)
+      report.error(["redirect", other], `cannot stand beside ${one}`, "keep one of them", "key");
+  }
+  return {
+    httpsRedirect: redirect.https_redirect ?? null,
+    schemeRedirect: redirect.scheme_redirect ?? null,
+    hostRedirect: redirect.host_redirect ?? null,
+    portRedirect: redirect.port_redirect ?? null,
+    pathRedirect: redirect.path_redirect ?? null,
+    prefixRewrite: redirect.prefix_rewrite ?? null,
+    responseCode: responseCode ?? 301,
+    stripQuery: redirect.strip_query,
+  };
+}
+
+function resolveRewrite(context: RouteContext): Pick<RouteConfig, "prefixRewrite" | "regexRewrite"> {
+  const { route, report } = context;
+  const { prefix_rewrite: prefix, regex_rewrite_pattern: pattern } = route;
+  if (prefix !== undefined && pattern !== undefined)
+    report.error(["regex_rewrite_pattern"], "cannot stand beside prefix_rewrite", "keep one of them", "key");
+  const regexRewrite = resolvePattern(context, {
+    pattern: "regex_rewrite_pattern",
+    substitution: "regex_rewrite_substitution",
+  });
+  if (regexRewrite !== null) return { prefixRewrite: prefix ?? null, regexRewrite };
+  const upstreamPath = route.to?.[0]?.path ?? "";
+  const matched = route.prefix ?? "/";
+  return {
+    prefixRewrite: prefix ?? (upstreamPath === "" || upstreamPath === matched ? null : upstreamPath),
+    regexRewrite: null,
+  };
+}
+
+type Access = Pick<
+  RouteConfig,
+  | "policy"
+  | "allowedUsers"
+  | "allowedDomains"
+  | "allowedIdpClaims"
+  | "allowAnyAuthenticatedUser"
+  | "allowPublicUnauthenticatedAccess"
+  | "corsAllowPreflight"
+>;
+
+function resolveAccess({ route, report, failed, policy }: RouteContext): Access {
+  const lists = (["allowed_users", "allowed_domains", "allowed_idp_claims"] as const).filter(
+    (key) => failed.has(key) || Object.keys(route[key]).length > 0,
+  );
+  const open = route.allow_public_unauthenticated_access
+    ? "allow_public_unauthenticated_access"
+    : route.allow_any_authenticated_user
+      ? "allow_any_authenticated_user"
+      : null;
+  if (open !== null) {
+    for (const key of lists)
+      report.error(
+        [key],
+        `has no effect beside ${open}, which lets ${route.allow_public_unauthenticated_access ? "everybody" : "everybody who is signed in"} through`,
+        "keep one of them",
+        "key",
+      );
+  }
+  if (route.allow_public_unauthenticated_access && route.allow_any_authenticated_user) {
+    report.error(
+      ["allow_any_authenticated_user"],
+      "has no effect beside allow_public_unauthenticated_access",
+      "keep one of them",
+      "key",
+    );
+  }
+  const accessKeys = [
+    "policy",
+    "allowed_users",
+    "allowed_domains",
+    "allowed_idp_claims",
+    "allow_any_authenticated_user",
+    "allow_public_unauthenticated_access",
+  ];
+  if (open === null && lists.length === 0 && policy === null && !accessKeys.some((key) => failed.has(key))) {
+    report.warn(["policy"], "is missing, so nobody may use this route", "write a policy, or one of the allow keys");
+  }
+  for (const [i, domain] of route.allowed_domains.entries()) {
+    if (domain.includes("@"))
+      report.error(
+        ["allowed_domains", i],
+        "holds an @ and would match nobody",
+        "write the domain alone, or use allowed_users",
+      );
+  }
+  return {
+    policy,
+    allowedUsers: route.allowed_users,
+    allowedDomains: route.allowed_domains,
+    allowedIdpClaims: flattenClaims(route.allowed_idp_claims) as Readonly<Record<string, readonly ClaimValue[]>>,
+    allowAnyAuthenticatedUser: route.allow_any_authenticated_user,
+    allowPublicUnauthenticatedAccess: route.allow_public_unauthenticated_access,
+    corsAllowPreflight: route.cors_allow_preflight,
+  };
+}
+
+function resolveStale({ route, report, failed }: RouteContext): Pick<RouteConfig, "onStale" | "staleGraceMs"> {
+  if (route.on_stale === "serve") return { onStale: "serve", staleGraceMs: route.stale_grace ?? 60_000 };
+  if (route.stale_grace !== undefined && route.stale_grace > 0 && !failed.has("on_stale")) {
+    report.error(["stale_grace"], "contradicts on_stale: deny, which denies at once", "keep one of them", "key");
+  }
+  return { onStale: "deny", staleGraceMs: 0 };
+}
+
+/** Thirty-two hexadecimal digits over everything that makes a route the one it is, whatever its policy. */
+function digest(parts: unknown): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32);
+}

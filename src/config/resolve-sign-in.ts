@@ -1,0 +1,190 @@
+/**
+ * Resolve sign-in: the authenticate URL, the identity provider, the session cookie.
+ *
+ * Pure. Refuses what would send credentials in clear, or loop for ever: plain HTTP outside loopback, a cookie domain that
+ * does not cover every host.
+ */
+import type { Config } from "./config.ts";
+import { resolveProvider } from "./identity-providers.ts";
+import { isLoopback } from "./kinds-network.ts";
+import type { Path, Report } from "./places.ts";
+import type { Globals } from "./schema.ts";
+
+export type SignInPart = Readonly<{
+  authenticateServiceUrl: URL | null;
+  authenticateInternalServiceUrl: URL | null;
+  cookie: Config["cookie"];
+  idp: Config["idp"];
+}>;
+/** A host that people visit, and where it is written. */
+export type VisitedHost = Readonly<{ host: string; path: Path }>;
+
+export function resolveSignIn(
+  globals: Globals,
+  from: Readonly<{
+    report: Report;
+    failed: ReadonlySet<string>;
+    idpClientSecret: string | null;
+    hosts: readonly VisitedHost[];
+  }>,
+): SignInPart {
+  const { report, failed } = from;
+  const authenticate = globals.authenticate_service_url ?? null;
+  if (authenticate === null && !failed.has("authenticate_service_url")) {
+    report.error(
+      ["authenticate_service_url"],
+      "is missing, and there is no hosted sign-in service",
+      "write the https URL of a host that reaches this authenticate service, such as https://authenticate.example.com",
+      "key",
+    );
+  }
+  if (authenticate !== null) requireEncryption(authenticate, { report, path: ["authenticate_service_url"] });
+  if (globals.signout_redirect_url?.protocol === "http:" && !isLoopback(globals.signout_redirect_url.hostname)) {
+    report.warn(["signout_redirect_url"], "is plain HTTP", "use https");
+  }
+  const hosts =
+    authenticate === null
+      ? from.hosts
+      : [...from.hosts, { host: authenticate.hostname, path: ["authenticate_service_url"] }];
+  return {
+    authenticateServiceUrl: authenticate,
+    authenticateInternalServiceUrl: resolveInternal(globals, report),
+    cookie: resolveCookie(globals, { report, hosts }),
+    idp: resolveIdp(globals, from),
+  };
+}
+
+/** Used only where the authenticate service runs elsewhere. */
+function resolveInternal(globals: Globals, report: Report): URL | null {
+  const url = globals.authenticate_internal_service_url ?? null;
+  const path = ["authenticate_internal_service_url"];
+  if (url === null) return null;
+  if (globals.services.has("authenticate")) {
+    report.warn(path, "has no effect: the authenticate service runs in this process", "remove it", "key");
+    return null;
+  }
+  if (url.protocol === "http:" && !isLoopback(url.hostname)) {
+    if (globals.grpc_insecure)
+      report.warn(path, "is plain HTTP between machines", "make sure that something else encrypts this network");
+    else
+      report.error(
+        path,
+        "is plain HTTP between machines, and sign-in crosses it",
+        "use https, or grpc_insecure: true where something else encrypts the network",
+      );
+  }
+  return url;
+}
+
+/** Plain HTTP is for this machine alone. */
+export function requireEncryption(url: URL, where: Readonly<{ report: Report; path: Path }>): void {
+  if (url.protocol === "http:" && !isLoopback(url.hostname)) {
+    where.report.error(where.path, "is plain HTTP, which is allowed only for loopback and *.localhost", "use https");
+  }
+}
+
+function resolveIdp(
+  globals: Globals,
+  from: Readonly<{ report: Report; failed: ReadonlySet<string>; idpClientSecret: string | null }>,
+): Config["idp"] {
+  const { report, failed } = from;
+  const signsIn = globals.services.has("authenticate");
+  if (globals.idp_provider === undefined) {
+    if (failed.has("idp_provider")) return null;
+    if (signsIn)
+      report.error(
+        ["idp_provider"],
+        "is missing, so nobody could sign in",
+        "write oidc with idp_provider_url, idp_client_id and idp_client_secret",
+        "key",
+      );
+    else if (globals.services.has("proxy"))
+      report.error(
+        ["idp_provider"],
+        "is missing, so no session would count here and signing in would loop",
+        "write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
+        "key",
+      );
+    else if (globals.services.has("databroker")) {
+      report.warn(
+        ["idp_provider"],
+        "is missing, so sessions are not refreshed with the identity provider",
+        "write the same idp_ keys as for the authenticate service",
+        "key",
+      );
+    }
+    return null;
+  }
+  const provider = resolveProvider(globals);
+  if ("problem" in provider) {
+    if (!failed.has(provider.key)) report.error([provider.key], provider.problem, provider.remedy);
+    return null;
+  }
+  requireEncryption(provider.url, { report, path: ["idp_provider_url"] });
+  if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not ask for openid", "add openid");
+  // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the secret.
+  const speaks = signsIn || globals.services.has("databroker");
+  for (const key of ["idp_client_id", "idp_client_secret"] as const) {
+    const found = key === "idp_client_id" ? globals.idp_client_id : speaks ? from.idpClientSecret : "not needed";
+    const wrong = failed.has(key) || (key === "idp_client_secret" && globals.idp_client_secret_file !== undefined);
+    if ((found === undefined || found === null || found === "") && !wrong)
+      report.error([key], "is missing", "write what the identity provider gave you for this client", "key");
+  }
+  if (globals.idp_client_id === undefined || (speaks && from.idpClientSecret === null)) return null;
+  return {
+    provider: globals.idp_provider,
+    url: provider.url,
+    clientId: globals.idp_client_id,
+    clientSecret: from.idpClientSecret ?? "",
+    scopes: provider.scopes,
+    requestParams: provider.requestParams,
+  };
+}
+
+function resolveCookie(
+  globals: Globals,
+  from: Readonly<{ report: Report; hosts: readonly VisitedHost[] }>,
+): Config["cookie"] {
+  const { report } = from;
+  const domain = globals.cookie_domain.trim().replace(/^\./, "").toLowerCase();
+  if (domain !== "" && !/^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/.test(domain)) {
+    report.error(
+      ["cookie_domain"],
+      "is not a domain that browsers take",
+      "write one such as example.com, or remove it",
+    );
+  } else if (domain !== "") {
+    const outside = from.hosts.filter(({ host }) => host !== domain && !host.endsWith(`.${domain}`));
+    for (const { host, path } of outside.slice(0, 20)) {
+      report.error(
+        path,
+        `the cookie of ${domain} (cookie_domain) would never reach ${host}, so signing in would loop`,
+        "use a host below cookie_domain, or remove cookie_domain",
+      );
+    }
+  }
+  if (domain !== "" && globals.cookie_name.startsWith("__Host-")) {
+    report.error(
+      ["cookie_name"],
+      "begins with __Host-, which browsers refuse beside cookie_domain",
+      "use another name, or remove cookie_domain",
+    );
+  }
+  if (!globals.cookie_http_only) {
+    report.warn(["cookie_http_only"], "lets any script on a page read the session", "remove it");
+  }
+  if (globals.cookie_same_site === "none") {
+    report.warn(
+      ["cookie_same_site"],
+      "lets every site make requests with the visitor's session",
+      "write lax, unless upstreams must work inside pages of other sites",
+    );
+  }
+  return {
+    name: globals.cookie_name,
+    domain: domain === "" ? null : domain,
+    httpOnly: globals.cookie_http_only,
+    expireMs: globals.cookie_expire,
+    sameSite: globals.cookie_same_site,
+  };
+}

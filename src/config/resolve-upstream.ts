@@ -1,0 +1,161 @@
+/**
+ * Resolve a route's way to its upstream: host, headers, TLS.
+ *
+ * Pure. Refuses headers that would say who the visitor is or break the framing; both belong to the proxy alone.
+ */
+import { RE2JS } from "re2js";
+import type { RouteConfig } from "./config.ts";
+import { parseHeaderTemplate } from "./header-template.ts";
+import type { RouteContext } from "./resolve-route.ts";
+
+type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
+
+/** One way wins (pomerium.md §5.4); the others are said to have no effect. */
+export function resolveHost(context: RouteContext): HostRules {
+  const { route, report } = context;
+  const own = Object.entries(route.set_request_headers).find(([name]) => name.toLowerCase() === "host")?.[1];
+  const rewrite = route.host_rewrite ?? own;
+  const ways = [
+    ["host_rewrite", rewrite !== undefined],
+    ["host_rewrite_header", route.host_rewrite_header !== undefined],
+    ["host_path_regex_rewrite_pattern", route.host_path_regex_rewrite_pattern !== undefined],
+    ["preserve_host_header", route.preserve_host_header],
+  ] as const;
+  const [winner, ...rest] = ways.filter(([, given]) => given).map(([key]) => key);
+  for (const key of rest) report.warn([key], `has no effect beside ${winner}`, "keep one of them", "key");
+  const header = winner === "host_rewrite_header" ? (route.host_rewrite_header ?? null) : null;
+  if (header !== null && !/^[A-Za-z0-9-]{1,200}$/.test(header))
+    report.error(["host_rewrite_header"], "is not a header name", "write one such as X-Upstream-Host");
+  const byPath = resolvePattern(context, {
+    pattern: "host_path_regex_rewrite_pattern",
+    substitution: "host_path_regex_rewrite_substitution",
+  });
+  return {
+    hostRewrite: rewrite ?? null,
+    hostRewriteHeader: header?.toLowerCase() ?? null,
+    hostPathRegexRewrite: winner === "host_path_regex_rewrite_pattern" ? byPath : null,
+    preserveHostHeader: winner === "preserve_host_header",
+  };
+}
+
+type PatternKeys =
+  | { pattern: "regex_rewrite_pattern"; substitution: "regex_rewrite_substitution" }
+  | { pattern: "host_path_regex_rewrite_pattern"; substitution: "host_path_regex_rewrite_substitution" };
+
+/** An expression and what its matches become; the substitution names no group that the expression does not have. */
+export function resolvePattern(
+  { route, report, failed }: RouteContext,
+  keys: PatternKeys,
+): Readonly<{ pattern: string; substitution: string }> | null {
+  const pattern = route[keys.pattern];
+  const substitution = route[keys.substitution];
+  if (pattern === undefined) {
+    if (substitution !== undefined && !failed.has(keys.pattern))
+      report.error([keys.substitution], `has no ${keys.pattern} beside it`, "write the pattern too", "key");
+    return null;
+  }
+  const groups = RE2JS.compile(pattern).groupCount();
+  const beyond = [...(substitution ?? "").matchAll(/\\(\d+)/g)].find(([, group]) => Number(group) > groups);
+  if (beyond !== undefined)
+    report.error(
+      [keys.substitution],
+      `names the group ${beyond[1]}, and the pattern has ${groups}`,
+      "correct the number",
+    );
+  return { pattern, substitution: substitution ?? "" };
+}
+
+/** Headers that say how a request is read; nobody but the proxy may set them. */
+export const framing: ReadonlySet<string> = new Set([
+  "connection",
+  "content-length",
+  "expect",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+export function resolveRequestHeaders({ route, report, globals }: RouteContext): Readonly<Record<string, string>> {
+  const identity = new Set([
+    "x-pomerium-jwt-assertion",
+    "x-pomerium-jwt-assertion-for",
+    ...Object.keys(globals.jwt_claims_headers),
+  ]);
+  const kept: Record<string, string> = {};
+  for (const [name, value] of Object.entries(route.set_request_headers)) {
+    const folded = name.toLowerCase();
+    if (folded === "host") continue;
+    if (framing.has(folded))
+      report.error(["set_request_headers", name], "is a header that the proxy itself must set", "remove it", "key");
+    if (identity.has(folded))
+      report.error(
+        ["set_request_headers", name],
+        "says who the visitor is, and only the proxy may say that",
+        "use pass_identity_headers",
+        "key",
+      );
+    const template = parseHeaderTemplate(value);
+    if (!template.ok) {
+      const why = template.known ? "is not supported by this build yet" : "is not a known reference";
+      report.error(
+        ["set_request_headers", name],
+        `${template.reference} ${why}`,
+        `use \${pomerium.jwt} or \${pomerium.request.headers["Name"]}, or write $$ for a dollar sign`,
+      );
+    }
+    kept[name] = value;
+  }
+  return kept;
+}
+
+/** As Pomerium adds them up; `disable` on a route means no headers at all, the global ones included. */
+export function resolveResponseHeaders({ route, responseHeaders }: RouteContext): Readonly<Record<string, string>> {
+  if (Object.hasOwn(route.set_response_headers, "disable")) return {};
+  const own = new Set(Object.keys(route.set_response_headers).map((name) => name.toLowerCase()));
+  const inherited = Object.entries(responseHeaders).filter(([name]) => !own.has(name.toLowerCase()));
+  return { ...Object.fromEntries(inherited), ...route.set_response_headers };
+}
+
+/** Framing is the connection's, and cookies of ours are nobody's to make. */
+export function resolveResponseRewrites({ route, report }: RouteContext): RouteConfig["rewriteResponseHeaders"] {
+  for (const [i, { header }] of route.rewrite_response_headers.entries()) {
+    if (framing.has(header))
+      report.error(
+        ["rewrite_response_headers", i],
+        `${header} is a header that the proxy itself must set`,
+        "remove it",
+        "key",
+      );
+  }
+  return route.rewrite_response_headers;
+}
+
+export function resolveTls({ route, report, material }: RouteContext): RouteConfig["tls"] {
+  const plain = route.to?.every(({ url }) => !url.protocol.startsWith("https")) === true;
+  if (route.tls_skip_verify && !plain)
+    report.warn(
+      ["tls_skip_verify"],
+      "lets anyone between proxy and upstream read and change everything",
+      "name the upstream's authority with tls_custom_ca_file instead",
+      "key",
+    );
+  if (route.tls_server_name !== undefined && route.tls_upstream_server_name !== undefined)
+    report.warn(["tls_server_name"], "has no effect beside tls_upstream_server_name", "remove it", "key");
+  const customCa = material.authorities(material.text(route, { key: "tls_custom_ca", secrecy: "public" }));
+  const pair = material.pair(
+    material.text(route, { key: "tls_client_cert", secrecy: "public" }),
+    material.text(route, { key: "tls_client_key", secrecy: "secret" }),
+    ["tls_client_cert"],
+  );
+  return {
+    skipVerify: route.tls_skip_verify,
+    serverName: route.tls_upstream_server_name ?? route.tls_server_name ?? null,
+    customCa,
+    clientCert: pair?.cert ?? null,
+    clientKey: pair?.key ?? null,
+    allowRenegotiation: route.tls_upstream_allow_renegotiation,
+  };
+}

@@ -1,0 +1,32 @@
+/** Schema of the listener on which decisions are served to other proxies and services. In the order of the documentation. */
+import { z } from "zod";
+import { cardea } from "./keys.ts";
+import { filePath, secretText, text, textMap, texts } from "./kinds.ts";
+import { hostPort } from "./kinds-network.ts";
+
+export const decisionKeys = {
+  decision_api: cardea(
+    z.strictObject({
+      address: cardea(
+        hostPort().optional(),
+        "Where forward-auth, Envoy's `ext_authz` and AuthZEN are answered (docs/decisions.md). Absent: nowhere.",
+      ),
+      certificate: cardea(
+        text().optional(),
+        "The certificate with which it speaks TLS: PEM, or base64 of it. Needed unless the address is on loopback.",
+      ),
+      certificate_file: cardea(filePath().optional(), "The same, from a file."),
+      certificate_key: cardea(secretText().optional(), "The key of `decision_api.certificate`."),
+      certificate_key_file: cardea(filePath().optional(), "The same, from a file."),
+      trusted_proxies: cardea(
+        texts("IP or CIDR").prefault([]),
+        "Proxies that may ask by forward-auth and `ext_authz`, and whose word on method, host, path and caller is believed. Whoever else asks is refused; by default that is everybody.",
+      ),
+      keys: cardea(
+        textMap("name to key").prefault({}),
+        "Services that may ask by AuthZEN: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
+      ),
+    }),
+    "Decisions for other proxies and services, from this node's own projection.",
+  ),
+};

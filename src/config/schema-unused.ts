@@ -1,0 +1,205 @@
+/**
+ * Schema of Pomerium's keys that this build knows and does not use, with the reason for each (keys.ts).
+ *
+ * The rule: what lets people through, protects something, or changes where requests go is never ignored.
+ */
+import { ignored, removed, unsupported } from "./keys.ts";
+
+const envoy = (what: string) => ignored(`${what}: Envoy's, and there is no Envoy here`);
+const notYet = "not supported by this build yet";
+const decidesInProcess = "a proxy always decides in process";
+const off = ["false", ""] as const;
+
+export const unusedGlobals = {
+  // --- listener
+  headers_with_underscores_action: unsupported(
+    "requests with such headers are always refused",
+    "write reject_request or remove it",
+    {
+      harmless: ["reject_request", ""],
+    },
+  ),
+  merge_slashes: unsupported("paths are always made canonical before policy sees them", "write true or remove it", {
+    harmless: ["true"],
+  }),
+  normalize_path: unsupported("paths are always made canonical before policy sees them", "write true or remove it", {
+    harmless: ["true"],
+  }),
+  path_with_escaped_slashes_action: unsupported(
+    "paths with escaped slashes are always refused",
+    "write reject_request or remove it",
+    {
+      harmless: ["reject_request", ""],
+    },
+  ),
+
+  // --- services
+  grpc_address: ignored("services talk HTTP, not gRPC", { remedy: "use broker.listen" }),
+  grpc_client_timeout: ignored("services talk HTTP, not gRPC"),
+  authenticate_callback_path: unsupported(
+    "the callback path is fixed",
+    "register /oauth2/callback with the identity provider",
+    {
+      harmless: ["/oauth2/callback", ""],
+    },
+  ),
+  authorize_service_url: ignored(decidesInProcess),
+  authorize_service_urls: ignored(decidesInProcess),
+  authorize_internal_service_url: ignored(decidesInProcess),
+  override_certificate_name: ignored("brokers are verified by the host of their URL", {
+    remedy: "use names that their certificates have in broker.urls",
+  }),
+  tls_derive: unsupported(
+    `certificates derived from the shared secret are ${notYet}`,
+    "give brokers certificates with broker.tls_cert_file and broker.tls_ca_file",
+    {
+      harmless: [""],
+    },
+  ),
+  databroker_cluster_node_id: unsupported(
+    "brokers that copy each other's storage do not exist here",
+    "use databroker_storage_type: postgres and broker.urls",
+  ),
+  databroker_cluster_nodes: unsupported(
+    "brokers that copy each other's storage do not exist here",
+    "use databroker_storage_type: postgres and broker.urls",
+  ),
+  databroker_cluster_leader_id: unsupported("brokers elect their leader through Postgres", "remove it"),
+  databroker_raft_bind_address: unsupported("brokers elect their leader through Postgres, not Raft", "remove it"),
+
+  // --- identity
+  idp_access_token_allowed_audiences: ignored(
+    "has no effect: bearer tokens of the identity provider are not accepted by this build yet",
+  ),
+  identity_providers: ignored("has no effect: bearer tokens of other issuers are not accepted by this build yet"),
+  bearer_token_format: unsupported(`bearer tokens as credentials are ${notYet}`, "write default or remove it", {
+    harmless: ["default", ""],
+  }),
+
+  // --- upstreams
+  dns_lookup_family: envoy("DNS settings"),
+  dns_refresh_rate: envoy("DNS settings"),
+  dns_failure_refresh_rate: envoy("DNS settings"),
+  dns_query_timeout: envoy("DNS settings"),
+  dns_query_tries: envoy("DNS settings"),
+  dns_udp_max_queries: envoy("DNS settings"),
+  dns_use_tcp: envoy("DNS settings"),
+  dns_resolvers: envoy("DNS settings"),
+  envoy_admin_address: envoy("the admin listener"),
+  envoy_admin_access_log_path: envoy("the admin listener"),
+  envoy_admin_profile_path: envoy("the admin listener"),
+  envoy_bind_config_source_address: envoy("upstream socket settings"),
+  envoy_bind_config_freebind: envoy("upstream socket settings"),
+  envoy_dynamic_extensions: envoy("extensions"),
+
+  // --- seeing what happens
+  pomerium_debug: ignored("no longer does anything in Pomerium either", { remedy: "use log_level: debug" }),
+  proxy_log_level: ignored("there is one log level", { remedy: "use log_level" }),
+  authorize_log_fields: ignored("decision records always hold every field", { remedy: "see audit" }),
+  debug_address: ignored("debugging pages are on metrics_address"),
+  health_check_addr: ignored("there is no extra listener for health", {
+    remedy: "ask /healthz and /readyz at metrics_address",
+  }),
+  health_check_systemd_disabled: ignored("systemd is not told of health"),
+
+  // --- features of Pomerium that mean nothing here, or not yet
+  google_cloud_serverless_authentication_service_account: ignored(
+    `Google serverless authentication is ${notYet}; such upstreams will refuse`,
+  ),
+  ssh_address: ignored(`SSH is ${notYet}: nothing listens`),
+  ssh_host_key_files: ignored(`SSH is ${notYet}: nothing listens`),
+  ssh_host_keys: ignored(`SSH is ${notYet}: nothing listens`),
+  ssh_user_ca_key: ignored(`SSH is ${notYet}: nothing listens`),
+  ssh_user_ca_key_file: ignored(`SSH is ${notYet}: nothing listens`),
+  ssh_rls_enabled: ignored(`SSH is ${notYet}: nothing listens`),
+  ssh_rls_additional_entries: ignored(`SSH is ${notYet}: nothing listens`),
+  mcp_allowed_client_id_domains: ignored(`the Model Context Protocol is ${notYet}`),
+  mcp_allowed_as_metadata_domains: ignored(`the Model Context Protocol is ${notYet}`),
+  blob_storage: ignored("sessions are not recorded", { nested: ["bucket_uri", "managed_prefix"] }),
+  session_recording_concurrency: ignored("sessions are not recorded"),
+  installation_id: ignored("nothing is reported to anyone"),
+  auto_apply_changesets: ignored("a setting of Pomerium's hosted console"),
+  primary_color: ignored("pages have one look in this build"),
+  secondary_color: ignored("pages have one look in this build"),
+  darkmode_primary_color: ignored("pages have one look in this build"),
+  darkmode_secondary_color: ignored("pages have one look in this build"),
+  logo_url: ignored("pages have one look in this build"),
+  favicon_url: ignored("pages have one look in this build"),
+  error_message_first_paragraph: ignored("pages have one look in this build"),
+
+  // --- gone from Pomerium
+  client_ca: removed("use downstream_mtls.ca"),
+  client_ca_file: removed("use downstream_mtls.ca_file"),
+  cookie_secure: removed("session cookies are always Secure; remove it"),
+  forward_auth_url: removed("remove it; forward-auth needs no key of its own"),
+  headers: removed("use set_response_headers"),
+  idp_service_account: removed("use groups_from_claim or SCIM for groups"),
+  idp_refresh_directory_timeout: removed("use groups_from_claim or SCIM for groups"),
+  idp_refresh_directory_interval: removed("use groups_from_claim or SCIM for groups"),
+  idp_qps: removed("remove it"),
+  policy_file: removed("write the routes under routes"),
+  ...Object.fromEntries(
+    [
+      "tracing_provider",
+      "tracing_sample_rate",
+      "tracing_datadog_address",
+      "tracing_jaeger_collector_endpoint",
+      "tracing_jaeger_agent_endpoint",
+      "tracing_zipkin_endpoint",
+      "tracing_otlp_endpoint",
+      "tracing_otlp_protocol",
+    ].map((key) => [key, removed("use otel_traces_exporter and otel_exporter_otlp_endpoint")]),
+  ),
+};
+
+export const unusedRouteKeys = {
+  regex_priority_order: ignored("it orders routes that come from a databroker; those of a file are tried in its order"),
+  bearer_token_format: unsupported(`bearer tokens as credentials are ${notYet}`, "write default or remove it", {
+    harmless: ["default", ""],
+  }),
+  identity_providers: ignored("has no effect: bearer tokens of other issuers are not accepted by this build yet"),
+  idp_access_token_allowed_audiences: ignored(
+    "has no effect: bearer tokens of the identity provider are not accepted by this build yet",
+  ),
+  idp_client_id: unsupported(`an identity provider client per route is ${notYet}`, "use the global one"),
+  idp_client_secret: unsupported(`an identity provider client per route is ${notYet}`, "use the global one"),
+  tls_downstream_server_name: ignored("a serving certificate is chosen by the name the client asks for"),
+  enable_google_cloud_serverless_authentication: ignored(
+    `Google serverless authentication is ${notYet}; the upstream will refuse`,
+    { harmless: off },
+  ),
+  depends_on: ignored("each host signs people in by itself when they first come to it, without asking them again", {
+    remedy: "set cookie_domain, so that a page's scripts reach other hosts before anybody has visited those",
+  }),
+  logo_url: ignored("pages have one look in this build"),
+  mcp: ignored(`the Model Context Protocol is ${notYet}; the route works as an ordinary one`),
+  upstream_tunnel: ignored(`reverse tunnels are ${notYet}`),
+  session_recording: ignored("sessions are not recorded"),
+  sub_policies: unsupported(`policies attached by a console are ${notYet}`, "write them into policy"),
+  allowed_groups: removed("use policy with the criterion groups"),
+  set_authorization_header: removed("use set_request_headers"),
+};
+
+/** Runtime flags: the value that this build behaves by (null: either is fine) and what to say of the other. */
+export const runtimeFlags: Readonly<Record<string, Readonly<{ here: boolean | null; otherwise: string }>>> = {
+  match_any_incoming_port: { here: null, otherwise: "" },
+  add_extra_metrics_labels: { here: null, otherwise: "" },
+  allow_any_sign_out_redirect_uri: { here: false, otherwise: "only signout_redirect_url is ever redirected to" },
+  authorize_use_synced_data: { here: null, otherwise: "" },
+  config_hot_reload: { here: null, otherwise: "" },
+  debug_admin_endpoints: { here: false, otherwise: "debugging pages are on metrics_address" },
+  envoy_resource_manager: { here: null, otherwise: "" },
+  grpc_databroker_keepalive: { here: null, otherwise: "" },
+  mcp: { here: null, otherwise: "" },
+  mcp_dynamic_client_registration: {
+    here: false,
+    otherwise: "the Model Context Protocol is not supported by this build yet",
+  },
+  pomerium_jwt_endpoint: { here: false, otherwise: "/.pomerium/jwt is not served by this build yet" },
+  refresh_session_at_id_token_expiration: { here: null, otherwise: "" },
+  routes_portal: { here: null, otherwise: "" },
+  set_envoy_concurrency_to_go_max_procs: { here: null, otherwise: "" },
+  ssh_allow_direct_tcpip: { here: false, otherwise: "SSH is not supported by this build yet" },
+  ssh_routes_portal: { here: false, otherwise: "SSH is not supported by this build yet" },
+  ssh_upstream_tunnel: { here: false, otherwise: "SSH is not supported by this build yet" },
+};

@@ -1,0 +1,106 @@
+/**
+ * Schema: the one source of keys, types, defaults and descriptions of `cardea.yaml`.
+ *
+ * `docs/configuration.md`, `docs/cardea.schema.json` and `.env.example` are written from it
+ * (scripts/generate-config-docs.ts); parse-config.ts reads by it. Pomerium's keys keep their names and meanings.
+ * Rules between keys are in check-*.ts.
+ */
+import { z } from "zod";
+import { pomerium } from "./keys.ts";
+import { isPlainObject, type Kind, kind, parseJson, scalarText, show } from "./kinds.ts";
+import { dataKeys } from "./schema-data.ts";
+import { decisionKeys } from "./schema-decisions.ts";
+import {
+  auditGroup,
+  brokerGroup,
+  identityHeaders,
+  processKeys,
+  requests,
+  secrets,
+  signIn,
+  supportedGroups,
+} from "./schema-globals.ts";
+import { autocertKeys, listenerKeys } from "./schema-listener.ts";
+import { observing } from "./schema-observing.ts";
+import { supportedRouteGroups, supportedRouteKeys } from "./schema-route.ts";
+import { runtimeFlags, unusedGlobals, unusedRouteKeys } from "./schema-unused.ts";
+
+const flags = (): Kind<Readonly<Record<string, boolean>>> =>
+  kind({ label: "mapping of flag to true or false", json: { type: ["object", "string"] } }, (value, refuse) => {
+    const map = typeof value === "string" ? parseJson(value) : value;
+    if (!isPlainObject(map)) return refuse(`${show(value)} is not a mapping`, "write flag: true or flag: false");
+    const found: Record<string, boolean> = {};
+    for (const [flag, set] of Object.entries(map)) {
+      const word = scalarText(set)?.toLowerCase();
+      if (word !== "true" && word !== "false")
+        return refuse(`${show(set)} is neither true nor false`, "write true or false", [flag]);
+      found[flag] = word === "true";
+    }
+    return found;
+  });
+
+const compatibility = {
+  runtime_flags: pomerium(
+    flags().prefault({}),
+    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; the others (${Object.keys(
+      runtimeFlags,
+    )
+      .filter((flag) => flag !== "match_any_incoming_port" && flag !== "config_hot_reload")
+      .join(", ")}) are known and change nothing here.`,
+  ),
+};
+
+export const globalGroups = [
+  ...supportedGroups,
+  { title: "Decisions for others", keys: decisionKeys },
+  { title: "External data", keys: dataKeys },
+  { title: "Compatibility", keys: compatibility },
+] as const;
+export const routeGroups = supportedRouteGroups;
+
+export const globalKeys = {
+  ...processKeys,
+  ...listenerKeys,
+  ...autocertKeys,
+  ...secrets,
+  ...signIn,
+  ...identityHeaders,
+  ...requests,
+  ...brokerGroup,
+  ...auditGroup,
+  ...decisionKeys,
+  ...observing,
+  ...dataKeys,
+  ...compatibility,
+};
+export const routeKeys = supportedRouteKeys;
+export { runtimeFlags, unusedGlobals, unusedRouteKeys };
+
+/** Every key that is known, by name. */
+export const globalShape = { ...globalKeys, ...unusedGlobals };
+export const routeShape = { ...routeKeys, ...unusedRouteKeys };
+
+export const routeSchema = z.strictObject(routeShape);
+
+const routeList = (description: string) => pomerium(z.array(routeSchema).optional(), description);
+
+/** The whole document, for the JSON Schema. */
+export const documentSchema = z.strictObject({
+  ...globalShape,
+  routes: routeList("The routes. Within a host the first that matches decides."),
+  policy: routeList("Pomerium's older name of `routes`; these come first."),
+});
+
+type Shape = Readonly<Record<string, z.ZodType>>;
+/** What reading a section gives: a value where the key was written well or has a default. */
+export type Values<S extends Shape> = { readonly [Key in keyof S]: SectionOr<S[Key]> };
+type SectionOr<Schema> =
+  Schema extends z.ZodObject<infer Inner extends Shape>
+    ? Values<Inner>
+    : Schema extends z.ZodPrefault<infer Inner extends z.ZodType>
+      ? z.output<Inner>
+      : Schema extends z.ZodType
+        ? z.output<Schema> | undefined
+        : never;
+export type Globals = Values<typeof globalKeys>;
+export type Route = Values<typeof routeKeys>;

@@ -1,0 +1,202 @@
+/** Reading from disk: the file, the files it names, generated secrets, and the file of `cardea dev`. */
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, suite, test } from "node:test";
+import { formatProblem, type LoadOptions, loadConfig } from "../../src/config/index.ts";
+import { base, goodRoute, sharedSecret } from "./support.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "cardea-config-"));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+function written(name: string, text: string, mode = 0o600): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  chmodSync(path, mode);
+  return path;
+}
+function problemsOf(path: string | null, options: Partial<LoadOptions> = {}): readonly string[] {
+  const result = loadConfig(path, { env: {}, ...options });
+  return (result.ok ? result.warnings : result.problems).map((problem) =>
+    formatProblem(problem).replaceAll(`${folder}/`, ""),
+  );
+}
+const withoutSecrets = `${base.replace(/^(shared_secret|cookie_secret):.*$/gm, "#")}${goodRoute}`;
+
+suite("the file", () => {
+  test("is read", () => assert.deepEqual(problemsOf(written("good.yaml", base + goodRoute)), []));
+  test("may be JSON", () => {
+    const json = JSON.stringify({ address: "x" }, null, 2);
+    assert.match(problemsOf(written("c.json", json))[0] ?? "", /^c\.json:/);
+  });
+  test("that is not there", () => {
+    assert.deepEqual(problemsOf(join(folder, "gone.yaml")), [
+      "gone.yaml: (file): cannot be read: it does not exist; name the configuration file with -c",
+    ]);
+  });
+  test("that is a folder", () => {
+    assert.match(problemsOf(folder).join(), /cannot be read: it is a folder/);
+  });
+  test("in TOML", () => {
+    assert.deepEqual(problemsOf(written("c.toml", "a = 1")), [
+      "c.toml: (file): is TOML, which is not read; write it as YAML",
+    ]);
+  });
+  test("that everybody may read, with secrets in it", () => {
+    assert.match(
+      problemsOf(written("open.yaml", base + goodRoute, 0o644)).join(),
+      /^open\.yaml:4:1: shared_secret: everybody on this machine may read/,
+    );
+  });
+  test("may be left out: then everything comes from the environment", () => {
+    const lines = base
+      .trim()
+      .split("\n")
+      .map((line) => line.split(": "));
+    const env = Object.fromEntries(lines.map(([key = "", value = ""]) => [key.toUpperCase(), value]));
+    const result = loadConfig(null, { env });
+    assert.equal(result.ok && result.config.file, "environment");
+  });
+});
+
+suite("the files it names", () => {
+  test("are read, and their mode is seen", () => {
+    const secret = written("secret", `${sharedSecret}\n`, 0o644);
+    const path = written(
+      "named.yaml",
+      `${base.replace(/^shared_secret:.*$/m, `shared_secret_file: ${secret}`)}${goodRoute}`,
+    );
+    assert.deepEqual(problemsOf(path), [
+      "named.yaml:4:21: shared_secret_file: everybody on this machine may read secret; chmod 600 secret",
+    ]);
+  });
+  test("that are devices are not read for ever", () => {
+    const path = written(
+      "device.yaml",
+      `${base.replace(/^shared_secret:.*$/m, "shared_secret_file: /dev/zero")}${goodRoute}`,
+    );
+    assert.match(problemsOf(path).join(), /\/dev\/zero cannot be read: it is not a file/);
+  });
+});
+
+suite("generated secrets", () => {
+  const load = (dataDir: string, options: Partial<LoadOptions> = {}) =>
+    loadConfig(written("none.yaml", withoutSecrets), { env: {}, dataDir, ...options });
+  const secretsOf = (result: ReturnType<typeof load>) =>
+    result.ok ? [result.config.sharedSecret, result.config.cookieSecret] : [];
+
+  test("are kept in the data folder, for us alone, and found again", () => {
+    const dataDir = join(folder, "kept/deep");
+    const first = load(dataDir);
+    assert.equal(first.ok, true);
+    assert.equal(statSync(join(dataDir, "secrets.json")).mode & 0o777, 0o600);
+    assert.deepEqual(readdirSync(dataDir), ["secrets.json"]);
+    assert.deepEqual(secretsOf(load(dataDir)), secretsOf(first));
+    assert.notDeepEqual(...(secretsOf(first) as [Uint8Array, Uint8Array]));
+  });
+  test("are kept nowhere when only checking", () => {
+    const dataDir = join(folder, "checked");
+    assert.equal(load(dataDir, { missingSecrets: "forget" }).ok, true);
+    assert.throws(() => statSync(dataDir));
+  });
+  test("are refused where they must be written down", () => {
+    const result = load(join(folder, "refused"), { missingSecrets: "refuse" });
+    assert.deepEqual(result.ok ? [] : result.problems.map(({ key }) => key), ["shared_secret", "cookie_secret"]);
+  });
+  test("do not include the identity provider's unless asked for", () => {
+    const text = withoutSecrets.replace(/^idp_client_secret:.*$/m, "#");
+    const path = written("demo.yaml", text);
+    const dataDir = join(folder, "demo");
+    assert.equal(loadConfig(path, { env: {}, dataDir }).ok, false);
+    const result = loadConfig(path, {
+      env: {},
+      dataDir,
+      generate: ["shared_secret", "cookie_secret", "idp_client_secret"],
+    });
+    assert.equal(result.ok && (result.config.idp?.clientSecret.length ?? 0) >= 43, true);
+  });
+  test("that others may read are not used", () => {
+    const dataDir = join(folder, "open");
+    load(dataDir);
+    chmodSync(join(dataDir, "secrets.json"), 0o644);
+    assert.match(
+      problemsOf(written("none.yaml", withoutSecrets), { dataDir }).join(),
+      /data_dir: generated secrets cannot be kept there: others may read/,
+    );
+  });
+  test("that are damaged are not replaced in silence", () => {
+    const dataDir = join(folder, "damaged");
+    mkdirSync(dataDir);
+    writeFileSync(join(dataDir, "secrets.json"), "{", { mode: 0o600 });
+    assert.match(
+      problemsOf(written("none.yaml", withoutSecrets), { dataDir }).join(),
+      /does not hold the three secrets/,
+    );
+    assert.equal(readFileSync(join(dataDir, "secrets.json"), "utf8"), "{");
+  });
+  test("are not written through a dangling link", () => {
+    const dataDir = join(folder, "linked");
+    mkdirSync(dataDir);
+    symlinkSync(join(folder, "elsewhere"), join(dataDir, "secrets.json"));
+    assert.equal(load(dataDir).ok, false);
+    assert.throws(() => statSync(join(folder, "elsewhere")));
+  });
+  test("in a folder that cannot be made are a problem, not a crash", () => {
+    const path = written("none.yaml", withoutSecrets);
+    assert.match(
+      problemsOf(path, { dataDir: join(path, "below") }).join(),
+      /data_dir: generated secrets cannot be kept there: a part of its path is not a folder/,
+    );
+  });
+});
+
+suite("the file of cardea dev", () => {
+  const path = new URL("../../cardea.dev.yaml", import.meta.url).pathname;
+  const dev = {
+    env: {},
+    missingSecrets: "forget",
+    generate: ["shared_secret", "cookie_secret", "idp_client_secret"],
+  } as const;
+  test("is read without a word", () => assert.deepEqual(problemsOf(path, dev), []));
+  test("moves to other ports whole", () => {
+    const result = loadConfig(path, {
+      ...dev,
+      overrides: { ports: { 8080: 9000, 8091: 9011, 8092: 9012, 8093: 9013 } },
+    });
+    assert.ok(result.ok);
+    const { config } = result;
+    assert.equal(JSON.stringify(config).match(/80(80|91|92|93)/), null);
+    assert.deepEqual(
+      [config.address.port, config.metricsAddress?.port, config.authenticateServiceUrl.port, config.idp?.url.port],
+      [9000, 9013, "9000", "9000"],
+    );
+    assert.deepEqual(
+      config.routes.map(({ host, port, to }) => [host, port, to[0]?.url.port]),
+      [
+        ["app.localhost", 9000, "9011"],
+        ["eng.localhost", 9000, "9011"],
+        ["public.localhost", 9000, "9011"],
+        ["idp.localhost", 9000, "9012"],
+      ],
+    );
+  });
+  test("moves to memory and another folder", () => {
+    const result = loadConfig(path, {
+      ...dev,
+      dataDir: "/elsewhere",
+      overrides: { values: { databroker_storage_type: "memory" } },
+    });
+    assert.deepEqual(result.ok && [result.config.store, result.config.dataDir], [{ type: "memory" }, "/elsewhere"]);
+  });
+});

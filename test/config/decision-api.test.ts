@@ -1,0 +1,48 @@
+/** Decisions for others: what the keys become, and what is refused. */
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { canonicalConfig } from "../../src/config/hash.ts";
+import { base, certificate, config, errors, goodRoute, parse, warnings } from "./support.ts";
+
+const file = (lines: string): string => `${base}decision_api:\n${lines}\n${goodRoute}`;
+const key = "k3y-of-a-service-0123456789-abcdefgh";
+
+suite("decision_api", () => {
+  test("is off unless it has an address, and then open to nobody", () => {
+    assert.equal(config(`${base}${goodRoute}`).decisionApi, null);
+    const text = file("  address: 127.0.0.1:9180");
+    assert.deepEqual(config(text).decisionApi, {
+      ...{ address: { host: "127.0.0.1", port: 9180 }, tls: null, trustedProxies: [], keys: {} },
+    });
+    assert.match(warnings(text).join("\n"), /nobody may ask there/);
+  });
+  test("names proxies and services; keys are not in the body that is shown", () => {
+    const made = config(
+      file(`  address: 127.0.0.1:9180\n  trusted_proxies: [10.0.0.0/8, "::1"]\n  keys: {wiki: ${key}}`),
+    );
+    assert.deepEqual(made.decisionApi?.trustedProxies, ["10.0.0.0/8", "::1"]);
+    assert.deepEqual(made.decisionApi?.keys, { wiki: key });
+    assert.ok(!canonicalConfig(made).includes(key));
+  });
+  test("speaks TLS where other machines reach it", () => {
+    const pair = certificate(["localhost"]);
+    const files = { "cert.pem": pair.cert, "key.pem": pair.key };
+    const open = "  address: 0.0.0.0:9180\n  trusted_proxies: [10.0.0.7]";
+    assert.match(
+      errors(file(open)).join("\n"),
+      /decision_api\.address: is open to other machines and has no certificate/,
+    );
+    const secured = `${open}\n  certificate_file: cert.pem\n  certificate_key_file: key.pem`;
+    assert.ok(config(file(secured), { files }).decisionApi?.tls);
+  });
+  test("refuses ranges that are none or everybody, and keys that are none", () => {
+    const address = "  address: 127.0.0.1:9180\n";
+    for (const range of ["proxy.example.com", "10.0.0.0/33", "10.0.0/8", "0.0.0.0/0", "::/0"])
+      assert.ok(!parse(file(`${address}  trusted_proxies: ["${range}"]`)).ok, range);
+    for (const keys of ["{wiki: short}", `{wiki: "${"a".repeat(40)}"}`, `{wiki: ${key}, blog: ${key}}`]) {
+      const problems = errors(file(`${address}  keys: ${keys}`)).join("\n");
+      assert.match(problems, /is no key|have the same key/);
+      assert.ok(!problems.includes(key));
+    }
+  });
+});

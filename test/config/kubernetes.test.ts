@@ -1,0 +1,55 @@
+/** Routes to API servers of Kubernetes: what their keys become, and what would act for nobody or for anybody. */
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { base, config, errors, warnings } from "./support.ts";
+
+const route = (more: string): string => `${base}routes:
+  - from: https://kube.example.com
+    to: https://10.0.0.1:6443
+    policy: {allow: {or: [authenticated_user: true]}}
+${more
+  .split("\n")
+  .map((line) => `    ${line}\n`)
+  .join("")}`;
+const token = "kubernetes_service_account_token: eyJhbGciOi.abc.def";
+
+suite("a route to an API server", () => {
+  test("has a token, and no time limits", () => {
+    const [found] = config(route(token)).routes;
+    assert.deepEqual(found?.kubernetes, { token: "eyJhbGciOi.abc.def", tokenFile: null });
+    assert.deepEqual([found?.timeoutMs, found?.idleTimeoutMs], [0, 0]);
+    assert.equal(config(route("name: x")).routes[0]?.kubernetes, null);
+  });
+  test("may have it in a file; another token there is the same configuration", () => {
+    const written = route("kubernetes_service_account_token_file: /token");
+    const [one, other] = ["a.b.c\n", "d.e.f"].map((text) => config(written, { files: { "/token": text } }));
+    assert.deepEqual(one?.routes[0]?.kubernetes, { token: "a.b.c", tokenFile: "/token" });
+    assert.equal(one?.hash, other?.hash);
+    const inline = [token, token.replace("def", "xyz")].map((line) => config(route(line)).hash);
+    assert.notEqual(inline[0], inline[1]);
+  });
+  const refused = [
+    ["a file that is not there", "kubernetes_service_account_token_file: /none", /\/none cannot be read/],
+    ["no token", 'kubernetes_service_account_token: "two words"', /is not a token/],
+    [
+      "a header that names somebody",
+      `${token}\nset_request_headers: {Impersonate-User: root}`,
+      /for whom the API server acts/,
+    ],
+    ["a token of its own", `${token}\nset_request_headers: {authorization: x}`, /for whom the API server acts/],
+  ] as const;
+  for (const [name, lines, problem] of refused)
+    test(`is refused with ${name}`, () => assert.match(errors(route(lines)).join("\n"), problem));
+  test("is refused when everybody may in: nobody could be named", () => {
+    const open = route(`${token}\nallow_public_unauthenticated_access: true`).replace(/ {4}policy:.*\n/, "");
+    assert.match(errors(open).join(), /allow_public_unauthenticated_access: would let anybody act/);
+  });
+  test("is refused without an upstream", () => {
+    const fixed = route(`${token}\nresponse: {status: 200}`).replace(/ {4}to:.*\n/, "");
+    assert.match(errors(fixed).join(), /kubernetes_service_account_token: has no API server to go to/);
+  });
+  test("in plain HTTP is a warning", () => {
+    const plain = route(token).replace("https://10.0.0.1", "http://10.0.0.1");
+    assert.match(warnings(plain).join(), /is plain HTTP, so the service account's token can be read/);
+  });
+});

@@ -1,0 +1,72 @@
+/** What a running process takes of a new configuration, and what it names as waiting for its next start. */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite, test } from "node:test";
+import { loadConfig, reloadConfig } from "../../src/config/index.ts";
+import { TemporaryFolder } from "../support/child.ts";
+import { base, config, cookieSecret, goodRoute, sharedSecret } from "./support.ts";
+
+const text = base + goodRoute;
+const reload = (next: string) => reloadConfig(config(text), config(next));
+
+suite("taken at once", () => {
+  const others: readonly (readonly [string, string])[] = [
+    ["a policy", text.replace("authenticated_user: true", "accept: true")],
+    ["a route", text.replace("app.example.com", "app2.example.com")],
+    ["an upstream", text.replace("127.0.0.1:8091", "127.0.0.1:8092")],
+    ["a header", `${text}    set_request_headers: {X-Key: a}\n`],
+    ["a time-out", `${base}timeout_read: 7s\n${goodRoute}`],
+    ["the drain", `${base}drain_timeout: 7s\n${goodRoute}`],
+    ["the identity provider", text.replace("idp.example.com", "idp2.example.com")],
+    ["administrators", `${base}administrators: [ops]\n${goodRoute}`],
+    ["the level of the log", `${base}log_level: debug\n${goodRoute}`],
+    ["cookie_secret", text.replace(cookieSecret, Buffer.from(cookieSecret, "base64").reverse().toString("base64"))],
+  ];
+  for (const [what, next] of others) {
+    test(what, () => {
+      const { config: taken, waiting } = reload(next);
+      assert.deepEqual([taken.hash, waiting], [config(next).hash, []]);
+    });
+  }
+});
+
+suite("waits for the next start, named as it is written, and keeps its value", () => {
+  const others: readonly (readonly [string, string, readonly string[]])[] = [
+    ["the address", text.replace("127.0.0.1:8443", "127.0.0.1:8444"), ["address"]],
+    ["the cluster's secret", text.replace(sharedSecret, cookieSecret), ["shared_secret"]],
+    ["the lease", `${base}broker: {lease: 9s}\n${goodRoute}`, ["broker.lease"]],
+    [
+      "the folder",
+      `${base}data_dir: elsewhere\n${goodRoute}`,
+      ["data_dir", "databroker_storage_type", "databroker_storage_connection_string", "audit.spool_dir", "audit.files"],
+    ],
+    ["NATS", `${base}nats: {servers: [nats://127.0.0.1:4222]}\n${goodRoute}`, ["nats", "audit.nats"]],
+    ["the region", `${base}region: eu\n${goodRoute}`, ["region"]],
+    ["metrics", `${base}metrics_address: off\n${goodRoute}`, ["metrics_address"]],
+  ];
+  for (const [what, next, keys] of others) {
+    test(what, () => {
+      const { config: taken, waiting } = reload(next);
+      assert.deepEqual(waiting, keys);
+      assert.equal(taken.hash, config(text).hash); // it is the hash of what is in force
+    });
+  }
+  test("and what stands beside it is taken", () => {
+    const next = text.replace("127.0.0.1:8443", "127.0.0.1:8444").replace("app.example.com", "app2.example.com");
+    const { config: taken } = reload(next);
+    assert.equal(taken.hash, config(text.replace("app.example.com", "app2.example.com")).hash);
+    assert.deepEqual([taken.address.port, taken.routes[0]?.host], [8443, "app2.example.com"]);
+  });
+});
+
+test("a configuration names every file that it depends on, those too that cannot be read", () => {
+  using folder = new TemporaryFolder("reload");
+  const path = (name: string) => join(folder.path, name);
+  writeFileSync(path("secret"), `${sharedSecret}\n`, { mode: 0o600 });
+  const written = text.replace(/^shared_secret: .*$/m, `shared_secret_file: ${path("secret")}`);
+  writeFileSync(path("cardea.yaml"), `${written}    tls_custom_ca_file: ${path("missing.pem")}\n`, { mode: 0o600 });
+  const { ok, files } = loadConfig(path("cardea.yaml"), { env: {} });
+  assert.equal(ok, false);
+  assert.deepEqual(files, [path("cardea.yaml"), path("secret"), path("missing.pem")]);
+});

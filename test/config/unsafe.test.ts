@@ -1,0 +1,874 @@
+/** Each unsafe combination is refused, or warned of where it can be right; beside each stands the safe one. */
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { exampleSecret } from "../../src/config/index.ts";
+import {
+  base,
+  certificate,
+  config,
+  cookieSecret,
+  errors,
+  type Given,
+  goodRoute,
+  problems,
+  sharedSecret,
+  warnings,
+} from "./support.ts";
+
+/** `base` with some keys in place of its own; what is added begins on line 11. */
+function withKeys(keys: Readonly<Record<string, string | null>>, more = goodRoute): string {
+  let text = base;
+  let added = "";
+  for (const [key, value] of Object.entries(keys)) {
+    const line = new RegExp(`^${key}:.*$`, "m");
+    if (line.test(text)) text = text.replace(line, value === null ? "#" : `${key}: ${value}`);
+    else if (value !== null) added += `${key}: ${value}\n`;
+  }
+  return text + added + more;
+}
+const route = (lines: string, from = "https://app.example.com"): string =>
+  `routes:\n  - from: ${from}\n    to: http://127.0.0.1:8091\n${lines.replaceAll(/^/gm, "    ")}\n`;
+const dayIn = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 10);
+const open = "allow_any_authenticated_user: true";
+
+type Row = readonly [name: string, text: string, expected: readonly string[], given?: Given];
+function eachIs(find: typeof errors, rows: readonly Row[]): void {
+  for (const [name, text, expected, given] of rows) test(name, () => assert.deepEqual(find(text, given), expected));
+}
+
+suite("where people sign in", () => {
+  eachIs(errors, [
+    [
+      "no authenticate URL",
+      withKeys({ authenticate_service_url: null }),
+      [
+        "c.yaml:2:1: authenticate_service_url: is missing, and there is no hosted sign-in service; write the https URL of a host that reaches this authenticate service, such as https://authenticate.example.com",
+      ],
+    ],
+    [
+      "an authenticate URL in plain HTTP",
+      withKeys({ authenticate_service_url: "http://authenticate.example.com" }),
+      [
+        "c.yaml:1:27: authenticate_service_url: is plain HTTP, which is allowed only for loopback and *.localhost; use https",
+      ],
+    ],
+    [
+      "plain HTTP on *.localhost is fine",
+      withKeys({ authenticate_service_url: "http://authenticate.localhost:8080" }),
+      [],
+    ],
+    ["plain HTTP on loopback is fine", withKeys({ authenticate_service_url: "http://127.0.0.1:8080" }), []],
+    [
+      "an authenticate URL with a path",
+      withKeys({ authenticate_service_url: "https://a.example.com/x" }),
+      ['c.yaml:1:27: authenticate_service_url: "https://a.example.com/x" has a path; write only https://a.example.com'],
+    ],
+    [
+      "a provider in plain HTTP",
+      withKeys({ idp_provider_url: "http://idp.example.com" }),
+      ["c.yaml:7:19: idp_provider_url: is plain HTTP, which is allowed only for loopback and *.localhost; use https"],
+    ],
+    [
+      "no provider",
+      withKeys({ idp_provider: null }),
+      [
+        "c.yaml:1:1: idp_provider: is missing, so nobody could sign in; write oidc with idp_provider_url, idp_client_id and idp_client_secret",
+      ],
+    ],
+    [
+      "a provider that is not plain OpenID Connect",
+      withKeys({ idp_provider: "github" }),
+      [
+        "c.yaml:6:15: idp_provider: github is not supported by this build yet; put an OpenID Connect provider that signs in with GitHub in between; GitHub itself speaks plain OAuth 2",
+      ],
+    ],
+    [
+      "the hosted provider",
+      withKeys({ idp_provider: "hosted" }),
+      [
+        "c.yaml:6:15: idp_provider: hosted is not supported by this build yet; name your own OpenID Connect provider; there is no hosted one",
+      ],
+    ],
+    [
+      "a provider without a URL",
+      withKeys({ idp_provider_url: null }),
+      ["c.yaml:1:1: idp_provider_url: is missing and oidc has no default; write the issuer URL of your provider"],
+    ],
+    [
+      "Azure for every tenant",
+      withKeys({ idp_provider: "azure", idp_provider_url: "https://login.microsoftonline.com/common/v2.0" }),
+      [
+        "c.yaml:7:19: idp_provider_url: accepts people of every tenant, so the issuer cannot be checked; write https://login.microsoftonline.com/<tenant id>/v2.0",
+      ],
+    ],
+    [
+      "scopes without openid",
+      withKeys({ idp_scopes: "[email]" }),
+      ["c.yaml:11:13: idp_scopes: does not ask for openid; add openid"],
+    ],
+    [
+      "no client id and no client secret",
+      withKeys({ idp_client_id: null, idp_client_secret: null }),
+      [
+        "c.yaml:1:1: idp_client_id: is missing; write what the identity provider gave you for this client",
+        "c.yaml:1:1: idp_client_secret: is missing; write what the identity provider gave you for this client",
+      ],
+    ],
+  ]);
+  test("Google has a URL, scopes and parameters of its own", () => {
+    const { idp } = config(
+      withKeys({ idp_provider: "google", idp_provider_url: null, idp_request_params: "{prompt: login}" }),
+    );
+    assert.equal(idp?.url.href, "https://accounts.google.com/");
+    assert.deepEqual(idp?.scopes, ["openid", "profile", "email"]);
+    assert.deepEqual(idp?.requestParams, { prompt: "login", access_type: "offline" });
+  });
+});
+
+suite("secrets", () => {
+  const remedy = "make one with: openssl rand -base64 32";
+  eachIs(errors, [
+    ["missing", withKeys({ shared_secret: null }), [`c.yaml:1:1: shared_secret: is missing; ${remedy}`]],
+    [
+      "short",
+      withKeys({ shared_secret: "c2hvcnQ=" }),
+      [`c.yaml:4:16: shared_secret: is 5 bytes long, not 32; ${remedy}`],
+    ],
+    ["not base64", withKeys({ cookie_secret: "CHANGE ME!" }), [`c.yaml:5:16: cookie_secret: is not base64; ${remedy}`]],
+    [
+      "all bytes zero",
+      withKeys({ shared_secret: Buffer.alloc(32).toString("base64") }),
+      [`c.yaml:4:16: shared_secret: repeats a few bytes and is no secret; ${remedy}`],
+    ],
+    [
+      "the example of the documentation",
+      withKeys({ shared_secret: exampleSecret }),
+      [`c.yaml:4:16: shared_secret: is the example of the documentation; ${remedy}`],
+    ],
+    [
+      "a signing key that is none",
+      withKeys({ signing_key: "x" }),
+      [
+        "c.yaml:11:14: signing_key: is not a private key in PEM, or base64 of it; make one with: openssl ecparam -genkey -name prime256v1 -noout",
+      ],
+    ],
+  ]);
+  eachIs(warnings, [
+    [
+      "equal",
+      withKeys({ cookie_secret: sharedSecret }),
+      [`c.yaml:5:16: cookie_secret: is the same as shared_secret, so one leak is two; ${remedy}`],
+    ],
+    [
+      "the previous one is the same",
+      withKeys({ shared_secret_previous: sharedSecret }),
+      ["c.yaml:11:1: shared_secret_previous: is the same as shared_secret; remove it once the change is over"],
+    ],
+    [
+      "a file that everybody may read",
+      withKeys({ shared_secret: null, shared_secret_file: "s" }),
+      ["c.yaml:11:21: shared_secret_file: everybody on this machine may read s; chmod 600 s"],
+      { files: { s: { ok: true, text: `${sharedSecret}\n`, mode: 0o644 } } },
+    ],
+    [
+      "a file of ours alone",
+      withKeys({ shared_secret: null, shared_secret_file: "s" }),
+      [],
+      { files: { s: sharedSecret } },
+    ],
+    [
+      "written twice, the file wins",
+      withKeys({ shared_secret_file: "s" }),
+      ["c.yaml:4:1: shared_secret: has no effect beside shared_secret_file; keep one of them"],
+      { files: { s: Buffer.from(sharedSecret, "base64").reverse().toString("base64") } },
+    ],
+    [
+      "the configuration file itself is readable by everybody",
+      withKeys({}),
+      [
+        "c.yaml:4:1: shared_secret: everybody on this machine may read c.yaml, and this secret in it; chmod 600 c.yaml, or use shared_secret_file",
+      ],
+      { mode: 0o644 },
+    ],
+  ]);
+  test("a file that cannot be read", () => {
+    assert.deepEqual(errors(withKeys({ shared_secret: null, shared_secret_file: "gone" })), [
+      "c.yaml:11:21: shared_secret_file: the file gone cannot be read: it does not exist; correct the path or the permissions",
+    ]);
+  });
+  test("the signing key of Pomerium's examples is refused, in base64 and as PEM", async () => {
+    const published =
+      "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSURRemVZWDZyT2tuemFnTjRJVTYxaEtRc3pzY1EvRllmbzZPcXhWd2YvdGZvQW9HQ0NxR1NNNDkKQXdFSG9VUURRZ0FFc1V0V2psYXZ3eHprSU9DVUNDeFVnTDJza2NjL3QxSTFmQXlxUDgrMWw5YU1CWDlzdm1pYgpRajJxcWFUbUJZZWhuQzhmak5LODZmVXhpc3d1SXN5bnp3PT0KLS0tLS1FTkQgRUMgUFJJVkFURSBLRVktLS0tLQo=";
+    const expected = /is published as an example, so anybody can sign with it/;
+    assert.match(errors(withKeys({ signing_key: published })).join(), expected);
+    const files = { key: Buffer.from(published, "base64").toString() };
+    assert.match(errors(withKeys({ signing_key_file: "key" }), { files }).join(), expected);
+  });
+  test("over several processes every secret must be written down", () => {
+    const text = withKeys({ shared_secret: null, services: "proxy", broker: '{urls: ["https://b.example.com"]}' });
+    const generate = () => ({ ok: true as const, secrets: { shared_secret: sharedSecret } });
+    assert.deepEqual(errors(text, { generate }), [
+      `c.yaml:1:1: shared_secret: is missing, and every process needs the same one; ${remedy}`,
+    ]);
+  });
+  test("in one process those that are missing may be generated", () => {
+    const asked: string[] = [];
+    const generate = (dataDir: string) => {
+      asked.push(dataDir);
+      return { ok: true as const, secrets: { shared_secret: sharedSecret, cookie_secret: cookieSecret } };
+    };
+    const read = config(withKeys({ shared_secret: null, data_dir: "/var/lib/cardea" }), { generate });
+    assert.equal(Buffer.from(read.sharedSecret).toString("base64"), sharedSecret);
+    assert.deepEqual(asked, ["/var/lib/cardea"]);
+  });
+});
+
+suite("the listener", () => {
+  const pair = certificate(["app.example.com", "authenticate.example.com"]);
+  const other = certificate(["app.example.com"]);
+  const files = { cert: pair.cert, key: pair.key, other: other.key };
+  const tls = { insecure_server: null, certificate_file: "cert", certificate_key_file: "key" };
+  eachIs(problems, [
+    ["TLS with a certificate", withKeys(tls), [], { files }],
+    [
+      "TLS without one",
+      withKeys({ insecure_server: null }),
+      [
+        "error c.yaml:1:1: certificates: is missing, so TLS cannot be served; name a certificate and key, or set insecure_server: true behind a load balancer that ends TLS",
+      ],
+    ],
+    [
+      "a certificate without its key",
+      withKeys({ ...tls, certificate_key_file: null }),
+      ["error c.yaml:11:19: certificate_file: has no key beside it; name the key too"],
+      { files },
+    ],
+    [
+      "the key of another certificate",
+      withKeys({ ...tls, certificate_key_file: "other" }),
+      [
+        "error c.yaml:12:23: certificate_key_file: is not the key of this certificate; name the two that were made together",
+      ],
+      { files },
+    ],
+    [
+      "a certificate that has expired",
+      withKeys(tls),
+      ["warning c.yaml:11:19: certificate_file: has expired on DAY, so browsers refuse it; renew it"].map((line) =>
+        line.replace("DAY", dayIn(2)),
+      ),
+      { files, now: Date.now() + 3 * 86_400_000 },
+    ],
+    [
+      "a certificate that is not valid yet",
+      withKeys(tls),
+      [
+        `warning c.yaml:11:19: certificate_file: is not valid before ${dayIn(0)}; correct the clock, or use the one before it`,
+      ],
+      { files, now: Date.now() - 86_400_000 },
+    ],
+    [
+      "a host that no certificate is for",
+      withKeys(tls, route(open, "https://wiki.example.com")),
+      [
+        "warning c.yaml:14:11: routes[0].from: no certificate is for wiki.example.com; name one that is, or browsers will refuse",
+      ],
+      { files },
+    ],
+    [
+      "plain HTTP that others can reach",
+      withKeys({ address: ":8000" }),
+      [
+        "warning c.yaml:3:1: insecure_server: plain HTTP is served on 0.0.0.0:8000; let only a load balancer that ends TLS reach it, or bind address to loopback",
+      ],
+    ],
+    [
+      "metrics that others can reach",
+      withKeys({ metrics_address: ":9902" }),
+      [
+        "warning c.yaml:11:18: metrics_address: metrics can be read from other machines without a password; set metrics_basic_auth or metrics_client_ca, or bind it to loopback or to a private network",
+      ],
+    ],
+    [
+      "a route in plain HTTP",
+      withKeys({}, route(open, "http://app.example.com")),
+      [
+        "error c.yaml:12:11: routes[0].from: is plain HTTP, which is allowed only for loopback and *.localhost; use https",
+      ],
+    ],
+    ["a route in plain HTTP on *.localhost", withKeys({}, route(open, "http://app.localhost:8080")), []],
+    [
+      "a route in plain HTTP where only TLS is spoken",
+      withKeys(tls, route(open, "http://app.localhost")),
+      [
+        "warning c.yaml:14:11: routes[0].from: is plain HTTP, and the listener speaks only TLS; use https, or set insecure_server: true",
+      ],
+      { files },
+    ],
+  ]);
+  test("a certificate may be inline, as PEM or base64 of it", () => {
+    const base64 = {
+      certificate: Buffer.from(pair.cert).toString("base64"),
+      certificate_key: Buffer.from(pair.key).toString("base64"),
+    };
+    const [first] = config(withKeys({ insecure_server: null, ...base64 })).certificates;
+    assert.deepEqual(first, { cert: pair.cert, key: pair.key });
+  });
+  test("only a certificate of our own makes a promise of TLS for ever", () => {
+    const hsts = "Strict-Transport-Security";
+    assert.equal(hsts in config(withKeys(tls), { files }).setResponseHeaders, true);
+    assert.equal(hsts in config(withKeys({})).setResponseHeaders, false);
+  });
+});
+
+test("a claim is never sent in a header that says how a request is read, or who signed it", () => {
+  for (const name of ["Host", "Content-Length", "Cookie", "X-Pomerium-Jwt-Assertion"]) {
+    assert.deepEqual(errors(withKeys({ jwt_claims_headers: `{${name}: email}` })), [
+      `c.yaml:11:21: jwt_claims_headers: ${name.toLowerCase()} is a header that the proxy itself must set; use another header`,
+    ]);
+  }
+});
+
+suite("the session cookie", () => {
+  eachIs(problems, [
+    ["a domain that covers every host", withKeys({ cookie_domain: "example.com" }), []],
+    [
+      "a domain that does not cover a route",
+      withKeys({ cookie_domain: "example.com" }, route(open, "https://app.other.com")),
+      [
+        "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach app.other.com, so signing in would loop; use a host below cookie_domain, or remove cookie_domain",
+      ],
+    ],
+    [
+      "a domain that does not cover the authenticate host",
+      withKeys({ cookie_domain: "app.example.com" }),
+      [
+        "error c.yaml:1:27: authenticate_service_url: the cookie of app.example.com (cookie_domain) would never reach authenticate.example.com, so signing in would loop; use a host below cookie_domain, or remove cookie_domain",
+      ],
+    ],
+    [
+      "a name that merely ends like the domain",
+      withKeys({ cookie_domain: "example.com" }, route(open, "https://badexample.com")),
+      [
+        "error c.yaml:13:11: routes[0].from: the cookie of example.com (cookie_domain) would never reach badexample.com, so signing in would loop; use a host below cookie_domain, or remove cookie_domain",
+      ],
+    ],
+    [
+      "a whole top level",
+      withKeys({ cookie_domain: "com" }),
+      [
+        "error c.yaml:11:16: cookie_domain: is not a domain that browsers take; write one such as example.com, or remove it",
+      ],
+    ],
+    [
+      "__Host- beside a domain",
+      withKeys({ cookie_domain: "example.com", cookie_name: "__Host-cardea" }),
+      [
+        "error c.yaml:12:14: cookie_name: begins with __Host-, which browsers refuse beside cookie_domain; use another name, or remove cookie_domain",
+      ],
+    ],
+    [
+      "SameSite=None",
+      withKeys({ cookie_same_site: "none" }),
+      [
+        "warning c.yaml:11:19: cookie_same_site: lets every site make requests with the visitor's session; write lax, unless upstreams must work inside pages of other sites",
+      ],
+    ],
+    [
+      "readable by scripts",
+      withKeys({ cookie_http_only: "false" }),
+      ["warning c.yaml:11:19: cookie_http_only: lets any script on a page read the session; remove it"],
+    ],
+  ]);
+});
+
+suite("services over several processes", () => {
+  const nats = { nats: '{servers: ["tls://nats-1:4222"]}' };
+  const brokers = { broker: '{urls: ["https://b1.example.com", "https://b2.example.com"]}' };
+  eachIs(problems, [
+    ["a proxy that knows its brokers", withKeys({ services: "proxy", ...brokers, ...nats }), []],
+    [
+      "a proxy that knows none",
+      withKeys({ services: "proxy", ...nats }),
+      [
+        "error c.yaml:1:1: broker.urls: is missing, and this process runs no databroker; write the URLs of the brokers, or add databroker to services",
+      ],
+    ],
+    [
+      "Pomerium's key for the brokers",
+      withKeys({ services: "proxy", databroker_service_url: "https://b1.example.com", ...nats }),
+      [],
+    ],
+    [
+      "a proxy needs no client secret",
+      withKeys({ services: "proxy", idp_client_secret: null, ...brokers, ...nats }),
+      [],
+    ],
+    [
+      "a proxy that does not know whose sessions count",
+      withKeys({ services: "proxy", idp_provider: null, ...brokers, ...nats }),
+      [
+        "error c.yaml:1:1: idp_provider: is missing, so no session would count here and signing in would loop; write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
+      ],
+    ],
+    [
+      "a databroker refreshes sessions, so it does need it",
+      withKeys({
+        services: "databroker",
+        idp_client_secret: null,
+        address: "127.0.0.1:8443",
+        broker: '{listen: "127.0.0.1:5443"}',
+        ...nats,
+      }),
+      ["error c.yaml:1:1: idp_client_secret: is missing; write what the identity provider gave you for this client"],
+    ],
+    [
+      "without NATS",
+      withKeys({ services: "proxy", ...brokers }),
+      [
+        "warning c.yaml:1:1: nats: is missing, so other processes learn of events by polling, up to a second late; write nats.servers",
+      ],
+    ],
+    [
+      "a databroker that listens nowhere",
+      withKeys({ services: "databroker", ...nats }),
+      [
+        "error c.yaml:1:1: broker.listen: is missing, so the processes with the other services could not reach this databroker; write an address such as 127.0.0.1:5443",
+      ],
+    ],
+    [
+      "brokers in plain HTTP between machines",
+      withKeys({ services: "proxy", broker: '{urls: ["http://b1.example.com:5443"]}', ...nats }),
+      [
+        "error c.yaml:12:17: broker.urls[0]: is plain HTTP between machines, and keys and tokens cross it; use https, or grpc_insecure: true where something else encrypts the network",
+      ],
+    ],
+    [
+      "plain HTTP on a network that something else encrypts",
+      withKeys({ services: "proxy", grpc_insecure: "true", broker: '{urls: ["http://b1.example.com:5443"]}', ...nats }),
+      [
+        "warning c.yaml:13:17: broker.urls[0]: is plain HTTP between machines; make sure that something else encrypts this network",
+      ],
+    ],
+    [
+      "a databroker open to others without a certificate",
+      withKeys({ services: "databroker", broker: '{listen: ":5443"}', ...nats }),
+      [
+        "error c.yaml:12:18: broker.listen: is open to other machines and has no certificate; write broker.tls_cert_file and broker.tls_key_file, or bind it to loopback",
+      ],
+    ],
+    [
+      "two brokers on a file",
+      withKeys({ broker: '{listen: "127.0.0.1:5443", urls: ["https://b1.example.com", "https://b2.example.com"]}' }),
+      ["error c.yaml:1:1: databroker_storage_type: file serves one broker, and broker.urls names 2; use postgres"],
+    ],
+    [
+      "two brokers in memory",
+      withKeys({
+        databroker_storage_type: "memory",
+        broker: '{listen: "127.0.0.1:5443", urls: ["https://b1.example.com", "https://b2.example.com"]}',
+      }),
+      ["error c.yaml:11:26: databroker_storage_type: memory serves one broker, and broker.urls names 2; use postgres"],
+    ],
+    [
+      "Postgres without a connection",
+      withKeys({ databroker_storage_type: "postgres" }),
+      [
+        "error c.yaml:1:1: databroker_storage_connection_string: is missing for the postgres store; write postgres://user@host:5432/cardea, or keep it in a file and use databroker_storage_connection_string_file",
+      ],
+    ],
+    [
+      "Postgres with its TLS off",
+      withKeys({
+        databroker_storage_type: "postgres",
+        databroker_storage_connection_string: "postgres://u:p@db.example.com/c?sslmode=disable",
+      }),
+      [
+        "warning c.yaml:12:39: databroker_storage_connection_string: turns TLS to Postgres off; use sslmode=verify-full where the network is not your own",
+      ],
+    ],
+    [
+      "a store that is gone",
+      withKeys({ databroker_storage_type: "redis" }),
+      ["error c.yaml:11:26: databroker_storage_type: redis is no longer a store; use postgres or file"],
+    ],
+    [
+      "brokers that copy each other",
+      withKeys({ databroker_cluster_node_id: "a" }),
+      [
+        "error c.yaml:11:1: databroker_cluster_node_id: brokers that copy each other's storage do not exist here; use databroker_storage_type: postgres and broker.urls",
+      ],
+    ],
+    [
+      "NATS without TLS",
+      withKeys({ nats: "{servers: [nats-1:4222]}" }),
+      [
+        "warning c.yaml:11:18: nats.servers[0]: is reached without TLS; use tls:// and nats.tls_ca, unless the network is your own: what crosses it is signed, personal data is sealed",
+      ],
+    ],
+    [
+      "NATS settings without servers",
+      withKeys({ nats: "{user: cardea, password: x}" }),
+      ["error c.yaml:11:7: nats.servers: is missing; write the NATS servers, such as tls://nats-1:4222"],
+    ],
+    [
+      "a NATS user without a password",
+      withKeys({ nats: '{servers: ["tls://n:4222"], user: cardea}' }),
+      ["error c.yaml:11:35: nats.user: has no password; write nats.password or nats.password_file"],
+    ],
+    [
+      "audit to NATS without NATS",
+      withKeys({ audit: "{sinks: [{file: a}, {nats: true}]}" }),
+      [
+        "error c.yaml:11:28: audit.sinks[1]: names NATS, and nats.servers is missing; write nats.servers, or take this sink out",
+      ],
+    ],
+    [
+      "sign-in in plain HTTP between machines",
+      withKeys({ services: "proxy", authenticate_internal_service_url: "http://auth.internal", ...brokers, ...nats }),
+      [
+        "error c.yaml:12:36: authenticate_internal_service_url: is plain HTTP between machines, and sign-in crosses it; use https, or grpc_insecure: true where something else encrypts the network",
+      ],
+    ],
+  ]);
+  test("leases that could not be renewed in time", () => {
+    assert.deepEqual(errors(withKeys({ broker: "{lease: 2s, renew: 900ms, beat: 950ms, takeover: 1s}" })), [
+      "c.yaml:11:28: broker.renew: is more than a third of broker.lease, so one lost message would stop a node; renew more often, or lengthen broker.lease",
+      "c.yaml:11:41: broker.beat: is longer than broker.renew, so grants would come late; beat more often",
+      "c.yaml:11:58: broker.takeover: is less than three times broker.beat, so a slow commit would cost the leader its place; beat more often, or lengthen broker.takeover",
+    ]);
+  });
+  test("the databroker's certificate is its own, else the first that is served", () => {
+    const pair = certificate(["b1.example.com"]);
+    const files = { cert: pair.cert, key: pair.key };
+    const keys = {
+      services: "databroker",
+      ...nats,
+      broker: '{listen: ":5443", tls_cert_file: cert, tls_key_file: key}',
+    };
+    assert.deepEqual(config(withKeys(keys), { files }).broker.tls, pair);
+    const shared = { ...keys, broker: '{listen: ":5443"}', certificate_file: "cert", certificate_key_file: "key" };
+    assert.deepEqual(config(withKeys(shared), { files }).broker.tls, pair);
+    assert.equal(config(withKeys({ ...keys, broker: '{listen: "127.0.0.1:5443"}' })).broker.tls, null);
+  });
+});
+
+suite("routes", () => {
+  const pub = "allow_public_unauthenticated_access: true";
+  const nobody = "is missing, so nobody may use this route; write a policy, or one of the allow keys";
+  eachIs(problems, [
+    [
+      "public, with a list of people",
+      withKeys({}, route(`${pub}\nallowed_users: [a@example.com]`)),
+      [
+        "error c.yaml:15:5: routes[0].allowed_users: has no effect beside allow_public_unauthenticated_access, which lets everybody through; keep one of them",
+      ],
+    ],
+    [
+      "public, with domains",
+      withKeys({}, route(`${pub}\nallowed_domains: [example.com]`)),
+      [
+        "error c.yaml:15:5: routes[0].allowed_domains: has no effect beside allow_public_unauthenticated_access, which lets everybody through; keep one of them",
+      ],
+    ],
+    [
+      "everyone signed in, with claims",
+      withKeys({}, route(`${open}\nallowed_idp_claims: {team: [a]}`)),
+      [
+        "error c.yaml:15:5: routes[0].allowed_idp_claims: has no effect beside allow_any_authenticated_user, which lets everybody who is signed in through; keep one of them",
+      ],
+    ],
+    ["public, with an empty list", withKeys({}, route(`${pub}\nallowed_users: []`)), []],
+    [
+      "public and everyone signed in",
+      withKeys({}, route(`${pub}\n${open}`)),
+      [
+        "error c.yaml:15:5: routes[0].allow_any_authenticated_user: has no effect beside allow_public_unauthenticated_access; keep one of them",
+      ],
+    ],
+    [
+      "public, with a policy that can still deny",
+      withKeys({}, route(`${pub}\npolicy: {deny: {or: [{source_ip: 10.0.0.1}]}}`)),
+      [],
+    ],
+    ["for nobody", withKeys({}, route("name: x")), [`warning c.yaml:12:5: routes[0].policy: ${nobody}`]],
+    [
+      "without an action",
+      withKeys({}, `routes:\n  - from: https://app.example.com\n    ${open}\n`),
+      [
+        "error c.yaml:12:5: routes[0].to: is missing, and so are redirect and response; write the URL of the service behind",
+      ],
+    ],
+    [
+      "denying at once, with a grace",
+      withKeys({}, route(`${open}\non_stale: deny\nstale_grace: 10s`)),
+      ["error c.yaml:16:5: routes[0].stale_grace: contradicts on_stale: deny, which denies at once; keep one of them"],
+    ],
+    ["denying at once", withKeys({}, route(`${open}\non_stale: deny`)), []],
+    [
+      "upstream certificates unverified",
+      withKeys({}, route(`${open}\ntls_skip_verify: true`).replace("http://127.0.0.1:8091", "https://10.0.0.1")),
+      [
+        "warning c.yaml:15:5: routes[0].tls_skip_verify: lets anyone between proxy and upstream read and change everything; name the upstream's authority with tls_custom_ca_file instead",
+      ],
+    ],
+    [
+      "to the databroker",
+      withKeys({ broker: '{listen: "127.0.0.1:5443"}' }, route(open).replace("127.0.0.1:8091", "localhost:5443")),
+      [
+        "error c.yaml:14:9: routes[0].to: localhost:5443 is the databroker, which must never be reachable through a route; point the route at the service meant",
+      ],
+    ],
+    [
+      "to another broker",
+      withKeys(
+        { broker: '{urls: ["https://b1.example.com"]}' },
+        route(open).replace("http://127.0.0.1:8091", "https://b1.example.com"),
+      ),
+      [
+        "error c.yaml:14:9: routes[0].to: b1.example.com is the databroker, which must never be reachable through a route; point the route at the service meant",
+      ],
+    ],
+    [
+      "to a databroker that listens on every address",
+      withKeys(
+        { grpc_insecure: "true", broker: '{listen: ":5443"}' },
+        route(open).replace("127.0.0.1:8091", "127.0.0.1:5443"),
+      ),
+      [
+        "error c.yaml:15:9: routes[0].to: 127.0.0.1:5443 is the databroker, which must never be reachable through a route; point the route at the service meant",
+      ],
+    ],
+    [
+      "to the proxy itself",
+      withKeys({}, route(open).replace("127.0.0.1:8091", "127.0.0.1:8443")),
+      [
+        "warning c.yaml:13:9: routes[0].to: 127.0.0.1:8443 is this proxy itself, so requests would go round; point the route at the service behind",
+      ],
+    ],
+    [
+      "two matchers",
+      withKeys({}, route(`${open}\nprefix: /a\npath: /b`)),
+      ["warning c.yaml:15:5: routes[0].prefix: has no effect beside path; keep one of them"],
+    ],
+    [
+      "two ways to set Host",
+      withKeys({}, route(`${open}\nhost_rewrite: a.b\npreserve_host_header: true`)),
+      ["warning c.yaml:16:5: routes[0].preserve_host_header: has no effect beside host_rewrite; keep one of them"],
+    ],
+  ]);
+  const two = (first: string, second: string): string =>
+    `${base}routes:\n  - from: https://app.example.com\n    to: http://a\n    ${open}\n${first.replaceAll(/^(?=.)/gm, "    ")}  - from: https://app.example.com\n    to: http://b\n    ${open}\n${second.replaceAll(/^(?=.)/gm, "    ")}`;
+  eachIs(problems, [
+    [
+      "two of one id",
+      two("id: wiki\npath: /a\n", "id: wiki\npath: /b\n"),
+      ["error c.yaml:20:9: routes[1].id: wiki is also the id of the route on line 12; give each route its own id"],
+    ],
+    [
+      "the second never reached",
+      two("", "prefix: /b\n"),
+      [
+        "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+      ],
+    ],
+    ["the second reached", two("prefix: /b\n", ""), []],
+    [
+      "a longer prefix behind a shorter",
+      two("prefix: /b\n", "prefix: /bc\n"),
+      [
+        "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+      ],
+    ],
+    [
+      "a path behind the same path",
+      two("path: /b\n", "path: /b\n"),
+      [
+        "warning c.yaml:16:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+      ],
+    ],
+    ["an expression behind a prefix that may not cover it", two("prefix: /b\n", "regex: /b.*\n"), []],
+  ]);
+  test("a route written twice is served once", () => {
+    const text = `${base}${goodRoute}${goodRoute.replace("routes:\n", "")}`;
+    assert.equal(config(text).routes.length, 1);
+  });
+  test("a route to the databroker is refused whatever order the keys stand in", () => {
+    const text = `${route(open).replace("127.0.0.1:8091", "127.0.0.1:5443")}${base}broker: {listen: "127.0.0.1:5443"}\n`;
+    assert.match(errors(text).join(), /is the databroker/);
+  });
+});
+
+suite("client certificates", () => {
+  const pair = certificate(["app.example.com", "authenticate.example.com"]);
+  const files = {
+    cert: pair.cert,
+    key: pair.key,
+    ca: pair.cert,
+    junk: "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----",
+  };
+  const tls = { insecure_server: null, certificate_file: "cert", certificate_key_file: "key" };
+  const mtls = (lines: string): string => withKeys({ ...tls, downstream_mtls: `{${lines}}` });
+  eachIs(errors, [
+    [
+      "settings that name no authority",
+      mtls("enforcement: reject_connection"),
+      [
+        "c.yaml:13:1: downstream_mtls: names no authority, so no certificate would be asked for; write ca or ca_file, or remove it",
+      ],
+      { files },
+    ],
+    [
+      "an authority where no TLS is served",
+      withKeys({ downstream_mtls: "{ca_file: ca}" }),
+      [
+        "c.yaml:11:1: downstream_mtls: needs TLS, and this listener serves plain HTTP, so nobody could show a certificate; remove insecure_server and name certificates, or remove this",
+      ],
+      { files },
+    ],
+    [
+      "both forms of an authority",
+      mtls(`ca: ${Buffer.from(pair.cert).toString("base64")}, ca_file: ca`),
+      [
+        `c.yaml:13:${25 + Buffer.from(pair.cert).toString("base64").length}: downstream_mtls.ca_file: cannot stand beside ca; keep one of them`,
+      ],
+      { files },
+    ],
+    [
+      "an authority that is none",
+      mtls("ca_file: junk"),
+      ["c.yaml:13:28: downstream_mtls.ca_file: holds no readable certificates; write PEM, or base64 of it"],
+      { files },
+    ],
+    [
+      "a revocation list that is none",
+      mtls("ca_file: ca, crl_file: junk"),
+      ["c.yaml:13:42: downstream_mtls.crl_file: holds no readable revocation lists; write PEM, or base64 of it"],
+      { files },
+    ],
+    [
+      "another enforcement",
+      mtls("ca_file: ca, enforcement: maybe"),
+      [
+        'c.yaml:13:45: downstream_mtls.enforcement: "maybe" is not known here; write one of policy_with_default_deny, policy, reject_connection',
+      ],
+      { files },
+    ],
+    [
+      "a name type that is none",
+      mtls("ca_file: ca, match_subject_alt_names: [{dirname: x}]"),
+      [
+        "c.yaml:13:58: downstream_mtls.match_subject_alt_names[0]: a mapping is not {type: expression}; write one of dns, email, ip_address, uri, user_principal_name with an expression",
+      ],
+      { files },
+    ],
+    [
+      "an expression that is none",
+      mtls('ca_file: ca, match_subject_alt_names: [{dns: "("}]'),
+      [
+        'c.yaml:13:58: downstream_mtls.match_subject_alt_names[0]: "(" is not a regular expression: error parsing regexp: missing closing ): `(`; write it in RE2\'s syntax',
+      ],
+      { files },
+    ],
+    [
+      "a route's authority where no TLS is served",
+      withKeys({}, route(`${open}\ntls_downstream_client_ca_file: ca`)),
+      [
+        "c.yaml:15:36: routes[0].tls_downstream_client_ca_file: needs TLS, and this listener serves plain HTTP, so nobody could show a certificate; remove insecure_server and name certificates, or remove this",
+      ],
+      { files },
+    ],
+  ]);
+  test("the default is to deny on every route, within a depth of one", () => {
+    const { downstreamMtls, routes } = config(mtls("ca_file: ca"), { files });
+    assert.deepEqual(
+      { ...downstreamMtls, ca: null },
+      { ca: null, crl: null, enforcement: "policy_with_default_deny", matchSubjectAltNames: [], maxVerifyDepth: 1 },
+    );
+    assert.deepEqual(
+      routes.map((one) => one.requiresClientCertificate),
+      [true],
+    );
+    assert.deepEqual(
+      config(mtls("ca_file: ca, enforcement: policy"), { files }).routes.map((one) => one.requiresClientCertificate),
+      [false],
+    );
+  });
+  test("a route may have an authority of its own, and then only it asks", () => {
+    const own = route(`${open}\ntls_downstream_client_ca_file: ca`);
+    const both = `${own}${route(open, "https://authenticate.example.com").replace("routes:\n", "")}`;
+    const { routes } = config(withKeys(tls, both), { files });
+    assert.deepEqual(
+      routes.map((one) => one.requiresClientCertificate),
+      [true, false],
+    );
+  });
+});
+
+suite("certificates by ACME", () => {
+  const pair = certificate(["app.example.com"]);
+  const files = { cert: pair.cert, key: pair.key };
+  const acme = (keys: Readonly<Record<string, string | null>> = {}, more = goodRoute): string =>
+    withKeys({ insecure_server: null, autocert: "true", ...keys }, more);
+  eachIs(errors, [
+    [
+      "with plain HTTP",
+      withKeys({ autocert: "true" }),
+      [
+        "c.yaml:11:11: autocert: gets certificates for TLS, and this listener serves plain HTTP; remove insecure_server, or write false",
+      ],
+    ],
+    [
+      "that need an OCSP answer",
+      acme({ autocert_must_staple: "true" }),
+      [
+        "c.yaml:12:23: autocert_must_staple: asks for certificates that browsers take only with an OCSP answer, which is not served here; Let's Encrypt has ended them; write false or remove it",
+      ],
+    ],
+    [
+      "kept in a bucket",
+      acme({ autocert_dir: "s3://bucket" }),
+      ["c.yaml:12:15: autocert_dir: is no folder; buckets are not supported by this build; write the path of a folder"],
+    ],
+    [
+      "half of an account at the authority",
+      acme({ autocert_eab_key_id: "k" }),
+      [
+        "c.yaml:12:1: autocert_eab_key_id: has no autocert_eab_mac_key beside it; write both, as the authority gave them",
+      ],
+    ],
+    [
+      "an authority without TLS",
+      acme({ autocert_ca: "http://ca.example" }),
+      ["c.yaml:12:14: autocert_ca: the scheme http cannot be used here; use https"],
+    ],
+  ]);
+  test("hosts are those of routes and of sign-in, without wildcards, addresses and what a certificate is for", () => {
+    const routes = `${route(open)}${[
+      "https://*.wild.example",
+      "https://10.0.0.1",
+      "tcp+https://db.example:5432",
+      "https://b.example",
+    ]
+      .map((from) => route(open, from).replace("routes:\n", ""))
+      .join("")}`.replace(
+      "from: tcp+https://db.example:5432\n    to: http://",
+      "from: tcp+https://db.example:5432\n    to: tcp://",
+    );
+    const hosts = (keys: Readonly<Record<string, string>> = {}) =>
+      config(acme(keys, routes), { files }).autocert?.hosts;
+    assert.deepEqual(hosts(), ["app.example.com", "authenticate.example.com", "b.example", "db.example"]);
+    const own = { certificate_file: "cert", certificate_key_file: "key" };
+    assert.deepEqual(hosts(own), ["authenticate.example.com", "b.example", "db.example"]);
+  });
+  test("Let's Encrypt is asked unless another authority is named; the data folder keeps what it gives", () => {
+    const made = (keys: Readonly<Record<string, string>>) => config(acme(keys)).autocert;
+    assert.equal(made({})?.directory.href, "https://acme-v02.api.letsencrypt.org/directory");
+    assert.match(made({ autocert_use_staging: "true" })?.directory.href ?? "", /staging/);
+    const other = made({ autocert_use_staging: "true", autocert_ca: "https://ca.example/dir" });
+    assert.equal(other?.directory.href, "https://ca.example/dir");
+    assert.deepEqual([made({})?.folder, made({})?.challenges], ["data/autocert", ["tls-alpn-01"]]);
+    assert.deepEqual(made({ http_redirect_addr: '":80"' })?.challenges, ["http-01", "tls-alpn-01"]);
+    assert.equal(config(base + goodRoute).autocert, null);
+  });
+});
