@@ -1,0 +1,49 @@
+/**
+ * Local fan-out: within one process. Delivers before `publish` returns, in order, to everybody who listens.
+ */
+
+import type { Logger } from "../logger.ts";
+import type { Fanout } from "./fanout.ts";
+
+export function createLocalFanout(options: Readonly<{ logger: Logger }>): Fanout {
+  const listeners = new Set<(envelope: Uint8Array) => void>();
+  let open = true;
+  let published = 0;
+  let dropped = 0;
+  let delivered = 0;
+  return {
+    publish(envelope) {
+      if (!open) {
+        dropped += 1;
+        return;
+      }
+      published += 1;
+      for (const listener of [...listeners]) {
+        delivered += 1;
+        try {
+          listener(envelope);
+        } catch (error) {
+          options.logger.error({ err: error }, "a listener of the local fan-out failed");
+        }
+      }
+    },
+    subscribe(listener) {
+      const own = (envelope: Uint8Array): void => listener(envelope);
+      listeners.add(own);
+      return () => listeners.delete(own);
+    },
+    onConnected: () => () => {}, // it is never disconnected
+    status: () => ({
+      healthy: open,
+      detail: open ? "in process" : "closed",
+      published,
+      dropped,
+      delivered,
+      interruptions: 0,
+    }),
+    close: async () => {
+      open = false;
+      listeners.clear();
+    },
+  };
+}

@@ -1,0 +1,260 @@
+/** How a copy of the log stays right. Neighbours import replication through this door. */
+
+export type { Clock } from "./clock.ts";
+export {
+  type BrokerPresence,
+  BrokerUnavailableError,
+  type ClusterStatus,
+  type Databroker,
+  type KeyedPage,
+  type LeaderStatus,
+  type NodeStatus,
+  type PageOutcome,
+  type Receipt,
+  type ReceiptNode,
+  type ReceiptOptions,
+  type ReceiptTarget,
+  type ReceiptWait,
+  type SnapshotPlace,
+} from "./databroker.ts";
+export { batchBytesMax, believeBatch, type OpenedBatch, openBatch, splitBatch } from "./fanout/batch.ts";
+export type { Fanout, FanoutStatus } from "./fanout/fanout.ts";
+export { createLocalFanout } from "./fanout/local-fanout.ts";
+export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
+export {
+  type Accepted,
+  type ChainView,
+  fenceAfterMs,
+  type Granted,
+  type GranterOptions,
+  LeaseGranter,
+  type LesseeStanding,
+  type RenewAnswer,
+  type RenewOrigin,
+  type WriteRound,
+} from "./lease/lease-granter.ts";
+export {
+  type HeldLease,
+  heldLease,
+  type LeaseHolder,
+  type LeaseInput,
+  leaseReasons,
+  type Moment,
+  newLeaseHolder,
+  overdueMs,
+  step as stepLease,
+} from "./lease/lease-holder.ts";
+export { digestMismatch, LeaseRefusedError, tooOld } from "./lease/lease-refusal.ts";
+export { type ReceiptQuestion, type ReceiptState, receiptFor } from "./lease/receipt.ts";
+export { isLastAnswer, progressOf, watchReceipt } from "./lease/receipt-progress.ts";
+export { type RegionalCopy, RegionalGranter, type RegionalStanding } from "./lease/regional-granter.ts";
+export {
+  type AppendBatch,
+  type AppendOutcome,
+  type BeatOutcome,
+  type BeatRequest,
+  type EpochStart,
+  type EventLog,
+  type Lessee,
+  LogDamagedError,
+  type LogEntry,
+  type LogPage,
+  LogRefusedError,
+  LogUnavailableError,
+  type Observation,
+  type OpenEpochOutcome,
+  type OpenEpochRequest,
+  type ReadOutcome,
+  type RestoreStep,
+  type RetainOutcome,
+  type RetainRequest,
+  type VaultEntry,
+} from "./log/log.ts";
+export { checkBatch, MalformedBatchError, pageBytesMax, pageEventsMax } from "./log/log-rules.ts";
+export { createLogVerifier, type LogVerdict, type LogVerifier, verifyChain, verifyLog } from "./log/log-verify.ts";
+export { createMemoryLog, type MemoryLogOptions } from "./log/memory-log.ts";
+export type { LogSink } from "./log/postgres-connection.ts";
+export { openPostgresLog, type PostgresLogOptions } from "./log/postgres-log.ts";
+export {
+  type PromoteOptions,
+  type Promotion,
+  PromotionFailedError,
+  PromotionRefusedError,
+  promotePostgresStandby,
+} from "./log/postgres-promote.ts";
+export { openSqliteLog, type SqliteLogOptions } from "./log/sqlite-log.ts";
+export type { Logger } from "./logger.ts";
+export { DataFolderLockedError } from "./node/data-folder-lock.ts";
+export {
+  type Effect as FollowerEffect,
+  type Follower,
+  type Input as FollowerInput,
+  newFollower,
+  step as stepFollower,
+} from "./node/follower.ts";
+export type { KeptOnDisk } from "./node/kept-denials.ts";
+export {
+  NodeCore,
+  type NodeCoreOptions,
+  type NodeMetrics,
+  newNodeCore,
+  type Savepoint,
+  step as stepNode,
+} from "./node/node-core.ts";
+export type {
+  Delivered,
+  FanoutState,
+  LeaseAnswer as NodeLeaseAnswer,
+  LoadedSnapshot,
+  NodeEffect,
+  NodeInput,
+  ReadAnswer,
+  Spoken,
+} from "./node/node-messages.ts";
+export {
+  type Readiness,
+  type ReplicaMetrics,
+  type ReplicaOptions,
+  type ReplicaProcess,
+  type SnapshotSource,
+  startReplica,
+} from "./node/node-process.ts";
+export { createPersonKeys, type PersonKeys } from "./node/person-keys.ts";
+export {
+  type EpochMark,
+  emptyTrail,
+  follow,
+  type Standing,
+  sharesPlace,
+  standing,
+  type Trail,
+  trailFrom,
+} from "./node/trail.ts";
+export { type RegionLag, regionLags } from "./region-lag.ts";
+export type { Change, ChangeListener, Freshness, Replica } from "./replica.ts";
+export {
+  type Builder,
+  type BuilderEffect,
+  type BuilderInput,
+  newBuilder,
+  SnapshotCancelledError,
+  stepBuilder,
+} from "./snapshot/builder.ts";
+export { loadSnapshot } from "./snapshot/load-snapshot.ts";
+export {
+  type ChunkRef,
+  hashOfChunk,
+  openManifest,
+  projectorVersion,
+  type SignedManifest,
+  type SnapshotManifest,
+  SnapshotRefusedError,
+  sameContent,
+  sealManifest,
+} from "./snapshot/manifest.ts";
+export {
+  SnapshotCorruptError,
+  SnapshotFolder,
+  type SnapshotList,
+  SnapshotNotSavedError,
+} from "./snapshot/snapshot-folder.ts";
+export { createNodeSnapshots, type NodeSnapshots } from "./snapshot/snapshot-source-file.ts";
+export { allKeys, fetchSnapshot, keysPage, type SnapshotSupply, supplyFrom } from "./snapshot/supply.ts";
+export { systemClock } from "./system-clock.ts";
+export { createSystemLookup } from "./system-lookup.ts";
+export {
+  AnswerNotBelievedError,
+  type BrokerClient,
+  type BrokerClientOptions,
+  BrokerRefusedError,
+  createBrokerClient,
+  headerIn,
+  InsecureBrokerUrlError,
+} from "./wire/broker-client.ts";
+export {
+  believeGrant,
+  believeGrantByAge,
+  createBrokerOpener,
+  type EnvelopeOpener,
+  openGrant,
+  type Refusal,
+  type Refused,
+} from "./wire/broker-opener.ts";
+export { parseClusterStatus, parseCommandResult, parseReceipt, parseSnapshotAsked } from "./wire/broker-wire.ts";
+export {
+  deriveKey,
+  enrolmentRoot,
+  personKeyWrap,
+  type Role,
+  type SigningPair,
+  serviceTokenKey,
+  signingPairFromSeed,
+  vaultKey,
+} from "./wire/cluster-keys.ts";
+export {
+  type Certificate,
+  createEnvelopeOpener,
+  enrol,
+  type MessageKind,
+  type Opened,
+  type RefusedMessage,
+  rawPublicKey,
+  type Speaker,
+  sealEnvelope,
+} from "./wire/envelope.ts";
+export {
+  type Batch,
+  type Confirm,
+  encodeMessage,
+  type Goodbye,
+  type Grant,
+  MalformedMessageError,
+  type NodeMessage,
+  parseBatch,
+  parseConfirm,
+  parseGoodbye,
+  parseGrant,
+  parseRenew,
+  parseWrappedKey,
+  type Renew,
+} from "./wire/messages.ts";
+export {
+  type CheckedReceipt,
+  checkReceipt,
+  createReceiptSigner,
+  parseReceiptKeys,
+  type ReceiptKeys,
+  type ReceiptRefusal,
+  receiptKeys,
+  receiptKeysPath,
+  type SignReceipt,
+  statementIn,
+} from "./wire/receipt-jws.ts";
+export {
+  changesIn,
+  contradictionIn,
+  digestOfIds,
+  promiseOf,
+  type ReceiptStatement,
+  type RecordedChange,
+  type StatedChange,
+  type StatedNode,
+  stateReceipt,
+} from "./wire/receipt-statement.ts";
+export {
+  type AnswerRefusal,
+  answererOf,
+  answerHeader,
+  type GivenAnswer,
+  mustBeSealed,
+  refuseAnswer,
+  sealAnswer,
+} from "./wire/sealed-answer.ts";
+export {
+  bodyDigest,
+  callText,
+  type ServiceCall,
+  type SignedCall,
+  serviceTokenSeconds,
+  signCall,
+} from "./wire/service-call.ts";

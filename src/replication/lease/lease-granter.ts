@@ -1,0 +1,394 @@
+/**
+ * Lease granter: the leader's side of the staleness contract (reliability.md §4.3, ARCHITECTURE §5).
+ *
+ * Synchronous and without I/O or clocks. Renews wait for a write (a beat or an append) that *started* after they arrived and
+ * committed cleanly; only then are they granted. It knows every (node, boot) that may be deciding, and how long each may go
+ * on after its last grant. It lives for one epoch.
+ *
+ * Always:
+ *   - no grant before the lessee's row (node, boot, window) is durable, so that the next leader knows of it; one without a
+ *     row lives in our own process;
+ *   - whom we have granted to, the next epoch of this process knows, whatever has become of the rows: a log may lose some;
+ *   - a lessee is let go only when it said goodbye, a newer boot of the same node replaced it, or its W has passed;
+ *   - a boot that left is never granted again;
+ *   - `enforced` of a lessee only grows, and only by links that are on our chain.
+ */
+import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
+import type { Lessee } from "../log/log.ts";
+import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
+import { type DriftWatch, driftMax, driftOf, newDriftWatch, observeClock } from "./drift-watch.ts";
+
+export type GranterOptions = Readonly<{
+  epoch: Epoch;
+  incarnation: Incarnation;
+  /** The place of the epoch's EpochOpened event. */
+  start: Position;
+  /** When the opening of the epoch was acknowledged, by our clock. */
+  openedAt: MonotonicMs;
+  /** Those that an earlier epoch may have granted to. */
+  lessees: readonly Lessee[];
+  /** Those that the epoch before this one, in this process, had granted to, with a row or without. */
+  known?: readonly Granted[];
+  deltaMs: number;
+  drift: number;
+  windowMaxMs: number;
+  /** The log is ours alone: a node in our own process needs neither a beat nor a row, for it ends with us. */
+  exclusive: boolean;
+}>;
+
+/** Somebody who may hold a lease, with the longest window they were granted, until a moment by our own clock. */
+export type Granted = Readonly<{ lessee: Lessee; fencedAt: number }>;
+
+export type RenewOrigin = "in-process" | "remote";
+
+/** What is known of the chain when a message comes: a link may be too old for memory, then the caller has looked it up. */
+export type ChainView = Readonly<{
+  at: MonotonicMs;
+  onChain: (link: Link) => boolean;
+}>;
+
+export type RenewAnswer =
+  | Readonly<{ type: "waiting"; ticket: number }>
+  /** May be granted at once by `grantNow`: see `exclusive`. */
+  | Readonly<{ type: "ready"; ticket: number }>
+  /** A newer one of the same boot came first, as happens when several have waited for a leader. It gets no grant. */
+  | Readonly<{ type: "overtaken" }>
+  | Readonly<{ type: "refused"; reason: string }>;
+
+export type Accepted = "accepted" | Readonly<{ refused: string }>;
+
+/** A write about to start, and what is to be written with it (a beat only). */
+export type WriteRound = Readonly<{
+  tickets: readonly number[];
+  lessees: readonly Lessee[];
+  left: readonly Readonly<{ node: NodeId; boot: BootId }>[];
+}>;
+
+/** What a receipt and the cluster status say of one lessee. */
+export type LesseeStanding = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  region: string;
+  role: Lessee["role"];
+  enforced: Link | null;
+  /** In how many ms nothing we or an earlier leader granted counts any more; 0: now. */
+  fencedInMs: number;
+  /** Null: not in this epoch. */
+  lastGrantAgoMs: number | null;
+  /** The newest renew of this epoch. */
+  renew: Renew | null;
+  /** Why it gets no grants; null: it does. */
+  refusal: string | null;
+}>;
+
+/** W: how long after its last grant a lessee may still decide, for clocks whose rates are within 1 ± ρ. */
+export function fenceAfterMs(windowMs: number, drift: number): number {
+  return (windowMs * (1 + drift)) / (1 - drift) + 50;
+}
+
+type Registered = {
+  lessee: Lessee;
+  /** The window its durable row names; 0: it has none. */
+  durableWindowMs: number;
+  /** Null: nothing was granted, in any epoch. */
+  fencedAt: number | null;
+  lastGrantAt: number | null;
+  enforced: Link | null;
+  renew: Renew | null;
+  refusal: string | null;
+  /** The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations share one sequence. */
+  nonces: { renew: number; confirm: number; credited: number };
+  clocks: DriftWatch;
+};
+type Waiting = Readonly<{ key: string; renew: Renew; windowMs: number; exclusive: boolean }>;
+
+const lesseesMax = 20_000;
+const waitingMax = 20_000;
+const waitingPerBootMax = 4;
+const removedMax = 100_000;
+/** A lessee that has been silent for this long after W is forgotten. */
+const forgetAfterMs = 60_000;
+
+export class LeaseGranter {
+  readonly #options: GranterOptions;
+  readonly #lessees = new Map<string, Registered>();
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #removed = new Set<string>();
+  /** Rows to be taken out of the table with the next beat. */
+  readonly #leaving = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
+  #ticket = 0;
+
+  constructor(options: GranterOptions) {
+    this.#options = options;
+    for (const { lessee, fencedAt } of options.known ?? [])
+      this.#lessees.set(keyOf(lessee), { ...unheard(lessee), fencedAt });
+    for (const row of options.lessees) {
+      const known = this.#lessees.get(keyOf(row));
+      const lessee = { ...row, windowMs: Math.max(row.windowMs, known?.lessee.windowMs ?? 0) };
+      // An earlier leader's last grant was before the epoch opened: its anchor is earlier still.
+      const fencedAt = options.openedAt + fenceAfterMs(Math.max(lessee.windowMs, options.deltaMs), options.drift);
+      this.#lessees.set(keyOf(row), { ...unheard(lessee), durableWindowMs: row.windowMs, fencedAt });
+    }
+  }
+
+  get lessees(): number {
+    return this.#lessees.size;
+  }
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** An authenticated renew has arrived. It waits for a write that starts from now on. */
+  renew(renew: Renew, origin: RenewOrigin, view: ChainView): RenewAnswer {
+    const key = keyOf(renew);
+    if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
+    let registered = this.#lessees.get(key);
+    if (registered === undefined) {
+      if (this.#lessees.size >= lesseesMax) return { type: "refused", reason: "too many nodes" };
+      registered = unheard({ ...lesseeOf(renew), windowMs: 0 });
+      this.#lessees.set(key, registered);
+      this.#leaving.delete(key); // forgotten after a long silence, and back again: its row is written anew
+    }
+    if (renew.nonce <= registered.nonces.renew) return late(renew.nonce, registered);
+    registered.nonces.renew = renew.nonce;
+    if (renew.replaces !== null && renew.replaces !== renew.boot) this.#remove(renew.node, renew.replaces);
+    registered.renew = renew;
+    registered.lessee = { ...lesseeOf(renew), windowMs: registered.lessee.windowMs };
+    this.#credit(registered, renew, view);
+    registered.clocks = observeClock(registered.clocks, { ours: view.at, theirs: renew.monotonicMs });
+    registered.refusal = refusalFor(registered.clocks);
+    if (registered.refusal !== null) return { type: "refused", reason: registered.refusal };
+    return this.#queue(key, renew, origin);
+  }
+
+  /** An authenticated confirmation: everything up to `enforced` is in force at the node. */
+  confirm(confirm: Confirm, view: ChainView): Accepted {
+    const registered = this.#lessees.get(keyOf(confirm));
+    if (registered === undefined) return { refused: "no lessee of this epoch" };
+    if (confirm.nonce <= registered.nonces.confirm) return { refused: "repeated" };
+    registered.nonces.confirm = confirm.nonce;
+    return this.#credit(registered, confirm, view) ? "accepted" : { refused: "not on our chain" };
+  }
+
+  /** An authenticated goodbye: the boot permits nothing more, and never will. */
+  goodbye(goodbye: Goodbye): Accepted {
+    this.#remove(goodbye.node, goodbye.boot);
+    return "accepted";
+  }
+
+  /** Keeps a node from being granted to until its next renew passes; for what the caller alone can see. */
+  refuse(ticket: number, reason: string): void {
+    const waiting = this.#waiting.get(ticket);
+    const registered = waiting && this.#lessees.get(waiting.key);
+    if (registered !== undefined) registered.refusal = reason;
+    this.#waiting.delete(ticket);
+  }
+
+  /** Grants a `ready` ticket without a write. */
+  grantNow(ticket: number, head: Link, at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>): Grant | undefined {
+    const waiting = this.#waiting.get(ticket);
+    return waiting?.exclusive === true ? this.#grant(ticket, waiting, head, at) : undefined;
+  }
+
+  /** True when a row must be written or removed before somebody can go on. */
+  needsBeat(now: MonotonicMs): boolean {
+    if (this.#leaving.size > 0) return true;
+    for (const waiting of this.#waiting.values()) if (!this.#hasRow(waiting)) return true;
+    for (const registered of this.#lessees.values()) if (isLongFenced(registered, now)) return true;
+    return false;
+  }
+
+  /** A write starts now: those who wait already may be granted when it commits cleanly. An append writes no rows. */
+  beginWrite(kind: "beat" | "append", now: MonotonicMs): WriteRound {
+    const tickets = [...this.#waiting.keys()];
+    if (kind === "append") return { tickets, lessees: [], left: [] };
+    const rows = new Map<string, Lessee>();
+    for (const waiting of this.#waiting.values()) {
+      const registered = this.#lessees.get(waiting.key);
+      if (registered === undefined || this.#hasRow(waiting)) continue;
+      const windowMs = Math.max(waiting.windowMs, registered.durableWindowMs, rows.get(waiting.key)?.windowMs ?? 0);
+      rows.set(waiting.key, { ...registered.lessee, windowMs });
+    }
+    for (const [key, registered] of this.#lessees) {
+      if (!isLongFenced(registered, now) || rows.has(key) || this.#isWaiting(key)) continue;
+      this.#lessees.delete(key);
+      if (registered.durableWindowMs > 0) this.#leaving.set(key, boot(registered.lessee));
+    }
+    return { tickets, lessees: [...rows.values()], left: [...this.#leaving.values()] };
+  }
+
+  /** The write of this round has committed cleanly with this head. */
+  settle(
+    round: WriteRound,
+    head: Link,
+    at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>,
+  ): readonly Readonly<{ ticket: number; grant: Grant }>[] {
+    for (const lessee of round.lessees) {
+      const registered = this.#lessees.get(keyOf(lessee));
+      if (registered !== undefined) {
+        registered.durableWindowMs = Math.max(registered.durableWindowMs, lessee.windowMs);
+        const windowMs = Math.max(registered.lessee.windowMs, registered.durableWindowMs);
+        registered.lessee = { ...registered.lessee, windowMs };
+      } // else it left while its row was being written: it stands in `leaving`
+    }
+    const written = new Set(round.lessees.map(keyOf));
+    for (const one of round.left) if (!written.has(keyOf(one))) this.#leaving.delete(keyOf(one));
+    const grants: Readonly<{ ticket: number; grant: Grant }>[] = [];
+    for (const ticket of round.tickets) {
+      const waiting = this.#waiting.get(ticket);
+      if (waiting === undefined || !this.#hasRow(waiting)) continue;
+      const grant = this.#grant(ticket, waiting, head, at);
+      if (grant !== undefined) grants.push({ ticket, grant });
+    }
+    return grants;
+  }
+
+  /** The write of this round came to nothing, or to nothing that is known: nobody is granted, the nodes will renew. */
+  abandon(round: WriteRound): readonly number[] {
+    for (const ticket of round.tickets) this.#waiting.delete(ticket);
+    return round.tickets;
+  }
+
+  /** Tickets that still wait; those that have been dropped are gone. */
+  isWaiting(ticket: number): boolean {
+    return this.#waiting.has(ticket);
+  }
+
+  /** Everybody who may hold a lease: what the next epoch of this process must know, whatever has become of the rows. */
+  granted(now: MonotonicMs): readonly Granted[] {
+    return [...this.#lessees.values()].flatMap(({ lessee, fencedAt }) =>
+      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt }] : [],
+    );
+  }
+
+  /** All lessees, by node and boot. */
+  standings(now: MonotonicMs): readonly LesseeStanding[] {
+    const standings: LesseeStanding[] = [];
+    for (const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal } of this.#lessees.values()) {
+      if (fencedAt === null) continue; // has asked, was never granted anything
+      standings.push({
+        node: lessee.node,
+        boot: lessee.boot,
+        region: lessee.region,
+        role: lessee.role,
+        enforced,
+        fencedInMs: Math.max(0, fencedAt - now),
+        lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
+        renew,
+        refusal,
+      });
+    }
+    return standings.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
+  }
+
+  #queue(key: string, renew: Renew, origin: RenewOrigin): RenewAnswer {
+    if (this.#waiting.size >= waitingMax) return { type: "refused", reason: "too many renews are waiting" };
+    const own = [...this.#waiting].filter(([, waiting]) => waiting.key === key).map(([ticket]) => ticket);
+    for (const ticket of own.slice(0, Math.max(0, own.length - waitingPerBootMax + 1))) this.#waiting.delete(ticket);
+    const windowMs = Math.min(Math.max(renew.windowMs, this.#options.deltaMs), this.#options.windowMaxMs);
+    const exclusive = this.#options.exclusive && origin === "in-process";
+    this.#ticket += 1;
+    this.#waiting.set(this.#ticket, { key, renew, windowMs, exclusive });
+    return { type: exclusive ? "ready" : "waiting", ticket: this.#ticket };
+  }
+
+  #grant(
+    ticket: number,
+    waiting: Waiting,
+    head: Link,
+    at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>,
+  ): Grant | undefined {
+    this.#waiting.delete(ticket);
+    const registered = this.#lessees.get(waiting.key);
+    if (registered === undefined) return undefined;
+    const { deltaMs, drift, epoch, incarnation, start } = this.#options;
+    registered.lastGrantAt = at.monotonic;
+    // The largest of all: a grant that was lost on the way does not shorten the one before it.
+    registered.fencedAt = Math.max(registered.fencedAt ?? 0, at.monotonic + fenceAfterMs(waiting.windowMs, drift));
+    const { node, boot, nonce } = waiting.renew;
+    const { windowMs } = waiting;
+    registered.lessee = { ...registered.lessee, windowMs: Math.max(registered.lessee.windowMs, windowMs) };
+    return { node, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs, wallMs: at.wall };
+  }
+
+  /**
+   * The newest word of a boot counts. One that stands in another history enforces nothing of ours any more, whatever it said before:
+   * where two histories grow at once, a node may go from the one to the other and back.
+   */
+  #credit(registered: Registered, { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">, view: ChainView): boolean {
+    const isNewest = nonce >= registered.nonces.credited;
+    if (isNewest) {
+      registered.nonces.credited = nonce;
+      if (!view.onChain(enforced)) registered.enforced = null;
+    }
+    if (!view.onChain(enforced)) return false;
+    if (isNewest && enforced.position >= (registered.enforced?.position ?? 0)) registered.enforced = enforced;
+    return true;
+  }
+
+  #remove(node: NodeId, boot: BootId): void {
+    const key = keyOf({ node, boot });
+    this.#lessees.delete(key);
+    for (const [ticket, waiting] of this.#waiting) if (waiting.key === key) this.#waiting.delete(ticket);
+    if (this.#removed.has(key)) return;
+    this.#removed.add(key);
+    if (this.#removed.size > removedMax) this.#removed.delete(this.#removed.values().next().value ?? "");
+    this.#leaving.set(key, { node, boot });
+  }
+
+  #hasRow(waiting: Waiting): boolean {
+    return waiting.exclusive || (this.#lessees.get(waiting.key)?.durableWindowMs ?? 0) >= waiting.windowMs;
+  }
+
+  #isWaiting(key: string): boolean {
+    for (const waiting of this.#waiting.values()) if (waiting.key === key) return true;
+    return false;
+  }
+}
+
+function late(nonce: number, { nonces }: Registered): RenewAnswer {
+  return nonce < nonces.renew ? { type: "overtaken" } : { type: "refused", reason: "repeated" };
+}
+
+function unheard(lessee: Lessee): Registered {
+  return {
+    lessee,
+    durableWindowMs: 0,
+    fencedAt: null,
+    lastGrantAt: null,
+    enforced: null,
+    renew: null,
+    refusal: null,
+    nonces: { renew: 0, confirm: 0, credited: 0 },
+    clocks: newDriftWatch,
+  };
+}
+
+function refusalFor(clocks: DriftWatch): string | null {
+  const drift = driftOf(clocks);
+  if (drift === undefined || Math.abs(drift) <= driftMax) return null;
+  const percent = (Math.abs(drift) * 100).toFixed(2);
+  return `its monotonic clock runs ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
+}
+
+/** Also true of one that asked once, was never granted anything and went silent. */
+function isLongFenced({ fencedAt, renew, clocks }: Registered, now: MonotonicMs): boolean {
+  if (fencedAt !== null) return now >= fencedAt + forgetAfterMs;
+  return renew !== null && now >= (clocks.samples.at(-1)?.at ?? 0) + forgetAfterMs;
+}
+
+function lesseeOf({ node, boot, region, role, windowMs }: Renew): Lessee {
+  return { node, boot, region, role, windowMs };
+}
+
+function boot({ node, boot }: Lessee): Readonly<{ node: NodeId; boot: BootId }> {
+  return { node, boot };
+}
+
+function keyOf({ node, boot }: Readonly<{ node: NodeId; boot: BootId }>): string {
+  return JSON.stringify([node, boot]);
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,355 @@
+/**
+ * Lease holder: a node's time-limited right to decide.
+ *
+ * Pure. Each input says when it happened by both of the node's clocks. The lease counts from the node's own monotonic time
+ * of *sending* a renew, and only once the projection has reached the head that its grant names, on the same chain: so at
+ * that moment the projection held everything acknowledged before it (reliability.md §4.3, §4.4). Nothing here is a timer:
+ * `overdueMs` compares, and a process that was not running cannot miss a comparison.
+ *
+ * Always: a grant counts only for a renew this boot has sent and not had answered; never an older epoch than one heard
+ * of; never more than the newest grant names, and in a lease by age never more than that grant names. After a pause of our own process, or a suspend that the monotonic clock did not
+ * see, every renew sent before it is forgotten: the grant that waits in a socket's buffer since then says nothing about the
+ * time we slept through, and with a long window it would let this node go on from a projection of the past.
+ * The same when the leader's clock has counted more than ours between two of its grants: then all of ours were frozen.
+ */
+import {
+  type BootId,
+  type Epoch,
+  type Fact,
+  type Link,
+  type MonotonicMs,
+  type NodeId,
+  type UnixMs,
+  unreachable,
+} from "../../events/index.ts";
+import { standing, type Trail } from "../node/trail.ts";
+import type { Grant } from "../wire/messages.ts";
+import { driftMax, type Moment, newOwnClocks, type OwnClocks, observeOwnClocks, ownStepMs } from "./drift-watch.ts";
+
+export type { Moment } from "./drift-watch.ts";
+
+/** Why nothing may be permitted until somebody lifts it. */
+export type VoidReason =
+  | "rebuilding"
+  | "quarantined"
+  | "degraded"
+  | "too-old"
+  | "clock-drift"
+  | "enforcement-failed"
+  | "stopped";
+
+type Sent = Readonly<{ nonce: number; at: Moment }>;
+
+/** What a grant rests on: the epoch that gave it, and where that began. */
+export type Basis = Readonly<Pick<Grant, "epoch" | "incarnation" | "start">>;
+
+/** A grant as of a moment of our own, with the most that it allows; Infinity: what the newest terms say. */
+type Earned = Readonly<{ anchor: number; windowMs: number; basis: Basis; head: Link }>;
+
+export type LeaseHolder = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  /** The newest nonce used; it numbers renews, confirmations and the goodbye alike. */
+  nonce: number;
+  /** Renews without an answer. */
+  pending: readonly Sent[];
+  /** Grants whose head the projection has not reached yet. */
+  waiting: readonly Earned[];
+  /** σ*: fresh as of this send time; −Infinity: not at all. */
+  anchor: number;
+  /** The most that the grant behind the anchor allows, beside what the newest terms say. */
+  anchorWindowMs: number;
+  /** What the anchor rests on; null: nothing. */
+  basis: Basis | null;
+  /** What the newest grant of this boot named, reached or not. */
+  terms: Readonly<{ nonce: number; deltaMs: number; drift: number; windowMs: number }> | null;
+  epoch: Epoch;
+  /** Of the newest grant: how far our wall clock is off the leader's, beyond what its travel explains. */
+  skewMs: number;
+  /** Of the newest grant of a leader: its clock then, and ours when we asked. */
+  leaderClock: Readonly<{ epoch: Epoch; wall: UnixMs; asked: MonotonicMs }> | null;
+  lastTick: Moment;
+  /** Whether our own two clocks run at one rate. */
+  ownClocks: OwnClocks;
+  /** How long the process did not run, until the first grant that counts again. */
+  pausedMs: number | null;
+  voids: readonly VoidReason[];
+  left: boolean;
+}>;
+
+export type LeaseInput =
+  /** A renew is sent right after this, numbered by the new `nonce`. */
+  | Fact<"renewDue", { at: Moment }>
+  /** A confirmation or goodbye takes the next number. */
+  | Fact<"numbered", { at: Moment }>
+  /** An authenticated grant, parsed, with the chain of the projection that decisions are made from. */
+  | Fact<"granted", { grant: Grant; trail: Trail; at: Moment }>
+  /** The projection moved. */
+  | Fact<"reached", { trail: Trail; at: Moment }>
+  /** An authenticated message spoke of this epoch. */
+  | Fact<"heard", { epoch: Epoch; at: Moment }>
+  | Fact<"tick", { at: Moment }>
+  | Fact<"voided", { reason: VoidReason; at: Moment }>
+  | Fact<"lifted", { reason: VoidReason; at: Moment }>
+  /** For good: this boot will permit nothing more. */
+  | Fact<"goodbye", { at: Moment }>;
+
+export const tickMs = 250;
+/** A tick that comes this much late means that the process did not run. */
+const lateMsMax = 1_000;
+/** A step of wall against monotonic time by this much in one tick means a suspend, or a clock that was set. */
+const stepMsMax = 250;
+const skewMsMax = 2_000;
+/** So much more than ours the leader's clock may have counted between two grants: steps of its own, and drift. */
+const frozenMsMax = 500;
+const pendingMax = 64;
+const waitingMax = 64;
+
+export function newLeaseHolder(options: Readonly<{ node: NodeId; boot: BootId; at: Moment }>): LeaseHolder {
+  return {
+    node: options.node,
+    boot: options.boot,
+    nonce: 0,
+    pending: [],
+    waiting: [],
+    anchor: Number.NEGATIVE_INFINITY,
+    anchorWindowMs: Number.POSITIVE_INFINITY,
+    basis: null,
+    terms: null,
+    epoch: 0 as Epoch,
+    skewMs: 0,
+    leaderClock: null,
+    lastTick: options.at,
+    ownClocks: newOwnClocks(options.at),
+    pausedMs: null,
+    voids: [],
+    left: false,
+  };
+}
+
+export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
+  const state = noticePause(before, input.at);
+  switch (input.type) {
+    case "renewDue": {
+      const sent: Sent = { nonce: state.nonce + 1, at: input.at };
+      return { ...state, nonce: sent.nonce, pending: [...state.pending, sent].slice(-pendingMax) };
+    }
+    case "numbered":
+      return { ...state, nonce: state.nonce + 1 };
+    case "granted":
+      return onGrant(state, input);
+    case "reached":
+      return state.waiting.length === 0 ? state : reach(state, input.trail);
+    case "heard":
+      return input.epoch > state.epoch ? { ...state, epoch: input.epoch } : state;
+    case "tick":
+      return watchClocks(state, input.at);
+    case "voided":
+      return state.voids.includes(input.reason)
+        ? state
+        : { ...state, voids: [...state.voids, input.reason], anchor: Number.NEGATIVE_INFINITY };
+    case "lifted":
+      return { ...state, voids: state.voids.filter((reason) => reason !== input.reason) };
+    case "goodbye":
+      return { ...state, left: true, anchor: Number.NEGATIVE_INFINITY, pending: [], waiting: [] };
+    default:
+      return unreachable(input);
+  }
+}
+
+/**
+ * How long the lease has been over: ≤ 0 while fresh, +Infinity when nothing may be permitted on any route.
+ *
+ * It looks at the last tick itself, so that a process that has just been resumed permits nothing even before its late
+ * tick, or anything else of ours, has run.
+ */
+export function overdueMs(state: LeaseHolder, at: Moment): number {
+  if (state.terms === null || state.left || state.voids.length > 0 || pauseSeen(state, at) !== null) {
+    return Number.POSITIVE_INFINITY;
+  }
+  const elapsed = at.monotonic - state.anchor + sleptSince(state.lastTick, at);
+  const windowMs = Math.min(state.terms.windowMs, state.anchorWindowMs);
+  return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.terms.deltaMs;
+}
+
+/** A lease as whoever grants from it needs it: a regional broker. `anchorMs`: by our own monotonic clock. */
+export type HeldLease = Basis & Readonly<{ anchorMs: number; deltaMs: number; drift: number; windowMs: number }>;
+
+/** Null while nothing may be concluded from it: see `overdueMs`. */
+export function heldLease(state: LeaseHolder, at: Moment): HeldLease | null {
+  if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.terms === null || state.basis === null) return null;
+  const { deltaMs, drift } = state.terms;
+  const windowMs = Math.min(state.terms.windowMs, state.anchorWindowMs);
+  const anchorMs = state.anchor - sleptSince(state.lastTick, at);
+  return { ...state.basis, anchorMs, deltaMs, drift, windowMs };
+}
+
+/** Why the node does not hold a fresh lease, in plain words; empty while it does. */
+export function leaseReasons(state: LeaseHolder, at: Moment): string[] {
+  const reasons: string[] = state.voids.map((reason) => voidWords[reason]);
+  if (state.left) reasons.push("said goodbye");
+  const paused = pauseSeen(state, at) ?? state.pausedMs;
+  if (paused !== null) reasons.push(`did not run for ${Math.round(paused)} ms; waiting for a grant asked for since`);
+  if (state.skewMs > skewMsMax) reasons.push(`the clock is ${Math.round(state.skewMs)} ms off the leader's`);
+  if (reasons.length > 0) return reasons;
+  if (state.waiting.length > 0 && state.anchor === Number.NEGATIVE_INFINITY)
+    return ["granted, but behind the granted head"];
+  if (state.anchor === Number.NEGATIVE_INFINITY) return ["no grant yet"];
+  const overdue = overdueMs(state, at);
+  return overdue <= 0 ? [] : [`no grant for ${Math.round(at.monotonic - state.anchor)} ms`];
+}
+
+const voidWords: Readonly<Record<VoidReason, string>> = {
+  rebuilding: "rebuilding: the log does not hold what this node had applied",
+  quarantined: "quarantined: the projection differs from the leader's at the same place",
+  "clock-drift": "the wall clock and the monotonic clock of this machine run at different rates",
+  degraded: "an event that could change decisions is unknown to this build",
+  "too-old": "the cluster has finalized a level that this build cannot read: start a newer one",
+  "enforcement-failed": "a change could not be enforced",
+  stopped: "stopped",
+};
+
+type Granted = Extract<LeaseInput, { type: "granted" }>;
+
+function onGrant(state: LeaseHolder, { grant, trail, at }: Granted): LeaseHolder {
+  const sent = state.pending.find((each) => each.nonce === grant.nonce);
+  const ours = grant.node === state.node && grant.boot === state.boot && !state.left;
+  if (!ours || sent === undefined || grant.epoch < state.epoch) return state;
+  const terms = termsAfter(state.terms, grant);
+  const frozenMs = frozenSince(state.leaderClock, { grant, at });
+  const answered: LeaseHolder = {
+    ...(frozenMs > 0 ? stoodStill(state, at, frozenMs) : state),
+    leaderClock: leaderClockAfter(state.leaderClock, { grant, sent }),
+    epoch: grant.epoch,
+    terms,
+    pending: frozenMs > 0 ? [] : state.pending.filter((each) => each.nonce !== grant.nonce),
+    skewMs: skewOf(grant, sent, at),
+  };
+  if (answered.skewMs > skewMsMax) {
+    // Not fresh from now on; what the window leaves of the grace still runs, from no later than it would have. Once after a
+    // pause it begins anew, with what was asked for since.
+    const earned = earnedBy(grant, sent);
+    const late = { ...earned, anchor: Math.min(earned.anchor, sent.at.monotonic - terms.deltaMs - 1) };
+    const waiting = answered.pausedMs === null || frozenMs > 0 ? [] : [late];
+    const anchor = Math.min(answered.anchor, at.monotonic - terms.deltaMs - 1);
+    return reach({ ...answered, waiting, anchor }, trail);
+  }
+  if (frozenMs > 0) return answered;
+  return reach({ ...answered, waiting: [...state.waiting, earnedBy(grant, sent)].slice(-waitingMax) }, trail);
+}
+
+type Terms = NonNullable<LeaseHolder["terms"]>;
+
+/** A grant by age rests on an older moment than its renew's: it never lengthens what others have named. */
+function termsAfter(before: Terms | null, { nonce, deltaMs, drift, windowMs, ageMs }: Grant): Terms {
+  if (before === null) return { nonce: ageMs === undefined ? nonce : 0, deltaMs, drift, windowMs };
+  if (nonce <= before.nonce) return before;
+  if (ageMs === undefined) return { nonce, deltaMs, drift, windowMs };
+  return {
+    nonce: before.nonce,
+    deltaMs: Math.min(before.deltaMs, deltaMs),
+    drift: Math.max(before.drift, drift),
+    windowMs: Math.min(before.windowMs, windowMs),
+  };
+}
+
+/** By age: as of so much before we asked, for a clock there that ran slow and one here that ran fast meanwhile. */
+function earnedBy({ ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant, sent: Sent): Earned {
+  const basis = { epoch, incarnation, start };
+  if (ageMs === undefined) return { anchor: sent.at.monotonic, windowMs: Number.POSITIVE_INFINITY, basis, head };
+  return { anchor: sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift), windowMs, basis, head };
+}
+
+/** Counts the grants whose head the projection has reached, and forgets those of another history. */
+function reach(state: LeaseHolder, trail: Trail): LeaseHolder {
+  if (state.voids.length > 0) return state; // looked at again with the first move after it is lifted
+  let { anchor, anchorWindowMs, basis, pausedMs } = state;
+  const waiting: Earned[] = [];
+  for (const each of state.waiting) {
+    const place = standing(trail, each.head);
+    if (place === "ahead") waiting.push(each);
+    if (place !== "held") continue;
+    if (each.anchor > anchor) ({ anchor, windowMs: anchorWindowMs, basis } = each);
+    pausedMs = null;
+  }
+  return { ...state, anchor, anchorWindowMs, basis, waiting, pausedMs };
+}
+
+/** The leader's clock was read between our sending and now; whatever lies outside of that is error. */
+function skewOf(grant: Grant, sent: Sent, at: Moment): number {
+  return Math.max(0, sent.at.wall - grant.wallMs, grant.wallMs - at.wall);
+}
+
+/**
+ * A machine that was frozen with all of its clocks, as a hypervisor does it, has nothing of its own to tell by: only the leader's
+ * clock has gone on. @returns how much more it has counted since the grant before than ours can have; 0: nothing to speak of
+ */
+function frozenSince(
+  before: LeaseHolder["leaderClock"],
+  { grant, at }: Readonly<{ grant: Grant; at: Moment }>,
+): number {
+  if (before === null || before.epoch !== grant.epoch || grant.ageMs !== undefined) return 0; // another clock
+  const oursMax = at.monotonic - before.asked;
+  const more = grant.wallMs - before.wall - oursMax;
+  return more > frozenMsMax + 2 * grant.drift * oursMax ? more : 0;
+}
+
+/** Answers may overtake each other: the newest word of one leader counts. */
+function leaderClockAfter(
+  before: LeaseHolder["leaderClock"],
+  { grant, sent }: Readonly<{ grant: Grant; sent: Sent }>,
+): LeaseHolder["leaderClock"] {
+  if (grant.ageMs !== undefined) return before;
+  if (before !== null && before.epoch === grant.epoch && grant.wallMs < before.wall) return before;
+  return { epoch: grant.epoch, wall: grant.wallMs, asked: sent.at.monotonic };
+}
+
+/** How long the process did not run, when it did not. */
+function pauseSeen(state: LeaseHolder, at: Moment): number | null {
+  const sinceTick = at.monotonic - state.lastTick.monotonic;
+  const stepped = at.wall - state.lastTick.wall - sinceTick;
+  if (sinceTick > tickMs + lateMsMax) return sinceTick;
+  return Math.abs(stepped) > stepMsMax ? sinceTick + Math.max(0, stepped) : null;
+}
+
+/** One of our clocks runs wrong, and we cannot tell which: the lease is measured with the other one's word for it. */
+function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
+  const ownClocks = observeOwnClocks(state.ownClocks, at);
+  const ticked: LeaseHolder = { ...olderBy(sleptSince(state.lastTick, at), state), lastTick: at, ownClocks };
+  const drifting = Math.abs(ownClocks.drift) > driftMax;
+  if (drifting === state.voids.includes("clock-drift")) return ticked;
+  return drifting
+    ? { ...ticked, voids: [...state.voids, "clock-drift"], anchor: Number.NEGATIVE_INFINITY }
+    : { ...ticked, voids: state.voids.filter((reason) => reason !== "clock-drift") };
+}
+
+/**
+ * What the wall clock has gained on the monotonic one since the last tick, and too little to be a pause: a sleep of the machine too
+ * short to void anything, and often enough they would add up to more than W allows for; or a clock that was set, which costs as much.
+ */
+function sleptSince(lastTick: Moment, at: Moment): number {
+  const gainedMs = at.wall - lastTick.wall - (at.monotonic - lastTick.monotonic);
+  return gainedMs > ownStepMs ? gainedMs : 0;
+}
+
+/** What we hold counts from so much earlier: our clock has not counted it. */
+function olderBy(ms: number, state: LeaseHolder): LeaseHolder {
+  if (ms === 0) return state;
+  const asked = ({ nonce, at }: Sent): Sent => ({
+    nonce,
+    at: { ...at, monotonic: (at.monotonic - ms) as MonotonicMs },
+  });
+  const waiting = state.waiting.map((each) => ({ ...each, anchor: each.anchor - ms }));
+  return { ...state, anchor: state.anchor - ms, waiting, pending: state.pending.map(asked) };
+}
+
+function noticePause(state: LeaseHolder, at: Moment): LeaseHolder {
+  const pausedMs = pauseSeen(state, at);
+  return pausedMs === null ? state : stoodStill(state, at, pausedMs);
+}
+
+function stoodStill(state: LeaseHolder, at: Moment, pausedMs: number): LeaseHolder {
+  const ownClocks = newOwnClocks(at);
+  const nothing = { anchor: Number.NEGATIVE_INFINITY, pending: [], waiting: [], leaderClock: null };
+  return { ...state, ...nothing, lastTick: at, ownClocks, pausedMs };
+}

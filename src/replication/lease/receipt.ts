@@ -1,0 +1,77 @@
+/**
+ * Receipt: who has applied a change, who is fenced off, who is unconfirmed.
+ *
+ * Pure. A lessee counts as `applied` only by its own confirmation of `enforced` on our chain, as `fenced` only when nothing
+ * that was granted to it can still count, and as `unconfirmed` otherwise; no doubt is ever resolved in favour of `complete`.
+ * The caller has made sure that the target is on the chain of the epoch that answers, and at or below its head.
+ */
+import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
+import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";
+import type { LesseeStanding } from "./lease-granter.ts";
+
+export type ReceiptQuestion = Readonly<{
+  /** Null: what was asked for is not in the log. */
+  link: Link | null;
+  commandId: CommandId | null;
+  wait: ReceiptWait;
+  /** The region that `wait: "region"` waits for; without one it waits for all. */
+  region: string | null;
+}>;
+
+export type ReceiptState = Readonly<{ epoch: Epoch; lessees: readonly LesseeStanding[] }>;
+
+/** @param state as of now; the nodes of the answer stand in its order */
+export function receiptFor(question: ReceiptQuestion, state: ReceiptState): Receipt {
+  const { link, commandId, wait } = question;
+  const region = wait === "region" ? question.region : null;
+  const base = { wait, region, link, commandId, epoch: state.epoch, at: null, signed: null };
+  if (link === null) return { ...base, status: "lost", complete: false, nodes: [], completeInMs: 0 };
+  const nodes = state.lessees.map((lessee) => nodeIn(lessee, link));
+  const awaited = nodes.filter((node) => isAwaited(node, question));
+  const open = awaited.filter((node) => node.status === "unconfirmed");
+  const complete = open.length === 0;
+  return {
+    ...base,
+    status: complete ? "complete" : "incomplete",
+    complete,
+    nodes,
+    completeInMs: open.reduce((longest, node) => Math.max(longest, node.fencedInMs ?? 0), 0),
+  };
+}
+
+function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuestion): boolean {
+  switch (wait) {
+    case "all":
+    case "none": // nobody waits for it, but what it says of `complete` means the same
+      return true;
+    case "region":
+      return region === null || node.region === region;
+    default:
+      return unreachable(wait);
+  }
+}
+
+function nodeIn(lessee: LesseeStanding, link: Link): ReceiptNode {
+  const { node, boot, region } = lessee;
+  // The open streams of those whose proxy only asks us are outside the promise; the name says so.
+  const role = lessee.role === "authorize" ? "decision-only" : lessee.role;
+  const base = { node, boot, region, role, enforced: lessee.enforced };
+  if (lessee.enforced !== null && lessee.enforced.position >= link.position) {
+    return { ...base, status: "applied", fencedInMs: null, reason: "" };
+  }
+  const fencedInMs = Math.ceil(lessee.fencedInMs);
+  if (fencedInMs <= 0) return { ...base, status: "fenced", fencedInMs: 0, reason: "its lease has run out" };
+  return { ...base, status: "unconfirmed", fencedInMs, reason: whyUnconfirmed(lessee, link) };
+}
+
+function whyUnconfirmed({ enforced, lastGrantAgoMs, refusal }: LesseeStanding, link: Link): string {
+  if (refusal !== null) return `gets no lease any more: ${refusal}`;
+  if (lastGrantAgoMs === null) {
+    return enforced === null
+      ? "had a lease in an earlier epoch and has not been heard of since"
+      : `enforces position ${enforced.position}, not yet ${link.position}; had its lease in an earlier epoch`;
+  }
+  return enforced === null
+    ? "has confirmed nothing on this chain yet"
+    : `enforces position ${enforced.position}, not yet ${link.position}`;
+}

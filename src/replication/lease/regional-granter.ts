@@ -1,0 +1,245 @@
+/**
+ * Regional granter: leases by age, for the nodes of a region whose leader is out of reach (reliability.md §4.3).
+ *
+ * Pure. A regional broker holds a lease of its own. While the leader answers, its nodes are granted by the leader and this only
+ * listens; when it does not, they are granted what is left of the broker's own lease: as of `ageMs` before it answered. So no
+ * node decides from anything older than the broker could, and the leader, who knows the broker as one lessee, has waited for
+ * all of them once it has waited for the broker.
+ *
+ * Always:
+ *   - nothing is granted beyond the broker's own lease, nor for longer than its window;
+ *   - the head of a grant is all that the broker has applied, so whatever it has confirmed to the leader is in force at a node
+ *     before the node's lease counts;
+ *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`holdsBackUntil`);
+ *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`);
+ *   - a boot that left, was replaced, or is refused by the leader is granted nothing here.
+ */
+import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
+import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
+import { type DriftWatch, driftMax, driftOf, type Moment, newDriftWatch, observeClock } from "./drift-watch.ts";
+import { type ChainView, fenceAfterMs } from "./lease-granter.ts";
+import type { HeldLease } from "./lease-holder.ts";
+import { digestMismatch, saysOfTheBoot, tooOld } from "./lease-refusal.ts";
+
+/** The broker's own lease and copy, at the moment of an answer. */
+export type RegionalCopy = Readonly<{
+  /** Null: it holds none from which anything could be granted. */
+  lease: HeldLease | null;
+  applied: Link;
+  /** Of the projection at `applied`. */
+  digest: string;
+  version: string;
+  /** The level that was finalized last: a build that reads less gets nothing. */
+  level: number;
+}>;
+
+export type GrantByAge =
+  | Readonly<{ type: "granted"; grant: Grant }>
+  /** Asking again with the same does not help. */
+  | Readonly<{ type: "refused"; reason: string }>
+  | Readonly<{ type: "unavailable"; reason: string }>;
+
+/** A node of the region as this broker has heard of it. */
+export type RegionalStanding = Readonly<{
+  renew: Renew;
+  enforced: Link | null;
+  /** Since its newest grant by age or by the leader, whichever this broker saw. Null: it saw none. */
+  grantedAgoMs: number | null;
+  /** In how many ms nothing that was granted by age counts any more; 0: now. */
+  fencedInMs: number;
+}>;
+
+type Node = {
+  renew: Renew;
+  enforced: Link | null;
+  /** Null: nothing was granted by age. */
+  fencedAt: number | null;
+  grantedAt: number | null;
+  heardAt: number;
+  byAgeNonce: number;
+  clocks: DriftWatch;
+  /** The leader's word for why this boot gets no lease. */
+  refusal: string | null;
+};
+
+const nodesMax = 20_000;
+const goneMax = 100_000;
+/** A node that has been silent for this long, and is fenced, is forgotten. */
+const forgetAfterMs = 120_000;
+const sweepMs = 5_000;
+
+export class RegionalGranter {
+  readonly #nodes = new Map<string, Node>();
+  readonly #gone = new Set<string>();
+  #grants = 0;
+  #sweptAt = Number.NEGATIVE_INFINITY;
+
+  /** Grants by age so far. */
+  get grants(): number {
+    return this.#grants;
+  }
+  get nodes(): number {
+    return this.#nodes.size;
+  }
+
+  /** The longest window that a node of the region asks for, so that this broker can ask for as much; 0: nobody asks. */
+  windowMs(now: MonotonicMs): number {
+    this.#sweep(now);
+    let longest = 0;
+    for (const { renew } of this.#nodes.values()) longest = Math.max(longest, renew.windowMs);
+    return longest;
+  }
+
+  /** How many leases by age may still count. */
+  leased(now: MonotonicMs): number {
+    let count = 0;
+    for (const { fencedAt } of this.#nodes.values()) if (fencedAt !== null && fencedAt > now) count += 1;
+    return count;
+  }
+
+  /** An authenticated renew, whoever answers it. */
+  renewed(renew: Renew, view: ChainView): void {
+    this.#sweep(view.at);
+    const key = keyOf(renew);
+    if (this.#gone.has(key)) return;
+    if (renew.replaces !== null && renew.replaces !== renew.boot)
+      this.#remove({ node: renew.node, boot: renew.replaces });
+    const node = this.#nodes.get(key);
+    if (node === undefined) {
+      if (this.#nodes.size < nodesMax) this.#nodes.set(key, heard(renew, view));
+      return;
+    }
+    if (renew.nonce <= node.renew.nonce) return;
+    node.renew = renew;
+    node.heardAt = view.at;
+    node.clocks = observeClock(node.clocks, { ours: view.at, theirs: renew.monotonicMs });
+    credit(node, renew.enforced, view);
+  }
+
+  /** An authenticated confirmation, whoever takes it. */
+  confirmed(confirm: Confirm, view: ChainView): void {
+    const node = this.#nodes.get(keyOf(confirm));
+    if (node !== undefined) credit(node, confirm.enforced, view);
+  }
+
+  /** An authenticated goodbye: this boot permits nothing more, and never will. */
+  left(goodbye: Pick<Goodbye, "node" | "boot">): void {
+    this.#remove(goodbye);
+  }
+
+  /** The leader has answered a renew of this boot. */
+  answeredByLeader(renew: Renew, answer: "granted" | Readonly<{ refused: string }>, now: MonotonicMs): void {
+    const node = this.#nodes.get(keyOf(renew));
+    if (node === undefined) return;
+    if (answer === "granted") {
+      node.refusal = null;
+      node.grantedAt = now;
+    } else if (saysOfTheBoot(answer.refused)) node.refusal = answer.refused;
+  }
+
+  /** The broker stands on another history than before: what nodes have said of the one that it left counts for nothing. */
+  rebuilt(): void {
+    for (const node of this.#nodes.values()) node.enforced = null;
+  }
+
+  /** For a renew that was told to `renewed`, and that no leader answers. */
+  grant(renew: Renew, copy: RegionalCopy, at: Moment): GrantByAge {
+    const key = keyOf(renew);
+    if (this.#gone.has(key)) return { type: "refused", reason: "this boot has left" };
+    const node = this.#nodes.get(key);
+    if (node === undefined) return { type: "unavailable", reason: "too many nodes in this region" };
+    if (node.refusal === digestMismatch && isLikeOurs(renew, copy)) node.refusal = null; // it has built another since
+    const refusal = node.refusal ?? refusalFor(node, renew, copy);
+    if (refusal !== null) return { type: "refused", reason: refusal };
+    if (renew.nonce <= node.byAgeNonce) return { type: "refused", reason: "repeated" };
+    const { lease } = copy;
+    if (lease === null) return { type: "unavailable", reason: outOfReach };
+    const ageMs = Math.max(0, at.monotonic - lease.anchorMs);
+    if (ageMs > lease.windowMs) return { type: "unavailable", reason: outOfReach };
+    const windowMs = Math.min(Math.max(renew.windowMs, lease.deltaMs), lease.windowMs);
+    node.byAgeNonce = renew.nonce;
+    node.grantedAt = at.monotonic;
+    node.fencedAt = Math.max(node.fencedAt ?? 0, lease.anchorMs + fenceAfterMs(windowMs, lease.drift));
+    this.#grants += 1;
+    const { epoch, incarnation, start, deltaMs, drift } = lease;
+    const { node: name, boot, nonce } = renew;
+    const head = copy.applied;
+    const grant: Grant = {
+      ...{ node: name, boot, nonce, epoch, incarnation, start, head, deltaMs, drift, windowMs },
+      ...{ wallMs: at.wall, ageMs },
+    };
+    return { type: "granted", grant };
+  }
+
+  /**
+   * Until when a change must not be confirmed to the leader, unless somebody says more before: a node with a lease by age has not
+   * said that it enforces it. @returns null: it may be confirmed
+   */
+  holdsBackUntil(link: Link, now: MonotonicMs): number | null {
+    let until: number | null = null;
+    for (const { fencedAt, enforced } of this.#nodes.values()) {
+      if (fencedAt === null || fencedAt <= now) continue;
+      if (enforced === null || enforced.position < link.position) until = Math.max(until ?? 0, fencedAt);
+    }
+    return until;
+  }
+
+  standings(now: MonotonicMs): readonly RegionalStanding[] {
+    return [...this.#nodes.values()].map(({ renew, enforced, grantedAt, fencedAt }) => ({
+      renew,
+      enforced,
+      grantedAgoMs: grantedAt === null ? null : now - grantedAt,
+      fencedInMs: Math.max(0, (fencedAt ?? 0) - now),
+    }));
+  }
+
+  #remove(one: Readonly<{ node: NodeId; boot: BootId }>): void {
+    const key = keyOf(one);
+    this.#nodes.delete(key);
+    this.#gone.add(key);
+    if (this.#gone.size > goneMax) this.#gone.delete(this.#gone.values().next().value ?? "");
+  }
+
+  #sweep(now: MonotonicMs): void {
+    if (now < this.#sweptAt + sweepMs) return;
+    this.#sweptAt = now;
+    for (const [key, { heardAt, fencedAt }] of this.#nodes)
+      if (now > heardAt + forgetAfterMs && (fencedAt ?? 0) < now) this.#nodes.delete(key);
+  }
+}
+
+const outOfReach = "the leader is out of reach, and what this broker held of it is over";
+
+function heard(renew: Renew, view: ChainView): Node {
+  const node: Node = {
+    ...{ renew, enforced: null, fencedAt: null, grantedAt: null, heardAt: view.at, byAgeNonce: 0, refusal: null },
+    clocks: observeClock(newDriftWatch, { ours: view.at, theirs: renew.monotonicMs }),
+  };
+  credit(node, renew.enforced, view);
+  return node;
+}
+
+function credit(node: Node, enforced: Link, view: ChainView): void {
+  if (enforced.position >= (node.enforced?.position ?? 0) && view.onChain(enforced)) node.enforced = enforced;
+}
+
+function refusalFor(node: Node, renew: Renew, copy: RegionalCopy): string | null {
+  const drift = driftOf(node.clocks);
+  if (drift !== undefined && Math.abs(drift) > driftMax)
+    return `its monotonic clock runs ${(Math.abs(drift) * 100).toFixed(2)} % off this broker's`;
+  if (renew.reads < copy.level) return tooOld({ finalized: copy.level, reads: renew.reads });
+  return isComparable(renew, copy) && renew.digest !== copy.digest ? digestMismatch : null;
+}
+
+/** Two builds may fold to different digests, and two places surely do. */
+function isComparable({ applied, version }: Renew, copy: RegionalCopy): boolean {
+  return version === copy.version && sameLink(applied, copy.applied);
+}
+
+function isLikeOurs(renew: Renew, copy: RegionalCopy): boolean {
+  return isComparable(renew, copy) && renew.digest === copy.digest;
+}
+
+function keyOf({ node, boot }: Readonly<{ node: NodeId; boot: BootId }>): string {
+  return JSON.stringify([node, boot]);
+}

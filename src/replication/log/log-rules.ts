@@ -1,0 +1,230 @@
+/**
+ * Log rules: what every log answers before it writes or reads anything, told once for those that can run it.
+ *
+ * Pure. Memory and SQLite ask these functions; Postgres keeps the same rules in its own functions
+ * (migrations/postgres-migrations.ts), and test/contract holds them together. The order of refusals is fixed: fenced, head-moved,
+ * duplicate-command, version-conflict.
+ *
+ * A malformed batch is a bug of the writer and is thrown, never answered: what enters the log stays there for ever.
+ */
+import {
+  type CommandId,
+  chainHash,
+  clusterStream,
+  type Epoch,
+  genesis,
+  type Incarnation,
+  type Link,
+  linkOf,
+  type Position,
+  type Stream,
+  sameLink,
+} from "../../events/index.ts";
+import {
+  type AppendBatch,
+  type AppendOutcome,
+  type BeatOutcome,
+  type LogEntry,
+  LogRefusedError,
+  type OpenEpochRequest,
+  type ReadOutcome,
+  type RestoreStep,
+  type RetainOutcome,
+} from "./log.ts";
+
+/** A page holds at most this many bytes of events, or one event. */
+export const pageBytesMax = 1_000_000;
+export const pageEventsMax = 10_000;
+export const commandsKeptMs = 24 * 60 * 60 * 1_000;
+/** One sweep forgets at most this many command ids, so that it never holds up an append for long. */
+export const sweptCommandsMax = 10_000;
+
+export class MalformedBatchError extends Error {
+  readonly code = "ERR_REPLICATION_MALFORMED_BATCH";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(`malformed batch: ${problem}`, options);
+    this.name = "MalformedBatchError";
+  }
+}
+
+/** @throws MalformedBatchError unless the batch is dense, of one epoch, chained, and says of its own entries what is true */
+export function checkBatch(batch: AppendBatch): void {
+  if (batch.entries.length === 0) throw new MalformedBatchError("no entries");
+  if (batch.previous.epoch !== batch.epoch) throw new MalformedBatchError("`previous` is of another epoch");
+  const versions = new Map<Stream, number>(batch.streams.map(({ stream, expected }) => [stream, expected]));
+  if (versions.size !== batch.streams.length) throw new MalformedBatchError("a stream is named twice");
+  let at = batch.previous;
+  for (const entry of batch.entries) {
+    checkEntry(entry, at, batch.epoch);
+    at = linkOf(entry.recorded);
+    const { stream, version } = entry.recorded;
+    const before = versions.get(stream);
+    if (before === undefined) throw new MalformedBatchError(`stream ${stream} is not named`);
+    if (version !== before + 1)
+      throw new MalformedBatchError(`version ${version} of ${stream} does not follow ${before}`);
+    versions.set(stream, version);
+  }
+  if (!sameLink(at, batch.last)) throw new MalformedBatchError("`last` is not the last entry");
+  for (const { stream, next } of batch.streams) {
+    if (versions.get(stream) !== next) throw new MalformedBatchError(`\`next\` of ${stream} is not its last version`);
+  }
+  checkCommands(batch);
+}
+
+function checkCommands(batch: AppendBatch): void {
+  if (new Set(batch.commands.map((c) => c.commandId)).size !== batch.commands.length) {
+    throw new MalformedBatchError("a command id is named twice");
+  }
+  for (const { first, count } of batch.commands) {
+    const inside = first > batch.previous.position && first + count - 1 <= batch.last.position;
+    if (!inside || count < 0) throw new MalformedBatchError("a command's events lie outside the batch");
+  }
+}
+
+/** @throws MalformedBatchError unless the entry stands right behind `previous` */
+export function checkEntry(entry: LogEntry, previous: Link, epoch: Epoch): void {
+  const { recorded, bytes } = entry;
+  if (recorded.position !== previous.position + 1) {
+    throw new MalformedBatchError(`position ${recorded.position} does not follow ${previous.position}`);
+  }
+  if (recorded.epoch !== epoch) throw new MalformedBatchError(`position ${recorded.position} is of another epoch`);
+  if (recorded.hash !== chainHash(previous.hash, bytes)) {
+    throw new MalformedBatchError(`the hash at ${recorded.position} is not that of its bytes`);
+  }
+}
+
+/** Makes the first event of an epoch and checks it. @throws MalformedBatchError */
+export function makeFirstEvent(
+  request: OpenEpochRequest,
+  at: Readonly<{ epoch: Epoch; previous: Link; streamVersion: number }>,
+): LogEntry {
+  const entry = request.firstEvent(at);
+  checkEntry(entry, at.previous, at.epoch);
+  const { event, stream, version } = entry.recorded;
+  const opens = event.type === "EpochOpened" && event.epoch === at.epoch && event.incarnation === request.incarnation;
+  if (!opens) throw new MalformedBatchError("the first event of an epoch must be its own EpochOpened");
+  if (stream !== clusterStream || version !== at.streamVersion) {
+    throw new MalformedBatchError("EpochOpened stands in its stream at another place than it was given");
+  }
+  return entry;
+}
+
+export function nextEpoch(request: Pick<OpenEpochRequest, "expected" | "atLeast">): Epoch {
+  return (Math.max(request.expected, request.atLeast - 1) + 1) as Epoch;
+}
+
+/** What the rules need to see of a log, inside its transaction. */
+export type LogView = Readonly<{
+  epoch: Epoch;
+  incarnation: Incarnation | null;
+  head: Link;
+  findCommand(commandId: CommandId): Readonly<{ first: Position; count: number }> | undefined;
+  /** 0 for a stream that does not exist. */
+  versionOf(stream: Stream): number;
+}>;
+
+type Refusal<Outcome extends { type: string }> = Exclude<
+  Outcome,
+  { type: "appended" | "beaten" | "indeterminate" | "unavailable" }
+>;
+
+/** @returns undefined when the batch may be written */
+export function refuseAppend(batch: AppendBatch, log: LogView): Refusal<AppendOutcome> | undefined {
+  const stepDown = refuseBeat({ epoch: batch.epoch, incarnation: batch.incarnation, head: batch.previous }, log);
+  if (stepDown !== undefined) return stepDown;
+  for (const { commandId } of batch.commands) {
+    const made = log.findCommand(commandId);
+    if (made !== undefined) return { type: "duplicate-command", commandId, first: made.first, count: made.count };
+  }
+  const conflicts = batch.streams
+    .map(({ stream, expected }) => ({ stream, expected, actual: log.versionOf(stream) }))
+    .filter(({ expected, actual }) => expected !== actual)
+    .map(({ stream, actual }) => ({ stream, actual }));
+  return conflicts.length === 0 ? undefined : { type: "version-conflict", streams: conflicts };
+}
+
+/** @returns undefined when the writer is still the one of this epoch and its head is the log's */
+export function refuseBeat(
+  writer: Readonly<{ epoch: Epoch; incarnation: Incarnation; head: Link }>,
+  log: Pick<LogView, "epoch" | "incarnation" | "head">,
+): Refusal<BeatOutcome> | undefined {
+  if (log.epoch !== writer.epoch || log.incarnation !== writer.incarnation) return { type: "fenced", epoch: log.epoch };
+  return sameLink(log.head, writer.head) ? undefined : { type: "head-moved", head: log.head };
+}
+
+/**
+ * What a reader is told before any event is looked at; undefined: read on from its link.
+ *
+ * A reader ahead of the horizon is forked only when a later epoch is known to be durable at or before its place (the
+ * epoch-end check, reliability.md §2.2). Otherwise nothing may be concluded: the server may be an old primary, or the
+ * horizon not yet written where we look.
+ * @param log `first` is the oldest event kept; `at` the link at the reader's position, where there is one (that of the base too)
+ */
+export function judgeReader(
+  after: Link,
+  log: Readonly<{ horizon: Link; first: Position; at: Link | undefined }>,
+): ReadOutcome | undefined {
+  const { horizon, first, at } = log;
+  if (after.position > horizon.position)
+    return after.epoch < horizon.epoch ? { type: "forked", head: horizon } : nothing();
+  if (after.position === 0) {
+    if (!sameLink(after, genesis)) return { type: "forked", head: horizon };
+    if (horizon.position === 0) return nothing();
+    return first > 1 ? { type: "truncated", first } : undefined;
+  }
+  if (at === undefined) return { type: "truncated", first };
+  if (!sameLink(after, at)) return { type: "forked", head: horizon };
+  return after.position === horizon.position ? nothing() : undefined;
+
+  function nothing(): ReadOutcome {
+    return { type: "page", page: { previous: after, entries: [], last: after, head: horizon } };
+  }
+}
+
+/** One step of retention drops at most this many rows where a store drops them one by one, so that it holds up no append. */
+export const droppedEventsMax = 10_000;
+export const keysPageMax = 10_000;
+
+/** @returns undefined when the writer may have events dropped */
+export function refuseRetain(
+  writer: Readonly<{ epoch: Epoch; incarnation: Incarnation }>,
+  log: Pick<LogView, "epoch" | "incarnation">,
+): Extract<RetainOutcome, { type: "fenced" }> | undefined {
+  return log.epoch === writer.epoch && log.incarnation === writer.incarnation
+    ? undefined
+    : { type: "fenced", epoch: log.epoch };
+}
+
+/** What a restore needs to see of the log it fills. `restoring`: begun, and no epoch opened over it yet. */
+export type RestoreView = Readonly<{ empty: boolean; restoring: boolean; head: Link }>;
+
+/** @throws LogRefusedError unless the log is in a state for such a step */
+export function checkRestoring(step: RestoreStep["type"], log: RestoreView): void {
+  if (step === "begin" && !log.empty)
+    throw new LogRefusedError("only an empty log can be restored into: this one holds events");
+  if (step !== "begin" && !log.restoring) throw new LogRefusedError("this log is not being restored");
+}
+
+/** @throws LogRefusedError, MalformedBatchError unless the step may be taken */
+export function checkRestore(step: RestoreStep, log: RestoreView): void {
+  checkRestoring(step.type, log);
+  if (step.type === "keys") return;
+  if (step.type === "begin") {
+    const last = step.epochs.at(-1);
+    if (last !== undefined && (last.epoch !== step.base.epoch || last.start > step.base.position))
+      throw new MalformedBatchError("the epochs do not lead to where the log is to begin");
+    return;
+  }
+  let at = log.head;
+  for (const entry of step.entries) {
+    const { event, epoch, position } = entry.recorded;
+    const follows = event.type === "EpochOpened" ? epoch > at.epoch : epoch === at.epoch;
+    if (!follows) throw new MalformedBatchError(`the event at ${position} is of another epoch than the one before`);
+    checkEntry(entry, at, epoch);
+    at = linkOf(entry.recorded);
+  }
+}
+
+export function pageLimit(limit: number): number {
+  return Math.max(1, Math.min(pageEventsMax, Math.floor(limit)));
+}

@@ -1,0 +1,159 @@
+/**
+ * Log verify: reads a log from one end to the other and says where it first stops making sense.
+ *
+ * Pure: pages come in, a verdict goes out. It believes no column and no link that the store gives, only bytes: positions
+ * are dense, hashes chain, epochs never go back and each begins with its own EpochOpened, versions in a stream are
+ * 1, 2, 3 …, and what the store said of each page and of each epoch's start is what the bytes say.
+ *
+ * It holds one number per stream, so a log of more than 16 million streams does not fit (a `Map` ends at 2^24).
+ */
+import {
+  decodeEvent,
+  type Fact,
+  formatLink,
+  genesis,
+  type Link,
+  linkOf,
+  type Position,
+  type Recorded,
+  type Stream,
+  sameLink,
+} from "../../events/index.ts";
+import { type EpochStart, type EventLog, LogDamagedError, type LogPage, LogUnavailableError } from "./log.ts";
+import { pageEventsMax } from "./log-rules.ts";
+
+export type LogVerdict =
+  /** `start`: what was verified begins behind it, the genesis unless retention or a restore has cut the log there. */
+  | Fact<"intact", { start: Link; events: number; last: Link; epochs: readonly EpochStart[] }>
+  /** `after` is the last link that still holds; `position` is where the log breaks. */
+  | Fact<"broken", { after: Link; position: Position; problem: string }>;
+
+export type VerifyOptions = Readonly<{
+  /** Where the pages begin; a log cut by retention begins behind a snapshot's link. Default: the genesis. */
+  start?: Link;
+  /** What the store says of its epochs, to be held against the events. */
+  epochs?: readonly EpochStart[];
+}>;
+
+/** Verifies pages as they come; see `createLogVerifier` for one page at a time. */
+export async function verifyChain(
+  pages:
+    | AsyncIterable<Pick<LogPage, "previous" | "entries" | "last">>
+    | Iterable<Pick<LogPage, "previous" | "entries" | "last">>,
+  options: VerifyOptions = {},
+): Promise<LogVerdict> {
+  const verifier = createLogVerifier(options);
+  for await (const page of pages) {
+    const verdict = verifier.take(page);
+    if (verdict !== undefined) return verdict;
+  }
+  return verifier.finish();
+}
+
+/**
+ * Verifies a log by reading it, and narrows a break down to its one event.
+ * @param from where to begin; by default where the kept log begins
+ * @throws LogUnavailableError when a read fails
+ */
+export async function verifyLog(log: Pick<EventLog, "read" | "epochs" | "base">, from?: Link): Promise<LogVerdict> {
+  const start = from ?? (await log.base());
+  const epochs = await log.epochs();
+  const verdict = await verifyChain(readPages(log, start, pageEventsMax), { start, epochs }).catch(damageIn);
+  if (verdict.type === "intact") return verdict;
+  const exact = await verifyChain(readPages(log, verdict.after, 1), { start: verdict.after }).catch(damageIn);
+  return exact.type === "broken" && exact.position > verdict.position ? exact : verdict;
+}
+
+/** A store that sees by itself where it is damaged. */
+function damageIn(error: unknown): LogVerdict {
+  if (!(error instanceof LogDamagedError)) throw error;
+  const { after, message } = error;
+  return { type: "broken", after, position: (after.position + 1) as Position, problem: message };
+}
+
+async function* readPages(log: Pick<EventLog, "read">, start: Link, limit: number): AsyncGenerator<LogPage> {
+  for (let after = start; ; ) {
+    const outcome = await log.read(after, limit);
+    if (outcome.type !== "page")
+      throw new LogUnavailableError(`the log cannot be read from ${formatLink(after)}: ${outcome.type}`);
+    if (outcome.page.entries.length === 0) return;
+    yield outcome.page;
+    after = outcome.page.last;
+  }
+}
+
+export type LogVerifier = Readonly<{
+  /** @returns the first break, undefined while there is none */
+  take(page: Pick<LogPage, "previous" | "entries" | "last">): LogVerdict | undefined;
+  finish(): LogVerdict;
+}>;
+
+export function createLogVerifier(options: VerifyOptions = {}): LogVerifier {
+  const start = options.start ?? genesis;
+  const wholeLog = start.position === 0;
+  const versions = new Map<Stream, number>();
+  const opened: EpochStart[] = [];
+  let at = start;
+  let broken: LogVerdict | undefined;
+
+  function take(page: Pick<LogPage, "previous" | "entries" | "last">): LogVerdict | undefined {
+    if (broken !== undefined) return broken;
+    if (!sameLink(page.previous, at)) return fail("the page does not begin where the one before ended");
+    for (const bytes of page.entries) {
+      let recorded: Recorded;
+      try {
+        recorded = decodeEvent(bytes, at);
+      } catch (error) {
+        return fail(error instanceof Error ? error.message : "not an event");
+      }
+      const problem = problemOf(recorded);
+      if (problem !== undefined) return fail(problem);
+      at = linkOf(recorded);
+    }
+    if (!sameLink(page.last, at)) {
+      // The bytes chain among themselves, so the break is known only to lie on this page.
+      at = page.previous;
+      return fail("the hash that the log holds is not that of its events on this page");
+    }
+    return undefined;
+  }
+
+  function problemOf(recorded: Recorded): string | undefined {
+    const { event, epoch, stream, version } = recorded;
+    if (event.type === "EpochOpened") {
+      if (epoch === at.epoch) return `epoch ${epoch} is opened a second time`;
+      if (event.epoch !== epoch) return `EpochOpened of epoch ${event.epoch} is written in epoch ${epoch}`;
+      opened.push({ epoch, incarnation: event.incarnation, start: recorded.position });
+    } else if (epoch !== at.epoch) {
+      return `epoch ${epoch} does not begin with EpochOpened`;
+    }
+    const before = versions.get(stream) ?? (wholeLog ? 0 : undefined);
+    versions.set(stream, version);
+    return before === undefined || version === before + 1
+      ? undefined
+      : `version ${version} of stream ${stream} does not follow ${before}`;
+  }
+
+  function finish(): LogVerdict {
+    if (broken !== undefined) return broken;
+    for (const epoch of options.epochs ?? []) {
+      if (epoch.start <= start.position || epoch.start > at.position) continue;
+      const found = opened.find((o) => o.start === epoch.start);
+      if (found?.epoch !== epoch.epoch || found.incarnation !== epoch.incarnation) {
+        return failAt(epoch.start, `the epoch table says that epoch ${epoch.epoch} (${epoch.incarnation}) begins here`);
+      }
+    }
+    const missing = options.epochs && opened.find((o) => !options.epochs?.some((e) => e.start === o.start));
+    if (missing) return failAt(missing.start, `epoch ${missing.epoch} is not in the epoch table`);
+    return { type: "intact", start, events: at.position - start.position, last: at, epochs: opened };
+  }
+
+  function fail(problem: string): LogVerdict {
+    return failAt((at.position + 1) as Position, problem);
+  }
+  function failAt(position: Position, problem: string): LogVerdict {
+    broken = { type: "broken", after: at, position, problem };
+    return broken;
+  }
+  return { take, finish };
+}

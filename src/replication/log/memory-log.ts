@@ -1,0 +1,323 @@
+/**
+ * Memory log: the log of a test or of a throw-away process. It ends with the process.
+ *
+ * The plainest reading of the contract in log.ts: a list of events and a few maps, changed in one turn of the event loop, so a
+ * batch is written whole or not at all and everything written is at once durable in the only sense there is here.
+ */
+import {
+  type CommandId,
+  clusterStream,
+  type Epoch,
+  genesis,
+  type Incarnation,
+  type Link,
+  linkOf,
+  type Position,
+  type SessionId,
+  type Stream,
+  type UserId,
+  type WrappedKey,
+} from "../../events/index.ts";
+import type { Clock } from "../clock.ts";
+import { systemClock } from "../system-clock.ts";
+import {
+  type AppendBatch,
+  type AppendOutcome,
+  type BeatOutcome,
+  type BeatRequest,
+  type EpochStart,
+  type EventLog,
+  type Lessee,
+  LogUnavailableError,
+  type Observation,
+  type OpenEpochOutcome,
+  type OpenEpochRequest,
+  type ReadOutcome,
+  type RestoreStep,
+  type RetainOutcome,
+  type RetainRequest,
+  type VaultEntry,
+} from "./log.ts";
+import {
+  checkBatch,
+  checkRestore,
+  commandsKeptMs,
+  judgeReader,
+  keysPageMax,
+  type LogView,
+  makeFirstEvent,
+  nextEpoch,
+  pageBytesMax,
+  pageLimit,
+  refuseAppend,
+  refuseBeat,
+  refuseRetain,
+  sweptCommandsMax,
+} from "./log-rules.ts";
+
+export type MemoryLogOptions = Readonly<{ clock?: Clock }>;
+
+export function createMemoryLog(options: MemoryLogOptions = {}): EventLog {
+  return new MemoryLog(options.clock ?? systemClock);
+}
+
+type Command = Readonly<{ first: Position; count: number; at: number }>;
+
+class MemoryLog implements EventLog {
+  readonly kind = "memory";
+  readonly exclusive = true;
+  readonly #clock: Clock;
+  #epoch = 0 as Epoch;
+  #incarnation: Incarnation | null = null;
+  #opened: Pick<OpenEpochRequest, "brokerId" | "brokerUrl"> | null = null;
+  #beat = 0;
+  #closed = false;
+  /** The log begins behind it: the event at position n is at index n − 1 − base. */
+  #base: Link = genesis;
+  #events: Readonly<{ link: Link; bytes: Uint8Array }>[] = [];
+  #epochs: EpochStart[] = [];
+  #restoring = false;
+  readonly #versions = new Map<Stream, number>();
+  readonly #commands = new Map<CommandId, Command>();
+  readonly #lessees = new Map<string, Lessee>();
+  /** Null: the person is erased, and stays so. */
+  readonly #keys = new Map<UserId, WrappedKey | null>();
+  readonly #vault = new Map<SessionId, VaultEntry>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  async observe(): Promise<Observation> {
+    this.#refuseWhenClosed();
+    return {
+      epoch: this.#epoch,
+      incarnation: this.#incarnation,
+      brokerId: this.#opened?.brokerId ?? null,
+      brokerUrl: this.#opened?.brokerUrl ?? null,
+      beat: this.#beat,
+      head: this.#head(),
+    };
+  }
+
+  async openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome> {
+    if (this.#closed) return { type: "unavailable", cause: closedError() };
+    if (request.expected !== this.#epoch) return { type: "overtaken", epoch: this.#epoch };
+    const epoch = nextEpoch(request);
+    const streamVersion = this.#version(clusterStream) + 1;
+    const entry = makeFirstEvent(request, { epoch, previous: this.#head(), streamVersion });
+    this.#epoch = epoch;
+    this.#incarnation = request.incarnation;
+    this.#opened = request;
+    this.#restoring = false;
+    this.#beat += 1;
+    this.#versions.set(clusterStream, streamVersion);
+    this.#epochs.push({ epoch, incarnation: request.incarnation, start: entry.recorded.position });
+    const head = linkOf(entry.recorded);
+    this.#events.push({ link: head, bytes: Buffer.from(entry.bytes) });
+    return { type: "opened", epoch, head, entry, lessees: [...this.#lessees.values()] };
+  }
+
+  async append(batch: AppendBatch): Promise<AppendOutcome> {
+    checkBatch(batch);
+    if (this.#closed) return { type: "unavailable", cause: closedError() };
+    const refusal = refuseAppend(batch, this.#view());
+    if (refusal !== undefined) return refusal;
+    const at = this.#clock.wall();
+    for (const { recorded, bytes } of batch.entries)
+      this.#events.push({ link: linkOf(recorded), bytes: Buffer.from(bytes) });
+    for (const { stream, next } of batch.streams) this.#versions.set(stream, next);
+    for (const { commandId, first, count } of batch.commands) this.#commands.set(commandId, { first, count, at });
+    for (const key of batch.newKeys) if (!this.#keys.has(key.userId)) this.#keys.set(key.userId, key);
+    for (const userId of batch.erasedKeys) this.#keys.set(userId, null);
+    for (const entry of batch.vault) {
+      const kept = this.#vault.get(entry.sessionId);
+      if (kept === undefined || kept.version < entry.version) this.#vault.set(entry.sessionId, entry);
+    }
+    for (const sessionId of batch.vaultRemoved) this.#vault.delete(sessionId);
+    this.#beat += 1;
+    return { type: "appended", last: batch.last };
+  }
+
+  async beat(request: BeatRequest): Promise<BeatOutcome> {
+    if (this.#closed) return { type: "unavailable", cause: closedError() };
+    const refusal = refuseBeat(request, this.#view());
+    if (refusal !== undefined) return refusal;
+    for (const { node, boot } of request.left) this.#lessees.delete(JSON.stringify([node, boot]));
+    for (const lessee of request.lessees) {
+      const key = JSON.stringify([lessee.node, lessee.boot]);
+      const windowMs = Math.max(lessee.windowMs, this.#lessees.get(key)?.windowMs ?? 0);
+      this.#lessees.set(key, { ...lessee, windowMs });
+    }
+    this.#beat += 1;
+    return { type: "beaten", head: this.#head() };
+  }
+
+  async read(after: Link, limit: number): Promise<ReadOutcome> {
+    this.#refuseWhenClosed();
+    const horizon = this.#head();
+    const first = (this.#base.position + 1) as Position;
+    const judged = judgeReader(after, { horizon, first, at: this.#linkAt(after.position) });
+    if (judged !== undefined) return judged;
+    const entries: Uint8Array[] = [];
+    let bytes = 0;
+    let last = after;
+    const start = after.position - this.#base.position;
+    for (const event of this.#events.slice(start, start + pageLimit(limit))) {
+      bytes += event.bytes.length;
+      if (bytes > pageBytesMax && entries.length > 0) break;
+      entries.push(event.bytes);
+      last = event.link;
+    }
+    return { type: "page", page: { previous: after, entries, last, head: horizon } };
+  }
+
+  async linkAt(position: Position): Promise<Link | undefined> {
+    this.#refuseWhenClosed();
+    return this.#linkAt(position);
+  }
+
+  async base(): Promise<Link> {
+    this.#refuseWhenClosed();
+    return this.#base;
+  }
+
+  async retain(request: RetainRequest): Promise<RetainOutcome> {
+    if (this.#closed) return { type: "unavailable", cause: closedError() };
+    const refusal = refuseRetain(request, { epoch: this.#epoch, incarnation: this.#incarnation });
+    if (refusal !== undefined) return refusal;
+    const drop = Math.min(request.first - 1, this.#head().position) - this.#base.position;
+    if (drop > 0) {
+      this.#base = this.#linkAt((this.#base.position + drop) as Position) ?? this.#base;
+      this.#events = this.#events.slice(drop);
+    }
+    return { type: "retained", base: this.#base, more: false };
+  }
+
+  async restore(step: RestoreStep): Promise<Link> {
+    this.#refuseWhenClosed();
+    checkRestore(step, {
+      empty: this.#epoch === 0 && this.#head().position === 0,
+      restoring: this.#restoring,
+      head: this.#head(),
+    });
+    if (step.type === "begin") {
+      this.#restoring = true;
+      this.#base = step.base;
+      this.#epoch = step.base.epoch;
+      this.#epochs = [...step.epochs];
+    } else if (step.type === "keys") {
+      for (const key of step.keys) if (!this.#keys.has(key.userId)) this.#keys.set(key.userId, key);
+    } else {
+      for (const { recorded, bytes } of step.entries) {
+        this.#events.push({ link: linkOf(recorded), bytes: Buffer.from(bytes) });
+        this.#versions.set(recorded.stream, recorded.version);
+        this.#epoch = recorded.epoch;
+        const { event, epoch, position: start } = recorded;
+        if (event.type === "EpochOpened") this.#epochs.push({ epoch, incarnation: event.incarnation, start });
+        if (event.type === "UserErased") this.#keys.set(event.userId, null);
+      }
+    }
+    return this.#head();
+  }
+
+  async epochs(): Promise<readonly EpochStart[]> {
+    this.#refuseWhenClosed();
+    return [...this.#epochs];
+  }
+
+  async findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined> {
+    this.#refuseWhenClosed();
+    const command = this.#commands.get(commandId);
+    return command && { first: command.first, count: command.count };
+  }
+
+  async streamVersions(streams: readonly Stream[]): Promise<ReadonlyMap<Stream, number>> {
+    this.#refuseWhenClosed();
+    return new Map(streams.map((s) => [s, this.#version(s)] as const).filter(([, version]) => version > 0));
+  }
+
+  async lessees(): Promise<readonly Lessee[]> {
+    this.#refuseWhenClosed();
+    return [...this.#lessees.values()];
+  }
+
+  async keys(users: readonly UserId[]): Promise<readonly WrappedKey[]> {
+    this.#refuseWhenClosed();
+    return [...new Set(users)]
+      .map((userId) => this.#keys.get(userId))
+      .filter((key) => key !== undefined && key !== null);
+  }
+
+  async keysAfter(user: UserId | null, limit: number): Promise<readonly WrappedKey[]> {
+    this.#refuseWhenClosed();
+    return [...this.#keys.values()]
+      .filter((key) => key !== null && (user === null || compareText(key.userId, user) > 0))
+      .filter((key) => key !== null)
+      .sort((a, b) => compareText(a.userId, b.userId))
+      .slice(0, Math.max(1, Math.min(keysPageMax, limit)));
+  }
+
+  async rewrapKeys(keys: readonly WrappedKey[]): Promise<number> {
+    this.#refuseWhenClosed();
+    const same = keys.filter(({ userId, keyId }) => {
+      const known = this.#keys.get(userId);
+      return known !== undefined && known !== null && Buffer.compare(known.keyId, keyId) === 0;
+    });
+    for (const key of same) this.#keys.set(key.userId, key);
+    return same.length;
+  }
+
+  async vault(sessionId: SessionId): Promise<VaultEntry | undefined> {
+    this.#refuseWhenClosed();
+    return this.#vault.get(sessionId);
+  }
+
+  async sweepCommands(): Promise<number> {
+    this.#refuseWhenClosed();
+    const before = this.#clock.wall() - commandsKeptMs;
+    const old = [...this.#commands].filter(([, { at }]) => at < before).slice(0, sweptCommandsMax);
+    for (const [commandId] of old) this.#commands.delete(commandId);
+    return old.length;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #head(): Link {
+    return this.#events.at(-1)?.link ?? this.#base;
+  }
+
+  #linkAt(position: Position): Link | undefined {
+    if (position === 0) return genesis;
+    return position === this.#base.position ? this.#base : this.#events[position - 1 - this.#base.position]?.link;
+  }
+
+  #version(stream: Stream): number {
+    return this.#versions.get(stream) ?? 0;
+  }
+
+  #view(): LogView {
+    return {
+      epoch: this.#epoch,
+      incarnation: this.#incarnation,
+      head: this.#head(),
+      findCommand: (commandId) => this.#commands.get(commandId),
+      versionOf: (stream) => this.#version(stream),
+    };
+  }
+
+  #refuseWhenClosed(): void {
+    if (this.#closed) throw closedError();
+  }
+}
+
+function closedError(): LogUnavailableError {
+  return new LogUnavailableError("the log is closed");
+}
+
+/** As the bytes of the ids stand to each other: the order of every store. Ids are ASCII. */
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

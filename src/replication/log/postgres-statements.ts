@@ -1,0 +1,198 @@
+/**
+ * Postgres statements: what the Postgres log says to its functions (migrations/postgres-migrations.ts) and how it reads
+ * their refusals. Pure.
+ *
+ * The bytes of all events of a batch go as one block: as an array they would be written out in hexadecimal twice.
+ */
+import type { DatabaseError } from "pg";
+import { type CommandId, type Link, parseEpoch, parseHash, parsePosition, type Stream } from "../../events/index.ts";
+import { joinBytes } from "./byte-list.ts";
+import type {
+  AppendBatch,
+  AppendOutcome,
+  BeatOutcome,
+  BeatRequest,
+  Lessee,
+  LogEntry,
+  OpenEpochRequest,
+} from "./log.ts";
+import type { Statement } from "./postgres-connection.ts";
+
+/** @param durable what is known to be covered by a clean commit of the batch's epoch */
+export function appendStatement(
+  schema: string,
+  batch: AppendBatch,
+  durable: Link,
+  asynchronous: "refuse" | "accept",
+): Statement {
+  const recorded = batch.entries.map((entry) => entry.recorded);
+  const { block, lengths } = joinBytes(batch.entries.map((entry) => entry.bytes));
+  let at = 1;
+  const offsets = lengths.map((length) => {
+    at += length;
+    return at - length;
+  });
+  const vault = [
+    ...new Map([...batch.vault].sort((a, b) => a.version - b.version).map((v) => [v.sessionId, v])).values(),
+  ];
+  const values = [
+    asynchronous === "accept",
+    batch.epoch,
+    batch.incarnation,
+    ...linkValues(batch.previous),
+    ...durableValues(durable),
+    block,
+    numbers(offsets),
+    numbers(lengths),
+    Buffer.from(recorded.map((r) => r.hash).join(""), "hex"),
+    texts(recorded.map((r) => r.eventId)),
+    texts(recorded.map((r) => r.stream)),
+    numbers(recorded.map((r) => r.version)),
+    texts(recorded.map((r) => r.type)),
+    numbers(recorded.map((r) => r.schemaVersion)),
+    texts(recorded.map((r) => r.effect)),
+    numbers(recorded.map((r) => r.recordedAt)),
+    texts(recorded.map((r) => r.actor)),
+    texts(recorded.map((r) => r.cause)),
+    texts(batch.commands.map((c) => c.commandId)),
+    numbers(batch.commands.map((c) => c.first)),
+    numbers(batch.commands.map((c) => c.count)),
+    texts(batch.streams.map((s) => s.stream)),
+    numbers(batch.streams.map((s) => s.expected)),
+    numbers(batch.streams.map((s) => s.next)),
+    batch.newKeys.map((k) => k.userId),
+    batch.newKeys.map((k) => k.keyId),
+    batch.newKeys.map((k) => k.wrapped),
+    [...new Set(batch.erasedKeys)],
+    vault.map((v) => v.sessionId),
+    numbers(vault.map((v) => v.version)),
+    vault.map((v) => v.sealed),
+    batch.vaultRemoved,
+  ];
+  return { name: "cardea append", text: call(schema, "append", values.length), values };
+}
+
+export function beatStatement(
+  schema: string,
+  beat: BeatRequest,
+  durable: Link,
+  asynchronous: "refuse" | "accept",
+): Statement {
+  const lessees = new Map<string, Lessee>();
+  for (const lessee of beat.lessees) {
+    const key = JSON.stringify([lessee.node, lessee.boot]);
+    lessees.set(key, { ...lessee, windowMs: Math.max(lessee.windowMs, lessees.get(key)?.windowMs ?? 0) });
+  }
+  const each = [...lessees.values()];
+  const values = [
+    asynchronous === "accept",
+    beat.epoch,
+    beat.incarnation,
+    ...linkValues(beat.head),
+    ...durableValues(durable),
+    each.map((l) => l.node),
+    each.map((l) => l.boot),
+    each.map((l) => l.region),
+    each.map((l) => l.role),
+    numbers(each.map((l) => l.windowMs)),
+    beat.left.map((l) => l.node),
+    beat.left.map((l) => l.boot),
+  ];
+  return { name: "cardea beat", text: call(schema, "beat", values.length), values };
+}
+
+export function openEpochStatement(
+  schema: string,
+  request: OpenEpochRequest,
+  { recorded, bytes }: LogEntry,
+  previous: Link,
+  asynchronous: "refuse" | "accept",
+): Statement {
+  const values = [
+    asynchronous === "accept",
+    request.expected,
+    ...linkValues(previous),
+    recorded.epoch,
+    request.incarnation,
+    request.brokerId,
+    request.brokerUrl,
+    Buffer.from(recorded.hash, "hex"),
+    bytes,
+    recorded.eventId,
+    recorded.stream,
+    recorded.version,
+    recorded.type,
+    recorded.schemaVersion,
+    recorded.effect,
+    recorded.recordedAt,
+    recorded.actor,
+    recorded.cause,
+  ];
+  return { text: call(schema, "open_epoch", values.length), values };
+}
+
+/** Reads the refusals that the functions raise; whatever else the server refused, it surely wrote nothing. */
+export function readRefusal(error: DatabaseError): Exclude<AppendOutcome, { type: "appended" | "indeterminate" }> {
+  const facts = error.detail === undefined ? undefined : parseJson(error.detail);
+  switch (error.code) {
+    case "BL001":
+      return { type: "fenced", epoch: parseEpoch(field(facts, "epoch")) };
+    case "BL002":
+      return { type: "head-moved", head: linkFrom(field(facts, "epoch"), field(facts, "pos"), field(facts, "hash")) };
+    case "BL003":
+      return {
+        type: "version-conflict",
+        streams: (facts as { stream: Stream; actual: number }[]).map(({ stream, actual }) => ({ stream, actual })),
+      };
+    case "BL004":
+      return {
+        type: "duplicate-command",
+        commandId: field(facts, "commandId") as CommandId,
+        first: parsePosition(field(facts, "first")),
+        count: Number(field(facts, "count")),
+      };
+    default:
+      return { type: "unavailable", cause: error };
+  }
+}
+
+export function readBeatRefusal(error: DatabaseError): Exclude<BeatOutcome, { type: "beaten" | "indeterminate" }> {
+  const refusal = readRefusal(error);
+  if (refusal.type === "fenced" || refusal.type === "head-moved") return refusal;
+  return { type: "unavailable", cause: error };
+}
+
+/** A link from columns, where whole numbers are text and hashes are bytes. */
+export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link {
+  return {
+    epoch: parseEpoch(Number(epoch)),
+    position: parsePosition(Number(position)),
+    hash: parseHash(hash instanceof Uint8Array ? Buffer.from(hash).toString("hex") : hash),
+  };
+}
+
+function call(schema: string, name: string, count: number): string {
+  return `select "${schema}".${name}(${Array.from({ length: count }, (_, i) => `$${i + 1}`).join(", ")})`;
+}
+function linkValues({ position, hash }: Link): readonly unknown[] {
+  return [position, Buffer.from(hash, "hex")];
+}
+function durableValues({ position, epoch, hash }: Link): readonly unknown[] {
+  return [position, epoch, Buffer.from(hash, "hex")];
+}
+/**
+ * As Postgres writes an array (manual, "Array Input and Output Syntax"). Written here, a batch is ready to be sent before
+ * its turn comes; the driver would do it when the server is already waiting.
+ */
+function texts(list: readonly (string | null)[]): string {
+  return `{${list.map((text) => (text === null ? "NULL" : `"${text.replace(/[\\"]/g, "\\$&")}"`)).join(",")}}`;
+}
+function numbers(list: readonly number[]): string {
+  return `{${list.join(",")}}`;
+}
+function parseJson(text: string): unknown {
+  return JSON.parse(text);
+}
+function field(facts: unknown, name: string): unknown {
+  return typeof facts === "object" && facts !== null ? (facts as Readonly<Record<string, unknown>>)[name] : undefined;
+}

@@ -1,0 +1,84 @@
+/**
+ * SQLite restore: refills an empty file log from a snapshot and the events behind it, within the store's transactions.
+ *
+ * Until an epoch is opened over it the head row holds no incarnation, so nobody can append or beat.
+ */
+import type { SQLInputValue } from "node:sqlite";
+import { genesis, type Link, linkOf, type Recorded } from "../../events/index.ts";
+import { splitBytes } from "./byte-list.ts";
+import type { RestoreStep } from "./log.ts";
+import { decodeBatch, hashBytes, type PackedRestore } from "./sqlite-rows.ts";
+
+type Run = (sql: string, values: readonly SQLInputValue[]) => number;
+export type RestoreTables = Readonly<{
+  run: Run;
+  insertEvent: (recorded: Recorded, bytes: Uint8Array) => void;
+  wallMs: () => number;
+}>;
+
+/** @throws MalformedBatchError when the events do not follow the head */
+export function unpackRestore(packed: PackedRestore, head: Link): RestoreStep {
+  return packed.type === "events" ? { type: "events", entries: decodeBatch(splitBytes(packed.entries), head) } : packed;
+}
+
+/** The step is checked already. */
+export function takeRestoreStep(tables: RestoreTables, head: Link, step: RestoreStep): void {
+  switch (step.type) {
+    case "begin":
+      begin(tables, step);
+      return;
+    case "keys":
+      for (const { userId, keyId, wrapped } of step.keys)
+        tables.run("insert into person_key values (?, ?, ?) on conflict do nothing", [userId, keyId, wrapped]);
+      return;
+    case "events": {
+      let before = head;
+      for (const { recorded, bytes } of step.entries) {
+        putEvent(tables, before, recorded, bytes);
+        before = linkOf(recorded);
+      }
+      moveHead(tables.run, before);
+    }
+  }
+}
+
+export function putBase(run: Run, base: Link): void {
+  run("insert or replace into log_base values (1, ?, ?, ?)", [base.epoch, base.position, hashBytes(base.hash)]);
+}
+
+function begin({ run, wallMs }: RestoreTables, { base, epochs }: Extract<RestoreStep, { type: "begin" }>): void {
+  putBase(run, base);
+  for (const { epoch, incarnation, start } of epochs)
+    run("insert into log_epoch values (?, ?, ?, ?, '', null, ?)", [
+      epoch,
+      incarnation,
+      start,
+      hashBytes(genesis.hash),
+      wallMs(),
+    ]);
+  moveHead(run, base);
+}
+
+function putEvent(tables: RestoreTables, before: Link, recorded: Recorded, bytes: Uint8Array): void {
+  const { run, wallMs } = tables;
+  const { event, epoch, position, stream, version } = recorded;
+  tables.insertEvent(recorded, bytes);
+  run("insert into stream_head values (?, ?) on conflict do update set version = excluded.version", [stream, version]);
+  if (event.type === "EpochOpened")
+    run("insert into log_epoch values (?, ?, ?, ?, ?, null, ?)", [
+      epoch,
+      event.incarnation,
+      position,
+      hashBytes(before.hash),
+      event.brokerId,
+      wallMs(),
+    ]);
+  if (event.type === "UserErased")
+    run("insert into person_key values (?, x'', null) on conflict do update set key_id = x'', wrapped = null", [
+      event.userId,
+    ]);
+}
+
+function moveHead(run: Run, { epoch, position, hash }: Link): void {
+  run("update log_head set epoch = ?, pos = ?, hash = ?", [epoch, position, hashBytes(hash)]);
+}

@@ -1,0 +1,37 @@
+/**
+ * Turns: lets at most so many do something at once, and at most so many wait for their turn, first come, first served.
+ *
+ * Pure. Whoever comes when the queue is full is refused at once, so a stalled store cannot pile up callers without end.
+ */
+export class NoTurnError extends Error {
+  readonly code = "ERR_REPLICATION_NO_TURN";
+  constructor(waitingMax: number) {
+    super(`${waitingMax} callers are already waiting`);
+    this.name = "NoTurnError";
+  }
+}
+
+export class Turns {
+  readonly #waitingMax: number;
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+
+  constructor(options: Readonly<{ atOnce: number; waitingMax: number }>) {
+    this.#free = options.atOnce;
+    this.#waitingMax = options.waitingMax;
+  }
+
+  /** @throws NoTurnError when too many wait already */
+  async take<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1;
+    else if (this.#waiting.length >= this.#waitingMax) throw new NoTurnError(this.#waitingMax);
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free += 1;
+      else next(); // the turn is handed on, never up for grabs
+    }
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * Change listeners: whoever holds something open by this node's decisions, told of every change synchronously.
+ *
+ * A change is enforced when all that they returned has settled. One that throws or rejects fails it: nobody knows any more
+ * what is still open. Those behind it are told all the same. Pure.
+ */
+import type { Change, ChangeListener } from "../replica.ts";
+
+export class ChangeListeners {
+  readonly #listeners = new Set<ChangeListener>();
+
+  get count(): number {
+    return this.#listeners.size;
+  }
+
+  add(listener: ChangeListener): () => void {
+    const own: ChangeListener = (change) => listener(change);
+    this.#listeners.add(own);
+    return () => this.#listeners.delete(own);
+  }
+
+  /** @param done called once for a change, before this returns when nobody has to be waited for */
+  tell(change: Change, done: (outcome: Readonly<{ failed: false } | { failed: true; error: unknown }>) => void): void {
+    let open = 1;
+    let failed = false;
+    const settle = (): void => {
+      open -= 1;
+      if (open === 0 && !failed) done({ failed: false });
+    };
+    const fail = (error: unknown): void => {
+      if (!failed) done({ failed: true, error });
+      failed = true;
+    };
+    for (const listener of [...this.#listeners]) {
+      try {
+        const settled = listener(change);
+        if (!(settled instanceof Promise)) continue;
+        open += 1;
+        settled.then(settle, fail);
+      } catch (error) {
+        fail(error);
+      }
+    }
+    settle();
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Data folder lock: at most one process lives in a node's data folder, and the next one knows which boot it replaces.
+ *
+ * The lock is SQLite's own on a small database in exclusive mode, so the kernel lets go of it however the process ends, a
+ * `kill -9` included, and never before. Who holds it therefore knows that the boot written there permits nothing any more.
+ *
+ * That is true of this very file, not of a copy: the boot that wrote into the original may be alive. So the boot is written
+ * down with the file's own identity, and in a file that is another one nobody is named.
+ */
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { type BootId, type NodeId, parseBootId } from "../../events/index.ts";
+
+type Place = Readonly<{ dataDir: string; node: NodeId }>;
+
+export type DataFolderLock = Readonly<{
+  /** The last boot of this node that may have held a lease and did not say goodbye. */
+  replaces: BootId | null;
+  /** To be called before the first renew of a boot is sent. */
+  record(boot: BootId): void;
+  /** The brokers have taken our goodbye: there is nothing to replace. */
+  clear(): void;
+  release(): void;
+}>;
+
+export class DataFolderLockedError extends Error {
+  readonly code = "ERR_REPLICATION_DATA_FOLDER_LOCKED";
+  readonly dataDir: string;
+  constructor(place: Place, options?: ErrorOptions) {
+    super(`another process of node ${place.node} lives in the data folder ${place.dataDir}`, options);
+    this.name = "DataFolderLockedError";
+    this.dataDir = place.dataDir;
+  }
+}
+
+/** @throws DataFolderLockedError */
+export function lockDataFolder(options: Place): DataFolderLock {
+  mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
+  const path = join(options.dataDir, `node-${encodeURIComponent(options.node)}.sqlite`);
+  // SQLite would let everybody read it, and whoever may read may lock. An existing file is not opened here: closing it would
+  // let go of a lock that this very process holds.
+  if (existsSync(path)) chmodSync(path, 0o600);
+  else closeSync(openSync(path, "a", 0o600));
+  const database = new DatabaseSync(path);
+  try {
+    database.exec("pragma busy_timeout = 0; pragma locking_mode = exclusive; pragma synchronous = full");
+    database.exec(
+      "begin exclusive; create table if not exists last_boot (id text not null, file text not null); commit",
+    ); // the lock stays
+    const file = identityOf(path);
+    const row = database.prepare("select id, file from last_boot").get();
+    const replaces = row === undefined || row["file"] !== file ? null : parseBootId(row["id"]);
+    let open = true;
+    let recorded: BootId | undefined;
+    return {
+      replaces,
+      record(boot) {
+        if (boot === recorded) return;
+        database.exec("begin; delete from last_boot");
+        database.prepare("insert into last_boot (id, file) values (?, ?)").run(boot, file);
+        database.exec("commit");
+        recorded = boot;
+      },
+      clear() {
+        if (open) database.exec("delete from last_boot");
+      },
+      release() {
+        if (open) database.close();
+        open = false;
+      },
+    };
+  } catch (cause) {
+    database.close();
+    if (isBusy(cause)) throw new DataFolderLockedError(options, { cause });
+    throw cause;
+  }
+}
+
+/** Stays with a file wherever its volume is mounted, and is another one for a copy. */
+function identityOf(path: string): string {
+  const { ino, birthtimeNs } = statSync(path, { bigint: true });
+  return `${ino}.${birthtimeNs}`;
+}
+
+/** SQLITE_BUSY; @see sqlite.org/rescode.html */
+function isBusy(cause: unknown): boolean {
+  return cause instanceof Error && "errcode" in cause && cause.errcode === 5;
+}

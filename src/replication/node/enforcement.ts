@@ -1,0 +1,69 @@
+/**
+ * Enforcement: how far every change is not only folded in but enforced.
+ *
+ * Each change is told to whoever holds something open; `enforced` moves past it when they have answered, and only in order:
+ * a slow one holds back everything behind it. Nothing here goes on as if somebody had answered who has not. Pure.
+ */
+import type { Link } from "../../events/index.ts";
+
+type Group = { link: Link; decisive: boolean; open: number };
+
+/** Changes that wait; beyond this the newest ones are waited for together. */
+const groupsMax = 1_024;
+
+export class Enforcement {
+  readonly #groups: Group[] = [];
+  readonly #open = new Map<number, Group>();
+  #enforced: Link;
+
+  constructor(from: Link) {
+    this.#enforced = from;
+  }
+
+  get enforced(): Link {
+    return this.#enforced;
+  }
+  get waiting(): number {
+    return this.#groups.length;
+  }
+
+  /** A change is about to be told. `decisive`: a decision may fall differently. */
+  begin(change: Readonly<{ id: number; link: Link; decisive: boolean }>): void {
+    const group = this.#groupFor(change);
+    group.open += 1;
+    this.#open.set(change.id, group);
+  }
+
+  /**
+   * Everything that this change denies has been destroyed.
+   * @returns whether `enforced` has moved past changes, and whether one of them could change a decision
+   */
+  settle(id: number): Readonly<{ moved: boolean; decisive: boolean }> {
+    const group = this.#open.get(id);
+    if (group === undefined) return { moved: false, decisive: false };
+    this.#open.delete(id);
+    group.open -= 1;
+    let decisive = false;
+    let moved = false;
+    while (this.#groups[0]?.open === 0) {
+      const first = this.#groups.shift();
+      if (first === undefined) break;
+      this.#enforced = first.link;
+      decisive ||= first.decisive;
+      moved = true;
+    }
+    return { moved, decisive };
+  }
+
+  #groupFor({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): Group {
+    const last = this.#groups.at(-1);
+    if (last !== undefined && this.#groups.length >= groupsMax) {
+      last.link = link;
+      last.decisive ||= decisive;
+      return last;
+    }
+    const group: Group = { link, decisive, open: 0 };
+    this.#groups.push(group);
+    return group;
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * Kept denials: the newest final denials that this node has applied, as its disk remembers them over a restart.
+ *
+ * A log that was restored from a backup, or failed over while the node was down, may not hold them any more. Until it is known whether
+ * it does, they are in force here, whatever the projection is made from: a snapshot, or the log from its beginning. Known it is when
+ * the head of a grant has been reached: a leader's clean commit proves what the log is. What the log does not hold is lost: it stays
+ * denied and is handed back. Pure.
+ */
+import {
+  type Epoch,
+  type Hash,
+  type LostTightening,
+  lostTightening,
+  type Projection,
+  parseStream,
+  type Recorded,
+  type Stream,
+  sessionStream,
+  type UserId,
+} from "../../events/index.ts";
+import { isDenied, type Lost } from "./tightenings.ts";
+import { type EpochMark, sharesPlace, type Trail } from "./trail.ts";
+
+/** `since`: the epoch it was written in, as its history had it; null: not known. */
+export type KeptDenial = LostTightening & Readonly<{ since: EpochMark | null }>;
+
+/** What a node's own disk says. */
+export type KeptOnDisk = Readonly<{
+  /** Facts that only this node denies: of a lost suffix, and not in the log again when it was written. */
+  sticky: readonly Stream[];
+  /** Oldest first. */
+  denials: readonly KeptDenial[];
+}>;
+
+/** As many of the newest as a disk is asked to remember. */
+export const keptDenialsMax = 4_096;
+
+export class KeptDenials {
+  /** All that the disk had. */
+  #carried: readonly KeptDenial[] = [];
+  #newest: Recorded[] = [];
+  #count = 0;
+  readonly #open = new Map<Hash, KeptDenial>();
+  readonly #denied = new Map<Stream, number>();
+
+  /** Whether some of them have still to be looked for in the log. */
+  get open(): boolean {
+    return this.#open.size > 0;
+  }
+  /** Grows with every final denial that is folded in. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** What a disk should remember, oldest first. @param epochs of the chain that is followed */
+  newest(epochs: readonly EpochMark[]): readonly KeptDenial[] {
+    const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
+    for (const recorded of this.#newest.slice(-keptDenialsMax)) {
+      const since = epochs.find(({ epoch }) => epoch === recorded.epoch) ?? null;
+      all.set(recorded.hash, { ...lostTightening(recorded), since });
+    }
+    return [...all.values()].slice(-keptDenialsMax);
+  }
+
+  /** An event is folded in. */
+  remember(recorded: Recorded): void {
+    if (recorded.effect !== "tightens") return;
+    this.#count += 1;
+    if (this.#newest.push(recorded) >= 2 * keptDenialsMax) this.#newest = this.#newest.slice(-keptDenialsMax);
+  }
+
+  recall(denials: readonly KeptDenial[]): void {
+    this.#carried = denials;
+    for (const denial of denials) {
+      if (this.#open.has(denial.link.hash)) continue;
+      this.#open.set(denial.link.hash, denial);
+      this.#denied.set(denial.stream, (this.#denied.get(denial.stream) ?? 0) + 1);
+    }
+  }
+
+  /** Of a cut of all sessions the whole person is denied, until it is known which sessions there are. */
+  denies(stream: Stream): boolean {
+    return this.#denied.has(stream);
+  }
+
+  /** An operator's later word about a person: it stands. @returns whether it lifts one of these */
+  restored(userId: UserId, epoch: Epoch): boolean {
+    let lifted = false;
+    for (const denial of [...this.#open.values()]) {
+      if (denial.type !== "UserSuspended" || denial.link.epoch >= epoch) continue;
+      if (parseStream(denial.stream).id !== userId) continue;
+      this.#close(denial);
+      lifted = true;
+    }
+    return lifted;
+  }
+
+  /** The head of a grant has been reached. What lies ahead in the epoch of that grant is still waited for. */
+  settle(trail: Trail, projection: Projection): Lost {
+    const events: LostTightening[] = [];
+    const denied = new Set<Stream>();
+    for (const denial of [...this.#open.values()]) {
+      const { link, since } = denial;
+      const there = sharesPlace(trail.epochs, link, since === null ? [] : [since]);
+      if (there && link.position > trail.applied.position) continue;
+      this.#close(denial);
+      const facts = there ? [] : factsOf(denial, projection).filter((fact) => !isDenied(projection, fact));
+      if (facts.length === 0) continue;
+      const { since: _, ...event } = denial;
+      events.push(event);
+      for (const fact of facts) denied.add(fact);
+    }
+    return { events, denied };
+  }
+
+  #close({ link, stream }: KeptDenial): void {
+    this.#open.delete(link.hash);
+    const others = (this.#denied.get(stream) ?? 1) - 1;
+    if (others > 0) this.#denied.set(stream, others);
+    else this.#denied.delete(stream);
+  }
+}
+
+/** Which sessions a cut or a suspension ended is not known any more: all that there are, so that people sign in again. */
+function factsOf({ stream, type }: KeptDenial, projection: Projection): Stream[] {
+  const { kind, id } = parseStream(stream);
+  if (kind !== "user") return [stream];
+  const sessions = projection.sessionsOf(id as UserId).map(sessionStream);
+  return type === "UserSessionsRevoked" ? sessions : [stream, ...sessions];
+}

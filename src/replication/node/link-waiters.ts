@@ -1,0 +1,95 @@
+/**
+ * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: it is told
+ * when the projection moves and what time it is, and says who has been answered.
+ */
+import type { Link } from "../../events/index.ts";
+import { epochAt, standing, type Trail } from "./trail.ts";
+
+export type Reached = "reached" | "behind" | "lost";
+export type Answered = Readonly<{ id: number; outcome: Reached }>;
+
+type Waiter = { readonly id: number; readonly link: Link; readonly until: number; askAt: number };
+
+const waitersMax = 10_000;
+/** A broker is asked when the fan-out has not brought it within this. */
+const askAfterMs = 25;
+
+export class LinkWaiters {
+  readonly #waiters = new Map<number, Waiter>();
+  /** Nobody's time comes before this. */
+  #due = Number.POSITIVE_INFINITY;
+
+  get count(): number {
+    return this.#waiters.size;
+  }
+  get due(): number {
+    return this.#due;
+  }
+
+  /** @returns the answer, when there is one at once */
+  wait(asked: Readonly<{ id: number; link: Link; timeoutMs: number }>, trail: Trail, now: number): Reached | undefined {
+    const verdict = verdictOn(trail, asked.link);
+    if (verdict !== undefined) return verdict;
+    if (asked.timeoutMs <= 0 || this.#waiters.size >= waitersMax) return "behind";
+    const askAt = now + Math.min(askAfterMs, asked.timeoutMs / 4);
+    this.#waiters.set(asked.id, { id: asked.id, link: asked.link, until: now + asked.timeoutMs, askAt });
+    this.#due = Math.min(this.#due, askAt);
+    return undefined;
+  }
+
+  /** The projection has moved. */
+  moved(trail: Trail): readonly Answered[] {
+    if (this.#waiters.size === 0) return [];
+    const answered: Answered[] = [];
+    for (const { id, link } of this.#waiters.values()) {
+      const outcome = verdictOn(trail, link);
+      if (outcome === undefined) continue;
+      answered.push({ id, outcome });
+      this.#waiters.delete(id);
+    }
+    return answered;
+  }
+
+  /** @returns who has waited long enough, and whether somebody now needs a broker to be asked */
+  woke(now: number): Readonly<{ answered: readonly Answered[]; ask: boolean }> {
+    if (now < this.#due) return { answered: [], ask: false };
+    const answered: Answered[] = [];
+    let ask = false;
+    this.#due = Number.POSITIVE_INFINITY;
+    for (const waiter of this.#waiters.values()) {
+      if (now >= waiter.until) {
+        this.#waiters.delete(waiter.id);
+        answered.push({ id: waiter.id, outcome: "behind" });
+        continue;
+      }
+      if (now >= waiter.askAt) {
+        ask = true;
+        waiter.askAt = Number.POSITIVE_INFINITY;
+      }
+      this.#due = Math.min(this.#due, waiter.askAt, waiter.until);
+    }
+    return { answered, ask };
+  }
+
+  /** Nobody waits any longer. */
+  close(): readonly Answered[] {
+    const answered = [...this.#waiters.keys()].map((id): Answered => ({ id, outcome: "behind" }));
+    this.#waiters.clear();
+    return answered;
+  }
+}
+
+function verdictOn(trail: Trail, link: Link): Reached | undefined {
+  switch (standing(trail, link)) {
+    case "ahead":
+      return undefined;
+    case "foreign": {
+      // Of a newer epoch than ours at its place: it is this copy that holds a lost suffix, and will find out.
+      const ours = epochAt(trail, link.position);
+      return ours !== undefined && link.epoch > ours ? undefined : "lost";
+    }
+    case "held":
+    case "forgotten": // of the epoch that this chain had there: a lost suffix would have been of an older one
+      return "reached";
+  }
+}

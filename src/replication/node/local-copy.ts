@@ -1,0 +1,153 @@
+/**
+ * Local copy: the projection that this process decides from, and what is kept beside it.
+ *
+ * While it is rebuilt, the old projection stays visible and goes on denying; the new one takes its place only at the head
+ * of the log. Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log holds the same
+ * fact. Pure: no I/O; changes only when told.
+ */
+import {
+  Projection,
+  parseStream,
+  type Recorded,
+  type Stream,
+  sessionStream,
+  type UserId,
+  userStream,
+} from "../../events/index.ts";
+import { type KeptDenial, KeptDenials, type KeptOnDisk } from "./kept-denials.ts";
+import type { LoadedSnapshot } from "./node-messages.ts";
+import type { PersonKeys } from "./person-keys.ts";
+import { isDenied, type Lost, Tightenings } from "./tightenings.ts";
+import { type EpochMark, sharesPlace, type Trail } from "./trail.ts";
+
+/** What a fold has changed. `decisive`: a decision may fall differently. */
+export type Folded = Readonly<{ touched: readonly (readonly Stream[])[]; decisive: boolean }>;
+
+export class LocalCopy {
+  readonly #keys: PersonKeys;
+  readonly #tightenings = new Tightenings();
+  readonly #sticky = new Set<Stream>();
+  readonly #kept = new KeptDenials();
+  #visible = new Projection();
+  #next: Projection | null = null;
+
+  constructor(keys: PersonKeys) {
+    this.#keys = keys;
+  }
+
+  get projection(): Projection {
+    return this.#visible;
+  }
+  get rebuilding(): boolean {
+    return this.#next !== null;
+  }
+  get sticky(): ReadonlySet<Stream> {
+    return this.#sticky;
+  }
+  stickilyDenied(stream: Stream): boolean {
+    return this.#sticky.has(stream) || this.#kept.denies(stream);
+  }
+  /** Grows with every final denial that is folded in. */
+  get tightened(): number {
+    return this.#kept.count;
+  }
+
+  /** What a disk should remember of final denials, oldest first. @param epochs of the chain that is followed */
+  denialsToKeep(epochs: readonly EpochMark[]): readonly KeptDenial[] {
+    return this.#kept.newest(epochs);
+  }
+
+  /** What this node's own disk remembers of denials is in force before anything is read. */
+  recall({ sticky, denials }: KeptOnDisk): void {
+    for (const stream of sticky) this.#sticky.add(stream);
+    this.#kept.recall(denials);
+  }
+
+  /** The head of a grant has been reached: what the log does not hold of what the disk remembers is lost. */
+  settleKept(trail: Trail): Lost | null {
+    if (!this.#kept.open || this.#next !== null) return null;
+    const lost = this.#kept.settle(trail, this.#visible);
+    for (const stream of lost.denied) this.#sticky.add(stream);
+    return lost;
+  }
+
+  /** Whether a person's key may still be kept: never again once the projection holds their erasure. */
+  erased(userId: UserId): boolean {
+    return (this.#next ?? this.#visible).user(userId)?.status === "erased";
+  }
+
+  /** Folds events in, in order. Nothing is visible of it while the copy is being rebuilt. */
+  fold(events: readonly Recorded[]): Folded {
+    const projection = this.#next ?? this.#visible;
+    const touched: (readonly Stream[])[] = [];
+    let decisive = false;
+    for (const recorded of events) {
+      touched.push(projection.apply(recorded));
+      this.#tightenings.remember(recorded);
+      this.#kept.remember(recorded);
+      decisive ||= recorded.effect !== "neutral";
+      if (recorded.event.type === "UserErased") this.#keys.drop(recorded.event.userId);
+      if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded.epoch);
+      // What is read again from before they were written down lifts nothing that was denied later.
+      if (recorded.event.type === "UserRestored" && this.#kept.restored(recorded.event.userId, recorded.epoch))
+        this.#sticky.delete(userStream(recorded.event.userId));
+      if (this.#sticky.size > 0 && this.#next === null && !this.#kept.open) this.#release(recorded);
+    }
+    return { touched, decisive };
+  }
+
+  /** What this node's own disk holds is where it begins. */
+  begin(snapshot: LoadedSnapshot): void {
+    this.#visible = snapshot.projection;
+    for (const stream of snapshot.sticky) this.#sticky.add(stream);
+    this.#tightenings.forget(snapshot.link.position);
+  }
+
+  beginRebuild(): void {
+    this.#tightenings.suspect();
+    this.#next = new Projection();
+  }
+
+  /**
+   * A snapshot is the base of the projection that is being built.
+   * @param theirs the epochs of the chain that is being left
+   */
+  base(snapshot: LoadedSnapshot, theirs: readonly EpochMark[]): void {
+    const { link, epochs } = snapshot;
+    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesPlace(epochs, suspect, theirs));
+    this.#tightenings.forget(link.position);
+    for (const stream of snapshot.sticky) this.#sticky.add(stream);
+    this.#next = snapshot.projection;
+  }
+
+  /**
+   * The new projection takes the old one's place.
+   * @param options.nothingLost its history goes through the place where the old one stands
+   */
+  finishRebuild(options: Readonly<{ nothingLost: boolean }>): Lost {
+    const next = this.#next ?? this.#visible;
+    const lost = this.#tightenings.settle(this.#visible, next, options);
+    for (const stream of lost.denied) this.#sticky.add(stream);
+    for (const stream of this.#sticky) if (isDenied(next, stream)) this.#sticky.delete(stream);
+    this.#visible = next;
+    this.#next = null;
+    return lost;
+  }
+
+  /** The surviving log says the same, or an operator's later word lifts it: then it need not be kept apart. */
+  #release({ effect, event, stream: own }: Recorded): void {
+    const stream = event.type === "TighteningReasserted" ? event.subject : own;
+    if (effect === "tightens") {
+      const { kind, id } = parseStream(stream);
+      if (isDenied(this.#visible, stream)) this.#sticky.delete(stream);
+      if (kind !== "user") return;
+      for (const session of this.#visible.sessionsOf(id as UserId).map(sessionStream)) {
+        if (this.#sticky.has(session) && isDenied(this.#visible, session)) this.#sticky.delete(session);
+      }
+    } else if (event.type === "UserRestored") {
+      this.#sticky.delete(userStream(event.userId)); // the person, not their old sessions
+    } else if (event.type === "SessionsExpired") {
+      for (const id of event.sessionIds) this.#sticky.delete(sessionStream(id));
+    }
+  }
+}

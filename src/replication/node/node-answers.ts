@@ -1,0 +1,48 @@
+/**
+ * Node answers: what brokers answer a node, in the words of its core. Pure.
+ */
+import { decodeEvents, linkOf, sameLink } from "../../events/index.ts";
+import type { PageOutcome } from "../databroker.ts";
+import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
+import type { encodeMessage } from "../wire/messages.ts";
+import type { LeaseAnswer, ReadAnswer, Spoken } from "./node-messages.ts";
+
+/** @throws MalformedEventError when a page does not chain from its first link to its last */
+export function readAnswer(outcome: PageOutcome): ReadAnswer {
+  if (outcome.type !== "page") return outcome;
+  const { previous, entries, last, head, keys } = outcome.page;
+  const events = decodeEvents(entries, previous);
+  const end = events.at(-1);
+  if (!sameLink(end === undefined ? previous : linkOf(end), last))
+    throw new Error("a page does not chain to its last link");
+  return { type: "page", page: { previous, events, last }, head, keys };
+}
+
+export function wordsOf(spoken: Spoken): Parameters<typeof encodeMessage>[0] {
+  switch (spoken.type) {
+    case "renew":
+      return spoken.renew;
+    case "confirm":
+      return spoken.confirm;
+    case "goodbye":
+      return spoken.goodbye;
+  }
+}
+
+const refusalCodes: readonly unknown[] = ["ERR_REPLICATION_LEASE_REFUSED", "ERR_BROKER_LEASE_REFUSED"];
+
+/** @param envelope null: taken, as a confirmation or a goodbye is */
+export function leaseAnswer(envelope: Uint8Array | null, open: EnvelopeOpener): LeaseAnswer {
+  return envelope === null ? { type: "taken" } : { type: "grant", grant: openGrant(envelope, open) };
+}
+
+export function leaseFailure(error: unknown): LeaseAnswer {
+  const reason = refusalIn(error);
+  return reason === undefined ? { type: "failed", error } : { type: "refused", reason };
+}
+
+/** The leader's own words, whether it is in this process or was asked over HTTP. */
+function refusalIn(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("code" in error) || !("reason" in error)) return undefined;
+  return refusalCodes.includes(error.code) && typeof error.reason === "string" ? error.reason : undefined;
+}

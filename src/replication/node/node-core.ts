@@ -1,0 +1,453 @@
+/**
+ * Node core: an enforcement node without its world.
+ *
+ * It composes the follower's log loop, the lease, the enforcement of changes and what is said to the leader into one state
+ * machine: `step(core, input) → [core, effects]`. The shell (node-process.ts) and the simulator (chaos/sim/sim-node.ts) turn
+ * effects into what happens and what happens into inputs, and decide nothing. No clock, timer, promise or randomness is
+ * read here: each input brings its moment, and random bytes come from the source in the options, which is an input stream.
+ *
+ * Nothing here decides by a wake-up whether anything may be permitted: that is `overdueMs`, a comparison.
+ */
+import {
+  type BootId,
+  type Link,
+  type MonotonicMs,
+  type NodeId,
+  type Projection,
+  readsLevel,
+  type Stream,
+} from "../../events/index.ts";
+import {
+  type HeldLease,
+  heldLease,
+  leaseReasons,
+  type Moment,
+  overdueMs,
+  tickMs,
+  type VoidReason,
+} from "../lease/lease-holder.ts";
+import type { Refused } from "../wire/broker-opener.ts";
+import type { Renew } from "../wire/messages.ts";
+import { Enforcement } from "./enforcement.ts";
+import type { KeptDenial } from "./kept-denials.ts";
+import { LeaseSide } from "./lease-side.ts";
+import { type Answered, LinkWaiters } from "./link-waiters.ts";
+import { LogLoop, type Moved } from "./log-loop.ts";
+import type { Delivered, NodeEffect, NodeInput } from "./node-messages.ts";
+import type { PersonKeys } from "./person-keys.ts";
+import { Reassertions } from "./reassertions.ts";
+import type { EpochMark } from "./trail.ts";
+
+export type NodeCoreOptions = Readonly<{
+  node: NodeId;
+  /** Random for each start. */
+  boot: BootId;
+  role: Renew["role"];
+  region: string;
+  version: string;
+  /** The level up to which this build can read events; its own unless told otherwise. */
+  reads?: number;
+  /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
+  replaces: BootId | null;
+  /** Until `configured` says otherwise. */
+  windowMs: number;
+  configHash: string;
+  keys: PersonKeys;
+  /** An input stream: whoever drives the core owns its source. */
+  random: (size: number) => Uint8Array;
+  /** The moment of the start. */
+  at: Moment;
+  renewMs?: number;
+  /** How long a read waits at the head when the fan-out does not deliver. */
+  pollMs?: number;
+  pageLimit?: number;
+  /** A change that is not enforced within so much of our own running time is one that will not be. */
+  enforcingMsMax?: number;
+}>;
+
+export type NodeMetrics = Readonly<{
+  applied: number;
+  enforced: number;
+  /** Positions that we know of and have not applied. */
+  lag: number;
+  deliveries: number;
+  refused: Readonly<Record<string, number>>;
+  rebuilds: number;
+  quarantines: number;
+  snapshots: number;
+  stickyDenials: number;
+  /** Lost denials that no broker has taken back yet. */
+  reasserting: number;
+  enforcing: number;
+  waiting: number;
+  reads: number;
+  readFailures: number;
+  renews: number;
+  grants: number;
+  confirms: number;
+  leaseFailures: number;
+  personKeys: number;
+  personKeyFailures: number;
+}>;
+
+/** What a snapshot of this node is made of. The projection goes on being the core's own: read it before the next step. */
+export type Savepoint = Readonly<{
+  projection: Projection;
+  link: Link;
+  epochs: readonly EpochMark[];
+  sticky: ReadonlySet<Stream>;
+}>;
+
+const never = Number.POSITIVE_INFINITY;
+
+/** Owns its parts and changes them: after a step the state from before it must not be used again. */
+export class NodeCore {
+  readonly #keys: PersonKeys;
+  readonly #enforcingTicksMax: number;
+  readonly #reads: number;
+  readonly #loop: LogLoop;
+  readonly #lease: LeaseSide;
+  readonly #enforcement: Enforcement;
+  readonly #waiters = new LinkWaiters();
+  readonly #reassertions: Reassertions;
+  readonly #refusals: Record<string, number> = {};
+  #effects: NodeEffect[] = [];
+  #now: MonotonicMs;
+  #ids = 0;
+  #refusedDeliveries = 0;
+  #tickAt = never;
+  #wakeAt = never;
+  /** For how many ticks `enforced` has stood still before a change. Ticks, not time: in a pause nobody had their turn. */
+  #heldUp: Readonly<{ enforced: Link | null; ticks: number }> = { enforced: null, ticks: 0 };
+  #draining = false;
+  #stopped = false;
+
+  constructor(options: NodeCoreOptions) {
+    const emit = (effect: NodeEffect): void => void this.#effects.push(effect);
+    const parts = { random: options.random, nextId: () => ++this.#ids, emit };
+    this.#keys = options.keys;
+    this.#reads = options.reads ?? readsLevel;
+    this.#now = options.at.monotonic;
+    this.#enforcingTicksMax = Math.ceil((options.enforcingMsMax ?? 10_000) / tickMs);
+    this.#loop = new LogLoop({
+      ...parts,
+      keys: options.keys,
+      pollMs: options.pollMs ?? 1_000,
+      pageLimit: options.pageLimit ?? 2_000,
+      replays: options.role === "broker",
+      onMoved: (moved) => this.#moved(moved),
+      onRebuilding: (lost) => this.#rebuilding(lost),
+      onRebuilt: () => this.#lease.rebuilt(),
+      onLost: (events, now) => this.#reassertions.add(events, now),
+      onEpoch: () => this.#lease.heard(this.#loop.epoch),
+      onBroken: (error) => this.#fail("stopped", error),
+    });
+    this.#enforcement = new Enforcement(this.projection.applied);
+    this.#reassertions = new Reassertions(parts);
+    this.#lease = new LeaseSide({
+      ...options,
+      ...parts,
+      reads: this.#reads,
+      renewMs: options.renewMs ?? 1_000,
+      log: (level, message, fields) => this.#log(level, message, fields),
+      copy: () => ({
+        projection: this.projection,
+        enforced: this.enforced,
+        rebuilding: this.rebuilding,
+        trail: this.#loop.trail,
+      }),
+      onGranted: (grant) => this.#loop.granted(grant, this.#now),
+      onRefused: (refused) => this.#refuse("grant", refused),
+      onDistrusted: () => this.#loop.distrust(this.#now),
+    });
+  }
+
+  get projection(): Projection {
+    return this.#loop.copy.projection;
+  }
+  get applied(): Link {
+    return this.projection.applied;
+  }
+  get enforced(): Link {
+    return this.#enforcement.enforced;
+  }
+  get rebuilding(): boolean {
+    return this.#loop.copy.rebuilding;
+  }
+  /** Authentic grants for this boot so far. */
+  get grants(): number {
+    return this.#lease.counts.grants;
+  }
+  /** The cluster has finalized a level that this build cannot read. */
+  get tooOld(): boolean {
+    return this.#lease.holder.voids.includes("too-old");
+  }
+  get savepoint(): Savepoint {
+    const { copy, trail } = this.#loop;
+    return { projection: copy.projection, link: trail.applied, epochs: trail.epochs, sticky: copy.sticky };
+  }
+
+  /** Grows with every final denial; see `denialsToKeep`. */
+  get tightened(): number {
+    return this.#loop.copy.tightened;
+  }
+
+  /** What a disk should remember of final denials, over a restart. */
+  denialsToKeep(): readonly KeptDenial[] {
+    const { copy, trail } = this.#loop;
+    return copy.denialsToKeep(trail.epochs);
+  }
+
+  /** How long the lease has been over; see `Freshness`. */
+  overdueMs(at: Moment): number {
+    return overdueMs(this.#lease.holder, at);
+  }
+
+  /** What may be granted from by age; null: nothing. */
+  heldLease(at: Moment): HeldLease | null {
+    return heldLease(this.#lease.holder, at);
+  }
+
+  /** True when a lost suffix that this node had applied denied this fact and the log does not. */
+  stickilyDenied(stream: Stream): boolean {
+    return this.#loop.copy.stickilyDenied(stream);
+  }
+
+  /** A delivery that ends here need not be decoded: its events would not be looked at. */
+  hasApplied(link: Link): boolean {
+    return this.#loop.hasApplied(link);
+  }
+
+  /** Why the node does not serve; empty: it does. */
+  reasons(at: Moment): readonly string[] {
+    const reasons = leaseReasons(this.#lease.holder, at);
+    const { caughtUp, knownHead, truncated } = this.#loop;
+    if (!caughtUp) reasons.unshift(`reading the log: at ${this.applied.position} of ${knownHead}`);
+    if (truncated) reasons.push("the log begins behind this copy");
+    if (this.#draining) reasons.push("draining");
+    return reasons;
+  }
+
+  metrics(): NodeMetrics {
+    const { deliveries, ...counts } = this.#loop.counts;
+    const { keys, failures } = this.#keys.counts();
+    const applied = this.applied.position;
+    return {
+      ...this.#lease.counts,
+      ...counts,
+      deliveries: deliveries + this.#refusedDeliveries,
+      applied,
+      enforced: this.enforced.position,
+      lag: Math.max(0, this.#loop.knownHead - applied),
+      refused: { ...this.#refusals },
+      stickyDenials: this.#loop.copy.sticky.size,
+      reasserting: this.#reassertions.pending,
+      enforcing: this.#enforcement.waiting,
+      waiting: this.#waiters.count,
+      personKeys: keys,
+      personKeyFailures: failures,
+    };
+  }
+
+  /** Called by `step` alone. */
+  take(input: NodeInput): readonly NodeEffect[] {
+    this.#effects = [];
+    if (this.#stopped) return this.#effects;
+    this.#now = input.at.monotonic;
+    this.#lease.moment(input.at);
+    this.#handle(input);
+    this.#lease.settle();
+    if (!this.#stopped) this.#askToBeWoken();
+    return this.#effects;
+  }
+
+  #handle(input: NodeInput): void {
+    switch (input.type) {
+      case "started":
+        this.#tickAt = this.#now + tickMs;
+        if (input.kept !== undefined) this.#loop.copy.recall(input.kept);
+        this.#loop.start(input, this.#now);
+        this.#lease.start();
+        return;
+      case "woke":
+        this.#woke();
+        return;
+      case "fanoutChanged":
+        this.#loop.fanoutChanged(input.fanout, this.#now);
+        return;
+      case "configured":
+        this.#lease.configure(input);
+        return;
+      case "delivered":
+        this.#delivered(input.delivery);
+        return;
+      case "readAnswered":
+        this.#loop.readAnswered(input, this.#now);
+        return;
+      case "sayAnswered":
+        this.#lease.answered(input);
+        return;
+      case "changeEnforced":
+        this.#changeEnforced(input.id);
+        return;
+      case "enforcementFailed":
+        this.#fail("enforcement-failed", input.error);
+        return;
+      case "snapshotLoaded":
+        this.#loop.snapshotLoaded(input, this.#now);
+        return;
+      case "snapshotFailed":
+        this.#loop.snapshotFailed(input, this.#now);
+        return;
+      case "reassertAnswered":
+        this.#reassertions.answered(input.id, input.answer, this.#now);
+        return;
+      case "linkAwaited": {
+        const outcome = this.#waiters.wait(input, this.#loop.trail, this.#now);
+        if (outcome !== undefined) this.#reach([{ id: input.id, outcome }]);
+        return;
+      }
+      case "nudged":
+        this.#loop.nudge(this.#now);
+        return;
+      case "draining":
+        this.#draining = true;
+        return;
+      case "leaving":
+        this.#lease.leave();
+        return;
+      case "stopped":
+        this.#stop();
+    }
+  }
+
+  // --- time
+
+  #woke(): void {
+    this.#wakeAt = never;
+    if (this.#now >= this.#tickAt) {
+      this.#tickAt = this.#now + tickMs;
+      this.#lease.tick();
+      this.#loop.tick(this.#now);
+      this.#watchEnforcement();
+    }
+    const { answered, ask } = this.#waiters.woke(this.#now);
+    this.#reach(answered);
+    if (ask) this.#loop.nudge(this.#now);
+    this.#loop.woke(this.#now);
+    this.#lease.woke();
+    this.#reassertions.woke(this.#now);
+  }
+
+  #askToBeWoken(): void {
+    const due = Math.min(this.#tickAt, this.#loop.due, this.#lease.due, this.#waiters.due, this.#reassertions.due);
+    if (due === this.#wakeAt) return;
+    this.#wakeAt = due;
+    this.#effects.push({ type: "wake", at: due });
+  }
+
+  // --- the log
+
+  #delivered(delivery: Delivered | Refused): void {
+    if ("refused" in delivery) {
+      this.#refusedDeliveries += 1;
+      this.#refuse("delivery", delivery);
+    } else {
+      this.#loop.delivered(delivery, this.#now);
+    }
+  }
+
+  #moved({ touched, decisive, rebuilt }: Moved): void {
+    const { projection } = this;
+    const id = ++this.#ids;
+    this.#noteDegraded(projection.degraded);
+    this.#noteLevel(projection.level);
+    this.#enforcement.begin({ id, link: projection.applied, decisive });
+    this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt });
+    this.#lease.reached();
+    this.#reach(this.#waiters.moved(this.#loop.trail));
+  }
+
+  #rebuilding(lost: Link): void {
+    this.#lease.void("rebuilding");
+    this.#effects.push({ type: "rebuilding", lost });
+    this.#log("error", "the log does not hold what this node has applied, or not as it has it: rebuilding", { lost });
+  }
+
+  /** @param event the unknown event that ended it; a rebuilt projection may be without */
+  #noteDegraded(event: string | undefined): void {
+    if ((event !== undefined) === this.#lease.holder.voids.includes("degraded")) return;
+    if (event === undefined) {
+      this.#lease.lift("degraded");
+      return;
+    }
+    this.#lease.void("degraded");
+    this.#log("error", "this build does not know an event that could change decisions", { event });
+  }
+
+  #noteLevel(finalized: number): void {
+    if (finalized > this.#reads === this.tooOld) return;
+    if (finalized > this.#reads) {
+      this.#lease.void("too-old");
+      const fields = { finalized, reads: this.#reads };
+      this.#log("error", "this build is too old for the cluster: permitting nothing", fields);
+    } else this.#lease.lift("too-old");
+  }
+
+  #changeEnforced(id: number): void {
+    if (this.#lease.holder.voids.includes("enforcement-failed")) return;
+    const { moved, decisive } = this.#enforcement.settle(id);
+    if (moved && decisive) this.#lease.confirm();
+  }
+
+  /** Somebody who never says that a change is enforced must not be waited for without end: receipts would be, too. */
+  #watchEnforcement(): void {
+    const enforced = this.#enforcement.waiting > 0 ? this.enforced : null;
+    const still = enforced !== null && enforced === this.#heldUp.enforced;
+    this.#heldUp = { enforced, ticks: still ? this.#heldUp.ticks + 1 : 0 };
+    if (this.#heldUp.ticks !== this.#enforcingTicksMax) return;
+    const problem = "a change was not enforced in time: somebody who was told of it never answered";
+    this.#fail("enforcement-failed", new Error(problem));
+  }
+
+  /** Permits nothing any more: down is recoverable, wrong is not. */
+  #fail(reason: Extract<VoidReason, "enforcement-failed" | "stopped">, error: unknown): void {
+    if (this.#lease.holder.voids.includes(reason)) return;
+    this.#lease.void(reason);
+    this.#log("error", "this node permits nothing until it is started again", { err: error, reason });
+  }
+
+  #stop(): void {
+    this.#stopped = true;
+    this.#lease.stop();
+    this.#loop.stop();
+    this.#reach(this.#waiters.close());
+    this.#effects.push({ type: "wake", at: never });
+  }
+
+  // --- what is told
+
+  #reach(answered: readonly Answered[]): void {
+    for (const { id, outcome } of answered) this.#effects.push({ type: "linkReached", id, outcome });
+  }
+
+  /** The first is told, then ever fewer: whoever floods us must not flood the journal. */
+  #refuse(what: "delivery" | "grant", { refused: why, detail }: Refused): void {
+    const count = (this.#refusals[`${what}: ${why}`] ?? 0) + 1;
+    this.#refusals[`${what}: ${why}`] = count;
+    if (Number.isInteger(Math.log2(count))) this.#log("warn", `a ${what} was refused`, { why, detail, count });
+  }
+
+  #log(level: "debug" | "info" | "warn" | "error", message: string, fields: object): void {
+    this.#effects.push({ type: "log", level, message, fields });
+  }
+}
+
+export function newNodeCore(options: NodeCoreOptions): NodeCore {
+  return new NodeCore(options);
+}
+
+/** Takes one input. @returns the core to go on with (see `NodeCore`), and what it asks for, in order */
+export function step(core: NodeCore, input: NodeInput): readonly [NodeCore, readonly NodeEffect[]] {
+  return [core, core.take(input)];
+}

@@ -1,0 +1,437 @@
+/**
+ * Node process: one copy of the log in a process, and the right to decide from it.
+ *
+ * A thin shell around the node core: it carries out the core's effects with a databroker, a fan-out, timers and a data folder,
+ * hands every answer back as an input, and shows the rest of the process a `Replica`. It decides nothing.
+ */
+import type { BootId, Epoch, NodeId, Stream } from "../../events/index.ts";
+import type { Clock } from "../clock.ts";
+import type { Databroker } from "../databroker.ts";
+import { openBatch } from "../fanout/batch.ts";
+import type { Fanout } from "../fanout/fanout.ts";
+import type { HeldLease, Moment } from "../lease/lease-holder.ts";
+import type { Logger } from "../logger.ts";
+import type { Freshness, Replica } from "../replica.ts";
+import { createBrokerOpener } from "../wire/broker-opener.ts";
+import { enrolmentRoot, signingPairFromSeed } from "../wire/cluster-keys.ts";
+import { enrol, sealEnvelope } from "../wire/envelope.ts";
+import { encodeMessage, type Renew } from "../wire/messages.ts";
+import { ChangeListeners } from "./change-listeners.ts";
+import { lockDataFolder } from "./data-folder-lock.ts";
+import type { KeptDenial, KeptOnDisk } from "./kept-denials.ts";
+import { leaseAnswer, leaseFailure, readAnswer, wordsOf } from "./node-answers.ts";
+import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
+import type {
+  FanoutState,
+  LeaseAnswer,
+  LoadedSnapshot,
+  NodeEffect,
+  NodeInput,
+  ReadAnswer,
+  Spoken,
+} from "./node-messages.ts";
+import { createPersonKeys } from "./person-keys.ts";
+
+export type DenialsToKeep = Readonly<{
+  /** What this node alone denies. */
+  sticky: ReadonlySet<Stream>;
+  /** Grows with every final denial: with the same as before, there is nothing new. */
+  tightened: number;
+  newest: () => readonly KeptDenial[];
+}>;
+
+/** Where a node finds snapshots. Whoever implements it verifies them: digest, link, signature. */
+export type SnapshotSource = Readonly<{
+  /** What this node's own disk holds; null: nothing that checks out. */
+  local(signal: AbortSignal): Promise<LoadedSnapshot | null>;
+  /**
+   * From a broker, for a reader that finds the log beginning at `first` (null: any will do). @returns null: they have none
+   * @throws when nobody answered, or what came does not check out
+   */
+  load(options: Readonly<{ first: number | null; signal: AbortSignal }>): Promise<LoadedSnapshot | null>;
+  /** What this node's own disk remembers of denials. Never throws. */
+  kept(): Promise<KeptOnDisk>;
+  /** Told after every change what this node denies, so that a restart does not forget it. Never throws. */
+  keepDenials(denials: DenialsToKeep): void;
+  /** Settles when the disk has all that was told. Never throws. */
+  denialsKept(): Promise<void>;
+}>;
+
+export type ReplicaOptions = Readonly<{
+  name: NodeId;
+  /** Random for each start. */
+  boot: BootId;
+  role: Renew["role"];
+  region: string;
+  version: string;
+  /** Of the configuration in force; asked at every renew. */
+  configHash: () => string;
+  cluster: string;
+  secret: Uint8Array;
+  /** While the shared secret is being replaced: what brokers sign under the old one is believed too. */
+  secretPrevious?: Uint8Array | null;
+  databroker: Databroker;
+  /** Null: everything comes by reading. */
+  fanout: Fanout | null;
+  clock: Clock;
+  randomBytes: (size: number) => Uint8Array;
+  logger: Logger;
+  /** Δ plus the largest `stale_grace` of the configuration in force; asked at every renew. */
+  windowMs: () => number;
+  /** Null: a restart cannot name the boot it replaces, and receipts wait for its window to pass. */
+  dataDir: string | null;
+  /** Null: it reads the log from its beginning. */
+  snapshots?: SnapshotSource | null;
+  /** `nobody`: what the boot before this one granted to others may still count, so that receipts wait for its window. */
+  replaces?: "last boot" | "nobody";
+  renewMs?: number;
+  /** How long a read waits at the head when the fan-out does not deliver. */
+  pollMs?: number;
+  pageLimit?: number;
+  /** A change that is not enforced within so much of our own running time is one that will not be. */
+  enforcingMsMax?: number;
+}>;
+
+export type Readiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
+
+export type ReplicaMetrics = NodeMetrics;
+
+export type ReplicaProcess = Replica &
+  Freshness &
+  Readonly<{
+    node: NodeId;
+    boot: BootId;
+    /** Why the node does not serve; for /readyz. */
+    ready(): Readiness;
+    /** The cluster has finalized a level that this build cannot read: it will never be ready. */
+    tooOld(): boolean;
+    /** @returns whether it got ready within that time; false at once when it is too old */
+    whenReady(timeoutMs: number): Promise<boolean>;
+    metrics(): ReplicaMetrics;
+    /** What a snapshot of this node is made of; to be read at once, for the projection goes on. */
+    savepoint(): Savepoint;
+    /** The lease that others may be granted from by age; null: none. */
+    lease(): HeldLease | null;
+    /** Asks a broker now whether there is more, unless one is being asked. */
+    look(): void;
+    /** Not ready any more, but still leased: what is open goes on. */
+    drain(): void;
+    /**
+     * After the last stream is closed: permits nothing more, for good, and tells the brokers, so that receipts do not wait
+     * for this boot. @returns whether a broker has taken it
+     */
+    goodbye(): Promise<boolean>;
+    /** Ends everything. Without a goodbye before, receipts wait for the window to pass. */
+    stop(): Promise<void>;
+  }>;
+
+const readyPollMs = 10;
+
+/** @throws DataFolderLockedError when another process lives in `dataDir` */
+export function startReplica(options: ReplicaOptions): ReplicaProcess {
+  const { clock, databroker, fanout, logger, name: node, boot, randomBytes } = options;
+  const secrets = [options.secret, ...(options.secretPrevious ? [options.secretPrevious] : [])];
+  const openEnvelope = createBrokerOpener({ cluster: options.cluster, secrets });
+  const speaker = enrol(
+    { cluster: options.cluster, role: options.role, name: node, boot, epoch: 0 as Epoch, incarnation: "" },
+    signingPairFromSeed(randomBytes(32)),
+    enrolmentRoot(options.secret, options.role),
+  );
+  const folder = options.dataDir === null ? null : lockDataFolder({ dataDir: options.dataDir, node });
+  const keys = createPersonKeys(secrets);
+  const listeners = new ChangeListeners();
+  const inputs: NodeInput[] = [];
+  const inFlight = new Map<number, AbortController>();
+  const awaited = new Map<number, (outcome: "reached" | "behind" | "lost") => void>();
+  const left = Promise.withResolvers<boolean>();
+  const ending = new AbortController();
+  let core = newNodeCore({
+    ...options,
+    node,
+    replaces: options.replaces === "nobody" ? null : (folder?.replaces ?? null),
+    windowMs: options.windowMs(),
+    configHash: options.configHash(),
+    keys,
+    random: randomBytes,
+    at: moment(),
+  });
+  let configured = { windowMs: options.windowMs(), configHash: options.configHash() };
+  let told: FanoutState = fanoutState();
+  let unsubscribe: readonly (() => void)[] = [];
+  let timer: NodeJS.Timeout | undefined;
+  let waits = 0;
+  let started = false;
+  let stopped = false;
+
+  function moment(): Moment {
+    return { monotonic: clock.monotonic(), wall: clock.wall() };
+  }
+
+  function fanoutState(): FanoutState {
+    return fanout === null ? "none" : fanout.status().healthy ? "up" : "down";
+  }
+
+  /** One input at a time: what is caused while one is taken has its turn right after it. */
+  function feed(input: NodeInput): void {
+    inputs.push(input);
+    if (inputs.length > 1) return;
+    for (let next = inputs[0]; next !== undefined; next = inputs[0]) {
+      const [after, effects] = step(core, next);
+      core = after;
+      for (const effect of effects) perform(effect);
+      inputs.shift();
+    }
+  }
+
+  /** Something has come from outside: what has changed beside it is told first. */
+  function arrive(input: NodeInput): void {
+    const state = fanoutState();
+    if (state !== told) noteFanout(state);
+    feed(input);
+  }
+
+  function noteFanout(state: FanoutState): void {
+    told = state;
+    if (started) feed({ type: "fanoutChanged", fanout: state, at: moment() });
+  }
+
+  function wake(): void {
+    const now = { windowMs: options.windowMs(), configHash: options.configHash() };
+    if (now.windowMs !== configured.windowMs || now.configHash !== configured.configHash) {
+      configured = now;
+      feed({ type: "configured", ...now, at: moment() });
+    }
+    arrive({ type: "woke", at: moment() });
+  }
+
+  function perform(effect: NodeEffect): void {
+    switch (effect.type) {
+      case "wake":
+        clearTimeout(timer);
+        if (effect.at === Number.POSITIVE_INFINITY) return;
+        timer = setTimeout(wake, Math.max(0, Math.ceil(effect.at - clock.monotonic())));
+        timer.unref();
+        return;
+      case "read":
+        return void ask(effect.id, (signal) => read(effect, signal)).then((answer) => {
+          arrive({ type: "readAnswered", id: effect.id, answer, at: moment() });
+        });
+      case "say":
+        return void say(effect.message).then((answer) => {
+          arrive({ type: "sayAnswered", id: effect.id, answer, at: moment() });
+        });
+      case "loadSnapshot":
+        return void loadSnapshot(effect);
+      case "reassert":
+        return void submit(effect).then((answered) => {
+          const answer = answered ? "answered" : "failed";
+          arrive({ type: "reassertAnswered", id: effect.id, answer, at: moment() });
+        });
+      case "cancel":
+        inFlight.get(effect.id)?.abort(new Error("given up"));
+        return;
+      case "changed":
+        options.snapshots?.keepDenials({
+          sticky: core.savepoint.sticky,
+          tightened: core.tightened,
+          newest: () => core.denialsToKeep(),
+        });
+        tell(effect);
+        return;
+      case "recordBoot":
+        keepBoot(() => folder?.record(boot));
+        return;
+      case "clearBoot":
+        keepBoot(() => folder?.clear());
+        return;
+      case "replay":
+        return void replay(effect);
+      case "linkReached":
+        awaited.get(effect.id)?.(effect.outcome);
+        awaited.delete(effect.id);
+        return;
+      case "left":
+        left.resolve(effect.taken);
+        return;
+      case "rebuilding":
+        return; // told to the journal; who permits asks the lease
+      case "log":
+        logger[effect.level](effect.fields, effect.message);
+    }
+  }
+
+  function tell({ id, link, touched, rebuilt }: Extract<NodeEffect, { type: "changed" }>): void {
+    const facts = listeners.count === 0 ? new Set<never>() : new Set(touched.flat());
+    listeners.tell({ link, touched: facts, rebuilt }, (outcome) => {
+      if (outcome.failed) feed({ type: "enforcementFailed", error: outcome.error, at: moment() });
+      else feed({ type: "changeEnforced", id, at: moment() });
+    });
+  }
+
+  async function ask<T>(id: number, question: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const own = new AbortController();
+    inFlight.set(id, own);
+    try {
+      return await question(own.signal);
+    } finally {
+      inFlight.delete(id);
+    }
+  }
+
+  async function read(
+    { after, limit, waitMs }: Extract<NodeEffect, { type: "read" }>,
+    signal: AbortSignal,
+  ): Promise<ReadAnswer> {
+    try {
+      return readAnswer(await databroker.read(after, { limit, waitMs, signal }));
+    } catch (error) {
+      return { type: "failed", error };
+    }
+  }
+
+  async function say(spoken: Spoken): Promise<LeaseAnswer> {
+    try {
+      const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));
+      return leaseAnswer(await databroker.lease(envelope), openEnvelope);
+    } catch (error) {
+      return leaseFailure(error);
+    }
+  }
+
+  async function loadSnapshot({ id, first }: Extract<NodeEffect, { type: "loadSnapshot" }>): Promise<void> {
+    const source = options.snapshots ?? null;
+    if (source === null) {
+      feed({ type: "snapshotFailed", id, reason: "none", at: moment() });
+      return;
+    }
+    try {
+      const snapshot = await ask(id, (signal) => source.load({ first, signal }));
+      if (snapshot === null) arrive({ type: "snapshotFailed", id, reason: "none", at: moment() });
+      else arrive({ type: "snapshotLoaded", id, snapshot, at: moment() });
+    } catch (error) {
+      logger.warn({ err: error }, "no snapshot could be loaded");
+      arrive({ type: "snapshotFailed", id, reason: "unavailable", at: moment() });
+    }
+  }
+
+  /** @returns whether a broker has dealt with all of them */
+  async function submit({ commandId, events }: Extract<NodeEffect, { type: "reassert" }>): Promise<boolean> {
+    const command = { type: "reassertTightenings", events } as const;
+    try {
+      const result = await databroker.submit({ commandId, actor: `service:${node}`, command });
+      if (result.type === "refused") logger.error({ reason: result.message }, "lost denials were not recorded again");
+      return result.type !== "unavailable";
+    } catch (error) {
+      logger.warn({ err: error }, "lost denials could not be handed back");
+      return false;
+    }
+  }
+
+  async function replay({ sinceMs, timeoutMs }: Extract<NodeEffect, { type: "replay" }>): Promise<void> {
+    try {
+      for (const envelope of (await fanout?.replay?.({ sinceMs, timeoutMs })) ?? []) deliver(envelope);
+    } catch (error) {
+      logger.debug({ err: error }, "the replay buffer did not answer");
+    }
+  }
+
+  /** A restart that cannot name us makes receipts wait longer; it is no reason not to serve. */
+  function keepBoot(keep: () => void): void {
+    try {
+      keep();
+    } catch (error) {
+      logger.error({ err: error, dataDir: options.dataDir }, "the data folder did not take the name of this boot");
+    }
+  }
+
+  function deliver(envelope: Uint8Array): void {
+    const opened = openBatch(envelope, openEnvelope, (last) => core.hasApplied(last));
+    const delivery = "refused" in opened ? opened : { ...opened.batch, events: opened.events };
+    arrive({ type: "delivered", delivery, at: moment() });
+  }
+
+  async function start(): Promise<void> {
+    let snapshot: LoadedSnapshot | null = null;
+    try {
+      snapshot = (await options.snapshots?.local(ending.signal)) ?? null;
+    } catch (error) {
+      if (!stopped) logger.warn({ err: error }, "the snapshot on this disk does not check out");
+    }
+    const kept = await options.snapshots?.kept();
+    if (!stopped) begin(snapshot, kept);
+  }
+
+  function begin(snapshot: LoadedSnapshot | null, kept: KeptOnDisk = { sticky: [], denials: [] }): void {
+    started = true;
+    told = fanoutState();
+    feed({ type: "started", snapshot, kept, fanout: told, at: moment() });
+    // First the fan-out, then what came before it: the first read is answered later than this.
+    if (fanout !== null) unsubscribe = [fanout.subscribe(deliver), fanout.onConnected(() => noteFanout(fanoutState()))];
+  }
+
+  const ready = (): Readiness => {
+    const reasons = core.reasons(moment());
+    return { ready: reasons.length === 0, reasons };
+  };
+
+  if (options.snapshots) void start();
+  else begin(null);
+
+  return {
+    node,
+    boot,
+    get projection() {
+      return core.projection;
+    },
+    get applied() {
+      return core.applied;
+    },
+    get enforced() {
+      return core.enforced;
+    },
+    open: (sealed, userId) => keys.open(sealed, userId),
+    stickilyDenied: (stream) => core.stickilyDenied(stream),
+    onChange: (listener) => listeners.add(listener),
+    waitFor(link, timeoutMs) {
+      if (stopped) return Promise.resolve("behind");
+      waits += 1;
+      const id = waits;
+      return new Promise((resolve) => {
+        awaited.set(id, resolve);
+        feed({ type: "linkAwaited", id, link, timeoutMs, at: moment() });
+      });
+    },
+    overdueMs: (now) => core.overdueMs({ monotonic: now, wall: clock.wall() }),
+    ready,
+    tooOld: () => core.tooOld,
+    async whenReady(timeoutMs) {
+      const giveUpAt = clock.monotonic() + timeoutMs;
+      while (!ready().ready) {
+        if (stopped || core.tooOld || clock.monotonic() >= giveUpAt) return false;
+        await new Promise((resolve) => setTimeout(resolve, readyPollMs));
+      }
+      return true;
+    },
+    metrics: () => core.metrics(),
+    savepoint: () => core.savepoint,
+    lease: () => core.heldLease(moment()),
+    look: () => feed({ type: "nudged", at: moment() }),
+    drain: () => feed({ type: "draining", at: moment() }),
+    goodbye() {
+      if (stopped) return Promise.resolve(false);
+      feed({ type: "leaving", at: moment() });
+      return left.promise;
+    },
+    async stop() {
+      if (stopped) return;
+      stopped = true;
+      ending.abort();
+      for (const off of unsubscribe) off();
+      feed({ type: "stopped", at: moment() });
+      clearTimeout(timer);
+      left.resolve(false);
+      await options.snapshots?.denialsKept();
+      folder?.release();
+    },
+  };
+}

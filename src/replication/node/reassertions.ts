@@ -1,0 +1,82 @@
+/**
+ * Reassertions: the final denials of a lost suffix, on their way back into the log (reliability.md §2.3).
+ *
+ * A few at a time, one question in flight, again with growing waits until a broker has answered. A thousand nodes that have
+ * applied the same make the same commands, so the log gets one event. That a denial is handed back changes nothing here: it
+ * stays in force until the surviving log says it. Pure.
+ */
+import { type CommandId, type Hash, type LostTightening, uuidFromBytes } from "../../events/index.ts";
+import { type Backoff, backoffMs, upTo } from "../jitter.ts";
+import type { NodeEffect } from "./node-messages.ts";
+
+const backoff: Backoff = { first: 500, max: 30_000 };
+/** Everybody has found out at about the same time. */
+const spreadMs = 1_000;
+const answerMsMax = 15_000;
+const batchMax = 256;
+/** As many as tightenings.ts remembers. */
+const pendingMax = 32_768;
+const never = Number.POSITIVE_INFINITY;
+
+export class Reassertions {
+  readonly #random: (size: number) => Uint8Array;
+  readonly #nextId: () => number;
+  readonly #emit: (effect: NodeEffect) => void;
+  readonly #pending = new Map<Hash, LostTightening>();
+  #inFlight: Readonly<{ id: number; hashes: readonly Hash[]; until: number }> | null = null;
+  #failures = 0;
+  #sendAt = never;
+
+  constructor(
+    options: Readonly<{
+      random: (size: number) => Uint8Array;
+      nextId: () => number;
+      emit: (effect: NodeEffect) => void;
+    }>,
+  ) {
+    this.#random = options.random;
+    this.#nextId = options.nextId;
+    this.#emit = options.emit;
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+  get due(): number {
+    return this.#inFlight === null ? this.#sendAt : this.#inFlight.until;
+  }
+
+  add(events: readonly LostTightening[], now: number): void {
+    for (const event of events) if (this.#pending.size < pendingMax) this.#pending.set(event.link.hash, event);
+    if (this.#pending.size > 0 && this.#sendAt === never) this.#sendAt = now + upTo(spreadMs, this.#random);
+  }
+
+  answered(id: number, answer: "answered" | "failed", now: number): void {
+    if (this.#inFlight?.id !== id) return;
+    const { hashes } = this.#inFlight;
+    this.#inFlight = null;
+    if (answer === "answered") {
+      this.#failures = 0;
+      for (const hash of hashes) this.#pending.delete(hash);
+      this.#sendAt = this.#pending.size > 0 ? now : never;
+    } else {
+      this.#failures += 1;
+      this.#sendAt = now + backoffMs(backoff, this.#failures, this.#random);
+    }
+    this.woke(now);
+  }
+
+  woke(now: number): void {
+    if (this.#inFlight !== null && now >= this.#inFlight.until) {
+      const { id } = this.#inFlight;
+      this.#emit({ type: "cancel", id });
+      this.answered(id, "failed", now);
+    }
+    if (this.#inFlight !== null || now < this.#sendAt) return;
+    const events = [...this.#pending.values()].slice(0, batchMax);
+    const id = this.#nextId();
+    this.#inFlight = { id, hashes: events.map(({ link }) => link.hash), until: now + answerMsMax };
+    const commandId = uuidFromBytes(this.#random(16)) as string as CommandId;
+    this.#emit({ type: "reassert", id, commandId, events });
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Trail: what a copy remembers of its own chain, so that a link that somebody names can be compared with it.
+ *
+ * It keeps the hashes of the newest tens of thousands of events and the start of every epoch. It never guesses: a link
+ * older than its memory is `forgotten`, unless the epoch alone already shows that it is of another history. Immutable, in
+ * two generations, so that following costs the same however long the chain is. Pure.
+ */
+import {
+  type Epoch,
+  genesis,
+  type Hash,
+  type Incarnation,
+  type Link,
+  linkOf,
+  type Position,
+  type Recorded,
+} from "../../events/index.ts";
+
+export type EpochMark = Readonly<{ epoch: Epoch; start: Position; incarnation: Incarnation | null }>;
+
+/** Newest first: each run of hashes points to the one before. */
+type Run = Readonly<{ first: number; hashes: readonly Hash[]; before: Run | null }>;
+
+export type Trail = Readonly<{
+  applied: Link;
+  /** Oldest first; the last is the epoch of `applied`. */
+  epochs: readonly EpochMark[];
+  young: Run | null;
+  youngCount: number;
+  old: Run | null;
+}>;
+
+/** Between one and two generations of hashes are remembered, about 3 MB at most. */
+const generationMax = 16_384;
+const epochsMax = 1_024;
+
+export const emptyTrail: Trail = { applied: genesis, epochs: [], young: null, youngCount: 0, old: null };
+
+/** A trail that begins at a link: of what lies before it only the epochs are known. */
+export function trailFrom(applied: Link, epochs: readonly EpochMark[]): Trail {
+  return { applied, epochs: epochs.slice(-epochsMax), young: null, youngCount: 0, old: null };
+}
+
+/**
+ * Whether a chain with these epochs goes through a place of another chain, by their epochs alone: an epoch has one writer, and
+ * what it wrote is cut off only by a newer epoch that opens at or before the cut.
+ */
+export function sharesPlace(
+  epochs: readonly EpochMark[],
+  place: Readonly<{ epoch: Epoch; position: Position }>,
+  theirs: readonly EpochMark[],
+): boolean {
+  if (place.position === 0) return true;
+  const mark = epochs.findLast(({ start }) => start <= place.position);
+  const their = theirs.find(({ epoch }) => epoch === place.epoch);
+  if (mark === undefined || their === undefined || mark.epoch !== place.epoch) return false;
+  return mark.start === their.start && mark.incarnation !== null && mark.incarnation === their.incarnation;
+}
+
+/** Goes on along events that stand right behind `applied`; that they do is the caller's proof. */
+export function follow(trail: Trail, events: readonly Recorded[]): Trail {
+  const last = events.at(-1);
+  const first = events[0];
+  if (last === undefined || first === undefined) return trail;
+  const full = trail.youngCount + events.length > generationMax && trail.youngCount > 0;
+  const run: Run = { first: first.position, hashes: events.map((e) => e.hash), before: full ? null : trail.young };
+  return {
+    applied: linkOf(last),
+    epochs: last.epoch === trail.epochs.at(-1)?.epoch ? trail.epochs : withEpochs(trail.epochs, events),
+    young: run,
+    youngCount: (full ? 0 : trail.youngCount) + events.length,
+    old: full ? trail.young : trail.old,
+  };
+}
+
+/** How a link stands to this chain. */
+export type Standing =
+  /** The chain goes through it. */
+  | "held"
+  /** Beyond `applied`: nothing can be said yet. */
+  | "ahead"
+  /** The chain holds another event at its place: the link is of another history. */
+  | "foreign"
+  /** Older than what is remembered, and of the epoch that the chain had there. */
+  | "forgotten";
+
+export function standing(trail: Trail, link: Link): Standing {
+  // Beyond us, but of an epoch that had ended before: its place was taken by a newer one.
+  if (link.position > trail.applied.position) return link.epoch < trail.applied.epoch ? "foreign" : "ahead";
+  if (link.position === 0) return link.hash === genesis.hash ? "held" : "foreign";
+  if (link.position === trail.applied.position) return same(link, trail.applied.epoch, trail.applied.hash);
+  const hash = hashAt(trail.young, link.position) ?? hashAt(trail.old, link.position);
+  const epoch = epochAt(trail, link.position);
+  if (hash !== undefined) return same(link, epoch ?? link.epoch, hash);
+  return epoch === undefined || epoch === link.epoch ? "forgotten" : "foreign";
+}
+
+/** The epoch in which the chain's event at a position was written; undefined when that is forgotten. */
+export function epochAt(trail: Trail, position: Position): Epoch | undefined {
+  return trail.epochs.findLast((mark) => mark.start <= position)?.epoch;
+}
+
+function same(link: Link, epoch: Epoch, hash: Hash): Standing {
+  return link.hash === hash && link.epoch === epoch ? "held" : "foreign";
+}
+
+function hashAt(newest: Run | null, position: Position): Hash | undefined {
+  let run = newest;
+  while (run !== null && run.first > position) run = run.before;
+  return run?.hashes[position - run.first];
+}
+
+function withEpochs(epochs: readonly EpochMark[], events: readonly Recorded[]): readonly EpochMark[] {
+  const marks = [...epochs];
+  for (const { epoch, position, event } of events) {
+    if (epoch === marks.at(-1)?.epoch) continue;
+    marks.push({ epoch, start: position, incarnation: event.type === "EpochOpened" ? event.incarnation : null });
+  }
+  return marks.slice(-epochsMax);
+}

@@ -1,0 +1,38 @@
+/** Region lag: how each region follows, from what the leader, or a regional broker, knows of the nodes there. Pure. */
+import type { NodeStatus } from "./databroker.ts";
+
+export type RegionLag = Readonly<{
+  region: string;
+  /** Regional brokers and enforcement nodes that may hold a lease. */
+  brokers: number;
+  nodes: number;
+  /** Those whose lease has run out for certain. */
+  fenced: number;
+  /** Positions that the one furthest behind has not told of yet; null: none has told anything. */
+  lag: number | null;
+  /** Since the last grant of the one that has been without for longest; null: none was granted anything in this epoch. */
+  silentMs: number | null;
+}>;
+
+type Seen = Pick<NodeStatus, "region" | "role" | "lag" | "lastGrantAgoMs" | "fencedInMs">;
+
+/** In the order of their names. */
+export function regionLags(nodes: readonly Seen[]): readonly RegionLag[] {
+  const byRegion = Map.groupBy(nodes, ({ region }) => region);
+  return [...byRegion]
+    .map(([region, all]) => {
+      const there = all.filter(({ fencedInMs }) => fencedInMs === null || fencedInMs > 0);
+      const brokers = there.filter(({ role }) => role === "broker").length;
+      return {
+        ...{ region, brokers, nodes: there.length - brokers, fenced: all.length - there.length },
+        lag: greatest(there.map(({ lag }) => lag)),
+        silentMs: greatest(there.map(({ lastGrantAgoMs }) => lastGrantAgoMs)),
+      };
+    })
+    .sort((a, b) => (a.region < b.region ? -1 : 1));
+}
+
+function greatest(numbers: readonly (number | null)[]): number | null {
+  const known = numbers.filter((each) => each !== null);
+  return known.length === 0 ? null : Math.max(...known);
+}

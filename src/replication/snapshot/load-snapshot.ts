@@ -1,0 +1,41 @@
+/**
+ * Load snapshot: a projection from wherever chunks come from: this disk, or a broker.
+ *
+ * Chunks are fetched and checked a few ahead while the one before is being taken in; in between, others have their turn. Pure.
+ */
+import { type Projection, ProjectionLoader } from "../../events/index.ts";
+import type { ChunkRef, SnapshotManifest } from "./manifest.ts";
+
+const ahead = 4;
+
+/**
+ * @param chunk gives a chunk whose hash has been checked
+ * @throws what `chunk` throws, MalformedSnapshotError
+ */
+export async function loadSnapshot(
+  manifest: SnapshotManifest,
+  chunk: (ref: ChunkRef) => Promise<Uint8Array>,
+): Promise<Projection> {
+  const loader = new ProjectionLoader(manifest);
+  const coming: Promise<Uint8Array>[] = [];
+  let next = 0;
+  const ask = (): void => {
+    const ref = manifest.chunks[next];
+    if (ref === undefined) return;
+    next += 1;
+    const promise = chunk(ref);
+    promise.catch(() => {}); // it is awaited in its turn; until then nobody need hear of it
+    coming.push(promise);
+  };
+  for (let n = 0; n < ahead; n++) ask();
+  try {
+    for (let first = coming.shift(); first !== undefined; first = coming.shift()) {
+      const bytes = await first;
+      ask();
+      loader.take(bytes);
+    }
+  } finally {
+    await Promise.allSettled(coming); // nothing of it goes on behind the caller's back
+  }
+  return loader.finish();
+}

@@ -1,0 +1,284 @@
+/**
+ * Snapshot folder: the snapshots on one process's disk. `chunks/<hash>` packed with zstd, `manifests/<position>-<id>` as signed.
+ *
+ * A file has its name only once it is whole and on the disk, so a process that dies leaves nothing half made under a name that
+ * counts. What is read is checked: a chunk is exactly the bytes that its hash names, or an error that says which is not.
+ */
+import { subtle } from "node:crypto";
+import { constants } from "node:fs";
+import { access, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import zlib from "node:zlib";
+import { type Hash, parseHash } from "../../events/index.ts";
+import type { EnvelopeOpener } from "../wire/broker-opener.ts";
+import {
+  type ChunkRef,
+  chunkBytesMax,
+  manifestBytesMax,
+  openManifest,
+  type SignedManifest,
+  SnapshotRefusedError,
+} from "./manifest.ts";
+
+const pack = promisify(zlib.zstdCompress);
+const unpack = promisify(zlib.zstdDecompress);
+const packOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } };
+
+/** What is on the disk, or came over the wire, is not what the manifest says. */
+export class SnapshotCorruptError extends Error {
+  readonly code = "ERR_REPLICATION_SNAPSHOT_CORRUPT";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(`a snapshot is corrupt: ${problem}`, options);
+    this.name = "SnapshotCorruptError";
+  }
+}
+
+/** The disk did not take it. What was there before is as it was, and nothing of the new one counts. */
+export class SnapshotNotSavedError extends Error {
+  readonly code = "ERR_REPLICATION_SNAPSHOT_NOT_SAVED";
+  constructor(folder: string, options: Readonly<{ cause: unknown }>) {
+    const { cause } = options;
+    const full = cause instanceof Error && "code" in cause && (cause.code === "ENOSPC" || cause.code === "EDQUOT");
+    const why = cause instanceof Error ? cause.message : String(cause);
+    super(
+      `a snapshot could not be saved in ${folder}: ${full ? "the disk is full; make room there" : why}. The ones before it are kept`,
+      options,
+    );
+    this.name = "SnapshotNotSavedError";
+  }
+}
+
+/** A manifest on the disk that is not to be believed, and why. */
+export type BadManifest = Readonly<{ file: string; problem: string }>;
+export type SnapshotList = Readonly<{
+  /** Newest first. */
+  snapshots: readonly SignedManifest[];
+  bad: readonly BadManifest[];
+}>;
+
+export class SnapshotFolder {
+  readonly path: string;
+  /** Believes brokers of this cluster alone. */
+  readonly open: EnvelopeOpener;
+  #serial = 0;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(options: Readonly<{ path: string; open: EnvelopeOpener }>) {
+    this.path = options.path;
+    this.open = options.open;
+  }
+
+  /** Whoever puts several files here, or takes some away, does so alone: chunks whose manifest is still to come are nobody's yet. */
+  async alone<T>(job: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(job);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  /** Packs and keeps a chunk. @returns its place in a manifest */
+  async putChunk(bytes: Uint8Array): Promise<ChunkRef> {
+    const hash = await hashAside(bytes);
+    const path = this.#chunkPath(hash);
+    if (!(await exists(path))) await this.#write(path, await pack(bytes, packOptions));
+    return { hash, bytes: bytes.length };
+  }
+
+  /** Keeps a chunk as another process packed it. @throws SnapshotCorruptError */
+  async putPacked(ref: ChunkRef, packed: Uint8Array): Promise<void> {
+    await this.putChecked(await checkChunk(ref, packed));
+  }
+
+  async putChecked({ hash, packed }: CheckedChunk): Promise<void> {
+    await this.#write(this.#chunkPath(hash), packed);
+  }
+
+  async hasChunk(hash: Hash): Promise<boolean> {
+    return exists(this.#chunkPath(hash));
+  }
+
+  /** As it is packed; undefined when it is not here. */
+  async packedChunk(hash: Hash): Promise<Uint8Array | undefined> {
+    try {
+      return await readFile(this.#chunkPath(hash));
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * @param damaged by default one that is not what its hash names is removed, so that a whole one can come
+   * @throws SnapshotCorruptError when it is not here, or not that
+   */
+  async chunk(ref: ChunkRef, damaged: "remove" | "keep" = "remove"): Promise<Uint8Array> {
+    const packed = await this.packedChunk(ref.hash);
+    if (packed === undefined) throw new SnapshotCorruptError(`chunk ${ref.hash} is missing`);
+    try {
+      return (await checkChunk(ref, packed)).bytes;
+    } catch (error) {
+      if (damaged === "remove") await rm(this.#chunkPath(ref.hash), { force: true });
+      throw error;
+    }
+  }
+
+  /** As it is packed, and certainly what its hash names; undefined when it is not here, or no more that. */
+  async intactChunk(hash: Hash): Promise<Uint8Array | undefined> {
+    const packed = await this.packedChunk(hash);
+    if (packed === undefined || (await isPacked(packed, hash))) return packed;
+    await rm(this.#chunkPath(hash), { force: true });
+    return undefined;
+  }
+
+  /** The snapshot exists from here on: all its chunks are here, and their names on the disk. */
+  async putManifest({ envelope, manifest, id }: SignedManifest): Promise<void> {
+    const name = `${String(manifest.link.position).padStart(16, "0")}-${id}`;
+    const manifests = join(this.path, "manifests");
+    await this.#onDisk(join(this.path, "chunks"));
+    await this.#write(join(manifests, name), envelope);
+    await this.#onDisk(manifests);
+  }
+
+  async list(): Promise<SnapshotList> {
+    const snapshots: SignedManifest[] = [];
+    const bad: BadManifest[] = [];
+    for (const file of (await names(join(this.path, "manifests"))).filter((name) => !name.endsWith(".part"))) {
+      try {
+        snapshots.push(await this.#manifest(file));
+      } catch (error) {
+        if (isMissing(error)) continue; // it has gone since
+        bad.push({ file, problem: error instanceof Error ? error.message : String(error) });
+      }
+    }
+    snapshots.sort((a, b) => b.manifest.link.position - a.manifest.link.position);
+    return { snapshots, bad };
+  }
+
+  /** Keeps these and everything they need; the rest goes. */
+  async keep(kept: readonly SignedManifest[]): Promise<void> {
+    const { snapshots } = await this.list();
+    for (const { id } of snapshots) if (!kept.some((each) => each.id === id)) await this.#removeManifest(id);
+    const needed = new Set<string>(kept.flatMap(({ manifest }) => manifest.chunks.map(({ hash }) => hash)));
+    for (const name of await names(join(this.path, "chunks")))
+      if (!needed.has(name) && !name.endsWith(".part")) await rm(join(this.path, "chunks", name), { force: true });
+  }
+
+  /** What a process that died was writing. */
+  async tidy(): Promise<void> {
+    for (const folder of ["chunks", "manifests"])
+      for (const name of await names(join(this.path, folder)))
+        if (name.endsWith(".part")) await rm(join(this.path, folder, name), { force: true });
+  }
+
+  async #removeManifest(id: Hash): Promise<void> {
+    const folder = join(this.path, "manifests");
+    for (const name of await names(folder)) if (name.endsWith(id)) await rm(join(folder, name), { force: true });
+  }
+
+  async #manifest(file: string): Promise<SignedManifest> {
+    const path = join(this.path, "manifests", file);
+    if ((await stat(path)).size > manifestBytesMax) throw new SnapshotRefusedError("its manifest is too large");
+    const signed = openManifest(new Uint8Array(await readFile(path)), this.open);
+    if (!file.endsWith(signed.id)) throw new SnapshotRefusedError("its manifest is not the one of its name");
+    return signed;
+  }
+
+  #chunkPath(hash: Hash): string {
+    return join(this.path, "chunks", parseHash(hash));
+  }
+
+  async #write(path: string, bytes: Uint8Array): Promise<void> {
+    this.#serial += 1;
+    const part = `${path}.${process.pid}-${this.#serial}.part`;
+    try {
+      await putFile(part, path, bytes);
+    } catch (cause) {
+      await rm(part, { force: true }).catch(() => {});
+      throw new SnapshotNotSavedError(this.path, { cause });
+    }
+  }
+
+  async #onDisk(folder: string): Promise<void> {
+    try {
+      await syncFolder(folder);
+    } catch (cause) {
+      if (isMissing(cause)) return; // nothing was put there
+      throw new SnapshotNotSavedError(this.path, { cause });
+    }
+  }
+}
+
+/** Written whole under a name that does not count, and on the disk before it gets its own. */
+async function putFile(part: string, path: string, bytes: Uint8Array): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  const file = await open(part, "wx", 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(part, path);
+}
+
+/** The names in it are on the disk too. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+declare const checked: unique symbol;
+/** A chunk that is, packed and unpacked, what its hash names: `checkChunk` has seen to it. */
+export type CheckedChunk = Readonly<{ hash: Hash; packed: Uint8Array; bytes: Uint8Array; [checked]: true }>;
+
+/** @throws SnapshotCorruptError unless these are, packed, exactly the bytes that the hash names */
+export async function checkChunk({ hash, bytes: length }: ChunkRef, packed: Uint8Array): Promise<CheckedChunk> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await unpack(packed, { maxOutputLength: Math.max(1, length) });
+  } catch (cause) {
+    throw new SnapshotCorruptError(`chunk ${hash} cannot be unpacked`, { cause });
+  }
+  if (bytes.length !== length || (await hashAside(bytes)) !== hash)
+    throw new SnapshotCorruptError(`chunk ${hash} holds something else`);
+  return { hash, packed, bytes } as CheckedChunk;
+}
+
+/** What `hashOfChunk` gives, made beside this thread, which has other things to do than to hash a hundred megabytes. */
+async function hashAside(bytes: Uint8Array): Promise<Hash> {
+  return parseHash(Buffer.from(await subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)).toString("hex"));
+}
+
+async function isPacked(packed: Uint8Array, hash: Hash): Promise<boolean> {
+  try {
+    return (await hashAside(await unpack(packed, { maxOutputLength: chunkBytesMax }))) === hash;
+  } catch {
+    return false;
+  }
+}
+
+async function names(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.F_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}

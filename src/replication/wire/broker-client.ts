@@ -1,0 +1,357 @@
+/**
+ * Broker client: a `Databroker` over the databroker HTTP API.
+ *
+ * It tries the brokers in turn, beginning with the one that answered last; every wait has an end. A command is sent again
+ * with the same id until the answer is definite or its time is up, so it happens at most once. It speaks TLS, or plain HTTP
+ * to loopback, and never through a proxy: its dispatcher is its own and looks at no environment.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { Agent, request as send } from "undici";
+import { type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
+import type { Clock } from "../clock.ts";
+import { BrokerUnavailableError, type Databroker, type ReceiptTarget } from "../databroker.ts";
+import { jittered, upTo } from "../jitter.ts";
+import { LeaseRefusedError } from "../lease/lease-refusal.ts";
+import type { Logger } from "../logger.ts";
+import type { SnapshotSupply } from "../snapshot/supply.ts";
+import { createSystemLookup } from "../system-lookup.ts";
+import { createBrokerOpener } from "./broker-opener.ts";
+import {
+  parseClusterStatus,
+  parseCommandResult,
+  parsePageOutcome,
+  parseProviderTokens,
+  parseReceipt,
+  parseSnapshotAsked,
+} from "./broker-wire.ts";
+import type { Role } from "./cluster-keys.ts";
+import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./sealed-answer.ts";
+import { signCall } from "./service-call.ts";
+import { snapshotSupplyOver } from "./snapshot-calls.ts";
+
+export type BrokerClientOptions = Readonly<{
+  urls: readonly URL[];
+  cluster: string;
+  role: Role;
+  /** The process's name; the token's issuer. */
+  name: string;
+  secret: Uint8Array;
+  /** While the shared secret is being replaced: brokers may still answer under it. */
+  previousSecret?: Uint8Array | null;
+  /** PEM: the only authority that is trusted. Null: those of the system. */
+  tlsCa?: string | null;
+  /** Plain HTTP to hosts that are not loopback. */
+  allowPlaintext?: boolean;
+  clock: Clock;
+  randomBytes: (size: number) => Uint8Array;
+  logger: Logger;
+  /** How long a command is tried. */
+  submitMs?: number;
+}>;
+
+export type BrokerClient = Databroker &
+  Readonly<{
+    snapshots: SnapshotSupply;
+    /** Answers that were not believed, by reason. */
+    refused(): Readonly<Record<AnswerRefusal, number>>;
+    close(): Promise<void>;
+  }>;
+
+/** The brokers do not take what this process says: a wrong secret or clock, or a role that may not. */
+export class BrokerRefusedError extends Error {
+  readonly code = "ERR_REPLICATION_BROKER_REFUSED";
+  readonly status: number;
+  constructor(status: number, problem: string) {
+    super(problem);
+    this.name = "BrokerRefusedError";
+    this.status = status;
+  }
+}
+
+/** Something answered in a broker's place, or changed what one said. The next broker is asked. */
+export class AnswerNotBelievedError extends Error {
+  readonly code = "ERR_REPLICATION_ANSWER_NOT_BELIEVED";
+  readonly refusal: AnswerRefusal;
+  constructor(refusal: AnswerRefusal) {
+    super(`an answer in a broker's place is not believed: ${refusal}`);
+    this.name = "AnswerNotBelievedError";
+    this.refusal = refusal;
+  }
+}
+
+export class InsecureBrokerUrlError extends Error {
+  readonly code = "ERR_REPLICATION_INSECURE_BROKER_URL";
+  constructor(url: URL) {
+    super(`${url.origin}: brokers outside loopback are reached over https`);
+    this.name = "InsecureBrokerUrlError";
+  }
+}
+
+const connectMsMax = 2_000;
+const bodyMsMax = 5_000;
+const responseBytesMax = 64 * 1024 * 1024;
+const connectionsMax = 32;
+/** Below the servers' own, so that we are the ones who let go of an idle connection. */
+const keepAliveMs = 4_000;
+/** What one broker has before the next one is asked; a lease is asked for every second and lasts five. */
+const answerMs = { command: 5_000, lease: 1_500, read: 2_000, other: 5_000 };
+const backoffMs = { first: 50, max: 1_000 };
+/** When a broker goes, whoever waited at it asks the next one within so much: not all at once. Somebody waits for a command. */
+const nextBrokerMs = { background: 250, awaited: 25 };
+/** An attempt that could not take this long is not begun. */
+const attemptMsMin = 50;
+
+type Ask = Readonly<{
+  method: "GET" | "POST";
+  path: string;
+  body?: Uint8Array;
+  contentType?: "application/msgpack" | "application/octet-stream";
+  answerMs: number;
+  /** Asked again and again by every node, whoever waits for it. */
+  background?: true;
+  signal?: AbortSignal | undefined;
+  /** With this status the next broker is asked; it is the answer when no other has a better one. */
+  elsewhere?: readonly number[];
+}>;
+type Answer = Readonly<{ status: number; body: Uint8Array }>;
+
+/** @throws InsecureBrokerUrlError */
+export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
+  const { urls, clock, logger, randomBytes } = options;
+  const insecure = urls.find((url) => url.protocol !== "https:" && !(url.protocol === "http:" && isLoopback(url)));
+  if (insecure !== undefined && options.allowPlaintext !== true) throw new InsecureBrokerUrlError(insecure);
+  const bases = urls.map((url) => url.href.replace(/\/+$/, ""));
+  const agent = new Agent({
+    connect: { timeout: connectMsMax, lookup: createSystemLookup(), ...(options.tlsCa ? { ca: options.tlsCa } : {}) },
+    connections: connectionsMax,
+    pipelining: 1,
+    keepAliveTimeout: keepAliveMs,
+    keepAliveMaxTimeout: keepAliveMs,
+    bodyTimeout: bodyMsMax,
+    maxResponseSize: responseBytesMax,
+  });
+  const closing = new AbortController();
+  const secrets = [options.secret, ...(options.previousSecret ? [options.previousSecret] : [])];
+  const open = createBrokerOpener({ cluster: options.cluster, secrets });
+  const refused: Record<AnswerRefusal, number> = { unsigned: 0, "not-authentic": 0, "another-call": 0, altered: 0 };
+  let good = 0;
+
+  async function attempt(base: string, ask: Ask): Promise<Answer> {
+    const withinMs = Math.ceil(ask.answerMs); // both timers want whole numbers
+    const { authorization, callId } = await signCall(ask, { ...options, randomBytes });
+    const signals = [closing.signal, AbortSignal.timeout(withinMs + bodyMsMax), ...(ask.signal ? [ask.signal] : [])];
+    const { statusCode, headers, body } = await send(`${base}${ask.path}`, {
+      dispatcher: agent,
+      method: ask.method,
+      headers: {
+        authorization,
+        accept: "application/msgpack",
+        ...(ask.contentType !== undefined && { "content-type": ask.contentType }),
+      },
+      body: ask.body ?? null,
+      headersTimeout: withinMs,
+      signal: AbortSignal.any(signals),
+    });
+    const answer = { status: statusCode, body: await body.bytes() };
+    if (mustBeSealed(statusCode)) {
+      const refusal = refuseAnswer(headerIn(headers, answerHeader), open, { ...answer, callId });
+      if (refusal !== undefined) throw new AnswerNotBelievedError(refusal);
+    }
+    return answer;
+  }
+
+  /**
+   * Asks every broker once, beginning with the good one, until one answers with anything but 503 or 401: a 401 is sealed by nobody,
+   * so whoever stands in one broker's place must not keep us from the others.
+   * @throws BrokerUnavailableError when none does, BrokerRefusedError on 401 and 403, LeaseRefusedError when a leader says why
+   */
+  async function ask(what: Ask): Promise<Answer> {
+    let unavailable: Answer | undefined;
+    let elsewhere: Answer | undefined;
+    let unknownThere: BrokerRefusedError | undefined;
+    let cause: unknown;
+    const first = good;
+    for (let turn = 0; turn < bases.length && !aborted(what); turn++) {
+      const index = (first + turn) % bases.length;
+      const base = bases[index] ?? "";
+      if (turn > 0) await pause(upTo(nextBrokerMs[what.background ? "background" : "awaited"], randomBytes), what);
+      if (aborted(what)) break;
+      try {
+        const answer = await attempt(base, what).catch((error: unknown) => {
+          // A kept connection that the server was just closing: nothing of ours was read.
+          if (wasClosedUnderUs(error) && !aborted(what)) return attempt(base, what);
+          throw error;
+        });
+        const refusal = answer.status === 403 ? leaseRefusal(answer) : undefined;
+        if (refusal !== undefined) throw new LeaseRefusedError(refusal);
+        if (answer.status === 403) throw new BrokerRefusedError(answer.status, refusalWords(answer));
+        if (answer.status === 401) unknownThere = new BrokerRefusedError(answer.status, refusalWords(answer));
+        else if (what.elsewhere?.includes(answer.status) === true) elsewhere = answer;
+        else if (answer.status < 500) {
+          good = index;
+          return answer;
+        } else unavailable = answer;
+      } catch (error) {
+        if (error instanceof BrokerRefusedError || error instanceof LeaseRefusedError) throw error;
+        cause = error;
+        if (error instanceof AnswerNotBelievedError) {
+          refused[error.refusal] += 1;
+          logger.warn({ broker: base, refusal: error.refusal }, "an answer was not given by a broker of this cluster");
+        } else logger.debug({ err: error, broker: base }, "a broker did not answer");
+      }
+      if (good === index) good = (index + 1) % bases.length;
+    }
+    if (elsewhere !== undefined) return elsewhere;
+    if (unavailable?.status === 503) return unavailable; // that one knew us: who asks is looked at first
+    if (unknownThere !== undefined) throw unknownThere;
+    throw new BrokerUnavailableError(bases.length === 0 ? "no broker is configured" : "no broker answers", { cause });
+  }
+
+  async function pause(ms: number, what: Ask): Promise<void> {
+    const signals = [closing.signal, ...(what.signal ? [what.signal] : [])];
+    await delay(ms, undefined, { signal: AbortSignal.any(signals) }).catch(() => {});
+  }
+
+  function aborted(what: Ask): boolean {
+    return closing.signal.aborted || what.signal?.aborted === true;
+  }
+
+  /** @throws BrokerUnavailableError when the answer is not a 200, or is not what the API promises */
+  async function get<T>(what: Ask, parse: (body: Uint8Array) => T): Promise<T> {
+    return parsed(await ask(what), parse, [200]);
+  }
+
+  async function submitOnce(command: CommandRequest, leftMs: number): Promise<CommandResult> {
+    const { commandId } = command;
+    try {
+      const answer = await ask({
+        method: "POST",
+        path: "/v1/commands",
+        body: encode(command),
+        contentType: "application/msgpack",
+        answerMs: Math.max(1, Math.min(answerMs.command, leftMs)),
+      });
+      if (answer.status === 400 || answer.status === 413 || answer.status === 422) {
+        return {
+          type: "refused",
+          commandId,
+          code: "invalid",
+          message: "the databroker does not understand the command",
+        };
+      }
+      return parsed(answer, parseCommandResult, [200, 503]);
+    } catch (error) {
+      if (error instanceof BrokerRefusedError && error.status === 403) {
+        return { type: "refused", commandId, code: "forbidden", message: error.message };
+      }
+      if (!(error instanceof BrokerUnavailableError)) throw error;
+      return { type: "unavailable", commandId, message: error.message, retryAfterMs: 0 };
+    }
+  }
+
+  return {
+    async submit(command) {
+      const giveUpAt = clock.monotonic() + (options.submitMs ?? 10_000);
+      for (let attempts = 0; ; attempts++) {
+        const result = await submitOnce(command, giveUpAt - clock.monotonic());
+        if (result.type !== "unavailable" || closing.signal.aborted) return result;
+        const pauseMs = jittered(Math.min(backoffMs.max, backoffMs.first * 2 ** attempts), randomBytes);
+        const another = clock.monotonic() + pauseMs + attemptMsMin < giveUpAt;
+        if (!another) return { ...result, retryAfterMs: Math.max(result.retryAfterMs, backoffMs.max) };
+        await delay(pauseMs, undefined, { signal: closing.signal }).catch(() => {});
+      }
+    },
+    async read(after, { limit, waitMs, signal }) {
+      const path = `/v1/events?after=${formatLink(after)}&limit=${limit}&wait=${Math.floor(waitMs)}`;
+      const answer = await ask({ method: "GET", path, answerMs: waitMs + answerMs.read, background: true, signal });
+      return parsed(answer, parsePageOutcome, [200, 409, 410]);
+    },
+    async lease(envelope) {
+      const answer = await ask({
+        method: "POST",
+        path: "/v1/leases",
+        body: envelope,
+        contentType: "application/octet-stream",
+        answerMs: answerMs.lease,
+        background: true,
+      });
+      if (answer.status === 204) return null;
+      return parsed(answer, (body) => body, [200]);
+    },
+    receipt: (target, { wait, timeoutMs, region, seen }) => {
+      const query = new URLSearchParams({
+        wait,
+        timeout: String(Math.floor(timeoutMs)),
+        ...(region === undefined ? {} : { region }),
+        ...(seen === undefined ? {} : { seen }),
+      });
+      const path = `/v1/receipts/${encodeURIComponent(targetText(target))}?${query}`;
+      return get({ method: "GET", path, answerMs: timeoutMs + answerMs.other }, parseReceipt);
+    },
+    status: () => get({ method: "GET", path: "/v1/status", answerMs: answerMs.other }, parseClusterStatus),
+    async tokens(sessionId) {
+      const path = `/v1/sessions/${encodeURIComponent(sessionId)}/tokens`;
+      const answer = await ask({ method: "GET", path, answerMs: answerMs.other });
+      return answer.status === 404 ? undefined : parsed(answer, parseProviderTokens, [200]);
+    },
+    takeSnapshot: () => get({ method: "POST", path: "/v1/snapshot", answerMs: answerMs.other }, parseSnapshotAsked),
+    snapshots: snapshotSupplyOver(ask),
+    refused: () => ({ ...refused }),
+    async close() {
+      closing.abort(new BrokerUnavailableError("this client is closed"));
+      await agent.destroy();
+    },
+  };
+}
+
+function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: readonly number[]): T {
+  if (!statuses.includes(answer.status)) throw new BrokerUnavailableError(`a broker answered ${answer.status}`);
+  try {
+    return parse(answer.body);
+  } catch (cause) {
+    throw new BrokerUnavailableError(`a broker's answer (${answer.status}) is not what its API promises`, { cause });
+  }
+}
+
+function targetText(target: ReceiptTarget): string {
+  return target.type === "command" ? `command:${target.commandId}` : `link:${formatLink(target.link)}`;
+}
+
+function refusalWords({ status }: Answer): string {
+  return status === 401
+    ? "the databroker does not accept this process's token: is shared_secret the same, and the clock right?"
+    : "the databroker does not allow this to the role of this process";
+}
+
+/** A leader's own words for why it grants no lease; everything else with a 403 is about the role. */
+function leaseRefusal({ body }: Answer): string | undefined {
+  try {
+    const { error, reason }: { error?: unknown; reason?: unknown } = JSON.parse(Buffer.from(body).toString("utf8"));
+    return error === "no-lease" && typeof reason === "string" ? reason.slice(0, 200) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isLoopback({ hostname }: URL): boolean {
+  return (
+    hostname === "localhost" ||
+    hostname.endsWith(".localhost") ||
+    hostname === "[::1]" ||
+    /^127(\.\d{1,3}){3}$/.test(hostname)
+  );
+}
+
+/** Undefined too when it is there twice. */
+export function headerIn(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+  name: string,
+): string | undefined {
+  const value = headers[name];
+  return typeof value === "string" ? value : undefined;
+}
+
+function wasClosedUnderUs(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE";
+}

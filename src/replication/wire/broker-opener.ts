@@ -1,0 +1,72 @@
+/**
+ * What a process believes of what brokers say: opens their envelopes, and checks that the sender leads the epoch and
+ * incarnation that the message speaks for. Everybody else's envelopes are refused, however well they link. Pure.
+ */
+import { enrolmentRoot, type Role } from "./cluster-keys.ts";
+import { type Certificate, createEnvelopeOpener, type Opened, type RefusedMessage } from "./envelope.ts";
+import { type Grant, parseGrant, parseGrantByAge } from "./messages.ts";
+
+export type EnvelopeOpener = (bytes: Uint8Array) => Opened | RefusedMessage;
+
+/** Refusals by kind, for counting; `detail` is for a person. */
+export type Refusal = "not-authentic" | "wrong-kind" | "wrong-sender" | "malformed" | "does-not-chain";
+export type Refused = Readonly<{ refused: Refusal; detail: string }>;
+
+/**
+ * Opens what brokers of a cluster have signed.
+ * @param options.secrets the shared secret, then the previous one while it is being replaced
+ */
+export function createBrokerOpener(
+  options: Readonly<{ cluster: string; secrets: readonly Uint8Array[] }>,
+): EnvelopeOpener {
+  const openers = options.secrets.map((secret) => {
+    const { publicKey } = enrolmentRoot(secret, "broker");
+    const rootOf = (role: Role) => (role === "broker" ? publicKey : undefined);
+    return createEnvelopeOpener({ cluster: options.cluster, rootOf, certificatesMax: 256 });
+  });
+  return (bytes) => {
+    let first: RefusedMessage | undefined;
+    for (const open of openers) {
+      const opened = open(bytes);
+      if (!("refused" in opened)) return opened;
+      first ??= opened;
+    }
+    return first ?? { refused: "no secret to check it with" };
+  };
+}
+
+/** True when the message was signed by the broker that leads this epoch and incarnation. */
+export function fromLeaderOf(opened: Opened, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
+  return leads(opened.from, of);
+}
+
+/** True when this is the broker that leads this epoch and incarnation. */
+export function leads(from: Certificate, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
+  const { role, epoch, incarnation } = from;
+  return role === "broker" && epoch === of.epoch && epoch > 0 && incarnation === of.incarnation && incarnation !== "";
+}
+
+export function openGrant(envelope: Uint8Array, open: EnvelopeOpener): Grant | Refused {
+  const opened = open(envelope);
+  if ("refused" in opened) return { refused: "not-authentic", detail: opened.refused };
+  const { kind } = opened;
+  if (kind !== "grant" && kind !== "grant-by-age") return { refused: "wrong-kind", detail: `a ${kind} is not a grant` };
+  try {
+    if (kind === "grant-by-age") return believeGrantByAge(opened.from, parseGrantByAge(opened.payload));
+    return believeGrant(opened.from, parseGrant(opened.payload));
+  } catch (error) {
+    return { refused: "malformed", detail: error instanceof Error ? error.message : "not a grant" };
+  }
+}
+
+/** What is believed of a grant that is authentic. */
+export function believeGrant(from: Certificate, grant: Grant): Grant | Refused {
+  return leads(from, grant) ? grant : { refused: "wrong-sender", detail: "the sender does not lead that epoch" };
+}
+
+/** What is believed of a grant by age that is authentic: any broker may give one, from a lease that it says it holds. */
+export function believeGrantByAge(from: Certificate, grant: Grant): Grant | Refused {
+  return from.role === "broker" && grant.ageMs !== undefined
+    ? grant
+    : { refused: "wrong-sender", detail: "the sender is no broker" };
+}

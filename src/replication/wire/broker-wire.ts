@@ -1,0 +1,155 @@
+/**
+ * Broker wire: the answers of the databroker HTTP API, from MessagePack into types the inside can trust. Pure.
+ */
+import { z } from "zod";
+import {
+  type CommandResult,
+  decode,
+  type Link,
+  type Position,
+  type ProviderTokens,
+  parseBootId,
+  parseBrokerId,
+  parseCommandId,
+  parseEpoch,
+  parseHash,
+  parseNodeId,
+  parsePosition,
+  parseUnixMs,
+  type UnixMs,
+} from "../../events/index.ts";
+import type { ClusterStatus, PageOutcome, Receipt } from "../databroker.ts";
+import { link as parseLinkMap, parseWrappedKey } from "./messages.ts";
+
+const parsedBy = <T>(parse: (value: unknown) => T) =>
+  z.unknown().transform((value, context): T => {
+    try {
+      return parse(value);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: error instanceof Error ? error.message : "not valid" });
+      return z.NEVER;
+    }
+  });
+
+const link = parsedBy<Link>(parseLinkMap);
+const node = parsedBy(parseNodeId);
+const boot = parsedBy(parseBootId);
+const epoch = parsedBy(parseEpoch);
+const position = parsedBy(parsePosition);
+const hash = parsedBy(parseHash);
+const brokerId = parsedBy(parseBrokerId);
+const commandId = parsedBy(parseCommandId);
+const bytes = z.instanceof(Uint8Array);
+const text = z.string();
+const count = z.number().nonnegative();
+const unixMs = parsedBy(parseUnixMs);
+
+const commandResult = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("done"), commandId, link, changed: z.boolean() }),
+  z.object({
+    type: z.literal("refused"),
+    commandId,
+    code: z.enum(["not-found", "conflict", "suspended", "erased", "forbidden", "invalid"]),
+    message: text,
+  }),
+  z.object({ type: z.literal("unavailable"), commandId, message: text, retryAfterMs: count }),
+]);
+
+const pageOutcome = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("page"),
+    page: z.object({
+      previous: link,
+      entries: z.array(bytes),
+      last: link,
+      head: link,
+      keys: z.array(parsedBy(parseWrappedKey)),
+    }),
+  }),
+  z.object({ type: z.literal("forked"), head: link }),
+  z.object({ type: z.literal("truncated"), first: position }),
+]);
+
+const receipt = z.object({
+  status: z.enum(["complete", "incomplete", "lost"]),
+  complete: z.boolean(),
+  wait: z.enum(["all", "region", "none"]),
+  region: text.nullable().default(null),
+  link: link.nullable(),
+  commandId: commandId.nullable(),
+  epoch,
+  nodes: z.array(
+    z.object({
+      node,
+      boot,
+      region: text,
+      role: text,
+      status: z.enum(["applied", "fenced", "unconfirmed"]),
+      enforced: link.nullable().default(null),
+      fencedInMs: count.nullable(),
+      reason: text,
+    }),
+  ),
+  completeInMs: count,
+  at: unixMs.nullable().default(null),
+  signed: text.nullable().default(null),
+});
+
+const snapshotPlace = z.object({ id: hash, position, takenAt: unixMs, by: text, sessions: count, chunks: count });
+
+const clusterStatus = z.object({
+  cluster: text,
+  leader: z
+    .object({
+      ...{
+        brokerId,
+        url: text.nullable(),
+        epoch,
+        head: link,
+        digest: text,
+        version: text.default(""),
+        reads: count.default(1),
+      },
+      snapshots: z.array(snapshotPlace).optional(),
+    })
+    .nullable(),
+  level: count.default(1),
+  brokers: z.array(z.object({ brokerId, version: text, reads: count, heardAgoMs: z.number() })).default([]),
+  broker: z.object({ brokerId, leading: z.boolean(), applied: link, store: text }),
+  nodes: z.array(
+    z.object({
+      node,
+      boot,
+      region: text,
+      role: text,
+      version: text,
+      reads: z.number().nullable().default(null),
+      applied: link.nullable(),
+      enforced: link.nullable(),
+      lag: z.number().nullable(),
+      digest: text.nullable(),
+      configHash: text.nullable(),
+      lastGrantAgoMs: z.number().nullable(),
+      fencedInMs: z.number().nullable(),
+      digestMismatch: z.boolean(),
+    }),
+  ),
+});
+
+const providerTokens = z.object({
+  accessToken: text.nullable(),
+  refreshToken: text.nullable(),
+  idToken: text.nullable(),
+  accessTokenExpiresAt: z
+    .number()
+    .transform((ms) => ms as UnixMs)
+    .nullable(),
+});
+
+/** Each throws when the body is not what the API promises. */
+export const parseCommandResult = (body: Uint8Array): CommandResult => commandResult.parse(decode(body));
+export const parsePageOutcome = (body: Uint8Array): PageOutcome => pageOutcome.parse(decode(body));
+export const parseReceipt = (body: Uint8Array): Receipt => receipt.parse(decode(body));
+export const parseClusterStatus = (body: Uint8Array): ClusterStatus => clusterStatus.parse(decode(body));
+export const parseProviderTokens = (body: Uint8Array): ProviderTokens => providerTokens.parse(decode(body));
+export const parseSnapshotAsked = (body: Uint8Array): Position => z.object({ position }).parse(decode(body)).position;

@@ -1,0 +1,38 @@
+/**
+ * Keys of a cluster, each derived for one purpose from the shared secret (HKDF-SHA256).
+ *
+ * Knowing one derived key says nothing about another. Brokers and nodes enrol under different roots, so a process that is
+ * given only the proxy's enrolment key cannot speak as a broker. Pure.
+ */
+import { createPrivateKey, createPublicKey, hkdfSync, type KeyObject } from "node:crypto";
+
+export type Role = "broker" | "proxy" | "authorize" | "authenticate" | "operator";
+
+const saltOfCardea = Buffer.from("cardea");
+
+/** 32 bytes for one purpose. The purpose is a fixed text of ours, never input. */
+export function deriveKey(secret: Uint8Array, purpose: string): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", secret, saltOfCardea, purpose, 32));
+}
+
+/** Wraps people's keys (src/events/seal.ts). */
+export const personKeyWrap = (secret: Uint8Array): Uint8Array => deriveKey(secret, "person key wrap");
+/** Seals identity-provider tokens in the vault. */
+export const vaultKey = (secret: Uint8Array): Uint8Array => deriveKey(secret, "token vault");
+/** Signs the service token of one role. */
+export const serviceTokenKey = (secret: Uint8Array, role: Role): Uint8Array =>
+  deriveKey(secret, `service token ${role}`);
+
+/** PKCS#8 of an Ed25519 private key is this prefix and the 32-byte seed (RFC 8410 §7). */
+const pkcs8Prefix = Buffer.from("302e020100300506032b657004220420", "hex");
+
+export type SigningPair = Readonly<{ privateKey: KeyObject; publicKey: KeyObject }>;
+
+export function signingPairFromSeed(seed: Uint8Array): SigningPair {
+  const privateKey = createPrivateKey({ key: Buffer.concat([pkcs8Prefix, seed]), format: "der", type: "pkcs8" });
+  return { privateKey, publicKey: createPublicKey(privateKey) };
+}
+
+/** The root under which processes of a role enrol their own keys. */
+export const enrolmentRoot = (secret: Uint8Array, role: Role): SigningPair =>
+  signingPairFromSeed(deriveKey(secret, `enrolment ${role}`));

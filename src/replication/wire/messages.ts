@@ -1,0 +1,227 @@
+/**
+ * Messages between brokers and enforcement nodes, inside envelopes (envelope.ts).
+ *
+ * Batches go out on NATS core (`<cluster>.log`) or within the process; everything else is asked of a broker over HTTP
+ * (`POST /v1/leases`), and a broker that does not lead hands it to the one that does. All payloads are MessagePack maps
+ * made by `encode` and parsed by the functions here, which trust nothing.
+ */
+import {
+  type BootId,
+  decode,
+  type Epoch,
+  encode,
+  type Fact,
+  type Incarnation,
+  type Link,
+  type NodeId,
+  type Position,
+  parseBootId,
+  parseEpoch,
+  parseHash,
+  parseNodeId,
+  parsePosition,
+  parseUserId,
+  type UnixMs,
+  type WrappedKey,
+} from "../../events/index.ts";
+
+/** Believed only if it is authenticated and links to what the receiver has. */
+export type Batch = Readonly<{
+  epoch: Epoch;
+  incarnation: Incarnation;
+  previous: Link;
+  entries: readonly Uint8Array[];
+  last: Link;
+  /** Keys of people first met in this batch: beside the log, never in it. */
+  keys: readonly WrappedKey[];
+}>;
+
+/** Asks for a lease. Sent every second; `nonce` grows by one with each. */
+export type Renew = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  nonce: number;
+  region: string;
+  role: "proxy" | "authorize" | "broker";
+  version: string;
+  /** The level up to which this build can read events. */
+  reads: number;
+  /** The longest this node will go on deciding after a grant: Δ plus its largest `stale_grace`. */
+  windowMs: number;
+  applied: Link;
+  /** Everything up to here is re-decided and every denied exchange destroyed. */
+  enforced: Link;
+  /** Of the projection at `applied`. */
+  digest: string;
+  configHash: string;
+  /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
+  replaces: BootId | null;
+  /** The node's own monotonic clock at sending, to watch its rate against the leader's. */
+  monotonicMs: number;
+}>;
+
+/** The right to decide, counted from the node's own send time of the renew named by `nonce`. */
+export type Grant = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  nonce: number;
+  epoch: Epoch;
+  incarnation: Incarnation;
+  /** Where the epoch began: the place of its EpochOpened event. */
+  start: Position;
+  /** The lease counts only once the projection has reached this, on the same chain. */
+  head: Link;
+  /** Δ: how long a lease lasts. */
+  deltaMs: number;
+  /** ρ: the bound on clock-rate error. */
+  drift: number;
+  windowMs: number;
+  /** The leader's wall clock, to notice a node whose own is off. */
+  wallMs: UnixMs;
+  /**
+   * Set in a grant by age alone, which a regional broker gives from a lease of its own (lease/regional-granter.ts): how long before
+   * it answered that lease begins, by its clock. The lease counts from that much before the renew was sent.
+   */
+  ageMs?: number;
+}>;
+
+/** Sent at once when a batch that somebody waits for is enforced, and whenever `enforced` grows past a tightening event. */
+export type Confirm = Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link }>;
+/** The node's last stream is closed and it will permit nothing more. */
+export type Goodbye = Readonly<{ node: NodeId; boot: BootId; nonce: number }>;
+
+export type NodeMessage = Fact<"renew", Renew> | Fact<"confirm", Confirm> | Fact<"goodbye", Goodbye>;
+
+export class MalformedMessageError extends Error {
+  readonly code = "ERR_REPLICATION_MALFORMED_MESSAGE";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(`malformed message: ${problem}`, options);
+    this.name = "MalformedMessageError";
+  }
+}
+
+export function encodeMessage(message: Batch | Renew | Grant | Confirm | Goodbye): Uint8Array {
+  return encode(message);
+}
+
+export const parseBatch = parser(
+  (m): Batch => ({
+    epoch: parseEpoch(m["epoch"]),
+    incarnation: text(m, "incarnation") as Incarnation,
+    previous: link(m["previous"]),
+    entries: list(m, "entries").map(bytes),
+    last: link(m["last"]),
+    keys: list(m, "keys").map(parseWrappedKey),
+  }),
+);
+
+export const parseRenew = parser(
+  (m): Renew => ({
+    node: parseNodeId(m["node"]),
+    boot: parseBootId(m["boot"]),
+    nonce: whole(m, "nonce"),
+    region: text(m, "region"),
+    role: oneOf(m, "role", ["proxy", "authorize", "broker"]),
+    version: text(m, "version"),
+    reads: m["reads"] === undefined ? 1 : whole(m, "reads"), // builds that do not say it read the first level
+    windowMs: whole(m, "windowMs"),
+    applied: link(m["applied"]),
+    enforced: link(m["enforced"]),
+    digest: text(m, "digest"),
+    configHash: text(m, "configHash"),
+    replaces: m["replaces"] === null ? null : parseBootId(m["replaces"]),
+    monotonicMs: finite(m, "monotonicMs"),
+  }),
+);
+
+export const parseGrant = parser((m): Grant => grantIn(m));
+
+function grantIn(m: Fields): Grant {
+  return {
+    node: parseNodeId(m["node"]),
+    boot: parseBootId(m["boot"]),
+    nonce: whole(m, "nonce"),
+    epoch: parseEpoch(m["epoch"]),
+    incarnation: text(m, "incarnation") as Incarnation,
+    start: parsePosition(m["start"]),
+    head: link(m["head"]),
+    deltaMs: whole(m, "deltaMs"),
+    drift: finite(m, "drift"),
+    windowMs: whole(m, "windowMs"),
+    wallMs: whole(m, "wallMs") as UnixMs,
+  };
+}
+
+/** A grant by age: everything that a grant says, and how old the lease is that it rests on. */
+export const parseGrantByAge = parser((m): Grant => ({ ...grantIn(m), ageMs: finite(m, "ageMs") }));
+
+export const parseConfirm = parser(
+  (m): Confirm => ({
+    node: parseNodeId(m["node"]),
+    boot: parseBootId(m["boot"]),
+    nonce: whole(m, "nonce"),
+    enforced: link(m["enforced"]),
+  }),
+);
+
+export const parseGoodbye = parser(
+  (m): Goodbye => ({ node: parseNodeId(m["node"]), boot: parseBootId(m["boot"]), nonce: whole(m, "nonce") }),
+);
+
+export function parseWrappedKey(value: unknown): WrappedKey {
+  const m = map(value);
+  return { userId: parseUserId(m["userId"]), keyId: bytes(m["keyId"]), wrapped: bytes(m["wrapped"]) };
+}
+
+/** Parses a link inside a message. @throws MalformedMessageError, InvalidIdError */
+export function link(value: unknown): Link {
+  const m = map(value);
+  return { epoch: parseEpoch(m["epoch"]), position: parsePosition(m["position"]), hash: parseHash(m["hash"]) };
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function parser<T>(shape: (fields: Fields) => T): (payload: Uint8Array) => T {
+  return (payload) => {
+    try {
+      return shape(map(decode(payload)));
+    } catch (cause) {
+      if (cause instanceof MalformedMessageError) throw cause;
+      throw new MalformedMessageError("a field is missing or of the wrong kind", { cause });
+    }
+  };
+}
+
+function map(value: unknown): Fields {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields;
+  throw new MalformedMessageError("not a map");
+}
+function text(m: Fields, name: string): string {
+  const value = m[name];
+  if (typeof value === "string" && value.length <= 1_000) return value;
+  throw new MalformedMessageError(`${name} is not text`);
+}
+function finite(m: Fields, name: string): number {
+  const value = m[name];
+  if (typeof value === "number" && Number.isFinite(value) && value >= 0) return value;
+  throw new MalformedMessageError(`${name} is not a number`);
+}
+function whole(m: Fields, name: string): number {
+  const value = finite(m, name);
+  if (Number.isSafeInteger(value)) return value;
+  throw new MalformedMessageError(`${name} is not a whole number`);
+}
+function oneOf<T extends string>(m: Fields, name: string, values: readonly T[]): T {
+  const value = m[name];
+  for (const allowed of values) if (allowed === value) return allowed;
+  throw new MalformedMessageError(`${name} is none of ${values.join(", ")}`);
+}
+function list(m: Fields, name: string): readonly unknown[] {
+  const value = m[name];
+  if (Array.isArray(value)) return value;
+  throw new MalformedMessageError(`${name} is not a list`);
+}
+function bytes(value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  throw new MalformedMessageError("not bytes");
+}

@@ -1,0 +1,159 @@
+/**
+ * Receipt JWS: receipts that can be shown to an auditor, and checked by anybody who holds our public keys.
+ *
+ * A JWT as a compact JWS (RFC 7515, 7519), EdDSA over Ed25519 (RFC 8037), under a key that is derived from the shared secret for this
+ * purpose alone; `kid` is its thumbprint (RFC 7638). The public keys are published as a JWK set; while the secret is being
+ * replaced it holds the previous key too, and whoever must check old receipts keeps the sets of their time. Checking asks
+ * nobody: signature, form, cluster, and whether what is said adds up (receipt-statement.ts). Signing is jose's. Pure.
+ */
+import {
+  CompactSign,
+  calculateJwkThumbprint,
+  compactVerify,
+  decodeProtectedHeader,
+  errors,
+  exportJWK,
+  importJWK,
+  type JWK,
+} from "jose";
+import { deriveKey, type SigningPair, signingPairFromSeed } from "./cluster-keys.ts";
+import { contradictionIn, parseStatement, type ReceiptStatement } from "./receipt-statement.ts";
+
+export const receiptType = "cardea-receipt+jwt";
+export const receiptKeysPath = "/.well-known/cardea/receipts/jwks.json";
+
+/** Of one or more clusters' receipts. `cluster` is a member of our own: whose receipts these keys sign. */
+export type ReceiptKeys = Readonly<{ cluster?: string; keys: readonly JWK[] }>;
+
+export type SignReceipt = (statement: ReceiptStatement) => Promise<string>;
+
+const pairOf = (secret: Uint8Array): SigningPair => signingPairFromSeed(deriveKey(secret, "receipt signature"));
+
+export function createReceiptSigner(secret: Uint8Array): SignReceipt {
+  const pair = pairOf(secret);
+  const named = publicJwk(pair);
+  return async (statement) =>
+    new CompactSign(Buffer.from(JSON.stringify({ ...registeredClaims(statement), ...statement }), "utf8"))
+      .setProtectedHeader({ alg: "EdDSA", typ: receiptType, kid: (await named).kid ?? "" })
+      .sign(pair.privateKey);
+}
+
+/** @param of.secrets the shared secret, then the previous one while it is being replaced */
+export async function receiptKeys(
+  of: Readonly<{ cluster: string; secrets: readonly Uint8Array[] }>,
+): Promise<ReceiptKeys> {
+  return { cluster: of.cluster, keys: await Promise.all(of.secrets.map((secret) => publicJwk(pairOf(secret)))) };
+}
+
+/** What any reader of JWTs looks for (RFC 7519). A receipt says what was so at a time, so it does not expire. */
+function registeredClaims({ cluster, at }: ReceiptStatement): object {
+  return { iss: `cardea:${cluster}`, iat: Math.floor(Date.parse(at) / 1_000) };
+}
+
+async function publicJwk({ publicKey }: SigningPair): Promise<JWK> {
+  const { kty, crv, x } = await exportJWK(publicKey);
+  const bare: JWK = { kty: kty ?? "OKP", ...(crv === undefined ? {} : { crv }), ...(x === undefined ? {} : { x }) };
+  return { ...bare, kid: await calculateJwkThumbprint(bare), use: "sig", alg: "EdDSA" };
+}
+
+export type ReceiptRefusal =
+  | "not-a-receipt"
+  | "another-cluster"
+  | "unknown-key"
+  | "bad-signature"
+  | "malformed"
+  | "contradictory";
+export type CheckedReceipt =
+  | Readonly<{ ok: true; statement: ReceiptStatement; kid: string }>
+  | Readonly<{ ok: false; reason: ReceiptRefusal; detail: string }>;
+
+/** Longer than a receipt of 20,000 nodes. */
+const bytesMax = 16 * 1024 * 1024;
+
+/** Checks a receipt without asking anybody. @param sets the key sets that are trusted */
+export async function checkReceipt(text: string, sets: readonly ReceiptKeys[]): Promise<CheckedReceipt> {
+  const jws = text.trim();
+  const header = headerOf(jws);
+  if (header === undefined || header.typ !== receiptType)
+    return refused("not-a-receipt", "this is no signed receipt (a compact JWS of type cardea-receipt+jwt)");
+  if (header.alg !== "EdDSA")
+    return refused("not-a-receipt", `receipts are signed with EdDSA, and this names ${header.alg}`);
+  const { kid } = header;
+  const said = statementIn(jws);
+  const known = sets.flatMap(({ keys, cluster }) => keys.map((key) => ({ key, cluster })));
+  const matching = known.filter(({ key }) => key.kid === kid && key.kty === "OKP" && key.crv === "Ed25519");
+  if (kid === undefined || matching.length === 0) return unknownKey(kid, said, sets);
+  for (const { key, cluster } of matching) {
+    const verified = await verifies(jws, key);
+    if (!verified) continue;
+    if (said === undefined)
+      return refused("malformed", "it is signed by this cluster, but is not of the form that this version knows");
+    if (cluster !== undefined && cluster !== said.cluster) return ofAnother(said.cluster, cluster);
+    const contradiction = contradictionIn(said);
+    return contradiction === undefined
+      ? { ok: true, statement: said, kid }
+      : refused("contradictory", `it contradicts itself: ${contradiction}`);
+  }
+  return refused("bad-signature", "the signature does not fit: it was altered, or somebody else made it");
+}
+
+function unknownKey(
+  kid: string | undefined,
+  said: ReceiptStatement | undefined,
+  sets: readonly ReceiptKeys[],
+): CheckedReceipt {
+  const ours = sets.flatMap(({ cluster }) => cluster ?? []);
+  if (said !== undefined && ours.length > 0 && !ours.includes(said.cluster))
+    return ofAnother(said.cluster, ours.join(", "));
+  return refused(
+    "unknown-key",
+    `it names the key ${kid ?? "(none)"}, which is not among those given: retired by a change of shared_secret (give the key set of its time too), or never ours`,
+  );
+}
+
+function ofAnother(theirs: string, ours: string): CheckedReceipt {
+  return refused(
+    "another-cluster",
+    `it is a receipt of cluster ${JSON.stringify(theirs)}, and the keys are of ${ours}`,
+  );
+}
+
+async function verifies(jws: string, key: JWK): Promise<boolean> {
+  try {
+    await compactVerify(jws, await importJWK(key, "EdDSA"), { algorithms: ["EdDSA"] });
+    return true;
+  } catch (error) {
+    if (error instanceof errors.JOSEError || error instanceof TypeError || error instanceof DOMException) return false;
+    throw error;
+  }
+}
+
+function headerOf(jws: string): Readonly<{ alg?: string; typ?: string; kid?: string }> | undefined {
+  if (jws.length > bytesMax || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(jws)) return undefined;
+  try {
+    return decodeProtectedHeader(jws);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What it says, without a look at the signature: for whoever got it from the cluster itself. */
+export function statementIn(jws: string): ReceiptStatement | undefined {
+  try {
+    return parseStatement(JSON.parse(Buffer.from(jws.split(".")[1] ?? "", "base64url").toString("utf8")));
+  } catch {
+    return undefined;
+  }
+}
+
+function refused(reason: ReceiptRefusal, detail: string): CheckedReceipt {
+  return { ok: false, reason, detail };
+}
+
+/** @returns undefined when it is no JWK set */
+export function parseReceiptKeys(value: unknown): ReceiptKeys | undefined {
+  if (typeof value !== "object" || value === null || !("keys" in value) || !Array.isArray(value.keys)) return undefined;
+  const keys = value.keys.filter((key): key is JWK => typeof key === "object" && key !== null && !Array.isArray(key));
+  const cluster = "cluster" in value && typeof value.cluster === "string" ? value.cluster : undefined;
+  return { keys, ...(cluster === undefined ? {} : { cluster }) };
+}

@@ -1,0 +1,257 @@
+/**
+ * Receipt statement: what a signed receipt says, in the words of its claims, and whether what it says adds up.
+ *
+ * It is made once by the leader, and read by anybody: an auditor with nothing but the file and our public keys. So it says
+ * everything by absolute times and whole links, and holds ids only: no name, no e-mail, no claim. `contradictionIn` derives
+ * from the nodes that it names whether it may call itself complete; what the signer concluded is not believed. Pure.
+ */
+import { hash as digestOf } from "node:crypto";
+import { z } from "zod";
+import {
+  type BrokerId,
+  type CommandId,
+  formatLink,
+  type Link,
+  parseLink,
+  parseStream,
+  type Recorded,
+  type UnixMs,
+} from "../../events/index.ts";
+import type { Receipt, ReceiptNode } from "../databroker.ts";
+
+/** What one kind of event of the change was about. */
+export type StatedChange = Readonly<{
+  /** `SessionRevoked` */
+  type: string;
+  /** `session`, `user`, `group` … */
+  kind: string;
+  /** How many subjects. */
+  count: number;
+  /** The subjects, sorted; at most `statedIdsMax` of them. */
+  ids: readonly string[];
+  /** SHA-256 over all of them, sorted, one a line: a list of any length can be compared with it. */
+  idsSha256: string;
+  /** User ids, for a change of a group's members. */
+  added?: readonly string[];
+  removed?: readonly string[];
+}>;
+
+/** What was recorded at the link of a receipt: the whole of its command where that ends there, else that one event. */
+export type RecordedChange = Readonly<{ commandId: CommandId | null; changes: readonly StatedChange[] }>;
+
+export type StatedNode = Readonly<{
+  node: string;
+  boot: string;
+  region: string;
+  role: string;
+  status: ReceiptNode["status"];
+  /** The place it has confirmed as enforced, as a link. */
+  enforced: string | null;
+  /** For `fenced`: by when it was, at the latest. For `unconfirmed`: when it will be. ISO 8601. */
+  fencedAt: string | null;
+  reason: string;
+}>;
+
+export type ReceiptStatement = Readonly<{
+  /** Of this form. */
+  version: 1;
+  cluster: string;
+  /** The broker that answered, in its epoch. */
+  broker: string;
+  epoch: number;
+  /** ISO 8601, by the broker's clock. */
+  at: string;
+  status: Receipt["status"];
+  complete: boolean;
+  wait: Receipt["wait"];
+  region: string | null;
+  command: string | null;
+  link: string | null;
+  /** Null: what stands at the link could not be read when this was answered. */
+  changes: readonly StatedChange[] | null;
+  /** In a sentence, what `complete` promises of this change. */
+  promise: string;
+  nodes: readonly StatedNode[];
+}>;
+
+export const statedIdsMax = 1_000;
+
+export function changesIn(events: readonly Recorded[]): readonly StatedChange[] {
+  const byType = new Map<string, Recorded[]>();
+  for (const recorded of events) {
+    const same = byType.get(recorded.type);
+    if (same === undefined) byType.set(recorded.type, [recorded]);
+    else same.push(recorded);
+  }
+  return [...byType].map(([type, all]) => changeOf(type, all));
+}
+
+function changeOf(type: string, all: readonly Recorded[]): StatedChange {
+  const swept = all.flatMap(({ event }) => (event.type === "SessionsExpired" ? event.sessionIds : []));
+  const streams = all.map(({ stream }) => parseStream(stream));
+  const ids = [...new Set<string>(swept.length > 0 ? swept : streams.map(({ id }) => id))].sort();
+  const members = all.flatMap(({ event }) => (event.type === "GroupMembersChanged" ? [event] : []));
+  return {
+    type,
+    kind: swept.length > 0 ? "session" : (streams[0]?.kind ?? "cluster"),
+    count: ids.length,
+    ids: ids.slice(0, statedIdsMax),
+    idsSha256: digestOfIds(ids),
+    ...(members.length === 0
+      ? {}
+      : {
+          added: members.flatMap(({ added }) => added).slice(0, statedIdsMax),
+          removed: members.flatMap(({ removed }) => removed).slice(0, statedIdsMax),
+        }),
+  };
+}
+
+/** Of ids in any order, each once. */
+export function digestOfIds(ids: readonly string[]): string {
+  return digestOf("sha256", [...new Set(ids)].sort().join("\n"), "hex");
+}
+
+const endsSessions = new Set(["SessionRevoked", "UserSessionsRevoked", "UserSuspended", "UserErased"]);
+const endsCredentials = new Set(["DeviceRemoved", "ServiceAccountRevoked"]);
+
+/** What `complete` means for a change, said no stronger than it is. */
+export function promiseOf(changes: readonly Pick<StatedChange, "type">[] | null): string {
+  const types = changes?.map(({ type }) => type) ?? [];
+  if (types.some((type) => endsSessions.has(type))) {
+    const whose = types.includes("SessionRevoked") ? "these sessions" : "the sessions that this user had";
+    return `no node permits another request, or carries another byte, on ${whose}`;
+  }
+  if (types.some((type) => endsCredentials.has(type)))
+    return "no node permits another request on the strength of this credential";
+  if (types.includes("GroupMembersChanged") || types.includes("GroupRemoved"))
+    return "every node decides by the changed memberships, and has closed what they no longer permit; what other rights permit goes on";
+  return "every node decides by the log up to this change, and has closed what it no longer permits";
+}
+
+/** The claims of a receipt that is about to leave the leader. */
+export function stateReceipt(
+  receipt: Receipt,
+  of: Readonly<{ cluster: string; brokerId: BrokerId; at: UnixMs; recorded: RecordedChange | null }>,
+): ReceiptStatement {
+  const changes = of.recorded?.changes ?? null;
+  return {
+    version: 1,
+    ...{ cluster: of.cluster, broker: of.brokerId, epoch: receipt.epoch, at: iso(of.at) },
+    ...{ status: receipt.status, complete: receipt.complete, wait: receipt.wait, region: receipt.region },
+    command: receipt.commandId ?? of.recorded?.commandId ?? null,
+    link: receipt.link === null ? null : formatLink(receipt.link),
+    changes,
+    promise: promiseOf(changes),
+    nodes: receipt.nodes.map((node) => stateNode(node, of.at)),
+  };
+}
+
+function stateNode(node: ReceiptNode, at: UnixMs): StatedNode {
+  const { fencedInMs, enforced } = node;
+  return {
+    ...{ node: node.node, boot: node.boot, region: node.region, role: node.role, status: node.status },
+    enforced: enforced === null ? null : formatLink(enforced),
+    fencedAt: fencedInMs === null ? null : iso((at + fencedInMs) as UnixMs),
+    reason: node.reason,
+  };
+}
+
+const text = z.string().max(1_000);
+const time = z.iso.datetime();
+const stated = z.object({
+  version: z.literal(1),
+  cluster: text,
+  broker: text,
+  epoch: z.number().int().nonnegative(),
+  at: time,
+  status: z.enum(["complete", "incomplete", "lost"]),
+  complete: z.boolean(),
+  wait: z.enum(["all", "region", "none"]),
+  region: text.nullable(),
+  command: text.nullable(),
+  link: text.nullable(),
+  changes: z
+    .array(
+      z.object({
+        ...{ type: text, kind: text, count: z.number().int().nonnegative() },
+        ...{ ids: z.array(text), idsSha256: z.string().regex(/^[0-9a-f]{64}$/) },
+        added: z.array(text).optional(),
+        removed: z.array(text).optional(),
+      }),
+    )
+    .nullable(),
+  promise: text,
+  nodes: z.array(
+    z.object({
+      ...{ node: text, boot: text, region: text, role: text, reason: text },
+      status: z.enum(["applied", "fenced", "unconfirmed"]),
+      enforced: text.nullable(),
+      fencedAt: time.nullable(),
+    }),
+  ),
+});
+
+/** @returns undefined when it is no statement of a receipt */
+export function parseStatement(value: unknown): ReceiptStatement | undefined {
+  const parsed = stated.safeParse(value);
+  return parsed.success ? (parsed.data as ReceiptStatement) : undefined;
+}
+
+/**
+ * Why the statement cannot be true as it stands; undefined when it adds up.
+ *
+ * A node is applied only when it has confirmed the receipt's place or a later one, and fenced only when that was so when the
+ * receipt was answered. Complete means: every node that was to be waited for is one or the other.
+ */
+export function contradictionIn(statement: ReceiptStatement): string | undefined {
+  const { status, complete, nodes, changes } = statement;
+  if (complete !== (status === "complete")) return `it calls itself ${status} and says complete: ${complete}`;
+  const link = linkIn(statement.link);
+  if (link === "malformed") return "its link is none";
+  if (status === "lost")
+    return nodes.length > 0 ? "what is lost was confirmed by nobody, and it names nodes" : undefined;
+  if (link === null) return "it names no link";
+  for (const node of nodes) {
+    const wrong = wrongOf(node, link, statement.at);
+    if (wrong !== undefined) return `node ${node.node} ${wrong}`;
+  }
+  const awaited = nodes.filter(
+    ({ region }) => statement.wait !== "region" || !statement.region || region === statement.region,
+  );
+  const open = awaited.filter((node) => node.status === "unconfirmed");
+  if (complete && open.length > 0)
+    return `it calls itself complete, and ${open.map(({ node }) => node).join(", ")} had not confirmed`;
+  if (!complete && open.length === 0) return "it calls itself incomplete, and names nobody who is missing";
+  const short = changes?.find(({ ids, count, idsSha256 }) => ids.length >= count && digestOfIds(ids) !== idsSha256);
+  return short === undefined ? undefined : `its list of ${short.type} is not the one that it was made of`;
+}
+
+function wrongOf({ status, enforced, fencedAt }: StatedNode, link: Link, at: string): string | undefined {
+  switch (status) {
+    case "applied": {
+      const place = linkIn(enforced);
+      if (place === null || place === "malformed") return "is called applied, without the place it has confirmed";
+      const reached = place.position >= link.position && place.epoch >= link.epoch;
+      return reached
+        ? undefined
+        : `is called applied, and had confirmed position ${place.position} of epoch ${place.epoch}`;
+    }
+    case "fenced":
+      return fencedAt !== null && Date.parse(fencedAt) <= Date.parse(at) ? undefined : "is called fenced before it was";
+    case "unconfirmed":
+      return fencedAt === null ? "is unconfirmed, without a time at which it is fenced" : undefined;
+  }
+}
+
+function linkIn(value: string | null): Link | null | "malformed" {
+  if (value === null) return null;
+  try {
+    return parseLink(value);
+  } catch {
+    return "malformed";
+  }
+}
+
+function iso(at: UnixMs): string {
+  return new Date(at).toISOString();
+}

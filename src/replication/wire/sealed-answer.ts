@@ -1,0 +1,68 @@
+/**
+ * Sealed answer: that a broker of this cluster gave this answer to this call.
+ *
+ * An envelope in a header of the response, signed by the broker's own key: the id of the call, the status, and the hash of
+ * the body. So a page of the log is believed up to the head that an authenticated broker has named, and so is a fork, a
+ * receipt or a status; one that was made elsewhere, altered, or given to another question is refused. Events link besides:
+ * origin is proved here, continuity there (docs/adr/0003). Pure.
+ */
+import { timingSafeEqual } from "node:crypto";
+import { type BootId, decode, type Epoch, encode } from "../../events/index.ts";
+import type { EnvelopeOpener } from "./broker-opener.ts";
+import { enrolmentRoot, signingPairFromSeed } from "./cluster-keys.ts";
+import { enrol, type Speaker, sealEnvelope } from "./envelope.ts";
+import { bodyDigest } from "./service-call.ts";
+
+export const answerHeader = "cardea-answer";
+
+export type GivenAnswer = Readonly<{ callId: string; status: number; body: Uint8Array }>;
+
+export type AnswerRefusal = "unsigned" | "not-authentic" | "another-call" | "altered";
+
+/** A broker's right to answer, in whatever epoch: a key of this process alone. @param of.seed 32 random bytes */
+export function answererOf(
+  of: Readonly<{ cluster: string; name: string; boot: BootId; secret: Uint8Array; seed: Uint8Array }>,
+): Speaker {
+  const { cluster, name, boot } = of;
+  const identity = { cluster, role: "broker", name, boot, epoch: 0 as Epoch, incarnation: "" } as const;
+  return enrol(identity, signingPairFromSeed(of.seed), enrolmentRoot(of.secret, "broker"));
+}
+
+export function sealAnswer(speaker: Speaker, { callId, status, body }: GivenAnswer): string {
+  const payload = encode([callId, status, bodyDigest(body)]);
+  return Buffer.from(sealEnvelope(speaker, "answer", payload)).toString("base64url");
+}
+
+/** @returns why it is not believed; undefined when it is */
+export function refuseAnswer(
+  seal: string | undefined,
+  open: EnvelopeOpener,
+  given: GivenAnswer,
+): AnswerRefusal | undefined {
+  if (seal === undefined) return "unsigned";
+  const opened = open(Buffer.from(seal, "base64url"));
+  if ("refused" in opened || opened.kind !== "answer") return "not-authentic";
+  const fields = fieldsIn(opened.payload);
+  if (!Array.isArray(fields) || fields.length !== 3) return "not-authentic";
+  const [callId, status, body] = fields;
+  if (!same(callId, given.callId)) return "another-call";
+  return status === given.status && same(body, bodyDigest(given.body)) ? undefined : "altered";
+}
+
+/** A 401 comes from a broker that does not know us, so that it has nothing to seal; a failure is believed of anybody. */
+export function mustBeSealed(status: number): boolean {
+  return status < 500 && status !== 401;
+}
+
+function fieldsIn(payload: Uint8Array): unknown {
+  try {
+    return decode(payload);
+  } catch {
+    return undefined;
+  }
+}
+
+function same(a: unknown, b: string): boolean {
+  if (typeof a !== "string" || a.length !== b.length) return false;
+  return timingSafeEqual(Buffer.from(a), Buffer.from(b));
+}

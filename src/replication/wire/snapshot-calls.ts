@@ -1,0 +1,53 @@
+/**
+ * Snapshot calls: what a process asks of brokers over their HTTP API to have a snapshot. A broker that has none, or not this chunk
+ * any more, sends the question on to the next; what comes is checked by whoever asked for it. Pure.
+ */
+import { decode, type Hash, type Position, type UserId, type WrappedKey } from "../../events/index.ts";
+import { BrokerUnavailableError } from "../databroker.ts";
+import type { SnapshotSupply } from "../snapshot/supply.ts";
+import { parseWrappedKey } from "./messages.ts";
+
+export type SnapshotCall = Readonly<{
+  method: "GET";
+  path: string;
+  answerMs: number;
+  /** With this status another broker is asked; it counts when all of them say so. */
+  elsewhere: readonly number[];
+}>;
+export type SnapshotAnswer = Readonly<{ status: number; body: Uint8Array }>;
+
+/** A chunk is half a megabyte or a few, and a link between regions may be slow. */
+const answerMs = { manifest: 5_000, chunk: 30_000, keys: 15_000 };
+
+/** @param ask throws BrokerUnavailableError when no broker answers; a 503 is an answer */
+export function snapshotSupplyOver(ask: (call: SnapshotCall) => Promise<SnapshotAnswer>): SnapshotSupply {
+  async function get(path: string, ms: number, elsewhere: readonly number[]): Promise<Uint8Array | null> {
+    const { status, body } = await ask({ method: "GET", path, answerMs: ms, elsewhere });
+    if (elsewhere.includes(status)) return null;
+    if (status === 200) return body;
+    throw new BrokerUnavailableError(`a broker answered ${status} when it was asked for a snapshot`);
+  }
+
+  return {
+    manifest: (newerThan: Position) => get(`/v1/snapshot?newer_than=${newerThan}`, answerMs.manifest, [204]),
+    async chunk(hash: Hash) {
+      return (await get(`/v1/snapshot/chunks/${hash}`, answerMs.chunk, [404])) ?? undefined;
+    },
+    async keysAfter(user: UserId | null) {
+      const query = user === null ? "" : `?after=${encodeURIComponent(user)}`;
+      const body = await get(`/v1/keys${query}`, answerMs.keys, []);
+      return body === null ? [] : parseKeys(body);
+    },
+  };
+}
+
+/** @throws BrokerUnavailableError */
+function parseKeys(body: Uint8Array): readonly WrappedKey[] {
+  try {
+    const keys: unknown = decode(body);
+    if (!Array.isArray(keys)) throw new TypeError("a list is expected");
+    return keys.map(parseWrappedKey);
+  } catch (cause) {
+    throw new BrokerUnavailableError("a broker's list of keys is not what its API promises", { cause });
+  }
+}

@@ -1,0 +1,4 @@
+import { startPostgres } from "../support/postgres.ts";
+import { describePostgresEventLog } from "./postgres-event-log.ts";
+
+describePostgresEventLog("Postgres", startPostgres);

@@ -1,0 +1,251 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import {
+  type Epoch,
+  encode,
+  genesis,
+  type Incarnation,
+  type Link,
+  type Position,
+  sameLink,
+  type UnixMs,
+  type WrappedKey,
+} from "../../../src/events/index.ts";
+import {
+  type Batch,
+  createBrokerOpener,
+  encodeMessage,
+  type Grant,
+  openBatch,
+  openGrant,
+  type Refused,
+  sealEnvelope,
+  splitBatch,
+} from "../../../src/replication/index.ts";
+import {
+  aBoot,
+  aNode,
+  aSpeaker,
+  bytesOf,
+  cluster,
+  created,
+  History,
+  history,
+  leaderOf,
+  say,
+  secret,
+  userId,
+} from "../support.ts";
+
+const open = createBrokerOpener({ cluster, secrets: [secret] });
+const log = history(10);
+const batch = log.batch(4, 8);
+
+function refusalOf(answer: object): string | undefined {
+  return "refused" in answer ? (answer as Refused).refused : undefined;
+}
+
+test("a batch that the leader of its epoch has signed is opened, decoded and chained", () => {
+  const opened = openBatch(say(leaderOf(1), "batch", batch), open);
+  assert.ok(!("refused" in opened));
+  assert.deepEqual(
+    opened.events.map(({ hash }) => hash),
+    log.recorded(4, 8).map(({ hash }) => hash),
+  );
+  assert.equal(opened.events.at(-1)?.eventId, log.entries[7]?.recorded.eventId);
+});
+
+test("a batch that the receiver has already is authenticated, but not decoded", () => {
+  const opened = openBatch(say(leaderOf(1), "batch", batch), open, (last) => last.position <= 8);
+  assert.ok(!("refused" in opened));
+  assert.deepEqual(opened.events, []);
+  const forged = openBatch(say(aSpeaker({ role: "proxy" }), "batch", batch), open, () => true);
+  assert.equal(refusalOf(forged), "not-authentic");
+});
+
+const strangers: readonly [string, string, () => Uint8Array][] = [
+  [
+    "signed under another secret",
+    "not-authentic",
+    () => say(aSpeaker({ rootSecret: bytesOf("another") }), "batch", batch),
+  ],
+  ["of another cluster", "not-authentic", () => say(aSpeaker({ cluster: "prod" }), "batch", batch)],
+  ["from a proxy", "not-authentic", () => say(aSpeaker({ role: "proxy" }), "batch", batch)],
+  [
+    "from a proxy that calls itself a broker",
+    "not-authentic",
+    () => say(aSpeaker({ rootRole: "proxy" }), "batch", batch),
+  ],
+  ["from a broker of an older epoch", "wrong-sender", () => say(leaderOf(0), "batch", batch)],
+  [
+    "from a broker of a newer epoch than it speaks of",
+    "wrong-sender",
+    () => say(leaderOf(2, "incarnation-1"), "batch", batch),
+  ],
+  ["with the certificate of another incarnation", "wrong-sender", () => say(leaderOf(1, "another"), "batch", batch)],
+  [
+    "from a broker that leads nothing",
+    "wrong-sender",
+    () => say(leaderOf(0, ""), "batch", { ...batch, epoch: 0 as Epoch, incarnation: "" as Incarnation }),
+  ],
+  ["said to be something else", "wrong-kind", () => sealEnvelope(leaderOf(1), "grant", encodeMessage(batch))],
+  ["that is no batch", "malformed", () => sealEnvelope(leaderOf(1), "batch", encode({ epoch: 1 }))],
+  ["that is no MessagePack", "malformed", () => sealEnvelope(leaderOf(1), "batch", Uint8Array.of(0xc1))],
+  ["that is nothing at all", "not-authentic", () => new Uint8Array(0)],
+];
+for (const [what, refusal, envelope] of strangers) {
+  test(`a batch ${what} is refused, although it links`, () => {
+    assert.equal(refusalOf(openBatch(envelope(), open)), refusal);
+  });
+}
+
+test("a replayed certificate cannot carry another's words: the signature on the payload is the key's own", () => {
+  const [honest, thief] = [leaderOf(1), aSpeaker({ cluster: "prod" })];
+  const stolen = { ...honest, privateKey: thief.privateKey };
+  assert.equal(refusalOf(openBatch(say(stolen, "batch", batch), open)), "not-authentic");
+});
+
+const unchained: readonly [string, Partial<Batch>][] = [
+  ["without events", { entries: [], last: batch.previous }],
+  ["that leaves an event out", { entries: batch.entries.slice(1) }],
+  ["whose events change places", { entries: [...batch.entries].reverse() }],
+  ["that begins at another hash", { previous: { ...batch.previous, hash: genesis.hash } }],
+  ["that ends at another hash", { last: { ...batch.last, hash: genesis.hash } }],
+  ["that ends beyond its events", { last: { ...batch.last, position: 9 as Position } }],
+  ["with events of another history", { entries: history(10, 1, 7).batch(4, 8).entries }],
+];
+for (const [what, parts] of unchained) {
+  test(`a batch ${what} is refused, whoever signs it`, () => {
+    const refusal = refusalOf(openBatch(say(leaderOf(1), "batch", { ...batch, ...parts }), open));
+    assert.ok(refusal === "does-not-chain" || refusal === "malformed", refusal ?? "opened");
+  });
+}
+
+test("a batch with events of an earlier epoch than its own is refused", () => {
+  const two = history(5).open(2).add(created(70));
+  const both = { ...two.batch(3, 7), previous: two.linkAt(3) };
+  assert.equal(refusalOf(openBatch(say(leaderOf(2), "batch", both), open)), "does-not-chain");
+});
+
+test("a flipped bit anywhere is refused", () => {
+  const envelope = say(leaderOf(1), "batch", batch);
+  fc.assert(
+    fc.property(fc.nat(envelope.length * 8 - 1), (bit) => {
+      const flipped = Uint8Array.from(envelope);
+      const index = bit >> 3;
+      flipped[index] = (flipped[index] ?? 0) ^ (1 << (bit & 7));
+      assert.notEqual(refusalOf(openBatch(flipped, open)), undefined);
+    }),
+    { numRuns: 400 },
+  );
+});
+
+test("while the secret is replaced, batches under the new and under the previous one are believed", () => {
+  const next = bytesOf("the next shared secret");
+  const both = createBrokerOpener({ cluster, secrets: [next, secret] });
+  assert.ok(!("refused" in openBatch(say(leaderOf(1), "batch", batch), both)));
+  assert.ok(!("refused" in openBatch(say(aSpeaker({ rootSecret: next }), "batch", batch), both)));
+  assert.ok("refused" in openBatch(say(aSpeaker({ rootSecret: bytesOf("third") }), "batch", batch), both));
+});
+
+// --- grants
+
+const grant: Grant = {
+  node: aNode,
+  boot: aBoot,
+  nonce: 1,
+  epoch: 1 as Epoch,
+  incarnation: "incarnation-1" as Incarnation,
+  start: 1 as Position,
+  head: log.head,
+  deltaMs: 5_000,
+  drift: 0.01,
+  windowMs: 5_000,
+  wallMs: 1 as UnixMs,
+};
+
+test("a grant is opened when the leader of its epoch has signed it, and refused from anybody else", () => {
+  assert.deepEqual(openGrant(say(leaderOf(1), "grant", grant), open), grant);
+  const refused: readonly [string, Uint8Array][] = [
+    ["not-authentic", say(aSpeaker({ rootSecret: bytesOf("another") }), "grant", grant)],
+    ["not-authentic", say(aSpeaker({ cluster: "prod" }), "grant", grant)],
+    ["not-authentic", say(aSpeaker({ role: "authorize" }), "grant", grant)],
+    ["wrong-sender", say(leaderOf(2), "grant", grant)],
+    ["wrong-sender", say(leaderOf(1, "another"), "grant", grant)],
+    ["wrong-kind", say(leaderOf(1), "confirm", grant)],
+    ["malformed", sealEnvelope(leaderOf(1), "grant", encode({ ...grant, windowMs: -1 }))],
+  ];
+  for (const [refusal, envelope] of refused) assert.equal(refusalOf(openGrant(envelope, open)), refusal);
+});
+
+// --- splitting
+
+const someKey = (user: number): WrappedKey => ({
+  userId: userId(user),
+  keyId: bytesOf(`id ${user}`).slice(0, 8),
+  wrapped: bytesOf(`key ${user}`),
+});
+
+test("a batch below the limit is left as it is", () => {
+  assert.deepEqual(splitBatch(batch), [batch]);
+});
+
+test("a batch above the limit is split into batches that each link, open and stay below it", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 2, max: 60 }), fc.integer({ min: 300, max: 5_000 }), (count, bytesMax) => {
+      const keys = [0, 1, 2, 3, 4].map(someKey);
+      const whole = history(count).batch(0, count, keys);
+      const parts = splitBatch(whole, bytesMax);
+      let at: Link = whole.previous;
+      for (const part of parts) {
+        assert.ok(sameLink(part.previous, at));
+        at = part.last;
+        const opened = openBatch(say(leaderOf(1), "batch", part), open);
+        assert.ok(!("refused" in opened), JSON.stringify(opened));
+        const size = part.entries.reduce((sum, bytes) => sum + bytes.length, 0);
+        assert.ok(size <= bytesMax || part.entries.length === 1);
+      }
+      assert.ok(sameLink(at, whole.last));
+      assert.deepEqual(
+        parts.flatMap(({ entries }) => entries),
+        whole.entries,
+      );
+      const sent = parts.flatMap((part) => part.keys.map((key) => key.userId as string)).sort();
+      assert.deepEqual(sent, keys.map((key) => key.userId as string).sort());
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test("a person's key goes out no later than the first event that speaks of them", () => {
+  const many = new History().open(1);
+  for (let n = 0; n < 20; n++) many.add(created(n, n));
+  const parts = splitBatch(
+    many.batch(
+      0,
+      21,
+      Array.from({ length: 20 }, (_, n) => someKey(n)),
+    ),
+    900,
+  );
+  assert.ok(parts.length > 3);
+  const known = new Set<string>();
+  for (const part of parts) {
+    for (const key of part.keys) known.add(key.userId);
+    const opened = openBatch(say(leaderOf(1), "batch", part), open);
+    assert.ok(!("refused" in opened));
+    for (const { event } of opened.events) assert.ok(!("userId" in event) || known.has(event.userId));
+  }
+});
+
+test("an event bigger than the limit goes alone", () => {
+  const big = new History()
+    .open(1)
+    .add({ ...created(1), profile: new Uint8Array(5_000) } as never)
+    .add(created(2));
+  assert.deepEqual(
+    splitBatch(big.batch(0, 3), 1_000).map(({ entries }) => entries.length),
+    [1, 1, 1],
+  );
+});

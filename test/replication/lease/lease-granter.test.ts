@@ -1,0 +1,549 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import type {
+  BootId,
+  Epoch,
+  Hash,
+  Incarnation,
+  Link,
+  MonotonicMs,
+  NodeId,
+  Position,
+  UnixMs,
+} from "../../../src/events/index.ts";
+import {
+  fenceAfterMs,
+  type Grant,
+  type GranterOptions,
+  LeaseGranter,
+  type Lessee,
+  type LesseeStanding,
+  type Renew,
+} from "../../../src/replication/index.ts";
+import { driftOf, newDriftWatch, observeClock } from "../../../src/replication/lease/drift-watch.ts";
+
+const epoch = 3 as Epoch;
+const at = (position: number): Link => ({
+  epoch,
+  position: position as Position,
+  hash: position.toString(16).padStart(64, "0") as Hash,
+});
+const foreign = (position: number): Link => ({ ...at(position), hash: "f".repeat(64) as Hash });
+const mono = (ms: number): MonotonicMs => ms as MonotonicMs;
+const clocks = (ms: number) => ({ monotonic: mono(ms), wall: ms as UnixMs });
+/** A chain that is `at(1)`, `at(2)` … up to `head`. */
+const chain = (head: number) => (link: Link) => link.position <= head && link.hash === at(link.position).hash;
+const view = (ms: number, head = 100) => ({ at: mono(ms), onChain: chain(head) });
+
+const defaults: GranterOptions = {
+  epoch,
+  incarnation: "i" as Incarnation,
+  start: 5 as Position,
+  openedAt: mono(0),
+  lessees: [],
+  deltaMs: 5_000,
+  drift: 0.01,
+  windowMaxMs: 60_000,
+  exclusive: false,
+};
+const granterWith = (parts: Partial<GranterOptions> = {}) => new LeaseGranter({ ...defaults, ...parts });
+
+function renewOf(parts: Partial<Renew> = {}): Renew {
+  return {
+    node: "proxy-1" as NodeId,
+    boot: "boot-1" as BootId,
+    nonce: 1,
+    region: "eu",
+    role: "proxy",
+    version: "1",
+    windowMs: 5_000,
+    applied: at(10),
+    enforced: at(10),
+    digest: "",
+    configHash: "",
+    replaces: null,
+    reads: 1,
+    monotonicMs: 0,
+    ...parts,
+  };
+}
+function lesseeOf(parts: Partial<Lessee> = {}): Lessee {
+  const { node, boot, region, role, windowMs } = renewOf();
+  return { node, boot, region, role, windowMs, ...parts };
+}
+
+/** A beat from its start to a clean commit. */
+function beat(granter: LeaseGranter, ms: number, head = 10) {
+  const round = granter.beginWrite("beat", mono(ms));
+  return { round, grants: granter.settle(round, at(head), clocks(ms)) };
+}
+const windows = (grants: readonly Readonly<{ grant: Grant }>[]) => grants.map(({ grant }) => grant.windowMs);
+const only = (granter: LeaseGranter, ms: number) => {
+  const [standing] = granter.standings(mono(ms));
+  return standing ?? assert.fail("no lessee");
+};
+
+describe("grants", () => {
+  test("a renew is granted by a beat that began after it came, with everything the node must keep to", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ nonce: 4 }), "remote", view(100));
+    const { round, grants } = beat(granter, 200, 12);
+    assert.deepEqual(round.lessees, [lesseeOf()]);
+    assert.deepEqual(grants[0]?.grant, {
+      ...{ node: "proxy-1", boot: "boot-1", nonce: 4, epoch, incarnation: "i", start: 5, head: at(12) },
+      ...{ deltaMs: 5_000, drift: 0.01, windowMs: 5_000, wallMs: 200 },
+    });
+  });
+
+  test("a write that was under way when the renew came grants nothing, though its row is there; the next one does", () => {
+    for (const kind of ["beat", "append"] as const) {
+      const granter = granterWith({ lessees: [lesseeOf()] });
+      const round = granter.beginWrite(kind, mono(0));
+      granter.renew(renewOf(), "remote", view(1));
+      assert.deepEqual(granter.settle(round, at(10), clocks(2)), []);
+      const next = granter.beginWrite(kind, mono(3));
+      assert.equal(granter.settle(next, at(10), clocks(4)).length, 1);
+    }
+  });
+
+  test("W covers a node whose clock is slow and a leader whose clock is fast, both by ρ", () => {
+    const realMs = 5_000 / (1 - 0.01); // the longest that the node believes in its lease
+    assert.ok(fenceAfterMs(5_000, 0.01) >= realMs * (1 + 0.01));
+  });
+
+  test("an append grants those whose row is durable, and nobody whose row is not", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    const first = granter.beginWrite("append", mono(1));
+    assert.deepEqual(granter.settle(first, at(11), clocks(2)), []);
+    assert.ok(granter.needsBeat(mono(3)));
+    assert.equal(beat(granter, 3).grants.length, 1);
+    granter.renew(renewOf({ nonce: 2 }), "remote", view(10));
+    const second = granter.beginWrite("append", mono(11));
+    assert.equal(granter.settle(second, at(12), clocks(12)).length, 1);
+  });
+
+  test("nobody is granted by a write whose outcome is not clean", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    granter.abandon(granter.beginWrite("beat", mono(1)));
+    const { round, grants } = beat(granter, 2);
+    assert.deepEqual([round.tickets.length, grants.length], [0, 0]);
+    assert.deepEqual(granter.standings(mono(2)), []);
+  });
+
+  test("a window that grows is written before it is granted; one that shrinks is granted at once", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ windowMs: 20_000 }), "remote", view(0));
+    beat(granter, 0);
+    granter.renew(renewOf({ nonce: 2, windowMs: 40_000 }), "remote", view(10));
+    const append = granter.beginWrite("append", mono(11));
+    assert.deepEqual(granter.settle(append, at(11), clocks(11)), []);
+    const grown = beat(granter, 12);
+    assert.deepEqual([grown.round.lessees[0]?.windowMs, windows(grown.grants)], [40_000, [40_000]]);
+    granter.renew(renewOf({ nonce: 3, windowMs: 5_000 }), "remote", view(20));
+    const shrunk = beat(granter, 21);
+    assert.deepEqual([shrunk.round.lessees, windows(shrunk.grants)], [[], [5_000]]);
+    // The grant of the long window may be the one that the node holds.
+    assert.equal(only(granter, 12).fencedInMs, fenceAfterMs(40_000, 0.01));
+  });
+
+  test("a window beyond what is allowed is dictated down, and one below Δ up", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ windowMs: 3_600_000 }), "remote", view(0));
+    assert.deepEqual(windows(beat(granter, 1).grants), [60_000]);
+    granter.renew(renewOf({ boot: "boot-2" as BootId, windowMs: 10 }), "remote", view(2));
+    assert.deepEqual(windows(beat(granter, 3).grants), [5_000]);
+  });
+
+  test("a repeated renew is refused, and one that a newer one overtook gets nothing", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ nonce: 7 }), "remote", view(0));
+    assert.deepEqual(granter.renew(renewOf({ nonce: 7 }), "remote", view(1)), { type: "refused", reason: "repeated" });
+    assert.deepEqual(granter.renew(renewOf({ nonce: 6 }), "remote", view(1)), { type: "overtaken" });
+    assert.deepEqual(
+      beat(granter, 2).grants.map(({ grant }) => grant.nonce),
+      [7],
+    );
+  });
+
+  test("a log of our own: a node of our own process is granted without a write and leaves no row; a remote one is not", () => {
+    const granter = granterWith({ exclusive: true });
+    const answer = granter.renew(renewOf(), "in-process", view(0));
+    assert.equal(answer.type, "ready");
+    assert.equal(answer.type === "ready" && granter.grantNow(answer.ticket, at(10), clocks(0))?.head.position, 10);
+    assert.equal(granter.needsBeat(mono(1)), false);
+    const remote = granter.renew(renewOf({ boot: "boot-2" as BootId }), "remote", view(0));
+    assert.equal(remote.type, "waiting");
+    assert.equal(remote.type === "waiting" && granter.grantNow(remote.ticket, at(10), clocks(0)), undefined);
+    assert.equal(beat(granter, 2).round.lessees.length, 1);
+  });
+
+  test("a log shared with others: a node of our own process waits for a beat like any other", () => {
+    assert.equal(granterWith().renew(renewOf(), "in-process", view(0)).type, "waiting");
+  });
+});
+
+describe("leaving", () => {
+  const goodbye = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId, nonce: 9 };
+
+  test("a goodbye takes the lessee out at once, and its row with the next beat; the boot is never granted again", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    beat(granter, 1);
+    granter.goodbye(goodbye);
+    assert.deepEqual(granter.standings(mono(2)), []);
+    assert.equal(granter.renew(renewOf({ nonce: 10 }), "remote", view(3)).type, "refused");
+    assert.deepEqual(beat(granter, 4).round.left, [{ node: "proxy-1", boot: "boot-1" }]);
+    assert.deepEqual(beat(granter, 5).round.left, []);
+    assert.equal(granter.renew(renewOf({ nonce: 11 }), "remote", view(6)).type, "refused");
+  });
+
+  test("a row is taken out again when the goodbye came while it was being written", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    const round = granter.beginWrite("beat", mono(1));
+    granter.goodbye(goodbye);
+    assert.deepEqual(granter.settle(round, at(10), clocks(2)), []);
+    assert.deepEqual(granter.beginWrite("beat", mono(3)).left, [{ node: "proxy-1", boot: "boot-1" }]);
+  });
+
+  test("what was to leave is named again when the beat came to nothing", () => {
+    const granter = granterWith({ lessees: [lesseeOf()] });
+    granter.goodbye(goodbye);
+    granter.abandon(granter.beginWrite("beat", mono(1)));
+    assert.equal(granter.beginWrite("beat", mono(2)).left.length, 1);
+  });
+
+  test("a boot that replaces another of the same node takes its place", () => {
+    const granter = granterWith({ lessees: [lesseeOf()] });
+    granter.renew(renewOf({ boot: "boot-2" as BootId, replaces: "boot-1" as BootId }), "remote", view(1));
+    const { round } = beat(granter, 2);
+    assert.deepEqual(round.left, [{ node: "proxy-1", boot: "boot-1" }]);
+    assert.deepEqual(
+      granter.standings(mono(2)).map(({ boot }) => boot),
+      ["boot-2"],
+    );
+    assert.equal(granter.renew(renewOf({ nonce: 50 }), "remote", view(3)).type, "refused");
+  });
+
+  test("a boot cannot replace another node's, nor itself", () => {
+    const granter = granterWith({ lessees: [lesseeOf()] });
+    const other = renewOf({ node: "proxy-2" as NodeId, boot: "boot-2" as BootId, replaces: "boot-1" as BootId });
+    granter.renew(other, "remote", view(1));
+    granter.renew(renewOf({ replaces: "boot-1" as BootId }), "remote", view(1));
+    assert.equal(beat(granter, 2).grants.length, 2);
+    assert.equal(granter.standings(mono(2)).length, 2);
+  });
+
+  test("a lessee silent for long after its W is forgotten, and may come back with a new row", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    beat(granter, 0);
+    const late = fenceAfterMs(5_000, 0.01) + 60_000;
+    assert.equal(granter.needsBeat(mono(late - 1)), false);
+    assert.equal(beat(granter, late).round.left.length, 1);
+    assert.deepEqual(granter.standings(mono(late)), []);
+    granter.renew(renewOf({ nonce: 2, monotonicMs: late }), "remote", view(late + 1));
+    const back = beat(granter, late + 2);
+    assert.deepEqual([back.round.lessees.length, back.round.left.length, back.grants.length], [1, 0, 1]);
+  });
+});
+
+test("a lessee that comes back while its row was to leave keeps the new one: the next leader must know of it", () => {
+  const granter = granterWith();
+  granter.renew(renewOf(), "remote", view(0));
+  beat(granter, 0);
+  const late = fenceAfterMs(5_000, 0.01) + 60_000;
+  granter.abandon(granter.beginWrite("beat", mono(late))); // it was to leave with this one, which came to nothing
+  granter.renew(renewOf({ nonce: 2, monotonicMs: late }), "remote", view(late + 1));
+  const back = beat(granter, late + 2);
+  assert.deepEqual([back.round.lessees.length, back.round.left.length, back.grants.length], [1, 0, 1]);
+  assert.deepEqual(beat(granter, late + 3).round.left, []);
+});
+
+describe("confirmations", () => {
+  const confirm = (nonce: number, enforced: Link) => ({
+    node: "proxy-1" as NodeId,
+    boot: "boot-1" as BootId,
+    ...{ nonce, enforced },
+  });
+  function granted(): LeaseGranter {
+    const granter = granterWith();
+    granter.renew(renewOf({ enforced: at(8) }), "remote", view(0));
+    beat(granter, 0);
+    return granter;
+  }
+
+  test("renews and confirmations move `enforced` forward, never back", () => {
+    const granter = granted();
+    assert.equal(only(granter, 0).enforced?.position, 8);
+    assert.equal(granter.confirm(confirm(2, at(12)), view(1)), "accepted");
+    assert.equal(granter.confirm(confirm(3, at(9)), view(2)), "accepted");
+    granter.renew(renewOf({ nonce: 4, enforced: at(11) }), "remote", view(3));
+    assert.equal(only(granter, 3).enforced?.position, 12);
+  });
+
+  test("who stands in another history, or where we have not written, enforces nothing of ours, whatever it said before", () => {
+    for (const link of [foreign(20), at(101)]) {
+      const granter = granted();
+      assert.deepEqual(granter.confirm(confirm(2, link), view(1)), { refused: "not on our chain" });
+      assert.equal(only(granter, 1).enforced, null);
+      assert.equal(granter.confirm(confirm(3, at(8)), view(2)), "accepted", "it is back");
+      assert.equal(only(granter, 2).enforced?.position, 8);
+      granter.renew(renewOf({ nonce: 4, enforced: link }), "remote", view(3));
+      assert.equal(only(granter, 3).enforced, null, "a renew says it as well");
+    }
+  });
+
+  test("an older word of a boot that has gone to another history since does not count when it arrives late, or is repeated", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ nonce: 9, enforced: foreign(20) }), "remote", view(0));
+    beat(granter, 0);
+    granter.confirm(confirm(8, at(12)), view(1));
+    assert.equal(only(granter, 1).enforced, null);
+    granter.confirm(confirm(10, foreign(21)), view(2));
+    granter.renew(renewOf({ nonce: 11, enforced: at(12) }), "remote", view(3));
+    granter.confirm(confirm(12, foreign(22)), view(4));
+    assert.equal(only(granter, 4).enforced, null);
+  });
+
+  test("a repeated confirmation, and one of somebody who has no lease, are refused", () => {
+    const granter = granted();
+    granter.confirm(confirm(2, at(12)), view(1));
+    assert.deepEqual(granter.confirm(confirm(2, at(13)), view(1)), { refused: "repeated" });
+    const stranger = { ...confirm(1, at(12)), boot: "boot-9" as BootId };
+    assert.deepEqual(granter.confirm(stranger, view(1)), { refused: "no lessee of this epoch" });
+  });
+
+  test("a renew says nothing of what it enforces when its link is of another history, and is granted all the same", () => {
+    const granter = granterWith();
+    granter.renew(renewOf({ enforced: foreign(8) }), "remote", view(0));
+    assert.equal(beat(granter, 0).grants.length, 1);
+    assert.equal(only(granter, 0).enforced, null);
+  });
+});
+
+describe("a new leader", () => {
+  test("lessees of earlier epochs are unconfirmed until they confirm, leave, or their W has passed since the opening", () => {
+    const rows = ["a", "b", "c"].map((node) => lesseeOf({ node: node as NodeId, windowMs: 10_000 }));
+    const granter = granterWith({ lessees: rows, openedAt: mono(1_000) });
+    granter.confirm({ node: "a" as NodeId, boot: "boot-1" as BootId, nonce: 1, enforced: at(20) }, view(1_001));
+    granter.goodbye({ node: "b" as NodeId, boot: "boot-1" as BootId, nonce: 1 });
+    const w = fenceAfterMs(10_000, 0.01);
+    const before = granter.standings(mono(1_000 + w - 1));
+    assert.deepEqual(
+      before.map(({ node, enforced, fencedInMs }) => [node, enforced?.position ?? null, Math.round(fencedInMs)]),
+      [
+        ["a", 20, 1],
+        ["c", null, 1],
+      ],
+    );
+    assert.equal(granter.standings(mono(1_000 + w))[1]?.fencedInMs, 0);
+  });
+});
+
+describe("drift", () => {
+  const run = (rate: number, jitter: (second: number) => number, seconds = 45) => {
+    let watch = newDriftWatch;
+    for (let second = 0; second < seconds; second++) {
+      const sample = { ours: mono(second * 1_000 + jitter(second)), theirs: second * 1_000 * rate };
+      watch = observeClock(watch, sample);
+    }
+    return driftOf(watch);
+  };
+
+  test("nothing is said before thirty seconds", () =>
+    assert.equal(
+      run(1.02, () => 0, 30),
+      undefined,
+    ));
+  test("a true clock shows none, in spite of slow messages and of a pause", () => {
+    const jitter = (second: number) => (second % 4 === 0 ? 2 : 180 + ((second * 37) % 400)) + (second === 40 ? 900 : 0);
+    assert.ok(Math.abs(run(1, jitter) ?? 1) < 0.005);
+  });
+  test("renews that had waited for a leader are late, and not a clock that has run faster since", () => {
+    for (const late of [[980], [2_900], [2_900, 1_900], [2_900, 1_900, 900], [0, 0, 5_000], [700, 650, 600, 550]]) {
+      let watch = newDriftWatch;
+      for (let renew = 0; renew < 180; renew++) {
+        const ours = renew * 1_000 + ((renew * 37) % 100); // as renews are spread
+        watch = observeClock(watch, { ours: mono(ours), theirs: ours - (late[renew] ?? (renew * 7) % 5) });
+        const drift = driftOf(watch) ?? 0;
+        assert.ok(Math.abs(drift) < 0.005, `${late} ms, told after ${renew} renews: ${drift}`);
+      }
+    }
+  });
+  test("a machine that slept when its leader had heard of it once or twice has made a step, too", () => {
+    for (const heard of [1, 2, 3, 4, 8]) {
+      for (const sleptMs of [1_000, 3_000, 8_000, 9_500, 15_000, 70_000]) {
+        let watch = newDriftWatch;
+        for (let renew = 0; renew < 150; renew++) {
+          const sent = renew * 1_000 + ((renew * 37) % 100); // by its own clock, which stood still once
+          const ours = sent + (renew < heard ? 0 : sleptMs) + 3;
+          watch = observeClock(watch, { ours: mono(ours), theirs: sent });
+          const drift = driftOf(watch) ?? 0;
+          assert.ok(Math.abs(drift) < 0.005, `${sleptMs} ms after ${heard} renews, told after ${renew}: ${drift}`);
+        }
+      }
+    }
+  });
+  test("a slow and a fast clock are told", () => {
+    assert.ok((run(0.99, () => 3) ?? 0) > 0.005);
+    assert.ok((run(1.01, () => 3) ?? 0) < -0.005);
+  });
+  test("a machine that slept with its clock has made a step: neither a node's sleep nor the leader's is taken for a rate", () => {
+    for (const sleptMs of [-200, -400, -1_000, 1_000, -7_000, 7_000]) {
+      for (let seconds = 45; seconds <= 150; seconds += 5) {
+        let watch = newDriftWatch;
+        for (let second = 0; second < seconds; second++) {
+          // One of the two clocks stood still for so long, after forty seconds.
+          const theirs = second * 1_000 - (second >= 40 ? sleptMs : 0);
+          watch = observeClock(watch, { ours: mono(second * 1_000 + 3), theirs });
+        }
+        assert.ok(Math.abs(driftOf(watch) ?? 0) < 0.005, `${sleptMs} ms, told after ${seconds} s`);
+      }
+    }
+  });
+  test("a clock that goes on making steps in one direction runs at another rate, however wrong that is", () => {
+    for (const rate of [0, 0.3, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 1.02, 1.03, 1.05, 1.1, 1.3, 2, 10]) {
+      for (const seconds of [45, 60, 119]) {
+        const drift = run(rate, () => 3, seconds) ?? 0;
+        assert.ok(rate < 1 ? drift > 0.005 : drift < -0.005, `${rate} after ${seconds} s: ${drift}`);
+      }
+    }
+  });
+  test("a node whose clock is off is granted nothing any more, and told why; one within bounds is", () => {
+    for (const [rate, refused] of [
+      [0.99, true],
+      [1.01, true],
+      [1.001, false],
+    ] as const) {
+      const granter = granterWith();
+      let last = "";
+      for (let second = 0; second <= 60; second++) {
+        const renew = renewOf({ nonce: second + 1, monotonicMs: second * 1_000 * rate });
+        const answer = granter.renew(renew, "remote", view(second * 1_000));
+        last = answer.type === "refused" ? answer.reason : answer.type;
+        beat(granter, second * 1_000);
+      }
+      assert.equal(last.includes("monotonic clock"), refused, `${rate}: ${last}`);
+      assert.equal(only(granter, 60_000).refusal !== null, refused);
+    }
+  });
+});
+
+describe("whatever happens", () => {
+  type Op =
+    | { op: "renew"; node: number; boot: number; windowMs: number; enforced: number; replaces: number | null }
+    | { op: "confirm"; node: number; boot: number; enforced: number; foreign: boolean }
+    | { op: "goodbye"; node: number; boot: number }
+    | { op: "write"; kind: "beat" | "append"; clean: boolean; during: number }
+    | { op: "wait"; ms: number };
+  const small = { node: fc.integer({ min: 0, max: 2 }), boot: fc.integer({ min: 0, max: 2 }) };
+  const enforced = fc.integer({ min: 0, max: 120 });
+  const op: fc.Arbitrary<Op> = fc.oneof(
+    fc.record({
+      op: fc.constant("renew" as const),
+      ...small,
+      enforced,
+      windowMs: fc.integer({ min: 0, max: 90_000 }),
+      replaces: fc.option(fc.integer({ min: 0, max: 2 }), { freq: 6 }),
+    }),
+    fc.record({ op: fc.constant("confirm" as const), ...small, enforced, foreign: fc.boolean() }),
+    fc.record({ op: fc.constant("goodbye" as const), ...small }),
+    fc.record({
+      op: fc.constant("write" as const),
+      kind: fc.constantFrom("beat" as const, "append" as const),
+      clean: fc.boolean(),
+      during: fc.integer({ min: 0, max: 3_000 }),
+    }),
+    fc.record({ op: fc.constant("wait" as const), ms: fc.integer({ min: 0, max: 40_000 }) }),
+  );
+
+  test("no grant without a durable row; a lessee is let go only by its own word, its successor's, or after its W; nothing is enforced that nobody confirmed", () => {
+    fc.assert(
+      fc.property(fc.array(op, { maxLength: 60 }), (ops) => {
+        const granter = granterWith();
+        let now = 0;
+        let nonce = 0;
+        const rows = new Map<string, number>();
+        /** Until when each boot may decide, by the longest of its grants. */
+        const mayDecideUntil = new Map<string, number>();
+        const gone = new Set<string>();
+        const best = new Map<string, number>();
+        const key = (node: number, boot: number) => `n${node}/b${boot}`;
+        const ids = (node: number, boot: number) => ({ node: `n${node}` as NodeId, boot: `b${boot}` as BootId });
+        for (const each of ops) {
+          nonce += 1;
+          switch (each.op) {
+            case "renew": {
+              const { node, boot, windowMs, replaces } = each;
+              const renew = renewOf({
+                ...{ ...ids(node, boot), nonce, windowMs, monotonicMs: now, enforced: at(each.enforced) },
+                replaces: replaces === null ? null : (`b${replaces}` as BootId),
+              });
+              const answer = granter.renew(renew, "remote", view(now));
+              if (gone.has(key(node, boot))) assert.equal(answer.type, "refused");
+              if (answer.type === "refused") break;
+              if (replaces !== null && replaces !== boot) gone.add(key(node, replaces));
+              if (each.enforced <= 100)
+                best.set(key(node, boot), Math.max(best.get(key(node, boot)) ?? 0, each.enforced));
+              break;
+            }
+            case "confirm": {
+              const link = each.foreign ? foreign(each.enforced) : at(each.enforced);
+              const accepted = granter.confirm({ ...ids(each.node, each.boot), nonce, enforced: link }, view(now));
+              if (each.foreign || each.enforced > 100) assert.notEqual(accepted, "accepted");
+              const k = key(each.node, each.boot);
+              if (accepted === "accepted") best.set(k, Math.max(best.get(k) ?? 0, each.enforced));
+              break;
+            }
+            case "goodbye":
+              granter.goodbye({ ...ids(each.node, each.boot), nonce });
+              gone.add(key(each.node, each.boot));
+              break;
+            case "write": {
+              const round = granter.beginWrite(each.kind, mono(now));
+              if (each.kind === "append") assert.deepEqual([round.lessees, round.left], [[], []]);
+              now += each.during;
+              if (!each.clean) {
+                granter.abandon(round);
+                break;
+              }
+              for (const { node, boot } of round.left) {
+                const k = `${node}/${boot}`;
+                assert.ok(gone.has(k) || (mayDecideUntil.get(k) ?? 0) <= now, `${k} was let go too early`);
+                rows.delete(k);
+              }
+              for (const row of round.lessees) rows.set(`${row.node}/${row.boot}`, row.windowMs);
+              for (const { grant } of granter.settle(round, at(100), clocks(now))) {
+                const k = `${grant.node}/${grant.boot}`;
+                assert.ok((rows.get(k) ?? 0) >= grant.windowMs, `${k} was granted without a durable row`);
+                assert.ok(!gone.has(k), `${k} was granted after it left`);
+                assert.ok(grant.windowMs <= 60_000);
+                // A slow clock of the node's makes its window last longer for us.
+                mayDecideUntil.set(k, Math.max(mayDecideUntil.get(k) ?? 0, now + grant.windowMs / 0.99));
+              }
+              break;
+            }
+            case "wait":
+              now += each.ms;
+          }
+          const listed = new Map<string, LesseeStanding>(
+            granter.standings(mono(now)).map((s) => [`${s.node}/${s.boot}`, s]),
+          );
+          for (const [k, until] of mayDecideUntil) {
+            if (gone.has(k) || until <= now) continue;
+            assert.ok((listed.get(k)?.fencedInMs ?? 0) > 0, `${k} may still decide, and is not waited for`);
+          }
+          for (const [k, standing] of listed) {
+            assert.ok((standing.enforced?.position ?? 0) <= (best.get(k) ?? 0), `${k} has confirmed less`);
+            assert.ok(!gone.has(k));
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});

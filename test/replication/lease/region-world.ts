@@ -1,0 +1,336 @@
+/**
+ * Region world: the leases of a region whose leader is out of reach now and then, in a seeded world in which everything that can
+ * be late is late: messages, clocks that run at other rates, processes that start again and that stand still. The machines are the
+ * product's own: granter, regional granter, holders. What it watches is the one promise: after a complete receipt nobody permits.
+ */
+import type {
+  BootId,
+  Epoch,
+  Incarnation,
+  Link,
+  MonotonicMs,
+  NodeId,
+  Position,
+  UnixMs,
+} from "../../../src/events/index.ts";
+import {
+  emptyTrail,
+  follow,
+  type Grant,
+  heldLease,
+  LeaseGranter,
+  type LeaseHolder,
+  type Moment,
+  newLeaseHolder,
+  overdueMs,
+  RegionalGranter,
+  type Renew,
+  receiptFor,
+  stepLease,
+  type Trail,
+} from "../../../src/replication/index.ts";
+import { history } from "../support.ts";
+
+/** A rule that can be taken away, so that the world shows that it would notice. */
+export type Weakening =
+  | "head of the lease"
+  | "nobody is waited for"
+  | "age forgotten"
+  | "a restart replaces"
+  | "longer window";
+
+export type Seen = Readonly<{
+  violations: readonly string[];
+  byAge: number;
+  complete: number;
+  /** Of all looks at a node with a live process, how many found that it may decide. */
+  served: number;
+  looked: number;
+}>;
+
+const events = 80;
+const log = history(events);
+const trails: Trail[] = Array.from({ length: events + 1 }, (_, n) => follow(emptyTrail, log.recorded(0, n)));
+const linkAt = (position: number): Link => log.linkAt(position);
+const drift = 0.0025;
+const deltaMs = 2_000;
+const tick = 50;
+const lastsMs = 90_000;
+
+/** Mulberry32: small, and the same everywhere. */
+function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+class Machine {
+  readonly #rate: number;
+  readonly #from: number;
+  pausedUntil = 0;
+
+  constructor(random: () => number) {
+    this.#rate = 1 + (random() * 2 - 1) * drift * 0.95;
+    this.#from = random() * 100_000;
+  }
+  at(real: number): Moment {
+    return { monotonic: (this.#from + real * this.#rate) as MonotonicMs, wall: (1_000_000 + real) as UnixMs };
+  }
+}
+
+type Process = { node: NodeId; boot: BootId; machine: Machine; holder: LeaseHolder; applied: number; renewAt: number };
+
+export function runRegion(seed: number, weakening: Weakening | null = null): Seen {
+  const random = randomOf(seed);
+  const within = (low: number, high: number): number => low + random() * (high - low);
+  const mail: { at: number; to: Machine | null; act: () => void }[] = [];
+  const violations: string[] = [];
+  const completeAt = new Map<number, number>();
+  let now = 0;
+  let head = 2;
+  let boots = 0;
+  let cutUntil = 0;
+  let [byAge, served, looked] = [0, 0, 0];
+
+  const leader = new Machine(random);
+  const granter = new LeaseGranter({
+    ...{
+      epoch: 1 as Epoch,
+      incarnation: "incarnation-1" as Incarnation,
+      start: 1 as Position,
+      openedAt: leader.at(0).monotonic,
+    },
+    ...{ lessees: [], deltaMs, drift, windowMaxMs: 60_000, exclusive: false },
+  });
+  const waiting = new Map<number, (grant: Grant) => void>();
+  const onChain = (link: Link): boolean => link.position <= head && link.hash === linkAt(link.position).hash;
+
+  const started = (node: string, machine: Machine, applied: number): Process => {
+    boots += 1;
+    const boot = `boot-${boots}` as BootId;
+    const holder = newLeaseHolder({ node: node as NodeId, boot, at: machine.at(now) });
+    return { node: node as NodeId, boot, machine, holder, applied, renewAt: now + within(0, 500) };
+  };
+  let broker = started("broker-west", new Machine(random), 2);
+  let regional = new RegionalGranter();
+  let enforced = 2;
+  /** What the mark on the broker's disk says. */
+  let marked = false;
+  let brokerReplaces: BootId | null = null;
+  let homeHeardAt = Number.NEGATIVE_INFINITY;
+  const nodes = ["one", "two", "three"].map((name) => started(name, new Machine(random), 2));
+  const replaced = new Map<string, BootId>();
+
+  const send = (to: Machine | null, act: () => void): void => {
+    mail.push({ at: now + within(1, 150), to, act });
+  };
+  /** Over the long way: lost while it is cut, wherever it is by then. */
+  const sendFar = (to: Machine, act: () => void): void => {
+    if (now < cutUntil) return;
+    mail.push({ at: now + within(30, 400), to, act: () => now >= cutUntil && act() });
+  };
+
+  function renewOf(one: Process, role: Renew["role"], windowMs: number, confirmed: number): Renew {
+    const at = one.machine.at(now);
+    one.holder = stepLease(one.holder, { type: "renewDue", at });
+    return {
+      ...{
+        node: one.node,
+        boot: one.boot,
+        nonce: one.holder.nonce,
+        region: "west",
+        role,
+        version: "1",
+        reads: 1,
+        windowMs,
+      },
+      ...{ applied: linkAt(one.applied), enforced: linkAt(confirmed), digest: String(one.applied), configHash: "c" },
+      replaces: role === "broker" ? brokerReplaces : (replaced.get(one.node) ?? null),
+      monotonicMs: at.monotonic,
+    };
+  }
+
+  function granted(one: Process, grant: Grant): void {
+    const input = { grant, trail: trails[one.applied] ?? emptyTrail, at: one.machine.at(now) };
+    one.holder = stepLease(one.holder, { type: "granted", ...input });
+  }
+
+  function reached(one: Process, applied: number): void {
+    if (applied <= one.applied) return;
+    one.applied = applied;
+    const trail = trails[applied] ?? emptyTrail;
+    one.holder = stepLease(one.holder, { type: "reached", trail, at: one.machine.at(now) });
+  }
+
+  function askLeader(renew: Renew, answer: (grant: Grant | null) => void): void {
+    sendFar(leader, () => {
+      const told = granter.renew(renew, "remote", { at: leader.at(now).monotonic, onChain });
+      if (told.type === "waiting") waiting.set(told.ticket, (grant) => sendFar(broker.machine, () => answer(grant)));
+      else sendFar(broker.machine, () => answer(null));
+    });
+  }
+
+  function beat(): void {
+    const round = granter.beginWrite("beat", leader.at(now).monotonic);
+    for (const { ticket, grant } of granter.settle(round, linkAt(head), leader.at(now))) {
+      waiting.get(ticket)?.(grant);
+      waiting.delete(ticket);
+    }
+  }
+
+  function answerByAge(renew: Renew, at: Moment): Grant | null {
+    const lease = heldLease(broker.holder, at);
+    if (lease !== null) marked = true;
+    const copy = { lease, applied: linkAt(broker.applied), digest: String(broker.applied), version: "1", level: 1 };
+    const answer = regional.grant(renew, copy, at);
+    if (answer.type !== "granted") return null;
+    byAge += 1;
+    const { grant } = answer;
+    switch (weakening) {
+      case "head of the lease":
+        return { ...grant, head: linkAt(2) };
+      case "age forgotten":
+        return { ...grant, ageMs: 0 };
+      case "longer window":
+        return { ...grant, windowMs: grant.windowMs * 2 };
+      default:
+        return grant;
+    }
+  }
+
+  function brokerTakes(renew: Renew, answer: (grant: Grant) => void): void {
+    const at = broker.machine.at(now);
+    const own = broker;
+    regional.renewed(renew, { at: at.monotonic, onChain });
+    const byAgeNow = (): void => {
+      if (own !== broker) return;
+      const grant = answerByAge(renew, broker.machine.at(now));
+      if (grant !== null) send(null, () => answer(grant));
+    };
+    if (at.monotonic - homeHeardAt > 2_500) {
+      byAgeNow();
+      return;
+    }
+    let open = true;
+    askLeader(renew, (grant) => {
+      if (own !== broker) return;
+      homeHeardAt = broker.machine.at(now).monotonic;
+      open = false;
+      if (grant === null) return;
+      regional.answeredByLeader(renew, "granted", homeHeardAt as MonotonicMs);
+      send(null, () => answer(grant));
+    });
+    mail.push({ at: now + 1_000, to: broker.machine, act: () => open && byAgeNow() });
+  }
+
+  function brokerTurn(): void {
+    const at = broker.machine.at(now);
+    broker.holder = stepLease(broker.holder, { type: "tick", at });
+    while (enforced < broker.applied) {
+      const holds = regional.holdsBackUntil(linkAt(enforced + 1), at.monotonic);
+      if (holds !== null && weakening !== "nobody is waited for") break;
+      enforced += 1;
+    }
+    if (regional.leased(at.monotonic) === 0 && heldLease(broker.holder, at) !== null) marked = false;
+    if (now < broker.renewAt) return;
+    broker.renewAt = now + within(400, 600);
+    const own = broker;
+    const windowMs = Math.max(deltaMs, regional.windowMs(at.monotonic));
+    const renew = renewOf(broker, "broker", windowMs, enforced);
+    askLeader(renew, (grant) => {
+      if (own !== broker) return;
+      homeHeardAt = broker.machine.at(now).monotonic;
+      if (grant !== null) granted(own, grant);
+    });
+    if (now >= cutUntil) {
+      const seen = head;
+      if (random() < 0.9) sendFar(broker.machine, () => own === broker && reached(own, seen));
+    }
+  }
+
+  function nodeTurn(index: number): void {
+    const node = nodes[index];
+    if (node === undefined) return;
+    const at = node.machine.at(now);
+    node.holder = stepLease(node.holder, { type: "tick", at });
+    if (now < node.renewAt) return;
+    node.renewAt = now + within(400, 600);
+    const renew = renewOf(node, "proxy", 8_000, node.applied);
+    send(broker.machine, () =>
+      brokerTakes(renew, (grant) => {
+        if (nodes[index] === node)
+          mail.push({ at: now + within(1, 100), to: node.machine, act: () => granted(node, grant) });
+      }),
+    );
+    // Its reads come when they come.
+    send(broker.machine, () => {
+      const seen = broker.applied;
+      mail.push({
+        at: now + within(1, 3_000),
+        to: node.machine,
+        act: () => nodes[index] === node && reached(node, seen),
+      });
+    });
+  }
+
+  function trouble(): void {
+    const dice = random();
+    if (dice < 0.0012) cutUntil = now + within(1_000, 25_000);
+    else if (dice < 0.003) {
+      const index = Math.floor(within(0, nodes.length));
+      const old = nodes[index];
+      if (old === undefined) return;
+      replaced.set(old.node, old.boot);
+      nodes[index] = started(old.node, old.machine, Math.min(old.applied, 2));
+    } else if (dice < 0.004) {
+      brokerReplaces = marked && weakening !== "a restart replaces" ? null : broker.boot;
+      broker = started(broker.node, broker.machine, broker.applied);
+      regional = new RegionalGranter();
+      enforced = Math.min(enforced, broker.applied);
+      homeHeardAt = Number.NEGATIVE_INFINITY;
+    } else if (dice < 0.005) broker.machine.pausedUntil = now + within(200, 6_000);
+    else if (dice < 0.0065) {
+      const machine = nodes[Math.floor(within(0, nodes.length))]?.machine;
+      if (machine !== undefined) machine.pausedUntil = now + within(200, 6_000);
+    } else if (dice < 0.02 && head < events) head += 1;
+  }
+
+  function watch(): void {
+    const lessees = granter.standings(leader.at(now).monotonic);
+    for (let position = 3; position <= head; position++) {
+      if (completeAt.has(position)) continue;
+      const question = { link: linkAt(position), commandId: null, wait: "all", region: null } as const;
+      if (receiptFor(question, { epoch: 1 as Epoch, lessees }).complete) completeAt.set(position, now);
+    }
+    for (const { node, boot, holder, applied, machine } of nodes) {
+      if (now < machine.pausedUntil) continue;
+      looked += 1;
+      if (overdueMs(holder, machine.at(now)) === Number.POSITIVE_INFINITY) continue;
+      served += 1;
+      for (const [position, at] of completeAt)
+        if (applied < position && at < now)
+          violations.push(`${node} ${boot} decides from ${applied} at ${now}, ${position} was complete at ${at}`);
+    }
+  }
+
+  while (now < lastsMs && violations.length === 0) {
+    now += tick;
+    trouble();
+    mail.sort((a, b) => a.at - b.at);
+    const due = mail.findIndex(({ at }) => at > now);
+    for (const letter of mail.splice(0, due < 0 ? mail.length : due)) {
+      if (letter.to !== null && now < letter.to.pausedUntil) mail.push({ ...letter, at: letter.to.pausedUntil });
+      else letter.act();
+    }
+    if (now >= broker.machine.pausedUntil) brokerTurn();
+    for (const index of nodes.keys()) if (now >= (nodes[index]?.machine.pausedUntil ?? 0)) nodeTurn(index);
+    if (now % 100 === 0) beat();
+    watch();
+  }
+  return { violations, byAge, complete: completeAt.size, served, looked };
+}

@@ -1,0 +1,186 @@
+/** Leases by age: each rule by itself, and all of them together in a world that is late. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type {
+  BootId,
+  Epoch,
+  Incarnation,
+  Link,
+  MonotonicMs,
+  NodeId,
+  Position,
+  UnixMs,
+} from "../../../src/events/index.ts";
+import {
+  digestMismatch,
+  type HeldLease,
+  type Moment,
+  type RegionalCopy,
+  RegionalGranter,
+  type Renew,
+} from "../../../src/replication/index.ts";
+import { created, history, revoked } from "../support.ts";
+import { runRegion, type Weakening } from "./region-world.ts";
+
+const log = history(20);
+const at = (ms: number): Moment => ({ monotonic: ms as MonotonicMs, wall: (1_000_000 + ms) as UnixMs });
+const onChain = (link: Link): boolean => link.hash === log.linkAt(link.position).hash;
+const view = (ms: number) => ({ at: ms as MonotonicMs, onChain });
+
+const lease: HeldLease = {
+  ...{ epoch: 1 as Epoch, incarnation: "i" as Incarnation, start: 1 as Position },
+  ...{ anchorMs: 1_000, deltaMs: 5_000, drift: 0.01, windowMs: 65_000 },
+};
+const copy: RegionalCopy = { lease, applied: log.linkAt(10), digest: "ten", version: "1", level: 1 };
+
+function renewOf(parts: Partial<Renew> = {}): Renew {
+  return {
+    ...{
+      node: "proxy-1" as NodeId,
+      boot: "boot-1" as BootId,
+      nonce: 1,
+      region: "west",
+      role: "proxy",
+      version: "1",
+      reads: 1,
+    },
+    ...{ windowMs: 65_000, applied: log.linkAt(9), enforced: log.linkAt(9), digest: "nine", configHash: "c" },
+    ...{ replaces: null, monotonicMs: 0 },
+    ...parts,
+  };
+}
+function granterWith(...renews: readonly Renew[]): RegionalGranter {
+  const granter = new RegionalGranter();
+  for (const renew of renews) granter.renewed(renew, view(4_000));
+  return granter;
+}
+const reasonOf = (answer: ReturnType<RegionalGranter["grant"]>): string =>
+  answer.type === "granted" ? "granted" : `${answer.type}: ${answer.reason}`;
+
+test("a grant by age says how old the broker's lease is, and names all that the broker has applied", () => {
+  const renew = renewOf();
+  const answer = granterWith(renew).grant(renew, copy, at(4_000));
+  assert.ok(answer.type === "granted");
+  const { ageMs, head, windowMs, nonce } = answer.grant;
+  assert.deepEqual(
+    { ageMs, head, windowMs, nonce },
+    { ageMs: 3_000, head: log.linkAt(10), windowMs: 65_000, nonce: 1 },
+  );
+});
+
+test("no node is granted a longer window than the broker has itself", () => {
+  const renew = renewOf({ windowMs: 600_000 });
+  const answer = granterWith(renew).grant(renew, copy, at(4_000));
+  assert.ok(answer.type === "granted");
+  assert.equal(answer.grant.windowMs, 65_000);
+});
+
+test("nothing is granted without a lease, or when its window is over", () => {
+  const renew = renewOf();
+  const granter = granterWith(renew);
+  assert.match(reasonOf(granter.grant(renew, { ...copy, lease: null }, at(4_000))), /^unavailable/);
+  assert.match(reasonOf(granter.grant(renew, copy, at(1_000 + 65_001))), /^unavailable/);
+  assert.equal(granter.holdsBackUntil(log.linkAt(10), 4_000 as MonotonicMs), null, "nobody waits for it");
+});
+
+test("a boot that left, that was replaced, or that the leader refuses is granted nothing", () => {
+  const [renew, next] = [renewOf(), renewOf({ boot: "boot-2" as BootId, replaces: "boot-1" as BootId })];
+  const left = granterWith(renew);
+  left.left(renew);
+  assert.match(reasonOf(left.grant(renew, copy, at(4_000))), /has left/);
+  const replaced = granterWith(renew, next);
+  assert.match(reasonOf(replaced.grant(renew, copy, at(4_000))), /has left/);
+  assert.equal(reasonOf(replaced.grant(next, copy, at(4_000))), "granted");
+  const refused = granterWith(renew);
+  refused.answeredByLeader(renew, { refused: "its clock" }, 4_000 as MonotonicMs);
+  assert.match(reasonOf(refused.grant(renewOf({ nonce: 2 }), copy, at(4_000))), /its clock/);
+});
+
+test("a renew is granted once; a projection that differs at the same place is refused, and a build that cannot read the level", () => {
+  const renew = renewOf();
+  const granter = granterWith(renew);
+  assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
+  assert.match(reasonOf(granter.grant(renew, copy, at(4_100))), /repeated/);
+  const other = renewOf({ nonce: 2, applied: log.linkAt(10), digest: "not ten" });
+  assert.match(reasonOf(granter.grant(other, copy, at(4_200))), /differs/);
+  const old = renewOf({ nonce: 3 });
+  assert.match(reasonOf(granter.grant(old, { ...copy, level: 2 }, at(4_300))), /finalized level 2/);
+});
+
+test("a change is held back until every node with a lease by age enforces it, or its lease is over for certain", () => {
+  const renew = renewOf();
+  const granter = granterWith(renew);
+  const change = log.linkAt(10);
+  assert.equal(granter.holdsBackUntil(change, 4_000 as MonotonicMs), null);
+  granter.grant(renew, copy, at(4_000));
+  const until = granter.holdsBackUntil(change, 4_000 as MonotonicMs);
+  assert.equal(until, 1_000 + (65_000 * 1.01) / 0.99 + 50, "the broker's own anchor, and W");
+  assert.equal(granter.holdsBackUntil(change, until as MonotonicMs), null);
+  const { node, boot } = renew;
+  granter.confirmed({ node, boot, nonce: 2, enforced: { ...change, hash: log.linkAt(11).hash } }, view(5_000));
+  assert.notEqual(granter.holdsBackUntil(change, 5_000 as MonotonicMs), null, "of another history");
+  granter.confirmed({ node, boot, nonce: 3, enforced: change }, view(5_000));
+  assert.equal(granter.holdsBackUntil(change, 5_000 as MonotonicMs), null);
+});
+
+test("what a node enforces of a history that the broker has left confirms nothing of the one it came to", () => {
+  const renew = renewOf({ applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" });
+  const granter = granterWith(renew);
+  assert.equal(reasonOf(granter.grant(renew, copy, at(4_000))), "granted");
+  assert.equal(granter.holdsBackUntil(log.linkAt(10), 4_000 as MonotonicMs), null);
+  // The suffix behind 5 was lost, and a revocation stands at 8 of what survived: this node's lease by age goes on without it.
+  const survived = log.fork(5).open(2).add(created(90)).add(revoked(1));
+  const revocation = survived.head;
+  assert.equal(revocation.position, 8);
+  granter.rebuilt();
+  assert.notEqual(granter.holdsBackUntil(revocation, 4_100 as MonotonicMs), null, "it permits what is revoked there");
+  const here = { at: 4_200 as MonotonicMs, onChain: (link: Link) => link.hash === survived.linkAt(link.position).hash };
+  granter.renewed(renewOf({ ...renew, nonce: 2 }), here);
+  assert.notEqual(granter.holdsBackUntil(revocation, 4_200 as MonotonicMs), null, "it still says the old one");
+  granter.renewed(renewOf({ nonce: 3, applied: revocation, enforced: revocation }), here);
+  assert.equal(granter.holdsBackUntil(revocation, 4_200 as MonotonicMs), null);
+});
+
+test("a leader with too much to do keeps nobody out of the region, nor does a projection that was built anew since", () => {
+  const granter = granterWith(renewOf());
+  const refused = (reason: string) => granter.answeredByLeader(renewOf(), { refused: reason }, 4_000 as MonotonicMs);
+  refused("too many renews are waiting");
+  assert.equal(reasonOf(granter.grant(renewOf(), copy, at(4_000))), "granted");
+  refused(digestMismatch);
+  assert.match(reasonOf(granter.grant(renewOf({ nonce: 2 }), copy, at(4_100))), /differs/, "elsewhere it says nothing");
+  const built = { applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" };
+  assert.equal(reasonOf(granter.grant(renewOf({ nonce: 3, ...built }), copy, at(4_200))), "granted");
+});
+
+const seeds = 150;
+
+test(`in ${seeds} seeded worlds nobody permits after a complete receipt, and cut-off nodes serve`, (t) => {
+  const sum = { byAge: 0, complete: 0, served: 0, looked: 0 };
+  for (let seed = 1; seed <= seeds; seed++) {
+    const { violations, ...seen } = runRegion(seed);
+    assert.deepEqual(violations, [], `runRegion(${seed})`);
+    for (const key of ["byAge", "complete", "served", "looked"] as const) sum[key] += seen[key];
+  }
+  t.diagnostic(
+    `${sum.byAge} grants by age, ${sum.complete} complete receipts, ${Math.round((100 * sum.served) / sum.looked)} % of the time served`,
+  );
+  assert.ok(sum.byAge > 1_000 && sum.complete > 1_000);
+  assert.ok(sum.served > sum.looked / 2, "a region that serves nobody would be safe, and useless");
+});
+
+const weakenings: readonly Weakening[] = [
+  "head of the lease",
+  "nobody is waited for",
+  "age forgotten",
+  "a restart replaces",
+  "longer window",
+];
+for (const weakening of weakenings) {
+  test(`the same worlds notice when a rule is taken away: ${weakening}`, (t) => {
+    let found: number | undefined;
+    for (let seed = 1; seed <= 600 && found === undefined; seed++)
+      if (runRegion(seed, weakening).violations.length > 0) found = seed;
+    t.diagnostic(`found with seed ${found}`);
+    assert.ok(found !== undefined);
+  });
+}

@@ -1,0 +1,16 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { joinBytes, splitBytes } from "../../../src/replication/log/byte-list.ts";
+
+test("byte strings come out as they went in, whatever their lengths", () => {
+  fc.assert(
+    fc.property(fc.array(fc.uint8Array({ maxLength: 50 })), (list) => {
+      const parts = splitBytes(structuredClone(joinBytes(list)));
+      assert.deepEqual(
+        parts.map((part) => [...part]),
+        list.map((bytes) => [...bytes]),
+      );
+    }),
+  );
+});

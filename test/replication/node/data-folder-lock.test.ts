@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { cpSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { BootId, NodeId } from "../../../src/events/index.ts";
+import { lockDataFolder } from "../../../src/replication/node/data-folder-lock.ts";
+import { Child, TemporaryFolder } from "../../support/child.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+const node = "node-1" as NodeId;
+
+test("the next boot names the one it replaces, and none after a goodbye", () => {
+  using folder = new TemporaryFolder("lock");
+  const first = lockDataFolder({ dataDir: folder.path, node });
+  assert.equal(first.replaces, null);
+  first.record("boot-1" as BootId);
+  first.release();
+  const second = lockDataFolder({ dataDir: folder.path, node });
+  assert.equal(second.replaces, "boot-1");
+  second.release(); // ended before its first renew: it never held a lease
+  const third = lockDataFolder({ dataDir: folder.path, node });
+  assert.equal(third.replaces, "boot-1");
+  third.record("boot-3" as BootId);
+  third.clear();
+  third.release();
+  const fourth = lockDataFolder({ dataDir: folder.path, node });
+  assert.equal(fourth.replaces, null);
+  fourth.release();
+});
+
+test("two do not live in one folder, two nodes do", () => {
+  using folder = new TemporaryFolder("lock");
+  const first = lockDataFolder({ dataDir: folder.path, node });
+  assert.throws(() => lockDataFolder({ dataDir: folder.path, node }), { code: "ERR_REPLICATION_DATA_FOLDER_LOCKED" });
+  lockDataFolder({ dataDir: folder.path, node: "node/2:with=signs" as NodeId }).release();
+  first.release();
+});
+
+test("a copied folder names nobody: whoever wrote into the original may be alive", () => {
+  using folder = new TemporaryFolder("lock");
+  const original = { dataDir: join(folder.path, "original"), node };
+  const living = lockDataFolder(original);
+  living.record("boot-1" as BootId);
+  cpSync(original.dataDir, join(folder.path, "copy"), { recursive: true, preserveTimestamps: true });
+  const copied = lockDataFolder({ dataDir: join(folder.path, "copy"), node });
+  assert.equal(copied.replaces, null);
+  copied.record("boot-2" as BootId);
+  copied.release();
+  living.release();
+  renameSync(original.dataDir, join(folder.path, "moved"));
+  const moved = lockDataFolder({ dataDir: join(folder.path, "moved"), node });
+  assert.equal(moved.replaces, "boot-1");
+  moved.release();
+});
+
+test("a killed process lets go, a paused one does not", async () => {
+  using folder = new TemporaryFolder("lock");
+  const source = join(import.meta.dirname, "../../../src/replication/node/data-folder-lock.ts");
+  const script = `
+    import { lockDataFolder } from ${JSON.stringify(source)};
+    lockDataFolder({ dataDir: ${JSON.stringify(join(folder.path, "data"))}, node: "node-1" }).record("boot-of-the-child");
+    console.log("locked");
+    setInterval(() => {}, 1000);`;
+  const child = await Child.start({
+    command: process.execPath,
+    args: ["--input-type=module", "--eval", script],
+    logFile: join(folder.path, "child.log"),
+  });
+  await waitFor("the child to hold the lock", () => child.log().includes("locked"));
+  const take = () => lockDataFolder({ dataDir: join(folder.path, "data"), node });
+  child.pause();
+  assert.throws(take, { code: "ERR_REPLICATION_DATA_FOLDER_LOCKED" });
+  await child.kill();
+  const taken = take();
+  assert.equal(taken.replaces, "boot-of-the-child");
+  taken.release();
+});

@@ -1,0 +1,531 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { clusterStream, type Position, Projection, sessionStream, userStream } from "../../../src/events/index.ts";
+import { digestMismatch, emptyTrail, follow, type LoadedSnapshot } from "../../../src/replication/index.ts";
+import { created, History, history, revoked, sessionId, userId } from "../support.ts";
+import { DrivenNode } from "./driven-node.ts";
+
+const never = Number.POSITIVE_INFINITY;
+
+/** What a snapshot of a history holds at a position. */
+function snapshotOf(log: History, position: number): LoadedSnapshot {
+  const projection = new Projection();
+  for (const recorded of log.recorded(0, position)) projection.apply(recorded);
+  const { epochs } = follow(emptyTrail, log.recorded(0, position));
+  return { projection, link: log.linkAt(position), epochs, keys: [], sticky: [] };
+}
+
+describe("beginning", () => {
+  test("a snapshot is asked for before anything is read, and without one the log is read from its beginning", () => {
+    const log = history(30);
+    const node = new DrivenNode().start();
+    assert.deepEqual(
+      node.all("loadSnapshot").map(({ first }) => first),
+      [null],
+    );
+    assert.equal(node.pass(1_000).all("read").length, 0);
+    node.noSnapshot();
+    assert.equal(node.last("read").after.position, 0);
+    node.read(log, 20).pass(1_000).read(log);
+    assert.deepEqual(node.core.applied, log.head);
+    assert.equal(node.overdue, never, "not before a grant");
+    node.renew().grant(log);
+    assert.ok(node.overdue <= 0);
+    assert.equal(node.reasons, "");
+  });
+
+  test("a snapshot from a broker is where it begins; what came after it is read, then it is granted and serves", () => {
+    const log = history(30);
+    const node = new DrivenNode().start();
+    const { id } = node.last("loadSnapshot");
+    node.feed({ type: "snapshotLoaded", id, snapshot: snapshotOf(log, 20) });
+    assert.deepEqual(node.core.applied, log.linkAt(20));
+    assert.equal(node.last("read").after.position, 20);
+    node.read(log).renew().grant(log);
+    assert.ok(node.overdue <= 0);
+    assert.equal(node.core.projection.digest(), snapshotOf(log, 30).projection.digest());
+  });
+
+  test("what the disk remembers of denials is in force whatever it begins from, and handed back when the log has lost it", () => {
+    const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(created(3, 3)).add(revoked(2, 2));
+    const before = shared.fork(5).add(revoked(1, 1)); // and then the log is put back to where it was after the fifth
+    const first = new DrivenNode().start().noSnapshot().read(before).grant(before);
+    const denials = first.core.denialsToKeep();
+    assert.equal(denials.length, 2);
+    const log = shared.fork(5).open(2).add(created(50, 3));
+    const node = new DrivenNode();
+    node.start({ kept: { sticky: [], denials } }).noSnapshot();
+    const [lost, held] = [sessionStream(sessionId(1)), sessionStream(sessionId(2))];
+    assert.ok(node.core.stickilyDenied(lost) && node.core.stickilyDenied(held), "before anything is read");
+    node.read(log);
+    assert.ok(node.core.stickilyDenied(lost), "not known yet");
+    node.renew().grant(log);
+    assert.ok(node.overdue <= 0);
+    assert.ok(node.core.stickilyDenied(lost));
+    assert.ok(!node.core.stickilyDenied(held), "the log says so itself");
+    assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(3))));
+    node.pass(2_000);
+    assert.deepEqual(
+      node.last("reassert").events.map(({ stream, link }) => [stream, link]),
+      [[lost, before.head]],
+    );
+    assert.equal(node.core.denialsToKeep().length, 2, "the next boot remembers them as well");
+  });
+
+  test("what its own disk holds is where it begins, denials that it keeps apart included", () => {
+    const log = history(30);
+    const kept = { ...snapshotOf(log, 20), sticky: [sessionStream(sessionId(1))] };
+    const node = new DrivenNode().start({ snapshot: kept });
+    assert.equal(node.all("loadSnapshot").length, 0);
+    assert.deepEqual(node.core.applied, log.linkAt(20));
+    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))));
+    assert.equal(node.overdue, never);
+    node.read(log).grant(log);
+    assert.ok(node.overdue <= 0);
+  });
+
+  test("a snapshot that is not what it says is not taken", () => {
+    const log = history(30);
+    const node = new DrivenNode().start();
+    const { id } = node.last("loadSnapshot");
+    node.feed({ type: "snapshotLoaded", id, snapshot: { ...snapshotOf(log, 20), link: log.linkAt(21) } });
+    assert.equal(node.core.applied.position, 0);
+  });
+
+  test("with nobody to ask it goes on asking for a snapshot, ever more rarely, and reads nothing meanwhile", () => {
+    const node = new DrivenNode().start();
+    for (let waited = 0; waited < 60_000; waited += 100) {
+      node.pass(100);
+      const { id } = node.last("loadSnapshot");
+      node.feed({ type: "snapshotFailed", id, reason: "unavailable" });
+    }
+    const asked = node.all("loadSnapshot").length;
+    assert.ok(asked >= 12 && asked < 80, `${asked} times`);
+    assert.equal(node.all("read").length, 0);
+  });
+
+  test("deliveries that come while no broker has a snapshot to give do not keep it from asking again", () => {
+    const log = history(30);
+    const node = new DrivenNode().start();
+    node.feed({ type: "snapshotFailed", id: node.last("loadSnapshot").id, reason: "unavailable" });
+    node.deliver(log, 28, 29).grant(log);
+    const before = node.all("loadSnapshot").length;
+    node.pass(5_000);
+    assert.equal(node.all("loadSnapshot").length, before + 1);
+    node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(log, 20) });
+    node.pass(300).read(log);
+    assert.deepEqual(node.core.applied, log.head);
+  });
+
+  test("a disk that holds a lost history is found out by the first grant, and what it denied stays denied", () => {
+    const shared = new History().open(1).add(created(1, 1)).add(created(2, 2));
+    const old = shared.fork(3).add(revoked(1, 1));
+    const log = shared.fork(3).open(2).add(created(5, 3));
+    const node = new DrivenNode().start({ snapshot: snapshotOf(old, 4) });
+    node.grant(log);
+    assert.equal(node.overdue, never);
+    assert.match(node.reasons, /rebuilding/);
+    node.noSnapshot().pass(300).read(log);
+    assert.deepEqual(node.core.applied, log.head);
+    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))));
+    node.renew().grant(log);
+    assert.ok(node.overdue <= 0);
+  });
+});
+
+describe("behind retention", () => {
+  const log = history(60);
+  const serving = (): DrivenNode => {
+    const node = new DrivenNode().serve(log.fork(10));
+    node.grant(log).pass(300);
+    return node.feed({
+      type: "readAnswered",
+      id: node.last("read").id,
+      answer: { type: "truncated", first: 41 as Position },
+    });
+  };
+
+  test("a snapshot is loaded while the old projection serves on; then it is the visible one, and reading goes on behind it", () => {
+    const node = serving();
+    assert.equal(node.last("loadSnapshot").first, 41);
+    assert.match(node.reasons, /begins behind/);
+    assert.ok(node.overdue <= 0, "its lease is as good as before");
+    assert.deepEqual(node.core.applied, log.linkAt(10));
+    const { id } = node.last("loadSnapshot");
+    node.feed({ type: "snapshotLoaded", id, snapshot: snapshotOf(log, 50) });
+    assert.deepEqual(node.core.applied, log.linkAt(50));
+    assert.ok(node.last("changed").rebuilt, "everything is decided again");
+    assert.ok(node.overdue <= 0, "it has only moved on");
+    node.pass(100).read(log);
+    assert.equal(node.core.projection.digest(), snapshotOf(log, 60).projection.digest());
+    assert.equal(node.core.metrics().stickyDenials, 0);
+    assert.equal(node.pass(5_000).all("reassert").length, 0);
+  });
+
+  test("a snapshot that is older than what is here is not taken", () => {
+    const node = serving();
+    const { id } = node.last("loadSnapshot");
+    node.feed({ type: "snapshotLoaded", id, snapshot: snapshotOf(log, 9) });
+    assert.deepEqual(node.core.applied, log.linkAt(10));
+  });
+
+  test("nothing jumps to empty when no snapshot can be had: it asks again, ever more rarely", () => {
+    const node = serving();
+    for (let waited = 0; waited < 60_000; waited += 50) {
+      node.pass(50);
+      const asked = node.news();
+      for (const effect of asked) {
+        if (effect.type === "loadSnapshot") node.feed({ type: "snapshotFailed", id: effect.id, reason: "unavailable" });
+        if (effect.type === "read")
+          node.feed({ type: "readAnswered", id: effect.id, answer: { type: "truncated", first: 41 as Position } });
+      }
+    }
+    const loads = node.all("loadSnapshot").length;
+    assert.ok(loads > 10 && loads < 80, `${loads} loads`);
+    assert.deepEqual(node.core.applied, log.linkAt(10));
+  });
+
+  test("a tightening that the snapshot's history does not hold stays denied, and is handed back", () => {
+    const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(revoked(2, 2));
+    const old = shared.fork(4).add(revoked(1, 1));
+    const other = shared.fork(4).open(2);
+    while (other.entries.length < 40) other.add(created(100 + other.entries.length, 3));
+    const node = new DrivenNode().serve(old);
+    node.enforcing = true;
+    const stale = node.lastRenew;
+    node.deliver(other, 30, 31).pass(100);
+    node.feed({ type: "readAnswered", id: node.last("read").id, answer: { type: "truncated", first: 21 as Position } });
+    node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(other, 35) });
+    assert.equal(node.core.projection.standing(sessionId(1)).standing, "active", "so says the snapshot");
+    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))), "and this node still denies it");
+    assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(2))), "the snapshot's history holds this one");
+    assert.equal(node.overdue, never, "another history: the lease is void until the next grant");
+    assert.ok(stale);
+    node.pass(1_500);
+    assert.deepEqual(
+      node.last("reassert").events.map(({ link }) => link),
+      [old.linkAt(5)],
+    );
+    node.read(other).renew().grant(other);
+    assert.ok(node.overdue <= 0);
+  });
+});
+
+describe("a lost suffix", () => {
+  const shared = new History().open(1).add(created(1, 1)).add(created(2, 1)).add(created(3, 2));
+  const lose = (...lost: readonly Parameters<History["add"]>[0][]): { node: DrivenNode; log: History } => {
+    const old = shared.fork(4);
+    for (const event of lost) old.add(event);
+    const log = shared.fork(4).open(2);
+    const node = new DrivenNode().serve(old);
+    node.deliver(log, 4);
+    assert.equal(node.overdue, never);
+    node.noSnapshot().pass(300).read(log);
+    assert.deepEqual(node.core.applied, log.head);
+    return { node, log };
+  };
+
+  test("what was lost is handed back again and again, ever more rarely, until a broker has answered", () => {
+    const { node } = lose(revoked(1, 1));
+    node.news();
+    let asked = 0;
+    for (let waited = 0; waited < 120_000; waited += 50) {
+      node.pass(50);
+      for (const effect of node.news()) {
+        if (effect.type !== "reassert") continue;
+        asked += 1;
+        assert.deepEqual(
+          effect.events.map(({ type, stream }) => [type, stream]),
+          [["SessionRevoked", "session:session-1"]],
+        );
+        node.feed({ type: "reassertAnswered", id: effect.id, answer: asked < 8 ? "failed" : "answered" });
+      }
+    }
+    assert.equal(asked, 8);
+    assert.equal(node.core.metrics().reasserting, 0);
+    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))), "an answer is not the log");
+  });
+
+  test("a denial kept apart is let go when the surviving log says the same, and not before", () => {
+    const { node, log } = lose(revoked(1, 1), { type: "UserSuspended", userId: userId(2), reason: "test" });
+    log.add({ type: "SessionRevoked", sessionId: sessionId(1), userId: userId(1), reason: "reasserted" });
+    node.deliver(log, 5);
+    assert.ok(!node.core.stickilyDenied(sessionStream(sessionId(1))));
+    assert.equal(node.core.projection.standing(sessionId(1)).standing, "revoked");
+    assert.ok(node.core.stickilyDenied(userStream(userId(2))) && node.core.stickilyDenied(sessionStream(sessionId(3))));
+    log.add({ type: "UserSuspended", userId: userId(2), reason: "reasserted" });
+    node.deliver(log, 6);
+    assert.equal(node.core.metrics().stickyDenials, 0);
+    assert.equal(node.core.projection.standing(sessionId(3)).standing, "revoked");
+  });
+
+  test("a restoration that the surviving log holds stands against a suspension that was lost before it", () => {
+    const old = shared.fork(4).add({ type: "UserSuspended", userId: userId(1), reason: "test" });
+    const log = shared
+      .fork(4)
+      .open(2)
+      .add({ type: "UserRestored", userId: userId(1) });
+    const node = new DrivenNode().serve(old);
+    node.deliver(log, 4).noSnapshot().pass(300).read(log);
+    assert.ok(!node.core.stickilyDenied(userStream(userId(1))));
+  });
+
+  test("a rebuild begins from a snapshot where there is one, and from the log where that is of a lost history too", () => {
+    const old = shared.fork(4).add(revoked(1, 1));
+    const second = shared.fork(4).open(2).add(created(7, 3));
+    const third = shared.fork(4).open(3).add(created(8, 3));
+    const node = new DrivenNode().serve(old);
+    node.deliver(second, 4);
+    node.feed({ type: "snapshotLoaded", id: node.last("loadSnapshot").id, snapshot: snapshotOf(second, 5) });
+    assert.deepEqual(node.core.applied, old.head, "the old one is the visible one");
+    const loads = node.all("loadSnapshot").length;
+    node.pass(300).read(third).pass(300);
+    assert.equal(node.all("loadSnapshot").length, loads, "snapshots are of no use now");
+    assert.equal(node.last("read").after.position, 0);
+    node.read(third);
+    assert.deepEqual(node.core.applied, third.head);
+    assert.ok(node.core.stickilyDenied(sessionStream(sessionId(1))));
+  });
+});
+
+describe("quarantine", () => {
+  const log = history(20);
+  const refuse = (node: DrivenNode): DrivenNode =>
+    node.feed({ type: "sayAnswered", id: node.lastRenew.id, answer: { type: "refused", reason: digestMismatch } });
+
+  test("a node whose projection the leader finds wrong permits nothing, builds a new one, and serves again", () => {
+    const node = new DrivenNode().serve(log);
+    refuse(node.renew());
+    assert.equal(node.overdue, never);
+    assert.match(node.reasons, /quarantined/);
+    assert.deepEqual(node.core.applied, log.head, "it goes on denying by the old one");
+    node.noSnapshot().read(log);
+    assert.equal(node.core.metrics().quarantines, 1);
+    assert.equal(node.core.metrics().stickyDenials, 0, "nothing was lost");
+    node.renew().grant(log);
+    assert.ok(node.overdue <= 0);
+  });
+
+  test("a refusal of what was said before the new projection means nothing; a new one waits its time", () => {
+    const node = new DrivenNode().serve(log);
+    refuse(node.renew()).noSnapshot();
+    const before = node.lastRenew;
+    node.read(log);
+    node.feed({ type: "sayAnswered", id: before.id, answer: { type: "refused", reason: digestMismatch } });
+    assert.doesNotMatch(node.reasons, /quarantined/);
+    refuse(node.renew());
+    assert.match(node.reasons, /quarantined/);
+    assert.equal(node.core.metrics().quarantines, 1);
+    node.pass(20_000);
+    assert.equal(node.core.metrics().quarantines, 1);
+    node.pass(60_000);
+    assert.equal(node.core.metrics().quarantines, 2);
+  });
+
+  test("another refusal is no quarantine", () => {
+    const node = new DrivenNode().serve(log);
+    node.renew();
+    node.feed({
+      type: "sayAnswered",
+      id: node.lastRenew.id,
+      answer: { type: "refused", reason: "this boot has left" },
+    });
+    assert.ok(node.overdue <= 0);
+  });
+});
+
+describe("the second path", () => {
+  const log = history(20);
+
+  test("without a fan-out a read waits at the head, and the next one is not long in coming", () => {
+    const node = new DrivenNode().serve(log, "down");
+    assert.equal(node.pass(500).last("read").waitMs, 1_000);
+    const more = log.fork(20).add(revoked(1));
+    node.read(more);
+    assert.deepEqual(node.core.applied, more.head);
+    const reads = node.all("read").length;
+    node.pass(150);
+    assert.equal(node.all("read").length, reads + 1);
+  });
+
+  test("a fan-out that goes is replaced by reads within a quarter of a second, and renews and confirmations go on", () => {
+    const node = new DrivenNode().serve(log).pass(50);
+    const reads = node.all("read").length;
+    node.feed({ type: "fanoutChanged", fanout: "down" }).pass(251);
+    assert.equal(node.all("read").length, reads + 1);
+    const more = log.fork(20).add(revoked(1));
+    node.read(more);
+    assert.equal(node.all("say").at(-1)?.message.type, "confirm");
+    node.renew();
+    assert.deepEqual(node.lastRenew.renew.enforced, more.head);
+  });
+
+  test("a fan-out that seems up and brings nothing is not relied upon: the next reads wait at the head", () => {
+    const node = new DrivenNode().serve(log);
+    const more = log.fork(20).add(revoked(1));
+    node.renew().grant(more).pass(50);
+    node.read(more).pass(200);
+    assert.equal(node.last("read").waitMs, 1_000);
+    const evenMore = more.fork(21).add(revoked(2));
+    node.read(evenMore);
+    assert.deepEqual(node.core.applied, evenMore.head);
+    node.pass(200);
+    const last = evenMore.fork(22).add(revoked(3));
+    node.deliver(last, 22).read(last);
+    const reads = node.all("read").length;
+    node.pass(5_000);
+    assert.equal(node.all("read").length, reads, "a delivery came: it is relied upon again");
+  });
+
+  test("at most one read is in flight, and one without an answer is given up", () => {
+    const node = new DrivenNode().start({ fanout: "none" }).noSnapshot();
+    assert.equal(node.pass(10_999).all("read").length, 1);
+    const { id } = node.last("read");
+    node.pass(1_000);
+    assert.ok(node.all("cancel").some((effect) => effect.id === id));
+    assert.equal(node.all("read").length, 2);
+    node.feed({
+      type: "readAnswered",
+      id,
+      answer: { type: "page", page: log.stretch(0, 20), head: log.head, keys: [] },
+    });
+    assert.equal(node.core.applied.position, 0, "its answer is not looked at any more");
+  });
+});
+
+describe("events that this build does not know", () => {
+  test("what tightens is obeyed, what is neutral is passed over, anything else ends freshness", () => {
+    const log = history(5).add(created(71)).add(created(72));
+    const node = new DrivenNode().serve(log);
+    const next = (name: string, effect: "neutral" | "either" | "tightens", stream = clusterStream): void => {
+      log.addUnknown(name, { effect, stream });
+      node.deliver(log, log.entries.length - 1);
+    };
+    next("SomethingHarmless", "neutral");
+    assert.ok(node.overdue <= 0);
+    next("SessionBanished", "tightens", sessionStream(sessionId(71)));
+    assert.equal(node.core.projection.standing(sessionId(71)).standing, "revoked");
+    assert.ok(node.overdue <= 0);
+    next("RuleOfTheMoon", "either");
+    assert.equal(node.overdue, never);
+    next("SessionBanished", "tightens", sessionStream(sessionId(72)));
+    assert.equal(node.core.projection.standing(sessionId(72)).standing, "revoked");
+    assert.deepEqual(node.core.enforced, log.head);
+    node.renew().grant(log);
+    assert.equal(node.overdue, never, "no grant lifts it");
+  });
+});
+
+describe("a level that the cluster has finalized", () => {
+  const finalized = (log: ReturnType<typeof history>): void => {
+    log.add({ type: "UpgradeFinalized", level: 2 });
+  };
+
+  test("a build that cannot read it permits nothing from there, whatever it is granted, and goes on obeying", () => {
+    const log = history(5).add(created(71));
+    const node = new DrivenNode({ reads: 1 }).serve(log);
+    assert.equal(node.core.tooOld, false);
+    finalized(log);
+    node.deliver(log, log.entries.length - 1);
+    assert.deepEqual([node.core.tooOld, node.overdue], [true, never]);
+    log.addUnknown("SessionBanished", { effect: "tightens", stream: sessionStream(sessionId(71)) });
+    node.deliver(log, log.entries.length - 1);
+    assert.equal(node.core.projection.standing(sessionId(71)).standing, "revoked");
+    node.renew().grant(log);
+    assert.equal(node.overdue, never);
+  });
+
+  test("a build that reads it goes on", () => {
+    const log = history(5);
+    const node = new DrivenNode({ reads: 2 }).serve(log);
+    finalized(log);
+    node.deliver(log, log.entries.length - 1);
+    assert.deepEqual([node.core.tooOld, node.overdue <= 0], [false, true]);
+  });
+});
+
+describe("time", () => {
+  const log = history(20);
+
+  test("a process that did not run asks at once, once, and permits nothing before that is granted", () => {
+    const node = new DrivenNode().serve(log).pass(300);
+    const late = node.lastRenew;
+    node.news();
+    node.sleep(3_000).feed({ type: "woke" });
+    assert.equal(node.overdue, never);
+    const renews = node.news().filter((effect) => effect.type === "say");
+    assert.equal(renews.length, 1);
+    const { id } = late;
+    assert.notEqual(node.lastRenew.id, id);
+    node.grant(log);
+    assert.ok(node.overdue <= 0);
+  });
+
+  test("nonces are never used twice, whatever falls together with a pause", () => {
+    const node = new DrivenNode().serve(log);
+    for (let n = 0; n < 20; n++) {
+      node.sleep(n % 2 === 0 ? 1_500 : 900);
+      const more = log.fork(20).add(revoked(n));
+      if (n % 3 === 0) node.deliver(more, 20);
+      node.feed({ type: "woke" });
+    }
+    const nonces = node
+      .all("say")
+      .map(({ message }) =>
+        "renew" in message ? message.renew.nonce : "confirm" in message ? message.confirm.nonce : 0,
+      );
+    assert.equal(new Set(nonces).size, nonces.length);
+    assert.deepEqual(
+      nonces,
+      nonces.toSorted((a, b) => a - b),
+    );
+  });
+
+  test("a wake that comes early, late or twice changes nothing but the time", () => {
+    const node = new DrivenNode().serve(log);
+    for (let n = 0; n < 1_000; n++) node.sleep(1).feed({ type: "woke" });
+    assert.ok(node.core.metrics().renews <= 3);
+    assert.equal(node.last("wake").at > node.now, true);
+  });
+
+  test("a grant that nobody waits for any more is not counted", () => {
+    const node = new DrivenNode().start().noSnapshot().read(log);
+    const { id } = node.lastRenew;
+    node.pass(5_100);
+    assert.ok(node.all("cancel").some((effect) => effect.id === id));
+    node.feed({ type: "sayAnswered", id, answer: { type: "failed", error: new Error("late") } });
+    assert.equal(node.core.metrics().grants, 0);
+  });
+});
+
+test("a node that leaves says so up to four times, and tells whether it was heard", () => {
+  const node = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
+  assert.equal(node.overdue, never);
+  node.pass(10_000);
+  assert.equal(node.all("say").filter(({ message }) => message.type === "goodbye").length, 4);
+  assert.deepEqual(
+    node.all("left").map(({ taken }) => taken),
+    [false],
+  );
+  const heard = new DrivenNode().serve(history(5)).feed({ type: "leaving" });
+  heard.feed({ type: "sayAnswered", id: heard.last("say").id, answer: { type: "taken" } });
+  assert.deepEqual(
+    heard.all("left").map(({ taken }) => taken),
+    [true],
+  );
+  assert.equal(heard.all("clearBoot").length, 1);
+  assert.equal(heard.pass(10_000).all("say").at(-1)?.message.type, "goodbye");
+});
+
+test("after the end nothing is asked for any more", () => {
+  const node = new DrivenNode().serve(history(5));
+  node.feed({ type: "linkAwaited", id: 7, link: { ...history(9).head }, timeoutMs: 60_000 }).feed({ type: "stopped" });
+  assert.deepEqual(
+    node.all("linkReached").map(({ id, outcome }) => [id, outcome]),
+    [[7, "behind"]],
+  );
+  node.news();
+  node.feed({ type: "woke" }).deliver(history(6), 5);
+  assert.deepEqual(node.news(), []);
+  assert.equal(node.overdue, never);
+});

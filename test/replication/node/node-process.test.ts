@@ -1,0 +1,608 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { afterEach, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  type BootId,
+  clusterStream,
+  type Link,
+  type MonotonicMs,
+  type PersonKey,
+  type Position,
+  Projection,
+  type Stream,
+  seal,
+  sessionStream,
+  type UnixMs,
+  wrapKey,
+} from "../../../src/events/index.ts";
+import {
+  type Clock,
+  createLocalFanout,
+  type Fanout,
+  personKeyWrap,
+  type ReplicaOptions,
+  type ReplicaProcess,
+  startReplica,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { delayedFanout } from "../../support/delayed-fanout.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { FakeBrokers } from "../fake-brokers.ts";
+import {
+  aNode,
+  aSpeaker,
+  bytesOf,
+  cluster,
+  created,
+  type History,
+  history,
+  leaderOf,
+  quiet,
+  revoked,
+  say,
+  secret,
+  sessionId,
+  userId,
+} from "../support.ts";
+
+const running: ReplicaProcess[] = [];
+afterEach(async () => {
+  for (const node of running.splice(0)) await node.stop();
+});
+
+type Parts = Partial<ReplicaOptions>;
+function start(brokers: FakeBrokers, parts: Parts = {}): ReplicaProcess {
+  const node = startReplica({
+    name: aNode,
+    boot: `boot-${randomBytes(4).toString("hex")}` as BootId,
+    role: "proxy",
+    region: "test",
+    version: "1",
+    configHash: () => "config-1",
+    cluster,
+    secret,
+    databroker: brokers.databroker,
+    fanout: brokers.fanout,
+    clock: systemClock,
+    randomBytes: (size) => randomBytes(size),
+    logger: quiet,
+    windowMs: () => 65_000,
+    dataDir: null,
+    renewMs: 100,
+    ...parts,
+  });
+  running.push(node);
+  return node;
+}
+
+async function ready(node: ReplicaProcess): Promise<ReplicaProcess> {
+  if (!(await node.whenReady(5_000))) assert.fail(node.ready().reasons.join("; "));
+  return node;
+}
+
+const local = (): Fanout => createLocalFanout({ logger: quiet });
+const overdue = (node: ReplicaProcess): number => node.overdueMs(systemClock.monotonic());
+const never = Number.POSITIVE_INFINITY;
+const at = (node: ReplicaProcess, link: Link) =>
+  waitFor(`the node to reach ${link.position}`, () => node.applied.hash === link.hash);
+const enforced = (node: ReplicaProcess, link: Link) =>
+  waitFor(`the node to have enforced ${link.position}`, () => node.enforced.hash === link.hash);
+
+function digestOf(log: History): string {
+  const projection = new Projection();
+  for (const { recorded } of log.entries) projection.apply(recorded);
+  return projection.digest();
+}
+
+test("a node reads the log to its head, is granted a lease and is ready", async () => {
+  const brokers = new FakeBrokers({ log: history(50), fanout: local() });
+  const node = start(brokers, { pageLimit: 7 });
+  assert.equal(overdue(node), never, "it permits nothing before");
+  assert.match(node.ready().reasons.join(), /reading the log/);
+  await ready(node);
+  assert.deepEqual(node.applied, brokers.log.head);
+  assert.equal(node.projection.digest(), digestOf(brokers.log));
+  assert.ok(overdue(node) <= 0);
+  const renew = await waitFor("a renew at the head", () => brokers.renews.find((r) => r.applied.position === 50));
+  assert.equal(renew.digest, digestOf(brokers.log));
+  assert.deepEqual(renew.enforced, brokers.log.head);
+});
+
+test("a delivery is applied, told to listeners and enforced before publish returns", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  const told: [number, string[]][] = [];
+  node.onChange(({ link, touched }) => void told.push([link.position, [...touched]]));
+  const link = brokers.commit(created(1), revoked(1));
+  assert.deepEqual(told, [[3, [sessionStream(sessionId(1))]]]);
+  assert.deepEqual(node.enforced, link);
+});
+
+test("an enforced revocation is confirmed at once, a neutral event is not", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  await ready(start(brokers, { renewMs: 60_000 }));
+  brokers.commit({ type: "GroupUpserted", groupId: "g" as never, name: "g" });
+  const link = brokers.commit(revoked(1));
+  await waitFor("a confirmation", () => brokers.confirms.length === 1);
+  assert.deepEqual(brokers.confirms[0]?.enforced, link);
+});
+
+test("confirmations are one at a time, and the last word is sent", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const databroker = brokers.databroker;
+  let inFlight = 0;
+  const slow = {
+    ...databroker,
+    lease: async (envelope: Uint8Array) => {
+      inFlight += 1;
+      assert.ok(inFlight <= 2, "one renew, one confirmation");
+      await delay(20);
+      inFlight -= 1;
+      return databroker.lease(envelope);
+    },
+  };
+  await ready(start(brokers, { databroker: slow, renewMs: 60_000 }));
+  for (let n = 0; n < 30; n++) brokers.commit(revoked(n));
+  await waitFor("the last confirmation", () => brokers.confirms.at(-1)?.enforced.position === 31);
+  assert.ok(brokers.confirms.length < 5);
+});
+
+test("a lost delivery is noticed by the next one, and read from a broker", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.publishing = false;
+  brokers.commit(created(1));
+  brokers.publishing = true;
+  await at(node, brokers.commit(revoked(1)));
+  assert.equal(node.projection.digest(), digestOf(brokers.log));
+});
+
+test("the last delivery of the day, when lost, is noticed by the next grant", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.publishing = false;
+  await at(node, brokers.commit(created(1)));
+});
+
+test("without a fan-out everything comes by reads that wait at the head", async (t) => {
+  const brokers = new FakeBrokers();
+  const node = await ready(start(brokers, { renewMs: 60_000 }));
+  await waitFor("a read that waits", () => brokers.reads.at(-1)?.waitMs === 1_000);
+  const asked = performance.now();
+  await at(node, brokers.commit(created(1)));
+  t.diagnostic(`applied after ${Math.round(performance.now() - asked)} ms`);
+  const before = brokers.reads.length;
+  await delay(300);
+  assert.ok(brokers.reads.length - before <= 2, "it does not ask all the time");
+});
+
+test("a broker that does not hold reads open is not asked without pause", async () => {
+  const brokers = new FakeBrokers();
+  const databroker = brokers.databroker;
+  const impatient = {
+    ...databroker,
+    read: (after: Link, o: never) => databroker.read(after, { ...(o as object), waitMs: 0 } as never),
+  };
+  await ready(start(brokers, { databroker: impatient as never }));
+  const before = brokers.reads.length;
+  await delay(500);
+  assert.ok(brokers.reads.length - before <= 12);
+});
+
+test("when the fan-out fails everything goes on by reads, and stops being read when it is back", async (t) => {
+  const inner = local();
+  let healthy = true;
+  const fanout: Fanout = { ...inner, status: () => ({ ...inner.status(), healthy }) };
+  const brokers = new FakeBrokers({ fanout });
+  const node = await ready(start(brokers));
+  brokers.publishing = false;
+  healthy = false;
+  const failedAt = performance.now();
+  await at(node, brokers.commit(created(1)));
+  t.diagnostic(`applied ${Math.round(performance.now() - failedAt)} ms after the fan-out had failed`);
+  await waitFor("a read that waits", () => brokers.reads.at(-1)?.waitMs === 1_000);
+  healthy = true;
+  brokers.publishing = true;
+  await at(node, brokers.commit(created(2)));
+  await delay(50);
+  const before = brokers.reads.length;
+  await at(node, brokers.commit(created(3)));
+  await delay(600);
+  assert.equal(brokers.reads.length, before);
+});
+
+test("with the brokers away it keeps trying, more rarely, and comes back by itself", async () => {
+  const brokers = new FakeBrokers({ log: history(5) });
+  brokers.reachable = false;
+  const node = start(brokers);
+  await delay(1_500);
+  assert.ok(brokers.reads.length >= 3 && brokers.reads.length < 15, `${brokers.reads.length} reads`);
+  brokers.reachable = true;
+  await ready(node);
+});
+
+test("a slow listener holds back `enforced`, not `applied`", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  const before = node.enforced;
+  const cutting = Promise.withResolvers<void>();
+  node.onChange(() => cutting.promise);
+  const link = brokers.commit(revoked(1));
+  assert.deepEqual(node.applied, link);
+  assert.deepEqual(node.enforced, before);
+  const renews = brokers.renews.length;
+  await waitFor("two more renews", () => brokers.renews.length > renews + 2);
+  assert.deepEqual(brokers.renews.at(-1)?.enforced, before);
+  assert.deepEqual(brokers.renews.at(-1)?.applied, link);
+  assert.equal(brokers.confirms.length, 0);
+  cutting.resolve();
+  await enforced(node, link);
+  await waitFor("the confirmation", () => brokers.confirms.at(-1)?.enforced.position === link.position);
+});
+
+test("a confirmation says what is enforced, not what is folded in already and still being cut", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers, { renewMs: 10_000 }));
+  const cuts = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let told = 0;
+  node.onChange(() => cuts[told++]?.promise);
+  const first = brokers.commit(revoked(1));
+  const second = brokers.commit(revoked(2));
+  assert.deepEqual(node.applied, second);
+  cuts[0]?.resolve();
+  await waitFor("the confirmation", () => brokers.confirms.length > 0);
+  assert.deepEqual(brokers.confirms.at(-1)?.enforced, first);
+  cuts[1]?.resolve();
+  await waitFor("the other", () => brokers.confirms.at(-1)?.enforced.position === second.position);
+});
+
+test("a listener that fails ends this node's right to decide, and it lets itself be fenced", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  node.onChange(() => Promise.reject(new Error("a stream would not close")));
+  brokers.commit(revoked(1));
+  await waitFor("the node to notice", () => overdue(node) === never);
+  assert.match(node.ready().reasons.join(), /could not be enforced/);
+  await delay(150);
+  const renews = brokers.renews.length;
+  await delay(400);
+  assert.equal(brokers.renews.length, renews);
+});
+
+test("a listener that never says that it is done is not waited for without end: the node lets itself be fenced", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers, { enforcingMsMax: 1_000 }));
+  node.onChange(() => new Promise(() => {}));
+  brokers.commit(revoked(1));
+  assert.ok(overdue(node) <= 0);
+  await waitFor("the node to give up", () => overdue(node) === never);
+  assert.match(node.ready().reasons.join(), /could not be enforced/);
+  const renews = brokers.renews.length;
+  await delay(300);
+  assert.equal(brokers.renews.length, renews);
+});
+
+test("what a listener causes on the fan-out is applied after what it heard of, in order", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  const told: number[] = [];
+  node.onChange(({ link }) => {
+    told.push(link.position);
+    if (link.position < 6) brokers.commit(created(link.position));
+    assert.deepEqual(node.applied, link, "what it hears of is what it sees");
+  });
+  brokers.commit(created(1));
+  assert.deepEqual(told, [2, 3, 4, 5, 6]);
+  assert.deepEqual(node.enforced, brokers.log.head);
+});
+
+// --- read your writes
+
+test("a request that needs a link is not kept waiting by a fan-out that is three seconds late", async () => {
+  const brokers = new FakeBrokers({ fanout: delayedFanout(local(), { delayMs: 3_000 }) });
+  const node = await ready(start(brokers, { renewMs: 60_000 }));
+  const link = brokers.commit(created(1));
+  assert.equal(await node.waitFor(link, 150), "reached");
+  assert.equal(node.projection.standing(sessionId(1)).standing, "active");
+  assert.equal(await node.waitFor(link, 0), "reached");
+  await brokers.fanout?.close();
+});
+
+test("a request that needs a link which nobody can bring is told so in time", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.reachable = false;
+  brokers.publishing = false;
+  const link = brokers.commit(created(1));
+  const asked = performance.now();
+  assert.equal(await node.waitFor(link, 100), "behind");
+  assert.ok(performance.now() - asked >= 95);
+  assert.equal(node.metrics().waiting, 0);
+});
+
+test("a link of a suffix that was lost is refused, whether its place is taken or not reached again", async () => {
+  const brokers = new FakeBrokers({ log: history(20), fanout: local() });
+  const [taken, beyond] = [brokers.log.linkAt(12), brokers.log.linkAt(20)];
+  brokers.failOver({ keep: 9, epoch: 2 });
+  while (brokers.log.entries.length < 15) brokers.commit(created(brokers.log.entries.length));
+  const node = await ready(start(brokers));
+  assert.equal(await node.waitFor(taken, 100), "lost");
+  assert.equal(await node.waitFor(beyond, 100), "lost");
+  assert.equal(await node.waitFor(brokers.log.linkAt(9), 100), "reached");
+});
+
+// --- what is not to be believed
+
+test("what is not authenticated is dropped and counted, also when it links", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  const stranger = aSpeaker({ rootSecret: bytesOf("another") });
+  const honest = brokers.leader;
+  brokers.leader = stranger;
+  brokers.publishing = true;
+  const before = node.applied;
+  brokers.log.add(created(1));
+  brokers.fanout?.publish(say(stranger, "batch", brokers.log.batch(1, 2)));
+  brokers.fanout?.publish(say(aSpeaker({ role: "proxy" }), "batch", brokers.log.batch(1, 2)));
+  brokers.fanout?.publish(say(leaderOf(1, "another"), "batch", brokers.log.batch(1, 2)));
+  brokers.fanout?.publish(randomBytes(500));
+  assert.deepEqual(node.applied, before);
+  assert.deepEqual(node.metrics().refused, { "delivery: not-authentic": 3, "delivery: wrong-sender": 1 });
+  brokers.leader = honest;
+  await at(node, brokers.log.head);
+});
+
+test("a forged grant gives no right, also when everything in it is true", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const databroker = brokers.databroker;
+  const honest = brokers.leader;
+  const forged = {
+    ...databroker,
+    lease: async (envelope: Uint8Array) => {
+      const grant = await databroker.lease(envelope);
+      if (grant === null) return null;
+      const broken = Uint8Array.from(grant);
+      broken[broken.length - 1] = (broken.at(-1) ?? 0) ^ 1;
+      return broken;
+    },
+  };
+  assert.ok(honest);
+  const node = start(brokers, { databroker: forged });
+  await waitFor("forged grants to be refused", () => (node.metrics().refused["grant: not-authentic"] ?? 0) >= 3);
+  assert.equal(overdue(node), never);
+});
+
+test("a grant of a leader that is known to be deposed is not believed, although its head is on our chain", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const deposed = new FakeBrokers({ log: brokers.log.fork(1) });
+  brokers.granting = false;
+  let asked = 0;
+  const lease = async (envelope: Uint8Array) => {
+    asked += 1;
+    return asked <= 3 ? brokers.databroker.lease(envelope) : deposed.databroker.lease(envelope);
+  };
+  const node = start(brokers, { databroker: { ...brokers.databroker, lease } });
+  await at(node, brokers.log.head);
+  brokers.failOver({ keep: 1, epoch: 2 });
+  assert.equal(node.applied.epoch, 2);
+  await waitFor("grants of the deposed leader", () => node.metrics().grants > 1);
+  assert.equal(overdue(node), never);
+});
+
+test("an event that cannot be folded, whoever signed it, ends this node's right to decide", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.log.addUnknown("GroupMembersChanged", { effect: "either", stream: "group:eng" });
+  brokers.announce(brokers.log.entries.length - 1);
+  assert.equal(overdue(node), never);
+  await delay(150);
+  const renews = brokers.renews.length;
+  await delay(300);
+  assert.equal(brokers.renews.length, renews);
+});
+
+test("another node's grant is not ours", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  brokers.grantParts = () => ({ boot: "boot-of-another" as BootId });
+  const node = start(brokers);
+  await waitFor("some renews", () => brokers.renews.length > 3);
+  assert.equal(overdue(node), never);
+});
+
+// --- the lease
+
+test("without grants the lease runs out, and the next grant brings it back", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  brokers.lease = { deltaMs: 300, windowMs: 600 };
+  const node = await ready(start(brokers, { renewMs: 50 }));
+  brokers.granting = false;
+  await waitFor("the lease to be over", () => overdue(node) > 0 && overdue(node) < never);
+  await waitFor("the window to be over", () => overdue(node) === never);
+  brokers.granting = true;
+  await ready(node);
+});
+
+test("a node whose clock jumped permits nothing before a grant asked for since, and says why", async () => {
+  let slept = 0;
+  const clock: Clock = {
+    monotonic: () => (systemClock.monotonic() + slept) as MonotonicMs,
+    wall: () => (systemClock.wall() + slept) as UnixMs,
+  };
+  const brokers = new FakeBrokers({ fanout: local() });
+  brokers.grantParts = (grant) => ({ wallMs: (grant.wallMs + slept) as UnixMs });
+  const node = await ready(start(brokers, { clock, renewMs: 60_000 }));
+  slept = 2_000;
+  assert.equal(node.overdueMs(clock.monotonic()), never, "before any tick");
+  assert.match(node.ready().reasons.join(), /did not run/);
+  await ready(node); // it asked at its tick, without waiting for its turn
+  assert.ok(node.overdueMs(clock.monotonic()) <= 0);
+});
+
+test("a machine that slept without its monotonic clock is noticed by the wall clock", async () => {
+  let slept = 0;
+  const clock: Clock = { monotonic: systemClock.monotonic, wall: () => (systemClock.wall() + slept) as UnixMs };
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers, { clock, renewMs: 60_000 }));
+  slept = 1_500;
+  assert.equal(node.overdueMs(clock.monotonic()), never);
+});
+
+test("a goodbye is for good, and is told", async () => {
+  using folder = new TemporaryFolder("goodbye");
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers, { dataDir: folder.path }));
+  node.drain();
+  assert.deepEqual(node.ready().reasons, ["draining"]);
+  assert.ok(overdue(node) <= 0, "what is open goes on");
+  assert.equal(await node.goodbye(), true);
+  assert.equal(brokers.goodbyes[0]?.boot, node.boot);
+  assert.equal(overdue(node), never);
+  await node.stop();
+  const next = await ready(start(brokers, { dataDir: folder.path }));
+  assert.equal(brokers.renews.find(({ boot }) => boot === next.boot)?.replaces, null);
+});
+
+test("a goodbye that no broker took leaves the boot to be named by the next one", async () => {
+  using folder = new TemporaryFolder("node");
+  const brokers = new FakeBrokers({ fanout: local() });
+  const parts = { dataDir: folder.path };
+  const first = await ready(start(brokers, parts));
+  brokers.reachable = false;
+  assert.equal(await first.goodbye(), false);
+  await first.stop();
+  brokers.reachable = true;
+  await ready(start(brokers, parts));
+  assert.equal(brokers.renews.at(-1)?.replaces, first.boot);
+});
+
+test("a boot that ended without a goodbye is named by the next one in its data folder", async () => {
+  using folder = new TemporaryFolder("replaces");
+  const brokers = new FakeBrokers({ fanout: local() });
+  const first = await ready(start(brokers, { dataDir: folder.path }));
+  assert.throws(() => start(brokers, { dataDir: folder.path }), { code: "ERR_REPLICATION_DATA_FOLDER_LOCKED" });
+  await first.stop();
+  const next = await ready(start(brokers, { dataDir: folder.path }));
+  assert.equal(brokers.renews.find(({ boot }) => boot === next.boot)?.replaces, first.boot);
+});
+
+// --- a history that was lost
+
+test("a node that holds a lost suffix permits nothing while it rebuilds, and keeps the lost denials", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const shared = brokers.commit(created(1, 1), created(2, 1), created(3, 2));
+  const node = await ready(start(brokers));
+  brokers.commit(revoked(1, 1));
+  brokers.commit(created(9, 1));
+  const changes: boolean[] = [];
+  node.onChange(({ rebuilt }) => void changes.push(rebuilt));
+  brokers.reachable = false; // nothing can be read yet
+  brokers.failOver({ keep: shared.position, epoch: 2 });
+  assert.equal(overdue(node), never, "the delivery of the new epoch has told it");
+  assert.match(node.ready().reasons.join(), /rebuilding/);
+  assert.equal(node.projection.standing(sessionId(1)).standing, "revoked", "the old projection goes on denying");
+  brokers.reachable = true;
+  await ready(node);
+  assert.deepEqual(changes, [true]);
+  assert.equal(node.projection.digest(), digestOf(brokers.log));
+  assert.equal(node.projection.standing(sessionId(9)).standing, "unknown");
+  assert.equal(node.projection.standing(sessionId(1)).standing, "active", "so says the log that survived");
+  assert.ok(node.stickilyDenied(sessionStream(sessionId(1))), "and this node still denies it");
+  assert.ok(!node.stickilyDenied(sessionStream(sessionId(2))));
+  await waitFor("a renew on the new chain", () => brokers.renews.at(-1)?.enforced.epoch === 2);
+  assert.equal(node.metrics().rebuilds, 1);
+});
+
+test("a node that missed everything about the new epoch learns it from a grant", async () => {
+  const brokers = new FakeBrokers({ log: history(10), fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.publishing = false;
+  brokers.failOver({ keep: 6, epoch: 2 });
+  await waitFor(
+    "the new history",
+    () => node.projection.digest() === digestOf(brokers.log) && node.applied.epoch === 2,
+  );
+  await ready(node);
+});
+
+// --- events this build does not know
+
+test("an unknown event that could loosen or tighten ends freshness, and what tightens is obeyed all the same", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.commit(created(1), created(2));
+  const unknown = (name: string, effect: "neutral" | "either" | "tightens", stream: Stream): void => {
+    brokers.log.addUnknown(name, { effect, stream });
+    brokers.announce(brokers.log.entries.length - 1);
+  };
+  unknown("SomethingHarmless", "neutral", clusterStream);
+  assert.ok(overdue(node) <= 0);
+  unknown("SessionBanished", "tightens", sessionStream(sessionId(1)));
+  assert.ok(overdue(node) <= 0);
+  assert.equal(node.projection.standing(sessionId(1)).standing, "revoked");
+  unknown("RuleOfTheMoon", "either", clusterStream);
+  assert.equal(overdue(node), never);
+  assert.match(node.ready().reasons.join(), /unknown to this build/);
+  unknown("SessionBanished", "tightens", sessionStream(sessionId(2)));
+  assert.equal(node.projection.standing(sessionId(2)).standing, "revoked");
+  assert.deepEqual(node.enforced, brokers.log.head);
+});
+
+test("personal data opens while the person is known, and never again after their erasure", async () => {
+  const person: PersonKey = { userId: userId(1), keyId: bytesOf("id").slice(0, 8), key: bytesOf("key") };
+  const sealed = seal({ issuer: "i", subject: "s" }, person, bytesOf("n").slice(0, 12));
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.keys.set(person.userId, wrapKey(person, personKeyWrap(secret), bytesOf("w").slice(0, 12)));
+  brokers.commit({ ...created(1, 1), profile: sealed } as never);
+  const session = node.projection.session(sessionId(1));
+  assert.ok(session?.status === "active");
+  assert.equal(node.open(session.profile, userId(1))?.subject, "s");
+  brokers.commit({ type: "UserErased", userId: userId(1) });
+  assert.equal(node.open(session.profile, userId(1)), undefined);
+  brokers.commit(created(2, 2)); // its batch still carries the key: a broker that lags
+  assert.equal(node.open(session.profile, userId(1)), undefined);
+  assert.equal(node.metrics().personKeys, 0);
+});
+
+test("a stopped node permits nothing and leaves nothing behind", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const node = await ready(start(brokers));
+  const waiting = node.waitFor({ ...brokers.log.head, position: 99 as never }, 60_000);
+  await node.stop();
+  assert.equal(overdue(node), never);
+  assert.equal(await waiting, "behind");
+  const renews = brokers.renews.length;
+  brokers.commit(created(1));
+  await delay(300);
+  assert.equal(node.applied.position, 1);
+  assert.ok(brokers.renews.length <= renews + 1);
+});
+
+test("a copy behind retention says so, asks ever more rarely, and is not ready", async () => {
+  const brokers = new FakeBrokers({ log: history(5) });
+  let reads = 0;
+  const truncated = {
+    ...brokers.databroker,
+    read: async () => {
+      reads += 1;
+      return { type: "truncated", first: 100 as Position } as const;
+    },
+  };
+  const node = start(brokers, { databroker: truncated, renewMs: 60_000 });
+  await delay(1_000);
+  assert.match(node.ready().reasons.join(), /begins behind this copy/);
+  assert.ok(reads > 1 && reads < 12, `${reads} reads`);
+});
+
+test("an unknown event of a lost suffix is lost with it", async () => {
+  const brokers = new FakeBrokers({ log: history(5), fanout: local() });
+  const node = await ready(start(brokers));
+  brokers.log.addUnknown("RuleOfTheMoon", { effect: "either", stream: clusterStream });
+  brokers.announce(5);
+  assert.equal(overdue(node), never);
+  brokers.failOver({ keep: 5, epoch: 2 });
+  await ready(node);
+  assert.equal(node.projection.degraded, undefined);
+});

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type PersonKey, type Profile, seal, type WrappedKey, wrapKey } from "../../../src/events/index.ts";
+import { createPersonKeys, personKeyWrap } from "../../../src/replication/index.ts";
+import { bytesOf, secret, userId } from "../support.ts";
+
+const nonce = (n: number): Uint8Array => bytesOf(`nonce ${n}`).slice(0, 12);
+
+function person(n: number): PersonKey {
+  return { userId: userId(n), keyId: bytesOf(`id ${n}`).slice(0, 8), key: bytesOf(`key ${n}`) };
+}
+function wrapped(n: number, under = secret): WrappedKey {
+  return wrapKey(person(n), personKeyWrap(under), nonce(n));
+}
+const profile: Profile = {
+  issuer: "i",
+  subject: "alice",
+  email: "a@x",
+  emailVerified: true,
+  name: "Alice",
+  claims: { a: [1] },
+};
+const sealed = (n: number): Uint8Array => seal(profile, person(n), nonce(100 + n));
+
+test("personal data opens with the person's key, and is opened once", () => {
+  const keys = createPersonKeys([secret]);
+  keys.add([wrapped(1)]);
+  const value = sealed(1);
+  const opened = keys.open(value, userId(1));
+  assert.deepEqual(opened, profile);
+  assert.equal(keys.open(value, userId(1)), opened);
+});
+
+test("without the key nothing opens, and another person's key does not help", () => {
+  const keys = createPersonKeys([secret]);
+  assert.equal(keys.open(sealed(1), userId(1)), undefined);
+  keys.add([wrapped(2)]);
+  assert.equal(keys.open(sealed(1), userId(1)), undefined);
+  assert.equal(keys.open(sealed(1), userId(2)), undefined);
+});
+
+test("a dropped key takes what was opened with it", () => {
+  const keys = createPersonKeys([secret]);
+  keys.add([wrapped(1)]);
+  const value = sealed(1);
+  assert.notEqual(keys.open(value, userId(1)), undefined);
+  keys.drop(userId(1));
+  assert.equal(keys.open(value, userId(1)), undefined);
+});
+
+test("a key wrapped for somebody else is not taken for one's own", () => {
+  const keys = createPersonKeys([secret]);
+  keys.add([{ ...wrapped(2), userId: userId(1) }]);
+  assert.equal(keys.open(sealed(2), userId(1)), undefined);
+  assert.equal(keys.counts().failures, 1);
+});
+
+test("while the secret is replaced, keys wrapped under either open", () => {
+  const next = bytesOf("the next shared secret");
+  const keys = createPersonKeys([next, secret]);
+  keys.add([wrapped(1), wrapped(2, next)]);
+  assert.deepEqual(keys.open(sealed(1), userId(1)), profile);
+  assert.deepEqual(keys.open(sealed(2), userId(2)), profile);
+});
+
+test("a changed byte does not open, and is counted", () => {
+  const keys = createPersonKeys([secret]);
+  keys.add([wrapped(1)]);
+  const broken = Uint8Array.from(sealed(1));
+  broken[30] = (broken[30] ?? 0) ^ 1;
+  assert.equal(keys.open(broken, userId(1)), undefined);
+  assert.equal(keys.counts().failures, 1);
+});

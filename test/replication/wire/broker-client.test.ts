@@ -1,0 +1,426 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, test } from "node:test";
+import { decodeJwt, jwtVerify } from "jose";
+import {
+  type BootId,
+  type CommandId,
+  type CommandRequest,
+  decode,
+  encode,
+  formatLink,
+  genesis,
+  type SessionId,
+} from "../../../src/events/index.ts";
+import {
+  type AnswerRefusal,
+  answererOf,
+  answerHeader,
+  type BrokerClient,
+  type BrokerClientOptions,
+  createBrokerClient,
+  type GivenAnswer,
+  sealAnswer,
+  serviceTokenKey,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { history, quiet, secret, sessionId } from "../support.ts";
+
+type Handler = (request: IncomingMessage, body: Buffer, response: ServerResponse) => void | Promise<void>;
+type Broker = Readonly<{ url: URL; requests: string[]; server: Server }> & { handler: Handler };
+
+const servers: Server[] = [];
+const clients: BrokerClient[] = [];
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.close();
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
+
+async function aBroker(handler: Handler): Promise<Broker> {
+  const requests: string[] = [];
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      requests.push(`${request.method} ${request.url}`);
+      void broker.handler(request, Buffer.concat(chunks), response);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  servers.push(server);
+  const { port } = server.address() as AddressInfo;
+  const broker: Broker = { url: new URL(`http://127.0.0.1:${port}`), requests, server, handler };
+  return broker;
+}
+
+function aClient(brokers: readonly Pick<Broker, "url">[], parts: Partial<BrokerClientOptions> = {}): BrokerClient {
+  const client = createBrokerClient({
+    urls: brokers.map(({ url }) => url),
+    cluster: "test",
+    role: "proxy",
+    name: "proxy-1",
+    secret,
+    clock: systemClock,
+    randomBytes: (size) => randomBytes(size),
+    logger: quiet,
+    ...parts,
+  });
+  clients.push(client);
+  return client;
+}
+
+const answer =
+  (status: number, body: unknown): Handler =>
+  (request, _, response) =>
+    say(request, response, { status, body: encode(body) });
+/** Answers as a broker of the cluster. */
+const answerer = (parts: Readonly<{ secret?: Uint8Array; cluster?: string }> = {}) =>
+  answererOf({
+    ...{ cluster: "test", name: "broker-1", boot: "boot-1" as BootId, secret },
+    ...{ seed: Uint8Array.from(randomBytes(32)) },
+    ...parts,
+  });
+const speaker = answerer();
+const callIdOf = ({ headers }: IncomingMessage): string =>
+  decodeJwt(headers.authorization?.replace(/^Bearer /, "") ?? "").jti ?? "";
+
+function say(
+  request: IncomingMessage,
+  response: ServerResponse,
+  given: Readonly<{ status?: number; body?: Uint8Array; seal?: (real: GivenAnswer) => string | undefined }>,
+): void {
+  const { status = 200, body = new Uint8Array(), seal = (real) => sealAnswer(speaker, real) } = given;
+  const sealed = seal({ callId: callIdOf(request), status, body });
+  response
+    .writeHead(status, {
+      "content-type": "application/msgpack",
+      ...(sealed === undefined ? {} : { [answerHeader]: sealed }),
+    })
+    .end(body);
+}
+const silence: Handler = () => {};
+/** Nobody listens there. */
+const gone = { url: new URL("http://127.0.0.1:1") };
+
+const log = history(5);
+const page = {
+  type: "page",
+  page: { previous: genesis, entries: log.entries.map(({ bytes }) => bytes), last: log.head, head: log.head, keys: [] },
+};
+const options = { limit: 10, waitMs: 0 };
+const commandId = "11111111-1111-4111-8111-111111111111" as CommandId;
+const command: CommandRequest = {
+  commandId,
+  actor: "service:test",
+  command: { type: "revokeSession", sessionId: sessionId(1), reason: "operator" },
+};
+const done = { type: "done", commandId, link: log.head, changed: true };
+
+test("it says who it is with a short-lived token of its role", async () => {
+  const broker = await aBroker(async (request, _, response) => {
+    const token = request.headers.authorization?.replace(/^Bearer /, "") ?? "";
+    const key = serviceTokenKey(secret, "proxy");
+    const { payload, protectedHeader } = await jwtVerify(token, key, {
+      audience: "cardea:test",
+      issuer: "proxy-1",
+      algorithms: ["HS256"],
+    });
+    assert.equal(protectedHeader.kid, "proxy");
+    assert.equal((payload.exp ?? 0) - (payload.iat ?? 0), 60);
+    assert.equal(payload["call"], `GET ${request.url}`, "and means this one call");
+    say(request, response, { body: encode(page) });
+  });
+  assert.equal((await aClient([broker]).read(genesis, options)).type, "page");
+});
+
+test("reads ask for what comes after a link, and know pages, forks and truncations apart", async () => {
+  const broker = await aBroker(answer(200, page));
+  const client = aClient([broker]);
+  const outcome = await client.read(log.linkAt(3), { limit: 7, waitMs: 250 });
+  assert.equal(broker.requests[0], `GET /v1/events?after=${formatLink(log.linkAt(3))}&limit=7&wait=250`);
+  assert.ok(outcome.type === "page");
+  assert.deepEqual(outcome.page.last, log.head);
+  assert.equal(Buffer.compare(outcome.page.entries[4] ?? Buffer.of(), log.entries[4]?.bytes ?? Buffer.of()), 0);
+  broker.handler = answer(409, { type: "forked", head: log.head });
+  assert.deepEqual(await client.read(genesis, options), { type: "forked", head: log.head });
+  broker.handler = answer(410, { type: "truncated", first: 100 });
+  assert.deepEqual(await client.read(genesis, options), { type: "truncated", first: 100 });
+});
+
+test("an answer that is not what the API promises is no answer", async () => {
+  const broker = await aBroker(answer(200, { type: "page", page: { ...page.page, head: "?" } }));
+  const client = aClient([broker]);
+  await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  broker.handler = (request, __, response) => say(request, response, { body: Buffer.from("<html>") });
+  await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  broker.handler = answer(302, {});
+  await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+});
+
+test("it asks the next broker when one is gone, and remembers the one that answers", async () => {
+  const good = await aBroker(answer(200, page));
+  const client = aClient([gone, good]);
+  await client.read(genesis, options);
+  await client.read(genesis, options);
+  assert.equal(good.requests.length, 2);
+});
+
+test("a broker that hangs costs a lease no more than what is left of it", async (t) => {
+  const hangs = await aBroker(silence);
+  const good = await aBroker((request, body, response) =>
+    say(request, response, { body: Buffer.concat([Buffer.from("granted:"), body]) }),
+  );
+  const client = aClient([hangs, good]);
+  const asked = performance.now();
+  const [first] = await Promise.all([client.lease(Buffer.from("renew"))]);
+  assert.equal(Buffer.from(first ?? []).toString(), "granted:renew");
+  t.diagnostic(`granted after ${Math.round(performance.now() - asked)} ms`);
+  await client.lease(Buffer.from("renew"));
+  assert.equal(hangs.requests.length, 1, "it is not asked first again");
+});
+
+test("a confirmation and a goodbye have no answer but that they are taken", async () => {
+  const broker = await aBroker((request, __, response) => say(request, response, { status: 204 }));
+  assert.equal(await aClient([broker]).lease(Buffer.from("confirm")), null);
+});
+
+test("with no broker it says so, safe to ask again", async () => {
+  const client = aClient([gone, gone]);
+  for (const ask of [() => client.read(genesis, options), () => client.lease(Buffer.of(1)), () => client.status()]) {
+    await assert.rejects(ask, { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  }
+  await assert.rejects(aClient([]).status(), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+});
+
+test("a token that is not accepted is told apart from brokers that are away, and every broker is asked once", async () => {
+  const broker = await aBroker(answer(401, {}));
+  const client = aClient([broker, gone, broker]);
+  await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_REFUSED", status: 401 });
+  await assert.rejects(client.submit(command), { code: "ERR_REPLICATION_BROKER_REFUSED" });
+  assert.equal(broker.requests.length, 4);
+});
+
+test("whoever says 401 in one broker's place does not keep a node from the others", async () => {
+  const liar = await aBroker((_, __, response) => void response.writeHead(401).end());
+  const good = await aBroker(answer(200, page));
+  const client = aClient([liar, good]);
+  assert.equal((await client.read(genesis, options)).type, "page");
+  await client.read(genesis, options);
+  assert.equal(liar.requests.length, 1, "and it is not asked first again");
+  let answers = 0;
+  good.handler = (request, body, response) => {
+    const busy = { type: "unavailable", commandId, message: "no leader", retryAfterMs: 10 };
+    answers += 1;
+    return answers < 3 ? answer(503, busy)(request, body, response) : answer(200, done)(request, body, response);
+  };
+  assert.deepEqual(await client.submit(command), done, "nor makes a failure of what is only late");
+});
+
+test("a command is sent again with the same id until its outcome is known", async () => {
+  const ids: unknown[] = [];
+  const answers: Handler[] = [
+    (request) => void request.socket.destroy(),
+    answer(503, { type: "unavailable", commandId, message: "no leader", retryAfterMs: 10 }),
+    answer(500, {}),
+    answer(200, done),
+  ];
+  const broker = await aBroker((request, body, response) => {
+    ids.push((decode(body) as CommandRequest).commandId);
+    return (answers.shift() ?? silence)(request, body, response);
+  });
+  const result = await aClient([broker]).submit(command);
+  assert.deepEqual(result, done);
+  assert.ok(ids.length >= 4 && ids.every((id) => id === commandId));
+});
+
+test("a refusal is an answer, and a command is not sent again", async () => {
+  const refused = { type: "refused", commandId, code: "not-found", message: "no such session" };
+  const broker = await aBroker(answer(200, refused));
+  const client = aClient([broker]);
+  assert.deepEqual(await client.submit(command), refused);
+  broker.handler = answer(403, {});
+  assert.equal(((await client.submit(command)) as { code: string }).code, "forbidden");
+  broker.handler = answer(400, {});
+  assert.equal(((await client.submit(command)) as { code: string }).code, "invalid");
+  assert.equal(broker.requests.length, 3);
+});
+
+test("a command that finds no leader in time ends as unavailable, never as done or refused", async () => {
+  const broker = await aBroker(answer(503, { type: "unavailable", commandId, message: "no leader", retryAfterMs: 10 }));
+  const result = await aClient([broker], { submitMs: 400 }).submit(command);
+  assert.deepEqual(result, { type: "unavailable", commandId, message: "no leader", retryAfterMs: 1_000 });
+  assert.ok(broker.requests.length >= 3);
+});
+
+test("a long read is given up when the caller says so", async () => {
+  const broker = await aBroker(silence);
+  const giveUp = new AbortController();
+  const reading = aClient([broker, broker]).read(genesis, { limit: 1, waitMs: 60_000, signal: giveUp.signal });
+  setTimeout(() => giveUp.abort(), 50);
+  const asked = performance.now();
+  await assert.rejects(reading);
+  assert.ok(performance.now() - asked < 30_000, "not the whole wait");
+  assert.equal(broker.requests.length, 1, "and the next broker is not asked");
+});
+
+test("receipts, status and tokens are asked for as the API has them", async () => {
+  const receipt = {
+    status: "incomplete",
+    complete: false,
+    wait: "region",
+    link: log.head,
+    commandId,
+    epoch: 1,
+    completeInMs: 900,
+    nodes: [
+      { node: "n", boot: "b", region: "eu", role: "proxy", status: "unconfirmed", fencedInMs: 900, reason: "silent" },
+    ],
+  };
+  const broker = await aBroker(answer(200, receipt));
+  const client = aClient([broker]);
+  assert.deepEqual(
+    await client.receipt({ type: "command", commandId }, { wait: "region", timeoutMs: 10, region: "eu west" }),
+    {
+      ...receipt,
+      ...{ region: null, at: null, signed: null },
+      nodes: receipt.nodes.map((node) => ({ ...node, enforced: null })),
+    },
+    "one of an older broker, which did not sign",
+  );
+  await client.receipt({ type: "link", link: log.head }, { wait: "all", timeoutMs: 10, seen: "abc" });
+  assert.deepEqual(broker.requests, [
+    `GET /v1/receipts/command%3A${commandId}?wait=region&timeout=10&region=eu+west`,
+    `GET /v1/receipts/link%3A${formatLink(log.head)}?wait=all&timeout=10&seen=abc`,
+  ]);
+  const status = {
+    cluster: "test",
+    leader: { brokerId: "broker-1", url: null, epoch: 1, head: log.head, digest: "d" },
+    broker: { brokerId: "broker-1", leading: true, applied: log.head, store: "memory" },
+    nodes: [
+      {
+        node: "n",
+        boot: "b",
+        region: "eu",
+        role: "proxy",
+        version: "1",
+        applied: log.head,
+        enforced: null,
+        lag: 0,
+        digest: null,
+        configHash: null,
+        lastGrantAgoMs: 1,
+        fencedInMs: null,
+        digestMismatch: false,
+      },
+    ],
+  };
+  broker.handler = answer(200, status);
+  assert.deepEqual(
+    await client.status(),
+    {
+      ...{ ...status, level: 1, brokers: [], leader: { ...status.leader, version: "", reads: 1 } },
+      nodes: status.nodes.map((node) => ({ ...node, reads: null })),
+    },
+    "one of an older broker, which did not say what it reads",
+  );
+  const tokens = { accessToken: "a", refreshToken: null, idToken: null, accessTokenExpiresAt: 5 };
+  broker.handler = answer(200, tokens);
+  assert.deepEqual(await client.tokens("s/1" as SessionId), tokens);
+  assert.equal(broker.requests.at(-1), "GET /v1/sessions/s%2F1/tokens");
+  broker.handler = answer(404, {});
+  assert.equal(await client.tokens("s" as SessionId), undefined);
+});
+
+test("plain HTTP is spoken to loopback only, unless it is allowed", () => {
+  const to = (url: string, allowPlaintext = false) => aClient([{ url: new URL(url) }], { allowPlaintext });
+  for (const url of [
+    "http://127.0.0.1:1",
+    "http://127.9.9.9:1",
+    "http://[::1]:1",
+    "http://localhost:1",
+    "https://broker:1",
+  ])
+    to(url);
+  to("http://broker:1", true);
+  for (const url of [
+    "http://broker:1",
+    "http://127.0.0.1.example.com",
+    "http://10.0.0.1",
+    "http://localhost.example.com",
+    "ftp://localhost",
+  ]) {
+    assert.throws(() => to(url), { code: "ERR_REPLICATION_INSECURE_BROKER_URL" }, url);
+  }
+});
+
+test("no proxy of the environment is asked", async () => {
+  const proxy = await aBroker(silence);
+  const broker = await aBroker(answer(200, page));
+  const saved = { ...process.env };
+  for (const name of ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+    process.env[name] = proxy.url.href;
+  process.env["NODE_USE_ENV_PROXY"] = "1";
+  try {
+    await aClient([broker]).read(genesis, options);
+  } finally {
+    process.env = saved;
+  }
+  assert.equal(proxy.requests.length, 0);
+});
+
+/** What was said to somebody else's question a moment ago. */
+let overheard = "";
+const remember = (real: GivenAnswer): string => {
+  overheard ||= sealAnswer(speaker, real);
+  return overheard;
+};
+const refusals: readonly (readonly [string, AnswerRefusal, (real: GivenAnswer) => string | undefined])[] = [
+  ["without a seal", "unsigned", () => undefined],
+  ["with a seal that is none", "not-authentic", () => "abc"],
+  [
+    "sealed by somebody without the secret",
+    "not-authentic",
+    (real) => sealAnswer(answerer({ secret: randomBytes(32) }), real),
+  ],
+  ["sealed by another cluster's broker", "not-authentic", (real) => sealAnswer(answerer({ cluster: "other" }), real)],
+  ["to another call", "another-call", (real) => sealAnswer(speaker, { ...real, callId: "x".repeat(22) })],
+  ["of another status", "altered", (real) => sealAnswer(speaker, { ...real, status: 409 })],
+  ["with another body", "altered", (real) => sealAnswer(speaker, { ...real, body: encode({ type: "forked" }) })],
+];
+for (const [what, refusal, seal] of refusals) {
+  test(`an answer ${what} is not believed, and counted; the next broker is asked`, async () => {
+    const forger = await aBroker((request, _, response) => say(request, response, { body: encode(page), seal }));
+    const good = await aBroker(answer(200, page));
+    const client = aClient([forger, good]);
+    assert.equal((await client.read(genesis, options)).type, "page");
+    assert.equal(good.requests.length, 1);
+    assert.equal(client.refused()[refusal], 1);
+    const alone = aClient([forger]);
+    await assert.rejects(alone.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  });
+}
+
+test("an answer that is played back to a later question is not believed", async () => {
+  const replayer = await aBroker((request, _, response) =>
+    say(request, response, { body: encode(page), seal: remember }),
+  );
+  const client = aClient([replayer]);
+  assert.equal((await client.read(genesis, options)).type, "page", "the first time it is the answer");
+  await assert.rejects(client.read(genesis, options), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  assert.equal(client.refused()["another-call"], 1);
+});
+
+test("while the secret is being replaced, brokers that still answer under the previous one are believed", async () => {
+  const previousSecret = randomBytes(32);
+  const older = answerer({ secret: previousSecret });
+  const broker = await aBroker((request, _, response) =>
+    say(request, response, { body: encode(page), seal: (real) => sealAnswer(older, real) }),
+  );
+  assert.equal((await aClient([broker], { previousSecret }).read(genesis, options)).type, "page");
+  await assert.rejects(aClient([broker]).read(genesis, options));
+});

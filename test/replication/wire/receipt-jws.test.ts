@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { CompactSign, compactVerify, decodeProtectedHeader, importJWK, jwtVerify } from "jose";
+import type {
+  BootId,
+  BrokerId,
+  CommandId,
+  Epoch,
+  Hash,
+  Link,
+  NodeId,
+  Position,
+  UnixMs,
+} from "../../../src/events/index.ts";
+import {
+  checkReceipt,
+  createReceiptSigner,
+  deriveKey,
+  digestOfIds,
+  parseReceiptKeys,
+  type Receipt,
+  type ReceiptKeys,
+  type ReceiptNode,
+  type ReceiptStatement,
+  receiptKeys,
+  signingPairFromSeed,
+  stateReceipt,
+} from "../../../src/replication/index.ts";
+
+const secret = new Uint8Array(32).fill(7);
+const older = new Uint8Array(32).fill(6);
+const cluster = "prod";
+const at = Date.UTC(2026, 10, 25, 4, 0, 0) as UnixMs;
+const link = (position: number, epoch = 3): Link => ({
+  ...{ epoch: epoch as Epoch, position: position as Position },
+  hash: position.toString(16).padStart(64, "0") as Hash,
+});
+const node = (name: string, parts: Partial<ReceiptNode> = {}): ReceiptNode => ({
+  ...{ node: name as NodeId, boot: `${name}-boot` as BootId, region: "eu", role: "proxy" },
+  ...{ status: "applied", enforced: link(20), fencedInMs: null, reason: "" },
+  ...parts,
+});
+const receipt = (parts: Partial<Receipt> = {}): Receipt => ({
+  ...{ status: "complete", complete: true, wait: "all", region: null, link: link(20), epoch: 3 as Epoch },
+  ...{ commandId: "c0ffee00-0000-4000-8000-000000000001" as CommandId, nodes: [node("a")] },
+  ...{ completeInMs: 0, at: null, signed: null },
+  ...parts,
+});
+const ids = ["s-2", "s-1"];
+const recorded = {
+  commandId: "c0ffee00-0000-4000-8000-000000000001" as CommandId,
+  changes: [{ type: "SessionRevoked", kind: "session", count: 2, ids: ["s-1", "s-2"], idsSha256: digestOfIds(ids) }],
+};
+const stated = (parts: Partial<Receipt> = {}, of: Partial<ReceiptStatement> = {}): ReceiptStatement => ({
+  ...stateReceipt(receipt(parts), { cluster, brokerId: "broker-1" as BrokerId, at, recorded }),
+  ...of,
+});
+const signed = (statement: ReceiptStatement = stated(), by = secret) => createReceiptSigner(by)(statement);
+const keys = (secrets: readonly Uint8Array[] = [secret], of = cluster) => receiptKeys({ cluster: of, secrets });
+
+async function reasonFor(jws: string, sets?: readonly ReceiptKeys[]): Promise<string> {
+  const checked = await checkReceipt(jws, sets ?? [await keys()]);
+  return checked.ok ? "ok" : checked.reason;
+}
+
+describe("a signed receipt", () => {
+  test("is checked with the published keys alone, and says what was changed, by whom it is in force, and when", async () => {
+    const checked = await checkReceipt(await signed(), [await keys()]);
+    if (!checked.ok) return assert.fail(checked.detail);
+    const { statement } = checked;
+    assert.deepEqual(statement, stated());
+    assert.equal(statement.at, "2026-11-25T04:00:00.000Z");
+    assert.equal(statement.changes?.[0]?.ids.join(), "s-1,s-2");
+    assert.match(statement.promise, /no node permits another request/);
+  });
+
+  test("is a JWT that any library can check: EdDSA, a thumbprint for its key, issuer and time", async () => {
+    const jws = await signed();
+    const [jwk] = (await keys()).keys;
+    assert.deepEqual(decodeProtectedHeader(jws), { alg: "EdDSA", typ: "cardea-receipt+jwt", kid: jwk?.kid });
+    const { payload } = await jwtVerify(jws, await importJWK(jwk ?? {}, "EdDSA"), { issuer: "cardea:prod" });
+    assert.equal(payload.iat, at / 1_000);
+  });
+
+  test("is signed by a key of its own: not the one under which brokers or nodes speak", async () => {
+    const [jwk] = (await keys()).keys;
+    for (const purpose of ["enrolment broker", "enrolment proxy", "operator token", ""]) {
+      const { publicKey } = signingPairFromSeed(deriveKey(secret, purpose));
+      assert.notEqual(publicKey.export({ format: "jwk" }).x, jwk?.x);
+    }
+    assert.deepEqual(Object.keys(jwk ?? {}).sort(), ["alg", "crv", "kid", "kty", "use", "x"], "no private part");
+  });
+
+  test("outlives a change of the secret, as long as the key set of its time is given", async () => {
+    const jws = await signed(stated(), older);
+    assert.equal(await reasonFor(jws, [await keys([secret, older])]), "ok");
+    assert.equal(await reasonFor(jws, [await keys([secret])]), "unknown-key");
+    assert.equal(await reasonFor(jws, [await keys([secret]), await keys([older])]), "ok");
+  });
+
+  test("of another cluster is named as such, with its keys given or not", async () => {
+    const jws = await signed(stated({}, { cluster: "staging" }), older);
+    assert.equal(await reasonFor(jws), "another-cluster");
+    assert.equal(await reasonFor(jws, [await keys([older])]), "another-cluster", "one secret, two clusters");
+    assert.equal(await reasonFor(jws, [await keys([older], "staging")]), "ok");
+  });
+
+  test("that was altered anywhere is refused", async () => {
+    const jws = await signed();
+    const [header = "", payload = "", signature = ""] = jws.split(".");
+    const changed = { ...JSON.parse(Buffer.from(payload, "base64url").toString()), status: "complete", broker: "x" };
+    const other = Buffer.from(JSON.stringify(changed)).toString("base64url");
+    assert.equal(await reasonFor(`${header}.${other}.${signature}`), "bad-signature");
+    assert.equal(await reasonFor(`${header}.${payload}.${signature.slice(0, -4)}AAAA`), "bad-signature");
+    assert.equal(await reasonFor(`${header}.${payload}.AA`), "bad-signature");
+  });
+
+  test("that somebody else signed in our key's name is refused", async () => {
+    const [jwk] = (await keys()).keys;
+    const forged = await new CompactSign(Buffer.from(JSON.stringify(stated())))
+      .setProtectedHeader({ alg: "EdDSA", typ: "cardea-receipt+jwt", kid: jwk?.kid ?? "" })
+      .sign(signingPairFromSeed(new Uint8Array(32).fill(1)).privateKey);
+    assert.equal(await reasonFor(forged), "bad-signature");
+  });
+
+  test("what is no receipt is called so: text, a token of another kind, no signature, another algorithm", async () => {
+    const { privateKey } = signingPairFromSeed(deriveKey(secret, "receipt signature"));
+    const token = (header: { alg: string; typ?: string; kid?: string }) =>
+      new CompactSign(Buffer.from("{}")).setProtectedHeader(header).sign(privateKey);
+    const [jwk] = (await keys()).keys;
+    assert.equal(await reasonFor("complete: true"), "not-a-receipt");
+    assert.equal(await reasonFor(""), "not-a-receipt");
+    assert.equal(await reasonFor(await token({ alg: "EdDSA", typ: "JWT", kid: jwk?.kid ?? "" })), "not-a-receipt");
+    const none = Buffer.from(JSON.stringify({ alg: "none", typ: "cardea-receipt+jwt" })).toString("base64url");
+    assert.equal(await reasonFor(`${none}.e30.AA`), "not-a-receipt");
+    const mac = await new CompactSign(Buffer.from(JSON.stringify(stated())))
+      .setProtectedHeader({ alg: "HS256", typ: "cardea-receipt+jwt", kid: jwk?.kid ?? "" })
+      .sign(Buffer.from(jwk?.x ?? "", "base64url"));
+    assert.equal(await reasonFor(mac), "not-a-receipt", "our public key is nobody's shared secret");
+    assert.equal(
+      await reasonFor(await token({ alg: "EdDSA", typ: "cardea-receipt+jwt", kid: jwk?.kid ?? "" })),
+      "malformed",
+    );
+  });
+
+  test("holds no name and no e-mail: ids, times and places alone", async () => {
+    const { payload } = await compactVerify(await signed(), await importJWK((await keys()).keys[0] ?? {}, "EdDSA"));
+    assert.equal(Buffer.from(payload).includes("@"), false);
+  });
+
+  test("a key set is read from JSON; what is none is not", () => {
+    assert.deepEqual(parseReceiptKeys({ keys: [{ kty: "OKP" }, "x", null], cluster: 3 }), { keys: [{ kty: "OKP" }] });
+    for (const other of [null, "x", [], {}, { keys: {} }]) assert.equal(parseReceiptKeys(other), undefined);
+  });
+});
+
+describe("what a signed receipt says must add up, whoever signed it", () => {
+  const fenced = { status: "fenced", enforced: null, fencedInMs: 0 } as const;
+  const missing = { status: "unconfirmed", enforced: link(3), fencedInMs: 4_000, reason: "behind" } as const;
+  const n = (name: string, parts: Partial<ReceiptNode>) => node(name, parts);
+  const incomplete = { status: "incomplete", complete: false } as const;
+
+  const good: readonly (readonly [string, Partial<Receipt>])[] = [
+    ["nobody holds a lease", { nodes: [] }],
+    ["one applied, one fenced", { nodes: [n("a", {}), n("b", fenced)] }],
+    ["incomplete, and one is missing", { ...incomplete, nodes: [n("a", {}), n("b", missing)] }],
+    [
+      "a region's own nodes have applied, another's has not",
+      {
+        ...{ wait: "region", region: "eu" },
+        nodes: [n("a", {}), n("b", { ...missing, region: "us" })],
+      },
+    ],
+    ["lost", { status: "lost", complete: false, link: null, nodes: [] }],
+    ["applied at a later place, of a later epoch", { nodes: [n("a", { enforced: link(21, 4) })] }],
+  ];
+  for (const [what, parts] of good)
+    test(`believed: ${what}`, async () => assert.equal(await reasonFor(await signed(stated(parts))), "ok"));
+
+  const bad: readonly (readonly [string, Partial<Receipt>, Partial<ReceiptStatement>?])[] = [
+    ["complete, with somebody unconfirmed", { nodes: [n("a", {}), n("b", missing)] }],
+    [
+      "complete for everybody, with another region unconfirmed",
+      {
+        nodes: [n("a", {}), n("b", { ...missing, region: "us" })],
+      },
+    ],
+    [
+      "complete for a region that has one unconfirmed",
+      {
+        ...{ wait: "region", region: "us" },
+        nodes: [n("b", { ...missing, region: "us" })],
+      },
+    ],
+    ["complete: true beside status incomplete", { ...incomplete, complete: true, nodes: [n("b", missing)] }],
+    ["complete: false beside status complete", { complete: false }],
+    ["incomplete, with nobody missing", incomplete],
+    ["applied before the place", { nodes: [n("a", { enforced: link(19) })] }],
+    ["applied in an earlier epoch", { nodes: [n("a", { enforced: link(25, 2) })] }],
+    ["applied without a place", { nodes: [n("a", { enforced: null })] }],
+    ["fenced only later", { nodes: [n("a", { ...fenced, fencedInMs: 10 })] }],
+    ["complete without a link", { link: null }],
+    ["complete at a link that is none", {}, { link: "3.20" }],
+    ["lost, and confirmed all the same", { status: "lost", complete: false }],
+    [
+      "a list of sessions with one taken out",
+      {},
+      {
+        changes: recorded.changes.map((change) => ({ ...change, count: 1, ids: ["s-1"] })),
+      },
+    ],
+  ];
+  for (const [what, parts, of] of bad)
+    test(`refused: ${what}`, async () =>
+      assert.equal(await reasonFor(await signed(stated(parts, of))), "contradictory"));
+});
