@@ -1,0 +1,26 @@
+/**
+ * Answers: those who wait for an answer of the core, by the number of their question. Pure.
+ */
+export class Answers<Answer> {
+  readonly #numbers: { next: number };
+  readonly #waiting = new Map<number, (answer: Answer) => void>();
+
+  constructor(numbers: { next: number }) {
+    this.#numbers = numbers;
+  }
+
+  /** @param also told of the number, and how to settle it otherwise, when there is no answer yet */
+  ask(feed: (id: number) => void, also?: (id: number, settle: (answer: Answer) => void) => void): Promise<Answer> {
+    const id = this.#numbers.next++;
+    const { promise, resolve } = Promise.withResolvers<Answer>();
+    this.#waiting.set(id, resolve);
+    feed(id);
+    if (this.#waiting.has(id)) also?.(id, (answer) => this.answer(id, answer));
+    return promise;
+  }
+
+  answer(id: number, answer: Answer): void {
+    this.#waiting.get(id)?.(answer);
+    this.#waiting.delete(id);
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Call guard: who asks, whether they mean this very call and have not asked it before, and the seal on what they are answered.
+ *
+ * Who asks is settled before a byte of the body is read, and that the body is the one they meant before it is looked at. A call
+ * comes in once (seen-calls.ts). Every answer to one that came in is sealed with the broker's key, refusals too. What is
+ * refused is counted. What this keeps out and what it does not: docs/adr/0011.
+ */
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { parseBootId } from "../../events/index.ts";
+import {
+  answererOf,
+  answerHeader,
+  BrokerUnavailableError,
+  bodyDigest,
+  type Clock,
+  callText,
+  sealAnswer,
+} from "../../replication/index.ts";
+import { forwardedHeader, type Via } from "./router.ts";
+import { createSeenCalls } from "./seen-calls.ts";
+import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedError } from "./service-token.ts";
+
+export type CallGuard = Readonly<{
+  /** @throws UnauthenticatedError */
+  viaOf: (request: FastifyRequest) => Via;
+  /** Called with the body as it came, before anything is made of it. @throws UnauthenticatedError */
+  checkBody: (request: FastifyRequest, body: Uint8Array) => void;
+  refused: () => number;
+  /** Of those, calls that had been here before. */
+  replayed: () => number;
+}>;
+
+/** Some thousand nodes, for as long as a proof is good. */
+const callsMax = 500_000;
+
+type Asked = Readonly<{ via: Via; proof: CallProof }>;
+
+export function guardCalls(
+  app: FastifyInstance,
+  of: Readonly<{
+    cluster: string;
+    brokerId: string;
+    secret: Uint8Array;
+    previousSecret: Uint8Array | null;
+    clock: Clock;
+    random: (bytes: number) => Uint8Array;
+  }>,
+): CallGuard {
+  const { cluster, clock } = of;
+  const secrets = [of.secret, ...(of.previousSecret === null ? [] : [of.previousSecret])];
+  const verify = createTokenVerifier({ cluster, secrets, clock });
+  const boot = parseBootId(Buffer.from(of.random(16)).toString("hex"));
+  const answerer = answererOf({ cluster, name: of.brokerId, boot, secret: of.secret, seed: of.random(32) });
+  const asked = new WeakMap<FastifyRequest, Asked>();
+  const checked = new WeakSet<FastifyRequest>();
+  const nowS = (): number => clock.wall() / 1_000;
+  const seen = createSeenCalls({ since: nowS() - toleranceSeconds, toleranceS: toleranceSeconds, callsMax });
+  let refused = 0;
+  let replayed = 0;
+
+  app.addHook("onRequest", async (request) => {
+    if (!request.url.startsWith("/v1/")) return;
+    const { role, name, ...proof } = await verify(request.headers.authorization).catch((error: unknown) => {
+      refused += 1;
+      throw error;
+    });
+    if (proof.call !== callText({ method: request.method, path: request.url })) {
+      refused += 1;
+      throw new UnauthenticatedError({ reason: "another-call" });
+    }
+    const { callId: id, issuedAt, until } = proof;
+    const admission = seen.admit({ id, issuedAt, until }, nowS());
+    if (admission === "full") throw new BrokerUnavailableError("too many calls within a minute");
+    if (admission === "replayed") {
+      refused += 1;
+      replayed += 1;
+      throw new UnauthenticatedError({ reason: "replayed" });
+    }
+    const hop = request.headers[forwardedHeader] === undefined ? "direct" : "forwarded";
+    asked.set(request, { via: { origin: "remote", hop, caller: { role, name } }, proof });
+  });
+
+  function checkBody(request: FastifyRequest, body: Uint8Array | undefined): void {
+    checked.add(request);
+    const meant = asked.get(request)?.proof.body;
+    if (meant === undefined || meant === bodyDigest(body)) return;
+    refused += 1;
+    asked.delete(request);
+    throw new UnauthenticatedError({ reason: "another-call" });
+  }
+
+  app.addHook("preValidation", async (request) => {
+    if (!checked.has(request)) checkBody(request, undefined);
+  });
+
+  app.addHook("onSend", async (request, reply, payload) => {
+    const callId = asked.get(request)?.proof.callId;
+    const body = bodyOf(payload);
+    if (callId !== undefined && body !== undefined)
+      reply.header(answerHeader, sealAnswer(answerer, { callId, status: reply.statusCode, body }));
+    return payload;
+  });
+
+  return {
+    viaOf(request) {
+      const via = asked.get(request)?.via;
+      if (via === undefined) throw new UnauthenticatedError();
+      return via;
+    },
+    checkBody,
+    refused: () => refused,
+    replayed: () => replayed,
+  };
+}
+
+/** Undefined for a stream: nobody knows its hash yet, and whoever reads one checks what it brings. */
+function bodyOf(payload: unknown): Uint8Array | undefined {
+  if (payload === null || payload === undefined) return new Uint8Array();
+  if (typeof payload === "string") return Buffer.from(payload);
+  return payload instanceof Uint8Array ? payload : undefined;
+}

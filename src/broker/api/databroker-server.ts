@@ -1,0 +1,346 @@
+/**
+ * Databroker server: the HTTP API of one broker, for nodes, for services and for other brokers.
+ *
+ * Every call but the two health checks needs a service token, and what it may ask depends on the token's role. Bodies and
+ * query strings hold personal data and ids: they are never logged, and an error says no more than its kind. Bounds on bodies,
+ * time and connections are set here; what is asked is answered by the broker.
+ */
+import { randomBytes } from "node:crypto";
+import type { AddressInfo } from "node:net";
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import {
+  decode,
+  InvalidIdError,
+  MalformedEventError,
+  parseBrokerId,
+  parseCommandId,
+  parseLink,
+  parseSessionId,
+  unreachable,
+} from "../../events/index.ts";
+import {
+  BrokerUnavailableError,
+  type Clock,
+  type Databroker,
+  type Logger,
+  LogUnavailableError,
+  type ReceiptTarget,
+  type ReceiptWait,
+  type SnapshotSupply,
+} from "../../replication/index.ts";
+import type { Broker } from "../broker.ts";
+import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
+import { ForbiddenError, mayAsk, refuseCommand } from "../commands/permissions.ts";
+import { LeaseRefusedError } from "../leader/lease-refused.ts";
+import type { Presence } from "../leader/peers.ts";
+import { pageEventsMax, pageWaitMsMax } from "../ledger/pages.ts";
+import { guardCalls } from "./call-guard.ts";
+import { createReceiptLines, jsonLinesType } from "./receipt-lines.ts";
+import { UnauthenticatedError } from "./service-token.ts";
+import { addSnapshotRoutes } from "./snapshot-routes.ts";
+import { encodeBody, formatFor, jsonType, msgpackType } from "./wire-bodies.ts";
+
+export type DatabrokerServerOptions = Readonly<{
+  broker: Broker;
+  cluster: string;
+  secret: Uint8Array;
+  previousSecret?: Uint8Array | null;
+  listen: Readonly<{ host: string; port: number }>;
+  /** PEM; null: plain HTTP. */
+  tls?: Readonly<{ cert: string; key: string }> | null;
+  clock: Clock;
+  logger: Logger;
+  /** Null: none are kept, and nodes read the log from its beginning. */
+  snapshots?: SnapshotSupply | null;
+}>;
+
+export type DatabrokerServer = Readonly<{
+  url: string;
+  port: number;
+  /** Requests answered, by status class: 2xx, 4xx, 5xx; calls of which it was not certain who meant them, and which had come before. */
+  metrics: () => Readonly<Record<string, number>>;
+  /** Takes no new requests, lets those under way finish for a moment, and ends. */
+  close: () => Promise<void>;
+}>;
+
+const commandBytesMax = 1024 * 1024;
+const leaseBytesMax = 64 * 1024;
+const receiptMsMax = 120_000;
+/** Longer than any wait that may be asked for. */
+const requestMsMax = 150_000;
+const keepAliveMs = 10_000;
+const closeMsMax = 2_000;
+
+/** What was asked cannot be asked like this. */
+class BadRequestError extends Error {
+  readonly code = "ERR_BROKER_BAD_REQUEST";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(problem, options);
+    this.name = "BadRequestError";
+  }
+}
+
+export async function startDatabrokerServer(options: DatabrokerServerOptions): Promise<DatabrokerServer> {
+  const { broker, cluster, clock, secret } = options;
+  const answered = { requests2xx: 0, requests4xx: 0, requests5xx: 0 };
+  const app = createApp(options.tls ?? null, (request, body) => guard.checkBody(request, body));
+  const guard = guardCalls(app, {
+    ...{ cluster, brokerId: broker.brokerId, secret, clock, random: (bytes: number) => randomBytes(bytes) },
+    previousSecret: options.previousSecret ?? null,
+  });
+  const streamReceipt = createReceiptLines(clock.monotonic);
+
+  /** The broker in the caller's role. */
+  function databroker(request: FastifyRequest): Databroker {
+    return broker.databrokerVia(guard.viaOf(request));
+  }
+
+  app.post("/v1/commands", { bodyLimit: commandBytesMax }, async (request, reply) => {
+    const via = guard.viaOf(request);
+    const asked = parseCommandRequest(request.body);
+    const message = refuseCommand(via.caller.role, asked);
+    if (message !== undefined) {
+      const { commandId } = asked;
+      return send(request, reply.code(403), { type: "refused", commandId, code: "forbidden", message });
+    }
+    const result = await broker.databrokerVia(via).submit(asked);
+    return send(request, result.type === "unavailable" ? unavailable(reply, result.retryAfterMs) : reply, result);
+  });
+
+  app.get("/v1/events", async (request, reply) => {
+    const port = databroker(request);
+    const query = queryOf(request);
+    const over = new AbortController();
+    reply.raw.once("close", () => over.abort());
+    const outcome = await port.read(parseLink(query("after")), {
+      limit: whole(query("limit") ?? "1000", { min: 1, max: pageEventsMax }),
+      waitMs: whole(query("wait") ?? "0", { min: 0, max: pageWaitMsMax }),
+      signal: over.signal,
+    });
+    switch (outcome.type) {
+      case "page":
+        return send(request, reply, outcome);
+      case "forked":
+        return send(request, reply.code(409), outcome);
+      case "truncated":
+        return send(request, reply.code(410), outcome);
+      default:
+        return unreachable(outcome);
+    }
+  });
+
+  app.post("/v1/leases", { bodyLimit: leaseBytesMax }, async (request, reply) => {
+    const port = databroker(request);
+    if (!(request.body instanceof Uint8Array)) throw new BadRequestError("an envelope is expected");
+    const grant = await port.lease(request.body);
+    if (grant === null) return reply.code(204).send();
+    return reply.header("content-type", "application/octet-stream").send(grant);
+  });
+
+  app.get("/v1/receipts/:target", async (request, reply) => {
+    const port = databroker(request);
+    const query = queryOf(request);
+    const region = query("region");
+    const seen = query("seen");
+    const target = targetOf(parameter(request, "target"));
+    const asked = {
+      wait: waitOf(query("wait") ?? "all"),
+      timeoutMs: whole(query("timeout") ?? "10000", { min: 0, max: receiptMsMax }),
+      ...(region === undefined ? {} : { region }),
+    };
+    if (request.headers.accept?.includes(jsonLinesType) === true) return streamReceipt(reply, port, { target, asked });
+    return send(request, reply, await port.receipt(target, { ...asked, ...(seen === undefined ? {} : { seen }) }));
+  });
+
+  app.post("/v1/brokers", { bodyLimit: leaseBytesMax }, async (request, reply) => {
+    const { role, name } = guard.viaOf(request).caller;
+    if (!mayAsk(role, "announce")) throw new ForbiddenError(role, "announce");
+    broker.announced(presenceOf(request.body, name));
+    return reply.code(204).send();
+  });
+
+  app.get("/v1/status", async (request, reply) => send(request, reply, await databroker(request).status()));
+
+  app.get("/v1/sessions/:id/tokens", async (request, reply) => {
+    const port = databroker(request);
+    const tokens = await port.tokens(parseSessionId(parameter(request, "id")));
+    return tokens === undefined ? send(request, reply.code(404), { error: "not-found" }) : send(request, reply, tokens);
+  });
+
+  addSnapshotRoutes(app, { supply: options.snapshots ?? null, viaOf: guard.viaOf });
+  app.post("/v1/snapshot", async (request, reply) =>
+    send(request, reply, { position: await databroker(request).takeSnapshot() }),
+  );
+
+  app.get("/healthz", async (_request, reply) => reply.type("text/plain").send("OK"));
+  app.get("/readyz", async (_request, reply) => {
+    const { ready, reasons } = broker.ready();
+    return reply
+      .code(ready ? 200 : 503)
+      .type("text/plain")
+      .send(ready ? "OK" : reasons.join("\n"));
+  });
+
+  app.setNotFoundHandler(async (_request, reply) => json(reply.code(404), { error: "not-found" }));
+  app.setErrorHandler(async (error, _request, reply) => refuse(error, reply, options.logger));
+  app.addHook("onResponse", async (_request, reply) => {
+    if (reply.statusCode < 400) answered.requests2xx += 1;
+    else if (reply.statusCode < 500) answered.requests4xx += 1;
+    else answered.requests5xx += 1;
+  });
+
+  await app.listen(options.listen);
+  const { port } = app.server.address() as AddressInfo;
+  const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
+  return {
+    url: `${options.tls ? "https" : "http"}://${host}:${port}`,
+    port,
+    metrics: () => ({ ...answered, callsRefused: guard.refused(), callsReplayed: guard.replayed() }),
+    async close() {
+      const impatient = setTimeout(() => app.server.closeAllConnections(), closeMsMax);
+      try {
+        await app.close();
+      } finally {
+        clearTimeout(impatient);
+      }
+    },
+  };
+}
+
+function createApp(
+  tls: Readonly<{ cert: string; key: string }> | null,
+  checkBody: (request: FastifyRequest, body: Uint8Array) => void,
+): FastifyInstance {
+  const bounds = {
+    logger: false,
+    bodyLimit: commandBytesMax,
+    requestTimeout: requestMsMax,
+    connectionTimeout: requestMsMax,
+    keepAliveTimeout: keepAliveMs,
+    routerOptions: { maxParamLength: 500 },
+    forceCloseConnections: "idle",
+    return503OnClosing: true,
+  } as const;
+  const app = (
+    tls === null ? fastify(bounds) : fastify({ ...bounds, https: { ...tls, minVersion: "TLSv1.2" } })
+  ) as FastifyInstance;
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(
+    "application/octet-stream",
+    { parseAs: "buffer" },
+    async (request: FastifyRequest, body: Buffer) => {
+      checkBody(request, body);
+      return body;
+    },
+  );
+  app.addContentTypeParser(msgpackType, { parseAs: "buffer" }, async (request: FastifyRequest, body: Buffer) => {
+    checkBody(request, body);
+    return decode(body);
+  });
+  app.addContentTypeParser(jsonType, { parseAs: "buffer" }, async (request: FastifyRequest, body: Buffer) => {
+    checkBody(request, body);
+    try {
+      return JSON.parse(body.toString("utf8"));
+    } catch (cause) {
+      throw new BadRequestError("not JSON", { cause });
+    }
+  });
+  return app;
+}
+
+function send(request: FastifyRequest, reply: FastifyReply, value: unknown): FastifyReply {
+  const format = formatFor(request.headers);
+  return reply
+    .header("content-type", format === "json" ? jsonType : msgpackType)
+    .header("cache-control", "no-store")
+    .send(Buffer.from(encodeBody(value, format)));
+}
+
+function json(reply: FastifyReply, value: unknown): FastifyReply {
+  return reply.header("content-type", jsonType).header("cache-control", "no-store").send(JSON.stringify(value));
+}
+
+function unavailable(reply: FastifyReply, retryAfterMs: number): FastifyReply {
+  return reply.code(503).header("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
+}
+
+/** Errors to answers. What is not known here becomes a 500 that reveals nothing. */
+function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyReply {
+  if (error instanceof UnauthenticatedError) {
+    const { reason } = error;
+    const said = { error: "unauthenticated", ...(reason === null ? {} : { reason }) };
+    return json(reply.code(401).header("www-authenticate", "Bearer"), said);
+  }
+  if (error instanceof ForbiddenError) return json(reply.code(403), { error: "forbidden" });
+  if (error instanceof LeaseRefusedError) return json(reply.code(403), { error: "no-lease", reason: error.reason });
+  if (error instanceof BrokerUnavailableError || error instanceof LogUnavailableError) {
+    return json(unavailable(reply, 1_000), { error: "unavailable" });
+  }
+  if (error instanceof MalformedCommandError || error instanceof MalformedEventError) {
+    return json(reply.code(400), { error: "malformed" });
+  }
+  if (error instanceof BadRequestError || error instanceof InvalidIdError) {
+    return json(reply.code(400), { error: "bad-request", reason: error.message });
+  }
+  const status = statusOf(error);
+  if (status !== undefined) return json(reply.code(status), { error: status === 413 ? "too-large" : "bad-request" });
+  logger.error({ err: error }, "a request to the databroker failed");
+  return json(reply.code(500), { error: "internal" });
+}
+
+/** The status that fastify gives to what it refuses itself. */
+function statusOf(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !("statusCode" in error) || typeof error.statusCode !== "number") return undefined;
+  return error.statusCode >= 400 && error.statusCode < 500 ? error.statusCode : undefined;
+}
+
+function queryOf(request: FastifyRequest): (name: string) => string | undefined {
+  return (name) => {
+    const value = fieldOf(request.query, name);
+    if (value === undefined || typeof value === "string") return value;
+    throw new BadRequestError(`${name} is named twice`);
+  };
+}
+
+function parameter(request: FastifyRequest, name: string): string {
+  const value = fieldOf(request.params, name);
+  return typeof value === "string" ? value : "";
+}
+
+function fieldOf(fields: unknown, name: string): unknown {
+  return typeof fields === "object" && fields !== null && Object.hasOwn(fields, name)
+    ? Reflect.get(fields, name)
+    : undefined;
+}
+
+/** A broker speaks for itself alone. */
+function presenceOf(body: unknown, name: string): Presence {
+  const [version, reads] = [fieldOf(body, "version"), fieldOf(body, "reads")];
+  if (typeof version !== "string" || version.length > 200 || typeof reads !== "number" || !Number.isSafeInteger(reads))
+    throw new BadRequestError("a version and a level are expected");
+  if (fieldOf(body, "brokerId") !== name) throw new BadRequestError("a broker speaks for itself alone");
+  return { brokerId: parseBrokerId(name), version, reads };
+}
+
+function whole(text: string, { min, max }: Readonly<{ min: number; max: number }>): number {
+  if (!/^\d{1,9}$/.test(text)) throw new BadRequestError("a number is expected");
+  return Math.max(min, Math.min(max, Number(text)));
+}
+
+function waitOf(text: string): ReceiptWait {
+  if (text === "all" || text === "region" || text === "none") return text;
+  throw new BadRequestError("wait is none of all, region, none");
+}
+
+function targetOf(text: string): ReceiptTarget {
+  const colon = text.indexOf(":");
+  const rest = text.slice(colon + 1);
+  switch (text.slice(0, Math.max(0, colon))) {
+    case "command":
+      return { type: "command", commandId: parseCommandId(rest) };
+    case "link":
+      return { type: "link", link: parseLink(rest) };
+    default:
+      throw new BadRequestError("the target is neither command:<id> nor link:<link>");
+  }
+}

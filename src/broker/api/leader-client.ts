@@ -1,0 +1,195 @@
+/**
+ * Leader client: hands on what only the leader can answer, in the caller's own role, once.
+ *
+ * `Cardea-Forwarded` marks what has been handed on: the broker that gets it answers or says 503, so two brokers that each
+ * believe in the other never play ball. Nothing is tried twice here; whoever asks knows its deadline.
+ */
+import { randomBytes } from "node:crypto";
+import { Agent, request as send } from "undici";
+import { type CommandRequest, type CommandResult, encode, formatLink, type Position } from "../../events/index.ts";
+import {
+  type AnswerRefusal,
+  answerHeader,
+  BrokerUnavailableError,
+  type Clock,
+  type ClusterStatus,
+  createBrokerOpener,
+  createSystemLookup,
+  headerIn,
+  mustBeSealed,
+  parseClusterStatus,
+  parseCommandResult,
+  parseReceipt,
+  parseSnapshotAsked,
+  type Receipt,
+  type ReceiptOptions,
+  type ReceiptTarget,
+  refuseAnswer,
+  signCall,
+} from "../../replication/index.ts";
+import { LeaseRefusedError } from "../leader/lease-refused.ts";
+import type { Presence } from "../leader/peers.ts";
+import { forwardedHeader } from "./router.ts";
+import type { Caller } from "./service-token.ts";
+
+export type LeaderClientOptions = Readonly<{
+  cluster: string;
+  secret: Uint8Array;
+  /** While the shared secret is being replaced: the leader may still answer under it. */
+  previousSecret?: Uint8Array | null;
+  clock: Clock;
+  /** PEM: the only authority that is trusted. Null: those of the system. */
+  tlsCa: string | null;
+  /** Plain HTTP to hosts that are not loopback. */
+  allowPlaintext: boolean;
+}>;
+
+export type LeaderClient = Readonly<{
+  submit: (at: At, request: CommandRequest) => Promise<CommandResult>;
+  lease: (at: At, envelope: Uint8Array) => Promise<Uint8Array | null>;
+  receipt: (at: At, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
+  status: (at: At) => Promise<ClusterStatus>;
+  /** Tells the leader that this broker is there. */
+  announce: (at: At, presence: Presence) => Promise<void>;
+  takeSnapshot: (at: At) => Promise<Position>;
+  /** Answers in the leader's place that were not believed. */
+  refused: () => number;
+  close: () => Promise<void>;
+}>;
+
+/** Whom to ask, for whom, and for how long. */
+export type At = Readonly<{ url: string; caller: Caller; timeoutMs: number }>;
+
+type Ask = Readonly<{ method: "GET" | "POST"; path: string; body?: Uint8Array; contentType?: string }>;
+
+const connectMsMax = 1_000;
+const connectionsMax = 64;
+/** Below the server's own, so that we let go first. */
+const keepAliveMs = 4_000;
+const answerBytesMax = 64 * 1024 * 1024;
+
+export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
+  const agent = new Agent({
+    connect: {
+      timeout: connectMsMax,
+      lookup: createSystemLookup(),
+      ...(options.tlsCa === null ? {} : { ca: options.tlsCa }),
+    },
+    connections: connectionsMax,
+    pipelining: 1,
+    keepAliveTimeout: keepAliveMs,
+    keepAliveMaxTimeout: keepAliveMs,
+    maxResponseSize: answerBytesMax,
+  });
+
+  const secrets = [options.secret, ...(options.previousSecret ? [options.previousSecret] : [])];
+  const open = createBrokerOpener({ cluster: options.cluster, secrets });
+  let refused = 0;
+
+  async function ask(at: At, what: Ask): Promise<Readonly<{ status: number; body: Uint8Array }>> {
+    const base = trusted(at.url);
+    const { authorization, callId } = await signCall(what, { ...options, ...at.caller, randomBytes });
+    const timeoutMs = Math.max(1, Math.ceil(at.timeoutMs));
+    let refusal: AnswerRefusal | undefined;
+    try {
+      const { statusCode, headers, body } = await send(`${base}${what.path}`, {
+        dispatcher: agent,
+        method: what.method,
+        headers: {
+          authorization,
+          accept: "application/msgpack",
+          [forwardedHeader]: "1",
+          ...(what.contentType === undefined ? {} : { "content-type": what.contentType }),
+        },
+        body: what.body ?? null,
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
+        signal: AbortSignal.timeout(timeoutMs),
+      });
+      const answer = { status: statusCode, body: await body.bytes() };
+      if (mustBeSealed(statusCode))
+        refusal = refuseAnswer(headerIn(headers, answerHeader), open, { ...answer, callId });
+      if (refusal === undefined) return answer;
+    } catch (cause) {
+      throw new BrokerUnavailableError("the leader does not answer", { cause });
+    }
+    refused += 1;
+    throw new BrokerUnavailableError(`an answer in the leader's place is not believed: ${refusal}`);
+  }
+
+  function trusted(text: string): string {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const secure =
+      url?.protocol === "https:" || (url?.protocol === "http:" && (options.allowPlaintext || isLoopback(url)));
+    if (url === undefined || !secure)
+      throw new BrokerUnavailableError("the leader's address is not one to send a token to");
+    return url.href.replace(/\/+$/, "");
+  }
+
+  return {
+    async submit(at, request) {
+      const body = encode(request);
+      const answer = await ask(at, { method: "POST", path: "/v1/commands", body, contentType: "application/msgpack" });
+      return parsed(answer, [200, 403, 503], parseCommandResult);
+    },
+    async lease(at, envelope) {
+      const contentType = "application/octet-stream";
+      const answer = await ask(at, { method: "POST", path: "/v1/leases", body: envelope, contentType });
+      if (answer.status === 204) return null;
+      if (answer.status === 403) throw new LeaseRefusedError(reasonIn(answer.body));
+      return parsed(answer, [200], (bytes) => bytes);
+    },
+    async receipt(at, target, { wait, timeoutMs, region, seen }) {
+      const text = target.type === "command" ? `command:${target.commandId}` : `link:${formatLink(target.link)}`;
+      const query = new URLSearchParams({
+        wait,
+        timeout: String(Math.floor(timeoutMs)),
+        ...(region === undefined ? {} : { region }),
+        ...(seen === undefined ? {} : { seen }),
+      });
+      const path = `/v1/receipts/${encodeURIComponent(text)}?${query}`;
+      return parsed(await ask(at, { method: "GET", path }), [200], parseReceipt);
+    },
+    status: async (at) => parsed(await ask(at, { method: "GET", path: "/v1/status" }), [200], parseClusterStatus),
+    takeSnapshot: async (at) =>
+      parsed(await ask(at, { method: "POST", path: "/v1/snapshot" }), [200], parseSnapshotAsked),
+    async announce(at, presence) {
+      const contentType = "application/msgpack";
+      const answer = await ask(at, { method: "POST", path: "/v1/brokers", body: encode(presence), contentType });
+      if (answer.status !== 204) throw new BrokerUnavailableError(`the leader answered ${answer.status}`);
+    },
+    refused: () => refused,
+    close: () => agent.destroy(),
+  };
+}
+
+function parsed<T>(
+  answer: Readonly<{ status: number; body: Uint8Array }>,
+  statuses: readonly number[],
+  parse: (body: Uint8Array) => T,
+): T {
+  if (!statuses.includes(answer.status)) throw new BrokerUnavailableError(`the leader answered ${answer.status}`);
+  try {
+    return parse(answer.body);
+  } catch (cause) {
+    throw new BrokerUnavailableError("the leader's answer is not what its API promises", { cause });
+  }
+}
+
+/** The leader's own words: some of them call for an act of the node. */
+function reasonIn(body: Uint8Array): string {
+  try {
+    const { reason }: { reason?: unknown } = JSON.parse(Buffer.from(body).toString("utf8"));
+    if (typeof reason === "string") return reason.slice(0, 200);
+  } catch {} // not our words then
+  return "the leader refused it";
+}
+
+function isLoopback({ hostname }: URL): boolean {
+  return (
+    hostname === "localhost" ||
+    hostname.endsWith(".localhost") ||
+    hostname === "[::1]" ||
+    /^127(\.\d{1,3}){3}$/.test(hostname)
+  );
+}

@@ -1,0 +1,67 @@
+/**
+ * Receipt lines: a receipt as it completes, one line of JSON for each change, the last one signed.
+ *
+ * The first line is asked for before a byte is sent, so that what cannot be answered at all is still a status. Should nobody
+ * lead later on, the last line says so: `{"error": "unavailable"}`; the receipt can be asked for again.
+ */
+import { once } from "node:events";
+import type { FastifyReply } from "fastify";
+import {
+  BrokerUnavailableError,
+  type Databroker,
+  type Receipt,
+  type ReceiptOptions,
+  type ReceiptTarget,
+  watchReceipt,
+} from "../../replication/index.ts";
+
+export const jsonLinesType = "application/jsonl";
+
+export type StreamReceipt = (
+  reply: FastifyReply,
+  databroker: Pick<Databroker, "receipt">,
+  of: Readonly<{ target: ReceiptTarget; asked: Omit<ReceiptOptions, "seen"> }>,
+) => Promise<FastifyReply>;
+
+const streamsMax = 256;
+
+export function createReceiptLines(monotonic: () => number): StreamReceipt {
+  let streams = 0;
+  return async (reply, databroker, of) => {
+    if (streams >= streamsMax) throw new BrokerUnavailableError("too many receipts are watched");
+    streams += 1;
+    try {
+      return await stream(reply, databroker, { ...of, monotonic });
+    } finally {
+      streams -= 1;
+    }
+  };
+}
+
+async function stream(
+  reply: FastifyReply,
+  databroker: Pick<Databroker, "receipt">,
+  of: Readonly<{ target: ReceiptTarget; asked: Omit<ReceiptOptions, "seen">; monotonic: () => number }>,
+): Promise<FastifyReply> {
+  const { raw } = reply;
+  const gone = new AbortController();
+  raw.once("close", () => gone.abort());
+  const watch = { monotonic: of.monotonic, signal: gone.signal };
+  const answers = watchReceipt(databroker, of.target, of.asked, watch);
+  const first = await answers.next();
+  reply.hijack();
+  raw.writeHead(200, { "content-type": jsonLinesType, "cache-control": "no-store", "x-accel-buffering": "no" });
+  const write = async (line: Receipt | Readonly<{ error: string }>): Promise<void> => {
+    if (gone.signal.aborted || raw.write(`${JSON.stringify(line)}\n`)) return;
+    await once(raw, "drain", { signal: gone.signal });
+  };
+  try {
+    if (first.done !== true) await write(first.value);
+    for await (const receipt of answers) await write(receipt);
+  } catch (error) {
+    if (gone.signal.aborted) return reply;
+    await write({ error: error instanceof BrokerUnavailableError ? "unavailable" : "internal" });
+  }
+  raw.end();
+  return reply;
+}

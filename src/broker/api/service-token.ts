@@ -1,0 +1,95 @@
+/**
+ * Service token: how a process shows a broker its role, and which one call it means (replication's service-call.ts makes
+ * them). HS256 under a key that only processes of that role (and the brokers) derive from the shared secret; for one
+ * cluster, for a minute, for one call: a token that names none is refused. Verification is jose's.
+ */
+import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
+import { type Clock, type Role, serviceTokenKey, serviceTokenSeconds } from "../../replication/index.ts";
+
+export type Caller = Readonly<{ role: Role; name: string }>;
+
+/** What a token says of its call, and when it was made and ends, in seconds since 1970. */
+export type CallProof = Readonly<{ callId: string; call: string; body: string; issuedAt: number; until: number }>;
+
+/** Clocks of two machines may differ by this much. */
+export const toleranceSeconds = 5;
+const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", "operator"];
+
+/** Why a call with a genuine token is not let in; whoever has none is told nothing more. */
+export type CallRefusal = "another-call" | "replayed";
+
+export class UnauthenticatedError extends Error {
+  readonly code = "ERR_BROKER_UNAUTHENTICATED";
+  readonly reason: CallRefusal | null;
+  constructor({ reason, ...options }: ErrorOptions & Readonly<{ reason?: CallRefusal }> = {}) {
+    super(
+      reason === undefined ? "no valid service token" : `the service token is no proof of this call: ${reason}`,
+      options,
+    );
+    this.name = "UnauthenticatedError";
+    this.reason = reason ?? null;
+  }
+}
+
+/** @param secrets the shared secret, then the previous one while it is being replaced */
+export function createTokenVerifier(
+  options: Readonly<{ cluster: string; secrets: readonly Uint8Array[]; clock: Clock }>,
+): (authorization: string | undefined) => Promise<Caller & CallProof> {
+  const keys = new Map(roles.map((role) => [role, options.secrets.map((secret) => serviceTokenKey(secret, role))]));
+
+  return async (authorization) => {
+    const [scheme, token, ...rest] = authorization?.split(" ") ?? [];
+    if (scheme?.toLowerCase() !== "bearer" || token === undefined || rest.length > 0) throw new UnauthenticatedError();
+    const role = roleOf(token);
+    let cause: unknown;
+    for (const key of (role && keys.get(role)) ?? []) {
+      try {
+        const now = options.clock.wall();
+        const { payload } = await jwtVerify(token, key, {
+          algorithms: ["HS256"],
+          audience: `cardea:${options.cluster}`,
+          clockTolerance: toleranceSeconds,
+          currentDate: new Date(now),
+          requiredClaims: ["iss", "iat", "exp"],
+        });
+        const { iss } = payload;
+        const proof = proofIn(payload);
+        if (role === undefined || typeof iss !== "string" || iss.length > 200 || !livesBriefly(payload, now)) break;
+        if (proof === undefined) break;
+        return { role, name: iss, ...proof };
+      } catch (error) {
+        if (!(error instanceof errors.JOSEError)) throw error;
+        cause = error;
+      }
+    }
+    throw new UnauthenticatedError({ cause });
+  };
+}
+
+function livesBriefly({ iat, exp }: JWTPayload, now: number): boolean {
+  const lifeMax = serviceTokenSeconds + toleranceSeconds;
+  return iat !== undefined && exp !== undefined && exp <= now / 1_000 + lifeMax && exp - iat <= lifeMax;
+}
+
+function proofIn({
+  jti,
+  call,
+  body,
+  iat,
+  exp,
+}: JWTPayload & { call?: unknown; body?: unknown }): CallProof | undefined {
+  if (typeof jti !== "string" || jti.length < 16 || jti.length > 64) return undefined;
+  if (iat === undefined || exp === undefined) return undefined;
+  if (typeof call !== "string" || typeof body !== "string") return undefined;
+  return { callId: jti, call, body, issuedAt: iat, until: exp };
+}
+
+/** The role that the header names; which key is tried follows from it, and nothing else. */
+function roleOf(token: string): Role | undefined {
+  try {
+    const { kid } = decodeProtectedHeader(token);
+    return roles.find((role) => role === kid);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Snapshot routes: what a booting node asks of a broker: the newest manifest, its chunks as they are packed, and the wrapped keys of
+ * the people in it; and an operator's wish for a new one. Only for who may read the log. What is sent proves itself: manifests are
+ * signed, chunks named by their hash; and like every answer it is sealed. A chunk is asked for whole: it is small by its making.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { encode, InvalidIdError, type Position, parseHash, parsePosition, parseUserId } from "../../events/index.ts";
+import { BrokerUnavailableError, keysPage, type SnapshotSupply } from "../../replication/index.ts";
+import { ForbiddenError, mayAsk } from "../commands/permissions.ts";
+import type { Via } from "./router.ts";
+
+const immutable = "private, max-age=86400, immutable";
+/** Chunks in memory on their way out, whoever asks: the others come again in a moment, or ask the next broker. */
+const sendingMax = 16;
+
+/** @param of.supply null: this broker keeps no snapshots; @param of.viaOf throws unless it is certain who asks */
+export function addSnapshotRoutes(
+  app: FastifyInstance,
+  of: Readonly<{ supply: SnapshotSupply | null; viaOf: (request: FastifyRequest) => Via }>,
+): void {
+  let sending = 0;
+
+  function supplyFor(request: FastifyRequest): SnapshotSupply {
+    const { role } = of.viaOf(request).caller;
+    if (!mayAsk(role, "read")) throw new ForbiddenError(role, "read");
+    if (of.supply === null) throw new BrokerUnavailableError("this broker keeps no snapshots");
+    return of.supply;
+  }
+
+  app.get("/v1/snapshot", async (request, reply) => {
+    const supply = supplyFor(request);
+    const newerThan = field(request.query, "newer_than");
+    const manifest = await supply.manifest(newerThan === undefined ? (0 as Position) : position(newerThan));
+    const answer = reply.header("cache-control", "no-store");
+    return manifest === null ? answer.code(204).send() : octets(answer, manifest);
+  });
+
+  app.get("/v1/snapshot/chunks/:hash", async (request, reply) => {
+    const supply = supplyFor(request);
+    const hash = parseHash(field(request.params, "hash"));
+    if (sending >= sendingMax) throw new BrokerUnavailableError("this broker sends as many chunks as it will at once");
+    sending += 1;
+    reply.raw.once("close", () => {
+      sending -= 1;
+    });
+    const packed = await supply.chunk(hash);
+    if (packed === undefined) return reply.code(404).header("cache-control", "no-store").send(Buffer.of());
+    return octets(reply.header("cache-control", immutable), packed);
+  });
+
+  app.get("/v1/keys", async (request, reply) => {
+    const supply = supplyFor(request);
+    const after = field(request.query, "after");
+    const keys = await supply.keysAfter(after === undefined ? null : parseUserId(after), keysPage);
+    return reply
+      .header("content-type", "application/msgpack")
+      .header("cache-control", "no-store")
+      .send(Buffer.from(encode(keys)));
+  });
+}
+
+function octets(reply: FastifyReply, bytes: Uint8Array): FastifyReply {
+  return reply.header("content-type", "application/octet-stream").send(Buffer.from(bytes));
+}
+
+function position(text: string): Position {
+  if (!/^\d{1,16}$/.test(text)) throw new InvalidIdError("position");
+  return parsePosition(Number(text));
+}
+
+function field(fields: unknown, name: string): string | undefined {
+  const value: unknown =
+    typeof fields === "object" && fields !== null && Object.hasOwn(fields, name)
+      ? Reflect.get(fields, name)
+      : undefined;
+  return typeof value === "string" ? value : undefined;
+}

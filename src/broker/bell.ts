@@ -1,0 +1,66 @@
+/**
+ * Bell: wakes whoever waits for something to happen. It says that it is worth looking again, never what happened, so a
+ * ring too many costs a look and a missed one costs the time-out.
+ */
+/** The longest that a timer of Node can wait. */
+const timerMsMax = 2_147_483_647;
+
+export class Bell {
+  #count = 0;
+  readonly #waiting = new Set<() => void>();
+
+  /** Take it before looking, and hand it to `wait`: a ring in between is not missed. */
+  get count(): number {
+    return this.#count;
+  }
+
+  ring(): void {
+    this.#count += 1;
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  /** Resolves at the first ring since `seen`, after `ms`, or when the signal aborts. */
+  wait(seen: number, ms: number, signal?: AbortSignal): Promise<void> {
+    if (this.#count !== seen || signal?.aborted === true || ms <= 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(done);
+        signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.min(ms, timerMsMax));
+      this.#waiting.add(done);
+      signal?.addEventListener("abort", done, { once: true });
+    });
+  }
+}
+
+/** Resolves after `ms`, or at once when the signal aborts. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Bell().wait(0, ms, signal);
+}
+
+export type Alarm = Readonly<{
+  /** Rings once after this long, at once when it is not positive; replaces what was set before. */
+  set: (ms: number) => void;
+  off: () => void;
+}>;
+
+/** Rings from the event loop, never from within `set`. */
+export function createAlarm(ring: () => void): Alarm {
+  let timer: NodeJS.Timeout | undefined;
+  let soon: NodeJS.Immediate | undefined;
+  const off = (): void => {
+    clearTimeout(timer);
+    if (soon !== undefined) clearImmediate(soon);
+  };
+  return {
+    set(ms) {
+      off();
+      if (ms <= 0) soon = setImmediate(ring);
+      else timer = setTimeout(ring, Math.min(Math.ceil(ms), timerMsMax));
+    },
+    off,
+  };
+}

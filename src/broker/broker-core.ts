@@ -1,0 +1,457 @@
+/**
+ * Broker core: one databroker process as a state machine. Election, leader, lease desk, receipts, relay, reconciler, duties and
+ * the ledger, put together.
+ *
+ * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and says what is to be done about it; whoever performs
+ * that (broker.ts, or the simulator) feeds every result back. The random bytes that it is given are an input too. The core owns
+ * what it holds and changes it in place: after a step only the core that came out of it may be used.
+ *
+ * A step never fails: a bug of ours is journaled, and a leader that met one ends its epoch, so that nothing is concluded from it.
+ */
+import { type BrokerId, type Epoch, readsLevel, unreachable } from "../events/index.ts";
+import { type LesseeStanding, type Moment, personKeyWrap, type Renew, vaultKey } from "../replication/index.ts";
+import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./broker-messages.ts";
+import { poolRandom } from "./commands/random-pool.ts";
+import { type Counters, newCounters } from "./counters.ts";
+import { DutyHolder, type DutyTimes } from "./leader/duty-holder.ts";
+import { Election, leaderIn } from "./leader/election.ts";
+import { reopen } from "./leader/epoch.ts";
+import { FirstAnswers } from "./leader/first-answers.ts";
+import { callerAt, epochIsOver, Inbox } from "./leader/inbox.ts";
+import type { LeaderParts, LeaseOptions } from "./leader/leader.ts";
+import { epochJumpMax } from "./leader/lease-desk.ts";
+import { type Peer, Peers } from "./leader/peers.ts";
+import { Relay } from "./leader/relay.ts";
+import { Reports } from "./leader/reports.ts";
+import { Terms } from "./leader/terms.ts";
+import { Ledger } from "./ledger/ledger.ts";
+import { LedgerKeeper } from "./ledger/ledger-keeper.ts";
+import { Pages } from "./ledger/pages.ts";
+import { createPersonKeyCache, type PersonKeyCache } from "./ledger/person-key-cache.ts";
+import { type Note, type Purpose, type Standing, Work } from "./work.ts";
+
+export type BrokerCoreOptions = Readonly<{
+  brokerId: BrokerId;
+  /** Where other brokers and nodes reach this one; null in a single process. */
+  brokerUrl: string | null;
+  /** The log is ours alone: nobody else can write it. */
+  exclusive: boolean;
+  /** The shared secret, then the previous one while it is being replaced. */
+  secrets: readonly [Uint8Array, ...Uint8Array[]];
+  lease: LeaseOptions;
+  /** A leader that falls silent is followed by another within this. */
+  takeoverMs: number;
+  /** A question to the log that takes longer is given up on; a write is then indeterminate. */
+  writeTimeoutMs: number;
+  /** Of this build; nodes of another one may fold to another digest. */
+  version: string;
+  /** The level up to which this build can read events; its own unless told otherwise. */
+  reads?: number;
+  duties: readonly DutyTimes[];
+  expirySweepMs: number;
+  commandSweepMs: number;
+  /** Commands that may wait. */
+  commandsMax?: number;
+  /** `snapshot`: the ledger asks for one before it reads the log from its beginning, which is the default. */
+  beginsFrom?: "snapshot" | "log";
+  /** Random bytes: an input like any other, drawn in the order of the steps. */
+  random: (bytes: number) => Uint8Array;
+}>;
+
+const idleBeatMsMax = 500;
+/** A duty that does not heed the end of its epoch is waited for no longer than this. */
+const dutiesIdleMsMax = 2_000;
+
+/** The state of a broker. Changed in place by `step`. */
+export type BrokerCore = Machines;
+
+export function newBrokerCore(options: BrokerCoreOptions): BrokerCore {
+  return new Machines(options);
+}
+
+export function step(core: BrokerCore, input: BrokerInput): readonly [BrokerCore, readonly BrokerEffect[]] {
+  return [core, core.take(input)];
+}
+
+class Machines {
+  readonly ledger: Ledger;
+  readonly counters: Counters = newCounters();
+  readonly #work: Work;
+  readonly #keys: PersonKeyCache;
+  readonly #inbox: Inbox;
+  readonly #firstAnswers: FirstAnswers;
+  readonly #keeper: LedgerKeeper;
+  readonly #election: Election;
+  readonly #relay: Relay;
+  readonly #reports: Reports;
+  readonly #duties: DutyHolder;
+  readonly #pages: Pages;
+  readonly #terms: Terms;
+  readonly #peers: Peers;
+  #stopping: "no" | "asked" | "over" = "no";
+  /** Duties are waited for until then. */
+  #stoppingUntil = 0;
+  #wakeAt = Number.POSITIVE_INFINITY;
+
+  constructor(options: BrokerCoreOptions) {
+    const { exclusive, secrets, lease, takeoverMs, version } = options;
+    const [secret] = secrets;
+    const random = poolRandom(options.random);
+    const reads = options.reads ?? readsLevel;
+    this.ledger = new Ledger(reads);
+    const { ledger, counters } = this;
+    const work = new Work(options.writeTimeoutMs);
+    this.#peers = new Peers(work, { brokerId: options.brokerId, version, reads });
+    const inbox = new Inbox(
+      work,
+      ledger,
+      options.commandsMax === undefined ? {} : { commandsMax: options.commandsMax },
+    );
+    this.#work = work;
+    this.#keys = createPersonKeyCache(secrets);
+    this.#inbox = inbox;
+    this.#firstAnswers = new FirstAnswers(work, { inbox, ledger, counters });
+    this.#keeper = new LedgerKeeper(work, { ledger, counters, beginsFrom: options.beginsFrom ?? "log" });
+    this.#relay = new Relay(work, { ledger, counters });
+    this.#reports = new Reports(work, { inbox, ledger, counters });
+    this.#pages = new Pages(work, ledger);
+    const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
+    this.#election = new Election(work, {
+      ...{ brokerId, brokerUrl, exclusive, takeoverMs, random },
+      level: () => ledger.projection.level,
+    });
+    const duties = { others: options.duties, expirySweepMs, commandSweepMs };
+    this.#duties = new DutyHolder(work, { ledger, inbox, counters, random }, duties);
+    const parts: LeaderParts = {
+      ...{ work, ledger, inbox, counters, random, lease, exclusive, version },
+      keys: this.#keys,
+      firstAnswers: this.#firstAnswers,
+      relay: this.#relay,
+      reports: this.#reports,
+      peers: this.#peers,
+      idleBeatMs: Math.min(idleBeatMsMax, takeoverMs / 6),
+      wrappingKey: personKeyWrap(secret),
+      vaultKey: vaultKey(secret),
+      proofMsMax: options.writeTimeoutMs,
+    };
+    this.#terms = new Terms(parts, { keeper: this.#keeper, election: this.#election, duties: this.#duties });
+  }
+
+  // --- what can be seen of it
+
+  get standing(): Standing {
+    return this.#terms.leader !== null ? "leading" : this.#election.standing;
+  }
+  /** The epoch that we lead; null while we do not. */
+  get leadership(): Leadership | null {
+    return this.#terms.leader?.leadership ?? null;
+  }
+  /** Who leads, as the head row last said; null: nobody, or it is not known. */
+  get leaderSeen(): ReturnType<typeof leaderIn> {
+    return leaderIn(this.#election.observed);
+  }
+  /** The epoch of the head row, as last seen. */
+  get epochSeen(): Epoch {
+    return this.#terms.leader?.opened.epoch ?? this.#election.observed?.epoch ?? (0 as Epoch);
+  }
+  /** Commands are taken while we lead, and while we open an epoch of ours again. */
+  get takesCommands(): boolean {
+    return this.standing !== "following" && this.#stopping === "no";
+  }
+  /** Nobody leads and the store does not answer: nothing is to be hoped for soon. */
+  get isHopeless(): boolean {
+    return this.#terms.leader === null && !this.#election.storeAnswers;
+  }
+  /** True once the log has been read to its head. */
+  get hasRead(): boolean {
+    return this.#keeper.caughtUp;
+  }
+  /** The other brokers that have told us of themselves, as the leader, a moment ago. */
+  get peers(): readonly Peer[] {
+    return this.#peers.present;
+  }
+  /** Up to which level we can read. */
+  get reads(): number {
+    return this.#peers.own.reads;
+  }
+  get commands(): Readonly<{ waiting: number; open: number }> {
+    return { waiting: this.#inbox.waiting, open: this.#inbox.open };
+  }
+  /** Why it is not ready to serve; empty when it is. */
+  get unreadiness(): readonly string[] {
+    const reasons: string[] = [];
+    const { unreadable } = this.ledger;
+    if (!this.#keeper.caughtUp) reasons.push("the ledger has not reached the head of the log yet");
+    if (unreadable !== null) reasons.push(unreadable);
+    if (this.#terms.leader?.storeAnswers === false || !this.#election.storeAnswers)
+      reasons.push("the event log is not available");
+    if (this.standing === "opening") reasons.push("an epoch is being opened");
+    if (this.standing === "following" && this.leaderSeen === null) reasons.push("no broker leads");
+    if (this.#stopping !== "no") reasons.push("stopping");
+    return reasons;
+  }
+  /** Of the epoch that we lead, at this moment. */
+  standings(at: Moment): readonly LesseeStanding[] {
+    this.#work.begin(at);
+    return this.#terms.leader?.standings() ?? [];
+  }
+  /** A node's renew named another digest than ours at the same place. */
+  mismatch(renew: Renew | null): boolean {
+    return this.#terms.leader?.mismatch(renew) ?? false;
+  }
+
+  // --- one step
+
+  take(input: BrokerInput): readonly BrokerEffect[] {
+    this.#work.begin(input.at);
+    try {
+      this.#dispatch(input);
+      this.#drain();
+      this.#terms.leader?.settle();
+      this.#drain();
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#wake();
+    return this.#work.takeEffects();
+  }
+
+  #dispatch(input: BrokerInput): void {
+    switch (input.type) {
+      case "started":
+        this.#keeper.feed("us");
+        return this.#election.start();
+      case "woke":
+        return this.#tick();
+      case "logAnswered": {
+        const purpose = this.#work.answered(input.id);
+        return purpose === undefined ? undefined : this.#answered(purpose, input.outcome);
+      }
+      case "submitted":
+        return this.#submitted(input);
+      case "dutySubmitted": {
+        const { run, id, request } = input;
+        if (!this.#duties.isCurrent(run)) {
+          const answer = epochIsOver(request.commandId);
+          return this.#work.emit({ type: "commandAnswered", id, answer });
+        }
+        const waiter = callerAt(this.#work.now, { id, waitMs: Number.POSITIVE_INFINITY, duty: true });
+        const { epoch, incarnation } = run;
+        return this.#inbox.submit(request, waiter, { epoch, incarnation });
+      }
+      case "givenUp":
+        this.#inbox.giveUp(input.id);
+        this.#pages.giveUp(input.id);
+        return this.#terms.leader?.receipts.giveUp(input.id);
+      case "nodeSaid":
+        if (this.#terms.leader !== null) return this.#terms.leader.nodeSaid(input);
+        return this.#work.emit({ type: "leaseAnswered", id: input.id, answer: notLeading });
+      case "receiptAsked":
+        if (this.#terms.leader !== null && this.#terms.leader.end === null)
+          return this.#terms.leader.receiptAsked(input);
+        return this.#work.emit({ type: "receiptAnswered", id: input.id, answer: notLeading });
+      case "pageAsked": {
+        const first = this.#pages.ask(input);
+        if (first === "refresh" && this.standing === "following") return this.#keeper.refresh(input.id);
+        return this.#pages.go(input.id);
+      }
+      case "brokerPresent":
+        return this.#peers.heard(input.presence);
+      case "brokerHeard":
+        return this.#brokerHeard(input);
+      case "forgeryHeard":
+        this.counters.envelopesRefused += 1;
+        return;
+      case "fanoutConnected":
+        return this.#relay.connected();
+      case "publishDropped":
+        return this.#relay.dropped(input.last);
+      case "dutyEnded":
+        this.#duties.ended(input.run, input.outcome);
+        return this.#tellWhenStopped();
+      case "snapshotLoaded":
+        return this.#keeper.snapshotLoaded(input.id, input.snapshot);
+      case "snapshotFailed":
+        return this.#keeper.snapshotFailed(input.id, input.reason);
+      case "stopping":
+        return this.#stop();
+      default:
+        return unreachable(input);
+    }
+  }
+
+  #submitted({ id, request, waitMs }: Extract<BrokerInput, { type: "submitted" }>): void {
+    if (!this.takesCommands) return this.#work.emit({ type: "commandAnswered", id, answer: { type: "moved" } });
+    const { command, commandId } = request;
+    if (command.type === "reassertTightenings") return this.#reports.take(id, commandId, command);
+    this.#inbox.submit(request, callerAt(this.#work.now, { id, waitMs, duty: false }));
+  }
+
+  #brokerHeard({ epoch, incarnation }: Extract<BrokerInput, { type: "brokerHeard" }>): void {
+    this.#keeper.heard();
+    const leader = this.#terms.leader;
+    const seen = this.#election.observed?.epoch ?? 0;
+    if (epoch <= Math.max(leader?.opened.epoch ?? 0, seen) + epochJumpMax) {
+      this.#election.noteEpoch(epoch);
+      const twin = leader?.opened.epoch === epoch && leader.opened.incarnation !== incarnation;
+      leader?.noticeEpoch(twin ? ((epoch + 1) as Epoch) : epoch);
+    }
+    if (this.standing === "following" && epoch !== this.#election.observed?.epoch) this.#election.look();
+  }
+
+  #tick(): void {
+    this.#wakeAt = Number.POSITIVE_INFINITY;
+    for (const { purpose, outcome } of this.#work.overdue()) this.#answered(purpose, outcome);
+    this.#drain();
+    this.#election.tick();
+    this.#keeper.tick();
+    this.#peers.tick(this.standing === "following" && this.leaderSeen !== null ? "known" : "none");
+    this.#drain();
+    this.#inbox.look(this.isHopeless ? "none" : "some");
+    this.#pages.tick();
+    this.#duties.tick();
+    this.#drain();
+    this.#terms.leader?.turn();
+    this.#tellWhenStopped();
+  }
+
+  /** The answer to a question of ours, to whoever asked it. */
+  #answered(purpose: Purpose, outcome: LogAnswer): void {
+    const leader = "term" in purpose && this.#terms.leader?.term === purpose.term ? this.#terms.leader : null;
+    switch (purpose.to) {
+      case "election":
+        if (purpose.of === "observe") return this.#election.observedAs(outcome);
+        return purpose.of === "open" ? this.#election.opened(outcome) : this.#election.resigned(outcome);
+      case "keeper":
+        return this.#keeper.answered(outcome);
+      case "first-answers":
+        return this.#firstAnswers.answered(purpose.lookup, outcome);
+      case "leader":
+        return leader?.answered(purpose, outcome);
+      case "desk":
+        return leader?.desk.looked(purpose.ask, outcome);
+      case "receipts":
+        return leader?.receipts.answered(purpose, outcome);
+      case "relay":
+        return this.#relay.answered(purpose.of, purpose.term, outcome);
+      case "pages":
+        return this.#pages.answered(purpose, outcome);
+      case "duties":
+        return this.#duties.commandsSwept(outcome);
+      default:
+        return unreachable(purpose);
+    }
+  }
+
+  // --- what the machines tell each other
+
+  #drain(): void {
+    if (this.#terms.leader?.desk.takeNews() === true) this.#terms.leader.receipts.noteNews();
+    for (let note = this.#work.notes.shift(); note !== undefined; note = this.#work.notes.shift()) this.#told(note);
+    if (this.#terms.leader?.desk.takeNews() === true) this.#terms.leader.receipts.noteNews();
+  }
+
+  #told(note: Note): void {
+    switch (note.type) {
+      case "standing":
+        if (note.standing === "following") this.#inbox.moveAll();
+        this.#keeper.feed(note.standing === "following" ? "us" : "the leader");
+        return this.#work.emit({ type: "seatChanged" });
+      case "contending":
+        this.#election.noteEpoch(this.ledger.applied.epoch); // the log may have been restored to before it
+        return this.#keeper.refresh("contending");
+      case "refreshed":
+        if (note.for === "contending") return this.#election.prepared(note.ok);
+        return note.for === "poll" ? undefined : this.#pages.go(note.for);
+      case "opened":
+        return this.#terms.opened(note.opened);
+      case "reached":
+        return this.#terms.reached(note.ok);
+      case "folded":
+        this.#keys.follow(note.events);
+        return this.#pages.moved();
+      case "firstAnswer":
+        return this.#terms.firstAnswer(note.lookup, note.answer);
+      case "answered":
+        return this.#commandAnswered(note);
+      case "epochSpokenOf":
+        return this.#terms.leader?.noticeEpoch(note.epoch);
+      case "ended":
+        return this.#terms.ended(note.end);
+      case "resigned":
+        return this.#terms.resigned(note.opened);
+      case "over":
+        return this.#tellWhenStopped();
+      default:
+        return unreachable(note);
+    }
+  }
+
+  #commandAnswered({ waiter, answer }: Extract<Note, { type: "answered" }>): void {
+    switch (waiter.type) {
+      case "receipt":
+        return this.#terms.leader?.receipts.commandAnswered(waiter.ask, answer);
+      case "report":
+        return this.#reports.answered(waiter.report, answer);
+      case "sweep":
+        return this.#duties.sweepAnswered(answer);
+      case "caller":
+        return;
+      default:
+        return unreachable(waiter);
+    }
+  }
+
+  #stop(): void {
+    if (this.#stopping !== "no") return;
+    this.#stopping = "asked";
+    this.#stoppingUntil = this.#work.now + dutiesIdleMsMax;
+    this.#election.stop();
+    this.#terms.stop();
+  }
+
+  #tellWhenStopped(): void {
+    if (this.#stopping !== "asked" || !this.#election.over) return;
+    if (this.#duties.running > 0 && this.#work.now < this.#stoppingUntil) return;
+    this.#stopping = "over";
+    this.#inbox.moveAll();
+    this.#keeper.feed("the leader");
+    this.#work.emit({ type: "stopped" });
+  }
+
+  /** A bug of ours. Nothing is concluded from it: the epoch is opened again and everything is looked up. */
+  #failed(error: unknown): void {
+    this.#work.journal("error", "a step of the broker's core failed", { err: error });
+    this.#terms.leader?.finish(reopen("a step of the leader failed"));
+    try {
+      this.#drain();
+    } catch (again) {
+      this.#work.journal("error", "a step of the broker's core failed twice", { err: again });
+    }
+  }
+
+  #wake(): void {
+    const at = Math.max(this.#dueAt(), this.#work.now);
+    if (at >= this.#wakeAt) return; // it wakes soon enough, and is told then when to wake again
+    this.#wakeAt = at;
+    this.#work.emit({ type: "wake", at });
+  }
+
+  #dueAt(): number {
+    const ending = this.#stopping === "asked" && this.#election.over;
+    const idleAt = ending ? this.#stoppingUntil : Number.POSITIVE_INFINITY;
+    return Math.min(
+      this.#work.questionDueAt,
+      this.#election.dueAt,
+      this.#peers.dueAt,
+      this.#keeper.dueAt,
+      this.#inbox.dueAt,
+      this.#pages.dueAt,
+      this.#duties.dueAt,
+      this.#terms.leader?.dueAt ?? Number.POSITIVE_INFINITY,
+      idleAt,
+    );
+  }
+}
+
+const notLeading = { type: "unavailable", message: "this broker does not lead any more" } as const;

@@ -1,0 +1,458 @@
+/**
+ * Broker: one databroker process, the shell of its core.
+ *
+ * Performs what the core says, with the log, the fan-out, keys and timers that it is given, and feeds every result back. Nothing is
+ * decided here. Every call says in whose role it is made, also within one process.
+ */
+import {
+  type BootId,
+  type BrokerId,
+  type CommandRequest,
+  type CommandResult,
+  type Link,
+  parseBootId,
+  unreachable,
+} from "../events/index.ts";
+import {
+  BrokerUnavailableError,
+  type Clock,
+  createBrokerOpener,
+  createReceiptSigner,
+  type Databroker,
+  type EventLog,
+  encodeMessage,
+  type Fanout,
+  type LesseeStanding,
+  type Logger,
+  type PageOutcome,
+  type RegionLag,
+  type Role,
+  regionLags,
+  sealEnvelope,
+  sealManifest,
+  splitBatch,
+  vaultKey,
+} from "../replication/index.ts";
+import { Answers } from "./answers.ts";
+import { createDatabroker, type Led } from "./api/databroker-port.ts";
+import type { LeaderClient } from "./api/leader-client.ts";
+import { createReceiptOffice } from "./api/receipt-office.ts";
+import type { RouterDeps, Via } from "./api/router.ts";
+import { Bell, createAlarm } from "./bell.ts";
+import { newBrokerCore, step } from "./broker-core.ts";
+import type {
+  BrokerEffect,
+  BrokerInput,
+  CommandAnswer,
+  DutyRun,
+  LeaseAnswer,
+  PageAnswer,
+  ReceiptAnswer,
+} from "./broker-messages.ts";
+import { refuseCommand } from "./commands/permissions.ts";
+import { openTokens } from "./commands/vault.ts";
+import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.ts";
+import { epochIsOver } from "./leader/inbox.ts";
+import type { LeaseOptions } from "./leader/leader.ts";
+import { leaseMessageIn } from "./leader/lease-messages.ts";
+import { LeaseRefusedError } from "./leader/lease-refused.ts";
+import type { Presence } from "./leader/peers.ts";
+import { answerOf } from "./log-calls.ts";
+import { nodeOpener } from "./node-opener.ts";
+import { rewrapDuty } from "./rewrap-duty.ts";
+import { neededAfter } from "./snapshots/needed-after.ts";
+import type { SnapshotOffice } from "./snapshots/snapshot-office.ts";
+import { Speakers } from "./speakers.ts";
+
+/** Telling the leader of ourselves takes no longer than until it is told again. */
+const announceMsMax = 1_000;
+
+export type BrokerOptions = Readonly<{
+  log: EventLog;
+  cluster: string;
+  brokerId: BrokerId;
+  secret: Uint8Array;
+  /** While the shared secret is being replaced. */
+  previousSecret?: Uint8Array | null;
+  fanout: Fanout;
+  clock: Clock;
+  random: (bytes: number) => Uint8Array;
+  lease: LeaseOptions;
+  /** A leader that falls silent is followed by another within this. */
+  takeoverMs: number;
+  /** Where other brokers and nodes reach this one; null in a single process. */
+  advertisedUrl: string | null;
+  duties: readonly Duty[];
+  logger: Logger;
+  /** Of this build; nodes of another one may fold to another digest. */
+  version?: string;
+  /** Hands on what only the leader can answer; the broker closes it when it stops. */
+  leaderClient: LeaderClient;
+  /** A write to the log that takes longer is indeterminate. */
+  writeTimeoutMs?: number;
+  /** How long a command waits for an outcome, a takeover included. */
+  commandMs?: number;
+  /** Commands that may wait. */
+  commandsMax?: number;
+  expirySweepMs?: number;
+  commandSweepMs?: number;
+  /** Null: it takes none, serves none, and folds the log from its beginning. Its duty is one of `duties`. */
+  snapshots?: SnapshotOffice | null;
+}>;
+
+export type BrokerReadiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
+
+export type Broker = Readonly<{
+  brokerId: BrokerId;
+  /** Within this process, in a role. */
+  databroker: (role: Role) => Databroker;
+  /** For whoever serves it over the network. */
+  databrokerVia: (via: Via) => Databroker;
+  /** Another broker says that it is there. */
+  announced: (presence: Presence) => void;
+  leading: () => boolean;
+  ready: () => BrokerReadiness;
+  /**
+   * Settles when the log has been read to its head for the first time.
+   * @returns why this build cannot go on with it; null: it can
+   */
+  whenRead: () => Promise<string | null>;
+  metrics: () => Readonly<Record<string, number>>;
+  /** How each region follows, as far as this broker knows: the leader of all of them, a regional broker of its own. */
+  regions: () => readonly RegionLag[];
+  /** Finishes what is under way, says that it leads no more, and ends. The log and the fan-out stay open: they are the caller's. */
+  stop: () => Promise<void>;
+}>;
+
+export function startBroker(options: BrokerOptions): Broker {
+  const { log, cluster, brokerId, fanout, clock, logger } = options;
+  const secrets: [Uint8Array, ...Uint8Array[]] = [
+    options.secret,
+    ...(options.previousSecret ? [options.previousSecret] : []),
+  ];
+  const vaultKeys = secrets.map(vaultKey);
+  const { random, previousSecret } = options;
+  const rewrap = previousSecret ? rewrapDuty({ log, secret: options.secret, previousSecret, random, logger }) : null;
+  const allDuties = rewrap === null ? options.duties : [...options.duties, rewrap];
+  const boot: BootId = parseBootId(Buffer.from(options.random(16)).toString("hex"));
+  const speakers = new Speakers({ cluster, name: brokerId, boot }, options.secret);
+  const openNodeEnvelope = nodeOpener(cluster, secrets);
+  const openBrokerEnvelope = createBrokerOpener({ cluster, secrets });
+  /** Rings when who leads may have changed. */
+  const seat = new Bell();
+  /** Envelopes of ours come back by a fan-out within the process. */
+  const published = new WeakSet<Uint8Array>();
+  const over = Promise.withResolvers<void>();
+  const read = Promise.withResolvers<string | null>();
+  const alarm = createAlarm(() => feed({ type: "woke", at: moment() }));
+
+  let core = newBrokerCore({
+    ...{ brokerId, secrets, lease: options.lease, takeoverMs: options.takeoverMs, duties: allDuties },
+    brokerUrl: options.advertisedUrl,
+    exclusive: log.exclusive,
+    writeTimeoutMs: options.writeTimeoutMs ?? 10_000,
+    version: options.version ?? "",
+    expirySweepMs: options.expirySweepMs ?? 30_000,
+    commandSweepMs: options.commandSweepMs ?? 3_600_000,
+    random: options.random,
+    beginsFrom: options.snapshots ? "snapshot" : "log",
+    ...(options.commandsMax === undefined ? {} : { commandsMax: options.commandsMax }),
+  });
+
+  // --- the loop: an input, a step, its effects
+
+  const inputs: BrokerInput[] = [];
+  let stepping = false;
+
+  function moment() {
+    return { monotonic: clock.monotonic(), wall: clock.wall() };
+  }
+
+  function feed(input: BrokerInput): void {
+    inputs.push(input);
+    if (stepping) return;
+    stepping = true;
+    try {
+      for (let next = inputs.shift(); next !== undefined; next = inputs.shift()) {
+        const [after, effects] = step(core, next);
+        core = after;
+        for (const effect of effects) perform(effect);
+      }
+      if (core.hasRead) read.resolve(core.ledger.unreadable);
+    } finally {
+      stepping = false;
+    }
+  }
+
+  function perform(effect: BrokerEffect): void {
+    switch (effect.type) {
+      case "wake":
+        return alarm.set(effect.at - clock.monotonic());
+      case "log": {
+        const { id } = effect;
+        void answerOf(log, effect.call, speakers).then((outcome) =>
+          feed({ type: "logAnswered", at: moment(), id, outcome }),
+        );
+        return;
+      }
+      case "commandAnswered":
+        return commands.answer(effect.id, effect.answer);
+      case "leaseAnswered":
+        return leases.answer(effect.id, effect.answer);
+      case "receiptAnswered":
+        return receipts.answer(effect.id, effect.answer);
+      case "pageAnswered":
+        return pages.answer(effect.id, effect.answer);
+      case "publish":
+        return publish(effect);
+      case "runDuty":
+        return duties.run(effect.run);
+      case "endDuty":
+        return duties.end(effect.run);
+      case "loadSnapshot":
+        return loadSnapshot(effect);
+      case "present":
+        return announce(effect.presence);
+      case "seatChanged":
+        return seat.ring();
+      case "reasserted":
+        return; // the journal and the counters tell it
+      case "journal":
+        return logger[effect.level](effect.fields, effect.message);
+      case "stopped":
+        return over.resolve();
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  /** Signed once per part, by the epoch's key. */
+  function publish({ by, batch }: Extract<BrokerEffect, { type: "publish" }>): void {
+    const before = fanout.status().dropped;
+    let dropped = false;
+    try {
+      const speaker = speakers.speakerOf(by);
+      for (const part of splitBatch(batch)) {
+        const envelope = sealEnvelope(speaker, "batch", encodeMessage(part));
+        published.add(envelope);
+        fanout.publish(envelope);
+      }
+    } catch (error) {
+      logger.error({ err: error }, "a batch could not be published");
+      dropped = true;
+    }
+    dropped ||= fanout.status().dropped > before;
+    if (dropped) feed({ type: "publishDropped", at: moment(), last: batch.last });
+  }
+
+  function loadSnapshot({ id, first }: Extract<BrokerEffect, { type: "loadSnapshot" }>): void {
+    const loading = options.snapshots?.load(first) ?? Promise.resolve(null);
+    loading.then(
+      (snapshot) => {
+        if (snapshot === null) feed({ type: "snapshotFailed", at: moment(), id, reason: "there is none" });
+        else feed({ type: "snapshotLoaded", at: moment(), id, snapshot });
+      },
+      (error: unknown) => {
+        logger.error({ err: error }, "a snapshot could not be loaded");
+        feed({ type: "snapshotFailed", at: moment(), id, reason: "it could not be loaded" });
+      },
+    );
+  }
+
+  /** It is told again in a second: that nobody heard it is no news. */
+  function announce(presence: Presence): void {
+    const url = router.leaderUrl();
+    const caller = { role: "broker", name: brokerId } as const;
+    if (url === undefined) return;
+    leaderClient
+      .announce({ url, caller, timeoutMs: announceMsMax }, presence)
+      .catch((error: unknown) => logger.debug({ err: error }, "the leader was not told that this broker is there"));
+  }
+
+  // --- questions of others
+
+  const asks = { next: 1 };
+  const commands = new Answers<CommandAnswer>(asks);
+  const leases = new Answers<LeaseAnswer>(asks);
+  const receipts = new Answers<ReceiptAnswer>(asks);
+  const pages = new Answers<PageAnswer>(asks);
+
+  function submit(request: CommandRequest, waitMs: number): Promise<CommandAnswer> {
+    return commands.ask((id) => feed({ type: "submitted", at: moment(), id, request, waitMs }));
+  }
+
+  async function page(
+    after: Link,
+    request: Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>,
+  ): Promise<PageOutcome> {
+    const { limit, waitMs, signal } = request;
+    const answer = await pages.ask(
+      (id) =>
+        feed({ type: "pageAsked", at: moment(), id, after, limit, waitMs: signal?.aborted === true ? 0 : waitMs }),
+      (id, settle) => {
+        signal?.addEventListener(
+          "abort",
+          () => {
+            feed({ type: "givenUp", at: moment(), id });
+            settle({ type: "unavailable", message: "the reader does not wait any more" });
+          },
+          { once: true },
+        );
+      },
+    );
+    if (answer.type === "unavailable") throw new BrokerUnavailableError(answer.message);
+    return answer;
+  }
+
+  /** What is asked of the leader while it is us: the same object as long as one epoch of ours lasts. */
+  let led: Led | undefined;
+  function here(): Led | undefined {
+    const by = core.leadership;
+    if (by === null) led = undefined;
+    else if (led?.epoch !== by.epoch || led.incarnation !== by.incarnation) led = leaderOf(by);
+    return led;
+  }
+
+  function leaderOf(by: NonNullable<typeof core.leadership>): Led {
+    return {
+      ...by,
+      async lease(envelope, origin) {
+        const message = leaseMessageIn(openNodeEnvelope(envelope));
+        const answer = await leases.ask((id) => feed({ type: "nodeSaid", at: moment(), id, origin, message }));
+        switch (answer.type) {
+          case "granted":
+            return sealEnvelope(speakers.speakerOf(answer.by), "grant", encodeMessage(answer.grant));
+          case "taken":
+            return null;
+          case "refused":
+            throw new LeaseRefusedError(answer.reason);
+          case "unavailable":
+            throw new BrokerUnavailableError(answer.message);
+          default:
+            return unreachable(answer);
+        }
+      },
+      async receipt(target, asked) {
+        const answer = await receipts.ask((id) =>
+          feed({ type: "receiptAsked", at: moment(), id, target, options: asked }),
+        );
+        if (answer.type === "unavailable") throw new BrokerUnavailableError(answer.message);
+        return answer.receipt;
+      },
+      standings: () => core.standings(moment()),
+      mismatch: (renew) => core.mismatch(renew),
+      peers: () => core.peers.map(({ heardAt, ...peer }) => ({ ...peer, heardAgoMs: clock.monotonic() - heardAt })),
+    };
+  }
+
+  const duties = createDutyRunner(allDuties, {
+    context: dutyContext,
+    ended: (run, outcome) => feed({ type: "dutyEnded", at: moment(), run, outcome }),
+    logger,
+  });
+
+  function dutyContext(run: DutyRun, signal: AbortSignal): DutyContext {
+    return {
+      signal,
+      ledger: core.ledger.projection,
+      now: clock.wall(),
+      tokens: async (sessionId) => {
+        const entry = await log.vault(sessionId);
+        return entry && openTokens(entry, vaultKeys);
+      },
+      submit: (request) => submitAsDuty(request, run),
+      leadership: { epoch: run.epoch, incarnation: run.incarnation },
+      epochs: () => core.ledger.epochs,
+      sealManifest: (manifest) => sealManifest(speakers.speakerOf(run), manifest),
+      neededAfter: () => neededAfter(core.standings(moment()), core.ledger.applied.position),
+    };
+  }
+
+  async function submitAsDuty(request: CommandRequest, run: DutyRun): Promise<CommandResult> {
+    const { commandId } = request;
+    const message = refuseCommand("broker", request);
+    if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
+    const answer = await commands.ask((id) => feed({ type: "dutySubmitted", at: moment(), id, request, run }));
+    return answer.type === "moved" ? epochIsOver(commandId) : answer;
+  }
+
+  // --- the fan-out
+
+  /** What other brokers say of themselves. */
+  const unsubscribe = fanout.subscribe((envelope) => {
+    if (published.has(envelope)) return;
+    const opened = openBrokerEnvelope(envelope);
+    if ("refused" in opened) return feed({ type: "forgeryHeard", at: moment(), reason: opened.refused });
+    const { epoch, incarnation } = opened.from;
+    feed({ type: "brokerHeard", at: moment(), epoch, incarnation });
+  });
+  const offConnected = fanout.onConnected(() => feed({ type: "fanoutConnected", at: moment() }));
+
+  const { leaderClient } = options;
+  const router: RouterDeps<Led> = {
+    here,
+    leaderUrl() {
+      const seen = here() === undefined ? core.leaderSeen : null;
+      return seen === null || seen.brokerUrl === null || seen.brokerUrl === options.advertisedUrl
+        ? undefined
+        : seen.brokerUrl;
+    },
+    bell: seat,
+    monotonic: clock.monotonic,
+  };
+  const office = createReceiptOffice({ cluster, brokerId, log, clock, sign: createReceiptSigner(options.secret) });
+  const databrokerVia = (via: Via): Databroker =>
+    createDatabroker(via, {
+      ...{ version: options.version ?? "", reads: core.reads },
+      ...{ cluster, brokerId, log, router, leaderClient, vaultKeys, clock, submit, pages: page, receipts: office },
+      ledger: core.ledger,
+      snapshots: options.snapshots ?? null,
+      counters: core.counters,
+      advertisedUrl: options.advertisedUrl,
+      commandMs: options.commandMs ?? 8_000,
+      isHopeless: () => core.isHopeless,
+      takesCommands: () => core.takesCommands,
+    });
+
+  function lagOf({ renew }: LesseeStanding): number | null {
+    return renew === null ? null : Math.max(0, core.ledger.applied.position - renew.applied.position);
+  }
+
+  let stopped: Promise<void> | undefined;
+  async function stop(): Promise<void> {
+    feed({ type: "stopping", at: moment() });
+    await over.promise;
+    unsubscribe();
+    offConnected();
+    alarm.off();
+    await leaderClient.close();
+  }
+
+  options.snapshots?.serve(core.ledger);
+  feed({ type: "started", at: moment() });
+  return {
+    brokerId,
+    databroker: (role) => databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } }),
+    databrokerVia,
+    announced: (presence) => feed({ type: "brokerPresent", at: moment(), presence }),
+    leading: () => core.leadership !== null,
+    whenRead: () => read.promise,
+    ready: () => ({ ready: core.unreadiness.length === 0, reasons: core.unreadiness }),
+    metrics: () => ({
+      ...core.counters,
+      leading: core.leadership === null ? 0 : 1,
+      epoch: core.epochSeen,
+      applied: core.ledger.applied.position,
+      level: core.ledger.projection.level,
+      reads: core.reads,
+      commandsWaiting: core.commands.waiting,
+      commandsOpen: core.commands.open,
+      lessees: core.standings(moment()).length,
+      answersRefused: leaderClient.refused(),
+      ...core.ledger.projection.counts,
+      ...rewrap?.progress(),
+    }),
+    regions: () => regionLags(core.standings(moment()).map((standing) => ({ ...standing, lag: lagOf(standing) }))),
+    stop: () => (stopped ??= stop()),
+  };
+}

@@ -1,0 +1,80 @@
+/**
+ * What a command comes to when it is carried out against the ledger at exactly the head: changes, a refusal, or nothing to
+ * do. Types only, and the tools that carrying out needs as arguments.
+ */
+import type {
+  CardeaEvent,
+  ConfigHash,
+  Epoch,
+  Fact,
+  Link,
+  NodeId,
+  PersonKey,
+  Position,
+  RefusalCode,
+  SessionId,
+  Stream,
+  UnixMs,
+  UserId,
+  WrappedKey,
+} from "../../events/index.ts";
+import type { VaultEntry } from "../../replication/index.ts";
+
+export type NewKey = Readonly<{ person: PersonKey; wrapped: WrappedKey }>;
+
+export type Changes = Readonly<{
+  /** At least one, in the order in which they are recorded. */
+  events: readonly CardeaEvent[];
+  newKeys: readonly NewKey[];
+  erasedKeys: readonly UserId[];
+  vault: readonly VaultEntry[];
+  vaultRemoved: readonly SessionId[];
+}>;
+
+export type Performed =
+  | Fact<"changes", { changes: Changes }>
+  | Fact<"refused", { code: RefusalCode; message: string }>
+  /** What was wished for is so already. */
+  | Fact<"nothing", unknown>;
+
+export type LostPlaces = Readonly<{
+  /** True when the link is on our chain: nothing is lost. */
+  holds: (link: Link) => boolean;
+  /** The last position of our log that was written in the epoch of a link, or before it. */
+  endOfEpoch: (epoch: Epoch) => Position;
+  /** True when our log has restored the person in an epoch after this one. */
+  restoredAfter: (userId: UserId, epoch: Epoch) => boolean;
+}>;
+
+export type Tools = Readonly<{
+  now: UnixMs;
+  /** The key of a person who has one; loaded before the command is carried out. */
+  personKeyOf: (userId: UserId) => PersonKey | undefined;
+  /** The version of a stream at the head; 0 when it does not exist. */
+  versionOf: (stream: Stream) => number;
+  /** The configuration that a node was last known to run. */
+  configOf: (nodeId: NodeId) => ConfigHash | undefined;
+  /** Why a level cannot be finalized now, each with a name; empty: it can. */
+  unreadyFor: (level: number) => readonly string[];
+  /** How this log stands to a place in a history that somebody remembers. */
+  lost: LostPlaces;
+  random: (bytes: number) => Uint8Array;
+  /** Wraps people's keys. */
+  wrappingKey: Uint8Array;
+  /** Seals identity-provider tokens. */
+  vaultKey: Uint8Array;
+}>;
+
+export const nothing: Performed = { type: "nothing" };
+
+export function refused(code: RefusalCode, message: string): Performed {
+  return { type: "refused", code, message };
+}
+
+export function changed(events: readonly CardeaEvent[], rest: Partial<Omit<Changes, "events">> = {}): Performed {
+  if (events.length === 0) return nothing;
+  return {
+    type: "changes",
+    changes: { newKeys: [], erasedKeys: [], vault: [], vaultRemoved: [], ...rest, events },
+  };
+}

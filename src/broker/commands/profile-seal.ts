@@ -1,0 +1,56 @@
+/**
+ * Profiles as a broker handles them: sealed under the person's key, which is made when they are first met, and compared by
+ * what they say rather than by their bytes (two sealings of one profile never look alike). Pure.
+ */
+import { isDeepStrictEqual } from "node:util";
+import {
+  decode,
+  encode,
+  open,
+  type PersonKey,
+  type Profile,
+  parseProfile,
+  type Sealed,
+  seal,
+  type UserId,
+  wrapKey,
+} from "../../events/index.ts";
+import type { NewKey, Tools } from "./performed.ts";
+
+export type Sealer = Readonly<{
+  person: PersonKey;
+  newKeys: readonly NewKey[];
+  seal: (profile: Profile) => Sealed;
+}>;
+
+/** The person's key, or a new one for somebody who has none. */
+export function sealerFor(userId: UserId, tools: Tools): Sealer {
+  const known = tools.personKeyOf(userId);
+  const person = known ?? { userId, keyId: tools.random(8), key: tools.random(32) };
+  const newKeys =
+    known === undefined ? [{ person, wrapped: wrapKey(person, tools.wrappingKey, tools.random(12)) }] : [];
+  return { person, newKeys, seal: (profile) => seal(profile, person, tools.random(12)) };
+}
+
+/** Undefined when there is none, or this key does not open it. */
+export function openProfile(sealed: Sealed | null | undefined, person: PersonKey): Profile | undefined {
+  if (sealed === null || sealed === undefined) return undefined;
+  try {
+    return parseProfile(open(sealed, person));
+  } catch {
+    return undefined;
+  }
+}
+
+export function sameProfile(a: Profile | undefined, b: Profile): boolean {
+  return a !== undefined && isDeepStrictEqual(plain(a), plain(b));
+}
+
+/** The same person, as far as the identity provider is concerned. */
+export function sameSubject(a: Profile, b: Profile): boolean {
+  return a.issuer === b.issuer && a.subject === b.subject;
+}
+
+function plain(profile: Profile): unknown {
+  return decode(encode(profile));
+}

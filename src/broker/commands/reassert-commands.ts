@@ -1,0 +1,122 @@
+/**
+ * Commands about what the log has lost: a tightening event that somebody holds and the log does not is recorded again. Pure.
+ *
+ * Only in the safe direction (reliability.md §2.3). Each event is its own command, under an id that follows from its hash, so
+ * that a thousand nodes that report it make one. What the surviving log has decided since about the same fact stands: then the
+ * reassertion is refused, and is for an operator to judge.
+ */
+import {
+  type CardeaEvent,
+  type CommandRequest,
+  type DeviceId,
+  type LostTightening,
+  type Projection,
+  parseStream,
+  type ReassertTightenings,
+  type ServiceAccountId,
+  type SessionId,
+  type UserId,
+  uuidOfHash,
+} from "../../events/index.ts";
+import { type Changes, changed, nothing, type Performed, refused, type Tools } from "./performed.ts";
+
+const restoredSince = refused("conflict", "the person was restored after the log had lost this: an operator decides");
+
+/** One command per event, under its own id. */
+export function reassertionsIn(command: ReassertTightenings): readonly CommandRequest[] {
+  const distinct = new Map(command.events.map((event) => [event.link.hash, event]));
+  return [...distinct.values()].map((event) => ({
+    commandId: uuidOfHash(event.link.hash),
+    actor: "system",
+    command: { type: "reassertTightenings", events: [event] },
+  }));
+}
+
+/** True for a command that stands for one event, as `reassertionsIn` makes them. */
+export function isReassertion({ commandId, command }: CommandRequest): boolean {
+  if (command.type !== "reassertTightenings" || command.events.length !== 1) return false;
+  return command.events.every(({ link }) => uuidOfHash(link.hash) === commandId);
+}
+
+export function reassert(ledger: Projection, { events }: ReassertTightenings, tools: Tools): Performed {
+  const [lost] = events;
+  if (lost === undefined) return nothing;
+  if (events.length > 1) return refused("invalid", "each lost event is a command of its own");
+  if (tools.lost.holds(lost.link)) return nothing;
+  const { kind, id } = parseStream(lost.stream);
+  switch (lost.type) {
+    case "SessionRevoked":
+      return kind === "session" ? revoked(ledger, lost, id as SessionId) : denied(ledger, lost, tools);
+    case "UserSessionsRevoked":
+    case "UserSuspended":
+    case "UserErased":
+      return kind === "user" ? ofPerson(ledger, { lost, userId: id as UserId }, tools) : denied(ledger, lost, tools);
+    case "DeviceRemoved":
+    case "ServiceAccountRevoked":
+      return ofCredential(ledger, lost, tools);
+    default:
+      return denied(ledger, lost, tools);
+  }
+}
+
+function revoked(ledger: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
+  const session = ledger.session(sessionId);
+  if (session?.status === "revoked") return nothing;
+  const whose = session?.userId ?? userId ?? ("" as UserId);
+  return changed([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
+    vaultRemoved: [sessionId],
+  });
+}
+
+function ofPerson(
+  ledger: Projection,
+  { lost, userId }: Readonly<{ lost: LostTightening; userId: UserId }>,
+  tools: Tools,
+): Performed {
+  const user = ledger.user(userId);
+  if (user?.status === "erased") return nothing;
+  if (lost.type === "UserErased") {
+    return changed([{ type: "UserErased", userId }], { erasedKeys: [userId], ...vaultOf(ledger, userId) });
+  }
+  if (lost.type === "UserSessionsRevoked") {
+    const upTo = tools.lost.endOfEpoch(lost.link.epoch); // those that existed then, and not who signed in since
+    if (user !== undefined && user.sessionsRevokedBelow > upTo) return nothing;
+    return changed([{ type: "UserSessionsRevoked", userId, upTo, reason: "reasserted" }]);
+  }
+  if (tools.lost.restoredAfter(userId, lost.link.epoch)) return restoredSince;
+  if (user?.status === "suspended") return nothing;
+  return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(ledger, userId));
+}
+
+function ofCredential(ledger: Projection, lost: LostTightening, tools: Tools): Performed {
+  const { kind, id } = parseStream(lost.stream);
+  const userId = lost.userId ?? ("" as UserId);
+  if (kind === "device" && lost.type === "DeviceRemoved") {
+    const deviceId = id as DeviceId;
+    return ledger.device(deviceId)?.removed === true ? nothing : changed([{ type: "DeviceRemoved", deviceId, userId }]);
+  }
+  if (kind === "service-account" && lost.type === "ServiceAccountRevoked") {
+    const serviceAccountId = id as ServiceAccountId;
+    if (ledger.serviceAccount(serviceAccountId)?.revoked === true) return nothing;
+    return changed([{ type: "ServiceAccountRevoked", serviceAccountId, userId, reason: "reasserted" }]);
+  }
+  return denied(ledger, lost, tools);
+}
+
+/** A kind of event that this build does not know: obeyed by its effect, as every copy obeyed it. */
+function denied(ledger: Projection, { stream, type, link }: LostTightening, tools: Tools): Performed {
+  const { kind, id } = parseStream(stream);
+  const event: CardeaEvent = { type: "TighteningReasserted", subject: stream, of: type, lost: link.hash };
+  if (kind === "session") return ledger.session(id as SessionId)?.status === "revoked" ? nothing : changed([event]);
+  if (kind === "device") return ledger.device(id as DeviceId)?.removed === true ? nothing : changed([event]);
+  if (kind === "service-account")
+    return ledger.serviceAccount(id as ServiceAccountId)?.revoked === true ? nothing : changed([event]);
+  if (kind !== "user") return refused("invalid", "nobody's credential: an operator decides");
+  if (tools.lost.restoredAfter(id as UserId, link.epoch)) return restoredSince;
+  const { status } = ledger.user(id as UserId) ?? { status: "active" };
+  return status === "active" ? changed([event]) : nothing;
+}
+
+function vaultOf(ledger: Projection, userId: UserId): Pick<Changes, "vaultRemoved"> {
+  return { vaultRemoved: ledger.sessionsOf(userId) };
+}

@@ -1,0 +1,160 @@
+/**
+ * Commands about sessions: create, refresh, revoke one or many. Pure.
+ *
+ * A session id is used once: whatever became of it, it is never created again. A refresh never brings anything back and
+ * never makes one person another.
+ */
+import {
+  type CardeaEvent,
+  type CreateSession,
+  type GroupId,
+  type Profile,
+  type Projection,
+  type RefreshSession,
+  type RevokeSession,
+  type RevokeSessions,
+  type Sealed,
+  type SessionId,
+  sessionStream,
+  type User,
+  type UserId,
+} from "../../events/index.ts";
+import { changed, nothing, type Performed, refused, type Tools } from "./performed.ts";
+import { openProfile, sameProfile, sameSubject, sealerFor } from "./profile-seal.ts";
+import { sealTokens } from "./vault.ts";
+
+const revokedAtOnceMax = 256;
+
+export function createSession(ledger: Projection, command: CreateSession, tools: Tools): Performed {
+  const { sessionId, userId, profile } = command;
+  const user = ledger.user(userId);
+  const barred = refuseUser(user);
+  if (barred !== undefined) return barred;
+  const stream = sessionStream(sessionId);
+  if (ledger.session(sessionId) !== undefined || tools.versionOf(stream) > 0) {
+    return refused("conflict", "a session of this id exists or has existed");
+  }
+  if (command.expiresAt <= tools.now) return refused("invalid", "the session would be over before it begins");
+  const sealer = sealerFor(userId, tools);
+  const known = openProfile(user?.profile, sealer.person);
+  if (known !== undefined && !sameSubject(known, profile)) return refused("forbidden", "the user is somebody else");
+  const { idpId, issuedAt, expiresAt } = command;
+  const sealed = sealedAs(user, known, profile) ?? sealer.seal(profile);
+  const events: CardeaEvent[] = [
+    ...(sealed === user?.profile ? [] : [upserted(userId, sealed)]),
+    { type: "SessionCreated", sessionId, userId, idpId, issuedAt, expiresAt, profile: sealed },
+    ...replaceGroups(ledger, userId, command.groupIds),
+  ];
+  const outOfRoom = oldestAbove(ledger, command, tools);
+  for (const old of outOfRoom) events.push({ type: "SessionRevoked", sessionId: old, userId, reason: "session-limit" });
+  return changed(events, {
+    newKeys: sealer.newKeys,
+    vault: [sealTokens(command.tokens, vaultPlace(sessionId, tools))],
+    vaultRemoved: outOfRoom,
+  });
+}
+
+export function refreshSession(ledger: Projection, command: RefreshSession, tools: Tools): Performed {
+  const { sessionId, profile, refreshedAt } = command;
+  const session = ledger.session(sessionId);
+  if (session === undefined) return refused("not-found", "there is no such session");
+  if (session.status === "revoked") return refused("conflict", "the session is revoked");
+  const { userId } = session;
+  const barred = refuseUser(ledger.user(userId));
+  if (barred !== undefined) return barred;
+  if (ledger.standing(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
+  if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
+  const sealer = sealerFor(userId, tools);
+  const before = openProfile(session.profile, sealer.person);
+  if (before !== undefined && !sameSubject(before, profile)) {
+    return refused("forbidden", "the identity provider answered for somebody else");
+  }
+  const user = ledger.user(userId);
+  const known = openProfile(user?.profile, sealer.person);
+  const sealed = sealedAs(user, known, profile) ?? sealer.seal(profile);
+  const events: CardeaEvent[] = [
+    { type: "SessionRefreshed", sessionId, userId, profile: sealed, refreshedAt },
+    ...(sealed === user?.profile ? [] : [upserted(userId, sealed)]),
+    ...replaceGroups(ledger, userId, command.groupIds),
+  ];
+  return changed(events, {
+    newKeys: sealer.newKeys,
+    vault: [sealTokens(command.tokens, vaultPlace(sessionId, tools))],
+  });
+}
+
+export function revokeSession(ledger: Projection, command: RevokeSession): Performed {
+  const { sessionId, reason } = command;
+  const session = ledger.session(sessionId);
+  if (session === undefined) return refused("not-found", "there is no such session");
+  if (session.status === "revoked" || ledger.standing(sessionId).standing === "revoked") return nothing;
+  return changed([{ type: "SessionRevoked", sessionId, userId: session.userId, reason }], {
+    vaultRemoved: [sessionId],
+  });
+}
+
+/**
+ * One event for each session, in one batch: each stands in its own stream, so that a build that does not know the command's
+ * successor still obeys it. What is revoked or gone already is passed over: among thousands, some always are.
+ */
+export function revokeSessions(ledger: Projection, { sessionIds, reason }: RevokeSessions): Performed {
+  const ids = [...new Set(sessionIds)];
+  if (ids.length === 0) return refused("invalid", "no session is named");
+  if (!ids.some((id) => ledger.session(id) !== undefined)) return refused("not-found", "there are no such sessions");
+  const events: CardeaEvent[] = [];
+  for (const sessionId of ids) {
+    const at = ledger.standing(sessionId);
+    if (at.standing === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
+  }
+  return changed(events, { vaultRemoved: ids });
+}
+
+function refuseUser(user: User | undefined): Performed | undefined {
+  if (user?.status === "suspended") return refused("suspended", "the user is suspended");
+  if (user?.status === "erased") return refused("erased", "the user is erased");
+  return undefined;
+}
+
+/** The bytes in which the user's own profile is sealed already, when it says the same: copies of the log keep them once. */
+function sealedAs(user: User | undefined, known: Profile | undefined, profile: Profile): Sealed | undefined {
+  return sameProfile(known, profile) ? (user?.profile ?? undefined) : undefined;
+}
+
+function upserted(userId: UserId, profile: Sealed): CardeaEvent {
+  return { type: "UserUpserted", userId, profile };
+}
+
+/** What the provider says of the person's groups replaces what it said before, when it says something else. */
+function replaceGroups(ledger: Projection, userId: UserId, claimed: readonly GroupId[] | null): CardeaEvent[] {
+  if (claimed === null) return [];
+  const wanted = new Set(claimed);
+  const held = groupsSaidBy(ledger, userId);
+  const same = wanted.size === held.length && held.every((groupId) => wanted.has(groupId));
+  return same ? [] : [{ type: "UserGroupsReplaced", userId, source: "idp", groupIds: [...wanted] }];
+}
+
+export function groupsSaidBy(ledger: Projection, userId: UserId): readonly GroupId[] {
+  return [...ledger.memberships(userId)]
+    .filter(([, { sources }]) => sources.includes("idp"))
+    .map(([groupId]) => groupId);
+}
+
+/** The sessions that make room for a new one, oldest first. */
+function oldestAbove(ledger: Projection, command: CreateSession, tools: Tools): SessionId[] {
+  const live: Readonly<{ sessionId: SessionId; createdAt: number }>[] = [];
+  for (const id of ledger.sessionsOf(command.userId)) {
+    const at = ledger.standing(id);
+    if (at.standing === "active" && at.session.expiresAt > tools.now) live.push(at.session);
+  }
+  const surplus = live.length + 1 - command.maxSessionsPerUser;
+  if (surplus <= 0) return [];
+  return live
+    .sort((a, b) => a.createdAt - b.createdAt)
+    .slice(0, Math.min(surplus, revokedAtOnceMax)) // a limit that was lowered far is reached over several sign-ins
+    .map(({ sessionId }) => sessionId);
+}
+
+function vaultPlace(sessionId: SessionId, tools: Tools) {
+  const version = tools.versionOf(sessionStream(sessionId)) + 1;
+  return { sessionId, version, vaultKey: tools.vaultKey, nonce: tools.random(12) };
+}

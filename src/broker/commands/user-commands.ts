@@ -1,0 +1,63 @@
+/**
+ * Commands about one user: cut all sessions, suspend, restore, erase. Pure. Erasure is final, and so is every cut: a restore
+ * brings back the person, not the old sessions.
+ */
+import type {
+  EraseUser,
+  Projection,
+  RestoreUser,
+  RevokeUserSessions,
+  SessionId,
+  SuspendUser,
+  UserId,
+} from "../../events/index.ts";
+import { changed, nothing, type Performed, refused } from "./performed.ts";
+
+export function revokeUserSessions(ledger: Projection, { userId, reason }: RevokeUserSessions): Performed {
+  if (ledger.user(userId) === undefined) return unknownUser;
+  const live = ledger.sessionsOf(userId).some((id) => ledger.standing(id).standing === "active");
+  if (!live) return nothing;
+  return changed([{ type: "UserSessionsRevoked", userId, upTo: null, reason }], {
+    vaultRemoved: allOf(ledger, userId),
+  });
+}
+
+export function suspendUser(ledger: Projection, { userId, reason }: SuspendUser): Performed {
+  switch (ledger.user(userId)?.status) {
+    case undefined:
+      return unknownUser;
+    case "erased":
+      return erasedUser;
+    case "suspended":
+      return nothing;
+    case "active":
+      return changed([{ type: "UserSuspended", userId, reason }], { vaultRemoved: allOf(ledger, userId) });
+  }
+}
+
+export function restoreUser(ledger: Projection, { userId }: RestoreUser): Performed {
+  switch (ledger.user(userId)?.status) {
+    case undefined:
+      return unknownUser;
+    case "erased":
+      return erasedUser;
+    case "active":
+      return nothing;
+    case "suspended":
+      return changed([{ type: "UserRestored", userId }]);
+  }
+}
+
+export function eraseUser(ledger: Projection, { userId }: EraseUser): Performed {
+  const user = ledger.user(userId);
+  if (user === undefined) return unknownUser;
+  if (user.status === "erased") return nothing;
+  return changed([{ type: "UserErased", userId }], { erasedKeys: [userId], vaultRemoved: allOf(ledger, userId) });
+}
+
+const unknownUser = refused("not-found", "there is no such user");
+const erasedUser = refused("erased", "the user is erased");
+
+function allOf(ledger: Projection, userId: UserId): readonly SessionId[] {
+  return ledger.sessionsOf(userId);
+}

@@ -1,0 +1,66 @@
+/** Counters of one broker, as plain numbers; what shows them adds the names of its own registry. */
+export type Counters = {
+  commandsDone: number;
+  commandsRefused: number;
+  commandsUnavailable: number;
+  commandsRepeated: number;
+  commandsForwarded: number;
+  batches: number;
+  events: number;
+  batchesNotClean: number;
+  versionConflicts: number;
+  beats: number;
+  beatsNotClean: number;
+  grants: number;
+  renewsRefused: number;
+  confirmations: number;
+  goodbyes: number;
+  envelopesRefused: number;
+  receiptsComplete: number;
+  receiptsIncomplete: number;
+  receiptsLost: number;
+  epochsOpened: number;
+  stepDowns: number;
+  ledgerRestarts: number;
+  digestMismatches: number;
+  /** Events published again for the replay buffer. */
+  relayed: number;
+  /** Lost revocations that were recorded again, and those that an operator has to judge. */
+  reasserted: number;
+  reassertionsForOperator: number;
+  dutyRuns: number;
+  dutyFailures: number;
+};
+
+export function newCounters(): Counters {
+  return {
+    commandsDone: 0,
+    commandsRefused: 0,
+    commandsUnavailable: 0,
+    commandsRepeated: 0,
+    commandsForwarded: 0,
+    batches: 0,
+    events: 0,
+    batchesNotClean: 0,
+    versionConflicts: 0,
+    beats: 0,
+    beatsNotClean: 0,
+    grants: 0,
+    renewsRefused: 0,
+    confirmations: 0,
+    goodbyes: 0,
+    envelopesRefused: 0,
+    receiptsComplete: 0,
+    receiptsIncomplete: 0,
+    receiptsLost: 0,
+    epochsOpened: 0,
+    stepDowns: 0,
+    ledgerRestarts: 0,
+    digestMismatches: 0,
+    relayed: 0,
+    reasserted: 0,
+    reassertionsForOperator: 0,
+    dutyRuns: 0,
+    dutyFailures: 0,
+  };
+}

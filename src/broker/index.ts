@@ -1,0 +1,16 @@
+/** Where truth is written. Neighbours import the broker through this door. */
+
+export { type DatabrokerServer, type DatabrokerServerOptions, startDatabrokerServer } from "./api/databroker-server.ts";
+export { createLeaderClient, type LeaderClient, type LeaderClientOptions } from "./api/leader-client.ts";
+export { type Broker, type BrokerOptions, type BrokerReadiness, startBroker } from "./broker.ts";
+export { ForbiddenError } from "./commands/permissions.ts";
+export type { Duty, DutyContext } from "./leader/duties.ts";
+export type { LeaseOptions } from "./leader/leader.ts";
+export { LeaseRefusedError } from "./leader/lease-refused.ts";
+export { openAgeMark } from "./region/age-mark-file.ts";
+export { RegionCopy } from "./region/region-copy-file.ts";
+export { type RegionalBrokerOptions, startRegionalBroker, type WiredReplica } from "./region/regional-broker.ts";
+export { compareWithLog, type SnapshotComparison } from "./snapshots/snapshot-check.ts";
+export { buildSnapshot } from "./snapshots/snapshot-duty.ts";
+export { createSnapshotOffice, type SnapshotOffice } from "./snapshots/snapshot-office.ts";
+export { snapshotPlaceOf } from "./snapshots/snapshot-shelf.ts";

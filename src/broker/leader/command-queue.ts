@@ -1,0 +1,126 @@
+/**
+ * Command queue: what waits for the next batch, in two lanes.
+ *
+ * Pure. Tightening commands overtake the others, but never one on the same stream; within a stream, commands keep the order
+ * in which they came. A flood of tightening commands leaves a quarter of each batch to the others.
+ */
+import type { CommandRequest, Stream } from "../../events/index.ts";
+import type { Leadership } from "../broker-messages.ts";
+import { type Access, AccessSet } from "../commands/access.ts";
+
+export type Queued = Readonly<{
+  /** Grows with each command offered. */
+  order: number;
+  request: CommandRequest;
+  access: Access;
+  urgent: boolean;
+  bytes: number;
+  /** A duty's: carried out under this leadership or not at all. Null: under any. */
+  onlyIn: Leadership | null;
+}>;
+
+export type QueueBounds = Readonly<{ commandsMax: number; bytesMax: number }>;
+
+const urgentShare = 0.75;
+
+export class CommandQueue {
+  readonly #bounds: QueueBounds;
+  #urgent: Queued[] = [];
+  #normal: Queued[] = [];
+  /** Streams of the normal lane, with how often each stands there. */
+  readonly #reads = new Map<Stream, number>();
+  readonly #writes = new Map<Stream, number>();
+  #bytes = 0;
+
+  constructor(bounds: QueueBounds) {
+    this.#bounds = bounds;
+  }
+
+  get size(): number {
+    return this.#urgent.length + this.#normal.length;
+  }
+
+  /** @returns false when the queue is full */
+  offer(queued: Queued): boolean {
+    if (this.size >= this.#bounds.commandsMax || this.#bytes + queued.bytes > this.#bounds.bytesMax) return false;
+    this.#bytes += queued.bytes;
+    if (queued.urgent && !this.#meetsNormal(queued.access)) this.#urgent.push(queued);
+    else this.#pushNormal([queued], "back");
+    return true;
+  }
+
+  /** Takes out the candidates of the next batch, in the order in which they are carried out. */
+  take(max: number): Queued[] {
+    const urgentMax = this.#normal.length === 0 ? max : Math.ceil(max * urgentShare);
+    const urgent = this.#urgent.splice(0, urgentMax);
+    const normal = this.#normal.splice(0, max - urgent.length);
+    for (const queued of normal) this.#count(queued.access, -1);
+    const taken = [...urgent, ...normal];
+    for (const queued of taken) this.#bytes -= queued.bytes;
+    return taken;
+  }
+
+  /**
+   * Puts commands back to the front, in the order they had: they were held up, or nothing is known of what became of them.
+   * A tightening command that came meanwhile must not overtake one of them on the same stream: it lines up behind.
+   */
+  giveBack(commands: readonly Queued[]): void {
+    const normal: Queued[] = [];
+    const urgent: Queued[] = [];
+    const before = new AccessSet();
+    const sort = (queued: Queued): void => {
+      if (queued.urgent && !before.conflicts(queued.access)) {
+        urgent.push(queued);
+      } else {
+        normal.push(queued);
+        before.add(queued.access);
+      }
+    };
+    for (const queued of [...commands].sort((a, b) => a.order - b.order)) {
+      sort(queued);
+      this.#bytes += queued.bytes;
+    }
+    const waiting = this.#urgent;
+    this.#urgent = urgent;
+    for (const queued of waiting) sort(queued);
+    this.#pushNormal(normal, "front");
+  }
+
+  /** Takes one command out; false when it is not waiting here. */
+  remove(queued: Queued): boolean {
+    const urgent = this.#urgent.indexOf(queued);
+    const normal = urgent >= 0 ? -1 : this.#normal.indexOf(queued);
+    if (urgent >= 0) this.#urgent.splice(urgent, 1);
+    if (normal >= 0) {
+      this.#normal.splice(normal, 1);
+      this.#count(queued.access, -1);
+    }
+    if (urgent < 0 && normal < 0) return false;
+    this.#bytes -= queued.bytes;
+    return true;
+  }
+
+  #pushNormal(commands: readonly Queued[], end: "front" | "back"): void {
+    this.#normal = end === "front" ? [...commands, ...this.#normal] : this.#normal;
+    if (end === "back") this.#normal.push(...commands);
+    for (const queued of commands) this.#count(queued.access, 1);
+  }
+
+  #meetsNormal({ reads, writes }: Access): boolean {
+    return (
+      writes.some((stream) => this.#writes.has(stream) || this.#reads.has(stream)) ||
+      reads.some((stream) => this.#writes.has(stream))
+    );
+  }
+
+  #count({ reads, writes }: Access, by: 1 | -1): void {
+    for (const stream of reads) add(this.#reads, stream, by);
+    for (const stream of writes) add(this.#writes, stream, by);
+  }
+}
+
+function add(counts: Map<Stream, number>, stream: Stream, by: number): void {
+  const count = (counts.get(stream) ?? 0) + by;
+  if (count === 0) counts.delete(stream);
+  else counts.set(stream, count);
+}

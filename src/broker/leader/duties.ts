@@ -1,0 +1,76 @@
+/**
+ * Duties: performs the runs that the duty holder asks for. What a duty is given, and when it is told to stop; when it runs is
+ * decided in the core.
+ */
+import type {
+  CommandRequest,
+  CommandResult,
+  Position,
+  Projection,
+  ProviderTokens,
+  SessionId,
+  UnixMs,
+} from "../../events/index.ts";
+import type { EpochMark, Logger, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
+import type { DutyRun, Leadership } from "../broker-messages.ts";
+
+export type DutyContext = Readonly<{
+  /** In the role of a broker, in this epoch: `unavailable` once it is over. */
+  submit: (request: CommandRequest) => Promise<CommandResult>;
+  /** At the head when the run starts, and it moves on with the log. */
+  ledger: Projection;
+  now: UnixMs;
+  /** The identity provider's tokens of a session. */
+  tokens: (sessionId: SessionId) => Promise<ProviderTokens | undefined>;
+  /** Aborts when this process leads no more. */
+  signal: AbortSignal;
+  /** The epoch that the run is in. */
+  leadership: Leadership;
+  /** The epochs of the ledger's chain as it stands now, oldest first. */
+  epochs: () => readonly EpochMark[];
+  /** Signs what a snapshot is of, with the epoch's key. */
+  sealManifest: (manifest: SnapshotManifest) => SignedManifest;
+  /** The place that the node that is furthest behind has told us of: what comes after it is still needed. */
+  neededAfter: () => Position;
+}>;
+
+export type Duty = Readonly<{ name: string; everyMs: number; run: (context: DutyContext) => Promise<void> }>;
+
+export type DutyRunner = Readonly<{
+  run: (run: DutyRun) => void;
+  /** Its epoch is over. */
+  end: (run: DutyRun) => void;
+}>;
+
+export function createDutyRunner(
+  duties: readonly Duty[],
+  deps: Readonly<{
+    context: (run: DutyRun, signal: AbortSignal) => DutyContext;
+    ended: (run: DutyRun, outcome: "done" | "failed") => void;
+    logger: Logger;
+  }>,
+): DutyRunner {
+  const running = new Map<number, AbortController>();
+
+  async function perform(run: DutyRun, signal: AbortSignal): Promise<"done" | "failed"> {
+    try {
+      await duties.find(({ name }) => name === run.name)?.run(deps.context(run, signal));
+      return "done";
+    } catch (error) {
+      deps.logger.error({ err: error, duty: run.name }, "a duty failed");
+      return "failed";
+    }
+  }
+
+  return {
+    run(run) {
+      const epochOver = new AbortController();
+      running.set(run.run, epochOver);
+      void perform(run, epochOver.signal).then((outcome) => {
+        running.delete(run.run);
+        deps.ended(run, outcome);
+      });
+    },
+    end: ({ run }) => running.get(run)?.abort(),
+  };
+}

@@ -1,0 +1,348 @@
+/**
+ * Leader: the writer of one epoch. Pure.
+ *
+ * Every write is made here, one at a time: what arrives while a commit is in flight forms the next batch, and renews
+ * that wait are granted by the next write that began after they came. The outcome table of reliability.md §1.5 is the law
+ * here: only a clean commit is folded, published and answered; anything unclear ends the epoch, and whoever was waiting
+ * learns the truth from the next one. When the epoch ends, for whatever reason, this leader grants and answers nothing more.
+ */
+import { type Epoch, type MonotonicMs, sameLink, unreachable } from "../../events/index.ts";
+import {
+  type AppendOutcome,
+  type BeatOutcome,
+  type Granted,
+  LeaseGranter,
+  type LesseeStanding,
+  type Renew,
+  type WriteRound,
+} from "../../replication/index.ts";
+import type { BrokerInput, Leadership, LogAnswer } from "../broker-messages.ts";
+import type { Counters } from "../counters.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { PersonKeyCache } from "../ledger/person-key-cache.ts";
+import type { Purpose, Work } from "../work.ts";
+import { type AfterBatch, BatchWriter, type WriteTicket } from "./batch-writer.ts";
+import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
+import { unreadyFor } from "./finalizing.ts";
+import type { FirstAnswer, FirstAnswers, FirstLookup } from "./first-answers.ts";
+import type { Inbox } from "./inbox.ts";
+import { LeaseDesk } from "./lease-desk.ts";
+import type { Peers } from "./peers.ts";
+import { ReceiptDesk } from "./receipt-desk.ts";
+import type { Relay } from "./relay.ts";
+import type { Reports } from "./reports.ts";
+
+export type LeaseOptions = Readonly<{ deltaMs: number; drift: number; beatMs: number; windowMaxMs: number }>;
+
+export type LeaderParts = Readonly<{
+  work: Work;
+  ledger: Ledger;
+  keys: PersonKeyCache;
+  inbox: Inbox;
+  firstAnswers: FirstAnswers;
+  relay: Relay;
+  reports: Reports;
+  peers: Peers;
+  counters: Counters;
+  random: (bytes: number) => Uint8Array;
+  lease: LeaseOptions;
+  /** Nobody else can write this log. */
+  exclusive: boolean;
+  /** Also without anybody to grant to: candidates watch the beat. */
+  idleBeatMs: number;
+  version: string;
+  wrappingKey: Uint8Array;
+  vaultKey: Uint8Array;
+  /** A proof that we lead is waited for no longer. */
+  proofMsMax: number;
+}>;
+
+/** When no other append follows one within this, a beat tells the standbys' readers how far the log is durable. */
+const showHeadMs = 25;
+
+export class Leader {
+  readonly opened: OpenedEpoch;
+  readonly desk: LeaseDesk;
+  readonly receipts: ReceiptDesk;
+  /** Numbers the epochs of this process. */
+  readonly term: number;
+  readonly #parts: LeaderParts;
+  readonly #work: Work;
+  readonly #granter: LeaseGranter;
+  readonly #batches: BatchWriter;
+  /** The beat that is under way. */
+  #beating: WriteTicket | null = null;
+  #end: LeaderEnd | null = null;
+  #told: "yes" | "no" = "no";
+  #stopping: "yes" | "no" = "no";
+  /** Writes are numbered; `#clean` is the newest that committed cleanly. */
+  #write = 0;
+  #clean = 0;
+  #proofWanted = 0;
+  #storeAnswers = true;
+  /** The last write was an append: other processes are shown it by the next one. */
+  #showHead = false;
+  /** Whose turn it is when both a beat is due and commands wait: where a commit takes longer than a beat may wait, one always is. */
+  #turnOf: "beats" | "appends" = "beats";
+  #lastWriteAt: number;
+  #lastBeatAt: number;
+
+  /** Starts leading an epoch that is open, with the ledger at its head. @param known whom the leader before this one in this process had granted to */
+  constructor(parts: LeaderParts, of: Readonly<{ opened: OpenedEpoch; known: readonly Granted[]; term: number }>) {
+    const { opened, known, term } = of;
+    const { epoch, incarnation, openedAt, lessees } = opened;
+    const { deltaMs, drift, windowMaxMs } = parts.lease;
+    this.opened = opened;
+    this.term = term;
+    this.#parts = parts;
+    this.#work = parts.work;
+    this.#lastWriteAt = openedAt;
+    this.#lastBeatAt = openedAt;
+    const start = opened.head.position;
+    const terms = { deltaMs, drift, windowMaxMs, exclusive: parts.exclusive };
+    this.#granter = new LeaseGranter({ epoch, incarnation, start, openedAt, lessees, known, ...terms });
+    this.desk = new LeaseDesk(parts, { granter: this.#granter, leadership: this.leadership, term });
+    this.receipts = new ReceiptDesk(parts, { epoch, term });
+    this.#batches = new BatchWriter(parts, { opened, term, unreadyFor: (level) => this.#unreadyFor(level) });
+    parts.relay.begin(this.leadership, { start: opened.previous, term });
+    parts.relay.publish({ previous: opened.previous, entries: [opened.entry], last: opened.head, newKeys: [] });
+  }
+
+  get leadership(): Leadership {
+    return { epoch: this.opened.epoch, incarnation: this.opened.incarnation };
+  }
+  /** False while the store turns writes away. */
+  get storeAnswers(): boolean {
+    return this.#storeAnswers;
+  }
+  /** Null while this leader writes, grants and answers. */
+  get end(): LeaderEnd | null {
+    return this.#end;
+  }
+
+  standings(): readonly LesseeStanding[] {
+    return this.#granter.standings(this.#work.now);
+  }
+  /** Everybody who may hold a lease: the next epoch that this process leads must be told. */
+  granted(): readonly Granted[] {
+    return this.#granter.granted(this.#work.now);
+  }
+  mismatch(renew: Renew | null): boolean {
+    return this.desk.mismatch(renew);
+  }
+
+  #unreadyFor(level: number): readonly string[] {
+    const { peers, exclusive } = this.#parts;
+    const ledForMs = exclusive ? Number.POSITIVE_INFINITY : this.#work.now - this.opened.openedAt;
+    return unreadyFor(level, { reads: peers.own.reads, lessees: this.standings(), peers: peers.present, ledForMs });
+  }
+
+  /** Somebody authenticated spoke of a later epoch. */
+  noticeEpoch(seen: Epoch): void {
+    if (seen <= this.opened.epoch) return;
+    this.finish({ type: "reopen", atLeast: (seen + 1) as Epoch, reason: `epoch ${seen} was spoken of` });
+  }
+
+  /** Finishes what is under way and ends. */
+  stop(): void {
+    this.#stopping = "yes";
+  }
+
+  /** From here on nothing is granted or answered. What is under way is waited for. */
+  finish(end: LeaderEnd): void {
+    if (this.#end !== null) return;
+    this.#end = end;
+    this.desk.close();
+    this.receipts.close();
+    this.#parts.relay.end();
+    this.#tellWhenIdle();
+  }
+
+  #tellWhenIdle(): void {
+    if (this.#end === null || this.#told === "yes" || this.#beating !== null || this.#batches.busy) return;
+    this.#told = "yes";
+    this.#work.note({ type: "ended", end: this.#end });
+  }
+
+  // --- what comes in
+
+  nodeSaid(input: Extract<BrokerInput, { type: "nodeSaid" }>): void {
+    this.desk.take(input);
+  }
+
+  receiptAsked(input: Extract<BrokerInput, { type: "receiptAsked" }>): void {
+    this.receipts.ask(input);
+  }
+
+  /** After each input: receipts that can be answered now, are. */
+  settle(): void {
+    if (this.receipts.waiting === 0) return;
+    this.#settleProofs();
+    this.receipts.look(() => this.standings());
+  }
+
+  /** The answer to a question of ours. */
+  answered(purpose: Extract<Purpose, { to: "leader" }>, outcome: LogAnswer): void {
+    switch (purpose.of) {
+      case "beat":
+        return this.#beaten(outcome as BeatOutcome);
+      case "append":
+        return this.#appended(outcome as AppendOutcome);
+      case "versions":
+      case "keys":
+        if (this.#end === null) return this.#go(this.#batches.loaded(purpose.of, outcome, this.#write + 1));
+        this.#batches.cancelLoading();
+        return this.#tellWhenIdle();
+    }
+  }
+
+  first({ queued }: FirstLookup, answer: FirstAnswer): void {
+    this.#batches.first(queued, answer);
+  }
+
+  // --- the loop
+
+  get dueAt(): number {
+    const { now } = this.#work;
+    const other = this.receipts.dueAt;
+    if (this.#end !== null || this.#beating !== null || this.#batches.busy) return other;
+    if (this.#parts.inbox.waiting > 0 || this.#stopping === "yes") return now;
+    return Math.min(other, this.#beatDueAt(now));
+  }
+
+  turn(): void {
+    this.receipts.tick();
+    const { now } = this.#work;
+    if (this.#end !== null || this.#beating !== null || this.#batches.busy) return;
+    const waits = this.#parts.inbox.waiting > 0;
+    const beats = this.#beatDueAt(now) <= now;
+    if (waits && (!beats || this.#turnOf === "appends")) {
+      this.#turnOf = "beats";
+      this.#go(this.#batches.begin(this.#write + 1));
+    } else if (this.#stopping === "yes" && !waits) {
+      this.finish({ type: "stopped" });
+    } else if (beats) {
+      this.#turnOf = "appends";
+      this.#beat();
+    }
+  }
+
+  #go(after: AfterBatch): void {
+    if (after === "loading") return;
+    if (after === "idle") return this.#tellWhenIdle();
+    if (after === "prove") return this.#beat();
+    const { append } = after;
+    this.#batches.appending(this.#begin("append"));
+    this.#work.ask({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });
+  }
+
+  /** A write starts: numbered, and with the renews that wait for one. */
+  #begin(kind: "beat" | "append"): WriteTicket {
+    const { now } = this.#work;
+    this.#lastWriteAt = now;
+    this.#showHead = kind === "append";
+    this.#write += 1;
+    return { number: this.#write, round: this.#granter.beginWrite(kind, now) };
+  }
+
+  // --- appends
+
+  #appended(outcome: AppendOutcome): void {
+    const done = this.#batches.appended(outcome);
+    if (done === undefined) return;
+    const { ticket, committed, end } = done;
+    if (committed !== null) {
+      this.#clean = ticket.number;
+      this.#storeAnswers = true;
+      if (this.#end === null) this.desk.settle(ticket.round, committed.last);
+      else this.desk.abandon(ticket.round);
+      this.#batches.proven(ticket.number, "clean");
+    } else {
+      this.desk.abandon(ticket.round);
+      this.#batches.proven(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
+      if (end !== null) this.finish(end);
+    }
+    this.#afterWrite();
+  }
+
+  // --- beats
+
+  #beatDueAt(now: MonotonicMs): number {
+    const { beatMs } = this.#parts.lease;
+    if (this.#proofWanted > this.#write) return now;
+    if (this.#proofWanted > this.#clean) return this.#lastBeatAt + beatMs;
+    if (this.#granter.needsBeat(now)) return this.#lastBeatAt + beatMs;
+    if (this.#parts.exclusive) return this.#granter.waiting > 0 ? this.#lastWriteAt + beatMs : Number.POSITIVE_INFINITY;
+    if (this.#showHead) return this.#lastWriteAt + Math.min(beatMs, showHeadMs);
+    const watched = this.#granter.waiting > 0 || this.#granter.lessees > 0;
+    return this.#lastWriteAt + (watched ? beatMs : Math.max(beatMs, this.#parts.idleBeatMs));
+  }
+
+  #beat(): void {
+    const { epoch, incarnation } = this.opened;
+    this.#lastBeatAt = this.#work.now;
+    const ticket = this.#begin("beat");
+    this.#beating = ticket;
+    const { lessees, left } = ticket.round;
+    const request = { epoch, incarnation, head: this.#parts.ledger.applied, lessees, left };
+    this.#work.ask({ op: "beat", request }, { to: "leader", term: this.term, of: "beat" });
+  }
+
+  #beaten(outcome: BeatOutcome): void {
+    if (this.#beating === null) return;
+    const { number, round } = this.#beating;
+    this.#beating = null;
+    const clean = this.#end === null && this.#beatOutcome(outcome, round);
+    if (clean) {
+      this.#clean = number;
+      this.#batches.proven(number, "clean");
+    } else {
+      this.desk.abandon(round);
+      this.#batches.proven(number, this.#end === null ? "unavailable" : "not-clean");
+    }
+    this.#afterWrite();
+  }
+
+  /** @returns whether it has committed cleanly, at the head where we stand */
+  #beatOutcome(outcome: BeatOutcome, round: WriteRound): boolean {
+    const { counters, ledger } = this.#parts;
+    const head = ledger.applied;
+    if (outcome.type === "beaten" && sameLink(outcome.head, head)) {
+      counters.beats += 1;
+      this.#storeAnswers = true;
+      this.desk.settle(round, head);
+      return true;
+    }
+    counters.beatsNotClean += 1;
+    this.#storeAnswers = outcome.type !== "unavailable";
+    switch (outcome.type) {
+      case "beaten":
+      case "head-moved":
+        this.finish(reopen("the head is not where we left it"));
+        return false;
+      case "fenced":
+        this.finish({ type: "fenced" });
+        return false;
+      case "indeterminate":
+        this.finish(reopen("a beat's outcome is unknown"));
+        return false;
+      case "unavailable": {
+        const message = "the event log is not available: nobody is granted a lease";
+        this.#work.journal("warn", message, { err: outcome.cause });
+        return false;
+      }
+      default:
+        return unreachable(outcome);
+    }
+  }
+
+  #afterWrite(): void {
+    this.#settleProofs();
+    this.#tellWhenIdle();
+  }
+
+  /** Receipts that want to call something lost wait for a write that began after they asked. */
+  #settleProofs(): void {
+    this.#proofWanted = Math.max(this.#proofWanted, this.receipts.prove({ write: this.#write, clean: this.#clean }));
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * Lease desk: where the messages of nodes meet the leader of one epoch. Pure.
+ *
+ * Believes only what a node says of itself, and hands it to the granter; a renew then waits here until a write that began after
+ * it came has committed cleanly. Whatever is not authentic is dropped and counted.
+ */
+import { type Link, parseEpoch, sameLink, unreachable } from "../../events/index.ts";
+import {
+  type Confirm,
+  type Grant,
+  type LeaseGranter,
+  type Renew,
+  tooOld,
+  type WriteRound,
+} from "../../replication/index.ts";
+import type { BrokerInput, Leadership, LeaseAnswer, LogAnswer, OpenedNodeMessage } from "../broker-messages.ts";
+import type { Counters } from "../counters.ts";
+import type { Ledger } from "../ledger/ledger.ts";
+import type { Work } from "../work.ts";
+
+type NodeSaid = Extract<BrokerInput, { type: "nodeSaid" }>;
+
+/** A message whose link is older than memory: the log is asked for its place. */
+type Looking = Readonly<{ said: NodeSaid; enforced: Link }>;
+
+/** A node cannot make us jump further than this many epochs, or the number would run out. */
+export const epochJumpMax = 1_000_000;
+const lookingMax = 10_000;
+const notLeading = "this broker does not lead any more";
+
+export class LeaseDesk {
+  readonly #parts: Readonly<{ work: Work; ledger: Ledger; counters: Counters; version: string }>;
+  readonly #work: Work;
+  readonly #granter: LeaseGranter;
+  readonly #leadership: Leadership;
+  readonly #term: number;
+  /** Renews that wait for a write, by the granter's ticket: who asked. */
+  readonly #waiting = new Map<number, number>();
+  readonly #looking = new Map<number, Looking>();
+  #closed = false;
+  /** A lessee confirmed, left, or was granted, since this was last asked. */
+  #news = false;
+
+  constructor(
+    parts: Readonly<{ work: Work; ledger: Ledger; counters: Counters; version: string }>,
+    of: Readonly<{ granter: LeaseGranter; leadership: Leadership; term: number }>,
+  ) {
+    this.#parts = parts;
+    this.#work = parts.work;
+    this.#granter = of.granter;
+    this.#leadership = of.leadership;
+    this.#term = of.term;
+  }
+
+  take(said: NodeSaid): void {
+    const { id, message } = said;
+    if (this.#closed) return this.#answer(id, { type: "unavailable", message: notLeading });
+    switch (message.type) {
+      case "refused":
+        return this.#drop(id, message.reason);
+      case "renew": {
+        if (!isOwn(message, message.renew)) return this.#drop(id, notItself);
+        this.#notice(message.renew.applied);
+        return this.#withChain(said, message.renew.enforced);
+      }
+      case "confirm":
+        return isOwn(message, message.confirm)
+          ? this.#withChain(said, message.confirm.enforced)
+          : this.#drop(id, notItself);
+      case "goodbye":
+        if (!isOwn(message, message.goodbye)) return this.#drop(id, notItself);
+        this.#granter.goodbye(message.goodbye);
+        this.#parts.counters.goodbyes += 1;
+        this.#sweep();
+        this.#news = true;
+        return this.#answer(id, { type: "taken" });
+      default:
+        return unreachable(message);
+    }
+  }
+
+  /** The log's answer for a link that memory has forgotten. */
+  looked(ask: number, outcome: LogAnswer): void {
+    const looking = this.#looking.get(ask);
+    this.#looking.delete(ask);
+    if (looking === undefined) return;
+    if (outcome.type !== "link")
+      return this.#answer(ask, { type: "unavailable", message: "the event log is not available" });
+    this.#go(looking.said, outcome.link);
+  }
+
+  /** True once after a lessee confirmed, left, or was granted. */
+  takeNews(): boolean {
+    const news = this.#news;
+    this.#news = false;
+    return news;
+  }
+
+  /** Hands out the grants of a write that has committed cleanly. */
+  settle(round: WriteRound, head: Link): void {
+    for (const { ticket, grant } of this.#granter.settle(round, head, this.#work.at)) this.#hand(ticket, grant);
+    this.#sweep();
+    this.#news = true;
+  }
+
+  /** The write came to nothing that is known: nobody of this round is granted. */
+  abandon(round: WriteRound): void {
+    this.#granter.abandon(round);
+    this.#sweep();
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const id of [...this.#waiting.values(), ...this.#looking.keys()])
+      this.#answer(id, { type: "unavailable", message: notLeading });
+    this.#waiting.clear();
+    this.#looking.clear();
+  }
+
+  /** True when a node's last renew named another digest than ours at the same place. */
+  mismatch(renew: Renew | null): boolean {
+    if (renew === null) return false;
+    const { ledger } = this.#parts;
+    const ours = ledger.digestAt(renew.applied.position);
+    return ours !== undefined && ledger.standingOf(renew.applied) === "held" && ours !== renew.digest;
+  }
+
+  /** Answers for a link; what memory has forgotten is looked up in the log, at or below its durable horizon. */
+  #withChain(said: NodeSaid, enforced: Link): void {
+    this.#notice(enforced);
+    if (this.#closed) return this.#answer(said.id, { type: "unavailable", message: notLeading });
+    if (this.#parts.ledger.standingOf(enforced) !== "forgotten") return this.#go(said, undefined);
+    if (this.#looking.size >= lookingMax)
+      return this.#answer(said.id, { type: "unavailable", message: "too many nodes ask" });
+    this.#looking.set(said.id, { said, enforced });
+    const purpose = { to: "desk", term: this.#term, ask: said.id } as const;
+    this.#work.ask({ op: "linkAt", position: enforced.position }, purpose);
+  }
+
+  /** @param found what the log has at the place of a link that memory has forgotten */
+  #go(said: NodeSaid, found: Link | undefined): void {
+    const onChain = (asked: Link): boolean => {
+      const standing = this.#parts.ledger.standingOf(asked);
+      return standing === "held" || (standing === "forgotten" && found !== undefined && sameLink(found, asked));
+    };
+    const { message, id } = said;
+    if (message.type === "renew") this.#renew(said, message.renew, onChain);
+    else if (message.type === "confirm") this.#confirm(id, message.confirm, onChain);
+  }
+
+  #renew({ id, origin }: NodeSaid, renew: Renew, onChain: (link: Link) => boolean): void {
+    const { counters, version, ledger } = this.#parts;
+    const answer = this.#granter.renew(renew, origin, { at: this.#work.now, onChain });
+    this.#sweep();
+    this.#news = true;
+    if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
+    if (answer.type === "refused") {
+      counters.renewsRefused += 1;
+      const fields = { node: renew.node, boot: renew.boot, reason: answer.reason };
+      this.#work.journal("warn", "renew refused", fields);
+      return this.#answer(id, { type: "refused", reason: answer.reason });
+    }
+    const finalized = ledger.projection.level;
+    if (renew.reads < finalized) {
+      counters.renewsRefused += 1;
+      const reason = tooOld({ finalized, reads: renew.reads });
+      this.#granter.refuse(answer.ticket, reason);
+      this.#work.journal("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
+      return this.#answer(id, { type: "refused", reason });
+    }
+    if (this.mismatch(renew)) {
+      counters.digestMismatches += 1;
+      const fields = { node: renew.node, boot: renew.boot, link: renew.applied };
+      this.#work.journal("error", "a node's projection differs from ours", fields);
+      if (renew.version === version) {
+        const reason = "its projection differs from the leader's at the same place";
+        this.#granter.refuse(answer.ticket, reason);
+        return this.#answer(id, { type: "refused", reason });
+      }
+    }
+    if (answer.type === "ready") {
+      const grant = this.#granter.grantNow(answer.ticket, ledger.applied, this.#work.at);
+      return grant === undefined
+        ? this.#answer(id, { type: "refused", reason: "this boot has left" })
+        : this.#grant(id, grant);
+    }
+    this.#waiting.set(answer.ticket, id);
+  }
+
+  #confirm(id: number, confirm: Confirm, onChain: (link: Link) => boolean): void {
+    const accepted = this.#granter.confirm(confirm, { at: this.#work.now, onChain });
+    if (accepted !== "accepted") return this.#answer(id, { type: "refused", reason: accepted.refused });
+    this.#parts.counters.confirmations += 1;
+    this.#news = true;
+    this.#answer(id, { type: "taken" });
+  }
+
+  /** An authenticated node has heard of a later epoch than ours: from here on nobody is granted anything in this one. */
+  #notice({ epoch }: Link): void {
+    const ours = this.#leadership.epoch;
+    if (epoch <= ours || epoch > ours + epochJumpMax) return;
+    this.#closed = true;
+    this.#work.note({ type: "epochSpokenOf", epoch: parseEpoch(epoch) });
+  }
+
+  #hand(ticket: number, grant: Grant): void {
+    const id = this.#waiting.get(ticket);
+    this.#waiting.delete(ticket);
+    if (id !== undefined) this.#grant(id, grant);
+  }
+
+  #grant(id: number, grant: Grant): void {
+    this.#parts.counters.grants += 1;
+    this.#answer(id, { type: "granted", by: this.#leadership, grant });
+  }
+
+  /** Whom the granter does not know as waiting any more gets no grant; the node renews again. */
+  #sweep(): void {
+    for (const [ticket, id] of this.#waiting) {
+      if (this.#granter.isWaiting(ticket)) continue;
+      this.#waiting.delete(ticket);
+      this.#answer(id, { type: "unavailable", message: "no clean write answered this renew" });
+    }
+  }
+
+  #drop(id: number, reason: string): void {
+    this.#parts.counters.envelopesRefused += 1;
+    this.#answer(id, { type: "refused", reason });
+  }
+
+  #answer(id: number, answer: LeaseAnswer): void {
+    this.#work.emit({ type: "leaseAnswered", id, answer });
+  }
+}
+
+const notItself = "a node may speak only for itself";
+
+/** A node speaks for itself alone: the name and the boot in the message are those of its certificate. */
+function isOwn({ from }: OpenedNodeMessage, message: Readonly<{ node: string; boot: string; role?: string }>): boolean {
+  return (
+    message.node === from.name &&
+    message.boot === from.boot &&
+    (message.role === undefined || message.role === from.role)
+  );
+}

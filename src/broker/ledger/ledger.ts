@@ -1,0 +1,203 @@
+/**
+ * Ledger: a broker's own copy of the log, folded. What commands are carried out against, and what a standby keeps warm.
+ *
+ * Holds the projection with the trail of its chain, the newest events as bytes for readers, and what carrying out commands
+ * needs beside the projection: stream versions, the configuration each node runs. Everything in it is at or below the
+ * durable horizon: a leader folds only what has committed cleanly, a standby only what the log lets it read. No I/O.
+ */
+import {
+  type ConfigHash,
+  decodeEvents,
+  type Epoch,
+  type Link,
+  type NodeId,
+  type Position,
+  Projection,
+  parseSessionId,
+  parseStream,
+  type Recorded,
+  readsLevel,
+  type Stream,
+  type UserId,
+} from "../../events/index.ts";
+import {
+  type EpochMark,
+  emptyTrail,
+  follow,
+  type LoadedSnapshot,
+  type LogEntry,
+  type LogPage,
+  type Savepoint,
+  type Standing,
+  standing,
+  type Trail,
+} from "../../replication/index.ts";
+import { growingCache } from "./growing-cache.ts";
+
+const versionsMax = 200_000;
+const configsMax = 10_000;
+const restoredMax = 100_000;
+const digestsMax = 1_024;
+const recentMax = 4_096;
+const recentBytesMax = 4_000_000;
+const pageBytesMax = 1_000_000;
+
+export class Ledger {
+  #projection = new Projection();
+  #trail: Trail = emptyTrail;
+  readonly #versions = growingCache<Stream, number>(versionsMax);
+  readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
+  /** The epoch in which a person was last restored. */
+  readonly #restored = growingCache<UserId, Epoch>(restoredMax);
+  /** The projection's digest at the ends of batches and pages. */
+  readonly #digests = growingCache<Position, string>(digestsMax);
+  #recent: Readonly<{ link: Link; bytes: Uint8Array }>[] = [];
+  #recentBytes = 0;
+  #restarts = 0;
+  readonly #reads: number;
+
+  /** @param reads the level up to which this build can read events */
+  constructor(reads: number = readsLevel) {
+    this.#reads = reads;
+  }
+
+  get projection(): Projection {
+    return this.#projection;
+  }
+  get applied(): Link {
+    return this.#trail.applied;
+  }
+  /** Why nothing may be concluded from it: it holds what this build cannot read; null: it can. */
+  get unreadable(): string | null {
+    const { degraded, level } = this.#projection;
+    if (level > this.#reads)
+      return `the cluster has finalized level ${level}, and this build reads level ${this.#reads}`;
+    return degraded === undefined ? null : `this build does not know the event ${degraded}`;
+  }
+
+  /** Folds events that stand right behind `applied`. @throws OutOfOrderError, MalformedEventError otherwise */
+  fold(entries: readonly LogEntry[]): readonly Recorded[] {
+    const events = entries.map(({ recorded }) => recorded);
+    for (const { recorded, bytes } of entries) {
+      this.#projection.apply(recorded);
+      this.#versions.set(recorded.stream, recorded.version);
+      if (recorded.event.type === "ConfigurationActivated") {
+        this.#configs.set(recorded.event.nodeId, recorded.event.configHash);
+      }
+      if (recorded.event.type === "UserRestored") this.#restored.set(recorded.event.userId, recorded.epoch);
+      const { epoch, position, hash } = recorded;
+      this.#recent.push({ link: { epoch, position, hash }, bytes });
+      this.#recentBytes += bytes.length;
+    }
+    this.#trail = follow(this.#trail, events);
+    this.#digests.set(this.applied.position, this.#projection.digest());
+    this.#trimRecent();
+    return events;
+  }
+
+  /** Folds a page that was read behind `applied`. */
+  foldPage(page: LogPage): readonly Recorded[] {
+    const events = decodeEvents(page.entries, this.applied);
+    return this.fold(events.flatMap((recorded, at) => ({ recorded, bytes: page.entries[at] ?? new Uint8Array() })));
+  }
+
+  /** How often it has begun again. */
+  get restarts(): number {
+    return this.#restarts;
+  }
+  /** What a snapshot is made of. The projection goes on being the ledger's own: read it before the next fold. */
+  savepoint(): Savepoint {
+    return { projection: this.#projection, link: this.applied, epochs: this.#trail.epochs, sticky: new Set() };
+  }
+
+  /** Goes on from a snapshot that was verified: the log begins behind our place. */
+  load({ projection, link, epochs }: Pick<LoadedSnapshot, "projection" | "link" | "epochs">): void {
+    this.reset();
+    this.#projection = projection;
+    this.#trail = { ...emptyTrail, applied: link, epochs };
+  }
+
+  /** Starts again from nothing: what was folded is not in the log. */
+  reset(): void {
+    this.#restarts += 1;
+    this.#projection = new Projection();
+    this.#trail = emptyTrail;
+    this.#versions.clear();
+    this.#configs.clear();
+    this.#restored.clear();
+    this.#digests.clear();
+    this.#recent = [];
+    this.#recentBytes = 0;
+  }
+
+  /** The epochs of its chain, oldest first. */
+  get epochs(): readonly EpochMark[] {
+    return this.#trail.epochs;
+  }
+
+  standingOf(link: Link): Standing {
+    return standing(this.#trail, link);
+  }
+  /** The last position that was written in this epoch or before it. */
+  endOfEpoch(epoch: Epoch): Position {
+    const next = this.#trail.epochs.find((mark) => mark.epoch > epoch);
+    return next === undefined ? this.applied.position : ((next.start - 1) as Position);
+  }
+  /** True when somebody restored the person in a later epoch than this one. */
+  restoredAfter(userId: UserId, epoch: Epoch): boolean {
+    return (this.#restored.get(userId) ?? 0) > epoch;
+  }
+  /** Undefined when it is not remembered at this position. */
+  digestAt(position: Position): string | undefined {
+    return this.#digests.get(position);
+  }
+  configOf(nodeId: NodeId): ConfigHash | undefined {
+    return this.#configs.get(nodeId);
+  }
+
+  /** Undefined when it has to be asked of the log. A stream of an entity never heard of is taken to be new; the log checks. */
+  versionOf(stream: Stream): number | undefined {
+    return this.#versions.get(stream) ?? (this.#isUnheardSession(stream) ? 0 : undefined);
+  }
+  learnVersion(stream: Stream, version: number): void {
+    this.#versions.set(stream, version);
+  }
+
+  /** The page behind a link, when memory holds it whole; undefined: ask the log. */
+  recent(after: Link, limit: number): LogPage | undefined {
+    const applied = this.applied;
+    if (this.standingOf(after) !== "held") return undefined;
+    if (after.position === applied.position) return { previous: after, entries: [], last: after, head: applied };
+    const first = this.#recent[0];
+    if (first === undefined || first.link.position > after.position + 1) return undefined;
+    const entries: Uint8Array[] = [];
+    let bytes = 0;
+    let last = after;
+    const start = after.position + 1 - first.link.position;
+    for (const each of this.#recent.slice(start, start + Math.max(1, limit))) {
+      bytes += each.bytes.length;
+      if (bytes > pageBytesMax && entries.length > 0) break;
+      entries.push(each.bytes);
+      last = each.link;
+    }
+    return { previous: after, entries, last, head: applied };
+  }
+
+  #isUnheardSession(stream: Stream): boolean {
+    const { kind, id } = parseStream(stream);
+    return kind === "session" && this.#projection.session(parseSessionId(id)) === undefined;
+  }
+
+  #trimRecent(): void {
+    let drop = Math.max(0, this.#recent.length - recentMax);
+    let bytes = this.#recentBytes;
+    for (const each of this.#recent.slice(0, drop)) bytes -= each.bytes.length;
+    while (bytes > recentBytesMax && drop < this.#recent.length - 1) {
+      bytes -= this.#recent[drop]?.bytes.length ?? 0;
+      drop += 1;
+    }
+    if (drop < 256 && bytes <= 2 * recentBytesMax && this.#recent.length < 2 * recentMax) return; // not worth a copy yet
+    this.#recent = this.#recent.slice(drop);
+    this.#recentBytes = bytes;
+  }
+}

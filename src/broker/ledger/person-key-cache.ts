@@ -1,0 +1,54 @@
+/**
+ * Person key cache: the keys of people whom commands are about, unwrapped, in memory only and bounded. Pure; the caller loads
+ * what is missing from the log's key table.
+ */
+import { type PersonKey, type Recorded, type UserId, unwrapKey, type WrappedKey } from "../../events/index.ts";
+import { personKeyWrap } from "../../replication/index.ts";
+import { growingCache } from "./growing-cache.ts";
+
+const keysMax = 100_000;
+
+export type PersonKeyCache = Readonly<{
+  get: (userId: UserId) => PersonKey | undefined;
+  /** @returns those that unwrap; the others were wrapped under a secret we do not have */
+  learn: (wrapped: readonly WrappedKey[]) => readonly PersonKey[];
+  put: (keys: readonly PersonKey[]) => void;
+  /** Another epoch is open, perhaps of a log that has lost some of these: the log's own key table has the rest. */
+  clear: () => void;
+  /** Forgets the keys of people whom these events erase. */
+  follow: (events: readonly Recorded[]) => void;
+}>;
+
+/** @param secrets the shared secret, then the previous one while it is being replaced */
+export function createPersonKeyCache(secrets: readonly Uint8Array[]): PersonKeyCache {
+  const wrappingKeys = secrets.map(personKeyWrap);
+  const keys = growingCache<UserId, PersonKey>(keysMax);
+
+  function unwrap(wrapped: WrappedKey): PersonKey | undefined {
+    for (const wrappingKey of wrappingKeys) {
+      try {
+        return unwrapKey(wrapped, wrappingKey);
+      } catch {
+        // wrapped under another secret: the next one may open it
+      }
+    }
+    return undefined;
+  }
+  const put = (all: readonly PersonKey[]): void => {
+    for (const key of all) keys.set(key.userId, key);
+  };
+
+  return {
+    get: (userId) => keys.get(userId),
+    learn(wrapped) {
+      const learnt = wrapped.map(unwrap).filter((key) => key !== undefined);
+      put(learnt);
+      return learnt;
+    },
+    put,
+    clear: () => keys.clear(),
+    follow(events) {
+      for (const { event } of events) if (event.type === "UserErased") keys.delete(event.userId);
+    },
+  };
+}

@@ -1,0 +1,216 @@
+/**
+ * Regional broker: the databroker of a region that is not the leader's.
+ *
+ * It writes nothing. It keeps a copy of the log, which it follows from the brokers of the home region and from NATS, and serves
+ * the pages of that copy to the nodes beside it; commands, receipts and renews it hands on. While the home region is out of
+ * reach, its nodes still read and restart from what is here, and get leases by age from the lease that it holds itself, until
+ * that is over. Nobody here waits for the home region in vain: one process asks, this one. Why: docs/adr.
+ *
+ * A shell around its parts: what touches the world is given to it.
+ */
+import { type BrokerId, parseBootId } from "../../events/index.ts";
+import {
+  answererOf,
+  BrokerUnavailableError,
+  type Clock,
+  type ClusterStatus,
+  createBrokerOpener,
+  type Databroker,
+  type Fanout,
+  type Logger,
+  type ReplicaProcess,
+  type Role,
+  regionLags,
+} from "../../replication/index.ts";
+import type { Via } from "../api/router.ts";
+import type { Broker } from "../broker.ts";
+import { ForbiddenError, mayAsk, type Request, refuseCommand } from "../commands/permissions.ts";
+import { unavailable } from "../leader/inbox.ts";
+import { nodeOpener } from "../node-opener.ts";
+import type { AgeMark } from "./age-mark-file.ts";
+import { HomeRegion } from "./home-region.ts";
+import type { RegionCopy } from "./region-copy-file.ts";
+import { RegionLeases } from "./region-leases.ts";
+import { RegionPages } from "./region-pages.ts";
+
+export type RegionalBrokerOptions = Readonly<{
+  cluster: string;
+  brokerId: BrokerId;
+  secret: Uint8Array;
+  /** While the shared secret is being replaced. */
+  previousSecret: Uint8Array | null;
+  /** Of this build; nodes of another one may fold to another digest. */
+  version: string;
+  renewMs: number;
+  clock: Clock;
+  random: (bytes: number) => Uint8Array;
+  logger: Logger;
+  copy: RegionCopy;
+  mark: AgeMark;
+  /** The brokers of the home region, asked in a role. */
+  home: (role: Role) => Databroker;
+  /** Of this region. Null: everything comes by reading. */
+  fanout: Fanout | null;
+  /** Starts this broker's own copy, in the role of a broker. */
+  startReplica: (wired: WiredReplica) => ReplicaProcess;
+}>;
+
+export type WiredReplica = Readonly<{
+  databroker: Databroker;
+  fanout: Fanout | null;
+  replaces: "last boot" | "nobody";
+  /** What the nodes of the region ask for, at most; 0: nobody has asked. */
+  windowMs: () => number;
+  enforcingMsMax: number;
+}>;
+
+const statusMs = 2_000;
+const readWithinMs = 60_000;
+
+export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
+  const { cluster, brokerId, clock, copy, mark, logger } = options;
+  const secrets = [options.secret, ...(options.previousSecret === null ? [] : [options.previousSecret])];
+  const home = new HomeRegion({ home: options.home, clock, renewMs: options.renewMs });
+  const pages = new RegionPages({ home, copy, clock, logger, open: createBrokerOpener({ cluster, secrets }) });
+  const boot = parseBootId(Buffer.from(options.random(16)).toString("hex"));
+  const leases = new RegionLeases({
+    ...{ home, mark, clock, version: options.version, open: nodeOpener(cluster, secrets) },
+    holds: (link) => pages.holds(link),
+    speaker: answererOf({ cluster, name: brokerId, boot, secret: options.secret, seed: options.random(32) }),
+  });
+  let commandsForwarded = 0;
+  let stopped: Promise<void> | undefined;
+
+  const replica = options.startReplica({
+    databroker: {
+      ...options.home("broker"),
+      read: (after, request) => pages.readHome(after, request),
+      lease: (envelope) => home.probe("broker", (at) => at.lease(envelope)),
+    },
+    fanout: options.fanout === null ? null : pages.kept(options.fanout),
+    replaces: mark.leftBehind ? "nobody" : "last boot",
+    windowMs: () => leases.windowMs,
+    enforcingMsMax: Number.POSITIVE_INFINITY, // it waits for others, for each of them no longer than their lease
+  });
+  pages.follows(replica);
+  leases.rests(replica);
+  replica.onChange((change) => {
+    pages.moved();
+    return leases.enforced(change);
+  });
+
+  function view(): ClusterStatus["broker"] {
+    return { brokerId, leading: false, applied: replica.applied, store: "region" };
+  }
+
+  async function status(role: Role): Promise<ClusterStatus> {
+    const told = await home.askWithin(statusMs, role, (at) => at.status());
+    if (told !== undefined) return { ...told, broker: view() };
+    const { level } = replica.projection;
+    const known = { cluster, level, leader: null, broker: view(), brokers: [], nodes: nodesHere() };
+    return known;
+  }
+
+  /** What is known of the nodes of the region while the leader cannot be asked. */
+  function nodesHere() {
+    const head = replica.applied.position;
+    return leases.standings().map(({ renew, enforced, grantedAgoMs, fencedInMs }) => ({
+      ...{ node: renew.node, boot: renew.boot, region: renew.region, role: renew.role, version: renew.version },
+      ...{ reads: null, applied: renew.applied, enforced, lag: Math.max(0, head - renew.applied.position) },
+      ...{ digest: renew.digest, configHash: renew.configHash, lastGrantAgoMs: grantedAgoMs, fencedInMs },
+      digestMismatch: false,
+    }));
+  }
+
+  function databrokerVia(via: Via): Databroker {
+    const { role } = via.caller;
+    const allow = (request: Request): void => {
+      if (!mayAsk(role, request)) throw new ForbiddenError(role, request);
+    };
+    async function ask<T>(request: Request, question: (at: Databroker) => Promise<T>): Promise<T> {
+      allow(request);
+      if (via.hop === "forwarded") throw new BrokerUnavailableError("a regional broker never leads");
+      return home.ask(role, question);
+    }
+    return {
+      async submit(request) {
+        const { commandId } = request;
+        const message = mayAsk(role, "submit") ? refuseCommand(role, request) : "this role may ask for nothing";
+        if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
+        commandsForwarded += 1;
+        try {
+          return await ask("submit", (at) => at.submit(request));
+        } catch (error) {
+          if (error instanceof BrokerUnavailableError) return unavailable(commandId, error.message);
+          throw error;
+        }
+      },
+      async read(after, request) {
+        allow("read");
+        return pages.read(after, request);
+      },
+      async lease(envelope) {
+        allow("lease");
+        return leases.take(role, envelope);
+      },
+      receipt: (target, asked) => ask("receipt", (at) => at.receipt(target, asked)),
+      async status() {
+        allow("status");
+        return status(role);
+      },
+      takeSnapshot: () => ask("takeSnapshot", (at) => at.takeSnapshot()),
+      tokens: (sessionId) => ask("tokens", (at) => at.tokens(sessionId)),
+    };
+  }
+
+  /** −1: it holds none that counts. */
+  function leaseAgeMs(): number {
+    const held = replica.lease();
+    return held === null ? -1 : clock.monotonic() - held.anchorMs;
+  }
+
+  async function stop(): Promise<void> {
+    // Whoever has a lease by age may go on with it: then the leader waits for what this boot was granted.
+    if (leases.leased === 0) await replica.goodbye();
+    await replica.stop();
+    pages.close();
+  }
+
+  const broker = {
+    brokerId,
+    databroker: (role: Role) =>
+      databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } }),
+    databrokerVia,
+    leading: () => false,
+    ready() {
+      // With what is left of its lease it serves its region, however the home region is.
+      return replica.lease() === null ? replica.ready() : { ready: true, reasons: [] };
+    },
+    metrics() {
+      const own = replica.metrics();
+      return {
+        ...pages.counts,
+        ...leases.counts,
+        ...{
+          leading: 0,
+          epoch: replica.applied.epoch,
+          applied: own.applied,
+          enforced: own.enforced,
+          commandsForwarded,
+        },
+        regionLag: own.lag,
+        homeSilentMs: home.silentMs ?? -1,
+        leaseAgeMs: leaseAgeMs(),
+        mirrorLag: options.fanout?.status().mirrorLag ?? -1,
+        homeReads: own.reads,
+        homeReadFailures: own.readFailures,
+      };
+    },
+    regions: () => regionLags(nodesHere()),
+    /** Brokers of the home region tell each other that they are there; nobody tells us. */
+    announced: () => {},
+    whenRead: () => replica.whenReady(readWithinMs).then(() => null),
+    stop: () => (stopped ??= stop()),
+  };
+  return broker;
+}

@@ -1,0 +1,11 @@
+/** Needed after: how far back in the log somebody who holds a lease may still want to read. Pure. */
+import type { Position } from "../../events/index.ts";
+import type { LesseeStanding } from "../../replication/index.ts";
+
+/** Nobody who is fenced off needs anything any more: it asks anew when it comes back. */
+export function neededAfter(standings: readonly LesseeStanding[], head: Position): Position {
+  const needs = standings
+    .filter(({ fencedInMs }) => fencedInMs === null || fencedInMs > 0)
+    .map(({ renew, enforced }) => Math.max(renew?.applied.position ?? 0, enforced?.position ?? 0));
+  return Math.min(head, ...needs) as Position;
+}

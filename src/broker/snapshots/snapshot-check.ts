@@ -1,0 +1,52 @@
+/**
+ * Snapshot check: makes a snapshot again from the log alone, and compares what comes out, chunk by chunk.
+ *
+ * It begins from an older snapshot, or from the beginning of the log, and folds the events up to the very place; nothing of what the
+ * other broker had in memory is in it. Two that differ mean that one of them has folded something else. Pure.
+ */
+import { decodeEvents, Projection } from "../../events/index.ts";
+import {
+  type EventLog,
+  hashOfChunk,
+  type LoadedSnapshot,
+  projectorVersion,
+  type SnapshotManifest,
+  sameContent,
+} from "../../replication/index.ts";
+import { buildSnapshot } from "./snapshot-duty.ts";
+
+export type SnapshotComparison = "same" | "different" | "not-in-the-log" | "log-begins-later";
+
+const pageEvents = 2_000;
+
+/**
+ * @param from an older one, in whose place the log can be read on; null: from the beginning of the log
+ * @throws LogUnavailableError
+ */
+export async function compareWithLog(
+  manifest: SnapshotManifest,
+  deps: Readonly<{
+    log: Pick<EventLog, "read">;
+    from: Pick<LoadedSnapshot, "projection"> | null;
+    turn: () => Promise<void>;
+    signal: AbortSignal;
+  }>,
+): Promise<SnapshotComparison> {
+  const projection = deps.from?.projection ?? new Projection();
+  const target = manifest.link.position;
+  while (projection.applied.position < target) {
+    deps.signal.throwIfAborted();
+    const outcome = await deps.log.read(projection.applied, Math.min(pageEvents, target - projection.applied.position));
+    if (outcome.type === "truncated") return "log-begins-later";
+    if (outcome.type === "forked" || outcome.page.entries.length === 0) return "not-in-the-log";
+    for (const recorded of decodeEvents(outcome.page.entries, outcome.page.previous)) projection.apply(recorded);
+    await deps.turn();
+  }
+  if (projection.applied.hash !== manifest.link.hash) return "not-in-the-log";
+  const built = await buildSnapshot(
+    { ledger: projection, signal: deps.signal, epochs: () => [] },
+    { folder: { putChunk: async (bytes) => ({ hash: hashOfChunk(bytes), bytes: bytes.length }) }, turn: deps.turn },
+  );
+  const own = { ...manifest, ...built, epochs: manifest.epochs, projectorVersion };
+  return sameContent(own, manifest) ? "same" : "different";
+}

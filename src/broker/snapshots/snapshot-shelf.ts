@@ -1,0 +1,158 @@
+/**
+ * Snapshot shelf: the snapshots that one broker keeps: those it took while it led, and copies of those of others.
+ *
+ * What lies on the disk is signed, but may be of a history that was lost in a failover or undone by a restore. Only what stands in
+ * this log counts: only that is served, goes on from, or lets events go. Pure; disk, log and other brokers are given.
+ */
+import { type Position, sameLink } from "../../events/index.ts";
+import {
+  type EventLog,
+  fetchSnapshot,
+  type LoadedSnapshot,
+  type Logger,
+  LogUnavailableError,
+  loadSnapshot,
+  type SignedManifest,
+  type SnapshotFolder,
+  type SnapshotManifest,
+  type SnapshotPlace,
+  type SnapshotSupply,
+  supplyFrom,
+} from "../../replication/index.ts";
+
+export type SnapshotShelf = Readonly<{
+  /** Newest first: those that stand in the log as it is now. @throws LogUnavailableError */
+  inLog(): Promise<readonly SignedManifest[]>;
+  /** Newest first, as they were when they were last looked at. */
+  places(): readonly SnapshotPlace[];
+  /** For nodes and other brokers. */
+  supply: SnapshotSupply;
+  /**
+   * Where a ledger goes on, whose log begins at `first`: from this disk, else from another broker.
+   * @returns null: there is none @throws LogUnavailableError, SnapshotRefusedError, SnapshotCorruptError
+   */
+  load(first: Position): Promise<LoadedSnapshot | null>;
+  /** Copies the newest one of another broker, unless it is here. @returns whether there was a newer one */
+  refresh(signal: AbortSignal): Promise<boolean>;
+}>;
+
+/** The two that retention needs, and one more for whoever is still fetching it. */
+export const snapshotsKept = 3;
+
+export function createSnapshotShelf(
+  of: Readonly<{
+    folder: SnapshotFolder;
+    log: Pick<EventLog, "base" | "linkAt" | "keysAfter">;
+    /** Whether the broker's own ledger went through its place. */
+    isKnown: (manifest: SnapshotManifest) => boolean;
+    /** Null: there are no other brokers. */
+    others: SnapshotSupply | null;
+    logger: Logger;
+  }>,
+): SnapshotShelf {
+  const { folder, log, others, logger } = of;
+  let places: readonly SnapshotPlace[] = [];
+  const told = new Set<string>();
+
+  async function onDisk(): Promise<readonly SignedManifest[]> {
+    const { snapshots, bad } = await folder.list();
+    for (const each of bad) tell(each.file, each, "a snapshot on this disk is not to be believed");
+    places = snapshots.map(snapshotPlaceOf);
+    return snapshots;
+  }
+
+  function tell(about: string, fields: object, message: string): void {
+    if (told.has(about)) return;
+    told.add(about);
+    logger.error(fields, message);
+  }
+
+  async function isInLog({ manifest }: SignedManifest): Promise<boolean> {
+    const at = await log.linkAt(manifest.link.position);
+    return at !== undefined && sameLink(at, manifest.link);
+  }
+
+  async function inLog(): Promise<readonly SignedManifest[]> {
+    const found: SignedManifest[] = [];
+    for (const signed of await onDisk()) {
+      const { position } = signed.manifest.link;
+      if (await isInLog(signed)) found.push(signed);
+      else if (position > (await log.base()).position)
+        tell(signed.id, { position }, "a snapshot on this disk is not of this log's history, and is not used");
+    }
+    return found;
+  }
+
+  /** A broker that is cut off from the store goes on serving what it knows to be true. */
+  async function toServe(): Promise<readonly SignedManifest[]> {
+    try {
+      return await inLog();
+    } catch (error) {
+      if (!(error instanceof LogUnavailableError)) throw error;
+      return (await onDisk()).filter(({ manifest }) => of.isKnown(manifest));
+    }
+  }
+
+  async function loadWhole(signed: SignedManifest): Promise<LoadedSnapshot> {
+    const { manifest } = signed;
+    const projection = await loadSnapshot(manifest, (ref) => folder.chunk(ref));
+    return { projection, link: manifest.link, epochs: manifest.epochs, keys: [], sticky: [] };
+  }
+
+  async function loadFromDisk(first: Position): Promise<LoadedSnapshot | null> {
+    for (const signed of await inLog()) {
+      const { position } = signed.manifest.link;
+      if (position < first - 1) return null;
+      try {
+        return await loadWhole(signed);
+      } catch (error) {
+        logger.error({ err: error, position }, "a snapshot on this disk is of no use");
+      }
+    }
+    return null;
+  }
+
+  async function refresh(signal?: AbortSignal): Promise<boolean> {
+    if (others === null) return false;
+    const [newest] = await inLog();
+    const newerThan = newest?.manifest.link.position ?? (0 as Position);
+    return folder.alone(async () => {
+      const into = { folder, newerThan, ...(signal === undefined ? {} : { signal }) };
+      if ((await fetchSnapshot(others, into)) === null) return false;
+      await folder.keep((await inLog()).slice(0, snapshotsKept));
+      return true;
+    });
+  }
+
+  const disk = supplyFrom(folder, (user, limit) => log.keysAfter(user, limit));
+  return {
+    inLog,
+    places: () => places,
+    supply: {
+      ...disk,
+      async manifest(newerThan) {
+        const [newest] = await toServe();
+        return newest !== undefined && newest.manifest.link.position > newerThan ? newest.envelope : null;
+      },
+    },
+    async load(first) {
+      const own = await loadFromDisk(first);
+      if (own !== null) return own;
+      return (await refresh()) ? loadFromDisk(first) : null;
+    },
+    refresh,
+  };
+}
+
+/** What is told of a snapshot. */
+export function snapshotPlaceOf({ id, manifest, signer }: SignedManifest): SnapshotPlace {
+  const { link, takenAt, counts, chunks } = manifest;
+  return {
+    id,
+    position: link.position,
+    takenAt,
+    by: signer.brokerId,
+    sessions: counts.sessions,
+    chunks: chunks.length,
+  };
+}

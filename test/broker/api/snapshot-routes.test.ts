@@ -1,0 +1,347 @@
+/** Snapshots over real HTTP: what a broker gives to whom, and what a node makes of one that is forged, altered, or breaks off. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer, request as httpRequest } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
+import { startDatabrokerServer } from "../../../src/broker/index.ts";
+import {
+  type Epoch,
+  encode,
+  type Incarnation,
+  type Position,
+  type Projection,
+  type Stream,
+  type UnixMs,
+  type WrappedKey,
+} from "../../../src/events/index.ts";
+import {
+  type BrokerClient,
+  createBrokerClient,
+  createBrokerOpener,
+  createMemoryLog,
+  createNodeSnapshots,
+  type Logger,
+  type NodeSnapshots,
+  SnapshotFolder,
+  type SnapshotManifest,
+  type SnapshotSupply,
+  sealManifest,
+  supplyFrom,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { build, projectionOf, signer } from "../../replication/snapshot/support.ts";
+import { brokerOn, cluster, quiet, secret } from "../support.ts";
+
+const open = createBrokerOpener({ cluster, secrets: [secret] });
+const run = promisify(execFile);
+const keys: readonly WrappedKey[] = [
+  { userId: "user-1" as WrappedKey["userId"], keyId: randomBytes(16), wrapped: randomBytes(48) },
+];
+
+function folderOf(t: TestContext): SnapshotFolder {
+  const path = mkdtempSync(join(tmpdir(), "cardea-snapshot-routes-"));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  return new SnapshotFolder({ path, open });
+}
+
+function manifest(parts: Awaited<ReturnType<typeof build>>): SnapshotManifest {
+  const epochs = [{ epoch: 1 as Epoch, start: 1 as Position, incarnation: "one" as Incarnation }];
+  return { ...parts, cluster, epochs, takenAt: 5 as UnixMs };
+}
+
+async function saved(folder: SnapshotFolder, projection: Projection): Promise<void> {
+  await folder.putManifest(sealManifest(signer({ secret, cluster }), manifest(await build(projection, folder))));
+}
+
+async function served(t: TestContext, supply: SnapshotSupply | null): Promise<URL> {
+  const broker = brokerOn(createMemoryLog());
+  const server = await startDatabrokerServer({
+    ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port: 0 } },
+    snapshots: supply,
+  });
+  t.after(async () => {
+    await server.close();
+    await broker.stop();
+  });
+  return new URL(server.url);
+}
+
+function clientOf(t: TestContext, urls: readonly URL[], role: "proxy" | "operator" = "proxy"): BrokerClient {
+  const client = createBrokerClient({
+    ...{ urls, cluster, role, name: "proxy-1", secret, clock: systemClock, logger: quiet },
+    randomBytes: (size) => randomBytes(size),
+  });
+  t.after(() => client.close());
+  return client;
+}
+
+function nodeOf(
+  supply: SnapshotSupply,
+  parts: Readonly<{ folder?: SnapshotFolder | null; deniedFile?: string | null; logger?: Logger }> = {},
+): NodeSnapshots {
+  const { folder = null, deniedFile = null, logger = quiet } = parts;
+  return createNodeSnapshots({ supply, open, logger, folder, deniedFile });
+}
+
+const load = (node: NodeSnapshots, first: number | null = null) =>
+  node.load({ first, signal: new AbortController().signal });
+
+const supplyOf = (folder: SnapshotFolder): SnapshotSupply => supplyFrom(folder, async () => keys);
+
+test("a node with an empty disk has the snapshot and the keys from a broker, and from its own disk the next time", async (t) => {
+  const folder = folderOf(t);
+  const projection = projectionOf(3_000);
+  await saved(folder, projection);
+  const { snapshots } = clientOf(t, [await served(t, supplyOf(folder))]);
+  const own = folderOf(t);
+  const node = nodeOf(snapshots, { folder: own });
+  assert.equal(await node.local(new AbortController().signal), null);
+  const loaded = (await load(node)) ?? assert.fail();
+  assert.equal(loaded.projection.recomputedDigest(), projection.digest());
+  assert.deepEqual(
+    loaded.keys.map(({ userId }) => userId),
+    ["user-1"],
+  );
+  const again = await node.local(new AbortController().signal);
+  assert.equal(again?.projection.recomputedDigest(), projection.digest());
+  assert.equal(await node.refresh(), false, "there is no newer one");
+  for (const name of readdirSync(join(own.path, "chunks")))
+    assert.equal(statSync(join(own.path, "chunks", name)).mode & 0o077, 0);
+});
+
+test("without a token of this cluster nothing is told; a number, a hash and an id are what they should be", async (t) => {
+  const folder = folderOf(t);
+  await saved(folder, projectionOf(50));
+  const url = await served(t, supplyOf(folder));
+  for (const path of ["/v1/snapshot", `/v1/snapshot/chunks/${"0".repeat(64)}`, "/v1/keys"])
+    assert.equal((await fetch(new URL(path, url))).status, 401);
+  const { snapshots } = clientOf(t, [url]);
+  assert.equal(await snapshots.chunk("0".repeat(64) as Parameters<typeof snapshots.chunk>[0]), undefined);
+  const odd = ["../../etc/passwd", "%2e%2e%2fmanifests", "0".repeat(63), ""];
+  for (const hash of odd)
+    await assert.rejects(snapshots.chunk(hash as Parameters<typeof snapshots.chunk>[0]), {
+      code: /^ERR_REPLICATION_BROKER_(UNAVAILABLE|REFUSED)$/,
+    });
+  await assert.rejects(snapshots.manifest(-1 as Position), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  assert.equal(await snapshots.manifest(1_000_000 as Position), null);
+});
+
+test("a broker that keeps none, or has only an older one, sends the question on to the next", async (t) => {
+  const [empty, full] = [folderOf(t), folderOf(t)];
+  await saved(full, projectionOf(200));
+  const urls = [await served(t, null), await served(t, supplyOf(empty)), await served(t, supplyOf(full))];
+  const loaded = await load(nodeOf(clientOf(t, urls).snapshots), 150);
+  assert.equal(loaded?.projection.counts.sessions, 200);
+  await assert.rejects(load(nodeOf(clientOf(t, urls).snapshots), 10_000), { code: "ERR_REPLICATION_SNAPSHOT_REFUSED" });
+});
+
+test("chunks that somebody asks for without end do not keep others from theirs", async (t) => {
+  const folder = folderOf(t);
+  await saved(folder, projectionOf(50));
+  const waiting: (() => void)[] = [];
+  const slow: SnapshotSupply = {
+    ...supplyOf(folder),
+    chunk: () => new Promise((resolve) => waiting.push(() => resolve(undefined))),
+  };
+  const client = clientOf(t, [await served(t, slow)]);
+  const asked = Array.from({ length: 24 }, () =>
+    client.snapshots.chunk("1".repeat(64) as Parameters<SnapshotSupply["chunk"]>[0]).then(
+      () => "answered",
+      () => "turned away",
+    ),
+  );
+  const early = await Promise.race(asked);
+  assert.equal(early, "turned away");
+  assert.ok(waiting.length <= 16, `${waiting.length} at once`);
+  assert.notEqual(await client.snapshots.manifest(0 as Position), null);
+  for (const answer of waiting) answer();
+  await Promise.all(asked);
+});
+
+test("a forged manifest, a chunk of another snapshot, and one with a bit changed are refused, and leave nothing that counts", async (t) => {
+  const folder = folderOf(t);
+  await saved(folder, projectionOf(3_000));
+  const real = supplyOf(folder);
+  const other = folderOf(t);
+  const forgedParts = manifest(await build(projectionOf(3_000), other));
+  const forgeries: readonly Readonly<{ name: string; supply: SnapshotSupply; code: string }>[] = [
+    ...[
+      { name: "another cluster's", by: signer({ secret, cluster: "other" }) },
+      { name: "another secret's", by: signer({ secret: Buffer.alloc(32, 8), cluster }) },
+      { name: "a proxy's", by: signer({ secret, cluster, role: "proxy" }) },
+      { name: "of an epoch that had not come", by: signer({ secret, cluster, epoch: 0 }) },
+    ].map(({ name, by }) => ({
+      name,
+      supply: { ...supplyOf(other), manifest: async () => sealManifest(by, forgedParts).envelope },
+      code: "ERR_REPLICATION_SNAPSHOT_REFUSED",
+    })),
+    {
+      name: "an altered manifest",
+      supply: {
+        ...real,
+        async manifest() {
+          const bytes = Uint8Array.from((await real.manifest(0 as Position)) ?? []);
+          bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+          return bytes;
+        },
+      },
+      code: "ERR_REPLICATION_SNAPSHOT_REFUSED",
+    },
+    {
+      name: "an altered chunk",
+      supply: {
+        ...real,
+        async chunk(hash) {
+          const bytes = Uint8Array.from((await real.chunk(hash)) ?? []);
+          bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+          return bytes;
+        },
+      },
+      code: "ERR_REPLICATION_SNAPSHOT_CORRUPT",
+    },
+    {
+      name: "a chunk of something else",
+      supply: { ...real, chunk: async () => readFileSync(anyChunk(other)) },
+      code: "ERR_REPLICATION_SNAPSHOT_CORRUPT",
+    },
+  ];
+  for (const { name, supply, code } of forgeries) {
+    const own = folderOf(t);
+    await saved(own, projectionOf(20));
+    const before = (await own.list()).snapshots[0]?.id;
+    const node = nodeOf(clientOf(t, [await served(t, supply)]).snapshots, { folder: own });
+    await assert.rejects(load(node, 1_000), { code }, name);
+    await assert.rejects(node.refresh(), { code }, name);
+    const { snapshots, bad } = await own.list();
+    assert.deepEqual([snapshots.map(({ id }) => id), bad], [[before], []], `${name}: what was there is as it was`);
+    assert.equal((await node.local(new AbortController().signal))?.projection.counts.sessions, 20, name);
+  }
+});
+
+test("whoever answers in a broker's place, or changes what it says on the way, is not believed", async (t) => {
+  const folder = folderOf(t);
+  await saved(folder, projectionOf(300));
+  const url = await served(t, supplyOf(folder));
+  const between = createServer((asked, answer) => {
+    const passed = httpRequest(new URL(asked.url ?? "/", url), { headers: asked.headers }, (given) => {
+      const pieces: Buffer[] = [];
+      given.on("data", (piece: Buffer) => pieces.push(piece));
+      given.on("end", () => {
+        const body = Buffer.concat(pieces);
+        if (body.length > 10) body[body.length - 3] = (body[body.length - 3] ?? 0) ^ 1;
+        answer.writeHead(given.statusCode ?? 500, given.headers).end(body);
+      });
+    });
+    passed.end();
+  });
+  await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
+  t.after(() => between.close());
+  const client = clientOf(t, [new URL(`http://127.0.0.1:${(between.address() as AddressInfo).port}`)]);
+  await assert.rejects(load(nodeOf(client.snapshots)), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  assert.ok(client.refused().altered > 0);
+});
+
+test("a fetch that broke off between two chunks goes on where it was, and until then nothing of it counts", async (t) => {
+  const folder = folderOf(t);
+  const projection = projectionOf(6_000);
+  await saved(folder, projection);
+  const real = supplyOf(folder);
+  let left = 2;
+  const fetched: string[] = [];
+  const breaking: SnapshotSupply = {
+    ...real,
+    async chunk(hash) {
+      if (left === 0) return undefined;
+      left -= 1;
+      fetched.push(hash);
+      return real.chunk(hash);
+    },
+  };
+  const own = folderOf(t);
+  const node = nodeOf(clientOf(t, [await served(t, breaking)]).snapshots, { folder: own });
+  await assert.rejects(load(node), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+  assert.deepEqual(await own.list(), { snapshots: [], bad: [] });
+  // The process died while it was writing, and starts anew.
+  writeFileSync(join(own.path, "chunks", `${"a".repeat(64)}.77-1.part`), "half a chunk");
+  left = 1_000;
+  const next = nodeOf(clientOf(t, [await served(t, breaking)]).snapshots, { folder: own });
+  assert.equal(await next.local(new AbortController().signal), null);
+  const loaded = await load(next);
+  assert.equal(loaded?.projection.recomputedDigest(), projection.digest());
+  assert.equal(new Set(fetched).size, fetched.length, "no chunk came twice");
+  assert.ok(readdirSync(join(own.path, "chunks")).every((name) => !name.endsWith(".part")));
+});
+
+test("a disk that is full keeps what it had; the node serves all the same, and says so", async (t) => {
+  const disk = mkdtempSync(join(tmpdir(), "cardea-full-disk-"));
+  try {
+    await run("mount", ["-t", "tmpfs", "-o", "size=160k", "tmpfs", disk]);
+  } catch {
+    rmSync(disk, { recursive: true });
+    return t.skip("a small file system cannot be mounted here");
+  }
+  t.after(async () => {
+    await run("umount", [disk]);
+    rmSync(disk, { recursive: true });
+  });
+  const own = new SnapshotFolder({ path: disk, open });
+  await saved(own, projectionOf(50));
+  const folder = folderOf(t);
+  const projection = projectionOf(3_000);
+  await saved(folder, projection);
+  const told: string[] = [];
+  const errors: object[] = [];
+  const logger: Logger = {
+    ...quiet,
+    error(fields, message) {
+      told.push(message);
+      errors.push(fields);
+    },
+  };
+  const node = nodeOf(clientOf(t, [await served(t, supplyOf(folder))]).snapshots, { folder: own, logger });
+  const loaded = await load(node);
+  assert.equal(loaded?.projection.recomputedDigest(), projection.digest());
+  assert.match(told.join("\n"), /this node's disk does not keep the snapshot/);
+  const error = (errors[0] as { err?: Error } | undefined)?.err;
+  assert.match(error?.message ?? "", /the disk is full; make room there/);
+  await assert.rejects(node.refresh(), { code: "ERR_REPLICATION_SNAPSHOT_NOT_SAVED" });
+  await assert.rejects(saved(own, projectionOf(3_000)), { code: "ERR_REPLICATION_SNAPSHOT_NOT_SAVED" });
+  const { snapshots, bad } = await own.list();
+  assert.deepEqual([snapshots.length, bad], [1, []]);
+  const kept = await nodeOf(supplyOf(own), { folder: own }).local(new AbortController().signal);
+  assert.equal(kept?.projection.counts.sessions, 50);
+});
+
+test("what a node denies is known to it after a restart, whatever it begins from; a damaged file is an alarm", async (t) => {
+  const deniedFile = join(folderOf(t).path, "denied");
+  const nodeAt = (logger: Logger = quiet) => nodeOf(supplyOf(folderOf(t)), { deniedFile, logger });
+  const sticky = new Set(["session:a", "user:b"] as Stream[]);
+  assert.deepEqual(await nodeAt().kept(), { sticky: [], denials: [] });
+  const node = nodeAt();
+  node.keepDenials({ sticky: new Set(), tightened: 1, newest: () => [] });
+  node.keepDenials({ sticky, tightened: 2, newest: () => [] });
+  await node.denialsKept();
+  assert.deepEqual(await nodeAt().kept(), { sticky: [...sticky], denials: [] });
+  writeFileSync(deniedFile, encode(["0".repeat(64), encode({ sticky: ["session:a"], denials: [] })]));
+  const told: string[] = [];
+  const kept = await nodeAt({ ...quiet, error: (_fields, message) => void told.push(message) }).kept();
+  assert.deepEqual(kept, { sticky: [], denials: [] });
+  assert.match(told.join(), /cannot be read/);
+});
+
+test("a broker that does not lead, and a role that may not, take no snapshot on demand", async (t) => {
+  const url = await served(t, supplyOf(folderOf(t)));
+  await assert.rejects(clientOf(t, [url]).takeSnapshot(), { code: "ERR_REPLICATION_BROKER_REFUSED" });
+  await assert.rejects(clientOf(t, [url], "operator").takeSnapshot(), { code: "ERR_REPLICATION_BROKER_UNAVAILABLE" });
+});
+
+function anyChunk(folder: SnapshotFolder): string {
+  const [name = ""] = readdirSync(join(folder.path, "chunks"));
+  return join(folder.path, "chunks", name);
+}

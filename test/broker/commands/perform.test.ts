@@ -1,0 +1,454 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { perform } from "../../../src/broker/commands/perform.ts";
+import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
+import { openTokens } from "../../../src/broker/commands/vault.ts";
+import {
+  type CardeaEvent,
+  type Command,
+  type ConfigHash,
+  type GroupId,
+  type Link,
+  type NodeId,
+  open,
+  type PersonKey,
+  type Position,
+  Projection,
+  type Stream,
+  type UnixMs,
+  type UserId,
+} from "../../../src/events/index.ts";
+import { record } from "../../events/support.ts";
+import { asked, createSession, random, revoke, session, user } from "../support.ts";
+
+const now = Date.now() as UnixMs;
+const vaultKey = new Uint8Array(32).fill(1);
+const group = (name: string): GroupId => name as GroupId;
+
+/** A ledger that carries commands out, as the leader does, one at a time. */
+class Bench {
+  readonly ledger = new Projection();
+  readonly keys = new Map<UserId, PersonKey>();
+  readonly versions = new Map<Stream, number>();
+  readonly configs = new Map<NodeId, ConfigHash>();
+  now = now;
+  unready: readonly string[] = [];
+  lost: Tools["lost"] = { holds: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false };
+
+  ask(command: Command): Performed {
+    const tools: Tools = {
+      now: this.now,
+      personKeyOf: (id) => this.keys.get(id),
+      versionOf: (stream) => this.versions.get(stream) ?? 0,
+      configOf: (id) => this.configs.get(id),
+      unreadyFor: () => this.unready,
+      lost: this.lost,
+      random,
+      wrappingKey: new Uint8Array(32).fill(2),
+      vaultKey,
+    };
+    return perform(this.ledger, asked(command), tools);
+  }
+
+  /** Carries it out and folds what it comes to. */
+  do(command: Command): readonly CardeaEvent[] {
+    const performed = this.ask(command);
+    assert.equal(performed.type, "changes", JSON.stringify(performed));
+    if (performed.type !== "changes") return [];
+    const { events, newKeys, erasedKeys } = performed.changes;
+    for (const { person } of newKeys) this.keys.set(person.userId, person);
+    for (const userId of erasedKeys) this.keys.delete(userId);
+    this.fold(events);
+    return events;
+  }
+
+  fold(events: readonly CardeaEvent[]): Link {
+    for (const recorded of record(events, this.ledger.applied)) {
+      this.ledger.apply(recorded);
+      this.versions.set(recorded.stream, (this.versions.get(recorded.stream) ?? 0) + 1);
+    }
+    return this.ledger.applied;
+  }
+}
+
+const types = (events: readonly CardeaEvent[]) => events.map(({ type }) => type);
+const codeOf = (performed: Performed) => (performed.type === "refused" ? performed.code : performed.type);
+
+describe("createSession", () => {
+  test("the first session of a person records who they are, sealed, under a key of their own", () => {
+    const bench = new Bench();
+    const performed = bench.ask(createSession("s1", "alice"));
+    assert.equal(performed.type, "changes");
+    if (performed.type !== "changes") return;
+    const { events, newKeys, vault } = performed.changes;
+    assert.deepEqual(types(events), ["UserUpserted", "SessionCreated"]);
+    assert.equal(newKeys.length, 1);
+    assert.equal(JSON.stringify(events).includes("alice@example.test"), false);
+    const [upserted] = events;
+    const [key] = newKeys;
+    if (upserted?.type !== "UserUpserted" || key === undefined) return assert.fail();
+    assert.deepEqual(open(upserted.profile, key.person), createSession("s1", "alice").profile);
+    assert.deepEqual(
+      vault.map((entry) => openTokens(entry, [vaultKey])?.accessToken),
+      ["access-s1"],
+    );
+  });
+
+  test("a second session of the same person with the same profile says nothing new of them, and makes no second key", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    const performed = bench.ask(createSession("s2", "alice"));
+    assert.equal(performed.type === "changes" && performed.changes.newKeys.length, 0);
+    assert.deepEqual(types(bench.do(createSession("s2", "alice"))), ["SessionCreated"]);
+  });
+
+  test("a session of somebody who is as before repeats the very bytes of their profile, so that copies keep them once", () => {
+    const bench = new Bench();
+    const [first] = bench.do(createSession("s1", "alice")).filter((event) => event.type === "SessionCreated");
+    const [second] = bench.do(createSession("s2", "alice")).filter((event) => event.type === "SessionCreated");
+    assert.ok(first !== undefined && second !== undefined);
+    assert.deepEqual(Buffer.from(second.profile), Buffer.from(first.profile));
+  });
+
+  test("a changed profile is recorded again", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    const profile = { ...createSession("s1", "alice").profile, name: "Alice B." };
+    assert.deepEqual(types(bench.do(createSession("s2", "alice", { profile }))), ["UserUpserted", "SessionCreated"]);
+  });
+
+  test("claimed groups are recorded when they differ from what the provider said before, and only then", () => {
+    const bench = new Bench();
+    const groupIds = [group("eng"), group("ops")];
+    assert.ok(types(bench.do(createSession("s1", "alice", { groupIds }))).includes("UserGroupsReplaced"));
+    assert.deepEqual(types(bench.do(createSession("s2", "alice", { groupIds: [...groupIds].reverse() }))), [
+      "SessionCreated",
+    ]);
+    assert.deepEqual(types(bench.do(createSession("s3", "alice", { groupIds: [] }))), [
+      "SessionCreated",
+      "UserGroupsReplaced",
+    ]);
+    assert.equal(bench.ledger.groupsOf(user("alice")).size, 0);
+    assert.deepEqual(types(bench.do(createSession("s4", "alice", { groupIds: null }))), ["SessionCreated"]);
+  });
+
+  test("above the limit the oldest sessions make room", () => {
+    const bench = new Bench();
+    for (const id of ["s1", "s2", "s3"]) bench.do(createSession(id, "alice", { maxSessionsPerUser: 3 }));
+    const events = bench.do(createSession("s4", "alice", { maxSessionsPerUser: 2 }));
+    const gone = events.flatMap((event) => (event.type === "SessionRevoked" ? [event.sessionId] : []));
+    assert.deepEqual(gone, ["s1", "s2"]);
+    assert.equal(bench.ledger.standing(session("s3")).standing, "active");
+    assert.equal(bench.ledger.standing(session("s4")).standing, "active");
+  });
+
+  test("expired and revoked sessions take no room", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice", { expiresAt: (now + 1_000) as UnixMs }));
+    bench.do(createSession("s2", "alice"));
+    bench.do(revoke("s2"));
+    bench.now = (now + 2_000) as UnixMs;
+    assert.deepEqual(types(bench.do(createSession("s3", "alice", { maxSessionsPerUser: 1 }))), ["SessionCreated"]);
+  });
+
+  const refusals: readonly (readonly [string, (bench: Bench) => Command, string])[] = [
+    ["a session id that exists", () => createSession("s1", "alice"), "conflict"],
+    ["a session id that exists for somebody else", () => createSession("s1", "bob"), "conflict"],
+    [
+      "a session id that was revoked",
+      (bench) => {
+        bench.do(revoke("s1"));
+        return createSession("s1", "alice");
+      },
+      "conflict",
+    ],
+    [
+      "a session id that has expired and left the projection",
+      (bench) => {
+        bench.now = (now + 10_000_000) as UnixMs;
+        bench.do({ type: "expireSessions", sessionIds: [session("s1")] });
+        assert.equal(bench.ledger.session(session("s1")), undefined);
+        return createSession("s1", "alice", { expiresAt: (now + 20_000_000) as UnixMs });
+      },
+      "conflict",
+    ],
+    [
+      "a suspended person",
+      (bench) => {
+        bench.do({ type: "suspendUser", userId: user("alice"), reason: "" });
+        return createSession("s2", "alice");
+      },
+      "suspended",
+    ],
+    [
+      "an erased person",
+      (bench) => {
+        bench.do({ type: "eraseUser", userId: user("alice") });
+        return createSession("s2", "alice");
+      },
+      "erased",
+    ],
+    ["a session that is over", () => createSession("s2", "alice", { expiresAt: now }), "invalid"],
+    [
+      "another subject under the same user id",
+      () => createSession("s2", "alice", { profile: { ...createSession("s2", "alice").profile, subject: "mallory" } }),
+      "forbidden",
+    ],
+  ];
+  for (const [what, prepare, code] of refusals) {
+    test(`refused: ${what}`, () => {
+      const bench = new Bench();
+      bench.do(createSession("s1", "alice"));
+      assert.equal(codeOf(bench.ask(prepare(bench))), code);
+    });
+  }
+});
+
+describe("refreshSession", () => {
+  const refresh = (sessionId: string, parts: object = {}): Command => {
+    const { profile, tokens } = createSession(sessionId, "alice");
+    const refreshedAt = now;
+    return {
+      type: "refreshSession",
+      sessionId: session(sessionId),
+      profile,
+      tokens,
+      groupIds: null,
+      refreshedAt,
+      ...parts,
+    };
+  };
+
+  test("claims and tokens are replaced whole", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice", { groupIds: [group("eng"), group("ops")] }));
+    const profile = { ...createSession("s1", "alice").profile, claims: { team: ["blue"] } };
+    const performed = bench.ask(refresh("s1", { profile, groupIds: [group("eng")] }));
+    assert.equal(performed.type, "changes");
+    if (performed.type !== "changes") return;
+    assert.deepEqual(types(performed.changes.events), ["SessionRefreshed", "UserUpserted", "UserGroupsReplaced"]);
+    assert.equal(performed.changes.vault[0]?.version, 2);
+  });
+
+  test("an unchanged person is only marked as refreshed", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    assert.deepEqual(types(bench.do(refresh("s1"))), ["SessionRefreshed"]);
+  });
+
+  const cut: Command = { type: "revokeUserSessions", userId: user("alice"), reason: "operator" };
+  const somebodyElse = { ...createSession("s1", "alice").profile, subject: "mallory" };
+  const refusals: readonly (readonly [string, readonly Command[], Command, string])[] = [
+    ["a session nobody knows", [], refresh("s9"), "not-found"],
+    ["a revoked session", [revoke("s1")], refresh("s1"), "conflict"],
+    ["a session cut with all of its user's", [cut], refresh("s1"), "conflict"],
+    [
+      "a session of a suspended person",
+      [{ type: "suspendUser", userId: user("alice"), reason: "" }],
+      refresh("s1"),
+      "suspended",
+    ],
+    ["a session of an erased person", [{ type: "eraseUser", userId: user("alice") }], refresh("s1"), "erased"],
+    ["an answer for another subject", [], refresh("s1", { profile: somebodyElse }), "forbidden"],
+  ];
+  for (const [what, before, command, code] of refusals) {
+    test(`refused: ${what}`, () => {
+      const bench = new Bench();
+      bench.do(createSession("s1", "alice"));
+      for (const each of before) bench.do(each);
+      assert.equal(codeOf(bench.ask(command)), code);
+    });
+  }
+  test("refused: an expired session", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.now = (now + 10_000_000) as UnixMs;
+    assert.equal(codeOf(bench.ask(refresh("s1"))), "conflict");
+  });
+});
+
+describe("revokeSession", () => {
+  test("an active session is revoked, and its tokens go with it", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    const performed = bench.ask(revoke("s1"));
+    assert.deepEqual(performed.type === "changes" && performed.changes.vaultRemoved, ["s1"]);
+    bench.do(revoke("s1"));
+    assert.equal(bench.ledger.standing(session("s1")).standing, "revoked");
+  });
+  test("refused: a session nobody knows", () => assert.equal(codeOf(new Bench().ask(revoke("s1"))), "not-found"));
+  test("nothing to do: a session that is revoked, by itself or with its user", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.do(createSession("s2", "alice"));
+    bench.do(revoke("s1"));
+    assert.equal(bench.ask(revoke("s1")).type, "nothing");
+    bench.do({ type: "suspendUser", userId: user("alice"), reason: "" });
+    assert.equal(bench.ask(revoke("s2")).type, "nothing");
+  });
+});
+
+describe("users", () => {
+  const about = (type: "suspendUser" | "restoreUser" | "eraseUser", userId = "alice"): Command =>
+    type === "suspendUser" ? { type, userId: user(userId), reason: "left" } : { type, userId: user(userId) };
+  const cut: Command = { type: "revokeUserSessions", userId: user("alice"), reason: "operator" };
+
+  /** From a state, a command comes to this. */
+  const table: readonly (readonly [readonly Command[], Command, string])[] = [
+    [[], cut, "UserSessionsRevoked"],
+    [[cut], cut, "nothing"],
+    [[about("suspendUser")], cut, "nothing"],
+    [[], about("suspendUser"), "UserSuspended"],
+    [[about("suspendUser")], about("suspendUser"), "nothing"],
+    [[about("eraseUser")], about("suspendUser"), "erased"],
+    [[], about("restoreUser"), "nothing"],
+    [[about("suspendUser")], about("restoreUser"), "UserRestored"],
+    [[about("eraseUser")], about("restoreUser"), "erased"],
+    [[], about("eraseUser"), "UserErased"],
+    [[about("suspendUser")], about("eraseUser"), "UserErased"],
+    [[about("eraseUser")], about("eraseUser"), "nothing"],
+    [[], about("suspendUser", "nobody"), "not-found"],
+    [[], about("restoreUser", "nobody"), "not-found"],
+    [[], about("eraseUser", "nobody"), "not-found"],
+    [[], { type: "revokeUserSessions", userId: user("nobody"), reason: "operator" }, "not-found"],
+  ];
+  for (const [before, command, expected] of table) {
+    const state = before.map(({ type }) => type).join(", ") || "a session";
+    test(`after ${state}: ${command.type} of ${"userId" in command ? command.userId : ""} comes to ${expected}`, () => {
+      const bench = new Bench();
+      bench.do(createSession("s1", "alice"));
+      for (const each of before) bench.do(each);
+      const performed = bench.ask(command);
+      const got = performed.type === "changes" ? performed.changes.events[0]?.type : codeOf(performed);
+      assert.equal(got, expected);
+    });
+  }
+
+  test("erasing destroys the person's key and every token with the same events", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.do(createSession("s2", "alice"));
+    const performed = bench.ask(about("eraseUser"));
+    if (performed.type !== "changes") return assert.fail();
+    assert.deepEqual(performed.changes.erasedKeys, ["alice"]);
+    assert.deepEqual(performed.changes.vaultRemoved, ["s1", "s2"]);
+  });
+
+  test("a restored person is not given their old sessions back", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.do(about("suspendUser"));
+    bench.do(about("restoreUser"));
+    assert.equal(bench.ledger.standing(session("s1")).standing, "revoked");
+    bench.do(createSession("s2", "alice"));
+    assert.equal(bench.ledger.standing(session("s2")).standing, "active");
+  });
+});
+
+describe("groups", () => {
+  const change = (
+    added: string[],
+    removed: string[],
+    source: "operator" | "idp" = "operator",
+    id = "eng",
+  ): Command => ({
+    type: "changeGroupMembers",
+    groupId: group(id),
+    source,
+    added: added.map(user),
+    removed: removed.map(user),
+  });
+  function people(): Bench {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.do(createSession("s2", "bob"));
+    return bench;
+  }
+
+  test("only real changes are recorded", () => {
+    const bench = people();
+    bench.do(change(["alice"], []));
+    const [event] = bench.do(change(["alice", "bob"], []));
+    assert.deepEqual(event?.type === "GroupMembersChanged" && event.added, ["bob"]);
+    assert.equal(bench.ask(change(["alice", "bob"], [])).type, "nothing");
+    assert.equal(bench.ask(change([], [])).type, "nothing");
+  });
+
+  test("an operator's removal excludes, even somebody whom only the provider claims, and stays until an operator adds them", () => {
+    const bench = people();
+    bench.do(createSession("s3", "alice", { groupIds: [group("eng")] }));
+    bench.do(change([], ["alice"]));
+    bench.do(change(["bob"], []));
+    bench.do(createSession("s4", "bob", { groupIds: [group("eng")] }));
+    assert.equal(bench.ledger.groupsOf(user("alice")).has(group("eng")), false);
+    assert.equal(bench.ask(change([], ["alice"])).type, "nothing");
+    assert.equal(bench.ask(change(["alice"], [], "idp")).type, "nothing");
+    bench.do(change(["alice"], []));
+    assert.equal(bench.ledger.groupsOf(user("alice")).has(group("eng")), true);
+  });
+
+  const refusals: readonly (readonly [string, Command, string])[] = [
+    ["somebody unknown is added", change(["nobody"], []), "not-found"],
+    ["somebody unknown is removed", change(["alice"], ["nobody"]), "not-found"],
+    ["somebody is both added and removed", change(["alice"], ["alice"]), "invalid"],
+    ["members are removed from a group nobody knows", change([], ["alice"], "operator", "nogroup"), "not-found"],
+    ["a group nobody knows is removed", { type: "removeGroup", groupId: group("nogroup") }, "not-found"],
+  ];
+  for (const [what, command, code] of refusals) {
+    test(`refused: ${what}`, () => assert.equal(codeOf(people().ask(command)), code));
+  }
+  test("refused: an erased person is added", () => {
+    const bench = people();
+    bench.do({ type: "eraseUser", userId: user("bob") });
+    assert.equal(codeOf(bench.ask(change(["bob"], []))), "erased");
+  });
+  test("a group is removed with all its memberships", () => {
+    const bench = people();
+    bench.do(change(["alice"], []));
+    assert.deepEqual(types(bench.do({ type: "removeGroup", groupId: group("eng") })), ["GroupRemoved"]);
+    assert.equal(bench.ledger.groupsOf(user("alice")).size, 0);
+  });
+});
+
+describe("sweep and configuration", () => {
+  test("only what is really past its expiry leaves, whatever was asked", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice", { expiresAt: (now + 1_000) as UnixMs }));
+    bench.do(createSession("s2", "alice"));
+    const sweep: Command = { type: "expireSessions", sessionIds: ["s1", "s2", "s1", "s9"].map(session) };
+    assert.equal(bench.ask(sweep).type, "nothing");
+    bench.now = (now + 1_000) as UnixMs;
+    const [event] = bench.do(sweep);
+    assert.deepEqual(event?.type === "SessionsExpired" && event.sessionIds, ["s1"]);
+    assert.equal(bench.ledger.standing(session("s2")).standing, "active");
+  });
+
+  test("a level is finalized once nobody stands in its way, and never lowered", () => {
+    const bench = new Bench();
+    const finalize = (level: number): Command => ({ type: "finalizeUpgrade", level });
+    bench.unready = ["proxy-1 (version 1) reads level 1", "broker broker-2 (version 1) reads level 1"];
+    const refused = bench.ask(finalize(2));
+    assert.deepEqual(refused.type === "refused" && [refused.code, refused.message], [
+      "conflict",
+      "level 2 is not finalized: proxy-1 (version 1) reads level 1; broker broker-2 (version 1) reads level 1",
+    ]);
+    assert.equal(bench.ask(finalize(1)).type, "nothing", "what was finalized needs nobody");
+    bench.unready = [];
+    assert.deepEqual(types(bench.do(finalize(2))), ["UpgradeFinalized"]);
+    assert.equal(bench.ledger.level, 2);
+    for (const level of [1, 2]) assert.equal(bench.ask(finalize(level)).type, "nothing");
+  });
+
+  test("a configuration is recorded when the node runs another one than before", () => {
+    const bench = new Bench();
+    const activate: Command = {
+      type: "activateConfiguration",
+      nodeId: "proxy-1" as NodeId,
+      configHash: "aa" as ConfigHash,
+    };
+    assert.deepEqual(types(bench.do(activate)), ["ConfigurationActivated"]);
+    bench.configs.set("proxy-1" as NodeId, "aa" as ConfigHash);
+    assert.equal(bench.ask(activate).type, "nothing");
+    assert.equal(bench.ask({ ...activate, configHash: "bb" as ConfigHash }).type, "changes");
+  });
+});

@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
+import { refuseCommand } from "../../../src/broker/commands/permissions.ts";
+import type { CommandId, Hash, Position } from "../../../src/events/index.ts";
+
+const request = (parts: object = {}) => ({
+  commandId: randomUUID() as CommandId,
+  actor: "system",
+  command: { type: "recordSnapshot" as const, position: 7 as Position, manifestHash: "a".repeat(64) as Hash, ...parts },
+});
+
+test("only a broker may say that there is a snapshot", () => {
+  assert.equal(refuseCommand("broker", request()), undefined);
+  for (const role of ["proxy", "authorize", "authenticate", "operator"] as const)
+    assert.match(refuseCommand(role, request()) ?? "", /may not/);
+});
+
+test("what it says of the snapshot is read whole or not at all", () => {
+  assert.deepEqual(parseCommandRequest(request()).command, request().command);
+  assert.throws(() => parseCommandRequest(request({ manifestHash: "x" })));
+  assert.throws(() => parseCommandRequest(request({ position: -1 })));
+});

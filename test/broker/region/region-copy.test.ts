@@ -1,0 +1,95 @@
+/** The copy of the log on a regional broker's disk: right or gone, never half of one history and half of another. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { openAgeMark, RegionCopy } from "../../../src/broker/index.ts";
+import { genesis, type Position } from "../../../src/events/index.ts";
+import { type History, history } from "../../replication/support.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+
+const log = history(40);
+const at = (position: number): Position => position as Position;
+
+function pageOf(of: History, after: number, upTo: number) {
+  const entries = of.entries.slice(after, upTo).map(({ bytes }) => bytes);
+  const [previous, last] = [after === 0 ? genesis : of.linkAt(after), of.linkAt(upTo)];
+  return { previous, entries, last, keys: [] };
+}
+
+function withCopy(act: (copy: RegionCopy, path: string) => void): void {
+  const folder = new TemporaryFolder("region-copy");
+  const path = join(folder.path, "region.sqlite");
+  const copy = new RegionCopy({ path, cluster: "test" });
+  try {
+    act(copy, path);
+  } finally {
+    copy.close();
+    folder.remove();
+  }
+}
+
+test("pages come back as they were, in pages of any size, and survive a restart", () =>
+  withCopy((copy, path) => {
+    copy.take(pageOf(log, 0, 25));
+    assert.equal(copy.follow(pageOf(log, 25, 40)), true);
+    const again = new RegionCopy({ path, cluster: "test" });
+    assert.deepEqual(again.head, log.linkAt(40));
+    const read = again.read(log.linkAt(10), 7);
+    assert.ok(read.type === "page");
+    assert.deepEqual(read.page.last, log.linkAt(17));
+    assert.deepEqual(
+      read.page.entries.map((bytes) => Buffer.from(bytes)),
+      log.entries.slice(10, 17).map(({ bytes }) => Buffer.from(bytes)),
+    );
+    again.close();
+    const another = new RegionCopy({ path, cluster: "another" });
+    assert.equal(another.head.position, 0, "of another cluster nothing is kept");
+    another.close();
+  }));
+
+test("events that do not stand right behind what is here are not taken, and those that do not chain change nothing", () =>
+  withCopy((copy) => {
+    copy.take(pageOf(log, 0, 10));
+    assert.equal(copy.follow(pageOf(log, 12, 20)), false, "a gap");
+    const { previous, entries, last, keys } = pageOf(log, 10, 20);
+    assert.throws(() => copy.follow({ previous, entries: [...entries.slice(1), Uint8Array.of(1)], last, keys }));
+    assert.deepEqual(copy.head, log.linkAt(10));
+  }));
+
+test("what a page of the home region contradicts is gone, and the page is there", () =>
+  withCopy((copy) => {
+    copy.take(pageOf(log, 0, 40));
+    const fork = log.fork(20).open(2);
+    copy.take(pageOf(fork, 0, 21));
+    assert.deepEqual(copy.head, fork.linkAt(21), "from a shared place on");
+    assert.equal(copy.read(log.linkAt(25), 10).type, "foreign");
+    assert.equal(copy.read(log.linkAt(15), 10).type, "page");
+    const other = history(30, 5);
+    copy.take(pageOf(other, 10, 30));
+    assert.deepEqual([copy.base, copy.head], [other.linkAt(10), other.linkAt(30)], "from a place that was not here");
+  }));
+
+test("a reader beyond the copy, of another history, or behind its base is told so", () =>
+  withCopy((copy) => {
+    copy.take(pageOf(log, 10, 30));
+    assert.equal(copy.read(log.linkAt(35), 10).type, "ahead");
+    assert.equal(copy.read({ ...log.linkAt(20), hash: log.linkAt(21).hash }, 10).type, "foreign");
+    assert.deepEqual(copy.read(log.linkAt(5), 10), { type: "truncated", first: at(11) });
+    copy.forgetUpTo(log.linkAt(20));
+    assert.deepEqual(copy.base, log.linkAt(20));
+    assert.equal(copy.read(log.linkAt(20), 100).type, "page");
+    assert.deepEqual(copy.read(log.linkAt(15), 10), { type: "truncated", first: at(21) });
+  }));
+
+test("the mark of leases by age outlives a crash", () => {
+  const folder = new TemporaryFolder("age-mark");
+  const path = join(folder.path, "mark");
+  const first = openAgeMark(path);
+  assert.equal(first.leftBehind, false);
+  first.set();
+  const second = openAgeMark(path);
+  assert.equal(second.leftBehind, true);
+  second.clear();
+  assert.equal(openAgeMark(path).leftBehind, false);
+  folder.remove();
+});

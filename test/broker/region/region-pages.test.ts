@@ -1,0 +1,87 @@
+/** What a regional broker keeps of the log while deliveries are lost: whoever reads from it is never sent to fetch a snapshot for that. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { RegionCopy } from "../../../src/broker/index.ts";
+import { HomeRegion } from "../../../src/broker/region/home-region.ts";
+import { RegionPages } from "../../../src/broker/region/region-pages.ts";
+import { genesis, type Link } from "../../../src/events/index.ts";
+import { createBrokerOpener, type Databroker, type PageOutcome, systemClock } from "../../../src/replication/index.ts";
+import { cluster, type History, history, quiet, secret } from "../../replication/support.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+
+const log = history(60);
+const request = { limit: 100, waitMs: 0 };
+
+/** A region whose own projection stands at a place, and what its home region answers. */
+function region(t: TestContext, answer: (of: History, after: Link, limit: number) => PageOutcome = honest) {
+  const folder = new TemporaryFolder("region-pages");
+  const copy = new RegionCopy({ path: join(folder.path, "region.sqlite"), cluster });
+  const read: Databroker["read"] = async (after, { limit }) => answer(log, after, limit);
+  const home = new HomeRegion({ home: () => ({ read }) as Databroker, clock: systemClock, renewMs: 1_000 });
+  const open = createBrokerOpener({ cluster, secrets: [secret] });
+  const pages = new RegionPages({ home, copy, open, clock: systemClock, logger: quiet });
+  const own = { applied: genesis, look() {} };
+  pages.follows(own);
+  t.after(() => {
+    pages.close();
+    copy.close();
+    folder.remove();
+  });
+  const standsAt = (position: number): void => {
+    own.applied = log.linkAt(position);
+  };
+  return { copy, pages, standsAt };
+}
+
+function honest(of: History, after: Link, limit: number): PageOutcome {
+  const outcome = of.read(after, limit);
+  return outcome.type === "page" ? { type: "page", page: { ...outcome.page, keys: [] } } : outcome;
+}
+
+async function reads(pages: RegionPages, after: number): Promise<readonly [number, number]> {
+  const outcome = await pages.read(log.linkAt(after), { ...request, waitMs: 5_000 });
+  assert.ok(outcome.type === "page", `a node that stands at ${after} is told: ${outcome.type}`);
+  return [outcome.page.previous.position, outcome.page.last.position];
+}
+
+test("a projection that is further on than the copy, as deliveries are held and then applied, costs nobody their place", async (t) => {
+  const { copy, pages, standsAt } = region(t);
+  await pages.readHome(genesis, { ...request, limit: 20 });
+  standsAt(30); // a page up to 20, and with it ten deliveries that had come ahead of it
+  await pages.readHome(log.linkAt(30), request);
+  assert.deepEqual(await reads(pages, 20), [20, 60]);
+  assert.deepEqual([copy.base, copy.head], [genesis, log.linkAt(60)], "nothing of it has been dropped");
+});
+
+test("what the home region has let go of too is let go of here, and the copy goes on from where its projection stands", async (t) => {
+  const { copy, pages, standsAt } = region(t, (of, after, limit) =>
+    after.position < 40 && after.position > 0
+      ? { type: "truncated", first: of.linkAt(41).position }
+      : honest(of, after, limit),
+  );
+  await pages.readHome(genesis, { ...request, limit: 20 });
+  standsAt(50); // by a snapshot
+  await pages.readHome(log.linkAt(50), { ...request, limit: 4 });
+  while (copy.base.position === 0) await new Promise(setImmediate);
+  await pages.readHome(log.linkAt(50), { ...request, limit: 4 });
+  assert.deepEqual([copy.base, copy.head], [log.linkAt(50), log.linkAt(54)]);
+  assert.equal((await pages.read(log.linkAt(20), request)).type, "truncated");
+});
+
+test("an empty copy begins where its projection does", async (t) => {
+  const { copy, pages, standsAt } = region(t);
+  standsAt(50);
+  await pages.readHome(log.linkAt(50), request);
+  assert.deepEqual([copy.base, copy.head], [log.linkAt(50), log.linkAt(60)]);
+});
+
+test("a node that holds a lost suffix is told so, though what stands in its place is older: the copy is of a newer epoch", async (t) => {
+  const lost = log.fork(20).open(2).open(3);
+  const survivor = log.fork(40).open(4);
+  const { pages } = region(t, (_, after, limit) => honest(survivor, after, limit));
+  await pages.readHome(genesis, request);
+  assert.deepEqual(await pages.read(lost.head, request), { type: "forked", head: survivor.head });
+  const later = log.fork(20).open(5);
+  await assert.rejects(pages.read(later.head, request), /has not got that far/, "then it is the copy that is late");
+});

@@ -1,0 +1,127 @@
+/** Ten thousand sessions at once: one command, one batch, one receipt, whatever the log. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { Broker } from "../../src/broker/index.ts";
+import { type SessionId, userIdOf } from "../../src/events/index.ts";
+import {
+  type AppendBatch,
+  checkReceipt,
+  createLocalFanout,
+  createMemoryLog,
+  digestOfIds,
+  type EventLog,
+  openSqliteLog,
+  receiptKeys,
+  startReplica,
+  systemClock,
+} from "../../src/replication/index.ts";
+import { TemporaryFolder } from "../support/child.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { asked, brokerOn, cluster, createSession, folded, quiet, random, secret, session, wrapLog } from "./support.ts";
+
+const many = 10_000;
+const people = 500;
+const idOf = (n: number): SessionId => session(`session-${String(n).padStart(5, "0")}`);
+const userOf = (n: number): string => userIdOf("https://idp.test", `person-${n % people}`);
+
+async function signIn(broker: Broker, count: number): Promise<void> {
+  const port = broker.databroker("authenticate");
+  const width = 1_000;
+  for (let from = 0; from < count; from += width) {
+    const results = await Promise.all(
+      Array.from({ length: Math.min(width, count - from) }, (_, at) =>
+        port.submit(asked(createSession(idOf(from + at), userOf(from + at)))),
+      ),
+    );
+    assert.ok(results.every(({ type }) => type === "done"));
+  }
+}
+
+function watched(log: EventLog): Readonly<{ log: EventLog; batches: AppendBatch[] }> {
+  const batches: AppendBatch[] = [];
+  const append = (batch: AppendBatch) => {
+    batches.push(batch);
+    return log.append(batch);
+  };
+  return { log: wrapLog(log, { append }), batches };
+}
+
+const logs: readonly (readonly [string, (folder: string) => Promise<EventLog>])[] = [
+  ["in memory", async () => createMemoryLog()],
+  ["in a file", (folder) => openSqliteLog({ path: join(folder, "log.db"), cluster })],
+];
+
+for (const [where, open] of logs) {
+  test(`${many} sessions are revoked by one batch of a log ${where}, in force on a node, and one receipt lists them`, async () => {
+    using folder = new TemporaryFolder("revoke-many");
+    const inner = await open(folder.path);
+    const { log, batches } = watched(inner);
+    const fanout = createLocalFanout({ logger: quiet });
+    const broker = brokerOn(log, { fanout, writeTimeoutMs: 60_000, commandMs: 60_000 });
+    const node = startReplica({
+      ...{ name: "proxy-1" as never, boot: "boot-1" as never, role: "proxy", region: "eu", version: "test" },
+      ...{ configHash: () => "c", cluster, secret, databroker: broker.databroker("proxy"), fanout },
+      ...{ clock: systemClock, randomBytes: random, logger: quiet, windowMs: () => 5_000, dataDir: null },
+    });
+    try {
+      await signIn(broker, many + 1);
+      batches.length = 0;
+      const sessionIds = Array.from({ length: many }, (_, at) => idOf(at));
+      const operator = broker.databroker("operator");
+      const result = await operator.submit(asked({ type: "revokeSessions", sessionIds, reason: "operator" }));
+      if (result.type !== "done") return assert.fail(JSON.stringify(result));
+      assert.deepEqual(
+        batches.map(({ entries }) => entries.length),
+        [many],
+      );
+      const receipt = await operator.receipt({ type: "link", link: result.link }, { wait: "all", timeoutMs: 60_000 });
+      assert.deepEqual([receipt.complete, receipt.nodes.map(({ status }) => status)], [true, ["applied"]]);
+      assert.ok(sessionIds.every((id) => node.projection.standing(id).standing === "revoked"));
+      assert.equal(node.projection.standing(idOf(many)).standing, "active", "and no other");
+      const checked = await checkReceipt(receipt.signed ?? "", [await receiptKeys({ cluster, secrets: [secret] })]);
+      if (!checked.ok) return assert.fail(checked.detail);
+      const [change] = checked.statement.changes ?? [];
+      assert.deepEqual([change?.count, change?.ids.length, change?.idsSha256], [many, 1_000, digestOfIds(sessionIds)]);
+    } finally {
+      await node.stop();
+      await broker.stop();
+      await inner.close();
+    }
+  });
+}
+
+describe("revoking some of which others are gone", () => {
+  test("what is revoked, unknown or named twice is passed over; all unknown is not found, none is invalid", async () => {
+    const log = createMemoryLog();
+    const broker = brokerOn(log);
+    const operator = broker.databroker("operator");
+    const revokeAll = (...ids: readonly string[]) =>
+      operator.submit(asked({ type: "revokeSessions", sessionIds: ids.map(session), reason: "operator" }));
+    try {
+      await waitFor("a leader", () => broker.leading());
+      for (const id of ["a", "b", "c"])
+        await broker.databroker("authenticate").submit(asked(createSession(id, `user-${id}`)));
+      await operator.submit(asked({ type: "revokeSession", sessionId: session("a"), reason: "operator" }));
+      const done = await revokeAll("a", "b", "b", "nobody");
+      assert.equal(done.type === "done" && done.changed, true);
+      const projection = await folded(log);
+      assert.deepEqual(
+        ["a", "b", "c", "nobody"].map((id) => projection.standing(session(id)).standing),
+        ["revoked", "revoked", "active", "unknown"],
+      );
+      const again = await revokeAll("a", "b");
+      assert.equal(again.type === "done" && again.changed, false);
+      const unknown = await revokeAll("nobody", "no-one");
+      assert.equal(unknown.type === "refused" && unknown.code, "not-found");
+      const none = await revokeAll();
+      assert.equal(none.type === "refused" && none.code, "invalid");
+      const forbidden = await broker
+        .databroker("authenticate")
+        .submit(asked({ type: "revokeSessions", sessionIds: [session("c")], reason: "operator" }));
+      assert.equal(forbidden.type === "refused" && forbidden.code, "forbidden");
+    } finally {
+      await broker.stop();
+    }
+  });
+});

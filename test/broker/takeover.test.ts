@@ -1,0 +1,436 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { createLeaderClient } from "../../src/broker/api/leader-client.ts";
+import {
+  type Broker,
+  type BrokerOptions,
+  type DatabrokerServer,
+  startDatabrokerServer,
+} from "../../src/broker/index.ts";
+import {
+  type BootId,
+  type BrokerId,
+  type CommandResult,
+  type Epoch,
+  genesis,
+  type Incarnation,
+} from "../../src/events/index.ts";
+import {
+  createLocalFanout,
+  createMemoryLog,
+  type EventLog,
+  encodeMessage,
+  enrol,
+  enrolmentRoot,
+  fenceAfterMs,
+  sealEnvelope,
+  signingPairFromSeed,
+  systemClock,
+} from "../../src/replication/index.ts";
+import { freePort } from "../support/free-port.ts";
+import { waitFor } from "../support/wait-for.ts";
+import {
+  asked,
+  brokerOn,
+  cluster,
+  createSession,
+  FakeNode,
+  folded,
+  gatedLog,
+  quiet,
+  random,
+  revoke,
+  secret,
+  session,
+  sharedLog,
+  user,
+  wrapLog,
+} from "./support.ts";
+
+const lease = { deltaMs: 500, drift: 0.01, beatMs: 50, windowMaxMs: 5_000 };
+
+type Member = Readonly<{ broker: Broker; server: DatabrokerServer; stop: () => Promise<void> }>;
+
+async function member(name: string, log: EventLog, parts: Partial<BrokerOptions> = {}): Promise<Member> {
+  const port = await freePort();
+  const broker = brokerOn(log, {
+    ...{ brokerId: name as BrokerId, lease, takeoverMs: 1_500, advertisedUrl: `http://127.0.0.1:${port}` },
+    ...parts,
+  });
+  const server = await startDatabrokerServer({
+    ...{ broker, cluster, secret, listen: { host: "127.0.0.1", port }, clock: systemClock, logger: quiet },
+  });
+  return {
+    broker,
+    server,
+    async stop() {
+      await server.close();
+      await broker.stop();
+    },
+  };
+}
+
+/** A log that can be put back to what it was after so many of its writes, as from a backup. */
+function restorableLog() {
+  let store = createMemoryLog();
+  const done: ((log: EventLog) => Promise<unknown>)[] = [];
+  const log = wrapLog(store, {
+    exclusive: false,
+    observe: () => store.observe(),
+    beat: (request) => store.beat(request),
+    read: (after, limit) => store.read(after, limit),
+    linkAt: (position) => store.linkAt(position),
+    findCommand: (commandId) => store.findCommand(commandId),
+    streamVersions: (streams) => store.streamVersions(streams),
+    keys: (users) => store.keys(users),
+    async openEpoch(request) {
+      const outcome = await store.openEpoch(request);
+      if (outcome.type === "opened")
+        done.push((backup) => backup.openEpoch({ ...request, firstEvent: () => outcome.entry }));
+      return outcome;
+    },
+    async append(batch) {
+      const outcome = await store.append(batch);
+      if (outcome.type === "appended") done.push((backup) => backup.append(batch));
+      return outcome;
+    },
+  });
+  return {
+    log,
+    writes: () => done.length,
+    async restore(writes: number) {
+      const backup = createMemoryLog();
+      for (const write of done.splice(0).slice(0, writes)) await write(backup);
+      store = backup;
+    },
+  };
+}
+
+const leads = (one: Member) => waitFor("it leads", () => one.broker.leading());
+
+describe("two brokers on one log", () => {
+  test("one leads; commands, leases, receipts and the status of the other go through it", async () => {
+    const log = sharedLog();
+    const a = await member("a", log);
+    await leads(a);
+    const b = await member("b", log);
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      const created = await b.broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
+      assert.equal(created.type, "done");
+      const node = new FakeNode("proxy-1");
+      await node.lease(b.broker.databroker("proxy"));
+      const revoked = await b.broker.databroker("operator").submit(asked(revoke("s1")));
+      if (revoked.type !== "done") return assert.fail();
+      await node.confirm(b.broker.databroker("proxy"), revoked.link);
+      const target = { type: "command", commandId: revoked.commandId } as const;
+      const receipt = await b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 1_000 });
+      assert.deepEqual([receipt.complete, receipt.nodes.length], [true, 1]);
+      const status = await b.broker.databroker("operator").status();
+      assert.deepEqual(
+        [status.leader?.brokerId, status.broker.brokerId, status.broker.leading, status.nodes.length],
+        ["a", "b", false, 1],
+      );
+      const page = await b.broker.databroker("proxy").read(revoked.link, { limit: 1, waitMs: 0 });
+      assert.equal(page.type, "page");
+      const refused = await b.broker.databroker("proxy").submit(asked(revoke("s1")));
+      assert.equal(refused.type === "refused" && refused.code, "forbidden");
+      assert.equal(b.broker.leading(), false);
+
+      // What was handed on once is not handed on again: two brokers that each believe in the other never play ball.
+      const handing = createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false });
+      const at = { url: b.server.url, caller: { role: "authenticate", name: "test" }, timeoutMs: 2_000 } as const;
+      const handedOn = await handing.submit(at, asked(createSession("s2", "alice")));
+      assert.equal(handedOn.type, "unavailable");
+      assert.equal(
+        (await handing.submit({ ...at, url: a.server.url }, asked(createSession("s2", "alice")))).type,
+        "done",
+      );
+      await handing.close();
+    } finally {
+      await b.stop();
+      await a.stop();
+    }
+  });
+
+  test("a leader that stands still is taken over; when it runs again it is fenced, and none of its answers is a success of its own", async (t) => {
+    const store = createMemoryLog();
+    const shared = sharedLog(store);
+    const gate = gatedLog(shared);
+    const a = await member("a", gate.log, { writeTimeoutMs: 60_000, commandMs: 15_000 });
+    await leads(a);
+    const b = await member("b", shared);
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      await a.broker.databroker("authenticate").submit(asked(createSession("s0", "alice")));
+      const node = new FakeNode("proxy-1");
+      node.windowMs = 2_000;
+      await node.lease(a.broker.databroker("proxy"));
+      const oldEpoch = (await store.observe()).epoch;
+
+      gate.hold();
+      const stuck = Array.from({ length: 5 }, (_, n) => asked(createSession(`stuck-${n}`, "bob")));
+      const answers = stuck.map((request) => a.broker.databroker("authenticate").submit(request));
+      const stopped = performance.now();
+      await leads(b);
+      t.diagnostic(`taken over after ${Math.round(performance.now() - stopped)} ms`);
+
+      const created = await b.broker.databroker("authenticate").submit(asked(createSession("s1", "carol")));
+      assert.equal(created.type, "done");
+      const revoked = await b.broker.databroker("operator").submit(asked(revoke("s0")));
+      if (revoked.type !== "done") return assert.fail();
+
+      // The lessee of the old epoch is in the table: the new leader waits for it, or for its W.
+      const target = { type: "link", link: revoked.link } as const;
+      const early = await b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 0 });
+      assert.deepEqual([early.complete, early.nodes[0]?.status], [false, "unconfirmed"]);
+      assert.ok(early.completeInMs <= fenceAfterMs(2_000, 0.01));
+      const late = await b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 5_000 });
+      assert.deepEqual([late.complete, late.nodes[0]?.status], [true, "fenced"]);
+
+      gate.release();
+      const results: CommandResult[] = await Promise.all(answers);
+      await waitFor("a has stepped down", () => !a.broker.leading());
+      const projection = await folded(store);
+      for (const [index, result] of results.entries()) {
+        if (result.type !== "done") {
+          assert.equal(result.type, "unavailable");
+          continue;
+        }
+        assert.ok(result.link.epoch !== oldEpoch || result.link.position <= (await store.observe()).head.position);
+        assert.deepEqual(await store.linkAt(result.link.position), result.link);
+        assert.equal(projection.session(`stuck-${index}` as never)?.status, "active");
+      }
+      assert.equal(b.broker.leading(), true);
+    } finally {
+      gate.release();
+      await b.stop();
+      await a.stop();
+    }
+  });
+
+  test("a deposed leader that does not know it yet confirms nothing that its successor wrote", async () => {
+    const shared = sharedLog();
+    const gate = gatedLog(shared);
+    const a = await member("a", gate.log, { writeTimeoutMs: 60_000 });
+    await leads(a);
+    const b = await member("b", shared);
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      const node = new FakeNode("proxy-1");
+      node.windowMs = 500;
+      await node.lease(a.broker.databroker("proxy"));
+      gate.hold();
+      await leads(b);
+      await b.broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
+      const renewing = setInterval(() => void node.lease(b.broker.databroker("proxy")).catch(() => undefined), 100);
+      try {
+        const revoked = await b.broker.databroker("operator").submit(asked(revoke("s1")));
+        if (revoked.type !== "done") return assert.fail();
+        await new Promise((resolve) => setTimeout(resolve, fenceAfterMs(500, 0.01) + 100));
+        // To a, which still thinks it leads, the node fell silent long ago. To b it is alive and has confirmed nothing.
+        assert.equal(a.broker.leading(), true);
+        const asking = a.broker
+          .databroker("operator")
+          .receipt({ type: "link", link: revoked.link }, { wait: "all", timeoutMs: 300 })
+          .then(
+            (receipt) => receipt.complete,
+            () => false,
+          );
+        assert.equal(
+          await Promise.race([asking, new Promise((resolve) => setTimeout(() => resolve("none"), 500))]),
+          "none",
+        );
+        gate.release();
+        assert.equal(await asking, false);
+      } finally {
+        clearInterval(renewing);
+      }
+    } finally {
+      gate.release();
+      await b.stop();
+      await a.stop();
+    }
+  });
+
+  test("a deposed leader whose store takes no writes, but answers, concludes nothing from what it remembers", async () => {
+    const shared = sharedLog();
+    let cut = false;
+    const refuse = async () => ({ type: "unavailable", cause: "read-only" }) as const;
+    const demoted = wrapLog(shared, {
+      beat: (request) => (cut ? refuse() : shared.beat(request)),
+      append: (batch) => (cut ? refuse() : shared.append(batch)),
+    });
+    const a = await member("a", demoted, { commandMs: 1_000 });
+    await leads(a);
+    const b = await member("b", shared, { takeoverMs: 400 });
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      const suspend = { type: "suspendUser", userId: user("alice"), reason: "test" } as const;
+      await a.broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
+      assert.equal((await a.broker.databroker("operator").submit(asked(suspend))).type, "done");
+      cut = true;
+      await leads(b);
+      const operator = b.broker.databroker("operator");
+      assert.equal((await operator.submit(asked({ type: "restoreUser", userId: user("alice") }))).type, "done");
+      assert.equal(
+        (await b.broker.databroker("authenticate").submit(asked(createSession("s2", "alice")))).type,
+        "done",
+      );
+
+      // As a remembers it alice is suspended, and s2 was never heard of.
+      assert.equal(a.broker.leading(), true);
+      for (const command of [suspend, revoke("s2")]) {
+        const answer = await a.broker.databroker("operator").submit(asked(command));
+        assert.equal(answer.type, "unavailable", JSON.stringify(answer));
+      }
+    } finally {
+      await b.stop();
+      await a.stop();
+    }
+  });
+
+  test("a log that was restored to an earlier state: what it lost is neither answered as done nor in a receipt, and its epoch is a later one", async () => {
+    const restorable = restorableLog();
+    const a = await member("a", restorable.log);
+    try {
+      await leads(a);
+      const port = a.broker.databroker("authenticate");
+      assert.equal((await port.submit(asked(createSession("s1", "alice")))).type, "done");
+      const writes = restorable.writes();
+      const lost = asked(createSession("s2", "bob"));
+      const first = await port.submit(lost);
+      if (first.type !== "done") return assert.fail(JSON.stringify(first));
+      const later = await port.submit(asked(createSession("s3", "carol")));
+      if (later.type !== "done") return assert.fail(JSON.stringify(later));
+      const node = new FakeNode("proxy-1");
+      node.windowMs = 4_000;
+      await node.lease(a.broker.databroker("proxy"));
+
+      await restorable.restore(writes);
+      await waitFor("an epoch above it", async () => (await restorable.log.observe()).epoch > later.link.epoch);
+      await waitFor("a leads again", () => a.broker.leading());
+      for (const link of [first.link, later.link]) {
+        const target = { type: "link", link } as const;
+        const receipt = await a.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 0 });
+        assert.equal(receipt.status, "lost");
+      }
+      const again = await port.submit(lost);
+      if (again.type !== "done") return assert.fail(JSON.stringify(again));
+      assert.ok(again.link.epoch > first.link.epoch);
+      const projection = await folded(restorable.log);
+      assert.deepEqual(
+        ["s1", "s2", "s3"].map((id) => projection.standing(session(id)).standing),
+        ["active", "active", "unknown"],
+      );
+      const status = await a.broker.databroker("operator").status();
+      assert.equal(status.leader?.digest, projection.digest(), "the broker folded again what is left");
+      assert.deepEqual(
+        (await restorable.log.keys([user("bob")])).map(({ userId }) => userId),
+        ["bob"],
+        "nothing is sealed under a key that the log has lost",
+      );
+      const target = { type: "link", link: again.link } as const;
+      const receipt = await a.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 0 });
+      assert.deepEqual(
+        receipt.nodes.map(({ node: name, status }) => [name, status]),
+        [["proxy-1", "unconfirmed"]],
+        "whoever was granted a lease since the backup may still decide, though the log has lost the row",
+      );
+    } finally {
+      await a.stop();
+    }
+  });
+
+  test("whoever takes over a restored log opens an epoch above all that it has folded: no epoch is opened twice", async () => {
+    const restorable = restorableLog();
+    const gate = gatedLog(restorable.log);
+    const a = await member("a", gate.log, { writeTimeoutMs: 60_000 });
+    await leads(a);
+    const b = await member("b", restorable.log);
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      const writes = restorable.writes();
+      const { head } = await restorable.log.observe();
+      const later = { ...head, epoch: (head.epoch + 1) as Epoch };
+      await new FakeNode("proxy-1").lease(a.broker.databroker("proxy"), { applied: later }).catch(() => undefined);
+      const created = await a.broker.databroker("authenticate").submit(asked(createSession("s1", "alice")));
+      if (created.type !== "done") return assert.fail(JSON.stringify(created));
+      const applied = async () => (await b.broker.databroker("operator").status()).broker.applied;
+      await waitFor("b to have folded it", async () => (await applied()).position === created.link.position);
+      gate.hold();
+      await restorable.restore(writes);
+      await leads(b);
+      assert.ok((await restorable.log.observe()).epoch > created.link.epoch);
+      assert.equal((await folded(restorable.log)).counts.sessions, 0);
+    } finally {
+      gate.release();
+      await b.stop();
+      await a.stop();
+    }
+  });
+
+  test("somebody who leads the same epoch under another incarnation makes the leader open a later one", async () => {
+    const fanout = createLocalFanout({ logger: quiet });
+    const a = await member("a", sharedLog(), { fanout });
+    try {
+      await leads(a);
+      const epoch = (a.broker.metrics()["epoch"] ?? 0) as Epoch;
+      const twin = enrol(
+        { cluster, role: "broker", name: "b", boot: "b" as BootId, epoch, incarnation: "twin" as Incarnation },
+        signingPairFromSeed(random(32)),
+        enrolmentRoot(secret, "broker"),
+      );
+      const batch = {
+        epoch,
+        incarnation: "twin" as Incarnation,
+        previous: genesis,
+        entries: [],
+        last: genesis,
+        keys: [],
+      };
+      fanout.publish(sealEnvelope(twin, "batch", encodeMessage(batch)));
+      await waitFor("a later epoch", () => (a.broker.metrics()["epoch"] ?? 0) > epoch && a.broker.leading());
+    } finally {
+      await a.stop();
+    }
+  });
+
+  test("a leader that stops cleanly hands over at once, and a command sent meanwhile is done", async () => {
+    const log = sharedLog();
+    const fanout = createLocalFanout({ logger: quiet });
+    const a = await member("a", log, { takeoverMs: 20_000, fanout });
+    await leads(a);
+    const b = await member("b", log, { takeoverMs: 20_000, fanout });
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      const began = performance.now();
+      const [result] = await Promise.all([
+        b.broker.databroker("authenticate").submit(asked(createSession("s1", "alice"))),
+        a.stop(),
+      ]);
+      await leads(b);
+      assert.ok(performance.now() - began < 20_000, "not by the take-over of a silent leader");
+      assert.equal(result.type, "done");
+      assert.equal((await folded(log)).counts.sessions, 1);
+    } finally {
+      await b.stop();
+    }
+  });
+
+  test("three candidates for a vacant seat: one gets it, and every epoch has one writer", async () => {
+    const log = sharedLog();
+    const members = await Promise.all(["a", "b", "c"].map((name) => member(name, log)));
+    try {
+      await waitFor("one leads", () => members.filter(({ broker }) => broker.leading()).length === 1);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      assert.equal(members.filter(({ broker }) => broker.leading()).length, 1);
+      const submitted = members.map(({ broker }, n) =>
+        broker.databroker("authenticate").submit(asked(createSession(`s${n}`, `u${n}`))),
+      );
+      assert.ok((await Promise.all(submitted)).every(({ type }) => type === "done"));
+    } finally {
+      for (const each of members) await each.stop();
+    }
+  });
+});
