@@ -1,0 +1,42 @@
+/** The authenticate host: its endpoints, and those that others add (the operator API). Everything on this host is ours. */
+import formbody from "@fastify/formbody";
+import Fastify, { type FastifyInstance } from "fastify";
+import { readOnly, registerCommon } from "./common-endpoints.ts";
+import { type AuthDeps, createContextKeeper, type Handler } from "./context.ts";
+import { registerSignIn } from "./sign-in-endpoints.ts";
+import { registerSignOut } from "./sign-out-endpoints.ts";
+import { userInfo } from "./signed-in.ts";
+
+export async function createAuthenticateHost(
+  deps: AuthDeps,
+  plugins: readonly ((app: FastifyInstance) => void)[] = [],
+): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+  const app = Fastify({
+    logger: false,
+    bodyLimit: 256 * 1_024,
+    trustProxy: false,
+    forceCloseConnections: true,
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 2_048 }, // names of groups and people are longer than Fastify expects, in base64 above all
+  });
+  const contexts = createContextKeeper();
+  await app.register(formbody);
+  registerCommon(app, deps, contexts);
+  registerSignIn(app, deps, contexts);
+  registerSignOut(app, deps, contexts);
+  readOnly(app, "/", (_request, reply) => reply.redirect("/.pomerium/", 302));
+  readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
+  readOnly(app, "/robots.txt", (_request, reply) =>
+    reply.type("text/plain; charset=utf-8").send("User-agent: *\nDisallow: /\n"),
+  );
+  readOnly(app, "/.pomerium/", (request, reply) => userInfo(deps, contexts, request, reply));
+  for (const plugin of plugins) plugin(app);
+  await app.ready();
+  return {
+    handle(req, res, context) {
+      contexts.keep(req, context);
+      app.routing(req, res);
+    },
+    close: () => app.close(),
+  };
+}

@@ -1,0 +1,62 @@
+/**
+ * Begins a sign-in from a route's host: a signed URL of the authenticate host, and the cookie that the callback will look for.
+ *
+ * Only for the origin of a configured route: anybody can send us any Host header, and a signed URL for a host of theirs would
+ * bring them our visitors' handles. Pure but for what it is given.
+ */
+import { type AuthDeps, currentKey, nowS, ownCookieOptions } from "./context.ts";
+import { ownCookie } from "./cookie-names.ts";
+import { cookieValue, setCookie } from "./credentials.ts";
+import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
+
+/** A sign-in redirect: where to, and the cookie that the callback will look for. */
+export type SignInRedirect = Readonly<{ location: string; setCookies: readonly string[] }>;
+
+const nonceMaxAgeS = 30 * 24 * 3_600;
+const tokenPattern = /^[A-Za-z0-9_-]{22,64}$/;
+
+export class NoRouteError extends Error {
+  readonly code = "ERR_AUTH_NO_ROUTE";
+  constructor() {
+    super("nobody is sent to sign in for a host that is not a route's");
+    this.name = "NoRouteError";
+  }
+}
+
+/** A token of ours in a cookie of the browser, kept while it looks like one: one for all tabs. */
+export function browserToken(deps: AuthDeps, cookieHeader: string | undefined, name: string): string {
+  const held = cookieValue(cookieHeader, name);
+  return held !== undefined && tokenPattern.test(held) ? held : deps.random.token();
+}
+
+/**
+ * @param asked what to return to
+ * @throws NoRouteError unless it is of a configured route
+ */
+export function beginSignIn(
+  deps: AuthDeps,
+  asked: URL,
+  cookieHeader: string | undefined,
+  account: SignInRequest["account"] = "current",
+): SignInRedirect {
+  const { settings } = deps;
+  if (!settings.isRouteOrigin(asked.origin)) throw new NoRouteError();
+  const name = ownCookie(settings.cookie.name, "nonce", asked);
+  const nonce = browserToken(deps, cookieHeader, name);
+  const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
+  const url = signInUrl(
+    settings.authenticateUrl,
+    {
+      redirectUri: asked,
+      callbackUri: null,
+      idpId: settings.idpId,
+      programmatic: "browser",
+      nonceHash: nonceHashOf(nonce),
+      account,
+      seen: refused ? deps.replica.applied : null,
+    },
+    currentKey(deps),
+    nowS(deps),
+  );
+  return { location: url.href, setCookies: [setCookie(name, nonce, ownCookieOptions(nonceMaxAgeS))] };
+}

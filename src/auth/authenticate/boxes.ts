@@ -1,0 +1,51 @@
+/**
+ * Boxes: small values that a browser carries for us and must neither read nor change.
+ *
+ * JWE (dir, A256GCM) by jose; the purpose is authenticated with the value, so a box made for one use does not open in
+ * another, and an age bound makes each one perish.
+ */
+import { CompactEncrypt, compactDecrypt } from "jose";
+
+export type Box = Readonly<{
+  seal(purpose: string, value: unknown): Promise<string>;
+  /** @returns undefined when it was not made here, for this purpose, or is too old */
+  open(purpose: string, text: string, maxAgeS: number): Promise<unknown>;
+}>;
+
+/** A box that claims to be from further in the future than this was not made by a clock that we believe. */
+const aheadMaxS = 60;
+/** Longer texts are none of ours. */
+const textCharsMax = 16_384;
+
+export function createBox(options: { keys: readonly Uint8Array[]; nowS: () => number }): Box {
+  const [sealingKey] = options.keys;
+  if (sealingKey === undefined) throw new TypeError("a box needs a key");
+  return {
+    async seal(purpose, value) {
+      const text = JSON.stringify({ value, iat: options.nowS() });
+      return new CompactEncrypt(new TextEncoder().encode(text))
+        .setProtectedHeader({ alg: "dir", enc: "A256GCM", typ: purpose })
+        .encrypt(sealingKey);
+    },
+    async open(purpose, text, maxAgeS) {
+      if (text.length > textCharsMax) return undefined;
+      for (const key of options.keys) {
+        try {
+          const { plaintext, protectedHeader } = await compactDecrypt(text, key, {
+            keyManagementAlgorithms: ["dir"],
+            contentEncryptionAlgorithms: ["A256GCM"],
+          });
+          if (protectedHeader.typ !== purpose) return undefined;
+          const opened: unknown = JSON.parse(new TextDecoder().decode(plaintext));
+          if (typeof opened !== "object" || opened === null || !("iat" in opened) || !("value" in opened))
+            return undefined;
+          const age = options.nowS() - Number(opened.iat);
+          return age >= -aheadMaxS && age <= maxAgeS ? opened.value : undefined;
+        } catch {
+          // sealed with another key, or not a box at all
+        }
+      }
+      return undefined;
+    },
+  };
+}

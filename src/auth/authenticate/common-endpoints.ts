@@ -1,0 +1,80 @@
+/** Endpoints that answer on every host without a session (pomerium.md §2.5), and the shared error forms. */
+import { hash } from "node:crypto";
+import type { FastifyInstance, RouteHandlerMethod } from "fastify";
+import { type AuthDeps, type ContextKeeper, sendProblem } from "./context.ts";
+
+/** GET and HEAD: only for what changes nothing and begins nothing. */
+export function readOnly(app: FastifyInstance, url: string, handler: RouteHandlerMethod): void {
+  app.route({ method: ["GET", "HEAD"], url, handler });
+}
+
+export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  app.addHook("onSend", async (_request, reply, payload) => {
+    if (!reply.hasHeader("cache-control")) reply.header("cache-control", "no-store");
+    return payload;
+  });
+
+  for (const path of ["/ping", "/healthz"]) {
+    readOnly(app, path, (_request, reply) => reply.type("text/plain; charset=utf-8").send("OK\n"));
+  }
+
+  for (const path of ["/.well-known/pomerium", "/.well-known/pomerium/"]) {
+    readOnly(app, path, (request, reply) => {
+      const { origin } = contexts.of(request);
+      return reply.header("access-control-allow-origin", "*").send({
+        issuer: `${origin}/`,
+        authentication_callback_endpoint: new URL("/oauth2/callback", deps.settings.authenticateUrl).href,
+        jwks_uri: `${origin}/.well-known/pomerium/jwks.json`,
+        frontchannel_logout_uri: `${origin}/.pomerium/sign_out`,
+      });
+    });
+  }
+
+  const jwks = JSON.stringify(deps.jwks);
+  const etag = `"${hash("sha256", jwks, "hex").slice(0, 16)}"`;
+  readOnly(app, "/.well-known/pomerium/jwks.json", (request, reply) => {
+    reply.header("access-control-allow-origin", "*").header("cache-control", "max-age=60").header("etag", etag);
+    if (holds(request.headers["if-none-match"], etag)) return reply.code(304).send();
+    return reply.type("application/json").send(jwks);
+  });
+
+  app.setNotFoundHandler((request, reply) => {
+    const path = (request.raw.url ?? "/").split("?", 1)[0] ?? "/";
+    const allowed = ["GET", "HEAD", "POST"].filter((method) => app.hasRoute({ method: method as "GET", url: path }));
+    const wrongMethod = allowed.length > 0 && !allowed.includes(request.method);
+    if (wrongMethod) reply.header("allow", allowed.join(", "));
+    return sendProblem(deps, request, reply, contexts.of(request), {
+      status: wrongMethod ? 405 : 404,
+      title: wrongMethod ? "Method not allowed" : "Not found",
+      description: wrongMethod
+        ? `This address takes ${allowed.join(", ")}.`
+        : "There is no such page of ours: route unknown.",
+    });
+  });
+
+  app.setErrorHandler((error: unknown, request, reply) => {
+    const status = statusOf(error);
+    if (status >= 500) {
+      const what = error instanceof Error ? { name: error.name, message: error.message } : {};
+      deps.log.warn({ error: what, requestId: contexts.of(request).requestId }, "a handler failed");
+    }
+    return sendProblem(deps, request, reply, contexts.of(request), {
+      status,
+      title: status >= 500 ? "Something went wrong" : "Bad request",
+      description: status >= 500 ? "This was our fault. Nothing was let through." : "The request could not be read.",
+    });
+  });
+}
+
+/** RFC 9110 §13.1.2: weak comparison over a list, or `*`. */
+function holds(ifNoneMatch: string | undefined, etag: string): boolean {
+  return (ifNoneMatch ?? "").split(",").some((tag) => tag.trim() === "*" || tag.trim().replace(/^W\//, "") === etag);
+}
+
+function statusOf(error: unknown): number {
+  const status =
+    typeof error === "object" && error !== null && "statusCode" in error && typeof error.statusCode === "number"
+      ? error.statusCode
+      : 500;
+  return status >= 400 && status <= 599 ? status : 500;
+}

@@ -1,0 +1,225 @@
+/** What the handlers of both hosts are given, and the small answers they share. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { CommandId, ConfigHash, GroupId, Link, Profile, SessionId, UnixMs } from "../../events/index.ts";
+import { parseGroupId } from "../../events/index.ts";
+import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
+import type { Caller, Principal } from "../authorize/decision.ts";
+import { handlerErrorJson, pageHeaders, type Render, type SignInErrorPage } from "../page.ts";
+import type { Box } from "./boxes.ts";
+import { type CookieOptions, setCookie } from "./credentials.ts";
+import type { Handle, HandleCodec } from "./handle.ts";
+import type { OidcClient } from "./oidc-client.ts";
+
+export type AuthSettings = Readonly<{
+  authenticateUrl: URL;
+  cookie: Readonly<{
+    name: string;
+    domain: string | null;
+    httpOnly: boolean;
+    expireMs: number;
+    sameSite: "strict" | "lax" | "none";
+  }>;
+  idpId: string;
+  groupsFromClaim: string | null;
+  maxSessionsPerUser: number;
+  signoutRedirectUrl: URL | null;
+  programmaticRedirectHosts: readonly string[];
+  configHash: ConfigHash;
+  /** Keys of signed URLs, the current one first. */
+  urlKeys: readonly Uint8Array[];
+  /** Whether an origin is that of a configured route: nobody is sent to sign in for, or handed over to, any other. */
+  isRouteOrigin: (origin: string) => boolean;
+}>;
+
+export type AuthDeps = Readonly<{
+  settings: AuthSettings;
+  databroker: Databroker;
+  replica: Replica & Freshness;
+  /** Waits, then asks a broker; true when the projection has reached the link. */
+  catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+  clock: Clock;
+  sleep: (ms: number) => Promise<void>;
+  handles: HandleCodec;
+  /** Seals the state of a sign-in at the identity provider; opened by the authenticate service alone. */
+  attemptBox: Box;
+  /** Seals a handle on its way from the authenticate host to a route's host. */
+  handoverBox: Box;
+  oidc: OidcClient | null;
+  render: Render;
+  resolveCaller: (
+    handle: Handle | undefined,
+    options: Readonly<{ idpId: string; credentialInHeader: boolean }>,
+  ) => Caller;
+  /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
+  identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
+  jwks: Readonly<{ keys: readonly object[] }>;
+  random: Readonly<{ uuid(): string; token(): string }>;
+  log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
+}>;
+
+/** What the listener knows of a request that it hands over. */
+export type ReservedContext = Readonly<{
+  /** External origin of the host that was asked, `https://app.example.com`. */
+  origin: string;
+  hostname: string;
+  requestId: string;
+  ip: string;
+}>;
+
+/** Ties a context to a request on its way through Fastify's router. */
+export type ContextKeeper = Readonly<{
+  keep(req: IncomingMessage, context: ReservedContext): void;
+  of(request: FastifyRequest): ReservedContext;
+}>;
+
+export function createContextKeeper(): ContextKeeper {
+  const contexts = new WeakMap<IncomingMessage, ReservedContext>();
+  return {
+    keep: (req, context) => void contexts.set(req, context),
+    of(request) {
+      const context = contexts.get(request.raw);
+      if (context === undefined) throw new TypeError("a reserved request without its context");
+      return context;
+    },
+  };
+}
+
+export type Handler = (req: IncomingMessage, res: ServerResponse, context: ReservedContext) => void;
+
+/** The URL as the person's browser has it. The request target never names another host, whatever it looks like. */
+export function externalUrl(request: FastifyRequest, context: ReservedContext): URL {
+  const target = request.raw.url ?? "/";
+  return new URL(`${context.origin}${target.startsWith("/") ? target : "/"}`);
+}
+
+export function headersOf(request: FastifyRequest): Readonly<Record<string, string | undefined>> {
+  return Object.fromEntries(
+    Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : value]),
+  );
+}
+
+export const nowS = (deps: AuthDeps): number => Math.floor(deps.clock.wall() / 1_000);
+
+export function sessionCookieOptions(
+  settings: AuthSettings,
+  maxAgeS: number,
+  withDomain: "domain" | "host-only",
+): CookieOptions {
+  return {
+    domain: withDomain === "domain" ? settings.cookie.domain : null,
+    path: "/",
+    httpOnly: settings.cookie.httpOnly,
+    sameSite: settings.cookie.sameSite,
+    maxAgeS,
+  };
+}
+
+/** For cookies that only we read: never a script's business, sent along when somebody comes back from elsewhere. */
+export function ownCookieOptions(maxAgeS: number): CookieOptions {
+  return { domain: null, path: "/", httpOnly: true, sameSite: "lax", maxAgeS };
+}
+
+export function addCookie(reply: FastifyReply, name: string, value: string, options: CookieOptions): void {
+  reply.header("set-cookie", setCookie(name, value, options)); // Fastify appends further values of this header
+}
+
+export function sendPage(reply: FastifyReply, status: number, html: string): FastifyReply {
+  return reply.code(status).headers(pageHeaders).header("x-pomerium-intercepted-response", "true").send(html);
+}
+
+export type Problem = Readonly<{
+  status: number;
+  title: string;
+  description: string;
+  retryUrl?: string | null;
+  providerSays?: string | null;
+}>;
+
+/** A clear error, as HTML, or as JSON for those who accept only that. */
+export function sendProblem(
+  deps: AuthDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  context: ReservedContext,
+  problem: Problem,
+): FastifyReply {
+  const page: SignInErrorPage = {
+    type: "sign-in-error",
+    requestId: context.requestId,
+    at: deps.clock.wall(),
+    ...problem,
+  };
+  if (problem.status === 503) reply.header("retry-after", "1");
+  if (request.headers.accept === "application/json") {
+    return reply
+      .code(problem.status)
+      .header("cache-control", "no-store")
+      .header("x-pomerium-intercepted-response", "true")
+      .type("application/json")
+      .send(handlerErrorJson(page));
+  }
+  // The address of such a page may hold a code or a sealed handle: a link on it must not tell anybody.
+  reply.code(problem.status).headers(pageHeaders).header("referrer-policy", "no-referrer");
+  return reply.header("x-pomerium-intercepted-response", "true").send(deps.render(page));
+}
+
+/** Groups that the provider claims; null where the configuration does not take groups from a claim. */
+export function groupsOf(profile: Profile, claim: string | null): readonly GroupId[] | null {
+  if (claim === null) return null;
+  const groups = new Set<GroupId>();
+  for (const value of (Object.hasOwn(profile.claims, claim) ? profile.claims[claim] : undefined) ?? []) {
+    try {
+      groups.add(parseGroupId(String(value)));
+    } catch {
+      // a claim value that cannot be a group id names no group
+    }
+  }
+  return [...groups].sort();
+}
+
+/** An http(s) URL without credentials, or undefined. */
+export function parseHttpUrl(text: string | null | undefined): URL | undefined {
+  if (text === undefined || text === null || !URL.canParse(text)) return undefined;
+  const url = new URL(text);
+  return (url.protocol === "https:" || url.protocol === "http:") && url.username === "" && url.password === ""
+    ? url
+    : undefined;
+}
+
+/**
+ * A redirect for programmatic sign-in carries a credential: a listed host, exactly, and in clear only to this machine.
+ * `localhost` also means the loopback addresses.
+ */
+export function isProgrammaticRedirect(url: URL, hosts: readonly string[]): boolean {
+  const hostname = url.hostname.replace(/^\[|\]$/g, "");
+  const loopback = hostname === "localhost" || hostname === "::1" || /^127(?:\.\d{1,3}){3}$/.test(hostname);
+  if (url.protocol !== "https:" && !loopback && !hostname.endsWith(".localhost")) return false;
+  return hosts.some((host) => hostname === host.toLowerCase() || (host === "localhost" && loopback));
+}
+
+export const commandId = (deps: AuthDeps): CommandId => deps.random.uuid() as CommandId;
+export const newSessionId = (deps: AuthDeps): SessionId => deps.random.uuid() as SessionId;
+export const secondsOf = (ms: number): number => Math.floor(ms / 1_000);
+export const later = (at: UnixMs, ms: number): UnixMs => (at + ms) as UnixMs;
+
+/** Our own state is behind a credential: never sign-in, always 503. */
+export function sendBehind(
+  deps: AuthDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  context: ReservedContext,
+): FastifyReply {
+  return sendProblem(deps, request, reply, context, {
+    status: 503,
+    title: "Catching up",
+    description: "This node has not yet heard of your session. Try again in a moment; you are not signed out.",
+    retryUrl: request.raw.url ?? "/",
+  });
+}
+
+export function currentKey(deps: AuthDeps): Uint8Array {
+  const [key] = deps.settings.urlKeys;
+  if (key === undefined) throw new TypeError("no URL signing key");
+  return key;
+}

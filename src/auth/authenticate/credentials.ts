@@ -1,0 +1,76 @@
+/**
+ * Credentials: where a session handle may stand in a request (pomerium.md §3.4), read in one order: cookie, header, query.
+ *
+ * The first place that holds something wins; a malformed first hit is an error and never falls through to the next. Pure.
+ */
+export type CredentialSource = "cookie" | "header" | "query";
+export type Credential = Readonly<{ token: string; source: CredentialSource }>;
+
+/**
+ * @param headers lowercase names; lines of one name joined
+ * @param query the raw query without `?`
+ */
+export function readCredential(
+  headers: Readonly<Record<string, string | undefined>>,
+  query: string,
+  cookieName: string,
+): Credential | undefined {
+  const cookie = cookieValue(headers["cookie"], cookieName);
+  if (cookie !== undefined && cookie !== "") return { token: cookie, source: "cookie" };
+  const own = headers["x-pomerium-authorization"];
+  if (own !== undefined && own !== "") return { token: own, source: "header" };
+  const authorization = headers["authorization"] ?? "";
+  const scheme = /^(?:Pomerium (.*)|Bearer Pomerium-(.*))$/i.exec(authorization);
+  if (scheme !== null) return { token: scheme[1] ?? scheme[2] ?? "", source: "header" };
+  if (query.includes("pomerium_session=")) {
+    const inQuery = new URLSearchParams(query).get("pomerium_session");
+    if (inQuery !== null) return { token: inQuery, source: "query" };
+  }
+  return undefined;
+}
+
+/** The value of the first cookie of that name (RFC 6265 §5.4 order); undefined when there is none. */
+export function cookieValue(header: string | undefined, name: string): string | undefined {
+  if (header === undefined) return undefined;
+  for (const pair of header.split(";")) {
+    const equals = pair.indexOf("=");
+    if (equals > 0 && pair.slice(0, equals).trim() === name) {
+      const value = pair.slice(equals + 1).trim();
+      return value.startsWith('"') && value.endsWith('"') && value.length >= 2 ? value.slice(1, -1) : value;
+    }
+  }
+  return undefined;
+}
+
+/** Names of the cookies in a header that start with a prefix, in the order sent. */
+export function cookieNames(header: string | undefined, prefix: string): string[] {
+  return (header ?? "")
+    .split(";")
+    .map((pair) => pair.slice(0, Math.max(0, pair.indexOf("="))).trim())
+    .filter((name) => name.startsWith(prefix));
+}
+
+export type CookieOptions = Readonly<{
+  domain: string | null;
+  path: string;
+  httpOnly: boolean;
+  sameSite: "strict" | "lax" | "none";
+  /** Seconds; 0 clears. */
+  maxAgeS: number;
+}>;
+
+const sameSiteWord = { strict: "Strict", lax: "Lax", none: "None" } as const;
+
+/** One `Set-Cookie` value. Always Secure: browsers take it on http://*.localhost too. */
+export function setCookie(name: string, value: string, options: CookieOptions): string {
+  return [
+    `${name}=${value}`,
+    `Path=${options.path}`,
+    ...(options.domain === null || name.startsWith("__Host-") ? [] : [`Domain=${options.domain}`]),
+    `Max-Age=${options.maxAgeS}`,
+    ...(options.maxAgeS === 0 ? ["Expires=Thu, 01 Jan 1970 00:00:00 GMT"] : []),
+    ...(options.httpOnly ? ["HttpOnly"] : []),
+    "Secure",
+    `SameSite=${sameSiteWord[options.sameSite]}`,
+  ].join("; ");
+}

@@ -1,0 +1,244 @@
+/**
+ * The identity provider as this program uses it: authorization code with PKCE, state and nonce, refresh, logout (openid-client).
+ *
+ * Discovery is done at first use and again when it failed; a provider that is down makes sign-in fail with a clear error and
+ * nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them. Claims are the ID
+ * token's, then userinfo's, flattened.
+ */
+import { decodeJwt } from "jose";
+import * as openid from "openid-client";
+import type { UnixMs } from "../../events/index.ts";
+import { flattenClaims, type Profile, type ProviderTokens } from "../../events/index.ts";
+import type { LocalFetch } from "./local-fetch.ts";
+import { ProviderError } from "./provider-error.ts";
+import type { Secrets } from "./sign-in-state.ts";
+
+export type ProviderSettings = Readonly<{
+  issuer: URL;
+  clientId: string;
+  clientSecret: string;
+  scopes: readonly string[];
+  requestParams: Readonly<Record<string, string>>;
+  /** `https://<authenticate host>/oauth2/callback` */
+  redirectUri: URL;
+  /** For each request to the provider. */
+  timeoutS?: number;
+}>;
+
+export type Identity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
+
+export type OidcClient = Readonly<{
+  /**
+   * Where to send the browser. `stateOf` makes the state from the fresh secrets.
+   * @throws ProviderError
+   */
+  begin(
+    stateOf: (secrets: Secrets) => Promise<string>,
+    options: Readonly<{ account: "current" | "another" }>,
+  ): Promise<URL>;
+  /**
+   * @param query what the provider sent the browser back with
+   * @throws ProviderError
+   */
+  finish(query: string, expected: Secrets & Readonly<{ state: string }>): Promise<Identity>;
+  /**
+   * New tokens for old. What it returns must be kept even if all else fails: the old refresh token may be used up.
+   * @throws ProviderError
+   */
+  refresh(tokens: ProviderTokens): Promise<ProviderTokens>;
+  /**
+   * What the provider says of the person now.
+   * @throws ProviderError
+   */
+  describe(tokens: ProviderTokens): Promise<Profile>;
+  /** Null when the provider has no end-session endpoint. */
+  logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
+  /** Revokes the tokens at the provider where it can; a failure is not an error of ours. */
+  revoke(tokens: ProviderTokens): Promise<void>;
+}>;
+
+const timeoutS = 10;
+
+export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): OidcClient {
+  let discovered: Promise<openid.Configuration> | undefined;
+
+  function configuration(): Promise<openid.Configuration> {
+    discovered ??= discover().catch((cause: unknown) => {
+      discovered = undefined;
+      throw providerError("the identity provider's discovery document could not be read", cause);
+    });
+    return discovered;
+  }
+
+  async function discover(): Promise<openid.Configuration> {
+    const insecure = settings.issuer.protocol === "http:"; // the configuration allows it for loopback hosts only
+    return openid.discovery(settings.issuer, settings.clientId, undefined, clientAuth(settings.clientSecret), {
+      timeout: settings.timeoutS ?? timeoutS,
+      [openid.customFetch]: local.fetch as unknown as openid.CustomFetch,
+      execute: [openid.enableNonRepudiationChecks, ...(insecure ? [openid.allowInsecureRequests] : [])],
+    });
+  }
+
+  async function asked<T>(message: string, job: (config: openid.Configuration) => Promise<T>): Promise<T> {
+    const config = await configuration();
+    try {
+      return await job(config);
+    } catch (cause) {
+      throw providerError(message, cause);
+    }
+  }
+
+  function tokensOf(
+    response: openid.TokenEndpointResponse & openid.TokenEndpointResponseHelpers,
+    before: ProviderTokens | null,
+  ): ProviderTokens {
+    return {
+      accessToken: response.access_token,
+      refreshToken: response.refresh_token ?? before?.refreshToken ?? null,
+      idToken: response.id_token ?? before?.idToken ?? null,
+      accessTokenExpiresAt:
+        response.expires_in === undefined ? null : (Math.floor(nowMs() + response.expires_in * 1_000) as UnixMs),
+    };
+  }
+
+  async function describe(config: openid.Configuration, tokens: ProviderTokens): Promise<Profile> {
+    const idClaims = claimsOf(tokens.idToken);
+    const subject = idClaims["sub"];
+    if (typeof subject !== "string" || subject === "")
+      throw new ProviderError("the identity provider sent no ID token that names a subject", { kind: "untrue" });
+    const asksUserinfo = config.serverMetadata().userinfo_endpoint !== undefined && tokens.accessToken !== null;
+    const userinfo = asksUserinfo ? await openid.fetchUserInfo(config, tokens.accessToken ?? "", subject) : {};
+    return profileOf(config.serverMetadata().issuer, subject, {
+      ...idClaims,
+      ...userinfo,
+      ...protocolClaims(idClaims),
+    });
+  }
+
+  return {
+    begin: (stateOf, { account }) =>
+      asked("sign-in at the identity provider could not begin", async (config) => {
+        const secrets = { nonce: openid.randomNonce(), verifier: openid.randomPKCECodeVerifier() };
+        return openid.buildAuthorizationUrl(config, {
+          ...(account === "another" ? { prompt: "login" } : {}),
+          ...settings.requestParams,
+          redirect_uri: settings.redirectUri.href,
+          scope: settings.scopes.join(" "),
+          state: await stateOf(secrets),
+          nonce: secrets.nonce,
+          code_challenge: await openid.calculatePKCECodeChallenge(secrets.verifier),
+          code_challenge_method: "S256",
+        });
+      }),
+
+    finish: (query, expected) =>
+      asked("sign-in at the identity provider did not complete", async (config) => {
+        const callback = new URL(settings.redirectUri);
+        callback.search = query;
+        const response = await openid.authorizationCodeGrant(config, callback, {
+          expectedState: expected.state,
+          expectedNonce: expected.nonce,
+          pkceCodeVerifier: expected.verifier,
+          idTokenExpected: true,
+        });
+        const tokens = tokensOf(response, null);
+        return { tokens, profile: await describe(config, tokens) };
+      }),
+
+    refresh: (tokens) =>
+      asked("the identity provider did not refresh the session", async (config) => {
+        if (tokens.refreshToken === null) throw new TypeError("there is no refresh token");
+        const response = await openid.refreshTokenGrant(config, tokens.refreshToken);
+        const before = claimsOf(tokens.idToken)["sub"];
+        const after = response.claims()?.sub;
+        if (after !== undefined && before !== undefined && after !== before)
+          throw new ProviderError("the refreshed ID token names somebody else", {
+            kind: "refused",
+            error: "subject_changed",
+          });
+        return tokensOf(response, tokens);
+      }),
+
+    describe: (tokens) => asked("the identity provider did not say who this is", (config) => describe(config, tokens)),
+
+    async logoutUrl({ idToken, returnTo }) {
+      const config = await configuration();
+      if (config.serverMetadata().end_session_endpoint === undefined) return null;
+      return openid.buildEndSessionUrl(config, {
+        ...(idToken === null ? {} : { id_token_hint: idToken }),
+        ...(returnTo === null ? {} : { post_logout_redirect_uri: returnTo.href }),
+      });
+    },
+
+    async revoke(tokens) {
+      const config = await configuration();
+      if (config.serverMetadata().revocation_endpoint === undefined) return;
+      const token = tokens.refreshToken ?? tokens.accessToken;
+      if (token !== null) await openid.tokenRevocation(config, token);
+    },
+  };
+}
+
+/** As the provider says that it takes the secret; one that says nothing takes it as HTTP Basic (OIDC Discovery §3). */
+function clientAuth(secret: string): openid.ClientAuth {
+  const post = openid.ClientSecretPost(secret);
+  const basic = openid.ClientSecretBasic(secret);
+  return (server, client, body, headers) => {
+    const methods = server.token_endpoint_auth_methods_supported ?? ["client_secret_basic"];
+    return (methods.includes("client_secret_post") ? post : basic)(server, client, body, headers);
+  };
+}
+
+/** Claims of an ID token that was verified when it came. */
+function claimsOf(idToken: string | null): Readonly<Record<string, unknown>> {
+  return idToken === null ? {} : decodeJwt(idToken);
+}
+
+/** What the ID token says of itself; userinfo has no say in it. */
+function protocolClaims(idClaims: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const own = ["iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"];
+  return Object.fromEntries(own.filter((name) => Object.hasOwn(idClaims, name)).map((name) => [name, idClaims[name]]));
+}
+
+/** Claims of one token rather than of the person: with them, every refresh would look like a change. */
+const passing = ["exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
+
+function profileOf(issuer: string, subject: string, said: Readonly<Record<string, unknown>>): Profile {
+  const claims = { ...said };
+  for (const name of passing) delete claims[name];
+  const textOf = (name: string): string => (typeof claims[name] === "string" ? (claims[name] as string) : "");
+  return {
+    issuer,
+    subject,
+    email: textOf("email"),
+    emailVerified: claims["email_verified"] === true || claims["email_verified"] === "true",
+    name: textOf("name"),
+    claims: flattenClaims(claims),
+  };
+}
+
+/** Codes of openid-client that mean that an answer came and does not check out. */
+const untrueCodes: ReadonlySet<string> = new Set([
+  "OAUTH_INVALID_RESPONSE",
+  "OAUTH_INVALID_SIGNATURE",
+  "OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED",
+  "OAUTH_JWT_CLAIM_COMPARISON_FAILED",
+  "OAUTH_JWT_TIMESTAMP_CHECK_FAILED",
+  "OAUTH_KEY_SELECTION_FAILED",
+  "OAUTH_MISSING_SERVER_METADATA",
+  "OAUTH_UNSUPPORTED_OPERATION",
+]);
+
+function providerError(message: string, cause: unknown): ProviderError {
+  if (cause instanceof ProviderError) return cause;
+  if (cause instanceof openid.ResponseBodyError || cause instanceof openid.AuthorizationResponseError) {
+    const facts = { kind: "refused", error: cause.error, errorDescription: cause.error_description ?? "" } as const;
+    return new ProviderError(message, facts, { cause });
+  }
+  if (cause instanceof openid.WWWAuthenticateChallengeError) {
+    const error = cause.cause.map(({ parameters }) => parameters["error"]).find((word) => word !== undefined);
+    return new ProviderError(message, { kind: "refused", error: error ?? "unauthorized" }, { cause });
+  }
+  const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
+  return new ProviderError(message, { kind: untrueCodes.has(code) ? "untrue" : "silent" }, { cause });
+}

@@ -1,0 +1,189 @@
+/**
+ * Reserved paths on every route's host (pomerium.md §2.2, §2.5): answered by the proxy itself, before any route.
+ *
+ * The sign-in redirect leaves from here and the callback comes back here (callback-endpoint.ts). Sign-in begins only on hosts
+ * that a route names; on any other host these paths say who we are and nothing more.
+ */
+import formbody from "@fastify/formbody";
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import { beginSignIn } from "./begin-sign-in.ts";
+import { registerCallback } from "./callback-endpoint.ts";
+import { readOnly, registerCommon } from "./common-endpoints.ts";
+import {
+  type AuthDeps,
+  addCookie,
+  type ContextKeeper,
+  createContextKeeper,
+  currentKey,
+  externalUrl,
+  type Handler,
+  headersOf,
+  isProgrammaticRedirect,
+  nowS,
+  parseHttpUrl,
+  type ReservedContext,
+  sendBehind,
+  sendPage,
+  sendProblem,
+  sessionCookieOptions,
+} from "./context.ts";
+import { cookieValue } from "./credentials.ts";
+import { handleFits } from "./handle.ts";
+import { isRedirectable } from "./redirectable.ts";
+import { isFromElsewhere } from "./same-origin.ts";
+import { type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { userInfoPageOf, whoIsAsking } from "./signed-in.ts";
+import { parameter, signUrl } from "./signed-url.ts";
+
+export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+  const app = Fastify({
+    logger: false,
+    bodyLimit: 64 * 1_024,
+    trustProxy: false,
+    forceCloseConnections: true,
+    exposeHeadRoutes: false,
+  });
+  const contexts = createContextKeeper();
+  await app.register(formbody);
+  registerCommon(app, deps, contexts);
+  registerDashboard(app, deps, contexts);
+  registerSignIn(app, deps, contexts);
+  registerCallback(app, deps, contexts);
+  registerSignOut(app, deps, contexts);
+  await app.ready();
+  return {
+    handle(req, res, context) {
+      contexts.keep(req, context);
+      app.routing(req, res);
+    },
+    close: () => app.close(),
+  };
+}
+
+function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  const urls = { signInUrl: "/.pomerium/sign_in", signOutUrl: "/.pomerium/sign_out" };
+  readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
+
+  readOnly(app, "/.pomerium/", async (request, reply) => {
+    const context = contexts.of(request);
+    const asking = await whoIsAsking(deps, request, context.hostname);
+    if (asking.type === "behind") return sendBehind(deps, request, reply, context);
+    const principal = asking.type === "somebody" ? asking.principal : null;
+    return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
+  });
+
+  readOnly(app, "/.pomerium/user", async (request, reply) => {
+    const context = contexts.of(request);
+    const asking = await whoIsAsking(deps, request, context.hostname);
+    if (asking.type === "behind") return sendBehind(deps, request, reply, context);
+    if (asking.type === "nobody") return sendUnauthenticated(deps, request, reply, context);
+    const claims = { ...deps.identityClaims(asking.principal, context.hostname) };
+    for (const name of ["iss", "aud", "exp", "iat", "jti"]) delete claims[name];
+    if (typeof claims["sub"] !== "string" || claims["sub"] === "") return reply.callNotFound();
+    return reply.header("cache-control", "no-store").send(claims);
+  });
+}
+
+function sendUnauthenticated(
+  deps: AuthDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  context: ReservedContext,
+): FastifyReply {
+  const asked = externalUrl(request, context);
+  const query = asked.search.slice(1);
+  const headers = headersOf(request);
+  if (deps.settings.isRouteOrigin(context.origin) && isRedirectable({ method: request.method, headers, query })) {
+    return redirectToSignIn(deps, reply, asked, headers["cookie"], "current");
+  }
+  return reply
+    .code(401)
+    .header("cache-control", "no-store")
+    .header("www-authenticate", "Pomerium")
+    .header("x-pomerium-intercepted-response", "true")
+    .send({ error: "Unauthenticated", request_id: context.requestId });
+}
+
+function redirectToSignIn(
+  deps: AuthDeps,
+  reply: FastifyReply,
+  to: URL,
+  cookieHeader: string | undefined,
+  account: SignInRequest["account"],
+): FastifyReply {
+  const redirect = beginSignIn(deps, to, cookieHeader, account);
+  reply.header("set-cookie", [...redirect.setCookies]);
+  return reply.header("cache-control", "no-store").redirect(redirect.location, 302);
+}
+
+function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  const { settings } = deps;
+  /** On purpose: whoever is signed in already wants to be somebody else. */
+  app.get("/.pomerium/sign_in", async (request, reply) => {
+    const context = contexts.of(request);
+    if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
+    const asked = parseHttpUrl(externalUrl(request, context).searchParams.get(parameter.redirectUri));
+    const to = asked !== undefined && asked.origin === context.origin ? asked : new URL("/.pomerium/", context.origin);
+    const asking = await whoIsAsking(deps, request, context.hostname);
+    const account = asking.type === "somebody" ? "another" : "current";
+    return redirectToSignIn(deps, reply, to, headersOf(request)["cookie"], account);
+  });
+
+  app.get("/.pomerium/api/v1/login", (request, reply) => {
+    const context = contexts.of(request);
+    const text = externalUrl(request, context).searchParams.get(parameter.redirectUri);
+    if (text === null || !settings.isRouteOrigin(context.origin)) return reply.callNotFound();
+    const redirectUri = parseHttpUrl(text);
+    if (redirectUri === undefined || !isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts)) {
+      return sendProblem(deps, request, reply, context, {
+        status: 400,
+        title: "Redirect not allowed",
+        description:
+          "pomerium_redirect_uri must be an https URL (http for this machine itself) whose host is listed in programmatic_redirect_domain_whitelist.",
+      });
+    }
+    const url = signInUrl(
+      settings.authenticateUrl,
+      {
+        redirectUri,
+        callbackUri: new URL("/.pomerium/callback/", context.origin),
+        idpId: settings.idpId,
+        programmatic: "programmatic",
+        nonceHash: "",
+        account: "current",
+        seen: null,
+      },
+      currentKey(deps),
+      nowS(deps),
+    );
+    return reply.header("cache-control", "no-store").type("text/plain; charset=utf-8").send(url.href);
+  });
+}
+
+function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  const { settings } = deps;
+  /**
+   * The signed URL names the session to end, so that it can end no other; without one, authenticate asks. A page of another
+   * site can send a visitor here, but not make it name their session.
+   */
+  const signOut = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    const context = contexts.of(request);
+    const headers = headersOf(request);
+    const url = new URL("/.pomerium/sign_out", settings.authenticateUrl);
+    if (settings.signoutRedirectUrl !== null)
+      url.searchParams.set(parameter.redirectUri, settings.signoutRedirectUrl.href);
+    if (!isFromElsewhere(headers, context.origin)) {
+      const token = cookieValue(headers["cookie"], settings.cookie.name);
+      const handle = token === undefined ? "invalid" : await deps.handles.verify(token);
+      if (handle !== "invalid" && handleFits(handle, context.hostname, settings.cookie.domain))
+        url.searchParams.set(parameter.endSession, handle.sessionId);
+      addCookie(reply, settings.cookie.name, "", sessionCookieOptions(settings, 0, "domain"));
+    }
+    return reply.header("cache-control", "no-store").redirect(signUrl(url, currentKey(deps), nowS(deps)).href, 302);
+  };
+  app.get("/.pomerium/sign_out", signOut);
+  app.post("/.pomerium/sign_out", signOut);
+  readOnly(app, "/.pomerium/signed_out", (_request, reply) =>
+    sendPage(reply, 200, deps.render({ type: "signed-out", continueUrl: settings.signoutRedirectUrl?.href ?? null })),
+  );
+}

@@ -1,0 +1,87 @@
+/**
+ * Caller: from a verified session handle to who is asking, by what the projection knows.
+ *
+ * Pure: the time and the opening of personal data come as arguments. Doubt about the credential makes the caller
+ * nobody, with the reason; doubt about our own state makes them `behind`, which is answered with 503 and never with sign-in.
+ *
+ * A session's principal is kept beside its session object and made again when the session, the user or their groups have
+ * changed: the projection replaces those objects and never changes one in place, so comparing identities is enough.
+ */
+import type {
+  ActiveSession,
+  Profile,
+  Projection,
+  Sealed,
+  SessionId,
+  UnixMs,
+  User,
+  UserId,
+} from "../../events/index.ts";
+import type { Caller, Principal } from "./decision.ts";
+
+/** What of a session handle matters here; its signature and audience have been checked. */
+export type CallerHandle = Readonly<{
+  sessionId: SessionId;
+  /** Whose session it says it is. */
+  userId: UserId;
+  /** The provider it was made with; empty: it does not say. */
+  idpId: string;
+}>;
+
+export type CallerOptions = Readonly<{
+  now: UnixMs;
+  /** The identity provider of the route: a session of another one counts as none. */
+  idpId: string;
+  /** The credential came in a header or the query, so a redirect to sign-in would help nobody. */
+  credentialInHeader: boolean;
+  /** Opens personal data; undefined while the person's key is not here. */
+  open: (sealed: Sealed, userId: UserId) => Profile | undefined;
+  cache?: CallerCache;
+}>;
+
+type Entry = Readonly<{ caller: Caller; user: User | undefined; groups: Principal["groups"] }>;
+/** Principals by session object. It holds opened personal data exactly as long as the projection holds the session. */
+export class CallerCache {
+  readonly #entries = new WeakMap<ActiveSession, Entry>();
+  get(session: ActiveSession): Entry | undefined {
+    return this.#entries.get(session);
+  }
+  set(session: ActiveSession, entry: Entry): void {
+    this.#entries.set(session, entry);
+  }
+  delete(session: ActiveSession): void {
+    this.#entries.delete(session);
+  }
+}
+
+export function resolveCaller(
+  projection: Pick<Projection, "standing" | "groupsOf">,
+  handle: CallerHandle | undefined,
+  { now, idpId, credentialInHeader, open, cache }: CallerOptions,
+): Caller {
+  const nobody = (why: string): Caller => ({ type: "anonymous", why, credentialInHeader });
+  if (handle === undefined) return nobody("no-credential");
+  const standing = projection.standing(handle.sessionId);
+  if (standing.standing === "unknown") return nobody("session-unknown");
+  if (standing.standing === "revoked") {
+    if (standing.session.status === "active") cache?.delete(standing.session);
+    return nobody(`session-revoked: ${standing.reason}`);
+  }
+  const { session, user } = standing;
+  if (session.userId !== handle.userId) return nobody("session-of-another-user");
+  if (session.idpId !== idpId || (handle.idpId !== "" && handle.idpId !== idpId))
+    return nobody("identity-provider-differs");
+  if (session.expiresAt <= now) return nobody("session-expired");
+
+  const groups = projection.groupsOf(session.userId);
+  const known = cache?.get(session);
+  if (known !== undefined && known.user === user && known.groups === groups) return known.caller;
+
+  const profile = open(session.profile, session.userId);
+  // The session is in force, so its person was not erased: the key is on its way, or is being destroyed this moment.
+  if (profile === undefined) return { type: "behind", why: "personal-data-not-open" };
+  const principal: Principal = { session, user, userId: session.userId, profile, claims: profile.claims, groups };
+  const caller: Caller = { type: "principal", principal };
+  cache?.set(session, { caller, user, groups });
+  return caller;
+}

@@ -1,0 +1,99 @@
+/**
+ * Combine: `and`, `or`, `not` and `nor` over compiled criteria, with reasons merged as Pomerium does (pomerium.md §6.2).
+ *
+ *   and  all are met, with all reasons; else unmet, with the reasons of the unmet ones
+ *   or   any is met, with the reasons of the met ones; else unmet, with all reasons
+ *   not  none is met: `or` turned round; nor  not all are met: `and` turned round. Reasons stay what they are.
+ *
+ * So an outcome that rests on a session criterion being unmet for want of a session always carries `user-unauthenticated`,
+ * also when `not` or `nor` made it met: that is what keeps nobody from counting as somebody who is not on the list.
+ */
+import type { ClaimValue } from "../../events/index.ts";
+import type { AnyOf, CompiledCriterion, Test } from "./criterion-parts.ts";
+import type { Operator } from "./ppl-parser.ts";
+import type { ReasonTable } from "./reasons.ts";
+
+export function combine(operator: Operator, criteria: readonly CompiledCriterion[], reasons: ReasonTable): Test {
+  if (criteria.length === 0) return () => reasons.none.unmet; // nothing was asked, so nothing is granted, `not` included
+  switch (operator) {
+    case "and":
+      return allOf(
+        criteria.map(({ test }) => test),
+        reasons,
+      );
+    case "or":
+      return anyOf(fold(criteria), reasons);
+    case "not":
+      return inverse(anyOf(fold(criteria), reasons));
+    case "nor":
+      return inverse(
+        allOf(
+          criteria.map(({ test }) => test),
+          reasons,
+        ),
+      );
+  }
+}
+
+/** Met when any test is; every test is asked, because each that is met gives its reason. */
+export function anyOf(tests: readonly Test[], reasons: ReasonTable): Test {
+  const [only] = tests;
+  if (only === undefined) return () => reasons.none.unmet;
+  if (tests.length === 1) return only;
+  return (request, principal, now) => {
+    let isMet = false;
+    let met = reasons.none;
+    let unmet = reasons.none;
+    for (const test of tests) {
+      const outcome = test(request, principal, now);
+      if (outcome.met) {
+        isMet = true;
+        met = reasons.union(met, outcome.reasons);
+      } else unmet = reasons.union(unmet, outcome.reasons);
+    }
+    return isMet ? met.met : unmet.unmet;
+  };
+}
+
+function allOf(tests: readonly Test[], reasons: ReasonTable): Test {
+  const [only] = tests;
+  if (tests.length === 1 && only !== undefined) return only;
+  return (request, principal, now) => {
+    let isUnmet = false;
+    let met = reasons.none;
+    let unmet = reasons.none;
+    for (const test of tests) {
+      const outcome = test(request, principal, now);
+      if (outcome.met) met = reasons.union(met, outcome.reasons);
+      else {
+        isUnmet = true;
+        unmet = reasons.union(unmet, outcome.reasons);
+      }
+    }
+    return isUnmet ? unmet.unmet : met.met;
+  };
+}
+
+function inverse(test: Test): Test {
+  return (request, principal, now) => {
+    const { met, reasons } = test(request, principal, now);
+    return met ? reasons.unmet : reasons.met;
+  };
+}
+
+/** Criteria that ask whether one thing is one of some values become one look-up: a thousand users cost as much as one. */
+function fold(criteria: readonly CompiledCriterion[]): Test[] {
+  const bySubject = Map.groupBy(
+    criteria.filter((c) => c.anyOf !== null),
+    (c) => c.anyOf?.subject,
+  );
+  const folded = [...bySubject.values()].map((group) => {
+    const [first] = group;
+    if (group.length === 1 && first !== undefined) return first.test;
+    const same: readonly AnyOf[] = group.flatMap((c) => c.anyOf ?? []);
+    const values = new Set<ClaimValue>(same.flatMap((each) => each.values));
+    return same[0]?.build(values);
+  });
+  const others = criteria.filter((c) => c.anyOf === null).map(({ test }) => test);
+  return [...others, ...folded.filter((test) => test !== undefined)];
+}

@@ -1,0 +1,289 @@
+/**
+ * Compile: every route's shorthands and policy, once, into one closure per route.
+ *
+ * All or nothing: one problem anywhere and the whole generation is refused, with every problem in it, so that no node
+ * ever runs half of a new policy. Total: no source makes it throw. A route that says nothing lets nobody in.
+ */
+import {
+  formatPath,
+  type Place,
+  type PolicySource,
+  type Problem,
+  placeIn,
+  type RouteConfig,
+  type WrittenPolicy,
+} from "../../config/index.ts";
+import { anyOf, combine } from "./combine.ts";
+import { compileCriterion } from "./criteria.ts";
+import type { CompiledCriterion, Reads, Surroundings, Test } from "./criterion-parts.ts";
+import { conditionalPhrase, describe } from "./phrases.ts";
+import {
+  type Action,
+  type Criterion,
+  type Operator,
+  type Path,
+  parsePolicy,
+  type Report,
+  type Rule,
+} from "./ppl-parser.ts";
+import { ReasonTable } from "./reasons.ts";
+import { noRecords } from "./records.ts";
+
+export type RoutePolicy = Readonly<{
+  routeId: string;
+  /** The two sides of the route's rules, each already one closure. */
+  allow: Test;
+  deny: Test;
+  /** What the route asks for, in plain words that name no person. */
+  description: readonly string[];
+  /** What the rules look at, all of them together. */
+  reads: Reads;
+  /** The device type that a visitor without a device is asked for; null: no rule asks for one. */
+  deviceType: string | null;
+  /** What the two closures are made of, to explain an answer; asking it costs what deciding does, and more. */
+  conditionals: readonly CompiledConditional[];
+}>;
+/** One `and`, `or`, `not` or `nor` with its list of criteria: the smallest thing that is met or not and counts by itself. */
+export type CompiledConditional = Readonly<{
+  action: Action;
+  operator: Operator;
+  /** As it is written: `policy[0].allow.or`; of the shorthands `shorthands`. */
+  rule: string;
+  place: Place;
+  test: Test;
+  phrase: string;
+  criteria: readonly (CompiledCriterion & Readonly<{ name: string; key: string; place: Place }>)[];
+}>;
+/** By route id. */
+export type Policies = ReadonlyMap<string, RoutePolicy>;
+
+export type Compiled =
+  | Readonly<{ ok: true; policies: Policies; warnings: readonly Problem[] }>
+  | Readonly<{ ok: false; problems: readonly Problem[] }>;
+
+const alone: Surroundings = { records: noRecords };
+
+export function compilePolicies(routes: readonly RouteConfig[], surroundings: Surroundings = alone): Compiled {
+  const reasons = new ReasonTable();
+  const policies = new Map<string, RoutePolicy>();
+  const problems: Problem[] = [];
+  routes.forEach((route, index) => {
+    const key: Path = ["routes", index];
+    if (policies.has(route.id)) {
+      const report = reporter(problems, key, () => route.place);
+      report([], `another route has the id \`${route.id}\` too`, "give each of them its own `id:`");
+    }
+    policies.set(route.id, compileRoute(route, { key, reasons, problems, surroundings }));
+  });
+  problems.sort((a, b) => a.line - b.line || a.column - b.column);
+  return problems.some(({ severity }) => severity === "error")
+    ? { ok: false, problems }
+    : { ok: true, policies, warnings: problems };
+}
+
+/** One policy without a route around it. Its rules are named from its own root: `[0].allow.or`. */
+export function compilePolicy(
+  policy: PolicySource,
+  routeId: string,
+  surroundings: Surroundings = alone,
+): Readonly<
+  { ok: true; policy: RoutePolicy; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
+> {
+  const problems: Problem[] = [];
+  const report = reporter(problems, [], (path) => placeIn(policy, path));
+  const source: Source = {
+    rules: parsePolicy(policy.ppl, report),
+    report,
+    place: (path) => placeIn(policy, path),
+    root: [],
+  };
+  const compiled = compileSources([source], routeId, { reasons: new ReasonTable(), ...surroundings });
+  problems.sort((a, b) => a.line - b.line || a.column - b.column);
+  return problems.some(({ severity }) => severity === "error")
+    ? { ok: false, problems }
+    : { ok: true, policy: compiled, warnings: problems };
+}
+
+/** What is wrong in the policies of a configuration that is refused already, and so has no routes to compile. */
+export function checkPolicies(
+  written: readonly WrittenPolicy[],
+  surroundings: Surroundings = alone,
+): readonly Problem[] {
+  const reasons = new ReasonTable();
+  const problems: Problem[] = [];
+  for (const { path, policy } of written) {
+    const report = reporter(problems, path, (inside) => placeIn(policy, inside));
+    for (const rule of parsePolicy(policy.ppl, report)) {
+      for (const { criteria } of rule.conditionals) {
+        for (const criterion of criteria) compileCriterion({ criterion, reasons, report, ...surroundings });
+      }
+    }
+  }
+  return problems;
+}
+
+/** What a route asks for, a sentence each; for the page of somebody who was refused. */
+export function describePolicy(policies: Policies, routeId: string): readonly string[] {
+  return policies.get(routeId)?.description ?? [];
+}
+
+type Making = Readonly<{ key: Path; reasons: ReasonTable; problems: Problem[]; surroundings: Surroundings }>;
+/** Rules with the place that each of their paths stands at, and what those paths begin with. */
+type Source = Readonly<{ rules: readonly Rule[]; report: Report; place: (path: Path) => Place; root: Path }>;
+
+function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings }: Making): RoutePolicy {
+  const problemsBefore = problems.length;
+  const place = (): Place => route.place;
+  const sources: Source[] = [{ rules: shorthandRules(route), report: reporter(problems, key, place), place, root: [] }];
+  const { policy } = route;
+  if (policy !== null) {
+    const report = reporter(problems, [...key, "policy"], (path) => placeIn(policy, path));
+    const rules = parsePolicy(policy.ppl, report);
+    sources.push({ rules, report, place: (path) => placeIn(policy, path), root: ["policy"] });
+  }
+  const compiled = compileSources(sources, route.id, { reasons, ...surroundings });
+  for (const { key: at, name, place: placed } of compiled.conditionals.flatMap(({ criteria }) => criteria)) {
+    const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;
+    if (why === undefined) continue;
+    const report = reporter(problems, key, () => placed);
+    report([at], `\`${name}\` meets nobody yet: ${why}`, "keep it, and know whom it keeps out", "warning");
+  }
+  const wantsCertificate = compiled.conditionals
+    .flatMap(({ action, criteria }) => (action === "deny" ? criteria : []))
+    .find(({ name }) => name === "invalid_client_certificate");
+  if (wantsCertificate !== undefined && route.clientCa === null)
+    reporter(problems, key, () => wantsCertificate.place)(
+      [wantsCertificate.key],
+      "nobody is asked for a certificate on this route, so this rule denies everybody (in Pomerium it denies nobody)",
+      "name an authority with `downstream_mtls` or `tls_downstream_client_ca`, or remove the rule",
+      "warning",
+    );
+  const allows = compiled.conditionals.some(({ action }) => action === "allow");
+  // Where there is no policy at all, the configuration has said so.
+  if (!allows && policy !== null && problems.length === problemsBefore) {
+    const report = reporter(problems, key, () => policy.place);
+    const remedy = "add an `allow` rule, or remove the route";
+    report(["policy"], "no rule allows anybody, so the route lets nobody in", remedy, "warning");
+  }
+  return compiled;
+}
+
+/** Criteria that are evaluated, and that nothing can meet on a listener of this build. */
+const withoutFacts: Readonly<Record<string, string>> = {
+  device: "devices are not enrolled by this build",
+  mcp_tool: "messages of the Model Context Protocol are not read by this build",
+  ...Object.fromEntries(
+    ["ssh_username", "ssh_username_matches_email", "ssh_username_matches_claim", "ssh_publickey", "ssh_ca"].map(
+      (name) => [name, "there is no SSH listener in this build"],
+    ),
+  ),
+};
+
+function compileSources(
+  sources: readonly Source[],
+  routeId: string,
+  around: Surroundings & Readonly<{ reasons: ReasonTable }>,
+): RoutePolicy {
+  const { reasons } = around;
+  const conditionals = sources.flatMap((source) =>
+    source.rules.flatMap((rule) =>
+      rule.conditionals.map((conditional): CompiledConditional => {
+        const criteria = conditional.criteria.flatMap((criterion) => {
+          const compiled = compileCriterion({ criterion, report: source.report, ...around });
+          const key = formatPath([...source.root, ...criterion.path]);
+          return compiled === undefined
+            ? []
+            : [{ ...compiled, name: nameOf(criterion), key, place: source.place(criterion.path) }];
+        });
+        return {
+          action: rule.action,
+          operator: conditional.operator,
+          rule: formatPath([...source.root, ...conditional.path]),
+          place: source.place(conditional.path),
+          test: combine(conditional.operator, criteria, reasons),
+          phrase: conditionalPhrase(conditional.operator, criteria),
+          criteria,
+        };
+      }),
+    ),
+  );
+  const side = (action: Action) => conditionals.filter((conditional) => conditional.action === action);
+  const [allow, deny] = [side("allow"), side("deny")];
+  const reads = mergeReads(conditionals.flatMap(({ criteria }) => criteria.map((criterion) => criterion.reads)));
+  const deviceTypes = (of: typeof allow): readonly string[] =>
+    of.flatMap(({ criteria }) => criteria.flatMap((criterion) => criterion.reads.deviceTypes));
+  return {
+    routeId,
+    allow: anyOf(
+      allow.map(({ test }) => test),
+      reasons,
+    ),
+    deny: anyOf(
+      deny.map(({ test }) => test),
+      reasons,
+    ),
+    description: describe(
+      allow.map(({ phrase }) => phrase),
+      deny.map(({ phrase }) => phrase),
+    ),
+    reads,
+    deviceType: deviceTypes(allow).at(-1) ?? deviceTypes(deny).at(-1) ?? null,
+    conditionals,
+  };
+}
+
+function nameOf({ name, subPath }: Criterion): string {
+  return subPath === null ? name : `${name}/${subPath}`;
+}
+
+function mergeReads(all: readonly Reads[]): Reads {
+  const distinct = (of: (reads: Reads) => readonly string[]): readonly string[] => [...new Set(all.flatMap(of))].sort();
+  return {
+    groups: distinct(({ groups }) => groups),
+    deviceTypes: distinct(({ deviceTypes }) => deviceTypes),
+    recordTypes: distinct(({ recordTypes }) => recordTypes),
+    boundaries: all.flatMap(({ boundaries }) => boundaries),
+  };
+}
+
+/**
+ * The shorthands are one allow rule with `or`, before the policy's own (pomerium.md §6.5); none when nothing is said.
+ * Where certificates are required, one deny rule says so.
+ */
+function shorthandRules(route: RouteConfig): readonly Rule[] {
+  const criteria: Criterion[] = [];
+  const say = (key: string, name: string, data: unknown, subPath: string | null = null): void => {
+    criteria.push({ path: [key], name, subPath, data });
+  };
+  if (route.allowPublicUnauthenticatedAccess) say("allow_public_unauthenticated_access", "accept", true);
+  if (route.corsAllowPreflight) say("cors_allow_preflight", "cors_preflight", true);
+  if (route.allowAnyAuthenticatedUser) say("allow_any_authenticated_user", "authenticated_user", true);
+  for (const domain of route.allowedDomains) say("allowed_domains", "domain", { is: domain });
+  for (const [claim, values] of Object.entries(route.allowedIdpClaims)) {
+    for (const value of values) say("allowed_idp_claims", "claim", { has: value }, claim);
+  }
+  for (const user of route.allowedUsers) {
+    say("allowed_users", "user", { is: user });
+    say("allowed_users", "email", { is: user });
+  }
+  const certificate: Criterion = {
+    path: ["downstream_mtls"],
+    name: "invalid_client_certificate",
+    subPath: null,
+    data: true,
+  };
+  return [
+    ...(criteria.length === 0 ? [] : [ruleOf("allow", "shorthands", criteria)]),
+    ...(route.requiresClientCertificate ? [ruleOf("deny", "downstream_mtls", [certificate])] : []),
+  ];
+}
+
+function ruleOf(action: Action, name: string, criteria: readonly Criterion[]): Rule {
+  return { path: [], action, conditionals: [{ path: [name], operator: "or", criteria }] };
+}
+
+function reporter(problems: Problem[], key: Path, locate: (path: Path) => Place): Report {
+  return (path, problem, remedy, severity = "error") => {
+    problems.push({ ...locate(path), key: formatPath([...key, ...path]), problem, remedy, severity });
+  };
+}

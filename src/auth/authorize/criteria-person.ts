@@ -1,0 +1,150 @@
+/** Criteria about the person: who they are, what their identity provider says, which groups they are in. */
+import type { ClaimValue, Profile } from "../../events/index.ts";
+import {
+  type Compile,
+  type CompiledCriterion,
+  type Context,
+  plain,
+  reading,
+  sessionTest,
+  type Test,
+  type Words,
+  warnIfIgnored,
+} from "./criterion-parts.ts";
+import type { Principal } from "./decision.ts";
+import { claimOperand, parseListMatcher, parseTextMatcher, type TextMatcher, textOperand } from "./matchers.ts";
+import { claimPhrase, groupsPhrase, peoplePhrase, textPhrase } from "./phrases.ts";
+
+export const personCriteria: Readonly<Record<string, Compile>> = {
+  authenticated_user: (context) => {
+    warnIfIgnored(context);
+    const words: Words = { ok: "user-ok", fail: "user-unauthorized" };
+    const test = sessionTest(context.reasons, words, (profile) => profile.subject !== "");
+    return plain(test, "being signed in", { ofSession: true });
+  },
+  user: profileText({
+    words: { ok: "user-ok", fail: "user-unauthorized" },
+    read: (profile) => profile.subject,
+    phrase: peoplePhrase,
+  }),
+  email: profileText({
+    words: { ok: "email-ok", fail: "email-unauthorized" },
+    read: (profile) => profile.email,
+    phrase: peoplePhrase,
+  }),
+  domain: profileText({
+    words: { ok: "domain-ok", fail: "domain-unauthorized" },
+    read: (profile) => domainOf(profile.email),
+    phrase: (matcher) => textPhrase("an e-mail address at", matcher),
+  }),
+  groups: compileGroups,
+  claim: compileClaim,
+};
+
+/** @param read undefined where the person has no such thing: then nothing matches, `not` and `not_in` neither */
+function profileText({
+  words,
+  read,
+  phrase,
+}: Readonly<{
+  words: Words;
+  read: (profile: Profile) => string | undefined;
+  phrase: (matcher: TextMatcher) => string;
+}>): Compile {
+  return ({ criterion, reasons, report }) => {
+    const matcher = parseTextMatcher(criterion.data, criterion.path, report);
+    if (matcher === undefined) return undefined;
+    const build = (matches: (text: string) => boolean): Test =>
+      sessionTest(reasons, words, (profile) => {
+        const text = read(profile);
+        return text !== undefined && matches(text);
+      });
+    return plain(build(matcher.matches), phrase(matcher), {
+      ofSession: true,
+      people: phrase === peoplePhrase ? (matcher.anyOf ?? []) : [],
+      anyOf: matcher.anyOf && {
+        subject: criterion.name,
+        values: matcher.anyOf,
+        build: (values) => build((text) => values.has(text)),
+      },
+      always: matcher.never ? false : null,
+    });
+  };
+}
+
+function compileGroups({ criterion, reasons, report }: Context): CompiledCriterion | undefined {
+  const matcher = parseListMatcher(criterion.data, criterion.path, report, textOperand);
+  if (matcher === undefined) return undefined;
+  const words: Words = { ok: "groups-ok", fail: "groups-unauthorized" };
+  return plain(
+    sessionTest(reasons, words, (_profile, { groups }) => matcher.matchesSet(groups)),
+    groupsPhrase(matcher),
+    {
+      ofSession: true,
+      reads: reading({ groups: matcher.operators.map(({ operand }) => operand) }),
+      anyOf: matcher.anyOf && {
+        subject: "groups",
+        values: matcher.anyOf,
+        build: (values) => sessionTest(reasons, words, (_profile, { groups }) => overlaps(values, groups)),
+      },
+      always: matcher.never ? false : null,
+    },
+  );
+}
+
+/** Looks each member of the smaller set up in the larger one. */
+function overlaps(a: ReadonlySet<ClaimValue>, b: ReadonlySet<ClaimValue>): boolean {
+  const [few, many] = a.size <= b.size ? [a, b] : [b, a];
+  for (const value of few) if (many.has(value)) return true;
+  return false;
+}
+
+function compileClaim({ criterion, reasons, report }: Context): CompiledCriterion | undefined {
+  const { subPath: claim, path } = criterion;
+  if (claim === null || claim === "") {
+    report(path, "`claim` needs the name of a claim", "write `claim/<name>: value`");
+    return undefined;
+  }
+  const matcher = parseListMatcher(criterion.data, path, report, claimOperand);
+  if (matcher === undefined) return undefined;
+  const read = claimReader(claim);
+  const words: Words = { ok: "claim-ok", fail: "claim-unauthorized" };
+  return plain(
+    sessionTest(reasons, words, (_profile, principal) => matcher.matchesList(read(principal))),
+    claimPhrase(claim, matcher),
+    {
+      ofSession: true,
+      anyOf: matcher.anyOf && {
+        subject: `claim/${claim}`,
+        values: matcher.anyOf,
+        build: (values) =>
+          sessionTest(reasons, words, (_profile, principal) => read(principal).some((value) => values.has(value))),
+      },
+      always: matcher.never ? false : null,
+    },
+  );
+}
+
+const noValues: readonly ClaimValue[] = [];
+const segmentsMax = 5;
+
+/**
+ * Finds a claim by its exact name first, then with `/` read as the `.` that nested claims were flattened with, as far as Pomerium
+ * goes down: five steps.
+ */
+export function claimReader(claim: string): (principal: Principal) => readonly ClaimValue[] {
+  const nested = claim.replaceAll("/", ".");
+  const asPath = nested !== claim && nested.split(".").length <= segmentsMax;
+  return ({ claims }) => {
+    if (Object.hasOwn(claims, claim)) return claims[claim] ?? noValues;
+    return asPath && Object.hasOwn(claims, nested) ? (claims[nested] ?? noValues) : noValues;
+  };
+}
+
+/**
+ * What follows the first `@`, up to a second one, as in Pomerium; undefined without one. A quoted local part may itself hold an
+ * `@`, and then what follows it is not where mail goes: such an address has no domain here.
+ */
+function domainOf(email: string): string | undefined {
+  return email.startsWith('"') ? undefined : email.split("@", 2)[1];
+}

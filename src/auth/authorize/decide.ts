@@ -1,0 +1,151 @@
+/**
+ * Decide: one request, one principal or nobody, one compiled generation of policies, one answer.
+ *
+ * Pure and synchronous; the only place that mints a Permit. The order of answers is Pomerium's (pomerium.md §6.6): a
+ * certificate that is wanted, then sign-in, then device, then deny, then allow, then deny. Whoever is `behind` never gets here: the
+ * proxy answers 503, because our own state being late says nothing about the caller. An answer that rests on a data set that could not be
+ * read is neither yes nor no: 503, unless a deny rule is met whatever that data set says.
+ *
+ * Always: a session past its expiry counts as no session; the session and the user of a principal are among the facts
+ * read even where the policy asked for neither, so that a revocation cuts every open exchange.
+ */
+import { type DeviceId, deviceStream, sessionStream, type UnixMs, userStream } from "../../events/index.ts";
+import type { Policies, RoutePolicy } from "./compile.ts";
+import { defaultDeviceType } from "./criteria-device.ts";
+import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal } from "./decision.ts";
+import type { Outcome, Reason } from "./reasons.ts";
+
+const minted: unique symbol = Symbol("minted by decide");
+/** Proof that policy permitted this request on this route; made only by `decide`. */
+export type Permit = Readonly<{
+  routeId: string;
+  /** Null: nobody is signed in, on a route that is open to everybody. */
+  principal: Principal | null;
+  [minted]: true;
+}>;
+
+/** A caller of whom it is known who they are, or that they are nobody. */
+export type KnownCaller = Exclude<Caller, Readonly<{ type: "behind" }>>;
+
+export function decide({
+  policies,
+  routeId,
+  caller,
+  request,
+  now,
+}: Readonly<{
+  policies: Policies;
+  routeId: string;
+  caller: KnownCaller;
+  request: DecisionRequest;
+  now: UnixMs;
+}>): Decision {
+  const principal = principalOf(caller, now);
+  const policy = policies.get(routeId);
+  const facts = factsOf(caller, policy);
+  const reads = keysOf(facts);
+  const until = untilOf(policy, principal, request, now);
+  if (policy === undefined) {
+    return { type: "deny", status: 404, deviceType: null, reasons: ["route-not-found"], routeId, facts, reads, until };
+  }
+  const allow = policy.allow(request, principal, now);
+  const deny = policy.deny(request, principal, now);
+  const answer = answerOf(allow, deny);
+  const { reasons } = answer;
+  switch (answer.type) {
+    case "permit":
+      return { type: "permit", permit: { routeId, principal, [minted]: true }, reasons, routeId, facts, reads, until };
+    case "deny": {
+      const deviceType = answer.wantsDevice ? (policy.deviceType ?? defaultDeviceType) : null;
+      return { type: "deny", status: answer.status, deviceType, reasons, routeId, facts, reads, until };
+    }
+    case "signin":
+      return { type: "signin", reasons, routeId, facts, reads, until };
+  }
+}
+
+function principalOf(caller: KnownCaller, now: UnixMs): Principal | null {
+  return caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
+}
+
+const none: readonly string[] = [];
+
+function factsOf(caller: KnownCaller, policy: RoutePolicy | undefined): FactsRead {
+  const records = policy?.reads.recordTypes ?? none;
+  if (caller.type === "anonymous") return { sessionId: null, userId: null, groups: none, devices: none, records };
+  const { session, userId, devices = [] } = caller.principal;
+  const types = policy?.reads.deviceTypes ?? none;
+  return {
+    sessionId: session.sessionId,
+    userId,
+    groups: policy?.reads.groups ?? none,
+    devices: types.length === 0 ? none : devices.filter(({ typeId }) => types.includes(typeId)).map(({ id }) => id),
+    records,
+  };
+}
+
+const nothing: readonly FactKey[] = [];
+
+/** Groups need no keys of their own: a change of membership touches the stream of each user it concerns. */
+function keysOf({ sessionId, userId, devices, records }: FactsRead): readonly FactKey[] {
+  if (sessionId === null && records.length === 0) return nothing;
+  const keys: FactKey[] = [];
+  if (sessionId !== null) keys.push(sessionStream(sessionId));
+  if (userId !== null) keys.push(userStream(userId));
+  for (const id of devices) keys.push(deviceStream(id as DeviceId));
+  for (const type of records) keys.push(`record:${type}`);
+  return keys;
+}
+
+function untilOf(
+  policy: RoutePolicy | undefined,
+  principal: Principal | null,
+  request: DecisionRequest,
+  now: UnixMs,
+): UnixMs | null {
+  let until = principal === null ? null : principal.session.expiresAt;
+  for (const boundary of policy?.reads.boundaries ?? []) {
+    const at = boundary(request, now);
+    if (at !== null && (until === null || at < until)) until = at;
+  }
+  return until;
+}
+
+type Answer = Readonly<{
+  type: "permit" | "deny" | "signin";
+  status: number;
+  wantsDevice?: true;
+  reasons: readonly Reason[];
+}>;
+
+/** From what the two sides of a route's rules say to one answer (pomerium.md §6.6; the order matters). */
+export function answerOf(allow: Outcome, deny: Outcome): Answer {
+  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words);
+  if (allow.reasons.wantSignIn || deny.reasons.wantSignIn) {
+    return { type: "signin", status: 401, reasons: merged(allow, deny) };
+  }
+  if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords)) {
+    return { type: "deny", status: 503, reasons: merged(allow, deny) };
+  }
+  if (allow.reasons.wantDevice || deny.reasons.wantDevice) {
+    return { type: "deny", status: 401, wantsDevice: true, reasons: merged(allow, deny) };
+  }
+  if (deny.met) return refusal(deny.reasons.words);
+  if (allow.met) return { type: "permit", status: 200, reasons: allow.reasons.words };
+  return refusal(allow.reasons.words);
+}
+
+function merged(allow: Outcome, deny: Outcome): readonly Reason[] {
+  return [...new Set([...allow.reasons.words, ...deny.reasons.words])].sort();
+}
+
+function refusal(reasons: readonly Reason[]): Answer {
+  return { type: "deny", status: statusOf(reasons), reasons };
+}
+
+function statusOf(reasons: readonly Reason[]): number {
+  if (reasons.includes("device-unauthorized")) return 450;
+  if (reasons.includes("route-not-found")) return 404;
+  const certificate = reasons.includes("client-certificate-required") || reasons.includes("invalid-client-certificate");
+  return certificate ? 495 : 403;
+}

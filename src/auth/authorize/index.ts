@@ -1,0 +1,47 @@
+/** May they: the policy language, compiled, and the decision. */
+export {
+  CallerCache,
+  type CallerHandle,
+  type CallerOptions,
+  resolveCaller,
+} from "./caller.ts";
+export {
+  type Compiled,
+  type CompiledConditional,
+  checkPolicies,
+  compilePolicies,
+  compilePolicy,
+  describePolicy,
+  type Policies,
+  type RoutePolicy,
+} from "./compile.ts";
+export type { Surroundings } from "./criterion-parts.ts";
+export {
+  decide,
+  type KnownCaller,
+  type Permit,
+} from "./decide.ts";
+export type {
+  Caller,
+  Decision,
+  DecisionRequest,
+  DeviceCredential,
+  FactKey,
+  FactsRead,
+  Principal,
+} from "./decision.ts";
+export { type Explanation, explain, type RefusalTrace, type RuleTrace, traceRefusal } from "./explain.ts";
+export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./record-loader.ts";
+export {
+  AnyRecords,
+  type DataRecord,
+  noRecords,
+  type RecordKey,
+  RecordSet,
+  type Records,
+  recordKeys,
+  recordSetsOf,
+} from "./records.ts";
+export { matcherOfBlocks } from "./source-ip.ts";
+export { parsePresentedKey } from "./ssh-keys.ts";
+export { chainToAuthority, isCertificate } from "./verify-certificate.ts";

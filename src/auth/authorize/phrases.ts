@@ -1,0 +1,87 @@
+/**
+ * Phrases: what a criterion asks for, in words for an error page.
+ *
+ * The reader may be anybody who was refused, so a phrase names groups, domains, methods and paths, but no person, no
+ * address and no certificate: "one of 3 named people" is as far as it goes.
+ */
+import type { ClaimValue } from "../../events/index.ts";
+import type { ListMatcher, TextMatcher, TextOperator } from "./matchers.ts";
+import type { Operator } from "./ppl-parser.ts";
+
+const textWords: Readonly<Record<TextOperator, string>> = {
+  is: "",
+  in: "",
+  not: "other than ",
+  not_in: "other than ",
+  contains: "containing ",
+  starts_with: "starting with ",
+  ends_with: "ending with ",
+};
+
+/** `path starting with /api`, `method GET or HEAD`. */
+export function textPhrase(noun: string, matcher: TextMatcher): string {
+  const parts = matcher.operators.map(
+    ({ operator, operands }) => `${textWords[operator]}${operands.join(" or ") || '""'}`,
+  );
+  return `${noun} ${parts.join(" and ")}`;
+}
+
+/** For matchers on people: how many, never who. */
+export function peoplePhrase(matcher: TextMatcher): string {
+  if (matcher.anyOf !== null) return countPhrase(matcher.anyOf);
+  const excludes = matcher.operators.every(({ operator }) => operator === "not" || operator === "not_in");
+  return excludes ? "anybody but certain people" : "a person whose name or address has a certain form";
+}
+
+function countPhrase(names: readonly ClaimValue[]): string {
+  const people = new Set(names).size;
+  return people === 1 ? "one named person" : `one of ${people} named people`;
+}
+
+export function groupsPhrase(matcher: ListMatcher<string>): string {
+  const words = { has: "group", is: "only the group", exclude: "not being in group" } as const;
+  return matcher.operators.map(({ operator, operand }) => `${words[operator]} ${operand}`).join(" and ");
+}
+
+/** Claims whose value is a person's own: the claim is named, its value is not. */
+const personal = /(^|[./_])(sub|oid|uid|upn|email|mail|name|username|nickname|phone|phone_number|address|birthdate)$/i;
+
+export function claimPhrase(claim: string, matcher: ListMatcher<ClaimValue>): string {
+  if (personal.test(claim)) return `a certain value of the claim ${claim}`;
+  const words = { has: "", is: "only ", exclude: "other than " } as const;
+  const values = matcher.operators.map(({ operator, operand }) => {
+    const hidden = typeof operand === "string" && operand.includes("@");
+    return `${words[operator]}${hidden ? "a certain value" : operand}`;
+  });
+  return `claim ${claim}: ${values.join(" and ")}`;
+}
+
+const combined: Readonly<Record<Operator, string>> = {
+  or: "one of",
+  and: "all of",
+  not: "none of",
+  nor: "not all of",
+};
+
+/** What one criterion says of itself; `people` are the names it asks for, to be counted and never printed. */
+export type Said = Readonly<{ phrase: string; people: readonly ClaimValue[] }>;
+
+/** What one conditional asks for: `one of: group eng; one named person`. */
+export function conditionalPhrase(operator: Operator, said: readonly Said[]): string {
+  const anyOf = operator === "or" || operator === "not";
+  const named = anyOf ? said.flatMap(({ people }) => people) : [];
+  const phrases = said.filter(({ people }) => !anyOf || people.length === 0).map(({ phrase }) => phrase);
+  if (named.length > 0) phrases.push(countPhrase(named));
+  const distinct = [...new Set(phrases)];
+  const single = distinct.length === 1 && (operator === "or" || operator === "and");
+  return single ? (distinct[0] ?? "") : `${combined[operator]}: ${distinct.join("; ")}`;
+}
+
+/** The sentences of a whole route. Conditionals are alternatives on either side. */
+export function describe(allow: readonly string[], deny: readonly string[]): readonly string[] {
+  return [
+    ...(allow.length === 0 ? ["This route lets nobody in."] : []),
+    ...allow.map((asked, index) => (index === 0 ? `This route asks for ${asked}.` : `Or for ${asked}.`)),
+    ...deny.map((refused) => `It refuses requests with ${refused}.`),
+  ];
+}

@@ -1,0 +1,121 @@
+/**
+ * Policy language parser: Pomerium's grammar (`allow`/`deny` over `and`/`or`/`not`/`nor` over criteria) as typed rules.
+ *
+ * Pure, and total: any value at all comes back as rules and problems, never as an exception. Every element keeps its
+ * path in the source, so that a problem can name its line. It knows no criterion: criteria.ts gives them meaning.
+ */
+import { suggest } from "../../config/index.ts";
+
+/** Where an element stands below the policy's root: object keys and array indexes. */
+export type Path = readonly (string | number)[];
+export type PolicyProblem = Readonly<{
+  path: Path;
+  problem: string;
+  remedy: string;
+  severity: "error" | "warning";
+}>;
+/** Takes a problem; severity defaults to an error. */
+export type Report = (path: Path, problem: string, remedy: string, severity?: "error" | "warning") => void;
+
+export type Action = "allow" | "deny";
+export type Operator = "and" | "or" | "not" | "nor";
+/** `{name: data}` or `{name/sub/path: data}`, split at the first slash. */
+export type Criterion = Readonly<{ path: Path; name: string; subPath: string | null; data: unknown }>;
+export type Conditional = Readonly<{ path: Path; operator: Operator; criteria: readonly Criterion[] }>;
+export type Rule = Readonly<{ path: Path; action: Action; conditionals: readonly Conditional[] }>;
+
+const actions: readonly Action[] = ["allow", "deny"];
+const operators: readonly Operator[] = ["and", "or", "not", "nor"];
+
+/** Reads one policy: a rules object or an array of them. An empty conditional says nothing and is left out. */
+export function parsePolicy(ppl: unknown, report: Report): readonly Rule[] {
+  if (isObject(ppl)) return parseRules(ppl, [], report);
+  if (Array.isArray(ppl)) {
+    return ppl.flatMap((rules: unknown, index) => {
+      if (isObject(rules)) return parseRules(rules, [index], report);
+      report([index], `${kindOf(rules)} stands where a rules object should`, rulesRemedy);
+      return [];
+    });
+  }
+  report([], `${kindOf(ppl)} is not a policy`, rulesRemedy);
+  return [];
+}
+
+const rulesRemedy = "write an object with `allow:` or `deny:`, or a list of such objects";
+
+function parseRules(rules: Readonly<Record<string, unknown>>, path: Path, report: Report): Rule[] {
+  const parsed: Rule[] = [];
+  for (const [key, body] of Object.entries(rules)) {
+    const at = [...path, key];
+    const action = actions.find((a) => a === key);
+    if (action === undefined) report(at, `unknown action \`${key}\``, meantBy(key, actions));
+    else if (isObject(body)) parsed.push({ path: at, action, conditionals: parseConditionals(body, at, report) });
+    else
+      report(at, `${kindOf(body)} stands where an object should`, `write \`${key}:\` with ${list(operators)} below it`);
+  }
+  return parsed;
+}
+
+function parseConditionals(body: Readonly<Record<string, unknown>>, path: Path, report: Report): Conditional[] {
+  const parsed: Conditional[] = [];
+  for (const [key, items] of Object.entries(body)) {
+    const at = [...path, key];
+    const operator = operators.find((o) => o === key);
+    if (key === "action") report(at, "`action` has no effect", "remove it", "warning");
+    else if (operator === undefined) report(at, `unknown operator \`${key}\``, meantBy(key, operators));
+    else if (!Array.isArray(items)) {
+      report(at, `${kindOf(items)} stands where a list of criteria should`, `put a \`- \` before each criterion`);
+    } else {
+      const criteria = items.flatMap((item: unknown, index) => parseCriterion(item, [...at, index], report));
+      if (criteria.length > 0) parsed.push({ path: at, operator, criteria });
+    }
+  }
+  return parsed;
+}
+
+function parseCriterion(item: unknown, path: Path, report: Report): Criterion[] {
+  const remedy = "write each criterion as its own list item, `- name: value`";
+  if (!isObject(item)) {
+    report(path, `${kindOf(item)} stands where a criterion should`, remedy);
+    return [];
+  }
+  const entries = Object.entries(item);
+  const [first] = entries;
+  if (first === undefined || entries.length > 1) {
+    report(path, `a criterion has exactly one name, this one has ${entries.length}`, remedy);
+    return [];
+  }
+  const [key, data] = first;
+  const slash = key.indexOf("/");
+  const name = slash === -1 ? key : key.slice(0, slash);
+  return [{ path: [...path, key], name, subPath: slash === -1 ? null : key.slice(slash + 1), data }];
+}
+
+export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** What a value is, in words for a message. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return "nothing";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "string") return "text";
+  if (typeof value === "boolean") return `\`${value}\``;
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}
+
+/** ``did you mean `email`?``, or all that may stand there. */
+export function meantBy(word: string, allowed: readonly string[]): string {
+  const meant = word.length > 2 ? suggest(word, allowed) : undefined; // of `in` anything is meant
+  return meant === undefined ? oneOf(allowed) : `did you mean \`${meant}\`?`;
+}
+
+/** ``use `and`, `or`, `not` or `nor` `` */
+export function oneOf(allowed: readonly string[]): string {
+  return `use ${list(allowed)}`;
+}
+
+function list(words: readonly string[]): string {
+  const quoted = words.map((word) => `\`${word}\``);
+  return quoted.length < 2 ? quoted.join("") : `${quoted.slice(0, -1).join(", ")} or ${quoted.at(-1)}`;
+}

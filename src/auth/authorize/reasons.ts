@@ -1,0 +1,127 @@
+/**
+ * Reasons: why a rule answered as it did, as sets of words that are made once and then only compared by identity.
+ *
+ * Merging reasons is most of what evaluating a policy does, so the sets are shared: the union of two known sets is one
+ * map look-up and allocates nothing. A table belongs to one compiled generation of policies and goes with it.
+ */
+
+/** The words of Pomerium's log and API; pomerium.md §6.3. */
+export type Reason =
+  | "accept"
+  | "claim-ok"
+  | "claim-unauthorized"
+  | "client-certificate-ok"
+  | "client-certificate-required"
+  | "client-certificate-unauthorized"
+  | "cors-request"
+  | "date-ok"
+  | "date-unauthorized"
+  | "day-of-week-ok"
+  | "day-of-week-unauthorized"
+  | "device-ok"
+  | "device-unauthenticated"
+  | "device-unauthorized"
+  | "domain-ok"
+  | "domain-unauthorized"
+  | "email-ok"
+  | "email-unauthorized"
+  | "groups-ok"
+  | "groups-unauthorized"
+  | "http-method-ok"
+  | "http-method-unauthorized"
+  | "http-path-ok"
+  | "http-path-unauthorized"
+  | "invalid-client-certificate"
+  | "mcp-not-a-tool-call"
+  | "mcp-tool-match"
+  | "mcp-tool-no-match"
+  | "non-cors-request"
+  | "record-ok"
+  /** Ours: the data set could not be read. */
+  | "record-unavailable"
+  | "record-unauthorized"
+  | "reject"
+  | "route-not-found"
+  | "source-ip-ok"
+  | "source-ip-unauthorized"
+  | "ssh-publickey-ok"
+  | "ssh-publickey-unauthorized"
+  | "ssh-username-ok"
+  | "ssh-username-unauthorized"
+  | "time-of-day-ok"
+  | "time-of-day-unauthorized"
+  | "user-ok"
+  | "user-unauthenticated"
+  | "user-unauthorized"
+  | "valid-client-certificate";
+
+/** What a criterion or a combination of criteria answers. */
+export type Outcome = Readonly<{ met: boolean; reasons: Reasons }>;
+
+/** A set of reasons. `met` and `unmet` are the two outcomes that can carry it. */
+export class Reasons {
+  /** Sorted, without repeats. */
+  readonly words: readonly Reason[];
+  readonly met: Outcome;
+  readonly unmet: Outcome;
+  /** The words that decide more than a deny does, looked for once. */
+  readonly wantSignIn: boolean;
+  readonly wantCertificate: boolean;
+  readonly wantDevice: boolean;
+  readonly wantRecords: boolean;
+
+  constructor(words: readonly Reason[]) {
+    this.words = words;
+    this.met = { met: true, reasons: this };
+    this.unmet = { met: false, reasons: this };
+    this.wantSignIn = words.includes("user-unauthenticated");
+    this.wantCertificate =
+      words.includes("client-certificate-required") || words.includes("invalid-client-certificate");
+    this.wantDevice = words.includes("device-unauthenticated");
+    this.wantRecords = words.includes("record-unavailable");
+  }
+}
+
+/** Beyond this many sets and unions new ones are no longer remembered; a generation of policies has a few dozen. */
+const rememberedMax = 10_000;
+
+export class ReasonTable {
+  readonly none = new Reasons([]);
+  /** From a set to the set with one later word more: the path of sorted words from `none` is a set's only home. */
+  readonly #longer = new Map<Reasons, Map<Reason, Reasons>>();
+  readonly #unions = new Map<Reasons, Map<Reasons, Reasons>>();
+  #remembered = 0;
+
+  of(...words: Reason[]): Reasons {
+    let set = this.none;
+    for (const word of [...new Set(words)].sort()) {
+      const longer = inner(this.#longer, set);
+      set = longer.get(word) ?? this.#remember(longer, word, new Reasons([...set.words, word]));
+    }
+    return set;
+  }
+
+  union(a: Reasons, b: Reasons): Reasons {
+    if (a === b || b === this.none) return a;
+    if (a === this.none) return b;
+    const unions = inner(this.#unions, a);
+    return unions.get(b) ?? this.#remember(unions, b, this.of(...a.words, ...b.words));
+  }
+
+  #remember<Key>(map: Map<Key, Reasons>, key: Key, set: Reasons): Reasons {
+    if (this.#remembered < rememberedMax) {
+      this.#remembered++;
+      map.set(key, set);
+    }
+    return set;
+  }
+}
+
+function inner<Key>(outer: Map<Reasons, Map<Key, Reasons>>, set: Reasons): Map<Key, Reasons> {
+  let map = outer.get(set);
+  if (map === undefined) {
+    map = new Map();
+    outer.set(set, map);
+  }
+  return map;
+}

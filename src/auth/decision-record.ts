@@ -1,0 +1,40 @@
+/**
+ * DecisionRecord: what was asked, what was answered, and from which link and configuration.
+ *
+ * Every decision makes one, also those about open streams. It holds ids and reasons, no claims, tokens or query strings.
+ * (link, configuration hash) determine the decision, so that it can be replayed and explained later.
+ */
+import type { BootId, ConfigHash, Link, NodeId, SessionId, UnixMs, UserId } from "../events/index.ts";
+import type { RefusalTrace } from "./authorize/index.ts";
+
+export type DecisionRecord = Readonly<{
+  /** `<boot>:<seq>`; `seq` is dense per boot, so a lost record shows. */
+  node: NodeId;
+  boot: BootId;
+  region: string;
+  at: UnixMs;
+  /** What occasioned it: a new request, or the re-decision of an open exchange because one of its facts changed. */
+  occasion: "request" | "redecision";
+  requestId: string;
+  routeId: string | null;
+  method: string;
+  host: string;
+  /** Path without query. */
+  path: string;
+  ip: string;
+  sessionId: SessionId | null;
+  userId: UserId | null;
+  result: "permit" | "deny" | "signin" | "unavailable" | "not_found" | "bad_request";
+  status: number;
+  reasons: readonly string[];
+  /** Of a request that a policy refused: which rules and criteria were met and which were not. Names only, nothing they compare with. */
+  trace?: RefusalTrace;
+  /** The projection the decision was made from. */
+  applied: Link;
+  configHash: ConfigHash;
+  /** How long past Δ the lease was (negative: fresh by that much); null when it was not consulted or there is none. */
+  overdueMs: number | null;
+}>;
+
+/** Takes a record off the request path. Never throws, never waits. */
+export type RecordDecision = (record: DecisionRecord) => void;

@@ -1,0 +1,84 @@
+/** Who is asking, and may they. Neighbours import auth through this door. */
+
+export { acceptsRedirect, bestMatch } from "./accept.ts";
+export {
+  type AssertionClaims,
+  type AssertionRules,
+  type AssertionScope,
+  type Assertions,
+  createAssertions,
+  type Introduction,
+  SigningKeyError,
+} from "./assertion.ts";
+export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";
+export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/begin-sign-in.ts";
+export { type Box, createBox } from "./authenticate/boxes.ts";
+export type { AuthDeps, AuthSettings, Handler, ReservedContext } from "./authenticate/context.ts";
+export { type Credential, type CredentialSource, cookieValue, readCredential } from "./authenticate/credentials.ts";
+export { createHandleCodec, type Handle, type HandleCodec, handleFits } from "./authenticate/handle.ts";
+export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/local-fetch.ts";
+export { createOidcClient, type OidcClient } from "./authenticate/oidc-client.ts";
+export { ProviderError } from "./authenticate/provider-error.ts";
+export { createRefresh } from "./authenticate/refresh-duty.ts";
+export { createRouteHost } from "./authenticate/route-host-server.ts";
+export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/signed-in.ts";
+export {
+  AnyRecords,
+  type Caller,
+  CallerCache,
+  type CallerHandle,
+  type CallerOptions,
+  type Compiled,
+  type CompiledConditional,
+  chainToAuthority,
+  checkPolicies,
+  compilePolicies,
+  compilePolicy,
+  type DataRecord,
+  type Decision,
+  type DecisionRequest,
+  type DeviceCredential,
+  decide,
+  describePolicy,
+  type Explanation,
+  explain,
+  type FactKey,
+  type FactsRead,
+  isCertificate,
+  type KnownCaller,
+  matcherOfBlocks,
+  noRecords,
+  type Permit,
+  type Policies,
+  type Principal,
+  parsePresentedKey,
+  type RecordFetch,
+  type RecordKey,
+  type RecordLoader,
+  RecordSet,
+  type Records,
+  type RefusalTrace,
+  type RoutePolicy,
+  type RuleTrace,
+  readRecordsOnce,
+  recordKeys,
+  recordSetsOf,
+  resolveCaller,
+  type Surroundings,
+  startRecordLoader,
+  traceRefusal,
+} from "./authorize/index.ts";
+export type { DecisionRecord, RecordDecision } from "./decision-record.ts";
+export {
+  denialJson,
+  type ErrorPage,
+  handlerErrorJson,
+  type Page,
+  type PageUser,
+  pageHeaders,
+  type Render,
+  type SignedOutPage,
+  type SignInErrorPage,
+  type SignOutConfirmPage,
+  type UserInfoPage,
+} from "./page.ts";

@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
+import { describe, test } from "node:test";
+import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
+import { createAssertions, derivedKey } from "../../src/auth/assertion.ts";
+import type { Principal } from "../../src/auth/index.ts";
+import type { GroupId, UnixMs } from "../../src/events/index.ts";
+import { sessionId, userId } from "../events/support.ts";
+
+type Options = Parameters<typeof createAssertions>[0];
+let ids = 0;
+
+async function start(parts: Partial<Options> = {}) {
+  const now = { ms: 1_700_000_000_000 };
+  const assertions = await createAssertions({
+    signingKey: null,
+    sharedSecret: new Uint8Array(32).fill(1),
+    claimsHeaders: { "x-email": "email", "x-groups": "groups", "x-nick": "nickname", "x-missing": "missing" },
+    groupsFilter: [],
+    issuerFormat: "hostOnly",
+    groupName: (id) => (id === "g1" ? "Engineering" : undefined),
+    now: () => now.ms as UnixMs,
+    uuid: () => `id-${++ids}`,
+    ...parts,
+  });
+  return { assertions, now };
+}
+
+function principal(parts: Partial<Principal> & { expiresAt?: number } = {}): Principal {
+  const claims = { nickname: ["al", "ice"], groups: ["from-claim"], constructor: [] };
+  return {
+    session: {
+      status: "active",
+      sessionId: sessionId(1),
+      userId: userId(1),
+      expiresAt: parts.expiresAt ?? 1_700_003_600_000,
+    } as unknown as Principal["session"],
+    user: undefined,
+    userId: userId(1),
+    profile: {
+      issuer: "https://idp.example",
+      subject: "subject-1",
+      email: "alice@example.com",
+      emailVerified: true,
+      name: "Alice",
+      claims,
+    },
+    claims,
+    groups: new Set(["g2", "g1"] as GroupId[]),
+    ...parts,
+  };
+}
+const scope = { hostname: "app.example", routeId: "r", mode: "cached" } as const;
+
+test("a route may have its own issuer and name fewer groups", async () => {
+  const { assertions } = await start({ groupsFilter: ["g2"] });
+  const rules = { issuerFormat: "uri", groupsFilter: ["g1"] } as const;
+  const claimsWith = async (more: object) => {
+    const { assertion } = await assertions.introduce(principal(), { ...scope, mode: "per_request", ...more });
+    const { iss, groups } = decodeJwt(assertion);
+    return [iss, groups];
+  };
+  assert.deepEqual(await claimsWith({ rules }), ["https://app.example/", ["g1"]]);
+  assert.deepEqual(await claimsWith({}), ["app.example", ["g2"]]);
+});
+
+describe("while the shared secret is being replaced", () => {
+  const [before, next] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+
+  test("what one node signs with either secret verifies against the JWKS of any other", async () => {
+    const nodes = [
+      await start({ sharedSecret: before, sharedSecretPrevious: next }), // the new one is only accepted yet
+      await start({ sharedSecret: next, sharedSecretPrevious: before }),
+    ];
+    for (const { assertions, now } of nodes) {
+      const { assertion } = await assertions.introduce(principal(), scope);
+      for (const { assertions: other } of nodes)
+        await jwtVerify(assertion, createLocalJWKSet({ keys: [...other.jwks.keys] }), {
+          currentDate: new Date(now.ms),
+        });
+    }
+  });
+
+  test("so does changing a key of one's own, and going over to one from the derived key, in the same two rounds", async () => {
+    const made = () =>
+      String(generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "pkcs8", format: "pem" }));
+    const [one, two] = [made(), made()];
+    const stages = [
+      [{}, { signingKeyPrevious: one }, { signingKey: one, signingKeyPrevious: "derived" }, { signingKey: one }],
+      [
+        { signingKey: one },
+        { signingKey: one, signingKeyPrevious: two },
+        { signingKey: two, signingKeyPrevious: one },
+        { signingKey: two },
+      ],
+    ];
+    for (const rounds of stages) {
+      const nodes = await Promise.all(rounds.map((round) => start(round)));
+      assert.deepEqual(
+        nodes.map(({ assertions }) => assertions.jwks.keys.length),
+        [1, 2, 2, 1],
+      );
+      for (const [at, { assertions, now }] of nodes.entries()) {
+        const { assertion } = await assertions.introduce(principal(), scope);
+        const beside = nodes.slice(Math.max(0, at - 1), at + 2); // nodes that run side by side in one round
+        for (const { assertions: other } of beside)
+          await jwtVerify(assertion, createLocalJWKSet({ keys: [...other.jwks.keys] }), {
+            currentDate: new Date(now.ms),
+          });
+      }
+    }
+  });
+
+  test("afterwards the old key is not published any more, and a key of one's own never has company", async () => {
+    assert.equal((await start({ sharedSecret: next })).assertions.jwks.keys.length, 1);
+    const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const signingKey = privateKey.export({ type: "pkcs8", format: "pem" });
+    const own = await start({ signingKey: String(signingKey), sharedSecretPrevious: before });
+    assert.equal(own.assertions.jwks.keys.length, 1);
+  });
+});
+
+describe("the assertion", () => {
+  test("verifies against the JWKS and says what Pomerium's says", async () => {
+    const { assertions, now } = await start();
+    const { assertion } = await assertions.introduce(principal(), scope);
+    const { payload, protectedHeader } = await jwtVerify(
+      assertion,
+      createLocalJWKSet({ keys: [...assertions.jwks.keys] }),
+      {
+        currentDate: new Date(now.ms),
+        issuer: "app.example",
+        audience: "app.example",
+      },
+    );
+    const { jti, ...claims } = payload;
+    assert.match(String(jti), /^id-/);
+    assert.deepEqual(claims, {
+      iss: "app.example",
+      aud: "app.example",
+      iat: now.ms / 1_000,
+      exp: now.ms / 1_000 + 300,
+      sub: "subject-1",
+      user: "subject-1",
+      email: "alice@example.com",
+      groups: ["g1", "g2", "Engineering"],
+      sid: "session-1",
+      name: "Alice",
+      nickname: "al,ice",
+    });
+    assert.deepEqual([protectedHeader.alg, protectedHeader.typ], ["ES256", "JWT"]);
+    assert.match(protectedHeader.kid ?? "", /^[0-9a-f]{64}$/);
+  });
+  test("never outlives the session", async () => {
+    const { assertions, now } = await start();
+    const claims = assertions.claimsOf(principal({ expiresAt: now.ms + 10_000 }), "app.example");
+    assert.equal(claims["exp"], now.ms / 1_000 + 10);
+  });
+  test("names groups by the provider's claim only where there are none of ours, and only those that the filter lets by", async () => {
+    const { assertions } = await start();
+    assert.deepEqual(assertions.claimsOf(principal({ groups: new Set() }), "h")["groups"], ["from-claim"]);
+    const filtered = (await start({ groupsFilter: ["Engineering"] })).assertions;
+    assert.deepEqual(filtered.claimsOf(principal(), "h")["groups"], ["Engineering"]);
+  });
+  test("has its issuer as a URL where that is configured", async () => {
+    const { assertions } = await start({ issuerFormat: "uri" });
+    assert.equal(assertions.claimsOf(principal(), "app.example")["iss"], "https://app.example/");
+  });
+  test("of nobody, or of somebody whose data does not open, names nobody", async () => {
+    const { assertions } = await start();
+    for (const who of [null, principal({ profile: undefined })]) {
+      const { assertion, claimHeaders } = await assertions.introduce(who, scope);
+      const { sub, email, groups, sid } = JSON.parse(
+        Buffer.from(assertion.split(".")[1] ?? "", "base64url").toString(),
+      );
+      assert.deepEqual([sub, email, groups, sid], ["", "", [], undefined]);
+      assert.deepEqual(claimHeaders, [
+        ["x-email", ""],
+        ["x-groups", ""],
+        ["x-nick", ""],
+        ["x-missing", ""],
+      ]);
+    }
+  });
+  test("comes with the claim headers, the missing ones empty", async () => {
+    const { assertions } = await start();
+    const { claimHeaders } = await assertions.introduce(principal(), scope);
+    assert.deepEqual(claimHeaders, [
+      ["x-email", "alice@example.com"],
+      ["x-groups", "g1,g2,Engineering"],
+      ["x-nick", "al,ice"],
+      ["x-missing", ""],
+    ]);
+  });
+});
+
+describe("a cached assertion", () => {
+  test("serves one principal, host and route for 30 s, at once", async () => {
+    const { assertions, now } = await start();
+    const alice = principal();
+    const first = await assertions.introduce(alice, scope);
+    assert.equal(assertions.introduce(alice, scope), first, "no promise, no signature");
+    now.ms += 29_999;
+    assert.equal(assertions.introduce(alice, scope), first);
+    now.ms += 1;
+    assert.notEqual((await assertions.introduce(alice, scope)).assertion, first.assertion);
+  });
+  test("serves no other host, route or principal, be it the same person after a change", async () => {
+    const { assertions } = await start();
+    const alice = principal();
+    const { assertion } = await assertions.introduce(alice, scope);
+    const others = [
+      await assertions.introduce(alice, { ...scope, hostname: "other.example" }),
+      await assertions.introduce(alice, { ...scope, routeId: "other" }),
+      await assertions.introduce({ ...alice }, scope),
+      await assertions.introduce(alice, { ...scope, mode: "per_request" }),
+    ];
+    for (const other of others) assert.notEqual(other.assertion, assertion);
+  });
+  test("is signed once for requests that come together", async () => {
+    const { assertions } = await start();
+    const alice = principal();
+    const [one, two] = await Promise.all([assertions.introduce(alice, scope), assertions.introduce(alice, scope)]);
+    assert.equal(one.assertion, two.assertion);
+  });
+});
+
+const expectedD = "EM-rjhiibNibY8roNwFZ6b_Nwy7Qft-OVmAReOVWoN4";
+
+describe("the signing key", () => {
+  test("is derived from the shared secret as Pomerium derives it, and is stable", () => {
+    // HKDF-SHA256(secret = 32 × 0x01, info "derived-jwt-signing-key"), 40 bytes, mod (n-1), + 1; computed apart from the code.
+    const jwk = derivedKey(new Uint8Array(32).fill(1)).export({ format: "jwk" });
+    assert.equal(jwk.d, expectedD);
+    assert.deepEqual(derivedKey(new Uint8Array(32).fill(1)).export({ format: "jwk" }), jwk);
+    assert.notEqual(derivedKey(new Uint8Array(32).fill(2)).export({ format: "jwk" }).d, jwk.d);
+  });
+  test("may be EC or RSA, in SEC 1, PKCS#1 or PKCS#8, as PEM or base64 of PEM", async () => {
+    const ec = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+    const rsa = generateKeyPairSync("rsa", { modulusLength: 2_048 }).privateKey;
+    const keys: readonly (readonly [string, string])[] = [
+      [String(ec.export({ type: "sec1", format: "pem" })), "ES256"],
+      [String(ec.export({ type: "pkcs8", format: "pem" })), "ES256"],
+      [String(rsa.export({ type: "pkcs1", format: "pem" })), "RS256"],
+      [Buffer.from(String(rsa.export({ type: "pkcs8", format: "pem" }))).toString("base64"), "RS256"],
+    ];
+    for (const [signingKey, alg] of keys) {
+      const { assertions } = await start({ signingKey });
+      const { assertion } = await assertions.introduce(null, scope);
+      assert.equal(decodeProtectedHeader(assertion).alg, alg);
+      const [jwk] = assertions.jwks.keys;
+      assert.deepEqual([jwk?.alg, jwk?.use, jwk?.d], [alg, "sig", undefined]);
+    }
+  });
+  test("that is none, or too weak, is refused without being shown", async () => {
+    const weak = generateKeyPairSync("ec", { namedCurve: "secp256k1" }).privateKey;
+    for (const signingKey of ["nonsense", String(weak.export({ type: "pkcs8", format: "pem" }))]) {
+      await assert.rejects(start({ signingKey }), (error: Error & { code?: string }) => {
+        return error.code === "ERR_AUTH_SIGNING_KEY" && !error.message.includes("nonsense");
+      });
+    }
+  });
+});

@@ -1,0 +1,103 @@
+/** What only a real browser can tell: which cookies it keeps back, what it says of where a request came from. */
+import assert from "node:assert/strict";
+import { after, before, type TestContext, test } from "node:test";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { findChromium } from "../../support/chromium.ts";
+import { startWorld, type World, type WorldOptions } from "./support.ts";
+
+const executablePath = findChromium();
+const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 60_000 };
+let browser: Browser | undefined;
+
+before(async () => {
+  if (executablePath === undefined) return;
+  const args = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update";
+  browser = await chromium.launch({ executablePath, args: args.split(" ") });
+});
+after(() => browser?.close());
+
+async function start(t: TestContext, worldOptions: WorldOptions = {}): Promise<{ world: World; page: Page }> {
+  const world = await startWorld(t, worldOptions);
+  const context = (await browser?.newContext()) ?? assert.fail("no browser");
+  t.after(() => context.close());
+  return { world, page: await context.newPage() };
+}
+
+async function answerForm(page: Page, user: string): Promise<void> {
+  await page.getByRole("button", { name: `Sign in as ${user}` }).click();
+}
+
+for (const sameSite of ["lax", "strict", "none"] as const) {
+  test(
+    `with a session cookie that is ${sameSite}, signing in ends on the page, and a second route on its own`,
+    options,
+    async (t) => {
+      const { world, page } = await start(t, { cookie: { sameSite } });
+      await page.goto(world.url("app", "/wanted?x=1"));
+      await answerForm(page, "alice");
+      await page.waitForURL(world.url("app", "/wanted?x=1"));
+      await page.waitForFunction('document.body.textContent.startsWith("hello alice")');
+      await page.goto(world.url("wiki", "/second"));
+      await page.waitForFunction('document.body.textContent.startsWith("hello alice")');
+      assert.equal(page.url(), world.url("wiki", "/second"));
+    },
+  );
+}
+
+test("two tabs that began in a fresh browser both arrive", options, async (t) => {
+  const { world, page } = await start(t);
+  const other = await page.context().newPage();
+  await Promise.all([page.goto(world.url("app", "/one")), other.goto(world.url("app", "/two"))]);
+  for (const [tab, path] of [
+    [page, "/one"],
+    [other, "/two"],
+  ] as const) {
+    await answerForm(tab, "bob");
+    await tab.waitForLoadState();
+    if (tab.url().startsWith(world.idpUrl.href)) await answerForm(tab, "bob"); // its cookie was the other tab's
+    await tab.waitForURL(world.url("app", path));
+    assert.match((await tab.textContent("body")) ?? "", /^hello bob/);
+  }
+});
+
+test("the button signs out; a link on a page of another site only asks", options, async (t) => {
+  const { world, page } = await start(t);
+  await page.goto(world.url("app"));
+  await answerForm(page, "alice");
+  await page.waitForURL(world.url("app"));
+
+  const evil = await page.context().newPage();
+  await evil.goto(`${world.idpUrl.origin}/`); // another site
+  await evil.evaluate(`location.href = ${JSON.stringify(world.url("app", "/.pomerium/sign_out"))}`);
+  await evil.waitForSelector("[data-page=sign-out-confirm]");
+  await page.reload();
+  assert.match((await page.textContent("body")) ?? "", /^hello alice/);
+
+  await evil.getByRole("button", { name: "Sign out" }).click();
+  await evil.waitForSelector("[data-page=signed-out]");
+  await page.reload();
+  await page.waitForSelector("[data-page=demo-sign-in]");
+});
+
+test("a link of the application's own page signs out at once", options, async (t) => {
+  const { world, page } = await start(t);
+  await page.goto(world.url("app"));
+  await answerForm(page, "alice");
+  await page.waitForURL(world.url("app"));
+  await page.evaluate('location.href = "/.pomerium/sign_out"');
+  await page.waitForSelector("[data-page=signed-out]");
+  const [session] = [...world.replica.projection.sessions()];
+  assert.equal(world.replica.projection.standing(session?.sessionId ?? assert.fail()).standing, "revoked");
+});
+
+test("who is refused may sign in as somebody else", options, async (t) => {
+  const { world, page } = await start(t);
+  await page.goto(world.url("app", "/.pomerium/"));
+  await page.getByRole("link", { name: "Sign in" }).click();
+  await answerForm(page, "bob");
+  await page.waitForSelector("[data-page=user-info]");
+  await page.getByRole("link", { name: "Sign in as somebody else" }).click();
+  await answerForm(page, "alice");
+  await page.waitForSelector("[data-page=user-info]");
+  assert.match((await page.textContent("main")) ?? "", /alice@example\.com/);
+});

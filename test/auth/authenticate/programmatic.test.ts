@@ -1,0 +1,125 @@
+/** Programmatic sign-in: how a command line gets a handle of its own (pomerium.md §4.1). */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { signIn, startWorld } from "./support.ts";
+
+const login = (redirect: string): string =>
+  `/.pomerium/api/v1/login?pomerium_redirect_uri=${encodeURIComponent(redirect)}`;
+const redirect = "http://127.0.0.1:4711/done?x=1";
+
+test("a command line gets a handle by way of a browser, and uses it in each of the accepted places", async (t) => {
+  const world = await startWorld(t);
+  const cli = world.visitor();
+  const asked = await cli.ask(world.url("app", login(redirect)));
+  assert.equal(asked.status, 200);
+  assert.equal(asked.headers["content-type"], "text/plain; charset=utf-8");
+  assert.equal(asked.headers["cache-control"], "no-store");
+  const url = new URL(asked.body);
+  assert.equal(url.searchParams.get("pomerium_callback_uri"), world.url("app", "/.pomerium/callback/"));
+  assert.equal(url.searchParams.get("pomerium_programmatic"), "true");
+
+  const browser = world.visitor();
+  const form = await browser.go(url);
+  const back = await browser.go(form.url, { form: { user: "alice", password: "x" }, until: "http://127.0.0.1:4711" });
+  const done = back.location ?? assert.fail(back.body);
+  assert.equal(done.origin + done.pathname, "http://127.0.0.1:4711/done");
+  assert.equal(done.searchParams.get("x"), "1");
+  const jwt = done.searchParams.get("pomerium_jwt") ?? assert.fail();
+  assert.equal(back.headers["referrer-policy"], "no-referrer");
+  assert.deepEqual(browser.cookieNames("app.localhost"), [], "the browser itself is not signed in on the route");
+
+  for (const headers of [
+    { authorization: `Pomerium ${jwt}` },
+    { authorization: `Bearer Pomerium-${jwt}` },
+    { "x-pomerium-authorization": jwt },
+  ] as const) {
+    const answer = await cli.ask(world.url("app"), { headers });
+    assert.equal(answer.body, "hello alice of admins,eng at app.localhost/");
+    const me = await cli.ask(world.url("app", "/.pomerium/user"), { headers });
+    assert.equal(JSON.parse(me.body).sub, "alice");
+  }
+  const inQuery = await cli.ask(world.url("app", `/?pomerium_session=${jwt}`));
+  assert.equal(inQuery.status, 200);
+
+  const elsewhere = { authorization: `Pomerium ${jwt}` };
+  assert.equal((await cli.ask(world.url("wiki"), { headers: elsewhere })).status, 401, "no other route takes it");
+  const user = await cli.ask(world.url("wiki", "/.pomerium/user"), { headers: elsewhere });
+  assert.equal(user.status, 401);
+  assert.equal(user.location, null, "a credential in a header is never answered with a redirect");
+});
+
+test("who is signed in in the browser already is not asked again", async (t) => {
+  const world = await startWorld(t);
+  const browser = world.visitor();
+  await signIn(world, browser, "alice");
+  const asked = await browser.ask(world.url("app", login(redirect)));
+  const back = await browser.go(asked.body, { until: "http://127.0.0.1:4711" });
+  assert.ok(back.location?.searchParams.get("pomerium_jwt"));
+});
+
+test("the handle of a session that is revoked is refused with 401", async (t) => {
+  const world = await startWorld(t);
+  const browser = world.visitor();
+  await signIn(world, browser, "alice");
+  const asked = await browser.ask(world.url("app", login(redirect)));
+  const back = await browser.go(asked.body, { until: "http://127.0.0.1:4711" });
+  const headers = { authorization: `Pomerium ${back.location?.searchParams.get("pomerium_jwt")}` };
+  assert.equal((await browser.ask(world.url("app"), { headers: { ...headers, cookie: "" } })).status, 200);
+  const [session] = [...world.replica.projection.sessions()];
+  await world.submit({ type: "revokeSession", sessionId: session?.sessionId ?? assert.fail(), reason: "operator" });
+  const cli = world.visitor();
+  assert.equal((await cli.ask(world.url("app"), { headers })).status, 401);
+  assert.equal((await cli.ask(world.url("app", "/.pomerium/user"), { headers })).status, 401);
+});
+
+test("a login that nobody may have: what is missing, unlisted or in clear", async (t) => {
+  const world = await startWorld(t, { settings: { programmaticRedirectHosts: ["localhost", "cli.example.com"] } });
+  const visitor = world.visitor();
+  const status = async (path: string, method = "GET"): Promise<number> =>
+    (await visitor.ask(world.url("app", path), { method })).status;
+  assert.equal(await status("/.pomerium/api/v1/login"), 404);
+  assert.equal(await status(login("https://cli.example.com/")), 200);
+  for (const refused of [
+    "https://evil.example/",
+    "https://x.cli.example.com/",
+    "http://cli.example.com/",
+    "http://user:pass@localhost/",
+    "http://localhost@evil.example/",
+    "javascript:alert(1)",
+    "ftp://localhost/",
+    "//localhost/",
+    "nonsense",
+    "",
+  ])
+    assert.equal(await status(login(refused)), 400, refused);
+  for (const method of ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+    assert.equal(await status(login(redirect), method), 405, method);
+  assert.equal(await status("/.pomerium/api/v2/login"), 404);
+  assert.equal(await status("/.pomerium/api"), 404);
+});
+
+test("a programmatic callback that somebody else began sets no cookie, and its handle goes nowhere unlisted", async (t) => {
+  const world = await startWorld(t);
+  const attacker = world.visitor();
+  await signIn(world, attacker, "bob");
+  const asked = await attacker.ask(world.url("app", login(redirect)));
+  const handover = (await attacker.ask(asked.body)).location ?? assert.fail();
+  assert.equal(handover.pathname, "/.pomerium/callback/");
+  const victim = world.visitor();
+  const answer = await victim.ask(handover);
+  assert.equal(answer.status, 302);
+  assert.deepEqual(answer.setCookies, []);
+  assert.deepEqual(victim.cookieNames("app.localhost"), []);
+});
+
+test("a redirect that is no longer listed is refused when the callback comes", async (t) => {
+  const hosts = ["localhost"];
+  const world = await startWorld(t, { settings: { programmaticRedirectHosts: hosts } });
+  const browser = world.visitor();
+  await signIn(world, browser, "alice");
+  const asked = await browser.ask(world.url("app", login(redirect)));
+  hosts.pop();
+  const answer = await browser.go(asked.body);
+  assert.equal(answer.status, 400);
+  assert.ok(!answer.body.includes("pomerium_jwt"));
+});

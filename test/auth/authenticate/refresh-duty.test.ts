@@ -1,0 +1,406 @@
+/** Refresh: what the provider says of a person today is what policy decides by; what it refuses ends; what it does not say changes nothing. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { type TestContext, test } from "node:test";
+import { createRefresh, type OidcClient } from "../../../src/auth/index.ts";
+import type { Duty } from "../../../src/broker/index.ts";
+import type {
+  ActiveSession,
+  Command,
+  CommandRequest,
+  CommandResult,
+  Projection,
+  ProviderTokens,
+  SessionId,
+  UnixMs,
+  UserId,
+} from "../../../src/events/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { finish, type OddProvider, startOddProvider } from "./odd-provider.ts";
+import { quiet, signIn, startWorld, subjectId, type World } from "./support.ts";
+
+const refreshing = (oidc: OidcClient, runs: { count: number }): Duty => {
+  const refresh = createRefresh({ oidc, groupsFromClaim: "groups", uuid: randomUUID, everyMs: 200, log: quiet });
+  return {
+    name: "refresh",
+    everyMs: 30,
+    async run(context) {
+      await refresh(context);
+      runs.count++;
+    },
+  };
+};
+
+async function startRefreshing(t: TestContext): Promise<Readonly<{ world: World; runs: { count: number } }>> {
+  const runs = { count: 0 };
+  return { runs, world: await startWorld(t, { duties: (oidc) => [refreshing(oidc, runs)] }) };
+}
+
+const groupsOf = (world: World, user: string): string =>
+  [...world.replica.projection.groupsOf(subjectId(world, user))].sort().join(",");
+
+test("a group that the provider adds or takes away is added or gone after the next refresh", async (t) => {
+  const { world } = await startRefreshing(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  assert.equal(groupsOf(world, "alice"), "admins,eng");
+  world.provider.setGroups("alice", ["eng", "sales"]);
+  await waitFor("the changed groups", () => groupsOf(world, "alice") === "eng,sales");
+  assert.match((await visitor.ask(world.url("app"))).body, /^hello alice of eng,sales at/);
+  world.provider.setGroups("alice", []);
+  await waitFor("no groups", () => groupsOf(world, "alice") === "");
+  assert.equal((await visitor.ask(world.url("app"))).status, 200, "the same session");
+});
+
+test("an operator's removal stays whatever the provider claims at a refresh", async (t) => {
+  const { world, runs } = await startRefreshing(t);
+  await signIn(world, world.visitor(), "alice");
+  const userId = subjectId(world, "alice");
+  const change = { groupId: "eng" as never, source: "operator", added: [], removed: [userId] } as const;
+  await world.submit({ type: "changeGroupMembers", ...change });
+  world.provider.setGroups("alice", ["eng", "sales"]);
+  await waitFor("a refresh", () => groupsOf(world, "alice").includes("sales"));
+  const { count } = runs;
+  await waitFor("another run", () => runs.count > count + 2);
+  assert.equal(groupsOf(world, "alice"), "sales");
+});
+
+test("a refused refresh revokes the session, with the reason in the log", async (t) => {
+  const { world } = await startRefreshing(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const [session] = [...world.replica.projection.sessions()];
+  const id = session?.sessionId ?? assert.fail();
+  await waitFor("the provider to refuse", async () => {
+    const tokens = await world.deps.databroker.tokens(id);
+    if (tokens !== undefined) await world.oidc.revoke(tokens); // a refresh of ours may overtake it
+    return world.replica.projection.standing(id).standing === "revoked";
+  });
+  const standing = world.replica.projection.standing(id);
+  assert.equal(standing.standing === "revoked" ? standing.reason : "", "refresh-refused");
+  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+});
+
+test("a provider that is down changes nothing, for as long as it is", async (t) => {
+  const { world, runs } = await startRefreshing(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  await world.provider.close();
+  const { count } = runs;
+  await waitFor("many runs", () => runs.count > count + 15);
+  assert.equal(groupsOf(world, "alice"), "admins,eng");
+  assert.equal((await visitor.ask(world.url("app"))).status, 200);
+});
+
+// --- the corners, one run at a time
+
+type Bench = Readonly<{
+  provider: OddProvider;
+  submitted: Command[];
+  vault: Map<SessionId, ProviderTokens>;
+  /** What the broker answers next; the default writes into the vault. */
+  answer: { next: "done" | "unavailable" | "refused" };
+  run(): Promise<void>;
+  /** Lets time pass. */
+  pass(ms: number): void;
+}>;
+
+async function startBench(
+  t: TestContext,
+  options: Readonly<{ sessions?: number; standing?: (id: SessionId) => string; session?: Partial<ActiveSession> }> = {},
+): Promise<Bench> {
+  const provider = await startOddProvider(t);
+  let now = Date.now();
+  const vault = new Map<SessionId, ProviderTokens>();
+  const submitted: Command[] = [];
+  const answer: Bench["answer"] = { next: "done" };
+  const sessions: ActiveSession[] = [];
+  for (let i = 0; i < (options.sessions ?? 1); i++) {
+    const { tokens } = await finish(provider);
+    const sessionId = `session-${i}` as SessionId;
+    vault.set(sessionId, tokens);
+    sessions.push({
+      status: "active",
+      sessionId,
+      userId: "user" as UserId,
+      idpId: "demo",
+      issuedAt: now as UnixMs,
+      expiresAt: (now + 36_000_000) as UnixMs,
+      refreshedAt: now as UnixMs,
+      profile: new Uint8Array(),
+      createdAt: 1 as never,
+      ...options.session,
+    });
+  }
+  const ledger = {
+    sessions: () => sessions.values(),
+    standing: (id: SessionId) => ({ standing: options.standing?.(id) ?? "active" }),
+  } as unknown as Projection;
+  const refresh = createRefresh({
+    oidc: provider.client,
+    groupsFromClaim: "groups",
+    uuid: randomUUID,
+    everyMs: 60_000,
+    log: quiet,
+  });
+  async function submit({ commandId, command }: CommandRequest): Promise<CommandResult> {
+    submitted.push(command);
+    if (answer.next === "unavailable") return { type: "unavailable", commandId, message: "", retryAfterMs: 1 };
+    if (answer.next === "refused") return { type: "refused", commandId, code: "conflict", message: "" };
+    if (command.type === "refreshSession") {
+      vault.set(command.sessionId, command.tokens);
+      const at = sessions.findIndex(({ sessionId }) => sessionId === command.sessionId);
+      sessions[at] = { ...(sessions[at] as ActiveSession), refreshedAt: command.refreshedAt };
+    }
+    return { type: "done", commandId, changed: true, link: undefined as never };
+  }
+  return {
+    provider,
+    submitted,
+    vault,
+    answer,
+    pass: (ms) => {
+      now += ms;
+    },
+    run: () =>
+      refresh({
+        submit,
+        ledger,
+        now: now as UnixMs,
+        tokens: async (id) => vault.get(id),
+        signal: new AbortController().signal,
+      }),
+  };
+}
+
+const types = ({ submitted }: Bench): string[] => submitted.map(({ type }) => type);
+
+test("a session is refreshed when it is due, and not before", async (t) => {
+  const bench = await startBench(t);
+  await bench.run();
+  await bench.run();
+  assert.deepEqual(types(bench), []);
+  bench.pass(60_000);
+  await bench.run();
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession"]);
+  const [command] = bench.submitted;
+  assert.ok(command?.type === "refreshSession");
+  assert.deepEqual(command.groupIds, ["eng"]);
+  assert.equal(command.profile.name, "From userinfo");
+  assert.equal(bench.vault.get(command.sessionId), command.tokens);
+  bench.pass(60_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession", "refreshSession"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 2, "each refresh token was used once");
+});
+
+test("new tokens are kept while userinfo is down, and the used-up refresh token is not sent again", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.instead = (path) => (path === "/userinfo" ? { status: 503, body: "down" } : undefined);
+  for (let i = 0; i < 5; i++) {
+    await bench.run();
+    bench.pass(10_000);
+  }
+  assert.deepEqual(types(bench), []);
+  assert.equal(bench.provider.usedRefreshTokens.size, 1);
+  bench.provider.instead = () => undefined;
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession"]);
+  bench.pass(60_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession", "refreshSession"], "the kept tokens were the right ones");
+});
+
+test("new tokens are kept while no broker takes them, and are written when one does", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.answer.next = "unavailable";
+  await bench.run();
+  bench.pass(10_000);
+  await bench.run();
+  assert.equal(bench.provider.usedRefreshTokens.size, 1);
+  bench.answer.next = "done";
+  bench.pass(10_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession", "refreshSession", "refreshSession"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 1);
+  assert.ok(!bench.provider.usedRefreshTokens.has(bench.vault.get("session-0" as SessionId)?.refreshToken ?? ""));
+});
+
+test("kept tokens that have grown too old to ask with are renewed by their own refresh token", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.instead = (path) => (path === "/userinfo" ? { status: 503, body: "down" } : undefined);
+  await bench.run();
+  bench.provider.instead = () => undefined;
+  bench.pass(400_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 2);
+});
+
+test("what is our own fault, or passes, signs nobody out; what the provider means does", async (t) => {
+  const harmless = [
+    { status: 400, body: { error: "invalid_client" } },
+    { status: 401, headers: { "www-authenticate": "Basic" }, body: { error: "invalid_client" } },
+    { status: 400, body: { error: "unauthorized_client" } },
+    { status: 400, body: { error: "invalid_scope" } },
+    { status: 400, body: { error: "temporarily_unavailable" } },
+    { status: 429, body: { error: "slow_down" } },
+    { status: 500, body: { error: "server_error" } },
+    { status: 503, body: "down" },
+    { status: 200, body: "<html>" },
+  ];
+  for (const answer of harmless) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.provider.instead = (path) => (path === "/token" ? answer : undefined);
+    await bench.run();
+    assert.deepEqual(types(bench), [], JSON.stringify(answer.body));
+    bench.provider.instead = () => undefined;
+    bench.pass(10_000);
+    await bench.run();
+    assert.deepEqual(types(bench), ["refreshSession"], "tried again");
+  }
+  for (const error of [
+    "invalid_grant",
+    "access_denied",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+  ]) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.provider.instead = (path) => (path === "/token" ? { status: 400, body: { error } } : undefined);
+    await bench.run();
+    assert.deepEqual(bench.submitted, [{ type: "revokeSession", sessionId: "session-0", reason: "refresh-refused" }]);
+  }
+});
+
+test("a refresh that answers for somebody else ends the session", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.claims = { sub: "mallory" };
+  await bench.run();
+  assert.deepEqual(types(bench), ["revokeSession"]);
+});
+
+test("a provider that is down is asked a few times, not once for every session", async (t) => {
+  const bench = await startBench(t, { sessions: 40 });
+  bench.pass(60_000);
+  bench.provider.instead = () => ({ status: 503, body: "down" });
+  const before = bench.provider.count("/token");
+  await bench.run();
+  const asked = bench.provider.count("/token") - before;
+  assert.ok(asked >= 3 && asked <= 11, `${asked} times`);
+});
+
+test("one person whom userinfo refuses does not hold up the others", async (t) => {
+  const bench = await startBench(t, { sessions: 20 });
+  bench.pass(60_000);
+  let refusals = 0;
+  bench.provider.instead = (path) =>
+    path === "/userinfo" && refusals++ % 2 === 0
+      ? { status: 401, headers: { "www-authenticate": 'Bearer error="invalid_token"' }, body: {} }
+      : undefined;
+  await bench.run();
+  assert.equal(types(bench).filter((type) => type === "refreshSession").length, 10);
+  assert.deepEqual(
+    types(bench).filter((type) => type !== "refreshSession"),
+    [],
+  );
+});
+
+test("many sessions are refreshed side by side, within a bound", async (t) => {
+  const bench = await startBench(t, { sessions: 30 });
+  bench.pass(60_000);
+  let now = 0;
+  let most = 0;
+  bench.provider.instead = async (path) => {
+    if (path !== "/token") return undefined;
+    most = Math.max(most, ++now);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    now--;
+    return undefined;
+  };
+  await bench.run();
+  assert.equal(bench.submitted.length, 30);
+  assert.ok(most > 1 && most <= 8, `${most} at once`);
+});
+
+test("sessions that are over, denied, or without a refresh token are left alone", async (t) => {
+  const over = await startBench(t, { session: { expiresAt: 1 as UnixMs } });
+  const denied = await startBench(t, { standing: () => "revoked" });
+  const bare = await startBench(t);
+  const tokens = bare.vault.get("session-0" as SessionId) ?? assert.fail();
+  bare.vault.set("session-0" as SessionId, { ...tokens, refreshToken: null });
+  for (const bench of [over, denied, bare]) {
+    bench.pass(60_000);
+    await bench.run();
+    assert.equal(bench.provider.usedRefreshTokens.size, 0);
+    assert.deepEqual(types(bench), []);
+  }
+});
+
+test("a run goes through so many sessions and no more, and the next one goes on from there", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const [due] = [...bench.vault.keys()];
+  const over = { status: "active", sessionId: "over", expiresAt: 1 };
+  const sessions = [
+    ...Array.from({ length: 45_000 }, () => over),
+    { status: "active", sessionId: due, expiresAt: 9e15, refreshedAt: 0 },
+  ];
+  let asked = 0;
+  const countRefresh: OidcClient["refresh"] = async (tokens) => {
+    asked++;
+    return tokens;
+  };
+  const refresh = createRefresh({
+    oidc: { ...bench.provider.client, refresh: countRefresh },
+    groupsFromClaim: null,
+    uuid: randomUUID,
+    everyMs: 1,
+    log: quiet,
+  });
+  const context = {
+    submit: async ({ commandId }: CommandRequest) =>
+      ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
+    ledger: {
+      sessions: () => sessions.values(),
+      standing: () => ({ standing: "active" }),
+    } as unknown as Projection,
+    now: Date.now() as UnixMs,
+    tokens: async (id: SessionId) => bench.vault.get(id),
+    signal: new AbortController().signal,
+  };
+  for (const expected of [0, 0, 1, 1, 1, 2]) {
+    await refresh({ ...context, now: (Date.now() + 60_000 * (asked + 1)) as UnixMs });
+    assert.equal(asked, expected);
+  }
+});
+
+test("a failure that is not the provider's fails the run", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const broken = createRefresh({
+    oidc: { ...bench.provider.client, refresh: () => Promise.reject(new TypeError("a bug")) },
+    groupsFromClaim: null,
+    uuid: randomUUID,
+    everyMs: 1,
+    log: quiet,
+  });
+  const context = {
+    submit: () => assert.fail("nothing to submit"),
+    ledger: {
+      sessions: () => [{ status: "active", sessionId: "s", expiresAt: 9e15, refreshedAt: 0 }].values(),
+      standing: () => ({ standing: "active" }),
+    } as unknown as Projection,
+    now: Date.now() as UnixMs,
+    tokens: async () => bench.vault.get("session-0" as SessionId),
+    signal: new AbortController().signal,
+  };
+  await assert.rejects(broken(context), TypeError);
+});

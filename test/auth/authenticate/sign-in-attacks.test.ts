@@ -1,0 +1,239 @@
+/** Signing in, as somebody would have it go wrong: forged, replayed, begun elsewhere, tossed from a sibling, sent to a stranger. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { signUrl } from "../../../src/auth/authenticate/signed-url.ts";
+import { createBox } from "../../../src/auth/index.ts";
+import { deriveKey } from "../../../src/replication/index.ts";
+import { secret, signIn, signInUpToCallback, startWorld } from "./support.ts";
+
+test("state, code and nonce: forged, changed, missing or of another sign-in, nobody is signed in", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const good = await signInUpToCallback(world, visitor, "alice");
+  const other = await signInUpToCallback(world, visitor, "bob", world.url("app", "/other"));
+  const forgedBox = createBox({ keys: [new Uint8Array(32).fill(9)], nowS: () => Math.floor(Date.now() / 1_000) });
+  const forged = await forgedBox.seal("sign-in state", {});
+  const cases: Readonly<Record<string, (url: URL) => void>> = {
+    "no state": (url) => url.searchParams.delete("state"),
+    "an empty state": (url) => url.searchParams.set("state", ""),
+    "a state that somebody made up": (url) => url.searchParams.set("state", "AAAA"),
+    "a state sealed with another key": (url) => url.searchParams.set("state", forged),
+    "a changed state": (url) => url.searchParams.set("state", `${url.searchParams.get("state")?.slice(0, -2)}AA`),
+    "a doubled state": (url) => url.searchParams.append("state", url.searchParams.get("state") ?? ""),
+    "no code": (url) => url.searchParams.delete("code"),
+    "a code that somebody made up": (url) => url.searchParams.set("code", "made-up"),
+    // The verifier in the state is not the one that the code was asked for with: the provider refuses (PKCE).
+    "the code of another sign-in": (url) => url.searchParams.set("code", other.searchParams.get("code") ?? ""),
+    "another issuer": (url) => url.searchParams.set("iss", "https://evil.example"),
+  };
+  for (const [what, change] of Object.entries(cases)) {
+    const url = new URL(good);
+    change(url);
+    const answer = await visitor.ask(url);
+    assert.ok(answer.status === 400 || answer.status === 502, `${what}: ${answer.status}`);
+    assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined, what);
+    assert.equal(answer.headers["referrer-policy"], "no-referrer", what);
+  }
+  assert.equal([...world.replica.projection.sessions()].length, 0);
+});
+
+test("a sign-in that took longer than half an hour begins anew", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const callback = await signInUpToCallback(world, visitor, "alice");
+  world.clockMs = 31 * 60_000;
+  const answer = await visitor.ask(callback);
+  assert.equal(answer.status, 400);
+  assert.match(answer.body, /30 minutes/);
+});
+
+test("the provider's answer in a browser that did not begin signs nobody in", async (t) => {
+  const world = await startWorld(t);
+  const callback = await signInUpToCallback(world, world.visitor(), "alice");
+  const stranger = world.visitor();
+  const answer = await stranger.ask(callback);
+  assert.equal(answer.status, 400);
+  assert.match(answer.body, /did not begin/);
+  assert.ok(answer.body.includes(world.url("app", "/")), "it says where to begin");
+  assert.deepEqual(stranger.cookieNames("authenticate.localhost"), []);
+
+  const busy = world.visitor();
+  await busy.go(world.url("wiki"), { until: world.idpUrl.href });
+  const again = await busy.ask(callback);
+  assert.equal(again.status, 302, "a browser with a sign-in of its own begins anew");
+  assert.equal(again.location?.href, world.url("app", "/"));
+  assert.equal(busy.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
+  assert.equal([...world.replica.projection.sessions()].length, 0);
+});
+
+test("a callback on a route's host that somebody else began signs nobody in: login CSRF", async (t) => {
+  const world = await startWorld(t);
+  const attacker = world.visitor();
+  const callback = await signInUpToCallback(world, attacker, "bob");
+  const handover = (await attacker.go(callback, { until: world.url("app") })).location;
+  assert.equal(handover?.pathname, "/.pomerium/callback/");
+
+  const victim = world.visitor();
+  const refused = await victim.ask(handover ?? "");
+  assert.equal(refused.status, 400);
+  assert.equal(refused.headers["referrer-policy"], "no-referrer");
+  assert.deepEqual(victim.cookieNames("app.localhost"), []);
+
+  const busy = world.visitor();
+  await busy.ask(world.url("app"));
+  const nonce = busy.cookie("app.localhost", "_pomerium_nonce");
+  const anew = await busy.ask(handover ?? "");
+  assert.equal(anew.status, 302);
+  assert.equal(anew.location?.href, world.url("app", "/"));
+  assert.deepEqual(busy.cookieNames("app.localhost"), ["_pomerium_nonce"]);
+  assert.equal(busy.cookie("app.localhost", "_pomerium_nonce"), nonce);
+});
+
+test("a handover is good for its own host, for a few minutes, and unchanged", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const callback = await signInUpToCallback(world, visitor, "alice");
+  const handover = (await visitor.go(callback, { until: world.url("app") })).location ?? assert.fail();
+  await visitor.ask(world.url("wiki")); // a nonce there as well
+  const cases: Readonly<Record<string, (url: URL) => void>> = {
+    "on another route's host": (url) => {
+      url.hostname = "wiki.localhost";
+    },
+    "towards another site": (url) => url.searchParams.set("pomerium_redirect_uri", "http://evil.example/"),
+    "without a signature": (url) => url.searchParams.delete("pomerium_signature"),
+    "with a later expiry": (url) => url.searchParams.set("pomerium_expiry", "9999999999"),
+    "turned programmatic": (url) => url.searchParams.set("pomerium_programmatic", "true"),
+    "with another session": (url) => url.searchParams.set("pomerium_session_encrypted", "AAAA"),
+    "with a parameter doubled": (url) => url.searchParams.append("pomerium_nonce", "x"),
+  };
+  for (const [what, change] of Object.entries(cases)) {
+    const url = new URL(handover);
+    change(url);
+    const answer = await visitor.ask(url);
+    assert.equal(answer.status, 400, what);
+    assert.ok(!answer.setCookies.some((line) => line.startsWith("_pomerium=")), what);
+  }
+  world.clockMs = 390_000;
+  assert.match((await visitor.ask(handover)).body, /expired/);
+  world.clockMs = -90_000;
+  assert.match((await visitor.ask(handover)).body, /from the future/);
+  world.clockMs = 0;
+  assert.equal((await visitor.go(handover)).body, "hello alice of admins,eng at app.localhost/");
+});
+
+test("a handover replayed after sign-out names a session that is over", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const callback = await signInUpToCallback(world, visitor, "alice");
+  const handover = (await visitor.go(callback, { until: world.url("app") })).location ?? assert.fail();
+  await visitor.go(handover);
+  await visitor.go(world.url("app", "/.pomerium/sign_out"));
+  const replayed = await visitor.ask(handover);
+  assert.equal(replayed.status, 302, "it is signed, and this browser's own");
+  assert.equal((await visitor.ask(world.url("app"))).status, 302, "and worth nothing");
+});
+
+test("a sealed handle of another purpose or key is not taken for a handover", async (t) => {
+  const world = await startWorld(t, {
+    deps: (deps) => ({
+      ...deps,
+      handoverBox: {
+        ...deps.handoverBox,
+        // As if authenticate sealed with the key of the attempts.
+        seal: (purpose, value) => deps.attemptBox.seal(purpose, value),
+      },
+    }),
+  });
+  const answer = await signIn(world, world.visitor(), "alice");
+  assert.equal(answer.status, 400);
+  assert.match(answer.body, /could not be read/);
+});
+
+test("nobody is sent to sign in for a host that no route names, so no handle ever leaves for one", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  for (const path of [
+    "/.pomerium/sign_in",
+    "/.pomerium/user",
+    "/.pomerium/api/v1/login?pomerium_redirect_uri=http%3A%2F%2Flocalhost%3A9",
+  ]) {
+    const answer = await visitor.ask(world.url("app", path), { headers: { host: "evil.example" } });
+    assert.ok(answer.status === 404 || answer.status === 401, `${path}: ${answer.status}`);
+    assert.equal(answer.location, null);
+    assert.ok(!answer.body.includes("pomerium_signature"));
+    const otherPort = await visitor.ask(world.url("app", path), { headers: { host: "app.localhost:1" } });
+    assert.equal(otherPort.location, null, "nor for another port of a host of ours");
+  }
+});
+
+test("a request target that names another host is not believed", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const answer = await visitor.ask(world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=//evil.example"));
+  const to = answer.location?.searchParams.get("pomerium_redirect_uri");
+  assert.equal(to, world.url("app", "/.pomerium/"));
+});
+
+test("the sign-in link of authenticate must be signed, whole and young", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const link = (await visitor.ask(world.url("app"))).location ?? assert.fail();
+  const changed = new URL(link);
+  changed.searchParams.set("pomerium_redirect_uri", "https://evil.example/");
+  const bare = world.url("authenticate", "/.pomerium/sign_in?pomerium_redirect_uri=https%3A%2F%2Fevil.example");
+  for (const url of [changed, new URL(bare)]) {
+    const answer = await visitor.ask(url);
+    assert.equal(answer.status, 400);
+    assert.match(answer.body, /not made by this installation/);
+    assert.ok(!answer.body.includes("evil.example"));
+  }
+  world.clockMs = 6 * 60_000 + 1_000;
+  assert.match((await visitor.ask(link)).body, /expired/);
+});
+
+test("even a signed link hands nobody over to a host that no route names", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const [key] = world.deps.settings.urlKeys;
+  for (const [name, value] of [
+    ["pomerium_redirect_uri", "https://evil.example/"],
+    ["pomerium_callback_uri", "https://evil.example/.pomerium/callback/"],
+  ] as const) {
+    const link = new URL(world.url("authenticate", "/.pomerium/sign_in"));
+    link.searchParams.set("pomerium_redirect_uri", world.url("app"));
+    link.searchParams.set(name, value);
+    const answer = await visitor.ask(signUrl(link, key ?? assert.fail(), Math.floor(Date.now() / 1_000)));
+    assert.equal(answer.status, 400, name);
+    assert.equal(answer.location, null);
+  }
+});
+
+test("cookies that a sibling host plants on https are not ours", async (t) => {
+  // The browser-side half of the promise is the prefix; this is the other: the unprefixed name is not read there.
+  const world = await startWorld(t);
+  const https = { ...world.deps, settings: { ...world.deps.settings, isRouteOrigin: () => true } };
+  const { beginSignIn } = await import("../../../src/auth/index.ts");
+  const planted = "p".repeat(32);
+  const { location, setCookies } = beginSignIn(
+    https,
+    new URL("https://app.example.com/"),
+    `_pomerium_nonce=${planted}`,
+  );
+  assert.match(setCookies[0] ?? "", /^__Host-_pomerium_nonce=/);
+  assert.match(setCookies[0] ?? "", /; Secure; SameSite=Lax$/);
+  assert.ok(!(setCookies[0] ?? "").includes(planted) && !location.includes(planted));
+});
+
+test("the URL keys, the box of attempts and the box of handovers are three", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const callback = await signInUpToCallback(world, visitor, "alice");
+  const state = callback.searchParams.get("state") ?? "";
+  const now = (): number => Math.floor(Date.now() / 1_000);
+  const open = (purpose: string) =>
+    createBox({ keys: [deriveKey(secret, purpose)], nowS: now }).open("sign-in state", state, 600);
+  assert.ok(await open("sign-in attempts"));
+  assert.equal(await open("session handover"), undefined);
+  assert.equal(await open("signed urls"), undefined);
+});

@@ -1,0 +1,256 @@
+/** Signing in, from a page of a route to the identity provider and back, with a real provider and a real broker. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cookieValue } from "../../../src/auth/index.ts";
+import type { GroupId, SessionId } from "../../../src/events/index.ts";
+import { signIn, startWorld, subjectId } from "./support.ts";
+
+test("a first visit ends on the page that was wanted, signed in, with cookies that only their host reads", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const first = await visitor.ask(world.url("app", "/x?b=2&a=1"));
+  assert.equal(first.status, 302);
+  assert.equal(first.location?.origin, new URL(world.url("authenticate")).origin);
+  assert.equal(first.location?.pathname, "/.pomerium/sign_in");
+  assert.equal(first.location?.searchParams.get("pomerium_redirect_uri"), world.url("app", "/x?b=2&a=1"));
+  assert.equal(first.location?.searchParams.get("pomerium_seen"), null, "no credential was refused");
+
+  const there = await visitor.ask(first.location ?? "");
+  assert.equal(there.status, 302);
+  assert.equal(there.headers["cache-control"], "no-store");
+  assert.equal(there.headers["referrer-policy"], "no-referrer");
+  const asked = there.location?.searchParams;
+  assert.equal(there.location?.origin, world.idpUrl.origin);
+  assert.equal(asked?.get("response_type"), "code");
+  assert.equal(asked?.get("code_challenge_method"), "S256");
+  assert.equal(asked?.get("redirect_uri"), world.url("authenticate", "/oauth2/callback"));
+  assert.match(asked?.get("nonce") ?? "", /^[\w-]{40,}$/);
+
+  const form = await visitor.go(there.location ?? "");
+  const back = await visitor.go(form.url, { form: { user: "alice", password: "x" } });
+  assert.equal(back.status, 200, back.body);
+  assert.equal(back.url.href, world.url("app", "/x?b=2&a=1"));
+  assert.equal(back.body, "hello alice of admins,eng at app.localhost/x?b=2&a=1");
+
+  assert.deepEqual([...visitor.cookieNames("app.localhost")].sort(), ["_pomerium", "_pomerium_nonce"]);
+  assert.deepEqual([...visitor.cookieNames("authenticate.localhost")].sort(), [
+    "_pomerium_authenticate",
+    "_pomerium_csrf",
+  ]);
+  for (const [host, name] of [
+    ["app.localhost", "_pomerium"],
+    ["app.localhost", "_pomerium_nonce"],
+    ["authenticate.localhost", "_pomerium_authenticate"],
+    ["authenticate.localhost", "_pomerium_csrf"],
+  ] as const) {
+    const line = visitor.lineOf(host, name) ?? "";
+    for (const wanted of ["HttpOnly", "Secure", "SameSite=Lax", "Path=/"]) assert.ok(line.includes(wanted), line);
+    assert.ok(!/domain/i.test(line), line);
+  }
+});
+
+test("what the log says of a sign-in: a session, a user, groups from the claim, and the tokens in the vault", async (t) => {
+  const world = await startWorld(t);
+  await signIn(world, world.visitor(), "alice");
+  const { projection } = world.replica;
+  const [session, ...others] = [...projection.sessions()];
+  assert.deepEqual(others, []);
+  assert.equal(session?.userId, subjectId(world, "alice"));
+  assert.ok(session?.status === "active" && session.idpId === "demo");
+  const profile = world.replica.open(session.profile, session.userId);
+  assert.equal(profile?.subject, "alice");
+  assert.equal(profile?.email, "alice@example.com");
+  assert.equal(profile?.emailVerified, true);
+  assert.equal(profile?.claims["exp"], undefined, "of one token, not of the person");
+  assert.deepEqual([...projection.groupsOf(session.userId)].sort(), ["admins", "eng"]);
+  const tokens = await world.deps.databroker.tokens(session.sessionId);
+  assert.ok(tokens?.accessToken && tokens.refreshToken && tokens.idToken);
+});
+
+test("a second route costs one round trip and no visit to the provider", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const second = await visitor.go(world.url("wiki", "/page"));
+  assert.equal(second.body, "hello alice of admins,eng at wiki.localhost/page");
+  assert.equal([...world.replica.projection.sessions()].length, 1, "the same session");
+});
+
+test("the cookie of one route opens no other, and not the authenticate host", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  await visitor.go(world.url("wiki"));
+  const stolen = visitor.cookie("app.localhost", "_pomerium") ?? "";
+  const thief = world.visitor();
+  for (const host of ["wiki", "app"] as const) {
+    const answer = await thief.ask(world.url(host), { headers: { cookie: `_pomerium=${stolen}` } });
+    assert.equal(answer.status, host === "app" ? 200 : 302, host);
+  }
+  const here = await thief.ask(world.url("authenticate", "/.pomerium/"), {
+    headers: { cookie: `_pomerium_authenticate=${stolen}` },
+  });
+  assert.match(here.body, /You are not signed in/);
+  const authenticate = visitor.cookie("authenticate.localhost", "_pomerium_authenticate") ?? "";
+  const there = await thief.ask(world.url("app"), { headers: { cookie: `_pomerium=${authenticate}` } });
+  assert.equal(there.status, 302, "nor the other way about");
+});
+
+test("thirty tabs that begin at once, in a browser without a cookie, all arrive where they wanted", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const paths = Array.from({ length: 30 }, (_, i) => `/tab-${i}`);
+  const tabs = await Promise.all(paths.map((path) => visitor.go(world.url("app", path), { until: world.idpUrl.href })));
+  assert.deepEqual(visitor.cookieNames("authenticate.localhost"), ["_pomerium_csrf"]);
+  assert.deepEqual(visitor.cookieNames("app.localhost"), ["_pomerium_nonce"]);
+  assert.ok(visitor.cookieHeader(new URL(world.url("authenticate"))).length < 200, "headers stay small");
+  for (const i of [0, 13, 29]) {
+    const form = await visitor.go(tabs[i]?.location ?? "");
+    let back = await visitor.go(form.url, { form: { user: "bob", password: "x" } });
+    // The tab's cookie was replaced by another tab's answer: once more, from the beginning, with the one that stayed.
+    if (back.url.origin === world.idpUrl.origin)
+      back = await visitor.go(back.url, { form: { user: "bob", password: "x" } });
+    assert.equal(back.url.href, world.url("app", `/tab-${i}`), back.body);
+    assert.equal(back.status, 200);
+  }
+});
+
+test("tabs that begin later share the cookie, and each sign-in at the provider counts", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await visitor.go(world.url("app"));
+  const tabs = await Promise.all(
+    ["/a", "/b", "/c", "/d", "/e", "/f", "/g"].map((path) =>
+      visitor.go(world.url("app", path), { until: world.idpUrl.href }),
+    ),
+  );
+  for (const tab of tabs) {
+    const form = await visitor.go(tab.location ?? "");
+    const back = await visitor.go(form.url, { form: { user: "bob", password: "x" } });
+    assert.equal(back.status, 200);
+    assert.match(back.url.pathname, /^\/[a-g]$/);
+  }
+});
+
+test("a page with a very long address is found again, or at least its beginning", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const long = `/report?${"q=1234567890&".repeat(120)}`;
+  assert.equal((await signIn(world, visitor, "alice", world.url("app", long))).url.href, world.url("app", long));
+  const other = world.visitor();
+  const longer = `/report?${"q=1234567890&".repeat(500)}`;
+  assert.equal((await signIn(world, other, "alice", world.url("app", longer))).url.href, world.url("app", "/report"));
+});
+
+test("somebody signed in who asks for sign-in wants to be somebody else, and is asked", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const ask = await visitor.go(world.url("app", "/.pomerium/sign_in?pomerium_redirect_uri=http%3A%2F%2Fevil.example"), {
+    until: world.idpUrl.href,
+  });
+  assert.equal(ask.location?.searchParams.get("prompt"), "login");
+  const form = await visitor.go(ask.location ?? "");
+  const back = await visitor.go(form.url, { form: { user: "bob", password: "x" } });
+  assert.equal(back.url.href, world.url("app", "/.pomerium/"), "a redirect to elsewhere is not taken");
+  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob/);
+});
+
+test("at most so many sessions for one person: the oldest ends", async (t) => {
+  const world = await startWorld(t, { settings: { maxSessionsPerUser: 2 } });
+  const visitors = [world.visitor(), world.visitor(), world.visitor()];
+  for (const visitor of visitors) await signIn(world, visitor, "alice");
+  const answers = await Promise.all(visitors.map((visitor) => visitor.ask(world.url("app"))));
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [302, 200, 200],
+  );
+});
+
+test("a suspended person is told so after the provider, once, and is let in again when restored", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const userId = subjectId(world, "alice");
+  await world.submit({ type: "suspendUser", userId, reason: "test" });
+  const refused = await signIn(world, visitor, "alice");
+  assert.equal(refused.status, 403);
+  assert.match(refused.body, /suspended/);
+  assert.equal(refused.url.pathname, "/oauth2/callback", "no redirect anywhere");
+  assert.equal((await signIn(world, world.visitor(), "bob")).status, 200, "others are not concerned");
+  await world.submit({ type: "restoreUser", userId });
+  assert.match((await signIn(world, visitor, "alice")).body, /^hello alice/);
+});
+
+test("a revoked session is sent to the provider, not around in a circle", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const [session] = [...world.replica.projection.sessions()];
+  await world.submit({ type: "revokeSession", sessionId: session?.sessionId as SessionId, reason: "operator" });
+  const refused = await visitor.ask(world.url("app"));
+  assert.ok(refused.location?.searchParams.get("pomerium_seen"), "the proxy says what it has seen");
+  const form = await visitor.go(world.url("app"));
+  assert.equal(form.url.origin, world.idpUrl.origin);
+});
+
+test("a session about to end is not handed over, so that two clocks cannot send its holder around in a circle", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  world.clockMs = 14 * 3_600_000 - 20_000;
+  const form = await visitor.go(world.url("wiki"));
+  assert.equal(form.url.origin, world.idpUrl.origin);
+});
+
+test("on a route's host: who you are, as a page and as JSON", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  assert.match((await visitor.ask(world.url("app", "/.pomerium/"))).body, /You are not signed in/);
+  const json = { accept: "application/json" };
+  const stranger = await visitor.ask(world.url("app", "/.pomerium/user"), { headers: json });
+  assert.equal(stranger.status, 401);
+  assert.deepEqual(JSON.parse(stranger.body), { error: "Unauthenticated", request_id: "request-1" });
+  const script = { "sec-fetch-mode": "cors", accept: "text/html" };
+  assert.equal((await visitor.ask(world.url("app", "/.pomerium/user"), { headers: script })).status, 401);
+  assert.equal((await visitor.ask(world.url("app", "/.pomerium/user"))).status, 302);
+
+  await signIn(world, visitor, "alice", world.url("app", "/.pomerium/user"));
+  const me = await visitor.ask(world.url("app", "/.pomerium/user"), { headers: json });
+  assert.equal(me.status, 200);
+  assert.equal(me.headers["cache-control"], "no-store");
+  const claims = JSON.parse(me.body) as Record<string, unknown>;
+  assert.equal(claims["sub"], "alice");
+  assert.equal(claims["email"], "alice@example.com");
+  assert.deepEqual(claims["groups"], ["admins", "eng"]);
+  for (const name of ["iss", "aud", "exp", "iat", "jti"]) assert.ok(!(name in claims), name);
+  const page = await visitor.ask(world.url("app", "/.pomerium/"));
+  assert.match(page.body, /alice@example\.com/);
+  const session = [...world.replica.projection.sessions()][0];
+  const tokens = await world.deps.databroker.tokens(session?.sessionId as SessionId);
+  for (const secret of [
+    tokens?.accessToken,
+    tokens?.refreshToken,
+    tokens?.idToken,
+    visitor.cookie("app.localhost", "_pomerium"),
+  ])
+    assert.ok(secret && !page.body.includes(secret), "no token on a page");
+  assert.match((await visitor.ask(world.url("authenticate", "/.pomerium/"))).body, /alice@example\.com/);
+});
+
+test("a group that the provider claims counts only where groups_from_claim is set", async (t) => {
+  const world = await startWorld(t, { settings: { groupsFromClaim: null } });
+  const visitor = world.visitor();
+  assert.equal((await signIn(world, visitor, "alice")).body, "hello alice of  at app.localhost/");
+  assert.equal(world.replica.projection.group("eng" as GroupId), undefined);
+});
+
+test("with a cookie domain one cookie serves all routes below it", async (t) => {
+  const world = await startWorld(t, { cookie: { domain: "localhost" } });
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  assert.match(visitor.lineOf("localhost", "_pomerium") ?? "", /Domain=localhost/);
+  assert.equal((await visitor.ask(world.url("wiki"))).status, 200);
+  const header = visitor.cookieHeader(new URL(world.url("wiki")));
+  assert.equal(cookieValue(header, "_pomerium_authenticate"), undefined, "our own cookies stay with their host");
+});

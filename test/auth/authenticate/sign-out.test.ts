@@ -1,0 +1,228 @@
+/** Signing out: in the log, at the provider, and only whoever asked for it. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { decodeJwt } from "jose";
+import { ProviderError } from "../../../src/auth/index.ts";
+import type { ProviderTokens, SessionId } from "../../../src/events/index.ts";
+import { signIn, startWorld, type World } from "./support.ts";
+
+const onlySession = (world: World): SessionId => {
+  const [session] = [...world.replica.projection.sessions()];
+  return session?.sessionId ?? assert.fail("no session");
+};
+const standing = (world: World, id: SessionId): string => world.replica.projection.standing(id).standing;
+const tokensOf = async (world: World): Promise<ProviderTokens> =>
+  (await world.deps.databroker.tokens(onlySession(world))) ?? assert.fail();
+
+test("signing out on a route ends the session in the log, the tokens and the session at the provider", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  await visitor.go(world.url("wiki"));
+  const tokens = await tokensOf(world);
+  const sessionId = onlySession(world);
+
+  const first = await visitor.ask(world.url("app", "/.pomerium/sign_out"));
+  assert.equal(first.status, 302);
+  assert.equal(first.headers["cache-control"], "no-store");
+  assert.equal(first.location?.searchParams.get("pomerium_end_session"), sessionId);
+  assert.equal(visitor.cookie("app.localhost", "_pomerium"), undefined);
+
+  const second = await visitor.ask(first.location ?? "");
+  assert.equal(second.status, 302);
+  assert.equal(standing(world, sessionId), "revoked", "before the browser leaves");
+  assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
+  const there = second.location ?? assert.fail();
+  assert.equal(there.origin, world.idpUrl.origin);
+  assert.equal(decodeJwt(there.searchParams.get("id_token_hint") ?? "").sub, "alice");
+  assert.equal(there.searchParams.get("client_id"), "cardea");
+  assert.equal(there.searchParams.get("post_logout_redirect_uri"), world.url("authenticate", "/.pomerium/signed_out"));
+
+  const end = await visitor.go(there);
+  assert.equal(end.url.href.split("?")[0], world.url("authenticate", "/.pomerium/signed_out"));
+  assert.match(end.body, /You are signed out/);
+  await assert.rejects(
+    world.oidc.refresh(tokens),
+    (error) => error instanceof ProviderError && error.error === "invalid_grant",
+    "the provider has revoked the refresh token",
+  );
+  assert.equal(await world.deps.databroker.tokens(sessionId), undefined, "and the vault forgot it");
+  const wiki = await visitor.go(world.url("wiki"));
+  assert.equal(wiki.url.origin, world.idpUrl.origin, "every route asks for sign-in again");
+});
+
+test("a POST signs out as well, from a page of the same origin", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const sessionId = onlySession(world);
+  await visitor.go(world.url("app", "/.pomerium/sign_out"), { form: {}, until: world.idpUrl.href });
+  assert.equal(standing(world, sessionId), "revoked");
+});
+
+test("signed_out leads on to where the configuration says, and so does the sign-out itself", async (t) => {
+  const world = await startWorld(t, { settings: { signoutRedirectUrl: new URL("https://www.example.com/bye") } });
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const out = await visitor.go(world.url("app", "/.pomerium/sign_out?pomerium_redirect_uri=https://evil.example"), {
+    until: world.idpUrl.href,
+  });
+  assert.equal(out.location?.searchParams.get("post_logout_redirect_uri"), "https://www.example.com/bye");
+  const page = await visitor.ask(world.url("app", "/.pomerium/signed_out"));
+  assert.match(page.body, /https:\/\/www\.example\.com\/bye/);
+});
+
+test("an unsigned sign-out asks first, and the button ends the session", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const sessionId = onlySession(world);
+  const page = await visitor.ask(
+    world.url("authenticate", "/.pomerium/sign_out?pomerium_redirect_uri=https://evil.example"),
+  );
+  assert.equal(page.status, 200);
+  assert.match(page.body, /Sign out\?/);
+  assert.match(page.body, /alice@example\.com/);
+  assert.ok(!page.body.includes("evil.example"));
+  assert.equal(standing(world, sessionId), "active");
+
+  const action = /action="([^"]+)"/.exec(page.body)?.[1]?.replaceAll("&amp;", "&") ?? assert.fail();
+  const out = await visitor.ask(action, { form: {} });
+  assert.equal(standing(world, sessionId), "revoked");
+  assert.equal(out.location?.origin, world.idpUrl.origin);
+});
+
+test("no page of another site signs anybody out: sign-out CSRF", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const sessionId = onlySession(world);
+  const elsewhere = [
+    { "sec-fetch-site": "cross-site" },
+    { "sec-fetch-site": "same-site" },
+    { referer: "https://evil.example/" },
+    { origin: "https://evil.example" },
+  ] as const;
+  for (const headers of elsewhere) {
+    const first = await visitor.ask(world.url("app", "/.pomerium/sign_out"), { headers });
+    assert.equal(first.location?.searchParams.get("pomerium_end_session"), null);
+    assert.deepEqual(first.setCookies, [], "the route's cookie stays as well");
+    const asked = await visitor.ask(first.location ?? "", { headers });
+    assert.match(asked.body, /Sign out\?/);
+    const posted = await visitor.ask(world.url("authenticate", "/.pomerium/sign_out"), { form: {}, headers });
+    assert.equal(posted.status, headers && "referer" in headers ? 200 : 400);
+  }
+  assert.equal(standing(world, sessionId), "active");
+  assert.equal((await visitor.ask(world.url("app"))).status, 200);
+});
+
+test("a signed sign-out that an attacker fetched for themselves ends their own session and asks the victim", async (t) => {
+  const world = await startWorld(t);
+  const victim = world.visitor();
+  await signIn(world, victim, "alice");
+  const victims = onlySession(world);
+  const attacker = world.visitor();
+  await signIn(world, attacker, "bob");
+  const own = (await attacker.ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  const page = await victim.ask(own);
+  assert.match(page.body, /Sign out\?/);
+  assert.equal(standing(world, victims), "active");
+
+  const unnamed = (await world.visitor().ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  assert.match((await victim.ask(unnamed)).body, /Sign out\?/, "nor one that names nobody");
+  const confirm = await world.visitor().ask(world.url("authenticate", "/.pomerium/sign_out"));
+  assert.equal(confirm.location?.pathname, "/.pomerium/signed_out", "a stranger is not even given a button");
+  assert.equal(standing(world, victims), "active");
+});
+
+test("signing out ends the route's session also where the authenticate host has forgotten the browser", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const sessionId = onlySession(world);
+  visitor.forget("authenticate.localhost");
+  await visitor.go(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
+  assert.equal(standing(world, sessionId), "revoked");
+});
+
+test("after signing out twice, or signed out already, there is no error and no question", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const link = (await visitor.ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  assert.equal((await visitor.ask(link)).status, 302);
+  assert.equal((await visitor.ask(link)).status, 302, "the same link again");
+  const again = await visitor.go(world.url("app", "/.pomerium/sign_out"));
+  assert.match(again.body, /You are signed out/);
+});
+
+test("a revoked session in the cookie is cleared without a question", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  await world.submit({ type: "revokeSession", sessionId: onlySession(world), reason: "operator" });
+  const out = await visitor.ask(world.url("authenticate", "/.pomerium/sign_out"));
+  assert.equal(out.location?.pathname, "/.pomerium/signed_out");
+  assert.equal(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"), undefined);
+});
+
+test("a sign-out that cannot be written says that the person is still signed in", async (t) => {
+  let down = false;
+  const world = await startWorld(t, {
+    deps: (deps) => ({
+      ...deps,
+      sleep: async () => {},
+      databroker: {
+        ...deps.databroker,
+        submit: async (request) =>
+          down
+            ? { type: "unavailable", commandId: request.commandId, message: "no", retryAfterMs: 10_000 }
+            : deps.databroker.submit(request),
+      },
+    }),
+  });
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const link = (await visitor.ask(world.url("app", "/.pomerium/sign_out"))).location ?? assert.fail();
+  down = true;
+  const answer = await visitor.ask(link);
+  assert.equal(answer.status, 503);
+  assert.match(answer.body, /still signed in/);
+  assert.ok(visitor.cookie("authenticate.localhost", "_pomerium_authenticate"));
+  assert.equal(standing(world, onlySession(world)), "active");
+  down = false;
+  assert.equal((await visitor.ask(link)).status, 302);
+  assert.equal(standing(world, onlySession(world)), "revoked");
+});
+
+test("a provider that is down, or hangs, does not hold the sign-out back", async (t) => {
+  const never = new Promise<never>(() => {});
+  for (const trouble of ["down", "hangs"] as const) {
+    const failing = (): Promise<never> =>
+      trouble === "hangs" ? never : Promise.reject(new ProviderError("down", { kind: "silent" }));
+    const world = await startWorld(t, {
+      deps: (deps) => ({
+        ...deps,
+        sleep: async () => {},
+        oidc: deps.oidc === null ? null : { ...deps.oidc, revoke: failing, logoutUrl: failing },
+      }),
+    });
+    const visitor = world.visitor();
+    await signIn(world, visitor, "alice");
+    const end = await visitor.go(world.url("app", "/.pomerium/sign_out"));
+    assert.match(end.body, /You are signed out/, trouble);
+    assert.equal(standing(world, onlySession(world)), "revoked");
+  }
+});
+
+test("signing out waits for no projection", async (t) => {
+  let behind = false;
+  const world = await startWorld(t, {
+    deps: (deps) => ({ ...deps, catchUp: async (link) => (behind ? "behind" : deps.catchUp(link)) }),
+  });
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  behind = true;
+  await visitor.go(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
+  assert.equal(standing(world, onlySession(world)), "revoked");
+});

@@ -1,0 +1,190 @@
+/** Who is asking, by a real projection: active, revoked, expired, unknown, suspended, cut, restored, changed. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CallerCache, type CallerOptions, resolveCaller } from "../../../src/auth/authorize/caller.ts";
+import type { Caller } from "../../../src/auth/authorize/decision.ts";
+import {
+  type CardeaEvent,
+  type GroupId,
+  type Profile,
+  Projection,
+  type Sealed,
+  type UnixMs,
+} from "../../../src/events/index.ts";
+import { created, record, revoked, sessionId, userId } from "../../events/support.ts";
+
+const profileOf = (sealed: Sealed): Profile => ({
+  issuer: "https://idp.example",
+  subject: `subject-${sealed.join("-")}`,
+  email: "alice@example.com",
+  emailVerified: true,
+  name: "Alice",
+  claims: { dept: ["eng"] },
+});
+
+class World {
+  readonly projection = new Projection();
+  readonly cache = new CallerCache();
+  opened = 0;
+  keyIsHere = true;
+
+  given(...events: readonly CardeaEvent[]): this {
+    for (const one of record(events, this.projection.applied)) this.projection.apply(one);
+    return this;
+  }
+  ask(session = 1, user = 1, options: Partial<CallerOptions> & { handleIdp?: string } = {}): Caller {
+    return resolveCaller(
+      this.projection,
+      { sessionId: sessionId(session), userId: userId(user), idpId: options.handleIdp ?? "idp" },
+      {
+        now: 500 as UnixMs,
+        idpId: "idp",
+        credentialInHeader: false,
+        open: (sealed) => {
+          this.opened++;
+          return this.keyIsHere ? profileOf(sealed) : undefined;
+        },
+        cache: this.cache,
+        ...options,
+      },
+    );
+  }
+}
+
+const why = (caller: Caller): string => (caller.type === "principal" ? "principal" : `${caller.type}: ${caller.why}`);
+const members = (change: { added?: number[]; removed?: number[] }): CardeaEvent => ({
+  type: "GroupMembersChanged",
+  groupId: "eng" as GroupId,
+  source: "operator",
+  added: (change.added ?? []).map(userId),
+  removed: (change.removed ?? []).map(userId),
+});
+const user = (type: "UserSuspended" | "UserRestored" | "UserErased" | "UserSessionsRevoked"): CardeaEvent =>
+  type === "UserSessionsRevoked"
+    ? { type, userId: userId(1), upTo: null, reason: "operator" }
+    : type === "UserSuspended"
+      ? { type, userId: userId(1), reason: "left" }
+      : { type, userId: userId(1) };
+
+test("an active session is a principal with profile, claims and effective groups", () => {
+  const caller = new World().given(created(1, 1), members({ added: [1] })).ask();
+  assert(caller.type === "principal");
+  assert.equal(caller.principal.profile?.subject, "subject-1-1");
+  assert.deepEqual(caller.principal.claims, { dept: ["eng"] });
+  assert.deepEqual([...caller.principal.groups], ["eng"]);
+  assert.equal(caller.principal.session.sessionId, "session-1");
+});
+
+test("no handle is nobody, and whether the credential came in a header is passed on", () => {
+  const options = { now: 0 as UnixMs, idpId: "idp", credentialInHeader: true, open: () => undefined };
+  assert.deepEqual(resolveCaller(new Projection(), undefined, options), {
+    type: "anonymous",
+    why: "no-credential",
+    credentialInHeader: true,
+  });
+});
+
+const nobodies: readonly (readonly [string, (world: World) => Caller, string])[] = [
+  ["an unknown session", (w) => w.ask(9), "session-unknown"],
+  ["a session at its expiry", (w) => w.ask(1, 1, { now: 1_000_000 as UnixMs }), "session-expired"],
+  ["a swept session", (w) => w.given({ type: "SessionsExpired", sessionIds: [sessionId(1)] }).ask(), "session-unknown"],
+  ["a revoked session", (w) => w.given(revoked(1, 1)).ask(), "session-revoked: operator"],
+  [
+    "a session created again after its revocation",
+    (w) => w.given(revoked(1, 1), created(1, 1)).ask(),
+    "session-revoked: operator",
+  ],
+  ["a suspended user's session", (w) => w.given(user("UserSuspended")).ask(), "session-revoked: user-suspended"],
+  [
+    "an old session of a restored user",
+    (w) => w.given(user("UserSuspended"), user("UserRestored")).ask(),
+    "session-revoked: operator",
+  ],
+  ["an erased user's session", (w) => w.given(user("UserErased")).ask(), "session-revoked: user-erased"],
+  [
+    "a session older than a cut of all the user's sessions",
+    (w) => w.given(user("UserSessionsRevoked")).ask(),
+    "session-revoked: operator",
+  ],
+  ["a session on a route of another provider", (w) => w.ask(1, 1, { idpId: "other" }), "identity-provider-differs"],
+  ["a handle made with another provider", (w) => w.ask(1, 1, { handleIdp: "other" }), "identity-provider-differs"],
+  ["a handle that names another user", (w) => w.ask(1, 2), "session-of-another-user"],
+];
+for (const [name, act, expect] of nobodies) {
+  test(`${name} is nobody: ${expect}`, () => {
+    const world = new World().given(created(1, 1));
+    assert.equal(why(world.ask()), "principal");
+    assert.equal(why(act(world)), `anonymous: ${expect}`);
+  });
+}
+
+test("a session created after the cut or the restore is somebody again", () => {
+  const world = new World().given(created(1, 1), user("UserSuspended"), user("UserRestored"), created(2, 1));
+  assert.equal(why(world.ask(2)), "principal");
+  world.given(user("UserSessionsRevoked"), created(3, 1));
+  assert.equal(why(world.ask(2)), "anonymous: session-revoked: operator");
+  assert.equal(why(world.ask(3)), "principal");
+});
+
+test("a handle that names no provider is judged by its session's", () => {
+  const world = new World().given(created(1, 1));
+  assert.equal(why(world.ask(1, 1, { handleIdp: "" })), "principal");
+  assert.equal(why(world.ask(1, 1, { handleIdp: "", idpId: "other" })), "anonymous: identity-provider-differs");
+});
+
+test("personal data that does not open yet means that we are behind, and is asked for again", () => {
+  const world = new World().given(created(1, 1));
+  world.keyIsHere = false;
+  assert.equal(why(world.ask()), "behind: personal-data-not-open");
+  world.keyIsHere = true;
+  assert.equal(why(world.ask()), "principal");
+});
+
+test("personal data is opened once per session, and the same principal is handed out", () => {
+  const world = new World().given(created(1, 1), members({ added: [1] }));
+  assert.equal(world.ask(), world.ask());
+  assert.equal(world.opened, 1);
+});
+
+test("a change of groups, user or claims makes a new principal at once", () => {
+  const world = new World().given(created(1, 1), members({ added: [1] }));
+  const groups = () => {
+    const caller = world.ask();
+    return caller.type === "principal" ? [...caller.principal.groups] : [];
+  };
+  assert.deepEqual(groups(), ["eng"]);
+  world.given(members({ removed: [1] }));
+  assert.deepEqual(groups(), []);
+
+  const before = world.ask();
+  world.given({ type: "UserUpserted", userId: userId(1), profile: new Uint8Array([1]) });
+  assert.notEqual(world.ask(), before);
+
+  world.given({
+    type: "SessionRefreshed",
+    sessionId: sessionId(1),
+    userId: userId(1),
+    profile: new Uint8Array([7]),
+    refreshedAt: 1 as UnixMs,
+  });
+  const refreshed = world.ask();
+  assert(refreshed.type === "principal");
+  assert.equal(refreshed.principal.profile?.subject, "subject-7");
+});
+
+test("a cached principal does not outlive the revocation of the session", () => {
+  const world = new World().given(created(1, 1));
+  assert.equal(why(world.ask()), "principal");
+  world.given(revoked(1, 1));
+  assert.equal(why(world.ask()), "anonymous: session-revoked: operator");
+});
+
+test("opened personal data of a revoked session is let go when it is asked for", () => {
+  const world = new World().given(created(1, 1));
+  const caller = world.ask();
+  assert(caller.type === "principal");
+  assert.notEqual(world.cache.get(caller.principal.session), undefined);
+  world.given(user("UserErased"));
+  world.ask();
+  assert.equal(world.cache.get(caller.principal.session), undefined);
+});

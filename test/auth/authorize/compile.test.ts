@@ -1,0 +1,257 @@
+/** Compiling a generation of routes: shorthands, places of every problem, all or nothing, descriptions. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { compilePolicies, describePolicy } from "../../../src/auth/authorize/compile.ts";
+import { type RouteConfig, readYaml } from "../../../src/config/index.ts";
+import { ask, brief, compiled, problemsOf, route, source, type Who } from "./support.ts";
+
+// --- shorthands (pomerium.md §6.5)
+
+const preflight = { method: "OPTIONS", headers: { origin: "https://a", "access-control-request-method": "PUT" } };
+const shorthands: readonly (readonly [Partial<RouteConfig>, Who, string])[] = [
+  [{ allowPublicUnauthenticatedAccess: true }, null, "permit accept"],
+  [{ allowAnyAuthenticatedUser: true }, {}, "permit user-ok"],
+  [{ allowAnyAuthenticatedUser: true }, null, "signin user-unauthenticated"],
+  [{ allowedDomains: ["a.example", "example.com"] }, {}, "permit domain-ok"],
+  [{ allowedDomains: ["a.example"] }, {}, "deny 403 domain-unauthorized"],
+  [{ allowedUsers: ["bob", "alice@example.com"] }, {}, "permit email-ok"],
+  [{ allowedUsers: ["alice-1"] }, {}, "permit user-ok"],
+  [{ allowedUsers: ["alice-1", "alice@example.com"] }, {}, "permit email-ok user-ok"],
+  [{ allowedUsers: ["bob"] }, {}, "deny 403 email-unauthorized user-unauthorized"],
+  [{ allowedIdpClaims: { dept: ["eng", "ops"] } }, { claims: { dept: ["ops"] } }, "permit claim-ok"],
+  [{ allowedIdpClaims: { dept: ["eng"] } }, { claims: { dept: ["ops"] } }, "deny 403 claim-unauthorized"],
+  [{ allowedIdpClaims: { "org/level": [3] } }, { claims: { "org.level": [3] } }, "permit claim-ok"],
+  [{ allowedIdpClaims: { vip: [true] } }, { claims: { vip: ["true"] } }, "deny 403 claim-unauthorized"],
+  [{ allowedIdpClaims: { dept: ["eng"] } }, null, "signin user-unauthenticated"],
+];
+for (const [on, who, expect] of shorthands) {
+  test(`${JSON.stringify(on)} for ${JSON.stringify(who)} answers ${expect}`, () => {
+    assert.equal(brief(ask(on, who)), expect);
+  });
+}
+
+test("cors_allow_preflight lets a preflight through and nothing else", () => {
+  const on = { corsAllowPreflight: true, allowAnyAuthenticatedUser: true };
+  assert.equal(brief(ask(on, null, preflight)), "permit cors-request");
+  assert.equal(brief(ask(on, null)), "signin non-cors-request user-unauthenticated");
+});
+
+test("shorthands and the policy's own rules let in together; the policy's deny counts for both", () => {
+  const policy = source({ allow: { or: [{ groups: "eng" }] }, deny: { or: [{ http_method: "DELETE" }] } });
+  const on = { allowedUsers: ["alice-1"], policy };
+  assert.equal(brief(ask(on, {})), "permit user-ok");
+  assert.equal(brief(ask(on, { subject: "bob", groups: ["eng"] })), "permit groups-ok");
+  assert.equal(brief(ask(on, { groups: ["eng"] })), "permit groups-ok user-ok");
+  assert.equal(brief(ask(on, {}, { method: "DELETE" })), "deny 403 http-method-ok");
+  assert.equal(brief(ask(on, { subject: "bob" })), "deny 403 email-unauthorized groups-unauthorized user-unauthorized");
+});
+
+// --- problems
+
+test("each problem has its line and its key, and all of them come at once", () => {
+  const problems = problemsOf([
+    {
+      // lines: 1 list, 2 rules, 3 allow, 4 and, 5 criterion, 6 key …
+      allow: {
+        and: [{ emial: "a@b" }, { email: { starts: "a" } }, { email: { in: ["x", 7] } }],
+      },
+    },
+    { deny: { or: [{ time_of_day: {} }, { source_ip: ["10.0.0.0/8", "10.0.0.0/33"] }] } },
+  ]);
+  assert.deepEqual(
+    problems.map(({ line, key, problem }) => `${line} ${key}: ${problem}`),
+    [
+      "6 routes[0].policy[0].allow.and[0].emial: unknown criterion `emial`",
+      "9 routes[0].policy[0].allow.and[1].email.starts: unknown operator `starts`",
+      "14 routes[0].policy[0].allow.and[2].email.in[1]: a number can never equal a text",
+      "19 routes[0].policy[1].deny.or[0].time_of_day: `time_of_day` needs a time zone",
+      "19 routes[0].policy[1].deny.or[0].time_of_day: `time_of_day` without `after` and `before` would always hold",
+      "23 routes[0].policy[1].deny.or[1].source_ip[1]: `10.0.0.0/33` is no IP address or CIDR block",
+    ],
+  );
+});
+
+const refused: readonly (readonly [object, RegExp])[] = [
+  [{ emial: "a" }, /unknown criterion `emial`; did you mean `email`\?/],
+  [{ zzzzzzzzzz: "a" }, /unknown criterion `zzzzzzzzzz`; use `accept`/],
+  [{ toString: "a" }, /unknown criterion `toString`/],
+  [{ pomerium_routes: { enable: true } }, /remove it: paths below \/\.pomerium/],
+  [{ "email/x": "a" }, /`email` takes nothing after a slash/],
+  [{ claim: "a" }, /`claim` needs the name of a claim/],
+  [{ "claim/": "a" }, /`claim` needs the name of a claim/],
+  [{ email: ["a", "b"] }, /a list can never equal a text; use `in:`/],
+  [{ email: { is: ["a"] } }, /a list can never equal a text; use `in:`/],
+  [{ email: { in: "a" } }, /text stands where a list of texts should/],
+  [{ email: {} }, /an empty matcher would match everything/],
+  [{ user: 12 }, /a number can never equal a text; quote it: "12"/],
+  [{ user: { not: null } }, /nothing can never equal a text/],
+  [{ http_method: true }, /`true` can never equal a text; quote it: "true"/],
+  [{ groups: ["a", "b"] }, /a list can never equal a text; write one criterion for each value, under `or`/],
+  [{ groups: { in: ["a"] } }, /unknown operator `in`; use `has`, `is` or `exclude`/],
+  [{ groups: 7 }, /a number can never equal a text; quote it: "7"/],
+  [{ "claim/x": null }, /nothing can never equal the value of a claim/],
+  [{ "claim/x": { has: ["a"] } }, /a list can never equal the value of a claim; write one criterion for each value/],
+  [{ "claim/x": {} }, /an empty matcher would match everything/],
+  [{ source_ip: "10.0.0.0/ 8" }, /is no IP address or CIDR block/],
+  [{ source_ip: "010.0.0.1" }, /is no IP address or CIDR block/],
+  [{ source_ip: "::ffff:10.0.0.0/95" }, /is no IP address or CIDR block/],
+  [{ source_ip: "fe80::1%eth0" }, /is no IP address or CIDR block/],
+  [{ source_ip: 5 }, /a number is no IP address or CIDR block/],
+  [{ record: "x" }, /`record` needs the type of its data source/],
+  [{ record: { type: "a" } }, /there is no data source of the type `a`|without an operator/],
+  [{ record: { type: "a", is: 1 } }, /`record` needs a field to compare/],
+  [{ record: { type: "a", exists: "yes" } }, /text is neither true nor false/],
+  [{ record: { type: "a", field: "f", ">=": "5" } }, /text is nothing to compare with `>=`/],
+  [{ record: { type: "a", field: "f", stars_with: "5" } }, /did you mean `starts_with`\?/],
+  [{ device: "x" }, /text says nothing about a device/],
+  [{ device: { aproved: true } }, /did you mean `approved`\?/],
+  [{ device: { type: 5 } }, /write a device type/],
+  [{ date: "2026-01-01" }, /text says nothing about `date`/],
+  [{ date: {} }, /would always hold/],
+  [{ date: { after: "yesterday" } }, /`yesterday` cannot be read as a date of ISO 8601/],
+  [{ date: { after: "2026-02-30" } }, /cannot be read as a date/],
+  [{ date: { befor: "2026-02-03" } }, /did you mean `before`\?/],
+  [{ day_of_week: "mon-" }, /is no day of the week/],
+  [{ day_of_week: "mnoday" }, /did you mean `monday`\?/],
+  [{ day_of_week: "" }, /text names no day/],
+  [{ time_of_day: { after: "9:00" } }, /needs a time zone/],
+  [{ time_of_day: { timezone: "Europe/Belrin", after: "9:00" } }, /did you mean `Europe\/Berlin`\?/],
+  [{ time_of_day: { timezone: "UTC", after: "25:00" } }, /`25:00` cannot be read as a time of day/],
+  [{ time_of_day: { timezone: "UTC", after: "13 PM" } }, /cannot be read as a time of day/],
+  [{ time_of_day: { timezone: "+02:00", after: "13:00" } }, /is no time zone/],
+  [{ ssh_publickey: "x" }, /text is no SSH public key/],
+  [{ ssh_ca: [7] }, /a number is no SSH public key/],
+  [{ ssh_username_matches_claim: 1 }, /is not the name of a claim/],
+  [{ mcp_tool: ["a"] }, /use `in:`/],
+];
+for (const [criterion, message] of refused) {
+  test(`${JSON.stringify(criterion)} is refused`, () => {
+    for (const action of ["allow", "deny"]) {
+      const [problem, ...more] = problemsOf({ [action]: { or: [criterion] }, ...(action === "deny" ? {} : {}) });
+      assert.equal(more.length, 0);
+      assert.equal(problem?.severity, "error");
+      assert.match(`${problem.problem}; ${problem.remedy}`, message);
+    }
+  });
+}
+
+const warned: readonly (readonly [object, RegExp])[] = [
+  [{ accept: false }, /`accept` holds whatever value is written behind it/],
+  [{ authenticated_user: false }, /`authenticated_user` holds whatever value/],
+  [{ email: { ends_with: "" } }, /`ends_with` of an empty text matches everything/],
+  [{ email: { in: [] } }, /an empty list matches no text/],
+  [{ source_ip: [] }, /an empty list matches no address/],
+  [{ device: { approved: true } }, /meets nobody yet: devices are not enrolled/],
+  [{ ssh_username: "root" }, /meets nobody yet: there is no SSH listener/],
+  [{ mcp_tool: "query" }, /meets nobody yet: messages of the Model Context Protocol/],
+  [{ time_of_day: { timezone: "UTC", after: "22:00", before: "6:00" } }, /never holds/],
+  [{ date: { after: "2026-01-02", before: "2026-01-02" } }, /never holds/],
+];
+for (const [criterion, message] of warned) {
+  test(`${JSON.stringify(criterion)} is taken with a warning`, () => {
+    const [problem, ...more] = problemsOf({ allow: { or: [criterion] } });
+    assert.equal(more.length, 0);
+    assert.equal(problem?.severity, "warning");
+    assert.match(problem.problem, message);
+  });
+}
+
+test("a policy that lets nobody in is worth a warning", () => {
+  const [problem, ...more] = problemsOf({ deny: { or: [{ reject: true }] } });
+  assert.equal(more.length, 0);
+  assert.equal(problem?.severity, "warning");
+  assert.match(problem.problem, /lets nobody in/);
+  assert.equal(problem.key, "routes[0].policy");
+});
+
+test("one wrong policy refuses the whole generation", () => {
+  const good = route({ id: "good", allowPublicUnauthenticatedAccess: true });
+  const bad = route({ id: "bad", policy: source({ allow: { or: [{ nope: 1 }] } }) });
+  const result = compilePolicies([good, bad]);
+  assert.equal(result.ok, false);
+  assert.equal("policies" in result, false);
+});
+
+test("two routes with one id are refused: one policy would answer for both", () => {
+  const result = compilePolicies([
+    route({ allowPublicUnauthenticatedAccess: true }),
+    route({ allowAnyAuthenticatedUser: true }),
+  ]);
+  assert(!result.ok);
+  assert.match(result.problems[0]?.problem ?? "", /another route has the id `r` too/);
+});
+
+// --- descriptions
+
+const descriptions: readonly (readonly [Partial<RouteConfig>, readonly string[]])[] = [
+  [{}, ["This route lets nobody in."]],
+  [{ allowAnyAuthenticatedUser: true }, ["This route asks for being signed in."]],
+  [{ policy: source({ allow: { or: [{ groups: "eng" }] } }) }, ["This route asks for group eng."]],
+  [
+    { policy: source({ allow: { or: [{ groups: "eng" }, { groups: "ops" }, { domain: "example.com" }] } }) },
+    ["This route asks for one of: group eng; group ops; an e-mail address at example.com."],
+  ],
+  [{ allowedUsers: ["a@x", "b@x", "c@x"] }, ["This route asks for one of 3 named people."]],
+  [
+    {
+      policy: source({
+        allow: { and: [{ "claim/dept": "eng" }, { http_path: { starts_with: "/api" } }] },
+        deny: { not: [{ source_ip: "10.0.0.0/8" }] },
+      }),
+      allowedUsers: ["a@x"],
+    },
+    [
+      "This route asks for one named person.",
+      "Or for all of: claim dept: eng; a path starting with /api.",
+      "It refuses requests with none of: coming from a listed network.",
+    ],
+  ],
+];
+for (const [on, expect] of descriptions) {
+  test(`a refused person reads: ${expect.join(" ")}`, () => {
+    assert.deepEqual(describePolicy(compiled(route(on)), "r"), expect);
+  });
+}
+
+test("a description names no person, address or certificate", () => {
+  const hidden = ["secret-person", "203.0.113.9", "0".repeat(64)];
+  const [person, ip, fingerprint] = hidden;
+  const criteria = [
+    { user: person },
+    { email: { not: `${person}@example.com` } },
+    { email: { starts_with: person } },
+    { "claim/sub": person },
+    { "claim/mail": person },
+    { "claim/manager": `${person}@example.com` },
+    { source_ip: ip },
+    { client_certificate: { fingerprint } },
+  ];
+  for (const operator of ["and", "or", "not", "nor"]) {
+    const policy = source({ allow: { [operator]: criteria }, deny: { [operator]: criteria } });
+    const text = describePolicy(compiled(route({ policy })), "r").join(" ");
+    for (const secret of hidden) assert(!text.includes(secret), text);
+  }
+});
+
+test("an unknown route has no description", () => assert.deepEqual(describePolicy(new Map(), "x"), []));
+
+test("in a real file each problem points at the word that is wrong", () => {
+  const text = [
+    "- allow:",
+    "    or:",
+    "      - groups: eng",
+    "      - emial: alice@example.com",
+    "      - email:",
+    "          in: [alice@example.com, 7]",
+    "  deny:",
+    "    nt: []",
+    "",
+  ].join("\n");
+  const { value, places } = readYaml(text, "cardea.yaml");
+  const result = compilePolicies([route({ policy: { ppl: value, place: places.value, places } })]);
+  assert(!result.ok);
+  assert.deepEqual(
+    result.problems.map(({ file, line, column }) => `${file}:${line}:${column}`),
+    ["cardea.yaml:4:9", "cardea.yaml:6:35", "cardea.yaml:8:5"],
+  );
+});

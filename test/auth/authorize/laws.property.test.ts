@@ -1,0 +1,313 @@
+/**
+ * Laws that hold for every policy over every criterion there is, also those that know the time, devices and data from outside.
+ *
+ * Beside policy.property.test.ts, which holds the compiler against a plain reading of the language. A failure prints its seed and path.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { compilePolicies } from "../../../src/auth/authorize/compile.ts";
+import { decide } from "../../../src/auth/authorize/decide.ts";
+import type { Decision, DecisionRequest } from "../../../src/auth/authorize/decision.ts";
+import { explain } from "../../../src/auth/authorize/explain.ts";
+import { type DataRecord, type RecordKey, RecordSet } from "../../../src/auth/authorize/records.ts";
+import type { UnixMs } from "../../../src/events/index.ts";
+import { brief, nobody, type Person, principal, request, route, source, type Who } from "./support.ts";
+
+/** `SEED=…` looks elsewhere; a failure prints the seed and path to replay it. */
+fc.configureGlobal({ seed: Number(process.env["SEED"] ?? 5) });
+
+type Conditionals = Readonly<Record<string, readonly object[]>>;
+type Policy = readonly Readonly<Record<string, Conditionals>>[];
+
+const word = fc.constantFrom("a", "b", "c");
+const zone = fc.constantFrom("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe");
+const clock = fc
+  .tuple(fc.integer({ min: 0, max: 23 }), fc.constantFrom("00", "30", "59"))
+  .map(([hour, minute]) => `${hour}:${minute}`);
+const year = [Date.UTC(2026, 0, 1), Date.UTC(2027, 0, 1)] as const;
+const moment = fc.oneof(
+  fc.integer({ min: year[0], max: year[1] }),
+  // Around the changes of summer time.
+  fc.integer({ min: Date.UTC(2026, 2, 28), max: Date.UTC(2026, 2, 30) }),
+  fc.integer({ min: Date.UTC(2026, 9, 24), max: Date.UTC(2026, 9, 26) }),
+);
+const iso = moment.map((at) => new Date(at).toISOString());
+const text = fc.oneof(
+  word,
+  fc.record({ not: word }),
+  fc.record({ in: fc.array(word, { maxLength: 2 }) }),
+  fc.record({ not_in: fc.array(word, { maxLength: 2 }) }),
+  fc.record({ starts_with: word }),
+);
+const list = fc.oneof(word, fc.record({ exclude: word }), fc.record({ is: word }));
+const recordTypes = ["by-user", "by-address"] as const;
+const recordTest = fc.oneof(
+  fc.record({ exists: fc.boolean() }),
+  fc.record({ field: fc.constant("x"), is: word }),
+  fc.record({ field: fc.constant("x"), not: word }),
+  fc.record({ field: fc.constant("x"), exclude: word }),
+  fc.record({ field: fc.constant("n"), "<": fc.integer({ min: 0, max: 3 }) }),
+);
+const named = (name: string, data: fc.Arbitrary<unknown>): fc.Arbitrary<object> =>
+  data.map((value) => ({ [name]: value }));
+const timed = fc.oneof(
+  named("date", fc.oneof(fc.record({ after: iso }), fc.record({ before: iso }))),
+  named("day_of_week", fc.constantFrom("mon-fri", "sat,sun", "fri-mon", "wed")),
+  named("day_of_week", fc.record({ days: fc.constant("sun-tue"), timezone: zone })),
+  named("time_of_day", fc.record({ timezone: zone, after: clock })),
+  named("time_of_day", fc.record({ timezone: zone, before: clock })),
+  named("time_of_day", fc.record({ timezone: zone, after: clock, before: clock })),
+);
+const recorded = named(
+  "record",
+  fc.tuple(fc.constantFrom(...recordTypes), recordTest).map(([type, of]) => ({ type, ...of })),
+);
+const anyCriterion = fc.oneof(
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom<object>(
+      { accept: 1 },
+      { reject: 1 },
+      { authenticated_user: 1 },
+      { invalid_client_certificate: 1 },
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.oneof(
+      ...["email", "user", "domain", "http_method", "http_path", "ssh_username", "mcp_tool"].map((name) =>
+        named(name, text),
+      ),
+    ),
+  },
+  { weight: 2, arbitrary: fc.oneof(...["groups", "claim/x"].map((name) => named(name, list))) },
+  {
+    weight: 1,
+    arbitrary: named(
+      "device",
+      fc.record({ type: fc.constantFrom("any", "key"), approved: fc.boolean() }, { requiredKeys: [] }),
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom<object>(
+      { ssh_username_matches_email: 1 },
+      { ssh_username_matches_claim: "x" },
+      { source_ip: "10.0.0.0/8" },
+    ),
+  },
+  { weight: 2, arbitrary: timed },
+  { weight: 3, arbitrary: recorded },
+);
+const conditionals = (of: fc.Arbitrary<object>): fc.Arbitrary<Conditionals> =>
+  fc.dictionary(fc.constantFrom("and", "or", "not", "nor"), fc.array(of, { maxLength: 4 }), { maxKeys: 3 });
+const policyOf = (of: fc.Arbitrary<object>): fc.Arbitrary<Policy> =>
+  fc.array(fc.dictionary(fc.constantFrom("allow", "deny"), conditionals(of), { maxKeys: 2 }), { maxLength: 3 });
+const anyPolicy = policyOf(anyCriterion);
+
+const device = fc.record({ id: word, typeId: fc.constantFrom("any", "key"), approvedBy: fc.option(word) });
+const somebody: fc.Arbitrary<Person> = fc.record({
+  subject: word,
+  email: fc.tuple(word, word).map(([local, domain]) => `${local}@${domain}`),
+  groups: fc.uniqueArray(word),
+  claims: fc.record({ x: fc.array(word, { maxLength: 2 }) }),
+  devices: fc.array(device, { maxLength: 2 }),
+  expiresAt: fc.constant(year[1] + 1),
+});
+const anyone: fc.Arbitrary<Who> = fc.option(somebody, { freq: 4 });
+const anything: fc.Arbitrary<DecisionRequest> = fc
+  .record({
+    method: word,
+    path: word,
+    ip: fc.constantFrom("10.0.0.1", "192.0.2.1"),
+    ssh: fc.option(fc.record({ username: word, publicKey: fc.constant(null) })),
+    mcp: fc.option(fc.record({ method: fc.constantFrom("tools/call", "tools/list"), tool: fc.option(word) })),
+  })
+  .map(request);
+const content = fc.array(
+  fc.record({
+    id: fc.constantFrom("a", "b", "10.0.0.1"),
+    x: fc.oneof(word, fc.array(word)),
+    n: fc.integer({ min: 0, max: 3 }),
+  }),
+  {
+    maxLength: 3,
+  },
+);
+
+/** Undefined: never read. */
+type Contents = readonly (readonly DataRecord[] | undefined)[];
+const unread: Contents = [undefined, undefined];
+const contents = fc.tuple(content, content);
+
+type Asked = Readonly<{ who: Who; what: DecisionRequest; at: number; data: Contents }>;
+const asked: fc.Arbitrary<Asked> = fc.record({ who: anyone, what: anything, at: moment, data: contents });
+
+function ask(policy: unknown, { who, what, at, data }: Asked): Decision {
+  const keys: readonly RecordKey[] = ["user.id", "request.ip"];
+  const records = new Map(
+    recordTypes.map((type, index) => {
+      const set = new RecordSet(type, keys[index] ?? "user.id");
+      const known = data[index];
+      if (known !== undefined) set.replace(known);
+      return [type, set];
+    }),
+  );
+  const compiled = compilePolicies([route({ policy: source(policy) })], { records });
+  assert(compiled.ok, compiled.ok ? "" : JSON.stringify(compiled.problems));
+  const caller = who === null ? nobody : ({ type: "principal", principal: principal(who) } as const);
+  const now = at as UnixMs;
+  const decision = decide({ policies: compiled.policies, routeId: "r", caller, request: what, now });
+  const [compiledPolicy] = compiled.policies.values();
+  assert(compiledPolicy);
+  const { rule, trace } = explain(
+    compiledPolicy,
+    { request: what, principal: who === null ? null : principal(who), now },
+    decision,
+  );
+  // An explanation says what the decision said.
+  const met = (action: string): boolean => trace.some((one) => one.action === action && one.met);
+  if (decision.type === "permit") assert(rule !== null && met("allow") && !met("deny"));
+  if (decision.type === "signin" || (decision.type === "deny" && decision.deviceType !== null))
+    assert.notEqual(rule, null);
+  return decision;
+}
+const permits = (policy: unknown, of: Asked): boolean => ask(policy, of).type === "permit";
+const runs = { numRuns: 600 };
+
+test("adding a deny rule never permits more, and a deny that is met permits nobody", () => {
+  fc.assert(
+    fc.property(anyPolicy, conditionals(anyCriterion), asked, (policy, deny, of) => {
+      if (permits([...policy, { deny }], of)) assert(permits(policy, of));
+      assert(!permits([...policy, { deny: { or: [{ accept: 1 }] } }], of));
+    }),
+    runs,
+  );
+});
+
+test("the order of rules and criteria, and saying one twice, change neither the answer nor its reasons", () => {
+  fc.assert(
+    fc.property(anyPolicy, asked, (policy, of) => {
+      const turned = policy
+        .map((rules) =>
+          Object.fromEntries(
+            Object.entries(rules)
+              .reverse()
+              .map(([action, body]) => [
+                action,
+                Object.fromEntries(
+                  Object.entries(body)
+                    .reverse()
+                    .map(([operator, of]) => [operator, [...of, ...of].reverse()]),
+                ),
+              ]),
+          ),
+        )
+        .reverse();
+      assert.equal(brief(ask(turned, of)), brief(ask(policy, of)));
+    }),
+    runs,
+  );
+});
+
+test("unknown never permits: what is permitted without a data set is permitted whatever stands in it", () => {
+  fc.assert(
+    fc.property(policyOf(fc.oneof(recorded, anyCriterion)), asked, contents, (policy, of, data) => {
+      if (!permits(policy, { ...of, data: unread })) return;
+      assert(permits(policy, { ...of, data }));
+      assert(permits(policy, { ...of, data: [data[0], undefined] }));
+    }),
+    { numRuns: 1_500 },
+  );
+});
+
+test("nobody is never better off: what is permitted to nobody is permitted to everybody", () => {
+  fc.assert(
+    fc.property(anyPolicy, asked, somebody, (policy, of, who) => {
+      if (permits(policy, { ...of, who: null })) assert(permits(policy, { ...of, who }));
+    }),
+    { numRuns: 1_500 },
+  );
+});
+
+test("an answer is good until the time that it names, and not a millisecond is missed", () => {
+  fc.assert(
+    fc.property(
+      policyOf(fc.oneof(timed, anyCriterion)),
+      asked,
+      fc.double({ min: 0, max: 1, noNaN: true }),
+      (policy, of, part) => {
+        const now = ask(policy, of);
+        const until = now.until ?? year[1];
+        assert(until > of.at || now.until === null);
+        const last = Math.max(of.at, until - 1);
+        for (const at of [last, of.at + Math.floor((last - of.at) * part)])
+          assert.equal(brief(ask(policy, { ...of, at })), brief(now), `at ${at}`);
+      },
+    ),
+    { numRuns: 1_000 },
+  );
+});
+
+test("no document makes compiling throw, and what is taken decides about everything", () => {
+  const names = [
+    "allow",
+    "deny",
+    "and",
+    "or",
+    "not",
+    "nor",
+    "device",
+    "is",
+    "approved",
+    "type",
+    "date",
+    "after",
+    "before",
+    "timezone",
+    "day_of_week",
+    "days",
+    "time_of_day",
+    "record",
+    "field",
+    "exists",
+    ">=",
+    "has",
+    "mcp_tool",
+    "ssh_username",
+    "ssh_publickey",
+    "ssh_ca",
+    "ssh_username_matches_claim",
+    "claim/x",
+    "__proto__",
+    "constructor",
+  ];
+  const leaf = fc.oneof(
+    fc.constantFrom<unknown>(null, true, 0, "", "UTC", "mon-fri", "9:00", "2026-01-01", "by-user", "ssh-ed25519 AAAA"),
+    fc.string({ maxLength: 12 }),
+    word,
+  );
+  const json = fc.letrec((tie) => ({
+    value: fc.oneof(
+      { maxDepth: 6, withCrossShrink: true },
+      leaf,
+      fc.array(tie("value"), { maxLength: 3 }),
+      fc.dictionary(fc.constantFrom(...names), tie("value"), { maxKeys: 3 }),
+    ),
+  })).value;
+  const near = fc.tuple(fc.constantFrom(...names), json).map(([name, data]) => ({ allow: { or: [{ [name]: data }] } }));
+  fc.assert(
+    fc.property(fc.oneof(json, near), asked, (ppl, { who, what, at }) => {
+      const records = new Map([["by-user", new RecordSet("by-user", "user.id")]]);
+      const compiled = compilePolicies([route({ policy: source(ppl) })], { records });
+      const problems = compiled.ok ? compiled.warnings : compiled.problems;
+      for (const { line, key, problem, remedy } of problems)
+        assert(line > 0 && key !== "" && problem !== "" && remedy !== "");
+      if (!compiled.ok) return;
+      const caller = who === null ? nobody : ({ type: "principal", principal: principal(who) } as const);
+      decide({ policies: compiled.policies, routeId: "r", caller, request: what, now: at as UnixMs });
+    }),
+    { numRuns: 3_000 },
+  );
+});
