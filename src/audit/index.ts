@@ -1,0 +1,8 @@
+/** What was decided: decision records on their way out. Neighbours import audit through this door. */
+export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
+export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
+export { createFileSink } from "./file-sink.ts";
+export { AuditLostError, type LaneStats } from "./lane.ts";
+export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
+export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
+export { type AuditSink, createRecorder, type Recorder, type RecorderStats, type Sleep } from "./recorder.ts";

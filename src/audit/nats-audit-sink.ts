@@ -1,0 +1,121 @@
+/**
+ * Audit to JetStream: batches of JSON lines on `audit.<cluster>.<region>.<node>`, kept by the stream `AUDIT_<CLUSTER>`.
+ *
+ * A message counts as written when the stream has acknowledged it; a repeated one is dropped by its message id
+ * (`<boot>:<first>-<last>`) within ten minutes, and by readers for good: numbers only grow. Has its own connection: bulk
+ * never shares one with leases and batches.
+ */
+import {
+  JetStreamApiError,
+  jetstream,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+  type StreamInfo,
+} from "@nats-io/jetstream";
+import { type NatsConnection, nanos } from "@nats-io/transport-node";
+import type { AuditRecord } from "./audit-record.ts";
+import { toLine } from "./audit-record.ts";
+import type { AuditSink } from "./recorder.ts";
+
+export function auditStreamName(cluster: string): string {
+  return `AUDIT_${cluster.toUpperCase().replace(/[^A-Z0-9_-]/g, "_")}`;
+}
+export const auditSubjects = (cluster: string): string => `audit.${token(cluster)}.>`;
+
+const keptMs = 30 * 24 * 3_600_000;
+const duplicatesMs = 10 * 60_000;
+const publishTimeoutMs = 5_000;
+/** JetStream's default limit on a message is 1 MB; batches are cut well below it. */
+const messageBytesMax = 512 * 1_024;
+/** The server's code for "no such stream". */
+const streamNotFound = 10_059;
+
+export function createNatsAuditSink(options: {
+  connection: NatsConnection;
+  cluster: string;
+  region: string;
+  node: string;
+  boot: string;
+  replicas: number;
+}): AuditSink {
+  const subject = `audit.${token(options.cluster)}.${token(options.region)}.${token(options.node)}`;
+  const client = jetstream(options.connection, { timeout: publishTimeoutMs });
+  let streamSeen = false;
+
+  async function ensureStream(): Promise<void> {
+    if (streamSeen) return;
+    await ensureAuditStream(options.connection, options.cluster, options.replicas);
+    streamSeen = true;
+  }
+
+  return {
+    name: "nats",
+    async write(records) {
+      await ensureStream();
+      for (const part of split(records)) {
+        const first = part[0]?.seq ?? 0;
+        const last = part.at(-1)?.seq ?? 0;
+        try {
+          await client.publish(subject, part.map(toLine).join(""), { msgID: `${options.boot}:${first}-${last}` });
+        } catch (error) {
+          streamSeen = false; // it may have been deleted: look again before the next try
+          throw error;
+        }
+      }
+    },
+    close: () => options.connection.drain(),
+  };
+}
+
+/** Creates the audit stream if it is not there. */
+export async function ensureAuditStream(
+  connection: NatsConnection,
+  cluster: string,
+  replicas: number,
+): Promise<StreamInfo> {
+  const manager = await jetstreamManager(connection, { timeout: publishTimeoutMs, checkAPI: false });
+  const name = auditStreamName(cluster);
+  try {
+    return await manager.streams.info(name);
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError) || error.code !== streamNotFound) throw error;
+  }
+  const settings = {
+    name,
+    subjects: [auditSubjects(cluster)],
+    retention: RetentionPolicy.Limits,
+    storage: StorageType.File,
+    max_age: nanos(keptMs),
+    duplicate_window: nanos(duplicatesMs),
+  };
+  try {
+    return await manager.streams.add({ ...settings, num_replicas: replicas });
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError) || replicas === 1) throw error;
+    return manager.streams.add({ ...settings, num_replicas: 1 }); // fewer servers than named: better one copy than none
+  }
+}
+
+function split(records: readonly AuditRecord[]): AuditRecord[][] {
+  const parts: AuditRecord[][] = [];
+  let part: AuditRecord[] = [];
+  let bytes = 0;
+  for (const record of records) {
+    const size = Buffer.byteLength(toLine(record));
+    if (part.length > 0 && bytes + size > messageBytesMax) {
+      parts.push(part);
+      part = [];
+      bytes = 0;
+    }
+    part.push(record);
+    bytes += size;
+  }
+  if (part.length > 0) parts.push(part);
+  return parts;
+}
+
+/** A NATS subject token: no dots, spaces or wildcards. */
+function token(text: string): string {
+  return text.replace(/[^A-Za-z0-9_-]/g, "_");
+}

@@ -1,0 +1,88 @@
+/** Feed: each watcher at its own pace, resumable, and told what it missed. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type AuditRecord, createFeed, TooManyWatchersError } from "../../src/audit/index.ts";
+import { decision } from "./support.ts";
+
+const record = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision() });
+const numbers = (taken: Readonly<{ entries: readonly Readonly<{ record: AuditRecord }>[] }>): number[] =>
+  taken.entries.map((entry) => entry.record.seq);
+
+function feedOf(count: number, keep = 100) {
+  const feed = createFeed({ id: "here", keep, watchersMax: 3 });
+  for (let i = 1; i <= count; i++) feed.push(record(i));
+  return feed;
+}
+
+test("a watcher begins with the newest few, or with what comes next", async () => {
+  const feed = feedOf(10);
+  const some = feed.watch({ newest: 3 });
+  assert.deepEqual(numbers(some.take(100)), [8, 9, 10]);
+  const next = feed.watch({ newest: 0 });
+  assert.deepEqual(numbers(next.take(100)), []);
+  const more = next.more();
+  feed.push(record(11));
+  await more;
+  assert.deepEqual(numbers(next.take(100)), [11]);
+  assert.deepEqual(numbers(some.take(100)), [11]);
+  assert.deepEqual(
+    numbers(feed.watch({ newest: 1_000 }).take(100)),
+    Array.from({ length: 11 }, (_, i) => i + 1),
+  );
+});
+
+test("a watcher takes a few at a time and resumes behind a cursor without loss or repetition", () => {
+  const feed = feedOf(10);
+  const first = feed.watch({ newest: 10 });
+  const taken = first.take(4);
+  assert.deepEqual(numbers(taken), [1, 2, 3, 4]);
+  first.close();
+  const cursor = taken.entries.at(-1)?.cursor ?? assert.fail();
+  const again = feed.watch({ after: cursor });
+  assert.deepEqual({ ...again.take(100), entries: [] }, { entries: [], missed: false });
+  assert.deepEqual(numbers(feed.watch({ after: cursor }).take(100)), [5, 6, 7, 8, 9, 10]);
+});
+
+test("a watcher that fell out of the ring is told so, once, and goes on with what there is", () => {
+  const feed = feedOf(0, 10);
+  const slow = feed.watch({ newest: 0 });
+  for (let i = 1; i <= 40; i++) feed.push(record(i));
+  const taken = slow.take(100);
+  assert.equal(taken.missed, true);
+  assert.ok(numbers(taken).length >= 10 && numbers(taken).at(-1) === 40);
+  feed.push(record(41));
+  assert.deepEqual({ ...slow.take(100), entries: [] }, { entries: [], missed: false });
+});
+
+test("an unknown cursor is a miss, not a silent fresh start", () => {
+  const feed = feedOf(5);
+  const stranger = feed.watch({ after: "elsewhere-3" });
+  const taken = stranger.take(100);
+  assert.equal(taken.missed, true);
+  assert.deepEqual(numbers(taken), [1, 2, 3, 4, 5]);
+  assert.equal(stranger.take(100).missed, false);
+});
+
+test("cursors of two feeds never look alike, and given ones are kept", () => {
+  const one = createFeed({ id: "one", keep: 10, watchersMax: 1 });
+  one.push(record(1));
+  one.push(record(2), "stream.7.0");
+  assert.deepEqual(
+    one
+      .watch({ newest: 2 })
+      .take(9)
+      .entries.map(({ cursor }) => cursor),
+    ["one-0", "stream.7.0"],
+  );
+});
+
+test("watchers are bounded, and a closed one makes room and waits for nothing", async () => {
+  const feed = feedOf(0);
+  const watchers = [1, 2, 3].map(() => feed.watch({ newest: 0 }));
+  assert.throws(() => feed.watch({ newest: 0 }), TooManyWatchersError);
+  const waiting = watchers[0]?.more();
+  watchers[0]?.close();
+  await waiting;
+  await watchers[0]?.more();
+  feed.watch({ newest: 0 }).close();
+});

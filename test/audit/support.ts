@@ -1,0 +1,100 @@
+/** What the tests of audit share: decisions, sinks that do as they are told, and a recorder over them. */
+import { setTimeout as delay } from "node:timers/promises";
+import { type AuditRecord, type AuditSink, createRecorder, type Recorder } from "../../src/audit/index.ts";
+import type { DecisionRecord } from "../../src/auth/index.ts";
+import { type BootId, type ConfigHash, genesis, type NodeId, type UnixMs } from "../../src/events/index.ts";
+
+export const node = "node-1" as NodeId;
+export const boot = "boot-1" as BootId;
+
+export function decision(path = "/", more: Partial<DecisionRecord> = {}): DecisionRecord {
+  return {
+    node,
+    boot,
+    region: "here",
+    at: 1_700_000_000_000 as UnixMs,
+    occasion: "request",
+    requestId: "request-1",
+    routeId: "app",
+    method: "GET",
+    host: "app.example.com",
+    path,
+    ip: "192.0.2.1",
+    sessionId: null,
+    userId: null,
+    result: "permit",
+    status: 200,
+    reasons: ["user-ok"],
+    applied: genesis,
+    configHash: "config" as ConfigHash,
+    overdueMs: -1_000,
+    ...more,
+  };
+}
+
+export type TestSink = AuditSink & {
+  readonly written: AuditRecord[];
+  readonly batches: (readonly AuditRecord[])[];
+  mode: "good" | "failing" | "stuck";
+  closed: number;
+  /** Lets a stuck write go on. */
+  release(): void;
+};
+
+export function testSink(name = "test"): TestSink {
+  let stuck = Promise.withResolvers<void>();
+  const sink: TestSink = {
+    name,
+    written: [],
+    batches: [],
+    mode: "good",
+    closed: 0,
+    release() {
+      stuck.resolve();
+      stuck = Promise.withResolvers();
+    },
+    async write(records) {
+      sink.batches.push([...records]);
+      if (sink.mode === "failing") throw new Error("the sink fails");
+      if (sink.mode === "stuck") await stuck.promise;
+      sink.written.push(...records);
+    },
+    async close() {
+      sink.closed++;
+    },
+  };
+  return sink;
+}
+
+export type TestRecorder = Recorder & Readonly<{ failures: readonly string[] }>;
+
+export function recorderOver(
+  sinks: readonly AuditSink[],
+  options: Readonly<{ queueMax?: number; gatherMs?: number }> = {},
+): TestRecorder {
+  const failures: string[] = [];
+  const recorder = createRecorder({
+    node,
+    boot,
+    sinks,
+    queueMax: options.queueMax ?? 1_000,
+    gatherMs: options.gatherMs ?? 1,
+    now: () => 1 as UnixMs,
+    sleep: (ms, signal) => delay(Math.min(ms, 50), undefined, signal === undefined ? {} : { signal }),
+    onFailure: (sink, error) => failures.push(`${sink}: ${error instanceof Error ? error.message : error}`),
+  });
+  return { ...recorder, failures };
+}
+
+/** The numbers that a sink has been told of, each once: written ones, and those of gaps. */
+export function accountOf(
+  records: readonly AuditRecord[],
+): Readonly<{ decisions: number[]; gaps: [number, number][] }> {
+  const decisions: number[] = [];
+  const gaps: [number, number][] = [];
+  for (const record of records) {
+    if (record.kind === "gap") gaps.push([record.first, record.last]);
+    else decisions.push(record.seq);
+  }
+  return { decisions, gaps };
+}
