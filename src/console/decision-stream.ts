@@ -1,0 +1,133 @@
+/**
+ * Decisions as Server-Sent Events, resumable: the `id` of each event is the cursor to come back with (`Last-Event-ID`). An
+ * event `missed` says that what lay between is no longer held here.
+ *
+ * A watcher is given entries as fast as it reads them. One that has stopped reading is cut off, and so is one whose right to
+ * watch has ended: it is asked again whenever a fact about the operator changes, now and then (a node that has lost touch hears of
+ * no change), and at the end of the token or session.
+ */
+import type { ServerResponse } from "node:http";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "../audit/index.ts";
+import type { UnixMs } from "../events/index.ts";
+import type { Replica } from "../replication/index.ts";
+import type { OperatorCaller } from "./operator-caller.ts";
+
+export type DecisionStreamDeps = Readonly<{
+  feed: Feed;
+  replica: Pick<Replica, "onChange">;
+  callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  now: () => UnixMs;
+  /** Settles after this long; early, either way, when the signal aborts. */
+  sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+}>;
+
+const takeMax = 200;
+const newestMax = 1_000;
+/** Nothing for this long: a comment, so that a dead connection is noticed. */
+const aliveMs = 15_000;
+/** A watcher that reads nothing for this long is cut off; it may resume by its cursor. */
+const stuckMs = 30_000;
+
+export async function streamDecisions(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  deps: DecisionStreamDeps,
+  caller: Extract<OperatorCaller, { type: "operator" }>,
+): Promise<FastifyReply> {
+  const { raw } = reply;
+  let watcher: Watcher;
+  try {
+    watcher = deps.feed.watch(beginning(request));
+  } catch (error) {
+    if (!(error instanceof TooManyWatchersError)) throw error;
+    return reply.code(503).header("retry-after", "5").send({ error: error.message });
+  }
+  const gone = new AbortController();
+  const end = (): void => {
+    gone.abort();
+    watcher.close();
+  };
+  raw.on("error", end);
+  raw.once("close", end);
+  if (raw.destroyed) end();
+  const mayGoOn = async (): Promise<boolean> =>
+    (await deps.callerOf(request).catch(() => undefined))?.type === "operator";
+  const unlisten = deps.replica.onChange(async ({ touched, rebuilt }) => {
+    if (!rebuilt && !caller.reads.some((stream) => touched.has(stream))) return;
+    if (!(await mayGoOn())) raw.destroy();
+  });
+  reply.hijack();
+  try {
+    raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no" });
+    raw.write(": decisions\n\n");
+    await pump(raw, watcher, { ...deps, until: caller.until, signal: gone.signal, mayGoOn });
+  } finally {
+    unlisten();
+    end();
+    raw.destroy();
+  }
+  return reply;
+}
+
+function beginning(request: FastifyRequest): Parameters<Feed["watch"]>[0] {
+  const query = request.query as Readonly<Record<string, unknown>>;
+  const header = request.headers["last-event-id"];
+  const after = typeof header === "string" && header !== "" ? header : query["after"];
+  if (typeof after === "string" && after !== "") return { after };
+  const newest = Number(query["last"] ?? 0);
+  return { newest: Number.isSafeInteger(newest) ? Math.min(newestMax, Math.max(0, newest)) : 0 };
+}
+
+async function pump(
+  raw: ServerResponse,
+  watcher: Watcher,
+  options: Pick<DecisionStreamDeps, "now" | "sleep"> &
+    Readonly<{ until: UnixMs | null; signal: AbortSignal; mayGoOn: () => Promise<boolean> }>,
+): Promise<void> {
+  const { signal, until } = options;
+  const leftMs = (): number => (until === null ? Number.POSITIVE_INFINITY : until - options.now());
+  let askedAt = options.now();
+  while (!signal.aborted && leftMs() > 0) {
+    if (options.now() - askedAt >= aliveMs) {
+      if (!(await options.mayGoOn())) return;
+      askedAt = options.now();
+    }
+    const { entries, missed } = watcher.take(takeMax);
+    let text = (missed ? "event: missed\ndata: {}\n\n" : "") + entries.map(eventOf).join("");
+    if (text === "") {
+      const rested = await first(watcher.more(), options, Math.min(aliveMs, leftMs()));
+      if (rested === "time-up" && leftMs() > 0) text = ": alive\n\n";
+      else continue;
+    }
+    if (raw.destroyed) return;
+    if (!raw.write(text) && (await first(drained(raw), options, stuckMs)) === "time-up") return;
+  }
+}
+
+function eventOf({ cursor, record }: FeedEntry): string {
+  return `id: ${cursor}\ndata: ${JSON.stringify(record)}\n\n`;
+}
+
+/** Who goes away instead aborts the signal. */
+function drained(raw: ServerResponse): Promise<void> {
+  return new Promise((resolve) => void raw.once("drain", resolve));
+}
+
+/** Waits for something, for at most this long. */
+async function first(
+  something: Promise<void>,
+  options: Pick<DecisionStreamDeps, "sleep"> & Readonly<{ signal: AbortSignal }>,
+  ms: number,
+): Promise<"done" | "time-up"> {
+  const over = new AbortController();
+  const timeUp = options
+    .sleep(ms, AbortSignal.any([over.signal, options.signal]))
+    .then(() => "time-up" as const)
+    .catch(() => "done" as const);
+  try {
+    return await Promise.race([something.then(() => "done" as const), timeUp]);
+  } finally {
+    over.abort();
+  }
+}

@@ -1,0 +1,16 @@
+/** Pages and the operator API. Neighbours import the console through this door. */
+
+export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
+export { callerOf, isAdministrator, type OperatorCaller } from "./operator-caller.ts";
+export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";
+export type { OperatorApiDeps } from "./operator-route.ts";
+export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
+export type { GroupView, SessionView, UserView } from "./operator-views.ts";
+export { errorPage, signInErrorPage } from "./pages/error-page.ts";
+export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/html.ts";
+export { type Frame, facts, layout, linkButton, personal } from "./pages/layout.ts";
+export { sayReasons } from "./pages/reasons.ts";
+export { renderPage } from "./pages/render-page.ts";
+export { signedOutPage, signOutConfirmPage } from "./pages/sign-out-pages.ts";
+export { userInfoPage } from "./pages/user-info-page.ts";
+export { registerReceiptKeys } from "./receipt-keys.ts";

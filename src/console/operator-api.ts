@@ -1,0 +1,72 @@
+/**
+ * Operator API: `/.pomerium/admin/api/v1/…` on the authenticate host. The console and the command line use it, nothing else.
+ *
+ * Reads come from this node's projection (operator-reads.ts); changes are commands to the broker (operator-changes.ts). Who asks
+ * is settled before a body is read. Personal data is opened only here, for operators, and never logged. It speaks JSON, also
+ * of errors.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { BrokerUnavailableError } from "../replication/index.ts";
+import { streamDecisions } from "./decision-stream.ts";
+import { registerChanges } from "./operator-changes.ts";
+import { registerReads } from "./operator-reads.ts";
+import type { Operator, OperatorApiDeps, Route } from "./operator-route.ts";
+import { registerSnapshots } from "./operator-snapshots.ts";
+
+export const operatorApiPrefix = "/.pomerium/admin/api/v1";
+
+export function registerOperatorApi(app: FastifyInstance, deps: OperatorApiDeps): void {
+  void app.register(
+    (scope, _options, done) => {
+      registerIn(scope, deps);
+      done();
+    },
+    { prefix: operatorApiPrefix },
+  );
+}
+
+function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
+  const callers = new WeakMap<FastifyRequest, Operator>();
+  scope.addHook("onRequest", async (request, reply) => {
+    reply.header("cache-control", "no-store");
+    const caller = await deps.callerOf(request);
+    if (caller.type === "refused") {
+      if (caller.status === 503) reply.header("retry-after", "1");
+      return reply.code(caller.status).send({ error: caller.error });
+    }
+    callers.set(request, caller);
+    // The pattern, not the path: people are named in it by their e-mail. operator-changes.ts logs what was changed, by ids.
+    const path = request.routeOptions.url ?? null;
+    deps.log.info({ actor: caller.actor, method: request.method, path }, "operator request");
+  });
+  scope.removeContentTypeParser("application/x-www-form-urlencoded");
+  scope.setErrorHandler(sendError);
+  scope.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: "there is no such operation" }));
+  const route: Route = (method, path, handler, options) => {
+    scope.route({
+      method,
+      url: path,
+      ...(options === undefined ? {} : { bodyLimit: options.bodyBytesMax }),
+      handler: (request, reply) => {
+        const caller = callers.get(request);
+        if (caller === undefined) throw new TypeError("an operator's request without its caller");
+        return handler(request, reply, caller);
+      },
+    });
+  };
+  registerReads(route, deps);
+  registerChanges(route, deps);
+  registerSnapshots(route, deps);
+  route("GET", "/decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
+}
+
+function sendError(error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (error instanceof BrokerUnavailableError)
+    return reply.code(503).header("retry-after", "1").send({ error: error.message });
+  const status =
+    typeof error === "object" && error !== null && "statusCode" in error && typeof error.statusCode === "number"
+      ? error.statusCode
+      : 500;
+  if (status >= 400 && status < 500 && error instanceof Error) return reply.code(status).send({ error: error.message });
+  return reply.code(500).send({ error: "this was our fault; whether it was done is not known" });
+}

@@ -1,0 +1,89 @@
+/**
+ * Who may use the operator API: a bearer token, or an administrator's own session with proof that our own page asked.
+ *
+ * A session counts only with `Origin` (or `Sec-Fetch-Site: same-origin`) of the authenticate host and, for changes, a JSON
+ * body: no form on another site can make one. An e-mail names an administrator only when the provider calls it verified.
+ */
+import type { FastifyRequest } from "fastify";
+import type { Principal } from "../auth/index.ts";
+import { type Fact, type GroupId, type Stream, sessionStream, type UnixMs, userStream } from "../events/index.ts";
+import type { OperatorToken } from "./operator-token.ts";
+
+export type OperatorCaller =
+  | Fact<
+      "operator",
+      {
+        /** As it stands in the log. */
+        actor: string;
+        /** When the token or the session ends. */
+        until: UnixMs;
+        /** The facts that this was decided by; none for a token. */
+        reads: readonly Stream[];
+      }
+    >
+  | Fact<"refused", { status: 401 | 403 | 503; error: string }>;
+
+export function isAdministrator(principal: Principal, administrators: readonly string[]): boolean {
+  const { profile } = principal;
+  return administrators.some(
+    (name) =>
+      name !== "" &&
+      (principal.groups.has(name as GroupId) ||
+        (profile !== undefined && (profile.subject === name || (profile.emailVerified && profile.email === name)))),
+  );
+}
+
+export async function callerOf(
+  request: FastifyRequest,
+  options: {
+    authenticateOrigin: string;
+    administrators: readonly string[];
+    verifyToken: (token: string) => Promise<OperatorToken | undefined>;
+    signedIn: (
+      request: FastifyRequest,
+    ) => Promise<Fact<"nobody", unknown> | Fact<"behind", unknown> | Fact<"somebody", { principal: Principal }>>;
+  },
+): Promise<OperatorCaller> {
+  const { authorization } = request.headers;
+  if (authorization !== undefined) {
+    // Whoever sends a credential is judged by it alone, never by a cookie that came along.
+    const bearer = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
+    const token = bearer === undefined ? undefined : await options.verifyToken(bearer);
+    return token === undefined
+      ? refused(401, "the operator token is not valid, or has expired")
+      : { type: "operator", actor: `operator:${token.name}#${token.tokenId}`, until: token.expiresAt, reads: [] };
+  }
+  const signedIn = await options.signedIn(request);
+  if (signedIn.type === "behind") return refused(503, "this node has not caught up with your session");
+  if (signedIn.type === "nobody") return refused(401, "sign in as an administrator, or send an operator token");
+  const { principal } = signedIn;
+  if (!isAdministrator(principal, options.administrators)) {
+    return refused(403, "you are signed in, but not an administrator of this installation");
+  }
+  const reads = request.method === "GET" || request.method === "HEAD";
+  if (!isFromOurPage(request, options.authenticateOrigin, reads ? "read" : "change")) {
+    return refused(403, "the request did not come from this installation's own pages");
+  }
+  if (!reads && !/^application\/json(?:\s*;|$)/i.test(request.headers["content-type"] ?? "")) {
+    return refused(403, "changes are sent as application/json");
+  }
+  return {
+    type: "operator",
+    actor: `operator:${principal.userId}`,
+    until: principal.session.expiresAt,
+    reads: [sessionStream(principal.session.sessionId), userStream(principal.userId)],
+  };
+}
+
+/** Something must say that it is ours: what says nothing is refused. Only a read may have been typed into the address bar. */
+function isFromOurPage(request: FastifyRequest, origin: string, kind: "read" | "change"): boolean {
+  const said = request.headers.origin;
+  const site = request.headers["sec-fetch-site"];
+  if (said !== undefined && said !== origin) return false;
+  if (site === undefined) return said === origin;
+  return site === "same-origin" || (site === "none" && kind === "read");
+}
+
+function refused(status: 401 | 403 | 503, error: string): OperatorCaller {
+  return { type: "refused", status, error };
+}

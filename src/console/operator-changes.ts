@@ -1,0 +1,292 @@
+/**
+ * Changes that operators make: commands to the broker, answered with the receipt that was asked for.
+ *
+ * A change that is in the log is never answered as a failure because its receipt could not be had: the answer says where it
+ * stands, and the receipt can be asked for again. A name that fits several people changes nothing.
+ */
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
+import {
+  type Command,
+  type CommandId,
+  type CommandResult,
+  type Link,
+  parseCommandId,
+  parseGroupId,
+  parseSessionId,
+  type SessionId,
+  type UserId,
+} from "../events/index.ts";
+import {
+  BrokerUnavailableError,
+  promiseOf,
+  type Receipt,
+  type ReceiptWait,
+  type Replica,
+} from "../replication/index.ts";
+import { badRequest, type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+import { findUsers } from "./operator-views.ts";
+import { filterSchema, sessionsAtOnceMax, sessionsMeeting, sessionsNamed } from "./session-choice.ts";
+
+const waitSchema = z.strictObject({
+  wait: z.enum(["all", "region", "none"]).default("none"),
+  timeoutMs: z.number().int().min(0).max(120_000).default(10_000),
+  commandId: z.string().optional(),
+});
+const membersSchema = waitSchema.extend({
+  add: z.array(z.string().max(1_000)).max(10_000).default([]),
+  remove: z.array(z.string().max(1_000)).max(10_000).default([]),
+});
+
+const finalizeSchema = waitSchema.extend({ level: z.number().int().min(1).max(1_000_000) });
+
+const unknownNamedMax = 100;
+const manyBytesMax = 1024 * 1024;
+
+const manySchema = waitSchema.extend({
+  sessionIds: z.array(z.string().max(200)).min(1).max(sessionsAtOnceMax).optional(),
+  filter: filterSchema.optional(),
+});
+
+export type ChangeAnswer = Readonly<{
+  /** Null where nothing had to be asked. */
+  commandId: CommandId | null;
+  changed: boolean;
+  /** What a complete receipt of this change means. */
+  promise: string;
+  link: Link;
+  /** Null when none was asked for, or when the change is in the log and its receipt could not be had. */
+  receipt: Receipt | null;
+}>;
+
+export type RevokedManyAnswer = ChangeAnswer &
+  Readonly<{
+    /** How many sessions were named, or met the filter. */
+    named: number;
+    /** Those of them that this node knows nothing of: gone, or never there. The first hundred. */
+    unknown: readonly SessionId[];
+    /** More met the filter: ask again for the rest. */
+    more: boolean;
+  }>;
+
+export function registerChanges(route: Route, deps: OperatorApiDeps): void {
+  route("POST", "/sessions/:id/revoke", async (request, reply, { actor }) => {
+    const sessionId = parsed(parseSessionId, (request.params as { id: string }).id);
+    if (sessionId === undefined) return reply.code(400).send({ error: "not a session id" });
+    return carryOut(deps, request, reply, actor, { type: "revokeSession", sessionId, reason: "operator" });
+  });
+
+  route(
+    "POST",
+    "/sessions/revoke",
+    async (request, reply, { actor }) => {
+      const body = manySchema.safeParse(request.body ?? {});
+      if (!body.success) return badRequest(reply, body.error);
+      const { sessionIds: named, filter, ...wait } = body.data;
+      if ((named === undefined) === (filter === undefined))
+        return reply.code(400).send({ error: "give sessionIds, or a filter" });
+      const chosen = named === undefined ? sessionsMeeting(deps, filter ?? {}) : sessionsNamed(named);
+      if ("error" in chosen) return reply.code(400).send({ error: chosen.error });
+      const { sessionIds, more } = chosen;
+      const unknown = sessionIds.filter((id) => deps.replica.projection.session(id) === undefined);
+      const counted = { named: sessionIds.length, unknown: unknown.slice(0, unknownNamedMax), more };
+      const command = { type: "revokeSessions", sessionIds, reason: "operator" } as const;
+      const answer =
+        sessionIds.length === 0
+          ? nothingToDo(deps.replica, command)
+          : await carryOut(deps, request, reply, actor, command, wait);
+      if (!isChange(answer)) return answer;
+      // Whoever asks for the rest of them must not be given the same ones again.
+      if (more) await deps.replica.waitFor(answer.link, 2_000);
+      return { ...answer, ...counted };
+    },
+    { bodyBytesMax: manyBytesMax },
+  );
+
+  const onUser = (verb: string, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
+    route("POST", `/users/:user/${verb}`, async (request, reply, { actor }) => {
+      const found = oneUser(deps.replica, nameIn((request.params as { user: string }).user), emails);
+      if (typeof found !== "string") return reply.code(found.status).send({ error: found.error });
+      return carryOut(deps, request, reply, actor, command(found));
+    });
+  };
+  onUser("sessions/revoke", "any", (userId) => ({ type: "revokeUserSessions", userId, reason: "operator" }));
+  onUser("suspend", "any", (userId) => ({ type: "suspendUser", userId, reason: "operator" }));
+  onUser("restore", "verified", (userId) => ({ type: "restoreUser", userId }));
+  onUser("erase", "verified", (userId) => ({ type: "eraseUser", userId }));
+
+  route("POST", "/cluster/finalize", async (request, reply, { actor }) => {
+    const body = finalizeSchema.safeParse(request.body ?? {});
+    if (!body.success) return badRequest(reply, body.error);
+    const { level, ...wait } = body.data;
+    return carryOut(deps, request, reply, actor, { type: "finalizeUpgrade", level }, wait);
+  });
+
+  route("POST", "/groups/:group/members", async (request, reply, { actor }) => {
+    const groupId = parsed(parseGroupId, nameIn((request.params as { group: string }).group));
+    const body = membersSchema.safeParse(request.body ?? {});
+    if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
+    if (!body.success) return badRequest(reply, body.error);
+    const { add, remove, ...wait } = body.data;
+    const added = eachUser(deps.replica, add, "verified");
+    const removed = eachUser(deps.replica, remove, "any");
+    if ("error" in added) return reply.code(added.status).send({ error: added.error });
+    if ("error" in removed) return reply.code(removed.status).send({ error: removed.error });
+    if (added.userIds.length + removed.userIds.length === 0)
+      return reply.code(400).send({ error: "name somebody to add or remove" });
+    const change = { added: added.userIds, removed: removed.userIds };
+    return carryOut(
+      deps,
+      request,
+      reply,
+      actor,
+      { type: "changeGroupMembers", groupId, source: "operator", ...change },
+      wait,
+    );
+  });
+
+  route("POST", "/groups/:group/remove", async (request, reply, { actor }) => {
+    const groupId = parsed(parseGroupId, nameIn((request.params as { group: string }).group));
+    if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
+    return carryOut(deps, request, reply, actor, { type: "removeGroup", groupId });
+  });
+}
+
+/**
+ * A name in a path. One that cannot stand there even when escaped (a proxy refuses an escaped slash) comes as
+ * `base64url:<UTF-8>`.
+ */
+function nameIn(param: string): string {
+  const encoded = /^base64url:([\w-]+)$/.exec(param)?.[1];
+  return encoded === undefined ? param : Buffer.from(encoded, "base64url").toString("utf8");
+}
+
+async function carryOut(
+  deps: OperatorApiDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  actor: string,
+  command: Command,
+  given?: z.infer<typeof waitSchema>,
+): Promise<unknown> {
+  const body = given === undefined ? waitSchema.safeParse(request.body ?? {}) : { success: true as const, data: given };
+  if (!body.success) return badRequest(reply, body.error);
+  const commandId = parsed(parseCommandId, body.data.commandId ?? deps.uuid());
+  if (commandId === undefined) return reply.code(400).send({ error: "commandId must be a lowercase UUID" });
+  deps.log.info({ actor, commandId, ...told(command) }, "operator command");
+  const result = await submit(deps, { commandId, actor, command });
+  if (result.type !== "done") return sendFailure(reply, result);
+  const { changed, link } = result;
+  const receipt = await receiptOf(deps, link, body.data);
+  const answer: ChangeAnswer = { commandId, changed, promise: promiseFor(command), link, receipt };
+  return answer;
+}
+
+function isChange(answer: unknown): answer is ChangeAnswer {
+  return typeof answer === "object" && answer !== null && "changed" in answer;
+}
+
+function nothingToDo(replica: Replica, command: Command): ChangeAnswer {
+  return { commandId: null, changed: false, promise: promiseFor(command), link: replica.applied, receipt: null };
+}
+
+/** What the change will stand for in the log, as far as a promise goes. */
+const recordedAs: Readonly<Partial<Record<Command["type"], string>>> = {
+  revokeSession: "SessionRevoked",
+  revokeSessions: "SessionRevoked",
+  revokeUserSessions: "UserSessionsRevoked",
+  suspendUser: "UserSuspended",
+  eraseUser: "UserErased",
+  changeGroupMembers: "GroupMembersChanged",
+  removeGroup: "GroupRemoved",
+};
+
+function promiseFor({ type }: Command): string {
+  const recorded = recordedAs[type];
+  return promiseOf(recorded === undefined ? null : [{ type: recorded }]);
+}
+
+/** For the log: ids alone, names were resolved before; and no long lists. */
+function told(command: Command): object {
+  if (command.type === "revokeSessions") {
+    const { type, sessionIds } = command;
+    return { command: { type, sessions: sessionIds.length, sessionIds: sessionIds.slice(0, 20) } };
+  }
+  if (command.type !== "changeGroupMembers") return { command };
+  const { type, groupId, added, removed } = command;
+  return { command: { type, groupId, added: added.slice(0, 20), removed: removed.slice(0, 20) } };
+}
+
+async function submit(
+  { databroker }: OperatorApiDeps,
+  request: Parameters<OperatorApiDeps["databroker"]["submit"]>[0],
+): Promise<CommandResult> {
+  try {
+    return await databroker.submit(request);
+  } catch (error) {
+    if (!(error instanceof BrokerUnavailableError)) throw error;
+    return { type: "unavailable", commandId: request.commandId, message: error.message, retryAfterMs: 1_000 };
+  }
+}
+
+async function receiptOf(
+  { databroker, region }: OperatorApiDeps,
+  link: Link,
+  { wait, timeoutMs }: Readonly<{ wait: ReceiptWait; timeoutMs: number }>,
+): Promise<Receipt | null> {
+  if (wait === "none") return null;
+  try {
+    return await databroker.receipt({ type: "link", link }, { wait, timeoutMs, region });
+  } catch (error) {
+    if (error instanceof BrokerUnavailableError) return null;
+    throw error;
+  }
+}
+
+function sendFailure(reply: FastifyReply, result: Exclude<CommandResult, { type: "done" }>): FastifyReply {
+  if (result.type === "unavailable") {
+    return reply
+      .code(503)
+      .header("retry-after", String(Math.max(1, Math.ceil(result.retryAfterMs / 1_000))))
+      .send({ error: result.message, commandId: result.commandId });
+  }
+  const status = { "not-found": 404, conflict: 409, suspended: 409, erased: 410, forbidden: 403, invalid: 400 }[
+    result.code
+  ];
+  return reply.code(status).send({ error: result.message, code: result.code });
+}
+
+type NotOne = Readonly<{ status: 404 | 409; error: string }>;
+
+function eachUser(
+  replica: Replica,
+  names: readonly string[],
+  emails: "any" | "verified",
+): Readonly<{ userIds: readonly UserId[] }> | NotOne {
+  const userIds: UserId[] = [];
+  for (const name of names) {
+    const found = oneUser(replica, name, emails);
+    if (typeof found !== "string") return found;
+    userIds.push(found);
+  }
+  return { userIds };
+}
+
+/** One user by id, IdP subject or e-mail. */
+function oneUser(replica: Replica, name: string, emails: "any" | "verified"): UserId | NotOne {
+  const found = findUsers(replica, name, emails);
+  const [only, another] = found;
+  if (only === undefined) {
+    const claimed = emails === "verified" && findUsers(replica, name, "any").length > 0;
+    const why = claimed
+      ? ": the identity provider does not call that e-mail verified, so name the user id or the subject"
+      : " (user id, subject or e-mail)";
+    return { status: 404, error: `no user is called ${JSON.stringify(name)}${why}` };
+  }
+  if (another === undefined) return only;
+  const some = found.slice(0, 5).join(", ");
+  return {
+    status: 409,
+    error: `${found.length} users are called ${JSON.stringify(name)}; name one by its user id: ${some}`,
+  };
+}

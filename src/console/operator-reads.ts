@@ -1,0 +1,90 @@
+/** What operators read: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
+import { z } from "zod";
+import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
+import { type ReceiptTarget, regionLags } from "../replication/index.ts";
+import { badRequest, type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+import { describeGroup, describeSession, describeUser, findUsers } from "./operator-views.ts";
+import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
+
+const listSchema = z.object({ limit: z.coerce.number().int().min(1).max(10_000).default(1_000) });
+const sessionsSchema = listSchema.extend({
+  user: z.string().max(1_000).optional(),
+  status: z.enum(["active", "revoked", "expired", "all"]).default("active"),
+});
+const receiptSchema = z.object({
+  wait: z.enum(["all", "region", "none"]).default("all"),
+  timeout: z.coerce.number().int().min(0).max(120_000).default(10_000),
+});
+
+export function registerReads(route: Route, deps: OperatorApiDeps): void {
+  const { replica } = deps;
+  const streamReceipt = createReceiptStream(deps);
+  route("GET", "/sessions", async (request, reply) => {
+    const query = sessionsSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const { status, user } = query.data;
+    const users = user === undefined ? undefined : new Set(findUsers(replica, user, "any"));
+    const found = listed(replica.projection.sessions(), query.data.limit, (session) => {
+      if (users !== undefined && (session.userId === null || !users.has(session.userId))) return undefined;
+      const described = describeSession(replica, session, deps.now());
+      return status === "all" || described.status === status ? described : undefined;
+    });
+    return { sessions: found.items, more: found.more, applied: replica.applied };
+  });
+  route("GET", "/users", async (request, reply) => {
+    const query = listSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const found = listed(replica.projection.users(), query.data.limit, (user) => describeUser(replica, user));
+    return { users: found.items, more: found.more, applied: replica.applied };
+  });
+  route("GET", "/groups", async (request, reply) => {
+    const query = listSchema.safeParse(request.query);
+    if (!query.success) return badRequest(reply, query.error);
+    const found = listed(replica.projection.groups(), query.data.limit, (group) => describeGroup(replica, group));
+    return { groups: found.items, more: found.more, applied: replica.applied };
+  });
+  route("GET", "/nodes", async () => {
+    const status = await deps.databroker.status();
+    return { ...status, regions: regionLags(status.nodes) };
+  });
+  route("GET", "/receipts/:target", async (request, reply, caller) => {
+    const target = parseTarget((request.params as { target: string }).target);
+    const query = receiptSchema.safeParse(request.query);
+    if (target === undefined)
+      return reply.code(400).send({ error: "a receipt is asked by command:<uuid> or link:<epoch.position.hash>" });
+    if (!query.success) return badRequest(reply, query.error);
+    const { wait, timeout: timeoutMs } = query.data;
+    const asked = { wait, timeoutMs, region: deps.region };
+    return request.headers.accept?.includes(eventStreamType) === true
+      ? streamReceipt(request, reply, caller, { target, asked })
+      : deps.databroker.receipt(target, asked);
+  });
+}
+
+/** `more`: there are others that the limit left out. */
+function listed<T, View>(
+  all: Iterable<T>,
+  limit: number,
+  view: (one: T) => View | undefined,
+): Readonly<{ items: readonly View[]; more: boolean }> {
+  const items: View[] = [];
+  for (const one of all) {
+    const seen = view(one);
+    if (seen === undefined) continue;
+    if (items.length >= limit) return { items, more: true };
+    items.push(seen);
+  }
+  return { items, more: false };
+}
+
+function parseTarget(text: string): ReceiptTarget | undefined {
+  const colon = text.indexOf(":");
+  const [kind, value] = [text.slice(0, colon), text.slice(colon + 1)];
+  if (kind === "command") {
+    const commandId: CommandId | undefined = parsed(parseCommandId, value);
+    return commandId === undefined ? undefined : { type: "command", commandId };
+  }
+  if (kind !== "link") return undefined;
+  const link = parsed(parseLink, value);
+  return link === undefined ? undefined : { type: "link", link };
+}

@@ -1,0 +1,41 @@
+/** What the operations of the operator API are given, and the small things they share. Pure. */
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { Feed } from "../audit/index.ts";
+import type { UnixMs } from "../events/index.ts";
+import type { Databroker, Replica } from "../replication/index.ts";
+import type { OperatorCaller } from "./operator-caller.ts";
+
+export type OperatorApiDeps = Readonly<{
+  /** In the operator's role. */
+  databroker: Databroker;
+  replica: Replica;
+  feed: Feed;
+  callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  now: () => UnixMs;
+  /** Settles after this long; early, either way, when the signal aborts. */
+  sleep: (ms: number, signal: AbortSignal) => Promise<void>;
+  uuid: () => string;
+  region: string;
+  log: Readonly<{ info(fields: object, message: string): void }>;
+}>;
+
+export type Operator = Extract<OperatorCaller, { type: "operator" }>;
+export type Route = (
+  method: "GET" | "POST",
+  path: string,
+  handler: (request: FastifyRequest, reply: FastifyReply, caller: Operator) => Promise<unknown>,
+  options?: Readonly<{ bodyBytesMax: number }>,
+) => void;
+
+export function parsed<T>(parser: (value: unknown) => T, value: unknown): T | undefined {
+  try {
+    return parser(value);
+  } catch {
+    return undefined;
+  }
+}
+
+export function badRequest(reply: FastifyReply, error: z.ZodError): FastifyReply {
+  return reply.code(400).send({ error: z.prettifyError(error) });
+}

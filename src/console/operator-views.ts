@@ -1,0 +1,133 @@
+/** What operators are shown of sessions, users and groups: plain JSON from the projection, personal data opened. Pure. */
+import {
+  type Group,
+  isMember,
+  type Profile,
+  type Session,
+  sessionStream,
+  type UnixMs,
+  type User,
+  type UserId,
+  userStream,
+} from "../events/index.ts";
+import type { Replica } from "../replication/index.ts";
+
+export type SessionView = Readonly<{
+  id: string;
+  status: "active" | "revoked" | "expired";
+  reason: string | null;
+  userId: string | null;
+  email: string;
+  name: string;
+  idpId: string | null;
+  issuedAt: string | null;
+  refreshedAt: string | null;
+  expiresAt: string | null;
+}>;
+export type UserView = Readonly<{
+  id: string;
+  status: string;
+  subject: string;
+  email: string;
+  /** Whether the provider itself calls the e-mail verified: only then does it name the person where rights are given. */
+  emailVerified: boolean;
+  name: string;
+  groups: readonly string[];
+  sessions: number;
+}>;
+export type GroupView = Readonly<{
+  id: string;
+  name: string;
+  members: readonly Readonly<{
+    userId: string;
+    email: string;
+    member: boolean;
+    sources: readonly string[];
+    excluded: boolean;
+  }>[];
+}>;
+
+const iso = (at: UnixMs | null): string | null => (at === null ? null : new Date(at).toISOString());
+
+export function describeSession(replica: Replica, session: Session, now: UnixMs): SessionView {
+  const reason = whyRevoked(replica, session);
+  const expired = session.expiresAt !== null && session.expiresAt <= now;
+  const profile = session.userId === null ? undefined : profileOfUser(replica, session.userId);
+  return {
+    id: session.sessionId,
+    status: reason !== null ? "revoked" : expired ? "expired" : "active",
+    reason,
+    userId: session.userId,
+    email: profile?.email ?? "",
+    name: profile?.name ?? "",
+    idpId: session.status === "active" ? session.idpId : null,
+    issuedAt: session.status === "active" ? iso(session.issuedAt) : null,
+    refreshedAt: session.status === "active" ? iso(session.refreshedAt) : null,
+    expiresAt: iso(session.expiresAt),
+  };
+}
+
+/** Null: it is not. A revocation that a failover lost stays in force on this node until it is written again. */
+function whyRevoked(replica: Replica, session: Session): string | null {
+  const standing = replica.projection.standing(session.sessionId);
+  if (standing.standing === "revoked") return standing.reason;
+  const lost =
+    replica.stickilyDenied(sessionStream(session.sessionId)) ||
+    (session.userId !== null && replica.stickilyDenied(userStream(session.userId)));
+  return lost ? "reasserted" : null;
+}
+
+export function describeUser(replica: Replica, user: User): UserView {
+  const profile = profileOfUser(replica, user.userId);
+  return {
+    id: user.userId,
+    status: user.status,
+    subject: profile?.subject ?? "",
+    email: profile?.email ?? "",
+    emailVerified: profile?.emailVerified ?? false,
+    name: profile?.name ?? "",
+    groups: user.status === "erased" ? [] : [...replica.projection.groupsOf(user.userId)].sort(),
+    sessions: replica.projection
+      .sessionsOf(user.userId)
+      .filter((id) => replica.projection.standing(id).standing === "active").length,
+  };
+}
+
+export function describeGroup(replica: Replica, group: Group): GroupView {
+  return {
+    id: group.groupId,
+    name: group.name,
+    members: [...replica.projection.membersOf(group.groupId)].sort().map((userId) => {
+      const membership = replica.projection.membership(userId, group.groupId);
+      return {
+        userId,
+        email: profileOfUser(replica, userId)?.email ?? "",
+        member: isMember(membership),
+        sources: membership?.sources ?? [],
+        excluded: membership?.excluded ?? false,
+      };
+    }),
+  };
+}
+
+/**
+ * Users by id, subject or e-mail, exactly. An id names its user whatever others call themselves.
+ * @param emails `verified` where rights are given: anybody can claim an e-mail that nobody has checked
+ */
+export function findUsers(replica: Replica, name: string, emails: "any" | "verified"): readonly UserId[] {
+  if (name === "") return [];
+  const found: UserId[] = [];
+  for (const user of replica.projection.users()) {
+    if (user.userId === name) return [user.userId];
+    const profile = profileOfUser(replica, user.userId);
+    if (profile === undefined) continue;
+    const byEmail = profile.email === name && (emails === "any" || profile.emailVerified);
+    if (profile.subject === name || byEmail) found.push(user.userId);
+  }
+  return found;
+}
+
+function profileOfUser(replica: Replica, userId: UserId): Profile | undefined {
+  const sealed = replica.projection.user(userId)?.profile;
+  return sealed === undefined || sealed === null ? undefined : replica.open(sealed, userId);
+}

@@ -1,0 +1,23 @@
+/** Turns a page of `src/auth` into HTML: the `Render` that the parts list hands out. Pure. */
+import type { Page } from "../../auth/index.ts";
+import { unreachable } from "../../events/index.ts";
+import { errorPage, signInErrorPage } from "./error-page.ts";
+import { signedOutPage, signOutConfirmPage } from "./sign-out-pages.ts";
+import { userInfoPage } from "./user-info-page.ts";
+
+export function renderPage(page: Page): string {
+  switch (page.type) {
+    case "error":
+      return errorPage(page);
+    case "user-info":
+      return userInfoPage(page);
+    case "sign-out-confirm":
+      return signOutConfirmPage(page);
+    case "signed-out":
+      return signedOutPage(page);
+    case "sign-in-error":
+      return signInErrorPage(page);
+    default:
+      return unreachable(page);
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * User info page: who we take you for, what your session is and what is known about you; never a token.
+ *
+ * Pure.
+ */
+import type { UserInfoPage } from "../../auth/index.ts";
+import type { Claims } from "../../events/index.ts";
+import { type Html, type HtmlValue, html, safeUrl } from "./html.ts";
+import { facts, layout, linkButton, moment, personal, whoIs } from "./layout.ts";
+
+export function userInfoPage(page: Omit<UserInfoPage, "type">): string {
+  return layout({
+    page: "user-info",
+    title: page.user === null ? "Not signed in" : "You",
+    width: "wide",
+    body: page.user === null ? nobody(page) : somebody(page),
+  });
+}
+
+function nobody(page: Omit<UserInfoPage, "type">): Html {
+  return html`<h1>You are not signed in</h1>
+<p>Nothing is known about you here.</p>
+<div class="actions">${linkButton(page.signInUrl, "Sign in", "first")}</div>`;
+}
+
+function somebody(page: Omit<UserInfoPage, "type">): Html {
+  const { user, session } = page;
+  return html`<h1>You, as this proxy sees you</h1>
+<p class="muted">Applications behind it decide by these facts, and so does the proxy.</p>
+${whoIs(user, "You are signed in as")}
+<div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in as somebody else", "second")}</div>
+<h2>Identity</h2>
+${facts([
+  ["Name", user !== null && user.name !== "" && personal(user.name)],
+  [
+    "E-mail",
+    user !== null &&
+      user.email !== "" &&
+      html`${personal(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
+  ],
+  ["Subject", user !== null && html`<code>${user.subject}</code>`],
+  ["User id", user !== null && html`<code>${user.userId}</code>`],
+])}
+<h2>Groups</h2>
+${page.groups.length === 0 ? html`<p class="muted">None.</p>` : html`<p data-part="groups">${page.groups.map((group) => html`<span class="tag" title="${group.id}">${group.name === "" ? group.id : group.name}</span>`)}</p>`}
+${
+  session !== null &&
+  html`<h2>Session</h2>
+${facts([
+  ["Session id", html`<code>${session.sessionId}</code>`],
+  ["Identity provider", html`<code>${session.idpId}</code>`],
+  ["Signed in", moment(session.issuedAt)],
+  [
+    "Refreshed",
+    session.refreshedAt !== null && session.refreshedAt !== session.issuedAt && moment(session.refreshedAt),
+  ],
+  ["Ends", html`${moment(session.expiresAt)} <span class="muted">${remaining(session.expiresAt - page.at)}</span>`],
+])}`
+}
+${routesOf(page)}
+${claimsOf(page.claims)}`;
+}
+
+function remaining(ms: number): string {
+  if (!(ms > 0)) return "(over)";
+  const minutes = Math.floor(ms / 60_000);
+  if (minutes < 1) return "(in less than a minute)";
+  if (minutes < 120) return `(in ${minutes} min)`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 72 ? `(in ${hours} h ${minutes % 60} min)` : `(in ${Math.floor(hours / 24)} days)`;
+}
+
+function routesOf(page: Omit<UserInfoPage, "type">): HtmlValue {
+  const routes = (page.routes ?? []).flatMap((route) => {
+    const href = safeUrl(route.url);
+    return href === null
+      ? []
+      : [
+          html`<li><a href="${href}">${route.name}</a>${route.description !== "" && html` <span class="muted">${route.description}</span>`}</li>`,
+        ];
+  });
+  return routes.length > 0 && html`<h2>Where you may go</h2><ul data-part="routes">${routes}</ul>`;
+}
+
+function claimsOf(claims: Claims | null): HtmlValue {
+  const names = Object.keys(claims ?? {}).sort();
+  return (
+    names.length > 0 &&
+    html`<details><summary>Claims from the identity provider (${names.length})</summary>${facts(
+      names.map((name) => [name, html`<code>${(claims?.[name] ?? []).map(String).join(", ")}</code>`]),
+    )}</details>`
+  );
+}

@@ -1,0 +1,66 @@
+/**
+ * Receipts as Server-Sent Events: `progress` with each change, and last `receipt`, which is signed. Should nobody lead in the
+ * meantime the last event is `unavailable`; the receipt can be asked for again.
+ *
+ * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is asked again
+ * whenever a fact about the operator changes.
+ */
+import { once } from "node:events";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { BrokerUnavailableError, type ReceiptOptions, type ReceiptTarget, watchReceipt } from "../replication/index.ts";
+import type { Operator, OperatorApiDeps } from "./operator-route.ts";
+
+export const eventStreamType = "text/event-stream";
+
+export type ReceiptStream = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  caller: Operator,
+  of: Readonly<{ target: ReceiptTarget; asked: Omit<ReceiptOptions, "seen"> }>,
+) => Promise<FastifyReply>;
+
+const streamsMax = 64;
+
+export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
+  let streams = 0;
+  return async (request, reply, caller, { target, asked }) => {
+    if (streams >= streamsMax)
+      return reply.code(503).header("retry-after", "5").send({ error: "too many receipts are watched" });
+    streams += 1;
+    const gone = new AbortController();
+    const { raw } = reply;
+    raw.once("close", () => gone.abort());
+    const unlisten = deps.replica.onChange(async ({ touched, rebuilt }) => {
+      if (!rebuilt && !caller.reads.some((stream) => touched.has(stream))) return;
+      const still = await deps.callerOf(request).catch(() => undefined);
+      if (still?.type !== "operator") raw.destroy();
+    });
+    try {
+      const timeoutMs = Math.max(0, Math.min(asked.timeoutMs, caller.until - deps.now()));
+      const watch = { monotonic: deps.now, signal: gone.signal };
+      const answers = watchReceipt(deps.databroker, target, { ...asked, timeoutMs }, watch);
+      const first = await answers.next(); // what cannot be answered at all is still a status
+      reply.hijack();
+      raw.writeHead(200, { "content-type": eventStreamType, "cache-control": "no-store", "x-accel-buffering": "no" });
+      const write = async (event: string, data: object): Promise<void> => {
+        if (gone.signal.aborted || raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)) return;
+        await once(raw, "drain", { signal: gone.signal });
+      };
+      try {
+        if (first.done !== true) await write(first.value.signed === null ? "progress" : "receipt", first.value);
+        for await (const receipt of answers) await write(receipt.signed === null ? "progress" : "receipt", receipt);
+      } catch (error) {
+        if (!gone.signal.aborted) await write("unavailable", { error: wordsOf(error) });
+      }
+      raw.end();
+      return reply;
+    } finally {
+      streams -= 1;
+      unlisten();
+    }
+  };
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof BrokerUnavailableError ? error.message : "this was our fault; ask for the receipt again";
+}

@@ -1,0 +1,61 @@
+/** Which sessions an operator means: those that are named, or those that meet a filter in this node's projection. Pure. */
+import { z } from "zod";
+import { type GroupId, parseGroupId, parseSessionId, type SessionId, type UserId } from "../events/index.ts";
+import type { Replica } from "../replication/index.ts";
+import { type OperatorApiDeps, parsed } from "./operator-route.ts";
+
+/** More than this are revoked by several commands; the receipt of the last one covers those before it. */
+export const sessionsAtOnceMax = 10_000;
+
+export const filterSchema = z.strictObject({
+  /** Of members of this group. */
+  group: z.string().max(1_000).optional(),
+  /** Signed in at this identity provider. */
+  idpId: z.string().max(1_000).optional(),
+  issuedBefore: z.iso.datetime({ offset: true }).optional(),
+  /** Without any of the others it has to be said. */
+  all: z.literal(true).optional(),
+});
+export type SessionFilter = z.infer<typeof filterSchema>;
+
+export type Chosen = Readonly<{ sessionIds: readonly SessionId[]; more: boolean }> | Readonly<{ error: string }>;
+
+export function sessionsNamed(names: readonly string[]): Chosen {
+  const ids = names.map((name) => parsed(parseSessionId, name));
+  const bad = ids.indexOf(undefined);
+  if (bad >= 0) return { error: `sessionIds[${bad}] is no session id` };
+  return { sessionIds: [...new Set(ids.filter((id) => id !== undefined))], more: false };
+}
+
+export function sessionsMeeting(
+  { replica, now }: Pick<OperatorApiDeps, "replica" | "now">,
+  filter: SessionFilter,
+): Chosen {
+  const { group, idpId, issuedBefore, all } = filter;
+  if (group === undefined && idpId === undefined && issuedBefore === undefined && all !== true)
+    return { error: "a filter says group, idpId or issuedBefore; for every session it says all" };
+  const groupId = group === undefined ? undefined : parsed(parseGroupId, group);
+  if (group !== undefined && groupId === undefined) return { error: "not a group id" };
+  const members = groupId === undefined ? undefined : new Set(replica.projection.membersOf(groupId));
+  const before = issuedBefore === undefined ? Number.POSITIVE_INFINITY : Date.parse(issuedBefore);
+  const at = now();
+  const sessionIds: SessionId[] = [];
+  for (const session of replica.projection.sessions()) {
+    if (session.status !== "active" || session.expiresAt <= at || session.issuedAt >= before) continue;
+    if (idpId !== undefined && session.idpId !== idpId) continue;
+    if (members !== undefined && !isMemberOf(replica, session.userId, members, groupId)) continue;
+    if (replica.projection.standing(session.sessionId).standing !== "active") continue;
+    if (sessionIds.length >= sessionsAtOnceMax) return { sessionIds, more: true };
+    sessionIds.push(session.sessionId);
+  }
+  return { sessionIds, more: false };
+}
+
+function isMemberOf(
+  { projection }: Replica,
+  userId: UserId,
+  heldBySomebody: ReadonlySet<UserId>,
+  groupId: GroupId | undefined,
+): boolean {
+  return groupId !== undefined && heldBySomebody.has(userId) && projection.groupsOf(userId).has(groupId);
+}

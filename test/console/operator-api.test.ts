@@ -1,0 +1,287 @@
+/** What operators read and change, over a real broker. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+import { operatorApiPrefix } from "../../src/console/index.ts";
+import { type CommandId, formatLink, type Profile, type UnixMs, userIdOf } from "../../src/events/index.ts";
+import { BrokerUnavailableError } from "../../src/replication/index.ts";
+import { signIn, subjectId, type World } from "../auth/authenticate/support.ts";
+import { json, startOperatorWorld } from "./operator-support.ts";
+
+/** A person who signed in somewhere else. */
+async function person(world: World, profile: Partial<Profile> & Pick<Profile, "subject">): Promise<string> {
+  const now = Date.now();
+  const full = { issuer: "https://other.example", email: "", emailVerified: true, name: "", claims: {}, ...profile };
+  const userId = userIdOf(full.issuer, full.subject);
+  const result = await world.deps.databroker.submit({
+    commandId: randomUUID() as CommandId,
+    actor: "service:authenticate",
+    command: {
+      type: "createSession",
+      sessionId: randomUUID() as never,
+      userId,
+      idpId: "demo",
+      issuedAt: now as UnixMs,
+      expiresAt: (now + 3_600_000) as UnixMs,
+      profile: full,
+      tokens: { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
+      groupIds: null,
+      maxSessionsPerUser: 10,
+    },
+  });
+  assert.equal(result.type, "done");
+  if (result.type === "done") await world.replica.waitFor(result.link, 2_000);
+  return userId;
+}
+
+test("sessions, users, groups and nodes are listed with the names that people have", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  await signIn(world, world.visitor(), "alice");
+  await signIn(world, world.visitor(), "alice");
+  await signIn(world, world.visitor(), "bob");
+  const alice = subjectId(world, "alice");
+
+  const all = json(await at.get("/sessions"));
+  assert.equal(all.sessions.length, 3);
+  assert.equal(all.more, false);
+  assert.deepEqual(all.applied, world.replica.applied);
+  const [first] = all.sessions;
+  assert.deepEqual(Object.keys(first), [
+    ...["id", "status", "reason", "userId", "email", "name", "idpId", "issuedAt", "refreshedAt", "expiresAt"],
+  ]);
+  assert.equal(first.email, "alice@example.com");
+  for (const name of ["alice", "alice@example.com", alice])
+    assert.equal(json(await at.get(`/sessions?user=${name}`)).sessions.length, 2, name);
+  assert.equal(json(await at.get("/sessions?user=nobody")).sessions.length, 0);
+  const limited = json(await at.get("/sessions?limit=2"));
+  assert.equal(limited.sessions.length, 2);
+  assert.equal(limited.more, true);
+  assert.equal(json(await at.get("/sessions?limit=3")).more, false);
+
+  const { users } = json(await at.get("/users"));
+  const described = users.find((user: { id: string }) => user.id === alice);
+  assert.deepEqual(described, {
+    id: alice,
+    status: "active",
+    subject: "alice",
+    email: "alice@example.com",
+    emailVerified: true,
+    name: "Alice Archer",
+    groups: ["admins", "eng"],
+    sessions: 2,
+  });
+  const { groups } = json(await at.get("/groups"));
+  const eng = groups.find((group: { id: string }) => group.id === "eng");
+  assert.deepEqual(eng.members, [
+    { userId: alice, email: "alice@example.com", member: true, sources: ["idp"], excluded: false },
+  ]);
+  const { nodes, leader } = json(await at.get("/nodes"));
+  assert.equal(leader.brokerId, "broker-1");
+  assert.equal(nodes[0].node, "node-1");
+});
+
+test("odd questions are answered with what is wrong with them", async (t) => {
+  const at = await startOperatorWorld(t);
+  for (const path of [
+    "/sessions?status=odd",
+    "/sessions?limit=0",
+    "/sessions?limit=99999",
+    "/users?limit=x",
+    "/receipts/nonsense",
+    "/receipts/command:1",
+    "/receipts/link:1.2",
+    `/receipts/command:${randomUUID()}?wait=maybe`,
+    `/receipts/command:${randomUUID()}?timeout=-1`,
+  ]) {
+    const answer = await at.get(path);
+    assert.equal(answer.status, 400, path);
+    assert.ok(json(answer).error.length > 0);
+  }
+  assert.equal((await at.get("/nothing")).status, 404);
+  assert.ok(json(await at.get("/nothing")).error);
+  assert.equal((await at.post("/sessions/a%20b/revoke")).status, 400);
+  assert.equal((await at.post(`/sessions/${randomUUID()}/revoke`)).status, 404);
+  assert.equal((await at.post("/users/nobody/suspend")).status, 404);
+  assert.equal((await at.post("/groups/eng/members", {})).status, 400);
+  assert.equal((await at.post("/groups/eng/members", { add: "alice" })).status, 400);
+  assert.equal((await at.post("/groups/eng/members", { add: [], extra: 1 })).status, 400);
+  assert.equal((await at.post("/users/x/suspend", { wait: "sometimes" })).status, 404);
+  const token = `Bearer ${await at.token()}`;
+  const bad = { authorization: token, "content-type": "application/json" };
+  const notJson = await at.visitor.ask(at.url("/users/x/suspend"), { method: "POST", body: "{", headers: bad });
+  assert.equal(notJson.status, 400);
+  assert.ok(json(notJson).error);
+  const form = { authorization: token, "content-type": "application/x-www-form-urlencoded" };
+  const asForm = await at.visitor.ask(at.url("/users/x/suspend"), { method: "POST", body: "wait=all", headers: form });
+  assert.equal(asForm.status, 415, "not even with a token");
+  assert.equal((await at.visitor.ask(at.url("/users"), { method: "DELETE", headers: bad, body: "{}" })).status, 404);
+});
+
+test("revoking one session: refused at once, with a receipt that names the node", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  const [one, other] = [world.visitor(), world.visitor()];
+  await signIn(world, one, "alice");
+  const [session] = [...world.replica.projection.sessions()];
+  await signIn(world, other, "alice");
+  const answer = json(await at.post(`/sessions/${session?.sessionId}/revoke`, { wait: "all" }));
+  assert.equal(answer.changed, true);
+  assert.equal(answer.receipt.complete, true);
+  assert.deepEqual(
+    answer.receipt.nodes.map((node: { node: string; status: string }) => `${node.node} ${node.status}`),
+    ["node-1 applied"],
+  );
+  assert.equal((await one.ask(world.url("app"))).status, 302);
+  assert.equal((await other.ask(world.url("app"))).status, 200);
+  const again = json(await at.post(`/sessions/${session?.sessionId}/revoke`));
+  assert.equal(again.changed, false);
+  assert.equal(again.receipt, null);
+  const revoked = json(await at.get("/sessions?status=revoked")).sessions;
+  assert.equal(revoked.length, 1);
+  assert.equal(revoked[0].reason, "operator");
+  for (const target of [`command:${answer.commandId}`, `link:${formatLink(answer.link)}`]) {
+    const receipt = json(await at.get(`/receipts/${target}`));
+    assert.equal(receipt.status, "complete", target);
+  }
+});
+
+test("revoking a person's sessions, suspending, restoring, erasing", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  const visitor = world.visitor();
+  await signIn(world, visitor, "bob");
+  assert.equal(json(await at.post("/users/bob/sessions/revoke")).changed, true);
+  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  await signIn(world, visitor, "bob");
+  assert.equal(json(await at.post("/users/bob@example.com/suspend", { wait: "all" })).changed, true);
+  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  assert.equal((await signIn(world, visitor, "bob")).status, 403);
+  assert.equal(json(await at.post("/users/bob/restore")).changed, true);
+  assert.equal((await signIn(world, visitor, "bob")).status, 200);
+  const id = subjectId(world, "bob");
+  assert.equal(json(await at.post(`/users/${id}/erase`, { wait: "all" })).changed, true);
+  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+  const erased = json(await at.get("/users")).users.find((user: { id: string }) => user.id === id);
+  assert.equal(erased.email, "");
+  assert.equal(erased.status, "erased");
+  assert.equal((await at.post(`/users/${id}/restore`)).status, 410);
+});
+
+test("a repeated command id gets the first answer, and changes nothing twice", async (t) => {
+  const at = await startOperatorWorld(t);
+  await signIn(at.world, at.world.visitor(), "bob");
+  const commandId = randomUUID();
+  const first = json(await at.post("/users/bob/suspend", { commandId }));
+  const { position } = at.world.replica.applied;
+  const second = json(await at.post("/users/bob/suspend", { commandId }));
+  assert.deepEqual(second, first);
+  assert.equal(at.world.replica.applied.position, position);
+  assert.equal((await at.post("/users/bob/suspend", { commandId: "not-a-uuid" })).status, 400);
+});
+
+test("groups: members come and go by any name that is theirs alone", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  const visitor = world.visitor();
+  await signIn(world, visitor, "bob");
+  const answer = json(await at.post("/groups/eng/members", { add: ["bob@example.com"], wait: "all" }));
+  assert.equal(answer.receipt.complete, true);
+  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob of eng,sales/);
+  json(await at.post("/groups/sales/members", { remove: ["bob"], wait: "all" }));
+  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob of eng at/);
+  const slash = Buffer.from("/teams/red").toString("base64url");
+  json(await at.post(`/groups/base64url:${slash}/members`, { add: ["bob"], wait: "all" }));
+  assert.match((await visitor.ask(world.url("app"))).body, /^hello bob of \/teams\/red,eng at/);
+  assert.equal((await at.post("/groups/eng/members", { add: ["bob", "nobody"] })).status, 404);
+  assert.equal((await at.post("/groups/eng/members", { add: ["bob"], remove: ["bob"] })).status, 400);
+});
+
+test("a name that several people have changes nothing, and says whom it could mean", async (t) => {
+  const at = await startOperatorWorld(t);
+  const one = await person(at.world, { subject: "eve-1", email: "eve@example.com" });
+  const two = await person(at.world, { subject: "eve-2", email: "eve@example.com" });
+  const { position } = at.world.replica.applied;
+  const answer = await at.post("/users/eve@example.com/suspend");
+  assert.equal(answer.status, 409);
+  assert.match(json(answer).error, /2 users/);
+  for (const id of [one, two]) assert.ok(json(answer).error.includes(id));
+  assert.equal((await at.post("/groups/eng/members", { add: ["eve@example.com"] })).status, 409);
+  assert.equal(at.world.replica.applied.position, position);
+  assert.equal((await at.post(`/users/${two}/suspend`)).status, 200);
+});
+
+test("nobody hides behind somebody else's user id: an id names its user whatever others call themselves", async (t) => {
+  const at = await startOperatorWorld(t);
+  const target = await person(at.world, { subject: "target" });
+  await person(at.world, { subject: target, email: target });
+  const answer = json(await at.post(`/users/${target}/suspend`));
+  assert.equal(answer.changed, true);
+  assert.equal(at.world.replica.projection.user(target as never)?.status, "suspended");
+});
+
+test("an e-mail that nobody verified names no one where rights are given, and does where they are taken", async (t) => {
+  const at = await startOperatorWorld(t);
+  const impostor = await person(at.world, { subject: "impostor", email: "carol@example.com", emailVerified: false });
+  const added = await at.post("/groups/eng/members", { add: ["carol@example.com"] });
+  assert.equal(added.status, 404);
+  assert.match(json(added).error, /verified/);
+  assert.equal((await at.post("/users/carol@example.com/restore")).status, 404);
+  assert.equal((await at.post("/users/carol@example.com/suspend")).status, 200);
+  assert.equal(at.world.replica.projection.user(impostor as never)?.status, "suspended");
+});
+
+test("every use is logged with who and what, and no personal data is", async (t) => {
+  const at = await startOperatorWorld(t);
+  await signIn(at.world, at.world.visitor(), "bob");
+  await at.get("/users");
+  await at.post("/users/bob@example.com/suspend");
+  assert.ok(at.logged.some((line) => line.includes("operator:tester#t1") && line.includes("/users/:user/suspend")));
+  const userId = subjectId(at.world, "bob");
+  assert.ok(
+    at.logged.some(
+      (line) => line.includes("operator:tester#t1") && line.includes("suspendUser") && line.includes(userId),
+    ),
+  );
+  assert.ok(at.logged.some((line) => line.includes('"GET"') && line.includes(`${operatorApiPrefix}/users`)));
+  assert.ok(!at.logged.join().includes("bob@example.com"));
+});
+
+test("a broker that is away is a clear 503; a change that is done is never answered as a failure", async (t) => {
+  let away: "submit" | "receipt" | "status" | null = null;
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => {
+      const or = <T>(what: typeof away, job: () => Promise<T>): Promise<T> =>
+        away === what ? Promise.reject(new BrokerUnavailableError("no broker leads")) : job();
+      return {
+        ...inner,
+        submit: (request) => or("submit", () => inner.submit(request)),
+        receipt: (target, options) => or("receipt", () => inner.receipt(target, options)),
+        status: () => or("status", () => inner.status()),
+      };
+    },
+  });
+  await signIn(at.world, at.world.visitor(), "bob");
+  away = "submit";
+  const refused = await at.post("/users/bob/suspend");
+  assert.equal(refused.status, 503);
+  assert.equal(refused.headers["retry-after"], "1");
+  assert.ok(json(refused).commandId, "to ask again with");
+  away = "status";
+  assert.equal((await at.get("/nodes")).status, 503);
+  away = "receipt";
+  const done = await at.post("/users/bob/suspend", { wait: "all" });
+  assert.equal(done.status, 200);
+  assert.equal(json(done).changed, true);
+  assert.equal(json(done).receipt, null);
+  assert.equal((await at.get(`/receipts/command:${json(done).commandId}`)).status, 503);
+});
+
+test("a failure of ours says nothing of our insides", async (t) => {
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => ({ ...inner, status: () => Promise.reject(new TypeError("secret insides")) }),
+  });
+  const answer = await at.get("/nodes");
+  assert.equal(answer.status, 500);
+  assert.ok(!answer.body.includes("insides"));
+});

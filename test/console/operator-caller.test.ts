@@ -1,0 +1,158 @@
+/** Who may use the operator API, as a table; and what a token must be. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { decodeJwt, SignJWT, UnsecuredJWT } from "jose";
+import type { Principal } from "../../src/auth/index.ts";
+import { isAdministrator, mintOperatorToken, verifyOperatorToken } from "../../src/console/index.ts";
+import type { GroupId } from "../../src/events/index.ts";
+import { deriveKey, serviceTokenKey } from "../../src/replication/index.ts";
+import { secret, signIn } from "../auth/authenticate/support.ts";
+import { json, nowS, startOperatorWorld } from "./operator-support.ts";
+
+test("tokens: only a young one, of this cluster and this purpose, opens anything", async (t) => {
+  const at = await startOperatorWorld(t);
+  const claims = { iss: "tester", jti: "t1", iat: nowS(), exp: nowS() + 60, aud: "cardea-operator:test" };
+  const signed = (key: Uint8Array, more: object = {}, alg = "HS256"): Promise<string> =>
+    new SignJWT({ ...claims, ...more }).setProtectedHeader({ alg, typ: "JWT" }).sign(key);
+  const key = deriveKey(secret, "operator token");
+  const cases: readonly (readonly [what: string, authorization: string, status: number])[] = [
+    ["a good token", `Bearer ${await at.token()}`, 200],
+    ["the scheme in small letters", `bearer ${await at.token()}`, 200],
+    ["nothing", "", 401],
+    ["an expired one", `Bearer ${await at.token({ nowS: nowS() - 120 })}`, 401],
+    ["another cluster's", `Bearer ${await at.token({ cluster: "other" })}`, 401],
+    ["another secret's", `Bearer ${await at.token({ secret: new Uint8Array(32).fill(9) })}`, 401],
+    ["a service token of the operator's role", `Bearer ${await signed(serviceTokenKey(secret, "operator"))}`, 401],
+    ["the shared secret itself", `Bearer ${await signed(secret)}`, 401],
+    ["one without an end", `Bearer ${await signed(key, { exp: undefined })}`, 401],
+    ["one without an id", `Bearer ${await signed(key, { jti: undefined })}`, 401],
+    ["one without a name", `Bearer ${await signed(key, { iss: undefined })}`, 401],
+    ["one whose name would forge a log line", `Bearer ${await signed(key, { iss: "a b\noperator" })}`, 401],
+    ["another algorithm", `Bearer ${await signed(new Uint8Array(64), {}, "HS512")}`, 401],
+    ["alg none", `Bearer ${new UnsecuredJWT(claims).encode()}`, 401],
+    ["another scheme", `Basic ${Buffer.from("tester:x").toString("base64")}`, 401],
+    ["rubbish", "Bearer rubbish", 401],
+  ];
+  for (const [what, authorization, status] of cases) {
+    const headers: Record<string, string> = authorization === "" ? {} : { authorization };
+    const answer = await at.get("/sessions", { headers });
+    assert.equal(answer.status, status, what);
+    if (status !== 200) assert.ok(json(answer).error, what);
+    assert.equal(answer.headers["cache-control"], "no-store");
+  }
+});
+
+test("sessions: an administrator's, asked by our own page; every other is refused", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  const origin = new URL(world.url("authenticate")).origin;
+  const [alice, bob] = [world.visitor(), world.visitor()];
+  await signIn(world, alice, "alice");
+  await signIn(world, bob, "bob");
+  const own = { "sec-fetch-site": "same-origin", accept: "application/json" };
+  const reads: readonly (readonly [what: string, headers: Record<string, string>, status: number])[] = [
+    ["a fetch of our own page", own, 200],
+    ["typed into the address bar", { "sec-fetch-site": "none" }, 200],
+    ["an Origin of ours", { origin }, 200],
+    ["nothing that says who asked", {}, 403],
+    ["a page of another site", { "sec-fetch-site": "cross-site" }, 403],
+    ["a page of a sibling", { "sec-fetch-site": "same-site" }, 403],
+    ["an Origin of somebody else", { origin: "https://evil.example" }, 403],
+    ["an Origin of somebody else that claims to be ours", { origin: "https://evil.example", ...own }, 403],
+    ["an opaque Origin", { origin: "null", "sec-fetch-site": "cross-site" }, 403],
+    ["a bad token beside a good cookie", { ...own, authorization: "Bearer rubbish" }, 401],
+  ];
+  for (const [what, headers, status] of reads) {
+    const answer = await alice.ask(at.url("/sessions"), { headers });
+    assert.equal(answer.status, status, what);
+  }
+  assert.equal((await bob.ask(at.url("/sessions"), { headers: own })).status, 403, "no administrator");
+  assert.equal((await world.visitor().ask(at.url("/sessions"), { headers: own })).status, 401, "nobody");
+
+  const path = "/users/bob/sessions/revoke";
+  const json = { "content-type": "application/json" };
+  const changes: readonly (readonly [what: string, headers: Record<string, string>, status: number])[] = [
+    ["typed into the address bar", { "sec-fetch-site": "none", ...json }, 403],
+    ["a page of another site", { "sec-fetch-site": "cross-site", origin: "https://evil.example", ...json }, 403],
+    ["nothing that says who asked", json, 403],
+    ["a form", { origin, "content-type": "application/x-www-form-urlencoded" }, 403],
+    ["text, as a form can send it", { origin, "content-type": "text/plain" }, 403],
+    ["a type that only begins like JSON", { origin, "content-type": "application/jsonp" }, 403],
+    ["no type", { origin }, 403],
+    ["our own page", { origin, "sec-fetch-site": "same-origin", ...json }, 200],
+  ];
+  for (const [what, headers, status] of changes) {
+    const answer = await alice.ask(at.url(path), { method: "POST", body: "{}", headers });
+    assert.equal(answer.status, status, what);
+  }
+  const [session] = [...world.replica.projection.sessions()];
+  assert.equal(session?.userId !== undefined, true);
+});
+
+test("an administrator whose session is revoked, or who leaves the group, is one no longer", async (t) => {
+  const at = await startOperatorWorld(t);
+  const { world } = at;
+  const alice = world.visitor();
+  await signIn(world, alice, "alice");
+  const ask = async (): Promise<number> =>
+    (await alice.ask(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } })).status;
+  assert.equal(await ask(), 200);
+  await at.post("/groups/admins/members", { remove: ["alice"] });
+  assert.equal(await ask(), 403);
+  await at.post("/groups/admins/members", { add: ["alice"] });
+  assert.equal(await ask(), 200);
+  await at.post("/users/alice/sessions/revoke");
+  assert.equal(await ask(), 401);
+});
+
+test("a node that is behind says so to an administrator, and sends nobody away", async (t) => {
+  let behind = false;
+  const at = await startOperatorWorld(t, {
+    world: { deps: (deps) => ({ ...deps, catchUp: async (link) => (behind ? "behind" : deps.catchUp(link)) }) },
+  });
+  const alice = at.world.visitor();
+  await signIn(at.world, alice, "alice");
+  behind = true;
+  const answer = await alice.ask(at.url("/users"), { headers: { "sec-fetch-site": "same-origin" } });
+  assert.equal(answer.status, 503);
+  assert.equal(answer.headers["retry-after"], "1");
+});
+
+test("administrators are named by group, by subject, or by an e-mail that the provider calls verified", () => {
+  const principal = (parts: Partial<Principal["profile"]>, groups: readonly string[] = []): Principal =>
+    ({
+      groups: new Set(groups as GroupId[]),
+      profile: {
+        issuer: "i",
+        subject: "s1",
+        email: "a@example.com",
+        emailVerified: true,
+        name: "A",
+        claims: {},
+        ...parts,
+      },
+    }) as unknown as Principal;
+  const is = (names: readonly string[], who: Principal): boolean => isAdministrator(who, names);
+  assert.ok(is(["a@example.com"], principal({})));
+  assert.ok(!is(["a@example.com"], principal({ emailVerified: false })), "anybody can claim an e-mail");
+  assert.ok(is(["s1"], principal({ emailVerified: false })));
+  assert.ok(is(["admins"], principal({}, ["admins"])));
+  assert.ok(!is([], principal({}, ["admins"])));
+  assert.ok(!is([""], principal({ email: "", subject: "" })), "an empty name names nobody");
+  assert.ok(!is(["A"], principal({})), "a display name names nobody");
+  assert.ok(!is(["admins"], { groups: new Set(), profile: undefined } as unknown as Principal));
+});
+
+test("a token carries its name, its id and its end; odd names are not minted", async () => {
+  const options = { secret, cluster: "c", name: "ci@host.example", tokenId: "id-1", nowS: 1_000, ttlS: 60 };
+  const token = await mintOperatorToken(options);
+  assert.equal(decodeJwt(token).exp, 1_060);
+  const verify = (at: number, secrets = [secret]) => verifyOperatorToken(token, { secrets, cluster: "c", nowS: at });
+  assert.deepEqual(await verify(1_059), { name: "ci@host.example", tokenId: "id-1", expiresAt: 1_060_000 });
+  assert.equal(await verify(1_060), undefined);
+  const other = new Uint8Array(32).fill(8);
+  assert.ok(await verify(1_000, [other, secret]), "while the secret is being replaced");
+  assert.equal(await verify(1_000, [other]), undefined);
+  for (const name of ["", "two words", "a#b", "x".repeat(101)])
+    await assert.rejects(mintOperatorToken({ ...options, name }), TypeError);
+});

@@ -1,0 +1,104 @@
+/** An operator API over the world of the sign-in tests: a real broker, real sessions, and tokens to ask with. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import type { TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import type { FastifyInstance } from "fastify";
+import { createFeed, type Feed } from "../../src/audit/index.ts";
+import { whoIsSignedInUnderLease } from "../../src/auth/index.ts";
+import {
+  callerOf,
+  mintOperatorToken,
+  operatorApiPrefix,
+  registerOperatorApi,
+  verifyOperatorToken,
+} from "../../src/console/index.ts";
+import type { UnixMs } from "../../src/events/index.ts";
+import type { Databroker } from "../../src/replication/index.ts";
+import { secret, startWorld, type World, type WorldOptions } from "../auth/authenticate/support.ts";
+import type { Answer, Ask, Visitor } from "../support/visitor.ts";
+
+export type OperatorWorld = Readonly<{
+  world: World;
+  feed: Feed;
+  visitor: Visitor;
+  /** What was logged, as text. */
+  logged: string[];
+  administrators: string[];
+  token(parts?: Partial<Parameters<typeof mintOperatorToken>[0]>): Promise<string>;
+  /** With a good token, unless the headers say otherwise. */
+  get(path: string, ask?: Ask): Promise<Answer>;
+  post(path: string, body?: object, ask?: Ask): Promise<Answer>;
+  url(path: string): string;
+}>;
+
+export const nowS = (): number => Math.floor(Date.now() / 1_000);
+
+export async function startOperatorWorld(
+  t: TestContext,
+  options: Readonly<{
+    world?: WorldOptions;
+    operator?: (inner: Databroker) => Databroker;
+    feed?: Partial<Parameters<typeof createFeed>[0]>;
+    plugins?: readonly ((app: FastifyInstance) => void)[];
+    /** No wait of the API is longer than this. */
+    sleepMsMax?: number;
+  }> = {},
+): Promise<OperatorWorld> {
+  const feed = createFeed({ id: "test", keep: 1_000, watchersMax: 5, ...options.feed });
+  const logged: string[] = [];
+  const administrators = ["admins"];
+  const world = await startWorld(t, {
+    ...options.world,
+    plugins: (built) => [
+      ...(options.plugins ?? []),
+      (app) =>
+        registerOperatorApi(app, {
+          databroker: options.operator?.(built.operator) ?? built.operator,
+          replica: built.replica,
+          feed,
+          callerOf: (request) =>
+            callerOf(request, {
+              authenticateOrigin: new URL(built.url("authenticate")).origin,
+              administrators,
+              verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
+              signedIn: (asking) => whoIsSignedInUnderLease(built.deps, asking),
+            }),
+          now: () => Date.now() as UnixMs,
+          sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
+          uuid: randomUUID,
+          region: "here",
+          log: { info: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`) },
+        }),
+    ],
+  });
+  const token: OperatorWorld["token"] = (parts = {}) =>
+    mintOperatorToken({ secret, cluster: "test", name: "tester", tokenId: "t1", nowS: nowS(), ttlS: 60, ...parts });
+  const good = await token();
+  const visitor = world.visitor();
+  const url = (path: string): string => world.url("authenticate", `${operatorApiPrefix}${path}`);
+  const headers = { authorization: `Bearer ${good}`, accept: "application/json" };
+  return {
+    world,
+    feed,
+    visitor,
+    logged,
+    administrators,
+    token,
+    url,
+    get: (path, ask = {}) => visitor.ask(url(path), { ...ask, headers: ask.headers ?? headers }),
+    post: (path, body = {}, ask = {}) =>
+      visitor.ask(url(path), {
+        method: "POST",
+        body: JSON.stringify(body),
+        ...ask,
+        headers: ask.headers ?? { ...headers, "content-type": "application/json" },
+      }),
+  };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: what came is looked at field by field
+export function json(answer: Answer): any {
+  assert.match(String(answer.headers["content-type"]), /^application\/json/, answer.body);
+  return JSON.parse(answer.body);
+}
