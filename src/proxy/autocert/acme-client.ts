@@ -1,0 +1,101 @@
+/**
+ * ACME client: one certificate from one authority, by the library `acme-client`.
+ *
+ * The library keeps its HTTP settings in one place for the whole process, so there is one authority to a process.
+ * @see RFC 8555; RFC 8737 for TLS-ALPN-01
+ */
+import { Agent } from "node:https";
+import { getCACertificates } from "node:tls";
+import acme from "acme-client";
+import type { AutocertConfig, TlsFiles } from "../../config/index.ts";
+import type { Account } from "./autocert-folder.ts";
+
+export type ChallengeType = "http-01" | "tls-alpn-01";
+
+/** Where the authority finds the answers to its questions. */
+export type ChallengeBoard = Readonly<{
+  offerAnswer(token: string, answer: string): void;
+  offerCertificate(host: string, pair: TlsFiles): void;
+  takeBack(question: Readonly<{ token: string; host: string }>): void;
+}>;
+
+const requestMsMax = 30_000;
+/** About three minutes for an authority to look, and as long to issue. */
+const patience = { backoffAttempts: 40, backoffMin: 500, backoffMax: 5_000 };
+
+export async function createAccountKey(): Promise<string> {
+  return (await acme.crypto.createPrivateEcdsaKey("P-256")).toString();
+}
+
+/** The authority does not offer what could be answered here. */
+export class NoChallengeError extends Error {
+  readonly code = "ERR_PROXY_ACME_NO_CHALLENGE";
+  constructor(host: string, type: ChallengeType) {
+    super(`the authority offers no ${type} for ${host}`);
+    this.name = "NoChallengeError";
+  }
+}
+
+/** @returns the certificate with its chain and a key that was made for it, and the account's address */
+export async function orderCertificate(
+  settings: Pick<AutocertConfig, "directory" | "email" | "eab" | "trustedCa">,
+  order: Readonly<{ host: string; account: Account; type: ChallengeType; board: ChallengeBoard }>,
+): Promise<Readonly<{ pair: TlsFiles; accountUrl: string }>> {
+  const { host, account, type, board } = order;
+  setUpHttp(settings.trustedCa);
+  const client = new acme.Client({
+    directoryUrl: settings.directory.href,
+    accountKey: account.key,
+    ...(account.url === null ? {} : { accountUrl: account.url }),
+    ...(settings.eab === null
+      ? {}
+      : { externalAccountBinding: { kid: settings.eab.keyId, hmacKey: settings.eab.macKey } }),
+    ...patience,
+  });
+  if (account.url === null) {
+    await client.createAccount({
+      termsOfServiceAgreed: true,
+      ...(settings.email === null ? {} : { contact: [`mailto:${settings.email}`] }),
+    });
+  }
+  const placed = await client.createOrder({ identifiers: [{ type: "dns", value: host }] });
+  for (const authorization of await client.getAuthorizations(placed)) {
+    if (authorization.status === "valid") continue;
+    const challenge = authorization.challenges.find((each) => each.type === type);
+    if (challenge === undefined) throw new NoChallengeError(host, type);
+    const answer = await client.getChallengeKeyAuthorization(challenge);
+    try {
+      if (type === "http-01") board.offerAnswer(challenge.token, answer);
+      else board.offerCertificate(host, await alpnCertificate(authorization, answer));
+      await client.completeChallenge(challenge);
+      await client.waitForValidStatus(challenge);
+    } finally {
+      board.takeBack({ token: challenge.token, host });
+    }
+  }
+  const key = await acme.crypto.createPrivateEcdsaKey("P-256");
+  const [, csr] = await acme.crypto.createCsr({ altNames: [host] }, key);
+  const finalized = await client.finalizeOrder(placed, csr);
+  const cert = await client.getCertificate(finalized);
+  return { pair: { cert, key: key.toString() }, accountUrl: client.getAccountUrl() };
+}
+
+async function alpnCertificate(
+  authorization: Parameters<typeof acme.crypto.createAlpnCertificate>[0],
+  answer: string,
+): Promise<TlsFiles> {
+  const [key, cert] = await acme.crypto.createAlpnCertificate(
+    authorization,
+    answer,
+    await acme.crypto.createPrivateEcdsaKey("P-256"),
+  );
+  return { cert: cert.toString(), key: key.toString() };
+}
+
+function setUpHttp(trustedCa: string | null): void {
+  const { defaults } = acme.axios;
+  defaults.timeout = requestMsMax;
+  defaults.httpsAgent = new Agent(trustedCa === null ? {} : { ca: [...getCACertificates(), trustedCa] });
+  // Its own repetitions; ours come after them, and further apart.
+  Object.assign((defaults as unknown as { acmeSettings: object }).acmeSettings, { retryMaxAttempts: 2 });
+}

@@ -1,0 +1,211 @@
+/**
+ * Canonical: the strict reading of a request's head, once, before anything else looks at it.
+ *
+ * Pure. What comes out is the one form that is routed, decided and forwarded; whatever could be read in two ways is
+ * refused with 400, never repaired. Node's strict parser has already refused ambiguous framing (docs/request-parsing.md
+ * lists who refuses what, and test/attacks/corpus.test.ts proves it on raw sockets).
+ *
+ * Three things are normalised rather than refused, as Pomerium does by default: percent-encoded unreserved characters are
+ * decoded (`%61` is `a`), hexadecimal digits become upper case, and runs of slashes become one. Characters that may not
+ * stand in a path but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else is kept byte by byte.
+ */
+import type { Fact } from "../events/index.ts";
+
+export type CanonicalRequest = Readonly<{
+  method: string;
+  /** Lowercase, without port; an IPv6 address stands in brackets. */
+  hostname: string;
+  /** The port that the Host header names; null when it names none. */
+  port: number | null;
+  /** The path as it is forwarded, without query. */
+  rawPath: string;
+  /** `rawPath`, percent-decoded: what routes and policy look at. */
+  path: string;
+  /** The raw query with its `?`; empty when there is none. */
+  search: string;
+  /** Lowercase names; lines of one name joined by `, ` (cookies by `; `). */
+  headers: Readonly<Record<string, string>>;
+  /** Names and values in turn, as they came. */
+  rawHeaders: readonly string[];
+}>;
+
+export type RefusedRequest = Fact<"refused", { status: 400 | 405 | 414 | 431; reason: string }>;
+export type CanonicalResult = Fact<"canonical", { request: CanonicalRequest }> | RefusedRequest;
+
+export type RequestHead = Readonly<{
+  method: string;
+  url: string;
+  /** `1.0` and `1.1` as they stand in the request; `2` only of a stream of HTTP/2, never of a line of text. */
+  httpVersion: string;
+  rawHeaders: readonly string[];
+}>;
+
+const versions: ReadonlySet<string> = new Set(["1.0", "1.1", "2"]);
+const methodPattern = /^[A-Z][A-Z-]{0,31}$/;
+const targetCharsMax = 32_768;
+const headerLinesMax = 1_000;
+
+/** A second line of one of these would mean two different things to two readers. */
+const once: ReadonlySet<string> = new Set([
+  "host",
+  "authorization",
+  "x-pomerium-authorization",
+  "content-length",
+  "content-type",
+  "transfer-encoding",
+  "upgrade",
+  "expect",
+  "origin",
+  "access-control-request-method",
+  "sec-fetch-mode",
+  "sec-websocket-key",
+  "sec-websocket-version",
+]);
+
+export function canonicalise(head: RequestHead): CanonicalResult {
+  if (!versions.has(head.httpVersion)) return refuse("http-version");
+  if (!methodPattern.test(head.method)) return refuse("method"); // also one that the parser knows and HTTP does not
+  if (head.method === "TRACE") return refuse("method", 405); // it would echo credentials and identity headers to a script
+  if (head.url.length > targetCharsMax) return refuse("target-too-long", 414);
+
+  const headers = readHeaders(head.rawHeaders);
+  if (typeof headers === "string") return refuse(headers, headers === "too-many-headers" ? 431 : 400);
+  const transferEncoding = headers["transfer-encoding"];
+  if (transferEncoding !== undefined) {
+    if (head.httpVersion !== "1.1" || transferEncoding.toLowerCase() !== "chunked") return refuse("transfer-encoding");
+    if (headers["content-length"] !== undefined) return refuse("two-lengths");
+  }
+  // Some readers take a leading zero for octal.
+  if (/^0\d/.test(headers["content-length"] ?? "")) return refuse("content-length");
+  const host = parseHost(headers["host"]);
+  if (host === undefined) return refuse("host");
+
+  if (head.method === "CONNECT") return canonicalConnect(head, headers, host);
+  const question = head.url.indexOf("?");
+  const target = question < 0 ? head.url : head.url.slice(0, question);
+  const search = question < 0 ? "" : head.url.slice(question);
+  if (!queryPattern.test(search)) return refuse("query");
+  const path = canonicalPath(target);
+  if (typeof path === "string") return refuse(path);
+
+  return {
+    type: "canonical",
+    request: { method: head.method, ...host, ...path, search, headers, rawHeaders: head.rawHeaders },
+  };
+}
+
+/** RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, the same in the Host header, and no body. What it names is for routes to know. */
+function canonicalConnect(
+  head: RequestHead,
+  headers: Record<string, string>,
+  host: Readonly<{ hostname: string; port: number | null }>,
+): CanonicalResult {
+  const asked = parseHost(head.url);
+  if (asked === undefined || asked.port === null) return refuse("connect-target");
+  if (asked.hostname !== host.hostname || asked.port !== host.port) return refuse("connect-host");
+  if (headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0")
+    return refuse("connect-body");
+  const nowhere = { rawPath: "", path: "", search: "" };
+  return {
+    type: "canonical",
+    request: { method: head.method, ...asked, ...nowhere, headers, rawHeaders: head.rawHeaders },
+  };
+}
+
+function refuse(reason: string, status: RefusedRequest["status"] = 400): RefusedRequest {
+  return { type: "refused", status, reason };
+}
+
+/** An object without a prototype, of a class, so that requests with the same headers share one shape. */
+const HeaderTable = function HeaderTable() {} as unknown as new () => object;
+HeaderTable.prototype = Object.create(null);
+
+/** @returns the joined headers, or why they are refused */
+function readHeaders(raw: readonly string[]): Record<string, string> | string {
+  if (raw.length > headerLinesMax * 2) return "too-many-headers";
+  const headers = new HeaderTable() as Record<string, string>;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i]?.toLowerCase() ?? "";
+    const value = raw[i + 1] ?? "";
+    if (name.includes("_")) return "underscore-in-header-name"; // as Pomerium: CGI-like servers read `_` and `-` alike
+    const before = headers[name];
+    if (before === undefined) headers[name] = value;
+    else if (once.has(name)) return `two-lines-of-${name}`;
+    else headers[name] = `${before}${name === "cookie" ? "; " : ", "}${value}`;
+  }
+  return headers;
+}
+
+const hostPattern =
+  /^(\[[0-9a-f:.]{2,45}\]|(?=.{1,253}(?::|$))[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)(?::([0-9]{1,5}))?$/;
+
+/** Refuses userinfo, paths, empty and impossible ports, trailing dots and anything that is no name or address. */
+export function parseHost(value: string | undefined): Readonly<{ hostname: string; port: number | null }> | undefined {
+  if (value === undefined || value.length > 300) return undefined;
+  const [, hostname, digits] = hostPattern.exec(value.toLowerCase()) ?? [];
+  if (hostname === undefined) return undefined;
+  if (digits === undefined) return { hostname, port: null };
+  const port = Number(digits);
+  return port >= 1 && port <= 65_535 ? { hostname, port } : undefined;
+}
+
+/** Printable ASCII, but no fragment. A lone `%` is common in queries and means nothing to us, so it is kept. */
+const queryPattern = /^[!"$-~]*$/;
+const plainPath = /^[A-Za-z0-9/._~!$&'()*+,;=:@-]+$/;
+/**
+ * Segments `.` and `..`, also with path parameters behind them, and segments that are nothing but parameters: some servers drop
+ * `;…` before they resolve dots and merge slashes, so that `/;/admin` is `/admin` to them.
+ */
+export const dotSegment = /\/(?:\.{1,2}(?:;[^/]*)?|;[^/]*)(?:\/|$)/;
+
+type Path = Readonly<{ rawPath: string; path: string }>;
+
+function canonicalPath(target: string): Path | string {
+  if (!target.startsWith("/")) return "target-form"; // absolute-form, authority-form, asterisk
+  if (plainPath.test(target)) {
+    const merged = target.includes("//") ? target.replace(/\/{2,}/g, "/") : target;
+    return dotSegment.test(merged) ? "dot-segment" : { rawPath: merged, path: merged };
+  }
+  let rawPath = "";
+  for (let i = 0; i < target.length; i++) {
+    const char = target[i] ?? "";
+    if (char === "%") {
+      const byte = hexPair(target, i + 1);
+      if (byte === undefined) return "percent-encoding";
+      if (byte === 0x2f || byte === 0x5c) return "encoded-separator";
+      if (byte < 0x20 || byte === 0x7f) return "encoded-control-character";
+      rawPath += unreserved.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : encoded(byte);
+      i += 2;
+    } else if (plainPath.test(char)) {
+      rawPath += char;
+    } else if (char === "\\" || char === "#" || char <= " " || char > "~") {
+      return char === "\\" ? "backslash" : "character";
+    } else {
+      rawPath += encoded(char.charCodeAt(0));
+    }
+  }
+  rawPath = rawPath.replace(/\/{2,}/g, "/");
+  const path = decodeOnce(rawPath);
+  if (path === undefined) return "not-utf-8"; // overlong and broken forms: each reader decodes those its own way
+  return dotSegment.test(path) ? "dot-segment" : { rawPath, path };
+}
+
+const unreserved = /^[A-Za-z0-9._~-]$/;
+
+function hexPair(text: string, at: number): number | undefined {
+  const pair = text.slice(at, at + 2);
+  return /^[0-9A-Fa-f]{2}$/.test(pair) ? Number.parseInt(pair, 16) : undefined;
+}
+
+function encoded(byte: number): string {
+  return `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+}
+
+/** Percent-decodes once; undefined when it is not UTF-8. */
+export function decodeOnce(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,310 @@
+/**
+ * Decision desk: who asks, and may they; for a new request and for every exchange that is still open.
+ *
+ * Pure: it is given the time, the projection's answers and what to do with a permit. Always: a permit and the registration
+ * of its exchange happen in one turn, so that no change of facts falls between them; the lease is compared before anything
+ * is looked up and again at the decision; a state of ours that is behind answers 503 and never sends anybody to sign in. It
+ * waits only where it must: for a token not seen before, and for a link that is not applied yet.
+ *
+ * There is a desk for each configuration, and only the one in force decides: a request that has waited meanwhile is considered
+ * anew by that one, and an open exchange is judged by it, whoever permitted it.
+ */
+import {
+  type Credential,
+  type Decision,
+  type DecisionRequest,
+  type Handle,
+  handleFits,
+  type Permit,
+  type Principal,
+} from "../auth/index.ts";
+import type { RouteConfig } from "../config/index.ts";
+import { sessionStream, type UnixMs, unreachable, userStream } from "../events/index.ts";
+import type { Condition } from "./answer.ts";
+import type { CanonicalRequest } from "./canonical.ts";
+import type { CutReason, Exchange, Exchanges, ExchangeTerms, Verdict } from "./exchanges.ts";
+import type { Plans, RoutePlan } from "./plan.ts";
+import type { ProxyPorts } from "./ports.ts";
+import { authorityOf, signInHostOf } from "./routing.ts";
+import { kindOf } from "./traffic.ts";
+import { type AnswerTools, answer, completeRecord, type Decided, record, type Visit } from "./visit.ts";
+
+/** A request whose route is known. */
+export type Routed = Readonly<{ visit: Visit; plan: RoutePlan; request: CanonicalRequest }>;
+export type Permitted = Routed & Readonly<{ exchange: Exchange; permit: Permit }>;
+
+export type DecisionDesk = Readonly<{
+  consider(routed: Routed): void;
+  /** Finds a request's route here and considers it; for one that came while another configuration was in force. */
+  takeOver(visit: Visit): void;
+  /** Decides about an open exchange again, as the projection and the clock are now. */
+  judge(open: Open): Verdict;
+}>;
+
+export type DeskParts = Readonly<{
+  ports: ProxyPorts;
+  plans: Plans;
+  exchanges: Exchanges;
+  tools: AnswerTools;
+  /** The desk of the configuration in force. */
+  current: () => DecisionDesk;
+  reached: ReachedHandles;
+  takeOver: (visit: Visit) => void;
+  /** Goes on with what was permitted. */
+  onPermit: (permitted: Permitted) => void;
+  /** Something failed that nobody expected. */
+  onFailed: (visit: Visit, error: unknown) => void;
+}>;
+
+/** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
+type Holder = Readonly<{ handle: Handle | undefined; credentialInHeader: boolean }>;
+/** `behind`: our projection has not reached what the credential needs, and no broker could help. */
+type Asking = Holder | "behind";
+const nobody: Asking = { handle: undefined, credentialInHeader: false };
+/** What was permitted, and to whom. */
+type Open = Routed & Readonly<{ asking: Holder; question: DecisionRequest; permittedTo: Principal | null }>;
+
+/** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
+export class ReachedHandles {
+  #handles = new WeakSet<Handle>();
+
+  has(handle: Handle): boolean {
+    return this.#handles.has(handle);
+  }
+  add(handle: Handle): void {
+    this.#handles.add(handle);
+  }
+  forget(): void {
+    this.#handles = new WeakSet();
+  }
+}
+
+export function createDecisionDesk(parts: DeskParts): DecisionDesk {
+  const { ports, plans, exchanges, tools, current, reached, takeOver, onPermit, onFailed } = parts;
+  const { config, clock, freshness, replica } = ports;
+  const desk: DecisionDesk = { consider, takeOver, judge };
+
+  // --- who asks
+
+  function consider(routed: Routed): void {
+    if (leaseIsOver(routed)) return;
+    const asking = whoAsks(routed);
+    if (!(asking instanceof Promise)) settle(routed, asking);
+    else asking.then((known) => settle(routed, known)).catch((error: unknown) => onFailed(routed.visit, error));
+  }
+
+  function whoAsks(routed: Routed): Asking | Promise<Asking> {
+    const { request } = routed;
+    const hostname = signInHostOf(routed.plan.route, request);
+    const credential = ports.credentials.read(request.headers, request.search.slice(1));
+    if (credential === undefined) return nobody;
+    const verified = ports.credentials.verify(credential.token);
+    if (!(verified instanceof Promise)) return whoHolds(hostname, credential, verified);
+    return verified.then((handle) => whoHolds(hostname, credential, handle));
+  }
+
+  function whoHolds(hostname: string, credential: Credential, handle: Handle | "invalid"): Asking | Promise<Asking> {
+    const credentialInHeader = credential.source !== "cookie";
+    const stranger: Holder = { handle: undefined, credentialInHeader };
+    if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain)) return stranger;
+    const holder: Holder = { handle, credentialInHeader };
+    if (handle.needs === null || reached.has(handle)) return holder;
+    return ports.catchUp(handle.needs).then((outcome) => {
+      switch (outcome) {
+        case "reached":
+          reached.add(handle);
+          return holder;
+        case "lost": // the session was never written: whoever holds it signs in again
+          return stranger;
+        case "behind":
+          return "behind";
+        default:
+          return unreachable(outcome);
+      }
+    });
+  }
+
+  function leaseIsOver({ visit, plan }: Routed): boolean {
+    if (freshness.overdueMs(clock.monotonic()) <= plan.route.staleGraceMs) return false;
+    unavailable(visit, "lease");
+    return true;
+  }
+
+  function unavailable(visit: Visit, why: "lease" | "behind" | "audit"): void {
+    const status = answer(visit, { type: "unknown", why }, tools);
+    record(visit, { result: "unavailable", status, reasons: [why === "lease" ? "no-lease" : why] }, null, ports);
+  }
+
+  // --- the decision
+
+  function resolve({ handle, credentialInHeader }: Holder): ReturnType<ProxyPorts["resolveCaller"]> {
+    const caller = ports.resolveCaller(handle, { idpId: ports.idpId, credentialInHeader });
+    if (caller.type !== "principal") return caller;
+    const { session, userId } = caller.principal;
+    const denied =
+      replica.stickilyDenied(sessionStream(session.sessionId)) || replica.stickilyDenied(userStream(userId));
+    return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
+  }
+
+  function settle(routed: Routed, asking: Asking): void {
+    const { visit, plan } = routed;
+    if (visit.downstream.closed) return;
+    if (current() !== desk) {
+      current().takeOver(visit); // this configuration has permitted its last
+      return;
+    }
+    if (leaseIsOver(routed)) return;
+    const caller = asking === "behind" ? undefined : resolve(asking);
+    if (asking === "behind" || caller === undefined || caller.type === "behind") {
+      unavailable(visit, "behind");
+      return;
+    }
+    const question = questionOf(routed, clock.wall());
+    const now = clock.wall();
+    const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
+    if (decision.type === "permit") {
+      permitted(routed, asking, question, decision);
+      return;
+    }
+    const principal = caller.type === "principal" ? caller.principal : null;
+    const { type: result, reasons } = decision;
+    const live = principal !== null && principal.session.expiresAt > now ? principal : null;
+    const trace =
+      decision.type === "deny"
+        ? ports.trace({ routeId: plan.route.id, principal: live, request: question, now }, decision)
+        : null;
+    const status = answer(visit, conditionOfRefusal(decision), tools, principal, trace);
+    record(visit, { result, status, reasons, ...(trace === null ? {} : { trace }) }, principal, ports);
+  }
+
+  function permitted(
+    routed: Routed,
+    asking: Holder,
+    question: DecisionRequest,
+    { permit, reads, until, reasons }: Extract<Decision, { type: "permit" }>,
+  ): void {
+    const { visit, plan } = routed;
+    const exchange = exchanges.open({
+      kind: kindOf(visit.downstream),
+      reads,
+      until,
+      ...termsOf(plan),
+      redecide: () => current().judge(open),
+    });
+    const open: Open = { ...routed, asking, question, permittedTo: permit.principal };
+    // Whatever happens now, the exchange ends with the connection's use for this request.
+    visit.downstream.onClose(() => exchange.close());
+    const decided = { result: "permit", status: 200, reasons } as const;
+    if (plan.route.audit === "strict" && ports.recordSafely !== null) {
+      const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports));
+      safely.then(
+        () => goOn(),
+        () => unavailable(visit, "audit"),
+      );
+      return;
+    }
+    record(visit, decided, permit.principal, ports);
+    goOn();
+
+    function goOn(): void {
+      try {
+        onPermit({ ...routed, exchange, permit });
+      } catch (error) {
+        onFailed(visit, error);
+      }
+    }
+  }
+
+  function termsOf({ route }: RoutePlan): ExchangeTerms {
+    return {
+      graceMs: route.staleGraceMs,
+      lifetimeMs: shorter(route.maxStreamLifetimeMs, config.timeouts.writeMs),
+    };
+  }
+
+  function judge(open: Open): Verdict {
+    const { visit, plan, request } = open;
+    if (plans.has(plan)) return judgeBy(open);
+    // Permitted under an earlier configuration. What is open goes on as it began, if those that stand here now permit it.
+    const verdicts: Extract<Verdict, { type: "permitted" }>[] = [];
+    for (const successor of plans.successorsOf(plan.route, routeOf(visit, request))) {
+      const routed = { visit: { ...visit, plan: successor }, plan: successor, request };
+      const verdict = judgeBy({ ...open, ...routed, question: questionOf(routed, clock.wall()) });
+      if (verdict.type === "refused") return verdict;
+      verdicts.push({ ...verdict, terms: termsOf(successor) });
+    }
+    if (verdicts.length > 0) return strictest(verdicts);
+    const gone = { result: "not_found", status: 404, reasons: ["route-not-found"], occasion: "redecision" } as const;
+    record(visit, gone, open.permittedTo, ports);
+    return { type: "refused", reason: "route-removed" };
+  }
+
+  function routeOf({ tunnel }: Visit, request: CanonicalRequest): RouteConfig | undefined {
+    return tunnel === null ? plans.routes.match(request) : plans.routes.matchTunnel(tunnel.kind, tunnel.at);
+  }
+
+  function judgeBy({ visit, plan, asking, question, permittedTo }: Open): Verdict {
+    const again = (decided: Pick<Decided, "result" | "status" | "reasons">): void =>
+      record(visit, { ...decided, occasion: "redecision" }, permittedTo, ports);
+    const caller = resolve(asking);
+    if (caller.type === "behind") {
+      again({ result: "unavailable", status: 503, reasons: ["behind"] });
+      return { type: "refused", reason: "stale" };
+    }
+    const now = clock.wall();
+    const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
+    // What was permitted to a session ends with the session, even where everybody may come in.
+    const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
+    if (decision.type === "permit" && !ended) {
+      again({ result: "permit", status: 200, reasons: decision.reasons });
+      return { type: "permitted", reads: decision.reads, until: decision.until };
+    }
+    const reason: CutReason = ended || decision.type === "signin" ? "session-ended" : "not-permitted";
+    if (reason === "session-ended") again({ result: "signin", status: 401, reasons: ["user-unauthenticated"] });
+    else again({ result: "deny", status: decision.type === "deny" ? decision.status : 403, reasons: decision.reasons });
+    return { type: "refused", reason };
+  }
+
+  return desk;
+}
+
+/** Of what every one of them permits, no more than each. */
+function strictest(verdicts: readonly Extract<Verdict, { type: "permitted" }>[]): Verdict {
+  const untils = verdicts.flatMap(({ until }) => (until === null ? [] : [until]));
+  const terms = verdicts.flatMap((verdict) => verdict.terms ?? []);
+  return {
+    type: "permitted",
+    reads: [...new Set(verdicts.flatMap(({ reads }) => reads))],
+    until: untils.length === 0 ? null : (Math.min(...untils) as UnixMs),
+    terms: {
+      graceMs: Math.min(...terms.map(({ graceMs }) => graceMs)),
+      lifetimeMs: terms.reduce((least, { lifetimeMs }) => shorter(least, lifetimeMs), 0),
+    },
+  };
+}
+
+/** Of two limits of which 0 means none. */
+function shorter(a: number, b: number): number {
+  return a === 0 ? b : b === 0 ? a : Math.min(a, b);
+}
+
+function questionOf({ visit, plan, request }: Routed, now: UnixMs): DecisionRequest {
+  return {
+    method: request.method,
+    scheme: plan.scheme,
+    host: authorityOf(plan.route, request),
+    rawPath: request.rawPath,
+    path: request.path,
+    query: request.search.slice(1),
+    headers: request.headers,
+    ip: visit.ip,
+    clientCertificate: plan.clientTrust?.judge(visit.downstream.certificate, now) ?? null,
+  };
+}
+
+function conditionOfRefusal(decision: Exclude<Decision, { type: "permit" }>): Condition {
+  if (decision.type === "signin") return { type: "no-session", reasons: decision.reasons };
+  if (decision.status === 404) return { type: "no-route" };
+  if (decision.status === 503) return { type: "unknown", why: "data" };
+  return { type: "no-right", status: decision.status, reasons: decision.reasons };
+}

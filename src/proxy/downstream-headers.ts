@@ -1,0 +1,103 @@
+/**
+ * Downstream headers: what the caller is told of an upstream's answer.
+ *
+ * Pure. Hop-by-hop lines go, with every name that the upstream's `Connection` header nominates; an upstream never sets a
+ * cookie of ours, not by a rewrite either; the route's response headers replace the upstream's of the same name (pomerium.md §3.6).
+ */
+import type { RouteConfig } from "../config/index.ts";
+import type { OwnCookies } from "./cookies.ts";
+import { headerValue, hopByHop, nominated } from "./header-names.ts";
+
+export type ResponseRules = Readonly<{
+  /** Lowercase names of what we set ourselves. */
+  replaced: ReadonlySet<string>;
+  /** Names and values in turn. */
+  added: readonly string[];
+  /** By lowercase name; null: none, which is the usual case. */
+  rewrites: ReadonlyMap<string, readonly Readonly<{ prefix: string; value: string }>[]> | null;
+  cookies: OwnCookies;
+}>;
+
+/** Statements that only the proxy makes about its own answers. */
+const ours: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
+
+export function compileResponseRules(
+  route: Pick<RouteConfig, "setResponseHeaders" | "rewriteResponseHeaders">,
+  cookies: OwnCookies,
+): ResponseRules {
+  const added = Object.entries(route.setResponseHeaders).flatMap(([name, value]) => [name, headerValue(value)]);
+  const replaced = new Set([...Object.keys(route.setResponseHeaders).map((name) => name.toLowerCase()), ...ours]);
+  return { replaced, added, rewrites: compileRewrites(route.rewriteResponseHeaders), cookies };
+}
+
+function compileRewrites(rewrites: RouteConfig["rewriteResponseHeaders"]): ResponseRules["rewrites"] {
+  if (rewrites.length === 0) return null;
+  const byName = new Map<string, { prefix: string; value: string }[]>();
+  for (const { header, prefix, value } of rewrites) {
+    const known = byName.get(header) ?? [];
+    byName.set(header, known);
+    known.push({ prefix, value: headerValue(value) });
+  }
+  return byName;
+}
+
+/** Each in turn, as Pomerium has them: a plain prefix, and only that. */
+function rewritten(rewrites: NonNullable<ResponseRules["rewrites"]>, name: string, written: string): string {
+  let text = written;
+  for (const { prefix, value } of rewrites.get(name) ?? [])
+    if (text.startsWith(prefix)) text = value + text.slice(prefix.length);
+  return text;
+}
+
+/** Names and values in turn, as they came. */
+export type RawHeaders = readonly string[];
+
+/** @returns names and values in turn */
+export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders, requestId: string): string[] {
+  const lines: string[] = [];
+  const dropped = nominated(connectionOf(raw));
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    const lower = name.toLowerCase();
+    const value = rules.rewrites === null ? (raw[i + 1] ?? "") : rewritten(rules.rewrites, lower, raw[i + 1] ?? "");
+    if (hopByHop.has(lower) || rules.replaced.has(lower) || dropped?.has(lower)) continue;
+    if (lower === "set-cookie" && rules.cookies.isOurs(value)) continue;
+    lines.push(name, value);
+  }
+  for (const text of rules.added) lines.push(text);
+  lines.push("X-Request-Id", requestId);
+  return lines;
+}
+
+/** Trailers that may follow a chunked answer: never framing, routing, cookies or anything of ours (RFC 9110 §6.5.1). */
+export function trailerPairs(rules: ResponseRules, raw: RawHeaders): (readonly [string, string])[] {
+  const kept: (readonly [string, string])[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    const lower = name.toLowerCase();
+    if (hopByHop.has(lower) || rules.replaced.has(lower) || neverInTrailers.has(lower)) continue;
+    kept.push([name, raw[i + 1] ?? ""]);
+  }
+  return kept;
+}
+
+export const neverInTrailers: ReadonlySet<string> = new Set([
+  "content-length",
+  "content-encoding",
+  "content-type",
+  "content-range",
+  "set-cookie",
+  "cache-control",
+  "authorization",
+  "location",
+  "host",
+  "vary",
+]);
+
+function connectionOf(raw: RawHeaders): string | undefined {
+  let value: string | undefined;
+  for (let i = 0; i < raw.length; i += 2) {
+    if (raw[i]?.toLowerCase() === "connection") value = value === undefined ? raw[i + 1] : `${value}, ${raw[i + 1]}`;
+  }
+  return value;
+}

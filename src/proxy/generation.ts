@@ -1,0 +1,92 @@
+/**
+ * Generation: the life of requests under one configuration, from its activation until the last request that it answers itself.
+ *
+ * What outlives configurations is given to it: the open exchanges, pools of connections, counts. A request is forwarded under the
+ * generation it came in; whether it may go on is decided by the one in force (decision-desk.ts). Pure.
+ */
+import type { Config } from "../config/index.ts";
+import type { Logger } from "../replication/index.ts";
+import type { DecisionDesk, ReachedHandles } from "./decision-desk.ts";
+import type { Downstream } from "./downstream.ts";
+import type { Exchanges } from "./exchanges.ts";
+import type { Gateway } from "./gateway-client.ts";
+import type { HttpMetrics } from "./http-metrics.ts";
+import type { UpstreamChoice, Upstreams } from "./http-upstreams.ts";
+import { compilePlans } from "./plan.ts";
+import type { ProxyPorts } from "./ports.ts";
+import { createRequestListener } from "./request-listener.ts";
+import type { ServiceAccountTokens } from "./service-account-file.ts";
+import type { Traffic } from "./traffic.ts";
+
+/** What all generations share. */
+export type Lasting = Readonly<{
+  exchanges: Exchanges;
+  metrics: HttpMetrics;
+  traffic: Traffic;
+  upstreams: Upstreams;
+  reached: ReachedHandles;
+  /** The desk of the generation in force. */
+  current: () => DecisionDesk;
+  /** To the authenticate service where that runs elsewhere. */
+  openGateway: (ports: ProxyPorts) => Promise<Gateway | null>;
+  /** Of the service accounts by which API servers of Kubernetes are called. */
+  openTokens: (routes: Config["routes"], logger: Logger) => ServiceAccountTokens;
+}>;
+
+export type Generation = Readonly<{
+  ports: ProxyPorts;
+  upstreams: UpstreamChoice;
+  /** Protocols that some route takes upgrades to, but for WebSocket. */
+  upgrades: ReadonlySet<string>;
+  desk: DecisionDesk;
+  onRequest(downstream: Downstream): void;
+  /** Settles when the handlers of reserved paths and of the authenticate host have nothing under way any more. */
+  whenIdle(): Promise<void>;
+  /** Breaks off what they have under way. */
+  destroyRest(): void;
+  /** Needs nothing any more; to be called once. */
+  close(): Promise<void>;
+}>;
+
+export async function createGeneration(ports: ProxyPorts, lasting: Lasting): Promise<Generation> {
+  const upstreams = lasting.upstreams.of(ports.config);
+  const gateway = await lasting.openGateway(ports);
+  const tokens = lasting.openTokens(ports.config.routes, ports.logger);
+  const plans = compilePlans(ports.config, upstreams, tokens);
+  const handedOver = new Set<Downstream>();
+  let idle: (() => void)[] = [];
+  const { desk, onRequest } = createRequestListener({
+    ports,
+    plans,
+    exchanges: lasting.exchanges,
+    metrics: lasting.metrics,
+    traffic: lasting.traffic,
+    current: lasting.current,
+    reached: lasting.reached,
+    gateway: gateway?.handle ?? null,
+    onHandedOver(downstream) {
+      handedOver.add(downstream);
+      downstream.onClose(() => {
+        handedOver.delete(downstream);
+        if (handedOver.size > 0) return;
+        for (const resolve of idle) resolve();
+        idle = [];
+      });
+    },
+  });
+  return {
+    ports,
+    upstreams,
+    upgrades: new Set(ports.config.routes.flatMap(({ allowUpgrades }) => allowUpgrades)),
+    desk,
+    onRequest,
+    whenIdle: () => (handedOver.size === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))),
+    destroyRest() {
+      for (const downstream of handedOver) downstream.destroy();
+    },
+    async close() {
+      tokens.close();
+      await gateway?.close();
+    },
+  };
+}

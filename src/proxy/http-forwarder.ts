@@ -1,0 +1,290 @@
+/**
+ * Forwarder: carries one permitted request to its upstream and the answer back, streaming both ways.
+ *
+ * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and on every
+ * chunk. What is slow slows the other side down: nothing is buffered beyond a socket's own mark. Whoever leaves takes
+ * the other side along at once. A request that may have had an effect is never sent twice. There is one second try at most, never
+ * after a byte of the request's body was read: of a request of which nothing was sent, at another upstream; of an idempotent one
+ * without a body, when not a byte came back on a connection that was used before.
+ */
+import type { Permit } from "../auth/index.ts";
+import type { BodyReader, Downstream } from "./downstream.ts";
+import { buildDownstreamHeaders, type RawHeaders, type ResponseRules, trailerPairs } from "./downstream-headers.ts";
+import type { CutReason, Exchange } from "./exchanges.ts";
+import type { FailureReason } from "./failures.ts";
+import type { Bound } from "./http-upstream-metrics.ts";
+import { overflowOf, type UpstreamTarget } from "./http-upstreams.ts";
+import type { CallFailure, UpstreamCall, UpstreamHandler, UpstreamPool } from "./upstream-call.ts";
+
+export type ForwardJob = Readonly<{
+  downstream: Downstream;
+  exchange: Exchange;
+  target: UpstreamTarget;
+  isGrpc: boolean;
+  method: string;
+  /** Path and query as sent. */
+  path: string;
+  /** Names and values in turn, `host` among them. */
+  headers: readonly string[];
+  rules: ResponseRules;
+  requestId: string;
+  /** The whole exchange; 0: no limit. */
+  timeoutMs: number;
+  /** Without a byte in either direction; 0: no limit. */
+  idleTimeoutMs: number;
+  /** The caller waits for 100 Continue before it sends its body. */
+  expectsContinue: boolean;
+  counted: Counted;
+  /** Milliseconds that only grow. */
+  now: () => number;
+  /** Nothing was answered yet: the caller of `forward` answers. Called at most once. */
+  onFailed: (failure: ForwardFailure) => void;
+  onRetry: () => void;
+  onOverflow: (bound: Bound) => void;
+  /** What of a request's trailers is passed on; names and values in turn. */
+  trailersOf: (lines: readonly string[]) => readonly string[];
+  /** Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none. */
+  another: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: readonly string[] }> | undefined;
+}>;
+
+/** What is counted of a call, for metrics and the access log. */
+export type Counted = {
+  bytes: number;
+  bytesReceived: number;
+  /** When the head of the upstream's answer came. */
+  answeredAt: number;
+  failure: FailureReason | null;
+};
+
+export type ForwardFailure =
+  | Readonly<{ type: "error"; error: unknown }>
+  | Readonly<{ type: "cut"; reason: CutReason }>
+  | Readonly<{ type: "busy" }>
+  /** None of the route's upstreams is to be used. */
+  | Readonly<{ type: "unhealthy" }>;
+
+export class ForwardTimeoutError extends Error {
+  readonly code = "ERR_PROXY_TIMEOUT";
+  constructor(timeoutMs: number) {
+    super(`the upstream took longer than ${timeoutMs} ms`);
+    this.name = "ForwardTimeoutError";
+  }
+}
+
+/** Idempotent (RFC 9110 §9.2.2). */
+const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
+/** Everything about the answer goes through `downstream`; when it closes, the exchange is over. */
+export function forward(_permit: Permit, job: ForwardJob): void {
+  const bound = overflowOf(job.target, poolOf(job, job.target));
+  if (bound !== undefined) {
+    job.onOverflow(bound);
+    job.onFailed({ type: "busy" });
+    return;
+  }
+  new Forwarding(job).begin();
+}
+
+function poolOf({ isGrpc }: ForwardJob, target: UpstreamTarget): UpstreamPool {
+  return isGrpc ? target.grpcPool : target.pool;
+}
+
+class Forwarding implements UpstreamHandler, BodyReader {
+  readonly #job: ForwardJob;
+  #target: UpstreamTarget;
+  #headers: readonly string[];
+  #call: UpstreamCall | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #stalled: NodeJS.Timeout | undefined;
+  /** No more of the upstream is wanted: it has ended, or one side is gone. */
+  #over = false;
+  #responding = false;
+  #readingBody = false;
+  /** Something of the request was sent. */
+  #begun = false;
+  /** Whose second try is under way. */
+  #repeating: UpstreamTarget | undefined;
+
+  constructor(job: ForwardJob) {
+    this.#job = job;
+    this.#target = job.target;
+    this.#headers = job.headers;
+  }
+
+  begin(): void {
+    const { exchange, downstream, timeoutMs } = this.#job;
+    downstream.onClose(() => this.#onDownstreamClosed());
+    downstream.onDrain(() => this.#onDrain());
+    if (timeoutMs > 0) this.#timer = setTimeout(() => this.#fail(new ForwardTimeoutError(timeoutMs)), timeoutMs);
+    exchange.attach((reason) => this.#onCut(reason));
+    if (exchange.cutReason === undefined) this.#dispatch();
+  }
+
+  #dispatch(): void {
+    const { method, path, idleTimeoutMs, downstream } = this.#job;
+    const request = { method, path, headers: this.#headers, hasBody: downstream.hasBody, idleTimeoutMs };
+    const call = poolOf(this.#job, this.#target).call(request, this);
+    this.#call = call;
+    if (this.#over) call.abort();
+  }
+
+  // --- the upstream's side
+
+  mayBegin(call: UpstreamCall): boolean {
+    this.#call = call;
+    if (this.#over || !this.#job.exchange.mayCarry()) return false;
+    this.#begun = true;
+    return true;
+  }
+
+  onHint(status: number, lines: RawHeaders): void {
+    if (this.#over || status !== 103 || !this.#job.exchange.mayCarry()) return; // others concern one connection only
+    const links: string[] = [];
+    for (let i = 0; i < lines.length; i += 2) {
+      if (lines[i]?.toLowerCase() === "link") links.push(lines[i + 1] ?? "");
+    }
+    if (links.length > 0) this.#job.downstream.writeEarlyHints(links);
+  }
+
+  onHead(status: number, lines: RawHeaders): void {
+    const { downstream, rules, requestId, exchange } = this.#job;
+    if (this.#over || !exchange.mayCarry()) return;
+    this.#responding = true;
+    this.#target.report?.({ type: "answered", status });
+    this.#job.counted.answeredAt = this.#job.now();
+    downstream.writeHead(status, buildDownstreamHeaders(rules, lines, requestId));
+  }
+
+  onData(chunk: Buffer): boolean {
+    const { downstream, exchange } = this.#job;
+    if (this.#over || !exchange.mayCarry()) return true;
+    this.#job.counted.bytes += chunk.length;
+    if (downstream.write(chunk)) return true;
+    this.#awaitReader();
+    return false;
+  }
+
+  onEnd(trailers: RawHeaders): void {
+    if (this.#over) return;
+    const { downstream, rules } = this.#job;
+    this.#over = true;
+    downstream.end(undefined, trailers.length > 0 ? trailerPairs(rules, trailers).flat() : undefined);
+    if (!downstream.bodyComplete) downstream.discardBody(); // it was answered without being read
+    if (!downstream.closed && downstream.needsDrain) this.#awaitReader();
+  }
+
+  /** A caller that does not read is idle, however much there is for it. */
+  #awaitReader(): void {
+    const { downstream, idleTimeoutMs } = this.#job;
+    if (idleTimeoutMs > 0) this.#stalled ??= setTimeout(() => downstream.destroy(), idleTimeoutMs);
+  }
+
+  #onDrain(): void {
+    clearTimeout(this.#stalled);
+    this.#stalled = undefined;
+    this.#call?.resume();
+  }
+
+  onError(error: Error, { staleConnection }: CallFailure): void {
+    if (this.#over) return;
+    if (this.#readingBody || this.#repeating !== undefined) this.#fail(error);
+    else if (!this.#begun) this.#tryAnother(error);
+    else if (staleConnection && !this.#job.downstream.hasBody && repeatable.has(this.#job.method)) this.#repeat(error);
+    else this.#fail(error);
+  }
+
+  #tryAnother(error: Error): void {
+    const failed = this.#target;
+    const next = this.#job.another(failed);
+    if (next === undefined) {
+      this.#fail(error);
+      return;
+    }
+    failed.report?.({ type: "local" });
+    this.#target = next.target;
+    this.#headers = next.headers;
+    this.#repeat(error);
+  }
+
+  #repeat(error: Error): void {
+    const { limits, retries } = this.#target;
+    if (retries.busy >= limits.retries) {
+      this.#job.onOverflow("retries");
+      this.#fail(error);
+      return;
+    }
+    retries.busy++;
+    this.#repeating = this.#target;
+    this.#job.onRetry();
+    this.#dispatch();
+  }
+
+  // --- the request's body on its way up
+
+  onWritable(): void {
+    const { downstream, expectsContinue } = this.#job;
+    if (this.#over) return;
+    if (this.#readingBody) {
+      downstream.resumeBody();
+      return;
+    }
+    this.#readingBody = true;
+    if (expectsContinue) downstream.writeContinue();
+    downstream.readBody(this);
+  }
+
+  onChunk(chunk: Buffer): boolean {
+    if (this.#over || !this.#job.exchange.mayCarry()) return true;
+    this.#job.counted.bytesReceived += chunk.length;
+    return this.#call?.write(chunk) ?? true;
+  }
+
+  onBodyEnd(trailers: readonly string[]): void {
+    if (this.#over || !this.#job.exchange.mayCarry()) return;
+    if (trailers.length === 0) this.#call?.end();
+    else this.#call?.end(this.#job.trailersOf(trailers));
+  }
+
+  /** The caller has left, or what it sent was no body. */
+  onAbort(): void {
+    this.#giveUp();
+  }
+
+  // --- ends
+
+  #fail(error: unknown): void {
+    if (this.#over) return;
+    this.#giveUp();
+    if (!this.#responding) this.#target.report?.({ type: "local" });
+    if (this.#responding) {
+      this.#job.counted.failure ??= "upstream-broke";
+      this.#job.downstream.destroy();
+    } else this.#job.onFailed({ type: "error", error });
+  }
+
+  #onCut(reason: CutReason): void | Promise<void> {
+    const { downstream } = this.#job;
+    if (this.#over && downstream.ended && !downstream.closed) {
+      // The answer is complete on our side, but not all of it has left.
+      return downstream.cut(reason);
+    }
+    this.#giveUp();
+    if (this.#responding) return downstream.cut(reason);
+    this.#job.onFailed({ type: "cut", reason });
+  }
+
+  /** The caller has everything, or has left. */
+  #onDownstreamClosed(): void {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#stalled);
+    this.#giveUp();
+    if (this.#repeating !== undefined) this.#repeating.retries.busy--;
+    this.#job.exchange.close();
+  }
+
+  #giveUp(): void {
+    if (this.#over) return;
+    this.#over = true;
+    clearTimeout(this.#timer);
+    this.#call?.abort();
+  }
+}

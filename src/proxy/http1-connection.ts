@@ -1,0 +1,488 @@
+/**
+ * HTTP/1 connection: reads requests from one socket, strictly, and has them answered one at a time in the order in which they came.
+ *
+ * A request that comes before the one in front of it is answered waits, a few of them; then nothing more is read. Whatever takes
+ * the whole connection (an upgrade, CONNECT) may not come behind an unanswered request. What cannot be read gets a bare 400
+ * and the connection ends; what is in the middle of an answer is closed without a word, so that no second answer is ever written
+ * into the first. Time is bounded for the head, for the whole request and between requests (`sweep`).
+ */
+import type { Socket } from "node:net";
+import type { Caller } from "./caller.ts";
+import type { Downstream } from "./downstream.ts";
+import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
+import {
+  createParser,
+  freeParser,
+  type Http1Parser,
+  methodOf,
+  type ParseError,
+  type RawLines,
+} from "./http1-parser.ts";
+import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
+
+/** What a connection of either protocol is given by its listener. */
+export type ConnectionOwner = Readonly<{
+  /** Begins with a request whose turn it is. */
+  onRequest(downstream: Downstream): void;
+  /** Something was refused before anybody looked at it. */
+  onRefused(code: string): void;
+  bareAnswer(status: number): string;
+  /** Milliseconds, as `deadline` counts. */
+  now(): number;
+  /** For `Date`. */
+  date(): string;
+  /** Some route takes upgrades to this protocol; of those alone it is asked. */
+  mayUpgrade(protocol: string): boolean;
+  /** Connections end behind their next answer. */
+  draining(): boolean;
+  readMs: number;
+  idleMs: number;
+}>;
+
+/** As Pomerium's. */
+const headerBytesMax = 131_072;
+/** Nobody but a few tools pipelines, and those send a handful. */
+export const waitingMax = 16;
+/** What is gathered before it is sent. */
+const oneWriteMax = 16_384;
+/** Behind a handshake that is not answered yet. */
+const earlyBytesMax = 65_536;
+/** How long the rest of a request is thrown away after its answer, so that the caller gets to read the answer. */
+const lingerMs = 5_000;
+
+export class Http1Connection implements TurnEndTask {
+  readonly caller: Caller;
+  readonly #socket: Socket;
+  readonly #owner: ConnectionOwner;
+  readonly #onHttp2: (() => void) | null;
+  #parser: Http1Parser | undefined;
+  /** Being answered. */
+  #current: Http1Exchange | undefined;
+  /** Whose body is read. */
+  #reading: Http1Exchange | undefined;
+  readonly #waiting: Http1Exchange[] = [];
+  /** What came behind an upgrade. */
+  #early: Buffer[] | undefined;
+  #earlyBytes = 0;
+  #held = false;
+  /** Nothing that comes is looked at any more. */
+  #over = false;
+  #lingering = false;
+  /** Written, and not yet sent. */
+  #out = "";
+  #scheduled = false;
+  #lastWritten = false;
+  /** The connection is somebody else's. */
+  #taken = false;
+  /** A request was answered, and nothing of the next has come. */
+  #betweenRequests = false;
+  /** A caller that takes nothing of the last of its answer is idle, too: until when that is waited for. */
+  #unreadUntil = Infinity;
+  /** When the connection is closed for being slow or idle; Infinity: not now. */
+  #deadline: number;
+
+  /**
+   * @param onHttp2 the caller speaks HTTP/2 with prior knowledge (RFC 9113 §3.3): the socket is given up, unread; null: HTTP/2
+   * is not spoken here
+   */
+  constructor(socket: Socket, caller: Caller, owner: ConnectionOwner, onHttp2: (() => void) | null) {
+    this.#onHttp2 = onHttp2;
+    this.#socket = socket;
+    this.#owner = owner;
+    this.caller = caller;
+    this.#deadline = owner.now() + owner.readMs;
+    this.#parser = createParser(
+      "request",
+      headerBytesMax,
+      {
+        onHead: (major, minor, lines, method, url, _status, _text, upgrade, keepAlive) =>
+          this.#onHead(`${major}.${minor}`, lines ?? [], methodOf(method), url ?? "", upgrade, keepAlive),
+        onBody: (bytes) => this.#reading?.bodyChunk(bytes),
+        onComplete: () => this.#onComplete(),
+      },
+      (lines) => {
+        if (!this.#over && this.#reading?.bodyTrailers(lines) === false) this.#refuse("trailers", 431);
+      },
+    );
+    for (const [event, listener] of this.#listeners) socket.on(event, listener);
+  }
+
+  date(): string {
+    return this.#owner.date();
+  }
+
+  /** Whether the connection may carry another request behind this answer. */
+  mayGoOn(_exchange: Http1Exchange): boolean {
+    return !this.#over && !this.#owner.draining();
+  }
+
+  /** Ends it unless something was asked that is not answered. */
+  closeIdle(): void {
+    if (this.#betweenRequests || this.#bytesRead === 0) this.#socket.destroy();
+  }
+
+  destroyUnlessTaken(): void {
+    if (!this.#taken) this.#socket.destroy();
+  }
+
+  sweep(now: number): void {
+    // Whoever is not read from is not heard either: a write of nothing finds out that the connection was reset.
+    if (this.#held && !this.#taken) this.#socket.write("");
+    if (this.#unreadUntil <= now) this.#socket.destroy();
+    if (this.#deadline > now) return;
+    this.#deadline = Infinity;
+    if (this.#over || this.#betweenRequests || this.#current?.ended === true) this.#socket.destroy();
+    else this.#refuse("ERR_HTTP_REQUEST_TIMEOUT", 408);
+  }
+
+  // --- what comes
+
+  readonly #onData = (bytes: Buffer): void => {
+    if (this.#lingering) return;
+    if (this.#early !== undefined) {
+      this.#keepEarly(bytes);
+      return;
+    }
+    if (this.#over || this.#parser === undefined) return;
+    if (bytes[0] === 0x50 && this.#onHttp2 !== null && this.#bytesRead === bytes.length && isHttp2Preface(bytes)) {
+      this.#giveAway(bytes, this.#onHttp2);
+      return;
+    }
+    if (this.#betweenRequests) {
+      this.#betweenRequests = false;
+      this.#deadline = this.#owner.now() + this.#owner.readMs;
+    }
+    this.#parse(bytes);
+  };
+
+  /** The parser stops behind a request that asks for an upgrade, also where that is refused by going on as before. */
+  #parse(bytes: Buffer): void {
+    for (let rest = bytes; rest.length > 0 && !this.#over && this.#parser !== undefined; ) {
+      const read = this.#parser.execute(rest);
+      if (typeof read !== "number") {
+        this.#onUnreadable(read);
+        return;
+      }
+      if (this.#early !== undefined) {
+        if (read < rest.length) this.#keepEarly(rest.subarray(read));
+        return;
+      }
+      if (read === 0) {
+        this.#refuse("HPE_PAUSED_UPGRADE", 400);
+        return;
+      }
+      rest = rest.subarray(read);
+    }
+  }
+
+  get #bytesRead(): number {
+    return this.#socket.bytesRead - this.caller.skippedBytes;
+  }
+
+  #giveAway(bytes: Buffer, onHttp2: () => void): void {
+    const socket = this.#socket;
+    this.#over = true;
+    this.#deadline = Infinity;
+    for (const [event, listener] of this.#listeners) socket.off(event, listener);
+    this.#freeParser();
+    socket.pause();
+    socket.unshift(bytes);
+    onHttp2();
+  }
+
+  #onHead(
+    httpVersion: string,
+    rawHeaders: RawLines,
+    method: string,
+    url: string,
+    upgrade: boolean,
+    keepAlive: boolean,
+  ): 0 | 1 | 2 {
+    if (this.#over) return 1;
+    const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeIn(rawHeaders, this.#owner) : null;
+    const head: Http1Head = {
+      ...{ method, url, httpVersion, rawHeaders, upgrade: kind },
+      hasBody: kind === null && hasBody(rawHeaders),
+      keepAlive: keepAlive && kind === null,
+    };
+    const exchange = new Http1Exchange(this, this.#socket, head);
+    this.#reading = exchange;
+    if (kind !== null) {
+      if (this.#current !== undefined) {
+        this.#owner.onRefused("pipelined");
+        this.#over = true;
+        this.#socket.destroy();
+        return 2;
+      }
+      this.#early = [];
+      return 2;
+    }
+    if (head.hasBody) this.#take(exchange);
+    return 0;
+  }
+
+  #onComplete(): void {
+    const exchange = this.#reading;
+    this.#reading = undefined;
+    if (exchange === undefined || this.#over) return;
+    if (this.#current === undefined || this.#current === exchange) this.#deadline = Infinity;
+    if (!exchange.head.hasBody) this.#take(exchange);
+    else {
+      exchange.bodyEnd();
+      if (exchange.closed) this.#next(exchange);
+    }
+  }
+
+  #take(exchange: Http1Exchange): void {
+    if (this.#current === undefined) this.#begin(exchange);
+    else if (this.#waiting.length < waitingMax) {
+      this.#waiting.push(exchange); // still read on, within bounds: only who reads notices that a caller has left
+    } else {
+      this.#owner.onRefused("pipelined");
+      this.#over = true;
+      this.#socket.destroy();
+    }
+  }
+
+  #begin(exchange: Http1Exchange): void {
+    this.#current = exchange;
+    if (!exchange.bodyComplete && this.#deadline === Infinity) this.#deadline = this.#owner.now() + this.#owner.readMs;
+    this.#owner.onRequest(exchange);
+  }
+
+  #onUnreadable(error: ParseError): void {
+    // Nothing behind the last request of a connection is looked at; that one is answered all the same.
+    if (this.#over || error.code === "HPE_CLOSED_CONNECTION") return;
+    this.#refuse(error.code, error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400);
+  }
+
+  /** Of the request that is being read; those before it are answered first, or not at all. */
+  #refuse(code: string, status: number): void {
+    const broken = this.#reading;
+    const current = this.#current;
+    this.#over = true;
+    this.#owner.onRefused(code);
+    this.#waiting.length = 0;
+    if (current?.ended === true) {
+      // It is answered, though not all of that has left: the end of this turn sees to it, and to the end of the connection.
+      if (current === broken) broken.bodyAborted();
+      else if (current.keepAlive) this.send(this.#owner.bareAnswer(status));
+      return;
+    }
+    if (current !== undefined && (current !== broken || current.begun)) {
+      this.#socket.destroy();
+      return;
+    }
+    // Whoever carries the request lets go of it first, so that it never answers as well.
+    broken?.bodyAborted();
+    current?.refuse(status);
+    this.#socket.write(this.#owner.bareAnswer(status), "latin1");
+    this.#linger();
+  }
+
+  #keepEarly(bytes: Buffer): void {
+    this.#early?.push(bytes);
+    this.#earlyBytes += bytes.length;
+    if (this.#earlyBytes > earlyBytesMax) this.holdReading();
+  }
+
+  readonly #onEnd = (): void => {
+    // Whoever ends its side is taken to have left, as Node and nginx take it.
+    this.#flush();
+    if (this.#lingering || this.#current?.ended === true) this.#socket.destroySoon();
+    else this.#socket.destroy();
+  };
+
+  readonly #onDrain = (): void => {
+    this.#current?.drained();
+  };
+
+  readonly #onClose = (): void => {
+    this.#over = true;
+    this.#out = "";
+    this.#deadline = Infinity;
+    this.#waiting.length = 0;
+    this.#reading?.bodyAborted();
+    this.#reading = undefined;
+    const current = this.#current;
+    this.#current = undefined;
+    current?.bodyAborted();
+    current?.close();
+    this.#freeParser();
+  };
+
+  #freeParser(): void {
+    if (this.#parser === undefined) return;
+    freeParser(this.#parser);
+    this.#parser = undefined;
+  }
+
+  readonly #listeners: readonly (readonly [string, (bytes: Buffer) => void])[] = [
+    ["data", this.#onData],
+    ["end", this.#onEnd],
+    ["close", this.#onClose],
+    ["drain", this.#onDrain],
+    ["error", ignore], // `close` follows
+  ];
+
+  // --- for its exchanges
+
+  holdReading(): void {
+    if (this.#held) return;
+    this.#held = true;
+    this.#socket.pause();
+  }
+
+  goOnReading(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#socket.resume();
+  }
+
+  /** Small: it leaves with whatever else this turn brings. */
+  send(text: string): void {
+    if (this.#out === "" && !this.#scheduled) {
+      this.#scheduled = true;
+      atTurnEnd(this);
+    }
+    this.#out += text;
+    if (this.#out.length > oneWriteMax) this.#flush();
+  }
+
+  /** Large: it is not copied. */
+  sendAround(before: string, chunk: Buffer, after: string): void {
+    const socket = this.#socket;
+    socket.cork();
+    this.#out += before;
+    this.#flush();
+    socket.write(chunk);
+    if (after !== "") socket.write(after, "latin1");
+    socket.uncork();
+  }
+
+  /** The last of the answer under way. It is over when that has left. */
+  written(text: string): void {
+    this.#lastWritten = true;
+    this.send(text);
+  }
+
+  runAtTurnEnd(): void {
+    this.#scheduled = false;
+    this.#flush();
+    const exchange = this.#current;
+    if (!this.#lastWritten || exchange === undefined) return;
+    this.#lastWritten = false;
+    if (this.#socket.writableLength === 0) this.#answered(exchange);
+    else {
+      this.#unreadUntil = this.#owner.now() + this.#owner.idleMs;
+      this.#socket.write("", () => {
+        this.#unreadUntil = Infinity;
+        this.#answered(exchange);
+      });
+    }
+  }
+
+  #flush(): void {
+    const text = this.#out;
+    if (text === "") return;
+    this.#out = "";
+    if (!this.#socket.destroyed) this.#socket.write(text, "latin1");
+  }
+
+  #answered(exchange: Http1Exchange): void {
+    if (exchange !== this.#current) return;
+    exchange.close();
+    if (!exchange.keepAlive || this.#over) {
+      this.#over = true;
+      this.#waiting.length = 0;
+      this.#linger();
+      return;
+    }
+    if (exchange.bodyComplete && this.#reading !== exchange) {
+      this.#next(exchange);
+      return;
+    }
+    // The rest of a body is read and thrown away; a caller that sends for long is not waited for.
+    exchange.discardBody();
+    this.#deadline = Math.min(this.#deadline, this.#owner.now() + lingerMs);
+  }
+
+  #next(exchange: Http1Exchange): void {
+    if (this.#current !== exchange) return;
+    this.#current = undefined;
+    const next = this.#waiting.shift();
+    if (next !== undefined) {
+      this.#begin(next);
+      return;
+    }
+    this.goOnReading();
+    if (this.#reading === undefined) {
+      this.#betweenRequests = true;
+      this.#deadline = this.#owner.now() + this.#owner.idleMs;
+    }
+  }
+
+  /** Ends our side, and reads on for a moment: a reset would take the answer from a caller that is still sending. */
+  #linger(): void {
+    if (this.#lingering) return;
+    this.#lingering = true;
+    this.#freeParser();
+    const socket = this.#socket;
+    this.#held = false;
+    socket.resume();
+    socket.end();
+    this.#deadline = this.#owner.now() + lingerMs;
+  }
+
+  /** From now on the connection is somebody else's. @returns what came behind the head */
+  letGo(exchange: Http1Exchange): Buffer {
+    if (this.#current !== exchange || this.#early === undefined) throw new TypeError("this exchange cannot be taken");
+    const socket = this.#socket;
+    this.#over = true;
+    this.#taken = true;
+    this.#deadline = Infinity;
+    socket.off("data", this.#onData);
+    socket.off("end", this.#onEnd);
+    socket.off("drain", this.#onDrain);
+    socket.pause();
+    this.#freeParser();
+    return Buffer.concat(this.#early);
+  }
+}
+
+function ignore(): void {}
+
+const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+
+function isHttp2Preface(bytes: Buffer): boolean {
+  return (
+    bytes.length >= http2Preface.length &&
+    bytes.compare(http2Preface, 0, http2Preface.length, 0, http2Preface.length) === 0
+  );
+}
+
+/** Framing is the parser's matter: this only looks whether it will hand over a body. */
+function hasBody(raw: RawLines): boolean {
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length === 14) {
+      if (raw[i + 1] !== "0" && name.toLowerCase() === "content-length") return true;
+    } else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return true;
+  }
+  return false;
+}
+
+/** Other protocols are none that we would change to: such a request is an ordinary one (RFC 9110 §7.8). */
+function upgradeIn(
+  raw: RawLines,
+  owner: Pick<ConnectionOwner, "mayUpgrade">,
+): "websocket" | "connect-udp" | "other" | null {
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length !== 7 || name.toLowerCase() !== "upgrade") continue;
+    const protocol = raw[i + 1]?.toLowerCase() ?? "";
+    if (protocol === "websocket" || protocol === "connect-udp") return protocol;
+    return owner.mayUpgrade(protocol) ? "other" : null;
+  }
+  return null;
+}

@@ -1,0 +1,134 @@
+/**
+ * HTTP/1 parser: Node's own llhttp, as a push parser for either side of the proxy.
+ *
+ * The parser is the one that `node:http` runs, in its strict form, and never the lenient one (docs/adr/0011). It is reached
+ * through the module that `node:http` itself takes it from; what of it is used is declared here, and checked when this file is
+ * loaded, so that a runtime without it is refused at once and by name.
+ */
+import { createRequire } from "node:module";
+
+/** Names and values in turn, latin1. */
+export type RawLines = string[];
+
+type OnHeaders = (lines: RawLines, url: string) => void;
+/** Of a request: method and url are set; of an answer: status is. */
+type OnHeadersComplete = (
+  major: number,
+  minor: number,
+  lines: RawLines | undefined,
+  method: number | undefined,
+  url: string | undefined,
+  status: number | undefined,
+  statusText: string | undefined,
+  upgrade: boolean,
+  keepAlive: boolean,
+) => 0 | 1 | 2;
+
+export type Http1Parser = {
+  initialize(type: number, resource: object, maxHeaderBytes: number, lenient: number): void;
+  /** @returns how many bytes were read; fewer than given behind an upgrade; or why it could not be read */
+  execute(bytes: Buffer): number | ParseError;
+  /** The peer has ended. @returns why what came is incomplete */
+  finish(): number | ParseError | undefined;
+  remove(): void;
+  close(): void;
+  [callback: number]: OnHeaders | OnHeadersComplete | ((bytes: Buffer) => void) | (() => void) | null;
+};
+
+export type ParseError = Error & { code: string; bytesParsed: number; reason: string };
+
+type Constructor = (new () => Http1Parser) &
+  Readonly<
+    Record<
+      "REQUEST" | "RESPONSE" | "kOnHeaders" | "kOnHeadersComplete" | "kOnBody" | "kOnMessageComplete" | "kLenientNone",
+      number
+    >
+  >;
+
+const { HTTPParser, methods } = createRequire(import.meta.url)("node:_http_common") as {
+  HTTPParser: Constructor | undefined;
+  methods: readonly string[];
+};
+if (HTTPParser === undefined)
+  throw new Error("this version of Node has no HTTPParser in node:_http_common: use Node 26");
+const Parser: Constructor = HTTPParser;
+
+export type Http1Callbacks = Readonly<{
+  /** @returns 0: a body may follow, 1: none does, 2: what follows is another protocol */
+  onHead: OnHeadersComplete;
+  onBody: (bytes: Buffer) => void;
+  onComplete: () => void;
+}>;
+
+/** Heads larger than this, names, values and first line together, are an error of code `HPE_HEADER_OVERFLOW`. */
+export function createParser(
+  type: "request" | "response",
+  maxHeaderBytes: number,
+  { onHead, onBody, onComplete }: Http1Callbacks,
+  onTrailers: (lines: RawLines) => void,
+): Http1Parser {
+  const parser = new Parser();
+  parser.initialize(type === "request" ? Parser.REQUEST : Parser.RESPONSE, {}, maxHeaderBytes, Parser.kLenientNone);
+  // A long head comes in parts, of which all but the last come here; after the head, these are trailers.
+  let parts: RawLines = [];
+  let firstLine = "";
+  let inHead = true;
+  parser[Parser.kOnHeaders] = (lines: RawLines, url: string) => {
+    if (inHead) {
+      parts = parts.concat(lines);
+      firstLine += url;
+    } else onTrailers(lines);
+  };
+  parser[Parser.kOnHeadersComplete] = (major, minor, lines, method, url, status, text, upgrade, keepAlive) => {
+    inHead = false;
+    if (parts.length === 0 && lines !== undefined)
+      return onHead(major, minor, lines, method, url, status, text, upgrade, keepAlive);
+    const all = lines === undefined ? parts : parts.concat(lines);
+    const target = url === undefined || firstLine !== "" ? firstLine : url;
+    parts = [];
+    firstLine = "";
+    return onHead(major, minor, all, method, target, status, text, upgrade, keepAlive);
+  };
+  parser[Parser.kOnBody] = onBody;
+  parser[Parser.kOnMessageComplete] = () => {
+    inHead = true;
+    onComplete();
+  };
+  return parser;
+}
+
+/** Lets go of the parser: later, because it may be within `execute`. */
+export function freeParser(parser: Http1Parser): void {
+  parser.remove();
+  setImmediate(close, parser);
+}
+
+function close(parser: Http1Parser): void {
+  parser.close();
+}
+
+/** The parser says methods by number: which number stands for which name is asked of it, once. */
+const names: string[] = [];
+for (const method of methods) {
+  const parser = createParser(
+    "request",
+    1_024,
+    {
+      onHead(_major, _minor, _lines, number) {
+        if (number !== undefined) names[number] = method;
+        return 0;
+      },
+      onBody() {},
+      onComplete() {},
+    },
+    () => {},
+  );
+  parser.execute(Buffer.from(`${method} ${method === "CONNECT" ? "a:1" : "/"} HTTP/1.1\r\nHost: a\r\n\r\n`));
+  freeParser(parser);
+}
+if (names[1] !== "GET")
+  throw new Error("this version of Node numbers HTTP methods in a way we cannot read: use Node 26");
+
+export function methodOf(number: number | undefined): string {
+  return names[number ?? -1] ?? "";
+}

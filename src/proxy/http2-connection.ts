@@ -1,0 +1,191 @@
+/**
+ * HTTP/2 connection: the streams of one caller, each an exchange of its own.
+ *
+ * How much a caller may ask at once, how large its heads may be and how fast it may take back what it asked are bounded; who goes
+ * past a bound loses the connection (GOAWAY). Time is bounded for requests that are slow in coming and for a connection on
+ * which nothing is asked.
+ */
+
+import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Caller } from "./caller.ts";
+import type { ConnectionOwner } from "./http1-connection.ts";
+import { Http2Exchange } from "./http2-exchange.ts";
+import { cutWithinMs } from "./upgrade-splice.ts";
+
+const streamsMax = 128;
+const headListBytesMax = 131_072;
+/** A window large enough for an upload over a long way, small enough that 128 of them fit. */
+const windowBytes = 262_144;
+const endOfStream = 0x1;
+/** How often a caller that is slow to read is looked at, while something of its connection is being cut. */
+const lookEveryMs = 5;
+
+export class Http2Connection {
+  readonly caller: Caller;
+  readonly #session: ServerHttp2Session;
+  readonly #owner: ConnectionOwner;
+  readonly #receiving = new Map<Http2Exchange, number>();
+  readonly #socket: Socket;
+  #settling: Promise<void> | undefined;
+  /** A stream was cut since the last look. */
+  #cutAgain = false;
+  #open = 0;
+  #idleSince: number;
+  #goingAway = false;
+  /** Wait for the last of what they wrote to be the system's. */
+  #unsent: (() => void)[] = [];
+  /** Answered in full, as far as this side is concerned; and since when. */
+  readonly #ending = new Map<Http2Exchange, number>();
+  /** What the system had not taken at the last sweep, and since when it is as much. */
+  #stuck = { bytes: 0, since: 0 };
+
+  constructor(socket: Socket, caller: Caller, owner: ConnectionOwner) {
+    this.#owner = owner;
+    this.#socket = socket;
+    this.caller = caller;
+    this.#idleSince = owner.now();
+    const session = performServerHandshake(socket as Duplex, {
+      settings: {
+        maxConcurrentStreams: streamsMax,
+        maxHeaderListSize: headListBytesMax,
+        initialWindowSize: windowBytes,
+        enableConnectProtocol: false,
+      },
+      maxSendHeaderBlockLength: headListBytesMax,
+      maxSessionMemory: 32,
+      maxSessionInvalidFrames: 100,
+      maxSessionRejectedStreams: 100,
+      maxHeaderListPairs: 1_100, // more than the strict reading takes, so that it sees what it refuses
+      strictSingleValueFields: false, // else two lines of one name, which are an upstream's to write, would throw
+      streamResetBurst: 200,
+      streamResetRate: 20,
+    });
+    this.#session = session;
+    session.on("stream", (stream: ServerHttp2Stream, _headers: object, flags: number, raw: string[]) =>
+      this.#begin(stream, flags, raw),
+    );
+    session.on("error", (error: Error & { code?: string }) => owner.onRefused(error.code ?? "ERR_HTTP2_ERROR"));
+    session.on("frameError", () => session.destroy());
+    socket.once("end", () => socket.destroy()); // whoever ends its side is taken to have left
+  }
+
+  #begin(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
+    const exchange = new Http2Exchange(this, stream, raw, (flags & endOfStream) !== 0);
+    this.#open++;
+    if (!exchange.bodyComplete) this.#receiving.set(exchange, this.#owner.now() + this.#owner.readMs);
+    exchange.onClose(() => {
+      this.#open--;
+      this.#receiving.delete(exchange);
+      this.#ending.delete(exchange);
+      this.#idleSince = this.#owner.now();
+    });
+    this.#owner.onRequest(exchange);
+  }
+
+  date(): string {
+    return this.#owner.date();
+  }
+
+  /** Looks at what is slow or idle. */
+  sweep(now: number): void {
+    for (const [exchange, until] of this.#receiving) {
+      if (exchange.bodyComplete) this.#receiving.delete(exchange);
+      else if (until <= now) {
+        this.#receiving.delete(exchange);
+        this.#owner.onRefused("ERR_HTTP_REQUEST_TIMEOUT");
+        exchange.destroy();
+      }
+    }
+    this.#sweepUnread(now);
+    if (this.#open === 0 && now - this.#idleSince >= this.#owner.idleMs) this.goAway();
+  }
+
+  /** A caller that takes nothing is idle, however much there is for it. */
+  #sweepUnread(now: number): void {
+    const { idleMs } = this.#owner;
+    for (const [exchange, since] of this.#ending) if (now - since >= idleMs) exchange.destroy();
+    const bytes = unsentBytes(this.#socket);
+    if (bytes === 0 || bytes !== this.#stuck.bytes) this.#stuck = { bytes, since: now };
+    else if (now - this.#stuck.since >= idleMs) this.#socket.destroy();
+  }
+
+  /** The end of an answer was written. */
+  ending(exchange: Http2Exchange): void {
+    this.#ending.set(exchange, this.#owner.now());
+  }
+
+  /** Now, or when everything that was written has left this process, or the connection is gone. */
+  whenSent(listener: () => void): void {
+    if (this.#socket.destroyed || unsentBytes(this.#socket) === 0) {
+      listener();
+      return;
+    }
+    this.#unsent.push(listener);
+    if (this.#unsent.length === 1) this.#lookLater();
+  }
+
+  #lookLater(): void {
+    setTimeout(() => {
+      if (!this.#socket.destroyed && unsentBytes(this.#socket) > 0) {
+        this.#lookLater();
+        return;
+      }
+      const waiting = this.#unsent;
+      this.#unsent = [];
+      for (const listener of waiting) listener();
+    }, lookEveryMs);
+  }
+
+  /**
+   * After a stream was cut: nothing recalls what the connection was handed of it before. Either all of that is the kernel's within
+   * a moment, or the connection ends, for a caller that does not read would otherwise get it whenever it likes.
+   * @returns settles when no byte that was written before is in this process
+   */
+  settled(): Promise<void> {
+    this.#cutAgain = true;
+    this.#settling ??= this.#settle().finally(() => {
+      this.#settling = undefined;
+    });
+    return this.#settling;
+  }
+
+  async #settle(): Promise<void> {
+    let until: number | undefined;
+    while (!this.#socket.destroyed) {
+      if (this.#cutAgain) {
+        this.#cutAgain = false;
+        await new Promise((resolve) => setImmediate(resolve)); // what a cut writes, it writes within that
+        continue;
+      }
+      if (unsentBytes(this.#socket) === 0) return;
+      until ??= this.#owner.now() + cutWithinMs;
+      if (this.#owner.now() >= until) this.#socket.destroy();
+      else await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
+    }
+  }
+
+  /** Nothing new is taken; it ends behind its last stream. */
+  goAway(): void {
+    if (this.#goingAway || this.#session.destroyed) return;
+    this.#goingAway = true;
+    this.#session.close();
+  }
+
+  closeIdle(): void {
+    this.goAway();
+  }
+
+  destroyUnlessTaken(): void {
+    this.#session.destroy(undefined, constants.NGHTTP2_NO_ERROR);
+  }
+}
+
+type Handle = Readonly<{ writeQueueSize?: number; _parent?: Handle }>;
+
+/** What the system has not taken yet. HTTP/2 writes past the socket's own count, so the handles are asked; over TLS there are two. */
+function unsentBytes(socket: Socket): number {
+  const { _handle: handle } = socket as unknown as { _handle: Handle | null };
+  return (handle?.writeQueueSize ?? 0) + (handle?._parent?.writeQueueSize ?? 0);
+}

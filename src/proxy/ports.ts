@@ -1,0 +1,69 @@
+/** Ports: everything the proxy is given. It builds none of it and asks nothing of the process it runs in. */
+import type {
+  Assertions,
+  Caller,
+  Credential,
+  Decision,
+  DecisionRecord,
+  DecisionRequest,
+  Handle,
+  Handler,
+  KnownCaller,
+  Principal,
+  RecordDecision,
+  RefusalTrace,
+  Render,
+  SignInRedirect,
+} from "../auth/index.ts";
+import type { Config } from "../config/index.ts";
+import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
+import type { Clock, Freshness, Logger, Replica } from "../replication/index.ts";
+import type { Tracing } from "./traces.ts";
+
+export type ProxyPorts = Readonly<{
+  config: Config;
+  identity: Readonly<{ node: NodeId; boot: BootId; region: string }>;
+  clock: Clock;
+  replica: Pick<Replica, "projection" | "applied" | "onChange" | "stickilyDenied">;
+  freshness: Freshness;
+  /** Read-your-writes: waits for a link for a bounded time, then asks a broker. */
+  catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+  /** Over the policies compiled from `config`: one decision, one configuration. */
+  decide: (
+    question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,
+  ) => Decision;
+  /** Why a policy refused; null: the route has none. */
+  trace: (
+    question: Readonly<{ routeId: string; principal: Principal | null; request: DecisionRequest; now: UnixMs }>,
+    refusal: Extract<Decision, { type: "deny" }>,
+  ) => RefusalTrace | null;
+  resolveCaller: (
+    handle: Handle | undefined,
+    options: Readonly<{ idpId: string; credentialInHeader: boolean }>,
+  ) => Caller;
+  /** The identity provider whose sessions count here. */
+  idpId: string;
+  /** What a route asks for, a sentence each. */
+  explain: (routeId: string) => readonly string[];
+  credentials: Readonly<{
+    /** @param query without `?` */
+    read(headers: Readonly<Record<string, string | undefined>>, query: string): Credential | undefined;
+    verify(token: string): Handle | "invalid" | Promise<Handle | "invalid">;
+  }>;
+  beginSignIn: (asked: URL, cookieHeader: string | undefined) => SignInRedirect;
+  /** Answers reserved paths on every host, before any route. */
+  reserved: Handler;
+  /** The authenticate host, when it is in this process; null: a gateway leads to it. */
+  authenticateHost: Handler | null;
+  assertions: Pick<Assertions, "introduce">;
+  render: Render;
+  record: RecordDecision;
+  /** Strict audit: settles when the record is safe on this node. Null: best effort only. */
+  recordSafely: ((record: DecisionRecord) => Promise<void>) | null;
+  logger: Logger;
+  /** Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line is lost */
+  accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;
+  /** Null: no traces are made. */
+  tracing: Tracing | null;
+  requestId: () => string;
+}>;

@@ -1,0 +1,138 @@
+/**
+ * Listener: the sockets that callers connect to. HTTP/2 and HTTP/1.1 over TLS with certificates chosen by name, or plain
+ * HTTP.
+ *
+ * It accepts, keeps count of its connections and of their deadlines, and closes them when this node goes. What is read
+ * from them is the matter of http1-connection.ts and http2-connection.ts.
+ */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Render } from "../auth/index.ts";
+import type { Config, HostPort } from "../config/index.ts";
+import type { AcmeServing } from "./autocert/autocert-timer.ts";
+import { bareAnswer } from "./bare-answer.ts";
+import { listenAt } from "./bound-server.ts";
+import type { Caller } from "./caller.ts";
+import type { Downstream } from "./downstream.ts";
+import { type ConnectionOwner, Http1Connection } from "./http1-connection.ts";
+import { Http2Connection } from "./http2-connection.ts";
+import { createEntry, type EntryConfig, type EntryHooks } from "./tls/entry-listener.ts";
+
+/** What of a configuration makes a listener. */
+export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts">;
+
+export type ProxyListener = Readonly<{
+  /** Where it really listens. */
+  address: HostPort;
+  /**
+   * Handshakes from now on meet these certificates, and connections these time-outs. @throws the reason when they cannot be
+   * used; then nothing has changed
+   */
+  reload(config: ListenerConfig): void;
+  /** Takes no new connections and closes idle ones; settles when the last one is gone. */
+  stopAccepting(): Promise<void>;
+  /** Closes every connection that is left, but for upgraded ones. */
+  destroyConnections(): void;
+}>;
+
+/** How often deadlines are looked at: they are exceeded by no more than this. */
+const sweepEveryMs = 1_000;
+
+export async function listen(
+  config: ListenerConfig,
+  onRequest: (downstream: Downstream) => void,
+  hooks: Readonly<{
+    requestId: () => string;
+    render: Render;
+    /** Milliseconds that only grow. */
+    monotonic: () => number;
+    draining: () => boolean;
+    mayUpgrade: (protocol: string) => boolean;
+  }> &
+    Omit<EntryHooks, "onEntered">,
+  acme: AcmeServing | null,
+): Promise<ProxyListener> {
+  let { timeouts } = config;
+  const owner: ConnectionOwner = {
+    onRequest,
+    onRefused: hooks.onRefused,
+    bareAnswer: (status) =>
+      bareAnswer(status, { requestId: hooks.requestId(), render: hooks.render, now: hooks.wall() }),
+    now: hooks.monotonic,
+    date: dates(hooks.wall),
+    draining: hooks.draining,
+    mayUpgrade: hooks.mayUpgrade,
+    get readMs() {
+      return unlessNone(timeouts.readMs);
+    },
+    get idleMs() {
+      return unlessNone(timeouts.idleMs);
+    },
+  };
+  const connections = new Set<Http1Connection | Http2Connection>();
+
+  // --- from a connection to its requests
+
+  function speak(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void {
+    if (protocol === "h2" || config.codecType === "http2") {
+      take(new Http2Connection(socket, caller, owner), socket);
+      return;
+    }
+    const onHttp2 = (): void => {
+      connections.delete(connection);
+      take(new Http2Connection(socket, caller, owner), socket);
+    };
+    const connection = new Http1Connection(socket, caller, owner, config.codecType === "http1" ? null : onHttp2);
+    take(connection, socket);
+  }
+
+  function take(connection: Http1Connection | Http2Connection, socket: Socket): void {
+    connections.add(connection);
+    socket.once("close", () => connections.delete(connection));
+  }
+
+  const { server, ...entry } = createEntry(config, { ...hooks, onEntered: speak }, acme);
+  const sweeping = setInterval(() => {
+    const now = hooks.monotonic();
+    for (const connection of connections) connection.sweep(now);
+  }, sweepEveryMs);
+  sweeping.unref();
+
+  const address = await listenAt(server, config.address);
+  return {
+    address,
+    reload(next) {
+      entry.reload(next);
+      timeouts = next.timeouts;
+    },
+    async stopAccepting() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const connection of connections) connection.closeIdle();
+      entry.destroyEntering();
+      await closed;
+      clearInterval(sweeping);
+    },
+    destroyConnections() {
+      for (const connection of connections) connection.destroyUnlessTaken();
+    },
+  };
+}
+
+/** The same text for a second. */
+function dates(wall: () => number): () => string {
+  let second = -1;
+  let text = "";
+  return () => {
+    const now = Math.floor(wall() / 1_000);
+    if (now !== second) {
+      second = now;
+      text = new Date(now * 1_000).toUTCString();
+    }
+    return text;
+  };
+}
+
+/** Of a limit of which 0 means none. */
+function unlessNone(ms: number): number {
+  return ms === 0 ? Infinity : ms;
+}

@@ -1,0 +1,194 @@
+/**
+ * Proxy server: the parts of the data path, put together, and their end.
+ *
+ * Another configuration takes effect in one turn: from then on it alone decides, about every request that comes and about
+ * everything that is open. Connections, pools and counts are kept.
+ *
+ * Draining ends connections behind their next answer, and goes on to take new ones until balancers have had the time to notice;
+ * then it waits for what is open within the configured bound, and closes what is left with a word that says to come back.
+ */
+import type { Registry } from "prom-client";
+import type { FactKey } from "../auth/index.ts";
+import type { HostPort } from "../config/index.ts";
+import type { AcmeServing } from "./autocert/autocert-timer.ts";
+import { ReachedHandles } from "./decision-desk.ts";
+import type { Downstream } from "./downstream.ts";
+import { type CutReason, cutReasons, Exchanges, type KindCounts } from "./exchanges.ts";
+import { createGateway, type Gateway } from "./gateway-client.ts";
+import { createGeneration, type Generation, type Lasting } from "./generation.ts";
+import { createHttpMetrics } from "./http-metrics.ts";
+import { createUpstreamMetrics } from "./http-upstream-metrics.ts";
+import { createUpstreams } from "./http-upstreams.ts";
+import type { ProxyPorts } from "./ports.ts";
+import { listen } from "./proxy-listener.ts";
+import { openServiceAccountTokens } from "./service-account-file.ts";
+import { Traffic } from "./traffic.ts";
+
+export type ProxyStats = Readonly<{
+  /** Requests, WebSockets and tunnels under way, permitted or not. */
+  inFlight: KindCounts;
+  /** Permitted exchanges that are open. */
+  exchanges: KindCounts;
+  cuts: Readonly<Record<CutReason, number>>;
+  draining: boolean;
+}>;
+
+export type ProxyServer = Readonly<{
+  address: HostPort;
+  stats(): ProxyStats;
+  /** What is counted of each route, in Prometheus' text format; in pieces, so that others get their turn in between. */
+  routeMetrics(): Iterable<string>;
+  /** Re-decides every open exchange; settles when what is denied now is destroyed. */
+  redecideAll(): Promise<void>;
+  /** A data set from outside is another one now: re-decides what read it; settles when what is denied now is destroyed. */
+  recordsChanged(type: string): Promise<void>;
+  /**
+   * Puts another configuration in force: everything of `ports` but what the process is made of (clock, replica, freshness,
+   * records, log). Requests that are under way go on as they began, unless what stands now denies them. One at a time.
+   * @returns settles when everything that is denied now is destroyed; `left` when the handlers of the configuration before
+   *   (reserved paths, authenticate host) are asked for nothing any more
+   * @throws and nothing has changed
+   */
+  activate(ports: ProxyPorts): Promise<Readonly<{ left: Promise<void> }>>;
+  /**
+   * Settles when nothing is carried any more: within the configured delay and time-out, then a moment for the live streams.
+   * Only then may this node say goodbye.
+   */
+  drain(): Promise<void>;
+  /** Drains, and lets go of everything. */
+  close(): Promise<void>;
+}>;
+
+/** How often streams on which nothing moves are looked at; a matter of tidiness, not of safety. */
+const sweepEveryMs = 250;
+
+export async function startProxy(
+  options: Readonly<{ ports: ProxyPorts; registry: Registry; acme?: AcmeServing | null }>,
+): Promise<ProxyServer> {
+  const { registry, acme = null } = options;
+  const { clock, freshness, replica, logger, requestId } = options.ports;
+  const cuts = Object.fromEntries(cutReasons.map((reason) => [reason, 0])) as Record<CutReason, number>;
+  const traffic = new Traffic();
+  const upstreamMetrics = createUpstreamMetrics({ registry, logger });
+  const upstreams = createUpstreams({ now: clock.monotonic, metrics: upstreamMetrics });
+  const reached = new ReachedHandles();
+  const exchanges = new Exchanges({
+    clock,
+    freshness,
+    onCut(reason) {
+      cuts[reason]++;
+      metrics.cut(reason);
+    },
+  });
+  const metrics = createHttpMetrics({
+    registry,
+    logger,
+    upstreams: upstreamMetrics,
+    openExchanges: () => exchanges.counts,
+    overdueMs: () => freshness.overdueMs(clock.monotonic()),
+  });
+  const shared = { exchanges, metrics, traffic, upstreams, reached, openGateway, openTokens: openServiceAccountTokens };
+  const lasting: Lasting = { ...shared, current: () => inForce.desk };
+  let inForce = await createGeneration(options.ports, lasting);
+  const leaving = new Set<Promise<void>>();
+  const stopListening = replica.onChange((change) => {
+    if (change.rebuilt) reached.forget();
+    return exchanges.onChange(change);
+  });
+  const listenerHooks = {
+    requestId,
+    render: (page: Parameters<ProxyPorts["render"]>[0]) => inForce.ports.render(page),
+    onRefused: metrics.refused,
+    monotonic: clock.monotonic,
+    wall: clock.wall,
+    draining: () => traffic.draining,
+    mayUpgrade: (protocol: string) => inForce.upgrades.has(protocol),
+    onConnectionFailure: (failure: object) => logger.warn(failure, "listener connection failure"),
+  };
+  const onRequest = (downstream: Downstream): void => inForce.onRequest(downstream);
+  const listener = await listen(options.ports.config, onRequest, listenerHooks, acme);
+  const sweeping = setInterval(() => exchanges.sweep(), sweepEveryMs);
+  sweeping.unref();
+
+  async function activate(ports: ProxyPorts): Promise<Readonly<{ left: Promise<void> }>> {
+    let next: Generation | undefined;
+    try {
+      next = await createGeneration(ports, lasting);
+      listener.reload(ports.config);
+    } catch (error) {
+      await next?.close();
+      upstreams.keepOnly(inForce.upstreams);
+      throw error;
+    }
+    const before = inForce;
+    inForce = next;
+    const cut = exchanges.redecideAll(); // in the same turn: nothing is permitted by one and judged by neither
+    upstreams.keepOnly(next.upstreams);
+    const left = leave(before);
+    leaving.add(left);
+    void left.then(() => leaving.delete(left));
+    acme?.follow(ports.config.autocert);
+    await cut;
+    return { left };
+  }
+
+  async function leave(generation: Generation): Promise<void> {
+    await Promise.race([generation.whenIdle(), after(generation.ports.config.drainTimeoutMs)]);
+    generation.destroyRest();
+    await generation.close();
+  }
+
+  let draining: Promise<void> | undefined;
+  async function drain(): Promise<void> {
+    traffic.drain();
+    const { drainDelayMs } = inForce.ports.config;
+    if (drainDelayMs > 0) await after(drainDelayMs);
+    const closed = listener.stopAccepting();
+    await Promise.race([traffic.whenIdle(), after(inForce.ports.config.drainTimeoutMs)]);
+    await exchanges.cutAll("draining");
+    listener.destroyConnections();
+    await closed;
+  }
+  async function close(): Promise<void> {
+    draining ??= drain();
+    await draining;
+    clearInterval(sweeping);
+    stopListening();
+    upstreams.close();
+    await Promise.all([...leaving, inForce.close()]);
+  }
+
+  return {
+    address: listener.address,
+    stats: () => ({
+      inFlight: traffic.counts,
+      exchanges: { ...exchanges.counts },
+      cuts: { ...cuts },
+      draining: traffic.draining,
+    }),
+    routeMetrics: () => metrics.meters.text(),
+    async redecideAll() {
+      await exchanges.redecideAll();
+    },
+    async recordsChanged(type) {
+      await exchanges.touch(new Set<FactKey>([`record:${type}`]));
+    },
+    activate,
+    drain() {
+      draining ??= drain();
+      return draining;
+    },
+    close,
+  };
+}
+
+async function openGateway({ authenticateHost, config, clock, render }: ProxyPorts): Promise<Gateway | null> {
+  const upstream = config.authenticateInternalServiceUrl;
+  return authenticateHost === null && upstream !== null ? createGateway({ upstream, config, clock, render }) : null;
+}
+
+function after(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
+}

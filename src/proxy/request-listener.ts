@@ -1,0 +1,398 @@
+/**
+ * The life of a request: read strictly, reserved paths, the authenticate host, route, decision, then forward or answer. One
+ * order, for ordinary requests and upgrades alike.
+ */
+import type { Principal } from "../auth/index.ts";
+import { isLoopback } from "../config/index.ts";
+import { unreachable } from "../events/index.ts";
+import { type CanonicalRequest, canonicalise } from "./canonical.ts";
+import { createDecisionDesk, type DecisionDesk, type Permitted, type ReachedHandles } from "./decision-desk.ts";
+import type { Downstream } from "./downstream.ts";
+import type { Exchanges } from "./exchanges.ts";
+import { type ForwardFailure, forward } from "./http-forwarder.ts";
+import type { HttpMetrics } from "./http-metrics.ts";
+import { mayImpersonate } from "./kubernetes.ts";
+import type { Plans } from "./plan.ts";
+import type { ProxyPorts } from "./ports.ts";
+import { isReserved } from "./reserved-paths.ts";
+import { codeOf, conditionOf } from "./respond.ts";
+import { RewriteError } from "./rewrite.ts";
+import { authorityOf } from "./routing.ts";
+import { tunnelTcp } from "./tcp-splice.ts";
+import { beginTrace, traced } from "./traces.ts";
+import type { Traffic } from "./traffic.ts";
+import { acceptanceOf, isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
+import { tunnelUdp } from "./udp-splice.ts";
+import { isHandshake, takesUpgrade } from "./upgrade-request.ts";
+import { upgrade } from "./upgrade-splice.ts";
+import {
+  buildUpstreamHeaders,
+  callerAddress,
+  givenRequestId,
+  type Identity,
+  passedTrailers,
+  stripSessionQuery,
+} from "./upstream-headers.ts";
+import { type AnswerTools, answer, conditionOfCut, leadTo, newVisit, record, type Visit } from "./visit.ts";
+import { tellEnds } from "./visit-end.ts";
+
+export type RequestListener = Readonly<{
+  onRequest(downstream: Downstream): void;
+  desk: DecisionDesk;
+}>;
+
+/** Everything under one configuration; `current` is the desk of the one in force. */
+export type ListenerParts = Readonly<{
+  ports: ProxyPorts;
+  plans: Plans;
+  exchanges: Exchanges;
+  current: () => DecisionDesk;
+  reached: ReachedHandles;
+  metrics: HttpMetrics;
+  /** Leads to the authenticate host where it runs elsewhere. */
+  gateway: ProxyPorts["authenticateHost"];
+  /** A reserved path's handler has been given a request. */
+  onHandedOver: (downstream: Downstream) => void;
+  traffic: Traffic;
+}>;
+
+/** An upgrade whose handshake says nothing for this long has failed; the exchange itself may last. */
+const handshakeTimeoutMs = 30_000;
+/** As for the connections of HTTP. */
+const tunnelConnectTimeoutMs = 10_000;
+
+export function createRequestListener(parts: ListenerParts): RequestListener {
+  const { ports, plans, exchanges, metrics, traffic, current, reached } = parts;
+  const closing = (): boolean => traffic.draining;
+  const { config, clock } = ports;
+  const tools: AnswerTools = { ports, routes: plans.routes, closing };
+  const authenticateHost = ports.authenticateHost ?? parts.gateway;
+  const common = { ports, plans, exchanges, tools, current, reached };
+  const ended = tellEnds({ ports, metrics });
+  const desk = createDecisionDesk({ ...common, takeOver, onPermit: act, onFailed: failed });
+
+  // --- from the head to the route
+
+  function begin(visit: Visit): void {
+    const canonical = canonicalise(visit.downstream.head);
+    if (canonical.type === "refused") {
+      metrics.refused(canonical.reason);
+      const status = answer(visit, { type: "bad-request", status: canonical.status }, tools);
+      record(visit, { result: "bad_request", status, reasons: [canonical.reason] }, null, ports);
+      return;
+    }
+    const { request } = canonical;
+    visit.request = request;
+    visit.requestId = givenRequestId(request, config.xffNumTrustedHops) ?? visit.requestId;
+    visit.ip = callerAddress(request.headers["x-forwarded-for"], visit.peer, config.xffNumTrustedHops);
+    if (ports.tracing !== null) visit.trace ??= beginTrace(visit, request, ports.tracing);
+    const expectation = request.headers["expect"];
+    if (expectation !== undefined && expectation.toLowerCase() !== "100-continue") {
+      metrics.refused("expectation");
+      const status = answer(visit, { type: "bad-request", status: 417 }, tools);
+      record(visit, { result: "bad_request", status, reasons: ["expectation"] }, null, ports);
+      return;
+    }
+    const asked = readTunnel(visit.downstream.upgrade, request);
+    if (asked !== undefined) {
+      beginTunnel(visit, request, asked);
+      return;
+    }
+    const own = ownHandler(request);
+    if (own !== undefined) {
+      handOver(visit, request, own);
+      return;
+    }
+    const route = plans.routes.match(request);
+    if (route === undefined) {
+      notFound(visit);
+      return;
+    }
+    const plan = plans.planOf(route);
+    leadTo(visit, plan, metrics.meters);
+    const { upgrade: kind } = visit.downstream;
+    if (kind !== null && !isHandshake(kind, request)) {
+      const reason = kind === "websocket" ? "websocket-handshake" : "upgrade-handshake";
+      metrics.refused(reason);
+      const status = answer(visit, { type: "bad-request", status: 400 }, tools);
+      record(visit, { result: "bad_request", status, reasons: [reason] }, null, ports);
+      return;
+    }
+    desk.consider({ visit, plan, request });
+  }
+
+  /** Nothing of it was read or answered but its head. */
+  function takeOver(visit: Visit): void {
+    visit.plan = null;
+    visit.tunnel = null;
+    try {
+      begin(visit);
+    } catch (error) {
+      failed(visit, error);
+    }
+  }
+
+  function notFound(visit: Visit): void {
+    const status = answer(visit, { type: "no-route" }, tools);
+    record(visit, { result: "not_found", status, reasons: ["route-not-found"] }, null, ports);
+  }
+
+  /** Only what a route names is ever connected to, and only at the address that the route gives for it. */
+  function beginTunnel(visit: Visit, request: CanonicalRequest, asked: TunnelAsked | null): void {
+    if (asked === null || (asked.kind === "tcp" && !plans.routes.hasTunnels("tcp"))) {
+      const reason = asked === null ? "tunnel-request" : "method";
+      metrics.refused(reason);
+      const status = answer(visit, { type: "bad-request", status: asked === null ? 400 : 405 }, tools);
+      record(visit, { result: "bad_request", status, reasons: [reason] }, null, ports);
+      return;
+    }
+    const route = plans.routes.matchTunnel(asked.kind, asked.at);
+    if (route === undefined || !isAddressedTo(route, asked, request)) {
+      notFound(visit);
+      return;
+    }
+    const plan = plans.planOf(route);
+    leadTo(visit, plan, metrics.meters);
+    visit.tunnel = asked;
+    desk.consider({ visit, plan, request });
+  }
+
+  /** Reserved paths on every host, and the whole authenticate host; whether we are alive is asked of this node itself. */
+  function ownHandler({ hostname, path }: CanonicalRequest): ProxyPorts["reserved"] | undefined {
+    if (path === "/ping" || path === "/healthz") return ports.reserved;
+    if (authenticateHost !== null && hostname === config.authenticateServiceUrl.hostname) return authenticateHost;
+    return isReserved(path) ? ports.reserved : undefined;
+  }
+
+  function handOver(visit: Visit, request: CanonicalRequest, handler: ProxyPorts["reserved"]): void {
+    const { downstream } = visit;
+    if (downstream.upgrade !== null) {
+      answer(visit, { type: "upgrade-not-allowed" }, tools);
+      return;
+    }
+    const { req, res } = downstream.asNode();
+    req.url = request.rawPath + request.search; // the same bytes that were looked at here
+    res.setHeader("x-request-id", visit.requestId);
+    for (const [name, value] of Object.entries(config.setResponseHeaders)) res.setHeader(name, value);
+    if (closing() && downstream.head.httpVersion !== "2") res.setHeader("connection", "close");
+    parts.onHandedOver(downstream);
+    downstream.onClose(() => {
+      visit.bytes += Number(res.getHeader("content-length") ?? 0) || 0;
+    });
+    handler(req, res, {
+      origin: originOf(request),
+      hostname: request.hostname,
+      requestId: visit.requestId,
+      ip: visit.ip,
+    });
+  }
+
+  /** The external scheme is that of the host's routes; plain HTTP otherwise only on this very machine. */
+  function originOf(request: CanonicalRequest): string {
+    if (request.hostname === config.authenticateServiceUrl.hostname) return config.authenticateServiceUrl.origin;
+    const route = plans.routes.ofHost(request.hostname, request.port);
+    const port = request.port === null ? "" : `:${request.port}`;
+    // Where people sign in for a tunnel is an address of the web, whatever port the tunnel asks for.
+    if (route !== undefined && route.tunnel !== null)
+      return new URL(`${route.from.protocol}//${request.hostname}${port}`).origin;
+    if (route !== undefined) return `${route.from.protocol}//${authorityOf(route, request)}`;
+    const scheme = config.insecureServer && isLoopback(request.hostname) ? "http" : "https";
+    return new URL(`${scheme}://${request.hostname}${port}`).origin;
+  }
+
+  // --- what follows from a permit
+
+  function act(permitted: Permitted): void {
+    const { visit, plan, request, exchange, permit } = permitted;
+    visit.exchange = exchange;
+    // A strict record was waited for: what was permitted before may not be any more.
+    if (!exchange.mayCarry()) {
+      answer(visit, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
+      return;
+    }
+    if (visit.tunnel !== null) {
+      openTunnel(permitted, visit.tunnel);
+      return;
+    }
+    if (visit.downstream.upgrade !== null && (plan.nextUpstream === undefined || !takesUpgrade(plan.route, request))) {
+      answer(visit, { type: "upgrade-not-allowed" }, tools);
+      return;
+    }
+    if (plan.answer !== undefined) {
+      const search = stripSessionQuery(request.search); // a redirect to another host is no place for a handle either
+      const made = plan.answer({ ...request, scheme: plan.scheme, search });
+      const headers = { ...plan.route.setResponseHeaders, ...made.headers, "x-request-id": visit.requestId };
+      visit.downstream.writeHead(made.status, [
+        ...Object.entries(headers).flat(),
+        "content-length",
+        String(Buffer.byteLength(made.body)),
+      ]);
+      visit.downstream.end(made.body);
+      visit.bytes += Buffer.byteLength(made.body);
+      return;
+    }
+    if (plan.headerRules.wantsIdentity === "nothing") {
+      send(permitted, null);
+      return;
+    }
+    const { id: routeId, assertion: mode } = plan.route;
+    const scope = { hostname: request.hostname, routeId, mode, rules: plan.assertionRules };
+    const introduced = ports.assertions.introduce(permit.principal, scope);
+    if (!(introduced instanceof Promise)) send(permitted, introduced);
+    else introduced.then((made) => send(permitted, made)).catch((error: unknown) => failed(visit, error));
+  }
+
+  function send({ visit, plan, request, exchange, permit }: Permitted, identity: Identity | null): void {
+    const { downstream } = visit;
+    if (downstream.closed || plan.nextUpstream === undefined) return;
+    if (exchange.cutReason !== undefined) {
+      answer(visit, conditionOfCut(exchange.cutReason), tools, permit.principal);
+      return;
+    }
+    if (plan.headerRules.kubernetes !== null && !mayImpersonate(identity)) {
+      const reasons = ["kubernetes-nobody"];
+      const status = answer(visit, { type: "no-right", status: 403, reasons }, tools, permit.principal);
+      record(visit, { result: "deny", status, reasons }, permit.principal, ports);
+      return;
+    }
+    const rewritten = plan.rewrite(request.rawPath);
+    if (rewritten === undefined) throw new RewriteError(plan.route.id);
+    const { nextUpstream } = plan;
+    const asking = { sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip };
+    const target = nextUpstream(asking);
+    if (target === undefined) {
+      notForwarded(visit, { type: "unhealthy" }, permit.principal);
+      return;
+    }
+    visit.sentAt = clock.monotonic();
+    const place = visit.trace?.upstreamBegins(target.host) ?? null;
+    const headersFor = (upstreamHost: string): readonly string[] => {
+      const built = buildUpstreamHeaders(plan.headerRules, {
+        request,
+        authority: authorityOf(plan.route, request),
+        scheme: plan.scheme,
+        peer: visit.peer,
+        requestId: visit.requestId,
+        upstreamHost,
+        sessionId: asking.sessionId,
+        identity,
+        certificate: plan.clientTrust?.trusted(downstream.certificate, clock.wall()) ?? null,
+      });
+      return place === null ? built : traced(built, place);
+    };
+    const headers = headersFor(target.host);
+    const common = {
+      downstream,
+      exchange,
+      target,
+      path: rewritten + stripSessionQuery(request.search),
+      headers,
+      rules: plan.responseRules,
+      requestId: visit.requestId,
+      idleTimeoutMs: plan.route.idleTimeoutMs,
+      counted: visit,
+      onFailed: (failure: ForwardFailure) => notForwarded(visit, failure, permit.principal),
+    };
+    if (downstream.upgrade === null) {
+      forward(permit, {
+        ...common,
+        isGrpc: /^application\/grpc(?:\+|;|$)/i.test(request.headers["content-type"] ?? ""),
+        method: request.method,
+        timeoutMs: plan.route.timeoutMs,
+        expectsContinue: request.headers["expect"] !== undefined,
+        now: clock.monotonic,
+        onRetry: metrics.retried,
+        onOverflow: (bound) => metrics.overflow(plan.route.id, bound),
+        trailersOf: (lines) => passedTrailers(plan.headerRules, request, lines),
+        another(failed) {
+          const next = nextUpstream(asking, failed);
+          return next === undefined ? undefined : { target: next, headers: headersFor(next.host) };
+        },
+      });
+      return;
+    }
+    const protocol = request.headers["upgrade"] ?? "";
+    // Its key proves that the other side speaks WebSocket; other protocols have no such proof.
+    const key = downstream.upgrade === "websocket" ? (request.headers["sec-websocket-key"] ?? "") : null;
+    const onAccepted = (): void => {
+      visit.switched = true;
+      visit.answeredAt = clock.monotonic();
+    };
+    upgrade(permit, { ...common, method: request.method, protocol, key, handshakeTimeoutMs, onAccepted });
+  }
+
+  function openTunnel({ visit, plan, request, exchange, permit }: Permitted, asked: TunnelAsked): void {
+    if (visit.downstream.closed || plan.nextUpstream === undefined) return;
+    const target = plan.nextUpstream({ sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip });
+    if (target === undefined) {
+      notForwarded(visit, { type: "unhealthy" }, permit.principal);
+      return;
+    }
+    visit.sentAt = clock.monotonic();
+    visit.trace?.upstreamBegins(target.host);
+    const job = {
+      downstream: visit.downstream,
+      exchange,
+      target,
+      acceptance: acceptanceOf(asked, request, visit.requestId),
+      connectTimeoutMs: tunnelConnectTimeoutMs,
+      idleTimeoutMs: plan.route.idleTimeoutMs,
+      counted: visit,
+      onFailed: (failure: ForwardFailure) => notForwarded(visit, failure, permit.principal),
+    };
+    if (asked.kind === "tcp") tunnelTcp(permit, job);
+    else tunnelUdp(permit, { ...job, onDropped: metrics.datagramDropped, onBroken: metrics.refused });
+  }
+
+  function notForwarded(visit: Visit, failure: ForwardFailure, principal: Principal | null): void {
+    switch (failure.type) {
+      case "cut":
+        answer(visit, conditionOfCut(failure.reason), tools, principal);
+        return;
+      case "busy":
+        answer(visit, { type: "unknown", why: "busy" }, tools);
+        return;
+      case "unhealthy":
+        answer(visit, { type: "unknown", why: "unhealthy" }, tools);
+        return;
+      case "error": {
+        metrics.upstreamFailed(visit.plan?.route.id ?? "none", codeOf(failure.error));
+        if (visit.tunnel === null) failed(visit, failure.error);
+        else answer(visit, { type: "tunnel-unreachable" }, tools);
+        return;
+      }
+      default:
+        unreachable(failure);
+    }
+  }
+
+  function failed(visit: Visit, error: unknown): void {
+    const condition = conditionOf(error);
+    if (condition.type === "internal") {
+      const what = error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
+      ports.logger.error({ requestId: visit.requestId, error: what }, "a request could not be handled");
+    }
+    answer(visit, condition, tools);
+  }
+
+  function start(visit: Visit): void {
+    const { downstream } = visit;
+    visit.meter.enter();
+    traffic.begun(downstream);
+    downstream.onClose(() => {
+      traffic.done(downstream);
+      ended(visit);
+    });
+    try {
+      begin(visit);
+    } catch (error) {
+      failed(visit, error);
+    }
+  }
+
+  return {
+    desk,
+    onRequest: (downstream) =>
+      start(newVisit(downstream, { requestId: ports.requestId(), at: clock.monotonic(), meter: metrics.meters.none })),
+  };
+}

@@ -1,0 +1,294 @@
+/**
+ * Decision point: one decision about a request that somebody else will carry.
+ *
+ * Pure but for what it is given. The reading, the routes, the lease, the credentials and the policy are the proxy's own, so that an
+ * answer here is the one that the proxy would have acted on. It holds nothing open: whoever asked has the connection, and learns of a
+ * revocation with its next question.
+ *
+ * Always: a request that we would have rewritten before forwarding is refused, because whoever carries it would forward what was
+ * never decided about; what waited meanwhile is decided again; every answer is recorded.
+ */
+import { type DecisionRecord, type Handle, handleFits, type KnownCaller, type Principal } from "../../auth/index.ts";
+import type { Config, RouteConfig } from "../../config/index.ts";
+import { type Fact, sessionStream, type UnixMs, unreachable, userStream } from "../../events/index.ts";
+import { type Asked, readAsked } from "../asked.ts";
+import { type CanonicalRequest, canonicalise } from "../canonical.ts";
+import type { ProxyPorts } from "../ports.ts";
+import { isReserved } from "../reserved-paths.ts";
+import { authorityOf, compileRoutes, type Routes } from "../routing.ts";
+import { compileClientTrusts } from "../tls/client-trust.ts";
+
+export type DecisionPorts = Pick<
+  ProxyPorts,
+  | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpId")
+  | ("explain" | "credentials" | "assertions" | "render" | "record" | "recordSafely" | "logger")
+>;
+
+/** A request as whoever carries it describes it. */
+export type Described = Readonly<{
+  method: string;
+  /** Null: whatever the route's is. */
+  scheme: "http" | "https" | null;
+  authority: string;
+  /** Path and query as they came. */
+  target: string;
+  /** Names and values in turn, without `Host`. */
+  lines: readonly string[];
+  /** The caller's. */
+  ip: string;
+}>;
+
+/** Whose request it is: of whoever holds the credential in it, or one that is named, or of a session that is. Null: nobody's. */
+export type Whose = "credential" | Readonly<{ token: string }> | Pick<Handle, "sessionId" | "userId"> | null;
+
+export type Question = Readonly<{
+  described: Described;
+  whose: Whose;
+  requestId: string;
+  /** True: a permit comes with the headers that tell the upstream who asks. */
+  introduces?: true;
+  /** False: nobody will act on the answer, so it is not recorded. */
+  recorded?: false;
+}>;
+
+type About = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: Asked; url: URL }>;
+/** Headers, each a name and a value. */
+type Identity = readonly (readonly [string, string])[];
+export type Verdict =
+  | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> & About)
+  | (Fact<"signin", { reasons: readonly string[] }> & About)
+  | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> & About)
+  | (Fact<"unavailable", { why: "lease" | "behind" | "audit" }> & About)
+  | Fact<"not_found", { asked: Asked }>
+  | Fact<"bad_request", { reason: string }>;
+
+/** What was decided about a route. */
+type Judged = Extract<Verdict, About>;
+type Permitted = Extract<Verdict, { type: "permit" }>;
+
+export type DecisionPoint = Readonly<{
+  routes: readonly RouteConfig[];
+  ask(question: Question): Promise<Verdict>;
+}>;
+
+/** Under one configuration: that of `ports`. */
+export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
+  const { config, clock, freshness, replica } = ports;
+  const routes = compileRoutes(config.routes);
+  const trusts = compileClientTrusts(config);
+
+  async function ask(question: Question): Promise<Verdict> {
+    const read = readQuestion(question, { routes, config });
+    if (read.type !== "read") {
+      if (question.recorded !== false) ports.record(refusalOf(question, read));
+      return read;
+    }
+    const { about } = read;
+    const asking = await whoAsks(question, about);
+    let verdict = judge(question, about, asking);
+    if (verdict.type === "permit" && question.introduces === true) {
+      const identity = await introduce(verdict);
+      verdict = judge(question, about, asking); // what was waited for may have taken longer than the right to it lasts
+      if (verdict.type === "permit") verdict = { ...verdict, identity };
+    }
+    if (question.recorded === false) return verdict;
+    if (verdict.type === "permit" && about.route.audit === "strict" && ports.recordSafely !== null) {
+      const kept = await ports.recordSafely(recordOf(question, verdict)).then(
+        () => true,
+        () => false,
+      );
+      const { identity } = verdict;
+      verdict = kept ? judge(question, about, asking) : { type: "unavailable", why: "audit", ...about };
+      if (verdict.type === "permit") return { ...verdict, identity };
+    }
+    ports.record(recordOf(question, verdict));
+    return verdict;
+  }
+
+  /** As the proxy would tell the upstream. Where the route tells it nothing the headers are empty, so that none of the caller's stands there. */
+  async function introduce({ principal, route, request }: Permitted): Promise<Permitted["identity"]> {
+    if (!route.passIdentityHeaders)
+      return ["x-pomerium-jwt-assertion", ...Object.keys(config.jwtClaimsHeaders)].map((name) => [name, ""]);
+    const { assertion, claimHeaders } = await ports.assertions.introduce(principal, {
+      hostname: request.hostname,
+      routeId: route.id,
+      mode: route.assertion,
+      rules: rulesOf(route),
+    });
+    return [["x-pomerium-jwt-assertion", assertion], ...claimHeaders];
+  }
+
+  type Asking = Readonly<{ handle: Handle | undefined; credentialInHeader: boolean }> | "behind";
+
+  async function whoAsks({ whose }: Question, { request }: About): Promise<Asking> {
+    const nobody = { handle: undefined, credentialInHeader: false };
+    if (whose === null) return nobody;
+    if (typeof whose === "object" && "sessionId" in whose)
+      return { ...nobody, handle: { ...whose, idpId: "", needs: null, audience: [] } };
+    const credential =
+      whose === "credential"
+        ? ports.credentials.read(request.headers, request.search.slice(1))
+        : ({ token: whose.token, source: "header" } as const);
+    if (credential === undefined) return nobody;
+    const credentialInHeader = credential.source !== "cookie";
+    const handle = await ports.credentials.verify(credential.token);
+    if (handle === "invalid" || !handleFits(handle, request.hostname, config.cookie.domain))
+      return { handle: undefined, credentialInHeader };
+    const outcome = handle.needs === null ? "reached" : await ports.catchUp(handle.needs);
+    switch (outcome) {
+      case "reached":
+        return { handle, credentialInHeader };
+      case "lost": // the session was never written: whoever holds it signs in again
+        return { handle: undefined, credentialInHeader };
+      case "behind":
+        return "behind";
+      default:
+        return unreachable(outcome);
+    }
+  }
+
+  /** As the projection, the lease and the clock are now; in one turn. */
+  function judge(question: Question, about: About, asking: Asking): Judged {
+    const { route } = about;
+    if (freshness.overdueMs(clock.monotonic()) > route.staleGraceMs)
+      return { type: "unavailable", why: "lease", ...about };
+    if (asking === "behind") return { type: "unavailable", why: "behind", ...about };
+    const caller = callerOf(asking);
+    if (caller === "behind") return { type: "unavailable", why: "behind", ...about };
+    const now = clock.wall();
+    const decision = ports.decide({ routeId: route.id, caller, request: policyQuestion(question, about, now), now });
+    const { reasons } = decision;
+    if (decision.type === "permit") {
+      return { type: "permit", principal: decision.permit.principal, reasons, identity: [], ...about };
+    }
+    if (decision.type === "signin") return { type: "signin", reasons, ...about };
+    const principal = caller.type === "principal" ? caller.principal : null;
+    return { type: "deny", status: decision.status, principal, reasons, ...about };
+  }
+
+  function callerOf({ handle, credentialInHeader }: Exclude<Asking, "behind">): KnownCaller | "behind" {
+    const caller = ports.resolveCaller(handle, { idpId: ports.idpId, credentialInHeader });
+    if (caller.type === "behind") return "behind";
+    if (caller.type !== "principal") return caller;
+    const { session, userId } = caller.principal;
+    const denied =
+      replica.stickilyDenied(sessionStream(session.sessionId)) || replica.stickilyDenied(userStream(userId));
+    return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
+  }
+
+  /** Whoever carries the request has ended its TLS, so no certificate of the caller's is known here. */
+  function policyQuestion({ described }: Question, { route, request }: About, now: UnixMs) {
+    return {
+      method: request.method,
+      scheme: schemeOf(route),
+      host: authorityOf(route, request),
+      rawPath: request.rawPath,
+      path: request.path,
+      query: request.search.slice(1),
+      headers: request.headers,
+      ip: described.ip,
+      clientCertificate: trusts.of(route)?.judge(null, now) ?? null,
+    };
+  }
+
+  function refusalOf(question: Question, refused: Exclude<Verdict, Judged>): DecisionRecord {
+    const reason = refused.type === "not_found" ? "route-not-found" : refused.reason;
+    return { ...bareRecord(question), result: refused.type, status: statusOf(refused), reasons: [reason] };
+  }
+
+  function recordOf(question: Question, verdict: Judged): DecisionRecord {
+    const principal = "principal" in verdict ? verdict.principal : null;
+    return {
+      ...bareRecord(question),
+      routeId: verdict.route.id,
+      host: verdict.request.hostname,
+      path: verdict.request.rawPath,
+      sessionId: principal?.session.sessionId ?? null,
+      userId: principal?.userId ?? null,
+      result: verdict.type,
+      status: statusOf(verdict),
+      reasons: verdict.type === "unavailable" ? [verdict.why === "lease" ? "no-lease" : verdict.why] : verdict.reasons,
+    };
+  }
+
+  function bareRecord({ described, requestId }: Question): Omit<DecisionRecord, "result" | "status" | "reasons"> {
+    const overdueMs = freshness.overdueMs(clock.monotonic());
+    return {
+      ...ports.identity,
+      at: clock.wall(),
+      occasion: "request",
+      requestId,
+      routeId: null,
+      method: described.method.slice(0, 32),
+      host: "",
+      path: "",
+      ip: described.ip,
+      sessionId: null,
+      userId: null,
+      applied: replica.applied,
+      configHash: config.hash,
+      overdueMs: Number.isFinite(overdueMs) ? overdueMs : null,
+    };
+  }
+
+  return {
+    routes: config.routes,
+    ask,
+  };
+}
+
+/** The same object for a route each time, by which assertions are kept. */
+const rules = new WeakMap<
+  RouteConfig,
+  Readonly<{ issuerFormat: "hostOnly" | "uri"; groupsFilter: readonly string[] }>
+>();
+function rulesOf(route: RouteConfig) {
+  const known = rules.get(route) ?? { issuerFormat: route.jwtIssuerFormat, groupsFilter: route.jwtGroupsFilter };
+  rules.set(route, known);
+  return known;
+}
+
+export function statusOf(verdict: Verdict): number {
+  switch (verdict.type) {
+    case "permit":
+      return 200;
+    case "signin":
+      return 401;
+    case "deny":
+      return verdict.status;
+    case "unavailable":
+      return 503;
+    case "not_found":
+      return 404;
+    case "bad_request":
+      return 400;
+    default:
+      return unreachable(verdict);
+  }
+}
+
+type Read = Fact<"read", { about: About }> | Exclude<Verdict, Judged>;
+
+function readQuestion({ described }: Question, { routes, config }: Readonly<{ routes: Routes; config: Config }>): Read {
+  const { method, authority, target, lines } = described;
+  const rawHeaders = ["Host", authority, ...lines];
+  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders });
+  if (canonical.type === "refused") return { type: "bad_request", reason: canonical.reason };
+  const { request } = canonical;
+  if (method === "CONNECT") return { type: "bad_request", reason: "method" };
+  if (request.rawPath + request.search !== target) return { type: "bad_request", reason: "not-canonical" };
+  if (isReserved(request.path)) return { type: "bad_request", reason: "reserved-path" };
+  const upgrade = request.headers["sec-websocket-key"] === undefined ? null : "websocket";
+  const asked = readAsked(request, { upgrade, isRouteOrigin: routes.isRouteOrigin });
+  const { hostname } = config.authenticateServiceUrl;
+  const route = request.hostname === hostname ? undefined : routes.match(request);
+  if (route === undefined) return { type: "not_found", asked };
+  const scheme = schemeOf(route);
+  if (described.scheme !== null && described.scheme !== scheme) return { type: "bad_request", reason: "scheme" };
+  const url = new URL(`${scheme}://${authorityOf(route, request)}${request.rawPath}${request.search}`);
+  return { type: "read", about: { route, request, asked, url } };
+}
+
+function schemeOf({ from }: RouteConfig): "http" | "https" {
+  return from.protocol === "http:" ? "http" : "https";
+}

@@ -1,0 +1,157 @@
+/**
+ * Entry: the way of a connection from its first byte to the first of HTTP: what a balancer says in front, ACME's questions, TLS, and
+ * the refusal of whoever shows no certificate where nobody gets in without one.
+ */
+import { createServer, type Server, type Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Config } from "../../config/index.ts";
+import type { AcmeServing } from "../autocert/autocert-timer.ts";
+import type { Caller } from "../caller.ts";
+import { createQuestionListener, lookForQuestion } from "./acme-question-listener.ts";
+import { type ClientTrusts, compileClientTrusts } from "./client-trust.ts";
+import { readFirstBytes } from "./first-bytes-socket.ts";
+import { readPresented } from "./presented-certificate.ts";
+import { lookForProxyHeader } from "./proxy-protocol.ts";
+import { createTlsListener, type Protocol, type TlsListener, type TlsMaterial } from "./tls-listener.ts";
+
+/** What of a configuration an entry follows. */
+export type EntryConfig = Pick<
+  Config,
+  "insecureServer" | "certificates" | "codecType" | "useProxyProtocol" | "downstreamMtls" | "routes"
+>;
+
+export type EntryHooks = Readonly<{
+  /** @param protocol as it was agreed on; nothing: none was, or there is no TLS */
+  onEntered(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void;
+  onRefused(code: string): void;
+  /** A caller was refused before it could ask for anything. */
+  onConnectionFailure(failure: Readonly<{ ip: string; fingerprint: string | null; why: string }>): void;
+  wall(): number;
+}>;
+
+export type Entry = Readonly<{
+  /** To be told where to listen. */
+  server: Server;
+  /** Handshakes from now on meet these certificates. @throws the reason when they cannot be used; then nothing has changed */
+  reload(config: EntryConfig): void;
+  /** Ends what has not come to HTTP yet. */
+  destroyEntering(): void;
+}>;
+
+export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeServing | null): Entry {
+  let inForce = config;
+  let trusts = compileClientTrusts(config);
+  const questions = acme === null ? null : createQuestionListener(acme.challengeCertificate);
+  const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, arrive);
+  /** By their ends. */
+  const entering = new Map<string, Readonly<{ socket: Socket; caller: Caller }>>();
+  const tls: TlsListener | null = config.insecureServer
+    ? null
+    : createTlsListener(materialOf(config, trusts, acme), { onSecure, onFailed: hooks.onRefused, wall: hooks.wall });
+  acme?.onChange(() => tls?.reload(materialOf(inForce, trusts, acme)));
+
+  function arrive(socket: Socket): void {
+    const caller: Caller = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
+    const key = endsOf(socket);
+    // Whoever had these ends before is gone, though we may not have been told yet: it must not go on as this caller.
+    entering.get(key)?.socket.destroy();
+    entering.set(key, { socket, caller });
+    socket.once("close", () => {
+      if (entering.get(key)?.socket === socket) entering.delete(key);
+    });
+    if (!config.useProxyProtocol) {
+      enter(socket, caller);
+      return;
+    }
+    readFirstBytes(socket, {
+      look: lookForProxyHeader,
+      onFound({ address, bytes }) {
+        const said = { ...caller, address: address ?? caller.address, skippedBytes: bytes };
+        entering.set(key, { socket, caller: said });
+        enter(socket, said);
+      },
+      onBad: (why) => hooks.onRefused(`proxy-protocol-${why}`),
+    });
+  }
+
+  function enter(socket: Socket, caller: Caller): void {
+    if (tls === null) {
+      enterHttp(socket, caller);
+      return;
+    }
+    if (acme?.isAsked() !== true) {
+      tls.accept(socket);
+      return;
+    }
+    readFirstBytes(socket, {
+      look: lookForQuestion,
+      onFound: (isQuestion) => (isQuestion && questions !== null ? questions : tls).accept(socket),
+      onBad: (why) => hooks.onRefused(`handshake-${why}`),
+    });
+  }
+
+  function onSecure(socket: TLSSocket): void {
+    const entered = entering.get(endsOf(socket));
+    // Whoever has left again meanwhile has no ends any more.
+    if (entered === undefined) {
+      socket.destroy();
+      return;
+    }
+    const certificate = readPresented(socket.getPeerX509Certificate(), socket.authorized);
+    const caller = { ...entered.caller, skippedBytes: 0, certificate };
+    const { door } = trusts;
+    if (door === null || door.judge(certificate, hooks.wall()).valid) {
+      enterHttp(socket, caller, socket.alpnProtocol);
+      return;
+    }
+    hooks.onRefused(certificate === null ? "client-certificate-required" : "invalid-client-certificate");
+    hooks.onConnectionFailure({
+      ip: caller.address,
+      fingerprint: certificate?.fingerprint ?? null,
+      why: String(certificate === null ? "no certificate" : (socket.authorizationError ?? "not accepted here")),
+    });
+    socket.destroy();
+  }
+
+  function enterHttp(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void {
+    entering.delete(endsOf(socket));
+    hooks.onEntered(socket, caller, protocol);
+  }
+
+  return {
+    server,
+    reload(next) {
+      const nextTrusts = compileClientTrusts(next);
+      tls?.reload(materialOf(next, nextTrusts, acme));
+      inForce = next;
+      trusts = nextTrusts;
+    },
+    destroyEntering() {
+      for (const { socket } of entering.values()) socket.destroy();
+    },
+  };
+}
+
+const protocolsOf: Readonly<Record<Config["codecType"], readonly Protocol[]>> = {
+  auto: ["h2", "http/1.1"],
+  http1: ["http/1.1"],
+  http2: ["h2"],
+};
+
+function materialOf(
+  { certificates, codecType }: EntryConfig,
+  { authorities }: ClientTrusts,
+  acme: AcmeServing | null,
+): TlsMaterial {
+  const all = [...certificates, ...(acme?.certificates() ?? [])];
+  return { certificates: all, clientAuthorities: authorities, protocols: protocolsOf[codecType] };
+}
+
+function plainAddress(address: string | undefined): string {
+  return (address ?? "").replace(/^::ffff:/, "");
+}
+
+/** A connection and the TLS in it are two sockets with the same ends. */
+function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return JSON.stringify([remoteAddress, remotePort, localAddress, localPort]);
+}

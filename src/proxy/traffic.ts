@@ -1,0 +1,53 @@
+/** Traffic: how many requests are under way, and whether this node is on its way out. Pure. */
+import type { Downstream, UpgradeKind } from "./downstream.ts";
+import type { ExchangeKind, KindCounts } from "./exchanges.ts";
+
+const kinds: Readonly<Record<UpgradeKind, ExchangeKind>> = {
+  websocket: "websocket",
+  other: "websocket", // counted together: connections that were handed over
+  connect: "tcp",
+  "connect-udp": "udp",
+};
+
+/** What a request is, or asks to become. */
+export function kindOf({ upgrade }: Pick<Downstream, "upgrade">): ExchangeKind {
+  return upgrade === null ? "http" : kinds[upgrade];
+}
+
+export class Traffic {
+  readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
+  #draining = false;
+  #idle: (() => void)[] = [];
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+  get counts(): KindCounts {
+    return { ...this.#counts };
+  }
+
+  begun(downstream: Pick<Downstream, "upgrade">): void {
+    this.#counts[kindOf(downstream)]++;
+  }
+
+  done(downstream: Pick<Downstream, "upgrade">): void {
+    this.#counts[kindOf(downstream)]--;
+    if (this.#any) return;
+    const waiting = this.#idle;
+    this.#idle = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Settles when nothing is under way: no request, no WebSocket, no tunnel. */
+  whenIdle(): Promise<void> {
+    return this.#any ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+  }
+
+  get #any(): boolean {
+    return Object.values(this.#counts).some((count) => count > 0);
+  }
+}

@@ -1,0 +1,22 @@
+/** Upgrade request: what a request has to be before its connection may be handed over to another protocol. Pure. */
+import type { RouteConfig } from "../config/index.ts";
+import type { CanonicalRequest } from "./canonical.ts";
+import type { UpgradeKind } from "./downstream.ts";
+
+/** Whether a route takes upgrades to what the request asks for. */
+export function takesUpgrade(
+  route: Pick<RouteConfig, "allowWebsockets" | "allowUpgrades">,
+  { headers }: Pick<CanonicalRequest, "headers">,
+): boolean {
+  const protocol = headers["upgrade"]?.toLowerCase() ?? "";
+  return protocol === "websocket" ? route.allowWebsockets : route.allowUpgrades.includes(protocol);
+}
+
+/** Of a WebSocket, RFC 6455 §4.2.1. A body would be taken for what follows the upgrade, so there is none. */
+export function isHandshake(kind: UpgradeKind, { method, headers }: CanonicalRequest): boolean {
+  const bodiless = headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
+  if (kind !== "websocket") return bodiless;
+  const key = headers["sec-websocket-key"] ?? "";
+  const greets = method === "GET" && headers["sec-websocket-version"] === "13";
+  return bodiless && greets && /^[A-Za-z0-9+/]{22}==$/.test(key);
+}

@@ -1,0 +1,81 @@
+/**
+ * Upstream call: one request to an upstream and its answer, whatever the protocol underneath. Only types.
+ *
+ * HTTP/1.1 brings it in upstream-http1.ts. The head is written in the turn in which `mayBegin` said yes; nothing of an answer is
+ * buffered beyond what one read of the socket brought.
+ */
+import type { RawLines } from "./http1-parser.ts";
+
+export type UpstreamRequest = Readonly<{
+  method: string;
+  /** Path and query as sent. */
+  path: string;
+  /** Names and values in turn, `host` first; what frames the message is added here, but for a known `content-length`. */
+  headers: readonly string[];
+  /** Without a `content-length` among the headers its end is told by framing. */
+  hasBody: boolean;
+  /** Without a byte in either direction; 0: no limit. */
+  idleTimeoutMs: number;
+}>;
+
+export type UpstreamHandler = Readonly<{
+  /** Asked right before the first byte. @returns false: nothing is sent, and nothing else is called */
+  mayBegin(call: UpstreamCall): boolean;
+  /** The head has been sent: the body may follow. Called also whenever more may be written after `write` said to wait. */
+  onWritable(): void;
+  /** 1xx. */
+  onHint(status: number, lines: RawLines): void;
+  onHead(status: number, lines: RawLines): void;
+  /** @returns false: no more, until `resume` */
+  onData(chunk: Buffer): boolean;
+  onEnd(trailers: RawLines): void;
+  /** At most once, and nothing after it. */
+  onError(error: Error, of: CallFailure): void;
+}>;
+
+export type CallFailure = Readonly<{
+  /** A connection that had carried an answer before broke without a byte of this one: the request may never have been read. */
+  staleConnection: boolean;
+}>;
+
+export interface UpstreamCall {
+  /** @returns false: wait for `onWritable` */
+  write(chunk: Buffer): boolean;
+  /** @param trailers names and values in turn; sent only where the message's framing has a place for them */
+  end(trailers?: readonly string[]): void;
+  /** More of the answer. */
+  resume(): void;
+  /** Nothing of it is wanted any more: no further byte leaves, and nothing is called. */
+  abort(): void;
+}
+
+export interface UpstreamPool {
+  /** Calls that are under way or wait for a connection. */
+  readonly busy: number;
+  /** Calls that wait for a connection, because there may be no more of them. */
+  readonly waiting: number;
+  /** The next call would have to wait. */
+  readonly isFull: boolean;
+  call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall;
+  close(): void;
+}
+
+/** What went wrong between us and an upstream. Each has a code of its own. */
+export class UpstreamError extends Error {
+  override name = "UpstreamError";
+}
+
+export class UpstreamClosedError extends UpstreamError {
+  readonly code = "ERR_PROXY_UPSTREAM_CLOSED";
+}
+/** Silent for longer than the route allows. */
+export class UpstreamIdleError extends UpstreamError {
+  readonly code = "ERR_PROXY_UPSTREAM_IDLE";
+}
+/** Its answer cannot be read, or answers something else. */
+export class UpstreamProtocolError extends UpstreamError {
+  readonly code = "ERR_PROXY_UPSTREAM_PROTOCOL";
+}
+export class UpstreamConnectTimeoutError extends UpstreamError {
+  readonly code = "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT";
+}

@@ -1,0 +1,377 @@
+/**
+ * HTTP/1.1 upstream connection: one call at a time, and what becomes of the connection behind it.
+ *
+ * It goes back to its pool only when request and answer were complete and nothing came behind the answer; anything else ends it,
+ * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
+ */
+import type { Socket } from "node:net";
+import { createParser, freeParser, type Http1Parser, type RawLines } from "./http1-parser.ts";
+import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
+import {
+  type UpstreamCall,
+  UpstreamClosedError,
+  UpstreamConnectTimeoutError,
+  type UpstreamHandler,
+  UpstreamIdleError,
+  UpstreamProtocolError,
+  type UpstreamRequest,
+} from "./upstream-call.ts";
+import type { Http1Pool } from "./upstream-http1.ts";
+
+/** How finely time is counted; time-outs are exceeded by no more than two of these. */
+export const tickMs = 100;
+const answerHeadBytesMax = 65_536;
+/** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
+const idleMsMax = 30_000;
+
+export class Http1Call implements UpstreamCall {
+  readonly request: UpstreamRequest;
+  readonly handler: UpstreamHandler;
+  readonly #pool: Http1Pool;
+  connection: Http1UpstreamConnection | undefined;
+  over = false;
+  sent = false;
+  sawByte = false;
+  readonly idleTicksMax: number;
+
+  constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {
+    this.#pool = pool;
+    this.request = request;
+    this.handler = handler;
+    this.sent = !request.hasBody;
+    this.idleTicksMax = request.idleTimeoutMs > 0 ? Math.ceil(request.idleTimeoutMs / tickMs) : Infinity;
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.over || this.connection === undefined ? true : this.connection.write(chunk);
+  }
+
+  end(trailers: readonly string[] = []): void {
+    if (!this.over && !this.sent) this.connection?.endBody(this, trailers);
+  }
+
+  resume(): void {
+    if (!this.over) this.connection?.resume();
+  }
+
+  abort(): void {
+    if (this.finish()) this.connection?.abandon(this);
+  }
+
+  /** @returns false when it was over already */
+  finish(): boolean {
+    if (this.over) return false;
+    this.over = true;
+    this.#pool.done(this);
+    return true;
+  }
+
+  fail(error: Error, staleConnection: boolean): void {
+    if (this.finish()) this.handler.onError(error, { staleConnection });
+  }
+}
+
+export class Http1UpstreamConnection implements TurnEndTask {
+  readonly #pool: Http1Pool;
+  readonly #socket: Socket;
+  readonly #parser: Http1Parser;
+  #call: Http1Call | undefined;
+  #connected = false;
+  #answered = 0;
+  /** When bytes last moved; while idle, when it ends. */
+  #tick: number;
+  #idleUntil = 0;
+  #keepAlive = false;
+  #chunked = false;
+  /** For a call that has not begun. */
+  #reserved = false;
+  /** The final head has come. */
+  #answering = false;
+  #complete = false;
+  /** Something came behind an answer. */
+  #spoiled = false;
+  #trailers: RawLines = [];
+  #paused = false;
+  #gone = false;
+  #error: Error | undefined;
+
+  constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1Call) {
+    this.#pool = pool;
+    this.#socket = socket;
+    this.#call = call;
+    this.#tick = pool.ticks;
+    call.connection = this;
+    this.#parser = createParser(
+      "response",
+      answerHeadBytesMax,
+      {
+        onHead: (_major, _minor, lines, _method, _url, status, _text, _upgrade, keepAlive) =>
+          this.#onHead(status ?? 0, lines ?? [], keepAlive),
+        onBody: (bytes) => this.#onBody(bytes),
+        onComplete: () => this.#onComplete(),
+      },
+      (lines) => {
+        this.#trailers = this.#trailers.concat(lines);
+      },
+    );
+    socket.once(ready, () => {
+      this.#connected = true;
+      const first = this.#call;
+      if (first !== undefined && !first.over) this.begin(first);
+      else this.#release();
+    });
+    socket.on("data", (bytes: Buffer) => this.#onBytes(bytes));
+    socket.on("drain", () => {
+      this.#tick = this.#pool.ticks;
+      const { over = true, sent = true, handler } = this.#call ?? {};
+      if (!over && !sent) handler?.onWritable();
+    });
+    socket.on("error", (error) => {
+      this.#error = error;
+    });
+    socket.on("end", () => this.#onEnd());
+    socket.on("close", () => this.#onClose());
+  }
+
+  get usable(): boolean {
+    return !this.#gone && this.#socket.writable && this.#pool.ticks < this.#idleUntil;
+  }
+
+  /** Begins with a call at the end of this turn. */
+  reserve(call: Http1Call): void {
+    this.#call = call;
+    call.connection = this;
+    this.#tick = this.#pool.ticks;
+    this.#reserved = true;
+    atTurnEnd(this);
+  }
+
+  runAtTurnEnd(): void {
+    const call = this.#call;
+    if (!this.#reserved) return;
+    this.#reserved = false;
+    if (call === undefined) return; // it broke meanwhile, and the call knows
+    if (call.over) this.#release();
+    else this.begin(call);
+  }
+
+  /** Nothing of a call that has begun may be taken for another's, so its connection goes. */
+  abandon(call: Http1Call): void {
+    if (this.#call === call && this.#reserved) return; // given back at the end of the turn
+    this.#socket.destroy();
+  }
+
+  /** Writes the head of a call. */
+  begin(call: Http1Call): void {
+    this.#call = call;
+    call.connection = this;
+    this.#tick = this.#pool.ticks;
+    this.#answering = false;
+    this.#complete = false;
+    if (!call.handler.mayBegin(call)) {
+      call.finish();
+      this.#call = undefined;
+      this.#release();
+      return;
+    }
+    const { method, path, headers, hasBody } = call.request;
+    let text = `${method} ${path} HTTP/1.1\r\n`;
+    this.#chunked = hasBody;
+    for (let i = 0; i < headers.length; i += 2) {
+      const name = headers[i] ?? "";
+      if (name.length === 14 && name === "content-length") this.#chunked = false;
+      const value = headers[i + 1] ?? "";
+      if (unwritable.test(value)) {
+        this.#release();
+        call.fail(new UnwritableError(name), false);
+        return;
+      }
+      text += `${name}: ${value}\r\n`;
+    }
+    text += this.#chunked ? `transfer-encoding: chunked\r\n\r\n` : "\r\n";
+    if (!hasBody) {
+      this.#socket.write(text, "latin1");
+      return;
+    }
+    this.#socket.cork();
+    this.#socket.write(text, "latin1");
+    call.handler.onWritable();
+    this.#socket.uncork();
+  }
+
+  write(chunk: Buffer): boolean {
+    this.#tick = this.#pool.ticks;
+    if (!this.#chunked) return this.#socket.write(chunk);
+    this.#socket.cork();
+    this.#socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
+    this.#socket.write(chunk);
+    const more = this.#socket.write("\r\n", "latin1");
+    this.#socket.uncork();
+    return more;
+  }
+
+  endBody(call: Http1Call, trailers: readonly string[]): void {
+    call.sent = true;
+    if (!this.#chunked) return;
+    let text = "0\r\n";
+    for (let i = 0; i < trailers.length; i += 2) {
+      const value = trailers[i + 1] ?? "";
+      if (!unwritable.test(value)) text += `${trailers[i]}: ${value}\r\n`;
+    }
+    this.#socket.write(`${text}\r\n`, "latin1");
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#tick = this.#pool.ticks;
+    this.#socket.resume();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  tick(now: number): void {
+    if (!this.#connected) {
+      if (now - this.#tick > this.#pool.connectTicksMax)
+        this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
+      return;
+    }
+    const call = this.#call;
+    if (call === undefined) {
+      if (now >= this.#idleUntil) this.#socket.destroy();
+    } else if (!this.#paused && now - this.#tick > call.idleTicksMax)
+      this.#fail(new UpstreamIdleError("the upstream fell silent"));
+  }
+
+  // --- what comes
+
+  #onBytes(bytes: Buffer): void {
+    this.#tick = this.#pool.ticks;
+    const call = this.#call;
+    if (call === undefined || this.#reserved) {
+      this.#socket.destroy(); // nobody has asked for anything
+      return;
+    }
+    call.sawByte = true;
+    const read = this.#parser.execute(bytes);
+    if (typeof read !== "number" && !this.#complete) {
+      this.#fail(
+        new UpstreamProtocolError(`the upstream's answer cannot be read: ${read.code}`, {
+          cause: read,
+        }),
+      );
+    } else if (this.#complete) {
+      if (typeof read !== "number") this.#spoiled = true;
+      this.#settle();
+    }
+  }
+
+  #onHead(status: number, lines: RawLines, keepAlive: boolean): 0 | 1 | 2 {
+    const call = this.#call;
+    if (call === undefined || this.#complete) {
+      this.#spoiled = true;
+      return 1;
+    }
+    if (status < 200) {
+      if (status === 101) this.#fail(new UpstreamProtocolError("a 101 that nobody asked for"));
+      else if (!call.over) call.handler.onHint(status, lines);
+      return 1;
+    }
+    this.#answering = true;
+    this.#keepAlive = keepAlive;
+    this.#trailers = [];
+    this.#idleUntil = idleTicksOf(lines) ?? this.#pool.idleTicks;
+    if (!call.over) call.handler.onHead(status, lines);
+    return call.request.method === "HEAD" ? 1 : 0;
+  }
+
+  #onBody(bytes: Buffer): void {
+    const call = this.#call;
+    if (call === undefined || call.over || this.#complete) return;
+    if (call.handler.onData(bytes) || call.over) return;
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  #onComplete(): void {
+    if (this.#answering) this.#complete = true;
+  }
+
+  /** Outside of the parser: the answer is complete. */
+  #settle(): void {
+    const call = this.#call;
+    this.#call = undefined;
+    if (call === undefined) return;
+    const reusable = this.#keepAlive && call.sent && !call.over && !this.#spoiled && this.#socket.writableLength === 0;
+    this.#answered++;
+    if (this.#paused) this.resume();
+    if (reusable) {
+      this.#idleUntil += this.#pool.ticks;
+      this.#pool.free(this);
+    } else this.#socket.destroy();
+    if (call.finish()) call.handler.onEnd(this.#trailers);
+  }
+
+  #onEnd(): void {
+    if (this.#call === undefined) {
+      this.#socket.destroy();
+      return;
+    }
+    const rest = this.#parser.finish();
+    if (this.#complete) this.#settle();
+    else if (rest !== undefined && typeof rest !== "number")
+      this.#fail(new UpstreamClosedError("the upstream ended in the middle of its answer"));
+    this.#socket.destroy();
+  }
+
+  #onClose(): void {
+    this.#gone = true;
+    freeParser(this.#parser);
+    this.#pool.gone(this);
+    this.#fail(this.#error ?? new UpstreamClosedError("the upstream closed the connection"));
+  }
+
+  #fail(error: Error): void {
+    const call = this.#call;
+    this.#call = undefined;
+    this.#socket.destroy();
+    call?.fail(error, this.#connected && this.#answered > 0 && !call.sawByte && isBroken(error));
+  }
+
+  #release(): void {
+    this.#call = undefined;
+    this.#idleUntil = this.#pool.ticks + this.#pool.idleTicks;
+    if (this.#gone || !this.#socket.writable) this.#socket.destroy();
+    else this.#pool.free(this);
+  }
+}
+
+/** Of a connection: closed, reset or refused a write; not of what it carried. */
+function isBroken(error: Error): boolean {
+  const code = "code" in error ? error.code : undefined;
+  return code === "ERR_PROXY_UPSTREAM_CLOSED" || code === "ECONNRESET" || code === "EPIPE";
+}
+
+/** @returns undefined when the upstream does not say */
+function idleTicksOf(lines: RawLines): number | undefined {
+  for (let i = 0; i < lines.length; i += 2) {
+    if (lines[i]?.length !== 10 || lines[i]?.toLowerCase() !== "keep-alive") continue;
+    const seconds = /(?:^|[\s,;])timeout=(\d{1,6})/i.exec(lines[i + 1] ?? "")?.[1];
+    if (seconds === undefined) return undefined;
+    return Math.max(1, Math.floor(Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000) / tickMs));
+  }
+  return undefined;
+}
+
+const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
+
+/** A mistake of ours: whatever a header is made of should have been made writable before. */
+class UnwritableError extends Error {
+  readonly code = "ERR_PROXY_UNWRITABLE_HEADER";
+  constructor(name: string) {
+    super(`the header ${name} has a character that cannot be sent`);
+    this.name = "UnwritableError";
+  }
+}

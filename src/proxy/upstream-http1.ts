@@ -1,0 +1,144 @@
+/**
+ * HTTP/1.1 upstream: a pool of kept connections to one origin, one call at a time on each.
+ *
+ * A connection goes back only when request and answer were complete and nothing came behind the answer; anything else ends it, so
+ * that no answer is ever taken for that of another request. Idle connections end before the upstream would end them. Time
+ * is counted in ticks of the pool, so that a call costs no timer.
+ */
+import { connect as connectPlain, type NetConnectOpts } from "node:net";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import type { UpstreamCall, UpstreamHandler, UpstreamPool, UpstreamRequest } from "./upstream-call.ts";
+import { Http1Call, Http1UpstreamConnection, tickMs } from "./upstream-http1-connection.ts";
+
+export type UpstreamAddress = Readonly<{
+  secure: boolean;
+  /** Of a Unix domain socket, in place of host and port; null: there is none. */
+  path: string | null;
+  hostname: string;
+  port: number;
+  lookup: NonNullable<ConnectionOptions["lookup"]>;
+  tls: ConnectionOptions;
+}>;
+
+/** Where to connect, as `node:net` and `node:tls` take it. */
+export function placeOf({ path, hostname: host, port, lookup }: UpstreamAddress): ConnectionOptions & NetConnectOpts {
+  return path === null ? { host, port, lookup } : { path };
+}
+
+export type PoolLimits = Readonly<{
+  connectionsMax: number;
+  connectTimeoutMs: number;
+  /** How long an idle connection is kept when the upstream does not say. */
+  idleMs: number;
+}>;
+
+export class Http1Pool implements UpstreamPool {
+  readonly #address: UpstreamAddress;
+  readonly #limits: PoolLimits;
+  readonly #idle: Http1UpstreamConnection[] = [];
+  readonly #all = new Set<Http1UpstreamConnection>();
+  /** In the order in which they came; those that were aborted are skipped. */
+  readonly #waiting: Http1Call[] = [];
+  #waitingCalls = 0;
+  #calls = 0;
+  #ticking: NodeJS.Timeout | undefined;
+  #closed = false;
+  ticks = 0;
+
+  constructor(address: UpstreamAddress, limits: PoolLimits) {
+    this.#address = address;
+    this.#limits = limits;
+  }
+
+  get busy(): number {
+    return this.#calls;
+  }
+  get waiting(): number {
+    return this.#waitingCalls;
+  }
+  get isFull(): boolean {
+    return this.#idle.length === 0 && this.#all.size >= this.#limits.connectionsMax;
+  }
+
+  call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
+    const call = new Http1Call(this, request, handler);
+    this.#calls++;
+    const kept = this.#takeIdle();
+    if (kept !== undefined) kept.reserve(call);
+    else if (this.#all.size < this.#limits.connectionsMax) this.#open(call);
+    else {
+      this.#waiting.push(call);
+      this.#waitingCalls++;
+    }
+    return call;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#ticking);
+    this.#waiting.length = 0;
+    for (const connection of this.#all) connection.destroy();
+  }
+
+  #takeIdle(): Http1UpstreamConnection | undefined {
+    for (;;) {
+      const connection = this.#idle.pop();
+      if (connection === undefined || connection.usable) return connection;
+    }
+  }
+
+  #open(call: Http1Call): void {
+    const { secure, tls } = this.#address;
+    const common = { ...placeOf(this.#address), noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
+    const socket = secure ? connectTls({ ...common, ...tls }) : connectPlain(common);
+    const connection = new Http1UpstreamConnection(this, socket, secure ? "secureConnect" : "connect", call);
+    this.#all.add(connection);
+    this.#ticking ??= setInterval(() => this.#tick(), tickMs).unref();
+  }
+
+  #tick(): void {
+    this.ticks++;
+    for (const connection of this.#all) connection.tick(this.ticks);
+    if (this.#all.size > 0) return;
+    clearInterval(this.#ticking);
+    this.#ticking = undefined;
+  }
+
+  get connectTicksMax(): number {
+    return Math.ceil(this.#limits.connectTimeoutMs / tickMs);
+  }
+  get idleTicks(): number {
+    return Math.ceil(this.#limits.idleMs / tickMs);
+  }
+
+  // --- for connections and calls
+
+  done(call: Http1Call): void {
+    this.#calls--;
+    if (call.connection === undefined) this.#waitingCalls--;
+  }
+
+  free(connection: Http1UpstreamConnection): void {
+    const next = this.#nextWaiting();
+    if (next !== undefined) connection.begin(next);
+    else this.#idle.push(connection);
+  }
+
+  gone(connection: Http1UpstreamConnection): void {
+    this.#all.delete(connection);
+    const at = this.#idle.lastIndexOf(connection);
+    if (at >= 0) this.#idle.splice(at, 1);
+    if (this.#closed) return;
+    const next = this.#nextWaiting();
+    if (next !== undefined) this.#open(next);
+  }
+
+  #nextWaiting(): Http1Call | undefined {
+    for (;;) {
+      const call = this.#waiting.shift();
+      if (call?.over === true) continue; // it was called off
+      if (call !== undefined) this.#waitingCalls--;
+      return call;
+    }
+  }
+}

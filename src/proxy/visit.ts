@@ -1,0 +1,193 @@
+/**
+ * Visit: one request from its head to its answer, with what is known of it so far, and the answers of our own to it.
+ *
+ * Pure but for the response it writes to.
+ */
+import type { DecisionRecord, Principal, RefusalTrace } from "../auth/index.ts";
+import { answerFor, type Condition } from "./answer.ts";
+import { readAsked, unreadable } from "./asked.ts";
+import type { CanonicalRequest } from "./canonical.ts";
+import type { Downstream } from "./downstream.ts";
+import type { CutReason, Exchange } from "./exchanges.ts";
+import { type FailureReason, failureOf } from "./failures.ts";
+import type { RoutePlan } from "./plan.ts";
+import type { ProxyPorts } from "./ports.ts";
+import { writeAnswer } from "./respond.ts";
+import type { RouteMeter, RouteMeters } from "./route-meters.ts";
+import { authorityOf, type Routes } from "./routing.ts";
+import type { RequestTrace } from "./traces.ts";
+import type { TunnelAsked } from "./tunnel-request.ts";
+
+export type Visit = {
+  readonly downstream: Downstream;
+  /** Ours, unless a trusted proxy in front of us has given it one. */
+  requestId: string;
+  readonly startedAt: number;
+  /** The connection's peer. */
+  readonly peer: string;
+  /** The caller's address as far as proxies in front of us are believed. */
+  ip: string;
+  /** Null until it was read, and for ever when it was refused. */
+  request: CanonicalRequest | null;
+  plan: RoutePlan | null;
+  /** Bytes that were passed on to the caller, without heads. */
+  bytes: number;
+  /** Bytes of the caller's that were passed on to an upstream, without heads. */
+  bytesReceived: number;
+  /** When it was handed to an upstream, and when the head of its answer came; 0: not yet. Monotonic. */
+  sentAt: number;
+  answeredAt: number;
+  /** Why it did not get all that an upstream had for it. */
+  failure: FailureReason | null;
+  /** From its permit on. */
+  exchange: Exchange | null;
+  /** Counts for its route. */
+  meter: RouteMeter;
+  /** Null: no traces are made, or it was refused before it could be read. */
+  trace: RequestTrace | null;
+  /** What it asks to be led to, when a route leads there. */
+  tunnel: TunnelAsked | null;
+  /** The connection was given to an upgrade. */
+  switched: boolean;
+};
+
+export function newVisit(
+  downstream: Downstream,
+  { requestId, at, meter }: Readonly<{ requestId: string; at: number; meter: RouteMeter }>,
+): Visit {
+  const { peer } = downstream;
+  const nothingYet = { request: null, plan: null, tunnel: null, exchange: null, trace: null, failure: null };
+  const counts = { bytes: 0, bytesReceived: 0, sentAt: 0, answeredAt: 0 };
+  return { downstream, requestId, startedAt: at, peer, ip: peer, meter, switched: false, ...nothingYet, ...counts };
+}
+
+/** Leads it to a route: from here on it is counted there. */
+export function leadTo(visit: Visit, plan: RoutePlan, meters: RouteMeters): void {
+  visit.plan = plan;
+  visit.meter.leave();
+  visit.meter = meters.of(plan.route.id);
+  visit.meter.enter();
+  visit.trace?.routed(plan.route.id, plan.route.name, plan.scheme);
+}
+
+export type AnswerTools = Readonly<{ ports: ProxyPorts; routes: Routes; closing: () => boolean }>;
+
+/** Host and port as the caller's address bar has them; null when they are not known. */
+export function externalUrl(visit: Visit): URL | null {
+  const { request, plan } = visit;
+  if (request === null || plan === null) return null;
+  return new URL(`${plan.scheme}://${authorityOf(plan.route, request)}${request.rawPath}${request.search}`);
+}
+
+/** @returns the status that was sent */
+export function answer(
+  visit: Visit,
+  condition: Condition,
+  tools: AnswerTools,
+  principal: Principal | null = null,
+  trace: RefusalTrace | null = null,
+): number {
+  const { ports, routes, closing } = tools;
+  const { request, plan, downstream } = visit;
+  const { config } = ports;
+  const route = plan?.route;
+  const asked =
+    request === null
+      ? unreadable(downstream.head.rawHeaders)
+      : readAsked(request, {
+          upgrade: downstream.upgrade === null ? null : "websocket",
+          isRouteOrigin: routes.isRouteOrigin,
+        });
+  const url = externalUrl(visit);
+  const made = answerFor(condition, asked, {
+    requestId: visit.requestId,
+    at: ports.clock.wall(),
+    host: request?.hostname ?? null,
+    url: url?.href ?? null,
+    explain: condition.type === "no-right" && route !== undefined ? ports.explain(route.id) : [],
+    user: principal?.profile === undefined ? null : { name: principal.profile.name, email: principal.profile.email },
+    details: route?.showErrorDetails === true ? [...detailsOf(tools, route.id), ...traceDetails(trace)] : [],
+  });
+  visit.failure ??= failureOf(condition);
+  visit.bytes += writeAnswer(downstream, made, {
+    render: ports.render,
+    responseHeaders: route?.setResponseHeaders ?? config.setResponseHeaders,
+    connection: closing() || downstream.upgrade !== null || condition.type === "bad-request" ? "close" : "keep",
+    beginSignIn: () => {
+      if (url === null) throw new TypeError("nobody signs in without a route");
+      return ports.beginSignIn(url, request?.headers["cookie"]);
+    },
+  });
+  return made.status;
+}
+
+function detailsOf({ ports }: AnswerTools, routeId: string): readonly Readonly<{ name: string; value: string }>[] {
+  const { applied } = ports.replica;
+  return [
+    { name: "Route", value: routeId },
+    { name: "Decided at", value: `epoch ${applied.epoch}, position ${applied.position}` },
+    { name: "Node", value: ports.identity.node },
+    { name: "Configuration", value: ports.config.hash },
+  ];
+}
+
+function traceDetails(trace: RefusalTrace | null): readonly Readonly<{ name: string; value: string }>[] {
+  if (trace === null) return [];
+  const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
+    const words = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
+    return { name: rule, value: `${met ? "met" : "not met"}: ${words.join(" ")}` };
+  });
+  return [{ name: "Refused by", value: trace.rule ?? "no rule; none allows it" }, ...rows];
+}
+
+/** What an exchange that was cut before its answer began is told instead. */
+export function conditionOfCut(reason: CutReason): Condition {
+  switch (reason) {
+    case "session-ended":
+      return { type: "no-session", reasons: ["user-unauthenticated"] };
+    case "not-permitted":
+      return { type: "no-right", status: 403, reasons: [] };
+    case "route-removed":
+      return { type: "no-route" };
+    case "stale":
+      return { type: "unknown", why: "lease" };
+    default:
+      return { type: "unknown", why: "draining" };
+  }
+}
+
+export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
+  Partial<Pick<DecisionRecord, "occasion" | "trace">>;
+
+/** Ids and reasons only: no query, no header, no claim. */
+export function completeRecord(
+  visit: Visit,
+  decided: Decided,
+  principal: Principal | null,
+  ports: ProxyPorts,
+): DecisionRecord {
+  const { request } = visit;
+  const overdueMs = ports.freshness.overdueMs(ports.clock.monotonic());
+  return {
+    ...ports.identity,
+    at: ports.clock.wall(),
+    occasion: "request",
+    requestId: visit.requestId,
+    routeId: visit.plan?.route.id ?? null,
+    method: visit.downstream.head.method,
+    host: visit.tunnel === null ? (request?.hostname ?? "") : `${visit.tunnel.at.host}:${visit.tunnel.at.port}`,
+    path: request?.rawPath ?? "",
+    ip: visit.ip,
+    sessionId: principal?.session.sessionId ?? null,
+    userId: principal?.userId ?? null,
+    ...decided,
+    applied: ports.replica.applied,
+    configHash: ports.config.hash,
+    overdueMs: Number.isFinite(overdueMs) ? overdueMs : null,
+  };
+}
+
+export function record(visit: Visit, decided: Decided, principal: Principal | null, ports: ProxyPorts): void {
+  if (decided.occasion === undefined) visit.trace?.decided(decided.result, decided.reasons);
+  ports.record(completeRecord(visit, decided, principal, ports));
+}

@@ -1,0 +1,74 @@
+/**
+ * WebSocket frames, as far as a splice must know them: where a frame from the server ends, and the bytes of a close frame.
+ *
+ * Pure. It follows headers only (RFC 6455 §5.2), never looks into payloads and never changes a byte, so extensions pass.
+ */
+
+/** Follows one direction's bytes. Immutable in meaning: `take` is called with each chunk once, in order. */
+export class FrameBoundaries {
+  /** Payload bytes of the current frame still to come. */
+  #payload = 0;
+  /** Bytes of the current header seen so far; a header is 14 bytes at most. */
+  readonly #header = new Uint8Array(14);
+  #headerLength = 0;
+  #broken = false;
+
+  /** True when what was taken so far ends exactly where a frame ends. */
+  get atBoundary(): boolean {
+    return !this.#broken && this.#payload === 0 && this.#headerLength === 0;
+  }
+
+  take(chunk: Uint8Array): void {
+    this.#walk(chunk, "all");
+  }
+
+  /**
+   * Takes only up to the next frame boundary.
+   * @returns how many bytes of the chunk belong to the current frame; all of them when it does not end in this chunk
+   */
+  takeToBoundary(chunk: Uint8Array): number {
+    return this.#walk(chunk, "to-boundary");
+  }
+
+  #walk(chunk: Uint8Array, until: "all" | "to-boundary"): number {
+    let at = 0;
+    while (at < chunk.length && !this.#broken) {
+      if (until === "to-boundary" && this.atBoundary) return at;
+      if (this.#payload > 0) {
+        const step = Math.min(this.#payload, chunk.length - at);
+        this.#payload -= step;
+        at += step;
+        continue;
+      }
+      this.#header[this.#headerLength++] = chunk[at++] ?? 0;
+      this.#readHeader();
+    }
+    return this.#broken ? chunk.length : at;
+  }
+
+  #readHeader(): void {
+    if (this.#headerLength < 2) return;
+    const second = this.#header[1] ?? 0;
+    const short = second & 0x7f;
+    const masked = (second & 0x80) !== 0;
+    const extended = short === 126 ? 2 : short === 127 ? 8 : 0;
+    if (this.#headerLength < 2 + extended + (masked ? 4 : 0)) return;
+    const view = new DataView(this.#header.buffer);
+    const length = extended === 0 ? short : extended === 2 ? view.getUint16(2) : Number(view.getBigUint64(2));
+    // A length beyond what a number holds exactly is none that will ever end here.
+    if (!Number.isSafeInteger(length)) this.#broken = true;
+    this.#payload = length;
+    this.#headerLength = 0;
+  }
+}
+
+/** An unmasked close frame with a status code and a reason of at most 123 bytes (RFC 6455 §5.5.1). */
+export function closeFrame(code: number, reason: string): Buffer {
+  const text = Buffer.from(reason, "utf8").subarray(0, 123);
+  const frame = Buffer.alloc(4 + text.length);
+  frame[0] = 0x88; // final, opcode 8
+  frame[1] = 2 + text.length;
+  frame.writeUInt16BE(code, 2);
+  text.copy(frame, 4);
+  return frame;
+}

@@ -1,0 +1,269 @@
+/** HTTP/2 as no library would send it: each a list of frames behind the preface, on stream 1. */
+
+import {
+  continuationOf,
+  data,
+  endHeaders,
+  endStream,
+  fields,
+  frame,
+  frameTypes,
+  headers,
+} from "../../support/http2-frames.ts";
+import { handleOf } from "../oracle.ts";
+
+export type Http2Attack = Readonly<{
+  name: string;
+  frames: readonly Buffer[];
+  /**
+   * refused: 400 and the like, a reset or the end of the connection, and no upstream hears of anything complete · carried: this
+   * reaches the upstream, and the answer is 200 · answered: by ourselves, with this status
+   */
+  outcome: "refused" | Readonly<{ method: string; target: string; host?: string; body?: string }> | number;
+}>;
+
+const whole = endHeaders | endStream;
+const cookie = ["cookie", `_pomerium=${handleOf(1)}`];
+const get = (path: string, ...more: readonly string[]): string[] => [
+  ...[":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", path],
+  ...more,
+  ...cookie,
+];
+const changed = (name: string, value: string, ...more: string[]): string[] => {
+  const lines = get("/", ...more);
+  return lines.with(lines.indexOf(name) + 1, value);
+};
+const without = (name: string, ...more: string[]): string[] => {
+  const lines = get("/", ...more);
+  return lines.toSpliced(lines.indexOf(name), 2);
+};
+const one = (...lines: readonly string[]): Buffer[] => [headers(1, whole, ...lines)];
+const posted = (body: readonly Buffer[], ...more: string[]): Buffer[] => [
+  headers(1, endHeaders, ...changed(":method", "POST", ...more)),
+  ...body,
+];
+const smuggled = "GET /hidden HTTP/1.1\r\nHost: app.localhost\r\n\r\n";
+
+/** What HTTP/1 would read as lines of its own (request splitting on the way down). */
+const splitting: Readonly<Record<string, Buffer[]>> = {
+  "a name in capitals": one(...get("/", "X-Pomerium-Claim-Email", "evil")),
+  "a line break in the path": one(...changed(":path", `/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n${smuggled}`)),
+  "a space in the path": one(...changed(":path", "/ HTTP/1.1")),
+  "a tab in the path": one(...changed(":path", "/\tadmin")),
+  "a line break in the method": one(...changed(":method", `GET / HTTP/1.1\r\nHost: a\r\n\r\nGET`)),
+  "a space in the method": one(...changed(":method", "GET /admin HTTP/1.1 x")),
+  "a method in lower case": one(...changed(":method", "get")),
+  "an empty method": one(...changed(":method", "")),
+  "a line break in the authority": one(...changed(":authority", "app.localhost\r\nx: y")),
+  "a path in the authority": one(...changed(":authority", "app.localhost/admin")),
+  "a name with an underscore": one(...get("/", "x_pomerium_claim_email", "evil")),
+};
+
+/** Fields that are none: nghttp2 leaves them out, alone, and the request goes on without them. */
+const leftOut: Readonly<Record<string, Buffer[]>> = {
+  "a line break in a value": one(...get("/", "x", `a\r\n${smuggled}`)),
+  "a line feed in a value": one(...get("/", "x", "a\nx-pomerium-claim-email: evil")),
+  "a carriage return in a value": one(...get("/", "x", "a\rb")),
+  "NUL in a value": one(...get("/", "x", "a\0b")),
+  "a line break in a name": one(...get("/", "x: y\r\nx-pomerium-claim-email", "evil")),
+  "a colon in a name": one(...get("/", "transfer-encoding: chunked", "x")),
+  "a space in a name": one(...get("/", "transfer-encoding ", "chunked")),
+  "an empty name": one(...get("/", "", "x")),
+  "a line break in a cookie": one(...get("/", "cookie", "a=b\r\nx: y")),
+};
+
+const framing: Readonly<Record<string, Buffer[]>> = {
+  "transfer-encoding": posted([data(1, endStream, `0\r\n\r\n${smuggled}`)], "transfer-encoding", "chunked"),
+  "a length that is too short": posted([data(1, endStream, `hello${smuggled}`)], "content-length", "5"),
+  "a length that is too long": posted([data(1, endStream, "hello")], "content-length", "500"),
+  "a length without a body": one(...get("/", "content-length", "5")),
+  "a length without a body, ended by an empty frame": posted([data(1, endStream, "")], "content-length", "5"),
+  "two lengths": posted([data(1, endStream, "hello")], "content-length", "5", "content-length", "0"),
+  "two equal lengths": posted([data(1, endStream, "hello")], "content-length", "5", "content-length", "5"),
+  "a list of lengths": posted([data(1, endStream, "hello")], "content-length", "5, 5"),
+  "a signed length": posted([data(1, endStream, "hello")], "content-length", "+5"),
+  "an octal length": posted([data(1, endStream, "hellohel")], "content-length", "010"),
+  connection: one(...get("/", "connection", "x-pomerium-claim-email")),
+  "keep-alive": one(...get("/", "keep-alive", "timeout=5")),
+  "proxy-connection": one(...get("/", "proxy-connection", "keep-alive")),
+  upgrade: one(...get("/", "upgrade", "websocket")),
+  "te that is not trailers": one(...get("/", "te", "chunked")),
+  "trailers with pseudo-headers": posted([data(1, 0, "hello"), headers(1, whole, ":path", "/admin")]),
+  "trailers that do not end the stream": posted([data(1, 0, "hello"), headers(1, endHeaders, "x", "y")]),
+  "data before headers": [data(1, endStream, "hello"), ...one(...get("/"))],
+  "data behind the end of the stream": [...one(...get("/admin")), data(1, endStream, smuggled)],
+  "headers on an even stream": [headers(2, whole, ...get("/"))],
+  "headers on stream 0": [headers(0, whole, ...get("/"))],
+  "padding that is longer than the frame": [
+    frame(frameTypes.headers, whole | 0x8, 1, Buffer.concat([Buffer.from([255]), fields(...get("/"))])),
+  ],
+  "a frame beyond the largest": [frame(frameTypes.headers, whole, 1, Buffer.alloc(20_000))],
+  "another frame within a head": [headers(1, endStream, ...get("/")), data(1, 0, "x"), continuationOf(1, endHeaders)],
+  "another stream's headers within a head": [headers(1, endStream, ...get("/")), headers(3, whole, ...get("/"))],
+  "a header block that cannot be decoded": [
+    frame(frameTypes.headers, whole, 1, Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])),
+  ],
+  "an index beyond the table": [
+    frame(frameTypes.headers, whole, 1, Buffer.concat([fields(...get("/")), Buffer.from([0xc0])])),
+  ],
+  "a table larger than was said": [
+    frame(frameTypes.headers, whole, 1, Buffer.concat([Buffer.from([0x3f, 0xe1, 0xff, 0x7f]), fields(...get("/"))])),
+  ],
+  "a push to the server": [
+    frame(frameTypes.pushPromise, endHeaders, 1, Buffer.concat([Buffer.from([0, 0, 0, 2]), fields(...get("/"))])),
+  ],
+};
+
+const pseudo: Readonly<Record<string, Buffer[]>> = {
+  "no method": one(...without(":method")),
+  "no path": one(...without(":path")),
+  "no scheme": one(...without(":scheme")),
+  "no authority and no host": one(...without(":authority")),
+  "an empty path": one(...changed(":path", "")),
+  "an empty authority": one(...changed(":authority", "")),
+  "two methods": one(":method", "POST", ...get("/")),
+  "two paths": one(":path", "/admin", ...get("/")),
+  "two authorities": one(":authority", "eng.localhost", ...get("/")),
+  "an unknown pseudo-header": one(":user", "alice", ...get("/")),
+  "a status": one(":status", "200", ...get("/")),
+  "a pseudo-header behind a header": one("x", "y", ...get("/")),
+  "a host that says something else": one(...get("/", "host", "eng.localhost")),
+  "a host that says something else, and one that does not": one(
+    ...get("/", "host", "app.localhost", "host", "eng.localhost"),
+  ),
+  "two hosts without an authority": one(...without(":authority", "host", "app.localhost", "host", "eng.localhost")),
+  "a port that the host lacks": one(...changed(":authority", "app.localhost:80", "host", "app.localhost")),
+  userinfo: one(...changed(":authority", "eng.localhost@app.localhost")),
+  "a trailing dot": one(...changed(":authority", "app.localhost.")),
+  "a port that is none": one(...changed(":authority", "app.localhost:99999")),
+  "absolute-form": one(...changed(":path", "http://eng.localhost/")),
+  "asterisk-form": one(...changed(":path", "*")),
+  "dot segments": one(...changed(":path", "/a/%2e%2e/admin")),
+  "an encoded slash": one(...changed(":path", "/a%2fadmin")),
+  "an overlong slash": one(...changed(":path", "/a%c0%afadmin")),
+  "a fragment": one(...changed(":path", "/a?x#b")),
+  "a byte outside ASCII": one(...changed(":path", "/\xe9")),
+  "CONNECT with a path": one(...changed(":method", "CONNECT")),
+  "CONNECT that no route names": one(":method", "CONNECT", ":authority", "169.254.169.254:80"),
+  "extended CONNECT, which was not offered": one(...changed(":method", "CONNECT"), ":protocol", "websocket"),
+  TRACE: one(...changed(":method", "TRACE")),
+  "two lines of authorization": one(...get("/", "authorization", "a", "authorization", "b")),
+};
+
+const carried: Readonly<Record<string, readonly [Buffer[], Exclude<Http2Attack["outcome"], number | "refused">]>> = {
+  "a plain request": [one(...get("/")), { method: "GET", target: "/", host: "app.localhost" }],
+  "a body with its length": [
+    posted([data(1, endStream, "hello")], "content-length", "5"),
+    { method: "POST", target: "/", body: "hello" },
+  ],
+  "a body without a length": [
+    posted([data(1, 0, "hel"), data(1, endStream, "lo")]),
+    { method: "POST", target: "/", body: "hello" },
+  ],
+  "a body that looks like a request": [
+    posted([data(1, endStream, smuggled)]),
+    { method: "POST", target: "/", body: smuggled },
+  ],
+  "a host that says the same": [one(...get("/", "host", "app.localhost")), { method: "GET", target: "/" }],
+  "a host alone": [
+    one(...without(":authority", "host", "app.localhost")),
+    { method: "GET", target: "/", host: "app.localhost" },
+  ],
+  "a scheme that is not ours": [one(...changed(":scheme", "ftp")), { method: "GET", target: "/" }],
+  "identity headers": [
+    one(
+      ...get(
+        "/",
+        "x-pomerium-claim-email",
+        "evil",
+        "x-pomerium-jwt-assertion",
+        "evil",
+        "x-forwarded-for",
+        "6.6.6.6",
+        "forwarded",
+        "for=6.6.6.6",
+      ),
+    ),
+    { method: "GET", target: "/" },
+  ],
+  "trailers that say who is asking": [
+    posted([
+      data(1, 0, "hello"),
+      headers(
+        1,
+        whole,
+        "x-pomerium-claim-email",
+        "evil",
+        "content-length",
+        "5",
+        "authorization",
+        `Pomerium ${handleOf(2)}`,
+      ),
+    ]),
+    { method: "POST", target: "/", body: "hello" },
+  ],
+  "cookies in crumbs": [
+    one(
+      ...get(
+        "/",
+        "cookie",
+        "a=1",
+        "cookie",
+        `_pomerium_csrf=${handleOf(2)}`,
+        "cookie",
+        `b=2; _pomerium=${handleOf(2)}`,
+      ),
+    ),
+    { method: "GET", target: "/" },
+  ],
+  "cookies in crumbs that are ours alone": [
+    one(...get("/", "cookie", `_pomerium=${handleOf(2)}`)),
+    { method: "GET", target: "/" },
+  ],
+  "a credential in authorization": [
+    one(...get("/", "authorization", `Bearer Pomerium-${handleOf(1)}`)),
+    { method: "GET", target: "/" },
+  ],
+  "a credential in the query": [
+    one(...changed(":path", `/?pomerium_session=${handleOf(1)}&a=1`)),
+    { method: "GET", target: "/?a=1" },
+  ],
+  "a head in many frames": [
+    [
+      headers(1, endStream, ...get("/").slice(0, 4)),
+      continuationOf(1, 0, ...get("/").slice(4, 8)),
+      continuationOf(1, endHeaders, ...get("/").slice(8)),
+    ],
+    { method: "GET", target: "/" },
+  ],
+  padding: [
+    [
+      frame(
+        frameTypes.headers,
+        whole | 0x8,
+        1,
+        Buffer.concat([Buffer.from([9]), fields(...get("/")), Buffer.alloc(9)]),
+      ),
+    ],
+    { method: "GET", target: "/" },
+  ],
+  "runs of slashes": [one(...changed(":path", "//a///b")), { method: "GET", target: "/a/b" }],
+};
+
+const answered: Readonly<Record<string, readonly [Buffer[], number]>> = {
+  "a path for others": [one(...changed(":path", "/%61dmin")), 403],
+  "a host for others": [one(...changed(":authority", "ENG.localhost")), 403],
+  "a host that nobody knows": [one(...changed(":authority", "127.0.0.1")), 404],
+};
+
+export const http2: readonly Http2Attack[] = [
+  ...[splitting, framing, pseudo].flatMap((attacks) =>
+    Object.entries(attacks).map(([name, frames]): Http2Attack => ({ name, frames, outcome: "refused" })),
+  ),
+  ...Object.entries(leftOut).map(
+    ([name, frames]): Http2Attack => ({ name, frames, outcome: { method: "GET", target: "/" } }),
+  ),
+  ...[...Object.entries(carried), ...Object.entries(answered)].map(
+    ([name, [frames, outcome]]): Http2Attack => ({ name, frames, outcome }),
+  ),
+];

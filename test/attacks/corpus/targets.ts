@@ -1,0 +1,178 @@
+/** What is asked for: spellings of a path or a host that a reader behind us could take for another. */
+import { type Attack, answered, carried, cookie, get, head, refused } from "./attack.ts";
+
+const paths = refused(400, {
+  "dot segments": get("/a/../admin"),
+  "dot segments at the end": get("/a/.."),
+  "one dot": get("/./admin"),
+  "encoded dot segments": get("/a/%2e%2e/admin"),
+  "dot segments half encoded": get("/a/.%2E/admin"),
+  "dot segments with parameters": get("/a/..;/admin"),
+  "dot segments with parameters that have a value": get("/a/..;x=y/admin"),
+  "an encoded dot with parameters": get("/a/%2e;/admin"),
+  "a segment of nothing but parameters": get("/;/admin"),
+  "a segment of nothing but named parameters": get("/;x=y/admin"),
+  "an encoded segment of nothing but parameters": get("/%3B/admin"),
+  "an encoded slash": get("/a%2fb"),
+  "an encoded slash in capitals": get("/%2Fadmin"),
+  "an encoded slash around dots": get("/a%2f..%2fadmin"),
+  "an encoded backslash": get("/a%5cadmin"),
+  "a backslash": get("/a\\..\\admin"),
+  "an encoded NUL": get("/admin%00"),
+  "an encoded NUL before a suffix": get("/admin%00.css"),
+  NUL: get("/admin\0"),
+  "an encoded line break": get("/a%0d%0aX-Pomerium-Claim-Email:%20evil"),
+  "an encoded line feed": get("/admin%0a"),
+  "an encoded tab": get("/admin%09"),
+  "an encoded DEL": get("/admin%7f"),
+  "a tab": get("/a\tb"),
+  "a broken percent-encoding": get("/a%zz"),
+  "a percent-encoding that ends early": get("/a%2"),
+  "a percent sign alone": get("/a%"),
+  "the %u of IIS": get("/%u0061dmin"),
+  "an overlong slash in two bytes": get("/a%c0%afadmin"),
+  "an overlong dot": get("/%c0%ae%c0%ae/admin"),
+  "an overlong slash in three bytes": get("/a%e0%80%afadmin"),
+  "an overlong NUL": get("/admin%c0%80"),
+  "half a surrogate": get("/a%ed%a0%80"),
+  "UTF-8 that ends early": get("/a%e2%82"),
+  "a byte of no UTF-8": get("/a%ff"),
+  "a byte outside ASCII": get("/\xe9"),
+  "a fragment": get("/a#/admin"),
+  "a fragment in the query": get("/a?x#/admin"),
+  "a target without a slash": get("admin"),
+  "a target that is a query": get("?/admin"),
+  "a target with a space": get("/a /admin"),
+  "an empty target": get(""),
+});
+
+const forms = refused(400, {
+  "absolute-form": get("http://app.localhost/admin"),
+  "absolute-form of another host": get("http://eng.localhost/"),
+  "absolute-form of a host with a port": get("http://app.localhost:80/"),
+  "absolute-form of https": get("https://app.localhost/"),
+  "absolute-form of another scheme": get("ftp://app.localhost/"),
+  "absolute-form with userinfo": get("http://app.localhost@eng.localhost/"),
+  "absolute-form of the machine itself": get("http://127.0.0.1/"),
+  "a scheme in capitals": get("HTTP://eng.localhost/"),
+  "authority-form": get("app.localhost:80"),
+  "asterisk-form": get("*"),
+  "asterisk-form of OPTIONS": get("*").replace("GET", "OPTIONS"),
+  "asterisk-form of OPTIONS with a query": get("*?x").replace("GET", "OPTIONS"),
+});
+
+const hosts = refused(400, {
+  "no Host": `GET / HTTP/1.1\r\n${cookie}\r\n`,
+  "no Host in HTTP/1.0": `GET / HTTP/1.0\r\n${cookie}\r\n`,
+  "an empty Host": get("/", "", "HTTP/1.1", ""),
+  "two Hosts": get("/", "Host: eng.localhost\r\n"),
+  "two equal Hosts": get("/", "Host: app.localhost\r\n"),
+  "two Hosts in two cases": get("/", "hOST: eng.localhost\r\n"),
+  "a list of Hosts": get("/", "", "HTTP/1.1", "app.localhost, eng.localhost"),
+  "two Hosts with a space": get("/", "", "HTTP/1.1", "app.localhost eng.localhost"),
+  userinfo: get("/", "", "HTTP/1.1", "eng.localhost@app.localhost"),
+  "userinfo with a password": get("/", "", "HTTP/1.1", "a:b@app.localhost"),
+  "a path in Host": get("/", "", "HTTP/1.1", "app.localhost/admin"),
+  "a query in Host": get("/", "", "HTTP/1.1", "app.localhost?x"),
+  "a fragment in Host": get("/", "", "HTTP/1.1", "app.localhost#eng.localhost"),
+  "a backslash in Host": get("/", "", "HTTP/1.1", "eng.localhost\\.app.localhost"),
+  "a scheme in Host": get("/", "", "HTTP/1.1", "http://app.localhost"),
+  "a port that is none": get("/", "", "HTTP/1.1", "app.localhost:99999"),
+  "port zero": get("/", "", "HTTP/1.1", "app.localhost:0"),
+  "an empty port": get("/", "", "HTTP/1.1", "app.localhost:"),
+  "two ports": get("/", "", "HTTP/1.1", "app.localhost:80:81"),
+  "a port that is a name": get("/", "", "HTTP/1.1", "app.localhost:@eng.localhost"),
+  "a trailing dot": get("/", "", "HTTP/1.1", "app.localhost."),
+  "a leading dot": get("/", "", "HTTP/1.1", ".app.localhost"),
+  "two dots": get("/", "", "HTTP/1.1", "app..localhost"),
+  "a percent-encoded Host": get("/", "", "HTTP/1.1", "%65ng.localhost"),
+  "a Host outside ASCII": get("/", "", "HTTP/1.1", "\xe9ng.localhost"),
+  "a Host with a tab": get("/", "", "HTTP/1.1", "app.localhost\teng.localhost"),
+  "a Host that is folded": head("GET / HTTP/1.1", "Host: app.localhost", " eng.localhost"),
+  "a Host with a space before its colon": head("GET / HTTP/1.1", "Host : app.localhost"),
+  "a Host with NUL": get("/", "", "HTTP/1.1", "app.localhost\0.eng.localhost"),
+  "a Host beyond 253 characters": get("/", "", "HTTP/1.1", `${"a.".repeat(130)}localhost`),
+  "a zone in an IPv6 address": get("/", "", "HTTP/1.1", "[::1%25lo]"),
+  "CONNECT with a Host that says something else": head("CONNECT a:1 HTTP/1.1", "Host: b:1"),
+  "CONNECT with a path": head("CONNECT /admin HTTP/1.1", "Host: app.localhost"),
+  "CONNECT without a port": head("CONNECT app.localhost HTTP/1.1", "Host: app.localhost"),
+  "CONNECT with userinfo": head("CONNECT a@b:1 HTTP/1.1", "Host: a@b:1"),
+});
+
+const tooLarge = [
+  ...refused(414, { "a target beyond 32 KiB": get(`/${"a".repeat(33_000)}`) }),
+  ...refused(431, {
+    "a header beyond 128 KiB": get("/", `X: ${"a".repeat(140_000)}\r\n`),
+    "many headers beyond 128 KiB": get("/", `X: ${"a".repeat(1_000)}\r\n`.repeat(140)),
+    "a name beyond 128 KiB": get("/", `${"X".repeat(140_000)}: a\r\n`),
+    "more than 1,000 lines": get("/", "X: a\r\n".repeat(1_001)),
+    "a target beyond 128 KiB": get(`/${"a".repeat(140_000)}`),
+  }),
+];
+
+const tunnels = refused(405, {
+  "CONNECT to the machine itself": head("CONNECT 127.0.0.1:22 HTTP/1.1", "Host: 127.0.0.1:22"),
+  "CONNECT to the address that clouds tell secrets at": head(
+    "CONNECT 169.254.169.254:80 HTTP/1.1",
+    "Host: 169.254.169.254:80",
+  ),
+  "CONNECT to IPv6": head("CONNECT [::1]:22 HTTP/1.1", "Host: [::1]:22"),
+  "CONNECT to a host of ours": head("CONNECT app.localhost:443 HTTP/1.1", "Host: app.localhost:443"),
+});
+
+const oneForm = carried({
+  "runs of slashes become one": [get("//a///b"), { method: "GET", target: "/a/b" }],
+  "a host behind two slashes is a path": [get("//eng.localhost/x"), { method: "GET", target: "/eng.localhost/x" }],
+  "plain characters are decoded": [get("/%61%2Db"), { method: "GET", target: "/a-b" }],
+  "hexadecimal digits become upper case": [get("/%c3%a9"), { method: "GET", target: "/%C3%A9" }],
+  "what is encoded twice stays so": [get("/%252e%252e%252fadmin"), { method: "GET", target: "/%252e%252e%252fadmin" }],
+  "characters that browsers send are encoded": [get('/a|b["c"]'), { method: "GET", target: "/a%7Cb%5B%22c%22%5D" }],
+  "a slash of another script is a character": [get("/%ef%bc%8fadmin"), { method: "GET", target: "/%EF%BC%8Fadmin" }],
+  "three dots are a name": [get("/.../a"), { method: "GET", target: "/.../a" }],
+  "a query is kept byte by byte": [
+    get("/a?b=%2e%2e%2f&c=%zz&d=//..;x"),
+    { method: "GET", target: "/a?b=%2e%2e%2f&c=%zz&d=//..;x" },
+  ],
+  "parameters of a segment are kept": [get("/a;jsessionid=1"), { method: "GET", target: "/a;jsessionid=1" }],
+  "a host in capitals": [
+    get("/", "", "HTTP/1.1", "APP.LocalHost"),
+    { method: "GET", target: "/", host: "app.localhost" },
+  ],
+  "a host with its port": [
+    get("/", "", "HTTP/1.1", "app.localhost:80"),
+    { method: "GET", target: "/", host: "app.localhost" },
+  ],
+  "a port with zeros": [
+    get("/", "", "HTTP/1.1", "app.localhost:0080"),
+    { method: "GET", target: "/", host: "app.localhost" },
+  ],
+  "another port": [
+    get("/", "", "HTTP/1.1", "app.localhost:8080"),
+    { method: "GET", target: "/", host: "app.localhost:8080" },
+  ],
+});
+
+/** Every spelling of a path belongs to the route that it names: `/admin` is for nobody here. */
+const notForThem = answered({
+  "the path itself": [get("/admin"), 403],
+  "behind two slashes": [get("//admin"), 403],
+  encoded: [get("/%61dmin"), 403],
+  "encoded in part, with slashes": [get("///%61d%6Din/x"), 403],
+  "with parameters": [get("/admin;x=y"), 403],
+  "with a query": [get("/admin?x"), 403],
+  "a host that is for others": [get("/", "", "HTTP/1.1", "eng.localhost"), 403],
+  "a host that is for others, in capitals and with a port": [get("/", "", "HTTP/1.1", "ENG.localhost:80"), 403],
+  "a host that nobody knows": [get("/", "", "HTTP/1.1", "169.254.169.254"), 404],
+  "the machine itself": [get("/", "", "HTTP/1.1", "127.0.0.1"), 404],
+  "the machine itself in IPv6": [get("/", "", "HTTP/1.1", "[::1]"), 404],
+});
+
+export const targets: readonly Attack[] = [
+  ...paths,
+  ...forms,
+  ...hosts,
+  ...tooLarge,
+  ...tunnels,
+  ...oneForm,
+  ...notForThem,
+];

@@ -1,0 +1,122 @@
+/** Names that look like something else to whoever stands behind us, or before us. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { open, routeTo, signedIn, startRig, startUpstream, valuesOf } from "../proxy/support.ts";
+
+test("an identity header spelled with other characters reached servers that read them all as underscores", async (t) => {
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port, { passIdentityHeaders: true })]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  await rig.apply(signedIn(1));
+  const disguises = [
+    "X~Pomerium~Jwt~Assertion",
+    "X+Pomerium-Claim-Email",
+    "X!Pomerium|Claim^Email",
+    "X-Pomerium-Claim-Email'",
+    "X~Nick", // a claim header that the configuration names X-Nick
+    "X*Forwarded*For",
+    "Remote`User",
+    "Proxy", // HTTP_PROXY in CGI
+  ];
+
+  const answer = await rig.ask({
+    session: 1,
+    headers: { ...Object.fromEntries(disguises.map((name) => [name, "evil"])), "x-kept": "kept" },
+  });
+
+  const { rawHeaders } = JSON.parse(answer.body) as { rawHeaders: string[] };
+  assert.deepEqual(
+    rawHeaders.filter((_, i) => rawHeaders[i + 1] === "evil"),
+    [],
+  );
+  assert.deepEqual(valuesOf(rawHeaders, "x-pomerium-claim-email"), ["user1@example.com"]);
+  assert.deepEqual(valuesOf(rawHeaders, "x-kept"), ["kept"]);
+});
+
+test("an upstream set our session cookie as a cookie without a name", async (t) => {
+  const upstream = await startUpstream((_req, res) => {
+    res.setHeader("set-cookie", [
+      "=_pomerium=evil",
+      " = _pomerium=evil; Path=/deep",
+      "==_pomerium_nonce=evil",
+      "=theirs=1",
+      "theirs=2",
+    ]);
+    res.end();
+  });
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+
+  const { headers } = await rig.ask({});
+
+  assert.deepEqual(headers["set-cookie"], ["=theirs=1", "theirs=2"]);
+});
+
+test("a redirect route carried the session handle in the query to another host", async (t) => {
+  const redirect = {
+    responseCode: 301,
+    httpsRedirect: true,
+    schemeRedirect: null,
+    hostRedirect: "other.example.com",
+    portRedirect: null,
+    pathRedirect: null,
+    prefixRewrite: null,
+    stripQuery: false,
+  } as const;
+  const rig = await startRig([routeTo(0, { ...open, redirect })]);
+  t.after(() => rig.close());
+
+  const { headers } = await rig.ask({ path: "/x?a=1&pomerium_session=SECRET&b=2" });
+
+  assert.equal(headers.location, "https://other.example.com/x?a=1&b=2");
+});
+
+test("an entry of X-Forwarded-For that is no address moved the caller's own into the trusted place", async (t) => {
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port, open)], { config: { xffNumTrustedHops: 1 } });
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  const cases: Readonly<Record<string, string>> = {
+    "6.6.6.6, unknown": "127.0.0.1", // nobody else is known
+    "6.6.6.6,": "127.0.0.1",
+    "6.6.6.6, _hidden": "127.0.0.1",
+    "6.6.6.6, 192.0.2.7:4711": "192.0.2.7",
+    "6.6.6.6, [2001:db8::7]:4711": "2001:db8::7",
+    "6.6.6.6, 192.0.2.7": "192.0.2.7",
+  };
+
+  for (const forwardedFor of Object.keys(cases)) await rig.ask({ headers: { "x-forwarded-for": forwardedFor } });
+
+  assert.deepEqual(
+    rig.records.map(({ ip }) => ip),
+    Object.values(cases),
+  );
+  assert.ok(
+    upstream.seen.every(({ rawHeaders }) => !String(valuesOf(rawHeaders, "x-forwarded-for")).includes("6.6.6.6")),
+  );
+});
+
+test("a page that was asked for with a handle in its address told the upstream in Referer", async (t) => {
+  const upstream = await startUpstream();
+  const rig = await startRig([
+    routeTo(upstream.port, { ...open, setRequestHeaders: { "X-From": `\${pomerium.request.headers["referer"]}` } }),
+  ]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  const page = "http://app.localhost/page";
+
+  for (const query of ["?a=1&pomerium_session=SECRET&b=%20", "?pomerium%5Fsession=SECRET", "?a=1", ""])
+    await rig.ask({ headers: { referer: page + query } });
+
+  const told = ["?a=1&b=%20", "", "?a=1", ""].map((query) => [page + query]);
+  assert.deepEqual(
+    upstream.seen.map(({ rawHeaders }) => valuesOf(rawHeaders, "referer")),
+    told,
+  );
+  assert.deepEqual(
+    upstream.seen.map(({ rawHeaders }) => valuesOf(rawHeaders, "x-from")),
+    told,
+  );
+});

@@ -1,0 +1,318 @@
+/**
+ * Oracle: what two real upstreams saw, held against what was decided.
+ *
+ * A Node server in its most lenient setting, of which every byte is kept, and nginx, which writes down how it read each request. After
+ * every attack, whatever was sent: each request that an upstream read belongs to one permit, by its request id; its method,
+ * host and path are those of the decision record; who it says is asking is whom the record names; no name but ours could be taken
+ * for a statement about that; no credential of ours is in the bytes; and nothing stands on the connection that is no request.
+ */
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { type DecisionRecord, type Handle, readCredential } from "../../src/auth/index.ts";
+import type { RouteConfig } from "../../src/config/index.ts";
+import { fold, isReservedName } from "../../src/proxy/header-names.ts";
+import { sessionId, userId } from "../events/support.ts";
+import { engOnly, open, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { type Nginx, startNginx } from "../support/nginx.ts";
+import { readRequests, type StrictMessage, valuesIn } from "../support/strict-http1.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+/** The handle of the `n`th person's session: long enough to be looked for in bytes. */
+export const handleOf = (n: number): string => `SESSION-HANDLE-${n}-OF-SOMEBODY`;
+const handlePattern = /SESSION-HANDLE-(\d+)-OF-SOMEBODY/i;
+
+export type Transport = "plain" | "tls";
+export type UpstreamKind = "node" | "nginx";
+
+export type Arena = Readonly<{
+  rig: Rig;
+  upstream: UpstreamKind;
+  transport: Transport;
+  connect(protocols?: readonly string[]): Socket;
+  /**
+   * Holds what has come up since the last call against what was decided since then.
+   * @param atLeast as many requests are waited for
+   * @returns the complete requests, in the order of their permits
+   */
+  judge(atLeast?: number): Promise<readonly Seen[]>;
+  close(): Promise<void>;
+}>;
+export type Seen = Readonly<{
+  method: string;
+  target: string;
+  host: string;
+  body: string;
+  lines: StrictMessage["lines"];
+}>;
+
+/** `app` for whoever is signed in, `eng` for a group that nobody is in, `public` for everybody. */
+function routesTo(port: number, parts: Partial<RouteConfig>): RouteConfig[] {
+  const common = { passIdentityHeaders: true, preserveHostHeader: true, allowWebsockets: true, ...parts };
+  return [
+    routeTo(port, { ...common, host: "eng.localhost", ...engOnly }),
+    routeTo(port, { ...common, host: "public.localhost", ...open }),
+    routeTo(port, { ...common, id: "admin", match: { kind: "prefix", value: "/admin" }, ...engOnly }),
+    routeTo(port, common),
+  ];
+}
+
+export async function startArena(
+  options: Readonly<{
+    upstream: UpstreamKind;
+    transport: Transport;
+    route?: Partial<RouteConfig>;
+    config?: NonNullable<Parameters<typeof startRig>[1]>["config"];
+  }>,
+): Promise<Arena> {
+  const { transport } = options;
+  const upstream = options.upstream === "node" ? await startWitness() : await startNginxWitness();
+  const tls = transport === "tls" ? { insecureServer: false, certificates: [certificateFor()] } : {};
+  const routes = routesTo(upstream.port, options.route ?? {});
+  const rig = await startRig(routes, {
+    config: { ...tls, ...options.config },
+    ports: { credentials: credentialsFor(routes.map(({ host }) => host)) },
+  });
+  await rig.apply(signedIn(1), signedIn(2));
+  let judged = 0;
+  return {
+    rig,
+    upstream: options.upstream,
+    transport,
+    connect(protocols) {
+      const { port } = rig;
+      if (transport === "plain") return connect({ port, host: "127.0.0.1" });
+      const servername = "app.localhost";
+      return connectTls({
+        port,
+        host: "127.0.0.1",
+        servername,
+        rejectUnauthorized: false,
+        ALPNProtocols: [...(protocols ?? ["http/1.1"])],
+      });
+    },
+    async judge(atLeast = 0) {
+      await waitFor("every request to be over", () => rig.proxy.stats().inFlight.http === 0, { everyMs: 1 });
+      const records = rig.records.slice(judged);
+      judged = rig.records.length;
+      const permits = records.filter(({ result, occasion }) => result === "permit" && occasion === "request");
+      return upstream.judge(permits, atLeast);
+    },
+    async close() {
+      await rig.close();
+      await upstream.stop();
+    },
+  };
+}
+
+let pair: ReturnType<typeof selfSigned> | undefined;
+function certificateFor() {
+  pair ??= selfSigned("DNS:app.localhost,DNS:*.localhost");
+  return pair as never;
+}
+
+function credentialsFor(audience: readonly string[]) {
+  const handles = new Map<number, Handle>();
+  return {
+    read: (headers: Readonly<Record<string, string | undefined>>, query: string) =>
+      readCredential(headers, query, "_pomerium"),
+    verify(tokenOfCaller: string): Handle | "invalid" {
+      const n = Number(new RegExp(`^${handlePattern.source}$`).exec(tokenOfCaller)?.[1] ?? 0);
+      if (n === 0) return "invalid";
+      const made = handles.get(n) ?? {
+        sessionId: sessionId(n),
+        userId: userId(n),
+        idpId: "idp",
+        needs: null,
+        audience,
+      };
+      handles.set(n, made);
+      return made;
+    },
+  };
+}
+
+type Witness = Readonly<{
+  port: number;
+  judge(permits: readonly DecisionRecord[], atLeast: number): Promise<readonly Seen[]>;
+  stop(): Promise<void>;
+}>;
+
+// --- Node
+
+async function startWitness(): Promise<Witness> {
+  const connections: { bytes: string; read: number; closed: boolean }[] = [];
+  /** As Node's own parser has read them. */
+  const read: { method: string; target: string; id: string }[] = [];
+  const sockets = new Set<Socket>();
+  const lenient = { insecureHTTPParser: true, requireHostHeader: false, maxHeaderSize: 262_144 };
+  const server = createServer(lenient, (req, res) => {
+    const id = String(req.headers["x-request-id"]);
+    read.push({ method: req.method ?? "", target: req.url ?? "", id });
+    req.resume();
+    req.on("end", () => {
+      res.setHeader("x-answer-to", id);
+      res.end(`you asked for ${req.url}`);
+    });
+  });
+  server.on("connection", (socket) => {
+    const connection = { bytes: "", read: 0, closed: false };
+    connections.push(connection);
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("data", (chunk: Buffer) => {
+      connection.bytes += chunk.toString("latin1");
+    });
+    socket.on("close", () => {
+      sockets.delete(socket);
+      connection.closed = true;
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    async judge(permits) {
+      const lenientlyRead = read.splice(0);
+      const fresh = connections.splice(0).map((connection) => {
+        if (!connection.closed) connections.push(connection);
+        const { bytes } = connection;
+        connection.bytes = "";
+        return { connection, bytes };
+      });
+      const found: StrictMessage[] = [];
+      for (const { connection, bytes } of fresh) {
+        const { messages, problem } = readRequests(bytes);
+        // Whoever breaks off in the middle of a body takes the connection to the upstream along.
+        if (problem !== null) {
+          assert.equal(problem, "incomplete body", `an upstream was sent what is no request: ${bytes}`);
+          await waitFor("the broken connection to be closed", () => connection.closed);
+        }
+        for (const message of messages) judgeRequest(message, permits);
+        found.push(...messages);
+      }
+      const ids = found.map(({ lines }) => valuesIn(lines, "x-request-id")[0] ?? "");
+      assert.deepEqual(
+        lenientlyRead.map(({ method, target, id }) => [method, target, id]).sort(),
+        found.map(({ method, target }, i) => [method, target, ids[i]]).sort(),
+        "a lenient server reads the same requests as a strict one",
+      );
+      assert.equal(new Set(ids).size, ids.length, "no permit is used twice");
+      const order = permits.map(({ requestId }) => requestId);
+      return found
+        .filter(({ complete }) => complete)
+        .map((message) => ({
+          ...message,
+          host: valuesIn(message.lines, "host")[0] ?? "",
+          id: valuesIn(message.lines, "x-request-id")[0] ?? "",
+        }))
+        .sort((a, b) => order.indexOf(a.id) - order.indexOf(b.id));
+    },
+    stop() {
+      for (const socket of sockets) socket.destroy();
+      return new Promise((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+const ours: ReadonlySet<string> = new Set([
+  "x-request-id",
+  "x-forwarded-proto",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-pomerium-jwt-assertion",
+  "x-pomerium-jwt-assertion-for", // the caller's own, signed by somebody else: for the upstream to verify
+  "x-pomerium-claim-email",
+  "x-pomerium-claim-groups",
+  "x-nick",
+  "x-pomerium-routing-key",
+]);
+
+function judgeRequest(request: StrictMessage, permits: readonly DecisionRecord[]): void {
+  const said = JSON.stringify(request);
+  const one = (name: string): string => {
+    const values = valuesIn(request.lines, name);
+    assert.equal(values.length, 1, `one line of ${name}: ${said}`);
+    return values[0] ?? "";
+  };
+  const permit = permits.find(({ requestId }) => requestId === one("x-request-id"));
+  assert.ok(permit !== undefined, `nobody permitted ${said}`);
+  judgeMeaning({ ...request, host: one("host") }, permit);
+
+  for (const [name] of request.lines) {
+    const lower = name.toLowerCase();
+    const folded = fold(name);
+    const mistakable = isReservedName(folded) || [...ours].some((each) => fold(each) === folded);
+    assert.ok(!mistakable || ours.has(lower), `a name that could be mistaken for ours: ${name} in ${said}`);
+    assert.ok(!lower.includes("_"), `a name with an underscore: ${said}`);
+  }
+  for (const name of [
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-nick",
+  ])
+    assert.ok(valuesIn(request.lines, name).length <= 1, `more than one line of ${name}: ${said}`);
+  judgeIdentity(permit, one("x-pomerium-claim-email"), one("x-pomerium-jwt-assertion"));
+  assert.doesNotMatch(said, handlePattern, "a credential of ours");
+  assert.doesNotMatch(
+    decodeURIComponent(said.replace(/%(?![0-9A-Fa-f]{2})/g, "%25").replace(/%[89A-Fa-f]/g, "%25")),
+    handlePattern,
+  );
+}
+
+function judgeMeaning(seen: Readonly<{ method: string; target: string; host: string }>, permit: DecisionRecord): void {
+  assert.equal(seen.method, permit.method);
+  assert.equal(seen.target.split("?", 1)[0], permit.path);
+  assert.equal(seen.host.replace(/:\d+$/, ""), permit.host);
+}
+
+function judgeIdentity(permit: DecisionRecord, email: string, assertion: string): void {
+  const n = /^user-(\d+)$/.exec(permit.userId ?? "")?.[1];
+  const expected = n === undefined ? "" : `user${n}@example.com`;
+  assert.equal(email, expected);
+  const claims = JSON.parse(Buffer.from(assertion.split(".")[1] ?? "", "base64url").toString()) as Record<
+    string,
+    string
+  >;
+  assert.equal(claims["email"] ?? "", expected);
+  assert.equal(claims["aud"], permit.host);
+}
+
+// --- nginx
+
+async function startNginxWitness(): Promise<Witness> {
+  const nginx: Nginx = await startNginx();
+  let read = 0;
+  return {
+    port: nginx.port,
+    async judge(permits, atLeast) {
+      // It writes them down after it has answered.
+      const fresh = await waitFor("nginx to write down what it read", () => {
+        const all = nginx.requests().slice(read);
+        return all.length >= Math.min(atLeast, permits.length) && all;
+      });
+      read += fresh.length;
+      for (const request of fresh) {
+        if (request.status === "499" || request.method === "") continue; // it was broken off
+        assert.equal(request.status, "200", `nginx could not read ${JSON.stringify(request)}`);
+        const permit = permits.find(({ requestId }) => requestId === request.requestId);
+        assert.ok(permit !== undefined, `nobody permitted ${JSON.stringify(request)}`);
+        judgeMeaning({ method: request.method, target: request.uri, host: request.host }, permit);
+        assert.equal(request.path, decodeURIComponent(permit.path), "nginx's own reading of the path");
+        judgeIdentity(permit, request.email, request.assertion);
+        assert.doesNotMatch(JSON.stringify(request), handlePattern);
+      }
+      const order = permits.map(({ requestId }) => requestId);
+      return fresh
+        .filter(({ status }) => status === "200")
+        .sort((a, b) => order.indexOf(a.requestId) - order.indexOf(b.requestId))
+        .map(({ method, uri, host }) => ({ method, target: uri, host, body: "", lines: [] }));
+    },
+    stop: () => nginx.stop(),
+  };
+}

@@ -1,0 +1,156 @@
+/** Requests that come before the one in front of them is answered: they may not harm the node, its upstreams or each other. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { open, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+const handshake = [
+  "GET / HTTP/1.1",
+  "Host: app.localhost",
+  "Connection: Upgrade",
+  "Upgrade: websocket",
+  "Sec-WebSocket-Version: 13",
+  "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+  "\r\n",
+].join("\r\n");
+const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: app.localhost\r\n\r\n`;
+
+for (const [name, second] of [
+  ["an upgrade", handshake],
+  ["a CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"],
+] as const) {
+  test(`${name} sent behind an unanswered request ended the process`, async (t) => {
+    const upstream = await startUpstream(() => {}); // never answers
+    const rig = await startRig([routeTo(upstream.port, { ...open, allowWebsockets: true })]);
+    t.after(() => rig.close());
+    t.after(() => upstream.close());
+
+    const said = await rig.raw(get("/") + second);
+
+    assert.equal(said, "", "the connection is closed, and nothing is written where the first answer belongs");
+    const answered = await rig.raw(get("/.pomerium/") + get("/.pomerium/"));
+    assert.equal(answered.match(/HTTP\/1\.1 200/g)?.length, 2, "the node serves on, also what is pipelined");
+  });
+}
+
+test("one connection with thousands of pipelined requests took every place at an upstream", async (t) => {
+  const upstream = await startUpstream(() => {}); // never answers
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+
+  const polite = connect(rig.port, "127.0.0.1");
+  polite.write(get("/first") + get("/second").repeat(10));
+  await waitFor("the first request to arrive", async () => upstream.seen.length > 0);
+  await sleep(100);
+  assert.deepEqual(
+    upstream.seen.map(({ url }) => url),
+    ["/first"],
+    "the others wait for their turn",
+  );
+  assert.equal(rig.proxy.stats().exchanges.http, 1);
+  polite.destroy();
+
+  assert.equal(await rig.raw(get("/").repeat(3_000)), "", "more than may wait ends the connection");
+  await waitFor("everything to be let go", async () => rig.proxy.stats().exchanges.http === 0);
+});
+
+test("pipelined requests are answered in their order, each in full", async (t) => {
+  const upstream = await startUpstream((req, res) => {
+    setTimeout(() => res.end(`<${req.url}>`), req.url === "/a" ? 100 : 0);
+  });
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+
+  const said = await rig.raw(["/a", "/b", "/c", "/d"].map(get).join(""));
+
+  assert.deepEqual(said.match(/<\/.>/g), ["</a>", "</b>", "</c>", "</d>"]);
+});
+
+test("pipelined requests are answered each with its own decision", async (t) => {
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  await rig.apply(signedIn(1));
+  const mine = "GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: _pomerium=s1\r\n\r\n";
+  const anonymous = "GET / HTTP/1.1\r\nHost: app.localhost\r\nAccept: application/json\r\n\r\n";
+
+  const said = await rig.raw(mine + anonymous + mine);
+
+  assert.deepEqual(said.match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 401", "HTTP/1.1 200"]);
+});
+
+test("a request behind the last one of its connection took the answer of that one away", async (t) => {
+  const upstream = await startUpstream((_req, res) => void res.end("ok"));
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+
+  const said = await rig.raw(get("/last").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n") + get("/behind"));
+
+  assert.match(said, /^HTTP\/1\.1 200 .*\r\n\r\nok$/s);
+  assert.deepEqual(
+    upstream.seen.map(({ url }) => url),
+    ["/last"],
+  );
+});
+
+test("a caller that sent anything behind a refused CONNECT left its connection with us for ever", async (t) => {
+  const rig = await startRig([routeTo(1, open)]);
+  t.after(() => rig.close());
+  const socket = connect(rig.port, "127.0.0.1");
+  let said = "";
+  socket.on("data", (chunk) => {
+    said += chunk.toString("latin1");
+  });
+  const closed = once(socket, "close");
+  socket.on("error", () => {});
+
+  socket.write("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n");
+  await once(socket, "data");
+  socket.write("something");
+
+  await closed; // by the proxy: we have not ended it
+  assert.match(said, /^HTTP\/1\.1 405 /);
+  const drained = rig.proxy.drain().then(() => "drained");
+  assert.equal(await Promise.race([drained, sleep(5_000, "stuck")]), "drained");
+});
+
+test("a request behind the last answer of its connection went to the upstream, and was never over", async (t) => {
+  const upstream = await startUpstream((_req, res) => void res.end("ok"));
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  await rig.ask({ path: "/first" }); // from now on there is a connection to the upstream
+
+  const refused = "GET http://app.localhost/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n"; // and its connection ended
+  for (let i = 0; i < 50; i++) {
+    const said = await rig.raw(refused + get("/behind"));
+    assert.equal(said.match(/HTTP\/1\.1 /g)?.length, 1, said);
+  }
+
+  await waitFor("everything to be over", () => rig.proxy.stats().inFlight.http === 0);
+  assert.deepEqual(
+    upstream.seen.map(({ url }) => url),
+    ["/first"],
+  );
+});
+
+test("an expectation that nobody knows was answered past the requests that waited", async (t) => {
+  const upstream = await startUpstream((req, res) => {
+    setTimeout(() => res.end(`<${req.url}>`), 50);
+  });
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+
+  const odd = "GET /odd HTTP/1.1\r\nHost: app.localhost\r\nExpect: the-unexpected\r\n\r\n";
+  const said = await rig.raw(get("/a") + odd + get("/b"));
+
+  assert.deepEqual(said.match(/HTTP\/1\.1 \d+|<\/[a-z]>/g), ["HTTP/1.1 200", "</a>", "HTTP/1.1 417"]);
+});

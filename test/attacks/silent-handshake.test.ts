@@ -1,0 +1,23 @@
+/** Connections on which nothing is ever asked. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { certificate } from "../config/support.ts";
+import { open, routeTo, startRig } from "../proxy/support.ts";
+
+test("a caller that never finished its TLS handshake kept a node from ending", async (t) => {
+  const rig = await startRig([routeTo(1, open)], {
+    config: { insecureServer: false, certificates: [certificate(["app.localhost"])] },
+  });
+  const silent = connect(rig.port, "127.0.0.1");
+  t.after(() => silent.destroy());
+  silent.on("error", () => {});
+  await once(silent, "connect");
+  await sleep(50); // accepted on the other side too
+
+  const ended = rig.close().then(() => "ended");
+
+  assert.equal(await Promise.race([ended, sleep(5_000, "stuck")]), "ended");
+});

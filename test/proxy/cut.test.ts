@@ -1,0 +1,495 @@
+/** What is open is cut when its reason to be open is gone, and nothing else is. Everything here runs over real sockets. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { Agent, type IncomingMessage, request, ServerResponse } from "node:http";
+import { connect, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { after, describe, test } from "node:test";
+import { type WebSocket as Client, WebSocket, WebSocketServer } from "ws";
+import type { RouteConfig } from "../../src/config/index.ts";
+import { sessionStream } from "../../src/events/index.ts";
+import { sessionId } from "../events/support.ts";
+import { waitFor } from "../support/wait-for.ts";
+import {
+  cookieOf,
+  engOnly,
+  members,
+  open,
+  type Rig,
+  revokedSession,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+} from "./support.ts";
+
+const cleanUps: (() => Promise<void>)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+/** Streams a line every 5 ms on `/stream`, holds a WebSocket that does the same, and answers everything else at once. */
+async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Client) => void): Promise<Rig> {
+  const upstream = await startUpstream((req, res) => {
+    if (!req.url?.startsWith("/stream")) {
+      res.end("ok");
+      return;
+    }
+    res.writeHead(200, { "content-type": "text/event-stream" });
+    const timer = setInterval(() => res.write("data: tick\n\n"), 5);
+    res.on("close", () => clearInterval(timer));
+  });
+  const sockets = new WebSocketServer({ server: upstream.server });
+  sockets.on("connection", (socket) => {
+    socket.on("error", () => {});
+    if (onSocket !== undefined) {
+      onSocket(socket);
+      return;
+    }
+    const timer = setInterval(() => socket.send("tick"), 5);
+    socket.on("close", () => clearInterval(timer));
+  });
+  const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts })]);
+  await rig.apply(signedIn(1), signedIn(2), members({ added: [1, 2] }));
+  cleanUps.push(async () => {
+    await rig.close();
+    await upstream.close();
+  });
+  return rig;
+}
+
+function socketTo(rig: Rig, session: number | null = 1): WebSocket {
+  const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/live`, {
+    headers: { host: "app.localhost", ...(session === null ? {} : { cookie: cookieOf(session) }) },
+  });
+  socket.on("error", () => {});
+  return socket;
+}
+async function openSocket(rig: Rig, session: number | null = 1): Promise<WebSocket> {
+  const socket = socketTo(rig, session);
+  await once(socket, "message");
+  return socket;
+}
+async function closeOf(socket: WebSocket): Promise<{ code: number; reason: string }> {
+  const [code, reason] = (await once(socket, "close")) as [number, Buffer];
+  return { code, reason: reason.toString() };
+}
+
+async function openStream(
+  rig: Rig,
+  session = 1,
+  path = "/stream",
+): Promise<{ res: IncomingMessage; ended: Promise<string> }> {
+  const req = request({
+    port: rig.port,
+    host: "127.0.0.1",
+    agent: false,
+    path,
+    headers: { host: "app.localhost", cookie: cookieOf(session) },
+  });
+  req.on("error", () => {});
+  req.end();
+  const [res] = (await once(req, "response")) as [IncomingMessage];
+  await once(res, "data");
+  res.resume();
+  const ended = new Promise<string>((resolve) => {
+    res.on("end", () => resolve("end"));
+    res.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.name));
+  });
+  return { res, ended };
+}
+
+describe("a revoked session", () => {
+  test("is refused on the next request of a connection already open", async () => {
+    const rig = await start();
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ask = () =>
+      new Promise<{ status: number; port: number }>((resolve, reject) => {
+        const headers = { host: "app.localhost", cookie: cookieOf(1), accept: "application/json" };
+        request({ port: rig.port, host: "127.0.0.1", agent, headers }, (res) => {
+          const port = res.socket.localPort ?? 0;
+          res.resume().on("end", () => resolve({ status: res.statusCode ?? 0, port }));
+        })
+          .on("error", reject)
+          .end();
+      });
+    const before = await ask();
+    await rig.apply(revokedSession(1));
+    const after_ = await ask();
+    agent.destroy();
+    assert.deepEqual([before.status, after_.status], [200, 401]);
+    assert.equal(before.port, after_.port, "it was the same connection");
+  });
+
+  test("loses its streaming answer, and nobody else loses theirs", async () => {
+    const rig = await start();
+    const [mine, other] = [await openStream(rig, 1), await openStream(rig, 2)];
+    await rig.apply(revokedSession(1));
+    assert.equal(await mine.ended, "ECONNRESET");
+    await once(other.res, "data");
+    assert.deepEqual(rig.proxy.stats().cuts["session-ended"], 1);
+    assert.equal(rig.proxy.stats().exchanges.http, 1);
+    other.res.destroy();
+  });
+
+  test("loses its WebSocket with close code 4401", async () => {
+    const rig = await start();
+    const [mine, other] = [await openSocket(rig, 1), await openSocket(rig, 2)];
+    const closed = closeOf(mine);
+    await rig.apply(revokedSession(1));
+    assert.deepEqual(await closed, { code: 4_401, reason: "session ended: sign in again" });
+    await once(other, "message");
+    other.terminate();
+  });
+
+  test("loses it even where everybody may come in: what was said of it to the upstream is no longer true", async () => {
+    const rig = await start(open);
+    const [mine, anybody] = [await openSocket(rig, 1), await openSocket(rig, null)];
+    const closed = closeOf(mine);
+    await rig.apply(revokedSession(1));
+    assert.equal((await closed).code, 4_401);
+    await once(anybody, "message");
+    anybody.terminate();
+  });
+
+  test("is told so instead of the answer it was waiting for", async () => {
+    const waiting = await startUpstream(() => {});
+    const rig = await startRig([routeTo(waiting.port)]);
+    cleanUps.push(() => rig.close(), waiting.close);
+    await rig.apply(signedIn(1));
+    const answer = rig.ask({ session: 1, headers: { accept: "application/json" } });
+    await waitFor("the request to arrive", () => waiting.seen.length === 1);
+    await rig.apply(revokedSession(1));
+    assert.equal((await answer).status, 401);
+    await waitFor("the exchange to be over", () => rig.proxy.stats().exchanges.http === 0);
+  });
+
+  test("does not begin what had only been permitted: not a byte reaches the upstream", async () => {
+    const upstream = await startUpstream();
+    let release = (): void => {};
+    const signing = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const introduction = { assertion: "a", claimHeaders: [], email: "", groups: [] };
+    const rig = await startRig([routeTo(upstream.port, { passIdentityHeaders: true })], {
+      ports: { assertions: { introduce: () => signing.then(() => introduction) } },
+    });
+    cleanUps.push(() => rig.close(), upstream.close);
+    await rig.apply(signedIn(1));
+    const answer = rig.ask({ session: 1, headers: { accept: "application/json" } });
+    await waitFor("the permit", () => rig.records.length === 1);
+    assert.equal(rig.records[0]?.result, "permit");
+    await rig.apply(revokedSession(1));
+    release();
+    assert.equal((await answer).status, 401);
+    assert.equal(upstream.seen.length, 0);
+  });
+
+  test("in a suffix that was lost stays denied on the node that had applied it", async () => {
+    const rig = await start();
+    rig.sticky.add(sessionStream(sessionId(1)));
+    assert.equal((await rig.ask({ session: 1 })).status, 302);
+    assert.equal((await rig.ask({ session: 2 })).status, 200);
+  });
+});
+
+describe("a person who leaves a group", () => {
+  test("loses what only members may have, and keeps the rest", async () => {
+    const rig = await start(engOnly);
+    const [stream, socket, other] = [await openStream(rig, 1), await openSocket(rig, 1), await openSocket(rig, 2)];
+    const closed = closeOf(socket);
+    await rig.apply(members({ removed: [1] }));
+    assert.deepEqual(await closed, { code: 4_403, reason: "no longer permitted" });
+    assert.equal(await stream.ended, "ECONNRESET");
+    assert.equal((await rig.ask({ session: 1 })).status, 403);
+    await once(other, "message");
+    other.terminate();
+    const again = rig.records.filter(({ occasion }) => occasion === "redecision");
+    assert.deepEqual(
+      again.map(({ result, status }) => [result, status]),
+      [
+        ["deny", 403],
+        ["deny", 403],
+      ],
+    );
+  });
+
+  test("keeps a stream that a change of facts touches and policy still permits", async () => {
+    const rig = await start();
+    const socket = await openSocket(rig, 1);
+    await rig.apply(members({ removed: [1] }));
+    await once(socket, "message");
+    assert.deepEqual(rig.records.at(-1)?.occasion, "redecision");
+    assert.deepEqual(rig.records.at(-1)?.result, "permit");
+    const closed = closeOf(socket);
+    await rig.apply(revokedSession(1));
+    assert.equal((await closed).code, 4_401, "and is still found by its facts");
+  });
+});
+
+describe("a cut WebSocket", () => {
+  /** Sends the first half of a frame and holds the other half back. */
+  const halfFrame = (finish: { now?: () => void }) => (client: Client) => {
+    client.send("tick");
+    const raw = (client as unknown as { _socket: Socket })._socket;
+    const frame = Buffer.concat([Buffer.from([0x82, 126, 0x10, 0x00]), Buffer.alloc(4_096, 7)]);
+    raw.write(frame.subarray(0, 1_000));
+    finish.now = () => raw.write(Buffer.concat([frame.subarray(1_000), Buffer.from([0x81, 1, 65])]));
+  };
+
+  test("gets the rest of the frame that has begun, then its close frame, and nothing that came behind", async () => {
+    const finish: { now?: () => void } = {};
+    const rig = await start({}, halfFrame(finish));
+    const socket = socketTo(rig);
+    const received: Buffer[] = [];
+    socket.on("message", (data: Buffer) => received.push(data));
+    await waitFor(
+      "the first message and half a frame",
+      () => received.length === 1 && rig.proxy.stats().exchanges.websocket === 1,
+    );
+    await waitFor("the half", () => bytesTo(socket) > 1_000);
+    const closed = closeOf(socket);
+    const cut = rig.apply(revokedSession(1));
+    finish.now?.();
+    assert.equal((await closed).code, 4_401);
+    await cut;
+    assert.deepEqual(
+      received.map(({ length }) => length),
+      [4, 4_096],
+    );
+  });
+
+  test("is destroyed when the frame does not end in time", async () => {
+    const rig = await start({}, halfFrame({}));
+    const socket = socketTo(rig);
+    await once(socket, "message");
+    await waitFor("the half", () => bytesTo(socket) > 1_000);
+    const closed = closeOf(socket);
+    const tookMs = await rig.apply(revokedSession(1));
+    assert.equal((await closed).code, 1_006);
+    assert.ok(tookMs >= 40, `not before the boundary had its time: ${tookMs} ms`);
+    assert.equal(rig.proxy.stats().exchanges.websocket, 0);
+  });
+
+  test("is destroyed when its caller does not read", async () => {
+    let made = 0;
+    const rig = await start({}, (client) => {
+      const chunk = Buffer.alloc(1_048_576);
+      const more = (): void => {
+        made += chunk.length;
+        client.send(chunk, () => client.readyState === client.OPEN && more());
+      };
+      more();
+    });
+    const caller = connect(rig.port, "127.0.0.1");
+    caller.on("error", () => {});
+    caller.write(handshake(cookieOf(1)));
+    await once(caller, "readable"); // and then it reads no more
+    let before = 0;
+    await waitFor(
+      "everything to stand still",
+      () => {
+        const still = made === before;
+        before = made;
+        return still;
+      },
+      { everyMs: 200 },
+    );
+    const tookMs = await rig.apply(revokedSession(1));
+    assert.ok(tookMs >= 40, `not before the boundary had its time: ${tookMs} ms`);
+    assert.equal(rig.proxy.stats().exchanges.websocket, 0);
+    caller.destroy();
+  });
+
+  test("carries nothing of its caller's any more", async () => {
+    const heard: string[] = [];
+    const rig = await start({}, (client) => {
+      client.on("message", (data: Buffer) => heard.push(data.toString()));
+      client.send("hello");
+    });
+    const socket = await openSocket(rig);
+    socket.send("before");
+    await waitFor("the first", () => heard.length === 1);
+    const closed = closeOf(socket);
+    const cut = rig.apply(revokedSession(1));
+    socket.send("after");
+    await cut;
+    await closed;
+    assert.deepEqual(heard, ["before"]);
+  });
+});
+
+const bytesTo = (socket: WebSocket): number => (socket as unknown as { _socket: Socket })._socket.bytesRead;
+
+function handshake(cookie: string): string {
+  return `GET /live HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookie}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
+}
+
+describe("without a fresh lease", () => {
+  test("a deny route answers 503 at once and carries no further chunk; a serve route goes on within its grace", async () => {
+    const strict = await start({ onStale: "deny", staleGraceMs: 0 });
+    const lenient = await start({ onStale: "serve", staleGraceMs: 1_000 });
+    const [cut, kept] = [await openStream(strict), await openStream(lenient)];
+    strict.lease.overdueMs = lenient.lease.overdueMs = 1;
+    assert.equal(await cut.ended, "ECONNRESET");
+    await once(kept.res, "data");
+    const refused = await strict.ask({ session: 1, headers: { accept: "text/html" } });
+    assert.deepEqual([refused.status, refused.headers["retry-after"]], [503, "1"]);
+    assert.equal((await lenient.ask({ session: 1 })).status, 200);
+    lenient.lease.overdueMs = 1_001;
+    assert.equal(await kept.ended, "ECONNRESET");
+    assert.equal((await lenient.ask({ session: 1 })).status, 503);
+    assert.equal(strict.proxy.stats().cuts.stale, 1);
+  });
+
+  test("nobody is sent to sign in, with a session or without", async () => {
+    const rig = await start({ onStale: "deny", staleGraceMs: 0 });
+    rig.lease.overdueMs = 5;
+    for (const headers of [{ accept: "text/html" }, { "sec-fetch-mode": "navigate" }, { "sec-fetch-mode": "cors" }]) {
+      assert.equal((await rig.ask({ headers })).status, 503);
+    }
+    assert.ok(rig.records.every(({ result }) => result === "unavailable"));
+  });
+
+  test("after a pause of this process nothing is permitted, on any route", async () => {
+    const rig = await start({ onStale: "serve", staleGraceMs: 60_000, ...open });
+    rig.lease.overdueMs = Infinity;
+    assert.equal((await rig.ask({})).status, 503);
+    rig.lease.overdueMs = -1;
+    assert.equal((await rig.ask({})).status, 200);
+  });
+
+  test("a WebSocket is closed with 4503, also one on which nothing moves", async () => {
+    const rig = await start({ onStale: "deny", staleGraceMs: 0 }, (client) => client.send("hello"));
+    const socket = await openSocket(rig);
+    const closed = closeOf(socket);
+    rig.lease.overdueMs = 1;
+    assert.equal((await closed).code, 4_503);
+  });
+
+  test("not even the rest of a frame is carried: whoever fenced this node off has not waited for it", async () => {
+    const finish: { now?: () => void } = {};
+    const rig = await start({ onStale: "deny", staleGraceMs: 0 }, (client) => {
+      client.send("tick");
+      const raw = (client as unknown as { _socket: Socket })._socket;
+      raw.write(Buffer.concat([Buffer.from([0x82, 126, 0x10, 0x00]), Buffer.alloc(996)]));
+      finish.now = () => raw.write(Buffer.alloc(3_100));
+    });
+    const socket = socketTo(rig);
+    await once(socket, "message");
+    await waitFor("the half", () => bytesTo(socket) > 1_000);
+    const before = bytesTo(socket);
+    const closed = closeOf(socket);
+    rig.lease.overdueMs = 1;
+    finish.now?.();
+    assert.equal((await closed).code, 1_006);
+    assert.equal(bytesTo(socket), before);
+  });
+
+  describe("an answer that comes when the lease is over is not passed on", () => {
+    /** An upstream whose answer waits until the lease is over. The caller hears the proxy instead. */
+    async function late(answer: (res: ServerResponse, socket: Duplex) => void, headers: Record<string, string> = {}) {
+      let rig: Rig | undefined;
+      const over = (): void => {
+        if (rig !== undefined) rig.lease.overdueMs = 1;
+      };
+      const upstream = await startUpstream((req, res) => {
+        over();
+        answer(res, req.socket);
+      });
+      upstream.server.on("upgrade", (req: IncomingMessage, socket: Duplex) => {
+        over();
+        answer(new ServerResponse(req), socket);
+      });
+      rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, staleGraceMs: 0 })]);
+      const { close, port } = rig;
+      cleanUps.push(close, upstream.close);
+      await rig.apply(signedIn(1));
+      const asked = request({
+        ...{ port, host: "127.0.0.1", agent: false, path: "/" },
+        headers: { host: "app.localhost", cookie: cookieOf(1), ...headers },
+      });
+      asked.on("error", () => {});
+      asked.end();
+      return Promise.race([
+        once(asked, "response").then(([res]: IncomingMessage[]) => res?.resume().statusCode),
+        once(asked, "upgrade").then(([res]: IncomingMessage[]) => res?.statusCode),
+      ]);
+    }
+    const handshake = {
+      connection: "Upgrade",
+      upgrade: "websocket",
+      "sec-websocket-version": "13",
+      "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    };
+    test("a head without a body", async () => {
+      assert.equal(await late((res) => res.writeHead(204, { "x-secret": "s" }).end()), 503);
+    });
+    test("an accepted upgrade", async () => {
+      const accepted = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+      const proof = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+      assert.equal(await late((_res, socket) => socket.write(accepted + proof), handshake), 503);
+    });
+    test("a refused upgrade", async () => {
+      const refused = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+      assert.equal(await late((_res, socket) => socket.write(refused), handshake), 503);
+    });
+  });
+
+  test("the caller's own bytes stop as well", async () => {
+    const upstream = await startUpstream((req) => void req.resume());
+    const rig = await startRig([routeTo(upstream.port, { onStale: "deny", staleGraceMs: 0, timeoutMs: 0 })]);
+    cleanUps.push(() => rig.close(), upstream.close);
+    await rig.apply(signedIn(1));
+    const req = request({
+      port: rig.port,
+      host: "127.0.0.1",
+      agent: false,
+      method: "POST",
+      headers: { host: "app.localhost", cookie: cookieOf(1), accept: "application/json" },
+    });
+    req.write("one");
+    await waitFor("the request to arrive", () => upstream.seen.length === 1);
+    rig.lease.overdueMs = 1;
+    req.write("two");
+    const [res] = (await once(req, "response")) as [IncomingMessage];
+    assert.equal(res.statusCode, 503);
+    req.on("error", () => {});
+    req.destroy();
+  });
+});
+
+describe("time", () => {
+  test("an expired session loses its streams, also those on which nothing moves", async () => {
+    const rig = await start({}, (client) => client.send("hello"));
+    await rig.apply(signedIn(7, { expiresAt: Date.now() + 400 }));
+    const socket = await openSocket(rig, 7);
+    assert.equal((await closeOf(socket)).code, 4_401);
+    assert.equal((await rig.ask({ session: 7 })).status, 302);
+  });
+
+  test("max_stream_lifetime ends a stream that is otherwise in order", async () => {
+    const rig = await start({ maxStreamLifetimeMs: 300 });
+    const socket = await openSocket(rig);
+    assert.deepEqual(await closeOf(socket), { code: 4_408, reason: "stream lifetime over: connect again" });
+    assert.equal(rig.proxy.stats().cuts.lifetime, 1);
+  });
+
+  test("a WebSocket without a byte for the route's idle time-out is closed", async () => {
+    const rig = await start({ idleTimeoutMs: 100 }, (client) => client.send("hello"));
+    const socket = await openSocket(rig);
+    assert.equal((await closeOf(socket)).code, 1_006);
+  });
+});
+
+test("1,000 WebSockets of one session are gone when the cut is reported, and another 1,000 are still there", async () => {
+  const rig = await start({}, (client) => client.send("hello"));
+  const mine = await Promise.all(Array.from({ length: 1_000 }, () => openSocket(rig, 1)));
+  const others = await Promise.all(Array.from({ length: 1_000 }, () => openSocket(rig, 2)));
+  const codes = Promise.all(mine.map(closeOf));
+  await rig.apply(revokedSession(1));
+  assert.ok((await codes).every(({ code }) => code === 4_401));
+  await waitFor("the last of them", () => rig.proxy.stats().exchanges.websocket === 1_000);
+  for (const socket of others) socket.terminate();
+  await waitFor("the others to leave", () => rig.proxy.stats().exchanges.websocket === 0);
+});

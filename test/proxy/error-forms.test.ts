@@ -1,0 +1,230 @@
+/** Errors of the proxy's own, as each kind of caller gets them: real clients of gRPC and Kubernetes among them. */
+import assert from "node:assert/strict";
+import { connect } from "node:http2";
+import { after, before, describe, test } from "node:test";
+import { type Client, credentials, Metadata, makeGenericClientConstructor, type ServiceError } from "@grpc/grpc-js";
+import type { Config, RouteConfig } from "../../src/config/index.ts";
+import { engOnly, members, open, type Rig, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
+
+const cleanUps: (() => Promise<unknown>)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+async function start(routes: (port: number) => readonly RouteConfig[], config: Partial<Config> = {}) {
+  const upstream = await startUpstream();
+  const rig = await startRig(routes(upstream.port), { config });
+  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  cleanUps.push(upstream.close, () => rig.close());
+  return { rig, upstream };
+}
+
+let rig: Rig;
+before(async () => {
+  ({ rig } = await start((port) => [
+    routeTo(port, engOnly),
+    routeTo(1, { host: "gone.localhost", ...open }),
+    routeTo(port, { host: "slow.localhost", ...open, timeoutMs: 30 }),
+  ]));
+});
+
+/** Status, and the request that meets it. */
+const failures: readonly (readonly [status: number, name: string, ask: Parameters<Rig["ask"]>[0]])[] = [
+  [400, "a path in two readings", { path: "/a%2fb", session: 1 }],
+  [403, "no right", { session: 2 }],
+  [404, "no route", { host: "none.localhost" }],
+  [414, "an address that is too long", { path: `/${"x".repeat(40_000)}`, session: 1 }],
+  [417, "an expectation", { session: 1, headers: { expect: "wonders" } }],
+  [502, "an upstream that is away", { host: "gone.localhost" }],
+];
+
+describe("a program that prefers JSON", () => {
+  for (const [status, name, ask] of failures) {
+    test(`${status}, ${name}`, async () => {
+      const answer = await rig.ask({ ...ask, headers: { ...ask.headers, accept: "application/json" } });
+      assert.equal(answer.status, status);
+      assert.equal(answer.headers["content-type"], "application/json");
+      assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
+      const body = JSON.parse(answer.body);
+      const id = answer.headers["x-request-id"];
+      if (status === 403) assert.deepEqual(body, { error: "Access denied", request_id: id });
+      else {
+        assert.deepEqual(Object.keys(body), ["requestId", "status", "statusText"]);
+        assert.deepEqual([body.requestId, body.status], [id, status]);
+      }
+    });
+  }
+  test("401 without a session, in the shape of a denial", async () => {
+    const answer = await rig.ask({ headers: { accept: "application/json" } });
+    assert.equal(answer.status, 401);
+    assert.deepEqual(JSON.parse(answer.body), {
+      error: "Unauthenticated",
+      request_id: answer.headers["x-request-id"],
+    });
+  });
+});
+
+describe("a browser", () => {
+  for (const [status, name, ask] of failures) {
+    test(`${status}, ${name}: a page`, async () => {
+      const answer = await rig.ask({ ...ask, headers: { ...ask.headers, accept: "text/html" } });
+      assert.equal(answer.status, status);
+      assert.match(String(answer.headers["content-type"]), /^text\/html/);
+      assert.equal(answer.headers["x-pomerium-intercepted-response"], "true");
+      assert.equal(answer.headers["cache-control"], "no-store");
+    });
+  }
+});
+
+describe("what could not be read at all", () => {
+  test("400 is JSON with the request's id, and the connection ends", async () => {
+    const answer = await rig.raw("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
+    const [head = "", body = ""] = answer.split("\r\n\r\n");
+    assert.match(head, /^HTTP\/1\.1 400 Bad Request\r\n/);
+    assert.match(head, /connection: close/i);
+    const id = /x-request-id: (\S+)/i.exec(head)?.[1];
+    assert.deepEqual(JSON.parse(body), { requestId: id, status: 400, statusText: "Bad request" });
+    assert.match(head, new RegExp(`content-length: ${body.length}(\r|$)`, "i"));
+  });
+
+  test("431, mostly a browser with too many cookies, is a page", async () => {
+    const cookies = Array.from({ length: 140 }, (_, i) => `c${i}=${"x".repeat(1_000)}`).join("; ");
+    const answer = await rig.raw(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookies}\r\n\r\n`);
+    assert.match(answer, /^HTTP\/1\.1 431 Request Header Fields Too Large\r\n/);
+    assert.match(answer, /content-type: text\/html/i);
+    assert.match(answer, /x-pomerium-intercepted-response: true/i);
+    assert.match(answer, /removing those of this site helps/);
+  });
+
+  test("408, a request that does not come to its end, is a page too", async () => {
+    const slow = await start((port) => [routeTo(port)], { timeouts: { readMs: 50, writeMs: 0, idleMs: 300_000 } });
+    const answer = await slow.rig.raw("GET / HTTP/1.1\r\nHost: app.localhost\r\n", 5_000);
+    assert.match(answer, /^HTTP\/1\.1 408 Request Timeout\r\n/);
+    assert.match(answer, /content-type: text\/html/i);
+  });
+
+  test("a limit of 0 is none: what is slow or idle for longer than a look at the clock is not closed", async () => {
+    const { rig: patient } = await start((port) => [routeTo(port)], { timeouts: { readMs: 0, writeMs: 0, idleMs: 0 } });
+    const answer = await patient.raw("GET /ping HTTP/1.1\r\nHost: app.localhost\r\n", 2_500);
+    assert.equal(answer, "");
+  });
+});
+
+describe("kubectl and its like", () => {
+  const headers = { "user-agent": "kubectl/v1.32.3 (linux/amd64) kubernetes/32cc146", accept: "application/json, */*" };
+  const reasons: Readonly<Record<number, string>> = {
+    403: "Forbidden",
+    404: "NotFound",
+    502: "InternalError",
+    417: "Forbidden",
+  };
+  for (const [status, name, ask] of failures.filter(([status]) => status !== 400 && status !== 414)) {
+    test(`${status}, ${name}: a Status object`, async () => {
+      const answer = await rig.ask({ ...ask, headers: { ...ask.headers, ...headers } });
+      const { message, ...body } = JSON.parse(answer.body);
+      assert.equal(answer.status, status);
+      assert.equal(answer.headers["content-type"], "application/json");
+      assert.ok(message.length > 0);
+      const expected = { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", code: status };
+      assert.deepEqual(body, { ...expected, reason: reasons[status] });
+    });
+  }
+  test("401 without a session, and never a redirect", async () => {
+    const answer = await rig.ask({ headers: { ...headers, accept: "*/*" } });
+    assert.deepEqual([answer.status, JSON.parse(answer.body).reason], [401, "Unauthorized"]);
+  });
+});
+
+describe("gRPC", () => {
+  const Echo = makeGenericClientConstructor(
+    {
+      say: {
+        path: "/echo.Echo/Say",
+        requestStream: false,
+        responseStream: false,
+        requestSerialize: (value: Buffer) => value,
+        requestDeserialize: (bytes: Buffer) => bytes,
+        responseSerialize: (value: Buffer) => value,
+        responseDeserialize: (bytes: Buffer) => bytes,
+      },
+    },
+    "Echo",
+  );
+  type Say = Client & { say(message: Buffer, metadata: Metadata, done: (error: ServiceError | null) => void): void };
+
+  function say(host: string, session: number | null, on = rig): Promise<ServiceError | null> {
+    const client = new Echo(`127.0.0.1:${on.port}`, credentials.createInsecure(), {
+      "grpc.default_authority": host,
+    }) as unknown as Say;
+    const metadata = new Metadata();
+    if (session !== null) metadata.set("authorization", `Pomerium s${session}`);
+    return new Promise((resolve) =>
+      client.say(Buffer.from("hello"), metadata, (error) => {
+        client.close();
+        resolve(error);
+      }),
+    );
+  }
+
+  const cases = [
+    ["no session", 16, "Unauthenticated", "app.localhost", null],
+    ["no right", 7, "Access denied", "app.localhost", 2],
+    ["no route", 12, "Not found", "none.localhost", 1],
+    ["an upstream that is away", 14, "Bad gateway", "gone.localhost", null],
+  ] as const;
+  for (const [name, code, details, host, session] of cases) {
+    test(`${name} is status ${code} to a real client`, async () => {
+      const error = await say(host, session);
+      assert.deepEqual([error?.code, error?.details], [code, details]);
+    });
+  }
+
+  test("no lease is UNAVAILABLE, which clients try again", async () => {
+    const { rig: own } = await start((port) => [routeTo(port)]);
+    own.lease.overdueMs = 1e9;
+    assert.equal((await say("app.localhost", 1, own))?.code, 14);
+  });
+
+  test("its answer is a head alone, which ends the stream", async () => {
+    const session = connect(`http://127.0.0.1:${rig.port}`);
+    const stream = session.request({
+      ":method": "POST",
+      ":authority": "app.localhost",
+      "content-type": "application/grpc+proto; charset=x",
+      te: "trailers",
+    });
+    stream.end();
+    const seen = await new Promise<Readonly<{ headers: Record<string, unknown>; flags: number }>>((resolve) =>
+      stream.on("response", (headers, flags) => resolve({ headers, flags })),
+    );
+    let trailers = 0;
+    stream.on("trailers", () => trailers++);
+    stream.resume();
+    await new Promise((resolve) => stream.on("close", resolve));
+    session.close();
+    assert.ok((seen.flags & 1) === 1, "END_STREAM");
+    assert.equal(trailers, 0);
+    assert.deepEqual(
+      [
+        seen.headers[":status"],
+        seen.headers["content-type"],
+        seen.headers["grpc-status"],
+        seen.headers["grpc-message"],
+      ],
+      [401, "application/grpc+proto", "16", "Unauthenticated"],
+    );
+  });
+
+  test("gRPC-Web of a page of ours may read the status, one of somebody else's may not", async () => {
+    const headers = { "content-type": "application/grpc-web-text", "sec-fetch-mode": "cors" };
+    const ours = await rig.ask({ method: "POST", headers: { ...headers, origin: "http://app.localhost" } });
+    assert.deepEqual(
+      [ours.status, ours.headers["content-type"], ours.headers["grpc-status"]],
+      [401, "application/grpc-web-text", "16"],
+    );
+    assert.equal(ours.headers["access-control-allow-origin"], "http://app.localhost");
+    assert.match(String(ours.headers["access-control-expose-headers"]), /grpc-status, grpc-message/);
+    const others = await rig.ask({ method: "POST", headers: { ...headers, origin: "http://evil.example" } });
+    assert.equal(others.headers["access-control-allow-origin"], undefined);
+  });
+});

@@ -1,0 +1,395 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { RouteConfig } from "../../src/config/index.ts";
+import { canonicalise } from "../../src/proxy/canonical.ts";
+import { ownCookies } from "../../src/proxy/cookies.ts";
+import { buildDownstreamHeaders, compileResponseRules, trailerPairs } from "../../src/proxy/downstream-headers.ts";
+import {
+  buildUpstreamHeaders,
+  callerAddress,
+  compileHeaderRules,
+  type Identity,
+  passedTrailers,
+  stripSessionQuery,
+} from "../../src/proxy/upstream-headers.ts";
+import { route } from "../auth/authorize/support.ts";
+
+const config = {
+  jwtClaimsHeaders: { "x-pomerium-claim-email": "email", "x-who": "name" },
+  xffNumTrustedHops: 0,
+  skipXffAppend: false,
+};
+const cookies = ownCookies("_pomerium");
+/** A reference in a header template. */
+const ref = (name: string): string => `\${${name}}`;
+const identity: Identity = {
+  assertion: "signed",
+  claimHeaders: [
+    ["x-pomerium-claim-email", "alice@example.com"],
+    ["x-who", ""],
+  ],
+};
+
+type Parts = Readonly<{
+  sessionId?: string;
+  url?: string;
+  route?: Partial<RouteConfig>;
+  config?: Partial<typeof config>;
+  identity?: Identity | null;
+}>;
+
+function upstream(sent: readonly string[], parts: Parts = {}): readonly string[] {
+  const rules = compileHeaderRules(
+    route({ passIdentityHeaders: true, ...parts.route }),
+    { ...config, ...parts.config },
+    cookies,
+  );
+  const canonical = canonicalise({
+    method: "GET",
+    url: parts.url ?? "/",
+    httpVersion: "1.1",
+    rawHeaders: ["Host", "app.example", ...sent],
+  });
+  assert.ok(canonical.type === "canonical", JSON.stringify(canonical));
+  return buildUpstreamHeaders(rules, {
+    request: canonical.request,
+    authority: "app.example",
+    scheme: "https",
+    peer: "192.0.2.1",
+    requestId: "request-1",
+    upstreamHost: "upstream.internal:81",
+    sessionId: parts.sessionId ?? null,
+    identity: parts.identity === undefined ? identity : parts.identity,
+  });
+}
+
+function values(lines: readonly string[], name: string): string[] {
+  return lines.filter((_, i) => i % 2 === 1 && lines[i - 1]?.toLowerCase() === name);
+}
+
+describe("an identity header says what we say, whatever the caller sends", () => {
+  const spoofs = [
+    "X-Pomerium-Claim-Email",
+    "x-pomerium-claim-email",
+    "X-POMERIUM-CLAIM-EMAIL",
+    "X.Pomerium.Claim.Email",
+    "X-PomeriumClaimEmail",
+    "XPomerium-Claim-Email",
+    "X-Pomerium--Claim-Email",
+    "X-Who",
+    "XWho",
+    "X.Who",
+  ];
+  for (const name of spoofs) {
+    test(name, () => {
+      const lines = upstream([name, "mallory@example.com"]);
+      assert.ok(!lines.includes("mallory@example.com"), lines.join("\n"));
+      assert.deepEqual(values(lines, "x-pomerium-claim-email"), ["alice@example.com"]);
+    });
+  }
+  test("a claim that is missing is an empty header, which hides nothing of the caller's", () => {
+    assert.deepEqual(values(upstream(["X-Who", "mallory"]), "x-who"), [""]);
+  });
+  test("without pass_identity_headers there is none, and the caller's is gone too", () => {
+    const lines = upstream(["X-Pomerium-Claim-Email", "m", "X-Pomerium-Jwt-Assertion", "m"], {
+      route: { passIdentityHeaders: false },
+    });
+    assert.ok(!lines.some((text) => /pomerium/i.test(text)), lines.join("\n"));
+    assert.ok(!lines.includes("m"));
+  });
+  test("a forged assertion is replaced by ours; the original one travels on as -For", () => {
+    const lines = upstream(["X-Pomerium-Jwt-Assertion", "theirs"]);
+    assert.deepEqual(values(lines, "x-pomerium-jwt-assertion"), ["signed"]);
+    assert.deepEqual(values(lines, "x-pomerium-jwt-assertion-for"), ["theirs"]);
+    const both = upstream(["X-Pomerium-Jwt-Assertion", "theirs", "X-Pomerium-Jwt-Assertion-For", "first"]);
+    assert.deepEqual(values(both, "x-pomerium-jwt-assertion-for"), ["first"]);
+  });
+  test("every other statement of a proxy goes: Forwarded, X-Forwarded-*, X-Real-IP, X-Original-URL, Impersonate-*", () => {
+    for (const name of [
+      "Forwarded",
+      "X-Forwarded-For",
+      "X-Forwarded-Host",
+      "X-Forwarded-Proto",
+      "X-Forwarded-Uri",
+      "X-Forwarded-User",
+      "X-Real-IP",
+      "X-Original-URL",
+      "X-Rewrite-URL",
+      "X-Envoy-External-Address",
+      "X-Request-Id",
+      "Impersonate-User",
+    ]) {
+      assert.ok(!upstream([name, "forged"]).includes("forged"), name);
+    }
+  });
+  test("a person's name outside ASCII is UTF-8 on the wire, and no value ends its line", () => {
+    const lines = upstream([], {
+      identity: { assertion: "a", claimHeaders: [["x-who", "Zoë\r\nX-Admin: 1"]] },
+    });
+    const [value = ""] = values(lines, "x-who");
+    assert.equal(Buffer.from(value, "latin1").toString("utf8"), "Zoë  X-Admin: 1");
+  });
+});
+
+describe("what belongs to the caller's connection stays there", () => {
+  test("hop-by-hop lines", () => {
+    const sent = [
+      "TE",
+      "Keep-Alive",
+      "Proxy-Authorization",
+      "Proxy-Connection",
+      "Trailer",
+      "Upgrade",
+      "HTTP2-Settings",
+    ];
+    const lines = upstream(sent.flatMap((name) => [name, "gone"]));
+    assert.ok(!lines.includes("gone"), lines.join("\n"));
+  });
+  test("names that Connection nominates, before ours are added", () => {
+    const lines = upstream([
+      "Connection",
+      "keep-alive, X-Pomerium-Claim-Email, x-pomerium-jwt-assertion, X-Own, X-Request-Id, X-Forwarded-For",
+      "X-Own",
+      "gone",
+    ]);
+    assert.ok(!lines.includes("gone"));
+    assert.deepEqual(values(lines, "x-pomerium-claim-email"), ["alice@example.com"]);
+    assert.deepEqual(values(lines, "x-pomerium-jwt-assertion"), ["signed"]);
+    assert.deepEqual(values(lines, "x-request-id"), ["request-1"]);
+    assert.deepEqual(values(lines, "x-forwarded-for"), ["192.0.2.1"]);
+  });
+  test("everything else is kept, in order and byte by byte", () => {
+    const lines = upstream(["Accept", "*/*", "X-Own", "1", "X-Own", "2", "Authorization", "Basic eA=="]);
+    assert.deepEqual(lines.slice(2, 10), ["Accept", "*/*", "X-Own", "1", "X-Own", "2", "Authorization", "Basic eA=="]);
+  });
+});
+
+describe("our credentials never reach an upstream", () => {
+  const cookieCases: readonly (readonly [string, string | undefined])[] = [
+    ["a=1; _pomerium=x; b=2", "a=1; b=2"],
+    ["_pomerium=x", undefined],
+    ["_pomerium=x; _pomerium_nonce=y; __Host-_pomerium=z; __Secure-_pomerium_csrf=q", undefined],
+    ["_Pomerium=x; a=1", "a=1"],
+    [" _pomerium = x ; a=1", "a=1"],
+    ["_pomeriumish=x; my_pomerium=y", "_pomeriumish=x; my_pomerium=y"],
+    ["a=_pomerium=1", "a=_pomerium=1"],
+    ["_pomerium", undefined],
+  ];
+  for (const [sent, kept] of cookieCases) {
+    test(`Cookie: ${sent}`, () =>
+      assert.deepEqual(values(upstream(["Cookie", sent]), "cookie"), kept === undefined ? [] : [kept]));
+  }
+  for (const value of ["Pomerium abc", "pomerium abc", "Bearer Pomerium-abc", "bearer pomerium-abc"]) {
+    test(`Authorization: ${value}`, () =>
+      assert.deepEqual(values(upstream(["Authorization", value]), "authorization"), []));
+  }
+  test("X-Pomerium-Authorization", () => assert.ok(!upstream(["X-Pomerium-Authorization", "abc"]).includes("abc")));
+  test("nor by way of a configured copy", () => {
+    const copies = {
+      "X-C": ref('pomerium.request.headers["Cookie"]'),
+      "X-A": ref('pomerium.request.headers["Authorization"]'),
+      "X-P": ref('pomerium.request.headers["X-Pomerium-Authorization"]'),
+    };
+    const lines = upstream(
+      ["Cookie", "_pomerium=secret; a=1", "Authorization", "Pomerium secret", "X-Pomerium-Authorization", "secret"],
+      {
+        route: { setRequestHeaders: copies },
+      },
+    );
+    assert.ok(!lines.some((text) => text.includes("secret")), lines.join("\n"));
+    assert.deepEqual(values(lines, "x-c"), ["a=1"]);
+  });
+  const queries: readonly (readonly [string, string])[] = [
+    ["?pomerium_session=x", ""],
+    ["?a=1&pomerium_session=x&b=%zz", "?a=1&b=%zz"],
+    ["?pomerium%5Fsession=x&a", "?a"],
+    ["?%70omerium_session=x", ""],
+    ["?Pomerium_Session=x&a", "?a"],
+    ["?a=1;pomerium_session=x;b=2&c", "?a=1;b=2&c"],
+    ["?pomerium_session=x&pomerium_session=y&c", "?c"],
+    ["?a=pomerium_session", "?a=pomerium_session"],
+    ["?", "?"],
+    ["", ""],
+  ];
+  for (const [sent, kept] of queries) test(`query ${sent}`, () => assert.equal(stripSessionQuery(sent), kept));
+});
+
+describe("configured request headers", () => {
+  test("overwrite the caller's, in any spelling, and render what they refer to", () => {
+    const lines = upstream(["X-Key", "theirs", "x.key", "theirs"], {
+      route: { setRequestHeaders: { "X-Key": "ours", "X-Jwt": `Bearer ${ref("pomerium.jwt")}`, "X-Price": "$$5" } },
+    });
+    assert.ok(!lines.includes("theirs"));
+    assert.deepEqual(values(lines, "x-key"), ["ours"]);
+    assert.deepEqual(values(lines, "x-jwt"), ["Bearer signed"]);
+    assert.deepEqual(values(lines, "x-price"), ["$5"]);
+  });
+  test("win over removal; removal takes the caller's and ours", () => {
+    const lines = upstream(["X-A", "1", "X-B", "2"], {
+      route: { removeRequestHeaders: ["x-a", "X-B", "X-Forwarded-Host"], setRequestHeaders: { "X-B": "ours" } },
+    });
+    assert.deepEqual(
+      [values(lines, "x-a"), values(lines, "x-b"), values(lines, "x-forwarded-host")],
+      [[], ["ours"], []],
+    );
+  });
+});
+
+test("trailers pass where a header would, where the head had none of that name, and where they decide nothing", () => {
+  const passing = ["X-Sum", "1", "Server-Timing", "2"];
+  const not = [
+    "X-Pomerium-Claim-Email",
+    "X-Forwarded-For",
+    "Cookie",
+    "Authorization",
+    "Host",
+    "Content-Length",
+    "If-Match",
+  ]
+    .concat(["Transfer-Encoding", "X-Here", "X-Own", "X-Removed", "X_Sum", "Sec-Fetch-Mode", "Expect", "X-Hop"])
+    .flatMap((name) => [name, "mallory"]);
+  const rules = compileHeaderRules(
+    route({ setRequestHeaders: { "X-Own": "ours" }, removeRequestHeaders: ["x-removed"] }),
+    config,
+    cookies,
+  );
+  const headers = { "x-here": "", connection: "x-hop" };
+  assert.deepEqual(passedTrailers(rules, { headers }, [...passing, ...not]), passing);
+});
+
+describe("Host", () => {
+  const hostOf = (parts: Partial<RouteConfig>, sent: readonly string[] = [], url = "/") => {
+    const lines = upstream(sent, { route: parts, url });
+    return [values(lines, "host"), values(lines, "x-forwarded-host")];
+  };
+  test("is the upstream's own by default, and the original one travels in X-Forwarded-Host", () => {
+    assert.deepEqual(hostOf({}), [["upstream.internal:81"], ["app.example"]]);
+  });
+  test("is the caller's with preserve_host_header", () => {
+    assert.deepEqual(hostOf({ preserveHostHeader: true }), [["app.example"], []]);
+  });
+  test("is what host_rewrite says", () => assert.deepEqual(hostOf({ hostRewrite: "h.example" })[0], ["h.example"]));
+  test("is a header's value only when that is a host", () => {
+    assert.deepEqual(hostOf({ hostRewriteHeader: "x-to" }, ["X-To", "h.example"])[0], ["h.example"]);
+    assert.deepEqual(hostOf({ hostRewriteHeader: "x-to" }, ["X-To", "h/../x"])[0], ["upstream.internal:81"]);
+  });
+  test("is made of the path when that makes a host, and is the upstream's own otherwise", () => {
+    const hostPathRegexRewrite = { pattern: "^/(.+)/.+$", substitution: "\\1.example" };
+    assert.deepEqual(hostOf({ hostPathRegexRewrite }, [], "/envoy/x?y=/a/b"), [["envoy.example"], ["app.example"]]);
+    assert.deepEqual(hostOf({ hostPathRegexRewrite }, [], "/a/b/c")[0], ["upstream.internal:81"]);
+    assert.deepEqual(hostOf({ hostPathRegexRewrite }, [], "/x")[0], ["upstream.internal:81"]);
+  });
+});
+
+describe("X-Forwarded-For", () => {
+  const forwarded = (sent: string, parts: Partial<typeof config>) =>
+    values(upstream(["X-Forwarded-For", sent], { config: parts }), "x-forwarded-for");
+  test("names the peer alone when no proxy is trusted", () =>
+    assert.deepEqual(forwarded("1.1.1.1", {}), ["192.0.2.1"]));
+  test("keeps as many entries as there are trusted proxies", () => {
+    assert.deepEqual(forwarded("6.6.6.6, 1.1.1.1, 2.2.2.2", { xffNumTrustedHops: 2 }), ["1.1.1.1, 2.2.2.2, 192.0.2.1"]);
+  });
+  test("is not added to with skip_xff_append", () => {
+    assert.deepEqual(forwarded("6.6.6.6, 1.1.1.1", { xffNumTrustedHops: 1, skipXffAppend: true }), ["1.1.1.1"]);
+    assert.deepEqual(forwarded("6.6.6.6", { skipXffAppend: true }), []);
+  });
+  test("tells the caller's address only as far as proxies are trusted", () => {
+    assert.equal(callerAddress("1.1.1.1", "192.0.2.1", 0), "192.0.2.1");
+    assert.equal(callerAddress("6.6.6.6, 1.1.1.1", "192.0.2.1", 1), "1.1.1.1");
+    assert.equal(callerAddress("1.1.1.1", "192.0.2.1", 2), "192.0.2.1");
+    assert.equal(callerAddress("<script>", "192.0.2.1", 1), "192.0.2.1");
+    assert.equal(callerAddress(undefined, "192.0.2.1", 1), "192.0.2.1");
+  });
+});
+
+describe("answers on their way back", () => {
+  const rules = compileResponseRules(
+    route({ setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN", "X-Added": "1" } }),
+    cookies,
+  );
+  const back = (raw: readonly string[]) => buildDownstreamHeaders(rules, raw, "request-1");
+  test("lose what belongs to the upstream's connection, and what it nominates", () => {
+    const lines = back([
+      "Connection",
+      "close, X-Hop",
+      "X-Hop",
+      "gone",
+      "Keep-Alive",
+      "gone",
+      "Transfer-Encoding",
+      "chunked",
+      "X-Stay",
+      "1",
+    ]);
+    assert.deepEqual(lines.slice(0, 2), ["X-Stay", "1"]);
+    assert.ok(!lines.includes("gone") && !lines.includes("chunked"));
+  });
+  test("carry the configured headers instead of the upstream's", () => {
+    const lines = back(["x-frame-options", "DENY"]);
+    assert.deepEqual(values(lines, "x-frame-options"), ["SAMEORIGIN"]);
+    assert.deepEqual(values(lines, "x-added"), ["1"]);
+  });
+  test("have prefixes of their values replaced, line by line, and only prefixes", () => {
+    const rewrites = compileResponseRules(
+      route({
+        rewriteResponseHeaders: [
+          { header: "location", prefix: "http://inside:8000/two/", value: "https://two.example/" },
+          { header: "link", prefix: "<http://inside", value: "<https://out" },
+          { header: "set-cookie", prefix: "theirs", value: "_pomerium" },
+        ],
+      }),
+      cookies,
+    );
+    const sent = [
+      "LOCATION",
+      "http://inside:8000/two/a?to=http://inside:8000/two/",
+      "Location",
+      "/http://inside:8000/two/",
+    ];
+    const lines = buildDownstreamHeaders(
+      rewrites,
+      [
+        ...sent,
+        "Link",
+        "<http://inside/a>",
+        "Link",
+        "<http://other/b>",
+        "Set-Cookie",
+        "theirs=1",
+        "X-Location",
+        "http://inside:8000/two/",
+      ],
+      "request-1",
+    );
+    assert.deepEqual(values(lines, "location"), [
+      "https://two.example/a?to=http://inside:8000/two/",
+      "/http://inside:8000/two/",
+    ]);
+    assert.deepEqual(values(lines, "link"), ["<https://out/a>", "<http://other/b>"]);
+    assert.deepEqual(values(lines, "set-cookie"), [], "a rewrite makes no cookie of ours either");
+    assert.deepEqual(values(lines, "x-location"), ["http://inside:8000/two/"]);
+  });
+  test("never set a cookie of ours, nor speak for the proxy", () => {
+    const lines = back([
+      "Set-Cookie",
+      "_pomerium=evil",
+      "Set-Cookie",
+      "_POMERIUM_nonce=evil; Path=/",
+      "Set-Cookie",
+      "a=1",
+      "X-Pomerium-Intercepted-Response",
+      "true",
+      "X-Request-Id",
+      "theirs",
+    ]);
+    assert.deepEqual(values(lines, "set-cookie"), ["a=1"]);
+    assert.deepEqual(values(lines, "x-pomerium-intercepted-response"), []);
+    assert.deepEqual(values(lines, "x-request-id"), ["request-1"]);
+  });
+  test("have trailers without framing, cookies and ours", () => {
+    assert.deepEqual(
+      trailerPairs(rules, ["Grpc-Status", "0", "Set-Cookie", "a=1", "Content-Length", "1", "X-Added", "2"]),
+      [["Grpc-Status", "0"]],
+    );
+  });
+});

@@ -1,0 +1,382 @@
+/** The ends of the proxy: TLS on both sides, draining, the gateway to the authenticate service, metrics, strict audit. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { Agent, type createServer, type IncomingMessage, request } from "node:http";
+import { createServer as createTlsServer, request as tlsRequest } from "node:https";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { connect as tlsConnect } from "node:tls";
+import { WebSocket, WebSocketServer } from "ws";
+import type { RouteConfig } from "../../src/config/index.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { open, revokedSession, routeTo, signedIn, startRig, startUpstream, valuesOf } from "./support.ts";
+
+const cleanUps: (() => Promise<void>)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+let folder = "";
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), "cardea-proxy-"));
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+type Pair = Readonly<{ cert: string; key: string }>;
+function certificate(name: string, subjectAltName: string): Pair {
+  const [key, cert] = [join(folder, `${name}.key`), join(folder, `${name}.pem`)];
+  execFileSync(
+    "openssl",
+    ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"].concat([
+      "-subj",
+      `/CN=${name}`,
+      "-addext",
+      `subjectAltName=${subjectAltName}`,
+      "-keyout",
+      key,
+      "-out",
+      cert,
+    ]),
+    { stdio: "ignore" },
+  );
+  return { cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") };
+}
+
+async function startTlsUpstream(pair: Pair): Promise<{ port: number; names: string[] }> {
+  const names: string[] = [];
+  const server = createTlsServer(pair, (req, res) => {
+    names.push(String((req.socket as unknown as { servername: string | false }).servername));
+    res.end(`hello ${req.headers.host}`);
+  });
+  const sockets = new WebSocketServer({ server });
+  sockets.on("connection", (socket) => socket.send("hello"));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  cleanUps.push(async () => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, names };
+}
+
+const plainTls = {
+  skipVerify: false,
+  serverName: null,
+  customCa: null,
+  clientCert: null,
+  clientKey: null,
+  allowRenegotiation: false,
+};
+
+describe("an upstream behind TLS", () => {
+  const to = (port: number) => [{ url: new URL(`https://upstream.localhost:${port}`), weight: null }];
+
+  test("is verified: a certificate that nobody vouches for is 502, for requests and WebSockets", async () => {
+    const { port, names } = await startTlsUpstream(certificate("self", "DNS:upstream.localhost"));
+    const rig = await startRig([routeTo(0, { ...open, to: to(port), allowWebsockets: true })]);
+    cleanUps.push(() => rig.close());
+    assert.equal((await rig.ask({})).status, 502);
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
+    socket.on("error", () => {});
+    const [, res] = (await once(socket, "unexpected-response")) as [unknown, IncomingMessage];
+    assert.equal(res.statusCode, 502);
+    assert.deepEqual(names, []);
+  });
+
+  test("is believed with the authority that the route names, and its TLS name is its own, whatever Host says", async () => {
+    const pair = certificate("own", "DNS:upstream.localhost");
+    const { port, names } = await startTlsUpstream(pair);
+    const rig = await startRig([
+      routeTo(0, {
+        ...open,
+        to: to(port),
+        tls: { ...plainTls, customCa: pair.cert },
+        preserveHostHeader: true,
+        allowWebsockets: true,
+      }),
+    ]);
+    cleanUps.push(() => rig.close());
+    assert.equal((await rig.ask({})).body, "hello app.localhost");
+    assert.equal((await rig.ask({})).body, "hello app.localhost");
+    assert.deepEqual(names, ["upstream.localhost", "upstream.localhost"]);
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
+    await once(socket, "message");
+    socket.terminate();
+  });
+
+  test("with another name in its certificate is 502, unless that name is configured", async () => {
+    const pair = certificate("other", "DNS:other.example");
+    const { port } = await startTlsUpstream(pair);
+    const tls = { ...plainTls, customCa: pair.cert };
+    const rig = await startRig([
+      routeTo(0, { ...open, to: to(port), tls }),
+      routeTo(0, { ...open, host: "named.localhost", to: to(port), tls: { ...tls, serverName: "other.example" } }),
+      routeTo(0, { ...open, host: "skip.localhost", to: to(port), tls: { ...plainTls, skipVerify: true } }),
+    ]);
+    cleanUps.push(() => rig.close());
+    assert.equal((await rig.ask({})).status, 502);
+    assert.equal((await rig.ask({ host: "named.localhost" })).status, 200);
+    assert.equal((await rig.ask({ host: "skip.localhost" })).status, 200);
+  });
+});
+
+test("the listener shows the certificate of the name that was asked for, and the first one otherwise", async () => {
+  const pairs = [certificate("first", "DNS:first.localhost"), certificate("second", "DNS:*.second.localhost")];
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port, { ...open, host: "a.second.localhost" })], {
+    config: { certificates: pairs, insecureServer: false },
+  });
+  cleanUps.push(() => rig.close(), upstream.close);
+  const subjectOf = async (servername: string): Promise<string> => {
+    const socket = tlsConnect({ port: rig.port, host: "127.0.0.1", servername, rejectUnauthorized: false });
+    await once(socket, "secureConnect");
+    const { subject } = socket.getPeerCertificate();
+    socket.destroy();
+    return String(subject.CN);
+  };
+  assert.deepEqual(
+    [await subjectOf("first.localhost"), await subjectOf("a.second.localhost"), await subjectOf("x")],
+    ["first", "second", "first"],
+  );
+  const answer = await new Promise<IncomingMessage>((resolve) => {
+    tlsRequest(
+      { port: rig.port, host: "127.0.0.1", rejectUnauthorized: false, headers: { host: "a.second.localhost" } },
+      resolve,
+    ).end();
+  });
+  answer.resume();
+  assert.equal(answer.statusCode, 200);
+});
+
+describe("draining", () => {
+  test("finishes what is under way, refuses what is new, and closes live streams at the end of their time with 1001", async () => {
+    let finish = (): void => {};
+    const upstream = await startUpstream((_req, res) => {
+      finish = () => res.end("done");
+    });
+    new WebSocketServer({ server: upstream.server }).on("connection", (socket) => socket.send("hello"));
+    const rig = await startRig([routeTo(upstream.port, { ...open, allowWebsockets: true })], {
+      config: { drainTimeoutMs: 3_000 },
+    });
+    cleanUps.push(upstream.close);
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
+    await once(socket, "message");
+    const slow = rig.ask({ headers: { connection: "keep-alive" } });
+    await waitFor("the request to arrive", () => upstream.seen.length === 1);
+    const closed = once(socket, "close");
+    let drained = false;
+    const draining = rig.proxy.drain().then(() => {
+      drained = true;
+    });
+    assert.equal(rig.proxy.stats().draining, true);
+    await assert.rejects(rig.ask({}), /ECONNREFUSED/);
+    assert.equal(drained, false);
+    assert.equal(socket.readyState, socket.OPEN);
+    finish();
+    const answer = await slow;
+    assert.deepEqual([answer.body, answer.headers.connection], ["done", "close"]);
+    assert.equal((await closed)[0], 1_001);
+    await draining;
+    await waitFor("the last socket to be gone", () => rig.proxy.stats().exchanges.websocket === 0);
+    await rig.close();
+  });
+
+  test("is over when the last stream has ended by itself", async () => {
+    const upstream = await startUpstream();
+    new WebSocketServer({ server: upstream.server }).on("connection", (socket) => socket.send("hello"));
+    const rig = await startRig([routeTo(upstream.port, { ...open, allowWebsockets: true })], {
+      config: { drainTimeoutMs: 600_000 },
+    });
+    cleanUps.push(upstream.close);
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
+    await once(socket, "message");
+    const closed = rig.close();
+    socket.close();
+    await closed;
+  });
+
+  test("takes new connections while balancers have not noticed, and ends each behind its answer", async () => {
+    const upstream = await startUpstream();
+    const rig = await startRig([routeTo(upstream.port, open)], { config: { drainDelayMs: 3_000 } });
+    cleanUps.push(upstream.close);
+    const agent = new Agent({ keepAlive: true });
+    const kept = async (): Promise<string | undefined> => {
+      const headers = { host: "app.localhost" };
+      const req = request({ port: rig.port, host: "127.0.0.1", agent, headers }).end();
+      const [res] = (await once(req, "response")) as [IncomingMessage];
+      await once(res.resume(), "end");
+      return res.headers.connection;
+    };
+    assert.equal(await kept(), undefined);
+    const closed = rig.close();
+    assert.equal(await kept(), "close"); // on the connection from before
+    assert.equal(await kept(), "close"); // on a new one
+    await closed;
+    await assert.rejects(rig.ask({}), /ECONNREFUSED/);
+    agent.destroy();
+  });
+
+  test("waits no longer than it may", async () => {
+    const upstream = await startUpstream(() => {});
+    const rig = await startRig([routeTo(upstream.port, { ...open, timeoutMs: 0 })], {
+      config: { drainTimeoutMs: 100 },
+    });
+    cleanUps.push(upstream.close);
+    const never = rig.ask({ headers: { accept: "application/json" } });
+    await waitFor("the request to arrive", () => upstream.seen.length === 1);
+    const started = performance.now();
+    const answer = never.then(
+      ({ status }) => status,
+      () => 0,
+    );
+    await rig.close();
+    assert.ok(performance.now() - started < 20_000);
+    assert.ok([0, 503].includes(await answer));
+  });
+
+  test("an idle connection does not hold it up, and a busy one ends behind its answer", async () => {
+    const upstream = await startUpstream();
+    const rig = await startRig([routeTo(upstream.port, open)], { config: { drainTimeoutMs: 30_000 } });
+    cleanUps.push(upstream.close);
+    const agent = new Agent({ keepAlive: true });
+    await new Promise<void>((resolve) => {
+      request({ port: rig.port, host: "127.0.0.1", agent, headers: { host: "app.localhost" } }, (res) => {
+        res.resume().on("end", resolve);
+      }).end();
+    });
+    const started = performance.now();
+    await rig.close();
+    assert.ok(performance.now() - started < 20_000, "not the drain timeout");
+    agent.destroy();
+  });
+});
+
+describe("the gateway to an authenticate service that runs elsewhere", () => {
+  async function startGateway(handler?: Parameters<typeof createServer>[1]) {
+    const service = await startUpstream(handler);
+    const upstream = await startUpstream();
+    const rig = await startRig([routeTo(upstream.port, open)], {
+      config: { authenticateInternalServiceUrl: new URL(`http://127.0.0.1:${service.port}`) },
+      ports: { authenticateHost: null },
+    });
+    cleanUps.push(() => rig.close(), service.close, upstream.close);
+    return { rig, service, upstream };
+  }
+  const host = "authenticate.localhost";
+
+  test("passes requests on with the Host that was asked for, and says itself who is asking", async () => {
+    const { rig, service } = await startGateway();
+    const answer = await rig.ask({
+      host,
+      method: "POST",
+      path: "/.pomerium/sign_in?a=1&b=%20",
+      body: "x=1",
+      headers: {
+        "content-type": "application/x-www-form-urlencoded",
+        cookie: "_pomerium_authenticate=t",
+        authorization: "Bearer operator-token",
+        "x-forwarded-for": "6.6.6.6",
+        "x-forwarded-proto": "gopher",
+        forwarded: "for=6.6.6.6",
+        connection: "x-request-id",
+      },
+    });
+    const seen = JSON.parse(answer.body);
+    assert.deepEqual([seen.method, seen.url, seen.body], ["POST", "/.pomerium/sign_in?a=1&b=%20", "x=1"]);
+    const sent = (name: string) => valuesOf(seen.rawHeaders, name);
+    assert.deepEqual(sent("host"), [host]);
+    assert.deepEqual(sent("x-forwarded-for"), ["127.0.0.1"]);
+    assert.deepEqual(sent("x-forwarded-proto"), ["http"]);
+    assert.deepEqual(sent("forwarded"), []);
+    assert.deepEqual(
+      [sent("cookie"), sent("authorization")],
+      [["_pomerium_authenticate=t"], ["Bearer operator-token"]],
+    );
+    assert.deepEqual(sent("x-request-id"), [answer.headers["x-request-id"]]);
+    assert.equal(service.seen.length, 1);
+  });
+
+  test("passes redirects and cookies back as they are", async () => {
+    const { rig } = await startGateway((_req, res) => {
+      res.writeHead(302, { location: "https://idp.example/?state=x", "set-cookie": ["a=1", "_pomerium_csrf=2"] }).end();
+    });
+    const answer = await rig.ask({ host });
+    assert.deepEqual([answer.status, answer.headers.location], [302, "https://idp.example/?state=x"]);
+    assert.deepEqual(answer.headers["set-cookie"], ["a=1", "_pomerium_csrf=2"]);
+  });
+
+  test("never leads to the databroker API", async () => {
+    const { rig, service } = await startGateway();
+    for (const path of ["/v1/commands", "/v1", "/v1/events?after=0", "//v1/status", "/%761/status"]) {
+      assert.equal((await rig.ask({ host, path })).status, 404, path);
+    }
+    assert.equal(service.seen.length, 0);
+  });
+
+  test("serves that host alone, and the answer whether this node is alive is this node's", async () => {
+    const { rig, service, upstream } = await startGateway();
+    await rig.ask({});
+    await rig.ask({ host, path: "/healthz" });
+    assert.deepEqual([service.seen.length, upstream.seen.length], [0, 1]);
+  });
+
+  test("tries once: a 503 stays one, and a service that is gone is 502", async () => {
+    const { rig, service } = await startGateway((_req, res) => res.writeHead(503, { "retry-after": "0" }).end("busy"));
+    assert.equal((await rig.ask({ host })).status, 503);
+    assert.equal(service.seen.length, 1);
+    await service.close();
+    const gone = await rig.ask({ host, headers: { accept: "text/html" } });
+    assert.equal(gone.status, 502);
+    assert.match(gone.body, /<html>/);
+    assert.ok(!gone.body.includes(String(service.port)));
+  });
+});
+
+describe("strict audit", () => {
+  async function strict(recordSafely: () => Promise<void>, parts: Partial<RouteConfig> = {}) {
+    const upstream = await startUpstream();
+    const rig = await startRig([routeTo(upstream.port, { audit: "strict", ...parts })], { ports: { recordSafely } });
+    cleanUps.push(() => rig.close(), upstream.close);
+    await rig.apply(signedIn(1));
+    return { rig, upstream };
+  }
+  test("keeps a request waiting until its record is safe", async () => {
+    let safe = (): void => {};
+    const { rig, upstream } = await strict(
+      () =>
+        new Promise((resolve) => {
+          safe = resolve;
+        }),
+    );
+    const answer = rig.ask({ session: 1 });
+    await waitFor("the permit", () => rig.proxy.stats().exchanges.http === 1);
+    assert.equal(upstream.seen.length, 0);
+    safe();
+    assert.equal((await answer).status, 200);
+  });
+  for (const [kind, parts] of [
+    ["a route with an upstream", {}],
+    ["a route that answers by itself", { response: { status: 200, body: "for members" } }],
+  ] as const) {
+    test(`whoever is revoked while their record is made safe gets nothing: ${kind}`, async () => {
+      const safe = Promise.withResolvers<void>();
+      const { rig, upstream } = await strict(() => safe.promise, parts);
+      const answer = rig.ask({ session: 1 });
+      await waitFor("the permit", () => rig.proxy.stats().exchanges.http === 1);
+      await rig.apply(revokedSession(1));
+      safe.resolve();
+      const { status, body } = await answer;
+      assert.ok(status === 302 || status === 401, String(status));
+      assert.ok(!body.includes("for members"));
+      assert.equal(upstream.seen.length, 0);
+    });
+  }
+  test("answers 503 when it cannot be made safe", async () => {
+    const { rig, upstream } = await strict(() => Promise.reject(new Error("disk full")));
+    assert.equal((await rig.ask({ session: 1 })).status, 503);
+    assert.equal(upstream.seen.length, 0);
+  });
+});

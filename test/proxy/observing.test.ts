@@ -1,0 +1,313 @@
+/** What an operator sees of requests: metrics of each route, the access log, and the id that all of it is found by. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { connect, type Socket } from "node:net";
+import { after, describe, test } from "node:test";
+import type { AccessLogField, Config, RouteConfig } from "../../src/config/index.ts";
+import { durationBounds, RouteMeters } from "../../src/proxy/route-meters.ts";
+import { waitFor } from "../support/wait-for.ts";
+import {
+  cookieOf,
+  engOnly,
+  members,
+  open,
+  type Rig,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+  type Upstream,
+  valuesOf,
+} from "./support.ts";
+
+const cleanUps: (() => Promise<unknown>)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+type Started = Readonly<{ rig: Rig; upstream: Upstream; lines: Record<string, unknown>[]; texts: string[] }>;
+
+async function start(
+  parts: Readonly<{
+    fields?: readonly AccessLogField[];
+    handler?: Parameters<typeof startUpstream>[0];
+    routes?: (port: number) => readonly RouteConfig[];
+    config?: Partial<Config>;
+  }> = {},
+): Promise<Started> {
+  const upstream = await startUpstream(parts.handler);
+  const texts: string[] = [];
+  const lines: Record<string, unknown>[] = [];
+  const write = (line: string): boolean => {
+    texts.push(line);
+    lines.push(JSON.parse(line));
+    return true;
+  };
+  const rig = await startRig(parts.routes?.(upstream.port) ?? [routeTo(upstream.port, { name: "the app" })], {
+    config: { accessLogFields: parts.fields ?? everyField, ...parts.config },
+    ports: { accessLog: { write, probes: false } },
+  });
+  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  cleanUps.push(upstream.close, () => rig.close());
+  return { rig, upstream, lines, texts };
+}
+
+const everyField: readonly AccessLogField[] = [
+  ...(["upstream-cluster", "cluster-stat-name", "method", "authority", "path", "query", "user-agent"] as const),
+  ...(["referer", "forwarded-for", "ip", "request-id", "duration", "size", "received", "response-code"] as const),
+  ...(["response-code-details", "failure", "kind", "route-id", "upstream-duration", "headers"] as const),
+];
+
+const valueIn = (metrics: string, line: string): string | undefined =>
+  new RegExp(`^${line.replace(/[.{}+/|]/g, "\\$&")} (\\S+)$`, "m").exec(metrics)?.[1];
+
+describe("metrics of a route", () => {
+  test("count answers, failures, time, bytes and what is under way, with bounded labels", async () => {
+    const { rig } = await start({
+      handler: (req, res) => {
+        req.resume();
+        req.on("end", () => res.end("twelve bytes"));
+      },
+    });
+    await rig.ask({ session: 1, path: "/a", method: "POST", body: "hello" });
+    await rig.ask({ session: 1, path: "/b" });
+    await rig.ask({ path: "/c" });
+    await rig.ask({ host: "unknown.localhost" });
+    await rig.raw("GET /%2f HTTP/1.1\r\nHost: x\r\n\r\n");
+    const metrics = await rig.metrics();
+    const app = (name: string, more = "") => valueIn(metrics, `cardea_proxy_${name}{route="app.localhost/"${more}}`);
+    assert.equal(app("requests_total", ',status="2xx"'), "2");
+    assert.equal(app("requests_total", ',status="3xx"'), "1");
+    assert.equal(valueIn(metrics, 'cardea_proxy_requests_total{route="none",status="4xx"}'), "2");
+    assert.equal(valueIn(metrics, 'cardea_proxy_refused_requests_total{reason="encoded-separator"}'), "1");
+    assert.equal(app("request_failures_total", ',reason="no-session"'), "1");
+    assert.equal(valueIn(metrics, 'cardea_proxy_request_failures_total{route="none",reason="no-route"}'), "1");
+    assert.equal(valueIn(metrics, 'cardea_proxy_request_failures_total{route="none",reason="bad-request"}'), "1");
+    assert.equal(app("requests_in_flight"), "0");
+    assert.equal(app("request_duration_seconds_count"), "3");
+    assert.equal(app("request_duration_seconds_bucket", ',le="+Inf"'), "3");
+    assert.equal(app("upstream_duration_seconds_count"), "2");
+    assert.ok(Number(app("upstream_duration_seconds_sum")) > 0);
+    assert.equal(app("received_bytes_total"), "5");
+    assert.ok(Number(app("sent_bytes_total")) >= 24);
+    assert.equal(valueIn(metrics, "cardea_proxy_lease_overdue_seconds"), "-1");
+  });
+
+  test("show a request that is under way, and why one did not get its answer", async () => {
+    const { rig, upstream } = await start({ handler: (req, res) => req.url === "/ok" && res.end("ok") });
+    const inFlight = async (): Promise<string | undefined> =>
+      valueIn(await rig.metrics(), 'cardea_proxy_requests_in_flight{route="app.localhost/"}');
+    const socket = connect(rig.port, "127.0.0.1");
+    socket.on("error", () => {});
+    socket.write(`GET /hangs HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
+    await waitFor("it at the upstream", () => upstream.seen.length === 1);
+    assert.equal(await inFlight(), "1");
+    socket.destroy();
+    await waitFor("its end", async () => (await inFlight()) === "0");
+    await upstream.close();
+    assert.equal((await rig.ask({ session: 1 })).status, 502);
+    const metrics = await rig.metrics();
+    const failed = (reason: string) =>
+      valueIn(metrics, `cardea_proxy_request_failures_total{route="app.localhost/",reason="${reason}"}`);
+    assert.equal(failed("client-left"), "1");
+    assert.equal(failed("upstream-unreachable"), "1");
+    assert.equal(valueIn(metrics, 'cardea_proxy_requests_total{route="app.localhost/",status="0xx"}'), "1");
+  });
+
+  test("an answer that is cut in the middle counts as cut, one that breaks off as the upstream's", async () => {
+    const { rig } = await start({
+      routes: (port) => [routeTo(port, engOnly)],
+      handler: (req, res) => {
+        res.writeHead(200, { "content-length": "100" });
+        res.write("begun", () => req.url === "/breaks" && res.destroy());
+      },
+    });
+    const begin = (path: string): Socket => {
+      const socket = connect(rig.port, "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\n\r\n`);
+      return socket;
+    };
+    begin("/breaks").resume();
+    const going = begin("/goes-on");
+    let received = "";
+    going.on("data", (chunk) => {
+      received += chunk;
+    });
+    const failed = async (reason: string) =>
+      valueIn(await rig.metrics(), `cardea_proxy_request_failures_total{route="app.localhost/",reason="${reason}"}`);
+    await waitFor("one that broke off", async () => (await failed("upstream-broke")) === "1");
+    await waitFor("one that has begun", () => received.endsWith("begun"));
+    await rig.apply(members({ removed: [1] }));
+    await waitFor("one that was cut", async () => (await failed("cut")) === "1");
+  });
+
+  test("what our own handlers answer is no failure, over HTTP/1.1 and HTTP/2", async () => {
+    const { rig } = await start();
+    await rig.ask({ path: "/.pomerium/user" });
+    const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
+    const stream = session.request({ ":path": "/.pomerium/user", ":authority": "app.localhost" });
+    stream.resume();
+    await once(stream, "close");
+    session.close();
+    const value = async (line: string) => valueIn(await rig.metrics(), line);
+    await waitFor("both", async () => (await value('cardea_proxy_requests_total{route="none",status="2xx"}')) === "2");
+    assert.doesNotMatch(await rig.metrics(), /request_failures_total\{/);
+  });
+
+  test("stand in buckets that add up, and no more routes are told apart than there is room for", () => {
+    const meters = new RouteMeters();
+    const meter = meters.of('odd"\\\n');
+    for (const seconds of [0.0005, 0.001, 0.0011, 29, 31]) meter.took(seconds * 1_000);
+    const text = [...meters.text()].join("");
+    const name = 'cardea_proxy_request_duration_seconds_bucket{route="odd\\"\\\\\\n",le=';
+    const counts = [...durationBounds, "+Inf"].map((bound) => text.split(`${name}"${bound}"} `)[1]?.split("\n")[0]);
+    assert.deepEqual([counts[0], counts[1], counts.at(-2), counts.at(-1)], ["2", "3", "4", "5"]);
+    assert.match(text, /_duration_seconds_sum\{route="odd\\"\\\\\\n"\} 60\.0026/);
+    for (let i = 0; i < 20_010; i++) meters.of(`route-${i}`).answered(200);
+    assert.equal(meters.of("one more"), meters.of("other"));
+    assert.match([...meters.text()].join(""), /requests_total\{route="other",status="2xx"\} 1\d\n/);
+  });
+});
+
+describe("the access log", () => {
+  test("has one line per request with the fields that were asked for", async () => {
+    const { rig, lines } = await start();
+    const headers = { "user-agent": "test", referer: "http://app.localhost/from?pomerium_session=s1", "x-own": "1" };
+    const answer = await rig.ask({ session: 1, path: "/a%20b?x=1&pomerium_session=s1", headers });
+    await waitFor("the line", () => lines.length === 1);
+    const { time, duration, size, headers: shown, "upstream-duration": upstreamDuration, ...rest } = lines[0] ?? {};
+    assert.ok(Math.abs(Date.parse(String(time)) - Date.now()) < 60_000);
+    assert.ok(Number(duration) > 0 && Number(upstreamDuration) > 0 && Number(size) === answer.body.length);
+    assert.deepEqual(shown, {
+      host: "app.localhost",
+      "user-agent": "test",
+      referer: "http://app.localhost/from",
+      "x-own": "1",
+      connection: "close",
+    });
+    assert.deepEqual(rest, {
+      ...{ level: "info", service: "envoy", message: "http-request" },
+      ...{ "upstream-cluster": "route-app.localhost/", "cluster-stat-name": "the app", "route-id": "app.localhost/" },
+      ...{
+        method: "GET",
+        authority: "app.localhost",
+        path: "/a%20b",
+        query: "x=1",
+        "user-agent": "test",
+        kind: "http",
+      },
+      ...{ referer: "http://app.localhost/from", "forwarded-for": "127.0.0.1", ip: "127.0.0.1", received: 0 },
+      ...{
+        "request-id": answer.headers["x-request-id"],
+        "response-code": 200,
+        "response-code-details": "via_upstream",
+      },
+    });
+  });
+
+  test("never holds a credential, whatever stands in it", async () => {
+    const { rig, texts } = await start({
+      fields: [...everyField, "headers.Cookie", "headers.Authorization", "headers.X-Own"],
+    });
+    await rig.ask({
+      session: 1,
+      path: "/?pomerium%5fsession=secret&a=1",
+      headers: {
+        authorization: "Basic secret",
+        "x-pomerium-authorization": "secret",
+        referer: "http://x/?token=secret",
+        "x-own": 'quoted " and\ttabbed',
+        "sec-websocket-protocol": "base64url.bearer.authorization.k8s.io.secret, v4.channel.k8s.io",
+        ...{ "private-token": "secret", "x-api-key": "secret", "x-csrf-value": "secret" },
+      },
+    });
+    await waitFor("the line", () => texts.length === 1);
+    await rig.ask({ path: "/.pomerium/callback/?code=secret&pomerium_signature=secret" });
+    await waitFor("the other line", () => texts.length === 2);
+    assert.match(texts[1] ?? "", /"query":""/);
+    assert.doesNotMatch(texts.join(""), /secret|_pomerium|s1/);
+    assert.equal(JSON.parse(texts[0] ?? "")["headers.X-Own"], 'quoted " and\ttabbed');
+  });
+
+  test("says what became of a request that no upstream answered", async () => {
+    const { rig, lines } = await start({
+      fields: ["path", "response-code", "response-code-details", "failure", "size"],
+      routes: (port) => [
+        routeTo(1, { host: "gone.localhost", ...open }),
+        routeTo(port, { host: "fixed.localhost", ...open, response: { status: 200, body: "fixed" } }),
+        routeTo(port),
+      ],
+    });
+    const said = async (options: Parameters<Rig["ask"]>[0]) => {
+      const before = lines.length;
+      await rig.ask(options);
+      await waitFor("the line", () => lines.length > before);
+      const line = lines.at(-1) ?? {};
+      assert.ok(Number(line["size"]) > 0 || line["response-code"] === 302);
+      return [line["response-code"], line["response-code-details"], line["failure"]];
+    };
+    assert.deepEqual(await said({}), [302, "ext_authz_denied", "no-session"]);
+    assert.deepEqual(await said({ host: "none.localhost" }), [404, "route_not_found", "no-route"]);
+    assert.deepEqual(await said({ host: "fixed.localhost" }), [200, "direct_response", undefined]);
+    const unreachable = "upstream_reset_before_response_started{connection_failure}";
+    assert.deepEqual(await said({ host: "gone.localhost" }), [502, unreachable, "upstream-unreachable"]);
+    rig.lease.overdueMs = 1e9;
+    assert.deepEqual(await said({ session: 1 }), [503, "ext_authz_error", "lease"]);
+  });
+
+  test("leaves probes out, unless everything is wanted", async () => {
+    const { rig, lines } = await start();
+    await rig.ask({ path: "/healthz" });
+    await rig.ask({ path: "/a", session: 1 });
+    await waitFor("the line", () => lines.length > 0);
+    assert.deepEqual(
+      lines.map((line) => line["path"]),
+      ["/a"],
+    );
+  });
+
+  test("is not written when no fields are named; a line that finds no room is counted", async () => {
+    const none = await start({ fields: [] });
+    await none.rig.ask({ session: 1 });
+    const full = await startRig([routeTo(none.upstream.port)], {
+      config: { accessLogFields: ["path"] },
+      ports: { accessLog: { write: () => false, probes: false } },
+    });
+    cleanUps.push(() => full.close());
+    await full.ask({});
+    await waitFor("the count", async () => /access_log_dropped_total 1/.test(await full.metrics()));
+    assert.equal(none.lines.length, 0);
+  });
+});
+
+describe("the request id", () => {
+  test("is the same in the answer, upstream, the decision record and the log", async () => {
+    const { rig, upstream, lines } = await start();
+    const answer = await rig.ask({ session: 1 });
+    const id = answer.headers["x-request-id"];
+    await waitFor("the line", () => lines.length === 1);
+    assert.match(String(id), /^[0-9a-f-]{36}$/);
+    assert.deepEqual(valuesOf(upstream.seen[0]?.rawHeaders ?? [], "x-request-id"), [id]);
+    assert.deepEqual([lines[0]?.["request-id"], rig.records.at(-1)?.requestId], [id, id]);
+    const denied = await rig.ask({ headers: { accept: "application/json" } });
+    assert.equal(JSON.parse(denied.body)["request_id"], denied.headers["x-request-id"]);
+  });
+
+  test("is a stranger's claim, unless a proxy in front of us is trusted", async () => {
+    const given = { "x-request-id": "given-by-somebody" };
+    const plain = await start();
+    assert.notEqual(
+      (await plain.rig.ask({ session: 1, headers: given })).headers["x-request-id"],
+      given["x-request-id"],
+    );
+    const behind = await start({ config: { xffNumTrustedHops: 1 } });
+    const answer = await behind.rig.ask({ session: 1, headers: given });
+    assert.equal(answer.headers["x-request-id"], given["x-request-id"]);
+    assert.deepEqual(valuesOf(behind.upstream.seen[0]?.rawHeaders ?? [], "x-request-id"), [given["x-request-id"]]);
+    assert.equal(behind.rig.records.at(-1)?.requestId, given["x-request-id"]);
+    const odd = await behind.rig.ask({ session: 1, headers: { "x-request-id": 'a"b c' } });
+    assert.match(String(odd.headers["x-request-id"]), /^[0-9a-f-]{36}$/);
+  });
+});

@@ -1,0 +1,162 @@
+/** Route options as they are written in the file, through a real proxy to real servers: Node, and nginx where there is one. */
+import assert from "node:assert/strict";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { after, describe, test } from "node:test";
+import { base, config as parsed } from "../config/support.ts";
+import { findNginx, startNginx } from "../support/nginx.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { type Rig, signedIn, startRig, startUpstream, type Upstream, valuesOf } from "./support.ts";
+
+const cleanUps: (() => Promise<unknown> | unknown)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+const everybody = "allow_public_unauthenticated_access: true";
+
+/** Each text is a route without its dash; what it does not say of access is everybody's. */
+async function start(...routes: readonly string[]): Promise<Rig> {
+  const written = routes.map((route) => `  - {from: "http://app.localhost", ${route}}\n`).join("");
+  const rig = await startRig(parsed(`${base}routes:\n${written}`).routes);
+  cleanUps.push(() => rig.close());
+  await rig.apply(signedIn(1));
+  return rig;
+}
+
+async function upstreams(count: number, handler?: Parameters<typeof startUpstream>[0]): Promise<Upstream[]> {
+  const all = await Promise.all(Array.from({ length: count }, () => startUpstream(handler)));
+  cleanUps.push(() => Promise.all(all.map((one) => one.close())));
+  return all;
+}
+
+describe("redirects", () => {
+  const rows: readonly (readonly [redirect: string, status: number, location: string])[] = [
+    ["{https_redirect: true}", 301, "https://app.localhost/a/b?c=d"],
+    ["{scheme_redirect: https, response_code: 308}", 308, "https://app.localhost/a/b?c=d"],
+    ["{host_redirect: other.localhost, response_code: 302}", 302, "http://other.localhost/a/b?c=d"],
+    ["{port_redirect: 8443, response_code: 307}", 307, "http://app.localhost:8443/a/b?c=d"],
+    ["{path_redirect: /new, response_code: 303}", 303, "http://app.localhost/new?c=d"],
+    ["{path_redirect: /new, strip_query: true}", 301, "http://app.localhost/new"],
+    ["{prefix_rewrite: /x}", 301, "http://app.localhost/x/b?c=d"],
+  ];
+  for (const [redirect, status, location] of rows)
+    test(redirect, async () => {
+      const rig = await start(`prefix: /a, redirect: ${redirect}, ${everybody}`);
+      const answer = await rig.ask({ path: "/a/b?c=d" });
+      assert.deepEqual([answer.status, answer.headers.location], [status, location]);
+    });
+});
+
+test("a fixed response has its status and its body", async () => {
+  const rig = await start(`response: {status: 418, body: tea}, ${everybody}`);
+  const answer = await rig.ask({});
+  assert.deepEqual([answer.status, answer.body, answer.headers["content-length"]], [418, "tea", "3"]);
+});
+
+test("cors_allow_preflight lets a preflight pass without a session, and nothing else", async () => {
+  const [server] = (await upstreams(1)) as [Upstream];
+  const rig = await start(
+    `prefix: /open, to: "http://127.0.0.1:${server.port}", allow_any_authenticated_user: true, cors_allow_preflight: true`,
+    `to: "http://127.0.0.1:${server.port}", allow_any_authenticated_user: true`,
+  );
+  const preflight = { origin: "https://other.example", "access-control-request-method": "PUT" };
+  assert.equal((await rig.ask({ path: "/open", method: "OPTIONS", headers: preflight })).status, 200);
+  assert.equal(server.seen.at(-1)?.method, "OPTIONS");
+  const refused = [
+    await rig.ask({ path: "/", method: "OPTIONS", headers: preflight }),
+    await rig.ask({ path: "/open", method: "OPTIONS" }),
+    await rig.ask({ path: "/open", method: "PUT", headers: preflight }),
+  ];
+  assert.deepEqual(
+    refused.map(({ status }) => status),
+    [401, 302, 302],
+    "to sign in, but for a preflight, which never could",
+  );
+  assert.equal(server.seen.length, 1);
+});
+
+test("weights in `to` are the shares of the upstreams", async () => {
+  const [a, b] = (await upstreams(2)) as [Upstream, Upstream];
+  const rig = await start(`to: ["http://127.0.0.1:${a.port},3", "http://127.0.0.1:${b.port},1"], ${everybody}`);
+  for (let i = 0; i < 8; i++) await rig.ask({});
+  assert.deepEqual([a.seen.length, b.seen.length], [6, 2]);
+});
+
+test("paths, hosts and headers are rewritten on the way there and back", async () => {
+  const [server] = (await upstreams(1, (_req, res) => {
+    res.writeHead(302, { location: "http://inside:8000/login?x=1", server: "secret/1.0" }).end();
+  })) as [Upstream];
+  const rig = await start(
+    `prefix: /team, to: "http://127.0.0.1:${server.port}", ${everybody}, prefix_rewrite: /,` +
+      `host_path_regex_rewrite_pattern: "^/team/([a-z]+)/.*$", host_path_regex_rewrite_substitution: "\\\\1.inside",` +
+      `set_request_headers: {X-Set: "from \${pomerium.request.headers[\\"X-Mine\\"]}"}, remove_request_headers: [X-Gone],` +
+      `set_response_headers: {X-Answer: "yes"},` +
+      `rewrite_response_headers: [{header: Location, prefix: "http://inside:8000/", value: "http://app.localhost/team/"}]`,
+  );
+  const answer = await rig.ask({ path: "/team/wiki/page?q=1", headers: { "x-mine": "me", "x-gone": "1" } });
+  assert.equal(answer.headers.location, "http://app.localhost/team/login?x=1");
+  assert.equal(answer.headers["x-answer"], "yes");
+  const seen = server.seen[0];
+  assert.equal(seen?.url, "/wiki/page?q=1");
+  const sent = (name: string) => valuesOf(seen?.rawHeaders ?? [], name);
+  assert.deepEqual([sent("host"), sent("x-set"), sent("x-gone")], [["wiki.inside"], ["from me"], []]);
+});
+
+test("a wildcard in `from` matches any name below; an exact host wins over it", async () => {
+  const [server] = (await upstreams(1)) as [Upstream];
+  const routes = parsed(
+    `${base}routes:\n  - {from: "http://*.apps.localhost", to: "http://127.0.0.1:${server.port}", ${everybody}}\n` +
+      `  - {from: "http://one.apps.localhost", response: {body: exact}, ${everybody}}\n`,
+  ).routes;
+  const rig = await startRig(routes);
+  cleanUps.push(() => rig.close());
+  assert.equal((await rig.ask({ host: "a.b.apps.localhost" })).status, 200);
+  assert.equal((await rig.ask({ host: "one.apps.localhost" })).body, "exact");
+  assert.equal((await rig.ask({ host: "apps.localhost" })).status, 404);
+});
+
+test("a kept connection ends on our side before the upstream would end it", async () => {
+  const sockets = new Map<number, Socket>();
+  const ended = new Set<number>();
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      const seconds = Number(/^GET \/(\d+) /.exec(bytes.toString("latin1"))?.[1]);
+      sockets.set(seconds, socket);
+      socket.on("end", () => ended.add(seconds));
+      socket.write(`HTTP/1.1 200 OK\r\nKeep-Alive: timeout=${seconds}\r\nContent-Length: 2\r\n\r\nok`);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  cleanUps.push(() => {
+    for (const socket of sockets.values()) socket.destroy();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const rig = await start(`to: "http://127.0.0.1:${port}", ${everybody}`);
+  await Promise.all([rig.ask({ path: "/2" }), rig.ask({ path: "/30" })]);
+  await waitFor("the short one to be ended by us", () => ended.has(2));
+  assert.deepEqual([...ended], [2]);
+});
+
+test("nginx behind the proxy: health checks, balancing and kept connections", {
+  skip: findNginx() === undefined,
+}, async () => {
+  const servers = [await startNginx(), await startNginx()];
+  cleanUps.push(() => Promise.all(servers.map((server) => server.stop())));
+  const to = servers.map(({ port }) => `"http://127.0.0.1:${port}"`).join(", ");
+  const rig = await start(
+    `id: r, to: [${to}], ${everybody}, health_checks: [{timeout: 2s, interval: 50ms, no_traffic_interval: 50ms,` +
+      "unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: {path: /health, expected_statuses: [{start: 200, end: 400}]}}]",
+  );
+  const own = (at: number) => servers[at]?.requests().filter(({ uri }) => uri === "/page").length ?? 0;
+  for (let i = 0; i < 4; i++) assert.equal((await rig.ask({ path: "/page" })).status, 200);
+  await waitFor("both to have had two", () => own(0) === 2 && own(1) === 2);
+  assert.ok(servers[0]?.requests().some(({ uri }) => uri === "/health"));
+  await servers[0]?.stop();
+  await waitFor("the stopped one to be left out", async () => {
+    const values = (await rig.registry.getSingleMetric("cardea_proxy_upstream_healthy")?.get())?.values ?? [];
+    return values.some(({ value }) => value === 0);
+  });
+  for (let i = 0; i < 4; i++) assert.equal((await rig.ask({ method: "POST", path: "/page", body: "x" })).status, 200);
+});

@@ -1,0 +1,436 @@
+/**
+ * Decisions for others: real nginx (`auth_request`) and real Caddy (`forward_auth`) ask before they forward, and nobody gets past
+ * them whom the proxy would not have let through; Envoy's HTTP form and AuthZEN by the letter of their contracts.
+ */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { Registry } from "prom-client";
+import { type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
+import { sessionId, userId } from "../events/support.ts";
+import { findCaddy } from "../support/caddy.ts";
+import { Child, TemporaryFolder } from "../support/child.ts";
+import { onFreePort } from "../support/free-port.ts";
+import { findNginx } from "../support/nginx.ts";
+import { waitFor } from "../support/wait-for.ts";
+import {
+  type Answered,
+  type Ask,
+  ask,
+  cookieOf,
+  engOnly,
+  members,
+  open,
+  type Rig,
+  revokedSession,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+  type Upstream,
+  valuesOf,
+} from "./support.ts";
+
+const key = "a-key-of-at-least-32-characters-0123456789";
+const forwarded = (path: string, parts: Readonly<Record<string, string>> = {}) => ({
+  "x-forwarded-method": "GET",
+  "x-forwarded-proto": "http",
+  "x-forwarded-host": "app.localhost",
+  "x-forwarded-uri": path,
+  "x-forwarded-for": "203.0.113.9",
+  ...parts,
+});
+
+let rig: Rig;
+let upstream: Upstream;
+let server: DecisionServer;
+let strangers: DecisionServer;
+
+before(async () => {
+  upstream = await startUpstream();
+  rig = await startRig([
+    routeTo(upstream.port, { ...open, match: { kind: "prefix", value: "/public" }, passIdentityHeaders: true }),
+    routeTo(upstream.port, { ...engOnly, match: { kind: "prefix", value: "/eng" }, staleGraceMs: 0 }),
+    routeTo(upstream.port, {
+      allowAnyAuthenticatedUser: false,
+      match: { kind: "prefix", value: "/near" },
+      policy: {
+        ppl: { allow: { and: [{ source_ip: "203.0.113.0/24" }] } },
+        place: { file: "cardea.yaml", line: 1, column: 1 },
+      },
+    }),
+    routeTo(upstream.port, { passIdentityHeaders: true }),
+  ]);
+  await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
+  const start = (trustedProxies: readonly string[]) =>
+    startDecisionServer({
+      listen: { address: { host: "127.0.0.1", port: 0 }, tls: null, trustedProxies, keys: { wiki: key } },
+      ports: () => rig.ports,
+      registry: new Registry(),
+      requestId: randomUUID,
+    });
+  server = await start(["127.0.0.1", "10.9.0.0/16"]);
+  strangers = await start([]);
+});
+after(async () => {
+  await Promise.all([server.close(), strangers.close()]);
+  await rig.close();
+  await upstream.close();
+});
+
+const asked = (options: Ask): Promise<Answered> => ask(server.address.port, options);
+const forwardAuth = (path: string, options: Ask = {}, parts: Readonly<Record<string, string>> = {}) =>
+  asked({ path: "/forward-auth", ...options, headers: { ...forwarded(path, parts), ...options.headers } });
+
+test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 where the lease says so", async () => {
+  const permitted = await forwardAuth("/", { session: 1, headers: { "x-request-id": "given-by-traefik" } });
+  assert.equal(permitted.status, 200);
+  assert.equal(permitted.headers["x-pomerium-claim-email"], "user1@example.com");
+  assert.match(String(permitted.headers["x-pomerium-jwt-assertion"]), /^ey/);
+  const { requestId, result, ip, sessionId: who } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  assert.deepEqual([requestId, result, ip, who], ["given-by-traefik", "permit", "203.0.113.9", sessionId(1)]);
+
+  const browser = { "sec-fetch-mode": "navigate", accept: "text/html" };
+  const anonymous = await forwardAuth("/a?b=c", { headers: browser });
+  assert.equal(anonymous.status, 401);
+  assert.equal(anonymous.headers["www-authenticate"], "Pomerium");
+  const signIn = `http://app.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent("http://app.localhost/a?b=c")}`;
+  assert.equal(anonymous.headers["x-cardea-sign-in"], signIn);
+  const sent = await forwardAuth("/a?b=c", { path: "/forward-auth?sign_in=redirect", headers: browser });
+  assert.deepEqual([sent.status, sent.headers.location], [302, signIn]);
+  const script = await forwardAuth("/", {
+    path: "/forward-auth?sign_in=redirect",
+    headers: { "sec-fetch-mode": "cors" },
+  });
+  assert.deepEqual([script.status, script.headers["x-cardea-sign-in"]], [401, undefined]);
+
+  assert.equal((await forwardAuth("/eng", { session: 1 })).status, 200);
+  assert.equal((await forwardAuth("/eng", { session: 2 })).status, 403);
+  assert.equal((await forwardAuth("/robots.txt")).status, 401, "what the proxy answers itself is no permit");
+  rig.lease.overdueMs = 10;
+  const stale = await forwardAuth("/eng", { session: 1 });
+  assert.deepEqual([stale.status, stale.headers["retry-after"]], [503, "1"]);
+  assert.equal((await forwardAuth("/", { session: 1 })).status, 200, "within the grace of its route");
+  rig.lease.overdueMs = -1_000;
+  rig.behind.answer = "reached";
+  await rig.apply(revokedSession(3));
+  assert.equal((await forwardAuth("/", { session: 3 })).status, 401);
+});
+
+test("whoever is no trusted proxy is refused, whatever they say; what a trusted one leaves out has no default", async () => {
+  for (const path of ["/forward-auth", "/auth-request", "/ext-authz/public"]) {
+    const headers = {
+      ...forwarded("/public"),
+      "x-original-method": "GET",
+      "x-original-url": "http://app.localhost/public",
+    };
+    assert.equal(
+      (await ask(strangers.address.port, { path, headers, session: 1 })).status,
+      path === "/ext-authz/public" ? 400 : 403,
+    );
+  }
+  for (const missing of Object.keys(forwarded("/"))) {
+    const headers: Record<string, string> = forwarded("/public");
+    delete headers[missing];
+    assert.equal((await asked({ path: "/forward-auth", headers, session: 1 })).status, 403, missing);
+  }
+  const twice = { ...forwarded("/public"), "x-forwarded-uri": ["/public", "/"] };
+  assert.equal((await asked({ path: "/forward-auth", headers: twice })).status, 403);
+  const odd = [
+    "//public",
+    "/public/../eng",
+    "/public/%2e%2e/eng",
+    "/%70ublic",
+    "/public\\x",
+    "/.pomerium/user",
+    "public",
+    "/public#x",
+  ];
+  for (const path of odd) assert.equal((await forwardAuth(path, { session: 1 })).status, 403, path);
+  assert.equal((await forwardAuth("/public", {}, { "x-forwarded-host": "other.localhost" })).status, 403);
+  assert.equal((await forwardAuth("/public", {}, { "x-forwarded-proto": "https" })).status, 403);
+  assert.equal((await forwardAuth("/public", {}, { "x-forwarded-proto": "ws" })).status, 200);
+});
+
+test("a request with long headers is still decided about", async () => {
+  const headers = { cookie: `${cookieOf(1)}; other=${"x".repeat(40_000)}` };
+  assert.equal((await forwardAuth("/", { headers })).status, 200);
+});
+
+test("the caller is the last address that no trusted proxy has", async () => {
+  const near = async (addresses: string) => (await forwardAuth("/near", {}, { "x-forwarded-for": addresses })).status;
+  assert.equal(await near("203.0.113.7"), 200);
+  assert.equal(await near("198.51.100.1, 203.0.113.7, 10.9.1.1"), 200);
+  assert.equal(await near("203.0.113.7, 198.51.100.1"), 403);
+  assert.equal(await near("203.0.113.7, nonsense"), 403);
+});
+
+test("Envoy's HTTP form: the question is the request, and only 200 permits", async () => {
+  const headers = { "x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.9" };
+  const envoy = (path: string, options: Ask = {}) =>
+    asked({ ...options, path: `/ext-authz${path}`, headers: { ...headers, ...options.headers } });
+  const permitted = await envoy("/a?b", { session: 1, method: "DELETE" });
+  assert.equal(permitted.status, 200);
+  assert.equal(permitted.headers["x-pomerium-claim-email"], "user1@example.com");
+  assert.equal(permitted.headers["x-envoy-auth-headers-to-remove"], "x-nick,x-pomerium-jwt-assertion-for");
+  const { method, host, path } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  assert.deepEqual([method, host, path], ["DELETE", "app.localhost", "/a"]);
+  const unnamed = await envoy("/eng", { session: 1 });
+  assert.equal(
+    unnamed.headers["x-envoy-auth-headers-to-remove"],
+    "x-pomerium-jwt-assertion,x-pomerium-claim-email,x-pomerium-claim-groups,x-nick,x-pomerium-jwt-assertion-for",
+  );
+  assert.equal((await envoy("/", { headers: { "sec-fetch-mode": "navigate" } })).status, 302);
+  assert.equal((await envoy("/eng", { session: 2 })).status, 403);
+  assert.equal((await envoy("//public")).status, 400);
+});
+
+const authzen = async (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}) => {
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  const given = { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers };
+  const answer = await asked({ method: "POST", path: `/access/v1/${path}`, body: text, headers: given });
+  return { ...answer, json: () => JSON.parse(answer.body) };
+};
+const entity = (n: number, path: string) => ({
+  subject: { type: "session", id: sessionId(n) },
+  action: { name: "GET" },
+  resource: { type: "route", id: `app.localhost${path}` },
+  context: { ip: "203.0.113.9" },
+});
+
+test("AuthZEN: evaluation, its errors, and the request id", async () => {
+  const permitted = await authzen("evaluation", entity(1, "/eng"), { "x-request-id": "pep-7" });
+  assert.equal(permitted.status, 200);
+  assert.equal(permitted.headers["x-request-id"], "pep-7");
+  assert.equal(permitted.json().decision, true);
+  assert.equal(rig.records.at(-1)?.requestId, "pep-7");
+  const denied = await authzen("evaluation", entity(2, "/eng"));
+  assert.equal(denied.status, 200);
+  assert.deepEqual([denied.json().decision, denied.json().context.result], [false, "deny"]);
+  const asUser = { ...entity(1, "/eng"), subject: { type: "user", id: userId(1) } };
+  assert.equal((await authzen("evaluation", asUser)).json().decision, true);
+  const byCredential = (id: string) => ({ ...entity(1, "/eng"), subject: { type: "credential", id } });
+  assert.equal((await authzen("evaluation", byCredential("s1"))).json().decision, true);
+  assert.equal((await authzen("evaluation", byCredential("s2"))).json().decision, false);
+  const cookie = { ...byCredential("s2"), context: { ip: "203.0.113.9", headers: { cookie: cookieOf(1) } } };
+  assert.equal((await authzen("evaluation", cookie)).json().decision, false, "only the subject says who asks");
+  for (const no of [
+    { ...entity(1, "/eng"), subject: { type: "robot", id: "r2" } },
+    { ...entity(1, "/eng"), subject: { type: "anonymous", id: "-" } },
+    { ...entity(1, "/eng"), subject: { type: "user", id: "nobody" } },
+    { ...entity(1, "/eng"), resource: { type: "document", id: "1" } },
+    { ...entity(1, "/eng"), resource: { type: "route", id: "https://app.localhost/eng" } },
+    { ...entity(1, "/eng"), context: {} },
+  ])
+    assert.equal((await authzen("evaluation", no)).json().decision, false, JSON.stringify(no));
+  const { subject: _subject, ...missing } = entity(1, "/eng");
+  assert.deepEqual(
+    [(await authzen("evaluation", missing)).status, (await authzen("evaluation", missing)).body],
+    [400, "subject is missing\n"],
+  );
+  assert.equal((await authzen("evaluation", "{")).status, 400);
+  for (const authorization of ["", "Bearer wrong", `Basic ${key}`]) {
+    const refused = await authzen("evaluation", entity(1, "/eng"), { authorization });
+    assert.deepEqual([refused.status, refused.headers["www-authenticate"]], [401, "Bearer"]);
+  }
+  rig.lease.overdueMs = 10;
+  assert.equal((await authzen("evaluation", entity(1, "/eng"))).status, 503);
+  rig.lease.overdueMs = -1_000;
+});
+
+test("AuthZEN: evaluations with defaults, and each way to stop", async () => {
+  const { resource, ...defaults } = entity(1, "/eng");
+  const second = { subject: { type: "session", id: sessionId(2) }, resource };
+  const run = async (entries: readonly object[], options: object = {}) =>
+    (await authzen("evaluations", { ...defaults, evaluations: entries, ...options }))
+      .json()
+      .evaluations.map(({ decision }: { decision: boolean }) => decision);
+  const entries = [{ resource }, second, { resource }, {}];
+  assert.deepEqual(await run(entries), [true, false, true, false]);
+  const by = (evaluations_semantic: string) => ({ options: { evaluations_semantic } });
+  assert.deepEqual(await run(entries, by("deny_on_first_deny")), [true, false]);
+  assert.deepEqual(await run([second, ...entries], by("permit_on_first_permit")), [false, true]);
+  const single = await authzen("evaluations", { ...entity(1, "/eng"), evaluations: [] });
+  assert.equal(single.json().decision, true);
+  assert.equal((await authzen("evaluations", { evaluations: entries, ...by("whatever") })).status, 400);
+});
+
+test("AuthZEN: what may this person do, what is the service, and where", async () => {
+  const before = rig.records.length;
+  const { action: _action, ...noAction } = entity(1, "/eng");
+  const actions = (await authzen("search/action", noAction)).json();
+  assert.deepEqual(actions.results.map(({ name }: { name: string }) => name).slice(0, 3), ["GET", "HEAD", "POST"]);
+  const resources = async (n: number, page?: object) =>
+    (await authzen("search/resource", { ...entity(n, "/"), resource: { type: "route" }, page })).json();
+  const ids = ({ results }: { results: { id: string }[] }) => results.map(({ id }) => id);
+  const all = ids(await resources(1));
+  assert.deepEqual(all, [
+    "http://app.localhost/public",
+    "http://app.localhost/eng",
+    "http://app.localhost/near",
+    "http://app.localhost/",
+  ]);
+  assert.ok(!ids(await resources(2)).includes("http://app.localhost/eng"));
+  const first = await resources(1, { limit: 3 });
+  const rest = await resources(1, { limit: 3, token: first.page.next_token });
+  assert.deepEqual([...ids(first), ...ids(rest)], all);
+  assert.equal(rest.page.next_token, "");
+  assert.equal(rig.records.length, before, "a search decides nothing");
+  const found = await asked({ path: "/.well-known/authzen-configuration", host: "pdp.example.com" });
+  const configuration = JSON.parse(found.body);
+  assert.equal(configuration.policy_decision_point, "http://pdp.example.com");
+  assert.equal(configuration.access_evaluation_endpoint, "http://pdp.example.com/access/v1/evaluation");
+});
+
+/** What both gateways must do: the same questions, and the app sees what it should. */
+async function walk(port: number): Promise<void> {
+  const spoofed = { "x-pomerium-claim-email": "mallory@example.com", "x-pomerium-jwt-assertion": "forged" };
+  const lied = {
+    ...spoofed,
+    "x-forwarded-uri": "/public",
+    "x-original-url": "http://app.localhost/public",
+    "x-forwarded-for": "203.0.113.9",
+  };
+  const through = (options: Ask) => ask(port, { ...options, headers: { ...lied, ...options.headers } });
+  const seen = upstream.seen.length;
+  const permitted = await through({ path: "/eng/x?y", session: 1 });
+  assert.equal(permitted.status, 200, permitted.body);
+  const atApp = upstream.seen.at(-1) ?? assert.fail("the app was reached");
+  assert.equal(atApp.url, "/eng/x?y");
+  assert.deepEqual(
+    valuesOf(atApp.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
+    [],
+  );
+  await through({ path: "/", session: 1 });
+  const introduced = upstream.seen.at(-1) ?? assert.fail("the app was reached");
+  assert.deepEqual(valuesOf(introduced.rawHeaders, "x-pomerium-claim-email"), ["user1@example.com"]);
+  assert.equal(
+    valuesOf(introduced.rawHeaders, "x-pomerium-jwt-assertion").filter((value) => value.startsWith("ey")).length,
+    1,
+  );
+  await through({ path: "/public" });
+  const nobody = upstream.seen.at(-1) ?? assert.fail("the app was reached");
+  assert.deepEqual(
+    valuesOf(nobody.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
+    [],
+  );
+  assert.equal(upstream.seen.length, seen + 3);
+
+  assert.equal((await through({ path: "/eng", session: 2 })).status, 403);
+  assert.equal((await through({ path: "/", headers: { "sec-fetch-mode": "cors" } })).status, 401);
+  assert.equal(
+    (await through({ path: "/near" })).status,
+    403,
+    "what the caller says of its address counts for nothing",
+  );
+  assert.equal((await through({ path: "//public" })).status, 403);
+  const visit = await through({ path: "/a", headers: { "sec-fetch-mode": "navigate" } });
+  assert.equal(visit.status, 302);
+  assert.match(
+    String(visit.headers.location),
+    /^http:\/\/app\.localhost\/\.pomerium\/sign_in\?pomerium_redirect_uri=http/,
+  );
+  assert.equal(upstream.seen.length, seen + 3, "nothing else reached the app");
+}
+
+const claims = ["X-Pomerium-Jwt-Assertion", "X-Pomerium-Claim-Email", "X-Pomerium-Claim-Groups", "X-Nick"];
+
+test("nginx asks by auth_request", { skip: findNginx() === undefined && "there is no nginx" }, async (t) => {
+  const folder = new TemporaryFolder("nginx-asks");
+  t.after(() => folder.remove());
+  const file = (name: string): string => join(folder.path, name);
+  const variable = (name: string): string => name.toLowerCase().replaceAll("-", "_");
+  const nginx = await onFreePort(async (port) => {
+    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    const introduced = claims.map(
+      (name) => `auth_request_set $${variable(name)} $upstream_http_${variable(name)};
+        proxy_set_header ${name} $${variable(name)};`,
+    );
+    writeFileSync(
+      file("nginx.conf"),
+      `daemon off; master_process off; pid ${file("nginx.pid")};
+      events { worker_connections 256; }
+      http {
+        ${temporary.map((name) => `${name}_temp_path ${file(name)};`).join(" ")}
+        access_log off; merge_slashes off;
+        server {
+          listen 127.0.0.1:${port};
+          location = /ready { return 200; }
+          location / {
+            auth_request /cardea;
+            auth_request_set $cardea_sign_in $upstream_http_x_cardea_sign_in;
+            ${introduced.join("\n")}
+            error_page 401 = @sign_in;
+            proxy_pass http://127.0.0.1:${upstream.port};
+          }
+          location = /cardea {
+            internal;
+            proxy_pass http://127.0.0.1:${server.address.port}/auth-request;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_set_header X-Original-Method $request_method;
+            proxy_set_header X-Original-URL $scheme://$http_host$request_uri;
+            proxy_set_header X-Forwarded-For $remote_addr;
+          }
+          location @sign_in {
+            if ($cardea_sign_in) { return 302 $cardea_sign_in; }
+            return 401;
+          }
+        }
+      }`,
+    );
+    const args = ["-e", file("error.log"), "-c", file("nginx.conf")];
+    const child = await Child.start({ command: findNginx() ?? "", args, logFile: file("output.log") });
+    await waitFor("nginx to listen", async () => {
+      if (!child.running) throw new Error(child.log() + readFileSync(file("error.log"), "utf8"));
+      return fetch(`http://127.0.0.1:${port}/ready`).then(() => true);
+    });
+    return { port, child };
+  });
+  t.after(() => nginx.child.end("SIGTERM"));
+  await walk(nginx.port);
+  rig.lease.overdueMs = 10;
+  assert.equal((await ask(nginx.port, { path: "/eng", session: 1 })).status, 500, "what is neither yes nor no is no");
+  rig.lease.overdueMs = -1_000;
+});
+
+const caddyCommand = findCaddy();
+
+test("Caddy asks by forward_auth", { skip: caddyCommand === undefined && "there is no Caddy" }, async (t) => {
+  const folder = new TemporaryFolder("caddy-asks");
+  t.after(() => folder.remove());
+  const file = (name: string): string => join(folder.path, name);
+  const caddy = await onFreePort(async (port) => {
+    writeFileSync(
+      file("Caddyfile"),
+      `{
+        admin off
+        auto_https off
+      }
+      http://:${port} {
+        bind 127.0.0.1
+        respond /ready 200
+        route {
+          ${claims.map((name) => `request_header -${name}`).join("\n")}
+          forward_auth 127.0.0.1:${server.address.port} {
+            uri /forward-auth?sign_in=redirect
+            copy_headers ${claims.join(" ")}
+          }
+          reverse_proxy 127.0.0.1:${upstream.port}
+        }
+      }`,
+    );
+    const args = ["run", "--config", file("Caddyfile"), "--adapter", "caddyfile"];
+    const env = { HOME: folder.path, XDG_DATA_HOME: folder.path, XDG_CONFIG_HOME: folder.path };
+    const child = await Child.start({ command: caddyCommand ?? "", args, env, logFile: file("output.log") });
+    await waitFor("Caddy to listen", async () => {
+      if (!child.running) throw new Error(child.log());
+      return fetch(`http://127.0.0.1:${port}/ready`).then(() => true);
+    });
+    return { port, child };
+  });
+  t.after(() => caddy.child.end("SIGTERM"));
+  await walk(caddy.port);
+});

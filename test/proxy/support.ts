@@ -1,0 +1,405 @@
+/**
+ * A proxy on loopback, with real sockets on both sides: the projection is the real one, fed with real events in memory; the
+ * lease is a number that a test sets.
+ */
+import { randomUUID } from "node:crypto";
+import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { Registry } from "prom-client";
+import {
+  CallerCache,
+  compilePolicies,
+  createAssertions,
+  type DecisionRecord,
+  decide,
+  describePolicy,
+  type Handle,
+  readCredential,
+  resolveCaller,
+  traceRefusal,
+} from "../../src/auth/index.ts";
+import type { Config, RouteConfig } from "../../src/config/index.ts";
+import {
+  type BootId,
+  type CardeaEvent,
+  type ConfigHash,
+  decode,
+  encode,
+  type GroupId,
+  type Link,
+  type NodeId,
+  Projection,
+  parseProfile,
+  type Stream,
+  type UnixMs,
+} from "../../src/events/index.ts";
+import { type AcmeServing, type ProxyPorts, type ProxyServer, startProxy } from "../../src/proxy/index.ts";
+import { type ChangeListener, systemClock } from "../../src/replication/index.ts";
+import { route as bareRoute } from "../auth/authorize/support.ts";
+import { record, sessionId, userId } from "../events/support.ts";
+
+export const eng = "eng" as GroupId;
+
+export function routeTo(upstreamPort: number, parts: Partial<RouteConfig> & { name?: string } = {}): RouteConfig {
+  const host = parts.host ?? "app.localhost";
+  return bareRoute({
+    id: parts.id ?? `${host}${parts.match?.value ?? "/"}`,
+    from: new URL(`http://${host.replace("*", "wild")}`),
+    host,
+    to: parts.redirect || parts.response ? [] : [{ url: new URL(`http://127.0.0.1:${upstreamPort}`), weight: null }],
+    allowAnyAuthenticatedUser: true,
+    setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN", "X-XSS-Protection": "1; mode=block" },
+    ...parts,
+  });
+}
+
+export const engOnly: Partial<RouteConfig> = {
+  allowAnyAuthenticatedUser: false,
+  policy: {
+    ppl: { allow: { and: [{ groups: { has: "eng" } }] } },
+    place: { file: "cardea.yaml", line: 1, column: 1 },
+  },
+};
+export const open: Partial<RouteConfig> = {
+  allowAnyAuthenticatedUser: false,
+  allowPublicUnauthenticatedAccess: true,
+};
+
+function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Config {
+  const config = {
+    hash: "test-config" as ConfigHash,
+    file: "cardea.yaml",
+    services: new Set(["proxy"]),
+    address: { host: "127.0.0.1", port: 0 },
+    insecureServer: true,
+    codecType: "auto",
+    httpRedirectAddress: null,
+    useProxyProtocol: false,
+    autocert: null,
+    downstreamMtls: {
+      ca: null,
+      crl: null,
+      enforcement: "policy_with_default_deny",
+      matchSubjectAltNames: [],
+      maxVerifyDepth: 1,
+    },
+    certificates: [],
+    certificateAuthority: null,
+    region: "here",
+    authenticateServiceUrl: new URL("http://authenticate.localhost"),
+    authenticateInternalServiceUrl: null,
+    sharedSecret: new Uint8Array(32).fill(7),
+    cookie: { name: "_pomerium", domain: null, httpOnly: true, expireMs: 50_000_000, sameSite: "lax" },
+    jwtClaimsHeaders: { "x-pomerium-claim-email": "email", "x-pomerium-claim-groups": "groups", "x-nick": "nickname" },
+    jwtGroupsFilter: [],
+    jwtIssuerFormat: "hostOnly",
+    setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN" },
+    skipXffAppend: false,
+    timeouts: { readMs: 30_000, writeMs: 0, idleMs: 300_000 },
+    drainDelayMs: 0,
+    drainTimeoutMs: 500,
+    xffNumTrustedHops: 0,
+    accessLogFields: [],
+    routes,
+    ...parts,
+  };
+  return config as unknown as Config; // the proxy reads no other key
+}
+
+/** A person's `n`th session; session n belongs to user n. Sealed values are plain here: what is tested is not sealing. */
+export function signedIn(n: number, parts: { expiresAt?: number; email?: string } = {}): CardeaEvent {
+  const email = parts.email ?? `user${n}@example.com`;
+  const profile = { issuer: "idp", subject: `subject-${n}`, email, emailVerified: true, name: `User ${n}`, claims: {} };
+  return {
+    type: "SessionCreated",
+    sessionId: sessionId(n),
+    userId: userId(n),
+    idpId: "idp",
+    issuedAt: 0 as UnixMs,
+    expiresAt: (parts.expiresAt ?? Date.now() + 3_600_000) as UnixMs,
+    profile: encode(profile),
+  };
+}
+export function revokedSession(n: number): CardeaEvent {
+  return { type: "SessionRevoked", sessionId: sessionId(n), userId: userId(n), reason: "operator" };
+}
+export function members(change: { added?: number[]; removed?: number[] }): CardeaEvent {
+  const ids = (all: number[] = []) => all.map(userId);
+  return {
+    type: "GroupMembersChanged",
+    groupId: eng,
+    source: "operator",
+    added: ids(change.added),
+    removed: ids(change.removed),
+  };
+}
+export const cookieOf = (n: number): string => `_pomerium=s${n}`;
+
+export type Rig = Readonly<{
+  proxy: ProxyServer;
+  /** What the proxy was given. */
+  ports: ProxyPorts;
+  port: number;
+  records: readonly DecisionRecord[];
+  registry: Registry;
+  /** All metrics, as they are scraped. */
+  metrics(): Promise<string>;
+  /** Folds events and waits until what they deny is destroyed. @returns how long that took */
+  apply(...events: CardeaEvent[]): Promise<number>;
+  /** Sets how long the lease has been over; negative: fresh. */
+  lease: { overdueMs: number };
+  /** What a link that is not applied is answered with. */
+  behind: { answer: "reached" | "behind" | "lost" };
+  sticky: Set<Stream>;
+  ask(options: Ask): Promise<Answered>;
+  raw(text: string | Buffer, within?: number): Promise<string>;
+  /** Puts other routes in force; settles when what they deny is destroyed. */
+  activate(routes: readonly RouteConfig[], config?: Partial<Config>): ReturnType<ProxyServer["activate"]>;
+  close(): Promise<void>;
+}>;
+
+export type Ask = Readonly<{
+  path?: string;
+  host?: string;
+  method?: string;
+  headers?: Readonly<Record<string, string | string[]>>;
+  session?: number;
+  body?: string | Buffer;
+}>;
+export type Answered = Readonly<{ status: number; headers: IncomingMessage["headers"]; body: string; raw: string[] }>;
+
+export async function startRig(
+  routes: readonly RouteConfig[],
+  parts: Readonly<{
+    config?: Partial<Config>;
+    ports?: Partial<ProxyPorts>;
+    needs?: Link | null;
+    acme?: AcmeServing;
+  }> = {},
+): Promise<Rig> {
+  const projection = new Projection();
+  const listeners = new Set<ChangeListener>();
+  const records: DecisionRecord[] = [];
+  const lease = { overdueMs: -1_000 };
+  const behind: Rig["behind"] = { answer: "reached" };
+  const sticky = new Set<Stream>();
+  const registry = new Registry();
+  const config = configOf(routes, parts.config ?? {});
+  const cache = new CallerCache();
+  const openSealed = (sealed: Uint8Array) => parseProfile(decode(sealed));
+  const handles = new Map<string, Handle>();
+  const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+
+  const common: Omit<ProxyPorts, "config" | "decide" | "trace" | "explain"> = {
+    identity: { node: "node-1" as NodeId, boot: "boot-1" as BootId, region: "here" },
+    clock: systemClock,
+    replica: {
+      projection,
+      get applied() {
+        return projection.applied;
+      },
+      onChange(listener) {
+        listeners.add(listener);
+        return () => void listeners.delete(listener);
+      },
+      stickilyDenied: (stream) => sticky.has(stream),
+    },
+    freshness: { overdueMs: () => lease.overdueMs },
+    catchUp: async () => behind.answer,
+    resolveCaller: (handle, options) =>
+      resolveCaller(projection, handle, { ...options, now: systemClock.wall(), open: openSealed, cache }),
+    idpId: "idp",
+    credentials: {
+      read: (headers, query) => readCredential(headers, query, config.cookie.name),
+      verify(token) {
+        const n = /^s(\d+)$/.exec(token)?.[1];
+        if (n === undefined) return "invalid";
+        const audience = routes.map(({ host }) => host);
+        const made: Handle = handles.get(token) ?? {
+          sessionId: sessionId(Number(n)),
+          userId: userId(Number(n)),
+          idpId: "idp",
+          needs: parts.needs ?? null,
+          audience,
+        };
+        handles.set(token, made);
+        return made;
+      },
+    },
+    beginSignIn: (asked) => ({
+      location: `http://authenticate.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(asked.href)}`,
+      setCookies: ["_pomerium_nonce=n; Path=/; HttpOnly; Secure"],
+    }),
+    reserved: (req, res, context) => res.end(JSON.stringify({ reserved: req.url, ...context })),
+    authenticateHost: (req, res) => res.end(`authenticate ${req.url}`),
+    assertions: await createAssertions({
+      signingKey: null,
+      sharedSecret: config.sharedSecret,
+      claimsHeaders: config.jwtClaimsHeaders,
+      groupsFilter: [],
+      issuerFormat: "hostOnly",
+      groupName: (id) => projection.group(id)?.name,
+      now: systemClock.wall,
+      uuid: randomUUID,
+    }),
+    render: (page) => `<html>${JSON.stringify(page)}</html>`,
+    record: (one) => void records.push(one),
+    recordSafely: null,
+    logger: quiet,
+    accessLog: null,
+    tracing: null,
+    requestId: randomUUID,
+  };
+  function portsOf(own: Config): ProxyPorts {
+    const compiled = compilePolicies(own.routes);
+    if (!compiled.ok) throw new Error(JSON.stringify(compiled.problems));
+    return {
+      ...common,
+      config: own,
+      decide: (question) => decide({ policies: compiled.policies, ...question }),
+      trace: ({ routeId, ...asked }, refusal) => traceRefusal(compiled.policies.get(routeId), asked, refusal),
+      explain: (routeId) => describePolicy(compiled.policies, routeId),
+      ...parts.ports,
+    };
+  }
+  const ports = portsOf(config);
+  const proxy = await startProxy({ ports, registry, acme: parts.acme ?? null });
+  const { port } = proxy.address;
+
+  return {
+    proxy,
+    ports,
+    port,
+    records,
+    registry,
+    metrics: async () => `${await registry.metrics()}\n${[...proxy.routeMetrics()].join("")}`,
+    lease,
+    behind,
+    sticky,
+    async apply(...events) {
+      const started = performance.now();
+      const touched = new Set<Stream>();
+      for (const one of record(events, projection.applied))
+        for (const stream of projection.apply(one)) touched.add(stream);
+      await Promise.all(
+        [...listeners].map((listener) => listener({ link: projection.applied, touched, rebuilt: false })),
+      );
+      return performance.now() - started;
+    },
+    ask: (options) => ask(port, options),
+    raw: (text, within) => raw(port, text, within),
+    activate: (others, changed) => proxy.activate(portsOf(configOf(others, { ...parts.config, ...changed }))),
+    close: () => proxy.close(),
+  };
+}
+
+export function ask(port: number, options: Ask): Promise<Answered> {
+  return new Promise((resolve, reject) => {
+    const req = request(
+      {
+        port,
+        host: "127.0.0.1",
+        agent: false,
+        method: options.method ?? "GET",
+        path: options.path ?? "/",
+        headers: {
+          host: options.host ?? "app.localhost",
+          ...(options.session === undefined ? {} : { cookie: cookieOf(options.session) }),
+          ...options.headers,
+        },
+      },
+      (res) => {
+        const chunks: Buffer[] = [];
+        res.on("data", (chunk: Buffer) => chunks.push(chunk));
+        res.on("error", reject);
+        res.on("end", () =>
+          resolve({
+            status: res.statusCode ?? 0,
+            headers: res.headers,
+            body: Buffer.concat(chunks).toString("latin1"),
+            raw: res.rawHeaders,
+          }),
+        );
+      },
+    );
+    req.on("error", reject);
+    req.end(options.body);
+  });
+}
+
+/** Everything that comes back on one connection, until it is closed or nothing came for a while. */
+export function raw(port: number, text: string | Buffer, within = 300): Promise<string> {
+  return new Promise((resolve) => {
+    let answer = "";
+    const socket = connect(port, "127.0.0.1");
+    const done = (): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    let timer = setTimeout(done, within);
+    socket.on("data", (chunk) => {
+      answer += chunk.toString("latin1");
+      clearTimeout(timer);
+      timer = setTimeout(done, within);
+    });
+    socket.on("error", done);
+    socket.on("close", () => {
+      clearTimeout(timer);
+      resolve(answer);
+    });
+    socket.write(typeof text === "string" ? Buffer.from(text, "latin1") : text);
+  });
+}
+
+export type Upstream = Readonly<{
+  port: number;
+  server: Server;
+  /** Heads that arrived. */
+  seen: readonly Seen[];
+  close(): Promise<void>;
+}>;
+export type Seen = Readonly<{ method: string; url: string; rawHeaders: readonly string[]; body: () => string }>;
+
+/** An upstream of a test's own making. Without a handler it answers with what it was sent, as JSON. */
+export async function startUpstream(handler?: (req: IncomingMessage, res: ServerResponse) => void): Promise<Upstream> {
+  const seen: Seen[] = [];
+  const sockets = new Set<Socket>();
+  const server = createServer((req, res) => {
+    let body = "";
+    seen.push({ method: req.method ?? "", url: req.url ?? "", rawHeaders: req.rawHeaders, body: () => body });
+    if (handler !== undefined) {
+      handler(req, res);
+      return;
+    }
+    req.on("data", (chunk: Buffer) => {
+      body += chunk.toString("latin1");
+    });
+    req.on("end", () => {
+      res.setHeader("content-type", "application/json");
+      res.end(JSON.stringify({ method: req.method, url: req.url, rawHeaders: req.rawHeaders, body }));
+    });
+  });
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    server,
+    seen,
+    close() {
+      for (const socket of sockets) socket.destroy();
+      return new Promise((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+/** The values of a header in the order sent. */
+export function valuesOf(rawHeaders: readonly string[], name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.toLowerCase() === name.toLowerCase()) values.push(rawHeaders[i + 1] ?? "");
+  }
+  return values;
+}
