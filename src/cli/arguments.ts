@@ -1,0 +1,62 @@
+/** Arguments: node's own parser, with our wording of its errors. */
+import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
+import { UsageError } from "./command.ts";
+
+export type Parsed = Readonly<{
+  positionals: readonly string[];
+  text(name: string): string | undefined;
+  /** Of an option that may be given several times. */
+  all(name: string): readonly string[];
+  flag(name: string): boolean;
+}>;
+
+/** Options that operator commands share. */
+export const operatorOptions = {
+  config: { type: "string", short: "c" },
+  url: { type: "string" },
+  "data-dir": { type: "string" },
+  json: { type: "boolean" },
+} as const satisfies ParseArgsOptionsConfig;
+
+export const waitOptions = {
+  wait: { type: "boolean" },
+  region: { type: "boolean" },
+  timeout: { type: "string" },
+  output: { type: "string", short: "o" },
+} as const satisfies ParseArgsOptionsConfig;
+
+/** @throws UsageError naming the option or the number of arguments */
+export function parse(
+  args: readonly string[],
+  options: ParseArgsOptionsConfig,
+  positionals: { min: number; max: number },
+): Parsed {
+  try {
+    const parsed = parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
+    if (parsed.positionals.length < positionals.min) throw new UsageError("an argument is missing");
+    if (parsed.positionals.length > positionals.max) {
+      throw new UsageError(`unexpected argument ${JSON.stringify(parsed.positionals[positionals.max])}`);
+    }
+    const values: Readonly<Record<string, unknown>> = parsed.values;
+    return {
+      positionals: parsed.positionals,
+      text: (name) => (typeof values[name] === "string" ? values[name] : undefined),
+      all: (name) => [values[name]].flat().filter((value) => typeof value === "string"),
+      flag: (name) => values[name] === true,
+    };
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(error instanceof Error ? (error.message.split(". ")[0] ?? error.message) : String(error), {
+      cause: error,
+    });
+  }
+}
+
+/** `10s`, `500ms`, `2m`, or plain seconds, in milliseconds. */
+export function parseWait(text: string | undefined, fallbackMs: number): number {
+  if (text === undefined) return fallbackMs;
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
+  if (match === null) throw new UsageError(`--timeout ${text}: write a duration such as 10s, 500ms or 2m`);
+  const unit = { ms: 1, s: 1_000, m: 60_000 }[match[2] ?? "s"] ?? 1_000;
+  return Number(match[1]) * unit;
+}

@@ -1,0 +1,169 @@
+/** The audit sinks that a configuration names, and the feed that operators watch. */
+
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import {
+  type AuditSink,
+  createFeed,
+  createFileSink,
+  createNatsAuditSink,
+  createRecorder,
+  type Feed,
+  followAuditStream,
+  type Recorder,
+  toLine,
+} from "../audit/index.ts";
+import type { Config } from "../config/index.ts";
+import type { BootId, NodeId, UnixMs } from "../events/index.ts";
+import type { Logger } from "../replication/index.ts";
+
+const queueMax = 100_000;
+const gatherMs = 100;
+const feedKeep = 5_000;
+const watchersMax = 100;
+
+export type AuditParts = Readonly<{ recorder: Recorder; feed: Feed; close(timeoutMs: number): Promise<void> }>;
+
+export async function startAudit(
+  config: Config,
+  who: Readonly<{ node: NodeId; boot: BootId; logger: Logger }>,
+): Promise<AuditParts> {
+  const feed = createFeed({ id: who.boot, keep: feedKeep, watchersMax });
+  const { nats } = config;
+  const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
+  const sinks: AuditSink[] = config.audit.files.map(createFileSink);
+  if (config.audit.stdout) {
+    sinks.push({
+      name: "stdout",
+      write: async (records) => void process.stdout.write(records.map(toLine).join("")),
+      close: async () => undefined,
+    });
+  }
+  const viaNats = config.audit.nats && nats !== null;
+  const decides = config.services.has("proxy") || config.services.has("authorize");
+  if (viaNats && decides) {
+    sinks.push(
+      lazySink("nats", async () =>
+        createNatsAuditSink({
+          connection: await connectNats(nats, `${who.node} audit`),
+          cluster: config.broker.clusterName,
+          region: config.region,
+          node: who.node,
+          boot: who.boot,
+          replicas,
+        }),
+      ),
+    );
+  }
+  // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
+  if (!viaNats)
+    sinks.push({
+      name: "feed",
+      write: async (records) => {
+        for (const record of records) feed.push(record);
+      },
+      close: async () => undefined,
+    });
+  const recorder = createRecorder({
+    node: who.node,
+    boot: who.boot,
+    sinks,
+    queueMax,
+    gatherMs,
+    now: () => Date.now() as UnixMs,
+    sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+    onFailure: (sink, error) => who.logger.warn({ sink, error: String(error) }, "an audit sink fails; records wait"),
+  });
+  const following =
+    viaNats && config.services.has("authenticate")
+      ? followInBackground(config, nats, { feed, replicas, ...who })
+      : undefined;
+  return {
+    recorder,
+    feed,
+    async close(timeoutMs) {
+      await recorder.close(timeoutMs);
+      await following?.stop();
+    },
+  };
+}
+
+type Nats = NonNullable<Config["nats"]>;
+
+function connectNats(nats: Nats, name: string): Promise<NatsConnection> {
+  return connect({
+    servers: [...nats.servers],
+    name,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 500,
+    pingInterval: 5_000,
+    timeout: 3_000,
+    ...(nats.user === null ? {} : { user: nats.user }),
+    ...(nats.password === null ? {} : { pass: nats.password }),
+    ...(nats.credentialsFile === null ? {} : { authenticator: credsAuthenticator(readFileSync(nats.credentialsFile)) }),
+    ...(nats.tlsCa === null ? {} : { tls: { ca: nats.tlsCa } }),
+  });
+}
+
+/** A sink that is made when it is first written to, and made again when making it failed. */
+function lazySink(name: string, make: () => Promise<AuditSink>): AuditSink {
+  let made: Promise<AuditSink> | undefined;
+  return {
+    name,
+    async write(records) {
+      made ??= make();
+      try {
+        await (await made).write(records);
+      } catch (error) {
+        if (
+          await made.then(
+            () => false,
+            () => true,
+          )
+        )
+          made = undefined;
+        throw error;
+      }
+    },
+    async close() {
+      await (await made?.catch(() => undefined))?.close();
+    },
+  };
+}
+
+function followInBackground(
+  config: Config,
+  nats: Nats,
+  options: Readonly<{ feed: Feed; replicas: number; logger: Logger; node: NodeId }>,
+): Readonly<{ stop(): Promise<void> }> {
+  const stopped = new AbortController();
+  let follower: ReturnType<typeof followAuditStream> | undefined;
+  const started = (async () => {
+    while (!stopped.signal.aborted && follower === undefined) {
+      try {
+        const connection = await connectNats(nats, `${options.node} audit feed`);
+        follower = followAuditStream({
+          connection,
+          cluster: config.broker.clusterName,
+          replicas: options.replicas,
+          feed: options.feed,
+          now: () => Date.now(),
+          sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+          onFailure: (error) =>
+            options.logger.warn({ error: String(error) }, "the audit feed is interrupted; it resumes"),
+        });
+      } catch (error) {
+        options.logger.warn({ error: String(error) }, "the audit feed cannot connect; it tries again");
+        await sleep(2_000, undefined, { signal: stopped.signal }).catch(() => undefined);
+      }
+    }
+  })();
+  return {
+    async stop() {
+      stopped.abort();
+      await started;
+      await follower?.stop();
+    },
+  };
+}

@@ -1,0 +1,167 @@
+/** Sign-in, refresh and the operator API, built from a configuration. */
+import { hash, randomBytes, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Feed } from "../audit/index.ts";
+import type { Assertions } from "../auth/index.ts";
+import {
+  type AuthDeps,
+  CallerCache,
+  createAuthenticateHost,
+  createBox,
+  createHandleCodec,
+  createLocalFetch,
+  createOidcClient,
+  createRefresh,
+  type Handler,
+  type OidcClient,
+  resolveCaller,
+  whoIsSignedInUnderLease,
+} from "../auth/index.ts";
+import type { Duty } from "../broker/index.ts";
+import type { Config } from "../config/index.ts";
+import { callerOf, registerOperatorApi, registerReceiptKeys, verifyOperatorToken } from "../console/index.ts";
+import type { UnixMs } from "../events/index.ts";
+import { compileRoutes } from "../proxy/index.ts";
+import { type Databroker, type Logger, type Replica, receiptKeys, systemClock } from "../replication/index.ts";
+import { authKeys } from "./auth-keys.ts";
+
+const providerTimeoutMs = 10_000;
+const refreshLookEveryMs = 1_000;
+const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
+
+/** Names the identity provider that a session was made with; another client id makes other sessions. */
+export function idpIdOf(config: Config): string {
+  if (config.idp === null) return "";
+  const { provider, url, clientId } = config.idp;
+  return hash("sha256", JSON.stringify([provider, url.href, clientId]), "base64url").slice(0, 16);
+}
+
+export function oidcOf(config: Config): Readonly<{ client: OidcClient; close(): Promise<void> }> | null {
+  if (config.idp === null) return null;
+  const local = createLocalFetch({
+    timeoutMs: providerTimeoutMs,
+    hosts: config.hostAliases,
+    ...(config.certificateAuthority === null ? {} : { ca: config.certificateAuthority }),
+  });
+  const client = createOidcClient(
+    {
+      issuer: config.idp.url,
+      clientId: config.idp.clientId,
+      clientSecret: config.idp.clientSecret,
+      scopes: config.idp.scopes,
+      requestParams: config.idp.requestParams,
+      redirectUri: new URL("/oauth2/callback", config.authenticateServiceUrl),
+    },
+    local,
+    () => systemClock.wall(),
+  );
+  return { client, close: () => local.close() };
+}
+
+export function callerResolver(replica: Replica, now: () => UnixMs): AuthDeps["resolveCaller"] {
+  const cache = new CallerCache();
+  return (handle, options) =>
+    resolveCaller(replica.projection, handle, {
+      ...options,
+      now: now(),
+      open: (sealed, userId) => replica.open(sealed, userId),
+      cache,
+    });
+}
+
+export function authDepsOf(
+  config: Config,
+  parts: Readonly<{
+    databroker: Databroker;
+    replica: AuthDeps["replica"];
+    catchUp: AuthDeps["catchUp"];
+    resolveCaller: AuthDeps["resolveCaller"];
+    assertions: Assertions;
+    oidc: OidcClient | null;
+    render: AuthDeps["render"];
+    logger: Logger;
+  }>,
+): AuthDeps {
+  const keys = authKeys(config);
+  const routes = compileRoutes(config.routes);
+  return {
+    settings: {
+      authenticateUrl: config.authenticateServiceUrl,
+      cookie: config.cookie,
+      idpId: idpIdOf(config),
+      groupsFromClaim: config.groupsFromClaim,
+      maxSessionsPerUser: config.maxSessionsPerUser,
+      signoutRedirectUrl: config.signoutRedirectUrl,
+      programmaticRedirectHosts: config.programmaticRedirectDomainWhitelist,
+      configHash: config.hash,
+      urlKeys: keys.urls,
+      // An authenticate service whose file names no routes has nothing to compare with; the signature still says who asks.
+      isRouteOrigin: config.routes.length === 0 && !config.services.has("proxy") ? () => true : routes.isRouteOrigin,
+    },
+    databroker: parts.databroker,
+    replica: parts.replica,
+    catchUp: parts.catchUp,
+    clock: systemClock,
+    sleep: (ms) => sleep(ms),
+    handles: createHandleCodec({ issuer: config.authenticateServiceUrl.hostname, keys: keys.handles, nowS }),
+    attemptBox: createBox({ keys: keys.attempts, nowS }),
+    handoverBox: createBox({ keys: keys.handover, nowS }),
+    oidc: parts.oidc,
+    render: parts.render,
+    resolveCaller: parts.resolveCaller,
+    identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
+    jwks: parts.assertions.jwks,
+    random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
+    log: parts.logger,
+  };
+}
+
+export async function authenticateHostOf(
+  config: Config,
+  parts: Readonly<{
+    auth: AuthDeps;
+    operator: Databroker;
+    feed: Feed;
+    /** Of the configuration in force: who is none any more loses what is open. */
+    administrators: () => Config["administrators"];
+    now: () => UnixMs;
+    logger: Logger;
+  }>,
+): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+  const secrets = [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
+  const keys = await receiptKeys({ cluster: config.broker.clusterName, secrets });
+  return createAuthenticateHost(parts.auth, [
+    (app) => registerReceiptKeys(app, keys),
+    (app) =>
+      registerOperatorApi(app, {
+        databroker: parts.operator,
+        replica: parts.auth.replica,
+        feed: parts.feed,
+        callerOf: (request) =>
+          callerOf(request, {
+            authenticateOrigin: config.authenticateServiceUrl.origin,
+            administrators: parts.administrators(),
+            verifyToken: (token) =>
+              verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
+            signedIn: (asking) => whoIsSignedInUnderLease(parts.auth, asking),
+          }),
+        now: parts.now,
+        sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
+        uuid: randomUUID,
+        region: config.region,
+        log: parts.logger,
+      }),
+  ]);
+}
+
+/** Fresh claims from the identity provider: a duty of whichever broker leads. */
+export function refreshDuty(config: Config, parts: Readonly<{ oidc: OidcClient; logger: Logger }>): Duty {
+  const refresh = createRefresh({
+    oidc: parts.oidc,
+    groupsFromClaim: config.groupsFromClaim,
+    uuid: randomUUID,
+    everyMs: config.refreshEveryMs,
+    log: parts.logger,
+  });
+  return { name: "refresh", everyMs: refreshLookEveryMs, run: refresh };
+}

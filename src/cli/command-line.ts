@@ -1,0 +1,84 @@
+/** Finds the command that the arguments name, longest name first, and runs it; prints help and errors. */
+import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
+import { version } from "./version.ts";
+
+export async function runCommandLine(
+  args: readonly string[],
+  commands: readonly Command[],
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const [first] = args;
+  if (first === undefined || first === "help" || first === "--help" || first === "-h") {
+    terminal.out(overview(commands));
+    return first === undefined ? 2 : 0;
+  }
+  if (first === "--version" || first === "version") {
+    terminal.out(`cardea ${version}, node ${process.version}\n`);
+    return 0;
+  }
+  const command = find(args, commands);
+  if (command === undefined) {
+    const family = commands.filter((c) => c.name.startsWith(`${first} `));
+    if (family.length > 0 && args.length === 2 && (args[1] === "--help" || args[1] === "-h")) {
+      terminal.out(`${listOf(family)}\n\nEach has --help.\n${common}`);
+      return 0;
+    }
+    terminal.err(
+      family.length > 0
+        ? `cardea ${first}: say which: ${family.map((c) => c.name).join(", ")}\n`
+        : `cardea: there is no command ${JSON.stringify(args.join(" "))}; see cardea --help\n`,
+    );
+    return 2;
+  }
+  const rest = args.slice(command.name.split(" ").length);
+  if (rest.includes("--help") || rest.includes("-h")) {
+    const options = asking.includes(command.name.split(" ")[0] ?? "") ? common : exitCodes;
+    terminal.out(`cardea ${command.name} ${command.usage}\n\n${command.summary}\n\n${command.help}\n\n${options}`);
+    return 0;
+  }
+  try {
+    return await command.run(rest, terminal);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      terminal.err(`cardea ${command.name}: ${error.message}; see cardea ${command.name} --help\n`);
+      return 2;
+    }
+    if (error instanceof CannotError) {
+      terminal.err(`cardea ${command.name}: ${error.message}\n`);
+      return 3;
+    }
+    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
+      const taken = "port" in error ? ` ${error.port}` : "";
+      const how = command.name === "dev" ? " with --port" : " in the configuration";
+      terminal.err(`cardea ${command.name}: port${taken} is taken; stop what uses it, or choose others${how}\n`);
+      return 3;
+    }
+    terminal.err(
+      `cardea ${command.name}: unexpected: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+    return 3;
+  }
+}
+
+function find(args: readonly string[], commands: readonly Command[]): Command | undefined {
+  const named = commands.filter((command) => command.name.split(" ").every((word, i) => args[i] === word));
+  return named.sort((a, b) => b.name.length - a.name.length)[0];
+}
+
+/** The commands that ask a server, and so take the options that say which. */
+const asking = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
+
+const exitCodes =
+  "Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use, 3 could not be done.\n";
+const common = `Common options: --json prints JSON; -c FILE takes server and right from a configuration; --url URL or CARDEA_URL with CARDEA_TOKEN
+names them; otherwise the data folder of cardea dev (--data-dir, default ./data) does.
+${exitCodes}`;
+
+function overview(commands: readonly Command[]): string {
+  return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach has --help.\n${common}`;
+}
+
+function listOf(commands: readonly Command[]): string {
+  const width = Math.max(...commands.map((c) => c.name.length));
+  return commands.map((c) => `  cardea ${c.name.padEnd(width)}  ${c.summary}`).join("\n");
+}

@@ -1,0 +1,41 @@
+/**
+ * Command: one verb of the command line. Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use,
+ * 3 could not be done.
+ */
+export type ExitCode = 0 | 1 | 2 | 3;
+
+export type Terminal = Readonly<{
+  out(text: string): void;
+  err(text: string): void;
+  /** True when progress may be drawn. */
+  interactive: boolean;
+  env: Readonly<Record<string, string | undefined>>;
+}>;
+
+export type Command = Readonly<{
+  /** `sessions revoke` */
+  name: string;
+  /** Arguments after the name, for the usage line. */
+  usage: string;
+  summary: string;
+  help: string;
+  run(args: readonly string[], terminal: Terminal): Promise<ExitCode>;
+}>;
+
+/** Wrong use of the command line: printed with a pointer to `--help`, exit 2. */
+export class UsageError extends Error {
+  readonly code = "ERR_CLI_USAGE";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(problem, options);
+    this.name = "UsageError";
+  }
+}
+
+/** Could not be done: printed as one line, exit 3. */
+export class CannotError extends Error {
+  readonly code = "ERR_CLI_CANNOT";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(problem, options);
+    this.name = "CannotError";
+  }
+}

@@ -1,0 +1,64 @@
+/** Every command, in the order of the help. */
+import { auditTail } from "./audit.ts";
+import { check } from "./check.ts";
+import { clusterFinalize, clusterStatus } from "./cluster.ts";
+import type { Command } from "./command.ts";
+import { demo } from "./demo.ts";
+import { dev } from "./dev.ts";
+import { groupsAdd, groupsDelete, groupsList, groupsRemove } from "./groups.ts";
+import { health } from "./health.ts";
+import { execCredential, flushCredentials } from "./kubernetes.ts";
+import { logExport, logVerify } from "./log.ts";
+import { policyEval } from "./policy-eval.ts";
+import { policyLint } from "./policy-lint.ts";
+import { policyReplay } from "./policy-replay.ts";
+import { policyTest } from "./policy-test.ts";
+import { postgresPromote } from "./postgres.ts";
+import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
+import { run } from "./run.ts";
+import { sessionsList, sessionsRevoke } from "./sessions.ts";
+import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
+import { login, sshProxy, tcp, udp } from "./tunnel.ts";
+import { usersErase, usersList, usersRestore, usersSuspend } from "./users.ts";
+
+export const commands: readonly Command[] = [
+  dev,
+  run,
+  check,
+  policyEval,
+  policyTest,
+  policyLint,
+  policyReplay,
+  sessionsList,
+  sessionsRevoke,
+  usersList,
+  usersSuspend,
+  usersRestore,
+  usersErase,
+  groupsList,
+  groupsAdd,
+  groupsRemove,
+  groupsDelete,
+  clusterStatus,
+  clusterFinalize,
+  receiptShow,
+  receiptsVerify,
+  receiptsKeys,
+  auditTail,
+  logVerify,
+  logExport,
+  snapshotCreate,
+  snapshotList,
+  snapshotVerify,
+  snapshotRestore,
+  snapshotKeys,
+  postgresPromote,
+  login,
+  tcp,
+  udp,
+  sshProxy,
+  execCredential,
+  flushCredentials,
+  health,
+  demo,
+];

@@ -1,0 +1,192 @@
+/**
+ * Fronts: what people and requests meet. Audit, observers and listeners last as long as the process; sign-in, the operator API,
+ * assertions and policies are made anew for each configuration.
+ */
+import { randomUUID } from "node:crypto";
+import type { Registry } from "prom-client";
+import {
+  beginSignIn,
+  createAssertions,
+  createRouteHost,
+  decide,
+  describePolicy,
+  type Handler,
+  type OidcClient,
+  readCredential,
+  traceRefusal,
+} from "../auth/index.ts";
+import type { Config } from "../config/index.ts";
+import { renderPage } from "../console/index.ts";
+import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
+import { type ProxyPorts, type ProxyServer, startProxy } from "../proxy/index.ts";
+import { type Logger, type ReplicaProcess, systemClock } from "../replication/index.ts";
+import { startAudit } from "./audit-parts.ts";
+import { authDepsOf, authenticateHostOf, callerResolver, idpIdOf } from "./auth-parts.ts";
+import { startAuthenticateListener } from "./authenticate-listener.ts";
+import { startAutocertOf } from "./autocert-parts.ts";
+import type { startDatabroker } from "./databroker-parts.ts";
+import { serveDecisions } from "./decision-parts.ts";
+import type { Loaded } from "./load.ts";
+import { startObservers } from "./observers.ts";
+import { startRecords } from "./record-parts.ts";
+import { startRedirect } from "./redirect-parts.ts";
+
+export type FrontParts = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  replica: ReplicaProcess;
+  databroker: Awaited<ReturnType<typeof startDatabroker>>;
+  registry: Registry;
+  now: () => UnixMs;
+  logger: Logger;
+  /** What is in force. */
+  config: () => Config;
+  stops: (() => Promise<unknown>)[];
+}>;
+
+export type Fronts = Readonly<{
+  /** Null: this process runs none. */
+  proxy: ProxyServer | null;
+  /** @returns when nothing is asked of what was made for the one before. @throws and that stays */
+  activate(loaded: Loaded, oidc: OidcClient | null): Promise<Readonly<{ left: Promise<void> }>>;
+}>;
+
+/** How long a credential's link may be waited for, the question to a broker included (ARCHITECTURE §5). */
+const catchUpMs = 1_500;
+const auditCloseMs = 3_000;
+
+export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts: FrontParts): Promise<Fronts> {
+  const { config } = loaded;
+  const { replica, databroker, logger, stops } = parts;
+  const audit = await startAudit(config, { node: parts.node, boot: parts.boot, logger });
+  stops.push(() => audit.close(auditCloseMs));
+  const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
+  const resolveCaller = callerResolver(replica, parts.now);
+
+  /** Everything that a configuration says of sign-in and of requests. */
+  async function make(loaded: Loaded, client: OidcClient | null, before: Loaded | null) {
+    const { config: own, policies } = loaded;
+    const assertions = await createAssertions({
+      signingKey: own.signingKey,
+      signingKeyPrevious: own.signingKeyPrevious,
+      sharedSecret: own.sharedSecret,
+      sharedSecretPrevious: own.sharedSecretPrevious,
+      claimsHeaders: own.jwtClaimsHeaders,
+      groupsFilter: own.jwtGroupsFilter,
+      issuerFormat: own.jwtIssuerFormat,
+      groupName: (id) => replica.projection.group(id)?.name,
+      now: parts.now,
+      uuid: randomUUID,
+    });
+    const auth = authDepsOf(own, {
+      databroker: databroker.as("authenticate"),
+      ...{ replica, catchUp, resolveCaller, assertions, oidc: client, render: renderPage, logger },
+    });
+    const host = own.services.has("authenticate")
+      ? await authenticateHostOf(own, {
+          ...{ auth, operator: databroker.as("operator"), feed: audit.feed, now: parts.now, logger },
+          administrators: () => parts.config().administrators,
+        })
+      : null;
+    const routeHost = await createRouteHost(auth);
+    const ports = {
+      config: own,
+      decide: (question) => decide({ policies, ...question }),
+      trace: ({ routeId, ...asked }, refusal) => traceRefusal(policies.get(routeId), asked, refusal),
+      resolveCaller,
+      idpId: idpIdOf(own),
+      explain: (routeId) => describePolicy(policies, routeId),
+      credentials: {
+        read: (headers, query) => readCredential(headers, query, own.cookie.name),
+        verify: (token) => auth.handles.verify(token),
+      },
+      beginSignIn: (asked, cookieHeader) => beginSignIn(auth, asked, cookieHeader),
+      reserved: routeHost.handle,
+      authenticateHost: host?.handle ?? null,
+      assertions,
+    } satisfies Partial<ProxyPorts>;
+    const records = await startRecords(loaded, {
+      ...{ before, logger },
+      onChange: (type) => void proxy?.recordsChanged(type),
+    });
+    return { loaded, ports, close: () => Promise.all([host?.close(), routeHost.close(), records.stop()]) };
+  }
+
+  let proxy: ProxyServer | undefined;
+  let current = await make(loaded, oidc, null);
+  stops.push(() => current.close());
+  const autocert = startAutocertOf(config, { registry: parts.registry, logger });
+  stops.push(async () => autocert.close());
+  if (config.services.has("proxy") || current.ports.authenticateHost !== null) {
+    const redirect = await startRedirect(parts.config, {
+      ...{ challengeAnswer: autocert.challengeAnswer, useProxyProtocol: config.useProxyProtocol, logger },
+      listen: config.httpRedirectAddress,
+    });
+    if (redirect !== null) stops.push(() => redirect.close());
+  }
+
+  const deciding = {
+    identity: { node: parts.node, boot: parts.boot, region: config.region },
+    clock: systemClock,
+    replica,
+    freshness: replica,
+    catchUp,
+    render: renderPage,
+    record: audit.recorder.record,
+    recordSafely: null,
+    logger,
+  };
+  stops.push(await serveDecisions(config, { deciding, current: () => current.ports, registry: parts.registry }));
+
+  if (!config.services.has("proxy")) {
+    const handle: Handler = (...asked) => current.ports.authenticateHost?.(...asked);
+    const listener = config.services.has("authenticate")
+      ? await startAuthenticateListener(parts.config, { handle, acme: autocert, logger })
+      : null;
+    if (listener !== null) stops.push(() => listener.close());
+    return {
+      proxy: null,
+      async activate(next, client) {
+        const made = await make(next, client, current.loaded);
+        listener?.reload(next.config);
+        autocert.follow(next.config.autocert);
+        const before = current;
+        current = made;
+        const left = new Promise<void>((resolve) => setTimeout(resolve, next.config.drainTimeoutMs).unref());
+        return { left: left.then(() => before.close()).then(() => undefined) };
+      },
+    };
+  }
+
+  const observers = await startObservers(config, { node: parts.node, logger });
+  stops.push(() => observers.close());
+  const lasting = {
+    ...deciding,
+    accessLog: observers.accessLog,
+    tracing: observers.tracing,
+    requestId: randomUUID,
+  };
+  const started = await startProxy({
+    registry: parts.registry,
+    acme: autocert,
+    ports: { ...lasting, ...current.ports },
+  });
+  proxy = started;
+  stops.push(async () => {
+    replica.drain();
+    await started.close();
+  });
+  return {
+    proxy: started,
+    async activate(next, client) {
+      const made = await make(next, client, current.loaded);
+      const activated = await started.activate({ ...lasting, ...made.ports }).catch(async (error: unknown) => {
+        await made.close();
+        throw error;
+      });
+      const before = current;
+      current = made;
+      return { left: activated.left.then(() => before.close()).then(() => undefined) };
+    },
+  };
+}

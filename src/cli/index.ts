@@ -1,0 +1,10 @@
+/** The command line. */
+import type { Command } from "./command.ts";
+
+export { runCommandLine } from "./command-line.ts";
+
+/** Those that the arguments can mean. Containers ask for their health every few seconds, and load nothing else for it. */
+export async function commandsFor(args: readonly string[]): Promise<readonly Command[]> {
+  if (args[0] === "health") return [(await import("./health.ts")).health];
+  return (await import("./commands.ts")).commands;
+}

@@ -1,0 +1,156 @@
+/**
+ * Operator client: the command line's way to the operator API.
+ *
+ * Where to: `--url` or CARDEA_URL, else the authenticate URL of `-c cardea.yaml`, else what `cardea dev` left in its data
+ * folder. By what right: CARDEA_TOKEN, else a five-minute token minted from the configuration's secret (break-glass; the
+ * server logs its use), else the data folder's.
+ */
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import type { fetch as undiciFetch } from "undici";
+import { createLocalFetch } from "../auth/index.ts";
+import { mintOperatorToken, operatorApiPrefix } from "../console/index.ts";
+import type { Parsed } from "./arguments.ts";
+import { CannotError, type Terminal, UsageError } from "./command.ts";
+import { readLocalConfig } from "./local-config.ts";
+
+export type OperatorClient = Readonly<{
+  get(path: string, timeoutMs?: number): Promise<unknown>;
+  post(path: string, body: object, timeoutMs?: number): Promise<unknown>;
+  /** Server-Sent Events: calls back with each `data` and its id until the signal aborts. */
+  stream(
+    path: string,
+    lastEventId: string | null,
+    onEvent: (data: string, id: string) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
+  close(): Promise<void>;
+}>;
+
+/** A user's or group's name as it stands in a path: `/eng/team` or `CORP/alice` would be refused there, escaped or not. */
+export function inPath(name: string): string {
+  return /^[A-Za-z0-9@._-]+$/.test(name) ? name : `base64url:${Buffer.from(name, "utf8").toString("base64url")}`;
+}
+
+export const operatorFile = "operator.json";
+
+type Target = Readonly<{ url: URL; token: string; hosts?: Readonly<Record<string, string>> }>;
+
+export async function connectOperator(parsed: Parsed, terminal: Terminal): Promise<OperatorClient> {
+  const target = await findTarget(parsed, terminal);
+  const local = createLocalFetch({ timeoutMs: 130_000, hosts: target.hosts ?? {} });
+  return createClient(target, local.fetch, () => local.close());
+}
+
+async function findTarget(parsed: Parsed, terminal: Terminal): Promise<Target> {
+  const givenUrl = parsed.text("url") ?? terminal.env["CARDEA_URL"];
+  const givenToken = terminal.env["CARDEA_TOKEN"];
+  if (givenUrl !== undefined && !URL.canParse(givenUrl)) throw new UsageError(`${givenUrl} is not a URL`);
+  if (givenUrl !== undefined && givenToken !== undefined) return { url: new URL(givenUrl), token: givenToken };
+  const configPath = parsed.text("config");
+  if (configPath !== undefined) {
+    const config = readLocalConfig(configPath, terminal);
+    const token =
+      givenToken ??
+      (await mintOperatorToken({
+        secret: config.sharedSecret,
+        cluster: config.broker.clusterName,
+        name: `cli-${userInfo().username.replace(/[^A-Za-z0-9_.-]/g, "_")}`,
+        tokenId: randomUUID(),
+        nowS: Math.floor(Date.now() / 1_000),
+        ttlS: 300,
+      }));
+    return {
+      url: givenUrl === undefined ? config.authenticateServiceUrl : new URL(givenUrl),
+      token,
+      hosts: config.hostAliases,
+    };
+  }
+  return targetOfDevelopment(join(parsed.text("data-dir") ?? "data", operatorFile), givenUrl, givenToken);
+}
+
+async function targetOfDevelopment(
+  path: string,
+  givenUrl: string | undefined,
+  givenToken: string | undefined,
+): Promise<Target> {
+  try {
+    const value: unknown = JSON.parse(await readFile(path, "utf8"));
+    if (typeof value !== "object" || value === null || !("url" in value) || !("token" in value))
+      throw new TypeError("unexpected shape");
+    return { url: new URL(givenUrl ?? String(value.url)), token: givenToken ?? String(value.token) };
+  } catch (cause) {
+    throw new CannotError(
+      `no server to speak to: give -c cardea.yaml, set CARDEA_URL and CARDEA_TOKEN, or start cardea dev (looked for ${path})`,
+      { cause },
+    );
+  }
+}
+
+function createClient(target: Target, fetch: typeof undiciFetch, close: () => Promise<void>): OperatorClient {
+  async function ask(
+    method: "GET" | "POST",
+    path: string,
+    body: object | undefined,
+    timeoutMs: number,
+  ): Promise<unknown> {
+    const url = new URL(`${operatorApiPrefix}${path}`, target.url);
+    const response = await fetch(url, {
+      method,
+      headers: {
+        authorization: `Bearer ${target.token}`,
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(timeoutMs),
+    }).catch((cause: unknown) => {
+      throw new CannotError(`${url.origin} does not answer`, { cause });
+    });
+    const text = await response.text();
+    if (response.ok) return JSON.parse(text);
+    throw new CannotError(`${url.origin} answered ${response.status}: ${errorIn(text)}`);
+  }
+  return {
+    get: (path, timeoutMs = 15_000) => ask("GET", path, undefined, timeoutMs),
+    post: (path, body, timeoutMs = 15_000) => ask("POST", path, body, timeoutMs),
+    async stream(path, lastEventId, onEvent, signal) {
+      const url = new URL(`${operatorApiPrefix}${path}`, target.url);
+      const response = await fetch(url, {
+        headers: {
+          authorization: `Bearer ${target.token}`,
+          accept: "text/event-stream",
+          ...(lastEventId === null ? {} : { "last-event-id": lastEventId }),
+        },
+        signal,
+      });
+      if (!response.ok || response.body === null)
+        throw new CannotError(`${url.origin} answered ${response.status}: ${errorIn(await response.text())}`);
+      let buffered = "";
+      const decoder = new TextDecoder();
+      for await (const chunk of response.body) {
+        buffered += decoder.decode(chunk, { stream: true });
+        const blocks = buffered.split("\n\n");
+        buffered = blocks.pop() ?? "";
+        for (const block of blocks) {
+          const lines = block.split("\n");
+          const data = lines.find((line) => line.startsWith("data: "))?.slice(6);
+          if (data !== undefined) onEvent(data, lines.find((line) => line.startsWith("id: "))?.slice(4) ?? "");
+        }
+      }
+    },
+    close,
+  };
+}
+
+function errorIn(text: string): string {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null && "error" in value) return String(value.error);
+  } catch {
+    // not JSON: a proxy's own page
+  }
+  return text.slice(0, 200);
+}

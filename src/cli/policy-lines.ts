@@ -1,0 +1,73 @@
+/** Cases from a file or standard input: JSON lines as they come, one JSON over several lines, or a list of cases. */
+import { createReadStream } from "node:fs";
+import { createInterface } from "node:readline";
+import { UsageError } from "./command.ts";
+
+/** A value, or why it is none; `at` says where it stood. */
+export type Read = Readonly<{ at: string; value: unknown } | { at: string; problem: string }>;
+
+/** One text of several lines is kept whole only up to here. */
+const wholeCharsMax = 16 * 1024 * 1024;
+
+/** @throws UsageError when the file cannot be read */
+export async function* readValues(path: string): AsyncGenerator<Read> {
+  const name = path === "-" ? "standard input" : path;
+  let whole = "";
+  let line = 0;
+  try {
+    const input = path === "-" ? process.stdin : createReadStream(path, "utf8");
+    for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+      line += 1;
+      if (whole === "" && text.trim() === "") continue;
+      const value = whole === "" ? parse(text) : undefined;
+      if (value !== undefined) yield* each(value, `${name}:${line}`);
+      else if (whole === "" && line > 1) yield { at: `${name}:${line}`, problem: "is not JSON" };
+      else if (whole.length > wholeCharsMax)
+        throw new UsageError(`${name} is no JSON, and too long to be looked at whole`);
+      else whole += `${text}\n`;
+    }
+  } catch (cause) {
+    if (cause instanceof UsageError) throw cause;
+    throw new UsageError(`${name} cannot be read`, { cause });
+  }
+  if (whole === "") return;
+  const value = parse(whole);
+  if (value !== undefined) yield* each(value, name);
+  else yield* linesOf(whole, name);
+}
+
+function* each(value: unknown, at: string): Generator<Read> {
+  if (!Array.isArray(value)) yield { at, value };
+  else
+    for (const [index, item] of (value as readonly unknown[]).entries()) yield { at: `${at}[${index}]`, value: item };
+}
+
+/** The first line was no JSON, and all of it is none either: each line by itself. */
+function* linesOf(whole: string, name: string): Generator<Read> {
+  for (const [index, text] of whole.split("\n").entries()) {
+    if (text.trim() === "") continue;
+    const value = parse(text);
+    if (value === undefined) yield { at: `${name}:${index + 1}`, problem: "is not JSON" };
+    else yield* each(value, `${name}:${index + 1}`);
+  }
+}
+
+/** Level by level, because what is nested too deeply is too deep for a function that calls itself. */
+export function isDeeperThan(value: unknown, depth: number): boolean {
+  let level: readonly object[] = [value].filter(isTree);
+  for (let at = 0; at < depth; at++) {
+    if (level.length === 0) return false;
+    level = level.flatMap((tree) => Object.values(tree).filter(isTree));
+  }
+  return level.length > 0;
+}
+
+const isTree = (value: unknown): value is object => typeof value === "object" && value !== null;
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

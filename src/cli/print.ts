@@ -1,0 +1,81 @@
+/** Tables and words for a terminal. Pure. */
+import type { Receipt, ReceiptStatement } from "../replication/index.ts";
+
+/** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => Math.max(...all.map((row) => (row[column] ?? "").length)));
+  return `${all
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n")}\n`;
+}
+
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}");
+}
+
+/** A signed receipt that has been checked. */
+export function statementText(statement: ReceiptStatement, kid: string): string {
+  const { cluster, broker, epoch, at, link, command } = statement;
+  const changes = statement.changes?.map(({ type, count, kind, ids }) => {
+    const some = ids.slice(0, 3).join(", ");
+    return `  ${printable(`${type}: ${count} ${kind}${count === 1 ? "" : "s"}: ${some}${count > 3 ? ", …" : ""}`)}\n`;
+  });
+  const rows = statement.nodes.map((n) => [
+    ...[n.node, n.region, n.role, n.status, n.enforced === null ? "" : (n.enforced.split(".")[1] ?? "")],
+    [n.reason, n.status === "unconfirmed" ? `fenced at ${n.fencedAt}` : ""].filter((text) => text !== "").join("; "),
+  ]);
+  const nodes = rows.length === 0 ? "no enforcement node held a lease\n" : table(statementHead, rows);
+  const end = statement.complete
+    ? `complete${statement.wait === "region" ? ` in region ${printable(statement.region ?? "")}` : ""}: ${statement.promise}`
+    : statement.status;
+  return `genuine: cluster ${printable(cluster)}, broker ${printable(broker)}, epoch ${epoch}, ${at}, key ${kid}
+change ${link ?? "(not in the log)"}${command === null ? "" : ` of command ${printable(command)}`}
+${(changes ?? ["  (not read)\n"]).join("")}${nodes}${printable(end)}\n`;
+}
+
+const statementHead = ["NODE", "REGION", "ROLE", "STATUS", "ENFORCED", ""];
+
+/** One line per node, then the verdict. */
+export function receiptText(receipt: Receipt, promise?: string): string {
+  const rows = receipt.nodes.map((n) => [
+    n.node,
+    n.region,
+    n.role,
+    n.status,
+    n.status === "unconfirmed"
+      ? `${n.reason}${n.fencedInMs === null ? "" : `; fenced in ${seconds(n.fencedInMs)}${clockTime(receipt, n.fencedInMs)}`}`
+      : n.reason,
+  ]);
+  const nodes =
+    receipt.nodes.length === 0
+      ? "no enforcement node holds a lease\n"
+      : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
+  return `${nodes}${verdict(receipt, promise)}\n`;
+}
+
+/** @param promise what it means that this change is complete */
+export function verdict(receipt: Receipt, promise?: string): string {
+  const at = receipt.link === null ? "" : ` at position ${receipt.link.position}, epoch ${receipt.link.epoch}`;
+  if (receipt.status === "lost") return `lost: this link is not in the log${at}`;
+  const where = receipt.wait === "region" && receipt.region !== null ? ` in region ${printable(receipt.region)}` : "";
+  if (receipt.complete) return `complete${where}${at}: ${promise ?? "every node enforces it, or is fenced"}`;
+  const awaited = receipt.nodes.filter((n) => where === "" || n.region === receipt.region);
+  const open = awaited.filter((n) => n.status === "unconfirmed").length;
+  return `incomplete${where}${at}: ${open} of ${awaited.length} unconfirmed; complete by fencing in ${seconds(receipt.completeInMs)} at the latest`;
+}
+
+/** ` (at 04:00:05Z)` */
+function clockTime({ at }: Receipt, inMs: number): string {
+  return at === null ? "" : ` (at ${new Date(at + inMs).toISOString().slice(11, 19)}Z)`;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s`;
+}

@@ -1,0 +1,89 @@
+/** Prometheus metrics of the replica and the broker, beside node's own. */
+import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
+import type { Broker } from "../broker/index.ts";
+import type { ReplicaProcess, SnapshotPlace } from "../replication/index.ts";
+
+/** @returns brings the gauges up to date; call it before the registry is read */
+export function registerProcessMetrics(
+  registry: Registry,
+  parts: Readonly<{
+    replica: ReplicaProcess | null;
+    broker: Broker | null;
+    /** Newest first. */
+    snapshots: () => readonly SnapshotPlace[];
+    answersRefused: () => Readonly<Record<string, number>>;
+    /** Of the databroker API. */
+    served: () => Readonly<Record<string, number>>;
+  }>,
+): () => void {
+  collectDefaultMetrics({ register: registry });
+  const replica = new Gauge({
+    name: "cardea_replica",
+    help: "The process's copy of the log and its lease, by measure",
+    labelNames: ["measure"],
+    registers: [registry],
+  });
+  const refused = new Gauge({
+    name: "cardea_replica_refused",
+    help: "Messages that were not believed, by reason",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  const answers = new Gauge({
+    name: "cardea_broker_answers_refused",
+    help: "Answers in a broker's place that were not believed, by reason",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  const overdue = new Gauge({
+    name: "cardea_lease_overdue_seconds",
+    help: "How long the lease has been over; negative while it is fresh",
+    registers: [registry],
+  });
+  const broker = new Gauge({
+    name: "cardea_broker",
+    help: "The broker, by measure",
+    labelNames: ["measure"],
+    registers: [registry],
+  });
+  const region = new Gauge({
+    name: "cardea_region",
+    help: "How each region follows, as this broker knows it: the leader of all, a regional broker of its own; by measure",
+    labelNames: ["region", "measure"],
+    registers: [registry],
+  });
+  const snapshotPosition = new Gauge({
+    name: "cardea_snapshot_position",
+    help: "The place of the newest snapshot that this broker keeps; 0: none",
+    registers: [registry],
+  });
+  const snapshotAge = new Gauge({
+    name: "cardea_snapshot_age_seconds",
+    help: "How long ago the newest snapshot was taken that this broker keeps; NaN: none",
+    registers: [registry],
+  });
+  return () => {
+    const [newest] = parts.snapshots();
+    snapshotPosition.set(newest?.position ?? 0);
+    snapshotAge.set(newest === undefined ? Number.NaN : (Date.now() - newest.takenAt) / 1_000);
+    region.reset();
+    for (const { region: name, lag, silentMs, ...counts } of parts.broker?.regions() ?? []) {
+      for (const [measure, value] of Object.entries(counts)) region.set({ region: name, measure }, value);
+      if (lag !== null) region.set({ region: name, measure: "lag" }, lag);
+      if (silentMs !== null) region.set({ region: name, measure: "silent_seconds" }, silentMs / 1_000);
+    }
+    for (const [reason, value] of Object.entries(parts.answersRefused())) answers.set({ reason }, value);
+    for (const [measure, value] of Object.entries(parts.served())) broker.set({ measure }, value);
+    if (parts.replica !== null) {
+      for (const [measure, value] of Object.entries(parts.replica.metrics())) {
+        if (typeof value === "number") replica.set({ measure }, value);
+      }
+      for (const [reason, value] of Object.entries(parts.replica.metrics().refused)) refused.set({ reason }, value);
+      overdue.set(parts.replica.overdueMs(performance.now() as Parameters<ReplicaProcess["overdueMs"]>[0]) / 1_000);
+    }
+    if (parts.broker !== null) {
+      for (const [measure, value] of Object.entries(parts.broker.metrics()))
+        if (typeof value === "number") broker.set({ measure }, value);
+    }
+  };
+}

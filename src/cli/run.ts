@@ -1,0 +1,106 @@
+/** `cardea run`: the services that a configuration names, until told to stop. */
+import type { Logger as PinoLogger } from "pino";
+import { parse } from "./arguments.ts";
+import { type Command, UsageError } from "./command.ts";
+import { type Loaded, loadAll, type Reading, readConfiguration } from "./load.ts";
+import { createLogger } from "./logger.ts";
+import { startReloading } from "./reloading.ts";
+import { nodeNameOf, type Services, startServices } from "./services.ts";
+import { untilStopped } from "./until-stopped.ts";
+import { type Share, shareOf } from "./worker-shares.ts";
+import { leaveWorkers, newShare, ownShare, startWorkers, tellHealth } from "./workers.ts";
+
+export const run: Command = {
+  name: "run",
+  usage: "-c cardea.yaml",
+  summary: "run the services that a configuration names",
+  help: "services: all, or a list of authenticate, authorize, databroker, proxy. SIGTERM drains and stops. SIGHUP, or a change of the file or one that it names, puts the configuration in force anew; one that is not valid is refused. Exit 1 when the configuration is not valid.",
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      { config: { type: "string", short: "c" }, "data-dir": { type: "string" } },
+      { min: 0, max: 1 },
+    );
+    const path = parsed.text("config") ?? parsed.positionals[0];
+    if (path === undefined) throw new UsageError("name the configuration with -c");
+    const dataDir = parsed.text("data-dir");
+    const options = dataDir === undefined ? {} : { dataDir };
+    const { loaded, files } = loadAll(path, terminal, options);
+    if (loaded === undefined) return 1;
+    const { config } = loaded;
+    const own = ownShare(terminal.env);
+    const logger = createLogger(config.logLevel, {
+      services: [...config.services].join(","),
+      ...(own === undefined ? {} : { worker: String(own.index) }),
+    });
+    // From here on, also while starting: process 1 of a container is not stopped by a signal that it does not take.
+    const stopped = untilStopped();
+    const of = { loaded, files, logger, read: () => readConfiguration(path, { env: terminal.env, ...options }) };
+    const parts = config.workers > 1 && own === undefined ? await startShared(of) : await startOne(of, own ?? null);
+    const ended = await Promise.race([stopped, ...parts.failed]);
+    if (typeof ended === "string") logger.info({ signal: ended }, "draining");
+    await parts.stop();
+    if (own !== undefined) leaveWorkers();
+    if (typeof ended !== "string") throw ended;
+    logger.info({}, "stopped");
+    return 0;
+  },
+};
+
+type Process = Readonly<{ loaded: Loaded; files: readonly string[]; logger: PinoLogger; read: () => Reading }>;
+type Parts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
+
+/** @param share what of the configuration this process runs; null: all of it */
+async function startOne(
+  { loaded, files, logger, read }: Process,
+  share: Share | null,
+): Promise<Parts & Pick<Services, "healthPort">> {
+  const node = nodeNameOf(loaded.config);
+  const shared = (whole: Loaded): Loaded =>
+    share === null ? whole : { ...whole, config: shareOf(whole.config, node, share) };
+  let whole = loaded;
+  const services = await startServices(shared(whole), logger);
+  const stopReloading = startReloading(process, {
+    ...{ files, logger, read, hot: loaded.config.hotReload },
+    services: {
+      config: () => whole.config,
+      registry: services.registry,
+      async activate(next) {
+        await services.activate(shared(next));
+        whole = next;
+        logger.level = next.config.logLevel;
+      },
+    },
+  });
+  if (share !== null) tellHealth(services.healthPort);
+  return {
+    failed: [services.failed],
+    healthPort: services.healthPort,
+    async stop() {
+      await stopReloading();
+      await services.stop();
+    },
+  };
+}
+
+/** Workers, and beside them the databroker, where this process runs one. */
+async function startShared(of: Process): Promise<Parts> {
+  const { config } = of.loaded;
+  const share = newShare(0);
+  const databroker = config.services.has("databroker") ? await startOne(of, share) : null;
+  try {
+    const beside = databroker === null ? null : { share, port: databroker.healthPort };
+    const workers = await startWorkers(config, { logger: of.logger, beside });
+    process.on("SIGHUP", workers.hangUp);
+    return {
+      failed: [workers.failed, ...(databroker?.failed ?? [])],
+      async stop() {
+        await workers.stop();
+        await databroker?.stop();
+      },
+    };
+  } catch (error) {
+    await databroker?.stop();
+    throw error;
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The parts list: builds the services of one process, in the order in which they need each other, and stops them in the other.
+ *
+ *   log, fan-out, broker → replica (follower, lease) → audit → sign-in, operator API → proxy → health and metrics
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
+import { Registry } from "prom-client";
+import { type Config, canonicalJson } from "../config/index.ts";
+import { type BootId, type NodeId, parseBootId, parseNodeId, type UnixMs } from "../events/index.ts";
+import {
+  type Logger,
+  type NodeSnapshots,
+  type ReplicaProcess,
+  startReplica,
+  systemClock,
+} from "../replication/index.ts";
+import { announceConfigurations } from "./announcement.ts";
+import { oidcOf, refreshDuty } from "./auth-parts.ts";
+import { CannotError } from "./command.ts";
+import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
+import { type Fronts, startFronts } from "./fronts.ts";
+import { startHealthServer } from "./health-server.ts";
+import type { Loaded } from "./load.ts";
+import { registerProcessMetrics } from "./process-metrics.ts";
+import { type Readiness, readinessOf } from "./readiness.ts";
+import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
+import { version } from "./version.ts";
+
+export type Services = Readonly<{
+  /** What is in force. */
+  config(): Config;
+  registry: Registry;
+  /** Where health and metrics are asked for; null: nowhere. */
+  healthPort: number | null;
+  /**
+   * Puts another configuration in force, of which everything that a running process cannot change is as before (`reloadConfig`).
+   * One at a time. Settles when what it denies is destroyed. @throws and the one before stays
+   */
+  activate(loaded: Loaded): Promise<void>;
+  stop(): Promise<void>;
+  /** Settles when it turns out that this process cannot do what it was started for. */
+  failed: Promise<CannotError>;
+}>;
+
+const readyWithinMs = 15_000;
+
+export async function startServices(loaded: Loaded, logger: Logger): Promise<Services> {
+  const { config } = loaded;
+  /** In force; what only counts at the start is read from `config`. */
+  let current = config;
+  const node = nodeNameOf(config);
+  const boot: BootId = parseBootId(randomUUID());
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  const now = (): UnixMs => systemClock.wall();
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) {
+      await one().catch((error: unknown) => logger.warn({ error: String(error) }, "a part did not stop cleanly"));
+    }
+  };
+
+  try {
+    let provider = providerOf(config, logger);
+    stops.push(async () => provider?.close());
+    const { duty } = provider ?? {};
+    const databroker = await startDatabroker(config, {
+      node,
+      logger,
+      duties: duty === undefined ? [] : [{ ...duty, run: async (context) => provider?.duty.run(context) }],
+    });
+    stops.push(() => databroker.stop());
+    const failed = Promise.withResolvers<CannotError>();
+    void databroker.broker?.whenRead().then((problem) => {
+      if (problem !== null) failed.resolve(tooOldFor(problem));
+    });
+
+    const registry = new Registry();
+    const decides = config.services.has("proxy") || config.services.has("authorize");
+    const needsReplica = decides || config.services.has("authenticate");
+    const from = databroker.snapshots;
+    const snapshots = from === null || !needsReplica ? null : nodeSnapshotsOf(config, { node, logger, ...from });
+    const replica = needsReplica
+      ? startReplicaOf(() => current, {
+          node,
+          boot,
+          logger,
+          databroker: databroker.as(nodeRoleOf(config)),
+          fanout: databroker.fanout,
+          snapshots,
+        })
+      : null;
+    if (replica !== null) {
+      const { snapshotRefreshMs: everyMs } = config.broker;
+      if (snapshots !== null) stops.push(keepFresh((signal) => snapshots.refresh(signal), { everyMs, logger }));
+      stops.push(async () => {
+        await replica.goodbye();
+        await replica.stop();
+      });
+    }
+
+    let fronts: Fronts | null = null;
+    let phase: "starting" | "serving" | "draining" = "starting";
+    const readiness = (): Readiness => {
+      if (phase === "starting") return { ready: false, reasons: ["starting"] };
+      const brokers = databroker.broker === null ? { ready: true, reasons: [] } : databroker.broker.ready();
+      if (replica === null) return brokers;
+      const own = readinessOf({
+        ...replica.ready(),
+        overdueMs: replica.overdueMs(systemClock.monotonic()),
+        graceMs: longestGraceMs(current),
+        draining: phase === "draining" ? "draining" : "serving",
+      });
+      return { ready: own.ready && brokers.ready, reasons: [...own.reasons, ...brokers.reasons] };
+    };
+    const { metricsAddress } = config;
+    let healthPort: number | null = null;
+    if (metricsAddress !== null) {
+      const collect = registerProcessMetrics(registry, {
+        ...{ replica, broker: databroker.broker },
+        snapshots: () => databroker.office?.places() ?? [],
+        answersRefused: () => databroker.answersRefused(),
+        served: () => databroker.served?.() ?? {},
+      });
+      const health = await startHealthServer({
+        ...{ listen: metricsAddress, registry, readiness, collect, access: config.metrics },
+        more: () => fronts?.proxy?.routeMetrics() ?? [],
+      });
+      const bound = health.server.address();
+      healthPort = typeof bound === "object" ? (bound?.port ?? null) : null;
+      stops.push(() => health.close());
+    }
+    if (replica !== null)
+      fronts = await startFronts(loaded, provider?.client ?? null, {
+        ...{ node, boot, replica, databroker, registry, now, logger, stops },
+        config: () => current,
+      });
+
+    phase = "serving";
+    stops.push(async () => {
+      phase = "draining";
+    });
+    if (replica !== null && !(await replica.whenReady(readyWithinMs))) {
+      if (replica.tooOld()) throw tooOldFor(replica.ready().reasons.join("; "));
+      logger.warn({ reasons: replica.ready().reasons }, "not ready yet; nothing is permitted until it is");
+    }
+    const announce =
+      replica === null
+        ? () => undefined
+        : announceConfigurations({ node, logger, databroker: databroker.as(nodeRoleOf(config)) });
+    announce(config.hash);
+    stops.push(async () => announce(null));
+    logger.info(
+      { node, boot, region: config.region, version, address: `${config.address.host}:${config.address.port}` },
+      "started",
+    );
+    return {
+      config: () => current,
+      registry,
+      healthPort,
+      async activate(next) {
+        const before = { config: current, provider };
+        const other = sameProvider(current, next.config) ? provider : providerOf(next.config, logger);
+        current = next.config;
+        try {
+          const activated = await fronts?.activate(next, other?.client ?? null);
+          provider = other;
+          void Promise.resolve(activated?.left).then(() =>
+            before.provider === other ? undefined : before.provider?.close(),
+          );
+        } catch (error) {
+          current = before.config;
+          if (other !== before.provider) await other?.close();
+          throw error;
+        }
+        announce(next.config.hash);
+      },
+      stop,
+      failed: failed.promise,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+export function nodeNameOf(config: Config): NodeId {
+  return config.nodeName ?? parseNodeId(`${hostname().replace(/[^A-Za-z0-9._-]/g, "-")}-${config.address.port}`);
+}
+
+/** There is no way back behind a level that was finalized. */
+function tooOldFor(problem: string): CannotError {
+  return new CannotError(`this build (${version}) cannot serve this cluster: ${problem}`);
+}
+
+/** The identity provider, and the duty to ask it for fresh claims; null where nobody here asks it anything. */
+function providerOf(config: Config, logger: Logger) {
+  const oidc = config.services.has("authenticate") || config.services.has("databroker") ? oidcOf(config) : null;
+  return oidc === null ? null : { ...oidc, duty: refreshDuty(config, { oidc: oidc.client, logger }) };
+}
+
+/** What it knows of a provider (keys, failures) is kept when nothing about that has changed. */
+function sameProvider(a: Config, b: Config): boolean {
+  const asked = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
+    canonicalJson([
+      idp,
+      authenticateServiceUrl,
+      hostAliases,
+      certificateAuthority,
+      rest.groupsFromClaim,
+      rest.refreshEveryMs,
+    ]);
+  return asked(a) === asked(b);
+}
+
+/** How long the most patient route goes on without a lease; nothing else here decides. */
+function longestGraceMs(config: Config): number {
+  const serves = config.services.has("proxy") || config.services.has("authorize");
+  return serves ? Math.max(0, ...config.routes.map((route) => route.staleGraceMs)) : 0;
+}
+
+function startReplicaOf(
+  current: () => Config,
+  options: Readonly<{
+    node: NodeId;
+    boot: BootId;
+    logger: Logger;
+    databroker: Parameters<typeof startReplica>[0]["databroker"];
+    fanout: Parameters<typeof startReplica>[0]["fanout"];
+    snapshots: NodeSnapshots | null;
+  }>,
+): ReplicaProcess {
+  const config = current();
+  return startReplica({
+    name: options.node,
+    boot: options.boot,
+    role: config.services.has("proxy") ? "proxy" : "authorize",
+    region: config.region,
+    version,
+    configHash: () => current().hash,
+    cluster: config.broker.clusterName,
+    secret: config.sharedSecret,
+    secretPrevious: config.sharedSecretPrevious,
+    databroker: options.databroker,
+    fanout: options.fanout,
+    clock: systemClock,
+    randomBytes,
+    logger: options.logger,
+    windowMs: () => config.broker.leaseMs + longestGraceMs(current()),
+    dataDir: config.dataDir,
+    snapshots: options.snapshots,
+    renewMs: config.broker.renewMs,
+  });
+}

@@ -1,0 +1,154 @@
+/** `cardea sessions list|revoke` */
+import type { RevokedManyAnswer, SessionView } from "../console/index.ts";
+import { operatorOptions, type Parsed, parse, waitOptions } from "./arguments.ts";
+import { carryOut, tellOutcome } from "./carry-out.ts";
+import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
+import { connectOperator, inPath, type OperatorClient } from "./operator-client.ts";
+import { table } from "./print.ts";
+import { readText } from "./read-text.ts";
+
+export const sessionsList: Command = {
+  name: "sessions list",
+  usage: "[--user NAME] [--status active|revoked|expired|all]",
+  summary: "who is signed in",
+  help: "NAME is a user id, the identity provider's subject, or an e-mail.",
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      { ...operatorOptions, user: { type: "string" }, status: { type: "string" } },
+      { min: 0, max: 0 },
+    );
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const query = new URLSearchParams({ status: parsed.text("status") ?? "active" });
+      const user = parsed.text("user");
+      if (user !== undefined) query.set("user", user);
+      const { sessions } = (await client.get(`/sessions?${query}`)) as { sessions: readonly SessionView[] };
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(sessions)}\n`);
+      else if (sessions.length === 0) terminal.out("no sessions\n");
+      else {
+        const rows = sessions.map((s) => [
+          s.id,
+          s.email || s.userId || "",
+          s.status,
+          s.issuedAt ?? "",
+          s.expiresAt ?? "",
+          s.reason ?? "",
+        ]);
+        terminal.out(table(["SESSION", "USER", "STATUS", "SIGNED IN", "EXPIRES", ""], rows));
+      }
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+/** The API takes this many at once; the receipt of the last change covers those before it. */
+const atOnceMax = 10_000;
+const roundsMax = 1_000;
+
+export const sessionsRevoke: Command = {
+  name: "sessions revoke",
+  usage:
+    "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region] [--timeout 10s]] [--output FILE]",
+  summary: "end sessions, or all sessions of a user, everywhere",
+  help: `With --wait each enforcement node appears as it applies the change, or is fenced; then comes the receipt. With --json every change of the
+receipt is a line, the last one signed. Exit 0 only when complete. --output keeps the signed receipt (cardea receipts verify).
+Open connections on a session are closed before a node counts as applied. --user revokes every session that the user has, in one event.
+--from reads ids, one a line (- for standard input). --group, --idp and --issued-before (ISO 8601) together choose among the live
+sessions; --all takes every one. Up to 10,000 are one batch and one receipt; more are several batches, and the receipt of the last covers them.`,
+  async run(args, terminal) {
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...chosenBy }, { min: 0, max: 1_000 });
+    const ids = await idsGiven(parsed);
+    const user = parsed.text("user");
+    const filter = filterGiven(parsed);
+    if ([ids, user, filter].filter((given) => given !== undefined).length !== 1)
+      throw new UsageError(
+        "name session ids, or --user, or --from, or a filter (--group, --idp, --issued-before, --all)",
+      );
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const [id, another] = ids ?? [];
+      if (user === undefined && (id === undefined || another !== undefined))
+        return await revokeMany(client, parsed, terminal, { ids, filter });
+      return await carryOut(client, parsed, terminal, {
+        path:
+          id === undefined
+            ? `/users/${inPath(user ?? "")}/sessions/revoke`
+            : `/sessions/${encodeURIComponent(id)}/revoke`,
+        body: {},
+        done: id === undefined ? `all sessions of ${user} revoked` : `session ${id} revoked`,
+        unchanged: "nothing to revoke: already revoked",
+      });
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+const chosenBy = {
+  user: { type: "string" },
+  from: { type: "string" },
+  group: { type: "string" },
+  idp: { type: "string" },
+  "issued-before": { type: "string" },
+  all: { type: "boolean" },
+} as const;
+
+type Chosen = Readonly<{ ids: readonly string[] | undefined; filter: object | undefined }>;
+
+async function idsGiven(parsed: Parsed): Promise<readonly string[] | undefined> {
+  const from = parsed.text("from");
+  if (from === undefined) return parsed.positionals.length === 0 ? undefined : parsed.positionals;
+  if (parsed.positionals.length > 0) throw new UsageError("name the sessions, or a file of them, not both");
+  const ids = (await readText(from)).split(/\s+/).filter((id) => id !== "");
+  if (ids.length === 0) throw new UsageError(`${from} names no session`);
+  return [...new Set(ids)];
+}
+
+function filterGiven(parsed: Parsed): object | undefined {
+  const [group, idpId, issuedBefore] = [parsed.text("group"), parsed.text("idp"), parsed.text("issued-before")];
+  const all = parsed.flag("all");
+  if (group === undefined && idpId === undefined && issuedBefore === undefined && !all) return undefined;
+  return {
+    ...(group === undefined ? {} : { group }),
+    ...(idpId === undefined ? {} : { idpId }),
+    ...(issuedBefore === undefined ? {} : { issuedBefore: isoTime(issuedBefore) }),
+    ...(all ? { all } : {}),
+  };
+}
+
+function isoTime(text: string): string {
+  const at = Date.parse(text);
+  if (Number.isNaN(at)) throw new UsageError(`--issued-before ${text}: write a time such as 2026-11-25T04:00:00Z`);
+  return new Date(at).toISOString();
+}
+
+async function revokeMany(
+  client: OperatorClient,
+  parsed: Parsed,
+  terminal: Terminal,
+  { ids, filter }: Chosen,
+): Promise<ExitCode> {
+  const totals = { named: 0, unknown: 0, changed: false };
+  let last: RevokedManyAnswer | undefined;
+  const chunks = ids === undefined ? [] : chunksOf(ids, atOnceMax);
+  for (let round = 0; round < Math.max(1, ids === undefined ? roundsMax : chunks.length); round++) {
+    const body = ids === undefined ? { filter } : { sessionIds: chunks[round] };
+    const answer = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
+    totals.named += answer.named;
+    totals.unknown += answer.unknown.length;
+    totals.changed ||= answer.changed;
+    last = answer;
+    if (ids === undefined && !answer.more) break;
+  }
+  if (last === undefined) throw new CannotError("nothing was asked");
+  const unknown = totals.unknown === 0 ? "" : `; unknown here: ${last.unknown.slice(0, 3).join(", ")}`;
+  const said = totals.changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
+  return tellOutcome(client, parsed, terminal, { ...last, changed: totals.changed }, said);
+}
+
+function chunksOf<T>(all: readonly T[], size: number): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, at) => all.slice(at * size, (at + 1) * size));
+}

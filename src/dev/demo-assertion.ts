@@ -1,0 +1,73 @@
+/**
+ * Demo assertion: what an application behind the proxy should do with `X-Pomerium-Jwt-Assertion` before it believes it.
+ *
+ * Pure but for the keys, which come as an argument. Checks the signature, the algorithm, the time, and that the assertion was made for
+ * the host that was asked: one made for another application is refused.
+ */
+import { errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import type { Fact } from "../events/index.ts";
+
+export type Verdict =
+  /** No assertion: a public route, or a caller that went around the proxy. */
+  | Fact<"absent", unknown>
+  /** `subject` is null on a public route that nobody signed in to. */
+  | Fact<"verified", { claims: JWTPayload; subject: string | null }>
+  | Fact<"refused", { why: string }>;
+
+const algorithms = ["ES256", "ES384", "RS256", "EdDSA"];
+
+/**
+ * @param assertions every value that the header came with
+ * @param host the host name that was asked for, without port
+ */
+export async function verifyAssertion(
+  assertions: readonly string[],
+  host: string,
+  keys: JWTVerifyGetKey,
+): Promise<Verdict> {
+  const [assertion = "", ...others] = assertions;
+  if (others.length > 0) return { type: "refused", why: "The header came more than once." };
+  if (assertion === "") return { type: "absent" };
+  // An empty audience would be one that is not checked.
+  if (host === "") return { type: "refused", why: "The request names no host." };
+  try {
+    // Which of the two an installation uses is its `jwt_issuer_format`.
+    const issuer = [host, `https://${host}/`];
+    const { payload } = await jwtVerify(assertion, keys, {
+      algorithms,
+      audience: host,
+      issuer,
+      requiredClaims: ["exp", "iat"],
+      clockTolerance: 5,
+    });
+    return {
+      type: "verified",
+      claims: payload,
+      subject: payload.sub === undefined || payload.sub === "" ? null : payload.sub,
+    };
+  } catch (error) {
+    return { type: "refused", why: inWords(error) };
+  }
+}
+
+function inWords(error: unknown): string {
+  if (error instanceof errors.JWTExpired) return "It has expired.";
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    if (error.claim === "aud") return "It was made for another address (aud).";
+    if (error.claim === "iss") return "Another issuer made it (iss).";
+    return `Its claim ${error.claim} is not right.`;
+  }
+  if (error instanceof errors.JWSSignatureVerificationFailed) return "Its signature is not the proxy's.";
+  if (error instanceof errors.JWKSNoMatchingKey) return "It is signed by a key that the proxy does not publish.";
+  if (error instanceof errors.JOSEAlgNotAllowed) return "It is signed in a way that is not accepted.";
+  if (error instanceof errors.JWSInvalid || error instanceof errors.JWTInvalid) return "It is no signed assertion.";
+  return "The proxy's keys could not be fetched.";
+}
+
+/** The host that the visitor asked for, as the proxy next to us says; it overwrites or appends to what callers send. */
+export function askedHost(headers: Readonly<Record<string, string | string[] | undefined>>): string {
+  const forwarded = headers["x-forwarded-host"];
+  const last = (Array.isArray(forwarded) ? forwarded.join(",") : (forwarded ?? "")).split(",").at(-1)?.trim();
+  const host = last === undefined || last === "" ? headers["host"] : last;
+  return URL.parse(`http://${host ?? ""}`)?.hostname ?? "";
+}

@@ -1,0 +1,110 @@
+/**
+ * Demo interaction: the conversation of the demo identity provider with a person who signs in, over plain forms.
+ *
+ * Always: only the browser that began an interaction can answer it (its cookie); one grant per sign-in, so that ending
+ * one session leaves the others.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Interaction, Provider } from "oidc-provider";
+import { pageHeaders } from "../auth/index.ts";
+import { providerNotePage, signInPage } from "./demo-pages.ts";
+import { type DemoUser, demoScopes } from "./demo-users.ts";
+
+export type InteractionDeps = Readonly<{
+  provider: Provider;
+  people: ReadonlyMap<string, DemoUser>;
+  clientId: string;
+  clientName: string;
+}>;
+
+const bodyBytesMax = 8192;
+const interactionPath = /^\/interaction\/([\w-]{1,100})$/;
+
+/** Null when the path belongs to no interaction. */
+export function interactionOf(path: string): string | null {
+  return interactionPath.exec(path)?.[1] ?? null;
+}
+
+export function note(response: ServerResponse, status: number, title: string, text: string): void {
+  response.writeHead(status, pageHeaders).end(providerNotePage({ title, text }));
+}
+
+export async function interact(
+  deps: InteractionDeps,
+  uid: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const interaction = await deps.provider.interactionDetails(request, response).catch(() => null);
+  if (interaction?.uid !== uid) {
+    const text = "Go back to the application and start again. It remembers where you wanted to go.";
+    return note(response, 400, "This sign-in is over", text);
+  }
+  if (request.method === "GET" || request.method === "HEAD") return ask(deps, interaction, null, response);
+  if (request.method !== "POST") return note(response, 405, "This did not work", "Use the form.");
+  const form = await readForm(request);
+  if (form === null) return note(response, 413, "This did not work", "The form is too long.");
+  if (form.has("cancel")) {
+    const result = { error: "access_denied", error_description: "the person cancelled signing in" };
+    return deps.provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+  }
+  const name = (form.get("user") ?? "").trim().toLowerCase();
+  const user = deps.people.get(name);
+  if (user === undefined) return ask(deps, interaction, name, response);
+  response.writeHead(303, {
+    location: await signIn(deps, interaction, user, request, response),
+    "cache-control": "no-store",
+  });
+  response.end();
+}
+
+function ask(deps: InteractionDeps, interaction: Interaction, unknown: string | null, response: ServerResponse): void {
+  const { login_hint: hint } = interaction.params;
+  const body = signInPage({
+    action: `/interaction/${interaction.uid}`,
+    clientName: deps.clientName,
+    users: [...deps.people.values()],
+    current: interaction.session?.accountId ?? null,
+    unknown,
+    hint: typeof hint === "string" ? hint : "",
+  });
+  response.writeHead(unknown === null ? 200 : 422, pageHeaders).end(body);
+}
+
+/** @returns where the browser goes on */
+async function signIn(
+  { provider, clientId }: InteractionDeps,
+  interaction: Interaction,
+  user: DemoUser,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<string> {
+  // First-party: whoever signs in consents to everything that was asked for.
+  const grant = new provider.Grant({ clientId, accountId: user.user });
+  grant.addOIDCScope(demoScopes);
+  const result = { login: { accountId: user.user }, consent: { grantId: await grant.save() } };
+  const location = await provider.interactionResult(request, response, result, { mergeWithLastSubmission: false });
+  const former = interaction.session;
+  if (former !== undefined && former.accountId !== user.user) {
+    // The package would have the browser sign out by script before somebody else signs in; this does it at once.
+    const saved = await provider.Interaction.find<Interaction>(interaction.uid);
+    if (saved !== undefined) {
+      delete saved.session;
+      await saved.persist();
+    }
+    await (await provider.Session.findByUid(former.uid))?.destroy();
+  }
+  return location;
+}
+
+/** Null when it is too long. */
+async function readForm(request: IncomingMessage): Promise<URLSearchParams | null> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request) {
+    bytes += chunk.length;
+    if (bytes > bodyBytesMax) return null;
+    chunks.push(chunk);
+  }
+  return new URLSearchParams(Buffer.concat(chunks).toString("utf8"));
+}

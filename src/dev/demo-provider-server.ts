@@ -1,0 +1,196 @@
+/**
+ * Demo provider server: an OpenID provider to try things out with, made of the package oidc-provider and a sign-in page
+ * of ours. Any password opens any account: it refuses to be anybody's real identity provider.
+ *
+ * Always: every URL it gives out is under the configured issuer, whatever Host or X-Forwarded-* a request carries, so it works
+ * the same behind the proxy and when called directly. It asks who you are at every sign-in, even when it knows: a revoked
+ * session must not come back by itself, and somebody else can take their turn.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
+import { pageHeaders } from "../auth/index.ts";
+import { startDemoControl } from "./demo-control-server.ts";
+import { interact, interactionOf, note } from "./demo-interaction.ts";
+import { providerNotePage } from "./demo-pages.ts";
+import { loadDemoKeys } from "./demo-provider-key-file.ts";
+import { openDemoStore } from "./demo-provider-sqlite.ts";
+import { signedOut, signOut, skipSignOutOfNobody } from "./demo-sign-out.ts";
+import { claimsOf, type DemoUser, demoClaims, demoScopes, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
+import { importOidcProvider } from "./import-oidc-provider.ts";
+import { type ListenAt, listen } from "./listen-server.ts";
+
+export type DemoProviderOptions = Readonly<{
+  /** Where browsers and clients find it: an origin, without a path. */
+  issuer: URL;
+  /** Port 0: any free one. */
+  listen: ListenAt;
+  clientId: string;
+  clientSecret: string;
+  clientName?: string;
+  redirectUris: readonly string[];
+  postLogoutRedirectUris: readonly string[];
+  /** Keys, grants and tokens are kept here over restarts; absent: in memory. */
+  dataDir?: string;
+  users?: readonly DemoUser[];
+  /** A listener on loopback that changes people's groups; absent: there is none. */
+  control?: ListenAt;
+  /** Clients refresh, and see changed groups, about this often. Default 300. */
+  accessTokenS?: number;
+  /** What went wrong inside; absent: dropped. */
+  onError?: (error: unknown) => void;
+}>;
+
+export type DemoProvider = Readonly<{
+  /** Where it listens, which is not the issuer. */
+  url: URL;
+  /** Null without `control`. */
+  controlUrl: URL | null;
+  /**
+   * Changes the groups claim from the next sign-in or refresh on, until a restart.
+   * @throws UnknownDemoUserError
+   */
+  setGroups: (user: string, groups: readonly string[]) => void;
+  close: () => Promise<void>;
+}>;
+
+const signInS = 14 * 3600;
+const grantS = 14 * 24 * 3600;
+
+export async function startDemoProvider(options: DemoProviderOptions): Promise<DemoProvider> {
+  if (options.issuer.pathname !== "/") throw new TypeError("the demo issuer is an origin, without a path");
+  const people = new Map((options.users ?? demoUsers).map((user) => [user.user, user]));
+  const keys = await loadDemoKeys(options.dataDir);
+  const store = openDemoStore(options.dataDir, () => Math.floor(Date.now() / 1000));
+  const clientName = options.clientName ?? "Cardea";
+  const onError = options.onError ?? (() => {});
+
+  const oidc = await importOidcProvider();
+  const provider: Provider = new oidc.Provider(options.issuer.origin, {
+    adapter: store.adapter,
+    jwks: keys.jwks,
+    clients: [
+      {
+        client_id: options.clientId,
+        client_secret: options.clientSecret,
+        client_name: clientName,
+        redirect_uris: [...options.redirectUris],
+        post_logout_redirect_uris: [...options.postLogoutRedirectUris],
+        grant_types: ["authorization_code", "refresh_token"],
+        response_types: ["code"],
+      },
+    ],
+    claims: demoClaims,
+    scopes: demoScopes,
+    conformIdTokenClaims: false,
+    cookies: { keys: keys.cookieKeys },
+    pkce: { required: () => true },
+    features: {
+      devInteractions: { enabled: false },
+      revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
+      rpInitiatedLogout: {
+        enabled: true,
+        logoutSource: (ctx) => signOut(ctx, provider, options.clientId),
+        postLogoutSuccessSource: signedOut,
+      },
+    },
+    interactions: {
+      policy: askAlways(oidc.interactionPolicy),
+      url: (_ctx, interaction) => `/interaction/${interaction.uid}`,
+    },
+    findAccount(_ctx, sub) {
+      const user = people.get(sub);
+      return user && { accountId: sub, claims: () => claimsOf(user) };
+    },
+    // The provider would otherwise drop offline access that was not consented to page by page.
+    issueRefreshToken: (_ctx, client) => client.grantTypeAllowed("refresh_token"),
+    expiresWithSession: () => false,
+    clientBasedCORS: () => false,
+    ttl: {
+      AccessToken: options.accessTokenS ?? 300,
+      IdToken: options.accessTokenS ?? 300,
+      AuthorizationCode: 60,
+      Interaction: 3600,
+      Session: signInS,
+      Grant: grantS,
+      RefreshToken: grantS,
+    },
+    renderError(ctx, out) {
+      ctx.set(pageHeaders);
+      const text = "Go back to the application and start again.";
+      ctx.body = providerNotePage({
+        title: "This did not work",
+        text,
+        code: `${out.error}: ${out.error_description ?? ""}`,
+      });
+    },
+  } satisfies Configuration);
+  provider.proxy = true;
+  provider.on("server_error", (_ctx, error) => onError(error));
+  provider.use(skipSignOutOfNobody);
+
+  const answer = provider.callback();
+  const deps = { provider, people, clientId: options.clientId, clientName };
+  const server = createServer((request, response) => {
+    asIssuer(request, options.issuer);
+    handle(request, response).catch((error: unknown) => {
+      onError(error);
+      if (response.headersSent) response.destroy();
+      else note(response, 500, "This did not work", "Go back to the application and start again.");
+    });
+  });
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+    const uid = interactionOf(path);
+    if (uid !== null) return interact(deps, uid, request, response);
+    if (path === "/health") return void response.writeHead(200, { "content-type": "text/plain" }).end("OK\n");
+    if (path !== "/") return answer(request, response);
+    const names = [...people.values()].map((user) => `${user.user} (${user.groups.join(", ") || "no groups"})`);
+    return note(response, 200, "Demo identity provider", `Any password opens these accounts: ${names.join("; ")}.`);
+  }
+
+  const setGroups = (name: string, groups: readonly string[]): void => {
+    const user = people.get(name);
+    if (user === undefined) throw new UnknownDemoUserError(name);
+    people.set(name, { ...user, groups: [...groups] });
+  };
+
+  const open: (() => void | Promise<void>)[] = [store.close];
+  const close = async (): Promise<void> => {
+    for (const end of open.splice(0).reverse()) await end();
+  };
+  try {
+    const listening = await listen(server, options.listen);
+    open.push(listening.close);
+    if (options.control === undefined) return { url: listening.url, controlUrl: null, setGroups, close };
+    const control = await startDemoControl({
+      listen: options.control,
+      setGroups,
+      users: () => [...people.values()],
+    });
+    open.push(control.close);
+    return { url: listening.url, controlUrl: control.url, setGroups, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Asks at every sign-in, also when somebody is signed in here; `prompt=none` is still answered from what is known. */
+function askAlways({ base, Check }: typeof interactionPolicy): interactionPolicy.DefaultPolicy {
+  const policy = base();
+  const check = new Check("ask_always", "the person is asked at every sign-in", (ctx) =>
+    ctx.oidc.result?.login === undefined && !ctx.oidc.prompts.has("none")
+      ? Check.REQUEST_PROMPT
+      : Check.NO_NEED_TO_PROMPT,
+  );
+  policy.get("login")?.checks.add(check);
+  return policy;
+}
+
+/** From here on the request was made to the issuer. */
+function asIssuer(request: IncomingMessage, issuer: URL): void {
+  request.headers.host = issuer.host;
+  request.headers["x-forwarded-proto"] = issuer.protocol.slice(0, -1);
+  delete request.headers["x-forwarded-host"];
+}

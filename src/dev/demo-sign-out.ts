@@ -1,0 +1,56 @@
+/**
+ * Demo sign-out: how the demo identity provider ends a session (RP-Initiated Logout 1.0), without a script in any page.
+ *
+ * Always: the redirect after it is one that was registered; without proof of which session is meant, a page asks.
+ */
+import type { KoaContextWithOIDC, Provider } from "oidc-provider";
+import { pageHeaders } from "../auth/index.ts";
+import { providerNotePage, providerSignOutPage } from "./demo-pages.ts";
+
+/** The application proved by an ID token which session it means: done at once. Otherwise a page asks. */
+export async function signOut(ctx: KoaContextWithOIDC, provider: Provider, clientId: string): Promise<void> {
+  const { session, entities } = ctx.oidc;
+  if (session?.accountId === undefined) return;
+  if (entities.IdTokenHint?.payload["sub"] !== session.accountId) {
+    ctx.set(pageHeaders);
+    const xsrf = String(session.state?.["secret"] ?? "");
+    ctx.body = providerSignOutPage({ action: ctx.oidc.urlFor("end_session_confirm"), xsrf, user: session.accountId });
+    return;
+  }
+  const grantId = session.grantIdFor(clientId);
+  if (grantId !== undefined) {
+    await provider.RefreshToken.revokeByGrantId(grantId);
+    await provider.AccessToken.revokeByGrantId(grantId);
+    await (await provider.Grant.find(grantId))?.destroy();
+  }
+  await session.destroy();
+  ctx.cookies.set(provider.cookieName("session"), null, { httpOnly: true, sameSite: "lax" });
+  leave(ctx);
+}
+
+/** Nobody is signed in here: there is nothing to ask, and no need of the script by which the package would go on. */
+export async function skipSignOutOfNobody(ctx: KoaContextWithOIDC, next: () => Promise<void>): Promise<void> {
+  await next();
+  if (ctx.oidc?.route !== "end_session" || ctx.status !== 200 || ctx.oidc.session?.accountId !== undefined) return;
+  leave(ctx);
+}
+
+export function signedOut(ctx: KoaContextWithOIDC): void {
+  ctx.set(pageHeaders);
+  ctx.body = providerNotePage({ title: "You are signed out", text: "You may close this window." });
+}
+
+/** The package has checked the URI against the registered ones, and removed it where no client was named. */
+function leave(ctx: KoaContextWithOIDC): void {
+  const to = ctx.oidc.params?.["post_logout_redirect_uri"];
+  const state = ctx.oidc.params?.["state"];
+  if (typeof to !== "string") {
+    ctx.status = 200;
+    signedOut(ctx);
+    return;
+  }
+  const url = new URL(to);
+  if (typeof state === "string") url.searchParams.set("state", state);
+  ctx.status = 303;
+  ctx.redirect(url.href);
+}

@@ -1,0 +1,14 @@
+/**
+ * The program: finds the command in the arguments and runs it. What each command is made of is said in src/cli/.
+ *
+ * Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use, 3 could not be done.
+ */
+import { commandsFor, runCommandLine } from "./cli/index.ts";
+
+const args = process.argv.slice(2);
+process.exitCode = await runCommandLine(args, await commandsFor(args), {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  interactive: process.stderr.isTTY === true,
+  env: process.env,
+});

@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { run } from "./support.ts";
+
+test("--help is an answer, for all commands, a family of them and each: standard output, exit 0", async () => {
+  for (const [args, line] of [
+    [["--help"], "cardea sessions revoke"],
+    [["sessions", "--help"], "cardea sessions revoke"],
+    [["sessions", "revoke", "--help"], "cardea sessions revoke <"],
+  ] as const) {
+    const { code, out, err } = await run(args);
+    assert.deepEqual([code, err], [0, ""], args.join(" "));
+    assert.ok(out.includes(line), args.join(" "));
+  }
+  assert.ok(!(await run(["sessions", "--help"])).out.includes("cardea groups"), "a family's own commands alone");
+});
+
+test("wrong use is said on standard error, exit 2", async () => {
+  for (const args of [["nonsense"], ["sessions"], ["sessions", "list", "--nonsense"], ["sessions", "nonsense"]]) {
+    const { code, out, err } = await run(args);
+    assert.deepEqual([code, out], [2, ""], args.join(" "));
+    assert.notEqual(err, "", args.join(" "));
+  }
+});

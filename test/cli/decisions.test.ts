@@ -1,0 +1,88 @@
+/** A node that decides for others and forwards nothing: a real `cardea run` with `services: authorize`, and another configuration. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Child, TemporaryFolder } from "../support/child.ts";
+import { freePorts } from "../support/free-port.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
+const patience = { withinMs: 30_000 };
+const secret = (byte: number): string =>
+  Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
+
+test("an authorize node answers a trusted proxy from its own projection, by the configuration in force", async (t) => {
+  using folder = new TemporaryFolder("decisions");
+  const [decisions = 0, metrics = 0, broker = 0] = await freePorts(3);
+  const file = join(folder.path, "cardea.yaml");
+  const write = (isPublic: boolean): void =>
+    writeFileSync(
+      file,
+      JSON.stringify({
+        services: ["authorize", "databroker"],
+        authenticate_service_url: "https://authenticate.example.com",
+        decision_api: { address: `127.0.0.1:${decisions}`, trusted_proxies: ["127.0.0.1"] },
+        broker: { listen: `127.0.0.1:${broker}` },
+        metrics_address: `127.0.0.1:${metrics}`,
+        data_dir: join(folder.path, "data"),
+        shared_secret: secret(3),
+        cookie_secret: secret(5),
+        idp_provider: "oidc",
+        idp_provider_url: "http://idp.localhost:1",
+        idp_client_id: "cardea",
+        idp_client_secret: "secret",
+        routes: [
+          {
+            from: "https://app.example.com",
+            to: "http://127.0.0.1:1",
+            [isPublic ? "allow_public_unauthenticated_access" : "allow_any_authenticated_user"]: true,
+          },
+        ],
+      }),
+      { mode: 0o600 },
+    );
+  write(true);
+  const logFile = join(folder.path, "log");
+  const args = ["--no-warnings", mainFile, "run", "-c", file];
+  const child = await Child.start({ command: process.execPath, args, logFile });
+  t.after(() => child.end("SIGTERM"));
+  await waitFor(
+    "it to be ready",
+    async () => {
+      assert.ok(child.running, child.log());
+      return (await fetch(`http://127.0.0.1:${metrics}/readyz`)).ok;
+    },
+    patience,
+  );
+  const asked = async (host: string): Promise<number> => {
+    const answer = await fetch(`http://127.0.0.1:${decisions}/forward-auth`, {
+      headers: {
+        "x-forwarded-method": "GET",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": host,
+        "x-forwarded-uri": "/report",
+        "x-forwarded-for": "203.0.113.9",
+      },
+    });
+    await answer.arrayBuffer();
+    return answer.status;
+  };
+  assert.equal(await asked("app.example.com"), 200);
+  assert.equal(await asked("other.example.com"), 403);
+  assert.equal((await fetch(`http://127.0.0.1:${decisions}/access/v1/evaluation`, { method: "POST" })).status, 401);
+  write(false);
+  await waitFor("the other configuration", async () => (await asked("app.example.com")) === 401, patience);
+  const measured = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+  assert.match(measured, /cardea_served_decisions_total\{form="forward-auth",result="permit"\} \d+/);
+  const recorded = (): readonly { result: string; host: string; path: string }[] =>
+    readFileSync(join(folder.path, "data", "audit", "decisions.jsonl"), "utf8")
+      .split("\n")
+      .flatMap((line) => (line === "" ? [] : [JSON.parse(line)]));
+  await waitFor(
+    "the decisions to be recorded",
+    async () =>
+      recorded().some(({ result }) => result === "permit") && recorded().some(({ result }) => result === "signin"),
+    patience,
+  );
+});

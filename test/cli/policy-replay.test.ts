@@ -1,0 +1,125 @@
+/** `cardea policy replay`: who gains, who loses, and what cannot be said, each with its exit code. */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { TemporaryFolder } from "../support/child.ts";
+import { run, type Said } from "./support.ts";
+
+const folder = new TemporaryFolder("policy-replay");
+after(() => folder[Symbol.dispose]());
+let files = 0;
+function write(content: string | object): string {
+  const path = join(folder.path, `file-${files++}`);
+  writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content), { mode: 0o600 });
+  return path;
+}
+
+const at = Date.now() - 60_000;
+const recorded = {
+  ...{ kind: "decision", seq: 1, node: "n", boot: "b", region: "r", at, occasion: "request", requestId: "req-1" },
+  ...{ routeId: "wiki", method: "GET", host: "wiki.example.com", path: "/", ip: "192.0.2.1", status: 200, reasons: [] },
+  ...{ sessionId: "s-ann", userId: "u-ann", result: "permit", configHash: "c", overdueMs: null },
+};
+const nobody = { sessionId: null, userId: null };
+
+type Parts = Partial<Record<keyof typeof recorded, unknown>>;
+function replay(route: object, records: readonly (Parts | string)[], ...args: string[]): Promise<Said> {
+  const sink = write(
+    records.map((r) => (typeof r === "string" ? r : JSON.stringify({ ...recorded, ...r }))).join("\n"),
+  );
+  const config = write({
+    authenticate_service_url: "https://auth.example.com",
+    insecure_server: true,
+    idp_provider: "oidc",
+    ...{ idp_provider_url: "https://idp.example.com", idp_client_id: "id" },
+    data_dir: join(folder.path, "data"),
+    audit: { sinks: [{ file: sink }] },
+    routes: [{ id: "wiki", from: "https://wiki.example.com", to: "http://127.0.0.1:9", ...route }],
+  });
+  return run(["policy", "replay", "-c", config, ...args]);
+}
+const signedIn = { allow_any_authenticated_user: true };
+const policy = (...rules: object[]) => ({ policy: rules });
+
+test("the same answers: exit 0, read from the configuration's own audit file", async () => {
+  const { code, out, err } = await replay(signedIn, [{}, { ...nobody, result: "signin", status: 302 }]);
+  assert.equal(code, 0, err);
+  assert.equal(out, "2 decisions replayed, 0 differences\n");
+});
+
+test("who gains and who loses, by route and person: exit 1", async () => {
+  const rules = policy({ allow: { and: [{ authenticated_user: true }, { http_method: { is: "GET" } }] } });
+  const records = [{ method: "POST" }, { method: "POST" }, { userId: "u-bob", result: "deny", status: 403 }, {}];
+  const { code, out } = await replay(rules, records, "--json");
+  assert.equal(code, 1);
+  const said = JSON.parse(out) as { replayed: number; differences: Record<string, unknown>[]; notReplayed: unknown[] };
+  assert.equal(said.replayed, 4);
+  assert.deepEqual(
+    said.differences.map(({ route, person, change, count }) => [route, person, change, count]),
+    [
+      ["wiki", "u-bob", "gains", 1],
+      ["wiki", "u-ann", "loses", 2],
+    ],
+  );
+  assert.deepEqual(said.notReplayed, []);
+  const text = await replay(rules, records);
+  assert.match(
+    text.out,
+    /^route wiki\n {2}gains {2}u-bob {2}1 ×.*\n {2}loses {2}u-ann {2}2 ×, first POST wiki\.example/,
+  );
+});
+
+test("a route that is gone, and one that opens to everybody", async () => {
+  const gone = await replay({ from: "https://other.example.com" }, [{}]);
+  assert.equal(gone.code, 1);
+  assert.match(gone.out, /loses {2}u-ann.*\[route-not-found\]/);
+  const open = await replay({ allow_public_unauthenticated_access: true }, [
+    { ...nobody, result: "signin", status: 302 },
+  ]);
+  assert.match(open.out, /gains {2}nobody signed in/);
+});
+
+test("what the record does not hold is never guessed, and decides nothing where it makes no difference", async () => {
+  const byMail = policy({ allow: { or: [{ email: "ann@example.com" }] }, deny: { or: [{ http_path: "/secret" }] } });
+  const { code, out } = await replay(byMail, [{}, { path: "/secret" }]);
+  assert.equal(code, 1, "the denied path is denied to everybody");
+  assert.match(out, /loses {2}u-ann {2}1 ×, first GET wiki\.example\.com\/secret/);
+  assert.match(out, /1 could not be replayed:\n {2}1 × {2}it rests on what the record does not hold: email\n/);
+  for (const criterion of [{ "claim/dept": "eng" }, { device: { is: "any" } }, { cors_preflight: true }]) {
+    const rules = policy({ allow: { or: [{ authenticated_user: true }] }, deny: { not: [criterion] } });
+    const said = await replay(rules, [{ method: "OPTIONS" }]);
+    assert.equal(said.code, 0, said.err);
+    assert.match(said.out, /^0 decisions replayed, 0 differences\n1 could not/, said.err);
+  }
+});
+
+test("people as `users list` tells them: e-mail and groups are asked about", async () => {
+  const ann = { id: "u-ann", subject: "ann-1", email: "ann@example.com", name: "Ann", groups: ["eng"] };
+  const people = write([ann, { ...ann, id: "u-bob", email: "bob@example.com", groups: [] }]);
+  const rules = policy({ allow: { and: [{ groups: "eng" }, { domain: "example.com" }] } });
+  const { code, out } = await replay(rules, [{}, { userId: "u-bob" }, { userId: "u-eve" }], "--people", people);
+  assert.equal(code, 1);
+  assert.match(out, /^route wiki\n {2}loses {2}u-bob [^\n]*\n2 decisions replayed, 1 differences\n1 could not/);
+});
+
+test("what was not decided by policy, gaps and lines that are none are counted with their reason", async () => {
+  const gap = JSON.stringify({ kind: "gap", seq: 9, first: 5, last: 9 });
+  const { code, out } = await replay(signedIn, [
+    ...[{}, { result: "unavailable", status: 503 }, { result: "signin", status: 401 }, gap, '{"kind":"dec', "{}"],
+  ]);
+  assert.equal(code, 0);
+  for (const why of ["policy: unavailable", "the session had ended", "a gap in the file", "2 × {2}the line is no"])
+    assert.match(out, new RegExp(why));
+});
+
+test("--since looks back only so far; wrong use is 2, an invalid configuration too", async () => {
+  const old = { at: Date.now() - 3 * 86_400_000, method: "POST" };
+  const rules = policy({ allow: { and: [{ authenticated_user: true }, { http_method: { is: "GET" } }] } });
+  assert.equal((await replay(rules, [old])).code, 0);
+  assert.equal((await replay(rules, [old], "--since", "4d")).code, 1);
+  assert.equal((await replay(rules, [old], "--since", "soon")).code, 2);
+  assert.equal((await replay(rules, [old], "--input", join(folder.path, "none"))).code, 2);
+  assert.equal((await replay(policy({ allow: { or: [{ emial: "x" }] } }), [old])).code, 2);
+  assert.equal((await run(["policy", "replay"])).code, 2);
+});
