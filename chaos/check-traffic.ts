@@ -1,0 +1,157 @@
+/**
+ * Check traffic: what clients and upstream saw pass, held against the receipts that the operator had.
+ *
+ * Pure. Bytes in flight: what the upstream stamped as sent before a cut may still come after it, because the kernel delivers
+ * what a socket had taken. That takes as long as the reader needs to read it, so `allowanceMs` bounds it, and a stall of
+ * the reading process excuses it. What was sent after the cut has no excuse: the proxy handed it on when it must not.
+ */
+import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
+import { type Cut, cutsOf, type Operation } from "./promises.ts";
+import { type Rights, rightsOf } from "./rights.ts";
+import type { Check, Findings } from "./violation.ts";
+
+export type TrafficOptions = Readonly<{
+  /** The group that a route lets in; null: everybody who is signed in. */
+  groupOf: (route: string) => string | null;
+  /** How long a node that hears nothing may go on deciding for a route. */
+  windowMsOf: (route: string) => number;
+  /** Who was in a group from the beginning. */
+  isFirstMember: (user: string, group: string) => boolean;
+  allowanceMs: number;
+  /** The processes that stamp what is received: a stall of one excuses late bytes of it. */
+  clients: string;
+  upstream: string;
+}>;
+
+/** Bytes on an exchange: sent by one side and received by the other. */
+type Passage = Readonly<{ sentAt: Ns; at: Ns; direction: "down" | "up" }>;
+/** A request with everything that is known of it. `arrivedAt` null: it never reached the upstream. */
+type Exchange = Readonly<{ request: RequestEntry; arrivedAt: Ns | null; passages: readonly Passage[] }>;
+
+export function judgeTraffic(
+  history: History,
+  operations: readonly Operation[],
+  options: TrafficOptions,
+  found: Findings,
+): void {
+  const cuts = cutsOf(history, operations);
+  const rights = rightsOf(history, operations);
+  const arrived = new Map(history.arrived.map((entry) => [entry.id, entry.at]));
+  const received = Map.groupBy(history.received, (entry) => entry.id);
+  const carried = Map.groupBy(history.carried, (entry) => entry.id);
+  const users = new Map(history.session.map((entry) => [entry.session, entry.user]));
+  const stalled = (process: string, from: Ns, to: Ns): boolean =>
+    history.stall.some((stall) => stall.process === process && stall.begin < to && stall.end > from);
+  for (const request of history.request) {
+    const answer: Passage[] =
+      request.stamps === null ? [] : [{ sentAt: request.stamps.sentAt, at: request.end, direction: "down" }];
+    const exchange: Exchange = {
+      request,
+      arrivedAt: arrived.get(request.id) ?? request.stamps?.arrivedAt ?? null,
+      passages: [
+        ...answer,
+        ...(received.get(request.id) ?? []).map((each) => ({ ...each, direction: "down" as const })),
+        ...(carried.get(request.id) ?? []).map((each) => ({ ...each, direction: "up" as const })),
+      ],
+    };
+    const terms = { group: options.groupOf(request.route), windowMs: options.windowMsOf(request.route) };
+    for (const cut of cuts.of(request.session, terms)) judgeExchange(exchange, cut, { options, stalled, found });
+    judgeRight(exchange, users.get(request.session), { options, rights, found });
+    judgeRefusal(request, users.get(request.session), { options, rights, found });
+  }
+}
+
+type Judged = Readonly<{ options: TrafficOptions; rights: Rights; found: Findings }>;
+
+/** A route of a group lets in those who were in it from the beginning and those whose addition had begun. */
+function judgeRight({ request, arrivedAt }: Exchange, user: string | undefined, judged: Judged): void {
+  const { options, rights, found } = judged;
+  const group = options.groupOf(request.route);
+  if (arrivedAt === null || group === null || user === undefined || options.isFirstMember(user, group)) return;
+  if (!rights.neverAdded(user, group, arrivedAt)) return;
+  const about = { session: request.session, node: request.node, route: request.route, id: request.id };
+  const what = `${request.node} let ${user} through to ${request.route}, who was never in ${group}`;
+  found.add({ check: "permitted-without-right", at: arrivedAt, what, about });
+}
+
+type Judging = Readonly<{
+  options: TrafficOptions;
+  stalled: (process: string, from: Ns, to: Ns) => boolean;
+  found: Findings;
+}>;
+
+const occasions: Readonly<Record<Cut["why"], Readonly<{ permitted: Check; carried: Check; words: string }>>> = {
+  receipt: {
+    permitted: "permitted-after-receipt",
+    carried: "carried-after-receipt",
+    words: "the complete receipt of",
+  },
+  window: {
+    permitted: "permitted-beyond-window",
+    carried: "carried-beyond-window",
+    words: "the end of every lease from before",
+  },
+  expiry: { permitted: "permitted-after-expiry", carried: "carried-after-expiry", words: "the expiry of" },
+};
+
+function judgeExchange({ request, arrivedAt, passages }: Exchange, cut: Cut, judging: Judging): void {
+  const { options, stalled, found } = judging;
+  // It may have been decided after an addition made the person a member again.
+  if (arrivedAt === null || arrivedAt >= cut.until) return;
+  const about = {
+    operation: cut.by,
+    session: request.session,
+    node: request.node,
+    route: request.route,
+    id: request.id,
+  };
+  const told = `after ${occasions[cut.why].words} ${cut.what}`;
+  if (request.begin > cut.from) {
+    const how = request.stamps === null ? "reached the upstream" : `was answered by the upstream (${request.status})`;
+    const what = `a ${request.kind} request to ${request.route} on ${request.node}, begun ${ms(request.begin - cut.from)} ${told}, ${how}`;
+    found.add({ check: occasions[cut.why].permitted, at: request.begin, what, about });
+    return;
+  }
+  const allowance = options.allowanceMs * nsPerMs;
+  const late = (process: string, at: Ns): boolean => at > cut.from + allowance && !stalled(process, cut.from, at);
+  const carriedAfter = (at: Ns, words: string): void =>
+    found.add({
+      check: occasions[cut.why].carried,
+      at,
+      what: `${request.node}, ${request.kind} to ${request.route}: ${words}`,
+      about,
+    });
+  if (late(options.upstream, arrivedAt))
+    carriedAfter(arrivedAt, `the request reached the upstream ${ms(arrivedAt - cut.from)} ${told}`);
+  for (const { sentAt, at, direction } of passages) {
+    const receiver = direction === "down" ? options.clients : options.upstream;
+    if (sentAt > cut.from) carriedAfter(at, `bytes sent ${direction} ${ms(sentAt - cut.from)} ${told} came through`);
+    else if (late(receiver, at))
+      carriedAfter(
+        at,
+        `bytes sent ${direction} before it came ${ms(at - cut.from)} ${told}, too late to have been in flight`,
+      );
+  }
+}
+
+/** Saying no is safe, but to a live session the proxy has no reason to say "sign in", whatever it is behind with. */
+function judgeRefusal(request: RequestEntry, user: string | undefined, { options, rights, found }: Judged): void {
+  if (request.outcome !== "answered" || request.stamps !== null || user === undefined) return;
+  if (!rights.surelyLive(request.session, request.end)) return;
+  const about = { session: request.session, node: request.node, route: request.route, id: request.id };
+  if (request.status === 401 || request.status === 302) {
+    const what = `${request.node} answered ${request.status} on ${request.route} to a session that nobody had begun to revoke`;
+    found.add({ check: "told-to-sign-in", at: request.end, what, about });
+  }
+  if (request.status !== 403) return;
+  const group = options.groupOf(request.route);
+  const isMember =
+    group === null || (options.isFirstMember(user, group) && rights.neverRemoved(user, group, request.end));
+  if (!isMember) return;
+  const what = `${request.node} answered 403 on ${request.route} to ${user}, whom nobody had begun to remove`;
+  found.add({ check: "refused-a-member", at: request.end, what, about });
+}
+
+function ms(ns: Ns): string {
+  return `${(ns / nsPerMs).toFixed(1)} ms`;
+}

@@ -1,0 +1,45 @@
+/**
+ * Checker: holds what happened against what was promised.
+ *
+ * Pure: histories of clients, operator and upstream come in, violations go out. Nothing is believed of the system but its
+ * answers, and its log only where an answer named a place in it. What is checked, in words: chaos/README.md.
+ */
+import { judgeLog } from "./check-log.ts";
+import { judgeTraffic, type TrafficOptions } from "./check-traffic.ts";
+import type { Ending, History } from "./history.ts";
+import { operationsOf } from "./promises.ts";
+import { Findings, type Violation } from "./violation.ts";
+
+export type Verdict = Readonly<{ violations: readonly Violation[]; requestsJudged: number; cuts: number }>;
+
+export function judge(history: History, ending: Ending, options: TrafficOptions): Verdict {
+  const operations = operationsOf(history);
+  const found = new Findings();
+  judgeTraffic(history, operations, options, found);
+  judgeLog(operations, ending, found);
+  judgeEnding(history, ending, found);
+  return {
+    violations: found.all(),
+    requestsJudged: history.request.length,
+    cuts: operations.filter((each) => each.completeAt !== null).length,
+  };
+}
+
+function judgeEnding(history: History, ending: Ending, found: Findings): void {
+  const at = Math.max(0, ...history.fault.map((fault) => fault.clear));
+  for (const what of ending.crashes) found.add({ check: "ended-by-itself", at, what, about: { what } });
+  if (ending.readyAfterMs === null) {
+    const what = `not whole again within ${ending.readyBoundMs} ms: ${ending.notReady.join("; ")}`;
+    found.add({ check: "not-ready-in-time", at, what, about: {} });
+  }
+  if (ending.leader === null) {
+    found.add({ check: "digests-differ", at, what: "no broker leads at the end", about: {} });
+    return;
+  }
+  const { position, digest, broker } = ending.leader;
+  for (const node of ending.nodes) {
+    if (node.position === position && node.digest === digest) continue;
+    const what = `${node.node} is at ${node.position} with ${node.digest}, the leader ${broker} at ${position} with ${digest}`;
+    found.add({ check: "digests-differ", at, what, about: { node: node.node } });
+  }
+}

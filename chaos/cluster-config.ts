@@ -1,0 +1,137 @@
+/** Cluster config: the configuration files of a run's processes. JSON is YAML, so they are written as JSON. Pure. */
+import type { Link } from "./links.ts";
+import { emailOf, lease, cluster as name, routes } from "./world.ts";
+
+export type ProcessPorts = Readonly<{ address: number; metrics: number; broker: number }>;
+
+export type ClusterPlaces = Readonly<{
+  sharedSecret: string;
+  cookieSecret: string;
+  idpSecret: string;
+  postgres: string;
+  nats: readonly string[];
+  upstreamPort: number;
+  idpPort: number;
+  authenticate: ProcessPorts;
+  brokers: readonly ProcessPorts[];
+  proxies: readonly ProcessPorts[];
+}>;
+
+/** Where a process finds the others: by links that can be cut, or at their own ports. */
+export type Reach = Readonly<{ brokers: readonly number[]; nats: readonly string[]; postgres: string }>;
+
+export const linkName = {
+  brokers: (process: string): string => `${process} to brokers`,
+  nats: (process: string): string => `${process} to NATS`,
+  postgres: (process: string): string => `${process} to Postgres`,
+};
+
+/** The links of a proxy to brokers and NATS, and of a broker to Postgres; the others go straight. */
+export function linksOf(
+  { name, services }: ProcessSpec,
+  places: ClusterPlaces,
+  nextPort: () => number,
+): Readonly<{ reach: Reach; links: readonly Link[] }> {
+  const links: Link[] = [];
+  const lay = (link: string, to: number): number => {
+    const port = nextPort();
+    links.push({ name: link, port, to });
+    return port;
+  };
+  const moved = (url: string, link: string): string => {
+    const at = new URL(url);
+    at.port = String(lay(link, Number(at.port)));
+    return at.href;
+  };
+  const brokers = places.brokers.map((ports) => ports.broker);
+  const { nats, postgres } = places;
+  const reach: Reach = services.includes("proxy")
+    ? {
+        brokers: brokers.map((port) => lay(linkName.brokers(name), port)),
+        nats: nats.map((url) => moved(url, linkName.nats(name))),
+        postgres,
+      }
+    : services.includes("databroker")
+      ? { brokers, nats, postgres: moved(postgres, linkName.postgres(name)) }
+      : { brokers, nats, postgres };
+  return { reach, links };
+}
+
+export const issuerOf = (places: Pick<ClusterPlaces, "idpPort">): string => `http://idp.localhost:${places.idpPort}`;
+export const authenticateUrlOf = (places: Pick<ClusterPlaces, "authenticate">): string =>
+  `http://authenticate.localhost:${places.authenticate.address}`;
+
+export type ProcessSpec = Readonly<{
+  name: string;
+  services: readonly ("databroker" | "authenticate" | "proxy")[];
+  region: string;
+  ports: ProcessPorts;
+}>;
+
+export function specsOf(places: ClusterPlaces): readonly ProcessSpec[] {
+  return [
+    ...places.brokers.map((ports, i): ProcessSpec => {
+      return { name: `broker-${i + 1}`, services: ["databroker"], region: "east", ports };
+    }),
+    { name: "authenticate", services: ["authenticate"], region: "east", ports: places.authenticate },
+    ...places.proxies.map((ports, i): ProcessSpec => {
+      return { name: `proxy-${i + 1}`, services: ["proxy"], region: i === 2 ? "west" : "east", ports };
+    }),
+  ];
+}
+
+export function configOf(
+  spec: ProcessSpec,
+  { places, reach, dataDir }: Readonly<{ places: ClusterPlaces; reach: Reach; dataDir: string }>,
+): object {
+  const isBroker = spec.services.includes("databroker");
+  return {
+    services: spec.services,
+    address: `127.0.0.1:${spec.ports.address}`,
+    insecure_server: true,
+    metrics_address: `127.0.0.1:${spec.ports.metrics}`,
+    region: spec.region,
+    node_name: spec.name,
+    data_dir: dataDir,
+    drain_timeout: "2s",
+    log_level: spec.services.includes("proxy") ? "warn" : "info", // a line per request would tell us nothing
+    shared_secret: places.sharedSecret,
+    cookie_secret: places.cookieSecret,
+    authenticate_service_url: authenticateUrlOf(places),
+    idp_provider: "oidc",
+    idp_provider_url: issuerOf(places),
+    idp_client_id: "chaos",
+    idp_client_secret: places.idpSecret,
+    groups_from_claim: "groups",
+    administrators: [emailOf("alice")],
+    max_sessions_per_user: 10_000,
+    databroker_storage_type: "postgres",
+    ...(isBroker && { databroker_storage_connection_string: reach.postgres }),
+    nats: { servers: reach.nats },
+    broker: {
+      cluster_name: name,
+      urls: reach.brokers.map((port) => `http://127.0.0.1:${port}`),
+      ...(isBroker && {
+        listen: `127.0.0.1:${spec.ports.broker}`,
+        advertised_url: `http://127.0.0.1:${spec.ports.broker}`,
+      }),
+      lease: `${lease.leaseMs}ms`,
+      renew: `${lease.renewMs}ms`,
+      beat: `${lease.beatMs}ms`,
+      clock_drift: lease.drift,
+      takeover: `${lease.takeoverMs}ms`,
+    },
+    routes: routes.map((route) => ({
+      id: route.name,
+      name: route.name,
+      from: `http://${route.host}`,
+      to: `http://127.0.0.1:${places.upstreamPort}`,
+      ...(route.group === null
+        ? { allow_any_authenticated_user: true }
+        : { policy: { allow: { and: [{ groups: { has: route.group } }] } } }),
+      allow_websockets: true,
+      pass_identity_headers: true,
+      ...(route.graceMs === null ? { on_stale: "deny" } : { on_stale: "serve", stale_grace: `${route.graceMs}ms` }),
+    })),
+  };
+}

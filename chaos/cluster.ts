@@ -1,0 +1,194 @@
+/**
+ * Cluster: a real cluster as separate processes on loopback.
+ *
+ * Postgres, three NATS servers, two brokers, authenticate, three proxies in two regions, the demo identity provider and the
+ * upstream. Ports and data survive a kill. Everything ends with `stop`, or with this process, however that ends.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { freePorts } from "../test/support/free-port.ts";
+import { startNats } from "../test/support/nats.ts";
+import { startPostgres } from "../test/support/postgres.ts";
+import type { NatsCluster, PostgresServer } from "../test/support/service.ts";
+import {
+  authenticateUrlOf,
+  type ClusterPlaces,
+  configOf,
+  issuerOf,
+  linksOf,
+  type ProcessPorts,
+  type ProcessSpec,
+  type Reach,
+  specsOf,
+} from "./cluster-config.ts";
+import { ClusterProcess, whenReady } from "./cluster-process.ts";
+import { type Helper, startHelper } from "./helper-process.ts";
+import type { LinksOptions } from "./links.ts";
+import type { ProviderOptions } from "./provider.ts";
+import type { UpstreamOptions } from "./upstream.ts";
+
+export type Cluster = Readonly<{
+  postgres: PostgresServer;
+  nats: NatsCluster;
+  brokers: readonly ClusterProcess[];
+  authenticate: ClusterProcess;
+  proxies: readonly ClusterProcess[];
+  processes: readonly ClusterProcess[];
+  upstream: Helper;
+  /** The network between the processes: `link` with their names and a state. */
+  network: Helper;
+  places: ClusterPlaces;
+  issuer: string;
+  stop(): Promise<void>;
+}>;
+
+export type ClusterOptions = Readonly<{
+  folder: string;
+  upstream: Omit<UpstreamOptions, "history">;
+  /** Which processes run with a rule taken away, and which one. */
+  weakened: Readonly<{ rule: string; processes: readonly string[] }> | null;
+  say: (text: string) => void;
+}>;
+
+/** All at once, so that no two are the same: three a process, one for the provider, and the links'. */
+const portsMax = 60;
+/** How late everything comes on a slow link, each way: later than a request waits for a session it has not heard of. */
+const slowMs = 600;
+const startAttempts = 3;
+const readyWithinMs = 60_000;
+/** Clients are told of no other servers, or they would go round the links. */
+const hiddenNats = 'client_advertise: "127.0.0.1:9"';
+const rootFolder = join(import.meta.dirname, "..");
+
+/** Free ports are not reserved: when somebody else was faster, everything starts again with others. */
+export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startOnce(options);
+    } catch (error) {
+      if (attempt === startAttempts) throw error;
+      options.say(`the cluster did not start (${error instanceof Error ? error.message : error}); once more`);
+    }
+  }
+}
+
+async function startOnce(options: ClusterOptions): Promise<Cluster> {
+  const { folder, say } = options;
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) await one().catch((error: unknown) => say(`while stopping: ${error}`));
+  };
+  try {
+    say("starting Postgres and three NATS servers");
+    const [postgres, nats] = await Promise.all([startPostgres(), startNats({ size: 3, config: hiddenNats })]);
+    stops.push(
+      () => postgres.stop(),
+      () => nats.stop(),
+    );
+    const upstream = startHelper({
+      ...{ name: "upstream", script: "upstream.ts", logFile: join(folder, "upstream.log") },
+      options: { ...options.upstream, history: join(folder, "upstream.jsonl") },
+    });
+    stops.push(() => upstream.stop(5_000));
+    const ports = await freePorts(portsMax);
+    const nextPort = (): number => ports.pop() ?? 0;
+    const places = await choosePlaces({ postgres, nats, upstreamPort: await upstream.ready, nextPort });
+    const provider = startProvider(places, folder);
+    stops.push(() => provider.stop(2_000));
+    await provider.ready;
+
+    say("starting brokers, authenticate and proxies");
+    const plans = specsOf(places).map((spec) => ({ spec, ...linksOf(spec, places, nextPort) }));
+    const links: LinksOptions = { links: plans.flatMap((each) => each.links), slowMs };
+    const network = startHelper({
+      name: "network",
+      script: "links.ts",
+      options: links,
+      logFile: join(folder, "links.log"),
+    });
+    stops.push(() => network.stop(2_000));
+    await network.ready;
+    const processes = plans.map(({ spec, reach }) => newProcess(spec, { places, reach }, options));
+    for (const each of processes) stops.push(() => each.kill());
+    const cluster: Cluster = {
+      ...{ postgres, nats, processes, upstream, network, places, stop },
+      brokers: processes.filter(({ name }) => name.startsWith("broker-")),
+      authenticate: one(processes, "authenticate"),
+      proxies: processes.filter(({ name }) => name.startsWith("proxy-")),
+      issuer: issuerOf(places),
+    };
+    await startInOrder(cluster);
+    return cluster;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function one(processes: readonly ClusterProcess[], name: string): ClusterProcess {
+  const found = processes.find((each) => each.name === name);
+  if (found === undefined) throw new RangeError(`there is no process ${name}`);
+  return found;
+}
+
+async function choosePlaces(from: {
+  postgres: PostgresServer;
+  nats: NatsCluster;
+  upstreamPort: number;
+  nextPort: () => number;
+}): Promise<ClusterPlaces> {
+  const { nextPort } = from;
+  const take = (): ProcessPorts => ({ address: nextPort(), metrics: nextPort(), broker: nextPort() });
+  const secret = (): string => randomBytes(32).toString("base64");
+  return {
+    ...{ sharedSecret: secret(), cookieSecret: secret(), idpSecret: randomBytes(16).toString("hex") },
+    postgres: await from.postgres.newDatabase(),
+    nats: from.nats.urls,
+    upstreamPort: from.upstreamPort,
+    idpPort: nextPort(),
+    authenticate: take(),
+    brokers: [take(), take()],
+    proxies: [take(), take(), take()],
+  };
+}
+
+function startProvider(places: ClusterPlaces, folder: string): Helper {
+  const options: ProviderOptions = {
+    port: places.idpPort,
+    issuer: issuerOf(places),
+    clientId: "chaos",
+    clientSecret: places.idpSecret,
+    redirectUri: `${authenticateUrlOf(places)}/oauth2/callback`,
+    signedOutUri: `${authenticateUrlOf(places)}/.pomerium/signed_out`,
+  };
+  return startHelper({ name: "idp", script: "provider.ts", options, logFile: join(folder, "idp.log") });
+}
+
+function newProcess(
+  spec: ProcessSpec,
+  at: Readonly<{ places: ClusterPlaces; reach: Reach }>,
+  { folder, weakened }: ClusterOptions,
+): ClusterProcess {
+  const dataDir = join(folder, "data", spec.name);
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const isWeak = weakened?.processes.includes(spec.name) === true;
+  return new ClusterProcess(spec, {
+    folder,
+    config: configOf(spec, { ...at, dataDir }),
+    entry: join(rootFolder, isWeak ? "chaos/weakened-main.ts" : "src/main.ts"),
+    env: {
+      NODE_COMPILE_CACHE: join(folder, "compile-cache"), // a restart is then a matter of a second
+      ...(isWeak && { CARDEA_CHAOS_WEAKEN: weakened.rule }),
+    },
+  });
+}
+
+async function startInOrder({ brokers, authenticate, proxies }: Cluster): Promise<void> {
+  for (const broker of brokers) {
+    await broker.start();
+    await whenReady([broker], readyWithinMs);
+  }
+  for (const each of [authenticate, ...proxies]) await each.start();
+  await whenReady([authenticate, ...proxies], readyWithinMs);
+}

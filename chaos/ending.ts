@@ -1,0 +1,170 @@
+/**
+ * Ending: what is there when all faults are over: are all ready, does the log hold, do all copies of it agree.
+ */
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+import { decodeEvents, genesis } from "../src/events/index.ts";
+import {
+  type BrokerClient,
+  type ClusterStatus,
+  createBrokerClient,
+  type NodeStatus,
+  openPostgresLog,
+  systemClock,
+} from "../src/replication/index.ts";
+import type { Cluster } from "./cluster.ts";
+import type { Ending, LoggedEvent } from "./history.ts";
+import type { HistoryFile } from "./history-file.ts";
+import type { RunClock } from "./run-clock.ts";
+import { cluster as clusterName } from "./world.ts";
+
+const run = promisify(execFile);
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const lookEveryMs = 500;
+const agreeWithinMs = 15_000;
+const pageEvents = 1_000;
+
+export function statusClient({ places }: Cluster): BrokerClient {
+  return createBrokerClient({
+    urls: places.brokers.map((ports) => new URL(`http://127.0.0.1:${ports.broker}`)),
+    cluster: clusterName,
+    role: "operator",
+    name: "chaos",
+    secret: Buffer.from(places.sharedSecret, "base64"),
+    clock: systemClock,
+    randomBytes,
+    logger: quiet,
+  });
+}
+
+export type LeaderWatch = Readonly<{ name(): string | null; stop(): void }>;
+
+/** Asks who leads, again and again, and notes every change. */
+export function watchLeader(
+  client: BrokerClient,
+  { now, history }: { now: RunClock; history: HistoryFile },
+): LeaderWatch {
+  let known: string | null = null;
+  let seat = "";
+  const over = new AbortController();
+  const watch = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      const status = await client.status().catch(() => undefined);
+      const leader = status?.leader;
+      if (leader !== undefined && leader !== null && `${leader.brokerId} ${leader.epoch}` !== seat) {
+        known = leader.brokerId;
+        seat = `${leader.brokerId} ${leader.epoch}`;
+        history.write({ type: "note", at: now(), text: `${leader.brokerId} leads epoch ${leader.epoch}` });
+      }
+      await delay(lookEveryMs, undefined, { signal: over.signal }).catch(() => {});
+    }
+  };
+  void watch();
+  return { name: () => known, stop: () => over.abort() };
+}
+
+export type Readiness = Pick<Ending, "readyAfterMs" | "readyBoundMs" | "notReady">;
+
+export async function becomeReady(cluster: Cluster, boundMs: number): Promise<Readiness> {
+  const startedAt = performance.now();
+  for (;;) {
+    const reasons = await Promise.all(
+      cluster.processes.map(async (each) => (await each.whyNotReady()).map((reason) => `${each.name}: ${reason}`)),
+    );
+    const notReady = reasons.flat();
+    const tookMs = Math.round(performance.now() - startedAt);
+    if (notReady.length === 0) return { readyAfterMs: tookMs, readyBoundMs: boundMs, notReady };
+    if (tookMs > boundMs) return { readyAfterMs: null, readyBoundMs: boundMs, notReady };
+    await delay(100);
+  }
+}
+
+/** To be called when nothing is asked of the cluster any more. */
+export async function inspect(cluster: Cluster, client: BrokerClient, readiness: Readiness): Promise<Ending> {
+  const status = await agreement(cluster, client);
+  return {
+    ...readiness,
+    log: await readLog(cluster).catch(() => null),
+    logProblem: await verifyLog(cluster),
+    leader:
+      status?.leader == null
+        ? null
+        : {
+            broker: status.leader.brokerId,
+            epoch: status.leader.epoch,
+            position: status.leader.head.position,
+            digest: status.leader.digest,
+          },
+    crashes: cluster.processes.flatMap((each) => each.crashes),
+    nodes: nodesOf(cluster, status).map(({ node, role, applied, digest }) => {
+      return { node, role, position: applied?.position ?? null, digest };
+    }),
+  };
+}
+
+/** The last status that was had: with everybody in agreement, or when time was up. */
+async function agreement(cluster: Cluster, client: BrokerClient): Promise<ClusterStatus | undefined> {
+  const giveUpAt = performance.now() + agreeWithinMs;
+  for (;;) {
+    const status = await client.status().catch(() => undefined);
+    const leader = status?.leader;
+    const agree =
+      leader != null &&
+      nodesOf(cluster, status).every(
+        ({ applied, digest }) => applied?.position === leader.head.position && digest === leader.digest,
+      );
+    if (agree || performance.now() > giveUpAt) return status;
+    await delay(lookEveryMs);
+  }
+}
+
+/** The newest boot of every process that keeps a copy; earlier boots are still in the table for a while. */
+function nodesOf({ authenticate, proxies }: Cluster, status: ClusterStatus | undefined): readonly NodeStatus[] {
+  return [authenticate, ...proxies].map(({ name }) => {
+    const boots = (status?.nodes ?? []).filter(({ node }) => node === name);
+    const silence = (boot: NodeStatus): number => boot.lastGrantAgoMs ?? Number.POSITIVE_INFINITY;
+    return boots.sort((a, b) => silence(a) - silence(b))[0] ?? missing(name);
+  });
+}
+
+function missing(name: string): NodeStatus {
+  return {
+    node: name as NodeStatus["node"],
+    boot: "" as NodeStatus["boot"],
+    ...{ region: "", role: "missing", version: "", applied: null, enforced: null, lag: null, digest: null },
+    ...{ configHash: null, lastGrantAgoMs: null, fencedInMs: null, reads: null, digestMismatch: false },
+  };
+}
+
+async function readLog({ places }: Cluster): Promise<LoggedEvent[]> {
+  const log = await openPostgresLog({ connectionString: places.postgres, cluster: clusterName });
+  try {
+    const events: LoggedEvent[] = [];
+    for (let after = genesis; ; ) {
+      const outcome = await log.read(after, pageEvents);
+      if (outcome.type !== "page") throw new Error(`the log cannot be read: ${outcome.type}`);
+      if (outcome.page.entries.length === 0) return events;
+      for (const { position, epoch, hash, type, stream, cause } of decodeEvents(outcome.page.entries, after))
+        events.push({ position, epoch, hash, type, stream, cause });
+      after = outcome.page.last;
+    }
+  } finally {
+    await log.close();
+  }
+}
+
+/** By the product's own command, as an operator would. @returns null when it holds */
+async function verifyLog({ brokers }: Cluster): Promise<string | null> {
+  const main = join(import.meta.dirname, "../src/main.ts");
+  const args = ["--no-warnings", main, "log", "verify", "-c", brokers[0]?.configFile ?? ""];
+  try {
+    await run(process.execPath, args, { timeout: 60_000 });
+    return null;
+  } catch (error) {
+    const { stderr, code } = error as { stderr?: string; code?: number };
+    return `cardea log verify ended with ${code}: ${stderr ?? String(error)}`;
+  }
+}

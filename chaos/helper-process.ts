@@ -1,0 +1,105 @@
+/**
+ * Helper process: a process of the harness itself (clients, operator, upstream, identity provider, network), as main sees it and as it
+ * sees main.
+ *
+ * It gets its options on the command line and talks over node's own channel. It never outlives main: it ends when the
+ * channel closes, and the reaper of the tests knows of it as well.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { reap } from "../test/support/child.ts";
+
+export type SessionMessage = Readonly<{
+  type: "session";
+  session: string;
+  user: string;
+  cookie: string;
+  routes: readonly string[];
+}>;
+/**
+ * `cut`: nothing passes. `deaf`: what the near side says gets through, and no answer comes back. `slow`: everything comes
+ * late. `whole`: as it should be.
+ */
+export type LinkState = "whole" | "cut" | "deaf" | "slow";
+export type Message =
+  | SessionMessage
+  /** Nobody needs to try this one any more. */
+  | Readonly<{ type: "retire"; session: string }>
+  /** A complete receipt has just come: try these at once, everywhere. */
+  | Readonly<{ type: "probe"; sessions: readonly string[]; routes: readonly string[] }>
+  | Readonly<{ type: "ready"; port: number }>
+  | Readonly<{ type: "progress"; counts: Readonly<Record<string, number>> }>
+  /** Of the network between the cluster's processes. */
+  | Readonly<{ type: "link"; links: readonly string[]; state: LinkState }>
+  | Readonly<{ type: "start" | "stop" }>;
+
+export type Helper = Readonly<{
+  name: string;
+  send(message: Message): void;
+  onMessage(listener: (message: Message) => void): void;
+  ready: Promise<number>;
+  /** Settles with the exit code when it is gone. */
+  exited: Promise<number | null>;
+  stop(withinMs: number): Promise<void>;
+}>;
+
+export function startHelper(options: { name: string; script: string; options: object; logFile: string }): Helper {
+  const log = openSync(options.logFile, "a");
+  const child: ChildProcess = fork(join(import.meta.dirname, options.script), [JSON.stringify(options.options)], {
+    stdio: ["ignore", log, log, "ipc"],
+    detached: true, // a Ctrl-C at the terminal reaches main alone
+  });
+  closeSync(log);
+  const { pid } = child;
+  if (pid !== undefined) reap({ type: "process", pid });
+  const exited = once(child, "exit").then(([code]) => {
+    if (pid !== undefined) reap({ type: "processEnded", pid });
+    return code as number | null;
+  });
+  const onMessage = (listener: (message: Message) => void): void =>
+    void child.on("message", (message) => listener(message as Message));
+  const ready = new Promise<number>((resolve, reject) => {
+    onMessage((message) => {
+      if (message.type === "ready") resolve(message.port);
+    });
+    exited.then((code) => reject(new Error(`${options.name} ended with ${code}; see ${options.logFile}`)), reject);
+  });
+  ready.catch(() => {}); // whoever waits for it is told
+  return {
+    name: options.name,
+    send: (message) => {
+      if (child.connected) child.send(message, () => {});
+    },
+    onMessage,
+    ready,
+    exited,
+    async stop(withinMs) {
+      if (child.connected) child.send({ type: "stop" }, () => {});
+      const over = new AbortController();
+      const late = delay(withinMs, "late", { signal: over.signal }).catch(() => "ended");
+      if ((await Promise.race([exited, late])) === "late") child.kill("SIGKILL");
+      over.abort();
+      await exited;
+    },
+  };
+}
+
+export type Main = Readonly<{ send(message: Message): void; onMessage(listener: (message: Message) => void): void }>;
+
+/** Within a helper: its options and the way to main. */
+export function connectMain<Options>(): Readonly<{ options: Options; main: Main }> {
+  for (const ignored of ["SIGINT", "SIGHUP"] as const) process.on(ignored, () => {});
+  process.once("disconnect", () => process.exit(0));
+  return {
+    options: JSON.parse(process.argv[2] ?? "{}") as Options,
+    main: {
+      send: (message) => {
+        if (process.connected) process.send?.(message, undefined, undefined, () => {});
+      },
+      onMessage: (listener) => void process.on("message", (message) => listener(message as Message)),
+    },
+  };
+}

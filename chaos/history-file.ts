@@ -1,0 +1,40 @@
+/** History file: entries appended as lines of JSON, and a watch on our own process, whose stalls make its stamps late. */
+import { createWriteStream } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { type Entry, nsPerMs } from "./history.ts";
+import type { RunClock } from "./run-clock.ts";
+
+export type HistoryFile = Readonly<{ write(entry: Entry): void; close(): Promise<void> }>;
+
+const lookEveryMs = 50;
+/** A look that comes this much late is a stall. */
+const lateMs = 200;
+
+export function openHistoryFile(
+  path: string,
+  { process: name, now }: Readonly<{ process: string; now: RunClock }>,
+): HistoryFile {
+  const file = createWriteStream(path, { flags: "a", highWaterMark: 1024 * 1024 });
+  const write = (entry: Entry): void => void file.write(`${JSON.stringify(entry)}\n`);
+  let looked = now();
+  const watch = setInterval(() => {
+    const at = now();
+    if (at - looked > (lookEveryMs + lateMs) * nsPerMs) write({ type: "stall", process: name, begin: looked, end: at });
+    looked = at;
+  }, lookEveryMs);
+  let closed: Promise<void> | undefined;
+  function close(): Promise<void> {
+    clearInterval(watch);
+    return new Promise((resolve, reject) => {
+      file.once("error", reject);
+      file.end(resolve);
+    });
+  }
+  return { write, close: () => (closed ??= close()) };
+}
+
+/** A last line that was cut off by a crash is left out. */
+export async function readHistoryFile(path: string): Promise<Entry[]> {
+  const lines = (await readFile(path, "utf8")).split("\n");
+  return lines.slice(0, -1).map((line) => JSON.parse(line) as Entry);
+}

@@ -1,0 +1,140 @@
+/** Measure: what the faults cost, in numbers. Pure. */
+import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
+import { type Operation, operationsOf } from "./promises.ts";
+import { type Rights, rightsOf } from "./rights.ts";
+
+export type Share = Readonly<{ permitted: number; asked: number; byStatus: Readonly<Record<string, number>> }>;
+export type Percentiles = Readonly<{ count: number; p50: number; p90: number; p99: number; max: number }>;
+
+export type Measures = Readonly<{
+  requests: number;
+  answered: number;
+  unknown: number;
+  byStatus: Readonly<Record<string, number>>;
+  /** Why clients could not tell. */
+  unknownWhy: Readonly<Record<string, number>>;
+  /** Requests that had a right to be let through and met a proxy that was there, by whether a fault was under way. */
+  outside: Share;
+  within: Share;
+  sockets: Readonly<{
+    opened: number;
+    received: number;
+    carried: number;
+    closeCodes: Readonly<Record<string, number>>;
+  }>;
+  commands: Readonly<Record<string, Readonly<{ done: number; refused: number; unknown: number }>>>;
+  /** From asking for a revocation or removal to having a complete receipt, in ms, by whether a fault was under way. */
+  completeMs: Readonly<{ outside: Percentiles; within: Percentiles }>;
+  receipts: Readonly<{ complete: number; incomplete: number; lost: number; failed: number }>;
+  /** What incomplete receipts said of the nodes they waited for. */
+  incompleteWhy: Readonly<Record<string, number>>;
+  faults: Readonly<Record<string, number>>;
+  stallMsMax: number;
+}>;
+
+export type MeasureOptions = Readonly<{
+  groupOf: (route: string) => string | null;
+  isFirstMember: (user: string, group: string) => boolean;
+}>;
+
+export function measure(history: History, options: MeasureOptions): Measures {
+  const operations = operationsOf(history);
+  const inFault = windowsOf(history);
+  const rights = rightsOf(history, operations);
+  const users = new Map(history.session.map((entry) => [entry.session, entry.user]));
+  const hadRight = (request: RequestEntry): boolean => isEntitled(request, users.get(request.session), rights, options);
+  const entitled = history.request.filter((request) => request.problem !== nobodyThere && hadRight(request));
+  const isWithin = (each: Readonly<{ begin: Ns; end: Ns }>): boolean => inFault(each.begin, each.end);
+  const completions = operations.filter(
+    ({ wish, completeAt }) => wish.type !== "create-session" && completeAt !== null,
+  );
+  const spans = completions.map(({ begin, completeAt }) => ({ begin, end: completeAt ?? begin }));
+  const sockets = history.request.filter(({ kind, status }) => kind === "websocket" && status === 101);
+  const streams = new Set(sockets.map(({ id }) => id));
+  return {
+    requests: history.request.length,
+    answered: history.request.filter(({ outcome }) => outcome === "answered").length,
+    unknown: history.request.filter(({ outcome }) => outcome === "unknown").length,
+    byStatus: tally(
+      history.request.filter(({ outcome }) => outcome === "answered").map(({ status }) => String(status)),
+    ),
+    unknownWhy: tally(history.request.filter(({ outcome }) => outcome === "unknown").map(({ problem }) => problem)),
+    outside: shareOf(entitled.filter((request) => !isWithin(request))),
+    within: shareOf(entitled.filter(isWithin)),
+    sockets: {
+      opened: sockets.length,
+      received: history.received.length,
+      carried: history.carried.length,
+      closeCodes: tally(history.closed.filter(({ id }) => streams.has(id)).map(({ code }) => String(code))),
+    },
+    commands: commandsOf(operations),
+    completeMs: {
+      outside: percentiles(spans.filter((span) => !isWithin(span))),
+      within: percentiles(spans.filter(isWithin)),
+    },
+    receipts: {
+      complete: history.receipt.filter(({ complete }) => complete).length,
+      incomplete: history.receipt.filter(({ status }) => status === "incomplete").length,
+      lost: history.receipt.filter(({ status }) => status === "lost").length,
+      failed: history.receipt.filter(({ status }) => status === "none").length,
+    },
+    incompleteWhy: tally(
+      history.receipt
+        .filter(({ status }) => status === "incomplete")
+        .flatMap(({ nodes }) => nodes.filter(({ status }) => status === "unconfirmed"))
+        .map(({ node, reason }) => `${node}: ${reason.replace(/\d+/g, "…")}`),
+    ),
+    faults: tally(history.fault.map(({ what, problem }) => (problem === "" ? what : `${what} (failed)`))),
+    stallMsMax: Math.max(0, ...history.stall.map(({ begin, end }) => (end - begin) / nsPerMs)),
+  };
+}
+
+/** A proxy that is down: in front of several there is something that knows. */
+const nobodyThere = "ECONNREFUSED";
+
+function isEntitled(request: RequestEntry, user: string | undefined, rights: Rights, options: MeasureOptions): boolean {
+  if (user === undefined || !rights.surelyLive(request.session, request.end)) return false;
+  const group = options.groupOf(request.route);
+  return group === null || (options.isFirstMember(user, group) && rights.neverRemoved(user, group, request.end));
+}
+
+/** What was ready at the end of a fault may still run out of a lease that it could not renew meanwhile. */
+const settleMs = 2_000;
+
+/** Whether anything of a span lies in the time of a fault, from its beginning until everything was ready again for a while. */
+function windowsOf(history: History): (begin: Ns, end: Ns) => boolean {
+  const windows = history.fault.map(({ begin, clear }) => ({ begin, clear: clear + settleMs * nsPerMs }));
+  return (begin, end) => windows.some((window) => window.begin < end && window.clear > begin);
+}
+
+function shareOf(requests: readonly RequestEntry[]): Share {
+  const answers = requests.map(({ outcome, status, stamps }) =>
+    outcome === "unknown" ? "unknown" : stamps === null ? String(status) : "permitted",
+  );
+  const permitted = answers.filter((answer) => answer === "permitted").length;
+  return { permitted, asked: requests.length, byStatus: tally(answers.filter((answer) => answer !== "permitted")) };
+}
+
+function commandsOf(operations: readonly Operation[]): Measures["commands"] {
+  const byWish = Map.groupBy(operations, ({ wish }) => wish.type);
+  const count = (all: readonly Operation[], outcome: Operation["outcome"]): number =>
+    all.filter((each) => each.outcome === outcome).length;
+  return Object.fromEntries(
+    [...byWish].map(([type, all]) => [
+      type,
+      { done: count(all, "done"), refused: count(all, "refused"), unknown: count(all, "unknown") },
+    ]),
+  );
+}
+
+export function percentiles(spans: readonly Readonly<{ begin: Ns; end: Ns }>[]): Percentiles {
+  const sorted = spans.map(({ begin, end }) => (end - begin) / nsPerMs).sort((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
+  return { count: sorted.length, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: sorted.at(-1) ?? 0 };
+}
+
+export function tally(words: readonly string[]): Readonly<Record<string, number>> {
+  const counts = new Map<string, number>();
+  for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
+  return Object.fromEntries([...counts].sort((a, b) => b[1] - a[1]));
+}

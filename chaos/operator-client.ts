@@ -1,0 +1,153 @@
+/**
+ * Operator client: the operator API as an operator uses it, with everything that was asked and answered written down.
+ *
+ * A wish is carried out with one command id until the answer is definite or patience ends; then its receipt is asked for
+ * until it is complete or patience ends. Not knowing is written down as not knowing.
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { Pool } from "undici";
+import { mintOperatorToken, operatorApiPrefix } from "../src/console/index.ts";
+import { formatLink, type Link } from "../src/events/index.ts";
+import type { CommandEntry, ReceiptEntry, Wish } from "./history.ts";
+import type { HistoryFile } from "./history-file.ts";
+import type { Random } from "./random.ts";
+import type { RunClock } from "./run-clock.ts";
+import { cluster } from "./world.ts";
+
+export type Carried = Readonly<{
+  op: string;
+  outcome: "done" | "refused" | "unknown";
+  link: Link | null;
+  complete: boolean;
+}>;
+export type OperatorClient = Readonly<{
+  carryOut(wish: Wish, path: string, body: object): Promise<Carried>;
+  close(): Promise<void>;
+}>;
+
+export type OperatorClientOptions = Readonly<{
+  authenticate: Readonly<{ port: number; host: string }>;
+  secret: Uint8Array;
+  now: RunClock;
+  history: HistoryFile;
+  stopping: () => boolean;
+  random: Random;
+}>;
+
+const patienceMs = 40_000;
+/** How long a receipt may be waited for: often too short for a node that is paused, so that incomplete ones are seen. */
+const waitMs = { short: 700, long: 10_000 };
+const againMs = 200;
+const answerMs = 25_000;
+
+type Receipt = Readonly<{
+  status: "complete" | "incomplete" | "lost";
+  complete: boolean;
+  nodes: readonly Readonly<{ node: string; status: string; reason: string }>[];
+}>;
+type Answer = Readonly<{ status: number; body: Readonly<Record<string, unknown>>; problem: string }>;
+
+export async function createOperatorClient(options: OperatorClientOptions): Promise<OperatorClient> {
+  const { now, history, authenticate } = options;
+  const pool = new Pool(`http://127.0.0.1:${authenticate.port}`, { connections: 24, headersTimeout: answerMs });
+  const nowS = Math.floor(Date.now() / 1_000);
+  const authorization = `Bearer ${await mintOperatorToken({ secret: options.secret, cluster, name: "chaos", tokenId: randomUUID(), nowS, ttlS: 3_600 })}`;
+  let operations = 0;
+  const someWait = (): number => (options.random.next() < 0.5 ? waitMs.short : waitMs.long);
+
+  async function ask(method: "GET" | "POST", path: string, body?: object): Promise<Answer> {
+    try {
+      const response = await pool.request({
+        method,
+        path: `${operatorApiPrefix}${path}`,
+        headers: { host: authenticate.host, authorization, ...(body && { "content-type": "application/json" }) },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
+      const text = await response.body.text();
+      const problem = response.statusCode === 200 ? "" : `${response.statusCode} ${text.slice(0, 200)}`;
+      return { status: response.statusCode, body: parse(text), problem };
+    } catch (error) {
+      return { status: 0, body: {}, problem: String(error) };
+    }
+  }
+
+  async function carryOut(wish: Wish, path: string, body: object): Promise<Carried> {
+    operations += 1;
+    const op = `op-${operations}`;
+    const commandId = randomUUID();
+    const giveUpAt = performance.now() + patienceMs;
+    for (;;) {
+      const begin = now();
+      const answer = await ask("POST", path, { ...body, commandId, wait: "all", timeoutMs: someWait() });
+      const end = now();
+      const outcome = answer.status === 200 ? "done" : isRefusal(answer.status) ? "refused" : "unknown";
+      const link = outcome === "done" ? (answer.body["link"] as Link) : null;
+      const changed = answer.body["changed"] === true;
+      const entry: CommandEntry = {
+        type: "command",
+        op,
+        wish,
+        commandId,
+        begin,
+        end,
+        outcome,
+        link,
+        changed,
+        problem: answer.problem,
+      };
+      history.write(entry);
+      if (link !== null) {
+        const complete =
+          written(op, begin, end, answer, answer.body["receipt"] as Receipt | null) ||
+          (await untilComplete(op, link, giveUpAt));
+        return { op, outcome, link, complete };
+      }
+      if (outcome === "refused" || performance.now() > giveUpAt || options.stopping())
+        return { op, outcome, link, complete: false };
+      await delay(againMs);
+    }
+  }
+
+  async function untilComplete(op: string, link: Link, giveUpAt: number): Promise<boolean> {
+    while (performance.now() < giveUpAt && !options.stopping()) {
+      const begin = now();
+      const answer = await ask("GET", `/receipts/link:${formatLink(link)}?wait=all&timeout=${someWait()}`);
+      const receipt = answer.status === 200 ? (answer.body as unknown as Receipt) : null;
+      if (written(op, begin, now(), answer, receipt)) return true;
+      await delay(againMs);
+    }
+    return false;
+  }
+
+  /** @returns whether it is complete */
+  function written(op: string, begin: number, end: number, answer: Answer, receipt: Receipt | null): boolean {
+    const entry: ReceiptEntry = {
+      type: "receipt",
+      op,
+      begin,
+      end,
+      complete: receipt?.complete === true,
+      status: receipt?.status ?? "none",
+      nodes: (receipt?.nodes ?? []).map(({ node, status, reason }) => ({ node, status, reason })),
+      problem: answer.problem,
+    };
+    history.write(entry);
+    return entry.complete;
+  }
+
+  return { carryOut, close: () => pool.destroy() };
+}
+
+/** Definite: asking again would not help, and nothing happened. */
+function isRefusal(status: number): boolean {
+  return status >= 400 && status < 500 && status !== 408 && status !== 429;
+}
+
+function parse(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,235 @@
+/**
+ * Operator: a process that signs people in, ends sessions and moves people in and out of groups, all the time.
+ *
+ * Only what has come back to it counts: a cut begins when the whole of a complete receipt is here, and then the clients are
+ * told to try at once.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { Agent } from "undici";
+import { loadConfig } from "../src/config/index.ts";
+import { connectMain } from "./helper-process.ts";
+import { type Ns, nsPerMs } from "./history.ts";
+import { openHistoryFile } from "./history-file.ts";
+import { createOperatorClient } from "./operator-client.ts";
+import { randomFrom } from "./random.ts";
+import { runClock } from "./run-clock.ts";
+import { createSessionMaker } from "./session-maker.ts";
+import { signIn } from "./sign-in.ts";
+import { comers, type Person, people, routes } from "./world.ts";
+
+export type OperatorOptions = Readonly<{
+  origin: string;
+  history: string;
+  seed: number;
+  configFile: string;
+  issuer: string;
+  authenticatePort: number;
+  proxyPorts: readonly number[];
+  sessions: number;
+  revokers: number;
+}>;
+
+const { options, main } = connectMain<OperatorOptions>();
+const now = runClock(options.origin);
+const history = openHistoryFile(options.history, { process: "operator", now });
+const random = randomFrom(options.seed);
+const loaded = loadConfig(options.configFile, { env: {} });
+if (!loaded.ok) throw new Error(`${options.configFile} is not valid`);
+const { config } = loaded;
+let stopping = false;
+const shared = { now, history, stopping: () => stopping, random };
+const { host } = config.authenticateServiceUrl;
+const client = await createOperatorClient({
+  ...shared,
+  authenticate: { port: options.authenticatePort, host },
+  secret: config.sharedSecret,
+});
+const maker = createSessionMaker({ ...shared, config, issuer: options.issuer });
+const browser = new Agent({ headersTimeout: 10_000, bodyTimeout: 10_000, connect: { timeout: 2_000 } });
+
+/** Sessions that nobody has begun to end, with the name of their user. */
+const live = new Map<string, string>();
+const counts = { sessions: 0, signIns: 0, signInsFailed: 0, revocations: 0, complete: 0 };
+const allRoutes = routes.map((route) => route.name);
+/** How long an ended session is still tried. */
+const afterlifeMs = 12_000;
+const shortLivedShare = 0.1;
+const suspensionShare = 0.3;
+
+type Announced = Readonly<{
+  session: string;
+  person: Person;
+  cookie: string;
+  hosts: readonly string[];
+  position: number;
+  expiresAt: Ns | null;
+  begin: Ns;
+  via: "command" | "sign-in";
+}>;
+
+function announce({ session, person, cookie, hosts, position, expiresAt, begin, via }: Announced): void {
+  history.write({ type: "session", session, user: person.name, via, begin, end: now(), position, expiresAt });
+  live.set(session, person.name);
+  counts.sessions += 1;
+  main.send({ type: "session", session, user: person.name, cookie, routes: hosts });
+  if (expiresAt !== null) setTimeout(() => bury([session]), (expiresAt - now()) / nsPerMs);
+}
+
+function bury(sessions: readonly string[]): void {
+  for (const session of sessions) live.delete(session);
+  const retire = (): void => {
+    for (const session of sessions) main.send({ type: "retire", session });
+  };
+  setTimeout(retire, afterlifeMs);
+}
+
+async function addSession(person: Person): Promise<void> {
+  const begin = now();
+  const made = await maker.make(person, random.next() < shortLivedShare ? "short" : "long");
+  if (made === undefined) return;
+  announce({ ...made, person, hosts: allRoutes, position: made.link.position, begin, via: "command" });
+}
+
+// --- what goes on all the time
+
+async function populate(): Promise<void> {
+  let left = options.sessions;
+  const one = async (): Promise<void> => {
+    while (left > 0 && !stopping) {
+      left -= 1;
+      await addSession(people[left % people.length] ?? random.pick(people));
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, one));
+}
+
+async function keepReplenishing(): Promise<void> {
+  while (!stopping) {
+    if (live.size < options.sessions) await addSession(random.pick(people));
+    else await delay(30);
+  }
+}
+
+async function keepRevokingSessions(): Promise<void> {
+  while (!stopping) {
+    const session = live.size === 0 ? undefined : random.pick([...live.keys()]);
+    if (session !== undefined) {
+      live.delete(session);
+      counts.revocations += 1;
+      const path = `/sessions/${encodeURIComponent(session)}/revoke`;
+      const { complete } = await client.carryOut({ type: "revoke-session", session }, path, {});
+      told(complete, [session], allRoutes);
+      bury([session]);
+    }
+    await delay(random.between(100, 500));
+  }
+}
+
+/** Ends all sessions of a person; now and then by a suspension, which is lifted again. */
+async function keepRevokingUsers(): Promise<void> {
+  while (!stopping) {
+    await delay(random.between(1_500, 4_000));
+    const person = random.pick(people);
+    const { name: user } = person;
+    const path = `/users/${encodeURIComponent(maker.userId(person))}`;
+    const theirs = [...live].filter(([, each]) => each === user).map(([session]) => session);
+    const isSuspension = random.next() < suspensionShare;
+    counts.revocations += 1;
+    const { complete } = isSuspension
+      ? await client.carryOut({ type: "suspend-user", user }, `${path}/suspend`, {})
+      : await client.carryOut({ type: "revoke-user", user }, `${path}/sessions/revoke`, {});
+    told(complete, theirs, allRoutes);
+    // Those made meanwhile may have gone with them or not: the checker knows by their position, we do not.
+    bury([...live].filter(([, each]) => each === user).map(([session]) => session));
+    if (!isSuspension) continue;
+    await delay(random.between(500, 1_500));
+    await client.carryOut({ type: "restore-user", user }, `${path}/restore`, {});
+  }
+}
+
+async function keepMoving({ user, group }: (typeof comers)[number]): Promise<void> {
+  const person = people.find((each) => each.name === user);
+  if (person === undefined) return;
+  const path = `/groups/${encodeURIComponent(group)}/members`;
+  const theirRoutes = routes.filter((route) => route.group === group).map((route) => route.name);
+  await delay(random.between(500, 3_000));
+  while (!stopping) {
+    counts.revocations += 1;
+    const removed = await client.carryOut({ type: "remove-member", user, group }, path, {
+      remove: [maker.userId(person)],
+    });
+    const theirs = [...live].filter(([, each]) => each === user).map(([session]) => session);
+    told(removed.complete, theirs.slice(0, 5), theirRoutes);
+    await delay(random.between(1_000, 3_000));
+    const added = await client.carryOut({ type: "add-member", user, group }, path, { add: [maker.userId(person)] });
+    if (removed.outcome === "unknown" || added.outcome === "unknown") return; // nobody knows any more what to expect
+    await delay(random.between(1_000, 2_500));
+  }
+}
+
+function told(complete: boolean, sessions: readonly string[], routeNames: readonly string[]): void {
+  if (!complete) return;
+  counts.complete += 1;
+  main.send({ type: "probe", sessions: sessions.slice(0, 8), routes: routeNames });
+}
+
+async function keepSigningIn(): Promise<void> {
+  while (!stopping) {
+    const person = random.pick(people.filter((each) => each.signsIn === "for-real"));
+    const route = random.pick(routes.filter(({ group }) => group === null || person.groups.includes(group)));
+    const url = new URL(`http://${route.host}:${random.pick(options.proxyPorts)}/echo?r=sign-in`);
+    const begin = now();
+    try {
+      const { session, cookie, needs } = await signIn({
+        dispatcher: browser,
+        url,
+        user: person.name,
+        cookieName: config.cookie.name,
+      });
+      counts.signIns += 1;
+      history.write({
+        type: "command",
+        op: `sign-in-${counts.signIns}`,
+        wish: { type: "create-session", session, user: person.name },
+        commandId: "",
+        begin,
+        end: now(),
+        outcome: "done",
+        link: needs,
+        changed: false,
+        problem: "",
+      });
+      const { position } = needs;
+      announce({ session, person, cookie, hosts: [route.name], position, expiresAt: null, begin, via: "sign-in" });
+    } catch (error) {
+      counts.signInsFailed += 1;
+      history.write({ type: "note", at: now(), text: `sign-in of ${person.name} failed: ${String(error)}` });
+    }
+    await delay(random.between(300, 1_200));
+  }
+}
+
+async function work(): Promise<void> {
+  const loops = [
+    ...Array.from({ length: options.revokers }, keepRevokingSessions),
+    ...Array.from({ length: 2 }, keepReplenishing),
+    ...comers.map(keepMoving),
+    keepRevokingUsers(),
+    keepSigningIn(),
+  ];
+  await Promise.all(loops);
+}
+
+let working: Promise<void> = Promise.resolve();
+main.onMessage((message) => {
+  if (message.type === "start") working = work();
+  if (message.type !== "stop") return;
+  stopping = true;
+  // What is under way ends by itself: its answers are still worth having.
+  void Promise.race([working, delay(20_000)])
+    .then(() => Promise.all([client.close(), maker.close(), browser.destroy(), history.close()]))
+    .then(() => process.exit(0));
+});
+setInterval(() => main.send({ type: "progress", counts: { ...counts, live: live.size } }), 1_000);
+await populate();
+main.send({ type: "ready", port: 0 });

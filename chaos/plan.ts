@@ -1,0 +1,177 @@
+/**
+ * Plan: which faults happen when, decided by a seed.
+ *
+ * Pure. Every kind of fault happens at least once when there is time for it, then some again, often overlapping; what a
+ * fault has broken is left alone until it should work again, at most two of the proxies are out at a time (but for a rolling
+ * restart), and the first and last seconds are quiet, so that there is something to compare with.
+ */
+import { type Random, randomFrom } from "./random.ts";
+
+export const faultKinds = [
+  "kill-proxy",
+  "pause-proxy",
+  "kill-leader",
+  "pause-leader",
+  "kill-standby",
+  "kill-brokers",
+  "kill-nats",
+  "restart-nats",
+  "pause-nats",
+  "kill-all-nats",
+  "pause-all-nats",
+  "pause-postgres",
+  "stop-postgres",
+  "terminate-backends",
+  "delete-stream",
+  "rolling-restart",
+  "cut-proxy",
+  "cut-proxy-from-brokers",
+  "cut-proxy-from-nats",
+  "deafen-proxy",
+  "slow-proxy",
+  "cut-proxy-and-kill-leader",
+  "cut-leader-from-postgres",
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+
+export type PlannedFault = Readonly<{
+  index: number;
+  /** After the start of the run. */
+  atMs: number;
+  kind: FaultKind;
+  /** Which proxy or NATS server; null where there is one of it, or the run decides (which broker leads). */
+  target: number | null;
+  /** How long it is down, paused or cut off before it is started, resumed or reached again. */
+  forMs: number;
+}>;
+
+export type Plan = Readonly<{ seed: number; seconds: number; faults: readonly PlannedFault[] }>;
+
+export type PlanOptions = Readonly<{ seed: number; seconds: number; proxies: number; natsServers: number }>;
+
+/** What is expected to be out of order, and for how long beyond the fault itself. */
+type Character = Readonly<{
+  uses: "proxy" | "brokers" | "proxy-and-brokers" | "nats" | "all-nats" | "postgres" | "all-proxies" | "nothing";
+  forMs: readonly [number, number];
+  recoversMs: number;
+  /** How often it is drawn once every kind has had its turn. */
+  weight: number;
+}>;
+
+const quietMs = { first: 6_000, last: 8_000 };
+const proxiesOutMax = 2;
+
+const characters: Readonly<Record<FaultKind, Character>> = {
+  "kill-proxy": { uses: "proxy", forMs: [100, 3_000], recoversMs: 4_000, weight: 3 },
+  "pause-proxy": { uses: "proxy", forMs: [400, 8_000], recoversMs: 1_500, weight: 6 },
+  "kill-leader": { uses: "brokers", forMs: [100, 3_000], recoversMs: 5_000, weight: 3 },
+  "pause-leader": { uses: "brokers", forMs: [1_000, 8_000], recoversMs: 2_000, weight: 4 },
+  "kill-standby": { uses: "brokers", forMs: [100, 2_000], recoversMs: 4_000, weight: 1 },
+  "kill-brokers": { uses: "brokers", forMs: [100, 4_000], recoversMs: 6_000, weight: 1 },
+  "kill-nats": { uses: "nats", forMs: [100, 4_000], recoversMs: 2_500, weight: 2 },
+  "restart-nats": { uses: "nats", forMs: [0, 0], recoversMs: 3_500, weight: 1 },
+  "pause-nats": { uses: "nats", forMs: [1_000, 8_000], recoversMs: 1_500, weight: 2 },
+  "kill-all-nats": { uses: "all-nats", forMs: [500, 5_000], recoversMs: 4_000, weight: 1 },
+  "pause-all-nats": { uses: "all-nats", forMs: [1_000, 6_000], recoversMs: 2_000, weight: 2 },
+  "pause-postgres": { uses: "postgres", forMs: [1_000, 3_000], recoversMs: 1_500, weight: 2 },
+  "stop-postgres": { uses: "postgres", forMs: [200, 2_500], recoversMs: 4_000, weight: 1 },
+  "terminate-backends": { uses: "postgres", forMs: [0, 0], recoversMs: 1_000, weight: 2 },
+  "delete-stream": { uses: "nothing", forMs: [0, 0], recoversMs: 0, weight: 1 },
+  "cut-proxy": { uses: "proxy", forMs: [1_500, 9_000], recoversMs: 4_000, weight: 5 },
+  "cut-proxy-from-brokers": { uses: "proxy", forMs: [1_500, 9_000], recoversMs: 4_000, weight: 2 },
+  "cut-proxy-from-nats": { uses: "proxy", forMs: [1_500, 9_000], recoversMs: 3_000, weight: 1 },
+  "deafen-proxy": { uses: "proxy", forMs: [1_500, 9_000], recoversMs: 4_000, weight: 2 },
+  "slow-proxy": { uses: "proxy", forMs: [2_000, 8_000], recoversMs: 2_000, weight: 2 },
+  "cut-proxy-and-kill-leader": { uses: "proxy-and-brokers", forMs: [5_000, 9_000], recoversMs: 5_000, weight: 2 },
+  "cut-leader-from-postgres": { uses: "brokers", forMs: [1_000, 8_000], recoversMs: 4_000, weight: 3 },
+  "rolling-restart": { uses: "all-proxies", forMs: [0, 0], recoversMs: 12_000, weight: 1 },
+};
+
+/** @returns faults in order of time; a run of 120 s has at least 20 */
+export function planFaults(options: PlanOptions): Plan {
+  const random = randomFrom(options.seed);
+  const endMs = options.seconds * 1_000 - quietMs.last;
+  const count = Math.max(1, Math.round(options.seconds / 4));
+  const stepMs = (endMs - quietMs.first) / count;
+  const busy = new Map<string, number>();
+  const deck = random.shuffled(faultKinds);
+  const faults: PlannedFault[] = [];
+  for (let index = 0; index < count && stepMs > 0; index++) {
+    const atMs = Math.round(quietMs.first + (index + random.next()) * stepMs);
+    const fault = nextFault({ index, atMs, deck, busy, random, endMs }, options);
+    if (fault !== undefined) faults.push(fault);
+  }
+  return { seed: options.seed, seconds: options.seconds, faults };
+}
+
+type Moment = Readonly<{
+  index: number;
+  atMs: number;
+  /** Kinds that have not had their turn. */
+  deck: FaultKind[];
+  /** Until when each part is out of order. */
+  busy: Map<string, number>;
+  random: Random;
+  endMs: number;
+}>;
+
+function nextFault(moment: Moment, options: PlanOptions): PlannedFault | undefined {
+  const { deck, random } = moment;
+  const waiting = deck.findIndex((kind) => placesFor(kind, moment, options).length > 0);
+  const drawn = waiting >= 0 ? deck.splice(waiting, 1)[0] : undefined;
+  const kind = drawn ?? weighted(random, (each) => placesFor(each, moment, options).length > 0);
+  const place = kind === undefined ? undefined : random.pick(placesFor(kind, moment, options));
+  if (kind === undefined || place === undefined) return undefined;
+  const { forMs: range, recoversMs } = characters[kind];
+  const forMs = random.between(...range);
+  for (const part of place.parts) moment.busy.set(part, moment.atMs + forMs + recoversMs);
+  return { index: moment.index, atMs: moment.atMs, kind, target: place.target, forMs };
+}
+
+function weighted(random: Random, possible: (kind: FaultKind) => boolean): FaultKind | undefined {
+  const kinds = faultKinds.filter(possible).flatMap((kind) => new Array<FaultKind>(characters[kind].weight).fill(kind));
+  return kinds.length === 0 ? undefined : random.pick(kinds);
+}
+
+type Place = Readonly<{ target: number | null; parts: readonly string[] }>;
+
+/** Where a fault can strike now: nothing that it would touch is out of order already. */
+function placesFor(kind: FaultKind, { atMs, busy, endMs }: Moment, options: PlanOptions): Place[] {
+  const { forMs, recoversMs } = characters[kind];
+  if (atMs + forMs[1] + recoversMs > endMs + quietMs.last) return [];
+  const isFree = (part: string): boolean => (busy.get(part) ?? 0) <= atMs;
+  const named = (name: string, count: number): string[] => Array.from({ length: count }, (_, i) => `${name}:${i}`);
+  const proxies = named("proxy", options.proxies);
+  const servers = named("nats", options.natsServers);
+  const whole = (parts: string[]): Place[] => (parts.every(isFree) ? [{ target: null, parts }] : []);
+  const one = (parts: string[]): Place[] =>
+    parts.flatMap((part, target) => (isFree(part) ? [{ target, parts: [part] }] : []));
+  const proxiesLeft = (): Place[] =>
+    proxies.filter((part) => !isFree(part)).length < proxiesOutMax ? one(proxies) : [];
+  switch (characters[kind].uses) {
+    case "proxy":
+      return proxiesLeft();
+    case "proxy-and-brokers":
+      return isFree("brokers")
+        ? proxiesLeft().map(({ target, parts }) => ({ target, parts: [...parts, "brokers"] }))
+        : [];
+    case "all-proxies":
+      return whole(proxies);
+    case "nats":
+      return one(servers);
+    case "all-nats":
+      return whole(servers);
+    case "brokers":
+      return whole(["brokers"]);
+    case "postgres":
+      return whole(["postgres"]);
+    case "nothing":
+      return [{ target: null, parts: [] }];
+  }
+}
+
+/** One line for people: `12.4 s pause-proxy 2 for 3.1 s`. */
+export function describeFault({ atMs, kind, target, forMs }: PlannedFault): string {
+  const where = target === null ? "" : ` ${target + 1}`;
+  return `${(atMs / 1_000).toFixed(1)} s ${kind}${where}${forMs > 0 ? ` for ${(forMs / 1_000).toFixed(1)} s` : ""}`;
+}

@@ -1,0 +1,201 @@
+/** Report: a run as a page that a person can read, with the story of each violation. Pure. */
+import { type CommandEntry, type Ending, type History, type Ns, nsPerMs, type ReceiptEntry } from "./history.ts";
+import type { Measures, Percentiles, Share } from "./measure.ts";
+import { describeFault, type Plan } from "./plan.ts";
+import { checks, type Violation } from "./violation.ts";
+
+export type ReportParts = Readonly<{
+  plan: Plan;
+  /** The rule that was taken away; null: none. */
+  weakened: string | null;
+  history: History;
+  ending: Ending;
+  measures: Measures;
+  violations: readonly Violation[];
+  /** How often a process could not start at first because something that it needs was down. */
+  restarts: number;
+  takeovers: number;
+  /** When the faults began, on the clock of the history. */
+  startedAt: Ns;
+}>;
+
+const storiesMax = 12;
+const linesMax = 40;
+const before = 8_000 * nsPerMs;
+const after = 3_000 * nsPerMs;
+/** How near to a violation single frames are told. */
+const close = 600 * nsPerMs;
+
+export function summaryLine(parts: ReportParts): string {
+  const { measures, violations, plan, takeovers, weakened } = parts;
+  const kinds = Object.keys(measures.faults).length;
+  const verdict =
+    weakened === null
+      ? violations.length === 0
+        ? "no violation"
+        : `${violations.length} VIOLATIONS`
+      : violations.length === 0
+        ? `NOTHING NOTICED of ${weakened}`
+        : `proved: ${violations.length} violations with ${weakened}`;
+  const faults = Object.values(measures.faults).reduce((sum, count) => sum + count, 0);
+  return `chaos ${plan.seed}: ${verdict}; ${measures.answered} answers judged, ${faults} faults of ${kinds} kinds, ${measures.receipts.complete} complete receipts, ${takeovers} takeovers, ${share(measures.outside)} permitted outside faults, ${share(measures.within)} within`;
+}
+
+export function report(parts: ReportParts): string {
+  const { plan, violations, weakened } = parts;
+  const again = `npm run chaos -- --seed ${plan.seed} --seconds ${plan.seconds}${weakened === null ? "" : ` --prove --rule ${weakened}`}`;
+  return [
+    `# Chaos run ${plan.seed}`,
+    `${summaryLine(parts)}.`,
+    `The same faults at the same times again: \`${again}\`. Times are seconds since the first client.`,
+    ...(weakened === null ? [] : [`One rule was taken away on purpose: \`${weakened}\`.`]),
+    ...numbers(parts),
+    ...ended(parts),
+    "## Violations",
+    ...(violations.length === 0 ? ["None."] : violations.slice(0, storiesMax).map((each, i) => story(each, i, parts))),
+    ...(violations.length > storiesMax ? [`And ${violations.length - storiesMax} more like these.`] : []),
+    "## Faults",
+    timeline(parts),
+    "## What was planned",
+    plan.faults.map((fault) => `- ${describeFault(fault)}`).join("\n"),
+    "",
+  ].join("\n\n");
+}
+
+function numbers({ measures }: ReportParts): string[] {
+  const { sockets, completeMs, receipts } = measures;
+  const rows: readonly (readonly [string, string])[] = [
+    ["requests", `${measures.requests}: ${measures.answered} answered, ${measures.unknown} unknown`],
+    ["answers by status", words(measures.byStatus)],
+    ["unknown because", words(measures.unknownWhy)],
+    [
+      "permitted outside faults, of those with a right",
+      `${share(measures.outside)} (else ${words(measures.outside.byStatus)})`,
+    ],
+    ["permitted within faults", `${share(measures.within)} (else ${words(measures.within.byStatus)})`],
+    [
+      "WebSockets",
+      `${sockets.opened} opened, ${sockets.received} frames and lines received, ${sockets.carried} carried up; closed with ${words(sockets.closeCodes)}`,
+    ],
+    ["asked for → complete receipt, outside faults", times(completeMs.outside)],
+    ["asked for → complete receipt, within faults", times(completeMs.within)],
+    [
+      "receipts",
+      `${receipts.complete} complete, ${receipts.incomplete} incomplete, ${receipts.lost} lost, ${receipts.failed} without an answer`,
+    ],
+    ["incomplete because of", words(measures.incompleteWhy)],
+    [
+      "commands",
+      Object.entries(measures.commands)
+        .map(([type, { done, refused, unknown }]) => `${type}: ${done} done, ${refused} refused, ${unknown} unknown`)
+        .join("; "),
+    ],
+    ["longest stall of our own processes", `${measures.stallMsMax.toFixed(0)} ms`],
+  ];
+  return ["## Numbers", ["| | |", "|---|---|", ...rows.map(([name, value]) => `| ${name} | ${value} |`)].join("\n")];
+}
+
+function ended({ ending, restarts, takeovers }: ReportParts): string[] {
+  const { leader, nodes } = ending;
+  const lines = [
+    ending.readyAfterMs === null
+      ? `Not ready within ${ending.readyBoundMs} ms: ${ending.notReady.join("; ")}`
+      : `All ready ${ending.readyAfterMs} ms after the last fault was over.`,
+    `Log: ${ending.log?.length ?? "unreadable"} events, ${ending.logProblem ?? "verified"}; ${takeovers} takeovers.`,
+    leader === null
+      ? "Nobody leads."
+      : `${leader.broker} leads epoch ${leader.epoch} at ${leader.position}, ${leader.digest}`,
+    ...nodes.map(({ node, role, position, digest }) => `${node} (${role}) at ${position}, ${digest}`),
+    ...(restarts === 0 ? [] : [`${restarts} times a process could not start at first because what it needs was down.`]),
+  ];
+  return ["## The end", lines.map((line) => `- ${line}`).join("\n")];
+}
+
+function timeline({ history, startedAt }: ReportParts): string {
+  const at = (ns: Ns): string => ((ns - startedAt) / nsPerMs / 1_000).toFixed(2);
+  const faults = history.fault.map(({ begin, end, clear, what, target, problem }) => {
+    return {
+      begin,
+      line: `${at(begin)}–${at(end)}, clear ${at(clear)}: ${what} ${target}${problem === "" ? "" : ` FAILED: ${problem}`}`,
+    };
+  });
+  const notes = history.note.map((note) => ({ begin: note.at, line: `${at(note.at)}: ${note.text}` }));
+  const lines = [...faults, ...notes].sort((a, b) => a.begin - b.begin).map(({ line }) => `- ${line}`);
+  return lines.length === 0 ? "None." : lines.join("\n");
+}
+
+// --- the story of one violation
+
+function story(violation: Violation, index: number, parts: ReportParts): string {
+  const { history, startedAt } = parts;
+  const { about, check, times } = violation;
+  const at = (ns: Ns): string => ((ns - startedAt) / nsPerMs / 1_000).toFixed(3);
+  const near = (begin: Ns, end: Ns = begin): boolean => begin < violation.at + after && end > violation.at - before;
+  const lines: { begin: Ns; text: string }[] = [];
+  const tell = (begin: Ns, text: string): void => void lines.push({ begin, text });
+  for (const fault of history.fault.filter(({ begin, clear }) => near(begin, clear)))
+    tell(fault.begin, `fault: ${fault.what} ${fault.target}, over at ${at(fault.end)}, clear at ${at(fault.clear)}`);
+  for (const note of history.note.filter((each) => near(each.at))) tell(note.at, note.text);
+  for (const entry of history.command.filter(({ op }) => op === about["operation"]))
+    tell(entry.begin, commandWords(entry, at));
+  for (const entry of history.receipt.filter(({ op }) => op === about["operation"]))
+    tell(entry.end, receiptWords(entry));
+  const requests = history.request
+    .filter(({ session, begin, end }) => session === about["session"] && near(begin, end))
+    .sort((a, b) => Math.abs(a.begin - violation.at) - Math.abs(b.begin - violation.at))
+    .slice(0, linesMax);
+  for (const { id, begin, end, node, route, kind, outcome, status, stamps, problem } of requests) {
+    const answer =
+      outcome === "unknown" ? `unknown (${problem})` : `${status}${stamps === null ? "" : " by the upstream"}`;
+    tell(
+      begin,
+      `${id} ${kind} ${node} ${route}: ${answer} at ${at(end)}${stamps === null ? "" : `, arrived ${at(stamps.arrivedAt)}, sent ${at(stamps.sentAt)}`}${id === about["id"] ? "   ← this one" : ""}`,
+    );
+  }
+  for (const { id, sentAt, at: came } of history.received
+    .filter((each) => each.id === about["id"] && Math.abs(each.at - violation.at) < close)
+    .slice(0, linesMax))
+    tell(came, `${id} received what was sent at ${at(sentAt)}`);
+  for (const closed of history.closed.filter((each) => each.id === about["id"]))
+    tell(closed.at, `${closed.id} closed with ${closed.code}`);
+  const told = lines.sort((a, b) => a.begin - b.begin).map(({ begin, text }) => `${at(begin).padStart(9)}  ${text}`);
+  return [
+    `### ${index + 1}. ${checks[check]}`,
+    `${violation.what}${times > 1 ? ` (seen ${times} times)` : ""}, at ${violation.at === Number.MAX_SAFE_INTEGER ? "the end" : `${at(violation.at)} s`}`,
+    `${Object.entries(about)
+      .map(([name, value]) => `${name} \`${value}\``)
+      .join(", ")}`,
+    ["```text", ...told, "```"].join("\n"),
+  ].join("\n\n");
+}
+
+function commandWords(
+  { op, wish, outcome, end, link, changed, problem }: CommandEntry,
+  at: (ns: Ns) => string,
+): string {
+  const place = link === null ? "" : ` at ${link.epoch}.${link.position}${changed ? "" : ", nothing changed"}`;
+  return `${op} ${Object.values(wish).join(" ")}: ${outcome}${place} at ${at(end)}${problem === "" ? "" : ` (${problem})`}`;
+}
+
+function receiptWords({ op, status, nodes, problem }: ReceiptEntry): string {
+  const who = nodes
+    .map((node) => `${node.node} ${node.status}${node.reason === "" ? "" : ` (${node.reason})`}`)
+    .join(", ");
+  return `${op} receipt ${status}: ${who}${problem}`;
+}
+
+function share({ permitted, asked }: Share): string {
+  return asked === 0 ? "none" : `${((100 * permitted) / asked).toFixed(2)} % of ${asked}`;
+}
+
+function words(counts: Readonly<Record<string, number>>): string {
+  const entries = Object.entries(counts).slice(0, 12);
+  return entries.length === 0
+    ? "none"
+    : entries.map(([word, count]) => `${word.replaceAll("|", "/")} ×${count}`).join(", ");
+}
+
+function times({ count, p50, p90, p99, max }: Percentiles): string {
+  const round = (value: number): string => value.toFixed(value < 10 ? 1 : 0);
+  return `p50 ${round(p50)} ms, p90 ${round(p90)} ms, p99 ${round(p99)} ms, longest ${round(max)} ms (${count})`;
+}

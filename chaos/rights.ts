@@ -1,0 +1,52 @@
+/**
+ * Rights: what somebody surely has or surely never had, whatever the unknown outcomes were.
+ *
+ * Pure. "Had begun" counts, not "was answered": a wish may take effect at any time after it was sent.
+ */
+import { type History, type Ns, nsPerMs } from "./history.ts";
+import { memberKey, type Operation } from "./promises.ts";
+
+export type Rights = Readonly<{
+  /** Nothing that the operator had begun by then can have ended this session. */
+  surelyLive(session: string, at: Ns): boolean;
+  /** Nothing that the operator had begun by then can have taken this user out of the group. */
+  neverRemoved(user: string, group: string, at: Ns): boolean;
+  /** Nothing that the operator had begun by then can have brought this user into the group. */
+  neverAdded(user: string, group: string, at: Ns): boolean;
+}>;
+
+const never = Number.POSITIVE_INFINITY;
+/** So long before its expiry nobody calls a session surely live. */
+const expiryMarginMs = 1_000;
+
+export function rightsOf(history: History, operations: readonly Operation[]): Rights {
+  const sessions = new Map(history.session.map((entry) => [entry.session, entry]));
+  const revokedFrom = new Map<string, Ns>();
+  const removedFrom = new Map<string, Ns>();
+  const addedFrom = new Map<string, Ns>();
+  const cutsOfUser = new Map<string, Operation[]>();
+  const earliest = (map: Map<string, Ns>, key: string, at: Ns): void => {
+    map.set(key, Math.min(at, map.get(key) ?? at));
+  };
+  for (const operation of operations) {
+    const { wish, begin, outcome } = operation;
+    if (outcome === "refused") continue;
+    if (wish.type === "revoke-session") earliest(revokedFrom, wish.session, begin);
+    if (wish.type === "remove-member") earliest(removedFrom, memberKey(wish.user, wish.group), begin);
+    if (wish.type === "add-member") earliest(addedFrom, memberKey(wish.user, wish.group), begin);
+    if (wish.type === "revoke-user" || wish.type === "suspend-user")
+      cutsOfUser.set(wish.user, [...(cutsOfUser.get(wish.user) ?? []), operation]);
+  }
+  return {
+    surelyLive(session, at) {
+      const entry = sessions.get(session);
+      if (entry === undefined || (revokedFrom.get(session) ?? never) <= at) return false;
+      if (entry.expiresAt !== null && at > entry.expiresAt - expiryMarginMs * nsPerMs) return false;
+      return (cutsOfUser.get(entry.user) ?? []).every(
+        ({ begin, end }) => begin > at || (end !== null && end < entry.begin),
+      );
+    },
+    neverRemoved: (user, group, at) => (removedFrom.get(memberKey(user, group)) ?? never) > at,
+    neverAdded: (user, group, at) => (addedFrom.get(memberKey(user, group)) ?? never) > at,
+  };
+}

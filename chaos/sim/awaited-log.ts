@@ -1,0 +1,101 @@
+/**
+ * Awaited log: an `EventLog` over the Postgres model, for tests that ask the same of the model as of real stores. While anybody waits
+ * for an answer, simulated time goes on by itself; otherwise it stands still.
+ *
+ * Refilling an empty log step by step is not modelled: a backup is restored by the model's operator.
+ */
+import {
+  type EventLog,
+  LogRefusedError,
+  LogUnavailableError,
+  type OpenEpochOutcome,
+} from "../../src/replication/log/log.ts";
+import { MalformedBatchError } from "../../src/replication/log/log-rules.ts";
+import type { Asked, SimLog } from "./sim-log.ts";
+import type { World } from "./world.ts";
+
+export class Pump {
+  readonly world: World;
+  #waiting = 0;
+  #pumping = false;
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  /** Lets time go on until it is answered. */
+  wait<T>(ask: (answer: (value: T) => void) => void): Promise<T> {
+    this.#waiting += 1;
+    const answered = new Promise<T>((resolve, reject) => {
+      try {
+        ask((value) => {
+          this.#waiting -= 1;
+          resolve(value);
+        });
+      } catch (error) {
+        this.#waiting -= 1;
+        reject(error);
+      }
+    });
+    this.#pump();
+    return answered;
+  }
+
+  /** Lets so much time go by. */
+  pass(ms: number): Promise<undefined> {
+    return this.wait((answer) => this.world.after(ms, () => answer(undefined)));
+  }
+
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    const turn = (): void => {
+      if (this.#waiting === 0) {
+        this.#pumping = false;
+        return;
+      }
+      this.world.run(this.world.now + 1);
+      setImmediate(turn);
+    };
+    setImmediate(turn);
+  }
+}
+
+export function awaitedLog(pump: Pump, log: SimLog): EventLog {
+  const read = async <T>(ask: (answer: Asked<T>) => void): Promise<T> => {
+    const answer = await pump.wait<T | LogUnavailableError>(ask);
+    if (answer instanceof LogUnavailableError) throw answer;
+    return answer;
+  };
+  return {
+    kind: "postgres",
+    exclusive: false,
+    observe: () => read((answer) => log.observe(answer)),
+    openEpoch: async (request) => {
+      const outcome = await pump.wait<OpenEpochOutcome>((answer) => log.openEpoch(request, answer));
+      if (outcome.type === "unavailable" && outcome.cause instanceof MalformedBatchError) throw outcome.cause;
+      return outcome;
+    },
+    append: (batch) => pump.wait((answer) => log.append(batch, answer)),
+    beat: (request) => pump.wait((answer) => log.beat(request, answer)),
+    retain: (request) => pump.wait((answer) => log.retain(request, answer)),
+    read: (after, limit) => read((answer) => log.read(after, limit, answer)),
+    base: () => read((answer) => log.base(answer)),
+    restore: async () => {
+      throw new LogRefusedError("the model is not refilled step by step");
+    },
+    linkAt: (position) => read((answer) => log.linkAt(position, answer)),
+    epochs: () => read((answer) => log.epochs(answer)),
+    findCommand: (commandId) => read((answer) => log.findCommand(commandId, answer)),
+    streamVersions: (streams) => read((answer) => log.streamVersions(streams, answer)),
+    lessees: () => read((answer) => log.lessees(answer)),
+    keys: (users) => read((answer) => log.keys(users, answer)),
+    keysAfter: (user, limit) => read((answer) => log.keysAfter(user, limit, answer)),
+    rewrapKeys: async () => {
+      throw new LogRefusedError("the model's secret is never replaced");
+    },
+    vault: (sessionId) => read((answer) => log.vault(sessionId, answer)),
+    sweepCommands: () => read((answer) => log.sweepCommands(answer)),
+    close: async () => log.close(),
+  };
+}

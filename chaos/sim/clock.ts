@@ -1,0 +1,94 @@
+/**
+ * Clock of one simulated machine: a monotonic clock that runs at its own rate and a wall clock that can be set.
+ *
+ * Real time is the world's; nobody in the world can read it. A machine's suspension stops its monotonic clock (as Linux does) or
+ * does not (as some hypervisors do); its wall clock may come back late as well, until something sets it.
+ */
+import type { MonotonicMs, UnixMs } from "../../src/events/index.ts";
+
+/** Structurally the `Moment` of the cores. */
+export type Moment = Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>;
+
+/** Which of the clocks stand still while a machine is suspended. */
+export type Frozen = "monotonic" | "both";
+
+export class Clock {
+  readonly #now: () => number;
+  /** At real time `#since` the monotonic clock said `#monotonic`. */
+  #since: number;
+  #monotonic: number;
+  /** Wall clock minus monotonic clock. */
+  #wallAhead: number;
+  #rate = 1;
+  #frozen: Frozen | undefined;
+
+  /** @param now real time */
+  constructor(now: () => number, start: Readonly<{ monotonic: number; wall: number }>) {
+    this.#now = now;
+    this.#since = now();
+    this.#monotonic = start.monotonic;
+    this.#wallAhead = start.wall - start.monotonic;
+  }
+
+  get rate(): number {
+    return this.#rate;
+  }
+
+  monotonic(): MonotonicMs {
+    return this.#reading() as MonotonicMs;
+  }
+
+  wall(): UnixMs {
+    const lost = this.#frozen === "monotonic" ? (this.#now() - this.#since) * this.#rate : 0;
+    return Math.floor(this.#reading() + this.#wallAhead + lost) as UnixMs;
+  }
+
+  moment(): Moment {
+    return { monotonic: this.monotonic(), wall: this.wall() };
+  }
+
+  /** When, in real time, the monotonic clock will say this if nothing happens to it. */
+  realTimeOf(monotonic: number): number {
+    return this.#since + (monotonic - this.#monotonic) / this.#rate;
+  }
+
+  /** 1.01: gains 10 ms a second. */
+  setRate(rate: number): void {
+    this.#rebase();
+    this.#rate = rate;
+  }
+
+  stepWall(ms: number): void {
+    this.#wallAhead += ms;
+  }
+
+  freeze(which: Frozen): void {
+    this.#rebase();
+    this.#frozen ??= which;
+  }
+
+  thaw(): void {
+    if (this.#frozen === undefined) return;
+    if (this.#frozen === "monotonic") this.#wallAhead += (this.#now() - this.#since) * this.#rate;
+    this.#since = this.#now();
+    this.#frozen = undefined;
+  }
+
+  /** A new process counts from somewhere else: only readings of one boot can be compared. */
+  restartMonotonic(at: number): void {
+    this.#rebase();
+    this.#wallAhead += this.#monotonic - at;
+    this.#monotonic = at;
+  }
+
+  #reading(): number {
+    if (this.#frozen !== undefined) return this.#monotonic;
+    return this.#monotonic + (this.#now() - this.#since) * this.#rate;
+  }
+
+  #rebase(): void {
+    if (this.#frozen !== undefined) return;
+    this.#monotonic = this.#reading();
+    this.#since = this.#now();
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * Company: builds everybody of a seed in its world, with the real cores of brokers and nodes.
+ *
+ *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1      west: pg-3, nats-3, broker-2, node-3, node-4, client-2
+ *   In some seeds the nodes of the west ask a regional broker of their own, region-west, and nobody else.
+ */
+import {
+  type BootId,
+  type BrokerId,
+  type Epoch,
+  type NodeId,
+  parseBrokerId,
+  parseNodeId,
+} from "../../src/events/index.ts";
+import type { Certificate } from "../../src/replication/index.ts";
+import type { BrokerPort } from "./broker-port.ts";
+import { builds, firstBuild } from "./builds.ts";
+import type { NodeFace } from "./cast.ts";
+import { Seals, type SimEnvelope } from "./envelopes.ts";
+import { Forger } from "./forger.ts";
+import { NatsModel } from "./nats-model.ts";
+import { PostgresModel } from "./postgres-model.ts";
+import type { SimProcess } from "./process.ts";
+import { addSimBroker, type SimBroker, type SnapshotStore } from "./sim-broker.ts";
+import { addSimNode } from "./sim-node.ts";
+import { addSimRegion } from "./sim-region.ts";
+import type { Company } from "./simulation.ts";
+import type { SimOptions } from "./swarm.ts";
+import type { World } from "./world.ts";
+
+const cluster = "sim";
+const secret = new Uint8Array(32).fill(7);
+const partitionSize = 24;
+const streamEntriesMax = 2_000;
+
+const regionOf = (number: number): string => (number === 3 || number === 4 ? "west" : "east");
+
+export const company: Company = (world, options) => {
+  const seals = new Seals();
+  const store: SnapshotStore = { saves: [] };
+  const postgres = new PostgresModel({
+    ...{ world, synchronous: options.synchronous, partitionSize },
+    servers: [1, 2, 3].map((number) => ({ name: `pg-${number}`, region: regionOf(number) })),
+  });
+  const nats = natsOf(world, options);
+  const brokers: SimBroker[] = [];
+  for (const [number, region] of ["east", "west"].entries()) {
+    const name = `broker-${number + 1}`;
+    const broker: BrokerId = parseBrokerId(name);
+    const common = { world, options, postgres, nats, seals, store, cluster, secret, brokers: () => brokers };
+    brokers.push(addSimBroker({ ...common, name, broker, region, build: builds.old }));
+  }
+  const accomplice: Omit<Certificate, "publicKey"> = {
+    ...{ cluster, role: "proxy", name: "node-9", boot: "accomplice" as BootId, epoch: 0 as Epoch, incarnation: "" },
+  };
+  const forger = new Forger(world, nats, (payload) => seals.seal(accomplice, payload));
+  const build = builds.old;
+  const west = options.regional
+    ? addSimRegion({
+        ...{ world, options, nats, seals, cluster, secret, name: "region-west", region: "west", build },
+        brokers: () => brokers,
+      })
+    : null;
+  const nodes: NodeFace[] = [1, 2, 3, 4].map((number) => {
+    const name = `node-${number}`;
+    const node: NodeId = parseNodeId(name);
+    const region = regionOf(number);
+    const own = brokers.filter(({ process }) => process.region === region);
+    const home: readonly BrokerPort[] = [...own, ...brokers.filter((broker) => !own.includes(broker))];
+    const ports = (west !== null && region === "west" ? [west] : home).map((broker) =>
+      options.load.forgeEveryMs === null ? broker : forger.between(name, broker),
+    );
+    return addSimNode({
+      ...{ world, options, nats, seals, cluster, secret, name, node, region },
+      ...{ lessee: "proxy", ...firstBuild(options.unknown[number - 1] ?? []) },
+      brokers: () => ports,
+    });
+  });
+  const clients = [addClient(world, "client-1", "east"), addClient(world, "client-2", "west")];
+  postgres.start();
+  for (const name of nats.serverNames) world.process(name).start();
+  for (const { process } of [...brokers, ...(west === null ? [] : [west]), ...nodes]) process.start();
+  if (west !== null) restartNowAndThen(world, options, west.process);
+  if (options.load.forgeEveryMs !== null) forger.start();
+  const cast = {
+    ...{ world, postgres, nats, brokers, nodes, regional: west?.process ?? null },
+    truncate: (much: number) => {
+      const leader = brokers.find((broker) => broker.leads());
+      leader?.takeSnapshot();
+      return leader?.truncate(much);
+    },
+    snapshot: (who: number) => brokers[Math.floor(who * brokers.length)]?.takeSnapshot(),
+  };
+  const names = nodes.map(({ process }) => process.name);
+  const ports: readonly BrokerPort[] = brokers;
+  return { cast, clients, forge: (wish) => forger.forge(wish, { brokers: ports, nodes: names }) };
+};
+
+/** A regional broker leads nobody and is in no plan of faults for brokers; but it may crash like everything. */
+function restartNowAndThen(world: World, { faultsFromMs, faultsUntilMs }: SimOptions, process: SimProcess): void {
+  const random = world.random("region trouble");
+  for (let times = random.between(0, 2); times > 0; times--)
+    world.at(random.within(faultsFromMs, faultsUntilMs), () => process.restart());
+}
+
+function natsOf(world: World, { nats }: SimOptions): NatsModel<SimEnvelope> {
+  const model = new NatsModel<SimEnvelope>({
+    ...{ world, limits: nats, dedupeMs: 120_000, streamEntriesMax, mirrorEveryMs: 200 },
+    servers: [1, 2, 3].map((number) => ({ name: `nats-${number}`, region: regionOf(number) })),
+  });
+  const { drop, repeat, overtake, lateMsMax } = nats;
+  Object.assign(model.tricks, { drop, repeat, overtake, lateMsMax });
+  return model;
+}
+
+function addClient(world: World, name: string, region: string): SimProcess {
+  const identity = { role: "client", node: null, lessee: null, build: "", unknownTypes: [] } as const;
+  return world.addProcess({ name, region, identity, start: () => {} });
+}

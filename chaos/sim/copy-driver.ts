@@ -1,0 +1,242 @@
+/**
+ * Copy driver: what a simulated node and a simulated regional broker have in common. It runs the real node core in a process of the
+ * world, carries its questions to brokers and their answers back, and reports what is true of it; what only one of them does with an
+ * effect is theirs.
+ */
+import {
+  type BootId,
+  type CommandResult,
+  type Epoch,
+  genesis,
+  type Link,
+  type NodeId,
+} from "../../src/events/index.ts";
+import {
+  type LoadedSnapshot,
+  type NodeCore,
+  type NodeEffect,
+  type NodeInput,
+  type Spoken,
+  stepNode,
+} from "../../src/replication/index.ts";
+import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
+import { readsOf } from "./builds.ts";
+import type { Seals, SimEnvelope, SimPayload } from "./envelopes.ts";
+import type { SimFact, SimFactOf } from "./facts.ts";
+import { type Call, NodeCalls } from "./node-calls.ts";
+import type { Alarm, SimProcess } from "./process.ts";
+import type { World } from "./world.ts";
+
+type Common = "wake" | "cancel" | "say" | "rebuilding" | "reassert";
+export type OwnEffect = Exclude<NodeEffect, Readonly<{ type: Common }>>;
+
+export type CopyDriverParts = Readonly<{
+  world: World;
+  process: SimProcess;
+  core: NodeCore;
+  seals: Seals;
+  cluster: string;
+  role: "proxy" | "authorize" | "broker";
+  node: NodeId;
+  brokers: () => readonly BrokerPort[];
+  perform: (effect: OwnEffect) => void;
+  /** A renew of ours is about to leave. */
+  renewing: (renew: Extract<Spoken, { type: "renew" }>["renew"]) => void;
+  granted: (id: number, envelope: SimEnvelope) => void;
+  /** A broker has said anything. */
+  heard: () => void;
+}>;
+
+/** As the product's client has them. */
+export const callMs = { say: 1_500, readGrace: 2_000, submit: 5_000, snapshot: 20_000 };
+
+export class CopyDriver {
+  readonly calls: NodeCalls;
+  readonly #parts: CopyDriverParts;
+  readonly #boot: BootId;
+  readonly #alarm: Alarm;
+  readonly #inputs: Readonly<{ input: NodeInput; told: (() => void) | undefined }>[] = [];
+  readonly #given = new Map<number, () => void>();
+  #core: NodeCore;
+  /** What the visible projection was moved to last, and whether it is being built anew. */
+  #applied: Link;
+  #enforced: Link;
+  #rebuilding = false;
+  /** What is being built anew was begun from this snapshot. */
+  #base = genesis;
+
+  constructor(parts: CopyDriverParts) {
+    const { world, process, core, brokers } = parts;
+    this.#parts = parts;
+    this.#boot = process.bootId as BootId;
+    this.calls = new NodeCalls(world, process, brokers);
+    this.#alarm = process.alarm(() => this.feed({ type: "woke", at: process.moment() }));
+    this.#core = core;
+    this.#applied = core.applied;
+    this.#enforced = core.enforced;
+  }
+
+  get core(): NodeCore {
+    return this.#core;
+  }
+  /** Up to which level its build can read. */
+  get reads(): number {
+    return readsOf(this.#parts.process.identity.build);
+  }
+
+  /** @param told is called when the core has taken it, before any of its effects */
+  feed(input: NodeInput, told?: () => void): void {
+    this.#inputs.push({ input, told });
+    if (this.#inputs.length > 1) return;
+    for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
+      const [core, effects] = stepNode(this.#core, next.input);
+      this.#core = core;
+      next.told?.();
+      if (core.enforced !== this.#enforced) {
+        this.#enforced = core.enforced;
+        this.report({ type: "enforced", ...this.here(), link: core.enforced });
+      }
+      for (const effect of effects) this.#perform(effect);
+      this.#inputs.shift();
+    }
+  }
+
+  #perform(effect: NodeEffect): void {
+    switch (effect.type) {
+      case "wake":
+        if (effect.at === Number.POSITIVE_INFINITY) this.#alarm.clear();
+        else this.#alarm.set(effect.at as Parameters<Alarm["set"]>[0]);
+        return;
+      case "cancel":
+        this.#given.get(effect.id)?.();
+        this.#given.delete(effect.id);
+        return;
+      case "say":
+        this.#say(effect.id, effect.message);
+        return;
+      case "rebuilding":
+        this.#rebuilding = true;
+        if (this.#inputs[0]?.input.type !== "snapshotLoaded") this.#base = genesis;
+        this.report({ type: "rebuilding", ...this.here(), lost: effect.lost });
+        return;
+      case "reassert":
+        this.#reassert(effect);
+        return;
+      default:
+        this.#parts.perform(effect);
+    }
+  }
+
+  /** The visible projection has moved. @param from where a snapshot came from, if it was one */
+  moved({ link, rebuilt }: Extract<NodeEffect, { type: "changed" }>, from: SimFactOf<"snapshot-loaded">["from"]): void {
+    const digest = this.#core.projection.digest();
+    const here = this.here();
+    if (!rebuilt) this.report({ type: "applied", ...here, from: this.#applied, to: link, digest });
+    else if (this.#rebuilding) this.report({ type: "rebuilt", ...here, to: link, digest, base: this.#base });
+    else this.report({ type: "snapshot-loaded", ...here, from, link, digest });
+    this.#applied = link;
+    if (rebuilt) this.#rebuilding = false;
+  }
+
+  call<T>(id: number, call: Call<T>): void {
+    const giveUp = this.calls.start<T>({
+      ...call,
+      done: (answer) => {
+        this.#given.delete(id);
+        if (answer !== undefined) this.#parts.heard();
+        call.done(answer);
+      },
+    });
+    this.#given.set(id, giveUp);
+  }
+
+  /** Null: there is none; undefined: nobody answered. */
+  snapshotAnswered(id: number, found: LoadedSnapshot | null | undefined): void {
+    const at = this.#parts.process.moment();
+    if (found === null) this.feed({ type: "snapshotFailed", id, reason: "none", at });
+    else if (found === undefined || found.projection.level > this.reads)
+      this.feed({ type: "snapshotFailed", id, reason: "unavailable", at });
+    else
+      this.feed({ type: "snapshotLoaded", id, snapshot: found, at }, () => {
+        this.#base = found.link;
+      });
+  }
+
+  seal(payload: SimPayload): SimEnvelope {
+    const { seals, cluster, role, node } = this.#parts;
+    return seals.seal({ cluster, role, name: node, boot: this.#boot, epoch: 0 as Epoch, incarnation: "" }, payload);
+  }
+
+  #say(id: number, message: Spoken): void {
+    const { process, granted, renewing } = this.#parts;
+    this.#tellSaid(message);
+    if (message.type === "renew") renewing(message.renew);
+    const envelope = this.seal(payloadOf(message));
+    this.call<SaidAnswer>(id, {
+      timeoutMs: callMs.say,
+      ask: (broker, reply) => broker.say(envelope, reply),
+      isUnavailable: ({ type }) => type === "unavailable",
+      done: (answer) => {
+        const at = process.moment();
+        const failed = { type: "failed", error: new Error("no broker answers") } as const;
+        if (answer === undefined || answer.type === "unavailable")
+          this.feed({ type: "sayAnswered", id, answer: failed, at });
+        else if (answer.type === "grant") granted(id, answer.envelope);
+        else this.feed({ type: "sayAnswered", id, answer, at });
+      },
+    });
+  }
+
+  #reassert({ id, commandId, events }: Extract<NodeEffect, { type: "reassert" }>): void {
+    const command = { type: "reassertTightenings", events } as const;
+    const request = { commandId, actor: `service:${this.#parts.node}`, command } as const;
+    this.call<CommandResult>(id, {
+      timeoutMs: callMs.submit,
+      ask: (broker, reply) => broker.submit(request, reply),
+      isUnavailable: ({ type }) => type === "unavailable",
+      done: (result) => {
+        const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
+        this.feed({ type: "reassertAnswered", id, answer, at: this.#parts.process.moment() });
+      },
+    });
+  }
+
+  #tellSaid(message: Spoken): void {
+    const here = this.here();
+    switch (message.type) {
+      case "renew": {
+        const { nonce, windowMs, applied, enforced, digest } = message.renew;
+        this.report({ type: "renew-sent", ...here, nonce, windowMs, applied, enforced, digest });
+        return;
+      }
+      case "confirm": {
+        const { nonce, enforced } = message.confirm;
+        this.report({ type: "confirm-sent", ...here, nonce, enforced });
+        return;
+      }
+      case "goodbye":
+        this.report({ type: "goodbye-sent", ...here, nonce: message.goodbye.nonce });
+    }
+  }
+
+  at(): Readonly<{ at: number; process: string }> {
+    return { at: this.#parts.world.now, process: this.#parts.process.name };
+  }
+  here(): Readonly<{ at: number; process: string; node: NodeId; boot: BootId }> {
+    return { ...this.at(), node: this.#parts.node, boot: this.#boot };
+  }
+  report(fact: SimFact): void {
+    this.#parts.world.report(fact);
+  }
+}
+
+function payloadOf(message: Spoken): SimPayload {
+  switch (message.type) {
+    case "renew":
+      return { kind: "renew", renew: message.renew };
+    case "confirm":
+      return { kind: "confirm", confirm: message.confirm };
+    case "goodbye":
+      return { kind: "goodbye", goodbye: message.goodbye };
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * Envelopes of the simulation: values, not bytes. Who said it, and a seal that only the holder of the key could make.
+ *
+ * A seal is being known to `Seals`: whoever has an envelope may repeat it, and anybody may make one that says anything, but what
+ * was not sealed by its sender is not authentic. What is then believed is decided by the product's own functions.
+ */
+
+import type { Link } from "../../src/events/index.ts";
+import {
+  type Batch,
+  believeBatch,
+  believeGrant,
+  believeGrantByAge,
+  type Certificate,
+  type Confirm,
+  type Goodbye,
+  type Grant,
+  type OpenedBatch,
+  type Refused,
+  type Renew,
+} from "../../src/replication/index.ts";
+
+export type SimPayload =
+  | Readonly<{ kind: "batch"; batch: Batch }>
+  | Readonly<{ kind: "grant"; grant: Grant }>
+  | Readonly<{ kind: "grant-by-age"; grant: Grant }>
+  | Readonly<{ kind: "renew"; renew: Renew }>
+  | Readonly<{ kind: "confirm"; confirm: Confirm }>
+  | Readonly<{ kind: "goodbye"; goodbye: Goodbye }>;
+
+export type SimEnvelope = Readonly<{ from: Certificate; payload: SimPayload }>;
+
+const noKey = new Uint8Array(32);
+
+export class Seals {
+  readonly #sealed = new WeakSet<SimEnvelope>();
+
+  /** As the holder of the sender's key. */
+  seal(from: Omit<Certificate, "publicKey">, payload: SimPayload): SimEnvelope {
+    const envelope: SimEnvelope = { from: { ...from, publicKey: noKey }, payload };
+    this.#sealed.add(envelope);
+    return envelope;
+  }
+
+  isAuthentic(envelope: SimEnvelope, cluster: string): boolean {
+    return this.#sealed.has(envelope) && envelope.from.cluster === cluster;
+  }
+
+  openBatch(envelope: SimEnvelope, cluster: string, has: (last: Link) => boolean): OpenedBatch | Refused {
+    const { from, payload } = envelope;
+    if (!this.isAuthentic(envelope, cluster)) return { refused: "not-authentic", detail: "bad signature" };
+    if (payload.kind !== "batch") return { refused: "wrong-kind", detail: `a ${payload.kind} is not a batch` };
+    return believeBatch(from, payload.batch, has);
+  }
+
+  openGrant(envelope: SimEnvelope, cluster: string): Grant | Refused {
+    const { from, payload } = envelope;
+    if (!this.isAuthentic(envelope, cluster)) return { refused: "not-authentic", detail: "bad signature" };
+    if (payload.kind === "grant-by-age") return believeGrantByAge(from, payload.grant);
+    if (payload.kind !== "grant") return { refused: "wrong-kind", detail: `a ${payload.kind} is not a grant` };
+    return believeGrant(from, payload.grant);
+  }
+}

@@ -1,0 +1,93 @@
+/** Fact lines: a fact in a few words, for the trace that people read. Pure. */
+import type { Command, Link } from "../../src/events/index.ts";
+import type { SimFact } from "./facts.ts";
+
+/** @returns undefined for what happens all the time, or is told by the models themselves */
+export function lineOf(fact: SimFact): string | undefined {
+  switch (fact.type) {
+    case "leading":
+      return fact.leading ? `leads epoch ${fact.epoch}` : `leads epoch ${fact.epoch} no more`;
+    case "committed-cleanly":
+      return `commits cleanly up to ${told(fact.head)} (transaction ${fact.txn})`;
+    case "log-answered":
+      return fact.op === "read" || fact.op === "observe" || fact.outcome === "beaten"
+        ? undefined
+        : `answers ${fact.to}: ${fact.op} ${fact.outcome}`;
+    case "published":
+      return `publishes ${told(fact.previous)} … ${told(fact.last)} (${fact.how})`;
+    case "applied":
+      return `applies up to ${told(fact.to)}`;
+    case "enforced":
+      return `has enforced ${told(fact.link)}`;
+    case "rebuilding":
+      return `builds anew: ${told(fact.lost)} is not in the log`;
+    case "rebuilt":
+      return `is built anew at ${told(fact.to)}, from ${told(fact.base)}`;
+    case "snapshot-loaded":
+      return `loads a snapshot at ${told(fact.link)} from ${fact.from}`;
+    case "snapshot-built":
+      return `saves a snapshot at ${told(fact.link)}`;
+    case "finalizing":
+      return `finalizes level ${fact.level}`;
+    case "grant-sent":
+      return `grants ${fact.node} ${fact.nonce} at ${told(fact.head)}`;
+    case "grant-received":
+      return fact.taken ? undefined : `is handed a grant of nonce ${fact.nonce} and does not take it`;
+    case "grant-refused":
+      return `refuses ${fact.node} a lease: ${fact.reason}`;
+    case "goodbye-sent":
+      return "says goodbye";
+    case "boot-left":
+      return `lets ${fact.node} go (${fact.how})`;
+    case "reasserted":
+      return `${fact.outcome}: the lost ${told(fact.lost)} on ${fact.stream}`;
+    case "command-invoked":
+      return `asks ${fact.to} to ${wordsOf(fact.command)} (${short(fact.commandId)}, attempt ${fact.attempt})`;
+    case "command-answered":
+      return `hears of ${short(fact.commandId)}: ${fact.result.type}${fact.result.type === "done" ? ` at ${told(fact.result.link)}` : ` (${fact.result.type === "refused" ? fact.result.code : fact.result.message})`}`;
+    case "receipt-asked":
+      return `asks ${fact.to} for receipt ${fact.receipt} (${fact.wait}, ${fact.timeoutMs} ms)`;
+    case "receipt-answered":
+      return `answers receipt ${fact.receipt}: ${fact.answer.status}${fact.answer.link === null ? "" : ` up to ${told(fact.answer.link)}`} (${fact.answer.nodes.map(({ node, status }) => `${node} ${status}`).join(", ")})`;
+    case "receipt-failed":
+      return `has no receipt ${fact.receipt}: ${fact.reason}`;
+    case "decided":
+      return `${fact.verdict}s request ${fact.request} (${fact.reason}) of ${fact.session} on ${fact.route} at ${told(fact.place)}, lease ${fact.overdueMs <= 0 ? "fresh" : `over for ${fact.overdueMs.toFixed(0)} ms`}`;
+    case "exchange-ended":
+      return fact.how === "cut" ? `cuts request ${fact.request}: ${fact.reason}` : undefined;
+    case "nats-happened":
+      return `${fact.what}: ${fact.about}`;
+    case "forged":
+      return `puts a ${fact.how} ${fact.kind} on the way to ${fact.to}`;
+    case "message-refused":
+      return `refuses a ${fact.kind}: ${fact.reason}`;
+    case "faults-over":
+      return "every fault is over and mended";
+    default:
+      return undefined;
+  }
+}
+
+function told({ epoch, position, hash }: Link): string {
+  return `${epoch}/${position}:${hash.slice(0, 6)}`;
+}
+
+function wordsOf(command: Command): string {
+  switch (command.type) {
+    case "createSession":
+      return `create ${command.sessionId} of ${command.userId}`;
+    case "refreshSession":
+    case "revokeSession":
+      return `${command.type} ${command.sessionId}`;
+    case "revokeSessions":
+      return `revoke ${command.sessionIds.join(", ")}`;
+    case "changeGroupMembers":
+      return `change ${command.groupId}: ${[...command.added.map((id) => `+${id}`), ...command.removed.map((id) => `-${id}`)].join(" ")} (${command.source})`;
+    default:
+      return `${command.type}${"userId" in command ? ` ${command.userId}` : ""}`;
+  }
+}
+
+function short(id: string): string {
+  return id.slice(0, 8);
+}

@@ -1,0 +1,176 @@
+/**
+ * Faults of Postgres: standbys away, commits that hang and are cancelled, crashes, failovers by the procedure and without proof,
+ * old primaries that are still there, asynchronous mode, backups put in the log's place.
+ */
+
+import type { PlannedFault } from "./fault-plan.ts";
+import type { Fault, Stage, Undo } from "./faults.ts";
+import { both } from "./faults-links.ts";
+import { down, paused, up } from "./faults-processes.ts";
+import type { PostgresServer } from "./postgres-server.ts";
+
+const cancelEveryMs = 250;
+const tryAgainMs = 400;
+
+export const postgresFaults = {
+  "kill-standby": onStandby((standby) => down(standby.process)),
+  "pause-standby": onStandby((standby) => paused(standby.process)),
+  "cut-standby": onStandby((standby, { cast }) =>
+    cast.world.network.part([standby.process], [cast.postgres.primary.process]),
+  ),
+  /** Commits hang until one is back. */
+  "kill-standbys"({ cast }) {
+    return { about: "every standby", undo: both(...cast.postgres.standbys().map((one) => down(one.process))) };
+  },
+  /** Commits hang, and somebody who wants to help cancels their wait. */
+  "cancel-wait"(stage, { forMs }) {
+    const { world, postgres } = stage.cast;
+    const undo = awayFromStandbys(stage);
+    for (let at = cancelEveryMs; at < forMs; at += cancelEveryMs) world.after(at, () => postgres.cancelWait());
+    return { about: `${postgres.primary.name}: commits hang, and are cancelled`, undo };
+  },
+  "lose-answer"({ cast }) {
+    cast.postgres.primary.loseNext("answer");
+    return { about: cast.postgres.primary.name, undo: () => {} };
+  },
+  "lose-statement"({ cast }) {
+    cast.postgres.primary.loseNext("statement");
+    return { about: cast.postgres.primary.name, undo: () => {} };
+  },
+  /** What Postgres says to the leader is on its way for long, and arrives: of a commit, perhaps, that another leader's have followed. */
+  "late-answers"({ cast }) {
+    const { primary } = cast.postgres;
+    const leader = cast.brokers.find((broker) => broker.leads());
+    if (leader === undefined) return undefined;
+    const undo = cast.world.network.cut(primary.process, leader.process);
+    return { about: `${primary.name} to ${leader.process.name}, which leads`, undo };
+  },
+  "slow-disk"(stage, { who, much }) {
+    const server = stage.pick(stage.cast.postgres.servers, who);
+    if (server === undefined) return undefined;
+    server.diskFactor = 5 + 200 * much * much;
+    return {
+      about: server.name,
+      undo: () => {
+        server.diskFactor = 1;
+      },
+    };
+  },
+  /** Somebody's open transaction holds the head row. */
+  "lock-row"({ cast }) {
+    const server = cast.postgres.primary;
+    if (!server.isReady) return undefined;
+    const somebody = {};
+    let wanted = true;
+    const granted = (): void => {
+      if (!wanted) server.lock.release(somebody);
+    };
+    server.lock.take(somebody, 10_000, { granted, timedOut: () => {} });
+    return {
+      about: server.name,
+      undo: () => {
+        wanted = false;
+        server.lock.release(somebody);
+      },
+    };
+  },
+  "crash-primary"({ cast }) {
+    const { process, name } = cast.postgres.primary;
+    return { about: name, undo: down(process) };
+  },
+  "pause-primary"({ cast }) {
+    const { process, name } = cast.postgres.primary;
+    return { about: name, undo: paused(process) };
+  },
+  /** What hangs when it crashes is visible when it is back, though no standby has it. */
+  "hang-and-crash"(stage, { forMs, much }) {
+    const { world, postgres } = stage.cast;
+    const { primary } = postgres;
+    const heal = awayFromStandbys(stage);
+    world.after(forMs * (0.2 + 0.5 * much), () => {
+      if (primary.isPrimary) primary.process.restart();
+    });
+    return { about: `${primary.name} hangs, then crashes and is back at once`, undo: heal };
+  },
+  /** The primary dies, and another takes its place. */
+  failover(stage) {
+    const { primary } = stage.cast.postgres;
+    primary.process.kill();
+    failOver(stage, "procedure");
+    return { about: `${primary.name} dies`, undo: () => up(primary.process) };
+  },
+  /** The primary is cut off with those brokers that it still reaches; it does not know that another has taken its place. */
+  "failover-zombie"(stage, { who, much }) {
+    const { world, postgres, brokers } = stage.cast;
+    const { primary } = postgres;
+    const leader = brokers.find((broker) => broker.leads());
+    const with_ = much < 0.4 ? [] : much < 0.7 ? brokers : [leader ?? stage.pick(brokers, who)];
+    const friends = new Set(with_.map((broker) => broker?.process));
+    const others = stage.infrastructure.filter((one) => one !== primary.process && !friends.has(one));
+    const heal = world.network.part([primary.process], others);
+    failOver(stage, "procedure");
+    return { about: `${primary.name} is cut off with ${friends.size} brokers, and replaced`, undo: heal };
+  },
+  /** A node that goes on serving is cut off from everything while leader and primary are replaced. */
+  "failover-cut-node"(stage, { who, much }) {
+    const { world, postgres, nodes, brokers } = stage.cast;
+    const node = stage.pick(nodes, who);
+    const leader = brokers.find((broker) => broker.leads());
+    if (node === undefined || leader === undefined) return undefined;
+    const heal = world.network.part([node.process], stage.infrastructure);
+    const { primary } = postgres;
+    const revive = down(leader.process);
+    if (much < 0.5) {
+      primary.process.kill();
+      failOver(stage, "procedure");
+    }
+    const about = `${node.process.name} is cut off while ${leader.process.name} dies${much < 0.5 ? ` and ${primary.name} is replaced` : ""}`;
+    return { about, undo: both(heal, revive, () => up(primary.process)) };
+  },
+  /** An operator in a hurry promotes whoever is up. */
+  "failover-unsafe"(stage, { much }) {
+    const { primary } = stage.cast.postgres;
+    const heal = much < 0.5 ? down(primary.process) : awayFromStandbys(stage);
+    failOver(stage, "unsafe");
+    return { about: `${primary.name} is replaced without proof`, undo: heal };
+  },
+  asynchronous({ cast, options }) {
+    cast.postgres.setSynchronous(0);
+    return { about: "commits wait for nobody", undo: () => cast.postgres.setSynchronous(options.synchronous) };
+  },
+  "restore-backup"({ cast }, { much }) {
+    if (cast.postgres.isBusy) return undefined;
+    const ageMs = Math.round(500 + 8_000 * much);
+    cast.postgres.restoreBackup(ageMs);
+    return { about: `a backup ${ageMs} ms old is put in place`, undo: () => {} };
+  },
+} satisfies Readonly<Record<string, Fault>>;
+
+/** As somebody at a keyboard does: until it works, or the primary is back. */
+function failOver(stage: Stage, how: "procedure" | "unsafe", triesLeft = 20): void {
+  const { world, postgres } = stage.cast;
+  const before = postgres.primary;
+  postgres.failOver(how, (outcome) => {
+    if (outcome.type === "promoted") return;
+    world.note("operator", `no failover: ${outcome.reason}`);
+    if (triesLeft === 0) return;
+    world.after(tryAgainMs, () => {
+      if (postgres.primary === before) failOver(stage, how, triesLeft - 1);
+    });
+  });
+}
+
+function awayFromStandbys({ cast }: Stage): Undo {
+  const { primary } = cast.postgres;
+  return cast.world.network.part(
+    [primary.process],
+    cast.postgres.standbys().map(({ process }) => process),
+  );
+}
+
+function onStandby(act: (standby: PostgresServer, stage: Stage, planned: PlannedFault) => Undo): Fault {
+  return (stage, planned) => {
+    const standby = stage.pick(stage.cast.postgres.standbys(), planned.who);
+    return standby && { about: standby.name, undo: act(standby, stage, planned) };
+  };
+}

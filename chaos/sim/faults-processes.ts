@@ -1,0 +1,148 @@
+/** Faults of processes, their machines, clocks and disks; NATS servers among them. */
+
+import type { NodeFace } from "./cast.ts";
+import type { Frozen } from "./clock.ts";
+import type { PlannedFault } from "./fault-plan.ts";
+import type { Fault, Stage, Undo } from "./faults.ts";
+import { both } from "./faults-links.ts";
+import type { SimProcess } from "./process.ts";
+import type { World } from "./world.ts";
+
+/** Clocks are assumed to keep within this of true time (reliability.md §4.2, A3). */
+const rateErrorMax = 0.0095;
+const stepMsMax = 12_000;
+const setLateMs = 1_000;
+
+export const processFaults = {
+  "kill-node": onNode((node) => down(node.process)),
+  "restart-node": onNode((node) => {
+    node.process.restart();
+    return () => {};
+  }),
+  /** As an operator does: it says goodbye, and is gone. */
+  "stop-node": onNode((node) => {
+    node.process.run(() => node.stop());
+    return () => up(node.process);
+  }),
+  "old-disk": onNode((node) => {
+    node.disk("old");
+    return down(node.process);
+  }),
+  "lost-disk": onNode((node) => {
+    node.disk("lost");
+    return down(node.process);
+  }),
+  "pause-node": onNode((node) => paused(node.process)),
+  /** Its wall clock goes on: one that stands still too cannot be told from a short sleep (reliability.md §4.5). */
+  "suspend-node": onNode((node, _, { cast }) => asleep(cast.world, node.process, "monotonic")),
+  "pause-broker": onBroker((process) => paused(process)),
+  "suspend-broker": onBroker((process, { much }, { cast }) =>
+    asleep(cast.world, process, much < 0.5 ? "monotonic" : "both"),
+  ),
+  "kill-broker": onBroker((process) => down(process)),
+  "kill-leader": onLeader((process) => down(process)),
+  "pause-leader": onLeader((process) => paused(process)),
+  "kill-brokers"(stage) {
+    const undo = both(...stage.cast.brokers.map(({ process }) => down(process)));
+    return { about: "every broker", undo };
+  },
+  "clock-rate": onClock((process, { much }) => {
+    const before = process.clock.rate;
+    process.setRate(1 + (2 * much - 1) * rateErrorMax);
+    return () => process.setRate(before);
+  }),
+  "clock-step": onClock((process, { much }) => {
+    const ms = Math.round((2 * much - 1) * stepMsMax);
+    process.stepWall(ms);
+    return () => process.stepWall(-ms);
+  }),
+  "kill-nats": onNats(down),
+  "pause-nats": onNats(paused),
+  "kill-all-nats"(stage) {
+    const undo = both(...natsServers(stage).map(down));
+    return { about: "every NATS server", undo };
+  },
+  "nats-suffix"({ cast }, { much }) {
+    return { about: `${cast.nats.loseStreamSuffix(1 + Math.floor(much * 30))} messages`, undo: () => {} };
+  },
+  "nats-stream"({ cast }) {
+    cast.nats.deleteStream();
+    return { about: "the replay buffer is gone", undo: () => {} };
+  },
+} satisfies Readonly<Record<string, Fault>>;
+
+function onNode(act: (node: NodeFace, planned: PlannedFault, stage: Stage) => Undo): Fault {
+  return (stage, planned) => {
+    const node = stage.pick(stage.cast.nodes, planned.who);
+    return node && { about: node.process.name, undo: act(node, planned, stage) };
+  };
+}
+
+function onBroker(act: (process: SimProcess, planned: PlannedFault, stage: Stage) => Undo): Fault {
+  return (stage, planned) => {
+    const broker = stage.pick(stage.cast.brokers, planned.who);
+    return broker && { about: broker.process.name, undo: act(broker.process, planned, stage) };
+  };
+}
+
+function onLeader(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
+  return (stage, planned) => {
+    const leader = stage.cast.brokers.find((broker) => broker.leads());
+    return leader && { about: `${leader.process.name}, which leads`, undo: act(leader.process, planned) };
+  };
+}
+
+function onClock(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
+  return (stage, planned) => {
+    const all = [...stage.cast.nodes, ...stage.cast.brokers].map(({ process }) => process);
+    const process = stage.pick(all, planned.who);
+    return process && { about: process.name, undo: act(process, planned) };
+  };
+}
+
+function onNats(act: (process: SimProcess) => Undo): Fault {
+  return (stage, planned) => {
+    const server = stage.pick(natsServers(stage), planned.who);
+    return server && { about: server.name, undo: act(server) };
+  };
+}
+
+function natsServers({ cast }: Stage): SimProcess[] {
+  return cast.nats.serverNames.map((name) => cast.world.process(name));
+}
+
+export function down(process: SimProcess): Undo {
+  process.kill();
+  return () => up(process);
+}
+
+export function up(process: SimProcess): void {
+  if (!process.isUp) process.start();
+}
+
+/** Of this boot: what is killed and started meanwhile is not resumed. */
+export function paused(process: SimProcess): Undo {
+  if (!process.isUp) return () => {};
+  const { boot } = process;
+  process.pause();
+  return () => {
+    if (process.boot === boot) process.resume();
+  };
+}
+
+/** Who sleeps with both clocks wakes with a wall clock that is late, until a time server sets it. */
+function asleep(world: World, process: SimProcess, frozen: Frozen): Undo {
+  if (!process.isUp) return () => {};
+  const { boot } = process;
+  const since = world.now;
+  let ended: number | undefined;
+  process.onKill(() => {
+    ended ??= world.now;
+  });
+  process.suspend(frozen);
+  return () => {
+    if (process.boot === boot) process.wake();
+    const lateMs = (ended ?? world.now) - since;
+    if (frozen === "both") world.after(setLateMs, () => process.stepWall(lateMs));
+  };
+}

@@ -1,0 +1,174 @@
+/**
+ * Forger: somebody on the wire who sees and keeps what passes, repeats it to whom and when they like, changes it, and answers in a
+ * broker's place. They own no key of anybody's, so nothing they make is sealed; but an accomplice is enrolled as a node of its own, and
+ * says things in the names of others.
+ *
+ * What TLS would keep from them is theirs here: the protocol must not need it.
+ */
+import type { Epoch, Link, Position } from "../../src/events/index.ts";
+import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
+import type { SimEnvelope, SimPayload } from "./envelopes.ts";
+import type { ProcessName } from "./facts.ts";
+import type { NatsClient, NatsModel } from "./nats-model.ts";
+import type { SimProcess } from "./process.ts";
+import type { Wish } from "./workload-plan.ts";
+import type { World } from "./world.ts";
+
+type Kind = SimPayload["kind"];
+/** Of each kind; the oldest go first, but some old ones are kept for good. */
+const keptMax = 60;
+const kinds: readonly Kind[] = ["batch", "batch", "grant", "grant", "renew", "confirm", "goodbye"];
+const askMs = 3_000;
+
+export class Forger {
+  readonly #world: World;
+  readonly #process: SimProcess;
+  readonly #kept = new Map<Kind, SimEnvelope[]>();
+  /** What a process that asks next is answered in a broker's place. */
+  readonly #answers = new Map<ProcessName, Readonly<{ how: "forged" | "replayed"; envelope: SimEnvelope }>>();
+  readonly #accomplice: ((payload: SimPayload) => SimEnvelope) | undefined;
+  #client: NatsClient<SimEnvelope> | undefined;
+
+  /** @param accomplice seals what it is given with the key of a node that is enrolled, and is none of those that run */
+  constructor(world: World, nats: NatsModel<SimEnvelope>, accomplice?: (payload: SimPayload) => SimEnvelope) {
+    this.#world = world;
+    this.#accomplice = accomplice;
+    this.#process = world.addProcess({
+      ...{ name: "forger", region: "east" },
+      identity: { role: "client", node: null, lessee: null, build: "", unknownTypes: [] },
+      start: (process) => {
+        this.#client = nats.client({
+          process,
+          onMessage: (envelope) => this.#keep(envelope),
+          onConnected: () => {},
+          onDisconnected: () => {},
+        });
+      },
+    });
+  }
+
+  start(): void {
+    this.#process.start();
+  }
+
+  /** A broker as a node meets it, with this one in between. */
+  between(node: ProcessName, port: BrokerPort): BrokerPort {
+    return {
+      ...port,
+      say: (envelope, answered) => {
+        this.#keep(envelope);
+        const instead = this.#answers.get(node);
+        if (instead !== undefined && envelope.payload.kind === "renew") {
+          this.#answers.delete(node);
+          this.#tell(instead.how, "grant", node);
+          answered({ type: "grant", envelope: instead.envelope });
+          return;
+        }
+        port.say(envelope, (answer: SaidAnswer) => {
+          if (answer.type === "grant") this.#keep(answer.envelope);
+          answered(answer);
+        });
+      },
+    };
+  }
+
+  /** Puts something on the wire. */
+  forge(
+    { who, other, much }: Wish,
+    targets: Readonly<{ brokers: readonly BrokerPort[]; nodes: readonly ProcessName[] }>,
+  ): void {
+    const kind = at(kinds, who) ?? "batch";
+    const kept = this.#kept.get(kind) ?? [];
+    // The oldest or the newest, rather than something in the middle.
+    const deep = Math.min(kept.length - 1, Math.floor((much % 0.4) * 10));
+    const seen = kept[much < 0.4 ? deep : kept.length - 1 - deep];
+    const forged = other < 0.5;
+    const anothers = other < 0.25 ? this.#inAnothersName(kind) : undefined;
+    const envelope = anothers ?? (seen === undefined || !forged ? seen : changed(seen, much));
+    if (envelope === undefined) return;
+    const how = forged ? "forged" : "replayed";
+    switch (envelope.payload.kind) {
+      case "batch":
+        for (const node of targets.nodes) this.#tell(how, "batch", node);
+        this.#client?.publish(envelope);
+        return;
+      case "grant": {
+        const node = at(targets.nodes, (other * 13) % 1);
+        if (node === undefined) return;
+        this.#answers.set(node, { how, envelope });
+        return;
+      }
+      default: {
+        const broker = at(targets.brokers, (other * 13) % 1);
+        if (broker === undefined) return;
+        this.#tell(how, envelope.payload.kind, broker.process.name);
+        this.#world.network.request<SaidAnswer>(this.#process, broker.process, {
+          timeoutMs: askMs,
+          handle: (reply) => broker.say(envelope, reply),
+          done: (outcome) => {
+            if (outcome.type === "answered" && outcome.value.type === "grant") this.#keep(outcome.value.envelope);
+          },
+        });
+      }
+    }
+  }
+
+  /** Half of what could be said of a boot that runs is said by the accomplice. */
+  #inAnothersName(kind: Kind): SimEnvelope | undefined {
+    const renew = this.#kept.get("renew")?.at(-1)?.payload;
+    const batch = this.#kept.get("batch")?.at(-1)?.payload;
+    if (this.#accomplice === undefined || renew?.kind !== "renew") return undefined;
+    const { node, boot } = renew.renew;
+    const nonce = renew.renew.nonce + 1_000;
+    if (kind === "goodbye") return this.#accomplice({ kind, goodbye: { node, boot, nonce } });
+    if (kind !== "confirm" || batch?.kind !== "batch") return undefined;
+    return this.#accomplice({ kind, confirm: { node, boot, nonce, enforced: batch.batch.last } });
+  }
+
+  #tell(how: "forged" | "replayed", kind: Kind, to: ProcessName): void {
+    this.#world.report({ type: "forged", at: this.#world.now, process: this.#process.name, how, kind, to });
+  }
+
+  #keep(envelope: SimEnvelope): void {
+    const { kind } = envelope.payload;
+    const kept = this.#kept.get(kind) ?? [];
+    this.#kept.set(kind, kept);
+    kept.push(envelope);
+    if (kept.length > keptMax) kept.splice(keptMax / 4, 1);
+  }
+}
+
+/** The same with something better in it; the seal does not know it. */
+function changed({ from, payload }: SimEnvelope, much: number): SimEnvelope {
+  if (much < 0.15) return { from: { ...from, cluster: "another" }, payload };
+  switch (payload.kind) {
+    case "batch": {
+      const epoch = (payload.batch.epoch + 1) as Epoch;
+      return { from: { ...from, epoch }, payload: { kind: "batch", batch: { ...payload.batch, epoch } } };
+    }
+    case "grant": {
+      const nonce = payload.grant.nonce + 1;
+      return { from, payload: { kind: "grant", grant: { ...payload.grant, nonce, windowMs: 600_000 } } };
+    }
+    case "grant-by-age": {
+      const grant = { ...payload.grant, ageMs: 0, windowMs: 600_000 };
+      return { from, payload: { kind: "grant-by-age", grant } };
+    }
+    case "renew":
+      return { from, payload: { kind: "renew", renew: { ...payload.renew, nonce: payload.renew.nonce + 1_000 } } };
+    case "confirm": {
+      const enforced = ahead(payload.confirm.enforced);
+      return { from, payload: { kind: "confirm", confirm: { ...payload.confirm, enforced } } };
+    }
+    case "goodbye":
+      return { from, payload: { kind: "goodbye", goodbye: { ...payload.goodbye, nonce: payload.goodbye.nonce + 1 } } };
+  }
+}
+
+function ahead(link: Link): Link {
+  return { ...link, position: (link.position + 1_000) as Position };
+}
+
+function at<T>(list: readonly T[], by: number): T | undefined {
+  return list[Math.floor(by * list.length)];
+}

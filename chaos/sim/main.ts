@@ -1,0 +1,138 @@
+/**
+ * Simulate: runs seeds, judges them, tells the first failures as short stories, and says in the last line what it came to.
+ *
+ *   npm run simulate                              200 seeds
+ *   npm run simulate -- --seeds 2000 --first-seed 1
+ *   npm run simulate -- --twice                   each seed two times: their hashes must be equal
+ *   SEED=7 npm run simulate                       one seed, with what happened in it; byte for byte the same each time
+ *   npm run simulate -- --plans FILE              what is left of a failing seed (the file that its story names)
+ *
+ * Exit codes: 0 all is well, 1 a violation (or a seed that did not repeat, or a situation that was never reached), 2 wrong use.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join, relative } from "node:path";
+import { parseArgs } from "node:util";
+import { company } from "./company.ts";
+import { tellFault } from "./fault-plan.ts";
+import { runSeeds } from "./runner.ts";
+import { type Plans, plansOf, runPlans, shrinkSeed } from "./story.ts";
+import { Summary } from "./summary.ts";
+import { optionsOf, tellOptions } from "./swarm.ts";
+
+const storiesMax = 3;
+const shrinkRunsMax = 160;
+const progressEveryMs = 10_000;
+const traceLinesMax = 1_000_000;
+const failuresEnough = 50;
+const storiesFolder = join(import.meta.dirname, "stories");
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: "string", default: "200" },
+      "first-seed": { type: "string", default: "1" },
+      workers: { type: "string", default: `${availableParallelism()}` },
+      twice: { type: "boolean", default: false },
+      "twice-every": { type: "string" },
+      plans: { type: "string" },
+      "no-stories": { type: "boolean", default: false },
+      "no-trace": { type: "boolean", default: false },
+    },
+  });
+  const seed = process.env["SEED"];
+  if (values.plans !== undefined) return replay(readPlans(values.plans), !values["no-trace"]);
+  if (seed !== undefined) return replay(plansOf(wholeNumber(seed, "SEED")), !values["no-trace"]);
+  const every = values.twice
+    ? 1
+    : values["twice-every"] === undefined
+      ? 0
+      : wholeNumber(values["twice-every"], "twice-every");
+  return runMany({
+    firstSeed: wholeNumber(values["first-seed"], "first-seed"),
+    seeds: wholeNumber(values.seeds, "seeds"),
+    workers: wholeNumber(values.workers, "workers"),
+    twice: (each) => every > 0 && each % every === 0,
+    stories: values["no-stories"] ? 0 : storiesMax,
+  });
+}
+
+type Many = Readonly<{
+  firstSeed: number;
+  seeds: number;
+  workers: number;
+  twice: (seed: number) => boolean;
+  stories: number;
+}>;
+
+async function runMany({ stories, ...many }: Many): Promise<number> {
+  const summary = new Summary();
+  const since = performance.now();
+  let told = since;
+  await runSeeds({
+    ...many,
+    enough: () => summary.failed.length >= failuresEnough,
+    onDone({ report, repeated }) {
+      summary.add(report);
+      if (!repeated) summary.different.push(report.seed);
+      const [first] = report.violations;
+      if (first !== undefined)
+        console.log(`seed ${report.seed}: invariant ${first.invariant}: ${first.story.split("\n")[0]}`);
+      if (performance.now() - told < progressEveryMs) return;
+      told = performance.now();
+      console.log(`  ${summary.seeds} of ${many.seeds} seeds, ${summary.failed.length} failed`);
+    },
+  });
+  const seconds = (performance.now() - since) / 1_000;
+  const failed = summary.failed.toSorted((a, b) => a.seed - b.seed);
+  const kinds = new Set<string>();
+  for (const { seed, violations } of failed) {
+    const kind = violations[0]?.invariant ?? "";
+    if (kinds.size >= stories || kinds.has(kind)) continue; // one story of each kind
+    kinds.add(kind);
+    tellStory(seed);
+  }
+  for (const line of summary.details()) console.log(line);
+  console.log(summary.line(seconds));
+  return summary.isGood ? 0 : 1;
+}
+
+function tellStory(seed: number): void {
+  console.log(`\nshrinking seed ${seed} …`);
+  const story = shrinkSeed(plansOf(seed), company, shrinkRunsMax);
+  if (story === undefined) {
+    console.log(`seed ${seed} did not fail again: it does not repeat`);
+    return;
+  }
+  mkdirSync(storiesFolder, { recursive: true });
+  const file = join(storiesFolder, `${seed}.json`);
+  writeFileSync(file, `${JSON.stringify(story.plans)}\n`);
+  console.log(story.text);
+  console.log(`what is left of it: npm run simulate -- --plans ${relative(process.cwd(), file)}\n`);
+}
+
+/** Nothing that the clock of the machine decides is printed: two replays are compared byte by byte. */
+function replay(plans: Plans, traced: boolean): number {
+  console.log(tellOptions(optionsOf(plans.seed)));
+  for (const fault of plans.faults) console.log(tellFault(fault));
+  const { report, trace } = runPlans(plans, company, traced ? { traceLinesMax } : {});
+  for (const line of trace) console.log(line);
+  for (const { story } of report.violations) console.log(story);
+  console.log(
+    `seed ${plans.seed}: ${(report.simulatedMs / 1_000).toFixed(0)} simulated seconds, ${report.steps} steps, ${report.faults} faults, ${report.commands} commands, ${report.requests} requests, ${report.counts.length === 0 ? "0 violations" : report.counts.map(([invariant, count]) => `${count} × invariant ${invariant}`).join(", ")}, hash ${report.hash}`,
+  );
+  return report.counts.length === 0 ? 0 : 1;
+}
+
+function readPlans(file: string): Plans {
+  return JSON.parse(readFileSync(file, "utf8")) as Plans;
+}
+
+function wholeNumber(text: string, name: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  console.error(`${name} is a whole number, not ${text}`);
+  return process.exit(2);
+}

@@ -1,0 +1,124 @@
+/** Forks: what a node denied in a history that was lost stays denied by it, and comes back into the log (27). */
+import { parseStream } from "../../../src/events/index.ts";
+import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
+import type { Place } from "./chains.ts";
+import { told } from "./log-monitors.ts";
+import type { Monitor } from "./monitor.ts";
+import { nodeOf } from "./projection-monitors.ts";
+import type { Scene } from "./scene.ts";
+import { seconds } from "./violation.ts";
+
+/** A final fact of a lost suffix that this boot had applied. */
+type Sticky = Readonly<{ lost: Place; sessions: ReadonlySet<string>; user: string | null }>;
+type Kept = { boot: string; rebuiltAt: SimMs; readonly sticky: Sticky[]; by: "this boot" | "one before" };
+/** What a node has saved: the newest, and how many. */
+type Saves = { newest: string; count: number };
+
+/** So long after a node stands in the surviving history, what it brought is back in the log. */
+const reassertedWithinMs = 20_000;
+
+export function watchForks(scene: Scene): Monitor {
+  const { chains, findings, rights } = scene;
+  const kept = new Map<ProcessName, Kept>();
+  const saves = new Map<ProcessName, Saves>();
+  /** Left to the operator. */
+  const reported = new Set<string>();
+
+  function judgeRebuilt(fact: SimFactOf<"rebuilt">): void {
+    const node = nodeOf(scene, fact);
+    const to = scene.find(fact.to);
+    const lost = node?.rebuilding === null || node === undefined ? undefined : scene.find(node.rebuilding.lost);
+    if (to === undefined || lost === undefined) return;
+    const before = kept.get(fact.process);
+    const mine: Kept =
+      before?.boot === fact.boot ? before : { boot: fact.boot, rebuiltAt: fact.at, sticky: [], by: "this boot" };
+    mine.rebuiltAt = fact.at;
+    const shared = chains.common(lost, to);
+    for (const place of chains.back(lost, shared)) {
+      if (place.recorded?.effect === "tightens") mine.sticky.push(stickyOf(place));
+    }
+    kept.set(fact.process, mine);
+  }
+
+  /** Who begins with the newest that this node has saved has its own disk, and what that kept denied. */
+  function judgeLoaded(fact: SimFactOf<"snapshot-loaded">): void {
+    const before = kept.get(fact.process);
+    const saved = saves.get(fact.process);
+    if (before === undefined || before.boot === fact.boot || fact.from !== "disk") return;
+    // An older copy of the disk would begin with an older one.
+    if (saved === undefined || saved.count < 2 || saved.newest !== fact.link.hash) return;
+    before.boot = fact.boot;
+    before.by = "one before";
+  }
+
+  function stickyOf(place: Place): Sticky {
+    const { stream = "cluster:", type = "" } = place.recorded ?? {};
+    const { kind, id } = parseStream(stream as `session:${string}`);
+    if (kind === "session") return { lost: place, sessions: new Set([id]), user: null };
+    if (kind !== "user") return { lost: place, sessions: new Set(), user: null };
+    const existed = rights.sessionsOf(id, place).filter((session) => rights.bar(session, place) !== null);
+    return { lost: place, sessions: new Set(existed), user: type === "UserSessionsRevoked" ? null : id };
+  }
+
+  function judge(fact: SimFactOf<"decided">): void {
+    const mine = kept.get(fact.process);
+    if (mine === undefined || mine.boot !== fact.boot) return;
+    const user = rights.creationOf(fact.session)?.user;
+    const place = scene.find(fact.place);
+    for (const { lost, sessions, user: denied } of mine.sticky) {
+      // An operator's word in the history that survived stands, also one that came before this node was rebuilt.
+      const isLifted =
+        denied !== null && place !== undefined && rights.restoredBehind(denied, chains.common(lost, place), place);
+      if (!sessions.has(fact.session) && (denied === null || denied !== user || isLifted)) continue;
+      if (fact.verdict !== "unavailable" && place !== undefined && rights.bar(fact.session, place) === null)
+        scene.looks.add("kept-denial-tried");
+      if (fact.verdict !== "permit") continue;
+      const what = `${fact.process} permits session ${fact.session}, which ${lost.recorded?.type} at ${told(lost.link)} denied before that history was lost`;
+      findings.add(27, what, [fact]);
+    }
+  }
+
+  /** Every one of them is denied by the log in the end, or was left to the operator. */
+  function judgeEnd(fact: SimFactOf<"run-over">): void {
+    if (scene.faultsOver === null) return;
+    for (const [process, { boot, rebuiltAt, sticky, by }] of kept) {
+      if (by === "one before") continue; // it may have ended before it could hand them back
+      const node = scene.nodes.get(process);
+      const since = Math.max(rebuiltAt, scene.faultsOver.at);
+      if (node?.boot !== boot || !node.up || scene.paused.has(process) || fact.at - since < reassertedWithinMs)
+        continue;
+      for (const { lost, sessions, user } of sticky) {
+        if (reported.has(lost.link.hash)) continue;
+        const open = [...sessions].filter(
+          (id) => rights.created(id, scene.head) && rights.bar(id, scene.head) === null,
+        );
+        const userOpen = user !== null && rights.userBar(user, scene.head) === null && !isAnswered(user, lost);
+        if (open.length === 0 && !userOpen) continue;
+        const what = `${lost.recorded?.type} at ${told(lost.link)} was lost, ${process} had applied it, and ${seconds(fact.at - since)} later the log permits ${open[0] ?? user}`;
+        findings.add(27, what, [scene.faultsOver, fact]);
+      }
+    }
+  }
+
+  /** A later word about the same person is in the surviving log. */
+  function isAnswered(user: string, lost: Place): boolean {
+    return rights.restoredBehind(user, chains.common(lost, scene.head), scene.head);
+  }
+
+  return {
+    invariants: [27],
+    before: {
+      rebuilt: judgeRebuilt,
+      "snapshot-loaded": judgeLoaded,
+      "snapshot-built": (fact) => {
+        const { count = 0, newest = "" } = saves.get(fact.process) ?? {};
+        if (newest !== fact.link.hash) saves.set(fact.process, { newest: fact.link.hash, count: count + 1 });
+      },
+      decided: judge,
+      reasserted: (fact) => {
+        if (fact.outcome === "operator") reported.add(fact.lost.hash);
+      },
+      "run-over": judgeEnd,
+    },
+  };
+}

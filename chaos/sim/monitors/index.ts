@@ -1,0 +1,130 @@
+/**
+ * Monitors: the invariants of reliability.md §5 that concern the log, projections, revocation and leases, judged while a
+ * simulation runs. Nothing here changes the simulation, and nothing of the product's own reasoning is used to judge it.
+ */
+import type { Report, SimFact } from "../facts.ts";
+import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
+import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision-monitors.ts";
+import { watchForks } from "./fork-monitors.ts";
+import { LeaseBook } from "./lease-book.ts";
+import { keepBook, watchGrants, watchLeases } from "./lease-monitors.ts";
+import { watchLevels } from "./level-monitors.ts";
+import { watchConvergence, watchReceipts } from "./liveness-monitors.ts";
+import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monitors.ts";
+import type { Look } from "./looks.ts";
+import type { Handlers, Monitor } from "./monitor.ts";
+import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
+import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
+import { Scene, type SceneOptions } from "./scene.ts";
+import { watchStreamsClosed } from "./stream-monitors.ts";
+import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
+import type { Invariant, Violation } from "./violation.ts";
+
+export { convergeWithinMs } from "./liveness-monitors.ts";
+export { AllLooks, type Look, looks } from "./looks.ts";
+export { Scene, type SceneOptions } from "./scene.ts";
+export { describe, type Invariant, invariants, type Violation } from "./violation.ts";
+
+export type Judgement = Readonly<{
+  /** The first ones, in the order in which they were found. */
+  violations: readonly Violation[];
+  counts: ReadonlyMap<Invariant, number>;
+  availability: Readonly<Availability>;
+  /** Acknowledged commands that promotions without proof have lost. */
+  lostAcknowledged: number;
+  /** How far the log got, and how many facts were judged. */
+  head: number;
+  facts: number;
+  looks: ReadonlyMap<Look, number>;
+}>;
+
+export type Watch = Readonly<{
+  report: Report;
+  /** For those who look at the same things, such as the sometimes-assertions: as of the last fact. */
+  scene: Scene;
+  /** True once something was found; the runner may stop there. */
+  found: () => boolean;
+  judgement: () => Judgement;
+}>;
+
+type Handler = (fact: SimFact) => void;
+
+/** Judges one run. After the last fact, `run-over`, ask for the judgement. */
+export function watch(options: SceneOptions): Watch {
+  const scene = new Scene(options);
+  const availability: Availability = { rightful: 0, permitted: 0 };
+  const losses: Losses = { acknowledged: 0 };
+  const monitors = monitorsOf(scene, { availability, losses });
+  const before = dispatchOf(monitors.map((monitor) => monitor.before ?? {}));
+  const after = dispatchOf(monitors.map((monitor) => monitor.after ?? {}));
+  let facts = 0;
+  return {
+    scene,
+    report(fact) {
+      facts += 1;
+      scene.now = fact.at;
+      for (const handler of before.get(fact.type) ?? none) handler(fact);
+      scene.observe(fact);
+      for (const handler of after.get(fact.type) ?? none) handler(fact);
+    },
+    found: () => !scene.findings.none,
+    judgement: () => ({
+      violations: scene.findings.kept,
+      counts: scene.findings.counts,
+      availability,
+      lostAcknowledged: losses.acknowledged,
+      head: scene.head.link.position,
+      facts,
+      looks: scene.looks.counts,
+    }),
+  };
+}
+
+const none: readonly Handler[] = [];
+
+/** The book stands first: all who read in it see it as of the same fact. */
+export function monitorsOf(
+  scene: Scene,
+  counts: Readonly<{ availability: Availability; losses: Losses }>,
+): readonly Monitor[] {
+  const book = new LeaseBook(scene);
+  return [
+    keepBook(book),
+    watchChain(scene),
+    watchWriters(scene),
+    watchPrefix(scene),
+    watchStreams(scene),
+    watchCommands(scene, counts.losses),
+    watchHorizon(scene),
+    watchDigests(scene),
+    watchMoves(scene),
+    watchUnknown(scene),
+    watchLevels(scene),
+    watchGrants(scene, book),
+    watchLeases(scene, book),
+    watchPromises(scene),
+    watchRights(scene),
+    watchTokens(scene),
+    watchExpiry(scene),
+    watchReceiptTruth(scene, book),
+    watchEnforced(scene),
+    watchStreamsClosed(scene),
+    watchForks(scene),
+    watchConvergence(scene, book),
+    watchReceipts(scene),
+    watchAvailability(scene, counts.availability),
+    watchSizes(scene),
+  ];
+}
+
+function dispatchOf(all: readonly Handlers[]): ReadonlyMap<string, readonly Handler[]> {
+  const byType = new Map<string, Handler[]>();
+  for (const handlers of all) {
+    for (const [type, handler] of Object.entries(handlers)) {
+      const list = byType.get(type) ?? [];
+      list.push(handler as Handler);
+      byType.set(type, list);
+    }
+  }
+  return byType;
+}

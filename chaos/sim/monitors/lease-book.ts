@@ -1,0 +1,204 @@
+/**
+ * Lease book: for each boot, as of which real moment it may count itself fresh at a place.
+ *
+ * Kept from what left and what arrived, in real time: a grant is worth the moment its renew left, once the node stands at or
+ * behind the granted head. It knows nothing of how the product counts; a boot that was stopped, or that found its
+ * projection to be of another history, is worth nothing before a renew that left afterwards.
+ */
+import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
+import type { Place } from "./chains.ts";
+import type { Scene } from "./scene.ts";
+
+type Taken = Readonly<{ sentAt: SimMs; head: Place; fact: SimFactOf<"grant-received"> }>;
+type Sent = Readonly<{ fact: SimFactOf<"renew-sent">; wall: number }>;
+type Book = {
+  boot: string;
+  readonly sent: Map<number, Sent>;
+  waiting: Taken[];
+  /** The best that counted so far. */
+  best: Taken | null;
+  /** The newest renew that was answered: its terms are those in force. */
+  newest: SimFactOf<"grant-received"> | null;
+  /** Renews from before this are worth nothing, and why. */
+  voidBefore: SimMs;
+  voidedBy: SimFactOf<"resumed" | "rebuilding"> | null;
+};
+
+/** A pause longer than this by any clock is one that the node must have noticed (ARCHITECTURE §5: its own 250 ms tick over 1 s late). */
+const noticedMs = { stopped: 1_300, suspended: 300 };
+const sentMax = 1_024;
+/** A node whose wall clock is more than 2 s off its leader's is not fresh (ARCHITECTURE §5); what is less than that by no more than this is not judged. */
+const skewMsMax = 2_000 + 300;
+
+export class LeaseBook {
+  readonly #scene: Scene;
+  readonly #books = new Map<ProcessName, Book>();
+  readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
+  readonly #clocks = new Map<ProcessName, SimFactOf<"clock-set">>();
+  /** When a wall clock was last set by so much that the node must have noticed. */
+  readonly #steps = new Map<ProcessName, SimMs>();
+  /** What the granter's wall clock said when it granted, by the renew. */
+  readonly #granted = new Map<string, number>();
+  /** Of grants by age: when the renew left that they rest on, by the renew that they answer. */
+  readonly #aged = new Map<string, SimMs>();
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+  }
+
+  clockSet(fact: SimFactOf<"clock-set">): void {
+    const stepMs = fact.at + fact.wallOffsetMs - this.#wall(fact.process, fact.at);
+    if (Math.abs(stepMs) > noticedMs.suspended) this.#steps.set(fact.process, fact.at);
+    this.#clocks.set(fact.process, fact);
+  }
+
+  grantSent(fact: SimFactOf<"grant-sent">): void {
+    this.#granted.set(answerKey(fact), this.#wall(fact.process, fact.at));
+    if (this.#granted.size > 4_096) this.#granted.delete(this.#granted.keys().next().value ?? "");
+    if (fact.agedMs === null) return;
+    this.#aged.set(answerKey(fact), fact.at - fact.agedMs);
+    if (this.#aged.size > 4_096) this.#aged.delete(this.#aged.keys().next().value ?? "");
+  }
+
+  /** What a process's wall clock shows, as far ahead of the truth as it is. */
+  #wall(process: ProcessName, at: SimMs): number {
+    const clock = this.#clocks.get(process);
+    return clock === undefined ? at : at + clock.wallOffsetMs + (clock.rate - 1) * (at - clock.at);
+  }
+
+  started({ process, boot }: SimFactOf<"started">): void {
+    this.#paused.delete(process);
+    this.#books.set(process, {
+      boot: boot ?? "",
+      sent: new Map(),
+      waiting: [],
+      best: null,
+      newest: null,
+      voidBefore: Number.NEGATIVE_INFINITY,
+      voidedBy: null,
+    });
+  }
+
+  paused(fact: SimFactOf<"paused">): void {
+    if (!this.#paused.has(fact.process)) this.#paused.set(fact.process, fact);
+  }
+
+  resumed(fact: SimFactOf<"resumed">): void {
+    const how = this.#paused.get(fact.process)?.how ?? "stopped";
+    this.#paused.delete(fact.process);
+    const book = this.#books.get(fact.process);
+    if (book !== undefined && this.#scene.real(noticedMs[how]) < fact.pausedMs) this.#void(book, fact);
+  }
+
+  /** What counted in the old history is worth nothing in the new one; what waits may yet be reached there. */
+  rebuilding(fact: SimFactOf<"rebuilding">): void {
+    const book = this.#bookOf(fact);
+    const node = this.#scene.nodes.get(fact.process);
+    if (book === undefined || node === undefined) return;
+    this.freshAsOf(fact.process, node.applied);
+    book.best = null;
+    book.voidedBy = fact;
+  }
+
+  renewSent(fact: SimFactOf<"renew-sent">): void {
+    const book = this.#bookOf(fact);
+    if (book === undefined) return;
+    book.sent.set(fact.nonce, { fact, wall: this.#wall(fact.process, fact.at) });
+    if (book.sent.size > sentMax) book.sent.delete(book.sent.keys().next().value ?? 0);
+  }
+
+  /** @returns the renew that it answers; undefined: this boot sent none with this number */
+  taken(fact: SimFactOf<"grant-received">): SimFactOf<"renew-sent"> | undefined {
+    const book = this.#bookOf(fact);
+    const sent = book?.sent.get(fact.nonce);
+    if (book === undefined || sent === undefined) return undefined;
+    const { fact: renew } = sent;
+    const sentAt = this.#asOf(fact, renew);
+    const head = this.#scene.find(fact.head);
+    if (renew.at >= book.voidBefore && fact.epoch >= (book.newest?.epoch ?? 0) && this.#isOff(fact, sent)) {
+      // A clock that was set since is another one: what is off is the one that it was, and nothing follows for what was asked for later.
+      if ((this.#steps.get(fact.process) ?? 0) > renew.at) return renew;
+      // Not fresh from now on; of its grace it may use what is left.
+      const { deltaMs } = this.#scene.options;
+      const node = this.#scene.nodes.get(fact.process);
+      if (node !== undefined) this.freshAsOf(fact.process, node.applied); // what counted until now
+      if (fact.nonce > (book.newest?.nonce ?? 0)) book.newest = fact;
+      const overBy = this.#scene.real(deltaMs);
+      if (book.best !== null) book.best = { ...book.best, sentAt: Math.min(book.best.sentAt, fact.at - overBy) };
+      // After a pause, or a clock that was set, the grace begins anew with what was asked for since.
+      book.waiting = head === undefined ? [] : [{ sentAt: Math.min(sentAt, renew.at - overBy), head, fact }];
+      return renew;
+    }
+    if (book.newest === null || fact.nonce > book.newest.nonce) book.newest = fact;
+    if (head !== undefined && renew.at >= book.voidBefore) book.waiting.push({ sentAt, head, fact });
+    if (book.waiting.length > sentMax) book.waiting.shift();
+    return renew;
+  }
+
+  /** A grant by age is worth the moment at which the renew behind it left: that of the regional broker. */
+  #asOf(fact: SimFactOf<"grant-received">, renew: SimFactOf<"renew-sent">): SimMs {
+    const aged = (fact.agedMs ?? null) === null ? undefined : this.#aged.get(answerKey(fact));
+    return Math.min(renew.at, aged ?? renew.at);
+  }
+
+  /** As of which moment the boot is fresh at this place; null: not at all. */
+  freshAsOf(process: ProcessName, place: Place): Taken | null {
+    const book = this.#books.get(process);
+    if (book === undefined) return null;
+    if (book.waiting.length > 0) {
+      const still: Taken[] = [];
+      for (const taken of book.waiting) {
+        if (!this.#scene.chains.contains(place, taken.head)) still.push(taken);
+        else if (book.best === null || taken.sentAt > book.best.sentAt) book.best = taken;
+      }
+      book.waiting = still;
+    }
+    return book.best;
+  }
+
+  /** Until when the boot may count itself within its window without this place, by what has reached it; null: not at all. */
+  mayDecideUntil(process: ProcessName, without: Place): SimMs | null {
+    const node = this.#scene.nodes.get(process);
+    const book = this.#books.get(process);
+    if (node === undefined || book === undefined) return null;
+    const windowMs = Math.max(book.newest?.windowMs ?? 0, this.#scene.options.deltaMs);
+    let until = Number.NEGATIVE_INFINITY;
+    const count = ({ sentAt, fact }: Taken): void => {
+      const own = (fact.agedMs ?? null) === null ? windowMs : Math.min(windowMs, fact.windowMs);
+      until = Math.max(until, sentAt + this.#scene.real(own));
+    };
+    const fresh = this.freshAsOf(process, node.applied);
+    if (fresh !== null) count(fresh);
+    for (const taken of book.waiting) if (!this.#scene.chains.contains(taken.head, without)) count(taken);
+    return until === Number.NEGATIVE_INFINITY ? null : until;
+  }
+
+  newest(process: ProcessName): SimFactOf<"grant-received"> | null {
+    return this.#books.get(process)?.newest ?? null;
+  }
+  voidedBy(process: ProcessName): SimFactOf<"resumed" | "rebuilding"> | null {
+    return this.#books.get(process)?.voidedBy ?? null;
+  }
+
+  #isOff(fact: SimFactOf<"grant-received">, { wall }: Sent): boolean {
+    const granted = this.#granted.get(answerKey(fact));
+    if (granted === undefined) return false;
+    return Math.max(wall - granted, granted - this.#wall(fact.process, fact.at)) > skewMsMax;
+  }
+
+  #void(book: Book, fact: SimFactOf<"resumed">): void {
+    book.best = null;
+    book.waiting = [];
+    book.voidBefore = fact.at;
+    book.voidedBy = fact;
+  }
+
+  #bookOf({ process, boot }: Readonly<{ process: ProcessName; boot: string }>): Book | undefined {
+    const book = this.#books.get(process);
+    return book?.boot === boot ? book : undefined;
+  }
+}
+
+export function answerKey({ node, boot, nonce }: Readonly<{ node: string; boot: string; nonce: number }>): string {
+  return `${node} ${boot} ${nonce}`;
+}

@@ -1,0 +1,170 @@
+/** Liveness: after the last fault everything comes together, and every question has an answer (26, 37). Judged at the end. */
+import type { SimFactOf, SimMs } from "../facts.ts";
+import type { LeaseBook } from "./lease-book.ts";
+import { told } from "./log-monitors.ts";
+import type { Monitor } from "./monitor.ts";
+import type { NodeView, Scene } from "./scene.ts";
+import { seconds } from "./violation.ts";
+
+/** From the last fault until all is well: a takeover, an epoch, a rebuild, two renews. */
+export const convergeWithinMs = 15_000;
+/** What a commit and the way of an answer may take. */
+const commitMs = 4_000;
+/** A leader watches a clock's rate over two minutes: so long one that was off is remembered, and may be refused. */
+const rateRememberedMs = 125_000;
+const rateOff = 0.004;
+/** A sleep that is shorter than this cannot be told from such a clock; a longer one is a step, and forgotten. */
+const shortSleepMs = 1_500;
+/** What was acknowledged within this of the end may still be on its way. */
+const onItsWayMs = 2_000;
+
+/** 37: brokers and nodes at the head, nodes fresh, one leader, no open command. */
+export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
+  const { chains, findings, options } = scene;
+  const open = new Map<string, SimFactOf<"command-invoked">>();
+  /** Have had their answer: who asks again need not have another. */
+  const settled = new Set<string>();
+  const leading = new Map<string, SimFactOf<"leading">>();
+  /** Until when a process had a clock that ran at another rate; Infinity: it still has. */
+  const rateOffUntil = new Map<string, SimMs>();
+  const asleep = new Set<string>();
+
+  function judgeEnd(fact: SimFactOf<"run-over">): void {
+    const over = scene.faultsOver;
+    if (over === null || fact.at - over.at < convergeWithinMs) return;
+    for (const node of scene.nodes.values()) {
+      if (!scene.up.has(node.process) || scene.paused.has(node.process)) continue;
+      if (fact.at - node.startedAt < convergeWithinMs || node.leaving !== null) continue;
+      scene.looks.add("node-in-the-end");
+      judgeNode(node, over, fact);
+    }
+    const leaders = [...leading.values()];
+    const [leader] = leaders;
+    if (leaders.length !== 1 || leader === undefined || leader.epoch !== scene.head.link.epoch) {
+      const who = leaders.map(({ process, epoch }) => `${process} in epoch ${epoch}`).join(", ") || "nobody";
+      findings.add(37, `in the end ${who} leads, and the log is in epoch ${scene.head.link.epoch}`, [
+        over,
+        ...leaders,
+        fact,
+      ]);
+    }
+    for (const command of open.values()) {
+      if (fact.at - command.at < convergeWithinMs) continue;
+      findings.add(37, `command ${command.commandId} has no outcome`, [command, over, fact]);
+    }
+  }
+
+  function judgeNode(node: NodeView, over: SimFactOf<"faults-over">, fact: SimFactOf<"run-over">): void {
+    const due = scene.acknowledgedBefore(fact.at - onItsWayMs)?.place ?? chains.genesis;
+    if (!chains.contains(node.applied, due) || node.rebuilding !== null) {
+      const how = node.rebuilding === null ? "stands" : "builds anew, and stands";
+      findings.add(
+        37,
+        `${node.process} ${how} at ${told(node.applied.link)} in the end; the log is at ${told(scene.head.link)}`,
+        [over, fact],
+      );
+    }
+    if (scene.up.get(node.process)?.role !== "node") return; // a broker decides nothing
+    if (remembersRate(node.process, fact.at)) return;
+    const fresh = book.freshAsOf(node.process, node.applied);
+    if (node.degraded === null && (fresh === null || fact.at - fresh.sentAt > options.deltaMs))
+      findings.add(
+        37,
+        `${node.process} has no fresh lease in the end`,
+        fresh === null ? [over, fact] : [over, fresh.fact, fact],
+      );
+  }
+
+  /** Its own clock, or that of whoever may lead. */
+  function remembersRate(node: string, at: SimMs): boolean {
+    for (const [process, until] of rateOffUntil) {
+      if (at - until >= rateRememberedMs) continue;
+      if (process === node || scene.up.get(process)?.role === "broker") return true;
+    }
+    return false;
+  }
+
+  return {
+    invariants: [37],
+    before: {
+      paused: (fact) => {
+        if (fact.how === "suspended") asleep.add(fact.process);
+      },
+      resumed: ({ process, pausedMs, at }) => {
+        if (!asleep.delete(process) || pausedMs >= shortSleepMs) return;
+        rateOffUntil.set(process, Math.max(at, rateOffUntil.get(process) ?? at));
+      },
+      "clock-set": ({ process, rate, at }) => {
+        if (Math.abs(rate - 1) > rateOff) rateOffUntil.set(process, Number.POSITIVE_INFINITY);
+        else if (rateOffUntil.get(process) === Number.POSITIVE_INFINITY) rateOffUntil.set(process, at);
+      },
+      "command-invoked": (fact) => {
+        if (!open.has(fact.commandId) && !settled.has(fact.commandId)) open.set(fact.commandId, fact);
+      },
+      "command-answered": (fact) => {
+        if (fact.result.type === "unavailable") return;
+        open.delete(fact.commandId);
+        settled.add(fact.commandId);
+      },
+      "command-abandoned": (fact) => {
+        open.delete(fact.commandId);
+      },
+      leading: (fact) => {
+        if (fact.leading) leading.set(fact.process, fact);
+        else leading.delete(fact.process);
+      },
+      killed: (fact) => {
+        leading.delete(fact.process);
+      },
+      "run-over": judgeEnd,
+    },
+  };
+}
+
+type Asked = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | null };
+
+/**
+ * 26: asked once the faults are over, and for long enough, a receipt is complete within W and a commit. Not while somebody who owns no
+ * key repeats the renew of a boot that is gone, to a leader that does not know it is: that holds receipts up for one more W, and is
+ * what the guard of broker calls keeps from them in the product (src/broker/api/call-guard.ts).
+ */
+export function watchReceipts(scene: Scene): Monitor {
+  const { findings, options } = scene;
+  const asked = new Map<number, Asked>();
+  const replayed: SimMs[] = [];
+  const withinMs = (options.windowMaxMs * (1 + options.drift)) / (1 - options.drift) + 50 + commitMs;
+
+  function judgeEnd(end: SimFactOf<"run-over">): void {
+    for (const { fact, completeAt } of asked.values()) {
+      const dueAt = fact.at + withinMs;
+      if (fact.wait === "none" || dueAt > end.at || fact.timeoutMs < withinMs) continue;
+      scene.looks.add("receipt-in-peace");
+      if (completeAt !== null && completeAt <= dueAt) continue;
+      if (replayed.some((at) => at > fact.at - withinMs && at < dueAt)) continue;
+      const how =
+        completeAt === null ? "is not complete in the end" : `was complete after ${seconds(completeAt - fact.at)}`;
+      findings.add(26, `receipt ${fact.receipt}, asked ${seconds(fact.at)} after the start, ${how}`, [fact, end]);
+    }
+  }
+
+  return {
+    invariants: [26],
+    before: {
+      forged: (fact) => {
+        if (fact.kind === "renew" && fact.how === "replayed") replayed.push(fact.at);
+      },
+      "receipt-asked": (fact) => {
+        // Before that the system may still be coming together.
+        if (scene.faultsOver !== null && fact.at - scene.faultsOver.at >= convergeWithinMs)
+          asked.set(fact.receipt, { fact, completeAt: null });
+      },
+      "receipt-answered": (fact) => {
+        const question = asked.get(fact.receipt);
+        // One that is lost has its answer too.
+        if (question !== undefined && (fact.answer.complete || fact.answer.status === "lost"))
+          question.completeAt ??= fact.at;
+      },
+      "run-over": judgeEnd,
+    },
+  };
+}

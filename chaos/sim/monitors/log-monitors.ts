@@ -1,0 +1,158 @@
+/** The log itself: dense, chained, ordered by epochs, written by one at a time, and never changed once acknowledged (1, 2, 4–8). */
+import { createHash } from "node:crypto";
+import type { Link } from "../../../src/events/index.ts";
+import type { SimFactOf } from "../facts.ts";
+import type { Place } from "./chains.ts";
+import type { Monitor } from "./monitor.ts";
+import type { Scene } from "./scene.ts";
+
+/** 1, 4, 5: each event stands right behind the server's head, with the hash of its bytes. */
+export function watchChain(scene: Scene): Monitor {
+  const { chains, findings, looks } = scene;
+
+  function judge(fact: SimFactOf<"wrote">): void {
+    const head = scene.serverHead(fact.process) ?? chains.genesis;
+    if (scene.find(fact.previous) !== head) {
+      const what = `${fact.process} wrote behind ${told(fact.previous)}, but its log ends at ${told(head.link)}`;
+      findings.add(1, what, [fact]);
+    }
+    let previous: Link = head.link;
+    looks.add("event-hashed", fact.entries.length);
+    for (const { recorded, bytes } of fact.entries) {
+      if (recorded.position !== previous.position + 1)
+        findings.add(1, `position ${recorded.position} is written right behind ${previous.position}`, [fact]);
+      const hash = createHash("sha256").update(previous.hash, "hex").update(bytes).digest("hex");
+      if (hash !== recorded.hash) findings.add(4, `the hash at ${recorded.position} is not that of its bytes`, [fact]);
+      if (recorded.epoch < previous.epoch || recorded.epoch !== fact.epoch)
+        findings.add(5, `an event of epoch ${recorded.epoch} stands behind one of epoch ${previous.epoch}`, [fact]);
+      const opens = recorded.event.type === "EpochOpened";
+      if (opens) looks.add("epoch-opened");
+      if (opens !== recorded.epoch > previous.epoch) {
+        const how = opens ? "is opened inside of itself" : "begins without its first event";
+        findings.add(5, `epoch ${recorded.epoch} ${how}, at ${recorded.position}`, [fact]);
+      }
+      previous = recorded;
+    }
+    if (fact.head.hash !== previous.hash)
+      findings.add(1, `the head is told as ${told(fact.head)}, and is ${told(previous)}`, [fact]);
+  }
+  return { invariants: [1, 4, 5], before: { wrote: judge } };
+}
+
+/** 6, 7: an epoch has one writer, and is over once the next one is opened. */
+export function watchWriters(scene: Scene): Monitor {
+  const { chains, findings } = scene;
+  const openers = new Map<string, SimFactOf<"wrote">>();
+  /** What was written and waits, with the newest epoch that had been opened cleanly when it was. */
+  const waiting = new Map<
+    number,
+    Readonly<{ wrote: SimFactOf<"wrote">; after: SimFactOf<"committed-cleanly"> | null }>
+  >();
+  let opened: SimFactOf<"committed-cleanly"> | null = null;
+
+  function judge(fact: SimFactOf<"wrote">): void {
+    waiting.set(fact.txn, { wrote: fact, after: opened });
+    if (fact.op === "open-epoch") {
+      openers.set(fact.incarnation, fact);
+      return;
+    }
+    const opening = (scene.serverHead(fact.process) ?? chains.genesis).opening;
+    if (opening === null || opening.epoch !== fact.epoch || opening.incarnation !== fact.incarnation) {
+      const newer = opening === null ? undefined : openers.get(opening.incarnation);
+      const what = `${fact.writer} wrote in epoch ${fact.epoch} on ${fact.process}, where epoch ${opening?.epoch ?? 0} is open`;
+      findings.add(7, what, newer === undefined ? [fact] : [newer, fact]);
+    }
+    const opener = openers.get(fact.incarnation);
+    if (opener !== undefined && opener.writer !== fact.writer)
+      findings.add(6, `${fact.writer} wrote in epoch ${fact.epoch}, which ${opener.writer} opened`, [opener, fact]);
+  }
+
+  function judgeClean(fact: SimFactOf<"committed-cleanly">): void {
+    const known = waiting.get(fact.txn);
+    waiting.delete(fact.txn);
+    if (known === undefined || fact.process !== scene.primary) return;
+    const { wrote, after } = known;
+    if (after !== null && wrote.epoch < after.epoch) {
+      const what = `${wrote.writer} got a clean commit in epoch ${wrote.epoch}, written after epoch ${after.epoch} was open`;
+      findings.add(7, what, [after, wrote, fact]);
+    }
+    if (wrote.op === "open-epoch" && (opened === null || fact.epoch > opened.epoch)) opened = fact;
+  }
+
+  return {
+    invariants: [6, 7],
+    before: {
+      wrote: judge,
+      "committed-cleanly": judgeClean,
+      "log-answered": (fact) => {
+        if (fact.outcome === "fenced") scene.looks.add("write-after-epoch");
+      },
+      promoted: (fact) => {
+        if (fact.how === "unsafe" || fact.how === "restored") opened = null; // its log may know of no such epoch
+      },
+    },
+  };
+}
+
+/** 2: whatever a later primary holds, or acknowledges, it holds all that was acknowledged before. */
+export function watchPrefix(scene: Scene): Monitor {
+  const { chains, findings } = scene;
+
+  function judge(place: Place | undefined, fact: SimFactOf<"promoted"> | SimFactOf<"committed-cleanly">): void {
+    if (place === undefined) {
+      findings.add(2, `${fact.process} speaks of ${told(fact.head)}, which was never written`, [fact]);
+      return;
+    }
+    const before = scene.acknowledged.at(-1);
+    if (before === undefined || chains.contains(place, scene.head)) return;
+    const shared = chains.common(place, scene.head);
+    // An old acknowledgement may be told late: what lies before the head is no contradiction.
+    if (fact.type === "committed-cleanly" && shared === place) return;
+    const what = `${fact.process} has ${told(place.link)}, without ${told(before.place.link)}: they part behind ${shared.link.position}`;
+    findings.add(2, what, [before.fact, fact]);
+  }
+
+  return {
+    invariants: [2],
+    before: {
+      promoted: (fact) => {
+        if (fact.how === "procedure" && scene.acknowledged.length > 0) scene.looks.add("promotion-judged");
+        const mustHoldAll = fact.how === "procedure" || (fact.how === "restarted" && fact.process === scene.primary);
+        if (mustHoldAll) judge(scene.find(fact.head), fact);
+      },
+      "committed-cleanly": (fact) => {
+        if (fact.process === scene.primary) judge(scene.find(fact.head), fact);
+        else if (scene.synchronous > 0 && scene.proven) judge(scene.find(fact.head), fact);
+      },
+    },
+  };
+}
+
+/** 8: the versions of a stream. */
+export function watchStreams(scene: Scene): Monitor {
+  const { chains, findings } = scene;
+  const versions = new Map<string, Place[]>();
+
+  function judge(fact: SimFactOf<"wrote">): void {
+    const seen = new Set<Place>();
+    for (const { recorded } of fact.entries) {
+      const place = scene.find(recorded);
+      if (place === undefined) continue;
+      const { stream, version, position } = recorded;
+      const list = versions.get(stream) ?? [];
+      versions.set(stream, list);
+      if (list.includes(place) || seen.has(place)) continue; // another server wrote the same
+      const last = list.findLast((each) => chains.contains(place, each));
+      const expected = (last?.recorded?.version ?? 0) + 1;
+      if (version !== expected)
+        findings.add(8, `${stream} has version ${version} at ${position}, where ${expected} was due`, [fact]);
+      list.push(place);
+      seen.add(place);
+    }
+  }
+  return { invariants: [8], after: { wrote: judge } };
+}
+
+export function told(link: Link): string {
+  return `${link.epoch}.${link.position}.${link.hash.slice(0, 6)}`;
+}

@@ -1,0 +1,398 @@
+/**
+ * Scene: what all monitors look at, kept up to date with each fact: the servers' logs, what is acknowledged, the processes and
+ * nodes as they truly are, requests, receipts, faults.
+ *
+ * It concludes nothing about the product. A lineage is the log of the newest primary; where one was promoted without proof
+ * (asynchronous, forced, restored), what the new one lacks is lost, and until every lease from before is over the promises
+ * of receipts and windows are not judged: the contract calls them best effort there.
+ */
+import type { Link } from "../../../src/events/index.ts";
+import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
+import { Chains, type Place } from "./chains.ts";
+import { Looks } from "./looks.ts";
+import { Rights } from "./rights.ts";
+import { Findings } from "./violation.ts";
+
+export type SceneOptions = Readonly<{
+  /** What a true wall clock shows at 0, Unix ms. */
+  wallStart: number;
+  deltaMs: number;
+  drift: number;
+  /** The longest window any node is granted. */
+  windowMaxMs: number;
+}>;
+
+export type NodeView = {
+  readonly process: ProcessName;
+  readonly node: string;
+  boot: string;
+  region: string;
+  lessee: SimFactOf<"started">["lessee"];
+  unknownTypes: ReadonlySet<string>;
+  up: boolean;
+  startedAt: SimMs;
+  applied: Place;
+  /** What the core last said is enforced; counts up with each word of it. */
+  enforced: Place;
+  enforcedTold: SimFactOf<"enforced"> | null;
+  /** Set while it builds anew: where it was. */
+  rebuilding: SimFactOf<"rebuilding"> | null;
+  config: SimFactOf<"config-activated"> | null;
+  routes: ReadonlyMap<string, RoutePolicy>;
+  /** Named by an event that its build could not read. */
+  degraded: Place | null;
+  leaving: SimFactOf<"goodbye-sent"> | null;
+};
+
+export type RequestView = {
+  readonly began: SimFactOf<"request-began">;
+  decided: SimFactOf<"decided"> | null;
+  opened: SimFactOf<"exchange-opened"> | null;
+  /** Where the node stood then: its second look was there. */
+  openedAt: Place | null;
+  /** What the stream monitor last looked at: while both stay, nothing needs a second look. */
+  seenFloor: Place | null;
+  seenEnforced: Place | null;
+};
+
+/** A complete receipt: from then on what it covers is promised. */
+export type Floor = Readonly<{ at: SimMs; place: Place; fact: SimFactOf<"receipt-answered"> }>;
+type Acknowledged = Readonly<{ at: SimMs; place: Place; fact: SimFact }>;
+
+export class Scene {
+  readonly options: SceneOptions;
+  readonly findings = new Findings();
+  readonly looks = new Looks();
+  readonly chains = new Chains();
+  readonly rights = new Rights(this.chains);
+  readonly nodes = new Map<ProcessName, NodeView>();
+  readonly requests = new Map<RequestNo, RequestView>();
+  readonly up = new Map<ProcessName, SimFactOf<"started">>();
+  readonly paused = new Set<ProcessName>();
+  readonly faults = new Map<number, SimFactOf<"fault-began">>();
+  now: SimMs = 0;
+  /** When the last fault ended; −Infinity before the first. */
+  quietSince = Number.NEGATIVE_INFINITY;
+  faultsOver: SimFactOf<"faults-over"> | null = null;
+  primary: ProcessName | null = null;
+  synchronous = 1;
+  /** The newest place of the lineage that is acknowledged. */
+  head: Place = this.chains.genesis;
+  /** Each time that `head` moved; strictly later places at later times. */
+  acknowledged: Acknowledged[] = [];
+  /** The tips of what was lost by promotions without proof, and of what old primaries went on to acknowledge after them. */
+  readonly lost: Place[] = [];
+  /** Old primaries that may still write and be believed. */
+  readonly zombies = new Set<ProcessName>();
+  /** Until then receipts and windows are best effort. */
+  unprovenUntil = Number.NEGATIVE_INFINITY;
+  /** The newest promotion was one without proof. */
+  #unproven = false;
+  readonly #floors: Floor[] = [];
+  readonly #floorsOf = new Map<string, Floor[]>();
+  readonly #serverHeads = new Map<ProcessName, Place>();
+
+  constructor(options: SceneOptions) {
+    this.options = options;
+  }
+
+  /** By how much real time may exceed what a clock within 1 ± ρ has counted. */
+  real(localMs: number): number {
+    return localMs / (1 - this.options.drift) + 1;
+  }
+
+  serverHead(server: ProcessName): Place | undefined {
+    return this.#serverHeads.get(server);
+  }
+
+  find(link: Link): Place | undefined {
+    return this.chains.find(link);
+  }
+
+  /** Receipts, windows and fences are judged. */
+  get proven(): boolean {
+    return this.zombies.size === 0 && this.now >= this.unprovenUntil;
+  }
+
+  /** What a complete receipt promised, before this moment, to requests at a node of this region. */
+  floorBefore(at: SimMs, region: string): Floor | undefined {
+    const all = lastBefore(this.#floors, at);
+    const own = lastBefore(this.#floorsOf.get(region) ?? [], at);
+    if (all === undefined || own === undefined) return all ?? own;
+    return own.place.link.position > all.place.link.position ? own : all;
+  }
+
+  /** The newest place that was acknowledged before this moment. */
+  acknowledgedBefore(at: SimMs): Acknowledged | undefined {
+    return lastBefore(this.acknowledged, at);
+  }
+
+  observe(fact: SimFact): void {
+    this.now = fact.at;
+    switch (fact.type) {
+      case "started":
+        this.up.set(fact.process, fact);
+        this.paused.delete(fact.process);
+        if (fact.role === "node" || fact.role === "broker") this.nodes.set(fact.process, this.#newNode(fact));
+        return;
+      case "killed":
+        this.#killed(fact);
+        return;
+      case "paused":
+        this.paused.add(fact.process);
+        return;
+      case "resumed":
+        this.paused.delete(fact.process);
+        return;
+      case "fault-began":
+        this.faults.set(fact.id, fact);
+        return;
+      case "fault-ended":
+        this.faults.delete(fact.id);
+        this.quietSince = fact.at;
+        return;
+      case "faults-over":
+        this.faultsOver = fact;
+        return;
+      case "synchronous-set":
+        if (this.primary === null || fact.process === this.primary) this.synchronous = fact.standbys;
+        else if (fact.standbys === 0) this.zombies.add(fact.process); // an old primary that now waits for nobody
+        return;
+      case "wrote":
+        this.#wrote(fact);
+        return;
+      case "committed-cleanly":
+        this.#committed(fact);
+        return;
+      case "promoted":
+        this.#promoted(fact);
+        return;
+      case "demoted":
+        this.#noZombie(fact.process);
+        return;
+      case "receipt-answered":
+        this.#receipt(fact);
+        return;
+      default:
+        this.#observeNode(fact);
+    }
+  }
+
+  #observeNode(fact: SimFact): void {
+    switch (fact.type) {
+      case "request-began":
+        this.requests.set(fact.request, {
+          began: fact,
+          decided: null,
+          opened: null,
+          openedAt: null,
+          seenFloor: null,
+          seenEnforced: null,
+        });
+        return;
+      case "decided": {
+        const request = this.requests.get(fact.request);
+        if (request === undefined) return;
+        request.decided = fact;
+        if (fact.verdict !== "permit") this.requests.delete(fact.request);
+        return;
+      }
+      case "exchange-opened": {
+        const request = this.requests.get(fact.request);
+        if (request === undefined) return;
+        request.opened = fact;
+        request.openedAt = this.nodes.get(fact.process)?.applied ?? null;
+        return;
+      }
+      case "exchange-ended":
+        this.requests.delete(fact.request);
+        return;
+      case "applied":
+        this.#move(fact.process, fact.to);
+        return;
+      case "snapshot-loaded":
+        this.#move(fact.process, fact.link);
+        return;
+      case "rebuilding":
+        this.#with(fact.process, (node) => {
+          node.rebuilding = fact;
+        });
+        return;
+      case "rebuilt":
+        this.#move(fact.process, fact.to);
+        this.#with(fact.process, (node) => {
+          node.rebuilding = null;
+        });
+        return;
+      case "enforced":
+        this.#with(fact.process, (node) => {
+          node.enforced = this.find(fact.link) ?? node.enforced;
+          node.enforcedTold = fact;
+        });
+        return;
+      case "goodbye-sent":
+        this.#with(fact.process, (node) => {
+          node.leaving = fact;
+        });
+        return;
+      case "config-activated":
+        this.#with(fact.process, (node) => {
+          node.config = fact;
+          node.routes = new Map(fact.routes.map((route) => [route.route, route]));
+        });
+        return;
+      default: // of interest to single monitors only
+    }
+  }
+
+  #newNode(fact: SimFactOf<"started">): NodeView {
+    const { genesis } = this.chains;
+    return {
+      process: fact.process,
+      node: fact.node ?? fact.process,
+      boot: fact.boot ?? "",
+      region: fact.region,
+      lessee: fact.lessee,
+      unknownTypes: new Set(fact.unknownTypes),
+      up: true,
+      startedAt: fact.at,
+      applied: genesis,
+      enforced: genesis,
+      enforcedTold: null,
+      rebuilding: null,
+      config: null,
+      routes: new Map(),
+      degraded: null,
+      leaving: null,
+    };
+  }
+
+  #killed(fact: SimFactOf<"killed">): void {
+    this.up.delete(fact.process);
+    this.paused.delete(fact.process);
+    this.#noZombie(fact.process);
+    const node = this.nodes.get(fact.process);
+    if (node === undefined) return;
+    node.up = false;
+    for (const [id, request] of this.requests) if (request.decided?.process === fact.process) this.requests.delete(id);
+  }
+
+  #wrote(fact: SimFactOf<"wrote">): void {
+    let at = this.find(fact.previous) ?? this.#serverHeads.get(fact.process) ?? this.chains.genesis;
+    for (const { recorded } of fact.entries) {
+      const known = this.chains.size;
+      at = this.chains.add(recorded, at);
+      if (this.chains.size === known) continue; // written before, by another server
+      const wrong = this.rights.fold(at);
+      if (wrong !== null) this.findings.add(21, wrong, [fact]);
+    }
+    this.#serverHeads.set(fact.process, at);
+  }
+
+  #committed(fact: SimFactOf<"committed-cleanly">): void {
+    const place = this.find(fact.head);
+    if (place === undefined) return;
+    this.chains.acknowledge(place);
+    // An old primary may tell late of what its successor has; without synchronous standbys also of what it has not.
+    if (fact.process !== this.primary && !this.#isOnPrimary(place)) {
+      if (this.zombies.has(fact.process)) this.#lose(place);
+      return;
+    }
+    if (place.link.position <= this.head.link.position) return;
+    this.head = place;
+    this.acknowledged.push({ at: fact.at, place, fact });
+  }
+
+  #isOnPrimary(place: Place): boolean {
+    const head = this.primary === null ? undefined : this.#serverHeads.get(this.primary);
+    return head !== undefined && this.chains.contains(head, place);
+  }
+
+  #promoted(fact: SimFactOf<"promoted">): void {
+    const head = this.find(fact.head) ?? this.chains.genesis;
+    this.#serverHeads.set(fact.process, head);
+    const other = this.primary !== null && this.primary !== fact.process;
+    if (fact.how === "restarted" && other) {
+      // An old primary is back, and nobody has seen to it that its commits find no standby.
+      if (this.#unproven || this.synchronous === 0) this.zombies.add(fact.process);
+      return;
+    }
+    if (other && this.primary !== null && this.up.has(this.primary)) this.zombies.add(this.primary);
+    this.zombies.delete(fact.process);
+    this.primary = fact.process;
+    this.#unproven = fact.how === "unsafe";
+    if (fact.how === "procedure") this.zombies.clear(); // the procedure sees to it that none is believed
+    if (fact.how !== "unsafe" && fact.how !== "restored") return;
+    this.unprovenUntil = fact.at + this.#leasesOverMs();
+    if (this.chains.contains(head, this.head)) return;
+    this.#lose(this.head);
+    this.#rewind(this.chains.common(head, this.head));
+  }
+
+  #lose(tip: Place): void {
+    const last = this.lost.at(-1);
+    if (last !== undefined && this.chains.contains(tip, last)) this.lost.pop();
+    this.lost.push(tip);
+  }
+
+  #rewind(to: Place): void {
+    this.head = to;
+    this.acknowledged = this.acknowledged.filter(({ place }) => this.chains.contains(to, place));
+    for (const floors of [this.#floors, ...this.#floorsOf.values()]) {
+      const kept = floors.filter(({ place }) => this.chains.contains(to, place));
+      floors.splice(0, floors.length, ...kept);
+    }
+  }
+
+  #noZombie(process: ProcessName): void {
+    if (!this.zombies.delete(process)) return;
+    this.unprovenUntil = Math.max(this.unprovenUntil, this.now + this.#leasesOverMs());
+  }
+
+  #leasesOverMs(): number {
+    const { windowMaxMs, drift } = this.options;
+    return (windowMaxMs * (1 + drift)) / (1 - drift) + 1_000;
+  }
+
+  #receipt(fact: SimFactOf<"receipt-answered">): void {
+    const { answer, region } = fact;
+    if (!answer.complete || answer.link === null) return;
+    const place = this.find(answer.link);
+    if (place === undefined || !this.chains.contains(this.head, place)) return;
+    const floors = answer.wait === "region" && region !== null ? this.#floorsIn(region) : this.#floors;
+    const last = floors.at(-1);
+    if (last === undefined || last.place.link.position < place.link.position) floors.push({ at: fact.at, place, fact });
+  }
+
+  #floorsIn(region: string): Floor[] {
+    const floors = this.#floorsOf.get(region) ?? [];
+    this.#floorsOf.set(region, floors);
+    return floors;
+  }
+
+  #move(process: ProcessName, to: Link): void {
+    this.#with(process, (node) => {
+      node.applied = this.find(to) ?? node.applied;
+    });
+  }
+
+  #with(process: ProcessName, change: (node: NodeView) => void): void {
+    const node = this.nodes.get(process);
+    if (node !== undefined) change(node);
+  }
+}
+
+/** The last of a list, ordered by time, that is strictly before a moment. */
+function lastBefore<Item extends Readonly<{ at: SimMs }>>(list: readonly Item[], at: SimMs): Item | undefined {
+  const newest = list.at(-1);
+  if (newest === undefined || newest.at < at) return newest;
+  let from = 0;
+  let to = list.length;
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    const item = list[middle];
+    if (item !== undefined && item.at < at) from = middle + 1;
+    else to = middle;
+  }
+  return list[from - 1];
+}

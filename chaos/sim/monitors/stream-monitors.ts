@@ -1,0 +1,46 @@
+/** Streams and answers on their way: no byte after a receipt that denies it, or behind the node's own word (25). */
+import type { SimFactOf } from "../facts.ts";
+import type { Place } from "./chains.ts";
+import { barOf } from "./decision-monitors.ts";
+import { told } from "./log-monitors.ts";
+import type { Monitor } from "./monitor.ts";
+import { nodeOf } from "./projection-monitors.ts";
+import type { RequestView, Scene } from "./scene.ts";
+import { seconds } from "./violation.ts";
+
+export function watchStreamsClosed(scene: Scene): Monitor {
+  const { chains, findings, looks } = scene;
+
+  function judge(fact: SimFactOf<"exchange-opened" | "relayed">): void {
+    const request = scene.requests.get(fact.request);
+    const node = nodeOf(scene, fact);
+    // Whoever only answers for somebody else's proxy carries no bytes of its own.
+    if (request === undefined || node === undefined || node.lessee === "authorize") return;
+    const floor = scene.proven ? scene.floorBefore(fact.at, node.region) : undefined;
+    const floorPlace = floor?.place ?? null;
+    if (request.seenFloor === floorPlace && request.seenEnforced === node.enforced) return;
+    request.seenFloor = floorPlace;
+    request.seenEnforced = node.enforced;
+    if (floor !== undefined) looks.add("byte-after-receipt");
+    const isUnder = floor !== undefined && !chains.contains(node.enforced, floor.place);
+    if (floor !== undefined && isUnder && hasBegunBefore(request, floor.place)) {
+      const bar = barOf(scene, request, node, floor.place);
+      if (bar !== null) {
+        const what = `${fact.process} carries a byte of request ${fact.request} ${seconds(fact.at - floor.at)} after the complete receipt for ${told(floor.place.link)}, which denies it: ${bar.why}`;
+        findings.add(25, what, [floor.fact, request.began, fact]);
+      }
+    }
+    const enforced = node.enforcedTold;
+    const own = enforced === null ? null : barOf(scene, request, node, node.enforced);
+    if (enforced === null || own === null || !hasBegunBefore(request, node.enforced)) return;
+    const what = `${fact.process} carries a byte of request ${fact.request}, though it enforces ${told(enforced.link)}: ${own.why}`;
+    findings.add(25, what, [enforced, request.began, fact]);
+  }
+
+  /** What was looked at behind a place was looked at with it in force. */
+  function hasBegunBefore({ openedAt }: RequestView, place: Place): boolean {
+    return openedAt !== null && (openedAt === place || !chains.contains(openedAt, place));
+  }
+
+  return { invariants: [25], after: { "exchange-opened": judge, relayed: judge } };
+}

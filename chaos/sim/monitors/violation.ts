@@ -1,0 +1,99 @@
+/**
+ * Violations: what may never happen (reliability.md §5), and what was seen of it. Pure.
+ *
+ * Invariants 1–30, 37 and 38 have the numbers of that page. The named ones are rules of the contract (ARCHITECTURE §5, §6)
+ * on which the numbered ones rest; to see them broken is to see the harm earlier.
+ */
+import type { SimFact, SimMs } from "../facts.ts";
+
+export const invariants = {
+  1: "the log is dense",
+  2: "what is acknowledged never changes",
+  3: "an acknowledged command is never lost",
+  4: "each hash is that of the one before and the event's bytes",
+  5: "epochs only grow along the log, and each begins with its own first event",
+  6: "the events of an epoch come from the one process that opened it",
+  7: "after an epoch is opened, nothing of an older one is written",
+  8: "the versions of a stream are 1, 2, 3 …",
+  9: "one command id has one set of events and one answer",
+  10: "what was asked after an acknowledgement stands behind it",
+  11: "nothing above the acknowledged end of the log is handed to anybody",
+  12: "projections at one link are equal",
+  13: "a snapshot equals the fold up to its link",
+  14: "a projection never moves back, but by an announced rebuild that has a cause",
+  15: "events are applied once, in order, without a gap",
+  16: "an event that a node cannot read is never passed over in silence",
+  17: "after a complete receipt no request is permitted that it denies",
+  18: "a permit has seen everything that was acknowledged before its window",
+  19: "without a fresh lease nothing is permitted, but what a route's grace allows",
+  20: "a boot without a grant permits nothing",
+  21: "a revoked session stays revoked",
+  22: "a cut of a user's sessions holds for each of them",
+  23: "a group's route lets in its members only",
+  24: "a decision is made at one place with one configuration",
+  25: "after a complete receipt no byte passes that it denies",
+  26: "a receipt becomes complete within W",
+  27: "the denials of a lost suffix stay in force, and come back into the log",
+  28: "no request is decided behind its own token",
+  29: "a token of a lost suffix is never accepted",
+  30: "nothing is permitted after the session's expiry",
+  37: "after the last fault all come together again",
+  38: "everything that could grow has a bound",
+  "lessee-row": "nobody is granted to before the next leader would know of them",
+  "grant-complete": "a grant names a head that holds all that was acknowledged before its renew was sent",
+  "grant-origin": "a grant that is taken was made for this boot and this renew",
+  "left-alive": "only a boot that has ended is let go",
+  "receipt-true": "a receipt says what is so: who has applied it, who can decide no more, what is not in the log",
+  "enforced-true": "a node says that it enforces only what it does",
+  "level-kept": "who cannot read a finalized level permits nothing behind it, and leads nothing",
+  "level-ready": "a level is finalized while nobody has a lease who could not read it",
+  availability: "half of the rightful requests in quiet times are permitted",
+} as const;
+
+export type Invariant = keyof typeof invariants;
+
+export type Violation = Readonly<{
+  invariant: Invariant;
+  at: SimMs;
+  /** One sentence with names, places and times. */
+  what: string;
+  /** Those that contradict each other, oldest first. */
+  facts: readonly SimFact[];
+}>;
+
+const keptMax = 32;
+
+/** The first violations of a run, and how many there were of each. */
+export class Findings {
+  readonly kept: Violation[] = [];
+  readonly counts = new Map<Invariant, number>();
+
+  get none(): boolean {
+    return this.counts.size === 0;
+  }
+
+  add(invariant: Invariant, what: string, facts: readonly [SimFact, ...SimFact[]]): void {
+    const count = (this.counts.get(invariant) ?? 0) + 1;
+    this.counts.set(invariant, count);
+    if (this.kept.length >= keptMax || count > 4) return;
+    const at = Math.max(...facts.map((fact) => fact.at));
+    this.kept.push({ invariant, at, what, facts: facts.toSorted((a, b) => a.at - b.at) });
+  }
+}
+
+export function describe({ invariant, at, what, facts }: Violation): string {
+  const told = facts.map((fact) => `    ${seconds(fact.at)} ${JSON.stringify(fact, shorten)}`);
+  return [`invariant ${invariant} (${invariants[invariant]}), at ${seconds(at)}: ${what}`, ...told].join("\n");
+}
+
+export function seconds(at: SimMs): string {
+  return `${(at / 1_000).toFixed(3)} s`;
+}
+
+function shorten(key: string, value: unknown): unknown {
+  if (key === "hash" && typeof value === "string") return value.slice(0, 8);
+  if (key === "bytes" || key === "profile" || key === "publicKey") return undefined;
+  if (key === "at" && typeof value === "number") return Math.round(value * 1_000) / 1_000;
+  if (Array.isArray(value) && value.length > 12) return [...value.slice(0, 12), `… ${value.length}`];
+  return value;
+}

@@ -1,0 +1,99 @@
+/**
+ * People: what the clients of the workload know of users and their sessions. Pure but for its own state.
+ *
+ * A client knows what it was told: a session is known from its sign-in's answer on, with the link of its cookie; one that is revoked
+ * stays in its hands and is tried again.
+ */
+import {
+  type GroupId,
+  type Link,
+  type Profile,
+  parseGroupId,
+  parseSessionId,
+  parseUserId,
+  type SessionId,
+  type UserId,
+} from "../../src/events/index.ts";
+
+export type HeldSession = {
+  readonly sessionId: SessionId;
+  readonly userId: UserId;
+  /** Of the cookie. */
+  token: Link;
+  /** A revocation was asked for. */
+  over: boolean;
+};
+
+const heldMax = 400;
+
+export class People {
+  readonly users: readonly UserId[];
+  readonly groups: readonly GroupId[];
+  readonly #live: HeldSession[] = [];
+  readonly #over: HeldSession[] = [];
+
+  constructor(users: number, groups: readonly string[]) {
+    this.users = Array.from({ length: users }, (_, index) => parseUserId(`user-${index + 1}`));
+    this.groups = groups.map((name) => parseGroupId(name));
+  }
+
+  user(by: number): UserId {
+    return at(this.users, by) ?? parseUserId("user-1");
+  }
+
+  group(by: number): GroupId {
+    return at(this.groups, by) ?? parseGroupId("board");
+  }
+
+  hold(session: HeldSession): void {
+    this.#live.push(session);
+    if (this.#live.length > heldMax) this.#live.shift();
+  }
+
+  /** A live one mostly; an old one as often as `much` is high. Hot ones are asked for more often. */
+  session(by: number, much: number): HeldSession | undefined {
+    // Of those that are over the last few: whoever has just been shut out tries again at once.
+    if (much > 0.85 && this.#over.length > 0) return at(this.#over, by ** 4);
+    return at(this.#live, by * by);
+  }
+
+  live(by: number): HeldSession | undefined {
+    return at(this.#live, by);
+  }
+
+  some(by: number, count: number): readonly HeldSession[] {
+    const first = Math.floor(by * this.#live.length);
+    return this.#live.slice(first, first + count);
+  }
+
+  /** Somebody wants them gone: from now on they are tried to see whether they are. */
+  end(which: (session: HeldSession) => boolean): void {
+    for (let i = this.#live.length - 1; i >= 0; i -= 1) {
+      const session = this.#live[i];
+      if (session === undefined || !which(session)) continue;
+      session.over = true;
+      this.#live.splice(i, 1);
+      this.#over.unshift(session); // the newest first: they are the ones to try
+    }
+    if (this.#over.length > heldMax) this.#over.length = heldMax;
+  }
+}
+
+export function sessionIdOf(bytes: Uint8Array): SessionId {
+  return parseSessionId(`s-${Buffer.from(bytes).toString("hex")}`);
+}
+
+export function profileOf(userId: UserId, round: number): Profile {
+  return {
+    issuer: "https://idp.example",
+    subject: userId,
+    email: `${userId}@example.com`,
+    emailVerified: true,
+    name: userId,
+    claims: { round: [round] },
+  };
+}
+
+function at<T>(list: readonly T[], by: number): T | undefined {
+  return list[Math.floor(by * list.length)];
+}

@@ -1,0 +1,325 @@
+/**
+ * Postgres model: a primary and its standbys, and what operators and accidents do to them.
+ *
+ * The procedure of promotion is reliability.md §2.4: enough standbys stop their receivers first, so that the old primary can answer
+ * nothing cleanly any more; then their positions are compared; then the furthest is promoted. Everything that does less is called
+ * unsafe, and reported so. Nothing here decides when something breaks.
+ */
+import type { Report } from "./facts.ts";
+import type { Network } from "./network.ts";
+import { type PostgresCommon, type PostgresCounts, PostgresServer } from "./postgres-server.ts";
+import type { WalRecord } from "./postgres-state.ts";
+import type { World } from "./world.ts";
+
+export type PostgresOptions = Readonly<{
+  world: World;
+  /** The first is the first primary. */
+  servers: readonly Readonly<{ name: string; region: string }>[];
+  /** How many standbys a commit waits for; 0: asynchronous. */
+  synchronous: number;
+  partitionSize?: number;
+  /** `absent`: nothing is done but what is asked for. */
+  operator?: "tends" | "absent";
+  report?: Report;
+}>;
+
+export type FailoverOutcome =
+  | Readonly<{ type: "promoted"; server: PostgresServer }>
+  /** Not enough standbys could be reached to be sure that nothing acknowledged would be lost. */
+  | Readonly<{ type: "impossible"; reason: string }>;
+
+/** How long an operator's tool takes from one step to the next. */
+const stepMs = 60;
+const rebuildMs = [300, 1_500] as const;
+/** How often the operator looks at the servers, and how long an old primary stays what it was after another was promoted, at most. */
+const tendEveryMs = 2_000;
+const zombieMsMax = 12_000;
+
+export class PostgresModel {
+  readonly servers: readonly PostgresServer[];
+  readonly counts: PostgresCounts;
+  readonly #world: World;
+  readonly #operator: "tends" | "absent";
+  #synchronous: number;
+  /** Whom the operator holds to be the primary. */
+  #primary: PostgresServer;
+  #busy = false;
+  /** Length of the primary's log when commits were last made to wait for more standbys than before. */
+  #raisedAt = 0;
+  #zombiesUntil = 0;
+  readonly #rebuilding = new Set<PostgresServer>();
+
+  constructor(options: PostgresOptions) {
+    const { world } = options;
+    this.#world = world;
+    this.#synchronous = options.synchronous;
+    this.#operator = options.operator ?? "tends";
+    this.counts = {
+      ...{ committed: 0, hung: 0, cancelled: 0, visibleByCrash: 0, refused: 0, lockTimeouts: 0 },
+      ...{ answersLost: 0, promotions: 0, recordsLost: 0 },
+    };
+    let txn = 0;
+    let timeline = 1;
+    const common: PostgresCommon = {
+      world,
+      random: world.random("pg"),
+      report: options.report ?? ((fact) => world.report(fact)),
+      nextTxn: () => {
+        txn += 1;
+        return txn;
+      },
+      nextTimeline: () => {
+        timeline += 1;
+        return timeline;
+      },
+      newestTimeline: () => timeline,
+      partitionSize: options.partitionSize ?? 1_000_000,
+      counts: this.counts,
+    };
+    this.servers = options.servers.map((place) => new PostgresServer(common, place));
+    const [first] = this.servers;
+    if (first === undefined) throw new Error("a Postgres model needs a server");
+    this.#primary = first;
+    for (const server of this.servers) {
+      server.synchronous = options.synchronous;
+      server.upstream = server === first ? undefined : first;
+    }
+    first.role = "primary";
+  }
+
+  get partitionSize(): number {
+    return this.#primary.common.partitionSize;
+  }
+
+  get network(): Network {
+    return this.#world.network;
+  }
+
+  get primary(): PostgresServer {
+    return this.#primary;
+  }
+
+  /** A promotion, a restore or a rebuilding of everything is under way. */
+  get isBusy(): boolean {
+    return this.#busy;
+  }
+
+  get synchronous(): number {
+    return this.#synchronous;
+  }
+
+  start(): void {
+    const { primary } = this;
+    const standbys = this.#synchronous;
+    primary.common.report({ type: "synchronous-set", ...primary.here(), standbys });
+    for (const server of this.servers) server.process.start();
+    if (this.#operator === "tends") this.#world.after(tendEveryMs, () => this.#tend());
+  }
+
+  server(name: string): PostgresServer {
+    const found = this.servers.find((one) => one.name === name);
+    if (found === undefined) throw new Error(`there is no server ${name}`);
+    return found;
+  }
+
+  standbys(): PostgresServer[] {
+    return this.servers.filter((one) => one !== this.#primary);
+  }
+
+  /** On every server, at once: 0 lets commits that wait go. */
+  setSynchronous(standbys: number): void {
+    if (standbys > this.#synchronous) this.#raisedAt = this.#primary.wal.length;
+    this.#synchronous = standbys;
+    for (const server of this.servers) server.setSynchronous(standbys);
+  }
+
+  /** pg_cancel_backend on the oldest commit that waits, wherever one waits. @returns whether one did */
+  cancelWait(): boolean {
+    return this.servers.some((server) => server.isPrimary && server.cancelWait());
+  }
+
+  /**
+   * Another server becomes the primary; the old one is left as it is: dead, or cut off and none the wiser.
+   * @param to of an unsafe one: who; by default the standby that has least
+   */
+  failOver(how: "procedure" | "unsafe", done: (outcome: FailoverOutcome) => void, to?: PostgresServer): void {
+    const impossible = (reason: string): void => done({ type: "impossible", reason });
+    if (this.#busy) {
+      impossible("another operation is under way");
+      return;
+    }
+    const up = this.standbys().filter(
+      (one) => one.isReady && one.role === "standby" && one.process.status === "running",
+    );
+    if (how === "unsafe") {
+      const chosen = to ?? up.toSorted(byProgress)[0];
+      if (chosen === undefined || !up.includes(chosen)) {
+        impossible("no standby is up");
+        return;
+      }
+      this.#promote(chosen, "unsafe");
+      done({ type: "promoted", server: chosen });
+      return;
+    }
+    // Of every quorum that may have answered a commit, one at least must be among those that stop: any two of these sets meet.
+    const voters = this.standbys().length;
+    const needed = this.#synchronous === 0 ? 1 : voters - this.#synchronous + 1;
+    const sure = up.filter((one) => !one.receiver.diverged && one.timeline === this.#primary.timeline);
+    if (sure.length < needed) {
+      impossible(`${sure.length} of ${needed} standbys that are needed can be reached`);
+      return;
+    }
+    this.#busy = true;
+    this.#primary.note(`is to be replaced: ${sure.map((one) => one.name).join(" and ")} stop receiving`);
+    for (const standby of sure) standby.receives = false;
+    for (const standby of sure) standby.process.run(() => standby.receiver.stop());
+    this.#world.after(stepMs, () => {
+      this.#busy = false;
+      const still = sure.filter((one) => one.isReady && one.role === "standby");
+      const furthest = still.toSorted(byProgress).at(-1);
+      if (still.length < needed || furthest === undefined) {
+        for (const standby of sure) this.#receiveAgain(standby);
+        impossible("a standby was lost on the way");
+        return;
+      }
+      // What was acknowledged before commits had to wait (or for more) may be nowhere but on the old primary.
+      const hasAll = this.#synchronous > 0 && furthest.wal.length >= this.#raisedAt;
+      this.#promote(furthest, hasAll ? "procedure" : "unsafe");
+      done({ type: "promoted", server: furthest });
+    });
+  }
+
+  /** A fresh copy of the primary in place of whatever it was. */
+  rebuild(server: PostgresServer, done: () => void = () => {}): void {
+    if (server === this.#primary) throw new Error("the primary cannot be rebuilt from itself");
+    server.process.kill();
+    this.#rebuilding.add(server);
+    const { random } = server.common;
+    this.#world.after(random.within(rebuildMs[0], rebuildMs[1]), () => {
+      const source = this.#primary;
+      this.#rebuilding.delete(server);
+      if (server === source) return done();
+      server.process.kill();
+      server.common.counts.recordsLost += lostBy(server.wal, source.wal);
+      server.restoreFrom(source.wal, source.timeline);
+      this.#follow(server, source);
+      server.note(`is rebuilt from ${source.name}`);
+      server.process.start();
+      done();
+    });
+  }
+
+  /** Everything that was written within the last so many ms is gone from all servers: a backup is put in their place. */
+  restoreBackup(ageMs: number, done: () => void = () => {}): void {
+    const source = this.#primary;
+    const { world } = source.common;
+    const until = source.process.clock.wall() - ageMs;
+    const wal = source.wal.filter((record) => record.at <= until);
+    const timeline = source.common.nextTimeline();
+    this.#busy = true;
+    source.note(`a backup ${ageMs} ms old replaces the log: ${source.wal.length - wal.length} commits are gone`);
+    source.common.counts.recordsLost += source.wal.length - wal.length;
+    for (const server of this.servers) server.process.kill();
+    world.after(stepMs * 5, () => {
+      this.#busy = false;
+      for (const server of this.servers) {
+        server.process.kill();
+        server.restoreFrom(wal, timeline);
+        this.#raisedAt = wal.length;
+        if (server === source) server.role = "primary";
+        else this.#follow(server, source);
+        server.process.start();
+      }
+      done();
+    });
+  }
+
+  /** As an operator leaves it after a bad day: everybody up, one primary, the others follow it. */
+  heal(done: () => void = () => {}): void {
+    const primary = this.#primary;
+    primary.diskFactor = 1;
+    if (!primary.process.isUp) primary.process.start();
+    let rebuilding = 1;
+    const one = (): void => {
+      rebuilding -= 1;
+      if (rebuilding === 0) done();
+    };
+    for (const server of this.standbys()) {
+      server.diskFactor = 1;
+      const follows = server.role === "standby" && server.upstream === primary && !server.receiver.diverged;
+      if (!follows || !isBeginningOf(server.wal, primary.wal)) {
+        rebuilding += 1;
+        this.rebuild(server, one);
+      } else if (server.process.isUp) this.#receiveAgain(server);
+      else {
+        server.receives = true;
+        server.process.start();
+      }
+    }
+    one();
+  }
+
+  #promote(chosen: PostgresServer, how: "procedure" | "unsafe"): void {
+    const old = this.#primary;
+    this.#primary = chosen;
+    this.#zombiesUntil = this.#world.now + chosen.common.random.within(1_000, zombieMsMax);
+    chosen.common.counts.recordsLost += lostBy(old.wal, chosen.wal);
+    this.#raisedAt = chosen.wal.length;
+    chosen.promote(how);
+    // After a forced one the rest is tidied up later: until then another standby may keep the old primary's commits going.
+    if (how === "procedure") this.#repoint();
+  }
+
+  /** What an operator, or Patroni, does without being asked; only with servers that it can reach. */
+  #tend(): void {
+    this.#world.after(tendEveryMs, () => this.#tend());
+    if (this.#busy || !this.#primary.isPrimary) return;
+    this.#repoint();
+    for (const server of this.standbys()) {
+      if (this.#rebuilding.has(server) || server.process.status === "paused" || this.#isCutOff(server)) continue;
+      if (server.role === "primary" && this.#world.now >= this.#zombiesUntil) this.rebuild(server);
+      else if (server.role === "standby" && server.receiver.diverged) this.rebuild(server);
+    }
+  }
+
+  #repoint(): void {
+    for (const server of this.standbys()) {
+      if (server.role !== "standby" || !server.isReady || server.process.status === "paused") continue;
+      if (server.upstream === this.#primary && server.receives) continue;
+      this.#follow(server, this.#primary);
+      this.#receiveAgain(server);
+    }
+  }
+
+  #isCutOff(server: PostgresServer): boolean {
+    const { network } = this.#world;
+    const primary = this.#primary.process;
+    return network.isCut(server.process, primary) || network.isCut(primary, server.process);
+  }
+
+  #follow(server: PostgresServer, upstream: PostgresServer): void {
+    server.role = "standby";
+    server.upstream = upstream;
+    server.receives = true;
+  }
+
+  #receiveAgain(server: PostgresServer): void {
+    server.receives = true;
+    if (server.isReady) server.process.run(() => server.receiver.start());
+  }
+}
+
+function byProgress(a: PostgresServer, b: PostgresServer): number {
+  return a.timeline - b.timeline || a.wal.length - b.wal.length;
+}
+
+function isBeginningOf(wal: readonly WalRecord[], of: readonly WalRecord[]): boolean {
+  return wal.length <= of.length && wal.at(-1) === of[wal.length - 1];
+}
+
+/** How many records the first has that the second has not. */
+function lostBy(first: readonly WalRecord[], second: readonly WalRecord[]): number {
+  let shared = Math.min(first.length, second.length);
+  while (shared > 0 && first[shared - 1] !== second[shared - 1]) shared -= 1;
+  return first.length - shared;
+}

@@ -1,0 +1,165 @@
+/**
+ * Postgres state: what one server of the Postgres model holds, folded from its write-ahead log. No server, no time.
+ *
+ * A record of that log is one committed transaction; servers share the records, and each folds as far as it may see. What may be
+ * written is decided by the log's own rules (src/replication/log/log-rules.ts) on a view of this.
+ */
+import {
+  type CommandId,
+  clusterStream,
+  type Epoch,
+  genesis,
+  type Incarnation,
+  type Link,
+  linkOf,
+  type Position,
+  type SessionId,
+  type Stream,
+  type UnixMs,
+  type UserId,
+  type WrappedKey,
+} from "../../src/events/index.ts";
+import type {
+  AppendBatch,
+  BeatRequest,
+  EpochStart,
+  Lessee,
+  LogEntry,
+  Observation,
+  OpenEpochRequest,
+  VaultEntry,
+} from "../../src/replication/log/log.ts";
+import type { LogView } from "../../src/replication/log/log-rules.ts";
+import type { Txn } from "./facts.ts";
+
+export type Writing =
+  | Readonly<{ op: "append"; batch: AppendBatch; durable: Link }>
+  | Readonly<{ op: "beat"; request: BeatRequest; durable: Link }>
+  | Readonly<{ op: "open-epoch"; request: OpenEpochRequest; entry: LogEntry }>
+  /** The partitions below it are dropped. */
+  | Readonly<{ op: "retain"; base: Link }>
+  | Readonly<{ op: "sweep"; commands: readonly CommandId[] }>;
+
+export type WalRecord = Readonly<{
+  txn: Txn;
+  /** The server's wall clock. */
+  at: UnixMs;
+  writer: string;
+  writing: Writing;
+  /** The head of the log before and after. */
+  previous: Link;
+  head: Link;
+}>;
+
+type Made = Readonly<{ first: Position; count: number; through: Position; at: UnixMs }>;
+
+export class PostgresState {
+  epoch = 0 as Epoch;
+  incarnation: Incarnation | null = null;
+  brokerId: Observation["brokerId"] = null;
+  brokerUrl: string | null = null;
+  beat = 0;
+  head: Link = genesis;
+  durable: Link = genesis;
+  base: Link = genesis;
+  /** The event at position n is at index n − 1 − base. */
+  events: LogEntry[] = [];
+  readonly epochs: EpochStart[] = [];
+  readonly versions = new Map<Stream, number>();
+  readonly commands = new Map<CommandId, Made>();
+  readonly lessees = new Map<string, Lessee>();
+  /** Null: the person is erased, and stays so. */
+  readonly keys = new Map<UserId, WrappedKey | null>();
+  readonly vault = new Map<SessionId, VaultEntry>();
+  /** For log-rules.ts; always as the state is now. */
+  readonly view: LogView;
+
+  constructor() {
+    const state = this;
+    this.view = {
+      get epoch() {
+        return state.epoch;
+      },
+      get incarnation() {
+        return state.incarnation;
+      },
+      get head() {
+        return state.head;
+      },
+      findCommand: (commandId) => state.commands.get(commandId),
+      versionOf: (stream) => state.versions.get(stream) ?? 0,
+    };
+  }
+
+  linkAt(position: Position): Link | undefined {
+    if (position === 0) return genesis;
+    if (position === this.base.position) return this.base;
+    const entry = this.events[position - 1 - this.base.position];
+    return entry && linkOf(entry.recorded);
+  }
+
+  fold(record: WalRecord): void {
+    const { writing } = record;
+    switch (writing.op) {
+      case "append":
+        this.#append(writing.batch, record.at);
+        this.#prove(writing.durable);
+        break;
+      case "beat":
+        this.#lease(writing.request);
+        this.#prove(writing.durable);
+        break;
+      case "open-epoch":
+        this.#open(writing.request, writing.entry);
+        break;
+      case "retain":
+        this.events = this.events.slice(writing.base.position - this.base.position);
+        this.base = writing.base;
+        return;
+      case "sweep":
+        for (const commandId of writing.commands) this.commands.delete(commandId);
+        return;
+    }
+    this.beat += 1;
+    this.head = record.head;
+  }
+
+  #append(batch: AppendBatch, at: UnixMs): void {
+    for (const entry of batch.entries) this.events.push(entry);
+    for (const { stream, next } of batch.streams) this.versions.set(stream, next);
+    const through = batch.last.position;
+    for (const { commandId, first, count } of batch.commands)
+      this.commands.set(commandId, { first, count, through, at });
+    for (const key of batch.newKeys) if (!this.keys.has(key.userId)) this.keys.set(key.userId, key);
+    for (const userId of batch.erasedKeys) this.keys.set(userId, null);
+    for (const entry of batch.vault) {
+      const kept = this.vault.get(entry.sessionId);
+      if (kept === undefined || kept.version < entry.version) this.vault.set(entry.sessionId, entry);
+    }
+    for (const sessionId of batch.vaultRemoved) this.vault.delete(sessionId);
+  }
+
+  #lease({ lessees, left }: BeatRequest): void {
+    for (const { node, boot } of left) this.lessees.delete(`${node} ${boot}`);
+    for (const lessee of lessees) {
+      const key = `${lessee.node} ${lessee.boot}`;
+      const windowMs = Math.max(lessee.windowMs, this.lessees.get(key)?.windowMs ?? 0);
+      this.lessees.set(key, { ...lessee, windowMs });
+    }
+  }
+
+  #open(request: OpenEpochRequest, entry: LogEntry): void {
+    const { epoch, position: start, version } = entry.recorded;
+    this.epoch = epoch;
+    this.incarnation = request.incarnation;
+    this.brokerId = request.brokerId;
+    this.brokerUrl = request.brokerUrl;
+    this.versions.set(clusterStream, version);
+    this.epochs.push({ epoch, incarnation: request.incarnation, start });
+    this.events.push(entry);
+  }
+
+  #prove(durable: Link): void {
+    if (durable.position > this.durable.position) this.durable = durable;
+  }
+}

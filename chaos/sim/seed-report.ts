@@ -1,0 +1,60 @@
+/** Seed report: what is told of one seed, as plain data that can go from one process to another. Pure. */
+import { describe, type Invariant, type Look } from "./monitors/index.ts";
+import type { SimResult } from "./simulation.ts";
+import type { Situation } from "./sometimes.ts";
+
+export type SeedReport = Readonly<{
+  seed: number;
+  hash: string;
+  simulatedMs: number;
+  steps: number;
+  faults: number;
+  commands: number;
+  requests: number;
+  receipts: number;
+  complete: number;
+  /** Rightful requests in quiet times, and how many of them were permitted. */
+  rightful: number;
+  permitted: number;
+  head: number;
+  lostAcknowledged: number;
+  situations: readonly Situation[];
+  looks: readonly (readonly [look: Look, count: number])[];
+  violations: readonly SeedViolation[];
+  /** How many of each. */
+  counts: readonly (readonly [invariant: string, count: number])[];
+}>;
+
+export type SeedViolation = Readonly<{ invariant: string; at: number; story: string }>;
+
+/** `invariant` of a run that ended in an error instead of a judgement. */
+export const crashed = "crash";
+const violationsMax = 8;
+
+export function reportOf(result: SimResult): SeedReport {
+  const { judgement, workload } = result;
+  return {
+    ...{ seed: result.seed, hash: result.hash, simulatedMs: result.simulatedMs, steps: result.steps },
+    ...{ faults: result.faults, commands: workload.commands, requests: workload.requests },
+    ...{ receipts: workload.receipts, complete: workload.complete },
+    ...{ rightful: judgement.availability.rightful, permitted: judgement.availability.permitted },
+    ...{ head: judgement.head, lostAcknowledged: judgement.lostAcknowledged },
+    situations: [...result.situations.keys()],
+    looks: [...judgement.looks],
+    violations: judgement.violations
+      .slice(0, violationsMax)
+      .map((violation) => ({ invariant: `${violation.invariant}`, at: violation.at, story: describe(violation) })),
+    counts: [...judgement.counts].map(([invariant, count]: [Invariant, number]) => [`${invariant}`, count] as const),
+  };
+}
+
+/** A core or a model threw: that is a finding as well. */
+export function reportOfCrash(seed: number, error: unknown): SeedReport {
+  const story = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const nothing = { faults: 0, commands: 0, requests: 0, receipts: 0, complete: 0, rightful: 0, permitted: 0, head: 0 };
+  return {
+    ...{ seed, hash: "", simulatedMs: 0, steps: 0, ...nothing, lostAcknowledged: 0, situations: [], looks: [] },
+    violations: [{ invariant: crashed, at: 0, story: `the simulation ended in an error\n${story}` }],
+    counts: [[crashed, 1]],
+  };
+}

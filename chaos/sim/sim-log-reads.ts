@@ -1,0 +1,293 @@
+/**
+ * Simulated log, its reads: what brokers ask of the Postgres model without writing, as postgres-log.ts asks it, one question after the
+ * other on one connection, and nothing above the durable horizon.
+ */
+import {
+  type CommandId,
+  type Epoch,
+  genesis,
+  type Incarnation,
+  type Link,
+  linkOf,
+  type Position,
+  type SessionId,
+  type Stream,
+  sameLink,
+  type UserId,
+  type WrappedKey,
+} from "../../src/events/index.ts";
+import {
+  type EpochStart,
+  type Lessee,
+  LogUnavailableError,
+  type Observation,
+  type ReadOutcome,
+  type VaultEntry,
+} from "../../src/replication/log/log.ts";
+import {
+  commandsKeptMs,
+  judgeReader,
+  keysPageMax,
+  pageBytesMax,
+  pageLimit,
+  sweptCommandsMax,
+} from "../../src/replication/log/log-rules.ts";
+import { HostOrder } from "../../src/replication/log/postgres-hosts.ts";
+import { Lender, type Lent, type LinkTerms, type Sent } from "./postgres-link.ts";
+import type { PostgresModel } from "./postgres-model.ts";
+import type { PostgresState } from "./postgres-state.ts";
+import type { SimProcess } from "./process.ts";
+
+export type SimLogOptions = Readonly<{
+  connectTimeoutMs?: number;
+  writeTimeoutMs?: number;
+  readTimeoutMs?: number;
+  readersMax?: number;
+  /** The servers it knows, in the order in which it tries them; by default all. */
+  servers?: readonly string[];
+}>;
+
+/** A read's answer, or why there is none. */
+export type Asked<T> = (answer: T | LogUnavailableError) => void;
+
+export type Clean = Readonly<{ epoch: Epoch; incarnation: Incarnation; link: Link }>;
+type Head = Readonly<{ seen: Omit<Observation, "head">; horizon: Link }>;
+type Found = Readonly<{ first: Position; count: number }>;
+/** One read's questions, one after the other on one connection. */
+type Ask = <T>(look: (state: PostgresState) => T, then: (value: T) => void) => void;
+
+const waitingMax = 256;
+
+export class LogReads {
+  protected readonly process: SimProcess;
+  protected readonly model: PostgresModel;
+  protected readonly hosts: HostOrder;
+  protected readonly terms: Omit<LinkTerms, "atOnce">;
+  readonly #readers: Lender;
+  readonly #readTimeoutMs: number;
+  /** The head of our last clean commit: more than the head row knows, for the next commit tells it. */
+  protected clean: Clean | undefined;
+
+  constructor(process: SimProcess, model: PostgresModel, options: SimLogOptions) {
+    this.process = process;
+    this.model = model;
+    this.#readTimeoutMs = options.readTimeoutMs ?? 5_000;
+    const names = options.servers ?? model.servers.map(({ name }) => name);
+    this.hosts = new HostOrder(names.map((name) => ({ name, connectionString: "" })));
+    this.terms = { connectTimeoutMs: options.connectTimeoutMs ?? 2_000, waitingMax };
+    this.#readers = new Lender(process, model, this.hosts, { ...this.terms, atOnce: options.readersMax ?? 4 });
+  }
+
+  observe(answer: Asked<Observation>): void {
+    this.#read((ask, done) => this.#head(ask, ({ seen, horizon }) => done({ ...seen, head: horizon })), answer);
+  }
+
+  read(after: Link, limit: number, answer: Asked<ReadOutcome>): void {
+    this.#read<ReadOutcome>((ask, done, at) => {
+      const served = (outcome: ReadOutcome): ReadOutcome => {
+        this.#reportPage(at(), after, outcome);
+        return outcome;
+      };
+      this.#head(ask, ({ horizon }) =>
+        ask(
+          (state) => {
+            const first = (state.base.position + 1) as Position;
+            const judged = judgeReader(after, { horizon, first, at: state.linkAt(after.position) });
+            return judged && served(judged);
+          },
+          (judged) => {
+            if (judged !== undefined) return done(judged);
+            ask((state) => served(pageOf(state, after, { horizon, limit })), done);
+          },
+        ),
+      );
+    }, answer);
+  }
+
+  base(answer: Asked<Link>): void {
+    this.#read((ask, done) => ask((state) => state.base, done), answer);
+  }
+
+  linkAt(position: Position, answer: Asked<Link | undefined>): void {
+    this.#read<Link | undefined>(
+      (ask, done) =>
+        this.#head(ask, ({ horizon }) =>
+          position > horizon.position ? done(undefined) : ask((state) => state.linkAt(position), done),
+        ),
+      answer,
+    );
+  }
+
+  epochs(answer: Asked<readonly EpochStart[]>): void {
+    this.#read<readonly EpochStart[]>(
+      (ask, done) =>
+        this.#head(ask, ({ horizon }) =>
+          ask((state) => state.epochs.filter(({ start }) => start <= horizon.position), done),
+        ),
+      answer,
+    );
+  }
+
+  findCommand(commandId: CommandId, answer: Asked<Found | undefined>): void {
+    this.#read<Found | undefined>(
+      (ask, done) =>
+        this.#head(ask, ({ horizon }) =>
+          ask((state) => {
+            const made = state.commands.get(commandId);
+            if (made === undefined || made.through > horizon.position) return undefined;
+            return { first: made.first, count: made.count };
+          }, done),
+        ),
+      answer,
+    );
+  }
+
+  streamVersions(streams: readonly Stream[], answer: Asked<ReadonlyMap<Stream, number>>): void {
+    const look = (state: PostgresState): ReadonlyMap<Stream, number> => {
+      const found = new Map<Stream, number>();
+      for (const stream of streams) {
+        const version = state.versions.get(stream);
+        if (version !== undefined) found.set(stream, version);
+      }
+      return found;
+    };
+    this.#read((ask, done) => ask(look, done), answer);
+  }
+
+  lessees(answer: Asked<readonly Lessee[]>): void {
+    this.#read((ask, done) => ask((state) => [...state.lessees.values()], done), answer);
+  }
+
+  keys(users: readonly UserId[], answer: Asked<readonly WrappedKey[]>): void {
+    const look = (state: PostgresState): readonly WrappedKey[] =>
+      [...new Set(users)].map((user) => state.keys.get(user)).filter((key) => key !== undefined && key !== null);
+    this.#read((ask, done) => ask(look, done), answer);
+  }
+
+  keysAfter(user: UserId | null, limit: number, answer: Asked<readonly WrappedKey[]>): void {
+    const look = (state: PostgresState): readonly WrappedKey[] =>
+      [...state.keys.values()]
+        .filter((key) => key !== null)
+        .filter((key) => user === null || key.userId > user)
+        .sort((a, b) => (a.userId < b.userId ? -1 : 1))
+        .slice(0, Math.max(1, Math.min(keysPageMax, limit)));
+    this.#read((ask, done) => ask(look, done), answer);
+  }
+
+  vault(sessionId: SessionId, answer: Asked<VaultEntry | undefined>): void {
+    this.#read((ask, done) => ask((state) => state.vault.get(sessionId), done), answer);
+  }
+
+  sweepCommands(answer: Asked<number>): void {
+    const writer = this.process.name;
+    this.#withReader<number>(answer, (lent, end) =>
+      lent.ask<number>(
+        (at, reply) => {
+          const before = at.wall - commandsKeptMs;
+          at.query(
+            (state) => {
+              const old: CommandId[] = [];
+              for (const [id, made] of state.commands)
+                if (made.at < before && old.length < sweptCommandsMax) old.push(id);
+              return old;
+            },
+            (said) => {
+              const commands = said.type === "rows" ? said.value : [];
+              if (commands.length === 0) reply({ type: "rows", value: 0 });
+              else at.writeBeside(writer, { op: "sweep", commands }, commands.length, reply);
+            },
+          );
+        },
+        this.#readTimeoutMs,
+        (sent) => end(sent.type === "clean" ? sent.value : unavailableAt(lent, sent)),
+      ),
+    );
+  }
+
+  close(): void {
+    this.#readers.close();
+  }
+
+  #head(ask: Ask, then: (head: Head) => void): void {
+    const clean = this.clean?.link ?? genesis;
+    ask((state): Head => {
+      const { epoch, incarnation, brokerId, brokerUrl, beat, durable } = state;
+      // Only while the event is still there under the same hash: the server may hold another history.
+      const there = clean.position > 0 ? state.events[clean.position - 1 - state.base.position] : undefined;
+      const still = there !== undefined && sameLink(linkOf(there.recorded), clean);
+      const horizon = still && clean.position > durable.position ? clean : durable;
+      return { seen: { epoch, incarnation, brokerId, brokerUrl, beat }, horizon };
+    }, then);
+  }
+
+  /** Reads, and once more over another connection where the first was cut. */
+  #read<T>(work: (ask: Ask, done: (value: T) => void, at: () => string) => void, answer: Asked<T>): void {
+    const once = (ended: Asked<T>): void =>
+      this.#withReader<T>(ended, (lent, end) => {
+        const ask = <V>(look: (state: PostgresState) => V, then: (value: V) => void): void =>
+          lent.ask<V>(
+            (at, reply) => at.query(look, reply),
+            this.#readTimeoutMs,
+            (sent) => (sent.type === "clean" ? then(sent.value) : end(unavailableAt(lent, sent))),
+          );
+        work(ask, end, () => lent.host);
+      });
+    once((first) => {
+      if (first instanceof LogUnavailableError) once(answer);
+      else answer(first);
+    });
+  }
+
+  #withReader<T>(answer: Asked<T>, run: (lent: Lent, end: Asked<T>) => void): void {
+    this.#readers.use({
+      unavailable: answer,
+      run: (lent, release) =>
+        run(lent, (value) => {
+          release();
+          answer(value);
+        }),
+    });
+  }
+
+  #reportPage(server: string, after: Link, outcome: ReadOutcome): void {
+    const model = this.model;
+    const head = outcome.type === "page" ? outcome.page.head : outcome.type === "forked" ? outcome.head : after;
+    model.server(server).common.report({
+      type: "page-served",
+      ...model.server(server).here(),
+      to: this.process.name,
+      after,
+      last: outcome.type === "page" ? outcome.page.last : after,
+      count: outcome.type === "page" ? outcome.page.entries.length : 0,
+      head,
+      outcome: outcome.type,
+    });
+  }
+}
+
+function pageOf(
+  state: PostgresState,
+  after: Link,
+  { horizon, limit }: Readonly<{ horizon: Link; limit: number }>,
+): ReadOutcome {
+  const entries: Uint8Array[] = [];
+  let bytes = 0;
+  let last = after;
+  const start = after.position - state.base.position;
+  const end = Math.min(start + pageLimit(limit), horizon.position - state.base.position);
+  for (let i = start; i >= 0 && i < end; i += 1) {
+    const entry = state.events[i];
+    if (entry === undefined) break;
+    bytes += entry.bytes.length;
+    if (bytes > pageBytesMax && entries.length > 0) break;
+    entries.push(entry.bytes);
+    last = linkOf(entry.recorded);
+  }
+  if (entries.length > 0) return { type: "page", page: { previous: after, entries, last, head: horizon } };
+  return { type: "truncated", first: (state.base.position + 1) as Position }; // it moved while we read
+}
+
+export function unavailableAt(lent: Lent, sent: Exclude<Sent<unknown>, { type: "clean" }>): LogUnavailableError {
+  const cause = sent.type === "refused" ? sent.message : sent.cause.message;
+  return new LogUnavailableError(`Postgres at ${lent.host}: ${cause}`);
+}

@@ -1,0 +1,234 @@
+/**
+ * Simulated log: the calls of `EventLog` (src/replication/log/log.ts) from one process to the Postgres model, answered by callback
+ * with exactly the outcomes that postgres-log.ts has for them; reads are in sim-log-reads.ts.
+ *
+ * What may be written is decided by the functions of log-rules.ts under the head row's lock; this only carries questions and answers,
+ * and keeps what the real one keeps: the head of its last clean commit. Made anew at each boot of its process.
+ */
+import {
+  clusterStream,
+  type Epoch,
+  genesis,
+  type Incarnation,
+  type Link,
+  linkOf,
+  type Position,
+} from "../../src/events/index.ts";
+import {
+  type AppendBatch,
+  type AppendOutcome,
+  type BeatOutcome,
+  type BeatRequest,
+  type Lessee,
+  type LogEntry,
+  LogUnavailableError,
+  type OpenEpochOutcome,
+  type OpenEpochRequest,
+  type RetainOutcome,
+  type RetainRequest,
+} from "../../src/replication/log/log.ts";
+import {
+  checkBatch,
+  MalformedBatchError,
+  makeFirstEvent,
+  nextEpoch,
+  refuseAppend,
+  refuseBeat,
+  refuseRetain,
+} from "../../src/replication/log/log-rules.ts";
+import { Lender, type Sent, type Statement } from "./postgres-link.ts";
+import type { PostgresModel } from "./postgres-model.ts";
+import type { PostgresState, Writing } from "./postgres-state.ts";
+import type { SimProcess } from "./process.ts";
+import { LogReads, type SimLogOptions, unavailableAt } from "./sim-log-reads.ts";
+
+export type { Asked, SimLogOptions } from "./sim-log-reads.ts";
+
+type Decide<T> = (
+  state: PostgresState,
+) => Readonly<{ write: Writing; value: T }> | Readonly<{ refusal: { type: string } }>;
+
+export class SimLog extends LogReads {
+  readonly #writer: Lender;
+  readonly #writeTimeoutMs: number;
+
+  constructor(process: SimProcess, model: PostgresModel, options: SimLogOptions = {}) {
+    super(process, model, options);
+    this.#writeTimeoutMs = options.writeTimeoutMs ?? 4_000;
+    this.#writer = new Lender(process, model, this.hosts, { ...this.terms, atOnce: 1 });
+  }
+
+  /** @throws MalformedBatchError: a bug of the writer */
+  append(batch: AppendBatch, answer: (outcome: AppendOutcome) => void): void {
+    checkBatch(batch);
+    const durable = this.#durable(batch);
+    const decide: Decide<undefined> = (state) => {
+      const refusal = refuseAppend(batch, state.view);
+      return refusal === undefined ? { write: { op: "append", batch, durable }, value: undefined } : { refusal };
+    };
+    this.#write("append", decide, (sent) => {
+      if (sent.type === "clean") {
+        this.clean = { epoch: batch.epoch, incarnation: batch.incarnation, link: batch.last };
+        answer({ type: "appended", last: batch.last });
+      } else if (sent.type === "refused") answer(refusalOf<AppendOutcome>(sent));
+      else answer(sent);
+    });
+  }
+
+  beat(request: BeatRequest, answer: (outcome: BeatOutcome) => void): void {
+    const durable = this.#durable(request);
+    const decide: Decide<undefined> = (state) => {
+      const refusal = refuseBeat(request, state.view);
+      return refusal === undefined ? { write: { op: "beat", request, durable }, value: undefined } : { refusal };
+    };
+    this.#write("beat", decide, (sent) => {
+      if (sent.type === "clean") {
+        this.clean = { epoch: request.epoch, incarnation: request.incarnation, link: request.head };
+        answer({ type: "beaten", head: request.head });
+      } else if (sent.type === "refused") answer(refusalOf<BeatOutcome>(sent));
+      else answer(sent);
+    });
+  }
+
+  retain(request: RetainRequest, answer: (outcome: RetainOutcome) => void): void {
+    const { partitionSize } = this.model;
+    const decide: Decide<Readonly<{ base: Link; more: boolean }>> = (state) => {
+      const refusal = refuseRetain(request, state.view);
+      if (refusal !== undefined) return { refusal };
+      // Whole partitions, one at a time, and never the one that is written to.
+      const wanted = Math.min(request.first - 1, state.durable.position);
+      const ends = (Math.floor((state.base.position + 1) / partitionSize) + 1) * partitionSize - 1;
+      const drops = ends <= wanted && ends < state.head.position;
+      const base = (drops ? state.linkAt(ends as Position) : undefined) ?? state.base;
+      const more = drops && ends + partitionSize <= wanted && ends + partitionSize < state.head.position;
+      return { write: { op: "retain", base }, value: { base, more } };
+    };
+    this.#write("other", decide, (sent) => {
+      if (sent.type === "clean") answer({ type: "retained", ...sent.value });
+      else if (sent.type === "refused") answer(refusalOf<RetainOutcome>(sent));
+      else answer(sent);
+    });
+  }
+
+  openEpoch(request: OpenEpochRequest, answer: (outcome: OpenEpochOutcome) => void): void {
+    const writer = this.process.name;
+    const how = { op: "open-epoch", writer, lockTimeoutMs: this.#lockTimeoutMs } as const;
+    this.#writer.use({
+      unavailable: (cause) => answer({ type: "unavailable", cause }),
+      run: (lent, release) => {
+        const end = (outcome: OpenEpochOutcome): void => {
+          release();
+          answer(outcome);
+        };
+        const ask = <T>(statement: Statement<T>, then: (value: T) => void): void =>
+          lent.ask(statement, this.#writeTimeoutMs, (sent) => {
+            if (sent.type === "clean") return then(sent.value);
+            lent.destroy(); // and with it the transaction and its lock
+            end({ type: "unavailable", cause: unavailableAt(lent, sent) });
+          });
+        const opened = (entry: LogEntry, lessees: readonly Lessee[]): void =>
+          lent.ask<undefined>(
+            (at, reply) => at.commit(how, reply),
+            this.#writeTimeoutMs,
+            (sent) => {
+              if (sent.type === "refused") return end({ type: "unavailable", cause: unavailableAt(lent, sent) });
+              if (sent.type === "indeterminate") return end(sent);
+              const head = linkOf(entry.recorded);
+              const { epoch } = entry.recorded;
+              this.clean = { epoch, incarnation: request.incarnation, link: head };
+              end({ type: "opened", epoch, head, entry, lessees });
+            },
+          );
+        ask<undefined>(
+          (at, reply) => at.begin(reply),
+          () =>
+            ask<Link & { rowEpoch: Epoch }>(
+              (at, reply) => at.lockHead(how, (state) => ({ ...state.head, rowEpoch: state.epoch }), reply),
+              ({ rowEpoch, ...head }) => {
+                if (rowEpoch !== request.expected) {
+                  ask<undefined>(
+                    (at, reply) => at.rollBack(reply),
+                    () => end({ type: "overtaken", epoch: rowEpoch }),
+                  );
+                  return;
+                }
+                const look = (state: PostgresState) => ({
+                  version: state.view.versionOf(clusterStream),
+                  lessees: [...state.lessees.values()],
+                });
+                ask<ReturnType<typeof look>>(
+                  (at, reply) => at.query(look, reply),
+                  ({ version, lessees }) => {
+                    const place = { epoch: nextEpoch(request), previous: head, streamVersion: version + 1 };
+                    const entry = madeOrThrown(() => makeFirstEvent(request, place));
+                    if (entry instanceof MalformedBatchError) {
+                      lent.destroy();
+                      end({ type: "unavailable", cause: entry });
+                      return;
+                    }
+                    ask<undefined>(
+                      (at, reply) => at.prepare({ op: "open-epoch", request, entry }, reply),
+                      () => opened(entry, lessees),
+                    );
+                  },
+                );
+              },
+            ),
+        );
+      },
+    });
+  }
+
+  override close(): void {
+    super.close();
+    this.#writer.close();
+  }
+
+  // A wait for the head row ends before we give up on the statement, so that it is answered by a certain refusal.
+  get #lockTimeoutMs(): number {
+    return Math.max(1, Math.floor(this.#writeTimeoutMs * 0.6));
+  }
+
+  #write<T>(
+    op: "append" | "beat" | "other",
+    decide: Decide<T>,
+    answer: (sent: Sent<T> | Readonly<{ type: "unavailable"; cause: unknown }>) => void,
+  ): void {
+    const how = { op, writer: this.process.name, lockTimeoutMs: this.#lockTimeoutMs };
+    this.#writer.use({
+      unavailable: (cause) => answer({ type: "unavailable", cause }),
+      run: (lent, release) =>
+        lent.ask<T>(
+          (at, reply) => at.write(how, decide, reply),
+          this.#writeTimeoutMs,
+          (sent) => {
+            release();
+            answer(sent);
+          },
+        ),
+    });
+  }
+
+  /** What we can vouch for to the head row: only what a clean commit of the very same epoch told us. */
+  #durable({ epoch, incarnation }: Readonly<{ epoch: Epoch; incarnation: Incarnation }>): Link {
+    return this.clean?.epoch === epoch && this.clean.incarnation === incarnation ? this.clean.link : genesis;
+  }
+}
+
+/** A bug of the writer: postgres-log.ts throws it, a callback is told. */
+function madeOrThrown<T>(make: () => T): T | MalformedBatchError {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof MalformedBatchError) return error;
+    throw error;
+  }
+}
+
+/** What the log's functions raised, or anything else that the server refused: it surely wrote nothing. */
+function refusalOf<Outcome extends { type: string }>(
+  sent: Extract<Sent<unknown>, { type: "refused" }>,
+): Outcome | Readonly<{ type: "unavailable"; cause: unknown }> {
+  if (sent.refusal !== undefined) return sent.refusal as Outcome;
+  return { type: "unavailable", cause: new LogUnavailableError(sent.message) };
+}

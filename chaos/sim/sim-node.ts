@@ -1,0 +1,414 @@
+/**
+ * Simulated node: runs the real node core in a process of the world, and reports what is true of it.
+ *
+ * It does for the core what node-process.ts does in production: effects become messages, timers and cuts, answers become inputs.
+ * Its disk holds what it saved of its projection and which boot it was, and outlives its boots.
+ */
+import type { BootId, Link, NodeId, Recorded } from "../../src/events/index.ts";
+import {
+  createPersonKeys,
+  type KeptOnDisk,
+  type LoadedSnapshot,
+  type NodeEffect,
+  newNodeCore,
+  type PageOutcome,
+  type ReadAnswer,
+} from "../../src/replication/index.ts";
+import { readAnswer } from "../../src/replication/node/node-answers.ts";
+import type { BrokerPort, Unavailable } from "./broker-port.ts";
+import { readsOf } from "./builds.ts";
+import type { NodeFace } from "./cast.ts";
+import { CopyDriver, callMs, type OwnEffect } from "./copy-driver.ts";
+import type { Seals, SimEnvelope } from "./envelopes.ts";
+import { Exchanges, type NodeConfig } from "./exchanges.ts";
+import type { NatsClient, NatsModel } from "./nats-model.ts";
+import type { SimProcess } from "./process.ts";
+import { load, type Saved, save } from "./saved-projection.ts";
+import type { SimOptions } from "./swarm.ts";
+import type { World } from "./world.ts";
+
+export type SimNodeOptions = Readonly<{
+  world: World;
+  options: SimOptions;
+  nats: NatsModel<SimEnvelope>;
+  seals: Seals;
+  cluster: string;
+  secret: Uint8Array;
+  name: string;
+  node: NodeId;
+  region: string;
+  /** `authorize`: decides for somebody else's proxy, and carries no bytes. */
+  lessee: "proxy" | "authorize";
+  build: string;
+  unknownTypes: readonly string[];
+  /** In the order in which it asks them. */
+  brokers: () => readonly BrokerPort[];
+}>;
+
+/** What outlives a boot. */
+type Disk = {
+  saves: Saved[];
+  /** Denials of lost histories, beside whatever snapshot there is. */
+  /** What it keeps denied, as the product's file of denials. */
+  kept: KeptOnDisk;
+  lastBoot: BootId | null;
+  next: "kept" | "old" | "lost";
+};
+
+const saveEveryMs = [7_000, 16_000] as const;
+const savesMax = 4;
+const moreGraceMs = 6_000;
+const sizesEveryMs = 2_000;
+/** A process of the world, made down. */
+export function addSimNode(options: SimNodeOptions): NodeFace {
+  const { world, name, node, region, lessee, build, unknownTypes } = options;
+  const disk: Disk = { saves: [], kept: nothingKept, lastBoot: null, next: "kept" };
+  let running: Boot | undefined;
+  let routes = 1;
+  const process = world.addProcess({
+    name,
+    region,
+    identity: { role: "node", node, lessee, build, unknownTypes },
+    start(started) {
+      turnDisk(disk);
+      running = new Boot(options, { process: started, disk, config: configOf(options.options, routes) });
+      running.start();
+    },
+  });
+  return {
+    process,
+    request: (asking, decided) => {
+      if (lessee === "authorize") running?.ask({ ...asking, forMs: -1 }, decided);
+      else running?.ask(asking, decided);
+    },
+    disk(what) {
+      disk.next = what;
+    },
+    configure(which) {
+      routes = which;
+      running?.configure(configOf(options.options, routes));
+    },
+    stop: () => running?.stop(),
+  };
+}
+
+const nothingKept: KeptOnDisk = { sticky: [], denials: [] };
+
+/** `old`: a disk from a backup, with what it held then. `lost`: an empty one. */
+function turnDisk(disk: Disk): void {
+  if (disk.next === "lost") {
+    disk.saves = [];
+    disk.kept = nothingKept;
+    disk.lastBoot = null;
+  } else if (disk.next === "old") {
+    disk.saves = disk.saves.slice(0, 1);
+    disk.kept = nothingKept;
+    disk.lastBoot = null; // its file is another one: nobody can be named by it
+  }
+  disk.next = "kept";
+}
+
+/** 1: what the seed has drawn; 2 and 3 have less patience without a lease, 4 more than any leader grants. */
+function configOf({ routes, lease }: SimOptions, which: number): NodeConfig {
+  return {
+    hash: `file-${which}`,
+    deltaMs: lease.deltaMs,
+    routes: routes.map((route) => {
+      if (which === 1 || route.onStale === "deny") return route;
+      if (which === 2) return { ...route, staleGraceMs: Math.floor(route.staleGraceMs / 2) };
+      if (which === 4) return { ...route, staleGraceMs: route.staleGraceMs + moreGraceMs };
+      return { ...route, onStale: "deny", staleGraceMs: 0 };
+    }),
+  };
+}
+
+/** One boot of a node. */
+class Boot {
+  readonly #options: SimNodeOptions;
+  readonly #process: SimProcess;
+  readonly #disk: Disk;
+  readonly #boot: BootId;
+  readonly #driver: CopyDriver;
+  readonly #exchanges: Exchanges;
+  readonly #awaited = new Map<number, (outcome: "reached" | "behind" | "lost") => void>();
+  readonly #unknown: ReadonlySet<string>;
+  /** Renews that no grant has answered. */
+  readonly #open = new Set<number>();
+  #config: NodeConfig;
+  #nats: NatsClient<SimEnvelope> | undefined;
+  #awaitedIds = 0;
+  #stopping = false;
+  #snapshotFrom: "disk" | "broker" = "disk";
+  /** How many final denials it had seen when it last wrote them down. */
+  #keptAt = 0;
+
+  constructor(options: SimNodeOptions, parts: Readonly<{ process: SimProcess; disk: Disk; config: NodeConfig }>) {
+    const { process, disk, config } = parts;
+    const { world, name, region, lessee } = options;
+    this.#options = options;
+    this.#process = process;
+    this.#disk = disk;
+    this.#config = config;
+    this.#boot = process.bootId as BootId;
+    this.#unknown = new Set(process.identity.unknownTypes);
+    const random = world.random(`node/${name}`);
+    const core = newNodeCore({
+      node: options.node,
+      boot: this.#boot,
+      role: lessee,
+      region,
+      version: process.identity.build,
+      reads: readsOf(process.identity.build),
+      replaces: disk.lastBoot,
+      windowMs: windowOf(config),
+      configHash: config.hash,
+      keys: createPersonKeys([options.secret]),
+      random: (size) => random.bytes(size),
+      at: process.moment(),
+    });
+    this.#driver = new CopyDriver({
+      ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: lessee, node: options.node },
+      brokers: options.brokers,
+      perform: (effect) => this.#perform(effect),
+      renewing: ({ nonce }) => this.#open.add(nonce),
+      granted: (id, envelope) => this.#granted(id, envelope),
+      heard: () => {},
+    });
+    this.#exchanges = new Exchanges({
+      world,
+      process,
+      here: () => this.#driver.here(),
+      core: () => this.#driver.core,
+      config: () => this.#config,
+      reach: (link, timeoutMs, told) => this.#reach(link, timeoutMs, told),
+      random: world.random(`exchanges/${name}`),
+    });
+  }
+
+  start(): void {
+    const { nats } = this.#options;
+    this.#driver.report({ type: "config-activated", ...this.#driver.here(), ...this.#config });
+    const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
+    const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), sticky: [] };
+    this.#driver.feed({ type: "started", snapshot, kept: this.#disk.kept, fanout: "down", at: this.#process.moment() });
+    this.#nats = nats.client({
+      process: this.#process,
+      onMessage: (envelope) => this.#deliver(envelope),
+      onConnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "up", at: this.#process.moment() }),
+      onDisconnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "down", at: this.#process.moment() }),
+    });
+    this.#saveOften();
+    this.#tellSizes();
+  }
+
+  ask(...[asking, decided]: Parameters<NodeFace["request"]>): void {
+    this.#exchanges.request(asking, decided);
+  }
+
+  configure(config: NodeConfig): void {
+    this.#config = config;
+    this.#driver.report({ type: "config-activated", ...this.#driver.here(), ...config });
+    const { hash: configHash } = config;
+    this.#driver.feed({ type: "configured", windowMs: windowOf(config), configHash, at: this.#process.moment() });
+  }
+
+  stop(): void {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#driver.feed({ type: "draining", at: this.#process.moment() });
+    this.#exchanges.finish();
+    this.#driver.feed({ type: "leaving", at: this.#process.moment() });
+  }
+
+  // --- the core
+
+  #perform(effect: OwnEffect): void {
+    switch (effect.type) {
+      case "read":
+        this.#read(effect);
+        return;
+      case "recordBoot":
+        this.#disk.lastBoot = this.#boot;
+        return;
+      case "clearBoot":
+        this.#disk.lastBoot = null;
+        return;
+      case "changed":
+        this.#changed(effect);
+        return;
+      case "loadSnapshot":
+        this.#loadSnapshot(effect.id);
+        return;
+      case "replay":
+        this.#nats?.replay({ sinceMs: effect.sinceMs, timeoutMs: effect.timeoutMs, limit: 10_000 }, (found) => {
+          for (const envelope of found) this.#deliver(envelope);
+        });
+        return;
+      case "linkReached":
+        this.#awaited.get(effect.id)?.(effect.outcome);
+        this.#awaited.delete(effect.id);
+        return;
+      case "left":
+        this.#nats?.close();
+        this.#process.after(0, () => this.#process.kill());
+        return;
+      case "log":
+        if (this.#options.world.trace.keeps) this.#options.world.note(this.#options.name, noteOf(effect));
+    }
+  }
+
+  #changed(effect: Extract<NodeEffect, { type: "changed" }>): void {
+    const { id, touched, rebuilt } = effect;
+    this.#driver.moved(effect, this.#snapshotFrom);
+    this.#keepDenials();
+    this.#exchanges.changed(touched, rebuilt, () =>
+      this.#driver.feed({ type: "changeEnforced", id, at: this.#process.moment() }),
+    );
+  }
+
+  // --- the fan-out and the brokers
+
+  #deliver(envelope: SimEnvelope): void {
+    const { seals, cluster } = this.#options;
+    const opened = seals.openBatch(envelope, cluster, (last) => this.#driver.core.hasApplied(last));
+    if ("refused" in opened)
+      this.#driver.report({
+        type: "message-refused",
+        ...this.#driver.at(),
+        kind: envelope.payload.kind,
+        reason: opened.refused,
+      });
+    const delivery = "refused" in opened ? opened : { ...opened.batch, events: this.#known(opened.events) };
+    this.#driver.feed({ type: "delivered", delivery, at: this.#process.moment() });
+  }
+
+  #read({ id, after, limit, waitMs }: Extract<NodeEffect, { type: "read" }>): void {
+    const by = this.#options.name;
+    this.#driver.call<PageOutcome | Unavailable>(id, {
+      timeoutMs: waitMs + callMs.readGrace,
+      ask: (broker, reply) => broker.read({ after, limit, waitMs, by }, reply),
+      isUnavailable: ({ type }) => type === "unavailable",
+      done: (outcome) =>
+        this.#driver.feed({ type: "readAnswered", id, answer: this.#page(outcome), at: this.#process.moment() }),
+    });
+  }
+
+  #page(outcome: PageOutcome | Unavailable | undefined): ReadAnswer {
+    if (outcome === undefined || outcome.type === "unavailable")
+      return { type: "failed", error: new Error("no broker answers") };
+    try {
+      const answer = readAnswer(outcome);
+      if (answer.type !== "page") return answer;
+      return { ...answer, page: { ...answer.page, events: this.#known(answer.page.events) } };
+    } catch (error) {
+      return { type: "failed", error };
+    }
+  }
+
+  #granted(id: number, envelope: SimEnvelope): void {
+    const { seals, cluster } = this.#options;
+    const grant = seals.openGrant(envelope, cluster);
+    const { payload } = envelope;
+    const before = this.#driver.core.grants;
+    const grants = payload.kind === "grant" || payload.kind === "grant-by-age";
+    const asked = grants && !("refused" in grant) && this.#open.delete(payload.grant.nonce);
+    if ("refused" in grant)
+      this.#driver.report({ type: "message-refused", ...this.#driver.at(), kind: payload.kind, reason: grant.refused });
+    this.#driver.feed({ type: "sayAnswered", id, answer: { type: "grant", grant }, at: this.#process.moment() }, () => {
+      if (!grants) return;
+      const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
+      // It answers a renew that was still open: those that are played back to it are of no consequence.
+      const taken = this.#driver.core.grants > before && asked;
+      this.#driver.report({
+        type: "grant-received",
+        ...this.#driver.here(),
+        nonce,
+        epoch,
+        head,
+        windowMs,
+        taken,
+        agedMs,
+      });
+    });
+  }
+
+  #loadSnapshot(id: number): void {
+    this.#driver.call<LoadedSnapshot | null>(id, {
+      timeoutMs: callMs.snapshot,
+      ask: (broker, reply) => broker.snapshot(reply),
+      isUnavailable: () => false,
+      done: (found) => {
+        this.#snapshotFrom = "broker";
+        this.#driver.snapshotAnswered(id, found && { ...found, sticky: [] });
+      },
+    });
+  }
+
+  #reach(link: Link, timeoutMs: number, told: (outcome: "reached" | "behind" | "lost") => void): void {
+    this.#awaitedIds += 1;
+    const id = this.#awaitedIds;
+    this.#awaited.set(id, told);
+    this.#driver.feed({ type: "linkAwaited", id, link, timeoutMs, at: this.#process.moment() });
+  }
+
+  /** Whenever something was added or taken away. */
+  #keepDenials(): void {
+    const { sticky } = this.#driver.core.savepoint;
+    const { kept } = this.#disk;
+    const same = sticky.size === kept.sticky.length && kept.sticky.every((stream) => sticky.has(stream));
+    if (same && this.#driver.core.tightened === this.#keptAt) return;
+    this.#keptAt = this.#driver.core.tightened;
+    this.#disk.kept = { sticky: [...sticky], denials: this.#driver.core.denialsToKeep() };
+  }
+
+  // --- what its build can read, what its disk holds, what it tells
+
+  #known(events: readonly Recorded[]): readonly Recorded[] {
+    if (this.#unknown.size === 0) return events;
+    return events.map((recorded) =>
+      this.#unknown.has(recorded.type) ? { ...recorded, event: { type: "Unknown", name: recorded.type } } : recorded,
+    );
+  }
+
+  #saveOften(): void {
+    const random = this.#options.world.random(`disk/${this.#options.name}`);
+    this.#process.after(random.within(saveEveryMs[0], saveEveryMs[1]), () => {
+      if (
+        !this.#driver.core.rebuilding &&
+        this.#driver.core.applied.position > 0 &&
+        this.#driver.core.projection.guessed === undefined
+      ) {
+        const saved = save(this.#driver.core.savepoint);
+        this.#disk.saves = [...this.#disk.saves, saved].slice(-savesMax);
+        this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link: saved.link, digest: saved.digest });
+      }
+      this.#saveOften();
+    });
+  }
+
+  #tellSizes(): void {
+    this.#process.after(sizesEveryMs, () => {
+      const { enforcing, waiting, reasserting } = this.#driver.core.metrics();
+      const sizes = [
+        ["changes that are being enforced", enforcing, 1_024],
+        ["requests that wait for a link", waiting, 10_000],
+        ["lost denials to hand back", reasserting, 32_768],
+        ["exchanges", this.#exchanges.size, 10_000],
+      ] as const;
+      for (const [what, size, sizeMax] of sizes)
+        if (size > 0) this.#driver.report({ type: "sized", ...this.#driver.at(), what, size, sizeMax });
+      this.#tellSizes();
+    });
+  }
+}
+
+function windowOf({ deltaMs, routes }: NodeConfig): number {
+  return deltaMs + Math.max(0, ...routes.map(({ onStale, staleGraceMs }) => (onStale === "serve" ? staleGraceMs : 0)));
+}
+
+function noteOf({ level, message, fields }: Extract<NodeEffect, { type: "log" }>): string {
+  const told = Object.entries(fields).map(
+    ([key, value]) => `${key}=${value instanceof Error ? value.message : JSON.stringify(value)}`,
+  );
+  return `${level}: ${message} ${told.join(" ")}`;
+}

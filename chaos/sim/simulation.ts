@@ -1,0 +1,123 @@
+/**
+ * Simulation: one seed from its first moment to its judgement.
+ *
+ *   start, sign-ins, peace → faults, one after the other and at once → everything is mended → peace, in which all must come together
+ *
+ * The same seed and the same plans give the same run, byte for byte, told by the hash. Faults and wishes may be given: what is left out of
+ * them is what a shrinker has found to be of no matter.
+ */
+import type { Cast } from "./cast.ts";
+import { lineOf } from "./fact-lines.ts";
+import { type PlannedFault, planFaults } from "./fault-plan.ts";
+import { type Stage, startFaults } from "./faults.ts";
+import { type Judgement, watch } from "./monitors/index.ts";
+import type { SimProcess } from "./process.ts";
+import { type Situation, Sometimes } from "./sometimes.ts";
+import { optionsOf, type SimOptions } from "./swarm.ts";
+import { Workload, type WorkloadCounts } from "./workload.ts";
+import { planWishes, type Wish } from "./workload-plan.ts";
+import { World, worldStart } from "./world.ts";
+
+/** Builds everybody in the world, not yet started but for servers. */
+export type Company = (world: World, options: SimOptions) => Players;
+
+export type Players = Readonly<{
+  cast: Cast;
+  /** One in each region. */
+  clients: readonly SimProcess[];
+  /** Somebody without a key puts something on the wire. */
+  forge: (wish: Wish) => void;
+}>;
+
+export type Spec = Readonly<{
+  seed: number;
+  /** Instead of those that the seed has. */
+  faults?: readonly PlannedFault[];
+  wishes?: readonly Wish[];
+  traceLinesMax?: number;
+  /** Ends at the first violation: enough to know that there is one. */
+  stopAtFirst?: true;
+}>;
+
+export type SimResult = Readonly<{
+  seed: number;
+  hash: string;
+  simulatedMs: number;
+  steps: number;
+  faults: number;
+  workload: WorkloadCounts;
+  judgement: Judgement;
+  situations: ReadonlyMap<Situation, number>;
+  trace: readonly string[];
+}>;
+
+const sliceMs = 250;
+/** No seed needs so many: something goes round in circles. */
+const stepsMax = 5_000_000;
+
+export function simulate(spec: Spec, company: Company): SimResult {
+  const options = optionsOf(spec.seed);
+  const { deltaMs, drift, windowMaxMs } = options.lease;
+  const judge = watch({ wallStart: worldStart, deltaMs, drift, windowMaxMs });
+  const sometimes = new Sometimes(judge.scene);
+  const world: World = new World({
+    seed: spec.seed,
+    traceLinesMax: spec.traceLinesMax ?? 0,
+    wallSkewMsMax: options.wallSkewMs,
+    facts(fact) {
+      if (world.trace.keeps) {
+        const line = lineOf(fact);
+        if (line !== undefined) world.note(fact.process, line);
+      }
+      judge.report(fact);
+      sometimes.report(fact);
+    },
+  });
+  const { cast, clients, forge } = company(world, options);
+  const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
+  harden(world, options, infrastructure);
+  const stage: Stage = {
+    ...{ cast, options, infrastructure, clients, rollout: { finalizing: "no" } },
+    pick: (list, by) => list[Math.floor(by * list.length)],
+  };
+  for (const client of clients) client.start();
+  const workload = new Workload(cast, options, { clients, forge });
+  workload.start(spec.wishes ?? planWishes(options));
+  const faults = startFaults(stage, spec.faults ?? planFaults(options));
+  world.at(options.faultsUntilMs, () =>
+    faults.heal(() => world.report({ type: "faults-over", at: world.now, process: "operator" })),
+  );
+  for (let until = sliceMs; until <= options.endMs; until += sliceMs) {
+    world.run(until);
+    if (world.steps > stepsMax) throw new Error(`seed ${spec.seed}: ${world.steps} steps in ${until} ms`);
+    if (spec.stopAtFirst === true && judge.found()) break;
+  }
+  world.report({ type: "run-over", at: world.now, process: "operator" });
+  return {
+    seed: spec.seed,
+    hash: world.trace.hash,
+    simulatedMs: world.now,
+    steps: world.steps,
+    faults: faults.begun(),
+    workload: workload.counts,
+    judgement: judge.judgement(),
+    situations: sometimes.reached,
+    trace: world.trace.lines,
+  };
+}
+
+/** What is never quite right in this world, faults or not: clocks, links, the fan-out. */
+function harden(world: World, options: SimOptions, all: readonly SimProcess[]): void {
+  const { network } = world;
+  const clocks = world.random("clock");
+  for (const process of all) process.setRate(1 + clocks.within(-options.rateError, options.rateError));
+  const { loss, slowMs } = options.network;
+  if (loss === 0 && slowMs === 0) return;
+  for (const from of all) {
+    for (const to of all) {
+      if (from === to) continue;
+      network.lose(from, to, loss);
+      network.slow(from, to, slowMs);
+    }
+  }
+}

@@ -1,0 +1,306 @@
+/**
+ * Sometimes: situations that a run of many seeds must have reached, or it has proved less than it says.
+ *
+ * Looks at the same facts as the monitors, right after them, and at their scene. `within` is the number of seeds after which
+ * its absence is an error: a few times of what was seen when the fault plan was last changed.
+ */
+import type { ProcessName, SimFact, SimFactOf, SimMs } from "./facts.ts";
+import type { Scene } from "./monitors/index.ts";
+
+export type Situation = keyof typeof situations;
+
+export const situations = {
+  "receipt-by-expiry": { within: 20, what: "a receipt was complete because a lease had run out" },
+  "receipt-incomplete": { within: 20, what: "a receipt named somebody who had not confirmed" },
+  "grant-after-pause": { within: 20, what: "a grant arrived after a pause that its renew was sent before" },
+  "page-across-epochs": { within: 20, what: "a node caught up across the beginning of an epoch" },
+  "node-ahead": { within: 100, what: "a node held what the surviving log does not" },
+  "two-leaders": { within: 20, what: "two processes were alive that both thought that they lead" },
+  "snapshot-in-failover": { within: 100, what: "a snapshot was loaded while nobody led" },
+  "indeterminate-committed": { within: 50, what: "a write without a clear answer is in the log" },
+  "indeterminate-lost": { within: 50, what: "a write without a clear answer is not in the log" },
+  "lost-token": { within: 100, what: "a token of a lost suffix was presented, and not accepted" },
+  "served-in-grace": { within: 20, what: "a node without a fresh lease served within its grace" },
+  "outlived-leader": { within: 50, what: "a cut-off node served in its grace after its leader had been replaced" },
+  "forged-refused": { within: 20, what: "a forged message was refused" },
+  "replayed-refused": { within: 20, what: "a message sent again, or to somebody else, was refused" },
+  "consumer-cut": { within: 100, what: "a slow consumer was cut" },
+  "buffer-lost": { within: 100, what: "the replay buffer lost its end, or all of it" },
+  reasserted: { within: 100, what: "a lost tightening was appended again" },
+  "reader-recovered": { within: 1_000, what: "a reader behind retention loaded a snapshot and went on" },
+  "drift-refused": { within: 100, what: "a node whose clock runs at another rate was refused its lease" },
+  "wall-clock-refused": { within: 100, what: "a node whose wall clock was off stopped being fresh" },
+  "suspend-noticed": { within: 50, what: "a machine slept, and its node permitted nothing before the next grant" },
+  "upgrade-finished": { within: 200, what: "a rolling upgrade was finished, and its level finalized" },
+  "finalize-refused": { within: 200, what: "a level was not finalized, because somebody could not read it" },
+  "left-behind": { within: 200, what: "a node that could not read the finalized level was refused its lease" },
+  "unknown-obeyed": { within: 100, what: "a node obeyed a final event of a type that it does not know" },
+  "unknown-ended-freshness": { within: 100, what: "an event that a node could not read ended its freshness" },
+  "hung-commit": { within: 50, what: "a commit hung for more than a second" },
+  "writer-fenced": { within: 50, what: "a deposed leader's write was refused" },
+  "old-primary-wrote": { within: 100, what: "an old primary wrote after another had been promoted" },
+  "acknowledged-lost": { within: 100, what: "a promotion without proof lost what was acknowledged" },
+  restored: { within: 100, what: "the log was restored from a backup" },
+  "repeated-command": { within: 50, what: "a command that was sent again got its first answer" },
+  "boot-let-go": { within: 50, what: "a boot left the table by its goodbye, or by the one that replaced it" },
+  "stream-cut": { within: 5, what: "a live stream was cut by a revocation" },
+  "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
+} as const;
+
+const pauseNoticedMs = 1_300;
+const suspendNoticedMs = 300;
+const wallOffMsMax = 3_000;
+
+/** One run's: which situations it has reached, and when first. */
+export class Sometimes {
+  readonly reached = new Map<Situation, SimMs>();
+  readonly #scene: Scene;
+  readonly #paused = new Map<ProcessName, SimFactOf<"paused">>();
+  readonly #resumed = new Map<ProcessName, SimFactOf<"resumed"> & Readonly<{ how: string }>>();
+  readonly #renews = new Map<ProcessName, Map<number, SimMs>>();
+  readonly #leading = new Map<ProcessName, number>();
+  readonly #granted = new Map<ProcessName, SimFactOf<"grant-received">>();
+  readonly #forged = new Map<ProcessName, SimFactOf<"forged">>();
+  readonly #truncated = new Map<ProcessName, "told" | "loaded">();
+  readonly #walls = new Map<ProcessName, number>();
+  readonly #wrote = new Map<number, SimFactOf<"wrote">>();
+  readonly #clean = new Set<number>();
+  readonly #unclear: SimFactOf<"log-answered">[] = [];
+  /** Tokens that were of no lost suffix are not kept. */
+  readonly #lostTokens = new Set<number>();
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+  }
+
+  report(fact: SimFact): void {
+    switch (fact.type) {
+      case "receipt-answered":
+        if (fact.answer.complete && fact.answer.nodes.some(({ status }) => status === "fenced"))
+          this.#reach("receipt-by-expiry");
+        if (fact.answer.nodes.some(({ status }) => status === "unconfirmed")) this.#reach("receipt-incomplete");
+        return;
+      case "page-served":
+        this.#page(fact);
+        return;
+      case "rebuilding": {
+        const lost = this.#scene.find(fact.lost);
+        if (lost !== undefined && !this.#scene.chains.contains(this.#scene.head, lost)) this.#reach("node-ahead");
+        return;
+      }
+      case "leading":
+        if (fact.leading) this.#leading.set(fact.process, fact.epoch);
+        else this.#leading.delete(fact.process);
+        if (this.#leading.size > 1) this.#reach("two-leaders");
+        return;
+      case "killed":
+        this.#leading.delete(fact.process);
+        this.#truncated.delete(fact.process);
+        this.#resumed.delete(fact.process);
+        this.#granted.delete(fact.process);
+        return;
+      case "snapshot-loaded":
+        if (this.#leading.size === 0) this.#reach("snapshot-in-failover");
+        if (fact.from === "disk") this.#reach("disk-snapshot");
+        if (this.#truncated.has(fact.process)) this.#truncated.set(fact.process, "loaded");
+        return;
+      case "applied":
+        this.#applied(fact);
+        return;
+      case "request-began":
+        this.#began(fact);
+        return;
+      case "decided":
+        this.#decided(fact);
+        return;
+      case "reasserted":
+        if (fact.outcome === "appended") this.#reach("reasserted");
+        return;
+      case "command-answered":
+        if (fact.result.type === "refused" && /is not finalized/.test(fact.result.message))
+          this.#reach("finalize-refused");
+        return;
+      case "boot-left":
+        this.#reach("boot-let-go");
+        return;
+      case "exchange-ended":
+        if (fact.how === "cut" && this.#scene.up.get(fact.process)?.role === "node") this.#reach("stream-cut");
+        return;
+      case "nats-happened":
+        if (fact.what === "consumer-cut") this.#reach("consumer-cut");
+        if (fact.what === "suffix-lost" || fact.what === "stream-lost") this.#reach("buffer-lost");
+        return;
+      default:
+        this.#clocksAndMessages(fact);
+        this.#log(fact);
+    }
+  }
+
+  #clocksAndMessages(fact: SimFact): void {
+    switch (fact.type) {
+      case "paused":
+        if (!this.#paused.has(fact.process)) this.#paused.set(fact.process, fact);
+        return;
+      case "resumed": {
+        const how = this.#paused.get(fact.process)?.how ?? "stopped";
+        this.#paused.delete(fact.process);
+        if (fact.pausedMs > (how === "stopped" ? pauseNoticedMs : suspendNoticedMs))
+          this.#resumed.set(fact.process, { ...fact, how });
+        return;
+      }
+      case "clock-set":
+        this.#walls.set(fact.process, fact.wallOffsetMs);
+        return;
+      case "renew-sent": {
+        const sent = this.#renews.get(fact.process) ?? new Map<number, SimMs>();
+        this.#renews.set(fact.process, sent.set(fact.nonce, fact.at));
+        if (sent.size > 64) sent.delete(sent.keys().next().value ?? 0);
+        return;
+      }
+      case "grant-received":
+        this.#grant(fact);
+        return;
+      case "grant-refused":
+        if (/clock runs/.test(fact.reason)) this.#reach("drift-refused");
+        else if (/has finalized level/.test(fact.reason)) this.#reach("left-behind");
+        else this.#refused(fact.process, fact.at);
+        return;
+      case "forged":
+        this.#forged.set(fact.to, fact);
+        return;
+      case "message-refused":
+        this.#refused(fact.process, fact.at);
+        return;
+      default:
+    }
+  }
+
+  #log(fact: SimFact): void {
+    switch (fact.type) {
+      case "wrote":
+        this.#wrote.set(fact.txn, fact);
+        if (this.#scene.primary !== null && fact.process !== this.#scene.primary) this.#reach("old-primary-wrote");
+        return;
+      case "committed-cleanly": {
+        this.#clean.add(fact.txn);
+        const wrote = this.#wrote.get(fact.txn);
+        if (wrote !== undefined && fact.at - wrote.at > 1_000) this.#reach("hung-commit");
+        if (wrote?.entries.some(({ recorded }) => recorded.type === "UpgradeFinalized") === true)
+          this.#reach("upgrade-finished");
+        return;
+      }
+      case "log-answered":
+        if (fact.outcome === "fenced") this.#reach("writer-fenced");
+        if (fact.outcome === "duplicate-command") this.#reach("repeated-command");
+        if (fact.outcome === "indeterminate" && fact.op === "append") this.#unclear.push(fact);
+        return;
+      case "promoted":
+        if (fact.how === "restored") this.#reach("restored");
+        if (this.#scene.lost.length > 0) this.#reach("acknowledged-lost");
+        return;
+      case "run-over":
+        for (const { txn } of this.#unclear) {
+          const wrote = txn === null ? undefined : this.#wrote.get(txn);
+          const place = wrote && this.#scene.find(wrote.head);
+          const isThere = place !== undefined && this.#scene.chains.contains(this.#scene.head, place);
+          if (isThere) this.#reach("indeterminate-committed");
+        }
+        // Its writer was told nothing, or nothing clear, and no later primary has it.
+        for (const { txn, op, head } of this.#wrote.values()) {
+          if (op !== "append" || this.#clean.has(txn)) continue;
+          const place = this.#scene.find(head);
+          if (place !== undefined && !this.#scene.chains.contains(this.#scene.head, place))
+            this.#reach("indeterminate-lost");
+        }
+        return;
+      default:
+    }
+  }
+
+  #page(fact: SimFactOf<"page-served">): void {
+    const { after, last, to, outcome } = fact;
+    if (this.#scene.up.get(to)?.role !== "node") return;
+    if (outcome === "truncated") this.#truncated.set(to, "told");
+    if (outcome === "page" && after.position > 0 && after.epoch < last.epoch) this.#reach("page-across-epochs");
+  }
+
+  #applied(fact: SimFactOf<"applied">): void {
+    if (this.#truncated.get(fact.process) === "loaded") {
+      this.#reach("reader-recovered");
+      this.#truncated.delete(fact.process);
+    }
+    const node = this.#scene.nodes.get(fact.process);
+    if (node === undefined || node.unknownTypes.size === 0) return;
+    const { chains } = this.#scene;
+    const [from, to] = [this.#scene.find(fact.from), this.#scene.find(fact.to)];
+    if (from === undefined || to === undefined) return;
+    for (const { recorded } of chains.back(to, from)) {
+      if (recorded === null || !node.unknownTypes.has(recorded.type)) continue;
+      if (recorded.effect === "tightens") this.#reach("unknown-obeyed");
+      if (recorded.effect === "either") this.#reach("unknown-ended-freshness");
+    }
+  }
+
+  #decided(fact: SimFactOf<"decided">): void {
+    const { process, verdict, overdueMs } = fact;
+    if (verdict === "permit") {
+      if (overdueMs <= 0) return;
+      this.#reach("served-in-grace");
+      const granted = this.#granted.get(process);
+      const head = this.#scene.head.link;
+      if (granted !== undefined && granted.epoch < head.epoch) this.#reach("outlived-leader");
+      return;
+    }
+    if (verdict === "unavailable") {
+      const resumed = this.#resumed.get(process);
+      if (resumed?.how === "suspended") this.#reach("suspend-noticed");
+      if (Math.abs(this.#walls.get(process) ?? 0) > wallOffMsMax) this.#reach("wall-clock-refused");
+    }
+    if (this.#lostTokens.delete(fact.request)) this.#reach("lost-token");
+  }
+
+  #began(fact: SimFactOf<"request-began">): void {
+    const place = this.#scene.find(fact.token);
+    if (place === undefined || this.#scene.chains.contains(this.#scene.head, place)) return;
+    this.#lostTokens.add(fact.request);
+  }
+
+  #grant(fact: SimFactOf<"grant-received">): void {
+    if (!fact.taken) this.#refused(fact.process, fact.at);
+    else this.#granted.set(fact.process, fact);
+    const sentAt = this.#renews.get(fact.process)?.get(fact.nonce);
+    const resumed = this.#resumed.get(fact.process);
+    if (sentAt === undefined || resumed === undefined) return;
+    if (sentAt <= resumed.at - resumed.pausedMs) this.#reach("grant-after-pause");
+    else if (fact.taken) this.#resumed.delete(fact.process);
+  }
+
+  #refused(process: ProcessName, at: SimMs): void {
+    const forged = this.#forged.get(process);
+    if (forged === undefined || at - forged.at > 1_000) return;
+    this.#reach(forged.how === "forged" ? "forged-refused" : "replayed-refused");
+    this.#forged.delete(process);
+  }
+
+  #reach(situation: Situation): void {
+    if (!this.reached.has(situation)) this.reached.set(situation, this.#scene.now);
+  }
+}
+
+/** What many runs have reached together. */
+export class Reached {
+  readonly counts = new Map<Situation, number>();
+  seeds = 0;
+
+  add(run: Iterable<Situation>): void {
+    this.seeds += 1;
+    for (const situation of run) this.counts.set(situation, (this.counts.get(situation) ?? 0) + 1);
+  }
+
+  /** What should have happened in so many seeds, and never did. */
+  missing(): readonly Situation[] {
+    return (Object.keys(situations) as Situation[]).filter(
+      (situation) => this.seeds >= situations[situation].within && !this.counts.has(situation),
+    );
+  }
+}

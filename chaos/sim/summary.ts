@@ -1,0 +1,90 @@
+/** Summary: what many seeds came to, and the one line that says so. Pure. */
+import { AllLooks, looks } from "./monitors/index.ts";
+import type { SeedReport } from "./seed-report.ts";
+import { Reached, type Situation, situations } from "./sometimes.ts";
+
+export class Summary {
+  readonly reached = new Reached();
+  readonly looks = new AllLooks();
+  readonly failed: SeedReport[] = [];
+  seeds = 0;
+  simulatedMs = 0;
+  faults = 0;
+  commands = 0;
+  requests = 0;
+  rightful = 0;
+  permitted = 0;
+  violations = 0;
+  /** The first seed in which each invariant was broken, and in how many. */
+  readonly broken = new Map<string, { first: number; seeds: number }>();
+  /** Seeds whose second run differed from the first. */
+  readonly different: number[] = [];
+
+  add(report: SeedReport): void {
+    this.seeds += 1;
+    this.simulatedMs += report.simulatedMs;
+    this.faults += report.faults;
+    this.commands += report.commands;
+    this.requests += report.requests;
+    this.rightful += report.rightful;
+    this.permitted += report.permitted;
+    this.reached.add(report.situations);
+    this.looks.add(report.looks);
+    if (report.counts.length > 0) this.failed.push(report);
+    for (const [invariant, count] of report.counts) {
+      this.violations += count;
+      const known = this.broken.get(invariant);
+      if (known === undefined) this.broken.set(invariant, { first: report.seed, seeds: 1 });
+      else {
+        known.seeds += 1;
+        known.first = Math.min(known.first, report.seed);
+      }
+    }
+  }
+
+  get isGood(): boolean {
+    return this.failed.length === 0 && this.different.length === 0 && this.#isTelling;
+  }
+
+  /** Enough has happened for the absence of violations to mean something. */
+  get #isTelling(): boolean {
+    return this.missing().length === 0 && this.looks.missing().length === 0;
+  }
+
+  missing(): readonly Situation[] {
+    return this.reached.missing();
+  }
+
+  /** What the last line says, after everything else was told. */
+  line(seconds: number): string {
+    const hours = this.simulatedMs / 3_600_000;
+    const share = this.rightful === 0 ? "no" : `${((this.permitted * 100) / this.rightful).toFixed(1)} % of`;
+    return [
+      `simulate: ${this.seeds} seeds`,
+      `${hours.toFixed(1)} simulated hours at ${(hours / Math.max(seconds, 0.001)).toFixed(3)} h/s`,
+      `${this.faults} faults`,
+      `${this.commands} commands`,
+      `${this.requests} requests (${share} rightful ones permitted in quiet times)`,
+      `${this.violations} violations${this.failed.length > 0 ? ` in ${this.failed.length} seeds` : ""}`,
+      ...(this.missing().length > 0 ? [`${this.missing().length} situations never reached`] : []),
+      ...(this.looks.missing().length > 0
+        ? [`${this.looks.missing().length} things that monitors saw too little of`]
+        : []),
+      ...(this.different.length > 0 ? [`${this.different.length} seeds that did not repeat`] : []),
+    ].join(", ");
+  }
+
+  /** The lines before it. */
+  details(): readonly string[] {
+    const lines = [...this.broken].map(
+      ([invariant, { first, seeds }]) => `  invariant ${invariant}: broken in ${seeds} seeds, first in seed ${first}`,
+    );
+    for (const situation of this.missing()) lines.push(`  never reached: ${situation} (${situations[situation].what})`);
+    for (const look of this.looks.missing()) {
+      const seen = this.looks.counts.get(look) ?? 0;
+      lines.push(`  seen too little: ${looks[look].what} (${seen}, of invariant ${looks[look].of}: ${look})`);
+    }
+    for (const seed of this.different) lines.push(`  seed ${seed} did not run twice alike`);
+    return lines;
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * Swarm: what kind of world a seed is. Whole classes of faults are switched off, intensities and settings are drawn.
+ *
+ * Pure. A world in which everything breaks all the time never reaches what needs an hour of peace before one accident; so each
+ * seed leaves things out, and prints what it left in.
+ */
+import { type Stream, streamOf } from "./random.ts";
+
+/** A class is switched on or off as a whole; its kinds are what the plan draws from. */
+export const faultClasses = {
+  cuts: ["cut-pair", "cut-one-way", "isolate", "part-regions"],
+  links: ["slow-link", "lossy-link", "slow-region", "reset-connections"],
+  nodes: ["kill-node", "restart-node", "stop-node"],
+  disks: ["old-disk", "lost-disk"],
+  pauses: ["pause-node", "pause-broker", "pause-leader"],
+  sleeps: ["suspend-node", "suspend-broker"],
+  brokers: ["kill-broker", "kill-leader", "kill-brokers"],
+  clocks: ["clock-rate", "clock-step"],
+  standbys: ["kill-standby", "pause-standby", "cut-standby", "kill-standbys"],
+  commits: ["cancel-wait", "lose-answer", "lose-statement", "late-answers", "slow-disk", "lock-row"],
+  primary: ["crash-primary", "pause-primary", "hang-and-crash"],
+  failover: ["failover", "failover-zombie", "failover-cut-node"],
+  unproven: ["failover-unsafe", "asynchronous", "restore-backup"],
+  nats: ["kill-nats", "pause-nats", "kill-all-nats", "nats-suffix", "nats-stream"],
+  operators: ["upgrade", "truncate", "snapshot", "configure"],
+} as const;
+
+export type FaultClass = keyof typeof faultClasses;
+export type FaultKind = (typeof faultClasses)[FaultClass][number];
+
+export type RouteOptions = Readonly<{
+  route: string;
+  onStale: "serve" | "deny";
+  staleGraceMs: number;
+  group: string | null;
+}>;
+
+export type SimOptions = Readonly<{
+  seed: number;
+  /** What is on, in the order of the table. */
+  classes: readonly FaultClass[];
+  /** Mean time from one fault to the next. */
+  faultEveryMs: number;
+  /** Faults last this long on the average. */
+  faultForMs: number;
+  /** First and last moment at which something may begin to break, and the end of the run. */
+  faultsFromMs: number;
+  faultsUntilMs: number;
+  endMs: number;
+  lease: Readonly<{ deltaMs: number; drift: number; beatMs: number; takeoverMs: number; windowMaxMs: number }>;
+  routes: readonly RouteOptions[];
+  /** Standbys that a commit waits for. */
+  synchronous: 1 | 2;
+  network: Readonly<{ loss: number; slowMs: number }>;
+  /** The worst that a clock's rate is off, within ±ρ. */
+  rateError: number;
+  wallSkewMs: number;
+  nats: Readonly<{
+    drop: number;
+    repeat: number;
+    overtake: number;
+    lateMsMax: number;
+    kernelMessages: number;
+    pendingMessagesMax: number;
+    writeDeadlineMs: number;
+  }>;
+  load: Readonly<{
+    users: number;
+    /** Sessions that exist before anything breaks. */
+    sessions: number;
+    commandEveryMs: number;
+    requestEveryMs: number;
+    streamEveryMs: number;
+    /** The share of commands that are sent again though they were answered, and of those sent twice at once. */
+    repeat: number;
+    twice: number;
+    sessionMsMin: number;
+    sessionMsMax: number;
+    /** Messages on the wire by somebody without a key. */
+    forgeEveryMs: number | null;
+  }>;
+  /** Names of event types that the old build of each node does not know. */
+  unknown: readonly (readonly string[])[];
+  /** The nodes of the west ask a regional broker, and nobody else. */
+  regional: boolean;
+}>;
+
+const chanceOf: Readonly<Record<FaultClass, number>> = {
+  ...{ cuts: 0.65, links: 0.4, nodes: 0.5, disks: 0.35, pauses: 0.6, sleeps: 0.3, brokers: 0.55, clocks: 0.4 },
+  ...{ standbys: 0.5, commits: 0.5, primary: 0.45, failover: 0.5, unproven: 0.35, nats: 0.5, operators: 0.5 },
+};
+
+/** Everything about the world of a seed that is not left to its accidents. */
+export function optionsOf(seed: number): SimOptions {
+  const random = streamOf(seed, "swarm");
+  const names = Object.keys(faultClasses) as FaultClass[];
+  const drawn = names.filter((name) => random.chance(chanceOf[name]));
+  const classes = drawn.length > 1 ? drawn : (["cuts", "pauses", "failover"] as const);
+  const one = <T>(list: readonly T[]): T => random.pick(list);
+  const faultsFromMs = random.between(6_000, 12_000);
+  const faultsUntilMs = faultsFromMs + random.between(48_000, 66_000);
+  const deltaMs = one([2_000, 3_000, 5_000, 5_000]);
+  const grace = one([0, 2_000, 5_000, 10_000]);
+  const tricky = random.chance(0.5);
+  const small = random.chance(0.4);
+  const lossy = random.chance(0.3);
+  return {
+    seed,
+    classes,
+    faultEveryMs: one([2_500, 4_000, 4_000, 6_000]),
+    faultForMs: one([1_500, 3_000, 6_000]),
+    ...{ faultsFromMs, faultsUntilMs, endMs: Math.max(121_000, faultsUntilMs + random.between(46_000, 50_000)) },
+    lease: {
+      ...{ deltaMs, drift: 0.01, beatMs: one([100, 200, 200]), takeoverMs: one([2_000, 3_000]) },
+      windowMaxMs: deltaMs + grace,
+    },
+    routes: [
+      { route: "wiki", onStale: grace > 0 ? "serve" : "deny", staleGraceMs: grace, group: null },
+      { route: "vault", onStale: "deny", staleGraceMs: 0, group: null },
+      { route: "board", onStale: grace > 0 ? "serve" : "deny", staleGraceMs: grace, group: "board" },
+      { route: "payroll", onStale: "deny", staleGraceMs: 0, group: "payroll" },
+    ],
+    synchronous: random.chance(0.8) ? 1 : 2,
+    network: { loss: lossy ? random.within(0, 0.03) : 0, slowMs: random.chance(0.3) ? random.within(1, 30) : 0 },
+    // Two of them stay within what a leader tolerates (0.5 %): more is a fault.
+    rateError: random.chance(0.5) ? random.within(0, 0.002) : 0,
+    wallSkewMs: one([20, 100, 500]),
+    nats: {
+      drop: tricky ? random.within(0, 0.3) : 0,
+      repeat: tricky ? random.within(0, 0.2) : 0,
+      overtake: tricky ? random.within(0, 0.2) : 0,
+      lateMsMax: tricky ? random.within(50, 3_000) : 0,
+      ...(small
+        ? { kernelMessages: 4, pendingMessagesMax: 8, writeDeadlineMs: 2_000 }
+        : { kernelMessages: 64, pendingMessagesMax: 256, writeDeadlineMs: 10_000 }),
+    },
+    load: {
+      users: random.between(4, 12),
+      sessions: random.between(12, 30),
+      commandEveryMs: random.between(280, 420),
+      requestEveryMs: random.between(60, 120),
+      streamEveryMs: random.between(500, 1_500),
+      repeat: one([0, 0.1, 0.3]),
+      twice: one([0, 0.1, 0.2]),
+      sessionMsMin: one([20_000, 60_000]),
+      sessionMsMax: one([120_000, 600_000]),
+      forgeEveryMs: random.chance(0.4) ? random.between(400, 1_500) : null,
+    },
+    unknown: unknownOf(random),
+    regional: random.chance(0.35),
+  };
+}
+
+/** In some seeds one node's build is older than some event: a final one, which it obeys, or one that ends its freshness. */
+function unknownOf(random: Stream): readonly (readonly string[])[] {
+  const strange: readonly string[] = random.chance(0.3)
+    ? [random.pick(["UserSuspended", "UserSessionsRevoked", "SessionRevoked", "GroupRemoved", "UserRestored"])]
+    : [];
+  const which = random.between(1, 4);
+  return [1, 2, 3, 4].map((number) => (number === which ? strange : []));
+}
+
+/** For people: what the seed has drawn, on a few lines. */
+export function tellOptions(options: SimOptions): string {
+  const { classes, routes, lease, nats, load, network } = options;
+  const off = (Object.keys(faultClasses) as FaultClass[]).filter((name) => !classes.includes(name));
+  const flat = (value: object): string =>
+    Object.entries(value)
+      .map(([key, each]) => `${key} ${typeof each === "number" ? Number(each.toFixed(4)) : each}`)
+      .join(", ");
+  return [
+    `seed ${options.seed}: ${(options.endMs / 1_000).toFixed(0)} s, faults from ${options.faultsFromMs} to ${options.faultsUntilMs} ms,`,
+    `  one in ${options.faultEveryMs} ms, for ${options.faultForMs} ms or so`,
+    `  breaks: ${classes.join(", ")}; leaves alone: ${off.join(", ") || "nothing"}`,
+    `  leases: ${flat(lease)}; commits wait for ${options.synchronous}; clocks off by ${options.rateError.toFixed(4)}, ${options.wallSkewMs} ms`,
+    `  routes: ${routes.map(({ route, onStale, staleGraceMs, group }) => `${route} (${onStale} ${staleGraceMs}, ${group ?? "everybody"})`).join("; ")}`,
+    `  network: ${flat(network)}; NATS: ${flat(nats)}`,
+    `  load: ${flat(load)}`,
+    ...options.unknown.flatMap((types, index) =>
+      types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
+    ),
+  ].join("\n");
+}

@@ -1,0 +1,135 @@
+/**
+ * Upgrade: a rolling upgrade as people do it, one process after the other, with a way back until they have asked for the new level.
+ *
+ * The level is asked for as `cardea cluster finalize` does it: a command that the leader refuses, with names, while somebody is there who
+ * could not read it. Patient operators ask when everybody is new; others ask all the while. From the first asking on nobody goes back.
+ */
+import { type CommandId, type CommandResult, parseCommandId } from "../../src/events/index.ts";
+import { builds, firstBuild, readsOf } from "./builds.ts";
+import type { Fault, Stage } from "./faults.ts";
+import { up } from "./faults-processes.ts";
+import type { SimProcess } from "./process.ts";
+
+/** What operators know of it all. */
+export type Rollout = { finalizing: "no" | "asked" };
+
+const goneMs = 300;
+const stopMsMax = 2_500;
+const stepMsMin = 600;
+/** Of those who begin, the first turn back half-way, some have a machine that is switched off all the while, and the last cannot wait. */
+const timid = 0.3;
+const forgetful = 0.5;
+const impatient = 0.75;
+const forgottenMs = 4_000;
+const commandMs = 10_000;
+const againMs = { unavailable: 700, refused: 1_500 };
+const refusalsMax = 40;
+
+/** What is not done when the time is over stays as it was; what was asked for is asked for until there is an answer. */
+export const upgrade: Fault = (stage, { forMs, who, much }) => {
+  const { world, nodes } = stage.cast;
+  const away = much > forgetful && much <= impatient ? stage.pick(nodes, who)?.process : undefined;
+  const steps = upgradable(stage).filter((process) => process !== away);
+  const eachMs = Math.max(stepMsMin, forMs / (steps.length + 1));
+  const turnsAt = much < timid ? Math.ceil(steps.length / 2) : steps.length;
+  let over = false;
+  const next = (index: number): void => {
+    const process = steps[index];
+    if (over || process === undefined) return;
+    replace(stage, process, "new");
+    world.after(eachMs, () => {
+      if (index + 1 < turnsAt) next(index + 1);
+      else if (turnsAt < steps.length) back(index);
+      else if (!over) finalize(stage, switchOn);
+    });
+  };
+  const switchOn = (): void => {
+    if (away === undefined || away.isUp) return;
+    up(away);
+    world.after(forgottenMs, () => {
+      if (stage.rollout.finalizing === "asked") replace(stage, away, "new");
+    });
+  };
+  const back = (index: number): void => {
+    const process = steps[index];
+    if (over || process === undefined || stage.rollout.finalizing === "asked") return;
+    replace(stage, process, "first");
+    world.after(eachMs, () => back(index - 1));
+  };
+  away?.kill();
+  next(0);
+  if (much > impatient) finalize(stage);
+  return {
+    about: turnsAt < steps.length ? "nodes are upgraded one by one, and taken back" : "nodes and brokers, one by one",
+    undo: () => {
+      over = away === undefined; // whoever begins with a machine that is away goes through with it
+    },
+  };
+};
+
+/** Whoever was left behind: there is no way back any more. */
+export function upgradeTheRest(stage: Stage): void {
+  if (stage.rollout.finalizing === "no") return;
+  for (const process of upgradable(stage)) {
+    if (process.identity.build === builds.new) continue;
+    process.identity = { ...process.identity, build: builds.new, unknownTypes: [] };
+    process.restart();
+  }
+}
+
+/** Readers first. */
+function upgradable({ cast: { nodes, regional, brokers } }: Stage): readonly SimProcess[] {
+  const [readers, writers] = [nodes.map(({ process }) => process), brokers.map(({ process }) => process)];
+  return [...readers, ...(regional === null ? [] : [regional]), ...writers];
+}
+
+/** @param settled it was answered, one way or the other, or was asked for before */
+function finalize(stage: Stage, settled: () => void = () => {}): void {
+  const { cast, rollout, clients } = stage;
+  if (rollout.finalizing === "asked") {
+    settled();
+    return;
+  }
+  rollout.finalizing = "asked";
+  const { world } = cast;
+  const random = world.random("operator");
+  const client = random.pick(clients);
+  let refusals = 0;
+  const nextId = (): CommandId => parseCommandId(random.uuid());
+  const ask = (commandId: CommandId, attempt: number): void => {
+    const broker = random.pick(cast.brokers);
+    const command = { type: "finalizeUpgrade", level: readsOf(builds.new) } as const;
+    const said = { type: "command-invoked", process: client.name, to: broker.process.name } as const;
+    world.report({ ...said, at: world.now, commandId, command, attempt });
+    world.network.request<CommandResult>(client, broker.process, {
+      timeoutMs: commandMs,
+      handle: (reply) => broker.submit({ commandId, actor: "operator:sim", command }, reply),
+      done: (outcome) => {
+        const silence = { type: "unavailable", commandId, message: "no answer came", retryAfterMs: 0 } as const;
+        const result = outcome.type === "answered" ? outcome.value : silence;
+        world.report({ type: "command-answered", at: world.now, process: client.name, commandId, result });
+        if (result.type === "unavailable") world.after(againMs.unavailable, () => ask(commandId, attempt + 1));
+        else if (result.type === "refused" && ++refusals < refusalsMax)
+          world.after(againMs.refused, () => ask(nextId(), 1));
+        else settled();
+      },
+    });
+  };
+  ask(nextId(), 1);
+}
+
+/** An orderly end, or a hard one when it takes too long, and a start of the other build. */
+function replace({ cast, options }: Stage, process: SimProcess, which: "first" | "new"): void {
+  const { boot } = process;
+  const index = cast.nodes.findIndex((one) => one.process === process);
+  const node = cast.nodes[index];
+  const build = which === "new" ? { build: builds.new, unknownTypes: [] } : firstBuild(options.unknown[index] ?? []);
+  process.identity = { ...process.identity, ...build };
+  if (node === undefined || !process.isUp) process.kill();
+  else process.run(() => node.stop());
+  cast.world.after(node === undefined ? goneMs : stopMsMax, () => {
+    if (process.boot !== boot) return;
+    process.kill();
+    up(process);
+  });
+}

@@ -1,0 +1,83 @@
+/**
+ * Workload plan: what clients and operators will want, and when. Pure data, like the fault plan: each wish can be taken out without moving
+ * another. Whom it concerns is left as numbers that `workload.ts` resolves by what the client knows then.
+ */
+import { type Stream, streamOf } from "./random.ts";
+import type { SimOptions } from "./swarm.ts";
+
+export const commandKinds = [
+  "sign-in",
+  "refresh",
+  "revoke",
+  "revoke-many",
+  "revoke-user",
+  "suspend",
+  "restore",
+  "add-member",
+  "remove-member",
+  "remove-group",
+] as const;
+export type CommandKind = (typeof commandKinds)[number];
+export type WishKind = CommandKind | "request" | "stream" | "forge";
+
+export type Wish = Readonly<{
+  /** Its place in the whole plan, kept when others are taken out; its ids follow from it. */
+  id: number;
+  atMs: number;
+  kind: WishKind;
+  who: number;
+  other: number;
+  much: number;
+}>;
+
+export const commandsMin = 200;
+
+const weights: Readonly<Record<CommandKind, number>> = {
+  ...{ "sign-in": 32, refresh: 10, revoke: 18, "revoke-many": 3, "revoke-user": 6, suspend: 5, restore: 7 },
+  ...{ "add-member": 12, "remove-member": 8, "remove-group": 1 },
+};
+const total = Object.values(weights).reduce((sum, each) => sum + each, 0);
+/** A burst: everybody at once, as at nine in the morning. */
+const burstChance = 0.03;
+const burst = 8;
+/** Whoever gets a forged grant in place of a true one has to ask once more: in the end nobody is kept from a lease. */
+const forgeryFreeMs = 10_000;
+
+/** All wishes of a seed, in order of time; at least `commandsMin` of them are commands. */
+export function planWishes(options: SimOptions): readonly Wish[] {
+  const random = streamOf(options.seed, "workload");
+  const { load, faultsFromMs, endMs } = options;
+  const wishes: Omit<Wish, "id">[] = [];
+  const put = (atMs: number, kind: WishKind): void => {
+    wishes.push({ atMs, kind, who: random.next(), other: random.next(), much: random.next() });
+  };
+  for (let n = 0; n < load.users; n += 1) put(random.within(1_500, 2_500), "add-member");
+  for (let n = 0; n < load.sessions; n += 1) put(random.within(2_000, faultsFromMs - 1_000), "sign-in");
+  let commands = load.users + load.sessions;
+  for (let at = 4_000; at < endMs - 3_000; at += random.exponential(load.commandEveryMs)) {
+    const count = random.chance(burstChance) ? burst : 1;
+    for (let n = 0; n < count; n += 1) put(at + n, commandKind(random));
+    commands += count;
+  }
+  for (; commands < commandsMin; commands += 1) put(random.within(4_000, endMs - 3_000), commandKind(random));
+  for (let at = 4_000; at < endMs - 500; at += random.exponential(load.requestEveryMs)) put(at, "request");
+  for (let at = 4_000; at < endMs - 1_000; at += random.exponential(load.streamEveryMs)) put(at, "stream");
+  if (load.forgeEveryMs !== null)
+    for (let at = 3_000; at < endMs - forgeryFreeMs; at += random.exponential(load.forgeEveryMs)) put(at, "forge");
+  return wishes
+    .toSorted((a, b) => a.atMs - b.atMs)
+    .map((wish, id) => ({ ...wish, id, atMs: Math.round(wish.atMs * 1_000) / 1_000 }));
+}
+
+export function isCommand(kind: WishKind): kind is CommandKind {
+  return kind !== "request" && kind !== "stream" && kind !== "forge";
+}
+
+function commandKind(random: Stream): CommandKind {
+  let left = random.next() * total;
+  for (const kind of commandKinds) {
+    left -= weights[kind];
+    if (left < 0) return kind;
+  }
+  return "sign-in";
+}

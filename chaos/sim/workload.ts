@@ -1,0 +1,300 @@
+/**
+ * Workload: clients in both regions that sign in, use their sessions on every node and tighten rights, ask for receipts, repeat what got no
+ * answer and what did, and give up on nothing.
+ *
+ * A client knows only what it was told, over the network. It reports what it asks and what it hears; it judges nothing.
+ */
+import {
+  type Command,
+  type CommandId,
+  type CommandRequest,
+  type CommandResult,
+  parseCommandId,
+  type UnixMs,
+  unreachable,
+} from "../../src/events/index.ts";
+import type { ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
+import type { BrokerFace, Cast } from "./cast.ts";
+import type { RequestNo } from "./facts.ts";
+import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
+import type { SimProcess } from "./process.ts";
+import { type Stream, streamOf } from "./random.ts";
+import type { SimOptions } from "./swarm.ts";
+import { type CommandKind, isCommand, type Wish } from "./workload-plan.ts";
+import { worldStart } from "./world.ts";
+
+const commandMs = 10_000;
+const requestMs = 5_000;
+const retryMs = [200, 1_200] as const;
+const lateMs = [500, 20_000] as const;
+const streamMsMax = 20_000;
+const receiptTriesMax = 6;
+const manyMax = 12;
+const noTokens = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
+
+export type WorkloadCounts = { commands: number; requests: number; receipts: number; complete: number; forged: number };
+
+type Open = {
+  readonly request: CommandRequest;
+  readonly client: SimProcess;
+  attempts: number;
+  /** How many are under way. */
+  asking: number;
+  settled: boolean;
+  readonly done: (result: CommandResult) => void;
+};
+
+export class Workload {
+  readonly counts: WorkloadCounts = { commands: 0, requests: 0, receipts: 0, complete: 0, forged: 0 };
+  readonly #cast: Cast;
+  readonly #options: SimOptions;
+  readonly #clients: readonly SimProcess[];
+  readonly #people: People;
+  readonly #random: Stream;
+  readonly #forge: (wish: Wish) => void;
+  #requests = 0;
+  #receipts = 0;
+
+  constructor(
+    cast: Cast,
+    options: SimOptions,
+    parts: Readonly<{ clients: readonly SimProcess[]; forge: (wish: Wish) => void }>,
+  ) {
+    this.#cast = cast;
+    this.#options = options;
+    this.#clients = parts.clients;
+    this.#forge = parts.forge;
+    const groups = options.routes.flatMap(({ group }) => group ?? []);
+    this.#people = new People(options.load.users, groups);
+    this.#random = cast.world.random("clients");
+  }
+
+  start(plan: readonly Wish[]): void {
+    // One timer at a time: thousands of wishes need not wait in the world's heap.
+    const next = (index: number): void => {
+      const wish = plan[index];
+      if (wish === undefined) return;
+      this.#cast.world.at(wish.atMs, () => {
+        next(index + 1);
+        this.#grant(wish);
+      });
+    };
+    next(0);
+  }
+
+  #grant(wish: Wish): void {
+    if (wish.kind === "forge") {
+      this.counts.forged += 1;
+      this.#forge(wish);
+    } else if (isCommand(wish.kind)) this.#want(wish, wish.kind);
+    else this.#use(wish, wish.kind);
+  }
+
+  // --- requests
+
+  #use({ who, other, much }: Wish, kind: "request" | "stream"): void {
+    const { world, nodes } = this.#cast;
+    const held = this.#people.session(who, much);
+    const route = this.#options.routes[Math.floor(other * this.#options.routes.length)]?.route;
+    const node = nodes[Math.floor(other * 97 * nodes.length) % nodes.length];
+    const client = this.#client(other);
+    if (held === undefined || route === undefined || node === undefined) return;
+    this.#requests += 1;
+    this.counts.requests += 1;
+    const request: RequestNo = this.#requests;
+    const { sessionId: session, userId: user, token } = held;
+    const said = { request, route, session, user, kind, token };
+    world.report({ type: "request-began", at: world.now, process: client.name, to: node.process.name, ...said });
+    const forMs = kind === "stream" ? this.#random.within(500, streamMsMax) : this.#random.within(1, 60);
+    world.network.request(client, node.process, {
+      timeoutMs: requestMs,
+      handle: (reply) => node.request({ ...said, forMs }, reply),
+      done: () => {},
+    });
+  }
+
+  // --- commands
+
+  #want(wish: Wish, kind: CommandKind): void {
+    const random = streamOf(this.#options.seed, `wish/${wish.id}`);
+    const made = this.#command(wish, kind, random);
+    if (made === undefined) return;
+    this.counts.commands += 1;
+    const commandId = parseCommandId(random.uuid());
+    const client = this.#client(wish.other);
+    const request: CommandRequest = { commandId, actor: "operator:sim", command: made.command };
+    const open: Open = {
+      ...{ request, client, attempts: 0, asking: 0, settled: false },
+      done: (result) => {
+        made.heard(result);
+        if (made.tightens && result.type === "done" && wish.much < 0.8)
+          this.#askReceipt(
+            client,
+            random.chance(0.5) ? { type: "command", commandId } : { type: "link", link: result.link },
+          );
+        if (random.chance(this.#options.load.repeat))
+          this.#cast.world.after(random.within(lateMs[0], lateMs[1]), () => this.#ask(open, this.#broker(client)));
+      },
+    };
+    this.#ask(open, this.#broker(client));
+    if (random.chance(this.#options.load.twice)) this.#ask(open, this.#broker(client));
+  }
+
+  #ask(open: Open, broker: BrokerFace | undefined): void {
+    if (broker === undefined) return;
+    const { world } = this.#cast;
+    const { request, client } = open;
+    const { commandId, command } = request;
+    open.attempts += 1;
+    open.asking += 1;
+    world.report({
+      ...{ type: "command-invoked", at: world.now, process: client.name, to: broker.process.name },
+      ...{ commandId, command, attempt: open.attempts },
+    });
+    world.network.request<CommandResult>(client, broker.process, {
+      timeoutMs: commandMs,
+      handle: (reply) => broker.submit(request, reply),
+      done: (outcome) => {
+        open.asking -= 1;
+        const result = outcome.type === "answered" ? outcome.value : unavailable(commandId);
+        world.report({ type: "command-answered", at: world.now, process: client.name, commandId, result });
+        if (result.type === "unavailable") this.#again(open);
+        else if (!open.settled) {
+          open.settled = true;
+          open.done(result);
+        }
+      },
+    });
+  }
+
+  /** Until there is an answer, however long that takes. */
+  #again(open: Open): void {
+    const { world } = this.#cast;
+    const wait = Math.min(3, open.attempts) * this.#random.within(retryMs[0], retryMs[1]);
+    world.after(wait, () => {
+      if (!open.settled && open.asking === 0) this.#ask(open, this.#broker(open.client));
+    });
+  }
+
+  #command(
+    { who, other, much }: Wish,
+    kind: CommandKind,
+    random: Stream,
+  ): Readonly<{ command: Command; tightens: boolean; heard: (result: CommandResult) => void }> | undefined {
+    const people = this.#people;
+    const userId = people.user(who);
+    const now = (worldStart + Math.floor(this.#cast.world.now)) as UnixMs;
+    const nothing = (): void => {};
+    switch (kind) {
+      case "sign-in": {
+        const { sessionMsMin, sessionMsMax } = this.#options.load;
+        const sessionId = sessionIdOf(random.bytes(12));
+        const command: Command = {
+          ...{ type: "createSession", sessionId, userId, idpId: "idp", issuedAt: now, maxSessionsPerUser: 8 },
+          expiresAt: (now + Math.round(random.within(sessionMsMin, sessionMsMax))) as UnixMs,
+          ...{ profile: profileOf(userId, 0), tokens: noTokens, groupIds: random.chance(0.2) ? people.groups : null },
+        };
+        const heard = (result: CommandResult): void => {
+          if (result.type === "done") people.hold({ sessionId, userId, token: result.link, over: false });
+        };
+        return { command, tightens: false, heard };
+      }
+      case "refresh":
+        return this.#onSession(people.live(who), (held) => ({
+          command: {
+            ...{ type: "refreshSession", sessionId: held.sessionId, tokens: noTokens, refreshedAt: now },
+            ...{ profile: profileOf(held.userId, random.between(1, 5)) },
+            groupIds: random.chance(0.3) ? people.groups.filter(() => random.chance(0.5)) : null,
+          },
+          tightens: false,
+          heard: (result) => {
+            if (result.type === "done") held.token = result.link;
+          },
+        }));
+      case "revoke":
+        return this.#onSession(people.live(who), (held) => {
+          people.end((session) => session === held);
+          const command: Command = { type: "revokeSession", sessionId: held.sessionId, reason: "operator" };
+          return { command, tightens: true, heard: nothing };
+        });
+      case "revoke-many": {
+        const some = new Set(people.some(who, 2 + Math.floor(other * manyMax)));
+        if (some.size === 0) return undefined;
+        people.end((session) => some.has(session));
+        const sessionIds = [...some].map((session) => session.sessionId);
+        return { command: { type: "revokeSessions", sessionIds, reason: "operator" }, tightens: true, heard: nothing };
+      }
+      case "revoke-user":
+        people.end((session) => session.userId === userId);
+        return { command: { type: "revokeUserSessions", userId, reason: "operator" }, tightens: true, heard: nothing };
+      case "suspend":
+        people.end((session) => session.userId === userId);
+        return { command: { type: "suspendUser", userId, reason: "sim" }, tightens: true, heard: nothing };
+      case "restore":
+        return { command: { type: "restoreUser", userId }, tightens: false, heard: nothing };
+      case "add-member":
+      case "remove-member": {
+        const adds = kind === "add-member";
+        const source = much < 0.7 ? "operator" : "scim";
+        const [added, removed] = adds ? [[userId], []] : [[], [userId]];
+        const command: Command = { type: "changeGroupMembers", groupId: people.group(other), source, added, removed };
+        return { command, tightens: !adds, heard: nothing };
+      }
+      case "remove-group":
+        return { command: { type: "removeGroup", groupId: people.group(other) }, tightens: true, heard: nothing };
+      default:
+        return unreachable(kind);
+    }
+  }
+
+  #onSession<T>(held: HeldSession | undefined, make: (held: HeldSession) => T): T | undefined {
+    return held === undefined ? undefined : make(held);
+  }
+
+  // --- receipts
+
+  #askReceipt(client: SimProcess, target: ReceiptTarget, tries = 1): void {
+    const broker = this.#broker(client);
+    if (broker === undefined) return;
+    const { world } = this.#cast;
+    const { windowMaxMs } = this.#options.lease;
+    this.#receipts += 1;
+    this.counts.receipts += 1;
+    const receipt = this.#receipts;
+    const wait: ReceiptWait = this.#random.pick(["all", "all", "all", "region", "none"]);
+    const region = wait === "region" ? this.#random.pick(["east", "west"]) : null;
+    const timeoutMs = this.#random.pick([1_000, 5_000, windowMaxMs + 6_000, windowMaxMs + 6_000]);
+    const said = { receipt, target, wait, region, timeoutMs };
+    world.report({ type: "receipt-asked", at: world.now, process: client.name, to: broker.process.name, ...said });
+    world.network.request<Readonly<{ complete: boolean; status: string }> | undefined>(client, broker.process, {
+      timeoutMs: timeoutMs + 2_000,
+      handle: (reply) => broker.receipt(said, reply),
+      done: (outcome) => {
+        const answer = outcome.type === "answered" ? outcome.value : undefined;
+        if (answer?.complete === true) this.counts.complete += 1;
+        if (answer === undefined)
+          world.report({ type: "receipt-failed", at: world.now, process: client.name, receipt, reason: outcome.type });
+        if (answer?.complete === true || answer?.status === "lost" || wait === "none" || tries >= receiptTriesMax)
+          return;
+        world.after(this.#random.within(retryMs[0], retryMs[1]), () => this.#askReceipt(client, target, tries + 1));
+      },
+    });
+  }
+
+  #client(by: number): SimProcess {
+    const client = this.#clients[Math.floor(by * this.#clients.length)];
+    if (client === undefined) throw new Error("a workload needs a client");
+    return client;
+  }
+
+  /** In its own region mostly. */
+  #broker(client: SimProcess): BrokerFace | undefined {
+    const { brokers } = this.#cast;
+    const own = brokers.filter(({ process }) => process.region === client.region);
+    return this.#random.pick(own.length > 0 && this.#random.chance(0.7) ? own : brokers);
+  }
+}
+
+function unavailable(commandId: CommandId): CommandResult {
+  return { type: "unavailable", commandId, message: "no answer came", retryAfterMs: 0 };
+}

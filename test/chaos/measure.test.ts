@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type FaultEntry, historyOf, nsPerMs } from "../../chaos/history.ts";
+import { measure, percentiles } from "../../chaos/measure.ts";
+import { command, options, request, revocation, session } from "./support.ts";
+
+const fault = (beginMs: number, clearMs: number): FaultEntry => ({
+  type: "fault",
+  index: 0,
+  what: "pause-proxy",
+  target: "proxy-1",
+  begin: beginMs * nsPerMs,
+  end: beginMs * nsPerMs,
+  clear: clearMs * nsPerMs,
+  problem: "",
+});
+const permitted = (begin: number, id: string): ReturnType<typeof request> =>
+  request({ begin, end: begin + 5, arrived: begin + 1, sent: begin + 2 }, { id });
+
+test("what a fault cost is told apart from what went on outside of it", () => {
+  const history = historyOf([
+    session(),
+    fault(200, 300),
+    permitted(50, "a"),
+    request({ begin: 250, end: 255 }, { id: "b" }),
+    permitted(290, "c"),
+    permitted(2_290, "d"),
+    permitted(2_400, "e"),
+  ]);
+  const { outside, within } = measure(history, options);
+  assert.deepEqual(outside, { permitted: 2, asked: 2, byStatus: {} });
+  assert.deepEqual(within, { permitted: 2, asked: 3, byStatus: { 503: 1 } });
+});
+
+test("only those who surely had a right count, and only where a proxy was there", () => {
+  const history = historyOf([
+    session(),
+    ...revocation(200),
+    permitted(50, "a"),
+    request({ begin: 150, end: 155 }, { id: "revoked" }),
+    request({ begin: 60, end: 61 }, { id: "down", outcome: "unknown", problem: "ECONNREFUSED" }),
+    request({ begin: 70, end: 75 }, { id: "stranger", session: "nobody-knows" }),
+  ]);
+  assert.deepEqual(measure(history, options).outside, { permitted: 1, asked: 1, byStatus: {} });
+});
+
+test("the time to a complete receipt runs from the first asking", () => {
+  const [first] = revocation(500);
+  assert.ok(first?.type === "command");
+  const attempt = { ...first, begin: 40 * nsPerMs, outcome: "unknown" as const, link: null };
+  const { completeMs } = measure(historyOf([session(), attempt, ...revocation(500)]), options);
+  assert.equal(completeMs.outside.max, 460);
+});
+
+test("commands are counted once, however often they were sent", () => {
+  const wish = { type: "revoke-session", session: "s1" } as const;
+  const history = historyOf([
+    ...command({ op: "a", wish, begin: 1, end: 2 }, { outcome: "unknown", link: null }),
+    ...command({ op: "a", wish, begin: 3, end: 4 }),
+    ...command({ op: "b", wish, begin: 5, end: 6 }, { outcome: "refused", link: null }),
+  ]);
+  assert.deepEqual(measure(history, options).commands, { "revoke-session": { done: 1, refused: 1, unknown: 0 } });
+});
+
+test("percentiles are of the sorted spans, and of nothing they are zero", () => {
+  const spans = Array.from({ length: 100 }, (_, i) => ({ begin: 0, end: (100 - i) * nsPerMs }));
+  assert.deepEqual(percentiles(spans), { count: 100, p50: 50, p90: 90, p99: 99, max: 100 });
+  assert.deepEqual(percentiles([]), { count: 0, p50: 0, p90: 0, p99: 0, max: 0 });
+});

@@ -1,0 +1,104 @@
+/** Each fault breaks something, is told before and after, and everything is whole again in the end. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
+import type { PlannedFault } from "../../../chaos/sim/fault-plan.ts";
+import { type Stage, startFaults } from "../../../chaos/sim/faults.ts";
+import { type FaultKind, faultClasses, optionsOf } from "../../../chaos/sim/swarm.ts";
+import { World } from "../../../chaos/sim/world.ts";
+import { idleCompany } from "./idle-company.ts";
+
+const kinds: readonly FaultKind[] = Object.values(faultClasses).flat();
+
+function stageOf(seed: number) {
+  const facts: SimFact[] = [];
+  const world = new World({ seed, facts: (fact) => facts.push(fact), traceLinesMax: 1_000 });
+  const options = optionsOf(seed);
+  const players = idleCompany(world, options);
+  const infrastructure = [...world.processes.values()].filter(({ identity }) => identity.role !== "client");
+  const stage: Stage = {
+    ...{ cast: players.cast, options, infrastructure, clients: players.clients, rollout: { finalizing: "no" } },
+    pick: (list, by) => list[Math.floor(by * list.length)],
+  };
+  for (const client of players.clients) client.start();
+  world.run(2_000);
+  return { world, facts, stage };
+}
+
+const fault = (kind: FaultKind, more: Partial<PlannedFault> = {}): PlannedFault => ({
+  ...{ id: 0, atMs: 3_000, kind, forMs: 2_000, who: 0.5, other: 0.3, much: 0.6, ...more },
+});
+
+function ofType<Type extends SimFact["type"]>(facts: readonly SimFact[], type: Type): SimFactOf<Type>[] {
+  return facts.filter((fact): fact is SimFactOf<Type> => fact.type === type);
+}
+
+function whole({ world, stage }: ReturnType<typeof stageOf>): void {
+  const all = [...world.processes.values()];
+  assert.deepEqual(
+    all.filter(({ status }) => status !== "running").map(({ name }) => name),
+    [],
+  );
+  for (const from of all) for (const to of all) assert.ok(!world.network.isCut(from, to), `${from.name}>${to.name}`);
+  assert.ok(stage.cast.postgres.primary.isPrimary);
+  assert.equal(stage.cast.postgres.servers.filter((server) => server.isPrimary).length, 1);
+  assert.equal(stage.cast.postgres.synchronous, stage.options.synchronous);
+}
+
+for (const kind of kinds) {
+  test(`${kind} is told, takes its time and is healed`, () => {
+    const room = stageOf(11);
+    const { world, facts, stage } = room;
+    const wall = new Map([...world.processes.values()].map((process) => [process, process.clock.wall() - world.now]));
+    const faults = startFaults(stage, [fault(kind)]);
+    world.run(12_000);
+    assert.equal(faults.begun(), 1);
+    const [began] = ofType(facts, "fault-began");
+    const [ended] = ofType(facts, "fault-ended");
+    assert.deepEqual([began?.kind, began?.at, ended?.kind, ended?.at], [kind, 3_000, kind, 5_000]);
+    let healed = false;
+    faults.heal(() => {
+      healed = true;
+    });
+    world.run(25_000);
+    assert.ok(healed);
+    whole(room);
+    for (const [process, before] of wall) {
+      if (process.identity.role !== "broker" && process.identity.role !== "node") continue;
+      assert.ok(Math.abs(process.clock.wall() - world.now - before) < 1_000, `${process.name}'s wall clock is right`);
+    }
+  });
+}
+
+test("everything at once, cut short in the midst of it, is healed as well", () => {
+  for (const seed of [1, 2, 3]) {
+    const room = stageOf(seed);
+    const { world, facts, stage } = room;
+    const random = world.random("test");
+    const plan = kinds.flatMap((kind, id) =>
+      [0, 1].map((round) =>
+        fault(kind, {
+          ...{ id: id * 2 + round, atMs: random.within(3_000, 9_000), forMs: random.within(10, 9_000) },
+          ...{ who: random.next(), other: random.next(), much: random.next() },
+        }),
+      ),
+    );
+    const faults = startFaults(stage, plan);
+    world.run(10_000);
+    let healed = 0;
+    faults.heal(() => {
+      healed = world.now;
+    });
+    assert.deepEqual(
+      ofType(facts, "fault-began")
+        .map(({ id }) => id)
+        .toSorted((a, b) => a - b),
+      ofType(facts, "fault-ended")
+        .map(({ id }) => id)
+        .toSorted((a, b) => a - b),
+    );
+    world.run(30_000);
+    assert.ok(healed > 0, `seed ${seed}`);
+    whole(room);
+  }
+});

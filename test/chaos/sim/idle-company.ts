@@ -1,0 +1,55 @@
+/** Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to them. */
+import type { BrokerFace, NodeFace } from "../../../chaos/sim/cast.ts";
+import { NatsModel } from "../../../chaos/sim/nats-model.ts";
+import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
+import type { Identity, SimProcess } from "../../../chaos/sim/process.ts";
+import type { Players } from "../../../chaos/sim/simulation.ts";
+import type { SimOptions } from "../../../chaos/sim/swarm.ts";
+import type { World } from "../../../chaos/sim/world.ts";
+
+const nobody: Omit<Identity, "role"> = { node: null, lessee: null, build: "1", unknownTypes: [] };
+
+export function idleCompany(world: World, options: SimOptions): Players & Readonly<{ heard: string[] }> {
+  const heard: string[] = [];
+  const postgres = new PostgresModel({
+    world,
+    servers: ["pg-1", "pg-2", "pg-3"].map((name, index) => ({ name, region: index < 2 ? "east" : "west" })),
+    synchronous: options.synchronous,
+  });
+  const nats = new NatsModel<unknown>({
+    world,
+    servers: ["nats-1", "nats-2", "nats-3"].map((name, index) => ({ name, region: index < 2 ? "east" : "west" })),
+    limits: options.nats,
+    ...{ dedupeMs: 120_000, streamEntriesMax: 1_000, mirrorEveryMs: 200 },
+  });
+  const add = (name: string, region: string, role: Identity["role"]): SimProcess =>
+    world.addProcess({ name, region, identity: { ...nobody, role }, start: () => {} });
+  const brokers = [add("broker-1", "east", "broker"), add("broker-2", "west", "broker")].map(
+    (process): BrokerFace => ({
+      process,
+      leads: () => process.name === "broker-1" && process.isUp,
+      submit: ({ commandId }, answered) => {
+        heard.push(`${process.name} submit`);
+        answered({ type: "unavailable", commandId, message: "idle", retryAfterMs: 0 });
+      },
+      receipt: (_, answered) => answered(undefined),
+    }),
+  );
+  const nodes = [1, 2, 3, 4].map((number): NodeFace => {
+    const process = add(`node-${number}`, number <= 2 ? "east" : "west", "node");
+    return {
+      process,
+      request: (_, decided) => decided("unavailable"),
+      disk: (what) => heard.push(`${process.name} ${what} disk`),
+      configure: () => heard.push(`${process.name} configure`),
+      stop: () => process.kill(),
+    };
+  });
+  const regional = add("region-west", "west", "broker");
+  const clients = [add("client-1", "east", "client"), add("client-2", "west", "client")];
+  postgres.start();
+  for (const name of nats.serverNames) world.process(name).start();
+  for (const { process } of [...brokers, { process: regional }, ...nodes]) process.start();
+  const cast = { world, postgres, nats, brokers, nodes, regional, truncate: () => "some", snapshot: () => "one" };
+  return { cast, clients, forge: () => heard.push("forge"), heard };
+}

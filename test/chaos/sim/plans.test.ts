@@ -1,0 +1,56 @@
+/** What a seed has planned: always the same, always enough, and never what its swarm has switched off. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { faultsMin, planFaults } from "../../../chaos/sim/fault-plan.ts";
+import { type FaultKind, faultClasses, optionsOf, tellOptions } from "../../../chaos/sim/swarm.ts";
+import { commandsMin, isCommand, planWishes } from "../../../chaos/sim/workload-plan.ts";
+
+const seeds = Array.from({ length: 120 }, (_, index) => index + 1);
+
+test("a seed's world, faults and wishes are the same whenever they are asked for", () => {
+  for (const seed of [1, 77]) {
+    assert.deepEqual(optionsOf(seed), optionsOf(seed));
+    assert.deepEqual(planFaults(optionsOf(seed)), planFaults(optionsOf(seed)));
+    assert.deepEqual(planWishes(optionsOf(seed)), planWishes(optionsOf(seed)));
+  }
+  assert.notDeepEqual(planFaults(optionsOf(1)), planFaults(optionsOf(2)));
+});
+
+test("every seed has its shape: two minutes, five faults, two hundred commands, and a peace that is long enough", () => {
+  for (const seed of seeds) {
+    const options = optionsOf(seed);
+    const faults = planFaults(options);
+    const wishes = planWishes(options);
+    assert.ok(options.endMs >= 120_000);
+    assert.ok(faults.length >= faultsMin);
+    assert.ok(wishes.filter(({ kind }) => isCommand(kind)).length >= commandsMin);
+    assert.ok(options.endMs - options.faultsUntilMs >= 45_000);
+    for (const { atMs, forMs } of faults) {
+      assert.ok(atMs >= options.faultsFromMs && atMs + forMs <= options.faultsUntilMs + 1);
+    }
+    assert.deepEqual(
+      wishes,
+      wishes.toSorted((a, b) => a.atMs - b.atMs),
+    );
+  }
+});
+
+test("a seed breaks only what its swarm has left on, and all seeds together break everything", () => {
+  const seen = new Set<FaultKind>();
+  for (const seed of seeds) {
+    const options = optionsOf(seed);
+    const allowed = new Set<FaultKind>(options.classes.flatMap((name) => faultClasses[name]));
+    assert.ok(options.classes.length < Object.keys(faultClasses).length, "something is always left alone");
+    for (const { kind } of planFaults(options)) {
+      assert.ok(allowed.has(kind));
+      seen.add(kind);
+    }
+  }
+  assert.deepEqual([...seen].toSorted(), Object.values(faultClasses).flat().toSorted());
+});
+
+test("the options of a seed are told in words", () => {
+  const told = tellOptions(optionsOf(7));
+  assert.match(told, /^seed 7: 1\d\d s, faults from \d+ to \d+ ms/);
+  assert.match(told, /breaks: .*leaves alone: /);
+});

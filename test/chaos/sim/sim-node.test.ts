@@ -1,0 +1,239 @@
+/** Simulated nodes against a broker that grants and answers at once. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { BrokerPort } from "../../../chaos/sim/broker-port.ts";
+import type { NodeFace } from "../../../chaos/sim/cast.ts";
+import { Seals, type SimEnvelope } from "../../../chaos/sim/envelopes.ts";
+import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
+import { NatsModel } from "../../../chaos/sim/nats-model.ts";
+import type { SimProcess } from "../../../chaos/sim/process.ts";
+import { addSimNode } from "../../../chaos/sim/sim-node.ts";
+import { optionsOf } from "../../../chaos/sim/swarm.ts";
+import { World } from "../../../chaos/sim/world.ts";
+import type { BootId, NodeId, UnixMs } from "../../../src/events/index.ts";
+import {
+  cluster,
+  created,
+  type History,
+  history,
+  revoked,
+  secret,
+  sessionId,
+  userId,
+} from "../../replication/support.ts";
+
+const options = {
+  ...optionsOf(1),
+  lease: { deltaMs: 2_000, drift: 0.01, beatMs: 100, takeoverMs: 2_000, windowMaxMs: 5_000 },
+  routes: [
+    { route: "wiki", onStale: "serve", staleGraceMs: 3_000, group: null },
+    { route: "vault", onStale: "deny", staleGraceMs: 0, group: null },
+  ],
+} as const;
+
+class Play {
+  readonly facts: SimFact[] = [];
+  readonly world = new World({ seed: 7, facts: (fact) => void this.facts.push(fact), wallSkewMsMax: 0 });
+  readonly seals = new Seals();
+  readonly log: History = history(10);
+  readonly nats: NatsModel<SimEnvelope>;
+  readonly broker: SimProcess;
+  readonly node: NodeFace;
+  granting = true;
+  readonly #publish: (envelope: SimEnvelope) => void;
+  readonly #polls = new Set<() => void>();
+  #requests = 0;
+
+  constructor() {
+    const { world } = this;
+    const east = "east";
+    this.nats = new NatsModel({
+      ...{ world, servers: [{ name: "nats-1", region: east }] },
+      limits: { kernelMessages: 64, pendingMessagesMax: 256, writeDeadlineMs: 10_000 },
+      ...{ dedupeMs: 120_000, streamEntriesMax: 1_000, mirrorEveryMs: 200 },
+    });
+    const identity = { role: "broker", node: null, lessee: null, build: "1", unknownTypes: [] } as const;
+    this.broker = world.addProcess({ name: "broker-1", region: east, identity, start: () => {} });
+    this.node = addSimNode({
+      ...{
+        world,
+        options,
+        nats: this.nats,
+        seals: this.seals,
+        cluster,
+        secret,
+        name: "node-1",
+        node: "node-1" as NodeId,
+      },
+      ...{ region: east, lessee: "proxy", build: "1", unknownTypes: [], brokers: () => [this.#port()] },
+    });
+    world.process("nats-1").start();
+    this.broker.start();
+    const client = this.nats.client({
+      process: this.broker,
+      onMessage: () => {},
+      onConnected: () => {},
+      onDisconnected: () => {},
+    });
+    this.#publish = (envelope) => void client.publish(envelope);
+    world.run(100);
+    this.node.process.start();
+    world.run(2_000);
+  }
+
+  commit(...events: Parameters<History["add"]>[0][]): void {
+    const after = this.log.entries.length;
+    for (const event of events) this.log.add(event);
+    this.#publish(
+      this.seals.seal(this.#leader(), { kind: "batch", batch: this.log.batch(after, this.log.entries.length) }),
+    );
+    for (const answer of [...this.#polls]) answer();
+  }
+
+  request(route: string, kind: "request" | "stream" = "request", session = sessionId(100)): string[] {
+    this.#requests += 1;
+    const verdicts: string[] = [];
+    const user = userId(1);
+    const asking = { request: this.#requests, route, session, user, kind, token: this.log.linkAt(1), forMs: 60_000 };
+    this.node.process.run(() => this.node.request(asking, (verdict) => verdicts.push(verdict)));
+    return verdicts;
+  }
+
+  all<Type extends SimFact["type"]>(type: Type): SimFactOf<Type>[] {
+    return this.facts.filter((fact): fact is SimFactOf<Type> => fact.type === type);
+  }
+
+  #leader() {
+    const { epoch } = this.log.head;
+    return {
+      cluster,
+      role: "broker",
+      name: "broker-1",
+      boot: "b" as BootId,
+      epoch,
+      incarnation: this.log.incarnation,
+    } as const;
+  }
+
+  #port(): BrokerPort {
+    return {
+      process: this.broker,
+      read: ({ after, limit, waitMs }, answered) => {
+        const answer = (): void => {
+          this.#polls.delete(answer);
+          const outcome = this.log.read(after, limit);
+          answered(outcome.type === "page" ? { type: "page", page: { ...outcome.page, keys: [] } } : outcome);
+        };
+        if (waitMs === 0 || this.log.head.position > after.position) answer();
+        else {
+          this.#polls.add(answer);
+          this.broker.after(waitMs, answer);
+        }
+      },
+      say: ({ payload }, answered) => {
+        if (payload.kind !== "renew") answered({ type: "taken" });
+        else if (!this.granting) answered({ type: "unavailable" });
+        else {
+          const { node, boot, nonce, windowMs } = payload.renew;
+          const { head, incarnation, start } = this.log;
+          const terms = { deltaMs: 2_000, drift: 0.01, windowMs, wallMs: this.broker.clock.wall() as UnixMs };
+          const grant = { node, boot, nonce, epoch: head.epoch, incarnation, start, head, ...terms };
+          answered({ type: "grant", envelope: this.seals.seal(this.#leader(), { kind: "grant", grant }) });
+        }
+      },
+      submit: ({ commandId }, answered) => answered({ type: "unavailable", commandId, message: "", retryAfterMs: 0 }),
+      snapshot: (answered) => answered(null),
+    };
+  }
+}
+
+test("a node reads the log, is granted a lease, permits, and a revocation cuts what it carries before it is confirmed", () => {
+  const play = new Play();
+  play.commit(created(100, 1));
+  play.world.run(2_500);
+  const verdicts = play.request("wiki", "stream");
+  play.world.run(4_000);
+  assert.deepEqual(verdicts, ["permit"]);
+  assert.ok(play.all("relayed").length > 3);
+  play.commit(revoked(100, 1));
+  play.world.run(5_000);
+  const [ended] = play.all("exchange-ended");
+  assert.ok(ended?.how === "cut");
+  const enforced = play.all("enforced").find(({ link }) => link.hash === play.log.head.hash);
+  const confirmed = play.all("confirm-sent").find(({ enforced: at }) => at.hash === play.log.head.hash);
+  assert.ok(enforced && confirmed && ended.at <= enforced.at && enforced.at <= confirmed.at);
+  assert.deepEqual(play.request("wiki"), ["deny"]);
+});
+
+test("without grants a route that serves goes on for its grace, one that does not does not, and streams follow their routes", () => {
+  const play = new Play();
+  play.commit(created(100, 1));
+  play.world.run(2_500);
+  play.request("wiki", "stream");
+  play.request("vault", "stream");
+  play.world.run(3_000);
+  play.granting = false;
+  play.world.run(5_500);
+  assert.deepEqual([play.request("wiki"), play.request("vault")], [["permit"], ["unavailable"]]);
+  assert.deepEqual(
+    play
+      .all("exchange-ended")
+      .filter(({ how }) => how === "cut")
+      .map(({ reason }) => reason),
+    ["stale"],
+  );
+  play.world.run(9_000);
+  assert.deepEqual([play.request("wiki"), play.request("vault")], [["unavailable"], ["unavailable"]]);
+});
+
+test("a node that is killed starts from its disk; from a lost one it reads everything again", () => {
+  const play = new Play();
+  play.world.run(20_000);
+  assert.ok(play.all("snapshot-built").length > 0);
+  play.node.process.restart();
+  play.world.run(22_000);
+  assert.deepEqual(
+    play.all("snapshot-loaded").map(({ from }) => from),
+    ["disk"],
+  );
+  assert.deepEqual(play.all("rebuilding"), []);
+  play.commit(created(100, 1));
+  play.world.run(22_500);
+  assert.deepEqual(play.request("wiki"), ["permit"]);
+  play.node.disk("lost");
+  play.node.process.restart();
+  play.world.run(24_000);
+  assert.equal(play.all("snapshot-loaded").length, 1);
+  assert.deepEqual(play.request("wiki"), ["permit"]);
+});
+
+test("a node that was paused permits nothing before a grant that it has asked for since", () => {
+  const play = new Play();
+  play.commit(created(100, 1));
+  play.world.run(2_500);
+  play.granting = false;
+  play.node.process.pause();
+  play.world.run(5_000);
+  play.node.process.resume();
+  play.world.run(5_001);
+  assert.deepEqual(play.request("wiki"), ["unavailable"]);
+  play.granting = true;
+  play.world.run(7_000);
+  assert.deepEqual(play.request("wiki"), ["permit"]);
+});
+
+test("a node that is stopped says goodbye, ends what is open, and is gone", () => {
+  const play = new Play();
+  play.commit(created(100, 1));
+  play.world.run(2_500);
+  play.request("wiki", "stream");
+  play.world.run(3_000);
+  play.node.process.run(() => play.node.stop());
+  play.world.run(4_000);
+  assert.deepEqual(
+    play.all("exchange-ended").map(({ how }) => how),
+    ["finished"],
+  );
+  assert.equal(play.all("goodbye-sent").length, 1);
+  assert.equal(play.node.process.isUp, false);
+});

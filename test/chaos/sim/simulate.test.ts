@@ -1,0 +1,91 @@
+/**
+ * Simulate, in the time of a test: a few seeds of the real cores in the simulated world, one told twice, one that fails made short.
+ * CI runs two hundred (`.ci/run`), and more are run by hand: docs/simulation.md.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { registerHooks } from "node:module";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { mutants } from "../../../chaos/sim/mutants.ts";
+
+const root = new URL("../../../", import.meta.url);
+const main = join(import.meta.dirname, "../../../chaos/sim/main.ts");
+
+function simulate(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const child = spawn(process.execPath, [main, ...args], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const [out, errors]: [string[], string[]] = [[], []];
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => out.push(chunk));
+  child.stderr.setEncoding("utf8").on("data", (chunk: string) => errors.push(chunk));
+  return new Promise<Readonly<{ code: number | null; out: string; errors: string }>>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, out: out.join(""), errors: errors.join("") }));
+  });
+}
+
+describe("npm run simulate", { concurrency: false }, () => {
+  test("seeds break no invariant, each is as long and as hostile as it should be, and some are run twice alike", async () => {
+    const { code, out } = await simulate(["--seeds", "8", "--twice-every", "4", "--no-stories"]);
+    assert.equal(code, 0, out);
+    const last = out.trimEnd().split("\n").at(-1) ?? "";
+    const seen =
+      /^simulate: 8 seeds, ([\d.]+) simulated hours at [\d.]+ h\/s, (\d+) faults, (\d+) commands, \d+ requests \(([\d.]+) % of rightful ones permitted in quiet times\), 0 violations$/.exec(
+        last,
+      );
+    assert.ok(seen, last);
+    const [hours = 0, faults = 0, commands = 0, permitted = 0] = seen.slice(1).map(Number);
+    assert.ok(hours >= 0.2, "two minutes a seed, and the last digit is rounded");
+    assert.ok(faults >= 8 * 5, "five faults a seed");
+    assert.ok(commands >= 8 * 200, "two hundred commands a seed");
+    assert.ok(permitted >= 50, "a protocol that denies everything is useless");
+  });
+
+  test("one seed tells its story, byte for byte the same in another process", async () => {
+    const [one, two] = await Promise.all([simulate([], { SEED: "3" }), simulate([], { SEED: "3" })]);
+    assert.equal(one.code, 0);
+    assert.equal(one.out, two.out);
+    assert.match(one.out, /^seed 3: \d+ s, faults from /);
+    assert.match(one.out, /fault 0 at [\d.]+ s: /);
+    assert.match(one.out, /broker-\d +leads epoch 1\n/);
+    assert.match(one.out, /0 violations, hash [0-9a-f]{16}\n$/);
+  });
+
+  test("wrong use says so", async () => {
+    const { code, errors } = await simulate(["--seeds", "many"]);
+    assert.equal(code, 2);
+    assert.match(errors, /seeds is a whole number, not many/);
+  });
+
+  test("a seed that fails becomes a short story of the faults and wishes that it needs", async () => {
+    const mutant = mutants["token-ignored"];
+    assert.ok(mutant);
+    registerHooks({
+      load(loading, context, next) {
+        const loaded = next(loading, context);
+        let source = String(loaded.source);
+        for (const { file, take, put } of mutant.changes)
+          if (loading === new URL(file, root).href) source = source.replace(take, () => put);
+        return { ...loaded, source };
+      },
+    });
+    const { company } = await import("../../../chaos/sim/company.ts");
+    const { plansOf, runPlans, shrinkSeed } = await import("../../../chaos/sim/story.ts");
+    let seed = 1;
+    const fails = (): boolean => runPlans(plansOf(seed), company, { stopAtFirst: true }).report.counts.length > 0;
+    for (; !fails(); seed += 1) assert.ok(seed < mutant.within, "not caught at all");
+    const whole = plansOf(seed);
+    const story = shrinkSeed(whole, company, 40);
+    assert.ok(story);
+    assert.ok(story.plans.wishes.length * 4 < whole.wishes.length, `${story.plans.wishes.length} wishes are left`);
+    assert.ok(story.plans.faults.length <= whole.faults.length);
+    const told = story.report.violations[0]?.story ?? "";
+    assert.match(told, /^invariant \S+ \(/);
+    assert.ok(story.text.includes(told));
+    assert.ok(story.text.endsWith(`the whole seed again: SEED=${seed} npm run simulate`));
+    const again = runPlans(story.plans, company, { stopAtFirst: true }).report;
+    assert.deepEqual(again, story.report, "what is left fails in the same way, each time");
+  });
+});

@@ -1,0 +1,147 @@
+/** Each named situation is seen when it happens, and an ordinary life reaches none that it should not. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Reached, type Situation, Sometimes, situations } from "../../../../chaos/sim/sometimes.ts";
+import type { Stream } from "../../../../src/events/index.ts";
+import { History } from "../monitors/history.ts";
+
+const own = { node: "node-1", boot: "boot-1" };
+
+function begun(): readonly [History, Sometimes] {
+  const history = History.begun();
+  const sometimes = new Sometimes(history.watch.scene);
+  for (const fact of history.facts) sometimes.report(fact);
+  history.also.push((fact) => sometimes.report(fact));
+  return [history, sometimes];
+}
+
+const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
+  "receipt-by-expiry": (h) => h.receipt({ nodes: [standing("fenced")] }),
+  "receipt-incomplete": (h) => h.receipt({ nodes: [standing("unconfirmed")], complete: false, status: "incomplete" }),
+  "grant-after-pause": (h) => paused(h.renew().beat().grant(), "stopped", 2_000).take(),
+  "page-across-epochs": (h) => {
+    const after = h.head;
+    h.open("broker-2").tell("page-served", { ...page, after, last: h.head, head: h.head });
+  },
+  "node-ahead": (h) => forked(h),
+  "two-leaders": (h) => h.open("broker-2"),
+  "snapshot-in-failover": (h) =>
+    h
+      .tell("leading", { process: "broker-1", epoch: 1, leading: false })
+      .tell("snapshot-loaded", { ...own, from: "broker", link: h.head, digest: "d2" }),
+  "indeterminate-committed": (h) => unclear(h).clean().over(),
+  "indeterminate-lost": (h) => unclear(h).over(),
+  "lost-token": (h) => {
+    const token = forked(h);
+    h.request({ token }).decide({ verdict: "deny" });
+  },
+  "served-in-grace": (h) => h.later(7_000).permit({ overdueMs: 2_000 }),
+  "outlived-leader": (h) => h.open("broker-2").later(7_000).permit({ overdueMs: 2_000 }),
+  "forged-refused": (h) => h.tell("forged", { how: "forged", kind: "grant", to: "node-1" }).tell("message-refused"),
+  "replayed-refused": (h) =>
+    h.tell("forged", { how: "replayed", kind: "grant", to: "node-1" }).take({ taken: false, nonce: 1 }),
+  "consumer-cut": (h) => h.tell("nats-happened", { process: "nats-1", what: "consumer-cut", about: "node-1" }),
+  "buffer-lost": (h) => h.tell("nats-happened", { process: "nats-1", what: "suffix-lost", about: "" }),
+  reasserted: (h) =>
+    h.tell("reasserted", { process: "broker-1", lost: h.head, stream: "session:s1", outcome: "appended" }),
+  "reader-recovered": (h) => {
+    h.tell("page-served", { ...page, after: h.applied, last: h.applied, head: h.head, outcome: "truncated" });
+    h.create("s2").tell("snapshot-loaded", { ...own, from: "broker", link: h.head, digest: "d3" });
+    h.applied = h.head;
+    h.create("s3").apply();
+  },
+  "drift-refused": (h) =>
+    h.tell("grant-refused", { ...own, process: "broker-1", reason: "its monotonic clock runs 0.80 % slower" }),
+  "wall-clock-refused": (h) =>
+    h.tell("clock-set", { rate: 1, wallOffsetMs: -9_000 }).request().decide({ verdict: "unavailable" }),
+  "suspend-noticed": (h) => paused(h, "suspended", 900).request().decide({ verdict: "unavailable" }),
+  "upgrade-finished": (h) => h.append({ type: "UpgradeFinalized", level: 2 }, "finalize"),
+  "finalize-refused": (h) =>
+    h.answer("finalize", {
+      type: "refused",
+      code: "conflict",
+      message: "level 2 is not finalized: node-1 reads level 1",
+    }),
+  "left-behind": (h) =>
+    h.tell("grant-refused", { ...own, process: "broker-1", reason: "the cluster has finalized level 2, and …" }),
+  "unknown-obeyed": (h) => strange(h, "tightens"),
+  "unknown-ended-freshness": (h) => strange(h, "either"),
+  "hung-commit": (h) => h.write([], h.head, { op: "beat" }).later(1_500).clean(),
+  "writer-fenced": (h) =>
+    h.tell("log-answered", { process: "pg-1", txn: 1, to: "broker-1", op: "beat", outcome: "fenced" }),
+  "old-primary-wrote": (h) =>
+    h
+      .tell("started", { process: "pg-2", role: "postgres", boot: null, unknownTypes: [] })
+      .tell("promoted", { process: "pg-2", how: "procedure", head: h.head })
+      .write([], h.head, { op: "beat" }),
+  "acknowledged-lost": (h) => forked(h),
+  restored: (h) => h.tell("promoted", { process: "pg-2", how: "restored", head: h.head }),
+  "repeated-command": (h) =>
+    h.tell("log-answered", { process: "pg-1", txn: 1, to: "broker-1", op: "append", outcome: "duplicate-command" }),
+  "boot-let-go": (h) =>
+    h.tell("goodbye-sent", { ...own, nonce: 9 }).tell("boot-left", { ...own, process: "broker-1", how: "goodbye" }),
+  "stream-cut": (h) => h.permit().tell("exchange-ended", { ...own, request: 1, how: "cut", reason: "session-revoked" }),
+  "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
+};
+
+for (const [situation, story] of Object.entries(stories)) {
+  test(`it is seen when ${situations[situation as Situation].what}`, () => {
+    const [history, sometimes] = begun();
+    assert.equal(sometimes.reached.has(situation as Situation), false);
+    story(history);
+    assert.ok(sometimes.reached.has(situation as Situation), `reached: ${[...sometimes.reached.keys()].join(", ")}`);
+  });
+}
+
+test("an ordinary life reaches nothing", () => {
+  const [history, sometimes] = begun();
+  history.permit().carry().create("s2").apply().lease().receipt().over();
+  assert.deepEqual([...sometimes.reached.keys()], []);
+});
+
+test("a run that never reached what so many seeds must reach is told of it", () => {
+  const reached = new Reached();
+  for (let seed = 0; seed < 20; seed += 1) reached.add(seed === 7 ? ["stream-cut", "two-leaders"] : []);
+  const missing = reached.missing();
+  assert.ok(missing.includes("receipt-by-expiry"));
+  assert.ok(!missing.includes("stream-cut"));
+  assert.ok(!missing.includes("disk-snapshot"), "twenty seeds need not reach that");
+});
+
+const page = { process: "broker-1", to: "node-1", count: 1, outcome: "page" };
+
+function standing(status: "fenced" | "unconfirmed") {
+  const node = { node: "node-1", boot: "boot-1", region: "eu", role: "proxy", status, fencedInMs: 0, reason: "" };
+  return { ...node, enforced: null } as never;
+}
+function paused(history: History, how: "stopped" | "suspended", pausedMs: number): History {
+  return history.tell("paused", { how }).later(pausedMs).tell("resumed", { pausedMs });
+}
+/** @returns where the node was, which the surviving log does not have */
+function forked(history: History): History["head"] {
+  const before = history.head;
+  history.revoke("s1").apply().tell("killed", { process: "pg-1", boot: null });
+  history
+    .tell("promoted", { process: "pg-2", how: "unsafe", head: before })
+    .tell("rebuilding", { ...own, lost: history.head });
+  return history.head;
+}
+function unclear(history: History): History {
+  const previous = history.head;
+  const event = { unknown: "Anything", stream: "session:s1" as Stream, effect: "neutral" as const };
+  history.write([history.entry(event)], previous);
+  const { txn } = history.facts.at(-1) as never as { txn: number };
+  return history.tell("log-answered", { process: "pg-1", txn, to: "broker-1", op: "append", outcome: "indeterminate" });
+}
+function strange(history: History, effect: "tightens" | "either"): History {
+  history
+    .tell("killed", { boot: "boot-1" })
+    .startNode({ unknownTypes: ["SessionBanned"] })
+    .apply();
+  const previous = history.head;
+  const event = { unknown: "SessionBanned", stream: "session:s1" as Stream, effect };
+  return history
+    .write([history.entry(event)], previous)
+    .clean()
+    .apply();
+}
