@@ -1,0 +1,298 @@
+/**
+ * Bench: how a node grows with the number of sessions: ten for each person, each person in five of the groups. In a process of its own
+ * for each size, a projection of that many is built from events; then it folds a busy mix of more, is asked for the standing of
+ * sessions, has all sessions of one person cut, and decides requests of sessions drawn from all of them. What is flat costs the same at ten
+ * million sessions as at ten thousand; each figure stands beside that of the smallest size.
+ *
+ * Memory is (RSS − RSS of the empty process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage
+ * collector in two seconds of that work, beside two seconds in which the same heap does nothing, and one full collection of it.
+ *
+ *   node bench/growth.ts [--sizes 10000,100000,1000000]      10000000 takes some minutes and about 4 GB
+ */
+import { fork } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { PerformanceObserver } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { CallerCache, compilePolicies, decide, resolveCaller } from "../src/auth/index.ts";
+import {
+  type CardeaEvent,
+  type Epoch,
+  type EventId,
+  effects,
+  type GroupId,
+  genesis,
+  type Position,
+  type Profile,
+  Projection,
+  type Recorded,
+  type SessionId,
+  streamOf,
+  type UnixMs,
+  type UserId,
+} from "../src/events/index.ts";
+import { request, route, source } from "../test/auth/authorize/support.ts";
+import { record } from "../test/events/support.ts";
+import { tellBudgets, whole } from "./support/budget.ts";
+import { percentile } from "./support/histogram.ts";
+
+const { values } = parseArgs({
+  options: { sizes: { type: "string", default: "10000,100000,1000000" }, only: { type: "string" } },
+});
+const measured = 10_000;
+const rounds = 5;
+const sessionsPerPerson = 10;
+const groupsPerPerson = 5;
+const decisions = 50_000;
+const watchedMs = 2_000;
+const profileBytes = 350; // twelve claims, sealed
+const bytesPerSessionMax = 400;
+const now = 1_800_000_000_000 as UnixMs;
+
+type Pauses = Readonly<{ count: number; longestMs: number }>;
+type Row = Readonly<
+  Record<"size" | "fold" | "look" | "cut" | "bytes" | "p50" | "p99" | "fullMs" | "emptyFullMs", number>
+> &
+  Readonly<{ busy: Pauses; idle: Pauses }>;
+
+async function compareAll(): Promise<void> {
+  const rows: Row[] = [];
+  for (const size of values.sizes.split(",")) {
+    const child = fork(import.meta.filename, ["--only", size], {
+      execArgv: ["--expose-gc", "--max-old-space-size=8192"],
+    });
+    const exited = once(child, "exit");
+    const row = await Promise.race([
+      once(child, "message").then(([message]) => message as Row),
+      exited.then(() => null),
+    ]);
+    await exited;
+    if (row === null) throw new Error(`nothing was measured at ${size} sessions`);
+    rows.push(row);
+  }
+  print(rows);
+}
+
+function print(rows: readonly Row[]): void {
+  const [smallest] = rows;
+  if (smallest === undefined) return;
+  const beside = (figure: (row: Row) => number) => (row: Row) =>
+    `${whole(figure(row))} (${(figure(row) / figure(smallest)).toFixed(2)})`;
+  const pauses = ({ count, longestMs }: Pauses): string => `${count}, ${longestMs.toFixed(1)} ms`;
+  const columns: readonly (readonly [name: string, cell: (row: Row) => string])[] = [
+    ["sessions", ({ size }) => whole(size)],
+    ["B each", ({ bytes }) => whole(bytes)],
+    ["fold/s (×)", beside(({ fold }) => fold)],
+    ["standing/s (×)", beside(({ look }) => look)],
+    ["cut, µs", ({ cut }) => whole(cut)],
+    ["decide p50, p99", ({ p50, p99 }) => `${(p50 / 1_000).toFixed(1)}, ${(p99 / 1_000).toFixed(1)} µs`],
+    ["pauses: busy", ({ busy }) => pauses(busy)],
+    ["idle", ({ idle }) => pauses(idle)],
+    ["full, empty", ({ fullMs, emptyFullMs }) => `${fullMs.toFixed(0)}, ${emptyFullMs.toFixed(0)} ms`],
+  ];
+  const lines = [columns.map(([name]) => name), ...rows.map((row) => columns.map(([, cell]) => cell(row)))];
+  const widths = columns.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
+  for (const line of lines) console.log(line.map((cell, column) => cell.padStart(widths[column] ?? 0)).join("   "));
+  const largest = rows.at(-1) ?? smallest;
+  tellBudgets([
+    {
+      what: `memory at ${whole(largest.size)} sessions, people and groups included`,
+      seen: `${whole(largest.bytes)} B each`,
+      ...{ budget: `≤ ${bytesPerSessionMax} B`, met: largest.bytes <= bytesPerSessionMax },
+    },
+    {
+      what: `decision among ${whole(largest.size)} sessions, p99`,
+      seen: `${(largest.p99 / 1_000).toFixed(1)} µs`,
+      ...{ budget: "≤ 50 µs", met: largest.p99 <= 50_000 },
+    },
+    {
+      what: `longest pause of the collector at ${whole(largest.size)} sessions`,
+      seen: `${largest.busy.longestMs.toFixed(1)} ms`,
+      ...{ budget: "", met: null },
+    },
+  ]);
+}
+
+async function measure(size: number): Promise<Row> {
+  const emptyFullMs = collectFully();
+  const emptyBytes = process.memoryUsage.rss();
+  const people = Math.max(1, Math.floor(size / sessionsPerPerson));
+  const groups = Math.max(1, Math.floor(size / 50));
+  const projection = new Projection();
+  const foldAll = (events: readonly CardeaEvent[]): void => {
+    for (const event of events) projection.apply(unchained(event, projection.applied.position + 1));
+  };
+  for (let person = 0; person < people; person++) {
+    const groupIds = Array.from({ length: groupsPerPerson }, (_, n) => groupOf((person * 7 + n * 13) % groups));
+    const profile = randomBytes(profileBytes);
+    const events: CardeaEvent[] = [{ type: "UserGroupsReplaced", userId: personOf(person), source: "idp", groupIds }];
+    for (let n = person; n < size; n += people) events.push(created(n, person, profile));
+    foldAll(events);
+  }
+  const fullMs = collectFully();
+  const bytes = (process.memoryUsage.rss() - emptyBytes) / size;
+
+  const node = new BusyNode(projection, { size, people });
+  for (let round = 0; round < rounds; round++) node.round();
+  const took = node.decide(decisions);
+  const busy = await pausesOf(async (until) => {
+    while (performance.now() < until) {
+      node.round();
+      node.decide(1_000);
+      await sleep(0);
+    }
+  });
+  const idle = await pausesOf((until) => sleep(until - performance.now()));
+  return {
+    ...{ size, bytes, fullMs, emptyFullMs, busy, idle },
+    ...{ fold: percentile(node.folds, 50), look: percentile(node.looks, 50), cut: percentile(node.cuts, 50) },
+    ...{ p50: took[took.length >> 1] ?? 0, p99: took[Math.floor(took.length * 0.99)] ?? 0 },
+  };
+}
+
+class BusyNode {
+  readonly folds: number[] = [];
+  readonly looks: number[] = [];
+  readonly cuts: number[] = [];
+  readonly #projection: Projection;
+  readonly #size: number;
+  readonly #people: number;
+  readonly #policies = policiesOf();
+  readonly #cache = new CallerCache();
+  readonly #profile = profileOfAll();
+  #next: number;
+  #cutAt = 0;
+
+  constructor(projection: Projection, { size, people }: Readonly<{ size: number; people: number }>) {
+    this.#projection = projection;
+    this.#size = size;
+    this.#people = people;
+    this.#next = size;
+  }
+
+  /** Seven sessions begin and three end, sessions are asked about, one person's are cut. */
+  round(): void {
+    const projection = this.#projection;
+    const profile = randomBytes(profileBytes);
+    const events = Array.from({ length: measured }, (_, n): CardeaEvent => {
+      if (n % 10 < 7) return created(this.#next++, this.#next % this.#people, profile);
+      const gone = this.#next - 5;
+      return {
+        type: "SessionRevoked",
+        sessionId: idOf(gone),
+        userId: personOf(gone % this.#people),
+        reason: "operator",
+      };
+    });
+    const busy = record(events, projection.applied);
+    this.folds.push(perSecond(measured, () => busy.map((event) => projection.apply(event))));
+    const asked = Array.from({ length: measured }, () => idOf(Math.floor(Math.random() * this.#size)));
+    this.looks.push(perSecond(measured, () => asked.map((id) => projection.standing(id))));
+    const person = personOf(this.#cutAt++);
+    const cut = record(
+      [{ type: "UserSessionsRevoked", userId: person, upTo: null, reason: "operator" }],
+      projection.applied,
+    );
+    const startedAt = performance.now();
+    for (const event of cut) projection.apply(event);
+    this.cuts.push((performance.now() - startedAt) * 1_000);
+  }
+
+  /** @returns nanoseconds each, sorted */
+  decide(count: number): Float64Array {
+    const took = new Float64Array(count);
+    const options = {
+      ...{ now, idpId: "bench", credentialInHeader: false, open: () => this.#profile, cache: this.#cache },
+    };
+    const what = request({ path: "/" });
+    for (let n = 0; n < count; n++) {
+      const drawn = Math.floor(Math.random() * this.#size);
+      const handle = { sessionId: idOf(drawn), userId: personOf(drawn % this.#people), idpId: "bench" };
+      const before = process.hrtime.bigint();
+      const caller = resolveCaller(this.#projection, handle, options);
+      if (caller.type === "behind") throw new Error(caller.why);
+      decide({ policies: this.#policies, routeId: "route", caller, request: what, now });
+      took[n] = Number(process.hrtime.bigint() - before);
+    }
+    return took.sort();
+  }
+}
+
+/** As a log holds it, but for the hash, which a projection keeps and does not look at: to fill one quickly. */
+function unchained(event: CardeaEvent, position: number): Recorded {
+  const place = { epoch: 1 as Epoch, position: position as Position, hash: genesis.hash, version: 1, schemaVersion: 1 };
+  return {
+    ...place,
+    ...{ eventId: "" as EventId, stream: streamOf(event), type: event.type, effect: effects[event.type] },
+    ...{ recordedAt: now, actor: "bench", cause: null, event },
+  };
+}
+
+const idBytes = Buffer.alloc(16);
+/** Sixteen bytes that look random, as ids are. */
+function idFrom(kind: number, n: number): string {
+  for (let word = 0; word < 4; word++) {
+    const mixed = Math.imul(n ^ (kind + word * 0x9e37_79b1), 0x85eb_ca6b);
+    idBytes.writeUInt32LE(Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35) >>> 0, word * 4);
+  }
+  return idBytes.toString("base64url");
+}
+function idOf(n: number): SessionId {
+  return idFrom(1, n) as SessionId;
+}
+function personOf(n: number): UserId {
+  return idFrom(0x1234_5678, n) as UserId;
+}
+function groupOf(n: number): GroupId {
+  return `group-${n}` as GroupId;
+}
+
+function created(n: number, person: number, profile: Uint8Array): CardeaEvent {
+  return {
+    ...{ type: "SessionCreated", sessionId: idOf(n), userId: personOf(person), idpId: "bench", profile },
+    ...{ issuedAt: now, expiresAt: (now + 36_000_000) as UnixMs },
+  };
+}
+
+function policiesOf() {
+  const policy = source({ allow: { or: Array.from({ length: 5 }, (_, n) => ({ groups: groupOf(n) })) } });
+  const compiled = compilePolicies([route({ id: "route", policy })]);
+  if (!compiled.ok) throw new Error(JSON.stringify(compiled.problems));
+  return compiled.policies;
+}
+
+function profileOfAll(): Profile {
+  const email = "person@example.com";
+  return { issuer: "https://idp.example", subject: "person", email, emailVerified: true, name: "Person", claims: {} };
+}
+
+function perSecond(count: number, run: () => void): number {
+  const startedAt = performance.now();
+  run();
+  return (count / (performance.now() - startedAt)) * 1_000;
+}
+
+/** @returns milliseconds */
+function collectFully(): number {
+  if (globalThis.gc === undefined) throw new Error("started without --expose-gc");
+  globalThis.gc();
+  const startedAt = performance.now();
+  globalThis.gc();
+  return performance.now() - startedAt;
+}
+
+async function pausesOf(work: (until: number) => Promise<unknown>): Promise<Pauses> {
+  const pauses: number[] = [];
+  const observer = new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) pauses.push(duration);
+  });
+  observer.observe({ entryTypes: ["gc"] });
+  await work(performance.now() + watchedMs);
+  await sleep(10); // what was noted last is told a turn later
+  observer.disconnect();
+  return { count: pauses.length, longestMs: Math.max(0, ...pauses) };
+}
+
+if (values.only === undefined) await compareAll();
+else process.send?.(await measure(Number(values.only)));

@@ -1,0 +1,33 @@
+/**
+ * `npm run bench`: every bench in turn, each beside its yardstick in one run, then all budgets in one table. The exit code is 1 when a
+ * bench failed, not when a budget was missed: that is for a person to judge, who knows what else the machine was doing.
+ *
+ *   npm run bench [-- name …]      for example `npm run bench -- revoke append`
+ */
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { type Budget, budgetsIn, budgetTable } from "./support/budget.ts";
+
+const all = ["decide", "follower", "append", "revoke", "proxy", "growth", "snapshot", "regions"];
+const [, , ...named] = process.argv;
+const strangers = named.filter((name) => !existsSync(fileOf(name)));
+if (strangers.length > 0) throw new Error(`there is no bench called ${strangers.join(", ")}`);
+
+const budgets: Budget[] = [];
+let failed = false;
+for (const name of named.length > 0 ? named : all.filter((each) => existsSync(fileOf(each)))) {
+  console.log(`\n--- bench/${name}.ts`);
+  const child = fork(fileOf(name), { stdio: "inherit" });
+  child.on("message", (message) => budgets.push(...budgetsIn(message)));
+  const [code] = await once(child, "exit");
+  if (code === 0) continue;
+  failed = true;
+  budgets.push({ what: `bench/${name}.ts`, seen: `ended with ${code}`, budget: "", met: false });
+}
+console.log(`\n${budgetTable(budgets)}`);
+process.exitCode = failed ? 1 : 0;
+
+function fileOf(name: string): URL {
+  return new URL(`${name}.ts`, import.meta.url);
+}

@@ -1,0 +1,202 @@
+/**
+ * Bench: from the revoke call to the last of 8 nodes enforcing it, beside its floor in the same run: a bare commit of one row on the
+ * same Postgres, then one NATS publish to the last of 8 bare subscribers in the same processes.
+ *
+ *   node bench/revoke.ts [--revocations 300] [--nodes 8] [--seconds 30]      whichever comes first
+ *
+ * Each node is a process of its own with a replica and lease, and stamps by its monotonic clock the moment at which everything
+ * denied has been destroyed; all processes share this machine's clock. Real durability: Postgres has `fsync` on. Budget: p50 within
+ * 2 times, p99 within 4 times the floor.
+ */
+import { fork } from "node:child_process";
+import { randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { connect } from "@nats-io/transport-node";
+import pg from "pg";
+import { createLeaderClient, startBroker, startDatabrokerServer } from "../src/broker/index.ts";
+import type { BrokerId, CommandId, GroupId, SessionId, UnixMs } from "../src/events/index.ts";
+import { userIdOf } from "../src/events/index.ts";
+import { connectNatsFanout, openPostgresLog, systemClock } from "../src/replication/index.ts";
+import { freePort } from "../test/support/free-port.ts";
+import { startNats } from "../test/support/nats.ts";
+import { startPostgres } from "../test/support/postgres.ts";
+import { tellBudgets } from "./support/budget.ts";
+import { histogram, percentile } from "./support/histogram.ts";
+import type { NodeReport, NodeSetup } from "./support/revoke-node.ts";
+
+const { values } = parseArgs({
+  options: {
+    revocations: { type: "string", default: "300" },
+    nodes: { type: "string", default: "8" },
+    seconds: { type: "string", default: "30" },
+  },
+});
+const revocations = Number(values.revocations);
+const nodes = Number(values.nodes);
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+
+await using postgres = await startPostgres({ settings: { fsync: "on" } });
+await using nats = await startNats({ size: 1 });
+const connectionString = await postgres.newDatabase();
+const cluster = "bench";
+const secret = randomBytes(32);
+const log = await openPostgresLog({ connectionString, cluster });
+const fanout = connectNatsFanout({
+  servers: nats.urls,
+  cluster,
+  name: "bench broker",
+  logger: quiet,
+  randomBytes,
+  keepReplayBuffer: true,
+});
+const port = await freePort();
+const broker = startBroker({
+  log,
+  cluster,
+  brokerId: "bench" as BrokerId,
+  secret,
+  fanout,
+  clock: systemClock,
+  random: randomBytes,
+  lease: { deltaMs: 5_000, drift: 0.01, beatMs: 200, windowMaxMs: 60_000 },
+  takeoverMs: 1_500,
+  advertisedUrl: `http://127.0.0.1:${port}`,
+  leaderClient: createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
+  duties: [],
+  logger: quiet,
+});
+const server = await startDatabrokerServer({
+  broker,
+  cluster,
+  secret,
+  listen: { host: "127.0.0.1", port },
+  clock: systemClock,
+  logger: quiet,
+});
+
+const children = await Promise.all(Array.from({ length: nodes }, (_, index) => startNode(index)));
+const connection = await connect({ servers: [...nats.urls] });
+const bare = new pg.Client({ connectionString });
+await bare.connect();
+await bare.query("create table floor (n bigint, body bytea)");
+
+/** When each node last saw what is being measured. */
+let seen = new Map<number, bigint>();
+let wanted = "";
+for (const [index, child] of children.entries()) {
+  child.on("message", (report: NodeReport) => {
+    if (report.type === "seen" && report.what === wanted) seen.set(index, BigInt(report.at));
+  });
+}
+
+const floor: number[] = [];
+const enforced: number[] = [];
+const operator = broker.databroker("operator");
+const authenticate = broker.databroker("authenticate");
+const enoughAt = performance.now() + Number(values.seconds) * 1_000;
+for (let n = 0; n < revocations && performance.now() < enoughAt; n++) {
+  const sessionId = await createSession(n);
+  await sleep(5);
+  floor.push(
+    await measure(`floor-${n}`, async () => {
+      await bare.query("insert into floor values ($1, $2)", [n, randomBytes(300)]);
+      connection.publish("floor", `floor-${n}`);
+    }),
+  );
+  enforced.push(
+    await measure(`session:${sessionId}`, async () => {
+      const result = await operator.submit({
+        commandId: randomUUID() as string as CommandId,
+        actor: "operator:bench",
+        command: { type: "revokeSession", sessionId, reason: "operator" },
+      });
+      if (result.type !== "done") throw new Error(result.message);
+    }),
+  );
+}
+const rows = [50, 99].map((p) => ({ p, floor: percentile(floor, p), enforced: percentile(enforced, p) }));
+for (const { p, floor: bottom, enforced: top } of rows) {
+  console.log(
+    `p${p}   floor ${bottom.toFixed(2)} ms   revoke to last of ${nodes} enforcing ${top.toFixed(2)} ms   ratio ${(top / bottom).toFixed(2)}`,
+  );
+}
+console.log(`${enforced.length} revocations, ${nodes} nodes`);
+console.log(histogram({ floor, enforced }, "ms"));
+tellBudgets(
+  rows.map(({ p, floor: bottom, enforced: top }) => {
+    const [ratio, ratioMax] = [top / bottom, p === 50 ? 2 : 4];
+    return {
+      what: `revoke to the last of ${nodes} enforcing, p${p}, beside its floor`,
+      seen: `${ratio.toFixed(2)} × (${top.toFixed(1)} ms)`,
+      ...{ budget: `≤ ${ratioMax} ×`, met: ratio <= ratioMax },
+    };
+  }),
+);
+for (const child of children) child.kill("SIGKILL");
+await bare.end();
+await connection.close();
+await server.close();
+await broker.stop();
+await fanout.close();
+await log.close();
+
+async function startNode(index: number) {
+  const child = fork(new URL("./support/revoke-node.ts", import.meta.url));
+  const setup: NodeSetup = {
+    index,
+    cluster,
+    secret: secret.toString("base64"),
+    brokerUrl: `http://127.0.0.1:${port}`,
+    natsUrls: [...nats.urls],
+  };
+  child.send(setup);
+  const [report] = (await once(child, "message")) as [NodeReport];
+  if (report.type !== "ready") throw new Error("a node did not come up");
+  return child;
+}
+
+async function measure(what: string, act: () => Promise<void>): Promise<number> {
+  seen = new Map();
+  wanted = what;
+  const startedAt = process.hrtime.bigint();
+  await act();
+  const giveUpAt = performance.now() + 5_000;
+  while (seen.size < nodes) {
+    if (performance.now() > giveUpAt) throw new Error(`${what}: only ${seen.size} of ${nodes} nodes have seen it`);
+    await sleep(1);
+  }
+  return Math.max(...[...seen.values()].map((at) => Number(at - startedAt))) / 1e6;
+}
+
+async function createSession(n: number): Promise<SessionId> {
+  const sessionId = randomUUID() as string as SessionId;
+  const subject = `person-${n % 50}`;
+  const now = Date.now();
+  const result = await authenticate.submit({
+    commandId: randomUUID() as string as CommandId,
+    actor: "service:authenticate",
+    command: {
+      type: "createSession",
+      sessionId,
+      userId: userIdOf("https://idp.example", subject),
+      idpId: "bench",
+      issuedAt: now as UnixMs,
+      expiresAt: (now + 3_600_000) as UnixMs,
+      profile: {
+        issuer: "https://idp.example",
+        subject,
+        email: `${subject}@example.com`,
+        emailVerified: true,
+        name: subject,
+        claims: {},
+      },
+      tokens: { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
+      groupIds: ["eng" as GroupId],
+      maxSessionsPerUser: 1_000,
+    },
+  });
+  if (result.type !== "done") throw new Error(result.message);
+  return sessionId;
+}

@@ -1,0 +1,43 @@
+/** Budgets: what a bench has measured, beside what it may cost. `npm run bench` puts those of all benches into one table. */
+
+export type Budget = Readonly<{
+  what: string;
+  /** As a person reads it: `1.63 ×`, `241,000/s`. */
+  seen: string;
+  /** `≥ 0.5 ×` */
+  budget: string;
+  /** null: nothing is promised, the figure is told for itself */
+  met: boolean | null;
+}>;
+
+export function tellBudgets(budgets: readonly Budget[]): void {
+  console.log(budgetTable(budgets));
+  process.send?.(budgets);
+}
+
+export function budgetTable(budgets: readonly Budget[]): string {
+  const rows = budgets.map(({ what, seen, budget, met }) => [
+    what,
+    seen,
+    budget,
+    met === null ? "" : met ? "met" : "NOT MET",
+  ]);
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("   ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** @returns the budgets that a message of a bench carries; none when it is something else */
+export function budgetsIn(message: unknown): readonly Budget[] {
+  return Array.isArray(message) && message.every((each) => typeof each === "object" && "budget" in each) ? message : [];
+}
+
+export function whole(figure: number): string {
+  return Math.round(figure).toLocaleString("en");
+}

@@ -1,0 +1,63 @@
+/** Starts a server on one core and waits until its port answers; and says what it has cost since. */
+import { spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const readyMsMax = 30_000;
+
+export type Pinned = Readonly<{
+  stop(): Promise<void>;
+  /** Milliseconds on a core, of all its processes and threads: what a busy machine does not distort. */
+  cpuMs(): number;
+}>;
+
+export async function startPinned(
+  core: string,
+  command: string,
+  args: readonly string[],
+  port: number,
+): Promise<Pinned> {
+  const child = spawn("taskset", ["-c", core, command, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    said = (said + chunk.toString()).slice(-2_000);
+  });
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const giveUpAt = performance.now() + readyMsMax;
+  while (!(await answers(port))) {
+    if (child.exitCode !== null || performance.now() > giveUpAt)
+      throw new Error(`${command} did not come up on port ${port}: ${said}`);
+    await sleep(50);
+  }
+  return {
+    async stop() {
+      child.kill("SIGTERM");
+      await Promise.race([exited, sleep(5_000)]);
+      child.kill("SIGKILL");
+    },
+    cpuMs: () => cpuMs(child.pid ?? 0),
+  };
+}
+
+/** By the scheduler's own count (nanoseconds). */
+function cpuMs(pid: number): number {
+  let total = 0;
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    total += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "latin1").split(" ")[0]) / 1e6;
+    for (const child of readFileSync(`/proc/${pid}/task/${task}/children`, "latin1").split(" ").filter(Boolean))
+      total += cpuMs(Number(child));
+  }
+  return total;
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
