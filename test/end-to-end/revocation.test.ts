@@ -1,0 +1,162 @@
+/**
+ * The story of the first try, in a real Chromium against a real `cardea dev`: sign in, be revoked from another terminal, see the
+ * clock stop, be asked to sign in; and somebody who has no right is told why. `SCREENSHOTS=<folder>` keeps pictures.
+ */
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { waitFor } from "../support/wait-for.ts";
+import { type Dev, executablePath, startBrowser, startDev } from "./support.ts";
+
+const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
+let browser: Browser;
+
+before(async () => {
+  if (executablePath !== undefined) browser = await startBrowser();
+});
+after(() => browser?.close());
+
+async function picture(page: Page, name: string): Promise<void> {
+  const folder = process.env["SCREENSHOTS"];
+  if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
+
+async function signIn(dev: Dev, context: BrowserContext, user: string, host = "app"): Promise<Page> {
+  const page = await context.newPage();
+  await page.goto(dev.url(host));
+  assert.equal(new URL(page.url()).hostname, "idp.localhost");
+  await page.getByRole("button", { name: new RegExp(user, "i") }).click();
+  return page;
+}
+
+const textOf = async (page: Page): Promise<string> => (await page.locator("body").textContent()) ?? "";
+const clock = (page: Page, state: string) => page.waitForSelector(`[data-clock="${state}"]`, { timeout: 15_000 });
+
+test("alice signs in, sees the app, is revoked from another terminal, and the clock stops", options, async (t) => {
+  const dev = await startDev(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await signIn(dev, context, "alice");
+  await page.waitForSelector('[data-verdict="verified"]');
+  await clock(page, "connected");
+  await picture(page, "app-signed-in");
+  assert.match(await textOf(page), /alice/i);
+
+  const listed = await dev.cardea("sessions", "list", "--json");
+  const sessions: { id: string; email: string }[] = JSON.parse(listed.out);
+  assert.equal(sessions.length, 1);
+
+  const revoked = await dev.cardea("sessions", "revoke", sessions[0]?.id ?? "", "--wait");
+  assert.equal(revoked.code, 0, revoked.err);
+  assert.match(revoked.out, /complete at position \d+/);
+
+  await clock(page, "closed");
+  await picture(page, "app-revoked");
+  assert.equal(await page.getAttribute('[data-clock="closed"]', "data-code"), "4401");
+
+  await page.goto(dev.url("app"));
+  assert.equal(new URL(page.url()).hostname, "idp.localhost", "the next click asks for sign-in");
+  assert.match((await dev.cardea("sessions", "list", "--status", "revoked")).out, /operator/);
+});
+
+test(
+  "bob is refused the eng route with a page that says why, and group membership lets him in and out at once",
+  options,
+  async (t) => {
+    const dev = await startDev(t);
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const page = await signIn(dev, context, "bob", "eng");
+    await page.waitForSelector('body[data-page="error"]');
+    await picture(page, "eng-refused");
+    assert.equal(await page.locator("[data-status]").getAttribute("data-status"), "403");
+    const text = await textOf(page);
+    assert.match(text, /eng/);
+    assert.match(text, /bob/i);
+
+    assert.equal((await dev.cardea("groups", "add", "eng", "bob", "--wait")).code, 0);
+    await page.goto(dev.url("eng"));
+    await page.waitForSelector('[data-verdict="verified"]');
+    await clock(page, "connected");
+
+    const removed = await dev.cardea("groups", "remove", "eng", "bob", "--wait");
+    assert.equal(removed.code, 0, removed.err);
+    await clock(page, "closed");
+    assert.equal(await page.getAttribute('[data-clock="closed"]', "data-code"), "4403");
+    await page.goto(dev.url("app"));
+    await page.waitForSelector('[data-verdict="verified"]'); // still signed in: only the right to eng is gone
+  },
+);
+
+test("one sign-in serves every route, sign-out ends them all, and the public route needs none", options, async (t) => {
+  const dev = await startDev(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const stranger = await context.newPage();
+  await stranger.goto(dev.url("public"));
+  await stranger.waitForSelector('[data-verdict="public"]');
+
+  const page = await signIn(dev, context, "alice");
+  await page.waitForSelector('[data-verdict="verified"]');
+  const visited: string[] = [];
+  page.on("response", (response) => visited.push(new URL(response.url()).hostname));
+  await page.goto(dev.url("eng"));
+  await page.waitForSelector('[data-verdict="verified"]');
+  assert.ok(!visited.includes("idp.localhost"), "no second visit to the identity provider");
+
+  await page.goto(dev.url("app", "/.pomerium/"));
+  await page.waitForSelector('body[data-page="user-info"]');
+  await picture(page, "user-info");
+  assert.match(await textOf(page), /alice@example\.com/);
+
+  await page.goto(dev.url("app", "/.pomerium/sign_out"));
+  await page.waitForSelector('body[data-page="signed-out"]');
+  await picture(page, "signed-out");
+  for (const host of ["app", "eng"]) {
+    await page.goto(dev.url(host));
+    assert.equal(new URL(page.url()).hostname, "idp.localhost");
+  }
+});
+
+test("a restart keeps sessions, and secrets are the owner's alone", options, async (t) => {
+  const dev = await startDev(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await signIn(dev, context, "carol");
+  await page.waitForSelector('[data-verdict="verified"]');
+  await dev.restart();
+  await page.goto(dev.url("app"));
+  await page.waitForSelector('[data-verdict="verified"]');
+  for (const file of ["secrets.json", "operator.json"]) {
+    assert.equal(statSync(join(dev.dataDir, file)).mode & 0o777, 0o600, file);
+  }
+});
+
+test("decisions are recorded with their reasons and place, and can be followed", options, async (t) => {
+  const dev = await startDev(t);
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await signIn(dev, context, "bob", "eng");
+  await page.waitForSelector('body[data-page="error"]');
+  const denied = await waitFor<Record<string, unknown>>("the denial to be recorded", async () => {
+    const tail = await dev.cardea("audit", "tail", "--last", "100", "--no-follow", "--json");
+    const records: Record<string, unknown>[] = tail.out
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line));
+    return records.find((record) => record["result"] === "deny");
+  });
+  assert.deepEqual(denied["reasons"], ["groups-unauthorized"]);
+  assert.equal(denied["status"], 403);
+  assert.ok(Number((denied["applied"] as { position: number }).position) > 1);
+  assert.ok(!JSON.stringify(denied).includes("bob@"), "records hold ids, not names");
+});
+
+test("a taken port is said in one line, and nothing is left running", { timeout: 60_000 }, async (t) => {
+  const dev = await startDev(t);
+  const second = await dev.cardea("dev", "--port", String(dev.port));
+  assert.equal(second.code, 3);
+  assert.match(second.err, /port \d+ is taken; stop what uses it, or choose others with --port/);
+});

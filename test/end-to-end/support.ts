@@ -1,0 +1,106 @@
+/** What the end-to-end tests share: a `cardea dev` of their own, its command line, and a browser. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { type Browser, chromium } from "playwright-core";
+import { Child } from "../support/child.ts";
+import { findChromium } from "../support/chromium.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
+const startMsMax = 30_000;
+
+export type Dev = Readonly<{
+  port: number;
+  dataDir: string;
+  url(host: string, path?: string): string;
+  /** Runs another `cardea …` against it. */
+  cardea(...args: string[]): Promise<Readonly<{ code: number | null; out: string; err: string }>>;
+  restart(): Promise<void>;
+  log(): string;
+}>;
+
+/** Four consecutive offsets must be free: the main port, +11, +12 and +13. */
+async function freeBasePort(): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const base = 20_000 + Math.floor(Math.random() * 30_000);
+    const free = await Promise.all([0, 11, 12, 13].map((offset) => isFree(base + offset)));
+    if (free.every((one) => one)) return base;
+  }
+  throw new Error("no free ports");
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+export async function startDev(t: TestContext, ...extra: string[]): Promise<Dev> {
+  const folder = mkdtempSync(join(tmpdir(), "cardea-dev-"));
+  const dataDir = join(folder, "data");
+  const logFile = join(folder, "dev.log");
+  const port = await freeBasePort();
+  const start = (): Promise<Child> =>
+    Child.start({
+      command: process.execPath,
+      args: [mainFile, "dev", "--port", String(port), "--data-dir", dataDir, ...extra],
+      logFile,
+    });
+  const ready = (): Promise<boolean> =>
+    waitFor(
+      "cardea dev to be ready",
+      async () => (await fetch(`http://127.0.0.1:${port + 13}/readyz`).catch(() => undefined))?.ok === true,
+      {
+        withinMs: startMsMax,
+      },
+    );
+  let child = await start();
+  t.after(async () => {
+    await child.end("SIGTERM");
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await ready();
+  return {
+    port,
+    dataDir,
+    url: (host, path = "/") => `http://${host}.localhost:${port}${path}`,
+    cardea: (...args) => runCardea([...args, "--data-dir", dataDir]),
+    async restart() {
+      await child.end("SIGTERM");
+      child = await start();
+      await ready();
+    },
+    log: () => readFileSync(logFile, "utf8"),
+  };
+}
+
+function runCardea(args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [mainFile, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    let [out, err] = ["", ""];
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk.toString();
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      err += chunk.toString();
+    });
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ code, out, err }));
+  });
+}
+
+export const executablePath = findChromium();
+
+export async function startBrowser(): Promise<Browser> {
+  const args =
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
+  assert.ok(executablePath !== undefined, "no Chromium on this machine");
+  return chromium.launch({ executablePath, args: args.split(" ") });
+}

@@ -1,0 +1,196 @@
+/**
+ * What is not HTTP, through a real `cardea dev` and our own client: sign-in in a real Chromium, then a real psql, ssh, redis-like
+ * and UDP service; and what a revocation does to them while they run.
+ */
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { Child, TemporaryFolder } from "../support/child.ts";
+import { freePort } from "../support/free-port.ts";
+import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
+import { findSshd } from "../support/sshd.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { executablePath, startBrowser, startDev } from "./support.ts";
+
+const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
+const root = new URL("../../", import.meta.url).pathname;
+const sshd = findSshd() ?? "/nowhere";
+const psql = [join(findPostgresBinaries() ?? "/nowhere", "psql"), "/usr/bin/psql"].find((path) => existsSync(path));
+
+function missing(): string | false {
+  if (executablePath === undefined) return "no Chromium on this machine";
+  if (psql === undefined || findPostgresBinaries() === undefined) return "no Postgres on this machine";
+  if (findSshd() === undefined || process.getuid?.() !== 0) return "no sshd that could be started on this machine";
+  return false;
+}
+
+type Run = Readonly<{ child: ReturnType<typeof spawn>; said(): string; ended: Promise<number | null> }>;
+function start(command: string, args: readonly string[], env: Record<string, string> = {}): Run {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+  return { child, said: () => said, ended: once(child, "close").then(([code]) => code as number | null) };
+}
+
+async function startSshd(t: TestContext, folder: string): Promise<number> {
+  const port = await freePort();
+  mkdirSync("/run/sshd", { recursive: true });
+  for (const name of ["host", "user"])
+    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(folder, name)]);
+  writeFileSync(join(folder, "authorized"), readFileSync(join(folder, "user.pub")), { mode: 0o600 });
+  const lines = ["UsePAM no", "StrictModes no", "PermitRootLogin yes", "PasswordAuthentication no", "PidFile none"];
+  lines.push(`HostKey ${join(folder, "host")}`, `AuthorizedKeysFile ${join(folder, "authorized")}`);
+  lines.push("ListenAddress 127.0.0.1", `Port ${port}`);
+  writeFileSync(join(folder, "sshd_config"), `${lines.join("\n")}\n`);
+  const child = await Child.start({
+    command: sshd,
+    args: ["-D", "-e", "-f", join(folder, "sshd_config")],
+    logFile: join(folder, "sshd.log"),
+  });
+  t.after(() => child.kill());
+  return port;
+}
+
+/** A service that answers a line with a line, as redis does to PING. */
+async function startLines(t: TestContext): Promise<number> {
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.on("data", (chunk) => socket.write(chunk.toString().startsWith("PING") ? "+PONG\r\n" : "-ERR\r\n"));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+async function startUdpEcho(t: TestContext): Promise<number> {
+  const socket = createSocket("udp4");
+  socket.on("message", (payload, from) => socket.send(payload, from.port, from.address));
+  socket.bind(0, "127.0.0.1");
+  await once(socket, "listening");
+  t.after(() => socket.close());
+  return socket.address().port;
+}
+
+function configWith(folder: string, routes: readonly (readonly [kind: string, name: string, port: number])[]): string {
+  const base = readFileSync(join(root, "cardea.dev.yaml"), "utf8");
+  const written = routes.map(
+    ([kind, name, port]) =>
+      `  - from: ${kind}+http://tunnel.localhost/${name}\n    to: ${kind}://127.0.0.1:${port}\n    allow_any_authenticated_user: true\n`,
+  );
+  const file = join(folder, "cardea.yaml");
+  writeFileSync(file, base.replace(/^routes:\n/m, `routes:\n${written.join("")}`), { mode: 0o600 });
+  return file;
+}
+
+async function signIn(t: TestContext, proxy: string, env: Record<string, string>): Promise<void> {
+  const browser = await startBrowser();
+  t.after(() => browser.close());
+  const login = start(process.execPath, [mainFile, "login", proxy, "--no-browser"], env);
+  const url = await waitFor("the address to sign in at", () => /^http:\S+$/m.exec(login.said())?.[0], {
+    withinMs: 30_000,
+  });
+  const page = await browser.newPage();
+  await page.goto(url);
+  await page.getByRole("button", { name: /alice/i }).click();
+  assert.equal(await login.ended, 0, login.said());
+  assert.match((await page.locator("body").textContent()) ?? "", /Signed in/);
+  assert.doesNotMatch(login.said(), /eyJ[\w-]+\.eyJ/, "the credential is never printed");
+}
+
+async function listenOn(t: TestContext, args: readonly string[], env: Record<string, string>): Promise<number> {
+  const run = start(process.execPath, [mainFile, ...args, "--json"], env);
+  t.after(async () => {
+    run.child.kill("SIGTERM");
+    await run.ended;
+  });
+  const listening = await waitFor("the local port", () => /"listening":"127\.0\.0\.1:(\d+)"/.exec(run.said())?.[1], {
+    withinMs: 30_000,
+  });
+  return Number(listening);
+}
+
+test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a revocation cuts those that run", {
+  skip: missing(),
+  timeout: 115_000,
+}, async (t) => {
+  const folder = new TemporaryFolder("tunnels");
+  t.after(() => folder.remove());
+  const postgres = await startPostgres();
+  t.after(() => postgres.stop());
+  const [sshPort, linesPort, echoPort] = [await startSshd(t, folder.path), await startLines(t), await startUdpEcho(t)];
+  const config = configWith(folder.path, [
+    ["tcp", "pg.internal:5432", postgres.port],
+    ["tcp", "ssh.internal:22", sshPort],
+    ["tcp", "redis.internal:6379", linesPort],
+    ["udp", "dns.internal:53", echoPort],
+  ]);
+  const dev = await startDev(t, "-c", config);
+  const proxy = `http://tunnel.localhost:${dev.port}`;
+  const env = { XDG_CACHE_HOME: join(folder.path, "cache"), CARDEA_PROXY_URL: proxy };
+  await signIn(t, proxy, env);
+  const tokens = join(folder.path, "cache/cardea/tokens");
+  const [file = ""] = readdirSync(tokens);
+  assert.equal(statSync(join(tokens, file)).mode & 0o777, 0o600);
+
+  const redis = await listenOn(t, ["tcp", "redis.internal:6379"], env);
+  const line = connect(redis, "127.0.0.1");
+  line.write("PING\r\n");
+  assert.equal(String((await once(line, "data"))[0]), "+PONG\r\n");
+  line.destroy();
+
+  const dns = await listenOn(t, ["udp", "dns.internal:53"], env);
+  const asking = createSocket("udp4");
+  t.after(() => asking.close());
+  asking.send("who?", dns, "127.0.0.1");
+  assert.equal(String((await once(asking, "message"))[0]), "who?");
+
+  const pg = await listenOn(t, ["tcp", "pg.internal:5432"], env);
+  const url = new URL(postgres.connectionString());
+  url.port = String(pg);
+  const sql = (query: string): Run => start(psql ?? "", [url.href, "-XAtc", query]);
+  const rows = sql("select count(*), sum(length(repeat('x', 1000))) from generate_series(1, 1000)");
+  assert.equal(await rows.ended, 0, rows.said());
+  assert.equal(rows.said(), "1000|1000000\n");
+
+  chmodSync(join(folder.path, "user"), 0o600);
+  const ssh = (command: string): Run =>
+    start(
+      "ssh",
+      [
+        ...[
+          "-F",
+          "none",
+          "-o",
+          "BatchMode=yes",
+          "-o",
+          "StrictHostKeyChecking=no",
+          "-o",
+          "UserKnownHostsFile=/dev/null",
+        ],
+        ...["-i", join(folder.path, "user"), "-o", `ProxyCommand=${process.execPath} ${mainFile} ssh-proxy %h %p`],
+        ...["root@ssh.internal", command],
+      ],
+      env,
+    );
+  const short = ssh("echo from $((6 * 7))");
+  assert.equal(await short.ended, 0, short.said());
+  assert.match(short.said(), /^from 42$/m);
+
+  const [query, shell] = [sql("select pg_sleep(100)"), ssh("echo begun; sleep 100")];
+  await waitFor("ssh to run", () => /begun/.test(shell.said()), { withinMs: 20_000 });
+  await waitFor("psql to run", async () => dev.log().length > 0 && query.child.exitCode === null);
+  const revoked = await dev.cardea("sessions", "revoke", "--user", "alice", "--wait");
+  assert.equal(revoked.code, 0, revoked.err);
+  assert.notEqual(await query.ended, 0);
+  assert.notEqual(await shell.ended, 0);
+  t.diagnostic(`psql: ${query.said().trim().split("\n")[0]}; ssh: ${shell.said().trim().split("\n").at(-1)}`);
+});

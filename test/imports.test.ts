@@ -1,0 +1,417 @@
+/**
+ * Imports: the shape of the source tree, read from its import lines.
+ *
+ * What is promised is docs' table of rooms and the rule that the tree itself tells which files touch the world: a file
+ * whose name says that it does may, and no other. A message names the file, the line and the rule.
+ */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, dirname, join, relative } from "node:path";
+import { test } from "node:test";
+import { TemporaryFolder } from "./support/child.ts";
+
+/** A folder imports only from its left. */
+const rooms = ["events", "config", "replication", "broker", "auth", "audit", "console", "proxy", "dev", "cli"];
+/** Where the parts are put together: these may build real things, and touch what they like. */
+const partsLists = ["src/main.ts", "src/cli/", "src/dev/"];
+
+/** A file touches the world when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) … */
+const worldlyEndings = new Set([
+  ...["client", "server", "listener", "socket", "connection", "fanout", "fetch", "splice"], // the network
+  ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // what is kept
+  ...["clock", "timer", "random", "worker"], // the machine itself
+]);
+/** … or when any of its words is the name of a piece of the world (`postgres-hosts.ts`). */
+const worldlyWords = new Set([
+  "postgres",
+  "sqlite",
+  "nats",
+  "http",
+  "http1",
+  "http2",
+  "https",
+  "system",
+  "node",
+  "undici",
+  "fastify",
+]);
+
+/** Modules that are the world; their types are anybody's. */
+const worldlyModules = [
+  /^node:(fs|net|http|https|http2|tls|dns|dgram|child_process|worker_threads|os|sqlite|timers|process|perf_hooks|readline|cluster)\b/,
+  /^(pg|undici|fastify|pino|prom-client|oidc-provider|openid-client)\b/,
+  /^@(nats-io|fastify)\//,
+];
+/** What those modules also hold: plain functions and tables. */
+const harmlessNames = new Set(["isIP", "isIPv4", "isIPv6", "BlockList", "SocketAddress", "STATUS_CODES", "METHODS"]);
+const randomNames = new Set([
+  "randomBytes",
+  "randomUUID",
+  "randomInt",
+  "randomFillSync",
+  "getRandomValues",
+  "webcrypto",
+]);
+
+/** Loops that perform the effects of a pure core with what they are given. They may set timers, and nothing else. */
+const timed = new Map([["src/broker/bell.ts", "bounds the wait of a long poll"]]);
+const timerRemedy = "take a timer as an argument";
+const worldlyCode: readonly (readonly [pattern: RegExp, remedy: string])[] = [
+  [/\bDate\.now\b|\bnew Date\(\s*\)|(?<!new )\bDate\(\)/, "take `now` or a clock as an argument"],
+  [/\bperformance\.\w+/, "take a clock as an argument"],
+  [/\bMath\.random\b|\bcrypto\.(random|getRandom)\w+/, "take a random source as an argument"],
+  [/\b(set|clear)(Timeout|Interval|Immediate)\(|\bAbortSignal\.timeout\b/, timerRemedy],
+  [
+    /(?<![\w.#])process\.(env|argv|exit|exitCode|cwd|pid|on|once|stdin|stdout|stderr|hrtime|uptime|memoryUsage|kill|platform|versions?)\b/,
+    "take what the process knows as an argument",
+  ],
+  [/(?<![\w.#])fetch\(/, "take a fetch function as an argument"],
+];
+
+/**
+ * The state machines that run in production and in the simulator alike. Whatever they run, in whatever file and room, waits for
+ * nothing and knows no time and no chance but what it is handed; biome.json forbids the same globals in their files.
+ */
+const machines = {
+  leader: "src/broker/leader/leader.ts",
+  follower: "src/replication/node/follower.ts",
+  "lease holder": "src/replication/lease/lease-holder.ts",
+  "lease granter": "src/replication/lease/lease-granter.ts",
+  "regional granter": "src/replication/lease/regional-granter.ts",
+  "receipt collector": "src/broker/leader/receipt-desk.ts",
+  receipt: "src/replication/lease/receipt.ts",
+  relay: "src/broker/leader/relay.ts",
+  reconciler: "src/replication/node/reassertions.ts",
+  "snapshot builder": "src/replication/snapshot/builder.ts",
+  "duty holder": "src/broker/leader/duty-holder.ts",
+};
+/** What drives them all: a whole broker, a whole node. */
+const wholes = ["src/broker/broker-core.ts", "src/replication/node/node-core.ts"];
+const cores = [...wholes, ...Object.values(machines)];
+const waiting = /\b(async|await|Promise|queueMicrotask|nextTick|AbortController|AbortSignal|EventEmitter)\b/;
+
+type Import = Readonly<{ line: number; from: string; names: readonly string[]; typesOnly: boolean }>;
+type Source = Readonly<{ path: string; room: string; code: string; imports: readonly Import[] }>;
+
+const root = join(import.meta.dirname, "..");
+const sources = globSync("src/**/*.ts", { cwd: root }).sort().map(readSource);
+const byPath = new Map(sources.map((source) => [source.path, source]));
+
+test("there are sources, and each stands in a room that the table knows", () => {
+  assert.ok(sources.length > 0);
+  const strangers = sources.filter(({ path, room }) => path !== "src/main.ts" && !rooms.includes(room));
+  assertNone(paths(strangers));
+});
+
+test("a folder imports only from its left", () => {
+  const wrong = eachImport(({ source, target }) => {
+    if (target === undefined || target.room === source.room || source.path === "src/main.ts") return undefined;
+    if (rooms.indexOf(target.room) < rooms.indexOf(source.room) && target.path !== "src/main.ts") return undefined;
+    return `${target.path} is not to its left: ${rooms.join(" ← ")}`;
+  });
+  assertNone(wrong);
+});
+
+test("a folder is entered by its front door, index.ts", () => {
+  const wrong = eachImport(({ source, target }) => {
+    if (target === undefined || target.room === source.room || target.path === `src/${target.room}/index.ts`)
+      return undefined;
+    return `take it from src/${target.room}/index.ts rather than ${target.path}`;
+  });
+  assertNone(wrong);
+});
+
+test("every folder that others may enter has a front door, and it names its exports by hand", () => {
+  const entered = rooms.slice(0, -1).filter((room) => sources.some((source) => source.room === room));
+  assertNone(entered.map((room) => `src/${room}/index.ts`).filter((door) => !byPath.has(door)));
+  const starred = sources.filter(({ code }) => /^\s*export\s+\*/m.test(code));
+  assertNone(paths(starred));
+});
+
+test("src imports nothing from outside: no test, no chaos, no bench", () => {
+  const wrong = eachImport(({ found }) => {
+    if (!found.from.startsWith(".") && !found.from.startsWith("/")) return undefined;
+    return found.from.startsWith("src/") ? undefined : `${found.from} is outside src`;
+  });
+  assertNone(wrong);
+});
+
+test("a relative import names a file that exists", () => {
+  const wrong = eachImport(({ found, target }) =>
+    found.from.startsWith("src/") && target === undefined ? `there is no ${found.from}` : undefined,
+  );
+  assertNone(wrong);
+});
+
+test("only files that say so in their name touch the world", () => {
+  assertNone(pureSources().flatMap(worldIn));
+});
+
+test("a file that may set timers exists and does", () => {
+  const idle = [...timed.keys()].filter((path) => {
+    const code = byPath.get(path)?.code ?? "";
+    return !worldlyCode.some(([pattern, remedy]) => remedy === timerRemedy && pattern.test(code));
+  });
+  assertNone(idle);
+});
+
+test("a pure file runs nothing of a file that touches the world, not even through a front door", () => {
+  const wrong = pureSources().flatMap((source) =>
+    source.imports
+      .filter((found) => !found.typesOnly && found.from.startsWith("src/"))
+      .flatMap((found) =>
+        found.names
+          .map((name) => ({ name, home: homeOf(name, found.from) }))
+          .filter(
+            ({ name, home }) => reallyTouchesTheWorld(home) && !name.endsWith("Error") && !isFrontDoor(source.path),
+          )
+          .map(({ name, home }) => `${source.path}:${found.line} runs ${name} of ${home}: take it as an argument`),
+      ),
+  );
+  assertNone(wrong);
+});
+
+test("nothing that a core runs waits, sets a timer, reads a clock or draws a number", () => {
+  const wrong = cores.flatMap((core) => {
+    assert.ok(byPath.has(core), `there is no ${core}`);
+    const parts = runBy(core);
+    assert.ok(!wholes.includes(core) || parts.length > 20, `${core} runs more than ${parts.join(", ")}`);
+    return parts.flatMap((path) => {
+      const source = byPath.get(path);
+      return source === undefined
+        ? []
+        : [...worldIn(source), ...waitsIn(source)].map((found) => `${core} runs ${found}`);
+    });
+  });
+  assertNone(wrong);
+});
+
+test("biome forbids the same in every file that a core runs, up to what is only called and keeps nothing", () => {
+  const rules: unknown = JSON.parse(readFileSync(join(root, "biome.json"), "utf8"));
+  const overrides = overridesIn(rules).filter((each) => each.text.includes("noRestrictedGlobals"));
+  const covered = new Set(overrides.flatMap(({ includes }) => filesIn(includes)));
+  const run = new Set(cores.flatMap(runBy));
+  assertNone([...run].filter((path) => !covered.has(path)).map((path) => `${path} is not covered`));
+});
+
+/** Each in a line, with what is forbidden. */
+const breaches = [
+  ["await it();", "waiting"],
+  ["export const a = new Promise(() => {});", "waiting"],
+  ["queueMicrotask(() => {});", "waiting"],
+  ["setTimeout(() => {}, 1);", "a timer"],
+  ["setInterval(() => {}, 1);", "a timer"],
+  ["export const b = Date.now();", "a clock"],
+  ["export const c = performance.now();", "a clock"],
+  ["export const d = Math.random();", "chance"],
+  ["export const e = crypto.getRandomValues(new Uint8Array(1));", "chance"],
+  ['import { randomBytes } from "node:crypto";', "chance"],
+  ['import { setTimeout as sleep } from "node:timers/promises";', "a timer"],
+] as const;
+
+test("the test sees every breach", () => {
+  const path = machines.follower;
+  const unseen = breaches.filter(([code]) => {
+    const source = { path, room: "replication", code: withoutComments(code), imports: importsIn(code, path) };
+    return worldIn(source).length + waitsIn(source).length === 0;
+  });
+  assertNone(unseen.map(([code, what]) => `${what}: ${code}`));
+});
+
+test("the linter sees a breach in every core: tried in a copy", () => {
+  using folder = new TemporaryFolder("breach");
+  const rules: object = JSON.parse(readFileSync(join(root, "biome.json"), "utf8"));
+  writeFileSync(join(folder.path, "biome.json"), JSON.stringify({ ...rules, vcs: { enabled: false } }));
+  // Of those that are lines of their own: what the linter knows are globals.
+  const code = breaches.filter(([line]) => !/^(import|await)|Math/.test(line)).map(([line]) => line);
+  for (const core of cores) {
+    mkdirSync(join(folder.path, dirname(core)), { recursive: true });
+    writeFileSync(join(folder.path, core), code.join("\n"));
+  }
+  const biome = join(root, "node_modules/@biomejs/biome/bin/biome");
+  const args = ["lint", "--only=style/noRestrictedGlobals", "--reporter=github", "--max-diagnostics=none", "."];
+  const { stdout, stderr, status } = spawnSync(process.execPath, [biome, ...args], {
+    cwd: folder.path,
+    encoding: "utf8",
+  });
+  assert.notEqual(status, 0, stderr);
+  const missed = cores.flatMap((core) =>
+    code
+      .map((line, index) => ({ line, at: `${core},line=${index + 1},` }))
+      .filter(({ at }) => !stdout.includes(at))
+      .map(({ line }) => `${core}: ${line}`),
+  );
+  assertNone(missed);
+});
+
+test("the rules see what they are meant to see", () => {
+  assert.deepEqual(
+    importsIn('import type { A } from "./a.ts";\nimport {\n  b,\n  type C,\n} from "./b.ts";', "src/x/y.ts"),
+    [
+      { line: 1, from: "src/x/a.ts", names: ["A"], typesOnly: true },
+      { line: 2, from: "src/x/b.ts", names: ["b"], typesOnly: false },
+    ],
+  );
+  assert.deepEqual(importsIn('const a = await import("../z/index.ts");', "src/x/y.ts")[0]?.from, "src/z/index.ts");
+  assert.equal(withoutComments('a; // Date.now()\n/* process.env */ "Date.now()"').includes("Date.now"), false);
+  for (const text of ["Date.now()", "new Date()", "process.env", "setTimeout(f)", "Math.random()", "await fetch(x)"]) {
+    assert.ok(
+      worldlyCode.some(([pattern]) => pattern.test(text)),
+      text,
+    );
+  }
+  for (const text of ["new Date(now)", "request.process.x", "deps.fetch(x)", "clock.now()"]) {
+    assert.ok(!worldlyCode.some(([pattern]) => pattern.test(text)), text);
+  }
+  assert.ok(
+    touchesTheWorld("src/replication/log/postgres-log.ts") && touchesTheWorld("src/auth/authenticate/oidc-client.ts"),
+  );
+  assert.ok(!touchesTheWorld("src/replication/node/follower.ts") && !touchesTheWorld("src/auth/client-certificate.ts"));
+});
+
+/** A core and every file of ours whose functions it runs, through front doors to where they are at home. */
+function runBy(core: string): readonly string[] {
+  const found = new Set([core]);
+  for (const path of found) {
+    for (const { from, names, typesOnly } of byPath.get(path)?.imports ?? []) {
+      if (typesOnly || !from.startsWith("src/")) continue;
+      for (const name of names) found.add(homeOf(name, from));
+    }
+  }
+  return [...found].sort();
+}
+
+function waitsIn({ path, code }: Source): string[] {
+  return code
+    .split("\n")
+    .flatMap((text, index) => (waiting.test(text) ? [`${path}:${index + 1}: ${waiting.exec(text)?.[0]}`] : []));
+}
+
+/** The files of a list of patterns, of which those that begin with `!` take away. */
+function filesIn(patterns: readonly string[]): string[] {
+  const without = new Set(
+    globSync(
+      patterns.filter((one) => one.startsWith("!")).map((one) => one.slice(1)),
+      { cwd: root },
+    ),
+  );
+  return globSync(
+    patterns.filter((one) => !one.startsWith("!")),
+    { cwd: root },
+  ).filter((path) => !without.has(path));
+}
+
+function overridesIn(rules: unknown): readonly Readonly<{ includes: string[]; text: string }>[] {
+  const overrides = typeof rules === "object" && rules !== null ? Reflect.get(rules, "overrides") : undefined;
+  if (!Array.isArray(overrides)) return [];
+  return overrides.map((each: Readonly<{ includes: string[] }>) => ({
+    includes: each.includes,
+    text: JSON.stringify(each),
+  }));
+}
+
+function pureSources(): Source[] {
+  return sources.filter(
+    ({ path }) => !touchesTheWorld(path) && !partsLists.some((list) => path === list || path.startsWith(list)),
+  );
+}
+
+function touchesTheWorld(path: string): boolean {
+  const words = basename(path, ".ts").split("-");
+  return (words.length > 1 && worldlyEndings.has(words.at(-1) ?? "")) || words.some((word) => worldlyWords.has(word));
+}
+
+function isFrontDoor(path: string): boolean {
+  return basename(path) === "index.ts";
+}
+
+/** Some say that they do and are only given what does: a server is often a function from a request to an answer. */
+function reallyTouchesTheWorld(path: string): boolean {
+  const source = byPath.get(path);
+  return source !== undefined && touchesTheWorld(path) && worldIn(source).length > 0;
+}
+
+function bringsTheWorld({ from, typesOnly, names }: Import): boolean {
+  if (typesOnly) return false;
+  if (from === "node:crypto") return names.length === 0 || names.some((name) => randomNames.has(name));
+  const harmless = names.length > 0 && names.every((name) => harmlessNames.has(name));
+  return worldlyModules.some((pattern) => pattern.test(from)) && !harmless;
+}
+
+/** Where a file touches the world, and what to do about it. */
+function worldIn({ path, code, imports }: Source): string[] {
+  return [
+    ...imports
+      .filter(bringsTheWorld)
+      .map(
+        ({ line, from }) =>
+          `${path}:${line} imports ${from}: take what it does as an argument, or name the file for it`,
+      ),
+    ...code
+      .split("\n")
+      .flatMap((text, index) =>
+        worldlyCode
+          .filter(([pattern, remedy]) => pattern.test(text) && !(remedy === timerRemedy && timed.has(path)))
+          .map(([pattern, remedy]) => `${path}:${index + 1} uses ${pattern.exec(text)?.[0]}: ${remedy}`),
+      ),
+  ];
+}
+
+/** The file that a name comes from, behind any front doors. */
+function homeOf(name: string, path: string): string {
+  const behind = isFrontDoor(path) ? byPath.get(path)?.imports.find((found) => found.names.includes(name)) : undefined;
+  return behind === undefined ? path : homeOf(name, behind.from);
+}
+
+type Seen = Readonly<{ source: Source; found: Import; target: Source | undefined }>;
+
+function eachImport(judge: (seen: Seen) => string | undefined): string[] {
+  return sources.flatMap((source) =>
+    source.imports.flatMap((found) => {
+      const problem = judge({ source, found, target: byPath.get(found.from) });
+      return problem === undefined ? [] : [`${source.path}:${found.line} ${problem}`];
+    }),
+  );
+}
+
+function readSource(path: string): Source {
+  const text = readFileSync(join(root, path), "utf8");
+  return { path, room: path.split("/")[1] ?? "", code: withoutComments(text), imports: importsIn(text, path) };
+}
+
+/** Import and re-export lines, dynamic ones too. Relative ones are given from the root: `src/events/index.ts`. */
+function importsIn(text: string, path: string): Import[] {
+  const pattern =
+    /^(?:import|export)\s+(type\s+)?(?:\{([^}]*)\}|[\w*\s,{}]+?)\s+from\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\(\s*"([^"]+)"\s*\)/gm;
+  return [...text.matchAll(pattern)].map((match) => {
+    const names = (match[2] ?? "")
+      .split(",")
+      .map((name) => name.trim())
+      .filter((name) => name !== "");
+    const values = names.filter((name) => !name.startsWith("type "));
+    const typesOnly = match[1] !== undefined || (names.length > 0 && values.length === 0);
+    const from = match[3] ?? match[4] ?? match[5] ?? "";
+    return {
+      line: text.slice(0, match.index).split("\n").length,
+      from: from.startsWith(".") ? relative(root, join(root, dirname(path), from)) : from,
+      names: (typesOnly ? names : values).map((name) => name.replace(/^type /, "").replace(/ as \w+$/, "")),
+      typesOnly,
+    };
+  });
+}
+
+/** Comments and the insides of plain strings become blanks; lines stay where they are. */
+function withoutComments(text: string): string {
+  return text.replaceAll(/\/\*[\s\S]*?\*\/|(?<![:"'`\\])\/\/.*$|"(?:[^"\\\n]|\\.)*"/gm, (found) =>
+    found.startsWith('"') ? '""' : found.replaceAll(/[^\n]/g, " "),
+  );
+}
+
+function paths(some: readonly Source[]): string[] {
+  return some.map(({ path }) => path);
+}
+
+function assertNone(problems: readonly string[]): void {
+  assert.ok(problems.length === 0, ["", ...problems].join("\n"));
+}

@@ -1,0 +1,178 @@
+/**
+ * Brokers on a real Postgres: many callers through two brokers while the leader is cut off, hands over, or loses its server.
+ * Whatever happens, an answer of success is in the log exactly once, and nobody is told of a failure that did not happen.
+ */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { type Broker, createLeaderClient, startBroker, startDatabrokerServer } from "../../src/broker/index.ts";
+import { type BrokerId, type CommandResult, decodeEvents, genesis, Projection } from "../../src/events/index.ts";
+import { createLocalFanout, type EventLog, systemClock, verifyLog } from "../../src/replication/index.ts";
+import { asked, cluster, createSession, FakeNode, quiet, random, revoke, secret } from "../broker/support.ts";
+import { freePort } from "../support/free-port.ts";
+import { startPostgres } from "../support/postgres.ts";
+import type { PostgresServer } from "../support/service.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { type OwnStore, ownStore } from "./postgres-log-support.ts";
+
+let server: PostgresServer;
+let store: OwnStore;
+const endings: (() => Promise<void>)[] = [];
+before(async () => {
+  server = await startPostgres({ settings: { fsync: "on" } });
+});
+after(() => server.stop());
+beforeEach(async () => {
+  store = await ownStore(server);
+});
+afterEach(async () => {
+  for (const end of endings.splice(0).reverse()) await end();
+  await store.close();
+});
+
+async function member(name: string): Promise<Readonly<{ broker: Broker; log: EventLog }>> {
+  const log = await store.open();
+  const port = await freePort();
+  const broker = startBroker({
+    ...{ log, cluster, secret, brokerId: name as BrokerId, fanout: createLocalFanout({ logger: quiet }) },
+    ...{ clock: systemClock, random, logger: quiet, takeoverMs: 1_500, duties: [] },
+    lease: { deltaMs: 2_000, drift: 0.01, beatMs: 200, windowMaxMs: 60_000 },
+    leaderClient: createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
+    advertisedUrl: `http://127.0.0.1:${port}`,
+    commandMs: 20_000,
+  });
+  const api = await startDatabrokerServer({
+    ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port } },
+  });
+  endings.push(async () => {
+    await api.close();
+    await broker.stop();
+  });
+  return { broker, log };
+}
+
+type Outcome = Readonly<{ commandId: string; sessionId: string; result: CommandResult }>;
+
+/** Signs people in through both brokers, each call retried with its id until there is a definite answer. */
+async function load(
+  brokers: readonly Broker[],
+  options: Readonly<{ callers: number; each: number }>,
+): Promise<readonly Outcome[]> {
+  const outcomes: Outcome[] = [];
+  const callers = Array.from({ length: options.callers }, async (_, caller) => {
+    for (let n = 0; n < options.each; n++) {
+      const sessionId = `s${caller}-${n}`;
+      const request = asked(createSession(sessionId, `u${caller}`));
+      for (let attempt = 0; ; attempt++) {
+        const broker = brokers[(caller + attempt) % brokers.length];
+        const result = await broker?.databroker("authenticate").submit(request);
+        if (result === undefined) return;
+        if (result.type === "unavailable" && attempt < 20) {
+          await new Promise((resolve) => setTimeout(resolve, 100));
+          continue;
+        }
+        outcomes.push({ commandId: request.commandId, sessionId, result });
+        break;
+      }
+    }
+  });
+  await Promise.all(callers);
+  return outcomes;
+}
+
+/** The log as a stranger reads it, against what callers were told. */
+async function judge(outcomes: readonly Outcome[]): Promise<Projection> {
+  const log = await store.open();
+  const last = Math.max(...outcomes.map(({ result }) => (result.type === "done" ? result.link.position : 0)));
+  // What a commit made is shown to other processes by the next one, a beat at the latest.
+  await waitFor("a beat", async () => (await log.observe()).head.position >= last);
+  const projection = new Projection();
+  const causes = new Map<string, number[]>();
+  for (;;) {
+    const page = await log.read(projection.applied, 10_000);
+    if (page.type !== "page" || page.page.entries.length === 0) break;
+    for (const recorded of decodeEvents(page.page.entries, projection.applied)) {
+      projection.apply(recorded);
+      if (recorded.cause !== null)
+        causes.set(recorded.cause, [...(causes.get(recorded.cause) ?? []), recorded.position]);
+    }
+  }
+  assert.equal((await verifyLog(log)).type, "intact");
+  for (const { commandId, sessionId, result } of outcomes) {
+    const positions = causes.get(commandId) ?? [];
+    const [first = 0] = positions;
+    assert.deepEqual(
+      positions,
+      positions.map((_, index) => first + index),
+      "a command's events stand together, once",
+    );
+    if (result.type === "done") {
+      assert.equal(positions.at(-1), result.link.position);
+      assert.deepEqual(await log.linkAt(result.link.position), result.link);
+      assert.equal(projection.session(sessionId as never)?.status, "active");
+    }
+    if (result.type === "refused") assert.fail(result.message);
+  }
+  return projection;
+}
+
+const leads = (broker: Broker) => waitFor("it leads", () => broker.leading());
+
+test("64 callers through both brokers while the leader loses its store for good: the other takes over, nothing is lost or doubled", async (t) => {
+  const a = await member("a");
+  await leads(a.broker);
+  const b = await member("b");
+  await waitFor("b follows", () => b.broker.ready().ready);
+  const loading = load([a.broker, b.broker], { callers: 64, each: 12 });
+  await waitFor("some are in", async () => ((await b.log.observe()).head.position ?? 0) > 200);
+  await a.log.close(); // as if its host had been cut off
+  const cut = performance.now();
+  await leads(b.broker);
+  t.diagnostic(`the other leads after ${Math.round(performance.now() - cut)} ms`);
+  const outcomes = await loading;
+  assert.equal(outcomes.length, 64 * 12);
+  assert.ok(outcomes.every(({ result }) => result.type === "done"));
+  assert.equal((await judge(outcomes)).counts.sessions, 64 * 12);
+});
+
+test("the server dies in the middle of commits and comes back: what was unclear is looked up, never guessed", async () => {
+  const a = await member("a");
+  await leads(a.broker);
+  const loading = load([a.broker], { callers: 32, each: 40 });
+  for (let crash = 0; crash < 2; crash++) {
+    const batches = (): number => a.broker.metrics()["batches"] ?? 0;
+    const already = batches();
+    await waitFor("some more batches are in", () => batches() > already + 1);
+    await server.kill();
+    await server.start();
+    await leads(a.broker);
+  }
+  const outcomes = await loading;
+  const done = outcomes.filter(({ result }) => result.type === "done");
+  assert.ok(done.length > 1_000, `${done.length} of ${outcomes.length}`);
+  await judge(outcomes);
+});
+
+test("a leader hands over while callers go on, and a receipt asked of the old one is answered by the new", async () => {
+  const a = await member("a");
+  await leads(a.broker);
+  const b = await member("b");
+  await waitFor("b follows", () => b.broker.ready().ready);
+  const node = new FakeNode("proxy-1");
+  await node.lease(b.broker.databroker("proxy"));
+  const loading = load([b.broker], { callers: 8, each: 20 });
+  const stopping = a.broker.stop();
+  const outcomes = await loading;
+  await stopping;
+  await leads(b.broker);
+  assert.ok(outcomes.every(({ result }) => result.type === "done"));
+  const revoked = await b.broker.databroker("operator").submit(asked(revoke("s0-0")));
+  if (revoked.type !== "done") return assert.fail();
+  const target = { type: "command", commandId: revoked.commandId } as const;
+  const early = await b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 0 });
+  assert.deepEqual([early.complete, early.nodes[0]?.node], [false, "proxy-1"]);
+  const waiting = b.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 10_000 });
+  await node.confirm(b.broker.databroker("proxy"), revoked.link);
+  assert.equal((await waiting).nodes[0]?.status, "applied");
+  assert.equal((await b.log.epochs()).length, 3, "one of a's, its resignation, one of b's");
+  assert.equal((await b.log.read(genesis, 1)).type, "page");
+});

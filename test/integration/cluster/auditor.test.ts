@@ -1,0 +1,120 @@
+/**
+ * The way of a receipt on a real cluster: watched on a terminal while a node is silent and the leader is lost, kept in a file, and
+ * checked by an auditor who has that file, the keys that anybody could fetch, and nothing else; also after everything is off.
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createPublicKey, verify } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { type Receipt, receiptKeysPath } from "../../../src/replication/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { type Cluster, runCardea, startCluster } from "./cluster.ts";
+import { fasterStart, mainFile } from "./cluster-process.ts";
+
+let cluster: Cluster;
+const folder = new TemporaryFolder("auditor");
+const kept = join(folder.path, "receipt.jws");
+const keys = join(folder.path, "keys.json");
+before(
+  async () => {
+    cluster = await startCluster({ timing: "default", regions: ["north", "south"] });
+  },
+  { timeout: 200_000 },
+);
+after(async () => {
+  await cluster?.stop();
+  folder.remove();
+});
+
+test("a watched receipt names who is missing, goes on over the loss of the leader, and ends signed by the one who leads then", async (t) => {
+  const session = await cluster.session("alice");
+  const [leader, next, silent] = [await cluster.leader(), await cluster.follower(), cluster.proxy(2)];
+  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  silent.pause();
+  const watching = spawn(
+    process.execPath,
+    [
+      ...["--no-warnings", mainFile, "sessions", "revoke", session.id, "--wait", "--timeout", "60s", "--json"],
+      ...["--output", kept, "-c", cluster.authenticate.configFile],
+    ],
+    { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...fasterStart } },
+  );
+  const receipts: Receipt[] = [];
+  createInterface({ input: watching.stdout }).on("line", (line) => receipts.push(JSON.parse(line).receipt));
+  let err = "";
+  watching.stderr.on("data", (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  const ended = once(watching, "close");
+  try {
+    await waitFor("somebody to be missing", () => receipts.length > 0 || watching.exitCode !== null, {
+      withinMs: 30_000,
+    });
+    await leader.kill();
+    await waitFor("another to lead", async () => (await cluster.leader()).name === next.name, { withinMs: 30_000 });
+  } finally {
+    silent.resume();
+    cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  }
+  const [code] = await ended;
+  assert.equal(code, 0, err);
+  t.diagnostic(
+    `${receipts.length} changes: ${receipts.map(({ epoch, complete }) => `epoch ${epoch} ${complete}`).join(", ")}`,
+  );
+  const [first, last] = [receipts[0], receipts.at(-1)];
+  const missing = first?.nodes.find(({ node }) => node === silent.name);
+  assert.equal(first?.complete, false);
+  assert.equal(missing?.status, "unconfirmed");
+  assert.ok(missing.reason !== "" && (missing.fencedInMs ?? 0) > 0, "named, with the reason and when it is fenced");
+  assert.ok(receipts.slice(0, -1).every(({ signed }) => signed === null));
+  assert.equal(last?.complete, true);
+  assert.ok((last?.epoch ?? 0) > (first?.epoch ?? 0), "the new leader's epoch");
+});
+
+test("the keys are where an auditor looks: on the authenticate host, at every proxy, for anybody", async () => {
+  const bodies = new Set<string>();
+  for (const proxy of cluster.proxies) {
+    const answer = await cluster.get(proxy, "authenticate", null, receiptKeysPath);
+    assert.equal(answer.status, 200, answer.body);
+    assert.match(String(answer.headers["content-type"]), /application\/jwk-set\+json/);
+    bodies.add(answer.body);
+  }
+  const [text = "", another] = [...bodies];
+  assert.equal(another, undefined);
+  assert.deepEqual(
+    Object.keys(JSON.parse(text).keys[0]).sort(),
+    ["alg", "crv", "kid", "kty", "use", "x"],
+    "public alone",
+  );
+  writeFileSync(keys, text);
+});
+
+test("with the cluster off, the file and the keys are enough, with our command and with any library", async () => {
+  await cluster.stop();
+  const said = await runCardea(["receipts", "verify", kept, "--jwks", keys]);
+  assert.equal(said.code, 0, said.err);
+  assert.match(
+    said.out,
+    /^genuine: [\s\S]*SessionRevoked: 1 session[\s\S]*proxy-2 .*(applied|fenced)[\s\S]*\ncomplete: /,
+  );
+
+  // The recipe of docs/receipts.md, with nothing of ours.
+  const [head = "", body = "", signature = ""] = readFileSync(kept, "utf8").trim().split(".");
+  const header = JSON.parse(Buffer.from(head, "base64url").toString());
+  const set = JSON.parse(readFileSync(keys, "utf8")) as {
+    keys: (import("node:crypto").webcrypto.JsonWebKey & { kid: string })[];
+  };
+  const key = set.keys.find(({ kid }) => kid === header.kid);
+  assert.ok(key !== undefined);
+  assert.deepEqual([header.alg, header.typ], ["EdDSA", "cardea-receipt+jwt"]);
+  const data = Buffer.from(`${head}.${body}`);
+  assert.ok(verify(null, data, createPublicKey({ key, format: "jwk" }), Buffer.from(signature, "base64url")));
+  const claims = JSON.parse(Buffer.from(body, "base64url").toString());
+  assert.deepEqual([claims.status, claims.complete], ["complete", true]);
+  assert.ok(!JSON.stringify(claims).includes("@"), "nobody's address");
+});

@@ -1,0 +1,61 @@
+/** Broker API: what anybody may send to one broker, with whatever token; one attempt, and its very first answer. */
+import { randomUUID } from "node:crypto";
+import { SignJWT } from "jose";
+import { bodyDigest, callText, type Role, type ServiceCall, serviceTokenKey } from "../../../src/replication/index.ts";
+import { type Answer, ask } from "./client.ts";
+import type { Cluster } from "./cluster.ts";
+import type { ClusterProcess } from "./cluster-process.ts";
+
+export type TokenOptions = Readonly<{
+  role: Role;
+  /** Which role's key signs it; its own unless named. */
+  keyOf?: Role;
+  secret?: Uint8Array;
+  audience?: string;
+  issuedAgoS?: number;
+  lifeS?: number;
+}>;
+
+/** Made anew for each call, which it names. */
+export type ServiceToken = (call: ServiceCall) => Promise<string>;
+
+export function serviceToken({ config }: Pick<Cluster, "config">, options: TokenOptions): ServiceToken {
+  const { role, issuedAgoS = 0, lifeS = 60 } = options;
+  return (call) => {
+    const issuedAt = Math.floor(Date.now() / 1_000) - issuedAgoS;
+    return new SignJWT({ call: callText(call), body: bodyDigest(call.body) })
+      .setProtectedHeader({ alg: "HS256", kid: role })
+      .setIssuer("somebody")
+      .setAudience(options.audience ?? `cardea:${config.broker.clusterName}`)
+      .setJti(randomUUID())
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(issuedAt + lifeS)
+      .sign(serviceTokenKey(options.secret ?? config.sharedSecret, options.keyOf ?? role));
+  };
+}
+
+export type Call = Readonly<{
+  path: string;
+  /** As text it is sent as it is. */
+  token?: ServiceToken | string;
+  /** JSON, or the bytes of an envelope. */
+  body?: object | Uint8Array;
+  timeoutMs?: number;
+}>;
+
+export async function callBroker(broker: ClusterProcess, { path, token, body, timeoutMs }: Call): Promise<Answer> {
+  const raw = body instanceof Uint8Array;
+  const method = body === undefined ? "GET" : "POST";
+  const sent = body === undefined ? undefined : raw ? body : Buffer.from(JSON.stringify(body));
+  const proof = typeof token === "function" ? await token({ method, path, body: sent }) : token;
+  return ask({
+    ...{ port: broker.ports.broker, host: `127.0.0.1:${broker.ports.broker}`, path, method },
+    headers: {
+      accept: "application/json",
+      ...(proof !== undefined && { authorization: `Bearer ${proof}` }),
+      ...(body !== undefined && { "content-type": raw ? "application/octet-stream" : "application/json" }),
+    },
+    ...(sent !== undefined && { body: sent }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+  });
+}

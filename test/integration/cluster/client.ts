@@ -1,0 +1,239 @@
+/**
+ * Client: callers of a cluster, each at one process of its choice, under the host name that people use.
+ *
+ * `permitted` is never what a proxy says of itself: only the upstream's own mark counts.
+ */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { Agent, type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
+import { WebSocket } from "ws";
+import { marker, newestStamp, stamped } from "./upstream.ts";
+
+export type Asking = Readonly<{
+  port: number;
+  /** With its port, as in the address bar. */
+  host: string;
+  path?: string;
+  cookie?: string;
+  headers?: Readonly<Record<string, string>>;
+  method?: string;
+  body?: string | Uint8Array;
+  agent?: Agent;
+  timeoutMs?: number;
+}>;
+export type Answer = Readonly<{ status: number; headers: IncomingHttpHeaders; body: string; permitted: boolean }>;
+
+const answerWithinMs = 15_000;
+/** Whoever waits for the end of something that does not end is told so. */
+const endWithinMs = 60_000;
+
+export async function ask(asking: Asking): Promise<Answer> {
+  const response = await begin(asking);
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk);
+  const { statusCode = 0, headers } = response;
+  return {
+    status: statusCode,
+    headers,
+    body: Buffer.concat(chunks).toString("utf8"),
+    permitted: headers[marker] !== undefined,
+  };
+}
+
+function begin(asking: Asking): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const sent = request(
+    {
+      host: "127.0.0.1",
+      port: asking.port,
+      path: asking.path ?? "/",
+      method: asking.method ?? "GET",
+      agent: asking.agent ?? new Agent(),
+      headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }), ...asking.headers },
+      signal: AbortSignal.timeout(asking.timeoutMs ?? answerWithinMs),
+    },
+    resolve,
+  );
+  sent.on("error", reject);
+  sent.end(asking.body);
+  return promise;
+}
+
+/** A long answer, from its first byte on. */
+export type Stream = Readonly<{
+  status: number;
+  headers: IncomingHttpHeaders;
+  body(): string;
+  /** `whole`: it ended as its sender meant it to; `broken`: half of it is here. */
+  ended: Promise<"whole" | "broken">;
+  close(): void;
+}>;
+
+export async function openStream(asking: Asking): Promise<Stream> {
+  const response = await begin({ timeoutMs: 120_000, ...asking });
+  let body = "";
+  response.setEncoding("utf8");
+  response.on("data", (chunk: string) => {
+    body += chunk;
+  });
+  const { promise: ended, resolve, reject } = Promise.withResolvers<"whole" | "broken">();
+  endOf(ended, reject, "a streaming answer");
+  response.on("close", () => resolve(response.complete ? "whole" : "broken"));
+  response.on("error", () => {}); // told by `close`
+  if (!response.readableEnded && body === "") await Promise.race([once(response, "data"), ended]).catch(() => {});
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    body: () => body,
+    ended,
+    close: () => response.destroy(),
+  };
+}
+
+/** A long answer of which only the amount is kept. */
+export type Flow = Readonly<{
+  status: number;
+  bytes(): number;
+  /** When the newest of it was sent, by its stamp. */
+  newest(): number;
+  ended: Promise<"whole" | "broken">;
+  close(): void;
+}>;
+
+export async function openFlow(asking: Asking): Promise<Flow> {
+  return flowOf(await begin({ timeoutMs: 120_000, ...asking }));
+}
+
+function flowOf(response: IncomingMessage): Flow {
+  let [bytes, newest] = [0, 0];
+  response.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    newest = newestStamp(chunk) ?? newest;
+  });
+  const { promise: ended, resolve, reject } = Promise.withResolvers<"whole" | "broken">();
+  endOf(ended, reject, "a long answer");
+  response.on("close", () => resolve(response.complete ? "whole" : "broken"));
+  response.on("error", () => {}); // told by `close`
+  return {
+    status: response.statusCode ?? 0,
+    bytes: () => bytes,
+    newest: () => newest,
+    ended,
+    close: () => response.destroy(),
+  };
+}
+
+/** An upload without end, of 8 KiB every 10 ms; the answer has begun. */
+export type Upload = Readonly<{ status: number; sent(): number; ended: Promise<unknown>; close(): void }>;
+
+export async function openUpload(asking: Asking): Promise<Upload> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const sent = request(
+    {
+      ...{ host: "127.0.0.1", port: asking.port, path: asking.path ?? "/", method: "POST", agent: new Agent() },
+      headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }), "content-type": "x/y" },
+    },
+    resolve,
+  );
+  sent.on("error", reject); // once the answer has begun, nobody listens
+  let bytes = 0;
+  const timer = setInterval(() => {
+    if (sent.destroyed || sent.writableNeedDrain) return;
+    bytes += 8_192;
+    sent.write(stamped(8_192));
+  }, 10);
+  const ended = Promise.withResolvers<void>();
+  endOf(ended.promise, ended.reject, "an upload");
+  sent.on("close", () => {
+    clearInterval(timer);
+    ended.resolve();
+  });
+  const response = await promise;
+  response.resume().on("error", () => {});
+  return { status: response.statusCode ?? 0, sent: () => bytes, ended: ended.promise, close: () => sent.destroy() };
+}
+
+/** An open WebSocket on which ticks arrive. */
+export type Live = Readonly<{
+  ticks(): number;
+  /** When the upstream sent the newest of them. */
+  newest(): number;
+  isOpen(): boolean;
+  /** Settles with the close code; 1006: no close frame came. */
+  closed: Promise<Readonly<{ code: number; reason: string }>>;
+  close(): void;
+}>;
+
+/** @throws an error that names the status when the upgrade is refused */
+export async function openSocket(asking: Asking): Promise<Live> {
+  const socket = new WebSocket(`ws://127.0.0.1:${asking.port}${asking.path ?? "/"}`, {
+    headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }) },
+    perMessageDeflate: false,
+    handshakeTimeout: answerWithinMs,
+  });
+  let ticks = 0;
+  let newest = 0;
+  socket.on("message", (stamp) => {
+    ticks += 1;
+    newest = Number(String(stamp));
+  });
+  const { promise: closed, resolve, reject } = Promise.withResolvers<{ code: number; reason: string }>();
+  endOf(closed, reject, "a WebSocket");
+  socket.on("close", (code, reason) => resolve({ code, reason: String(reason) }));
+  const first = once(socket, "message");
+  first.catch(() => {});
+  await once(socket, "open");
+  socket.on("error", () => {}); // told by `closed`
+  await first;
+  return {
+    ticks: () => ticks,
+    newest: () => newest,
+    isOpen: () => socket.readyState === WebSocket.OPEN,
+    closed,
+    close: () => socket.terminate(),
+  };
+}
+
+function endOf(ended: Promise<unknown>, reject: (error: Error) => void, what: string): void {
+  const timer = setTimeout(() => reject(new Error(`${what} did not end within ${endWithinMs} ms`)), endWithinMs);
+  timer.unref();
+  const done = (): void => clearTimeout(timer); // also when nobody waits for it
+  ended.then(done, done);
+}
+
+/** One request of a hammer, and what came of it; `status` 0: the connection broke. */
+export type Shot = Readonly<{
+  id: string;
+  name: string;
+  sentAt: number;
+  endedAt: number;
+  status: number;
+  permitted: boolean;
+}>;
+
+/** Callers that ask again and again on kept connections, as fast as they are answered. */
+export function hammer(targets: readonly Readonly<{ name: string; asking: Asking }>[], { callers = 2 } = {}) {
+  const agent = new Agent({ keepAlive: true, maxSockets: callers * targets.length });
+  const shots: Shot[] = [];
+  let running = true;
+  async function caller(name: string, asking: Asking): Promise<void> {
+    while (running) {
+      const id = randomUUID();
+      const sentAt = performance.now();
+      const answer = await ask({ ...asking, agent, path: `/?r=${id}` }).catch(() => undefined);
+      const { status = 0, permitted = false } = answer ?? {};
+      shots.push({ id, name, sentAt, endedAt: performance.now(), status, permitted });
+      await new Promise((resolve) => setTimeout(resolve, status === 0 ? 20 : 1));
+    }
+  }
+  const all = targets.flatMap(({ name, asking }) => Array.from({ length: callers }, () => caller(name, asking)));
+  return {
+    shots: shots as readonly Shot[],
+    async stop(): Promise<readonly Shot[]> {
+      running = false;
+      await Promise.all(all);
+      agent.destroy();
+      return shots;
+    },
+  };
+}

@@ -1,0 +1,110 @@
+/** Cluster config: the configuration file of each process of a test's cluster, as JSON, which is YAML too. Pure. */
+import type { ProcessPorts } from "./cluster-process.ts";
+
+/** `default`: leases as they come, W beyond a minute. `short`: W about four seconds. */
+export type Timing = "default" | "short";
+
+export type Service = "databroker" | "authenticate" | "proxy";
+
+export type ProcessSpec = Readonly<{
+  name: string;
+  services: readonly Service[];
+  region: string;
+  ports: ProcessPorts;
+  /** Where this process finds NATS and the brokers: a relay's addresses where it is cut off now and then. */
+  nats: readonly string[];
+  brokerUrls: readonly string[];
+}>;
+
+export type Places = Readonly<{
+  clusterName: string;
+  sharedSecret: string;
+  cookieSecret: string;
+  idpSecret: string;
+  postgres: string;
+  upstreamPort: number;
+  /** The port that people see: a balancer before the proxies. */
+  frontPort: number;
+  idpPort: number;
+  authenticatePort: number;
+}>;
+
+export const routeNames = ["app", "eng", "strict"] as const;
+
+export const shortMs = { lease: 2_000, renew: 500, beat: 100, takeover: 1_500, grace: 2_000 };
+/** Δ plus the longest grace, with the default drift: after this much silence nothing a node was granted counts any more. */
+export const fenceMs = (windowMs: number): number => (windowMs * 1.01) / 0.99 + 50;
+
+export const hostOf = (places: Pick<Places, "frontPort">, route: string): string =>
+  `${route}.localhost:${places.frontPort}`;
+export const issuerOf = (places: Pick<Places, "idpPort">): string => `http://idp.localhost:${places.idpPort}`;
+
+export function configOf(spec: ProcessSpec, places: Places, options: ConfigOptions): object {
+  const { timing } = options;
+  const isBroker = spec.services.includes("databroker");
+  const grace = timing === "short" ? { stale_grace: `${shortMs.grace}ms` } : {};
+  const route = (name: string, who: object, stale: object): object => ({
+    id: name,
+    from: `http://${hostOf(places, name)}`,
+    to: `http://127.0.0.1:${places.upstreamPort}`,
+    allow_websockets: true,
+    pass_identity_headers: true,
+    ...who,
+    ...stale,
+  });
+  return {
+    services: spec.services,
+    address: `127.0.0.1:${spec.ports.address}`,
+    insecure_server: true,
+    metrics_address: `127.0.0.1:${spec.ports.metrics}`,
+    region: spec.region,
+    node_name: spec.name,
+    data_dir: options.dataDir,
+    drain_timeout: "8s",
+    shared_secret: places.sharedSecret,
+    cookie_secret: places.cookieSecret,
+    authenticate_service_url: `http://${hostOf(places, "authenticate")}`,
+    authenticate_internal_service_url: `http://127.0.0.1:${places.authenticatePort}`,
+    idp_provider: "oidc",
+    idp_provider_url: issuerOf(places),
+    idp_client_id: "cluster",
+    idp_client_secret: places.idpSecret,
+    groups_from_claim: "groups",
+    refresh_interval: "1s",
+    databroker_storage_type: "postgres",
+    ...(isBroker && { databroker_storage_connection_string: places.postgres }),
+    nats: { servers: spec.nats },
+    broker: {
+      cluster_name: places.clusterName,
+      urls: spec.brokerUrls,
+      ...(isBroker && {
+        listen: `127.0.0.1:${spec.ports.broker}`,
+        advertised_url: `http://127.0.0.1:${spec.ports.broker}`,
+      }),
+      ...(timing === "short" && {
+        lease: `${shortMs.lease}ms`,
+        renew: `${shortMs.renew}ms`,
+        beat: `${shortMs.beat}ms`,
+        takeover: `${shortMs.takeover}ms`,
+      }),
+      ...options.broker,
+    },
+    routes: [
+      route("app", { allow_any_authenticated_user: true }, { on_stale: "serve", ...grace }),
+      route("eng", { policy: { allow: { and: [{ groups: { has: "eng" } }] } } }, { on_stale: "serve", ...grace }),
+      route("strict", { allow_any_authenticated_user: true }, { on_stale: "deny" }),
+      ...Object.entries(options.moreRoutes ?? {}).map(([name, stale]) =>
+        route(name, { allow_any_authenticated_user: true }, stale),
+      ),
+    ],
+  };
+}
+
+/** `broker`: settings of that section beyond those. */
+export type ConfigOptions = Readonly<{
+  timing: Timing;
+  dataDir: string;
+  broker?: object;
+  /** Beside those of every cluster: for everyone signed in, with these keys. */
+  moreRoutes?: Readonly<Record<string, object>>;
+}>;

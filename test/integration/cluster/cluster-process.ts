@@ -1,0 +1,144 @@
+/**
+ * Cluster process: one real `cardea run` on loopback, and what may be done to it.
+ *
+ * Ports, configuration and data folder survive everything but the test.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Child, type Exit } from "../../support/child.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+export type ProcessPorts = Readonly<{ address: number; metrics: number; broker: number }>;
+
+const root = join(import.meta.dirname, "../../..");
+export const mainFile = join(root, "src/main.ts");
+/** Compiled once for all processes of all tests: a restart is then a matter of a second. */
+export const fasterStart = { NODE_COMPILE_CACHE: join(root, ".cache/compile") };
+/** Nobody balances over these, and a stream that a test left open is not waited for. */
+const quickDrain = { DRAIN_DELAY: "0s", DRAIN_TIMEOUT: "5s" };
+
+const readyWithinMs = 120_000;
+const exitWithinMs = 20_000;
+
+export class ClusterProcess {
+  readonly name: string;
+  readonly region: string;
+  readonly ports: ProcessPorts;
+  readonly dataDir: string;
+  readonly configFile: string;
+  readonly #logFile: string;
+  readonly #env: Readonly<Record<string, string>>;
+  /** What is started next: this build, or another one. */
+  program = mainFile;
+  #child: Child | undefined;
+
+  constructor(
+    place: Readonly<{
+      name: string;
+      region: string;
+      ports: ProcessPorts;
+      folder: string;
+      dataDir: string;
+      config: object;
+      env?: Readonly<Record<string, string>>;
+    }>,
+  ) {
+    this.#env = place.env ?? {};
+    this.name = place.name;
+    this.region = place.region;
+    this.ports = place.ports;
+    this.dataDir = place.dataDir;
+    this.configFile = join(place.folder, `${place.name}.yaml`);
+    this.#logFile = join(place.folder, `${place.name}.log`);
+    writeFileSync(this.configFile, JSON.stringify(place.config, null, 2), { mode: 0o600 });
+  }
+
+  get brokerUrl(): string {
+    return `http://127.0.0.1:${this.ports.broker}`;
+  }
+  get running(): boolean {
+    return this.#child?.running === true;
+  }
+  log(): string {
+    return readFileSync(this.#logFile, "utf8");
+  }
+
+  /** Ends by itself. */
+  async ended(): Promise<Exit | undefined> {
+    return this.#child?.exited;
+  }
+  /** Without waiting until it serves. */
+  async launch(): Promise<void> {
+    this.#child = await Child.start({
+      command: process.execPath,
+      args: ["--no-warnings", this.program, "run", "-c", this.configFile],
+      logFile: this.#logFile,
+      env: { ...fasterStart, ...quickDrain, ...this.#env },
+    });
+  }
+  async start(): Promise<void> {
+    await this.launch();
+    await this.ready();
+  }
+  /** As a crash would. */
+  async kill(): Promise<void> {
+    await this.#child?.kill();
+  }
+  /** Drains, says goodbye, ends. */
+  async end(): Promise<Exit | undefined> {
+    return this.#child?.end("SIGTERM", { withinMs: exitWithinMs });
+  }
+  async restart(): Promise<void> {
+    await this.end();
+    await this.start();
+  }
+  pause(): void {
+    this.#child?.pause();
+  }
+  resume(): void {
+    this.#child?.resume();
+  }
+
+  async ready(): Promise<void> {
+    let reasons: readonly string[] = [];
+    try {
+      await waitFor(
+        `${this.name} to be ready`,
+        async () => {
+          reasons = this.running ? await this.whyNotReady() : ["it has ended"];
+          return reasons.length === 0 || !this.running;
+        },
+        { withinMs: readyWithinMs, everyMs: 50 },
+      );
+      if (!this.running) throw new Error("it has ended");
+    } catch (cause) {
+      throw new Error(`${this.name} is not ready: ${reasons.join("; ")}\n${this.log().slice(-4_000)}`, { cause });
+    }
+  }
+
+  /** In its own words; empty when it serves. */
+  async whyNotReady(): Promise<readonly string[]> {
+    try {
+      const response = await this.#ask("/readyz");
+      const answer = (await response.json()) as { ready: boolean; reasons: readonly string[] };
+      return answer.ready ? [] : answer.reasons;
+    } catch {
+      return ["does not answer"];
+    }
+  }
+
+  /** One number of its `/metrics`; 0 when it is not there (yet). */
+  async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+    const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+    const lines = (await (await this.#ask("/metrics")).text()).split("\n");
+    const line = lines.find(
+      (each) =>
+        (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) && wanted.every((one) => each.includes(one)),
+    );
+    return line === undefined ? 0 : Number(line.slice(line.lastIndexOf(" ") + 1));
+  }
+
+  #ask(path: string): Promise<Response> {
+    return fetch(`http://127.0.0.1:${this.ports.metrics}${path}`, { signal: AbortSignal.timeout(2_000) });
+  }
+}

@@ -1,0 +1,385 @@
+/**
+ * Cluster: a real one on loopback, for the tests of this folder. Postgres, NATS, brokers, authenticate and proxies are
+ * processes of their own, each with its own configuration and data folder; before the proxies stands a balancer. The demo
+ * identity provider, the upstream and the balancer live in the test's own process.
+ *
+ * Everything ends with `stop`, or with the test process, however that ends.
+ */
+import { spawn } from "node:child_process";
+import { randomBytes, randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createHandleCodec } from "../../../src/auth/index.ts";
+import { authKeys } from "../../../src/cli/auth-keys.ts";
+import { idpIdOf } from "../../../src/cli/auth-parts.ts";
+import { type Config, loadConfig } from "../../../src/config/index.ts";
+import { mintOperatorToken, operatorApiPrefix } from "../../../src/console/index.ts";
+import { type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
+import {
+  type CommandId,
+  formatLink,
+  type Link,
+  parseGroupId,
+  parseSessionId,
+  parseUnixMs,
+  type UserId,
+  userIdOf,
+} from "../../../src/events/index.ts";
+import {
+  type BrokerClient,
+  type ClusterStatus,
+  createBrokerClient,
+  type Receipt,
+  type Role,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { freePorts } from "../../support/free-port.ts";
+import { startNats } from "../../support/nats.ts";
+import { startPostgres } from "../../support/postgres.ts";
+import type { NatsCluster, PostgresServer } from "../../support/service.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { type Answer, ask } from "./client.ts";
+import {
+  configOf,
+  hostOf,
+  issuerOf,
+  type Places,
+  type ProcessSpec,
+  routeNames,
+  type Timing,
+} from "./cluster-config.ts";
+import { ClusterProcess, fasterStart, mainFile, type ProcessPorts } from "./cluster-process.ts";
+import { type Relay, startRelay } from "./relay.ts";
+import { startUpstream, type Upstream } from "./upstream.ts";
+
+export type ClusterOptions = Readonly<{
+  timing: Timing;
+  nats?: 1 | 3;
+  /** Settings of the NATS servers beyond those. */
+  natsConfig?: string;
+  brokers?: number;
+  /** The regions of the proxies, in turn: `proxy-1`, `proxy-2`, … */
+  regions: readonly string[];
+  /** In the place of a server of its own; stopped with the cluster. */
+  postgres?: () => Promise<PostgresServer>;
+  /** Beside those of every cluster: for everyone signed in, with what is said of staleness. */
+  moreRoutes?: Readonly<Record<string, Readonly<{ on_stale?: string; stale_grace?: string }>>>;
+  /** Of a process, by its name; beside the environment of the test. */
+  env?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** This proxy reaches NATS and the brokers through relays of the test's own. */
+  relayed?: string;
+  /** Settings of the `broker` section of every process. */
+  broker?: object;
+  /** Done to the empty database, before the first process. */
+  prepare?: (places: Places) => Promise<void>;
+}>;
+
+export type Session = Readonly<{ id: string; user: string; userId: UserId; link: Link; cookie: string }>;
+export type Ran = Readonly<{ code: number | null; out: string; err: string }>;
+export type Change = Readonly<{ commandId: string; changed: boolean; link: Link; receipt: Receipt | null }>;
+
+export type Cluster = Readonly<{
+  postgres: PostgresServer;
+  nats: NatsCluster;
+  brokers: readonly ClusterProcess[];
+  authenticate: ClusterProcess;
+  proxies: readonly ClusterProcess[];
+  proxy(n: number): ClusterProcess;
+  provider: DemoProvider;
+  upstream: Upstream;
+  /** Leads to all proxies in turn, unless told otherwise. */
+  front: Relay;
+  /** Between the relayed proxy and what it needs. */
+  relays: Readonly<{ nats: Relay; brokers: readonly Relay[] }>;
+  config: Config;
+  places: Places;
+  host(route: string): string;
+  /** A session made by command, as authenticate makes it at a sign-in. */
+  session(user: string, groups?: readonly string[]): Promise<Session>;
+  get(proxy: ClusterProcess, route: string, session?: Session | null, path?: string): Promise<Answer>;
+  /** The real command line, with the configuration of authenticate. */
+  cardea(...args: readonly string[]): Promise<Ran>;
+  cardeaWith(configFile: string, ...args: readonly string[]): Promise<Ran>;
+  /** The broker API, in a role. */
+  client(role: Role): BrokerClient;
+  operator: Readonly<{
+    get(path: string): Promise<Answer>;
+    post(path: string, body: object): Promise<Answer>;
+    revoke(session: Session, wait?: Readonly<{ wait: "all" | "region" | "none"; timeoutMs?: number }>): Promise<Change>;
+    receipt(target: Link | string, options?: Readonly<{ wait?: string; timeoutMs?: number }>): Promise<Receipt>;
+  }>;
+  status(): Promise<ClusterStatus>;
+  leader(): Promise<ClusterProcess>;
+  follower(): Promise<ClusterProcess>;
+  stop(): Promise<void>;
+}>;
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+const sessionLifeMs = 3_600_000;
+
+export async function startCluster(options: ClusterOptions): Promise<Cluster> {
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await build(options, { stops, stop });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function build(
+  options: ClusterOptions,
+  { stops, stop }: Readonly<{ stops: (() => Promise<unknown>)[]; stop: () => Promise<void> }>,
+): Promise<Cluster> {
+  const { moreRoutes = {} } = options;
+  const folder = new TemporaryFolder("cluster");
+  stops.push(async () => folder.remove());
+  const [postgres, nats, upstream] = await Promise.all([
+    (options.postgres ?? startPostgres)(),
+    startNats({ size: options.nats ?? 1, config: options.natsConfig ?? "" }),
+    startUpstream(),
+  ]);
+  stops.push(
+    () => postgres.stop(),
+    () => nats.stop(),
+    () => upstream.close(),
+  );
+
+  const ports = await choosePorts(options);
+  const places: Places = {
+    clusterName: `test-${randomBytes(4).toString("hex")}`,
+    sharedSecret: randomBytes(32).toString("base64"),
+    cookieSecret: randomBytes(32).toString("base64"),
+    idpSecret: randomBytes(16).toString("hex"),
+    postgres: await postgres.newDatabase(),
+    upstreamPort: upstream.port,
+    frontPort: ports.front,
+    idpPort: ports.idp,
+    authenticatePort: ports.authenticate.address,
+  };
+  await options.prepare?.(places);
+  const brokerUrls = ports.brokers.map((each) => `http://127.0.0.1:${each.broker}`);
+  const relays = {
+    nats: await startRelay({ targets: nats.nodes.map((node) => node.port) }),
+    brokers: await Promise.all(ports.brokers.map((each) => startRelay({ targets: [each.broker] }))),
+  };
+  const front = await startRelay({ targets: ports.proxies.map((each) => each.address), port: ports.front });
+  for (const relay of [relays.nats, ...relays.brokers, front]) stops.push(() => relay.close());
+
+  const provider = await startDemoProvider({
+    issuer: new URL(issuerOf(places)),
+    listen: { host: "127.0.0.1", port: ports.idp },
+    clientId: "cluster",
+    clientSecret: places.idpSecret,
+    redirectUris: [`http://${hostOf(places, "authenticate")}/oauth2/callback`],
+    postLogoutRedirectUris: [`http://${hostOf(places, "authenticate")}/.pomerium/signed_out`],
+    control: { host: "127.0.0.1", port: 0 },
+  });
+  stops.push(() => provider.close());
+
+  const newProcess = (spec: Pick<ProcessSpec, "name" | "services" | "region" | "ports">): ClusterProcess => {
+    const dataDir = join(folder.path, "data", spec.name);
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    const relayed = spec.name === options.relayed;
+    const reached = relayed
+      ? {
+          nats: [`nats://127.0.0.1:${relays.nats.port}`],
+          brokerUrls: relays.brokers.map((relay) => `http://127.0.0.1:${relay.port}`),
+        }
+      : { nats: nats.urls, brokerUrls };
+    const config = configOf({ ...spec, ...reached }, places, {
+      ...{ timing: options.timing, dataDir, moreRoutes },
+      broker: options.broker ?? {},
+    });
+    const made = new ClusterProcess({
+      ...{ ...spec, folder: folder.path, dataDir, config },
+      env: options.env?.[spec.name] ?? {},
+    });
+    stops.push(() => made.kill());
+    return made;
+  };
+  const brokers = ports.brokers.map((each, i) =>
+    newProcess({ name: `broker-${i + 1}`, services: ["databroker"], region: "north", ports: each }),
+  );
+  const authenticate = newProcess({
+    ...{ name: "authenticate", services: ["authenticate"], region: "north" },
+    ports: ports.authenticate,
+  });
+  const proxies = ports.proxies.map((each, i) =>
+    newProcess({ name: `proxy-${i + 1}`, services: ["proxy"], region: options.regions[i] ?? "north", ports: each }),
+  );
+  await Promise.all([...brokers, authenticate, ...proxies].map((each) => each.start()));
+
+  const config = load(authenticate.configFile);
+  const clients = new Map<Role, BrokerClient>();
+  stops.push(() => Promise.all([...clients.values()].map((each) => each.close())));
+  const client = (role: Role): BrokerClient => {
+    const known = clients.get(role);
+    if (known !== undefined) return known;
+    const made = createBrokerClient({
+      ...{ role, urls: config.broker.urls, cluster: places.clusterName, name: "test", secret: config.sharedSecret },
+      ...{ clock: systemClock, randomBytes, logger: silent },
+    });
+    clients.set(role, made);
+    return made;
+  };
+  const host = (route: string): string => hostOf(places, route);
+  const operator = operatorOf({ config, authenticate, host: host("authenticate") });
+  const named = async (leads: boolean): Promise<ClusterProcess> =>
+    waitFor("a broker that leads", async () => {
+      const { leader } = await client("operator").status();
+      return leader === null ? undefined : brokers.find(({ name }) => (name === leader.brokerId) === leads);
+    });
+  return {
+    ...{
+      postgres,
+      nats,
+      brokers,
+      authenticate,
+      proxies,
+      provider,
+      upstream,
+      front,
+      relays,
+      config,
+      places,
+      host,
+      client,
+    },
+    ...{ operator, stop },
+    proxy(n) {
+      const found = proxies[n - 1];
+      if (found === undefined) throw new RangeError(`there is no proxy ${n}`);
+      return found;
+    },
+    session: (user, groups = []) =>
+      makeSession(user, groups, {
+        ...{ config, client: client("authenticate"), issuer: issuerOf(places) },
+        routes: [...routeNames, ...Object.keys(moreRoutes)],
+      }),
+    get: (proxy, route, session, path = "/") =>
+      ask({ port: proxy.ports.address, host: host(route), path, ...(session ? { cookie: session.cookie } : {}) }),
+    cardea: (...args) => runCardea([...args, "-c", authenticate.configFile]),
+    cardeaWith: (configFile, ...args) => runCardea([...args, "-c", configFile]),
+    status: () => client("operator").status(),
+    leader: () => named(true),
+    follower: () => named(false),
+  };
+}
+
+async function choosePorts({ brokers = 2, regions }: ClusterOptions) {
+  const free = await freePorts(2 + 3 * (brokers + 1 + regions.length));
+  const next = (): number => free.pop() ?? 0;
+  const take = (): ProcessPorts => ({ address: next(), metrics: next(), broker: next() });
+  return {
+    ...{ front: next(), idp: next(), authenticate: take() },
+    brokers: Array.from({ length: brokers }, take),
+    proxies: regions.map(take),
+  };
+}
+
+export function load(path: string): Config {
+  const loaded = loadConfig(path, { env: {} });
+  if (!loaded.ok) throw new Error(loaded.problems.map((each) => `${each.key}: ${each.problem}`).join("\n"));
+  return loaded.config;
+}
+
+export async function makeSession(
+  user: string,
+  groups: readonly string[],
+  by: Readonly<{ config: Config; client: BrokerClient; issuer: string; routes?: readonly string[] }>,
+): Promise<Session> {
+  const { config, issuer } = by;
+  const sessionId = parseSessionId(randomUUID());
+  const userId = userIdOf(issuer, user);
+  const idpId = idpIdOf(config);
+  const now = Date.now();
+  const result = await by.client.submit({
+    commandId: randomUUID() as string as CommandId,
+    actor: "service:authenticate",
+    command: {
+      type: "createSession",
+      ...{ sessionId, userId, idpId },
+      issuedAt: parseUnixMs(now),
+      expiresAt: parseUnixMs(now + sessionLifeMs),
+      profile: {
+        ...{ issuer, subject: user, email: `${user}@example.com`, emailVerified: true, name: user },
+        claims: { sub: [user], groups: [...groups] },
+      },
+      tokens: { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
+      groupIds: groups.map(parseGroupId),
+      maxSessionsPerUser: 100,
+    },
+  });
+  if (result.type !== "done") throw new Error(`no session: ${result.message}`);
+  const handles = createHandleCodec({
+    issuer: config.authenticateServiceUrl.hostname,
+    keys: authKeys(config).handles,
+    nowS: () => Math.floor(Date.now() / 1_000),
+  });
+  const audience = (by.routes ?? routeNames).map((name) => `${name}.localhost`);
+  const handle = await handles.issue({ sessionId, userId, idpId, needs: result.link, audience });
+  return { id: sessionId, user, userId, link: result.link, cookie: `${config.cookie.name}=${handle}` };
+}
+
+export function operatorOf(
+  at: Readonly<{ config: Config; authenticate: ClusterProcess; host: string }>,
+): Cluster["operator"] {
+  async function call(method: string, path: string, body?: object): Promise<Answer> {
+    const token = await mintOperatorToken({
+      ...{ secret: at.config.sharedSecret, cluster: at.config.broker.clusterName, name: "test", tokenId: randomUUID() },
+      ...{ nowS: Math.floor(Date.now() / 1_000), ttlS: 60 },
+    });
+    return ask({
+      ...{ method, port: at.authenticate.ports.address, host: at.host, path: `${operatorApiPrefix}${path}` },
+      headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
+      ...(body && { body: JSON.stringify(body) }),
+      timeoutMs: 60_000,
+    });
+  }
+  const told = <T>({ status, body }: Answer): T => {
+    if (status !== 200) throw new Error(`the operator API answered ${status}: ${body}`);
+    return JSON.parse(body) as T;
+  };
+  return {
+    get: (path) => call("GET", path),
+    post: (path, body) => call("POST", path, body),
+    revoke: async (session, wait = { wait: "none" }) =>
+      told(await call("POST", `/sessions/${session.id}/revoke`, wait)),
+    async receipt(target, { wait = "all", timeoutMs = 10_000 } = {}) {
+      const text = typeof target === "string" ? `command:${target}` : `link:${formatLink(target)}`;
+      return told(await call("GET", `/receipts/${text}?wait=${wait}&timeout=${timeoutMs}`));
+    },
+  };
+}
+
+export function runCardea(args: readonly string[]): Promise<Ran> {
+  const child = spawn(process.execPath, ["--no-warnings", mainFile, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...fasterStart },
+  });
+  let [out, err] = ["", ""];
+  child.stdout.on("data", (chunk: Buffer) => {
+    out += chunk.toString();
+  });
+  child.stderr.on("data", (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ code, out, err }));
+  });
+}
+
+/** The decisions that a node has recorded so far, oldest first. */
+export function decisionsOf(process: ClusterProcess): readonly Record<string, unknown>[] {
+  const text = readFileSync(join(process.dataDir, "audit/decisions.jsonl"), "utf8");
+  return text
+    .split("\n")
+    .filter((line) => line.endsWith("}"))
+    .map((line) => JSON.parse(line));
+}

@@ -1,0 +1,453 @@
+/**
+ * Forgery: a link proves continuity, not origin. Somebody who hears everything on NATS and sits between a node and its
+ * broker, but holds no key of the cluster, changes nothing, and is counted.
+ */
+import assert from "node:assert/strict";
+import { randomBytes, randomUUID } from "node:crypto";
+import { after, before, test } from "node:test";
+import { decodeJwt } from "jose";
+import { type CardeaEvent, type Epoch, type Link, parseGroupId, type UserId } from "../../../src/events/index.ts";
+import {
+  answererOf,
+  encodeMessage,
+  type Grant,
+  parseGrant,
+  parseRenew,
+  type Renew,
+  type Role,
+  type Speaker,
+  sealAnswer,
+  sealEnvelope,
+} from "../../../src/replication/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { allAlike } from "./alike.ts";
+import { callBroker, type ServiceToken, serviceToken } from "./broker-api.ts";
+import { hammer, openSocket } from "./client.ts";
+import { type Cluster, startCluster } from "./cluster.ts";
+import {
+  batchBehind,
+  bent,
+  listenOnNats,
+  type Meddle,
+  newIncarnation,
+  putTogether,
+  sealBatch,
+  speakerWith,
+  startMeddler,
+  takeApart,
+} from "./eavesdropper.ts";
+
+let cluster: Cluster;
+
+before(
+  async () => {
+    cluster = await startCluster({ timing: "short", regions: ["north", "south"], relayed: "proxy-2" });
+  },
+  { timeout: 200_000 },
+);
+after(() => cluster?.stop());
+
+const head = async (): Promise<Link> => {
+  const { leader } = await cluster.status();
+  assert.ok(leader !== null);
+  return leader.head;
+};
+
+const addedToEng = (userId: UserId): CardeaEvent => ({
+  ...{ type: "GroupMembersChanged", groupId: parseGroupId("eng"), source: "operator", added: [userId], removed: [] },
+});
+
+/** Refused so far, at every proxy and every broker. */
+const refused = (reason: string): Promise<number[]> =>
+  Promise.all([
+    ...cluster.proxies.map((proxy) => proxy.metric("cardea_replica_refused", { reason })),
+    ...cluster.brokers.map((broker) => broker.metric("cardea_broker", { measure: "envelopesRefused" })),
+  ]);
+
+const grew = (before: readonly number[], now: readonly number[], by: number): boolean =>
+  now.every((count, i) => count >= (before[i] ?? 0) + by);
+
+test("a forged batch that links perfectly is refused and counted by every node and broker, and nothing of it is applied", async () => {
+  const { config, places } = cluster;
+  const [outsider, insider] = [await cluster.session("mallory"), await cluster.session("alice", ["eng"])];
+  const sockets = await Promise.all(
+    cluster.proxies.map((proxy) =>
+      openSocket({ port: proxy.ports.address, host: cluster.host("eng"), cookie: insider.cookie }),
+    ),
+  );
+  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", places.clusterName);
+  try {
+    const { link } = await cluster.operator.revoke(await cluster.session("bob"));
+    const { envelope, batch } = await nats.batchEndingAt(link);
+    assert.deepEqual(await head(), batch.last, "nothing came behind it");
+    const genuine = takeApart(envelope);
+    const { epoch, incarnation } = batch;
+
+    const wins = batchBehind(batch.last, addedToEng(outsider.userId), { epoch, incarnation });
+    const harms = batchBehind(
+      batch.last,
+      { type: "SessionRevoked", sessionId: insider.id as never, userId: insider.userId, reason: "operator" },
+      { epoch, incarnation },
+    );
+    const next = { epoch: (epoch + 1) as Epoch, incarnation: newIncarnation() };
+    const usurps = batchBehind(
+      batch.last,
+      { type: "EpochOpened", ...next, brokerId: "broker-3" as never, publicKey: "" },
+      next,
+    );
+    const leads = { cluster: places.clusterName, name: cluster.brokers[0]?.name ?? "", epoch, incarnation } as const;
+    const ownSecret = randomBytes(32);
+    const strangers: readonly Speaker[] = [
+      speakerWith({ ...leads, secret: ownSecret, role: "broker" }),
+      // What a stolen proxy's enrolment key is worth: it speaks for proxies, and for no broker.
+      speakerWith({ ...leads, secret: config.sharedSecret, role: "proxy" }),
+      speakerWith({ ...leads, secret: config.sharedSecret, role: "broker", rootOf: "proxy" }),
+      speakerWith({ ...leads, secret: config.sharedSecret, role: "broker", cluster: "another" }),
+    ];
+    const forged: Uint8Array[] = [wins, harms].flatMap((each) => [
+      ...strangers.map((speaker) => sealBatch(speaker, each)),
+      // The leader's own certificate, with a signature that is not its own, or is its own of another message.
+      putTogether({ ...genuine, payload: encodeMessage(each) }),
+      putTogether({ ...takeApart(sealBatch(strangers[0] as Speaker, each)), ...certificateOf(genuine) }),
+    ]);
+    forged.push(sealBatch(speakerWith({ ...leads, ...next, secret: ownSecret, role: "broker" }), usurps));
+    forged.push(bent(envelope), randomBytes(200), new Uint8Array());
+
+    const before = await refused("delivery: not-authentic");
+    await nats.send(...forged);
+    await waitFor("every node and broker to count all of them", async () =>
+      grew(before, await refused("delivery: not-authentic"), forged.length),
+    );
+
+    assert.deepEqual(await head(), batch.last, "the log knows nothing of it");
+    for (const proxy of cluster.proxies) {
+      assert.equal(await proxy.metric("cardea_replica", { measure: "applied" }), batch.last.position, proxy.name);
+      assert.equal((await cluster.get(proxy, "eng", outsider)).status, 403, `${proxy.name} lets nobody in for it`);
+      assert.equal(
+        (await cluster.get(proxy, "eng", insider)).permitted,
+        true,
+        `${proxy.name} sends nobody away for it`,
+      );
+    }
+    assert.ok(sockets.every((socket) => socket.isOpen()));
+    assert.ok((await cluster.status()).nodes.every(({ digestMismatch }) => !digestMismatch));
+  } finally {
+    for (const socket of sockets) socket.close();
+    await nats.close();
+  }
+});
+
+/** Only what a certificate consists of. */
+function certificateOf({ certificate, rootSignature }: ReturnType<typeof takeApart>) {
+  return { certificate, rootSignature };
+}
+
+test("genuine batches that are sent again, in any order, change nothing", async () => {
+  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", cluster.places.clusterName);
+  try {
+    const [gone, kept] = [await cluster.session("alice"), await cluster.session("alice", ["eng"])];
+    const { link } = await cluster.operator.revoke(gone, { wait: "all" });
+    await nats.batchEndingAt(link);
+    const recorded = [...nats.heard];
+    assert.ok(recorded.length >= 3);
+    const deliveries = () =>
+      Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica", { measure: "deliveries" })));
+    const before = await deliveries();
+    await nats.send(...recorded, ...recorded.toReversed(), ...recorded);
+    await waitFor("all of them to arrive", async () => grew(before, await deliveries(), recorded.length * 3));
+    assert.deepEqual(await head(), link);
+    for (const proxy of cluster.proxies) {
+      assert.equal(await proxy.metric("cardea_replica", { measure: "applied" }), link.position);
+      assert.equal((await cluster.get(proxy, "app", gone)).permitted, false);
+      assert.equal((await cluster.get(proxy, "eng", kept)).permitted, true);
+      assert.deepEqual(await proxy.whyNotReady(), []);
+    }
+  } finally {
+    await nats.close();
+  }
+});
+
+test("forged and repeated grants give no lease: the node counts them, denies, and serves again with a genuine one", async () => {
+  const node = cluster.proxy(2);
+  const meddlers = await Promise.all(cluster.brokers.map((broker) => startMeddler(broker.brokerUrl)));
+  const between = (ports: readonly number[]): void => {
+    for (const [i, relay] of cluster.relays.brokers.entries()) {
+      relay.leadTo([ports[i] ?? 0]);
+      relay.cut(); // what is connected already goes past us
+      relay.mend();
+    }
+  };
+  const session = await cluster.session("alice");
+  const hammering = hammer(
+    ["app", "strict"].map((route) => ({
+      name: route,
+      asking: { port: node.ports.address, host: cluster.host(route), cookie: session.cookie },
+    })),
+  );
+  try {
+    between(meddlers.map(({ port }) => port));
+    const answered = () => meddlers.flatMap(({ answered }) => answered);
+    await waitFor("genuine grants to pass", () => answered().length >= 3);
+    const [old] = answered();
+    assert.ok(old !== undefined);
+    const stranger = speakerWith({
+      ...{ cluster: cluster.places.clusterName, secret: randomBytes(32), role: "broker", name: "broker-1" },
+      ...grantIn(old),
+    });
+    const answerer = answererOf({
+      ...{ cluster: cluster.places.clusterName, name: "broker-1", boot: randomUUID() as never },
+      ...{ secret: randomBytes(32), seed: randomBytes(32) },
+    });
+    const forge: Meddle = (genuine, { body, authorization }) => {
+      const grant: Grant = { ...grantIn(genuine), nonce: renewIn(body).nonce };
+      const forms = [
+        sealEnvelope(stranger, "grant", encodeMessage(grant)),
+        putTogether({ ...takeApart(genuine), payload: encodeMessage({ ...grant, windowMs: grant.windowMs * 10 }) }),
+        putTogether({ ...takeApart(genuine), kind: "renew" }),
+        bent(genuine),
+      ];
+      const bytes = forms[grant.nonce % forms.length] ?? genuine;
+      // With the broker's own seal, which names other bytes; with one of a stranger, which names these.
+      if (grant.nonce % 2 === 0) return { bytes };
+      const callId = String(decodeJwt(authorization.slice("Bearer ".length)).jti);
+      return { bytes, seal: sealAnswer(answerer, { callId, status: 200, body: bytes }) };
+    };
+    const counted = (): Promise<number[]> =>
+      Promise.all(
+        ["altered", "not-authentic"].map((reason) => node.metric("cardea_broker_answers_refused", { reason })),
+      );
+
+    for (const [what, meddle] of [
+      ["forged", forge],
+      ["repeated", () => ({ bytes: old })],
+    ] as const) {
+      const before = await counted();
+      for (const meddler of meddlers) meddler.answerWith(meddle);
+      await waitFor(`the node to be without a lease (${what})`, async () => (await node.whyNotReady()).length > 0);
+      await waitFor("no route to be served any more", () => {
+        const last = hammering.shots.slice(-12);
+        return last.length === 12 && last.every(({ status }) => status === 503);
+      });
+      const after = await counted();
+      assert.ok(
+        grew(before, after, what === "forged" ? 2 : 0) && (after[0] ?? 0) > (before[0] ?? 0),
+        `counted: ${after}`,
+      );
+      for (const meddler of meddlers) meddler.answerWith(null);
+      await node.ready();
+      await waitFor("both routes to be served again", () => hammering.shots.slice(-12).every((shot) => shot.permitted));
+    }
+  } finally {
+    await hammering.stop();
+    between(cluster.brokers.map(({ ports }) => ports.broker));
+    await Promise.all(meddlers.map((meddler) => meddler.close()));
+  }
+  await node.ready();
+});
+
+function grantIn(envelope: Uint8Array): Grant {
+  return parseGrant(takeApart(envelope).payload);
+}
+function renewIn(envelope: Uint8Array): Renew {
+  return parseRenew(takeApart(envelope).payload);
+}
+
+test("forged and repeated renews, confirmations and goodbyes are refused and counted: no receipt is completed by them", async () => {
+  const { config, places } = cluster;
+  const [paused, broker] = [cluster.proxy(1), await cluster.leader()];
+  const token = serviceToken(cluster, { role: "proxy" });
+  const say = (body: Uint8Array, as = token) => callBroker(broker, { path: "/v1/leases", token: as, body });
+  const counted = () => broker.metric("cardea_broker", { measure: "envelopesRefused" });
+  const standing = (await cluster.status()).nodes.find(({ node }) => node === paused.name);
+  assert.ok(standing !== undefined);
+  const session = await cluster.session("alice");
+  paused.pause();
+  try {
+    const { link } = await cluster.operator.revoke(session);
+    const victim = { node: standing.node, boot: standing.boot };
+    const of = { cluster: places.clusterName, role: "proxy", name: victim.node, boot: victim.boot } as const;
+    const strangers: readonly Speaker[] = [
+      speakerWith({ ...of, secret: randomBytes(32) }),
+      speakerWith({ ...of, secret: config.sharedSecret, rootOf: "authorize" }),
+      speakerWith({ ...of, secret: config.sharedSecret, cluster: "another" }),
+      // Another node of this very cluster, with a genuine key: it speaks for itself alone.
+      speakerWith({ ...of, secret: config.sharedSecret, name: "proxy-9" }),
+    ];
+    const before = await counted();
+    const messages = strangers.flatMap((speaker) => [
+      sealEnvelope(speaker, "confirm", encodeMessage({ ...victim, nonce: 1_000_000, enforced: link })),
+      sealEnvelope(speaker, "goodbye", encodeMessage({ ...victim, nonce: 1_000_001 })),
+    ]);
+    for (const message of messages) assert.equal((await say(message)).status, 403);
+    assert.equal(await counted(), before + messages.length);
+    const receipt = await cluster.operator.receipt(link, { wait: "none" });
+    assert.equal(receipt.nodes.find(({ node }) => node === paused.name)?.status, "unconfirmed", "nobody spoke for it");
+    assert.equal(receipt.complete, false);
+  } finally {
+    paused.resume();
+  }
+  await paused.ready();
+
+  // What a node itself has said, once more: its renew is answered once, and never again.
+  const name = "proxy-8";
+  const itself = speakerWith({ cluster: places.clusterName, secret: config.sharedSecret, role: "proxy", name });
+  const at = await head();
+  const renew: Renew = {
+    ...{
+      node: name as never,
+      boot: itself.certificate.boot,
+      nonce: 1,
+      region: "north",
+      role: "proxy",
+      version: "test",
+    },
+    ...{
+      windowMs: 1_000,
+      applied: at,
+      enforced: at,
+      digest: "",
+      configHash: "",
+      replaces: null,
+      monotonicMs: 1,
+      reads: 1,
+    },
+  };
+  const bytes = sealEnvelope(itself, "renew", encodeMessage({ ...renew, version: "another build" }));
+  assert.equal((await say(bytes)).status, 200);
+  const again = await say(bytes);
+  assert.equal(again.status, 403);
+  assert.match(again.body, /repeated/);
+  const confirm = { node: renew.node, boot: renew.boot, nonce: 2, enforced: at };
+  const confirmed = sealEnvelope(itself, "confirm", encodeMessage(confirm));
+  assert.equal((await say(confirmed)).status, 204);
+  assert.equal((await say(confirmed)).status, 403);
+  const invented = { ...at, hash: at.hash.replace(/^./, (c) => (c === "0" ? "1" : "0")) } as Link;
+  const beyond = sealEnvelope(itself, "confirm", encodeMessage({ ...confirm, nonce: 3, enforced: invented }));
+  assert.equal((await say(beyond)).status, 403, "a place that is not on the chain is no confirmation");
+  const bye = sealEnvelope(itself, "goodbye", encodeMessage({ node: renew.node, boot: renew.boot, nonce: 4 }));
+  assert.equal((await say(bye)).status, 204);
+  const back = await say(sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce: 5 })));
+  assert.equal(back.status, 403, "a boot that has left gets no lease again");
+});
+
+test("the broker API of the running cluster asks who is there: no token, a bad one or an expired one is 401, a wrong role 403", async () => {
+  const session = await cluster.session("alice");
+  const revoke = {
+    ...{ commandId: randomUUID(), actor: "operator:test" },
+    command: { type: "revokeSession", sessionId: session.id, reason: "operator" },
+  };
+  const create = {
+    commandId: randomUUID(),
+    actor: "operator:test",
+    command: { type: "suspendUser", userId: session.userId, reason: "x" },
+  };
+  const paths = [
+    "/v1/status",
+    `/v1/events?after=${encodeURIComponent(`${session.link.epoch}.${session.link.position}.${session.link.hash}`)}`,
+    `/v1/receipts/command:${revoke.commandId}?wait=none`,
+    `/v1/sessions/${session.id}/tokens`,
+  ];
+  const bad: readonly (ServiceToken | string | undefined)[] = [
+    undefined,
+    "nonsense",
+    serviceToken(cluster, { role: "operator", issuedAgoS: 120 }),
+    serviceToken(cluster, { role: "operator", lifeS: 86_400 }),
+    serviceToken(cluster, { role: "operator", secret: randomBytes(32) }),
+    serviceToken(cluster, { role: "operator", audience: "cardea:another" }),
+    serviceToken(cluster, { role: "operator", keyOf: "proxy" }),
+  ];
+  for (const broker of cluster.brokers) {
+    for (const token of bad) {
+      const given = token === undefined ? {} : { token };
+      for (const path of paths) assert.equal((await callBroker(broker, { path, ...given })).status, 401, path);
+      for (const path of ["/v1/commands", "/v1/leases"]) {
+        const body = path === "/v1/leases" ? new Uint8Array(10) : revoke;
+        assert.equal((await callBroker(broker, { path, body, ...given })).status, 401, path);
+      }
+    }
+    const may = async (role: Role, call: Readonly<{ path: string; body?: object }>): Promise<number> =>
+      (await callBroker(broker, { ...call, token: serviceToken(cluster, { role }) })).status;
+    for (const role of ["proxy", "authorize"] as const) {
+      assert.equal(await may(role, { path: "/v1/commands", body: revoke }), 403, `${role} revokes nothing`);
+      assert.equal(await may(role, { path: `/v1/sessions/${session.id}/tokens` }), 403, `${role} reads no tokens`);
+      assert.equal(await may(role, { path: `/v1/receipts/command:${revoke.commandId}` }), 403);
+    }
+    assert.equal(
+      await may("authenticate", { path: "/v1/commands", body: create }),
+      403,
+      "authenticate suspends nobody",
+    );
+    assert.equal(await may("operator", { path: `/v1/sessions/${session.id}/tokens` }), 403);
+    assert.equal(await may("operator", { path: "/v1/status" }), 200);
+  }
+  for (const proxy of cluster.proxies) {
+    assert.equal((await cluster.get(proxy, "app", session)).permitted, true, "nothing of all this was carried out");
+  }
+  const front = await cluster.get(cluster.proxy(1), "authenticate", null, "/v1/status");
+  assert.equal(front.status, 404, "the databroker API is never behind the gateway");
+  for (const proxy of cluster.proxies)
+    assert.equal((await cluster.get(proxy, "app", null, "/v1/status")).permitted, false);
+});
+
+test("a call to a broker that was caught on its way and is played back is refused and counted, whatever it asks", async () => {
+  const session = await cluster.session("carol");
+  const body = {
+    ...{ commandId: randomUUID(), actor: "operator:test" },
+    command: { type: "revokeSession", sessionId: session.id, reason: "operator" },
+  };
+  const bytes = Buffer.from(JSON.stringify(body));
+  for (const broker of cluster.brokers) {
+    const replayed = () => broker.metric("cardea_broker", { measure: "callsReplayed" });
+    const before = await replayed();
+    for (const call of [{ path: "/v1/commands", body }, { path: "/v1/status" }]) {
+      const method = "body" in call ? "POST" : "GET";
+      const make = serviceToken(cluster, { role: "operator" });
+      const token = await make({ method, path: call.path, ...("body" in call ? { body: bytes } : {}) });
+      assert.equal((await callBroker(broker, { ...call, token })).status, 200, call.path);
+      const again = await callBroker(broker, { ...call, token });
+      assert.equal(again.status, 401);
+      assert.deepEqual(JSON.parse(again.body), { error: "unauthenticated", reason: "replayed" });
+    }
+    assert.equal(await replayed(), before + 2);
+  }
+  const receipt = await cluster.operator.receipt(body.commandId);
+  assert.equal(receipt.status, "complete", "the one that came first was carried out");
+});
+
+test("the control: under a key of the cluster's own the same forgery is believed, until the log gives it the lie", async () => {
+  const { config, places } = cluster;
+  const outsider = await cluster.session("mallory");
+  const nats = await listenOnNats(cluster.nats.urls[0] ?? "", places.clusterName);
+  try {
+    const { link } = await cluster.operator.revoke(await cluster.session("bob"), { wait: "all" });
+    const { batch } = await nats.batchEndingAt(link);
+    const { epoch, incarnation } = batch;
+    const secret = config.sharedSecret; // who has this is a broker
+    const broker = speakerWith({ cluster: places.clusterName, secret, role: "broker", name: "b", epoch, incarnation });
+    await nats.send(sealBatch(broker, batchBehind(batch.last, addedToEng(outsider.userId), { epoch, incarnation })));
+    for (const proxy of cluster.proxies) {
+      const believed = async () => (await cluster.get(proxy, "eng", outsider)).permitted;
+      await waitFor(`${proxy.name} to believe it: it does link`, believed);
+    }
+    assert.deepEqual(await head(), batch.last);
+  } finally {
+    await nats.close();
+  }
+
+  // The log goes on without it: such a node can reach no granted head, and is fenced when its window ends.
+  const insider = await cluster.session("alice", ["eng"]);
+  for (const proxy of cluster.proxies) {
+    const refuses = async () => !(await cluster.get(proxy, "eng", outsider)).permitted;
+    await waitFor(`${proxy.name} to let nobody in any more`, refuses, { withinMs: 20_000 });
+  }
+  // A new epoch proves that what it holds is not in the log, and it rebuilds.
+  const leader = await cluster.leader();
+  await leader.restart();
+  for (const proxy of cluster.proxies) {
+    await proxy.ready();
+    assert.equal((await cluster.get(proxy, "eng", outsider)).status, 403);
+    assert.equal((await cluster.get(proxy, "eng", insider)).permitted, true);
+    assert.ok((await proxy.metric("cardea_replica", { measure: "rebuilds" })) >= 1);
+  }
+  await allAlike(cluster);
+});

@@ -1,0 +1,124 @@
+/**
+ * Relay: a TCP relay of the test's own between two parts of a cluster, which can deliver late, hold back, or be cut.
+ *
+ * What passes keeps its order. Only what comes back from the target is ever delayed or held.
+ */
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+
+export type Relay = Readonly<{
+  port: number;
+  /** Where new connections lead, in turn. */
+  leadTo(targets: readonly number[]): void;
+  /** From now on, what the target sends arrives this much later. */
+  delay(ms: number): void;
+  /** Keeps what the target sends, until `release`. @returns how many bytes are kept now */
+  hold(): () => number;
+  release(): void;
+  /** Passes nothing on any more in either direction: connections stay, and new ones are taken and not served. */
+  freeze(): void;
+  thaw(): void;
+  /** Breaks every connection and refuses new ones, until `mend`. */
+  cut(): void;
+  mend(): void;
+  close(): Promise<void>;
+}>;
+
+type Pair = { down: Socket; up: Socket | undefined; kept: Buffer[]; timers: Set<NodeJS.Timeout> };
+
+export async function startRelay(options: Readonly<{ targets: readonly number[]; port?: number }>): Promise<Relay> {
+  const pairs = new Set<Pair>();
+  let { targets } = options;
+  let turn = 0;
+  let delayMs = 0;
+  let mode: "open" | "holding" | "frozen" | "cut" = "open";
+
+  function flush(pair: Pair): void {
+    for (const chunk of pair.kept.splice(0)) pair.down.write(chunk);
+  }
+
+  function join(pair: Pair): void {
+    const port = targets[turn++ % Math.max(1, targets.length)];
+    if (port === undefined) return void pair.down.destroy();
+    const up = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
+    pair.up = up;
+    pair.down.pipe(up);
+    up.on("data", (chunk: Buffer) => {
+      if (delayMs > 0) {
+        const timer = setTimeout(() => {
+          pair.timers.delete(timer);
+          pass(chunk);
+        }, delayMs);
+        pair.timers.add(timer);
+      } else pass(chunk);
+    });
+    const pass = (chunk: Buffer): void => {
+      if (mode === "holding" || mode === "frozen" || pair.kept.length > 0) pair.kept.push(chunk);
+      else pair.down.write(chunk);
+    };
+    up.on("end", () => pair.down.end());
+    up.on("error", () => pair.down.destroy());
+    up.on("close", () => pair.down.destroy());
+  }
+
+  const server = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, (down) => {
+    if (mode === "cut") return void down.destroy();
+    const pair: Pair = { down, up: undefined, kept: [], timers: new Set() };
+    pairs.add(pair);
+    down.on("error", () => down.destroy());
+    down.on("close", () => {
+      pairs.delete(pair);
+      for (const timer of pair.timers) clearTimeout(timer);
+      pair.up?.destroy();
+    });
+    if (mode !== "frozen") {
+      join(pair);
+      down.resume();
+    }
+  });
+  server.listen(options.port ?? 0, "127.0.0.1");
+  await once(server, "listening");
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    leadTo(next) {
+      targets = next;
+    },
+    delay(ms) {
+      delayMs = ms;
+    },
+    hold() {
+      mode = "holding";
+      return () => [...pairs].reduce((sum, pair) => sum + pair.kept.reduce((bytes, each) => bytes + each.length, 0), 0);
+    },
+    release() {
+      mode = "open";
+      for (const pair of pairs) flush(pair);
+    },
+    freeze() {
+      mode = "frozen";
+      for (const { down, up } of pairs) if (up !== undefined) down.unpipe(up).pause();
+    },
+    thaw() {
+      mode = "open";
+      for (const pair of pairs) {
+        if (pair.up === undefined) join(pair);
+        else pair.down.pipe(pair.up);
+        pair.down.resume();
+        flush(pair);
+      }
+    },
+    cut() {
+      mode = "cut";
+      for (const { down } of pairs) down.destroy();
+    },
+    mend() {
+      mode = "open";
+    },
+    async close() {
+      for (const { down } of pairs) down.destroy();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}

@@ -1,0 +1,310 @@
+/**
+ * Revocation on a real cluster with leases as they come: W is beyond a minute, so whatever completes within seconds has
+ * completed because every node said so, never because it was waited out.
+ */
+import assert from "node:assert/strict";
+import { Agent } from "node:http";
+import { after, before, test } from "node:test";
+import type { Link } from "../../../src/events/index.ts";
+import type { Receipt } from "../../../src/replication/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { ask, openSocket, openStream } from "./client.ts";
+import { type Change, type Cluster, decisionsOf, type Ran, type Session, startCluster } from "./cluster.ts";
+import { fenceMs } from "./cluster-config.ts";
+import type { ClusterProcess } from "./cluster-process.ts";
+
+let cluster: Cluster;
+
+before(
+  async () => {
+    cluster = await startCluster({ timing: "default", regions: ["north", "north", "south"] });
+  },
+  { timeout: 200_000 },
+);
+after(() => cluster?.stop());
+
+const at = (proxy: ClusterProcess, session: Session, route = "app") => ({
+  port: proxy.ports.address,
+  host: cluster.host(route),
+  cookie: session.cookie,
+});
+
+function receiptIn({ out, err }: Ran): Receipt {
+  const last = out.trim().split("\n").at(-1) ?? "";
+  assert.match(last, /^\{/, `${out}${err}`);
+  const { receipt } = JSON.parse(last) as Change;
+  assert.ok(receipt !== null);
+  return receipt;
+}
+
+const standing = (receipt: Receipt, ...names: readonly string[]): string[] =>
+  names.map((name) =>
+    receipt.nodes
+      .filter((each) => each.node === name)
+      .map((each) => each.status)
+      .join("+"),
+  );
+
+const proxyNames = (): string[] => cluster.proxies.map(({ name }) => name);
+
+test("revoking a session ends it on every node at once: the next request, open WebSockets and half-sent answers", async () => {
+  const revoked = await cluster.session("alice");
+  const kept = await cluster.session("alice");
+  for (const proxy of cluster.proxies) {
+    for (const session of [revoked, kept]) {
+      assert.equal((await cluster.get(proxy, "app", session)).permitted, true, `${proxy.name} permits at first`);
+    }
+  }
+  const sockets = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, revoked))));
+  const others = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, kept))));
+  const streams = await Promise.all(
+    cluster.proxies.map((proxy) => openStream({ ...at(proxy, revoked), path: "/stream" })),
+  );
+  assert.deepEqual(
+    streams.map(({ status }) => status),
+    [200, 200, 200],
+  );
+
+  const ran = await cluster.cardea("sessions", "revoke", revoked.id, "--wait", "--json");
+
+  assert.equal(ran.code, 0, ran.err);
+  const receipt = receiptIn(ran);
+  assert.equal(receipt.status, "complete");
+  assert.deepEqual(standing(receipt, ...proxyNames()), ["applied", "applied", "applied"]);
+  assert.deepEqual(standing(receipt, "authenticate"), ["applied"]);
+  assert.equal(receipt.nodes.length, 4, "nobody else is in it");
+  for (const proxy of cluster.proxies) {
+    for (const route of ["app", "strict"]) {
+      const refused = await cluster.get(proxy, route, revoked);
+      assert.equal(refused.permitted, false, `${proxy.name} permitted after a complete receipt`);
+      assert.equal(refused.status, 302, "it asks to sign in");
+    }
+  }
+  for (const socket of sockets) {
+    assert.deepEqual(await socket.closed, { code: 4401, reason: "session ended: sign in again" });
+  }
+  for (const stream of streams) assert.equal(await stream.ended, "broken", "never taken for the whole answer");
+
+  for (const [i, proxy] of cluster.proxies.entries()) {
+    assert.equal((await cluster.get(proxy, "app", kept)).permitted, true, "the person's other session stands");
+    assert.equal(others[i]?.isOpen(), true);
+    others[i]?.close();
+  }
+});
+
+test("when a receipt is complete, every open exchange was already cut: nothing sent later reaches anybody", async () => {
+  const session = await cluster.session("alice");
+  const sockets = await Promise.all(cluster.proxies.map((proxy) => openSocket(at(proxy, session))));
+  const streams = await Promise.all(
+    cluster.proxies.map((proxy) => openStream({ ...at(proxy, session), path: "/stream" })),
+  );
+  await waitFor("all of them to be in full flow", () => sockets.every((socket) => socket.ticks() > 3));
+
+  const { receipt } = await cluster.operator.revoke(session, { wait: "all" });
+  const completedAt = performance.now();
+
+  assert.equal(receipt?.complete, true);
+  await Promise.all([...sockets.map(({ closed }) => closed), ...streams.map(({ ended }) => ended)]);
+  for (const socket of sockets) assert.ok(socket.newest() > 0 && socket.newest() < completedAt);
+  for (const stream of streams) {
+    const [newest = 0] = stream
+      .body()
+      .trim()
+      .split("\n")
+      .slice(1)
+      .map(Number)
+      .toSorted((a, b) => b - a);
+    assert.ok(newest > 0 && newest < completedAt);
+  }
+  for (const proxy of cluster.proxies) {
+    const decisions = await waitFor("the cut to be recorded", () => {
+      const found = decisionsOf(proxy).filter((each) => each["sessionId"] === session.id);
+      return found.some((each) => each["occasion"] === "redecision") && found;
+    });
+    assert.equal(decisions.at(-1)?.["result"], "signin", "the last word on this session is no permit");
+  }
+});
+
+test("revoking a user ends all their sessions with one event, and a new sign-in works", async () => {
+  const sessions = await Promise.all([1, 2, 3, 4].map(() => cluster.session("carol")));
+  const bystander = await cluster.session("dave");
+  const sockets = await Promise.all(sessions.map((session, i) => openSocket(at(cluster.proxy((i % 3) + 1), session))));
+  const before = (await cluster.status()).leader?.head.position ?? 0;
+
+  const ran = await cluster.cardea("sessions", "revoke", "--user", "carol", "--wait", "--json");
+
+  assert.equal(ran.code, 0, ran.err);
+  const receipt = receiptIn(ran);
+  assert.deepEqual(standing(receipt, ...proxyNames()), ["applied", "applied", "applied"]);
+  assert.equal(receipt.link?.position, before + 1, "one event");
+  for (const socket of sockets) assert.equal((await socket.closed).code, 4401);
+  for (const proxy of cluster.proxies) {
+    for (const session of sessions) assert.equal((await cluster.get(proxy, "app", session)).permitted, false);
+    assert.equal((await cluster.get(proxy, "app", bystander)).permitted, true);
+  }
+
+  const again = await cluster.session("carol");
+  for (const proxy of cluster.proxies) {
+    assert.equal((await cluster.get(proxy, "app", again)).permitted, true, "a session that began later stands");
+    assert.equal(
+      (await cluster.get(proxy, "app", sessions[0])).permitted,
+      false,
+      "and brings none of the old ones back",
+    );
+  }
+});
+
+test("a stopped proxy is unconfirmed and never applied: --wait exits 1, and says which node and when it is fenced", async () => {
+  const stopped = cluster.proxy(3);
+  cluster.front.leadTo([cluster.proxy(1).ports.address, cluster.proxy(2).ports.address]);
+  const session = await cluster.session("alice");
+  stopped.pause();
+  try {
+    const ran = await cluster.cardea("sessions", "revoke", session.id, "--wait", "--timeout", "1s", "--json");
+    assert.equal(ran.code, 1, ran.err);
+    const receipt = receiptIn(ran);
+    assert.deepEqual([receipt.status, receipt.complete], ["incomplete", false]);
+    assert.deepEqual(standing(receipt, ...proxyNames()), ["applied", "applied", "unconfirmed"]);
+    const { fencedInMs } = receipt.nodes.find(({ node }) => node === stopped.name) ?? {};
+    assert.ok(typeof fencedInMs === "number" && fencedInMs > 0 && fencedInMs <= fenceMs(65_000), `${fencedInMs}`);
+    assert.equal(receipt.completeInMs, fencedInMs);
+
+    const { commandId } = JSON.parse(ran.out.trim().split("\n").at(-1) ?? "") as Change;
+    const told = await cluster.cardea("receipt", commandId);
+    assert.equal(told.code, 1);
+    assert.match(told.out, /proxy-3.*unconfirmed|unconfirmed.*proxy-3/);
+
+    const region = await cluster.operator.receipt(receipt.link as Link, { wait: "region" });
+    assert.equal(region.complete, true, "its own region is all that somebody may want to wait for");
+    assert.deepEqual(standing(region, ...proxyNames()), ["applied", "applied", "unconfirmed"]);
+  } finally {
+    stopped.resume();
+    cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+  }
+  const whole = await waitFor("the receipt", async () => {
+    const { nodes } = await cluster.status();
+    return (
+      nodes.every((node) => node.lag === 0) && (await cluster.operator.receipt(session.link, { timeoutMs: 10_000 }))
+    );
+  });
+  assert.equal(whole.complete, true);
+  assert.equal((await cluster.get(stopped, "app", session)).permitted, false);
+});
+
+test("a link that is not in the log has a receipt that says so, and is never complete", async () => {
+  const session = await cluster.session("alice");
+  const invented = { ...session.link, hash: session.link.hash.replace(/^./, (c) => (c === "0" ? "1" : "0")) };
+  const receipt = await cluster.operator.receipt(invented as typeof session.link);
+  assert.equal(receipt.status, "lost");
+  assert.equal(receipt.complete, false);
+});
+
+test("a rolling restart of the proxies does not stall a receipt that is asked in the middle of it", async () => {
+  const [first, second] = [await cluster.session("alice"), await cluster.session("alice")];
+  const bootsBefore = (await cluster.status()).nodes.map(({ boot }) => boot);
+  for (const [i, proxy] of cluster.proxies.entries()) {
+    const restarting = proxy.restart();
+    if (i === 0) {
+      const ran = await cluster.cardea("sessions", "revoke", first.id, "--wait", "--timeout", "20s", "--json");
+      assert.equal(ran.code, 0, `${ran.out}${ran.err}`);
+      assert.ok(
+        receiptIn(ran).nodes.every(({ status }) => status === "applied"),
+        "nobody was waited out",
+      );
+    }
+    await restarting;
+  }
+  const ran = await cluster.cardea("sessions", "revoke", second.id, "--wait", "--json");
+  assert.equal(ran.code, 0, `${ran.out}${ran.err}`);
+  assert.deepEqual(standing(receiptIn(ran), ...proxyNames()), ["applied", "applied", "applied"], "each node once");
+  const boots = (await cluster.status()).nodes.filter(({ role }) => role === "proxy").map(({ boot }) => boot);
+  assert.equal(boots.length, 3);
+  assert.ok(boots.every((boot) => !bootsBefore.includes(boot)));
+  for (const proxy of cluster.proxies) {
+    for (const session of [first, second]) assert.equal((await cluster.get(proxy, "app", session)).permitted, false);
+  }
+});
+
+test("a proxy that is killed and started again names the boot it replaces: its receipt does not wait for W", async () => {
+  const session = await cluster.session("alice");
+  const killed = cluster.proxy(1);
+  await killed.kill();
+  cluster.front.leadTo([cluster.proxy(2).ports.address]);
+  const { link, receipt } = await cluster.operator.revoke(session, { wait: "all", timeoutMs: 1_000 });
+  assert.equal(receipt?.complete, false, "while it is gone, nobody knows whether it is really gone");
+  const unconfirmed = receipt?.nodes.filter(({ status }) => status === "unconfirmed") ?? [];
+  assert.deepEqual(
+    unconfirmed.map(({ node }) => node),
+    ["proxy-1"],
+  );
+  assert.ok((unconfirmed[0]?.fencedInMs ?? 0) > 30_000, "and it would take its whole window");
+
+  await killed.start();
+
+  const completed = await cluster.operator.receipt(link, { timeoutMs: 10_000 });
+  assert.equal(completed.complete, true);
+  assert.ok(completed.nodes.every(({ status }) => status === "applied"));
+  assert.equal(completed.nodes.filter(({ node }) => node === "proxy-1").length, 1, "the old boot is out of it");
+  assert.equal((await cluster.get(killed, "app", session)).permitted, false);
+  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+});
+
+test("SIGTERM drains: what is under way completes, new callers are sent away, and the node is gone from receipts at once", async () => {
+  const session = await cluster.session("alice");
+  const leaving = cluster.proxy(2);
+  cluster.front.leadTo([cluster.proxy(1).ports.address]);
+  const slow = await openStream({ ...at(leaving, session), path: "/slow" });
+  assert.equal(slow.body(), "begun\n");
+  const socket = await openSocket(at(leaving, session));
+  const kept = keptConnection(leaving);
+  assert.equal((await kept.ask(session)).permitted, true);
+
+  const ended = leaving.end();
+
+  await waitFor("new connections to be refused", async () =>
+    cluster.get(leaving, "app", session).then(
+      () => false,
+      (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
+    ),
+  );
+  assert.equal(await kept.gone(session), true, "a kept connection is closed, or told that it will be");
+  assert.equal(cluster.upstream.waiting(), 1, "the slow answer is still under way");
+  cluster.upstream.letGo();
+  assert.equal(await slow.ended, "whole");
+  assert.equal(slow.body(), "begun\nwhole\n");
+  assert.deepEqual(await socket.closed, { code: 1001, reason: "this node is going away: connect again" });
+  assert.deepEqual(await ended, { code: 0, signal: null });
+
+  const { nodes } = await cluster.status();
+  assert.ok(!nodes.some(({ node }) => node === leaving.name), "it said goodbye: nobody waits for it");
+  const { receipt } = await cluster.operator.revoke(session, { wait: "all", timeoutMs: 5_000 });
+  assert.equal(receipt?.complete, true);
+  assert.ok(!receipt?.nodes.some(({ node }) => node === leaving.name));
+  await leaving.start();
+  cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
+});
+
+test("every other process ends cleanly on SIGTERM as well, and the leader's seat is taken at once", async () => {
+  const leader = await cluster.leader();
+  const follower = await cluster.follower();
+  assert.deepEqual(await leader.end(), { code: 0, signal: null });
+  assert.equal((await cluster.leader()).name, follower.name);
+  assert.match(leader.log(), /resigned/, "it said that it leads no more: nobody waited for its silence");
+  await leader.start();
+  assert.deepEqual(await cluster.authenticate.end(), { code: 0, signal: null });
+  await cluster.authenticate.start();
+});
+
+/** A connection that was made before the drain, and what becomes of it. */
+function keptConnection(proxy: ClusterProcess) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const asking = (session: Session) => ask({ ...at(proxy, session), agent });
+  return {
+    ask: asking,
+    async gone(session: Session): Promise<boolean> {
+      const answer = await asking(session).catch(() => undefined);
+      agent.destroy();
+      return answer === undefined || answer.headers.connection === "close";
+    },
+  };
+}

@@ -1,0 +1,256 @@
+/**
+ * Snapshots on a real cluster: taken, copied and gone on from by real processes, while retention drops the log behind them and
+ * appends go on. Partitions of 100 events, a snapshot every 100, nothing kept for longer than a second.
+ */
+import assert from "node:assert/strict";
+import { readdirSync, rmSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { openPostgresLog, verifyLog } from "../../../src/replication/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { type Cluster, type Session, startCluster } from "./cluster.ts";
+import type { ClusterProcess } from "./cluster-process.ts";
+import { logBegins, smallPartitions } from "./small-partitions.ts";
+
+let cluster: Cluster;
+let appender: Appender;
+
+before(
+  async () => {
+    cluster = await startCluster({
+      ...{ timing: "short", regions: ["north", "south"], relayed: "proxy-1" },
+      broker: { snapshot_every: 100, snapshot_refresh: "1s", retention: "1s" },
+      prepare: smallPartitions,
+    });
+    appender = append();
+  },
+  { timeout: 200_000 },
+);
+after(async () => {
+  await appender?.stop();
+  await cluster?.stop();
+});
+
+type Appender = Readonly<{
+  done: () => number;
+  failed: readonly string[];
+  longestMs: () => number;
+  stop: () => Promise<void>;
+}>;
+
+/** Sign-ins, a few at once, one after the other, until it is told to stop. */
+function append(): Appender {
+  const failed: string[] = [];
+  let [going, done, longestMs] = [true, 0, 0];
+  const caller = async (name: string): Promise<void> => {
+    for (let n = 0; going; n++) {
+      const startedAt = performance.now();
+      try {
+        await cluster.session(`${name}-${n % 50}`);
+        done += 1;
+      } catch (error) {
+        failed.push(String(error));
+      }
+      longestMs = Math.max(longestMs, performance.now() - startedAt);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const callers = ["ann", "ben", "cat"].map(caller);
+  return {
+    ...{ failed, done: () => done, longestMs: () => longestMs },
+    async stop() {
+      going = false;
+      await Promise.all(callers);
+    },
+  };
+}
+
+const untilLogBeginsBehind = (position: number): Promise<unknown> =>
+  waitFor(`the log to begin behind ${position}`, async () => (await logBegins(cluster.places)) >= position, {
+    withinMs: 60_000,
+    everyMs: 250,
+  });
+
+async function status(proxy: ClusterProcess, session: Session): Promise<number> {
+  return (await cluster.get(proxy, "strict", session)).status;
+}
+
+const denied = (code: number): boolean => code === 401 || code === 302 || code === 303;
+
+let [revoked, kept]: [Session | undefined, Session | undefined] = [undefined, undefined];
+
+test("partitions are dropped while appends go on, and never past what two snapshots hold", {
+  timeout: 120_000,
+}, async (t) => {
+  revoked = await cluster.session("rev");
+  kept = await cluster.session("kim");
+  const { receipt } = await cluster.operator.revoke(revoked, { wait: "all" });
+  assert.equal(receipt?.complete, true);
+  await untilLogBeginsBehind(Math.ceil((receipt?.link?.position ?? 0) / 100) * 100);
+  const begins = await logBegins(cluster.places);
+  const { leader } = await cluster.status();
+  const [, second] = leader?.snapshots ?? [];
+  assert.ok(second !== undefined && begins <= second.position, `begins behind ${begins}`);
+  assert.deepEqual(appender.failed, [], "an append failed while a snapshot was taken or a partition dropped");
+  t.diagnostic(
+    `${appender.done()} appends, the slowest ${Math.round(appender.longestMs())} ms; log begins behind ${begins}`,
+  );
+  for (const proxy of cluster.proxies) {
+    assert.equal(await status(proxy, kept), 200);
+    assert.ok(denied(await status(proxy, revoked)));
+  }
+});
+
+test("a node that was killed goes on from its own disk, where that is intact", { timeout: 120_000 }, async () => {
+  const proxy = cluster.proxy(2);
+  const folder = join(proxy.dataDir, "snapshots");
+  await waitFor("a copy on the node's disk", () => readdirSync(join(folder, "manifests")).length > 0);
+  await proxy.kill();
+  await proxy.start();
+  assert.ok((await logBegins(cluster.places)) > 0);
+  assert.equal(await status(proxy, kept ?? assert.fail()), 200);
+  assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
+});
+
+test("a node whose disk is damaged, or empty, has a broker's snapshot; what was revoked before it stays so", {
+  timeout: 180_000,
+}, async () => {
+  const proxy = cluster.proxy(2);
+  const folder = join(proxy.dataDir, "snapshots");
+  await proxy.kill();
+  for (const name of readdirSync(join(folder, "chunks"))) truncateSync(join(folder, "chunks", name), 20);
+  await proxy.start();
+  assert.match(proxy.log(), /a snapshot on this disk is of no use/);
+  assert.equal(await status(proxy, kept ?? assert.fail()), 200);
+  assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
+  await proxy.kill();
+  rmSync(folder, { recursive: true });
+  await proxy.start();
+  assert.ok((await proxy.metric("cardea_replica", { measure: "snapshots" })) >= 1, proxy.log().slice(-3_000));
+  assert.equal(await status(proxy, kept ?? assert.fail()), 200);
+  assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
+});
+
+test("a node that was cut off for long does not hold the log back; it goes on from a snapshot, and never back", {
+  timeout: 180_000,
+}, async () => {
+  const proxy = cluster.proxy(1);
+  const { relays } = cluster;
+  const before = await proxy.metric("cardea_replica", { measure: "snapshots" });
+  const meanwhile = await cluster.session("mia");
+  await waitFor("the session to be good", async () => (await status(proxy, meanwhile)) === 200);
+  for (const relay of [...relays.brokers, relays.nats]) relay.cut();
+  const stoodAt = await proxy.metric("cardea_replica", { measure: "applied" });
+  assert.ok(stoodAt >= meanwhile.link.position);
+  await cluster.operator.revoke(meanwhile);
+  await untilLogBeginsBehind(stoodAt + 1);
+  // Brokers remember the newest events in memory: those that start now do not know the ones that were dropped.
+  for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
+  const watching = watch(proxy);
+  for (const relay of [...relays.brokers, relays.nats]) relay.mend();
+  await waitFor("the node to serve again", async () => (await status(proxy, kept ?? assert.fail())) === 200, {
+    withinMs: 30_000,
+  });
+  const { applied, codes } = await watching.stop();
+  assert.deepEqual(
+    applied,
+    applied.toSorted((a, b) => a - b),
+    "its place went back",
+  );
+  assert.ok(
+    (applied[0] ?? 0) >= stoodAt,
+    `it began again from nothing: ${applied.slice(0, 20)}; it had been at ${stoodAt}`,
+  );
+  assert.ok(!codes.includes(200), "somebody who was revoked before was let in");
+  assert.ok(denied(await status(proxy, meanwhile)), "revoked while it was away");
+  const loads = await proxy.metric("cardea_replica", { measure: "snapshots" });
+  assert.ok(loads > before, `${loads} loads, ${before} before; it stood at ${stoodAt}\n${proxy.log().slice(-4_000)}`);
+});
+
+/** Looks again and again where the node stands, and whether it lets in whom it knew as revoked. */
+function watch(proxy: ClusterProcess) {
+  const [applied, codes]: [number[], number[]] = [[], []];
+  let going = true;
+  const looking = (async () => {
+    while (going) {
+      applied.push(await proxy.metric("cardea_replica", { measure: "applied" }));
+      codes.push(await status(proxy, revoked ?? assert.fail()));
+    }
+  })();
+  return {
+    async stop() {
+      going = false;
+      await looking;
+      return { applied, codes };
+    },
+  };
+}
+
+test("an operator has one taken, and sees what is kept; what lies on a broker's disk is what it says", {
+  timeout: 120_000,
+}, async () => {
+  const head = (await cluster.status()).leader?.head.position ?? 0;
+  const created = await cluster.cardea("snapshot", "create", "--json");
+  assert.equal(created.code, 0, created.err);
+  assert.ok(JSON.parse(created.out).position >= head);
+  const listed = await cluster.cardea("snapshot", "list", "--json");
+  assert.equal(listed.code, 0, listed.err);
+  assert.ok(JSON.parse(listed.out).length >= 2);
+  const leader = await cluster.leader();
+  // Exit 3: retention, which goes on meanwhile, was faster than the comparison; a snapshot that differs is exit 1.
+  const verified = await waitFor(
+    "a comparison that retention did not overtake",
+    async () => {
+      const ran = await cluster.cardeaWith(leader.configFile, "snapshot", "verify", "--against-log");
+      return ran.code === 3 ? undefined : ran;
+    },
+    { withinMs: 60_000 },
+  );
+  assert.equal(verified.code, 0, verified.err + verified.out);
+  const follower = await cluster.follower();
+  const copied = await cluster.cardeaWith(follower.configFile, "snapshot", "verify");
+  assert.equal(copied.code, 0, copied.err + copied.out);
+  const age = await leader.metric("cardea_snapshot_age_seconds");
+  assert.ok(age > 0 && (await leader.metric("cardea_snapshot_position")) >= head);
+  assert.match((await cluster.cardea("cluster", "status")).out, /snapshot +at \d+/);
+});
+
+test("a broker with an empty disk begins from another broker's copy", { timeout: 180_000 }, async () => {
+  const follower = await cluster.follower();
+  await follower.kill();
+  rmSync(join(follower.dataDir, "snapshots"), { recursive: true, force: true });
+  await follower.start();
+  await waitFor("its ledger to go on from a snapshot", () => /the ledger goes on from a snapshot/.test(follower.log()));
+  // And it can lead from there.
+  const leader = await cluster.leader();
+  await leader.kill();
+  const done = appender.done();
+  await waitFor("appends to go on", () => appender.done() > done + 10, { withinMs: 60_000 });
+  await leader.start();
+  assert.match(leader.log(), /the ledger goes on from a snapshot/);
+  for (const proxy of cluster.proxies) {
+    assert.equal(await status(proxy, kept ?? assert.fail()), 200);
+    assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
+  }
+});
+
+test("what is left of the log is whole, and comes to the digest of every node", { timeout: 120_000 }, async () => {
+  await appender.stop();
+  const log = await openPostgresLog({
+    connectionString: cluster.places.postgres,
+    cluster: cluster.places.clusterName,
+  });
+  try {
+    assert.equal((await verifyLog(log)).type, "intact");
+  } finally {
+    await log.close();
+  }
+  await waitFor("all nodes to stand at the head with one digest", async () => {
+    const { leader, nodes } = await cluster.status();
+    return (
+      leader !== null &&
+      nodes.filter(({ lag }) => lag === 0).length >= 3 &&
+      nodes.every((node) => node.lag !== 0 || node.digest === null || node.digest === leader.digest)
+    );
+  });
+});

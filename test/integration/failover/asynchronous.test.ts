@@ -1,0 +1,130 @@
+/**
+ * A failover to a standby that had not received the newest events. What was lost is found out and said; no revocation is undone on
+ * any node that had applied it, and what was lost is never confused with what stands at the same places now.
+ */
+import assert from "node:assert/strict";
+import { mkdirSync, rmSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { decodeEvents, genesis, type Recorded, uuidOfHash } from "../../../src/events/index.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { startPostgresGroup } from "../../support/postgres-group.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { allAlike } from "../cluster/alike.ts";
+import { type Cluster, startCluster } from "../cluster/cluster.ts";
+import { groupOf, logAt } from "./failing-over.ts";
+
+const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
+let cluster: Cluster;
+
+before(
+  async () => {
+    if (skip !== false) return;
+    cluster = await startCluster({
+      timing: "short",
+      regions: ["north", "south"],
+      postgres: () => startPostgresGroup({ synchrony: "asynchronous" }),
+    });
+  },
+  { timeout: 200_000 },
+);
+after(() => cluster?.stop());
+
+test("events that no standby had are lost: revocations among them stay in force, sessions among them are gone, and old receipts say lost", {
+  skip,
+  timeout: 200_000,
+}, async (t) => {
+  const group = groupOf(cluster);
+  const everywhere = async (session: Parameters<Cluster["get"]>[2]): Promise<boolean[]> =>
+    Promise.all(cluster.proxies.map(async (proxy) => (await cluster.get(proxy, "app", session)).permitted));
+  const [kept, early, late] = [
+    await cluster.session("alice"),
+    await cluster.session("bob"),
+    await cluster.session("carol"),
+  ];
+  await cluster.operator.revoke(early, { wait: "all" });
+  await waitFor("the standbys to have it all", async () => {
+    const [row] = await group.sql("select bool_and(replay_lsn = pg_current_wal_lsn()) as all from pg_stat_replication");
+    return row?.["all"];
+  });
+
+  await group.detachStandbys();
+  const revoked = await cluster.operator.revoke(late, { wait: "all" });
+  assert.equal(revoked.receipt?.complete, true, "acknowledged, and enforced everywhere");
+  const suspended = await cluster.session("frank");
+  assert.equal((await cluster.operator.post(`/users/${suspended.userId}/suspend`, { wait: "all" })).status, 200);
+  const lost = await cluster.session("dave");
+  await waitFor("the session to work everywhere", async () => (await everywhere(lost)).every(Boolean));
+  assert.deepEqual(await everywhere(late), [false, false]);
+  const epochBefore = (await cluster.status()).leader?.epoch ?? 0;
+
+  await group.kill();
+  const { promotedAt } = await group.failOver();
+  const first = await waitFor("a session to be made", () => cluster.session("erin"), { withinMs: 60_000 });
+  t.diagnostic(`from the promotion to the next change acknowledged: ${Math.round(performance.now() - promotedAt)} ms`);
+  assert.ok(first.link.epoch > epochBefore, "an epoch above all that was heard of");
+
+  await waitFor("what was kept to be served everywhere", async () => (await everywhere(kept)).every(Boolean), {
+    withinMs: 30_000,
+  });
+  assert.deepEqual(await everywhere(early), [false, false], "a revocation that was not lost");
+  assert.deepEqual(await everywhere(late), [false, false], "a revocation that was lost");
+  assert.deepEqual(await everywhere(lost), [false, false], "a session that was lost");
+
+  // What the nodes had applied they hand back, and the log says it again: once, and to whoever comes now.
+  const again = await waitFor("the lost revocations to be in the log again", async () => {
+    const events = await reasserted(cluster);
+    return events.length >= 2 ? events : undefined;
+  });
+  assert.deepEqual(
+    again.map(({ event }) => event.type).sort(),
+    ["SessionRevoked", "UserSuspended"],
+    "each once, though every node has handed it back",
+  );
+  const ofLate = again.find(({ event }) => event.type === "SessionRevoked");
+  assert.equal(ofLate?.cause, uuidOfHash(revoked.link.hash), "under an id that follows from what was lost");
+  const newcomer = cluster.proxy(2);
+  await newcomer.kill();
+  rmSync(newcomer.dataDir, { recursive: true, force: true });
+  mkdirSync(newcomer.dataDir, { mode: 0o700 });
+  await newcomer.start();
+  assert.equal(await newcomer.metric("cardea_replica", { measure: "rebuilds" }), 0, "it has never seen what was lost");
+  assert.deepEqual(await everywhere(late), [false, false], "nor was it revoked for those alone who remember");
+  for (const proxy of cluster.proxies) {
+    await waitFor(
+      "all of it to be handed back",
+      async () => (await proxy.metric("cardea_replica", { measure: "reasserting" })) === 0 || undefined,
+    );
+  }
+  assert.equal((await reasserted(cluster)).length, 2);
+
+  // Places repeat, and are told apart by their links.
+  while ((await cluster.session("filler")).link.position < lost.link.position + 3);
+  await logAt(cluster, group.primary(), async (log) => {
+    const now = await log.linkAt(revoked.link.position);
+    assert.ok(now !== undefined && now.hash !== revoked.link.hash, "something else stands there now");
+  });
+  for (const target of [revoked.link, revoked.commandId, lost.link]) {
+    const receipt = await cluster.operator.receipt(target);
+    assert.deepEqual([receipt.status, receipt.complete], ["lost", false]);
+  }
+  for (const proxy of cluster.proxies) {
+    const answer = await cluster.get(proxy, "app", lost);
+    assert.equal(answer.permitted, false);
+    assert.ok(answer.status !== 200, `${answer.status}`);
+  }
+  const rebuilds = await cluster.proxy(1).metric("cardea_replica", { measure: "rebuilds" });
+  assert.ok(rebuilds > 0, "whoever had applied what was lost has rebuilt");
+
+  assert.deepEqual(await everywhere(kept), [true, true]);
+  await allAlike(cluster);
+});
+
+/** What the log holds, on the server that is the primary now, because nodes have handed it back. */
+async function reasserted(cluster: Cluster): Promise<Recorded[]> {
+  return logAt(cluster, groupOf(cluster).primary(), async (log) => {
+    const page = await log.read(genesis, 10_000);
+    if (page.type !== "page") throw new Error(`the log cannot be read: ${page.type}`);
+    const all = [...decodeEvents(page.page.entries, genesis)];
+    return all.filter(({ event }) => "reason" in event && event.reason === "reasserted");
+  });
+}

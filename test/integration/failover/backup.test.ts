@@ -1,0 +1,197 @@
+/**
+ * Backups of the whole log, restored: a base backup and its WAL to a point in time, a dump, and a file. The restored log opens an
+ * epoch above all that anybody has met, what nodes had applied and it does not hold is found out, and no revocation is undone on them.
+ */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { promisify } from "node:util";
+import { decodeEvents, genesis, type Link, type Recorded, sameLink } from "../../../src/events/index.ts";
+import { type EventLog, openPostgresLog, openSqliteLog, verifyLog } from "../../../src/replication/index.ts";
+import { asked, brokerOn, cluster, createSession, revoke } from "../../broker/support.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { type ArchivedPostgres, startArchivedPostgres } from "../../support/postgres-backup.ts";
+import { withClient } from "../../support/postgres-client.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { leads, type Member, type Node, submitted, World } from "./in-process.ts";
+
+const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
+const run = promisify(execFile);
+let postgres: ArchivedPostgres;
+let database: string;
+let world: World;
+
+beforeEach(async () => {
+  if (skip !== false) return;
+  postgres = await startArchivedPostgres();
+  database = await postgres.newDatabase();
+  world = new World(database);
+});
+afterEach(async () => {
+  await world?.end();
+  await postgres?.stop();
+});
+
+async function ask(member: Member, command: Parameters<typeof asked>[0]): Promise<Link> {
+  return (await submitted(member, command)).link;
+}
+
+async function untilApplied(node: Node, link: Link): Promise<void> {
+  await waitFor("the node to apply it", () => node.replica.applied.position >= link.position, { withinMs: 20_000 });
+}
+
+async function eventsOf(log: EventLog): Promise<Recorded[]> {
+  const read = await log.read(genesis, 10_000);
+  assert.ok(read.type === "page");
+  return [...decodeEvents(read.page.entries, genesis)];
+}
+
+/** The same database on another server. */
+function at(server: string): string {
+  const url = new URL(server);
+  url.pathname = new URL(database).pathname;
+  return url.href;
+}
+
+test("restored to a point in time: an epoch above all that was met, old receipts say lost, and what nodes deny stays denied and is in the log again", {
+  skip,
+  timeout: 180_000,
+}, async (t) => {
+  const first = await world.broker("broker-1");
+  await leads(first);
+  const node = await world.node("proxy-1", [first]);
+  await ask(first, createSession("kept", "alice"));
+  await ask(first, createSession("early", "bob"));
+  await ask(first, revoke("early"));
+  const backup = await postgres.baseBackup();
+  await ask(first, createSession("late", "carol"));
+  await untilApplied(node, await ask(first, createSession("between", "erin")));
+  await postgres.restorePoint("noon");
+
+  // After noon there are more epochs, a revocation that the node has applied, and a session.
+  await first.crash();
+  const second = await world.broker("broker-2");
+  await leads(second);
+  node.relay.leadTo([second.port]);
+  const revoked = await ask(second, revoke("late"));
+  await second.crash();
+  const third = await world.broker("broker-3");
+  await leads(third);
+  node.relay.leadTo([third.port]);
+  const gone = await ask(third, createSession("gone", "dave"));
+  await untilApplied(node, gone);
+  assert.ok(!node.permits("late"));
+  await waitFor("the node to permit", () => node.permits("kept") && node.permits("gone"), { withinMs: 20_000 });
+  await third.crash();
+  await postgres.kill();
+
+  const restored = await postgres.restored(backup, "noon");
+  const before = await openPostgresLog({ connectionString: at(restored.connectionString), cluster });
+  const verdict = await verifyLog(before);
+  assert.equal(verdict.type, "intact");
+  assert.ok((await before.linkAt(revoked.position))?.hash !== revoked.hash, "what came after noon is not there");
+  await before.close();
+
+  const fourth = await world.broker("broker-4", { connectionString: at(restored.connectionString) });
+  node.relay.leadTo([fourth.port]);
+  await leads(fourth);
+  await waitFor(
+    "the node to stand on the restored log",
+    async () => {
+      const here = await fourth.log.linkAt(node.replica.applied.position);
+      return node.replica.ready().ready && here !== undefined && sameLink(here, node.replica.applied);
+    },
+    { withinMs: 60_000 },
+  );
+  const status = await fourth.broker.databroker("operator").status();
+  t.diagnostic(`met epoch ${gone.epoch}, restored log leads in epoch ${status.leader?.epoch}`);
+  assert.ok((status.leader?.epoch ?? 0) > gone.epoch, "above the epoch that the node had met on the lost history");
+
+  assert.ok(node.permits("kept") && node.permits("between"), "what stood before noon");
+  assert.ok(!node.permits("early"), "revoked before the backup");
+  assert.ok(!node.permits("late"), "revoked after noon, and the node knew");
+  assert.ok(!node.permits("gone"), "begun after noon");
+  await waitFor(
+    "the lost revocation to be in the log again",
+    async () =>
+      (await eventsOf(fourth.log)).some(
+        ({ event }) => event.type === "SessionRevoked" && event.sessionId === "late" && event.reason === "reasserted",
+      ),
+    { withinMs: 20_000 },
+  );
+  const newcomer = await world.node("proxy-2", [fourth]);
+  await waitFor("another node to serve", () => newcomer.permits("kept"), { withinMs: 20_000 });
+  assert.ok(!newcomer.permits("late"), "and so for a node that never knew it");
+  const receipt = await fourth.broker
+    .databroker("operator")
+    .receipt({ type: "link", link: revoked }, { wait: "all", timeoutMs: 0 });
+  assert.deepEqual([receipt.status, receipt.complete], ["lost", false]);
+  assert.equal((await verifyLog(fourth.log)).type, "intact");
+});
+
+test("a dump restored into another database is the whole log, and opens a new epoch", {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  const first = await world.broker("broker-1");
+  await leads(first);
+  await ask(first, createSession("kept", "alice"));
+  await ask(first, createSession("early", "bob"));
+  const last = await ask(first, revoke("early"));
+  const folder = new TemporaryFolder("dump");
+  const dump = join(folder.path, "log.dump");
+  await run(join(postgres.binaries, "pg_dump"), ["-Fc", "-f", dump, database]);
+  await first.crash();
+  const other = await postgres.newDatabase();
+  await run(join(postgres.binaries, "pg_restore"), ["-d", other, "--no-owner", dump]);
+  folder.remove();
+  const second = await world.broker("broker-2", { connectionString: other });
+  await leads(second);
+  assert.equal((await verifyLog(second.log)).type, "intact");
+  assert.ok(sameLink((await second.log.linkAt(last.position)) ?? genesis, last));
+  const next = await ask(second, createSession("next", "carol"));
+  assert.ok(next.epoch > last.epoch);
+  const node = await world.node("proxy-1", [second]);
+  await waitFor("a node to serve", () => node.permits("kept"), { withinMs: 20_000 });
+  assert.ok(!node.permits("early"));
+  await withClient(other, (client) => client.query("select 1"));
+});
+
+test("a copy of the file, put back, is the log as it was; whoever writes next does so in a new epoch", {
+  timeout: 60_000,
+}, async () => {
+  const folder = new TemporaryFolder("file-backup");
+  const [path, copy] = [join(folder.path, "log.db"), join(folder.path, "copy.db")];
+  const submitted = async (log: EventLog, commands: readonly Parameters<typeof asked>[0][]): Promise<Link> => {
+    const broker = brokerOn(log);
+    await waitFor("it leads", () => broker.leading());
+    let link: Link = genesis;
+    for (const command of commands) {
+      const role = command.type === "revokeSession" ? "operator" : "authenticate";
+      const result = await broker.databroker(role).submit(asked(command));
+      assert.ok(result.type === "done", JSON.stringify(result));
+      link = result.link;
+    }
+    await broker.stop();
+    await log.close();
+    return link;
+  };
+  const last = await submitted(await openSqliteLog({ path, cluster }), [
+    createSession("kept", "alice"),
+    createSession("early", "bob"),
+    revoke("early"),
+  ]);
+  copyFileSync(path, copy);
+  const lost = await submitted(await openSqliteLog({ path, cluster }), [revoke("kept")]);
+  copyFileSync(copy, path);
+  const log = await openSqliteLog({ path, cluster });
+  assert.ok(sameLink((await log.linkAt(last.position)) ?? genesis, last));
+  assert.equal((await verifyLog(log)).type, "intact");
+  const next = await submitted(log, [createSession("next", "carol")]);
+  assert.ok(next.epoch > last.epoch);
+  assert.notEqual(next.hash, lost.hash);
+  folder.remove();
+});

@@ -1,0 +1,103 @@
+/** Failing over: what the tests of this folder share over a cluster of real processes on a primary and two standbys. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { type CommandId, type CommandResult, formatLink, type Link, parseUserId } from "../../../src/events/index.ts";
+import { type EventLog, openPostgresLog } from "../../../src/replication/index.ts";
+import type { PostgresGroup } from "../../support/postgres-group.ts";
+import type { PostgresServer } from "../../support/service.ts";
+import { hammer, type Shot } from "../cluster/client.ts";
+import type { Cluster, Session } from "../cluster/cluster.ts";
+
+/** The log as one server has it, whatever the others say. */
+export async function logAt<T>(
+  cluster: Cluster,
+  server: PostgresServer,
+  use: (log: EventLog) => Promise<T>,
+): Promise<T> {
+  const log = await openPostgresLog({
+    connectionString: server.connectionString(databaseOf(cluster)),
+    cluster: cluster.places.clusterName,
+  });
+  try {
+    return await use(log);
+  } finally {
+    await log.close();
+  }
+}
+
+/** Asked as a superuser of one server. */
+export async function sqlAt(
+  cluster: Cluster,
+  server: PostgresServer,
+  text: string,
+): Promise<Record<string, unknown>[]> {
+  const { withClient } = await import("../../support/postgres-client.ts");
+  return withClient(server.connectionString(databaseOf(cluster)), async (client) => (await client.query(text)).rows);
+}
+
+export function databaseOf({ places }: Cluster): string {
+  return places.postgres.slice(places.postgres.lastIndexOf("/") + 1);
+}
+
+/** Callers of one session at every proxy, on a route that serves its grace and one that does not. */
+export function hammerAll(cluster: Cluster, session: Session) {
+  return hammer(
+    cluster.proxies.flatMap((proxy) =>
+      ["app", "strict"].map((route) => ({
+        name: `${proxy.name} ${route}`,
+        asking: { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie },
+      })),
+    ),
+    { callers: 1 },
+  );
+}
+
+/** Nobody was sent to sign in or refused: a route without a lease answers 503, and one in its grace serves. */
+export function assertNobodySignedOut(shots: readonly Shot[]): void {
+  assert.ok(shots.length > 100, `${shots.length} shots`);
+  const wrong = shots.filter(({ permitted, status, name }) => !permitted && !(status === 503 && /strict/.test(name)));
+  assert.deepEqual(wrong, []);
+}
+
+export type Written = Readonly<{ commandId: CommandId; startedAt: number; endedAt: number; result: CommandResult }>;
+
+/** Changes, one after the other, each asked with its own id until there is a definite answer. */
+export function keepWriting(cluster: Cluster, user: string) {
+  const written: Written[] = [];
+  let running = true;
+  const member = parseUserId(user);
+  const loop = (async () => {
+    for (let n = 0; running; n++) {
+      const commandId = randomUUID() as string as CommandId;
+      const startedAt = performance.now();
+      const result = await cluster.client("operator").submit({
+        commandId,
+        actor: "operator:test",
+        command: {
+          ...{ type: "changeGroupMembers", groupId: `g${n}` as never, source: "operator" },
+          ...{ added: [member], removed: [] },
+        },
+      });
+      written.push({ commandId, startedAt, endedAt: performance.now(), result });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  })();
+  return {
+    written: written as readonly Written[],
+    done: () => written.filter(({ result }) => result.type === "done").length,
+    async stop(): Promise<readonly Written[]> {
+      running = false;
+      await loop;
+      return written;
+    },
+  };
+}
+
+export const linkOfDone = (result: CommandResult): Link => {
+  if (result.type !== "done") throw new Error(`not done: ${result.message}`);
+  return result.link;
+};
+
+export const linkText = (link: Link): string => formatLink(link);
+
+export const groupOf = (cluster: Cluster): PostgresGroup => cluster.postgres as PostgresGroup;

@@ -1,0 +1,56 @@
+/**
+ * Ten followers in one process, as ten nodes would be: each with its own connections to NATS and to the brokers. What they are at is
+ * printed, ten lines a second.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import type { BootId, NodeId } from "../../../src/events/index.ts";
+import { connectNatsFanout, createBrokerClient, startReplica, systemClock } from "../../../src/replication/index.ts";
+
+export type FollowersSpec = Readonly<{
+  names: readonly string[];
+  cluster: string;
+  secret: string;
+  brokers: readonly string[];
+  nats: readonly string[];
+}>;
+export type FollowersLine = readonly Readonly<{
+  name: string;
+  ready: boolean;
+  reasons: readonly string[];
+  position: number;
+  grants: number;
+  epoch: number;
+}>[];
+
+const spec: FollowersSpec = JSON.parse(process.argv[2] ?? "{}");
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const secret = Uint8Array.from(Buffer.from(spec.secret, "base64"));
+const replicas = spec.names.map((name) => {
+  const { cluster } = spec;
+  const client = createBrokerClient({
+    ...{ urls: spec.brokers.map((url) => new URL(url)), cluster, role: "proxy", name, secret },
+    ...{ clock: systemClock, randomBytes, logger: quiet },
+  });
+  const fanout = connectNatsFanout({ servers: spec.nats, cluster, name, logger: quiet, randomBytes });
+  return startReplica({
+    ...{
+      name: name as NodeId,
+      boot: randomUUID() as string as BootId,
+      role: "proxy",
+      region: "north",
+      version: "test",
+    },
+    ...{ configHash: () => "c", cluster, secret, databroker: client, fanout, clock: systemClock, randomBytes },
+    ...{ logger: quiet, windowMs: () => 65_000, dataDir: null },
+  });
+});
+setInterval(() => {
+  const line: FollowersLine = replicas.map((replica) => ({
+    name: replica.node,
+    ...replica.ready(),
+    position: replica.enforced.position,
+    grants: replica.metrics().grants,
+    epoch: replica.applied.epoch,
+  }));
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}, 100);

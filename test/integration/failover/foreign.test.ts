@@ -1,0 +1,212 @@
+/**
+ * Servers that are not to be believed: another log of the same name, an empty server, somebody else's schema, sessions that commit
+ * unsafely however they came to. None is written to, each is named with what to do, and the log goes on where it is.
+ */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import {
+  type EventLog,
+  LogRefusedError,
+  LogUnavailableError,
+  openPostgresLog,
+} from "../../../src/replication/index.ts";
+import { aSession, LogWriter } from "../../support/log-writer.ts";
+import { startPostgres } from "../../support/postgres.ts";
+import { withClient } from "../../support/postgres-client.ts";
+import type { PostgresServer } from "../../support/service.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+let ours: PostgresServer;
+let other: PostgresServer;
+let database: string;
+let password: string;
+const logs: EventLog[] = [];
+
+before(async () => {
+  [ours, other] = await Promise.all([startPostgres(), startPostgres()]);
+  password = new URL(ours.connectionString()).password;
+  await sql(other, `alter role postgres password '${password}'`, other.connectionString());
+});
+after(() => Promise.all([ours, other].map((server) => server.stop())));
+beforeEach(async () => {
+  database = new URL(await ours.newDatabase()).pathname.slice(1);
+  await sql(other, `create database ${database}`, at([other], "postgres"));
+});
+afterEach(async () => {
+  await Promise.all(logs.splice(0).map((log) => log.close()));
+  for (const server of [ours, other])
+    await sql(server, `drop database ${database} with (force)`, at([server], "postgres"));
+});
+
+function at(servers: readonly (PostgresServer | number)[], name = database): string {
+  const hosts = servers.map((server) => `127.0.0.1:${typeof server === "number" ? server : server.port}`);
+  return `postgres://postgres:${password}@${hosts.join()}/${name}`;
+}
+
+async function sql(
+  server: PostgresServer,
+  text: string,
+  connectionString = at([server]),
+): Promise<Record<string, unknown>[]> {
+  return withClient(connectionString, async (client) => (await client.query(text)).rows);
+}
+
+async function open(connectionString: string, parts: object = {}): Promise<EventLog> {
+  const log = await openPostgresLog({ connectionString, cluster: "test", connectTimeoutMs: 500, ...parts });
+  logs.push(log);
+  return log;
+}
+
+const schemas = async (server: PostgresServer): Promise<unknown> =>
+  (await sql(server, "select count(*)::int as n from pg_namespace where nspname = 'cardea'"))[0]?.["n"];
+
+test("no log is begun on an empty server while another that is named cannot be asked, or has one", async () => {
+  await assert.rejects(open(at([1, ours])), (error: Error) => {
+    assert.ok(error instanceof LogUnavailableError);
+    assert.match(
+      error.message,
+      /has no log yet, and 127\.0\.0\.1:1 cannot be asked .* once every server .* has answered/,
+    );
+    return true;
+  });
+  assert.equal(await schemas(ours), 0, "nothing was made");
+  const writer = await LogWriter.open(await open(at([ours])));
+  await writer.appendEach(aSession());
+  await writer.beat();
+  const log = await open(at([other, ours]));
+  assert.equal((await log.observe()).head.position, 2, "the server that has the log is found behind one that is empty");
+  assert.equal(await schemas(other), 0);
+});
+
+test("a server with another log of the same name is neither read nor written once ours is known, and said so by name", async () => {
+  const writer = await LogWriter.open(await open(at([ours])));
+  await writer.appendEach(aSession());
+  await writer.beat();
+  const foreign = await LogWriter.open(await open(at([other])));
+  await foreign.appendEach(aSession(), aSession(), aSession());
+  await foreign.beat();
+  const before = await sql(other, "select epoch, pos, beat from cardea.log_head");
+
+  const log = await open(at([ours, other]));
+  assert.equal((await log.observe()).head.position, 2);
+  await ours.kill();
+  try {
+    await waitFor("the only server left to be refused by name", async () => {
+      const error = await log.observe().then(
+        () => undefined,
+        (problem: unknown) => problem,
+      );
+      return error instanceof LogRefusedError && error.message.includes(`127.0.0.1:${other.port} holds another log`);
+    });
+    const { epoch } = await foreign.log.observe();
+    assert.equal((await log.openEpoch({ ...(await request(epoch)) })).type, "unavailable");
+    assert.deepEqual(await sql(other, "select epoch, pos, beat from cardea.log_head"), before, "it was not written to");
+  } finally {
+    await ours.start();
+  }
+  await waitFor("the log to be read again", async () => (await log.observe()).head.position === 2);
+});
+
+async function request(epoch: number) {
+  const { openEpochRequest } = await import("../../support/log-writer.ts");
+  return openEpochRequest(epoch as never);
+}
+
+test("an empty server that takes the place of ours is refused: its emptiness is not our log's", async () => {
+  const writer = await LogWriter.open(await open(at([ours])));
+  await writer.appendEach(aSession());
+  const log = await open(at([ours, other]));
+  await sql(ours, "drop schema cardea cascade");
+  await assert.rejects(log.observe());
+  await sql(ours, "alter system set default_transaction_read_only = on");
+  await sql(ours, "select pg_reload_conf()");
+  try {
+    await waitFor("a refusal", () =>
+      log.observe().then(
+        () => false,
+        (error: Error) => /no cluster|cannot be used|another|empty/.test(error.message),
+      ),
+    );
+    assert.equal(await schemas(other), 0);
+  } finally {
+    await withClient(at([ours]), async (client) => {
+      await client.query("set default_transaction_read_only = off");
+      await client.query("alter system reset default_transaction_read_only");
+      await client.query("select pg_reload_conf()");
+    });
+  }
+});
+
+for (const [what, text] of [
+  [
+    "tables of its own",
+    "create schema cardea; create table cardea.event (id int); insert into cardea.event values (1)",
+  ],
+  ["a version table of its own", "create schema cardea; create table cardea.schema_version (number int)"],
+] as const) {
+  test(`somebody else's schema of our name, with ${what}, is refused as it stands`, async () => {
+    await sql(ours, text);
+    const before = await sql(
+      ours,
+      "select relname::text from pg_class where relnamespace = 'cardea'::regnamespace order by 1",
+    );
+    await assert.rejects(open(at([ours])), (error: Error) => {
+      assert.ok(error instanceof LogRefusedError);
+      assert.match(
+        error.message,
+        /schema cardea of Postgres at 127\.0\.0\.1:\d+ was not made by Cardea .* Name another database/,
+      );
+      return true;
+    });
+    assert.deepEqual(
+      await sql(ours, "select relname::text from pg_class where relnamespace = 'cardea'::regnamespace order by 1"),
+      before,
+    );
+  });
+}
+
+test("a lowered synchronous_commit is refused wherever it was set: for the role, the database, the server, or the session", async () => {
+  const settings = {
+    role: ["alter role postgres set synchronous_commit = off", "alter role postgres reset synchronous_commit"],
+    database: [`alter database ${database} set synchronous_commit = local`, `alter database ${database} reset all`],
+  };
+  for (const [what, [set = "", reset = ""]] of Object.entries(settings)) {
+    await sql(ours, set);
+    await assert.rejects(
+      open(at([ours])),
+      /synchronous_commit is (off|local): what it acknowledges may be lost; set it to on/,
+      what,
+    );
+    await sql(ours, reset);
+  }
+  const options = encodeURIComponent("-c synchronous_commit=off");
+  await assert.rejects(open(`${at([ours])}?options=${options}`), /synchronous_commit is off/, "the session");
+  const asSettings = `host=127.0.0.1 port=${ours.port} user=postgres password=${password} dbname=${database}`;
+  await assert.rejects(open(`${asSettings} options='-c synchronous_commit=off'`), /synchronous_commit is off/);
+  const log = await open(asSettings);
+  const writer = await LogWriter.open(log);
+  await sql(ours, "alter role postgres set synchronous_commit = remote_write");
+  assert.equal((await writer.appendEach(aSession())).type, "appended", "a session that began before is as it was");
+  await sql(ours, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cardea'");
+  await waitFor("new sessions to be refused", async () => {
+    const outcome = await writer.fork(log).beat();
+    return outcome.type === "unavailable" && /remote_write/.test(String(outcome.cause));
+  });
+  await sql(ours, "alter role postgres reset all");
+});
+
+test("with no server at all, a log that waits is opened, says so, and goes to work when there is one", async () => {
+  const said: string[] = [];
+  const logger = {
+    info: (_: object, text: string) => said.push(text),
+    warn: (_: object, text: string) => said.push(text),
+  };
+  await ours.kill();
+  const log = await open(at([ours]), { whenUnavailable: "wait", logger });
+  await assert.rejects(log.observe(), LogUnavailableError);
+  await assert.rejects(open(at([ours])), LogUnavailableError);
+  await ours.start();
+  const writer = await waitFor("the log to be begun", () => LogWriter.open(log).catch(() => undefined));
+  assert.equal((await writer.appendEach(aSession())).type, "appended");
+  assert.match(said.join("\n"), /not available yet; waiting[\s\S]*Postgres is available/);
+});

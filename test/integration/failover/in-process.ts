@@ -1,0 +1,191 @@
+/**
+ * Brokers and nodes of one test process on a real group of Postgres servers, over real HTTP: each broker may lose its store, each node its
+ * way to the brokers, one by one and at a time of the test's choosing.
+ */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { type Broker, createLeaderClient, startBroker, startDatabrokerServer } from "../../../src/broker/index.ts";
+import {
+  type BootId,
+  type BrokerId,
+  type CommandResult,
+  type NodeId,
+  type SessionId,
+  sessionStream,
+} from "../../../src/events/index.ts";
+import {
+  type BrokerClient,
+  createBrokerClient,
+  createLocalFanout,
+  type EventLog,
+  type Logger,
+  openPostgresLog,
+  type ReplicaProcess,
+  startReplica,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { asked, cluster, quiet, random, secret } from "../../broker/support.ts";
+import { freePort } from "../../support/free-port.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { type Relay, startRelay } from "../cluster/relay.ts";
+
+type Done = Extract<CommandResult, { type: "done" }>;
+
+export type Member = Readonly<{
+  broker: Broker;
+  log: EventLog;
+  port: number;
+  /** Ends it as a crash would: nothing is said to anybody. */
+  crash(): Promise<void>;
+}>;
+
+export type Node = Readonly<{
+  replica: ReplicaProcess;
+  relay: Relay;
+  client: BrokerClient;
+  /** As a proxy asks for a request on a route that serves when stale. */
+  permits(session: string): boolean;
+  stop(): Promise<void>;
+}>;
+
+/** PEM: of every broker, and the only authority that is trusted. */
+export type Tls = Readonly<{ cert: string; key: string }>;
+
+export type Timing = Readonly<{ deltaMs: number; windowMs: number }>;
+
+export class World {
+  readonly #connectionString: string;
+  readonly #endings: (() => Promise<unknown>)[] = [];
+  readonly timing: Timing;
+  readonly #tls: Tls | null;
+
+  constructor(
+    connectionString: string,
+    timing: Timing = { deltaMs: 1_500, windowMs: 1_500 },
+    { tls = null }: Readonly<{ tls?: Tls | null }> = {},
+  ) {
+    this.#connectionString = connectionString;
+    this.timing = timing;
+    this.#tls = tls;
+  }
+
+  #url(port: number): string {
+    return `${this.#tls === null ? "http" : "https"}://127.0.0.1:${port}`;
+  }
+
+  async broker(
+    name: string,
+    {
+      connectionString = this.#connectionString,
+      logger = quiet,
+    }: Readonly<{ connectionString?: string; logger?: Logger }> = {},
+  ): Promise<Member> {
+    const log = await openPostgresLog({
+      ...{ connectionString, cluster, connectTimeoutMs: 500, writeTimeoutMs: 1_500, readTimeoutMs: 1_500 },
+    });
+    const port = await freePort();
+    const broker = startBroker({
+      ...{ log, cluster, secret, brokerId: name as BrokerId, fanout: createLocalFanout({ logger: quiet }) },
+      ...{ clock: systemClock, random, logger, takeoverMs: 1_000, duties: [] },
+      lease: { deltaMs: this.timing.deltaMs, drift: 0.01, beatMs: 100, windowMaxMs: 60_000 },
+      leaderClient: createLeaderClient({
+        cluster,
+        secret,
+        clock: systemClock,
+        tlsCa: this.#tls?.cert ?? null,
+        allowPlaintext: false,
+      }),
+      advertisedUrl: this.#url(port),
+      commandMs: 15_000,
+    });
+    const api = await startDatabrokerServer({
+      ...{ broker, cluster, secret, clock: systemClock, logger: quiet, listen: { host: "127.0.0.1", port } },
+      tls: this.#tls,
+    });
+    let over = false;
+    const crash = async (): Promise<void> => {
+      if (over) return;
+      over = true;
+      await log.close(); // so that it cannot say that it resigns
+      await api.close();
+      await broker.stop();
+    };
+    this.#endings.push(crash);
+    return { broker, log, port, crash };
+  }
+
+  async node(
+    name: string,
+    members: readonly Member[],
+    {
+      region = "here",
+      logger = quiet,
+      dataDir = null,
+    }: Readonly<{ region?: string; logger?: Logger; dataDir?: string | null }> = {},
+  ): Promise<Node> {
+    const relay = await startRelay({ targets: members.map(({ port }) => port) });
+    const client = createBrokerClient({
+      ...{ urls: [new URL(this.#url(relay.port))], cluster, role: "proxy", name, secret },
+      tlsCa: this.#tls?.cert ?? null,
+      ...{ clock: systemClock, randomBytes: random, logger: quiet },
+    });
+    const replica = startReplica({
+      ...{
+        name: name as NodeId,
+        boot: randomUUID() as string as BootId,
+        role: "proxy",
+        region,
+        version: "test",
+      },
+      ...{ configHash: () => "c", cluster, secret, databroker: client, fanout: null, clock: systemClock },
+      ...{
+        randomBytes: random,
+        logger,
+        windowMs: () => this.timing.windowMs,
+        dataDir,
+        renewMs: 200,
+        pollMs: 200,
+      },
+    });
+    const stop = async (): Promise<void> => {
+      await replica.stop();
+      await client.close();
+      await relay.close();
+    };
+    this.#endings.push(stop);
+    const graceMs = this.timing.windowMs - this.timing.deltaMs;
+    return {
+      ...{ replica, relay, client, stop },
+      permits(session) {
+        if (replica.overdueMs(systemClock.monotonic()) > graceMs) return false;
+        const found = replica.projection.session(session as SessionId);
+        return found?.status === "active" && !replica.stickilyDenied(sessionStream(session as SessionId));
+      },
+    };
+  }
+
+  async end(): Promise<void> {
+    for (const one of this.#endings.splice(0).reverse()) await one().catch(() => {});
+  }
+}
+
+export const leads = (member: Member): Promise<true> =>
+  waitFor("it leads", () => member.broker.leading() || undefined, { withinMs: 30_000 });
+
+/** Asks as a caller does that wants it done: the same command again, while nobody can say what came of it. */
+export async function submitted(member: Member, command: Parameters<typeof asked>[0]): Promise<Done> {
+  const databroker = member.broker.databroker(command.type === "revokeSession" ? "operator" : "authenticate");
+  const request = asked(command);
+  return waitFor(
+    `an answer to ${command.type}`,
+    async () => {
+      const result = await databroker.submit(request);
+      if (result.type === "unavailable") throw new Error(result.message); // asked again
+      return result;
+    },
+    { withinMs: 30_000 },
+  ).then((result) => {
+    assert.ok(result.type === "done", JSON.stringify(result));
+    return result;
+  });
+}

@@ -1,0 +1,163 @@
+/**
+ * Commits of which a broker does not learn what became: the connection is cut between the commit and its answer, or the wait for a
+ * standby is cancelled. Whoever asked is told the truth, once, and never before it is certain.
+ */
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { type CommandResult, decodeEvents, genesis } from "../../../src/events/index.ts";
+import { verifyLog } from "../../../src/replication/index.ts";
+import { asked, createSession } from "../../broker/support.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { type PostgresGroup, startPostgresGroup } from "../../support/postgres-group.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { type Relay, startRelay } from "../cluster/relay.ts";
+import { leads, type Member, World } from "./in-process.ts";
+
+const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
+let group: PostgresGroup;
+let world: World;
+let relay: Relay;
+let database: string;
+let throughRelay: string;
+
+beforeEach(async () => {
+  if (skip !== false) return;
+  group = await startPostgresGroup({ synchrony: "quorum" });
+  const connectionString = await group.newDatabase();
+  database = connectionString.slice(connectionString.lastIndexOf("/") + 1);
+  relay = await startRelay({ targets: [group.port] });
+  const own = new URL(group.primary().connectionString(database));
+  own.port = String(relay.port);
+  throughRelay = own.href;
+  world = new World(throughRelay);
+});
+afterEach(async () => {
+  await world?.end();
+  await relay?.close();
+  await group?.stop();
+});
+
+type Asked = {
+  commandId: string;
+  sessionId: string;
+  answer: Promise<CommandResult>;
+  again: () => Promise<CommandResult>;
+};
+
+function ask(member: Member, sessionId: string): Asked {
+  const request = asked(createSession(sessionId, "alice"));
+  const again = () => member.broker.databroker("authenticate").submit(request);
+  return { commandId: request.commandId, sessionId, answer: again(), again };
+}
+
+/** How often each command stands in the log, by its cause. */
+async function timesInLog(member: Member): Promise<Map<string, number>> {
+  const times = new Map<string, number>();
+  assert.equal((await verifyLog(member.log)).type, "intact");
+  const page = await member.log.read(genesis, 10_000);
+  assert.equal(page.type, "page");
+  if (page.type !== "page") return times;
+  const seen = new Set<string>();
+  for (const { cause, event } of decodeEvents(page.page.entries, genesis)) {
+    if (cause === null || event.type !== "SessionCreated" || seen.has(event.sessionId)) continue;
+    times.set(cause, (times.get(cause) ?? 0) + 1);
+  }
+  return times;
+}
+
+test("the connection is cut after the server has committed and before its answer comes: each command is done once, and told so", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const member = await world.broker("broker-1");
+  await leads(member);
+  await ask(member, "before").answer;
+  const committed: number[] = [];
+  const all: Asked[] = [];
+  for (let round = 0; round < 8; round++) {
+    await leads(member);
+    const [head] = await group.sql("select pos::int as pos from cardea.log_head", database);
+    const kept = relay.hold();
+    const own = Array.from({ length: 5 }, (_, n) => ask(member, `s${round}-${n}`));
+    all.push(...own);
+    await waitFor("an answer to be on its way", () => kept() > 0);
+    // The server has committed, or has not yet; the brokers cannot know.
+    await new Promise((resolve) => setTimeout(resolve, round * 3));
+    const [now] = await group.sql("select pos::int as pos from cardea.log_head", database);
+    committed.push(Number(now?.["pos"]) - Number(head?.["pos"]));
+    relay.cut();
+    relay.mend();
+    for (const { answer } of own) assert.equal((await answer).type, "done");
+  }
+  t.diagnostic(`events that were committed without an answer, by round: ${committed.join(", ")}`);
+  assert.ok(
+    committed.some((count) => count > 0),
+    "some were committed and not answered",
+  );
+  const times = await timesInLog(member);
+  for (const { commandId, answer } of all) {
+    assert.equal(times.get(commandId), 1);
+    const result = await answer;
+    if (result.type === "done") assert.deepEqual(await member.log.linkAt(result.link.position), result.link);
+  }
+  const { epoch } = await member.log.observe();
+  assert.ok(epoch > 1, "each of them ended an epoch");
+});
+
+test("a cancelled wait for a standby makes an event visible, and nobody is told that it is done before a standby has it", {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  const member = await world.broker("broker-1");
+  await leads(member);
+  await ask(member, "before").answer;
+  // Somebody asks all the time, so that what is under way when the standbys go is a change, and no beat.
+  const all: (Asked & { answered: boolean })[] = [];
+  let running = true;
+  const asking = (async () => {
+    for (let n = 0; running; n++) {
+      const one = { ...ask(member, `s${n}`), answered: false };
+      all.push(one);
+      void one.answer.then(() => {
+        one.answered = true;
+      });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  })();
+  await group.detachStandbys();
+  running = false;
+  await asking;
+  const cancelled = async (): Promise<number> => {
+    const text = "select count(pg_cancel_backend(pid))::int as n from pg_stat_activity where wait_event = 'SyncRep'";
+    return Number((await group.sql(text))[0]?.["n"]);
+  };
+  const hidden = await waitFor(
+    "an event to be visible on the primary that nobody was told of",
+    async () => {
+      await cancelled();
+      const open = all.filter((one) => !one.answered).map(({ commandId }) => `'${commandId}'`);
+      const [row] = await group.sql(
+        `select command_id::text as id from cardea.command where command_id in (${open.join()}) limit 1`,
+        database,
+      );
+      return all.find(({ commandId }) => commandId === row?.["id"]);
+    },
+    { withinMs: 20_000 },
+  );
+  for (let n = 0; n < 10; n++) {
+    await cancelled();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const early = hidden.answered && (await hidden.answer).type;
+  assert.ok(early === false || early === "unavailable", `visible is not durable: ${early}`);
+  assert.equal(await member.log.findCommand(hidden.commandId as never), undefined);
+  await group.attachStandbys();
+  for (const { answer, again } of all) {
+    // Whoever was told that nothing is known asks again, with the same id.
+    let result = await answer;
+    while (result.type === "unavailable") result = await again();
+    assert.equal(result.type, "done");
+  }
+  const times = await timesInLog(member);
+  for (const { commandId } of all) assert.equal(times.get(commandId), 1);
+});

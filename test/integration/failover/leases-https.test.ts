@@ -1,0 +1,140 @@
+/**
+ * Leases without NATS: everything over HTTPS, on real Postgres. What the `lessee` table holds of each node, when it comes, and when
+ * it goes.
+ */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { createSession, revoke } from "../../broker/support.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { startPostgres } from "../../support/postgres.ts";
+import { withClient } from "../../support/postgres-client.ts";
+import type { PostgresServer } from "../../support/service.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { leads, type Member, type Node, submitted, type Tls, World } from "./in-process.ts";
+
+const timing = { deltaMs: 1_500, windowMs: 4_000 };
+const folder = new TemporaryFolder("leases");
+let server: PostgresServer;
+let database: string;
+let tls: Tls;
+let world: World;
+
+before(async () => {
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(folder.path, name)) as [string, string];
+  execFileSync(
+    "openssl",
+    [
+      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
+      ...["-keyout", key, "-out", cert, "-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"],
+    ],
+    { stdio: "ignore" },
+  );
+  tls = { cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") };
+  server = await startPostgres();
+});
+after(async () => {
+  await server.stop();
+  folder.remove();
+});
+beforeEach(async () => {
+  database = await server.newDatabase();
+  world = new World(database, timing, { tls });
+});
+afterEach(() => world.end());
+
+/** Boots in the table, by node, with the window each was written with. */
+const rows = (): Promise<{ node: string; boot: string; window: number }[]> =>
+  withClient(
+    database,
+    async (client) =>
+      (await client.query("select node, boot, window_ms::int as window from cardea.lessee order by 1, 2")).rows,
+  );
+const receipt = (member: Member, commandId: string, timeoutMs: number) =>
+  member.broker
+    .databroker("operator")
+    .receipt({ type: "command", commandId: commandId as never }, { wait: "all", timeoutMs });
+const ready = async (node: Node): Promise<void> => {
+  assert.ok(await node.replica.whenReady(20_000), node.replica.ready().reasons.join());
+};
+
+test("without NATS, renewals, confirmations and changes go over HTTPS, also when the leader is replaced", {
+  timeout: 60_000,
+}, async (t) => {
+  const first = await world.broker("broker-1");
+  await leads(first);
+  const second = await world.broker("broker-2");
+  const node = await world.node("proxy-1", [first, second]);
+  await ready(node);
+  for (const [member, session] of [
+    [first, "s1"],
+    [second, "s2"],
+  ] as const) {
+    if (member === second) {
+      await first.crash();
+      node.relay.leadTo([second.port]);
+      await leads(second);
+      await ready(node);
+    }
+    await submitted(member, createSession(session, "alice"));
+    await waitFor("it to permit", () => node.permits(session));
+    const at = performance.now();
+    const { commandId } = await submitted(member, revoke(session));
+    await waitFor("it to deny", () => !node.permits(session));
+    t.diagnostic(`a revocation was enforced ${Math.round(performance.now() - at)} ms after it was asked for`);
+    const answer = await receipt(member, commandId, 10_000);
+    assert.deepEqual([answer.complete, answer.nodes.map(({ status }) => status)], [true, ["applied"]]);
+  }
+  assert.ok(node.replica.metrics().grants > 2);
+});
+
+test("a node stands in the lessee table with its window before its first grant counts, leaves with its goodbye, and is replaced by its next boot", {
+  timeout: 60_000,
+}, async () => {
+  const member = await world.broker("broker-1");
+  await leads(member);
+  const [one, two] = await Promise.all([
+    world.node("proxy-1", [member]),
+    world.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") }),
+  ]);
+  let early = false;
+  while (!one.replica.ready().ready) {
+    const granted = one.replica.metrics().grants > 0;
+    early ||= granted && !(await rows()).some(({ boot }) => boot === one.replica.boot);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.equal(early, false, "a grant before its row");
+  await ready(two);
+  assert.deepEqual(
+    await rows(),
+    [one, two].map(({ replica }) => ({ node: replica.node, boot: replica.boot, window: timing.windowMs })),
+  );
+
+  await submitted(member, createSession("s", "alice"));
+  for (const node of [one, two]) await waitFor("it to permit", () => node.permits("s"));
+  assert.equal(await one.replica.goodbye(), true);
+  assert.equal(one.permits("s"), false, "whoever said goodbye permits nothing");
+  await waitFor("its row to be gone", async () => (await rows()).every(({ node }) => node !== "proxy-1"));
+
+  // Ended without a goodbye: its row stays, and a receipt waits for it until its next boot names it.
+  await two.replica.stop();
+  const { commandId } = await submitted(member, revoke("s"));
+  const waiting = await receipt(member, commandId, 0);
+  assert.deepEqual(
+    waiting.nodes.map(({ node, status }) => [node, status]),
+    [["proxy-2", "unconfirmed"]],
+  );
+  const again = await world.node("proxy-2", [member], { dataDir: join(folder.path, "proxy-2") });
+  await ready(again);
+  const done = await receipt(member, commandId, 1_000);
+  assert.deepEqual(
+    [done.complete, done.nodes.map(({ boot, status }) => [boot, status])],
+    [true, [[again.replica.boot, "applied"]]],
+  );
+  await waitFor("the row of the boot before to be gone", async () => {
+    const boots = (await rows()).map(({ boot }) => boot);
+    return boots.length === 1 && boots[0] === again.replica.boot;
+  });
+});

@@ -1,0 +1,147 @@
+/** NATS bench on real servers, with small limits so that a slow consumer is soon one. */
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect, headers, type NatsConnection } from "@nats-io/transport-node";
+import { Child, TemporaryFolder } from "../../support/child.ts";
+import { startNats } from "../../support/nats.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import type { BenchConnection, NatsBench, StartNatsBench } from "./nats-bench.ts";
+
+const config = 'max_pending: 1MB\nwrite_deadline: "2s"';
+const answerMs = 2_000;
+
+export const startRealBench: StartNatsBench = async ({ servers }) => {
+  const nats = await startNats({ size: servers, config });
+  const subject = `fidelity-${randomBytes(4).toString("hex")}`;
+  const stream = subject.toUpperCase();
+  const folder = new TemporaryFolder("fidelity");
+  const open: NatsConnection[] = [];
+  const children: Child[] = [];
+  const operator = await connectTo(nats.urls);
+  const manager = await jetstreamManager(operator);
+
+  async function connectTo(urls: readonly string[]): Promise<NatsConnection> {
+    const made = await connect({
+      servers: [...urls],
+      noRandomize: true,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 200,
+      pingInterval: 2_000,
+    });
+    open.push(made);
+    return made;
+  }
+
+  async function inProcess(server: number): Promise<BenchConnection> {
+    const first = nats.node(server).url;
+    const connection = await connectTo([first, ...nats.urls.filter((url) => url !== first)]);
+    const seen: string[] = [];
+    let healthy = true;
+    connection.subscribe(subject, {
+      callback: (error, message) => {
+        if (error === null) seen.push(message.string().trimEnd());
+      },
+    });
+    await connection.flush();
+    seen.push("connected");
+    const watching = watch();
+    watching.catch(() => {});
+    async function watch(): Promise<void> {
+      for await (const { type } of connection.status()) {
+        if (type === "disconnect") {
+          healthy = false;
+          seen.push("disconnected");
+        }
+        if (type !== "reconnect") continue;
+        await connection.flush();
+        healthy = true;
+        seen.push("connected");
+      }
+    }
+    return {
+      seen: () => seen,
+      publish(text) {
+        if (healthy) connection.publish(subject, text); // as the fan-out of the product does
+      },
+      async publishToStream(text, { id, expectedLast } = {}) {
+        const conditions = headers();
+        if (id !== undefined) conditions.set("Nats-Msg-Id", id);
+        if (expectedLast !== undefined) conditions.set("Nats-Expected-Last-Sequence", `${expectedLast}`);
+        try {
+          const answer = await connection.request(subject, text, { headers: conditions, timeout: answerMs });
+          return tell(answer.json());
+        } catch {
+          return "no answer";
+        }
+      },
+      flush: () => connection.flush(),
+      pause: () => Promise.reject(new Error("not a process of its own")),
+      resume: () => Promise.reject(new Error("not a process of its own")),
+    };
+  }
+
+  async function ofItsOwn(server: number): Promise<BenchConnection> {
+    const logFile = join(folder.path, `listener-${children.length}.log`);
+    const args = [join(import.meta.dirname, "nats-listener.ts"), nats.node(server).url, subject];
+    const child = await Child.start({ command: process.execPath, args, logFile });
+    children.push(child);
+    const seen = (): readonly string[] => child.log().split("\n").slice(0, -1);
+    await waitFor("the listener", () => seen().includes("connected"));
+    const no = (): never => {
+      throw new Error("it only listens");
+    };
+    return {
+      seen,
+      publish: no,
+      publishToStream: no,
+      flush: no,
+      pause: async () => child.pause(),
+      resume: async () => child.resume(),
+    };
+  }
+
+  const bench: NatsBench = {
+    connect: ({ server = 0, pausable } = {}) => (pausable === true ? ofItsOwn(server) : inProcess(server)),
+    async createStream() {
+      await waitFor("the stream", async () => {
+        await manager.streams.add({ name: stream, subjects: [subject], num_replicas: servers });
+        return true;
+      });
+    },
+    async deleteStream() {
+      await manager.streams.delete(stream);
+    },
+    async streamed() {
+      const { state } = await manager.streams.info(stream);
+      const found: string[] = [];
+      for (let seq = state.first_seq; seq <= state.last_seq && state.messages > 0; seq += 1) {
+        const message = await manager.streams.getMessage(stream, { seq });
+        if (message !== null) found.push(new TextDecoder().decode(message.data).trimEnd());
+      }
+      return found;
+    },
+    kill: (server) => nats.node(server).kill(),
+    start: (server) => nats.node(server).start(),
+    until: async (what, isSo) => {
+      await waitFor(what, isSo, { withinMs: 60_000 });
+    },
+    async dispose() {
+      for (const child of children) await child.kill();
+      for (const connection of open) await connection.close();
+      await nats.stop();
+      folder.remove();
+    },
+  };
+  return bench;
+};
+
+function tell(answer: unknown): string {
+  const { seq, duplicate, error } = answer as {
+    seq?: number;
+    duplicate?: boolean;
+    error?: { err_code: number; description: string };
+  };
+  if (error !== undefined) return `refused, last is ${error.description.replace(/\D/g, "")}`;
+  return `${duplicate === true ? "duplicate of" : "stored"} ${seq}`;
+}

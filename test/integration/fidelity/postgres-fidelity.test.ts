@@ -1,0 +1,261 @@
+/**
+ * Postgres fidelity: the same scripts against the simulator's model of a primary with its standby and against real ones, asked
+ * through the model of the Postgres log and through the real one.
+ *
+ * What a model does that no server does, or a server does that no model shows, would prove nothing of what exists. The scripts follow
+ * one another on one pair of servers; the last one ends it.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type Epoch, sessionStream } from "../../../src/events/index.ts";
+import { type EventLog, LogUnavailableError, verifyLog } from "../../../src/replication/index.ts";
+import { aCommandId, anIncarnation, aSession, LogWriter, openEpochRequest } from "../../support/log-writer.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import type { PostgresBench, StartPostgresBench } from "./postgres-bench.ts";
+import { startModelBench } from "./postgres-model-bench.ts";
+import { startRealBench } from "./postgres-real-bench.ts";
+import { tell } from "./postgres-script.ts";
+
+const worlds: readonly (readonly [name: string, start: StartPostgresBench, skip: string | false])[] = [
+  ["the model", startModelBench, false],
+  [
+    "real servers",
+    startRealBench,
+    findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false,
+  ],
+];
+
+for (const [name, start, skip] of worlds) {
+  describe(`Postgres, ${name}`, { skip, timeout: 240_000 }, () => {
+    let bench: PostgresBench;
+    let log: EventLog;
+    /** Another process's way in. */
+    let other: EventLog;
+    before(async () => {
+      bench = await start();
+      [log, other] = [await bench.open(), await bench.open()];
+    });
+    after(() => bench.dispose());
+
+    /** A writer of a new epoch whose first commit is proved durable. */
+    const aWriter = async (on = log): Promise<LogWriter> => {
+      const writer = await LogWriter.open(on);
+      assert.equal((await writer.appendEach(aSession())).type, "appended");
+      assert.equal((await writer.beat()).type, "beaten");
+      return writer;
+    };
+
+    test("a clean append is visible to everybody, and served once the next commit has told of it", async () => {
+      const writer = await aWriter();
+      const before = writer.head;
+      assert.equal((await writer.appendEach(aSession(), aSession())).type, "appended");
+      assert.equal(await bench.visibleHead("primary"), before.position + 2);
+      assert.deepEqual((await log.observe()).head, writer.head, "who was told of it serves it");
+      assert.deepEqual((await other.observe()).head, before, "others learn of it by the next commit");
+      assert.equal((await writer.beat()).type, "beaten");
+      assert.deepEqual((await other.observe()).head, writer.head);
+    });
+
+    test("a deposed leader is fenced, by the epoch or by the incarnation alone", async () => {
+      const old = await aWriter();
+      const writer = await aWriter(other);
+      assert.deepEqual(await old.appendEach(aSession()), { type: "fenced", epoch: writer.epoch });
+      assert.deepEqual(await old.beat(), { type: "fenced", epoch: writer.epoch });
+      const twin = { incarnation: anIncarnation() };
+      assert.deepEqual(await writer.append([{ events: [aSession()] }], twin), { type: "fenced", epoch: writer.epoch });
+      assert.deepEqual(await writer.beat(twin), { type: "fenced", epoch: writer.epoch });
+      assert.deepEqual(await log.openEpoch(openEpochRequest(old.epoch)), { type: "overtaken", epoch: writer.epoch });
+      assert.equal((await writer.beat()).type, "beaten");
+    });
+
+    test("a batch or a beat behind another head is refused with the head that counts", async () => {
+      const writer = await aWriter();
+      const late = writer.fork();
+      assert.equal((await writer.appendEach(aSession())).type, "appended");
+      assert.deepEqual(await late.appendEach(aSession()), { type: "head-moved", head: writer.head });
+      assert.deepEqual(await late.beat(), { type: "head-moved", head: writer.head });
+    });
+
+    test("a command that was carried out is answered with what it made, and a stale version with the one that counts", async () => {
+      const writer = await aWriter();
+      const [commandId, session] = [aCommandId(), aSession()];
+      assert.equal((await writer.append([{ commandId, events: [session] }])).type, "appended");
+      const first = writer.head.position;
+      const again = await writer.append([{ events: [aSession()] }, { commandId, events: [aSession()] }]);
+      assert.deepEqual(again, { type: "duplicate-command", commandId, first, count: 1 });
+      const stream = sessionStream(session.sessionId);
+      const streams = [{ stream, expected: 0, next: 1 }];
+      const stale = await writer.append([{ events: [session] }], { streams });
+      assert.deepEqual(stale, { type: "version-conflict", streams: [{ stream, actual: 1 }] });
+      assert.equal(await bench.visibleHead("primary"), first, "nothing of either was written");
+    });
+
+    test("while the standby is away a commit hangs and nobody sees it; it is answered when the standby is back", async () => {
+      const writer = await aWriter();
+      const before = writer.head;
+      await bench.standbyAway();
+      const hanging = writer.appendEach(aSession());
+      await bench.commitWaits();
+      assert.equal(await bench.visibleHead("primary"), before.position);
+      assert.deepEqual((await other.observe()).head, before);
+      assert.equal(await other.linkAt((before.position + 1) as never), undefined);
+      await bench.standbyBack();
+      assert.equal((await hanging).type, "appended");
+      assert.equal(await bench.visibleHead("primary"), before.position + 1);
+    });
+
+    test("a writer behind a commit that hangs is told for certain that it wrote nothing, and so is one who opens an epoch", async () => {
+      const writer = await aWriter();
+      const impatient = await bench.open({ writeTimeoutMs: 700 });
+      await bench.standbyAway();
+      const hanging = writer.appendEach(aSession());
+      await bench.commitWaits();
+      assert.equal((await writer.fork(impatient).beat()).type, "unavailable");
+      assert.equal((await impatient.openEpoch(openEpochRequest(writer.epoch))).type, "unavailable");
+      await bench.standbyBack();
+      assert.equal((await hanging).type, "appended");
+      assert.equal((await writer.beat()).type, "beaten");
+    });
+
+    test("a refusal waits for no standby", async () => {
+      const old = await aWriter();
+      const writer = await aWriter(other);
+      await bench.standbyAway();
+      assert.deepEqual(await old.appendEach(aSession()), { type: "fenced", epoch: writer.epoch });
+      await bench.standbyBack();
+    });
+
+    test("a cancelled wait is indeterminate and visible at once, and nobody is served it before a clean commit proves it", async () => {
+      const writer = await aWriter();
+      const before = writer.head;
+      const commandId = aCommandId();
+      await bench.standbyAway();
+      const batch = writer.batch([{ commandId, events: [aSession()] }]);
+      const hanging = writer.send(batch);
+      await bench.commitWaits();
+      await bench.cancelWait();
+      assert.equal((await hanging).type, "indeterminate");
+      assert.equal(await bench.visibleHead("primary"), before.position + 1);
+      assert.deepEqual((await log.observe()).head, before);
+      assert.deepEqual((await other.observe()).head, before);
+      assert.equal(await other.findCommand(commandId), undefined);
+      assert.deepEqual(await writer.beat(), { type: "head-moved", head: batch.last });
+      await bench.standbyBack();
+      const next = await aWriter(other);
+      assert.equal(next.opening.recorded.position, before.position + 2, "it stays in the log");
+      assert.deepEqual(await other.findCommand(commandId), { first: before.position + 1, count: 1 });
+    });
+
+    test("an epoch whose commit hangs is indeterminate, and fences the one before as soon as it is visible", async () => {
+      const writer = await aWriter();
+      const impatient = await bench.open({ writeTimeoutMs: 700 });
+      await bench.standbyAway();
+      const opening = impatient.openEpoch(openEpochRequest(writer.epoch));
+      await bench.commitWaits();
+      assert.equal((await opening).type, "indeterminate");
+      assert.equal((await other.observe()).epoch, writer.epoch, "the server goes on waiting, and nobody sees it");
+      await bench.cancelWait();
+      assert.equal((await other.observe()).epoch, writer.epoch + 1);
+      assert.deepEqual(await writer.beat(), { type: "fenced", epoch: writer.epoch + 1 });
+      await bench.standbyBack();
+    });
+
+    test("a write that was given up on is carried out all the same", async () => {
+      const impatient = await bench.open({ writeTimeoutMs: 700 });
+      const writer = await aWriter(impatient);
+      const before = writer.head;
+      const commandId = aCommandId();
+      await bench.standbyAway();
+      assert.equal((await writer.append([{ commandId, events: [aSession()] }])).type, "indeterminate");
+      assert.equal(await bench.visibleHead("primary"), before.position);
+      await bench.standbyBack();
+      await bench.until("it to be visible", async () => (await bench.visibleHead("primary")) > before.position);
+      assert.equal((await writer.beat()).type, "head-moved");
+    });
+
+    test("commits that wait are let go, and called clean, when standbys are waited for no longer", async () => {
+      const writer = await aWriter();
+      await bench.standbyAway();
+      const hanging = writer.appendEach(aSession());
+      await bench.commitWaits();
+      await bench.setSynchronous(0);
+      assert.equal((await hanging).type, "appended");
+      assert.equal((await writer.appendEach(aSession())).type, "appended");
+      await bench.setSynchronous(1);
+      await bench.standbyBack();
+      assert.equal((await writer.beat()).type, "beaten");
+    });
+
+    test("a standby is never written to nor believed", async () => {
+      await assert.rejects(bench.open({ servers: ["standby"] }), LogUnavailableError);
+      const either = await bench.open({ servers: ["standby", "primary"] });
+      assert.equal((await aWriter(either)).head.position, await bench.visibleHead("primary"));
+    });
+
+    test("a crash makes a hanging commit visible, a promotion makes it never have been", async () => {
+      const writer = await aWriter();
+      const before = writer.head;
+      const commandId = aCommandId();
+      await bench.standbyAway();
+      const hanging = writer.append([{ commandId, events: [aSession()] }]);
+      await bench.commitWaits();
+      await bench.kill("primary");
+      assert.equal((await hanging).type, "indeterminate");
+      await bench.start("primary");
+      assert.equal(await bench.visibleHead("primary"), before.position + 1, "never acknowledged, and visible");
+      assert.deepEqual((await other.observe()).head, before, "and not served");
+      assert.equal(await other.findCommand(commandId), undefined);
+      const impatient = await bench.open({ writeTimeoutMs: 700, servers: ["primary"] });
+      const onOld = await impatient.openEpoch(openEpochRequest(writer.epoch));
+      assert.equal(onOld.type, "indeterminate", "nothing is acknowledged without the standby");
+
+      await bench.kill("primary");
+      await bench.promoteStandby();
+      assert.equal(await bench.visibleHead("standby"), before.position);
+      const next = await aWriter(other);
+      assert.equal(next.epoch, writer.epoch + 1);
+      assert.equal(next.opening.recorded.position, before.position + 1, "its place is taken by another");
+      assert.equal(await other.findCommand(commandId), undefined);
+      assert.deepEqual(await writer.beat(), { type: "fenced", epoch: next.epoch });
+      assert.equal((await verifyLog(other)).type, "intact");
+
+      // The old primary comes back and knows of nothing: it can be read, shows its own past, and acknowledges nothing.
+      await bench.start("primary");
+      const stale = await bench.open({ writeTimeoutMs: 700, servers: ["primary"] });
+      const seen = await stale.observe();
+      assert.equal(seen.epoch, (writer.epoch + 1) as Epoch, "an epoch that nobody was told is open");
+      assert.deepEqual(seen.head, before);
+      assert.equal((await stale.openEpoch(openEpochRequest(seen.epoch))).type, "indeterminate");
+      const confused = await bench.open({ writeTimeoutMs: 700 });
+      await bench.until("the right primary to be found", async () => {
+        const { epoch } = await confused.observe();
+        return (await confused.openEpoch(openEpochRequest(epoch))).type === "opened";
+      });
+      assert.equal((await verifyLog(confused)).type, "intact");
+      assert.equal((await next.beat()).type, "fenced");
+    });
+  });
+}
+
+test("a random story of writers and accidents reads the same from the model and from real servers", {
+  skip: findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false,
+  timeout: 300_000,
+}, async () => {
+  const seed = Number(process.env["SEED"] ?? 2);
+  const told: (readonly string[])[] = [];
+  for (const start of [startModelBench, startRealBench]) {
+    const bench = await start();
+    try {
+      told.push(await tell(bench, seed, 80));
+    } finally {
+      await bench.dispose();
+    }
+  }
+  const [ofModel = [], ofServers = []] = told;
+  for (const [step, line] of ofModel.entries()) assert.equal(line, ofServers[step]);
+  for (const end of ["cancelled", "standby back", "let go", "crash"])
+    assert.ok(
+      ofModel.some((line) => line.includes(end)),
+      `the story has no: ${end}`,
+    );
+});

@@ -1,0 +1,19 @@
+/**
+ * A broker of one, on a file log, until it is killed: appends without end, and prints each command id once it is acknowledged. Run as
+ * a process of its own.
+ */
+import { writeSync } from "node:fs";
+import { openSqliteLog } from "../../src/replication/index.ts";
+import { aCommandId, aSession, LogWriter } from "../support/log-writer.ts";
+
+const [path = "", cluster = "test"] = process.argv.slice(2);
+const log = await openSqliteLog({ path, cluster });
+const writer = await LogWriter.open(log);
+writeSync(1, "open\n");
+for (;;) {
+  const commandId = aCommandId();
+  const events = Array.from({ length: 1 + Math.floor(Math.random() * 40) }, () => aSession());
+  const outcome = await writer.append([{ commandId, events }]);
+  if (outcome.type !== "appended") throw new Error(outcome.type);
+  writeSync(1, `${commandId} ${events.length}\n`);
+}

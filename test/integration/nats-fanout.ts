@@ -1,0 +1,329 @@
+/** The fan-out on a NATS that somebody starts: local binaries, or containers. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { after, afterEach, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { type BootId, Projection } from "../../src/events/index.ts";
+import {
+  connectNatsFanout,
+  type Fanout,
+  type NatsFanoutOptions,
+  startReplica,
+  systemClock,
+} from "../../src/replication/index.ts";
+import { FakeBrokers } from "../replication/fake-brokers.ts";
+import { aNode, created, history, quiet, revoked, secret } from "../replication/support.ts";
+import type { NatsCluster, NatsOptions } from "../support/service.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+export function describeNatsFanout(name: string, startNats: (options?: NatsOptions) => Promise<NatsCluster>): void {
+  describe(name, () => {
+    let nats: NatsCluster;
+    const open: Fanout[] = [];
+    let cluster = "";
+
+    before(async () => {
+      nats = await startNats();
+    });
+    after(async () => {
+      await nats.stop();
+    });
+    afterEach(async () => {
+      for (const fanout of open.splice(0)) await fanout.close();
+    });
+
+    function fanoutTo(servers: readonly string[], parts: Partial<NatsFanoutOptions> = {}): Fanout {
+      const fanout = connectNatsFanout({
+        servers,
+        cluster,
+        name: "test",
+        logger: quiet,
+        randomBytes: (size) => randomBytes(size),
+        ...parts,
+      });
+      open.push(fanout);
+      return fanout;
+    }
+
+    /** A fan-out of a cluster of its own, so that tests do not hear each other. */
+    function newCluster(): void {
+      cluster = `test-${randomBytes(4).toString("hex")}`;
+    }
+
+    const connected = (fanout: Fanout) =>
+      waitFor("a connection to NATS", () => fanout.status().healthy, { withinMs: 20_000 });
+
+    function heardBy(fanout: Fanout): string[] {
+      const heard: string[] = [];
+      fanout.subscribe((envelope) => heard.push(Buffer.from(envelope).toString()));
+      return heard;
+    }
+    const text = (value: string): Uint8Array => Buffer.from(value);
+
+    async function streamInfo() {
+      const connection = await connect({ servers: [...nats.urls] });
+      const manager = await jetstreamManager(connection);
+      return {
+        info: () => manager.streams.info(`${cluster.toUpperCase()}_LOG`),
+        remove: () => manager.streams.delete(`${cluster.toUpperCase()}_LOG`),
+        [Symbol.asyncDispose]: () => connection.close(),
+      };
+    }
+
+    test("what one publishes the others hear, in order, and so does the one itself", async () => {
+      newCluster();
+      const [one, two] = [fanoutTo(nats.urls), fanoutTo(nats.urls)];
+      const [own, others] = [heardBy(one), heardBy(two)];
+      await connected(one);
+      await connected(two);
+      for (let n = 0; n < 100; n++) one.publish(text(`${n}`));
+      const all = Array.from({ length: 100 }, (_, n) => `${n}`);
+      await waitFor("everything to arrive", () => others.length >= 100 && own.length >= 100);
+      assert.deepEqual(others, all);
+      assert.deepEqual(own, all);
+    });
+
+    test("a listener that throws stops nobody, itself included", async () => {
+      newCluster();
+      const fanout = fanoutTo(nats.urls);
+      fanout.subscribe(() => assert.fail("a poisonous message"));
+      const heard = heardBy(fanout);
+      await connected(fanout);
+      fanout.publish(text("a"));
+      fanout.publish(text("b"));
+      await waitFor("both", () => heard.length === 2);
+    });
+
+    test("another cluster's batches are not heard", async () => {
+      newCluster();
+      const mine = heardBy(fanoutTo(nats.urls));
+      newCluster();
+      const other = fanoutTo(nats.urls);
+      const heard = heardBy(other);
+      await connected(other);
+      other.publish(text("x"));
+      await waitFor("it to be heard", () => heard.length === 1);
+      assert.deepEqual(mine, []);
+    });
+
+    test("a name that would be another subject is refused", () => {
+      for (const name of ["", "a.b", "a b", ">", "*"]) {
+        assert.throws(
+          () =>
+            connectNatsFanout({
+              servers: [],
+              cluster: name,
+              name: "t",
+              logger: quiet,
+              randomBytes: (n) => randomBytes(n),
+            }),
+          {
+            code: "ERR_REPLICATION_INVALID_CLUSTER_NAME",
+          },
+        );
+      }
+    });
+
+    test("it starts with NATS down, drops and counts what is published, and connects once there is one", async () => {
+      newCluster();
+      const late = await startNats();
+      await late.kill();
+      const fanout = fanoutTo(late.urls);
+      const heard = heardBy(fanout);
+      await delay(300);
+      assert.equal(fanout.status().healthy, false);
+      fanout.publish(text("into the void"));
+      assert.equal(fanout.status().dropped, 1);
+      await late.start();
+      await connected(fanout);
+      fanout.publish(text("heard"));
+      await waitFor("it to be heard", () => heard.includes("heard"));
+      assert.deepEqual(heard, ["heard"]);
+      await fanout.close();
+      await late.stop();
+    });
+
+    test("a server that is killed and comes back is connected to again, and listeners are told to look for what they missed", async () => {
+      newCluster();
+      const frail = await startNats();
+      const fanout = fanoutTo(frail.urls);
+      const heard = heardBy(fanout);
+      let connections = 0;
+      fanout.onConnected(() => {
+        connections += 1;
+      });
+      await waitFor("the first connection", () => connections === 1);
+      for (let round = 1; round <= 2; round++) {
+        await frail.kill();
+        await waitFor("the loss to be noticed", () => !fanout.status().healthy);
+        await frail.start();
+        await waitFor("the next connection", () => connections === round + 1, { withinMs: 20_000 });
+        fanout.publish(text(`round ${round}`));
+        await waitFor("it to be heard", () => heard.includes(`round ${round}`));
+      }
+      assert.equal(fanout.status().interruptions, 2);
+      await fanout.close();
+      await frail.stop();
+    });
+
+    test("a server that freezes is noticed, although its socket stays open", { timeout: 40_000 }, async () => {
+      newCluster();
+      const frozen = await startNats();
+      const fanout = fanoutTo(frozen.urls);
+      await connected(fanout);
+      await frozen.pause();
+      await waitFor("the silence to be noticed", () => !fanout.status().healthy, { withinMs: 15_000 });
+      await frozen.resume();
+      await connected(fanout);
+      await fanout.close();
+      await frozen.stop();
+    });
+
+    test("what is too big for NATS, or too much at once, is dropped and counted", async () => {
+      newCluster();
+      const fanout = fanoutTo(nats.urls);
+      await connected(fanout);
+      fanout.publish(new Uint8Array(2 * 1024 * 1024));
+      assert.equal(fanout.status().dropped, 1);
+      for (let n = 0; n < 40; n++) fanout.publish(new Uint8Array(900_000));
+      assert.ok(fanout.status().dropped > 10, "more than what may be unsent");
+      await waitFor("what was sent to be delivered", () => fanout.status().delivered === fanout.status().published);
+      fanout.publish(text("again"));
+      await waitFor(
+        "room again",
+        () => fanout.status().delivered === fanout.status().published && fanout.status().published > 0,
+      );
+    });
+
+    test("the replay buffer captures what is published, and gives it back", async () => {
+      newCluster();
+      const broker = fanoutTo(nats.urls, { keepReplayBuffer: true });
+      await connected(broker);
+      await using stream = await streamInfo();
+      await waitFor("the stream", async () => (await stream.info()).config.subjects[0] === `${cluster}.log`);
+      const { config } = await stream.info();
+      assert.equal(config.storage, "file");
+      assert.equal(config.discard, "old");
+      assert.equal(config.num_replicas, 1);
+      assert.equal(config.max_age / 1e9, 24 * 3_600);
+      for (let n = 0; n < 1_200; n++) broker.publish(text(`${n}`));
+      await waitFor("the stream to have them", async () => (await stream.info()).state.messages === 1_200);
+      const replayed = await broker.replay?.({ sinceMs: 60_000 });
+      assert.equal(replayed?.length, 1_200);
+      assert.equal(Buffer.from(replayed.at(-1) ?? []).toString(), "1199");
+      assert.equal((await broker.replay?.({ sinceMs: 60_000, limit: 7 }))?.length, 7);
+      assert.equal((await stream.info()).state.consumer_count, 0, "no consumer is left behind");
+    });
+
+    test("a stream that was deleted is made again; nobody else makes one", { timeout: 30_000 }, async () => {
+      newCluster();
+      const node = fanoutTo(nats.urls);
+      await connected(node);
+      await using stream = await streamInfo();
+      await delay(300);
+      await assert.rejects(stream.info());
+      const broker = fanoutTo(nats.urls, { keepReplayBuffer: true });
+      await connected(broker);
+      const there = () => waitFor("the stream", async () => (await stream.info()) !== undefined, { withinMs: 15_000 });
+      await there();
+      await stream.remove();
+      await there();
+    });
+
+    test("on a cluster of three the replay buffer has three replicas, and outlives the loss of one", {
+      timeout: 120_000,
+    }, async () => {
+      newCluster();
+      const three = await startNats({ size: 3 });
+      const fanout = fanoutTo(three.urls, { keepReplayBuffer: true });
+      await connected(fanout);
+      const connection = await connect({ servers: [...three.urls] });
+      const manager = await jetstreamManager(connection);
+      const replicas = async () => (await manager.streams.info(`${cluster.toUpperCase()}_LOG`)).config.num_replicas;
+      await waitFor("three replicas", async () => (await replicas()) === 3, { withinMs: 30_000 });
+      const heard = heardBy(fanout);
+      await three.node(0).kill();
+      await waitFor(
+        "batches to flow again",
+        () => {
+          fanout.publish(text("still here"));
+          return heard.length > 0;
+        },
+        { withinMs: 20_000, everyMs: 100 },
+      );
+      await connection.close();
+      await fanout.close();
+      await three.stop();
+    });
+
+    test("a node ends at the log's digest through an outage of NATS, a deleted stream and a restart", {
+      timeout: 60_000,
+    }, async () => {
+      newCluster();
+      const frail = await startNats();
+      const publisher = fanoutTo(frail.urls, { keepReplayBuffer: true });
+      const fanout = fanoutTo(frail.urls);
+      await connected(publisher);
+      await connected(fanout);
+      const brokers = new FakeBrokers({ log: history(20), fanout: publisher });
+      const node = startReplica({
+        name: aNode,
+        boot: "boot-nats" as BootId,
+        role: "proxy",
+        region: "test",
+        version: "1",
+        configHash: () => "config-1",
+        cluster: "test", // of the envelopes; the subject's name is another matter here
+        secret,
+        databroker: brokers.databroker,
+        fanout,
+        clock: systemClock,
+        randomBytes: (size) => randomBytes(size),
+        logger: quiet,
+        windowMs: () => 5_000,
+        dataDir: null,
+      });
+      try {
+        assert.ok(await node.whenReady(10_000));
+        let id = 100;
+        const commit = async (withinMs: number): Promise<void> => {
+          id += 1;
+          const link = brokers.commit(created(id), revoked(id));
+          await waitFor("the node to follow", () => node.applied.hash === link.hash, { withinMs, everyMs: 5 });
+        };
+        const readsBefore = node.metrics().reads;
+        for (let n = 0; n < 50; n++) await commit(2_000);
+        assert.ok(node.metrics().reads - readsBefore <= 2, "by deliveries alone");
+
+        await frail.kill();
+        await waitFor("the outage to be noticed", () => !fanout.status().healthy);
+        for (let n = 0; n < 20; n++) await commit(1_000); // the promised bound without NATS
+        assert.ok(node.overdueMs(systemClock.monotonic()) <= 0);
+
+        await frail.start();
+        await connected(fanout);
+        await connected(publisher);
+        const deliveredBefore = fanout.status().delivered;
+        for (let n = 0; n < 20; n++) await commit(2_000);
+        assert.ok(fanout.status().delivered - deliveredBefore >= 19);
+
+        const connection = await connect({ servers: [...frail.urls] });
+        const manager = await jetstreamManager(connection);
+        await waitFor("the stream", () => manager.streams.delete(`${cluster.toUpperCase()}_LOG`), { withinMs: 15_000 });
+        await connection.close();
+        for (let n = 0; n < 20; n++) await commit(2_000);
+
+        const projection = new Projection();
+        for (const { recorded } of brokers.log.entries) projection.apply(recorded);
+        assert.equal(node.projection.digest(), projection.digest());
+        assert.equal(node.metrics().rebuilds, 0);
+      } finally {
+        await node.stop();
+        for (const each of open.splice(0)) await each.close();
+        await frail.stop();
+      }
+    });
+  });
+}

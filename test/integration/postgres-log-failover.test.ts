@@ -1,0 +1,97 @@
+/**
+ * The Postgres log over a failover to a synchronous standby: nothing that was acknowledged is lost, the new primary is found, and an
+ * old primary that comes back is believed in nothing.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type CommandId, type Epoch, genesis } from "../../src/events/index.ts";
+import { openPostgresLog, verifyLog } from "../../src/replication/index.ts";
+import { aCommandId, aSession, LogWriter, openEpochRequest } from "../support/log-writer.ts";
+import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
+import { withClient } from "../support/postgres-client.ts";
+import { startStandby } from "../support/postgres-standby.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
+
+test("a failover to a synchronous standby loses nothing that was acknowledged", {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  await using primary = await startPostgres();
+  await using standby = await startStandby(primary);
+  const sql = (port: number, text: string) => {
+    const url = new URL(primary.connectionString());
+    url.port = String(port);
+    return withClient(url.href, async (client) => (await client.query(text)).rows);
+  };
+  await sql(primary.port, "alter system set synchronous_standby_names = '*'");
+  await sql(primary.port, "select pg_reload_conf()");
+  await waitFor("synchronous replication", async () => {
+    const [row] = await sql(primary.port, "select sync_state from pg_stat_replication");
+    return row?.["sync_state"] === "sync";
+  });
+
+  const hosts = new URL(primary.connectionString());
+  const connectionString = hosts.href.replace(hosts.host, `${hosts.host},127.0.0.1:${standby.port}`);
+  const options = { connectionString, cluster: "test", connectTimeoutMs: 500, writeTimeoutMs: 1_500 };
+  const log = await openPostgresLog(options);
+  const writer = await LogWriter.open(log);
+  const acknowledged = new Set<CommandId>();
+  const sent: CommandId[] = [];
+  const writing = (async () => {
+    for (;;) {
+      const commandId = aCommandId();
+      sent.push(commandId);
+      const outcome = await writer.append([{ commandId, events: [aSession()] }]);
+      if (outcome.type !== "appended") return outcome.type;
+      acknowledged.add(commandId);
+    }
+  })();
+  await waitFor("some appends", () => acknowledged.size > 30);
+
+  await primary.kill();
+  assert.match(await writing, /indeterminate|unavailable/);
+  await standby.promote();
+  await sql(standby.port, "alter system set synchronous_standby_names = ''");
+  await sql(standby.port, "select pg_reload_conf()");
+
+  const next = await waitFor("an epoch on the new primary", () => LogWriter.open(log).catch(() => undefined));
+  assert.equal(next.epoch, 2);
+  for (const commandId of acknowledged) assert.equal((await log.findCommand(commandId))?.count, 1);
+  assert.equal((await verifyLog(log)).type, "intact");
+  await next.appendEach(aSession());
+  await next.beat();
+  const timelines = await sql(standby.port, "select pg_timeline from cardea.log_epoch order by epoch");
+  assert.deepEqual(timelines, [{ pg_timeline: "00000001" }, { pg_timeline: "00000002" }]);
+
+  // The old primary comes back, writable, with all its settings, and nobody to replicate to.
+  await primary.start();
+  const stale = await openPostgresLog({ ...options, connectionString: primary.connectionString() });
+  const [, zombieEpoch] = await Promise.all([
+    stale.read(genesis, 1_000),
+    stale.openEpoch(openEpochRequest(1 as Epoch)),
+  ]);
+  assert.equal(zombieEpoch.type, "indeterminate", "no commit is acknowledged there");
+  const old = writer.fork(stale);
+  assert.notEqual((await old.appendEach(aSession())).type, "appended");
+  assert.notEqual((await old.beat()).type, "beaten");
+  await stale.close();
+
+  // A broker that meets the old primary first moves on as soon as a write there is not acknowledged.
+  const confused = await openPostgresLog(options);
+  const third = await waitFor(
+    "the right primary",
+    async () => {
+      const { epoch } = await confused.observe();
+      const outcome = await confused.openEpoch(openEpochRequest(epoch));
+      return outcome.type === "opened" ? outcome : undefined;
+    },
+    { withinMs: 20_000 },
+  );
+  assert.equal(third.epoch, 3);
+  assert.deepEqual((await confused.observe()).head, third.head, "reads follow the writer to the right server");
+  assert.equal((await verifyLog(confused)).type, "intact");
+  assert.deepEqual(await next.beat(), { type: "fenced", epoch: 3 });
+  await Promise.all([log.close(), confused.close()]);
+});

@@ -1,0 +1,198 @@
+/**
+ * Two regions: a real cluster on loopback. East is the home region, with Postgres, brokers, NATS and authenticate; west has a
+ * broker of its own, a NATS server that is a leaf of the eastern one, and proxies. Whatever passes between them passes over a WAN
+ * that is slow, and can be cut. West reaches nothing of east but its brokers and its NATS.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type BrokerClient,
+  type ClusterStatus,
+  createBrokerClient,
+  type Role,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { freePorts } from "../../support/free-port.ts";
+import { startNats } from "../../support/nats.ts";
+import { startPostgres } from "../../support/postgres.ts";
+import type { NatsCluster, PostgresServer } from "../../support/service.ts";
+import { type Answer, ask } from "../cluster/client.ts";
+import { load, makeSession, operatorOf, type Ran, runCardea, type Session } from "../cluster/cluster.ts";
+import { configOf, hostOf, issuerOf, type Places, type Service, type Timing } from "../cluster/cluster-config.ts";
+import { ClusterProcess, type ProcessPorts } from "../cluster/cluster-process.ts";
+import { startRelay } from "../cluster/relay.ts";
+import { startUpstream, type Upstream } from "../cluster/upstream.ts";
+import { startWan, type Wan } from "./wan.ts";
+
+export type TwoRegions = Readonly<{
+  postgres: PostgresServer;
+  upstream: Upstream;
+  places: Places;
+  east: Readonly<{ nats: NatsCluster; brokers: readonly ClusterProcess[]; proxy: ClusterProcess }>;
+  west: Readonly<{ nats: NatsCluster; broker: ClusterProcess; proxies: readonly ClusterProcess[] }>;
+  authenticate: ClusterProcess;
+  /** Everything between the regions at once. */
+  wan: Readonly<{ cut(): void; heal(): void; delay(ms: number): void; brokers: readonly Wan[]; nats: Wan }>;
+  session(user: string, groups?: readonly string[]): Promise<Session>;
+  get(proxy: ClusterProcess, route: string, session?: Session): Promise<Answer>;
+  operator: ReturnType<typeof operatorOf>;
+  client(role: Role): BrokerClient;
+  /** In the role of a proxy, by way of one broker. */
+  clientVia(broker: ClusterProcess): BrokerClient;
+  /** As the home region sees it. */
+  status(): Promise<ClusterStatus>;
+  cardea(...args: readonly string[]): Promise<Ran>;
+  host(route: string): string;
+  stop(): Promise<void>;
+}>;
+
+export type TwoRegionsOptions = Readonly<{
+  timing: Timing;
+  brokers?: number;
+  westProxies?: number;
+  lateMs?: number;
+  /** Settings of the `broker` section of every process. */
+  broker?: object;
+  /** Done to the empty database, before the first process. */
+  prepare?: (places: Places) => Promise<void>;
+}>;
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+export async function startTwoRegions(options: TwoRegionsOptions): Promise<TwoRegions> {
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await build(options, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function build(
+  { timing, brokers: brokerCount = 1, westProxies = 2, lateMs = 0, broker: more = {}, prepare }: TwoRegionsOptions,
+  stops: (() => Promise<unknown>)[],
+  stop: () => Promise<void>,
+): Promise<TwoRegions> {
+  const folder = new TemporaryFolder("regions");
+  stops.push(async () => folder.remove());
+  const [leafPort = 0, frontPort = 0, idpPort = 0, ...free] = await freePorts(3 + 3 * (brokerCount + westProxies + 3));
+  const take = (): ProcessPorts => ({ address: free.pop() ?? 0, metrics: free.pop() ?? 0, broker: free.pop() ?? 0 });
+  const leaf = `leafnodes { listen: "127.0.0.1:${leafPort}" }`;
+  const [postgres, eastNats, upstream] = await Promise.all([
+    startPostgres(),
+    startNats({ domain: "east", config: leaf }),
+    startUpstream(),
+  ]);
+  stops.push(
+    () => postgres.stop(),
+    () => eastNats.stop(),
+    () => upstream.close(),
+  );
+  const natsWan = await startWan(leafPort, { lateMs });
+  stops.push(() => natsWan.close());
+  const remote = `leafnodes { reconnect: 1, remotes: [{ url: "nats-leaf://127.0.0.1:${natsWan.port}" }] }`;
+  const westNats = await startNats({ domain: "west", config: `${remote}\nping_interval: "1s"` });
+  stops.push(() => westNats.stop());
+
+  const ports = {
+    brokers: Array.from({ length: brokerCount }, take),
+    ...{ authenticate: take(), eastProxy: take(), westBroker: take() },
+    westProxies: Array.from({ length: westProxies }, take),
+  };
+  const places: Places = {
+    clusterName: `test-${randomBytes(4).toString("hex")}`,
+    sharedSecret: randomBytes(32).toString("base64"),
+    cookieSecret: randomBytes(32).toString("base64"),
+    idpSecret: randomBytes(16).toString("hex"),
+    postgres: await postgres.newDatabase(),
+    upstreamPort: upstream.port,
+    ...{ frontPort, idpPort, authenticatePort: ports.authenticate.address },
+  };
+  await prepare?.(places);
+  const brokerWans = await Promise.all(ports.brokers.map(({ broker }) => startWan(broker, { lateMs })));
+  for (const wan of brokerWans) stops.push(() => wan.close());
+
+  const url = (port: number): string => `http://127.0.0.1:${port}`;
+  const eastern = { region: "east", nats: eastNats.urls, brokerUrls: ports.brokers.map(({ broker }) => url(broker)) };
+  const western = { region: "west", nats: westNats.urls, brokerUrls: [url(ports.westBroker.broker)] };
+  const newProcess = (
+    name: string,
+    services: readonly Service[],
+    own: ProcessPorts,
+    at: typeof eastern,
+    change: (config: Record<string, unknown>) => object = (config) => config,
+  ): ClusterProcess => {
+    const dataDir = join(folder.path, "data", name);
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    const spec = { name, services, ports: own, ...at };
+    const config = change(configOf(spec, places, { timing, dataDir, broker: more }) as Record<string, unknown>);
+    const made = new ClusterProcess({ name, region: at.region, ports: own, folder: folder.path, dataDir, config });
+    stops.push(() => made.kill());
+    return made;
+  };
+  const brokers = ports.brokers.map((own, i) => newProcess(`broker-${i + 1}`, ["databroker"], own, eastern));
+  const authenticate = newProcess("authenticate", ["authenticate"], ports.authenticate, eastern);
+  const proxy = newProcess("proxy-east", ["proxy"], ports.eastProxy, eastern);
+  const regional = (config: Record<string, unknown>): object => ({
+    ...config,
+    databroker_storage_connection_string: undefined,
+    nats: { ...(config["nats"] as object), home_domain: "east" },
+    broker: { ...(config["broker"] as object), home_urls: brokerWans.map(({ port }) => url(port)) },
+  });
+  const broker = newProcess("broker-west", ["databroker"], ports.westBroker, western, regional);
+  const proxies = ports.westProxies.map((own, i) => newProcess(`proxy-west-${i + 1}`, ["proxy"], own, western));
+  await Promise.all(brokers.map((each) => each.start()));
+  await broker.start();
+  await Promise.all([authenticate, proxy, ...proxies].map((each) => each.start()));
+
+  const front = await startRelay({ targets: [proxy.ports.address], port: frontPort });
+  stops.push(() => front.close());
+
+  const config = load(authenticate.configFile);
+  const clients = new Map<Role, BrokerClient>();
+  stops.push(() => Promise.all([...clients.values()].map((each) => each.close())));
+  const newClient = (role: Role, urls: readonly URL[]): BrokerClient =>
+    createBrokerClient({
+      ...{ role, urls, cluster: places.clusterName, name: "test", secret: config.sharedSecret },
+      ...{ clock: systemClock, randomBytes, logger: silent },
+    });
+  const client = (role: Role): BrokerClient => {
+    const made = clients.get(role) ?? newClient(role, config.broker.urls);
+    clients.set(role, made);
+    return made;
+  };
+  const clientVia = (at: ClusterProcess): BrokerClient => {
+    const made = newClient("proxy", [new URL(at.brokerUrl)]);
+    stops.push(() => made.close());
+    return made;
+  };
+  const host = (route: string): string => hostOf(places, route);
+  const wans = [natsWan, ...brokerWans];
+  const all = (act: (wan: Wan) => void) => (): void => {
+    for (const wan of wans) act(wan);
+  };
+  return {
+    ...{ postgres, upstream, places, authenticate, client, clientVia, host, stop },
+    east: { nats: eastNats, brokers, proxy },
+    west: { nats: westNats, broker, proxies },
+    wan: {
+      cut: all((wan) => wan.cut()),
+      heal: all((wan) => wan.heal()),
+      delay: (ms) => all((wan) => wan.delay(ms))(),
+      ...{ brokers: brokerWans, nats: natsWan },
+    },
+    session: (user, groups = []) =>
+      makeSession(user, groups, { config, client: client("authenticate"), issuer: issuerOf(places) }),
+    get: (at, route, session) =>
+      ask({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
+    operator: operatorOf({ config, authenticate, host: host("authenticate") }),
+    status: () => client("operator").status(),
+    cardea: (...args) => runCardea([...args, "-c", authenticate.configFile]),
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * A region and its window: what the broker of a cut-off region may still grant ends with the lease that it holds, and a broker that
+ * was started anew holds none. Leases are short: Δ is two seconds, the grace two more.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { waitFor } from "../../support/wait-for.ts";
+import type { ClusterProcess } from "../cluster/cluster-process.ts";
+import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
+
+let regions: TwoRegions;
+
+before(
+  async () => {
+    regions = await startTwoRegions({ timing: "short", lateMs: 20 });
+  },
+  { timeout: 300_000 },
+);
+after(() => regions?.stop());
+
+const measure = (of: ClusterProcess, name: string) => of.metric("cardea_broker", { measure: name });
+const applied = (of: ClusterProcess) => measure(of, "applied");
+
+async function served(): Promise<void> {
+  const session = await regions.session("somebody");
+  for (const proxy of regions.west.proxies)
+    await waitFor(
+      `${proxy.name} to permit on every route`,
+      async () =>
+        (await regions.get(proxy, "app", session)).permitted && (await regions.get(proxy, "strict", session)).permitted,
+      { withinMs: 30_000 },
+    );
+}
+
+test("after the window a cut-off region denies, on routes that serve when stale too; healed, it serves again", async (t) => {
+  const session = await regions.session("alice");
+  const [proxy] = regions.west.proxies;
+  assert.ok(proxy);
+  assert.equal((await regions.get(proxy, "app", session)).permitted, true);
+  regions.wan.cut();
+  const cutAt = performance.now();
+  const { link, receipt: own } = await regions.operator.revoke(session, { wait: "region", timeoutMs: 20_000 });
+  assert.deepEqual([own?.complete, own?.region], [true, "east"], "its own region is not kept waiting by the other");
+  const all = regions.operator.receipt(link, { wait: "all", timeoutMs: 30_000 });
+  await waitFor("the region to deny", async () => (await regions.get(proxy, "app", session)).status === 503);
+  t.diagnostic(`denied ${Math.round(performance.now() - cutAt)} ms after the cut, with a window of 4,000 ms`);
+  const receipt = await all;
+  t.diagnostic(`complete for all ${Math.round(performance.now() - cutAt)} ms after the cut`);
+  assert.equal(receipt.complete, true, "the region is fenced off");
+  const west = receipt.nodes.filter(({ region }) => region === "west");
+  assert.deepEqual(
+    west.map(({ node, status }) => [node, status]).toSorted(),
+    ["broker-west", "proxy-west-1", "proxy-west-2"].map((node) => [node, "fenced"]),
+    "and every one of it is named as such: none has applied it",
+  );
+  assert.equal((await regions.get(proxy, "app", session)).permitted, false);
+  regions.wan.heal();
+  const healedAt = performance.now();
+  await served();
+  t.diagnostic(`served again ${Math.round(performance.now() - healedAt)} ms after healing`);
+  assert.equal((await regions.get(proxy, "app", session)).permitted, false, "revoked while it was away");
+});
+
+test("a regional broker started anew in a cut-off region serves what is on its disk, and grants nothing", async () => {
+  const { broker, proxies } = regions.west;
+  const [proxy] = proxies;
+  assert.ok(proxy);
+  await served();
+  const before = await applied(broker);
+  regions.wan.cut();
+  await broker.kill();
+  await broker.launch();
+  await waitFor("the broker to be where it was", async () => (await applied(broker)) >= before, { withinMs: 30_000 });
+  assert.equal(await measure(broker, "grantsByAge"), 0);
+  await proxy.kill();
+  await proxy.launch();
+  await waitFor(
+    "a restarted proxy to have the region's copy",
+    async () => (await proxy.metric("cardea_replica", { measure: "applied" })) >= before,
+    { withinMs: 30_000 },
+  );
+  const session = { cookie: "" } as Parameters<TwoRegions["get"]>[2];
+  assert.equal((await regions.get(proxy, "app", session)).permitted, false);
+  assert.equal(await measure(broker, "grantsByAge"), 0);
+  regions.wan.heal();
+  await served();
+});
+
+test("what a regional broker missed it takes from the region's mirror of the replay buffer, with the home brokers out of reach", async (t) => {
+  const { broker } = regions.west;
+  await served();
+  await waitFor("the mirror to be level", async () => (await measure(broker, "mirrorLag")) === 0);
+  await broker.kill();
+  for (const wan of regions.wan.brokers) wan.cut();
+  const session = await regions.session("dave");
+  const change = await regions.operator.revoke(session);
+  await broker.launch();
+  const startedAt = performance.now();
+  await waitFor("the change from the mirror", async () => (await applied(broker)) >= change.link.position, {
+    withinMs: 40_000,
+  });
+  t.diagnostic(`there ${Math.round(performance.now() - startedAt)} ms after the start`);
+  for (const wan of regions.wan.brokers) wan.heal();
+  await served();
+});
+
+test("a replay buffer that is made anew at home does not leave the mirror waiting for ever", async (t) => {
+  await served();
+  const origin = `${regions.places.clusterName.toUpperCase()}_LOG`;
+  const [east, west] = await Promise.all(
+    [regions.east, regions.west].map(({ nats }) => connect({ servers: [...nats.urls] })),
+  );
+  assert.ok(east && west);
+  try {
+    const [home, there] = await Promise.all([jetstreamManager(east), jetstreamManager(west)]);
+    await home.streams.delete(origin);
+    await waitFor("the stream again", async () => (await home.streams.info(origin)).config.name === origin, {
+      withinMs: 30_000,
+    });
+    await regions.session("erin");
+    const deletedAt = performance.now();
+    await waitFor(
+      "the mirror to follow the new stream",
+      async () => {
+        const [ours, mirrored] = [await home.streams.info(origin), await there.streams.info(`${origin}_WEST`)];
+        return mirrored.state.messages > 0 && ours.state.last_seq === mirrored.state.last_seq;
+      },
+      { withinMs: 60_000 },
+    );
+    t.diagnostic(`level with the new stream after ${Math.round(performance.now() - deletedAt)} ms`);
+  } finally {
+    await Promise.all([east.close(), west.close()]);
+  }
+});

@@ -1,0 +1,202 @@
+/** The file log over crashes, beside other processes, and on files that are not its own. */
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { afterEach, beforeEach, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { type CommandId, parseCommandId } from "../../src/events/index.ts";
+import { LogRefusedError, LogUnavailableError, openSqliteLog, verifyLog } from "../../src/replication/index.ts";
+import { Child, TemporaryFolder } from "../support/child.ts";
+import { aCommandId, aSession, LogWriter } from "../support/log-writer.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+let folder: TemporaryFolder;
+let path: string;
+beforeEach(() => {
+  folder = new TemporaryFolder("file-log");
+  path = join(folder.path, "data", "log.db");
+});
+afterEach(() => folder.remove());
+
+const writerScript = join(import.meta.dirname, "file-log-writer.ts");
+const startWriter = (n: number): Promise<Child> =>
+  Child.start({
+    command: process.execPath,
+    args: [writerScript, path],
+    logFile: join(folder.path, `writer-${n}`),
+  });
+
+test("killed again and again in the middle of appends, the log stays dense and keeps every acknowledged batch", {
+  timeout: 120_000,
+}, async () => {
+  const acknowledged = new Map<CommandId, number>();
+  for (let round = 1; round <= 8; round++) {
+    const writer = await startWriter(round);
+    await waitFor("appends", () => writer.log().split("\n").length > 20 || !writer.running);
+    assert.ok(writer.running, writer.log());
+    await delay((round * 37) % 60); // each time somewhere else in a commit
+    await writer.kill();
+    for (const line of writer.log().split("\n").slice(1, -1)) {
+      const [commandId, count] = line.split(" ");
+      acknowledged.set(parseCommandId(commandId), Number(count));
+    }
+    const log = await openSqliteLog({ path, cluster: "test" });
+    const verdict = await verifyLog(log);
+    assert.ok(verdict.type === "intact", JSON.stringify(verdict));
+    assert.equal(verdict.epochs.length, round);
+    for (const [commandId, count] of acknowledged) assert.equal((await log.findCommand(commandId))?.count, count);
+    await log.close();
+  }
+});
+
+test("a second process is told that the file is in use", async () => {
+  const log = await openSqliteLog({ path, cluster: "test" });
+  await LogWriter.open(log);
+  const second = await startWriter(1);
+  await second.exited;
+  assert.ok(second.log().includes(`${path} is in use: another process has it open`), second.log());
+  await assert.rejects(openSqliteLog({ path, cluster: "test", lockTimeoutMs: 50 }), (error: Error) => {
+    assert.ok(error instanceof LogUnavailableError);
+    assert.match(error.message, /in use/);
+    return true;
+  });
+  await log.close();
+  await (await openSqliteLog({ path, cluster: "test" })).close();
+});
+
+test("the file and what SQLite puts beside it are their owner's alone", async () => {
+  const log = await openSqliteLog({ path, cluster: "test" });
+  const writer = await LogWriter.open(log);
+  await writer.appendEach(aSession());
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  assert.equal(statSync(`${path}-wal`).mode & 0o777, 0o600);
+  assert.equal(statSync(join(folder.path, "data")).mode & 0o777, 0o700);
+  await log.close();
+  chmodSync(path, 0o644);
+  await (await openSqliteLog({ path, cluster: "test" })).close();
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test("files that are not ours are refused and left as they are", async () => {
+  const refused = async (pattern: RegExp, cluster = "test"): Promise<void> => {
+    await assert.rejects(openSqliteLog({ path, cluster }), (error: Error) => {
+      assert.ok(error instanceof LogRefusedError, error.message);
+      assert.match(error.message, pattern);
+      assert.ok(error.message.includes(path));
+      return true;
+    });
+  };
+  await (await openSqliteLog({ path, cluster: "test" })).close();
+  await refused(/cluster "test", not of "other"/, "other");
+  const file = new DatabaseSync(path);
+  file.exec("insert into schema_version values (7, 0)");
+  file.close();
+  await refused(/schema version 7.*versions up to 2/);
+
+  path = join(folder.path, "foreign.db");
+  const foreign = new DatabaseSync(path);
+  foreign.exec("create table customers (name text)");
+  foreign.close();
+  await refused(/not a Cardea log/);
+
+  path = join(folder.path, "text.db");
+  writeFileSync(path, "this is no database at all, whatever it is called\n".repeat(100));
+  await refused(/not a Cardea log/);
+
+  path = join(folder.path, "a-folder");
+  mkdirSync(path);
+  await assert.rejects(openSqliteLog({ path, cluster: "test" }), LogUnavailableError);
+});
+
+test("a full disk is never an acknowledgement, and nothing acknowledged is lost with it", async () => {
+  // A limit on the size of any file stands in for the disk: writing past it fails, as it does on a full one.
+  const writer = await Child.start({
+    command: "sh",
+    args: ["-c", `trap '' XFSZ; ulimit -f 2000; exec "$0" "$@"`, process.execPath, writerScript, path],
+    logFile: join(folder.path, "writer-full"),
+  });
+  assert.equal((await writer.exited).code, 1);
+  assert.match(writer.log(), /Error: (indeterminate|unavailable)/);
+  const lines = writer.log().split("\n");
+  const acknowledged = lines.filter((line) => /^[0-9a-f-]{36} \d+$/.test(line)).map((line) => line.split(" "));
+  assert.ok(acknowledged.length > 10);
+  const log = await openSqliteLog({ path, cluster: "test" });
+  assert.equal((await verifyLog(log)).type, "intact");
+  for (const [commandId, count] of acknowledged) {
+    assert.equal((await log.findCommand(parseCommandId(commandId)))?.count, Number(count));
+  }
+  await log.close();
+});
+
+test("what is erased is gone from the file, and from its WAL", async () => {
+  const log = await openSqliteLog({ path, cluster: "test" });
+  const writer = await LogWriter.open(log);
+  const [key, tokens] = [Buffer.from("the-wrapped-key-of-a-person"), Buffer.from("the-sealed-tokens-of-a-session")];
+  const session = aSession();
+  await writer.append([{ events: [session] }], {
+    newKeys: [{ userId: session.userId, keyId: Buffer.from("the-keyid"), wrapped: key }],
+    vault: [{ sessionId: session.sessionId, version: 1, sealed: tokens }],
+  });
+  const holds = (secret: Buffer) => [path, `${path}-wal`].some((file) => readFileSync(file).includes(secret));
+  assert.ok(holds(key) && holds(tokens));
+  await writer.append([{ events: [{ type: "UserErased", userId: session.userId }] }], {
+    erasedKeys: [session.userId],
+    vaultRemoved: [session.sessionId],
+  });
+  assert.ok(!holds(key) && !holds(tokens));
+  await log.close();
+});
+
+test("a write that is not answered in time is indeterminate, and calls behind it find out what became of it", async () => {
+  const log = await openSqliteLog({ path, cluster: "test", answerTimeoutMs: 60 });
+  const writer = await waitFor("an epoch", () => LogWriter.open(log).catch(() => undefined));
+  const commandId = aCommandId();
+  const events = Array.from({ length: 20_000 }, () => aSession());
+  const outcome = await writer.append([{ commandId, events }]);
+  assert.ok(outcome.type === "indeterminate", outcome.type);
+  const found = await waitFor("the thread to be done", () => log.findCommand(commandId).catch(() => undefined));
+  assert.equal(found.count, events.length);
+  await log.close();
+  const patient = await openSqliteLog({ path, cluster: "test" });
+  assert.equal((await verifyLog(patient)).type, "intact");
+  await patient.close();
+});
+
+test("an answer that comes after it was given up on does not keep the process alive", async () => {
+  const log = await openSqliteLog({ path, cluster: "test" });
+  const writer = await LogWriter.open(log);
+  await writer.append([{ events: Array.from({ length: 5_000 }, () => aSession()) }]);
+  await log.close();
+  const script = `
+    import { openSqliteLog } from ${JSON.stringify(join(import.meta.dirname, "../../src/replication/index.ts"))};
+    import { genesis } from ${JSON.stringify(join(import.meta.dirname, "../../src/events/index.ts"))};
+    const log = await openSqliteLog({ path: ${JSON.stringify(path)}, cluster: "test", answerTimeoutMs: 1 });
+    const reads = Array.from({ length: 5 }, () => log.read(genesis, 5_000));
+    for (const { status } of await Promise.allSettled(reads)) console.log(status);`;
+  const child = await Child.start({
+    command: process.execPath,
+    args: ["--input-type=module", "--eval", script],
+    logFile: join(folder.path, "late"),
+  });
+  const late = setTimeout(() => void child.kill(), 20_000);
+  const { code, signal } = await child.exited;
+  clearTimeout(late);
+  assert.deepEqual({ code, signal }, { code: 0, signal: null });
+  assert.match(child.log(), /rejected/);
+});
+
+test("an idle file log does not keep its process alive", async () => {
+  const script = `
+    import { openSqliteLog } from ${JSON.stringify(join(import.meta.dirname, "../../src/replication/index.ts"))};
+    const log = await openSqliteLog({ path: ${JSON.stringify(path)}, cluster: "test" });
+    await log.observe();
+    console.log("done");`;
+  const child = await Child.start({
+    command: process.execPath,
+    args: ["--input-type=module", "--eval", script],
+    logFile: join(folder.path, "idle"),
+  });
+  assert.deepEqual(await child.exited, { code: 0, signal: null });
+  assert.match(child.log(), /done/);
+});

@@ -1,0 +1,17 @@
+/** A broker that is stopped (as by SIGSTOP or a suspended machine) in the middle of opening an epoch. Run as a process of its own. */
+import { openPostgresLog } from "../../src/replication/index.ts";
+import { openEpochRequest } from "../support/log-writer.ts";
+
+const [connectionString = "", schema = ""] = process.argv.slice(2);
+const log = await openPostgresLog({ connectionString, schema, cluster: "test" });
+const { epoch } = await log.observe();
+const request = openEpochRequest(epoch);
+const outcome = await log.openEpoch({
+  ...request,
+  firstEvent: (at) => {
+    process.kill(process.pid, "SIGSTOP");
+    return request.firstEvent(at);
+  },
+});
+process.stdout.write(`${outcome.type}\n`);
+await log.close();

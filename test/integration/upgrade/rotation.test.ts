@@ -1,0 +1,178 @@
+/**
+ * Every secret of a real cluster changed while people go on using it, in rounds of rolling restarts as docs/operations.md has them: the
+ * shared secret with the keys of people that are wrapped under it, the cookie secret, the signing key, and the users of NATS and Postgres.
+ */
+import assert from "node:assert/strict";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from "jose";
+import { createBrokerClient, systemClock } from "../../../src/replication/index.ts";
+import { withClient } from "../../support/postgres-client.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { ask } from "../cluster/client.ts";
+import { type Cluster, load, makeSession, type Session, startCluster } from "../cluster/cluster.ts";
+import { issuerOf } from "../cluster/cluster-config.ts";
+import type { ClusterProcess } from "../cluster/cluster-process.ts";
+import { startTraffic, type Traffic } from "./traffic.ts";
+
+const aSecret = (): string => randomBytes(32).toString("base64");
+const natsUsers = { old: randomBytes(8).toString("hex"), new: randomBytes(8).toString("hex") };
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
+let cluster: Cluster;
+let alice: Session;
+let traffic: Traffic;
+let everybody: readonly ClusterProcess[];
+const next = {
+  shared: aSecret(),
+  cookie: aSecret(),
+  signing: String(
+    generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "pkcs8", format: "pem" }),
+  ),
+};
+
+before(
+  async () => {
+    cluster = await startCluster({
+      ...{ timing: "default", regions: ["north", "north"] },
+      natsConfig: `
+        authorization { users: [{ user: old, password: "${natsUsers.old}" }, { user: new, password: "${natsUsers.new}" }] }
+        no_auth_user: old`,
+    });
+    everybody = [...cluster.brokers, cluster.authenticate, ...cluster.proxies];
+    alice = await cluster.session("alice", ["eng"]);
+    traffic = startTraffic(cluster, [alice, await cluster.session("bob", ["eng"])], "eng");
+  },
+  { timeout: 200_000 },
+);
+after(() => cluster?.stop());
+
+type File = Record<string, unknown> & { nats: Record<string, unknown> };
+
+/** One round: another file for every process, and a restart of each, one after the other. */
+async function round(change: (file: File, process: ClusterProcess) => void): Promise<void> {
+  for (const process of everybody) {
+    const file = JSON.parse(readFileSync(process.configFile, "utf8")) as File;
+    change(file, process);
+    writeFileSync(process.configFile, JSON.stringify(file), { mode: 0o600 });
+    await traffic.without(process, () => process.restart());
+    await assertionsHold();
+  }
+}
+
+/** What each proxy says of somebody is believed by whoever asks any proxy for the keys. */
+async function assertionsHold(session = alice): Promise<void> {
+  for (const proxy of cluster.proxies) {
+    const { body, permitted } = await cluster.get(proxy, "eng", session);
+    assert.equal(permitted, true, `${proxy.name}: ${body.slice(0, 200)}`);
+    const headers = JSON.parse(body) as Record<string, string>;
+    const assertion = headers["x-pomerium-jwt-assertion"] ?? "";
+    for (const other of cluster.proxies) {
+      const path = "/.well-known/pomerium/jwks.json";
+      const jwks = await ask({ port: other.ports.address, host: cluster.host("eng"), path });
+      const keys = createLocalJWKSet(JSON.parse(jwks.body) as JSONWebKeySet);
+      const { payload } = await jwtVerify(assertion, keys);
+      assert.equal(payload["email"], "alice@example.com", "her key opens what is sealed with it");
+    }
+  }
+}
+
+test("the first round: everybody takes the new secrets, and nobody uses them yet", async () => {
+  await withClient(cluster.places.postgres, async (client) => {
+    await client.query("create role second superuser login password 'second'");
+  });
+  await round((file) => {
+    file["shared_secret_previous"] = next.shared;
+    file["cookie_secret_previous"] = next.cookie;
+    file["signing_key_previous"] = next.signing;
+  });
+});
+
+test("the second round: the signing key, the cookie secret, and the users of NATS and Postgres", async () => {
+  await round((file, process) => {
+    file["cookie_secret_previous"] = file["cookie_secret"];
+    file["cookie_secret"] = next.cookie;
+    file["signing_key"] = next.signing;
+    file["signing_key_previous"] = "derived";
+    file.nats = { ...file.nats, user: "new", password: natsUsers.new };
+    if (!cluster.brokers.includes(process)) return;
+    const url = new URL(cluster.places.postgres);
+    url.username = "second";
+    url.password = "second";
+    file["databroker_storage_connection_string"] = url.href;
+  });
+  await withClient(cluster.places.postgres, async (client) => {
+    const { rows } = await client.query(
+      "select distinct usename from pg_stat_activity where datname = current_database() and application_name like 'cardea%'",
+    );
+    assert.deepEqual(
+      rows.map((row: { usename: string }) => row.usename),
+      ["second"],
+      "nobody needs the first one any more",
+    );
+  });
+});
+
+test("the third round: the shared secret; the leader wraps the keys of people anew, and says when none is left", async () => {
+  await round((file) => {
+    delete file["signing_key_previous"];
+    file["shared_secret_previous"] = file["shared_secret"];
+    file["shared_secret"] = next.shared;
+  });
+  const leader = await waitFor(
+    "every key to be wrapped anew",
+    async () => {
+      for (const broker of cluster.brokers) {
+        const [leads, seen] = await Promise.all(
+          ["leading", "keysSeen"].map((measure) => broker.metric("cardea_broker", { measure })),
+        );
+        if (leads === 1 && (seen ?? 0) >= 2 && (await broker.metric("cardea_broker", { measure: "keysLeft" })) === 0)
+          return broker;
+      }
+      return undefined;
+    },
+    { withinMs: 60_000 },
+  );
+  const wrapped = "keys of people were wrapped under the present secret";
+  assert.ok(cluster.brokers.some((broker) => broker.log().includes(wrapped)));
+  await waitFor(
+    "the leader to say so",
+    () => leader.log().lastIndexOf("no key of a person") > leader.log().lastIndexOf(wrapped),
+  );
+  assert.equal(await leader.metric("cardea_broker", { measure: "keysUnreadable" }), 0);
+});
+
+test("all the while everybody who had the right was permitted, without a second sign-in", async (t) => {
+  const { permitted, refused, askedAgain } = await traffic.stop();
+  t.diagnostic(`${permitted} requests permitted, a second proxy was asked ${askedAgain} times`);
+  assert.deepEqual(refused, []);
+  assert.ok(permitted > 100);
+});
+
+test("the last round: the old secrets are gone, people met before are still known, and what was signed with the old one is not", async () => {
+  const { config, client } = underNewSecret();
+  const again = await makeSession("alice", ["eng"], {
+    ...{ config, client, issuer: issuerOf(cluster.places), routes: ["app", "eng", "strict"] },
+  });
+  await client.close();
+  const old = alice;
+  alice = again;
+  traffic = startTraffic(cluster, [again], "eng");
+  await round((file) => {
+    delete file["shared_secret_previous"];
+    delete file["cookie_secret_previous"];
+  });
+  const { refused } = await traffic.stop();
+  assert.deepEqual(refused, []);
+  for (const proxy of cluster.proxies) assert.equal((await cluster.get(proxy, "eng", old)).permitted, false);
+});
+
+function underNewSecret() {
+  const config = load(cluster.authenticate.configFile);
+  const client = createBrokerClient({
+    ...{ role: "authenticate", urls: config.broker.urls, cluster: config.broker.clusterName, name: "test" },
+    ...{ secret: config.sharedSecret, clock: systemClock, randomBytes, logger: silent },
+  });
+  return { config, client };
+}

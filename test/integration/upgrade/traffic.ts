@@ -1,0 +1,70 @@
+/**
+ * Traffic: people who go on using a cluster while it is changed underneath, through a balancer that knows which proxies are in turn and,
+ * as balancers do, asks the next one when one does not answer or is not ready.
+ */
+import { type Asking, ask } from "../cluster/client.ts";
+import type { Cluster, Session } from "../cluster/cluster.ts";
+import type { ClusterProcess } from "../cluster/cluster-process.ts";
+
+export type Traffic = Readonly<{
+  /** Takes a proxy out of turn while something is done to it, and waits for what it is serving. */
+  without<T>(proxy: ClusterProcess, done: () => Promise<T>): Promise<T>;
+  /** @returns what nobody permitted, and how often a second proxy had to be asked */
+  stop(): Promise<Readonly<{ permitted: number; refused: readonly string[]; askedAgain: number }>>;
+}>;
+
+const everyMs = 25;
+const settleMs = 200;
+
+export function startTraffic(cluster: Cluster, sessions: readonly Session[], route = "app"): Traffic {
+  const inTurn = new Set(cluster.proxies);
+  const refused: string[] = [];
+  let permitted = 0;
+  let askedAgain = 0;
+  let running = true;
+  let turn = 0;
+
+  async function request(session: Session): Promise<void> {
+    turn += 1;
+    const proxies = [...inTurn];
+    const tries = proxies.map((_, n) => proxies[(turn + n) % proxies.length]);
+    const answers: string[] = [];
+    for (const proxy of tries) {
+      if (proxy === undefined) continue;
+      const asking: Asking = { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie };
+      const answer = await ask(asking).catch((error: unknown) => String(error));
+      if (typeof answer !== "string" && answer.permitted) {
+        permitted += 1;
+        askedAgain += answers.length;
+        return;
+      }
+      answers.push(`${proxy.name}: ${typeof answer === "string" ? answer : answer.status}`);
+    }
+    refused.push(`${session.user} ${new Date().toISOString()} ${answers.join(", ")}`);
+  }
+
+  async function person(session: Session): Promise<void> {
+    while (running) {
+      await request(session);
+      await new Promise((resolve) => setTimeout(resolve, everyMs));
+    }
+  }
+  const people = sessions.map(person);
+
+  return {
+    async without(proxy, done) {
+      const was = inTurn.delete(proxy);
+      if (was) await new Promise((resolve) => setTimeout(resolve, settleMs));
+      try {
+        return await done();
+      } finally {
+        if (was) inTurn.add(proxy);
+      }
+    },
+    async stop() {
+      running = false;
+      await Promise.all(people);
+      return { permitted, refused, askedAgain };
+    },
+  };
+}
