@@ -82,3 +82,4 @@ export {
   type SignOutConfirmPage,
   type UserInfoPage,
 } from "./page.ts";
+export { type ListAsked, type ListedRoute, listRoutes } from "./route-list.ts";

@@ -13,7 +13,9 @@ import {
   createOidcClient,
   createRefresh,
   type Handler,
+  listRoutes,
   type OidcClient,
+  type Policies,
   resolveCaller,
   whoIsSignedInUnderLease,
 } from "../auth/index.ts";
@@ -77,6 +79,7 @@ export function authDepsOf(
     catchUp: AuthDeps["catchUp"];
     resolveCaller: AuthDeps["resolveCaller"];
     assertions: Assertions;
+    policies: Policies;
     oidc: OidcClient | null;
     render: AuthDeps["render"];
     logger: Logger;
@@ -111,6 +114,10 @@ export function authDepsOf(
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
     jwks: parts.assertions.jwks,
+    routesOf:
+      config.services.has("proxy") && config.routesPortal
+        ? (asked) => listRoutes({ routes: config.routes, policies: parts.policies }, asked)
+        : null,
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
     log: parts.logger,
   };

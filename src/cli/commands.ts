@@ -15,6 +15,7 @@ import { policyReplay } from "./policy-replay.ts";
 import { policyTest } from "./policy-test.ts";
 import { postgresPromote } from "./postgres.ts";
 import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
+import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
 import { sessionsList, sessionsRevoke } from "./sessions.ts";
 import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
@@ -57,6 +58,7 @@ export const commands: readonly Command[] = [
   tcp,
   udp,
   sshProxy,
+  routesList,
   execCredential,
   flushCredentials,
   health,

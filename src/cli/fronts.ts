@@ -80,7 +80,7 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
     });
     const auth = authDepsOf(own, {
       databroker: databroker.as("authenticate"),
-      ...{ replica, catchUp, resolveCaller, assertions, oidc: client, render: renderPage, logger },
+      ...{ replica, catchUp, resolveCaller, assertions, policies, oidc: client, render: renderPage, logger },
     });
     const host = own.services.has("authenticate")
       ? await authenticateHostOf(own, {

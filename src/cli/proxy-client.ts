@@ -160,12 +160,16 @@ export function fetchText(url: URL, tls: ProxyTls): Promise<Readonly<{ status: n
   return fetchAnswer(url, { tls, headers: { accept: "*/*", "user-agent": "cardea" } });
 }
 
-type Fetched = Readonly<{ status: number; text: string; headers: IncomingHttpHeaders }>;
+export type Fetched = Readonly<{ status: number; text: string; headers: IncomingHttpHeaders }>;
 
 /** @throws CannotError */
 export function fetchAnswer(
   url: URL,
-  { tls, headers }: Readonly<{ tls: ProxyTls; headers: Readonly<Record<string, string>> }>,
+  {
+    tls,
+    headers,
+    bytesMax = headBytesMax,
+  }: Readonly<{ tls: ProxyTls; headers: Readonly<Record<string, string>>; bytesMax?: number }>,
 ): Promise<Fetched> {
   return new Promise((resolve, reject) => {
     const cannot = (cause: Error): void =>
@@ -184,7 +188,7 @@ export function fetchAnswer(
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => {
         text += chunk;
-        if (text.length > headBytesMax) request.destroy(new Error("its answer is too long"));
+        if (text.length > bytesMax) request.destroy(new Error("its answer is too long"));
       });
       response.on("error", cannot);
       response.on("end", () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers }));

@@ -9,7 +9,16 @@ import type { Parsed } from "./arguments.ts";
 import { signInByBrowser } from "./browser-sign-in.ts";
 import { CannotError, type Terminal, UsageError } from "./command.ts";
 import type { Destination } from "./destination.ts";
-import { type Opened, openTunnel, type ProxyTls, type Refusal, readTls, tlsOptions } from "./proxy-client.ts";
+import {
+  type Fetched,
+  fetchAnswer,
+  type Opened,
+  openTunnel,
+  type ProxyTls,
+  type Refusal,
+  readTls,
+  tlsOptions,
+} from "./proxy-client.ts";
 import { isToken, openTokenCache } from "./token-cache.ts";
 
 export const accessOptions = {
@@ -26,6 +35,9 @@ export const accessHelp = `--proxy-url URL or CARDEA_PROXY_URL names the proxy w
 Who you are: --service-account TOKEN, --service-account-file FILE or CARDEA_SERVICE_ACCOUNT; else the last sign-in at that proxy, kept in
 $XDG_CACHE_HOME/cardea/tokens (readable by you alone); else your browser is opened (--browser-cmd CMD; --no-browser only prints the address).
 --ca-cert FILE trusts one more authority, --client-cert and --client-key show a certificate, --disable-tls-verification trusts anybody.`;
+
+/** More than the longest list. */
+const answerBytesMax = 16 * 1_024 * 1_024;
 
 /** The proxy said no, in a way that signing in does not change. */
 export class TunnelRefusedError extends Error {
@@ -47,6 +59,8 @@ export class TunnelRefusedError extends Error {
 export type Access = Readonly<{
   /** @throws TunnelRefusedError, CannotError */
   open(kind: "tcp" | "udp", destination: Destination): Promise<Extract<Opened, { type: "open" }>>;
+  /** Asks one of the proxy's own endpoints. @returns its answer, of whatever status. @throws CannotError */
+  ask(url: URL): Promise<Fetched>;
   /** Signs in anew, whatever is in the cache. */
   signIn(proxy: URL): Promise<void>;
 }>;
@@ -74,20 +88,43 @@ export function createAccess(parsed: Parsed, terminal: Terminal): Access {
     return signingIn;
   }
 
+  /** Tries with the credential that there is, and once more with a new one where that is not taken. */
+  async function withToken<Outcome>(
+    proxy: URL,
+    attempt: (token: string | undefined) => Promise<Outcome>,
+    isRefused: (outcome: Outcome) => boolean,
+  ): Promise<Outcome> {
+    const held = own ?? (await cache.load(proxy));
+    const first = await attempt(held);
+    if (!isRefused(first) || own !== undefined) return first;
+    // Somebody else of this process may have signed in meanwhile.
+    const now = await cache.load(proxy);
+    if (now === held) await cache.forget(proxy);
+    const second = await attempt(now !== undefined && now !== held ? now : await signedIn(proxy));
+    if (isRefused(second)) await cache.forget(proxy);
+    return second;
+  }
+
   return {
     async open(kind, { proxy, target }) {
-      const held = own ?? (await cache.load(proxy));
-      const first = await openTunnel({ kind, proxy, target, token: held, tls });
-      if (first.type === "open") return first;
-      if (first.why !== "unauthenticated" || own !== undefined) throw new TunnelRefusedError(proxy, target, first);
-      // Somebody else of this process may have signed in meanwhile.
-      const now = await cache.load(proxy);
-      if (now === held) await cache.forget(proxy);
-      const token = now !== undefined && now !== held ? now : await signedIn(proxy);
-      const second = await openTunnel({ kind, proxy, target, token, tls });
-      if (second.type === "open") return second;
-      if (second.why === "unauthenticated") await cache.forget(proxy);
-      throw new TunnelRefusedError(proxy, target, second);
+      const opened = await withToken<Opened>(
+        proxy,
+        (token) => openTunnel({ kind, proxy, target, token, tls }),
+        (outcome) => outcome.type === "refusal" && outcome.why === "unauthenticated",
+      );
+      if (opened.type === "open") return opened;
+      throw new TunnelRefusedError(proxy, target, opened);
+    },
+    ask(url) {
+      const common = { accept: "application/json", "user-agent": "cardea" };
+      return withToken(
+        new URL(url.origin),
+        (token) => {
+          const headers = token === undefined ? common : { ...common, authorization: `Bearer Pomerium-${token}` };
+          return fetchAnswer(url, { tls, headers, bytesMax: answerBytesMax });
+        },
+        ({ status }) => status === 401 || (status >= 300 && status < 400),
+      );
     },
     async signIn(proxy) {
       await signedIn(proxy);

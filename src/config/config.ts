@@ -339,6 +339,8 @@ export type Config = Readonly<{
   logLevel: "debug" | "info" | "warn" | "error";
   /** The configuration is read again when its files change. */
   hotReload: boolean;
+  /** People may ask which routes they may use. */
+  routesPortal: boolean;
   /** Null: decisions are served to nobody else. */
   decisionApi: DecisionApiConfig | null;
   /** External data sets for the criterion `record`. */

@@ -195,6 +195,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     ...observing,
     logLevel: globals.log_level,
     hotReload: globals.runtime_flags["config_hot_reload"] ?? true,
+    routesPortal: globals.runtime_flags["routes_portal"] ?? true,
     decisionApi: resolveDecisionApi(globals, { report, material }),
     dataSources: globals.data_sources,
     drainDelayMs: globals.drain_delay,

@@ -42,10 +42,10 @@ const flags = (): Kind<Readonly<Record<string, boolean>>> =>
 const compatibility = {
   runtime_flags: pomerium(
     flags().prefault({}),
-    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; the others (${Object.keys(
+    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; \`routes_portal: false\` tells nobody which routes they may use; the others (${Object.keys(
       runtimeFlags,
     )
-      .filter((flag) => flag !== "match_any_incoming_port" && flag !== "config_hot_reload")
+      .filter((flag) => !["match_any_incoming_port", "config_hot_reload", "routes_portal"].includes(flag))
       .join(", ")}) are known and change nothing here.`,
   ),
 };

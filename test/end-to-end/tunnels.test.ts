@@ -141,6 +141,25 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   const [file = ""] = readdirSync(tokens);
   assert.equal(statSync(join(tokens, file)).mode & 0o777, 0o600);
 
+  const listing = start(process.execPath, [mainFile, "routes", "list", proxy], env);
+  assert.equal(await listing.ended, 0, listing.said());
+  assert.match(listing.said(), /^NAME +TYPE +REACHED BY/);
+  assert.match(
+    listing.said(),
+    new RegExp(
+      `redis.internal:6379 +tcp +cardea tcp tcp\\+http://tunnel.localhost:${dev.port}/redis.internal:6379$`,
+      "m",
+    ),
+  );
+  assert.match(listing.said(), new RegExp(`Engineering +http +http://eng.localhost:${dev.port} `));
+  const asJson = start(process.execPath, [mainFile, "routes", "list", "--json"], env);
+  assert.equal(await asJson.ended, 0, asJson.said());
+  assert.equal((JSON.parse(asJson.said()) as unknown[]).length, 8);
+  const stranger = { ...env, CARDEA_SERVICE_ACCOUNT: "bm8.bm8.bm8" };
+  const refused = start(process.execPath, [mainFile, "routes", "list"], stranger);
+  assert.equal(await refused.ended, 1, refused.said());
+  assert.match(refused.said(), /your sign-in is not taken \(401\)/);
+
   const redis = await listenOn(t, ["tcp", "redis.internal:6379"], env);
   const line = connect(redis, "127.0.0.1");
   line.write("PING\r\n");

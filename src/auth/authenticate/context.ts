@@ -6,6 +6,7 @@ import { parseGroupId } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Caller, Principal } from "../authorize/decision.ts";
 import { handlerErrorJson, pageHeaders, type Render, type SignInErrorPage } from "../page.ts";
+import type { ListAsked, ListedRoute } from "../route-list.ts";
 import type { Box } from "./boxes.ts";
 import { type CookieOptions, setCookie } from "./credentials.ts";
 import type { Handle, HandleCodec } from "./handle.ts";
@@ -54,6 +55,8 @@ export type AuthDeps = Readonly<{
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
   jwks: Readonly<{ keys: readonly object[] }>;
+  /** The routes that somebody may use; null: nobody is told here. */
+  routesOf: ((asked: ListAsked) => readonly ListedRoute[]) | null;
   random: Readonly<{ uuid(): string; token(): string }>;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
 }>;

@@ -30,6 +30,7 @@ import {
 import { cookieValue } from "./credentials.ts";
 import { handleFits } from "./handle.ts";
 import { isRedirectable } from "./redirectable.ts";
+import { registerRouteList } from "./route-list-endpoint.ts";
 import { isFromElsewhere } from "./same-origin.ts";
 import { type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { userInfoPageOf, whoIsAsking } from "./signed-in.ts";
@@ -47,6 +48,7 @@ export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle
   await app.register(formbody);
   registerCommon(app, deps, contexts);
   registerDashboard(app, deps, contexts);
+  registerRouteList(app, deps, { contexts, sendUnauthenticated });
   registerSignIn(app, deps, contexts);
   registerCallback(app, deps, contexts);
   registerSignOut(app, deps, contexts);

@@ -54,13 +54,15 @@ export async function whoIsAsking(deps: AuthDeps, request: FastifyRequest, hostn
     : { type: "nobody" };
 }
 
-/**
- * Who is signed in on the authenticate host, as far as it may be believed for what lies beyond any route's grace: only while
- * the lease is fresh.
- */
-export async function whoIsSignedInUnderLease(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
+/** Who is signed in, as far as it may be believed for what lies beyond any route's grace: only while the lease is fresh. */
+export async function underLease(deps: AuthDeps, whoAsks: () => Promise<SignedIn>): Promise<SignedIn> {
   const overdueMs = deps.replica.overdueMs(deps.clock.monotonic());
-  return overdueMs > 0 ? { type: "behind" } : whoIsSignedIn(deps, request);
+  return overdueMs > 0 ? { type: "behind" } : whoAsks();
+}
+
+/** On the authenticate host. */
+export function whoIsSignedInUnderLease(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
+  return underLease(deps, () => whoIsSignedIn(deps, request));
 }
 
 async function whoHolds(deps: AuthDeps, handle: Handle, source: CredentialSource): Promise<SignedIn> {

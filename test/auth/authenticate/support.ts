@@ -226,6 +226,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
       resolveCaller(replica.projection, handle, { ...asked, now: clock.wall(), open: replica.open, cache }),
     identityClaims: (principal, hostname) => assertions.claimsOf(principal, hostname),
     jwks: assertions.jwks,
+    routesOf: null,
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
     log: { info() {}, warn: (_fields, message) => void warnings.push(message) },
   };

@@ -1,0 +1,80 @@
+/**
+ * Route list: the routes that one person may use, as policy answers for them now (pomerium.md §2.2, §9.6).
+ *
+ * Pure. A route is listed when its whole policy, deny rules too, permits a plain GET of where it begins. A certificate that a route wants
+ * is taken for shown, for this list is read before one is chosen; what asks for a particular certificate, for a device that the session has
+ * not shown or for a data set that cannot be read is left out. To be listed is no right: each request is decided for itself.
+ */
+import type { RouteConfig } from "../config/index.ts";
+import type { UnixMs } from "../events/index.ts";
+import type { Policies } from "./authorize/compile.ts";
+import { decide } from "./authorize/decide.ts";
+import type { DecisionRequest, Principal } from "./authorize/decision.ts";
+
+/** Pomerium's names. */
+export type ListedRoute = Readonly<{
+  id: string;
+  name: string;
+  type: "http" | "tcp" | "udp";
+  from: string;
+  description: string;
+  /** How a tunnel is opened from a terminal. */
+  connect_command?: string;
+  logo_url: string;
+}>;
+
+/** Who asks, and how they reached us. */
+export type ListAsked = Readonly<{
+  principal: Principal;
+  /** External origin of the host that was asked. */
+  origin: URL;
+  headers: Readonly<Record<string, string>>;
+  ip: string;
+  now: UnixMs;
+}>;
+
+/** In the order of the file. */
+export function listRoutes(
+  { routes, policies }: Readonly<{ routes: readonly RouteConfig[]; policies: Policies }>,
+  asked: ListAsked,
+): readonly ListedRoute[] {
+  const caller = { type: "principal", principal: asked.principal } as const;
+  const common = { headers: asked.headers, ip: asked.ip, query: "", clientCertificate };
+  const mayUse = (route: RouteConfig): boolean => {
+    const request = { ...questionOf(route), ...common };
+    return decide({ policies, routeId: route.id, caller, request, now: asked.now }).type === "permit";
+  };
+  return routes.filter(mayUse).map((route) => listed(route, asked.origin));
+}
+
+const clientCertificate = { presented: true, valid: true, leafPem: "" };
+
+function questionOf(route: RouteConfig): Pick<DecisionRequest, "method" | "scheme" | "host" | "rawPath" | "path"> {
+  const { from, tunnel, match } = route;
+  const path = tunnel !== null || match.kind === "regex" ? "/" : match.value;
+  return {
+    method: tunnel?.kind === "tcp" ? "CONNECT" : "GET",
+    scheme: from.protocol === "http:" ? "http" : "https",
+    host: from.host,
+    rawPath: encodeURI(path),
+    path,
+  };
+}
+
+function listed(route: RouteConfig, origin: URL): ListedRoute {
+  const { id, name, description } = route;
+  const common = { id, name, description, logo_url: "" };
+  if (route.tunnel === null) return { ...common, type: "http", from: route.from.origin };
+  const { kind, targets, behindProxy } = route.tunnel;
+  const scheme = `${kind}+${route.from.protocol}//`;
+  const names = targets.map(({ host, port }) => `${host}:${port}`);
+  const from = `${scheme}${behindProxy ? `${route.from.host}/` : ""}${names.join("/")}`;
+  const [name0 = ""] = names;
+  // Of a pattern nobody knows which name is meant.
+  if (name0.includes("*")) return { ...common, type: kind, from };
+  const port = route.from.port === "" && origin.port !== "" ? `:${origin.port}` : "";
+  const target = behindProxy ? `${scheme}${route.from.host}${port}/${name0}` : name0;
+  const own = `${route.from.origin}${port}`;
+  const elsewhere = behindProxy || own === `https://${route.from.hostname}` ? "" : ` --proxy-url ${own}`;
+  return { ...common, type: kind, from, connect_command: `cardea ${kind} ${target}${elsewhere}` };
+}

@@ -1,0 +1,121 @@
+/** Which routes a person is told of: those that policy would let them use, and no other. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type ListedRoute, listRoutes } from "../../src/auth/index.ts";
+import type { RouteConfig } from "../../src/config/index.ts";
+import type { UnixMs } from "../../src/events/index.ts";
+import { compiled, now, type Person, principal, route, source } from "./authorize/support.ts";
+
+function listFor(
+  routes: readonly RouteConfig[],
+  person: Person,
+  { origin = "https://app.example", at = now as number } = {},
+): readonly ListedRoute[] {
+  const asked = { principal: principal(person), origin: new URL(origin), headers: {}, ip: "192.0.2.1" };
+  return listRoutes({ routes, policies: compiled(...routes) }, { ...asked, now: at as UnixMs });
+}
+const idsFor = (routes: readonly RouteConfig[], person: Person, at?: number): readonly string[] =>
+  listFor(routes, person, at === undefined ? {} : { at }).map(({ id }) => id);
+const allow = (criteria: object): NonNullable<RouteConfig["policy"]> => source({ allow: { and: [criteria] } });
+
+test("a route is listed for whom its policy permits, and not beside it: allow, deny, not, and", () => {
+  const routes = [
+    route({ id: "any", allowAnyAuthenticatedUser: true }),
+    route({ id: "public", allowPublicUnauthenticatedAccess: true }),
+    route({ id: "nobody" }),
+    route({ id: "eng", policy: allow({ groups: { has: "eng" } }) }),
+    route({
+      id: "not-sales",
+      policy: source({ allow: { and: [{ authenticated_user: true }] }, deny: { or: [{ groups: { has: "sales" } }] } }),
+    }),
+    route({
+      id: "both",
+      policy: source({ allow: { and: [{ groups: { has: "eng" } }, { groups: { has: "sales" } }] } }),
+    }),
+    route({ id: "others", policy: source({ allow: { not: [{ groups: { has: "eng" } }] } }) }),
+  ];
+  assert.deepEqual(idsFor(routes, { groups: ["eng"] }), ["any", "public", "eng", "not-sales"]);
+  assert.deepEqual(idsFor(routes, { groups: ["sales"] }), ["any", "public", "others"]);
+  assert.deepEqual(idsFor(routes, { groups: ["eng", "sales"] }), ["any", "public", "eng", "both"]);
+});
+
+test("a session that is over, and a person whose data does not open, are told of no more than a stranger may use", () => {
+  const routes = [
+    route({ id: "any", allowAnyAuthenticatedUser: true }),
+    route({ id: "public", allowPublicUnauthenticatedAccess: true }),
+    route({ id: "alice", allowedUsers: ["alice@example.com"] }),
+  ];
+  assert.deepEqual(idsFor(routes, {}), ["any", "public", "alice"]);
+  assert.deepEqual(idsFor(routes, {}, 3_000_000), ["public"]);
+  assert.ok(!idsFor(routes, { opens: false }).includes("alice"));
+});
+
+test("a path is asked for where the route begins; a certificate counts as shown, a particular one and a device do not", () => {
+  const pki = route({ id: "certificate", requiresClientCertificate: true, allowAnyAuthenticatedUser: true });
+  const routes = [
+    route({ id: "path", match: { kind: "prefix", value: "/a b" }, policy: allow({ http_path: { is: "/a b" } }) }),
+    route({ id: "elsewhere", match: { kind: "path", value: "/c" }, policy: allow({ http_path: { is: "/d" } }) }),
+    route({ id: "get", policy: allow({ http_method: { is: "GET" } }) }),
+    route({ id: "post", policy: allow({ http_method: { is: "POST" } }) }),
+    pki,
+    { ...pki, id: "certificate-eng", allowAnyAuthenticatedUser: false, policy: allow({ groups: { has: "eng" } }) },
+    route({ id: "particular", policy: allow({ client_certificate: { fingerprint: "0".repeat(64) } }) }),
+    route({ id: "device", policy: allow({ device: { is: "any" } }) }),
+  ];
+  assert.deepEqual(idsFor(routes, {}), ["path", "get", "certificate"]);
+});
+
+test("each kind of route says what it is and how it is reached, with Pomerium's names", () => {
+  const any = { allowAnyAuthenticatedUser: true } as const;
+  const db = { host: "db.example", port: 5_432 };
+  const routes = [
+    route({ ...any, id: "1", name: "App", description: "The app", from: new URL("https://app.example") }),
+    route({
+      ...any,
+      id: "2",
+      name: "db",
+      tunnel: { kind: "tcp", targets: [db], behindProxy: false },
+      from: new URL("https://db.example"),
+    }),
+    route({
+      ...any,
+      id: "3",
+      name: "two",
+      tunnel: { kind: "tcp", targets: [db, { host: "b.internal", port: 22 }], behindProxy: true },
+    }),
+    route({
+      ...any,
+      id: "4",
+      name: "dns",
+      tunnel: { kind: "udp", targets: [{ host: "dns.internal", port: 53 }], behindProxy: true },
+      from: new URL("https://proxy.example:8443"),
+    }),
+    route({
+      ...any,
+      id: "5",
+      name: "all",
+      tunnel: { kind: "tcp", targets: [{ host: "*.internal", port: 22 }], behindProxy: true },
+    }),
+  ];
+  assert.deepEqual(listFor(routes, {}), [
+    { id: "1", name: "App", description: "The app", logo_url: "", type: "http", from: "https://app.example" },
+    {
+      ...{ id: "2", name: "db", description: "", logo_url: "", type: "tcp", from: "tcp+https://db.example:5432" },
+      connect_command: "cardea tcp db.example:5432",
+    },
+    {
+      ...{ id: "3", name: "two", description: "", logo_url: "", type: "tcp" },
+      from: "tcp+https://app.example/db.example:5432/b.internal:22",
+      connect_command: "cardea tcp tcp+https://app.example/db.example:5432",
+    },
+    {
+      ...{ id: "4", name: "dns", description: "", logo_url: "", type: "udp" },
+      from: "udp+https://proxy.example:8443/dns.internal:53",
+      connect_command: "cardea udp udp+https://proxy.example:8443/dns.internal:53",
+    },
+    { id: "5", name: "all", description: "", logo_url: "", type: "tcp", from: "tcp+https://app.example/*.internal:22" },
+  ]);
+  const [, own, behind] = listFor(routes, {}, { origin: "https://app.example:9443" });
+  assert.equal(own?.connect_command, "cardea tcp db.example:5432 --proxy-url https://db.example:9443");
+  assert.equal(behind?.connect_command, "cardea tcp tcp+https://app.example:9443/db.example:5432");
+});
