@@ -3,23 +3,15 @@
  *
  * Pure: it is given the time, the projection's answers and what to do with a permit. Always: a permit and the registration
  * of its exchange happen in one turn, so that no change of facts falls between them; the lease is compared before anything
- * is looked up and again at the decision; a state of ours that is behind answers 503 and never sends anybody to sign in. It
- * waits only where it must: for a token not seen before, and for a link that is not applied yet.
+ * is looked up and again at the decision; a state of ours that is behind answers 503 and never sends anybody to sign in. Whom a
+ * credential names is who-asks.ts's to say.
  *
  * There is a desk for each configuration, and only the one in force decides: a request that has waited meanwhile is considered
  * anew by that one, and an open exchange is judged by it, whoever permitted it.
  */
-import {
-  type Credential,
-  type Decision,
-  type DecisionRequest,
-  type Handle,
-  handleFits,
-  type Permit,
-  type Principal,
-} from "../auth/index.ts";
+import type { Decision, DecisionRequest, Permit, Principal } from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
-import { sessionStream, type UnixMs, unreachable, userStream } from "../events/index.ts";
+import type { UnixMs } from "../events/index.ts";
 import type { Condition } from "./answer.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { CutReason, Exchange, Exchanges, ExchangeTerms, Verdict } from "./exchanges.ts";
@@ -28,6 +20,7 @@ import type { ProxyPorts } from "./ports.ts";
 import { authorityOf, signInHostOf } from "./routing.ts";
 import { kindOf } from "./traffic.ts";
 import { type AnswerTools, answer, completeRecord, type Decided, record, type Visit } from "./visit.ts";
+import { type Asking, createWhoAsks, type Holder, type ReachedHandles } from "./who-asks.ts";
 
 /** A request whose route is known. */
 export type Routed = Readonly<{ visit: Visit; plan: RoutePlan; request: CanonicalRequest }>;
@@ -56,72 +49,24 @@ export type DeskParts = Readonly<{
   onFailed: (visit: Visit, error: unknown) => void;
 }>;
 
-/** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
-type Holder = Readonly<{ handle: Handle | undefined; credentialInHeader: boolean }>;
-/** `behind`: our projection has not reached what the credential needs, and no broker could help. */
-type Asking = Holder | "behind";
-const nobody: Asking = { handle: undefined, credentialInHeader: false };
 /** What was permitted, and to whom. */
 type Open = Routed & Readonly<{ asking: Holder; question: DecisionRequest; permittedTo: Principal | null }>;
 
-/** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
-export class ReachedHandles {
-  #handles = new WeakSet<Handle>();
-
-  has(handle: Handle): boolean {
-    return this.#handles.has(handle);
-  }
-  add(handle: Handle): void {
-    this.#handles.add(handle);
-  }
-  forget(): void {
-    this.#handles = new WeakSet();
-  }
-}
-
 export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   const { ports, plans, exchanges, tools, current, reached, takeOver, onPermit, onFailed } = parts;
-  const { config, clock, freshness, replica } = ports;
+  const { config, clock, freshness } = ports;
+  const who = createWhoAsks(ports, reached);
   const desk: DecisionDesk = { consider, takeOver, judge };
 
   // --- who asks
 
   function consider(routed: Routed): void {
     if (leaseIsOver(routed)) return;
-    const asking = whoAsks(routed);
+    const { plan, request } = routed;
+    const credential = ports.credentials.read(request.headers, request.search.slice(1));
+    const asking = who.holderOf(credential, signInHostOf(plan.route, request));
     if (!(asking instanceof Promise)) settle(routed, asking);
     else asking.then((known) => settle(routed, known)).catch((error: unknown) => onFailed(routed.visit, error));
-  }
-
-  function whoAsks(routed: Routed): Asking | Promise<Asking> {
-    const { request } = routed;
-    const hostname = signInHostOf(routed.plan.route, request);
-    const credential = ports.credentials.read(request.headers, request.search.slice(1));
-    if (credential === undefined) return nobody;
-    const verified = ports.credentials.verify(credential.token);
-    if (!(verified instanceof Promise)) return whoHolds(hostname, credential, verified);
-    return verified.then((handle) => whoHolds(hostname, credential, handle));
-  }
-
-  function whoHolds(hostname: string, credential: Credential, handle: Handle | "invalid"): Asking | Promise<Asking> {
-    const credentialInHeader = credential.source !== "cookie";
-    const stranger: Holder = { handle: undefined, credentialInHeader };
-    if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain)) return stranger;
-    const holder: Holder = { handle, credentialInHeader };
-    if (handle.needs === null || reached.has(handle)) return holder;
-    return ports.catchUp(handle.needs).then((outcome) => {
-      switch (outcome) {
-        case "reached":
-          reached.add(handle);
-          return holder;
-        case "lost": // the session was never written: whoever holds it signs in again
-          return stranger;
-        case "behind":
-          return "behind";
-        default:
-          return unreachable(outcome);
-      }
-    });
   }
 
   function leaseIsOver({ visit, plan }: Routed): boolean {
@@ -137,15 +82,6 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
 
   // --- the decision
 
-  function resolve({ handle, credentialInHeader }: Holder): ReturnType<ProxyPorts["resolveCaller"]> {
-    const caller = ports.resolveCaller(handle, { idpId: ports.idpId, credentialInHeader });
-    if (caller.type !== "principal") return caller;
-    const { session, userId } = caller.principal;
-    const denied =
-      replica.stickilyDenied(sessionStream(session.sessionId)) || replica.stickilyDenied(userStream(userId));
-    return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
-  }
-
   function settle(routed: Routed, asking: Asking): void {
     const { visit, plan } = routed;
     if (visit.downstream.closed) return;
@@ -154,7 +90,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       return;
     }
     if (leaseIsOver(routed)) return;
-    const caller = asking === "behind" ? undefined : resolve(asking);
+    const caller = asking === "behind" ? undefined : who.callerOf(asking);
     if (asking === "behind" || caller === undefined || caller.type === "behind") {
       unavailable(visit, "behind");
       return;
@@ -246,7 +182,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   function judgeBy({ visit, plan, asking, question, permittedTo }: Open): Verdict {
     const again = (decided: Pick<Decided, "result" | "status" | "reasons">): void =>
       record(visit, { ...decided, occasion: "redecision" }, permittedTo, ports);
-    const caller = resolve(asking);
+    const caller = who.callerOf(asking);
     if (caller.type === "behind") {
       again({ result: "unavailable", status: 503, reasons: ["behind"] });
       return { type: "refused", reason: "stale" };

@@ -6,7 +6,7 @@
  */
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
-import type { DecisionDesk, ReachedHandles } from "./decision-desk.ts";
+import type { DecisionDesk } from "./decision-desk.ts";
 import type { Downstream } from "./downstream.ts";
 import type { Exchanges } from "./exchanges.ts";
 import type { Gateway } from "./gateway-client.ts";
@@ -17,6 +17,7 @@ import type { ProxyPorts } from "./ports.ts";
 import { createRequestListener } from "./request-listener.ts";
 import type { ServiceAccountTokens } from "./service-account-file.ts";
 import type { Traffic } from "./traffic.ts";
+import type { ReachedHandles } from "./who-asks.ts";
 
 /** What all generations share. */
 export type Lasting = Readonly<{

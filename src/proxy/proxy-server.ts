@@ -11,7 +11,6 @@ import type { Registry } from "prom-client";
 import type { FactKey } from "../auth/index.ts";
 import type { HostPort } from "../config/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
-import { ReachedHandles } from "./decision-desk.ts";
 import type { Downstream } from "./downstream.ts";
 import { type CutReason, cutReasons, Exchanges, type KindCounts } from "./exchanges.ts";
 import { createGateway, type Gateway } from "./gateway-client.ts";
@@ -23,6 +22,7 @@ import type { ProxyPorts } from "./ports.ts";
 import { listen } from "./proxy-listener.ts";
 import { openServiceAccountTokens } from "./service-account-file.ts";
 import { Traffic } from "./traffic.ts";
+import { ReachedHandles } from "./who-asks.ts";
 
 export type ProxyStats = Readonly<{
   /** Requests, WebSockets and tunnels under way, permitted or not. */

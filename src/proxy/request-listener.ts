@@ -6,7 +6,7 @@ import type { Principal } from "../auth/index.ts";
 import { isLoopback } from "../config/index.ts";
 import { unreachable } from "../events/index.ts";
 import { type CanonicalRequest, canonicalise } from "./canonical.ts";
-import { createDecisionDesk, type DecisionDesk, type Permitted, type ReachedHandles } from "./decision-desk.ts";
+import { createDecisionDesk, type DecisionDesk, type Permitted } from "./decision-desk.ts";
 import type { Downstream } from "./downstream.ts";
 import type { Exchanges } from "./exchanges.ts";
 import { type ForwardFailure, forward } from "./http-forwarder.ts";
@@ -35,6 +35,7 @@ import {
 } from "./upstream-headers.ts";
 import { type AnswerTools, answer, conditionOfCut, leadTo, newVisit, record, type Visit } from "./visit.ts";
 import { tellEnds } from "./visit-end.ts";
+import type { ReachedHandles } from "./who-asks.ts";
 
 export type RequestListener = Readonly<{
   onRequest(downstream: Downstream): void;

@@ -108,6 +108,9 @@ test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 w
 
   assert.equal((await forwardAuth("/eng", { session: 1 })).status, 200);
   assert.equal((await forwardAuth("/eng", { session: 2 })).status, 403);
+  const { result: refused, trace } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  assert.equal(refused, "deny");
+  assert.ok(trace, "why a policy refused is kept, as of what the proxy forwards");
   assert.equal((await forwardAuth("/robots.txt")).status, 401, "what the proxy answers itself is no permit");
   rig.lease.overdueMs = 10;
   const stale = await forwardAuth("/eng", { session: 1 });

@@ -67,7 +67,9 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
           ? ["route-not-found"]
           : verdict.type === "bad_request"
             ? [verdict.reason]
-            : verdict.reasons;
+            : verdict.type === "abandoned"
+              ? [verdict.type]
+              : verdict.reasons;
     return {
       decision: verdict.type === "permit",
       context: {

@@ -8,20 +8,22 @@
  * Always: a request that we would have rewritten before forwarding is refused, because whoever carries it would forward what was
  * never decided about; what waited meanwhile is decided again; every answer is recorded.
  */
-import { type DecisionRecord, type Handle, handleFits, type KnownCaller, type Principal } from "../../auth/index.ts";
+import type { DecisionRecord, Handle, Principal, RefusalTrace } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
-import { type Fact, sessionStream, type UnixMs, unreachable, userStream } from "../../events/index.ts";
+import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import { type Asked, readAsked } from "../asked.ts";
 import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
 import { isReserved } from "../reserved-paths.ts";
-import { authorityOf, compileRoutes, type Routes } from "../routing.ts";
+import { authorityOf, compileRoutes, type Routes, signInHostOf } from "../routing.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
+import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import { type Asking, createWhoAsks, nobody, type ReachedHandles } from "../who-asks.ts";
 
 export type DecisionPorts = Pick<
   ProxyPorts,
   | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpId")
-  | ("explain" | "credentials" | "assertions" | "render" | "record" | "recordSafely" | "logger")
+  | ("explain" | "trace" | "credentials" | "assertions" | "render" | "record" | "recordSafely" | "logger")
 >;
 
 /** A request as whoever carries it describes it. */
@@ -36,6 +38,8 @@ export type Described = Readonly<{
   lines: readonly string[];
   /** The caller's. */
   ip: string;
+  /** What the caller showed in a handshake with whoever carries the request; absent: nothing is known of one. */
+  certificate?: PresentedCertificate | null;
 }>;
 
 /** Whose request it is: of whoever holds the credential in it, or one that is named, or of a session that is. Null: nobody's. */
@@ -49,6 +53,8 @@ export type Question = Readonly<{
   introduces?: true;
   /** False: nobody will act on the answer, so it is not recorded. */
   recorded?: false;
+  /** True once nobody waits for the answer any more. */
+  abandoned?: () => boolean;
 }>;
 
 type About = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: Asked; url: URL }>;
@@ -57,10 +63,18 @@ type Identity = readonly (readonly [string, string])[];
 export type Verdict =
   | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> & About)
   | (Fact<"signin", { reasons: readonly string[] }> & About)
-  | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> & About)
+  | (Fact<"deny", Refusal> & About)
   | (Fact<"unavailable", { why: "lease" | "behind" | "audit" }> & About)
   | Fact<"not_found", { asked: Asked }>
-  | Fact<"bad_request", { reason: string }>;
+  | Fact<"bad_request", { reason: string }>
+  /** Nobody waited for it. Nothing was decided, so nothing is recorded. */
+  | Fact<"abandoned", unknown>;
+type Refusal = Readonly<{
+  status: number;
+  principal: Principal | null;
+  reasons: readonly string[];
+  trace: RefusalTrace | null;
+}>;
 
 /** What was decided about a route. */
 type Judged = Extract<Verdict, About>;
@@ -72,8 +86,9 @@ export type DecisionPoint = Readonly<{
 }>;
 
 /** Under one configuration: that of `ports`. */
-export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
+export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandles): DecisionPoint {
   const { config, clock, freshness, replica } = ports;
+  const who = createWhoAsks(ports, reached);
   const routes = compileRoutes(config.routes);
   const trusts = compileClientTrusts(config);
 
@@ -85,9 +100,11 @@ export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
     }
     const { about } = read;
     const asking = await whoAsks(question, about);
+    if (question.abandoned?.() === true) return { type: "abandoned" };
     let verdict = judge(question, about, asking);
     if (verdict.type === "permit" && question.introduces === true) {
       const identity = await introduce(verdict);
+      if (question.abandoned?.() === true) return { type: "abandoned" };
       verdict = judge(question, about, asking); // what was waited for may have taken longer than the right to it lasts
       if (verdict.type === "permit") verdict = { ...verdict, identity };
     }
@@ -118,10 +135,7 @@ export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
     return [["x-pomerium-jwt-assertion", assertion], ...claimHeaders];
   }
 
-  type Asking = Readonly<{ handle: Handle | undefined; credentialInHeader: boolean }> | "behind";
-
-  async function whoAsks({ whose }: Question, { request }: About): Promise<Asking> {
-    const nobody = { handle: undefined, credentialInHeader: false };
+  function whoAsks({ whose }: Question, { route, request }: About): Asking | Promise<Asking> {
     if (whose === null) return nobody;
     if (typeof whose === "object" && "sessionId" in whose)
       return { ...nobody, handle: { ...whose, idpId: "", needs: null, audience: [] } };
@@ -129,22 +143,7 @@ export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
       whose === "credential"
         ? ports.credentials.read(request.headers, request.search.slice(1))
         : ({ token: whose.token, source: "header" } as const);
-    if (credential === undefined) return nobody;
-    const credentialInHeader = credential.source !== "cookie";
-    const handle = await ports.credentials.verify(credential.token);
-    if (handle === "invalid" || !handleFits(handle, request.hostname, config.cookie.domain))
-      return { handle: undefined, credentialInHeader };
-    const outcome = handle.needs === null ? "reached" : await ports.catchUp(handle.needs);
-    switch (outcome) {
-      case "reached":
-        return { handle, credentialInHeader };
-      case "lost": // the session was never written: whoever holds it signs in again
-        return { handle: undefined, credentialInHeader };
-      case "behind":
-        return "behind";
-      default:
-        return unreachable(outcome);
-    }
+    return who.holderOf(credential, signInHostOf(route, request));
   }
 
   /** As the projection, the lease and the clock are now; in one turn. */
@@ -153,30 +152,23 @@ export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
     if (freshness.overdueMs(clock.monotonic()) > route.staleGraceMs)
       return { type: "unavailable", why: "lease", ...about };
     if (asking === "behind") return { type: "unavailable", why: "behind", ...about };
-    const caller = callerOf(asking);
-    if (caller === "behind") return { type: "unavailable", why: "behind", ...about };
+    const caller = who.callerOf(asking);
+    if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const now = clock.wall();
-    const decision = ports.decide({ routeId: route.id, caller, request: policyQuestion(question, about, now), now });
+    const request = policyQuestion(question, about, now);
+    const decision = ports.decide({ routeId: route.id, caller, request, now });
     const { reasons } = decision;
     if (decision.type === "permit") {
       return { type: "permit", principal: decision.permit.principal, reasons, identity: [], ...about };
     }
     if (decision.type === "signin") return { type: "signin", reasons, ...about };
     const principal = caller.type === "principal" ? caller.principal : null;
-    return { type: "deny", status: decision.status, principal, reasons, ...about };
+    const live = principal !== null && principal.session.expiresAt > now ? principal : null;
+    const trace = ports.trace({ routeId: route.id, principal: live, request, now }, decision);
+    return { type: "deny", status: decision.status, principal, reasons, trace, ...about };
   }
 
-  function callerOf({ handle, credentialInHeader }: Exclude<Asking, "behind">): KnownCaller | "behind" {
-    const caller = ports.resolveCaller(handle, { idpId: ports.idpId, credentialInHeader });
-    if (caller.type === "behind") return "behind";
-    if (caller.type !== "principal") return caller;
-    const { session, userId } = caller.principal;
-    const denied =
-      replica.stickilyDenied(sessionStream(session.sessionId)) || replica.stickilyDenied(userStream(userId));
-    return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
-  }
-
-  /** Whoever carries the request has ended its TLS, so no certificate of the caller's is known here. */
+  /** Whoever carries the request has ended its TLS: of a certificate only what it says is known. */
   function policyQuestion({ described }: Question, { route, request }: About, now: UnixMs) {
     return {
       method: request.method,
@@ -187,11 +179,11 @@ export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
       query: request.search.slice(1),
       headers: request.headers,
       ip: described.ip,
-      clientCertificate: trusts.of(route)?.judge(null, now) ?? null,
+      clientCertificate: trusts.of(route)?.judge(described.certificate ?? null, now) ?? null,
     };
   }
 
-  function refusalOf(question: Question, refused: Exclude<Verdict, Judged>): DecisionRecord {
+  function refusalOf(question: Question, refused: Unread): DecisionRecord {
     const reason = refused.type === "not_found" ? "route-not-found" : refused.reason;
     return { ...bareRecord(question), result: refused.type, status: statusOf(refused), reasons: [reason] };
   }
@@ -208,6 +200,7 @@ export function createDecisionPoint(ports: DecisionPorts): DecisionPoint {
       result: verdict.type,
       status: statusOf(verdict),
       reasons: verdict.type === "unavailable" ? [verdict.why === "lease" ? "no-lease" : verdict.why] : verdict.reasons,
+      ...(verdict.type === "deny" && verdict.trace !== null ? { trace: verdict.trace } : {}),
     };
   }
 
@@ -262,12 +255,15 @@ export function statusOf(verdict: Verdict): number {
       return 404;
     case "bad_request":
       return 400;
+    case "abandoned":
+      return 499; // nobody sees it
     default:
       return unreachable(verdict);
   }
 }
 
-type Read = Fact<"read", { about: About }> | Exclude<Verdict, Judged>;
+type Unread = Extract<Verdict, { type: "not_found" | "bad_request" }>;
+type Read = Fact<"read", { about: About }> | Unread;
 
 function readQuestion({ described }: Question, { routes, config }: Readonly<{ routes: Routes; config: Config }>): Read {
   const { method, authority, target, lines } = described;

@@ -14,6 +14,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { Counter, type Registry } from "prom-client";
 import { matcherOfBlocks } from "../../auth/index.ts";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
+import { ReachedHandles } from "../who-asks.ts";
 import { type Authzen, AuthzenError, createAuthzen } from "./authzen.ts";
 import { createDecisionPoint, type DecisionPoint, type DecisionPorts, type Verdict } from "./decision-point.ts";
 import { type GatewayAnswer, gatewayAnswer } from "./gateway-answer.ts";
@@ -46,12 +47,16 @@ export async function startDecisionServer(
     registers: [registry],
   });
   const made = new WeakMap<DecisionPorts, Served>();
+  const reached = new ReachedHandles();
+  const stopListening = options.ports().replica.onChange((change) => {
+    if (change.rebuilt) reached.forget();
+  });
 
   function served(): Served {
     const ports = options.ports();
     let known = made.get(ports);
     if (known === undefined) {
-      const point = createDecisionPoint(ports);
+      const point = createDecisionPoint(ports, reached);
       known = { ports, point, authzen: createAuthzen(ports, point) };
       made.set(ports, known);
     }
@@ -86,7 +91,7 @@ export async function startDecisionServer(
     const own = typeof given === "string" && requestIdPattern.test(given) ? given : id;
     const verdict = await point.ask({
       described: read.described,
-      ...{ whose: "credential", requestId: own, introduces: true },
+      ...{ whose: "credential", requestId: own, introduces: true, abandoned: () => req.socket.destroyed },
     });
     return told(verdict, own);
   }
@@ -127,7 +132,13 @@ export async function startDecisionServer(
   registerAuthzen(app, { keys: listen.keys, scheme: listen.tls === null ? "http" : "https", served, answered });
   await app.listen({ host: listen.address.host, port: listen.address.port });
   const { port } = app.server.address() as AddressInfo;
-  return { address: { host: listen.address.host, port }, close: () => app.close() };
+  return {
+    address: { host: listen.address.host, port },
+    async close() {
+      stopListening();
+      await app.close();
+    },
+  };
 }
 
 type Served = Readonly<{ ports: DecisionPorts; point: DecisionPoint; authzen: Authzen }>;

@@ -98,7 +98,7 @@ function signInUrl(url: URL): string {
 }
 
 function askedOf(verdict: Verdict): Asked {
-  return verdict.type === "bad_request" ? unknownCaller : verdict.asked;
+  return "asked" in verdict ? verdict.asked : unknownCaller;
 }
 
 function userOf(verdict: Verdict): Readonly<{ name: string; email: string }> | null {
@@ -119,6 +119,8 @@ function conditionOf(verdict: Exclude<Verdict, { type: "permit" }>): Condition {
       return { type: "no-route" };
     case "bad_request":
       return { type: "bad-request", status: 400 };
+    case "abandoned":
+      return { type: "internal" };
     default:
       return unreachable(verdict);
   }
