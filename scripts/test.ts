@@ -14,7 +14,7 @@ import { ensureServices } from "./ensure-services.ts";
 import { type Outcome, runTestFile } from "./test-file.ts";
 
 const filesAtOnce = 2;
-const fileMsMax = 240_000;
+const fileMsMax = 600_000;
 const containerTests = "test/integration/containers/";
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
 

@@ -103,7 +103,7 @@ const attack = fc.record({
 });
 
 test("what reaches the upstream is what was permitted, whatever is done to a request", {
-  timeout: 280_000,
+  timeout: 560_000,
 }, async () => {
   await fc.assert(
     fc.asyncProperty(attack, async ({ requests, splices }) => {

@@ -14,7 +14,7 @@ function start(args: readonly string[]) {
   return { child, lines: createInterface({ input: child.stdout }), exited: once(child, "exit") };
 }
 
-test("demo runs provider and app by themselves until it is told to stop", { timeout: 30_000 }, async () => {
+test("demo runs provider and app by themselves until it is told to stop", { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "cardea-demo-"));
   const secret = join(folder, "secret");
   writeFileSync(secret, "a-secret-of-a-demonstration\n");
@@ -47,7 +47,7 @@ const wrong: readonly (readonly [string, readonly string[], number, RegExp])[] =
   ["an alias without a host", ["--client-secret-file", program, "--host-aliases", "a.localhost"], 2, /name=host/],
 ];
 for (const [what, args, code, said] of wrong) {
-  test(`${what} is refused in one line`, { timeout: 30_000 }, async () => {
+  test(`${what} is refused in one line`, { timeout: 120_000 }, async () => {
     const { child, exited } = start(args);
     let err = "";
     child.stderr.on("data", (chunk: Buffer) => {

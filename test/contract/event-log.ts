@@ -559,7 +559,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
     });
 
     test("64 callers, random refusals and a killed leader leave one dense log with every command once", {
-      timeout: 120_000,
+      timeout: 240_000,
     }, async () => {
       harness = await make();
       try {

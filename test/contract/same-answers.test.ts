@@ -91,7 +91,7 @@ const operation = fc.oneof(
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
 test(`memory, SQLite and Postgres give the same answers to the same questions (seed ${seed})`, {
-  timeout: 300_000,
+  timeout: 590_000,
 }, async () => {
   let run = 0;
   await fc.assert(

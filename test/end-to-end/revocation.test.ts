@@ -10,7 +10,7 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { waitFor } from "../support/wait-for.ts";
 import { type Dev, executablePath, startBrowser, startDev } from "./support.ts";
 
-const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
+const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 240_000 };
 let browser: Browser;
 
 before(async () => {
@@ -154,7 +154,7 @@ test("decisions are recorded with their reasons and place, and can be followed",
   assert.ok(!JSON.stringify(denied).includes("bob@"), "records hold ids, not names");
 });
 
-test("a taken port is said in one line, and nothing is left running", { timeout: 60_000 }, async (t) => {
+test("a taken port is said in one line, and nothing is left running", { timeout: 120_000 }, async (t) => {
   const dev = await startDev(t);
   const second = await dev.cardea("dev", "--port", String(dev.port));
   assert.equal(second.code, 3);

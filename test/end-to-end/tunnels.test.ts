@@ -120,7 +120,7 @@ async function listenOn(t: TestContext, args: readonly string[], env: Record<str
 
 test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a revocation cuts those that run", {
   skip: missing(),
-  timeout: 115_000,
+  timeout: 230_000,
 }, async (t) => {
   const folder = new TemporaryFolder("tunnels");
   t.after(() => folder.remove());

@@ -168,7 +168,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       await frail.stop();
     });
 
-    test("a server that freezes is noticed, although its socket stays open", { timeout: 40_000 }, async () => {
+    test("a server that freezes is noticed, although its socket stays open", { timeout: 120_000 }, async () => {
       newCluster();
       const frozen = await startNats();
       const fanout = fanoutTo(frozen.urls);
@@ -217,7 +217,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       assert.equal((await stream.info()).state.consumer_count, 0, "no consumer is left behind");
     });
 
-    test("a stream that was deleted is made again; nobody else makes one", { timeout: 30_000 }, async () => {
+    test("a stream that was deleted is made again; nobody else makes one", { timeout: 120_000 }, async () => {
       newCluster();
       const node = fanoutTo(nats.urls);
       await connected(node);
@@ -233,7 +233,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
     });
 
     test("on a cluster of three the replay buffer has three replicas, and outlives the loss of one", {
-      timeout: 120_000,
+      timeout: 240_000,
     }, async () => {
       newCluster();
       const three = await startNats({ size: 3 });
@@ -259,7 +259,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
     });
 
     test("a node ends at the log's digest through an outage of NATS, a deleted stream and a restart", {
-      timeout: 60_000,
+      timeout: 120_000,
     }, async () => {
       newCluster();
       const frail = await startNats();

@@ -16,7 +16,7 @@ const skip = findPostgresBinaries() === undefined ? "a standby needs local binar
 
 test("a failover to a synchronous standby loses nothing that was acknowledged", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   await using primary = await startPostgres();
   await using standby = await startStandby(primary);

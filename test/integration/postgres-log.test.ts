@@ -220,7 +220,7 @@ test("terminating every connection kills no process, and the log goes on by itse
 });
 
 test("a paused server is given up on: writes in flight are indeterminate, later ones are not sent", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const log = await store.open({ writeTimeoutMs: 600, readTimeoutMs: 600, connectTimeoutMs: 400 });
   const writer = await LogWriter.open(log);
@@ -418,7 +418,7 @@ test("a reader behind a dropped partition is told where the log begins now; one 
 });
 
 test("of several hosts, the one that can be written to is found", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   await using another = await startPostgres();
   const password = new URL(store.connectionString).password;

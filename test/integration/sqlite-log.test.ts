@@ -28,7 +28,7 @@ const startWriter = (n: number): Promise<Child> =>
   });
 
 test("killed again and again in the middle of appends, the log stays dense and keeps every acknowledged batch", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const acknowledged = new Map<CommandId, number>();
   for (let round = 1; round <= 8; round++) {

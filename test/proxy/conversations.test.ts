@@ -162,7 +162,7 @@ const turn: fc.Arbitrary<Turn> = fc.record({
   pipelined: fc.boolean(),
 });
 
-test("every answer is that of its request, whole and in order", { timeout: 110_000 }, async () => {
+test("every answer is that of its request, whole and in order", { timeout: 220_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(turn, { minLength: 1, maxLength: 8 }),

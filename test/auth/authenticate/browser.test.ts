@@ -6,7 +6,7 @@ import { findChromium } from "../../support/chromium.ts";
 import { startWorld, type World, type WorldOptions } from "./support.ts";
 
 const executablePath = findChromium();
-const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 60_000 };
+const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
 let browser: Browser | undefined;
 
 before(async () => {

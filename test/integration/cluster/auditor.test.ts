@@ -24,7 +24,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "default", regions: ["north", "south"] });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(async () => {
   await cluster?.stop();

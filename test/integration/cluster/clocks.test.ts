@@ -41,7 +41,7 @@ before(
     });
     session = await cluster.session("alice");
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(async () => {
   await cluster?.stop();
@@ -58,7 +58,7 @@ const serves = async (proxy: ClusterProcess): Promise<boolean> => {
 
 test("a suspended machine: its wall clock has gone on, its monotonic one has not; it permits nothing before a grant asked for since", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(4);
   await waitFor("it to serve", () => serves(proxy));
@@ -76,7 +76,7 @@ test("a suspended machine: its wall clock has gone on, its monotonic one has not
 
 test("a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(5);
   await waitFor("it to serve", () => serves(proxy));
@@ -99,7 +99,7 @@ test("a frozen machine: nothing of its own tells, and the leader's clock does; i
 
 test("a monotonic clock that runs two per cent fast: the leader refuses it leases, says why, and receipts do not wait for it for ever", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(2);
   await waitFor(
@@ -119,7 +119,7 @@ test("a monotonic clock that runs two per cent fast: the leader refuses it lease
 
 test("a wall clock that runs one per cent away from the monotonic one: the node itself permits nothing, whatever it is granted", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const proxy = cluster.proxy(3);
   await waitFor("it to say so", async () => /run at different rates/.test((await proxy.whyNotReady()).join()), {

@@ -18,7 +18,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "default", regions: ["north", "south", "south"] });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 

@@ -17,7 +17,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "short", regions: ["north", "north", "south"], relayed: "proxy-3" });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 

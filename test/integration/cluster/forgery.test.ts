@@ -43,7 +43,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "short", regions: ["north", "south"], relayed: "proxy-2" });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 

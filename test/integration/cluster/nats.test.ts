@@ -19,7 +19,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "default", nats: 3, regions: ["north", "south"] });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 
@@ -78,7 +78,7 @@ test("a proxy and a broker are killed and come back: their projections are the l
 });
 
 test("NATS is away for a minute: changes go on and are enforced within the poll bound, and in the end all projections are the log's", {
-  timeout: 200_000,
+  timeout: 400_000,
 }, async (t) => {
   await Promise.all(cluster.nats.nodes.map((node) => node.kill()));
   const goneAt = performance.now();

@@ -25,12 +25,12 @@ before(
       },
     });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 
 test("a proxy without brokers: each route goes on for as long as it says, and closes its streams then; all of them come back with a grant", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async (t) => {
   const proxy = cluster.proxy(2);
   const { relays } = cluster;

@@ -19,7 +19,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "default", regions: ["north", "south"] });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 

@@ -24,7 +24,7 @@ before(
     });
     appender = append();
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(async () => {
   await appender?.stop();
@@ -80,7 +80,7 @@ const denied = (code: number): boolean => code === 401 || code === 302 || code =
 let [revoked, kept]: [Session | undefined, Session | undefined] = [undefined, undefined];
 
 test("partitions are dropped while appends go on, and never past what two snapshots hold", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async (t) => {
   revoked = await cluster.session("rev");
   kept = await cluster.session("kim");
@@ -101,7 +101,7 @@ test("partitions are dropped while appends go on, and never past what two snapsh
   }
 });
 
-test("a node that was killed goes on from its own disk, where that is intact", { timeout: 120_000 }, async () => {
+test("a node that was killed goes on from its own disk, where that is intact", { timeout: 240_000 }, async () => {
   const proxy = cluster.proxy(2);
   const folder = join(proxy.dataDir, "snapshots");
   await waitFor("a copy on the node's disk", () => readdirSync(join(folder, "manifests")).length > 0);
@@ -113,7 +113,7 @@ test("a node that was killed goes on from its own disk, where that is intact", {
 });
 
 test("a node whose disk is damaged, or empty, has a broker's snapshot; what was revoked before it stays so", {
-  timeout: 180_000,
+  timeout: 360_000,
 }, async () => {
   const proxy = cluster.proxy(2);
   const folder = join(proxy.dataDir, "snapshots");
@@ -132,7 +132,7 @@ test("a node whose disk is damaged, or empty, has a broker's snapshot; what was 
 });
 
 test("a node that was cut off for long does not hold the log back; it goes on from a snapshot, and never back", {
-  timeout: 180_000,
+  timeout: 360_000,
 }, async () => {
   const proxy = cluster.proxy(1);
   const { relays } = cluster;
@@ -187,7 +187,7 @@ function watch(proxy: ClusterProcess) {
 }
 
 test("an operator has one taken, and sees what is kept; what lies on a broker's disk is what it says", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const head = (await cluster.status()).leader?.head.position ?? 0;
   const created = await cluster.cardea("snapshot", "create", "--json");
@@ -215,7 +215,7 @@ test("an operator has one taken, and sees what is kept; what lies on a broker's 
   assert.match((await cluster.cardea("cluster", "status")).out, /snapshot +at \d+/);
 });
 
-test("a broker with an empty disk begins from another broker's copy", { timeout: 180_000 }, async () => {
+test("a broker with an empty disk begins from another broker's copy", { timeout: 360_000 }, async () => {
   const follower = await cluster.follower();
   await follower.kill();
   rmSync(join(follower.dataDir, "snapshots"), { recursive: true, force: true });
@@ -234,7 +234,7 @@ test("a broker with an empty disk begins from another broker's copy", { timeout:
   }
 });
 
-test("what is left of the log is whole, and comes to the digest of every node", { timeout: 120_000 }, async () => {
+test("what is left of the log is whole, and comes to the digest of every node", { timeout: 240_000 }, async () => {
   await appender.stop();
   const log = await openPostgresLog({
     connectionString: cluster.places.postgres,

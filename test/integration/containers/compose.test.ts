@@ -24,7 +24,7 @@ type Receipt = Readonly<{
   nodes: readonly Readonly<{ node: string; region: string; status: string }>[];
 }>;
 
-describe("the compose cluster", { skip: reason ?? false, timeout: 290_000 }, () => {
+describe("the compose cluster", { skip: reason ?? false, timeout: 580_000 }, () => {
   let cluster: ComposeCluster;
   let alice: Person;
 
@@ -33,9 +33,9 @@ describe("the compose cluster", { skip: reason ?? false, timeout: 290_000 }, () 
       cluster = await ComposeCluster.start();
       alice = cluster.newPerson();
     },
-    { timeout: 200_000 },
+    { timeout: 400_000 },
   );
-  after(() => cluster?.down(), { timeout: 60_000 });
+  after(() => cluster?.down(), { timeout: 120_000 });
 
   const receiptOf = (said: Said): Receipt => {
     assert.equal(said.code, 0, `${said.err}${said.out}`);

@@ -25,13 +25,13 @@ before(
       postgres: () => startPostgresGroup({ synchrony: "asynchronous" }),
     });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 
 test("events that no standby had are lost: revocations among them stay in force, sessions among them are gone, and old receipts say lost", {
   skip,
-  timeout: 200_000,
+  timeout: 400_000,
 }, async (t) => {
   const group = groupOf(cluster);
   const everywhere = async (session: Parameters<Cluster["get"]>[2]): Promise<boolean[]> =>

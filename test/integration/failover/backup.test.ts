@@ -58,7 +58,7 @@ function at(server: string): string {
 
 test("restored to a point in time: an epoch above all that was met, old receipts say lost, and what nodes deny stays denied and is in the log again", {
   skip,
-  timeout: 180_000,
+  timeout: 360_000,
 }, async (t) => {
   const first = await world.broker("broker-1");
   await leads(first);
@@ -134,7 +134,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
 
 test("a dump restored into another database is the whole log, and opens a new epoch", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const first = await world.broker("broker-1");
   await leads(first);
@@ -161,7 +161,7 @@ test("a dump restored into another database is the whole log, and opens a new ep
 });
 
 test("a copy of the file, put back, is the log as it was; whoever writes next does so in a new epoch", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const folder = new TemporaryFolder("file-backup");
   const [path, copy] = [join(folder.path, "log.db"), join(folder.path, "copy.db")];

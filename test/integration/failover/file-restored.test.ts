@@ -72,7 +72,7 @@ async function started(path: string, deniedFile: string) {
 }
 
 test("a file put back to an older copy revives nobody whose revocation this disk remembers, and the log holds it again", {
-  timeout: 100_000,
+  timeout: 200_000,
 }, async (t) => {
   const folder = new TemporaryFolder("file-restored");
   t.after(() => folder.remove());

@@ -67,7 +67,7 @@ async function timesInLog(member: Member): Promise<Map<string, number>> {
 
 test("the connection is cut after the server has committed and before its answer comes: each command is done once, and told so", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async (t) => {
   const member = await world.broker("broker-1");
   await leads(member);
@@ -106,7 +106,7 @@ test("the connection is cut after the server has committed and before its answer
 
 test("a cancelled wait for a standby makes an event visible, and nobody is told that it is done before a standby has it", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const member = await world.broker("broker-1");
   await leads(member);

@@ -61,7 +61,7 @@ const ready = async (node: Node): Promise<void> => {
 };
 
 test("without NATS, renewals, confirmations and changes go over HTTPS, also when the leader is replaced", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async (t) => {
   const first = await world.broker("broker-1");
   await leads(first);
@@ -91,7 +91,7 @@ test("without NATS, renewals, confirmations and changes go over HTTPS, also when
 });
 
 test("a node stands in the lessee table with its window before its first grant counts, leaves with its goodbye, and is replaced by its next boot", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const member = await world.broker("broker-1");
   await leads(member);

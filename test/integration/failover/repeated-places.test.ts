@@ -63,7 +63,7 @@ async function replicated(): Promise<void> {
 
 test("the same epoch number and the same positions again: every question about the lost ones is answered with lost", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const first = await world.broker("broker-1");
   await leads(first);
@@ -152,7 +152,7 @@ test("the same epoch number and the same positions again: every question about t
 
 test("a restore from a backup under nodes that are gone for good: their leases are waited for, and the log goes on at the same places", {
   skip,
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const first = await world.broker("broker-1");
   await leads(first);

@@ -24,13 +24,13 @@ before(
       postgres: () => startPostgresGroup({ synchrony: "quorum" }),
     });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 
 test("the primary is replaced and lives on: acknowledged changes stay, nobody is signed out, and its word counts for nothing", {
   skip,
-  timeout: 200_000,
+  timeout: 400_000,
 }, async (t) => {
   const group = groupOf(cluster);
   const [kept, revoked, pending] = [

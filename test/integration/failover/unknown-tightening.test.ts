@@ -34,7 +34,7 @@ before(
       await process.restart();
     }
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 
@@ -64,7 +64,7 @@ async function anew(process: ClusterProcess, program: string): Promise<void> {
 
 test("a revocation of a type that no broker knows any more is handed back, recorded by its effect, and obeyed by newcomers", {
   skip,
-  timeout: 110_000,
+  timeout: 220_000,
 }, async (t) => {
   const group = groupOf(cluster);
   const [kept, cut] = [await cluster.session("alice"), await cluster.session("bob")];

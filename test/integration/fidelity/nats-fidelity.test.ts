@@ -169,7 +169,7 @@ for (const [name, start] of worlds) {
     });
   });
 
-  describe(`three NATS servers, ${name}`, { timeout: 120_000 }, () => {
+  describe(`three NATS servers, ${name}`, { timeout: 240_000 }, () => {
     test("messages cross between servers in order; a client whose server dies goes on at another, and repeats nothing", async () => {
       const bench = await start({ servers: 3 });
       try {
@@ -217,7 +217,7 @@ for (const [name, start] of worlds) {
 }
 
 test("a random story of relays and listeners reads the same from the model and from a real server", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const seed = Number(process.env["SEED"] ?? 1);
   const told: (readonly string[])[] = [];

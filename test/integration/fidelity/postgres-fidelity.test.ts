@@ -26,7 +26,7 @@ const worlds: readonly (readonly [name: string, start: StartPostgresBench, skip:
 ];
 
 for (const [name, start, skip] of worlds) {
-  describe(`Postgres, ${name}`, { skip, timeout: 240_000 }, () => {
+  describe(`Postgres, ${name}`, { skip, timeout: 480_000 }, () => {
     let bench: PostgresBench;
     let log: EventLog;
     /** Another process's way in. */
@@ -239,7 +239,7 @@ for (const [name, start, skip] of worlds) {
 
 test("a random story of writers and accidents reads the same from the model and from real servers", {
   skip: findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false,
-  timeout: 300_000,
+  timeout: 590_000,
 }, async () => {
   const seed = Number(process.env["SEED"] ?? 2);
   const told: (readonly string[])[] = [];

@@ -18,7 +18,7 @@ before(
   async () => {
     regions = await startTwoRegions({ timing: "default", lateMs });
   },
-  { timeout: 300_000 },
+  { timeout: 590_000 },
 );
 after(() => regions?.stop());
 
@@ -55,7 +55,7 @@ test("a receipt waits for one region or for all, names the region's broker too, 
 });
 
 test("a receipt for one region is complete when its own nodes have applied, though the other is cut off; one for all is not, and names who is missing, until that heals", {
-  timeout: 110_000,
+  timeout: 220_000,
 }, async (t) => {
   const { proxy: eastern } = regions.east;
   const [first, second] = regions.west.proxies;
@@ -130,7 +130,7 @@ test("the region's lag is visible: in the status, on the command line, and as me
 });
 
 test("a region that is cut off serves by its contract, restarts a node, and after healing has missed no revocation", {
-  timeout: 200_000,
+  timeout: 400_000,
 }, async (t) => {
   const { broker, proxies } = regions.west;
   const [first, second] = proxies;

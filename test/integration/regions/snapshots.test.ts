@@ -25,7 +25,7 @@ before(
       broker: { snapshot_every: 100, snapshot_refresh: "1s", retention: "1s" },
     });
   },
-  { timeout: 300_000 },
+  { timeout: 590_000 },
 );
 after(() => regions?.stop());
 
@@ -58,7 +58,7 @@ async function serves(proxy: ClusterProcess): Promise<void> {
 }
 
 test("retention drops the early log at home, and the region's broker lets go of it too", {
-  timeout: 110_000,
+  timeout: 220_000,
 }, async (t) => {
   [kept, revoked] = [await regions.session("kim"), await regions.session("rev")];
   const { receipt } = await regions.operator.revoke(revoked, { wait: "all", timeoutMs: 20_000 });
@@ -79,7 +79,7 @@ test("retention drops the early log at home, and the region's broker lets go of 
 });
 
 test("cut off from home, a node with an empty disk starts from its region's snapshot, and one with its own from that; both serve", {
-  timeout: 110_000,
+  timeout: 220_000,
 }, async (t) => {
   const { broker, proxies } = regions.west;
   const [empty, own] = proxies;
@@ -103,7 +103,7 @@ test("cut off from home, a node with an empty disk starts from its region's snap
 });
 
 test("the region's broker too starts from its own snapshot, and nodes from it; it grants nothing until home is there again", {
-  timeout: 110_000,
+  timeout: 220_000,
 }, async () => {
   const { broker, proxies } = regions.west;
   const [proxy] = proxies;

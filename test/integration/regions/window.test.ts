@@ -16,7 +16,7 @@ before(
   async () => {
     regions = await startTwoRegions({ timing: "short", lateMs: 20 });
   },
-  { timeout: 300_000 },
+  { timeout: 590_000 },
 );
 after(() => regions?.stop());
 

@@ -23,7 +23,7 @@ before(
   async () => {
     cluster = await startCluster({ timing: "short", regions: ["north", "north"] });
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 

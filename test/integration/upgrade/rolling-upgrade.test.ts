@@ -22,7 +22,7 @@ before(
     cluster = await startCluster({ timing: "default", regions: ["north", "north"] });
     traffic = startTraffic(cluster, [await cluster.session("alice"), await cluster.session("bob")]);
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 

@@ -44,7 +44,7 @@ before(
     alice = await cluster.session("alice", ["eng"]);
     traffic = startTraffic(cluster, [alice, await cluster.session("bob", ["eng"])], "eng");
   },
-  { timeout: 200_000 },
+  { timeout: 400_000 },
 );
 after(() => cluster?.stop());
 
