@@ -5,7 +5,7 @@
  * (link, configuration hash) determine the decision, so that it can be replayed and explained later.
  */
 import type { BootId, ConfigHash, Link, NodeId, SessionId, UnixMs, UserId } from "../events/index.ts";
-import type { RefusalTrace } from "./authorize/index.ts";
+import type { DecisionTrace, ShadowAnswer } from "./authorize/index.ts";
 
 export type DecisionRecord = Readonly<{
   /** `<boot>:<seq>`; `seq` is dense per boot, so a lost record shows. */
@@ -27,8 +27,13 @@ export type DecisionRecord = Readonly<{
   result: "permit" | "deny" | "signin" | "unavailable" | "not_found" | "bad_request";
   status: number;
   reasons: readonly string[];
-  /** Of a request that a policy refused: which rules and criteria were met and which were not. Names only, nothing they compare with. */
-  trace?: RefusalTrace;
+  /**
+   * Of every refusal, and of permits where the route asks for it: which rules and criteria were met and which were not, by name and without what
+   * they compare with; and where the log said last what the answer rests on.
+   */
+  trace?: DecisionTrace;
+  /** What the route's `shadow_policy` would have answered, where that is something else. */
+  shadow?: ShadowAnswer;
   /** The projection the decision was made from. */
   applied: Link;
   configHash: ConfigHash;

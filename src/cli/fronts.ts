@@ -3,17 +3,18 @@
  * assertions and policies are made anew for each configuration.
  */
 import { randomUUID } from "node:crypto";
-import type { Registry } from "prom-client";
+import { Counter, type Registry } from "prom-client";
 import {
   beginSignIn,
   createAssertions,
   createRouteHost,
   decide,
+  describeDecisions,
   describePolicy,
   type Handler,
   type OidcClient,
+  placeIn,
   readCredential,
-  traceRefusal,
 } from "../auth/index.ts";
 import type { Config } from "../config/index.ts";
 import { renderPage } from "../console/index.ts";
@@ -63,6 +64,13 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
   const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
   const resolveCaller = callerResolver(replica, parts.now);
 
+  const shadowed = new Counter({
+    name: "cardea_shadow_decisions_total",
+    help: "Decisions of routes with a shadow_policy, by what it would have changed",
+    labelNames: ["route", "direction"],
+    registers: [parts.registry],
+  });
+
   /** Everything that a configuration says of sign-in and of requests. */
   async function make(loaded: Loaded, client: OidcClient | null, before: Loaded | null) {
     const { config: own, policies } = loaded;
@@ -92,7 +100,11 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
     const ports = {
       config: own,
       decide: (question) => decide({ policies, ...question }),
-      trace: ({ routeId, ...asked }, refusal) => traceRefusal(policies.get(routeId), asked, refusal),
+      beside: describeDecisions({
+        ...{ policies, shadows: loaded.shadows, placeOf: placeIn(replica), node: parts.node },
+        traced: new Set(own.routes.filter((route) => route.auditTrace === "all").map(({ id }) => id)),
+        onShadow: (route, direction) => shadowed.inc({ route, direction }),
+      }),
       resolveCaller,
       idpId: idpIdOf(own),
       explain: (routeId) => describePolicy(policies, routeId),

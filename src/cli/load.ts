@@ -13,6 +13,8 @@ import type { Terminal } from "./command.ts";
 export type Loaded = Readonly<{
   config: Config;
   policies: Policies;
+  /** Of the routes that have a `shadow_policy`. */
+  shadows: Policies;
   /** The data sets that policies ask about; nothing is read yet. */
   records: Records;
 }>;
@@ -49,7 +51,9 @@ export function readConfiguration(path: string, options: LoadOptions): Reading {
   const compiled = compilePolicies(read.config.routes, { records });
   const problems = inOrder([...read.warnings, ...(compiled.ok ? compiled.warnings : compiled.problems)]);
   return {
-    loaded: compiled.ok ? { config: read.config, policies: compiled.policies, records } : undefined,
+    loaded: compiled.ok
+      ? { config: read.config, policies: compiled.policies, shadows: compiled.shadows, records }
+      : undefined,
     problems,
     files,
   };

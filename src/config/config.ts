@@ -79,6 +79,8 @@ export type RouteConfig = Readonly<{
   /** The global ones and the route's; empty: all groups are named. */
   jwtGroupsFilter: readonly string[];
   policy: PolicySource | null;
+  /** Asked beside `policy`, in its place; never enforced. Null: there is none. */
+  shadowPolicy: PolicySource | null;
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
   allowedIdpClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
@@ -121,6 +123,8 @@ export type RouteConfig = Readonly<{
   /** How long a `serve` route goes on after the lease ended; 0 for `deny` routes. */
   staleGraceMs: number;
   audit: "best_effort" | "strict";
+  /** Which of its decision records have a trace. */
+  auditTrace: "denials" | "all";
   /** 0: no limit. */
   maxStreamLifetimeMs: number;
   assertion: "cached" | "per_request";

@@ -68,9 +68,10 @@ export function canonicalConfig(config: Unhashed): string {
     dataSources: config.dataSources.map((source) => ({ ...source, headers: digestEach(source.headers) })),
     nats: config.nats === null ? null : { ...config.nats, password: digest(config.nats.password) },
     broker: { ...config.broker, tls: config.broker.tls === null ? null : digestKey(config.broker.tls) },
-    routes: config.routes.map(({ place: _place, policy, ...route }) => ({
+    routes: config.routes.map(({ place: _place, policy, shadowPolicy, ...route }) => ({
       ...route,
       policy: policy === null ? null : policy.ppl,
+      shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
       setRequestHeaders: digestEach(route.setRequestHeaders),
       // A token that rotates in its file is the same configuration.
       kubernetes:

@@ -112,7 +112,7 @@ function withEntry(source: Source, entry: Readonly<{ step: string | number; valu
 
 const localPort = /((?:^|\/\/)(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])):(\d{1,5})(?=$|[/,?#])/gi;
 
-/** `inside`: a route's `policy` is left as it is, the document's own `policy` is an old name of `routes`. */
+/** `inside`: a route's policies are left as they are, the document's own `policy` is an old name of `routes`. */
 function movePorts(
   value: unknown,
   ports: Readonly<Record<number, number>>,
@@ -127,7 +127,10 @@ function movePorts(
   if (Array.isArray(value)) return value.map((item) => movePorts(item, ports, "route"));
   if (!isPlainObject(value)) return value;
   const entries = Object.entries(value).map(([key, inner]) => {
-    return [key, key === "policy" && inside === "route" ? inner : movePorts(inner, ports, inside)] as const;
+    return [
+      key,
+      (key === "policy" || key === "shadow_policy") && inside === "route" ? inner : movePorts(inner, ports, inside),
+    ] as const;
   });
   return Object.fromEntries(entries);
 }

@@ -248,6 +248,7 @@ function readRoutes(
         responseHeaders: from.process.responseHeaders,
         downstreamMtls: from.downstreamMtls,
         policy: policySource(values["policy"], { source, path: [...path, "policy"] }),
+        shadowPolicy: policySource(values["shadow_policy"], { source, path: [...path, "shadow_policy"] }),
       });
       if (route !== null) placed.push({ route, path, hasOwnId: present.has("id") });
     }
@@ -261,12 +262,14 @@ function readRoutes(
 function policiesIn(source: Source): readonly WrittenPolicy[] {
   return (["policy", "routes"] as const).flatMap((list) => {
     const written = source.value[list];
-    return (Array.isArray(written) ? (written as readonly unknown[]) : []).flatMap((raw, i) => {
-      const path: Path = [list, i, "policy"];
-      const ppl = isPlainObject(raw) ? raw["policy"] : undefined;
-      const policy = isPlainObject(ppl) || Array.isArray(ppl) ? policySource(ppl, { source, path }) : null;
-      return policy === null ? [] : [{ path, policy }];
-    });
+    return (Array.isArray(written) ? (written as readonly unknown[]) : []).flatMap((raw, i) =>
+      (["policy", "shadow_policy"] as const).flatMap((key) => {
+        const path: Path = [list, i, key];
+        const ppl = isPlainObject(raw) ? raw[key] : undefined;
+        const policy = isPlainObject(ppl) || Array.isArray(ppl) ? policySource(ppl, { source, path }) : null;
+        return policy === null ? [] : [{ path, policy }];
+      }),
+    );
   });
 }
 

@@ -38,6 +38,7 @@ export type RouteContext = Readonly<{
   responseHeaders: Readonly<Record<string, string>>;
   downstreamMtls: Config["downstreamMtls"];
   policy: PolicySource | null;
+  shadowPolicy: PolicySource | null;
 }>;
 
 /** Null when the route is too wrong to be one; the report then says why. */
@@ -92,6 +93,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     jwtIssuerFormat: route.jwt_issuer_format ?? globals.jwt_issuer_format,
     jwtGroupsFilter: [...new Set([...globals.jwt_groups_filter, ...route.jwt_groups_filter])],
     ...access,
+    shadowPolicy: context.shadowPolicy,
     timeoutMs,
     idleTimeoutMs: route.idle_timeout ?? (lasting ? 0 : globals.timeout_idle),
     ...upgrades,
@@ -102,6 +104,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     showErrorDetails: route.show_error_details,
     ...stale,
     audit: route.audit ?? globals.audit.mode,
+    auditTrace: route.audit_trace ?? globals.audit.trace,
     maxStreamLifetimeMs: route.max_stream_lifetime,
     assertion: route.assertion,
   };

@@ -6,19 +6,7 @@
  */
 import { z } from "zod";
 import { cardea, pomerium } from "./keys.ts";
-import {
-  auditMode,
-  filePath,
-  matching,
-  oneOf,
-  secretText,
-  share,
-  text,
-  textMap,
-  texts,
-  truth,
-  wholeNumber,
-} from "./kinds.ts";
+import { filePath, matching, oneOf, secretText, share, text, textMap, texts, truth, wholeNumber } from "./kinds.ts";
 import {
   claimHeaders,
   duration,
@@ -26,12 +14,12 @@ import {
   hostAliases,
   hostPort,
   hostPortOrOff,
-  sinks,
   url,
   urlOrNothing,
   urls,
 } from "./kinds-network.ts";
 import { certificatePairs, servicesKind } from "./kinds-process.ts";
+import { auditGroup } from "./schema-audit.ts";
 import { autocertKeys, listenerKeys } from "./schema-listener.ts";
 import { observing } from "./schema-observing.ts";
 import { breakerKeys } from "./schema-upstreams.ts";
@@ -376,26 +364,6 @@ export const brokerGroup = {
       tls_ca_file: cardea(filePath().optional(), "The same, from a file."),
     }),
     "NATS carries events to other processes quickly. It is an accelerator: losing it delays, never loses.",
-  ),
-};
-
-export const auditGroup = {
-  audit: cardea(
-    z.strictObject({
-      mode: cardea(
-        auditMode().prefault("best_effort"),
-        "`best_effort`: records are streamed off the request path, and what is lost is declared. `strict` is not supported by this version.",
-      ),
-      spool_dir: cardea(
-        filePath().optional(),
-        "Where records wait for the sinks. Absent: `audit/spool` in the data folder. They wait in memory in this version.",
-      ),
-      sinks: cardea(
-        sinks().optional(),
-        "Where decision records go. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
-      ),
-    }),
-    "Decision records: what was asked, what was answered, and why.",
   ),
 };
 

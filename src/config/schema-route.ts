@@ -116,6 +116,10 @@ const access = {
     policy().optional(),
     "Who may use the route, in Pomerium's policy language. Absent, and no other of these keys: nobody.",
   ),
+  shadow_policy: cardea(
+    policy().optional(),
+    "A policy that is asked beside `policy` on every decision and never enforced: what it would change is counted and recorded.",
+  ),
   allowed_users: pomerium(texts("e-mail or user id").prefault([]), "These people may."),
   allowed_domains: pomerium(texts("domain").prefault([]), "People with an e-mail in these domains may."),
   allowed_idp_claims: pomerium(claims().prefault({}), "People with one of these claim values may."),
@@ -193,6 +197,10 @@ const flow = {
     "How long a `serve` route goes on without a lease; a revocation may go unconfirmed for as long. Absent: `60s`. At most `15m`.",
   ),
   audit: cardea(auditMode().optional(), "As `audit.mode`, for this route."),
+  audit_trace: cardea(
+    oneOf(["denials", "all"]).optional(),
+    "As `audit.trace`, for this route. Takes effect with a reload.",
+  ),
 };
 
 const upstreamTls = {

@@ -8,10 +8,10 @@
 import { z } from "zod";
 import { pomerium } from "./keys.ts";
 import { isPlainObject, type Kind, kind, parseJson, scalarText, show } from "./kinds.ts";
+import { auditGroup } from "./schema-audit.ts";
 import { dataKeys } from "./schema-data.ts";
 import { decisionKeys } from "./schema-decisions.ts";
 import {
-  auditGroup,
   brokerGroup,
   identityHeaders,
   processKeys,

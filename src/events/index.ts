@@ -131,6 +131,7 @@ export {
   type UserUpserted,
   userStream,
 } from "./event.ts";
+export { type FactPlace, FactPlaces } from "./fact-places.ts";
 export { readsLevel } from "./formats.ts";
 export {
   formatLink,

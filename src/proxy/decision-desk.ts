@@ -9,7 +9,7 @@
  * There is a desk for each configuration, and only the one in force decides: a request that has waited meanwhile is considered
  * anew by that one, and an open exchange is judged by it, whoever permitted it.
  */
-import type { Decision, DecisionRequest, Permit, Principal } from "../auth/index.ts";
+import type { Decision, DecisionRequest, DescribeDecision, KnownCaller, Permit, Principal } from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
 import type { UnixMs } from "../events/index.ts";
 import type { Condition } from "./answer.ts";
@@ -98,26 +98,39 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     const question = questionOf(routed, clock.wall());
     const now = clock.wall();
     const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
+    const beside = besideOf(routed, { asking, caller, question, now }, decision);
     if (decision.type === "permit") {
-      permitted(routed, asking, question, decision);
+      permitted(routed, asking, question, { ...decision, beside });
       return;
     }
     const principal = caller.type === "principal" ? caller.principal : null;
     const { type: result, reasons } = decision;
-    const live = principal !== null && principal.session.expiresAt > now ? principal : null;
-    const trace =
-      decision.type === "deny"
-        ? ports.trace({ routeId: plan.route.id, principal: live, request: question, now }, decision)
-        : null;
-    const status = answer(visit, conditionOfRefusal(decision), tools, principal, trace);
-    record(visit, { result, status, reasons, ...(trace === null ? {} : { trace }) }, principal, ports);
+    const status = answer(visit, conditionOfRefusal(decision), tools, principal, beside.trace ?? null);
+    record(visit, { result, status, reasons, ...beside }, principal, ports);
+  }
+
+  function besideOf(
+    { plan }: Routed,
+    of: Readonly<{ asking: Holder; caller: KnownCaller; question: DecisionRequest; now: UnixMs }>,
+    answered: Parameters<DescribeDecision>[1],
+  ): ReturnType<DescribeDecision> {
+    const { asking, caller, question: request, now } = of;
+    const principal = caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
+    const somebody = asking.handle ?? null;
+    return ports.beside({ routeId: plan.route.id, principal, somebody, request, now }, answered);
   }
 
   function permitted(
     routed: Routed,
     asking: Holder,
     question: DecisionRequest,
-    { permit, reads, until, reasons }: Extract<Decision, { type: "permit" }>,
+    {
+      permit,
+      reads,
+      until,
+      reasons,
+      beside,
+    }: Extract<Decision, { type: "permit" }> & Readonly<{ beside: ReturnType<DescribeDecision> }>,
   ): void {
     const { visit, plan } = routed;
     const exchange = exchanges.open({
@@ -130,7 +143,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     const open: Open = { ...routed, asking, question, permittedTo: permit.principal };
     // Whatever happens now, the exchange ends with the connection's use for this request.
     visit.downstream.onClose(() => exchange.close());
-    const decided = { result: "permit", status: 200, reasons } as const;
+    const decided = { result: "permit", status: 200, reasons, ...beside } as const;
     if (plan.route.audit === "strict" && ports.recordSafely !== null) {
       const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports));
       safely.then(
@@ -179,8 +192,8 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     return tunnel === null ? plans.routes.match(request) : plans.routes.matchTunnel(tunnel.kind, tunnel.at);
   }
 
-  function judgeBy({ visit, plan, asking, question, permittedTo }: Open): Verdict {
-    const again = (decided: Pick<Decided, "result" | "status" | "reasons">): void =>
+  function judgeBy({ visit, plan, request, asking, question, permittedTo }: Open): Verdict {
+    const again = (decided: Omit<Decided, "occasion">): void =>
       record(visit, { ...decided, occasion: "redecision" }, permittedTo, ports);
     const caller = who.callerOf(asking);
     if (caller.type === "behind") {
@@ -191,13 +204,19 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
     // What was permitted to a session ends with the session, even where everybody may come in.
     const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
+    const answered: Parameters<DescribeDecision>[1] = ended ? { type: "signin" } : decision;
+    const beside = besideOf({ visit, plan, request }, { asking, caller, question, now }, answered);
     if (decision.type === "permit" && !ended) {
-      again({ result: "permit", status: 200, reasons: decision.reasons });
+      again({ result: "permit", status: 200, reasons: decision.reasons, ...beside });
       return { type: "permitted", reads: decision.reads, until: decision.until };
     }
     const reason: CutReason = ended || decision.type === "signin" ? "session-ended" : "not-permitted";
-    if (reason === "session-ended") again({ result: "signin", status: 401, reasons: ["user-unauthenticated"] });
-    else again({ result: "deny", status: decision.type === "deny" ? decision.status : 403, reasons: decision.reasons });
+    if (reason === "session-ended")
+      again({ result: "signin", status: 401, reasons: ["user-unauthenticated"], ...beside });
+    else {
+      const status = decision.type === "deny" ? decision.status : 403;
+      again({ result: "deny", status, reasons: decision.reasons, ...beside });
+    }
     return { type: "refused", reason };
   }
 

@@ -6,12 +6,11 @@ import type {
   Decision,
   DecisionRecord,
   DecisionRequest,
+  DescribeDecision,
   Handle,
   Handler,
   KnownCaller,
-  Principal,
   RecordDecision,
-  RefusalTrace,
   Render,
   SignInRedirect,
 } from "../auth/index.ts";
@@ -32,11 +31,8 @@ export type ProxyPorts = Readonly<{
   decide: (
     question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,
   ) => Decision;
-  /** Why a policy refused; null: the route has none. */
-  trace: (
-    question: Readonly<{ routeId: string; principal: Principal | null; request: DecisionRequest; now: UnixMs }>,
-    refusal: Extract<Decision, { type: "deny" }>,
-  ) => RefusalTrace | null;
+  /** What the record says of a decision beside the answer. */
+  beside: DescribeDecision;
   resolveCaller: (
     handle: Handle | undefined,
     options: Readonly<{ idpId: string; credentialInHeader: boolean }>,

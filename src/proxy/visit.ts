@@ -3,7 +3,9 @@
  *
  * Pure but for the response it writes to.
  */
-import type { DecisionRecord, Principal, RefusalTrace } from "../auth/index.ts";
+import type { DecisionRecord, DecisionTrace, FactTrace, Principal } from "../auth/index.ts";
+import type { Config, RouteConfig } from "../config/index.ts";
+import { isAdministrator } from "../console/index.ts";
 import { answerFor, type Condition } from "./answer.ts";
 import { readAsked, unreadable } from "./asked.ts";
 import type { CanonicalRequest } from "./canonical.ts";
@@ -85,7 +87,7 @@ export function answer(
   condition: Condition,
   tools: AnswerTools,
   principal: Principal | null = null,
-  trace: RefusalTrace | null = null,
+  trace: DecisionTrace | null = null,
 ): number {
   const { ports, routes, closing } = tools;
   const { request, plan, downstream } = visit;
@@ -106,7 +108,10 @@ export function answer(
     url: url?.href ?? null,
     explain: condition.type === "no-right" && route !== undefined ? ports.explain(route.id) : [],
     user: principal?.profile === undefined ? null : { name: principal.profile.name, email: principal.profile.email },
-    details: route?.showErrorDetails === true ? [...detailsOf(tools, route.id), ...traceDetails(trace)] : [],
+    details:
+      route !== undefined && maySeeDetails(route, principal, config)
+        ? [...detailsOf(ports, route.id), ...traceDetails(trace)]
+        : [],
   });
   visit.failure ??= failureOf(condition);
   visit.bytes += writeAnswer(downstream, made, {
@@ -121,7 +126,18 @@ export function answer(
   return made.status;
 }
 
-function detailsOf({ ports }: AnswerTools, routeId: string): readonly Readonly<{ name: string; value: string }>[] {
+/** Whoever the route shows them to, and operators always. */
+export function maySeeDetails(
+  { showErrorDetails }: Pick<RouteConfig, "showErrorDetails">,
+  principal: Principal | null,
+  { administrators }: Pick<Config, "administrators">,
+): boolean {
+  return showErrorDetails || (principal !== null && isAdministrator(principal, administrators));
+}
+
+export type Details = readonly Readonly<{ name: string; value: string }>[];
+
+export function detailsOf(ports: Pick<ProxyPorts, "replica" | "identity" | "config">, routeId: string): Details {
   const { applied } = ports.replica;
   return [
     { name: "Route", value: routeId },
@@ -131,13 +147,41 @@ function detailsOf({ ports }: AnswerTools, routeId: string): readonly Readonly<{
   ];
 }
 
-function traceDetails(trace: RefusalTrace | null): readonly Readonly<{ name: string; value: string }>[] {
+export function traceDetails(trace: DecisionTrace | null): Details {
   if (trace === null) return [];
   const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
     const words = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
     return { name: rule, value: `${met ? "met" : "not met"}: ${words.join(" ")}` };
   });
-  return [{ name: "Refused by", value: trace.rule ?? "no rule; none allows it" }, ...rows];
+  const facts = trace.facts.map((fact) => ({ name: factName(fact), value: placeText(fact) }));
+  return [{ name: "Refused by", value: trace.rule ?? "no rule; none allows it" }, ...rows, ...withoutRepeats(facts)];
+}
+
+/** What the rules compare with is not told: neither is which groups they ask for. */
+function factName({ fact }: FactTrace): string {
+  const kind = fact.slice(0, fact.indexOf(":"));
+  return (
+    {
+      session: "Your session",
+      user: "You, as a person",
+      group: "Your groups",
+      device: "Your device",
+      configuration: "The configuration here",
+    }[kind] ?? "A data set"
+  );
+}
+
+function placeText({ position, exact }: FactTrace): string {
+  if (position === null) return "does not stand in the log";
+  if (position === 0) return "no event ever changed it";
+  return exact ? `last set by event ${position}` : `last set at or before event ${position}`;
+}
+
+/** Of several groups, the one that changed last. */
+function withoutRepeats(rows: Details): Details {
+  const placeIn = ({ value }: Details[number]): number => Number(/\d+$/.exec(value)?.[0] ?? 0);
+  const newest = Map.groupBy(rows, ({ name }) => name);
+  return [...newest.values()].map((same) => same.reduce((a, b) => (placeIn(b) > placeIn(a) ? b : a)));
 }
 
 /** What an exchange that was cut before its answer began is told instead. */
@@ -157,7 +201,7 @@ export function conditionOfCut(reason: CutReason): Condition {
 }
 
 export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
-  Partial<Pick<DecisionRecord, "occasion" | "trace">>;
+  Partial<Pick<DecisionRecord, "occasion" | "trace" | "shadow">>;
 
 /** Ids and reasons only: no query, no header, no claim. */
 export function completeRecord(

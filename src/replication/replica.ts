@@ -2,7 +2,7 @@
  * Replica: what the rest of a process sees of its own copy of the log. The shell that keeps it (follower, lease, fan-out) is
  * in node-process.ts; decisions read from here and never wait for anything else.
  */
-import type { Link, MonotonicMs, Profile, Projection, Sealed, Stream, UserId } from "../events/index.ts";
+import type { FactPlaces, Link, MonotonicMs, Profile, Projection, Sealed, Stream, UserId } from "../events/index.ts";
 
 /** One or more events were folded in. `touched` are the facts that decisions may have read. */
 export type Change = Readonly<{ link: Link; touched: ReadonlySet<Stream>; rebuilt: boolean }>;
@@ -15,6 +15,8 @@ export type ChangeListener = (change: Change) => void | Promise<void>;
 
 export type Replica = {
   readonly projection: Projection;
+  /** Where the log said what the projection holds; for explanations. */
+  readonly places: Pick<FactPlaces, "of" | "session" | "membership">;
   readonly applied: Link;
   readonly enforced: Link;
   /** Opens personal data; undefined when the person's key is gone or unknown. Cached per sealed value. */

@@ -753,10 +753,19 @@ describe("routes", () => {
       rule: null,
       rules: [{ rule, met: false, criteriaMet: [], criteriaUnmet: ["groups"], criteriaMore: 0 }],
       more: 0,
+      facts: [
+        { fact: "session:session-2", criteria: [], position: 2, exact: true },
+        { fact: "user:user-2", criteria: [], position: 0, exact: true },
+        { fact: "group:eng", criteria: ["groups"], member: false, position: 0, exact: true },
+        { fact: "configuration:node-1", criteria: [], position: 0, exact: true },
+      ],
+      factsMore: 0,
     });
     assert.ok(permitted !== undefined && !("trace" in permitted), "a permit costs nothing more");
     assert.match(page, /"name":"Refused by","value":"no rule; none allows it"/);
     assert.ok(page.includes(JSON.stringify({ name: rule, value: "not met: -groups" })));
+    assert.ok(page.includes(JSON.stringify({ name: "Your session", value: "last set by event 2" })));
+    assert.doesNotMatch(page, /"value":"[^"]*eng/, "which group is asked for is not told");
     const { rig: silent } = await start(undefined, engOnly);
     const plain = (await silent.ask({ session: 2, headers: { accept: "text/html" } })).body;
     assert.doesNotMatch(plain, /Refused by/);

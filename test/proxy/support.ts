@@ -12,11 +12,13 @@ import {
   createAssertions,
   type DecisionRecord,
   decide,
+  describeDecisions,
   describePolicy,
   type Handle,
+  placeIn,
   readCredential,
   resolveCaller,
-  traceRefusal,
+  type ShadowDirection,
 } from "../../src/auth/index.ts";
 import type { Config, RouteConfig } from "../../src/config/index.ts";
 import {
@@ -25,9 +27,11 @@ import {
   type ConfigHash,
   decode,
   encode,
+  FactPlaces,
   type GroupId,
   type Link,
   type NodeId,
+  type Position,
   Projection,
   parseProfile,
   type Stream,
@@ -72,6 +76,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     services: new Set(["proxy"]),
     address: { host: "127.0.0.1", port: 0 },
     insecureServer: true,
+    administrators: [],
     codecType: "auto",
     httpRedirectAddress: null,
     useProxyProtocol: false,
@@ -151,6 +156,8 @@ export type Rig = Readonly<{
   /** What a link that is not applied is answered with. */
   behind: { answer: "reached" | "behind" | "lost" };
   sticky: Set<Stream>;
+  /** What shadow policies would have changed, in order. */
+  shadowed: readonly (readonly [routeId: string, direction: ShadowDirection])[];
   ask(options: Ask): Promise<Answered>;
   raw(text: string | Buffer, within?: number): Promise<string>;
   /** Puts other routes in force; settles when what they deny is destroyed. */
@@ -183,6 +190,8 @@ export async function startRig(
   const lease = { overdueMs: -1_000 };
   const behind: Rig["behind"] = { answer: "reached" };
   const sticky = new Set<Stream>();
+  const places = new FactPlaces(0 as Position);
+  const shadowed: [routeId: string, direction: ShadowDirection][] = [];
   const registry = new Registry();
   const config = configOf(routes, parts.config ?? {});
   const cache = new CallerCache();
@@ -190,7 +199,7 @@ export async function startRig(
   const handles = new Map<string, Handle>();
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
-  const common: Omit<ProxyPorts, "config" | "decide" | "trace" | "explain"> = {
+  const common: Omit<ProxyPorts, "config" | "decide" | "beside" | "explain"> = {
     identity: { node: "node-1" as NodeId, boot: "boot-1" as BootId, region: "here" },
     clock: systemClock,
     replica: {
@@ -257,7 +266,12 @@ export async function startRig(
       ...common,
       config: own,
       decide: (question) => decide({ policies: compiled.policies, ...question }),
-      trace: ({ routeId, ...asked }, refusal) => traceRefusal(compiled.policies.get(routeId), asked, refusal),
+      beside: describeDecisions({
+        ...{ policies: compiled.policies, shadows: compiled.shadows, node: common.identity.node },
+        traced: new Set(own.routes.flatMap(({ id, auditTrace }) => (auditTrace === "all" ? [id] : []))),
+        placeOf: placeIn({ places, projection }),
+        onShadow: (routeId, direction) => void shadowed.push([routeId, direction]),
+      }),
       explain: (routeId) => describePolicy(compiled.policies, routeId),
       ...parts.ports,
     };
@@ -276,11 +290,14 @@ export async function startRig(
     lease,
     behind,
     sticky,
+    shadowed,
     async apply(...events) {
       const started = performance.now();
       const touched = new Set<Stream>();
-      for (const one of record(events, projection.applied))
+      for (const one of record(events, projection.applied)) {
         for (const stream of projection.apply(one)) touched.add(stream);
+        places.note(one);
+      }
       await Promise.all(
         [...listeners].map((listener) => listener({ link: projection.applied, touched, rebuilt: false })),
       );

@@ -58,7 +58,8 @@ export type CompiledConditional = Readonly<{
 export type Policies = ReadonlyMap<string, RoutePolicy>;
 
 export type Compiled =
-  | Readonly<{ ok: true; policies: Policies; warnings: readonly Problem[] }>
+  /** `shadows`: of the routes that have a `shadow_policy`. */
+  | Readonly<{ ok: true; policies: Policies; shadows: Policies; warnings: readonly Problem[] }>
   | Readonly<{ ok: false; problems: readonly Problem[] }>;
 
 const alone: Surroundings = { records: noRecords };
@@ -66,6 +67,7 @@ const alone: Surroundings = { records: noRecords };
 export function compilePolicies(routes: readonly RouteConfig[], surroundings: Surroundings = alone): Compiled {
   const reasons = new ReasonTable();
   const policies = new Map<string, RoutePolicy>();
+  const shadows = new Map<string, RoutePolicy>();
   const problems: Problem[] = [];
   routes.forEach((route, index) => {
     const key: Path = ["routes", index];
@@ -73,12 +75,15 @@ export function compilePolicies(routes: readonly RouteConfig[], surroundings: Su
       const report = reporter(problems, key, () => route.place);
       report([], `another route has the id \`${route.id}\` too`, "give each of them its own `id:`");
     }
-    policies.set(route.id, compileRoute(route, { key, reasons, problems, surroundings }));
+    const making = { key, reasons, problems, surroundings };
+    policies.set(route.id, compileRoute(route, { ...making, written: "policy" }));
+    if (route.shadowPolicy !== null)
+      shadows.set(route.id, compileRoute(route, { ...making, written: "shadow_policy" }));
   });
   problems.sort((a, b) => a.line - b.line || a.column - b.column);
   return problems.some(({ severity }) => severity === "error")
     ? { ok: false, problems }
-    : { ok: true, policies, warnings: problems };
+    : { ok: true, policies, shadows, warnings: problems };
 }
 
 /** One policy without a route around it. Its rules are named from its own root: `[0].allow.or`. */
@@ -127,19 +132,29 @@ export function describePolicy(policies: Policies, routeId: string): readonly st
   return policies.get(routeId)?.description ?? [];
 }
 
-type Making = Readonly<{ key: Path; reasons: ReasonTable; problems: Problem[]; surroundings: Surroundings }>;
+type Making = Readonly<{
+  key: Path;
+  reasons: ReasonTable;
+  problems: Problem[];
+  surroundings: Surroundings;
+  /** Which of the route's two policies; what else the route says of access holds for both. */
+  written: "policy" | "shadow_policy";
+}>;
 /** Rules with the place that each of their paths stands at, and what those paths begin with. */
 type Source = Readonly<{ rules: readonly Rule[]; report: Report; place: (path: Path) => Place; root: Path }>;
 
-function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings }: Making): RoutePolicy {
+function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings, written }: Making): RoutePolicy {
   const problemsBefore = problems.length;
   const place = (): Place => route.place;
-  const sources: Source[] = [{ rules: shorthandRules(route), report: reporter(problems, key, place), place, root: [] }];
-  const { policy } = route;
+  // What is wrong with the shorthands is said once, of the live policy.
+  const shorthandProblems = written === "policy" ? problems : [];
+  const report = reporter(shorthandProblems, key, place);
+  const sources: Source[] = [{ rules: shorthandRules(route), report, place, root: [] }];
+  const policy = written === "policy" ? route.policy : route.shadowPolicy;
   if (policy !== null) {
-    const report = reporter(problems, [...key, "policy"], (path) => placeIn(policy, path));
+    const report = reporter(problems, [...key, written], (path) => placeIn(policy, path));
     const rules = parsePolicy(policy.ppl, report);
-    sources.push({ rules, report, place: (path) => placeIn(policy, path), root: ["policy"] });
+    sources.push({ rules, report, place: (path) => placeIn(policy, path), root: [written] });
   }
   const compiled = compileSources(sources, route.id, { reasons, ...surroundings });
   for (const { key: at, name, place: placed } of compiled.conditionals.flatMap(({ criteria }) => criteria)) {
@@ -163,7 +178,7 @@ function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings
   if (!allows && policy !== null && problems.length === problemsBefore) {
     const report = reporter(problems, key, () => policy.place);
     const remedy = "add an `allow` rule, or remove the route";
-    report(["policy"], "no rule allows anybody, so the route lets nobody in", remedy, "warning");
+    report([written], "no rule allows anybody, so the route lets nobody in", remedy, "warning");
   }
   return compiled;
 }

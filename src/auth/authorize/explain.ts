@@ -4,7 +4,21 @@
  * Pure, and made on demand: it asks each criterion once more, so it costs more than deciding and says the same. Nothing in it repeats
  * what a criterion compares with: a trace may be shown to people who must not learn other people's names.
  */
-import type { UnixMs } from "../../events/index.ts";
+import {
+  configurationStream,
+  type DeviceId,
+  deviceStream,
+  type FactPlace,
+  type GroupId,
+  groupStream,
+  type NodeId,
+  type SessionId,
+  type Stream,
+  sessionStream,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../../events/index.ts";
 import type { CompiledConditional, RoutePolicy } from "./compile.ts";
 import type { Decision, DecisionRequest, Principal } from "./decision.ts";
 import type { Action, Operator } from "./ppl-parser.ts";
@@ -32,9 +46,12 @@ type Answer =
   | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
   | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;
 
-/** What is kept of a refusal: the rules with the names of their criteria, each once for met and once for unmet. Bounded. */
-export type RefusalTrace = Readonly<{
-  /** The rule that refused; null: none did, and none allowed. */
+/**
+ * What is kept of a decision: the rules with the names of their criteria, each once for met and once for unmet, and the facts with the
+ * places in the log where they were said last. Bounded.
+ */
+export type DecisionTrace = Readonly<{
+  /** The rule that the answer came from; null: none did, and none allowed. */
   rule: string | null;
   rules: readonly Readonly<{
     rule: string;
@@ -46,16 +63,49 @@ export type RefusalTrace = Readonly<{
   }>[];
   /** How many rules more there are than are listed here. */
   more: number;
+  facts: readonly FactTrace[];
+  /** How many facts more it rests on than are listed here. */
+  factsMore: number;
 }>;
+
+/** Something that the decision rests on. */
+export type FactTrace = Readonly<{
+  /** A stream of the log (`session:…`, `user:…`, `group:…`, `device:…`, `configuration:…`), or `record:<type>`. */
+  fact: string;
+  /** The criteria that ask for it; none: every decision of somebody rests on it. */
+  criteria: readonly string[];
+  /** Of a group: whether the person is in it. */
+  member?: boolean;
+  /** Of the event that said it last; 0: none ever did; null: it does not stand in the log. */
+  position: number | null;
+  /** False: that event or an earlier one did. */
+  exact: boolean;
+}>;
+
+/** Where the log said something, as far as this node knows; null: it does not stand in the log. */
+export type PlaceOf = (fact: Fact) => FactPlace | null;
+export type Fact =
+  | Readonly<{ type: "stream"; stream: Stream }>
+  | Readonly<{ type: "session"; sessionId: SessionId }>
+  | Readonly<{ type: "membership"; userId: UserId; groupId: GroupId }>;
+
+/** Whose decision it is: the principal, or whose session it was that counts for nothing any more. */
+export type Somebody = Readonly<{ sessionId: SessionId; userId: UserId }>;
+
+/** What a trace looks at beside the policy. */
+export type Surveyed = Readonly<{ placeOf: PlaceOf; somebody: Somebody | null; node: NodeId }>;
+
 const rulesKept = 20;
+const factsKept = 40;
 /** Of each rule: a list of thousands of people is not gone through once more for everybody who is not on it. */
 const criteriaAsked = 20;
 
-export function traceRefusal(
+export function traceDecision(
   policy: RoutePolicy | undefined,
   asked: Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>,
   answer: Answer,
-): RefusalTrace | null {
+  surveyed: Surveyed,
+): DecisionTrace | null {
   if (policy === undefined) return null;
   const { request, principal, now } = asked;
   const looked = policy.conditionals.map((conditional) => ({
@@ -70,7 +120,69 @@ export function traceRefusal(
     const criteriaMore = Math.max(0, criteria.length - criteriaAsked);
     return { rule, met, criteriaMet: [...criteriaMet], criteriaUnmet: [...criteriaUnmet], criteriaMore };
   });
-  return { rule: deciding?.conditional.rule ?? null, rules, more: looked.length - rules.length };
+  const facts = factsOf(policy, asked.principal, surveyed);
+  return {
+    rule: deciding?.conditional.rule ?? null,
+    rules,
+    more: looked.length - rules.length,
+    facts: facts.slice(0, factsKept),
+    factsMore: Math.max(0, facts.length - factsKept),
+  };
+}
+
+/** Session and user first, then what the criteria of the rules ask for beside them. */
+function factsOf(
+  { conditionals }: RoutePolicy,
+  principal: Principal | null,
+  { placeOf, somebody, node }: Surveyed,
+): readonly FactTrace[] {
+  const found: FactTrace[] = [];
+  const add = (fact: string, criteria: Iterable<string>, where: Fact | null, more: Partial<FactTrace> = {}): void => {
+    const place = where === null ? null : placeOf(where);
+    found.push({
+      ...{ fact, criteria: [...criteria], ...more },
+      ...{ position: place?.position ?? null, exact: place?.exact ?? false },
+    });
+  };
+  const ofSession = new Set<string>();
+  const groups = new Map<string, Set<string>>();
+  const deviceTypes = new Map<string, Set<string>>();
+  const records = new Map<string, Set<string>>();
+  for (const { criteria } of conditionals.slice(0, rulesKept)) {
+    for (const { name, reads, ofSession: session } of criteria.slice(0, criteriaAsked)) {
+      for (const id of reads.groups) criteriaOf(groups, id).add(name);
+      for (const type of reads.deviceTypes) criteriaOf(deviceTypes, type).add(name);
+      for (const type of reads.recordTypes) criteriaOf(records, type).add(name);
+      if (session && reads.groups.length + reads.deviceTypes.length + reads.recordTypes.length === 0)
+        ofSession.add(name);
+    }
+  }
+  if (somebody !== null) {
+    const { sessionId, userId } = somebody;
+    add(sessionStream(sessionId), ofSession, { type: "session", sessionId });
+    const user = userStream(userId);
+    add(user, [], { type: "stream", stream: user });
+    for (const [id, criteria] of groups) {
+      const groupId = id as GroupId;
+      const member = principal === null ? {} : { member: principal.groups.has(groupId) };
+      add(groupStream(groupId), criteria, { type: "membership", userId, groupId }, member);
+    }
+    for (const { id, typeId } of principal?.devices ?? []) {
+      const criteria = deviceTypes.get(typeId) ?? deviceTypes.get("any");
+      const stream = deviceStream(id as DeviceId);
+      if (criteria !== undefined) add(stream, criteria, { type: "stream", stream });
+    }
+  }
+  for (const [type, criteria] of records) add(`record:${type}`, criteria, null);
+  const stream = configurationStream(node);
+  add(stream, [], { type: "stream", stream });
+  return found;
+}
+
+function criteriaOf(all: Map<string, Set<string>>, key: string): Set<string> {
+  const known = all.get(key) ?? new Set();
+  all.set(key, known);
+  return known;
 }
 
 export function explain(

@@ -1,5 +1,14 @@
 /** May they: the policy language, compiled, and the decision. */
 export {
+  type Answered,
+  type Beside,
+  type DescribeDecision,
+  describeDecisions,
+  placeIn,
+  type ShadowAnswer,
+  type ShadowDirection,
+} from "./beside.ts";
+export {
   CallerCache,
   type CallerHandle,
   type CallerOptions,
@@ -30,7 +39,16 @@ export type {
   FactsRead,
   Principal,
 } from "./decision.ts";
-export { type Explanation, explain, type RefusalTrace, type RuleTrace, traceRefusal } from "./explain.ts";
+export {
+  type DecisionTrace,
+  type Explanation,
+  explain,
+  type FactTrace,
+  type PlaceOf,
+  type RuleTrace,
+  type Somebody,
+  traceDecision,
+} from "./explain.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./record-loader.ts";
 export {
   AnyRecords,

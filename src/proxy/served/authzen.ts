@@ -55,11 +55,16 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
     if (typeof described === "string") return denied(described);
     const whose = whoIs(asked.subject);
     if (whose === "subject-type") return denied(whose);
-    const verdict = await point.ask({ described, whose, requestId, ...(recorded === false ? { recorded } : {}) });
-    return told(verdict);
+    const traced = asked.context["trace"] === true;
+    const verdict = await point.ask({
+      ...{ described, whose, requestId },
+      ...(recorded === false ? { recorded } : {}),
+      ...(traced ? { traced } : {}),
+    });
+    return told(verdict, traced);
   }
 
-  function told(verdict: Verdict): Evaluated {
+  function told(verdict: Verdict, traced: boolean): Evaluated {
     const reasons =
       verdict.type === "unavailable"
         ? [verdict.why === "lease" ? "no-lease" : verdict.why]
@@ -75,6 +80,7 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
       context: {
         ...{ reason: reasons.join(" "), reasons, result: verdict.type, status: statusOf(verdict) },
         ...("route" in verdict ? { route: verdict.route.id } : {}),
+        ...(traced && "beside" in verdict ? { trace: verdict.beside?.trace ?? null } : {}),
         ...{ epoch: replica.applied.epoch, position: String(replica.applied.position), configuration: config.hash },
       },
     };

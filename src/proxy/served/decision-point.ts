@@ -8,7 +8,7 @@
  * Always: a request that we would have rewritten before forwarding is refused, because whoever carries it would forward what was
  * never decided about; what waited meanwhile is decided again; every answer is recorded.
  */
-import type { DecisionRecord, Handle, Principal, RefusalTrace } from "../../auth/index.ts";
+import type { DecisionRecord, DescribeDecision, Handle, Principal } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import { type Asked, readAsked } from "../asked.ts";
@@ -23,7 +23,7 @@ import { type Asking, createWhoAsks, nobody, type ReachedHandles } from "../who-
 export type DecisionPorts = Pick<
   ProxyPorts,
   | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpId")
-  | ("explain" | "trace" | "credentials" | "assertions" | "render" | "record" | "recordSafely" | "logger")
+  | ("explain" | "beside" | "credentials" | "assertions" | "render" | "record" | "recordSafely" | "logger")
 >;
 
 /** A request as whoever carries it describes it. */
@@ -55,26 +55,24 @@ export type Question = Readonly<{
   recorded?: false;
   /** True once nobody waits for the answer any more. */
   abandoned?: () => boolean;
+  /** True: whoever asks wants the trace, whatever the answer. */
+  traced?: true;
 }>;
 
 type About = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: Asked; url: URL }>;
+/** What policy was asked, and what its record says beside the answer; of `ask` once, when it is the last word. */
+type Decided = Readonly<{ decided: Parameters<DescribeDecision>; beside?: ReturnType<DescribeDecision> }>;
 /** Headers, each a name and a value. */
 type Identity = readonly (readonly [string, string])[];
 export type Verdict =
-  | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> & About)
-  | (Fact<"signin", { reasons: readonly string[] }> & About)
-  | (Fact<"deny", Refusal> & About)
+  | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> & About & Decided)
+  | (Fact<"signin", { reasons: readonly string[] }> & About & Decided)
+  | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> & About & Decided)
   | (Fact<"unavailable", { why: "lease" | "behind" | "audit" }> & About)
   | Fact<"not_found", { asked: Asked }>
   | Fact<"bad_request", { reason: string }>
   /** Nobody waited for it. Nothing was decided, so nothing is recorded. */
   | Fact<"abandoned", unknown>;
-type Refusal = Readonly<{
-  status: number;
-  principal: Principal | null;
-  reasons: readonly string[];
-  trace: RefusalTrace | null;
-}>;
 
 /** What was decided about a route. */
 type Judged = Extract<Verdict, About>;
@@ -110,16 +108,22 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     }
     if (question.recorded === false) return verdict;
     if (verdict.type === "permit" && about.route.audit === "strict" && ports.recordSafely !== null) {
+      const { identity } = verdict;
+      verdict = describe(verdict);
       const kept = await ports.recordSafely(recordOf(question, verdict)).then(
         () => true,
         () => false,
       );
-      const { identity } = verdict;
       verdict = kept ? judge(question, about, asking) : { type: "unavailable", why: "audit", ...about };
       if (verdict.type === "permit") return { ...verdict, identity };
     }
+    verdict = describe(verdict);
     ports.record(recordOf(question, verdict));
     return verdict;
+  }
+
+  function describe(verdict: Judged): Judged {
+    return "decided" in verdict ? { ...verdict, beside: ports.beside(...verdict.decided) } : verdict;
   }
 
   /** As the proxy would tell the upstream. Where the route tells it nothing the headers are empty, so that none of the caller's stands there. */
@@ -158,14 +162,16 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     const request = policyQuestion(question, about, now);
     const decision = ports.decide({ routeId: route.id, caller, request, now });
     const { reasons } = decision;
-    if (decision.type === "permit") {
-      return { type: "permit", principal: decision.permit.principal, reasons, identity: [], ...about };
-    }
-    if (decision.type === "signin") return { type: "signin", reasons, ...about };
     const principal = caller.type === "principal" ? caller.principal : null;
     const live = principal !== null && principal.session.expiresAt > now ? principal : null;
-    const trace = ports.trace({ routeId: route.id, principal: live, request, now }, decision);
-    return { type: "deny", status: decision.status, principal, reasons, trace, ...about };
+    const asked = { routeId: route.id, principal: live, somebody: asking.handle ?? null, request, now };
+    const decided = [{ ...asked, traced: question.traced === true }, decision] as const;
+    const rest = { reasons, ...about, decided: [...decided] as Parameters<DescribeDecision> };
+    if (decision.type === "permit") {
+      return { type: "permit", principal: decision.permit.principal, identity: [], ...rest };
+    }
+    if (decision.type === "signin") return { type: "signin", ...rest };
+    return { type: "deny", status: decision.status, principal, ...rest };
   }
 
   /** Whoever carries the request has ended its TLS: of a certificate only what it says is known. */
@@ -200,7 +206,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       result: verdict.type,
       status: statusOf(verdict),
       reasons: verdict.type === "unavailable" ? [verdict.why === "lease" ? "no-lease" : verdict.why] : verdict.reasons,
-      ...(verdict.type === "deny" && verdict.trace !== null ? { trace: verdict.trace } : {}),
+      ...("beside" in verdict ? verdict.beside : {}),
     };
   }
 

@@ -14,6 +14,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { Counter, type Registry } from "prom-client";
 import { matcherOfBlocks } from "../../auth/index.ts";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
+import { detailsOf } from "../visit.ts";
 import { ReachedHandles } from "../who-asks.ts";
 import { type Authzen, AuthzenError, createAuthzen } from "./authzen.ts";
 import { createDecisionPoint, type DecisionPoint, type DecisionPorts, type Verdict } from "./decision-point.ts";
@@ -71,7 +72,11 @@ export async function startDecisionServer(
     const told = (verdict: Verdict, id: string, result: string = verdict.type): GatewayAnswer => {
       answered.inc({ form, result });
       const { render, explain, clock } = ports;
-      return gatewayAnswer(verdict, { ...asked, requestId: id, now: clock.wall(), render, explain });
+      return gatewayAnswer(verdict, {
+        ...{ ...asked, requestId: id, now: clock.wall(), render, explain },
+        details: (routeId) => detailsOf(ports, routeId),
+        administrators: ports.config.administrators,
+      });
     };
     const { ports, point } = served();
     const id = requestId();

@@ -10,6 +10,7 @@ import { type UnixMs, unreachable } from "../../events/index.ts";
 import { type Answer, answerFor, type Condition } from "../answer.ts";
 import { type Asked, unknownCaller } from "../asked.ts";
 import { headerValue } from "../header-names.ts";
+import { type Details, maySeeDetails, traceDetails } from "../visit.ts";
 import { statusOf, type Verdict } from "./decision-point.ts";
 import type { GatewayForm } from "./gateway-request.ts";
 
@@ -27,6 +28,9 @@ export type AnswerParts = Readonly<{
   now: UnixMs;
   render: (page: Page) => string;
   explain: (routeId: string) => readonly string[];
+  /** What a denial page of a route says beside that, where the person may see it. */
+  details: (routeId: string) => Details;
+  administrators: readonly string[];
 }>;
 
 /** Where a caller signs in; the proxy that asked hands it on, or leads `/.pomerium/` of this host to Cardea. */
@@ -57,7 +61,7 @@ export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnsw
     url: url?.href ?? null,
     explain: verdict.type === "deny" ? parts.explain(verdict.route.id) : [],
     user: userOf(verdict),
-    details: [],
+    details: detailsFor(verdict, parts),
   });
   const headers: [string, string][] = [...common];
   for (const [name, value] of Object.entries(made.headers)) {
@@ -99,6 +103,11 @@ function signInUrl(url: URL): string {
 
 function askedOf(verdict: Verdict): Asked {
   return "asked" in verdict ? verdict.asked : unknownCaller;
+}
+
+function detailsFor(verdict: Verdict, parts: AnswerParts): Details {
+  if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, parts)) return [];
+  return [...parts.details(verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null)];
 }
 
 function userOf(verdict: Verdict): Readonly<{ name: string; email: string }> | null {

@@ -6,6 +6,8 @@
  * fact. Pure: no I/O; changes only when told.
  */
 import {
+  FactPlaces,
+  type Position,
   Projection,
   parseStream,
   type Recorded,
@@ -30,6 +32,8 @@ export class LocalCopy {
   readonly #kept = new KeptDenials();
   #visible = new Projection();
   #next: Projection | null = null;
+  #visiblePlaces = new FactPlaces(0 as Position);
+  #nextPlaces = new FactPlaces(0 as Position);
 
   constructor(keys: PersonKeys) {
     this.#keys = keys;
@@ -37,6 +41,10 @@ export class LocalCopy {
 
   get projection(): Projection {
     return this.#visible;
+  }
+  /** Where the log said what `projection` holds. */
+  get places(): FactPlaces {
+    return this.#visiblePlaces;
   }
   get rebuilding(): boolean {
     return this.#next !== null;
@@ -79,10 +87,12 @@ export class LocalCopy {
   /** Folds events in, in order. Nothing is visible of it while the copy is being rebuilt. */
   fold(events: readonly Recorded[]): Folded {
     const projection = this.#next ?? this.#visible;
+    const places = this.#next === null ? this.#visiblePlaces : this.#nextPlaces;
     const touched: (readonly Stream[])[] = [];
     let decisive = false;
     for (const recorded of events) {
       touched.push(projection.apply(recorded));
+      places.note(recorded);
       this.#tightenings.remember(recorded);
       this.#kept.remember(recorded);
       decisive ||= recorded.effect !== "neutral";
@@ -99,6 +109,7 @@ export class LocalCopy {
   /** What this node's own disk holds is where it begins. */
   begin(snapshot: LoadedSnapshot): void {
     this.#visible = snapshot.projection;
+    this.#visiblePlaces = new FactPlaces(snapshot.link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#tightenings.forget(snapshot.link.position);
   }
@@ -106,6 +117,7 @@ export class LocalCopy {
   beginRebuild(): void {
     this.#tightenings.suspect();
     this.#next = new Projection();
+    this.#nextPlaces = new FactPlaces(0 as Position);
   }
 
   /**
@@ -118,6 +130,7 @@ export class LocalCopy {
     this.#tightenings.forget(link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#next = snapshot.projection;
+    this.#nextPlaces = new FactPlaces(link.position);
   }
 
   /**
@@ -129,6 +142,7 @@ export class LocalCopy {
     const lost = this.#tightenings.settle(this.#visible, next, options);
     for (const stream of lost.denied) this.#sticky.add(stream);
     for (const stream of this.#sticky) if (isDenied(next, stream)) this.#sticky.delete(stream);
+    if (this.#next !== null) this.#visiblePlaces = this.#nextPlaces;
     this.#visible = next;
     this.#next = null;
     return lost;

@@ -10,6 +10,7 @@
  */
 import {
   type BootId,
+  type FactPlaces,
   type Link,
   type MonotonicMs,
   type NodeId,
@@ -211,6 +212,11 @@ export class NodeCore {
   /** True when a lost suffix that this node had applied denied this fact and the log does not. */
   stickilyDenied(stream: Stream): boolean {
     return this.#loop.copy.stickilyDenied(stream);
+  }
+
+  /** Where the log said what the projection holds. */
+  get places(): FactPlaces {
+    return this.#loop.copy.places;
   }
 
   /** A delivery that ends here need not be decoded: its events would not be looked at. */

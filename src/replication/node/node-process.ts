@@ -383,6 +383,9 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     get projection() {
       return core.projection;
     },
+    get places() {
+      return core.places;
+    },
     get applied() {
       return core.applied;
     },

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { answerOf, decide } from "../../../src/auth/authorize/decide.ts";
-import { traceRefusal } from "../../../src/auth/authorize/explain.ts";
+import { traceDecision } from "../../../src/auth/authorize/explain.ts";
 import { type Reason, ReasonTable } from "../../../src/auth/authorize/reasons.ts";
+import type { NodeId } from "../../../src/events/index.ts";
 import { answer, ask, brief, compiled, nobody, now, principal, request, route, source } from "./support.ts";
 
 const preflight = {
@@ -156,7 +157,12 @@ test("what is kept of a refusal is bounded: twenty rules, and each criterion by 
   }));
   const policy = compiled(route({ policy: source(rules) })).get("r");
   const asked = { request: request(), principal: principal(), now };
-  const trace = traceRefusal(policy, asked, { type: "deny", status: 403, deviceType: null });
+  const trace = traceDecision(
+    policy,
+    asked,
+    { type: "deny", status: 403, deviceType: null },
+    { placeOf: () => null, somebody: null, node: "n" as NodeId },
+  );
   assert.deepEqual([trace?.rule, trace?.rules.length, trace?.more], [null, 20, 5]);
   assert.deepEqual(trace?.rules[0]?.criteriaUnmet, ["email"]);
   assert.doesNotMatch(JSON.stringify(trace), /example/);

@@ -1,0 +1,126 @@
+/**
+ * Beside: what a decision record says of a decision beside the answer: its trace, and what the route's `shadow_policy` would have answered.
+ *
+ * Asked after the answer has been found, never before: nothing here can change one, and a shadow policy that fails is a line in the record.
+ * Its facts are not among those that a decision is kept under, so it cuts nothing. Pure but for what counts.
+ */
+import {
+  type FactPlaces,
+  type NodeId,
+  type Projection,
+  sessionStream,
+  type UnixMs,
+  unreachable,
+} from "../../events/index.ts";
+import type { Policies, RoutePolicy } from "./compile.ts";
+import { answerOf } from "./decide.ts";
+import type { Decision, DecisionRequest, Principal } from "./decision.ts";
+import { type DecisionTrace, type PlaceOf, type Somebody, traceDecision } from "./explain.ts";
+
+/** What the route's shadow policy says where it says something else than the live one. */
+export type ShadowAnswer = Readonly<{
+  result: "permit" | "deny" | "signin" | "error";
+  status: number;
+  reasons: readonly string[];
+}>;
+/** From the live policy to the shadow policy; `otherwise`: both refuse, in another way. */
+export type ShadowDirection = "same" | "gains" | "loses" | "otherwise" | "error";
+
+export type Beside = Readonly<{ trace?: DecisionTrace; shadow?: ShadowAnswer }>;
+
+export type Question = Readonly<{
+  routeId: string;
+  /** Null: nobody whose session counts. */
+  principal: Principal | null;
+  /** Whose session was shown, also one that counts for nothing any more; null: none was. */
+  somebody: Somebody | null;
+  request: DecisionRequest;
+  now: UnixMs;
+  /** Whoever asks wants the trace, whatever the answer. */
+  traced?: boolean;
+}>;
+/** What was answered, whatever else a decision holds. */
+export type Answered =
+  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type">
+  | Pick<Extract<Decision, { type: "deny" }>, "type" | "status" | "deviceType">;
+
+export type DescribeDecision = (question: Question, answer: Answered) => Beside;
+
+export function describeDecisions(
+  options: Readonly<{
+    policies: Policies;
+    /** Those of routes that have one. */
+    shadows: Policies;
+    /** Routes whose permits are traced too. */
+    traced: ReadonlySet<string>;
+    placeOf: PlaceOf;
+    node: NodeId;
+    onShadow: (routeId: string, direction: ShadowDirection) => void;
+  }>,
+): DescribeDecision {
+  const { policies, shadows, traced, placeOf, node, onShadow } = options;
+
+  function traceOf(
+    { routeId, somebody, traced: asksForIt, ...asked }: Question,
+    answer: Answered,
+  ): DecisionTrace | null {
+    // A visitor who showed nothing is sent to sign in whatever else holds: there is nothing to explain.
+    const wanted =
+      answer.type === "deny" || asksForIt || traced.has(routeId) || (answer.type === "signin" && somebody !== null);
+    return wanted ? traceDecision(policies.get(routeId), asked, answer, { placeOf, somebody, node }) : null;
+  }
+
+  function shadowOf(policy: RoutePolicy, question: Question, answer: Answered): ShadowAnswer | null {
+    const shadow = askShadow(policy, question);
+    const direction = directionOf(answer, shadow);
+    onShadow(question.routeId, direction);
+    return direction === "same" ? null : shadow;
+  }
+
+  return (question, answer) => {
+    const trace = traceOf(question, answer);
+    const policy = shadows.get(question.routeId);
+    const shadow = policy === undefined ? null : shadowOf(policy, question, answer);
+    return { ...(trace === null ? {} : { trace }), ...(shadow === null ? {} : { shadow }) };
+  };
+}
+
+function askShadow({ allow, deny }: RoutePolicy, { request, principal, now }: Question): ShadowAnswer {
+  try {
+    const answer = answerOf(allow(request, principal, now), deny(request, principal, now));
+    return { result: answer.type, status: answer.status, reasons: answer.reasons };
+  } catch {
+    return { result: "error", status: 500, reasons: [] };
+  }
+}
+
+function directionOf(live: Answered, shadow: ShadowAnswer): ShadowDirection {
+  if (shadow.result === "error") return "error";
+  if (live.type === shadow.result) return live.type === "deny" && live.status !== shadow.status ? "otherwise" : "same";
+  if (shadow.result === "permit") return "gains";
+  return live.type === "permit" ? "loses" : "otherwise";
+}
+
+/** Where the log said last what this node holds. */
+export function placeIn(
+  replica: Readonly<{
+    places: Pick<FactPlaces, "of" | "session" | "membership">;
+    projection: Pick<Projection, "session">;
+  }>,
+): PlaceOf {
+  return (fact) => {
+    const { places, projection } = replica;
+    switch (fact.type) {
+      case "stream":
+        return places.of(fact.stream);
+      case "membership":
+        return places.membership(fact.userId, fact.groupId);
+      case "session": {
+        const session = projection.session(fact.sessionId);
+        return session === undefined ? places.of(sessionStream(fact.sessionId)) : places.session(session);
+      }
+      default:
+        return unreachable(fact);
+    }
+  };
+}

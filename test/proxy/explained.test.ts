@@ -1,0 +1,105 @@
+/** What decision records say beside the answer: why it fell as it did, since which events, and what a shadow policy would have said. */
+import assert from "node:assert/strict";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { after, describe, test } from "node:test";
+import type { Config, RouteConfig } from "../../src/config/index.ts";
+import { waitFor } from "../support/wait-for.ts";
+import { engOnly, members, type Rig, revokedSession, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
+
+const cleanUps: (() => Promise<void>)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+async function start(
+  parts: Partial<RouteConfig>,
+  config: Partial<Config> = {},
+  handler?: (req: IncomingMessage, res: ServerResponse) => void,
+): Promise<{ rig: Rig }> {
+  const upstream = await startUpstream(handler);
+  const rig = await startRig([routeTo(upstream.port, parts)], { config });
+  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  cleanUps.push(async () => {
+    await rig.close();
+    await upstream.close();
+  });
+  return { rig };
+}
+
+describe("a trace", () => {
+  test("an operator sees on the page why they were refused, whatever the route shows to others", async () => {
+    const { rig } = await start(engOnly, { administrators: ["subject-2"] });
+    const headers = { accept: "text/html" };
+    assert.match((await rig.ask({ session: 2, headers })).body, /Refused by/);
+    await rig.apply(signedIn(3));
+    assert.doesNotMatch((await rig.ask({ session: 3, headers })).body, /Refused by/);
+  });
+
+  test("a trace names the event that set each fact last: the session, its end, a membership and its loss", async () => {
+    const { rig } = await start({ ...engOnly, auditTrace: "all" });
+    const placesOf = (at: number) =>
+      Object.fromEntries(rig.records.at(at)?.trace?.facts.map(({ fact, position }) => [fact, position]) ?? []);
+    await rig.ask({ session: 1 });
+    const before = placesOf(-1);
+    assert.equal(rig.records.at(-1)?.result, "permit");
+    assert.equal(rig.records.at(-1)?.trace?.rule, "policy.allow.and", "a permit has one where the route asks for it");
+    await rig.apply(members({ removed: [1] }));
+    const removedAt = rig.ports.replica.applied.position;
+    await rig.ask({ session: 1 });
+    assert.equal(rig.records.at(-1)?.result, "deny");
+    assert.deepEqual(placesOf(-1), { ...before, "group:eng": removedAt });
+    await rig.apply(revokedSession(1));
+    await rig.ask({ session: 1 });
+    assert.equal(rig.records.at(-1)?.result, "signin", "whoever shows an ended session is told where it ended");
+    assert.equal(placesOf(-1)["session:session-1"], removedAt + 1);
+    await rig.ask({});
+    assert.deepEqual(
+      Object.keys(placesOf(-1)),
+      ["configuration:node-1"],
+      "on demand also of somebody who showed nothing",
+    );
+  });
+
+  test("the record of a cut exchange says which event cut it", async () => {
+    const { rig } = await start(engOnly, {}, (_req, res) => void res.write("begun"));
+    const open = rig.ask({ session: 1 }).catch(() => undefined);
+    await waitFor("the permit", () => rig.records.some(({ result }) => result === "permit"));
+    await rig.apply(members({ removed: [1] }));
+    const { position } = rig.ports.replica.applied;
+    await open;
+    const cut = rig.records.find(({ occasion }) => occasion === "redecision");
+    assert.deepEqual([cut?.result, cut?.status], ["deny", 403]);
+    assert.equal(cut?.trace?.facts.find(({ fact }) => fact === "group:eng")?.position, position);
+  });
+
+  test("without a session there is nothing to explain, and no trace", async () => {
+    const { rig } = await start(engOnly);
+    await rig.ask({});
+    assert.equal(rig.records[0]?.result, "signin");
+    assert.ok(rig.records[0] !== undefined && !("trace" in rig.records[0]));
+  });
+});
+
+describe("a shadow policy", () => {
+  const everybody = { ppl: { allow: { or: [{ authenticated_user: true }] } }, place: { file: "", line: 1, column: 1 } };
+  const nobodyOfEng = { ppl: { deny: { or: [{ groups: "eng" }] } }, place: { file: "", line: 1, column: 1 } };
+
+  test("is asked on every decision and never enforced; what it would change is counted and recorded", async () => {
+    const { rig } = await start({ ...engOnly, shadowPolicy: everybody });
+    assert.equal((await rig.ask({ session: 2 })).status, 403);
+    assert.equal((await rig.ask({ session: 1 })).status, 200);
+    assert.deepEqual(
+      rig.shadowed.map(([, direction]) => direction),
+      ["gains", "same"],
+    );
+    assert.deepEqual(rig.records[0]?.shadow, { result: "permit", status: 200, reasons: ["user-ok"] });
+    assert.ok(rig.records[1] !== undefined && !("shadow" in rig.records[1]));
+  });
+
+  test("also one that would refuse: nobody is refused for it, and its facts cut nothing", async () => {
+    const { rig } = await start({ shadowPolicy: nobodyOfEng }, {}, (_req, res) => void res.end("served"));
+    assert.equal((await rig.ask({ session: 1 })).body, "served");
+    assert.deepEqual(rig.records[0]?.shadow, { result: "deny", status: 403, reasons: ["groups-ok"] });
+    assert.deepEqual(rig.shadowed, [["app.localhost/", "loses"]]);
+  });
+});
