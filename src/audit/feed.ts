@@ -3,15 +3,19 @@
  *
  * A ring of the newest records within one process. In a cluster the records of all nodes come from JetStream
  * (nats-audit-feed.ts) into the same ring. Watchers read at their own pace and hold nothing here but their place, so a slow
- * one costs nothing; one that has fallen out of the ring is told that it missed something. Pure.
+ * one costs nothing; one that has fallen out of the ring is told that it missed something. What came as a batch stays bytes until
+ * somebody reads it: mostly nobody watches. Pure.
  */
-import type { AuditRecord } from "./audit-record.ts";
+import { type AuditRecord, parseLine } from "./audit-record.ts";
+import type { AuditBatch } from "./journal.ts";
 
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 
 export type Feed = Readonly<{
   /** @param cursor unique in the feed; absent: made here */
   push(record: AuditRecord, cursor?: string): void;
+  /** Its entries get cursors made here. */
+  pushBatch(batch: AuditBatch): void;
   /**
    * @param from a cursor, read on behind it; or how many of the newest to begin with
    * @throws TooManyWatchersError
@@ -30,47 +34,76 @@ export type Watcher = Readonly<{
   close(): void;
 }>;
 
+/** Entries that came together; those of the feed have numbers, and the first of these has `first`. */
+type Piece = Readonly<{ first: number; count: number; entries: () => readonly FeedEntry[] }>;
+
 /** @param options.id of this feed, random: cursors made here mean nothing to another process */
 export function createFeed(options: Readonly<{ id: string; keep: number; watchersMax: number }>): Feed {
-  /** Entries by number: the first one kept has the number `first`. */
-  let entries: FeedEntry[] = [];
-  let first = 0;
+  const pieces: Piece[] = [];
+  let end = 0;
   const wakers = new Set<() => void>();
-  const end = (): number => first + entries.length;
+  const first = (): number => pieces[0]?.first ?? end;
+
+  function add(count: number, entries: () => readonly FeedEntry[]): void {
+    pieces.push({ first: end, count, entries });
+    end += count;
+    while (pieces.length > 1 && end - first() - (pieces[0]?.count ?? 0) >= options.keep) pieces.shift();
+    for (const wake of wakers) wake();
+  }
+
+  function* from(number: number): Generator<FeedEntry> {
+    for (const piece of pieces) {
+      if (piece.first + piece.count <= number) continue;
+      for (const entry of piece.entries().slice(Math.max(0, number - piece.first))) yield entry;
+    }
+  }
+
+  /** @returns the number of the entry with that cursor */
+  function find(cursor: string): number | undefined {
+    for (const piece of pieces.toReversed()) {
+      const at = piece.entries().findLastIndex((entry) => entry.cursor === cursor);
+      if (at >= 0) return piece.first + at;
+    }
+    return undefined;
+  }
 
   return {
-    push(record, cursor) {
-      entries.push({ cursor: cursor ?? `${options.id}-${end()}`, record });
-      if (entries.length > options.keep * 1.25) {
-        first += entries.length - options.keep;
-        entries = entries.slice(-options.keep);
-      }
-      for (const wake of wakers) wake();
+    push(record, cursor = `${options.id}-${end}`) {
+      const entries = [{ cursor, record }];
+      add(1, () => entries);
     },
-    watch(from) {
+    pushBatch({ first, last, bytes }) {
+      const begin = end;
+      let entries: readonly FeedEntry[] | undefined;
+      add(last - first + 1, () => {
+        entries ??= recordsIn(bytes).map((record, i) => ({ cursor: `${options.id}-${begin + i}`, record }));
+        return entries;
+      });
+    },
+    watch(begin) {
       if (wakers.size >= options.watchersMax) throw new TooManyWatchersError(options.watchersMax);
       let unknown = false;
-      let next = end();
-      if ("newest" in from) next = Math.max(first, end() - Math.max(0, from.newest));
+      let next = end;
+      if ("newest" in begin) next = Math.max(first(), end - Math.max(0, begin.newest));
       else {
-        const at = entries.findLastIndex((entry) => entry.cursor === from.after);
-        unknown = at < 0;
-        next = unknown ? first : first + at + 1;
+        const at = find(begin.after);
+        unknown = at === undefined;
+        next = at === undefined ? first() : at + 1;
       }
       let news = Promise.withResolvers<void>();
       const wake = (): void => news.resolve();
       wakers.add(wake);
       return {
         take(limit) {
-          const missed = unknown || next < first;
+          const missed = unknown || next < first();
           unknown = false;
-          next = Math.max(next, first);
-          const taken = entries.slice(next - first, next - first + limit);
-          next += taken.length;
-          return { entries: taken, missed };
+          next = Math.max(next, first());
+          const entries = [...from(next).take(limit)];
+          next += entries.length;
+          return { entries, missed };
         },
         async more() {
-          if (next < end() || !wakers.has(wake)) return;
+          if (next < end || !wakers.has(wake)) return;
           news = Promise.withResolvers();
           await news.promise;
         },
@@ -81,6 +114,12 @@ export function createFeed(options: Readonly<{ id: string; keep: number; watcher
       };
     },
   };
+}
+
+/** Lines of our own making: each is a record. */
+function recordsIn(bytes: Buffer): AuditRecord[] {
+  const lines = bytes.toString("utf8").split("\n");
+  return lines.flatMap((line) => parseLine(line) ?? []);
 }
 
 export class TooManyWatchersError extends Error {

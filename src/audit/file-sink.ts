@@ -7,8 +7,9 @@
  */
 import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { toLine } from "./audit-record.ts";
 import type { AuditSink } from "./recorder.ts";
+
+const lineEnd = Buffer.from("\n");
 
 export function createFileSink(path: string): AuditSink {
   let file: FileHandle | undefined;
@@ -30,12 +31,11 @@ export function createFileSink(path: string): AuditSink {
 
   return {
     name: `file ${path}`,
-    async write(records) {
+    async write({ bytes }) {
       const handle = await current();
-      const lines = records.map(toLine).join("");
-      const text = torn ? `\n${lines}` : lines;
+      const whole = torn ? Buffer.concat([lineEnd, bytes]) : bytes;
       torn = true;
-      await handle.appendFile(text);
+      await handle.appendFile(whole);
       torn = false;
       await handle.datasync();
     },

@@ -2,6 +2,7 @@
 export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
+export type { AuditBatch } from "./journal.ts";
 export { AuditLostError, type LaneStats } from "./lane.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";

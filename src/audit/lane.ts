@@ -1,14 +1,15 @@
 /**
  * Lane: the way of records to one sink, in order.
  *
- *   offered ──→ waiting (bounded) ──→ one batch in flight ──→ the sink
+ *   the journal ──→ waiting (bounded) ──→ one batch in flight ──→ the sink
  *
  * A batch in flight is never changed: when the sink fails, the very same batch is offered again, so that a sink can tell that
  * it has seen it. When too many wait, the oldest of those that wait are lost, and one gap record stands in their place that
  * says exactly which; what is in flight is never among them. Pure but for the time it is given.
  */
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
-import type { AuditRecord } from "./audit-record.ts";
+import { toLine } from "./audit-record.ts";
+import type { AuditBatch, Journal } from "./journal.ts";
 import type { AuditSink, Sleep } from "./recorder.ts";
 
 export type LaneStats = Readonly<{
@@ -21,12 +22,16 @@ export type LaneStats = Readonly<{
 }>;
 
 export type Lane = Readonly<{
-  offer(record: AuditRecord): void;
+  /** The journal has one more record. */
+  offered(): void;
+  /** The number of the first record that may still be read from the journal. */
+  needs(): number;
   stats(): LaneStats;
   close(timeoutMs: number): Promise<void>;
 }>;
 
-const batchMax = 1_000;
+/** So many that wait are not waited for to become more. */
+const manyRecords = 1_000;
 const retryMsFirst = 100;
 const retryMsMax = 5_000;
 /** Of the queue, this part goes at once when it is full: one gap record for many rather than many for one each. */
@@ -42,8 +47,13 @@ export class AuditLostError extends Error {
   }
 }
 
+/** What there was no room for. */
+type Gap = Readonly<{ first: number; last: number; at: UnixMs }>;
+type InFlight = Readonly<{ batch: AuditBatch; decisions: number }>;
+
 export function createLane(
   sink: AuditSink,
+  journal: Journal,
   options: Readonly<{
     node: NodeId;
     boot: BootId;
@@ -52,10 +62,15 @@ export function createLane(
     now: () => UnixMs;
     sleep: Sleep;
     onFailure: (sink: string, error: unknown) => void;
+    /** Less of the journal is needed than before. */
+    onTaken: () => void;
   }>,
 ): Lane {
-  let waiting: AuditRecord[] = [];
-  let inFlight: readonly AuditRecord[] = [];
+  /** The first that waits, and the last that was offered. */
+  let next = journal.last + 1;
+  let last = journal.last;
+  let gap: Gap | undefined;
+  let inFlight: InFlight | undefined;
   let written = 0;
   let lost = 0;
   let failing = false;
@@ -63,43 +78,54 @@ export function createLane(
   let state: "open" | "flushing" | "closed" = "open";
   const flushing = new AbortController();
 
+  const waiting = (): number => last - next + 1 + (gap === undefined ? 0 : 1);
   /** Ends early when the lane is to be flushed. */
   const pause = (ms: number): Promise<void> => options.sleep(ms, flushing.signal).catch(() => {});
 
   function makeRoom(): void {
     const part = Math.max(1, Math.ceil(options.queueMax / dropPart));
-    const dropped = waiting.splice(0, waiting[0]?.kind === "gap" ? part + 1 : part);
-    const [first, last] = [dropped[0], dropped.at(-1)];
-    if (first === undefined || last === undefined) return;
-    const known = first.kind === "gap" ? first : undefined; // of the last time there was no room
-    const from = known?.first ?? first.seq;
-    lost += last.seq - from + 1 - (known === undefined ? 0 : known.last - known.first + 1);
+    const dropped = Math.min(part, last - next + 1);
+    if (dropped === 0) return;
+    gap = { first: gap?.first ?? next, last: next + dropped - 1, at: options.now() };
+    lost += dropped;
+    next += dropped;
+    options.onTaken();
+  }
+
+  function take(): InFlight | undefined {
+    if (gap !== undefined) {
+      const taken = gapBatch(gap);
+      gap = undefined;
+      return taken;
+    }
+    const batch = next > last ? undefined : journal.read(next);
+    if (batch === undefined) return undefined;
+    const decisions = batch.last - next + 1;
+    next = batch.last + 1;
+    options.onTaken();
+    return { batch, decisions };
+  }
+
+  function gapBatch({ first, last: seq, at }: Gap): InFlight {
+    const { node, boot } = options;
     const why = `the sink ${sink.name} fell behind`;
-    waiting.unshift({
-      kind: "gap",
-      seq: last.seq,
-      node: options.node,
-      boot: options.boot,
-      at: options.now(),
-      first: from,
-      last: last.seq,
-      why,
-    });
+    const line = toLine({ kind: "gap", seq, node, boot, at, first, last: seq, why });
+    return { batch: { first: seq, last: seq, bytes: Buffer.from(line) }, decisions: 0 };
   }
 
   async function drain(): Promise<void> {
     if (state === "open") await pause(options.gatherMs);
     let retryMs = retryMsFirst;
     while (state !== "closed") {
-      if (inFlight.length === 0) inFlight = waiting.splice(0, batchMax);
-      if (inFlight.length === 0) return;
+      inFlight ??= take();
+      if (inFlight === undefined) return;
       try {
-        await sink.write(inFlight);
-        written += inFlight.length;
-        inFlight = [];
+        await sink.write(inFlight.batch);
+        written += inFlight.batch.last - inFlight.batch.first + 1;
+        inFlight = undefined;
         failing = false;
         retryMs = retryMsFirst;
-        if (state === "open" && waiting.length > 0 && waiting.length < batchMax) await pause(options.gatherMs);
+        if (state === "open" && waiting() > 0 && waiting() < manyRecords) await pause(options.gatherMs);
       } catch (error) {
         if (!failing) options.onFailure(sink.name, error);
         failing = true;
@@ -114,21 +140,28 @@ export function createLane(
   function run(): void {
     running ??= drain().finally(() => {
       running = undefined;
-      if (waiting.length > 0 && state !== "closed") run(); // offered between the last look and here
+      if (waiting() > 0 && state !== "closed") run(); // offered between the last look and here
     });
   }
 
   return {
-    offer(record) {
+    offered() {
       if (state !== "open") {
         lost++;
         return;
       }
-      if (waiting.length >= options.queueMax) makeRoom();
-      waiting.push(record);
+      if (waiting() >= options.queueMax) makeRoom();
+      last = journal.last;
       run();
     },
-    stats: () => ({ name: sink.name, written, lost, queued: waiting.length + inFlight.length, failing }),
+    needs: () => (state === "closed" ? Infinity : next),
+    stats: () => ({
+      name: sink.name,
+      written,
+      lost,
+      queued: waiting() + (inFlight === undefined ? 0 : inFlight.batch.last - inFlight.batch.first + 1),
+      failing,
+    }),
     async close(timeoutMs) {
       if (state !== "open") return;
       state = "flushing";
@@ -137,10 +170,12 @@ export function createLane(
       const timeUp = options.sleep(timeoutMs, done.signal).catch(() => {});
       await Promise.race([running, timeUp]);
       state = "closed";
-      const left = [...inFlight, ...waiting];
-      waiting = [];
-      if (left.length > 0) {
-        const decisions = left.filter((record) => record.kind === "decision").length;
+      const left = waiting() > 0 || inFlight !== undefined;
+      const decisions = last - next + 1 + (inFlight?.decisions ?? 0);
+      next = last + 1;
+      gap = undefined;
+      options.onTaken();
+      if (left) {
         lost += decisions;
         options.onFailure(sink.name, new AuditLostError(decisions));
       }

@@ -14,8 +14,7 @@ import {
   type StreamInfo,
 } from "@nats-io/jetstream";
 import { type NatsConnection, nanos } from "@nats-io/transport-node";
-import type { AuditRecord } from "./audit-record.ts";
-import { toLine } from "./audit-record.ts";
+import type { AuditBatch } from "./journal.ts";
 import type { AuditSink } from "./recorder.ts";
 
 export function auditStreamName(cluster: string): string {
@@ -51,13 +50,11 @@ export function createNatsAuditSink(options: {
 
   return {
     name: "nats",
-    async write(records) {
+    async write(batch) {
       await ensureStream();
-      for (const part of split(records)) {
-        const first = part[0]?.seq ?? 0;
-        const last = part.at(-1)?.seq ?? 0;
+      for (const { first, last, bytes } of split(batch)) {
         try {
-          await client.publish(subject, part.map(toLine).join(""), { msgID: `${options.boot}:${first}-${last}` });
+          await client.publish(subject, bytes, { msgID: `${options.boot}:${first}-${last}` });
         } catch (error) {
           streamSeen = false; // it may have been deleted: look again before the next try
           throw error;
@@ -97,21 +94,26 @@ export async function ensureAuditStream(
   }
 }
 
-function split(records: readonly AuditRecord[]): AuditRecord[][] {
-  const parts: AuditRecord[][] = [];
-  let part: AuditRecord[] = [];
-  let bytes = 0;
-  for (const record of records) {
-    const size = Buffer.byteLength(toLine(record));
-    if (part.length > 0 && bytes + size > messageBytesMax) {
-      parts.push(part);
-      part = [];
-      bytes = 0;
+/** Cut between lines; a batch of several is without gaps in its numbers. */
+function split(batch: AuditBatch): AuditBatch[] {
+  const parts: AuditBatch[] = [];
+  const { bytes } = batch;
+  let { first } = batch;
+  for (let from = 0; from < bytes.length; ) {
+    let to = bytes.length;
+    let { last } = batch;
+    if (to - from > messageBytesMax) {
+      to = bytes.indexOf(0x0a, from) + 1;
+      for (last = first; ; last++) {
+        const end = bytes.indexOf(0x0a, to) + 1;
+        if (end === 0 || end - from > messageBytesMax) break;
+        to = end;
+      }
     }
-    part.push(record);
-    bytes += size;
+    parts.push({ first, last, bytes: bytes.subarray(from, to) });
+    from = to;
+    first = last + 1;
   }
-  if (part.length > 0) parts.push(part);
   return parts;
 }
 

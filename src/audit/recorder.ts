@@ -1,21 +1,23 @@
 /**
  * Recorder: takes decision records off the request path and hands them to the sinks in batches.
  *
- * `record` numbers, queues and returns: no waiting, no throwing. Each sink has a lane of its own (lane.ts): its own bounded
- * queue and its own pace. Best effort: what is queued when the process is killed is lost and shows as missing numbers.
+ * `record` numbers, writes a line into the journal (journal.ts) and returns: no waiting, no throwing. Each sink has a lane of its own
+ * (lane.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost and shows as
+ * missing numbers.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
-import type { AuditRecord } from "./audit-record.ts";
+import { createLineMaker } from "./decision-line.ts";
+import { type AuditBatch, Journal } from "./journal.ts";
 import { createLane, type Lane, type LaneStats } from "./lane.ts";
 
 export type AuditSink = Readonly<{
   name: string;
   /**
    * Resolves when the records are the sink's own responsibility; rejects to have the very same batch offered again. Called
-   * once at a time.
+   * once at a time. The bytes of a batch never change.
    */
-  write(records: readonly AuditRecord[]): Promise<void>;
+  write(batch: AuditBatch): Promise<void>;
   close(): Promise<void>;
 }>;
 
@@ -44,15 +46,24 @@ export function createRecorder(options: {
   onFailure: (sink: string, error: unknown) => void;
 }): Recorder {
   let seq = 0;
-  const lanes: readonly Lane[] = options.sinks.map((sink) => createLane(sink, options));
+  let closing = false;
+  const journal = new Journal();
+  const lineOf = createLineMaker();
+  const lanes: readonly Lane[] = options.sinks.map((sink) =>
+    createLane(sink, journal, {
+      ...options,
+      onTaken: () => journal.forget(Math.min(...lanes.map((lane) => lane.needs()))),
+    }),
+  );
   return {
     record(decision: DecisionRecord) {
       seq++;
-      const record: AuditRecord = { kind: "decision", seq, ...decision };
-      for (const lane of lanes) lane.offer(record);
+      if (lanes.length > 0 && !closing) journal.append(lineOf(seq, decision));
+      for (const lane of lanes) lane.offered();
     },
     stats: () => ({ recorded: seq, sinks: lanes.map((lane) => lane.stats()) }),
     async close(timeoutMs) {
+      closing = true;
       await Promise.all(lanes.map((lane) => lane.close(timeoutMs)));
     },
   };

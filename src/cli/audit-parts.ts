@@ -12,7 +12,6 @@ import {
   type Feed,
   followAuditStream,
   type Recorder,
-  toLine,
 } from "../audit/index.ts";
 import type { Config } from "../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
@@ -36,7 +35,7 @@ export async function startAudit(
   if (config.audit.stdout) {
     sinks.push({
       name: "stdout",
-      write: async (records) => void process.stdout.write(records.map(toLine).join("")),
+      write: async ({ bytes }) => void process.stdout.write(bytes),
       close: async () => undefined,
     });
   }
@@ -60,9 +59,7 @@ export async function startAudit(
   if (!viaNats)
     sinks.push({
       name: "feed",
-      write: async (records) => {
-        for (const record of records) feed.push(record);
-      },
+      write: async (batch) => feed.pushBatch(batch),
       close: async () => undefined,
     });
   const recorder = createRecorder({

@@ -14,6 +14,8 @@
 import type { FactKey } from "../auth/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../events/index.ts";
 import type { Change, Clock, Freshness } from "../replication/index.ts";
+import { FactIndex, type Readings } from "./fact-index.ts";
+import { type Linked, LinkedList } from "./linked-list.ts";
 
 /**
  * session-ended: the session is gone, revoked or expired · not-permitted: it stands, and policy says no now · route-removed: the
@@ -61,8 +63,12 @@ export class CutFailedError extends Error {
   }
 }
 
-export class Exchange {
+export class Exchange implements Linked<Exchange> {
   readonly kind: ExchangeKind;
+  /** For its registry. */
+  before: Exchange | undefined;
+  after: Exchange | undefined;
+  readings: Readings<Exchange> = [];
   /** Why it was cut; set before anything of it is destroyed. */
   cutReason: CutReason | undefined;
   #reads: readonly FactKey[];
@@ -172,9 +178,8 @@ export class Exchange {
 export class Exchanges {
   readonly clock: Clock;
   readonly freshness: Freshness;
-  readonly #all = new Set<Exchange>();
-  /** Most facts are read by one exchange at a time: that one stands for itself. */
-  readonly #byFact = new Map<FactKey, Exchange | Set<Exchange>>();
+  readonly #all = new LinkedList<Exchange>();
+  readonly #byFact = new FactIndex<Exchange>();
   readonly #onCut: (reason: CutReason) => void;
   readonly #onClosed: () => void;
   /** Cuts that have begun and not ended. */
@@ -203,9 +208,9 @@ export class Exchanges {
   /** Call in the turn of the decision: a change that comes later then finds it. */
   open(options: ExchangeOptions): Exchange {
     const exchange = new Exchange(this, options);
-    this.#all.add(exchange);
+    this.#all.push(exchange);
     this.#counts[options.kind]++;
-    this.#index(exchange, options.reads);
+    exchange.readings = this.#byFact.add(exchange, options.reads);
     return exchange;
   }
 
@@ -214,26 +219,16 @@ export class Exchanges {
    * @returns settles when everything that is denied now is destroyed; undefined when it already is
    */
   onChange(change: Change): Promise<void> | undefined {
-    return this.#redecide(change.rebuilt ? [...this.#all] : this.#touched(change.touched));
+    return this.#redecide(change.rebuilt ? this.#all.items() : this.#byFact.readersOf(change.touched));
   }
 
   /** Re-decides what read one of these. @returns as `onChange` */
   touch(facts: ReadonlySet<FactKey>): Promise<void> | undefined {
-    return this.#redecide(this.#touched(facts));
+    return this.#redecide(this.#byFact.readersOf(facts));
   }
 
   redecideAll(): Promise<void> | undefined {
-    return this.#redecide([...this.#all]);
-  }
-
-  #touched(facts: ReadonlySet<FactKey>): readonly Exchange[] {
-    const found = new Set<Exchange>();
-    for (const fact of facts) {
-      const readers = this.#byFact.get(fact);
-      if (readers instanceof Exchange) found.add(readers);
-      else for (const exchange of readers ?? []) found.add(exchange);
-    }
-    return [...found];
+    return this.#redecide(this.#all.items());
   }
 
   #redecide(exchanges: readonly Exchange[]): Promise<void> | undefined {
@@ -256,12 +251,13 @@ export class Exchanges {
 
   /** The comparisons of `mayCarry` for streams that are silent. */
   sweep(): void {
-    for (const exchange of this.#all) exchange.mayCarry();
+    for (const exchange of this.#all.items()) exchange.mayCarry();
+    this.#byFact.tidy();
   }
 
   /** Cuts everything that is left. */
   async cutAll(reason: CutReason): Promise<void> {
-    for (const exchange of this.#all) exchange.cut(reason);
+    for (const exchange of this.#all.items()) exchange.cut(reason);
     await this.#settled();
   }
 
@@ -269,14 +265,15 @@ export class Exchanges {
 
   moved(exchange: Exchange, before: readonly FactKey[]): void {
     if (sameFacts(before, exchange.reads)) return;
-    this.#unindex(exchange, before);
-    this.#index(exchange, exchange.reads);
+    this.#byFact.remove(exchange.readings);
+    exchange.readings = this.#byFact.add(exchange, exchange.reads);
   }
 
   closed(exchange: Exchange): void {
-    this.#all.delete(exchange);
+    this.#all.remove(exchange);
     this.#counts[exchange.kind]--;
-    this.#unindex(exchange, exchange.reads);
+    this.#byFact.remove(exchange.readings);
+    exchange.readings = [];
     this.#onClosed();
   }
 
@@ -288,27 +285,6 @@ export class Exchanges {
     this.#cutting.add(cut);
     const done = (): void => void this.#cutting.delete(cut);
     cut.then(done, done);
-  }
-
-  #index(exchange: Exchange, facts: readonly FactKey[]): void {
-    for (const fact of facts) {
-      const readers = this.#byFact.get(fact);
-      if (readers === undefined) this.#byFact.set(fact, exchange);
-      else if (readers instanceof Exchange) {
-        if (readers !== exchange) this.#byFact.set(fact, new Set([readers, exchange]));
-      } else readers.add(exchange);
-    }
-  }
-
-  #unindex(exchange: Exchange, facts: readonly FactKey[]): void {
-    for (const fact of facts) {
-      const readers = this.#byFact.get(fact);
-      if (readers === exchange) this.#byFact.delete(fact);
-      else if (readers instanceof Set) {
-        readers.delete(exchange);
-        if (readers.size === 0) this.#byFact.delete(fact);
-      }
-    }
   }
 }
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AuditRecord, createFeed, TooManyWatchersError } from "../../src/audit/index.ts";
-import { decision } from "./support.ts";
+import { batchOf, decision } from "./support.ts";
 
 const record = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision() });
 const numbers = (taken: Readonly<{ entries: readonly Readonly<{ record: AuditRecord }>[] }>): number[] =>
@@ -73,6 +73,33 @@ test("cursors of two feeds never look alike, and given ones are kept", () => {
       .take(9)
       .entries.map(({ cursor }) => cursor),
     ["one-0", "stream.7.0"],
+  );
+});
+
+test("what comes as a batch is entries like any others, whoever reads how many of them", () => {
+  const feed = feedOf(3);
+  const slow = feed.watch({ newest: 3 });
+  feed.pushBatch(batchOf(record(4), record(5), record(6)));
+  feed.push(record(7));
+  assert.deepEqual(numbers(slow.take(5)), [1, 2, 3, 4, 5]);
+  const { entries } = feed.watch({ newest: 3 }).take(2);
+  assert.deepEqual(
+    entries.map(({ record: { seq } }) => seq),
+    [5, 6],
+  );
+  assert.deepEqual(numbers(feed.watch({ after: entries[0]?.cursor ?? "" }).take(9)), [6, 7]);
+  assert.deepEqual(numbers(slow.take(5)), [6, 7]);
+});
+
+test("a ring of batches keeps what it promises and not much more", () => {
+  const feed = feedOf(0, 10);
+  const slow = feed.watch({ newest: 0 });
+  for (let i = 0; i < 20; i++) feed.pushBatch(batchOf(...[1, 2, 3, 4].map((n) => record(i * 4 + n))));
+  const taken = slow.take(100);
+  assert.equal(taken.missed, true);
+  assert.deepEqual(
+    numbers(taken),
+    Array.from({ length: 12 }, (_, i) => 69 + i),
   );
 });
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type AuditRecord, createFileSink, parseLine } from "../../src/audit/index.ts";
-import { decision, recorderOver } from "./support.ts";
+import { batchOf, decision, recorderOver } from "./support.ts";
 
 async function folder(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), "cardea-audit-"));
@@ -24,8 +24,8 @@ const numbersIn = async (path: string): Promise<number[]> =>
 test("the file and its folder are the owner's alone, and records are lines of JSON", async (t) => {
   const path = join(await folder(t), "deep", "er", "audit.jsonl");
   const sink = createFileSink(path);
-  await sink.write([record(1), record(2)]);
-  await sink.write([record(3)]);
+  await sink.write(batchOf(record(1), record(2)));
+  await sink.write(batchOf(record(3)));
   await sink.close();
   assert.equal((await stat(path)).mode & 0o777, 0o600);
   assert.equal((await stat(join(path, ".."))).mode & 0o777, 0o700);
@@ -38,17 +38,17 @@ test("the file and its folder are the owner's alone, and records are lines of JS
 test("a renamed file is followed by a new one at the next batch, and a removed one too", async (t) => {
   const path = join(await folder(t), "audit.jsonl");
   const sink = createFileSink(path);
-  await sink.write([record(1)]);
+  await sink.write(batchOf(record(1)));
   await rename(path, `${path}.1`);
-  await sink.write([record(2)]);
+  await sink.write(batchOf(record(2)));
   assert.deepEqual(await numbersIn(`${path}.1`), [1]);
   assert.deepEqual(await numbersIn(path), [2]);
   assert.equal((await stat(path)).mode & 0o777, 0o600);
   await rm(path);
-  await sink.write([record(3)]);
+  await sink.write(batchOf(record(3)));
   assert.deepEqual(await numbersIn(path), [3]);
   await rm(join(path, ".."), { recursive: true });
-  await sink.write([record(4)]);
+  await sink.write(batchOf(record(4)));
   assert.deepEqual(await numbersIn(path), [4]);
   await sink.close();
 });
@@ -57,11 +57,11 @@ test("a file that was there is appended to, and what a crash left of a line spoi
   const path = join(await folder(t), "audit.jsonl");
   await writeFile(path, `${JSON.stringify(record(1))}\n{"kind":"decision","seq":2,"pa`);
   const sink = createFileSink(path);
-  await sink.write([record(3)]);
+  await sink.write(batchOf(record(3)));
   await sink.close();
   assert.deepEqual(await numbersIn(path), [1, 3]);
   const again = createFileSink(path);
-  await again.write([record(4)]);
+  await again.write(batchOf(record(4)));
   await again.close();
   assert.ok(!(await readFile(path, "utf8")).includes("\n\n"), "no empty line where none was torn");
 });
@@ -82,9 +82,9 @@ test("a disk that refuses for a while loses nothing", async (t) => {
 test("what others wrote into the file is passed over when it is read", async (t) => {
   const path = join(await folder(t), "audit.jsonl");
   const sink = createFileSink(path);
-  await sink.write([record(1)]);
+  await sink.write(batchOf(record(1)));
   await appendFile(path, 'null\n"text"\n[]\n{}\n{"kind":"decision","seq":"one"}\n{"kind":"odd","seq":3}\nnot json\n');
-  await sink.write([record(2)]);
+  await sink.write(batchOf(record(2)));
   await sink.close();
   assert.deepEqual(await numbersIn(path), [1, 2]);
 });
@@ -96,7 +96,7 @@ test("a stricter mode set by the operator stays", async (t) => {
   await writeFile(path, "");
   await chmod(path, 0o640);
   const sink = createFileSink(path);
-  await sink.write([record(1)]);
+  await sink.write(batchOf(record(1)));
   await sink.close();
   assert.equal((await stat(path)).mode & 0o777, 0o640, "a file that is there is the operator's");
 });

@@ -1,6 +1,14 @@
 /** What the tests of audit share: decisions, sinks that do as they are told, and a recorder over them. */
 import { setTimeout as delay } from "node:timers/promises";
-import { type AuditRecord, type AuditSink, createRecorder, type Recorder } from "../../src/audit/index.ts";
+import {
+  type AuditBatch,
+  type AuditRecord,
+  type AuditSink,
+  createRecorder,
+  parseLine,
+  type Recorder,
+  toLine,
+} from "../../src/audit/index.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { type BootId, type ConfigHash, genesis, type NodeId, type UnixMs } from "../../src/events/index.ts";
 
@@ -32,6 +40,19 @@ export function decision(path = "/", more: Partial<DecisionRecord> = {}): Decisi
   };
 }
 
+/** What a sink is given for these. */
+export function batchOf(...records: readonly AuditRecord[]): AuditBatch {
+  const bytes = Buffer.from(records.map(toLine).join(""));
+  return { first: records[0]?.seq ?? 0, last: records.at(-1)?.seq ?? 0, bytes };
+}
+
+export function recordsIn({ bytes }: AuditBatch): AuditRecord[] {
+  return bytes
+    .toString()
+    .split("\n")
+    .flatMap((line) => parseLine(line) ?? []);
+}
+
 export type TestSink = AuditSink & {
   readonly written: AuditRecord[];
   readonly batches: (readonly AuditRecord[])[];
@@ -53,8 +74,9 @@ export function testSink(name = "test"): TestSink {
       stuck.resolve();
       stuck = Promise.withResolvers();
     },
-    async write(records) {
-      sink.batches.push([...records]);
+    async write(batch) {
+      const records = recordsIn(batch);
+      sink.batches.push(records);
       if (sink.mode === "failing") throw new Error("the sink fails");
       if (sink.mode === "stuck") await stuck.promise;
       sink.written.push(...records);

@@ -18,7 +18,7 @@ import {
   type Recorder,
 } from "../../src/audit/index.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
-import { decision } from "../audit/support.ts";
+import { batchOf, decision } from "../audit/support.ts";
 import { startNats } from "../support/nats.ts";
 import type { NatsCluster } from "../support/service.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -142,11 +142,11 @@ test("a batch that is offered again is kept once, and one for each of a great ma
       ...decision(`/${"x".repeat(900)}`, { boot: "boot-a" as BootId, node: "node-a" as NodeId }),
     }),
   );
-  await sink.write(batch);
+  await sink.write(batchOf(...batch));
   const manager = await jetstreamManager(await bench.connection());
   const before = await manager.streams.info(auditStreamName(cluster));
   assert.ok(before.state.messages > 1, "cut into several messages");
-  await sink.write(batch);
+  await sink.write(batchOf(...batch));
   const after = await manager.streams.info(auditStreamName(cluster));
   assert.equal(after.state.messages, before.state.messages);
   const feed = watchAll(await bench.feed());
@@ -159,10 +159,10 @@ test("what was repeated beyond the server's memory is passed on once all the sam
   const feed = watchAll(await bench.feed());
   const one = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision("/", { boot: "boot-a" as BootId }) });
   const first = await bench.sink("node-1", "boot-a");
-  await first.write([one(1), one(2)]);
+  await first.write(batchOf(one(1), one(2)));
   const forgetful = await bench.sink("node-1", "another-id-for-the-same-records");
-  await forgetful.write([one(1), one(2)]);
-  await first.write([one(3)]);
+  await forgetful.write(batchOf(one(1), one(2)));
+  await first.write(batchOf(one(3)));
   await waitFor("the third", () => feed.of("node-1").length >= 3);
   assert.deepEqual(numbers(feed.of("node-1")), [1, 2, 3]);
 });

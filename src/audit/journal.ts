@@ -1,0 +1,78 @@
+/**
+ * Journal: decision lines as bytes, from the moment of the decision until every sink has taken them.
+ *
+ * Lines are packed into pages outside of the garbage collector's reach: what waits for a sink would otherwise be copied by it again and again. Numbers are dense, so a
+ * place in the journal is a number. Pure.
+ *
+ * Always: bytes that were handed out never change; a page is kept no longer than some reader may still ask for it.
+ */
+
+/** Records on their way to a sink, as lines of JSON in UTF-8, each with its end. */
+export type AuditBatch = Readonly<{
+  /** Numbers of the first and the last record; of a gap, both are the last number that it declares lost. */
+  first: number;
+  last: number;
+  bytes: Buffer;
+}>;
+
+const pageBytes = 512 * 1_024;
+const pageRecordsMax = 1_000;
+
+type Page = {
+  readonly first: number;
+  readonly bytes: Buffer;
+  /** Where each line ends. */
+  readonly ends: Uint32Array;
+  count: number;
+};
+
+export class Journal {
+  /** In order, without gaps between them; the last one is written to. */
+  #pages: Page[] = [];
+  /** The number of the newest record; 0: there is none. */
+  last = 0;
+
+  /** @param line with its end */
+  append(line: string): void {
+    const page = this.#pageFor(line.length * 3); // as many bytes of UTF-8 at most
+    const at = page.ends[page.count - 1] ?? 0;
+    page.ends[page.count++] = at + page.bytes.write(line, at, "utf8");
+    this.last++;
+  }
+
+  #pageFor(bytes: number): Page {
+    const open = this.#pages.at(-1);
+    if (
+      open !== undefined &&
+      open.count < pageRecordsMax &&
+      open.bytes.length - (open.ends[open.count - 1] ?? 0) >= bytes
+    )
+      return open;
+    const page = {
+      first: this.last + 1,
+      bytes: Buffer.allocUnsafeSlow(Math.max(pageBytes, bytes)),
+      ends: new Uint32Array(pageRecordsMax),
+      count: 0,
+    };
+    this.#pages.push(page);
+    return page;
+  }
+
+  /** @returns the records from this number on that stand together; undefined when there are none */
+  read(from: number): AuditBatch | undefined {
+    const page = this.#pages.find(({ first, count }) => from < first + count);
+    if (page === undefined || from < page.first) return undefined;
+    const skipped = from - page.first;
+    const bytes = page.bytes.subarray(page.ends[skipped - 1] ?? 0, page.ends[page.count - 1]);
+    return { first: from, last: page.first + page.count - 1, bytes };
+  }
+
+  /** Nothing before this number is asked for any more. */
+  forget(before: number): void {
+    while (this.#pages.length > 0) {
+      const { first, count } = this.#pages[0] as Page;
+      if (first + count > before) return;
+      this.#pages.shift();
+    }
+  }
+}

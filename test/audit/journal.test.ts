@@ -1,0 +1,93 @@
+/** Journal: lines as bytes, each exactly what its record says, for as long as somebody may ask for them. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { toLine } from "../../src/audit/audit-record.ts";
+import { createLineMaker } from "../../src/audit/decision-line.ts";
+import { Journal } from "../../src/audit/journal.ts";
+import type { DecisionRecord } from "../../src/auth/index.ts";
+import { genesis } from "../../src/events/index.ts";
+import { decision } from "./support.ts";
+
+test("the line of a record is the very text that JSON has for it, whatever its texts hold", () => {
+  const text = fc.oneof(fc.string({ unit: "binary" }), fc.string({ unit: "grapheme" }), fc.webUrl());
+  const rest = { sessionId: fc.option(text), userId: fc.option(text), routeId: fc.option(text) };
+  const record = fc.record({
+    ...{
+      path: text,
+      host: text,
+      method: text,
+      ip: text,
+      requestId: text,
+      node: text,
+      boot: text,
+      region: text,
+      ...rest,
+    },
+    overdueMs: fc.option(fc.double({ noNaN: true })),
+    status: fc.integer({ min: 100, max: 599 }),
+    reasons: fc.array(text),
+    trace: fc.option(fc.constant({ rule: "deny 1", rules: [] }), { nil: undefined }),
+    shadow: fc.option(fc.constant({ result: "deny", status: 403, reasons: ["no"] }), { nil: undefined }),
+    applied: fc.constantFrom(genesis, { ...genesis, hash: "other" }),
+    occasion: fc.constantFrom("request", "redecision"),
+  });
+  fc.assert(
+    fc.property(fc.array(record, { maxLength: 4 }), (records) => {
+      const lineOf = createLineMaker();
+      for (const [i, drawn] of records.entries()) {
+        const { trace, shadow, reasons, applied, ...given } = drawn;
+        const beside = { ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
+        // In the order in which a record is made: what stands beside the answer is behind the reasons, if there is any.
+        const { applied: _a, configHash, overdueMs: _o, reasons: _r, ...first } = decision();
+        const { overdueMs, ...more } = given;
+        const whole = {
+          ...first,
+          ...more,
+          reasons,
+          ...beside,
+          applied,
+          configHash,
+          overdueMs,
+        };
+        const made = whole as unknown as DecisionRecord;
+        assert.equal(lineOf(i, made), toLine({ kind: "decision", seq: i, ...made }));
+      }
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test("what was read once never changes, and numbers are found wherever reading begins", () => {
+  const journal = new Journal();
+  const lines = Array.from(
+    { length: 3_000 },
+    (_, i) => `${JSON.stringify({ seq: i + 1, text: "é".repeat(i % 300) })}\n`,
+  );
+  const early: Readonly<{ bytes: Buffer; text: string }>[] = [];
+  for (const line of lines) {
+    journal.append(line);
+    const batch = journal.read(journal.last - (journal.last % 7));
+    if (batch !== undefined) early.push({ bytes: batch.bytes, text: batch.bytes.toString() });
+  }
+  for (const { bytes, text } of early) assert.equal(bytes.toString(), text);
+  for (let from = 1; from <= lines.length; ) {
+    const { first, last, bytes } = journal.read(from) ?? assert.fail();
+    assert.equal(first, from);
+    assert.equal(bytes.toString(), lines.slice(first - 1, last).join(""));
+    from = last + 1;
+  }
+  assert.equal(journal.read(3_001), undefined);
+});
+
+test("a line longer than a page has one of its own, and what is forgotten is not there any more", () => {
+  const journal = new Journal();
+  const long = `${"x".repeat(2_000_000)}\n`;
+  for (const line of ["a\n", long, "b\n"]) journal.append(line);
+  assert.equal(journal.read(2)?.bytes.toString().slice(0, long.length), long);
+  journal.forget(2);
+  assert.equal(journal.read(1), undefined);
+  assert.equal(journal.read(2)?.first, 2);
+  journal.forget(Infinity);
+  assert.equal(journal.read(3), undefined);
+});
