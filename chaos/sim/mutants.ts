@@ -323,6 +323,23 @@ export const mutants: Readonly<Record<string, Mutant>> = {
     within: 60,
     where: "unproven",
   },
+  "ended-not-handed-back": {
+    meaning: "a session that was lost together with the word that ended it may be created once more",
+    changes: [
+      {
+        file: "src/replication/node/tightenings.ts",
+        take: "if (!sessions.has(stream) && !isIn(old, sessionId, isShared))",
+        put: "if (sessions.has(stream) && !isIn(old, sessionId, isShared))",
+      },
+      {
+        file: "src/replication/node/kept-denials.ts",
+        take: "for (const sessionId of denial.sessions ?? [])",
+        put: "for (const sessionId of (denial.sessions ?? []).slice(keptSessionsMax))",
+      },
+    ],
+    within: 10,
+    where: "unproven",
+  },
   "no-epoch-end-check": {
     meaning: "a node ahead of the log does not find out by what it hears of a new epoch",
     changes: [

@@ -17,6 +17,7 @@ import {
   parseEventId,
   parsePosition,
   parseUnixMs,
+  type SessionId,
 } from "./brand.ts";
 import {
   type CardeaEvent,
@@ -196,6 +197,14 @@ export function uuidOfHash(lost: Hash): CommandId {
   b[6] = ((b[6] ?? 0) & 0x0f) | 0x80;
   b[8] = ((b[8] ?? 0) & 0x3f) | 0x80;
   return dashed(b) as CommandId;
+}
+
+const endedSession = Buffer.from("cardea ended session", "utf8");
+
+/** What an event about a person ended of one session, as the hash of an event of its own: the same for whoever held it. */
+export function hashOfEnded(event: Hash, sessionId: SessionId): Hash {
+  const id = Buffer.from(sessionId, "utf8");
+  return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
 }
 
 function dashed(bytes: Uint8Array): string {

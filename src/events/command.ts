@@ -17,7 +17,8 @@ import type {
   UnixMs,
   UserId,
 } from "./brand.ts";
-import type { MembershipSource, Recorded, RevocationReason, Stream } from "./event.ts";
+import { hashOfEnded } from "./codec.ts";
+import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./event.ts";
 import type { Link } from "./link.ts";
 import type { Profile } from "./profile.ts";
 
@@ -116,6 +117,18 @@ export type Command =
 export function lostTightening({ epoch, position, hash, stream, type, recordedAt, event }: Recorded): LostTightening {
   const userId = "userId" in event ? event.userId : null;
   return { link: { epoch, position, hash }, stream, type, userId, recordedAt };
+}
+
+/**
+ * One session that a lost event about its person had ended, as a loss of its own. Where the log does not know the session, nothing but
+ * its own revocation keeps it from being created once more, behind everything that is said of the person.
+ */
+export function lostSession(
+  { link, recordedAt }: LostTightening,
+  { sessionId, userId }: Readonly<{ sessionId: SessionId; userId: UserId }>,
+): LostTightening {
+  const hash = hashOfEnded(link.hash, sessionId);
+  return { link: { ...link, hash }, stream: sessionStream(sessionId), type: "SessionRevoked", userId, recordedAt };
 }
 
 export type CommandRequest = Readonly<{

@@ -64,6 +64,7 @@ export {
   type ExpireSessions,
   type FinalizeUpgrade,
   type LostTightening,
+  lostSession,
   lostTightening,
   type ProviderTokens,
   type ReassertTightenings,

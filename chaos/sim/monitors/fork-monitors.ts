@@ -78,6 +78,18 @@ export function watchForks(scene: Scene): Monitor {
     }
   }
 
+  /** The log lets the session in, or would take it, if its client wished for it once more: it has to know of the denial. */
+  function isOpen(id: string, at: SimMs): boolean {
+    const bar = rights.bar(id, scene.head);
+    if (bar === null || bar.place !== null) return bar === null;
+    const creation = rights.creationOf(id);
+    return creation !== undefined && creation.expiresAt > scene.options.wallStart + at && !isErased(creation.user);
+  }
+
+  function isErased(user: string): boolean {
+    return rights.userBar(user, scene.head)?.why === `${user} is erased`;
+  }
+
   /** Every one of them is denied by the log in the end, or was left to the operator. */
   function judgeEnd(fact: SimFactOf<"run-over">): void {
     if (scene.faultsOver === null) return;
@@ -89,12 +101,10 @@ export function watchForks(scene: Scene): Monitor {
         continue;
       for (const { lost, sessions, user } of sticky) {
         if (reported.has(lost.link.hash)) continue;
-        const open = [...sessions].filter(
-          (id) => rights.created(id, scene.head) && rights.bar(id, scene.head) === null,
-        );
+        const open = [...sessions].filter((id) => isOpen(id, fact.at));
         const userOpen = user !== null && rights.userBar(user, scene.head) === null && !isAnswered(user, lost);
         if (open.length === 0 && !userOpen) continue;
-        const what = `${lost.recorded?.type} at ${told(lost.link)} was lost, ${process} had applied it, and ${seconds(fact.at - since)} later the log permits ${open[0] ?? user}`;
+        const what = `${lost.recorded?.type} at ${told(lost.link)} was lost, ${process} had applied it, and ${seconds(fact.at - since)} later the log does not deny ${open[0] ?? user}`;
         findings.add(27, what, [scene.faultsOver, fact]);
       }
     }

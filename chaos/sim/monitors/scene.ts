@@ -59,6 +59,9 @@ export type RequestView = {
 export type Floor = Readonly<{ at: SimMs; place: Place; fact: SimFactOf<"receipt-answered"> }>;
 type Acknowledged = Readonly<{ at: SimMs; place: Place; fact: SimFact }>;
 
+/** A page on its way, and the rebuild from it. */
+const heardMs = 5_000;
+
 export class Scene {
   readonly options: SceneOptions;
   readonly findings = new Findings();
@@ -84,6 +87,8 @@ export class Scene {
   readonly lost: Place[] = [];
   /** Old primaries that may still write and be believed. */
   readonly zombies = new Set<ProcessName>();
+  /** Until then who heard an old primary's word may still go by it, though that one is no more. */
+  heardOfTwoUntil = Number.NEGATIVE_INFINITY;
   /** Until then receipts and windows are best effort. */
   unprovenUntil = Number.NEGATIVE_INFINITY;
   /** The newest promotion was one without proof. */
@@ -346,6 +351,7 @@ export class Scene {
 
   #noZombie(process: ProcessName): void {
     if (!this.zombies.delete(process)) return;
+    this.heardOfTwoUntil = this.now + heardMs;
     this.unprovenUntil = Math.max(this.unprovenUntil, this.now + this.#leasesOverMs());
   }
 

@@ -21,8 +21,9 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   const asked = new Map<number, SimFactOf<"receipt-asked">>();
   /** What a command has made, by its answer. */
   const made = new Map<string, Link>();
-  /** The last that a boot said it enforces. */
+  /** The last that a boot said it enforces, and what it had said before it went to another history. */
   const enforcedBy = new Map<string, Place>();
+  const leftBy = new Map<string, Place>();
 
   function judge(fact: SimFactOf<"receipt-answered">): void {
     const { answer } = fact;
@@ -38,11 +39,13 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
     if (answer.complete) for (const node of scene.nodes.values()) judgeComplete(fact, node, place);
   }
 
-  /** Of one history; where two grow at once a node may have left the one that it has confirmed. */
+  /** Of one history; where two grow at once, or did just now, a node may have left the one that it has confirmed. */
   function judgeNamed(fact: SimFactOf<"receipt-answered">, place: Place): void {
     for (const { node, boot, status } of fact.answer.nodes) {
       const enforced = enforcedBy.get(boot);
       if (status !== "applied" || enforced === undefined || chains.contains(enforced, place)) continue;
+      const left = leftBy.get(boot);
+      if (fact.at < scene.heardOfTwoUntil && left !== undefined && chains.contains(left, place)) continue;
       const what = `${fact.process} says that ${node} has applied ${told(place.link)}, and it enforces ${told(enforced.link)}`;
       findings.add("receipt-true", what, [fact]);
     }
@@ -77,7 +80,10 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
       },
       enforced: (fact) => {
         const place = scene.find(fact.link);
-        if (place !== undefined) enforcedBy.set(fact.boot, place);
+        const before = enforcedBy.get(fact.boot);
+        if (place === undefined) return;
+        enforcedBy.set(fact.boot, place);
+        if (before !== undefined && !chains.contains(place, before)) leftBy.set(fact.boot, before);
       },
       "command-answered": ({ commandId, result }) => {
         if (result.type === "done" && result.changed) made.set(commandId, result.link);

@@ -2,7 +2,8 @@
  * Enforcement: how far every change is not only folded in but enforced.
  *
  * Each change is told to whoever holds something open; `enforced` moves past it when they have answered, and only in order:
- * a slow one holds back everything behind it. Nothing here goes on as if somebody had answered who has not. Pure.
+ * a slow one holds back everything behind it. Nothing here goes on as if somebody had answered who has not. Where a projection has
+ * taken another's place, `enforced` goes to it in one move, and never to a place of the history that was left. Pure.
  */
 import type { Link } from "../../events/index.ts";
 
@@ -27,9 +28,9 @@ export class Enforcement {
     return this.#groups.length;
   }
 
-  /** A change is about to be told. `decisive`: a decision may fall differently. */
-  begin(change: Readonly<{ id: number; link: Link; decisive: boolean }>): void {
-    const group = this.#groupFor(change);
+  /** A change is about to be told. `decisive`: a decision may fall differently. `rebuilt`: the history may be another one from here. */
+  begin(change: Readonly<{ id: number; link: Link; decisive: boolean; rebuilt: boolean }>): void {
+    const group = change.rebuilt ? this.#groupOfAll(change) : this.#groupFor(change);
     group.open += 1;
     this.#open.set(change.id, group);
   }
@@ -53,6 +54,18 @@ export class Enforcement {
       moved = true;
     }
     return { moved, decisive };
+  }
+
+  /** What is still open of before holds this one back, and has no place of its own any more. */
+  #groupOfAll({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): Group {
+    const [group, ...others] = this.#groups;
+    if (group === undefined) return this.#groupFor({ link, decisive });
+    for (const [id, waited] of this.#open) if (waited !== group) this.#open.set(id, group);
+    for (const other of others) group.open += other.open;
+    this.#groups.length = 1;
+    group.link = link;
+    group.decisive = true;
+    return group;
   }
 
   #groupFor({ link, decisive }: Readonly<{ link: Link; decisive: boolean }>): Group {

@@ -10,10 +10,12 @@ import {
   type Epoch,
   type Hash,
   type LostTightening,
+  lostSession,
   lostTightening,
   type Projection,
   parseStream,
   type Recorded,
+  type SessionId,
   type Stream,
   sessionStream,
   type UserId,
@@ -21,8 +23,13 @@ import {
 import { isDenied, type Lost } from "./tightenings.ts";
 import { type EpochMark, sharesPlace, type Trail } from "./trail.ts";
 
-/** `since`: the epoch it was written in, as its history had it; null: not known. */
-export type KeptDenial = LostTightening & Readonly<{ since: EpochMark | null }>;
+export type KeptDenial = LostTightening &
+  Readonly<{
+    /** The epoch it was written in, as its history had it; null: not known. */
+    since: EpochMark | null;
+    /** The sessions that a word about their person has ended: a log that has lost them too must not take them once more. */
+    sessions?: readonly SessionId[];
+  }>;
 
 /** What a node's own disk says. */
 export type KeptOnDisk = Readonly<{
@@ -34,12 +41,18 @@ export type KeptOnDisk = Readonly<{
 
 /** As many of the newest as a disk is asked to remember. */
 export const keptDenialsMax = 4_096;
+/** And of the sessions in them, the newest words first. */
+export const keptSessionsMax = 16_384;
+
+type Folded = Readonly<{ recorded: Recorded; sessions: readonly SessionId[] }>;
 
 export class KeptDenials {
   /** All that the disk had. */
   #carried: readonly KeptDenial[] = [];
-  #newest: Recorded[] = [];
+  #newest: Folded[] = [];
   #count = 0;
+  /** In `#newest`. */
+  #sessions = 0;
   readonly #open = new Map<Hash, KeptDenial>();
   readonly #denied = new Map<Stream, number>();
 
@@ -55,27 +68,45 @@ export class KeptDenials {
   /** What a disk should remember, oldest first. @param epochs of the chain that is followed */
   newest(epochs: readonly EpochMark[]): readonly KeptDenial[] {
     const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
-    for (const recorded of this.#newest.slice(-keptDenialsMax)) {
+    for (const { recorded, sessions } of this.#newest.slice(-keptDenialsMax)) {
       const since = epochs.find(({ epoch }) => epoch === recorded.epoch) ?? null;
-      all.set(recorded.hash, { ...lostTightening(recorded), since });
+      all.set(recorded.hash, { ...lostTightening(recorded), since, ...named(sessions) });
     }
-    return [...all.values()].slice(-keptDenialsMax);
+    return withinSessionsMax([...all.values()].slice(-keptDenialsMax), (denial, sessions) => ({
+      ...withoutSessions(denial),
+      ...named(sessions),
+    }));
   }
 
-  /** An event is folded in. */
-  remember(recorded: Recorded): void {
+  /** An event is folded in. @param sessions those that it has ended */
+  remember(recorded: Recorded, sessions: readonly SessionId[]): void {
     if (recorded.effect !== "tightens") return;
     this.#count += 1;
-    if (this.#newest.push(recorded) >= 2 * keptDenialsMax) this.#newest = this.#newest.slice(-keptDenialsMax);
+    this.#sessions += sessions.length;
+    const count = this.#newest.push({ recorded, sessions });
+    if (count < 2 * keptDenialsMax && this.#sessions < 2 * keptSessionsMax) return;
+    this.#newest = withinSessionsMax(this.#newest.slice(-keptDenialsMax), (each, some) => ({
+      ...each,
+      sessions: some,
+    }));
+    this.#sessions = this.#newest.reduce((sum, each) => sum + each.sessions.length, 0);
   }
 
   recall(denials: readonly KeptDenial[]): void {
     this.#carried = denials;
     for (const denial of denials) {
-      if (this.#open.has(denial.link.hash)) continue;
-      this.#open.set(denial.link.hash, denial);
-      this.#denied.set(denial.stream, (this.#denied.get(denial.stream) ?? 0) + 1);
+      this.#recallOne(withoutSessions(denial));
+      // Each by itself: what lifts a suspension does not bring them back.
+      const userId = parseStream(denial.stream).id as UserId;
+      for (const sessionId of denial.sessions ?? [])
+        this.#recallOne({ ...lostSession(denial, { sessionId, userId }), since: denial.since });
     }
+  }
+
+  #recallOne(denial: KeptDenial): void {
+    if (this.#open.has(denial.link.hash)) return;
+    this.#open.set(denial.link.hash, denial);
+    this.#denied.set(denial.stream, (this.#denied.get(denial.stream) ?? 0) + 1);
   }
 
   /** Of a cut of all sessions the whole person is denied, until it is known which sessions there are. */
@@ -119,6 +150,31 @@ export class KeptDenials {
     if (others > 0) this.#denied.set(stream, others);
     else this.#denied.delete(stream);
   }
+}
+
+function named(sessions: readonly SessionId[]): Pick<KeptDenial, "sessions"> {
+  return sessions.length === 0 ? {} : { sessions };
+}
+
+function withoutSessions({ sessions: _, ...denial }: KeptDenial): KeptDenial {
+  return denial;
+}
+
+/** The newest keep theirs, up to so many in all. @param list oldest first */
+function withinSessionsMax<Item extends Readonly<{ sessions?: readonly SessionId[] }>>(
+  list: readonly Item[],
+  keep: (item: Item, sessions: readonly SessionId[]) => Item,
+): Item[] {
+  let room = keptSessionsMax;
+  return list
+    .toReversed()
+    .map((item) => {
+      const sessions = item.sessions ?? [];
+      const kept = sessions.slice(Math.max(0, sessions.length - room));
+      room -= kept.length;
+      return kept.length === sessions.length ? item : keep(item, kept);
+    })
+    .toReversed();
 }
 
 /** Which sessions a cut or a suspension ended is not known any more: all that there are, so that people sign in again. */

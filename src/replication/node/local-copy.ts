@@ -19,11 +19,13 @@ import {
 import { type KeptDenial, KeptDenials, type KeptOnDisk } from "./kept-denials.ts";
 import type { LoadedSnapshot } from "./node-messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
-import { isDenied, type Lost, Tightenings } from "./tightenings.ts";
-import { type EpochMark, sharesPlace, type Trail } from "./trail.ts";
+import { endable, isDenied, type Lost, Tightenings } from "./tightenings.ts";
+import { type EpochMark, sharesPlace, sharesPosition, type Trail } from "./trail.ts";
 
 /** What a fold has changed. `decisive`: a decision may fall differently. */
 export type Folded = Readonly<{ touched: readonly (readonly Stream[])[]; decisive: boolean }>;
+
+type Rebuilt = Readonly<{ nothingLost: boolean; epochs: readonly EpochMark[]; theirs: readonly EpochMark[] }>;
 
 export class LocalCopy {
   readonly #keys: PersonKeys;
@@ -91,10 +93,14 @@ export class LocalCopy {
     const touched: (readonly Stream[])[] = [];
     let decisive = false;
     for (const recorded of events) {
+      const standing = endable(recorded, projection);
       touched.push(projection.apply(recorded));
       places.note(recorded);
       this.#tightenings.remember(recorded);
-      this.#kept.remember(recorded);
+      this.#kept.remember(
+        recorded,
+        standing.filter((id) => isDenied(projection, sessionStream(id))),
+      );
       decisive ||= recorded.effect !== "neutral";
       if (recorded.event.type === "UserErased") this.#keys.drop(recorded.event.userId);
       if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded.epoch);
@@ -115,7 +121,7 @@ export class LocalCopy {
   }
 
   beginRebuild(): void {
-    this.#tightenings.suspect();
+    this.#tightenings.suspect(this.#next);
     this.#next = new Projection();
     this.#nextPlaces = new FactPlaces(0 as Position);
   }
@@ -136,10 +142,13 @@ export class LocalCopy {
   /**
    * The new projection takes the old one's place.
    * @param options.nothingLost its history goes through the place where the old one stands
+   * @param options.epochs of its history; `theirs`: of the old one's
    */
-  finishRebuild(options: Readonly<{ nothingLost: boolean }>): Lost {
+  finishRebuild(options: Rebuilt): Lost {
+    const { nothingLost, epochs, theirs } = options;
     const next = this.#next ?? this.#visible;
-    const lost = this.#tightenings.settle(this.#visible, next, options);
+    const isShared = (position: Position): boolean => sharesPosition(epochs, position, theirs);
+    const lost = this.#tightenings.settle(this.#visible, next, { nothingLost, isShared });
     for (const stream of lost.denied) this.#sticky.add(stream);
     for (const stream of this.#sticky) if (isDenied(next, stream)) this.#sticky.delete(stream);
     if (this.#next !== null) this.#visiblePlaces = this.#nextPlaces;

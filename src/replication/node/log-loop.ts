@@ -343,7 +343,7 @@ export class LogLoop {
       if (!sound) this.#options.onRebuilding(this.#visible.applied);
       this.copy.beginRebuild();
       this.copy.base(snapshot, this.#visible.epochs);
-      const { events } = this.copy.finishRebuild({ nothingLost: sound });
+      const { events } = this.copy.finishRebuild({ nothingLost: sound, ...this.#histories });
       this.#options.onLost(events, this.#now);
     }
     this.#show({ touched: [], decisive: true, rebuilt: true });
@@ -355,7 +355,7 @@ export class LogLoop {
     const place = standing(trail, lost);
     const nothingLost =
       place === "held" || (place === "forgotten" && sharesPlace(trail.epochs, lost, this.#visible.epochs));
-    const { events, denied } = this.copy.finishRebuild({ nothingLost });
+    const { events, denied } = this.copy.finishRebuild({ nothingLost, ...this.#histories });
     this.#show({ touched: [], decisive: true, rebuilt: true });
     this.#options.onRebuilt();
     this.#options.onLost(events, this.#now);
@@ -364,6 +364,11 @@ export class LogLoop {
       to: trail.applied,
       denied: denied.size,
     });
+  }
+
+  /** The epochs of the one that is being built and of the one that is visible. */
+  get #histories(): Readonly<Record<"epochs" | "theirs", Trail["epochs"]>> {
+    return { epochs: this.#follower.trail.epochs, theirs: this.#visible.epochs };
   }
 
   #show(moved: Moved): void {

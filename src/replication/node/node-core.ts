@@ -368,7 +368,7 @@ export class NodeCore {
     const id = ++this.#ids;
     this.#noteDegraded(projection.degraded);
     this.#noteLevel(projection.level);
-    this.#enforcement.begin({ id, link: projection.applied, decisive });
+    this.#enforcement.begin({ id, link: projection.applied, decisive, rebuilt });
     this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt });
     this.#lease.reached();
     this.#reach(this.#waiters.moved(this.#loop.trail));

@@ -3,6 +3,9 @@
  * back to the brokers (reliability.md §2.3). Lost loosening events are dropped: someone signs in again. A revocation is
  * never undone.
  *
+ * A word about a person ended sessions that the new history may not know at all: each of them is handed back by itself, or it could be
+ * created once more, behind what is said of the person.
+ *
  * Bounded: the newest are remembered one by one. When a loss reaches back further than that, everything that the old
  * projection denies is kept denied, which may deny too much, never too little. Pure.
  */
@@ -12,6 +15,7 @@ import {
   type Epoch,
   type Hash,
   type LostTightening,
+  lostSession,
   lostTightening,
   type Position,
   type Projection,
@@ -28,7 +32,7 @@ import {
 
 /** What the new history does not hold. */
 export type Lost = Readonly<{
-  /** Oldest first; those that are forgotten one by one are not among them. */
+  /** Oldest first, and then the sessions that they had ended; those that are forgotten one by one are not among them. */
   events: readonly LostTightening[];
   /** The facts that stay denied. */
   denied: ReadonlySet<Stream>;
@@ -36,6 +40,16 @@ export type Lost = Readonly<{
 
 /** Two generations: at least one of them is always remembered. */
 const generationMax = 8_192;
+/** Of one person, in a history that was never visible here. */
+const endedMax = 1_024;
+
+/** How the new history stands to the one that is left. */
+export type Settling = Readonly<{
+  /** It goes through the place where the old projection stands. */
+  nothingLost: boolean;
+  /** It goes through the place that the old one has at a position. */
+  isShared: (position: Position) => boolean;
+}>;
 
 export class Tightenings {
   #young: Recorded[] = [];
@@ -51,6 +65,8 @@ export class Tightenings {
   /** The new history goes through the old one up to here, at least. */
   #survivedTo = 0;
   #suspectsForgottenTo = 0;
+  /** Sessions that had been ended in histories which were left before they were visible. */
+  readonly #ended = new Map<UserId, Set<Stream>>();
 
   /** An event is folded in. */
   remember(recorded: Recorded): void {
@@ -64,8 +80,12 @@ export class Tightenings {
     this.#forgottenTo = Math.max(this.#forgottenTo, upTo);
   }
 
-  /** The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left itself. */
-  suspect(): void {
+  /**
+   * The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left itself.
+   * @param unseen what was built of that new one; null: it is the visible projection's that is left
+   */
+  suspect(unseen: Projection | null): void {
+    if (unseen !== null) this.#noteEnded(unseen);
     for (const known of [this.#lifted, this.#old, this.#young])
       for (const remembered of known) this.#suspects.set(remembered.hash, remembered);
     this.#suspectsForgottenTo = Math.max(this.#suspectsForgottenTo, this.#forgottenTo);
@@ -100,26 +120,47 @@ export class Tightenings {
    * The new history is read to its head.
    * @param old the projection that applied what is lost
    * @param next the one that takes its place
-   * @param options.nothingLost the new history goes through the place where the old projection stands
    */
-  settle(old: Projection, next: Projection, options: Readonly<{ nothingLost: boolean }>): Lost {
-    const suspects = options.nothingLost ? [] : [...this.#suspects.values()];
-    const events = suspects.map(named).filter((suspect) => !isHeld(suspect, old, next));
+  settle(old: Projection, next: Projection, { nothingLost, isShared }: Settling): Lost {
+    const suspects = nothingLost ? [] : [...this.#suspects.values()].map(named);
+    const events = suspects.filter((suspect) => !isHeld(suspect, old, next));
     const denied = new Set<Stream>();
-    for (const { stream, type } of events) {
-      const { kind, id } = parseStream(stream);
-      // A cut of all sessions denies those that existed, not the person: they may sign in again.
-      if (type !== "UserSessionsRevoked") denied.add(stream);
-      if (kind !== "user") continue;
-      for (const session of deniedSessions(old, id as UserId)) if (!isDenied(next, session)) denied.add(session);
+    // A cut of all sessions denies those that existed, not the person: they may sign in again.
+    for (const { stream, type } of events) if (type !== "UserSessionsRevoked") denied.add(stream);
+    const sessions = new Map<Stream, LostTightening>();
+    // Also of what the new history says by another event, or has lifted: neither brings a session back.
+    for (const said of nothingLost ? [] : [...suspects, ...this.#lifted.map(named)]) {
+      const { kind, id } = parseStream(said.stream);
+      const userId = id as UserId;
+      if (kind !== "user" || next.user(userId)?.status === "erased") continue;
+      for (const stream of [...deniedSessions(old, userId), ...(this.#ended.get(userId) ?? [])]) {
+        if (isDenied(next, stream)) continue;
+        denied.add(stream);
+        const sessionId = parseStream(stream).id as SessionId;
+        // Where both histories know it, the word about the person ends it in the new one too, as soon as it is there.
+        if (!sessions.has(stream) && !isIn(old, sessionId, isShared))
+          sessions.set(stream, lostSession(said, { sessionId, userId }));
+      }
     }
-    if (this.#suspectsForgottenTo > this.#survivedTo && !options.nothingLost)
+    if (this.#suspectsForgottenTo > this.#survivedTo && !nothingLost)
       for (const stream of everythingDenied(old))
         if (!isDenied(next, stream) && !this.#isRestored(stream, old.applied.epoch)) denied.add(stream);
     this.#suspects = new Map();
     this.#suspectsForgottenTo = 0;
     this.#beginAnew();
-    return { events, denied };
+    this.#ended.clear();
+    return { events: [...events, ...sessions.values()], denied };
+  }
+
+  #noteEnded(left: Projection): void {
+    for (const recorded of [...this.#old, ...this.#young]) {
+      const { kind, id } = parseStream(named(recorded).stream);
+      const userId = id as UserId;
+      if (kind !== "user") continue;
+      const noted = this.#ended.get(userId) ?? new Set();
+      for (const session of deniedSessions(left, userId)) if (noted.size < endedMax) noted.add(session);
+      this.#ended.set(userId, noted);
+    }
   }
 
   #beginAnew(): void {
@@ -186,6 +227,27 @@ function deniedSessions(old: Projection, userId: UserId): Stream[] {
     .sessionsOf(userId)
     .map(sessionStream)
     .filter((stream) => isDenied(old, stream));
+}
+
+/** Whether a session was created in what both histories hold. One that was revoked by itself does not say where it was. */
+function isIn(old: Projection, sessionId: SessionId, isShared: Settling["isShared"]): boolean {
+  const session = old.session(sessionId);
+  return session?.status === "active" && isShared(session.createdAt);
+}
+
+const none: readonly SessionId[] = [];
+
+/** The sessions that a final word about their person is about to end, if it ends them, oldest first. @param before what it is folded into */
+export function endable({ effect, event, stream }: Recorded, before: Projection): readonly SessionId[] {
+  if (effect !== "tightens") return none;
+  const { kind, id } = parseStream(event.type === "TighteningReasserted" ? event.subject : stream);
+  if (kind !== "user") return none;
+  return before
+    .sessionsOf(id as UserId)
+    .map((session) => before.standing(session))
+    .flatMap((at) => (at.standing === "active" ? [at.session] : []))
+    .sort((a, b) => a.createdAt - b.createdAt)
+    .map(({ sessionId }) => sessionId);
 }
 
 function* everythingDenied(old: Projection): Generator<Stream> {

@@ -57,6 +57,16 @@ export function sharesPlace(
   return mark.start === their.start && mark.incarnation !== null && mark.incarnation === their.incarnation;
 }
 
+/** The same, of the place that the other chain has at a position; false where that chain's epochs do not say which. */
+export function sharesPosition(
+  epochs: readonly EpochMark[],
+  position: Position,
+  theirs: readonly EpochMark[],
+): boolean {
+  const their = theirs.findLast(({ start }) => start <= position);
+  return their !== undefined && sharesPlace(epochs, { epoch: their.epoch, position }, theirs);
+}
+
 /** Goes on along events that stand right behind `applied`; that they do is the caller's proof. */
 export function follow(trail: Trail, events: readonly Recorded[]): Trail {
   const last = events.at(-1);

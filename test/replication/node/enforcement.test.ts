@@ -9,7 +9,7 @@ const log = history(20);
 function anEnforcement() {
   const enforcement = new Enforcement(genesis);
   const begin = (position: number, id = position, decisive = true): void =>
-    enforcement.begin({ id, link: log.linkAt(position), decisive });
+    enforcement.begin({ id, link: log.linkAt(position), decisive, rebuilt: false });
   return { enforcement, begin };
 }
 
@@ -46,4 +46,30 @@ test("what waits is bounded, and is still enforced to the last", () => {
   assert.deepEqual(enforcement.enforced, genesis, "the first is still open");
   enforcement.settle(0);
   assert.deepEqual(enforcement.enforced, log.linkAt(20));
+});
+
+test("with a history that was left nothing of it is said to be enforced any more, and what it had still to cut is waited for", () => {
+  const { enforcement, begin } = anEnforcement();
+  begin(4);
+  begin(5);
+  begin(6);
+  enforcement.settle(5);
+  const next = history(3, 2);
+  enforcement.begin({ id: 100, link: next.linkAt(3), decisive: true, rebuilt: true });
+  enforcement.settle(4);
+  enforcement.settle(100);
+  assert.deepEqual(enforcement.enforced, genesis, "one of the old history is still open");
+  assert.deepEqual(enforcement.settle(6), { moved: true, decisive: true });
+  assert.deepEqual(enforcement.enforced, next.linkAt(3));
+  assert.equal(enforcement.waiting, 0);
+});
+
+test("a new history is enforced by itself where nothing of the old one is open", () => {
+  const { enforcement, begin } = anEnforcement();
+  begin(4);
+  enforcement.settle(4);
+  enforcement.begin({ id: 100, link: log.linkAt(2), decisive: true, rebuilt: true });
+  assert.deepEqual(enforcement.enforced, log.linkAt(4));
+  enforcement.settle(100);
+  assert.deepEqual(enforcement.enforced, log.linkAt(2));
 });

@@ -2,7 +2,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";
-import { type Epoch, genesis, type Hash, type Link, type Stream, type UserId } from "../../../../src/events/index.ts";
+import {
+  type BootId,
+  type Epoch,
+  genesis,
+  type Hash,
+  type Link,
+  type NodeId,
+  type SessionId,
+  type Stream,
+  type UserId,
+} from "../../../../src/events/index.ts";
 import { History } from "./history.ts";
 
 const suspended = { type: "UserSuspended", userId: "ada" as UserId, reason: "left" } as const;
@@ -338,10 +348,11 @@ test("26: a receipt that does not become complete after the faults are over is f
 
 test("27: a permit for what a lost suffix denied is found, and a log that never hears of it", () => {
   const own = { node: "node-1", boot: "boot-1" };
-  function forked(): History {
+  function forked(denied = "s1"): History {
     const history = History.begun();
     const before = history.head;
-    history.revoke("s1").apply().tell("killed", { process: "pg-1", boot: null });
+    if (denied !== "s1") history.create(denied);
+    history.revoke(denied).apply().tell("killed", { process: "pg-1", boot: null });
     history.tell("promoted", { process: "pg-2", how: "unsafe", head: before });
     const lost = history.applied;
     history.head = before;
@@ -354,7 +365,16 @@ test("27: a permit for what a lost suffix denied is found, and a log that never 
   }
   isBroken(forked().permit(), 27, /SessionRevoked at 1\.3.* denied before that history was lost/);
   isKept(forked().later(5_000).over());
-  isBroken(forked().later(25_000).over(), 27, /25\.\d+ s later the log permits s1/);
+  isBroken(forked().later(25_000).over(), 27, /25\.\d+ s later the log does not deny s1/);
+  // What the log does not know any more it would take, if it were asked once more.
+  isBroken(forked("s2").later(25_000).over(), 27, /25\.\d+ s later the log does not deny s2/);
+  const again = forked("s2");
+  const [sessionId, userId] = ["s2" as SessionId, "ada" as UserId];
+  again.append({ type: "SessionRevoked", sessionId, userId, reason: "reasserted" }, "again", {
+    process: "pg-2",
+    version: 1,
+  });
+  assert.ok(!again.later(25_000).over().found.includes(27));
 
   /** The next boot, on the same disk or on one that was there before. */
   const restarted = (from: Link): History => {
@@ -451,6 +471,34 @@ test("a receipt that says what is not so is found", () => {
     "receipt-true",
     /calls 1\.3.* lost, and the log holds it/,
   );
+});
+
+test("what a node had applied before an old primary's word led it away may still be said for a while, and no longer", () => {
+  const answered = (afterMs: number): History => {
+    const history = History.begun();
+    const before = history.head;
+    history.revoke("s1").apply();
+    const [lost, enforced] = [history.head, history.applied];
+    history.tell("promoted", { process: "pg-2", how: "unsafe", head: before });
+    history.head = before;
+    const own = { node: "node-1", boot: "boot-1" };
+    history.open("broker-2", { process: "pg-2" }).tell("rebuilding", { ...own, lost });
+    history.tell("rebuilt", { ...own, to: history.head, digest: "d3", base: genesis });
+    history.applied = history.head;
+    history.enforce().tell("killed", { process: "pg-1", boot: null }).later(afterMs);
+    const said = {
+      node: "node-1" as NodeId,
+      boot: "boot-1" as BootId,
+      region: "eu",
+      role: "proxy",
+      fencedInMs: null,
+      reason: "",
+    } as const;
+    const nodes = [{ ...said, status: "applied", enforced }] as const;
+    return history.receipt({ status: "incomplete", complete: false, link: lost, nodes });
+  };
+  isKept(answered(100));
+  isBroken(answered(6_000), "receipt-true", /says that node-1 has applied 1\.3.*and it enforces 2\.3/);
 });
 
 test("a receipt is no word on what waits for its head: a grant without the place may still count", () => {

@@ -1,0 +1,99 @@
+/** What a broker makes of the end of a session that was lost with the word about its person. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
+import { perform } from "../../../src/broker/commands/perform.ts";
+import type { Tools } from "../../../src/broker/commands/performed.ts";
+import { isReassertion, reassertionsIn } from "../../../src/broker/commands/reassert-commands.ts";
+import {
+  type CommandRequest,
+  type LostTightening,
+  lostSession,
+  type Position,
+  Projection,
+  parseHash,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../../../src/events/index.ts";
+import { record } from "../../events/support.ts";
+import { asked, createSession, random } from "../support.ts";
+
+const now = Date.now() as UnixMs;
+const alice = "alice" as UserId;
+const cut: LostTightening = {
+  link: { epoch: 3, position: 166, hash: parseHash("17".repeat(32)) } as LostTightening["link"],
+  stream: userStream(alice),
+  type: "UserSessionsRevoked",
+  userId: alice,
+  recordedAt: now,
+};
+const ended = (id: string): LostTightening => lostSession(cut, { sessionId: id as SessionId, userId: alice });
+
+class Broker {
+  readonly ledger = new Projection();
+  /** The last place of the epoch of the cut, in the log that survived. */
+  endOfEpoch = 0 as Position;
+
+  do(request: CommandRequest): string {
+    const tools: Tools = {
+      ...{ now, random, wrappingKey: new Uint8Array(32).fill(2), vaultKey: new Uint8Array(32).fill(1) },
+      personKeyOf: () => undefined,
+      versionOf: () => 0,
+      configOf: () => undefined,
+      unreadyFor: () => [],
+      lost: { holds: () => false, endOfEpoch: () => this.endOfEpoch, restoredAfter: () => false },
+    };
+    const performed = perform(this.ledger, request, tools);
+    if (performed.type !== "changes") return performed.type === "refused" ? performed.code : performed.type;
+    for (const recorded of record(performed.changes.events, this.ledger.applied)) this.ledger.apply(recorded);
+    return performed.changes.events.map(({ type }) => type).join(" ");
+  }
+
+  report(...events: readonly LostTightening[]): string[] {
+    const wire: unknown = JSON.parse(JSON.stringify(asked({ type: "reassertTightenings", events })));
+    const { command } = parseCommandRequest(wire);
+    assert.ok(command.type === "reassertTightenings");
+    const commands = reassertionsIn(command);
+    assert.ok(commands.every(isReassertion));
+    return commands.map((one) => this.do(one));
+  }
+}
+
+test("a session that was lost with its cut is not created once more behind the cut that came back", () => {
+  const broker = new Broker();
+  assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "SessionRevoked"]);
+  assert.equal(broker.do(asked(createSession("s1", "alice"))), "conflict");
+  assert.match(broker.do(asked(createSession("s2", "alice"))), /SessionCreated/, "the person may sign in again");
+});
+
+test("one that was created once more before the cut came back is ended", () => {
+  const broker = new Broker();
+  assert.match(broker.do(asked(createSession("s1", "alice"))), /SessionCreated/);
+  assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "SessionRevoked"]);
+  assert.equal(broker.ledger.standing("s1" as SessionId).standing, "revoked");
+});
+
+test("one that the cut ends in this log too needs no event of its own", () => {
+  const broker = new Broker();
+  broker.do(asked(createSession("s1", "alice")));
+  broker.endOfEpoch = broker.ledger.applied.position;
+  assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "nothing"]);
+  assert.equal(broker.ledger.standing("s1" as SessionId).standing, "revoked");
+});
+
+test("everybody who reports a session of a cut makes one command of it, and another session makes another", () => {
+  const idOf = (event: LostTightening): string | undefined =>
+    reassertionsIn({ type: "reassertTightenings", events: [event] })[0]?.commandId;
+  assert.equal(idOf(ended("s1")), idOf({ ...ended("s1"), recordedAt: (now + 1) as UnixMs }));
+  const other = { ...cut, link: { ...cut.link, hash: parseHash("18".repeat(32)) } };
+  const ids = [
+    cut,
+    ended("s1"),
+    ended("s2"),
+    other,
+    lostSession(other, { sessionId: "s1" as SessionId, userId: alice }),
+  ];
+  assert.equal(new Set(ids.map(idOf)).size, ids.length);
+});
