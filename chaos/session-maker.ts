@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../src/auth/index.ts";
 import { authKeys } from "../src/cli/auth-keys.ts";
-import { idpIdOf } from "../src/cli/auth-parts.ts";
+import { idpsOf } from "../src/cli/auth-parts.ts";
 import type { Config } from "../src/config/index.ts";
 import {
   type CommandId,
@@ -51,7 +51,7 @@ export function createSessionMaker(options: {
     randomBytes,
     logger: quiet,
   });
-  const idpId = idpIdOf(config);
+  const idpId = idpsOf(config).id;
   const handles = createHandleCodec({
     issuer: config.authenticateServiceUrl.hostname,
     keys: authKeys(config).handles,

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../../src/auth/index.ts";
 import { authKeys } from "../../src/cli/auth-keys.ts";
-import { idpIdOf } from "../../src/cli/auth-parts.ts";
+import { idpsOf } from "../../src/cli/auth-parts.ts";
 import { type Config, loadConfig } from "../../src/config/index.ts";
 import { type CommandId, type GroupId, type SessionId, type UnixMs, userIdOf } from "../../src/events/index.ts";
 import { createBrokerClient, systemClock } from "../../src/replication/index.ts";
@@ -72,7 +72,7 @@ export async function startSigned({ config }: Written): Promise<string> {
   const sessionId = randomUUID() as string as SessionId;
   const userId = userIdOf(profile.issuer, profile.subject);
   const now = Date.now();
-  const idpId = idpIdOf(config);
+  const idpId = idpsOf(config).id;
   const request = {
     commandId: randomUUID() as string as CommandId,
     actor: "service:authenticate",

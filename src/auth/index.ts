@@ -11,9 +11,16 @@ export {
   SigningKeyError,
 } from "./assertion.ts";
 export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";
+export {
+  type BearerAnswer,
+  type BearerTokens,
+  bearerIdp,
+  bearerToken,
+  createBearerTokens,
+} from "./authenticate/bearer-tokens.ts";
 export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/begin-sign-in.ts";
 export { type Box, createBox } from "./authenticate/boxes.ts";
-export type { AuthDeps, AuthSettings, Handler, ReservedContext } from "./authenticate/context.ts";
+export type { AuthDeps, AuthSettings, Handler, ReservedContext, SignInFor } from "./authenticate/context.ts";
 export { type Credential, type CredentialSource, cookieValue, readCredential } from "./authenticate/credentials.ts";
 export { createHandleCodec, type Handle, type HandleCodec, handleFits } from "./authenticate/handle.ts";
 export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/local-fetch.ts";
@@ -22,6 +29,8 @@ export { ProviderError } from "./authenticate/provider-error.ts";
 export { createRefresh } from "./authenticate/refresh-duty.ts";
 export { createRouteHost } from "./authenticate/route-host-server.ts";
 export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/signed-in.ts";
+export { createTokenIssuers, type TokenIssuers } from "./authenticate/token-issuers.ts";
+export { type TraceText, traceInTarget, traceText } from "./authenticate/trace-text.ts";
 export {
   AnyRecords,
   type Caller,

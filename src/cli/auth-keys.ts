@@ -11,6 +11,8 @@ export type AuthKeys = Readonly<{
   handover: readonly Uint8Array[];
   /** Seals sign-in attempts in cookies of the authenticate host. */
   attempts: readonly Uint8Array[];
+  /** Makes ids of sessions from the bearer tokens that they stand for. */
+  bearers: Uint8Array;
 }>;
 
 export function authKeys(
@@ -24,6 +26,7 @@ export function authKeys(
     urls: shared("signed urls"),
     handles: shared("session handles"),
     handover: shared("session handover"),
+    bearers: deriveKey(config.sharedSecret, "bearer sessions"),
     attempts: ring(config.cookieSecret, config.cookieSecretPrevious, "sign-in attempts"),
   };
 }

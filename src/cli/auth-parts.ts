@@ -12,15 +12,17 @@ import {
   createLocalFetch,
   createOidcClient,
   createRefresh,
+  createTokenIssuers,
   type Handler,
   listRoutes,
   type OidcClient,
   type Policies,
   resolveCaller,
+  type TokenIssuers,
   whoIsSignedInUnderLease,
 } from "../auth/index.ts";
 import type { Duty } from "../broker/index.ts";
-import type { Config } from "../config/index.ts";
+import type { Config, RouteConfig } from "../config/index.ts";
 import { callerOf, registerOperatorApi, registerReceiptKeys, verifyOperatorToken } from "../console/index.ts";
 import type { UnixMs } from "../events/index.ts";
 import { compileRoutes } from "../proxy/index.ts";
@@ -32,32 +34,57 @@ const refreshLookEveryMs = 1_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
 
 /** Names the identity provider that a session was made with; another client id makes other sessions. */
-export function idpIdOf(config: Config): string {
-  if (config.idp === null) return "";
-  const { provider, url, clientId } = config.idp;
+function idpIdOf({ provider, url }: NonNullable<Config["idp"]>, clientId: string): string {
   return hash("sha256", JSON.stringify([provider, url.href, clientId]), "base64url").slice(0, 16);
 }
 
-export function oidcOf(config: Config): Readonly<{ client: OidcClient; close(): Promise<void> }> | null {
-  if (config.idp === null) return null;
+/** The identity provider as each route meets it: with the client of the whole configuration, or one of its own. */
+export function idpsOf({ idp, routes }: Config): Idps {
+  const id = idp === null ? "" : idpIdOf(idp, idp.clientId);
+  const clients = new Map(idp === null ? [] : [[id, { clientId: idp.clientId, clientSecret: idp.clientSecret }]]);
+  const byRoute = new Map<RouteConfig, string>();
+  for (const route of routes) {
+    const own = idp === null || route.idpClient === null ? null : idpIdOf(idp, route.idpClient.clientId);
+    if (own !== null && route.idpClient !== null) clients.set(own, route.idpClient);
+    byRoute.set(route, own ?? id);
+  }
+  return { id, clients, ofRoute: (route) => byRoute.get(route) ?? id };
+}
+
+type Idps = Readonly<{
+  /** Of the whole configuration; "": there is no identity provider. */
+  id: string;
+  /** Each client once. */
+  clients: ReadonlyMap<string, Readonly<{ clientId: string; clientSecret: string }>>;
+  ofRoute(route: RouteConfig): string;
+}>;
+
+/** Whoever signs people in, and whoever says whose a token is. */
+export type Providers = Readonly<{
+  of(idpId: string): OidcClient | undefined;
+  issuers: TokenIssuers;
+  close(): Promise<void>;
+}>;
+
+export function providersOf(config: Config): Providers {
   const local = createLocalFetch({
     timeoutMs: providerTimeoutMs,
     hosts: config.hostAliases,
     ...(config.certificateAuthority === null ? {} : { ca: config.certificateAuthority }),
   });
-  const client = createOidcClient(
-    {
-      issuer: config.idp.url,
-      clientId: config.idp.clientId,
-      clientSecret: config.idp.clientSecret,
-      scopes: config.idp.scopes,
-      requestParams: config.idp.requestParams,
-      redirectUri: new URL("/oauth2/callback", config.authenticateServiceUrl),
-    },
-    local,
-    () => systemClock.wall(),
-  );
-  return { client, close: () => local.close() };
+  const nowMs = (): number => systemClock.wall();
+  const clients = new Map<string, OidcClient>();
+  if (config.idp !== null) {
+    const { url: issuer, scopes, requestParams } = config.idp;
+    const redirectUri = new URL("/oauth2/callback", config.authenticateServiceUrl);
+    for (const [idpId, client] of idpsOf(config).clients)
+      clients.set(idpId, createOidcClient({ issuer, scopes, requestParams, redirectUri, ...client }, local, nowMs));
+  }
+  return {
+    of: (idpId) => clients.get(idpId),
+    issuers: createTokenIssuers(config.tokenIssuers, { local, nowMs }),
+    close: () => local.close(),
+  };
 }
 
 export function callerResolver(replica: Replica, now: () => UnixMs): AuthDeps["resolveCaller"] {
@@ -80,18 +107,29 @@ export function authDepsOf(
     resolveCaller: AuthDeps["resolveCaller"];
     assertions: Assertions;
     policies: Policies;
-    oidc: OidcClient | null;
+    providers: Providers;
     render: AuthDeps["render"];
     logger: Logger;
   }>,
 ): AuthDeps {
   const keys = authKeys(config);
   const routes = compileRoutes(config.routes);
+  const idps = idpsOf(config);
   return {
     settings: {
       authenticateUrl: config.authenticateServiceUrl,
       cookie: config.cookie,
-      idpId: idpIdOf(config),
+      idpId: idps.id,
+      idpIds: new Set(idps.clients.keys()),
+      signInFor(url) {
+        const { hostname, pathname: path } = url;
+        const port = url.port === "" ? null : Number(url.port);
+        // An address of ours below no route's path is met as the host's first route is.
+        const route = routes.match({ hostname, port, path }) ?? routes.ofHost(hostname, port);
+        return route === undefined
+          ? { idpId: idps.id, dependsOn: [] }
+          : { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
+      },
       groupsFromClaim: config.groupsFromClaim,
       maxSessionsPerUser: config.maxSessionsPerUser,
       signoutRedirectUrl: config.signoutRedirectUrl,
@@ -109,7 +147,7 @@ export function authDepsOf(
     handles: createHandleCodec({ issuer: config.authenticateServiceUrl.hostname, keys: keys.handles, nowS }),
     attemptBox: createBox({ keys: keys.attempts, nowS }),
     handoverBox: createBox({ keys: keys.handover, nowS }),
-    oidc: parts.oidc,
+    providerOf: parts.providers.of,
     render: parts.render,
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
@@ -162,9 +200,9 @@ export async function authenticateHostOf(
 }
 
 /** Fresh claims from the identity provider: a duty of whichever broker leads. */
-export function refreshDuty(config: Config, parts: Readonly<{ oidc: OidcClient; logger: Logger }>): Duty {
+export function refreshDuty(config: Config, parts: Readonly<{ providers: Providers; logger: Logger }>): Duty {
   const refresh = createRefresh({
-    oidc: parts.oidc,
+    providerOf: parts.providers.of,
     groupsFromClaim: config.groupsFromClaim,
     uuid: randomUUID,
     everyMs: config.refreshEveryMs,

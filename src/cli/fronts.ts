@@ -2,30 +2,31 @@
  * Fronts: what people and requests meet. Audit, observers and listeners last as long as the process; sign-in, the operator API,
  * assertions and policies are made anew for each configuration.
  */
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { Counter, type Registry } from "prom-client";
 import {
   beginSignIn,
   createAssertions,
+  createBearerTokens,
   createRouteHost,
   decide,
   describeDecisions,
   describePolicy,
   type Handler,
-  type OidcClient,
   placeIn,
   readCredential,
 } from "../auth/index.ts";
 import type { Config } from "../config/index.ts";
 import { renderPage } from "../console/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
-import { type ProxyPorts, type ProxyServer, startProxy } from "../proxy/index.ts";
+import { createSessionTokens, type ProxyPorts, type ProxyServer, startProxy } from "../proxy/index.ts";
 import { type Logger, type ReplicaProcess, systemClock } from "../replication/index.ts";
 import { startAudit } from "./audit-parts.ts";
-import { authDepsOf, authenticateHostOf, callerResolver, idpIdOf } from "./auth-parts.ts";
+import { authKeys } from "./auth-keys.ts";
+import { authDepsOf, authenticateHostOf, callerResolver, idpsOf, type Providers } from "./auth-parts.ts";
 import { startAuthenticateListener } from "./authenticate-listener.ts";
 import { startAutocertOf } from "./autocert-parts.ts";
-import type { startDatabroker } from "./databroker-parts.ts";
+import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
 import { serveDecisions } from "./decision-parts.ts";
 import type { Loaded } from "./load.ts";
 import { startObservers } from "./observers.ts";
@@ -49,14 +50,14 @@ export type Fronts = Readonly<{
   /** Null: this process runs none. */
   proxy: ProxyServer | null;
   /** @returns when nothing is asked of what was made for the one before. @throws and that stays */
-  activate(loaded: Loaded, oidc: OidcClient | null): Promise<Readonly<{ left: Promise<void> }>>;
+  activate(loaded: Loaded, providers: Providers): Promise<Readonly<{ left: Promise<void> }>>;
 }>;
 
 /** How long a credential's link may be waited for, the question to a broker included (ARCHITECTURE §5). */
 const catchUpMs = 1_500;
 const auditCloseMs = 3_000;
 
-export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts: FrontParts): Promise<Fronts> {
+export async function startFronts(loaded: Loaded, providers: Providers, parts: FrontParts): Promise<Fronts> {
   const { config } = loaded;
   const { replica, databroker, logger, stops } = parts;
   const audit = await startAudit(config, { node: parts.node, boot: parts.boot, logger });
@@ -72,7 +73,7 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
   });
 
   /** Everything that a configuration says of sign-in and of requests. */
-  async function make(loaded: Loaded, client: OidcClient | null, before: Loaded | null) {
+  async function make(loaded: Loaded, known: Providers, before: Loaded | null) {
     const { config: own, policies } = loaded;
     const assertions = await createAssertions({
       signingKey: own.signingKey,
@@ -88,8 +89,9 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
     });
     const auth = authDepsOf(own, {
       databroker: databroker.as("authenticate"),
-      ...{ replica, catchUp, resolveCaller, assertions, policies, oidc: client, render: renderPage, logger },
+      ...{ replica, catchUp, resolveCaller, assertions, policies, providers: known, render: renderPage, logger },
     });
+    const idps = idpsOf(own);
     const host = own.services.has("authenticate")
       ? await authenticateHostOf(own, {
           ...{ auth, operator: databroker.as("operator"), feed: audit.feed, now: parts.now, logger },
@@ -106,13 +108,22 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
         onShadow: (route, direction) => shadowed.inc({ route, direction }),
       }),
       resolveCaller,
-      idpId: idpIdOf(own),
+      idpIdOf: idps.ofRoute,
+      bearerTokens: createBearerTokens({
+        ...{ databroker: auth.databroker, clock: auth.clock, sleep: auth.sleep, replica, catchUp },
+        ...{ providerOf: known.of, issuers: known.issuers, idKey: authKeys(own).bearers },
+        ...{ sessionMsMax: own.cookie.expireMs, groupsFromClaim: own.groupsFromClaim },
+        ...{ maxSessionsPerUser: own.maxSessionsPerUser, uuid: randomUUID, log: logger },
+      }),
       explain: (routeId) => describePolicy(policies, routeId),
       credentials: {
         read: (headers, query) => readCredential(headers, query, own.cookie.name),
         verify: (token) => auth.handles.verify(token),
       },
-      beginSignIn: (asked, cookieHeader) => beginSignIn(auth, asked, cookieHeader),
+      beginSignIn(asked, cookieHeader, { route, trace }) {
+        const how = { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
+        return beginSignIn(auth, asked, cookieHeader, { how, trace });
+      },
       reserved: routeHost.handle,
       authenticateHost: host?.handle ?? null,
       assertions,
@@ -125,7 +136,7 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
   }
 
   let proxy: ProxyServer | undefined;
-  let current = await make(loaded, oidc, null);
+  let current = await make(loaded, providers, null);
   stops.push(() => current.close());
   const autocert = startAutocertOf(config, { registry: parts.registry, logger });
   stops.push(async () => autocert.close());
@@ -176,6 +187,7 @@ export async function startFronts(loaded: Loaded, oidc: OidcClient | null, parts
     ...deciding,
     accessLog: observers.accessLog,
     tracing: observers.tracing,
+    providerTokens: createSessionTokens({ fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id), randomBytes }),
     requestId: randomUUID,
   };
   const started = await startProxy({

@@ -17,7 +17,7 @@ import {
   systemClock,
 } from "../replication/index.ts";
 import { announceConfigurations } from "./announcement.ts";
-import { oidcOf, refreshDuty } from "./auth-parts.ts";
+import { providersOf, refreshDuty } from "./auth-parts.ts";
 import { CannotError } from "./command.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import { type Fronts, startFronts } from "./fronts.ts";
@@ -62,13 +62,12 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
   };
 
   try {
-    let provider = providerOf(config, logger);
-    stops.push(async () => provider?.close());
-    const { duty } = provider ?? {};
+    let provider = withDuty(config, logger);
+    stops.push(() => provider.close());
     const databroker = await startDatabroker(config, {
       node,
       logger,
-      duties: duty === undefined ? [] : [{ ...duty, run: async (context) => provider?.duty.run(context) }],
+      duties: [{ ...provider.duty, run: (context) => provider.duty.run(context) }],
     });
     stops.push(() => databroker.stop());
     const failed = Promise.withResolvers<CannotError>();
@@ -132,7 +131,7 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
       stops.push(() => health.close());
     }
     if (replica !== null)
-      fronts = await startFronts(loaded, provider?.client ?? null, {
+      fronts = await startFronts(loaded, provider, {
         ...{ node, boot, replica, databroker, registry, now, logger, stops },
         config: () => current,
       });
@@ -161,17 +160,17 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
       healthPort,
       async activate(next) {
         const before = { config: current, provider };
-        const other = sameProvider(current, next.config) ? provider : providerOf(next.config, logger);
+        const other = sameProviders(current, next.config) ? provider : withDuty(next.config, logger);
         current = next.config;
         try {
-          const activated = await fronts?.activate(next, other?.client ?? null);
+          const activated = await fronts?.activate(next, other);
           provider = other;
           void Promise.resolve(activated?.left).then(() =>
-            before.provider === other ? undefined : before.provider?.close(),
+            before.provider === other ? undefined : before.provider.close(),
           );
         } catch (error) {
           current = before.config;
-          if (other !== before.provider) await other?.close();
+          if (other !== before.provider) await other.close();
           throw error;
         }
         announce(next.config.hash);
@@ -194,17 +193,19 @@ function tooOldFor(problem: string): CannotError {
   return new CannotError(`this build (${version}) cannot serve this cluster: ${problem}`);
 }
 
-/** The identity provider, and the duty to ask it for fresh claims; null where nobody here asks it anything. */
-function providerOf(config: Config, logger: Logger) {
-  const oidc = config.services.has("authenticate") || config.services.has("databroker") ? oidcOf(config) : null;
-  return oidc === null ? null : { ...oidc, duty: refreshDuty(config, { oidc: oidc.client, logger }) };
+/** The identity provider, and the duty to ask it for fresh claims. Nobody asks it anything before there is a reason to. */
+function withDuty(config: Config, logger: Logger) {
+  const providers = providersOf(config);
+  return { ...providers, duty: refreshDuty(config, { providers, logger }) };
 }
 
 /** What it knows of a provider (keys, failures) is kept when nothing about that has changed. */
-function sameProvider(a: Config, b: Config): boolean {
+function sameProviders(a: Config, b: Config): boolean {
   const asked = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
     canonicalJson([
       idp,
+      rest.routes.flatMap(({ idpClient }) => idpClient ?? []),
+      rest.tokenIssuers,
       authenticateServiceUrl,
       hostAliases,
       certificateAuthority,

@@ -7,7 +7,7 @@
  */
 import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./config-upstreams.ts";
-import type { AccessLogField } from "./log-fields.ts";
+import type { AccessLogField, AuthorizeLogField } from "./log-fields.ts";
 
 export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
 export type HostPort = Readonly<{ host: string; port: number }>;
@@ -33,6 +33,40 @@ export type TunnelConfig = Readonly<{
   targets: readonly HostPort[];
   /** The names are hosts of their own, and `host` is only where the proxy is: `tcp+https://proxy/db.internal:5432`. */
   behindProxy: boolean;
+}>;
+
+/** Whose bearer tokens count on a route, and as what. */
+export type BearerConfig = Readonly<
+  /** Of the route's own identity provider. `audiences`: the token must name one of them; null: it need not. */
+  | { format: "idp_access_token"; audiences: readonly string[] | null }
+  | { format: "idp_identity_token" }
+  /** Of other issuers; `issuers`: their names. */
+  | { format: "jwt"; issuers: readonly string[] }
+>;
+
+/** Whoever makes tokens for what is no person: a cluster, a pipeline. */
+export type TokenIssuerConfig = Readonly<{
+  name: string;
+  /** Exactly what stands in `iss`. */
+  issuer: string;
+  /** Null: the issuer's discovery document says. */
+  jwksUrl: URL | null;
+  algorithms: readonly string[];
+  audiences: readonly string[];
+}>;
+
+/** A policy that a console attached to a route. */
+export type SubPolicyConfig = Readonly<{
+  id: string;
+  name: string;
+  /** Null: it has only lists. */
+  policy: PolicySource | null;
+  allowedUsers: readonly string[];
+  allowedDomains: readonly string[];
+  allowedIdpClaims: RouteConfig["allowedIdpClaims"];
+  /** Told to whoever is refused, where the route shows details; "": nothing. */
+  explanation: string;
+  remediation: string;
 }>;
 
 export type RouteConfig = Readonly<{
@@ -74,6 +108,16 @@ export type RouteConfig = Readonly<{
   setResponseHeaders: Readonly<Record<string, string>>;
   /** Of an upstream's answer: `prefix` at the beginning of a value of `header` (lowercase) becomes `value`. */
   rewriteResponseHeaders: readonly Readonly<{ header: string; prefix: string; value: string }>[];
+  /** With which people sign in for this route alone; null: the one of the whole configuration. */
+  idpClient: Readonly<{
+    clientId: string;
+    /** Empty in a process that does not speak to the provider, and was not given it. */
+    clientSecret: string;
+  }> | null;
+  /** Null: a bearer token is between the caller and the upstream. */
+  bearer: BearerConfig | null;
+  /** Origins of other routes: whoever signs in here is signed in there too, in this order. */
+  dependsOn: readonly string[];
   passIdentityHeaders: boolean;
   jwtIssuerFormat: "hostOnly" | "uri";
   /** The global ones and the route's; empty: all groups are named. */
@@ -81,6 +125,8 @@ export type RouteConfig = Readonly<{
   policy: PolicySource | null;
   /** Asked beside `policy`, in its place; never enforced. Null: there is none. */
   shadowPolicy: PolicySource | null;
+  /** Their lists of people are among the route's own already. */
+  subPolicies: readonly SubPolicyConfig[];
   allowedUsers: readonly string[];
   allowedDomains: readonly string[];
   allowedIdpClaims: Readonly<Record<string, readonly (string | number | boolean)[]>>;
@@ -261,6 +307,8 @@ export type Config = Readonly<{
     scopes: readonly string[];
     requestParams: Readonly<Record<string, string>>;
   }> | null;
+  /** Of whom routes take bearer tokens. */
+  tokenIssuers: readonly TokenIssuerConfig[];
   /** The claim whose values are taken as group memberships (source `idp`); null: none. */
   groupsFromClaim: string | null;
   administrators: readonly string[];
@@ -328,6 +376,8 @@ export type Config = Readonly<{
   }>;
   /** Fields of the access log in their order; empty: there is none. */
   accessLogFields: readonly AccessLogField[];
+  /** Fields of the log of decisions in their order; null: there is none beside the decision records. */
+  authorizeLogFields: readonly AuthorizeLogField[] | null;
   /** Loopback by default: /metrics, /healthz, /readyz. Null: off. */
   metricsAddress: HostPort | null;
   /** What stands before /metrics. */

@@ -68,10 +68,15 @@ export function canonicalConfig(config: Unhashed): string {
     dataSources: config.dataSources.map((source) => ({ ...source, headers: digestEach(source.headers) })),
     nats: config.nats === null ? null : { ...config.nats, password: digest(config.nats.password) },
     broker: { ...config.broker, tls: config.broker.tls === null ? null : digestKey(config.broker.tls) },
-    routes: config.routes.map(({ place: _place, policy, shadowPolicy, ...route }) => ({
+    routes: config.routes.map(({ place: _place, policy, shadowPolicy, subPolicies, idpClient, ...route }) => ({
       ...route,
       policy: policy === null ? null : policy.ppl,
       shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
+      // Left out where nothing is said, so that a configuration without them keeps the hash it had.
+      ...(subPolicies.length === 0
+        ? {}
+        : { subPolicies: subPolicies.map((sub) => ({ ...sub, policy: sub.policy === null ? null : sub.policy.ppl })) }),
+      ...(idpClient === null ? {} : { idpClient: { ...idpClient, clientSecret: digest(idpClient.clientSecret) } }),
       setRequestHeaders: digestEach(route.setRequestHeaders),
       // A token that rotates in its file is the same configuration.
       kubernetes:

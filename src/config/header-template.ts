@@ -8,16 +8,14 @@ export type HeaderPart =
   | Readonly<{ type: "text"; text: string }>
   /** The signed assertion. */
   | Readonly<{ type: "jwt" }>
+  /** The token of that name that the identity provider gave for the session; empty without one. */
+  | Readonly<{ type: "providerToken"; what: "id" | "access" }>
   /** Of a certificate that the caller showed and that is valid on the route; empty without one. */
   | Readonly<{ type: "clientCertificate"; what: "fingerprint" | "dns" | "email" }>
   /** The value of a header of the incoming request, empty when it is absent. `name` is lowercase. */
   | Readonly<{ type: "requestHeader"; name: string }>;
 
-export type HeaderTemplate = Readonly<
-  { ok: true; parts: readonly HeaderPart[] } | { ok: false; reference: string; known: boolean }
->;
-
-const later: ReadonlySet<string> = new Set(["pomerium.id_token", "pomerium.access_token"]);
+export type HeaderTemplate = Readonly<{ ok: true; parts: readonly HeaderPart[] } | { ok: false; reference: string }>;
 
 const ofCertificate = {
   "pomerium.client_cert_fingerprint": "fingerprint",
@@ -25,7 +23,7 @@ const ofCertificate = {
   "pomerium.client_cert_san_email": "email",
 } as const;
 
-/** @returns the parts in order, or the first reference that cannot be rendered (`known`: it is Pomerium's) */
+/** @returns the parts in order, or the first reference that cannot be rendered */
 export function parseHeaderTemplate(value: string): HeaderTemplate {
   const parts: HeaderPart[] = [];
   let text = "";
@@ -40,7 +38,7 @@ export function parseHeaderTemplate(value: string): HeaderTemplate {
       continue;
     }
     const part = parseReference(found[1].trim());
-    if (part === undefined) return { ok: false, reference: found[0], known: later.has(found[1].trim()) };
+    if (part === undefined) return { ok: false, reference: found[0] };
     if (text !== "") parts.push({ type: "text", text });
     text = "";
     parts.push(part);
@@ -52,6 +50,8 @@ export function parseHeaderTemplate(value: string): HeaderTemplate {
 
 function parseReference(reference: string): HeaderPart | undefined {
   if (reference === "pomerium.jwt") return { type: "jwt" };
+  if (reference === "pomerium.id_token") return { type: "providerToken", what: "id" };
+  if (reference === "pomerium.access_token") return { type: "providerToken", what: "access" };
   if (Object.hasOwn(ofCertificate, reference))
     return { type: "clientCertificate", what: ofCertificate[reference as keyof typeof ofCertificate] };
   const header = /^pomerium\.request\.headers\[(["'])([A-Za-z0-9-]{1,200})\1\]$/.exec(reference)?.[2];

@@ -3,6 +3,7 @@
 export { canonicalAddress, readSubjectNames, type SubjectNames, servedNames } from "./certificate-names.ts";
 export type {
   AutocertConfig,
+  BearerConfig,
   Config,
   DataSource,
   DecisionApiConfig,
@@ -17,7 +18,9 @@ export type {
   Service,
   SubjectNamePattern,
   SubjectNameType,
+  SubPolicyConfig,
   TlsFiles,
+  TokenIssuerConfig,
   TracingConfig,
   TunnelConfig,
   Upstream,
@@ -35,7 +38,7 @@ export { canonicalConfig, canonicalJson } from "./hash.ts";
 export { type HeaderPart, type HeaderTemplate, parseHeaderTemplate } from "./header-template.ts";
 export { formatDuration, isLoopback, parseDuration, parseHostPort } from "./kinds-network.ts";
 export { everyService } from "./kinds-process.ts";
-export type { AccessLogField } from "./log-fields.ts";
+export type { AccessLogField, AuthorizeLogField } from "./log-fields.ts";
 export { exampleSecret, type FileContent, type ReadFile } from "./material.ts";
 export type { Environment, Overrides } from "./overrides.ts";
 export { type ParseOptions, type ParseResult, parseConfig, type WrittenPolicy } from "./parse-config.ts";

@@ -1,6 +1,16 @@
-/** Kinds for the services of a process and its certificates. Pure. */
+/** Kinds for the services of a process, its certificates and the tokens it takes. Pure. */
 import type { Service } from "./config.ts";
-import { isPlainObject, isRefused, type Kind, kind, listOfText, parseJson, type Refused, show } from "./kinds.ts";
+import {
+  isPlainObject,
+  isRefused,
+  type Kind,
+  kind,
+  listOfText,
+  oneOf,
+  parseJson,
+  type Refused,
+  show,
+} from "./kinds.ts";
 
 export const everyService: readonly Service[] = ["authenticate", "authorize", "databroker", "proxy"];
 const spellings: Readonly<Record<string, readonly Service[]>> = {
@@ -50,4 +60,14 @@ export const certificatePairs = (): Kind<readonly CertificateFiles[]> =>
       } else found.push({ cert, key });
     });
     return refused ?? found;
+  });
+
+const bearerFormats = ["default", "idp_access_token", "idp_identity_token", "jwt"] as const;
+
+/** Pomerium's enumeration also goes by its full names. */
+export const bearerFormat = (): Kind<(typeof bearerFormats)[number]> =>
+  oneOf(bearerFormats, {
+    "": "default",
+    bearer_token_format_unknown: "default",
+    ...Object.fromEntries(bearerFormats.map((format) => [`bearer_token_format_${format}`, format])),
   });

@@ -1,4 +1,4 @@
-/** Names that may stand in `access_log_fields`: Pomerium's, with its defaults, and ours. Pure. */
+/** Names that may stand in `access_log_fields` and `authorize_log_fields`: Pomerium's, with its defaults, and ours. Pure. */
 
 export const pomeriumAccessLogFields = [
   "authority",
@@ -52,4 +52,47 @@ const known: ReadonlySet<string> = new Set([...pomeriumAccessLogFields, ...ownAc
 
 export function isAccessLogField(name: string): name is AccessLogField {
   return known.has(name) || /^headers\.[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name);
+}
+
+/** What a line of Pomerium's log of decisions says when nothing else is asked for. */
+export const defaultAuthorizeLogFields = [
+  "request-id",
+  "check-request-id",
+  "method",
+  "path",
+  "host",
+  "ip",
+  "session-id",
+  "impersonate-session-id",
+  "impersonate-user-id",
+  "impersonate-email",
+  "removed-groups-count",
+  "service-account-id",
+  "user",
+  "email",
+  "envoy-route-checksum",
+  "envoy-route-id",
+  "route-checksum",
+  "route-id",
+] as const;
+
+/** Pomerium's others. */
+export const otherAuthorizeLogFields = ["query", "id-token-claims", "headers", "cluster-stat-name"] as const;
+
+/** Pomerium's that are known and left out: what they hold is a credential, or is not read here. */
+const hiddenLogFields = ["id-token", "body", "mcp-method", "mcp-tool", "mcp-tool-parameters"] as const;
+export type HiddenLogField = (typeof hiddenLogFields)[number];
+
+export type AuthorizeLogField =
+  | (typeof defaultAuthorizeLogFields | typeof otherAuthorizeLogFields)[number]
+  | `headers.${string}`;
+
+const knownToDecisions: ReadonlySet<string> = new Set([...defaultAuthorizeLogFields, ...otherAuthorizeLogFields]);
+
+export function isAuthorizeLogField(name: string): name is AuthorizeLogField {
+  return knownToDecisions.has(name) || /^headers\.[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name);
+}
+
+export function isHiddenLogField(name: string): name is HiddenLogField {
+  return (hiddenLogFields as readonly string[]).includes(name);
 }

@@ -27,6 +27,7 @@ import { resolveAutocert } from "./resolve-autocert.ts";
 import { resolveBrokers } from "./resolve-brokers.ts";
 import { checkClientCertificates, resolveClientCertificates } from "./resolve-client-certificates.ts";
 import { resolveDecisionApi } from "./resolve-decision-api.ts";
+import { checkIdpClients, resolveDependsOn } from "./resolve-identity.ts";
 import { resolveListener } from "./resolve-listener.ts";
 import { resolveObserving } from "./resolve-observing.ts";
 import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
@@ -118,7 +119,10 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     certificateAuthority: process.certificateAuthority,
   });
   const downstreamMtls = resolveClientCertificates(globals, { report, material });
-  const placed = readRoutes(source, { report, material, globals, process, downstreamMtls });
+  const written = readRoutes(source, { report, material, globals, process, downstreamMtls });
+  const cookieDomain = globals.cookie_domain.trim() === "" ? null : globals.cookie_domain;
+  const placed = resolveDependsOn(written, { report, cookieDomain });
+  checkIdpClients(placed, report);
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
   const signIn = resolveSignIn(globals, { report, failed, idpClientSecret: secrets.idpClientSecret, hosts });
@@ -175,6 +179,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     signingKeyPrevious: secrets.signingKeyPrevious,
     cookie: signIn.cookie,
     idp: signIn.idp,
+    tokenIssuers: globals.identity_providers,
     groupsFromClaim: globals.groups_from_claim ?? null,
     administrators: globals.administrators,
     maxSessionsPerUser: globals.max_sessions_per_user,

@@ -28,6 +28,7 @@ const startOnly = [
   "metrics",
   "tracing",
   "accessLogFields",
+  "authorizeLogFields",
   "decisionApi",
   "hotReload",
   "workers",

@@ -5,6 +5,7 @@
  */
 import type { Config, TracingConfig } from "./config.ts";
 import { isLoopback } from "./kinds-network.ts";
+import { type AuthorizeLogField, isHiddenLogField } from "./log-fields.ts";
 import type { Material } from "./material.ts";
 import type { Report } from "./places.ts";
 import type { Globals } from "./schema.ts";
@@ -14,7 +15,7 @@ type Given = Readonly<{ report: Report; material: Material; failed: ReadonlySet<
 export function resolveObserving(
   globals: Globals,
   given: Given,
-): Pick<Config, "accessLogFields" | "metrics" | "tracing"> {
+): Pick<Config, "accessLogFields" | "authorizeLogFields" | "metrics" | "tracing"> {
   const metrics = resolveMetrics(globals, given);
   const { metrics_address: address } = globals;
   if (address !== null && metrics.basicAuth !== null && metrics.tls === null && !isLoopback(address.host)) {
@@ -33,7 +34,27 @@ export function resolveObserving(
       "set metrics_basic_auth or metrics_client_ca, or bind it to loopback or to a private network",
     );
   }
-  return { accessLogFields: globals.access_log_fields, metrics, tracing: resolveTracing(globals, given) };
+  return {
+    accessLogFields: globals.access_log_fields,
+    authorizeLogFields: resolveAuthorizeLog(globals, given),
+    metrics,
+    tracing: resolveTracing(globals, given),
+  };
+}
+
+function resolveAuthorizeLog(
+  { authorize_log_fields: fields }: Globals,
+  { report }: Given,
+): Config["authorizeLogFields"] {
+  for (const [i, name] of (fields ?? []).entries()) {
+    if (isHiddenLogField(name))
+      report.warn(
+        ["authorize_log_fields", i],
+        `${name} is never written to a log here`,
+        name === "id-token" ? "use id-token-claims, or leave it out" : "leave it out",
+      );
+  }
+  return fields?.filter((name): name is AuthorizeLogField => !isHiddenLogField(name)) ?? null;
 }
 
 function resolveMetrics(globals: Globals, { report, material }: Given): Config["metrics"] {

@@ -5,13 +5,14 @@
  */
 import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../events/index.ts";
-import type { Config, PolicySource, RouteConfig } from "./config.ts";
+import type { Config, PolicySource, RouteConfig, SubPolicyConfig } from "./config.ts";
 import { show } from "./kinds.ts";
 import { isLoopback } from "./kinds-network.ts";
 import type { Material } from "./material.ts";
 import type { Report } from "./places.ts";
 import { resolveBalancing } from "./resolve-balancing.ts";
 import { resolveRouteClientCertificates } from "./resolve-client-certificates.ts";
+import { resolveBearer, resolveIdpClient, resolveSubPolicies } from "./resolve-identity.ts";
 import { resolveKubernetes } from "./resolve-kubernetes.ts";
 import { requireEncryption } from "./resolve-sign-in.ts";
 import { checkTunnel, resolveTunnelFrom, tunnelPattern } from "./resolve-tunnel.ts";
@@ -54,6 +55,11 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
   const tls = resolveTls(context);
   const requestHeaders = resolveRequestHeaders(context);
   const kubernetes = resolveKubernetes(context);
+  const identity = {
+    idpClient: resolveIdpClient(context),
+    bearer: resolveBearer(context),
+    dependsOn: route.depends_on,
+  };
   checkTunnel(context, from?.tunnel ?? null);
   const lasting = upgrades.allowWebsockets || kubernetes !== null || (from?.tunnel ?? null) !== null;
   const timeoutMs = route.timeout ?? (lasting ? 0 : globals.default_upstream_timeout);
@@ -89,6 +95,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     removeRequestHeaders: route.remove_request_headers,
     setResponseHeaders: resolveResponseHeaders(context),
     rewriteResponseHeaders: resolveResponseRewrites(context),
+    ...identity,
     passIdentityHeaders: route.pass_identity_headers ?? globals.pass_identity_headers,
     jwtIssuerFormat: route.jwt_issuer_format ?? globals.jwt_issuer_format,
     jwtGroupsFilter: [...new Set([...globals.jwt_groups_filter, ...route.jwt_groups_filter])],
@@ -237,6 +244,7 @@ function resolveRewrite(context: RouteContext): Pick<RouteConfig, "prefixRewrite
 type Access = Pick<
   RouteConfig,
   | "policy"
+  | "subPolicies"
   | "allowedUsers"
   | "allowedDomains"
   | "allowedIdpClaims"
@@ -245,7 +253,9 @@ type Access = Pick<
   | "corsAllowPreflight"
 >;
 
-function resolveAccess({ route, report, failed, policy }: RouteContext): Access {
+function resolveAccess(context: RouteContext): Access {
+  const { route, report, failed, policy } = context;
+  const subPolicies = resolveSubPolicies(context);
   const lists = (["allowed_users", "allowed_domains", "allowed_idp_claims"] as const).filter(
     (key) => failed.has(key) || Object.keys(route[key]).length > 0,
   );
@@ -271,15 +281,32 @@ function resolveAccess({ route, report, failed, policy }: RouteContext): Access 
       "key",
     );
   }
+  if (open !== null) {
+    for (const [i, sub] of subPolicies.entries()) {
+      if (sub.allowedUsers.length + sub.allowedDomains.length + Object.keys(sub.allowedIdpClaims).length > 0)
+        report.error(
+          ["sub_policies", i],
+          `allows single people, which has no effect beside ${open}`,
+          "keep one of them",
+        );
+    }
+  }
   const accessKeys = [
     "policy",
+    "sub_policies",
     "allowed_users",
     "allowed_domains",
     "allowed_idp_claims",
     "allow_any_authenticated_user",
     "allow_public_unauthenticated_access",
   ];
-  if (open === null && lists.length === 0 && policy === null && !accessKeys.some((key) => failed.has(key))) {
+  if (
+    open === null &&
+    lists.length === 0 &&
+    policy === null &&
+    subPolicies.length === 0 &&
+    !accessKeys.some((key) => failed.has(key))
+  ) {
     report.warn(["policy"], "is missing, so nobody may use this route", "write a policy, or one of the allow keys");
   }
   for (const [i, domain] of route.allowed_domains.entries()) {
@@ -290,11 +317,19 @@ function resolveAccess({ route, report, failed, policy }: RouteContext): Access 
         "write the domain alone, or use allowed_users",
       );
   }
+  const ofAll = <Value>(own: readonly Value[], of: (sub: SubPolicyConfig) => readonly Value[]): readonly Value[] => [
+    ...new Set([...own, ...subPolicies.flatMap(of)]),
+  ];
+  const claims = flattenClaims(route.allowed_idp_claims) as Readonly<Record<string, readonly ClaimValue[]>>;
+  const names = ofAll(Object.keys(claims), (sub) => Object.keys(sub.allowedIdpClaims));
   return {
     policy,
-    allowedUsers: route.allowed_users,
-    allowedDomains: route.allowed_domains,
-    allowedIdpClaims: flattenClaims(route.allowed_idp_claims) as Readonly<Record<string, readonly ClaimValue[]>>,
+    subPolicies,
+    allowedUsers: ofAll(route.allowed_users, (sub) => sub.allowedUsers),
+    allowedDomains: ofAll(route.allowed_domains, (sub) => sub.allowedDomains),
+    allowedIdpClaims: Object.fromEntries(
+      names.map((name) => [name, ofAll(claims[name] ?? [], (sub) => sub.allowedIdpClaims[name] ?? [])]),
+    ),
     allowAnyAuthenticatedUser: route.allow_any_authenticated_user,
     allowPublicUnauthenticatedAccess: route.allow_public_unauthenticated_access,
     corsAllowPreflight: route.cors_allow_preflight,

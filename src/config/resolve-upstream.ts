@@ -99,10 +99,9 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
       );
     const template = parseHeaderTemplate(value);
     if (!template.ok) {
-      const why = template.known ? "is not supported by this build yet" : "is not a known reference";
       report.error(
         ["set_request_headers", name],
-        `${template.reference} ${why}`,
+        `${template.reference} is not a known reference`,
         `use \${pomerium.jwt} or \${pomerium.request.headers["Name"]}, or write $$ for a dollar sign`,
       );
     }

@@ -7,19 +7,10 @@
 import { z } from "zod";
 import { cardea, pomerium } from "./keys.ts";
 import { filePath, matching, oneOf, secretText, share, text, textMap, texts, truth, wholeNumber } from "./kinds.ts";
-import {
-  claimHeaders,
-  duration,
-  headers,
-  hostAliases,
-  hostPort,
-  hostPortOrOff,
-  url,
-  urlOrNothing,
-  urls,
-} from "./kinds-network.ts";
+import { duration, hostAliases, hostPort, hostPortOrOff, url, urlOrNothing, urls } from "./kinds-network.ts";
 import { certificatePairs, servicesKind } from "./kinds-process.ts";
 import { auditGroup } from "./schema-audit.ts";
+import { bearerKeys, identityHeaders } from "./schema-identity.ts";
 import { autocertKeys, listenerKeys } from "./schema-listener.ts";
 import { observing } from "./schema-observing.ts";
 import { breakerKeys } from "./schema-upstreams.ts";
@@ -168,6 +159,7 @@ export const signIn = {
     "The scopes asked for. Absent: the provider's usual ones, for `oidc` those of `openid profile email offline_access`.",
   ),
   idp_request_params: pomerium(textMap().prefault({}), "More parameters for the provider's sign-in URL."),
+  ...bearerKeys,
   groups_from_claim: cardea(
     text().optional(),
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",
@@ -208,26 +200,6 @@ export const signIn = {
   cookie_same_site: pomerium(
     oneOf(["lax", "strict", "none"], { "": "lax" }).prefault("lax"),
     "Which other sites may cause the cookie to be sent.",
-  ),
-};
-
-export const identityHeaders = {
-  pass_identity_headers: pomerium(
-    truth().prefault(false),
-    "Send the signed assertion and the claim headers upstream, unless a route says otherwise.",
-  ),
-  jwt_claims_headers: pomerium(
-    claimHeaders().prefault([]),
-    "Claims sent upstream: a list (header `x-pomerium-claim-<claim>`) or a mapping of header to claim.",
-  ),
-  jwt_issuer_format: pomerium(
-    oneOf(["hostOnly", "uri"]).prefault("hostOnly"),
-    "The assertion's issuer: the host, or `https://<host>/`.",
-  ),
-  jwt_groups_filter: pomerium(texts("group").prefault([]), "The only groups named in the assertion; empty: all."),
-  set_response_headers: pomerium(
-    headers().optional(),
-    "Headers set on every answer. Absent: `X-Frame-Options: SAMEORIGIN`, `X-XSS-Protection: 1; mode=block` and, with a certificate, `Strict-Transport-Security`. The key `disable` means none. In the environment also `HEADERS`.",
   ),
 };
 

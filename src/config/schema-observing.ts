@@ -17,31 +17,57 @@ import {
   wholeNumber,
 } from "./kinds.ts";
 import { url } from "./kinds-network.ts";
-import type { AccessLogField } from "./log-fields.ts";
-import { defaultAccessLogFields, isAccessLogField, ownAccessLogFields, pomeriumAccessLogFields } from "./log-fields.ts";
+import {
+  type AccessLogField,
+  type AuthorizeLogField,
+  defaultAccessLogFields,
+  defaultAuthorizeLogFields,
+  type HiddenLogField,
+  isAccessLogField,
+  isAuthorizeLogField,
+  isHiddenLogField,
+  otherAuthorizeLogFields,
+  ownAccessLogFields,
+  pomeriumAccessLogFields,
+} from "./log-fields.ts";
 import { suggest } from "./suggest.ts";
 
 const http = { schemes: ["https", "http"] } as const;
 
-const accessLogFields = (): Kind<readonly AccessLogField[]> =>
+/** A list of names, each known to be a field. */
+const fields = <Field extends string>(
+  ofLog: string,
+  known: readonly string[],
+  isField: (name: string) => name is Field,
+): Kind<readonly Field[]> =>
   kind({ label: "list of field", json: { type: ["array", "string"], items: { type: "string" } } }, (value, refuse) => {
     const list = listOfText(value, refuse);
     if (isRefused(list)) return list;
-    const found: AccessLogField[] = [];
+    const found: Field[] = [];
     for (const [i, name] of list.entries()) {
-      if (isAccessLogField(name)) {
+      if (isField(name)) {
         found.push(name);
         continue;
       }
-      const near = suggest(name, [...pomeriumAccessLogFields, ...ownAccessLogFields]);
+      const near = suggest(name, known);
       return refuse(
-        `${show(name)} is not a field of the access log`,
+        `${show(name)} is not a field of the ${ofLog}`,
         near === undefined ? "see docs/configuration.md for the names" : `did you mean ${near}?`,
         [i],
       );
     }
     return [...new Set(found)];
   });
+
+const accessLogFields = (): Kind<readonly AccessLogField[]> =>
+  fields("access log", [...pomeriumAccessLogFields, ...ownAccessLogFields], isAccessLogField);
+
+const authorizeLogFields = (): Kind<readonly (AuthorizeLogField | HiddenLogField)[]> =>
+  fields(
+    "log of decisions",
+    [...defaultAuthorizeLogFields, ...otherAuthorizeLogFields],
+    (name): name is AuthorizeLogField | HiddenLogField => isAuthorizeLogField(name) || isHiddenLogField(name),
+  );
 
 /** `key=value`, as a list, a text with commas, or a mapping. */
 const pairs = (what: string): Kind<Readonly<Record<string, string>>> =>
@@ -66,6 +92,10 @@ export const observing = {
   access_log_fields: pomerium(
     accessLogFields().prefault([...defaultAccessLogFields]),
     `What a line of the access log says, one line a request (message \`http-request\`); an empty list: there is none. Pomerium's names: ${pomeriumAccessLogFields.join(", ")}, and \`headers.<Name>\`; credentials in headers are never shown. Cardea's own: ${ownAccessLogFields.join(", ")}. Lines are of level \`info\`, those of \`/ping\` and \`/healthz\` of \`debug\`.`,
+  ),
+  authorize_log_fields: pomerium(
+    authorizeLogFields().optional(),
+    `What a line of the log of decisions says, one line a decision (message \`authorize check\`), beside the answer and its reasons. Absent: there is no such log; the decision records hold the same (\`audit\`). Pomerium's names: ${[...defaultAuthorizeLogFields, ...otherAuthorizeLogFields].join(", ")}, and \`headers.<Name>\`; credentials are never shown. An empty list: the answer and its reasons alone.`,
   ),
   metrics_basic_auth: pomerium(
     secretText().optional(),

@@ -16,7 +16,9 @@ import {
   truth,
   wholeNumber,
 } from "./kinds.ts";
+import { hostNames, subPolicies } from "./kinds-identity.ts";
 import { duration, headerNames, headerRewrites, headers, pattern, upstreams } from "./kinds-network.ts";
+import { bearerFormat } from "./kinds-process.ts";
 import { upstreamKeys } from "./schema-upstreams.ts";
 
 const slashed = (what: string): Kind<string> =>
@@ -120,6 +122,10 @@ const access = {
     policy().optional(),
     "A policy that is asked beside `policy` on every decision and never enforced: what it would change is counted and recorded.",
   ),
+  sub_policies: pomerium(
+    subPolicies().prefault([]),
+    "Policies that a console attached, each with `source_ppl` or lists of people: who any of them allows may, and whom any of them denies may not.",
+  ),
   allowed_users: pomerium(texts("e-mail or user id").prefault([]), "These people may."),
   allowed_domains: pomerium(texts("domain").prefault([]), "People with an e-mail in these domains may."),
   allowed_idp_claims: pomerium(claims().prefault({}), "People with one of these claim values may."),
@@ -127,6 +133,24 @@ const access = {
   allow_public_unauthenticated_access: pomerium(truth().prefault(false), "Everyone may, without signing in."),
   cors_allow_preflight: pomerium(truth().prefault(false), "Let CORS preflights pass without a session."),
   show_error_details: pomerium(truth().prefault(false), "Tell people who are refused why."),
+};
+
+const identity = {
+  idp_client_id: pomerium(
+    text().optional(),
+    "Sign in for this route with a client of its own at the identity provider. Its sessions count on routes with this client alone.",
+  ),
+  idp_client_secret: pomerium(secretText().optional(), "The secret of `idp_client_id`."),
+  bearer_token_format: pomerium(bearerFormat().optional(), "As the global key, for this route."),
+  idp_access_token_allowed_audiences: pomerium(texts("audience").optional(), "As the global key, for this route."),
+  identity_providers: pomerium(
+    texts("name").optional(),
+    "With `bearer_token_format: jwt`: the only issuers of the global `identity_providers` whose tokens count here. Absent: all of them.",
+  ),
+  depends_on: pomerium(
+    hostNames().prefault([]),
+    "Hosts of other routes that this one's pages call: whoever signs in here is led through them, so that they know the visitor already. Five at most.",
+  ),
 };
 
 const headersAndIdentity = {
@@ -141,7 +165,7 @@ const headersAndIdentity = {
   ),
   set_request_headers: pomerium(
     headers().prefault({}),
-    `Headers set towards the upstream. May hold \`\${pomerium.jwt}\` and \`\${pomerium.request.headers["Name"]}\`; \`$$\` is \`$\`.`,
+    `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/upstreams.md.`,
   ),
   remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream."),
   set_response_headers: pomerium(
@@ -234,6 +258,7 @@ export const supportedRouteGroups = [
   { title: "What a route matches", keys: matchers },
   { title: "What it does", keys: actions },
   { title: "Who may use it", keys: access },
+  { title: "How people sign in", keys: identity },
   { title: "Headers and identity", keys: headersAndIdentity },
   { title: "Time, streams and staleness", keys: flow },
   { title: "Several upstreams", keys: upstreamKeys },
@@ -244,6 +269,7 @@ export const supportedRouteKeys = {
   ...matchers,
   ...actions,
   ...access,
+  ...identity,
   ...headersAndIdentity,
   ...flow,
   ...upstreamKeys,

@@ -67,15 +67,6 @@ export const unusedGlobals = {
   databroker_cluster_leader_id: unsupported("brokers elect their leader through Postgres", "remove it"),
   databroker_raft_bind_address: unsupported("brokers elect their leader through Postgres, not Raft", "remove it"),
 
-  // --- identity
-  idp_access_token_allowed_audiences: ignored(
-    "has no effect: bearer tokens of the identity provider are not accepted by this build yet",
-  ),
-  identity_providers: ignored("has no effect: bearer tokens of other issuers are not accepted by this build yet"),
-  bearer_token_format: unsupported(`bearer tokens as credentials are ${notYet}`, "write default or remove it", {
-    harmless: ["default", ""],
-  }),
-
   // --- upstreams
   dns_lookup_family: envoy("DNS settings"),
   dns_refresh_rate: envoy("DNS settings"),
@@ -95,7 +86,6 @@ export const unusedGlobals = {
   // --- seeing what happens
   pomerium_debug: ignored("no longer does anything in Pomerium either", { remedy: "use log_level: debug" }),
   proxy_log_level: ignored("there is one log level", { remedy: "use log_level" }),
-  authorize_log_fields: ignored("decision records always hold every field", { remedy: "see audit" }),
   debug_address: ignored("debugging pages are on metrics_address"),
   health_check_addr: ignored("there is no extra listener for health", {
     remedy: "ask /healthz and /readyz at metrics_address",
@@ -154,28 +144,15 @@ export const unusedGlobals = {
 
 export const unusedRouteKeys = {
   regex_priority_order: ignored("it orders routes that come from a databroker; those of a file are tried in its order"),
-  bearer_token_format: unsupported(`bearer tokens as credentials are ${notYet}`, "write default or remove it", {
-    harmless: ["default", ""],
-  }),
-  identity_providers: ignored("has no effect: bearer tokens of other issuers are not accepted by this build yet"),
-  idp_access_token_allowed_audiences: ignored(
-    "has no effect: bearer tokens of the identity provider are not accepted by this build yet",
-  ),
-  idp_client_id: unsupported(`an identity provider client per route is ${notYet}`, "use the global one"),
-  idp_client_secret: unsupported(`an identity provider client per route is ${notYet}`, "use the global one"),
   tls_downstream_server_name: ignored("a serving certificate is chosen by the name the client asks for"),
   enable_google_cloud_serverless_authentication: ignored(
     `Google serverless authentication is ${notYet}; the upstream will refuse`,
     { harmless: off },
   ),
-  depends_on: ignored("each host signs people in by itself when they first come to it, without asking them again", {
-    remedy: "set cookie_domain, so that a page's scripts reach other hosts before anybody has visited those",
-  }),
   logo_url: ignored("pages have one look in this build"),
   mcp: ignored(`the Model Context Protocol is ${notYet}; the route works as an ordinary one`),
   upstream_tunnel: ignored(`reverse tunnels are ${notYet}`),
   session_recording: ignored("sessions are not recorded"),
-  sub_policies: unsupported(`policies attached by a console are ${notYet}`, "write them into policy"),
   allowed_groups: removed("use policy with the criterion groups"),
   set_authorization_header: removed("use set_request_headers"),
 };

@@ -11,15 +11,8 @@ import { isPlainObject, type Kind, kind, parseJson, scalarText, show } from "./k
 import { auditGroup } from "./schema-audit.ts";
 import { dataKeys } from "./schema-data.ts";
 import { decisionKeys } from "./schema-decisions.ts";
-import {
-  brokerGroup,
-  identityHeaders,
-  processKeys,
-  requests,
-  secrets,
-  signIn,
-  supportedGroups,
-} from "./schema-globals.ts";
+import { brokerGroup, processKeys, requests, secrets, signIn, supportedGroups } from "./schema-globals.ts";
+import { identityHeaders } from "./schema-identity.ts";
 import { autocertKeys, listenerKeys } from "./schema-listener.ts";
 import { observing } from "./schema-observing.ts";
 import { supportedRouteGroups, supportedRouteKeys } from "./schema-route.ts";

@@ -16,8 +16,8 @@ export type Condition =
   | Fact<"no-session", { reasons: readonly string[] }>
   /** Policy said no; the status is its own (403, 450, 495, 401 for a missing device). */
   | Fact<"no-right", { status: number; reasons: readonly string[] }>
-  /** We do not know enough: no lease, or our state is behind. */
-  | Fact<"unknown", { why: "lease" | "behind" | "data" | "audit" | "busy" | "unhealthy" | "draining" }>
+  /** We do not know enough: no lease, our state is behind, or the identity provider cannot be asked. */
+  | Fact<"unknown", { why: "lease" | "behind" | "provider" | "data" | "audit" | "busy" | "unhealthy" | "draining" }>
   | Fact<"no-route", unknown>
   | Fact<"upgrade-not-allowed", unknown>
   | Fact<"bad-request", { status: number }>
@@ -162,6 +162,7 @@ const unknownWords = {
   lease:
     "This node has lost touch with the others and does not decide until it has heard from them. You are not signed out.",
   behind: "This node has not yet heard of your session. Try again in a moment; you are not signed out.",
+  provider: "It cannot be found out right now who you are. Try again in a moment; you are not signed out.",
   data: "What has to be known about you or your network cannot be read right now. Try again in a moment.",
   audit: "This page is shown only when the visit can be recorded, and it cannot be right now.",
   busy: "The service behind this address has more to do than it can. Try again in a moment.",

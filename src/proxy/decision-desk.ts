@@ -17,7 +17,7 @@ import type { CanonicalRequest } from "./canonical.ts";
 import type { CutReason, Exchange, Exchanges, ExchangeTerms, Verdict } from "./exchanges.ts";
 import type { Plans, RoutePlan } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
-import { authorityOf, signInHostOf } from "./routing.ts";
+import { authorityOf } from "./routing.ts";
 import { kindOf } from "./traffic.ts";
 import { type AnswerTools, answer, completeRecord, type Decided, record, type Visit } from "./visit.ts";
 import { type Asking, createWhoAsks, type Holder, type ReachedHandles } from "./who-asks.ts";
@@ -63,8 +63,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   function consider(routed: Routed): void {
     if (leaseIsOver(routed)) return;
     const { plan, request } = routed;
-    const credential = ports.credentials.read(request.headers, request.search.slice(1));
-    const asking = who.holderOf(credential, signInHostOf(plan.route, request));
+    const asking = who.askingIn(request, plan.route);
     if (!(asking instanceof Promise)) settle(routed, asking);
     else asking.then((known) => settle(routed, known)).catch((error: unknown) => onFailed(routed.visit, error));
   }
@@ -75,7 +74,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     return true;
   }
 
-  function unavailable(visit: Visit, why: "lease" | "behind" | "audit"): void {
+  function unavailable(visit: Visit, why: "lease" | "behind" | "provider" | "audit"): void {
     const status = answer(visit, { type: "unknown", why }, tools);
     record(visit, { result: "unavailable", status, reasons: [why === "lease" ? "no-lease" : why] }, null, ports);
   }
@@ -90,8 +89,18 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       return;
     }
     if (leaseIsOver(routed)) return;
-    const caller = asking === "behind" ? undefined : who.callerOf(asking);
-    if (asking === "behind" || caller === undefined || caller.type === "behind") {
+    if (asking === "refused") {
+      const reasons = ["bearer-token-invalid"];
+      const status = answer(visit, { type: "no-right", status: 403, reasons }, tools);
+      record(visit, { result: "deny", status, reasons }, null, ports);
+      return;
+    }
+    if (asking === "behind" || asking === "provider") {
+      unavailable(visit, asking);
+      return;
+    }
+    const caller = who.callerOf(asking, plan.route);
+    if (caller.type === "behind") {
       unavailable(visit, "behind");
       return;
     }
@@ -195,7 +204,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   function judgeBy({ visit, plan, request, asking, question, permittedTo }: Open): Verdict {
     const again = (decided: Omit<Decided, "occasion">): void =>
       record(visit, { ...decided, occasion: "redecision" }, permittedTo, ports);
-    const caller = who.callerOf(asking);
+    const caller = who.callerOf(asking, plan.route);
     if (caller.type === "behind") {
       again({ result: "unavailable", status: 503, reasons: ["behind"] });
       return { type: "refused", reason: "stale" };

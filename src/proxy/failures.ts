@@ -8,7 +8,7 @@ import { unreachable } from "../events/index.ts";
 import type { Condition } from "./answer.ts";
 
 /**
- * no-session, denied, device, client-certificate: policy's answers · lease, behind, data, audit: not known well enough to decide ·
+ * no-session, denied, device, client-certificate: policy's answers · lease, behind, provider, data, audit: not known well enough to decide ·
  * busy, draining: ours · unhealthy: no upstream is in a state to be asked · upstream-…: the service behind · cut: permitted, and ended from here · client-left: it did not wait
  */
 export const failureReasons = [
@@ -20,6 +20,7 @@ export const failureReasons = [
   "client-certificate",
   "lease",
   "behind",
+  "provider",
   "data",
   "audit",
   "busy",
@@ -77,6 +78,7 @@ export function responseCodeDetails(
       return "ext_authz_denied";
     case "lease":
     case "behind":
+    case "provider":
     case "audit":
     case "data":
       return "ext_authz_error";

@@ -20,4 +20,5 @@ export { RewriteError } from "./rewrite.ts";
 export { compileRoutes, type Routes } from "./routing.ts";
 export type { DecisionPorts } from "./served/decision-point.ts";
 export { type DecisionServer, startDecisionServer } from "./served/decision-server.ts";
+export { createSessionTokens, type SessionTokens } from "./session-tokens.ts";
 export { type RedirectListener, startRedirectListener } from "./tls/redirect-listener.ts";

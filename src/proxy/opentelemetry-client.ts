@@ -114,11 +114,14 @@ class OpenTelemetryTrace implements RequestTrace {
     this.#span.addEvent("decision", { "cardea.decision": result, "cardea.reasons": [...reasons] });
   }
 
+  text(): Readonly<{ parent: string; state: string }> {
+    return { parent: parentText(this.#span), state: this.#state ?? "" };
+  }
+
   upstreamBegins(host: string): readonly string[] {
     const attributes = { "http.request.method": this.#method, "server.address": host };
     this.#call = this.#tracer.startSpan(this.#method, { kind: this.#api.SpanKind.CLIENT, attributes }, this.#context);
-    const { traceId, spanId, traceFlags } = this.#call.spanContext();
-    const parent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
+    const parent = parentText(this.#call);
     return this.#state === null ? ["traceparent", parent] : ["traceparent", parent, "tracestate", this.#state];
   }
 
@@ -139,6 +142,11 @@ class OpenTelemetryTrace implements RequestTrace {
     if (status === 0 || status >= 500) span.setStatus({ code: this.#api.SpanStatusCode.ERROR });
     span.end();
   }
+}
+
+function parentText(span: Span): string {
+  const { traceId, spanId, traceFlags } = span.spanContext();
+  return `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
 }
 
 function contextOf(api: Api, { parent }: TraceHead): Context {

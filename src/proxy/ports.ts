@@ -1,6 +1,7 @@
 /** Ports: everything the proxy is given. It builds none of it and asks nothing of the process it runs in. */
 import type {
   Assertions,
+  BearerTokens,
   Caller,
   Credential,
   Decision,
@@ -13,10 +14,12 @@ import type {
   RecordDecision,
   Render,
   SignInRedirect,
+  TraceText,
 } from "../auth/index.ts";
-import type { Config } from "../config/index.ts";
+import type { Config, RouteConfig } from "../config/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
 import type { Clock, Freshness, Logger, Replica } from "../replication/index.ts";
+import type { SessionTokens } from "./session-tokens.ts";
 import type { Tracing } from "./traces.ts";
 
 export type ProxyPorts = Readonly<{
@@ -37,8 +40,12 @@ export type ProxyPorts = Readonly<{
     handle: Handle | undefined,
     options: Readonly<{ idpId: string; credentialInHeader: boolean }>,
   ) => Caller;
-  /** The identity provider whose sessions count here. */
-  idpId: string;
+  /** The identity provider, and the client of ours there, whose sessions count on a route. */
+  idpIdOf: (route: RouteConfig) => string;
+  /** Who holds a bearer token that a route takes. */
+  bearerTokens: Pick<BearerTokens, "identify">;
+  /** What the identity provider gave for a session, for routes that forward it. */
+  providerTokens: SessionTokens;
   /** What a route asks for, a sentence each. */
   explain: (routeId: string) => readonly string[];
   credentials: Readonly<{
@@ -46,7 +53,11 @@ export type ProxyPorts = Readonly<{
     read(headers: Readonly<Record<string, string | undefined>>, query: string): Credential | undefined;
     verify(token: string): Handle | "invalid" | Promise<Handle | "invalid">;
   }>;
-  beginSignIn: (asked: URL, cookieHeader: string | undefined) => SignInRedirect;
+  beginSignIn: (
+    asked: URL,
+    cookieHeader: string | undefined,
+    of: Readonly<{ route: RouteConfig; trace: TraceText | null }>,
+  ) => SignInRedirect;
   /** Answers reserved paths on every host, before any route. */
   reserved: Handler;
   /** The authenticate host, when it is in this process; null: a gateway leads to it. */

@@ -93,6 +93,7 @@ export async function startProxy(
   const leaving = new Set<Promise<void>>();
   const stopListening = replica.onChange((change) => {
     if (change.rebuilt) reached.forget();
+    options.ports.providerTokens.onChange(change);
     return exchanges.onChange(change);
   });
   const listenerHooks = {

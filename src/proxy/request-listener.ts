@@ -18,8 +18,9 @@ import { isReserved } from "./reserved-paths.ts";
 import { codeOf, conditionOf } from "./respond.ts";
 import { RewriteError } from "./rewrite.ts";
 import { authorityOf } from "./routing.ts";
+import type { ForwardedTokens } from "./session-tokens.ts";
 import { tunnelTcp } from "./tcp-splice.ts";
-import { beginTrace, traced } from "./traces.ts";
+import { beginTrace, traced, traceTextOf } from "./traces.ts";
 import type { Traffic } from "./traffic.ts";
 import { acceptanceOf, isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
 import { tunnelUdp } from "./udp-splice.ts";
@@ -185,6 +186,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       hostname: request.hostname,
       requestId: visit.requestId,
       ip: visit.ip,
+      trace: traceTextOf(visit.trace, request),
     });
   }
 
@@ -232,18 +234,46 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       visit.bytes += Buffer.byteLength(made.body);
       return;
     }
+    if (!plan.headerRules.wantsTokens || permit.principal === null) introduce(permitted, null);
+    else withTokens(permitted, permit.principal);
+  }
+
+  /** Nothing is sent on without what the route says of the provider's tokens: an empty one would look like an answer. */
+  function withTokens(permitted: Permitted, principal: Principal): void {
+    const { visit } = permitted;
+    const unknown = (error: unknown): void => {
+      ports.logger.warn({ requestId: visit.requestId, error: codeOf(error) }, "a session's tokens could not be had");
+      const status = answer(visit, { type: "unknown", why: "provider" }, tools, principal);
+      record(visit, { result: "unavailable", status, reasons: ["provider"] }, principal, ports);
+    };
+    try {
+      const found = ports.providerTokens.of(principal.session);
+      if (!(found instanceof Promise)) introduce(permitted, found);
+      else
+        found.then((tokens) => introduce(permitted, tokens), unknown).catch((error: unknown) => failed(visit, error));
+    } catch (error) {
+      unknown(error);
+    }
+  }
+
+  function introduce(permitted: Permitted, tokens: ForwardedTokens | null): void {
+    const { visit, plan, request, permit } = permitted;
     if (plan.headerRules.wantsIdentity === "nothing") {
-      send(permitted, null);
+      send(permitted, null, tokens);
       return;
     }
     const { id: routeId, assertion: mode } = plan.route;
     const scope = { hostname: request.hostname, routeId, mode, rules: plan.assertionRules };
     const introduced = ports.assertions.introduce(permit.principal, scope);
-    if (!(introduced instanceof Promise)) send(permitted, introduced);
-    else introduced.then((made) => send(permitted, made)).catch((error: unknown) => failed(visit, error));
+    if (!(introduced instanceof Promise)) send(permitted, introduced, tokens);
+    else introduced.then((made) => send(permitted, made, tokens)).catch((error: unknown) => failed(visit, error));
   }
 
-  function send({ visit, plan, request, exchange, permit }: Permitted, identity: Identity | null): void {
+  function send(
+    { visit, plan, request, exchange, permit }: Permitted,
+    identity: Identity | null,
+    tokens: ForwardedTokens | null,
+  ): void {
     const { downstream } = visit;
     if (downstream.closed || plan.nextUpstream === undefined) return;
     if (exchange.cutReason !== undefined) {
@@ -277,6 +307,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
         upstreamHost,
         sessionId: asking.sessionId,
         identity,
+        tokens,
         certificate: plan.clientTrust?.trusted(downstream.certificate, clock.wall()) ?? null,
       });
       return place === null ? built : traced(built, place);

@@ -4,6 +4,7 @@
  *
  * Pure. A `traceparent` that is not one is as good as none; its `tracestate` goes with it (W3C Trace Context §4.3).
  */
+import { type TraceText, traceInTarget, traceText } from "../auth/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { Downstream } from "./downstream.ts";
 import type { FailureReason } from "./failures.ts";
@@ -28,6 +29,8 @@ export type RequestTrace = Readonly<{
   spanId: string;
   routed(routeId: string, routeName: string, scheme: "http" | "https"): void;
   decided(result: string, reasons: readonly string[]): void;
+  /** Its own place in the trace, for what follows from it elsewhere. */
+  text(): TraceText;
   /** Begins the call to an upstream. @returns names and values in turn, for its head */
   upstreamBegins(host: string): readonly string[];
   upstreamEnds(status: number | null): void;
@@ -44,7 +47,7 @@ export function beginTrace(
   const { headers, hostname: host, rawPath: path } = request;
   return tracing.begin({
     method: request.method,
-    parent: readTraceContext(headers["traceparent"], headers["tracestate"]),
+    parent: parentOf(request),
     host,
     path,
     protocolVersion: visit.downstream.head.httpVersion,
@@ -52,6 +55,24 @@ export function beginTrace(
     userAgent: headers["user-agent"] ?? "",
     requestId: visit.requestId,
   });
+}
+
+/** What a caller says; of a browser that is led through a sign-in, what the addresses on its way say. */
+function parentOf(request: CanonicalRequest): TraceContext | null {
+  const { headers } = request;
+  if (headers["traceparent"] !== undefined) return readTraceContext(headers["traceparent"], headers["tracestate"]);
+  const led = ledFrom(request);
+  return led === null ? null : readTraceContext(led.parent, led.state === "" ? undefined : led.state);
+}
+
+function ledFrom({ path, search }: CanonicalRequest): TraceText | null {
+  return path.startsWith("/.pomerium/") || path === "/oauth2/callback" ? traceInTarget(path, search) : null;
+}
+
+/** The trace that a request belongs to, whether it is recorded here or not; for redirects that lead on. */
+export function traceTextOf(trace: RequestTrace | null, request: CanonicalRequest): TraceText | null {
+  if (trace !== null) return trace.text();
+  return traceText(request.headers["traceparent"], request.headers["tracestate"]) ?? ledFrom(request);
 }
 
 /** The head of a call with its own place in the trace instead of the caller's. */

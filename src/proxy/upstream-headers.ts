@@ -10,6 +10,7 @@
  */
 import { isIP } from "node:net";
 import { type Config, type HeaderPart, parseHeaderTemplate, type RouteConfig } from "../config/index.ts";
+import type { ProviderTokens } from "../events/index.ts";
 import { type CanonicalRequest, parseHost } from "./canonical.ts";
 import type { OwnCookies } from "./cookies.ts";
 import { neverInTrailers } from "./downstream-headers.ts";
@@ -41,6 +42,8 @@ export type HeaderRules = Readonly<{
   set: readonly Readonly<{ name: string; parts: readonly HeaderPart[] }>[];
   /** Whether the assertion is needed at all. */
   wantsIdentity: "assertion-and-claims" | "assertion" | "nothing";
+  /** Whether the identity provider's tokens are needed. */
+  wantsTokens: boolean;
   /** Null: the upstream is no API server of Kubernetes. */
   kubernetes: KubernetesRules | null;
   cookies: OwnCookies;
@@ -92,6 +95,7 @@ export function compileHeaderRules(
       : usesAssertion || kubernetes !== null
         ? "assertion"
         : "nothing",
+    wantsTokens: set.some(({ parts }) => parts.some(({ type }) => type === "providerToken")),
     kubernetes,
     cookies,
     trustedHops: config.xffNumTrustedHops,
@@ -112,6 +116,8 @@ export type UpstreamHeadersInput = Readonly<{
   upstreamHost: string;
   sessionId: string | null;
   identity: Identity | null;
+  /** Of the caller's session, where the route forwards them. */
+  tokens?: Pick<ProviderTokens, "idToken" | "accessToken"> | null;
   /** What the caller showed, when it is valid on this route. */
   certificate?: PresentedCertificate | null;
 }>;
@@ -134,7 +140,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
     else if (fate === "cookie" || fate === "protocols") {
       const kept = fate === "cookie" ? rules.cookies.strip(value) : withoutBearer(value);
       if (kept !== undefined) lines.push(name, kept);
-    } else if (!isOurAuthorization(value)) lines.push(name, value);
+    } else if (!isOurAuthorization(rules, value)) lines.push(name, value);
   }
   const length = headers["content-length"];
   if (length !== undefined) lines.push("content-length", length);
@@ -182,9 +188,9 @@ function learn(rules: HeaderRules, name: string): Fate {
   return fate;
 }
 
-/** A session handle in `Authorization`; anything else there belongs to the upstream. */
-function isOurAuthorization(value: string): boolean {
-  return /^\s*(?:pomerium\s|bearer\s+pomerium-)/i.test(value);
+/** A session handle in `Authorization`, or the token by which the caller was known; anything else there belongs to the upstream. */
+function isOurAuthorization({ route }: HeaderRules, value: string): boolean {
+  return (route.bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
 }
 
 function addIdentity(
@@ -204,12 +210,13 @@ function addIdentity(
 function render(
   rules: HeaderRules,
   parts: readonly HeaderPart[],
-  { request: { headers }, identity, certificate = null }: UpstreamHeadersInput,
+  { request: { headers }, identity, tokens, certificate = null }: UpstreamHeadersInput,
 ): string {
   let value = "";
   for (const part of parts) {
     if (part.type === "text") value += headerValue(part.text);
     else if (part.type === "jwt") value += identity?.assertion ?? "";
+    else if (part.type === "providerToken") value += (part.what === "id" ? tokens?.idToken : tokens?.accessToken) ?? "";
     else if (part.type === "clientCertificate") value += headerValue(certificateText(certificate, part.what));
     else value += copiedHeader(rules, part.name, headers[part.name] ?? "");
   }
@@ -228,7 +235,7 @@ function certificateText(certificate: PresentedCertificate | null, what: "finger
 function copiedHeader(rules: HeaderRules, name: string, value: string): string {
   if (name === "cookie") return rules.cookies.strip(value) ?? "";
   if (name === "referer") return stripReferer(value);
-  if (name === "x-pomerium-authorization" || (name === "authorization" && isOurAuthorization(value))) return "";
+  if (name === "x-pomerium-authorization" || (name === "authorization" && isOurAuthorization(rules, value))) return "";
   return value;
 }
 

@@ -17,7 +17,7 @@ import type { ProxyPorts } from "./ports.ts";
 import { writeAnswer } from "./respond.ts";
 import type { RouteMeter, RouteMeters } from "./route-meters.ts";
 import { authorityOf, type Routes } from "./routing.ts";
-import type { RequestTrace } from "./traces.ts";
+import { type RequestTrace, traceTextOf } from "./traces.ts";
 import type { TunnelAsked } from "./tunnel-request.ts";
 
 export type Visit = {
@@ -119,8 +119,9 @@ export function answer(
     responseHeaders: route?.setResponseHeaders ?? config.setResponseHeaders,
     connection: closing() || downstream.upgrade !== null || condition.type === "bad-request" ? "close" : "keep",
     beginSignIn: () => {
-      if (url === null) throw new TypeError("nobody signs in without a route");
-      return ports.beginSignIn(url, request?.headers["cookie"]);
+      if (url === null || request === null || route === undefined)
+        throw new TypeError("nobody signs in without a route");
+      return ports.beginSignIn(url, request.headers["cookie"], { route, trace: traceTextOf(visit.trace, request) });
     },
   });
   return made.status;

@@ -5,17 +5,33 @@
  * is `behind` and never nobody; whoever was revoked by an event that cannot be read is nobody. It waits only where it must: for a token
  * not seen before, and for a link that is not applied yet.
  */
-import { type Caller, type Credential, type Handle, handleFits } from "../auth/index.ts";
+import {
+  type BearerAnswer,
+  bearerIdp,
+  bearerToken,
+  type Caller,
+  type Credential,
+  type Handle,
+  handleFits,
+} from "../auth/index.ts";
+import type { RouteConfig } from "../config/index.ts";
 import { sessionStream, unreachable, userStream } from "../events/index.ts";
+import type { CanonicalRequest } from "./canonical.ts";
 import type { ProxyPorts } from "./ports.ts";
+import { signInHostOf } from "./routing.ts";
 
 /** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
 export type Holder = Readonly<{
   handle: Handle | undefined;
   credentialInHeader: boolean;
+  /** The handle stands for a bearer token, which counts only where a route takes such tokens. */
+  bearer?: true;
 }>;
-/** `behind`: our projection has not reached what the credential needs, and no broker could help. */
-export type Asking = Holder | "behind";
+/**
+ * `behind`: our projection has not reached what the credential needs, and no broker could help. `refused`: a bearer token that is
+ * nobody's. `provider`: nobody could say whose it is.
+ */
+export type Asking = Holder | "behind" | "refused" | "provider";
 export const nobody: Holder = { handle: undefined, credentialInHeader: false };
 
 /** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
@@ -34,20 +50,54 @@ export class ReachedHandles {
 }
 
 export type WhoAsks = Readonly<{
+  /** Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours. */
+  askingIn(
+    request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
+    route: RouteConfig,
+  ): Asking | Promise<Asking>;
   /**
    * Of whoever holds a credential; undefined: there is none.
    * @param hostname where it was shown, as sign-in knows it
    */
   holderOf(credential: Credential | undefined, hostname: string): Asking | Promise<Asking>;
-  /** As the projection is now. */
-  callerOf(holder: Holder): Caller;
+  /** As the projection is now, on a route. */
+  callerOf(holder: Holder, route: RouteConfig): Caller;
 }>;
 
 export function createWhoAsks(
-  ports: Pick<ProxyPorts, "config" | "credentials" | "catchUp" | "resolveCaller" | "idpId" | "replica">,
+  ports: Pick<
+    ProxyPorts,
+    "config" | "credentials" | "bearerTokens" | "catchUp" | "resolveCaller" | "idpIdOf" | "replica"
+  >,
   reached: ReachedHandles,
 ): WhoAsks {
   const { config, replica } = ports;
+
+  function askingIn(
+    request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
+    route: RouteConfig,
+  ): Asking | Promise<Asking> {
+    const token = route.bearer === null ? undefined : bearerToken(request.headers["authorization"]);
+    if (token !== undefined && route.bearer !== null) {
+      const found = ports.bearerTokens.identify(token, route.bearer, ports.idpIdOf(route));
+      return found instanceof Promise ? found.then(bearerOf) : bearerOf(found);
+    }
+    const credential = ports.credentials.read(request.headers, request.search.slice(1));
+    return holderOf(credential, signInHostOf(route, request));
+  }
+
+  function bearerOf(found: BearerAnswer): Asking | Promise<Asking> {
+    switch (found.type) {
+      case "holder":
+        return whenReached({ handle: found.handle, credentialInHeader: true, bearer: true });
+      case "refused":
+        return "refused";
+      case "unavailable":
+        return "provider";
+      default:
+        return unreachable(found);
+    }
+  }
 
   function holderOf(credential: Credential | undefined, hostname: string): Asking | Promise<Asking> {
     if (credential === undefined) return nobody;
@@ -60,7 +110,11 @@ export function createWhoAsks(
     const credentialInHeader = credential.source !== "cookie";
     const stranger: Holder = { handle: undefined, credentialInHeader };
     if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain)) return stranger;
-    const holder: Holder = { handle, credentialInHeader };
+    return whenReached({ handle, credentialInHeader });
+  }
+
+  function whenReached(holder: Holder & Readonly<{ handle: Handle }>): Asking | Promise<Asking> {
+    const { handle } = holder;
     if (handle.needs === null || reached.has(handle)) return holder;
     return ports.catchUp(handle.needs).then((outcome) => {
       switch (outcome) {
@@ -68,7 +122,7 @@ export function createWhoAsks(
           reached.add(handle);
           return holder;
         case "lost": // the session was never written: whoever holds it signs in again
-          return stranger;
+          return { ...holder, handle: undefined };
         case "behind":
           return "behind";
         default:
@@ -77,8 +131,11 @@ export function createWhoAsks(
     });
   }
 
-  function callerOf({ handle, credentialInHeader }: Holder): Caller {
-    const caller = ports.resolveCaller(handle, { idpId: ports.idpId, credentialInHeader });
+  function callerOf({ handle, credentialInHeader, bearer }: Holder, route: RouteConfig): Caller {
+    const own = ports.idpIdOf(route);
+    const idpId = bearer === true && handle !== undefined ? bearerIdp(route.bearer, handle, own) : own;
+    const held = idpId === undefined ? undefined : handle;
+    const caller = ports.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader });
     if (caller.type !== "principal") return caller;
     const { session, userId } = caller.principal;
     const denied =
@@ -86,5 +143,5 @@ export function createWhoAsks(
     return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
   }
 
-  return { holderOf, callerOf };
+  return { askingIn, holderOf, callerOf };
 }

@@ -20,8 +20,18 @@ const table: readonly (readonly [string, HeaderTemplate])[] = [
   ],
   ["$$5 and $5", { ok: true, parts: [{ type: "text", text: "$5 and $5" }] }],
   ["$${pomerium.jwt}", { ok: true, parts: [{ type: "text", text: "${pomerium.jwt}" }] }],
-  ["${pomerium.access_token}", { ok: false, reference: "${pomerium.access_token}", known: true }],
-  ["${pomerium.password}", { ok: false, reference: "${pomerium.password}", known: false }],
+  ["${pomerium.access_token}", { ok: true, parts: [{ type: "providerToken", what: "access" }] }],
+  [
+    "id ${pomerium.id_token}",
+    {
+      ok: true,
+      parts: [
+        { type: "text", text: "id " },
+        { type: "providerToken", what: "id" },
+      ],
+    },
+  ],
+  ["${pomerium.password}", { ok: false, reference: "${pomerium.password}" }],
   ["${unfinished", { ok: true, parts: [{ type: "text", text: "${unfinished" }] }],
 ];
 for (const [value, expected] of table) {

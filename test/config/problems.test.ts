@@ -186,9 +186,9 @@ suite("what is written wrongly in a route is named where it stands", () => {
     ],
     ["to: http://a\n    stale_grace: 16m", ["c.yaml:15:18: routes[0].stale_grace: 16m is too long; write 15m or less"]],
     [
-      "to: http://a\n    set_request_headers: {X-A: '${pomerium.id_token}'}",
+      "to: http://a\n    set_request_headers: {X-A: '${pomerium.password}'}",
       [
-        'c.yaml:15:32: routes[0].set_request_headers.X-A: ${pomerium.id_token} is not supported by this build yet; use ${pomerium.jwt} or ${pomerium.request.headers["Name"]}, or write $$ for a dollar sign',
+        'c.yaml:15:32: routes[0].set_request_headers.X-A: ${pomerium.password} is not a known reference; use ${pomerium.jwt} or ${pomerium.request.headers["Name"]}, or write $$ for a dollar sign',
       ],
     ],
     [

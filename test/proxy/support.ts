@@ -217,7 +217,9 @@ export async function startRig(
     catchUp: async () => behind.answer,
     resolveCaller: (handle, options) =>
       resolveCaller(projection, handle, { ...options, now: systemClock.wall(), open: openSealed, cache }),
-    idpId: "idp",
+    idpIdOf: () => "idp",
+    bearerTokens: { identify: () => ({ type: "refused" }) },
+    providerTokens: { of: () => null, onChange() {} },
     credentials: {
       read: (headers, query) => readCredential(headers, query, config.cookie.name),
       verify(token) {

@@ -31,14 +31,14 @@ const pauseMsMax = 500;
 
 export type NewSession = Extract<CommandRequest["command"], { type: "createSession" }>;
 
-export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identity): CommandRequest {
+export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identity, idpId: string): CommandRequest {
   const { settings } = deps;
   const now = deps.clock.wall();
   const command: NewSession = {
     type: "createSession",
     sessionId: newSessionId(deps),
     userId: userIdOf(profile.issuer, profile.subject),
-    idpId: settings.idpId,
+    idpId,
     issuedAt: now,
     expiresAt: later(now, settings.cookie.expireMs),
     profile,
@@ -49,8 +49,10 @@ export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identi
   return { commandId: commandId(deps), actor: "service:authenticate", command };
 }
 
+export type SubmitDeps = Pick<AuthDeps, "databroker" | "clock" | "sleep">;
+
 /** Submits, and again while the outcome is unknown, with the same id. */
-export async function submitPatiently(deps: AuthDeps, request: CommandRequest): Promise<CommandResult> {
+export async function submitPatiently(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
   const giveUpAt = deps.clock.monotonic() + recordMsMax;
   for (;;) {
     const result = await submitOnce(deps, request);
@@ -61,7 +63,7 @@ export async function submitPatiently(deps: AuthDeps, request: CommandRequest): 
   }
 }
 
-async function submitOnce(deps: AuthDeps, request: CommandRequest): Promise<CommandResult> {
+async function submitOnce(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
   try {
     return await deps.databroker.submit(request);
   } catch (error) {
@@ -70,12 +72,12 @@ async function submitOnce(deps: AuthDeps, request: CommandRequest): Promise<Comm
   }
 }
 
-export type HeldSession = Readonly<{ sessionId: SessionId; userId: UserId; needs: Link | null }>;
+export type HeldSession = Readonly<{ sessionId: SessionId; userId: UserId; idpId: string; needs: Link | null }>;
 
 /** From now on this browser is signed in on the authenticate host. */
 export async function rememberHere(deps: AuthDeps, reply: FastifyReply, session: HeldSession): Promise<void> {
   const { settings } = deps;
-  const handle = { ...session, idpId: settings.idpId, audience: [settings.authenticateUrl.hostname] };
+  const handle = { ...session, audience: [settings.authenticateUrl.hostname] };
   const options = ownCookieOptions(secondsOf(settings.cookie.expireMs));
   addCookie(reply, authenticateCookie(deps), await deps.handles.issue(handle), options);
 }
@@ -92,7 +94,7 @@ export async function handOver(
   if (signIn.redirectUri.origin === settings.authenticateUrl.origin && signIn.callbackUri === null)
     return reply.redirect(signIn.redirectUri.href, 302);
   const audience = [(signIn.callbackUri ?? signIn.redirectUri).hostname];
-  const token = await deps.handles.issue({ ...session, idpId: settings.idpId, audience });
+  const token = await deps.handles.issue({ ...session, audience });
   const sealed = await deps.handoverBox.seal(handoverPurpose, token);
   return reply.redirect(callbackUrl(signIn, sealed, currentKey(deps), nowS(deps)).href, 302);
 }

@@ -4,10 +4,11 @@
  * Only for the origin of a configured route: anybody can send us any Host header, and a signed URL for a host of theirs would
  * bring them our visitors' handles. Pure but for what it is given.
  */
-import { type AuthDeps, currentKey, nowS, ownCookieOptions } from "./context.ts";
+import { type AuthDeps, currentKey, nowS, ownCookieOptions, type SignInFor } from "./context.ts";
 import { ownCookie } from "./cookie-names.ts";
 import { cookieValue, setCookie } from "./credentials.ts";
 import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import type { TraceText } from "./trace-text.ts";
 
 /** A sign-in redirect: where to, and the cookie that the callback will look for. */
 export type SignInRedirect = Readonly<{ location: string; setCookies: readonly string[] }>;
@@ -29,6 +30,15 @@ export function browserToken(deps: AuthDeps, cookieHeader: string | undefined, n
   return held !== undefined && tokenPattern.test(held) ? held : deps.random.token();
 }
 
+export type SignInOptions = Readonly<{
+  account?: SignInRequest["account"];
+  /** How people sign in for what was asked; absent: as its address says. */
+  how?: SignInFor;
+  trace?: TraceText | null;
+  /** The host that somebody is led through on their way to what was asked, and those behind it. */
+  through?: Readonly<{ origin: string; rest: readonly string[] }>;
+}>;
+
 /**
  * @param asked what to return to
  * @throws NoRouteError unless it is of a configured route
@@ -37,19 +47,23 @@ export function beginSignIn(
   deps: AuthDeps,
   asked: URL,
   cookieHeader: string | undefined,
-  account: SignInRequest["account"] = "current",
+  { account = "current", how, trace = null, through }: SignInOptions = {},
 ): SignInRedirect {
   const { settings } = deps;
-  if (!settings.isRouteOrigin(asked.origin)) throw new NoRouteError();
-  const name = ownCookie(settings.cookie.name, "nonce", asked);
+  const at = through === undefined ? asked : new URL("/.pomerium/callback/", through.origin);
+  if (!settings.isRouteOrigin(asked.origin) || !settings.isRouteOrigin(at.origin)) throw new NoRouteError();
+  const { idpId, dependsOn } = how ?? settings.signInFor(at);
+  const name = ownCookie(settings.cookie.name, "nonce", at);
   const nonce = browserToken(deps, cookieHeader, name);
   const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
   const url = signInUrl(
     settings.authenticateUrl,
     {
       redirectUri: asked,
-      callbackUri: null,
-      idpId: settings.idpId,
+      callbackUri: through === undefined ? null : at,
+      idpId,
+      additionalHosts: through?.rest ?? dependsOn.map((origin) => new URL(origin).host),
+      trace,
       programmatic: "browser",
       nonceHash: nonceHashOf(nonce),
       account,

@@ -10,6 +10,7 @@ import {
   type AuthDeps,
   addCookie,
   type ContextKeeper,
+  currentKey,
   externalUrl,
   headersOf,
   isProgrammaticRedirect,
@@ -21,8 +22,9 @@ import {
 } from "./context.ts";
 import { ownCookie } from "./cookie-names.ts";
 import { cookieValue } from "./credentials.ts";
-import { nonceHashOf } from "./sign-in-request.ts";
+import { additionalHostsOf, nextHostUrl, nonceHashOf } from "./sign-in-request.ts";
 import { checkSignedUrl, parameter, signedForS } from "./signed-url.ts";
+import { traceOf } from "./trace-text.ts";
 
 export const handoverPurpose = "session handle";
 /** The signed URL around it is over sooner; a minute for clocks that differ. */
@@ -50,7 +52,8 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
       if (!isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts))
         return refuse("The redirect is not a listed host.", null);
     } else {
-      if (redirectUri.origin !== context.origin) return refuse("The redirect leads to another site.", "/");
+      const led = url.searchParams.has(parameter.additionalHosts) && settings.isRouteOrigin(redirectUri.origin);
+      if (redirectUri.origin !== context.origin && !led) return refuse("The redirect leads to another site.", "/");
       const nonce = cookieValue(headersOf(request)["cookie"], ownCookie(settings.cookie.name, "nonce", url));
       if (nonce === undefined) {
         return refuse(
@@ -76,6 +79,12 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
     }
     const maxAgeS = secondsOf(settings.cookie.expireMs);
     addCookie(reply, settings.cookie.name, token, sessionCookieOptions(settings, maxAgeS, "domain"));
+    const [next, ...rest] = additionalHostsOf(url);
+    const origin = next === undefined ? undefined : routeOriginOf(deps, next);
+    if (origin !== undefined) {
+      const leads = { to: redirectUri, rest, trace: context.trace ?? traceOf(url) };
+      return reply.redirect(nextHostUrl(origin, leads, currentKey(deps), nowS(deps)).href, 302);
+    }
     if (settings.cookie.sameSite !== "strict") return reply.redirect(redirectUri.href, 302);
     // The redirects began at the identity provider's site, so a browser would keep a strict cookie back from the next one too,
     // and the sign-in would begin again. A page of ours that goes on by itself ends the chain.
@@ -85,4 +94,9 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
       .type("text/plain; charset=utf-8")
       .send("You are signed in.\n");
   });
+}
+
+/** The external origin of a route's host; undefined: no route names it (any more), and nobody is led there. */
+function routeOriginOf({ settings }: AuthDeps, host: string): string | undefined {
+  return ["https", "http"].map((scheme) => `${scheme}://${host}`).find((origin) => settings.isRouteOrigin(origin));
 }

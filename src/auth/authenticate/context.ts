@@ -11,6 +11,7 @@ import type { Box } from "./boxes.ts";
 import { type CookieOptions, setCookie } from "./credentials.ts";
 import type { Handle, HandleCodec } from "./handle.ts";
 import type { OidcClient } from "./oidc-client.ts";
+import type { TraceText } from "./trace-text.ts";
 
 export type AuthSettings = Readonly<{
   authenticateUrl: URL;
@@ -21,7 +22,12 @@ export type AuthSettings = Readonly<{
     expireMs: number;
     sameSite: "strict" | "lax" | "none";
   }>;
+  /** The identity provider and our client there, where no route says otherwise. */
   idpId: string;
+  /** All that people sign in with here; a session of another one counts for nobody. */
+  idpIds: ReadonlySet<string>;
+  /** How people sign in for an address. */
+  signInFor: (url: URL) => SignInFor;
   groupsFromClaim: string | null;
   maxSessionsPerUser: number;
   signoutRedirectUrl: URL | null;
@@ -31,6 +37,13 @@ export type AuthSettings = Readonly<{
   urlKeys: readonly Uint8Array[];
   /** Whether an origin is that of a configured route: nobody is sent to sign in for, or handed over to, any other. */
   isRouteOrigin: (origin: string) => boolean;
+}>;
+
+/** How people sign in for a route. */
+export type SignInFor = Readonly<{
+  idpId: string;
+  /** Origins of other routes that they are led through. */
+  dependsOn: readonly string[];
 }>;
 
 export type AuthDeps = Readonly<{
@@ -46,7 +59,8 @@ export type AuthDeps = Readonly<{
   attemptBox: Box;
   /** Seals a handle on its way from the authenticate host to a route's host. */
   handoverBox: Box;
-  oidc: OidcClient | null;
+  /** Undefined: no such provider or client is configured here. */
+  providerOf: (idpId: string) => OidcClient | undefined;
   render: Render;
   resolveCaller: (
     handle: Handle | undefined,
@@ -68,6 +82,8 @@ export type ReservedContext = Readonly<{
   hostname: string;
   requestId: string;
   ip: string;
+  /** W3C trace context of this request, for what follows from it; null: none. */
+  trace?: TraceText | null;
 }>;
 
 /** Ties a context to a request on its way through Fastify's router. */

@@ -5,13 +5,16 @@
  * nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them. Claims are the ID
  * token's, then userinfo's, flattened.
  */
-import { decodeJwt } from "jose";
+import { decodeJwt, jwtVerify } from "jose";
 import * as openid from "openid-client";
-import type { UnixMs } from "../../events/index.ts";
-import { flattenClaims, type Profile, type ProviderTokens } from "../../events/index.ts";
+import type { Profile, ProviderTokens, UnixMs } from "../../events/index.ts";
+import type { VerifiedToken } from "./bearer-tokens.ts";
+import { createKeySet, type KeySet } from "./key-set.ts";
 import type { LocalFetch } from "./local-fetch.ts";
+import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
 import type { Secrets } from "./sign-in-state.ts";
+import { tokenError } from "./token-issuers.ts";
 
 export type ProviderSettings = Readonly<{
   issuer: URL;
@@ -51,6 +54,17 @@ export type OidcClient = Readonly<{
    * @throws ProviderError
    */
   describe(tokens: ProviderTokens): Promise<Profile>;
+  /**
+   * An ID token that somebody else brings as a credential: verified, and made for this client.
+   * @throws ProviderError
+   */
+  verifyIdentityToken(token: string): Promise<VerifiedToken>;
+  /**
+   * An access token that somebody else brings as a credential: the provider says whose it is.
+   * @param audiences it must be a signed token that names one of these; null: whatever the provider honours
+   * @throws ProviderError
+   */
+  verifyAccessToken(token: string, audiences: readonly string[] | null): Promise<VerifiedToken>;
   /** Null when the provider has no end-session endpoint. */
   logoutUrl(options: Readonly<{ idToken: string | null; returnTo: URL | null }>): Promise<URL | null>;
   /** Revokes the tokens at the provider where it can; a failure is not an error of ours. */
@@ -58,9 +72,12 @@ export type OidcClient = Readonly<{
 }>;
 
 const timeoutS = 10;
+/** Of tokens that others bring: whoever verifies by a shared secret, or by none, could have made them. */
+const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): OidcClient {
   let discovered: Promise<openid.Configuration> | undefined;
+  let keys: KeySet | undefined;
 
   function configuration(): Promise<openid.Configuration> {
     discovered ??= discover().catch((cause: unknown) => {
@@ -77,6 +94,13 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       [openid.customFetch]: local.fetch as unknown as openid.CustomFetch,
       execute: [openid.enableNonRepudiationChecks, ...(insecure ? [openid.allowInsecureRequests] : [])],
     });
+  }
+
+  function keySet(config: openid.Configuration): KeySet {
+    const uri = config.serverMetadata().jwks_uri;
+    if (uri === undefined) throw new ProviderError("the identity provider publishes no keys", { kind: "silent" });
+    keys ??= createKeySet(new URL(uri), local);
+    return keys;
   }
 
   async function asked<T>(message: string, job: (config: openid.Configuration) => Promise<T>): Promise<T> {
@@ -161,6 +185,51 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
 
     describe: (tokens) => asked("the identity provider did not say who this is", (config) => describe(config, tokens)),
 
+    async verifyIdentityToken(token) {
+      const config = await configuration();
+      const { issuer } = config.serverMetadata();
+      try {
+        const { payload, protectedHeader } = await jwtVerify(token, keySet(config), {
+          ...{ issuer, audience: settings.clientId, requiredClaims: ["sub", "exp", "iat"] },
+          ...{ algorithms: signatures, currentDate: new Date(nowMs()) },
+        });
+        // Tokens of other kinds are signed with the same keys, and may name the same audience (RFC 9068, Logout Tokens).
+        const another = !/^(?:jwt)?$/i.test(protectedHeader.typ ?? "") || payload["events"] !== undefined;
+        if (another || (payload["azp"] !== undefined && payload["azp"] !== settings.clientId))
+          throw new ProviderError("the token is no ID token for this client", { kind: "untrue" });
+        const tokens = { accessToken: null, refreshToken: null, idToken: token, accessTokenExpiresAt: null };
+        const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
+        return { profile: profileOf(issuer, payload.sub ?? "", payload), tokens, expiresAt };
+      } catch (cause) {
+        throw tokenError("the ID token does not check out", cause);
+      }
+    },
+
+    async verifyAccessToken(token, audiences) {
+      const config = await configuration();
+      const { issuer } = config.serverMetadata();
+      const said = claimsWithin(token);
+      const expiresAt = typeof said?.["exp"] === "number" ? ((said["exp"] * 1_000) as UnixMs) : null;
+      // What cannot be is not asked about: anybody can send anything.
+      if ((expiresAt !== null && expiresAt <= nowMs()) || (said?.["iss"] !== undefined && said["iss"] !== issuer))
+        throw new ProviderError("the access token is over, or another's", { kind: "untrue" });
+      if (audiences !== null) {
+        const rules = { issuer, audience: [...audiences], requiredClaims: ["exp"], algorithms: signatures };
+        await jwtVerify(token, keySet(config), { ...rules, currentDate: new Date(nowMs()) }).catch((cause: unknown) => {
+          throw tokenError("the access token does not check out", cause);
+        });
+      }
+      if (config.serverMetadata().userinfo_endpoint === undefined)
+        throw new ProviderError("the identity provider says nothing of access tokens", { kind: "untrue" });
+      const userinfo = await asked("the identity provider did not say whose access token this is", (of) =>
+        openid.fetchUserInfo(of, token, openid.skipSubjectCheck),
+      );
+      if (said?.["sub"] !== undefined && audiences !== null && said["sub"] !== userinfo.sub)
+        throw new ProviderError("the access token and the provider name different people", { kind: "untrue" });
+      const tokens = { accessToken: token, refreshToken: null, idToken: null, accessTokenExpiresAt: expiresAt };
+      return { profile: profileOf(issuer, userinfo.sub, userinfo), tokens, expiresAt };
+    },
+
     async logoutUrl({ idToken, returnTo }) {
       const config = await configuration();
       if (config.serverMetadata().end_session_endpoint === undefined) return null;
@@ -194,27 +263,19 @@ function claimsOf(idToken: string | null): Readonly<Record<string, unknown>> {
   return idToken === null ? {} : decodeJwt(idToken);
 }
 
+/** What an access token says, where it is one that can be read; nothing of it is verified. */
+function claimsWithin(token: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    return decodeJwt(token);
+  } catch {
+    return undefined;
+  }
+}
+
 /** What the ID token says of itself; userinfo has no say in it. */
 function protocolClaims(idClaims: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const own = ["iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"];
   return Object.fromEntries(own.filter((name) => Object.hasOwn(idClaims, name)).map((name) => [name, idClaims[name]]));
-}
-
-/** Claims of one token rather than of the person: with them, every refresh would look like a change. */
-const passing = ["exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
-
-function profileOf(issuer: string, subject: string, said: Readonly<Record<string, unknown>>): Profile {
-  const claims = { ...said };
-  for (const name of passing) delete claims[name];
-  const textOf = (name: string): string => (typeof claims[name] === "string" ? (claims[name] as string) : "");
-  return {
-    issuer,
-    subject,
-    email: textOf("email"),
-    emailVerified: claims["email_verified"] === true || claims["email_verified"] === "true",
-    name: textOf("name"),
-    claims: flattenClaims(claims),
-  };
 }
 
 /** Codes of openid-client that mean that an answer came and does not check out. */

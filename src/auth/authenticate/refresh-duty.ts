@@ -21,9 +21,11 @@ import type {
 import { groupsOf } from "./context.ts";
 import type { OidcClient } from "./oidc-client.ts";
 import { ProviderError } from "./provider-error.ts";
+import { isOfTokenIssuer } from "./token-issuers.ts";
 
 export type RefreshDeps = Readonly<{
-  oidc: OidcClient;
+  /** The provider's client that a session was made with; undefined: none of those that are known here. */
+  providerOf: (idpId: string) => OidcClient | undefined;
   groupsFromClaim: string | null;
   uuid: () => string;
   /** The longest time between two refreshes of a session. */
@@ -49,6 +51,7 @@ const looksMax = 10_000;
 /** Sessions that one run goes through: the leader has other things to do. The next run goes on from there. */
 const stepsMax = 20_000;
 const forgetAbove = 10_000;
+const unknownMax = 100;
 const atOnce = 8;
 /** A provider that stayed silent this often in a row is down: the rest waits for the next run. */
 const silencesMax = 3;
@@ -77,6 +80,17 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     const byToken = (tokens.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) - beforeExpiryMs;
     const earliest = session.refreshedAt + pauseMs;
     return Math.max(earliest, Math.min(byToken, session.refreshedAt + deps.everyMs));
+  }
+
+  /** Said once of each: their sessions are nobody's here, or a route's client is missing from this process's file. */
+  const unknown = new Set<string>();
+  function tellUnknown(idpId: string): void {
+    if (unknown.has(idpId) || unknown.size >= unknownMax) return;
+    unknown.add(idpId);
+    deps.log.warn(
+      { idpId },
+      "sessions of an identity provider's client that this process does not know are not refreshed",
+    );
   }
 
   /** Bounded by the sessions that there are. */
@@ -109,10 +123,15 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         const session = next.value;
         if (session.status !== "active" || session.expiresAt <= now) continue;
         const { sessionId } = session;
+        const oidc = deps.providerOf(session.idpId);
+        if (oidc === undefined) {
+          if (!isOfTokenIssuer(session.idpId)) tellUnknown(session.idpId);
+          continue;
+        }
         if ((dueAt.get(sessionId) ?? 0) > now || ledger.standing(sessionId).standing !== "active") continue;
         let held = unwritten.get(sessionId);
         if (held !== undefined && (held.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) <= now) {
-          held = await renewed(session, held); // too old by now to ask with
+          held = await renewed(session, held, oidc); // too old by now to ask with
         } else if (held === undefined) {
           looks++;
           const tokens = await context.tokens(sessionId);
@@ -121,17 +140,21 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
           if (due > now || tokens === undefined) continue;
           refreshes++;
           dueAt.set(sessionId, now + pauseMs);
-          held = await renewed(session, tokens);
+          held = await renewed(session, tokens, oidc);
         }
-        if (held !== undefined) await write(session, held);
+        if (held !== undefined) await write(session, held, oidc);
       }
     }
 
     /** @returns undefined when the session got no new tokens */
-    async function renewed(session: ActiveSession, tokens: ProviderTokens): Promise<ProviderTokens | undefined> {
+    async function renewed(
+      session: ActiveSession,
+      tokens: ProviderTokens,
+      oidc: OidcClient,
+    ): Promise<ProviderTokens | undefined> {
       const { sessionId } = session;
       try {
-        const fresh = await deps.oidc.refresh(tokens);
+        const fresh = await oidc.refresh(tokens);
         unwritten.set(sessionId, fresh);
         silences = 0;
         return fresh;
@@ -141,11 +164,11 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       }
     }
 
-    async function write(session: ActiveSession, tokens: ProviderTokens): Promise<void> {
+    async function write(session: ActiveSession, tokens: ProviderTokens, oidc: OidcClient): Promise<void> {
       const { sessionId } = session;
       dueAt.set(sessionId, now + pauseMs);
       try {
-        const profile = await deps.oidc.describe(tokens);
+        const profile = await oidc.describe(tokens);
         silences = 0;
         const groupIds = groupsOf(profile, deps.groupsFromClaim);
         const result = await context.submit(

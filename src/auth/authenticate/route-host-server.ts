@@ -6,7 +6,7 @@
  */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { beginSignIn } from "./begin-sign-in.ts";
+import { beginSignIn, type SignInOptions } from "./begin-sign-in.ts";
 import { registerCallback } from "./callback-endpoint.ts";
 import { readOnly, registerCommon } from "./common-endpoints.ts";
 import {
@@ -32,9 +32,10 @@ import { handleFits } from "./handle.ts";
 import { isRedirectable } from "./redirectable.ts";
 import { registerRouteList } from "./route-list-endpoint.ts";
 import { isFromElsewhere } from "./same-origin.ts";
-import { type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { additionalHostsOf, signInUrl } from "./sign-in-request.ts";
 import { userInfoPageOf, whoIsAsking } from "./signed-in.ts";
-import { parameter, signUrl } from "./signed-url.ts";
+import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
+import { traceOf } from "./trace-text.ts";
 
 export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
   const app = Fastify({
@@ -68,7 +69,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Conte
 
   readOnly(app, "/.pomerium/", async (request, reply) => {
     const context = contexts.of(request);
-    const asking = await whoIsAsking(deps, request, context.hostname);
+    const asking = await whoIsAsking(deps, request, context);
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     const principal = asking.type === "somebody" ? asking.principal : null;
     return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
@@ -76,7 +77,7 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Conte
 
   readOnly(app, "/.pomerium/user", async (request, reply) => {
     const context = contexts.of(request);
-    const asking = await whoIsAsking(deps, request, context.hostname);
+    const asking = await whoIsAsking(deps, request, context);
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     if (asking.type === "nobody") return sendUnauthenticated(deps, request, reply, context);
     const claims = { ...deps.identityClaims(asking.principal, context.hostname) };
@@ -96,7 +97,7 @@ function sendUnauthenticated(
   const query = asked.search.slice(1);
   const headers = headersOf(request);
   if (deps.settings.isRouteOrigin(context.origin) && isRedirectable({ method: request.method, headers, query })) {
-    return redirectToSignIn(deps, reply, asked, headers["cookie"], "current");
+    return redirectToSignIn(deps, reply, asked, headers["cookie"], { trace: context.trace ?? null });
   }
   return reply
     .code(401)
@@ -111,9 +112,9 @@ function redirectToSignIn(
   reply: FastifyReply,
   to: URL,
   cookieHeader: string | undefined,
-  account: SignInRequest["account"],
+  options: SignInOptions,
 ): FastifyReply {
-  const redirect = beginSignIn(deps, to, cookieHeader, account);
+  const redirect = beginSignIn(deps, to, cookieHeader, options);
   reply.header("set-cookie", [...redirect.setCookies]);
   return reply.header("cache-control", "no-store").redirect(redirect.location, 302);
 }
@@ -124,11 +125,27 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
   app.get("/.pomerium/sign_in", async (request, reply) => {
     const context = contexts.of(request);
     if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
-    const asked = parseHttpUrl(externalUrl(request, context).searchParams.get(parameter.redirectUri));
+    const url = externalUrl(request, context);
+    const asked = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
+    const trace = context.trace ?? null;
+    // Of somebody whom another host of ours leads through this one; of anybody else it is a wish of their own.
+    if (asked !== undefined && url.searchParams.has(parameter.additionalHosts)) {
+      if (checkSignedUrl(url, settings.urlKeys, nowS(deps)) !== "valid" || !settings.isRouteOrigin(asked.origin))
+        return sendProblem(deps, request, reply, context, {
+          status: 400,
+          title: "Sign-in link not valid",
+          description: "This link was not made by this installation, or has expired. Go back to the page you wanted.",
+        });
+      const through = { origin: context.origin, rest: additionalHostsOf(url) };
+      return redirectToSignIn(deps, reply, asked, headersOf(request)["cookie"], {
+        through,
+        trace: trace ?? traceOf(url),
+      });
+    }
     const to = asked !== undefined && asked.origin === context.origin ? asked : new URL("/.pomerium/", context.origin);
-    const asking = await whoIsAsking(deps, request, context.hostname);
+    const asking = await whoIsAsking(deps, request, context);
     const account = asking.type === "somebody" ? "another" : "current";
-    return redirectToSignIn(deps, reply, to, headersOf(request)["cookie"], account);
+    return redirectToSignIn(deps, reply, to, headersOf(request)["cookie"], { account, trace });
   });
 
   app.get("/.pomerium/api/v1/login", (request, reply) => {
@@ -149,7 +166,9 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
       {
         redirectUri,
         callbackUri: new URL("/.pomerium/callback/", context.origin),
-        idpId: settings.idpId,
+        idpId: settings.signInFor(new URL(context.origin)).idpId,
+        additionalHosts: [],
+        trace: context.trace ?? null,
         programmatic: "programmatic",
         nonceHash: "",
         account: "current",

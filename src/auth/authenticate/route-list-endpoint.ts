@@ -20,7 +20,7 @@ export function registerRouteList(
   if (routesOf === null) return;
   readOnly(app, "/.pomerium/api/v1/routes", async (request, reply) => {
     const context = parts.contexts.of(request);
-    const asking = await underLease(deps, () => whoIsAsking(deps, request, context.hostname));
+    const asking = await underLease(deps, () => whoIsAsking(deps, request, context));
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     if (asking.type === "nobody") return parts.sendUnauthenticated(deps, request, reply, context);
     const headers: Record<string, string> = {};

@@ -33,6 +33,7 @@ import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request
 import { openState, type SignInState, sealState } from "./sign-in-state.ts";
 import { whoIsSignedIn } from "./signed-in.ts";
 import { checkSignedUrl } from "./signed-url.ts";
+import { splitState, stateWithTrace } from "./trace-text.ts";
 
 /** Long: it is a browser's only for being the same one, and tabs that begin without it replace each other's. */
 const browserMaxAgeS = 30 * 24 * 3_600;
@@ -69,6 +70,16 @@ function leadsToUs({ settings }: AuthDeps, asked: SignInRequest): boolean {
   return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
 }
 
+/** The provider and client that a sign-in is for. */
+function idpOf({ settings }: AuthDeps, { idpId }: SignInRequest): string {
+  return idpId === "" ? settings.idpId : idpId;
+}
+
+/** What follows belongs to this request's span, where it has one. */
+function traced({ context }: Exchange, asked: SignInRequest): SignInRequest {
+  return { ...asked, trace: context.trace ?? asked.trace };
+}
+
 function browserCookie({ settings }: AuthDeps): string {
   return ownCookie(settings.cookie.name, "csrf", settings.authenticateUrl);
 }
@@ -95,8 +106,9 @@ async function signIn(exchange: Exchange): Promise<FastifyReply> {
     const { session, userId } = signedIn.principal;
     const leftMs = session.expiresAt - deps.clock.wall();
     const lasts = leftMs > Math.min(endingMs, deps.settings.cookie.expireMs / 20);
-    if (lasts && (asked.idpId === "" || asked.idpId === session.idpId)) {
-      return handOver(deps, reply, asked, { sessionId: session.sessionId, userId, needs: signedIn.handle.needs });
+    if (lasts && idpOf(deps, asked) === session.idpId) {
+      const { sessionId, idpId } = session;
+      return handOver(deps, reply, traced(exchange, asked), { sessionId, userId, idpId, needs: signedIn.handle.needs });
     }
   }
   if (request.headers["x-requested-with"]?.toString().toLowerCase() === "xmlhttprequest") {
@@ -109,8 +121,11 @@ async function signIn(exchange: Exchange): Promise<FastifyReply> {
   return withProvider(exchange, asked, async (oidc) => {
     const name = browserCookie(deps);
     const browser = browserToken(deps, headersOf(request)["cookie"], name);
-    const stateOf = (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
-      sealState(deps.attemptBox, { ...secrets, request: asked }, browser);
+    const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
+      stateWithTrace(
+        await sealState(deps.attemptBox, { ...secrets, request: asked }, browser),
+        traced(exchange, asked).trace,
+      );
     const there = await oidc.begin(stateOf, { account: asked.account });
     addCookie(reply, name, browser, ownCookieOptions(browserMaxAgeS));
     reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
@@ -123,7 +138,8 @@ async function callback(exchange: Exchange, arrivals: Arrivals): Promise<Fastify
   const url = externalUrl(request, context);
   const state = url.searchParams.get("state") ?? "";
   const browser = cookieValue(headersOf(request)["cookie"], browserCookie(deps));
-  const opened = await openState(deps.attemptBox, state, browser);
+  const { sealed, trace } = splitState(state);
+  const opened = await openState(deps.attemptBox, sealed, browser);
   if (opened.type !== "ours") {
     // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is here.
     const known = opened.type === "of-another-browser" && opened.request.programmatic === "browser";
@@ -137,7 +153,8 @@ async function callback(exchange: Exchange, arrivals: Arrivals): Promise<Fastify
       retryUrl: known ? opened.request.redirectUri.href : "/.pomerium/",
     });
   }
-  const { nonce, verifier, request: asked } = opened.state;
+  const { nonce, verifier } = opened.state;
+  const asked = traced(exchange, { ...opened.state.request, trace });
   return withProvider(exchange, asked, async (oidc) => {
     const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
     const code = url.searchParams.get("code");
@@ -154,13 +171,13 @@ async function callback(exchange: Exchange, arrivals: Arrivals): Promise<Fastify
       });
     }
     const identity = await arrival.identity;
-    arrival.command ??= createSessionCommand(deps, identity);
+    arrival.command ??= createSessionCommand(deps, identity, idpOf(deps, asked));
     const { command } = arrival;
     const result = await submitPatiently(deps, command);
     if (result.type !== "done" || command.command.type !== "createSession") return notBegun(exchange, asked, result);
-    const { sessionId, userId } = command.command;
+    const { sessionId, userId, idpId } = command.command;
     if (result.changed) deps.log.info({ sessionId, userId, position: result.link.position }, "session created");
-    const session = { sessionId, userId, needs: result.link };
+    const session = { sessionId, userId, idpId, needs: result.link };
     await rememberHere(deps, reply, session);
     return handOver(deps, reply, asked, session);
   });
@@ -201,15 +218,16 @@ async function withProvider(
   asked: SignInRequest,
   job: (oidc: OidcClient) => Promise<FastifyReply>,
 ): Promise<FastifyReply> {
-  if (deps.oidc === null) {
-    return sendProblem(deps, request, reply, context, {
-      status: 500,
-      title: "No identity provider",
-      description: "This installation has no identity provider configured (idp_provider_url), so nobody can sign in.",
-    });
+  const oidc = deps.providerOf(idpOf(deps, asked));
+  if (oidc === undefined) {
+    // Signing in with another client would help nobody: its sessions do not count where the person comes from.
+    const description = deps.settings.idpIds.has(idpOf(deps, asked))
+      ? "This installation has no identity provider configured (idp_provider_url), so nobody can sign in."
+      : "The route signs people in with a client of its own (idp_client_id), which the authenticate service does not know: its file needs the same routes.";
+    return sendProblem(deps, request, reply, context, { status: 500, title: "No identity provider", description });
   }
   try {
-    return await job(deps.oidc);
+    return await job(oidc);
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
     const cause = error.cause instanceof Error ? error.cause.message : "";

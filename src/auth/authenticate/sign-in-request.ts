@@ -7,12 +7,15 @@ import { hash } from "node:crypto";
 import { formatLink, type Link, parseLink } from "../../events/index.ts";
 import { parseHttpUrl } from "./context.ts";
 import { parameter, signUrl } from "./signed-url.ts";
+import { addTrace, type TraceText, traceOf } from "./trace-text.ts";
 
 export type SignInRequest = Readonly<{
   redirectUri: URL;
   /** Null: `/.pomerium/callback/` on the redirect's host. */
   callbackUri: URL | null;
   idpId: string;
+  /** Hosts of other routes that the person is led through before they are where they wanted to be. */
+  additionalHosts: readonly string[];
   programmatic: "programmatic" | "browser";
   /** SHA-256 (base64url) of the nonce cookie on the route's host; "" for programmatic sign-in. */
   nonceHash: string;
@@ -23,6 +26,8 @@ export type SignInRequest = Readonly<{
    * the two could send a revoked person back and forth.
    */
   seen: Link | null;
+  /** Of the trace that this sign-in belongs to. */
+  trace: TraceText | null;
 }>;
 
 export function nonceHashOf(nonce: string): string {
@@ -33,6 +38,9 @@ export function signInUrl(authenticateUrl: URL, request: SignInRequest, key: Uin
   const url = new URL("/.pomerium/sign_in", authenticateUrl);
   url.searchParams.set(parameter.redirectUri, request.redirectUri.href);
   url.searchParams.set(parameter.idpId, request.idpId);
+  if (request.additionalHosts.length > 0)
+    url.searchParams.set(parameter.additionalHosts, request.additionalHosts.join(","));
+  addTrace(url, request.trace);
   if (request.callbackUri !== null) url.searchParams.set(parameter.callbackUri, request.callbackUri.href);
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
@@ -53,11 +61,18 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     redirectUri,
     callbackUri,
     idpId: searchParams.get(parameter.idpId) ?? "",
+    additionalHosts: additionalHostsOf(url),
+    trace: traceOf(url),
     programmatic: searchParams.get(parameter.programmatic) === "true" ? "programmatic" : "browser",
     nonceHash: searchParams.get(parameter.nonce) ?? "",
     account: searchParams.get(parameter.account) === "another" ? "another" : "current",
     seen: linkOf(searchParams.get(parameter.seen)),
   };
+}
+
+/** Of a URL whose signature has been checked. */
+export function additionalHostsOf({ searchParams }: URL): readonly string[] {
+  return (searchParams.get(parameter.additionalHosts) ?? "").split(",").filter((host) => host !== "");
 }
 
 function linkOf(text: string | null): Link | null {
@@ -75,5 +90,24 @@ export function callbackUrl(request: SignInRequest, sessionEncrypted: string, ke
   url.searchParams.set(parameter.redirectUri, request.redirectUri.href);
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
+  // Present, even if empty, where the person is on their way through several hosts.
+  const leads = request.additionalHosts.length > 0 || url.origin !== request.redirectUri.origin;
+  if (leads && request.programmatic === "browser")
+    url.searchParams.set(parameter.additionalHosts, request.additionalHosts.join(","));
+  addTrace(url, request.trace);
+  return signUrl(url, key, nowS);
+}
+
+/** Where somebody on their way through several hosts begins to be signed in to the next one. */
+export function nextHostUrl(
+  origin: string,
+  leads: Readonly<{ to: URL; rest: readonly string[]; trace: TraceText | null }>,
+  key: Uint8Array,
+  nowS: number,
+): URL {
+  const url = new URL("/.pomerium/sign_in", origin);
+  url.searchParams.set(parameter.redirectUri, leads.to.href);
+  url.searchParams.set(parameter.additionalHosts, leads.rest.join(","));
+  addTrace(url, leads.trace);
   return signUrl(url, key, nowS);
 }

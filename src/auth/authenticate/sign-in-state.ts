@@ -21,7 +21,7 @@ export type SignInState = Secrets & Readonly<{ request: SignInRequest }>;
 export async function sealState(box: Box, state: SignInState, browser: string): Promise<string> {
   let sealed = "";
   for (const redirectUri of shorterAndShorter(state.request.redirectUri)) {
-    const { callbackUri, idpId, programmatic, nonceHash } = state.request;
+    const { callbackUri, idpId, programmatic, nonceHash, additionalHosts } = state.request;
     sealed = await box.seal(purpose, {
       browser: nonceHashOf(browser),
       nonce: state.nonce,
@@ -31,6 +31,7 @@ export async function sealState(box: Box, state: SignInState, browser: string): 
       ...(callbackUri === null ? {} : { callback: callbackUri.href }),
       ...(programmatic === "programmatic" ? { programmatic: true } : {}),
       ...(nonceHash === "" ? {} : { hash: nonceHash }),
+      ...(additionalHosts.length === 0 ? {} : { also: additionalHosts }),
     });
     if (sealed.length <= stateCharsMax) break;
   }
@@ -76,6 +77,8 @@ function requestOf(fields: Readonly<Record<string, unknown>>): SignInRequest | u
     idpId: text("idp") ?? "",
     programmatic: fields["programmatic"] === true ? "programmatic" : "browser",
     nonceHash: text("hash") ?? "",
+    additionalHosts: Array.isArray(fields["also"]) ? fields["also"].filter((host) => typeof host === "string") : [],
+    trace: null,
     account: "current",
     seen: null,
   };

@@ -26,6 +26,7 @@ import {
   sendProblem,
 } from "./context.ts";
 import type { Handle } from "./handle.ts";
+import type { OidcClient } from "./oidc-client.ts";
 import { isFromElsewhere } from "./same-origin.ts";
 import { authenticateCookie, heldHandle, whoIsSignedIn } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
@@ -68,6 +69,8 @@ async function signOut(
 
   if (ending !== undefined) {
     const tokens = await deps.databroker.tokens(ending).catch(() => undefined);
+    const session = deps.replica.projection.session(ending);
+    const idpId = session?.status === "active" ? session.idpId : deps.settings.idpId;
     const result = await end(deps, ending);
     if (result.type === "unavailable" || (result.type === "refused" && result.code !== "not-found")) {
       return sendProblem(deps, request, reply, context, {
@@ -80,7 +83,7 @@ async function signOut(
     deps.log.info({ sessionId: ending }, "signed out");
     if (held !== undefined && held.sessionId !== ending) return ask(deps, request, reply, { held, returnTo });
     forgetHere(deps, reply);
-    const next = tokens === undefined ? null : await leaveProvider(deps, tokens, returnTo);
+    const next = tokens === undefined ? null : await leaveProvider(deps, deps.providerOf(idpId), { tokens, returnTo });
     return reply.redirect((next ?? returnTo)?.href ?? "/.pomerium/signed_out", 302);
   }
   if (held !== undefined) return ask(deps, request, reply, { held, returnTo });
@@ -130,9 +133,12 @@ async function ask(
 }
 
 /** Revokes the tokens there. @returns where the browser ends its session at the provider; null: nowhere, or no answer */
-async function leaveProvider(deps: AuthDeps, tokens: ProviderTokens, returnTo: URL | null): Promise<URL | null> {
-  const { oidc } = deps;
-  if (oidc === null) return null;
+async function leaveProvider(
+  deps: AuthDeps,
+  oidc: OidcClient | undefined,
+  { tokens, returnTo }: Readonly<{ tokens: ProviderTokens; returnTo: URL | null }>,
+): Promise<URL | null> {
+  if (oidc === undefined) return null;
   const warn = (error: unknown): null => {
     deps.log.warn({ error: error instanceof Error ? error.message : "" }, "the provider did not end its session");
     return null;

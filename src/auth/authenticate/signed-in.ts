@@ -12,6 +12,7 @@ import {
   externalUrl,
   headersOf,
   nowS,
+  type ReservedContext,
   sendBehind,
   sendPage,
   sendProblem,
@@ -40,17 +41,24 @@ export async function heldHandle(deps: AuthDeps, request: FastifyRequest): Promi
 /** Who is signed in on the authenticate host. */
 export async function whoIsSignedIn(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
   const handle = await heldHandle(deps, request);
-  return handle === undefined ? { type: "nobody" } : whoHolds(deps, handle, "cookie");
+  return handle === undefined
+    ? { type: "nobody" }
+    : whoHolds(deps, handle, { source: "cookie", idpId: ownIdpOf(deps, handle) });
 }
 
 /** Who asks on a route's host. */
-export async function whoIsAsking(deps: AuthDeps, request: FastifyRequest, hostname: string): Promise<SignedIn> {
+export async function whoIsAsking(
+  deps: AuthDeps,
+  request: FastifyRequest,
+  { hostname, origin }: Pick<ReservedContext, "hostname" | "origin">,
+): Promise<SignedIn> {
+  const { idpId } = deps.settings.signInFor(new URL(origin));
   const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
   const credential = readCredential(headersOf(request), query, deps.settings.cookie.name);
   const handle = credential === undefined ? "invalid" : await deps.handles.verify(credential.token);
   if (credential === undefined || handle === "invalid") return { type: "nobody" };
   return handleFits(handle, hostname, deps.settings.cookie.domain)
-    ? whoHolds(deps, handle, credential.source)
+    ? whoHolds(deps, handle, { source: credential.source, idpId })
     : { type: "nobody" };
 }
 
@@ -60,12 +68,23 @@ export async function underLease(deps: AuthDeps, whoAsks: () => Promise<SignedIn
   return overdueMs > 0 ? { type: "behind" } : whoAsks();
 }
 
-/** On the authenticate host. */
-export function whoIsSignedInUnderLease(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
-  return underLease(deps, () => whoIsSignedIn(deps, request));
+/** On the authenticate host, and only with the client of the whole configuration. */
+export async function whoIsSignedInUnderLease(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
+  const signedIn = await underLease(deps, () => whoIsSignedIn(deps, request));
+  const counts = signedIn.type !== "somebody" || signedIn.principal.session.idpId === deps.settings.idpId;
+  return counts ? signedIn : { type: "nobody" };
 }
 
-async function whoHolds(deps: AuthDeps, handle: Handle, source: CredentialSource): Promise<SignedIn> {
+/** On the authenticate host a session of any client that is known is somebody's. */
+function ownIdpOf({ settings }: AuthDeps, { idpId }: Handle): string {
+  return settings.idpIds.has(idpId) ? idpId : settings.idpId;
+}
+
+async function whoHolds(
+  deps: AuthDeps,
+  handle: Handle,
+  { source, idpId }: Readonly<{ source: CredentialSource; idpId: string }>,
+): Promise<SignedIn> {
   if (handle.needs !== null) {
     const reached = await deps.catchUp(handle.needs);
     if (reached === "behind") return { type: "behind" };
@@ -73,10 +92,7 @@ async function whoHolds(deps: AuthDeps, handle: Handle, source: CredentialSource
   }
   // Receipts count this node as fenced off by now, so it must not know anybody: revocations no longer reach it.
   if (deps.replica.overdueMs(deps.clock.monotonic()) === Number.POSITIVE_INFINITY) return { type: "behind" };
-  const caller = deps.resolveCaller(handle, {
-    idpId: deps.settings.idpId,
-    credentialInHeader: source !== "cookie",
-  });
+  const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie" });
   if (caller.type === "behind") return { type: "behind" };
   if (caller.type === "anonymous") return { type: "nobody" };
   const { principal } = caller;
@@ -113,7 +129,9 @@ export async function userInfo(
     {
       redirectUri: new URL("/.pomerium/", deps.settings.authenticateUrl),
       callbackUri: null,
-      idpId: deps.settings.idpId,
+      idpId: somebody ? signedIn.principal.session.idpId : deps.settings.idpId,
+      additionalHosts: [],
+      trace: context.trace ?? null,
       programmatic: "browser",
       nonceHash: "",
       account: somebody ? "another" : "current",

@@ -17,6 +17,10 @@ export const parameter = {
   sessionEncrypted: "pomerium_session_encrypted",
   session: "pomerium_session",
   jwt: "pomerium_jwt",
+  /** Hosts, with commas between, that a visitor is signed in to as well. */
+  additionalHosts: "pomerium_additional_hosts",
+  traceparent: "pomerium_traceparent",
+  tracestate: "pomerium_tracestate",
   /** Ours: SHA-256 of the nonce cookie that the callback must find again. */
   nonce: "pomerium_nonce",
   /** Ours: the link that the proxy had applied when it refused a credential and sent its holder to sign in. */

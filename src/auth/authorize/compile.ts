@@ -156,6 +156,13 @@ function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings
     const rules = parsePolicy(policy.ppl, report);
     sources.push({ rules, report, place: (path) => placeIn(policy, path), root: [written] });
   }
+  for (const [i, { policy: attached }] of route.subPolicies.entries()) {
+    if (attached === null) continue;
+    const root: Path = ["sub_policies", i];
+    const report = reporter(shorthandProblems, [...key, ...root], (path) => placeIn(attached, path));
+    const rules = parsePolicy(attached.ppl, report);
+    sources.push({ rules, report, place: (path) => placeIn(attached, path), root });
+  }
   const compiled = compileSources(sources, route.id, { reasons, ...surroundings });
   for (const { key: at, name, place: placed } of compiled.conditionals.flatMap(({ criteria }) => criteria)) {
     const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;

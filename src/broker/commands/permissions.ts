@@ -14,7 +14,7 @@ const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   receipt: new Set(["broker", "authenticate", "operator"]),
   status: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
   takeSnapshot: new Set(["operator"]),
-  tokens: new Set(["authenticate"]),
+  tokens: new Set(["authenticate", "proxy"]), // a proxy for routes that forward them
   announce: new Set(["broker"]),
 };
 

@@ -93,7 +93,7 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
       case "session":
         return ofSession(id) ?? null;
       case "user":
-        return ofUser(id, properties["issuer"]) ?? null;
+        return ofUser(id, properties["issuer"]);
       case "credential":
         return { token: id };
       default:
@@ -108,15 +108,17 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
     return sessionId === undefined || userId === null ? undefined : { sessionId, userId };
   }
 
-  /** The newest of the person's sessions that are in force: policy asks what a session says. */
-  function ofUser(id: string, issuer: unknown): Pick<Handle, "sessionId" | "userId"> | undefined {
+  function ofUser(id: string, issuer: unknown): Exclude<Whose, "credential"> {
     const userId = typeof issuer === "string" ? userIdOf(issuer, id) : parsed<UserId>(parseUserId, id);
-    if (userId === undefined) return undefined;
+    return userId === undefined ? null : { among: (idpId) => newestOf(userId, idpId) };
+  }
+
+  /** The newest of the person's sessions that are in force: policy asks what a session says. */
+  function newestOf(userId: UserId, idpId: string): Pick<Handle, "sessionId" | "userId"> | undefined {
     const now = clock.wall();
     const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
       const found = replica.projection.standing(sessionId);
-      const counts =
-        found.standing === "active" && found.session.expiresAt > now && found.session.idpId === ports.idpId;
+      const counts = found.standing === "active" && found.session.expiresAt > now && found.session.idpId === idpId;
       return counts ? [found.session] : [];
     });
     const newest = standing.toSorted((a, b) => b.createdAt - a.createdAt)[0];

@@ -22,8 +22,18 @@ import { type Asking, createWhoAsks, nobody, type ReachedHandles } from "../who-
 
 export type DecisionPorts = Pick<
   ProxyPorts,
-  | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpId")
-  | ("explain" | "beside" | "credentials" | "assertions" | "render" | "record" | "recordSafely" | "logger")
+  | ("config" | "identity" | "clock" | "replica" | "freshness" | "catchUp" | "decide" | "resolveCaller" | "idpIdOf")
+  | (
+      | "bearerTokens"
+      | "explain"
+      | "beside"
+      | "credentials"
+      | "assertions"
+      | "render"
+      | "record"
+      | "recordSafely"
+      | "logger"
+    )
 >;
 
 /** A request as whoever carries it describes it. */
@@ -42,8 +52,17 @@ export type Described = Readonly<{
   certificate?: PresentedCertificate | null;
 }>;
 
-/** Whose request it is: of whoever holds the credential in it, or one that is named, or of a session that is. Null: nobody's. */
-export type Whose = "credential" | Readonly<{ token: string }> | Pick<Handle, "sessionId" | "userId"> | null;
+type SessionOf = Pick<Handle, "sessionId" | "userId">;
+/**
+ * Whose request it is: of whoever holds the credential in it, or one that is named, or of a session that is; `among`: of that one of a
+ * person's sessions that counts with an identity provider. Null: nobody's.
+ */
+export type Whose =
+  | "credential"
+  | Readonly<{ token: string }>
+  | SessionOf
+  | Readonly<{ among: (idpId: string) => SessionOf | undefined }>
+  | null;
 
 export type Question = Readonly<{
   described: Described;
@@ -67,8 +86,10 @@ type Identity = readonly (readonly [string, string])[];
 export type Verdict =
   | (Fact<"permit", { principal: Principal | null; reasons: readonly string[]; identity: Identity }> & About & Decided)
   | (Fact<"signin", { reasons: readonly string[] }> & About & Decided)
-  | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> & About & Decided)
-  | (Fact<"unavailable", { why: "lease" | "behind" | "audit" }> & About)
+  | (Fact<"deny", { status: number; principal: Principal | null; reasons: readonly string[] }> &
+      About &
+      Partial<Decided>)
+  | (Fact<"unavailable", { why: "lease" | "behind" | "provider" | "audit" }> & About)
   | Fact<"not_found", { asked: Asked }>
   | Fact<"bad_request", { reason: string }>
   /** Nobody waited for it. Nothing was decided, so nothing is recorded. */
@@ -123,7 +144,9 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   }
 
   function describe(verdict: Judged): Judged {
-    return "decided" in verdict ? { ...verdict, beside: ports.beside(...verdict.decided) } : verdict;
+    return "decided" in verdict && verdict.decided !== undefined
+      ? { ...verdict, beside: ports.beside(...verdict.decided) }
+      : verdict;
   }
 
   /** As the proxy would tell the upstream. Where the route tells it nothing the headers are empty, so that none of the caller's stands there. */
@@ -141,13 +164,13 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
 
   function whoAsks({ whose }: Question, { route, request }: About): Asking | Promise<Asking> {
     if (whose === null) return nobody;
-    if (typeof whose === "object" && "sessionId" in whose)
-      return { ...nobody, handle: { ...whose, idpId: "", needs: null, audience: [] } };
-    const credential =
-      whose === "credential"
-        ? ports.credentials.read(request.headers, request.search.slice(1))
-        : ({ token: whose.token, source: "header" } as const);
-    return who.holderOf(credential, signInHostOf(route, request));
+    if (whose === "credential") return who.askingIn(request, route);
+    if (!("token" in whose)) {
+      const session = "among" in whose ? whose.among(ports.idpIdOf(route)) : whose;
+      if (session === undefined) return nobody;
+      return { ...nobody, handle: { ...session, idpId: "", needs: null, audience: [] } };
+    }
+    return who.holderOf({ token: whose.token, source: "header" }, signInHostOf(route, request));
   }
 
   /** As the projection, the lease and the clock are now; in one turn. */
@@ -155,8 +178,10 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     const { route } = about;
     if (freshness.overdueMs(clock.monotonic()) > route.staleGraceMs)
       return { type: "unavailable", why: "lease", ...about };
-    if (asking === "behind") return { type: "unavailable", why: "behind", ...about };
-    const caller = who.callerOf(asking);
+    if (asking === "behind" || asking === "provider") return { type: "unavailable", why: asking, ...about };
+    if (asking === "refused")
+      return { type: "deny", status: 403, principal: null, reasons: ["bearer-token-invalid"], ...about };
+    const caller = who.callerOf(asking, route);
     if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const now = clock.wall();
     const request = policyQuestion(question, about, now);

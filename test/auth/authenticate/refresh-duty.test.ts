@@ -20,7 +20,13 @@ import { finish, type OddProvider, startOddProvider } from "./odd-provider.ts";
 import { quiet, signIn, startWorld, subjectId, type World } from "./support.ts";
 
 const refreshing = (oidc: OidcClient, runs: { count: number }): Duty => {
-  const refresh = createRefresh({ oidc, groupsFromClaim: "groups", uuid: randomUUID, everyMs: 200, log: quiet });
+  const refresh = createRefresh({
+    providerOf: () => oidc,
+    groupsFromClaim: "groups",
+    uuid: randomUUID,
+    everyMs: 200,
+    log: quiet,
+  });
   return {
     name: "refresh",
     everyMs: 30,
@@ -137,7 +143,7 @@ async function startBench(
     standing: (id: SessionId) => ({ standing: options.standing?.(id) ?? "active" }),
   } as unknown as Projection;
   const refresh = createRefresh({
-    oidc: provider.client,
+    providerOf: () => provider.client,
     groupsFromClaim: "groups",
     uuid: randomUUID,
     everyMs: 60_000,
@@ -359,7 +365,7 @@ test("a run goes through so many sessions and no more, and the next one goes on 
     return tokens;
   };
   const refresh = createRefresh({
-    oidc: { ...bench.provider.client, refresh: countRefresh },
+    providerOf: () => ({ ...bench.provider.client, refresh: countRefresh }),
     groupsFromClaim: null,
     uuid: randomUUID,
     everyMs: 1,
@@ -386,7 +392,7 @@ test("a failure that is not the provider's fails the run", async (t) => {
   const bench = await startBench(t);
   bench.pass(60_000);
   const broken = createRefresh({
-    oidc: { ...bench.provider.client, refresh: () => Promise.reject(new TypeError("a bug")) },
+    providerOf: () => ({ ...bench.provider.client, refresh: () => Promise.reject(new TypeError("a bug")) }),
     groupsFromClaim: null,
     uuid: randomUUID,
     everyMs: 1,

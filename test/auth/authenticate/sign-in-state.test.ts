@@ -22,6 +22,8 @@ const request: SignInRequest = {
   nonceHash: "hash",
   account: "current",
   seen: null,
+  additionalHosts: ["api.example.com"],
+  trace: null,
 };
 const secrets = { nonce: "n".repeat(43), verifier: "v".repeat(43) };
 

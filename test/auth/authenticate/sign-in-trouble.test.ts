@@ -36,8 +36,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
   const world = await startWorld(t, {
     deps: (deps, built) => ({
       ...deps,
-      oidc:
-        deps.oidc === null ? null : { ...deps.oidc, begin: (...args) => (down ? begin() : built.oidc.begin(...args)) },
+      providerOf: () => ({ ...built.oidc, begin: (...args) => (down ? begin() : built.oidc.begin(...args)) }),
     }),
   });
   let down = true;
@@ -67,7 +66,7 @@ test("a provider that is down fails the sign-in with a clear page, and the next 
 });
 
 test("without an identity provider sign-in says what is missing", async (t) => {
-  const world = await startWorld(t, { deps: (deps) => ({ ...deps, oidc: null }) });
+  const world = await startWorld(t, { deps: (deps) => ({ ...deps, providerOf: () => undefined }) });
   const answer = await world.visitor().go(world.url("app"));
   assert.equal(answer.status, 500);
   assert.match(answer.body, /idp_provider_url/);

@@ -201,10 +201,10 @@ test("a provider that is down, or hangs, does not hold the sign-out back", async
     const failing = (): Promise<never> =>
       trouble === "hangs" ? never : Promise.reject(new ProviderError("down", { kind: "silent" }));
     const world = await startWorld(t, {
-      deps: (deps) => ({
+      deps: (deps, built) => ({
         ...deps,
         sleep: async () => {},
-        oidc: deps.oidc === null ? null : { ...deps.oidc, revoke: failing, logoutUrl: failing },
+        providerOf: () => ({ ...built.oidc, revoke: failing, logoutUrl: failing }),
       }),
     });
     const visitor = world.visitor();

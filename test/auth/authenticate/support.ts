@@ -199,6 +199,8 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
         ...options.cookie,
       },
       idpId: "demo",
+      idpIds: new Set(["demo"]),
+      signInFor: () => ({ idpId: "demo", dependsOn: [] }),
       groupsFromClaim: "groups",
       maxSessionsPerUser: 100,
       signoutRedirectUrl: null,
@@ -220,7 +222,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     }),
     attemptBox: createBox({ keys: [deriveKey(secret, "sign-in attempts")], nowS }),
     handoverBox: createBox({ keys: [deriveKey(secret, "session handover")], nowS }),
-    oidc,
+    providerOf: (idpId) => (idpId === "demo" ? oidc : undefined),
     render: renderPage,
     resolveCaller: (handle, asked) =>
       resolveCaller(replica.projection, handle, { ...asked, now: clock.wall(), open: replica.open, cache }),
@@ -287,7 +289,7 @@ async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse
   if (fits && handle.needs !== null && (await deps.catchUp(handle.needs)) === "behind")
     return void res.writeHead(503).end("behind");
   const caller = deps.resolveCaller(fits ? handle : undefined, {
-    idpId: deps.settings.idpId,
+    idpId: deps.settings.signInFor(new URL(`http://${req.headers.host}`)).idpId,
     credentialInHeader: credential?.source !== "cookie",
   });
   if (caller.type === "behind") return void res.writeHead(503).end("behind");

@@ -11,7 +11,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createHandleCodec } from "../../../src/auth/index.ts";
 import { authKeys } from "../../../src/cli/auth-keys.ts";
-import { idpIdOf } from "../../../src/cli/auth-parts.ts";
+import { idpsOf } from "../../../src/cli/auth-parts.ts";
 import { type Config, loadConfig } from "../../../src/config/index.ts";
 import { mintOperatorToken, operatorApiPrefix } from "../../../src/console/index.ts";
 import { type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
@@ -296,7 +296,7 @@ export async function makeSession(
   const { config, issuer } = by;
   const sessionId = parseSessionId(randomUUID());
   const userId = userIdOf(issuer, user);
-  const idpId = idpIdOf(config);
+  const idpId = idpsOf(config).id;
   const now = Date.now();
   const result = await by.client.submit({
     commandId: randomUUID() as string as CommandId,

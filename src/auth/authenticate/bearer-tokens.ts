@@ -1,0 +1,218 @@
+/**
+ * Bearer tokens as credentials (pomerium.md §3.5): an access or identity token of the identity provider, or a token of another issuer.
+ *
+ * A token that was verified becomes a session like any other: an event in the log, with an id that follows from the token. From then on
+ * every node knows it from its projection and asks nobody, and it can be listed and revoked. A session id is used once, so that a token
+ * whose session was revoked opens nothing again. No store and no provider is asked but for a token that nobody has seen.
+ *
+ * Bounded: tokens that are being verified, and those that are remembered as refused. Their session ends with the token, or with
+ * `cookie_expire`; it is never refreshed, and what a token does not say of groups changes none.
+ */
+import { createHmac } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import {
+  type CommandRequest,
+  type Fact,
+  type Link,
+  type Profile,
+  type Projection,
+  type ProviderTokens,
+  parseSessionId,
+  type SessionId,
+  type UnixMs,
+  userIdOf,
+} from "../../events/index.ts";
+import { type SubmitDeps, submitPatiently } from "./begin-session.ts";
+import { groupsOf } from "./context.ts";
+import type { Handle } from "./handle.ts";
+import type { OidcClient } from "./oidc-client.ts";
+import { ProviderError } from "./provider-error.ts";
+import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId } from "./token-issuers.ts";
+
+/** What a route takes. */
+export type BearerRules = Readonly<
+  | { format: "idp_access_token"; audiences: readonly string[] | null }
+  | { format: "idp_identity_token" }
+  | { format: "jwt"; issuers: readonly string[] }
+>;
+
+export type BearerAnswer =
+  | Fact<"holder", { handle: Handle }>
+  /** The token is nobody's: it does not check out, is over, or was revoked. */
+  | Fact<"refused", unknown>
+  /** Nobody could say: the provider or the brokers do not answer, or too many tokens are being looked at. */
+  | Fact<"unavailable", unknown>;
+
+export type BearerTokens = Readonly<{
+  /**
+   * Immediate for every token whose session is known.
+   * @param idpId the identity provider's client of the route
+   */
+  identify(token: string, rules: BearerRules, idpId: string): BearerAnswer | Promise<BearerAnswer>;
+}>;
+
+export type BearerDeps = SubmitDeps &
+  Readonly<{
+    replica: Readonly<{ projection: Pick<Projection, "standing"> }>;
+    catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+    providerOf: (idpId: string) => OidcClient | undefined;
+    issuers: TokenIssuers;
+    /** Session ids follow from tokens under this key, the same on every node: nobody can try out tokens on a log. */
+    idKey: Uint8Array;
+    sessionMsMax: number;
+    groupsFromClaim: string | null;
+    maxSessionsPerUser: number;
+    uuid: () => string;
+    log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
+    atOnceMax?: number;
+  }>;
+
+/** What a token says, once it was verified. `expiresAt`: null where it does not say. */
+export type VerifiedToken = Readonly<{ profile: Profile; tokens: ProviderTokens; expiresAt: UnixMs | null }>;
+
+const tokenCharsMax = 16_384;
+const atOnceMax = 64;
+const refusedMax = 10_000;
+/** A refusal holds for this long; a provider is not asked about one token again and again. */
+const refusedForMs = 30_000;
+
+const refused: BearerAnswer = { type: "refused" };
+const unavailable: BearerAnswer = { type: "unavailable" };
+
+/** The token of an `Authorization: Bearer`; undefined: there is none. A session handle in that place is one of our own. */
+export function bearerToken(authorization: string | undefined): string | undefined {
+  const token = authorization === undefined ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
+  return token === undefined || /^pomerium-/i.test(token) ? undefined : token;
+}
+
+/**
+ * The provider or issuer whose session a bearer's is, if a route takes its tokens as it is configured now; undefined: it does not.
+ * @param idpId the identity provider's client of the route
+ */
+export function bearerIdp(rules: BearerRules | null, handle: Pick<Handle, "idpId">, idpId: string): string | undefined {
+  if (rules === null) return undefined;
+  const takes =
+    rules.format === "jwt"
+      ? rules.issuers.some((name) => tokenIssuerId(name) === handle.idpId)
+      : !isOfTokenIssuer(handle.idpId) && handle.idpId === idpId;
+  return takes ? handle.idpId : undefined;
+}
+
+export function createBearerTokens(deps: BearerDeps): BearerTokens {
+  const refusals = new LRUCache<SessionId, true>({ max: refusedMax, ttl: refusedForMs });
+  const underway = new Map<SessionId, Promise<BearerAnswer>>();
+
+  /** The same for the same token where the same is asked of it, on every node. */
+  function sessionIdOf(parts: readonly unknown[]): SessionId {
+    const digest = createHmac("sha256", deps.idKey).update(JSON.stringify(parts)).digest().subarray(0, 16);
+    digest.writeUInt8((digest.readUInt8(6) & 0x0f) | 0x80, 6); // RFC 9562 §5.8
+    digest.writeUInt8((digest.readUInt8(8) & 0x3f) | 0x80, 8);
+    const hex = digest.toString("hex");
+    return parseSessionId(hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"));
+  }
+
+  /** Undefined: the projection does not know it. */
+  function known(sessionId: SessionId, needs: Link | null = null): BearerAnswer | undefined {
+    const found = deps.replica.projection.standing(sessionId);
+    if (found.standing === "unknown") return undefined;
+    if (found.standing !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
+    const { userId, idpId } = found.session;
+    return { type: "holder", handle: { sessionId, userId, idpId, needs, audience: [] } };
+  }
+
+  function identify(token: string, rules: BearerRules, routeIdpId: string): BearerAnswer | Promise<BearerAnswer> {
+    if (token === "" || token.length > tokenCharsMax) return refused;
+    const issuer = rules.format === "jwt" ? deps.issuers.nameOf(token) : undefined;
+    if (rules.format === "jwt" && (issuer === undefined || !rules.issuers.includes(issuer))) return refused;
+    const idpId = issuer === undefined ? routeIdpId : tokenIssuerId(issuer);
+    const audiences = rules.format === "idp_access_token" ? rules.audiences : null;
+    const sessionId = sessionIdOf([rules.format, idpId, audiences, token]);
+    const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
+    if (answer !== undefined) return answer;
+    if (underway.size >= (deps.atOnceMax ?? atOnceMax)) return unavailable;
+    const verifying = begin(sessionId, idpId, () => verify(token, rules, { idpId, issuer })).finally(() =>
+      underway.delete(sessionId),
+    );
+    underway.set(sessionId, verifying);
+    return verifying;
+  }
+
+  function verify(
+    token: string,
+    rules: BearerRules,
+    { idpId, issuer }: Readonly<{ idpId: string; issuer: string | undefined }>,
+  ): Promise<VerifiedToken> {
+    if (rules.format === "jwt") return deps.issuers.verify(token, issuer ?? "");
+    const provider = deps.providerOf(idpId);
+    if (provider === undefined) throw new ProviderError("no such identity provider is configured", { kind: "silent" });
+    return rules.format === "idp_identity_token"
+      ? provider.verifyIdentityToken(token)
+      : provider.verifyAccessToken(token, rules.audiences);
+  }
+
+  async function begin(
+    sessionId: SessionId,
+    idpId: string,
+    verified: () => Promise<VerifiedToken>,
+  ): Promise<BearerAnswer> {
+    let found: VerifiedToken;
+    try {
+      found = await verified();
+    } catch (error) {
+      if (!(error instanceof ProviderError)) throw error;
+      if (error.kind === "silent") {
+        deps.log.warn({ idpId }, `a bearer token could not be verified: ${error.message}`);
+        return unavailable;
+      }
+      refusals.set(sessionId, true);
+      return refused;
+    }
+    return record(sessionId, idpId, found);
+  }
+
+  async function record(sessionId: SessionId, idpId: string, found: VerifiedToken): Promise<BearerAnswer> {
+    const { profile, tokens } = found;
+    const now = deps.clock.wall();
+    const expiresAt = Math.min(found.expiresAt ?? Number.POSITIVE_INFINITY, now + deps.sessionMsMax) as UnixMs;
+    const userId = userIdOf(profile.issuer, profile.subject);
+    // A token may say less than a sign-in: what it leaves out of the person's groups stays as it is.
+    const saysGroups = deps.groupsFromClaim !== null && Object.hasOwn(profile.claims, deps.groupsFromClaim);
+    const request: CommandRequest = {
+      commandId: deps.uuid() as CommandRequest["commandId"],
+      actor: "service:authenticate",
+      command: {
+        type: "createSession",
+        ...{ sessionId, userId, idpId, issuedAt: now, expiresAt, profile, tokens },
+        groupIds: saysGroups ? groupsOf(profile, deps.groupsFromClaim) : null,
+        maxSessionsPerUser: deps.maxSessionsPerUser,
+      },
+    };
+    const result = await submitPatiently(deps, request);
+    if (result.type === "done") {
+      // So that the next request finds it; this one says by its handle what it needs.
+      await deps.catchUp(result.link);
+      deps.log.info({ sessionId, userId, position: result.link.position }, "session created from a bearer token");
+      return { type: "holder", handle: { sessionId, userId, idpId, needs: result.link, audience: [] } };
+    }
+    if (result.type === "unavailable") return unavailable;
+    if (result.code === "conflict") return afterConflict(sessionId);
+    refusals.set(sessionId, true);
+    return refused;
+  }
+
+  /** Another node was first, or the session was, and is over: the projection says so once it is where the leader is. */
+  async function afterConflict(sessionId: SessionId): Promise<BearerAnswer> {
+    try {
+      const { leader, broker } = await deps.databroker.status();
+      if ((await deps.catchUp(leader?.head ?? broker.applied)) !== "reached") return unavailable;
+    } catch {
+      return unavailable;
+    }
+    const answer = known(sessionId);
+    if (answer !== undefined) return answer;
+    refusals.set(sessionId, true);
+    return refused;
+  }
+
+  return { identify };
+}
