@@ -167,7 +167,7 @@ describe("who may speak", () => {
     ["GET", `/v1/events?after=${formatLink(genesis)}`, roles],
     ["GET", "/v1/status", roles],
     ["GET", `/v1/receipts/command:${aCommandId()}?wait=none`, ["authenticate", "operator", "broker"]],
-    ["GET", "/v1/sessions/nobody/tokens", ["authenticate"]],
+    ["GET", "/v1/sessions/nobody/tokens", ["authenticate", "proxy"]],
   ];
   for (const [method, path, allowed] of table) {
     test(`${method} ${path.split("?")[0]?.slice(0, 40)} is for ${allowed.join(", ")}`, async () => {
