@@ -9,9 +9,9 @@
  *
  *   node bench/follower.ts [--events 200000] [--rounds 5]
  */
-import { hash, randomBytes } from "node:crypto";
+import { hash, randomBytes, randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
-import { decodeEvents, type Link, linkOf } from "../src/events/index.ts";
+import { decodeEvents, type Link, linkOf, type SessionId, type UserId, userIdOf } from "../src/events/index.ts";
 import {
   createBrokerOpener,
   createPersonKeys,
@@ -21,7 +21,8 @@ import {
   stepFollower,
 } from "../src/replication/index.ts";
 import { LocalCopy } from "../src/replication/node/local-copy.ts";
-import { cluster, created, History, leaderOf, revoked, say, secret } from "../test/replication/support.ts";
+import { cluster, History, leaderOf, say, secret } from "../test/replication/support.ts";
+import { aSession } from "../test/support/log-writer.ts";
 import { tellBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
 
@@ -34,11 +35,18 @@ const rateMin = 200_000;
 const count = Number(values.events);
 const people = 10_000;
 
-/** Seven sessions begin and three end, over and over: what a busy cluster writes. */
+/** Seven sessions begin and three end, over and over: what a busy cluster writes. Ids are as brokers make them. */
 function busyLog(): History {
   const log = new History().open(1);
+  const userIds = Array.from({ length: people }, (_, n) => userIdOf("https://idp.example", `person ${n}`));
+  const sessionIds = Array.from({ length: count + 10 }, () => randomUUID() as SessionId);
+  const whose = (n: number) => ({ sessionId: sessionIds[n] as SessionId, userId: userIds[n % people] as UserId });
   for (let n = 1; log.entries.length < count; n++) {
-    log.add(n % 10 < 7 ? created(n, n % people, randomBytes(150)) : revoked(n - 5, (n - 5) % people));
+    log.add(
+      n % 10 < 7
+        ? aSession({ ...whose(n), profile: randomBytes(150) })
+        : { type: "SessionRevoked", ...whose(n - 5), reason: "sign-out" },
+    );
   }
   return log;
 }

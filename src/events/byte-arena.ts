@@ -73,7 +73,13 @@ export class ByteArena {
   }
 
   holds(entry: number, value: Uint8Array): boolean {
-    return this.#length[entry] === value.length && Buffer.compare(this.get(entry), value) === 0;
+    const { length } = value;
+    if (this.#length[entry] !== length) return false;
+    const bytes = this.#pages.get(this.#page[entry] ?? 0)?.bytes;
+    const offset = this.#offset[entry] ?? 0;
+    // Sealed twice, the same text ends otherwise: most often the last byte tells, and the whole is compared only when it does not.
+    if (bytes === undefined || (length > 0 && bytes[offset + length - 1] !== value[length - 1])) return false;
+    return bytes.compare(value, 0, length, offset, offset + length) === 0;
   }
 
   #write(entry: number, value: Uint8Array): void {

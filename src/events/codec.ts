@@ -29,7 +29,9 @@ import {
   type UnknownEvent,
 } from "./event.ts";
 import { type Body, isReadable, lift, lower, readsLevel } from "./formats.ts";
+import { Layout } from "./layout.ts";
 import type { Link } from "./link.ts";
+import { PlainEventReader } from "./plain-event.ts";
 
 /** Plain MessagePack: no record extension, no shared structures; bytes mean the same to any reader. */
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
@@ -98,15 +100,16 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
   ]);
 }
 
+const hashBytes = 32;
 /** Where what is hashed is laid out: filled anew each time, and without meaning in between. */
-const layout = Buffer.allocUnsafeSlow(16_384);
+const layout = new Layout(16_384);
+const plainEvents = new PlainEventReader(layout.bytes);
 
 /** The next hash of the chain. */
 export function chainHash(previous: Hash, bytes: Uint8Array): Hash {
-  const size = 32 + bytes.length;
-  const both = size <= layout.length ? layout.subarray(0, size) : Buffer.allocUnsafeSlow(size);
+  const both = layout.of(hashBytes + bytes.length);
   both.write(previous, "hex");
-  both.set(bytes, 32);
+  both.set(bytes, hashBytes);
   return digestOf("sha256", both, "hex") as Hash;
 }
 
@@ -115,13 +118,24 @@ export function chainHash(previous: Hash, bytes: Uint8Array): Hash {
  * @throws MalformedEventError when it is not an event, or does not stand right behind `previous`
  */
 export function decodeEvent(bytes: Uint8Array, previous: Link): Recorded {
+  const hash = chainHash(previous.hash, bytes); // which lays the event out, too
+  const plain = layout.holds(hashBytes + bytes.length) ? plainEvents.read(hashBytes, bytes, hash) : undefined;
+  const recorded = plain ?? decodeAny(bytes, hash);
+  if (recorded.position !== previous.position + 1) {
+    throw new MalformedEventError(`position ${recorded.position} does not follow ${previous.position}`);
+  }
+  if (recorded.epoch < previous.epoch) throw new MalformedEventError("the epoch goes back");
+  return recorded;
+}
+
+function decodeAny(bytes: Uint8Array, hash: Hash): Recorded {
   const fields = decode(bytes);
   if (!Array.isArray(fields) || fields.length !== 12) throw new MalformedEventError("not an array of 12 fields");
   const [epoch, position, eventId, stream, version, type, schema, effect, recordedAt, actor, cause, body] = fields;
-  const recorded: Recorded = {
+  return {
     epoch: parseEpoch(epoch),
     position: parsePosition(position),
-    hash: chainHash(previous.hash, bytes),
+    hash,
     eventId: parseEventId(eventId),
     stream: text(stream, "stream") as Stream,
     version: whole(version, "stream version"),
@@ -133,11 +147,6 @@ export function decodeEvent(bytes: Uint8Array, previous: Link): Recorded {
     cause: cause === null ? null : (text(cause, "cause") as CommandId),
     event: parseBody(text(type, "type"), whole(schema, "schema version"), body),
   };
-  if (recorded.position !== previous.position + 1) {
-    throw new MalformedEventError(`position ${recorded.position} does not follow ${previous.position}`);
-  }
-  if (recorded.epoch < previous.epoch) throw new MalformedEventError("the epoch goes back");
-  return recorded;
 }
 
 /** The link at an event. */

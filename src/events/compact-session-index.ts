@@ -312,7 +312,8 @@ export class CompactSessionIndex implements LoadableSessionIndex {
       this.#textIds.set(id, record);
       this.#textOf.set(record, id);
     } else {
-      block.words.set(this.#lookedFor.words, at * packedWords);
+      const { words } = this.#lookedFor;
+      for (let word = 0; word < packedWords; word++) block.words[at * packedWords + word] = words[word] ?? 0;
       this.#ids.add(record);
     }
     this.#lastRecord = record;

@@ -3,9 +3,12 @@
  * gives, put together by hand: a node writes one or two of them for every event of a session, and this takes a quarter of the time.
  * Pure.
  */
+import { Layout } from "./layout.ts";
 import type { Session } from "./state.ts";
 
 const startBytes = 1_024;
+/** As many as a form has at most. */
+const namesMax = 8;
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
 /** A field's name as MessagePack writes a text of less than 32 letters. */
 const name = (field: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | field.length), ascii(field)]);
@@ -26,67 +29,101 @@ const names = {
 };
 
 export class SessionForm {
-  #bytes = Buffer.allocUnsafeSlow(startBytes);
-  #view = viewOf(this.#bytes);
-  #at = 0;
+  readonly #active = new FormWriter();
+  readonly #revoked = new FormWriter();
 
   /** @returns a view, right until the next call; undefined when a text or a number is not as plain as those here write them */
   bytesOf(session: Session): Uint8Array | undefined {
+    return session.status === "active" ? this.#activeBytes(session) : this.#revokedBytes(session);
+  }
+
+  #activeBytes(session: Extract<Session, { status: "active" }>): Uint8Array | undefined {
+    const { sessionId, userId, idpId, profile } = session;
+    const form = this.#active;
+    form.begin(profile.length + sessionId.length + userId.length + idpId.length);
+    form.name(names.active);
+    form.text(sessionId);
+    form.name(names.userId);
+    form.text(userId);
+    form.name(names.idpId);
+    form.text(idpId);
+    form.name(names.issuedAt);
+    form.number(session.issuedAt);
+    form.name(names.expiresAt);
+    form.number(session.expiresAt);
+    form.name(names.refreshedAt);
+    form.number(session.refreshedAt);
+    form.name(names.profile);
+    form.binary(profile);
+    form.name(names.createdAt);
+    form.number(session.createdAt);
+    return form.end();
+  }
+
+  #revokedBytes(session: Extract<Session, { status: "revoked" }>): Uint8Array | undefined {
+    const { sessionId, userId, reason, expiresAt } = session;
+    const form = this.#revoked;
+    form.begin(sessionId.length + (userId?.length ?? 0) + reason.length);
+    form.name(names.revoked);
+    form.text(sessionId);
+    form.name(names.userId);
+    if (userId === null) form.nothing();
+    else form.text(userId);
+    form.name(names.reason);
+    form.text(reason);
+    form.name(names.expiresAt);
+    if (expiresAt === null) form.nothing();
+    else form.number(expiresAt);
+    form.name(names.revokedAt);
+    form.number(session.revokedAt);
+    return form.end();
+  }
+}
+
+/** Writes forms of one kind, one over the other: names that stand where they stood in the form before need not be written again. */
+class FormWriter {
+  #layout = new Layout(startBytes);
+  #view = viewOf(this.#layout.bytes);
+  #bytes = this.#layout.bytes;
+  #at = 0;
+  #plain = true;
+  /** Where each name stood in the form before, and whether all of this form have been in the same places so far. */
+  readonly #places = new Uint32Array(namesMax);
+  #names = 0;
+  #same = false;
+
+  /** @param varying the length of what varies; the rest fits into what there is at the start */
+  begin(varying: number): void {
+    this.#same = this.#names > 0;
+    if (startBytes + varying > this.#bytes.length) {
+      this.#layout = new Layout(2 * (startBytes + varying));
+      this.#bytes = this.#layout.bytes;
+      this.#view = viewOf(this.#bytes);
+      this.#same = false;
+    }
     this.#at = 0;
-    const whole = session.status === "active" ? this.#active(session) : this.#revoked(session);
-    return whole ? this.#bytes.subarray(0, this.#at) : undefined;
+    this.#names = 0;
+    this.#plain = true;
   }
 
-  #active(session: Extract<Session, { status: "active" }>): boolean {
-    this.#grow(session.profile.length + session.sessionId.length + session.userId.length + session.idpId.length);
-    this.#raw(names.active);
-    let plain = this.#text(session.sessionId);
-    this.#raw(names.userId);
-    plain = this.#text(session.userId) && plain;
-    this.#raw(names.idpId);
-    plain = this.#text(session.idpId) && plain;
-    this.#raw(names.issuedAt);
-    plain = this.#number(session.issuedAt) && plain;
-    this.#raw(names.expiresAt);
-    plain = this.#number(session.expiresAt) && plain;
-    this.#raw(names.refreshedAt);
-    plain = this.#number(session.refreshedAt) && plain;
-    this.#raw(names.profile);
-    plain = this.#binary(session.profile) && plain;
-    this.#raw(names.createdAt);
-    return this.#number(session.createdAt) && plain;
+  /** @returns a view; undefined when something was not plain */
+  end(): Uint8Array | undefined {
+    return this.#plain ? this.#layout.of(this.#at) : undefined;
   }
 
-  #revoked(session: Extract<Session, { status: "revoked" }>): boolean {
-    this.#grow(session.sessionId.length + (session.userId?.length ?? 0) + session.reason.length);
-    this.#raw(names.revoked);
-    let plain = this.#text(session.sessionId);
-    this.#raw(names.userId);
-    plain = (session.userId === null ? this.#nothing() : this.#text(session.userId)) && plain;
-    this.#raw(names.reason);
-    plain = this.#text(session.reason) && plain;
-    this.#raw(names.expiresAt);
-    plain = (session.expiresAt === null ? this.#nothing() : this.#number(session.expiresAt)) && plain;
-    this.#raw(names.revokedAt);
-    return this.#number(session.revokedAt) && plain;
-  }
-
-  /** Makes room for what varies; the rest fits into what there is at the start. */
-  #grow(varying: number): void {
-    if (startBytes + varying <= this.#bytes.length) return;
-    this.#bytes = Buffer.allocUnsafeSlow(2 * (startBytes + varying));
-    this.#view = viewOf(this.#bytes);
-  }
-
-  #raw(bytes: Uint8Array): void {
-    const target = this.#bytes;
-    let at = this.#at;
-    for (let from = 0; from < bytes.length; from++) target[at++] = bytes[from] ?? 0;
-    this.#at = at;
+  name(bytes: Uint8Array): void {
+    const name = this.#names++;
+    if (!this.#same || this.#places[name] !== this.#at) {
+      this.#same = false;
+      this.#places[name] = this.#at;
+      const target = this.#bytes;
+      for (let from = 0, at = this.#at; from < bytes.length; from++) target[at++] = bytes[from] ?? 0;
+    }
+    this.#at += bytes.length;
   }
 
   /** Letters of seven bits, 255 at most. */
-  #text(text: string): boolean {
+  text(text: string): void {
     const target = this.#bytes;
     const { length } = text;
     let at = this.#at;
@@ -99,10 +136,11 @@ export class SessionForm {
       target[at++] = code;
     }
     this.#at = at;
-    return seen < 0x80 && length < 0x100;
+    if (seen >= 0x80 || length >= 0x100) this.#plain = false;
   }
 
-  #binary(bytes: Uint8Array): boolean {
+  /** Less than 64 KiB. */
+  binary(bytes: Uint8Array): void {
     const target = this.#bytes;
     const { length } = bytes;
     let at = this.#at;
@@ -115,11 +153,11 @@ export class SessionForm {
     target[at++] = length;
     target.set(bytes, at);
     this.#at = at + length;
-    return length < 0x1_0000;
+    if (length >= 0x1_0000) this.#plain = false;
   }
 
   /** A whole number in the shortest form; those above 32 bits as floating point. */
-  #number(value: number): boolean {
+  number(value: number): void {
     const target = this.#bytes;
     const at = this.#at;
     if (value < 0x80) {
@@ -142,12 +180,11 @@ export class SessionForm {
       this.#view.setFloat64(at + 1, value);
       this.#at = at + 9;
     }
-    return value >= 0 && Number.isInteger(value);
+    if (value < 0 || !Number.isInteger(value)) this.#plain = false;
   }
 
-  #nothing(): boolean {
+  nothing(): void {
     this.#bytes[this.#at++] = 0xc0;
-    return true;
   }
 }
 

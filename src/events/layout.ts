@@ -1,0 +1,30 @@
+/**
+ * Layout: a place where bytes are put together to be hashed, filled anew each time. Its beginnings of every length are views that are made
+ * once, because to make one costs as much as to fill it. Pure.
+ */
+/** Longer ones are rare. */
+const keptMax = 2_048;
+
+export class Layout {
+  readonly bytes: Buffer;
+  readonly #beginnings: (Buffer | undefined)[];
+
+  constructor(size: number) {
+    this.bytes = Buffer.allocUnsafeSlow(size);
+    this.#beginnings = new Array(Math.min(size, keptMax) + 1).fill(undefined); // with holes it would be slow
+  }
+
+  holds(length: number): boolean {
+    return length <= this.bytes.length;
+  }
+
+  /** So many bytes, without meaning: the same ones each time, or others if they are too many. */
+  of(length: number): Buffer {
+    if (!this.holds(length)) return Buffer.allocUnsafeSlow(length);
+    const known = this.#beginnings[length];
+    if (known !== undefined) return known;
+    const beginning = this.bytes.subarray(0, length);
+    if (length < this.#beginnings.length) this.#beginnings[length] = beginning;
+    return beginning;
+  }
+}
