@@ -14,7 +14,7 @@ export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 export type Feed = Readonly<{
   /** @param cursor unique in the feed; absent: made here */
   push(record: AuditRecord, cursor?: string): void;
-  /** Its entries get cursors made here. */
+  /** Its bytes are copied. Its entries get cursors made here. */
   pushBatch(batch: AuditBatch): void;
   /**
    * @param from a cursor, read on behind it; or how many of the newest to begin with
@@ -35,7 +35,16 @@ export type Watcher = Readonly<{
 }>;
 
 /** Entries that came together; those of the feed have numbers, and the first of these has `first`. */
-type Piece = Readonly<{ first: number; count: number; entries: () => readonly FeedEntry[] }>;
+type Piece = Readonly<{
+  first: number;
+  count: number;
+  entries: () => readonly FeedEntry[];
+  /** What its entries are made from; null: they are there. */
+  bytes: Buffer | null;
+}>;
+
+/** Large pieces are made in steps of this size, so that one fits where another was. */
+const roughly = 65_536;
 
 /** @param options.id of this feed, random: cursors made here mean nothing to another process */
 export function createFeed(options: Readonly<{ id: string; keep: number; watchersMax: number }>): Feed {
@@ -44,11 +53,23 @@ export function createFeed(options: Readonly<{ id: string; keep: number; watcher
   const wakers = new Set<() => void>();
   const first = (): number => pieces[0]?.first ?? end;
 
-  function add(count: number, entries: () => readonly FeedEntry[]): void {
-    pieces.push({ first: end, count, entries });
+  /** Of a piece that has left the ring: written to again rather than made anew. */
+  let spare: Buffer | null = null;
+
+  function add(count: number, entries: () => readonly FeedEntry[], bytes: Buffer | null = null): void {
+    pieces.push({ first: end, count, entries, bytes });
     end += count;
-    while (pieces.length > 1 && end - first() - (pieces[0]?.count ?? 0) >= options.keep) pieces.shift();
+    while (pieces.length > 1 && end - first() - (pieces[0]?.count ?? 0) >= options.keep)
+      spare = pieces.shift()?.bytes ?? spare;
     for (const wake of wakers) wake();
+  }
+
+  function copyOf(bytes: Buffer): Buffer {
+    const size = bytes.length < roughly ? bytes.length : Math.ceil(bytes.length / roughly) * roughly;
+    const whole = spare !== null && spare.length >= bytes.length ? spare : Buffer.allocUnsafeSlow(size);
+    if (whole === spare) spare = null;
+    bytes.copy(whole);
+    return whole;
   }
 
   function* from(number: number): Generator<FeedEntry> {
@@ -74,11 +95,15 @@ export function createFeed(options: Readonly<{ id: string; keep: number; watcher
     },
     pushBatch({ first, last, bytes }) {
       const begin = end;
+      const whole = copyOf(bytes);
+      const { length } = bytes;
       let entries: readonly FeedEntry[] | undefined;
-      add(last - first + 1, () => {
-        entries ??= recordsIn(bytes).map((record, i) => ({ cursor: `${options.id}-${begin + i}`, record }));
+      const read = (): readonly FeedEntry[] => {
+        const made = (record: AuditRecord, i: number) => ({ cursor: `${options.id}-${begin + i}`, record });
+        entries ??= recordsIn(whole.subarray(0, length)).map(made);
         return entries;
-      });
+      };
+      add(last - first + 1, read, whole);
     },
     watch(begin) {
       if (wakers.size >= options.watchersMax) throw new TooManyWatchersError(options.watchersMax);

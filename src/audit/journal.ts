@@ -4,7 +4,8 @@
  * Lines are packed into pages outside of the garbage collector's reach: what waits for a sink would otherwise be copied by it again and again. Numbers are dense, so a
  * place in the journal is a number. Pure.
  *
- * Always: bytes that were handed out never change; a page is kept no longer than some reader may still ask for it.
+ * Always: what was handed out does not change before it is forgotten; a page is kept no longer than some reader may still ask for it, but
+ * for a few that are written to again.
  */
 
 /** Records on their way to a sink, as lines of JSON in UTF-8, each with its end. */
@@ -18,8 +19,11 @@ export type AuditBatch = Readonly<{
 const pageBytes = 512 * 1_024;
 const pageRecordsMax = 1_000;
 
+/** New memory outside of its heap makes the collector start its long round. */
+const sparePagesMax = 4;
+
 type Page = {
-  readonly first: number;
+  first: number;
   readonly bytes: Buffer;
   /** Where each line ends. */
   readonly ends: Uint32Array;
@@ -28,7 +32,8 @@ type Page = {
 
 export class Journal {
   /** In order, without gaps between them; the last one is written to. */
-  #pages: Page[] = [];
+  readonly #pages: Page[] = [];
+  readonly #spare: Page[] = [];
   /** The number of the newest record; 0: there is none. */
   last = 0;
 
@@ -48,12 +53,9 @@ export class Journal {
       open.bytes.length - (open.ends[open.count - 1] ?? 0) >= bytes
     )
       return open;
-    const page = {
-      first: this.last + 1,
-      bytes: Buffer.allocUnsafeSlow(Math.max(pageBytes, bytes)),
-      ends: new Uint32Array(pageRecordsMax),
-      count: 0,
-    };
+    const page = (bytes > pageBytes ? undefined : this.#spare.pop()) ?? newPage(Math.max(pageBytes, bytes));
+    page.first = this.last + 1;
+    page.count = 0;
     this.#pages.push(page);
     return page;
   }
@@ -67,12 +69,17 @@ export class Journal {
     return { first: from, last: page.first + page.count - 1, bytes };
   }
 
-  /** Nothing before this number is asked for any more. */
+  /** Nothing before this number is asked for or looked at any more. */
   forget(before: number): void {
     while (this.#pages.length > 0) {
-      const { first, count } = this.#pages[0] as Page;
-      if (first + count > before) return;
+      const page = this.#pages[0] as Page;
+      if (page.first + page.count > before) return;
       this.#pages.shift();
+      if (page.bytes.length === pageBytes && this.#spare.length < sparePagesMax) this.#spare.push(page);
     }
   }
+}
+
+function newPage(size: number): Page {
+  return { first: 0, bytes: Buffer.allocUnsafeSlow(size), ends: new Uint32Array(pageRecordsMax), count: 0 };
 }

@@ -24,7 +24,7 @@ export type LaneStats = Readonly<{
 export type Lane = Readonly<{
   /** The journal has one more record. */
   offered(): void;
-  /** The number of the first record that may still be read from the journal. */
+  /** The number of the first record that may still be read from the journal, or is being written. */
   needs(): number;
   stats(): LaneStats;
   close(timeoutMs: number): Promise<void>;
@@ -102,7 +102,6 @@ export function createLane(
     if (batch === undefined) return undefined;
     const decisions = batch.last - next + 1;
     next = batch.last + 1;
-    options.onTaken();
     return { batch, decisions };
   }
 
@@ -123,6 +122,7 @@ export function createLane(
         await sink.write(inFlight.batch);
         written += inFlight.batch.last - inFlight.batch.first + 1;
         inFlight = undefined;
+        options.onTaken();
         failing = false;
         retryMs = retryMsFirst;
         if (state === "open" && waiting() > 0 && waiting() < manyRecords) await pause(options.gatherMs);
@@ -154,7 +154,7 @@ export function createLane(
       last = journal.last;
       run();
     },
-    needs: () => (state === "closed" ? Infinity : next),
+    needs: () => (state === "closed" ? Infinity : (inFlight?.batch.first ?? next)),
     stats: () => ({
       name: sink.name,
       written,

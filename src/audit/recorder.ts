@@ -15,7 +15,7 @@ export type AuditSink = Readonly<{
   name: string;
   /**
    * Resolves when the records are the sink's own responsibility; rejects to have the very same batch offered again. Called
-   * once at a time. The bytes of a batch never change.
+   * once at a time. The bytes of a batch are the sink's until it has settled, and no longer.
    */
   write(batch: AuditBatch): Promise<void>;
   close(): Promise<void>;

@@ -35,7 +35,7 @@ export async function startAudit(
   if (config.audit.stdout) {
     sinks.push({
       name: "stdout",
-      write: async ({ bytes }) => void process.stdout.write(bytes),
+      write: ({ bytes }) => new Promise((resolve) => process.stdout.write(bytes, () => resolve())),
       close: async () => undefined,
     });
   }

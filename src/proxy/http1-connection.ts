@@ -10,8 +10,10 @@ import type { Socket } from "node:net";
 import type { Caller } from "./caller.ts";
 import type { Downstream } from "./downstream.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
+import { hasBody, isHttp2Preface, upgradeIn } from "./http1-head.ts";
 import {
   createParser,
+  DirectReading,
   freeParser,
   type Http1Parser,
   methodOf,
@@ -56,6 +58,10 @@ export class Http1Connection implements TurnEndTask {
   readonly #owner: ConnectionOwner;
   readonly #onHttp2: (() => void) | null;
   #parser: Http1Parser | undefined;
+  /** From its second read on, the parser reads by itself. */
+  #direct: DirectReading | undefined;
+  /** A head asked for an upgrade that it does not get: the parser has stopped behind it all the same. */
+  #stopped = false;
   /** Being answered. */
   #current: Http1Exchange | undefined;
   /** Whose body is read. */
@@ -148,12 +154,36 @@ export class Http1Connection implements TurnEndTask {
       this.#giveAway(bytes, this.#onHttp2);
       return;
     }
-    if (this.#betweenRequests) {
-      this.#betweenRequests = false;
-      this.#deadline = this.#owner.now() + this.#owner.readMs;
-    }
+    this.#somethingCame();
     this.#parse(bytes);
+    if (this.#over || this.#early !== undefined || this.#held || this.#parser === undefined) return;
+    this.#direct ??= DirectReading.begin(this.#parser, this.#socket, this.#onRead);
   };
+
+  readonly #onRead = (read: number | ParseError): void => {
+    if (this.#lingering || this.#over || this.#direct === undefined) return;
+    this.#somethingCame();
+    if (typeof read !== "number") this.#onUnreadable(read);
+    else if (this.#early !== undefined) {
+      const rest = this.#direct.rest(read);
+      this.#readByEvents();
+      if (rest.length > 0) this.#keepEarly(rest);
+    } else if (this.#stopped) {
+      this.#stopped = false;
+      this.#parse(this.#direct.rest(read));
+    }
+  };
+
+  #somethingCame(): void {
+    if (!this.#betweenRequests) return;
+    this.#betweenRequests = false;
+    this.#deadline = this.#owner.now() + this.#owner.readMs;
+  }
+
+  #readByEvents(): void {
+    this.#direct?.end();
+    this.#direct = undefined;
+  }
 
   /** The parser stops behind a request that asks for an upgrade, also where that is refused by going on as before. */
   #parse(bytes: Buffer): void {
@@ -199,6 +229,8 @@ export class Http1Connection implements TurnEndTask {
     keepAlive: boolean,
   ): 0 | 1 | 2 {
     if (this.#over) return 1;
+    this.#somethingCame();
+    this.#stopped = upgrade;
     const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeIn(rawHeaders, this.#owner) : null;
     const head: Http1Head = {
       ...{ method, url, httpVersion, rawHeaders, upgrade: kind },
@@ -313,6 +345,7 @@ export class Http1Connection implements TurnEndTask {
 
   #freeParser(): void {
     if (this.#parser === undefined) return;
+    this.#readByEvents();
     freeParser(this.#parser);
     this.#parser = undefined;
   }
@@ -330,13 +363,15 @@ export class Http1Connection implements TurnEndTask {
   holdReading(): void {
     if (this.#held) return;
     this.#held = true;
-    this.#socket.pause();
+    if (this.#direct === undefined) this.#socket.pause();
+    else this.#direct.hold();
   }
 
   goOnReading(): void {
     if (!this.#held) return;
     this.#held = false;
-    this.#socket.resume();
+    if (this.#direct === undefined) this.#socket.resume();
+    else this.#direct.goOn();
   }
 
   /** Small: it leaves with whatever else this turn brings. */
@@ -451,38 +486,3 @@ export class Http1Connection implements TurnEndTask {
 }
 
 function ignore(): void {}
-
-const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
-
-function isHttp2Preface(bytes: Buffer): boolean {
-  return (
-    bytes.length >= http2Preface.length &&
-    bytes.compare(http2Preface, 0, http2Preface.length, 0, http2Preface.length) === 0
-  );
-}
-
-/** Framing is the parser's matter: this only looks whether it will hand over a body. */
-function hasBody(raw: RawLines): boolean {
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i] ?? "";
-    if (name.length === 14) {
-      if (raw[i + 1] !== "0" && name.toLowerCase() === "content-length") return true;
-    } else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return true;
-  }
-  return false;
-}
-
-/** Other protocols are none that we would change to: such a request is an ordinary one (RFC 9110 §7.8). */
-function upgradeIn(
-  raw: RawLines,
-  owner: Pick<ConnectionOwner, "mayUpgrade">,
-): "websocket" | "connect-udp" | "other" | null {
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i] ?? "";
-    if (name.length !== 7 || name.toLowerCase() !== "upgrade") continue;
-    const protocol = raw[i + 1]?.toLowerCase() ?? "";
-    if (protocol === "websocket" || protocol === "connect-udp") return protocol;
-    return owner.mayUpgrade(protocol) ? "other" : null;
-  }
-  return null;
-}

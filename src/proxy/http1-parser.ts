@@ -6,6 +6,7 @@
  * loaded, so that a runtime without it is refused at once and by name.
  */
 import { createRequire } from "node:module";
+import type { Socket } from "node:net";
 
 /** Names and values in turn, latin1. */
 export type RawLines = string[];
@@ -30,17 +31,33 @@ export type Http1Parser = {
   execute(bytes: Buffer): number | ParseError;
   /** The peer has ended. @returns why what came is incomplete */
   finish(): number | ParseError | undefined;
+  /** From now on it reads the bytes of a socket itself, and `kOnExecute` is told what came of each read. */
+  consume(handle: SocketHandle): void;
+  unconsume(): void;
+  /** Within `kOnExecute`: a copy of what was read. */
+  getCurrentBuffer(): Buffer;
   remove(): void;
   close(): void;
-  [callback: number]: OnHeaders | OnHeadersComplete | ((bytes: Buffer) => void) | (() => void) | null;
+  [callback: number]: OnHeaders | OnHeadersComplete | ((bytes: Buffer) => void) | (() => void) | OnExecute | null;
 };
+
+type OnExecute = (read: number | ParseError) => void;
+/** What `node:net` keeps of a connection. */
+type SocketHandle = { isStreamBase?: boolean; reading: boolean; readStart(): number; readStop(): number };
 
 export type ParseError = Error & { code: string; bytesParsed: number; reason: string };
 
 type Constructor = (new () => Http1Parser) &
   Readonly<
     Record<
-      "REQUEST" | "RESPONSE" | "kOnHeaders" | "kOnHeadersComplete" | "kOnBody" | "kOnMessageComplete" | "kLenientNone",
+      | "REQUEST"
+      | "RESPONSE"
+      | "kOnHeaders"
+      | "kOnHeadersComplete"
+      | "kOnBody"
+      | "kOnMessageComplete"
+      | "kOnExecute"
+      | "kLenientNone",
       number
     >
   >;
@@ -95,6 +112,68 @@ export function createParser(
     onComplete();
   };
   return parser;
+}
+
+/**
+ * A parser that reads its socket by itself, as in `node:http`: no buffer, no stream and no event for what it reads. The socket still
+ * says when it ends, breaks and closes.
+ */
+export class DirectReading {
+  readonly #parser: Http1Parser;
+  readonly #handle: SocketHandle;
+  readonly #socket: Socket;
+  #held = false;
+
+  /** @returns undefined: this socket is not read that way */
+  static begin(parser: Http1Parser, socket: Socket, onRead: OnExecute): DirectReading | undefined {
+    const handle = (socket as unknown as { _handle: SocketHandle | null })._handle;
+    return handle?.isStreamBase === true ? new DirectReading(parser, socket, { handle, onRead }) : undefined;
+  }
+
+  private constructor(
+    parser: Http1Parser,
+    socket: Socket,
+    { handle, onRead }: Readonly<{ handle: SocketHandle; onRead: OnExecute }>,
+  ) {
+    this.#parser = parser;
+    this.#socket = socket;
+    this.#handle = handle;
+    parser[Parser.kOnExecute] = onRead;
+    parser.consume(handle);
+    this.#start();
+  }
+
+  /** Of the read that is told of: what was not looked at. */
+  rest(read: number): Buffer {
+    return this.#parser.getCurrentBuffer().subarray(read);
+  }
+
+  hold(): void {
+    if (this.#held) return;
+    this.#held = true;
+    this.#handle.reading = false;
+    this.#handle.readStop();
+  }
+
+  goOn(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#start();
+  }
+
+  #start(): void {
+    if (this.#handle.reading || this.#socket.destroyed) return;
+    this.#handle.reading = true;
+    this.#handle.readStart();
+  }
+
+  /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
+  end(): void {
+    this.#parser.unconsume();
+    if (!this.#held) return;
+    this.#socket.pause();
+    this.#start();
+  }
 }
 
 /** Lets go of the parser: later, because it may be within `execute`. */

@@ -5,7 +5,14 @@
  * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
  */
 import type { Socket } from "node:net";
-import { createParser, freeParser, type Http1Parser, type RawLines } from "./http1-parser.ts";
+import {
+  createParser,
+  DirectReading,
+  freeParser,
+  type Http1Parser,
+  type ParseError,
+  type RawLines,
+} from "./http1-parser.ts";
 import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
 import {
   type UpstreamCall,
@@ -75,6 +82,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
   readonly #pool: Http1Pool;
   readonly #socket: Socket;
   readonly #parser: Http1Parser;
+  /** Undefined: bytes come as events of the socket. */
+  #direct: DirectReading | undefined;
   #call: Http1Call | undefined;
   #connected = false;
   #answered = 0;
@@ -116,6 +125,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     );
     socket.once(ready, () => {
       this.#connected = true;
+      this.#direct = DirectReading.begin(this.#parser, socket, (read) => this.#onRead(read));
       const first = this.#call;
       if (first !== undefined && !first.over) this.begin(first);
       else this.#release();
@@ -225,7 +235,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (!this.#paused) return;
     this.#paused = false;
     this.#tick = this.#pool.ticks;
-    this.#socket.resume();
+    if (this.#direct === undefined) this.#socket.resume();
+    else this.#direct.goOn();
   }
 
   destroy(): void {
@@ -248,14 +259,20 @@ export class Http1UpstreamConnection implements TurnEndTask {
   // --- what comes
 
   #onBytes(bytes: Buffer): void {
+    if (this.#call === undefined || this.#reserved)
+      this.#socket.destroy(); // nobody has asked for anything
+    else this.#onRead(this.#parser.execute(bytes));
+  }
+
+  /** The parser has looked at what came. */
+  #onRead(read: number | ParseError): void {
     this.#tick = this.#pool.ticks;
     const call = this.#call;
     if (call === undefined || this.#reserved) {
-      this.#socket.destroy(); // nobody has asked for anything
+      this.#socket.destroy();
       return;
     }
     call.sawByte = true;
-    const read = this.#parser.execute(bytes);
     if (typeof read !== "number" && !this.#complete) {
       this.#fail(
         new UpstreamProtocolError(`the upstream's answer cannot be read: ${read.code}`, {
@@ -270,10 +287,11 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   #onHead(status: number, lines: RawLines, keepAlive: boolean): 0 | 1 | 2 {
     const call = this.#call;
-    if (call === undefined || this.#complete) {
+    if (call === undefined || this.#complete || this.#reserved) {
       this.#spoiled = true;
       return 1;
     }
+    call.sawByte = true;
     if (status < 200) {
       if (status === 101) this.#fail(new UpstreamProtocolError("a 101 that nobody asked for"));
       else if (!call.over) call.handler.onHint(status, lines);
@@ -289,10 +307,11 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   #onBody(bytes: Buffer): void {
     const call = this.#call;
-    if (call === undefined || call.over || this.#complete) return;
+    if (call === undefined || call.over || this.#complete || this.#reserved) return;
     if (call.handler.onData(bytes) || call.over) return;
     this.#paused = true;
-    this.#socket.pause();
+    if (this.#direct === undefined) this.#socket.pause();
+    else this.#direct.hold();
   }
 
   #onComplete(): void {
@@ -328,6 +347,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   #onClose(): void {
     this.#gone = true;
+    this.#direct?.end();
     freeParser(this.#parser);
     this.#pool.gone(this);
     this.#fail(this.#error ?? new UpstreamClosedError("the upstream closed the connection"));
