@@ -5,7 +5,7 @@
  * nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them. Claims are the ID
  * token's, then userinfo's, flattened.
  */
-import { decodeJwt, jwtVerify } from "jose";
+import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
 import type { Profile, ProviderTokens, UnixMs } from "../../events/index.ts";
 import type { VerifiedToken } from "./bearer-tokens.ts";
@@ -101,6 +101,25 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     if (uri === undefined) throw new ProviderError("the identity provider publishes no keys", { kind: "silent" });
     keys ??= createKeySet(new URL(uri), local);
     return keys;
+  }
+
+  /** @throws ProviderError unless the provider has signed it for one of the audiences */
+  async function verifiedFor(
+    token: string,
+    config: openid.Configuration,
+    audiences: readonly string[],
+  ): Promise<JWTPayload & Readonly<{ sub: string }>> {
+    const rules = { issuer: config.serverMetadata().issuer, audience: [...audiences], requiredClaims: ["sub", "exp"] };
+    try {
+      const { payload } = await jwtVerify(token, keySet(config), {
+        ...rules,
+        algorithms: signatures,
+        currentDate: new Date(nowMs()),
+      });
+      return { ...payload, sub: payload.sub ?? "" };
+    } catch (cause) {
+      throw tokenError("the access token does not check out", cause);
+    }
   }
 
   async function asked<T>(message: string, job: (config: openid.Configuration) => Promise<T>): Promise<T> {
@@ -213,21 +232,20 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       // What cannot be is not asked about: anybody can send anything.
       if ((expiresAt !== null && expiresAt <= nowMs()) || (said?.["iss"] !== undefined && said["iss"] !== issuer))
         throw new ProviderError("the access token is over, or another's", { kind: "untrue" });
-      if (audiences !== null) {
-        const rules = { issuer, audience: [...audiences], requiredClaims: ["exp"], algorithms: signatures };
-        await jwtVerify(token, keySet(config), { ...rules, currentDate: new Date(nowMs()) }).catch((cause: unknown) => {
-          throw tokenError("the access token does not check out", cause);
-        });
+      const tokens = { accessToken: token, refreshToken: null, idToken: null, accessTokenExpiresAt: expiresAt };
+      const verified = audiences === null ? null : await verifiedFor(token, config, audiences);
+      if (verified !== null && isForResources(verified)) {
+        // The provider says nothing of tokens for somebody else's resource; this one has said it all, and is signed.
+        return { profile: profileOf(issuer, verified.sub, verified), tokens, expiresAt };
       }
       if (config.serverMetadata().userinfo_endpoint === undefined)
         throw new ProviderError("the identity provider says nothing of access tokens", { kind: "untrue" });
       const userinfo = await asked("the identity provider did not say whose access token this is", (of) =>
         openid.fetchUserInfo(of, token, openid.skipSubjectCheck),
       );
-      if (said?.["sub"] !== undefined && audiences !== null && said["sub"] !== userinfo.sub)
+      if (verified !== null && verified.sub !== userinfo.sub)
         throw new ProviderError("the access token and the provider name different people", { kind: "untrue" });
-      const tokens = { accessToken: token, refreshToken: null, idToken: null, accessTokenExpiresAt: expiresAt };
-      return { profile: profileOf(issuer, userinfo.sub, userinfo), tokens, expiresAt };
+      return { profile: profileOf(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, expiresAt };
     },
 
     async logoutUrl({ idToken, returnTo }) {
@@ -270,6 +288,13 @@ function claimsWithin(token: string): Readonly<Record<string, unknown>> | undefi
   } catch {
     return undefined;
   }
+}
+
+/** An access token with scopes among which `openid` is not: it was not made for asking the provider about people (OIDC Core §5.3). */
+function isForResources(claims: Readonly<Record<string, unknown>>): boolean {
+  const said = claims["scope"] ?? claims["scp"];
+  const scopes = typeof said === "string" ? said.split(" ") : Array.isArray(said) ? said : null;
+  return scopes !== null && !scopes.includes("openid");
 }
 
 /** What the ID token says of itself; userinfo has no say in it. */

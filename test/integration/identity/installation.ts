@@ -1,0 +1,116 @@
+/** One process with everything in it, before a real identity provider and in front of a real upstream that says what it was sent. */
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import type { TestContext } from "node:test";
+import { readConfiguration } from "../../../src/cli/load.ts";
+import { type Services, startServices } from "../../../src/cli/services.ts";
+import { formatProblem } from "../../../src/config/index.ts";
+import type { Logger } from "../../../src/replication/index.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { freePorts } from "../../support/free-port.ts";
+import { startProvider, type TestProvider } from "../../support/oidc-provider.ts";
+import { type Answer, type Ask, Visitor } from "../../support/visitor.ts";
+
+export type Installation = Readonly<{
+  services: Services;
+  provider: TestProvider;
+  port: number;
+  url(host: string, path?: string): string;
+  visitor(): Visitor;
+  /** Puts other routes in force. */
+  activate(more: Readonly<Record<string, unknown>>): Promise<void>;
+  /** Lines that were logged, newest last. */
+  logged: readonly Readonly<{ message: string; fields: Readonly<Record<string, unknown>> }>[];
+}>;
+
+export type Parts = (
+  at: Readonly<{ url: Installation["url"]; upstream: string; issuer: URL }>,
+) => Readonly<Record<string, unknown>>;
+
+const secret = (byte: number): string =>
+  Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
+
+/** @param parts what the configuration says beside what every one says */
+export async function startInstallation(t: TestContext, parts: Parts): Promise<Installation> {
+  const folder = new TemporaryFolder("identity");
+  const [port = 0] = await freePorts(1);
+  const url = (host: string, path = "/"): string => `http://${host}.localhost:${port}${path}`;
+  const provider = await startProvider(
+    t,
+    ["cardea", "second"].map((id) => ({
+      ...{ id, secret: `the secret of ${id} and nobody else` },
+      redirectUris: [url("authenticate", "/oauth2/callback")],
+    })),
+  );
+  const upstream = createServer((req, res) => {
+    res.setHeader("content-type", "application/json");
+    res.end(JSON.stringify({ url: req.url, headers: req.headers }));
+  });
+  upstream.listen(0, "127.0.0.1");
+  await once(upstream, "listening");
+  const upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
+  const given = parts({ url, upstream: upstreamUrl, issuer: provider.issuer });
+  const load = (more: Readonly<Record<string, unknown>>) => {
+    const path = join(folder.path, "cardea.yaml");
+    const config = {
+      authenticate_service_url: url("authenticate"),
+      address: `127.0.0.1:${port}`,
+      insecure_server: true,
+      metrics_address: "off",
+      node_name: "node-1",
+      databroker_storage_type: "memory",
+      data_dir: join(folder.path, "data"),
+      shared_secret: secret(3),
+      cookie_secret: secret(5),
+      idp_provider: "oidc",
+      idp_provider_url: provider.issuer.href,
+      idp_client_id: "cardea",
+      idp_client_secret: "the secret of cardea and nobody else",
+      idp_scopes: ["openid", "email", "profile", "groups", "offline_access"],
+      drain_delay: "0s",
+      drain_timeout: "1s",
+      ...given,
+      ...more,
+    };
+    writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
+    const { loaded, problems } = readConfiguration(path, { env: {} });
+    if (loaded === undefined) throw new Error(problems.map(formatProblem).join("\n"));
+    return loaded;
+  };
+  const logged: { message: string; fields: Readonly<Record<string, unknown>> }[] = [];
+  const log = (fields: object, message: string): void =>
+    void logged.push({ message, fields: fields as Readonly<Record<string, unknown>> });
+  const logger: Logger = { debug: log, info: log, warn: log, error: log };
+  const services = await startServices(load({}), logger);
+  const visitors: Visitor[] = [];
+  t.after(async () => {
+    for (const visitor of visitors) await visitor.close();
+    await services.stop();
+    upstream.closeAllConnections();
+    upstream.close();
+    folder[Symbol.dispose]();
+  });
+  return {
+    ...{ services, provider, port, url, logged },
+    visitor() {
+      const visitor = new Visitor();
+      visitors.push(visitor);
+      return visitor;
+    },
+    activate: (more) => services.activate(load(more)),
+  };
+}
+
+export type Echo = Readonly<{ url: string; headers: IncomingHttpHeaders }>;
+/** What the upstream was sent. @throws when the answer is not the upstream's */
+export function echoOf(answer: Answer): Echo {
+  if (answer.status !== 200) throw new Error(`${answer.status} at ${answer.url.href}: ${answer.body.slice(0, 500)}`);
+  return JSON.parse(answer.body) as Echo;
+}
+
+export const bearing = (token: string): Ask => ({
+  headers: { authorization: `Bearer ${token}`, accept: "application/json" },
+});

@@ -1,0 +1,103 @@
+/**
+ * A real OpenID Connect provider (oidc-provider) on loopback, with as many clients as a test wants and no forms: whoever comes is the
+ * person that the test has named.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { TestContext } from "node:test";
+import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { importOidcProvider } from "../../src/dev/import-oidc-provider.ts";
+
+export type ProviderClient = Readonly<{ id: string; secret: string; redirectUris: readonly string[] }>;
+export type TestProvider = Readonly<{
+  issuer: URL;
+  /** Whoever signs in next. */
+  person: { name: string; claims: Readonly<Record<string, unknown>> };
+  /** Requests that it answered, by path. */
+  asked: readonly string[];
+  /** How it answers at the moment. */
+  state: { down: boolean };
+  /** An access token for somebody's resource, as it would sign one (RFC 9068). */
+  accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
+}>;
+
+export async function startProvider(t: TestContext, clients: readonly ProviderClient[]): Promise<TestProvider> {
+  const oidc = await importOidcProvider();
+  const { privateKey } = await generateKeyPair("RS256", { extractable: true });
+  const key = { ...(await exportJWK(privateKey)), kid: "k1", alg: "RS256", use: "sig" };
+  const asked: string[] = [];
+  const state = { down: false };
+  const person = { name: "alice", claims: {} as Readonly<Record<string, unknown>> };
+  let answer: (req: IncomingMessage, res: ServerResponse) => unknown = () => {};
+  const server = createServer((req, res) => {
+    asked.push(new URL(req.url ?? "/", "http://x").pathname);
+    if (state.down) res.writeHead(500).end("down");
+    else void answer(req, res);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const issuer = new URL(`http://idp.localhost:${(server.address() as AddressInfo).port}`);
+  const claimsOf = (sub: string) => ({
+    sub,
+    email: `${sub}@example.com`,
+    email_verified: true,
+    name: sub,
+    ...person.claims,
+  });
+  const provider = new oidc.Provider(issuer.origin, {
+    jwks: { keys: [key as never] },
+    clients: clients.map(({ id, secret, redirectUris }) => ({
+      client_id: id,
+      client_secret: secret,
+      redirect_uris: [...redirectUris],
+      grant_types: ["authorization_code", "refresh_token"],
+      response_types: ["code"],
+    })),
+    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
+    scopes: ["openid", "offline_access", "email", "profile", "groups"],
+    conformIdTokenClaims: false,
+    cookies: { keys: ["test"] },
+    features: {
+      devInteractions: { enabled: false },
+    },
+    interactions: { url: () => "/interaction" },
+    findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => claimsOf(sub) }),
+    async loadExistingGrant(ctx) {
+      const { client, session } = ctx.oidc;
+      const accountId = session?.accountId;
+      if (client === undefined || accountId === undefined) return undefined;
+      const grant = new provider.Grant({ clientId: client.clientId, accountId });
+      grant.addOIDCScope("openid offline_access email profile groups");
+      await grant.save();
+      return grant;
+    },
+    issueRefreshToken: (_ctx, client) => client.grantTypeAllowed("refresh_token"),
+    ttl: {
+      AccessToken: 3_600,
+      IdToken: 3_600,
+      Grant: 86_400,
+      Session: 86_400,
+      Interaction: 3_600,
+      RefreshToken: 86_400,
+    },
+  });
+  const callback = provider.callback();
+  answer = async (req, res) => {
+    if (new URL(req.url ?? "/", "http://x").pathname !== "/interaction") return callback(req, res);
+    return provider.interactionFinished(req, res, { login: { accountId: person.name } });
+  };
+  return {
+    ...{ issuer, person, asked, state },
+    accessTokenFor: (audience, claims = {}) =>
+      new SignJWT({ sub: person.name, scope: "read", client_id: "cardea", ...claims })
+        .setProtectedHeader({ alg: "RS256", kid: "k1", typ: "at+jwt" })
+        .setIssuer(issuer.origin)
+        .setAudience(audience)
+        .setIssuedAt()
+        .setExpirationTime("10m")
+        .sign(privateKey),
+  };
+}
