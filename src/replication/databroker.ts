@@ -20,6 +20,7 @@ import type {
   WrappedKey,
 } from "../events/index.ts";
 import type { LogPage, ReadOutcome } from "./log/log.ts";
+import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
 
 /** A page with the keys of the people its events speak of (those not erased). */
 export type KeyedPage = LogPage & Readonly<{ keys: readonly WrappedKey[] }>;
@@ -143,6 +144,8 @@ export type Databroker = {
    * @returns the place that it will be of, or beyond @throws BrokerUnavailableError
    */
   takeSnapshot(): Promise<Position>;
+  /** Events of some streams, from a position towards the beginning; for explanations. @throws BrokerUnavailableError */
+  history(request: HistoryRequest): Promise<HistoryPage>;
   /** The identity provider's tokens of a session, opened; for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;
 };

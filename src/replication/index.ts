@@ -70,6 +70,14 @@ export {
   type RetainRequest,
   type VaultEntry,
 } from "./log/log.ts";
+export {
+  type HistoryPage,
+  type HistoryRequest,
+  historyDepthMax,
+  historyStreamsMax,
+  parseHistoryRequest,
+  readHistory,
+} from "./log/log-history.ts";
 export { checkBatch, MalformedBatchError, pageBytesMax, pageEventsMax } from "./log/log-rules.ts";
 export { createLogVerifier, type LogVerdict, type LogVerifier, verifyChain, verifyLog } from "./log/log-verify.ts";
 export { createMemoryLog, type MemoryLogOptions } from "./log/memory-log.ts";

@@ -79,6 +79,7 @@ export class FakeBrokers {
       receipt: unused,
       status: unused,
       takeSnapshot: unused,
+      history: unused,
       tokens: unused,
     };
   }

@@ -26,6 +26,7 @@ import {
   type ReceiptTarget,
   type Renew,
   type RenewOrigin,
+  readHistory,
 } from "../../replication/index.ts";
 import type { CommandAnswer } from "../broker-messages.ts";
 import { ForbiddenError, mayAsk, type Request, refuseCommand } from "../commands/permissions.ts";
@@ -185,6 +186,17 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
         },
         there: (at) => leaderClient.takeSnapshot(at),
       });
+    },
+
+    async history(request) {
+      check("history");
+      try {
+        return await readHistory(deps.log, request);
+      } catch (cause) {
+        if (cause instanceof LogUnavailableError)
+          throw new BrokerUnavailableError("the event log is not available", { cause });
+        throw cause;
+      }
     },
 
     async tokens(sessionId) {

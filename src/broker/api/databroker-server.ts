@@ -22,8 +22,10 @@ import {
   BrokerUnavailableError,
   type Clock,
   type Databroker,
+  type HistoryRequest,
   type Logger,
   LogUnavailableError,
+  parseHistoryRequest,
   type ReceiptTarget,
   type ReceiptWait,
   type SnapshotSupply,
@@ -64,6 +66,7 @@ export type DatabrokerServer = Readonly<{
 }>;
 
 const commandBytesMax = 1024 * 1024;
+const historyBytesMax = 64 * 1_024;
 const leaseBytesMax = 64 * 1024;
 const receiptMsMax = 120_000;
 /** Longer than any wait that may be asked for. */
@@ -127,6 +130,11 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
       default:
         return unreachable(outcome);
     }
+  });
+
+  app.post("/v1/history", { bodyLimit: historyBytesMax }, async (request, reply) => {
+    const port = databroker(request);
+    return send(request, reply, await port.history(historyAsked(request.body)));
   });
 
   app.post("/v1/leases", { bodyLimit: leaseBytesMax }, async (request, reply) => {
@@ -325,6 +333,12 @@ function presenceOf(body: unknown, name: string): Presence {
 function whole(text: string, { min, max }: Readonly<{ min: number; max: number }>): number {
   if (!/^\d{1,9}$/.test(text)) throw new BadRequestError("a number is expected");
   return Math.max(min, Math.min(max, Number(text)));
+}
+
+function historyAsked(body: unknown): HistoryRequest {
+  const asked = parseHistoryRequest(body);
+  if (asked === undefined) throw new BadRequestError("streams, upTo and depth are expected");
+  return asked;
 }
 
 function waitOf(text: string): ReceiptWait {

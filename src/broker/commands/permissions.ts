@@ -5,7 +5,16 @@
 import { type Command, type CommandRequest, unreachable } from "../../events/index.ts";
 import type { Role } from "../../replication/index.ts";
 
-export type Request = "submit" | "read" | "lease" | "receipt" | "status" | "takeSnapshot" | "tokens" | "announce";
+export type Request =
+  | "submit"
+  | "read"
+  | "lease"
+  | "receipt"
+  | "status"
+  | "takeSnapshot"
+  | "history"
+  | "tokens"
+  | "announce";
 
 const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   submit: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
@@ -14,6 +23,7 @@ const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   receipt: new Set(["broker", "authenticate", "operator"]),
   status: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
   takeSnapshot: new Set(["operator"]),
+  history: new Set(["broker", "operator"]),
   tokens: new Set(["authenticate", "proxy"]), // a proxy for routes that forward them
   announce: new Set(["broker"]),
 };

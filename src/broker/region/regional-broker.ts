@@ -159,6 +159,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
         return status(role);
       },
       takeSnapshot: () => ask("takeSnapshot", (at) => at.takeSnapshot()),
+      history: (request) => ask("history", (at) => at.history(request)),
       tokens: (sessionId) => ask("tokens", (at) => at.tokens(sessionId)),
     };
   }

@@ -19,6 +19,7 @@ import { createBrokerOpener } from "./broker-opener.ts";
 import {
   parseClusterStatus,
   parseCommandResult,
+  parseHistoryPage,
   parsePageOutcome,
   parseProviderTokens,
   parseReceipt,
@@ -293,6 +294,11 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       const path = `/v1/sessions/${encodeURIComponent(sessionId)}/tokens`;
       const answer = await ask({ method: "GET", path, answerMs: answerMs.other });
       return answer.status === 404 ? undefined : parsed(answer, parseProviderTokens, [200]);
+    },
+    history(request) {
+      const body = encode(request);
+      const contentType = "application/msgpack";
+      return get({ method: "POST", path: "/v1/history", body, contentType, answerMs: answerMs.read }, parseHistoryPage);
     },
     takeSnapshot: () => get({ method: "POST", path: "/v1/snapshot", answerMs: answerMs.other }, parseSnapshotAsked),
     snapshots: snapshotSupplyOver(ask),

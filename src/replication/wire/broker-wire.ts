@@ -19,6 +19,7 @@ import {
   type UnixMs,
 } from "../../events/index.ts";
 import type { ClusterStatus, PageOutcome, Receipt } from "../databroker.ts";
+import type { HistoryPage } from "../log/log-history.ts";
 import { link as parseLinkMap, parseWrappedKey } from "./messages.ts";
 
 const parsedBy = <T>(parse: (value: unknown) => T) =>
@@ -136,6 +137,13 @@ const clusterStatus = z.object({
   ),
 });
 
+const historyPage = z.object({
+  at: link.nullable(),
+  found: z.array(z.object({ previous: link, bytes: z.instanceof(Uint8Array) })),
+  ...{ searchedTo: position, base: position },
+  damagedAt: position.nullable(),
+});
+
 const providerTokens = z.object({
   accessToken: text.nullable(),
   refreshToken: text.nullable(),
@@ -152,4 +160,5 @@ export const parsePageOutcome = (body: Uint8Array): PageOutcome => pageOutcome.p
 export const parseReceipt = (body: Uint8Array): Receipt => receipt.parse(decode(body));
 export const parseClusterStatus = (body: Uint8Array): ClusterStatus => clusterStatus.parse(decode(body));
 export const parseProviderTokens = (body: Uint8Array): ProviderTokens => providerTokens.parse(decode(body));
+export const parseHistoryPage = (body: Uint8Array): HistoryPage => historyPage.parse(decode(body));
 export const parseSnapshotAsked = (body: Uint8Array): Position => z.object({ position }).parse(decode(body)).position;

@@ -5,7 +5,16 @@ import { after, before, describe, test } from "node:test";
 import { SignJWT } from "jose";
 import { forwardedHeader } from "../../../src/broker/api/router.ts";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
-import { type CommandRequest, decode, encode, formatLink, genesis, type UnixMs } from "../../../src/events/index.ts";
+import {
+  type CommandRequest,
+  decode,
+  decodeEvent,
+  encode,
+  formatLink,
+  genesis,
+  sessionStream,
+  type UnixMs,
+} from "../../../src/events/index.ts";
 import {
   answerHeader,
   bodyDigest,
@@ -13,6 +22,7 @@ import {
   createBrokerClient,
   createBrokerOpener,
   createMemoryLog,
+  type HistoryRequest,
   type Logger,
   type Role,
   refuseAnswer,
@@ -109,6 +119,27 @@ const command = (request: CommandRequest, role: Role = "authenticate") =>
   ask("POST", "/v1/commands", { role, body: encode(request), headers: { "content-type": "application/msgpack" } });
 const unpacked = async (response: Response): Promise<Record<string, unknown>> =>
   decode(new Uint8Array(await response.arrayBuffer())) as Record<string, unknown>;
+
+test("the history of streams is for operators: events with the link behind which each stands, and nothing for other roles", async () => {
+  const made = await broker.databroker("authenticate").submit(asked(createSession("history-1", "bob")));
+  if (made.type !== "done") return assert.fail();
+  const client = createBrokerClient({
+    ...{ urls: [new URL(server.url)], cluster, role: "operator", name: "test", secret, clock: systemClock },
+    ...{ logger: quiet, randomBytes: random },
+  });
+  const request: HistoryRequest = { streams: [], upTo: made.link.position, depth: 100 };
+  const nothing = await client.history(request);
+  assert.deepEqual([nothing.at, nothing.found], [made.link, []]);
+  const [began] = (await client.history({ ...request, streams: [sessionStream(session("history-1"))] })).found;
+  assert.ok(began !== undefined);
+  assert.equal(decodeEvent(began.bytes, began.previous).type, "SessionCreated");
+  await client.close();
+  const body = encode(request);
+  const headers = { "content-type": "application/msgpack" };
+  assert.equal((await ask("POST", "/v1/history", { role: "proxy", body, headers })).status, 403);
+  const wrong = encode({ ...request, depth: 10_000_000 });
+  assert.equal((await ask("POST", "/v1/history", { role: "operator", body: wrong, headers })).status, 400);
+});
 
 describe("who may speak", () => {
   const now = Math.floor(Date.now() / 1_000);

@@ -1,0 +1,76 @@
+/**
+ * Log history: the events of some streams, from a position towards the beginning. For explanations, which are asked for by people.
+ *
+ * There is no index over streams: it would be written with every append. So it is looked through, a bounded stretch each time, and what is
+ * looked through has to chain; an event that does not ends the look with its place.
+ */
+import { z } from "zod";
+import { decodeEvents, type Link, linkOf, type Position, type Stream } from "../../events/index.ts";
+import { type EventLog, LogDamagedError } from "./log.ts";
+import { pageEventsMax } from "./log-rules.ts";
+
+export type HistoryRequest = Readonly<{
+  streams: readonly Stream[];
+  upTo: Position;
+  /** How many positions to look through, `upTo` included; at most `historyDepthMax`. */
+  depth: number;
+}>;
+export type HistoryPage = Readonly<{
+  /** The link at `upTo`; null above the durable horizon or behind retention. */
+  at: Link | null;
+  /** Oldest first, each with the link behind which it stands. */
+  found: readonly Readonly<{ previous: Link; bytes: Uint8Array }>[];
+  /** Everything above it was looked through; ask on with it as `upTo`. Not below `base`. */
+  searchedTo: Position;
+  /** What the log holds begins behind it; 0: it is whole. */
+  base: Position;
+  /** Where the log stops being what was written; null: nowhere in what was looked through. */
+  damagedAt: Position | null;
+}>;
+
+export const historyDepthMax = 10_000;
+export const historyStreamsMax = 100;
+const streamTextMax = 300;
+
+const asked = z.strictObject({
+  streams: z.array(z.string().max(streamTextMax)).max(historyStreamsMax),
+  upTo: z.int().min(0),
+  depth: z.int().min(1).max(historyDepthMax),
+});
+
+/** Undefined: it is none. */
+export function parseHistoryRequest(value: unknown): HistoryRequest | undefined {
+  const { data } = asked.safeParse(value);
+  return data === undefined ? undefined : { ...data, streams: data.streams as Stream[], upTo: data.upTo as Position };
+}
+
+export async function readHistory(
+  log: Pick<EventLog, "base" | "linkAt" | "read">,
+  { streams, upTo, depth }: HistoryRequest,
+): Promise<HistoryPage> {
+  const { position: base } = await log.base();
+  const at = await log.linkAt(upTo);
+  const from = Math.max(base, upTo - Math.min(depth, historyDepthMax)) as Position;
+  const nothing: HistoryPage = { at: at ?? null, found: [], searchedTo: from, base, damagedAt: null };
+  const wanted = new Set(streams);
+  let after = wanted.size === 0 || at === undefined ? undefined : await log.linkAt(from);
+  const found: HistoryPage["found"][number][] = [];
+  try {
+    while (after !== undefined && after.position < upTo) {
+      const outcome = await log.read(after, Math.min(pageEventsMax, upTo - after.position));
+      if (outcome.type !== "page" || outcome.page.entries.length === 0) break; // it was dropped while we read
+      const { entries } = outcome.page;
+      let previous: Link = after;
+      for (const [index, recorded] of decodeEvents(entries, after).entries()) {
+        const bytes = entries[index];
+        if (bytes !== undefined && wanted.has(recorded.stream)) found.push({ previous, bytes });
+        previous = linkOf(recorded);
+      }
+      after = outcome.page.last;
+    }
+  } catch (error) {
+    if (!(error instanceof LogDamagedError)) throw error;
+    return { ...nothing, found, damagedAt: (error.after.position + 1) as Position };
+  }
+  return { ...nothing, found };
+}
