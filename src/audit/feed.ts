@@ -8,6 +8,7 @@
  */
 import { type AuditRecord, parseLine } from "./audit-record.ts";
 import type { AuditBatch } from "./journal.ts";
+import { type DecisionEntry, isNamed } from "./record-id.ts";
 
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 
@@ -21,6 +22,8 @@ export type Feed = Readonly<{
    * @throws TooManyWatchersError
    */
   watch(from: Readonly<{ after: string } | { newest: number }>): Watcher;
+  /** Those that are still here and are so named, newest first. */
+  named(id: string): readonly DecisionEntry[];
 }>;
 
 export type Watcher = Readonly<{
@@ -105,6 +108,11 @@ export function createFeed(options: Readonly<{ id: string; keep: number; watcher
       };
       add(last - first + 1, read, whole);
     },
+    named: (id) =>
+      [...from(first())]
+        .map(({ record }) => record)
+        .filter((record) => isNamed(record, id))
+        .toReversed(),
     watch(begin) {
       if (wakers.size >= options.watchersMax) throw new TooManyWatchersError(options.watchersMax);
       let unknown = false;

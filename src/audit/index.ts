@@ -1,9 +1,12 @@
 /** What was decided: decision records on their way out. Neighbours import audit through this door. */
 export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
+export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
 export type { AuditBatch } from "./journal.ts";
 export { AuditLostError, type LaneStats } from "./lane.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
+export { readAuditStream } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
+export { type DecisionEntry, isNamed, recordIdOf } from "./record-id.ts";
 export { type AuditSink, createRecorder, type Recorder, type RecorderStats, type Sleep } from "./recorder.ts";

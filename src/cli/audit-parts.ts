@@ -88,10 +88,16 @@ export async function startAudit(
 
 type Nats = NonNullable<Config["nats"]>;
 
-function connectNats(nats: Nats, name: string): Promise<NatsConnection> {
+/** @param options.reconnects false: whoever waits is told when it is lost */
+export function connectNats(
+  nats: Nats,
+  name: string,
+  { reconnects }: Readonly<{ reconnects: boolean }> = { reconnects: true },
+): Promise<NatsConnection> {
   return connect({
     servers: [...nats.servers],
     name,
+    reconnect: reconnects,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 500,
     pingInterval: 5_000,

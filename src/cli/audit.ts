@@ -1,6 +1,6 @@
 /** `cardea audit tail` */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type AuditRecord, parseLine } from "../audit/index.ts";
+import { type AuditRecord, parseLine, recordIdOf } from "../audit/index.ts";
 import { operatorOptions, parse } from "./arguments.ts";
 import { CannotError, type Command, UsageError } from "./command.ts";
 import { connectOperator } from "./operator-client.ts";
@@ -60,6 +60,6 @@ function lineOf(record: AuditRecord): string {
   const who = record.userId ?? "anonymous";
   const what = `${record.method} ${record.host}${record.path}`;
   return printable(
-    `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}`,
+    `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}  ${recordIdOf(record)}`,
   );
 }

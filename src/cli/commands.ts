@@ -1,5 +1,6 @@
 /** Every command, in the order of the help. */
 import { auditTail } from "./audit.ts";
+import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
 import { clusterFinalize, clusterStatus } from "./cluster.ts";
 import type { Command } from "./command.ts";
@@ -46,6 +47,7 @@ export const commands: readonly Command[] = [
   receiptsVerify,
   receiptsKeys,
   auditTail,
+  auditExplain,
   logVerify,
   logExport,
   snapshotCreate,

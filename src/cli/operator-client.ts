@@ -29,6 +29,15 @@ export type OperatorClient = Readonly<{
   close(): Promise<void>;
 }>;
 
+/** The server answered, and not with what was asked for. */
+export class OperatorRefusedError extends CannotError {
+  readonly status: number;
+  constructor(problem: string, status: number) {
+    super(problem);
+    this.status = status;
+  }
+}
+
 /** A user's or group's name as it stands in a path: `/eng/team` or `CORP/alice` would be refused there, escaped or not. */
 export function inPath(name: string): string {
   return /^[A-Za-z0-9@._-]+$/.test(name) ? name : `base64url:${Buffer.from(name, "utf8").toString("base64url")}`;
@@ -111,7 +120,7 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
     });
     const text = await response.text();
     if (response.ok) return JSON.parse(text);
-    throw new CannotError(`${url.origin} answered ${response.status}: ${errorIn(text)}`);
+    throw new OperatorRefusedError(`${url.origin} answered ${response.status}: ${errorIn(text)}`, response.status);
   }
   return {
     get: (path, timeoutMs = 15_000) => ask("GET", path, undefined, timeoutMs),

@@ -22,7 +22,10 @@ import { generatedSecrets } from "./local-config.ts";
 import { readRecords } from "./record-parts.ts";
 
 export type Asked = Readonly<{
+  /** With `--shadow` those of `shadow_policy`, where a route has one. */
   policies: Policies;
+  /** Of the routes that have a `shadow_policy`. */
+  shadows: Policies;
   /** Null: there is no route, only a document. */
   config: Config | null;
   routes: Routes | null;
@@ -49,6 +52,7 @@ export const documentOptions = {
   policy: { type: "string" },
   config: { type: "string", short: "c" },
   route: { type: "string" },
+  shadow: { type: "boolean" },
   "client-ca": { type: "string" },
 } as const;
 
@@ -60,12 +64,14 @@ export function openPolicy(parsed: Parsed, terminal: Pick<Terminal, "env" | "err
     throw new UsageError("name a policy with --policy, or a configuration with -c");
   if (document !== undefined && route !== undefined)
     throw new UsageError("--route goes with -c: a bare policy has no routes");
+  if (document !== undefined && parsed.flag("shadow"))
+    throw new UsageError("--shadow goes with -c: a bare policy has no other beside it");
   const pem = parsed.text("client-ca");
   if (pem !== undefined && document === undefined)
     throw new UsageError("--client-ca goes with --policy: a configuration names its own");
   return document !== undefined
     ? openDocument(document, judgeByAuthority(pem === undefined ? null : readPem(pem)))
-    : openConfiguration(config ?? "", { route, terminal });
+    : openConfiguration(config ?? "", { route, terminal, shadow: parsed.flag("shadow") });
 }
 
 function readPem(path: string): string {
@@ -101,6 +107,7 @@ function openDocument(file: string, certificates: CertificateJudge): Opened {
     warnings: [...problems, ...compiled.warnings],
     asked: {
       policies: new Map([[documentId, compiled.policy]]),
+      shadows: new Map(),
       config: null,
       routes: null,
       route: { id: documentId, route: null },
@@ -113,7 +120,11 @@ function openDocument(file: string, certificates: CertificateJudge): Opened {
 
 function openConfiguration(
   file: string,
-  { route, terminal }: Readonly<{ route: string | undefined; terminal: Pick<Terminal, "env" | "err"> }>,
+  {
+    route,
+    terminal,
+    shadow,
+  }: Readonly<{ route: string | undefined; terminal: Pick<Terminal, "env" | "err">; shadow: boolean }>,
 ): Opened {
   const { loaded, problems } = readConfiguration(file, {
     env: terminal.env,
@@ -121,7 +132,7 @@ function openConfiguration(
     generate: generatedSecrets,
   });
   if (loaded === undefined) return { ok: false, problems };
-  const { config, policies, records } = loaded;
+  const { config, policies, shadows, records } = loaded;
   const named = route === undefined ? null : (routeNamed(config, route) ?? "unknown");
   if (named === "unknown") {
     const meant = suggest(
@@ -136,7 +147,8 @@ function openConfiguration(
     ok: true,
     warnings: problems,
     asked: {
-      policies,
+      policies: shadow ? new Map([...policies, ...shadows]) : policies,
+      shadows,
       config,
       routes: compileRoutes(config.routes),
       route: named === "unknown" || named === null ? named : { id: named.id, route: named },

@@ -1,6 +1,7 @@
 /** Cases from a file or standard input: JSON lines as they come, one JSON over several lines, or a list of cases. */
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { UsageError } from "./command.ts";
 
 /** A value, or why it is none; `at` says where it stood. */
@@ -8,6 +9,21 @@ export type Read = Readonly<{ at: string; value: unknown } | { at: string; probl
 
 /** One text of several lines is kept whole only up to here. */
 const wholeCharsMax = 16 * 1024 * 1024;
+
+/** One value a line. @throws UsageError when it cannot be read */
+export async function* readLines(input: Readable, name: string): AsyncGenerator<Read> {
+  let line = 0;
+  try {
+    for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+      line += 1;
+      if (text.trim() === "") continue;
+      const value = parse(text);
+      yield value === undefined ? { at: `${name}:${line}`, problem: "is not JSON" } : { at: `${name}:${line}`, value };
+    }
+  } catch (cause) {
+    throw new UsageError(`${name} cannot be read`, { cause });
+  }
+}
 
 /** @throws UsageError when the file cannot be read */
 export async function* readValues(path: string): AsyncGenerator<Read> {

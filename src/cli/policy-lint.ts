@@ -27,12 +27,12 @@ Exit 0 when nothing but notes was found, 1 when something was (with --strict a n
       for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
       return 1;
     }
-    const { policies, config } = opened.asked;
+    const { policies, shadows, config } = opened.asked;
     for (const problem of opened.warnings) terminal.err(`${formatProblem(problem)}\n`);
     const now = Date.now() as UnixMs;
     const routes = config?.routes ?? [];
     const findings = [
-      ...[...policies.values()].flatMap((policy) =>
+      ...[...policies.values(), ...shadows.values()].flatMap((policy) =>
         findInPolicy(policy, routes.find(({ id }) => id === policy.routeId) ?? null, now),
       ),
       ...findShadowed(routes),

@@ -3,9 +3,9 @@ import { readFileSync } from "node:fs";
 import type { DecisionRecord } from "../auth/index.ts";
 import { formatProblem } from "../config/index.ts";
 import { parse } from "./arguments.ts";
+import { recordSource } from "./audit-records.ts";
 import { type Command, UsageError } from "./command.ts";
 import { fillRecords, openPolicy } from "./policy-document.ts";
-import { readValues } from "./policy-lines.ts";
 import { printable } from "./print.ts";
 import { type KnownPerson, type Replayed, replay } from "./replay-decision.ts";
 
@@ -13,9 +13,11 @@ const defaultSinceMs = 24 * 3_600_000;
 
 export const policyReplay: Command = {
   name: "policy replay",
-  usage: "-c NEW.yaml [--since 24h] [--input FILE|-] [--people FILE] [--json]",
+  usage: "-c NEW.yaml [--since 24h] [--shadow] [--kept files|nats] [--input FILE|-] [--people FILE] [--json]",
   summary: "recorded decisions under a new configuration: who would gain and who would lose",
-  help: `Reads decision records from the first audit file that NEW.yaml names, or from --input, and asks NEW.yaml about each as of its own moment.
+  help: `Reads decision records from where NEW.yaml says that they are kept, and asks NEW.yaml about each as of its own moment: from the audit stream in
+NATS, which has those of all nodes, or from its first audit file and what a rotation left beside it (also .gz). --kept chooses; --input reads one file.
+--shadow asks the shadow_policy of routes that have one.
 --since takes 30m, 24h or 7d (default 24h). --people takes what \`cardea users list --json\` prints, so that e-mail, domain, user and
 groups can be asked about, as they are now. A record holds no claims, devices, certificates, headers or query: where the answer rests on one of
 those, it is counted as not replayed, with the reason. --json prints {replayed, differences: [{route, person, change, count, example}], notReplayed}.
@@ -24,6 +26,8 @@ Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml 
     const options = {
       config: { type: "string", short: "c" },
       since: { type: "string" },
+      shadow: { type: "boolean" },
+      kept: { type: "string" },
       input: { type: "string" },
       people: { type: "string" },
       json: { type: "boolean" },
@@ -40,11 +44,10 @@ Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml 
     const { asked } = opened;
     const { config } = asked;
     if (config === null) throw new UsageError("name the new configuration with -c");
-    const input = parsed.text("input") ?? config.audit.files[0];
-    if (input === undefined) throw new UsageError("the configuration names no audit file; name one with --input");
+    const source = recordSource(config, { input: parsed.text("input"), from, kept: keptIn(parsed.text("kept")) });
     await fillRecords(asked, terminal);
     const report = new Report();
-    for await (const read of readValues(input)) {
+    for await (const read of source.read()) {
       const record = "problem" in read ? null : recordIn(read.value);
       if (record === null) report.notReplayed("the line is no decision record");
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
@@ -124,7 +127,12 @@ class Report {
   }
 }
 
-function sinceMs(text: string | undefined): number {
+export function keptIn(text: string | undefined): "files" | "nats" | undefined {
+  if (text === undefined || text === "files" || text === "nats") return text;
+  throw new UsageError(`--kept ${text}: write files or nats`);
+}
+
+export function sinceMs(text: string | undefined): number {
   if (text === undefined) return defaultSinceMs;
   const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
   const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit];

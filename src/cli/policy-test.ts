@@ -14,20 +14,22 @@ import { printable } from "./print.ts";
 
 export const policyTest: Command = {
   name: "policy test",
-  usage: "TABLE.yaml… [--policy FILE | -c cardea.yaml] [--coverage SHARE] [--json]",
+  usage: "TABLE.yaml… [--policy FILE | -c cardea.yaml] [--shadow] [--coverage SHARE] [--json]",
   summary: "table tests of a policy, with the rules that no case meets",
   help: `A table names its policy (or config), people, and cases:
   policy: policy.yaml
   people: {alice: {session: {id: s, user_id: alice-1}, user: {email: alice@example.com}, groups: [eng]}}
   cases: [{name: engineers read, as: alice, url: "https://app.example.com/", expect: permit}]
 A case may say request, session, user, groups, now, ssh, mcp and records as in \`cardea policy eval\`, and a route; expect is a result, or
-{result, status, reasons, rule}. --policy and -c go over what the tables name. docs/policy.md has examples.
+{result, status, reasons, rule}. --policy and -c go over what the tables name; --shadow asks the shadow_policy of routes that have one. docs/policy.md
+has examples.
 --coverage 100 is exit 1 when fewer rules than that, in percent, are met by a case. --json prints one object.
 Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a table cannot be read.`,
   async run(args, terminal) {
     const options = {
       policy: { type: "string" },
       config: { type: "string", short: "c" },
+      shadow: { type: "boolean" },
       coverage: { type: "string" },
       json: { type: "boolean" },
     } as const;

@@ -1,5 +1,6 @@
 /** Pages and the operator API. Neighbours import the console through this door. */
 
+export type { ExplainAnswer } from "./explain-route.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
 export { callerOf, isAdministrator, type OperatorCaller } from "./operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";

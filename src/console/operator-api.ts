@@ -8,6 +8,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError } from "../replication/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
+import { registerExplain } from "./explain-route.ts";
 import { registerChanges } from "./operator-changes.ts";
 import { registerReads } from "./operator-reads.ts";
 import type { Operator, OperatorApiDeps, Route } from "./operator-route.ts";
@@ -57,6 +58,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerReads(route, deps);
   registerChanges(route, deps);
   registerSnapshots(route, deps);
+  registerExplain(route, deps);
   route("GET", "/decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
 }
 

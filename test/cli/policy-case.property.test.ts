@@ -34,6 +34,7 @@ const ppl = {
 const compiled = compilePolicy({ ppl, place }, documentId);
 assert(compiled.ok);
 const askedOf: Asked = {
+  shadows: new Map(),
   policies: new Map([[documentId, compiled.policy]]),
   config: null,
   routes: null,

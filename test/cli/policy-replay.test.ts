@@ -1,8 +1,9 @@
 /** `cardea policy replay`: who gains, who loses, and what cannot be said, each with its exit code. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { TemporaryFolder } from "../support/child.ts";
 import { run, type Said } from "./support.ts";
 
@@ -23,17 +24,21 @@ const recorded = {
 };
 const nobody = { sessionId: null, userId: null };
 
+const base = {
+  authenticate_service_url: "https://auth.example.com",
+  insecure_server: true,
+  idp_provider: "oidc",
+  ...{ idp_provider_url: "https://idp.example.com", idp_client_id: "id" },
+  data_dir: join(folder.path, "data"),
+};
+
 type Parts = Partial<Record<keyof typeof recorded, unknown>>;
 function replay(route: object, records: readonly (Parts | string)[], ...args: string[]): Promise<Said> {
   const sink = write(
-    records.map((r) => (typeof r === "string" ? r : JSON.stringify({ ...recorded, ...r }))).join("\n"),
+    records.map((r, n) => (typeof r === "string" ? r : JSON.stringify({ ...recorded, seq: n + 1, ...r }))).join("\n"),
   );
   const config = write({
-    authenticate_service_url: "https://auth.example.com",
-    insecure_server: true,
-    idp_provider: "oidc",
-    ...{ idp_provider_url: "https://idp.example.com", idp_client_id: "id" },
-    data_dir: join(folder.path, "data"),
+    ...base,
     audit: { sinks: [{ file: sink }] },
     routes: [{ id: "wiki", from: "https://wiki.example.com", to: "http://127.0.0.1:9", ...route }],
   });
@@ -111,6 +116,29 @@ test("what was not decided by policy, gaps and lines that are none are counted w
   assert.equal(code, 0);
   for (const why of ["policy: unavailable", "the session had ended", "a gap in the file", "2 × {2}the line is no"])
     assert.match(out, new RegExp(why));
+});
+
+test("what a rotation left beside the file is read too, compressed or not, and what was written twice counts once", async () => {
+  const lines = (from: number, count: number): string =>
+    Array.from({ length: count }, (_, n) => `${JSON.stringify({ ...recorded, seq: from + n })}\n`).join("");
+  const live = join(folder.path, "kept.jsonl");
+  writeFileSync(`${live}.2`, lines(1, 2));
+  writeFileSync(`${live}.1`, lines(2, 3)); // the second of `.2` once more, as after a lost acknowledgement
+  writeFileSync(join(folder.path, "kept-20261126.jsonl.gz"), gzipSync(lines(5, 4)));
+  writeFileSync(live, lines(9, 1));
+  writeFileSync(`${live}.lock`, "");
+  const long = new Date(Date.now() - 10 * 86_400_000);
+  writeFileSync(`${live}.9`, lines(100, 5));
+  utimesSync(`${live}.9`, long, long); // not written to since
+  const config = write({
+    ...base,
+    audit: { sinks: [{ file: live }] },
+    routes: [{ id: "wiki", from: "https://wiki.example.com", to: "http://127.0.0.1:9", ...signedIn }],
+  });
+  const { code, out, err } = await run(["policy", "replay", "-c", config]);
+  assert.equal(code, 0, err);
+  assert.equal(out, "9 decisions replayed, 0 differences\n");
+  assert.equal((await run(["policy", "replay", "-c", config, "--kept", "nats"])).code, 2);
 });
 
 test("--since looks back only so far; wrong use is 2, an invalid configuration too", async () => {

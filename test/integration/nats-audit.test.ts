@@ -16,6 +16,7 @@ import {
   type Feed,
   followAuditStream,
   type Recorder,
+  readAuditStream,
 } from "../../src/audit/index.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
 import { batchOf, decision } from "../audit/support.ts";
@@ -242,6 +243,27 @@ test("three copies are asked for, and one is taken where there is one server", a
   const again = await ensureAuditStream(await bench.connection(), "single", 3);
   assert.equal(again.created, info.created);
 });
+
+test("what all nodes have recorded is read from a moment on, to where it ends, for commands that look back", async (t) => {
+  const bench = await startBench(t);
+  const from = Date.now();
+  assert.deepEqual(
+    await all(readAuditStream(await bench.connection(), { cluster, fromMs: from })).catch(() => "none"),
+    "none",
+  );
+  const [a, b] = [await bench.recorder("node-a"), await bench.recorder("node-b")];
+  for (let n = 0; n < 700; n++) (n % 2 === 0 ? a : b).record(decision(`/${n}`));
+  await Promise.all([a.close(10_000), b.close(10_000)]);
+  const lines = await all(readAuditStream(await bench.connection(), { cluster, fromMs: from }));
+  assert.equal(new Set(lines.map((line) => (JSON.parse(line) as { path: string }).path)).size, 700);
+  assert.deepEqual(await all(readAuditStream(await bench.connection(), { cluster, fromMs: Date.now() + 60_000 })), []);
+});
+
+async function all(lines: AsyncGenerator<string>): Promise<string[]> {
+  const found: string[] = [];
+  for await (const line of lines) found.push(line);
+  return found;
+}
 
 test("stopping is bounded, also while the server is away", async (t) => {
   const bench = await startBench(t);

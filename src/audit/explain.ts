@@ -1,0 +1,202 @@
+/**
+ * Explain: why a past decision fell as it did: its record, and the events of the log that set what it rests on.
+ *
+ * The record says from which link it was decided; the log must hold that link, and every event that is shown must be the one that was
+ * written. What does not agree is `broken`, and then nothing of the explanation proves anything; what can no longer be known is `open`.
+ * Pure but for the log that it is given to ask.
+ */
+import type { DecisionRecord, FactTrace } from "../auth/index.ts";
+import {
+  type CardeaEvent,
+  type CommandId,
+  configurationStream,
+  decodeEvent,
+  type Epoch,
+  formatLink,
+  type Hash,
+  type Link,
+  MalformedEventError,
+  type Position,
+  parseStream,
+  type Recorded,
+  type Stream,
+  sameLink,
+  sessionStream,
+  type UnixMs,
+  userStream,
+} from "../events/index.ts";
+import { type HistoryPage, type HistoryRequest, historyDepthMax } from "../replication/index.ts";
+import { sayEvent } from "./say-event.ts";
+
+/** Who said it, when, and by which command. */
+export type ExplainedEvent = Readonly<{
+  epoch: Epoch;
+  position: Position;
+  hash: Hash;
+  type: string;
+  at: UnixMs;
+  actor: string;
+  cause: CommandId | null;
+  /** In plain words, without personal data. */
+  says: string;
+}>;
+export type ExplainedFact = FactTrace & Readonly<{ event: ExplainedEvent | null }>;
+export type Explained = Readonly<{
+  record: DecisionRecord;
+  facts: readonly ExplainedFact[];
+  /** What does not agree with the log. */
+  broken: readonly string[];
+  /** What could not be found out, and why. */
+  open: readonly string[];
+}>;
+
+export type AskHistory = (request: HistoryRequest) => Promise<HistoryPage>;
+/** Stretches that are looked through for events whose position is not known. */
+const stretchesMax = 1_000;
+
+export async function explainDecision(
+  record: DecisionRecord,
+  ask: AskHistory,
+  options: Readonly<{ mayGoOn: () => boolean }>,
+): Promise<Explained> {
+  const broken: string[] = [];
+  const open: string[] = [];
+  const { applied } = record;
+  const known = record.trace?.facts ?? barelyKnown(record);
+  const userId = known.map(({ fact }) => fact).find((fact) => fact.startsWith("user:")) ?? null;
+  const at = await ask({ streams: [], upTo: applied.position, depth: 1 });
+  if (at.at !== null && !sameLink(at.at, applied))
+    broken.push(`the log holds ${formatLink(at.at)} where the decision was made from ${formatLink(applied)}`);
+  else if (at.at === null && applied.position > at.base)
+    broken.push(`the log does not hold ${formatLink(applied)}, from which the decision was made`);
+  else if (at.at === null)
+    open.push(`the log begins behind ${at.base}: the decision's own place was let go by retention`);
+
+  const facts: ExplainedFact[] = [];
+  const sought: FactTrace[] = [];
+  for (const fact of known) {
+    if (fact.fact.startsWith("record:") || (fact.exact && fact.position === 0)) facts.push({ ...fact, event: null });
+    else if (fact.exact && fact.position !== null) facts.push(await found(fact, fact.position as Position));
+    else sought.push(fact);
+  }
+  if (broken.length === 0) facts.push(...(await searched(sought)));
+  else facts.push(...sought.map((fact) => ({ ...fact, event: null })));
+  const order = new Map(known.map(({ fact }, index) => [fact, index]));
+  facts.sort((a, b) => (order.get(a.fact) ?? 0) - (order.get(b.fact) ?? 0));
+  const activated = facts.find(({ fact }) => fact === configurationStream(record.node))?.event;
+  if (activated !== undefined && activated !== null && !activated.says.includes(record.configHash))
+    open.push("the node had announced another configuration last; this one came into force with no announcement yet");
+  return { record, facts, broken, open };
+
+  /** The event that a node has named. */
+  async function found(fact: FactTrace, position: Position): Promise<ExplainedFact> {
+    const page = await ask({ streams: streamsOf(fact.fact, userId), upTo: position, depth: 1 });
+    const event = take(page).find((one) => sets(one, fact.fact, userId));
+    if (event !== undefined) return { ...fact, event: describe(event, fact.fact, userId) };
+    if (position <= page.base) open.push(`${fact.fact}: event ${position} was let go by retention`);
+    else if (page.damagedAt === null) broken.push(`${fact.fact}: event ${position} does not speak of it`);
+    return { ...fact, event: null };
+  }
+
+  /** Events of which is known only that they are not above a position. */
+  async function searched(facts: readonly FactTrace[]): Promise<readonly ExplainedFact[]> {
+    const left = new Map(facts.map((fact) => [fact.fact, fact]));
+    const done: ExplainedFact[] = [];
+    let upTo = applied.position;
+    for (let stretch = 0; left.size > 0; stretch++) {
+      const streams = [...new Set([...left.keys()].flatMap((fact) => streamsOf(fact, userId)))].slice(0, 100);
+      const page = await ask({ streams, upTo, depth: historyDepthMax });
+      const events = take(page).toReversed();
+      for (const fact of [...left.values()]) {
+        const event = events.find((one) => sets(one, fact.fact, userId));
+        if (event === undefined) continue;
+        done.push({ ...fact, position: event.position, exact: true, event: describe(event, fact.fact, userId) });
+        left.delete(fact.fact);
+      }
+      upTo = page.searchedTo;
+      if (page.damagedAt !== null) break;
+      if (upTo <= page.base) {
+        for (const fact of left.values()) done.push(nowhere(fact, page.base));
+        return done;
+      }
+      if (stretch + 1 >= stretchesMax || !options.mayGoOn()) break;
+    }
+    for (const fact of left.values()) {
+      open.push(`${fact.fact}: not found down to event ${upTo}, and looked no further`);
+      done.push({ ...fact, event: null });
+    }
+    return done;
+  }
+
+  function nowhere(fact: FactTrace, base: Position): ExplainedFact {
+    if (base === 0) return { ...fact, position: 0, exact: true, event: null };
+    open.push(`${fact.fact}: set at or before event ${base}, which was let go by retention`);
+    return { ...fact, position: base, exact: false, event: null };
+  }
+
+  /** Those that are what was written, oldest first. */
+  function take({ found, damagedAt }: HistoryPage): readonly Recorded[] {
+    if (damagedAt !== null) broken.push(`the log is damaged at event ${damagedAt}`);
+    return found.flatMap(({ previous, bytes }) => {
+      const recorded = intact(previous, bytes);
+      if (recorded === undefined) broken.push(`event ${previous.position + 1} cannot be read`);
+      return recorded === undefined ? [] : [recorded];
+    });
+  }
+}
+
+function intact(previous: Link, bytes: Uint8Array): Recorded | undefined {
+  try {
+    return decodeEvent(bytes, previous);
+  } catch (error) {
+    if (error instanceof MalformedEventError) return undefined;
+    throw error;
+  }
+}
+
+/** What every decision rests on, where its record has no trace. */
+function barelyKnown({ sessionId, userId, node }: DecisionRecord): readonly FactTrace[] {
+  const rest = { criteria: [], position: null, exact: false };
+  return [
+    ...(sessionId === null ? [] : [{ fact: sessionStream(sessionId), ...rest }]),
+    ...(userId === null ? [] : [{ fact: userStream(userId), ...rest }]),
+    { fact: configurationStream(node), ...rest },
+  ];
+}
+
+/** Where events about a fact stand; a membership is said of in two streams. @param user the person's stream */
+function streamsOf(fact: string, user: string | null): readonly Stream[] {
+  const own = fact as Stream;
+  return fact.startsWith("group:") && user !== null ? [own, user as Stream] : [own];
+}
+
+/** Whether an event said the fact, as a projection folds it. */
+function sets({ event, stream }: Recorded, fact: string, user: string | null): boolean {
+  const { kind } = parseStream(fact as Stream);
+  if (kind === "group") return setsMembership(event, fact, user);
+  return stream === fact && event.type !== "UserGroupsReplaced";
+}
+
+function setsMembership(event: Recorded["event"], group: string, user: string | null): boolean {
+  switch (event.type) {
+    case "GroupMembersChanged": {
+      const people = [...event.added, ...event.removed].map(userStream);
+      return `group:${event.groupId}` === group && people.some((one) => one === user);
+    }
+    case "UserGroupsReplaced":
+      return userStream(event.userId) === user;
+    case "GroupRemoved":
+      return `group:${event.groupId}` === group;
+    default:
+      return false;
+  }
+}
+
+function describe(recorded: Recorded, fact: string, user: string | null): ExplainedEvent {
+  const { epoch, position, hash, type, recordedAt, actor, cause, event } = recorded;
+  const says =
+    event.type === "Unknown"
+      ? "of a kind that this build does not know"
+      : sayEvent(event satisfies CardeaEvent, { fact, user });
+  return { epoch, position, hash, type, at: recordedAt, actor, cause, says };
+}

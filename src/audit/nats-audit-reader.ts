@@ -1,0 +1,40 @@
+/**
+ * Reads the audit stream of all nodes from a moment on, to where it ends now; for commands that look back. A line that comes twice is the
+ * reader's to know.
+ */
+import { DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import { auditStreamName } from "./nats-audit-sink.ts";
+
+const apiMsMax = 5_000;
+/** Of silence, while there is more to come: the stream was cut, or is gone. */
+const silentMsMax = 10_000;
+const pullMessagesMax = 256;
+
+/** Lines of JSON, oldest first. @throws when the stream cannot be read to its end */
+export async function* readAuditStream(
+  connection: NatsConnection,
+  { cluster, fromMs }: Readonly<{ cluster: string; fromMs: number }>,
+): AsyncGenerator<string> {
+  const name = auditStreamName(cluster);
+  const manager = await jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
+  const { state } = await manager.streams.info(name);
+  const last = state.last_seq;
+  if (state.messages === 0) return;
+  const consumer = await jetstream(connection, { timeout: apiMsMax }).consumers.get(name, {
+    deliver_policy: DeliverPolicy.StartTime,
+    opt_start_time: new Date(fromMs).toISOString(),
+  });
+  if ((await consumer.info()).num_pending === 0) return;
+  for (;;) {
+    const batch = await consumer.fetch({ max_messages: pullMessagesMax, expires: silentMsMax });
+    let seen = 0;
+    for await (const message of batch) {
+      seen += 1;
+      for (const line of message.string().split("\n")) if (line !== "") yield line;
+      if (message.seq >= last) return;
+      if (message.info.pending === 0) return;
+    }
+    if (seen === 0) throw new Error(`the audit stream ${name} fell silent before its end`);
+  }
+}

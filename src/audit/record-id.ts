@@ -1,0 +1,12 @@
+/** Record id: how people name a decision: `<boot>:<number>`, which names one, or a request's id, which may name several. Pure. */
+import type { AuditRecord } from "./audit-record.ts";
+
+export type DecisionEntry = Extract<AuditRecord, { kind: "decision" }>;
+
+export function recordIdOf({ boot, seq }: AuditRecord): string {
+  return `${boot}:${seq}`;
+}
+
+export function isNamed(record: AuditRecord, id: string): record is DecisionEntry {
+  return record.kind === "decision" && (record.requestId === id || recordIdOf(record) === id);
+}

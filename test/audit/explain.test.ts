@@ -1,0 +1,166 @@
+/** Explaining a past decision: the record has to agree with the log, and what is shown is what the log holds. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { explainDecision } from "../../src/audit/index.ts";
+import type { DecisionRecord, FactTrace } from "../../src/auth/index.ts";
+import {
+  type CardeaEvent,
+  configurationStream,
+  type GroupId,
+  type Hash,
+  type Link,
+  type Position,
+} from "../../src/events/index.ts";
+import {
+  createMemoryLog,
+  type HistoryRequest,
+  LogDamagedError,
+  readHistory,
+  systemClock,
+} from "../../src/replication/index.ts";
+import { aSession, aUserId, LogWriter } from "../support/log-writer.ts";
+import { decision, node } from "./support.ts";
+
+const eng = "eng" as GroupId;
+const userId = aUserId();
+const session = aSession({ userId });
+const { sessionId } = session;
+const members = (change: "added" | "removed"): CardeaEvent => {
+  const [added, removed] = change === "added" ? [[userId], []] : [[], [userId]];
+  return { type: "GroupMembersChanged", groupId: eng, source: "operator", added, removed };
+};
+const config = {
+  type: "ConfigurationActivated",
+  nodeId: node,
+  configHash: "config" as DecisionRecord["configHash"],
+} as const;
+const place = { session: 2, configuration: 3, put: 4, taken: 6 };
+
+/** A log in which somebody signed in, was put into a group and taken out again; 1 is the opening of the epoch. */
+async function written(more: readonly CardeaEvent[] = []) {
+  const log = createMemoryLog({ clock: systemClock });
+  const writer = await LogWriter.open(log);
+  for (const event of [session, config, members("added"), aSession(), members("removed"), ...more])
+    await writer.append([{ events: [event] }]);
+  const asked: HistoryRequest[] = [];
+  return {
+    log,
+    writer,
+    asked,
+    ask: (request: HistoryRequest) => {
+      asked.push(request);
+      return readHistory(log, request);
+    },
+  };
+}
+
+const fact = (name: string, position: number | null, exact = true): FactTrace => ({
+  fact: name,
+  criteria: [],
+  position,
+  exact,
+});
+const facts = (exact: boolean): readonly FactTrace[] => [
+  fact(`session:${sessionId}`, exact ? place.session : 6, exact),
+  fact(`user:${userId}`, exact ? 0 : 6, exact),
+  { ...fact(`group:${eng}`, exact ? place.taken : 6, exact), criteria: ["groups"], member: false },
+  fact(configurationStream(node), exact ? place.configuration : 6, exact),
+];
+function denied(applied: Link, of: readonly FactTrace[]): DecisionRecord {
+  const rules = [{ rule: "policy.allow.or", met: false, criteriaMet: [], criteriaUnmet: ["groups"], criteriaMore: 0 }];
+  const trace = { rule: null, rules, more: 0, facts: of, factsMore: 0 };
+  return decision("/", {
+    result: "deny",
+    status: 403,
+    reasons: ["groups-unauthorized"],
+    sessionId,
+    userId,
+    applied,
+    trace,
+  });
+}
+const always = { mayGoOn: () => true };
+
+for (const known of ["exact", "only as a bound"] as const)
+  test(`each fact is shown with the event that set it, whose position is known ${known}`, async () => {
+    const { writer, ask } = await written([members("added")]); // what comes after the decision is not its cause
+    const applied = (await readHistory(writer.log, { streams: [], upTo: 6 as Position, depth: 1 })).at;
+    assert.ok(applied);
+    const {
+      facts: explained,
+      broken,
+      open,
+    } = await explainDecision(denied(applied, facts(known === "exact")), ask, always);
+    assert.deepEqual([broken, open], [[], []]);
+    assert.deepEqual(
+      explained.map(({ position, exact, event }) => [position, exact, event?.type, event?.says]),
+      [
+        [place.session, true, "SessionCreated", "signed in, by provider test"],
+        [0, true, undefined, undefined],
+        [place.taken, true, "GroupMembersChanged", "taken out of the group by operator"],
+        [place.configuration, true, "ConfigurationActivated", `configuration config came into force on node ${node}`],
+      ],
+    );
+    assert.match(String(explained[2]?.event?.cause), /^[0-9a-f-]{36}$/);
+    assert.doesNotMatch(JSON.stringify(explained), /profile/);
+  });
+
+test("a record from a place that the log does not hold is broken, and so is one whose events say something else", async () => {
+  const { ask, writer } = await written();
+  const forged = { ...writer.head, hash: "0".repeat(64) as Hash };
+  const lost = await explainDecision(denied(forged, facts(true)), ask, always);
+  assert.match(lost.broken[0] ?? "", /the log holds .* where the decision was made from/);
+  const beyond = { ...writer.head, position: 99 as Position };
+  assert.match((await explainDecision(denied(beyond, []), ask, always)).broken[0] ?? "", /does not hold/);
+  const wrong = [fact(`session:${sessionId}`, place.put)];
+  assert.match(
+    (await explainDecision(denied(writer.head, wrong), ask, always)).broken[0] ?? "",
+    /does not speak of it/,
+  );
+});
+
+test("a log that is damaged where it is looked at is said to be", async () => {
+  const { log, writer } = await written();
+  const damaged = {
+    base: () => log.base(),
+    linkAt: (position: Position) => log.linkAt(position),
+    read: async (after: Link) => {
+      throw new LogDamagedError("the log", after, "changed");
+    },
+  };
+  const explained = await explainDecision(denied(writer.head, facts(true)), (r) => readHistory(damaged, r), always);
+  assert.match(explained.broken[0] ?? "", /damaged at event 2/);
+});
+
+test("what retention has let go is not known, which is not the same as broken", async () => {
+  const { log, writer, ask } = await written();
+  const { epoch, incarnation } = writer;
+  await log.retain({ epoch, incarnation, first: 5 as Position });
+  const explained = await explainDecision(denied(writer.head, facts(true)), ask, always);
+  assert.deepEqual(explained.broken, []);
+  assert.equal(explained.open.length, 2, "the session's beginning, the configuration");
+  assert.equal(explained.facts[2]?.event?.position, place.taken);
+  const unknown = await explainDecision(denied(writer.head, facts(false)), ask, always);
+  assert.deepEqual(unknown.broken, []);
+  assert.match(unknown.open.join(), /set at or before event 4/);
+});
+
+test("a record without a trace is explained as far as it goes: session, user and configuration", async () => {
+  const { writer, ask } = await written();
+  const record = decision("/", { sessionId, userId, applied: writer.head });
+  const { facts: explained, broken } = await explainDecision(record, ask, always);
+  assert.deepEqual(broken, []);
+  assert.deepEqual(
+    explained.map(({ event }) => event?.position ?? null),
+    [place.session, null, place.configuration],
+  );
+});
+
+test("looking ends when it may not go on, and says how far it came", async () => {
+  const { writer, ask, asked } = await written(Array.from({ length: 3 }, () => aSession()));
+  const shallow = (request: HistoryRequest) => ask({ ...request, depth: 1 });
+  const { open } = await explainDecision(denied(writer.head, facts(false)), shallow, {
+    mayGoOn: () => asked.length < 3,
+  });
+  assert.match(open.join(), /not found down to event \d+, and looked no further/);
+});
