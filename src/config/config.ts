@@ -209,9 +209,14 @@ export type TracingConfig = Readonly<{
 
 /** Where decisions are served to others, and to whom. */
 export type DecisionApiConfig = Readonly<{
-  address: HostPort;
-  /** Null: plain HTTP. */
+  /** HTTP; null: nowhere. */
+  address: HostPort | null;
+  /** gRPC; null: nowhere. One of the two is there. */
+  grpcAddress: HostPort | null;
+  /** Null: without TLS. */
   tls: Readonly<{ cert: string; key: string }> | null;
+  /** PEM: who has a certificate of it is a trusted proxy. Only beside `tls`. */
+  clientCa: string | null;
   /** Addresses and CIDR blocks of the proxies whose word on a request is believed. */
   trustedProxies: readonly string[];
   /** Keys by the name of the service that has them; secret. */

@@ -29,7 +29,6 @@ const startOnly = [
   "tracing",
   "accessLogFields",
   "authorizeLogFields",
-  "decisionApi",
   "hotReload",
   "workers",
 ] as const satisfies readonly (keyof Config)[];
@@ -47,8 +46,24 @@ export function reloadConfig(running: Config, next: Config): Reload {
   const waiting = startOnly.flatMap((key) => differences(key, running[key], next[key]));
   const tlsChanges = (running.certificates.length === 0) !== (next.certificates.length === 0);
   if (tlsChanges) waiting.push("certificates");
-  const config = { ...next, ...kept, ...(tlsChanges ? { certificates: running.certificates } : {}) };
+  const { decisionApi, waiting: ofDecisions } = reloadDecisions(running.decisionApi, next.decisionApi);
+  waiting.push(...ofDecisions);
+  const config = { ...next, ...kept, decisionApi, ...(tlsChanges ? { certificates: running.certificates } : {}) };
   return { config: { ...config, hash: hashConfig(config) }, waiting };
+}
+
+/** Where decisions are asked for stays; who may ask, and what their words mean, follows. */
+function reloadDecisions(
+  running: Config["decisionApi"],
+  next: Config["decisionApi"],
+): Readonly<{ decisionApi: Config["decisionApi"]; waiting: readonly string[] }> {
+  if (running === null || next === null)
+    return { decisionApi: running, waiting: running === next ? [] : ["decision_api"] };
+  const { address, grpcAddress, tls, clientCa } = running;
+  const decisionApi = { ...next, address, grpcAddress, tls, clientCa };
+  const kept = Object.keys(next) as (keyof typeof next)[];
+  const changed = kept.filter((name) => canonicalJson(decisionApi[name]) !== canonicalJson(next[name]));
+  return { decisionApi, waiting: changed.map((name) => `decision_api.${written(name)}`) };
 }
 
 function differences(key: StartOnly, running: unknown, next: unknown): readonly string[] {
@@ -66,7 +81,7 @@ function differences(key: StartOnly, running: unknown, next: unknown): readonly 
 }
 
 function isSection(key: StartOnly): boolean {
-  return key === "nats" || key === "broker" || key === "audit" || key === "decisionApi";
+  return key === "nats" || key === "broker" || key === "audit";
 }
 
 /** `leaseMs` is written as `lease`. */

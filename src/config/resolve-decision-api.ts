@@ -1,7 +1,7 @@
 /**
  * Resolve where decisions are served to others, and to whom.
  *
- * Pure. Refuses an address that other machines reach without TLS, ranges that are none, and keys that could be guessed.
+ * Pure. Refuses addresses that other machines reach without TLS, ranges that are none, and keys that could be guessed.
  */
 import { isIP } from "node:net";
 import type { DecisionApiConfig } from "./config.ts";
@@ -45,23 +45,30 @@ export function resolveDecisionApi(
   }
   if (new Set(Object.values(keys)).size < Object.keys(keys).length)
     report.error(["keys"], "two names have the same key", "give each service a key of its own");
-  if (address === undefined) return null;
-  if (
-    tls === null &&
-    !isLoopback(address.host) &&
-    written.certificate === undefined &&
-    written.certificate_file === undefined
-  )
+  const clientCa = material.authorities(material.text(written, { key: "client_ca", secrecy: "public" }));
+  const addresses = (["address", "grpc_address"] as const).filter((key) => written[key] !== undefined);
+  const [first] = addresses;
+  if (first === undefined) return null;
+  const wantsTls = written.certificate !== undefined || written.certificate_file !== undefined;
+  for (const key of addresses) {
+    if (tls === null && !wantsTls && !isLoopback(written[key]?.host ?? ""))
+      report.error(
+        [key],
+        "is open to other machines and has no certificate",
+        "set decision_api.certificate and decision_api.certificate_key, or listen on loopback",
+      );
+  }
+  if (clientCa !== null && tls === null && !wantsTls)
     report.error(
-      ["address"],
-      "is open to other machines and has no certificate",
-      "set decision_api.certificate and decision_api.certificate_key, or listen on loopback",
+      [written.client_ca === undefined ? "client_ca_file" : "client_ca"],
+      "has no effect without TLS",
+      "set decision_api.certificate and decision_api.certificate_key",
     );
-  if (trustedProxies.length === 0 && Object.keys(keys).length === 0)
-    report.warn(["address"], "nobody may ask there", "name decision_api.trusted_proxies or decision_api.keys", "key");
+  if (trustedProxies.length === 0 && Object.keys(keys).length === 0 && clientCa === null)
+    report.warn([first], "nobody may ask there", "name decision_api.trusted_proxies or decision_api.keys", "key");
   if (!services.has("authorize") && !services.has("proxy"))
-    report.warn(["address"], "has no effect: this process decides nothing", "add authorize to services", "key");
-  return { address, tls, trustedProxies, keys };
+    report.warn([first], "has no effect: this process decides nothing", "add authorize to services", "key");
+  return { address: address ?? null, grpcAddress: written.grpc_address ?? null, tls, clientCa, trustedProxies, keys };
 }
 
 function isRange(written: string): boolean {

@@ -9,22 +9,31 @@ export const decisionKeys = {
     z.strictObject({
       address: cardea(
         hostPort().optional(),
-        "Where forward-auth, Envoy's `ext_authz` and AuthZEN are answered (docs/decisions.md). Absent: nowhere.",
+        "Where forward-auth, Envoy's `ext_authz` over HTTP, and AuthZEN are answered (docs/decisions.md). Absent: nowhere.",
+      ),
+      grpc_address: cardea(
+        hostPort().optional(),
+        "Where Envoy's `ext_authz` is answered over gRPC, with the same certificate. Absent: nowhere.",
       ),
       certificate: cardea(
         text().optional(),
-        "The certificate with which it speaks TLS: PEM, or base64 of it. Needed unless the address is on loopback.",
+        "The certificate with which it speaks TLS: PEM, or base64 of it. Needed unless the addresses are on loopback.",
       ),
       certificate_file: cardea(filePath().optional(), "The same, from a file."),
       certificate_key: cardea(secretText().optional(), "The key of `decision_api.certificate`."),
       certificate_key_file: cardea(filePath().optional(), "The same, from a file."),
+      client_ca: cardea(
+        text().optional(),
+        "An authority that vouches for your proxies and for nobody else: PEM, or base64 of it. Whoever shows a certificate of it may ask as a trusted proxy may, from any address; over gRPC nobody connects without one.",
+      ),
+      client_ca_file: cardea(filePath().optional(), "The same, from a file."),
       trusted_proxies: cardea(
         texts("IP or CIDR").prefault([]),
         "Proxies that may ask by forward-auth and `ext_authz`, and whose word on method, host, path and caller is believed. Whoever else asks is refused; by default that is everybody.",
       ),
       keys: cardea(
         textMap("name to key").prefault({}),
-        "Services that may ask by AuthZEN: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
+        "Services that may ask by AuthZEN, and proxies that may ask over gRPC: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
       ),
     }),
     "Decisions for other proxies and services, from this node's own projection.",

@@ -140,7 +140,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
     else if (fate === "cookie" || fate === "protocols") {
       const kept = fate === "cookie" ? rules.cookies.strip(value) : withoutBearer(value);
       if (kept !== undefined) lines.push(name, kept);
-    } else if (!isOurAuthorization(rules, value)) lines.push(name, value);
+    } else if (!isOurAuthorization(rules.route, value)) lines.push(name, value);
   }
   const length = headers["content-length"];
   if (length !== undefined) lines.push("content-length", length);
@@ -189,8 +189,8 @@ function learn(rules: HeaderRules, name: string): Fate {
 }
 
 /** A session handle in `Authorization`, or the token by which the caller was known; anything else there belongs to the upstream. */
-function isOurAuthorization({ route }: HeaderRules, value: string): boolean {
-  return (route.bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
+export function isOurAuthorization({ bearer }: Pick<RouteConfig, "bearer">, value: string): boolean {
+  return (bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
 }
 
 function addIdentity(
@@ -235,7 +235,8 @@ function certificateText(certificate: PresentedCertificate | null, what: "finger
 function copiedHeader(rules: HeaderRules, name: string, value: string): string {
   if (name === "cookie") return rules.cookies.strip(value) ?? "";
   if (name === "referer") return stripReferer(value);
-  if (name === "x-pomerium-authorization" || (name === "authorization" && isOurAuthorization(rules, value))) return "";
+  if (name === "x-pomerium-authorization" || (name === "authorization" && isOurAuthorization(rules.route, value)))
+    return "";
   return value;
 }
 
@@ -310,7 +311,7 @@ export function stripSessionQuery(search: string): string {
 }
 
 /** A page whose address held a handle says that address to whatever it loads. */
-function stripReferer(referer: string): string {
+export function stripReferer(referer: string): string {
   const question = referer.indexOf("?");
   return question < 0 ? referer : referer.slice(0, question) + stripSessionQuery(referer.slice(question));
 }

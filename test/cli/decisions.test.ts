@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { credentials } from "@grpc/grpc-js";
 import { Child, TemporaryFolder } from "../support/child.ts";
+import { EnvoyClient } from "../support/envoy-client.ts";
 import { freePorts } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -14,15 +16,21 @@ const secret = (byte: number): string =>
 
 test("an authorize node answers a trusted proxy from its own projection, by the configuration in force", async (t) => {
   using folder = new TemporaryFolder("decisions");
-  const [decisions = 0, metrics = 0, broker = 0] = await freePorts(3);
+  const [decisions = 0, grpc = 0, metrics = 0, broker = 0] = await freePorts(4);
   const file = join(folder.path, "cardea.yaml");
+  const key = Buffer.from("a key of a service, for a test").toString("base64");
   const write = (isPublic: boolean): void =>
     writeFileSync(
       file,
       JSON.stringify({
         services: ["authorize", "databroker"],
         authenticate_service_url: "https://authenticate.example.com",
-        decision_api: { address: `127.0.0.1:${decisions}`, trusted_proxies: ["127.0.0.1"] },
+        decision_api: {
+          address: `127.0.0.1:${decisions}`,
+          grpc_address: `127.0.0.1:${grpc}`,
+          trusted_proxies: ["127.0.0.1"],
+          keys: isPublic ? {} : { wiki: key }, // comes with the other configuration
+        },
         broker: { listen: `127.0.0.1:${broker}` },
         metrics_address: `127.0.0.1:${metrics}`,
         data_dir: join(folder.path, "data"),
@@ -70,9 +78,25 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
   };
   assert.equal(await asked("app.example.com"), 200);
   assert.equal(await asked("other.example.com"), 403);
-  assert.equal((await fetch(`http://127.0.0.1:${decisions}/access/v1/evaluation`, { method: "POST" })).status, 401);
+  const envoy = new EnvoyClient(grpc, credentials.createInsecure());
+  t.after(() => envoy.close());
+  const http = { method: "GET", path: "/report", host: "app.example.com", scheme: "https" };
+  const checked = async (headers: Readonly<Record<string, string>> = {}): Promise<number> => {
+    const source = { address: { socketAddress: { address: "203.0.113.9", portValue: 1 } } };
+    const answer = await envoy.check({ source, request: { http: { ...http, headers } } });
+    return answer.deniedResponse?.status.code ?? answer.status.code;
+  };
+  assert.equal(await envoy.health(), 1);
+  assert.equal(await checked(), 0);
+  const evaluated = async (): Promise<number> => {
+    const headers = { authorization: `Bearer ${key}` };
+    return (await fetch(`http://127.0.0.1:${decisions}/access/v1/evaluation`, { method: "POST", headers })).status;
+  };
+  assert.equal(await evaluated(), 401);
   write(false);
   await waitFor("the other configuration", async () => (await asked("app.example.com")) === 401, patience);
+  assert.equal(await checked({ "sec-fetch-mode": "cors" }), 401);
+  assert.equal(await evaluated(), 400, "the key counts without a restart: now the question is what is missing");
   const measured = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
   assert.match(measured, /cardea_served_decisions_total\{form="forward-auth",result="permit"\} \d+/);
   const recorded = (): readonly { result: string; host: string; path: string }[] =>

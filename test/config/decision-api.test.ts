@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { canonicalConfig } from "../../src/config/hash.ts";
+import { reloadConfig } from "../../src/config/reload.ts";
 import { base, certificate, config, errors, goodRoute, parse, warnings } from "./support.ts";
 
 const file = (lines: string): string => `${base}decision_api:\n${lines}\n${goodRoute}`;
@@ -12,7 +13,8 @@ suite("decision_api", () => {
     assert.equal(config(`${base}${goodRoute}`).decisionApi, null);
     const text = file("  address: 127.0.0.1:9180");
     assert.deepEqual(config(text).decisionApi, {
-      ...{ address: { host: "127.0.0.1", port: 9180 }, tls: null, trustedProxies: [], keys: {} },
+      ...{ address: { host: "127.0.0.1", port: 9180 }, grpcAddress: null, tls: null, clientCa: null },
+      ...{ trustedProxies: [], keys: {} },
     });
     assert.match(warnings(text).join("\n"), /nobody may ask there/);
   });
@@ -34,6 +36,33 @@ suite("decision_api", () => {
     );
     const secured = `${open}\n  certificate_file: cert.pem\n  certificate_key_file: key.pem`;
     assert.ok(config(file(secured), { files }).decisionApi?.tls);
+  });
+  test("is asked over gRPC at an address of its own, also by certificates", () => {
+    const pair = certificate(["localhost"]);
+    const files = { "cert.pem": pair.cert, "key.pem": pair.key, "ca.pem": pair.cert };
+    const lines = "  grpc_address: 0.0.0.0:9181\n  client_ca_file: ca.pem";
+    const without = errors(file(lines), { files }).join("\n");
+    assert.match(without, /decision_api\.grpc_address: is open to other machines and has no certificate/);
+    assert.match(without, /decision_api\.client_ca_file: has no effect without TLS/);
+    const secured = `${lines}\n  certificate_file: cert.pem\n  certificate_key_file: key.pem`;
+    const made = config(file(secured), { files }).decisionApi;
+    assert.deepEqual([made?.address, made?.grpcAddress], [null, { host: "0.0.0.0", port: 9181 }]);
+    assert.equal(made?.clientCa, pair.cert);
+    assert.deepEqual(warnings(file(secured), { files }), [], "whoever has a certificate may ask");
+  });
+  test("who may ask follows a reload; where they ask waits for the next start", () => {
+    const at = (lines: string) => config(file(`  address: 127.0.0.1:9180\n${lines}`));
+    const running = at(`  keys: {wiki: ${key}}`);
+    const other = key.toUpperCase();
+    const followed = reloadConfig(running, at(`  keys: {blog: ${other}}\n  trusted_proxies: [10.0.0.7]`));
+    assert.deepEqual(followed.waiting, []);
+    assert.deepEqual(followed.config.decisionApi?.keys, { blog: other });
+    assert.deepEqual(followed.config.decisionApi?.trustedProxies, ["10.0.0.7"]);
+    const moved = reloadConfig(running, config(file(`  grpc_address: 127.0.0.1:9181\n  keys: {blog: ${other}}`)));
+    assert.deepEqual(moved.waiting, ["decision_api.address", "decision_api.grpc_address"]);
+    assert.deepEqual(moved.config.decisionApi, { ...running.decisionApi, keys: { blog: other } });
+    const off = reloadConfig(running, config(`${base}${goodRoute}`));
+    assert.deepEqual([off.waiting, off.config.decisionApi], [["decision_api"], running.decisionApi]);
   });
   test("refuses ranges that are none or everybody, and keys that are none", () => {
     const address = "  address: 127.0.0.1:9180\n";

@@ -66,7 +66,10 @@ before(async () => {
   await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
   const start = (trustedProxies: readonly string[]) =>
     startDecisionServer({
-      listen: { address: { host: "127.0.0.1", port: 0 }, tls: null, trustedProxies, keys: { wiki: key } },
+      listen: {
+        address: { host: "127.0.0.1", port: 0 },
+        ...{ grpcAddress: null, tls: null, clientCa: null, trustedProxies, keys: { wiki: key } },
+      },
       ports: () => rig.ports,
       registry: new Registry(),
       requestId: randomUUID,
@@ -80,7 +83,7 @@ after(async () => {
   await upstream.close();
 });
 
-const asked = (options: Ask): Promise<Answered> => ask(server.address.port, options);
+const asked = (options: Ask): Promise<Answered> => ask(server.address?.port ?? 0, options);
 const forwardAuth = (path: string, options: Ask = {}, parts: Readonly<Record<string, string>> = {}) =>
   asked({ path: "/forward-auth", ...options, headers: { ...forwarded(path, parts), ...options.headers } });
 
@@ -130,7 +133,7 @@ test("whoever is no trusted proxy is refused, whatever they say; what a trusted 
       "x-original-url": "http://app.localhost/public",
     };
     assert.equal(
-      (await ask(strangers.address.port, { path, headers, session: 1 })).status,
+      (await ask(strangers.address?.port ?? 0, { path, headers, session: 1 })).status,
       path === "/ext-authz/public" ? 400 : 403,
     );
   }
@@ -177,13 +180,13 @@ test("Envoy's HTTP form: the question is the request, and only 200 permits", asy
   const permitted = await envoy("/a?b", { session: 1, method: "DELETE" });
   assert.equal(permitted.status, 200);
   assert.equal(permitted.headers["x-pomerium-claim-email"], "user1@example.com");
-  assert.equal(permitted.headers["x-envoy-auth-headers-to-remove"], "x-nick,x-pomerium-jwt-assertion-for");
+  assert.equal(permitted.headers["x-envoy-auth-headers-to-remove"], "x-nick,x-pomerium-jwt-assertion-for,cookie");
   const { method, host, path } = rig.records.at(-1) ?? assert.fail("it is recorded");
   assert.deepEqual([method, host, path], ["DELETE", "app.localhost", "/a"]);
   const unnamed = await envoy("/eng", { session: 1 });
   assert.equal(
     unnamed.headers["x-envoy-auth-headers-to-remove"],
-    "x-pomerium-jwt-assertion,x-pomerium-claim-email,x-pomerium-claim-groups,x-nick,x-pomerium-jwt-assertion-for",
+    "x-pomerium-jwt-assertion,x-pomerium-claim-email,x-pomerium-claim-groups,x-nick,x-pomerium-jwt-assertion-for,cookie",
   );
   assert.equal((await envoy("/", { headers: { "sec-fetch-mode": "navigate" } })).status, 302);
   assert.equal((await envoy("/eng", { session: 2 })).status, 403);
@@ -370,7 +373,7 @@ test("nginx asks by auth_request", { skip: findNginx() === undefined && "there i
           }
           location = /cardea {
             internal;
-            proxy_pass http://127.0.0.1:${server.address.port}/auth-request;
+            proxy_pass http://127.0.0.1:${server.address?.port ?? 0}/auth-request;
             proxy_pass_request_body off;
             proxy_set_header Content-Length "";
             proxy_set_header X-Original-Method $request_method;
@@ -417,7 +420,7 @@ test("Caddy asks by forward_auth", { skip: caddyCommand === undefined && "there 
         respond /ready 200
         route {
           ${claims.map((name) => `request_header -${name}`).join("\n")}
-          forward_auth 127.0.0.1:${server.address.port} {
+          forward_auth 127.0.0.1:${server.address?.port ?? 0} {
             uri /forward-auth?sign_in=redirect
             copy_headers ${claims.join(" ")}
           }

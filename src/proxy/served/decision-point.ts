@@ -8,7 +8,13 @@
  * Always: a request that we would have rewritten before forwarding is refused, because whoever carries it would forward what was
  * never decided about; what waited meanwhile is decided again; every answer is recorded.
  */
-import type { DecisionRecord, DescribeDecision, Handle, Principal } from "../../auth/index.ts";
+import {
+  chainToAuthority,
+  type DecisionRecord,
+  type DescribeDecision,
+  type Handle,
+  type Principal,
+} from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import { type Asked, readAsked } from "../asked.ts";
@@ -102,6 +108,8 @@ type Permitted = Extract<Verdict, { type: "permit" }>;
 export type DecisionPoint = Readonly<{
   routes: readonly RouteConfig[];
   ask(question: Question): Promise<Verdict>;
+  /** Whether a certificate (PEM) leads to an authority of callers that some route knows. */
+  isVerified(leafPem: string): boolean;
 }>;
 
 /** Under one configuration: that of `ports`. */
@@ -258,6 +266,8 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   return {
     routes: config.routes,
     ask,
+    isVerified: (leaf) =>
+      chainToAuthority({ leaf, intermediates: "" }, trusts.authorities.join("\n"), clock.wall()) !== undefined,
   };
 }
 

@@ -5,14 +5,15 @@
  * which it answers with 500: it gets those two, and 503 for what is one. Traefik and Caddy hand our answer to the caller: by default
  * with the same statuses, and a page; a redirect to sign-in where their configuration asks for it. Envoy takes any status.
  */
-import { type Page, pageHeaders } from "../../auth/index.ts";
+import { pageHeaders } from "../../auth/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
 import { type Answer, answerFor, type Condition } from "../answer.ts";
 import { type Asked, unknownCaller } from "../asked.ts";
 import { headerValue } from "../header-names.ts";
-import { type Details, maySeeDetails, traceDetails } from "../visit.ts";
-import { statusOf, type Verdict } from "./decision-point.ts";
+import { type Details, detailsOf, maySeeDetails, traceDetails } from "../visit.ts";
+import { type DecisionPorts, statusOf, type Verdict } from "./decision-point.ts";
 import type { GatewayForm } from "./gateway-request.ts";
+import { upstreamChanges } from "./upstream-changes.ts";
 
 export type GatewayAnswer = Readonly<{
   status: number;
@@ -26,30 +27,28 @@ export type AnswerParts = Readonly<{
   redirects: boolean;
   requestId: string;
   now: UnixMs;
-  render: (page: Page) => string;
-  explain: (routeId: string) => readonly string[];
-  /** What a denial page of a route says beside that, where the person may see it. */
-  details: (routeId: string) => Details;
-  administrators: readonly string[];
+  ports: Pick<DecisionPorts, "config" | "identity" | "replica" | "render" | "explain">;
 }>;
 
 /** Where a caller signs in; the proxy that asked hands it on, or leads `/.pomerium/` of this host to Cardea. */
 export const signInHeader = "x-cardea-sign-in";
-/** The proxy sets it for upstreams from what it has verified itself, never from here. */
-const neverTheCallers = "x-pomerium-jwt-assertion-for";
-
 export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnswer {
   const common: [string, string][] = [
     ["cache-control", "no-store"],
     ["x-request-id", parts.requestId],
   ];
   if (verdict.type === "permit") {
-    const identity = verdict.identity.map(([name, value]) => [name.toLowerCase(), headerValue(value)] as const);
-    if (parts.form !== "ext-authz") return { status: 200, headers: [...common, ...identity], body: "" };
-    const said = identity.filter(([, value]) => value !== "");
-    const unsaid = identity.filter(([, value]) => value === "").map(([name]) => name);
-    const removed = ["x-envoy-auth-headers-to-remove", [...unsaid, neverTheCallers].join(",")] as const;
-    return { status: 200, headers: [...common, ...said, removed], body: "" };
+    if (parts.form !== "ext-authz") {
+      const identity = verdict.identity.map(([name, value]) => [name.toLowerCase(), headerValue(value)] as const);
+      return { status: 200, headers: [...common, ...identity], body: "" };
+    }
+    const { set, removed } = upstreamChanges(verdict, parts.ports.config);
+    const said = set.map(([name, value]) => [name, headerValue(value)] as const);
+    return {
+      status: 200,
+      headers: [...common, ...said, ["x-envoy-auth-headers-to-remove", removed.join(",")]],
+      body: "",
+    };
   }
   const asked = askedOf(verdict);
   const url = "url" in verdict ? verdict.url : null;
@@ -59,7 +58,7 @@ export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnsw
     at: parts.now,
     host: url?.hostname ?? null,
     url: url?.href ?? null,
-    explain: verdict.type === "deny" ? parts.explain(verdict.route.id) : [],
+    explain: verdict.type === "deny" ? parts.ports.explain(verdict.route.id) : [],
     user: userOf(verdict),
     details: detailsFor(verdict, parts),
   });
@@ -84,7 +83,7 @@ function statusFor({ form }: AnswerParts, verdict: Verdict, made: Answer): numbe
 
 function bodyOf(
   { body }: Answer,
-  { form, render }: AnswerParts,
+  { form, ports: { render } }: AnswerParts,
   headers: [string, string][],
 ): Pick<GatewayAnswer, "body"> {
   if (form === "auth-request") return { body: "" }; // nobody would see it
@@ -105,9 +104,9 @@ function askedOf(verdict: Verdict): Asked {
   return "asked" in verdict ? verdict.asked : unknownCaller;
 }
 
-function detailsFor(verdict: Verdict, parts: AnswerParts): Details {
-  if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, parts)) return [];
-  return [...parts.details(verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null)];
+function detailsFor(verdict: Verdict, { ports }: AnswerParts): Details {
+  if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, ports.config)) return [];
+  return [...detailsOf(ports, verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null)];
 }
 
 function userOf(verdict: Verdict): Readonly<{ name: string; email: string }> | null {

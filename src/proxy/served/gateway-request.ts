@@ -43,7 +43,7 @@ export function readGatewayRequest(
 }
 
 /** A header that a trusted proxy should have sent, and has not, or not so that it means one thing. */
-class Unreadable extends Error {
+export class Unreadable extends Error {
   readonly header: string;
   constructor(header: string) {
     super(header);
@@ -86,7 +86,7 @@ function placeOf({ form, method, target }: GatewayQuestion, one: (name: string) 
 }
 
 /** Traefik says `wss` of a WebSocket that comes over TLS. */
-function schemeOf(written: string, header: string): "http" | "https" {
+export function schemeOf(written: string, header: string): "http" | "https" {
   if (written === "https" || written === "wss") return "https";
   if (written === "http" || written === "ws") return "http";
   throw new Unreadable(header);
@@ -115,7 +115,7 @@ function valuesOf(rawHeaders: readonly string[]): ReadonlyMap<string, readonly s
 }
 
 /** What the caller sent: without the hop to us, and without what the proxy has said of it. */
-function linesOf(rawHeaders: readonly string[]): readonly string[] {
+export function linesOf(rawHeaders: readonly string[]): readonly string[] {
   const lines: string[] = [];
   const connection: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2)
@@ -123,7 +123,7 @@ function linesOf(rawHeaders: readonly string[]): readonly string[] {
   const dropped = nominated(connection.length === 0 ? undefined : connection.join(","));
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]?.toLowerCase() ?? "";
-    if (name === "host" || name === "content-length" || name === "expect") continue;
+    if (name === "host" || name === "content-length" || name === "expect" || name.startsWith(":")) continue;
     if (hopByHop.has(name) || dropped?.has(name)) continue;
     if (name.startsWith("x-forwarded-") || name.startsWith("x-original-")) continue;
     lines.push(rawHeaders[i] ?? "", rawHeaders[i + 1] ?? "");

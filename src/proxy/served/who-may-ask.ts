@@ -1,0 +1,34 @@
+/**
+ * Who may ask for decisions: proxies by their address, and whoever has a key. Pure.
+ *
+ * By default that is nobody. Keys are compared in constant time, and all of them each time.
+ */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { matcherOfBlocks } from "../../auth/index.ts";
+import type { DecisionApiConfig } from "../../config/index.ts";
+
+export type WhoMayAsk = Readonly<{
+  /** A proxy whose word on a request is believed. */
+  isTrusted(address: string): boolean;
+  /** @param authorization the header. @returns the name of whoever has the key in it */
+  keyHolder(authorization: string | undefined): string | undefined;
+}>;
+
+export function whoMayAsk({ trustedProxies, keys }: Pick<DecisionApiConfig, "trustedProxies" | "keys">): WhoMayAsk {
+  const matcher = matcherOfBlocks(trustedProxies);
+  if (matcher === undefined) throw new TypeError("decision_api.trusted_proxies");
+  const known = Object.entries(keys).map(([name, key]) => ({ name, digest: digestOf(key) }));
+  return {
+    isTrusted: trustedProxies.length === 0 ? () => false : matcher.matches,
+    keyHolder(authorization) {
+      const given = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
+      if (given === undefined) return undefined;
+      const digest = digestOf(given);
+      return known.filter((key) => timingSafeEqual(key.digest, digest))[0]?.name;
+    },
+  };
+}
+
+function digestOf(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
