@@ -1,6 +1,6 @@
 /** A Cardea process to measure: its configuration, and a session made by command, without a browser. */
 import { randomBytes, randomUUID } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../../src/auth/index.ts";
@@ -9,45 +9,114 @@ import { idpsOf } from "../../src/cli/auth-parts.ts";
 import { type Config, loadConfig } from "../../src/config/index.ts";
 import { type CommandId, type GroupId, type SessionId, type UnixMs, userIdOf } from "../../src/events/index.ts";
 import { createBrokerClient, systemClock } from "../../src/replication/index.ts";
+import { freePorts } from "../../test/support/free-port.ts";
+import type { Pinned } from "./pinned.ts";
+import { coreOfProxy, type Stand } from "./stand.ts";
 
-export type Written = Readonly<{ path: string; config: Config }>;
+type Written = Readonly<{ path: string; config: Config }>;
 
-export function writeCardeaConfig(
+export type CardeaOptions = Readonly<{
+  upstreamPort: number;
+  /** Files and data are in a folder of this name; default `cardea`. */
+  name?: string;
+  /** Lines of the one route of `app.localhost` beside `from`, `to` and `policy`. */
+  route?: readonly string[];
+  /** Instead of that one route. */
+  routes?: (of: Readonly<{ from: string; to: string; policy: string }>) => string;
+  /** Lines on the top level. */
+  settings?: readonly string[];
+  /** Serves TLS with it; absent: plain HTTP. */
+  certificate?: Readonly<{ certFile: string; keyFile: string }>;
+}>;
+
+export type Cardea = Readonly<{
+  pinned: Pinned;
+  port: number;
+  /** With the host of the route as authority. */
+  origin: string;
+  /** `Host` and `Cookie` of somebody signed in whom the policy permits. */
+  headers: readonly string[];
+}>;
+
+/** One process with all services on the core of the proxy: session, policy, assertion and audit are on. */
+export async function startCardea(stand: Stand, options: CardeaOptions): Promise<Cardea> {
+  const [port = 0, brokerPort = 0, metricsPort = 0] = await freePorts(3);
+  const folder = join(stand.folder, options.name ?? "cardea");
+  mkdirSync(folder);
+  const written = writeConfig(folder, { ...options, port, brokerPort, metricsPort });
+  const profile = process.env["CPU_PROF"];
+  const pinned = await stand.start(
+    coreOfProxy,
+    process.execPath,
+    [
+      ...(profile === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir", profile]),
+      new URL("../../src/main.ts", import.meta.url).pathname,
+      "run",
+      "-c",
+      written.path,
+    ],
+    port,
+  );
+  const host = `app.localhost:${port}`;
+  return {
+    pinned,
+    port,
+    origin: `${options.certificate === undefined ? "http" : "https"}://${host}`,
+    headers: [`Host: ${host}`, `Cookie: ${await startSigned(written)}`],
+  };
+}
+
+function writeConfig(
   folder: string,
-  ports: Readonly<{ port: number; brokerPort: number; metricsPort: number; upstreamPort: number }>,
+  options: CardeaOptions & Readonly<Record<"port" | "brokerPort" | "metricsPort", number>>,
 ): Written {
+  const { port, certificate } = options;
+  const scheme = certificate === undefined ? "http" : "https";
+  const route = {
+    from: `${scheme}://app.localhost:${port}`,
+    to: `http://127.0.0.1:${options.upstreamPort}`,
+    policy: "{allow: {and: [{groups: {has: eng}}]}}",
+  };
+  const transport =
+    certificate === undefined
+      ? ["insecure_server: true"]
+      : [`certificate_file: ${certificate.certFile}`, `certificate_key_file: ${certificate.keyFile}`];
+  const lines = [
+    "services: all",
+    `address: 127.0.0.1:${port}`,
+    ...transport,
+    `data_dir: ${folder}/data`,
+    "databroker_storage_type: memory",
+    `authenticate_service_url: ${scheme}://authenticate.localhost:${port}`,
+    "idp_provider: oidc",
+    `idp_provider_url: http://idp.localhost:${port}`,
+    "idp_client_id: bench",
+    "idp_client_secret: bench",
+    `shared_secret: ${randomBytes(32).toString("base64")}`,
+    `cookie_secret: ${randomBytes(32).toString("base64")}`,
+    "groups_from_claim: groups",
+    "pass_identity_headers: true",
+    `metrics_address: 127.0.0.1:${options.metricsPort}`,
+    "log_level: warn",
+    `broker: {listen: "127.0.0.1:${options.brokerPort}"}`,
+    `audit: {sinks: [{file: ${folder}/audit.jsonl}]}`,
+    ...(options.settings ?? []),
+    "routes:",
+    options.routes?.(route) ??
+      [
+        `  - from: ${route.from}`,
+        ...[`to: ${route.to}`, `policy: ${route.policy}`, ...(options.route ?? [])].map((l) => `    ${l}`),
+      ].join("\n"),
+  ];
   const path = join(folder, "cardea.yaml");
-  const text = `services: all
-address: 127.0.0.1:${ports.port}
-insecure_server: true
-data_dir: ${folder}/data
-databroker_storage_type: memory
-authenticate_service_url: http://authenticate.localhost:${ports.port}
-idp_provider: oidc
-idp_provider_url: http://idp.localhost:${ports.port}
-idp_client_id: bench
-idp_client_secret: bench
-shared_secret: ${randomBytes(32).toString("base64")}
-cookie_secret: ${randomBytes(32).toString("base64")}
-groups_from_claim: groups
-pass_identity_headers: true
-metrics_address: 127.0.0.1:${ports.metricsPort}
-log_level: warn
-broker: {listen: "127.0.0.1:${ports.brokerPort}"}
-audit: {sinks: [{file: ${folder}/audit.jsonl}]}
-routes:
-  - from: http://app.localhost:${ports.port}
-    to: http://127.0.0.1:${ports.upstreamPort}
-    policy: {allow: {and: [{groups: {has: eng}}]}}
-`;
-  writeFileSync(path, text, { mode: 0o600 });
+  writeFileSync(path, `${lines.join("\n")}\n`, { mode: 0o600 });
   const loaded = loadConfig(path, { env: {} });
   if (!loaded.ok) throw new Error(loaded.problems.map((p) => `${p.line}: ${p.key}: ${p.problem}`).join("\n"));
   return { path, config: loaded.config };
 }
 
 /** @returns the cookie of a new session, `name=value` */
-export async function startSigned({ config }: Written): Promise<string> {
+async function startSigned({ config }: Written): Promise<string> {
   const { listen } = config.broker;
   if (listen === null) throw new Error("the bench's broker listens nowhere");
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };

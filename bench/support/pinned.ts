@@ -10,6 +10,8 @@ export type Pinned = Readonly<{
   stop(): Promise<void>;
   /** Milliseconds on a core, of all its processes and threads: what a busy machine does not distort. */
   cpuMs(): number;
+  /** What is resident now, of all its processes. */
+  rssBytes(): number;
 }>;
 
 export async function startPinned(
@@ -37,18 +39,28 @@ export async function startPinned(
       child.kill("SIGKILL");
     },
     cpuMs: () => cpuMs(child.pid ?? 0),
+    rssBytes: () => rssBytes(child.pid ?? 0),
   };
 }
 
 /** By the scheduler's own count (nanoseconds). */
 function cpuMs(pid: number): number {
   let total = 0;
-  for (const task of readdirSync(`/proc/${pid}/task`)) {
+  for (const task of readdirSync(`/proc/${pid}/task`))
     total += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "latin1").split(" ")[0]) / 1e6;
-    for (const child of readFileSync(`/proc/${pid}/task/${task}/children`, "latin1").split(" ").filter(Boolean))
-      total += cpuMs(Number(child));
-  }
+  for (const child of childrenOf(pid)) total += cpuMs(child);
   return total;
+}
+
+function rssBytes(pid: number): number {
+  const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
+  return childrenOf(pid).reduce((sum, child) => sum + rssBytes(child), Number(kilobytes ?? 0) * 1_024);
+}
+
+function childrenOf(pid: number): readonly number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, "latin1").split(" ").filter(Boolean).map(Number),
+  );
 }
 
 function answers(port: number): Promise<boolean> {

@@ -1,0 +1,39 @@
+/** Configuration of an nginx of one worker in the foreground, all of whose files are in one folder: upstream and neighbour of benches. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+/**
+ * @param http what stands in `http { … }`
+ * @returns the file to give to `nginx -c`
+ */
+export function writeNginxConf(folder: string, name: string, http: string): string {
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  const file = (what: string): string => join(folder, `${name}.${what}`);
+  const text = `worker_processes 1; daemon off; pid ${file("pid")}; error_log ${file("log")} error;
+events { worker_connections 4096; }
+http { access_log off; keepalive_requests 1000000; client_max_body_size 0;
+${temporary.map((each) => `${each}_temp_path ${file(each)};`).join(" ")}
+${http} }
+`;
+  writeFileSync(file("conf"), text);
+  return file("conf");
+}
+
+/** Answers everything with one line. */
+export function helloServer(port: number): string {
+  return `server { listen 127.0.0.1:${port}; location / { default_type text/plain; return 200 "hello from upstream\\n"; } }`;
+}
+
+/**
+ * Passes everything on, as proxy_pass does with connections that are kept, and without any authentication.
+ * @param listen what stands behind the address in `listen`, and what else the server is told
+ */
+export function passingServer(
+  port: number,
+  upstreamPort: number,
+  { listen = "", server = "" }: Readonly<{ listen?: string; server?: string }> = {},
+): string {
+  return `upstream app${port} { server 127.0.0.1:${upstreamPort}; keepalive 64; }
+server { listen 127.0.0.1:${port} ${listen}; ${server} location / {
+  proxy_pass http://app${port}; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; } }`;
+}
