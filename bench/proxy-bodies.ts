@@ -1,0 +1,135 @@
+/**
+ * Bench: 1 GB up and 1 GB down through one proxy process on one core, beside nginx `proxy_pass` without buffers on disk: how long it takes, and how
+ * much more memory is resident on the way than before. Also with a caller and an upstream that are slower than the other side, which is
+ * where a proxy without backpressure would gather everything; and what the process takes when it has done nothing yet.
+ *
+ *   node bench/proxy-bodies.ts [--megabytes 1024] [--slow-megabytes 256] [--slow-rate 64]
+ */
+import { execFile } from "node:child_process";
+import { truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs, promisify } from "node:util";
+import { freePorts } from "../test/support/free-port.ts";
+import { type Budget, tellBudgets } from "./support/budget.ts";
+import { startCardea } from "./support/cardea.ts";
+import { passingServer, writeNginxConf } from "./support/nginx-conf.ts";
+import type { Pinned } from "./support/pinned.ts";
+import { coreOfLoad, coreOfProxy, withStand } from "./support/stand.ts";
+
+const run = promisify(execFile);
+const { values } = parseArgs({
+  options: {
+    megabytes: { type: "string", default: "1024" },
+    "slow-megabytes": { type: "string", default: "256" },
+    "slow-rate": { type: "string", default: "64" },
+  },
+});
+const mega = 2 ** 20;
+const [whole, slow] = [Number(values.megabytes) * mega, Number(values["slow-megabytes"]) * mega];
+const rate = Number(values["slow-rate"]) * mega;
+/** Chunks on their way, and what the collector lets lie; a sixteenth of what passes. */
+const growthMbMax = 64;
+const idleMbMax = 120;
+const settleMs = 5_000;
+
+type Subject = Readonly<{ name: string; port: number; headers: readonly string[]; pinned: Pinned }>;
+type Transfer = Readonly<{ name: string; bytes: number; direction: "up" | "down"; limit: number | null }>;
+/** Resident, in bytes: before it began, and at most until it ended. */
+type Seen = Readonly<{ ms: number; start: number; max: number }>;
+
+const transfers: readonly Transfer[] = [
+  { name: `${values.megabytes} MB down`, bytes: whole, direction: "down", limit: null },
+  { name: `${values.megabytes} MB up`, bytes: whole, direction: "up", limit: null },
+  { name: `${values["slow-megabytes"]} MB down to a slow caller`, bytes: slow, direction: "down", limit: rate },
+  { name: `${values["slow-megabytes"]} MB up from a slow caller`, bytes: slow, direction: "up", limit: rate },
+];
+
+await withStand(async (stand) => {
+  const { folder } = stand;
+  const [upstream = 0, nginx = 0] = await freePorts(2);
+  const server = new URL("./support/body-server.ts", import.meta.url).pathname;
+  await stand.start(coreOfLoad, process.execPath, [server, String(upstream)], upstream);
+  const streaming = "proxy_buffering off; proxy_request_buffering off;";
+  const conf = writeNginxConf(folder, "proxy", passingServer(nginx, upstream, { server: streaming }));
+  const nginxProcess = await stand.start(coreOfProxy, "nginx", ["-c", conf], nginx);
+  const cardea = await startCardea(stand, { upstreamPort: upstream, route: ["timeout: 0s"] });
+  await sleep(settleMs);
+  const idleMb = cardea.pinned.rssBytes() / mega;
+
+  const subjects: readonly Subject[] = [
+    { name: "nginx", port: nginx, headers: [], pinned: nginxProcess },
+    { name: "cardea", ...cardea },
+  ];
+  const budgets: Budget[] = [
+    {
+      what: "memory of an idle process with all services",
+      seen: `${idleMb.toFixed(0)} MB`,
+      budget: `≤ ${idleMbMax} MB`,
+      met: idleMb <= idleMbMax,
+    },
+  ];
+  for (const subject of subjects)
+    for (const direction of ["down", "up"] as const)
+      await transfer(subject, { name: "warm-up", bytes: 64 * mega, direction, limit: null }, folder);
+  for (const each of transfers) {
+    const seen: Record<string, Seen> = {};
+    for (const subject of subjects) {
+      const figure = await transfer(subject, each, folder);
+      seen[subject.name] = figure;
+      const megabytes = (bytes: number): string => `${(bytes / mega).toFixed(1)} MB`;
+      console.log(
+        `${each.name.padEnd(32)} ${subject.name.padEnd(7)} ${figure.ms.toFixed(0).padStart(6)} ms   resident ${megabytes(figure.start)} before, ${megabytes(figure.max)} at most`,
+      );
+    }
+    const { nginx: neighbour, cardea: ours } = seen;
+    if (neighbour === undefined || ours === undefined) throw new Error("a subject has no figure");
+    const growth = (ours.max - ours.start) / mega;
+    budgets.push({
+      what: `${each.name}: resident memory, most over start`,
+      seen: `${(ours.max / ours.start).toFixed(2)} × (+${growth.toFixed(0)} MB; nginx ${(neighbour.max / neighbour.start).toFixed(2)} ×)`,
+      budget: `≤ +${growthMbMax} MB`,
+      met: growth <= growthMbMax,
+    });
+    if (each.limit === null)
+      budgets.push({
+        what: `${each.name}: time, beside nginx`,
+        seen: `${(ours.ms / neighbour.ms).toFixed(2)} ×`,
+        budget: "",
+        met: null,
+      });
+  }
+  tellBudgets(budgets);
+});
+
+/** With curl, on the core of the load. @throws when not all of it arrived */
+async function transfer({ port, headers, pinned }: Subject, asked: Transfer, folder: string): Promise<Seen> {
+  const up = asked.direction === "up";
+  const file = join(folder, "body");
+  if (up) {
+    writeFileSync(file, "");
+    truncateSync(file, asked.bytes);
+  }
+  const args = [
+    ...["-sS", "--fail", "--max-time", "300", "-w", "%{stderr}%{time_total} %{size_download} %{size_upload}"],
+    ...headers.flatMap((line) => ["-H", line]),
+    ...(up ? ["-T", file, "-H", "Expect:"] : ["-o", "/dev/null"]),
+    ...(asked.limit === null ? [] : ["--limit-rate", String(asked.limit)]),
+    `http://127.0.0.1:${port}/${up ? "" : asked.bytes}`,
+  ];
+  const start = pinned.rssBytes();
+  let max = start;
+  const sampler = setInterval(() => {
+    max = Math.max(max, pinned.rssBytes());
+  }, 20);
+  try {
+    const { stdout, stderr } = await run("taskset", ["-c", coreOfLoad, "curl", ...args], { timeout: 330_000 });
+    const [seconds = Number.NaN, downloaded, uploaded] = stderr.split(" ").map(Number);
+    const arrived = up ? Number(stdout) : downloaded;
+    if (arrived !== asked.bytes || (up && uploaded !== asked.bytes))
+      throw new Error(`${arrived} of ${asked.bytes} bytes arrived`);
+    return { ms: seconds * 1_000, start, max: Math.max(max, pinned.rssBytes()) };
+  } finally {
+    clearInterval(sampler);
+  }
+}

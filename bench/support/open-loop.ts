@@ -1,0 +1,123 @@
+/**
+ * Open loop: requests at a fixed rate, evenly spaced to a quarter of a millisecond, whatever becomes of those before them. A process of its
+ * own; argument: an `OpenLoopSetup` as JSON; prints an `OpenLoopSeen` as JSON.
+ *
+ * A request's time counts from the moment at which it was due, so one that had to wait for a connection, or for this program, has waited
+ * (no coordinated omission). How late this program itself was is told beside it. It has to be cheap, because it shares its core with
+ * the upstream: plain sockets, and of answers it reads only the status and where they end, which they have to say by a length.
+ */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { Worker } from "node:worker_threads";
+import { percentile } from "./histogram.ts";
+import type { MetronomeSetup } from "./metronome.ts";
+
+export type OpenLoopSetup = Readonly<{
+  port: number;
+  /** Whole lines. */
+  headers: readonly string[];
+  perSecond: number;
+  seconds: number;
+  warmUpS: number;
+  connections: number;
+}>;
+/** Milliseconds. `lateP99`: from when a request was due until this program got to it. */
+export type OpenLoopSeen = Readonly<
+  Record<"p50" | "p90" | "p99" | "p999" | "max" | "lateP99" | "requests" | "errors", number>
+>;
+
+const tickMs = 0.25;
+/** Whoever is further behind than this has no such rate in it. */
+const behindSMax = 5;
+
+const setup = JSON.parse(process.argv[2] ?? "") as OpenLoopSetup;
+const host = setup.headers.some((line) => line.startsWith("Host:")) ? [] : [`Host: 127.0.0.1:${setup.port}`];
+const request = Buffer.from(["GET / HTTP/1.1", ...host, ...setup.headers, "", ""].join("\r\n"), "latin1");
+const total = Math.ceil((setup.warmUpS + setup.seconds) * setup.perSecond);
+const first = Math.ceil(setup.warmUpS * setup.perSecond);
+const took: number[] = [];
+const late: number[] = [];
+let [asked, over, errors] = [0, 0, 0];
+
+const metronomeState = new Int32Array(new SharedArrayBuffer(8));
+const workerData: MetronomeSetup = { state: metronomeState, everyMs: tickMs };
+const finished = Promise.withResolvers<void>();
+const idle: Connection[] = [];
+const waiting: number[] = [];
+
+class Connection {
+  readonly #socket: Socket;
+  #n = 0;
+  #text = "";
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setNoDelay(true);
+    socket.setEncoding("latin1");
+    socket.on("data", (text: string) => this.#take(text));
+    socket.on("error", (error) => finished.reject(error));
+    socket.on("end", () => finished.reject(new Error("a connection was closed")));
+    idle.push(this);
+  }
+
+  ask(n: number): void {
+    this.#n = n;
+    this.#socket.write(request);
+  }
+
+  #take(text: string): void {
+    this.#text += text;
+    const headEnd = this.#text.indexOf("\r\n\r\n");
+    if (headEnd < 0) return;
+    const length = /\r\ncontent-length: *(\d+)\r\n/i.exec(this.#text.slice(0, headEnd + 2))?.[1];
+    if (length === undefined) finished.reject(new Error("an answer without a length"));
+    else if (this.#text.length >= headEnd + 4 + Number(length)) this.#answered();
+  }
+
+  #answered(): void {
+    if (!this.#text.startsWith("HTTP/1.1 200 ")) errors++;
+    this.#text = "";
+    if (this.#n >= first) took.push(performance.now() - dueAt(this.#n));
+    if (++over === total) finished.resolve();
+    const next = waiting.shift();
+    if (next === undefined) idle.push(this);
+    else this.ask(next);
+  }
+}
+
+for (let i = 0; i < setup.connections; i++) {
+  const socket = connect(setup.port, "127.0.0.1");
+  await once(socket, "connect");
+  new Connection(socket);
+}
+const startedAt = performance.now();
+const metronome = new Worker(new URL("./metronome.ts", import.meta.url), { workerData });
+metronome.on("error", finished.reject);
+metronome.on("message", () => {
+  Atomics.store(metronomeState, 0, 0);
+  for (let now = performance.now(); asked < total && dueAt(asked) <= now; asked++) {
+    if (asked >= first) late.push(now - dueAt(asked));
+    const connection = idle.pop();
+    if (connection === undefined) waiting.push(asked);
+    else connection.ask(asked);
+  }
+  if (waiting.length > behindSMax * setup.perSecond)
+    finished.reject(new Error(`${waiting.length} requests wait: it does not carry ${setup.perSecond} a second`));
+});
+await finished.promise;
+
+function dueAt(n: number): number {
+  return startedAt + Math.ceil((n * 1_000) / setup.perSecond / tickMs) * tickMs;
+}
+
+const seen: OpenLoopSeen = {
+  p50: percentile(took, 50),
+  p90: percentile(took, 90),
+  p99: percentile(took, 99),
+  p999: percentile(took, 99.9),
+  max: percentile(took, 100),
+  lateP99: percentile(late, 99),
+  requests: took.length,
+  errors,
+};
+process.stdout.write(`${JSON.stringify(seen)}\n`, () => process.exit());
