@@ -10,7 +10,7 @@ export function writeNginxConf(folder: string, name: string, http: string): stri
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   const file = (what: string): string => join(folder, `${name}.${what}`);
   const text = `worker_processes 1; daemon off; pid ${file("pid")}; error_log ${file("log")} error;
-events { worker_connections 4096; }
+events { worker_connections 32768; }
 http { access_log off; keepalive_requests 1000000; client_max_body_size 0;
 ${temporary.map((each) => `${each}_temp_path ${file(each)};`).join(" ")}
 ${http} }

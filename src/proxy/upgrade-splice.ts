@@ -63,69 +63,114 @@ export function upgrade(_permit: Permit, job: UpgradeJob): void {
     job.onFailed({ type: "busy" });
     return;
   }
-  target.upgrades.busy++;
-  downstream.onClose(() => {
-    target.upgrades.busy--;
-    exchange.close();
-  });
+  occupy(downstream, target, exchange);
   if (!exchange.mayCarry()) {
     job.onFailed({ type: "cut", reason: exchange.cutReason ?? "stale" });
     return;
   }
-  const upstream = openUpstream(job);
-  let settled: "no" | "answered" | "spliced" = "no";
-  const timer = setTimeout(() => {
-    fail({ type: "error", error: new UpgradeRefusedError("ERR_PROXY_TIMEOUT", "no answer to the upgrade") });
-  }, job.handshakeTimeoutMs);
+  new Handshake(job);
+}
 
-  function settle(how: "answered" | "spliced"): boolean {
-    if (settled !== "no") return false;
-    settled = how;
-    clearTimeout(timer);
-    return true;
-  }
-  function fail(failure: ForwardFailure): void {
-    if (!settle("answered")) return;
-    upstream.destroy();
-    job.onFailed(failure);
-  }
-
-  exchange.attach((reason) => {
-    upstream.destroy();
-    if (settled === "no") fail({ type: "cut", reason });
-    else downstream.destroy();
-  });
+function occupy(
+  downstream: Pick<Downstream, "onClose">,
+  { upgrades }: Pick<UpstreamTarget, "upgrades">,
+  exchange: Pick<Exchange, "close">,
+): void {
+  upgrades.busy++;
   downstream.onClose(() => {
-    settle("answered");
-    if (settled !== "spliced") upstream.destroy();
+    upgrades.busy--;
+    exchange.close();
   });
-  upstream.once("error", (error) => fail({ type: "error", error }));
-  upstream.once("response", (answer) => {
-    if (settled !== "no" || !exchange.mayCarry()) return void answer.destroy();
-    settle("answered");
-    passAnswer(job, upstream, answer);
-  });
-  upstream.once("upgrade", (answer, upstreamSocket, upstreamHead) => {
-    if (settled !== "no" || !exchange.mayCarry()) return void upstreamSocket.destroy();
-    if (!accepts(answer, job)) {
-      upstreamSocket.destroy();
-      fail({
-        type: "error",
-        error: new UpgradeRefusedError("ECONNRESET", "the upstream's 101 answers something else"),
+}
+
+/** What is under way: all that a handshake needs and an open connection does not. */
+type Attempt = Readonly<{ job: UpgradeJob; upstream: ClientRequest; timer: NodeJS.Timeout }>;
+
+/** One handshake. Afterwards it holds nothing, for it stays as long as its connection: ten thousand of them may be open. */
+class Handshake {
+  #attempt: Attempt | undefined;
+
+  constructor(job: UpgradeJob) {
+    const { exchange, target, downstream } = job;
+    const upstream = openUpstream(job);
+    const timer = setTimeout(() => {
+      this.#fail({ type: "error", error: new UpgradeRefusedError("ERR_PROXY_TIMEOUT", "no answer to the upgrade") });
+    }, job.handshakeTimeoutMs);
+    this.#attempt = { job, upstream, timer };
+
+    exchange.attach((reason) => {
+      if (this.#attempt !== undefined) this.#fail({ type: "cut", reason });
+      else {
+        upstream.destroy();
+        downstream.destroy();
+      }
+    });
+    onceClosed(downstream, this);
+    upstream.once("error", (error) => this.#fail({ type: "error", error }));
+    upstream.once("response", (answer) => {
+      if (!exchange.mayCarry() || this.#settle() === undefined) return void answer.destroy();
+      downstream.onClose(() => upstream.destroy());
+      passAnswer(job, upstream, answer);
+    });
+    upstream.once("upgrade", (...upgraded) => this.#upgraded(...upgraded));
+    // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
+    upstream.once("socket", (connecting) => {
+      connecting.once(target.connect.secure ? "secureConnect" : "connect", () => {
+        if (exchange.mayCarry()) upstream.end();
       });
+    });
+  }
+
+  /** The caller is gone. */
+  close(): void {
+    this.#settle()?.upstream.destroy();
+  }
+
+  #settle(): Attempt | undefined {
+    const attempt = this.#attempt;
+    this.#attempt = undefined;
+    clearTimeout(attempt?.timer);
+    return attempt;
+  }
+
+  #fail(failure: ForwardFailure): void {
+    const attempt = this.#settle();
+    attempt?.upstream.destroy();
+    attempt?.job.onFailed(failure);
+  }
+
+  #upgraded(answer: IncomingMessage, upstream: Duplex, upstreamHead: Buffer): void {
+    const { job } = this.#attempt ?? {};
+    if (job === undefined || !job.exchange.mayCarry()) return void upstream.destroy();
+    if (!accepts(answer, job)) {
+      upstream.destroy();
+      const problem = "the upstream's 101 answers something else";
+      this.#fail({ type: "error", error: new UpgradeRefusedError("ECONNRESET", problem) });
       return;
     }
-    settle("spliced");
+    this.#settle();
     job.onAccepted();
-    const { socket, head } = downstream.takeSocket();
-    new Splice(job, socket, upstreamSocket).begin(answer, upstreamHead, head);
-  });
-  // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
-  upstream.once("socket", (connecting) => {
-    connecting.once(target.connect.secure ? "secureConnect" : "connect", () => {
-      if (exchange.mayCarry()) upstream.end();
+    const { socket: client, head } = job.downstream.takeSocket();
+    const lines = buildDownstreamHeaders(job.rules, answer.rawHeaders, job.requestId);
+    const { exchange, counted, idleTimeoutMs, key } = job;
+    new Splice({ exchange, counted, client, upstream, webSocket: key !== null }).begin({
+      acceptance: acceptance(answer.headers.upgrade ?? "", lines),
+      idleTimeoutMs,
+      upstreamHead,
+      head,
     });
-  });
+  }
+}
+
+/** In a function of its own, so that nothing else of the handshake stays with the listener. */
+function onceClosed(downstream: Pick<Downstream, "onClose">, handshake: Handshake): void {
+  downstream.onClose(() => handshake.close());
+}
+
+function acceptance(protocol: string, lines: readonly string[]): string {
+  let text = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n`;
+  for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${lines[i + 1]}\r\n`;
+  return `${text}\r\n`;
 }
 
 function openUpstream({ target, method, path, headers, protocol }: UpgradeJob): ClientRequest {
@@ -173,64 +218,79 @@ function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMe
   upstream.on("error", () => downstream.destroy());
 }
 
+type Spliced = Readonly<{
+  exchange: Exchange;
+  counted: UpgradeJob["counted"];
+  client: Socket;
+  upstream: Duplex;
+  webSocket: boolean;
+}>;
+
 class Splice {
-  readonly #job: UpgradeJob;
+  readonly #exchange: Exchange;
+  readonly #counted: UpgradeJob["counted"];
   readonly #client: Socket;
   readonly #upstream: Duplex;
-  readonly #frames = new FrameBoundaries();
+  /** Null: no frames are known of another protocol. */
+  readonly #frames: FrameBoundaries | null;
   #closing: Readonly<{ reason: CutReason; done: () => void }> | undefined;
 
-  constructor(job: UpgradeJob, client: Socket, upstream: Duplex) {
-    this.#job = job;
+  constructor({ exchange, counted, client, upstream, webSocket }: Spliced) {
+    this.#exchange = exchange;
+    this.#counted = counted;
     this.#client = client;
     this.#upstream = upstream;
+    this.#frames = webSocket ? new FrameBoundaries() : null;
   }
 
-  begin(answer: IncomingMessage, upstreamHead: Buffer, head: Buffer): void {
-    const { exchange, idleTimeoutMs } = this.#job;
+  begin({
+    acceptance,
+    idleTimeoutMs,
+    upstreamHead,
+    head,
+  }: Readonly<{ acceptance: string; idleTimeoutMs: number; upstreamHead: Buffer; head: Buffer }>): void {
+    this.#exchange.attach((reason) => this.#cut(reason));
+    if (this.#exchange.cutReason !== undefined) return;
+    if (idleTimeoutMs > 0) this.#client.setTimeout(idleTimeoutMs, () => this.#client.destroy());
+    this.#client.setNoDelay(true);
+    this.#client.write(acceptance, "latin1");
+    if (upstreamHead.length > 0) this.#toClient(upstreamHead);
+    if (head.length > 0) this.#toUpstream(head);
+    this.#listen();
+    this.#client.resume();
+  }
+
+  /** In a method of its own, so that nothing of the beginning stays with the listeners. */
+  #listen(): void {
     const client = this.#client;
     const upstream = this.#upstream;
-    exchange.attach((reason) => this.#cut(reason));
-    if (exchange.cutReason !== undefined) return;
-
     client.on("error", () => upstream.destroy());
     upstream.on("error", () => client.destroy());
     client.once("close", () => upstream.destroy());
     upstream.once("close", () => {
       if (this.#closing === undefined) client.destroySoon();
     });
-    if (idleTimeoutMs > 0) client.setTimeout(idleTimeoutMs, () => client.destroy());
-    client.setNoDelay(true);
-
-    const lines = buildDownstreamHeaders(this.#job.rules, answer.rawHeaders, this.#job.requestId);
-    let accept = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n`;
-    for (let i = 0; i < lines.length; i += 2) accept += `${lines[i]}: ${lines[i + 1]}\r\n`;
-    client.write(`${accept}\r\n`, "latin1");
-
-    if (upstreamHead.length > 0) this.#toClient(upstreamHead);
-    if (head.length > 0) this.#toUpstream(head);
     upstream.on("data", (chunk: Buffer) => this.#toClient(chunk));
     client.on("data", (chunk: Buffer) => this.#toUpstream(chunk));
     client.on("drain", () => upstream.resume());
     upstream.on("drain", () => client.resume());
     upstream.once("end", () => this.#closing === undefined && client.end());
     client.once("end", () => upstream.end());
-    client.resume();
   }
 
   #toClient(chunk: Buffer): void {
-    if (this.#closing !== undefined || !this.#job.exchange.mayCarry()) {
-      if (this.#job.key !== null) this.#finishFrame(chunk);
+    if (this.#closing !== undefined || !this.#exchange.mayCarry()) {
+      if (this.#frames !== null) this.#finishFrame(this.#frames, chunk);
       return;
     }
-    if (this.#job.key !== null) this.#frames.take(chunk);
-    this.#job.counted.bytes += chunk.length;
+    this.#frames?.take(chunk);
+    this.#counted.bytes += chunk.length;
     if (!this.#client.write(chunk)) this.#upstream.pause();
   }
 
   #toUpstream(chunk: Buffer): void {
-    if (this.#closing !== undefined || !this.#job.exchange.mayCarry()) return;
-    this.#job.counted.bytesReceived += chunk.length;
+    if (this.#closing !== undefined || !this.#exchange.mayCarry()) return;
+    this.#counted.bytesReceived += chunk.length;
     if (!this.#upstream.write(chunk)) this.#client.pause();
   }
 
@@ -247,18 +307,18 @@ class Splice {
       });
       this.#closing = { reason, done: resolve };
       if (this.#client.destroyed) resolve();
-      else if (this.#job.key === null) this.#client.destroy();
+      else if (this.#frames === null) this.#client.destroy();
       else if (this.#frames.atBoundary) this.#sayGoodbye();
       else if (reason === "stale") this.#client.destroy();
       else this.#upstream.resume();
     });
   }
 
-  #finishFrame(chunk: Buffer): void {
+  #finishFrame(frames: FrameBoundaries, chunk: Buffer): void {
     if (this.#client.writableEnded || this.#client.destroyed) return;
-    const length = this.#frames.takeToBoundary(chunk);
+    const length = frames.takeToBoundary(chunk);
     this.#client.write(length === chunk.length ? chunk : chunk.subarray(0, length));
-    if (this.#frames.atBoundary) this.#sayGoodbye();
+    if (frames.atBoundary) this.#sayGoodbye();
   }
 
   #sayGoodbye(): void {

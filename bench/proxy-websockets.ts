@@ -1,0 +1,103 @@
+/**
+ * Bench: what an idle WebSocket takes of one proxy process, beside nginx `proxy_pass` without any authentication: resident memory with
+ * so many open, less what it was before, for each.
+ *
+ *   node bench/proxy-websockets.ts [--count 10000]
+ *
+ * A proxy holds two sockets for each, so the system's bound on open files is a bound on how many can be had here: where that is lower, as many as
+ * fit are opened, and the line says how many. Before anything counts, some are opened and closed again, so that what is there once only is not
+ * counted for each. Afterwards each carries a message, which shows that all of them live, and memory is looked at again.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { freePorts } from "../test/support/free-port.ts";
+import { type Budget, tellBudgets, whole } from "./support/budget.ts";
+import { startCardea } from "./support/cardea.ts";
+import { writeNginxConf } from "./support/nginx-conf.ts";
+import type { Pinned } from "./support/pinned.ts";
+import { coreOfLoad, coreOfProxy, type Stand, withStand } from "./support/stand.ts";
+import type { CrowdAnswer, CrowdOrder } from "./support/websocket-crowd.ts";
+
+const { values } = parseArgs({ options: { count: { type: "string", default: "10000" } } });
+const bytesEachMax = 15 * 1_024;
+const warmUp = 500;
+/** Files of a proxy beside the sockets. */
+const otherFiles = 200;
+/** For memory to settle: the collector gives back what it does not need after a while. */
+const settleMs = 8_000;
+const filesMax = Number(execFileSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).replace("unlimited", "1e9"));
+const count = Math.min(Number(values.count), Math.floor((filesMax - otherFiles) / 2));
+
+type Subject = Readonly<{ name: string; port: number; headers: readonly string[]; pinned: Pinned }>;
+type Seen = Readonly<{ idle: number; spoken: number }>;
+
+await withStand(async (stand) => {
+  const [upstream = 0, nginx = 0] = await freePorts(2);
+  const server = new URL("./support/websocket-echo-server.ts", import.meta.url).pathname;
+  await stand.start(coreOfLoad, process.execPath, [server, String(upstream)], upstream);
+  const passing = `server { listen 127.0.0.1:${nginx} backlog=4096; location / { proxy_pass http://127.0.0.1:${upstream}; proxy_http_version 1.1;
+    proxy_read_timeout 1h; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; proxy_set_header Host $host; } }`;
+  const conf = writeNginxConf(stand.folder, "proxy", passing);
+  const nginxProcess = await stand.start(coreOfProxy, "nginx", ["-c", conf], nginx);
+  const cardea = await startCardea(stand, { upstreamPort: upstream, route: ["allow_websockets: true"] });
+  console.log(
+    `${whole(count)} WebSockets${count < Number(values.count) ? `: more than ${filesMax} open files are not allowed here` : ""}`,
+  );
+  const budgets: Budget[] = [];
+  for (const subject of [
+    { name: "nginx", port: nginx, headers: [`Host: 127.0.0.1:${nginx}`], pinned: nginxProcess },
+    { name: "cardea", ...cardea },
+  ]) {
+    const { idle, spoken } = await crowd(stand, subject);
+    const [seen, after] = [idle, spoken].map((bytes) => `${(bytes / 1_024).toFixed(1)} KB`);
+    const promised = subject.name === "cardea";
+    budgets.push({
+      what: `one of ${whole(count)} idle WebSockets, ${subject.name}`,
+      seen: `${seen} (${after} when each has carried a message)`,
+      budget: promised ? `≤ ${bytesEachMax / 1_024} KB` : "",
+      met: promised ? Math.max(idle, spoken) <= bytesEachMax : null,
+    });
+  }
+  tellBudgets(budgets);
+});
+
+/** Bytes each. */
+async function crowd(stand: Stand, { name, port, headers, pinned }: Subject): Promise<Seen> {
+  const program = new URL("./support/websocket-crowd.ts", import.meta.url).pathname;
+  const child = spawn("taskset", ["-c", coreOfLoad, process.execPath, program], {
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
+  stand.atEnd(async () => void child.kill("SIGKILL"));
+  await order(child, { type: "open", count: warmUp, port, headers });
+  await order(child, { type: "say" });
+  await order(child, { type: "close" });
+  await sleep(settleMs);
+  const before = pinned.rssBytes();
+  const open = await order(child, { type: "open", count, port, headers });
+  if (open !== count) throw new Error(`${open} of ${count} are open`);
+  await sleep(settleMs);
+  const idle = pinned.rssBytes();
+  await order(child, { type: "say" });
+  await sleep(settleMs);
+  const spoken = pinned.rssBytes();
+  const mega = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MB`;
+  console.log(
+    `${name.padEnd(7)} resident ${mega(before)} before, ${mega(idle)} with all open, ${mega(spoken)} when each has carried a message`,
+  );
+  await order(child, { type: "close" });
+  child.disconnect();
+  return { idle: (idle - before) / count, spoken: (spoken - before) / count };
+}
+
+/** @returns how many are open when it is carried out */
+async function order(child: ChildProcess, what: CrowdOrder): Promise<number> {
+  const answered = once(child, "message") as Promise<[CrowdAnswer]>;
+  const ended = once(child, "exit").then(() => {
+    throw new Error("the crowd has ended");
+  });
+  child.send(what);
+  const [{ open }] = await Promise.race([answered, ended]);
+  return open;
+}
