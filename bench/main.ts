@@ -9,7 +9,8 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { type Budget, budgetsIn, budgetTable } from "./support/budget.ts";
 
-const all = ["decide", "follower", "append", "revoke", "proxy", "growth", "snapshot", "regions"];
+const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "routes"].map((row) => `proxy-${row}`);
+const all = ["decide", "follower", "append", "revoke", "proxy", ...ofProxy, "growth", "snapshot", "regions"];
 const [, , ...named] = process.argv;
 const strangers = named.filter((name) => !existsSync(fileOf(name)));
 if (strangers.length > 0) throw new Error(`there is no bench called ${strangers.join(", ")}`);
