@@ -2,9 +2,9 @@
  * Assertion: the signed statement of who is asking that an upstream receives (`X-Pomerium-Jwt-Assertion`).
  *
  * Its claims, key and key id are Pomerium's (pomerium.md §3.1), so that an upstream which verifies Pomerium's assertions
- * verifies these. One assertion serves a principal, a host and a route for at most 30 s; it is found by the principal
- * object itself, which is made anew whenever a fact of the person changes, so a change drops it. It never outlives the
- * session.
+ * verifies these. One assertion serves a principal on a host for at most 30 s, on all routes with the same rules: it says nothing of
+ * the route. It is found by the principal object itself, which is made anew whenever a fact of the person changes, so a change
+ * drops it. It never outlives the session.
  *
  * Never says anything of a person whose personal data does not open.
  */
@@ -34,7 +34,6 @@ export type AssertionRules = Readonly<{
 export type AssertionScope = Readonly<{
   /** Without port: the issuer and the audience. */
   hostname: string;
-  routeId: string;
   mode: "cached" | "per_request";
   /** The same object for all requests of a route in one configuration. Absent: those of the whole configuration. */
   rules?: AssertionRules;
@@ -90,6 +89,7 @@ export async function createAssertions(options: {
   const global: AssertionRules = { issuerFormat: options.issuerFormat, groupsFilter: options.groupsFilter };
   const extraClaims = [...new Set(Object.values(options.claimsHeaders))];
   const cache = new WeakMap<object, LRUCache<string, Entry>>();
+  const contents = new WeakMap<AssertionRules, string>();
   const nobody = {};
 
   function claimsOf(principal: Principal | null, hostname: string, rules: AssertionRules = global): AssertionClaims {
@@ -138,7 +138,17 @@ export async function createAssertions(options: {
     });
   }
 
-  async function sign(principal: Principal | null, hostname: string, rules?: AssertionRules): Promise<Introduction> {
+  /** Rules that say the same are one, whichever route they are of. */
+  function contentOf(rules: AssertionRules): string {
+    let content = contents.get(rules);
+    if (content === undefined) {
+      content = JSON.stringify([rules.issuerFormat, rules.groupsFilter]);
+      contents.set(rules, content);
+    }
+    return content;
+  }
+
+  async function sign(principal: Principal | null, hostname: string, rules: AssertionRules): Promise<Introduction> {
     const claims = claimsOf(principal, hostname, rules);
     const assertion = await new SignJWT(claims as JWTPayload).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     const { email, groups } = claims;
@@ -153,7 +163,7 @@ export async function createAssertions(options: {
   return {
     jwks: { keys: [published, ...alsoPublished.filter((other) => other.kid !== kid)] },
     claimsOf,
-    introduce(principal, { hostname, routeId, mode, rules }) {
+    introduce(principal, { hostname, mode, rules = global }) {
       if (mode === "per_request") return sign(principal, hostname, rules);
       const owner = principal ?? nobody;
       let ofOwner = cache.get(owner);
@@ -161,11 +171,12 @@ export async function createAssertions(options: {
         ofOwner = new LRUCache({ max: perPrincipalMax });
         cache.set(owner, ofOwner);
       }
-      const place = JSON.stringify([hostname, routeId]);
+      // No two places are written alike: JSON says where it ends.
+      const place = contentOf(rules) + hostname;
       const known = ofOwner.get(place);
-      if (known !== undefined && known.rules === rules && options.now() < known.freshUntil) return known.introduction;
+      if (known !== undefined && options.now() < known.freshUntil) return known.introduction;
       const signing = sign(principal, hostname, rules);
-      const entry: Entry = { introduction: signing, rules, freshUntil: options.now() + freshForMs };
+      const entry: Entry = { introduction: signing, freshUntil: options.now() + freshForMs };
       ofOwner.set(place, entry);
       signing.then(
         (introduction) => {
@@ -181,7 +192,6 @@ export async function createAssertions(options: {
 /** Concurrent requests share one signature: until it is there, the promise of it. */
 type Entry = {
   introduction: Introduction | Promise<Introduction>;
-  readonly rules: AssertionRules | undefined;
   readonly freshUntil: number;
 };
 

@@ -262,8 +262,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       send(permitted, null, tokens);
       return;
     }
-    const { id: routeId, assertion: mode } = plan.route;
-    const scope = { hostname: request.hostname, routeId, mode, rules: plan.assertionRules };
+    const scope = { hostname: request.hostname, mode: plan.route.assertion, rules: plan.assertionRules };
     const introduced = ports.assertions.introduce(permit.principal, scope);
     if (!(introduced instanceof Promise)) send(permitted, introduced, tokens);
     else introduced.then((made) => send(permitted, made, tokens)).catch((error: unknown) => failed(visit, error));

@@ -50,7 +50,7 @@ function principal(parts: Partial<Principal> & { expiresAt?: number } = {}): Pri
     ...parts,
   };
 }
-const scope = { hostname: "app.example", routeId: "r", mode: "cached" } as const;
+const scope = { hostname: "app.example", mode: "cached" } as const;
 
 test("a route may have its own issuer and name fewer groups", async () => {
   const { assertions } = await start({ groupsFilter: ["g2"] });
@@ -195,23 +195,24 @@ describe("the assertion", () => {
 });
 
 describe("a cached assertion", () => {
-  test("serves one principal, host and route for 30 s, at once", async () => {
+  test("serves one principal and host for 30 s, at once, whatever the route", async () => {
     const { assertions, now } = await start();
     const alice = principal();
     const first = await assertions.introduce(alice, scope);
     assert.equal(assertions.introduce(alice, scope), first, "no promise, no signature");
     now.ms += 29_999;
-    assert.equal(assertions.introduce(alice, scope), first);
+    const rules = { issuerFormat: "hostOnly", groupsFilter: [] } as const;
+    assert.equal(assertions.introduce(alice, { ...scope, rules }), first, "another route whose rules say the same");
     now.ms += 1;
     assert.notEqual((await assertions.introduce(alice, scope)).assertion, first.assertion);
   });
-  test("serves no other host, route or principal, be it the same person after a change", async () => {
+  test("serves no other host, rules or principal, be it the same person after a change", async () => {
     const { assertions } = await start();
     const alice = principal();
     const { assertion } = await assertions.introduce(alice, scope);
     const others = [
       await assertions.introduce(alice, { ...scope, hostname: "other.example" }),
-      await assertions.introduce(alice, { ...scope, routeId: "other" }),
+      await assertions.introduce(alice, { ...scope, rules: { issuerFormat: "uri", groupsFilter: [] } }),
       await assertions.introduce({ ...alice }, scope),
       await assertions.introduce(alice, { ...scope, mode: "per_request" }),
     ];

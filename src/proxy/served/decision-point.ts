@@ -163,7 +163,6 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       return ["x-pomerium-jwt-assertion", ...Object.keys(config.jwtClaimsHeaders)].map((name) => [name, ""]);
     const { assertion, claimHeaders } = await ports.assertions.introduce(principal, {
       hostname: request.hostname,
-      routeId: route.id,
       mode: route.assertion,
       rules: rulesOf(route),
     });
