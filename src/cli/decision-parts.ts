@@ -13,6 +13,7 @@ type Lasting =
   | "render"
   | "record"
   | "recordSafely"
+  | "authorizeLog"
   | "logger";
 
 /** @returns ends it */

@@ -148,6 +148,8 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     if (redirect !== null) stops.push(() => redirect.close());
   }
 
+  const observers = await startObservers(config, { node: parts.node, logger, registry: parts.registry });
+  stops.push(() => observers.close());
   const deciding = {
     identity: { node: parts.node, boot: parts.boot, region: config.region },
     clock: systemClock,
@@ -157,6 +159,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     render: renderPage,
     record: audit.recorder.record,
     recordSafely: null,
+    authorizeLog: observers.authorizeLog,
     logger,
   };
   stops.push(await serveDecisions(config, { deciding, current: () => current.ports, registry: parts.registry }));
@@ -181,8 +184,6 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     };
   }
 
-  const observers = await startObservers(config, { node: parts.node, logger });
-  stops.push(() => observers.close());
   const lasting = {
     ...deciding,
     accessLog: observers.accessLog,

@@ -1,23 +1,47 @@
-/** Observers: the access log and the traces of a process that runs a proxy. */
+/** Observers: the access log, the log of decisions and the traces of a process that serves requests or decisions. */
+import { Counter, type Registry } from "prom-client";
 import type { Config } from "../config/index.ts";
-import { createTracing, type ProxyPorts } from "../proxy/index.ts";
+import { compileAuthorizeLine, createTracing, type ProxyPorts } from "../proxy/index.ts";
 import type { Logger } from "../replication/index.ts";
 import { openAccessLog } from "./access-log.ts";
 import { version } from "./version.ts";
 
-export type Observers = Pick<ProxyPorts, "accessLog" | "tracing"> & Readonly<{ close(): Promise<unknown> }>;
+export type Observers = Pick<ProxyPorts, "accessLog" | "authorizeLog" | "tracing"> &
+  Readonly<{ close(): Promise<unknown> }>;
 
 export async function startObservers(
   config: Config,
-  who: Readonly<{ node: string; logger: Logger }>,
+  who: Readonly<{ node: string; logger: Logger; registry: Registry }>,
 ): Promise<Observers> {
-  const { accessLogFields, logLevel, region } = config;
-  const wanted = accessLogFields.length > 0 && (logLevel === "info" || logLevel === "debug");
-  const accessLog = wanted ? openAccessLog() : null;
-  const tracing = config.tracing === null ? null : await createTracing(config.tracing, { ...who, region, version });
+  const { accessLogFields, authorizeLogFields, logLevel, region } = config;
+  const shown = logLevel === "info" || logLevel === "debug";
+  const asked = accessLogFields.length > 0 && config.services.has("proxy");
+  const lines = shown && (asked || authorizeLogFields !== null) ? openAccessLog() : null;
+  const traces = config.tracing === null || !config.services.has("proxy") ? null : config.tracing;
+  const tracing = traces === null ? null : await createTracing(traces, { ...who, region, version });
   return {
-    accessLog: accessLog === null ? null : { write: accessLog.write, probes: logLevel === "debug" },
+    accessLog: lines === null || !asked ? null : { write: lines.write, probes: logLevel === "debug" },
+    authorizeLog:
+      lines === null || authorizeLogFields === null
+        ? null
+        : authorizeLogOf(authorizeLogFields, lines.write, who.registry),
     tracing,
-    close: () => Promise.all([accessLog?.close(), tracing?.close()]),
+    close: () => Promise.all([lines?.close(), tracing?.close()]),
+  };
+}
+
+function authorizeLogOf(
+  fields: NonNullable<Config["authorizeLogFields"]>,
+  write: (line: string) => boolean,
+  registry: Registry,
+): NonNullable<ProxyPorts["authorizeLog"]> {
+  const lineOf = compileAuthorizeLine(fields);
+  const lost = new Counter({
+    name: "cardea_authorize_log_lost_total",
+    help: "Lines of the log of decisions that found no room",
+    registers: [registry],
+  });
+  return (facts) => {
+    if (!write(lineOf(facts))) lost.inc();
   };
 }

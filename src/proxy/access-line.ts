@@ -6,6 +6,7 @@
  */
 import type { AccessLogField } from "../config/index.ts";
 import { responseCodeDetails } from "./failures.ts";
+import { quote, shownHeaders, showsHeader, stamps, withoutQuery } from "./log-text.ts";
 import { kindOf } from "./traffic.ts";
 import { stripSessionQuery } from "./upstream-headers.ts";
 import type { Visit } from "./visit.ts";
@@ -68,7 +69,7 @@ function fieldOf(name: AccessLogField): Value {
     case "forwarded-for":
       return ({ forwardedFor }) => quote(forwardedFor);
     case "headers":
-      return ({ visit }) => JSON.stringify(shownHeaders(visit));
+      return ({ visit }) => JSON.stringify(shownHeaders(visit.request?.headers ?? {}));
     case "ip":
       return ({ visit }) => quote(visit.ip);
     case "kind":
@@ -106,31 +107,9 @@ function fieldOf(name: AccessLogField): Value {
       return header("user-agent");
     default: {
       const wanted = name.slice("headers.".length).toLowerCase();
-      return secretHeaders.has(wanted) ? () => undefined : header(wanted);
+      return showsHeader(wanted) ? header(wanted) : () => undefined;
     }
   }
-}
-
-// biome-ignore lint/suspicious/noControlCharactersInRegex: what JSON escapes
-const needsEscape = /["\\\u0000-\u001f\u007f-\uffff]/;
-
-/** As JSON. Hardly any text needs more than its quotes. */
-function quote(text: string): string {
-  return needsEscape.test(text) ? JSON.stringify(text) : `"${text}"`;
-}
-
-/** ISO 8601; the part down to the second is made once a second. */
-function stamps(): (at: number) => string {
-  let second = Number.NaN;
-  let prefix = "";
-  return (at) => {
-    const now = Math.floor(at / 1_000);
-    if (now !== second) {
-      second = now;
-      prefix = new Date(now * 1_000).toISOString().slice(0, -4);
-    }
-    return `${prefix}${String(Math.floor(at) - now * 1_000).padStart(3, "0")}Z`;
-  };
 }
 
 function authorityOf({ request, tunnel }: Visit): string {
@@ -145,30 +124,3 @@ function shownQuery({ request, plan }: Visit): string {
     : stripSessionQuery(request.search).slice(1);
 }
 const carriesSignIn = /^\/(?:\.pomerium|\.well-known\/pomerium|oauth2)(?:\/|$)/;
-
-function withoutQuery(url: string): string {
-  return url.split(/[?#]/, 1)[0] ?? "";
-}
-
-const secretHeaders: ReadonlySet<string> = new Set([
-  "authorization",
-  "cookie",
-  "proxy-authorization",
-  "sec-websocket-key",
-  "sec-websocket-protocol", // of Kubernetes and others, a token stands among them
-  "x-pomerium-authorization",
-  "x-pomerium-jwt-assertion",
-  "x-pomerium-jwt-assertion-for",
-]);
-
-/** Names that services behind us give to credentials of their own. */
-const secretName = /token|secret|passw|credential|session|signature|cookie|authorization|api-?key|csrf|xsrf/;
-
-function shownHeaders({ request }: Visit): Record<string, string> {
-  const shown: Record<string, string> = {};
-  for (const [name, value] of Object.entries(request?.headers ?? {})) {
-    if (secretHeaders.has(name) || secretName.test(name)) continue;
-    shown[name] = name === "referer" ? withoutQuery(value ?? "") : (value ?? "");
-  }
-  return shown;
-}

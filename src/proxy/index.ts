@@ -1,5 +1,6 @@
 /** The life of a request: listen, route, decide, forward, cut. Neighbours import the proxy through this door. */
 
+export { type AuthorizeFacts, compileAuthorizeLine } from "./authorize-line.ts";
 export { type AcmeServing, type Autocert, startAutocert } from "./autocert/autocert-timer.ts";
 export { CapsuleReader, datagramCapsule } from "./capsules.ts";
 export { CutFailedError, type CutReason } from "./exchanges.ts";

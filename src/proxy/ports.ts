@@ -19,6 +19,7 @@ import type {
 import type { Config, RouteConfig } from "../config/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
 import type { Clock, Freshness, Logger, Replica } from "../replication/index.ts";
+import type { AuthorizeFacts } from "./authorize-line.ts";
 import type { SessionTokens } from "./session-tokens.ts";
 import type { Tracing } from "./traces.ts";
 
@@ -70,6 +71,8 @@ export type ProxyPorts = Readonly<{
   logger: Logger;
   /** Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line is lost */
   accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;
+  /** The log of decisions in Pomerium's words; null: nobody wants it. */
+  authorizeLog: ((facts: AuthorizeFacts) => void) | null;
   /** Null: no traces are made. */
   tracing: Tracing | null;
   requestId: () => string;

@@ -8,6 +8,7 @@ import type { Config, RouteConfig } from "../config/index.ts";
 import { isAdministrator } from "../console/index.ts";
 import { answerFor, type Condition } from "./answer.ts";
 import { readAsked, unreadable } from "./asked.ts";
+import { isCheck } from "./authorize-line.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { Downstream } from "./downstream.ts";
 import type { CutReason, Exchange } from "./exchanges.ts";
@@ -234,5 +235,8 @@ export function completeRecord(
 
 export function record(visit: Visit, decided: Decided, principal: Principal | null, ports: ProxyPorts): void {
   if (decided.occasion === undefined) visit.trace?.decided(decided.result, decided.reasons);
-  ports.record(completeRecord(visit, decided, principal, ports));
+  const complete = completeRecord(visit, decided, principal, ports);
+  ports.record(complete);
+  if (ports.authorizeLog === null || !isCheck(complete)) return;
+  ports.authorizeLog({ record: complete, principal, route: visit.plan?.route ?? null, request: visit.request });
 }

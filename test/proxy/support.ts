@@ -258,6 +258,7 @@ export async function startRig(
     recordSafely: null,
     logger: quiet,
     accessLog: null,
+    authorizeLog: null,
     tracing: null,
     requestId: randomUUID,
   };

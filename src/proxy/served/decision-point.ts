@@ -18,6 +18,7 @@ import {
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import { type Asked, readAsked } from "../asked.ts";
+import { isCheck } from "../authorize-line.ts";
 import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
 import { isReserved } from "../reserved-paths.ts";
@@ -37,6 +38,7 @@ export type DecisionPorts = Pick<
       | "assertions"
       | "render"
       | "record"
+      | "authorizeLog"
       | "recordSafely"
       | "logger"
     )
@@ -122,7 +124,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   async function ask(question: Question): Promise<Verdict> {
     const read = readQuestion(question, { routes, config });
     if (read.type !== "read") {
-      if (question.recorded !== false) ports.record(refusalOf(question, read));
+      if (question.recorded !== false) keep(refusalOf(question, read), null);
       return read;
     }
     const { about } = read;
@@ -147,8 +149,15 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       if (verdict.type === "permit") return { ...verdict, identity };
     }
     verdict = describe(verdict);
-    ports.record(recordOf(question, verdict));
+    keep(recordOf(question, verdict), verdict);
     return verdict;
+  }
+
+  function keep(record: DecisionRecord, verdict: Judged | null): void {
+    ports.record(record);
+    if (ports.authorizeLog === null || !isCheck(record)) return;
+    const principal = verdict !== null && "principal" in verdict ? verdict.principal : null;
+    ports.authorizeLog({ record, principal, route: verdict?.route ?? null, request: verdict?.request ?? null });
   }
 
   function describe(verdict: Judged): Judged {

@@ -1,4 +1,5 @@
 /** One process with everything in it, before a real identity provider and in front of a real upstream that says what it was sent. */
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders } from "node:http";
@@ -114,3 +115,18 @@ export function echoOf(answer: Answer): Echo {
 export const bearing = (token: string): Ask => ({
   headers: { authorization: `Bearer ${token}`, accept: "application/json" },
 });
+
+/** Every redirect on the way, and where it ends. */
+export async function follow(
+  visitor: Visitor,
+  target: string,
+): Promise<Readonly<{ hops: readonly URL[]; end: Answer }>> {
+  const hops = [new URL(target)];
+  for (let next: URL | null = new URL(target); ; ) {
+    const answer: Answer = await visitor.ask(next);
+    next = answer.location;
+    if (next === null) return { hops, end: answer };
+    hops.push(next);
+    assert.ok(hops.length < 30, hops.map(({ host, pathname }) => host + pathname).join("\n"));
+  }
+}
