@@ -155,3 +155,34 @@ test("a certificate by ACME is ordered by HTTP-01 and served", {
   assert.equal(await status(socket, tls), 200);
   socket.destroy();
 });
+
+test("workers share the questions of an authority that asks by TLS-ALPN-01, and each serves what one of them was given", {
+  skip: findPebble() === undefined ? "there is no pebble" : false,
+}, async (t) => {
+  using folder = new TemporaryFolder("acme-workers");
+  const [tls = 0, http = 0, broker = 0] = await freePorts(3);
+  const pebble = await startPebble({ tls, http });
+  t.after(() => pebble.stop());
+  const ca = join(folder.path, "ca.pem");
+  writeFileSync(ca, pebble.ca);
+  const child = await start(
+    t,
+    folder,
+    { tls, http },
+    {
+      ...{ autocert: true, autocert_ca: pebble.directory.href, autocert_trusted_ca_file: ca },
+      ...{ workers: 2, http_redirect_addr: undefined, broker: { listen: `127.0.0.1:${broker}`, tls_ca_file: ca } },
+    },
+  );
+  const issuer = await pebble.issuer();
+  // In turn, so each of the two answers every second one.
+  const eachServes = async (): Promise<boolean> => {
+    const serials: string[] = [];
+    for (let i = 0; i < 4; i++) serials.push(await shown(tls, issuer).catch(() => ""));
+    return serials.every((serial) => serial !== "" && serial === serials[0]);
+  };
+  await waitFor("the certificate", eachServes, patience).catch((error: unknown) => {
+    throw new Error(child.log(), { cause: error });
+  });
+  assert.doesNotMatch(child.log(), /no certificate was issued/);
+});

@@ -150,6 +150,27 @@ describe("with a real authority", { skip: findPebble() === undefined ? "there is
     await again.rig.close();
   });
 
+  test("TLS-ALPN-01: answered by any process that shares the folder, as workers do, and no longer than it is asked", async () => {
+    const config = settings("alpn-shared", ["f.example"]);
+    mkdirSync(join(config.folder, "questions"), { recursive: true, mode: 0o700 }); // of one that was killed
+    const neighbour = await startAt({ ...config, eab: null }); // it could not order by itself
+    await neighbour.autocert.look();
+    assert.equal(failures.splice(0).length, 1);
+    const orderer = startAutocert({
+      ...{ config, logger, events: { onOrdered() {} } },
+      ...{ wall: Date.now, random: () => 0, lookEveryMs: 3_600_000 },
+    });
+    cleanUps.push(async () => orderer.close());
+    await orderer.look();
+    assert.deepEqual(failures, []);
+    assert.equal(orderer.certificates().length, 1);
+    assert.equal(neighbour.autocert.isAsked(), false);
+    assert.equal(neighbour.autocert.challengeCertificate("f.example"), undefined);
+    await neighbour.autocert.look();
+    assert.equal((await served("f.example")).subjectAltName, "DNS:f.example");
+    await neighbour.rig.close();
+  });
+
   test("HTTP-01: answered at the redirect listener, by any process that shares the folder", async () => {
     const config = settings("http", ["c.example"], { challenges: ["http-01"] });
     const [orderer, neighbour] = [1, 2].map(() =>

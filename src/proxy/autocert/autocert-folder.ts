@@ -5,7 +5,7 @@
  * over. Every file is its owner's alone and appears whole or not at all. Several processes may share the folder.
  */
 import { createPrivateKey, randomUUID, X509Certificate } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { TlsFiles } from "../../config/index.ts";
 
@@ -60,12 +60,41 @@ export class AutocertFolder {
     rmSync(this.#challengeFile(token), { force: true });
   }
 
+  /** The certificate that the authority wants to see of a host, whichever process it meets. */
+  question(host: string): TlsFiles | undefined {
+    const pair = this.#read(this.#questionFile(host));
+    const key = pair?.indexOf("-----BEGIN PRIVATE KEY-----") ?? -1;
+    return pair === undefined || key < 0 ? undefined : { cert: pair.slice(0, key), key: pair.slice(key) };
+  }
+  saveQuestion(host: string, { cert, key }: TlsFiles): void {
+    this.#write(this.#questionFile(host), `${cert.trimEnd()}\n${key}`);
+  }
+  removeQuestion(host: string): void {
+    rmSync(this.#questionFile(host), { force: true });
+    try {
+      rmdirSync(join(this.#path, "questions"));
+    } catch {
+      // there are others, or there is none
+    }
+  }
+  /** What a process left that was killed while it ordered; for who holds the lock. */
+  forgetQuestions(): void {
+    rmSync(join(this.#path, "questions"), { recursive: true, force: true });
+  }
+  /** Whether there is a question, of any process. For every connection: one look at the file system. */
+  isAsked(): boolean {
+    return existsSync(join(this.#path, "questions"));
+  }
+
   #fileOf(host: string, ending: "crt" | "key"): string {
     const name = encodeURIComponent(host);
     return join(this.#path, "certificates", this.#authority, name, `${name}.${ending}`);
   }
   #accountFile(ending: "key" | "url"): string {
     return join(this.#path, "accounts", this.#authority, `account.${ending}`);
+  }
+  #questionFile(host: string): string {
+    return join(this.#path, "questions", encodeURIComponent(host));
   }
   /** A token is letters, digits, `-` and `_` (RFC 8555 §8.3). */
   #challengeFile(token: string): string {

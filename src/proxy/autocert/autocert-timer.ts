@@ -38,6 +38,9 @@ export type AutocertEvents = Readonly<{
   onOrdered(result: "issued" | "failed"): void;
 }>;
 
+/** How often the folder is looked at while another process orders. */
+const whileOrderedMs = 1_000;
+
 type Served = Readonly<{ pair: KeptPair; due: number }>;
 type Failing = Readonly<{ failures: number; until: number }>;
 
@@ -60,7 +63,6 @@ export function startAutocert(
   let folder: AutocertFolder | null = null;
   const served = new Map<string, Served>();
   const failing = new Map<string, Failing>();
-  const questions = new Map<string, TlsFiles>();
   const listeners: (() => void)[] = [];
   let looking: Promise<void> | undefined;
   let closed = false;
@@ -120,8 +122,13 @@ export function startAutocert(
     if (takeWhatIsThere()) announce();
     if (config === null || closed || dueHosts().length === 0) return;
     const release = tryOrderLock(config.folder);
-    if (release === undefined) return; // another process orders, and what it gets is found with the next look
+    if (release === undefined) {
+      // Another process orders, and what it gets is served here as soon.
+      if (!closed) setTimeout(() => void look(), Math.min(whileOrderedMs, lookEveryMs)).unref();
+      return;
+    }
     try {
+      folder?.forgetQuestions();
       if (takeWhatIsThere()) announce();
       for (const host of dueHosts()) {
         if (closed || config?.hosts.includes(host) !== true) continue;
@@ -161,10 +168,10 @@ export function startAutocert(
   function boardOn(kept: AutocertFolder): Parameters<typeof orderCertificate>[1]["board"] {
     return {
       offerAnswer: (token, answer) => kept.saveChallenge(token, answer),
-      offerCertificate: (host, pair) => void questions.set(host, pair),
+      offerCertificate: (host, pair) => kept.saveQuestion(host, pair),
       takeBack({ token, host }) {
         kept.removeChallenge(token);
-        questions.delete(host);
+        kept.removeQuestion(host);
       },
     };
   }
@@ -176,8 +183,8 @@ export function startAutocert(
   follow(options.config);
   return {
     certificates: () => [...served.values()].map(({ pair: { cert, key } }) => ({ cert, key })),
-    challengeCertificate: (host) => questions.get(host),
-    isAsked: () => questions.size > 0,
+    challengeCertificate: (host) => (config?.hosts.includes(host) === true ? folder?.question(host) : undefined),
+    isAsked: () => folder?.isAsked() ?? false,
     onChange: (listener) => void listeners.push(listener),
     follow(next) {
       try {

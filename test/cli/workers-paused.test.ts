@@ -1,0 +1,204 @@
+/**
+ * A worker that stands still: a receipt names it until it is fenced, and when it runs again it permits nothing that was asked of it
+ * meanwhile, whoever asks. Everything is real; leases are short, so that the window is a few seconds.
+ */
+import assert from "node:assert/strict";
+import { randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { CommandId } from "../../src/events/index.ts";
+import { createBrokerClient, type Receipt, type Role, systemClock } from "../../src/replication/index.ts";
+import { load, makeSession } from "../integration/cluster/cluster.ts";
+import { Child, TemporaryFolder } from "../support/child.ts";
+import { freePorts } from "../support/free-port.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
+const patience = { withinMs: 90_000 };
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
+const issuer = "http://idp.localhost:1";
+
+/** One kept connection; answers come in the order of what was asked. */
+class Kept {
+  readonly statuses: number[] = [];
+  readonly #socket: Socket;
+  readonly #host: string;
+  constructor(port: number, host: string) {
+    this.#host = host;
+    this.#socket = connect(port, "127.0.0.1");
+    this.#socket.on("error", () => {});
+    this.#socket.setEncoding("latin1");
+    this.#socket.on("data", (text: string) => {
+      for (const [, status] of text.matchAll(/HTTP\/1\.1 (\d{3}) /g)) this.statuses.push(Number(status));
+    });
+  }
+  ask(path: string, cookie: string): void {
+    this.#socket.write(
+      `GET ${path} HTTP/1.1\r\nHost: ${this.#host}\r\nAccept: application/json\r\nCookie: ${cookie}\r\n\r\n`,
+    );
+  }
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
+test("a worker that is stopped is named by the receipt, then fenced, and permits nothing when it wakes before its next grant", async (t) => {
+  using folder = new TemporaryFolder("paused");
+  const arrived: string[] = [];
+  const upstream = createServer((req, res) => {
+    arrived.push(req.url ?? "");
+    res.end("upstream");
+  });
+  upstream.listen(0, "127.0.0.1");
+  await once(upstream, "listening");
+  t.after(() => {
+    upstream.closeAllConnections();
+    upstream.close();
+  });
+  const [port = 0, metrics = 0, broker = 0] = await freePorts(3);
+  const configFile = join(folder.path, "cardea.yaml");
+  const host = `app.localhost:${port}`;
+  const written = {
+    ...{ authenticate_service_url: `http://authenticate.localhost:${port}`, address: `127.0.0.1:${port}` },
+    ...{ insecure_server: true, metrics_address: `127.0.0.1:${metrics}`, node_name: "node", workers: 2 },
+    ...{ data_dir: join(folder.path, "data"), shared_secret: secret, cookie_secret: secret },
+    ...{ idp_provider: "oidc", idp_provider_url: issuer, idp_client_id: "cardea", idp_client_secret: "secret" },
+    ...{ drain_delay: "0s", drain_timeout: "1s" },
+    broker: { listen: `127.0.0.1:${broker}`, lease: "2s", renew: "500ms", beat: "100ms", takeover: "1500ms" },
+    routes: [
+      {
+        ...{ from: `http://${host}`, to: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` },
+        ...{ allow_any_authenticated_user: true, on_stale: "serve", stale_grace: "2s" },
+      },
+    ],
+  };
+  writeFileSync(configFile, JSON.stringify(written), { mode: 0o600 });
+  const child = await Child.start({
+    command: process.execPath,
+    args: ["--no-warnings", mainFile, "run", "-c", configFile],
+    logFile: join(folder.path, "log"),
+  });
+  t.after(() => child.kill());
+  const isReady = async (): Promise<boolean> => {
+    if (!child.running) throw new Error(child.log().slice(-2_000));
+    const page = await fetch(`http://127.0.0.1:${metrics}/metrics`).catch(() => undefined);
+    const ready = await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined);
+    return ready?.ok === true && ((await page?.text()) ?? "").includes("cardea_workers 2");
+  };
+  await waitFor("both to be ready", isReady, patience);
+  const started = child
+    .log()
+    .split("\n")
+    .filter((line) => line.startsWith("{") && line.includes('"started"'))
+    .map((line) => JSON.parse(line) as { worker?: string; pid: number; node: string })
+    .find(({ worker }) => worker === "1");
+  assert.ok(started !== undefined, child.log());
+  const { pid, node } = started;
+
+  const config = load(configFile);
+  const client = (role: Role) => {
+    const made = createBrokerClient({
+      ...{
+        urls: [new URL(`http://127.0.0.1:${broker}`)],
+        cluster: config.broker.clusterName,
+        role,
+        name: "test",
+        tlsCa: null,
+      },
+      ...{ secret: config.sharedSecret, clock: systemClock, randomBytes, logger: quiet },
+    });
+    t.after(() => made.close());
+    return made;
+  };
+  const operator = client("operator");
+  const sessionFor = (user: string) => makeSession(user, [], { config, client: client("authenticate"), issuer });
+  const [revoked, kept] = [await sessionFor("alice"), await sessionFor("bob")];
+  const statusOf = (receipt: Receipt, name: string) =>
+    receipt.nodes.filter((one) => one.node === name).map((one) => one.status);
+
+  /** How many requests the worker to be stopped has answered. */
+  const answeredThere = async (): Promise<number> => {
+    const page = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+    const samples = page.matchAll(/^cardea_proxy_requests_total\{worker="1",[^}]*\} (\d+)$/gm);
+    return [...samples].reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+  const held: Record<"revoked" | "kept", Kept[]> = { revoked: [], kept: [] };
+  const elsewhere: Kept[] = [];
+  t.after(() => {
+    for (const one of [...held.revoked, ...held.kept, ...elsewhere]) one.close();
+  });
+  for (let i = 0; i < 40 && (held.revoked.length < 2 || held.kept.length < 2 || elsewhere.length === 0); i++) {
+    const [before, one] = [await answeredThere(), new Kept(port, host)];
+    const who = held.revoked.length < 2 ? "revoked" : "kept";
+    one.ask("/before", { revoked, kept }[who].cookie);
+    await waitFor("an answer", () => one.statuses.length === 1, patience);
+    assert.deepEqual(one.statuses.splice(0), [200]);
+    ((await answeredThere()) > before ? held[who] : elsewhere).push(one);
+  }
+  const waiting = [...held.revoked, ...held.kept];
+  assert.ok(held.revoked.length === 2 && held.kept.length === 2 && elsewhere.length > 0, "each worker has some");
+
+  process.kill(pid, "SIGSTOP");
+  t.after(() => {
+    try {
+      process.kill(pid, "SIGCONT");
+    } catch {
+      // it has ended
+    }
+  });
+  for (const one of held.revoked) one.ask("/revoked", revoked.cookie);
+  for (const one of held.kept) one.ask("/kept", kept.cookie);
+  for (const one of elsewhere) one.ask("/other", kept.cookie);
+  await waitFor("the other worker to answer", () => elsewhere.every(({ statuses }) => statuses.length === 1), patience);
+  for (const { statuses } of elsewhere) assert.deepEqual(statuses, [200]);
+  assert.ok(waiting.every(({ statuses }) => statuses.length === 0));
+  const arrivedBefore = arrived.length;
+
+  const command = { type: "revokeSession", sessionId: revoked.id, reason: "operator" } as Parameters<
+    typeof operator.submit
+  >[0]["command"];
+  const result = await operator.submit({ commandId: randomUUID() as CommandId, actor: "operator:test", command });
+  assert.equal(result.type, "done");
+  const link = result.type === "done" ? result.link : assert.fail();
+  const early = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 500 });
+  assert.equal(early.complete, false);
+  assert.deepEqual(statusOf(early, node), ["unconfirmed"]);
+  const late = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 60_000 });
+  assert.equal(late.complete, true);
+  assert.deepEqual(statusOf(late, node), ["fenced"]);
+  assert.deepEqual(statusOf(late, node.replace(/1$/, "2")), ["applied"]);
+
+  process.kill(pid, "SIGCONT");
+  await waitFor("what waited to be answered", () => waiting.every(({ statuses }) => statuses.length > 0), patience);
+  for (const { statuses } of waiting) assert.deepEqual(statuses, [503], "nothing is known yet, of anybody");
+  assert.equal(arrived.length, arrivedBefore, "nothing of it reached the upstream");
+  const [again] = held.kept;
+  await waitFor(
+    "the one who was not revoked to be served there again",
+    async () => {
+      const asked = (again?.statuses.length ?? 0) + 1;
+      again?.ask("/after", kept.cookie);
+      await waitFor("an answer", () => again?.statuses.length === asked, patience);
+      return again?.statuses.at(-1) === 200;
+    },
+    patience,
+  );
+  const [gone] = held.revoked;
+  gone?.ask("/gone", revoked.cookie);
+  await waitFor("an answer", () => gone?.statuses.length === 2, patience);
+  assert.equal(gone?.statuses.at(-1), 401);
+  assert.ok(!arrived.includes("/gone"));
+  await waitFor(
+    "it to confirm",
+    async () => {
+      const receipt = await operator.receipt({ type: "link", link }, { wait: "all", timeoutMs: 1_000 });
+      return statusOf(receipt, node)[0] === "applied";
+    },
+    patience,
+  );
+});
