@@ -8,7 +8,7 @@
  */
 import type { Socket } from "node:net";
 import type { Caller } from "./caller.ts";
-import type { Downstream } from "./downstream.ts";
+import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
 import { hasBody, isHttp2Preface, upgradeIn } from "./http1-head.ts";
 import {
@@ -21,25 +21,6 @@ import {
   type RawLines,
 } from "./http1-parser.ts";
 import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
-
-/** What a connection of either protocol is given by its listener. */
-export type ConnectionOwner = Readonly<{
-  /** Begins with a request whose turn it is. */
-  onRequest(downstream: Downstream): void;
-  /** Something was refused before anybody looked at it. */
-  onRefused(code: string): void;
-  bareAnswer(status: number): string;
-  /** Milliseconds, as `deadline` counts. */
-  now(): number;
-  /** For `Date`. */
-  date(): string;
-  /** Some route takes upgrades to this protocol; of those alone it is asked. */
-  mayUpgrade(protocol: string): boolean;
-  /** Connections end behind their next answer. */
-  draining(): boolean;
-  readMs: number;
-  idleMs: number;
-}>;
 
 /** As Pomerium's. */
 const headerBytesMax = 131_072;
@@ -131,9 +112,18 @@ export class Http1Connection implements TurnEndTask {
     if (!this.#taken) this.#socket.destroy();
   }
 
+  /** Nothing is read from it, so that the end of its caller's side is not heard; which in a tunnel is no leaving. */
+  get deaf(): boolean {
+    return this.#taken ? this.#socket.isPaused() : this.#held;
+  }
+  leaveIf(ended: (socket: Socket) => boolean): void {
+    const leaves = this.deaf && (!this.#taken || this.#current?.upgrade === "websocket") && ended(this.#socket);
+    if (leaves) this.#socket.destroy();
+  }
+
   sweep(now: number): void {
-    // Whoever is not read from is not heard either: a write of nothing finds out that the connection was reset.
-    if (this.#held && !this.#taken) this.#socket.write("");
+    // A write of nothing finds out that the connection was reset.
+    if (this.deaf && this.#socket.writable) this.#socket.write("");
     if (this.#unreadUntil <= now) this.#socket.destroy();
     if (this.#deadline > now) return;
     this.#deadline = Infinity;

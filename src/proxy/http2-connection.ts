@@ -10,7 +10,7 @@ import { constants, performServerHandshake, type ServerHttp2Session, type Server
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Caller } from "./caller.ts";
-import type { ConnectionOwner } from "./http1-connection.ts";
+import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
 import { cutWithinMs } from "./upgrade-splice.ts";
 

@@ -13,9 +13,11 @@ import type { AcmeServing } from "./autocert/autocert-timer.ts";
 import { bareAnswer } from "./bare-answer.ts";
 import { listenAt } from "./bound-server.ts";
 import type { Caller } from "./caller.ts";
+import type { ConnectionOwner } from "./connection-owner.ts";
 import type { Downstream } from "./downstream.ts";
-import { type ConnectionOwner, Http1Connection } from "./http1-connection.ts";
+import { Http1Connection } from "./http1-connection.ts";
 import { Http2Connection } from "./http2-connection.ts";
+import { readEndedPeers } from "./tcp-table-file.ts";
 import { createEntry, type EntryConfig, type EntryHooks } from "./tls/entry-listener.ts";
 
 /** What of a configuration makes a listener. */
@@ -91,10 +93,27 @@ export async function listen(
     socket.once("close", () => connections.delete(connection));
   }
 
+  /** Whoever ends its side behind an upload that is held back has left as well. */
+  let asking = false;
+  async function askForEnds(deaf: readonly Http1Connection[]): Promise<void> {
+    asking = true;
+    try {
+      const hasEnded = await readEndedPeers();
+      for (const connection of deaf) connection.leaveIf(hasEnded);
+    } finally {
+      asking = false;
+    }
+  }
+
   const { server, ...entry } = createEntry(config, { ...hooks, onEntered: speak }, acme);
   const sweeping = setInterval(() => {
     const now = hooks.monotonic();
-    for (const connection of connections) connection.sweep(now);
+    const deaf: Http1Connection[] = [];
+    for (const connection of connections) {
+      connection.sweep(now);
+      if (connection instanceof Http1Connection && connection.deaf) deaf.push(connection);
+    }
+    if (deaf.length > 0 && !asking) void askForEnds(deaf);
   }, sweepEveryMs);
   sweeping.unref();
 

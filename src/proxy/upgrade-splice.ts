@@ -47,6 +47,8 @@ export type UpgradeJob = Readonly<{
 
 /** From the cut to the end of the socket. */
 export const cutWithinMs = 50;
+/** From the end of a caller's side of a WebSocket to the end of the whole. */
+const leavingMs = 1_000;
 
 class UpgradeRefusedError extends Error {
   readonly code: string;
@@ -275,7 +277,13 @@ class Splice {
     client.on("drain", () => upstream.resume());
     upstream.on("drain", () => client.resume());
     upstream.once("end", () => this.#closing === undefined && client.end());
-    client.once("end", () => upstream.end());
+    client.once("end", () => {
+      upstream.end();
+      // A WebSocket is closed by both or by nobody: whoever ends its side has left, and no upstream has long to notice (RFC 6455 §7.1.1).
+      if (this.#frames === null) return;
+      const leaving = setTimeout(() => client.destroy(), leavingMs);
+      client.once("close", () => clearTimeout(leaving));
+    });
   }
 
   #toClient(chunk: Buffer): void {

@@ -1,0 +1,20 @@
+/** Connection owner: what a connection of either protocol is given by its listener, as a contract. */
+import type { Downstream } from "./downstream.ts";
+
+export type ConnectionOwner = Readonly<{
+  /** Begins with a request whose turn it is. */
+  onRequest(downstream: Downstream): void;
+  /** Something was refused before anybody looked at it. */
+  onRefused(code: string): void;
+  bareAnswer(status: number): string;
+  /** Milliseconds, as `deadline` counts. */
+  now(): number;
+  /** For `Date`. */
+  date(): string;
+  /** Some route takes upgrades to this protocol; of those alone it is asked. */
+  mayUpgrade(protocol: string): boolean;
+  /** Connections end behind their next answer. */
+  draining(): boolean;
+  readMs: number;
+  idleMs: number;
+}>;
