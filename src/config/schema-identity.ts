@@ -8,7 +8,7 @@ import { bearerFormat } from "./kinds-process.ts";
 export const bearerKeys = {
   bearer_token_format: pomerium(
     bearerFormat().prefault("default"),
-    "What a bearer token in `Authorization` is, unless a route says otherwise: `default` (the upstream's affair), `idp_access_token` or `idp_identity_token` (of the route's identity provider), `jwt` (of an issuer in `identity_providers`). See docs/upstreams.md.",
+    "What a bearer token in `Authorization` is, unless a route says otherwise: `default` (the upstream's affair), `idp_access_token` or `idp_identity_token` (of the route's identity provider), `jwt` (of an issuer in `identity_providers`). See docs/identity.md.",
   ),
   idp_access_token_allowed_audiences: pomerium(
     texts("audience").optional(),

@@ -165,7 +165,7 @@ const headersAndIdentity = {
   ),
   set_request_headers: pomerium(
     headers().prefault({}),
-    `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/upstreams.md.`,
+    `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/identity.md.`,
   ),
   remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream."),
   set_response_headers: pomerium(

@@ -111,7 +111,7 @@ export function answer(
     user: principal?.profile === undefined ? null : { name: principal.profile.name, email: principal.profile.email },
     details:
       route !== undefined && maySeeDetails(route, principal, config)
-        ? [...detailsOf(ports, route.id), ...traceDetails(trace)]
+        ? [...detailsOf(ports, route.id), ...traceDetails(trace, route)]
         : [],
   });
   visit.failure ??= failureOf(condition);
@@ -149,14 +149,31 @@ export function detailsOf(ports: Pick<ProxyPorts, "replica" | "identity" | "conf
   ];
 }
 
-export function traceDetails(trace: DecisionTrace | null): Details {
+export function traceDetails(trace: DecisionTrace | null, route: Pick<RouteConfig, "subPolicies">): Details {
   if (trace === null) return [];
+  const told = route.subPolicies.flatMap((_, i) => wordsOf(route, i, trace));
   const rows = trace.rules.map(({ rule, met, criteriaMet, criteriaUnmet }) => {
     const words = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
     return { name: rule, value: `${met ? "met" : "not met"}: ${words.join(" ")}` };
   });
   const facts = trace.facts.map((fact) => ({ name: factName(fact), value: placeText(fact) }));
-  return [{ name: "Refused by", value: trace.rule ?? "no rule; none allows it" }, ...rows, ...withoutRepeats(facts)];
+  return [
+    { name: "Refused by", value: trace.rule ?? "no rule; none allows it" },
+    ...told,
+    ...rows,
+    ...withoutRepeats(facts),
+  ];
+}
+
+/** What an attached policy has to say to whoever it denied, or did not allow. */
+function wordsOf({ subPolicies }: Pick<RouteConfig, "subPolicies">, i: number, trace: DecisionTrace): Details {
+  const sub = subPolicies[i];
+  const words = sub === undefined ? [] : [sub.explanation, sub.remediation].filter((text) => text !== "");
+  if (sub === undefined || words.length === 0) return [];
+  const own = trace.rules.filter(({ met, rule }) => met && rule.startsWith(`sub_policies[${i}]`));
+  const isDeny = ({ rule }: (typeof own)[number]): boolean => /\.deny(?:\.|$)/.test(rule.replace(/\[\d+\]/g, ""));
+  const allowed = own.length > 0 && !own.some(isDeny);
+  return allowed ? [] : [{ name: sub.name === "" ? "Policy" : sub.name, value: words.join(" ") }];
 }
 
 /** What the rules compare with is not told: neither is which groups they ask for. */

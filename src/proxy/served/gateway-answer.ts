@@ -106,7 +106,7 @@ function askedOf(verdict: Verdict): Asked {
 
 function detailsFor(verdict: Verdict, { ports }: AnswerParts): Details {
   if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, ports.config)) return [];
-  return [...detailsOf(ports, verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null)];
+  return [...detailsOf(ports, verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null, verdict.route)];
 }
 
 function userOf(verdict: Verdict): Readonly<{ name: string; email: string }> | null {
