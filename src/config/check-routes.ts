@@ -27,6 +27,7 @@ export function checkRoutes(
 ): readonly RouteConfig[] {
   const byId = new Map<string, PlacedRoute>();
   const kept: PlacedRoute[] = [];
+  const earlierOnes = new EarlierRoutes();
   for (const one of placed) {
     const earlier = byId.get(one.route.id);
     if (earlier !== undefined && (one.hasOwnId || earlier.hasOwnId)) {
@@ -37,11 +38,11 @@ export function checkRoutes(
       );
       continue;
     }
-    const hidden = kept.find((before) => hides(before.route, one.route));
-    if (hidden !== undefined) {
+    const hider = earlierOnes.hiderOf(one.route);
+    if (hider !== undefined) {
       report.warn(
         one.path,
-        `is never reached: the route on line ${hidden.route.place.line} matches everything that it would`,
+        `is never reached: the route on line ${hider.place.line} matches everything that it would`,
         "move it up, or remove it",
       );
     }
@@ -50,18 +51,57 @@ export function checkRoutes(
     if (earlier !== undefined) continue;
     byId.set(one.route.id, one);
     kept.push(one);
+    earlierOnes.add(one.route);
   }
   return kept.map(({ route }) => route);
 }
 
-/** The earlier route takes every request that the later one could. */
-function hides(earlier: RouteConfig, later: RouteConfig): boolean {
-  if (earlier.host !== later.host || earlier.port !== later.port) return false;
-  if (earlier.tunnel !== null || later.tunnel !== null) return hidesTunnel(earlier.tunnel, later.tunnel);
-  const [first, second] = [earlier.match, later.match];
-  if (first.kind === "prefix")
-    return first.value === "/" || (second.kind !== "regex" && second.value.startsWith(first.value));
-  return first.kind === second.kind && first.value === second.value;
+/** Finds who takes every request that a later route could, without going through all of them: there may be thousands on one host. */
+class EarlierRoutes {
+  /** By host and port, then by kind and value of the match; the first of each, numbered as they came. */
+  readonly #byPlace = new Map<string, Map<string, Numbered>>();
+  readonly #tunnels = new Map<string, RouteConfig[]>();
+  #count = 0;
+
+  add(route: RouteConfig): void {
+    const host = hostKey(route);
+    if (route.tunnel !== null) {
+      this.#tunnels.set(host, [...(this.#tunnels.get(host) ?? []), route]);
+      return;
+    }
+    const matches = this.#byPlace.get(host) ?? new Map<string, Numbered>();
+    this.#byPlace.set(host, matches);
+    const key = matchKey(route.match.kind, route.match.value);
+    if (!matches.has(key)) matches.set(key, { route, number: this.#count++ });
+  }
+
+  /** @returns the first of them */
+  hiderOf(later: RouteConfig): RouteConfig | undefined {
+    const host = hostKey(later);
+    if (later.tunnel !== null)
+      return this.#tunnels.get(host)?.find((earlier) => hidesTunnel(earlier.tunnel, later.tunnel));
+    const matches = this.#byPlace.get(host);
+    if (matches === undefined) return undefined;
+    const { kind, value } = later.match;
+    const keys = [matchKey(kind, value), matchKey("prefix", "/")];
+    if (kind !== "regex") for (let n = 1; n <= value.length; n++) keys.push(matchKey("prefix", value.slice(0, n)));
+    let first: Numbered | undefined;
+    for (const key of keys) {
+      const found = matches.get(key);
+      if (found !== undefined && found.number < (first?.number ?? Infinity)) first = found;
+    }
+    return first?.route;
+  }
+}
+
+type Numbered = Readonly<{ route: RouteConfig; number: number }>;
+
+function hostKey({ host, port }: RouteConfig): string {
+  return JSON.stringify([host, port]);
+}
+
+function matchKey(kind: RouteConfig["match"]["kind"], value: string): string {
+  return JSON.stringify([kind, value]);
 }
 
 function hidesTunnel(earlier: RouteConfig["tunnel"], later: RouteConfig["tunnel"]): boolean {

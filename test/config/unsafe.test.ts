@@ -674,6 +674,13 @@ suite("routes", () => {
     ],
     ["the second reached", two("prefix: /b\n", ""), []],
     [
+      "an expression behind everything",
+      two("", "regex: /b.*\n"),
+      [
+        "warning c.yaml:15:5: routes[1]: is never reached: the route on line 12 matches everything that it would; move it up, or remove it",
+      ],
+    ],
+    [
       "a longer prefix behind a shorter",
       two("prefix: /b\n", "prefix: /bc\n"),
       [
