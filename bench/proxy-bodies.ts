@@ -63,7 +63,7 @@ await withStand(async (stand) => {
   ];
   const budgets: Budget[] = [
     {
-      what: "memory of an idle process with all services",
+      what: "idle process with all services, run from its sources: resident memory",
       seen: `${idleMb.toFixed(0)} MB`,
       budget: `≤ ${idleMbMax} MB`,
       met: idleMb <= idleMbMax,

@@ -1,12 +1,13 @@
 /**
  * ACME client: one certificate from one authority, by the library `acme-client`.
  *
- * The library keeps its HTTP settings in one place for the whole process, so there is one authority to a process.
+ * The library keeps its HTTP settings in one place for the whole process, so there is one authority to a process. It is loaded when
+ * there is something to order: it brings two more HTTP and crypto libraries along, and most proxies have no authority.
  * @see RFC 8555; RFC 8737 for TLS-ALPN-01
  */
 import { Agent } from "node:https";
 import { getCACertificates } from "node:tls";
-import acme from "acme-client";
+import type acmeClient from "acme-client";
 import type { AutocertConfig, TlsFiles } from "../../config/index.ts";
 import type { Account } from "./autocert-folder.ts";
 
@@ -23,7 +24,14 @@ const requestMsMax = 30_000;
 /** About three minutes for an authority to look, and as long to issue. */
 const patience = { backoffAttempts: 40, backoffMin: 500, backoffMax: 5_000 };
 
+type Acme = typeof acmeClient;
+
+async function load(): Promise<Acme> {
+  return (await import("acme-client")).default;
+}
+
 export async function createAccountKey(): Promise<string> {
+  const acme = await load();
   return (await acme.crypto.createPrivateEcdsaKey("P-256")).toString();
 }
 
@@ -42,7 +50,8 @@ export async function orderCertificate(
   order: Readonly<{ host: string; account: Account; type: ChallengeType; board: ChallengeBoard }>,
 ): Promise<Readonly<{ pair: TlsFiles; accountUrl: string }>> {
   const { host, account, type, board } = order;
-  setUpHttp(settings.trustedCa);
+  const acme = await load();
+  setUpHttp(acme, settings.trustedCa);
   const client = new acme.Client({
     directoryUrl: settings.directory.href,
     accountKey: account.key,
@@ -66,7 +75,7 @@ export async function orderCertificate(
     const answer = await client.getChallengeKeyAuthorization(challenge);
     try {
       if (type === "http-01") board.offerAnswer(challenge.token, answer);
-      else board.offerCertificate(host, await alpnCertificate(authorization, answer));
+      else board.offerCertificate(host, await alpnCertificate(acme, authorization, answer));
       await client.completeChallenge(challenge);
       await client.waitForValidStatus(challenge);
     } finally {
@@ -81,7 +90,8 @@ export async function orderCertificate(
 }
 
 async function alpnCertificate(
-  authorization: Parameters<typeof acme.crypto.createAlpnCertificate>[0],
+  acme: Acme,
+  authorization: Parameters<Acme["crypto"]["createAlpnCertificate"]>[0],
   answer: string,
 ): Promise<TlsFiles> {
   const [key, cert] = await acme.crypto.createAlpnCertificate(
@@ -92,7 +102,7 @@ async function alpnCertificate(
   return { cert: cert.toString(), key: key.toString() };
 }
 
-function setUpHttp(trustedCa: string | null): void {
+function setUpHttp(acme: Acme, trustedCa: string | null): void {
   const { defaults } = acme.axios;
   defaults.timeout = requestMsMax;
   defaults.httpsAgent = new Agent(trustedCa === null ? {} : { ca: [...getCACertificates(), trustedCa] });
