@@ -23,6 +23,7 @@ const tests = [
   ].map((name) => `test/auth/authorize/${name}.test.ts`),
   "test/auth/authorize/laws.property.test.ts",
   "test/auth/authorize/policy.property.test.ts",
+  "test/auth/authorize/side.property.test.ts",
   "test/cli/policy-eval.test.ts",
 ];
 /** A test that hangs has noticed something, too. */

@@ -126,14 +126,56 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
     meaning: "routes whose policy is right are taken although another one's is wrong",
     take: `  return problems.some(({ severity }) => severity === "error")
     ? { ok: false, problems }
-    : { ok: true, policies, warnings: problems };`,
-    put: "  return { ok: true, policies, warnings: problems };",
+    : { ok: true, policies, shadows, warnings: problems };`,
+    put: "  return { ok: true, policies, shadows, warnings: problems };",
   },
   "shorthands-alone": {
     file: at("compile"),
     meaning: "the policy's own rules do not count where there are shorthands",
-    take: "    sources.push({ rules, report,",
-    put: "    if (sources[0]?.rules.length === 0) sources.push({ rules, report,",
+    take: "    sources.push({ rules, report, place: (path) => placeIn(policy, path)",
+    put: "    if (sources[0]?.rules.length === 0) sources.push({ rules, report, place: (path) => placeIn(policy, path)",
+  },
+  "every-and-is-flat": {
+    file: at("side"),
+    meaning: "an `and` of two criteria counts like two rules of one",
+    take: '(operator === "and" && criteria.length === 1)',
+    put: '(operator === "and" && criteria.length <= 2)',
+  },
+  "index-finds-the-first": {
+    file: at("side"),
+    meaning: "of the rules that somebody has the value of, only the first is asked",
+    take: "    for (const number of numbers ?? none) {",
+    put: "    for (const number of numbers?.slice(0, 1) ?? none) {",
+  },
+  "index-finds-by-few": {
+    file: at("side"),
+    meaning: "somebody with more values than there are rules is found by none",
+    take: "      for (const [value, numbers] of this.#byValue) if (has.has(value)) this.#askThose(numbers, asked);",
+    put: "",
+  },
+  "index-finds-nobody": {
+    file: at("side"),
+    meaning: "rules that are not found give no reasons, so that nobody is not sent to sign in",
+    take: "      unmet = this.#reasons.union(unmet, rule.criterion.test(...asked).reasons);\n",
+    put: "",
+  },
+  "index-forgets-the-rest": {
+    file: at("side"),
+    meaning: "rules that are not found give no reasons of what else they ask",
+    take: "        if (!outcome.met) unmet = this.#reasons.union(unmet, outcome.reasons);",
+    put: "        if (outcome.met) unmet = this.#reasons.union(unmet, outcome.reasons);",
+  },
+  "long-claims-have-nothing": {
+    file: at("criteria-person"),
+    meaning: "a claim of many values has none of them",
+    take: "return values.length > listedMax ? setOf(values).has(value) : values.includes(value);",
+    put: "return values.length <= listedMax && values.includes(value);",
+  },
+  "shared-by-name": {
+    file: at("shared"),
+    meaning: "criteria of one name are one criterion, whatever stands behind them",
+    take: "return JSON.stringify([name, subPath, data], (_key, value: unknown) => {",
+    put: "return JSON.stringify([name, subPath], (_key, value: unknown) => {",
   },
   "is-ignores-case": {
     file: at("matchers"),

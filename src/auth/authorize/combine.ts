@@ -38,7 +38,7 @@ export function combine(operator: Operator, criteria: readonly CompiledCriterion
 /** Met when any test is; every test is asked, because each that is met gives its reason. */
 export function anyOf(tests: readonly Test[], reasons: ReasonTable): Test {
   const [only] = tests;
-  if (only === undefined) return () => reasons.none.unmet;
+  if (only === undefined) return reasons.never;
   if (tests.length === 1) return only;
   return (request, principal, now) => {
     let isMet = false;

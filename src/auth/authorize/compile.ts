@@ -13,9 +13,9 @@ import {
   type RouteConfig,
   type WrittenPolicy,
 } from "../../config/index.ts";
-import { anyOf, combine } from "./combine.ts";
+import { combine } from "./combine.ts";
 import { compileCriterion } from "./criteria.ts";
-import type { CompiledCriterion, Reads, Surroundings, Test } from "./criterion-parts.ts";
+import { type CompiledCriterion, type Reads, readsNothing, type Surroundings, type Test } from "./criterion-parts.ts";
 import { conditionalPhrase, describe } from "./phrases.ts";
 import {
   type Action,
@@ -28,6 +28,8 @@ import {
 } from "./ppl-parser.ts";
 import { ReasonTable } from "./reasons.ts";
 import { noRecords } from "./records.ts";
+import { Shared } from "./shared.ts";
+import { sideOf } from "./side.ts";
 
 export type RoutePolicy = Readonly<{
   routeId: string;
@@ -66,6 +68,7 @@ const alone: Surroundings = { records: noRecords };
 
 export function compilePolicies(routes: readonly RouteConfig[], surroundings: Surroundings = alone): Compiled {
   const reasons = new ReasonTable();
+  const shared = new Shared();
   const policies = new Map<string, RoutePolicy>();
   const shadows = new Map<string, RoutePolicy>();
   const problems: Problem[] = [];
@@ -75,7 +78,7 @@ export function compilePolicies(routes: readonly RouteConfig[], surroundings: Su
       const report = reporter(problems, key, () => route.place);
       report([], `another route has the id \`${route.id}\` too`, "give each of them its own `id:`");
     }
-    const making = { key, reasons, problems, surroundings };
+    const making = { key, reasons, shared, problems, surroundings };
     policies.set(route.id, compileRoute(route, { ...making, written: "policy" }));
     if (route.shadowPolicy !== null)
       shadows.set(route.id, compileRoute(route, { ...making, written: "shadow_policy" }));
@@ -102,7 +105,11 @@ export function compilePolicy(
     place: (path) => placeIn(policy, path),
     root: [],
   };
-  const compiled = compileSources([source], routeId, { reasons: new ReasonTable(), ...surroundings });
+  const compiled = compileSources([source], routeId, {
+    reasons: new ReasonTable(),
+    shared: new Shared(),
+    ...surroundings,
+  });
   problems.sort((a, b) => a.line - b.line || a.column - b.column);
   return problems.some(({ severity }) => severity === "error")
     ? { ok: false, problems }
@@ -135,6 +142,7 @@ export function describePolicy(policies: Policies, routeId: string): readonly st
 type Making = Readonly<{
   key: Path;
   reasons: ReasonTable;
+  shared: Shared;
   problems: Problem[];
   surroundings: Surroundings;
   /** Which of the route's two policies; what else the route says of access holds for both. */
@@ -143,7 +151,10 @@ type Making = Readonly<{
 /** Rules with the place that each of their paths stands at, and what those paths begin with. */
 type Source = Readonly<{ rules: readonly Rule[]; report: Report; place: (path: Path) => Place; root: Path }>;
 
-function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings, written }: Making): RoutePolicy {
+function compileRoute(
+  route: RouteConfig,
+  { key, reasons, shared, problems, surroundings, written }: Making,
+): RoutePolicy {
   const problemsBefore = problems.length;
   const place = (): Place => route.place;
   // What is wrong with the shorthands is said once, of the live policy.
@@ -163,7 +174,7 @@ function compileRoute(route: RouteConfig, { key, reasons, problems, surroundings
     const rules = parsePolicy(attached.ppl, report);
     sources.push({ rules, report, place: (path) => placeIn(attached, path), root });
   }
-  const compiled = compileSources(sources, route.id, { reasons, ...surroundings });
+  const compiled = compileSources(sources, route.id, { reasons, shared, ...surroundings });
   for (const { key: at, name, place: placed } of compiled.conditionals.flatMap(({ criteria }) => criteria)) {
     const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;
     if (why === undefined) continue;
@@ -204,14 +215,16 @@ const withoutFacts: Readonly<Record<string, string>> = {
 function compileSources(
   sources: readonly Source[],
   routeId: string,
-  around: Surroundings & Readonly<{ reasons: ReasonTable }>,
+  { shared, ...around }: Surroundings & Readonly<{ reasons: ReasonTable; shared: Shared }>,
 ): RoutePolicy {
   const { reasons } = around;
   const conditionals = sources.flatMap((source) =>
     source.rules.flatMap((rule) =>
       rule.conditionals.map((conditional): CompiledConditional => {
         const criteria = conditional.criteria.flatMap((criterion) => {
-          const compiled = compileCriterion({ criterion, report: source.report, ...around });
+          const compiled = shared.criterion(criterion, source.report, (report) =>
+            compileCriterion({ criterion, report, ...around }),
+          );
           const key = formatPath([...source.root, ...criterion.path]);
           return compiled === undefined
             ? []
@@ -222,7 +235,11 @@ function compileSources(
           operator: conditional.operator,
           rule: formatPath([...source.root, ...conditional.path]),
           place: source.place(conditional.path),
-          test: combine(conditional.operator, criteria, reasons),
+          test: shared.of(
+            conditional.operator,
+            criteria.map(({ test }) => test),
+            () => combine(conditional.operator, criteria, reasons),
+          ),
           phrase: conditionalPhrase(conditional.operator, criteria),
           criteria,
         };
@@ -231,19 +248,23 @@ function compileSources(
   );
   const side = (action: Action) => conditionals.filter((conditional) => conditional.action === action);
   const [allow, deny] = [side("allow"), side("deny")];
-  const reads = mergeReads(conditionals.flatMap(({ criteria }) => criteria.map((criterion) => criterion.reads)));
+  const testOf = (of: typeof allow): Test =>
+    shared.of(
+      "side",
+      of.map(({ test }) => test),
+      () => sideOf(of, reasons),
+    );
+  const reads = shared.of(
+    "reads",
+    conditionals.flatMap(({ criteria }) => criteria.map(({ test }) => test)),
+    () => mergeReads(conditionals.flatMap(({ criteria }) => criteria.map((criterion) => criterion.reads))),
+  );
   const deviceTypes = (of: typeof allow): readonly string[] =>
     of.flatMap(({ criteria }) => criteria.flatMap((criterion) => criterion.reads.deviceTypes));
   return {
     routeId,
-    allow: anyOf(
-      allow.map(({ test }) => test),
-      reasons,
-    ),
-    deny: anyOf(
-      deny.map(({ test }) => test),
-      reasons,
-    ),
+    allow: testOf(allow),
+    deny: testOf(deny),
     description: describe(
       allow.map(({ phrase }) => phrase),
       deny.map(({ phrase }) => phrase),
@@ -258,13 +279,18 @@ function nameOf({ name, subPath }: Criterion): string {
   return subPath === null ? name : `${name}/${subPath}`;
 }
 
+/** Most policies look at nothing of most kinds: one empty list for all of them is one thing to fetch. */
 function mergeReads(all: readonly Reads[]): Reads {
-  const distinct = (of: (reads: Reads) => readonly string[]): readonly string[] => [...new Set(all.flatMap(of))].sort();
+  const distinct = (of: (reads: Reads) => readonly string[]): readonly string[] => {
+    const found = [...new Set(all.flatMap(of))].sort();
+    return found.length === 0 ? readsNothing.groups : found;
+  };
+  const boundaries = all.flatMap((reads) => reads.boundaries);
   return {
     groups: distinct(({ groups }) => groups),
     deviceTypes: distinct(({ deviceTypes }) => deviceTypes),
     recordTypes: distinct(({ recordTypes }) => recordTypes),
-    boundaries: all.flatMap(({ boundaries }) => boundaries),
+    boundaries: boundaries.length === 0 ? readsNothing.boundaries : boundaries,
   };
 }
 

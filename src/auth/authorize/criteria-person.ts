@@ -1,5 +1,5 @@
 /** Criteria about the person: who they are, what their identity provider says, which groups they are in. */
-import type { ClaimValue, Profile } from "../../events/index.ts";
+import type { ClaimValue, GroupId, Profile } from "../../events/index.ts";
 import {
   type Compile,
   type CompiledCriterion,
@@ -66,6 +66,7 @@ function profileText({
         subject: criterion.name,
         values: matcher.anyOf,
         build: (values) => build((text) => values.has(text)),
+        held: ({ profile }) => (profile === undefined ? undefined : read(profile)),
       },
       always: matcher.never ? false : null,
     });
@@ -76,8 +77,11 @@ function compileGroups({ criterion, reasons, report }: Context): CompiledCriteri
   const matcher = parseListMatcher(criterion.data, criterion.path, report, textOperand);
   if (matcher === undefined) return undefined;
   const words: Words = { ok: "groups-ok", fail: "groups-unauthorized" };
+  const [only] = matcher.anyOf ?? [];
   return plain(
-    sessionTest(reasons, words, (_profile, { groups }) => matcher.matchesSet(groups)),
+    only === undefined
+      ? sessionTest(reasons, words, (_profile, { groups }) => matcher.matchesSet(groups))
+      : sessionTest(reasons, words, (_profile, { groups }) => groups.has(only as GroupId)),
     groupsPhrase(matcher),
     {
       ofSession: true,
@@ -86,6 +90,7 @@ function compileGroups({ criterion, reasons, report }: Context): CompiledCriteri
         subject: "groups",
         values: matcher.anyOf,
         build: (values) => sessionTest(reasons, words, (_profile, { groups }) => overlaps(values, groups)),
+        held: ({ groups }) => groups,
       },
       always: matcher.never ? false : null,
     },
@@ -109,20 +114,40 @@ function compileClaim({ criterion, reasons, report }: Context): CompiledCriterio
   if (matcher === undefined) return undefined;
   const read = claimReader(claim);
   const words: Words = { ok: "claim-ok", fail: "claim-unauthorized" };
+  const [only] = matcher.anyOf ?? [];
+  const matches = only === undefined ? matcher.matchesList : (values: readonly ClaimValue[]) => isAmong(only, values);
   return plain(
-    sessionTest(reasons, words, (_profile, principal) => matcher.matchesList(read(principal))),
+    sessionTest(reasons, words, (_profile, principal) => matches(read(principal))),
     claimPhrase(claim, matcher),
     {
       ofSession: true,
       anyOf: matcher.anyOf && {
         subject: `claim/${claim}`,
         values: matcher.anyOf,
-        build: (values) =>
-          sessionTest(reasons, words, (_profile, principal) => read(principal).some((value) => values.has(value))),
+        build: (values) => sessionTest(reasons, words, (_profile, principal) => haveCommon(values, read(principal))),
+        held: (principal) => setOf(read(principal)),
       },
       always: matcher.never ? false : null,
     },
   );
+}
+
+/** Beyond this many values a claim is looked through as a set, made once for as long as the session's claims are. */
+const listedMax = 8;
+const sets = new WeakMap<readonly ClaimValue[], ReadonlySet<ClaimValue>>();
+
+function setOf(values: readonly ClaimValue[]): ReadonlySet<ClaimValue> {
+  const known = sets.get(values) ?? new Set(values);
+  sets.set(values, known);
+  return known;
+}
+
+function isAmong(value: ClaimValue, values: readonly ClaimValue[]): boolean {
+  return values.length > listedMax ? setOf(values).has(value) : values.includes(value);
+}
+
+function haveCommon(wanted: ReadonlySet<ClaimValue>, values: readonly ClaimValue[]): boolean {
+  return values.length > listedMax ? overlaps(wanted, setOf(values)) : values.some((value) => wanted.has(value));
 }
 
 const noValues: readonly ClaimValue[] = [];

@@ -44,7 +44,10 @@ export type AnyOf = Readonly<{
   subject: string;
   values: readonly ClaimValue[];
   build: (values: ReadonlySet<ClaimValue>) => Test;
+  /** What somebody has of it, where it is theirs: then rules can be found by it. */
+  held?: Held;
 }>;
+export type Held = (principal: Principal) => string | ReadonlySet<ClaimValue> | undefined;
 
 /** What compiling needs beside the policy: the data sets that `record` may ask about. */
 export type Surroundings = Readonly<{ records: Records }>;

@@ -87,6 +87,8 @@ const rememberedMax = 10_000;
 
 export class ReasonTable {
   readonly none = new Reasons([]);
+  /** What a side without rules says: one and the same for every route. */
+  readonly never = (): Outcome => this.none.unmet;
   /** From a set to the set with one later word more: the path of sorted words from `none` is a set's only home. */
   readonly #longer = new Map<Reasons, Map<Reason, Reasons>>();
   readonly #unions = new Map<Reasons, Map<Reasons, Reasons>>();

@@ -18,7 +18,8 @@ test("state, code and nonce: forged, changed, missing or of another sign-in, nob
     "an empty state": (url) => url.searchParams.set("state", ""),
     "a state that somebody made up": (url) => url.searchParams.set("state", "AAAA"),
     "a state sealed with another key": (url) => url.searchParams.set("state", forged),
-    "a changed state": (url) => url.searchParams.set("state", `${url.searchParams.get("state")?.slice(0, -12)}AAAAAAAAAAAA`),
+    "a changed state": (url) =>
+      url.searchParams.set("state", `${url.searchParams.get("state")?.slice(0, -12)}AAAAAAAAAAAA`),
     "a doubled state": (url) => url.searchParams.append("state", url.searchParams.get("state") ?? ""),
     "no code": (url) => url.searchParams.delete("code"),
     "a code that somebody made up": (url) => url.searchParams.set("code", "made-up"),
