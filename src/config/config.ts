@@ -7,6 +7,7 @@
  */
 import type { ConfigHash, NodeId } from "../events/index.ts";
 import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./config-upstreams.ts";
+import type { ResourceWords } from "./kinds-decisions.ts";
 import type { AccessLogField, AuthorizeLogField } from "./log-fields.ts";
 
 export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
@@ -221,6 +222,11 @@ export type DecisionApiConfig = Readonly<{
   trustedProxies: readonly string[];
   /** Keys by the name of the service that has them; secret. */
   keys: Readonly<Record<string, string>>;
+  /** Names of keys whose holders may ask who may use a route. */
+  listsPeople: readonly string[];
+  /** Null: ids of users are our own. */
+  subjectIssuer: string | null;
+  resources: ResourceWords;
 }>;
 
 /** An external data set for the criterion `record`. */

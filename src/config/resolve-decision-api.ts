@@ -45,6 +45,10 @@ export function resolveDecisionApi(
   }
   if (new Set(Object.values(keys)).size < Object.keys(keys).length)
     report.error(["keys"], "two names have the same key", "give each service a key of its own");
+  for (const [i, name] of written.lists_people.entries()) {
+    if (!Object.hasOwn(keys, name))
+      report.error(["lists_people", i], `no key is named ${name}`, "name one of decision_api.keys");
+  }
   const clientCa = material.authorities(material.text(written, { key: "client_ca", secrecy: "public" }));
   const addresses = (["address", "grpc_address"] as const).filter((key) => written[key] !== undefined);
   const [first] = addresses;
@@ -68,7 +72,12 @@ export function resolveDecisionApi(
     report.warn([first], "nobody may ask there", "name decision_api.trusted_proxies or decision_api.keys", "key");
   if (!services.has("authorize") && !services.has("proxy"))
     report.warn([first], "has no effect: this process decides nothing", "add authorize to services", "key");
-  return { address: address ?? null, grpcAddress: written.grpc_address ?? null, tls, clientCa, trustedProxies, keys };
+  return {
+    ...{ address: address ?? null, grpcAddress: written.grpc_address ?? null, tls, clientCa, trustedProxies, keys },
+    listsPeople: written.lists_people,
+    subjectIssuer: written.subject_issuer ?? null,
+    resources: written.resources,
+  };
 }
 
 function isRange(written: string): boolean {

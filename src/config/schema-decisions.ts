@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { cardea } from "./keys.ts";
 import { filePath, secretText, text, textMap, texts } from "./kinds.ts";
+import { resourceWords } from "./kinds-decisions.ts";
 import { hostPort } from "./kinds-network.ts";
 
 export const decisionKeys = {
@@ -34,6 +35,18 @@ export const decisionKeys = {
       keys: cardea(
         textMap("name to key").prefault({}),
         "Services that may ask by AuthZEN, and proxies that may ask over gRPC: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
+      ),
+      lists_people: cardea(
+        texts("name of a key").prefault([]),
+        "Which of `decision_api.keys` may ask who may use a route (AuthZEN's subject search). By default none: the answer is a list of people.",
+      ),
+      subject_issuer: cardea(
+        text().optional(),
+        "The issuer (`iss`) whose subjects the ids of AuthZEN's `user` and `identity` are, where a question does not name one in `properties.issuer`. Absent: the ids of `user` are Cardea's own.",
+      ),
+      resources: cardea(
+        resourceWords().prefault({}),
+        "What the resources and actions of services that ask by AuthZEN are as requests: `todo: {can_update: PUT https://app.example.com/todos/{id}}` (docs/decisions.md).",
       ),
     }),
     "Decisions for other proxies and services, from this node's own projection.",

@@ -14,7 +14,7 @@ suite("decision_api", () => {
     const text = file("  address: 127.0.0.1:9180");
     assert.deepEqual(config(text).decisionApi, {
       ...{ address: { host: "127.0.0.1", port: 9180 }, grpcAddress: null, tls: null, clientCa: null },
-      ...{ trustedProxies: [], keys: {} },
+      ...{ trustedProxies: [], keys: {}, listsPeople: [], subjectIssuer: null, resources: {} },
     });
     assert.match(warnings(text).join("\n"), /nobody may ask there/);
   });
@@ -63,6 +63,40 @@ suite("decision_api", () => {
     assert.deepEqual(moved.config.decisionApi, { ...running.decisionApi, keys: { blog: other } });
     const off = reloadConfig(running, config(`${base}${goodRoute}`));
     assert.deepEqual([off.waiting, off.config.decisionApi], [["decision_api"], running.decisionApi]);
+  });
+  test("says what other services' words are as requests; a host is never chosen by a question", () => {
+    const words = (text: string): string => `  address: 127.0.0.1:9180\n  resources: {todo: {update: "${text}"}}`;
+    const made = config(file(words("PUT https://app.example.com/todos{/resource.status}/{id}?soft={action.soft}")));
+    assert.deepEqual(made.decisionApi?.resources["todo"]?.["update"], {
+      ...{ method: "PUT", scheme: "https", authority: "app.example.com" },
+      parts: [
+        "/todos",
+        { of: "resource", name: "status", form: "segment" },
+        "/",
+        { of: "id", name: "", form: "value" },
+        "?soft=",
+        { of: "action", name: "soft", form: "value" },
+      ],
+    });
+    for (const wrong of [
+      "https://app.example.com/",
+      "PUT /todos/{id}",
+      "PUT ftp://app.example.com/",
+      "PUT https://{id}/",
+      "PUT https://user@app.example.com/",
+      "PUT https://app.example.com/{subject.id}",
+      "PUT https://app.example.com/{id.x}",
+      "PUT https://app.example.com/{resource}",
+      "PUT https://app.example.com/{id",
+    ])
+      assert.match(errors(file(words(wrong))).join("\n"), /decision_api\.resources\.todo\.update: /, wrong);
+    assert.ok(!parse(file("  address: 127.0.0.1:9180\n  resources: [todo]")).ok);
+  });
+  test("people are listed only to keys that there are", () => {
+    const lines = `  address: 127.0.0.1:9180\n  keys: {wiki: ${key}}\n`;
+    assert.deepEqual(config(file(`${lines}  lists_people: [wiki]`)).decisionApi?.listsPeople, ["wiki"]);
+    for (const name of ["blog", "constructor"])
+      assert.match(errors(file(`${lines}  lists_people: [${name}]`)).join("\n"), /no key is named/);
   });
   test("refuses ranges that are none or everybody, and keys that are none", () => {
     const address = "  address: 127.0.0.1:9180\n";

@@ -12,7 +12,18 @@ import { sessionId } from "../events/support.ts";
 import { type Attributes, type Checked, EnvoyClient, type HttpRequest, written } from "../support/envoy-client.ts";
 import { Authority, type Issued } from "../support/pki.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { cookieOf, engOnly, members, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "./support.ts";
+import {
+  cookieOf,
+  decisionApi,
+  engOnly,
+  members,
+  open,
+  type Rig,
+  revokedSession,
+  routeTo,
+  signedIn,
+  startRig,
+} from "./support.ts";
 
 const key = "a-key-of-at-least-32-characters-0123456789";
 const cleanUps: (() => unknown)[] = [];
@@ -64,11 +75,10 @@ async function serve(
   ports: () => DecisionPorts = () => rig.ports,
 ): Promise<DecisionServer> {
   const started = await startDecisionServer({
-    listen: {
-      ...{ address: null, grpcAddress: { host: "127.0.0.1", port: 0 }, tls: null, clientCa: null },
-      ...{ trustedProxies: ["127.0.0.1", "10.9.0.0/16"], keys: {} },
+    listen: decisionApi({
+      ...{ grpcAddress: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1", "10.9.0.0/16"] },
       ...parts,
-    },
+    }),
     ports,
     registry: new Registry(),
     requestId: randomUUID,
@@ -378,13 +388,10 @@ describe("nobody may ask until they are named", () => {
     const client = clientOf(at);
     const ask = () => client.check(about({ session: 1 }), { metadata: { authorization: `Bearer ${key}` } });
     untrusted(await ask());
-    const decisionApi: DecisionApiConfig = {
-      ...{ address: null, grpcAddress: at.grpcAddress, tls: null, clientCa: null, trustedProxies: [] },
-      keys: { envoy: key },
-    };
-    ports = { ...rig.ports, config: { ...config, decisionApi } };
+    const named = decisionApi({ grpcAddress: at.grpcAddress, keys: { envoy: key } });
+    ports = { ...rig.ports, config: { ...config, decisionApi: named } };
     assert.equal(statusOf(await ask()), 200);
-    ports = { ...rig.ports, config: { ...config, decisionApi: { ...decisionApi, keys: {} } } };
+    ports = { ...rig.ports, config: { ...config, decisionApi: { ...named, keys: {} } } };
     untrusted(await ask());
   });
 });

@@ -1,6 +1,6 @@
 /**
  * Decisions for others: real nginx (`auth_request`) and real Caddy (`forward_auth`) ask before they forward, and nobody gets past
- * them whom the proxy would not have let through; Envoy's HTTP form and AuthZEN by the letter of their contracts.
+ * them whom the proxy would not have let through; Envoy's HTTP form and Traefik by the letter of their contracts.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Registry } from "prom-client";
 import { type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
-import { sessionId, userId } from "../events/support.ts";
+import { sessionId } from "../events/support.ts";
 import { findCaddy } from "../support/caddy.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { onFreePort } from "../support/free-port.ts";
@@ -20,6 +20,7 @@ import {
   type Ask,
   ask,
   cookieOf,
+  decisionApi,
   engOnly,
   members,
   open,
@@ -66,10 +67,7 @@ before(async () => {
   await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
   const start = (trustedProxies: readonly string[]) =>
     startDecisionServer({
-      listen: {
-        address: { host: "127.0.0.1", port: 0 },
-        ...{ grpcAddress: null, tls: null, clientCa: null, trustedProxies, keys: { wiki: key } },
-      },
+      listen: decisionApi({ address: { host: "127.0.0.1", port: 0 }, trustedProxies, keys: { wiki: key } }),
       ports: () => rig.ports,
       registry: new Registry(),
       requestId: randomUUID,
@@ -191,103 +189,6 @@ test("Envoy's HTTP form: the question is the request, and only 200 permits", asy
   assert.equal((await envoy("/", { headers: { "sec-fetch-mode": "navigate" } })).status, 302);
   assert.equal((await envoy("/eng", { session: 2 })).status, 403);
   assert.equal((await envoy("//public")).status, 400);
-});
-
-const authzen = async (path: string, body: unknown, headers: Readonly<Record<string, string>> = {}) => {
-  const text = typeof body === "string" ? body : JSON.stringify(body);
-  const given = { authorization: `Bearer ${key}`, "content-type": "application/json", ...headers };
-  const answer = await asked({ method: "POST", path: `/access/v1/${path}`, body: text, headers: given });
-  return { ...answer, json: () => JSON.parse(answer.body) };
-};
-const entity = (n: number, path: string) => ({
-  subject: { type: "session", id: sessionId(n) },
-  action: { name: "GET" },
-  resource: { type: "route", id: `app.localhost${path}` },
-  context: { ip: "203.0.113.9" },
-});
-
-test("AuthZEN: evaluation, its errors, and the request id", async () => {
-  const permitted = await authzen("evaluation", entity(1, "/eng"), { "x-request-id": "pep-7" });
-  assert.equal(permitted.status, 200);
-  assert.equal(permitted.headers["x-request-id"], "pep-7");
-  assert.equal(permitted.json().decision, true);
-  assert.equal(rig.records.at(-1)?.requestId, "pep-7");
-  const denied = await authzen("evaluation", entity(2, "/eng"));
-  assert.equal(denied.status, 200);
-  assert.deepEqual([denied.json().decision, denied.json().context.result], [false, "deny"]);
-  const asUser = { ...entity(1, "/eng"), subject: { type: "user", id: userId(1) } };
-  assert.equal((await authzen("evaluation", asUser)).json().decision, true);
-  const byCredential = (id: string) => ({ ...entity(1, "/eng"), subject: { type: "credential", id } });
-  assert.equal((await authzen("evaluation", byCredential("s1"))).json().decision, true);
-  assert.equal((await authzen("evaluation", byCredential("s2"))).json().decision, false);
-  const cookie = { ...byCredential("s2"), context: { ip: "203.0.113.9", headers: { cookie: cookieOf(1) } } };
-  assert.equal((await authzen("evaluation", cookie)).json().decision, false, "only the subject says who asks");
-  for (const no of [
-    { ...entity(1, "/eng"), subject: { type: "robot", id: "r2" } },
-    { ...entity(1, "/eng"), subject: { type: "anonymous", id: "-" } },
-    { ...entity(1, "/eng"), subject: { type: "user", id: "nobody" } },
-    { ...entity(1, "/eng"), resource: { type: "document", id: "1" } },
-    { ...entity(1, "/eng"), resource: { type: "route", id: "https://app.localhost/eng" } },
-    { ...entity(1, "/eng"), context: {} },
-  ])
-    assert.equal((await authzen("evaluation", no)).json().decision, false, JSON.stringify(no));
-  const { subject: _subject, ...missing } = entity(1, "/eng");
-  assert.deepEqual(
-    [(await authzen("evaluation", missing)).status, (await authzen("evaluation", missing)).body],
-    [400, "subject is missing\n"],
-  );
-  assert.equal((await authzen("evaluation", "{")).status, 400);
-  for (const authorization of ["", "Bearer wrong", `Basic ${key}`]) {
-    const refused = await authzen("evaluation", entity(1, "/eng"), { authorization });
-    assert.deepEqual([refused.status, refused.headers["www-authenticate"]], [401, "Bearer"]);
-  }
-  rig.lease.overdueMs = 10;
-  assert.equal((await authzen("evaluation", entity(1, "/eng"))).status, 503);
-  rig.lease.overdueMs = -1_000;
-});
-
-test("AuthZEN: evaluations with defaults, and each way to stop", async () => {
-  const { resource, ...defaults } = entity(1, "/eng");
-  const second = { subject: { type: "session", id: sessionId(2) }, resource };
-  const run = async (entries: readonly object[], options: object = {}) =>
-    (await authzen("evaluations", { ...defaults, evaluations: entries, ...options }))
-      .json()
-      .evaluations.map(({ decision }: { decision: boolean }) => decision);
-  const entries = [{ resource }, second, { resource }, {}];
-  assert.deepEqual(await run(entries), [true, false, true, false]);
-  const by = (evaluations_semantic: string) => ({ options: { evaluations_semantic } });
-  assert.deepEqual(await run(entries, by("deny_on_first_deny")), [true, false]);
-  assert.deepEqual(await run([second, ...entries], by("permit_on_first_permit")), [false, true]);
-  const single = await authzen("evaluations", { ...entity(1, "/eng"), evaluations: [] });
-  assert.equal(single.json().decision, true);
-  assert.equal((await authzen("evaluations", { evaluations: entries, ...by("whatever") })).status, 400);
-});
-
-test("AuthZEN: what may this person do, what is the service, and where", async () => {
-  const before = rig.records.length;
-  const { action: _action, ...noAction } = entity(1, "/eng");
-  const actions = (await authzen("search/action", noAction)).json();
-  assert.deepEqual(actions.results.map(({ name }: { name: string }) => name).slice(0, 3), ["GET", "HEAD", "POST"]);
-  const resources = async (n: number, page?: object) =>
-    (await authzen("search/resource", { ...entity(n, "/"), resource: { type: "route" }, page })).json();
-  const ids = ({ results }: { results: { id: string }[] }) => results.map(({ id }) => id);
-  const all = ids(await resources(1));
-  assert.deepEqual(all, [
-    "http://app.localhost/public",
-    "http://app.localhost/eng",
-    "http://app.localhost/near",
-    "http://app.localhost/",
-  ]);
-  assert.ok(!ids(await resources(2)).includes("http://app.localhost/eng"));
-  const first = await resources(1, { limit: 3 });
-  const rest = await resources(1, { limit: 3, token: first.page.next_token });
-  assert.deepEqual([...ids(first), ...ids(rest)], all);
-  assert.equal(rest.page.next_token, "");
-  assert.equal(rig.records.length, before, "a search decides nothing");
-  const found = await asked({ path: "/.well-known/authzen-configuration", host: "pdp.example.com" });
-  const configuration = JSON.parse(found.body);
-  assert.equal(configuration.policy_decision_point, "http://pdp.example.com");
-  assert.equal(configuration.access_evaluation_endpoint, "http://pdp.example.com/access/v1/evaluation");
 });
 
 /** What both gateways must do: the same questions, and the app sees what it should. */

@@ -20,7 +20,7 @@ import {
   resolveCaller,
   type ShadowDirection,
 } from "../../src/auth/index.ts";
-import type { Config, RouteConfig } from "../../src/config/index.ts";
+import type { Config, DecisionApiConfig, RouteConfig } from "../../src/config/index.ts";
 import {
   type BootId,
   type CardeaEvent,
@@ -124,6 +124,11 @@ export function signedIn(n: number, parts: { expiresAt?: number; email?: string 
     expiresAt: (parts.expiresAt ?? Date.now() + 3_600_000) as UnixMs,
     profile: encode(profile),
   };
+}
+/** As sign-in records a person beside their session. */
+export function known(n: number): CardeaEvent {
+  const { profile } = signedIn(n) as Extract<CardeaEvent, { type: "SessionCreated" }>;
+  return { type: "UserUpserted", userId: userId(n), profile };
 }
 export function revokedSession(n: number): CardeaEvent {
   return { type: "SessionRevoked", sessionId: sessionId(n), userId: userId(n), reason: "operator" };
@@ -412,6 +417,14 @@ export async function startUpstream(handler?: (req: IncomingMessage, res: Server
       for (const socket of sockets) socket.destroy();
       return new Promise((resolve) => server.close(() => resolve()));
     },
+  };
+}
+
+/** Decisions for others, on a port that is free, for nobody yet. */
+export function decisionApi(parts: Partial<DecisionApiConfig> = {}): DecisionApiConfig {
+  return {
+    ...{ address: null, grpcAddress: null, tls: null, clientCa: null, trustedProxies: [], keys: {} },
+    ...{ listsPeople: [], subjectIssuer: null, resources: {}, ...parts },
   };
 }
 

@@ -1,14 +1,25 @@
 /**
  * AuthZEN: OpenID Authorization API 1.0 over the decision point; docs/decisions.md has the mapping.
  *
- *   subject   session (id), user (Cardea's id, or with `properties.issuer` the provider's subject), credential (a handle), anonymous
- *   action    an HTTP method            resource   route, by the address that is asked for            context   ip, headers
+ *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
+ *   action    an HTTP method, or what `decision_api.resources` names       resource   route, or what is named there
+ *   context   ip, headers
  *
- * Pure but for the decision point. Members that are not known are ignored, as the standard says; a member that is missing or of another
- * type is an error. A subject, action or resource that is nothing here is a denial, with the reason in its context.
+ * Pure but for the decision point. A subject, action or resource that is nothing here is a denial, with the reason in its context.
  */
 import type { Handle } from "../../auth/index.ts";
+import type { DecisionApiConfig } from "../../config/index.ts";
 import { parseSessionId, parseUserId, type SessionId, type UserId, userIdOf } from "../../events/index.ts";
+import {
+  type Asked,
+  AuthzenError,
+  AuthzenUnavailable,
+  type Entity,
+  type Json,
+  objectOf,
+  readAsked,
+} from "./authzen-reading.ts";
+import { type AuthzenSearch, createAuthzenSearch } from "./authzen-search.ts";
 import {
   type DecisionPoint,
   type DecisionPorts,
@@ -17,64 +28,61 @@ import {
   type Verdict,
   type Whose,
 } from "./decision-point.ts";
+import { addressOf } from "./resource-address.ts";
 
 export type Evaluated = Readonly<{ decision: boolean; context: Readonly<Record<string, unknown>> }>;
-/** The request is none: 400, and this text. */
-export class AuthzenError extends Error {
-  override readonly name = "AuthzenError";
-}
-
-type Json = Readonly<Record<string, unknown>>;
-type Entity = Readonly<{ type: string; id: string; properties: Json }>;
-type Asked = Readonly<{ subject: Entity; action: string; resource: Entity; context: Json }>;
 
 export const evaluationsMax = 1_000;
-const pageMax = 1_000;
-const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 export type Authzen = Readonly<{
   /** @throws AuthzenError */
   evaluation(body: unknown, requestId: string): Promise<Evaluated>;
   /** One answer for each of `evaluations`, as far as they were gone through. @throws AuthzenError */
   evaluations(body: unknown, requestId: string): Promise<Evaluated | Readonly<{ evaluations: readonly Evaluated[] }>>;
-  /** Methods that are permitted. @throws AuthzenError */
-  searchActions(body: unknown): Promise<Found>;
-  /** Routes where the action is permitted at the address that they begin at. @throws AuthzenError */
-  searchResources(body: unknown): Promise<Found>;
-}>;
-export type Found = Readonly<{
-  results: readonly Json[];
-  page: Readonly<{ next_token: string; count: number; total: number }>;
+  search: AuthzenSearch;
 }>;
 
-export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authzen {
+export function createAuthzen(
+  ports: DecisionPorts,
+  point: DecisionPoint,
+  parts: Readonly<{
+    api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
+    /** Lets other requests have their turn. */
+    pause: () => Promise<void>;
+  }>,
+): Authzen {
   const { config, replica, clock } = ports;
+  const { resources: words, subjectIssuer: issuer } = parts.api;
 
-  async function evaluate(asked: Asked, requestId: string, recorded?: false): Promise<Evaluated> {
+  async function evaluate(asked: Asked, requestId: string): Promise<Evaluated> {
     const described = describe(asked);
     if (typeof described === "string") return denied(described);
     const whose = whoIs(asked.subject);
     if (whose === "subject-type") return denied(whose);
     const traced = asked.context["trace"] === true;
-    const verdict = await point.ask({
-      ...{ described, whose, requestId },
-      ...(recorded === false ? { recorded } : {}),
-      ...(traced ? { traced } : {}),
-    });
+    const verdict = await point.ask({ described, whose, requestId, ...(traced ? { traced } : {}) });
     return told(verdict, traced);
   }
 
+  const search = createAuthzenSearch(replica, {
+    ...{ ...parts, point },
+    decide: (asked) => find(asked, whoIs(asked.subject)),
+    decideFor: (userId, asked) => find(asked, { among: (idpId) => newestOf(userId, idpId) }),
+  });
+
+  async function find(
+    asked: Omit<Asked, "subject">,
+    whose: Exclude<Whose, "credential"> | "subject-type",
+  ): Promise<Verdict | null> {
+    const described = describe(asked);
+    if (typeof described === "string" || whose === "subject-type") return null;
+    const verdict = await point.ask({ described, whose, requestId: "", recorded: false });
+    if (verdict.type === "unavailable") throw new AuthzenUnavailable(reasonsOf(verdict).join(" "));
+    return verdict;
+  }
+
   function told(verdict: Verdict, traced: boolean): Evaluated {
-    const reasons =
-      verdict.type === "unavailable"
-        ? [verdict.why === "lease" ? "no-lease" : verdict.why]
-        : verdict.type === "not_found"
-          ? ["route-not-found"]
-          : verdict.type === "bad_request"
-            ? [verdict.reason]
-            : verdict.type === "abandoned"
-              ? [verdict.type]
-              : verdict.reasons;
+    const reasons = reasonsOf(verdict);
     return {
       decision: verdict.type === "permit",
       context: {
@@ -93,7 +101,8 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
       case "session":
         return ofSession(id) ?? null;
       case "user":
-        return ofUser(id, properties["issuer"]);
+      case "identity":
+        return ofUser(id, properties["issuer"] ?? issuer, type);
       case "credential":
         return { token: id };
       default:
@@ -108,8 +117,9 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
     return sessionId === undefined || userId === null ? undefined : { sessionId, userId };
   }
 
-  function ofUser(id: string, issuer: unknown): Exclude<Whose, "credential"> {
-    const userId = typeof issuer === "string" ? userIdOf(issuer, id) : parsed<UserId>(parseUserId, id);
+  function ofUser(id: string, from: unknown, type: "user" | "identity"): Exclude<Whose, "credential"> {
+    const ours = type === "user" ? parsed<UserId>(parseUserId, id) : undefined;
+    const userId = typeof from === "string" ? userIdOf(from, id) : from === null ? ours : undefined;
     return userId === undefined ? null : { among: (idpId) => newestOf(userId, idpId) };
   }
 
@@ -145,68 +155,41 @@ export function createAuthzen(ports: DecisionPorts, point: DecisionPoint): Authz
       }
       return { evaluations: answers };
     },
-
-    async searchActions(body) {
-      const given = objectOf(body, "the body");
-      const permitted: Json[] = [];
-      for (const name of methods) {
-        const answer = await evaluate(readAsked({ ...given, action: { name } }), "", false);
-        if (answer.decision) permitted.push({ name });
-      }
-      return pageOf(permitted, given["page"]);
-    },
-
-    async searchResources(body) {
-      const given = objectOf(body, "the body");
-      const resource = objectOf(given["resource"], "resource");
-      if (textOf(resource["type"], "resource.type") !== "route") return pageOf([], given["page"]);
-      const permitted: Json[] = [];
-      for (const route of point.routes) {
-        if (route.tunnel !== null || route.host.includes("*") || route.match.kind === "regex") continue;
-        const id = `${route.from.origin}${route.match.value === "" ? "/" : route.match.value}`;
-        const answer = await evaluate(readAsked({ ...given, resource: { type: "route", id } }), "", false);
-        if (answer.decision && answer.context["route"] === route.id) permitted.push({ type: "route", id });
-      }
-      return pageOf(permitted, given["page"]);
-    },
+    search,
   };
+
+  function describe({ context, ...asked }: Omit<Asked, "subject">): Described | string {
+    const place = addressOf(asked, words);
+    if (typeof place === "string") return place;
+    const { ip = null, headers = {} } = context;
+    if (ip !== null && (typeof ip !== "string" || ip === "")) return "context-ip";
+    const lines: string[] = [];
+    if (typeof headers !== "object" || headers === null || Array.isArray(headers)) return "context-headers";
+    for (const [name, value] of Object.entries(headers)) {
+      if (typeof value !== "string" || !/^[!#$%&'*+.^`|~0-9A-Za-z-]+$/.test(name)) return "context-headers";
+      if (!/^(?:host|x-pomerium-authorization)$/i.test(name)) lines.push(name, value);
+    }
+    return { ...place, lines, ip };
+  }
 }
 
-/** @returns why it is nothing that could be permitted */
-function describe({ action, resource, context }: Asked): Described | string {
-  if (resource.type !== "route") return "resource-type";
-  const [, scheme, authority, rest = ""] = /^(?:(https?):\/\/)?([^/?#]+)([^#]*)$/.exec(resource.id) ?? [];
-  if (authority === undefined) return "resource-id";
-  const { ip, headers = {} } = context;
-  if (typeof ip !== "string" || ip === "") return "context-ip"; // a policy may ask for it, and an address must not be made up
-  const lines: string[] = [];
-  if (typeof headers !== "object" || headers === null || Array.isArray(headers)) return "context-headers";
-  for (const [name, value] of Object.entries(headers)) {
-    if (typeof value !== "string" || !/^[!#$%&'*+.^`|~0-9A-Za-z-]+$/.test(name)) return "context-headers";
-    if (!/^(?:host|x-pomerium-authorization)$/i.test(name)) lines.push(name, value);
+function reasonsOf(verdict: Verdict): readonly string[] {
+  switch (verdict.type) {
+    case "unavailable":
+      return [verdict.why === "lease" ? "no-lease" : verdict.why];
+    case "not_found":
+      return ["route-not-found"];
+    case "bad_request":
+      return [verdict.reason];
+    case "abandoned":
+      return [verdict.type];
+    default:
+      return verdict.reasons;
   }
-  return {
-    method: action,
-    scheme: scheme === "http" || scheme === "https" ? scheme : null,
-    authority,
-    target: rest === "" ? "/" : rest,
-    lines,
-    ip,
-  };
 }
 
 function denied(reason: string): Evaluated {
   return { decision: false, context: { reason, reasons: [reason], result: "bad_request", status: 400 } };
-}
-
-function readAsked(given: Json): Asked {
-  const { context = {} } = given;
-  return {
-    subject: entityOf(given["subject"], "subject"),
-    action: textOf(objectOf(given["action"], "action")["name"], "action.name"),
-    resource: entityOf(given["resource"], "resource"),
-    context: objectOf(context, "context"),
-  };
 }
 
 /** In a list, what is wrong with one entry is that entry's answer. */
@@ -217,28 +200,6 @@ function readEntry(given: Json): Asked | string {
     if (error instanceof AuthzenError) return error.message;
     throw error;
   }
-}
-
-function entityOf(value: unknown, name: string): Entity {
-  const { type, id, properties = {} } = objectOf(value, name);
-  return {
-    type: textOf(type, `${name}.type`),
-    id: textOf(id, `${name}.id`),
-    properties: objectOf(properties, `${name}.properties`),
-  };
-}
-
-function objectOf(value: unknown, name: string): Json {
-  if (value === undefined) throw new AuthzenError(`${name} is missing`);
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new AuthzenError(`${name} is not an object`);
-  return value as Json;
-}
-
-function textOf(value: unknown, name: string): string {
-  if (value === undefined) throw new AuthzenError(`${name} is missing`);
-  if (typeof value !== "string" || value === "") throw new AuthzenError(`${name} is not text`);
-  return value;
 }
 
 type Semantic = "execute_all" | "deny_on_first_deny" | "permit_on_first_permit";
@@ -254,20 +215,6 @@ function semanticOf(options: unknown): Semantic {
     default:
       throw new AuthzenError("options.evaluations_semantic is not known");
   }
-}
-
-function pageOf(results: readonly Json[], page: unknown): Found {
-  const { token = "", limit = pageMax } = page === undefined ? {} : objectOf(page, "page");
-  if (typeof limit !== "number" || !Number.isInteger(limit) || limit < 1)
-    throw new AuthzenError("page.limit is no count");
-  if (typeof token !== "string" || !/^\d{0,9}$/.test(token)) throw new AuthzenError("page.token is none of ours");
-  const from = Number(token);
-  const shown = results.slice(from, from + Math.min(limit, pageMax));
-  const next = from + shown.length;
-  return {
-    results: shown,
-    page: { next_token: next < results.length ? String(next) : "", count: shown.length, total: results.length },
-  };
 }
 
 function parsed<Id>(parse: (text: string) => Id, text: string): Id | undefined {

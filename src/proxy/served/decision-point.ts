@@ -54,8 +54,8 @@ export type Described = Readonly<{
   target: string;
   /** Names and values in turn, without `Host`. */
   lines: readonly string[];
-  /** The caller's. */
-  ip: string;
+  /** The caller's. Null: it was not said, and where policy asks for it there is no decision. */
+  ip: string | null;
   /** What the caller showed in a handshake with whoever carries the request; absent: nothing is known of one. */
   certificate?: PresentedCertificate | null;
 }>;
@@ -225,7 +225,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       path: request.path,
       query: request.search.slice(1),
       headers: request.headers,
-      ip: described.ip,
+      ip: described.ip ?? "",
       clientCertificate: trusts.of(route)?.judge(described.certificate ?? null, now) ?? null,
     };
   }
@@ -262,7 +262,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       method: described.method.slice(0, 32),
       host: "",
       path: "",
-      ip: described.ip,
+      ip: described.ip ?? "",
       sessionId: null,
       userId: null,
       applied: replica.applied,
@@ -330,8 +330,20 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   if (route === undefined) return { type: "not_found", asked };
   const scheme = schemeOf(route);
   if (described.scheme !== null && described.scheme !== scheme) return { type: "bad_request", reason: "scheme" };
+  if (described.ip === null && asksForAddress(route)) return { type: "bad_request", reason: "context-ip" };
   const url = new URL(`${scheme}://${authorityOf(route, request)}${request.rawPath}${request.search}`);
   return { type: "read", about: { route, request, asked, url } };
+}
+
+/** Whether its policy may look at the caller's address: none must be made up, for `not` and `deny` would believe it. */
+function asksForAddress({ policy }: RouteConfig): boolean {
+  return policy !== null && mentions(policy.ppl, addressCriteria);
+}
+const addressCriteria: ReadonlySet<string> = new Set(["source_ip", "record"]);
+
+function mentions(ppl: unknown, names: ReadonlySet<string>): boolean {
+  if (typeof ppl !== "object" || ppl === null) return false;
+  return Object.entries(ppl).some(([name, inner]) => names.has(name) || mentions(inner, names));
 }
 
 function schemeOf({ from }: RouteConfig): "http" | "https" {

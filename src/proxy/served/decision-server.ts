@@ -12,6 +12,7 @@ import { constants } from "node:crypto";
 import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { setImmediate } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import Fastify from "fastify";
 import { Counter, type Registry } from "prom-client";
@@ -50,7 +51,7 @@ export async function startDecisionServer(
     labelNames: ["form", "result"],
     registers: [options.registry],
   });
-  const serving = createServing({ ...options, answered });
+  const serving = createServing({ ...options, answered, pause: () => setImmediate() });
   const http = listen.address === null ? null : await startHttp(listen, listen.address, serving);
   const grpc = listen.grpcAddress === null ? null : await startExtAuthz(listen, listen.grpcAddress, serving);
   return {

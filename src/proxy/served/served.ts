@@ -11,6 +11,8 @@ export type Served = Readonly<{
   point: DecisionPoint;
   authzen: Authzen;
   mayAsk: WhoMayAsk;
+  /** Names of keys. */
+  listsPeople: ReadonlySet<string>;
 }>;
 
 export type Serving = Readonly<{
@@ -32,6 +34,8 @@ export function createServing(
     ports: () => DecisionPorts;
     answered: Serving["answered"];
     requestId: () => string;
+    /** Lets other requests have their turn. */
+    pause: () => Promise<void>;
   }>,
 ): Serving {
   const made = new WeakMap<DecisionPorts, Served>();
@@ -45,8 +49,16 @@ export function createServing(
       let known = made.get(ports);
       if (known === undefined) {
         const point = createDecisionPoint(ports, reached);
-        const mayAsk = whoMayAsk(ports.config.decisionApi ?? options.listen);
-        known = { ports, point, authzen: createAuthzen(ports, point), mayAsk };
+        const api = ports.config.decisionApi ?? options.listen;
+        known = {
+          ...{
+            ports,
+            point,
+            authzen: createAuthzen(ports, point, { api, pause: options.pause }),
+            mayAsk: whoMayAsk(api),
+          },
+          listsPeople: new Set(api.listsPeople),
+        };
         made.set(ports, known);
       }
       return known;
