@@ -21,7 +21,10 @@ export type TestProvider = Readonly<{
   accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
 }>;
 
-export async function startProvider(t: TestContext, clients: readonly ProviderClient[]): Promise<TestProvider> {
+export async function startProvider(
+  t: Pick<TestContext, "after">,
+  clients: readonly ProviderClient[],
+): Promise<TestProvider> {
   const oidc = await importOidcProvider();
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
   const key = { ...(await exportJWK(privateKey)), kid: "k1", alg: "RS256", use: "sig" };

@@ -76,6 +76,9 @@ const refusedMax = 10_000;
 /** A refusal holds for this long; a provider is not asked about one token again and again. */
 const refusedForMs = 30_000;
 
+/** Words by which a provider says that it cannot say, and nothing of the token. */
+const passing: ReadonlySet<string> = new Set(["server_error", "temporarily_unavailable", "slow_down"]);
+
 const refused: BearerAnswer = { type: "refused" };
 const unavailable: BearerAnswer = { type: "unavailable" };
 
@@ -160,7 +163,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
       found = await verified();
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      if (error.kind === "silent") {
+      if (error.kind === "silent" || passing.has(error.error)) {
         deps.log.warn({ idpId }, `a bearer token could not be verified: ${error.message}`);
         return unavailable;
       }

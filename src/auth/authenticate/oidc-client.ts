@@ -268,6 +268,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
 
 /** As the provider says that it takes the secret; one that says nothing takes it as HTTP Basic (OIDC Discovery §3). */
 function clientAuth(secret: string): openid.ClientAuth {
+  if (secret === "") return openid.None(); // it only verifies tokens, and was given none
   const post = openid.ClientSecretPost(secret);
   const basic = openid.ClientSecretBasic(secret);
   return (server, client, body, headers) => {

@@ -1,9 +1,9 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
 /** Routes with a sign-in of their own, and the provider's tokens upstream. */
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { decodeJwt } from "jose";
-import { echoOf, follow, type Installation, startInstallation } from "./installation.ts";
+import { echoOf, follow, shared, startInstallation } from "./installation.ts";
 import { revokeSession } from "./operator.ts";
 
 const everyone = { allow_any_authenticated_user: true, pass_identity_headers: true };
@@ -12,17 +12,18 @@ const tokens = {
   set_request_headers: { Authorization: "Bearer ${pomerium.access_token}", "X-Id": "${pomerium.id_token}" },
 };
 
-const start = (t: TestContext): Promise<Installation> =>
+const installation = shared((t) =>
   startInstallation(t, ({ url, upstream }) => ({
     routes: [
       { from: url("app"), to: upstream, ...everyone, ...tokens },
       { from: url("own"), to: upstream, ...everyone, ...tokens, ...second },
       { from: url("public"), to: upstream, allow_public_unauthenticated_access: true, ...tokens },
     ],
-  }));
+  })),
+);
 
-test("a route with a client of its own signs people in with that client", async (t) => {
-  const at = await start(t);
+test("a route with a client of its own signs people in with that client", async () => {
+  const at = installation();
   const visitor = at.visitor();
   const { hops, end } = await follow(visitor, at.url("own"));
   const asked = hops.find(({ hostname, pathname }) => hostname === "idp.localhost" && pathname === "/auth");
@@ -30,8 +31,8 @@ test("a route with a client of its own signs people in with that client", async 
   assert.equal(decodeJwt(String(echoOf(end).headers["x-id"])).aud, "second");
 });
 
-test("a session of one client is nobody's on a route of another, whichever way its cookie is brought", async (t) => {
-  const at = await start(t);
+test("a session of one client is nobody's on a route of another, whichever way its cookie is brought", async () => {
+  const at = installation();
   const visitor = at.visitor();
   echoOf((await follow(visitor, at.url("app"))).end);
   echoOf((await follow(visitor, at.url("own"))).end);
@@ -69,8 +70,23 @@ test("on one host the cookie of one client opens no route of another, and the ot
   assert.equal((await visitor.ask(at.url("app", "/plain"))).status, 302);
 });
 
-test("signing out of a route with a client of its own ends the session at that client", async (t) => {
-  const at = await start(t);
+test("a terminal signs in with the route's client, and its handle is nobody's elsewhere", async () => {
+  const at = installation();
+  const to = encodeURIComponent("http://localhost:1/done");
+  const login = await at.visitor().ask(at.url("own", `/.pomerium/api/v1/login?pomerium_redirect_uri=${to}`));
+  assert.equal(login.status, 200);
+  const done = await at.visitor().go(login.body, { until: "http://localhost:1/" });
+  const handle = done.location?.searchParams.get("pomerium_jwt") ?? "";
+  const headers = { authorization: `Bearer Pomerium-${handle}` };
+  assert.equal(
+    decodeJwt(String(echoOf(await at.visitor().ask(at.url("own"), { headers })).headers["x-id"])).aud,
+    "second",
+  );
+  assert.equal((await at.visitor().ask(at.url("app"), { headers })).status, 401);
+});
+
+test("signing out of a route with a client of its own ends the session at that client", async () => {
+  const at = installation();
   const visitor = at.visitor();
   echoOf((await follow(visitor, at.url("own"))).end);
   const { hops } = await follow(visitor, at.url("own", "/.pomerium/sign_out"));
@@ -81,8 +97,8 @@ test("signing out of a route with a client of its own ends the session at that c
   assert.equal((await visitor.ask(at.url("own"))).status, 302);
 });
 
-test("the provider's tokens reach the upstream of routes that forward them, and nobody can bring their own", async (t) => {
-  const at = await start(t);
+test("the provider's tokens reach the upstream of routes that forward them, and nobody can bring their own", async () => {
+  const at = installation();
   const visitor = at.visitor();
   const { headers } = echoOf((await follow(visitor, at.url("app"))).end);
   assert.match(String(headers.authorization), /^Bearer .{20,}/);
@@ -96,8 +112,8 @@ test("the provider's tokens reach the upstream of routes that forward them, and 
   assert.deepEqual([anonymous.authorization?.trim(), anonymous["x-id"]], ["Bearer", ""]);
 });
 
-test("a session's tokens go with the session", async (t) => {
-  const at = await start(t);
+test("a session's tokens go with the session", async () => {
+  const at = installation();
   const visitor = at.visitor();
   const { headers } = echoOf((await follow(visitor, at.url("app"))).end);
   const sid = String(decodeJwt(String(headers["x-pomerium-jwt-assertion"]))["sid"]);

@@ -1,11 +1,11 @@
-/** One process with everything in it, before a real identity provider and in front of a real upstream that says what it was sent. */
+/** One process with everything in it, or a proxy apart from the rest, before a real identity provider and in front of a real upstream that says what it was sent. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
+import { after, before, type TestContext } from "node:test";
 import { readConfiguration } from "../../../src/cli/load.ts";
 import { type Services, startServices } from "../../../src/cli/services.ts";
 import { formatProblem } from "../../../src/config/index.ts";
@@ -34,10 +34,17 @@ export type Parts = (
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
 
-/** @param parts what the configuration says beside what every one says */
-export async function startInstallation(t: TestContext, parts: Parts): Promise<Installation> {
+/**
+ * @param parts what the configuration says beside what every one says
+ * @param form `split`: the proxy is a process of its own as far as it can tell, and was given no client's secret
+ */
+export async function startInstallation(
+  t: Pick<TestContext, "after">,
+  parts: Parts,
+  form: "whole" | "split" = "whole",
+): Promise<Installation> {
   const folder = new TemporaryFolder("identity");
-  const [port = 0] = await freePorts(1);
+  const [port = 0, controlPort = 0, brokerPort = 0] = await freePorts(3);
   const url = (host: string, path = "/"): string => `http://${host}.localhost:${port}${path}`;
   const provider = await startProvider(
     t,
@@ -54,16 +61,16 @@ export async function startInstallation(t: TestContext, parts: Parts): Promise<I
   await once(upstream, "listening");
   const upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
   const given = parts({ url, upstream: upstreamUrl, issuer: provider.issuer });
-  const load = (more: Readonly<Record<string, unknown>>) => {
-    const path = join(folder.path, "cardea.yaml");
+  const load = (more: Readonly<Record<string, unknown>>, of: "all" | "proxy" | "control" = "all") => {
+    const path = join(folder.path, `${of}.yaml`);
     const config = {
       authenticate_service_url: url("authenticate"),
       address: `127.0.0.1:${port}`,
       insecure_server: true,
       metrics_address: "off",
-      node_name: "node-1",
       databroker_storage_type: "memory",
-      data_dir: join(folder.path, "data"),
+      data_dir: join(folder.path, of),
+      node_name: of,
       shared_secret: secret(3),
       cookie_secret: secret(5),
       idp_provider: "oidc",
@@ -75,8 +82,21 @@ export async function startInstallation(t: TestContext, parts: Parts): Promise<I
       drain_timeout: "1s",
       ...given,
       ...more,
+      ...(of === "control" && {
+        services: ["authenticate", "databroker"],
+        address: `127.0.0.1:${controlPort}`,
+        databroker_storage_type: "file",
+        broker: { listen: `127.0.0.1:${brokerPort}` },
+      }),
+      ...(of === "proxy" && {
+        services: ["proxy"],
+        authenticate_internal_service_url: `http://127.0.0.1:${controlPort}`,
+        databroker_service_url: `http://127.0.0.1:${brokerPort}`,
+      }),
     };
-    writeFileSync(path, JSON.stringify(config), { mode: 0o600 });
+    const kept = (key: string, value: unknown): unknown =>
+      of === "proxy" && key === "idp_client_secret" ? undefined : value;
+    writeFileSync(path, JSON.stringify(config, kept), { mode: 0o600 });
     const { loaded, problems } = readConfiguration(path, { env: {} });
     if (loaded === undefined) throw new Error(problems.map(formatProblem).join("\n"));
     return loaded;
@@ -85,11 +105,14 @@ export async function startInstallation(t: TestContext, parts: Parts): Promise<I
   const log = (fields: object, message: string): void =>
     void logged.push({ message, fields: fields as Readonly<Record<string, unknown>> });
   const logger: Logger = { debug: log, info: log, warn: log, error: log };
-  const services = await startServices(load({}), logger);
+  const control = form === "split" ? await startServices(load({}, "control"), logger) : null;
+  const own = form === "split" ? "proxy" : "all";
+  const services = await startServices(load({}, own), logger);
   const visitors: Visitor[] = [];
   t.after(async () => {
     for (const visitor of visitors) await visitor.close();
     await services.stop();
+    await control?.stop();
     upstream.closeAllConnections();
     upstream.close();
     folder[Symbol.dispose]();
@@ -101,7 +124,7 @@ export async function startInstallation(t: TestContext, parts: Parts): Promise<I
       visitors.push(visitor);
       return visitor;
     },
-    activate: (more) => services.activate(load(more)),
+    activate: (more) => services.activate(load(more, own)),
   };
 }
 
@@ -129,4 +152,20 @@ export async function follow(
     hops.push(next);
     assert.ok(hops.length < 30, hops.map(({ host, pathname }) => host + pathname).join("\n"));
   }
+}
+
+/** One installation for all tests of a file. */
+export function shared(start: (t: Pick<TestContext, "after">) => Promise<Installation>): () => Installation {
+  const ends: (() => unknown)[] = [];
+  let started: Installation | undefined;
+  before(async () => {
+    started = await start({ after: (end: unknown) => void ends.push(end as () => unknown) } as Pick<
+      TestContext,
+      "after"
+    >);
+  });
+  after(async () => {
+    for (const end of ends.reverse()) await end();
+  });
+  return () => started ?? assert.fail("it did not start");
 }

@@ -1,0 +1,99 @@
+/** Tokens of issuers that are no identity provider: clusters, pipelines. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type TestContext, test } from "node:test";
+import { decodeJwt, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
+import { waitFor } from "../../support/wait-for.ts";
+import { bearing, echoOf, type Installation, startInstallation } from "./installation.ts";
+
+const identified = { allow_any_authenticated_user: true, pass_identity_headers: true };
+
+async function startIssuer(
+  t: TestContext,
+): Promise<Readonly<{ issuer: string; sign(claims: JWTPayload): Promise<string> }>> {
+  const { privateKey, publicKey } = await generateKeyPair("ES256", { extractable: true });
+  const jwk = { ...(await exportJWK(publicKey)), kid: "w1", alg: "ES256", use: "sig" };
+  const server = createServer((req, res) => {
+    res.setHeader("content-type", "application/json");
+    res.end(JSON.stringify(req.url === "/keys" ? { keys: [jwk] } : { issuer, jwks_uri: `${issuer}/keys` }));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const issuer = `http://issuer.localhost:${(server.address() as AddressInfo).port}`;
+  const sign = (claims: JWTPayload): Promise<string> => {
+    const nowS = Math.floor(Date.now() / 1_000);
+    const whole = { iss: issuer, aud: "cardea", sub: "build-7", iat: nowS, exp: nowS + 600, ...claims };
+    return new SignJWT(whole).setProtectedHeader({ alg: "ES256", kid: "w1", typ: "JWT" }).sign(privateKey);
+  };
+  return { issuer, sign };
+}
+
+test("a pipeline's token is let in as the pipeline, and only from an issuer that the route names", async (t) => {
+  const [pipeline, cluster] = [await startIssuer(t), await startIssuer(t)];
+  const at = await startInstallation(t, ({ url, upstream }) => ({
+    identity_providers: {
+      pipeline: { issuer: pipeline.issuer, audiences: ["cardea"] },
+      cluster: { issuer: cluster.issuer, audiences: ["cardea"], jwks_url: `${cluster.issuer}/keys` },
+    },
+    bearer_token_format: "jwt",
+    jwt_claims_headers: ["repository"],
+    routes: [
+      { from: url("both"), to: upstream, ...identified },
+      {
+        from: url("pipeline"),
+        to: upstream,
+        identity_providers: ["pipeline"],
+        pass_identity_headers: true,
+        policy: { allow: { and: [{ user: { is: "pipeline/build-7" } }, { "claim/repository": { is: "wiki" } }] } },
+      },
+    ],
+  }));
+  const cli = at.visitor();
+  const token = await pipeline.sign({ repository: "wiki" });
+  const { headers } = echoOf(await cli.ask(at.url("pipeline"), bearing(token)));
+  assert.equal(decodeJwt(String(headers["x-pomerium-jwt-assertion"])).sub, "pipeline/build-7");
+  assert.equal(headers["x-pomerium-claim-repository"], "wiki");
+  assert.equal((await cli.ask(at.url("pipeline"), bearing(await pipeline.sign({ repository: "other" })))).status, 403);
+
+  const fromCluster = await cluster.sign({ repository: "wiki" });
+  assert.equal((await cli.ask(at.url("both"), bearing(fromCluster))).status, 200);
+  assert.equal((await cli.ask(at.url("pipeline"), bearing(fromCluster))).status, 403);
+  const cases: Readonly<Record<string, JWTPayload>> = {
+    "of another audience": { aud: "somebody-else" },
+    "that is over": { exp: Math.floor(Date.now() / 1_000) - 600 },
+    "of an issuer that nobody named": { iss: "http://issuer.localhost:1" },
+    "of the other issuer, signed with the wrong key": { iss: cluster.issuer },
+    "without a subject": { sub: "" },
+  };
+  for (const [what, claims] of Object.entries(cases)) {
+    const { sub, ...rest } = claims;
+    const wrong = await pipeline.sign(sub === "" ? { ...rest, sub: undefined as never } : claims);
+    assert.equal((await cli.ask(at.url("both"), bearing(wrong))).status, 403, what);
+  }
+});
+
+test("an issuer that is taken out of a route's list is out for what is open, too", async (t) => {
+  const pipeline = await startIssuer(t);
+  const routesOf = (at: Pick<Installation, "url">, upstream: string, format: string) => [
+    { from: at.url("both"), to: upstream, bearer_token_format: format, ...identified },
+  ];
+  let upstreamUrl = "";
+  const at = await startInstallation(t, ({ url, upstream }) => {
+    upstreamUrl = upstream;
+    return {
+      identity_providers: { pipeline: { issuer: pipeline.issuer, audiences: ["cardea"] } },
+      routes: routesOf({ url }, upstream, "jwt"),
+    };
+  });
+  const cli = at.visitor();
+  const token = await pipeline.sign({});
+  assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
+  await at.activate({ routes: routesOf(at, upstreamUrl, "default") });
+  await waitFor("the token to be the upstream's affair", async () => {
+    const answer = await cli.ask(at.url("both"), bearing(token));
+    return answer.status === 302 || answer.status === 401;
+  });
+});
