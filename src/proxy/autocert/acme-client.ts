@@ -105,6 +105,7 @@ async function alpnCertificate(
 function setUpHttp(acme: Acme, trustedCa: string | null): void {
   const { defaults } = acme.axios;
   defaults.timeout = requestMsMax;
+  defaults.maxRedirects = 0; // an authority answers by itself: nobody leads us elsewhere, least of all inside
   defaults.httpsAgent = new Agent(trustedCa === null ? {} : { ca: [...getCACertificates(), trustedCa] });
   // Its own repetitions; ours come after them, and further apart.
   Object.assign((defaults as unknown as { acmeSettings: object }).acmeSettings, { retryMaxAttempts: 2 });
