@@ -71,6 +71,8 @@ export class ForwardTimeoutError extends Error {
   }
 }
 
+/** Of 103 for one request; browsers take the first. */
+const hintsMax = 16;
 /** Idempotent (RFC 9110 §9.2.2). */
 const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
 /** Everything about the answer goes through `downstream`; when it closes, the exchange is over. */
@@ -101,6 +103,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #readingBody = false;
   /** Something of the request was sent. */
   #begun = false;
+  #hints = 0;
   /** Whose second try is under way. */
   #repeating: UpstreamTarget | undefined;
 
@@ -138,6 +141,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   onHint(status: number, lines: RawHeaders): void {
     if (this.#over || status !== 103 || !this.#job.exchange.mayCarry()) return; // others concern one connection only
+    // They may be left out: a caller that does not read, or an upstream that never stops, makes none pile up here.
+    if (this.#job.downstream.needsDrain || ++this.#hints > hintsMax) return;
     const links: string[] = [];
     for (let i = 0; i < lines.length; i += 2) {
       if (lines[i]?.toLowerCase() === "link") links.push(lines[i + 1] ?? "");

@@ -5,6 +5,7 @@
  * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
  */
 import type { Socket } from "node:net";
+import { hasBody } from "./http1-head.ts";
 import {
   createParser,
   DirectReading,
@@ -298,7 +299,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
       return 1;
     }
     this.#answering = true;
-    this.#keepAlive = keepAlive;
+    // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
+    this.#keepAlive = keepAlive && !(status === 204 && hasBody(lines));
     this.#trailers = [];
     this.#idleUntil = idleTicksOf(lines) ?? this.#pool.idleTicks;
     if (!call.over) call.handler.onHead(status, lines);
