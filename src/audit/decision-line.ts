@@ -22,10 +22,14 @@ export function createLineMaker(): (seq: number, record: DecisionRecord) => stri
       `"applied":${JSON.stringify(applied)},"configHash":${JSON.stringify(configHash)}`,
     (a, b) => a.applied === b.applied && a.configHash === b.configHash,
   );
+  const timeOf = remembered(
+    ({ at }: DecisionRecord) => String(at),
+    (a, b) => a.at === b.at,
+  );
   return (seq, record) => {
-    const { at, occasion, requestId, routeId, method, host, path, ip, sessionId, userId } = record;
+    const { occasion, requestId, routeId, method, host, path, ip, sessionId, userId } = record;
     const { result, status, trace, shadow, overdueMs } = record;
-    const asked = `"at":${at},"occasion":"${occasion}","requestId":${quote(requestId)},"routeId":${quoteOrNull(routeId)}`;
+    const asked = `"at":${timeOf(record)},"occasion":"${occasion}","requestId":${quote(requestId)},"routeId":${quoteOrNull(routeId)}`;
     const what = `"method":${quote(method)},"host":${quote(host)},"path":${quote(path)},"ip":${quote(ip)}`;
     const whose = `"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
     const answer = `"result":"${result}","status":${status},"reasons":${reasonsOf(record)}`;

@@ -90,7 +90,16 @@ export function canonicalise(head: RequestHead): CanonicalResult {
 
   return {
     type: "canonical",
-    request: { method: head.method, ...host, ...path, search, headers, rawHeaders: head.rawHeaders },
+    request: {
+      method: head.method,
+      hostname: host.hostname,
+      port: host.port,
+      rawPath: path.rawPath,
+      path: path.path,
+      search,
+      headers,
+      rawHeaders: head.rawHeaders,
+    },
   };
 }
 

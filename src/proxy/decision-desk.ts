@@ -19,7 +19,7 @@ import type { Plans, RoutePlan } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
 import { authorityOf } from "./routing.ts";
 import { kindOf } from "./traffic.ts";
-import { type AnswerTools, answer, completeRecord, type Decided, record, type Visit } from "./visit.ts";
+import { type AnswerTools, answer, completeRecord, conditionOfCut, type Decided, record, type Visit } from "./visit.ts";
 import { type Asking, createWhoAsks, type Holder, type ReachedHandles } from "./who-asks.ts";
 
 /** A request whose route is known. */
@@ -104,12 +104,12 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       unavailable(visit, "behind");
       return;
     }
-    const question = questionOf(routed, clock.wall());
     const now = clock.wall();
+    const question = questionOf(routed, now);
     const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
     const beside = besideOf(routed, { asking, caller, question, now }, decision);
     if (decision.type === "permit") {
-      permitted(routed, asking, question, { ...decision, beside });
+      permitted(routed, { asking, question, beside }, decision);
       return;
     }
     const principal = caller.type === "principal" ? caller.principal : null;
@@ -131,42 +131,41 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
 
   function permitted(
     routed: Routed,
-    asking: Holder,
-    question: DecisionRequest,
-    {
-      permit,
-      reads,
-      until,
-      reasons,
-      beside,
-    }: Extract<Decision, { type: "permit" }> & Readonly<{ beside: ReturnType<DescribeDecision> }>,
+    of: Readonly<{ asking: Holder; question: DecisionRequest; beside: ReturnType<DescribeDecision> }>,
+    { permit, reads, until, reasons }: Extract<Decision, { type: "permit" }>,
   ): void {
-    const { visit, plan } = routed;
-    const exchange = exchanges.open({
-      kind: kindOf(visit.downstream),
-      reads,
-      until,
-      ...termsOf(plan),
-      redecide: () => current().judge(open),
-    });
-    const open: Open = { ...routed, asking, question, permittedTo: permit.principal };
+    const { visit, plan, request } = routed;
+    const { asking, question } = of;
+    const { graceMs, lifetimeMs } = termsOf(plan);
+    const redecide = (): Verdict => current().judge(open);
+    const kind = kindOf(visit.downstream);
+    const exchange = exchanges.open({ kind, reads, until, graceMs, lifetimeMs, redecide });
+    const open: Open = { visit, plan, request, asking, question, permittedTo: permit.principal };
+    visit.exchange = exchange;
     // Whatever happens now, the exchange ends with the connection's use for this request.
     visit.downstream.onClose(() => exchange.close());
-    const decided = { result: "permit", status: 200, reasons, ...beside } as const;
+    const { trace, shadow } = of.beside;
+    const decided = { result: "permit", status: 200, reasons, trace, shadow } as const;
     if (plan.route.audit === "strict" && ports.recordSafely !== null) {
       const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports));
       safely.then(
-        () => goOn(),
+        () => attempt(() => (exchange.mayCarry() ? goOn() : tellOfCut())), // what was permitted then may not be any more
         () => unavailable(visit, "audit"),
       );
       return;
     }
     record(visit, decided, permit.principal, ports);
-    goOn();
+    attempt(goOn);
 
     function goOn(): void {
+      onPermit({ visit, plan, request, exchange, permit });
+    }
+    function tellOfCut(): void {
+      answer(visit, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
+    }
+    function attempt(run: () => void): void {
       try {
-        onPermit({ ...routed, exchange, permit });
+        run();
       } catch (error) {
         onFailed(visit, error);
       }

@@ -16,7 +16,12 @@ export type ResponseRules = Readonly<{
   /** By lowercase name; null: none, which is the usual case. */
   rewrites: ReadonlyMap<string, readonly Readonly<{ prefix: string; value: string }>[]> | null;
   cookies: OwnCookies;
+  /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
+  fates: Map<string, Fate>;
 }>;
+
+type Fate = "pass" | "drop" | "cookie" | "rewrite";
+const fatesMax = 1_024;
 
 /** Statements that only the proxy makes about its own answers. */
 const ours: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
@@ -27,7 +32,7 @@ export function compileResponseRules(
 ): ResponseRules {
   const added = Object.entries(route.setResponseHeaders).flatMap(([name, value]) => [name, headerValue(value)]);
   const replaced = new Set([...Object.keys(route.setResponseHeaders).map((name) => name.toLowerCase()), ...ours]);
-  return { replaced, added, rewrites: compileRewrites(route.rewriteResponseHeaders), cookies };
+  return { replaced, added, rewrites: compileRewrites(route.rewriteResponseHeaders), cookies, fates: new Map() };
 }
 
 function compileRewrites(rewrites: RouteConfig["rewriteResponseHeaders"]): ResponseRules["rewrites"] {
@@ -58,15 +63,31 @@ export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders, re
   const dropped = nominated(connectionOf(raw));
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? "";
-    const lower = name.toLowerCase();
-    const value = rules.rewrites === null ? (raw[i + 1] ?? "") : rewritten(rules.rewrites, lower, raw[i + 1] ?? "");
-    if (hopByHop.has(lower) || rules.replaced.has(lower) || dropped?.has(lower)) continue;
-    if (lower === "set-cookie" && rules.cookies.isOurs(value)) continue;
+    if (dropped?.has(name.toLowerCase())) continue;
+    const fate = rules.fates.get(name) ?? learn(rules, name);
+    if (fate === "drop") continue;
+    let value = raw[i + 1] ?? "";
+    if (fate !== "pass") {
+      if (rules.rewrites !== null) value = rewritten(rules.rewrites, name.toLowerCase(), value);
+      if (fate === "cookie" && rules.cookies.isOurs(value)) continue;
+    }
     lines.push(name, value);
   }
   for (const text of rules.added) lines.push(text);
   lines.push("X-Request-Id", requestId);
   return lines;
+}
+
+function learn(rules: ResponseRules, name: string): Fate {
+  const fate = fateOf(rules, name.toLowerCase());
+  if (rules.fates.size < fatesMax) rules.fates.set(name, fate);
+  return fate;
+}
+
+function fateOf({ replaced, rewrites }: ResponseRules, lower: string): Fate {
+  if (hopByHop.has(lower) || replaced.has(lower)) return "drop";
+  if (lower === "set-cookie") return "cookie";
+  return rewrites?.has(lower) === true ? "rewrite" : "pass";
 }
 
 /** Trailers that may follow a chunked answer: never framing, routing, cookies or anything of ours (RFC 9110 §6.5.1). */
@@ -97,7 +118,9 @@ export const neverInTrailers: ReadonlySet<string> = new Set([
 function connectionOf(raw: RawHeaders): string | undefined {
   let value: string | undefined;
   for (let i = 0; i < raw.length; i += 2) {
-    if (raw[i]?.toLowerCase() === "connection") value = value === undefined ? raw[i + 1] : `${value}, ${raw[i + 1]}`;
+    const name = raw[i] ?? "";
+    if (name.length === 10 && name.toLowerCase() === "connection")
+      value = value === undefined ? raw[i + 1] : `${value}, ${raw[i + 1]}`;
   }
   return value;
 }

@@ -8,6 +8,7 @@
  * without a body, when not a byte came back on a connection that was used before.
  */
 import type { Permit } from "../auth/index.ts";
+import { Deadline } from "./deadline-timer.ts";
 import type { BodyReader, Downstream } from "./downstream.ts";
 import { buildDownstreamHeaders, type RawHeaders, type ResponseRules, trailerPairs } from "./downstream-headers.ts";
 import type { CutReason, Exchange } from "./exchanges.ts";
@@ -95,7 +96,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #target: UpstreamTarget;
   #headers: readonly string[];
   #call: UpstreamCall | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Deadline | undefined;
   #stalled: NodeJS.Timeout | undefined;
   /** No more of the upstream is wanted: it has ended, or one side is gone. */
   #over = false;
@@ -117,7 +118,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { exchange, downstream, timeoutMs } = this.#job;
     downstream.onClose(() => this.#onDownstreamClosed());
     downstream.onDrain(() => this.#onDrain());
-    if (timeoutMs > 0) this.#timer = setTimeout(() => this.#fail(new ForwardTimeoutError(timeoutMs)), timeoutMs);
+    if (timeoutMs > 0) this.#timer = new Deadline(timeoutMs, () => this.#fail(new ForwardTimeoutError(timeoutMs)));
     exchange.attach((reason) => this.#onCut(reason));
     if (exchange.cutReason === undefined) this.#dispatch();
   }
@@ -279,7 +280,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   /** The caller has everything, or has left. */
   #onDownstreamClosed(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     clearTimeout(this.#stalled);
     this.#giveUp();
     if (this.#repeating !== undefined) this.#repeating.retries.busy--;
@@ -289,7 +290,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #giveUp(): void {
     if (this.#over) return;
     this.#over = true;
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#call?.abort();
   }
 }

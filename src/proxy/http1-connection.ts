@@ -83,7 +83,14 @@ export class Http1Connection implements TurnEndTask {
       headerBytesMax,
       {
         onHead: (major, minor, lines, method, url, _status, _text, upgrade, keepAlive) =>
-          this.#onHead(`${major}.${minor}`, lines ?? [], methodOf(method), url ?? "", upgrade, keepAlive),
+          this.#onHead(
+            major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`,
+            lines ?? [],
+            methodOf(method),
+            url ?? "",
+            upgrade,
+            keepAlive,
+          ),
         onBody: (bytes) => this.#reading?.bodyChunk(bytes),
         onComplete: () => this.#onComplete(),
       },
@@ -222,11 +229,9 @@ export class Http1Connection implements TurnEndTask {
     this.#somethingCame();
     this.#stopped = upgrade;
     const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeIn(rawHeaders, this.#owner) : null;
-    const head: Http1Head = {
-      ...{ method, url, httpVersion, rawHeaders, upgrade: kind },
-      hasBody: kind === null && hasBody(rawHeaders),
-      keepAlive: keepAlive && kind === null,
-    };
+    const body = kind === null && hasBody(rawHeaders);
+    const goesOn = kind === null && keepAlive;
+    const head: Http1Head = { method, url, httpVersion, rawHeaders, upgrade: kind, hasBody: body, keepAlive: goesOn };
     const exchange = new Http1Exchange(this, this.#socket, head);
     this.#reading = exchange;
     if (kind !== null) {
@@ -345,7 +350,7 @@ export class Http1Connection implements TurnEndTask {
     ["end", this.#onEnd],
     ["close", this.#onClose],
     ["drain", this.#onDrain],
-    ["error", ignore], // `close` follows
+    ["error", () => {}], // `close` follows
   ];
 
   // --- for its exchanges
@@ -474,5 +479,3 @@ export class Http1Connection implements TurnEndTask {
     return Buffer.concat(this.#early);
   }
 }
-
-function ignore(): void {}

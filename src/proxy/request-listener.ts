@@ -206,13 +206,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   // --- what follows from a permit
 
   function act(permitted: Permitted): void {
-    const { visit, plan, request, exchange, permit } = permitted;
-    visit.exchange = exchange;
-    // A strict record was waited for: what was permitted before may not be any more.
-    if (!exchange.mayCarry()) {
-      answer(visit, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
-      return;
-    }
+    const { visit, plan, request, permit } = permitted;
     if (visit.tunnel !== null) {
       openTunnel(permitted, visit.tunnel);
       return;
@@ -312,22 +306,25 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       return place === null ? built : traced(built, place);
     };
     const headers = headersFor(target.host);
-    const common = {
-      downstream,
-      exchange,
-      target,
-      path: rewritten + stripSessionQuery(request.search),
-      headers,
-      rules: plan.responseRules,
-      requestId: visit.requestId,
-      idleTimeoutMs: plan.route.idleTimeoutMs,
-      counted: visit,
-      onFailed: (failure: ForwardFailure) => notForwarded(visit, failure, permit.principal),
-    };
+    const path = rewritten + stripSessionQuery(request.search);
+    const { requestId } = visit;
+    const { idleTimeoutMs } = plan.route;
+    const rules = plan.responseRules;
+    const onFailed = (failure: ForwardFailure): void => notForwarded(visit, failure, permit.principal);
     if (downstream.upgrade === null) {
+      const contentType = request.headers["content-type"];
       forward(permit, {
-        ...common,
-        isGrpc: /^application\/grpc(?:\+|;|$)/i.test(request.headers["content-type"] ?? ""),
+        downstream,
+        exchange,
+        target,
+        path,
+        headers,
+        rules,
+        requestId,
+        idleTimeoutMs,
+        counted: visit,
+        onFailed,
+        isGrpc: contentType !== undefined && /^application\/grpc(?:\+|;|$)/i.test(contentType),
         method: request.method,
         timeoutMs: plan.route.timeoutMs,
         expectsContinue: request.headers["expect"] !== undefined,
@@ -349,7 +346,8 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       visit.switched = true;
       visit.answeredAt = clock.monotonic();
     };
-    upgrade(permit, { ...common, method: request.method, protocol, key, handshakeTimeoutMs, onAccepted });
+    const common = { downstream, exchange, target, path, headers, rules, requestId, idleTimeoutMs, counted: visit };
+    upgrade(permit, { ...common, onFailed, method: request.method, protocol, key, handshakeTimeoutMs, onAccepted });
   }
 
   function openTunnel({ visit, plan, request, exchange, permit }: Permitted, asked: TunnelAsked): void {

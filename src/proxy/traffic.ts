@@ -16,6 +16,7 @@ export function kindOf({ upgrade }: Pick<Downstream, "upgrade">): ExchangeKind {
 
 export class Traffic {
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
+  #all = 0;
   #draining = false;
   #idle: (() => void)[] = [];
 
@@ -28,11 +29,13 @@ export class Traffic {
 
   begun(downstream: Pick<Downstream, "upgrade">): void {
     this.#counts[kindOf(downstream)]++;
+    this.#all++;
   }
 
   done(downstream: Pick<Downstream, "upgrade">): void {
     this.#counts[kindOf(downstream)]--;
-    if (this.#any) return;
+    this.#all--;
+    if (this.#all > 0 || this.#idle.length === 0) return;
     const waiting = this.#idle;
     this.#idle = [];
     for (const resolve of waiting) resolve();
@@ -44,10 +47,6 @@ export class Traffic {
 
   /** Settles when nothing is under way: no request, no WebSocket, no tunnel. */
   whenIdle(): Promise<void> {
-    return this.#any ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
-  }
-
-  get #any(): boolean {
-    return Object.values(this.#counts).some((count) => count > 0);
+    return this.#all > 0 ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
   }
 }

@@ -192,7 +192,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
       const name = headers[i] ?? "";
       if (name.length === 14 && name === "content-length") this.#chunked = false;
       const value = headers[i + 1] ?? "";
-      if (unwritable.test(value)) {
+      if (!this.#pool.writable.has(value)) {
         this.#release();
         call.fail(new UnwritableError(name), false);
         return;
@@ -227,7 +227,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     let text = "0\r\n";
     for (let i = 0; i < trailers.length; i += 2) {
       const value = trailers[i + 1] ?? "";
-      if (!unwritable.test(value)) text += `${trailers[i]}: ${value}\r\n`;
+      if (this.#pool.writable.has(value)) text += `${trailers[i]}: ${value}\r\n`;
     }
     this.#socket.write(`${text}\r\n`, "latin1");
   }
@@ -386,8 +386,6 @@ function idleTicksOf(lines: RawLines): number | undefined {
   }
   return undefined;
 }
-
-const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
 /** A mistake of ours: whatever a header is made of should have been made writable before. */
 class UnwritableError extends Error {

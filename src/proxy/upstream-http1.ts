@@ -9,6 +9,7 @@ import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import type { UpstreamCall, UpstreamHandler, UpstreamPool, UpstreamRequest } from "./upstream-call.ts";
 import { Http1Call, Http1UpstreamConnection, tickMs } from "./upstream-http1-connection.ts";
+import { WritableValues } from "./writable-values.ts";
 
 export type UpstreamAddress = Readonly<{
   secure: boolean;
@@ -44,6 +45,7 @@ export class Http1Pool implements UpstreamPool {
   #ticking: NodeJS.Timeout | undefined;
   #closed = false;
   ticks = 0;
+  readonly writable = new WritableValues();
 
   constructor(address: UpstreamAddress, limits: PoolLimits) {
     this.#address = address;

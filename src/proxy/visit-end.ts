@@ -29,11 +29,18 @@ export function tellEnds({ ports, metrics }: EndParts): (visit: Visit) => void {
     const status = visit.switched ? 101 : downstream.status;
     const durationMs = rounded(clock.monotonic() - visit.startedAt);
     const upstreamMs = answeredAt > 0 ? rounded(answeredAt - sentAt) : null;
-    const end = { status, failure, bytes, bytesReceived };
-    metrics.ended({ ...end, meter, durationMs: lasting ? null : durationMs, upstreamMs });
+    metrics.ended({
+      meter,
+      status,
+      failure,
+      durationMs: lasting ? null : durationMs,
+      upstreamMs,
+      bytes,
+      bytesReceived,
+    });
     if (trace !== null) {
       if (sentAt > 0) trace.upstreamEnds(answeredAt > 0 ? status : null);
-      trace.ends(end);
+      trace.ends({ status, failure, bytes, bytesReceived });
     }
     if (log === null || accessLine === undefined || (isProbe(visit) && !log.probes)) return;
     const sent = visit.request?.headers["x-forwarded-for"];

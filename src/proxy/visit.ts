@@ -59,9 +59,25 @@ export function newVisit(
   { requestId, at, meter }: Readonly<{ requestId: string; at: number; meter: RouteMeter }>,
 ): Visit {
   const { peer } = downstream;
-  const nothingYet = { request: null, plan: null, tunnel: null, exchange: null, trace: null, failure: null };
-  const counts = { bytes: 0, bytesReceived: 0, sentAt: 0, answeredAt: 0 };
-  return { downstream, requestId, startedAt: at, peer, ip: peer, meter, switched: false, ...nothingYet, ...counts };
+  return {
+    downstream,
+    requestId,
+    startedAt: at,
+    peer,
+    ip: peer,
+    request: null,
+    plan: null,
+    bytes: 0,
+    bytesReceived: 0,
+    sentAt: 0,
+    answeredAt: 0,
+    failure: null,
+    exchange: null,
+    meter,
+    trace: null,
+    tunnel: null,
+    switched: false,
+  };
 }
 
 /** Leads it to a route: from here on it is counted there. */
@@ -220,7 +236,11 @@ export function conditionOfCut(reason: CutReason): Condition {
 }
 
 export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
-  Partial<Pick<DecisionRecord, "occasion" | "trace" | "shadow">>;
+  Readonly<{
+    occasion?: DecisionRecord["occasion"];
+    trace?: DecisionRecord["trace"] | undefined;
+    shadow?: DecisionRecord["shadow"] | undefined;
+  }>;
 
 /** Ids and reasons only: no query, no header, no claim. */
 export function completeRecord(
@@ -230,11 +250,15 @@ export function completeRecord(
   ports: ProxyPorts,
 ): DecisionRecord {
   const { request } = visit;
+  const { node, boot, region } = ports.identity;
+  const { result, status, reasons, occasion = "request", trace, shadow } = decided;
   const overdueMs = ports.freshness.overdueMs(ports.clock.monotonic());
-  return {
-    ...ports.identity,
+  const record = {
+    node,
+    boot,
+    region,
     at: ports.clock.wall(),
-    occasion: "request",
+    occasion,
     requestId: visit.requestId,
     routeId: visit.plan?.route.id ?? null,
     method: visit.downstream.head.method,
@@ -243,11 +267,15 @@ export function completeRecord(
     ip: visit.ip,
     sessionId: principal?.session.sessionId ?? null,
     userId: principal?.userId ?? null,
-    ...decided,
+    result,
+    status,
+    reasons,
     applied: ports.replica.applied,
     configHash: ports.config.hash,
-    overdueMs: Number.isFinite(overdueMs) ? overdueMs : null,
+    overdueMs: Number.isFinite(overdueMs) ? Math.round(overdueMs) : null,
   };
+  if (trace === undefined && shadow === undefined) return record; // of nearly all
+  return { ...record, ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
 }
 
 export function record(visit: Visit, decided: Decided, principal: Principal | null, ports: ProxyPorts): void {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { type AuditRecord, createFileSink, parseLine } from "../../src/audit/index.ts";
+import { waitFor } from "../support/wait-for.ts";
 import { batchOf, decision, recorderOver } from "./support.ts";
 
 async function folder(t: TestContext): Promise<string> {
@@ -75,6 +76,7 @@ test("a disk that refuses for a while loses nothing", async (t) => {
   while (recorder.failures.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   await rm(join(at, "inner"));
   recorder.record(decision());
+  await waitFor("all of them", () => recorder.stats().sinks[0]?.written === 4);
   await recorder.close(5_000);
   assert.deepEqual(await numbersIn(path), [1, 2, 3, 4]);
 });

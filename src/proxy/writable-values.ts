@@ -1,0 +1,25 @@
+/**
+ * Writable values: whether a header's value can be sent as it is.
+ *
+ * Pure. A long value is mostly one that was sent before (an assertion, a cookie of the service behind us), so those are remembered, within
+ * bounds, rather than gone through again.
+ */
+const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
+
+const shortMax = 100;
+const longMax = 4_096;
+const rememberedMax = 256;
+
+export class WritableValues {
+  readonly #known = new Set<string>();
+
+  /** @returns false for what would end its line, or is no character of a header */
+  has(value: string): boolean {
+    if (value.length <= shortMax || value.length > longMax) return !unwritable.test(value);
+    if (this.#known.has(value)) return true;
+    if (unwritable.test(value)) return false;
+    if (this.#known.size >= rememberedMax) this.#known.clear();
+    this.#known.add(value);
+    return true;
+  }
+}
