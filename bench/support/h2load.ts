@@ -25,22 +25,16 @@ export const byH2load: Loader<H2Subject> = async (subject, seconds) => {
   });
   const spoken = /Application protocol: (\S+)/.exec(stdout)?.[1];
   if (spoken !== protocol) throw new Error(`${subject.name} speaks ${spoken} rather than ${protocol}`);
-  const [, done, failed, errored, timedOut] =
-    /(\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored, (\d+) timeout/.exec(stdout)?.map(Number) ?? [];
-  const [good] = /(\d+) 2xx/.exec(stdout)?.slice(1).map(Number) ?? [];
-  if (
-    done === undefined ||
-    failed === undefined ||
-    errored === undefined ||
-    timedOut === undefined ||
-    good === undefined
-  )
-    throw new Error(`h2load said: ${stdout}`);
+  const counts = /(\d+) done, \d+ succeeded, (\d+) failed, (\d+) errored, (\d+) timeout/.exec(stdout);
+  const others = /status codes: \d+ 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx/.exec(stdout);
+  if (counts === null || others === null) throw new Error(`h2load said: ${stdout}`);
+  const [done = 0, ...lost] = counts.slice(1).map(Number);
+  const errors = [...lost, ...others.slice(1).map(Number)].reduce((sum, n) => sum + n, 0);
   return {
     perSecond: Number(/finished in [\d.a-z]+, ([\d.]+) req\/s/.exec(stdout)?.[1] ?? Number.NaN),
     p50: Number.NaN,
     p99: Number.NaN,
-    errors: failed + errored + timedOut + (done - good),
+    errors,
     cpuUs: ((pinned.cpuMs() - before) * 1_000) / done,
   };
 };
