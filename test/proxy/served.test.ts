@@ -242,6 +242,74 @@ async function walk(port: number): Promise<void> {
   assert.equal(upstream.seen.length, seen + 3, "nothing else reached the app");
 }
 
+/**
+ * Traefik is in no Debian package and no registry, so what it does is written down here as its documentation of `forwardAuth` has it:
+ * it asks by GET with the caller's headers, less those of the connection, and with its own `X-Forwarded-*` in place of theirs. A 2xx lets
+ * the request through, with `authResponseHeaders` in place of the caller's; anything else goes to the caller unchanged.
+ */
+async function throughTraefik(
+  path: string,
+  { session, headers = {}, method = "GET" }: Ask = {},
+): Promise<Readonly<{ answer: Answered; upstream: Readonly<Record<string, unknown>> | null }>> {
+  const ofConnection = new Set(["connection", "upgrade", "te", "keep-alive", "transfer-encoding"]);
+  const sent: Record<string, string | string[]> = {
+    ...(session === undefined ? {} : { cookie: cookieOf(session) }),
+    ...headers,
+  };
+  const kept = Object.fromEntries(Object.entries(sent).filter(([name]) => !ofConnection.has(name)));
+  const own = { ...forwarded(path, { "x-forwarded-method": method }), "x-forwarded-port": "80" };
+  const answer = await asked({ path: "/forward-auth?sign_in=redirect", headers: { ...kept, ...own } });
+  if (answer.status < 200 || answer.status > 299) return { answer, upstream: null };
+  const passed: Record<string, unknown> = { ...sent };
+  for (const name of claims.map((claim) => claim.toLowerCase())) {
+    delete passed[name];
+    if (answer.headers[name] !== undefined) passed[name] = answer.headers[name];
+  }
+  return { answer, upstream: passed };
+}
+
+test("Traefik: what it passes on is what the policy allows, and what it hands back is an answer for the caller", async () => {
+  const spoofed = {
+    "x-pomerium-claim-email": "mallory@example.com",
+    "x-nick": "mallory",
+    "x-forwarded-uri": "/public",
+  };
+  const permitted = await throughTraefik("/a?b=c", { session: 1, headers: spoofed, method: "DELETE" });
+  assert.equal(permitted.upstream?.["x-pomerium-claim-email"], "user1@example.com");
+  assert.equal(
+    permitted.upstream?.["x-nick"],
+    "",
+    "what is not told is empty, so that nothing of the caller's stands there",
+  );
+  const { method, path } = rig.records.at(-1) ?? assert.fail("it is recorded");
+  assert.deepEqual([method, path], ["DELETE", "/a"]);
+  const untold = await throughTraefik("/eng", { session: 1, headers: spoofed });
+  assert.equal(untold.upstream?.["x-pomerium-claim-email"], "");
+
+  const socket = { connection: "Upgrade", upgrade: "websocket", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==" };
+  const upgrade = await throughTraefik("/", { headers: socket });
+  assert.deepEqual(
+    [upgrade.answer.status, upgrade.answer.headers.location],
+    [401, undefined],
+    "no socket is redirected",
+  );
+  assert.notEqual((await throughTraefik("/", { session: 1, headers: socket })).upstream, null);
+
+  const visit = await throughTraefik("/a?b=c", { headers: { "sec-fetch-mode": "navigate", accept: "text/html" } });
+  assert.equal(visit.answer.status, 302);
+  const back = encodeURIComponent("http://app.localhost/a?b=c");
+  assert.equal(visit.answer.headers.location, `http://app.localhost/.pomerium/sign_in?pomerium_redirect_uri=${back}`);
+  assert.equal(visit.answer.headers["cache-control"], "no-store");
+  const script = await throughTraefik("/", { headers: { "sec-fetch-mode": "cors" } });
+  assert.deepEqual([script.answer.status, script.answer.headers["www-authenticate"]], [401, "Pomerium"]);
+  const refused = await throughTraefik("/eng", { session: 2, headers: { accept: "text/html" } });
+  assert.deepEqual([refused.answer.status, refused.upstream], [403, null]);
+  assert.match(refused.answer.body, /^<html>/, "with a page that says why");
+  rig.lease.overdueMs = 10;
+  assert.equal((await throughTraefik("/eng", { session: 1 })).answer.status, 503);
+  rig.lease.overdueMs = -1_000;
+});
+
 const claims = ["X-Pomerium-Jwt-Assertion", "X-Pomerium-Claim-Email", "X-Pomerium-Claim-Groups", "X-Nick"];
 
 test("nginx asks by auth_request", { skip: findNginx() === undefined && "there is no nginx" }, async (t) => {

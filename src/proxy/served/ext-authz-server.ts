@@ -149,7 +149,7 @@ async function decide(
   return told(await point.ask({ described, whose: "credential", requestId, introduces: true, abandoned }), requestId);
 }
 
-/** The handshake was refused to everybody else; but a resumed one goes through without any certificate. */
+/** The handshake is refused to everybody else. Asked again, because nothing else is asked of whoever has one. */
 function hasCertificate(call: ServerUnaryCall<CheckRequest, CheckResponse>): boolean {
   return call.getAuthContext()?.sslPeerCertificate !== undefined;
 }
