@@ -41,6 +41,19 @@ before(async () => {
         place: { file: "cardea.yaml", line: 1, column: 1 },
       },
     }),
+    routeTo(1, {
+      match: { kind: "prefix", value: "/attached" },
+      subPolicies: [
+        {
+          ...{ id: "s", name: "s", explanation: "", remediation: "" },
+          ...{ allowedUsers: [], allowedDomains: [], allowedIdpClaims: {} },
+          policy: {
+            ppl: { deny: { or: [{ source_ip: "198.51.100.0/24" }] } },
+            place: { file: "cardea.yaml", line: 1, column: 1 },
+          },
+        },
+      ],
+    }),
     routeTo(1),
   ]);
   await rig.apply(...[1, 2, 3].flatMap((n) => [known(n), signedIn(n)]), members({ added: [1] }));
@@ -100,8 +113,11 @@ test("AuthZEN: evaluation, its errors, and the request id", async () => {
     { ...entity(1, "/eng"), resource: { type: "document", id: "1" } },
     { ...entity(1, "/eng"), resource: { type: "route", id: "https://app.localhost/eng" } },
     { ...entity(1, "/near"), context: {} },
+    { ...entity(1, "/attached"), context: {} },
   ])
     assert.equal((await authzen("evaluation", no)).json().decision, false, JSON.stringify(no));
+  const addressless = { ...entity(1, "/eng"), context: {} };
+  assert.equal((await authzen("evaluation", addressless)).json().decision, true, "nobody asks for the address there");
   const { subject: _subject, ...missing } = entity(1, "/eng");
   assert.deepEqual(
     [(await authzen("evaluation", missing)).status, (await authzen("evaluation", missing)).body],
@@ -147,6 +163,7 @@ test("AuthZEN: what may this person do, what is the service, and where", async (
     "http://app.localhost/public",
     "http://app.localhost/eng",
     "http://app.localhost/near",
+    "http://app.localhost/attached",
     "http://app.localhost/",
   ]);
   assert.ok(!ids(await resources(2)).includes("http://app.localhost/eng"));

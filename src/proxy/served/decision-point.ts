@@ -335,9 +335,9 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   return { type: "read", about: { route, request, asked, url } };
 }
 
-/** Whether its policy may look at the caller's address: none must be made up, for `not` and `deny` would believe it. */
-function asksForAddress({ policy }: RouteConfig): boolean {
-  return policy !== null && mentions(policy.ppl, addressCriteria);
+/** Whether its policies may look at the caller's address: none must be made up, for `not` and `deny` would believe it. */
+function asksForAddress({ policy, subPolicies }: RouteConfig): boolean {
+  return [policy, ...subPolicies.map((sub) => sub.policy)].some((source) => mentions(source?.ppl, addressCriteria));
 }
 const addressCriteria: ReadonlySet<string> = new Set(["source_ip", "record"]);
 
