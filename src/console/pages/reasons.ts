@@ -30,6 +30,7 @@ const sentences: Readonly<Record<string, string>> = {
   "time-of-day-unauthorized": "This may not be used at this time of day.",
   "record-unauthorized": "What is known about you or your network does not meet the rule for this address.",
   "record-unavailable": "What has to be known about you or your network cannot be read right now. Try again later.",
+  "bearer-token-invalid": "The token that came with the request is not valid here, is over, or was revoked.",
   "kubernetes-nobody": "Your account has no e-mail address that this cluster could know you by.",
   "route-not-found": "There is nothing at this address.",
 };

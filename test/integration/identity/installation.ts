@@ -55,6 +55,7 @@ export async function startInstallation(
   );
   const upstream = createServer((req, res) => {
     res.setHeader("content-type", "application/json");
+    if (req.url === "/held") return void res.write("held"); // until somebody ends it
     res.end(JSON.stringify({ url: req.url, headers: req.headers }));
   });
   upstream.listen(0, "127.0.0.1");

@@ -1,7 +1,7 @@
 /** Tokens of issuers that are no identity provider: clusters, pipelines. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { decodeJwt, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
@@ -91,7 +91,15 @@ test("an issuer that is taken out of a route's list is out for what is open, too
   const cli = at.visitor();
   const token = await pipeline.sign({});
   assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
+  const held = get({
+    ...{ host: "127.0.0.1", port: at.port, path: "/held", agent: false },
+    headers: { host: `both.localhost:${at.port}`, authorization: `Bearer ${token}` },
+  });
+  const [answer] = (await once(held, "response")) as [IncomingMessage];
+  await once(answer, "data");
+  const broken = once(answer, "error");
   await at.activate({ routes: routesOf(at, upstreamUrl, "default") });
+  await broken;
   await waitFor("the token to be the upstream's affair", async () => {
     const answer = await cli.ask(at.url("both"), bearing(token));
     return answer.status === 302 || answer.status === 401;

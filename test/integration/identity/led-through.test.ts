@@ -1,6 +1,8 @@
 /** Hosts that depend on each other, and one trace for a sign-in. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { startOtlpReceiver } from "../../support/otlp-receiver.ts";
+import { waitFor } from "../../support/wait-for.ts";
 import { echoOf, follow, type Installation, startInstallation } from "./installation.ts";
 
 const everyone = { allow_any_authenticated_user: true, pass_identity_headers: true };
@@ -78,4 +80,35 @@ test("a sign-in is one trace, from the first redirect to the last", async (t) =>
   // Nothing that only looks like one is carried on.
   const odd = await at.visitor().ask(at.url("front"), { headers: { traceparent: "00-nonsense" } });
   assert.equal(odd.location?.searchParams.has("pomerium_traceparent"), false);
+});
+
+test("with a collector, every request of a sign-in is a span of one trace, below the one that sent the browser there", async (t) => {
+  await using collector = await startOtlpReceiver();
+  const at = await startInstallation(t, ({ url, upstream }) => ({
+    otel_traces_exporter: "otlp",
+    otel_exporter_otlp_endpoint: collector.url,
+    otel_exporter_otlp_protocol: "http/json",
+    otel_bsp_schedule_delay: 50,
+    routes: [{ from: url("front"), to: upstream, ...everyone }],
+  }));
+  const { hops, end } = await follow(at.visitor(), at.url("front"));
+  assert.equal(end.status, 200);
+  const led = hops.filter(({ hostname }) => hostname !== "idp.localhost").slice(0, -1);
+  /** From the root, each below the one before. */
+  const chain = (): readonly string[] => {
+    const found: string[] = [];
+    for (let parent = ""; ; ) {
+      const next = collector.spans.find(
+        ({ traceId, parentSpanId }) => (parentSpanId ?? "") === parent && (parent !== "" || traceId === rootTrace()),
+      );
+      if (next === undefined) return found;
+      found.push(String(next.attributes["url.path"]));
+      parent = next.spanId;
+    }
+  };
+  /** Of the trace that passed through the authenticate host. */
+  const rootTrace = (): string | undefined =>
+    collector.spans.find(({ attributes }) => attributes["url.path"] === "/oauth2/callback")?.traceId;
+  const expected = led.map(({ pathname }) => pathname);
+  await waitFor("one chain of spans", () => JSON.stringify(chain()) === JSON.stringify(expected));
 });
