@@ -31,7 +31,7 @@ export type Asked = Readonly<{
 
 export function readAsked(
   request: CanonicalRequest,
-  options: Readonly<{ upgrade: "websocket" | null; isRouteOrigin: (origin: string) => boolean }>,
+  options: Readonly<{ upgrade: "websocket" | "tunnel" | null; isRouteOrigin: (origin: string) => boolean }>,
 ): Asked {
   const { headers } = request;
   const grpc = grpcKind(headers["content-type"]);
@@ -62,7 +62,8 @@ export function readAsked(
     canSignIn:
       !credentialInHeader &&
       !kubernetes &&
-      (kind === "navigation" || (kind === "plain" && acceptsRedirect(headers["accept"]))),
+      (kind === "navigation" ||
+        ((kind === "plain" || options.upgrade === "tunnel") && acceptsRedirect(headers["accept"]))),
     kubernetes,
     grpc,
     grpcType: grpc === null ? "" : grpcTypeOf(headers["content-type"] ?? "", grpc),

@@ -114,7 +114,8 @@ export function answer(
     request === null
       ? unreadable(downstream.head.rawHeaders)
       : readAsked(request, {
-          upgrade: downstream.upgrade === null ? null : "websocket",
+          // Of a tunnel's clients many know a redirect alone as the word that they have to sign in.
+          upgrade: visit.tunnel !== null ? "tunnel" : downstream.upgrade === null ? null : "websocket",
           isRouteOrigin: routes.isRouteOrigin,
         });
   const url = externalUrl(visit);

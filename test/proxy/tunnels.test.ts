@@ -125,10 +125,15 @@ describe("a TCP route", () => {
     tunnel.socket.destroy();
   });
 
-  test("401 without or with a stale credential, 403 without right, 503 when nobody is there", async () => {
+  test("302 without a credential, 401 with a stale one, 403 without right, 503 when nobody is there", async () => {
     const db = await service(echo);
     const rig = await rigFor(tunnelTo(db.port, "tcp", engOnly));
-    assert.equal((await dial(rig, goConnect("db.localhost:5432", null))).status, 401);
+    // Old pomerium-cli takes a redirect alone for the word that somebody has to sign in; it never goes there.
+    const stranger = await dial(rig, goConnect("db.localhost:5432", null));
+    assert.equal(stranger.status, 302);
+    assert.match(stranger.head, /\r\nlocation: http:\/\/authenticate\.localhost\/\.pomerium\/sign_in\?/i);
+    const json = goConnect("db.localhost:5432", null).replace("\r\n\r\n", "\r\nAccept: application/json\r\n\r\n");
+    assert.equal((await dial(rig, json)).status, 401);
     assert.equal((await dial(rig, goConnect("db.localhost:5432", "s9"))).status, 401);
     assert.equal((await dial(rig, goConnect("db.localhost:5432", "s2"))).status, 403);
     assert.equal((await dial(rig, goConnect("db.localhost:5432", "s1"))).status, 200);
