@@ -34,6 +34,7 @@ const earlyBytesMax = 65_536;
 const lingerMs = 5_000;
 
 export class Http1Connection implements TurnEndTask {
+  readonly towards = "caller";
   readonly caller: Caller;
   readonly #socket: Socket;
   readonly #owner: ConnectionOwner;

@@ -80,6 +80,7 @@ export class Http1Call implements UpstreamCall {
 }
 
 export class Http1UpstreamConnection implements TurnEndTask {
+  readonly towards = "upstream";
   readonly #pool: Http1Pool;
   readonly #socket: Socket;
   readonly #parser: Http1Parser;
