@@ -107,7 +107,7 @@ for (const { scale, size, round } of growth(few)) {
 }
 
 console.log(
-  "\none policy in three languages (@open-policy-agent/opa-wasm needs a compiled policy, which npm has no compiler for)",
+  "\none policy in three languages (@open-policy-agent/opa-wasm runs a policy that `opa build` has compiled, and no npm package ships that compiler)",
 );
 const besides: Budget[] = [];
 for (const groups of [50, 5_000]) {

@@ -4,7 +4,7 @@
  * sessions, has all sessions of one person cut, and decides requests of sessions drawn from all of them. What is flat costs the same at ten
  * million sessions as at ten thousand; each figure stands beside that of the smallest size.
  *
- * Memory is (RSS − RSS of the empty process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage
+ * Folding notes where each fact was said, as a node does for its explanations. Memory is (RSS − RSS of the empty process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage
  * collector in two seconds of that work, beside two seconds in which the same heap does nothing, and one full collection of it.
  *
  *   node bench/growth.ts [--sizes 10000,100000,1000000]      10000000 takes some minutes and about 4 GB
@@ -21,6 +21,7 @@ import {
   type Epoch,
   type EventId,
   effects,
+  FactPlaces,
   type GroupId,
   genesis,
   type Position,
@@ -120,8 +121,13 @@ async function measure(size: number): Promise<Row> {
   const people = Math.max(1, Math.floor(size / sessionsPerPerson));
   const groups = Math.max(1, Math.floor(size / 50));
   const projection = new Projection();
+  const places = new FactPlaces(0 as Position);
   const foldAll = (events: readonly CardeaEvent[]): void => {
-    for (const event of events) projection.apply(unchained(event, projection.applied.position + 1));
+    for (const event of events) {
+      const recorded = unchained(event, projection.applied.position + 1);
+      projection.apply(recorded);
+      places.note(recorded);
+    }
   };
   for (let person = 0; person < people; person++) {
     const groupIds = Array.from({ length: groupsPerPerson }, (_, n) => groupOf((person * 7 + n * 13) % groups));
@@ -133,7 +139,7 @@ async function measure(size: number): Promise<Row> {
   const fullMs = collectFully();
   const bytes = (process.memoryUsage.rss() - emptyBytes) / size;
 
-  const node = new BusyNode(projection, { size, people });
+  const node = new BusyNode(projection, { size, people, places });
   for (let round = 0; round < rounds; round++) node.round();
   const took = node.decide(decisions);
   const busy = await pausesOf(async (until) => {
@@ -156,6 +162,7 @@ class BusyNode {
   readonly looks: number[] = [];
   readonly cuts: number[] = [];
   readonly #projection: Projection;
+  readonly #places: FactPlaces;
   readonly #size: number;
   readonly #people: number;
   readonly #policies = policiesOf();
@@ -164,8 +171,12 @@ class BusyNode {
   #next: number;
   #cutAt = 0;
 
-  constructor(projection: Projection, { size, people }: Readonly<{ size: number; people: number }>) {
+  constructor(
+    projection: Projection,
+    { size, people, places }: Readonly<{ size: number; people: number; places: FactPlaces }>,
+  ) {
     this.#projection = projection;
+    this.#places = places;
     this.#size = size;
     this.#people = people;
     this.#next = size;
@@ -186,7 +197,14 @@ class BusyNode {
       };
     });
     const busy = record(events, projection.applied);
-    this.folds.push(perSecond(measured, () => busy.map((event) => projection.apply(event))));
+    this.folds.push(
+      perSecond(measured, () => {
+        for (const event of busy) {
+          projection.apply(event);
+          this.#places.note(event);
+        }
+      }),
+    );
     const asked = Array.from({ length: measured }, () => idOf(Math.floor(Math.random() * this.#size)));
     this.looks.push(perSecond(measured, () => asked.map((id) => projection.standing(id))));
     const person = personOf(this.#cutAt++);

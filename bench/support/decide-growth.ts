@@ -4,17 +4,20 @@ import { request, route, source } from "../../test/auth/authorize/support.ts";
 import { createWorld } from "./decide-world.ts";
 import { inTurns, type Round } from "./rounds.ts";
 
-type Size = Readonly<{ routes: number; rules: number; groups: number; claims: number }>;
-const base: Size = { routes: 100, rules: 2, groups: 50, claims: 5 };
+/** `alike`: so many routes whose policies are written alike, in the place of `routes`; 0: each has its own. */
+type Size = Readonly<{ routes: number; alike: number; rules: number; groups: number; claims: number }>;
+const base: Size = { routes: 100, alike: 0, rules: 2, groups: 50, claims: 5 };
 const people = 20;
 const scales: Readonly<Record<keyof Size, readonly number[]>> = {
   routes: [10, 1_000, 10_000],
+  alike: [10, 1_000, 10_000],
   rules: [1, 10, 100],
   groups: [5, 50, 500, 5_000],
   claims: [1, 100, 1_000],
 };
 export const scaleNames: Readonly<Record<keyof Size, string>> = {
-  routes: "routes",
+  routes: "routes, each with a policy of its own",
+  alike: "routes with one policy",
   rules: "rules of a route",
   groups: "groups of a person",
   claims: "values of a claim",
@@ -36,12 +39,13 @@ export function growth({ rounds, calls }: Readonly<{ rounds: number; calls: numb
 
 /** Every rule is looked at: none but the last one is met, and its last criterion is the last value of the claim. */
 function decisions(size: Size): (n: number) => string {
-  const routes = Array.from({ length: size.routes }, (_, n): RouteConfig => {
+  const count = size.alike === 0 ? size.routes : size.alike;
+  const routes = Array.from({ length: count }, (_, n): RouteConfig => {
     const rules = Array.from({ length: size.rules }, (_, i) => ({
       allow:
         i === size.rules - 1
           ? { and: [{ groups: `group-${size.groups - 1}` }, { "claim/badges": `badge-${size.claims - 1}` }] }
-          : { or: [{ groups: `nobody-${n}-${i}` }] },
+          : { or: [{ groups: `nobody-${size.alike === 0 ? n : "x"}-${i}` }] },
     }));
     return route({ id: `route-${n}`, policy: source(rules) });
   });
@@ -53,7 +57,7 @@ function decisions(size: Size): (n: number) => string {
   const asked = request({ path: "/api/things/7" });
   return (n) => {
     const draw = Math.imul(n + 1, 0x9e3779b1) >>> 0;
-    const answer = world.decide(draw % people, world.routeIds[(draw >>> 8) % size.routes] ?? "", asked);
+    const answer = world.decide(draw % people, world.routeIds[(draw >>> 8) % count] ?? "", asked);
     if (answer !== "permit") throw new Error(`${answer} where a permit was meant`);
     return answer;
   };

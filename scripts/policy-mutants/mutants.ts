@@ -99,6 +99,12 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
     take: "    return isMet ? met.met : unmet.unmet;",
     put: "    return isMet ? reasons.union(met, unmet).met : unmet.unmet;",
   },
+  "either-tells-both": {
+    file: at("combine"),
+    meaning: "an `or` of two of which one is met also gives the reasons of the other",
+    take: "if (one.met !== other.met) return one.met ? one : other;",
+    put: "if (one.met !== other.met) return reasons.union(one.reasons, other.reasons).met;",
+  },
   "and-tells-all": {
     file: at("combine"),
     meaning: "an `and` that is not met also gives the reasons of what was",

@@ -6,7 +6,7 @@
  * generations of hash tables: when the young one is full it becomes the old one. 16 bytes an entry at most twice over, whatever the number of
  * sessions; nothing for a session that only began, whose place its state holds. Pure.
  */
-import type { GroupId, Position, UserId } from "./brand.ts";
+import type { GroupId, Position, SessionId, UserId } from "./brand.ts";
 import { type Recorded, type Stream, sessionStream } from "./event.ts";
 import type { Session } from "./state.ts";
 
@@ -65,6 +65,12 @@ export class FactPlaces {
   /** Of a user, device, service account, or the configuration of a node. */
   of(stream: Stream): FactPlace {
     return this.#placeOf(this.#find(stream));
+  }
+
+  /** Of a session that is not held any more: its tombstone was swept, and what is not remembered of it may be anywhere. */
+  sessionGone(sessionId: SessionId): FactPlace {
+    const noted = this.#find(sessionStream(sessionId));
+    return noted > this.#floor ? this.#placeOf(noted) : { position: this.#newest, exact: false };
   }
 
   session(session: Session): FactPlace {

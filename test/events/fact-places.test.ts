@@ -36,6 +36,13 @@ test("a session was set where it began, where it was refreshed, where it was rev
   );
 });
 
+test("of a session that was swept nothing is claimed but what is remembered", () => {
+  const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] };
+  const { places } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
+  assert.deepEqual(places.sessionGone(sessionId(1)), { position: 4, exact: false });
+  assert.deepEqual(places.sessionGone(sessionId(2)), { position: 3, exact: true });
+});
+
 test("a membership was set by whatever spoke of it last, also that somebody is in no such group", () => {
   const one = (change: "added" | "removed"): CardeaEvent => {
     const [added, removed] = change === "added" ? [[userId(1)], []] : [[], [userId(1)]];
