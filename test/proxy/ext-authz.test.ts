@@ -1,32 +1,18 @@
-/** Envoy's `ext_authz` over gRPC, asked by a gRPC client as Envoy asks, over TLS and in the clear. */
+/** Envoy's `ext_authz` over gRPC, asked by a gRPC client as Envoy asks. */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
-import { after, before, describe, test } from "node:test";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
-import { credentials, status } from "@grpc/grpc-js";
-import { Registry } from "prom-client";
-import type { DecisionApiConfig, DownstreamMtls } from "../../src/config/index.ts";
+import { after, before, test } from "node:test";
+import { status } from "@grpc/grpc-js";
+import type { DownstreamMtls } from "../../src/config/index.ts";
 import type { Epoch, Hash, Link, Position } from "../../src/events/index.ts";
-import { type DecisionPorts, type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
+import type { DecisionPorts } from "../../src/proxy/index.ts";
 import { sessionId } from "../events/support.ts";
-import { type Attributes, type Checked, EnvoyClient, type HttpRequest, written } from "../support/envoy-client.ts";
+import { type Attributes, type Checked, type EnvoyClient, written } from "../support/envoy-client.ts";
 import { Authority, type Issued } from "../support/pki.ts";
 import { waitFor } from "../support/wait-for.ts";
-import {
-  cookieOf,
-  decisionApi,
-  engOnly,
-  members,
-  open,
-  type Rig,
-  revokedSession,
-  routeTo,
-  signedIn,
-  startRig,
-} from "./support.ts";
+import { type Asked, about, Started, statusOf } from "./ext-authz-support.ts";
+import { cookieOf, engOnly, members, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "./support.ts";
 
-const key = "a-key-of-at-least-32-characters-0123456789";
-const cleanUps: (() => unknown)[] = [];
+const started = new Started();
 let authority: Authority;
 let other: Authority;
 let server: Issued;
@@ -63,61 +49,14 @@ before(async () => {
     { config: { downstreamMtls } },
   );
   await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
-  envoy = clientOf(await serve({}));
+  envoy = started.clientOf(await started.serve(() => rig.ports));
 });
 after(async () => {
-  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+  await started.end();
   await rig.close();
 });
 
-async function serve(
-  parts: Partial<DecisionApiConfig>,
-  ports: () => DecisionPorts = () => rig.ports,
-): Promise<DecisionServer> {
-  const started = await startDecisionServer({
-    listen: decisionApi({
-      ...{ grpcAddress: { host: "127.0.0.1", port: 0 }, trustedProxies: ["127.0.0.1", "10.9.0.0/16"] },
-      ...parts,
-    }),
-    ports,
-    registry: new Registry(),
-    requestId: randomUUID,
-  });
-  cleanUps.push(() => started.close());
-  return started;
-}
-
-function clientOf(at: DecisionServer, channel = credentials.createInsecure()): EnvoyClient {
-  const client = new EnvoyClient(at.grpcAddress?.port ?? 0, channel);
-  cleanUps.push(() => client.close());
-  return client;
-}
-
-type Asked = HttpRequest & { session?: number; ip?: string; certificate?: string };
-/** As Envoy writes it, with the pseudo-headers among the headers. */
-function about({ session, ip = "203.0.113.9", certificate, headers, ...http }: Asked = {}): Attributes {
-  const request = { method: "GET", path: "/", host: "app.localhost", scheme: "http", ...http };
-  const pseudo = {
-    ":method": request.method,
-    ":path": request.path,
-    ":authority": request.host,
-    ":scheme": request.scheme,
-  };
-  const cookie: Record<string, string> = session === undefined ? {} : { cookie: cookieOf(session) };
-  return {
-    source: {
-      address: { socketAddress: { address: ip, portValue: 40_000 } },
-      ...(certificate === undefined ? {} : { certificate: encodeURIComponent(certificate) }),
-    },
-    request: { http: { ...request, ...(http.headerMap ? {} : { headers: { ...pseudo, ...cookie, ...headers } }) } },
-  };
-}
 const asked = (parts: Asked = {}): Promise<Checked> => envoy.check(about(parts));
-const statusOf = ({ status: { code }, deniedResponse }: Checked): number => {
-  assert.equal(code === 0, deniedResponse === undefined, "a code of 0 is a permit, and no other is");
-  return deniedResponse?.status.code ?? 200;
-};
-
 test("a permit says who asks, and takes away whatever else could be taken for it", async () => {
   const spoofed = {
     "x-pomerium-jwt-assertion": "forged",
@@ -302,100 +241,6 @@ test("a certificate that the caller showed to Envoy counts by the authority of t
   assert.deepEqual(await shown(undefined), [495, ["client-certificate-required"]]);
 });
 
-describe("nobody may ask until they are named", () => {
-  const tlsOf = () => ({ cert: server.cert, key: server.key });
-  const trusting = (shown?: Issued) =>
-    credentials.createSsl(
-      Buffer.from(authority.pem),
-      shown === undefined ? null : Buffer.from(shown.key),
-      shown === undefined ? null : Buffer.from(shown.cert),
-    );
-  const untrusted = (answer: Checked): void => {
-    assert.equal(statusOf(answer), 400);
-    assert.deepEqual(answer.okResponse, undefined);
-  };
-
-  test("by address or by a key over TLS", async () => {
-    const permitted = about({ session: 1 });
-    const at = await serve({ tls: tlsOf(), trustedProxies: [], keys: { envoy: key } });
-    const client = clientOf(at, trusting());
-    const before = rig.records.length;
-    untrusted(await client.check(permitted));
-    for (const authorization of [`Bearer ${key}x`, `Basic ${key}`, "Bearer"])
-      untrusted(await client.check(permitted, { metadata: { authorization } }));
-    assert.equal(rig.records.length, before, "whoever may not ask leaves no record");
-    assert.equal(statusOf(await client.check(permitted, { metadata: { authorization: `Bearer ${key}` } })), 200);
-    const named = clientOf(await serve({ tls: tlsOf() }), trusting());
-    assert.equal(statusOf(await named.check(permitted)), 200);
-    await assert.rejects(
-      clientOf(at).check(permitted, { options: { deadline: Date.now() + 5_000 } }),
-      "not in the clear",
-    );
-  });
-
-  test("by a certificate of the authority that was named, and then by nothing else", async () => {
-    const proxies = await Authority.root("proxies");
-    const [envoys, foreign] = [
-      await proxies.issue({ usage: "client", name: "envoy" }),
-      await other.issue({ usage: "client", name: "envoy" }),
-    ];
-    const at = await serve({ tls: tlsOf(), clientCa: proxies.pem, keys: { envoy: key } });
-    assert.equal(statusOf(await clientOf(at, trusting(envoys)).check(about({ session: 1 }))), 200);
-    for (const shown of [foreign, undefined]) {
-      const asking = clientOf(at, trusting(shown)).check(about({ session: 1 }), {
-        metadata: { authorization: `Bearer ${key}` },
-        options: { deadline: Date.now() + 5_000 },
-      });
-      await assert.rejects(asking, "it is not let in at all");
-    }
-  });
-
-  test("over HTTP too: by a certificate from any address, and never by the memory of a connection that had none", async () => {
-    const proxies = await Authority.root("proxies");
-    const shown = async (from: Authority) => {
-      const { cert, key: secret } = await from.issue({ usage: "client", name: "nginx" });
-      return { cert, key: secret };
-    };
-    const address = { host: "127.0.0.1", port: 0 };
-    const at = await serve({ address, grpcAddress: null, tls: tlsOf(), clientCa: proxies.pem, trustedProxies: [] });
-    const to = { host: "127.0.0.1", port: at.address?.port ?? 0, servername: "localhost", ca: authority.pem };
-    const forwarded = "x-forwarded-method: GET\r\nx-forwarded-proto: http\r\nx-forwarded-host: app.localhost\r\n";
-    const question = `GET /forward-auth HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-uri: /public\r\nx-forwarded-for: 203.0.113.9\r\n${forwarded}\r\n`;
-    const sessions: Buffer[] = [];
-    const statusWith = (own: ConnectionOptions): Promise<string> =>
-      new Promise((resolve, reject) => {
-        let answer = "";
-        const socket = connectTls({ ...to, ...own }, () => socket.write(question));
-        socket.on("session", (session) => sessions.push(session));
-        socket.on("data", (chunk) => {
-          answer += chunk;
-        });
-        socket.on("error", reject);
-        socket.on("close", () => resolve(answer.slice(9, 12)));
-      });
-    assert.equal(await statusWith(await shown(proxies)), "200");
-    assert.equal(await statusWith(await shown(other)), "403");
-    sessions.length = 0;
-    assert.equal(await statusWith({}), "403");
-    for (const session of [...sessions])
-      assert.equal(await statusWith({ session }), "403", "a resumed session is no certificate");
-  });
-
-  test("and by the configuration in force", async () => {
-    const config = { ...rig.ports.config, decisionApi: null as DecisionApiConfig | null };
-    let ports: DecisionPorts = { ...rig.ports, config };
-    const at = await serve({ trustedProxies: [], keys: {} }, () => ports);
-    const client = clientOf(at);
-    const ask = () => client.check(about({ session: 1 }), { metadata: { authorization: `Bearer ${key}` } });
-    untrusted(await ask());
-    const named = decisionApi({ grpcAddress: at.grpcAddress, keys: { envoy: key } });
-    ports = { ...rig.ports, config: { ...config, decisionApi: named } };
-    assert.equal(statusOf(await ask()), 200);
-    ports = { ...rig.ports, config: { ...config, decisionApi: { ...named, keys: {} } } };
-    untrusted(await ask());
-  });
-});
-
 test("a question that nobody waits for any more is given up, and leaves no record", async () => {
   const link: Link = { epoch: 1 as Epoch, position: 99 as Position, hash: "0".repeat(64) as Hash };
   const waiting: (() => void)[] = [];
@@ -406,9 +251,9 @@ test("a question that nobody waits for any more is given up, and leaves no recor
       else waiting.push(() => resolve("reached"));
     });
   const slow = await startRig([routeTo(1)], { needs: link, ports: { catchUp } });
-  cleanUps.push(() => slow.close());
+  started.onEnd(() => slow.close());
   await slow.apply(signedIn(1));
-  const client = clientOf(await serve({}, () => slow.ports));
+  const client = started.clientOf(await started.serve(() => slow.ports));
   const cancelled = client.check(about({ session: 1 }), {
     called: (call) => void waitFor("the question to wait", async () => waiting.length === 1).then(() => call.cancel()),
   });
