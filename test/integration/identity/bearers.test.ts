@@ -13,7 +13,8 @@ const forwards = {
 const identified = { allow_any_authenticated_user: true, pass_identity_headers: true };
 
 const installation = shared((t) =>
-  startInstallation(t, ({ url, upstream }) => ({
+  startInstallation(t, ({ url, upstream, sparePort }) => ({
+    decision_api: { address: `127.0.0.1:${sparePort}`, trusted_proxies: ["127.0.0.1"] },
     jwt_claims_headers: { "X-Email": "email" },
     routes: [
       { from: url("app"), to: upstream, ...forwards },
@@ -126,4 +127,24 @@ test("with audiences an access token must be signed and name one of them", async
   assert.equal(headers["x-email"], "alice@example.com");
   // The same token where no audience is asked for is the provider's to judge, and it knows nothing of it.
   assert.equal((await cli.ask(at.url("access"), bearing(right))).status, 403);
+});
+
+test("whoever asks about a request for somebody else is told the same of its bearer token", async () => {
+  const at = installation();
+  const { access } = await tokensOf(at, "alice");
+  const askFor = async (host: string, token: string) =>
+    at.visitor().ask(`http://127.0.0.1:${at.sparePort}/auth-request`, {
+      headers: {
+        ...bearing(token).headers,
+        "x-original-method": "GET",
+        "x-original-url": at.url(host),
+        "x-forwarded-for": "192.0.2.1",
+      },
+    });
+  const permitted = await askFor("access", access);
+  assert.equal(permitted.status, 200);
+  assert.equal(permitted.headers["x-email"], "alice@example.com");
+  assert.equal((await askFor("bob", access)).status, 403);
+  assert.equal((await askFor("access", "made-up")).status, 403);
+  assert.equal((await askFor("app", access)).status, 401);
 });

@@ -19,6 +19,8 @@ export type Installation = Readonly<{
   services: Services;
   provider: TestProvider;
   port: number;
+  /** Another that is free, for whatever the configuration puts there. */
+  sparePort: number;
   url(host: string, path?: string): string;
   visitor(): Visitor;
   /** Puts other routes in force. */
@@ -28,7 +30,7 @@ export type Installation = Readonly<{
 }>;
 
 export type Parts = (
-  at: Readonly<{ url: Installation["url"]; upstream: string; issuer: URL }>,
+  at: Readonly<{ url: Installation["url"]; upstream: string; sparePort: number }>,
 ) => Readonly<Record<string, unknown>>;
 
 const secret = (byte: number): string =>
@@ -44,7 +46,7 @@ export async function startInstallation(
   form: "whole" | "split" = "whole",
 ): Promise<Installation> {
   const folder = new TemporaryFolder("identity");
-  const [port = 0, controlPort = 0, brokerPort = 0] = await freePorts(3);
+  const [port = 0, controlPort = 0, brokerPort = 0, sparePort = 0] = await freePorts(4);
   const url = (host: string, path = "/"): string => `http://${host}.localhost:${port}${path}`;
   const provider = await startProvider(
     t,
@@ -61,7 +63,7 @@ export async function startInstallation(
   upstream.listen(0, "127.0.0.1");
   await once(upstream, "listening");
   const upstreamUrl = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
-  const given = parts({ url, upstream: upstreamUrl, issuer: provider.issuer });
+  const given = parts({ url, upstream: upstreamUrl, sparePort });
   const load = (more: Readonly<Record<string, unknown>>, of: "all" | "proxy" | "control" = "all") => {
     const path = join(folder.path, `${of}.yaml`);
     const config = {
@@ -119,7 +121,7 @@ export async function startInstallation(
     folder[Symbol.dispose]();
   });
   return {
-    ...{ services, provider, port, url, logged },
+    ...{ services, provider, port, sparePort, url, logged },
     visitor() {
       const visitor = new Visitor();
       visitors.push(visitor);
