@@ -28,6 +28,7 @@ import { startAuthenticateListener } from "./authenticate-listener.ts";
 import { startAutocertOf } from "./autocert-parts.ts";
 import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
 import { serveDecisions } from "./decision-parts.ts";
+import { identityCounts } from "./identity-counts.ts";
 import type { Loaded } from "./load.ts";
 import { startObservers } from "./observers.ts";
 import { startRecords } from "./record-parts.ts";
@@ -72,6 +73,8 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     registers: [parts.registry],
   });
 
+  const counts = identityCounts(parts.registry);
+
   /** Everything that a configuration says of sign-in and of requests. */
   async function make(loaded: Loaded, known: Providers, before: Loaded | null) {
     const { config: own, policies } = loaded;
@@ -114,6 +117,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
         ...{ providerOf: known.of, issuers: known.issuers, idKey: authKeys(own).bearers },
         ...{ sessionMsMax: own.cookie.expireMs, groupsFromClaim: own.groupsFromClaim },
         ...{ maxSessionsPerUser: own.maxSessionsPerUser, uuid: randomUUID, log: logger },
+        onLooked: (result) => counts.bearers.inc({ result }),
       }),
       explain: (routeId) => describePolicy(policies, routeId),
       credentials: {
@@ -188,7 +192,11 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     ...deciding,
     accessLog: observers.accessLog,
     tracing: observers.tracing,
-    providerTokens: createSessionTokens({ fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id), randomBytes }),
+    providerTokens: createSessionTokens({
+      onAsked: (result) => counts.sessionTokens.inc({ result }),
+      fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id),
+      randomBytes,
+    }),
     requestId: randomUUID,
   };
   const started = await startProxy({

@@ -52,6 +52,8 @@ export function createSessionTokens(options: {
   randomBytes: (bytes: number) => Uint8Array;
   keptMax?: number;
   askedMax?: number;
+  /** What became of a question to the brokers. */
+  onAsked?: (result: "answered" | "failed" | "busy") => void;
 }): SessionTokens {
   const { keptMax = 10_000, askedMax = 256 } = options;
   /** Which sessions go with what: each with its own stream, and with its person's. */
@@ -93,7 +95,11 @@ export function createSessionTokens(options: {
         tokens === null ? null : seal([tokens.idToken, tokens.accessToken], holder(session), options.randomBytes(12));
       // Touched while it was asked for: whoever comes next asks again.
       if (asked.get(sessionId) === mine.asking) keep(sessionId, { refreshedAt, userId, sealed });
+      options.onAsked?.("answered");
       return tokens;
+    } catch (error) {
+      options.onAsked?.("failed");
+      throw error;
     } finally {
       if (asked.get(sessionId) === mine.asking) asked.delete(sessionId);
     }
@@ -113,7 +119,10 @@ export function createSessionTokens(options: {
       if (known?.refreshedAt === session.refreshedAt) return opened(session, known);
       const underway = asked.get(sessionId);
       if (underway !== undefined) return underway;
-      if (asked.size >= askedMax) throw new TokensBusyError();
+      if (asked.size >= askedMax) {
+        options.onAsked?.("busy");
+        throw new TokensBusyError();
+      }
       const mine: { asking?: Promise<unknown> } = {};
       const asking = ask(session, mine);
       mine.asking = asking;

@@ -65,6 +65,8 @@ export type BearerDeps = SubmitDeps &
     uuid: () => string;
     log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
     atOnceMax?: number;
+    /** What became of a token that was not known yet. */
+    onLooked?: (result: "accepted" | "refused" | "unavailable") => void;
   }>;
 
 /** What a token says, once it was verified. `expiresAt`: null where it does not say. */
@@ -132,12 +134,17 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     const sessionId = sessionIdOf([rules.format, idpId, audiences, token]);
     const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
     if (answer !== undefined) return answer;
-    if (underway.size >= (deps.atOnceMax ?? atOnceMax)) return unavailable;
-    const verifying = begin(sessionId, idpId, () => verify(token, rules, { idpId, issuer })).finally(() =>
-      underway.delete(sessionId),
-    );
+    if (underway.size >= (deps.atOnceMax ?? atOnceMax)) return looked(unavailable);
+    const verifying = begin(sessionId, idpId, () => verify(token, rules, { idpId, issuer }))
+      .then(looked)
+      .finally(() => underway.delete(sessionId));
     underway.set(sessionId, verifying);
     return verifying;
+  }
+
+  function looked(answer: BearerAnswer): BearerAnswer {
+    deps.onLooked?.(answer.type === "holder" ? "accepted" : answer.type);
+    return answer;
   }
 
   function verify(

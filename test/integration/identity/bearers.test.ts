@@ -82,6 +82,7 @@ test("the provider is asked about a token once, and every further request asks n
   at.provider.state.down = true;
   for (let i = 0; i < 5; i++) echoOf(await cli.ask(at.url("access"), bearing(access)));
   assert.equal(at.provider.asked.filter((path) => path === "/me").length, asked);
+  assert.match(await at.services.registry.metrics(), /cardea_bearer_tokens_looked_at_total\{result="accepted"\} [1-9]/);
   // One that nobody has seen cannot be judged: it is neither let in nor called wrong.
   const unseen = await cli.ask(at.url("access"), bearing("never-seen"));
   assert.equal(unseen.status, 503);
