@@ -174,6 +174,8 @@ export type RouteConfig = Readonly<{
   auditTrace: "denials" | "all";
   /** 0: no limit. */
   maxStreamLifetimeMs: number;
+  /** 0: no limit. */
+  maxRequestBodyBytes: number;
   assertion: "cached" | "per_request";
 }>;
 

@@ -113,6 +113,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     audit: route.audit ?? globals.audit.mode,
     auditTrace: route.audit_trace ?? globals.audit.trace,
     maxStreamLifetimeMs: route.max_stream_lifetime,
+    maxRequestBodyBytes: route.max_request_body_bytes,
     assertion: route.assertion,
   };
 }

@@ -66,6 +66,7 @@ const meaningless = [
   "allow_websockets",
   "allow_upgrades",
   "allow_spdy",
+  "max_request_body_bytes",
 ] as const;
 const withoutEffect = [
   "host_rewrite",

@@ -212,6 +212,10 @@ const flow = {
     duration().prefault("0s"),
     "The longest a WebSocket or other stream may live; `0s`: no bound.",
   ),
+  max_request_body_bytes: cardea(
+    wholeNumber({ min: 0, max: 1_099_511_627_776 }).prefault(0),
+    "The longest body of a request; what is longer gets 413, in chunks too. `0`: no bound, as in Pomerium.",
+  ),
   on_stale: cardea(
     oneOf(["serve", "deny"]).prefault("serve"),
     "Without a fresh lease: `serve` from what is known for `stale_grace`, or `deny` with 503 at once.",

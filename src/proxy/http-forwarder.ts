@@ -33,6 +33,8 @@ export type ForwardJob = Readonly<{
   timeoutMs: number;
   /** Without a byte in either direction; 0: no limit. */
   idleTimeoutMs: number;
+  /** Of the request; 0: no limit. */
+  bodyBytesMax: number;
   /** The caller waits for 100 Continue before it sends its body. */
   expectsContinue: boolean;
   counted: Counted;
@@ -61,6 +63,8 @@ export type ForwardFailure =
   | Readonly<{ type: "error"; error: unknown }>
   | Readonly<{ type: "cut"; reason: CutReason }>
   | Readonly<{ type: "busy" }>
+  /** The request's body is longer than the route takes. */
+  | Readonly<{ type: "too-large" }>
   /** None of the route's upstreams is to be used. */
   | Readonly<{ type: "unhealthy" }>;
 
@@ -240,7 +244,12 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   onChunk(chunk: Buffer): boolean {
     if (this.#over || !this.#job.exchange.mayCarry()) return true;
-    this.#job.counted.bytesReceived += chunk.length;
+    const { counted, bodyBytesMax } = this.#job;
+    counted.bytesReceived += chunk.length;
+    if (bodyBytesMax > 0 && counted.bytesReceived > bodyBytesMax) {
+      this.#refuseBody();
+      return true;
+    }
     return this.#call?.write(chunk) ?? true;
   }
 
@@ -265,6 +274,13 @@ class Forwarding implements UpstreamHandler, BodyReader {
       this.#job.counted.failure ??= "upstream-broke";
       this.#job.downstream.destroy();
     } else this.#job.onFailed({ type: "error", error });
+  }
+
+  /** The upstream has done nothing wrong: it is let go of, and nothing is held against it. */
+  #refuseBody(): void {
+    this.#giveUp();
+    if (this.#responding) this.#job.downstream.destroy();
+    else this.#job.onFailed({ type: "too-large" });
   }
 
   #onCut(reason: CutReason): void | Promise<void> {

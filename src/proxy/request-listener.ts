@@ -279,6 +279,11 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       record(visit, { result: "deny", status, reasons }, permit.principal, ports);
       return;
     }
+    const bodyBytesMax = plan.route.maxRequestBodyBytes;
+    if (bodyBytesMax > 0 && Number(request.headers["content-length"] ?? 0) > bodyBytesMax) {
+      notForwarded(visit, { type: "too-large" }, permit.principal);
+      return;
+    }
     const rewritten = plan.rewrite(request.rawPath);
     if (rewritten === undefined) throw new RewriteError(plan.route.id);
     const { nextUpstream } = plan;
@@ -327,6 +332,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
         isGrpc: contentType !== undefined && /^application\/grpc(?:\+|;|$)/i.test(contentType),
         method: request.method,
         timeoutMs: plan.route.timeoutMs,
+        bodyBytesMax: plan.route.maxRequestBodyBytes,
         expectsContinue: request.headers["expect"] !== undefined,
         now: clock.monotonic,
         onRetry: metrics.retried,
@@ -377,6 +383,10 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     switch (failure.type) {
       case "cut":
         answer(visit, conditionOfCut(failure.reason), tools, principal);
+        return;
+      case "too-large":
+        metrics.refused("body-too-large");
+        answer(visit, { type: "bad-request", status: 413 }, tools);
         return;
       case "busy":
         answer(visit, { type: "unknown", why: "busy" }, tools);

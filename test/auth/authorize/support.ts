@@ -90,6 +90,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     audit: "best_effort",
     auditTrace: "denials",
     maxStreamLifetimeMs: 0,
+    maxRequestBodyBytes: 0,
     assertion: "cached",
     ...parts,
   };
