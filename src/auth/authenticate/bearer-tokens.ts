@@ -28,6 +28,7 @@ import type { Handle } from "./handle.ts";
 import type { OidcClient } from "./oidc-client.ts";
 import { ProviderError } from "./provider-error.ts";
 import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId } from "./token-issuers.ts";
+import { claimsWithin, isForOneOf, tokenText } from "./token-text.ts";
 
 /** What a route takes. */
 export type BearerRules = Readonly<
@@ -126,12 +127,15 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   function identify(token: string, rules: BearerRules, routeIdpId: string): BearerAnswer | Promise<BearerAnswer> {
-    if (token === "" || token.length > tokenCharsMax) return refused;
+    const text = token.length > tokenCharsMax ? undefined : tokenText(token);
+    if (text === undefined) return refused;
     const issuer = rules.format === "jwt" ? deps.issuers.nameOf(token) : undefined;
     if (rules.format === "jwt" && (issuer === undefined || !rules.issuers.includes(issuer))) return refused;
     const idpId = issuer === undefined ? routeIdpId : tokenIssuerId(issuer);
     const audiences = rules.format === "idp_access_token" ? rules.audiences : null;
-    const sessionId = sessionIdOf([rules.format, idpId, audiences, token]);
+    // Asked each time: which audiences count may have changed since the token was verified.
+    if (audiences !== null && !isForOneOf(claimsWithin(token) ?? {}, audiences)) return refused;
+    const sessionId = sessionIdOf([rules.format, idpId, audiences !== null, text]);
     const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
     if (answer !== undefined) return answer;
     if (underway.size >= (deps.atOnceMax ?? atOnceMax)) return looked(unavailable);

@@ -15,6 +15,7 @@ import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
 import type { Secrets } from "./sign-in-state.ts";
 import { tokenError } from "./token-issuers.ts";
+import { claimsWithin } from "./token-text.ts";
 
 export type ProviderSettings = Readonly<{
   issuer: URL;
@@ -280,15 +281,6 @@ function clientAuth(secret: string): openid.ClientAuth {
 /** Claims of an ID token that was verified when it came. */
 function claimsOf(idToken: string | null): Readonly<Record<string, unknown>> {
   return idToken === null ? {} : decodeJwt(idToken);
-}
-
-/** What an access token says, where it is one that can be read; nothing of it is verified. */
-function claimsWithin(token: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    return decodeJwt(token);
-  } catch {
-    return undefined;
-  }
 }
 
 /** An access token with scopes among which `openid` is not: it was not made for asking the provider about people (OIDC Core §5.3). */

@@ -4,13 +4,14 @@
  * The issuer is picked by what a token says of itself, and then everything is verified as that issuer's: signature, issuer, audience,
  * times. A subject is known by its issuer's name too, so that nobody is taken for a person of the identity provider.
  */
-import { decodeJwt, errors, jwtVerify } from "jose";
+import { errors, jwtVerify } from "jose";
 import type { UnixMs } from "../../events/index.ts";
 import type { VerifiedToken } from "./bearer-tokens.ts";
 import { createKeySet, type KeySet } from "./key-set.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
+import { claimsWithin, isForOneOf } from "./token-text.ts";
 
 export type TokenIssuerSettings = Readonly<{
   name: string;
@@ -22,7 +23,7 @@ export type TokenIssuerSettings = Readonly<{
 }>;
 
 export type TokenIssuers = Readonly<{
-  /** The name of whoever a token says has made it; undefined: nobody that is known, or it is no such token. */
+  /** The name of whoever a token says has made it, for us; undefined: nobody that is known, not for us, or it is no such token. */
   nameOf(token: string): string | undefined;
   /** @throws ProviderError */
   verify(token: string, name: string): Promise<VerifiedToken>;
@@ -42,8 +43,10 @@ export function createTokenIssuers(
 
   return {
     nameOf(token) {
-      const issuer = issuerOf(token);
-      return issuer === undefined ? undefined : byIssuer.get(issuer);
+      const said = claimsWithin(token);
+      const name = said?.iss === undefined ? undefined : byIssuer.get(said.iss);
+      const audiences = name === undefined ? [] : (byName.get(name)?.audiences ?? []);
+      return said !== undefined && isForOneOf(said, audiences) ? name : undefined;
     },
     async verify(token, name) {
       const issuer = byName.get(name);
@@ -99,14 +102,6 @@ async function readJson(url: string, local: LocalFetch): Promise<unknown> {
   const response = await local.fetch(url, { headers: { accept: "application/json" } });
   if (response.status !== 200) throw new TypeError(`status ${response.status}`);
   return response.json();
-}
-
-function issuerOf(token: string): string | undefined {
-  try {
-    return decodeJwt(token).iss;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Whether a token was found wrong, or nothing could be found out about it. */

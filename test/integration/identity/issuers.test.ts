@@ -7,6 +7,7 @@ import { type TestContext, test } from "node:test";
 import { decodeJwt, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from "jose";
 import { waitFor } from "../../support/wait-for.ts";
 import { bearing, echoOf, type Installation, startInstallation } from "./installation.ts";
+import { revokeSession } from "./operator.ts";
 
 const identified = { allow_any_authenticated_user: true, pass_identity_headers: true };
 
@@ -104,4 +105,54 @@ test("an issuer that is taken out of a route's list is out for what is open, too
     const answer = await cli.ask(at.url("both"), bearing(token));
     return answer.status === 302 || answer.status === 401;
   });
+});
+
+/** Other texts of the same token, which verify as it does. */
+function otherTextsOf(token: string): Readonly<Record<string, string>> {
+  const [head = "", body = "", signature = ""] = token.split(".");
+  const bytes = Buffer.from(signature, "base64url");
+  const s = p256Order - BigInt(`0x${bytes.subarray(32).toString("hex")}`);
+  const mirrored = Buffer.concat([bytes.subarray(0, 32), Buffer.from(s.toString(16).padStart(64, "0"), "hex")]);
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const last = alphabet[alphabet.indexOf(signature.at(-1) ?? "") ^ 1];
+  return {
+    "with a space in its signature": `${head}.${body}.${signature.slice(0, 9)} ${signature.slice(9)}`,
+    "with padding": `${head}.${body}.${signature}==`,
+    "with a bit set that says nothing": `${head}.${body}.${signature.slice(0, -1)}${last}`,
+    "with its signature mirrored on the curve": `${head}.${body}.${mirrored.toString("base64url")}`,
+  };
+}
+const p256Order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+
+test("a token whose session was revoked opens nothing again in another spelling, and an unrevoked one is let in as before", async (t) => {
+  const pipeline = await startIssuer(t);
+  const at = await startInstallation(t, ({ url, upstream }) => ({
+    identity_providers: { pipeline: { issuer: pipeline.issuer, audiences: ["cardea"] } },
+    bearer_token_format: "jwt",
+    routes: [{ from: url("both"), to: upstream, ...identified }],
+  }));
+  const cli = at.visitor();
+  const token = await pipeline.sign({});
+  const { headers } = echoOf(await cli.ask(at.url("both"), bearing(token)));
+  await revokeSession(at, String(decodeJwt(String(headers["x-pomerium-jwt-assertion"]))["sid"]));
+  assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 403);
+  for (const [how, text] of Object.entries(otherTextsOf(token)))
+    assert.equal((await cli.ask(at.url("both"), bearing(text))).status, 403, how);
+  assert.equal((await cli.ask(at.url("both"), bearing(await pipeline.sign({ jti: "another" })))).status, 200);
+});
+
+test("an audience that is taken from an issuer is out for tokens that were let in before, and the others stay", async (t) => {
+  const pipeline = await startIssuer(t);
+  const routes: object[] = [];
+  const providers = (audiences: readonly string[]) => ({ pipeline: { issuer: pipeline.issuer, audiences } });
+  const at = await startInstallation(t, ({ url, upstream }) => {
+    routes.push({ from: url("both"), to: upstream, bearer_token_format: "jwt", ...identified });
+    return { identity_providers: providers(["cardea", "old"]), routes };
+  });
+  const cli = at.visitor();
+  const [kept, old] = [await pipeline.sign({}), await pipeline.sign({ aud: ["old", "elsewhere"] })];
+  for (const token of [kept, old]) assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
+  await at.activate({ identity_providers: providers(["cardea"]), routes });
+  await waitFor("the audience to be out", async () => (await cli.ask(at.url("both"), bearing(old))).status === 403);
+  assert.equal((await cli.ask(at.url("both"), bearing(kept))).status, 200);
 });
