@@ -18,6 +18,7 @@ import {
   type Recorder,
   readAuditStream,
 } from "../../src/audit/index.ts";
+import { recordSource } from "../../src/cli/audit-records.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
 import { batchOf, decision } from "../audit/support.ts";
 import { startNats } from "../support/nats.ts";
@@ -257,6 +258,18 @@ test("what all nodes have recorded is read from a moment on, to where it ends, f
   const lines = await all(readAuditStream(await bench.connection(), { cluster, fromMs: from }));
   assert.equal(new Set(lines.map((line) => (JSON.parse(line) as { path: string }).path)).size, 700);
   assert.deepEqual(await all(readAuditStream(await bench.connection(), { cluster, fromMs: Date.now() + 60_000 })), []);
+  const nats = {
+    ...{ servers: [...bench.nats.urls], user: null, password: null },
+    credentialsFile: null,
+    tlsCa: null,
+    homeDomain: null,
+    placementCluster: null,
+  };
+  const kept = { audit: { files: ["never-read.jsonl"], nats: true }, nats, broker: { clusterName: cluster } };
+  let read = 0;
+  for await (const one of recordSource(kept, { input: undefined, from, kept: undefined }).read())
+    read += "value" in one ? 1 : 0;
+  assert.equal(read, 700, "as `policy replay` and `audit explain` read it");
 });
 
 async function all(lines: AsyncGenerator<string>): Promise<string[]> {

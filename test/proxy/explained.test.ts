@@ -1,10 +1,24 @@
 /** What decision records say beside the answer: why it fell as it did, since which events, and what a shadow policy would have said. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { after, describe, test } from "node:test";
+import { Registry } from "prom-client";
 import type { Config, RouteConfig } from "../../src/config/index.ts";
+import { startDecisionServer } from "../../src/proxy/index.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { engOnly, members, type Rig, revokedSession, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
+import {
+  ask,
+  decisionApi,
+  engOnly,
+  members,
+  type Rig,
+  revokedSession,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+} from "./support.ts";
 
 const cleanUps: (() => Promise<void>)[] = [];
 after(async () => {
@@ -25,6 +39,11 @@ async function start(
   });
   return { rig };
 }
+
+const everybodySignedIn = {
+  ppl: { allow: { or: [{ authenticated_user: true }] } },
+  place: { file: "", line: 1, column: 1 },
+};
 
 describe("a trace", () => {
   test("an operator sees on the page why they were refused, whatever the route shows to others", async () => {
@@ -81,11 +100,10 @@ describe("a trace", () => {
 });
 
 describe("a shadow policy", () => {
-  const everybody = { ppl: { allow: { or: [{ authenticated_user: true }] } }, place: { file: "", line: 1, column: 1 } };
   const nobodyOfEng = { ppl: { deny: { or: [{ groups: "eng" }] } }, place: { file: "", line: 1, column: 1 } };
 
   test("is asked on every decision and never enforced; what it would change is counted and recorded", async () => {
-    const { rig } = await start({ ...engOnly, shadowPolicy: everybody });
+    const { rig } = await start({ ...engOnly, shadowPolicy: everybodySignedIn });
     assert.equal((await rig.ask({ session: 2 })).status, 403);
     assert.equal((await rig.ask({ session: 1 })).status, 200);
     assert.deepEqual(
@@ -101,5 +119,70 @@ describe("a shadow policy", () => {
     assert.equal((await rig.ask({ session: 1 })).body, "served");
     assert.deepEqual(rig.records[0]?.shadow, { result: "deny", status: 403, reasons: ["groups-ok"] });
     assert.deepEqual(rig.shadowed, [["app.localhost/", "loses"]]);
+  });
+});
+
+describe("what others ask", () => {
+  const key = "a-key-of-at-least-32-characters-0123456789";
+  async function served() {
+    const parts = { ...engOnly, passIdentityHeaders: true, shadowPolicy: everybodySignedIn };
+    const { rig } = await start(parts, { administrators: ["subject-2"] });
+    const server = await startDecisionServer({
+      listen: decisionApi({
+        address: { host: "127.0.0.1", port: 0 },
+        trustedProxies: ["127.0.0.1"],
+        keys: { wiki: key },
+      }),
+      ports: () => rig.ports,
+      registry: new Registry(),
+      requestId: randomUUID,
+    });
+    cleanUps.push(() => server.close());
+    return { rig, port: server.address?.port ?? 0 };
+  }
+  const forwarded = {
+    ...{ "x-forwarded-method": "GET", "x-forwarded-proto": "http", "x-forwarded-host": "app.localhost" },
+    ...{ "x-forwarded-uri": "/", "x-forwarded-for": "203.0.113.9" },
+  };
+
+  test("by forward-auth is explained in its record and, to an operator, on its page; a shadow policy is asked once", async () => {
+    const { rig, port } = await served();
+    const headers = { ...forwarded, accept: "text/html", "sec-fetch-mode": "navigate" };
+    const page = await ask(port, { path: "/forward-auth", session: 2, headers });
+    assert.equal(page.status, 403);
+    assert.match(page.body, /Refused by/);
+    assert.equal(rig.records.at(-1)?.trace?.facts.find(({ fact }) => fact === "group:eng")?.member, false);
+    assert.equal(rig.records.at(-1)?.shadow?.result, "permit");
+    assert.equal((await ask(port, { path: "/forward-auth", session: 1, headers: forwarded })).status, 200);
+    assert.deepEqual(
+      rig.shadowed.map(([, direction]) => direction),
+      ["gains", "same"],
+      "also where a permit was looked at twice, because its identity was waited for",
+    );
+  });
+
+  test("by AuthZEN is explained in the answer when the question says so, also where it permits", async () => {
+    const { rig, port } = await served();
+    const evaluate = async (
+      n: number,
+      context: object,
+    ): Promise<{ decision: boolean; context: { trace?: { rule: string | null } } }> => {
+      const body = JSON.stringify({
+        subject: { type: "session", id: `session-${n}` },
+        action: { name: "GET" },
+        resource: { type: "route", id: "app.localhost/" },
+        context: { ip: "203.0.113.9", ...context },
+      });
+      const authorization = `Bearer ${key}`;
+      const headers = { authorization, "content-type": "application/json" };
+      return JSON.parse((await ask(port, { method: "POST", path: "/access/v1/evaluation", headers, body })).body);
+    };
+    const plain = await evaluate(1, {});
+    assert.deepEqual([plain.decision, "trace" in plain.context], [true, false]);
+    const traced = await evaluate(1, { trace: true });
+    assert.equal(traced.context.trace?.rule, "policy.allow.and");
+    assert.equal(rig.records.at(-1)?.trace?.rule, "policy.allow.and");
+    const denied = await evaluate(2, { trace: true });
+    assert.deepEqual([denied.decision, denied.context.trace?.rule], [false, null]);
   });
 });
