@@ -1,0 +1,143 @@
+/** A service of HTTP/2 that was taken over: frames by hand, to a proxy that carries the answer to a caller of HTTP/1.1. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
+import { cookieOf, raw, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import {
+  continuationOf,
+  data,
+  endHeaders,
+  endStream,
+  fields,
+  frame,
+  frameTypes,
+  headers,
+  preface,
+  settings,
+} from "../support/http2-frames.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+/** @param hostile what is said to the first request; every later one is answered well */
+async function startHostile(
+  t: TestContext,
+  hostile: (socket: Socket) => void,
+): Promise<Readonly<{ port: number; first: () => Socket | undefined }>> {
+  const sockets: Socket[] = [];
+  let used = false;
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    socket.on("error", () => {});
+    let seen = Buffer.alloc(0);
+    let greeted = false;
+    socket.on("data", (chunk: Buffer) => {
+      seen = Buffer.concat([seen, chunk]);
+      if (!greeted && seen.length >= preface.length) {
+        greeted = true;
+        seen = seen.subarray(preface.length);
+        socket.write(settings());
+        socket.write(frame(frameTypes.settings, 0x1, 0));
+      }
+      while (greeted && seen.length >= 9 && seen.length >= 9 + seen.readUIntBE(0, 3)) {
+        const [type, stream] = [seen[3], seen.readUInt32BE(5)];
+        seen = seen.subarray(9 + seen.readUIntBE(0, 3));
+        if (type !== frameTypes.headers) continue;
+        if (!used) {
+          used = true;
+          hostile(socket);
+        } else {
+          socket.write(headers(stream, endHeaders, ":status", "200"));
+          socket.write(data(stream, endStream, "fine"));
+        }
+      }
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, first: () => sockets[0] };
+}
+
+const flood = (socket: Socket, bytes: Buffer): void => {
+  let sent = 0;
+  const more = (): void => {
+    while (!socket.destroyed && sent < 64 * 1_048_576) {
+      sent += bytes.length;
+      if (!socket.write(bytes)) return void socket.once("drain", more);
+    }
+  };
+  more();
+};
+const many = (bytes: Buffer, times: number): Buffer => Buffer.concat(Array.from({ length: times }, () => bytes));
+
+const hostiles: Readonly<Record<string, (socket: Socket) => void>> = {
+  "an answer that was not asked for, pushed": (socket) => {
+    const promised = Buffer.concat([
+      Buffer.from([0, 0, 0, 2]),
+      fields(":method", "GET", ":path", "/", ":scheme", "http", ":authority", "app.localhost"),
+    ]);
+    socket.write(frame(frameTypes.pushPromise, endHeaders, 1, promised));
+    socket.write(headers(2, endHeaders, ":status", "200"));
+    socket.write(data(2, endStream, "poison"));
+  },
+  "an answer on a stream that nobody opened": (socket) => {
+    socket.write(headers(7, endHeaders, ":status", "200"));
+    socket.write(data(7, endStream, "poison"));
+  },
+  "a line's end in a value": (socket) => {
+    socket.write(
+      headers(1, endHeaders | endStream, ":status", "200", "x-a", "b\r\nset-cookie: poison=1\r\n\r\npoison"),
+    );
+  },
+  "a NUL in a value": (socket) =>
+    void socket.write(headers(1, endHeaders | endStream, ":status", "200", "x-a", "poison\0")),
+  "a line's end in a name": (socket) => {
+    socket.write(headers(1, endHeaders | endStream, ":status", "200", "x-a: b\r\npoison", "1"));
+  },
+  "two statuses": (socket) =>
+    void socket.write(headers(1, endHeaders | endStream, ":status", "200", ":status", "poison")),
+  "a status that is none": (socket) => void socket.write(headers(1, endHeaders | endStream, ":status", "2x0")),
+  "no status": (socket) => void socket.write(headers(1, endHeaders | endStream, "x-a", "poison")),
+  "framing of HTTP/1.1": (socket) => {
+    socket.write(headers(1, endHeaders, ":status", "200", "transfer-encoding", "chunked"));
+    socket.write(data(1, endStream, "0\r\n\r\npoison"));
+  },
+  "a switch of protocols": (socket) => void socket.write(headers(1, endHeaders, ":status", "101", "upgrade", "poison")),
+  "more than the length that was said": (socket) => {
+    socket.write(headers(1, endHeaders, ":status", "200", "content-length", "4"));
+    socket.write(data(1, endStream, "finepoison"));
+  },
+  "a head without end": (socket) => {
+    socket.write(headers(1, 0, ":status", "200"));
+    flood(socket, continuationOf(1, 0, "x-a", "b".repeat(8_000)));
+  },
+  "pings without end": (socket) => flood(socket, many(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)), 1_000)),
+  "settings without end": (socket) => flood(socket, many(settings(), 1_000)),
+  "a farewell that takes back what it was asked": (socket) =>
+    void socket.write(frame(frameTypes.goAway, 0, 0, Buffer.alloc(8))),
+};
+
+for (const [name, hostile] of Object.entries(hostiles))
+  test(`${name}: nobody is told of it, and the next request is answered well`, async (t) => {
+    const upstream = await startHostile(t, hostile);
+    const to = [{ url: new URL(`h2c://127.0.0.1:${upstream.port}`), weight: null }];
+    const rig = await startRig([{ ...routeTo(upstream.port, { timeoutMs: 2_000 }), to }]);
+    t.after(() => rig.close());
+    await rig.apply(signedIn(1), signedIn(2));
+    const request = (session: number): string =>
+      `GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(session)}\r\nAccept: application/json\r\nConnection: close\r\n\r\n`;
+    const mine = await raw(rig.port, request(1), 20_000);
+    assert.doesNotMatch(mine, /poison/);
+    assert.ok((mine.match(/HTTP\/1\.1 \d{3} /g) ?? []).length <= 1, mine);
+    await waitFor(
+      "the next one to be answered well",
+      async () => /^HTTP\/1\.1 200 [\s\S]*fine/.test(await raw(rig.port, request(2), 20_000)),
+      {
+        withinMs: 30_000,
+      },
+    );
+    assert.ok(upstream.first() !== undefined);
+  });
