@@ -38,10 +38,10 @@ export type AuthzenSearch = Readonly<{
 const examinedMax = 1_000;
 /** Between pauses, in which other requests get their turn. */
 const scannedAtOnce = 10_000;
-const decidedAtOnce = 50;
+export const decidedAtOnce = 50;
 
 export function createAuthzenSearch(
-  { projection }: Pick<DecisionPorts["replica"], "projection">,
+  replica: Pick<DecisionPorts["replica"], "projection">,
   parts: Readonly<{
     api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
     point: Pick<DecisionPoint, "routes">;
@@ -74,7 +74,8 @@ export function createAuthzenSearch(
     if (!isKnownType(type, words)) return pageOf([], page);
     if (type !== "route" || Object.hasOwn(words, "route")) return null;
     const permitted: Json[] = [];
-    for (const route of point.routes) {
+    for (const [i, route] of point.routes.entries()) {
+      if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
       const id = beginningOf(route);
       if (id === undefined) continue;
       const verdict = await decide({ ...asked, resource: { type: "route", id, properties: {} } });
@@ -112,7 +113,7 @@ export function createAuthzenSearch(
     const keepFirst = (): void => {
       chosen = chosen.sort((a, b) => (a < b ? -1 : 1)).slice(0, examinedMax);
     };
-    for (const { userId } of projection.users()) {
+    for (const { userId } of replica.projection.users()) {
       if (++scanned % scannedAtOnce === 0) await pause();
       if (userId > after) chosen.push(userId);
       if (chosen.length >= examinedMax * 8) keepFirst();

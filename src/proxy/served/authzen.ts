@@ -19,7 +19,7 @@ import {
   objectOf,
   readAsked,
 } from "./authzen-reading.ts";
-import { type AuthzenSearch, createAuthzenSearch } from "./authzen-search.ts";
+import { type AuthzenSearch, createAuthzenSearch, decidedAtOnce } from "./authzen-search.ts";
 import {
   type DecisionPoint,
   type DecisionPorts,
@@ -146,7 +146,8 @@ export function createAuthzen(
       if (given.length > evaluationsMax) throw new AuthzenError(`more than ${evaluationsMax} evaluations`);
       const semantic = semanticOf(options);
       const answers: Evaluated[] = [];
-      for (const one of given as readonly unknown[]) {
+      for (const [i, one] of (given as readonly unknown[]).entries()) {
+        if (i % decidedAtOnce === decidedAtOnce - 1) await parts.pause();
         const asked = readEntry({ ...defaults, ...objectOf(one, "an entry of evaluations") });
         const answer = typeof asked === "string" ? denied(asked) : await evaluate(asked, requestId);
         answers.push(answer);
