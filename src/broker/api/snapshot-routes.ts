@@ -13,24 +13,29 @@ const immutable = "private, max-age=86400, immutable";
 /** Chunks in memory on their way out, whoever asks: the others come again in a moment, or ask the next broker. */
 const sendingMax = 16;
 
-/** @param of.supply null: this broker keeps no snapshots; @param of.viaOf throws unless it is certain who asks */
+/** @param of.supply null: this broker keeps none, as with a log in memory, of which everything can be read; @param of.viaOf throws unless it is certain who asks */
 export function addSnapshotRoutes(
   app: FastifyInstance,
   of: Readonly<{ supply: SnapshotSupply | null; viaOf: (request: FastifyRequest) => Via }>,
 ): void {
   let sending = 0;
 
-  function supplyFor(request: FastifyRequest): SnapshotSupply {
+  function mayRead(request: FastifyRequest): void {
     const { role } = of.viaOf(request).caller;
     if (!mayAsk(role, "read")) throw new ForbiddenError(role, "read");
+  }
+
+  function supplyFor(request: FastifyRequest): SnapshotSupply {
+    mayRead(request);
     if (of.supply === null) throw new BrokerUnavailableError("this broker keeps no snapshots");
     return of.supply;
   }
 
   app.get("/v1/snapshot", async (request, reply) => {
-    const supply = supplyFor(request);
+    mayRead(request);
     const newerThan = field(request.query, "newer_than");
-    const manifest = await supply.manifest(newerThan === undefined ? (0 as Position) : position(newerThan));
+    const after = newerThan === undefined ? (0 as Position) : position(newerThan);
+    const manifest = of.supply === null ? null : await of.supply.manifest(after);
     const answer = reply.header("cache-control", "no-store");
     return manifest === null ? answer.code(204).send() : octets(answer, manifest);
   });

@@ -132,6 +132,12 @@ test("without a token of this cluster nothing is told; a number, a hash and an i
   assert.equal(await snapshots.manifest(1_000_000 as Position), null);
 });
 
+test("where no broker keeps any, as with a log in memory, a node is told so, and reads the log", async (t) => {
+  const urls = [await served(t, null), await served(t, null)];
+  assert.equal(await load(nodeOf(clientOf(t, urls).snapshots)), null);
+  assert.equal((await fetch(new URL("/v1/snapshot", urls[0]))).status, 401);
+});
+
 test("a broker that keeps none, or has only an older one, sends the question on to the next", async (t) => {
   const [empty, full] = [folderOf(t), folderOf(t)];
   await saved(full, projectionOf(200));
