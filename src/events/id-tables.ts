@@ -1,28 +1,28 @@
 /**
- * Id tables: records by their packed ids. 256 small hash tables that grow each on their own, so that none is ever copied as a whole for
+ * Id tables: records by their packed ids. Many small hash tables that grow each on their own, so that none is ever copied as a whole for
  * long. The ids themselves stand in the records' blocks. Pure.
  */
 import { MalformedSnapshotError } from "./malformed-snapshot.ts";
 import { none, RecordTable } from "./record-table.ts";
-import { blockRecords, formMask, packedWords, type SessionBlock } from "./session-block.ts";
-
-const tableCount = 256;
+import { blockRecords, formMask, type IdBlock, packedWords } from "./session-block.ts";
 
 /** Where the four words of an id stand. */
 export type IdKey = Readonly<{ words: Uint32Array; from: number }>;
 
 export class IdTables {
-  readonly #blocks: readonly SessionBlock[];
-  readonly #tables: RecordTable[] = Array.from({ length: tableCount }, () => new RecordTable());
+  readonly #blocks: readonly IdBlock[];
+  readonly #tables: readonly RecordTable[];
   readonly #hashOf = (record: number): number => hashOf(this.#keyOf(record));
 
-  constructor(blocks: readonly SessionBlock[]) {
+  /** @param tableCount a power of two */
+  constructor(blocks: readonly IdBlock[], tableCount = 256) {
     this.#blocks = blocks;
+    this.#tables = Array.from({ length: tableCount }, () => new RecordTable());
   }
 
   /** So many records are about to come. */
   expect(records: number): void {
-    for (const table of this.#tables) table.expect(Math.ceil(records / tableCount));
+    for (const table of this.#tables) table.expect(Math.ceil(records / this.#tables.length));
   }
 
   /** @returns the record; `none` when there is none of this id in this form */
@@ -60,7 +60,7 @@ export class IdTables {
     for (let slot = (hash >>> 8) & mask; ; slot = (slot + 1) & mask) {
       const record = slots[slot] ?? none;
       if (record === none) return slot;
-      const { words, flags } = this.#blocks[record >>> 14] as SessionBlock;
+      const { words, flags } = this.#blocks[record >>> 14] as IdBlock;
       const own = record & (blockRecords - 1);
       const from = own * packedWords;
       const same =
@@ -73,12 +73,12 @@ export class IdTables {
   }
 
   #keyOf(record: number): IdKey {
-    const { words } = this.#blocks[record >>> 14] as SessionBlock;
+    const { words } = this.#blocks[record >>> 14] as IdBlock;
     return { words, from: (record & (blockRecords - 1)) * packedWords };
   }
 
   #table(hash: number): RecordTable {
-    return this.#tables[hash & (tableCount - 1)] as RecordTable;
+    return this.#tables[hash & (this.#tables.length - 1)] as RecordTable;
   }
 }
 

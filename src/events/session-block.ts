@@ -14,6 +14,9 @@ export const endless = 0b1_0000;
 /** It was put together for a request and may be kept so. */
 export const asked = 0b10_0000;
 
+/** Packed ids, four words each, and their forms among the flags. */
+export type IdBlock = Readonly<{ words: Uint32Array; flags: Uint8Array }>;
+
 /** `place` is where the session was created, or revoked. */
 export type SessionBlock = Readonly<{
   ids: Buffer;
