@@ -1,8 +1,9 @@
 /**
  * Bench: how a node grows with the number of sessions: ten for each person, each person in five of the groups. In a process of its own
  * for each size, a projection of that many is built from events; then it folds a busy mix of more, is asked for the standing of
- * sessions, has all sessions of one person cut, and decides requests of sessions drawn from all of them. What is flat costs the same at ten
- * million sessions as at ten thousand; each figure stands beside that of the smallest size.
+ * sessions, has all sessions of one person cut, and decides requests of sessions drawn from all of them: at a million nearly each for the
+ * first time, so that the person's key is unwrapped and the profile opened. What is flat costs the same at ten million sessions as at ten
+ * thousand; each figure stands beside that of the smallest size.
  *
  * Folding notes where each fact was said, as a node does for its explanations. Memory is (RSS − RSS of the empty process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage
  * collector in two seconds of that work, beside two seconds in which the same heap does nothing, and one full collection of it.
@@ -10,7 +11,7 @@
  *   node bench/growth.ts [--sizes 10000,100000,1000000]      10000000 takes some minutes and about 4 GB
  */
 import { fork } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHash, hash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { PerformanceObserver } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,15 +25,19 @@ import {
   FactPlaces,
   type GroupId,
   genesis,
+  type PersonKey,
   type Position,
   type Profile,
   Projection,
   type Recorded,
   type SessionId,
+  seal,
   streamOf,
   type UnixMs,
   type UserId,
+  wrapKey,
 } from "../src/events/index.ts";
+import { createPersonKeys, type PersonKeys, personKeyWrap } from "../src/replication/index.ts";
 import { request, route, source } from "../test/auth/authorize/support.ts";
 import { record } from "../test/events/support.ts";
 import { tellBudgets, whole } from "./support/budget.ts";
@@ -49,11 +54,18 @@ const decisions = 50_000;
 const watchedMs = 2_000;
 const profileBytes = 350; // twelve claims, sealed
 const bytesPerSessionMax = 400;
+/** Hashed in about the time of a first decision. */
+const bareBytes = Buffer.alloc(52_000);
 const now = 1_800_000_000_000 as UnixMs;
+const secret = Buffer.alloc(32, 7);
+const wrappingKey = personKeyWrap(secret);
 
 type Pauses = Readonly<{ count: number; longestMs: number }>;
 type Row = Readonly<
-  Record<"size" | "fold" | "look" | "cut" | "bytes" | "p50" | "p99" | "fullMs" | "emptyFullMs", number>
+  Record<
+    "size" | "fold" | "look" | "cut" | "bytes" | "p50" | "p99" | "bare50" | "bare99" | "fullMs" | "emptyFullMs",
+    number
+  >
 > &
   Readonly<{ busy: Pauses; idle: Pauses }>;
 
@@ -87,7 +99,8 @@ function print(rows: readonly Row[]): void {
     ["fold/s (×)", beside(({ fold }) => fold)],
     ["standing/s (×)", beside(({ look }) => look)],
     ["cut, µs", ({ cut }) => whole(cut)],
-    ["decide p50, p99", ({ p50, p99 }) => `${(p50 / 1_000).toFixed(1)}, ${(p99 / 1_000).toFixed(1)} µs`],
+    ["decide p50, p99", ({ p50, p99 }) => `${p50.toFixed(1)}, ${p99.toFixed(1)} µs`],
+    ["bare", ({ bare50, bare99 }) => `${bare50.toFixed(1)}, ${bare99.toFixed(1)} µs`],
     ["pauses: busy", ({ busy }) => pauses(busy)],
     ["idle", ({ idle }) => pauses(idle)],
     ["full, empty", ({ fullMs, emptyFullMs }) => `${fullMs.toFixed(0)}, ${emptyFullMs.toFixed(0)} ms`],
@@ -103,9 +116,9 @@ function print(rows: readonly Row[]): void {
       ...{ budget: `≤ ${bytesPerSessionMax} B`, met: largest.bytes <= bytesPerSessionMax },
     },
     {
-      what: `decision among ${whole(largest.size)} sessions, p99`,
-      seen: `${(largest.p99 / 1_000).toFixed(1)} µs`,
-      ...{ budget: "≤ 50 µs", met: largest.p99 <= 50_000 },
+      what: `first decision among ${whole(largest.size)} sessions, p99`,
+      seen: `${largest.p99.toFixed(1)} µs (bare hashing in turns: ${largest.bare99.toFixed(1)} µs)`,
+      ...{ budget: "≤ 50 µs", met: largest.p99 <= 50 },
     },
     {
       what: `longest pause of the collector at ${whole(largest.size)} sessions`,
@@ -129,9 +142,10 @@ async function measure(size: number): Promise<Row> {
       places.note(recorded);
     }
   };
+  const sealedBy = (person: number) => seal(profileOf(person), keyOf(person), nonceOf(person));
   for (let person = 0; person < people; person++) {
     const groupIds = Array.from({ length: groupsPerPerson }, (_, n) => groupOf((person * 7 + n * 13) % groups));
-    const profile = randomBytes(profileBytes);
+    const profile = sealedBy(person);
     const events: CardeaEvent[] = [{ type: "UserGroupsReplaced", userId: personOf(person), source: "idp", groupIds }];
     for (let n = person; n < size; n += people) events.push(created(n, person, profile));
     foldAll(events);
@@ -139,7 +153,9 @@ async function measure(size: number): Promise<Row> {
   const fullMs = collectFully();
   const bytes = (process.memoryUsage.rss() - emptyBytes) / size;
 
-  const node = new BusyNode(projection, { size, people, places });
+  const keys = createPersonKeys([secret]);
+  for (let person = 0; person < people; person++) keys.add([wrapKey(keyOf(person), wrappingKey, nonceOf(person))]);
+  const node = new BusyNode(projection, { size, people, places, keys });
   for (let round = 0; round < rounds; round++) node.round();
   const took = node.decide(decisions);
   const busy = await pausesOf(async (until) => {
@@ -153,7 +169,8 @@ async function measure(size: number): Promise<Row> {
   return {
     ...{ size, bytes, fullMs, emptyFullMs, busy, idle },
     ...{ fold: percentile(node.folds, 50), look: percentile(node.looks, 50), cut: percentile(node.cuts, 50) },
-    ...{ p50: took[took.length >> 1] ?? 0, p99: took[Math.floor(took.length * 0.99)] ?? 0 },
+    ...{ p50: at(took.decisions, 0.5), p99: at(took.decisions, 0.99) },
+    ...{ bare50: at(took.bare, 0.5), bare99: at(took.bare, 0.99) },
   };
 }
 
@@ -167,16 +184,17 @@ class BusyNode {
   readonly #people: number;
   readonly #policies = policiesOf();
   readonly #cache = new CallerCache();
-  readonly #profile = profileOfAll();
+  readonly #keys: PersonKeys;
   #next: number;
   #cutAt = 0;
 
   constructor(
     projection: Projection,
-    { size, people, places }: Readonly<{ size: number; people: number; places: FactPlaces }>,
+    { size, people, places, keys }: Readonly<{ size: number; people: number; places: FactPlaces; keys: PersonKeys }>,
   ) {
     this.#projection = projection;
     this.#places = places;
+    this.#keys = keys;
     this.#size = size;
     this.#people = people;
     this.#next = size;
@@ -217,23 +235,27 @@ class BusyNode {
     this.cuts.push((performance.now() - startedAt) * 1_000);
   }
 
-  /** @returns nanoseconds each, sorted */
-  decide(count: number): Float64Array {
-    const took = new Float64Array(count);
-    const options = {
-      ...{ now, idpId: "bench", credentialInHeader: false, open: () => this.#profile, cache: this.#cache },
-    };
+  /** @returns microseconds each, sorted: of decisions, and of as much bare hashing in turns with them, which shows what the machine takes away */
+  decide(count: number): Readonly<{ decisions: Float64Array; bare: Float64Array }> {
+    const decisions = new Float64Array(count);
+    const bare = new Float64Array(count);
+    const open = this.#keys.open;
+    const options = { now, idpId: "bench", credentialInHeader: false, open, cache: this.#cache };
     const what = request({ path: "/" });
     for (let n = 0; n < count; n++) {
       const drawn = Math.floor(Math.random() * this.#size);
       const handle = { sessionId: idOf(drawn), userId: personOf(drawn % this.#people), idpId: "bench" };
-      const before = process.hrtime.bigint();
+      const startedAt = process.hrtime.bigint();
       const caller = resolveCaller(this.#projection, handle, options);
       if (caller.type === "behind") throw new Error(caller.why);
       decide({ policies: this.#policies, routeId: "route", caller, request: what, now });
-      took[n] = Number(process.hrtime.bigint() - before);
+      const between = process.hrtime.bigint();
+      hash("sha256", bareBytes, "latin1");
+      const endedAt = process.hrtime.bigint();
+      decisions[n] = Number(between - startedAt) / 1_000;
+      bare[n] = Number(endedAt - between) / 1_000;
     }
-    return took.sort();
+    return { decisions: decisions.sort(), bare: bare.sort() };
   }
 }
 
@@ -280,9 +302,25 @@ function policiesOf() {
   return compiled.policies;
 }
 
-function profileOfAll(): Profile {
-  const email = "person@example.com";
-  return { issuer: "https://idp.example", subject: "person", email, emailVerified: true, name: "Person", claims: {} };
+/** Twelve claims. */
+function profileOf(person: number): Profile {
+  const [subject, email] = [`person-${person}`, `person-${person}@example.com`];
+  const claims = Object.fromEntries(Array.from({ length: 12 }, (_, n) => [`claim-${n}`, [`value ${person % 100}`]]));
+  return { issuer: "https://idp.example", subject, email, emailVerified: true, name: "Person", claims };
+}
+function keyOf(person: number): PersonKey {
+  const key = createHash("sha256").update(String(person)).digest();
+  return { userId: personOf(person), keyId: key.subarray(0, 8), key };
+}
+/** Each key seals one profile and is wrapped once. */
+function nonceOf(person: number): Uint8Array {
+  const nonce = Buffer.alloc(12);
+  nonce.writeUInt32LE(person);
+  return nonce;
+}
+
+function at(sorted: Float64Array, share: number): number {
+  return sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
 }
 
 function perSecond(count: number, run: () => void): number {

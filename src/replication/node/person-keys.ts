@@ -20,7 +20,8 @@ type Held = {
   readonly wrapped: WrappedKey;
   /** Null: it does not unwrap under any secret we have. */
   key: PersonKey | null | undefined;
-  readonly opened: WeakMap<Sealed, Profile>;
+  /** Made when something is first opened: most of a hundred thousand people never ask for anything here. */
+  opened: WeakMap<Sealed, Profile> | undefined;
 };
 
 export type PersonKeys = Readonly<{
@@ -56,7 +57,7 @@ export function createPersonKeys(secrets: readonly Uint8Array[]): PersonKeys {
         if (before !== undefined && before.key !== null && sameBytes(before.wrapped.keyId, keyId)) continue;
         // Copies: what came in is a window onto a whole page or batch, and would keep it in memory.
         const own = { userId, keyId: Uint8Array.from(keyId), wrapped: Uint8Array.from(wrapped) };
-        held.set(userId, { wrapped: own, key: undefined, opened: new WeakMap() });
+        held.set(userId, { wrapped: own, key: undefined, opened: undefined });
       }
     },
     drop(userId) {
@@ -65,13 +66,15 @@ export function createPersonKeys(secrets: readonly Uint8Array[]): PersonKeys {
     open(sealed, userId) {
       const entry = held.get(userId);
       if (entry === undefined) return undefined;
-      const known = entry.opened.get(sealed);
+      const known = entry.opened?.get(sealed);
       if (known !== undefined) return known;
       entry.key ??= entry.key === undefined ? unwrap(entry.wrapped) : null;
       if (entry.key === null) return undefined;
       try {
         const profile = parseProfile(open(sealed, entry.key));
-        if (profile !== undefined) entry.opened.set(sealed, profile);
+        if (profile === undefined) return undefined;
+        entry.opened ??= new WeakMap();
+        entry.opened.set(sealed, profile);
         return profile;
       } catch {
         failures += 1;
