@@ -52,6 +52,7 @@ type Constructor = (new () => Http1Parser) &
     Record<
       | "REQUEST"
       | "RESPONSE"
+      | "kOnMessageBegin"
       | "kOnHeaders"
       | "kOnHeadersComplete"
       | "kOnBody"
@@ -71,6 +72,8 @@ if (HTTPParser === undefined)
 const Parser: Constructor = HTTPParser;
 
 export type Http1Callbacks = Readonly<{
+  /** At the first byte of a message; an empty line before it is none. */
+  onBegin?: () => void;
   /** @returns 0: a body may follow, 1: none does, 2: what follows is another protocol */
   onHead: OnHeadersComplete;
   onBody: (bytes: Buffer) => void;
@@ -81,7 +84,7 @@ export type Http1Callbacks = Readonly<{
 export function createParser(
   type: "request" | "response",
   maxHeaderBytes: number,
-  { onHead, onBody, onComplete }: Http1Callbacks,
+  { onBegin, onHead, onBody, onComplete }: Http1Callbacks,
   onTrailers: (lines: RawLines) => void,
 ): Http1Parser {
   const parser = new Parser();
@@ -90,6 +93,7 @@ export function createParser(
   let parts: RawLines = [];
   let firstLine = "";
   let inHead = true;
+  if (onBegin !== undefined) parser[Parser.kOnMessageBegin] = onBegin;
   parser[Parser.kOnHeaders] = (lines: RawLines, url: string) => {
     if (inHead) {
       parts = parts.concat(lines);

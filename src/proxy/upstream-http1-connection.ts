@@ -116,6 +116,9 @@ export class Http1UpstreamConnection implements TurnEndTask {
       "response",
       answerHeadBytesMax,
       {
+        onBegin: () => {
+          this.#spoiled ||= this.#complete; // its rest would be the beginning of the next answer
+        },
         onHead: (_major, _minor, lines, _method, _url, status, _text, _upgrade, keepAlive) =>
           this.#onHead(status ?? 0, lines ?? [], keepAlive),
         onBody: (bytes) => this.#onBody(bytes),

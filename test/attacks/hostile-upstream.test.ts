@@ -58,6 +58,8 @@ async function rigTo(t: TestContext, port: number, parts: Parameters<typeof rout
 /** What the attacker's own request is answered with, and how it is asked. Whatever follows the answer is for somebody else. */
 const desyncs: Readonly<Record<string, readonly [answer: string, method?: string]>> = {
   "an answer that nobody asked for, behind a good one": [answerOf("fine") + poison],
+  "the beginning of an answer that nobody asked for": [`${answerOf("fine")}HTTP/1.1 404 Not Found\r\nX-Rest: `],
+  "an empty line and nothing more": [`${answerOf("fine")}\r\n`],
   "bytes behind the length that was said": [`${answerOf("fine")}junk`],
   "a body behind HEAD": [answerOf("poison"), "HEAD"],
   "a whole answer behind that to HEAD": [
