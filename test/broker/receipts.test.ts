@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Broker, BrokerOptions } from "../../src/broker/index.ts";
-import { decode, encode, type Link, parseHash, type SessionId, type UserId } from "../../src/events/index.ts";
+import {
+  decode,
+  encode,
+  type Link,
+  type Position,
+  parseHash,
+  type SessionId,
+  type UserId,
+} from "../../src/events/index.ts";
 import {
   createLocalFanout,
   createMemoryLog,
@@ -230,7 +238,7 @@ describe("what is not authentic", () => {
     });
   });
 
-  test("a place older than what the leader remembers is looked up in the log: a true one counts, a forged one does not", async () => {
+  test("a place older than what the leader remembers is looked up in the log: a forged one is refused, a true one counts from the epoch on", async () => {
     const store = createMemoryLog();
     const writer = await LogWriter.open(store);
     const old = writer.head;
@@ -254,6 +262,9 @@ describe("what is not authentic", () => {
         await assert.rejects(node.confirm(port, forged), { code: "ERR_BROKER_LEASE_REFUSED" });
         assert.equal((await ask(broker, target, 0)).status, "incomplete");
         await node.confirm(port, old);
+        assert.equal((await ask(broker, target, 0)).status, "incomplete", "said before this epoch, for all we know");
+        const opening = await store.linkAt((writer.head.position + 1) as Position);
+        await node.confirm(port, opening ?? assert.fail());
         assert.equal((await ask(broker, target, 0)).nodes[0]?.status, "applied");
       },
       { log: sharedLog(store) },

@@ -11,7 +11,8 @@
  *   - whom we have granted to, the next epoch of this process knows, whatever has become of the rows: a log may lose some;
  *   - a lessee is let go only when it said goodbye, a newer boot of the same node replaced it, or its W has passed;
  *   - a boot that left is never granted again;
- *   - `enforced` of a lessee only grows, and only by links that are on our chain.
+ *   - `enforced` of a lessee only grows, and only by links that are on our chain, from where our epoch begins: what names an older
+ *     place may have been said before we led, by a boot that has gone elsewhere since.
  */
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
 import type { Lessee } from "../log/log.ts";
@@ -322,7 +323,8 @@ export class LeaseGranter {
       if (!view.onChain(enforced)) registered.enforced = null;
     }
     if (!view.onChain(enforced)) return false;
-    if (isNewest && enforced.position >= (registered.enforced?.position ?? 0)) registered.enforced = enforced;
+    const least = registered.enforced?.position ?? this.#options.start;
+    if (isNewest && enforced.position >= least) registered.enforced = enforced;
     return true;
   }
 

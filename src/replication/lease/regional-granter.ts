@@ -11,7 +11,8 @@
  *   - the head of a grant is all that the broker has applied, so whatever it has confirmed to the leader is in force at a node
  *     before the node's lease counts;
  *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`holdsBackUntil`);
- *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`);
+ *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`), and only its newest word counts:
+ *     who has gone to another history since enforces nothing of this one;
  *   - a boot that left, was replaced, or is refused by the leader is granted nothing here.
  */
 import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
@@ -57,6 +58,8 @@ type Node = {
   grantedAt: number | null;
   heardAt: number;
   byAgeNonce: number;
+  /** Of its newest word: renews and confirmations share one sequence. */
+  credited: number;
   clocks: DriftWatch;
   /** The leader's word for why this boot gets no lease. */
   refusal: string | null;
@@ -113,13 +116,13 @@ export class RegionalGranter {
     node.renew = renew;
     node.heardAt = view.at;
     node.clocks = observeClock(node.clocks, { ours: view.at, theirs: renew.monotonicMs });
-    credit(node, renew.enforced, view);
+    credit(node, renew, view);
   }
 
   /** An authenticated confirmation, whoever takes it. */
   confirmed(confirm: Confirm, view: ChainView): void {
     const node = this.#nodes.get(keyOf(confirm));
-    if (node !== undefined) credit(node, confirm.enforced, view);
+    if (node !== undefined) credit(node, confirm, view);
   }
 
   /** An authenticated goodbye: this boot permits nothing more, and never will. */
@@ -213,14 +216,19 @@ const outOfReach = "the leader is out of reach, and what this broker held of it 
 function heard(renew: Renew, view: ChainView): Node {
   const node: Node = {
     ...{ renew, enforced: null, fencedAt: null, grantedAt: null, heardAt: view.at, byAgeNonce: 0, refusal: null },
+    credited: 0,
     clocks: observeClock(newDriftWatch, { ours: view.at, theirs: renew.monotonicMs }),
   };
-  credit(node, renew.enforced, view);
+  credit(node, renew, view);
   return node;
 }
 
-function credit(node: Node, enforced: Link, view: ChainView): void {
-  if (enforced.position >= (node.enforced?.position ?? 0) && view.onChain(enforced)) node.enforced = enforced;
+/** As the leader does it (lease-granter.ts). */
+function credit(node: Node, { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">, view: ChainView): void {
+  if (nonce < node.credited) return;
+  node.credited = nonce;
+  if (!view.onChain(enforced)) node.enforced = null;
+  else if (enforced.position >= (node.enforced?.position ?? 0)) node.enforced = enforced;
 }
 
 function refusalFor(node: Node, renew: Renew, copy: RegionalCopy): string | null {

@@ -326,6 +326,16 @@ describe("confirmations", () => {
 });
 
 describe("a new leader", () => {
+  test("does not count what a boot said before the epoch was opened: only who enforces its opening goes by this history", () => {
+    const granter = granterWith({ lessees: [lesseeOf({ node: "a" as NodeId, windowMs: 10_000 })] });
+    const say = (nonce: number, enforced: Link) =>
+      granter.confirm({ node: "a" as NodeId, boot: "boot-1" as BootId, nonce, enforced }, view(nonce));
+    assert.equal(say(1, at(4)), "accepted");
+    assert.equal(only(granter, 1).enforced, null, "it may have gone to another history since");
+    assert.equal(say(2, at(5)), "accepted");
+    assert.equal(only(granter, 2).enforced?.position, 5);
+  });
+
   test("lessees of earlier epochs are unconfirmed until they confirm, leave, or their W has passed since the opening", () => {
     const rows = ["a", "b", "c"].map((node) => lesseeOf({ node: node as NodeId, windowMs: 10_000 }));
     const granter = granterWith({ lessees: rows, openedAt: mono(1_000) });

@@ -141,6 +141,22 @@ test("what a node enforces of a history that the broker has left confirms nothin
   assert.equal(granter.holdsBackUntil(revocation, 4_200 as MonotonicMs), null);
 });
 
+test("only a node's newest word counts: a late one of before it went to another history confirms nothing", () => {
+  const renew = renewOf();
+  const granter = granterWith(renew);
+  granter.grant(renew, copy, at(4_000));
+  const { node, boot } = renew;
+  const change = log.linkAt(10);
+  const foreign = { ...log.linkAt(12), hash: log.linkAt(11).hash };
+  granter.confirmed({ node, boot, nonce: 5, enforced: foreign }, view(4_100));
+  granter.confirmed({ node, boot, nonce: 4, enforced: change }, view(4_200));
+  assert.notEqual(granter.holdsBackUntil(change, 4_200 as MonotonicMs), null, "said before it left");
+  granter.confirmed({ node, boot, nonce: 6, enforced: change }, view(4_300));
+  assert.equal(granter.holdsBackUntil(change, 4_300 as MonotonicMs), null, "it is back");
+  granter.renewed(renewOf({ nonce: 7, enforced: foreign }), view(4_400));
+  assert.notEqual(granter.holdsBackUntil(change, 4_400 as MonotonicMs), null, "and gone again");
+});
+
 test("a leader with too much to do keeps nobody out of the region, nor does a projection that was built anew since", () => {
   const granter = granterWith(renewOf());
   const refused = (reason: string) => granter.answeredByLeader(renewOf(), { refused: reason }, 4_000 as MonotonicMs);
