@@ -333,8 +333,8 @@ export const mutants: Readonly<Record<string, Mutant>> = {
       },
       {
         file: "src/replication/node/kept-denials.ts",
-        take: "for (const sessionId of denial.sessions ?? [])",
-        put: "for (const sessionId of (denial.sessions ?? []).slice(keptSessionsMax))",
+        take: "for (const each of ended(denial)) this.#recallOne(each);",
+        put: "",
       },
     ],
     within: 10,

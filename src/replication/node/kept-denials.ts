@@ -44,7 +44,8 @@ export const keptDenialsMax = 4_096;
 /** And of the sessions in them, the newest words first. */
 export const keptSessionsMax = 16_384;
 
-type Folded = Readonly<{ recorded: Recorded; sessions: readonly SessionId[] }>;
+/** `lifted`: of a suspension that an operator has lifted since, only the end of the sessions is left. */
+type Folded = { readonly recorded: Recorded; readonly sessions: readonly SessionId[]; lifted: boolean };
 
 export class KeptDenials {
   /** All that the disk had. */
@@ -68,9 +69,10 @@ export class KeptDenials {
   /** What a disk should remember, oldest first. @param epochs of the chain that is followed */
   newest(epochs: readonly EpochMark[]): readonly KeptDenial[] {
     const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
-    for (const { recorded, sessions } of this.#newest.slice(-keptDenialsMax)) {
+    for (const { recorded, sessions, lifted } of this.#newest.slice(-keptDenialsMax)) {
       const since = epochs.find(({ epoch }) => epoch === recorded.epoch) ?? null;
-      all.set(recorded.hash, { ...lostTightening(recorded), since, ...named(sessions) });
+      const denial = { ...lostTightening(recorded), since, ...named(sessions) };
+      for (const each of lifted ? ended(denial) : [denial]) all.set(each.link.hash, each);
     }
     return withinSessionsMax([...all.values()].slice(-keptDenialsMax), (denial, sessions) => ({
       ...withoutSessions(denial),
@@ -83,7 +85,7 @@ export class KeptDenials {
     if (recorded.effect !== "tightens") return;
     this.#count += 1;
     this.#sessions += sessions.length;
-    const count = this.#newest.push({ recorded, sessions });
+    const count = this.#newest.push({ recorded, sessions, lifted: false });
     if (count < 2 * keptDenialsMax && this.#sessions < 2 * keptSessionsMax) return;
     this.#newest = withinSessionsMax(this.#newest.slice(-keptDenialsMax), (each, some) => ({
       ...each,
@@ -96,10 +98,7 @@ export class KeptDenials {
     this.#carried = denials;
     for (const denial of denials) {
       this.#recallOne(withoutSessions(denial));
-      // Each by itself: what lifts a suspension does not bring them back.
-      const userId = parseStream(denial.stream).id as UserId;
-      for (const sessionId of denial.sessions ?? [])
-        this.#recallOne({ ...lostSession(denial, { sessionId, userId }), since: denial.since });
+      for (const each of ended(denial)) this.#recallOne(each);
     }
   }
 
@@ -116,12 +115,20 @@ export class KeptDenials {
 
   /** An operator's later word about a person: it stands. @returns whether it lifts one of these */
   restored(userId: UserId, epoch: Epoch): boolean {
+    const isLifted = ({ type, link, stream }: KeptDenial): boolean =>
+      type === "UserSuspended" && link.epoch < epoch && parseStream(stream).id === userId;
     let lifted = false;
     for (const denial of [...this.#open.values()]) {
-      if (denial.type !== "UserSuspended" || denial.link.epoch >= epoch) continue;
-      if (parseStream(denial.stream).id !== userId) continue;
+      if (!isLifted(denial)) continue;
       this.#close(denial);
       lifted = true;
+    }
+    // Nor is it for the next boot to deny the person once more.
+    if (this.#carried.some(isLifted))
+      this.#carried = this.#carried.flatMap((denial) => (isLifted(denial) ? ended(denial) : [denial]));
+    for (const each of this.#newest) {
+      const { event, epoch: before } = each.recorded;
+      if (event.type === "UserSuspended" && event.userId === userId && before < epoch) each.lifted = true;
     }
     return lifted;
   }
@@ -150,6 +157,15 @@ export class KeptDenials {
     if (others > 0) this.#denied.set(stream, others);
     else this.#denied.delete(stream);
   }
+}
+
+/** Each by itself: what lifts a suspension does not bring its sessions back. */
+function ended(denial: KeptDenial): KeptDenial[] {
+  const userId = parseStream(denial.stream).id as UserId;
+  return (denial.sessions ?? []).map((sessionId) => ({
+    ...lostSession(denial, { sessionId, userId }),
+    since: denial.since,
+  }));
 }
 
 function named(sessions: readonly SessionId[]): Pick<KeptDenial, "sessions"> {

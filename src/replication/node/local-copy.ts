@@ -103,7 +103,7 @@ export class LocalCopy {
       );
       decisive ||= recorded.effect !== "neutral";
       if (recorded.event.type === "UserErased") this.#keys.drop(recorded.event.userId);
-      if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded.epoch);
+      if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded);
       // What is read again from before they were written down lifts nothing that was denied later.
       if (recorded.event.type === "UserRestored" && this.#kept.restored(recorded.event.userId, recorded.epoch))
         this.#sticky.delete(userStream(recorded.event.userId));

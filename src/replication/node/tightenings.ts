@@ -40,6 +40,8 @@ export type Lost = Readonly<{
 
 /** Two generations: at least one of them is always remembered. */
 const generationMax = 8_192;
+/** Suspensions that were lost and then lifted. */
+const liftedMax = 1_024;
 /** Of one person, in a history that was never visible here. */
 const endedMax = 1_024;
 
@@ -51,6 +53,9 @@ export type Settling = Readonly<{
   isShared: (position: Position) => boolean;
 }>;
 
+type Place = Readonly<{ epoch: Epoch; position: Position }>;
+type Lifted = Readonly<{ suspect: Recorded; by: Place }>;
+
 export class Tightenings {
   #young: Recorded[] = [];
   #old: readonly Recorded[] = [];
@@ -58,8 +63,10 @@ export class Tightenings {
   #forgottenTo = 0;
   /** Of the history that is being left, by hash, and not found in the new one so far. */
   #suspects = new Map<Hash, Recorded>();
-  /** Suspects that an operator's later word in the new history has lifted: it may be lost itself before that is read to its head. */
-  #lifted: Recorded[] = [];
+  /** Suspects that an operator's later word in the new history has lifted, and where that stands: it may be lost in its turn. */
+  #lifted = new Map<Hash, Lifted>();
+  /** Of suspects: what had lifted them in the history that is being left. */
+  #liftedThere = new Map<Hash, Place>();
   /** In the new history so far, and when. */
   readonly #restored = new Map<UserId, Epoch>();
   /** The new history goes through the old one up to here, at least. */
@@ -86,8 +93,13 @@ export class Tightenings {
    */
   suspect(unseen: Projection | null): void {
     if (unseen !== null) this.#noteEnded(unseen);
-    for (const known of [this.#lifted, this.#old, this.#young])
+    for (const [hash, { suspect, by }] of this.#lifted) {
+      this.#suspects.set(hash, suspect);
+      this.#liftedThere.set(hash, by);
+    }
+    for (const known of [this.#old, this.#young])
       for (const remembered of known) this.#suspects.set(remembered.hash, remembered);
+    this.#lifted = new Map();
     this.#suspectsForgottenTo = Math.max(this.#suspectsForgottenTo, this.#forgottenTo);
     this.#beginAnew();
     this.#young = [];
@@ -96,19 +108,20 @@ export class Tightenings {
   }
 
   /** An operator's later word about a person, in the history that survived: it stands. */
-  restored(userId: UserId, epoch: Epoch): void {
+  restored(userId: UserId, { epoch, position }: Place): void {
     if (this.#suspectsForgottenTo > 0) this.#restored.set(userId, epoch);
-    for (const [hash, suspect] of this.#suspects) {
+    for (const suspect of this.#suspects.values()) {
       const { event, epoch: before } = suspect;
       if (event.type !== "UserSuspended" || event.userId !== userId || before >= epoch) continue;
-      this.#suspects.delete(hash);
-      this.#lifted.push(suspect);
+      this.#lift(suspect, { epoch, position });
     }
   }
 
   /** Events that the new history surely holds, though they will not be folded in one by one. */
-  spare(held: (suspect: Recorded) => boolean): void {
+  spare(held: (place: Place) => boolean): void {
     for (const [hash, suspect] of this.#suspects) {
+      const by = this.#liftedThere.get(hash);
+      if (by !== undefined && held(by)) this.#lift(suspect, by);
       if (!held(suspect)) continue;
       this.#suspects.delete(hash);
       this.#survived(suspect);
@@ -129,7 +142,8 @@ export class Tightenings {
     for (const { stream, type } of events) if (type !== "UserSessionsRevoked") denied.add(stream);
     const sessions = new Map<Stream, LostTightening>();
     // Also of what the new history says by another event, or has lifted: neither brings a session back.
-    for (const said of nothingLost ? [] : [...suspects, ...this.#lifted.map(named)]) {
+    const lifted = [...this.#lifted.values()].map(({ suspect }) => named(suspect));
+    for (const said of nothingLost ? [] : [...suspects, ...lifted]) {
       const { kind, id } = parseStream(said.stream);
       const userId = id as UserId;
       if (kind !== "user" || next.user(userId)?.status === "erased") continue;
@@ -146,6 +160,7 @@ export class Tightenings {
       for (const stream of everythingDenied(old))
         if (!isDenied(next, stream) && !this.#isRestored(stream, old.applied.epoch)) denied.add(stream);
     this.#suspects = new Map();
+    this.#liftedThere = new Map();
     this.#suspectsForgottenTo = 0;
     this.#beginAnew();
     this.#ended.clear();
@@ -165,8 +180,14 @@ export class Tightenings {
 
   #beginAnew(): void {
     this.#survivedTo = 0;
-    this.#lifted = [];
     this.#restored.clear();
+  }
+
+  #lift(suspect: Recorded, { epoch, position }: Place): void {
+    this.#suspects.delete(suspect.hash);
+    const oldest = this.#lifted.size >= liftedMax ? this.#lifted.keys().next().value : undefined;
+    if (oldest !== undefined) this.#lifted.delete(oldest);
+    this.#lifted.set(suspect.hash, { suspect, by: { epoch, position } });
   }
 
   #isRestored(stream: Stream, after: Epoch): boolean {

@@ -12,6 +12,7 @@ import {
 import { createPersonKeys } from "../../../src/replication/index.ts";
 import { type KeptDenial, KeptDenials, keptSessionsMax } from "../../../src/replication/node/kept-denials.ts";
 import { LocalCopy } from "../../../src/replication/node/local-copy.ts";
+import type { LoadedSnapshot } from "../../../src/replication/node/node-messages.ts";
 import { type EpochMark, emptyTrail, follow, type Trail } from "../../../src/replication/node/trail.ts";
 import { created, History, secret, sessionId, userId } from "../support.ts";
 
@@ -36,6 +37,12 @@ function trailOf(of: History): Trail {
   return follow(emptyTrail, of.recorded(0, of.entries.length));
 }
 const marksOf = (of: History): readonly EpochMark[] => trailOf(of).epochs;
+
+function snapshotOf(of: History): LoadedSnapshot {
+  const projection = new Projection();
+  for (const recorded of of.recorded(0, of.entries.length)) projection.apply(recorded);
+  return { projection, link: of.head, epochs: marksOf(of), keys: [], sticky: [] };
+}
 
 function copyOf(old: History): LocalCopy {
   const copy = new LocalCopy(createPersonKeys([secret]));
@@ -139,6 +146,37 @@ describe("a copy whose history was lost", () => {
   });
 });
 
+describe("a suspension that was lost, and lifted in the history that came instead", () => {
+  const first = lose(suspended(1));
+  const second = keep(restored(1), created(20, 2));
+  const twice = (): LocalCopy => {
+    const copy = copyOf(first);
+    assert.deepEqual(told(rebuild(copy, first, second)), []);
+    assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+    return copy;
+  };
+
+  test("comes back when the word that lifted it is lost in its turn", () => {
+    const copy = twice();
+    const third = shared.fork(3).open(3);
+    assert.deepEqual(told(rebuild(copy, second, third)), ["UserSuspended user:user-1"]);
+    assert.ok(copy.stickilyDenied(userStream(userId(1))));
+  });
+
+  test("stays lifted where the third history holds that word, read event by event or by a snapshot", () => {
+    const third = second.fork(5).open(3).add(created(30, 2));
+    const read = twice();
+    assert.deepEqual(told(rebuild(read, second, third)), []);
+    assert.ok(!read.stickilyDenied(userStream(userId(1))));
+    const jumped = twice();
+    jumped.beginRebuild();
+    jumped.base(snapshotOf(third), marksOf(second));
+    const { events } = jumped.finishRebuild({ nothingLost: false, theirs: marksOf(second), epochs: marksOf(third) });
+    assert.deepEqual(told(events), []);
+    assert.ok(!jumped.stickilyDenied(userStream(userId(1))));
+  });
+});
+
 describe("a disk that remembers a cut", () => {
   function begunFrom(
     denials: readonly KeptDenial[],
@@ -181,6 +219,23 @@ describe("a disk that remembers a cut", () => {
     assert.ok(!copy.stickilyDenied(userStream(userId(1))));
     assert.ok(told(events).includes("SessionRevoked session:session-9"));
     assert.ok(!told(events).includes("UserSuspended user:user-1"));
+  });
+
+  test("does not deny a person again whose suspension was lifted since, when the node begins behind that word", () => {
+    const old = lose(created(9, 1), suspended(1));
+    const log = keep(restored(1));
+    const copy = copyOf(old);
+    rebuild(copy, old, log);
+    const live = copy.denialsToKeep(marksOf(log));
+    assert.deepEqual(told(live), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+    const begun = begunFrom(copyOf(old).denialsToKeep(marksOf(old)), log).copy;
+    assert.deepEqual(begun.denialsToKeep(marksOf(log)), live);
+    const later = new LocalCopy(createPersonKeys([secret]));
+    later.recall({ sticky: [], denials: live });
+    later.begin(snapshotOf(log));
+    later.settleKept(trailOf(log));
+    assert.ok(!later.stickilyDenied(userStream(userId(1))));
+    assert.ok(later.stickilyDenied(sessionStream(sessionId(9))), "their old sessions it denies as before");
   });
 
   test("that an older build wrote, without sessions, is obeyed as it is", () => {
