@@ -26,10 +26,10 @@ export function letGo({ log, leadership, snapshots, neededAfter, much }: Letting
   const upTo = ({ position }: Link): number => Math.floor(Math.min(position, neededAfter) * (0.5 + much / 2));
   if (links[1] === undefined || upTo(links[1]) === 0) return undefined;
   let asked = 0;
-  const drop = (first: Position): void => {
+  const drop = (first: Position, holding: Link): void => {
     asked += 1;
-    log.retain({ ...leadership, first }, (outcome) => {
-      if (outcome.type === "retained" && outcome.more && asked < askedMax) drop(first);
+    log.retain({ ...leadership, first, holding }, (outcome) => {
+      if (outcome.type === "retained" && outcome.more && asked < askedMax) drop(first, holding);
     });
   };
   const find = (index: number, newer: number): void => {
@@ -38,7 +38,7 @@ export function letGo({ log, leadership, snapshots, neededAfter, much }: Letting
     log.linkAt(link.position, (at) => {
       if (at instanceof Error) return;
       const stands = at !== undefined && sameLink(at, link);
-      if (stands && newer === 1) drop((upTo(link) + 1) as Position);
+      if (stands && newer === 1) drop((upTo(link) + 1) as Position, link);
       else find(index + 1, stands ? newer + 1 : newer);
     });
   };

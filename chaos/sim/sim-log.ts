@@ -93,7 +93,7 @@ export class SimLog extends LogReads {
   retain(request: RetainRequest, answer: (outcome: RetainOutcome) => void): void {
     const { partitionSize } = this.model;
     const decide: Decide<Readonly<{ base: Link; more: boolean }>> = (state) => {
-      const refusal = refuseRetain(request, state.view);
+      const refusal = refuseRetain(request, { ...state.view, linkAt: (position) => state.linkAt(position) });
       if (refusal !== undefined) return { refusal };
       // Whole partitions, one at a time, and never the one that is written to.
       const wanted = Math.min(request.first - 1, state.durable.position);

@@ -61,6 +61,41 @@ export function describeRetention(name: string, make: () => Promise<RetentionHar
       }
     });
 
+    withLog(
+      "nothing is dropped where the log does not go through what is to hold the events that go",
+      async (log, { pieces }) => {
+        const writer = await LogWriter.open(log);
+        const links = await filled(writer, 30);
+        const holding = links[24] as Link;
+        const first = 18 as Position;
+        const strangers = [
+          { ...holding, hash: (links[23] as Link).hash },
+          { ...holding, epoch: (holding.epoch + 1) as Epoch },
+          { ...holding, position: 1_000 as Position },
+        ];
+        for (const stranger of strangers)
+          assert.deepEqual(await log.retain({ ...writerOf(writer), first, holding: stranger }), { type: "not-held" });
+        assert.deepEqual(await log.base(), genesis);
+        for (let more = true; more; ) {
+          const outcome = await log.retain({ ...writerOf(writer), first, holding });
+          assert.ok(outcome.type === "retained", outcome.type);
+          more = outcome.more;
+        }
+        const base = await log.base();
+        assert.ok(
+          base.position < first && base.position + pieces >= first - 1,
+          `the log begins behind ${base.position}`,
+        );
+        assert.equal(
+          (await log.retain({ ...writerOf(writer), first, holding: base })).type,
+          "retained",
+          "the place it begins behind",
+        );
+        const deposed = { ...writerOf(writer), epoch: (writerOf(writer).epoch + 1) as Epoch };
+        assert.equal((await log.retain({ ...deposed, first, holding })).type, "fenced");
+      },
+    );
+
     withLog("who is behind what is kept is told so, and who stands right before it reads on", async (log) => {
       const writer = await LogWriter.open(log);
       const links = await filled(writer, 30);

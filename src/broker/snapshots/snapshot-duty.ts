@@ -3,10 +3,10 @@
  * says so in the log, and lets go of events that nobody needs any more.
  *
  * An event is dropped only when all of this is true: it stands in the two newest snapshots, and the older of them has been read back
- * from the disk; every node that holds a lease has told of a later place; it is older than `retention`; there is no legal hold.
+ * from the disk, and is of the very log that lets go; every node that holds a lease has told of a later place; it is older than `retention`; there is no legal hold.
  * Snapshots are made in turns of about a millisecond, between whatever is more urgent. The disk and the turns are given.
  */
-import { type CommandId, decodeEvents, type Link, type Position, sameLink, type UnixMs } from "../../events/index.ts";
+import { type CommandId, decodeEvents, type Link, type Position, type UnixMs } from "../../events/index.ts";
 import {
   type BuilderEffect,
   type BuilderInput,
@@ -99,13 +99,11 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
       before: (context.now - options.retentionMs) as UnixMs,
     });
     if (old <= base.position || !(await isWhole(second))) return;
-    // Again, for that took its time: what is of a lost history holds nothing.
-    const { link } = second.manifest;
-    const stands = await log.linkAt(link.position);
-    if (stands === undefined || !sameLink(stands, link)) return;
+    // That took its time: a snapshot of a history that is lost meanwhile holds nothing, and only the log itself can tell.
+    const { link: holding } = second.manifest;
     const first = (old + 1) as Position;
     for (let more = true; more && !context.signal.aborted; ) {
-      const outcome = await log.retain({ ...context.leadership, first });
+      const outcome = await log.retain({ ...context.leadership, first, holding });
       if (outcome.type !== "retained") {
         logger.warn({ outcome: outcome.type }, "events that nobody needs could not be dropped yet");
         return;

@@ -30,6 +30,7 @@ import {
   type ReadOutcome,
   type RestoreStep,
   type RetainOutcome,
+  type RetainRequest,
 } from "./log.ts";
 
 /** A page holds at most this many bytes of events, or one event. */
@@ -187,12 +188,13 @@ export const keysPageMax = 10_000;
 
 /** @returns undefined when the writer may have events dropped */
 export function refuseRetain(
-  writer: Readonly<{ epoch: Epoch; incarnation: Incarnation }>,
-  log: Pick<LogView, "epoch" | "incarnation">,
-): Extract<RetainOutcome, { type: "fenced" }> | undefined {
-  return log.epoch === writer.epoch && log.incarnation === writer.incarnation
-    ? undefined
-    : { type: "fenced", epoch: log.epoch };
+  { epoch, incarnation, holding }: RetainRequest,
+  log: Pick<LogView, "epoch" | "incarnation"> & Readonly<{ linkAt: (position: Position) => Link | undefined }>,
+): Extract<RetainOutcome, { type: "fenced" | "not-held" }> | undefined {
+  if (log.epoch !== epoch || log.incarnation !== incarnation) return { type: "fenced", epoch: log.epoch };
+  if (holding === undefined) return undefined;
+  const at = log.linkAt(holding.position);
+  return at !== undefined && sameLink(at, holding) ? undefined : { type: "not-held" };
 }
 
 /** What a restore needs to see of the log it fills. `restoring`: begun, and no epoch opened over it yet. */

@@ -151,6 +151,8 @@ export type RetainRequest = Readonly<{
   incarnation: Incarnation;
   /** The oldest event that must stay. Beyond the durable head it means the head. */
   first: Position;
+  /** The place of what stands for the events that go, a snapshot: looked for in the same transaction. Absent: nothing has to. */
+  holding?: Link;
 }>;
 export type RetainOutcome =
   /**
@@ -158,6 +160,8 @@ export type RetainOutcome =
    * be gone than was asked for, never more. `more`: asking again at once would drop more.
    */
   | Fact<"retained", { base: Link; more: boolean }>
+  /** This log does not go through `holding`: nothing was dropped. */
+  | Fact<"not-held", unknown>
   | Fact<"fenced", { epoch: Epoch }>
   | Fact<"indeterminate", { cause: unknown }>
   | Fact<"unavailable", { cause: unknown }>;

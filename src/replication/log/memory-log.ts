@@ -184,7 +184,8 @@ class MemoryLog implements EventLog {
 
   async retain(request: RetainRequest): Promise<RetainOutcome> {
     if (this.#closed) return { type: "unavailable", cause: closedError() };
-    const refusal = refuseRetain(request, { epoch: this.#epoch, incarnation: this.#incarnation });
+    const linkAt = (position: Position): Link | undefined => this.#linkAt(position);
+    const refusal = refuseRetain(request, { epoch: this.#epoch, incarnation: this.#incarnation, linkAt });
     if (refusal !== undefined) return refusal;
     const drop = Math.min(request.first - 1, this.#head().position) - this.#base.position;
     if (drop > 0) {

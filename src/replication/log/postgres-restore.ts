@@ -17,18 +17,30 @@ type Run = (text: string, values?: readonly unknown[]) => Promise<readonly Row[]
 
 export function retainStatement(
   schema: string,
-  { epoch, incarnation, first }: RetainRequest,
+  { epoch, incarnation, first, holding }: RetainRequest,
   asynchronous: "refuse" | "accept",
 ): Statement {
+  const s = `"${schema}"`;
+  // Without a row of the first, the function of the second is not called.
   return {
-    text: `select * from "${schema}".retain($1, $2, $3, $4)`,
-    values: [asynchronous === "accept", epoch, incarnation, first],
+    text: `with holding as materialized (
+        select 1 where $5::bigint is null
+        union all select 1 from ${s}.event where pos = $5 and epoch = $6 and hash = $7
+        union all select 1 from ${s}.log_base where pos = $5 and epoch = $6 and hash = $7
+        limit 1
+      )
+      select retained.* from holding left join lateral (select * from ${s}.retain($1, $2, $3, $4)) as retained on true`,
+    values: [
+      ...[asynchronous === "accept", epoch, incarnation, first],
+      ...[holding?.position ?? null, holding?.epoch ?? null, holding ? Buffer.from(holding.hash, "hex") : null],
+    ],
   };
 }
 
-/** No row: nothing was ever dropped. */
+/** No row: the log does not go through what was to hold it. An empty one: nothing was ever dropped. */
 export function readRetained([row]: readonly Row[]): RetainOutcome {
-  if (row === undefined) return { type: "retained", base: linkFrom(0, 0, "0".repeat(64)), more: false };
+  if (row === undefined) return { type: "not-held" };
+  if (row["pos"] === null) return { type: "retained", base: linkFrom(0, 0, "0".repeat(64)), more: false };
   return { type: "retained", base: linkFrom(row["epoch"], row["pos"], row["hash"]), more: row["more"] === true };
 }
 

@@ -251,7 +251,7 @@ export class SqliteStore {
   retain(request: RetainRequest): RetainOutcome {
     return this.#transaction<RetainOutcome>(() => {
       const head = this.#head();
-      const refusal = refuseRetain(request, head);
+      const refusal = refuseRetain(request, { ...head, linkAt: (position) => this.linkAt(position) });
       if (refusal !== undefined) return refusal;
       const base = this.base();
       const wanted = Math.min(request.first - 1, head.link.position);
