@@ -26,6 +26,7 @@ import {
   type Logger,
   type PageOutcome,
   type RegionLag,
+  type ReplicaProcess,
   type Role,
   regionLags,
   sealEnvelope,
@@ -120,6 +121,8 @@ export type Broker = Readonly<{
   metrics: () => Readonly<Record<string, number>>;
   /** How each region follows, as far as this broker knows: the leader of all of them, a regional broker of its own. */
   regions: () => readonly RegionLag[];
+  /** A regional broker's own copy of the log; null: it has none, it reads the log itself. */
+  copy: Pick<ReplicaProcess, "metrics" | "overdueMs"> | null;
   /** Finishes what is under way, says that it leads no more, and ends. The log and the fan-out stay open: they are the caller's. */
   stop: () => Promise<void>;
 }>;
@@ -452,6 +455,7 @@ export function startBroker(options: BrokerOptions): Broker {
       ...core.ledger.projection.counts,
       ...rewrap?.progress(),
     }),
+    copy: null,
     regions: () => regionLags(core.standings(moment()).map((standing) => ({ ...standing, lag: lagOf(standing) }))),
     stop: () => (stopped ??= stop()),
   };

@@ -74,12 +74,13 @@ export function registerProcessMetrics(
     }
     for (const [reason, value] of Object.entries(parts.answersRefused())) answers.set({ reason }, value);
     for (const [measure, value] of Object.entries(parts.served())) broker.set({ measure }, value);
-    if (parts.replica !== null) {
-      for (const [measure, value] of Object.entries(parts.replica.metrics())) {
+    const copy = parts.replica ?? parts.broker?.copy ?? null;
+    if (copy !== null) {
+      for (const [measure, value] of Object.entries(copy.metrics())) {
         if (typeof value === "number") replica.set({ measure }, value);
       }
-      for (const [reason, value] of Object.entries(parts.replica.metrics().refused)) refused.set({ reason }, value);
-      overdue.set(parts.replica.overdueMs(performance.now() as Parameters<ReplicaProcess["overdueMs"]>[0]) / 1_000);
+      for (const [reason, value] of Object.entries(copy.metrics().refused)) refused.set({ reason }, value);
+      overdue.set(copy.overdueMs(performance.now() as Parameters<ReplicaProcess["overdueMs"]>[0]) / 1_000);
     }
     if (parts.broker !== null) {
       for (const [measure, value] of Object.entries(parts.broker.metrics()))

@@ -207,6 +207,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
         homeReadFailures: own.readFailures,
       };
     },
+    copy: replica,
     regions: () => regionLags(nodesHere()),
     /** Brokers of the home region tell each other that they are there; nobody tells us. */
     announced: () => {},

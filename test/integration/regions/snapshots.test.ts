@@ -29,8 +29,8 @@ before(
 );
 after(() => regions?.stop());
 
-const applied = (of: ClusterProcess) =>
-  of.metric(of === regions.west.broker ? "cardea_broker" : "cardea_replica", { measure: "applied" });
+/** Of a node, and of the broker of a region, which has a copy of its own. */
+const applied = (of: ClusterProcess) => of.metric("cardea_replica", { measure: "applied" });
 const get = (proxy: ClusterProcess, session = kept) => regions.get(proxy, "app", session ?? assert.fail());
 
 /** The first position that the west's own broker still has events of. */
