@@ -40,6 +40,8 @@ const stubborn = {
   put: 'case "fenced":',
 };
 
+/** Nor does what it hears of a later epoch. */
+const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };
 /** Nor does anything else. */
 const neverDeposed: readonly Change[] = [
   stubborn,
@@ -48,13 +50,19 @@ const neverDeposed: readonly Change[] = [
     take: 'inbox.giveBack(commands);\n        return { type: "fenced" };',
     put: "inbox.giveBack(commands);\n        return null;",
   },
-  { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" },
+  deaf,
 ];
 /** Safe by itself: then everything rests on what the region's broker holds back. */
 const alwaysByAge: Change = {
   file: "chaos/sim/sim-region.ts",
   take: "if (!this.#homeAnswers()) {\n      this.#answerAlone(payload, answered);",
   put: 'if (payload.kind === "renew" || !this.#homeAnswers()) {\n      this.#answerAlone(payload, answered);',
+};
+/** Nothing but a plan: of all that happens to commits, what lets the one of a deposed leader be answered when another has written. */
+const lateAnswers: Change = {
+  file: "chaos/sim/swarm.ts",
+  take: 'commits: ["cancel-wait", "lose-answer", "lose-statement", "late-answers", "slow-disk", "lock-row"],',
+  put: 'commits: ["late-answers"],',
 };
 const stepsDown = "who was deposed steps down when a write of theirs is fenced, and when they hear of a later epoch";
 
@@ -134,9 +142,12 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         take: "for (const ticket of round.tickets) {\n      const waiting",
         put: "for (const ticket of [...this.#waiting.keys()]) {\n      const waiting",
       },
+      deaf,
+      lateAnswers,
     ],
-    within: 150,
+    within: 20,
     where: "commits",
+    holds: "who was deposed steps down when they hear of a later epoch",
   },
   "pause-unnoticed": {
     meaning: "a node that did not run goes on with the lease and the renews from before",
@@ -400,9 +411,10 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         put: "if (ticket.round.lessees.length === 0) this.desk.settle(ticket.round, this.#parts.ledger.applied);\n    const { lessees, left } = ticket.round;",
       },
       stubborn,
+      deaf,
     ],
-    within: 150,
-    holds: "a leader who was deposed steps down at the next beat",
+    within: 60,
+    holds: "a leader who was deposed steps down at the next beat, and when they hear of a later epoch",
   },
   "lost-without-proof": {
     meaning: "a place is called lost by who may not lead any more",
