@@ -13,6 +13,7 @@ export {
 export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";
 export {
   type BearerAnswer,
+  type BearerRules,
   type BearerTokens,
   bearerIdp,
   bearerToken,

@@ -44,7 +44,7 @@ export type ProxyPorts = Readonly<{
   /** The identity provider, and the client of ours there, whose sessions count on a route. */
   idpIdOf: (route: RouteConfig) => string;
   /** Who holds a bearer token that a route takes. */
-  bearerTokens: Pick<BearerTokens, "identify">;
+  bearerTokens: Pick<BearerTokens, "identify" | "takes">;
   /** What the identity provider gave for a session, for routes that forward it. */
   providerTokens: SessionTokens;
   /** What a route asks for, a sentence each. */

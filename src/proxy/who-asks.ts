@@ -7,6 +7,7 @@
  */
 import {
   type BearerAnswer,
+  type BearerRules,
   bearerIdp,
   bearerToken,
   type Caller,
@@ -24,8 +25,8 @@ import { signInHostOf } from "./routing.ts";
 export type Holder = Readonly<{
   handle: Handle | undefined;
   credentialInHeader: boolean;
-  /** The handle stands for a bearer token, which counts only where a route takes such tokens. */
-  bearer?: true;
+  /** The handle stands for a bearer token, which counts only where a route takes such tokens; by what rules it was taken. */
+  bearer?: Readonly<{ token: string; rules: BearerRules }>;
 }>;
 /**
  * `behind`: our projection has not reached what the credential needs, and no broker could help. `refused`: a bearer token that is
@@ -77,19 +78,21 @@ export function createWhoAsks(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
   ): Asking | Promise<Asking> {
-    const token = route.bearer === null ? undefined : bearerToken(request.headers["authorization"]);
-    if (token !== undefined && route.bearer !== null) {
-      const found = ports.bearerTokens.identify(token, route.bearer, ports.idpIdOf(route));
-      return found instanceof Promise ? found.then(bearerOf) : bearerOf(found);
+    const { bearer: rules } = route;
+    const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
+    if (token !== undefined && rules !== null) {
+      const found = ports.bearerTokens.identify(token, rules, ports.idpIdOf(route));
+      const bearer = { token, rules };
+      return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);
     }
     const credential = ports.credentials.read(request.headers, request.search.slice(1));
     return holderOf(credential, signInHostOf(route, request));
   }
 
-  function bearerOf(found: BearerAnswer): Asking | Promise<Asking> {
+  function bearerOf(found: BearerAnswer, bearer: NonNullable<Holder["bearer"]>): Asking | Promise<Asking> {
     switch (found.type) {
       case "holder":
-        return whenReached({ handle: found.handle, credentialInHeader: true, bearer: true });
+        return whenReached({ handle: found.handle, credentialInHeader: true, bearer });
       case "refused":
         return "refused";
       case "unavailable":
@@ -133,7 +136,7 @@ export function createWhoAsks(
 
   function callerOf({ handle, credentialInHeader, bearer }: Holder, route: RouteConfig): Caller {
     const own = ports.idpIdOf(route);
-    const idpId = bearer === true && handle !== undefined ? bearerIdp(route.bearer, handle, own) : own;
+    const idpId = bearer !== undefined && handle !== undefined ? idpOfBearer(bearer, handle, route) : own;
     const held = idpId === undefined ? undefined : handle;
     const caller = ports.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader });
     if (caller.type !== "principal") return caller;
@@ -143,5 +146,22 @@ export function createWhoAsks(
     return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
   }
 
+  /** Undefined: the route does not take the token, or not any more. */
+  function idpOfBearer(
+    { token, rules }: NonNullable<Holder["bearer"]>,
+    handle: Handle,
+    route: RouteConfig,
+  ): string | undefined {
+    const { bearer: now } = route;
+    const taken = now === rules || (now !== null && alike(now, rules) && ports.bearerTokens.takes(token, now));
+    return taken ? bearerIdp(now, handle, ports.idpIdOf(route)) : undefined;
+  }
+
   return { askingIn, holderOf, callerOf };
+}
+
+/** Whether what one verifies of a token the other does, too. */
+function alike(a: BearerRules, b: BearerRules): boolean {
+  const isSigned = (rules: BearerRules): boolean => rules.format !== "idp_access_token" || rules.audiences !== null;
+  return a.format === b.format && isSigned(a) === isSigned(b);
 }

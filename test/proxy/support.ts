@@ -223,7 +223,7 @@ export async function startRig(
     resolveCaller: (handle, options) =>
       resolveCaller(projection, handle, { ...options, now: systemClock.wall(), open: openSealed, cache }),
     idpIdOf: () => "idp",
-    bearerTokens: { identify: () => ({ type: "refused" }) },
+    bearerTokens: { identify: () => ({ type: "refused" }), takes: () => false },
     providerTokens: { of: () => null, onChange() {} },
     credentials: {
       read: (headers, query) => readCredential(headers, query, config.cookie.name),

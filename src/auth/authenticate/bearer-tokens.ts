@@ -20,6 +20,7 @@ import {
   parseSessionId,
   type SessionId,
   type UnixMs,
+  unreachable,
   userIdOf,
 } from "../../events/index.ts";
 import { type SubmitDeps, submitPatiently } from "./begin-session.ts";
@@ -50,6 +51,8 @@ export type BearerTokens = Readonly<{
    * @param idpId the identity provider's client of the route
    */
   identify(token: string, rules: BearerRules, idpId: string): BearerAnswer | Promise<BearerAnswer>;
+  /** Whether a token that was verified by earlier rules of its format is one that these rules take, by what it says. */
+  takes(token: string, rules: BearerRules): boolean;
 }>;
 
 export type BearerDeps = SubmitDeps &
@@ -129,13 +132,12 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   function identify(token: string, rules: BearerRules, routeIdpId: string): BearerAnswer | Promise<BearerAnswer> {
     const text = token.length > tokenCharsMax ? undefined : tokenText(token);
     if (text === undefined) return refused;
+    // Asked each time: which issuers and audiences count may have changed since the token was verified.
+    if (!takes(token, rules)) return refused;
     const issuer = rules.format === "jwt" ? deps.issuers.nameOf(token) : undefined;
-    if (rules.format === "jwt" && (issuer === undefined || !rules.issuers.includes(issuer))) return refused;
     const idpId = issuer === undefined ? routeIdpId : tokenIssuerId(issuer);
-    const audiences = rules.format === "idp_access_token" ? rules.audiences : null;
-    // Asked each time: which audiences count may have changed since the token was verified.
-    if (audiences !== null && !isForOneOf(claimsWithin(token) ?? {}, audiences)) return refused;
-    const sessionId = sessionIdOf([rules.format, idpId, audiences !== null, text]);
+    const hasAudience = rules.format === "idp_access_token" && rules.audiences !== null;
+    const sessionId = sessionIdOf([rules.format, idpId, hasAudience, text]);
     const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
     if (answer !== undefined) return answer;
     if (underway.size >= (deps.atOnceMax ?? atOnceMax)) return looked(unavailable);
@@ -144,6 +146,21 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
       .finally(() => underway.delete(sessionId));
     underway.set(sessionId, verifying);
     return verifying;
+  }
+
+  function takes(token: string, rules: BearerRules): boolean {
+    switch (rules.format) {
+      case "jwt": {
+        const issuer = deps.issuers.nameOf(token);
+        return issuer !== undefined && rules.issuers.includes(issuer);
+      }
+      case "idp_access_token":
+        return rules.audiences === null || isForOneOf(claimsWithin(token) ?? {}, rules.audiences);
+      case "idp_identity_token":
+        return true; // its audience is the client, which a session names
+      default:
+        return unreachable(rules);
+    }
   }
 
   function looked(answer: BearerAnswer): BearerAnswer {
@@ -228,5 +245,5 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     return refused;
   }
 
-  return { identify };
+  return { identify, takes };
 }

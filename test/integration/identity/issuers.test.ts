@@ -76,6 +76,17 @@ test("a pipeline's token is let in as the pipeline, and only from an issuer that
   }
 });
 
+/** An answer of the host `both` that has begun and does not end. */
+async function holdOpen(at: Installation, token: string): Promise<IncomingMessage> {
+  const held = get({
+    ...{ host: "127.0.0.1", port: at.port, path: "/held", agent: false },
+    headers: { host: `both.localhost:${at.port}`, authorization: `Bearer ${token}` },
+  });
+  const [answer] = (await once(held, "response")) as [IncomingMessage];
+  await once(answer, "data");
+  return answer;
+}
+
 test("an issuer that is taken out of a route's list is out for what is open, too", async (t) => {
   const pipeline = await startIssuer(t);
   const routesOf = (at: Pick<Installation, "url">, upstream: string, format: string) => [
@@ -92,13 +103,7 @@ test("an issuer that is taken out of a route's list is out for what is open, too
   const cli = at.visitor();
   const token = await pipeline.sign({});
   assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
-  const held = get({
-    ...{ host: "127.0.0.1", port: at.port, path: "/held", agent: false },
-    headers: { host: `both.localhost:${at.port}`, authorization: `Bearer ${token}` },
-  });
-  const [answer] = (await once(held, "response")) as [IncomingMessage];
-  await once(answer, "data");
-  const broken = once(answer, "error");
+  const broken = once(await holdOpen(at, token), "error");
   await at.activate({ routes: routesOf(at, upstreamUrl, "default") });
   await broken;
   await waitFor("the token to be the upstream's affair", async () => {
@@ -141,7 +146,7 @@ test("a token whose session was revoked opens nothing again in another spelling,
   assert.equal((await cli.ask(at.url("both"), bearing(await pipeline.sign({ jti: "another" })))).status, 200);
 });
 
-test("an audience that is taken from an issuer is out for tokens that were let in before, and the others stay", async (t) => {
+test("an audience that is taken from an issuer is out for what was let in before and for what is open, and the others stay", async (t) => {
   const pipeline = await startIssuer(t);
   const routes: object[] = [];
   const providers = (audiences: readonly string[]) => ({ pipeline: { issuer: pipeline.issuer, audiences } });
@@ -152,7 +157,12 @@ test("an audience that is taken from an issuer is out for tokens that were let i
   const cli = at.visitor();
   const [kept, old] = [await pipeline.sign({}), await pipeline.sign({ aud: ["old", "elsewhere"] })];
   for (const token of [kept, old]) assert.equal((await cli.ask(at.url("both"), bearing(token))).status, 200);
+  const stays = await holdOpen(at, kept);
+  const ended = once(await holdOpen(at, old), "error");
   await at.activate({ identity_providers: providers(["cardea"]), routes });
+  await ended;
   await waitFor("the audience to be out", async () => (await cli.ask(at.url("both"), bearing(old))).status === 403);
   assert.equal((await cli.ask(at.url("both"), bearing(kept))).status, 200);
+  assert.equal(stays.destroyed, false);
+  stays.destroy();
 });
