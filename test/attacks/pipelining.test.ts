@@ -154,3 +154,33 @@ test("an expectation that nobody knows was answered past the requests that waite
 
   assert.deepEqual(said.match(/HTTP\/1\.1 \d+|<\/[a-z]>/g), ["HTTP/1.1 200", "</a>", "HTTP/1.1 417"]);
 });
+
+test("behind the body of a request that asked for an upgrade and gets none, the next request is read in full, however it comes", async (t) => {
+  let seen = "";
+  const upstream = await startUpstream((req, res) => {
+    req.on("data", (chunk: Buffer) => {
+      seen += chunk;
+    });
+    req.on("end", () => res.end(`<${req.url}>`));
+  });
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  const socket = connect(rig.port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  let said = "";
+  socket.on("data", (chunk: Buffer) => {
+    said += chunk.toString("latin1");
+  });
+  const lines = ["POST /a HTTP/1.1", "Host: app.localhost", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 6"];
+  socket.write(`${lines.join("\r\n")}\r\n\r\n12`);
+  await waitFor("the beginning of the body", async () => seen === "12");
+  socket.write("34");
+  await waitFor("more of it", async () => seen === "1234");
+  socket.write(`56${get("/b").slice(0, 9)}`);
+  await waitFor("the first answer", async () => said.includes("</a>"));
+  socket.write(get("/b").slice(9) + get("/c"));
+  await waitFor("the others", async () => said.includes("</c>"));
+  assert.deepEqual(said.match(/HTTP\/1\.1 \d+/g), Array(3).fill("HTTP/1.1 200"));
+  assert.deepEqual(said.match(/<\/.>/g), ["</a>", "</b>", "</c>"]);
+});

@@ -6,7 +6,7 @@
  * whose session was revoked opens nothing again. No store and no provider is asked but for a token that nobody has seen.
  *
  * Bounded: tokens that are being verified, and those that are remembered as refused. Their session ends with the token, or with
- * `cookie_expire`; it is never refreshed, and what a token does not say of groups changes none.
+ * `cookie_expire`; it is never refreshed, and what a token does not say of groups changes none; nor does what others have said since.
  */
 import { createHmac } from "node:crypto";
 import { LRUCache } from "lru-cache";
@@ -20,6 +20,7 @@ import {
   parseSessionId,
   type SessionId,
   type UnixMs,
+  type UserId,
   unreachable,
   userIdOf,
 } from "../../events/index.ts";
@@ -57,7 +58,7 @@ export type BearerTokens = Readonly<{
 
 export type BearerDeps = SubmitDeps &
   Readonly<{
-    replica: Readonly<{ projection: Pick<Projection, "standing"> }>;
+    replica: Readonly<{ projection: Pick<Projection, "standing" | "session" | "sessionsOf"> }>;
     catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
     providerOf: (idpId: string) => OidcClient | undefined;
     issuers: TokenIssuers;
@@ -73,8 +74,13 @@ export type BearerDeps = SubmitDeps &
     onLooked?: (result: "accepted" | "refused" | "unavailable") => void;
   }>;
 
-/** What a token says, once it was verified. `expiresAt`: null where it does not say. */
-export type VerifiedToken = Readonly<{ profile: Profile; tokens: ProviderTokens; expiresAt: UnixMs | null }>;
+/** What a token says, once it was verified. `saidAt`: when, where it says so; `expiresAt`: null where it does not say. */
+export type VerifiedToken = Readonly<{
+  profile: Profile;
+  tokens: ProviderTokens;
+  saidAt: UnixMs | null;
+  expiresAt: UnixMs | null;
+}>;
 
 const tokenCharsMax = 16_384;
 const atOnceMax = 64;
@@ -202,18 +208,22 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
   }
 
   async function record(sessionId: SessionId, idpId: string, found: VerifiedToken): Promise<BearerAnswer> {
-    const { profile, tokens } = found;
+    const { profile, tokens, saidAt } = found;
     const now = deps.clock.wall();
+    const issuedAt = Math.max(0, Math.min(saidAt ?? now, now)) as UnixMs;
     const expiresAt = Math.min(found.expiresAt ?? Number.POSITIVE_INFINITY, now + deps.sessionMsMax) as UnixMs;
     const userId = userIdOf(profile.issuer, profile.subject);
     // A token may say less than a sign-in: what it leaves out of the person's groups stays as it is.
-    const saysGroups = deps.groupsFromClaim !== null && Object.hasOwn(profile.claims, deps.groupsFromClaim);
+    const saysGroups =
+      deps.groupsFromClaim !== null &&
+      Object.hasOwn(profile.claims, deps.groupsFromClaim) &&
+      (saidAt ?? 0) >= lastHeardOf(userId);
     const request: CommandRequest = {
       commandId: deps.uuid() as CommandRequest["commandId"],
       actor: "service:authenticate",
       command: {
         type: "createSession",
-        ...{ sessionId, userId, idpId, issuedAt: now, expiresAt, profile, tokens },
+        ...{ sessionId, userId, idpId, issuedAt, expiresAt, profile, tokens },
         groupIds: saysGroups ? groupsOf(profile, deps.groupsFromClaim) : null,
         maxSessionsPerUser: deps.maxSessionsPerUser,
       },
@@ -229,6 +239,15 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     if (result.code === "conflict") return afterConflict(sessionId);
     refusals.set(sessionId, true);
     return refused;
+  }
+
+  /** When what is known of a person was last said: an older token must not bring back groups that they have left since. */
+  function lastHeardOf(userId: UserId): number {
+    const { projection } = deps.replica;
+    return projection.sessionsOf(userId).reduce((newest, sessionId) => {
+      const session = projection.session(sessionId);
+      return session?.status === "active" ? Math.max(newest, session.refreshedAt) : newest;
+    }, 0);
   }
 
   /** Another node was first, or the session was, and is over: the projection says so once it is where the leader is. */

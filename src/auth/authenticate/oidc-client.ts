@@ -15,7 +15,7 @@ import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
 import type { Secrets } from "./sign-in-state.ts";
 import { tokenError } from "./token-issuers.ts";
-import { claimsWithin } from "./token-text.ts";
+import { claimsWithin, saidAtOf } from "./token-text.ts";
 
 export type ProviderSettings = Readonly<{
   issuer: URL;
@@ -219,7 +219,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           throw new ProviderError("the token is no ID token for this client", { kind: "untrue" });
         const tokens = { accessToken: null, refreshToken: null, idToken: token, accessTokenExpiresAt: null };
         const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
-        return { profile: profileOf(issuer, payload.sub ?? "", payload), tokens, expiresAt };
+        return { profile: profileOf(issuer, payload.sub ?? "", payload), tokens, saidAt: saidAtOf(payload), expiresAt };
       } catch (cause) {
         throw tokenError("the ID token does not check out", cause);
       }
@@ -237,7 +237,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       const verified = audiences === null ? null : await verifiedFor(token, config, audiences);
       if (verified !== null && isForResources(verified)) {
         // The provider says nothing of tokens for somebody else's resource; this one has said it all, and is signed.
-        return { profile: profileOf(issuer, verified.sub, verified), tokens, expiresAt };
+        return { profile: profileOf(issuer, verified.sub, verified), tokens, saidAt: saidAtOf(verified), expiresAt };
       }
       if (config.serverMetadata().userinfo_endpoint === undefined)
         throw new ProviderError("the identity provider says nothing of access tokens", { kind: "untrue" });
@@ -246,7 +246,8 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       );
       if (verified !== null && verified.sub !== userinfo.sub)
         throw new ProviderError("the access token and the provider name different people", { kind: "untrue" });
-      return { profile: profileOf(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, expiresAt };
+      const saidAt = nowMs() as UnixMs;
+      return { profile: profileOf(issuer, userinfo.sub, { ...verified, ...userinfo }), tokens, saidAt, expiresAt };
     },
 
     async logoutUrl({ idToken, returnTo }) {

@@ -11,7 +11,7 @@ import { createKeySet, type KeySet } from "./key-set.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
-import { claimsWithin, isForOneOf } from "./token-text.ts";
+import { claimsWithin, isForOneOf, saidAtOf } from "./token-text.ts";
 
 export type TokenIssuerSettings = Readonly<{
   name: string;
@@ -62,7 +62,8 @@ export function createTokenIssuers(
         });
         const profile = profileOf(issuer.issuer, `${name}/${payload.sub}`, payload);
         const none = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
-        return { profile, tokens: none, expiresAt: ((payload.exp ?? 0) * 1_000) as UnixMs };
+        const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
+        return { profile, tokens: none, saidAt: saidAtOf(payload), expiresAt };
       } catch (cause) {
         throw tokenError("the token does not check out", cause);
       }

@@ -5,6 +5,7 @@
  * token, and ECDSA has two signatures for everything it signs: a revoked token must not come back in another spelling. Pure.
  */
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from "jose";
+import type { UnixMs } from "../../events/index.ts";
 
 /** The orders of P-256, P-384 and P-521 (SEC 2), by the algorithms that sign with them. */
 const orders: Readonly<Record<string, bigint>> = {
@@ -55,4 +56,9 @@ export function claimsWithin(token: string): JWTPayload | undefined {
 
 export function isForOneOf({ aud }: JWTPayload, audiences: readonly string[]): boolean {
   return (Array.isArray(aud) ? aud : [aud]).some((one) => typeof one === "string" && audiences.includes(one));
+}
+
+/** When a token says that it was made. */
+export function saidAtOf({ iat }: JWTPayload): UnixMs | null {
+  return typeof iat === "number" ? (Math.floor(iat * 1_000) as UnixMs) : null;
 }
