@@ -105,8 +105,9 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
 
   const onUser = (verb: string, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
     route("POST", `/users/:user/${verb}`, async (request, reply, { actor }) => {
-      const found = oneUser(deps.replica, nameIn((request.params as { user: string }).user), emails);
-      if (typeof found !== "string") return reply.code(found.status).send({ error: found.error });
+      const name = nameIn((request.params as { user: string }).user);
+      const found = await atTheHead(deps, () => oneUser(deps.replica, name, emails));
+      if (typeof found !== "string") return sendNotOne(reply, found);
       return carryOut(deps, request, reply, actor, command(found));
     });
   };
@@ -128,10 +129,10 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
     if (!body.success) return badRequest(reply, body.error);
     const { add, remove, ...wait } = body.data;
-    const added = eachUser(deps.replica, add, "verified");
-    const removed = eachUser(deps.replica, remove, "any");
-    if ("error" in added) return reply.code(added.status).send({ error: added.error });
-    if ("error" in removed) return reply.code(removed.status).send({ error: removed.error });
+    const added = await atTheHead(deps, () => eachUser(deps.replica, add, "verified"));
+    const removed = await atTheHead(deps, () => eachUser(deps.replica, remove, "any"));
+    if ("error" in added) return sendNotOne(reply, added);
+    if ("error" in removed) return sendNotOne(reply, removed);
     if (added.userIds.length + removed.userIds.length === 0)
       return reply.code(400).send({ error: "name somebody to add or remove" });
     const change = { added: added.userIds, removed: removed.userIds };
@@ -256,7 +257,32 @@ function sendFailure(reply: FastifyReply, result: Exclude<CommandResult, { type:
   return reply.code(status).send({ error: result.message, code: result.code });
 }
 
-type NotOne = Readonly<{ status: 404 | 409; error: string }>;
+type NotOne = Readonly<{ status: 404 | 409 | 503; error: string }>;
+
+/** Who signed in a moment ago may not be known here yet. */
+const catchUpMs = 2_000;
+
+/** Looks, and where somebody is not found looks again once this node has come to the head of the log: what is not there then does not exist. */
+async function atTheHead<Found extends UserId | Readonly<{ userIds: readonly UserId[] }>>(
+  { databroker, replica }: OperatorApiDeps,
+  look: () => Found | NotOne,
+): Promise<Found | NotOne> {
+  const found = look();
+  if (typeof found === "string" || !("status" in found) || found.status !== 404) return found;
+  const head = await databroker.status().then(
+    ({ leader }) => leader?.head,
+    (error: unknown) => {
+      if (error instanceof BrokerUnavailableError) return undefined;
+      throw error;
+    },
+  );
+  if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return look();
+  return { status: 503, error: `${found.error}, as far as this node knows: it is behind the log; ask again` };
+}
+
+function sendNotOne(reply: FastifyReply, { status, error }: NotOne): FastifyReply {
+  return (status === 503 ? reply.header("retry-after", "1") : reply).code(status).send({ error });
+}
 
 function eachUser(
   replica: Replica,

@@ -197,6 +197,47 @@ test("groups: members come and go by any name that is theirs alone", async (t) =
   assert.equal((await at.post("/groups/eng/members", { add: ["bob"], remove: ["bob"] })).status, 400);
 });
 
+test("somebody whom this node does not know yet is looked for again at the head of the log", async (t) => {
+  let signsIn: () => Promise<unknown> = async () => undefined;
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => ({
+      ...inner,
+      async status() {
+        await signsIn(); // between one look and the next
+        return inner.status();
+      },
+    }),
+  });
+  signsIn = () => person(at.world, { subject: "zoe", email: "zoe@example.com" });
+  assert.equal((await at.post("/users/zoe@example.com/suspend")).status, 200);
+  signsIn = async () => undefined;
+  assert.equal((await at.post("/users/nobody/suspend")).status, 404, "at the head nobody has that name");
+});
+
+test("that nobody has a name is not said while it cannot be known: 503", async (t) => {
+  let head: "unknown" | "ahead" = "unknown";
+  const at = await startOperatorWorld(t, {
+    operator: (inner) => ({
+      ...inner,
+      async status() {
+        if (head === "unknown") throw new BrokerUnavailableError("no broker answers");
+        const status = await inner.status();
+        const leader = status.leader ?? assert.fail();
+        const beyond = (leader.head.position + 1) as typeof leader.head.position;
+        return { ...status, leader: { ...leader, head: { ...leader.head, position: beyond } } };
+      },
+    }),
+  });
+  for (head of ["unknown", "ahead"] as const)
+    for (const answer of [
+      await at.post("/users/nobody/suspend"),
+      await at.post("/groups/eng/members", { add: ["nobody"] }),
+    ]) {
+      assert.deepEqual([answer.status, answer.headers["retry-after"]], [503, "1"], head);
+      assert.match(json(answer).error, /no user is called "nobody".*behind the log/);
+    }
+});
+
 test("a name that several people have changes nothing, and says whom it could mean", async (t) => {
   const at = await startOperatorWorld(t);
   const one = await person(at.world, { subject: "eve-1", email: "eve@example.com" });
