@@ -181,6 +181,6 @@ test("behind the body of a request that asked for an upgrade and gets none, the 
   await waitFor("the first answer", async () => said.includes("</a>"));
   socket.write(get("/b").slice(9) + get("/c"));
   await waitFor("the others", async () => said.includes("</c>"));
-  assert.deepEqual(said.match(/HTTP\/1\.1 \d+/g) new Array(3).fill("HTTP/1.1 200"));
+  assert.deepEqual(said.match(/HTTP\/1\.1 \d+/g), new Array(3).fill("HTTP/1.1 200"));
   assert.deepEqual(said.match(/<\/.>/g), ["</a>", "</b>", "</c>"]);
 });
