@@ -174,8 +174,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onEnd(trailers: RawHeaders): void {
-    if (this.#over) return;
-    const { downstream, rules } = this.#job;
+    const { downstream, rules, exchange } = this.#job;
+    if (this.#over || !exchange.mayCarry()) return;
     this.#over = true;
     downstream.end(undefined, trailers.length > 0 ? trailerPairs(rules, trailers).flat() : undefined);
     if (!downstream.bodyComplete) downstream.discardBody(); // it was answered without being read

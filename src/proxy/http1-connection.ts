@@ -42,7 +42,7 @@ export class Http1Connection implements TurnEndTask {
   #parser: Http1Parser | undefined;
   /** From its second read on, the parser reads by itself. */
   #direct: DirectReading | undefined;
-  /** A head asked for an upgrade that it does not get: the parser has stopped behind it all the same. */
+  /** A head asked for an upgrade that it does not get: the parser stops behind that request all the same. */
   #stopped = false;
   /** Being answered. */
   #current: Http1Exchange | undefined;
@@ -154,6 +154,7 @@ export class Http1Connection implements TurnEndTask {
     }
     this.#somethingCame();
     this.#parse(bytes);
+    if (this.#early !== undefined) this.#readByEvents(); // what comes now is no HTTP
     if (this.#over || this.#early !== undefined || this.#held || this.#parser === undefined) return;
     this.#direct ??= DirectReading.begin(this.#parser, this.#socket, this.#onRead);
   };
@@ -166,9 +167,10 @@ export class Http1Connection implements TurnEndTask {
       const rest = this.#direct.rest(read);
       this.#readByEvents();
       if (rest.length > 0) this.#keepEarly(rest);
-    } else if (this.#stopped) {
+    } else if (this.#stopped && this.#reading === undefined) {
       this.#stopped = false;
       this.#parse(this.#direct.rest(read));
+      if (this.#early !== undefined) this.#readByEvents();
     }
   };
 

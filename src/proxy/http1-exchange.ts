@@ -186,7 +186,9 @@ export class Http1Exchange implements Downstream {
           }
           break;
         case 14:
-          if (name.toLowerCase() === "content-length") length = value;
+          if (name.toLowerCase() !== "content-length") break;
+          if (status === 204) continue; // it has none, whatever its upstream says (RFC 9110 §8.6)
+          length = value;
           break;
         case 17:
           if (name.toLowerCase() === "transfer-encoding") continue;

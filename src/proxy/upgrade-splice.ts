@@ -215,7 +215,9 @@ function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMe
     if (!downstream.write(chunk)) answer.pause();
   });
   downstream.onDrain(() => answer.resume());
-  answer.once("end", () => downstream.end());
+  answer.once("end", () => {
+    if (exchange.mayCarry()) downstream.end();
+  });
   answer.once("error", () => downstream.destroy());
   upstream.on("error", () => downstream.destroy());
 }

@@ -135,6 +135,17 @@ describe("an answer told to the wrong one", () => {
     }
   });
 
+  test("a length that an upstream gives with 204 is not passed on: a caller that believes it waits for the next answer as a body", async (t) => {
+    const upstream = await startHostile(t, ({ socket, path }) => {
+      if (path === "/none") socket.write("HTTP/1.1 204 No Content\r\nContent-Length: 44\r\nX-Other: kept\r\n\r\n");
+      else socket.write(answerOf("fine"));
+    });
+    const rig = await rigTo(t, upstream.port);
+    const { status, headers } = await rig.ask({ session: 1, path: "/none" });
+    assert.deepEqual([status, headers["content-length"], headers["x-other"]], [204, undefined, "kept"]);
+    assert.equal((await rig.ask({ session: 1, path: "/some" })).headers["content-length"], "4");
+  });
+
   test("a 204 that speaks of a body is the last answer of its connection: what follows it later may be that body", async (t) => {
     const upstream = await startHostile(t, ({ socket, path }) => {
       if (path === "/plain") socket.write("HTTP/1.1 204 No Content\r\n\r\n");

@@ -1,10 +1,13 @@
 /** Requests that come before the one in front of them is answered: they may not harm the node, its upstreams or each other. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
 import { open, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { selfSigned } from "../support/certificate.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 const handshake = [
@@ -183,4 +186,94 @@ test("behind the body of a request that asked for an upgrade and gets none, the 
   await waitFor("the others", async () => said.includes("</c>"));
   assert.deepEqual(said.match(/HTTP\/1\.1 \d+/g), new Array(3).fill("HTTP/1.1 200"));
   assert.deepEqual(said.match(/<\/.>/g), ["</a>", "</b>", "</c>"]);
+});
+
+test("what came behind the body of a request that asks for an upgrade it does not get was thrown away", async (t) => {
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  const socket = connect(rig.port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  socket.setNoDelay(true);
+  let said = "";
+  socket.on("data", (chunk) => {
+    said += chunk.toString("latin1");
+  });
+
+  // In several reads: the first is not read in the way of the others.
+  socket.write("POST /a HTTP/1.1\r\nHost: app.localhost\r\n");
+  await sleep(50);
+  socket.write("Connection: Upgrade\r\nUpgrade: nothing-known\r\nContent-Length: 10\r\n\r\n12345");
+  await waitFor("the request to arrive", () => upstream.seen[0]?.body() === "12345");
+  socket.write(`67890${get("/b")}${get("/c")}`);
+
+  await waitFor("three answers", () => said.match(/HTTP\/1\.1 200/g)?.length === 3);
+  assert.deepEqual(
+    upstream.seen.map(({ url }) => url),
+    ["/a", "/b", "/c"],
+  );
+  assert.equal(upstream.seen[0]?.body(), "1234567890");
+});
+
+test("what was said early in an upgrade was taken for requests, when its head had waited behind a body", async (t) => {
+  let accept = (): void => {};
+  let got = "";
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    socket.on("data", (chunk) => {
+      got += chunk.toString("latin1");
+    });
+    accept = () =>
+      void socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n");
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const tls = { insecureServer: false, certificates: [selfSigned("DNS:app.localhost")] };
+  const rig = await startRig([routeTo(port, { ...open, allowUpgrades: ["spdy/3.1"] })], { config: tls });
+  t.after(async () => {
+    await rig.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+
+  // Three records in one flight: TLS reads them all before anybody is given the second.
+  const plain = connect(rig.port, "127.0.0.1");
+  let held: Buffer[] | null = null;
+  const between = new Duplex({
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      if (held === null) plain.write(chunk);
+      else held.push(chunk);
+      done();
+    },
+  });
+  plain.on("data", (chunk) => between.push(chunk));
+  const client = connectTls({ socket: between, servername: "app.localhost", rejectUnauthorized: false });
+  t.after(() => plain.destroy());
+  let said = "";
+  client.on("data", (chunk) => {
+    said += chunk.toString("latin1");
+  });
+  await once(client, "secureConnect");
+  held = [];
+  const send = (text: string): Promise<void> => new Promise((resolve) => client.write(text, () => resolve()));
+  await send("POST / HTTP/1.1\r\nHost: nowhere.localhost\r\nContent-Length: 10\r\n\r\n12345");
+  await send("67890");
+  await send("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: Upgrade\r\nUpgrade: spdy/3.1\r\n\r\n");
+  plain.write(Buffer.concat(held.splice(0)));
+  held = null;
+  await waitFor("the handshake to arrive", () => got.endsWith("\r\n\r\n"));
+  got = "";
+  await send(get("/early"));
+  await sleep(50);
+  accept();
+  await waitFor("it to be accepted", () => said.includes("101 Switching"));
+  await send("late");
+
+  await waitFor("the last of it", () => got.endsWith("late"));
+  assert.equal(got, `${get("/early")}late`);
+  assert.equal(rig.records.length, 2);
 });

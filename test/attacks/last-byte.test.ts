@@ -1,0 +1,82 @@
+/** What still left this node behind the end of a right, after the last chunk that was looked at. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { type TestContext, test } from "node:test";
+import type { DecisionRecord } from "../../src/auth/index.ts";
+import { sessionId } from "../events/support.ts";
+import { cookieOf, open, type Rig, revokedSession, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+function caller(t: TestContext, rig: Rig, lines: string): Readonly<{ said: () => string; closed: Promise<unknown> }> {
+  const socket = connect(rig.port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  let said = "";
+  socket.on("data", (chunk) => {
+    said += chunk.toString("latin1");
+  });
+  socket.on("error", () => {});
+  const closed = once(socket, "close");
+  socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\n${lines}\r\n`);
+  return { said: () => said, closed };
+}
+
+test("the end of an answer, and its trailers with it, were passed on when the lease was over", async (t) => {
+  const upstreams: Socket[] = [];
+  const server = createServer((socket) => {
+    upstreams.push(socket);
+    socket.on("error", () => {});
+    socket.on("data", () => {
+      socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Secret\r\n\r\n5\r\nfirst\r\n");
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const rig = await startRig([routeTo(port, { ...open, timeoutMs: 0, onStale: "deny", staleGraceMs: 0 })]);
+  t.after(async () => {
+    await rig.close();
+    for (const socket of upstreams) socket.destroy();
+    server.close();
+  });
+  const finish = (): void => {
+    for (const socket of upstreams) socket.write("0\r\nX-Secret: s\r\n\r\n");
+  };
+
+  const permitted = caller(t, rig, "TE: trailers\r\nConnection: close\r\n");
+  await waitFor("the first part", () => permitted.said().includes("first"));
+  finish();
+  await permitted.closed;
+  assert.match(permitted.said(), /\r\n0\r\nX-Secret: s\r\n\r\n$/);
+
+  const late = caller(t, rig, "TE: trailers\r\n");
+  await waitFor("the first part", () => late.said().includes("first"));
+  rig.lease.overdueMs = 1;
+  finish();
+  await late.closed;
+  assert.match(late.said(), /first\r\n$/);
+});
+
+test("a route's own answer left behind the revocation that had been reported as enforced", async (t) => {
+  const enforced = Promise.withResolvers<string>();
+  let said = (): string => "";
+  /** Within the turn of the permit, when nothing of the answer has left. */
+  const record = ({ result, sessionId: permitted }: DecisionRecord): void => {
+    if (result !== "permit" || permitted !== sessionId(1)) return;
+    queueMicrotask(() => void rig.apply(revokedSession(1)).then(() => enforced.resolve(said())));
+  };
+  const rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], { ports: { record } });
+  t.after(() => rig.close());
+  await rig.apply(signedIn(1), signedIn(2));
+
+  const permitted = caller(t, rig, `Cookie: ${cookieOf(2)}\r\nConnection: close\r\n`);
+  await permitted.closed;
+  assert.match(permitted.said(), /for people$/);
+
+  const revoked = caller(t, rig, `Cookie: ${cookieOf(1)}\r\nConnection: close\r\n`);
+  ({ said } = revoked);
+  const before = await enforced.promise;
+  await revoked.closed;
+  assert.equal(revoked.said(), before);
+  assert.doesNotMatch(before, /for people/);
+});
