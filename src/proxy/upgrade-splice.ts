@@ -220,6 +220,8 @@ function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMe
   });
   answer.once("error", () => downstream.destroy());
   upstream.on("error", () => downstream.destroy());
+  // Whether the upstream falls silent or the caller does not read: then nothing moves.
+  if (job.idleTimeoutMs > 0) upstream.setTimeout(job.idleTimeoutMs, () => downstream.destroy());
 }
 
 type Spliced = Readonly<{

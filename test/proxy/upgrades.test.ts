@@ -26,6 +26,15 @@ async function startSpdy(answer = "SPDY/3.1"): Promise<Spdy> {
   });
   server.on("upgrade", (req: IncomingMessage, socket: Socket) => {
     seen.push(req);
+    const without = ["/silent", "/endless"].indexOf(req.url ?? "");
+    if (without >= 0) {
+      sockets.add(socket);
+      socket.on("close", () => sockets.delete(socket));
+      socket.on("error", () => {});
+      socket.resume().on("end", () => socket.destroy());
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n${"x".repeat(without * 30_000_000 + 5)}`);
+      return;
+    }
     if (req.url === "/no") {
       socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
       return;
@@ -115,6 +124,20 @@ describe("an upgrade to SPDY", () => {
     const { said } = asking(rig, spdy, "/no");
     await waitFor("the answer", () => said().includes("403"));
     assert.match(said(), /^HTTP\/1\.1 403 /);
+  });
+
+  test("what the upstream says instead, and never ends, ends with the route's idle time-out; so does what nobody reads", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"], idleTimeoutMs: 300 });
+    const { socket, said } = asking(rig, spdy, "/silent");
+    const closed = once(socket, "close");
+    await waitFor("the beginning", () => said().endsWith("xxxxx"));
+    await closed;
+    const { socket: unread } = asking(rig, spdy, "/endless");
+    unread.pause();
+    await waitFor("it to begin", () => upstream.sockets.size === 1);
+    await waitFor("both to be let go of", () => upstream.sockets.size === 0);
+    await waitFor("nothing to be open", () => rig.proxy.stats().exchanges.websocket === 0);
   });
 
   test("a 101 to something else is 502", async () => {
