@@ -2,6 +2,9 @@
 import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
 import { version } from "./version.ts";
 
+/** They say the place and the remedy. */
+const dataFolderCodes = new Set<unknown>(["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_DAMAGED"]);
+
 export async function runCommandLine(
   args: readonly string[],
   commands: readonly Command[],
@@ -44,6 +47,10 @@ export async function runCommandLine(
       return 2;
     }
     if (error instanceof CannotError) {
+      terminal.err(`cardea ${command.name}: ${error.message}\n`);
+      return 3;
+    }
+    if (error instanceof Error && "code" in error && dataFolderCodes.has(error.code)) {
       terminal.err(`cardea ${command.name}: ${error.message}\n`);
       return 3;
     }

@@ -53,10 +53,9 @@ export function receiptText(receipt: Receipt, promise?: string): string {
       ? `${n.reason}${n.fencedInMs === null ? "" : `; fenced in ${seconds(n.fencedInMs)}${clockTime(receipt, n.fencedInMs)}`}`
       : n.reason,
   ]);
-  const nodes =
-    receipt.nodes.length === 0
-      ? "no enforcement node holds a lease\n"
-      : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
+  // Of a change that is not in the log, no node is asked.
+  const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
+  const nodes = receipt.nodes.length === 0 ? none : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
   return `${nodes}${verdict(receipt, promise)}\n`;
 }
 

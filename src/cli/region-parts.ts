@@ -42,7 +42,10 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
   }
   const { clusterName: cluster } = config.broker;
   const fanout = natsOf(config, { node, logger });
-  const copy = new RegionCopy({ path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`), cluster });
+  const copy = new RegionCopy({
+    ...{ path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`), cluster },
+    onDamage: (problem) => logger.error({ problem }, "the region's copy of the log is begun anew"),
+  });
   const folder = snapshotFolderOf(config);
   const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });
   const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots });

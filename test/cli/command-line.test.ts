@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { runCommandLine } from "../../src/cli/index.ts";
 import { run } from "./support.ts";
 
 test("--help is an answer, for all commands, a family of them and each: standard output, exit 0", async () => {
@@ -20,5 +21,16 @@ test("wrong use is said on standard error, exit 2", async () => {
     const { code, out, err } = await run(args);
     assert.deepEqual([code, out], [2, ""], args.join(" "));
     assert.notEqual(err, "", args.join(" "));
+  }
+});
+
+test("a data folder that another process lives in, or that is damaged, is said in one line, exit 3", async () => {
+  for (const code of ["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_DAMAGED"]) {
+    const errors: string[] = [];
+    const fails = Object.assign(new Error("the place: the remedy"), { code });
+    const command = { name: "start", usage: "", summary: "", help: "", run: () => Promise.reject(fails) };
+    const terminal = { out() {}, err: (text: string) => void errors.push(text), interactive: false, env: {} };
+    assert.equal(await runCommandLine(["start"], [command], terminal), 3);
+    assert.deepEqual(errors, ["cardea start: the place: the remedy\n"]);
   }
 });

@@ -146,6 +146,8 @@ test("with --json every change of a receipt is a line, and the last one is signe
   const shown = await cardea("receipt", last?.commandId ?? "");
   assert.equal(shown.code, 0, shown.err);
   assert.match(shown.out, /complete at position \d+, epoch 1: no node permits another request/);
+  const lost = await cardea("receipt", `1.2.${"a".repeat(64)}`);
+  assert.deepEqual([lost.code, lost.out], [1, "lost: this link is not in the log\n"]);
 });
 
 test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 2 wrong use, 3 nothing to read", async () => {

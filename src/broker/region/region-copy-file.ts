@@ -5,7 +5,7 @@
  * any page. It is never the truth: where a page of the home region contradicts it, the page is right and what contradicts it goes.
  * Losing the file costs reading the log again, so it is not forced to the disk with every event.
  */
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import {
@@ -54,16 +54,14 @@ export class RegionCopy {
   #base: Link;
   #head: Link;
 
-  /** @param cluster another cluster's file is emptied @throws when the file cannot be opened */
-  constructor(options: Readonly<{ path: string; cluster: string }>) {
-    const { path, cluster } = options;
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    if (existsSync(path)) chmodSync(path, 0o600);
-    else closeSync(openSync(path, "a", 0o600));
-    const database = new DatabaseSync(path);
-    database.exec("pragma journal_mode = wal; pragma synchronous = normal; pragma secure_delete = on");
-    database.exec(schema);
-    database.exec("create table if not exists cluster (name text primary key) strict");
+  /**
+   * @param cluster another cluster's file is emptied
+   * @param onDamage told in words when the file was damaged, and an empty one stands in its place
+   * @throws when the file cannot be opened
+   */
+  constructor(options: Readonly<{ path: string; cluster: string; onDamage?: (problem: string) => void }>) {
+    const { path, cluster, onDamage } = options;
+    const database = openOrBeginAnew(path, onDamage ?? (() => {}));
     this.#database = database;
     if (database.prepare("select name from cluster").get()?.["name"] !== cluster) {
       database.exec("delete from event; delete from person_key; delete from base; delete from cluster");
@@ -162,8 +160,10 @@ export class RegionCopy {
     if (link.position <= this.#base.position || link.position > this.#head.position) return;
     const here = this.linkAt(link.position);
     if (here === undefined || !sameLink(here, link)) return;
-    this.#database.prepare("delete from event where position <= ?").run(link.position);
-    this.#keepBase(link);
+    this.#atOnce(() => {
+      this.#database.prepare("delete from event where position <= ?").run(link.position);
+      this.#keepBase(link);
+    });
   }
 
   /** Nothing of it is in the log (any more). */
@@ -173,9 +173,11 @@ export class RegionCopy {
 
   /** Nothing of it is of use: what comes next stands behind this link. */
   beginAt(link: Link): void {
-    this.#database.exec("delete from event");
-    this.#keepBase(link);
-    this.#head = link;
+    this.#atOnce(() => {
+      this.#database.exec("delete from event");
+      this.#keepBase(link);
+      this.#head = link;
+    });
   }
 
   close(): void {
@@ -209,18 +211,61 @@ export class RegionCopy {
     this.#base = { epoch, position, hash };
   }
 
+  /** All of it or, where the disk takes no more, nothing. */
   #atOnce(act: () => void): void {
-    const head = this.#head;
+    const [base, head] = [this.#base, this.#head];
     this.#database.exec("begin");
     try {
       act();
       this.#database.exec("commit");
     } catch (error) {
-      this.#head = head;
-      this.#database.exec("rollback");
+      [this.#base, this.#head] = [base, head];
+      if (this.#database.isTransaction) this.#database.exec("rollback"); // a full disk has done so already
       throw error;
     }
   }
+}
+
+function openOrBeginAnew(path: string, onDamage: (problem: string) => void): DatabaseSync {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    return openFile(path);
+  } catch (error) {
+    if (!(error instanceof Error) || !isDamage(error)) throw error;
+    onDamage(
+      `${path} is damaged (${error.message}): nothing in it is believed. It is begun anew, and filled from the home region`,
+    );
+    for (const end of ["", "-wal", "-shm", "-journal"]) rmSync(`${path}${end}`, { force: true });
+    return openFile(path);
+  }
+}
+
+function openFile(path: string): DatabaseSync {
+  if (existsSync(path)) chmodSync(path, 0o600);
+  else closeSync(openSync(path, "a", 0o600));
+  const database = new DatabaseSync(path);
+  try {
+    database.exec("pragma journal_mode = wal; pragma synchronous = normal; pragma secure_delete = on");
+    database.exec(schema);
+    database.exec("create table if not exists cluster (name text primary key) strict");
+    // SQLite notices a missing page when it wants it. While another has the file open, what it lacks may be in the WAL.
+    const alone = database.prepare("pragma wal_checkpoint(truncate)").get()?.["busy"] === 0;
+    const sizes = "select page_count * page_size as bytes from pragma_page_count, pragma_page_size";
+    const [bytes, has] = [Number(database.prepare(sizes).get()?.["bytes"]), statSync(path).size];
+    if (alone && has < bytes) throw new CopyTruncatedError(`${has} bytes are there of ${bytes}`);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+class CopyTruncatedError extends Error {}
+
+/** SQLITE_CORRUPT, SQLITE_NOTADB; @see sqlite.org/rescode.html */
+function isDamage(error: Error): boolean {
+  if (error instanceof CopyTruncatedError) return true;
+  return "errcode" in error && [11, 26].includes(Number(error.errcode) & 0xff);
 }
 
 type Row = Readonly<Record<string, unknown>> | undefined;

@@ -36,7 +36,7 @@ export class RegionPages {
   readonly #logger: Logger;
   /** Rings when the copy has moved, or the home region has answered. */
   readonly #moved = new Bell();
-  readonly #counts = { pagesServed: 0, copyGaps: 0 };
+  readonly #counts = { pagesServed: 0, copyGaps: 0, copyNotKept: 0 };
   #following: Pick<ReplicaProcess, "applied" | "look"> | null = null;
   /** The newest beginning of a read that the home region has answered. */
   #lookedAt = Number.NEGATIVE_INFINITY;
@@ -44,6 +44,7 @@ export class RegionPages {
   #bootHead: Link | null;
   #readers = 0;
   #filling: "yes" | "no" = "no";
+  #disk: "takes" | "refuses" = "takes";
   #closed: "yes" | "no" = "no";
 
   constructor(
@@ -93,7 +94,7 @@ export class RegionPages {
     const startedAt = this.#clock.monotonic();
     const outcome = await this.#home.probe("broker", (home) => home.read(after, request));
     if (outcome.type === "forked") this.#copy.clear();
-    if (outcome.type === "page" && !this.#copy.take(outcome.page)) this.#fill();
+    if (outcome.type === "page" && this.#onDisk(() => this.#copy.take(outcome.page)) === false) this.#fill();
     this.#lookedAt = Math.max(this.#lookedAt, startedAt);
     this.#moved.ring();
     return outcome;
@@ -134,8 +135,28 @@ export class RegionPages {
     if ("refused" in opened || this.#following === null || this.#closed === "yes") return;
     const { batch } = opened;
     if (batch.last.position > this.#following.applied.position) return;
-    if (this.#copy.follow(batch)) this.#moved.ring();
-    else this.#fill();
+    const kept = this.#onDisk(() => this.#copy.follow(batch));
+    if (kept === true) this.#moved.ring();
+    else if (kept === false) this.#fill();
+  }
+
+  /** A disk that takes no more leaves the copy where it is; our projection, and with it all leases here, goes on. */
+  #onDisk(keep: () => boolean): boolean | "refused" {
+    try {
+      const kept = keep();
+      if (kept) this.#disk = "takes";
+      return kept;
+    } catch (error) {
+      if (!(error instanceof Error && "errcode" in error)) throw error; // not SQLite's
+      this.#counts.copyNotKept += 1;
+      if (this.#disk === "takes")
+        this.#logger.error(
+          { err: error },
+          "the region's copy of the log cannot be written: make room in the data folder. What is there is kept; it is filled when the disk takes it",
+        );
+      this.#disk = "refuses";
+      return "refused";
+    }
   }
 
   #fill(): void {
@@ -153,7 +174,8 @@ export class RegionPages {
         if (outcome.type === "forked") this.#copy.clear();
         // Nobody has what is missing any more: whoever reads here and wants it needs a snapshot, as we did.
         else if (outcome.type === "truncated") this.#copy.beginAt(following.applied);
-        else if (outcome.page.entries.length === 0 || !this.#copy.take(outcome.page)) break;
+        else if (outcome.page.entries.length === 0) break;
+        else if (this.#onDisk(() => this.#copy.take(outcome.page)) !== true) break;
         this.#moved.ring();
       }
     } catch (error) {

@@ -28,13 +28,31 @@ export class DataFolderLockedError extends Error {
   readonly code = "ERR_REPLICATION_DATA_FOLDER_LOCKED";
   readonly dataDir: string;
   constructor(place: Place, options?: ErrorOptions) {
-    super(`another process of node ${place.node} lives in the data folder ${place.dataDir}`, options);
+    super(
+      `another process of node ${place.node} lives in the data folder ${place.dataDir}: stop it, or give this one another data_dir`,
+      options,
+    );
     this.name = "DataFolderLockedError";
     this.dataDir = place.dataDir;
   }
 }
 
-/** @throws DataFolderLockedError */
+/** Which boot this one would replace cannot be read: a damaged file is for an operator to take away, who sees that nobody lives there. */
+export class DataFolderDamagedError extends Error {
+  readonly code = "ERR_REPLICATION_DATA_FOLDER_DAMAGED";
+  readonly path: string;
+  constructor({ path, how }: Readonly<{ path: string; how: string }>, options?: ErrorOptions) {
+    super(
+      `${path} is damaged (${how}): see that no process of this node runs, and remove the file. ` +
+        "Receipts then wait once for the window of the boot that it named",
+      options,
+    );
+    this.name = "DataFolderDamagedError";
+    this.path = path;
+  }
+}
+
+/** @throws DataFolderLockedError, DataFolderDamagedError */
 export function lockDataFolder(options: Place): DataFolderLock {
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
   const path = join(options.dataDir, `node-${encodeURIComponent(options.node)}.sqlite`);
@@ -73,6 +91,8 @@ export function lockDataFolder(options: Place): DataFolderLock {
   } catch (cause) {
     database.close();
     if (isBusy(cause)) throw new DataFolderLockedError(options, { cause });
+    if (cause instanceof Error && isDamage(cause))
+      throw new DataFolderDamagedError({ path, how: cause.message }, { cause });
     throw cause;
   }
 }
@@ -86,4 +106,9 @@ function identityOf(path: string): string {
 /** SQLITE_BUSY; @see sqlite.org/rescode.html */
 function isBusy(cause: unknown): boolean {
   return cause instanceof Error && "errcode" in cause && cause.errcode === 5;
+}
+
+/** SQLITE_CORRUPT, SQLITE_NOTADB */
+function isDamage(cause: Error): boolean {
+  return "errcode" in cause && [11, 26].includes(Number(cause.errcode) & 0xff);
 }

@@ -252,7 +252,11 @@ async function readKept(path: string, logger: Logger): Promise<KeptOnDisk> {
     return Array.isArray(kept) ? { sticky: kept, denials: [] } : kept; // an older build wrote the streams alone
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
-    if (!missing) logger.error({ err: error }, "the denials that this node kept cannot be read");
+    if (!missing)
+      logger.error(
+        { err: error, path },
+        "the denials that this node kept cannot be read: it goes on without. If the log was restored or failed over while it was down, revoke anew what was revoked since",
+      );
     return nothingKept;
   }
 }

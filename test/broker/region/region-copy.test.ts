@@ -1,5 +1,6 @@
 /** The copy of the log on a regional broker's disk: right or gone, never half of one history and half of another. */
 import assert from "node:assert/strict";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openAgeMark, RegionCopy } from "../../../src/broker/index.ts";
@@ -80,6 +81,37 @@ test("a reader beyond the copy, of another history, or behind its base is told s
     assert.equal(copy.read(log.linkAt(20), 100).type, "page");
     assert.deepEqual(copy.read(log.linkAt(15), 10), { type: "truncated", first: at(21) });
   }));
+
+const damages: Readonly<Record<string, (path: string, size: number) => void>> = {
+  "cut off in its last page": (path, size) => truncateSync(path, size - 4_096),
+  "cut off in its middle": (path, size) => truncateSync(path, size / 2),
+  "cut off in its first page": (path) => truncateSync(path, 100),
+  "no SQLite file": (path, size) => writeFileSync(path, Buffer.alloc(size, "x")),
+};
+for (const [what, damage] of Object.entries(damages)) {
+  test(`a copy that is ${what} is named and begun anew, and takes pages again; a whole one is kept`, () => {
+    using folder = new TemporaryFolder("region-damage");
+    const path = join(folder.path, "region.sqlite");
+    const said: string[] = [];
+    const open = (): RegionCopy => new RegionCopy({ path, cluster: "test", onDamage: (problem) => said.push(problem) });
+    const first = open();
+    first.take(pageOf(log, 0, 40));
+    first.close();
+    const whole = open();
+    assert.deepEqual([whole.head, said], [log.linkAt(40), []]);
+    whole.close();
+
+    damage(path, readFileSync(path).length);
+    const again = open();
+    assert.equal(again.head.position, 0, "nothing of it is believed");
+    assert.match(said.join(), /^\S+region\.sqlite is damaged \(.+\): .* filled from the home region$/);
+    again.take(pageOf(log, 0, 40));
+    again.close();
+    const after = open();
+    assert.deepEqual([after.head, said.length], [log.linkAt(40), 1]);
+    after.close();
+  });
+}
 
 test("the mark of leases by age outlives a crash", () => {
   const folder = new TemporaryFolder("age-mark");

@@ -1,12 +1,20 @@
 /** What a regional broker keeps of the log while deliveries are lost: whoever reads from it is never sent to fetch a snapshot for that. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { RegionCopy } from "../../../src/broker/index.ts";
 import { HomeRegion } from "../../../src/broker/region/home-region.ts";
 import { RegionPages } from "../../../src/broker/region/region-pages.ts";
 import { genesis, type Link } from "../../../src/events/index.ts";
-import { createBrokerOpener, type Databroker, type PageOutcome, systemClock } from "../../../src/replication/index.ts";
+import {
+  createBrokerOpener,
+  type Databroker,
+  type Logger,
+  type PageOutcome,
+  systemClock,
+} from "../../../src/replication/index.ts";
 import { cluster, type History, history, quiet, secret } from "../../replication/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 
@@ -14,13 +22,17 @@ const log = history(60);
 const request = { limit: 100, waitMs: 0 };
 
 /** A region whose own projection stands at a place, and what its home region answers. */
-function region(t: TestContext, answer: (of: History, after: Link, limit: number) => PageOutcome = honest) {
+function region(
+  t: TestContext,
+  answer: (of: History, after: Link, limit: number) => PageOutcome = honest,
+  { disk, logger = quiet }: Readonly<{ disk?: string; logger?: Logger }> = {},
+) {
   const folder = new TemporaryFolder("region-pages");
-  const copy = new RegionCopy({ path: join(folder.path, "region.sqlite"), cluster });
+  const copy = new RegionCopy({ path: join(disk ?? folder.path, "region.sqlite"), cluster });
   const read: Databroker["read"] = async (after, { limit }) => answer(log, after, limit);
   const home = new HomeRegion({ home: () => ({ read }) as Databroker, clock: systemClock, renewMs: 1_000 });
   const open = createBrokerOpener({ cluster, secrets: [secret] });
-  const pages = new RegionPages({ home, copy, open, clock: systemClock, logger: quiet });
+  const pages = new RegionPages({ home, copy, open, clock: systemClock, logger });
   const own = { applied: genesis, look() {} };
   pages.follows(own);
   t.after(() => {
@@ -84,4 +96,43 @@ test("a node that holds a lost suffix is told so, though what stands in its plac
   assert.deepEqual(await pages.read(lost.head, request), { type: "forked", head: survivor.head });
   const later = log.fork(20).open(5);
   await assert.rejects(pages.read(later.head, request), /has not got that far/, "then it is the copy that is late");
+});
+
+test("a full disk costs the copy its place and nobody else anything: the projection reads on, it is said once, and with room the copy is filled", {
+  skip: process.getuid?.() !== 0 ? "mounting a small disk needs root" : false,
+}, async (t) => {
+  const folder = new TemporaryFolder("region-full");
+  const disk = join(folder.path, "small");
+  mkdirSync(disk);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]);
+  const said: string[] = [];
+  const logger = { ...quiet, error: (_fields: object, message: string) => void said.push(message) };
+  const { copy, pages, standsAt } = region(t, honest, { disk, logger });
+  t.after(() => {
+    execFileSync("umount", ["-l", disk]);
+    folder.remove();
+  });
+  await pages.readHome(genesis, { ...request, limit: 20 });
+  assert.equal(copy.head.position, 20);
+
+  const filler = join(disk, "filler");
+  assert.throws(() => writeFileSync(filler, Buffer.alloc(1_000_000)), { code: "ENOSPC" });
+  for (const [from, to] of [
+    [20, 40],
+    [40, 60],
+  ] as const) {
+    const outcome = await pages.readHome(log.linkAt(from), { ...request, limit: 20 });
+    assert.ok(outcome.type === "page" && outcome.page.last.position === to, "the projection is given what home has");
+    standsAt(to);
+  }
+  assert.deepEqual(copy.head, log.linkAt(20), "nothing half is kept");
+  assert.deepEqual(await reads(pages, 10), [10, 20]);
+  assert.equal(said.length, 1);
+  assert.match(said.join(), /copy of the log cannot be written: make room in the data folder/);
+  assert.ok((pages.counts["copyNotKept"] ?? 0) >= 2);
+
+  rmSync(filler);
+  await pages.readHome(log.linkAt(60), request);
+  assert.deepEqual(await reads(pages, 20), [20, 60]);
+  assert.deepEqual([copy.base, copy.head], [genesis, log.linkAt(60)]);
 });

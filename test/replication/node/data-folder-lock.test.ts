@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync, renameSync } from "node:fs";
+import { cpSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { BootId, NodeId } from "../../../src/events/index.ts";
@@ -51,6 +51,19 @@ test("a copied folder names nobody: whoever wrote into the original may be alive
   const moved = lockDataFolder({ dataDir: join(folder.path, "moved"), node });
   assert.equal(moved.replaces, "boot-1");
   moved.release();
+});
+
+test("a damaged file is refused by its name with the remedy, and left as it is", () => {
+  using folder = new TemporaryFolder("lock");
+  lockDataFolder({ dataDir: folder.path, node }).release();
+  const path = join(folder.path, "node-node-1.sqlite");
+  const bytes = Buffer.alloc(8_192, "x");
+  writeFileSync(path, bytes);
+  assert.throws(() => lockDataFolder({ dataDir: folder.path, node }), {
+    code: "ERR_REPLICATION_DATA_FOLDER_DAMAGED",
+    message: /node-node-1\.sqlite is damaged \(.+\): .* remove the file\./,
+  });
+  assert.deepEqual(readFileSync(path), bytes);
 });
 
 test("a killed process lets go, a paused one does not", async () => {
