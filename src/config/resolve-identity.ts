@@ -177,7 +177,7 @@ function hostPattern(host: string): (name: string) => boolean {
   const pattern = new RegExp(
     `^${host
       .split("*")
-      .map((part) => part.replace(/[.[\]]/g, "\\$&"))
+      .map((part) => RegExp.escape(part))
       .join(".*")}$`,
   );
   return (name) => pattern.test(name);

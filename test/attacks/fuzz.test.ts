@@ -7,7 +7,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import fc from "fast-check";
+import { fc } from "../support/property.ts";
 import { readAnswers, readRequests } from "../support/strict-http1.ts";
 import { type Arena, handleOf, startArena } from "./oracle.ts";
 import { converse } from "./socket.ts";

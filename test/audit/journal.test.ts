@@ -1,12 +1,12 @@
 /** Journal: lines as bytes, each exactly what its record says, for as long as somebody may ask for them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { toLine } from "../../src/audit/audit-record.ts";
 import { createLineMaker } from "../../src/audit/decision-line.ts";
 import { Journal } from "../../src/audit/journal.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { genesis } from "../../src/events/index.ts";
+import { fc } from "../support/property.ts";
 import { decision } from "./support.ts";
 
 test("the line of a record is the very text that JSON has for it, whatever its texts hold", () => {

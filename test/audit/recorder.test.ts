@@ -1,8 +1,8 @@
 /** Recorder: off the path, in order, and with every loss declared exactly. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import type { AuditRecord } from "../../src/audit/index.ts";
+import { fc } from "../support/property.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { accountOf, decision, recorderOver, testSink } from "./support.ts";
 

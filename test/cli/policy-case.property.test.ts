@@ -1,15 +1,14 @@
 /** No case, however wrong, does more than say what is wrong with it; and what can be read is answered. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { compilePolicy, noRecords } from "../../src/auth/index.ts";
 import { askPolicy } from "../../src/cli/policy-ask.ts";
 import { CaseError, readCase } from "../../src/cli/policy-case.ts";
 import { type Asked, documentId } from "../../src/cli/policy-document.ts";
 import { judgeByAuthority } from "../../src/proxy/index.ts";
+import { fc } from "../support/property.ts";
 
 /** `SEED=…` looks elsewhere; a failure prints the seed and path to replay it. */
-fc.configureGlobal({ seed: Number(process.env["SEED"] ?? 5) });
 
 const place = { file: "policy.yaml", line: 1, column: 1 };
 const ppl = {

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import fc from "fast-check";
 import { formatProblem } from "../../src/config/index.ts";
 import { globalShape, routeShape } from "../../src/config/schema.ts";
+import { fc } from "../support/property.ts";
 import { base, goodRoute, parse } from "./support.ts";
 
 function holds(text: string, env: Readonly<Record<string, string>> = {}): void {

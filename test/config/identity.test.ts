@@ -77,6 +77,11 @@ suite("what contradicts itself is refused, with a place and a remedy", () => {
       /routes\[1\]\.depends_on\[0\]: other\.example\.com is the host of no route/,
     ],
     [
+      "a host that would be another by a pattern",
+      `${base}${goodRoute}    depends_on: [a.example.org]\n  - from: "https://(*.example.org"\n    to: http://a\n    allow_any_authenticated_user: true\n`,
+      /a\.example\.org is the host of no route/,
+    ],
+    [
       "six hosts",
       `${base}${twoHosts}    depends_on: [a.example.com, b.example.com, c.example.com, d.example.com, e.example.com, f.example.com]\n`,
       /routes\[1\]\.depends_on: names 6 hosts; write 5 at most/,

@@ -1,8 +1,8 @@
 /** The kinds of value, one by one: durations, addresses, lists, mappings, suggestions. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import fc from "fast-check";
 import { formatDuration, isLoopback, parseDuration, parseHostPort, suggest } from "../../src/config/index.ts";
+import { fc } from "../support/property.ts";
 import { base, config, errors, goodRoute } from "./support.ts";
 
 suite("durations are Go's", () => {

@@ -1,10 +1,10 @@
 /** Pages: what they tell, and that no text put into them can become markup. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { denialJson, type ErrorPage, handlerErrorJson, type Page, pageHeaders } from "../../src/auth/index.ts";
 import { escapeHtml, html, renderPage, safeUrl, sayReasons } from "../../src/console/index.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
+import { fc } from "../support/property.ts";
 
 const at = parseUnixMs(Date.UTC(2025, 10, 25, 14, 3, 22));
 

@@ -7,7 +7,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import fc from "fast-check";
 import {
   type BootId,
   type BrokerId,
@@ -35,6 +34,7 @@ import {
 } from "../../src/replication/index.ts";
 import { aCommandId, aSession, type Draft, LogWriter, openEpochRequest } from "../support/log-writer.ts";
 import { startPostgres } from "../support/postgres.ts";
+import { fc } from "../support/property.ts";
 import type { PostgresServer } from "../support/service.ts";
 
 const seed = Number(process.env["SEED"] ?? 42);

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import fc from "fast-check";
 import { ByteArena } from "../../src/events/byte-arena.ts";
 import { CompactSessionIndex } from "../../src/events/compact-session-index.ts";
 import {
@@ -14,6 +13,7 @@ import {
 } from "../../src/events/index.ts";
 import { packedBytes, packId, unpackId } from "../../src/events/packed-id.ts";
 import type { SessionColumns } from "../../src/events/session-index.ts";
+import { fc } from "../support/property.ts";
 import { MapSessionIndex } from "./map-session-index.ts";
 
 const bytesOf = (text: string): Buffer => createHash("sha256").update(text).digest();

@@ -1,7 +1,6 @@
 /** Where a fact was set: of the newest ones exactly, of the others at or below a position that is never too low. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
   type CardeaEvent,
   FactPlaces,
@@ -10,6 +9,7 @@ import {
   Projection,
   userStream,
 } from "../../src/events/index.ts";
+import { fc } from "../support/property.ts";
 import { created, record, revoked, sessionId, userId } from "./support.ts";
 
 const eng = "eng" as GroupId;

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
   type CardeaEvent,
   decode,
@@ -13,6 +12,7 @@ import {
   streamOf,
 } from "../../src/events/index.ts";
 import { PlainEventReader } from "../../src/events/plain-event.ts";
+import { fc } from "../support/property.ts";
 
 const hash = "f".repeat(64) as Hash;
 const from = 32;

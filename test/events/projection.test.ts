@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
   type CardeaEvent,
   type GroupId,
@@ -13,6 +12,7 @@ import {
   type UnixMs,
   userStream,
 } from "../../src/events/index.ts";
+import { fc } from "../support/property.ts";
 import { created, foreign, record, revoked, sessionId, userId } from "./support.ts";
 
 function fold(events: readonly CardeaEvent[]): Projection {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
-import fc from "fast-check";
 import { encode, type SessionId, type UserId } from "../../src/events/index.ts";
 import { SessionForm } from "../../src/events/session-form.ts";
 import type { Session } from "../../src/events/state.ts";
+import { fc } from "../support/property.ts";
 
 const id = fc.oneof(
   fc.uuid(),

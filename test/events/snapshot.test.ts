@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
   type CardeaEvent,
   encode,
@@ -17,6 +16,7 @@ import {
   type UnixMs,
   type UserId,
 } from "../../src/events/index.ts";
+import { fc } from "../support/property.ts";
 import { record } from "./support.ts";
 
 const seed = Number(process.env["SEED"] ?? 7);

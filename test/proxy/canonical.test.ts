@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
 import { canonicalise, parseHost } from "../../src/proxy/canonical.ts";
+import { fc } from "../support/property.ts";
 
 const head = (url: string, headers: readonly string[] = ["Host", "app.example"]) =>
   canonicalise({ method: "GET", url, httpVersion: "1.1", rawHeaders: headers });

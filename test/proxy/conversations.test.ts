@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
-import fc from "fast-check";
 import { createParser } from "../../src/proxy/http1-parser.ts";
+import { fc } from "../support/property.ts";
 import { cookieOf, type Rig, routeTo, signedIn, startRig, startUpstream, type Upstream } from "./support.ts";
 
 type Turn = Readonly<{

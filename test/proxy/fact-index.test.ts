@@ -1,9 +1,9 @@
 /** Fact index: whoever reads a fact is found by it, however many came and left before. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import type { FactKey } from "../../src/auth/index.ts";
 import { FactIndex, type Readings } from "../../src/proxy/fact-index.ts";
+import { fc } from "../support/property.ts";
 
 const facts: readonly FactKey[] = ["user:a", "user:b", "session:c", "record:d"];
 

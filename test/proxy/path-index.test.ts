@@ -1,11 +1,11 @@
 /** The index finds what going through the routes one by one would find. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { compileRoutes, literalStart, matchesWildcard } from "../../src/proxy/routing.ts";
 import { route } from "../auth/authorize/support.ts";
+import { fc } from "../support/property.ts";
 
 /** One by one, as the words of the configuration say it. */
 function matchedSlowly(

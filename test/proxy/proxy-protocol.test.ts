@@ -5,9 +5,9 @@ import { connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { connect as connectTls } from "node:tls";
-import fc from "fast-check";
 import { readProxyHeader } from "../../src/proxy/tls/proxy-protocol.ts";
 import { Authority } from "../support/pki.ts";
+import { fc } from "../support/property.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { open, type Rig, routeTo, startRig, startUpstream, type Upstream, valuesOf } from "./support.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { closeFrame, FrameBoundaries } from "../../src/proxy/websocket-frames.ts";
+import { fc } from "../support/property.ts";
 
 function frame(payload: number, options: { masked?: boolean } = {}): Buffer {
   const mask = options.masked === true ? 0x80 : 0;

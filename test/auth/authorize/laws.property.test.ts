@@ -5,17 +5,16 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { compilePolicies } from "../../../src/auth/authorize/compile.ts";
 import { decide } from "../../../src/auth/authorize/decide.ts";
 import type { Decision, DecisionRequest } from "../../../src/auth/authorize/decision.ts";
 import { explain } from "../../../src/auth/authorize/explain.ts";
 import { type DataRecord, type RecordKey, RecordSet } from "../../../src/auth/authorize/records.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
+import { fc } from "../../support/property.ts";
 import { brief, nobody, type Person, principal, request, route, source, type Who } from "./support.ts";
 
 /** `SEED=…` looks elsewhere; a failure prints the seed and path to replay it. */
-fc.configureGlobal({ seed: Number(process.env["SEED"] ?? 5) });
 
 type Conditionals = Readonly<Record<string, readonly object[]>>;
 type Policy = readonly Readonly<Record<string, Conditionals>>[];

@@ -6,10 +6,10 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { compilePolicies } from "../../../src/auth/authorize/compile.ts";
 import { decide } from "../../../src/auth/authorize/decide.ts";
 import type { DecisionRequest, Principal } from "../../../src/auth/authorize/decision.ts";
+import { fc } from "../../support/property.ts";
 import {
   answer,
   brief,

@@ -5,13 +5,11 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { type CompiledConditional, compilePolicies, type RoutePolicy } from "../../../src/auth/authorize/compile.ts";
 import type { DecisionRequest, Principal } from "../../../src/auth/authorize/decision.ts";
 import { explain } from "../../../src/auth/authorize/explain.ts";
+import { fc } from "../../support/property.ts";
 import { now, type Person, principal, request, route, source, type Who } from "./support.ts";
-
-fc.configureGlobal({ seed: Number(process.env["SEED"] ?? 7) });
 
 type Said = Readonly<{ met: boolean; words: readonly string[] }>;
 const merged = (all: readonly Said[]): readonly string[] => [...new Set(all.flatMap(({ words }) => words))].sort();

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
 import { AccessSet } from "../../../src/broker/commands/access.ts";
 import { CommandQueue, type Queued } from "../../../src/broker/leader/command-queue.ts";
 import type { Stream } from "../../../src/events/index.ts";
+import { fc } from "../../support/property.ts";
 import { asked, revoke } from "../support.ts";
 
 const bounds = { commandsMax: 100, bytesMax: 10_000 };

@@ -503,7 +503,7 @@ describe("outcomes", () => {
 });
 
 describe("what a broker keeps", () => {
-  test("tokens are sealed in the vault, given to the authenticate role alone, and gone with the session", async () => {
+  test("tokens are sealed in the vault, given to those who sign in and who forward them, and gone with the session", async () => {
     const log = createMemoryLog();
     await withBroker(log, async (broker) => {
       const port = broker.databroker("authenticate");
@@ -511,7 +511,9 @@ describe("what a broker keeps", () => {
       assert.equal((await port.tokens(session("s1")))?.accessToken, "access-s1");
       const entry = await log.vault(session("s1"));
       assert.equal(Buffer.from(entry?.sealed ?? "").includes("access-s1"), false);
-      await assert.rejects(broker.databroker("proxy").tokens(session("s1")), { code: "ERR_BROKER_FORBIDDEN" });
+      assert.equal((await broker.databroker("proxy").tokens(session("s1")))?.accessToken, "access-s1");
+      for (const role of ["authorize", "operator", "broker"] as const)
+        await assert.rejects(broker.databroker(role).tokens(session("s1")), { code: "ERR_BROKER_FORBIDDEN" });
       await port.submit(asked(revoke("s1")));
       assert.equal(await port.tokens(session("s1")), undefined);
     });

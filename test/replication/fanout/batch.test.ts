@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
   type Epoch,
   encode,
@@ -23,6 +22,7 @@ import {
   sealEnvelope,
   splitBatch,
 } from "../../../src/replication/index.ts";
+import { fc } from "../../support/property.ts";
 import {
   aBoot,
   aNode,

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
 import type {
   BootId,
   Epoch,
@@ -22,6 +21,7 @@ import {
   type Renew,
 } from "../../../src/replication/index.ts";
 import { driftOf, newDriftWatch, observeClock } from "../../../src/replication/lease/drift-watch.ts";
+import { fc } from "../../support/property.ts";
 
 const epoch = 3 as Epoch;
 const at = (position: number): Link => ({

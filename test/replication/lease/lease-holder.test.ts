@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import type { BootId, Epoch, Incarnation, MonotonicMs, NodeId, Position, UnixMs } from "../../../src/events/index.ts";
 import {
   emptyTrail,
@@ -15,6 +14,7 @@ import {
   stepLease,
   type Trail,
 } from "../../../src/replication/index.ts";
+import { fc } from "../../support/property.ts";
 import { aBoot, aNode, type History, history } from "../support.ts";
 
 const log = history(20);

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
 import type { BootId, CommandId, Epoch, Hash, Link, NodeId, Position } from "../../../src/events/index.ts";
 import { type LesseeStanding, type ReceiptQuestion, receiptFor } from "../../../src/replication/index.ts";
+import { fc } from "../../support/property.ts";
 
 const epoch = 3 as Epoch;
 const at = (position: number): Link => ({

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { joinBytes, splitBytes } from "../../../src/replication/log/byte-list.ts";
+import { fc } from "../../support/property.ts";
 
 test("byte strings come out as they went in, whatever their lengths", () => {
   fc.assert(

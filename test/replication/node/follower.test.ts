@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import { decodeEvents, type Epoch, genesis, type Link, Projection, sameLink } from "../../../src/events/index.ts";
 import {
   type Follower,
@@ -10,6 +9,7 @@ import {
   type ReadOutcome,
   stepFollower,
 } from "../../../src/replication/index.ts";
+import { fc } from "../../support/property.ts";
 import { anyEvent, created, History, history, revoked } from "../support.ts";
 
 /** Plays the shell: applies to real projections and holds the one read until the test answers it. */
