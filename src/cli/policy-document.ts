@@ -159,6 +159,14 @@ function openConfiguration(
   };
 }
 
+const madeId = /^[0-9a-f]{32}$/;
+
+/** What an operator calls a route: the id that they gave it, else its name, and never an id that was made for it while there is one. */
+export function calledRoute(config: Config | null, id: string): string {
+  const name = madeId.test(id) ? config?.routes.find((route) => route.id === id)?.name : undefined;
+  return name ?? id;
+}
+
 /** By id, else by name or `from`. */
 function routeNamed({ routes }: Config, name: string): RouteConfig | undefined {
   return (

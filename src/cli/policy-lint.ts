@@ -1,9 +1,9 @@
 /** `cardea policy lint`: what is valid and surely not meant. */
-import { formatProblem } from "../config/index.ts";
+import { type Config, formatProblem } from "../config/index.ts";
 import type { UnixMs } from "../events/index.ts";
 import { parse } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { openPolicy } from "./policy-document.ts";
+import { calledRoute, openPolicy } from "./policy-document.ts";
 import { type Finding, findInPolicy, findShadowed } from "./policy-findings.ts";
 import { printable } from "./print.ts";
 
@@ -38,14 +38,15 @@ Exit 0 when nothing but notes was found, 1 when something was (with --strict a n
       ...findShadowed(routes),
     ];
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(findings)}\n`);
-    else terminal.out(findings.map(lineOf).join("") || "nothing found\n");
+    else terminal.out(findings.map((finding) => lineOf(finding, config)).join("") || "nothing found\n");
     const counted = findings.filter(({ severity }) => severity === "warning" || parsed.flag("strict"));
     return counted.length === 0 ? 0 : 1;
   },
 };
 
-function lineOf({ at, severity, route, rule, finding, remedy }: Finding): string {
-  const where = [route, rule].filter((part) => part !== null).join(": ");
+function lineOf({ at, severity, route, rule, finding, remedy }: Finding, config: Config | null): string {
+  const called = route === null ? null : calledRoute(config, route);
+  const where = [called, rule].filter((part) => part !== null).join(": ");
   return printable(
     `${at}: ${severity === "note" ? "note: " : ""}${where === "" ? "" : `${where}: `}${finding}; ${remedy}`,
   ).concat("\n");

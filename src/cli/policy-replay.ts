@@ -1,11 +1,11 @@
 /** `cardea policy replay`: recorded decisions under another configuration, and who would gain or lose by it. */
 import { readFileSync } from "node:fs";
 import type { DecisionRecord } from "../auth/index.ts";
-import { formatProblem } from "../config/index.ts";
+import { type Config, formatProblem } from "../config/index.ts";
 import { parse } from "./arguments.ts";
 import { recordSource } from "./audit-records.ts";
 import { type Command, UsageError } from "./command.ts";
-import { fillRecords, openPolicy } from "./policy-document.ts";
+import { calledRoute, fillRecords, openPolicy } from "./policy-document.ts";
 import { printable } from "./print.ts";
 import { type KnownPerson, type Replayed, replay } from "./replay-decision.ts";
 
@@ -53,7 +53,7 @@ Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml 
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
       else if (record.at >= from) report.add(record, replay(record, { config, asked, people }));
     }
-    terminal.out(parsed.flag("json") ? `${JSON.stringify(report.toJson())}\n` : report.toText());
+    terminal.out(parsed.flag("json") ? `${JSON.stringify(report.toJson())}\n` : report.toText(config));
     return report.differs ? 1 : 0;
   },
 };
@@ -106,11 +106,11 @@ class Report {
     return { replayed: this.#replayed, differences: this.#sorted(), notReplayed };
   }
 
-  toText(): string {
+  toText(config: Config): string {
     const lines: string[] = [];
     let before: string | null | undefined;
     for (const { route, person, change, count, example } of this.#sorted()) {
-      if (route !== before) lines.push(`route ${route ?? "(none)"}`);
+      if (route !== before) lines.push(`route ${route === null ? "(none)" : calledRoute(config, route)}`);
       before = route;
       lines.push(`  ${change}  ${person ?? "nobody signed in"}  ${count} ×, first ${example}`);
     }

@@ -1,13 +1,12 @@
 /** `cardea policy test`: tables of cases, what was expected of each and what came, and which rules no case meets. */
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import type { Policies } from "../auth/index.ts";
 import { formatProblem, type Problem, readYaml } from "../config/index.ts";
 import { type Parsed, parse } from "./arguments.ts";
 import { type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
 import { askPolicy, type PolicyAnswer } from "./policy-ask.ts";
 import { CaseError, readCase } from "./policy-case.ts";
-import { type Asked, fillRecords, openPolicy } from "./policy-document.ts";
+import { type Asked, calledRoute, fillRecords, openPolicy } from "./policy-document.ts";
 import { placeText } from "./policy-findings.ts";
 import { type Difference, differences, failureText, readTable, type Table, type TableCase } from "./policy-table.ts";
 import { printable } from "./print.ts";
@@ -47,8 +46,8 @@ Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a 
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(run.report())}\n`);
     else {
       for (const { one, found, answer } of failed) terminal.out(failureText(one, found, answer));
-      for (const { rule, route, at } of run.unmet())
-        terminal.out(printable(`no case meets ${route === null ? "" : `${route}: `}${rule}  (${at})`).concat("\n"));
+      for (const { rule, called, at } of run.unmet())
+        terminal.out(printable(`no case meets ${called === null ? "" : `${called}: `}${rule}  (${at})`).concat("\n"));
       terminal.out(
         `${run.results.length - failed.length} of ${run.results.length} as expected; ${met} of ${rules} rules met (${percent} %)\n`,
       );
@@ -58,7 +57,13 @@ Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a 
 };
 
 type Result = Readonly<{ one: TableCase; answer: PolicyAnswer; found: readonly Difference[] }>;
-type Rule = { readonly route: string | null; readonly rule: string; readonly at: string; met: boolean };
+type Rule = {
+  readonly route: string | null;
+  readonly called: string | null;
+  readonly rule: string;
+  readonly at: string;
+  met: boolean;
+};
 
 /** What the tables have shown so far. */
 class Run {
@@ -66,12 +71,14 @@ class Run {
   readonly #rules = new Map<string, Rule>();
 
   /** Every rule there is: those that no case asks must not be missed. */
-  begin(policies: Policies, bare: boolean): void {
+  begin({ policies, config }: Asked): void {
     for (const { routeId, conditionals } of policies.values()) {
       for (const { rule, place } of conditionals) {
         const at = placeText(place);
         const key = JSON.stringify([routeId, rule, at]);
-        if (!this.#rules.has(key)) this.#rules.set(key, { route: bare ? null : routeId, rule, at, met: false });
+        const route = config === null ? null : routeId;
+        const called = config === null ? null : calledRoute(config, routeId);
+        if (!this.#rules.has(key)) this.#rules.set(key, { route, called, rule, at, met: false });
       }
     }
   }
@@ -118,7 +125,7 @@ async function runTable(file: string, { parsed, terminal, run }: With): Promise<
   }
   const { asked } = opened;
   await fillRecords(asked, terminal);
-  run.begin(asked.policies, asked.config === null);
+  run.begin(asked);
   for (const one of table.cases) {
     const at = placeText(one.place);
     try {

@@ -209,6 +209,19 @@ ${people}cases:
   assert.equal((await run(["policy", "test", table, "--policy", write({ allow: { or: [{ reject: 1 }] } })])).code, 2);
 });
 
+test("lint and table tests call a route by its name where nobody gave it an id", async () => {
+  const open = ', to: "http://127.0.0.1:9000", allow_public_unauthenticated_access: true}\n';
+  const config = configuration(
+    `  - {name: Wiki, from: "https://wiki.example"${open}  - {id: shop, name: Shop, from: "https://shop.example"${open}`,
+  );
+  const { out } = await run(["policy", "lint", "-c", config]);
+  const calls = out.split("\n").flatMap((line) => /note: (\S+): shorthands: everybody gets in/.exec(line)?.[1] ?? []);
+  assert.deepEqual(calls.sort(), ["Wiki", "shop"]);
+  const cases = "cases: [{url: 'https://other.example/', session: null, expect: not_found}]\n";
+  const table = await run(["policy", "test", write(`config: ${config}\n${cases}`)]);
+  assert.match(table.out, /^no case meets Wiki: shorthands {2}\(.*\nno case meets shop: shorthands/, table.err);
+});
+
 test("a table that cannot be read is exit 2 with the key at fault, and an invalid policy is exit 1", async () => {
   const bad = async (content: string, message: RegExp): Promise<void> => {
     const { code, err } = await run(["policy", "test", write(content)]);

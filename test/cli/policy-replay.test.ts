@@ -75,6 +75,18 @@ test("who gains and who loses, by route and person: exit 1", async () => {
   );
 });
 
+test("a route is called by its name where nobody gave it an id, and JSON has the id of the records", async () => {
+  const route = {
+    id: undefined,
+    name: "Wiki",
+    allowed_users: ["somebody"],
+    policy: { deny: { or: [{ accept: true }] } },
+  };
+  assert.match((await replay(route, [{}])).out, /^route Wiki\n {2}loses {2}u-ann/);
+  const { out } = await replay(route, [{}], "--json");
+  assert.match((JSON.parse(out) as { differences: { route: string }[] }).differences[0]?.route ?? "", /^[0-9a-f]{32}$/);
+});
+
 test("a route that is gone, and one that opens to everybody", async () => {
   const gone = await replay({ from: "https://other.example.com" }, [{}]);
   assert.equal(gone.code, 1);
