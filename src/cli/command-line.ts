@@ -3,7 +3,10 @@ import { CannotError, type Command, type ExitCode, type Terminal, UsageError } f
 import { version } from "./version.ts";
 
 /** They say the place and the remedy. */
-const dataFolderCodes = new Set<unknown>(["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_DAMAGED"]);
+const dataFolderCodes = new Set<unknown>([
+  "ERR_REPLICATION_DATA_FOLDER_LOCKED",
+  "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
+]);
 
 export async function runCommandLine(
   args: readonly string[],

@@ -24,8 +24,8 @@ test("wrong use is said on standard error, exit 2", async () => {
   }
 });
 
-test("a data folder that another process lives in, or that is damaged, is said in one line, exit 3", async () => {
-  for (const code of ["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_DAMAGED"]) {
+test("a data folder that another process lives in, or that cannot be used, is said in one line, exit 3", async () => {
+  for (const code of ["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_UNUSABLE"]) {
     const errors: string[] = [];
     const fails = Object.assign(new Error("the place: the remedy"), { code });
     const command = { name: "start", usage: "", summary: "", help: "", run: () => Promise.reject(fails) };

@@ -37,22 +37,18 @@ export class DataFolderLockedError extends Error {
   }
 }
 
-/** Which boot this one would replace cannot be read: a damaged file is for an operator to take away, who sees that nobody lives there. */
-export class DataFolderDamagedError extends Error {
-  readonly code = "ERR_REPLICATION_DATA_FOLDER_DAMAGED";
+/** A damaged file is for an operator to take away, who sees that nobody lives there; a full disk is for one to make room on. */
+export class DataFolderUnusableError extends Error {
+  readonly code = "ERR_REPLICATION_DATA_FOLDER_UNUSABLE";
   readonly path: string;
   constructor({ path, how }: Readonly<{ path: string; how: string }>, options?: ErrorOptions) {
-    super(
-      `${path} is damaged (${how}): see that no process of this node runs, and remove the file. ` +
-        "Receipts then wait once for the window of the boot that it named",
-      options,
-    );
-    this.name = "DataFolderDamagedError";
+    super(`${path} ${how}`, options);
+    this.name = "DataFolderUnusableError";
     this.path = path;
   }
 }
 
-/** @throws DataFolderLockedError, DataFolderDamagedError */
+/** @throws DataFolderLockedError, DataFolderUnusableError */
 export function lockDataFolder(options: Place): DataFolderLock {
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
   const path = join(options.dataDir, `node-${encodeURIComponent(options.node)}.sqlite`);
@@ -91,8 +87,8 @@ export function lockDataFolder(options: Place): DataFolderLock {
   } catch (cause) {
     database.close();
     if (isBusy(cause)) throw new DataFolderLockedError(options, { cause });
-    if (cause instanceof Error && isDamage(cause))
-      throw new DataFolderDamagedError({ path, how: cause.message }, { cause });
+    if (cause instanceof Error && "errcode" in cause)
+      throw new DataFolderUnusableError({ path, how: explain(cause) }, { cause });
     throw cause;
   }
 }
@@ -108,7 +104,14 @@ function isBusy(cause: unknown): boolean {
   return cause instanceof Error && "errcode" in cause && cause.errcode === 5;
 }
 
-/** SQLITE_CORRUPT, SQLITE_NOTADB */
-function isDamage(cause: Error): boolean {
-  return "errcode" in cause && [11, 26].includes(Number(cause.errcode) & 0xff);
+/** SQLITE_CORRUPT and SQLITE_NOTADB; SQLITE_FULL */
+function explain(cause: Error): string {
+  const code = "errcode" in cause ? Number(cause.errcode) & 0xff : undefined;
+  if (code === 11 || code === 26) {
+    return (
+      `is damaged (${cause.message}): see that no process of this node runs, and remove the file. ` +
+      "Receipts then wait once for the window of the boot that it named"
+    );
+  }
+  return code === 13 ? "cannot grow: the disk is full. Make room" : `cannot be used: ${cause.message}`;
 }

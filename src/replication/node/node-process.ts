@@ -127,7 +127,7 @@ export type ReplicaProcess = Replica &
 
 const readyPollMs = 10;
 
-/** @throws DataFolderLockedError when another process lives in `dataDir`, DataFolderDamagedError */
+/** @throws DataFolderLockedError when another process lives in `dataDir`, DataFolderUnusableError */
 export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const { clock, databroker, fanout, logger, name: node, boot, randomBytes } = options;
   const secrets = [options.secret, ...(options.secretPrevious ? [options.secretPrevious] : [])];

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { cpSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { BootId, NodeId } from "../../../src/events/index.ts";
@@ -60,10 +61,40 @@ test("a damaged file is refused by its name with the remedy, and left as it is",
   const bytes = Buffer.alloc(8_192, "x");
   writeFileSync(path, bytes);
   assert.throws(() => lockDataFolder({ dataDir: folder.path, node }), {
-    code: "ERR_REPLICATION_DATA_FOLDER_DAMAGED",
+    code: "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
     message: /node-node-1\.sqlite is damaged \(.+\): .* remove the file\./,
   });
   assert.deepEqual(readFileSync(path), bytes);
+});
+
+test("on a full disk it is said which file finds no room; a boot that was not written down is, once there is some", {
+  skip: process.getuid?.() !== 0 ? "mounting a small disk needs root" : false,
+}, () => {
+  using folder = new TemporaryFolder("lock");
+  const place = { dataDir: join(folder.path, "small"), node };
+  const fill = (): void =>
+    assert.throws(() => writeFileSync(join(place.dataDir, "filler"), Buffer.alloc(1_000_000)), { code: "ENOSPC" });
+  mkdirSync(place.dataDir);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", place.dataDir]);
+  try {
+    fill();
+    assert.throws(() => lockDataFolder(place), {
+      code: "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
+      message: /node-node-1\.sqlite cannot grow: the disk is full\. Make room$/,
+    });
+    rmSync(join(place.dataDir, "filler"));
+    const first = lockDataFolder(place);
+    fill();
+    assert.throws(() => first.record("boot-1" as BootId), /disk is full/);
+    rmSync(join(place.dataDir, "filler"));
+    first.record("boot-1" as BootId);
+    first.release();
+    const second = lockDataFolder(place);
+    assert.equal(second.replaces, "boot-1");
+    second.release();
+  } finally {
+    execFileSync("umount", ["-l", place.dataDir]);
+  }
 });
 
 test("a killed process lets go, a paused one does not", async () => {
