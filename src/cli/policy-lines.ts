@@ -32,8 +32,10 @@ export async function* readValues(path: string): AsyncGenerator<Read> {
   let line = 0;
   try {
     const input = path === "-" ? process.stdin : createReadStream(path, "utf8");
-    for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+    for await (const written of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
       line += 1;
+      // A byte order mark, as some programs of Windows write it, is none of the text (RFC 8259, section 8.1).
+      const text = line === 1 ? written.replace(/^\ufeff/, "") : written;
       if (whole === "" && text.trim() === "") continue;
       const value = whole === "" ? parse(text) : undefined;
       if (value !== undefined) yield* each(value, `${name}:${line}`);

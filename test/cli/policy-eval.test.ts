@@ -563,6 +563,12 @@ test("an invalid policy or configuration gives its problems and no answer, and e
     assert.deepEqual([said.code, said.out], [1, ""], content);
     assert.match(said.err, /^\S+: .+\n/);
   }
+  const empty = write("");
+  const nothing = await run(["policy", "eval", "--policy", empty, "--input", input]);
+  assert.match(
+    nothing.err.replaceAll(empty, "empty"),
+    /^empty:1:1: \(document\): nothing is not a policy; write an object/,
+  );
   const wrong = write(readFileSync(config, "utf8").replace("groups: api", "gruops: api"));
   const said = await run(["policy", "eval", "-c", wrong, "--input", input]);
   assert.deepEqual([said.code, said.out], [1, ""]);
@@ -628,6 +634,13 @@ test("many cases come on standard input, answered one by one; one that cannot be
     stderr,
     "standard input:3: (case): is not JSON\nstandard input:4: grups is not known and does not count\n",
   );
+});
+
+test("a byte order mark in front of the first case is none of it", async () => {
+  const line = JSON.stringify({ id: 1, request: page, session: null });
+  const input = write(`\ufeff${line}\r\n${line}\r\n`);
+  const { code, out, err } = await run(["policy", "eval", "--policy", write(allow(signedIn)), "--input", input]);
+  assert.deepEqual([code, err, out.match(/"result":"signin"/g)?.length], [0, "", 2]);
 });
 
 test("a case that is nested too deeply is refused, the others are answered, and no name of a key changes more than its value", async () => {

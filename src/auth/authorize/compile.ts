@@ -332,6 +332,14 @@ function ruleOf(action: Action, name: string, criteria: readonly Criterion[]): R
 
 function reporter(problems: Problem[], key: Path, locate: (path: Path) => Place): Report {
   return (path, problem, remedy, severity = "error") => {
-    problems.push({ ...locate(path), key: formatPath([...key, ...path]), problem, remedy, severity });
+    const at = [...key, ...path];
+    // A policy without a route around it may be wrong as a whole.
+    problems.push({
+      ...locate(path),
+      key: at.length === 0 ? "(document)" : formatPath(at),
+      problem,
+      remedy,
+      severity,
+    });
   };
 }
