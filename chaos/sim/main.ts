@@ -27,21 +27,29 @@ const traceLinesMax = 1_000_000;
 const failuresEnough = 50;
 const storiesFolder = join(import.meta.dirname, "stories");
 
+const options = {
+  seeds: { type: "string", default: "200" },
+  "first-seed": { type: "string", default: "1" },
+  workers: { type: "string", default: `${availableParallelism()}` },
+  twice: { type: "boolean", default: false },
+  "twice-every": { type: "string" },
+  plans: { type: "string" },
+  "no-stories": { type: "boolean", default: false },
+  "no-trace": { type: "boolean", default: false },
+} as const;
+
 process.exitCode = await main();
 
+function argumentsGiven() {
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    return wrongUse(error instanceof Error ? error.message : String(error));
+  }
+}
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      seeds: { type: "string", default: "200" },
-      "first-seed": { type: "string", default: "1" },
-      workers: { type: "string", default: `${availableParallelism()}` },
-      twice: { type: "boolean", default: false },
-      "twice-every": { type: "string" },
-      plans: { type: "string" },
-      "no-stories": { type: "boolean", default: false },
-      "no-trace": { type: "boolean", default: false },
-    },
-  });
+  const values = argumentsGiven();
   const seed = process.env["SEED"];
   if (values.plans !== undefined) return replay(readPlans(values.plans), !values["no-trace"]);
   if (seed !== undefined) return replay(plansOf(wholeNumber(seed, "SEED")), !values["no-trace"]);
@@ -127,12 +135,20 @@ function replay(plans: Plans, traced: boolean): number {
 }
 
 function readPlans(file: string): Plans {
-  return JSON.parse(readFileSync(file, "utf8")) as Plans;
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as Plans;
+  } catch (error) {
+    return wrongUse(`${file} is not what is left of a seed: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 function wholeNumber(text: string, name: string): number {
   const value = Number(text);
   if (Number.isSafeInteger(value) && value >= 0) return value;
-  console.error(`${name} is a whole number, not ${text}`);
+  return wrongUse(`${name} is a whole number, not ${text}`);
+}
+
+function wrongUse(message: string): never {
+  console.error(message);
   return process.exit(2);
 }

@@ -22,18 +22,11 @@ export function openAgeMark(path: string): AgeMark {
     leftBehind,
     set() {
       if (standing) return;
-      const file = openSync(path, "w", 0o600);
       try {
-        writeSync(file, "leases by age may count\n");
-        fsyncSync(file);
-      } finally {
-        closeSync(file);
-      }
-      const folder = openSync(dirname(path), "r");
-      try {
-        fsyncSync(folder);
-      } finally {
-        closeSync(folder);
+        write(path);
+      } catch (cause) {
+        const why = cause instanceof Error ? cause.message : String(cause);
+        throw new Error(`${path} cannot be written (${why}): no lease by age is given before it can`, { cause });
       }
       standing = true;
     },
@@ -43,4 +36,20 @@ export function openAgeMark(path: string): AgeMark {
       standing = false;
     },
   };
+}
+
+function write(path: string): void {
+  const file = openSync(path, "w", 0o600);
+  try {
+    writeSync(file, "leases by age may count\n");
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  const folder = openSync(dirname(path), "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
 }

@@ -1,6 +1,6 @@
 /** The copy of the log on a regional broker's disk: right or gone, never half of one history and half of another. */
 import assert from "node:assert/strict";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openAgeMark, RegionCopy } from "../../../src/broker/index.ts";
@@ -124,4 +124,15 @@ test("the mark of leases by age outlives a crash", () => {
   second.clear();
   assert.equal(openAgeMark(path).leftBehind, false);
   folder.remove();
+});
+
+test("a mark that cannot be written is an error with its place, and does not stand; with a place for it, it does", () => {
+  using folder = new TemporaryFolder("age-mark");
+  const path = join(folder.path, "away", "mark");
+  const mark = openAgeMark(path);
+  rmSync(join(folder.path, "away"), { recursive: true });
+  assert.throws(() => mark.set(), /away\/mark cannot be written \(ENOENT.*\): no lease by age is given before it can/);
+  mkdirSync(join(folder.path, "away"));
+  mark.set();
+  assert.equal(openAgeMark(path).leftBehind, true);
 });

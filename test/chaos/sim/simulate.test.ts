@@ -54,9 +54,16 @@ describe("npm run simulate", { concurrency: false }, () => {
   });
 
   test("wrong use says so", async () => {
-    const { code, errors } = await simulate(["--seeds", "many"]);
-    assert.equal(code, 2);
-    assert.match(errors, /seeds is a whole number, not many/);
+    const wrong: readonly (readonly [readonly string[], RegExp])[] = [
+      [["--seeds", "many"], /^seeds is a whole number, not many\n$/],
+      [["--plans", "no-such-file"], /^no-such-file is not what is left of a seed: ENOENT.*\n$/],
+      [["--nonsense"], /^Unknown option '--nonsense'.*\n$/],
+    ];
+    for (const [args, words] of wrong) {
+      const { code, errors } = await simulate(args);
+      assert.equal(code, 2, errors);
+      assert.match(errors, words);
+    }
   });
 
   test("a seed that fails becomes a short story of the faults and wishes that it needs", async () => {
