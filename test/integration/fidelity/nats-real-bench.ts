@@ -105,8 +105,11 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
     connect: ({ server = 0, pausable } = {}) => (pausable === true ? ofItsOwn(server) : inProcess(server)),
     async createStream() {
       await waitFor("the stream", async () => {
-        await manager.streams.add({ name: stream, subjects: [subject], num_replicas: servers });
-        return true;
+        const { state } = await manager.streams.add({ name: stream, subjects: [subject], num_replicas: servers });
+        // A server removes a deleted stream's files on the side: a new one of its name has been seen to begin with what the old one held.
+        if (state.last_seq === 0) return true;
+        await manager.streams.delete(stream);
+        return false;
       });
     },
     async deleteStream() {
