@@ -415,3 +415,11 @@ function paths(some: readonly Source[]): string[] {
 function assertNone(problems: readonly string[]): void {
   assert.ok(problems.length === 0, ["", ...problems].join("\n"));
 }
+
+test("property tests draw the same cases on every run: only one file takes fast-check as it comes", () => {
+  const taking = globSync("test/**/*.ts").filter((file) => /from "fast-check"/.test(readFileSync(file, "utf8")));
+  assert.deepEqual(
+    taking.filter((file) => basename(file) !== basename(import.meta.filename)),
+    [join("test", "support", "property.ts")],
+  );
+});
