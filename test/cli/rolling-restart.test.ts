@@ -11,22 +11,15 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { WebSocket, WebSocketServer } from "ws";
-import { Child, TemporaryFolder } from "../support/child.ts";
+import { TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
+import { isReady, type Member, startMember } from "../support/member.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 60_000 };
 const callers = 8;
 const askEveryMs = 100;
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
-
-type Member = { name: string; port: number; metrics: number; config: string; child: Child | undefined };
-
-async function isReady({ metrics }: Member): Promise<boolean> {
-  const signal = AbortSignal.timeout(5_000);
-  return (await fetch(`http://127.0.0.1:${metrics}/readyz`, { signal }).catch(() => undefined))?.ok === true;
-}
 
 /** New connections go to those that were ready when they were last asked, in turn. */
 async function startBalancer(t: TestContext, members: readonly Member[]): Promise<number> {
@@ -119,21 +112,7 @@ test("a rolling restart of two proxies under load fails no request, and gives st
     idp_client_secret: "secret",
   });
   const proxies = [member("one", one, oneMetrics, proxied(one)), member("two", two, twoMetrics, proxied(two))];
-  const start = async (of: Member): Promise<void> => {
-    of.child = await Child.start({
-      command: process.execPath,
-      args: ["--no-warnings", mainFile, "run", "-c", of.config],
-      logFile: join(folder.path, `${of.name}.log`),
-    });
-    await waitFor(
-      `${of.name} to be ready`,
-      () => {
-        if (of.child?.running !== true) throw new Error(of.child?.log().slice(-2_000));
-        return isReady(of);
-      },
-      patience,
-    );
-  };
+  const start = (of: Member): Promise<void> => startMember(of, join(folder.path, `${of.name}.log`));
   t.after(() => Promise.all([databroker, ...proxies].map(({ child }) => child?.kill())));
   await start(databroker);
   await Promise.all(proxies.map(start));

@@ -19,23 +19,16 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { connect as connectTls } from "node:tls";
-import { Child, type TemporaryFolder } from "../support/child.ts";
+import type { TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { startHaproxy } from "../support/haproxy.ts";
+import { isReady, type Member, startMember } from "../support/member.ts";
 import { Authority } from "../support/pki.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 60_000 };
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
 const hosts = ["app.example", "grpc.example"] as const;
-
-type Member = { name: string; port: number; metrics: number; config: string; child: Child | undefined };
-
-export async function isReady({ metrics }: Member): Promise<boolean> {
-  const signal = AbortSignal.timeout(5_000);
-  return (await fetch(`http://127.0.0.1:${metrics}/readyz`, { signal }).catch(() => undefined))?.ok === true;
-}
 
 export type Pair = Readonly<{
   proxies: readonly Member[];
@@ -94,21 +87,7 @@ export async function startPair(
   });
   const proxies = [proxied("one", one, oneMetrics), proxied("two", two, twoMetrics)];
 
-  const start = async (of: Member): Promise<void> => {
-    of.child = await Child.start({
-      command: process.execPath,
-      args: ["--no-warnings", mainFile, "run", "-c", of.config],
-      logFile: join(folder.path, `${of.name}.log`),
-    });
-    await waitFor(
-      `${of.name} to be ready`,
-      () => {
-        if (of.child?.running !== true) throw new Error(of.child?.log().slice(-2_000));
-        return isReady(of);
-      },
-      patience,
-    );
-  };
+  const start = (of: Member): Promise<void> => startMember(of, join(folder.path, `${of.name}.log`));
   t.after(() => Promise.all([databroker, ...proxies].map(({ child }) => child?.kill())));
   await start(databroker);
   await Promise.all(proxies.map(start));
