@@ -72,8 +72,6 @@ if (HTTPParser === undefined)
 const Parser: Constructor = HTTPParser;
 
 export type Http1Callbacks = Readonly<{
-  /** At the first byte of a message; an empty line before it is none. */
-  onBegin?: () => void;
   /** @returns 0: a body may follow, 1: none does, 2: what follows is another protocol */
   onHead: OnHeadersComplete;
   onBody: (bytes: Buffer) => void;
@@ -84,7 +82,7 @@ export type Http1Callbacks = Readonly<{
 export function createParser(
   type: "request" | "response",
   maxHeaderBytes: number,
-  { onBegin, onHead, onBody, onComplete }: Http1Callbacks,
+  { onHead, onBody, onComplete }: Http1Callbacks,
   onTrailers: (lines: RawLines) => void,
 ): Http1Parser {
   const parser = new Parser();
@@ -93,7 +91,6 @@ export function createParser(
   let parts: RawLines = [];
   let firstLine = "";
   let inHead = true;
-  if (onBegin !== undefined) parser[Parser.kOnMessageBegin] = onBegin;
   parser[Parser.kOnHeaders] = (lines: RawLines, url: string) => {
     if (inHead) {
       parts = parts.concat(lines);
@@ -178,6 +175,15 @@ export class DirectReading {
     this.#socket.pause();
     this.#start();
   }
+}
+
+/**
+ * Is told of the first byte of a message that begins from now on; an empty line before it is none. Nobody wants to know of most, and
+ * the parser asks each time.
+ * @param onBegin null: nobody any more
+ */
+export function listenForBegin(parser: Http1Parser, onBegin: (() => void) | null): void {
+  parser[Parser.kOnMessageBegin] = onBegin;
 }
 
 /** Lets go of the parser: later, because it may be within `execute`. */

@@ -11,73 +11,23 @@ import {
   DirectReading,
   freeParser,
   type Http1Parser,
+  listenForBegin,
   type ParseError,
   type RawLines,
 } from "./http1-parser.ts";
 import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
 import {
-  type UpstreamCall,
   UpstreamClosedError,
   UpstreamConnectTimeoutError,
-  type UpstreamHandler,
   UpstreamIdleError,
   UpstreamProtocolError,
-  type UpstreamRequest,
 } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-http1.ts";
+import { type Http1Call, tickMs } from "./upstream-http1-call.ts";
 
-/** How finely time is counted; time-outs are exceeded by no more than two of these. */
-export const tickMs = 100;
 const answerHeadBytesMax = 65_536;
 /** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
 const idleMsMax = 30_000;
-
-export class Http1Call implements UpstreamCall {
-  readonly request: UpstreamRequest;
-  readonly handler: UpstreamHandler;
-  readonly #pool: Http1Pool;
-  connection: Http1UpstreamConnection | undefined;
-  over = false;
-  sent = false;
-  sawByte = false;
-  readonly idleTicksMax: number;
-
-  constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {
-    this.#pool = pool;
-    this.request = request;
-    this.handler = handler;
-    this.sent = !request.hasBody;
-    this.idleTicksMax = request.idleTimeoutMs > 0 ? Math.ceil(request.idleTimeoutMs / tickMs) : Infinity;
-  }
-
-  write(chunk: Buffer): boolean {
-    return this.over || this.connection === undefined ? true : this.connection.write(chunk);
-  }
-
-  end(trailers: readonly string[] = []): void {
-    if (!this.over && !this.sent) this.connection?.endBody(this, trailers);
-  }
-
-  resume(): void {
-    if (!this.over) this.connection?.resume();
-  }
-
-  abort(): void {
-    if (this.finish()) this.connection?.abandon(this);
-  }
-
-  /** @returns false when it was over already */
-  finish(): boolean {
-    if (this.over) return false;
-    this.over = true;
-    this.#pool.done(this);
-    return true;
-  }
-
-  fail(error: Error, staleConnection: boolean): void {
-    if (this.finish()) this.handler.onError(error, { staleConnection });
-  }
-}
 
 export class Http1UpstreamConnection implements TurnEndTask {
   readonly towards = "upstream";
@@ -116,9 +66,6 @@ export class Http1UpstreamConnection implements TurnEndTask {
       "response",
       answerHeadBytesMax,
       {
-        onBegin: () => {
-          this.#spoiled ||= this.#complete; // its rest would be the beginning of the next answer
-        },
         onHead: (_major, _minor, lines, _method, _url, status, _text, _upgrade, keepAlive) =>
           this.#onHead(status ?? 0, lines ?? [], keepAlive),
         onBody: (bytes) => this.#onBody(bytes),
@@ -163,11 +110,13 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   runAtTurnEnd(): void {
     const call = this.#call;
-    if (!this.#reserved) return;
     this.#reserved = false;
-    if (call === undefined) return; // it broke meanwhile, and the call knows
-    if (call.over) this.#release();
-    else this.begin(call);
+    if (call === undefined || call.over) this.#release();
+    else if (this.#socket.writable) this.begin(call);
+    else {
+      this.#call = undefined;
+      this.#pool.again(call);
+    }
   }
 
   /** Nothing of a call that has begun may be taken for another's, so its connection goes. */
@@ -183,6 +132,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#tick = this.#pool.ticks;
     this.#answering = false;
     this.#complete = false;
+    listenForBegin(this.#parser, null);
     if (!call.handler.mayBegin(call)) {
       call.finish();
       this.#call = undefined;
@@ -320,8 +270,15 @@ export class Http1UpstreamConnection implements TurnEndTask {
     else this.#direct.hold();
   }
 
+  /** Something came behind the answer: its rest would be the beginning of the next. */
+  readonly #onMore = (): void => {
+    this.#spoiled = true;
+  };
+
   #onComplete(): void {
-    if (this.#answering) this.#complete = true;
+    if (!this.#answering) return;
+    this.#complete = true;
+    listenForBegin(this.#parser, this.#onMore);
   }
 
   /** Outside of the parser: the answer is complete. */
@@ -340,7 +297,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   #onEnd(): void {
-    if (this.#call === undefined) {
+    if (this.#call === undefined || this.#reserved) {
       this.#socket.destroy();
       return;
     }
@@ -360,9 +317,10 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   #fail(error: Error): void {
+    this.#socket.destroy();
+    if (this.#reserved) return; // nothing of the call was written: it goes elsewhere at the end of the turn
     const call = this.#call;
     this.#call = undefined;
-    this.#socket.destroy();
     call?.fail(error, this.#connected && this.#answered > 0 && !call.sawByte && isBroken(error));
   }
 

@@ -7,8 +7,15 @@
  */
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
-import type { UpstreamCall, UpstreamHandler, UpstreamPool, UpstreamRequest } from "./upstream-call.ts";
-import { Http1Call, Http1UpstreamConnection, tickMs } from "./upstream-http1-connection.ts";
+import {
+  type UpstreamCall,
+  UpstreamClosedError,
+  type UpstreamHandler,
+  type UpstreamPool,
+  type UpstreamRequest,
+} from "./upstream-call.ts";
+import { Http1Call, tickMs } from "./upstream-http1-call.ts";
+import { Http1UpstreamConnection } from "./upstream-http1-connection.ts";
 import { WritableValues } from "./writable-values.ts";
 
 export type UpstreamAddress = Readonly<{
@@ -65,6 +72,11 @@ export class Http1Pool implements UpstreamPool {
   call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
     const call = new Http1Call(this, request, handler);
     this.#calls++;
+    this.#place(call);
+    return call;
+  }
+
+  #place(call: Http1Call): void {
     const kept = this.#takeIdle();
     if (kept !== undefined) kept.reserve(call);
     else if (this.#all.size < this.#limits.connectionsMax) this.#open(call);
@@ -72,7 +84,6 @@ export class Http1Pool implements UpstreamPool {
       this.#waiting.push(call);
       this.#waitingCalls++;
     }
-    return call;
   }
 
   close(): void {
@@ -114,6 +125,16 @@ export class Http1Pool implements UpstreamPool {
   }
 
   // --- for connections and calls
+
+  /** Its connection broke before anything of it was written: another one is as good, whatever it asks for. */
+  again(call: Http1Call): void {
+    if (this.#closed) {
+      call.fail(new UpstreamClosedError("the upstream is not used any more"), false);
+      return;
+    }
+    call.connection = undefined;
+    this.#place(call);
+  }
 
   done(call: Http1Call): void {
     this.#calls--;

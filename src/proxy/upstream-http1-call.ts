@@ -1,0 +1,54 @@
+/** HTTP/1.1 upstream call: one request on its way through a pool, whichever connection it gets. */
+import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from "./upstream-call.ts";
+import type { Http1Pool } from "./upstream-http1.ts";
+import type { Http1UpstreamConnection } from "./upstream-http1-connection.ts";
+
+/** How finely time is counted; time-outs are exceeded by no more than two of these. */
+export const tickMs = 100;
+
+export class Http1Call implements UpstreamCall {
+  readonly request: UpstreamRequest;
+  readonly handler: UpstreamHandler;
+  readonly #pool: Http1Pool;
+  connection: Http1UpstreamConnection | undefined;
+  over = false;
+  sent = false;
+  sawByte = false;
+  readonly idleTicksMax: number;
+
+  constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {
+    this.#pool = pool;
+    this.request = request;
+    this.handler = handler;
+    this.sent = !request.hasBody;
+    this.idleTicksMax = request.idleTimeoutMs > 0 ? Math.ceil(request.idleTimeoutMs / tickMs) : Infinity;
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.over || this.connection === undefined ? true : this.connection.write(chunk);
+  }
+
+  end(trailers: readonly string[] = []): void {
+    if (!this.over && !this.sent) this.connection?.endBody(this, trailers);
+  }
+
+  resume(): void {
+    if (!this.over) this.connection?.resume();
+  }
+
+  abort(): void {
+    if (this.finish()) this.connection?.abandon(this);
+  }
+
+  /** @returns false when it was over already */
+  finish(): boolean {
+    if (this.over) return false;
+    this.over = true;
+    this.#pool.done(this);
+    return true;
+  }
+
+  fail(error: Error, staleConnection: boolean): void {
+    if (this.finish()) this.handler.onError(error, { staleConnection });
+  }
+}
