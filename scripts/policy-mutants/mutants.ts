@@ -60,8 +60,8 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "session-not-read": {
     file: at("decide"),
     meaning: "a decision does not say that it rests on its session",
-    take: "  if (sessionId !== null) keys.push(sessionStream(sessionId));\n",
-    put: "",
+    take: "? streamsOf(caller.principal) :",
+    put: "? streamsOf(caller.principal).slice(1) :",
   },
   "bounds-forgotten": {
     file: at("decide"),

@@ -84,6 +84,7 @@ export {
   type Somebody,
   type Surroundings,
   startRecordLoader,
+  streamsOf,
   traceDecision,
 } from "./authorize/index.ts";
 export type { DecisionRecord, RecordDecision } from "./decision-record.ts";

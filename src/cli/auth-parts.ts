@@ -6,6 +6,7 @@ import type { Assertions } from "../auth/index.ts";
 import {
   type AuthDeps,
   CallerCache,
+  type CallerOptions,
   createAuthenticateHost,
   createBox,
   createHandleCodec,
@@ -87,15 +88,11 @@ export function providersOf(config: Config): Providers {
   };
 }
 
-export function callerResolver(replica: Replica, now: () => UnixMs): AuthDeps["resolveCaller"] {
+export function callerResolver(replica: Replica): AuthDeps["resolveCaller"] {
   const cache = new CallerCache();
-  return (handle, options) =>
-    resolveCaller(replica.projection, handle, {
-      ...options,
-      now: now(),
-      open: (sealed, userId) => replica.open(sealed, userId),
-      cache,
-    });
+  const open: CallerOptions["open"] = (sealed, userId) => replica.open(sealed, userId);
+  return (handle, { idpId, credentialInHeader, now }) =>
+    resolveCaller(replica.projection, handle, { idpId, credentialInHeader, now, open, cache });
 }
 
 export function authDepsOf(

@@ -64,7 +64,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
   const audit = await startAudit(config, { node: parts.node, boot: parts.boot, logger });
   stops.push(() => audit.close(auditCloseMs));
   const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
-  const resolveCaller = callerResolver(replica, parts.now);
+  const resolveCaller = callerResolver(replica);
 
   const shadowed = new Counter({
     name: "cardea_shadow_decisions_total",
@@ -104,7 +104,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     const routeHost = await createRouteHost(auth);
     const ports = {
       config: own,
-      decide: (question) => decide({ policies, ...question }),
+      decide: ({ routeId, caller, request, now }) => decide({ policies, routeId, caller, request, now }),
       beside: describeDecisions({
         ...{ policies, shadows: loaded.shadows, placeOf: placeIn(replica), node: parts.node },
         traced: new Set(own.routes.filter((route) => route.auditTrace === "all").map(({ id }) => id)),

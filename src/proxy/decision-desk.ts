@@ -3,8 +3,11 @@
  *
  * Pure: it is given the time, the projection's answers and what to do with a permit. Always: a permit and the registration
  * of its exchange happen in one turn, so that no change of facts falls between them; the lease is compared before anything
- * is looked up and again at the decision; a state of ours that is behind answers 503 and never sends anybody to sign in. Whom a
- * credential names is who-asks.ts's to say.
+ * is looked up, and again at the decision if anything had to be waited for; a state of ours that is behind answers 503 and never sends
+ * anybody to sign in. Whom a credential names is who-asks.ts's to say.
+ *
+ * The clocks are read once for a request, when its head has been read (`Visit.asOf`), and again after whatever is waited for: it was sent
+ * before that, so what is compared with a lease is never older than the request. Before its first byte goes on they are read anew.
  *
  * There is a desk for each configuration, and only the one in force decides: a request that has waited meanwhile is considered
  * anew by that one, and an open exchange is judged by it, whoever permitted it.
@@ -12,6 +15,7 @@
 import type { Decision, DecisionRequest, DescribeDecision, KnownCaller, Permit, Principal } from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
 import type { UnixMs } from "../events/index.ts";
+import { momentOf } from "../replication/index.ts";
 import type { Condition } from "./answer.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { CutReason, Exchange, Exchanges, ExchangeTerms, Verdict } from "./exchanges.ts";
@@ -65,11 +69,12 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     const { plan, request } = routed;
     const asking = who.askingIn(request, plan.route);
     if (!(asking instanceof Promise)) settle(routed, asking);
-    else asking.then((known) => settle(routed, known)).catch((error: unknown) => onFailed(routed.visit, error));
+    else asking.then((known) => settleLater(routed, known)).catch((error: unknown) => onFailed(routed.visit, error));
   }
 
   function leaseIsOver({ visit, plan }: Routed): boolean {
-    if (freshness.overdueMs(clock.monotonic()) <= plan.route.staleGraceMs) return false;
+    const { monotonic, wall } = visit.asOf;
+    if (freshness.overdueMs(monotonic, wall) <= plan.route.staleGraceMs) return false;
     unavailable(visit, "lease");
     return true;
   }
@@ -81,6 +86,14 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
 
   // --- the decision
 
+  /** Somebody had to be asked who it is. */
+  function settleLater(routed: Routed, asking: Asking): void {
+    const { visit } = routed;
+    visit.asOf = momentOf(clock);
+    if (visit.downstream.closed || (current() === desk && leaseIsOver(routed))) return;
+    settle(routed, asking);
+  }
+
   function settle(routed: Routed, asking: Asking): void {
     const { visit, plan } = routed;
     if (visit.downstream.closed) return;
@@ -88,7 +101,6 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       current().takeOver(visit); // this configuration has permitted its last
       return;
     }
-    if (leaseIsOver(routed)) return;
     if (asking === "refused") {
       const reasons = ["bearer-token-invalid"];
       const status = answer(visit, { type: "no-right", status: 403, reasons }, tools);
@@ -99,23 +111,23 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       unavailable(visit, asking);
       return;
     }
-    const caller = who.callerOf(asking, plan.route);
+    const now = visit.asOf.wall;
+    const caller = who.callerOf(asking, plan.route, now);
     if (caller.type === "behind") {
       unavailable(visit, "behind");
       return;
     }
-    const now = clock.wall();
     const question = questionOf(routed, now);
     const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
     const beside = besideOf(routed, { asking, caller, question, now }, decision);
     if (decision.type === "permit") {
-      permitted(routed, { asking, question, beside }, decision);
+      permitted(routed, { asking, question, beside, decision });
       return;
     }
     const principal = caller.type === "principal" ? caller.principal : null;
     const { type: result, reasons } = decision;
     const status = answer(visit, conditionOfRefusal(decision), tools, principal, beside.trace ?? null);
-    record(visit, { result, status, reasons, ...beside }, principal, ports);
+    record(visit, { result, status, reasons, ...beside }, principal, ports, visit.asOf);
   }
 
   function besideOf(
@@ -130,45 +142,61 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   }
 
   function permitted(
-    routed: Routed,
-    of: Readonly<{ asking: Holder; question: DecisionRequest; beside: ReturnType<DescribeDecision> }>,
-    { permit, reads, until, reasons }: Extract<Decision, { type: "permit" }>,
+    { visit, plan, request }: Routed,
+    {
+      asking,
+      question,
+      beside: { trace, shadow },
+      decision: { permit, reads, until, reasons },
+    }: Readonly<{
+      asking: Holder;
+      question: DecisionRequest;
+      beside: ReturnType<DescribeDecision>;
+      decision: Extract<Decision, { type: "permit" }>;
+    }>,
   ): void {
-    const { visit, plan, request } = routed;
-    const { asking, question } = of;
-    const { graceMs, lifetimeMs } = termsOf(plan);
-    const redecide = (): Verdict => current().judge(open);
-    const kind = kindOf(visit.downstream);
-    const exchange = exchanges.open({ kind, reads, until, graceMs, lifetimeMs, redecide });
     const open: Open = { visit, plan, request, asking, question, permittedTo: permit.principal };
+    const exchange = exchanges.open({
+      kind: kindOf(visit.downstream),
+      reads,
+      until,
+      graceMs: plan.route.staleGraceMs,
+      lifetimeMs: shorter(plan.route.maxStreamLifetimeMs, config.timeouts.writeMs),
+      openedAt: visit.asOf.monotonic,
+      redecide: () => current().judge(open),
+    });
     visit.exchange = exchange;
-    // Whatever happens now, the exchange ends with the connection's use for this request.
-    visit.downstream.onClose(() => exchange.close());
-    const { trace, shadow } = of.beside;
     const decided = { result: "permit", status: 200, reasons, trace, shadow } as const;
+    const going: Permitted = { visit, plan, request, exchange, permit };
     if (plan.route.audit === "strict" && ports.recordSafely !== null) {
-      const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports));
+      const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports, visit.asOf));
       safely.then(
-        () => attempt(() => (exchange.mayCarry() ? goOn() : tellOfCut())), // what was permitted then may not be any more
+        () => goOnIfStillPermitted(going),
         () => unavailable(visit, "audit"),
       );
       return;
     }
-    record(visit, decided, permit.principal, ports);
-    attempt(goOn);
+    record(visit, decided, permit.principal, ports, visit.asOf);
+    goOn(going);
+  }
 
-    function goOn(): void {
-      onPermit({ visit, plan, request, exchange, permit });
+  function goOn(going: Permitted): void {
+    try {
+      onPermit(going);
+    } catch (error) {
+      onFailed(going.visit, error);
     }
-    function tellOfCut(): void {
-      answer(visit, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
-    }
-    function attempt(run: () => void): void {
-      try {
-        run();
-      } catch (error) {
-        onFailed(visit, error);
-      }
+  }
+
+  /** What was permitted before its record was safe may not be any more. */
+  function goOnIfStillPermitted(going: Permitted): void {
+    const { visit, exchange, permit } = going;
+    try {
+      visit.asOf = momentOf(clock);
+      if (exchange.mayCarry()) onPermit(going);
+      else answer(visit, conditionOfCut(exchange.cutReason ?? "stale"), tools, permit.principal);
+    } catch (error) {
+      onFailed(visit, error);
     }
   }
 
@@ -203,12 +231,12 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   function judgeBy({ visit, plan, request, asking, question, permittedTo }: Open): Verdict {
     const again = (decided: Omit<Decided, "occasion">): void =>
       record(visit, { ...decided, occasion: "redecision" }, permittedTo, ports);
-    const caller = who.callerOf(asking, plan.route);
+    const now = clock.wall();
+    const caller = who.callerOf(asking, plan.route, now);
     if (caller.type === "behind") {
       again({ result: "unavailable", status: 503, reasons: ["behind"] });
       return { type: "refused", reason: "stale" };
     }
-    const now = clock.wall();
     const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
     // What was permitted to a session ends with the session, even where everybody may come in.
     const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);

@@ -12,7 +12,7 @@
  * Pure but for the sockets behind `cut`: clocks and decisions come as arguments.
  */
 import type { FactKey } from "../auth/index.ts";
-import { type Fact, type UnixMs, unreachable } from "../events/index.ts";
+import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../events/index.ts";
 import type { Change, Clock, Freshness } from "../replication/index.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
 import { type Linked, LinkedList } from "./linked-list.ts";
@@ -47,6 +47,7 @@ export type ExchangeOptions = ExchangeTerms &
     kind: ExchangeKind;
     reads: readonly FactKey[];
     until: UnixMs | null;
+    openedAt: MonotonicMs;
     /** Decides again from the projection and the configuration as they are now, and records that. */
     redecide: () => Verdict;
   }>;
@@ -71,6 +72,8 @@ export class Exchange implements Linked<Exchange> {
   readings: Readings<Exchange> = [];
   /** Why it was cut; set before anything of it is destroyed. */
   cutReason: CutReason | undefined;
+  /** When it was asked last whether it may go on, or was opened. */
+  lookedAt: MonotonicMs;
   #reads: readonly FactKey[];
   #until: UnixMs | null;
   #cut: Cut | undefined;
@@ -87,7 +90,8 @@ export class Exchange implements Linked<Exchange> {
     this.#redecide = options.redecide;
     this.#reads = options.reads;
     this.#until = options.until;
-    this.#openedAt = registry.clock.monotonic();
+    this.#openedAt = options.openedAt;
+    this.lookedAt = options.openedAt;
     this.#grant(options);
   }
 
@@ -112,10 +116,13 @@ export class Exchange implements Linked<Exchange> {
    */
   mayCarry(): boolean {
     if (this.cutReason !== undefined) return false;
-    const now = this.#registry.clock.monotonic();
-    if (this.#registry.freshness.overdueMs(now) > this.#graceMs) return this.#refuse("stale");
+    const { clock, freshness } = this.#registry;
+    const now = clock.monotonic();
+    const wall = clock.wall();
+    this.lookedAt = now;
+    if (freshness.overdueMs(now, wall) > this.#graceMs) return this.#refuse("stale");
     if (now >= this.#endsAt) return this.#refuse("lifetime");
-    return this.#until === null || this.#registry.clock.wall() < this.#until || this.redecide();
+    return this.#until === null || wall < this.#until || this.redecide();
   }
 
   /** @returns whether it goes on */

@@ -26,11 +26,14 @@ export class FactIndex<Reader> {
 
   /** @returns what `remove` takes */
   add(reader: Reader, facts: readonly FactKey[]): Readings<Reader> {
-    return facts.map((fact) => {
-      const reading = new Reading(reader, this.#readersOf(fact));
-      reading.readers.push(reading);
-      return reading;
-    });
+    const readings: Reading<Reader>[] = [];
+    for (const fact of facts) {
+      const readers = this.#readersOf(fact);
+      const reading = new Reading(reader, readers);
+      readers.push(reading);
+      readings.push(reading);
+    }
+    return readings;
   }
 
   #readersOf(fact: FactKey): LinkedList<Reading<Reader>> {

@@ -38,8 +38,6 @@ export type ForwardJob = Readonly<{
   /** The caller waits for 100 Continue before it sends its body. */
   expectsContinue: boolean;
   counted: Counted;
-  /** Milliseconds that only grow. */
-  now: () => number;
   /** Nothing was answered yet: the caller of `forward` answers. Called at most once. */
   onFailed: (failure: ForwardFailure) => void;
   onRetry: () => void;
@@ -54,7 +52,8 @@ export type ForwardJob = Readonly<{
 export type Counted = {
   bytes: number;
   bytesReceived: number;
-  /** When the head of the upstream's answer came. */
+  /** When the request's first byte was sent, and when the head of the upstream's answer came. Monotonic. */
+  sentAt: number;
   answeredAt: number;
   failure: FailureReason | null;
 };
@@ -139,7 +138,9 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   mayBegin(call: UpstreamCall): boolean {
     this.#call = call;
-    if (this.#over || !this.#job.exchange.mayCarry()) return false;
+    const { exchange, counted } = this.#job;
+    if (this.#over || !exchange.mayCarry()) return false;
+    if (!this.#begun) counted.sentAt = exchange.lookedAt;
     this.#begun = true;
     return true;
   }
@@ -156,18 +157,18 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onHead(status: number, lines: RawHeaders): void {
-    const { downstream, rules, requestId, exchange } = this.#job;
+    const { downstream, rules, requestId, exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
     this.#responding = true;
     this.#target.report?.({ type: "answered", status });
-    this.#job.counted.answeredAt = this.#job.now();
+    counted.answeredAt = exchange.lookedAt;
     downstream.writeHead(status, buildDownstreamHeaders(rules, lines, requestId));
   }
 
   onData(chunk: Buffer): boolean {
-    const { downstream, exchange } = this.#job;
+    const { downstream, exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return true;
-    this.#job.counted.bytes += chunk.length;
+    counted.bytes += chunk.length;
     if (downstream.write(chunk)) return true;
     this.#awaitReader();
     return false;

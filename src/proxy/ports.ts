@@ -39,7 +39,7 @@ export type ProxyPorts = Readonly<{
   beside: DescribeDecision;
   resolveCaller: (
     handle: Handle | undefined,
-    options: Readonly<{ idpId: string; credentialInHeader: boolean }>,
+    options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
   ) => Caller;
   /** The identity provider, and the client of ours there, whose sessions count on a route. */
   idpIdOf: (route: RouteConfig) => string;

@@ -5,6 +5,7 @@
 import type { Principal } from "../auth/index.ts";
 import { isLoopback } from "../config/index.ts";
 import { unreachable } from "../events/index.ts";
+import { momentOf } from "../replication/index.ts";
 import { type CanonicalRequest, canonicalise } from "./canonical.ts";
 import { createDecisionDesk, type DecisionDesk, type Permitted } from "./decision-desk.ts";
 import type { Downstream } from "./downstream.ts";
@@ -294,7 +295,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       notForwarded(visit, { type: "unhealthy" }, permit.principal);
       return;
     }
-    visit.sentAt = clock.monotonic();
+    visit.sentAt = visit.asOf.monotonic;
     const place = visit.trace?.upstreamBegins(target.host) ?? null;
     const headersFor = (upstreamHost: string): readonly string[] => {
       const built = buildUpstreamHeaders(plan.headerRules, {
@@ -335,7 +336,6 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
         timeoutMs: plan.route.timeoutMs,
         bodyBytesMax: plan.route.maxRequestBodyBytes,
         expectsContinue: request.headers["expect"] !== undefined,
-        now: clock.monotonic,
         onRetry: metrics.retried,
         onOverflow: (bound) => metrics.overflow(plan.route.id, bound),
         trailersOf: (lines) => passedTrailers(plan.headerRules, request, lines),
@@ -421,6 +421,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     traffic.begun(downstream);
     downstream.onClose(() => {
       traffic.done(downstream);
+      visit.exchange?.close();
       ended(visit);
     });
     try {
@@ -433,6 +434,6 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   return {
     desk,
     onRequest: (downstream) =>
-      start(newVisit(downstream, { requestId: ports.requestId(), at: clock.monotonic(), meter: metrics.meters.none })),
+      start(newVisit(downstream, { requestId: ports.requestId(), asOf: momentOf(clock), meter: metrics.meters.none })),
   };
 }

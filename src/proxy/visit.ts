@@ -6,6 +6,7 @@
 import type { DecisionRecord, DecisionTrace, FactTrace, Principal } from "../auth/index.ts";
 import type { Config, RouteConfig } from "../config/index.ts";
 import { isAdministrator } from "../console/index.ts";
+import { type Moment, momentOf } from "../replication/index.ts";
 import { answerFor, type Condition } from "./answer.ts";
 import { readAsked, unreadable } from "./asked.ts";
 import { isCheck } from "./authorize-line.ts";
@@ -26,6 +27,8 @@ export type Visit = {
   /** Ours, unless a trusted proxy in front of us has given it one. */
   requestId: string;
   readonly startedAt: number;
+  /** What the clocks said when its head had been read, or since then when what it waited for had come. */
+  asOf: Moment;
   /** The connection's peer. */
   readonly peer: string;
   /** The caller's address as far as proxies in front of us are believed. */
@@ -42,7 +45,7 @@ export type Visit = {
   answeredAt: number;
   /** Why it did not get all that an upstream had for it. */
   failure: FailureReason | null;
-  /** From its permit on. */
+  /** From its permit on; it ends with the connection's use for this request. */
   exchange: Exchange | null;
   /** Counts for its route. */
   meter: RouteMeter;
@@ -56,13 +59,14 @@ export type Visit = {
 
 export function newVisit(
   downstream: Downstream,
-  { requestId, at, meter }: Readonly<{ requestId: string; at: number; meter: RouteMeter }>,
+  { requestId, asOf, meter }: Readonly<{ requestId: string; asOf: Moment; meter: RouteMeter }>,
 ): Visit {
   const { peer } = downstream;
   return {
     downstream,
     requestId,
-    startedAt: at,
+    startedAt: asOf.monotonic,
+    asOf,
     peer,
     ip: peer,
     request: null,
@@ -243,22 +247,26 @@ export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
     shadow?: DecisionRecord["shadow"] | undefined;
   }>;
 
-/** Ids and reasons only: no query, no header, no claim. */
+/**
+ * Ids and reasons only: no query, no header, no claim.
+ * @param at when it was decided
+ */
 export function completeRecord(
   visit: Visit,
   decided: Decided,
   principal: Principal | null,
   ports: ProxyPorts,
+  at: Moment = momentOf(ports.clock),
 ): DecisionRecord {
   const { request } = visit;
   const { node, boot, region } = ports.identity;
   const { result, status, reasons, occasion = "request", trace, shadow } = decided;
-  const overdueMs = ports.freshness.overdueMs(ports.clock.monotonic());
+  const overdueMs = ports.freshness.overdueMs(at.monotonic, at.wall);
   const record = {
     node,
     boot,
     region,
-    at: ports.clock.wall(),
+    at: at.wall,
     occasion,
     requestId: visit.requestId,
     routeId: visit.plan?.route.id ?? null,
@@ -279,9 +287,15 @@ export function completeRecord(
   return { ...record, ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
 }
 
-export function record(visit: Visit, decided: Decided, principal: Principal | null, ports: ProxyPorts): void {
+export function record(
+  visit: Visit,
+  decided: Decided,
+  principal: Principal | null,
+  ports: ProxyPorts,
+  at?: Moment,
+): void {
   if (decided.occasion === undefined) visit.trace?.decided(decided.result, decided.reasons);
-  const complete = completeRecord(visit, decided, principal, ports);
+  const complete = completeRecord(visit, decided, principal, ports, at);
   ports.record(complete);
   if (ports.authorizeLog === null || !isCheck(complete)) return;
   ports.authorizeLog({ record: complete, principal, route: visit.plan?.route ?? null, request: visit.request });

@@ -14,9 +14,10 @@ import {
   type Credential,
   type Handle,
   handleFits,
+  streamsOf,
 } from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
-import { sessionStream, unreachable, userStream } from "../events/index.ts";
+import { type UnixMs, unreachable } from "../events/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { ProxyPorts } from "./ports.ts";
 import { signInHostOf } from "./routing.ts";
@@ -62,7 +63,7 @@ export type WhoAsks = Readonly<{
    */
   holderOf(credential: Credential | undefined, hostname: string): Asking | Promise<Asking>;
   /** As the projection is now, on a route. */
-  callerOf(holder: Holder, route: RouteConfig): Caller;
+  callerOf(holder: Holder, route: RouteConfig, now: UnixMs): Caller;
 }>;
 
 export function createWhoAsks(
@@ -134,15 +135,14 @@ export function createWhoAsks(
     });
   }
 
-  function callerOf({ handle, credentialInHeader, bearer }: Holder, route: RouteConfig): Caller {
+  function callerOf({ handle, credentialInHeader, bearer }: Holder, route: RouteConfig, now: UnixMs): Caller {
     const own = ports.idpIdOf(route);
     const idpId = bearer !== undefined && handle !== undefined ? idpOfBearer(bearer, handle, route) : own;
     const held = idpId === undefined ? undefined : handle;
-    const caller = ports.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader });
+    const caller = ports.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader, now });
     if (caller.type !== "principal") return caller;
-    const { session, userId } = caller.principal;
-    const denied =
-      replica.stickilyDenied(sessionStream(session.sessionId)) || replica.stickilyDenied(userStream(userId));
+    const [session, user] = streamsOf(caller.principal);
+    const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);
     return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
   }
 

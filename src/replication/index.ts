@@ -1,6 +1,6 @@
 /** How a copy of the log stays right. Neighbours import replication through this door. */
 
-export type { Clock } from "./clock.ts";
+export { type Clock, momentOf } from "./clock.ts";
 export {
   type BrokerPresence,
   BrokerUnavailableError,

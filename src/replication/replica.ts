@@ -2,7 +2,17 @@
  * Replica: what the rest of a process sees of its own copy of the log. The shell that keeps it (follower, lease, fan-out) is
  * in node-process.ts; decisions read from here and never wait for anything else.
  */
-import type { FactPlaces, Link, MonotonicMs, Profile, Projection, Sealed, Stream, UserId } from "../events/index.ts";
+import type {
+  FactPlaces,
+  Link,
+  MonotonicMs,
+  Profile,
+  Projection,
+  Sealed,
+  Stream,
+  UnixMs,
+  UserId,
+} from "../events/index.ts";
 
 /** One or more events were folded in. `touched` are the facts that decisions may have read. */
 export type Change = Readonly<{ link: Link; touched: ReadonlySet<Stream>; rebuilt: boolean }>;
@@ -36,6 +46,7 @@ export type Freshness = {
    * How long the lease has been over: ≤ 0 while fresh, +Infinity when nothing may be permitted on any route (before the
    * first grant of this boot, past the granted window, after a pause of our own process, degraded or quarantined).
    * A comparison, never a timer: call it at every decision, before the first upstream byte, and on every chunk.
+   * @param wall read in the same moment; absent: it is read now
    */
-  overdueMs(now: MonotonicMs): number;
+  overdueMs(now: MonotonicMs, wall?: UnixMs): number;
 };

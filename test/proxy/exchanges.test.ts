@@ -23,6 +23,7 @@ function desk() {
       until: null,
       graceMs: 0,
       lifetimeMs: 0,
+      openedAt: now.monotonic as MonotonicMs,
       redecide: () => {
         asked.times++;
         return verdict.next;
@@ -170,6 +171,7 @@ test("what is cut before it has begun is destroyed the moment it could begin", (
     until: null,
     graceMs: 0,
     lifetimeMs: 0,
+    openedAt: 0 as MonotonicMs,
     redecide: () => refused,
   });
   void change([alice]);

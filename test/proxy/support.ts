@@ -220,8 +220,7 @@ export async function startRig(
     },
     freshness: { overdueMs: () => lease.overdueMs },
     catchUp: async () => behind.answer,
-    resolveCaller: (handle, options) =>
-      resolveCaller(projection, handle, { ...options, now: systemClock.wall(), open: openSealed, cache }),
+    resolveCaller: (handle, options) => resolveCaller(projection, handle, { ...options, open: openSealed, cache }),
     idpIdOf: () => "idp",
     bearerTokens: { identify: () => ({ type: "refused" }), takes: () => false },
     providerTokens: { of: () => null, onChange() {} },

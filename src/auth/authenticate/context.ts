@@ -64,7 +64,7 @@ export type AuthDeps = Readonly<{
   render: Render;
   resolveCaller: (
     handle: Handle | undefined,
-    options: Readonly<{ idpId: string; credentialInHeader: boolean }>,
+    options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
   ) => Caller;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;

@@ -92,7 +92,7 @@ async function whoHolds(
   }
   // Receipts count this node as fenced off by now, so it must not know anybody: revocations no longer reach it.
   if (deps.replica.overdueMs(deps.clock.monotonic()) === Number.POSITIVE_INFINITY) return { type: "behind" };
-  const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie" });
+  const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie", now: deps.clock.wall() });
   if (caller.type === "behind") return { type: "behind" };
   if (caller.type === "anonymous") return { type: "nobody" };
   const { principal } = caller;

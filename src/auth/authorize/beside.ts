@@ -20,6 +20,7 @@ export type ShadowAnswer = Readonly<{
 export type ShadowDirection = "same" | "gains" | "loses" | "otherwise" | "error";
 
 export type Beside = Readonly<{ trace?: DecisionTrace; shadow?: ShadowAnswer }>;
+const nothing: Beside = {};
 
 export type Question = Readonly<{
   routeId: string;
@@ -53,14 +54,15 @@ export function describeDecisions(
 ): DescribeDecision {
   const { policies, shadows, traced, placeOf, node, onShadow } = options;
 
-  function traceOf(
-    { routeId, somebody, traced: asksForIt, ...asked }: Question,
-    answer: Answered,
-  ): DecisionTrace | null {
+  function traceOf(question: Question, answer: Answered): DecisionTrace | null {
+    const { routeId, somebody } = question;
     // A visitor who showed nothing is sent to sign in whatever else holds: there is nothing to explain.
     const wanted =
-      answer.type === "deny" || asksForIt || traced.has(routeId) || (answer.type === "signin" && somebody !== null);
-    return wanted ? traceDecision(policies.get(routeId), asked, answer, { placeOf, somebody, node }) : null;
+      answer.type === "deny" ||
+      question.traced === true ||
+      traced.has(routeId) ||
+      (answer.type === "signin" && somebody !== null);
+    return wanted ? traceDecision(policies.get(routeId), question, answer, { placeOf, somebody, node }) : null;
   }
 
   function shadowOf(policy: RoutePolicy, question: Question, answer: Answered): ShadowAnswer | null {
@@ -73,6 +75,7 @@ export function describeDecisions(
   return (question, answer) => {
     const trace = traceOf(question, answer);
     const policy = shadows.get(question.routeId);
+    if (trace === null && policy === undefined) return nothing;
     const shadow = policy === undefined ? null : shadowOf(policy, question, answer);
     return { ...(trace === null ? {} : { trace }), ...(shadow === null ? {} : { shadow }) };
   };

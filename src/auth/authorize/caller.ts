@@ -7,15 +7,18 @@
  * A session's principal is kept beside its session object and made again when the session, the user or their groups have
  * changed: the projection replaces those objects and never changes one in place, so comparing identities is enough.
  */
-import type {
-  ActiveSession,
-  Profile,
-  Projection,
-  Sealed,
-  SessionId,
-  UnixMs,
-  User,
-  UserId,
+import {
+  type ActiveSession,
+  type Profile,
+  type Projection,
+  type Sealed,
+  type SessionId,
+  type Stream,
+  sessionStream,
+  type UnixMs,
+  type User,
+  type UserId,
+  userStream,
 } from "../../events/index.ts";
 import type { Caller, Principal } from "./decision.ts";
 
@@ -59,19 +62,18 @@ export function resolveCaller(
   handle: CallerHandle | undefined,
   { now, idpId, credentialInHeader, open, cache }: CallerOptions,
 ): Caller {
-  const nobody = (why: string): Caller => ({ type: "anonymous", why, credentialInHeader });
-  if (handle === undefined) return nobody("no-credential");
+  if (handle === undefined) return nobody("no-credential", credentialInHeader);
   const standing = projection.standing(handle.sessionId);
-  if (standing.standing === "unknown") return nobody("session-unknown");
+  if (standing.standing === "unknown") return nobody("session-unknown", credentialInHeader);
   if (standing.standing === "revoked") {
     if (standing.session.status === "active") cache?.delete(standing.session);
-    return nobody(`session-revoked: ${standing.reason}`);
+    return nobody(`session-revoked: ${standing.reason}`, credentialInHeader);
   }
   const { session, user } = standing;
-  if (session.userId !== handle.userId) return nobody("session-of-another-user");
+  if (session.userId !== handle.userId) return nobody("session-of-another-user", credentialInHeader);
   if (session.idpId !== idpId || (handle.idpId !== "" && handle.idpId !== idpId))
-    return nobody("identity-provider-differs");
-  if (session.expiresAt <= now) return nobody("session-expired");
+    return nobody("identity-provider-differs", credentialInHeader);
+  if (session.expiresAt <= now) return nobody("session-expired", credentialInHeader);
 
   const groups = projection.groupsOf(session.userId);
   const known = cache?.get(session);
@@ -80,8 +82,19 @@ export function resolveCaller(
   const profile = open(session.profile, session.userId);
   // The session is in force, so its person was not erased: the key is on its way, or is being destroyed this moment.
   if (profile === undefined) return { type: "behind", why: "personal-data-not-open" };
-  const principal: Principal = { session, user, userId: session.userId, profile, claims: profile.claims, groups };
+  const { userId } = session;
+  const streams = [sessionStream(session.sessionId), userStream(userId)] as const;
+  const principal: Principal = { session, user, userId, profile, claims: profile.claims, groups, streams };
   const caller: Caller = { type: "principal", principal };
   cache?.set(session, { caller, user, groups });
   return caller;
+}
+
+/** The streams of the log that say whether somebody's session stands: the session's and the person's. */
+export function streamsOf({ session, userId, streams }: Principal): readonly [Stream, Stream] {
+  return streams ?? [sessionStream(session.sessionId), userStream(userId)];
+}
+
+function nobody(why: string, credentialInHeader: boolean): Caller {
+  return { type: "anonymous", why, credentialInHeader };
 }

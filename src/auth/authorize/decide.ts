@@ -9,7 +9,8 @@
  * Always: a session past its expiry counts as no session; the session and the user of a principal are among the facts
  * read even where the policy asked for neither, so that a revocation cuts every open exchange.
  */
-import { type DeviceId, deviceStream, sessionStream, type UnixMs, userStream } from "../../events/index.ts";
+import { type DeviceId, deviceStream, type UnixMs } from "../../events/index.ts";
+import { streamsOf } from "./caller.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { defaultDeviceType } from "./criteria-device.ts";
 import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal } from "./decision.ts";
@@ -43,7 +44,7 @@ export function decide({
   const principal = principalOf(caller, now);
   const policy = policies.get(routeId);
   const facts = factsOf(caller, policy);
-  const reads = keysOf(facts);
+  const reads = keysOf(facts, caller);
   const until = untilOf(policy, principal, request, now);
   if (policy === undefined) {
     return { type: "deny", status: 404, deviceType: null, reasons: ["route-not-found"], routeId, facts, reads, until };
@@ -87,11 +88,10 @@ function factsOf(caller: KnownCaller, policy: RoutePolicy | undefined): FactsRea
 const nothing: readonly FactKey[] = [];
 
 /** Groups need no keys of their own: a change of membership touches the stream of each user it concerns. */
-function keysOf({ sessionId, userId, devices, records }: FactsRead): readonly FactKey[] {
-  if (sessionId === null && records.length === 0) return nothing;
-  const keys: FactKey[] = [];
-  if (sessionId !== null) keys.push(sessionStream(sessionId));
-  if (userId !== null) keys.push(userStream(userId));
+function keysOf({ devices, records }: FactsRead, caller: KnownCaller): readonly FactKey[] {
+  const own = caller.type === "principal" ? streamsOf(caller.principal) : nothing;
+  if (devices.length === 0 && records.length === 0) return own;
+  const keys = [...own];
   for (const id of devices) keys.push(deviceStream(id as DeviceId));
   for (const type of records) keys.push(`record:${type}`);
   return keys;

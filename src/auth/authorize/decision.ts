@@ -56,6 +56,8 @@ export type Principal = Readonly<{
   groups: ReadonlySet<GroupId>;
   /** In the order in which the session showed them. Absent: none. */
   devices?: readonly DeviceCredential[];
+  /** As `streamsOf` says them; kept here because each request asks for them. */
+  streams?: readonly [Stream, Stream];
 }>;
 
 /** `anonymous`: no credential, or one that names nothing valid. `behind`: our own state is; never sign-in. */

@@ -13,6 +13,7 @@ export {
   type CallerHandle,
   type CallerOptions,
   resolveCaller,
+  streamsOf,
 } from "./caller.ts";
 export {
   type Compiled,

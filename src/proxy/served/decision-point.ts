@@ -197,9 +197,9 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     if (asking === "behind" || asking === "provider") return { type: "unavailable", why: asking, ...about };
     if (asking === "refused")
       return { type: "deny", status: 403, principal: null, reasons: ["bearer-token-invalid"], ...about };
-    const caller = who.callerOf(asking, route);
-    if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const now = clock.wall();
+    const caller = who.callerOf(asking, route, now);
+    if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const request = policyQuestion(question, about, now);
     const decision = ports.decide({ routeId: route.id, caller, request, now });
     const { reasons } = decision;

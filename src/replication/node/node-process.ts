@@ -404,7 +404,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         feed({ type: "linkAwaited", id, link, timeoutMs, at: moment() });
       });
     },
-    overdueMs: (now) => core.overdueMs({ monotonic: now, wall: clock.wall() }),
+    overdueMs: (now, wall = clock.wall()) => core.overdueMs({ monotonic: now, wall }),
     ready,
     tooOld: () => core.tooOld,
     async whenReady(timeoutMs) {

@@ -225,7 +225,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     providerOf: (idpId) => (idpId === "demo" ? oidc : undefined),
     render: renderPage,
     resolveCaller: (handle, asked) =>
-      resolveCaller(replica.projection, handle, { ...asked, now: clock.wall(), open: replica.open, cache }),
+      resolveCaller(replica.projection, handle, { ...asked, open: replica.open, cache }),
     identityClaims: (principal, hostname) => assertions.claimsOf(principal, hostname),
     jwks: assertions.jwks,
     routesOf: null,
@@ -291,6 +291,7 @@ async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse
   const caller = deps.resolveCaller(fits ? handle : undefined, {
     idpId: deps.settings.signInFor(new URL(`http://${req.headers.host}`)).idpId,
     credentialInHeader: credential?.source !== "cookie",
+    now: deps.clock.wall(),
   });
   if (caller.type === "behind") return void res.writeHead(503).end("behind");
   if (caller.type === "principal") {
