@@ -1,16 +1,17 @@
 /**
  * Deadlines: time-outs that nearly never come, for a great many things at a time.
  *
- * Time is counted in ticks, so that beginning and calling off cost a few assignments; a deadline is exceeded by no more than two of
- * them. Of one length, the first to begin is the first to end, so that a tick looks at those alone that are due.
+ * One timer looks at them all, ten times a second, so that beginning and calling off cost a few assignments. Of one length, the first to
+ * begin is the first to end, so that a look sees those alone that are due. Time itself is the clock's: looks that come late, because
+ * the process is busy or was stopped, make no deadline longer than the first look that does come. That one lets what has
+ * arrived meanwhile be read first: an answer that was there in time is not taken for one that never came.
  */
 import { type Linked, LinkedList } from "./linked-list.ts";
 
-const tickMs = 100;
+const lookEveryMs = 100;
 
-let ticks = 0;
-let ticking: NodeJS.Timeout | undefined;
-/** By their length in ticks. */
+let looking: NodeJS.Timeout | undefined;
+/** By their length. */
 const running = new Map<number, LinkedList<Deadline>>();
 
 export class Deadline implements Linked<Deadline> {
@@ -20,15 +21,15 @@ export class Deadline implements Linked<Deadline> {
   readonly #dueAt: number;
   #list: LinkedList<Deadline> | undefined;
 
+  /** @param onDue once, never early, and no later than the first look behind it */
   constructor(ms: number, onDue: () => void) {
-    const length = Math.ceil(ms / tickMs) + 1; // the tick under way counts for nothing
+    const list = running.get(ms) ?? new LinkedList<Deadline>();
+    running.set(ms, list);
     this.#onDue = onDue;
-    this.#dueAt = ticks + length;
-    const list = running.get(length) ?? new LinkedList<Deadline>();
-    running.set(length, list);
+    this.#dueAt = performance.now() + ms;
     list.push(this);
     this.#list = list;
-    ticking ??= setInterval(Deadline.tick, tickMs).unref();
+    looking ??= setInterval(() => setImmediate(Deadline.look), lookEveryMs).unref();
   }
 
   /** It will not come, or has come. */
@@ -37,17 +38,17 @@ export class Deadline implements Linked<Deadline> {
     this.#list = undefined;
   }
 
-  static tick(this: void): void {
-    ticks++;
+  static look(this: void): void {
+    const now = performance.now();
     for (const [length, list] of running) {
-      for (let { first } = list; first !== undefined && first.#dueAt <= ticks; { first } = list) {
+      for (let { first } = list; first !== undefined && first.#dueAt <= now; { first } = list) {
         first.clear();
         first.#onDue();
       }
       if (list.first === undefined) running.delete(length);
     }
     if (running.size > 0) return;
-    clearInterval(ticking);
-    ticking = undefined;
+    clearInterval(looking);
+    looking = undefined;
   }
 }
