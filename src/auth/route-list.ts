@@ -62,8 +62,8 @@ function questionOf(route: RouteConfig): Pick<DecisionRequest, "method" | "schem
 }
 
 function listed(route: RouteConfig, origin: URL): ListedRoute {
-  const { id, name, description } = route;
-  const common = { id, name, description, logo_url: "" };
+  const { id, name, description, logoUrl } = route;
+  const common = { id, name, description, logo_url: logoUrl };
   if (route.tunnel === null) return { ...common, type: "http", from: route.from.origin };
   const { kind, targets, behindProxy } = route.tunnel;
   const scheme = `${kind}+${route.from.protocol}//`;

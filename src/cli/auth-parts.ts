@@ -134,6 +134,7 @@ export function authDepsOf(
       configHash: config.hash,
       urlKeys: keys.urls,
       // An authenticate service whose file names no routes has nothing to compare with; the signature still says who asks.
+      signOutToRoutes: config.signOutToRoutes,
       isRouteOrigin: config.routes.length === 0 && !config.services.has("proxy") ? () => true : routes.isRouteOrigin,
     },
     databroker: parts.databroker,
@@ -148,6 +149,10 @@ export function authDepsOf(
     render: parts.render,
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
+    assertionFor: config.jwtEndpoint
+      ? async (principal, hostname) =>
+          (await parts.assertions.introduce(principal, { hostname, mode: "cached" })).assertion
+      : null,
     jwks: parts.assertions.jwks,
     routesOf:
       config.services.has("proxy") && config.routesPortal

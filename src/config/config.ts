@@ -177,6 +177,8 @@ export type RouteConfig = Readonly<{
   /** 0: no limit. */
   maxRequestBodyBytes: number;
   assertion: "cached" | "per_request";
+  /** Its picture in lists; "": none. */
+  logoUrl: string;
 }>;
 
 export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
@@ -337,6 +339,8 @@ export type Config = Readonly<{
   /** For answers that no route makes; each route carries its own whole set. */
   setResponseHeaders: Readonly<Record<string, string>>;
   skipXffAppend: boolean;
+  /** Which addresses of upstreams' names are used, or come first. */
+  dnsLookupFamily: "V4_PREFERRED" | "V4_ONLY" | "V6_ONLY" | "AUTO" | "ALL";
   timeouts: Readonly<{ readMs: number; writeMs: number; idleMs: number }>;
   store: Readonly<{ type: "memory" } | { type: "file"; path: string } | { type: "postgres"; connectionString: string }>;
   /** Null: fan-out stays within the process. */
@@ -408,6 +412,10 @@ export type Config = Readonly<{
   hotReload: boolean;
   /** People may ask which routes they may use. */
   routesPortal: boolean;
+  /** Pages of a route may ask for their visitor's assertion. */
+  jwtEndpoint: boolean;
+  /** A sign-out may end at any address of a route that it names. */
+  signOutToRoutes: boolean;
   /** Null: decisions are served to nobody else. */
   decisionApi: DecisionApiConfig | null;
   /** External data sets for the criterion `record`. */

@@ -24,9 +24,13 @@ export function canonicalConfig(config: Unhashed): string {
   const digestEach = (map: Readonly<Record<string, string>>): Readonly<Record<string, string | null>> =>
     Object.fromEntries(Object.entries(map).map(([name, value]) => [name, digest(value)]));
   const digestKey = ({ cert, key: secret }: Readonly<{ cert: string; key: string }>) => ({ cert, key: digest(secret) });
-  const { file: _file, nodeName: _nodeName, ...shared } = config;
+  const { file: _file, nodeName: _nodeName, jwtEndpoint, signOutToRoutes, dnsLookupFamily, ...shared } = config;
   return canonicalJson({
     ...shared,
+    // Left out where they are as they were before there was a choice, so that a configuration without them keeps its hash.
+    ...(jwtEndpoint ? { jwtEndpoint } : {}),
+    ...(signOutToRoutes ? { signOutToRoutes } : {}),
+    ...(dnsLookupFamily === "V4_PREFERRED" ? {} : { dnsLookupFamily }),
     hash: undefined,
     sharedSecret: digest(config.sharedSecret),
     sharedSecretPrevious: digest(config.sharedSecretPrevious),
@@ -68,8 +72,9 @@ export function canonicalConfig(config: Unhashed): string {
     dataSources: config.dataSources.map((source) => ({ ...source, headers: digestEach(source.headers) })),
     nats: config.nats === null ? null : { ...config.nats, password: digest(config.nats.password) },
     broker: { ...config.broker, tls: config.broker.tls === null ? null : digestKey(config.broker.tls) },
-    routes: config.routes.map(({ place: _place, policy, shadowPolicy, subPolicies, idpClient, ...route }) => ({
+    routes: config.routes.map(({ place: _place, policy, shadowPolicy, subPolicies, idpClient, logoUrl, ...route }) => ({
       ...route,
+      ...(logoUrl === "" ? {} : { logoUrl }),
       policy: policy === null ? null : policy.ppl,
       shadowPolicy: shadowPolicy === null ? null : shadowPolicy.ppl,
       // Left out where nothing is said, so that a configuration without them keeps the hash it had.

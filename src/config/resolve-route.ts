@@ -115,6 +115,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     maxStreamLifetimeMs: route.max_stream_lifetime,
     maxRequestBodyBytes: route.max_request_body_bytes,
     assertion: route.assertion,
+    logoUrl: route.logo_url,
   };
 }
 

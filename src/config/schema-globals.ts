@@ -208,6 +208,10 @@ export const requests = {
   timeout_write: pomerium(duration().prefault("0s"), "How long an answer may take as a whole; `0s`: no bound."),
   timeout_idle: pomerium(duration().prefault("5m"), "How long a connection may be silent."),
   default_upstream_timeout: pomerium(duration().prefault("30s"), "The `timeout` of routes that set none."),
+  dns_lookup_family: pomerium(
+    oneOf(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
+    "Which addresses of an upstream's name are connected to: `V4_PREFERRED` IPv4 first, `AUTO` IPv6 first, `ALL` as the system orders them; the next one is tried when one does not answer. `V4_ONLY`, `V6_ONLY`: no others.",
+  ),
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),
     "The bounds of routes that set none; what goes beyond is 503. See docs/upstreams.md.",

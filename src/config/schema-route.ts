@@ -33,6 +33,16 @@ const host = (): Kind<string> =>
     example: "app.internal",
   });
 
+/** What a page may show as a picture, and nothing that it could run. */
+const picture = (): Kind<string> =>
+  matching({
+    label: "URL",
+    json: { type: "string" },
+    pattern: /^(?:(?:https?:\/\/|data:image\/)[^\s"'<>\\`]{1,65536})?$/i,
+    what: "an address of a picture",
+    example: "https://static.example.com/wiki.svg",
+  });
+
 /** Claim name to the values that are enough; a single value counts as a list of one. */
 const claims = (): Kind<Readonly<Record<string, unknown>>> =>
   kind({ label: "mapping of claim to values", json: { type: "object" } }, (value, refuse) =>
@@ -70,6 +80,10 @@ const matchers = {
   regex: pomerium(pattern().optional(), "Match paths that this RE2 expression describes whole."),
   name: pomerium(text().optional(), "The name people see."),
   description: pomerium(text().prefault(""), "What people are told about it."),
+  logo_url: pomerium(
+    picture().prefault(""),
+    "Its picture in lists of routes (`/.pomerium/api/v1/routes`): an address with `http`, `https` or `data:image/`.",
+  ),
 };
 
 const actions = {

@@ -68,7 +68,6 @@ export const unusedGlobals = {
   databroker_raft_bind_address: unsupported("brokers elect their leader through Postgres, not Raft", "remove it"),
 
   // --- upstreams
-  dns_lookup_family: envoy("DNS settings"),
   dns_refresh_rate: envoy("DNS settings"),
   dns_failure_refresh_rate: envoy("DNS settings"),
   dns_query_timeout: envoy("DNS settings"),
@@ -149,7 +148,6 @@ export const unusedRouteKeys = {
     `Google serverless authentication is ${notYet}; the upstream will refuse`,
     { harmless: off },
   ),
-  logo_url: ignored("pages have one look in this build"),
   mcp: ignored(`the Model Context Protocol is ${notYet}; the route works as an ordinary one`),
   upstream_tunnel: ignored(`reverse tunnels are ${notYet}`),
   session_recording: ignored("sessions are not recorded"),
@@ -161,7 +159,7 @@ export const unusedRouteKeys = {
 export const runtimeFlags: Readonly<Record<string, Readonly<{ here: boolean | null; otherwise: string }>>> = {
   match_any_incoming_port: { here: null, otherwise: "" },
   add_extra_metrics_labels: { here: null, otherwise: "" },
-  allow_any_sign_out_redirect_uri: { here: false, otherwise: "only signout_redirect_url is ever redirected to" },
+  allow_any_sign_out_redirect_uri: { here: null, otherwise: "" },
   authorize_use_synced_data: { here: null, otherwise: "" },
   config_hot_reload: { here: null, otherwise: "" },
   debug_admin_endpoints: { here: false, otherwise: "debugging pages are on metrics_address" },
@@ -172,7 +170,7 @@ export const runtimeFlags: Readonly<Record<string, Readonly<{ here: boolean | nu
     here: false,
     otherwise: "the Model Context Protocol is not supported by this build yet",
   },
-  pomerium_jwt_endpoint: { here: false, otherwise: "/.pomerium/jwt is not served by this build yet" },
+  pomerium_jwt_endpoint: { here: null, otherwise: "" },
   refresh_session_at_id_token_expiration: { here: null, otherwise: "" },
   routes_portal: { here: null, otherwise: "" },
   set_envoy_concurrency_to_go_max_procs: { here: null, otherwise: "" },

@@ -32,13 +32,21 @@ const flags = (): Kind<Readonly<Record<string, boolean>>> =>
     return found;
   });
 
+const flagsInUse: ReadonlySet<string> = new Set([
+  "match_any_incoming_port",
+  "config_hot_reload",
+  "routes_portal",
+  "pomerium_jwt_endpoint",
+  "allow_any_sign_out_redirect_uri",
+]);
+
 const compatibility = {
   runtime_flags: pomerium(
     flags().prefault({}),
-    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; \`routes_portal: false\` tells nobody which routes they may use; the others (${Object.keys(
+    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; \`routes_portal: false\` tells nobody which routes they may use; \`pomerium_jwt_endpoint: true\` hands pages of a route their visitor's assertion at \`/.pomerium/jwt\`; \`allow_any_sign_out_redirect_uri: true\` lets a sign-out end where its \`pomerium_redirect_uri\` says, on a host of a route: nowhere else, whatever the name of the flag says; the others (${Object.keys(
       runtimeFlags,
     )
-      .filter((flag) => !["match_any_incoming_port", "config_hot_reload", "routes_portal"].includes(flag))
+      .filter((flag) => !flagsInUse.has(flag))
       .join(", ")}) are known and change nothing here.`,
   ),
 };

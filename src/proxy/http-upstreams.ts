@@ -7,15 +7,16 @@
  * Host header a request carries; HTTP/1.1 only; a pool's connections and its waiting requests have a bound.
  */
 import { constants } from "node:crypto";
-import { lookup as dnsLookup } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
 import { type ConnectionOptions, getCACertificates } from "node:tls";
 import type { BreakerConfig, Config, RouteConfig } from "../config/index.ts";
+import { createSystemLookup } from "../replication/index.ts";
 import { type Chooser, chooseUpstream, type NextUpstream, type UpstreamWorld } from "./http-upstream-choice.ts";
 import type { Bound } from "./http-upstream-metrics.ts";
 import type { UpstreamPool } from "./upstream-call.ts";
 import { Http1Pool, type UpstreamAddress } from "./upstream-http1.ts";
 import { Http2Pool } from "./upstream-http2.ts";
+import { createUpstreamLookups } from "./upstream-lookup.ts";
 import type { Outcome } from "./upstream-outliers.ts";
 
 export type UpstreamTarget = Readonly<{
@@ -38,6 +39,9 @@ export type UpstreamTarget = Readonly<{
   report: ((outcome: Outcome) => void) | null;
 }>;
 
+/** What of a configuration concerns all upstreams. */
+type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily">;
+
 /** The upstreams of one configuration. */
 export type UpstreamChoice = Readonly<{
   /** Takes the next upstream of a route. From now on its health checks run. */
@@ -46,7 +50,7 @@ export type UpstreamChoice = Readonly<{
 
 export type Upstreams = Readonly<{
   /** Pools are shared by all configurations that reach the same origin in the same way. */
-  of(config: Pick<Config, "certificateAuthority">): UpstreamChoice;
+  of(config: UpstreamConfig): UpstreamChoice;
   /**
    * Lets go of pools that this choice has not asked for: what is under way ends by itself, and idle connections soon do. Health
    * checks of its routes alone go on.
@@ -71,11 +75,12 @@ export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams
   /** No configuration leads to them any more, and something of them is under way. */
   const leaving = new Set<UpstreamTarget>();
   const asked = new WeakMap<UpstreamChoice, Set<string>>();
+  const lookupOf = createUpstreamLookups(createSystemLookup());
 
   function targetOf(
     url: URL,
     route: RouteConfig,
-    { config, keys }: Readonly<{ config: Pick<Config, "certificateAuthority">; keys: Set<string> }>,
+    { config, keys }: Readonly<{ config: UpstreamConfig; keys: Set<string> }>,
   ): UpstreamTarget {
     const { tls, circuitBreakers } = route;
     const key = JSON.stringify([
@@ -85,11 +90,12 @@ export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams
       tls,
       circuitBreakers,
       config.certificateAuthority,
+      config.dnsLookupFamily,
     ]);
     keys.add(key);
     const known = targets.get(key);
     if (known !== undefined) return { ...known, url };
-    const target = createTarget(url, route, config);
+    const target = createTarget(url, route, { config, lookup: lookupOf(config.dnsLookupFamily) });
     targets.set(key, target);
     return target;
   }
@@ -102,8 +108,8 @@ export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams
           const found = route.to.map(({ url }) => targetOf(url, route, { config, keys }));
           const { id, to, balancing, healthChecks, outlierDetection, tls, circuitBreakers } = route;
           const addresses = to.map(({ url, weight }) => [url.href, weight]);
-          const rules = [balancing, healthChecks, outlierDetection, tls, circuitBreakers, config.certificateAuthority];
-          const key = JSON.stringify([id, addresses, rules]);
+          const rules = [balancing, healthChecks, outlierDetection, tls, circuitBreakers];
+          const key = JSON.stringify([id, addresses, rules, config.certificateAuthority, config.dnsLookupFamily]);
           keys.add(key);
           const known = choosers.get(key) ?? chooseUpstream(route, found, choosing);
           choosers.set(key, known);
@@ -139,7 +145,11 @@ function isUnused({ busy }: UpstreamTarget): boolean {
   return busy() === 0;
 }
 
-function createTarget(url: URL, route: RouteConfig, config: Pick<Config, "certificateAuthority">): UpstreamTarget {
+function createTarget(
+  url: URL,
+  route: RouteConfig,
+  { config, lookup }: Readonly<{ config: UpstreamConfig; lookup: LookupFunction }>,
+): UpstreamTarget {
   const path = socketOf(url);
   const hostname = path === null ? url.hostname.replace(/^\[|\]$/g, "") : "localhost";
   const servername = route.tls.serverName ?? (isIP(hostname) === 0 ? hostname : "");
@@ -176,11 +186,7 @@ function socketOf({ protocol, pathname }: URL): string | null {
   return protocol === "unix:" || protocol === "https+unix:" ? decodeURIComponent(pathname) : null;
 }
 
-function tlsOptions(
-  route: RouteConfig,
-  config: Pick<Config, "certificateAuthority">,
-  servername: string,
-): ConnectionOptions {
+function tlsOptions(route: RouteConfig, config: UpstreamConfig, servername: string): ConnectionOptions {
   const { skipVerify, customCa, clientCert, clientKey, allowRenegotiation } = route.tls;
   const ca =
     customCa ??
@@ -195,17 +201,3 @@ function tlsOptions(
     ...(clientCert === null || clientKey === null ? {} : { cert: clientCert, key: clientKey }),
   };
 }
-
-/** `*.localhost` is loopback (RFC 6761 §6.3), whatever the system's resolver says. */
-const lookup: LookupFunction = (hostname, options, callback) => {
-  if (hostname !== "localhost" && !hostname.endsWith(".localhost")) {
-    dnsLookup(hostname, options, callback);
-    return;
-  }
-  if (options.all === true)
-    callback(null, [
-      { address: "127.0.0.1", family: 4 },
-      { address: "::1", family: 6 },
-    ]);
-  else callback(null, "127.0.0.1", 4);
-};

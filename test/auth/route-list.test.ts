@@ -69,7 +69,14 @@ test("each kind of route says what it is and how it is reached, with Pomerium's 
   const any = { allowAnyAuthenticatedUser: true } as const;
   const db = { host: "db.example", port: 5_432 };
   const routes = [
-    route({ ...any, id: "1", name: "App", description: "The app", from: new URL("https://app.example") }),
+    route({
+      ...any,
+      id: "1",
+      name: "App",
+      description: "The app",
+      logoUrl: "https://static.example/app.svg",
+      from: new URL("https://app.example"),
+    }),
     route({
       ...any,
       id: "2",
@@ -98,7 +105,10 @@ test("each kind of route says what it is and how it is reached, with Pomerium's 
     }),
   ];
   assert.deepEqual(listFor(routes, {}), [
-    { id: "1", name: "App", description: "The app", logo_url: "", type: "http", from: "https://app.example" },
+    {
+      ...{ id: "1", name: "App", description: "The app", logo_url: "https://static.example/app.svg" },
+      ...{ type: "http", from: "https://app.example" },
+    },
     {
       ...{ id: "2", name: "db", description: "", logo_url: "", type: "tcp", from: "tcp+https://db.example:5432" },
       connect_command: "cardea tcp db.example:5432",

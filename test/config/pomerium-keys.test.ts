@@ -135,11 +135,44 @@ test("a complete Pomerium configuration runs unchanged", () => {
   assert.ok(result.ok, result.ok ? "" : result.problems.map(formatProblem).join("\n"));
   assert.deepEqual(
     result.warnings.map(({ key }) => key),
-    ["insecure_server", "dns_lookup_family"],
+    ["insecure_server"],
   );
   assert.equal(result.config.routes.length, 8);
   assert.deepEqual(
     result.config.routes.map(({ match }) => match.kind),
     ["prefix", "prefix", "prefix", "prefix", "regex", "prefix", "prefix", "prefix"],
   );
+});
+
+test("flags and keys that lead to pages: off unless they are written, and a picture is an address", () => {
+  const configOf = (text: string) => {
+    const result = parse(text);
+    assert.ok(result.ok, result.ok ? "" : result.problems.map(formatProblem).join("\n"));
+    return result.config;
+  };
+  const plain = configOf(`${base}${goodRoute}`);
+  assert.deepEqual([plain.jwtEndpoint, plain.signOutToRoutes, plain.routes[0]?.logoUrl], [false, false, ""]);
+  const flags = "runtime_flags: {pomerium_jwt_endpoint: true, allow_any_sign_out_redirect_uri: true}\n";
+  const told = configOf(`${base}${flags}${goodRoute}    logo_url: https://static.example.com/wiki.svg\n`);
+  assert.deepEqual(
+    [told.jwtEndpoint, told.signOutToRoutes, told.routes[0]?.logoUrl],
+    [true, true, "https://static.example.com/wiki.svg"],
+  );
+  assert.notEqual(told.hash, plain.hash);
+  for (const logo of ["javascript:alert(1)", "//static.example.com/a.png", "https://a/'onerror=x", "data:text/html,x"])
+    assert.match(
+      errors(`${base}${goodRoute}    logo_url: "${logo}"\n`).join(),
+      /logo_url: .* is not an address of a picture/,
+    );
+});
+
+test("dns_lookup_family is Pomerium's, IPv4 first unless something else is written", () => {
+  const familyOf = (text: string): string => {
+    const result = parse(`${base}${text}${goodRoute}`);
+    return result.ok ? result.config.dnsLookupFamily : "refused";
+  };
+  assert.equal(familyOf(""), "V4_PREFERRED");
+  assert.equal(familyOf("dns_lookup_family: V6_ONLY\n"), "V6_ONLY");
+  assert.equal(familyOf("dns_lookup_family: auto\n"), "AUTO");
+  assert.equal(familyOf("dns_lookup_family: v5\n"), "refused");
 });

@@ -37,6 +37,8 @@ export type AuthSettings = Readonly<{
   urlKeys: readonly Uint8Array[];
   /** Whether an origin is that of a configured route: nobody is sent to sign in for, or handed over to, any other. */
   isRouteOrigin: (origin: string) => boolean;
+  /** A sign-out that names where it ends may end there, where that is an address of a route. */
+  signOutToRoutes: boolean;
 }>;
 
 /** How people sign in for a route. */
@@ -68,6 +70,8 @@ export type AuthDeps = Readonly<{
   ) => Caller;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
+  /** The assertion itself, for pages of a host; null: it is not handed out. */
+  assertionFor: ((principal: Principal, hostname: string) => Promise<string>) | null;
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that somebody may use; null: nobody is told here. */
   routesOf: ((asked: ListAsked) => readonly ListedRoute[]) | null;

@@ -33,7 +33,7 @@ import { isRedirectable } from "./redirectable.ts";
 import { registerRouteList } from "./route-list-endpoint.ts";
 import { isFromElsewhere } from "./same-origin.ts";
 import { additionalHostsOf, signInUrl } from "./sign-in-request.ts";
-import { userInfoPageOf, whoIsAsking } from "./signed-in.ts";
+import { underLease, userInfoPageOf, whoIsAsking } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 import { traceOf } from "./trace-text.ts";
 
@@ -84,6 +84,18 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Conte
     for (const name of ["iss", "aud", "exp", "iat", "jti"]) delete claims[name];
     if (typeof claims["sub"] !== "string" || claims["sub"] === "") return reply.callNotFound();
     return reply.header("cache-control", "no-store").send(claims);
+  });
+
+  const { assertionFor } = deps;
+  if (assertionFor === null) return;
+  readOnly(app, "/.pomerium/jwt", async (request, reply) => {
+    const context = contexts.of(request);
+    // What it says is believed elsewhere for minutes, so nothing is said that may be over by now.
+    const asking = await underLease(deps, () => whoIsAsking(deps, request, context));
+    if (asking.type === "behind") return sendBehind(deps, request, reply, context);
+    if (asking.type === "nobody") return sendUnauthenticated(deps, request, reply, context);
+    const assertion = await assertionFor(asking.principal, context.hostname);
+    return reply.header("cache-control", "no-store").type("application/jwt").send(assertion);
   });
 }
 
@@ -183,6 +195,12 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
 
 function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
   const { settings } = deps;
+  /** Where a sign-out that says so may end: at an address of a route and nowhere else, or every link would lead anywhere. */
+  const namedEnd = (request: FastifyRequest, context: ReservedContext): URL | undefined => {
+    if (!settings.signOutToRoutes) return undefined;
+    const named = parseHttpUrl(externalUrl(request, context).searchParams.get(parameter.redirectUri));
+    return named !== undefined && settings.isRouteOrigin(named.origin) ? named : undefined;
+  };
   /**
    * The signed URL names the session to end, so that it can end no other; without one, authenticate asks. A page of another
    * site can send a visitor here, but not make it name their session.
@@ -191,8 +209,8 @@ function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: Context
     const context = contexts.of(request);
     const headers = headersOf(request);
     const url = new URL("/.pomerium/sign_out", settings.authenticateUrl);
-    if (settings.signoutRedirectUrl !== null)
-      url.searchParams.set(parameter.redirectUri, settings.signoutRedirectUrl.href);
+    const returnTo = namedEnd(request, context) ?? settings.signoutRedirectUrl;
+    if (returnTo !== null) url.searchParams.set(parameter.redirectUri, returnTo.href);
     if (!isFromElsewhere(headers, context.origin)) {
       const token = cookieValue(headers["cookie"], settings.cookie.name);
       const handle = token === undefined ? "invalid" : await deps.handles.verify(token);

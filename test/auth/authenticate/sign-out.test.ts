@@ -226,3 +226,21 @@ test("signing out waits for no projection", async (t) => {
   await visitor.go(world.url("app", "/.pomerium/sign_out"), { until: world.idpUrl.href });
   assert.equal(standing(world, onlySession(world)), "revoked");
 });
+
+test("a sign-out that names where it ends goes there only where that is told, and only to an address of a route", async (t) => {
+  const usual = "https://www.example.com/bye";
+  const start = (signOutToRoutes: boolean): Promise<World> =>
+    startWorld(t, { settings: { signOutToRoutes, signoutRedirectUrl: new URL(usual) } });
+  const endOf = async (world: World, named: string): Promise<string | null | undefined> => {
+    const visitor = world.visitor();
+    await signIn(world, visitor, "alice");
+    const query = `?pomerium_redirect_uri=${encodeURIComponent(named)}`;
+    const there = await visitor.go(world.url("app", `/.pomerium/sign_out${query}`), { until: world.idpUrl.href });
+    return there.location?.searchParams.get("post_logout_redirect_uri");
+  };
+  const [told, untold] = [await start(true), await start(false)];
+  assert.equal(await endOf(untold, untold.url("wiki", "/a")), usual);
+  assert.equal(await endOf(told, told.url("wiki", "/a")), told.url("wiki", "/a"));
+  assert.equal(await endOf(told, "https://evil.example/"), usual);
+  assert.equal(await endOf(told, "javascript:alert(1)"), usual);
+});

@@ -208,6 +208,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
       configHash: "config" as ConfigHash,
       urlKeys: [deriveKey(secret, "signed urls")],
       isRouteOrigin: (origin) => routes.has(origin),
+      signOutToRoutes: false,
       ...options.settings,
     },
     databroker: broker.databroker("authenticate"),
@@ -227,6 +228,7 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
     resolveCaller: (handle, asked) =>
       resolveCaller(replica.projection, handle, { ...asked, open: replica.open, cache }),
     identityClaims: (principal, hostname) => assertions.claimsOf(principal, hostname),
+    assertionFor: null,
     jwks: assertions.jwks,
     routesOf: null,
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },

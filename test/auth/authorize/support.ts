@@ -92,6 +92,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     maxStreamLifetimeMs: 0,
     maxRequestBodyBytes: 0,
     assertion: "cached",
+    logoUrl: "",
     ...parts,
   };
 }

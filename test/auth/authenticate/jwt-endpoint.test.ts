@@ -1,0 +1,53 @@
+/** `/.pomerium/jwt`: a visitor's assertion, for the pages of one host, where the operator wants that. */
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { decodeJwt } from "jose";
+import { signIn, startWorld, type World } from "./support.ts";
+
+const path = "/.pomerium/jwt";
+
+function startHanding(t: TestContext, replica: Partial<World["replica"]> = {}): Promise<World> {
+  return startWorld(t, {
+    deps: (deps) => ({
+      ...deps,
+      replica: { ...deps.replica, ...replica },
+      assertionFor: async ({ session }, hostname) => {
+        const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+        return `${part({ alg: "none" })}.${part({ aud: hostname, sid: session.sessionId })}.x`;
+      },
+    }),
+  });
+}
+
+test("whoever is signed in is handed the assertion for that host; a stranger is not, and after a revocation nobody", async (t) => {
+  const world = await startHanding(t);
+  const visitor = world.visitor();
+  const script = { headers: { accept: "application/json" } };
+  assert.equal((await visitor.ask(world.url("app", path), script)).status, 401);
+  assert.equal((await visitor.ask(world.url("app", path))).location?.pathname, "/.pomerium/sign_in");
+  await signIn(world, visitor, "alice");
+  const answer = await visitor.ask(world.url("app", path), script);
+  const [session] = [...world.replica.projection.sessions()];
+  assert.deepEqual(
+    [answer.status, answer.headers["content-type"], answer.headers["cache-control"]],
+    [200, "application/jwt", "no-store"],
+  );
+  assert.deepEqual(decodeJwt(answer.body), { aud: "app.localhost", sid: session?.sessionId });
+  assert.equal((await visitor.ask(world.url("app", path), { method: "POST" })).status, 405);
+  await world.submit({ type: "revokeSession", sessionId: session?.sessionId ?? assert.fail(), reason: "operator" });
+  assert.equal((await visitor.ask(world.url("app", path), script)).status, 401);
+});
+
+test("a node whose lease is over says nothing that is believed elsewhere, and without the flag there is no such address", async (t) => {
+  let overdueMs = 0;
+  const world = await startHanding(t, { overdueMs: () => overdueMs });
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  assert.equal((await visitor.ask(world.url("app", path))).status, 200);
+  overdueMs = 1;
+  assert.equal((await visitor.ask(world.url("app", path))).status, 503);
+  const without = await startWorld(t);
+  const other = without.visitor();
+  await signIn(without, other, "alice");
+  assert.equal((await other.ask(without.url("app", path))).status, 404);
+});
