@@ -10,6 +10,7 @@
  * stand in a path but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else is kept byte by byte.
  */
 import type { Fact } from "../events/index.ts";
+import type { RequestLines } from "./received-lines.ts";
 
 export type CanonicalRequest = Readonly<{
   method: string;
@@ -38,7 +39,17 @@ export type RequestHead = Readonly<{
   /** `1.0` and `1.1` as they stand in the request; `2` only of a stream of HTTP/2, never of a line of text. */
   httpVersion: string;
   rawHeaders: readonly string[];
+  /** The same, where what is known of them is kept. */
+  lines?: RequestLines;
 }>;
+
+/** What header lines say by themselves, whatever request they belong to. */
+export type HeaderReading = Readonly<{
+  headers: Readonly<Record<string, string>>;
+  /** Of the Host header; undefined: there is none that could be one. */
+  host: Host | undefined;
+}>;
+type Host = Readonly<{ hostname: string; port: number | null }>;
 
 const versions: ReadonlySet<string> = new Set(["1.0", "1.1", "2"]);
 const methodPattern = /^[A-Z][A-Z-]{0,31}$/;
@@ -68,8 +79,10 @@ export function canonicalise(head: RequestHead): CanonicalResult {
   if (head.method === "TRACE") return refuse("method", 405); // it would echo credentials and identity headers to a script
   if (head.url.length > targetCharsMax) return refuse("target-too-long", 414);
 
-  const headers = readHeaders(head.rawHeaders);
-  if (typeof headers === "string") return refuse(headers, headers === "too-many-headers" ? 431 : 400);
+  const reading = head.lines?.reading ?? readHeaders(head.rawHeaders);
+  if (typeof reading === "string") return refuse(reading, reading === "too-many-headers" ? 431 : 400);
+  if (head.lines !== undefined) head.lines.reading = reading;
+  const { headers, host } = reading;
   const transferEncoding = headers["transfer-encoding"];
   if (transferEncoding !== undefined) {
     if (head.httpVersion !== "1.1" || transferEncoding.toLowerCase() !== "chunked") return refuse("transfer-encoding");
@@ -77,7 +90,6 @@ export function canonicalise(head: RequestHead): CanonicalResult {
   }
   // Some readers take a leading zero for octal.
   if (/^0\d/.test(headers["content-length"] ?? "")) return refuse("content-length");
-  const host = parseHost(headers["host"]);
   if (host === undefined) return refuse("host");
 
   if (head.method === "CONNECT") return canonicalConnect(head, headers, host);
@@ -104,11 +116,7 @@ export function canonicalise(head: RequestHead): CanonicalResult {
 }
 
 /** RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, the same in the Host header, and no body. What it names is for routes to know. */
-function canonicalConnect(
-  head: RequestHead,
-  headers: Record<string, string>,
-  host: Readonly<{ hostname: string; port: number | null }>,
-): CanonicalResult {
+function canonicalConnect(head: RequestHead, headers: HeaderReading["headers"], host: Host): CanonicalResult {
   const asked = parseHost(head.url);
   if (asked === undefined || asked.port === null) return refuse("connect-target");
   if (asked.hostname !== host.hostname || asked.port !== host.port) return refuse("connect-host");
@@ -129,8 +137,8 @@ function refuse(reason: string, status: RefusedRequest["status"] = 400): Refused
 const HeaderTable = function HeaderTable() {} as unknown as new () => object;
 HeaderTable.prototype = Object.create(null);
 
-/** @returns the joined headers, or why they are refused */
-function readHeaders(raw: readonly string[]): Record<string, string> | string {
+/** @returns why they are refused, as text */
+function readHeaders(raw: readonly string[]): HeaderReading | string {
   if (raw.length > headerLinesMax * 2) return "too-many-headers";
   const headers = new HeaderTable() as Record<string, string>;
   for (let i = 0; i < raw.length; i += 2) {
@@ -142,14 +150,14 @@ function readHeaders(raw: readonly string[]): Record<string, string> | string {
     else if (once.has(name)) return `two-lines-of-${name}`;
     else headers[name] = `${before}${name === "cookie" ? "; " : ", "}${value}`;
   }
-  return headers;
+  return { headers, host: parseHost(headers["host"]) };
 }
 
 const hostPattern =
   /^(\[[0-9a-f:.]{2,45}\]|(?=.{1,253}(?::|$))[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)(?::([0-9]{1,5}))?$/;
 
 /** Refuses userinfo, paths, empty and impossible ports, trailing dots and anything that is no name or address. */
-export function parseHost(value: string | undefined): Readonly<{ hostname: string; port: number | null }> | undefined {
+export function parseHost(value: string | undefined): Host | undefined {
   if (value === undefined || value.length > 300) return undefined;
   const [, hostname, digits] = hostPattern.exec(value.toLowerCase()) ?? [];
   if (hostname === undefined) return undefined;

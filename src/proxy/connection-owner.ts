@@ -1,5 +1,6 @@
 /** Connection owner: what a connection of either protocol is given by its listener, as a contract. */
 import type { Downstream } from "./downstream.ts";
+import type { WritableValues } from "./writable-values.ts";
 
 export type ConnectionOwner = Readonly<{
   /** Begins with a request whose turn it is. */
@@ -15,6 +16,8 @@ export type ConnectionOwner = Readonly<{
   mayUpgrade(protocol: string): boolean;
   /** Connections end behind their next answer. */
   draining(): boolean;
+  /** Of answers. */
+  writable: WritableValues;
   readMs: number;
   idleMs: number;
 }>;

@@ -6,7 +6,9 @@
  */
 import type { RouteConfig } from "../config/index.ts";
 import type { OwnCookies } from "./cookies.ts";
+import { HeaderLines } from "./header-lines.ts";
 import { headerValue, hopByHop, nominated } from "./header-names.ts";
+import type { AnswerLines } from "./received-lines.ts";
 
 export type ResponseRules = Readonly<{
   /** Lowercase names of what we set ourselves. */
@@ -57,8 +59,16 @@ function rewritten(rewrites: NonNullable<ResponseRules["rewrites"]>, name: strin
 /** Names and values in turn, as they came. */
 export type RawHeaders = readonly string[];
 
-/** @returns names and values in turn */
-export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders, requestId: string): string[] {
+/** What a caller is told but for the request's id: the same object as before where the same lines came on a route of the same rules. */
+export function downstreamLines(rules: ResponseRules, received: AnswerLines): HeaderLines {
+  if (received.told?.rules === rules) return received.told.lines;
+  const lines = new HeaderLines(buildDownstreamHeaders(rules, received.raw));
+  received.told = { rules, lines };
+  return lines;
+}
+
+/** @returns names and values in turn; the request's id is added where they are sent */
+export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders): string[] {
   const lines: string[] = [];
   const dropped = nominated(connectionOf(raw));
   for (let i = 0; i < raw.length; i += 2) {
@@ -74,7 +84,6 @@ export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders, re
     lines.push(name, value);
   }
   for (const text of rules.added) lines.push(text);
-  lines.push("X-Request-Id", requestId);
   return lines;
 }
 

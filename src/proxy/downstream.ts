@@ -11,6 +11,7 @@ import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { RequestHead } from "./canonical.ts";
 import type { CutReason } from "./exchanges.ts";
+import type { HeaderLines } from "./header-lines.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 
 /** Takes the body of a request as it comes. */
@@ -68,9 +69,10 @@ export interface Downstream {
   writeEarlyHints(links: readonly string[]): void;
   /**
    * The final head. It leaves with what follows it in the same turn.
-   * @param lines names and values in turn, without what frames the message: that is added here
+   * @param lines without what frames the message: that is added here
+   * @param requestId is told as `X-Request-Id`; null: it is not, or is among the lines. No value but one that can be sent
    */
-  writeHead(status: number, lines: readonly string[]): void;
+  writeHead(status: number, lines: HeaderLines, requestId: string | null): void;
   /** @returns false when the caller should wait for `onDrain` */
   write(chunk: Buffer): boolean;
   /** @param trailers names and values in turn; sent only where the protocol and the caller take them */

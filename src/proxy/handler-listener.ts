@@ -8,6 +8,7 @@ import type { Config, HostPort } from "../config/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
 import { canonicalise } from "./canonical.ts";
 import type { Downstream } from "./downstream.ts";
+import { HeaderLines } from "./header-lines.ts";
 import { type ListenerConfig, listen } from "./proxy-listener.ts";
 import type { EntryHooks } from "./tls/entry-listener.ts";
 import { callerAddress } from "./upstream-headers.ts";
@@ -91,9 +92,8 @@ export async function startHandlerListener(
 }
 
 function say(downstream: Downstream, status: number, text: string): void {
-  downstream.writeHead(status, [
-    ...["content-type", "text/plain; charset=utf-8", "x-frame-options", "SAMEORIGIN"],
-    ...["content-length", String(Buffer.byteLength(text))],
-  ]);
+  const length = ["content-length", String(Buffer.byteLength(text))];
+  const lines = ["content-type", "text/plain; charset=utf-8", "x-frame-options", "SAMEORIGIN", ...length];
+  downstream.writeHead(status, new HeaderLines(lines), null);
   downstream.end(text);
 }

@@ -10,11 +10,13 @@
 import type { Permit } from "../auth/index.ts";
 import { Deadline } from "./deadline-timer.ts";
 import type { BodyReader, Downstream } from "./downstream.ts";
-import { buildDownstreamHeaders, type RawHeaders, type ResponseRules, trailerPairs } from "./downstream-headers.ts";
+import { downstreamLines, type RawHeaders, type ResponseRules, trailerPairs } from "./downstream-headers.ts";
 import type { CutReason, Exchange } from "./exchanges.ts";
 import type { FailureReason } from "./failures.ts";
+import type { HeaderLines } from "./header-lines.ts";
 import type { Bound } from "./http-upstream-metrics.ts";
 import { overflowOf, type UpstreamTarget } from "./http-upstreams.ts";
+import type { AnswerLines } from "./received-lines.ts";
 import type { CallFailure, UpstreamCall, UpstreamHandler, UpstreamPool } from "./upstream-call.ts";
 
 export type ForwardJob = Readonly<{
@@ -25,8 +27,9 @@ export type ForwardJob = Readonly<{
   method: string;
   /** Path and query as sent. */
   path: string;
-  /** Names and values in turn, `host` among them. */
-  headers: readonly string[];
+  headers: HeaderLines;
+  /** The upstream is told the request's id. */
+  tellsRequestId: boolean;
   rules: ResponseRules;
   requestId: string;
   /** The whole exchange; 0: no limit. */
@@ -45,7 +48,7 @@ export type ForwardJob = Readonly<{
   /** What of a request's trailers is passed on; names and values in turn. */
   trailersOf: (lines: readonly string[]) => readonly string[];
   /** Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none. */
-  another: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: readonly string[] }> | undefined;
+  another: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
 }>;
 
 /** What is counted of a call, for metrics and the access log. */
@@ -97,7 +100,7 @@ function poolOf({ isGrpc }: ForwardJob, target: UpstreamTarget): UpstreamPool {
 class Forwarding implements UpstreamHandler, BodyReader {
   readonly #job: ForwardJob;
   #target: UpstreamTarget;
-  #headers: readonly string[];
+  #headers: HeaderLines;
   #call: UpstreamCall | undefined;
   #timer: Deadline | undefined;
   #stalled: NodeJS.Timeout | undefined;
@@ -127,9 +130,18 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   #dispatch(): void {
-    const { method, path, idleTimeoutMs, downstream } = this.#job;
-    const request = { method, path, headers: this.#headers, hasBody: downstream.hasBody, idleTimeoutMs };
-    const call = poolOf(this.#job, this.#target).call(request, this);
+    const { method, path, idleTimeoutMs, downstream, tellsRequestId, requestId } = this.#job;
+    const call = poolOf(this.#job, this.#target).call(
+      {
+        method,
+        path,
+        headers: this.#headers,
+        requestId: tellsRequestId ? requestId : null,
+        hasBody: downstream.hasBody,
+        idleTimeoutMs,
+      },
+      this,
+    );
     this.#call = call;
     if (this.#over) call.abort();
   }
@@ -156,13 +168,13 @@ class Forwarding implements UpstreamHandler, BodyReader {
     if (links.length > 0) this.#job.downstream.writeEarlyHints(links);
   }
 
-  onHead(status: number, lines: RawHeaders): void {
+  onHead(status: number, lines: AnswerLines): void {
     const { downstream, rules, requestId, exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
     this.#responding = true;
     this.#target.report?.({ type: "answered", status });
     counted.answeredAt = exchange.lookedAt;
-    downstream.writeHead(status, buildDownstreamHeaders(rules, lines, requestId));
+    downstream.writeHead(status, downstreamLines(rules, lines), requestId);
   }
 
   onData(chunk: Buffer): boolean {

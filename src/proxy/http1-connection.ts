@@ -20,21 +20,20 @@ import {
   type ParseError,
   type RawLines,
 } from "./http1-parser.ts";
-import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
+import { AnswerWriter } from "./http1-writer.ts";
+import { LastLines, RequestLines } from "./received-lines.ts";
+import type { WritableValues } from "./writable-values.ts";
 
 /** As Pomerium's. */
 const headerBytesMax = 131_072;
 /** Nobody but a few tools pipelines, and those send a handful. */
 export const waitingMax = 16;
-/** What is gathered before it is sent. */
-const oneWriteMax = 16_384;
 /** Behind a handshake that is not answered yet. */
 const earlyBytesMax = 65_536;
 /** How long the rest of a request is thrown away after its answer, so that the caller gets to read the answer. */
 const lingerMs = 5_000;
 
-export class Http1Connection implements TurnEndTask {
-  readonly towards = "caller";
+export class Http1Connection {
   readonly caller: Caller;
   readonly #socket: Socket;
   readonly #owner: ConnectionOwner;
@@ -51,21 +50,17 @@ export class Http1Connection implements TurnEndTask {
   readonly #waiting: Http1Exchange[] = [];
   /** What came behind an upgrade. */
   #early: Buffer[] | undefined;
+  readonly #lines = new LastLines(RequestLines.receive);
   #earlyBytes = 0;
   #held = false;
   /** Nothing that comes is looked at any more. */
   #over = false;
   #lingering = false;
-  /** Written, and not yet sent. */
-  #out = "";
-  #scheduled = false;
-  #lastWritten = false;
+  readonly #writer: AnswerWriter;
   /** The connection is somebody else's. */
   #taken = false;
   /** A request was answered, and nothing of the next has come. */
   #betweenRequests = false;
-  /** A caller that takes nothing of the last of its answer is idle, too: until when that is waited for. */
-  #unreadUntil = Infinity;
   /** When the connection is closed for being slow or idle; Infinity: not now. */
   #deadline: number;
 
@@ -79,6 +74,7 @@ export class Http1Connection implements TurnEndTask {
     this.#owner = owner;
     this.caller = caller;
     this.#deadline = owner.now() + owner.readMs;
+    this.#writer = new AnswerWriter(socket, owner, () => this.#onLastLeft());
     this.#parser = createParser(
       "request",
       headerBytesMax,
@@ -104,6 +100,10 @@ export class Http1Connection implements TurnEndTask {
 
   date(): string {
     return this.#owner.date();
+  }
+
+  get writable(): WritableValues {
+    return this.#owner.writable;
   }
 
   /** Whether the connection may carry another request behind this answer. */
@@ -132,7 +132,8 @@ export class Http1Connection implements TurnEndTask {
   sweep(now: number): void {
     // A write of nothing finds out that the connection was reset.
     if (this.deaf && this.#socket.writable) this.#socket.write("");
-    if (this.#unreadUntil <= now) this.#socket.destroy();
+    if (this.#betweenRequests) this.#lines.forget(); // whoever waits for long should not cost much
+    if (this.#writer.unreadUntil <= now) this.#socket.destroy();
     if (this.#deadline > now) return;
     this.#deadline = Infinity;
     if (this.#over || this.#betweenRequests || this.#current?.ended === true) this.#socket.destroy();
@@ -232,9 +233,17 @@ export class Http1Connection implements TurnEndTask {
     this.#somethingCame();
     this.#stopped = upgrade;
     const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeIn(rawHeaders, this.#owner) : null;
-    const body = kind === null && hasBody(rawHeaders);
-    const goesOn = kind === null && keepAlive;
-    const head: Http1Head = { method, url, httpVersion, rawHeaders, upgrade: kind, hasBody: body, keepAlive: goesOn };
+    const lines = this.#lines.next(rawHeaders);
+    const head: Http1Head = {
+      method,
+      url,
+      httpVersion,
+      rawHeaders: lines.raw,
+      lines,
+      upgrade: kind,
+      hasBody: kind === null && hasBody(rawHeaders),
+      keepAlive: kind === null && keepAlive,
+    };
     const exchange = new Http1Exchange(this, this.#socket, head);
     this.#reading = exchange;
     if (kind !== null) {
@@ -318,7 +327,7 @@ export class Http1Connection implements TurnEndTask {
 
   readonly #onEnd = (): void => {
     // Whoever ends its side is taken to have left, as Node and nginx take it.
-    this.#flush();
+    this.#writer.flush();
     if (this.#lingering || this.#current?.ended === true) this.#socket.destroySoon();
     else this.#socket.destroy();
   };
@@ -329,7 +338,7 @@ export class Http1Connection implements TurnEndTask {
 
   readonly #onClose = (): void => {
     this.#over = true;
-    this.#out = "";
+    this.#writer.drop();
     this.#deadline = Infinity;
     this.#waiting.length = 0;
     this.#reading?.bodyAborted();
@@ -374,56 +383,24 @@ export class Http1Connection implements TurnEndTask {
 
   /** Small: it leaves with whatever else this turn brings. */
   send(text: string): void {
-    if (this.#out === "" && !this.#scheduled) {
-      this.#scheduled = true;
-      atTurnEnd(this);
-    }
-    this.#out += text;
-    if (this.#out.length > oneWriteMax) this.#flush();
+    this.#writer.send(text);
   }
 
   /** Large: it is not copied. */
   sendAround(before: string, chunk: Buffer, after: string): void {
-    const socket = this.#socket;
-    socket.cork();
-    this.#out += before;
-    this.#flush();
-    socket.write(chunk);
-    if (after !== "") socket.write(after, "latin1");
-    socket.uncork();
+    this.#writer.sendAround(before, chunk, after);
   }
 
   /** The last of the answer under way. It is over when that has left. */
   written(text: string): void {
-    this.#lastWritten = true;
-    this.send(text);
+    this.#writer.sendLast(text);
   }
 
-  runAtTurnEnd(): void {
-    this.#scheduled = false;
-    this.#flush();
-    const exchange = this.#current;
-    if (!this.#lastWritten || exchange === undefined) return;
-    this.#lastWritten = false;
-    if (this.#socket.writableLength === 0) this.#answered(exchange);
-    else {
-      this.#unreadUntil = this.#owner.now() + this.#owner.idleMs;
-      this.#socket.write("", () => {
-        this.#unreadUntil = Infinity;
-        this.#answered(exchange);
-      });
-    }
-  }
-
-  #flush(): void {
-    const text = this.#out;
-    if (text === "") return;
-    this.#out = "";
-    if (!this.#socket.destroyed) this.#socket.write(text, "latin1");
+  #onLastLeft(): void {
+    if (this.#current !== undefined) this.#answered(this.#current);
   }
 
   #answered(exchange: Http1Exchange): void {
-    if (exchange !== this.#current) return;
     exchange.close();
     if (!exchange.keepAlive || this.#over) {
       this.#over = true;

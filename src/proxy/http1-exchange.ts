@@ -8,12 +8,17 @@ import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { RequestHead } from "./canonical.ts";
 import type { BodyReader, Downstream, Tunnel, UpgradeKind } from "./downstream.ts";
+import type { HeaderLines } from "./header-lines.ts";
 import type { Http1Connection } from "./http1-connection.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 
 /** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
 const oneWriteMax = 16_384;
 const trailerLinesMax = 1_000;
+
+const statusLines: ReadonlyMap<number, string> = new Map(
+  Object.entries(STATUS_CODES).map(([status, text]) => [Number(status), `HTTP/1.1 ${status} ${text}\r\n`]),
+);
 
 export type Http1Head = RequestHead &
   Readonly<{
@@ -167,37 +172,17 @@ export class Http1Exchange implements Downstream {
     this.#connection.send(`${text}\r\n`);
   }
 
-  writeHead(status: number, lines: readonly string[]): void {
+  writeHead(status: number, lines: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.closed) return;
-    let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Unknown"}\r\n`;
-    let length: string | undefined;
-    let dated = false;
-    for (let i = 0; i < lines.length; i += 2) {
-      const name = lines[i] ?? "";
-      const value = lines[i + 1] ?? "";
-      switch (name.length) {
-        case 4:
-          if (name.toLowerCase() === "date") dated = true;
-          break;
-        case 10:
-          if (name.toLowerCase() === "connection") {
-            if (value === "close") this.keepAlive = false;
-            continue;
-          }
-          break;
-        case 14:
-          if (name.toLowerCase() !== "content-length") break;
-          if (status === 204) continue; // it has none, whatever its upstream says (RFC 9110 §8.6)
-          length = value;
-          break;
-        case 17:
-          if (name.toLowerCase() === "transfer-encoding") continue;
-          break;
-        default:
-      }
-      text += `${name}: ${checked(value)}\r\n`;
-    }
-    if (!dated) text += `Date: ${this.#connection.date()}\r\n`;
+    let head = lines.text(this.#connection.writable);
+    // It has none, whatever its upstream says (RFC 9110 §8.6).
+    if (status === 204 && head.length !== undefined)
+      head = lines.without("content-length").text(this.#connection.writable);
+    const { length } = head;
+    if (head.closes) this.keepAlive = false;
+    let text = `${statusLines.get(status) ?? `HTTP/1.1 ${status} Unknown\r\n`}${head.text}`;
+    if (requestId !== null) text += `X-Request-Id: ${requestId}\r\n`;
+    if (!head.dated) text += `Date: ${this.#connection.date()}\r\n`;
     const withoutBody = status === 204 || status === 304;
     this.#bodiless = withoutBody || this.head.method === "HEAD";
     const old = this.head.httpVersion === "1.0";

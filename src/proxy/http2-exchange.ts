@@ -10,6 +10,7 @@ import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Str
 import type { RequestHead } from "./canonical.ts";
 import type { BodyReader, Downstream, Tunnel } from "./downstream.ts";
 import type { CutReason } from "./exchanges.ts";
+import type { HeaderLines } from "./header-lines.ts";
 import type { Http2Connection } from "./http2-connection.ts";
 import { resetUnended } from "./http2-reset.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
@@ -119,7 +120,7 @@ export class Http2Exchange implements Downstream {
     if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
   }
 
-  writeHead(status: number, lines: readonly string[]): void {
+  writeHead(status: number, { list: lines }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#dead) return;
     const raw: string[] = [":status", String(status)];
     let dated = false;
@@ -132,6 +133,7 @@ export class Http2Exchange implements Downstream {
       if (name === "content-type") this.#isGrpc = (lines[i + 1] ?? "").startsWith("application/grpc");
       raw.push(name, lines[i + 1] ?? "");
     }
+    if (requestId !== null) raw.push("x-request-id", requestId);
     if (!dated) raw.push("date", this.#connection.date());
     this.status = status;
     // An answer whose whole body is nothing ends with its head: for gRPC that is what makes it one ("Trailers-Only").

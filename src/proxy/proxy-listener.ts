@@ -19,6 +19,7 @@ import { Http1Connection } from "./http1-connection.ts";
 import { Http2Connection } from "./http2-connection.ts";
 import { readEndedPeers } from "./tcp-table-file.ts";
 import { createEntry, type EntryConfig, type EntryHooks } from "./tls/entry-listener.ts";
+import { WritableValues } from "./writable-values.ts";
 
 /** What of a configuration makes a listener. */
 export type ListenerConfig = EntryConfig & Pick<Config, "address" | "timeouts">;
@@ -64,6 +65,7 @@ export async function listen(
     date: dates(hooks.wall),
     draining: hooks.draining,
     mayUpgrade: hooks.mayUpgrade,
+    writable: new WritableValues(),
     get readMs() {
       return unlessNone(timeouts.readMs);
     },

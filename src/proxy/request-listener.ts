@@ -3,37 +3,37 @@
  * order, for ordinary requests and upgrades alike.
  */
 import type { Principal } from "../auth/index.ts";
-import { isLoopback } from "../config/index.ts";
 import { unreachable } from "../events/index.ts";
 import { momentOf } from "../replication/index.ts";
 import { type CanonicalRequest, canonicalise } from "./canonical.ts";
 import { createDecisionDesk, type DecisionDesk, type Permitted } from "./decision-desk.ts";
 import type { Downstream } from "./downstream.ts";
 import type { Exchanges } from "./exchanges.ts";
+import { HeaderLines } from "./header-lines.ts";
 import { type ForwardFailure, forward } from "./http-forwarder.ts";
 import type { HttpMetrics } from "./http-metrics.ts";
 import { mayImpersonate } from "./kubernetes.ts";
+import { createOwnHandlers } from "./own-handlers.ts";
 import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
-import { isReserved } from "./reserved-paths.ts";
 import { codeOf, conditionOf } from "./respond.ts";
 import { RewriteError } from "./rewrite.ts";
 import { authorityOf } from "./routing.ts";
 import type { ForwardedTokens } from "./session-tokens.ts";
 import { tunnelTcp } from "./tcp-splice.ts";
-import { beginTrace, traced, traceTextOf } from "./traces.ts";
+import { beginTrace, traced } from "./traces.ts";
 import type { Traffic } from "./traffic.ts";
 import { acceptanceOf, isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
 import { tunnelUdp } from "./udp-splice.ts";
 import { isHandshake, takesUpgrade } from "./upgrade-request.ts";
 import { upgrade } from "./upgrade-splice.ts";
 import {
-  buildUpstreamHeaders,
   callerAddress,
   givenRequestId,
   type Identity,
   passedTrailers,
   stripSessionQuery,
+  upstreamLines,
 } from "./upstream-headers.ts";
 import { type AnswerTools, answer, conditionOfCut, leadTo, newVisit, record, type Visit } from "./visit.ts";
 import { tellEnds } from "./visit-end.ts";
@@ -69,7 +69,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   const closing = (): boolean => traffic.draining;
   const { config, clock } = ports;
   const tools: AnswerTools = { ports, routes: plans.routes, closing };
-  const authenticateHost = ports.authenticateHost ?? parts.gateway;
+  const own = createOwnHandlers({ ...parts, tools });
   const common = { ports, plans, exchanges, tools, current, reached };
   const ended = tellEnds({ ports, metrics });
   const desk = createDecisionDesk({ ...common, takeOver, onPermit: act, onFailed: failed });
@@ -101,11 +101,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       beginTunnel(visit, request, asked);
       return;
     }
-    const own = ownHandler(request);
-    if (own !== undefined) {
-      handOver(visit, request, own);
-      return;
-    }
+    if (own.take(visit, request)) return;
     const route = plans.routes.match(request);
     if (route === undefined) {
       notFound(visit);
@@ -160,50 +156,6 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     desk.consider({ visit, plan, request });
   }
 
-  /** Reserved paths on every host, and the whole authenticate host; whether we are alive is asked of this node itself. */
-  function ownHandler({ hostname, path }: CanonicalRequest): ProxyPorts["reserved"] | undefined {
-    if (path === "/ping" || path === "/healthz") return ports.reserved;
-    if (authenticateHost !== null && hostname === config.authenticateServiceUrl.hostname) return authenticateHost;
-    return isReserved(path) ? ports.reserved : undefined;
-  }
-
-  function handOver(visit: Visit, request: CanonicalRequest, handler: ProxyPorts["reserved"]): void {
-    const { downstream } = visit;
-    if (downstream.upgrade !== null) {
-      answer(visit, { type: "upgrade-not-allowed" }, tools);
-      return;
-    }
-    const { req, res } = downstream.asNode();
-    req.url = request.rawPath + request.search; // the same bytes that were looked at here
-    res.setHeader("x-request-id", visit.requestId);
-    for (const [name, value] of Object.entries(config.setResponseHeaders)) res.setHeader(name, value);
-    if (closing() && downstream.head.httpVersion !== "2") res.setHeader("connection", "close");
-    parts.onHandedOver(downstream);
-    downstream.onClose(() => {
-      visit.bytes += Number(res.getHeader("content-length") ?? 0) || 0;
-    });
-    handler(req, res, {
-      origin: originOf(request),
-      hostname: request.hostname,
-      requestId: visit.requestId,
-      ip: visit.ip,
-      trace: traceTextOf(visit.trace, request),
-    });
-  }
-
-  /** The external scheme is that of the host's routes; plain HTTP otherwise only on this very machine. */
-  function originOf(request: CanonicalRequest): string {
-    if (request.hostname === config.authenticateServiceUrl.hostname) return config.authenticateServiceUrl.origin;
-    const route = plans.routes.ofHost(request.hostname, request.port);
-    const port = request.port === null ? "" : `:${request.port}`;
-    // Where people sign in for a tunnel is an address of the web, whatever port the tunnel asks for.
-    if (route !== undefined && route.tunnel !== null)
-      return new URL(`${route.from.protocol}//${request.hostname}${port}`).origin;
-    if (route !== undefined) return `${route.from.protocol}//${authorityOf(route, request)}`;
-    const scheme = config.insecureServer && isLoopback(request.hostname) ? "http" : "https";
-    return new URL(`${scheme}://${request.hostname}${port}`).origin;
-  }
-
   // --- what follows from a permit
 
   function act(permitted: Permitted): void {
@@ -221,11 +173,9 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       const search = stripSessionQuery(request.search); // a redirect to another host is no place for a handle either
       const made = plan.answer({ ...request, scheme: plan.scheme, search });
       const headers = { ...plan.route.setResponseHeaders, ...made.headers, "x-request-id": visit.requestId };
-      visit.downstream.writeHead(made.status, [
-        ...Object.entries(headers).flat(),
-        "content-length",
-        String(Buffer.byteLength(made.body)),
-      ]);
+      const length = ["content-length", String(Buffer.byteLength(made.body))];
+      const lines = new HeaderLines([...Object.entries(headers).flat(), ...length]);
+      visit.downstream.writeHead(made.status, lines, null);
       visit.downstream.end(made.body);
       visit.bytes += Buffer.byteLength(made.body);
       return;
@@ -297,20 +247,20 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     }
     visit.sentAt = visit.asOf.monotonic;
     const place = visit.trace?.upstreamBegins(target.host) ?? null;
-    const headersFor = (upstreamHost: string): readonly string[] => {
-      const built = buildUpstreamHeaders(plan.headerRules, {
+    const known = { received: downstream.head.lines, authority: () => authorityOf(plan.route, request) };
+    const headersFor = (upstreamHost: string): HeaderLines => {
+      const told = {
         request,
-        authority: authorityOf(plan.route, request),
         scheme: plan.scheme,
         peer: visit.peer,
-        requestId: visit.requestId,
         upstreamHost,
         sessionId: asking.sessionId,
         identity,
         tokens,
         certificate: plan.clientTrust?.trusted(downstream.certificate, clock.wall()) ?? null,
-      });
-      return place === null ? built : traced(built, place);
+      };
+      const lines = upstreamLines(plan.headerRules, told, known);
+      return place === null ? lines : new HeaderLines(traced(lines.list, place));
     };
     const headers = headersFor(target.host);
     const path = rewritten + stripSessionQuery(request.search);
@@ -326,6 +276,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
         target,
         path,
         headers,
+        tellsRequestId: plan.headerRules.tellsRequestId,
         rules,
         requestId,
         idleTimeoutMs,
@@ -353,7 +304,9 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       visit.switched = true;
       visit.answeredAt = clock.monotonic();
     };
-    const common = { downstream, exchange, target, path, headers, rules, requestId, idleTimeoutMs, counted: visit };
+    const id = plan.headerRules.tellsRequestId ? ["x-request-id", requestId] : [];
+    const told = { headers: [...headers.list, ...id], rules, requestId };
+    const common = { downstream, exchange, target, path, ...told, idleTimeoutMs, counted: visit };
     upgrade(permit, { ...common, onFailed, method: request.method, protocol, key, handshakeTimeoutMs, onAccepted });
   }
 

@@ -7,6 +7,7 @@
 import { pageHeaders, type Render, type SignInRedirect } from "../auth/index.ts";
 import type { Answer, Condition } from "./answer.ts";
 import type { Downstream } from "./downstream.ts";
+import { HeaderLines } from "./header-lines.ts";
 
 export type AnswerContext = Readonly<{
   render: Render;
@@ -28,7 +29,7 @@ export function writeAnswer(downstream: Downstream, answer: Answer, context: Ans
   const lines: string[] = [];
   for (const [name, value] of Object.entries(headers))
     for (const one of typeof value === "string" ? [value] : value) lines.push(name, one);
-  downstream.writeHead(status, lines);
+  downstream.writeHead(status, new HeaderLines(lines), null);
   downstream.end(body);
   return body.length;
 }

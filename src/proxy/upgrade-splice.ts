@@ -17,6 +17,7 @@ import { closeCodes } from "./close-codes.ts";
 import type { Downstream } from "./downstream.ts";
 import { buildDownstreamHeaders, type ResponseRules } from "./downstream-headers.ts";
 import type { CutReason, Exchange } from "./exchanges.ts";
+import { HeaderLines } from "./header-lines.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
 import type { UpstreamTarget } from "./http-upstreams.ts";
 import { closeFrame, FrameBoundaries } from "./websocket-frames.ts";
@@ -153,7 +154,7 @@ class Handshake {
     this.#settle();
     job.onAccepted();
     const { socket: client, head } = job.downstream.takeSocket();
-    const lines = buildDownstreamHeaders(job.rules, answer.rawHeaders, job.requestId);
+    const lines = [...buildDownstreamHeaders(job.rules, answer.rawHeaders), "X-Request-Id", job.requestId];
     const { exchange, counted, idleTimeoutMs, key } = job;
     new Splice({ exchange, counted, client, upstream, webSocket: key !== null }).begin({
       acceptance: acceptance(answer.headers.upgrade ?? "", lines),
@@ -207,8 +208,8 @@ export function acceptsUpgrade(answer: IncomingMessage, key: string): boolean {
 /** The upstream said something else than yes: the caller hears exactly that. */
 function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMessage): void {
   const { downstream, exchange } = job;
-  const lines = buildDownstreamHeaders(job.rules, answer.rawHeaders, job.requestId);
-  downstream.writeHead(answer.statusCode ?? 502, lines);
+  const lines = new HeaderLines(buildDownstreamHeaders(job.rules, answer.rawHeaders));
+  downstream.writeHead(answer.statusCode ?? 502, lines, job.requestId);
   answer.on("data", (chunk: Buffer) => {
     if (!exchange.mayCarry()) return;
     job.counted.bytes += chunk.length;

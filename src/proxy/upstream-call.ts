@@ -4,14 +4,18 @@
  * HTTP/1.1 brings it in upstream-http1.ts. The head is written in the turn in which `mayBegin` said yes; nothing of an answer is
  * buffered beyond what one read of the socket brought.
  */
+import type { HeaderLines } from "./header-lines.ts";
 import type { RawLines } from "./http1-parser.ts";
+import type { AnswerLines } from "./received-lines.ts";
 
 export type UpstreamRequest = Readonly<{
   method: string;
   /** Path and query as sent. */
   path: string;
-  /** Names and values in turn, `host` first; what frames the message is added here, but for a known `content-length`. */
-  headers: readonly string[];
+  /** `host` first; what frames the message is added here, but for a known `content-length`. */
+  headers: HeaderLines;
+  /** Is told as `x-request-id`; null: it is not. No value but one that can be sent. */
+  requestId: string | null;
   /** Without a `content-length` among the headers its end is told by framing. */
   hasBody: boolean;
   /** Without a byte in either direction; 0: no limit. */
@@ -25,7 +29,7 @@ export type UpstreamHandler = Readonly<{
   onWritable(): void;
   /** 1xx. */
   onHint(status: number, lines: RawLines): void;
-  onHead(status: number, lines: RawLines): void;
+  onHead(status: number, lines: AnswerLines): void;
   /** @returns false: no more, until `resume` */
   onData(chunk: Buffer): boolean;
   onEnd(trailers: RawLines): void;

@@ -14,6 +14,7 @@ import type { ProviderTokens } from "../events/index.ts";
 import { type CanonicalRequest, parseHost } from "./canonical.ts";
 import type { OwnCookies } from "./cookies.ts";
 import { neverInTrailers } from "./downstream-headers.ts";
+import { HeaderLines } from "./header-lines.ts";
 import { fold, headerValue, hopByHop, isReservedName, nominated } from "./header-names.ts";
 import {
   type Impersonated,
@@ -22,6 +23,7 @@ import {
   namesCaller,
   withoutBearer,
 } from "./kubernetes.ts";
+import type { RequestLines } from "./received-lines.ts";
 import { compileSubstitution } from "./rewrite.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 import { routingKeyOf } from "./upstream-balancer.ts";
@@ -36,6 +38,7 @@ export type HeaderRules = Readonly<{
   /** The upstream is told what its requests are hashed by, as Pomerium tells it. */
   tellsRoutingKey: boolean;
   hostOfPath: ((rawPath: string) => string) | null;
+  tellsRequestId: boolean;
   /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
   fates: Map<string, Fate>;
   fateOf: (name: string) => Fate;
@@ -87,6 +90,7 @@ export function compileHeaderRules(
     route,
     tellsRoutingKey: route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev",
     hostOfPath,
+    tellsRequestId: !removed.has("x-request-id"),
     fates: new Map(),
     fateOf,
     set,
@@ -106,12 +110,12 @@ export function compileHeaderRules(
 
 export type UpstreamHeadersInput = Readonly<{
   request: CanonicalRequest;
-  /** Host and port as the caller's URL has them. */
+  /** Host and port as the caller's URL has them, by the route and the Host header alone. */
   authority: string;
+  /** Of the route. */
   scheme: "http" | "https";
   /** The connection's peer. */
   peer: string;
-  requestId: string;
   /** Host and port of the upstream that was chosen. */
   upstreamHost: string;
   sessionId: string | null;
@@ -122,7 +126,49 @@ export type UpstreamHeadersInput = Readonly<{
   certificate?: PresentedCertificate | null;
 }>;
 
-/** @returns names and values in turn, `host` first; hop-by-hop lines are the transport's to add */
+/** What an upstream was told, and what that rested on beside the lines that came: whatever else there is follows from these. */
+export type SentLines = Readonly<{
+  rules: HeaderRules;
+  peer: string;
+  upstreamHost: string;
+  sessionId: string | null;
+  identity: Identity | null;
+  tokens: UpstreamHeadersInput["tokens"];
+  certificate: UpstreamHeadersInput["certificate"];
+  lines: HeaderLines;
+}>;
+
+/**
+ * What an upstream is told, but for the request's id. It is the same object as before where the same lines came and nothing is
+ * another that the answer rests on.
+ * @param input `authority` is asked for where it is needed only
+ */
+export function upstreamLines(
+  rules: HeaderRules,
+  input: Omit<UpstreamHeadersInput, "authority">,
+  { received, authority }: Readonly<{ received: RequestLines | undefined; authority: () => string }>,
+): HeaderLines {
+  const { peer, upstreamHost, sessionId, identity, tokens, certificate } = input;
+  const sent = received?.sent;
+  if (
+    sent !== undefined &&
+    sent.rules === rules &&
+    sent.peer === peer &&
+    sent.upstreamHost === upstreamHost &&
+    sent.sessionId === sessionId &&
+    sent.identity === identity &&
+    sent.tokens === tokens &&
+    sent.certificate === certificate
+  )
+    return sent.lines;
+  const lines = new HeaderLines(buildUpstreamHeaders(rules, { ...input, authority: authority() }));
+  // A host that is made of the path is of this request alone; a service account's token changes in its own time.
+  if (received !== undefined && rules.hostOfPath === null && rules.kubernetes === null)
+    received.sent = { rules, peer, upstreamHost, sessionId, identity, tokens, certificate, lines };
+  return lines;
+}
+
+/** @returns names and values in turn, `host` first; hop-by-hop lines and the request's id are added where they are sent */
 export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersInput): string[] {
   const { request } = input;
   const { headers, rawHeaders } = request;
@@ -147,7 +193,6 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   const add = (name: string, value: string): void => {
     if (!rules.removed.has(name)) lines.push(name, value);
   };
-  add("x-request-id", input.requestId);
   add("x-forwarded-proto", input.scheme);
   const { trustedHops, skipXffAppend } = rules;
   const addresses = forwardedFor(headers["x-forwarded-for"], { peer: input.peer, trustedHops, skipXffAppend });

@@ -7,6 +7,7 @@
 import { connect as connectPlain } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { HealthCheckConfig, Probe, StatusRange } from "../config/index.ts";
+import { HeaderLines } from "./header-lines.ts";
 import type { UpstreamPool, UpstreamRequest } from "./upstream-call.ts";
 import { type CheckResult, Health } from "./upstream-health.ts";
 import { Http1Pool, placeOf, type UpstreamAddress } from "./upstream-http1.ts";
@@ -191,7 +192,8 @@ function askHttp(probe: Extract<Probe, { type: "http" }>, pool: UpstreamPool, ho
     {
       method: probe.method,
       path: probe.path,
-      headers: [...kept, ...probe.addHeaders.flat()],
+      headers: new HeaderLines([...kept, ...probe.addHeaders.flat()]),
+      requestId: null,
       hasBody: false,
       idleTimeoutMs: 0,
     },
@@ -224,10 +226,15 @@ function askGrpc(probe: Extract<Probe, { type: "grpc" }>, pool: UpstreamPool, ho
     service.length === 0 ? service : Buffer.concat([Buffer.from([0x0a]), varint(service.length), service]);
   const frame = Buffer.concat([Buffer.alloc(5), message]);
   frame.writeUInt32BE(message.length, 1);
-  const headers = ["host", probe.authority ?? host, "content-type", "application/grpc", "user-agent", "Cardea/health"];
+  const told = ["host", probe.authority ?? host, "content-type", "application/grpc", "user-agent", "Cardea/health"];
+  const headers = new HeaderLines(told);
   return ask(
     pool,
-    { method: "POST", path: "/grpc.health.v1.Health/Check", headers, hasBody: true, idleTimeoutMs: 0 },
+    {
+      method: "POST",
+      path: "/grpc.health.v1.Health/Check",
+      ...{ headers, requestId: null, hasBody: true, idleTimeoutMs: 0 },
+    },
     {
       body: frame,
       bodyBytesMax: 1_024,

@@ -5,6 +5,7 @@
  * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
  */
 import type { Socket } from "node:net";
+import type { HeaderText } from "./header-lines.ts";
 import { hasBody } from "./http1-head.ts";
 import {
   createParser,
@@ -15,6 +16,7 @@ import {
   type ParseError,
   type RawLines,
 } from "./http1-parser.ts";
+import { AnswerLines, LastLines } from "./received-lines.ts";
 import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
 import {
   UpstreamClosedError,
@@ -52,6 +54,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   /** Something came behind an answer. */
   #spoiled = false;
   #trailers: RawLines = [];
+  readonly #lines = new LastLines(AnswerLines.receive);
   #paused = false;
   #gone = false;
   #error: Error | undefined;
@@ -139,22 +142,9 @@ export class Http1UpstreamConnection implements TurnEndTask {
       this.#release();
       return;
     }
-    const { method, path, headers, hasBody } = call.request;
-    let text = `${method} ${path} HTTP/1.1\r\n`;
-    this.#chunked = hasBody;
-    for (let i = 0; i < headers.length; i += 2) {
-      const name = headers[i] ?? "";
-      if (name.length === 14 && name === "content-length") this.#chunked = false;
-      const value = headers[i + 1] ?? "";
-      if (!this.#pool.writable.has(value)) {
-        this.#release();
-        call.fail(new UnwritableError(name), false);
-        return;
-      }
-      text += `${name}: ${value}\r\n`;
-    }
-    text += this.#chunked ? `transfer-encoding: chunked\r\n\r\n` : "\r\n";
-    if (!hasBody) {
+    const text = this.#headOf(call);
+    if (text === undefined) return;
+    if (!call.request.hasBody) {
       this.#socket.write(text, "latin1");
       return;
     }
@@ -162,6 +152,23 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#socket.write(text, "latin1");
     call.handler.onWritable();
     this.#socket.uncork();
+  }
+
+  /** @returns undefined when it cannot be written; then the call is over */
+  #headOf(call: Http1Call): string | undefined {
+    const { method, path, headers, requestId, hasBody } = call.request;
+    let lines: HeaderText;
+    try {
+      lines = headers.text(this.#pool.writable);
+    } catch (error) {
+      this.#release();
+      call.fail(error as Error, false);
+      return undefined;
+    }
+    this.#chunked = hasBody && lines.length === undefined;
+    const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
+    const framing = this.#chunked ? "transfer-encoding: chunked\r\n" : "";
+    return `${method} ${path} HTTP/1.1\r\n${lines.text}${id}${framing}\r\n`;
   }
 
   write(chunk: Buffer): boolean {
@@ -257,7 +264,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#keepAlive = keepAlive && !(status === 204 && hasBody(lines));
     this.#trailers = [];
     this.#idleUntil = idleTicksOf(lines) ?? this.#pool.idleTicks;
-    if (!call.over) call.handler.onHead(status, lines);
+    if (!call.over) call.handler.onHead(status, this.#lines.next(lines));
     return call.request.method === "HEAD" ? 1 : 0;
   }
 
@@ -347,13 +354,4 @@ function idleTicksOf(lines: RawLines): number | undefined {
     return Math.max(1, Math.floor(Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000) / tickMs));
   }
   return undefined;
-}
-
-/** A mistake of ours: whatever a header is made of should have been made writable before. */
-class UnwritableError extends Error {
-  readonly code = "ERR_PROXY_UNWRITABLE_HEADER";
-  constructor(name: string) {
-    super(`the header ${name} has a character that cannot be sent`);
-    this.name = "UnwritableError";
-  }
 }

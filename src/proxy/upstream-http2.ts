@@ -16,6 +16,7 @@ import { connect as connectPlain } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { RawLines } from "./http1-parser.ts";
 import { resetUnended } from "./http2-reset.ts";
+import { AnswerLines } from "./received-lines.ts";
 import {
   type UpstreamCall,
   UpstreamClosedError,
@@ -173,7 +174,7 @@ class Session {
     let stream: ClientHttp2Stream;
     const { hasBody } = call.request;
     // An end without trailers is then a frame of its own, which gRPC, that has none in requests, is spared.
-    const waitForTrailers = hasBody && !isGrpc(call.request.headers);
+    const waitForTrailers = hasBody && !isGrpc(call.request.headers.list);
     try {
       stream = this.#session.request(linesOf(call.request, this.#secure), { endStream: !hasBody, waitForTrailers });
     } catch (error) {
@@ -231,7 +232,7 @@ class Call implements UpstreamCall {
     stream.on("response", (_headers: object, _flags: number, raw: RawLines) => {
       sawByte = true;
       const [status, lines] = readHead(raw);
-      if (!this.over) handler.onHead(status, lines);
+      if (!this.over) handler.onHead(status, new AnswerLines(lines));
     });
     stream.on("data", (chunk: Buffer) => {
       if (!this.over && !handler.onData(chunk)) stream.pause();
@@ -304,7 +305,10 @@ function isBroken(error: Error | undefined): boolean {
   return code === undefined || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_HTTP2_SESSION_ERROR";
 }
 
-function linesOf({ method, path, headers }: UpstreamRequest, secure: boolean): OutgoingHttpHeaders {
+function linesOf(
+  { method, path, headers: { list: headers }, requestId }: UpstreamRequest,
+  secure: boolean,
+): OutgoingHttpHeaders {
   const authority = headers[0] === "host" ? (headers[1] ?? "") : "";
   const lines = [":method", method, ":path", path, ":authority", authority, ":scheme", secure ? "https" : "http"];
   let trailers = false;
@@ -313,6 +317,7 @@ function linesOf({ method, path, headers }: UpstreamRequest, secure: boolean): O
     if (name === "content-type" && headers[i + 1]?.startsWith("application/grpc") === true) trailers = true;
     if (!notSent.has(name)) lines.push(name, headers[i + 1] ?? "");
   }
+  if (requestId !== null) lines.push("x-request-id", requestId);
   if (trailers) lines.push("te", "trailers"); // gRPC servers insist on it
   return lines as unknown as OutgoingHttpHeaders; // a list, so that lines of one name stay lines
 }

@@ -56,7 +56,6 @@ function upstream(sent: readonly string[], parts: Parts = {}): readonly string[]
     authority: "app.example",
     scheme: "https",
     peer: "192.0.2.1",
-    requestId: "request-1",
     upstreamHost: "upstream.internal:81",
     sessionId: parts.sessionId ?? null,
     identity: parts.identity === undefined ? identity : parts.identity,
@@ -155,7 +154,6 @@ describe("what belongs to the caller's connection stays there", () => {
     assert.ok(!lines.includes("gone"));
     assert.deepEqual(values(lines, "x-pomerium-claim-email"), ["alice@example.com"]);
     assert.deepEqual(values(lines, "x-pomerium-jwt-assertion"), ["signed"]);
-    assert.deepEqual(values(lines, "x-request-id"), ["request-1"]);
     assert.deepEqual(values(lines, "x-forwarded-for"), ["192.0.2.1"]);
   });
   test("everything else is kept, in order and byte by byte", () => {
@@ -307,7 +305,7 @@ describe("answers on their way back", () => {
     route({ setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN", "X-Added": "1" } }),
     cookies,
   );
-  const back = (raw: readonly string[]) => buildDownstreamHeaders(rules, raw, "request-1");
+  const back = (raw: readonly string[]) => buildDownstreamHeaders(rules, raw);
   test("lose what belongs to the upstream's connection, and what it nominates", () => {
     const lines = back([
       "Connection",
@@ -346,21 +344,17 @@ describe("answers on their way back", () => {
       "Location",
       "/http://inside:8000/two/",
     ];
-    const lines = buildDownstreamHeaders(
-      rewrites,
-      [
-        ...sent,
-        "Link",
-        "<http://inside/a>",
-        "Link",
-        "<http://other/b>",
-        "Set-Cookie",
-        "theirs=1",
-        "X-Location",
-        "http://inside:8000/two/",
-      ],
-      "request-1",
-    );
+    const lines = buildDownstreamHeaders(rewrites, [
+      ...sent,
+      "Link",
+      "<http://inside/a>",
+      "Link",
+      "<http://other/b>",
+      "Set-Cookie",
+      "theirs=1",
+      "X-Location",
+      "http://inside:8000/two/",
+    ]);
     assert.deepEqual(values(lines, "location"), [
       "https://two.example/a?to=http://inside:8000/two/",
       "/http://inside:8000/two/",
@@ -384,7 +378,6 @@ describe("answers on their way back", () => {
     ]);
     assert.deepEqual(values(lines, "set-cookie"), ["a=1"]);
     assert.deepEqual(values(lines, "x-pomerium-intercepted-response"), []);
-    assert.deepEqual(values(lines, "x-request-id"), ["request-1"]);
   });
   test("have trailers without framing, cookies and ours", () => {
     assert.deepEqual(

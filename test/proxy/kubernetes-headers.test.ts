@@ -49,7 +49,7 @@ describe("of the caller's own lines", () => {
     assert.ok(canonical.type === "canonical", JSON.stringify(canonical));
     return buildUpstreamHeaders(compiled, {
       request: canonical.request,
-      ...{ authority: "kube.example", scheme: "https", peer: "192.0.2.1", requestId: "r1", upstreamHost: "api" },
+      ...{ authority: "kube.example", scheme: "https", peer: "192.0.2.1", upstreamHost: "api" },
       sessionId: "s1",
       identity: { assertion: "", claimHeaders: [], email, groups: ["eng"] },
     });

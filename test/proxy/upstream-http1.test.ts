@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, describe, test } from "node:test";
 import { Worker } from "node:worker_threads";
+import { HeaderLines } from "../../src/proxy/header-lines.ts";
 import type { UpstreamHandler } from "../../src/proxy/upstream-call.ts";
 import { Http1Pool } from "../../src/proxy/upstream-http1.ts";
 
@@ -78,8 +79,9 @@ function ask(pool: Http1Pool, { method, path, body = "" }: Asked): Promise<strin
       onEnd: () => resolve(answer),
       onError: reject,
     };
-    const headers = ["host", "upstream", ...length];
-    const call = pool.call({ method, path, headers, hasBody: body !== "", idleTimeoutMs: 0 }, handler);
+    const headers = new HeaderLines(["host", "upstream", ...length]);
+    const framing = { hasBody: body !== "", idleTimeoutMs: 0 };
+    const call = pool.call({ method, path, headers, requestId: null, ...framing }, handler);
   });
 }
 
@@ -134,12 +136,9 @@ describe("a kept connection that breaks before anything of a call was written to
       closeAll("end");
       const never = () => assert.fail("nothing is told of a call that was called off");
       const handler = { mayBegin: never, onWritable: never, onHint: never, onHead: never, onData: never };
-      pool
-        .call(
-          { method: "GET", path: "/never", headers: ["host", "upstream"], hasBody: false, idleTimeoutMs: 0 },
-          { ...handler, onEnd: never, onError: never },
-        )
-        .abort();
+      const headers = new HeaderLines(["host", "upstream"]);
+      const request = { method: "GET", path: "/never", headers, requestId: null, hasBody: false, idleTimeoutMs: 0 };
+      pool.call(request, { ...handler, onEnd: never, onError: never }).abort();
     });
     assert.match(await ask(pool, { method: "GET", path: "/next" }), /^\d+ GET \/next $/);
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);

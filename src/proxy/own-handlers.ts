@@ -1,0 +1,89 @@
+/**
+ * Own handlers: what is not forwarded but answered by this process. Reserved paths on every host, and the whole authenticate host.
+ *
+ * Pure but for what it hands over.
+ */
+import { isLoopback } from "../config/index.ts";
+import type { CanonicalRequest } from "./canonical.ts";
+import type { Downstream } from "./downstream.ts";
+import type { Plans } from "./plan.ts";
+import type { ProxyPorts } from "./ports.ts";
+import { isReserved } from "./reserved-paths.ts";
+import { authorityOf } from "./routing.ts";
+import { traceTextOf } from "./traces.ts";
+import { type AnswerTools, answer, type Visit } from "./visit.ts";
+
+type Handler = ProxyPorts["reserved"];
+
+export type OwnHandlers = Readonly<{
+  /** @returns false: it is for a route */
+  take(visit: Visit, request: CanonicalRequest): boolean;
+}>;
+
+export function createOwnHandlers(
+  parts: Readonly<{
+    ports: ProxyPorts;
+    plans: Plans;
+    tools: AnswerTools;
+    gateway: ProxyPorts["authenticateHost"];
+    onHandedOver: (downstream: Downstream) => void;
+  }>,
+): OwnHandlers {
+  const { ports, plans, tools } = parts;
+  const { config } = ports;
+  const authenticateHost = ports.authenticateHost ?? parts.gateway;
+  const signInHost = config.authenticateServiceUrl.hostname;
+
+  /** Whether we are alive is asked of this node itself. */
+  function handlerOf({ hostname, path }: CanonicalRequest): Handler | undefined {
+    if (path === "/ping" || path === "/healthz") return ports.reserved;
+    if (authenticateHost !== null && hostname === signInHost) return authenticateHost;
+    return isReserved(path) ? ports.reserved : undefined;
+  }
+
+  function handOver(visit: Visit, request: CanonicalRequest, handler: Handler): void {
+    const { downstream } = visit;
+    if (downstream.upgrade !== null) {
+      answer(visit, { type: "upgrade-not-allowed" }, tools);
+      return;
+    }
+    const { req, res } = downstream.asNode();
+    req.url = request.rawPath + request.search; // the same bytes that were looked at here
+    res.setHeader("x-request-id", visit.requestId);
+    for (const [name, value] of Object.entries(config.setResponseHeaders)) res.setHeader(name, value);
+    if (tools.closing() && downstream.head.httpVersion !== "2") res.setHeader("connection", "close");
+    parts.onHandedOver(downstream);
+    downstream.onClose(() => {
+      visit.bytes += Number(res.getHeader("content-length") ?? 0) || 0;
+    });
+    handler(req, res, {
+      origin: originOf(request),
+      hostname: request.hostname,
+      requestId: visit.requestId,
+      ip: visit.ip,
+      trace: traceTextOf(visit.trace, request),
+    });
+  }
+
+  /** The external scheme is that of the host's routes; plain HTTP otherwise only on this very machine. */
+  function originOf(request: CanonicalRequest): string {
+    if (request.hostname === signInHost) return config.authenticateServiceUrl.origin;
+    const route = plans.routes.ofHost(request.hostname, request.port);
+    const port = request.port === null ? "" : `:${request.port}`;
+    // Where people sign in for a tunnel is an address of the web, whatever port the tunnel asks for.
+    if (route !== undefined && route.tunnel !== null)
+      return new URL(`${route.from.protocol}//${request.hostname}${port}`).origin;
+    if (route !== undefined) return `${route.from.protocol}//${authorityOf(route, request)}`;
+    const scheme = config.insecureServer && isLoopback(request.hostname) ? "http" : "https";
+    return new URL(`${scheme}://${request.hostname}${port}`).origin;
+  }
+
+  return {
+    take(visit, request) {
+      const handler = handlerOf(request);
+      if (handler === undefined) return false;
+      handOver(visit, request, handler);
+      return true;
+    },
+  };
+}

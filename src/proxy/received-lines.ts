@@ -1,0 +1,77 @@
+/**
+ * Received lines: the header lines of one head as they came, with what was found out about them.
+ *
+ * Pure. Callers and upstreams mostly send the lines that they sent before on the same connection, first line aside. What follows from
+ * the lines alone is then known already; whatever rests on anything else is kept with all that it rests on, and is made anew when that is
+ * another. Lines are compared one by one and whole.
+ */
+import type { HeaderReading } from "./canonical.ts";
+import type { ResponseRules } from "./downstream-headers.ts";
+import type { HeaderLines } from "./header-lines.ts";
+import type { SentLines } from "./upstream-headers.ts";
+
+/** What a caller sent. */
+export class RequestLines {
+  readonly raw: readonly string[];
+  /** What they say by themselves; kept by canonical.ts, and only of lines that nothing is wrong with. */
+  reading: HeaderReading | undefined;
+  /** What an upstream was told of them last; kept by upstream-headers.ts. */
+  sent: SentLines | undefined;
+  constructor(raw: readonly string[]) {
+    this.raw = raw;
+  }
+  static receive(raw: readonly string[]): RequestLines {
+    return new RequestLines(raw);
+  }
+}
+
+/** What an upstream sent. */
+export class AnswerLines {
+  readonly raw: readonly string[];
+  /** What a caller was told of them last, and by which rules; kept by downstream-headers.ts. */
+  told: Readonly<{ rules: ResponseRules; lines: HeaderLines }> | undefined;
+  constructor(raw: readonly string[]) {
+    this.raw = raw;
+  }
+  static receive(raw: readonly string[]): AnswerLines {
+    return new AnswerLines(raw);
+  }
+}
+
+/** Connections wait for their next head in great numbers, and keep no more than this for it. */
+const keptCharsMax = 4_096;
+
+/** The lines that came last on a connection. */
+export class LastLines<Received extends RequestLines | AnswerLines> {
+  readonly #receive: (raw: readonly string[]) => Received;
+  #last: Received | undefined;
+
+  constructor(receive: (raw: readonly string[]) => Received) {
+    this.#receive = receive;
+  }
+
+  /** @returns what is known of them already where they are the same */
+  next(raw: readonly string[]): Received {
+    const last = this.#last;
+    if (last !== undefined && areSame(last.raw, raw)) return last;
+    const received = this.#receive(raw);
+    this.#last = isKept(raw) ? received : undefined;
+    return received;
+  }
+
+  forget(): void {
+    this.#last = undefined;
+  }
+}
+
+function isKept(raw: readonly string[]): boolean {
+  let chars = 0;
+  for (const text of raw) chars += text.length;
+  return chars <= keptCharsMax;
+}
+
+function areSame(a: readonly string[], b: readonly string[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
