@@ -5,9 +5,9 @@
  * next sequence; when the stream itself was made anew, from that one's beginning. What comes twice is passed on once: the
  * numbers of each node's boot only grow.
  */
-import { DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { LRUCache } from "lru-cache";
+import { natsJetstream } from "../replication/index.ts";
 import { parseLine } from "./audit-record.ts";
 import type { Feed } from "./feed.ts";
 import { auditStreamName, ensureAuditStream } from "./nats-audit-sink.ts";
@@ -56,14 +56,14 @@ export function followAuditStream(options: {
     if (place === undefined || anew) place = { created, next: 0 };
     const start =
       place.next > 0
-        ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: place.next }
+        ? { deliver_policy: natsJetstream().DeliverPolicy.StartSequence, opt_start_seq: place.next }
         : anew
-          ? { deliver_policy: DeliverPolicy.All }
+          ? { deliver_policy: natsJetstream().DeliverPolicy.All }
           : {
-              deliver_policy: DeliverPolicy.StartTime,
+              deliver_policy: natsJetstream().DeliverPolicy.StartTime,
               opt_start_time: new Date(options.now() - startAgoMs).toISOString(),
             };
-    const consumer = await jetstream(connection, { timeout: apiMsMax }).consumers.get(name, start);
+    const consumer = await natsJetstream().jetstream(connection, { timeout: apiMsMax }).consumers.get(name, start);
     const messages = await consumer.consume({
       expires: pullExpiresMs,
       max_messages: 100,
@@ -88,7 +88,7 @@ export function followAuditStream(options: {
 
   /** Settles when the consumer is to be made again. */
   async function watch(created: string, signal: AbortSignal): Promise<void> {
-    const manager = await jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
+    const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
     let before = -1;
     while (!signal.aborted) {
       await sleep(lookEveryMs, signal).catch(() => {});

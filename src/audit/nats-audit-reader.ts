@@ -2,8 +2,8 @@
  * Reads the audit stream of all nodes from a moment on, to where it ends now; for commands that look back. A line that comes twice is the
  * reader's to know.
  */
-import { DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
+import { natsJetstream } from "../replication/index.ts";
 import { auditStreamName } from "./nats-audit-sink.ts";
 
 const apiMsMax = 5_000;
@@ -17,14 +17,16 @@ export async function* readAuditStream(
   { cluster, fromMs }: Readonly<{ cluster: string; fromMs: number }>,
 ): AsyncGenerator<string> {
   const name = auditStreamName(cluster);
-  const manager = await jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
+  const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
   const { state } = await manager.streams.info(name);
   const last = state.last_seq;
   if (state.messages === 0) return;
-  const consumer = await jetstream(connection, { timeout: apiMsMax }).consumers.get(name, {
-    deliver_policy: DeliverPolicy.StartTime,
-    opt_start_time: new Date(fromMs).toISOString(),
-  });
+  const consumer = await natsJetstream()
+    .jetstream(connection, { timeout: apiMsMax })
+    .consumers.get(name, {
+      deliver_policy: natsJetstream().DeliverPolicy.StartTime,
+      opt_start_time: new Date(fromMs).toISOString(),
+    });
   if ((await consumer.info()).num_pending === 0) return;
   for (;;) {
     const batch = await consumer.fetch({ max_messages: pullMessagesMax, expires: silentMsMax });

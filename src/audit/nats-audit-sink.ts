@@ -5,15 +5,9 @@
  * (`<boot>:<first>-<last>`) within ten minutes, and by readers for good: numbers only grow. Has its own connection: bulk
  * never shares one with leases and batches.
  */
-import {
-  JetStreamApiError,
-  jetstream,
-  jetstreamManager,
-  RetentionPolicy,
-  StorageType,
-  type StreamInfo,
-} from "@nats-io/jetstream";
-import { type NatsConnection, nanos } from "@nats-io/transport-node";
+import type { StreamInfo } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
+import { natsJetstream, natsTransport } from "../replication/index.ts";
 import type { AuditBatch } from "./journal.ts";
 import type { AuditSink } from "./recorder.ts";
 
@@ -39,7 +33,7 @@ export function createNatsAuditSink(options: {
   replicas: number;
 }): AuditSink {
   const subject = `audit.${token(options.cluster)}.${token(options.region)}.${token(options.node)}`;
-  const client = jetstream(options.connection, { timeout: publishTimeoutMs });
+  const client = natsJetstream().jetstream(options.connection, { timeout: publishTimeoutMs });
   let streamSeen = false;
 
   async function ensureStream(): Promise<void> {
@@ -71,25 +65,25 @@ export async function ensureAuditStream(
   cluster: string,
   replicas: number,
 ): Promise<StreamInfo> {
-  const manager = await jetstreamManager(connection, { timeout: publishTimeoutMs, checkAPI: false });
+  const manager = await natsJetstream().jetstreamManager(connection, { timeout: publishTimeoutMs, checkAPI: false });
   const name = auditStreamName(cluster);
   try {
     return await manager.streams.info(name);
   } catch (error) {
-    if (!(error instanceof JetStreamApiError) || error.code !== streamNotFound) throw error;
+    if (!(error instanceof natsJetstream().JetStreamApiError) || error.code !== streamNotFound) throw error;
   }
   const settings = {
     name,
     subjects: [auditSubjects(cluster)],
-    retention: RetentionPolicy.Limits,
-    storage: StorageType.File,
-    max_age: nanos(keptMs),
-    duplicate_window: nanos(duplicatesMs),
+    retention: natsJetstream().RetentionPolicy.Limits,
+    storage: natsJetstream().StorageType.File,
+    max_age: natsTransport().nanos(keptMs),
+    duplicate_window: natsTransport().nanos(duplicatesMs),
   };
   try {
     return await manager.streams.add({ ...settings, num_replicas: replicas });
   } catch (error) {
-    if (!(error instanceof JetStreamApiError) || replicas === 1) throw error;
+    if (!(error instanceof natsJetstream().JetStreamApiError) || replicas === 1) throw error;
     return manager.streams.add({ ...settings, num_replicas: 1 }); // fewer servers than named: better one copy than none
   }
 }

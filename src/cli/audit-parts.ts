@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import type { NatsConnection } from "@nats-io/transport-node";
 import {
   type AuditSink,
   createFeed,
@@ -15,7 +15,7 @@ import {
 } from "../audit/index.ts";
 import type { Config } from "../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
-import type { Logger } from "../replication/index.ts";
+import { type Logger, natsJetstream, natsTransport } from "../replication/index.ts";
 
 const queueMax = 100_000;
 const gatherMs = 100;
@@ -40,6 +40,7 @@ export async function startAudit(
     });
   }
   const viaNats = config.audit.nats && nats !== null;
+  if (viaNats) natsJetstream(); // what is missing is told now, and not when the first record is due
   const decides = config.services.has("proxy") || config.services.has("authorize");
   if (viaNats && decides) {
     sinks.push(
@@ -94,6 +95,7 @@ export function connectNats(
   name: string,
   { reconnects }: Readonly<{ reconnects: boolean }> = { reconnects: true },
 ): Promise<NatsConnection> {
+  const { connect, credsAuthenticator } = natsTransport();
   return connect({
     servers: [...nats.servers],
     name,

@@ -3,8 +3,12 @@ import type { Command } from "./command.ts";
 
 export { runCommandLine } from "./command-line.ts";
 
-/** Those that the arguments can mean. Containers ask for their health every few seconds, and load nothing else for it. */
+/**
+ * Those that the arguments can mean. Containers ask for their health every few seconds, and load nothing else for it; servers go
+ * without what operators and the demo have.
+ */
 export async function commandsFor(args: readonly string[]): Promise<readonly Command[]> {
   if (args[0] === "health") return [(await import("./health.ts")).health];
+  if (args[0] === "run") return [(await import("./run.ts")).run];
   return (await import("./commands.ts")).commands;
 }

@@ -1,22 +1,16 @@
 /** The snapshots of a process: a broker's shelf or a node's own copy, in `snapshots` of the data folder, kept fresh. */
-import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
-import { createSnapshotOffice, type SnapshotOffice } from "../broker/index.ts";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../config/index.ts";
-import { type NodeId, parseCommandId } from "../events/index.ts";
+import type { NodeId } from "../events/index.ts";
 import {
   createBrokerOpener,
   createNodeSnapshots,
-  type EventLog,
   type Logger,
   type NodeSnapshots,
   SnapshotFolder,
   type SnapshotSupply,
 } from "../replication/index.ts";
-
-/** How often the leader looks whether there is something to do. */
-const lookMs = 5_000;
 
 /** @param secret of the cluster; the folder believes its brokers alone */
 export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret" | "sharedSecretPrevious" | "broker">) {
@@ -24,26 +18,6 @@ export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret"
   const secrets = [config.sharedSecret, ...(previous === null ? [] : [previous])];
   const open = createBrokerOpener({ cluster: config.broker.clusterName, secrets });
   return new SnapshotFolder({ path: join(config.dataDir, "snapshots"), open });
-}
-
-/** Null for a log in memory: a snapshot would outlive it. */
-export function snapshotOfficeOf(
-  config: Config,
-  parts: Readonly<{ log: EventLog; others: SnapshotSupply | null; logger: Logger }>,
-): SnapshotOffice | null {
-  if (parts.log.kind === "memory") return null;
-  const { broker } = config;
-  return createSnapshotOffice({
-    ...parts,
-    cluster: broker.clusterName,
-    folder: snapshotFolderOf(config),
-    everyEvents: broker.snapshotEvery,
-    retentionMs: broker.retentionMs,
-    hold: broker.legalHold ? "everything" : "nothing",
-    lookMs,
-    commandId: () => parseCommandId(randomUUID()),
-    turn: async () => void (await turn()),
-  });
 }
 
 /** @param parts.ownFolder false where a broker of this process has snapshots there */

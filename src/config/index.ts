@@ -1,6 +1,7 @@
 /** The configuration: its type, how it is read, and where every mistake in it stands. Neighbours import through this door. */
 
 export { canonicalAddress, readSubjectNames, type SubjectNames, servedNames } from "./certificate-names.ts";
+export { certificateReader } from "./certificate-reader.ts";
 export type {
   AutocertConfig,
   BearerConfig,

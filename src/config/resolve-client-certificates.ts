@@ -3,7 +3,8 @@
  *
  * Pure. Refuses settings that would verify nobody, and authorities where no TLS is served: what looks like a lock has to be one.
  */
-import { X509Crl } from "@peculiar/x509";
+import type { X509Crl } from "@peculiar/x509";
+import { certificateReader } from "./certificate-reader.ts";
 import type { Config, RouteConfig } from "./config.ts";
 import { type Found, type Material, pemOf } from "./material.ts";
 import type { Path, Report } from "./places.ts";
@@ -72,16 +73,17 @@ const isSet = (value: unknown): boolean => typeof value === "string" && value !=
 function revocationLists(found: Found | null, report: Report): string | null {
   if (found === null) return null;
   const pem = pemOf(found.text);
+  const { X509Crl } = certificateReader();
   const blocks = pem?.match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g) ?? [];
-  if (pem !== null && blocks.length > 0 && blocks.every(isRevocationList)) return pem;
+  if (pem !== null && blocks.length > 0 && blocks.every((block) => isRevocationList(block, X509Crl))) return pem;
   const at: Path = found.path;
   report.error(at, "holds no readable revocation lists", "write PEM, or base64 of it");
   return null;
 }
 
-function isRevocationList(pem: string): boolean {
+function isRevocationList(pem: string, List: typeof X509Crl): boolean {
   try {
-    return new X509Crl(pem).issuer !== undefined;
+    return new List(pem).issuer !== undefined;
   } catch {
     return false;
   }

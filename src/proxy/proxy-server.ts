@@ -13,7 +13,7 @@ import type { HostPort } from "../config/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
 import type { Downstream } from "./downstream.ts";
 import { type CutReason, cutReasons, Exchanges, type KindCounts } from "./exchanges.ts";
-import { createGateway, type Gateway } from "./gateway-client.ts";
+import type { Gateway } from "./gateway-client.ts";
 import { createGeneration, type Generation, type Lasting } from "./generation.ts";
 import { createHttpMetrics } from "./http-metrics.ts";
 import { createUpstreamMetrics } from "./http-upstream-metrics.ts";
@@ -185,7 +185,9 @@ export async function startProxy(
 
 async function openGateway({ authenticateHost, config, clock, render }: ProxyPorts): Promise<Gateway | null> {
   const upstream = config.authenticateInternalServiceUrl;
-  return authenticateHost === null && upstream !== null ? createGateway({ upstream, config, clock, render }) : null;
+  if (authenticateHost !== null || upstream === null) return null;
+  const { createGateway } = await import("./gateway-client.ts"); // and its libraries, which nobody else needs
+  return createGateway({ upstream, config, clock, render });
 }
 
 function after(ms: number): Promise<void> {

@@ -21,6 +21,7 @@ export { batchBytesMax, believeBatch, type OpenedBatch, openBatch, splitBatch } 
 export type { Fanout, FanoutStatus } from "./fanout/fanout.ts";
 export { createLocalFanout } from "./fanout/local-fanout.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
+export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
 export {
   type Accepted,
   type ChainView,

@@ -19,7 +19,6 @@ import { Counter, type Registry } from "prom-client";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
 import { registerAuthzen } from "./authzen-http.ts";
 import type { DecisionPorts, Verdict } from "./decision-point.ts";
-import { startExtAuthz } from "./ext-authz-server.ts";
 import { type GatewayAnswer, gatewayAnswer } from "./gateway-answer.ts";
 import { type GatewayForm, readGatewayRequest } from "./gateway-request.ts";
 import { createServing, requestIdPattern, type Serving } from "./served.ts";
@@ -53,7 +52,7 @@ export async function startDecisionServer(
   });
   const serving = createServing({ ...options, answered, pause: () => setImmediate() });
   const http = listen.address === null ? null : await startHttp(listen, listen.address, serving);
-  const grpc = listen.grpcAddress === null ? null : await startExtAuthz(listen, listen.grpcAddress, serving);
+  const grpc = listen.grpcAddress === null ? null : await startGrpc(listen, listen.grpcAddress, serving);
   return {
     address: http?.address ?? null,
     grpcAddress: grpc?.address ?? null,
@@ -62,6 +61,12 @@ export async function startDecisionServer(
       await Promise.all([http?.close(), grpc?.close()]);
     },
   };
+}
+
+/** The libraries of gRPC and its messages are loaded where it is spoken, and nowhere else. */
+async function startGrpc(listen: DecisionApiConfig, address: HostPort, serving: Serving) {
+  const { startExtAuthz } = await import("./ext-authz-server.ts");
+  return startExtAuthz(listen, address, serving);
 }
 
 async function startHttp(

@@ -5,7 +5,8 @@
  * list that its issuer has not signed revokes everything of that issuer: it says that something is wrong.
  */
 import { constants, verify, type X509Certificate } from "node:crypto";
-import { X509Certificate as NamedCertificate, X509Crl } from "@peculiar/x509";
+import type { Name, X509Crl } from "@peculiar/x509";
+import { certificateReader } from "../../config/index.ts";
 
 type List = Readonly<{ crl: X509Crl; serials: ReadonlySet<string> }>;
 
@@ -16,7 +17,7 @@ export class RevocationLists {
   /** @param pem any number of lists, which have been read once before */
   constructor(pem: string | null) {
     for (const block of pem?.match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----/g) ?? []) {
-      const crl = new X509Crl(block);
+      const crl = new (certificateReader().X509Crl)(block);
       const serials = new Set(crl.entries.map(({ serialNumber }) => plainSerial(serialNumber)));
       this.#byIssuer.set(nameKey(crl.issuerName.toArrayBuffer()), { crl, serials });
     }
@@ -24,10 +25,14 @@ export class RevocationLists {
 
   isRevoked(certificate: X509Certificate, issuer: X509Certificate): boolean {
     if (this.#byIssuer.size === 0) return false;
-    const list = this.#byIssuer.get(nameKey(new NamedCertificate(issuer.raw).subjectName.toArrayBuffer()));
+    const list = this.#byIssuer.get(nameKey(subjectOf(issuer).toArrayBuffer()));
     if (list === undefined) return false;
     return !isSignedBy(list.crl, issuer) || list.serials.has(plainSerial(certificate.serialNumber));
   }
+}
+
+function subjectOf({ raw }: X509Certificate): Name {
+  return new (certificateReader().X509Certificate)(raw).subjectName;
 }
 
 function nameKey(der: ArrayBuffer): string {

@@ -7,10 +7,11 @@
  */
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import type { NatsConnection } from "@nats-io/transport-node";
 import { jittered } from "../jitter.ts";
 import type { Logger } from "../logger.ts";
 import type { Fanout } from "./fanout.ts";
+import { natsTransport } from "./nats-modules.ts";
 import { keepReplayBuffer, type MirrorOf, mirrorName, readReplayBuffer } from "./nats-replay-buffer.ts";
 
 export type NatsFanoutOptions = Readonly<{
@@ -53,6 +54,7 @@ const payloadBytesDefault = 1024 * 1024;
 /** Returns at once; whether there is a connection is told by `status` and `onConnected`. */
 export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(options.cluster)) throw new InvalidClusterNameError();
+  const { connect, credsAuthenticator } = natsTransport();
   const { logger } = options;
   const subject = `${options.cluster}.log`;
   const origin = `${options.cluster.toUpperCase()}_LOG`;

@@ -9,20 +9,11 @@
  * (nats-server #3724, #7530), so one that is ahead of its origin is made anew too.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import {
-  DeliverPolicy,
-  DiscardPolicy,
-  JetStreamApiError,
-  type JetStreamManager,
-  jetstream,
-  jetstreamManager,
-  RetentionPolicy,
-  StorageType,
-  type StreamConfig,
-} from "@nats-io/jetstream";
-import { type NatsConnection, nanos } from "@nats-io/transport-node";
+import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
 import { jittered } from "../jitter.ts";
 import type { Logger } from "../logger.ts";
+import { natsJetstream, natsTransport } from "./nats-modules.ts";
 
 const lookEveryMs = 5_000;
 const retryMs = 1_000;
@@ -89,10 +80,12 @@ export async function readReplayBuffer(
   options: Readonly<{ stream: string; sinceMs: number; limit: number; timeoutMs: number }>,
 ): Promise<Uint8Array[]> {
   const giveUpAt = performance.now() + options.timeoutMs;
-  const consumer = await jetstream(connection, { timeout: options.timeoutMs }).consumers.get(options.stream, {
-    deliver_policy: DeliverPolicy.StartTime,
-    opt_start_time: new Date(Date.now() - options.sinceMs).toISOString(),
-  });
+  const consumer = await natsJetstream()
+    .jetstream(connection, { timeout: options.timeoutMs })
+    .consumers.get(options.stream, {
+      deliver_policy: natsJetstream().DeliverPolicy.StartTime,
+      opt_start_time: new Date(Date.now() - options.sinceMs).toISOString(),
+    });
   const envelopes: Uint8Array[] = [];
   try {
     let left = Math.min(options.limit, (await consumer.info()).num_pending);
@@ -116,7 +109,7 @@ async function ensureStream(
   connection: NatsConnection,
   options: ReplayBufferOptions,
 ): Promise<"created" | "changed" | "unchanged"> {
-  const manager = await jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
+  const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
   const replicas = serverCount(connection, options.serversKnown) >= 3 ? 3 : 1;
   const wanted = { ...settings(options), num_replicas: replicas };
   try {
@@ -132,7 +125,7 @@ async function ensureStream(
     const more = { ...wanted, num_replicas: Math.max(replicas, config.num_replicas) };
     return differs(config, more) ? await change(manager, options.stream, more, config) : "unchanged";
   } catch (error) {
-    if (!(error instanceof JetStreamApiError) || error.code !== streamNotFound) throw error;
+    if (!(error instanceof natsJetstream().JetStreamApiError) || error.code !== streamNotFound) throw error;
   }
   await create(manager, { name: options.stream, ...wanted });
   return "created";
@@ -142,7 +135,7 @@ async function ensureStream(
 async function isBeyond(connection: NatsConnection, of: MirrorOf, mirrored: number): Promise<boolean> {
   try {
     const options = { timeout: apiMsMax, checkAPI: false, ...(of.domain === null ? {} : { domain: of.domain }) };
-    const { state } = await (await jetstreamManager(connection, options)).streams.info(of.origin);
+    const { state } = await (await natsJetstream().jetstreamManager(connection, options)).streams.info(of.origin);
     return state.last_seq < mirrored;
   } catch {
     return false;
@@ -156,7 +149,7 @@ async function create(manager: JetStreamManager, config: Wanted & Readonly<{ nam
   try {
     await manager.streams.add(config);
   } catch (error) {
-    if (!(error instanceof JetStreamApiError) || config.num_replicas === 1) throw error;
+    if (!(error instanceof natsJetstream().JetStreamApiError) || config.num_replicas === 1) throw error;
     await manager.streams.add({ ...config, num_replicas: 1 });
   }
 }
@@ -172,7 +165,7 @@ async function change(
     return "changed";
   } catch (error) {
     const onlyReplicas = !differs(is, { ...wanted, num_replicas: is.num_replicas });
-    if (error instanceof JetStreamApiError && onlyReplicas) return "unchanged"; // not enough servers yet
+    if (error instanceof natsJetstream().JetStreamApiError && onlyReplicas) return "unchanged"; // not enough servers yet
     throw error;
   }
 }
@@ -180,10 +173,10 @@ async function change(
 function settings({ subject, bytesMax, mirrorOf }: ReplayBufferOptions) {
   return {
     ...(mirrorOf === null ? { subjects: [subject] } : mirroring(mirrorOf)),
-    storage: StorageType.File,
-    retention: RetentionPolicy.Limits,
-    discard: DiscardPolicy.Old,
-    max_age: nanos(ageMsMax),
+    storage: natsJetstream().StorageType.File,
+    retention: natsJetstream().RetentionPolicy.Limits,
+    discard: natsJetstream().DiscardPolicy.Old,
+    max_age: natsTransport().nanos(ageMsMax),
     max_bytes: bytesMax,
   };
 }

@@ -8,8 +8,9 @@
  *   - anything else (a warning, which is how a cancelled wait for a standby is told; a lost connection; silence): indeterminate.
  * After the last kind the connection is destroyed; nothing that happens to a connection may kill the process.
  */
-import pg from "pg";
+import type pg from "pg";
 import { LogUnavailableError } from "./log.ts";
+import { postgresDriver } from "./postgres-driver.ts";
 import type { PostgresHost } from "./postgres-hosts.ts";
 
 /** Structured logging as pino has it. Never given a connection string. */
@@ -86,7 +87,7 @@ export class PostgresConnection {
     host: PostgresHost,
     options: Pick<ConnectOptions, "connectTimeoutMs">,
   ): Promise<PostgresConnection> {
-    const client = new pg.Client({
+    const client = new (postgresDriver().Client)({
       connectionString: host.connectionString,
       application_name: "cardea",
       keepAlive: true,
@@ -164,7 +165,7 @@ export class PostgresConnection {
 }
 
 function isRolledBack(error: unknown): error is pg.DatabaseError {
-  return error instanceof pg.DatabaseError && rolledBack.test(error.code ?? "");
+  return error instanceof postgresDriver().DatabaseError && rolledBack.test(error.code ?? "");
 }
 
 export function causeOf(sent: Exclude<Sent, Answered>): unknown {

@@ -6,8 +6,8 @@
  * Nothing is changed before it is certain that nothing acknowledged can be lost, unless that was accepted; when it fails later
  * and before the promotion, the standbys follow again whom they followed. It may be run again at any time.
  */
-import pg from "pg";
 import { causeOf, messageOf, PostgresConnection, type Row } from "./postgres-connection.ts";
+import { postgresDriver } from "./postgres-driver.ts";
 import { type PostgresHost, parsePostgresHosts } from "./postgres-hosts.ts";
 import {
   attached,
@@ -205,7 +205,7 @@ async function stopAndChoose(standbys: readonly Standby[], within: Within): Prom
 }
 
 async function setConninfo({ ask }: Server, conninfo: string): Promise<void> {
-  await ask(`alter system set primary_conninfo = ${pg.escapeLiteral(conninfo).trim()}`);
+  await ask(`alter system set primary_conninfo = ${postgresDriver().escapeLiteral(conninfo).trim()}`);
   await ask("select pg_reload_conf()");
 }
 
@@ -242,7 +242,7 @@ async function replayed({ ask, host }: Standby, { stepTimeoutMs }: Within): Prom
 type Place = Readonly<{ epoch: number; position: number; hash: string }>;
 
 async function placeOf({ ask, host }: Standby, schema: string): Promise<Place> {
-  const name = pg.escapeIdentifier(schema);
+  const name = postgresDriver().escapeIdentifier(schema);
   const { there } = await ask("select to_regclass($1) is not null as there", [`${name}.log_head`]);
   if (there !== true) throw new Error(`${host.name} has no log of Cardea in this database`);
   const row = await ask(`select epoch::text, pos::text, encode(hash, 'hex') as hash from ${name}.log_head`);
@@ -255,7 +255,7 @@ async function shareHistory(
   { other, place, schema }: Readonly<{ other: Standby; place: Place | undefined; schema: string }>,
 ): Promise<void> {
   if (place === undefined || place.position === 0) return;
-  const name = pg.escapeIdentifier(schema);
+  const name = postgresDriver().escapeIdentifier(schema);
   const { hash } = await ask(
     `select coalesce((select encode(hash, 'hex') from ${name}.event where pos = $1),
        (select encode(hash, 'hex') from ${name}.log_base where pos = $1), '') as hash`,
