@@ -5,7 +5,8 @@ import { type Command, UsageError } from "./command.ts";
 import { type Loaded, loadAll, type Reading, readConfiguration } from "./load.ts";
 import { createLogger } from "./logger.ts";
 import { startReloading } from "./reloading.ts";
-import { nodeNameOf, type Services, startServices } from "./services.ts";
+import type { Services } from "./services.ts";
+import { giveBackSpareMemory } from "./spare-memory.ts";
 import { untilStopped } from "./until-stopped.ts";
 import { type Share, shareOf } from "./worker-shares.ts";
 import { leaveWorkers, newShare, ownShare, startWorkers, tellHealth } from "./workers.ts";
@@ -55,6 +56,8 @@ async function startOne(
   { loaded, files, logger, read }: Process,
   share: Share | null,
 ): Promise<Parts & Pick<Services, "healthPort">> {
+  // Not by the process that only looks after workers: it would carry what they are made of.
+  const { nodeNameOf, startServices } = await import("./services.ts");
   const node = nodeNameOf(loaded.config);
   const shared = (whole: Loaded): Loaded =>
     share === null ? whole : { ...whole, config: shareOf(whole.config, node, share) };
@@ -92,6 +95,7 @@ async function startShared(of: Process): Promise<Parts> {
     const beside = databroker === null ? null : { share, port: databroker.healthPort };
     const workers = await startWorkers(config, { logger: of.logger, beside });
     process.on("SIGHUP", workers.hangUp);
+    if (databroker === null) giveBackSpareMemory(); // else its start has done so
     return {
       failed: [workers.failed, ...(databroker?.failed ?? [])],
       async stop() {

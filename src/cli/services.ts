@@ -26,6 +26,7 @@ import type { Loaded } from "./load.ts";
 import { registerProcessMetrics } from "./process-metrics.ts";
 import { type Readiness, readinessOf } from "./readiness.ts";
 import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
+import { giveBackSpareMemory } from "./spare-memory.ts";
 import { version } from "./version.ts";
 
 export type Services = Readonly<{
@@ -136,6 +137,7 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
         config: () => current,
       });
 
+    giveBackSpareMemory();
     phase = "serving";
     stops.push(async () => {
       phase = "draining";
