@@ -68,10 +68,10 @@ const meaningless = [
   "allow_spdy",
   "max_request_body_bytes",
 ] as const;
+const withoutEffectEver = ["host_rewrite", "host_rewrite_header", "preserve_host_header"] as const;
+/** But where another proxy is asked, by HTTP. */
 const withoutEffect = [
-  "host_rewrite",
-  "host_rewrite_header",
-  "preserve_host_header",
+  ...withoutEffectEver,
   "set_request_headers",
   "remove_request_headers",
   "pass_identity_headers",
@@ -86,8 +86,10 @@ const withoutEffect = [
 export function checkTunnel({ route, report, present }: RouteContext, tunnel: RouteConfig["tunnel"]): void {
   const kind = tunnel?.kind ?? "http";
   const to = route.to ?? [];
-  const strangers = to.filter(({ url }) => {
+  const onward = kind === "tcp" && to.some(({ url }) => isWeb(url));
+  const strangers = to.filter(({ url, path }) => {
     const scheme = url.protocol.slice(0, -1);
+    if (onward) return !isWeb(url) || (path !== "" && path !== "/");
     return kind === "http" ? scheme === "tcp" || scheme === "udp" : scheme !== kind;
   });
   for (const { url } of strangers) {
@@ -98,12 +100,22 @@ export function checkTunnel({ route, report, present }: RouteContext, tunnel: Ro
         `${url.protocol.slice(0, -1)} cannot be reached by an HTTP route`,
         `write from: ${url.protocol.slice(0, -1)}+https://…`,
       );
+    else if (onward)
+      report.error(
+        at,
+        "does not fit: another proxy is asked for the target, by CONNECT",
+        "write only https://proxy.example.com, or only tcp://host:port",
+      );
     else report.error(at, `a ${kind} route does not lead to ${url.protocol.slice(0, -1)}`, `write ${kind}://host:port`);
   }
   if (tunnel === null) return;
   for (const key of meaningless)
     if (present.has(key)) report.error([key], `means nothing on a ${kind} route`, "remove it", "key");
-  for (const key of withoutEffect)
+  for (const key of onward ? withoutEffectEver : withoutEffect)
     if (present.has(key))
       report.warn([key], `has no effect on a ${kind} route: its bytes pass as they are`, "remove it", "key");
+}
+
+function isWeb({ protocol }: URL): boolean {
+  return protocol === "https:" || protocol === "http:";
 }

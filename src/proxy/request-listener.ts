@@ -13,6 +13,7 @@ import { HeaderLines } from "./header-lines.ts";
 import { type ForwardFailure, forward } from "./http-forwarder.ts";
 import type { HttpMetrics } from "./http-metrics.ts";
 import { mayImpersonate } from "./kubernetes.ts";
+import { leadsOnward } from "./onward-splice.ts";
 import { createOwnHandlers } from "./own-handlers.ts";
 import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
@@ -20,11 +21,10 @@ import { codeOf, conditionOf } from "./respond.ts";
 import { RewriteError } from "./rewrite.ts";
 import { authorityOf } from "./routing.ts";
 import type { ForwardedTokens } from "./session-tokens.ts";
-import { tunnelTcp } from "./tcp-splice.ts";
 import { beginTrace, traced } from "./traces.ts";
 import type { Traffic } from "./traffic.ts";
-import { acceptanceOf, isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
-import { tunnelUdp } from "./udp-splice.ts";
+import { isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
+import { createTunnels } from "./tunnel-splice.ts";
 import { isHandshake, takesUpgrade } from "./upgrade-request.ts";
 import { upgrade } from "./upgrade-splice.ts";
 import {
@@ -61,8 +61,6 @@ export type ListenerParts = Readonly<{
 
 /** An upgrade whose handshake says nothing for this long has failed; the exchange itself may last. */
 const handshakeTimeoutMs = 30_000;
-/** As for the connections of HTTP. */
-const tunnelConnectTimeoutMs = 10_000;
 
 export function createRequestListener(parts: ListenerParts): RequestListener {
   const { ports, plans, exchanges, metrics, traffic, current, reached } = parts;
@@ -72,6 +70,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   const own = createOwnHandlers({ ...parts, tools });
   const common = { ports, plans, exchanges, tools, current, reached };
   const ended = tellEnds({ ports, metrics });
+  const tunnels = createTunnels({ metrics, now: clock.monotonic, notForwarded });
   const desk = createDecisionDesk({ ...common, takeOver, onPermit: act, onFailed: failed });
 
   // --- from the head to the route
@@ -160,11 +159,15 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
 
   function act(permitted: Permitted): void {
     const { visit, plan, request, permit } = permitted;
-    if (visit.tunnel !== null) {
-      openTunnel(permitted, visit.tunnel);
+    if (visit.tunnel !== null && !leadsOnward(plan.route)) {
+      tunnels.open(permitted, visit.tunnel);
       return;
     }
-    if (visit.downstream.upgrade !== null && (plan.nextUpstream === undefined || !takesUpgrade(plan.route, request))) {
+    if (
+      visit.tunnel === null &&
+      visit.downstream.upgrade !== null &&
+      (plan.nextUpstream === undefined || !takesUpgrade(plan.route, request))
+    ) {
       answer(visit, { type: "upgrade-not-allowed" }, tools);
       return;
     }
@@ -214,11 +217,8 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     else introduced.then((made) => send(permitted, made, tokens)).catch((error: unknown) => failed(visit, error));
   }
 
-  function send(
-    { visit, plan, request, exchange, permit }: Permitted,
-    identity: Identity | null,
-    tokens: ForwardedTokens | null,
-  ): void {
+  function send(permitted: Permitted, identity: Identity | null, tokens: ForwardedTokens | null): void {
+    const { visit, plan, request, exchange, permit } = permitted;
     const { downstream } = visit;
     if (downstream.closed || plan.nextUpstream === undefined) return;
     if (exchange.cutReason !== undefined) {
@@ -236,7 +236,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       notForwarded(visit, { type: "too-large" }, permit.principal);
       return;
     }
-    const rewritten = plan.rewrite(request.rawPath);
+    const rewritten = visit.tunnel === null ? plan.rewrite(request.rawPath) : "";
     if (rewritten === undefined) throw new RewriteError(plan.route.id);
     const { nextUpstream } = plan;
     const asking = { sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip };
@@ -262,6 +262,12 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       const lines = upstreamLines(plan.headerRules, told, known);
       return place === null ? lines : new HeaderLines(traced(lines.list, place));
     };
+    if (visit.tunnel !== null) {
+      const { list } = headersFor(authorityOf(plan.route, request));
+      const id = plan.headerRules.tellsRequestId ? ["x-request-id", visit.requestId] : [];
+      tunnels.openOnward(permitted, visit.tunnel, { target, headers: [...list, ...id] });
+      return;
+    }
     const headers = headersFor(target.host);
     const path = rewritten + stripSessionQuery(request.search);
     const { requestId } = visit;
@@ -308,29 +314,6 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     const told = { headers: [...headers.list, ...id], rules, requestId };
     const common = { downstream, exchange, target, path, ...told, idleTimeoutMs, counted: visit };
     upgrade(permit, { ...common, onFailed, method: request.method, protocol, key, handshakeTimeoutMs, onAccepted });
-  }
-
-  function openTunnel({ visit, plan, request, exchange, permit }: Permitted, asked: TunnelAsked): void {
-    if (visit.downstream.closed || plan.nextUpstream === undefined) return;
-    const target = plan.nextUpstream({ sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip });
-    if (target === undefined) {
-      notForwarded(visit, { type: "unhealthy" }, permit.principal);
-      return;
-    }
-    visit.sentAt = clock.monotonic();
-    visit.trace?.upstreamBegins(target.host);
-    const job = {
-      downstream: visit.downstream,
-      exchange,
-      target,
-      acceptance: acceptanceOf(asked, request, visit.requestId),
-      connectTimeoutMs: tunnelConnectTimeoutMs,
-      idleTimeoutMs: plan.route.idleTimeoutMs,
-      counted: visit,
-      onFailed: (failure: ForwardFailure) => notForwarded(visit, failure, permit.principal),
-    };
-    if (asked.kind === "tcp") tunnelTcp(permit, job);
-    else tunnelUdp(permit, { ...job, onDropped: metrics.datagramDropped, onBroken: metrics.refused });
   }
 
   function notForwarded(visit: Visit, failure: ForwardFailure, principal: Principal | null): void {

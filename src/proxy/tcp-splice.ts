@@ -21,6 +21,7 @@ export type TunnelJob = Readonly<{
   exchange: Exchange;
   target: UpstreamTarget;
   acceptance: Acceptance;
+  requestId: string;
   connectTimeoutMs: number;
   /** Without a byte in either direction; 0: no limit. */
   idleTimeoutMs: number;
@@ -61,7 +62,7 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
     if (settled || !exchange.mayCarry()) return; // a cut has failed it
     settle();
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
-    new TcpSplice(job, stream, upstream).begin(head);
+    new TcpSplice(job, stream, upstream).begin({ head });
   });
 }
 
@@ -81,7 +82,7 @@ export function beginTunnel({ target, downstream, exchange, onFailed }: TunnelJo
   return false;
 }
 
-class TcpSplice {
+export class TcpSplice {
   readonly #job: TunnelJob;
   readonly #client: Tunnel["stream"];
   readonly #upstream: Socket;
@@ -92,7 +93,8 @@ class TcpSplice {
     this.#upstream = upstream;
   }
 
-  begin(head: Buffer): void {
+  /** @param early what either side has said already */
+  begin({ head, upstreamHead }: Readonly<{ head: Buffer; upstreamHead?: Buffer }>): void {
     const { exchange, idleTimeoutMs, downstream } = this.#job;
     const client = this.#client;
     const upstream = this.#upstream;
@@ -112,6 +114,7 @@ class TcpSplice {
     upstream.once("close", () => leave(upstream, client, breakOffClient));
     if (idleTimeoutMs > 0) client.setTimeout(idleTimeoutMs, breakOffClient);
 
+    if (upstreamHead !== undefined && upstreamHead.length > 0) this.#toClient(upstreamHead);
     if (head.length > 0) this.#toUpstream(head);
     client.on("data", (chunk: Buffer) => this.#toUpstream(chunk));
     upstream.on("data", (chunk: Buffer) => this.#toClient(chunk));
@@ -120,6 +123,7 @@ class TcpSplice {
     client.once("end", () => upstream.end());
     upstream.once("end", () => client.end());
     if (!upstream.writableNeedDrain) client.resume();
+    if (!client.writableNeedDrain) upstream.resume();
   }
 
   #toClient(chunk: Buffer): void {

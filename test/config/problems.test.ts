@@ -253,10 +253,7 @@ suite("from says where people come from", () => {
       "app.example.com",
       ['c.yaml:12:11: routes[0].from: "app.example.com" is not a URL; write one such as https://app.example.com'],
     ],
-    [
-      "tcp+https://db.example.com:5432",
-      ["c.yaml:13:9: routes[0].to: a tcp route does not lead to http; write tcp://host:port"],
-    ],
+    ["tcp+https://db.example.com:5432", []],
     [
       "udp+https://db.example.com:53",
       ["c.yaml:13:9: routes[0].to: a udp route does not lead to http; write udp://host:port"],

@@ -1,7 +1,7 @@
 /** How a route uses its upstreams: what is refused, and where the problem is said to be. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { base, config, errors, goodRoute, warnings } from "./support.ts";
+import { base, config, errors, goodRoute, problems, warnings } from "./support.ts";
 
 const route = (lines: string, global = "") => config(`${base}${global}${goodRoute}${lines}`).routes[0];
 const usual = "timeout: 1s, interval: 5s, unhealthy_threshold: 3, healthy_threshold: 1";
@@ -102,4 +102,18 @@ suite("what is refused", () => {
   ];
   for (const [lines, problem] of table)
     test(problem, () => assert.deepEqual(errors(`${base}${goodRoute}${lines}`), [`c.yaml:${problem}`]));
+});
+
+test("a TCP route leads to services or to other proxies, and never to both; a UDP route to services alone", () => {
+  const routeOf = (from: string, to: string, more = ""): string =>
+    `${base}routes:\n  - from: ${from}\n    to: ${to}\n    allow_any_authenticated_user: true\n${more}`;
+  const tcp = "tcp+https://db.example.com:5432";
+  for (const to of ["tcp://10.0.0.1:5432", "https://proxy.internal", "[http://a.internal:8080, https://b.internal/]"])
+    assert.deepEqual(problems(routeOf(tcp, to)), [], to);
+  for (const to of ["[tcp://10.0.0.1:5432, https://proxy.internal]", "https://proxy.internal/path", "h2c://a.internal"])
+    assert.equal(errors(routeOf(tcp, to)).length, 1, to);
+  assert.equal(errors(routeOf("udp+https://dns.example.com:53", "https://proxy.internal")).length, 1);
+  const header = "    set_request_headers: {A: b}\n";
+  assert.deepEqual(problems(routeOf(tcp, "https://proxy.internal", header)), []);
+  assert.equal(warnings(routeOf(tcp, "tcp://10.0.0.1:5432", header)).length, 1);
 });
