@@ -1,42 +1,98 @@
 /**
  * Decision line: the text of a decision record, the very text that `toLine` would make of it.
  *
- * Pure. It is made for each request, so what is the same from one record to the next (who decides, the reasons of a rule, the link and the
- * configuration it was decided from) is remembered as text, by identity.
+ * Pure. It is made for each request, so what is the same from one record to the next (who decides and when, what somebody who asks the
+ * same again is answered) is remembered as text.
  */
 import type { DecisionRecord } from "../auth/index.ts";
+import type { Line } from "./journal.ts";
+
+/** Of so many different questions the answers are remembered; another one with the same key takes its place. */
+const answersMax = 256;
+
+type Remembered = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
 
 /** @returns makes the line of a record that has this number, with its end */
-export function createLineMaker(): (seq: number, record: DecisionRecord) => string {
-  const who = remembered(
-    ({ node, boot, region }: DecisionRecord) =>
-      `"node":${JSON.stringify(node)},"boot":${JSON.stringify(boot)},"region":${JSON.stringify(region)}`,
-    (a, b) => a.node === b.node && a.boot === b.boot && a.region === b.region,
-  );
-  const reasonsOf = remembered(
-    ({ reasons }: DecisionRecord) => JSON.stringify(reasons),
-    (a, b) => a.reasons === b.reasons,
-  );
-  const from = remembered(
-    ({ applied, configHash }: DecisionRecord) =>
-      `"applied":${JSON.stringify(applied)},"configHash":${JSON.stringify(configHash)}`,
-    (a, b) => a.applied === b.applied && a.configHash === b.configHash,
-  );
-  const timeOf = remembered(
-    ({ at }: DecisionRecord) => String(at),
-    (a, b) => a.at === b.at,
-  );
+export function createLineMaker(): (seq: number, record: DecisionRecord) => Line {
+  const answers: (Remembered | undefined)[] = Array.from({ length: answersMax });
+  let when: Remembered | undefined;
+  let overdue: Readonly<{ ms: number | null; text: string }> = { ms: null, text: overdueText(null) };
+
+  function whenOf(record: DecisionRecord): Remembered {
+    if (when === undefined || !isSameMoment(when.record, record)) when = remembered(record, whenText(record));
+    return when;
+  }
+
+  function answerTo(record: DecisionRecord): Remembered {
+    if (record.trace !== undefined || record.shadow !== undefined) return remembered(record, answerText(record));
+    const key = keyOf(record);
+    const known = answers[key];
+    if (known !== undefined && isSameAnswer(known.record, record)) return known;
+    const made = remembered(record, answerText(record));
+    answers[key] = made;
+    return made;
+  }
+
   return (seq, record) => {
-    const { occasion, requestId, routeId, method, host, path, ip, sessionId, userId } = record;
-    const { result, status, trace, shadow, overdueMs } = record;
-    const asked = `"at":${timeOf(record)},"occasion":"${occasion}","requestId":${quote(requestId)},"routeId":${quoteOrNull(routeId)}`;
-    const what = `"method":${quote(method)},"host":${quote(host)},"path":${quote(path)},"ip":${quote(ip)}`;
-    const whose = `"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
-    const answer = `"result":"${result}","status":${status},"reasons":${reasonsOf(record)}`;
-    const why = `${beside("trace", trace)}${beside("shadow", shadow)}`;
-    const head = `{"kind":"decision","seq":${seq},${who(record)},${asked},${what},${whose},${answer}${why}`;
-    return `${head},${from(record)},"overdueMs":${Number.isFinite(overdueMs) ? overdueMs : null}}\n`;
+    const { requestId, overdueMs } = record;
+    const begin = whenOf(record);
+    const answer = answerTo(record);
+    if (overdueMs !== overdue.ms) overdue = { ms: overdueMs, text: overdueText(overdueMs) };
+    const isPlain = plain.test(requestId);
+    const id = isPlain ? `"${requestId}"` : JSON.stringify(requestId);
+    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.text}${overdue.text}`;
+    return { text, isAscii: isPlain && begin.isAscii && answer.isAscii };
   };
+}
+
+function whenText({ node, boot, region, at, occasion }: DecisionRecord): string {
+  return `,"node":${quote(node)},"boot":${quote(boot)},"region":${quote(region)},"at":${at},"occasion":"${occasion}","requestId":`;
+}
+
+function isSameMoment(a: DecisionRecord, b: DecisionRecord): boolean {
+  return a.at === b.at && a.occasion === b.occasion && a.node === b.node && a.boot === b.boot && a.region === b.region;
+}
+
+function answerText(record: DecisionRecord): string {
+  const { routeId, method, host, path, ip, sessionId, userId, result, status, reasons } = record;
+  const what = `"method":${quote(method)},"host":${quote(host)},"path":${quote(path)},"ip":${quote(ip)}`;
+  const whose = `"sessionId":${quoteOrNull(sessionId)},"userId":${quoteOrNull(userId)}`;
+  const answer = `"result":"${result}","status":${status},"reasons":${JSON.stringify(reasons)}`;
+  const why = `${beside("trace", record.trace)}${beside("shadow", record.shadow)}`;
+  const from = `"applied":${JSON.stringify(record.applied)},"configHash":${JSON.stringify(record.configHash)}`;
+  return `,"routeId":${quoteOrNull(routeId)},${what},${whose},${answer}${why},${from}`;
+}
+
+/** Neither has anything beside its answer. */
+function isSameAnswer(a: DecisionRecord, b: DecisionRecord): boolean {
+  return (
+    a.path === b.path &&
+    a.sessionId === b.sessionId &&
+    a.userId === b.userId &&
+    a.ip === b.ip &&
+    a.host === b.host &&
+    a.method === b.method &&
+    a.routeId === b.routeId &&
+    a.result === b.result &&
+    a.status === b.status &&
+    a.reasons === b.reasons &&
+    a.applied === b.applied &&
+    a.configHash === b.configHash
+  );
+}
+
+/** Of ids that are random, the last two characters are as good as a hash. */
+function keyOf({ path, sessionId }: DecisionRecord): number {
+  let key = path.length * 31 + path.charCodeAt(path.length - 1);
+  if (sessionId !== null) {
+    const end = sessionId.length;
+    key = (key * 31 + sessionId.charCodeAt(end - 1)) * 31 + sessionId.charCodeAt(end - 2);
+  }
+  return (key | 0) & (answersMax - 1); // NaN, of an empty text, is 0
+}
+
+function overdueText(ms: number | null): string {
+  return `,"overdueMs":${Number.isFinite(ms) ? ms : null}}\n`;
 }
 
 /** What is not written above would be missing from every sink: a new field of a record stops the build here. */
@@ -45,19 +101,8 @@ type AlsoWritten = "ip" | "sessionId" | "userId" | "result" | "status" | "reason
 type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs">;
 true satisfies [Unwritten] extends [never] ? true : Unwritten;
 
-function remembered(
-  make: (record: DecisionRecord) => string,
-  isSame: (a: DecisionRecord, b: DecisionRecord) => boolean,
-): (record: DecisionRecord) => string {
-  let last: DecisionRecord | undefined;
-  let text = "";
-  return (record) => {
-    if (last === undefined || !isSame(last, record)) {
-      text = make(record);
-      last = record;
-    }
-    return text;
-  };
+function remembered(record: DecisionRecord, text: string): Remembered {
+  return { record, text, isAscii: ascii.test(text) };
 }
 
 function beside(name: string, value: object | undefined): string {
@@ -68,10 +113,12 @@ function quoteOrNull(text: string | null): string {
   return text === null ? "null" : quote(text);
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: what JSON escapes
-const needsEscape = /["\\\u0000-\u001f\u007f-\uffff]/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: all there are
+const ascii = /^[\u0000-\u007f]*$/;
+/** What stands in JSON as it is. */
+const plain = /^[ !#-[\]-~]*$/;
 
 /** As JSON. Hardly any text needs more than its quotes. */
 function quote(text: string): string {
-  return needsEscape.test(text) ? JSON.stringify(text) : `"${text}"`;
+  return plain.test(text) ? `"${text}"` : JSON.stringify(text);
 }

@@ -16,6 +16,9 @@ export type AuditBatch = Readonly<{
   bytes: Buffer;
 }>;
 
+/** With its end. `isAscii`: known to hold nothing else, so that it need not be encoded. */
+export type Line = Readonly<{ text: string; isAscii: boolean }>;
+
 const pageBytes = 512 * 1_024;
 const pageRecordsMax = 1_000;
 
@@ -37,11 +40,11 @@ export class Journal {
   /** The number of the newest record; 0: there is none. */
   last = 0;
 
-  /** @param line with its end */
-  append(line: string): void {
-    const page = this.#pageFor(line.length * 3); // as many bytes of UTF-8 at most
-    const at = page.ends[page.count - 1] ?? 0;
-    page.ends[page.count++] = at + page.bytes.write(line, at, "utf8");
+  append({ text, isAscii }: Line): void {
+    const bytesMax = isAscii ? text.length : text.length * 3; // of UTF-8
+    const page = this.#pageFor(bytesMax);
+    const at = page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
+    page.ends[page.count++] = at + page.bytes.write(text, at, bytesMax, isAscii ? "latin1" : "utf8");
     this.last++;
   }
 

@@ -51,12 +51,87 @@ test("the line of a record is the very text that JSON has for it, whatever its t
           overdueMs,
         };
         const made = whole as unknown as DecisionRecord;
-        assert.equal(lineOf(i, made), toLine({ kind: "decision", seq: i, ...made }));
+        const { text, isAscii } = lineOf(i, made);
+        assert.equal(text, toLine({ kind: "decision", seq: i, ...made }));
+        if (isAscii) assert.equal(Buffer.byteLength(text), text.length);
       }
     }),
     { numRuns: 40 },
   );
 });
+
+test("what was remembered of one record is never said of another, however alike they are", () => {
+  const [some, others] = [["groups-ok"], ["groups-ok"]];
+  const here = { ...genesis, hash: "here" };
+  const record = fc.record({
+    ...{
+      path: fc.constantFrom("", "/xa", "/ya", "/é"),
+      host: fc.constantFrom("a", "b"),
+      method: fc.constantFrom("GET", "PUT"),
+    },
+    ...{
+      ip: fc.constantFrom("::1", "::2"),
+      sessionId: fc.constantFrom(null, "s-ab", "t-ab"),
+      userId: fc.constantFrom(null, "u", "ü"),
+    },
+    ...{
+      routeId: fc.constantFrom(null, "r"),
+      result: fc.constantFrom("permit", "deny"),
+      status: fc.constantFrom(200, 403),
+    },
+    ...{
+      reasons: fc.constantFrom(some, others, []),
+      applied: fc.constantFrom(genesis, here),
+      configHash: fc.constantFrom("c", "d"),
+    },
+    ...{
+      at: fc.constantFrom(1, 2),
+      occasion: fc.constantFrom("request", "redecision"),
+      node: fc.constantFrom("n", "ñ"),
+    },
+    ...{
+      boot: fc.constantFrom("x", "y"),
+      region: fc.constantFrom("", "eu"),
+      overdueMs: fc.constantFrom(null, -1, -0.5, 7),
+    },
+    ...{ requestId: fc.constantFrom("q", 'q"', "q\u007f", "q\ud800") },
+    trace: fc.constantFrom(undefined, undefined, undefined, { rule: "deny 1", rules: [] }),
+  });
+  fc.assert(
+    fc.property(fc.array(record, { minLength: 2, maxLength: 30 }), fc.nat({ max: 18 }), (drawn, other) => {
+      const lineOf = createLineMaker();
+      const journal = new Journal();
+      let expected = "";
+      for (const [i, own] of drawn.entries()) {
+        // All but one is as in the first record, so that most of these are remembered.
+        const mixed = Object.entries(drawn[0] ?? own).map(([name, value], n) => [
+          name,
+          n === other ? Reflect.get(own, name) : value,
+        ]);
+        const { trace, ...given }: Record<string, unknown> = Object.fromEntries(mixed);
+        const whole = { ...decision(), ...given };
+        const made = inOrder(trace === undefined ? whole : { ...whole, trace });
+        journal.append(lineOf(i, made));
+        expected += toLine({ kind: "decision", seq: i, ...made });
+      }
+      assert.equal(journal.read(1)?.bytes.toString() ?? "", expected);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("the record of an ordinary request is known to be ASCII", () => {
+  const lineOf = createLineMaker();
+  assert.equal(lineOf(1, decision()).isAscii, true);
+  assert.equal(lineOf(2, { ...decision(), path: "/café" }).isAscii, false);
+  assert.equal(lineOf(3, decision()).isAscii, true);
+});
+
+/** As it is made (src/proxy/visit.ts): what stands beside the answer is behind the reasons. */
+function inOrder(record: object): DecisionRecord {
+  const { applied, configHash, overdueMs, trace, ...first } = record as DecisionRecord;
+  return { ...first, ...(trace === undefined ? {} : { trace }), applied, configHash, overdueMs };
+}
 
 test("what was read once never changes, and numbers are found wherever reading begins", () => {
   const journal = new Journal();
@@ -66,7 +141,7 @@ test("what was read once never changes, and numbers are found wherever reading b
   );
   const early: Readonly<{ bytes: Buffer; text: string }>[] = [];
   for (const line of lines) {
-    journal.append(line);
+    journal.append({ text: line, isAscii: false });
     const batch = journal.read(journal.last - (journal.last % 7));
     if (batch !== undefined) early.push({ bytes: batch.bytes, text: batch.bytes.toString() });
   }
@@ -83,7 +158,7 @@ test("what was read once never changes, and numbers are found wherever reading b
 test("a line longer than a page has one of its own, and what is forgotten is not there any more", () => {
   const journal = new Journal();
   const long = `${"x".repeat(2_000_000)}\n`;
-  for (const line of ["a\n", long, "b\n"]) journal.append(line);
+  for (const text of ["a\n", long, "b\n"]) journal.append({ text, isAscii: true });
   assert.equal(journal.read(2)?.bytes.toString().slice(0, long.length), long);
   journal.forget(2);
   assert.equal(journal.read(1), undefined);
