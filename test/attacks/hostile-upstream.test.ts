@@ -49,7 +49,7 @@ async function startHostile(
 }
 
 async function rigTo(t: TestContext, port: number, parts: Parameters<typeof routeTo>[1] = {}): Promise<Rig> {
-  const rig = await startRig([routeTo(port, { timeoutMs: 5_000, ...parts })]);
+  const rig = await startRig([routeTo(port, { timeoutMs: 20_000, ...parts })]);
   t.after(() => rig.close());
   await rig.apply(signedIn(1), signedIn(2));
   return rig;
@@ -106,7 +106,7 @@ describe("an answer told to the wrong one", () => {
       const upstream = await startHostile(t, ({ socket, path }) => {
         socket.write(path === "/mine" ? hostile : answerOf(`for ${path}`), "latin1");
       });
-      const rig = await rigTo(t, upstream.port, { timeoutMs: 1_000 });
+      const rig = await rigTo(t, upstream.port, { timeoutMs: 3_000 });
       const mine = await rig.ask({ session: 1, method, path: "/mine" }).catch(() => null);
       assert.ok(mine === null || [200, 204, 304, 502, 504].includes(mine.status), `${mine?.status}`);
       for (let i = 0; i < 4; i++) {

@@ -99,7 +99,7 @@ async function untilHeld(port: number, { under, send }: Sender, { sockets }: Dea
       looks = pending === 0 && unsent === 0 && unread > 0 ? looks + 1 : 0;
       if (looks === 5) return true;
       if (looks > 0) return undefined;
-      if (pending === 0 && unsent === 0) more(32_768);
+      if (pending === 0 && unsent === 0) more(262_144);
       else if (unread > 0) takeSome(sockets.at(-1));
       return undefined;
     },

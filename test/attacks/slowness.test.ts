@@ -37,8 +37,8 @@ before(async () => {
     else req.resume().on("end", () => res.end("ok"));
   });
   const page = { id: "page", host: "page.localhost", ...open, response: { status: 200, body: large } };
-  rig = await startRig([routeTo(upstream.port, { idleTimeoutMs: 700 }), routeTo(upstream.port, page)], {
-    config: { timeouts: { readMs: 300, writeMs: 0, idleMs: 700 } },
+  rig = await startRig([routeTo(upstream.port, { idleTimeoutMs: 3_000 }), routeTo(upstream.port, page)], {
+    config: { timeouts: { readMs: 1_500, writeMs: 0, idleMs: 3_000 } },
   });
   await rig.apply(signedIn(1));
 });

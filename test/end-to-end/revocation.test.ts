@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { waitFor } from "../support/wait-for.ts";
-import { type Dev, executablePath, startBrowser, startDev } from "./support.ts";
+import { type Dev, executablePath, pageMsMax, startBrowser, startDev } from "./support.ts";
 
 const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 240_000 };
 let browser: Browser;
@@ -32,7 +32,7 @@ async function signIn(dev: Dev, context: BrowserContext, user: string, host = "a
 }
 
 const textOf = async (page: Page): Promise<string> => (await page.locator("body").textContent()) ?? "";
-const clock = (page: Page, state: string) => page.waitForSelector(`[data-clock="${state}"]`, { timeout: 15_000 });
+const clock = (page: Page, state: string) => page.waitForSelector(`[data-clock="${state}"]`, { timeout: pageMsMax });
 
 test("alice signs in, sees the app, is revoked from another terminal, and the clock stops", options, async (t) => {
   const dev = await startDev(t);

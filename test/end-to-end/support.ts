@@ -2,17 +2,19 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type Browser, chromium } from "playwright-core";
 import { Child } from "../support/child.ts";
 import { findChromium } from "../support/chromium.ts";
+import { freeBasePort } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const startMsMax = 30_000;
+/** What a page takes at the very most, on a machine that has others to serve. */
+export const pageMsMax = 120_000;
 
 export type Dev = Readonly<{
   port: number;
@@ -24,29 +26,14 @@ export type Dev = Readonly<{
   log(): string;
 }>;
 
-/** Four consecutive offsets must be free: the main port, +11, +12 and +13. */
-async function freeBasePort(): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const base = 20_000 + Math.floor(Math.random() * 30_000);
-    const free = await Promise.all([0, 11, 12, 13].map((offset) => isFree(base + offset)));
-    if (free.every((one) => one)) return base;
-  }
-  throw new Error("no free ports");
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-}
+/** The ports of `cardea dev`, from the main one on. */
+const devPorts = [0, 11, 12, 13];
 
 export async function startDev(t: TestContext, ...extra: string[]): Promise<Dev> {
   const folder = mkdtempSync(join(tmpdir(), "cardea-dev-"));
   const dataDir = join(folder, "data");
   const logFile = join(folder, "dev.log");
-  const port = await freeBasePort();
+  const port = await freeBasePort(devPorts);
   const start = (): Promise<Child> =>
     Child.start({
       command: process.execPath,
@@ -102,5 +89,12 @@ export async function startBrowser(): Promise<Browser> {
   const args =
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
   assert.ok(executablePath !== undefined, "no Chromium on this machine");
-  return chromium.launch({ executablePath, args: args.split(" ") });
+  const browser = await chromium.launch({ executablePath, args: args.split(" "), timeout: pageMsMax });
+  const plain = browser.newContext.bind(browser);
+  browser.newContext = async (options) => {
+    const context = await plain(options);
+    context.setDefaultTimeout(pageMsMax);
+    return context;
+  };
+  return browser;
 }

@@ -66,7 +66,7 @@ async function load(
         const broker = brokers[(caller + attempt) % brokers.length];
         const result = await broker?.databroker("authenticate").submit(request);
         if (result === undefined) return;
-        if (result.type === "unavailable" && attempt < 20) {
+        if (result.type === "unavailable" && attempt < 200) {
           await new Promise((resolve) => setTimeout(resolve, 100));
           continue;
         }
@@ -158,6 +158,7 @@ test("a leader hands over while callers go on, and a receipt asked of the old on
   const b = await member("b");
   await waitFor("b follows", () => b.broker.ready().ready);
   const node = new FakeNode("proxy-1");
+  node.windowMs = 60_000; // it is not to be fenced before it has confirmed
   await node.lease(b.broker.databroker("proxy"));
   const loading = load([b.broker], { callers: 8, each: 20 });
   const stopping = a.broker.stop();

@@ -172,7 +172,7 @@ test("what was repeated beyond the server's memory is passed on once all the sam
 test("a server that is restarted delays records and loses none", async (t) => {
   const bench = await startBench(t);
   const feed = watchAll(await bench.feed());
-  const recorder = await bench.recorder("node-a");
+  const recorder = await bench.recorder("node-a", { queueMax: 100_000 }); // however long the server takes to start
   let recorded = 0;
   const load = setInterval(() => {
     recorder.record(decision());
@@ -218,8 +218,11 @@ test("a stream that is deleted under load is made again, and the feed goes on wi
   t.after(() => clearInterval(load));
   await waitFor("the first records", () => feed.of("node-a").length > 100);
   const manager = await jetstreamManager(await bench.connection());
+  let mayGo = 0;
   for (let round = 0; round < 2; round++) {
+    const had = feed.of("node-a").length;
     await manager.streams.delete(auditStreamName(cluster));
+    mayGo += recorder.stats().recorded - had;
     const { length } = feed.of("node-a");
     await waitFor("records of the new stream", () => feed.of("node-a").length > length + 100, { withinMs: 30_000 });
   }
@@ -234,7 +237,7 @@ test("a stream that is deleted under load is made again, and the feed goes on wi
   );
   assert.equal(new Set(feed.cursors).size, feed.cursors.length, "cursors of two streams never look alike");
   // What the old stream held and nobody had read is gone with it; everything else came.
-  assert.ok(recorded - seen.length < 200, `${recorded - seen.length} of ${recorded} went with the stream`);
+  assert.ok(recorded - seen.length <= mayGo, `${recorded - seen.length} of ${recorded} went with the stream`);
 });
 
 test("three copies are asked for, and one is taken where there is one server", async (t) => {
@@ -254,7 +257,7 @@ test("what all nodes have recorded is read from a moment on, to where it ends, f
   );
   const [a, b] = [await bench.recorder("node-a"), await bench.recorder("node-b")];
   for (let n = 0; n < 700; n++) (n % 2 === 0 ? a : b).record(decision(`/${n}`));
-  await Promise.all([a.close(10_000), b.close(10_000)]);
+  await Promise.all([a.close(60_000), b.close(60_000)]);
   const lines = await all(readAuditStream(await bench.connection(), { cluster, fromMs: from }));
   assert.equal(new Set(lines.map((line) => (JSON.parse(line) as { path: string }).path)).size, 700);
   assert.deepEqual(await all(readAuditStream(await bench.connection(), { cluster, fromMs: Date.now() + 60_000 })), []);

@@ -34,8 +34,9 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
 
   const hosts = new URL(primary.connectionString());
   const connectionString = hosts.href.replace(hosts.host, `${hosts.host},127.0.0.1:${standby.port}`);
-  const options = { connectionString, cluster: "test", connectTimeoutMs: 500, writeTimeoutMs: 1_500 };
-  const log = await openPostgresLog(options);
+  // Short where nothing is acknowledged any more, and long where something must be.
+  const options = { connectionString, cluster: "test", connectTimeoutMs: 2_000, writeTimeoutMs: 3_000 };
+  const log = await openPostgresLog({ ...options, writeTimeoutMs: 30_000 });
   const writer = await LogWriter.open(log);
   const acknowledged = new Set<CommandId>();
   const sent: CommandId[] = [];

@@ -92,7 +92,7 @@ test("a cancelled wait for a standby is indeterminate; its events are served to 
 });
 
 test("a commit that no standby acknowledges is indeterminate after the time-out, and opening an epoch fails meanwhile", async () => {
-  const log = await store.open({ writeTimeoutMs: 700 });
+  const log = await store.open({ writeTimeoutMs: 2_500 });
   const writer = await LogWriter.open(log);
   await setStandby("nobody");
   const commandId = aCommandId();
@@ -108,7 +108,7 @@ test("a commit that no standby acknowledges is indeterminate after the time-out,
 });
 
 test("an epoch whose commit no standby acknowledges is indeterminate, and opens nothing for its caller", async () => {
-  const log = await store.open({ writeTimeoutMs: 700 });
+  const log = await store.open({ writeTimeoutMs: 2_500 });
   await LogWriter.open(log);
   await setStandby("nobody");
   try {
@@ -126,7 +126,7 @@ test("an epoch whose commit no standby acknowledges is indeterminate, and opens 
 });
 
 test("a refusal waits for no standby: a deposed leader is told at once", async () => {
-  const log = await store.open({ writeTimeoutMs: 2_000 });
+  const log = await store.open({ writeTimeoutMs: 10_000 });
   const old = await LogWriter.open(log);
   await LogWriter.open(log);
   await setStandby("nobody");
@@ -166,7 +166,7 @@ test("a server restored under us: a clean commit of ours that it has lost proves
 });
 
 test("a killed server leaves an append indeterminate, and opening the epoch again resolves it", async () => {
-  const log = await store.open({ connectTimeoutMs: 500 });
+  const log = await store.open({ connectTimeoutMs: 2_000 });
   const writer = await LogWriter.open(log);
   const acknowledged: string[] = [];
   const sent: ReturnType<typeof aCommandId>[] = [];
@@ -214,7 +214,7 @@ test("terminating every connection kills no process, and the log goes on by itse
     await busy;
     await waitFor("reads to go on", async () => (await log.read(genesis, 1)).type === "page");
   }
-  const next = await LogWriter.open(log);
+  const next = await waitFor("an epoch to open", () => LogWriter.open(log).catch(() => undefined));
   assert.equal((await next.appendEach(aSession())).type, "appended");
   assert.equal((await verifyLog(log)).type, "intact");
 });
@@ -222,7 +222,7 @@ test("terminating every connection kills no process, and the log goes on by itse
 test("a paused server is given up on: writes in flight are indeterminate, later ones are not sent", {
   timeout: 120_000,
 }, async () => {
-  const log = await store.open({ writeTimeoutMs: 600, readTimeoutMs: 600, connectTimeoutMs: 400 });
+  const log = await store.open({ writeTimeoutMs: 3_000, readTimeoutMs: 3_000, connectTimeoutMs: 2_000 });
   const writer = await LogWriter.open(log);
   await log.read(genesis, 1);
   const commandId = aCommandId();
@@ -356,7 +356,7 @@ test("many migrators at once make one schema", async () => {
 });
 
 test("partitions are made ahead of need, and a lock on the table does not stop appends while there is room", async () => {
-  const log = await store.open({ writeTimeoutMs: 3_000 });
+  const log = await store.open({ writeTimeoutMs: 6_000 });
   await store.sql(`update ${store.schema}.log_head set partition_size = 40`);
   const writer = await LogWriter.open(log);
   for (let i = 0; i < 25; i++) {

@@ -71,7 +71,7 @@ before(async () => {
     endings.push(() => replica.stop());
     return replica;
   });
-  for (const node of nodes) assert.ok(await node.whenReady(20_000));
+  for (const node of nodes) assert.ok(await node.whenReady(60_000));
 });
 after(async () => {
   for (const end of endings.reverse()) await end();
@@ -86,9 +86,13 @@ async function signIn(from: number, count: number, user: (n: number) => string):
   for (let at = from; at < from + count; at += atOnce) {
     const width = Math.min(atOnce, from + count - at);
     const results = await Promise.all(
-      Array.from({ length: width }, (_, n) =>
-        port.submit(asked(createSession(idOf(at + n), user(at + n), { maxSessionsPerUser: 100_000 }))),
-      ),
+      Array.from({ length: width }, (_, n) => {
+        const request = asked(createSession(idOf(at + n), user(at + n), { maxSessionsPerUser: 100_000 }));
+        return waitFor("an answer", async () => {
+          const result = await port.submit(request);
+          return result.type === "unavailable" ? undefined : result; // asked again, as any caller does
+        });
+      }),
     );
     assert.ok(
       results.every(({ type }) => type === "done"),

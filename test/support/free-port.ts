@@ -3,20 +3,32 @@
  *
  * Ports come from below the range that the system hands out for outgoing connections. Inside that range a client that
  * keeps dialling a server which is down could be given the server's own port, and would then be talking to itself.
- * It is not reserved: whoever starts the server tries again with another port when somebody was faster.
+ * No other test process is given the same one while this one lives. Against anybody else it is not reserved: whoever starts the server
+ * tries again with another port when somebody was faster.
  */
 import { randomInt } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 const lowest = 20_000;
 const aboveHighest = 32_000;
 const attempts = 200;
 const startAttempts = 3;
 
-export async function freePort(): Promise<number> {
+/** A file for each port that was given to somebody, with their pid. */
+const given = join(tmpdir(), "cardea-test-ports");
+
+export const freePort = (): Promise<number> => freeBasePort([0]);
+
+/** One that is free, and so are those above it by so much. */
+export async function freeBasePort(offsets: readonly number[]): Promise<number> {
   for (let attempt = 0; attempt < attempts; attempt++) {
-    const port = randomInt(lowest, aboveHighest);
-    if (await isFree(port)) return port;
+    const base = randomInt(lowest, aboveHighest - Math.max(...offsets));
+    const ports = offsets.map((offset) => base + offset);
+    const free = await Promise.all(ports.map(isFree));
+    if (free.every(Boolean) && ports.every(take)) return base;
   }
   throw new Error(`no free port found between ${lowest} and ${aboveHighest} in ${attempts} attempts`);
 }
@@ -36,6 +48,31 @@ export async function onFreePort<T>(start: (port: number) => Promise<T>): Promis
     } catch (error) {
       if (attempt === startAttempts) throw error;
     }
+  }
+}
+
+/** @returns false when it was given to somebody who is alive, us included */
+function take(port: number): boolean {
+  const file = join(given, String(port));
+  for (let look = 0; look < 2; look++) {
+    try {
+      mkdirSync(given, { recursive: true });
+      writeFileSync(file, String(process.pid), { flag: "wx" });
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    if (isAlive(Number(readFileSync(file, "utf8")))) return false;
+    rmSync(file, { force: true });
+  }
+  return false;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

@@ -14,7 +14,7 @@ export async function newDatabase(server: Pick<PostgresServer, "connectionString
 
 /** Connects, uses and closes. */
 export async function withClient<T>(connectionString: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString, connectionTimeoutMillis: 5_000 });
+  const client = new pg.Client({ connectionString, connectionTimeoutMillis: 20_000 });
   client.on("error", () => {}); // a lost connection is told by the query
   await client.connect();
   try {

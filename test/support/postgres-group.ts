@@ -21,6 +21,8 @@ export type PostgresGroup = PostgresServer &
     only(server: PostgresServer, database: string): string;
     /** Nothing more reaches any standby. With `quorum` no commit is acknowledged from now on. */
     detachStandbys(): Promise<void>;
+    /** Returns when every standby has replayed all that is on the primary now, however much is written meanwhile. */
+    replicated(): Promise<void>;
     /** They receive again from the primary they had, where their histories allow it. */
     attachStandbys(): Promise<void>;
     /**
@@ -99,6 +101,14 @@ export async function startPostgresGroup({
     },
     detachStandbys: async () => {
       await Promise.all(followers().map((standby) => standby.detach()));
+    },
+    async replicated() {
+      const [row] = await ask(primary, "select pg_current_wal_lsn()::text as lsn");
+      const behind = `select count(*)::int as n from pg_stat_replication where replay_lsn >= '${row?.["lsn"]}'`;
+      const all = followers().length;
+      await waitFor("the standbys to have it all", async () => (await ask(primary, behind))[0]?.["n"] === all, {
+        withinMs: 30_000,
+      });
     },
     async attachStandbys() {
       await Promise.all(followers().map((standby) => standby.follow(primary)));

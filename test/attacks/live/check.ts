@@ -73,7 +73,7 @@ export async function cutAmong(streams: number, tell: Told = () => {}): Promise<
 export async function lifetimeEnds(): Promise<void> {
   const users = 5;
   const streams = 200;
-  const company = await startCompany({ users, streams, route: { maxStreamLifetimeMs: 3_000 } });
+  const company = await startCompany({ users, streams, route: { maxStreamLifetimeMs: 8_000 } });
   try {
     company.rig.lease.overdueMs = 30_000; // nothing is heard of anybody
     await company.open(streamsOf(users, streams));

@@ -46,7 +46,10 @@ export async function allAlike(cluster: Cluster): Promise<void> {
     },
     { withinMs: 30_000, everyMs: 100 },
   );
-  const status = await cluster.cardea("cluster", "status");
-  assert.equal(status.code, 0, `${status.out}${status.err}`);
-  assert.doesNotMatch(status.out, /MISMATCH/);
+  await waitFor("the command line to say so", async () => {
+    const status = await cluster.cardea("cluster", "status");
+    assert.equal(status.code, 0, `${status.out}${status.err}`);
+    assert.doesNotMatch(status.out, /MISMATCH/);
+    return true;
+  });
 }

@@ -2,7 +2,7 @@
  * Browser: a person without scripts at a cluster. It keeps cookies per host, follows redirects, fills in the provider's form,
  * and for each step the test says which process it lands on, as a balancer would. It remembers every step.
  */
-import { ask } from "./client.ts";
+import { askOn } from "./client.ts";
 
 export type Step = Readonly<{ method: string; url: URL; status: number }>;
 export type Arrival = Readonly<{ steps: readonly Step[]; url: URL; status: number; permitted: boolean; body: string }>;
@@ -38,7 +38,7 @@ export function startBrowser(portOf: (url: URL, step: number) => number): Browse
       while (steps.length < stepsMax) {
         const method = form === undefined ? "GET" : "POST";
         const cookie = [...(jar.get(url.hostname) ?? [])].map(([name, value]) => `${name}=${value}`).join("; ");
-        const answer = await ask({
+        const answer = await askOn({
           ...{ port: portOf(url, steps.length), host: url.host, method, path: url.pathname + url.search },
           ...(cookie !== "" && { cookie }),
           headers: {

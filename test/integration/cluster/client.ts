@@ -23,7 +23,9 @@ export type Asking = Readonly<{
 }>;
 export type Answer = Readonly<{ status: number; headers: IncomingHttpHeaders; body: string; permitted: boolean }>;
 
-const answerWithinMs = 15_000;
+const answerWithinMs = 60_000;
+/** Whoever asks on while nothing can be decided gives up after this. */
+const undecidedMsMax = 20_000;
 /** Whoever waits for the end of something that does not end is told so. */
 const endWithinMs = 60_000;
 
@@ -38,6 +40,38 @@ export async function ask(asking: Asking): Promise<Answer> {
     body: Buffer.concat(chunks).toString("utf8"),
     permitted: headers[marker] !== undefined,
   };
+}
+
+/**
+ * As a person does, or a browser that is told `Retry-After`: asks again while the answer is that nothing can be decided just now. A
+ * node that is behind, or whose machine stopped it for a moment, says so and is right.
+ */
+export function askOn(asking: Asking): Promise<Answer> {
+  return untilDecided(
+    () => ask(asking),
+    ({ status, headers }) => status === 503 && headers["retry-after"] !== undefined,
+  );
+}
+
+async function untilDecided<T>(ask: () => Promise<T>, isUndecided: (answer: T) => boolean): Promise<T> {
+  const giveUpAt = performance.now() + undecidedMsMax;
+  for (;;) {
+    const answer = await ask();
+    if (!isUndecided(answer) || performance.now() >= giveUpAt) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** The answer as it begins, once there is one. */
+function beginOn(asking: Asking): Promise<IncomingMessage> {
+  return untilDecided(
+    () => begin(asking),
+    (response) => {
+      const undecided = response.statusCode === 503 && response.headers["retry-after"] !== undefined;
+      if (undecided) response.resume();
+      return undecided;
+    },
+  );
 }
 
 function begin(asking: Asking): Promise<IncomingMessage> {
@@ -70,7 +104,7 @@ export type Stream = Readonly<{
 }>;
 
 export async function openStream(asking: Asking): Promise<Stream> {
-  const response = await begin({ timeoutMs: 120_000, ...asking });
+  const response = await beginOn({ timeoutMs: 120_000, ...asking });
   let body = "";
   response.setEncoding("utf8");
   response.on("data", (chunk: string) => {
@@ -101,7 +135,7 @@ export type Flow = Readonly<{
 }>;
 
 export async function openFlow(asking: Asking): Promise<Flow> {
-  return flowOf(await begin({ timeoutMs: 120_000, ...asking }));
+  return flowOf(await beginOn({ timeoutMs: 120_000, ...asking }));
 }
 
 function flowOf(response: IncomingMessage): Flow {
@@ -165,7 +199,14 @@ export type Live = Readonly<{
 }>;
 
 /** @throws an error that names the status when the upgrade is refused */
-export async function openSocket(asking: Asking): Promise<Live> {
+export function openSocket(asking: Asking): Promise<Live> {
+  return untilDecided(
+    () => upgrade(asking).catch((error: unknown) => error as Error),
+    (opened) => opened instanceof Error && opened.message === "Unexpected server response: 503",
+  ).then((opened) => (opened instanceof Error ? Promise.reject(opened) : opened));
+}
+
+async function upgrade(asking: Asking): Promise<Live> {
   const socket = new WebSocket(`ws://127.0.0.1:${asking.port}${asking.path ?? "/"}`, {
     headers: { host: asking.host, ...(asking.cookie && { cookie: asking.cookie }) },
     perMessageDeflate: false,
@@ -184,7 +225,7 @@ export async function openSocket(asking: Asking): Promise<Live> {
   first.catch(() => {});
   await once(socket, "open");
   socket.on("error", () => {}); // told by `closed`
-  await first;
+  await Promise.race([first, closed]);
   return {
     ticks: () => ticks,
     newest: () => newest,

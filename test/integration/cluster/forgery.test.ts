@@ -24,6 +24,7 @@ import { allAlike } from "./alike.ts";
 import { callBroker, type ServiceToken, serviceToken } from "./broker-api.ts";
 import { hammer, openSocket } from "./client.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
+import type { ClusterProcess } from "./cluster-process.ts";
 import {
   batchBehind,
   bent,
@@ -52,6 +53,12 @@ const head = async (): Promise<Link> => {
   assert.ok(leader !== null);
   return leader.head;
 };
+
+async function appliedIs(proxy: ClusterProcess, position: number): Promise<void> {
+  const applied = () => proxy.metric("cardea_replica", { measure: "applied" });
+  await waitFor(`${proxy.name} to have applied all up to ${position}`, async () => (await applied()) >= position);
+  assert.equal(await applied(), position, proxy.name);
+}
 
 const addedToEng = (userId: UserId): CardeaEvent => ({
   ...{ type: "GroupMembersChanged", groupId: parseGroupId("eng"), source: "operator", added: [userId], removed: [] },
@@ -121,7 +128,7 @@ test("a forged batch that links perfectly is refused and counted by every node a
 
     assert.deepEqual(await head(), batch.last, "the log knows nothing of it");
     for (const proxy of cluster.proxies) {
-      assert.equal(await proxy.metric("cardea_replica", { measure: "applied" }), batch.last.position, proxy.name);
+      await appliedIs(proxy, batch.last.position);
       assert.equal((await cluster.get(proxy, "eng", outsider)).status, 403, `${proxy.name} lets nobody in for it`);
       assert.equal(
         (await cluster.get(proxy, "eng", insider)).permitted,
@@ -157,10 +164,10 @@ test("genuine batches that are sent again, in any order, change nothing", async 
     await waitFor("all of them to arrive", async () => grew(before, await deliveries(), recorded.length * 3));
     assert.deepEqual(await head(), link);
     for (const proxy of cluster.proxies) {
-      assert.equal(await proxy.metric("cardea_replica", { measure: "applied" }), link.position);
+      await appliedIs(proxy, link.position);
       assert.equal((await cluster.get(proxy, "app", gone)).permitted, false);
       assert.equal((await cluster.get(proxy, "eng", kept)).permitted, true);
-      assert.deepEqual(await proxy.whyNotReady(), []);
+      await proxy.ready();
     }
   } finally {
     await nats.close();
@@ -228,11 +235,10 @@ test("forged and repeated grants give no lease: the node counts them, denies, an
         const last = hammering.shots.slice(-12);
         return last.length === 12 && last.every(({ status }) => status === 503);
       });
-      const after = await counted();
-      assert.ok(
-        grew(before, after, what === "forged" ? 2 : 0) && (after[0] ?? 0) > (before[0] ?? 0),
-        `counted: ${after}`,
-      );
+      await waitFor("them to be counted", async () => {
+        const after = await counted();
+        return grew(before, after, what === "forged" ? 2 : 0) && (after[0] ?? 0) > (before[0] ?? 0);
+      });
       for (const meddler of meddlers) meddler.answerWith(null);
       await node.ready();
       await waitFor("both routes to be served again", () => hammering.shots.slice(-12).every((shot) => shot.permitted));
@@ -279,10 +285,12 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
       sealEnvelope(speaker, "goodbye", encodeMessage({ ...victim, nonce: 1_000_001 })),
     ]);
     for (const message of messages) assert.equal((await say(message)).status, 403);
-    assert.equal(await counted(), before + messages.length);
+    assert.ok((await counted()) >= before + messages.length);
     const receipt = await cluster.operator.receipt(link, { wait: "none" });
-    assert.equal(receipt.nodes.find(({ node }) => node === paused.name)?.status, "unconfirmed", "nobody spoke for it");
-    assert.equal(receipt.complete, false);
+    // A few seconds from now it is fenced, whatever is said in its name.
+    const status = receipt.nodes.find(({ node }) => node === paused.name)?.status;
+    assert.ok(status === "unconfirmed" || status === "fenced", `nobody spoke for it, and it is ${status}`);
+    if (status === "unconfirmed") assert.equal(receipt.complete, false);
   } finally {
     paused.resume();
   }
@@ -312,21 +320,26 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
       reads: 1,
     },
   };
-  const bytes = sealEnvelope(itself, "renew", encodeMessage({ ...renew, version: "another build" }));
-  assert.equal((await say(bytes)).status, 200);
+  // The leader that is too busy to answer in time has heard it all the same: the next one has the next number.
+  let nonce = 0;
+  const bytes = await waitFor("a renew to be answered", async () => {
+    nonce += 1;
+    const sent = sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce, version: "another build" }));
+    return (await say(sent)).status === 200 ? sent : undefined;
+  });
   const again = await say(bytes);
   assert.equal(again.status, 403);
   assert.match(again.body, /repeated/);
-  const confirm = { node: renew.node, boot: renew.boot, nonce: 2, enforced: at };
+  const confirm = { node: renew.node, boot: renew.boot, nonce: nonce + 1, enforced: at };
   const confirmed = sealEnvelope(itself, "confirm", encodeMessage(confirm));
   assert.equal((await say(confirmed)).status, 204);
   assert.equal((await say(confirmed)).status, 403);
   const invented = { ...at, hash: at.hash.replace(/^./, (c) => (c === "0" ? "1" : "0")) } as Link;
-  const beyond = sealEnvelope(itself, "confirm", encodeMessage({ ...confirm, nonce: 3, enforced: invented }));
+  const beyond = sealEnvelope(itself, "confirm", encodeMessage({ ...confirm, nonce: nonce + 2, enforced: invented }));
   assert.equal((await say(beyond)).status, 403, "a place that is not on the chain is no confirmation");
-  const bye = sealEnvelope(itself, "goodbye", encodeMessage({ node: renew.node, boot: renew.boot, nonce: 4 }));
+  const bye = sealEnvelope(itself, "goodbye", encodeMessage({ node: renew.node, boot: renew.boot, nonce: nonce + 3 }));
   assert.equal((await say(bye)).status, 204);
-  const back = await say(sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce: 5 })));
+  const back = await say(sealEnvelope(itself, "renew", encodeMessage({ ...renew, nonce: nonce + 4 })));
   assert.equal(back.status, 403, "a boot that has left gets no lease again");
 });
 
@@ -430,10 +443,13 @@ test("the control: under a key of the cluster's own the same forgery is believed
     const secret = config.sharedSecret; // who has this is a broker
     const broker = speakerWith({ cluster: places.clusterName, secret, role: "broker", name: "b", epoch, incarnation });
     await nats.send(sealBatch(broker, batchBehind(batch.last, addedToEng(outsider.userId), { epoch, incarnation })));
-    for (const proxy of cluster.proxies) {
-      const believed = async () => (await cluster.get(proxy, "eng", outsider)).permitted;
-      await waitFor(`${proxy.name} to believe it: it does link`, believed);
-    }
+    // All at once: whoever believes it reaches no granted head any more, and is soon without a lease.
+    await Promise.all(
+      cluster.proxies.map((proxy) => {
+        const believed = async () => (await cluster.getNow(proxy, "eng", outsider)).permitted;
+        return waitFor(`${proxy.name} to believe it: it does link`, believed);
+      }),
+    );
     assert.deepEqual(await head(), batch.last);
   } finally {
     await nats.close();
@@ -442,7 +458,7 @@ test("the control: under a key of the cluster's own the same forgery is believed
   // The log goes on without it: such a node can reach no granted head, and is fenced when its window ends.
   const insider = await cluster.session("alice", ["eng"]);
   for (const proxy of cluster.proxies) {
-    const refuses = async () => !(await cluster.get(proxy, "eng", outsider)).permitted;
+    const refuses = async () => !(await cluster.getNow(proxy, "eng", outsider)).permitted;
     await waitFor(`${proxy.name} to let nobody in any more`, refuses, { withinMs: 20_000 });
   }
   // A new epoch proves that what it holds is not in the log, and it rebuilds.

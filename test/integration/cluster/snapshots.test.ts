@@ -74,6 +74,8 @@ const untilLogBeginsBehind = (position: number): Promise<unknown> =>
 async function status(proxy: ClusterProcess, session: Session): Promise<number> {
   return (await cluster.get(proxy, "strict", session)).status;
 }
+const statusNow = async (proxy: ClusterProcess, session: Session): Promise<number> =>
+  (await cluster.getNow(proxy, "strict", session)).status;
 
 const denied = (code: number): boolean => code === 401 || code === 302 || code === 303;
 
@@ -148,7 +150,7 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
   for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
   const watching = watch(proxy);
   for (const relay of [...relays.brokers, relays.nats]) relay.mend();
-  await waitFor("the node to serve again", async () => (await status(proxy, kept ?? assert.fail())) === 200, {
+  await waitFor("the node to serve again", async () => (await statusNow(proxy, kept ?? assert.fail())) === 200, {
     withinMs: 30_000,
   });
   const { applied, codes } = await watching.stop();
@@ -174,7 +176,7 @@ function watch(proxy: ClusterProcess) {
   const looking = (async () => {
     while (going) {
       applied.push(await proxy.metric("cardea_replica", { measure: "applied" }));
-      codes.push(await status(proxy, revoked ?? assert.fail()));
+      codes.push(await statusNow(proxy, revoked ?? assert.fail()));
     }
   })();
   return {
@@ -210,9 +212,13 @@ test("an operator has one taken, and sees what is kept; what lies on a broker's 
   const follower = await cluster.follower();
   const copied = await cluster.cardeaWith(follower.configFile, "snapshot", "verify");
   assert.equal(copied.code, 0, copied.err + copied.out);
-  const age = await leader.metric("cardea_snapshot_age_seconds");
-  assert.ok(age > 0 && (await leader.metric("cardea_snapshot_position")) >= head);
-  assert.match((await cluster.cardea("cluster", "status")).out, /snapshot +at \d+/);
+  await waitFor("the leader to say how old the newest is", async () => {
+    const age = await leader.metric("cardea_snapshot_age_seconds");
+    return age > 0 && (await leader.metric("cardea_snapshot_position")) >= head;
+  });
+  await waitFor("the status to name it", async () =>
+    /snapshot +at \d+/.test((await cluster.cardea("cluster", "status")).out),
+  );
 });
 
 test("a broker with an empty disk begins from another broker's copy", { timeout: 360_000 }, async () => {

@@ -50,10 +50,7 @@ test("events that no standby had are lost: revocations among them stay in force,
     await cluster.session("carol"),
   ];
   await cluster.operator.revoke(early, { wait: "all" });
-  await waitFor("the standbys to have it all", async () => {
-    const [row] = await group.sql("select bool_and(replay_lsn = pg_current_wal_lsn()) as all from pg_stat_replication");
-    return row?.["all"];
-  });
+  await group.replicated();
 
   await group.detachStandbys();
   const revoked = await cluster.operator.revoke(late, { wait: "all" });

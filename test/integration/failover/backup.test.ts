@@ -110,7 +110,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   t.diagnostic(`met epoch ${gone.epoch}, restored log leads in epoch ${status.leader?.epoch}`);
   assert.ok((status.leader?.epoch ?? 0) > gone.epoch, "above the epoch that the node had met on the lost history");
 
-  assert.ok(node.permits("kept") && node.permits("between"), "what stood before noon");
+  await waitFor("what stood before noon", () => node.permits("kept") && node.permits("between"));
   assert.ok(!node.permits("early"), "revoked before the backup");
   assert.ok(!node.permits("late"), "revoked after noon, and the node knew");
   assert.ok(!node.permits("gone"), "begun after noon");

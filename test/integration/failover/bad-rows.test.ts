@@ -13,7 +13,7 @@ import type { PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { leads, type Member, submitted, World } from "./in-process.ts";
 
-const timing = { deltaMs: 1_000, windowMs: 20_000 };
+const timing = { deltaMs: 1_000, windowMs: 60_000 };
 let server: PostgresServer;
 let world: World;
 let database: string;

@@ -53,7 +53,7 @@ async function whole(log: EventLog) {
     said.push(`${text}: ${reason ?? ""} ${err?.message ?? ""}`);
   };
   const logger = { debug: note, info: note, warn: note, error: note };
-  const broker = brokerOn(log, { fanout, logger, brokerId: "solo" as BrokerId, commandMs: 1_000 });
+  const broker = brokerOn(log, { fanout, logger, brokerId: "solo" as BrokerId, commandMs: 5_000 });
   endings.push(() => broker.stop());
   const replica = startReplica({
     ...{ name: "node" as NodeId, boot: parseBootId(randomUUID()), role: "proxy", region: "here", version: "test" },
@@ -61,7 +61,7 @@ async function whole(log: EventLog) {
     ...{ randomBytes: random, logger: quiet, windowMs: () => 5_000, dataDir: null, renewMs: 100, pollMs: 100 },
   });
   endings.push(() => replica.stop());
-  assert.ok(await replica.whenReady(10_000));
+  assert.ok(await replica.whenReady(60_000));
   const ask = (command: Parameters<typeof asked>[0], request = asked(command)): Promise<CommandResult> =>
     broker.databroker(command.type === "revokeSession" ? "operator" : "authenticate").submit(request);
   return { broker, replica, ask, said };
@@ -140,13 +140,12 @@ test("the disk is full: commands are unavailable and say so, decisions go on, an
     { withinMs: 30_000 },
   );
   t.diagnostic(refused.message);
-  assert.ok(
-    said.some((line) => /log\.db.*disk is full\. Make room/.test(line)),
-    said.join("\n"),
+  await waitFor("the log to say so", () => said.some((line) => /log\.db.*disk is full\. Make room/.test(line))).catch(
+    (cause: unknown) => assert.fail(new Error(said.join("\n"), { cause })),
   );
   const session = replica.projection.session("kept" as never);
   assert.equal(session?.status, "active", "what was applied is still there");
-  assert.equal(broker.ready().ready, false);
+  await waitFor("the broker to say that it is not ready", () => !broker.ready().ready);
 
   rmSync(filler);
   const result = await waitFor(

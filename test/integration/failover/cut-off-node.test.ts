@@ -37,13 +37,14 @@ for (const ends of ["crashes", "hands over"] as const) {
     else await first.broker.stop();
     await leads(second);
     const revoked = await submitted(second, revoke("s"));
+    const revokedMs = performance.now() - cutAt;
     const databroker = second.broker.databroker("operator");
     const target = { type: "command", commandId: revoked.commandId } as const;
     const seen: { complete: boolean; permits: boolean }[] = [];
     let status = "";
     const watching = (async () => {
       let complete = false;
-      const until = performance.now() + 15_000;
+      const until = performance.now() + 60_000;
       while (performance.now() < until && (!complete || seen.length < 300)) {
         // Asked before it is looked at: what is permitted after a complete answer is a broken promise.
         const permits = far.permits("s");
@@ -59,10 +60,12 @@ for (const ends of ["crashes", "hands over"] as const) {
     const completeAt = await watching;
     assert.ok(completeAt !== undefined, "it completes");
     t.diagnostic(`complete ${Math.round(completeAt - cutAt)} ms after the cut`);
-    assert.ok(
-      seen.some(({ complete, permits }) => !complete && permits),
-      "the node went on permitting for a while, which is its right",
-    );
+    // On a machine so slow that its window was nearly over by then, it may not have.
+    if (revokedMs < timing.windowMs / 2)
+      assert.ok(
+        seen.some(({ complete, permits }) => !complete && permits),
+        "the node went on permitting for a while, which is its right",
+      );
     assert.deepEqual(
       seen.filter(({ complete, permits }) => complete && permits),
       [],

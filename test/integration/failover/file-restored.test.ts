@@ -46,7 +46,7 @@ async function started(path: string, deniedFile: string) {
     ...{ clock: systemClock, randomBytes: random, logger: quiet, windowMs: () => 5_000, dataDir: null },
     ...{ snapshots, renewMs: 100, pollMs: 100 },
   });
-  assert.ok(await replica.whenReady(20_000), replica.ready().reasons.join());
+  assert.ok(await replica.whenReady(60_000), replica.ready().reasons.join());
   return {
     log,
     replica,

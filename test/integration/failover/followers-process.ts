@@ -12,6 +12,7 @@ export type FollowersSpec = Readonly<{
   secret: string;
   brokers: readonly string[];
   nats: readonly string[];
+  renewMs: number;
 }>;
 export type FollowersLine = readonly Readonly<{
   name: string;
@@ -41,7 +42,7 @@ const replicas = spec.names.map((name) => {
       version: "test",
     },
     ...{ configHash: () => "c", cluster, secret, databroker: client, fanout, clock: systemClock, randomBytes },
-    ...{ logger: quiet, windowMs: () => 65_000, dataDir: null },
+    ...{ logger: quiet, windowMs: () => 80_000, dataDir: null, renewMs: spec.renewMs },
   });
 });
 setInterval(() => {

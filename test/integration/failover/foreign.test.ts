@@ -52,7 +52,7 @@ async function sql(
 }
 
 async function open(connectionString: string, parts: object = {}): Promise<EventLog> {
-  const log = await openPostgresLog({ connectionString, cluster: "test", connectTimeoutMs: 500, ...parts });
+  const log = await openPostgresLog({ connectionString, cluster: "test", connectTimeoutMs: 2_000, ...parts });
   logs.push(log);
   return log;
 }

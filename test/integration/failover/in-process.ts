@@ -81,7 +81,7 @@ export class World {
     }: Readonly<{ connectionString?: string; logger?: Logger }> = {},
   ): Promise<Member> {
     const log = await openPostgresLog({
-      ...{ connectionString, cluster, connectTimeoutMs: 500, writeTimeoutMs: 1_500, readTimeoutMs: 1_500 },
+      ...{ connectionString, cluster, connectTimeoutMs: 2_000, writeTimeoutMs: 4_000, readTimeoutMs: 4_000 },
     });
     const port = await freePort();
     const broker = startBroker({

@@ -35,10 +35,7 @@ async function begin(synchrony: Synchrony = "quorum"): Promise<LogWriter> {
   database = new URL(group.primary().connectionString(servers.slice(servers.lastIndexOf("/") + 1))).pathname.slice(1);
   const writer = await LogWriter.open(await openedAt(servers));
   for (let n = 0; n < 5; n++) assert.equal((await writer.appendEach(aSession())).type, "appended");
-  await waitFor("the standbys to have it all", async () => {
-    const [row] = await group.sql("select bool_and(replay_lsn = pg_current_wal_lsn()) as all from pg_stat_replication");
-    return row?.["all"];
-  });
+  await group.replicated();
   return writer;
 }
 const logs: Awaited<ReturnType<typeof openPostgresLog>>[] = [];
@@ -46,8 +43,8 @@ async function openedAt(connectionString: string) {
   const log = await openPostgresLog({
     connectionString,
     cluster: "test",
-    connectTimeoutMs: 500,
-    writeTimeoutMs: 1_500,
+    connectTimeoutMs: 2_000,
+    writeTimeoutMs: 5_000,
   });
   logs.push(log);
   return log;
@@ -60,7 +57,7 @@ afterEach(async () => {
 const at = (server: PostgresServer, text: string) =>
   withClient(server.connectionString(database), async (client) => (await client.query(text)).rows[0]);
 const promote = (parts: Partial<PromoteOptions> = {}) =>
-  promotePostgresStandby({ connectionString: servers, connectTimeoutMs: 1_000, stepTimeoutMs: 10_000, ...parts });
+  promotePostgresStandby({ connectionString: servers, connectTimeoutMs: 4_000, stepTimeoutMs: 60_000, ...parts });
 const streaming = async (server: PostgresServer): Promise<number> =>
   Number((await at(server, "select count(*)::int as n from pg_stat_replication where state = 'streaming'"))?.["n"]);
 
@@ -145,7 +142,7 @@ test("begun and broken off: whoever runs it again finishes it", { skip }, async 
   assert.ok(one !== undefined && two !== undefined);
   await group.kill();
   await at(two, "select pg_wal_replay_pause()");
-  await assert.rejects(promote({ oldPrimary: "pg_1", stepTimeoutMs: 2_000 }), (error: Error) => {
+  await assert.rejects(promote({ oldPrimary: "pg_1", stepTimeoutMs: 5_000 }), (error: Error) => {
     assert.ok(error instanceof PromotionFailedError);
     assert.match(
       error.message,

@@ -53,14 +53,6 @@ async function standsOn({ log }: Member, { replica }: Node): Promise<void> {
   );
 }
 
-/** Everything up to here is on every standby. */
-async function replicated(): Promise<void> {
-  await waitFor("the standbys to have it all", async () => {
-    const [row] = await group.sql("select bool_and(replay_lsn = pg_current_wal_lsn()) as all from pg_stat_replication");
-    return row?.["all"];
-  });
-}
-
 test("the same epoch number and the same positions again: every question about the lost ones is answered with lost", {
   skip,
   timeout: 240_000,
@@ -70,14 +62,14 @@ test("the same epoch number and the same positions again: every question about t
   await ask(first, createSession("kept", "alice"));
   await ask(first, createSession("victim", "bob"));
   await first.crash();
-  await replicated();
+  await group.replicated();
   await group.detachStandbys();
 
   // The suffix that nobody else will have: an epoch of its own and what was written in it, a revocation among it.
   const second = await world.broker("broker-2");
   await leads(second);
   const [holder, bystander] = await Promise.all([world.node("holder", [second]), world.node("bystander", [second])]);
-  for (const { replica } of [holder, bystander]) assert.ok(await replica.whenReady(20_000));
+  for (const { replica } of [holder, bystander]) assert.ok(await replica.whenReady(60_000));
   const lostSession = await ask(second, createSession("lost", "carol"));
   const lostRevocation = await ask(second, revoke("victim"));
   const more = [
@@ -87,7 +79,8 @@ test("the same epoch number and the same positions again: every question about t
   for (const { replica } of [holder, bystander])
     await waitFor("it to be enforced", () => replica.enforced.position >= (more.at(-1)?.position ?? 0));
   await waitFor("it to be promised", async () => (await receipt(second, lostRevocation.commandId)).complete);
-  assert.ok(holder.permits("kept") && !holder.permits("victim") && holder.permits("lost"));
+  await waitFor("it to permit what stands", () => holder.permits("kept") && holder.permits("lost"));
+  assert.ok(!holder.permits("victim"));
   const lastLost = holder.replica.applied;
 
   // Both nodes are cut off, the primary and everybody who remembers are gone, and a standby is promoted.
@@ -123,11 +116,11 @@ test("the same epoch number and the same positions again: every question about t
   }
   await standsOn(third, holder);
   await waitFor("the revocation", () => holder.replica.applied.position >= mine.position);
-  assert.ok(holder.permits("kept"));
+  await waitFor("it to permit what was kept", () => holder.permits("kept"));
   for (const session of ["lost", "lost-2", "new", "victim"]) assert.equal(holder.permits(session), false, session);
   assert.equal(await holder.replica.waitFor(lostSession, 100), "lost", "a credential that needs a lost place");
   assert.notEqual(await holder.replica.waitFor(lastLost, 100), "reached");
-  assert.equal(await holder.replica.waitFor(again, 1_000), "reached");
+  assert.equal(await holder.replica.waitFor(again, 30_000), "reached");
 
   // The other one comes back when the log is longer than what it holds, at the very same places.
   while ((await ask(third, createSession(`n${Math.random()}`, "dave"))).position <= lastLost.position + 2);
@@ -157,10 +150,10 @@ test("a restore from a backup under nodes that are gone for good: their leases a
   const first = await world.broker("broker-1");
   await leads(first);
   await ask(first, createSession("kept", "alice"));
-  await replicated();
+  await group.replicated();
   await group.detachStandbys(); // the backup: what a standby has, from now on as it is
   const node = await world.node("proxy-1", [first]);
-  assert.ok(await node.replica.whenReady(20_000));
+  assert.ok(await node.replica.whenReady(60_000));
   const gone = await ask(first, createSession("gone", "bob"));
   await waitFor("the node to have it", () => node.replica.applied.position >= gone.position);
   await group.kill();
@@ -171,11 +164,9 @@ test("a restore from a backup under nodes that are gone for good: their leases a
   node.relay.leadTo([second.port]);
   const next = await ask(second, createSession("next", "carol"));
   await standsOn(second, node);
-  assert.equal(await node.replica.waitFor(next, 2_000), "reached");
-  assert.deepEqual(
-    ["kept", "gone", "next"].map((session) => node.permits(session)),
-    [true, false, true],
-  );
+  assert.equal(await node.replica.waitFor(next, 30_000), "reached");
+  await waitFor("it to permit what stands", () => node.permits("kept") && node.permits("next"));
+  assert.ok(!node.permits("gone"));
   assert.equal(await node.replica.waitFor(gone, 100), "lost");
   const { epoch } = await second.log.observe();
   assert.ok(epoch > gone.epoch, "nobody writes in an epoch of which a node has seen another");

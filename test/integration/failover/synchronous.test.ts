@@ -63,7 +63,7 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   const written = await writing.stop();
   const shots = await hammering.stop();
 
-  assertNobodySignedOut(shots);
+  assertNobodySignedOut(cluster, shots);
   const strict = shots.filter(({ name, permitted }) => /strict/.test(name) && !permitted).length;
   t.diagnostic(`${shots.length} requests; ${strict} found no lease on the route that denies without one`);
 

@@ -70,10 +70,7 @@ test("a revocation of a type that no broker knows any more is handed back, recor
   const [kept, cut] = [await cluster.session("alice"), await cluster.session("bob")];
   for (const session of [kept, cut])
     await waitFor("the session to work everywhere", async () => (await everywhere(session)).every(Boolean));
-  await waitFor("the standbys to have it all", async () => {
-    const [row] = await group.sql("select bool_and(replay_lsn = pg_current_wal_lsn()) as all from pg_stat_replication");
-    return row?.["all"];
-  });
+  await group.replicated();
 
   await group.detachStandbys();
   await waitFor(

@@ -9,7 +9,7 @@ import { waitFor } from "../../support/wait-for.ts";
 import type { BenchConnection, NatsBench, StartNatsBench } from "./nats-bench.ts";
 
 const config = 'max_pending: 1MB\nwrite_deadline: "2s"';
-const answerMs = 2_000;
+const answerMs = 5_000;
 
 export const startRealBench: StartNatsBench = async ({ servers }) => {
   const nats = await startNats({ size: servers, config });

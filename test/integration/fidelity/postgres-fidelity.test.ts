@@ -106,7 +106,7 @@ for (const [name, start, skip] of worlds) {
 
     test("a writer behind a commit that hangs is told for certain that it wrote nothing, and so is one who opens an epoch", async () => {
       const writer = await aWriter();
-      const impatient = await bench.open({ writeTimeoutMs: 700 });
+      const impatient = await bench.open({ writeTimeoutMs: 3_000 });
       await bench.standbyAway();
       const hanging = writer.appendEach(aSession());
       await bench.commitWaits();
@@ -148,7 +148,7 @@ for (const [name, start, skip] of worlds) {
 
     test("an epoch whose commit hangs is indeterminate, and fences the one before as soon as it is visible", async () => {
       const writer = await aWriter();
-      const impatient = await bench.open({ writeTimeoutMs: 700 });
+      const impatient = await bench.open({ writeTimeoutMs: 3_000 });
       await bench.standbyAway();
       const opening = impatient.openEpoch(openEpochRequest(writer.epoch));
       await bench.commitWaits();
@@ -161,7 +161,7 @@ for (const [name, start, skip] of worlds) {
     });
 
     test("a write that was given up on is carried out all the same", async () => {
-      const impatient = await bench.open({ writeTimeoutMs: 700 });
+      const impatient = await bench.open({ writeTimeoutMs: 3_000 });
       const writer = await aWriter(impatient);
       const before = writer.head;
       const commandId = aCommandId();
@@ -205,7 +205,7 @@ for (const [name, start, skip] of worlds) {
       assert.equal(await bench.visibleHead("primary"), before.position + 1, "never acknowledged, and visible");
       assert.deepEqual((await other.observe()).head, before, "and not served");
       assert.equal(await other.findCommand(commandId), undefined);
-      const impatient = await bench.open({ writeTimeoutMs: 700, servers: ["primary"] });
+      const impatient = await bench.open({ writeTimeoutMs: 3_000, servers: ["primary"] });
       const onOld = await impatient.openEpoch(openEpochRequest(writer.epoch));
       assert.equal(onOld.type, "indeterminate", "nothing is acknowledged without the standby");
 
@@ -221,12 +221,12 @@ for (const [name, start, skip] of worlds) {
 
       // The old primary comes back and knows of nothing: it can be read, shows its own past, and acknowledges nothing.
       await bench.start("primary");
-      const stale = await bench.open({ writeTimeoutMs: 700, servers: ["primary"] });
+      const stale = await bench.open({ writeTimeoutMs: 3_000, servers: ["primary"] });
       const seen = await stale.observe();
       assert.equal(seen.epoch, (writer.epoch + 1) as Epoch, "an epoch that nobody was told is open");
       assert.deepEqual(seen.head, before);
       assert.equal((await stale.openEpoch(openEpochRequest(seen.epoch))).type, "indeterminate");
-      const confused = await bench.open({ writeTimeoutMs: 700 });
+      const confused = await bench.open({ writeTimeoutMs: 3_000 });
       await bench.until("the right primary to be found", async () => {
         const { epoch } = await confused.observe();
         return (await confused.openEpoch(openEpochRequest(epoch))).type === "opened";

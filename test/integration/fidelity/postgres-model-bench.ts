@@ -36,7 +36,7 @@ export async function startModelBench(seed = 1): Promise<PostgresBench> {
 
   return {
     until,
-    open: async ({ writeTimeoutMs = 4_000, servers = ["primary", "standby"] } = {}) => {
+    open: async ({ writeTimeoutMs = 30_000, servers = ["primary", "standby"] } = {}) => {
       const log = awaitedLog(pump, new SimLog(process, model, { writeTimeoutMs, connectTimeoutMs: 500, servers }));
       await log.observe(); // a real one connects when it is opened
       opened.push(log);

@@ -38,11 +38,11 @@ export async function startRealBench(): Promise<PostgresBench> {
   return {
     until,
     open: async (terms = {}) => {
-      const { writeTimeoutMs = 4_000, servers = ["primary", "standby"] }: LogTerms = terms;
+      const { writeTimeoutMs = 30_000, servers = ["primary", "standby"] }: LogTerms = terms;
       const log = await openPostgresLog({
         connectionString: url(...servers),
         cluster: "fidelity",
-        connectTimeoutMs: 500,
+        connectTimeoutMs: 2_000,
         writeTimeoutMs,
       });
       opened.push(log);

@@ -142,6 +142,16 @@ export const bearing = (token: string): Ask => ({
   headers: { authorization: `Bearer ${token}`, accept: "application/json" },
 });
 
+/** Asks again while nothing can be decided: a proxy apart from the rest may be behind what was done a moment ago. */
+export async function settled(ask: () => Promise<Answer>): Promise<Answer> {
+  for (const giveUpAt = performance.now() + undecidedMsMax; ; ) {
+    const answer = await ask();
+    if (answer.status !== 503 || performance.now() >= giveUpAt) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+const undecidedMsMax = 20_000;
+
 /** Every redirect on the way, and where it ends. */
 export async function follow(
   visitor: Visitor,
@@ -149,7 +159,8 @@ export async function follow(
 ): Promise<Readonly<{ hops: readonly URL[]; end: Answer }>> {
   const hops = [new URL(target)];
   for (let next: URL | null = new URL(target); ; ) {
-    const answer: Answer = await visitor.ask(next);
+    const to: URL = next;
+    const answer: Answer = await settled(() => visitor.ask(to));
     next = answer.location;
     if (next === null) return { hops, end: answer };
     hops.push(next);

@@ -45,7 +45,7 @@ test("a receipt waits for one region or for all, names the region's broker too, 
   assert.equal((await regions.get(proxy, "app", session)).permitted, true);
   const socket = await openSocket({ port: proxy.ports.address, host: regions.host("app"), cookie: session.cookie });
   const askedAt = performance.now();
-  const { receipt } = await regions.operator.revoke(session, { wait: "all", timeoutMs: 10_000 });
+  const { receipt } = await regions.operator.revoke(session, { wait: "all" });
   t.diagnostic(`revoked in both regions after ${Math.round(performance.now() - askedAt)} ms`);
   assert.equal(receipt?.complete, true, JSON.stringify(receipt?.nodes));
   assert.deepEqual([...new Set(receipt?.nodes.map((node) => node.region))].sort(), ["east", "west"]);
@@ -119,12 +119,18 @@ test("the region's lag is visible: in the status, on the command line, and as me
   const status = await regions.status();
   assert.deepEqual([...new Set(status.nodes.map(({ region }) => region))].sort(), ["east", "west"]);
   assert.ok(status.nodes.some(({ node, role }) => node === "broker-west" && role === "broker"));
-  const { out, err } = await regions.cardea("cluster", "status");
-  assert.match(out, /broker-west/, err);
-  assert.match(out, /^west +1 +2 +0/m, "one broker and two nodes of the west");
-  const leading = regions.east.brokers[0];
-  assert.equal(await leading?.metric("cardea_region", { region: "west", measure: "nodes" }), 2);
-  assert.equal(await measure(regions.west.broker, "regionLag"), 0);
+  await waitFor("the command line to tell of one broker and two nodes of the west, without a lag", async () => {
+    const { out, err } = await regions.cardea("cluster", "status");
+    assert.match(out, /broker-west/, err);
+    assert.match(out, /^west +1 +2 +0/m);
+    return true;
+  });
+  const leading = regions.east.brokers[0] ?? assert.fail();
+  await waitFor(
+    "the leader to count them",
+    async () => (await leading.metric("cardea_region", { region: "west", measure: "nodes" })) === 2,
+  );
+  await waitFor("the region to be level", async () => (await measure(regions.west.broker, "regionLag")) === 0);
   assert.ok((await measure(regions.west.broker, "homeSilentMs")) >= 0);
   await waitFor("the mirror to be level", async () => (await measure(regions.west.broker, "mirrorLag")) === 0);
 });
@@ -157,7 +163,7 @@ test("a region that is cut off serves by its contract, restarts a node, and afte
   await first.launch();
   const again = await waitFor(
     "the restarted proxy to permit",
-    async () => (await regions.get(first, "eng", kept)).permitted && performance.now(),
+    async () => (await regions.getNow(first, "eng", kept)).permitted && performance.now(),
     { withinMs: 45_000 },
   );
   t.diagnostic(
@@ -165,22 +171,25 @@ test("a region that is cut off serves by its contract, restarts a node, and afte
   );
   await waitFor(
     "a route that denies when stale to do so",
-    async () => (await regions.get(first, "strict", kept)).status === 503,
+    async () => (await regions.getNow(first, "strict", kept)).status === 503,
     { withinMs: 15_000 },
   );
   assert.equal((await regions.get(second, "app", gone)).permitted, true, "a route that serves when stale does");
 
   // Revoked at home meanwhile: the receipt does not say that it is complete while the west may still permit.
-  const change = await regions.operator.revoke(gone, { wait: "all", timeoutMs: 1_000 });
-  assert.equal(change.receipt?.complete, false);
-  const open = change.receipt?.nodes.filter(({ status }) => status === "unconfirmed") ?? [];
+  const change = await regions.operator.revoke(gone);
+  const told = await waitFor("the east to have applied it", async () => {
+    const receipt = await regions.operator.receipt(change.link, { wait: "none" });
+    assert.equal(receipt.complete, false);
+    const east = receipt.nodes.filter(({ region }) => region === "east");
+    return east.every(({ status }) => status === "applied") ? receipt : undefined;
+  });
+  const open = missingIn(told);
   assert.ok(
     open.some(({ node }) => node === "broker-west"),
     "the broker that grants by age is named",
   );
   assert.ok(open.every(({ region }) => region === "west"));
-  const east = await regions.operator.receipt(change.link, { wait: "none", timeoutMs: 0 });
-  assert.ok(east.nodes.filter(({ region }) => region === "east").every(({ status }) => status === "applied"));
 
   const connections = regions.wan.brokers.map((wan) => wan.taken()).reduce((sum, each) => sum + each, 0);
   const reads = await measure(broker, "homeReads");
@@ -196,5 +205,7 @@ test("a region that is cut off serves by its contract, restarts a node, and afte
   const more = regions.wan.brokers.map((wan) => wan.taken()).reduce((sum, each) => sum + each, 0) - connections;
   const newReads = (await measure(broker, "homeReads")) - reads;
   t.diagnostic(`for healing, ${more} connections and ${newReads} reads crossed between the regions`);
-  assert.ok(newReads <= 20, "one process catches up for its region");
+  // One that waits at the head is asked again every second or so.
+  const healedS = (performance.now() - healedAt) / 1_000;
+  assert.ok(newReads <= 20 + healedS, "one process catches up for its region");
 });

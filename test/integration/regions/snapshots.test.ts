@@ -31,6 +31,7 @@ after(() => regions?.stop());
 
 /** Of a node, and of the broker of a region, which has a copy of its own. */
 const applied = (of: ClusterProcess) => of.metric("cardea_replica", { measure: "applied" });
+const getNow = (proxy: ClusterProcess) => regions.getNow(proxy, "app", kept ?? assert.fail());
 const get = (proxy: ClusterProcess, session = kept) => regions.get(proxy, "app", session ?? assert.fail());
 
 /** The first position that the west's own broker still has events of. */
@@ -46,7 +47,7 @@ function emptyDisk(proxy: ClusterProcess): void {
 
 /** Who may, may, under a name that is legible; who was revoked in the part of the log that is gone may not. */
 async function serves(proxy: ClusterProcess): Promise<void> {
-  await waitFor(`${proxy.name} to permit`, async () => (await get(proxy)).permitted, { withinMs: 45_000 });
+  await waitFor(`${proxy.name} to permit`, async () => (await getNow(proxy)).permitted, { withinMs: 45_000 });
   const headers = JSON.parse((await get(proxy)).body) as Record<string, string>;
   assert.equal(decodeJwt(headers["x-pomerium-jwt-assertion"] ?? "")["email"], "kim@example.com");
   const { permitted, status } = await get(proxy, revoked);
@@ -99,7 +100,8 @@ test("cut off from home, a node with an empty disk starts from its region's snap
   }
   const loads = await empty.metric("cardea_replica", { measure: "snapshots" });
   assert.ok(loads >= 1, `an empty disk, and no snapshot was loaded\n${empty.log().slice(-3_000)}`);
-  assert.ok(readdirSync(join(empty.dataDir, "snapshots/manifests")).length > 0, "and kept for the next start");
+  const kepts = () => readdirSync(join(empty.dataDir, "snapshots/manifests"));
+  await waitFor("it to be kept for the next start", () => kepts().length > 0);
 });
 
 test("the region's broker too starts from its own snapshot, and nodes from it; it grants nothing until home is there again", {
@@ -117,7 +119,7 @@ test("the region's broker too starts from its own snapshot, and nodes from it; i
     await waitFor(`${process.name} to be where it was`, async () => (await applied(process)) >= before, {
       withinMs: 45_000,
     });
-  assert.equal((await get(proxy)).permitted, false, "no lease, so nobody");
+  assert.equal((await getNow(proxy)).permitted, false, "no lease, so nobody");
   regions.wan.heal();
   for (const each of proxies) await serves(each);
 });

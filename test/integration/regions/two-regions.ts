@@ -18,8 +18,8 @@ import { freePorts } from "../../support/free-port.ts";
 import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
-import { type Answer, ask } from "../cluster/client.ts";
-import { load, makeSession, operatorOf, type Ran, runCardea, type Session } from "../cluster/cluster.ts";
+import { type Answer, ask, askOn } from "../cluster/client.ts";
+import { load, makeSession, operatorOf, type Ran, runCardea, type Session, statusOf } from "../cluster/cluster.ts";
 import { configOf, hostOf, issuerOf, type Places, type Service, type Timing } from "../cluster/cluster-config.ts";
 import { ClusterProcess, type ProcessPorts } from "../cluster/cluster-process.ts";
 import { startRelay } from "../cluster/relay.ts";
@@ -36,7 +36,9 @@ export type TwoRegions = Readonly<{
   /** Everything between the regions at once. */
   wan: Readonly<{ cut(): void; heal(): void; delay(ms: number): void; brokers: readonly Wan[]; nats: Wan }>;
   session(user: string, groups?: readonly string[]): Promise<Session>;
+  /** What a proxy decides, asked again while it says that it cannot just now; and what it answers at this moment. */
   get(proxy: ClusterProcess, route: string, session?: Session): Promise<Answer>;
+  getNow(proxy: ClusterProcess, route: string, session?: Session): Promise<Answer>;
   operator: ReturnType<typeof operatorOf>;
   client(role: Role): BrokerClient;
   /** In the role of a proxy, by way of one broker. */
@@ -160,7 +162,7 @@ async function build(
   const newClient = (role: Role, urls: readonly URL[]): BrokerClient =>
     createBrokerClient({
       ...{ role, urls, cluster: places.clusterName, name: "test", secret: config.sharedSecret },
-      ...{ clock: systemClock, randomBytes, logger: silent },
+      ...{ clock: systemClock, randomBytes, logger: silent, submitMs: 60_000 },
     });
   const client = (role: Role): BrokerClient => {
     const made = clients.get(role) ?? newClient(role, config.broker.urls);
@@ -190,9 +192,11 @@ async function build(
     session: (user, groups = []) =>
       makeSession(user, groups, { config, client: client("authenticate"), issuer: issuerOf(places) }),
     get: (at, route, session) =>
+      askOn({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
+    getNow: (at, route, session) =>
       ask({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
     operator: operatorOf({ config, authenticate, host: host("authenticate") }),
-    status: () => client("operator").status(),
+    status: () => statusOf(client("operator")),
     cardea: (...args) => runCardea([...args, "-c", authenticate.configFile]),
   };
 }

@@ -29,7 +29,8 @@ async function served(): Promise<void> {
     await waitFor(
       `${proxy.name} to permit on every route`,
       async () =>
-        (await regions.get(proxy, "app", session)).permitted && (await regions.get(proxy, "strict", session)).permitted,
+        (await regions.getNow(proxy, "app", session)).permitted &&
+        (await regions.getNow(proxy, "strict", session)).permitted,
       { withinMs: 30_000 },
     );
 }
@@ -44,7 +45,7 @@ test("after the window a cut-off region denies, on routes that serve when stale 
   const { link, receipt: own } = await regions.operator.revoke(session, { wait: "region", timeoutMs: 20_000 });
   assert.deepEqual([own?.complete, own?.region], [true, "east"], "its own region is not kept waiting by the other");
   const all = regions.operator.receipt(link, { wait: "all", timeoutMs: 30_000 });
-  await waitFor("the region to deny", async () => (await regions.get(proxy, "app", session)).status === 503);
+  await waitFor("the region to deny", async () => (await regions.getNow(proxy, "app", session)).status === 503);
   t.diagnostic(`denied ${Math.round(performance.now() - cutAt)} ms after the cut, with a window of 4,000 ms`);
   const receipt = await all;
   t.diagnostic(`complete for all ${Math.round(performance.now() - cutAt)} ms after the cut`);
@@ -55,7 +56,7 @@ test("after the window a cut-off region denies, on routes that serve when stale 
     ["broker-west", "proxy-west-1", "proxy-west-2"].map((node) => [node, "fenced"]),
     "and every one of it is named as such: none has applied it",
   );
-  assert.equal((await regions.get(proxy, "app", session)).permitted, false);
+  assert.equal((await regions.getNow(proxy, "app", session)).permitted, false);
   regions.wan.heal();
   const healedAt = performance.now();
   await served();
@@ -82,7 +83,7 @@ test("a regional broker started anew in a cut-off region serves what is on its d
     { withinMs: 30_000 },
   );
   const session = { cookie: "" } as Parameters<TwoRegions["get"]>[2];
-  assert.equal((await regions.get(proxy, "app", session)).permitted, false);
+  assert.equal((await regions.getNow(proxy, "app", session)).permitted, false);
   assert.equal(await measure(broker, "grantsByAge"), 0);
   regions.wan.heal();
   await served();

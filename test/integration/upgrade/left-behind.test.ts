@@ -72,7 +72,7 @@ test("when it comes back it obeys the final event that it does not know, permits
   });
   assert.match(reasons.join("; "), /start a newer one/);
   for (const session of [cut, kept]) {
-    const { status, permitted } = await answers(old, session);
+    const { status, permitted } = await cluster.getNow(old, "app", session);
     assert.deepEqual([permitted, status], [false, 503], `${session.user}, also on a route that serves without a lease`);
   }
   assert.equal((await answers(cluster.proxy(1), cut)).permitted, false);

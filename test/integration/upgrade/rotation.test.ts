@@ -102,16 +102,18 @@ test("the second round: the signing key, the cookie secret, and the users of NAT
     url.password = "second";
     file["databroker_storage_connection_string"] = url.href;
   });
-  await withClient(cluster.places.postgres, async (client) => {
-    const { rows } = await client.query(
-      "select distinct usename from pg_stat_activity where datname = current_database() and application_name like 'cardea%'",
-    );
-    assert.deepEqual(
-      rows.map((row: { usename: string }) => row.usename),
-      ["second"],
-      "nobody needs the first one any more",
-    );
-  });
+  await waitFor("nobody to need the first one any more", () =>
+    withClient(cluster.places.postgres, async (client) => {
+      const { rows } = await client.query(
+        "select distinct usename from pg_stat_activity where datname = current_database() and application_name like 'cardea%'",
+      );
+      assert.deepEqual(
+        rows.map((row: { usename: string }) => row.usename),
+        ["second"],
+      );
+      return true;
+    }),
+  );
 });
 
 test("the third round: the shared secret; the leader wraps the keys of people anew, and says when none is left", async () => {
@@ -135,7 +137,7 @@ test("the third round: the shared secret; the leader wraps the keys of people an
     { withinMs: 60_000 },
   );
   const wrapped = "keys of people were wrapped under the present secret";
-  assert.ok(cluster.brokers.some((broker) => broker.log().includes(wrapped)));
+  await waitFor("a broker to say so", () => cluster.brokers.some((broker) => broker.log().includes(wrapped)));
   await waitFor(
     "the leader to say so",
     () => leader.log().lastIndexOf("no key of a person") > leader.log().lastIndexOf(wrapped),

@@ -15,6 +15,7 @@ export type Traffic = Readonly<{
 
 const everyMs = 25;
 const settleMs = 200;
+const stoppedMsMax = 20_000;
 
 export function startTraffic(cluster: Cluster, sessions: readonly Session[], route = "app"): Traffic {
   const inTurn = new Set(cluster.proxies);
@@ -25,10 +26,24 @@ export function startTraffic(cluster: Cluster, sessions: readonly Session[], rou
   let turn = 0;
 
   async function request(session: Session): Promise<void> {
+    const giveUpAt = performance.now() + stoppedMsMax;
+    for (;;) {
+      const { answers, undecided } = await attempt(session);
+      if (answers === undefined) return;
+      // A proxy whose machine stopped it for a moment rightly permits nobody before its next grant: whoever it tells so asks again.
+      if (!undecided || performance.now() >= giveUpAt || !cluster.proxies.some((proxy) => proxy.wasStopped()))
+        return void refused.push(`${session.user} ${new Date().toISOString()} ${answers.join(", ")}`);
+      await new Promise((resolve) => setTimeout(resolve, everyMs));
+    }
+  }
+
+  /** @returns what each proxy in turn answered, and whether all that was 503; no answers: one has permitted it */
+  async function attempt(session: Session): Promise<Readonly<{ answers?: readonly string[]; undecided: boolean }>> {
     turn += 1;
     const proxies = [...inTurn];
     const tries = proxies.map((_, n) => proxies[(turn + n) % proxies.length]);
     const answers: string[] = [];
+    let undecided = true;
     for (const proxy of tries) {
       if (proxy === undefined) continue;
       const asking: Asking = { port: proxy.ports.address, host: cluster.host(route), cookie: session.cookie };
@@ -36,11 +51,12 @@ export function startTraffic(cluster: Cluster, sessions: readonly Session[], rou
       if (typeof answer !== "string" && answer.permitted) {
         permitted += 1;
         askedAgain += answers.length;
-        return;
+        return { undecided: false };
       }
+      undecided &&= typeof answer !== "string" && answer.status === 503;
       answers.push(`${proxy.name}: ${typeof answer === "string" ? answer : answer.status}`);
     }
-    refused.push(`${session.user} ${new Date().toISOString()} ${answers.join(", ")}`);
+    return { answers, undecided };
   }
 
   async function person(session: Session): Promise<void> {
