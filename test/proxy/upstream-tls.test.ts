@@ -1,13 +1,21 @@
-/** What an upstream's TLS may ask of us, with OpenSSL's own server behind the proxy. */
+/** What an upstream's TLS may ask of us: a new handshake, with OpenSSL's own server behind the proxy, and a certificate. */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import type { Server as HttpServer } from "node:http";
+import { createSecureServer } from "node:http2";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
+import type { TLSSocket } from "node:tls";
+import { WebSocket, WebSocketServer } from "ws";
+import type { RouteConfig } from "../../src/config/index.ts";
 import { freePort } from "../support/free-port.ts";
+import { Authority, type Issued } from "../support/pki.ts";
 import { waitFor } from "../support/wait-for.ts";
-import { type Answered, open, type Rig, routeTo, startRig } from "./support.ts";
+import { type Answered, open as openRoute, type Rig, routeTo, startRig } from "./support.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "cardea-upstream-tls-"));
 const cleanUps: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
@@ -47,7 +55,7 @@ async function startProxyTo(port: number, allowRenegotiation: boolean): Promise<
   const tls = { skipVerify: false, serverName: null, clientCert: null, clientKey: null };
   const to = [{ url: new URL(`https://upstream.localhost:${port}`), weight: null }];
   const customCa = readFileSync(cert, "utf8");
-  const rig = await startRig([routeTo(0, { ...open, to, tls: { ...tls, customCa, allowRenegotiation } })]);
+  const rig = await startRig([routeTo(0, { ...openRoute, to, tls: { ...tls, customCa, allowRenegotiation } })]);
   cleanUps.push(() => rig.close());
   return rig;
 }
@@ -68,5 +76,66 @@ describe("an upstream that asks for a new handshake within the connection", () =
   test("gets it where the route says so", async () => {
     const answer = await renegotiate(true);
     assert.deepEqual([answer.status, answer.body], [200, "ok"]);
+  });
+});
+
+describe("an upstream that asks for a certificate", () => {
+  /** Speaks both protocols, and answers nobody without a certificate of the authority. */
+  async function startAsking(clients: Authority, server: Issued): Promise<Readonly<{ port: number; met: string[] }>> {
+    const met: string[] = [];
+    const options = { ...server, ca: clients.pem, requestCert: true, rejectUnauthorized: true, allowHTTP1: true };
+    const asking = createSecureServer(options, (req, res) => {
+      const socket = req.stream?.session?.socket ?? req.socket;
+      met.push(`${(socket as TLSSocket).getPeerCertificate().subject.CN} over ${req.httpVersion}`);
+      res.end("hello");
+    });
+    new WebSocketServer({ server: asking as unknown as HttpServer }).on("connection", (socket, { socket: raw }) => {
+      met.push(`${(raw as TLSSocket).getPeerCertificate().subject.CN} over WebSocket`);
+      socket.send("hello");
+    });
+    asking.listen(0, "127.0.0.1");
+    await once(asking, "listening");
+    cleanUps.push(() => void asking.close());
+    return { port: (asking.address() as AddressInfo).port, met };
+  }
+
+  test("is shown the route's, for requests, gRPC and WebSockets; without one, or with a stranger's, it is 502", async () => {
+    const [clients, strangers, servers] = [await Authority.root(), await Authority.root(), await Authority.root()];
+    const [ours, wrong] = [clients, strangers].map((authority) => authority.issue({ name: "proxy", usage: "client" }));
+    const upstream = await startAsking(clients, await servers.issue({ hosts: ["upstream.localhost"] }));
+    const to = [{ url: new URL(`https://upstream.localhost:${upstream.port}`), weight: null }];
+    const common = { skipVerify: false, serverName: null, customCa: servers.pem, allowRenegotiation: false };
+    const routeWith = (host: string, shown: Issued | undefined): RouteConfig => {
+      const tls = { ...common, clientCert: shown?.cert ?? null, clientKey: shown?.key ?? null };
+      return routeTo(0, { ...openRoute, host, to, tls, allowWebsockets: true });
+    };
+    const routes = [
+      routeWith("ours.localhost", await ours),
+      routeWith("wrong.localhost", await wrong),
+      routeWith("none.localhost", undefined),
+    ];
+    const rig = await startRig(routes);
+    cleanUps.push(() => rig.close());
+    const call = { method: "POST", headers: { "content-type": "application/grpc", te: "trailers" } };
+    const webSocket = async (host: string): Promise<string> => {
+      const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host } });
+      socket.on("error", () => {});
+      const [first] = await Promise.race([
+        once(socket, "message"),
+        once(socket, "unexpected-response").then(() => [""]),
+      ]);
+      socket.terminate();
+      return String(first);
+    };
+    assert.equal((await rig.ask({ host: "ours.localhost" })).body, "hello");
+    assert.equal((await rig.ask({ host: "ours.localhost", ...call })).body, "hello");
+    assert.equal(await webSocket("ours.localhost"), "hello");
+    assert.deepEqual(upstream.met, ["proxy over 1.1", "proxy over 2.0", "proxy over WebSocket"]);
+    for (const host of ["wrong.localhost", "none.localhost"]) {
+      assert.equal((await rig.ask({ host })).status, 502, host);
+      assert.notEqual((await rig.ask({ host, ...call })).status, 200, host);
+      assert.equal(await webSocket(host), "", host);
+    }
+    assert.equal(upstream.met.length, 3);
   });
 });
