@@ -53,7 +53,8 @@ export function askOn(asking: Asking): Promise<Answer> {
   );
 }
 
-async function untilDecided<T>(ask: () => Promise<T>, isUndecided: (answer: T) => boolean): Promise<T> {
+/** Asks again while there is no decision, for as long as a person would. */
+export async function untilDecided<T>(ask: () => Promise<T>, isUndecided: (answer: T) => boolean): Promise<T> {
   const giveUpAt = performance.now() + undecidedMsMax;
   for (;;) {
     const answer = await ask();

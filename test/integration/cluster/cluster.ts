@@ -39,7 +39,7 @@ import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
 import { waitFor } from "../../support/wait-for.ts";
-import { type Answer, ask, askOn } from "./client.ts";
+import { type Answer, ask, askOn, untilDecided } from "./client.ts";
 import {
   configOf,
   hostOf,
@@ -273,7 +273,7 @@ async function build(
       askOn({ port: proxy.ports.address, host: host(route), path, ...(session ? { cookie: session.cookie } : {}) }),
     getNow: (proxy, route, session) =>
       ask({ port: proxy.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
-    cardea: (...args) => runCardea([...args, "-c", authenticate.configFile]),
+    cardea: (...args) => runCardeaOn([...args, "-c", authenticate.configFile]),
     cardeaWith: (configFile, ...args) => runCardea([...args, "-c", configFile]),
     status: () => statusOf(client("operator")),
     leader: () => named(true),
@@ -383,6 +383,14 @@ export function operatorOf(
       return told(await call("GET", `/receipts/${text}?wait=${wait}&timeout=${timeoutMs}`));
     },
   };
+}
+
+/** Run again while a server answers that it cannot just now, as the person at the terminal would. */
+export function runCardeaOn(args: readonly string[]): Promise<Ran> {
+  return untilDecided(
+    () => runCardea(args),
+    ({ code, err }) => code === 3 && err.includes(" answered 503: "),
+  );
 }
 
 export function runCardea(args: readonly string[]): Promise<Ran> {

@@ -19,7 +19,7 @@ import { startNats } from "../../support/nats.ts";
 import { startPostgres } from "../../support/postgres.ts";
 import type { NatsCluster, PostgresServer } from "../../support/service.ts";
 import { type Answer, ask, askOn } from "../cluster/client.ts";
-import { load, makeSession, operatorOf, type Ran, runCardea, type Session, statusOf } from "../cluster/cluster.ts";
+import { load, makeSession, operatorOf, type Ran, runCardeaOn, type Session, statusOf } from "../cluster/cluster.ts";
 import { configOf, hostOf, issuerOf, type Places, type Service, type Timing } from "../cluster/cluster-config.ts";
 import { ClusterProcess, type ProcessPorts } from "../cluster/cluster-process.ts";
 import { startRelay } from "../cluster/relay.ts";
@@ -197,6 +197,6 @@ async function build(
       ask({ port: at.ports.address, host: host(route), ...(session ? { cookie: session.cookie } : {}) }),
     operator: operatorOf({ config, authenticate, host: host("authenticate") }),
     status: () => statusOf(client("operator")),
-    cardea: (...args) => runCardea([...args, "-c", authenticate.configFile]),
+    cardea: (...args) => runCardeaOn([...args, "-c", authenticate.configFile]),
   };
 }
