@@ -2,7 +2,7 @@
  * Fronts: what people and requests meet. Audit, observers and listeners last as long as the process; sign-in, the operator API,
  * assertions and policies are made anew for each configuration.
  */
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomFillSync, randomUUID } from "node:crypto";
 import { Counter, type Registry } from "prom-client";
 import {
   beginSignIn,
@@ -19,7 +19,13 @@ import {
 import type { Config } from "../config/index.ts";
 import { renderPage } from "../console/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
-import { createSessionTokens, type ProxyPorts, type ProxyServer, startProxy } from "../proxy/index.ts";
+import {
+  createRequestIds,
+  createSessionTokens,
+  type ProxyPorts,
+  type ProxyServer,
+  startProxy,
+} from "../proxy/index.ts";
 import { type Logger, type ReplicaProcess, systemClock } from "../replication/index.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
@@ -197,7 +203,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
       fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id),
       randomBytes,
     }),
-    requestId: randomUUID,
+    requestId: createRequestIds((bytes) => randomFillSync(bytes)),
   };
   const started = await startProxy({
     registry: parts.registry,

@@ -17,6 +17,7 @@ export {
   type RehearsedHead,
   rehearse,
 } from "./rehearsal.ts";
+export { createRequestIds } from "./request-ids.ts";
 export { RewriteError } from "./rewrite.ts";
 export { compileRoutes, type Routes } from "./routing.ts";
 export type { DecisionPorts } from "./served/decision-point.ts";
