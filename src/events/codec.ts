@@ -191,10 +191,7 @@ function whole(value: unknown, field: string): number {
 
 /** Random bytes to an event id are the caller's; this only shapes 16 bytes as a version 4 UUID. */
 export function uuidFromBytes(random: Uint8Array): EventId {
-  const b = Uint8Array.from(random.subarray(0, 16));
-  b[6] = ((b[6] ?? 0) & 0x0f) | 0x40;
-  b[8] = ((b[8] ?? 0) & 0x3f) | 0x80;
-  return dashed(b) as EventId;
+  return dashed(random, 0x40) as EventId;
 }
 
 const reassertion = Buffer.from("cardea reassertion", "utf8");
@@ -202,10 +199,7 @@ const reassertion = Buffer.from("cardea reassertion", "utf8");
 /** The command id under which a lost event is recorded again: a UUID of version 8 that follows from its hash, and from nothing else. */
 export function uuidOfHash(lost: Hash): CommandId {
   const digest = digestOf("sha256", Buffer.concat([reassertion, Buffer.from(lost, "hex")]), "buffer");
-  const b = Uint8Array.from(digest.subarray(0, 16));
-  b[6] = ((b[6] ?? 0) & 0x0f) | 0x80;
-  b[8] = ((b[8] ?? 0) & 0x3f) | 0x80;
-  return dashed(b) as CommandId;
+  return dashed(digest, 0x80) as CommandId;
 }
 
 const endedSession = Buffer.from("cardea ended session", "utf8");
@@ -216,7 +210,13 @@ export function hashOfEnded(event: Hash, sessionId: SessionId): Hash {
   return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
 }
 
-function dashed(bytes: Uint8Array): string {
-  const h = Buffer.from(bytes).toString("hex");
-  return `${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20)}`;
+const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+/** The first 16 bytes as a UUID of a version. */
+function dashed(b: Uint8Array, version: number): string {
+  const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
+  const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";
+  const eight = hexOf[((b[8] ?? 0) & 0x3f) | 0x80] ?? "";
+  const start = `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${six}${h(7)}-${eight}${h(9)}-`;
+  return `${start}${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`;
 }

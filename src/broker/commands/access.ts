@@ -100,9 +100,8 @@ export class AccessSet {
 
   /** True when one of the two would see, or undo, the other's change. */
   conflicts({ reads, writes }: Access): boolean {
-    return (
-      writes.some((stream) => this.#writes.has(stream) || this.#reads.has(stream)) ||
-      reads.some((stream) => this.#writes.has(stream))
-    );
+    for (const stream of writes) if (this.#writes.has(stream) || this.#reads.has(stream)) return true;
+    for (const stream of reads) if (this.#writes.has(stream)) return true;
+    return false;
   }
 }

@@ -5,16 +5,10 @@
  * command id is carried out once, however often it is sent meanwhile: the second caller gets the first one's answer. Bounded
  * by number and bytes; a caller that has waited too long is told to ask again, which is neither success nor failure. Pure.
  */
-import {
-  type CommandId,
-  type CommandRequest,
-  type CommandResult,
-  encode,
-  type Fact,
-  type MonotonicMs,
-} from "../../events/index.ts";
+import type { CommandId, CommandRequest, CommandResult, Fact, MonotonicMs } from "../../events/index.ts";
 import type { CommandAnswer, Leadership } from "../broker-messages.ts";
 import { accessOf, tightens } from "../commands/access.ts";
+import { weightOf } from "../commands/weight.ts";
 import { growingCache } from "../ledger/growing-cache.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Work } from "../work.ts";
@@ -197,7 +191,7 @@ export class Inbox {
       request,
       access: accessOf(request.command, this.#ledger.projection),
       urgent: tightens(request.command),
-      bytes: encode(request).length,
+      bytes: weightOf(request),
       onlyIn,
     };
     if (!this.#queue.offer(queued)) return undefined;
