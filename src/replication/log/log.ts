@@ -185,6 +185,11 @@ export type EventLog = {
   observe(): Promise<Observation>;
   openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome>;
   append(batch: AppendBatch): Promise<AppendOutcome>;
+  /**
+   * This very batch may be appended next: what takes time about it is done now, where there is such a thing. Nothing is sent, and it never
+   * fails: a batch that is not whole is refused by `append`.
+   */
+  layOut?(batch: AppendBatch): void;
   beat(request: BeatRequest): Promise<BeatOutcome>;
 
   /** @param limit at most this many events, and at most about 1 MB @throws LogUnavailableError, LogDamagedError */

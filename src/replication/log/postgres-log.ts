@@ -57,7 +57,15 @@ import {
 import { type Ask, readBase, readLink, readPage } from "./postgres-read.ts";
 import { readRetained, readRetainRefusal, restoreInto, retainStatement } from "./postgres-restore.ts";
 import { keyFrom, lesseeFrom, rowsOf } from "./postgres-rows.ts";
-import { appendStatement, beatStatement, linkFrom, readBeatRefusal, readRefusal } from "./postgres-statements.ts";
+import {
+  appendStatement,
+  beatStatement,
+  type LaidOutAppend,
+  layOutAppend,
+  linkFrom,
+  readBeatRefusal,
+  readRefusal,
+} from "./postgres-statements.ts";
 
 export type PostgresLogOptions = Readonly<{
   /** May name several hosts: `postgres://user:password@one:5432,two:5432/database`. Never logged. */
@@ -112,6 +120,8 @@ class PostgresLog implements EventLog {
   readonly #readers: PostgresConnections;
   /** The head of our last clean commit: more than the head row knows, for the next commit tells it. */
   #clean: Clean | undefined;
+  /** Made before its turn. One at most: a writer has one batch that comes next. */
+  #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
   #prepared = false;
 
   constructor(options: PostgresLogOptions) {
@@ -160,12 +170,27 @@ class PostgresLog implements EventLog {
     this.#prepared = true;
   }
 
-  async append(batch: AppendBatch): Promise<AppendOutcome> {
+  layOut(batch: AppendBatch): void {
+    try {
+      this.#laidOut = { batch, append: this.#append(batch) };
+    } catch {
+      this.#laidOut = undefined; // what is wrong with it is for `append` to say
+    }
+  }
+
+  #append(batch: AppendBatch): LaidOutAppend {
     checkBatch(batch);
-    const sent = await this.#send(
-      appendStatement(this.#schema, batch, this.#durable(batch), this.#options.asynchronousCommit),
-      { epoch: batch.epoch, incarnation: batch.incarnation, link: batch.last },
-    );
+    return layOutAppend(batch, this.#options.asynchronousCommit);
+  }
+
+  async append(batch: AppendBatch): Promise<AppendOutcome> {
+    const append = this.#laidOut?.batch === batch ? this.#laidOut.append : this.#append(batch);
+    this.#laidOut = undefined;
+    const sent = await this.#send(appendStatement(this.#schema, append, this.#durable(batch)), {
+      epoch: batch.epoch,
+      incarnation: batch.incarnation,
+      link: batch.last,
+    });
     if (sent.type === "clean") return { type: "appended", last: batch.last };
     return sent.type === "refused" ? readRefusal(sent.error) : sent;
   }

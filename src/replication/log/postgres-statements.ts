@@ -16,15 +16,13 @@ import type {
   LogEntry,
   OpenEpochRequest,
 } from "./log.ts";
+import { bigints, integers, texts, uuids } from "./postgres-array.ts";
 import type { Statement } from "./postgres-connection.ts";
 
-/** @param durable what is known to be covered by a clean commit of the batch's epoch */
-export function appendStatement(
-  schema: string,
-  batch: AppendBatch,
-  durable: Link,
-  asynchronous: "refuse" | "accept",
-): Statement {
+/** An append, ready to be sent but for what is known to be durable by then. */
+export type LaidOutAppend = Readonly<{ before: readonly unknown[]; after: readonly unknown[] }>;
+
+export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accept"): LaidOutAppend {
   const recorded = batch.entries.map((entry) => entry.recorded);
   const { block, lengths } = joinBytes(batch.entries.map((entry) => entry.bytes));
   let at = 1;
@@ -35,40 +33,42 @@ export function appendStatement(
   const vault = [
     ...new Map([...batch.vault].sort((a, b) => a.version - b.version).map((v) => [v.sessionId, v])).values(),
   ];
-  const values = [
-    asynchronous === "accept",
-    batch.epoch,
-    batch.incarnation,
-    ...linkValues(batch.previous),
-    ...durableValues(durable),
+  const before = [asynchronous === "accept", batch.epoch, batch.incarnation, ...linkValues(batch.previous)];
+  const after = [
     block,
-    numbers(offsets),
-    numbers(lengths),
+    integers(offsets),
+    integers(lengths),
     Buffer.from(recorded.map((r) => r.hash).join(""), "hex"),
-    texts(recorded.map((r) => r.eventId)),
+    uuids(recorded.map((r) => r.eventId)),
     texts(recorded.map((r) => r.stream)),
-    numbers(recorded.map((r) => r.version)),
+    bigints(recorded.map((r) => r.version)),
     texts(recorded.map((r) => r.type)),
-    numbers(recorded.map((r) => r.schemaVersion)),
+    integers(recorded.map((r) => r.schemaVersion)),
     texts(recorded.map((r) => r.effect)),
-    numbers(recorded.map((r) => r.recordedAt)),
+    bigints(recorded.map((r) => r.recordedAt)),
     texts(recorded.map((r) => r.actor)),
-    texts(recorded.map((r) => r.cause)),
-    texts(batch.commands.map((c) => c.commandId)),
-    numbers(batch.commands.map((c) => c.first)),
-    numbers(batch.commands.map((c) => c.count)),
+    uuids(recorded.map((r) => r.cause)),
+    uuids(batch.commands.map((c) => c.commandId)),
+    bigints(batch.commands.map((c) => c.first)),
+    integers(batch.commands.map((c) => c.count)),
     texts(batch.streams.map((s) => s.stream)),
-    numbers(batch.streams.map((s) => s.expected)),
-    numbers(batch.streams.map((s) => s.next)),
+    bigints(batch.streams.map((s) => s.expected)),
+    bigints(batch.streams.map((s) => s.next)),
     batch.newKeys.map((k) => k.userId),
     batch.newKeys.map((k) => k.keyId),
     batch.newKeys.map((k) => k.wrapped),
     [...new Set(batch.erasedKeys)],
     vault.map((v) => v.sessionId),
-    numbers(vault.map((v) => v.version)),
+    bigints(vault.map((v) => v.version)),
     vault.map((v) => v.sealed),
     batch.vaultRemoved,
   ];
+  return { before, after };
+}
+
+/** @param durable what is known to be covered by a clean commit of the batch's epoch */
+export function appendStatement(schema: string, { before, after }: LaidOutAppend, durable: Link): Statement {
+  const values = [...before, ...durableValues(durable), ...after];
   return { name: "cardea append", text: call(schema, "append", values.length), values };
 }
 
@@ -94,7 +94,7 @@ export function beatStatement(
     each.map((l) => l.boot),
     each.map((l) => l.region),
     each.map((l) => l.role),
-    numbers(each.map((l) => l.windowMs)),
+    bigints(each.map((l) => l.windowMs)),
     beat.left.map((l) => l.node),
     beat.left.map((l) => l.boot),
   ];
@@ -179,16 +179,6 @@ function linkValues({ position, hash }: Link): readonly unknown[] {
 }
 function durableValues({ position, epoch, hash }: Link): readonly unknown[] {
   return [position, epoch, Buffer.from(hash, "hex")];
-}
-/**
- * As Postgres writes an array (manual, "Array Input and Output Syntax"). Written here, a batch is ready to be sent before
- * its turn comes; the driver would do it when the server is already waiting.
- */
-function texts(list: readonly (string | null)[]): string {
-  return `{${list.map((text) => (text === null ? "NULL" : `"${text.replace(/[\\"]/g, "\\$&")}"`)).join(",")}}`;
-}
-function numbers(list: readonly number[]): string {
-  return `{${list.join(",")}}`;
 }
 function parseJson(text: string): unknown {
   return JSON.parse(text);
