@@ -29,6 +29,12 @@ export function lineOf(fact: SimFact): string | undefined {
       return `saves a snapshot at ${told(fact.link)}`;
     case "finalizing":
       return `finalizes level ${fact.level}`;
+    case "append-sent":
+      return `asks for an append behind ${told(fact.previous)}`;
+    case "made-ahead":
+      return fact.became === "sent"
+        ? "sends a batch that was carried out while the one before was in flight"
+        : "throws away a batch that was carried out behind one that was not written";
     case "grant-sent":
       return `grants ${fact.node} ${fact.nonce} at ${told(fact.head)}`;
     case "grant-received":

@@ -218,6 +218,10 @@ export type Reasserted = Happened<
 export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string }>;
 /** B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked at. */
 export type Finalizing = Happened<"finalizing", { level: number }>;
+/** B: an append leaves for the log, to stand behind this link. */
+export type AppendSent = Happened<"append-sent", { previous: Link }>;
+/** B: a batch that was carried out while another was in flight: it is sent behind that one, or thrown away with it. */
+export type MadeAhead = Happened<"made-ahead", { became: "sent" | "thrown-away" }>;
 
 // --- nodes (N; brokers report them for their ledger, with their own boot)
 
@@ -385,6 +389,8 @@ export type SimFact =
   | Reasserted
   | SnapshotBuilt
   | Finalizing
+  | AppendSent
+  | MadeAhead
   | SnapshotLoaded
   | Applied
   | Rebuilding

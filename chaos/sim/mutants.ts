@@ -493,6 +493,46 @@ export const mutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 10,
   },
+  "kept-on-failure": {
+    meaning: "a batch that was made behind one which was not written is sent all the same",
+    changes: [{ file: writer, take: "this.discard(); // it was to stand behind", put: "// it was to stand behind" }],
+    within: 60,
+  },
+  "sent-unanswered": {
+    meaning: "the batch behind one in flight is sent before that one is answered",
+    changes: [
+      {
+        file: leader,
+        take: "if (this.#batches.flying) return this.#ahead();",
+        put: "if (this.#batches.flying) {\n      this.#ahead();\n      return this.#batches.ready ? this.#append() : undefined;\n    }",
+      },
+    ],
+    within: 20,
+  },
+  "told-before-clean": {
+    meaning: "what a batch came to is told and published when the one behind it is made, not when it has committed",
+    changes: [
+      {
+        file: writer,
+        take: "const room = batchEventsMax - (this.#next?.taken.length ?? 0);",
+        put: "const room = batchEventsMax - (this.#next?.taken.length ?? 0);\n    if (this.#flight !== null) this.#parts.relay.publish(this.#flight.batch);",
+      },
+    ],
+    within: 20,
+  },
+  "ahead-unseeing": {
+    meaning: "a batch is carried out behind one in flight without a look at what that one changes",
+    changes: [
+      { file: writer, take: "used: flight?.used ?? null }", put: "used: null }" },
+      {
+        file: logRules,
+        take: "return conflicts.length === 0 ? undefined",
+        put: "return conflicts.length >= 0 ? undefined",
+      },
+    ],
+    within: 40,
+    holds: "the log compares the version of each stream that is written",
+  },
   "goodbye-of-another": {
     meaning: "a broker lets a boot go because another said so in its name",
     changes: [

@@ -149,6 +149,8 @@ class Boot {
   #core: ReturnType<typeof newBrokerCore>;
   #nats: NatsClient<SimEnvelope> | undefined;
   #asks = 0;
+  /** Batches made ahead that have been told of. */
+  #ahead = { sent: 0, thrownAway: 0 };
   /** What has been told of the core so far. */
   #told: Readonly<{ leading: Epoch | null; applied: ReturnType<Boot["applied"]>; restarts: number }>;
   #rebuilding = false;
@@ -329,7 +331,7 @@ class Boot {
         return;
       case "log": {
         const { id, call } = effect;
-        this.#tellFinalizing(call);
+        this.#tellAppend(call);
         askSimLog(this.#log, call, publicKeyOf, (outcome) =>
           this.#feed({ type: "logAnswered", at: this.#process.moment(), id, outcome }),
         );
@@ -484,6 +486,7 @@ class Boot {
 
   /** What has changed with the last step, before any of its effects can be seen. */
   #tell(): void {
+    this.#tellAhead();
     const told = this.#told;
     const leading = this.#core.leadership?.epoch ?? null;
     const applied = this.applied();
@@ -507,8 +510,16 @@ class Boot {
     this.#rebuilding = false;
   }
 
-  #tellFinalizing(call: Extract<BrokerEffect, { type: "log" }>["call"]): void {
+  #tellAhead(): void {
+    const { batchesAhead: sent, batchesThrownAway: thrownAway } = this.#core.counters;
+    if (sent > this.#ahead.sent) this.#report({ type: "made-ahead", ...this.#at(), became: "sent" });
+    if (thrownAway > this.#ahead.thrownAway) this.#report({ type: "made-ahead", ...this.#at(), became: "thrown-away" });
+    this.#ahead = { sent, thrownAway };
+  }
+
+  #tellAppend(call: Extract<BrokerEffect, { type: "log" }>["call"]): void {
     if (call.op !== "append") return;
+    this.#report({ type: "append-sent", ...this.#at(), previous: call.batch.previous });
     for (const { recorded } of call.batch.entries)
       if (recorded.event.type === "UpgradeFinalized")
         this.#report({ type: "finalizing", ...this.#at(), level: recorded.event.level });

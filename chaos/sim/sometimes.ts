@@ -42,6 +42,8 @@ export const situations = {
   "acknowledged-lost": { within: 100, what: "a promotion without proof lost what was acknowledged" },
   restored: { within: 100, what: "the log was restored from a backup" },
   "repeated-command": { within: 50, what: "a command that was sent again got its first answer" },
+  "sent-ahead": { within: 20, what: "a batch was sent that had been carried out while the one before was in flight" },
+  "thrown-away": { within: 50, what: "a batch was thrown away because the one before it was not written" },
   "boot-let-go": { within: 50, what: "a boot left the table by its goodbye, or by the one that replaced it" },
   "stream-cut": { within: 5, what: "a live stream was cut by a revocation" },
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
@@ -119,6 +121,9 @@ export class Sometimes {
       case "command-answered":
         if (fact.result.type === "refused" && /is not finalized/.test(fact.result.message))
           this.#reach("finalize-refused");
+        return;
+      case "made-ahead":
+        this.#reach(fact.became === "sent" ? "sent-ahead" : "thrown-away");
         return;
       case "boot-left":
         this.#reach("boot-let-go");

@@ -205,6 +205,8 @@ class Machines {
   take(input: BrokerInput): readonly BrokerEffect[] {
     this.#work.begin(input.at);
     try {
+      this.#terms.leader?.land();
+      this.#drain();
       this.#dispatch(input);
       this.#drain();
       this.#terms.leader?.settle();

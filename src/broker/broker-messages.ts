@@ -179,6 +179,8 @@ export type BrokerEffect =
   | Fact<"wake", { at: number }>
   /** @see logAnswered */
   | Fact<"log", { id: number; call: LogCall }>
+  /** This batch may be asked to be appended next: what takes time about that can be done now. It may also never be. */
+  | Fact<"layOut", { batch: AppendBatch }>
   | Fact<"commandAnswered", { id: number; answer: CommandAnswer }>
   | Fact<"leaseAnswered", { id: number; answer: LeaseAnswer }>
   | Fact<"receiptAnswered", { id: number; answer: ReceiptAnswer }>

@@ -191,13 +191,13 @@ export function startBroker(options: BrokerOptions): Broker {
     switch (effect.type) {
       case "wake":
         return alarm.set(effect.at - clock.monotonic());
-      case "log": {
-        const { id } = effect;
+      case "log":
         void answerOf(log, effect.call, speakers).then((outcome) =>
-          feed({ type: "logAnswered", at: moment(), id, outcome }),
+          feed({ type: "logAnswered", at: moment(), id: effect.id, outcome }),
         );
         return;
-      }
+      case "layOut":
+        return log.layOut?.(effect.batch);
       case "commandAnswered":
         return commands.answer(effect.id, effect.answer);
       case "leaseAnswered":

@@ -8,6 +8,9 @@ export type Counters = {
   batches: number;
   events: number;
   batchesNotClean: number;
+  /** Carried out while the batch before was in flight: sent right after it, or thrown away with it. */
+  batchesAhead: number;
+  batchesThrownAway: number;
   versionConflicts: number;
   beats: number;
   beatsNotClean: number;
@@ -42,6 +45,8 @@ export function newCounters(): Counters {
     batches: 0,
     events: 0,
     batchesNotClean: 0,
+    batchesAhead: 0,
+    batchesThrownAway: 0,
     versionConflicts: 0,
     beats: 0,
     beatsNotClean: 0,

@@ -18,7 +18,8 @@ export type Purpose =
   | Readonly<{ to: "election"; of: "observe" | "open" | "resign" }>
   | Readonly<{ to: "keeper" }>
   | Readonly<{ to: "first-answers"; of: "command" | "link"; lookup: FirstLookup }>
-  | Readonly<{ to: "leader"; term: number; of: "beat" | "append" | "versions" | "keys" }>
+  | Readonly<{ to: "leader"; term: number; of: "beat" | "append" }>
+  | Readonly<{ to: "leader"; term: number; of: "versions" | "keys"; ask: number }>
   | Readonly<{ to: "desk"; term: number; ask: number }>
   | Readonly<{ to: "receipts"; term: number; ask: number; of: "command" | "made" | "chain" }>
   | Readonly<{ to: "relay"; term: number; of: "page" | "keys" }>

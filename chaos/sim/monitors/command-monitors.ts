@@ -104,11 +104,18 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
   };
 }
 
-/** 11: whoever hands something on hands on what is acknowledged, and pages without a gap. */
+/** 11: whoever hands something on, or builds on it, does so with what is acknowledged, and pages without a gap. */
 export function watchHorizon(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
   type Handed = SimFactOf<
-    "published" | "page-served" | "snapshot-built" | "grant-sent" | "receipt-answered" | "applied" | "rebuilt"
+    | "append-sent"
+    | "published"
+    | "page-served"
+    | "snapshot-built"
+    | "grant-sent"
+    | "receipt-answered"
+    | "applied"
+    | "rebuilt"
   >;
 
   function judge(link: Handed extends never ? never : Place["link"], fact: Handed, what: string): void {
@@ -135,6 +142,7 @@ export function watchHorizon(scene: Scene): Monitor {
   return {
     invariants: [11, 1],
     before: {
+      "append-sent": (fact) => judge(fact.previous, fact, "has an append stand behind"),
       published: (fact) => judge(fact.last, fact, "publishes"),
       "page-served": judgePage,
       "snapshot-built": (fact) => judge(fact.link, fact, "saves"),

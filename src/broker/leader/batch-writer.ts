@@ -1,6 +1,9 @@
 /**
  * Batch writer: takes what waits, has it carried out against the ledger at the head, and sees the append through. Pure.
  *
+ * One append is in flight at a time. What comes meanwhile is carried out behind it, against the same head, and stands ready when its
+ * turn comes: sent once the one in flight has committed cleanly, thrown away when that came to anything else (docs/adr/0027).
+ *
  * The outcome table of reliability.md §1.5: a clean commit is folded, published and answered; a batch that was surely not
  * written goes back to the queue or is turned away; anything unclear is left unresolved and ends the epoch. A refusal, or
  * that there is nothing to do, is a conclusion too: it is answered only once a clean commit has shown that the ledger it was
@@ -18,11 +21,11 @@ import {
 } from "../../events/index.ts";
 import type { AppendBatch, AppendOutcome, WriteRound } from "../../replication/index.ts";
 import type { LogAnswer } from "../broker-messages.ts";
-import { personIn } from "../commands/access.ts";
+import { type AccessSet, personIn } from "../commands/access.ts";
 import type { LostPlaces } from "../commands/performed.ts";
 import { isReassertion } from "../commands/reassert-commands.ts";
-import type { Work } from "../work.ts";
-import { type Accepted, type Built, batchEventsMax, buildBatch, type Desk, type Settled } from "./batch.ts";
+import type { Purpose, Work } from "../work.ts";
+import { type Accepted, BatchDraft, type Built, batchEventsMax, type Desk, type Settled } from "./batch.ts";
 import type { Queued } from "./command-queue.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import type { FirstAnswer } from "./first-answers.ts";
@@ -30,22 +33,35 @@ import { epochIsOver } from "./inbox.ts";
 import type { LeaderParts } from "./leader.ts";
 
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;
+export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly Accepted[] }>;
 
-/** What the writer is at. */
-type Stage =
-  | { type: "idle" }
-  /** What a batch needs is being loaded. */
-  | {
-      type: "loading";
-      taken: readonly Queued[];
-      round: number;
-      absent: Set<UserId>;
-      locked: Set<UserId>;
-      missing: Readonly<{ streams: readonly Stream[]; people: readonly UserId[] }>;
-      versions: "asked" | "known";
-      keys: "asked" | "known";
-    }
-  | { type: "appending"; ticket: WriteTicket; batch: AppendBatch; accepted: readonly Accepted[] };
+/** A batch whose append is under way. */
+type Flight = {
+  ticket: WriteTicket;
+  readonly batch: AppendBatch;
+  readonly accepted: readonly Accepted[];
+  readonly used: AccessSet;
+};
+
+/** The batch that comes next. */
+type Next = {
+  draft: BatchDraft;
+  /** Everything that it was given, in order. */
+  readonly taken: Queued[];
+  /** The place in the log as of which it is carried out. */
+  readonly head: Link;
+  /** Carried out behind a batch in flight. */
+  readonly ahead: boolean;
+  round: number;
+  readonly absent: Set<UserId>;
+  readonly locked: Set<UserId>;
+  /** What it needs is being loaded: the number of the question, what it is about, and what has not come yet. */
+  loading: Readonly<{ ask: number; missing: Built["missing"]; awaited: Set<"versions" | "keys"> }> | null;
+  /** Laid out already: nothing more comes into it. */
+  built: Built | null;
+};
+
+type Loading = Extract<Purpose, { of: "versions" | "keys"; to: "leader" }>;
 
 /** A conclusion without an event, until it may be answered. */
 type Conclusion = {
@@ -69,6 +85,8 @@ export type AfterBatch =
 const loadRoundsMax = 3;
 /** A command whose batches came to nothing this often is given back to its caller. */
 const attemptsMax = 4;
+/** A batch that has grown to this many events before its turn is laid out at once, and is not made larger. */
+const laidOutFrom = 256;
 
 export class BatchWriter {
   readonly #parts: LeaderParts;
@@ -77,7 +95,9 @@ export class BatchWriter {
   readonly #term: number;
   readonly #unreadyFor: (level: number) => readonly string[];
   readonly #conclusions = new Map<Queued, Conclusion>();
-  #stage: Stage = { type: "idle" };
+  #flight: Flight | null = null;
+  #next: Next | null = null;
+  #asks = 0;
   #conflictsInARow = 0;
 
   /** @param unreadyFor see `Tools` */
@@ -92,15 +112,63 @@ export class BatchWriter {
     this.#unreadyFor = of.unreadyFor;
   }
 
+  /** An append is under way. */
+  get flying(): boolean {
+    return this.#flight !== null;
+  }
+  /** Nothing can be begun: an append is under way, or what the next batch needs is being loaded. */
   get busy(): boolean {
-    return this.#stage.type !== "idle";
+    return this.flying || this.#isLoading;
+  }
+  /** A batch waits for its turn. */
+  get drafted(): boolean {
+    return this.#next !== null;
+  }
+  /** There is room for more in the batch that comes next. */
+  get hasRoom(): boolean {
+    const next = this.#next;
+    if (next === null) return true;
+    return !this.#isLoading && next.built === null && !next.draft.full && next.taken.length < batchEventsMax;
+  }
+  /** It can be sent as it is. */
+  get ready(): boolean {
+    return this.#next !== null && !this.#isLoading && this.#next.draft.size > 0;
+  }
+  get #isLoading(): boolean {
+    return this.#next !== null && this.#next.loading !== null;
   }
 
-  /** Takes one batch of what waits. @param nextWrite the number of the write that comes of it */
+  /** Its turn has come: the batch that was drafted, or one of what waits. @param nextWrite the number of the write that comes of it */
   begin(nextWrite: number): AfterBatch {
-    const { inbox } = this.#parts;
-    const taken = inbox.take(batchEventsMax).filter((queued) => this.#isOurs(queued));
-    return this.#build({ taken, round: 1, absent: new Set(), locked: new Set() }, nextWrite);
+    if (this.#next === null) this.#extend();
+    return this.#isLoading ? "loading" : this.#conclude(nextWrite);
+  }
+
+  /** Carries out what waits behind the batch in flight. It is sent when that one has committed cleanly, or thrown away. */
+  ahead(): void {
+    this.#extend();
+  }
+
+  #extend(): void {
+    const { inbox, ledger } = this.#parts;
+    const room = batchEventsMax - (this.#next?.taken.length ?? 0);
+    const taken = inbox.take(room).filter((queued) => this.#isOurs(queued));
+    if (this.#next === null) {
+      const [absent, locked] = [new Set<UserId>(), new Set<UserId>()];
+      const draft = this.#draft(absent);
+      this.#next = {
+        draft,
+        taken: [...taken],
+        head: ledger.applied,
+        ahead: this.flying,
+        round: 1,
+        absent,
+        locked,
+        loading: null,
+        built: null,
+      };
+    } else this.#next.taken.push(...taken);
+    this.#carryOut(this.#next, taken);
   }
 
   /** A duty belongs to an epoch: what it asked for in another one is not carried out in this one. */
@@ -112,108 +180,134 @@ export class BatchWriter {
     return false;
   }
 
-  #build(
-    load: Readonly<{ taken: readonly Queued[]; round: number; absent: Set<UserId>; locked: Set<UserId> }>,
-    nextWrite: number,
-  ): AfterBatch {
-    const { inbox, ledger } = this.#parts;
-    const { taken, round, absent, locked } = load;
-    const isLocked = ({ request }: Queued): boolean => {
-      const person = personIn(request.command, ledger.projection);
-      return person !== undefined && locked.has(person);
-    };
-    let built: Built;
-    try {
-      const candidates = locked.size === 0 ? taken : taken.filter((queued) => !isLocked(queued));
-      built = buildBatch(candidates, this.#desk(absent));
-    } catch (error) {
-      return this.#notLoaded(taken, error);
-    }
-    const { streams, people } = built.missing;
-    if ((streams.length > 0 || people.length > 0) && round < loadRoundsMax) {
-      this.#stage = {
-        ...{ type: "loading", taken, round, absent, locked, missing: built.missing },
-        versions: streams.length === 0 ? "known" : "asked",
-        keys: people.length === 0 ? "known" : "asked",
-      };
-      const to = { to: "leader", term: this.#term } as const;
-      if (streams.length > 0) this.#work.ask({ op: "streamVersions", streams }, { ...to, of: "versions" });
-      if (people.length > 0) this.#work.ask({ op: "keys", users: people }, { ...to, of: "keys" });
-      return "loading";
-    }
-    if (locked.size > 0) {
-      for (const queued of taken.filter(isLocked))
-        inbox.answerUnavailable(queued, "the person's key does not open here");
-    }
-    return this.#conclude(built, nextWrite);
+  #draft(absent: ReadonlySet<UserId>): BatchDraft {
+    const flight = this.#flight;
+    const behind = { link: flight?.batch.last ?? this.#parts.ledger.applied, used: flight?.used ?? null };
+    return new BatchDraft(this.#desk(absent), behind);
   }
 
-  #conclude(built: Built, nextWrite: number): AfterBatch {
-    const { inbox, ledger, exclusive, firstAnswers } = this.#parts;
-    const head = ledger.applied;
+  #isLocked({ request }: Queued, { locked }: Next): boolean {
+    const person = locked.size === 0 ? undefined : personIn(request.command, this.#parts.ledger.projection);
+    return person !== undefined && locked.has(person);
+  }
+
+  #carryOut(next: Next, commands: readonly Queued[]): void {
+    try {
+      next.draft.add(
+        commands.filter((queued) => !this.#isLocked(queued, next)),
+        this.#work.at.wall,
+      );
+    } catch (error) {
+      return this.#notLoaded(next, error);
+    }
+    const { missing } = next.draft;
+    if (missing.streams.length + missing.people.length > 0 && next.round < loadRoundsMax) this.#load(next, missing);
+    else if (this.flying && next.draft.size >= laidOutFrom) this.#layOut(next);
+  }
+
+  #layOut(next: Next): void {
+    next.built = next.draft.finish();
+    if (next.built.batch !== null) this.#work.emit({ type: "layOut", batch: next.built.batch });
+  }
+
+  #load(next: Next, missing: Built["missing"]): void {
+    const { streams, people } = missing;
+    this.#asks += 1;
+    next.loading = { ask: this.#asks, missing, awaited: new Set() };
+    const to = { to: "leader", term: this.#term, ask: this.#asks } as const;
+    if (streams.length > 0) {
+      next.loading.awaited.add("versions");
+      this.#work.ask({ op: "streamVersions", streams }, { ...to, of: "versions" });
+    }
+    if (people.length > 0) {
+      next.loading.awaited.add("keys");
+      this.#work.ask({ op: "keys", users: people }, { ...to, of: "keys" });
+    }
+  }
+
+  #conclude(nextWrite: number): AfterBatch {
+    const { inbox, exclusive, firstAnswers, counters } = this.#parts;
+    const next = this.#next;
+    if (next === null) return "idle";
+    this.#next = null;
+    for (const queued of next.taken) {
+      if (this.#isLocked(queued, next)) inbox.answerUnavailable(queued, "the person's key does not open here");
+    }
+    const built = next.built ?? next.draft.finish();
     inbox.giveBack(built.held);
     // Without a batch of its own, what was concluded needs a beat; nobody else writes a log that is exclusively ours.
     const write = built.batch === null && exclusive ? null : nextWrite;
     for (const settled of built.settled) {
       const proof = write === null ? "clean" : "awaited";
-      this.#conclusions.set(settled.queued, { settled, head, write, proof, first: "awaited" });
+      this.#conclusions.set(settled.queued, { settled, head: next.head, write, proof, first: "awaited" });
       firstAnswers.look({ queued: settled.queued, why: "settle", term: this.#term });
     }
-    this.#stage = { type: "idle" };
     if (built.batch === null) return built.settled.length === 0 || exclusive ? "idle" : "prove";
-    const { batch, accepted } = built;
-    this.#stage = { type: "appending", ticket: { number: 0, round: noRound }, batch, accepted };
+    if (next.ahead) counters.batchesAhead += 1;
+    const { batch, accepted, used } = built;
+    this.#flight = { ticket: { number: 0, round: noRound }, batch, accepted, used };
     return { append: batch };
   }
 
   /** The batch that `begin` or `loaded` made is on its way, under this number. */
   appending(ticket: WriteTicket): void {
-    if (this.#stage.type === "appending") this.#stage.ticket = ticket;
+    if (this.#flight !== null) this.#flight.ticket = ticket;
   }
 
   /** Versions or keys have come. */
-  loaded(of: "versions" | "keys", outcome: LogAnswer, nextWrite: number): AfterBatch {
-    const stage = this.#stage;
-    if (stage.type !== "loading") return this.busy ? "loading" : "idle";
+  loaded({ of, ask }: Loading, outcome: LogAnswer, nextWrite: number): AfterBatch {
+    const next = this.#next;
+    const loading = next?.loading;
+    if (!next || loading?.ask !== ask) return "loading"; // that batch was thrown away
+    loading.awaited.delete(of);
     if (of === "versions" && outcome.type === "versions") {
-      for (const stream of stage.missing.streams)
-        this.#parts.ledger.learnVersion(stream, outcome.versions.get(stream) ?? 0);
-      stage.versions = "known";
+      this.#learnVersions(loading.missing.streams, outcome.versions);
     } else if (of === "keys" && outcome.type === "keys") {
-      this.#learn(stage, outcome.keys);
-      stage.keys = "known";
+      this.#learn(next, loading.missing.people, outcome.keys);
     } else {
-      return this.#notLoaded(stage.taken, "cause" in outcome ? outcome.cause : outcome.type);
+      this.#notLoaded(next, "cause" in outcome ? outcome.cause : outcome.type);
+      return this.flying ? "loading" : "idle";
     }
-    if (stage.versions === "asked" || stage.keys === "asked") return "loading";
-    return this.#build({ ...stage, round: stage.round + 1 }, nextWrite);
+    if (loading.awaited.size > 0) return "loading";
+    next.loading = null;
+    next.round += 1;
+    next.draft = this.#draft(next.absent);
+    this.#carryOut(next, next.taken);
+    return this.busy ? "loading" : this.#conclude(nextWrite);
   }
 
-  /** The epoch is over: what was taken waits for the next one. */
-  cancelLoading(): void {
-    if (this.#stage.type !== "loading") return;
-    this.#parts.inbox.giveBack(this.#stage.taken);
-    this.#stage = { type: "idle" };
+  /** What was taken for the next batch waits for another one: the epoch is over, or what it was to stand behind was not written. */
+  discard(): void {
+    if (this.#next === null) return;
+    if (this.#next.draft.size > 0) this.#parts.counters.batchesThrownAway += 1;
+    this.#parts.inbox.giveBack(this.#next.taken);
+    this.#next = null;
   }
 
-  #learn(stage: Extract<Stage, { type: "loading" }>, wrapped: readonly WrappedKey[]): void {
+  /** What is folded meanwhile is newer than an answer that was asked for before. */
+  #learnVersions(streams: readonly Stream[], versions: ReadonlyMap<Stream, number>): void {
+    const { ledger } = this.#parts;
+    for (const stream of streams)
+      if (ledger.versionOf(stream) === undefined) ledger.learnVersion(stream, versions.get(stream) ?? 0);
+  }
+
+  #learn({ absent, locked }: Next, people: readonly UserId[], wrapped: readonly WrappedKey[]): void {
     const stored = new Set(wrapped.map(({ userId }) => userId));
     const learnt = new Set(this.#parts.keys.learn(wrapped).map(({ userId }) => userId));
-    for (const userId of stage.missing.people) {
-      if (!stored.has(userId)) stage.absent.add(userId);
-      else if (!learnt.has(userId)) stage.locked.add(userId);
+    for (const userId of people) {
+      if (!stored.has(userId)) absent.add(userId);
+      else if (!learnt.has(userId)) locked.add(userId);
     }
-    if (stage.locked.size > 0)
+    if (locked.size > 0)
       this.#work.journal("error", "keys of people do not open with this cluster's secret", {
-        people: stage.locked.size,
+        people: locked.size,
       });
   }
 
-  #notLoaded(taken: readonly Queued[], error: unknown): AfterBatch {
+  #notLoaded({ taken }: Next, error: unknown): void {
     this.#work.journal("warn", "what a batch needs could not be loaded", { err: error });
+    this.#next = null;
     for (const queued of taken) this.#parts.inbox.answerUnavailable(queued, "the event log is not available");
-    this.#stage = { type: "idle" };
-    return "idle";
   }
 
   #desk(absent: ReadonlySet<UserId>): Desk {
@@ -229,7 +323,7 @@ export class BatchWriter {
       ...{ epoch, incarnation, keyOf, ledger: ledger.projection },
       versionOf: (stream) => ledger.versionOf(stream),
       tools: {
-        ...{ random, wrappingKey, vaultKey, lost, now: this.#work.at.wall },
+        ...{ random, wrappingKey, vaultKey, lost },
         configOf: (id) => ledger.configOf(id),
         unreadyFor: this.#unreadyFor,
       },
@@ -237,20 +331,20 @@ export class BatchWriter {
   }
 
   /**
-   * What became of the append.
-   * @returns the ticket of the write, and the batch when it has committed cleanly; `end`: the epoch ends with it
+   * What became of the append. A clean commit is still to be told to everybody, by `committed`.
+   * @returns the ticket of the write, and what has committed cleanly; `end`: the epoch ends with it
    */
   appended(
     outcome: AppendOutcome,
-  ): Readonly<{ ticket: WriteTicket; committed: AppendBatch | null; end: LeaderEnd | null }> | undefined {
-    const stage = this.#stage;
-    if (stage.type !== "appending") return undefined;
-    this.#stage = { type: "idle" };
-    const { ticket, batch, accepted } = stage;
+  ): Readonly<{ ticket: WriteTicket; committed: Committed | null; end: LeaderEnd | null }> | undefined {
+    const flight = this.#flight;
+    if (flight === null) return undefined;
+    this.#flight = null;
+    const { ticket, batch, accepted } = flight;
     if (outcome.type === "appended" && sameLink(outcome.last, batch.last)) {
-      this.#committed(batch, accepted);
-      return { ticket, committed: batch, end: null };
+      return { ticket, committed: { batch, accepted }, end: null };
     }
+    this.discard(); // it was to stand behind what is not there, or nobody knows
     this.#parts.counters.batchesNotClean += 1;
     const end = this.#notAppended(
       outcome,
@@ -260,7 +354,7 @@ export class BatchWriter {
   }
 
   /** Committed cleanly, and true whatever has become of the epoch meanwhile. */
-  #committed(batch: AppendBatch, accepted: readonly Accepted[]): void {
+  committed({ batch, accepted }: Committed): void {
     const { ledger, keys, counters } = this.#parts;
     this.#conflictsInARow = 0;
     counters.batches += 1;

@@ -1,7 +1,7 @@
 /**
  * Batch: candidates to one batch.
  *
- * Pure. Every command is carried out against the ledger at exactly the head; a command that touches a stream which another
+ * Pure. Every command is carried out against the ledger at one and the same head; a command that touches a stream which another
  * one of the batch touches is held for the next, and so is everything behind it on its own streams. What has to be loaded
  * first (a key, a stream's version) is named in `missing`: nothing is guessed.
  */
@@ -25,7 +25,7 @@ import {
   uuidFromBytes,
 } from "../../events/index.ts";
 import type { AppendBatch, LogEntry } from "../../replication/index.ts";
-import { AccessSet, accessOf } from "../commands/access.ts";
+import { type Access, AccessSet, accessOf } from "../commands/access.ts";
 import { perform } from "../commands/perform.ts";
 import { type Changes, type Performed, refused, type Tools } from "../commands/performed.ts";
 import type { Queued } from "./command-queue.ts";
@@ -38,7 +38,7 @@ export type Desk = Readonly<{
   ledger: Projection;
   epoch: Epoch;
   incarnation: Incarnation;
-  tools: Omit<Tools, "personKeyOf" | "versionOf">;
+  tools: Omit<Tools, "now" | "personKeyOf" | "versionOf">;
   /** Null: surely none. Undefined: not loaded. */
   keyOf: (userId: UserId) => PersonKey | null | undefined;
   /** Undefined: not loaded. */
@@ -52,78 +52,123 @@ export type Built = Readonly<{
   /** Null: nothing to write. */
   batch: AppendBatch | null;
   accepted: readonly Accepted[];
+  /** What its commands read and write. */
+  used: AccessSet;
   /** Refused, or nothing to do, as of the head. */
   settled: readonly Settled[];
   held: readonly Queued[];
   missing: Readonly<{ streams: readonly Stream[]; people: readonly UserId[] }>;
 }>;
 
-export function buildBatch(candidates: readonly Queued[], desk: Desk): Built {
-  const draft = new Draft(desk);
-  const used = new AccessSet();
-  const heldUp = new AccessSet();
-  const settled: Settled[] = [];
-  const held: Queued[] = [];
-  const streams = new Set<Stream>();
-  const people = new Set<UserId>();
-  for (const queued of candidates) {
+/** What a draft is to stand behind: the head, or a batch that is on its way there, with all that one reads and writes. */
+export type Behind = Readonly<{ link: Link; used: AccessSet | null }>;
+
+/**
+ * The batch that comes next, as it grows. Behind a batch in flight it is carried out against the same head as that one: the two are
+ * one batch, written in two parts, and whatever touches a stream of the first is held for the batch after this one (docs/adr/0027).
+ */
+export class BatchDraft {
+  readonly #desk: Desk;
+  readonly #behind: Behind;
+  readonly #written: Draft;
+  readonly #used = new AccessSet();
+  readonly #heldUp = new AccessSet();
+  readonly #settled: Settled[] = [];
+  readonly #held: Queued[] = [];
+  readonly #missing = { streams: new Set<Stream>(), people: new Set<UserId>() };
+  /** The same of the command that is being carried out. */
+  readonly #sought = { streams: new Set<Stream>(), people: new Set<UserId>() };
+
+  constructor(desk: Desk, behind: Behind) {
+    this.#desk = desk;
+    this.#behind = behind;
+    this.#written = new Draft(desk, behind.link);
+  }
+
+  /** Events in it. */
+  get size(): number {
+    return this.#written.size;
+  }
+  get full(): boolean {
+    return this.#written.full;
+  }
+  /** What has to be loaded before it can hold everything that it was given. */
+  get missing(): Built["missing"] {
+    return { streams: [...this.#missing.streams], people: [...this.#missing.people] };
+  }
+
+  add(candidates: readonly Queued[], now: UnixMs): void {
+    const tools = this.#toolsAt(now);
+    for (const queued of candidates) this.#add(queued, tools);
+  }
+
+  #add(queued: Queued, tools: Tools): void {
+    const desk = this.#desk;
     const access = accessOf(queued.request.command, desk.ledger);
-    const hold = (): void => {
-      held.push(queued);
-      heldUp.add(access);
-    };
-    if (used.conflicts(access) || heldUp.conflicts(access)) {
-      hold();
-      continue;
-    }
-    const seen = { streams: new Set<Stream>(), people: new Set<UserId>() };
-    const performed = writable(perform(desk.ledger, queued.request, toolsOf(desk, seen)), desk.ledger.level);
-    if (performed.type === "changes")
-      for (const event of performed.changes.events) draft.noteVersion(event, seen.streams);
-    if (seen.streams.size + seen.people.size > 0) {
-      for (const stream of seen.streams) streams.add(stream);
-      for (const userId of seen.people) people.add(userId);
-      hold();
-      continue;
+    if (this.#conflicts(access)) return this.#hold(queued, access);
+    const performed = writable(perform(desk.ledger, queued.request, tools), desk.ledger.level);
+    const written = performed.type === "changes" ? performed.changes.events.map(streamOf) : [];
+    for (const stream of written) if (desk.versionOf(stream) === undefined) this.#sought.streams.add(stream);
+    if (this.#sought.streams.size + this.#sought.people.size > 0) {
+      for (const stream of this.#sought.streams) this.#missing.streams.add(stream);
+      for (const userId of this.#sought.people) this.#missing.people.add(userId);
+      this.#sought.streams.clear();
+      this.#sought.people.clear();
+      return this.#hold(queued, access);
     }
     if (performed.type !== "changes") {
-      settled.push({ queued, performed });
-      continue;
+      this.#settled.push({ queued, performed });
+      return;
     }
-    const own = { reads: access.reads, writes: [...access.writes, ...performed.changes.events.map(streamOf)] };
-    if (used.conflicts(own) || heldUp.conflicts(own) || !draft.add(queued, performed.changes)) {
-      held.push(queued);
-      heldUp.add(own);
-      continue;
-    }
-    used.add(own);
+    const own = { reads: access.reads, writes: [...access.writes, ...written] };
+    if (this.#conflicts(own) || !this.#written.add(queued, performed.changes, { streams: written, now: tools.now }))
+      return this.#hold(queued, own);
+    this.#used.add(own);
   }
-  return { ...draft.finish(), settled, held, missing: { streams: [...streams], people: [...people] } };
+
+  #toolsAt(now: UnixMs): Tools {
+    const desk = this.#desk;
+    const { streams, people } = this.#sought;
+    return {
+      ...desk.tools,
+      now,
+      personKeyOf(userId) {
+        const key = desk.keyOf(userId);
+        if (key === undefined) people.add(userId);
+        return key ?? undefined;
+      },
+      versionOf(stream) {
+        const version = desk.versionOf(stream);
+        if (version === undefined) streams.add(stream);
+        return version ?? 0;
+      },
+    };
+  }
+
+  #conflicts(access: Access): boolean {
+    const inFlight = this.#behind.used;
+    return this.#used.conflicts(access) || this.#heldUp.conflicts(access) || inFlight?.conflicts(access) === true;
+  }
+
+  #hold(queued: Queued, access: Access): void {
+    this.#held.push(queued);
+    this.#heldUp.add(access);
+  }
+
+  finish(): Built {
+    const { missing } = this;
+    return { ...this.#written.finish(), used: this.#used, settled: this.#settled, held: this.#held, missing };
+  }
 }
 
 /** What can only be written at a later level is refused: a reader that is here could not read it. */
 function writable(performed: Performed, level: number): Performed {
   if (performed.type !== "changes") return performed;
-  const needed = Math.max(...performed.changes.events.map((event) => levelNeededBy(event, level) ?? 0));
+  let needed = level;
+  for (const event of performed.changes.events) needed = Math.max(needed, levelNeededBy(event, level) ?? 0);
   if (needed <= level) return performed;
   const remedy = "bring every broker and node to the new version, then run `cardea cluster finalize`";
   return refused("conflict", `the cluster is at level ${level}, and this needs level ${needed}: ${remedy}`);
-}
-
-function toolsOf(desk: Desk, seen: Readonly<{ streams: Set<Stream>; people: Set<UserId> }>): Tools {
-  return {
-    ...desk.tools,
-    personKeyOf: (userId) => {
-      const key = desk.keyOf(userId);
-      if (key === undefined) seen.people.add(userId);
-      return key ?? undefined;
-    },
-    versionOf: (stream) => {
-      const version = desk.versionOf(stream);
-      if (version === undefined) seen.streams.add(stream);
-      return version ?? 0;
-    },
-  };
 }
 
 /** The batch as it grows. */
@@ -134,29 +179,33 @@ class Draft {
   readonly #commands: AppendBatch["commands"][number][] = [];
   readonly #streams: AppendBatch["streams"][number][] = [];
   readonly #parts: Omit<Changes, "events">[] = [];
+  readonly #previous: Link;
   #at: Link;
   #bytes = 0;
 
-  constructor(desk: Desk) {
+  constructor(desk: Desk, previous: Link) {
     this.#desk = desk;
-    this.#at = desk.ledger.applied;
+    this.#previous = previous;
+    this.#at = previous;
   }
 
-  noteVersion(event: CardeaEvent, missing: Set<Stream>): void {
-    const stream = streamOf(event);
-    if (this.#desk.versionOf(stream) === undefined) missing.add(stream);
+  get size(): number {
+    return this.#entries.length;
+  }
+  get full(): boolean {
+    return this.#entries.length >= batchEventsMax || this.#bytes >= batchBytesMax;
   }
 
   /** @returns false when it does not fit any more; then nothing was added */
-  add(queued: Queued, changes: Changes): boolean {
+  add(queued: Queued, changes: Changes, of: Readonly<{ streams: readonly Stream[]; now: UnixMs }>): boolean {
     const entries: LogEntry[] = [];
     const streams = new Map<Stream, AppendBatch["streams"][number]>();
     let at = this.#at;
-    for (const event of changes.events) {
-      const stream = streamOf(event); // no other command of the batch writes it
+    for (const [n, event] of changes.events.entries()) {
+      const stream = of.streams[n] ?? streamOf(event); // no other command of the batch writes it
       const known = this.#desk.versionOf(stream) ?? 0;
       const { expected, next } = streams.get(stream) ?? { expected: known, next: known };
-      const entry = this.#entry(event, at, { queued, version: next + 1 });
+      const entry = this.#entry(event, at, { queued, version: next + 1, now: of.now });
       streams.set(stream, { stream, expected, next: next + 1 });
       entries.push(entry);
       at = linkOf(entry.recorded);
@@ -177,13 +226,13 @@ class Draft {
 
   finish(): Pick<Built, "batch" | "accepted"> {
     if (this.#entries.length === 0) return { batch: null, accepted: [] };
-    const { epoch, incarnation, ledger } = this.#desk;
+    const { epoch, incarnation } = this.#desk;
     return {
       accepted: this.#accepted,
       batch: {
         epoch,
         incarnation,
-        previous: ledger.applied,
+        previous: this.#previous,
         entries: this.#entries,
         last: this.#at,
         commands: this.#commands,
@@ -196,14 +245,14 @@ class Draft {
     };
   }
 
-  #entry(event: CardeaEvent, previous: Link, of: Readonly<{ queued: Queued; version: number }>): LogEntry {
+  #entry(event: CardeaEvent, previous: Link, of: Readonly<{ queued: Queued; version: number; now: UnixMs }>): LogEntry {
     const { request } = of.queued;
     const { tools } = this.#desk;
     return entryAt(previous, {
       epoch: this.#desk.epoch,
       event,
       version: of.version,
-      now: tools.now,
+      now: of.now,
       level: this.#desk.ledger.level,
       eventId: uuidFromBytes(tools.random(16)),
       actor: request.actor,

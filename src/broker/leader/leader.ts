@@ -1,7 +1,8 @@
 /**
  * Leader: the writer of one epoch. Pure.
  *
- * Every write is made here, one at a time: what arrives while a commit is in flight forms the next batch, and renews
+ * Every write is made here, one at a time: what arrives while a commit is in flight forms the next batch, which is sent first when
+ * that commit is answered; what the commit means to everybody is told right after, while the next one is under way. Renews
  * that wait are granted by the next write that began after they came. The outcome table of reliability.md §1.5 is the law
  * here: only a clean commit is folded, published and answered; anything unclear ends the epoch, and whoever was waiting
  * learns the truth from the next one. When the epoch ends, for whatever reason, this leader grants and answers nothing more.
@@ -21,7 +22,7 @@ import type { Counters } from "../counters.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { PersonKeyCache } from "../ledger/person-key-cache.ts";
 import type { Purpose, Work } from "../work.ts";
-import { type AfterBatch, BatchWriter, type WriteTicket } from "./batch-writer.ts";
+import { type AfterBatch, BatchWriter, type Committed, type WriteTicket } from "./batch-writer.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import { unreadyFor } from "./finalizing.ts";
 import type { FirstAnswer, FirstAnswers, FirstLookup } from "./first-answers.ts";
@@ -72,6 +73,8 @@ export class Leader {
   readonly #batches: BatchWriter;
   /** The beat that is under way. */
   #beating: WriteTicket | null = null;
+  /** A clean commit that nobody was told of yet. */
+  #landed: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
   #end: LeaderEnd | null = null;
   #told: "yes" | "no" = "no";
   #stopping: "yes" | "no" = "no";
@@ -155,11 +158,13 @@ export class Leader {
     this.desk.close();
     this.receipts.close();
     this.#parts.relay.end();
+    this.#batches.discard();
     this.#tellWhenIdle();
   }
 
   #tellWhenIdle(): void {
-    if (this.#end === null || this.#told === "yes" || this.#beating !== null || this.#batches.busy) return;
+    if (this.#end === null || this.#told === "yes" || this.#beating !== null || this.#landed !== null) return;
+    if (this.#batches.busy) return;
     this.#told = "yes";
     this.#work.note({ type: "ended", end: this.#end });
   }
@@ -190,9 +195,7 @@ export class Leader {
         return this.#appended(outcome as AppendOutcome);
       case "versions":
       case "keys":
-        if (this.#end === null) return this.#go(this.#batches.loaded(purpose.of, outcome, this.#write + 1));
-        this.#batches.cancelLoading();
-        return this.#tellWhenIdle();
+        if (this.#end === null) this.#go(this.#batches.loaded(purpose, outcome, this.#write + 1));
     }
   }
 
@@ -204,27 +207,41 @@ export class Leader {
 
   get dueAt(): number {
     const { now } = this.#work;
+    if (this.#landed !== null) return now;
     const other = this.receipts.dueAt;
-    if (this.#end !== null || this.#beating !== null || this.#batches.busy) return other;
-    if (this.#parts.inbox.waiting > 0 || this.#stopping === "yes") return now;
+    const waits = this.#parts.inbox.waiting > 0;
+    if (this.#end !== null || this.#beating !== null) return other;
+    if (this.#batches.flying) return waits && this.#batches.hasRoom ? now : other;
+    if (this.#batches.busy) return other;
+    if (waits || this.#batches.drafted || this.#stopping === "yes") return now;
     return Math.min(other, this.#beatDueAt(now));
   }
 
   turn(): void {
     this.receipts.tick();
     const { now } = this.#work;
-    if (this.#end !== null || this.#beating !== null || this.#batches.busy) return;
-    const waits = this.#parts.inbox.waiting > 0;
+    if (this.#end !== null || this.#beating !== null) return;
+    if (this.#batches.flying) return this.#ahead();
+    if (this.#batches.busy) return;
+    const waits = this.#parts.inbox.waiting > 0 || this.#batches.drafted;
     const beats = this.#beatDueAt(now) <= now;
     if (waits && (!beats || this.#turnOf === "appends")) {
-      this.#turnOf = "beats";
-      this.#go(this.#batches.begin(this.#write + 1));
+      this.#append();
     } else if (this.#stopping === "yes" && !waits) {
       this.finish({ type: "stopped" });
     } else if (beats) {
       this.#turnOf = "appends";
       this.#beat();
     }
+  }
+
+  #append(): void {
+    this.#turnOf = "beats";
+    this.#go(this.#batches.begin(this.#write + 1));
+  }
+
+  #ahead(): void {
+    if (this.#parts.inbox.waiting > 0 && this.#batches.hasRoom) this.#batches.ahead();
   }
 
   #go(after: AfterBatch): void {
@@ -252,16 +269,32 @@ export class Leader {
     if (done === undefined) return;
     const { ticket, committed, end } = done;
     if (committed !== null) {
-      this.#clean = ticket.number;
-      this.#storeAnswers = true;
-      if (this.#end === null) this.desk.settle(ticket.round, committed.last);
-      else this.desk.abandon(ticket.round);
-      this.#batches.proven(ticket.number, "clean");
-    } else {
-      this.desk.abandon(ticket.round);
-      this.#batches.proven(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
-      if (end !== null) this.finish(end);
+      this.#landed = { ticket, committed };
+      const { now } = this.#work;
+      if (this.#end === null && this.#batches.ready && this.#beatDueAt(now) > now) this.#append();
+      return;
     }
+    this.desk.abandon(ticket.round);
+    this.#batches.proven(ticket.number, outcome.type === "unavailable" ? "unavailable" : "not-clean");
+    if (end !== null) this.finish(end);
+    this.#afterWrite();
+  }
+
+  /**
+   * Tells what has committed cleanly: folds it, publishes it, answers and grants. To be called before anything else is looked at:
+   * only a batch that stands ready goes before it.
+   */
+  land(): void {
+    const landed = this.#landed;
+    if (landed === null) return;
+    this.#landed = null;
+    const { ticket, committed } = landed;
+    this.#batches.committed(committed);
+    this.#clean = ticket.number;
+    this.#storeAnswers = true;
+    if (this.#end === null) this.desk.settle(ticket.round, committed.batch.last);
+    else this.desk.abandon(ticket.round);
+    this.#batches.proven(ticket.number, "clean");
     this.#afterWrite();
   }
 

@@ -154,11 +154,13 @@ test("10: a command that stands before what was acknowledged when it was asked i
   isBroken(history.answer("late", { link: before, changed: false }), 10, /stands at 2, and was asked after 3/);
 });
 
-test("11: publishing, serving, granting and applying above the acknowledged end are found", () => {
+test("11: publishing, serving, granting and applying above the acknowledged end are found, and so is building on it", () => {
   const history = History.begun();
+  isKept(history.tell("append-sent", { process: "broker-1", previous: history.head }));
   const previous = history.head;
   history.write([history.entry(suspended)], previous);
   const published = { process: "broker-1", how: "core", epoch: 1, incarnation: "i1", previous, last: history.head };
+  isBroken(history.tell("append-sent", { process: "broker-1", previous: history.head }), 11, /stand behind/);
   isBroken(history.tell("published", published), 11, /no commit behind it was clean/);
   isBroken(history.apply(), 11, /node-1 applies/);
 });

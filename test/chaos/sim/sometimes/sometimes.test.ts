@@ -78,6 +78,8 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
   restored: (h) => h.tell("promoted", { process: "pg-2", how: "restored", head: h.head }),
   "repeated-command": (h) =>
     h.tell("log-answered", { process: "pg-1", txn: 1, to: "broker-1", op: "append", outcome: "duplicate-command" }),
+  "sent-ahead": (h) => h.tell("made-ahead", { process: "broker-1", became: "sent" }),
+  "thrown-away": (h) => h.tell("made-ahead", { process: "broker-1", became: "thrown-away" }),
   "boot-let-go": (h) =>
     h.tell("goodbye-sent", { ...own, nonce: 9 }).tell("boot-left", { ...own, process: "broker-1", how: "goodbye" }),
   "stream-cut": (h) => h.permit().tell("exchange-ended", { ...own, request: 1, how: "cut", reason: "session-revoked" }),
