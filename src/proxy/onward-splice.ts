@@ -48,6 +48,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
   function fail(failure: ForwardFailure): void {
     if (!settle()) return;
     asking.destroy();
+    if (failure.type === "error") job.target.report?.({ type: "local" });
     job.onFailed(failure);
   }
   exchange.attach((reason) => fail({ type: "cut", reason }));
@@ -75,6 +76,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
       return;
     }
     settle();
+    job.target.report?.({ type: "answered", status: statusCode });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
     new TcpSplice(job, stream, upstream).begin({ head, upstreamHead });
   });
@@ -88,6 +90,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
       if (value !== undefined) lines.push(name, String(value));
     }
     const { statusCode = 0 } = answer;
+    job.target.report?.({ type: "answered", status: statusCode });
     const status = statusCode >= 300 && statusCode <= 599 ? statusCode : 502;
     downstream.writeHead(status, new HeaderLines(lines), job.requestId);
     downstream.end();

@@ -51,6 +51,7 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
   function fail(failure: ForwardFailure): void {
     if (!settle()) return;
     upstream.destroy();
+    if (failure.type === "error") job.target.report?.({ type: "local" });
     job.onFailed(failure);
   }
   exchange.attach((reason) => fail({ type: "cut", reason }));
@@ -61,6 +62,7 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
   upstream.once("connect", () => {
     if (settled || !exchange.mayCarry()) return; // a cut has failed it
     settle();
+    job.target.report?.({ type: "answered", status: 200 });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
     new TcpSplice(job, stream, upstream).begin({ head });
   });

@@ -41,6 +41,7 @@ export function tunnelUdp(_permit: Permit, job: UdpTunnelJob): void {
   function fail(failure: ForwardFailure): void {
     if (!settle()) return;
     upstream?.close();
+    if (failure.type === "error") job.target.report?.({ type: "local" });
     job.onFailed(failure);
   }
   exchange.attach((reason) => fail({ type: "cut", reason }));

@@ -138,8 +138,10 @@ class Handshake {
 
   #fail(failure: ForwardFailure): void {
     const attempt = this.#settle();
-    attempt?.upstream.destroy();
-    attempt?.job.onFailed(failure);
+    if (attempt === undefined) return;
+    attempt.upstream.destroy();
+    if (failure.type === "error") attempt.job.target.report?.({ type: "local" });
+    attempt.job.onFailed(failure);
   }
 
   #upgraded(answer: IncomingMessage, upstream: Duplex, upstreamHead: Buffer): void {
@@ -152,6 +154,7 @@ class Handshake {
       return;
     }
     this.#settle();
+    job.target.report?.({ type: "answered", status: 101 });
     job.onAccepted();
     const { socket: client, head } = job.downstream.takeSocket();
     const lines = [...buildDownstreamHeaders(job.rules, answer.rawHeaders), "X-Request-Id", job.requestId];
@@ -207,7 +210,8 @@ export function acceptsUpgrade(answer: IncomingMessage, key: string): boolean {
 
 /** The upstream said something else than yes: the caller hears exactly that. */
 function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMessage): void {
-  const { downstream, exchange } = job;
+  const { downstream, exchange, target } = job;
+  target.report?.({ type: "answered", status: answer.statusCode ?? 502 });
   const lines = new HeaderLines(buildDownstreamHeaders(job.rules, answer.rawHeaders));
   downstream.writeHead(answer.statusCode ?? 502, lines, job.requestId);
   answer.on("data", (chunk: Buffer) => {
