@@ -29,7 +29,7 @@ after(async () => {
 });
 
 /** Streams a line every 5 ms on `/stream`, holds a WebSocket that does the same, and answers everything else at once. */
-async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Client) => void): Promise<Rig> {
+async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Client) => void, writeMs = 0): Promise<Rig> {
   const upstream = await startUpstream((req, res) => {
     if (!req.url?.startsWith("/stream")) {
       res.end("ok");
@@ -49,7 +49,9 @@ async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Clien
     const timer = setInterval(() => socket.send("tick"), 5);
     socket.on("close", () => clearInterval(timer));
   });
-  const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts })]);
+  const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts })], {
+    config: { timeouts: { readMs: 30_000, writeMs, idleMs: 300_000 } },
+  });
   await rig.apply(signedIn(1), signedIn(2), members({ added: [1, 2] }));
   cleanUps.push(async () => {
     await rig.close();
@@ -473,6 +475,20 @@ describe("time", () => {
     const socket = await openSocket(rig);
     assert.deepEqual(await closeOf(socket), { code: 4_408, reason: "stream lifetime over: connect again" });
     assert.equal(rig.proxy.stats().cuts.lifetime, 1);
+  });
+
+  test("timeout_write ends what any route has open, and the shorter of both counts", async () => {
+    for (const [lifetimeMs, writeMs] of [
+      [0, 300],
+      [3_600_000, 300],
+      [300, 3_600_000],
+    ] as const) {
+      const rig = await start({ maxStreamLifetimeMs: lifetimeMs }, undefined, writeMs);
+      const [stream, socket] = await Promise.all([openStream(rig), openSocket(rig)]);
+      assert.equal((await closeOf(socket)).code, 4_408);
+      assert.notEqual(await stream.ended, "end", "nobody takes a part for the whole");
+      assert.equal(rig.proxy.stats().cuts.lifetime, 2);
+    }
   });
 
   test("a WebSocket without a byte for the route's idle time-out is closed", async () => {
