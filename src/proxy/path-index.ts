@@ -20,10 +20,18 @@ type Node = { text: string; children: Map<number, Node>; candidates: Candidate[]
 
 export class PathIndex {
   readonly #root: Node = { text: "", children: new Map(), candidates: [] };
-  readonly all: Candidate[] = [];
+  readonly #firsts = new Map<string, Candidate>();
+
+  /** Of all scheme and port that there are, the candidate of lowest rank: a few, however many routes a host has. */
+  get firsts(): Iterable<Candidate> {
+    return this.#firsts.values();
+  }
 
   add(candidate: Candidate): void {
-    this.all.push(candidate);
+    const { from, port } = candidate.route;
+    const entrance = `${from.protocol}${port}`;
+    const first = this.#firsts.get(entrance);
+    if (first === undefined || candidate.rank < first.rank) this.#firsts.set(entrance, candidate);
     const { candidates } = this.#nodeOf(candidate.begins);
     const at = candidates.findIndex(({ rank }) => rank > candidate.rank);
     candidates.splice(at < 0 ? candidates.length : at, 0, candidate);

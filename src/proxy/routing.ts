@@ -50,14 +50,15 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
       best = index.find(path, (route) => portFits(route, port), best?.rank) ?? best;
     return best?.route;
   };
+  /** @param fits by scheme and port alone */
   const firstOf = (
     index: HostIndex,
     hostname: string,
     fits: (route: RouteConfig) => boolean,
   ): RouteConfig | undefined => {
     let best: Candidate | undefined;
-    for (const { all } of index.find(hostname))
-      for (const candidate of all)
+    for (const { firsts } of index.find(hostname))
+      for (const candidate of firsts)
         if ((best === undefined || candidate.rank < best.rank) && fits(candidate.route)) best = candidate;
     return best?.route;
   };

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { describe, suite, test } from "node:test";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { compileRouteAnswer } from "../../src/proxy/redirects.ts";
 import { compileRewrite } from "../../src/proxy/rewrite.ts";
-import { compileRoutes, matchesWildcard } from "../../src/proxy/routing.ts";
+import { compileRoutes, matchesWildcard, type Routes } from "../../src/proxy/routing.ts";
 import { route } from "../auth/authorize/support.ts";
 
 const to = (id: string, parts: Partial<RouteConfig> = {}): RouteConfig => route({ id, ...parts });
@@ -141,4 +141,43 @@ describe("routes that answer by themselves", () => {
     const made = compileRouteAnswer(route({ response: { status: 418, body: "tea" } }))?.(target);
     assert.deepEqual([made?.status, made?.body], [418, "tea"]);
   });
+});
+
+suite("of thousands of routes no more are looked at than of ten", () => {
+  /** How often a route of a host is looked at while something is asked, with so many routes. */
+  function looksFor(count: number, ask: (routes: Routes) => unknown): number {
+    let looks = 0;
+    const routes = Array.from({ length: count }, (_, i) => {
+      const made = to(`${i}`, {
+        host: i % 2 === 0 ? "many.localhost" : `h${i}.wild.localhost`,
+        match: { kind: (["prefix", "path", "regex"] as const)[i % 3] ?? "prefix", value: `/part-${i}/x` },
+      });
+      const { port, from } = made;
+      const seen = <Value>(value: Value) => ({
+        get: () => {
+          looks++;
+          return value;
+        },
+      });
+      return Object.defineProperties(made, { port: seen(port), from: seen(from) });
+    });
+    const last = to("last", { host: "many.localhost", ...prefix("/last") });
+    const compiled = compileRoutes([...routes, last]);
+    looks = 0;
+    ask(compiled);
+    return looks;
+  }
+  for (const [what, ask] of [
+    ["a path", (routes) => routes.match({ hostname: "many.localhost", port: null, path: "/part-6/x" })],
+    ["the last path", (routes) => routes.match({ hostname: "many.localhost", port: null, path: "/last/a" })],
+    ["a path that there is not", (routes) => routes.match({ hostname: "many.localhost", port: null, path: "/nobody" })],
+    ["a host that there is not", (routes) => routes.match({ hostname: "nobody.localhost", port: null, path: "/" })],
+    ["a host alone, as reserved paths do", (routes) => routes.ofHost("many.localhost", null)],
+    ["an origin, as pages of other hosts do", (routes) => routes.isRouteOrigin("http://many.localhost")],
+  ] satisfies readonly (readonly [string, (routes: Routes) => unknown])[])
+    test(what, () => {
+      const few = looksFor(10, ask);
+      assert.equal(looksFor(4_000, ask), few);
+      assert.ok(few < 10, String(few));
+    });
 });
