@@ -66,10 +66,10 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
 
   function consider(routed: Routed): void {
     if (leaseIsOver(routed)) return;
-    const { plan, request } = routed;
-    const asking = who.askingIn(request, plan.route);
+    const { visit, plan, request } = routed;
+    const asking = who.askingIn(request, plan.route, visit.downstream.head.lines);
     if (!(asking instanceof Promise)) settle(routed, asking);
-    else asking.then((known) => settleLater(routed, known)).catch((error: unknown) => onFailed(routed.visit, error));
+    else asking.then((known) => settleLater(routed, known)).catch((error: unknown) => onFailed(visit, error));
   }
 
   function leaseIsOver({ visit, plan }: Routed): boolean {

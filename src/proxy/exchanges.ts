@@ -6,7 +6,7 @@
  * read them; what is denied now is destroyed, and the promise that `onChange` returns settles only then: it is what
  * `enforced` waits for.
  *
- * The lease, the expiry and the lifetime are comparisons, made on every chunk (`mayCarry`). `sweep` makes the same
+ * The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
  * comparisons for streams on which nothing moves; nothing depends on it for safety.
  *
  * Pure but for the sockets behind `cut`: clocks and decisions come as arguments.
@@ -111,7 +111,7 @@ export class Exchange implements Linked<Exchange> {
   }
 
   /**
-   * Asked right before the first upstream byte and on every chunk in either direction.
+   * Asked right before the first upstream byte and for every read in either direction.
    * @returns false when it may not go on; it is being cut then
    */
   mayCarry(): boolean {

@@ -1,8 +1,8 @@
 /**
  * Forwarder: carries one permitted request to its upstream and the answer back, streaming both ways.
  *
- * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and on every
- * chunk. What is slow slows the other side down: nothing is buffered beyond a socket's own mark. Whoever leaves takes
+ * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and for every
+ * read of either side. What is slow slows the other side down: nothing is buffered beyond a socket's own mark. Whoever leaves takes
  * the other side along at once. A request that may have had an effect is never sent twice. There is one second try at most, never
  * after a byte of the request's body was read: of a request of which nothing was sent, at another upstream; of an idempotent one
  * without a body, when not a byte came back on a connection that was used before.
@@ -111,6 +111,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   /** Something of the request was sent. */
   #begun = false;
   #hints = 0;
+  /** At which read of the upstream's socket the clocks were looked at last. */
+  #lookedAtRead = Number.NaN;
   /** Whose second try is under way. */
   #repeating: UpstreamTarget | undefined;
 
@@ -171,6 +173,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   onHead(status: number, lines: AnswerLines): void {
     const { downstream, rules, requestId, exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
+    this.#lookedAtRead = this.#call?.reads ?? Number.NaN;
     this.#responding = true;
     this.#target.report?.({ type: "answered", status });
     counted.answeredAt = exchange.lookedAt;
@@ -178,8 +181,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onData(chunk: Buffer): boolean {
-    const { downstream, exchange, counted } = this.#job;
-    if (this.#over || !exchange.mayCarry()) return true;
+    const { downstream, counted } = this.#job;
+    if (this.#over || !this.#mayPassOn()) return true;
     counted.bytes += chunk.length;
     if (downstream.write(chunk)) return true;
     this.#awaitReader();
@@ -187,12 +190,25 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   onEnd(trailers: RawHeaders): void {
-    const { downstream, rules, exchange } = this.#job;
-    if (this.#over || !exchange.mayCarry()) return;
+    const { downstream, rules } = this.#job;
+    if (this.#over || !this.#mayPassOn()) return;
     this.#over = true;
     downstream.end(undefined, trailers.length > 0 ? trailerPairs(rules, trailers).flat() : undefined);
     if (!downstream.bodyComplete) downstream.discardBody(); // it was answered without being read
     if (!downstream.closed && downstream.needsDrain) this.#awaitReader();
+  }
+
+  /**
+   * What one read of the upstream's socket brought is passed on in one go, behind one look at the clocks; a cut is heeded at once
+   * (docs/adr/0028).
+   */
+  #mayPassOn(): boolean {
+    const { exchange } = this.#job;
+    const reads = this.#call?.reads ?? Number.NaN;
+    if (reads === this.#lookedAtRead) return exchange.cutReason === undefined;
+    if (!exchange.mayCarry()) return false;
+    this.#lookedAtRead = reads;
+    return true;
   }
 
   /** A caller that does not read is idle, however much there is for it. */

@@ -9,6 +9,7 @@ import type { HeaderReading } from "./canonical.ts";
 import type { ResponseRules } from "./downstream-headers.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { SentLines } from "./upstream-headers.ts";
+import type { ShownHandle } from "./who-asks.ts";
 
 /** What a caller sent. */
 export class RequestLines {
@@ -17,6 +18,8 @@ export class RequestLines {
   reading: HeaderReading | undefined;
   /** What an upstream was told of them last; kept by upstream-headers.ts. */
   sent: SentLines | undefined;
+  /** The good handle that they show; kept by who-asks.ts. */
+  shown: ShownHandle | undefined;
   constructor(raw: readonly string[]) {
     this.raw = raw;
   }

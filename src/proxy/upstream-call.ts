@@ -43,6 +43,8 @@ export type CallFailure = Readonly<{
 }>;
 
 export interface UpstreamCall {
+  /** Changes with each read of the upstream's socket; NaN: that is not known. */
+  readonly reads: number;
   /** @returns false: wait for `onWritable` */
   write(chunk: Buffer): boolean;
   /** @param trailers names and values in turn; sent only where the message's framing has a place for them */

@@ -14,6 +14,7 @@ export class Http1Call implements UpstreamCall {
   over = false;
   sent = false;
   sawByte = false;
+  reads = 0;
   readonly idleTicksMax: number;
 
   constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {

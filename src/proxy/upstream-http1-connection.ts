@@ -244,7 +244,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     } else if (this.#complete) {
       if (typeof read !== "number") this.#spoiled = true;
       this.#settle();
-    }
+    } else call.reads++;
   }
 
   #onHead(status: number, lines: RawLines, keepAlive: boolean): 0 | 1 | 2 {
@@ -308,6 +308,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
       this.#socket.destroy();
       return;
     }
+    this.#call.reads++;
     const rest = this.#parser.finish();
     if (this.#complete) this.#settle();
     else if (rest !== undefined && typeof rest !== "number")

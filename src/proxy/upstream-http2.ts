@@ -196,6 +196,7 @@ class Session {
 }
 
 class Call implements UpstreamCall {
+  readonly reads = Number.NaN; // its session's socket is Node's to read
   readonly request: UpstreamRequest;
   readonly #handler: UpstreamHandler;
   readonly #done: () => void;

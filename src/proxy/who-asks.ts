@@ -20,6 +20,7 @@ import type { RouteConfig } from "../config/index.ts";
 import { type UnixMs, unreachable } from "../events/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { ProxyPorts } from "./ports.ts";
+import type { RequestLines } from "./received-lines.ts";
 import { signInHostOf } from "./routing.ts";
 
 /** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
@@ -35,6 +36,9 @@ export type Holder = Readonly<{
  */
 export type Asking = Holder | "behind" | "refused" | "provider";
 export const nobody: Holder = { handle: undefined, credentialInHeader: false };
+
+/** A handle that was verified, where it stands in header lines; by whose word, which is that of one configuration. */
+export type ShownHandle = Readonly<{ handle: Handle; credentialInHeader: boolean; by: ProxyPorts["credentials"] }>;
 
 /** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
 export class ReachedHandles {
@@ -52,10 +56,14 @@ export class ReachedHandles {
 }
 
 export type WhoAsks = Readonly<{
-  /** Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours. */
+  /**
+   * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours.
+   * @param lines what `request.headers` were read from, where what is known of them is kept
+   */
   askingIn(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
+    lines?: RequestLines,
   ): Asking | Promise<Asking>;
   /**
    * Of whoever holds a credential; undefined: there is none.
@@ -78,6 +86,7 @@ export function createWhoAsks(
   function askingIn(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
+    lines?: RequestLines,
   ): Asking | Promise<Asking> {
     const { bearer: rules } = route;
     const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
@@ -86,8 +95,12 @@ export function createWhoAsks(
       const bearer = { token, rules };
       return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);
     }
+    const hostname = signInHostOf(route, request);
+    const shown = lines?.shown;
+    if (shown !== undefined && shown.by === ports.credentials) return holderBy(shown.handle, shown, hostname);
     const credential = ports.credentials.read(request.headers, request.search.slice(1));
-    return holderOf(credential, signInHostOf(route, request));
+    const own = credential?.source === "query" ? undefined : lines; // it stands in the request's first line
+    return holderOf(credential, hostname, own);
   }
 
   function bearerOf(found: BearerAnswer, bearer: NonNullable<Holder["bearer"]>): Asking | Promise<Asking> {
@@ -103,17 +116,27 @@ export function createWhoAsks(
     }
   }
 
-  function holderOf(credential: Credential | undefined, hostname: string): Asking | Promise<Asking> {
+  function holderOf(
+    credential: Credential | undefined,
+    hostname: string,
+    lines?: RequestLines,
+  ): Asking | Promise<Asking> {
     if (credential === undefined) return nobody;
+    const where = { credentialInHeader: credential.source !== "cookie" };
     const verified = ports.credentials.verify(credential.token);
-    if (!(verified instanceof Promise)) return holderBy(verified, credential, hostname);
-    return verified.then((handle) => holderBy(handle, credential, hostname));
+    if (verified instanceof Promise) return verified.then((handle) => holderBy(handle, where, hostname));
+    if (lines !== undefined && verified !== "invalid")
+      lines.shown = { handle: verified, ...where, by: ports.credentials };
+    return holderBy(verified, where, hostname);
   }
 
-  function holderBy(handle: Handle | "invalid", credential: Credential, hostname: string): Asking | Promise<Asking> {
-    const credentialInHeader = credential.source !== "cookie";
-    const stranger: Holder = { handle: undefined, credentialInHeader };
-    if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain)) return stranger;
+  function holderBy(
+    handle: Handle | "invalid",
+    { credentialInHeader }: Pick<Holder, "credentialInHeader">,
+    hostname: string,
+  ): Asking | Promise<Asking> {
+    if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain))
+      return { handle: undefined, credentialInHeader };
     return whenReached({ handle, credentialInHeader });
   }
 
