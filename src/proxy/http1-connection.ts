@@ -12,6 +12,7 @@ import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
 import { hasBody, isHttp2Preface, upgradeIn } from "./http1-head.ts";
 import {
+  type AfterHead,
   createParser,
   DirectReading,
   freeParser,
@@ -228,7 +229,7 @@ export class Http1Connection {
     url: string,
     upgrade: boolean,
     keepAlive: boolean,
-  ): 0 | 1 | 2 {
+  ): AfterHead {
     if (this.#over) return 1;
     this.#somethingCame();
     this.#stopped = upgrade;
@@ -257,7 +258,9 @@ export class Http1Connection {
       return 2;
     }
     if (head.hasBody) this.#take(exchange);
-    return 0;
+    if (head.hasBody || upgrade) return 0;
+    this.#onComplete(); // it is all there
+    return "end-known";
   }
 
   #onComplete(): void {

@@ -71,10 +71,16 @@ if (HTTPParser === undefined)
   throw new Error("this version of Node has no HTTPParser in node:_http_common: use Node 26");
 const Parser: Constructor = HTTPParser;
 
+/**
+ * 0: a body may follow, 1: none does, 2: what follows is another protocol. `end-known`: as 0, and where it ends follows from the head,
+ * so that nobody need be told.
+ */
+export type AfterHead = 0 | 1 | 2 | "end-known";
+
 export type Http1Callbacks = Readonly<{
-  /** @returns 0: a body may follow, 1: none does, 2: what follows is another protocol */
-  onHead: OnHeadersComplete;
+  onHead: (...head: Parameters<OnHeadersComplete>) => AfterHead;
   onBody: (bytes: Buffer) => void;
+  /** Not of a message whose end is known. */
   onComplete: () => void;
 }>;
 
@@ -91,6 +97,20 @@ export function createParser(
   let parts: RawLines = [];
   let firstLine = "";
   let inHead = true;
+  const complete = (): void => {
+    inHead = true;
+    onComplete();
+  };
+  let tellsEnd = true;
+  const goOn = (after: AfterHead): 0 | 1 | 2 => {
+    const isKnown = after === "end-known";
+    if (isKnown) inHead = true; // no trailers can follow
+    if (isKnown === tellsEnd) {
+      tellsEnd = !isKnown;
+      parser[Parser.kOnMessageComplete] = tellsEnd ? complete : null;
+    }
+    return isKnown ? 0 : after;
+  };
   parser[Parser.kOnHeaders] = (lines: RawLines, url: string) => {
     if (inHead) {
       parts = parts.concat(lines);
@@ -100,18 +120,15 @@ export function createParser(
   parser[Parser.kOnHeadersComplete] = (major, minor, lines, method, url, status, text, upgrade, keepAlive) => {
     inHead = false;
     if (parts.length === 0 && lines !== undefined)
-      return onHead(major, minor, lines, method, url, status, text, upgrade, keepAlive);
+      return goOn(onHead(major, minor, lines, method, url, status, text, upgrade, keepAlive));
     const all = lines === undefined ? parts : parts.concat(lines);
     const target = url === undefined || firstLine !== "" ? firstLine : url;
     parts = [];
     firstLine = "";
-    return onHead(major, minor, all, method, target, status, text, upgrade, keepAlive);
+    return goOn(onHead(major, minor, all, method, target, status, text, upgrade, keepAlive));
   };
   parser[Parser.kOnBody] = onBody;
-  parser[Parser.kOnMessageComplete] = () => {
-    inHead = true;
-    onComplete();
-  };
+  parser[Parser.kOnMessageComplete] = complete;
   return parser;
 }
 

@@ -8,6 +8,7 @@ import type { Socket } from "node:net";
 import type { HeaderText } from "./header-lines.ts";
 import { hasBody } from "./http1-head.ts";
 import {
+  type AfterHead,
   createParser,
   DirectReading,
   freeParser,
@@ -54,6 +55,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
   /** Something came behind an answer. */
   #spoiled = false;
   #trailers: RawLines = [];
+  /** Of a body whose length is known; undefined: where it ends is the parser's to tell. */
+  #bytesLeft: number | undefined;
   readonly #lines = new LastLines(AnswerLines.receive);
   #paused = false;
   #gone = false;
@@ -247,7 +250,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     } else call.reads++;
   }
 
-  #onHead(status: number, lines: RawLines, keepAlive: boolean): 0 | 1 | 2 {
+  #onHead(status: number, raw: RawLines, keepAlive: boolean): AfterHead {
     const call = this.#call;
     if (call === undefined || this.#complete || this.#reserved) {
       this.#spoiled = true;
@@ -256,19 +259,32 @@ export class Http1UpstreamConnection implements TurnEndTask {
     call.sawByte = true;
     if (status < 200) {
       if (status === 101) this.#fail(new UpstreamProtocolError("a 101 that nobody asked for"));
-      else if (!call.over) call.handler.onHint(status, lines);
+      else if (!call.over) call.handler.onHint(status, raw);
       return 1;
     }
     this.#answering = true;
+    const lines = this.#lines.next(raw);
+    lines.connection ??= { idleTicks: idleTicksOf(raw), bodyBytes: bodyBytesOf(raw) };
+    const { idleTicks, bodyBytes } = lines.connection;
     // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
-    this.#keepAlive = keepAlive && !(status === 204 && hasBody(lines));
+    this.#keepAlive = keepAlive && !(status === 204 && hasBody(raw));
     this.#trailers = [];
-    this.#idleUntil = idleTicksOf(lines) ?? this.#pool.idleTicks;
-    if (!call.over) call.handler.onHead(status, this.#lines.next(lines));
+    this.#idleUntil = idleTicks ?? this.#pool.idleTicks;
+    const withoutBody = call.request.method === "HEAD" || status === 204 || status === 304;
+    this.#bytesLeft = withoutBody ? undefined : bodyBytes;
+    if (!call.over) call.handler.onHead(status, lines);
+    if (this.#bytesLeft !== undefined) return "end-known";
     return call.request.method === "HEAD" ? 1 : 0;
   }
 
   #onBody(bytes: Buffer): void {
+    this.#passOn(bytes);
+    if (this.#bytesLeft === undefined) return;
+    this.#bytesLeft -= bytes.length;
+    if (this.#bytesLeft === 0) this.#onComplete();
+  }
+
+  #passOn(bytes: Buffer): void {
     const call = this.#call;
     if (call === undefined || call.over || this.#complete || this.#reserved) return;
     if (call.handler.onData(bytes) || call.over) return;
@@ -344,6 +360,19 @@ export class Http1UpstreamConnection implements TurnEndTask {
 function isBroken(error: Error): boolean {
   const code = "code" in error ? error.code : undefined;
   return code === "ERR_PROXY_UPSTREAM_CLOSED" || code === "ECONNRESET" || code === "EPIPE";
+}
+
+/** @returns undefined where it is none, or anything else than one plain length */
+function bodyBytesOf(raw: RawLines): number | undefined {
+  let length: string | undefined;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return undefined;
+    if (name.length !== 14 || name.toLowerCase() !== "content-length") continue;
+    if (length !== undefined) return undefined;
+    length = raw[i + 1];
+  }
+  return length !== undefined && /^[1-9]\d{0,14}$/.test(length) ? Number(length) : undefined;
 }
 
 /** @returns undefined when the upstream does not say */

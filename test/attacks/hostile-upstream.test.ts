@@ -115,6 +115,35 @@ describe("an answer told to the wrong one", () => {
       }
     });
 
+  test("however the answers before it on that connection were framed", async (t) => {
+    const framed: Readonly<Record<string, string>> = {
+      length: answerOf("fine"),
+      chunks: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\nX-T: 1\r\n\r\n",
+      hint: `HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${answerOf("fine")}`,
+      nothing: "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n",
+      none: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    };
+    const kinds = Object.keys(framed);
+    for (const last of kinds) {
+      const upstream = await startHostile(t, ({ socket, path }) => {
+        const kind = path.slice(path.lastIndexOf("/") + 1);
+        socket.write(path.startsWith("/theirs") ? answerOf(`for ${path}`) : (framed[kind] ?? ""));
+        if (path.startsWith("/mine")) socket.write("HTTP/1.1 404 Not Found\r\nX-Rest: ");
+      });
+      const rig = await rigTo(t, upstream.port, { timeoutMs: 5_000 });
+      for (const kind of [...kinds, ...kinds.toReversed()]) {
+        const { status, body } = await rig.ask({ session: 1, path: `/good/${kind}` });
+        assert.deepEqual([kind, status, body], [kind, kind === "nothing" ? 304 : 200, /no/.test(kind) ? "" : "fine"]);
+      }
+      assert.equal(upstream.connections(), 1);
+      await rig.ask({ session: 1, path: `/mine/${last}` });
+      for (let i = 0; i < 3; i++) {
+        const { status, body } = await rig.ask({ session: 2, path: `/theirs/${i}` });
+        assert.deepEqual([last, status, body], [last, 200, `for /theirs/${i}`]);
+      }
+    }
+  });
+
   test("what comes on a connection that waits for somebody ends it", async (t) => {
     for (const late of [poison, "junk", "HTTP/1.1 100 Continue\r\n\r\n", "\r\n\r\n"]) {
       let say = (): void => {};
