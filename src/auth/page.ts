@@ -109,9 +109,13 @@ export const pageHeaders: Readonly<Record<string, string>> = {
   "cache-control": "no-store",
 };
 
-/** The JSON twin of a denial (pomerium.md §6.7 c): what a caller gets that prefers JSON. */
-export function denialJson(page: ErrorPage): string {
-  return JSON.stringify({ error: page.title, request_id: page.requestId });
+/**
+ * The JSON twin of a denial (pomerium.md §6.7 c): what a caller gets that prefers JSON.
+ * @param signInUrl where a script of a page may send its visitor; null: it is nobody who could be sent anywhere
+ */
+export function denialJson(page: ErrorPage, signInUrl: string | null): string {
+  const where = signInUrl === null ? {} : { sign_in_url: signInUrl };
+  return JSON.stringify({ error: page.title, request_id: page.requestId, ...where });
 }
 
 /** The JSON twin of an error in a handler of ours (pomerium.md §6.7): sent when `Accept` is exactly `application/json`. */

@@ -79,9 +79,14 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
   }
   const wantsJson =
     asked.kind === "preflight" || asked.kind === "upgrade" || asked.kind === "fetch" || asked.prefers !== "html";
-  const json = refused ? denialJson : localReplyJson;
-  const body: Body = wantsJson ? text("application/json", json(page)) : { type: "html", page };
+  const json = refused ? denialJson(page, signInFor(condition, asked, facts)) : localReplyJson(page);
+  const body: Body = wantsJson ? text("application/json", json) : { type: "html", page };
   return { status: page.status, headers, signIn: null, body };
+}
+
+/** A script of a page cannot follow a redirect to a provider; it can lead its visitor to where one begins, and back to its page. */
+function signInFor({ type }: Condition, { kind }: Asked, { url }: Facts): string | null {
+  return type === "no-session" && kind === "fetch" && url !== null ? new URL("/.pomerium/sign_in", url).href : null;
 }
 
 const robots = "User-agent: *\nDisallow: /\n";

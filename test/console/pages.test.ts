@@ -122,7 +122,7 @@ test("a failed sign-in quotes the identity provider and starts again", () => {
 });
 
 test("JSON twins have the keys that Pomerium's have", () => {
-  assert.deepEqual(JSON.parse(denialJson(denial)), { error: "Access denied", request_id: "0f3c9d52" });
+  assert.deepEqual(JSON.parse(denialJson(denial, null)), { error: "Access denied", request_id: "0f3c9d52" });
   assert.deepEqual(JSON.parse(handlerErrorJson(denial)), {
     Status: 403,
     description: "You may not use eng.localhost.",

@@ -174,6 +174,19 @@ describe("forms", () => {
     assert.ok(answer.body.type === "text");
     assert.deepEqual(JSON.parse(answer.body.text), { error: "Access denied", request_id: "request-1" });
   });
+  test("a script of a page is told where its visitor may sign in; programs, and whoever is signed in, are not", () => {
+    const bodyOf = (condition: Condition, sent: Parameters<typeof asked>[0]): object => {
+      const { body } = answerFor(condition, asked(sent), facts);
+      assert.ok(body.type === "text");
+      return JSON.parse(body.text) as object;
+    };
+    const nobody = { error: "Unauthenticated", request_id: "request-1" };
+    const there = { sign_in_url: new URL("/.pomerium/sign_in", facts.url ?? "").href };
+    assert.deepEqual(bodyOf(conditions["no session"], callers.fetch), { ...nobody, ...there });
+    const program = { headers: { Accept: "application/json" } };
+    assert.deepEqual(bodyOf(conditions["no session"], program), nobody);
+    assert.deepEqual(Object.keys(bodyOf(conditions["no right"], callers.fetch)), ["error", "request_id"]);
+  });
   test("kubectl gets a Status", () => {
     const sent = { headers: { "User-Agent": "kubectl kubernetes/1" } };
     const answer = answerFor(conditions["no right"], asked(sent), facts);
