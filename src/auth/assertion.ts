@@ -88,7 +88,7 @@ export async function createAssertions(options: {
   const alsoPublished = await Promise.all(others.map(publish));
   const global: AssertionRules = { issuerFormat: options.issuerFormat, groupsFilter: options.groupsFilter };
   const extraClaims = [...new Set(Object.values(options.claimsHeaders))];
-  const cache = new WeakMap<object, LRUCache<string, Entry>>();
+  const cache = new WeakMap<object, Kept>();
   const contents = new WeakMap<AssertionRules, string>();
   const nobody = {};
 
@@ -166,28 +166,41 @@ export async function createAssertions(options: {
     introduce(principal, { hostname, mode, rules = global }) {
       if (mode === "per_request") return sign(principal, hostname, rules);
       const owner = principal ?? nobody;
-      let ofOwner = cache.get(owner);
-      if (ofOwner === undefined) {
-        ofOwner = new LRUCache({ max: perPrincipalMax });
-        cache.set(owner, ofOwner);
+      let kept = cache.get(owner);
+      if (kept === undefined) {
+        kept = { entries: new LRUCache({ max: perPrincipalMax }), last: undefined };
+        cache.set(owner, kept);
       }
+      const { entries, last } = kept;
+      const now = options.now();
+      if (last !== undefined && last.rules === rules && last.hostname === hostname && now < last.entry.freshUntil)
+        return last.entry.introduction;
       // No two places are written alike: JSON says where it ends.
       const place = contentOf(rules) + hostname;
-      const known = ofOwner.get(place);
-      if (known !== undefined && options.now() < known.freshUntil) return known.introduction;
+      const known = entries.get(place);
+      if (known !== undefined && now < known.freshUntil) {
+        if (!(known.introduction instanceof Promise)) kept.last = { rules, hostname, entry: known };
+        return known.introduction;
+      }
       const signing = sign(principal, hostname, rules);
-      const entry: Entry = { introduction: signing, freshUntil: options.now() + freshForMs };
-      ofOwner.set(place, entry);
+      const entry: Entry = { introduction: signing, freshUntil: now + freshForMs };
+      entries.set(place, entry);
       signing.then(
         (introduction) => {
           entry.introduction = introduction;
         },
-        () => ofOwner.delete(place),
+        () => entries.delete(place),
       );
       return signing;
     },
   };
 }
+
+/** Of one person: by place, and the one that was asked for last. */
+type Kept = {
+  readonly entries: LRUCache<string, Entry>;
+  last: Readonly<{ rules: AssertionRules; hostname: string; entry: Entry }> | undefined;
+};
 
 /** Concurrent requests share one signature: until it is there, the promise of it. */
 type Entry = {

@@ -23,8 +23,11 @@ export class Deadline implements Linked<Deadline> {
 
   /** @param onDue once, never early, and no later than the first look behind it */
   constructor(ms: number, onDue: () => void) {
-    const list = running.get(ms) ?? new LinkedList<Deadline>();
-    running.set(ms, list);
+    let list = running.get(ms);
+    if (list === undefined) {
+      list = new LinkedList<Deadline>();
+      running.set(ms, list);
+    }
     this.#onDue = onDue;
     this.#dueAt = performance.now() + ms;
     list.push(this);

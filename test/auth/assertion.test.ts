@@ -218,6 +218,29 @@ describe("a cached assertion", () => {
     ];
     for (const other of others) assert.notEqual(other.assertion, assertion);
   });
+  test("is that of its host and rules, whichever of them was asked for last", async () => {
+    const { assertions } = await start();
+    const alice = principal();
+    const rules = { issuerFormat: "uri", groupsFilter: [] } as const;
+    const scopes = [scope, { ...scope, hostname: "other.example" }, { ...scope, rules }];
+    const made = await Promise.all(scopes.map((each) => assertions.introduce(alice, each)));
+    for (const i of [0, 0, 1, 1, 2, 2, 0, 2, 1, 0]) {
+      const asked = scopes[i] ?? assert.fail();
+      assert.equal(assertions.introduce(alice, asked), made[i]);
+    }
+  });
+  test("that could not be signed is signed anew for whoever asks next", async () => {
+    const trouble = { left: 1 };
+    const groupName = (): string => {
+      if (trouble.left-- > 0) throw new Error("not now");
+      return "Engineering";
+    };
+    const { assertions } = await start({ groupName });
+    const alice = principal();
+    const together = [assertions.introduce(alice, scope), assertions.introduce(alice, scope)];
+    for (const each of together) await assert.rejects(async () => each, /not now/);
+    assert.match((await assertions.introduce(alice, scope)).assertion, /^ey/);
+  });
   test("is signed once for requests that come together", async () => {
     const { assertions } = await start();
     const alice = principal();
