@@ -339,7 +339,7 @@ export type Config = Readonly<{
   /** For answers that no route makes; each route carries its own whole set. */
   setResponseHeaders: Readonly<Record<string, string>>;
   skipXffAppend: boolean;
-  /** Which addresses of upstreams' names are used, or come first. */
+  /** Which addresses of upstreams' names are used. */
   dnsLookupFamily: "V4_PREFERRED" | "V4_ONLY" | "V6_ONLY" | "AUTO" | "ALL";
   timeouts: Readonly<{ readMs: number; writeMs: number; idleMs: number }>;
   store: Readonly<{ type: "memory" } | { type: "file"; path: string } | { type: "postgres"; connectionString: string }>;

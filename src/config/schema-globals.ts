@@ -210,7 +210,7 @@ export const requests = {
   default_upstream_timeout: pomerium(duration().prefault("30s"), "The `timeout` of routes that set none."),
   dns_lookup_family: pomerium(
     oneOf(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
-    "Which addresses of an upstream's name are connected to: `V4_PREFERRED` IPv4 first, `AUTO` IPv6 first, `ALL` as the system orders them; the next one is tried when one does not answer. `V4_ONLY`, `V6_ONLY`: no others.",
+    "Which addresses of an upstream's name are connected to: `V4_PREFERRED` those of IPv4 where there are any, `AUTO` those of IPv6 where there are any, `ALL` both, the next when one does not answer in a quarter of a second. `V4_ONLY`, `V6_ONLY`: no others.",
   ),
   circuit_breaker_thresholds: pomerium(
     z.strictObject(breakerKeys),

@@ -1,5 +1,5 @@
 /**
- * Upstream lookup: the addresses of upstreams' names, in the order in which they are connected to.
+ * Upstream lookup: which addresses of upstreams' names are connected to.
  *
  * `*.localhost` is loopback (RFC 6761 §6.3), whatever the system's resolver says. Everything else is asked of the system, by all
  * upstreams together: a name whose DNS server is silent holds up no other upstream, and costs none of its own its last answer.
@@ -18,46 +18,49 @@ const loopback: readonly LookupAddress[] = [
 
 /** @returns the lookup for each family; they share what is known */
 export function createUpstreamLookups(systemLookup: LookupFunction): (family: LookupFamily) => LookupFunction {
-  const resolve: LookupFunction = (hostname, options, callback) => {
-    if (hostname === "localhost" || hostname.endsWith(".localhost")) callback(null, [...loopback]);
-    else systemLookup(hostname, options, callback);
-  };
   return (family) => (hostname, options, callback) => {
-    const own = isIP(hostname);
-    if (own !== 0) {
-      if (options.all === true) callback(null, [{ address: hostname, family: own }]);
-      else callback(null, hostname, own);
-      return;
-    }
-    resolve(hostname, { all: true }, (error, found) => {
-      if (error !== null) return callback(error, "", 0);
-      const addresses = inOrder(typeof found === "string" ? [] : found, family);
+    const answer = (addresses: readonly LookupAddress[]): void => {
       const [first] = addresses;
       if (first === undefined) {
         const problem = `${hostname} has no address that dns_lookup_family: ${family} allows`;
-        return callback(Object.assign(new Error(problem), { code: "ENOTFOUND", hostname }), "", 0);
-      }
-      if (options.all === true) callback(null, addresses);
+        callback(Object.assign(new Error(problem), { code: "ENOTFOUND", hostname }), "", 0);
+      } else if (options.all === true) callback(null, [...addresses]);
       else callback(null, first.address, first.family);
-    });
+    };
+    const own = isIP(hostname);
+    if (own !== 0) answer([{ address: hostname, family: own }]);
+    else if (hostname === "localhost" || hostname.endsWith(".localhost")) answer(ofLoopback(family));
+    else
+      systemLookup(hostname, { all: true }, (error, found) => {
+        if (error !== null) callback(error, "", 0);
+        else answer(chosen(typeof found === "string" ? [] : found, family));
+      });
   };
 }
 
-/** Those of the other family are tried after: whoever does not answer over one may over the other. */
-function inOrder(addresses: readonly LookupAddress[], family: LookupFamily): LookupAddress[] {
-  const of = (wanted: 4 | 6): LookupAddress[] => addresses.filter((one) => one.family === wanted);
+/** As Envoy takes them: who has one of the wanted family is reached over that alone. */
+function chosen(addresses: readonly LookupAddress[], family: LookupFamily): readonly LookupAddress[] {
+  const of = (wanted: 4 | 6): readonly LookupAddress[] => addresses.filter((one) => one.family === wanted);
+  const first = (wanted: 4 | 6, other: 4 | 6) => (of(wanted).length > 0 ? of(wanted) : of(other));
   switch (family) {
     case "V4_ONLY":
       return of(4);
     case "V6_ONLY":
       return of(6);
     case "V4_PREFERRED":
-      return [...of(4), ...of(6)];
+      return first(4, 6);
     case "AUTO":
-      return [...of(6), ...of(4)];
+      return first(6, 4);
     case "ALL":
-      return [...addresses];
+      return addresses;
     default:
       return family satisfies never;
   }
+}
+
+/** Servers of this machine listen on either, so the other one is tried as well. */
+function ofLoopback(family: LookupFamily): readonly LookupAddress[] {
+  const only = chosen(loopback, family);
+  if (family === "V4_ONLY" || family === "V6_ONLY") return only;
+  return [...only, ...loopback.filter((one) => !only.includes(one))];
 }

@@ -1,4 +1,4 @@
-/** Which addresses of an upstream's name are connected to, and in what order. */
+/** Which addresses of an upstream's name are connected to. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -9,8 +9,10 @@ import { open, routeTo, startRig } from "./support.ts";
 
 const families: readonly LookupFamily[] = ["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"];
 
-/** A system that knows one name, IPv6 first. */
+/** A system that knows three names, IPv6 first. */
 const system: LookupFunction = (hostname, _options, callback) => {
+  if (hostname === "six.example") return callback(null, [{ address: "2001:db8::6", family: 6 }]);
+  if (hostname === "four.example") return callback(null, [{ address: "192.0.2.4", family: 4 }]);
   if (hostname !== "both.example") return callback(Object.assign(new Error("no"), { code: "ENOTFOUND" }), "", 0);
   callback(null, [
     { address: "2001:db8::1", family: 6 },
@@ -30,10 +32,10 @@ async function found(hostname: string, family: LookupFamily, all: boolean): Prom
 
 suite("of a name with addresses of both families", () => {
   const expected: Readonly<Record<LookupFamily, string>> = {
-    V4_PREFERRED: "192.0.2.1 2001:db8::1",
+    V4_PREFERRED: "192.0.2.1",
     V4_ONLY: "192.0.2.1",
     V6_ONLY: "2001:db8::1",
-    AUTO: "2001:db8::1 192.0.2.1",
+    AUTO: "2001:db8::1",
     ALL: "2001:db8::1 192.0.2.1",
   };
   for (const family of families)
@@ -43,12 +45,23 @@ suite("of a name with addresses of both families", () => {
     });
 });
 
+test("of a name with addresses of one family alone, what is merely preferred is that one", async () => {
+  for (const family of ["V4_PREFERRED", "AUTO", "ALL"] as const) {
+    assert.equal(await found("six.example", family, true), "2001:db8::6");
+    assert.equal(await found("four.example", family, true), "192.0.2.4");
+  }
+  assert.equal(await found("six.example", "V4_ONLY", true), "ENOTFOUND");
+  assert.equal(await found("four.example", "V6_ONLY", true), "ENOTFOUND");
+});
+
 test("an address is itself, localhost is loopback, and a name that is nowhere is an error", async () => {
   for (const family of families) {
     assert.equal(await found("192.0.2.9", family, true), "192.0.2.9");
     assert.equal(await found("2001:db8::9", family, false), "2001:db8::9");
     assert.equal(await found("nowhere.example", family, true), "ENOTFOUND");
   }
+  assert.equal(await found("app.localhost", "V4_PREFERRED", true), "127.0.0.1 ::1");
+  assert.equal(await found("app.localhost", "AUTO", true), "::1 127.0.0.1");
   assert.equal(await found("app.localhost", "V4_ONLY", true), "127.0.0.1");
   assert.equal(await found("app.localhost", "V6_ONLY", true), "::1");
 });
