@@ -27,6 +27,10 @@ export type CardeaOptions = Readonly<{
   settings?: readonly string[];
   /** Serves TLS with it; absent: plain HTTP. */
   certificate?: Readonly<{ certFile: string; keyFile: string }>;
+  /** What Node is to run; default: the sources. */
+  program?: string;
+  /** A process that is a proxy alone, and has that one's broker; absent: all services. */
+  brokerOf?: Cardea;
 }>;
 
 export type Cardea = Readonly<{
@@ -36,9 +40,12 @@ export type Cardea = Readonly<{
   origin: string;
   /** `Host` and `Cookie` of somebody signed in whom the policy permits. */
   headers: readonly string[];
+  config: Config;
+  /** Says whether it is ready. */
+  readyUrl: string;
 }>;
 
-/** One process with all services on the core of the proxy: session, policy, assertion and audit are on. */
+/** One process, with all services unless told otherwise, on the core of the proxy: session, policy, assertion and audit are on. */
 export async function startCardea(stand: Stand, options: CardeaOptions): Promise<Cardea> {
   const [port = 0, brokerPort = 0, metricsPort = 0] = await freePorts(3);
   const folder = join(stand.folder, options.name ?? "cardea");
@@ -50,7 +57,7 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
     process.execPath,
     [
       ...(profile === undefined ? [] : ["--cpu-prof", "--cpu-prof-dir", profile]),
-      new URL("../../src/main.ts", import.meta.url).pathname,
+      options.program ?? new URL("../../src/main.ts", import.meta.url).pathname,
       "run",
       "-c",
       written.path,
@@ -62,7 +69,9 @@ export async function startCardea(stand: Stand, options: CardeaOptions): Promise
     pinned,
     port,
     origin: `${options.certificate === undefined ? "http" : "https"}://${host}`,
-    headers: [`Host: ${host}`, `Cookie: ${await startSigned(written)}`],
+    headers: [`Host: ${host}`, ...(options.brokerOf === undefined ? [`Cookie: ${await startSigned(written)}`] : [])],
+    config: written.config,
+    readyUrl: `http://127.0.0.1:${metricsPort}/readyz`,
   };
 }
 
@@ -70,7 +79,8 @@ function writeConfig(
   folder: string,
   options: CardeaOptions & Readonly<Record<"port" | "brokerPort" | "metricsPort", number>>,
 ): Written {
-  const { port, certificate } = options;
+  const { port, certificate, brokerOf } = options;
+  const brokerListen = brokerOf?.config.broker.listen;
   const scheme = certificate === undefined ? "http" : "https";
   const route = {
     from: `${scheme}://app.localhost:${port}`,
@@ -82,23 +92,25 @@ function writeConfig(
       ? ["insecure_server: true"]
       : [`certificate_file: ${certificate.certFile}`, `certificate_key_file: ${certificate.keyFile}`];
   const lines = [
-    "services: all",
+    `services: ${brokerOf === undefined ? "all" : "proxy"}`,
     `address: 127.0.0.1:${port}`,
     ...transport,
     `data_dir: ${folder}/data`,
-    "databroker_storage_type: memory",
+    ...(brokerOf === undefined ? ["databroker_storage_type: memory"] : []),
     `authenticate_service_url: ${scheme}://authenticate.localhost:${port}`,
     "idp_provider: oidc",
     `idp_provider_url: http://idp.localhost:${port}`,
     "idp_client_id: bench",
     "idp_client_secret: bench",
-    `shared_secret: ${randomBytes(32).toString("base64")}`,
+    `shared_secret: ${Buffer.from(brokerOf?.config.sharedSecret ?? randomBytes(32)).toString("base64")}`,
     `cookie_secret: ${randomBytes(32).toString("base64")}`,
     "groups_from_claim: groups",
     "pass_identity_headers: true",
     `metrics_address: 127.0.0.1:${options.metricsPort}`,
     "log_level: warn",
-    `broker: {listen: "127.0.0.1:${options.brokerPort}"}`,
+    brokerListen
+      ? `broker: {urls: ["http://${brokerListen.host}:${brokerListen.port}"]}`
+      : `broker: {listen: "127.0.0.1:${options.brokerPort}"}`,
     `audit: {sinks: [{file: ${folder}/audit.jsonl}]}`,
     ...(options.settings ?? []),
     "routes:",

@@ -13,6 +13,7 @@ import { TLSSocket } from "node:tls";
 import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import type { Registry } from "prom-client";
 import type { Config, HostPort } from "../config/index.ts";
+import { withoutJsonSchemas } from "../replication/index.ts";
 import type { Readiness } from "./readiness.ts";
 
 export async function startHealthServer(options: {
@@ -28,6 +29,7 @@ export async function startHealthServer(options: {
   const { tls, clientCa, basicAuth } = options.access;
   const app = Fastify({
     logger: false,
+    schemaController: withoutJsonSchemas,
     forceCloseConnections: true,
     serverFactory: (handler) =>
       tls === null

@@ -12,7 +12,7 @@ import Fastify from "fastify";
 import { Agent, buildConnector } from "undici";
 import { bestMatch, type Handler, type Render, type ReservedContext } from "../auth/index.ts";
 import type { Config } from "../config/index.ts";
-import type { Clock } from "../replication/index.ts";
+import { type Clock, withoutJsonSchemas } from "../replication/index.ts";
 import { answerFor } from "./answer.ts";
 import { unknownCaller } from "./asked.ts";
 import { fold, hopByHop, isReservedName } from "./header-names.ts";
@@ -41,7 +41,13 @@ export async function createGateway(options: {
     keepAliveTimeout: 4_000,
     connect: (target, callback) => connector({ ...target, servername }, callback),
   });
-  const app = Fastify({ logger: false, trustProxy: false, forceCloseConnections: true, bodyLimit: 1_048_576 });
+  const app = Fastify({
+    logger: false,
+    schemaController: withoutJsonSchemas,
+    trustProxy: false,
+    forceCloseConnections: true,
+    bodyLimit: 1_048_576,
+  });
   const contexts = new WeakMap<object, ReservedContext>();
 
   app.addHook("onRequest", async (request, reply) => {

@@ -93,6 +93,7 @@ export {
 } from "./log/postgres-promote.ts";
 export { openSqliteLog, type SqliteLogOptions } from "./log/sqlite-log.ts";
 export type { Logger } from "./logger.ts";
+export { withoutJsonSchemas } from "./no-json-schemas.ts";
 export { DataFolderLockedError } from "./node/data-folder-lock.ts";
 export {
   type Effect as FollowerEffect,

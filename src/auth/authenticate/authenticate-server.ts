@@ -1,6 +1,7 @@
 /** The authenticate host: its endpoints, and those that others add (the operator API). Everything on this host is ours. */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
+import { withoutJsonSchemas } from "../../replication/index.ts";
 import { readOnly, registerCommon } from "./common-endpoints.ts";
 import { type AuthDeps, createContextKeeper, type Handler } from "./context.ts";
 import { registerSignIn } from "./sign-in-endpoints.ts";
@@ -13,6 +14,7 @@ export async function createAuthenticateHost(
 ): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
+    schemaController: withoutJsonSchemas,
     bodyLimit: 256 * 1_024,
     trustProxy: false,
     forceCloseConnections: true,

@@ -6,6 +6,7 @@
  */
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import { withoutJsonSchemas } from "../../replication/index.ts";
 import { beginSignIn, type SignInOptions } from "./begin-sign-in.ts";
 import { registerCallback } from "./callback-endpoint.ts";
 import { readOnly, registerCommon } from "./common-endpoints.ts";
@@ -40,6 +41,7 @@ import { traceOf } from "./trace-text.ts";
 export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
+    schemaController: withoutJsonSchemas,
     bodyLimit: 64 * 1_024,
     trustProxy: false,
     forceCloseConnections: true,

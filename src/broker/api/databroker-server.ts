@@ -29,6 +29,7 @@ import {
   type ReceiptTarget,
   type ReceiptWait,
   type SnapshotSupply,
+  withoutJsonSchemas,
 } from "../../replication/index.ts";
 import type { Broker } from "../broker.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
@@ -221,6 +222,7 @@ function createApp(
 ): FastifyInstance {
   const bounds = {
     logger: false,
+    schemaController: withoutJsonSchemas,
     bodyLimit: commandBytesMax,
     requestTimeout: requestMsMax,
     connectionTimeout: requestMsMax,

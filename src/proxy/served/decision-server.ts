@@ -17,6 +17,7 @@ import { TLSSocket } from "node:tls";
 import Fastify from "fastify";
 import { Counter, type Registry } from "prom-client";
 import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
+import { withoutJsonSchemas } from "../../replication/index.ts";
 import { registerAuthzen } from "./authzen-http.ts";
 import type { DecisionPorts, Verdict } from "./decision-point.ts";
 import { type GatewayAnswer, gatewayAnswer } from "./gateway-answer.ts";
@@ -76,6 +77,7 @@ async function startHttp(
 ): Promise<Readonly<{ address: HostPort; close(): Promise<void> }>> {
   const app = Fastify({
     logger: false,
+    schemaController: withoutJsonSchemas,
     genReqId: serving.requestId,
     bodyLimit: bodyBytesMax,
     forceCloseConnections: "idle", // a question that is cut off is a denial to somebody

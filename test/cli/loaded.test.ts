@@ -1,0 +1,60 @@
+/** What a server loads: the libraries of services that it does not run stay on the disk. */
+import assert from "node:assert/strict";
+import { registerHooks } from "node:module";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const loaded: string[] = [];
+registerHooks({
+  load(url, context, next) {
+    if (url.startsWith("file:")) loaded.push(fileURLToPath(url));
+    return next(url, context);
+  },
+});
+
+const ofOthers = {
+  "a broker": /\/src\/broker\//,
+  "the demo": /\/src\/dev\/|\/node_modules\/oidc-provider\//,
+  "operators' commands": /\/src\/cli\/(commands|operator-client|policy-eval|snapshot)\.ts$/,
+  NATS: /\/node_modules\/@nats-io\//,
+  Postgres: /\/node_modules\/pg\//,
+  "gRPC and its messages": /\/node_modules\/(@grpc|protobufjs)\//,
+  "revocation lists": /\/node_modules\/@peculiar\//,
+  "certificates by ACME": /\/node_modules\/acme-client\//,
+  "the gateway to another process": /\/node_modules\/(@fastify\/http-proxy|ws)\//,
+};
+
+const seen = (pattern: RegExp): readonly string[] => loaded.filter((path) => pattern.test(path));
+
+test("a process that is a proxy alone loads what all services need, and nothing of what it does not run", async () => {
+  await import("../../src/cli/run.ts");
+  await import("../../src/cli/services.ts");
+  assert.ok(loaded.includes(`${root}src/proxy/proxy-server.ts`));
+  for (const [what, pattern] of Object.entries(ofOthers)) assert.deepEqual(seen(pattern).slice(0, 3), [], what);
+});
+
+test("what NATS, Postgres and revocation lists need is loaded when it is first asked for, and is there", async () => {
+  const { natsJetstream, natsTransport } = await import("../../src/replication/index.ts");
+  const { postgresDriver } = await import("../../src/replication/log/postgres-driver.ts");
+  const { certificateReader } = await import("../../src/config/index.ts");
+  assert.equal(typeof natsTransport().connect, "function");
+  assert.equal(typeof natsJetstream().jetstream, "function");
+  assert.equal(typeof postgresDriver().Client, "function");
+  assert.equal(typeof certificateReader().X509Crl, "function");
+  for (const what of ["NATS", "Postgres", "revocation lists"] as const)
+    assert.notEqual(seen(ofOthers[what]).length, 0, what);
+});
+
+test("a Fastify without JSON schemas loads no compilers of them, and refuses a route that has one", async () => {
+  const { withoutJsonSchemas } = await import("../../src/replication/index.ts");
+  const { default: Fastify } = await import("fastify");
+  const app = Fastify({ schemaController: withoutJsonSchemas });
+  app.get("/without", async () => ({ well: true }));
+  assert.deepEqual((await app.inject("/without")).json(), { well: true });
+  assert.deepEqual(seen(/\/node_modules\/@fastify\/(ajv-compiler|fast-json-stringify-compiler)\//), []);
+  await app.close();
+  const other = Fastify({ schemaController: withoutJsonSchemas });
+  other.post("/with", { schema: { body: { type: "object" } } }, async () => ({}));
+  await assert.rejects(Promise.resolve(other.ready()), /no JSON schemas/);
+});
