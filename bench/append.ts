@@ -1,18 +1,31 @@
 /**
- * Bench: appends. 1,000 callers feed the Postgres log as the leader of a cluster does: one batch at a time, of whatever waits, as many
- * events as a batch may have. Beside it, on the same server, plain inserts of 100 rows with the same number of bytes. Rounds of both
- * stand in turns, and each is compared with the one beside it; what counts is the median of these ratios (budget: at least 0.5).
+ * Bench: appends, by 1,000 callers at once, one event each. Beside them, on the same server, plain inserts of 100 rows with as many
+ * bytes. Two ways: the Postgres log alone, fed as a leader feeds it (one batch in flight, of whatever waits; the next one encoded,
+ * chained, checked and laid out meanwhile, and sent before anybody is answered), and a whole broker, from the check of a command to its
+ * answer. Rounds stand in turns, and each is compared with the plain one beside it; what counts is the median of these ratios (budget:
+ * at least 0.5). The processor time of this process is told too, callers and all: it depends less on who else wants the cores.
  *
- *   node bench/append.ts [--seconds 12] [--batch 512] [--in-flight 1]
+ *   node bench/append.ts [--seconds 18]
  *
- * The server is the test server with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
+ * The broker's command is the cheapest that there is (which configuration a node runs: no key, no seal). The server is the test server
+ * with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
  */
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
+import { setImmediate as turn } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import pg from "pg";
+import { createLeaderClient, startBroker } from "../src/broker/index.ts";
 import { batchEventsMax } from "../src/broker/leader/batch.ts";
-import { openPostgresLog } from "../src/replication/index.ts";
-import { aSession, aSessionId, type Draft, LogWriter } from "../test/support/log-writer.ts";
+import type { BrokerId, CommandId, ConfigHash, NodeId } from "../src/events/index.ts";
+import {
+  type AppendBatch,
+  createLocalFanout,
+  type EventLog,
+  type Logger,
+  openPostgresLog,
+  systemClock,
+} from "../src/replication/index.ts";
+import { aSession, aSessionId, LogWriter } from "../test/support/log-writer.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { tellBudgets, whole } from "./support/budget.ts";
 import { percentile } from "./support/histogram.ts";
@@ -20,99 +33,167 @@ import { percentile } from "./support/histogram.ts";
 const callers = 1_000;
 const rounds = 9;
 const ratioMin = 0.5;
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "12" },
-    batch: { type: "string", default: String(batchEventsMax) },
-    "in-flight": { type: "string", default: "1" },
-  },
-});
-const batchMax = Number(values.batch);
-const inFlightMax = Number(values["in-flight"]);
-const roundMs = (Number(values.seconds) * 1_000) / rounds / 2;
+const { values } = parseArgs({ options: { seconds: { type: "string", default: "18" } } });
+const roundMs = (Number(values.seconds) * 1_000) / rounds / 3;
 
-type Feed = Readonly<{ run(): Promise<number>; close(): Promise<void> }>;
+type Round = Readonly<{ rate: number; cpuUs: number }>;
+type Feed = Readonly<{ run: () => Promise<Round>; close: () => Promise<void> }>;
 
+const quiet: Logger = { debug() {}, info() {}, warn: console.warn, error: console.error };
 const given = process.env["CARDEA_BENCH_POSTGRES"];
 const server = given === undefined ? await startPostgres({ settings: { fsync: "on" } }) : undefined;
 const connectionString = given ?? (await server?.newDatabase()) ?? "";
 try {
-  const { feed, eventBytes } = await prepareLog();
+  const { feed: log, eventBytes } = await prepareLog();
+  const { feed: broker, batchEvents } = await prepareBroker();
   const insert = await preparePlain(eventBytes);
-  await insert.run(); // both warm: plans are made, code is compiled
-  await feed.run();
-  const plain: number[] = [];
-  const log: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    plain.push(await insert.run());
-    log.push(await feed.run());
-  }
-  await Promise.all([feed.close(), insert.close()]);
-  const ratios = log.map((events, round) => events / (plain[round] ?? Number.NaN));
+  const feeds = [insert, log, broker] as const;
+  for (const feed of feeds) await feed.run(); // all warm: plans are made, code is compiled
+  const seen = feeds.map((): Round[] => []);
+  for (let round = 0; round < rounds; round++) for (const [n, feed] of feeds.entries()) seen[n]?.push(await feed.run());
+  const inBatch = whole(batchEvents());
+  for (const feed of feeds) await feed.close();
+  const [plain = [], ofLog = [], ofBroker = []] = seen;
+  const against = (all: readonly Round[]) => all.map(({ rate }, n) => rate / (plain[n]?.rate ?? Number.NaN));
+  const told = (ratios: readonly number[]) => ratios.map((ratio) => ratio.toFixed(2)).join(", ");
   console.log(`plain inserts of 100 rows of ${eventBytes} B`.padEnd(44), line(plain));
-  console.log(`log, ${callers} callers, batches of ≤ ${batchMax}`.padEnd(44), line(log));
-  console.log("ratio of each pair".padEnd(44), ratios.map((ratio) => ratio.toFixed(2)).join(", "));
-  const ratio = percentile(ratios, 50);
+  console.log(`log, ${callers} callers, batches of ≤ ${batchEventsMax}`.padEnd(44), line(ofLog));
+  console.log("ratio of each pair".padEnd(44), told(against(ofLog)));
+  console.log(`broker, ${callers} callers, ${inBatch} events a batch`.padEnd(44), line(ofBroker));
+  console.log("ratio of each pair".padEnd(44), told(against(ofBroker)));
   tellBudgets([
-    {
-      what: "append, 1,000 callers, beside plain inserts",
-      seen: `${ratio.toFixed(2)} ×`,
-      budget: `≥ ${ratioMin} ×`,
-      met: ratio >= ratioMin,
-    },
+    verdict("append, the log, beside plain inserts", against(ofLog)),
+    verdict("append, a whole broker", against(ofBroker)),
   ]);
 } finally {
   await server?.stop();
 }
 
-function line(rates: readonly number[]): string {
-  return `${whole(percentile(rates, 50)).padStart(8)}/s   (rounds: ${rates.map(whole).join(" ")})`;
+function verdict(what: string, ratios: readonly number[]) {
+  const ratio = percentile(ratios, 50);
+  return { what, seen: `${ratio.toFixed(2)} ×`, budget: `≥ ${ratioMin} ×`, met: ratio >= ratioMin };
 }
 
+function line(all: readonly Round[]): string {
+  const rates = all.map(({ rate }) => rate);
+  const us = percentile(
+    all.map(({ cpuUs }) => cpuUs),
+    50,
+  );
+  return `${whole(percentile(rates, 50)).padStart(8)}/s, ${us.toFixed(1)} µs each here   (rounds: ${rates.map(whole).join(" ")})`;
+}
+
+/** @param made makes some, until this moment, and says how many */
+async function timed(made: (until: number) => Promise<number>): Promise<Round> {
+  const from = performance.now();
+  const before = process.cpuUsage();
+  const count = await made(from + roundMs);
+  const { user, system } = process.cpuUsage(before);
+  return { rate: (count * 1_000) / (performance.now() - from), cpuUs: (user + system) / count };
+}
+
+async function openLog(): Promise<EventLog> {
+  const schema = `bench_${randomBytes(4).toString("hex")}`;
+  return openPostgresLog({ connectionString, cluster: "bench", schema });
+}
+
+/** The log without a broker: sessions, each in a stream of its own. */
 async function prepareLog(): Promise<Readonly<{ feed: Feed; eventBytes: number }>> {
-  const log = await openPostgresLog({
-    connectionString,
-    cluster: "bench",
-    schema: `bench_${randomBytes(4).toString("hex")}`,
-  });
+  const log = await openLog();
   const writer = await LogWriter.open(log);
   const sample = aSession({ profile: randomBytes(40) });
-  const waiting: { draft: Draft; done: () => void }[] = [];
-  let inFlight = 0;
+  const waiting: (() => void)[] = [];
 
-  // Group commit: what arrives while a commit is in flight forms the next batch.
-  async function flush(): Promise<void> {
-    if (inFlight === inFlightMax || waiting.length === 0) return;
-    const group = waiting.splice(0, batchMax);
-    const batch = writer.batch(group.map(({ draft }) => draft));
+  function make(): Readonly<{ batch: AppendBatch; done: readonly (() => void)[] }> | undefined {
+    const done = waiting.splice(0, batchEventsMax);
+    if (done.length === 0) return undefined;
+    const batch = writer.batch(done.map(() => ({ events: [{ ...sample, sessionId: aSessionId() }] })));
     writer.head = batch.last;
-    inFlight += 1;
-    const outcome = await log.append(batch);
-    inFlight -= 1;
-    if (outcome.type !== "appended")
-      throw new Error(`not appended: ${outcome.type}`, { cause: "cause" in outcome ? outcome.cause : undefined });
-    for (const { done } of group) done();
-    setImmediate(() => void flush());
+    return { batch, done };
   }
 
-  async function run(): Promise<number> {
-    const from = performance.now();
-    const end = from + roundMs;
-    let events = 0;
-    const call = async (): Promise<void> => {
-      while (performance.now() < end) {
-        await new Promise<void>((done) => {
-          waiting.push({ draft: { events: [{ ...sample, sessionId: aSessionId() }] }, done });
-          if (inFlight === 0) setImmediate(() => void flush());
-        });
-        events += 1;
-      }
-    };
-    await Promise.all(Array.from({ length: callers }, call));
-    return (events * 1_000) / (performance.now() - from);
+  async function feed(): Promise<void> {
+    let answered: readonly (() => void)[] = [];
+    for (let next = make(); next !== undefined || answered.length > 0; ) {
+      const current = next;
+      const outcome = current && log.append(current.batch);
+      await turn(); // it is on its way
+      for (const done of answered) done();
+      await turn(); // whoever was answered has come again
+      next = make();
+      if (next !== undefined) log.layOut?.(next.batch);
+      if (outcome !== undefined && (await outcome).type !== "appended") throw new Error("not appended");
+      answered = current?.done ?? [];
+    }
+  }
+
+  async function run(): Promise<Round> {
+    return timed(async (until) => {
+      let events = 0;
+      const call = async (): Promise<void> => {
+        while (performance.now() < until) {
+          await new Promise<void>((done) => waiting.push(done));
+          events += 1;
+        }
+      };
+      const all = Promise.all(Array.from({ length: callers }, call));
+      await feed();
+      await all;
+      return events;
+    });
   }
   const eventBytes = writer.batch([{ events: [sample] }]).entries[0]?.bytes.length ?? 0;
   return { feed: { run, close: () => log.close() }, eventBytes };
+}
+
+async function prepareBroker(): Promise<Readonly<{ feed: Feed; batchEvents: () => number }>> {
+  const log = await openLog();
+  const secret = randomBytes(32);
+  const overHttp = { cluster: "bench", secret, clock: systemClock, tlsCa: null, allowPlaintext: false };
+  const broker = startBroker({
+    ...{ log, cluster: "bench", brokerId: "bench" as BrokerId, secret, clock: systemClock, random: randomBytes },
+    ...{ advertisedUrl: null, duties: [], logger: quiet, takeoverMs: 3_000, commandMs: 60_000 },
+    lease: { deltaMs: 5_000, drift: 0.01, beatMs: 200, windowMaxMs: 120_000 },
+    fanout: createLocalFanout({ logger: quiet }),
+    leaderClient: createLeaderClient(overHttp),
+  });
+  const port = broker.databroker("proxy");
+  const hashes = [randomBytes(32), randomBytes(32)].map((bytes) => bytes.toString("hex") as ConfigHash);
+  const asked = new Uint32Array(callers);
+
+  /** One event: this node runs another configuration than a moment ago. */
+  async function ask(caller: number): Promise<void> {
+    const turn = (asked[caller] ?? 0) + 1;
+    asked[caller] = turn;
+    const configHash = hashes[turn % 2] ?? ("" as ConfigHash);
+    const command = { type: "activateConfiguration", nodeId: `node-${caller}` as NodeId, configHash } as const;
+    const result = await port.submit({ commandId: randomUUID() as CommandId, actor: "system", command });
+    if (result.type !== "done" || !result.changed) throw new Error(`not appended: ${JSON.stringify(result)}`);
+  }
+
+  async function run(): Promise<Round> {
+    return timed(async (until) => {
+      let events = 0;
+      const call = async (_: unknown, caller: number): Promise<void> => {
+        while (performance.now() < until) {
+          await ask(caller);
+          events += 1;
+        }
+      };
+      await Promise.all(Array.from({ length: callers }, call));
+      return events;
+    });
+  }
+
+  async function close(): Promise<void> {
+    await broker.stop();
+    await log.close();
+  }
+  const batchEvents = (): number => {
+    const { events = 0, batches = 0 } = broker.metrics();
+    return events / batches;
+  };
+  return { feed: { run, close }, batchEvents };
 }
 
 /** The floor: one connection, one transaction for 100 rows, one index. */
@@ -126,14 +207,15 @@ async function preparePlain(rowBytes: number): Promise<Feed> {
   const places = Array.from({ length: 100 }, (_, i) => `($${i + 1})`).join(", ");
   const statement = { name: "plain", text: `insert into ${table} (payload) values ${places}` };
 
-  async function run(): Promise<number> {
-    const from = performance.now();
-    let rows = 0;
-    while (performance.now() < from + roundMs) {
-      await client.query({ ...statement, values: Array.from({ length: 100 }, () => randomBytes(rowBytes)) });
-      rows += 100;
-    }
-    return (rows * 1_000) / (performance.now() - from);
+  async function run(): Promise<Round> {
+    return timed(async (until) => {
+      let rows = 0;
+      while (performance.now() < until) {
+        await client.query({ ...statement, values: Array.from({ length: 100 }, () => randomBytes(rowBytes)) });
+        rows += 100;
+      }
+      return rows;
+    });
   }
   return { run, close: () => client.end() };
 }
