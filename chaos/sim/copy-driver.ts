@@ -42,7 +42,6 @@ export type CopyDriverParts = Readonly<{
   perform: (effect: OwnEffect) => void;
   /** A renew of ours is about to leave. */
   renewing: (renew: Extract<Spoken, { type: "renew" }>["renew"]) => void;
-  granted: (id: number, envelope: SimEnvelope) => void;
   /** A broker has said anything. */
   heard: () => void;
 }>;
@@ -57,6 +56,8 @@ export class CopyDriver {
   readonly #alarm: Alarm;
   readonly #inputs: Readonly<{ input: NodeInput; told: (() => void) | undefined }>[] = [];
   readonly #given = new Map<number, () => void>();
+  /** Renews that no grant has answered. */
+  readonly #open = new Set<number>();
   #core: NodeCore;
   /** What the visible projection was moved to last, and whether it is being built anew. */
   #applied: Link;
@@ -168,9 +169,12 @@ export class CopyDriver {
   }
 
   #say(id: number, message: Spoken): void {
-    const { process, granted, renewing } = this.#parts;
+    const { process, renewing } = this.#parts;
     this.#tellSaid(message);
-    if (message.type === "renew") renewing(message.renew);
+    if (message.type === "renew") {
+      this.#open.add(message.renew.nonce);
+      renewing(message.renew);
+    }
     const envelope = this.seal(payloadOf(message));
     this.call<SaidAnswer>(id, {
       timeoutMs: callMs.say,
@@ -181,9 +185,27 @@ export class CopyDriver {
         const failed = { type: "failed", error: new Error("no broker answers") } as const;
         if (answer === undefined || answer.type === "unavailable")
           this.feed({ type: "sayAnswered", id, answer: failed, at });
-        else if (answer.type === "grant") granted(id, answer.envelope);
+        else if (answer.type === "grant") this.#granted(id, answer.envelope);
         else this.feed({ type: "sayAnswered", id, answer, at });
       },
+    });
+  }
+
+  #granted(id: number, envelope: SimEnvelope): void {
+    const { seals, cluster, process } = this.#parts;
+    const grant = seals.openGrant(envelope, cluster);
+    const { payload } = envelope;
+    const before = this.#core.grants;
+    const grants = payload.kind === "grant" || payload.kind === "grant-by-age";
+    const asked = grants && !("refused" in grant) && this.#open.delete(payload.grant.nonce);
+    if ("refused" in grant)
+      this.report({ type: "message-refused", ...this.at(), kind: payload.kind, reason: grant.refused });
+    this.feed({ type: "sayAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
+      if (!grants) return;
+      const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
+      // It answers a renew that was still open: those that are played back to it are of no consequence.
+      const taken = this.#core.grants > before && asked;
+      this.report({ type: "grant-received", ...this.here(), nonce, epoch, head, windowMs, taken, agedMs });
     });
   }
 

@@ -8,7 +8,8 @@
 import { spawn } from "node:child_process";
 import { registerHooks } from "node:module";
 import { parseArgs } from "node:util";
-import { cheapest, type Mutant, mutants } from "./mutants.ts";
+import type { Mutant } from "./mutant.ts";
+import { cheapest, mutants } from "./mutants.ts";
 import type { SimOptions } from "./swarm.ts";
 
 type Result = Readonly<{

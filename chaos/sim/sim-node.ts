@@ -48,7 +48,6 @@ export type SimNodeOptions = Readonly<{
 /** What outlives a boot. */
 type Disk = {
   saves: Saved[];
-  /** Denials of lost histories, beside whatever snapshot there is. */
   /** What it keeps denied, as the product's file of denials. */
   kept: KeptOnDisk;
   lastBoot: BootId | null;
@@ -132,8 +131,6 @@ class Boot {
   readonly #exchanges: Exchanges;
   readonly #awaited = new Map<number, (outcome: "reached" | "behind" | "lost") => void>();
   readonly #unknown: ReadonlySet<string>;
-  /** Renews that no grant has answered. */
-  readonly #open = new Set<number>();
   #config: NodeConfig;
   #nats: NatsClient<SimEnvelope> | undefined;
   #awaitedIds = 0;
@@ -170,8 +167,7 @@ class Boot {
       ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: lessee, node: options.node },
       brokers: options.brokers,
       perform: (effect) => this.#perform(effect),
-      renewing: ({ nonce }) => this.#open.add(nonce),
-      granted: (id, envelope) => this.#granted(id, envelope),
+      renewing: () => {},
       heard: () => {},
     });
     this.#exchanges = new Exchanges({
@@ -303,33 +299,6 @@ class Boot {
     } catch (error) {
       return { type: "failed", error };
     }
-  }
-
-  #granted(id: number, envelope: SimEnvelope): void {
-    const { seals, cluster } = this.#options;
-    const grant = seals.openGrant(envelope, cluster);
-    const { payload } = envelope;
-    const before = this.#driver.core.grants;
-    const grants = payload.kind === "grant" || payload.kind === "grant-by-age";
-    const asked = grants && !("refused" in grant) && this.#open.delete(payload.grant.nonce);
-    if ("refused" in grant)
-      this.#driver.report({ type: "message-refused", ...this.#driver.at(), kind: payload.kind, reason: grant.refused });
-    this.#driver.feed({ type: "sayAnswered", id, answer: { type: "grant", grant }, at: this.#process.moment() }, () => {
-      if (!grants) return;
-      const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
-      // It answers a renew that was still open: those that are played back to it are of no consequence.
-      const taken = this.#driver.core.grants > before && asked;
-      this.#driver.report({
-        type: "grant-received",
-        ...this.#driver.here(),
-        nonce,
-        epoch,
-        head,
-        windowMs,
-        taken,
-        agedMs,
-      });
-    });
   }
 
   #loadSnapshot(id: number): void {

@@ -1,0 +1,410 @@
+/**
+ * One boot of a simulated broker: runs the real broker core in a process of the world.
+ *
+ * It does for the core what broker.ts and the HTTP API do in production: effects become questions to Postgres, messages and timers,
+ * and answers become inputs.
+ */
+import { newBrokerCore, step } from "../../src/broker/broker-core.ts";
+import type {
+  BrokerEffect,
+  BrokerInput,
+  CommandAnswer,
+  LeaseAnswer,
+  OpenedNodeMessage,
+  PageAnswer,
+  ReceiptAnswer,
+} from "../../src/broker/broker-messages.ts";
+import type { Presence } from "../../src/broker/leader/peers.ts";
+import { neededAfter } from "../../src/broker/snapshots/needed-after.ts";
+import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
+import type { Receipt } from "../../src/replication/index.ts";
+import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
+import { type Hop, Routes } from "./broker-routes.ts";
+import { BrokerTelling } from "./broker-telling.ts";
+import { readsOf } from "./builds.ts";
+import type { ReceiptQuestion } from "./cast.ts";
+import type { SimEnvelope } from "./envelopes.ts";
+import type { NatsClient } from "./nats-model.ts";
+import type { Alarm, SimProcess } from "./process.ts";
+import { letGo } from "./retention.ts";
+import { load, save } from "./saved-projection.ts";
+import type { SimBrokerOptions } from "./sim-broker.ts";
+import { SimLog } from "./sim-log.ts";
+import { askSimLog } from "./sim-log-calls.ts";
+
+const savesMax = 6;
+/** As the HTTP API has them. */
+const withinMs = { submit: 8_000, say: 2_000, receiptGrace: 3_000 };
+export const unavailable: Unavailable = { type: "unavailable" };
+
+export class BrokerBoot {
+  readonly #options: SimBrokerOptions;
+  readonly #process: SimProcess;
+  readonly #boot: BootId;
+  readonly #log: SimLog;
+  readonly #alarm: Alarm;
+  readonly #routes: Routes;
+  readonly #telling: BrokerTelling;
+  readonly #inputs: BrokerInput[] = [];
+  readonly #commands = new Map<number, (answer: CommandAnswer) => void>();
+  readonly #leases = new Map<number, (answer: LeaseAnswer) => void>();
+  readonly #receipts = new Map<number, (answer: ReceiptAnswer) => void>();
+  readonly #pages = new Map<number, (answer: PageAnswer) => void>();
+  #core: ReturnType<typeof newBrokerCore>;
+  #nats: NatsClient<SimEnvelope> | undefined;
+  #asks = 0;
+  /** Of the snapshots that there are, so many of the newest were of no use. */
+  #useless = 0;
+
+  constructor(options: SimBrokerOptions, process: SimProcess) {
+    const { world, name, secret } = options;
+    const { lease } = options.options;
+    this.#options = options;
+    this.#process = process;
+    this.#boot = process.bootId as BootId;
+    this.#log = new SimLog(process, options.postgres);
+    this.#alarm = process.alarm(() => this.#feed({ type: "woke", at: process.moment() }));
+    this.#routes = new Routes(world, process, {
+      self: name,
+      leaderName: () => this.#core.leaderSeen?.brokerUrl ?? undefined,
+      brokers: options.brokers,
+    });
+    const random = world.random(`broker/${name}`);
+    this.#core = newBrokerCore({
+      ...{ brokerId: options.broker, brokerUrl: name, exclusive: false, secrets: [secret], lease },
+      ...{ takeoverMs: lease.takeoverMs, writeTimeoutMs: 5_000, version: process.identity.build },
+      reads: readsOf(process.identity.build),
+      ...{ duties: [], expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
+      random: (bytes) => random.bytes(bytes),
+    });
+    this.#telling = new BrokerTelling({
+      ...{ world, process, node: options.broker as string as NodeId, boot: this.#boot, core: () => this.#core },
+      sizes: () => [
+        ["commands without an outcome", this.#core.commands.open, 10_000],
+        ["readers", this.#pages.size, 20_000],
+        ["receipts that are waited for", this.#receipts.size, 10_000],
+      ],
+    });
+  }
+
+  get leads(): boolean {
+    return this.#core.leadership !== null;
+  }
+
+  start(): void {
+    this.#feed({ type: "started", at: this.#process.moment() });
+    this.#nats = this.#options.nats.client({
+      process: this.#process,
+      onMessage: (envelope) => this.#deliver(envelope),
+      onConnected: () => {
+        this.#nats?.ensureStream();
+        this.#feed({ type: "fanoutConnected", at: this.#process.moment() });
+      },
+      onDisconnected: () => {},
+    });
+    this.#telling.sizesOften();
+  }
+
+  // --- what is asked of it
+
+  submit(hop: Hop, request: CommandRequest, answered: (result: CommandResult | undefined) => void): void {
+    this.#routes.route<CommandResult>({
+      ...{ hop, withinMs: withinMs.submit, answered },
+      isHere: () => this.#core.takesCommands,
+      here: (waitMs, reply) => {
+        const id = this.#ask(this.#commands, (answer) => reply(answer.type === "moved" ? "moved" : answer));
+        this.#feed({ type: "submitted", at: this.#process.moment(), id, request, waitMs });
+      },
+      there: (broker, reply) => broker.handedOn.submit(request, reply),
+      isUsable: (result) => result.type !== "unavailable",
+      isHopeless: () => this.#core.isHopeless,
+    });
+  }
+
+  say(hop: Hop, envelope: SimEnvelope, answered: (answer: SaidAnswer | undefined) => void): void {
+    this.#routes.route<SaidAnswer>({
+      ...{ hop, withinMs: withinMs.say, answered },
+      isHere: () => this.leads,
+      here: (_, reply) => this.#take(envelope, reply),
+      there: (broker, reply) => broker.handedOn.say(envelope, reply),
+      isUsable: (answer) => answer.type !== "unavailable",
+      isHopeless: () => false,
+    });
+  }
+
+  receipt(hop: Hop, question: ReceiptQuestion, answered: (receipt: Receipt | undefined) => void): void {
+    const { target, wait, timeoutMs, region, receipt: number } = question;
+    const deadline = this.#process.clock.monotonic() + timeoutMs;
+    const left = (): number => Math.max(0, deadline - this.#process.clock.monotonic());
+    this.#routes.route<Receipt>({
+      ...{ hop, withinMs: timeoutMs + withinMs.receiptGrace, answered },
+      isHere: () => this.leads,
+      here: (_, reply) => {
+        const by = this.#core.leadership;
+        const id = this.#ask(this.#receipts, (answer) => {
+          if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "moved");
+          this.#telling.report({
+            type: "receipt-answered",
+            ...this.#telling.at(),
+            receipt: number,
+            answer: answer.receipt,
+            region,
+          });
+          reply(answer.receipt);
+        });
+        const options = { wait, timeoutMs: left(), ...(region === null ? {} : { region }) };
+        this.#feed({ type: "receiptAsked", at: this.#process.moment(), id, target, options });
+      },
+      there: (broker, reply) =>
+        broker.handedOn.receipt({ ...question, timeoutMs: left() }, (receipt) => {
+          if (receipt !== undefined) reply(receipt);
+        }),
+      isUsable: () => true,
+      isHopeless: () => false,
+    });
+  }
+
+  read(...[{ after, limit, waitMs, by }, answered]: Parameters<BrokerPort["read"]>): void {
+    const id = this.#ask(this.#pages, (answer) => {
+      if (answer.type !== "unavailable") this.#telling.pageServed(answer, { after, by });
+      answered(answer);
+    });
+    this.#feed({ type: "pageAsked", at: this.#process.moment(), id, after, limit, waitMs });
+  }
+
+  present(presence: Presence): void {
+    this.#feed({ type: "brokerPresent", at: this.#process.moment(), presence });
+  }
+
+  /** The newest one that is of the history that we know. */
+  snapshot(...[answered]: Parameters<BrokerPort["snapshot"]>): void {
+    const found = this.#options.store.saves.findLast(({ link }) => {
+      const standing = this.#core.ledger.standingOf(link);
+      return standing === "held" || standing === "forgotten";
+    });
+    answered(found === undefined ? null : load(found));
+  }
+
+  takeSnapshot(): string | undefined {
+    const { projection } = this.#core.ledger;
+    if (projection.guessed !== undefined || projection.applied.position === 0) return undefined;
+    const saved = save(this.#core.ledger.savepoint());
+    this.#telling.report({ type: "snapshot-built", ...this.#telling.at(), link: saved.link, digest: saved.digest });
+    const { saves } = this.#options.store;
+    saves.push(saved);
+    if (saves.length > savesMax) saves.shift();
+    return `${this.#options.name} takes a snapshot at ${saved.link.position}`;
+  }
+
+  truncate(much: number): string | undefined {
+    const { leadership, ledger } = this.#core;
+    if (leadership === null) return undefined;
+    return letGo({
+      ...{ log: this.#log, leadership, much, snapshots: this.#options.store.saves },
+      neededAfter: neededAfter(this.#core.standings(this.#process.moment()), ledger.applied.position),
+    });
+  }
+
+  #isStill(by: Readonly<{ epoch: Epoch; incarnation: Incarnation }> | null): boolean {
+    const now = this.#core.leadership;
+    return by !== null && now !== null && now.epoch === by.epoch && now.incarnation === by.incarnation;
+  }
+
+  #ask<Answer>(asks: Map<number, (answer: Answer) => void>, answered: (answer: Answer) => void): number {
+    this.#asks += 1;
+    asks.set(this.#asks, answered);
+    return this.#asks;
+  }
+
+  // --- the core
+
+  #feed(input: BrokerInput): void {
+    this.#inputs.push(input);
+    if (this.#inputs.length > 1) return;
+    for (let next = this.#inputs[0]; next !== undefined; next = this.#inputs[0]) {
+      const [core, effects] = step(this.#core, next);
+      this.#core = core;
+      this.#telling.stepped();
+      for (const effect of effects) this.#perform(effect);
+      this.#inputs.shift();
+    }
+  }
+
+  #perform(effect: BrokerEffect): void {
+    switch (effect.type) {
+      case "wake":
+        this.#alarm.set(effect.at as Parameters<Alarm["set"]>[0]);
+        return;
+      case "log": {
+        const { id, call } = effect;
+        this.#telling.appending(call);
+        askSimLog(this.#log, call, publicKeyOf, (outcome) =>
+          this.#feed({ type: "logAnswered", at: this.#process.moment(), id, outcome }),
+        );
+        return;
+      }
+      case "commandAnswered":
+        return answer(this.#commands, effect);
+      case "leaseAnswered":
+        return answer(this.#leases, effect);
+      case "receiptAnswered":
+        return answer(this.#receipts, effect);
+      case "pageAnswered":
+        return answer(this.#pages, effect);
+      case "publish":
+        return this.#publish(effect);
+      case "loadSnapshot":
+        return this.#loadSnapshot(effect);
+      case "reasserted": {
+        const { lost, stream, outcome } = effect;
+        return this.#telling.report({ type: "reasserted", ...this.#telling.at(), lost, stream, outcome });
+      }
+      case "journal":
+        return this.#journal(effect);
+      case "present": {
+        const { presence } = effect;
+        return this.#routes.tellLeader((leader) => leader.handedOn.present(presence));
+      }
+      case "runDuty":
+      case "endDuty":
+      case "seatChanged":
+      case "stopped":
+        return;
+    }
+  }
+
+  #publish({ by, batch, how }: Extract<BrokerEffect, { type: "publish" }>): void {
+    const { previous, last } = batch;
+    this.#telling.report({
+      type: "published",
+      ...this.#telling.at(),
+      how: how === "commit" ? "core" : "relayed",
+      ...by,
+      previous,
+      last,
+    });
+    const sent = this.#nats?.publish(this.#seal(by, { kind: "batch", batch })) ?? "dropped";
+    if (sent === "dropped") this.#feed({ type: "publishDropped", at: this.#process.moment(), last });
+  }
+
+  #loadSnapshot({ id, first }: Extract<BrokerEffect, { type: "loadSnapshot" }>): void {
+    const { saves } = this.#options.store;
+    const found = saves[saves.length - 1 - (this.#useless % Math.max(1, saves.length))];
+    this.#useless += 1; // if it was of another history, the next one is tried
+    const at = this.#process.moment();
+    const canRead = found !== undefined && found.level <= readsOf(this.#process.identity.build);
+    if (!canRead || found.link.position < first - 1)
+      return this.#feed({ type: "snapshotFailed", at, id, reason: "there is none" });
+    this.#telling.begunFrom(found.link);
+    this.#feed({ type: "snapshotLoaded", at, id, snapshot: load(found) });
+  }
+
+  #journal({ level, message, fields }: Extract<BrokerEffect, { type: "journal" }>): void {
+    const error = "err" in fields ? fields.err : undefined;
+    if (level === "error" && message.startsWith("a step of the broker's core failed")) throw error;
+    const { world, name } = this.#options;
+    if (!world.trace.keeps) return;
+    const told = Object.entries(fields).map(
+      ([key, value]) => `${key}=${value instanceof Error ? value.message : JSON.stringify(value)}`,
+    );
+    world.note(name, `${level}: ${message} ${told.join(" ")}`);
+  }
+
+  // --- nodes and other brokers
+
+  /** A node's message, for the leader that we are. */
+  #take(envelope: SimEnvelope, reply: (answer: SaidAnswer) => void): void {
+    const message = this.#open(envelope);
+    const by = this.#core.leadership;
+    if (message.type === "refused")
+      this.#telling.report({
+        ...{ type: "message-refused", ...this.#telling.at(), kind: envelope.payload.kind, reason: message.reason },
+      });
+    if (message.type === "renew" && by !== null) {
+      const { node, boot, nonce, replaces } = message.renew;
+      this.#telling.report({ type: "renew-arrived", ...this.#telling.at(), node, boot, nonce, epoch: by.epoch });
+      if (replaces !== null)
+        this.#telling.report({ type: "boot-left", ...this.#telling.at(), node, boot: replaces, how: "replaced" });
+    }
+    const id = this.#ask(this.#leases, (answer) => reply(this.#said(message, answer)));
+    this.#feed({ type: "nodeSaid", at: this.#process.moment(), id, origin: "remote", message });
+  }
+
+  #said(message: OpenedNodeMessage, answer: LeaseAnswer): SaidAnswer {
+    switch (answer.type) {
+      case "granted": {
+        const { grant, by } = answer;
+        const { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs } = grant;
+        const named = { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs };
+        this.#telling.report({ type: "grant-sent", ...this.#telling.at(), ...named, own: false, agedMs: null });
+        return { type: "grant", envelope: this.#seal(by, { kind: "grant", grant }) };
+      }
+      case "taken":
+        if (message.type === "goodbye") {
+          const { node, boot } = message.goodbye;
+          this.#telling.report({ type: "boot-left", ...this.#telling.at(), node, boot, how: "goodbye" });
+        }
+        return { type: "taken" };
+      case "refused":
+        if (message.type === "renew") {
+          const { node, boot } = message.renew;
+          this.#telling.report({ type: "grant-refused", ...this.#telling.at(), node, boot, reason: answer.reason });
+        }
+        return { type: "refused", reason: answer.reason };
+      case "unavailable":
+        return unavailable;
+    }
+  }
+
+  #open(envelope: SimEnvelope): OpenedNodeMessage {
+    const { seals, cluster } = this.#options;
+    const { from, payload } = envelope;
+    if (!seals.isAuthentic(envelope, cluster)) return { type: "refused", from, reason: "bad signature" };
+    switch (payload.kind) {
+      case "renew":
+        return { type: "renew", from, renew: payload.renew };
+      case "confirm":
+        return { type: "confirm", from, confirm: payload.confirm };
+      case "goodbye":
+        return { type: "goodbye", from, goodbye: payload.goodbye };
+      default:
+        return { type: "refused", from, reason: `a ${payload.kind} is not for a broker to take` };
+    }
+  }
+
+  #deliver(envelope: SimEnvelope): void {
+    const { seals, cluster } = this.#options;
+    const { from, payload } = envelope;
+    const at = this.#process.moment();
+    if (!seals.isAuthentic(envelope, cluster) || from.role !== "broker") {
+      this.#telling.report({
+        type: "message-refused",
+        ...this.#telling.at(),
+        kind: payload.kind,
+        reason: "bad signature",
+      });
+      return this.#feed({ type: "forgeryHeard", at, reason: "bad signature" });
+    }
+    if (from.boot === this.#boot) return;
+    this.#feed({ type: "brokerHeard", at, epoch: from.epoch, incarnation: from.incarnation });
+  }
+
+  #seal(by: Readonly<{ epoch: Epoch; incarnation: Incarnation }>, payload: SimEnvelope["payload"]): SimEnvelope {
+    const { seals, cluster, broker } = this.#options;
+    return seals.seal({ cluster, role: "broker", name: broker, boot: this.#boot, ...by }, payload);
+  }
+}
+
+function answer<Answer>(
+  asks: Map<number, (answer: Answer) => void>,
+  { id, answer }: Readonly<{ id: number; answer: Answer }>,
+): void {
+  const answered = asks.get(id);
+  asks.delete(id);
+  answered?.(answer);
+}
+
+/** Nobody signs anything here: a seal is being known to `Seals`. */
+function publicKeyOf(incarnation: Incarnation): string {
+  return incarnation;
+}

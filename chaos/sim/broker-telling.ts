@@ -1,0 +1,108 @@
+/**
+ * Broker telling: what a simulated broker reports of its core, for the monitors to judge. It looks, and changes nothing.
+ */
+import type { BrokerCore } from "../../src/broker/broker-core.ts";
+import type { BrokerEffect } from "../../src/broker/broker-messages.ts";
+import { type BootId, type Epoch, genesis, type Link, type NodeId } from "../../src/events/index.ts";
+import type { PageOutcome } from "../../src/replication/index.ts";
+import type { SimFact } from "./facts.ts";
+import type { SimProcess } from "./process.ts";
+import type { World } from "./world.ts";
+
+export type BrokerTellingParts = Readonly<{
+  world: World;
+  process: SimProcess;
+  node: NodeId;
+  boot: BootId;
+  core: () => BrokerCore;
+  /** Of what must have a bound: what it is, how much of it there is, and the bound. */
+  sizes: () => readonly (readonly [what: string, size: number, sizeMax: number])[];
+}>;
+
+const sizesEveryMs = 2_000;
+
+export class BrokerTelling {
+  readonly #parts: BrokerTellingParts;
+  /** What has been told of the core so far. */
+  #told: Readonly<{ leading: Epoch | null; applied: Link; restarts: number }>;
+  /** Batches made ahead that have been told of. */
+  #ahead = { sent: 0, thrownAway: 0 };
+  #rebuilding = false;
+  /** What is being built anew was begun from this snapshot. */
+  #base: Link = genesis;
+
+  constructor(parts: BrokerTellingParts) {
+    this.#parts = parts;
+    this.#told = { leading: null, applied: parts.core().ledger.applied, restarts: 0 };
+  }
+
+  begunFrom(snapshot: Link): void {
+    this.#base = snapshot;
+  }
+
+  /** What has changed with the last step, before any of its effects can be seen. */
+  stepped(): void {
+    const told = this.#told;
+    const core = this.#parts.core();
+    this.#madeAhead(core);
+    const leading = core.leadership?.epoch ?? null;
+    const { applied, restarts } = core.ledger;
+    if (leading === told.leading && applied === told.applied && restarts === told.restarts) return;
+    this.#told = { leading, applied, restarts };
+    if (told.leading !== null && leading !== told.leading)
+      this.report({ type: "leading", ...this.at(), epoch: told.leading, leading: false });
+    if (leading !== null && leading !== told.leading)
+      this.report({ type: "leading", ...this.at(), epoch: leading, leading: true });
+    const here = { ...this.at(), node: this.#parts.node, boot: this.#parts.boot };
+    if (restarts !== told.restarts) {
+      this.#rebuilding = true;
+      this.#base = genesis;
+      this.report({ type: "rebuilding", ...here, lost: told.applied });
+      if (applied.position === 0) return;
+    } else if (applied.position === told.applied.position) return;
+    const digest = core.ledger.projection.digest();
+    if (this.#rebuilding) this.report({ type: "rebuilt", ...here, to: applied, digest, base: this.#base });
+    else this.report({ type: "applied", ...here, from: told.applied, to: applied, digest });
+    this.#rebuilding = false;
+  }
+
+  #madeAhead({ counters }: BrokerCore): void {
+    const { batchesAhead: sent, batchesThrownAway: thrownAway } = counters;
+    if (sent > this.#ahead.sent) this.report({ type: "made-ahead", ...this.at(), became: "sent" });
+    if (thrownAway > this.#ahead.thrownAway) this.report({ type: "made-ahead", ...this.at(), became: "thrown-away" });
+    this.#ahead = { sent, thrownAway };
+  }
+
+  appending(call: Extract<BrokerEffect, { type: "log" }>["call"]): void {
+    if (call.op !== "append") return;
+    this.report({ type: "append-sent", ...this.at(), previous: call.batch.previous });
+    for (const { recorded } of call.batch.entries)
+      if (recorded.event.type === "UpgradeFinalized")
+        this.report({ type: "finalizing", ...this.at(), level: recorded.event.level });
+  }
+
+  pageServed(outcome: PageOutcome, { after, by }: Readonly<{ after: Link; by: string }>): void {
+    const page = outcome.type === "page" ? outcome.page : undefined;
+    const head =
+      outcome.type === "truncated" ? after : (page?.head ?? (outcome.type === "forked" ? outcome.head : after));
+    const count = page?.entries.length ?? 0;
+    const served = { to: by, after, last: page?.last ?? after, count, head, outcome: outcome.type };
+    this.report({ type: "page-served", ...this.at(), ...served });
+  }
+
+  sizesOften(): void {
+    this.#parts.process.after(sizesEveryMs, () => {
+      for (const [what, size, sizeMax] of this.#parts.sizes())
+        if (size > 0) this.report({ type: "sized", ...this.at(), what, size, sizeMax });
+      this.sizesOften();
+    });
+  }
+
+  at(): Readonly<{ at: number; process: string }> {
+    return { at: this.#parts.world.now, process: this.#parts.process.name };
+  }
+
+  report(fact: SimFact): void {
+    this.#parts.world.report(fact);
+  }
+}

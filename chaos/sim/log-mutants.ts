@@ -1,0 +1,428 @@
+/** Mutants of the log and of those who follow it: what is written, believed, kept and enforced (mutants.ts). Pure data. */
+import type { Change, Mutant } from "./mutant.ts";
+
+const follower = "src/replication/node/follower.ts";
+const logRules = "src/replication/log/log-rules.ts";
+const projection = "src/events/projection.ts";
+const leader = "src/broker/leader/leader.ts";
+const simLog = "chaos/sim/sim-log-reads.ts";
+const exchanges = "chaos/sim/exchanges.ts";
+const writer = "src/broker/leader/batch-writer.ts";
+/** A beat of a deposed leader does not end it. */
+const stubborn = {
+  file: leader,
+  take: 'case "fenced":\n        this.finish({ type: "fenced" });',
+  put: 'case "fenced":',
+};
+/** Nor does what it hears of a later epoch. */
+const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };
+/** Nor does anything else. */
+const neverDeposed: readonly Change[] = [
+  stubborn,
+  {
+    file: writer,
+    take: 'inbox.giveBack(commands);\n        return { type: "fenced" };',
+    put: "inbox.giveBack(commands);\n        return null;",
+  },
+  deaf,
+];
+/** Safe by itself: then everything rests on what the region's broker holds back. */
+const alwaysByAge: Change = {
+  file: "chaos/sim/region-boot.ts",
+  take: "if (!this.#homeAnswers()) {\n      this.#answerAlone(payload, answered);",
+  put: 'if (payload.kind === "renew" || !this.#homeAnswers()) {\n      this.#answerAlone(payload, answered);',
+};
+const stepsDown = "who was deposed steps down when a write of theirs is fenced, and when they hear of a later epoch";
+
+export const logMutants: Readonly<Record<string, Mutant>> = {
+  "no-gap-detection": {
+    meaning: "a delivery is applied though it does not stand right behind what is there",
+    changes: [
+      {
+        file: follower,
+        take: "if (batch.previous.position > applied.position) return look(hold(state, batch), batch.last.position);",
+        put: "",
+      },
+      {
+        file: follower,
+        take: "if (skipped < 0 || skipped >= stretch.events.length || !sameLink(meetingPoint(stretch, applied), applied))",
+        put: "if (skipped >= stretch.events.length)",
+      },
+      {
+        file: projection,
+        take: "if (recorded.position !== this.#applied.position + 1) {",
+        put: "if (recorded.position < 0) {",
+      },
+    ],
+    within: 10,
+    holds: "the follower looks twice, and the projection throws",
+  },
+  "no-epoch-check": {
+    meaning: "a deposed leader's writes are taken",
+    changes: [
+      {
+        file: logRules,
+        take: 'if (log.epoch !== writer.epoch || log.incarnation !== writer.incarnation) return { type: "fenced", epoch: log.epoch };',
+        put: "",
+      },
+      {
+        file: logRules,
+        take: 'return sameLink(log.head, writer.head) ? undefined : { type: "head-moved", head: log.head };',
+        put: "return undefined;",
+      },
+    ],
+    within: 30,
+    holds: "every epoch begins with an event, so a deposed leader's head is never the log's",
+  },
+  "above-horizon": {
+    meaning: "readers are shown what is visible, whether or not it is durable",
+    changes: [
+      {
+        file: simLog,
+        take: "const horizon = still && clean.position > durable.position ? clean : durable;",
+        put: "const horizon = still && clean.position > durable.position ? clean : state.head;\n      void durable;",
+      },
+    ],
+    within: 40,
+  },
+  "horizon-by-appends-only": {
+    meaning: "a beat does not say how far the log is durable",
+    changes: [
+      {
+        file: "chaos/sim/sim-log.ts",
+        take: 'write: { op: "beat", request, durable }',
+        put: 'write: { op: "beat", request, durable: { ...durable, ...genesis } }',
+      },
+    ],
+    within: 10,
+  },
+  "epoch-not-compared": {
+    meaning: "an epoch is opened whatever epoch the row has by then",
+    changes: [
+      { file: "chaos/sim/sim-log.ts", take: "if (rowEpoch !== request.expected) {", put: "if (rowEpoch < 0) {" },
+    ],
+    within: 30,
+  },
+  "lease-kept-in-rebuild": {
+    meaning: "a node whose history was lost keeps its lease while it builds anew",
+    changes: [{ file: "src/replication/node/node-core.ts", take: 'this.#lease.void("rebuilding");', put: "" }],
+    within: 60,
+    where: "unproven",
+  },
+  "sticky-off": {
+    meaning: "denials of a lost suffix are dropped with it",
+    changes: [
+      {
+        file: "src/replication/node/local-copy.ts",
+        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    for (const stream of this.#sticky)",
+        put: "for (const stream of this.#sticky)",
+      },
+      {
+        file: "src/replication/node/local-copy.ts",
+        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    return lost;",
+        put: "return lost;",
+      },
+    ],
+    within: 60,
+    where: "unproven",
+  },
+  "lost-not-reported": {
+    meaning: "denials of a lost suffix stay with the node and never come back into the log",
+    changes: [
+      {
+        file: "src/replication/node/node-core.ts",
+        take: "onLost: (events, now) => this.#reassertions.add(events, now),",
+        put: "onLost: () => undefined,",
+      },
+    ],
+    within: 60,
+    where: "unproven",
+  },
+  "ended-not-handed-back": {
+    meaning: "a session that was lost together with the word that ended it may be created once more",
+    changes: [
+      {
+        file: "src/replication/node/tightenings.ts",
+        take: "if (!sessions.has(stream) && !isIn(old, sessionId, isShared))",
+        put: "if (sessions.has(stream) && !isIn(old, sessionId, isShared))",
+      },
+      {
+        file: "src/replication/node/kept-denials.ts",
+        take: "for (const each of ended(denial)) this.#recallOne(each);",
+        put: "",
+      },
+    ],
+    within: 10,
+    where: "unproven",
+  },
+  "no-epoch-end-check": {
+    meaning: "a node ahead of the log does not find out by what it hears of a new epoch",
+    changes: [
+      {
+        file: follower,
+        take: "const ahead = applied.epoch < epoch && applied.position >= start;",
+        put: "const ahead = start < 0;",
+      },
+      { file: follower, take: 'standing(state.trail, head) === "foreign"', put: "epoch < 0" },
+      {
+        file: follower,
+        take: "return batch.last.epoch > applied.epoch ? rebuild(state, batch.epoch) : [state, []];",
+        put: "return [state, []];",
+      },
+      {
+        file: follower,
+        take: "return meetingPoint(batch, applied).epoch > applied.epoch\n",
+        put: "return batch.epoch < 0\n",
+      },
+      {
+        file: follower,
+        take: "const proven = input.head.epoch > state.trail.applied.epoch;",
+        put: "const proven = false;",
+      },
+    ],
+    within: 20,
+    where: "unproven",
+    holds: "the hash of the granted head, a delivery of the new epoch, and the answer to a read",
+  },
+  "command-twice": {
+    meaning: "a command that was carried out is carried out again",
+    changes: [
+      {
+        file: logRules,
+        take: 'if (made !== undefined) return { type: "duplicate-command", commandId, first: made.first, count: made.count };',
+        put: "void made;",
+      },
+    ],
+    within: 30,
+  },
+  "unclear-is-success": {
+    meaning: "a write without a clear answer is reported as done",
+    changes: [
+      {
+        file: writer,
+        take: 'if (outcome.type === "appended" && sameLink(outcome.last, batch.last)) {',
+        put: 'if ((outcome.type === "appended" && sameLink(outcome.last, batch.last)) || outcome.type === "indeterminate") {',
+      },
+    ],
+    within: 20,
+  },
+  "grant-without-commit": {
+    meaning: "renews are granted when a beat begins, and not when it has committed",
+    changes: [
+      {
+        file: leader,
+        take: "const { lessees, left } = ticket.round;",
+        put: "if (ticket.round.lessees.length === 0) this.desk.settle(ticket.round, this.#parts.ledger.applied);\n    const { lessees, left } = ticket.round;",
+      },
+      stubborn,
+      deaf,
+    ],
+    within: 60,
+    holds: "a leader who was deposed steps down at the next beat, and when they hear of a later epoch",
+  },
+  "lost-without-proof": {
+    meaning: "a place is called lost by who may not lead any more",
+    changes: [
+      {
+        file: "src/broker/leader/receipt-desk.ts",
+        take: 'if (asked.proven === "yes") return this.#found(asked, null);',
+        put: "this.#found(asked, null);\n    if (asked.deadline > 0) return;",
+      },
+      ...neverDeposed,
+    ],
+    within: 20,
+    holds: stepsDown,
+  },
+  "unchanged-without-proof": {
+    meaning: "a command has nothing to do, or is refused, by the word of who may not lead any more",
+    changes: [
+      {
+        file: writer,
+        take: 'const proof = write === null ? "clean" : "awaited";',
+        put: 'const proof = "clean" as "clean" | "awaited";',
+      },
+      ...neverDeposed,
+    ],
+    within: 20,
+    holds: stepsDown,
+  },
+  "region-confirms-early": {
+    meaning: "a regional broker confirms what somebody with a lease by age does not enforce yet",
+    changes: [
+      {
+        file: "src/replication/lease/regional-granter.ts",
+        take: "if (enforced === null || enforced.position < link.position) until",
+        put: "if (enforced === null && link.position < 0) until",
+      },
+      alwaysByAge,
+    ],
+    within: 20,
+    where: "regional",
+    holds: "while the leader answers, a region's nodes have their leases from the leader, who waits for them itself",
+  },
+  "finalize-unasked": {
+    meaning: "a level is finalized without a look at who could not read it",
+    changes: [
+      {
+        file: "src/broker/leader/finalizing.ts",
+        take: "  return why;\n",
+        put: "  why.length = 0;\n  return why;\n",
+      },
+    ],
+    within: 60,
+    where: "operators",
+  },
+  "too-old-permits": {
+    meaning: "a node that cannot read the finalized level goes on, and is granted to",
+    changes: [
+      { file: "src/replication/node/node-core.ts", take: 'this.#lease.void("too-old");', put: "" },
+      {
+        file: "src/broker/leader/lease-desk.ts",
+        take: "if (renew.reads < finalized) {",
+        put: "if (renew.reads < 0) {",
+      },
+    ],
+    within: 60,
+    where: "operators",
+    holds: "the node stops by itself, and the leader grants it nothing",
+  },
+  "publish-before-commit": {
+    meaning: "a batch is published before it has committed",
+    changes: [
+      {
+        file: leader,
+        take: 'this.#work.ask({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
+        put: 'this.#parts.relay.publish(append);\n    this.#work.ask({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
+      },
+    ],
+    within: 10,
+  },
+  "kept-on-failure": {
+    meaning: "a batch that was made behind one which was not written is sent all the same",
+    changes: [{ file: writer, take: "this.discard(); // it was to stand behind", put: "// it was to stand behind" }],
+    within: 60,
+  },
+  "sent-unanswered": {
+    meaning: "the batch behind one in flight is sent before that one is answered",
+    changes: [
+      {
+        file: leader,
+        take: "if (this.#batches.flying) return this.#ahead();",
+        put: "if (this.#batches.flying) {\n      this.#ahead();\n      return this.#batches.ready ? this.#append() : undefined;\n    }",
+      },
+    ],
+    within: 20,
+  },
+  "told-before-clean": {
+    meaning: "what a batch came to is told and published when the one behind it is made, not when it has committed",
+    changes: [
+      {
+        file: writer,
+        take: "const room = batchEventsMax - (this.#next?.taken.length ?? 0);",
+        put: "const room = batchEventsMax - (this.#next?.taken.length ?? 0);\n    if (this.#flight !== null) this.#parts.relay.publish(this.#flight.batch);",
+      },
+    ],
+    within: 20,
+  },
+  "ahead-unseeing": {
+    meaning: "a batch is carried out behind one in flight without a look at what that one changes",
+    changes: [
+      { file: writer, take: "used: flight?.used ?? null }", put: "used: null }" },
+      {
+        file: logRules,
+        take: "return conflicts.length === 0 ? undefined",
+        put: "return conflicts.length >= 0 ? undefined",
+      },
+    ],
+    within: 40,
+    holds: "the log compares the version of each stream that is written",
+  },
+  "goodbye-of-another": {
+    meaning: "a broker lets a boot go because another said so in its name",
+    changes: [
+      {
+        file: "src/broker/leader/lease-desk.ts",
+        take: "if (!isOwn(message, message.goodbye)) return this.#drop(id, notItself);",
+        put: "",
+      },
+    ],
+    within: 30,
+  },
+  "forged-accepted": {
+    meaning: "a message counts as its sender's whoever has sealed it",
+    changes: [
+      {
+        file: "chaos/sim/envelopes.ts",
+        take: "return this.#sealed.has(envelope) && envelope.from.cluster === cluster;",
+        put: "return envelope.from.cluster === cluster;",
+      },
+    ],
+    within: 30,
+  },
+  "unknown-final-ignored": {
+    meaning: "a final event of a type that the build does not know is passed over",
+    changes: [{ file: projection, take: "return this.deny(recorded.stream, recorded.position);", put: "return [];" }],
+    within: 20,
+  },
+  "unknown-passed-over": {
+    meaning: "an event that could change decisions, of a type that the build does not know, is passed over",
+    changes: [{ file: projection, take: "this.#degraded = recorded.type;", put: "" }],
+    within: 60,
+  },
+  "lost-token-taken": {
+    meaning: "a token of a lost suffix is as good as any",
+    changes: [
+      {
+        file: "src/replication/node/link-waiters.ts",
+        take: 'return ours !== undefined && link.epoch > ours ? undefined : "lost";',
+        put: 'return ours !== undefined && link.epoch > ours ? undefined : "reached";',
+      },
+    ],
+    within: 30,
+    where: "unproven",
+  },
+  "one-look": {
+    meaning: "what was permitted is not looked at again before the first byte",
+    changes: [
+      {
+        file: exchanges,
+        take: "    const look = this.#look(session, route);\n    if (look.verdict",
+        put: '    const look: Look = { ...this.#look(session, route), verdict: "permit" };\n    if (look.verdict',
+      },
+    ],
+    within: 20,
+  },
+  "bytes-without-a-look": {
+    meaning: "a stream goes on though the lease is over",
+    changes: [
+      {
+        file: exchanges,
+        take: '    if (verdict !== "permit") {\n      this.#end(request, "cut", "stale");',
+        put: '    if (verdict === "deny") {\n      this.#end(request, "cut", "stale");',
+      },
+    ],
+    within: 10,
+  },
+  "cut-not-awaited": {
+    meaning: "a change counts as enforced while what it denies is still being cut",
+    changes: [
+      {
+        file: exchanges,
+        take: '      this.#end(request, "cut", reason);\n      done();\n    });',
+        put: '      this.#end(request, "cut", reason);\n    });\n    done();',
+      },
+    ],
+    within: 10,
+  },
+  "token-ignored": {
+    meaning: "a request does not wait for the place that its session needs",
+    changes: [
+      {
+        file: "src/replication/node/link-waiters.ts",
+        take: "const verdict = verdictOn(trail, asked.link);",
+        put: 'const verdict = "reached" as Reached | undefined;',
+      },
+    ],
+    within: 10,
+  },
+};

@@ -1,0 +1,14 @@
+/** Mutant: one safety rule of the protocol that can be taken away. Pure data; see mutants.ts. */
+import type { FaultClass } from "./swarm.ts";
+
+export type Change = Readonly<{ file: string; take: string; put: string }>;
+
+export type Mutant = Readonly<{
+  /** What is done without the rule. */
+  meaning: string;
+  changes: readonly Change[];
+  within: number;
+  /** Only seeds in which this class of faults is switched on can tell, or those in which the west has a broker of its own. */
+  where?: FaultClass | "regional";
+  holds?: string;
+}>;
