@@ -137,7 +137,8 @@ test("readers first, and back half-way: every mix of versions permits and revoke
     const answer = await finalize();
     return answer.err.includes("leads only since") ? undefined : answer;
   });
-  assert.match(named.err, new RegExp(`broker ${back.name} \\(version [^)]+\\) reads level 1`));
+  // It may have come to lead by then, where the machine stopped the other one.
+  assert.match(named.err, new RegExp(`(broker ${back.name} \\(version [^)]+\\)|the leading broker) reads level 1`));
   await become(back, nextMain);
   await digestsAgree();
 });
