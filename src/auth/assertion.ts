@@ -37,6 +37,8 @@ export type AssertionScope = Readonly<{
   mode: "cached" | "per_request";
   /** The same object for all requests of a route in one configuration. Absent: those of the whole configuration. */
   rules?: AssertionRules;
+  /** When it is asked for; absent: the clock is. */
+  now?: UnixMs;
 }>;
 
 export type Assertions = Readonly<{
@@ -163,7 +165,7 @@ export async function createAssertions(options: {
   return {
     jwks: { keys: [published, ...alsoPublished.filter((other) => other.kid !== kid)] },
     claimsOf,
-    introduce(principal, { hostname, mode, rules = global }) {
+    introduce(principal, { hostname, mode, rules = global, now = options.now() }) {
       if (mode === "per_request") return sign(principal, hostname, rules);
       const owner = principal ?? nobody;
       let kept = cache.get(owner);
@@ -172,7 +174,6 @@ export async function createAssertions(options: {
         cache.set(owner, kept);
       }
       const { entries, last } = kept;
-      const now = options.now();
       if (last !== undefined && last.rules === rules && last.hostname === hostname && now < last.entry.freshUntil)
         return last.entry.introduction;
       // No two places are written alike: JSON says where it ends.

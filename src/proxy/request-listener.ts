@@ -199,7 +199,12 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       const found = ports.providerTokens.of(principal.session);
       if (!(found instanceof Promise)) introduce(permitted, found);
       else
-        found.then((tokens) => introduce(permitted, tokens), unknown).catch((error: unknown) => failed(visit, error));
+        found
+          .then((tokens) => {
+            visit.asOf = momentOf(clock);
+            introduce(permitted, tokens);
+          }, unknown)
+          .catch((error: unknown) => failed(visit, error));
     } catch (error) {
       unknown(error);
     }
@@ -211,7 +216,8 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       send(permitted, null, tokens);
       return;
     }
-    const scope = { hostname: request.hostname, mode: plan.route.assertion, rules: plan.assertionRules };
+    const { hostname } = request;
+    const scope = { hostname, mode: plan.route.assertion, rules: plan.assertionRules, now: visit.asOf.wall };
     const introduced = ports.assertions.introduce(permit.principal, scope);
     if (!(introduced instanceof Promise)) send(permitted, introduced, tokens);
     else introduced.then((made) => send(permitted, made, tokens)).catch((error: unknown) => failed(visit, error));
