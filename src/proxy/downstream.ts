@@ -10,7 +10,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { RequestHead } from "./canonical.ts";
-import type { CutReason } from "./exchanges.ts";
+import type { CutReason, Exchange } from "./exchanges.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 
@@ -33,6 +33,9 @@ export type Tunnel = Readonly<{
   /** What has come behind the request's head already. */
   head: Buffer;
 }>;
+
+/** What an upstream's answer rests on. */
+export type Leaving = Pick<Exchange, "mayLeave">;
 
 export interface Downstream {
   readonly head: RequestHead;
@@ -67,6 +70,8 @@ export interface Downstream {
   writeContinue(): void;
   /** 103. @param links values of `Link` */
   writeEarlyHints(links: readonly string[]): void;
+  /** The answer is an upstream's, from its head on: what is held back of it asks this again when it leaves. */
+  carries(exchange: Leaving): void;
   /**
    * The final head. It leaves with what follows it in the same turn.
    * @param lines without what frames the message: that is added here

@@ -16,6 +16,7 @@ import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../events
 import type { Change, Clock, Freshness } from "../replication/index.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
 import { type Linked, LinkedList } from "./linked-list.ts";
+import { type Flush, ownFlush } from "./turn-end-timer.ts";
 
 /**
  * session-ended: the session is gone, revoked or expired · not-permitted: it stands, and policy says no now · route-removed: the
@@ -24,6 +25,9 @@ import { type Linked, LinkedList } from "./linked-list.ts";
  */
 export const cutReasons = ["session-ended", "not-permitted", "route-removed", "stale", "lifetime", "draining"] as const;
 export type CutReason = (typeof cutReasons)[number];
+
+/** How long what was looked at may wait before it leaves: much less than the 50 ms that W has for it (reliability.md §4.4). */
+const waitMsMax = 10;
 
 /** What a renewed look at an open exchange found; `terms`, where they are others than before. */
 export type Verdict =
@@ -125,6 +129,16 @@ export class Exchange implements Linked<Exchange> {
     return this.#until === null || wall < this.#until || this.redecide();
   }
 
+  /**
+   * Asked where what `mayCarry` let pass leaves behind other work, as at the end of a turn: where that took long, or the process was
+   * stopped meanwhile, it is looked at again.
+   * @returns as `mayCarry`
+   */
+  mayLeave(flush: Flush): boolean {
+    if (this.cutReason !== undefined) return false;
+    return this.#registry.nowOf(flush) - this.lookedAt <= waitMsMax || this.mayCarry();
+  }
+
   /** @returns whether it goes on */
   redecide(): boolean {
     if (this.cutReason !== undefined || !this.#open) return false;
@@ -192,6 +206,8 @@ export class Exchanges {
   /** Cuts that have begun and not ended. */
   readonly #cutting = new Set<Promise<void>>();
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
+  #flush: Flush = ownFlush;
+  #flushedAt = 0 as MonotonicMs;
 
   constructor(
     options: Readonly<{
@@ -269,6 +285,15 @@ export class Exchanges {
   }
 
   // --- for Exchange
+
+  /** Read once for a flush. */
+  nowOf(flush: Flush): MonotonicMs {
+    if (flush !== this.#flush) {
+      this.#flush = flush;
+      this.#flushedAt = this.clock.monotonic();
+    }
+    return this.#flushedAt;
+  }
 
   moved(exchange: Exchange, before: readonly FactKey[]): void {
     if (sameFacts(before, exchange.reads)) return;

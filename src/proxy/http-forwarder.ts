@@ -177,6 +177,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#responding = true;
     this.#target.report?.({ type: "answered", status });
     counted.answeredAt = exchange.lookedAt;
+    downstream.carries(exchange);
     downstream.writeHead(status, downstreamLines(rules, lines), requestId);
   }
 

@@ -75,7 +75,10 @@ export class Http1Connection {
     this.#owner = owner;
     this.caller = caller;
     this.#deadline = owner.now() + owner.readMs;
-    this.#writer = new AnswerWriter(socket, owner, () => this.#onLastLeft());
+    this.#writer = new AnswerWriter(socket, owner, {
+      mayLeave: (flush) => this.#current?.mayLeave(flush) ?? true,
+      onLastLeft: () => this.#onLastLeft(),
+    });
     this.#parser = createParser(
       "request",
       headerBytesMax,
@@ -387,6 +390,12 @@ export class Http1Connection {
   /** Small: it leaves with whatever else this turn brings. */
   send(text: string): void {
     this.#writer.send(text);
+  }
+
+  /** It does not wait for what comes. */
+  sendAtOnce(text: string): void {
+    this.#writer.send(text);
+    this.#writer.flush();
   }
 
   /** Large: it is not copied. */

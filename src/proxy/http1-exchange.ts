@@ -7,10 +7,11 @@
 import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { RequestHead } from "./canonical.ts";
-import type { BodyReader, Downstream, Tunnel, UpgradeKind } from "./downstream.ts";
+import type { BodyReader, Downstream, Leaving, Tunnel, UpgradeKind } from "./downstream.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { Http1Connection } from "./http1-connection.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
+import type { Flush } from "./turn-end-timer.ts";
 
 /** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
 const oneWriteMax = 16_384;
@@ -48,6 +49,7 @@ export class Http1Exchange implements Downstream {
   #paused = false;
   #trailers: string[] = [];
   #pendingHead: string | undefined;
+  #carried: Leaving | undefined;
   #chunked = false;
   #bodiless = false;
   #continued = false;
@@ -169,7 +171,16 @@ export class Http1Exchange implements Downstream {
     if (this.status !== 0 || this.closed || this.head.httpVersion === "1.0") return;
     let text = "HTTP/1.1 103 Early Hints\r\n";
     for (const link of links) text += `Link: ${checked(link)}\r\n`;
-    this.#connection.send(`${text}\r\n`);
+    this.#connection.sendAtOnce(`${text}\r\n`);
+  }
+
+  carries(exchange: Leaving): void {
+    this.#carried = exchange;
+  }
+
+  /** Called by the connection: whether what was gathered of the answer still may. */
+  mayLeave(flush: Flush): boolean {
+    return this.#carried?.mayLeave(flush) ?? true;
   }
 
   writeHead(status: number, lines: HeaderLines, requestId: string | null): void {

@@ -1,19 +1,26 @@
 /**
  * HTTP/1 writer: gathers what is answered on one connection within a turn of the event loop, writes it at once, and says when the
- * last of an answer has left.
+ * last of an answer has left. What it gathers is asked about once more when it leaves: the turn may have been long.
  */
 import type { Socket } from "node:net";
 import type { ConnectionOwner } from "./connection-owner.ts";
-import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
+import { atTurnEnd, type Flush, ownFlush, type TurnEndTask } from "./turn-end-timer.ts";
 
 /** What is gathered before it is sent. */
 const oneWriteMax = 16_384;
+
+/** Whose it is that is gathered. */
+type Answering = Readonly<{
+  /** @returns false: no byte of it */
+  mayLeave(flush: Flush): boolean;
+  onLastLeft(): void;
+}>;
 
 export class AnswerWriter implements TurnEndTask {
   readonly towards = "caller";
   readonly #socket: Socket;
   readonly #owner: Pick<ConnectionOwner, "now" | "idleMs">;
-  readonly #onLastLeft: () => void;
+  readonly #answer: Answering;
   /** Written, and not yet sent. */
   #out = "";
   #scheduled = false;
@@ -21,10 +28,10 @@ export class AnswerWriter implements TurnEndTask {
   /** A caller that takes nothing of the last of its answer is idle, too: until when that is waited for. */
   unreadUntil = Infinity;
 
-  constructor(socket: Socket, owner: Pick<ConnectionOwner, "now" | "idleMs">, onLastLeft: () => void) {
+  constructor(socket: Socket, owner: Pick<ConnectionOwner, "now" | "idleMs">, answer: Answering) {
     this.#socket = socket;
     this.#owner = owner;
-    this.#onLastLeft = onLastLeft;
+    this.#answer = answer;
   }
 
   /** Small: it leaves with whatever else this turn brings. */
@@ -34,7 +41,7 @@ export class AnswerWriter implements TurnEndTask {
       atTurnEnd(this);
     }
     this.#out += text;
-    if (this.#out.length > oneWriteMax) this.flush();
+    if (this.#out.length > oneWriteMax) this.#write();
   }
 
   /** Large: it is not copied. */
@@ -42,7 +49,7 @@ export class AnswerWriter implements TurnEndTask {
     const socket = this.#socket;
     socket.cork();
     this.#out += before;
-    this.flush();
+    this.#write();
     socket.write(chunk);
     if (after !== "") socket.write(after, "latin1");
     socket.uncork();
@@ -54,23 +61,39 @@ export class AnswerWriter implements TurnEndTask {
     this.send(text);
   }
 
-  runAtTurnEnd(): void {
+  runAtTurnEnd(flush: Flush): void {
     this.#scheduled = false;
-    this.flush();
+    this.#leave(flush);
     if (!this.#lastWritten) return;
     this.#lastWritten = false;
     if (this.#socket.writableLength === 0) {
-      this.#onLastLeft();
+      this.#answer.onLastLeft();
       return;
     }
     this.unreadUntil = this.#owner.now() + this.#owner.idleMs;
     this.#socket.write("", () => {
       this.unreadUntil = Infinity;
-      this.#onLastLeft();
+      this.#answer.onLastLeft();
     });
   }
 
+  /** Before the end of the turn. */
   flush(): void {
+    this.#leave(ownFlush);
+  }
+
+  #leave(flush: Flush): void {
+    if (this.#out === "") return;
+    if (this.#answer.mayLeave(flush)) {
+      this.#write();
+      return;
+    }
+    // It has begun, here or with the caller, and nobody may take what left of it for the whole.
+    this.drop();
+    this.#socket.destroy();
+  }
+
+  #write(): void {
     const text = this.#out;
     if (text === "") return;
     this.#out = "";
@@ -80,5 +103,6 @@ export class AnswerWriter implements TurnEndTask {
   /** The connection is gone. */
   drop(): void {
     this.#out = "";
+    this.#lastWritten = false;
   }
 }

@@ -120,6 +120,8 @@ export class Http2Exchange implements Downstream {
     if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
   }
 
+  carries(): void {} // nothing is held back here: frames are Node's from `write` on
+
   writeHead(status: number, { list: lines }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#dead) return;
     const raw: string[] = [":status", String(status)];
