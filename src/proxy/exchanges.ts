@@ -16,7 +16,7 @@ import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../events
 import type { Change, Clock, Freshness } from "../replication/index.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
 import { type Linked, LinkedList } from "./linked-list.ts";
-import { type Flush, ownFlush } from "./turn-end-timer.ts";
+import type { Flush } from "./turn-end-timer.ts";
 
 /**
  * session-ended: the session is gone, revoked or expired · not-permitted: it stands, and policy says no now · route-removed: the
@@ -136,7 +136,7 @@ export class Exchange implements Linked<Exchange> {
    */
   mayLeave(flush: Flush): boolean {
     if (this.cutReason !== undefined) return false;
-    return this.#registry.nowOf(flush) - this.lookedAt <= waitMsMax || this.mayCarry();
+    return flush.now - this.lookedAt <= waitMsMax || this.mayCarry();
   }
 
   /** @returns whether it goes on */
@@ -206,8 +206,6 @@ export class Exchanges {
   /** Cuts that have begun and not ended. */
   readonly #cutting = new Set<Promise<void>>();
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
-  #flush: Flush = ownFlush;
-  #flushedAt = 0 as MonotonicMs;
 
   constructor(
     options: Readonly<{
@@ -285,15 +283,6 @@ export class Exchanges {
   }
 
   // --- for Exchange
-
-  /** Read once for a flush. */
-  nowOf(flush: Flush): MonotonicMs {
-    if (flush !== this.#flush) {
-      this.#flush = flush;
-      this.#flushedAt = this.clock.monotonic();
-    }
-    return this.#flushedAt;
-  }
 
   moved(exchange: Exchange, before: readonly FactKey[]): void {
     if (sameFacts(before, exchange.reads)) return;

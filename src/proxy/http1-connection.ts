@@ -77,7 +77,7 @@ export class Http1Connection {
     this.#deadline = owner.now() + owner.readMs;
     this.#writer = new AnswerWriter(socket, owner, {
       mayLeave: (flush) => this.#current?.mayLeave(flush) ?? true,
-      onLastLeft: () => this.#onLastLeft(),
+      onLastLeft: (now) => this.#onLastLeft(now),
     });
     this.#parser = createParser(
       "request",
@@ -274,7 +274,7 @@ export class Http1Connection {
     if (!exchange.head.hasBody) this.#take(exchange);
     else {
       exchange.bodyEnd();
-      if (exchange.closed) this.#next(exchange);
+      if (exchange.closed) this.#next(exchange, this.#owner.now());
     }
   }
 
@@ -408,11 +408,11 @@ export class Http1Connection {
     this.#writer.sendLast(text);
   }
 
-  #onLastLeft(): void {
-    if (this.#current !== undefined) this.#answered(this.#current);
+  #onLastLeft(now: number): void {
+    if (this.#current !== undefined) this.#answered(this.#current, now);
   }
 
-  #answered(exchange: Http1Exchange): void {
+  #answered(exchange: Http1Exchange, now: number): void {
     exchange.close();
     if (!exchange.keepAlive || this.#over) {
       this.#over = true;
@@ -421,15 +421,15 @@ export class Http1Connection {
       return;
     }
     if (exchange.bodyComplete && this.#reading !== exchange) {
-      this.#next(exchange);
+      this.#next(exchange, now);
       return;
     }
     // The rest of a body is read and thrown away; a caller that sends for long is not waited for.
     exchange.discardBody();
-    this.#deadline = Math.min(this.#deadline, this.#owner.now() + lingerMs);
+    this.#deadline = Math.min(this.#deadline, now + lingerMs);
   }
 
-  #next(exchange: Http1Exchange): void {
+  #next(exchange: Http1Exchange, now: number): void {
     if (this.#current !== exchange) return;
     this.#current = undefined;
     const next = this.#waiting.shift();
@@ -440,7 +440,7 @@ export class Http1Connection {
     this.goOnReading();
     if (this.#reading === undefined) {
       this.#betweenRequests = true;
-      this.#deadline = this.#owner.now() + this.#owner.idleMs;
+      this.#deadline = now + this.#owner.idleMs;
     }
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import type { ConnectionOwner } from "./connection-owner.ts";
-import { atTurnEnd, type Flush, ownFlush, type TurnEndTask } from "./turn-end-timer.ts";
+import { atTurnEnd, Flush, type TurnEndTask } from "./turn-end-timer.ts";
 
 /** What is gathered before it is sent. */
 const oneWriteMax = 16_384;
@@ -13,7 +13,8 @@ const oneWriteMax = 16_384;
 type Answering = Readonly<{
   /** @returns false: no byte of it */
   mayLeave(flush: Flush): boolean;
-  onLastLeft(): void;
+  /** @param now as its owner counts */
+  onLastLeft(now: number): void;
 }>;
 
 export class AnswerWriter implements TurnEndTask {
@@ -67,19 +68,19 @@ export class AnswerWriter implements TurnEndTask {
     if (!this.#lastWritten) return;
     this.#lastWritten = false;
     if (this.#socket.writableLength === 0) {
-      this.#answer.onLastLeft();
+      this.#answer.onLastLeft(flush.now);
       return;
     }
     this.unreadUntil = this.#owner.now() + this.#owner.idleMs;
     this.#socket.write("", () => {
       this.unreadUntil = Infinity;
-      this.#answer.onLastLeft();
+      this.#answer.onLastLeft(this.#owner.now());
     });
   }
 
   /** Before the end of the turn. */
   flush(): void {
-    this.#leave(ownFlush);
+    this.#leave(new Flush());
   }
 
   #leave(flush: Flush): void {

@@ -34,7 +34,7 @@ export class AnswerLines {
   /** What a caller was told of them last, and by which rules; kept by downstream-headers.ts. */
   told: Readonly<{ rules: ResponseRules; lines: HeaderLines }> | undefined;
   /** What they say of their connection; kept by upstream-http1-connection.ts. */
-  connection: Readonly<{ idleTicks: number | undefined; bodyBytes: number | undefined }> | undefined;
+  connection: Readonly<{ idleMs: number | undefined; bodyBytes: number | undefined }> | undefined;
   constructor(raw: readonly string[]) {
     this.raw = raw;
   }

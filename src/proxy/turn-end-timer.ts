@@ -5,8 +5,8 @@
  * longer than the turn, and whatever is cut meanwhile is not sent. Upstreams come first: whoever is written to again while it is still awake
  * need not be woken again.
  *
- * A turn may be long, and a process may be stopped in the middle of one: whoever is run is told of which flush it is part, so that the
- * clock is read for that once and what was looked at too long ago is looked at again (exchanges.ts).
+ * A turn may be long, and a process may be stopped in the middle of one: whoever is run is told of the flush that it is part of,
+ * for which the clock is read once, and looks again at what was looked at too long before (exchanges.ts).
  */
 export interface TurnEndTask {
   /** Whom it writes to. */
@@ -14,17 +14,20 @@ export interface TurnEndTask {
   runAtTurnEnd(flush: Flush): void;
 }
 
-/** A few tasks that are run one behind the other, by their number. */
-export type Flush = number;
-/** In place of it, for what leaves before the end of the turn: a flush of its own. */
-export const ownFlush: Flush = Number.NaN;
+/** A few tasks that are run one behind the other. */
+export class Flush {
+  #now: number | undefined;
+  /** When it began. Monotonic. */
+  get now(): number {
+    this.#now ??= performance.now();
+    return this.#now;
+  }
+}
 
-/** A flush is over in a few milliseconds, also where there are thousands of tasks. */
+/** So that a flush is over in a few milliseconds, also where there are thousands of tasks. */
 const tasksOfFlushMax = 64;
 
 let tasks: TurnEndTask[] = [];
-let flush: Flush = 0;
-let flushed = 0;
 
 export function atTurnEnd(task: TurnEndTask): void {
   if (tasks.length === 0) setImmediate(run);
@@ -34,16 +37,20 @@ export function atTurnEnd(task: TurnEndTask): void {
 function run(): void {
   const now = tasks;
   tasks = [];
-  flushed = tasksOfFlushMax;
-  for (const task of now) if (task.towards === "upstream") attempt(task);
-  for (const task of now) if (task.towards === "caller") attempt(task);
+  let flush = new Flush();
+  let flushed = 0;
+  for (const towards of ["upstream", "caller"] as const)
+    for (const task of now) {
+      if (task.towards !== towards) continue;
+      if (flushed++ === tasksOfFlushMax) {
+        flush = new Flush();
+        flushed = 1;
+      }
+      attempt(task, flush);
+    }
 }
 
-function attempt(task: TurnEndTask): void {
-  if (++flushed > tasksOfFlushMax) {
-    flush++;
-    flushed = 1;
-  }
+function attempt(task: TurnEndTask, flush: Flush): void {
   try {
     task.runAtTurnEnd(flush);
   } catch (error) {

@@ -3,8 +3,8 @@ import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from "./upstream-
 import type { Http1Pool } from "./upstream-http1.ts";
 import type { Http1UpstreamConnection } from "./upstream-http1-connection.ts";
 
-/** How finely time is counted; time-outs are exceeded by no more than two of these. */
-export const tickMs = 100;
+/** Time-outs are exceeded by no more than two of these, or than what lies between two looks of a process that is slower. */
+export const lookEveryMs = 100;
 
 export class Http1Call implements UpstreamCall {
   readonly request: UpstreamRequest;
@@ -15,14 +15,14 @@ export class Http1Call implements UpstreamCall {
   sent = false;
   sawByte = false;
   reads = 0;
-  readonly idleTicksMax: number;
+  readonly idleMsMax: number;
 
   constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {
     this.#pool = pool;
     this.request = request;
     this.handler = handler;
     this.sent = !request.hasBody;
-    this.idleTicksMax = request.idleTimeoutMs > 0 ? Math.ceil(request.idleTimeoutMs / tickMs) : Infinity;
+    this.idleMsMax = request.idleTimeoutMs > 0 ? request.idleTimeoutMs : Infinity;
   }
 
   write(chunk: Buffer): boolean {

@@ -18,7 +18,7 @@ import {
   type RawLines,
 } from "./http1-parser.ts";
 import { AnswerLines, LastLines } from "./received-lines.ts";
-import { atTurnEnd, type TurnEndTask } from "./turn-end-timer.ts";
+import { atTurnEnd, type Flush, type TurnEndTask } from "./turn-end-timer.ts";
 import {
   UpstreamClosedError,
   UpstreamConnectTimeoutError,
@@ -26,7 +26,7 @@ import {
   UpstreamProtocolError,
 } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-http1.ts";
-import { type Http1Call, tickMs } from "./upstream-http1-call.ts";
+import { type Http1Call, lookEveryMs } from "./upstream-http1-call.ts";
 
 const answerHeadBytesMax = 65_536;
 /** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
@@ -42,8 +42,11 @@ export class Http1UpstreamConnection implements TurnEndTask {
   #call: Http1Call | undefined;
   #connected = false;
   #answered = 0;
-  /** When bytes last moved; while idle, when it ends. */
-  #tick: number;
+  /** Bytes have moved since the last look. */
+  #moved = true;
+  /** At which look they last had. */
+  #movedAt = 0;
+  /** While idle, when it ends; before, for how long it will be kept. */
   #idleUntil = 0;
   #keepAlive = false;
   #chunked = false;
@@ -66,7 +69,6 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#pool = pool;
     this.#socket = socket;
     this.#call = call;
-    this.#tick = pool.ticks;
     call.connection = this;
     this.#parser = createParser(
       "response",
@@ -90,7 +92,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     });
     socket.on("data", (bytes: Buffer) => this.#onBytes(bytes));
     socket.on("drain", () => {
-      this.#tick = this.#pool.ticks;
+      this.#moved = true;
       const { over = true, sent = true, handler } = this.#call ?? {};
       if (!over && !sent) handler?.onWritable();
     });
@@ -102,27 +104,31 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   get usable(): boolean {
-    return !this.#gone && this.#socket.writable && this.#pool.ticks < this.#idleUntil;
+    return !this.#gone && this.#socket.writable && this.#pool.now < this.#idleUntil;
   }
 
   /** Begins with a call at the end of this turn. */
   reserve(call: Http1Call): void {
     this.#call = call;
     call.connection = this;
-    this.#tick = this.#pool.ticks;
+    this.#moved = true;
     this.#reserved = true;
     atTurnEnd(this);
   }
 
-  runAtTurnEnd(): void {
+  runAtTurnEnd(flush: Flush): void {
     const call = this.#call;
+    this.#pool.now = flush.now;
+    const { usable } = this;
     this.#reserved = false;
-    if (call === undefined || call.over) this.#release();
-    else if (this.#socket.writable) this.begin(call);
-    else {
-      this.#call = undefined;
-      this.#pool.again(call);
+    if (usable && call !== undefined && !call.over) {
+      this.begin(call);
+      return;
     }
+    this.#call = undefined;
+    if (usable) this.#pool.free(this);
+    else this.#socket.destroy(); // the upstream may be about to do so
+    if (call !== undefined && !call.over) this.#pool.again(call);
   }
 
   /** Nothing of a call that has begun may be taken for another's, so its connection goes. */
@@ -135,7 +141,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   begin(call: Http1Call): void {
     this.#call = call;
     call.connection = this;
-    this.#tick = this.#pool.ticks;
+    this.#moved = true;
     this.#answering = false;
     this.#complete = false;
     listenForBegin(this.#parser, null);
@@ -175,7 +181,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   write(chunk: Buffer): boolean {
-    this.#tick = this.#pool.ticks;
+    this.#moved = true;
     if (!this.#chunked) return this.#socket.write(chunk);
     this.#socket.cork();
     this.#socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
@@ -199,7 +205,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    this.#tick = this.#pool.ticks;
+    this.#moved = true;
     if (this.#direct === undefined) this.#socket.resume();
     else this.#direct.goOn();
   }
@@ -208,16 +214,20 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#socket.destroy();
   }
 
-  tick(now: number): void {
+  look(now: number): void {
+    if (this.#moved) {
+      this.#moved = false;
+      this.#movedAt = now;
+    }
     if (!this.#connected) {
-      if (now - this.#tick > this.#pool.connectTicksMax)
+      if (now - this.#movedAt > this.#pool.connectTimeoutMs)
         this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
       return;
     }
     const call = this.#call;
     if (call === undefined) {
       if (now >= this.#idleUntil) this.#socket.destroy();
-    } else if (!this.#paused && now - this.#tick > call.idleTicksMax)
+    } else if (!this.#paused && now - this.#movedAt > call.idleMsMax)
       this.#fail(new UpstreamIdleError("the upstream fell silent"));
   }
 
@@ -231,7 +241,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   /** The parser has looked at what came. */
   #onRead(read: number | ParseError): void {
-    this.#tick = this.#pool.ticks;
+    this.#moved = true;
     const call = this.#call;
     if (call === undefined || this.#reserved) {
       this.#socket.destroy();
@@ -264,12 +274,12 @@ export class Http1UpstreamConnection implements TurnEndTask {
     }
     this.#answering = true;
     const lines = this.#lines.next(raw);
-    lines.connection ??= { idleTicks: idleTicksOf(raw), bodyBytes: bodyBytesOf(raw) };
-    const { idleTicks, bodyBytes } = lines.connection;
+    lines.connection ??= { idleMs: idleMsOf(raw), bodyBytes: bodyBytesOf(raw) };
+    const { idleMs, bodyBytes } = lines.connection;
     // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
     this.#keepAlive = keepAlive && !(status === 204 && hasBody(raw));
     this.#trailers = [];
-    this.#idleUntil = idleTicks ?? this.#pool.idleTicks;
+    this.#idleUntil = idleMs ?? this.#pool.idleMs;
     const withoutBody = call.request.method === "HEAD" || status === 204 || status === 304;
     this.#bytesLeft = withoutBody ? undefined : bodyBytes;
     if (!call.over) call.handler.onHead(status, lines);
@@ -313,7 +323,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#answered++;
     if (this.#paused) this.resume();
     if (reusable) {
-      this.#idleUntil += this.#pool.ticks;
+      this.#idleUntil += this.#pool.now;
       this.#pool.free(this);
     } else this.#socket.destroy();
     if (call.finish()) call.handler.onEnd(this.#trailers);
@@ -350,7 +360,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   #release(): void {
     this.#call = undefined;
-    this.#idleUntil = this.#pool.ticks + this.#pool.idleTicks;
+    this.#idleUntil = this.#pool.now + this.#pool.idleMs;
     if (this.#gone || !this.#socket.writable) this.#socket.destroy();
     else this.#pool.free(this);
   }
@@ -376,12 +386,12 @@ function bodyBytesOf(raw: RawLines): number | undefined {
 }
 
 /** @returns undefined when the upstream does not say */
-function idleTicksOf(lines: RawLines): number | undefined {
+function idleMsOf(lines: RawLines): number | undefined {
   for (let i = 0; i < lines.length; i += 2) {
     if (lines[i]?.length !== 10 || lines[i]?.toLowerCase() !== "keep-alive") continue;
     const seconds = /(?:^|[\s,;])timeout=(\d{1,6})/i.exec(lines[i + 1] ?? "")?.[1];
     if (seconds === undefined) return undefined;
-    return Math.max(1, Math.floor(Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000) / tickMs));
+    return Math.max(lookEveryMs, Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000));
   }
   return undefined;
 }

@@ -3,7 +3,8 @@
  *
  * A connection goes back only when request and answer were complete and nothing came behind the answer; anything else ends it, so
  * that no answer is ever taken for that of another request. Idle connections end before the upstream would end them. Time
- * is counted in ticks of the pool, so that a call costs no timer.
+ * is the clock's, however seldom a busy process gets to look at it: ten times a second, and whenever a kept connection is to be used.
+ * So a call costs no timer.
  */
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
@@ -14,7 +15,7 @@ import {
   type UpstreamPool,
   type UpstreamRequest,
 } from "./upstream-call.ts";
-import { Http1Call, tickMs } from "./upstream-http1-call.ts";
+import { Http1Call, lookEveryMs } from "./upstream-http1-call.ts";
 import { Http1UpstreamConnection } from "./upstream-http1-connection.ts";
 import { WritableValues } from "./writable-values.ts";
 
@@ -49,9 +50,10 @@ export class Http1Pool implements UpstreamPool {
   readonly #waiting: Http1Call[] = [];
   #waitingCalls = 0;
   #calls = 0;
-  #ticking: NodeJS.Timeout | undefined;
+  #looking: NodeJS.Timeout | undefined;
   #closed = false;
-  ticks = 0;
+  /** What the clock said when it was looked at last. */
+  now = 0;
   readonly writable = new WritableValues();
 
   constructor(address: UpstreamAddress, limits: PoolLimits) {
@@ -88,7 +90,7 @@ export class Http1Pool implements UpstreamPool {
 
   close(): void {
     this.#closed = true;
-    clearInterval(this.#ticking);
+    clearInterval(this.#looking);
     this.#waiting.length = 0;
     for (const connection of this.#all) connection.destroy();
   }
@@ -106,22 +108,25 @@ export class Http1Pool implements UpstreamPool {
     const socket = secure ? connectTls({ ...common, ...tls }) : connectPlain(common);
     const connection = new Http1UpstreamConnection(this, socket, secure ? "secureConnect" : "connect", call);
     this.#all.add(connection);
-    this.#ticking ??= setInterval(() => this.#tick(), tickMs).unref();
+    if (this.#looking !== undefined) return;
+    this.now = performance.now();
+    // A look comes behind what has arrived: an answer that was there in time is not taken for one that never came.
+    this.#looking = setInterval(() => setImmediate(this.#look), lookEveryMs).unref();
   }
 
-  #tick(): void {
-    this.ticks++;
-    for (const connection of this.#all) connection.tick(this.ticks);
+  readonly #look = (): void => {
+    this.now = performance.now();
+    for (const connection of this.#all) connection.look(this.now);
     if (this.#all.size > 0) return;
-    clearInterval(this.#ticking);
-    this.#ticking = undefined;
-  }
+    clearInterval(this.#looking);
+    this.#looking = undefined;
+  };
 
-  get connectTicksMax(): number {
-    return Math.ceil(this.#limits.connectTimeoutMs / tickMs);
+  get connectTimeoutMs(): number {
+    return this.#limits.connectTimeoutMs;
   }
-  get idleTicks(): number {
-    return Math.ceil(this.#limits.idleMs / tickMs);
+  get idleMs(): number {
+    return this.#limits.idleMs;
   }
 
   // --- for connections and calls

@@ -3,8 +3,6 @@ import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import { suite, type TestContext, test } from "node:test";
-import type { MonotonicMs } from "../../src/events/index.ts";
-import { systemClock } from "../../src/replication/index.ts";
 import { open, type Rig, routeTo, startRig, startUpstream } from "./support.ts";
 
 type World = Readonly<{
@@ -22,11 +20,11 @@ async function start(t: TestContext, answer: (res: ServerResponse) => void): Pro
   let stoodStill = 0;
   let stopMs = 0;
   let endsAt = Number.POSITIVE_INFINITY;
-  const monotonic = (): MonotonicMs => (systemClock.monotonic() + stoodStill) as MonotonicMs;
+  const running = performance.now.bind(performance);
+  t.mock.method(performance, "now", () => running() + stoodStill);
   const upstream = await startUpstream((_req, res) => answer(res));
   const rig = await startRig([routeTo(upstream.port, { ...open, onStale: "deny", staleGraceMs: 0 })], {
     ports: {
-      clock: { ...systemClock, monotonic },
       freshness: {
         overdueMs(now) {
           stoodStill += stopMs;
@@ -47,7 +45,7 @@ async function start(t: TestContext, answer: (res: ServerResponse) => void): Pro
     },
     stopped: () => stoodStill > 0,
     leaseFor(ms) {
-      endsAt = monotonic() + ms;
+      endsAt = performance.now() + ms;
     },
     call() {
       const socket = connect(rig.port, "127.0.0.1");
@@ -84,8 +82,8 @@ suite("a process that stands still between the look at a chunk and the end of th
     });
     const call = world.call();
     await until(() => call.heard().includes("first"), "the first chunk");
-    world.leaseFor(30_000);
-    world.stopBehindNextLook(60_000);
+    world.leaseFor(10_000);
+    world.stopBehindNextLook(15_000);
     answers[0]?.write("second");
     await until(call.isOver, "the end of the connection");
     assert.ok(!call.heard().includes("second"), call.heard());
@@ -100,8 +98,8 @@ suite("a process that stands still between the look at a chunk and the end of th
     });
     const call = world.call();
     await until(() => call.heard().includes("first"), "the first chunk");
-    world.leaseFor(300_000);
-    world.stopBehindNextLook(60_000);
+    world.leaseFor(60_000);
+    world.stopBehindNextLook(15_000);
     answers[0]?.write("second");
     await until(() => call.heard().includes("second"), "the second chunk");
     answers[0]?.end("third");
@@ -112,8 +110,8 @@ suite("a process that stands still between the look at a chunk and the end of th
   test("sends nothing of a whole small answer either, and takes no other request on that connection", async (t) => {
     const world = await start(t, (res) => {
       // Behind the look before the first byte to the upstream; the next is at what it answers.
-      world.leaseFor(30_000);
-      world.stopBehindNextLook(60_000);
+      world.leaseFor(10_000);
+      world.stopBehindNextLook(15_000);
       res.setHeader("content-length", "9").end("all of it");
     });
     const call = world.call();
@@ -130,8 +128,8 @@ suite("a process that stands still between the look at a chunk and the end of th
     });
     const calls = [world.call(), world.call(), world.call()];
     await until(() => calls.every(({ heard }) => heard().includes("first")), "the first chunks");
-    world.leaseFor(300_000);
-    world.stopBehindNextLook(60_000);
+    world.leaseFor(60_000);
+    world.stopBehindNextLook(15_000);
     for (const res of answers) res.end("second");
     await until(() => calls.every(({ heard }) => heard().endsWith("0\r\n\r\n")), "the ends of all answers");
     assert.ok(world.stopped());

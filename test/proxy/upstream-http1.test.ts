@@ -1,10 +1,12 @@
 /** A pool of connections to an upstream of HTTP/1.1, on real sockets. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { after, describe, test } from "node:test";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { after, describe, suite, type TestContext, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { HeaderLines } from "../../src/proxy/header-lines.ts";
-import type { UpstreamHandler } from "../../src/proxy/upstream-call.ts";
+import type { UpstreamCall, UpstreamHandler } from "../../src/proxy/upstream-call.ts";
 import { Http1Pool } from "../../src/proxy/upstream-http1.ts";
 
 /** Answers with what it was asked, in a thread of its own, so that it can close while nothing here is read. */
@@ -156,5 +158,148 @@ describe("a kept connection that breaks before anything of a call was written to
       { code: "ERR_PROXY_UPSTREAM_CLOSED" },
     );
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+  });
+});
+
+type Slow = Readonly<{
+  pool: Http1Pool;
+  /** Time passes, and nothing of this process runs in it. */
+  stall(ms: number): void;
+  /** The loop gets to look at its timers. */
+  look(): Promise<void>;
+}>;
+
+/** Says how long it keeps a connection; is silent on `/silent`. */
+async function startSlow(
+  t: TestContext,
+  { connects = true, connectTimeoutMs = 600_000 }: Readonly<{ connects?: boolean; connectTimeoutMs?: number }> = {},
+): Promise<Slow> {
+  let opened = 0;
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    const nth = String(++opened);
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      if (bytes.includes("/silent")) return;
+      socket.write(`HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: ${nth.length}\r\n\r\n${nth}`);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  let now = 1_000;
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  t.mock.method(performance, "now", () => now);
+  const place = connects ? { hostname: "127.0.0.1" } : { hostname: "nobody-knows.test" };
+  const pool = new Http1Pool(
+    { secure: false, path: null, ...place, port, lookup: () => {}, tls: {} }, // a name is looked up for ever
+    { connectionsMax: 10, connectTimeoutMs, idleMs: 60_000 },
+  );
+  t.after(() => {
+    pool.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {
+    pool,
+    stall(ms) {
+      now += ms;
+    },
+    async look() {
+      t.mock.timers.tick(100);
+      await turn();
+    },
+  };
+}
+
+/** @returns what became of a call that is not answered */
+function askInVain(
+  pool: Http1Pool,
+  idleTimeoutMs: number,
+): { error: unknown; call: UpstreamCall; begun: Promise<void> } {
+  let begin = (): void => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const told: { error: unknown; call: UpstreamCall; begun: Promise<void> } = { error: undefined, begun } as never;
+  const handler: UpstreamHandler = {
+    mayBegin: () => true,
+    onWritable: () => begin(),
+    onHint() {},
+    onHead: () => assert.fail("nobody answers"),
+    onData: () => true,
+    onEnd() {},
+    onError(error) {
+      told.error = error;
+    },
+  };
+  const headers = new HeaderLines(["host", "upstream"]);
+  const request = { method: "POST", path: "/silent", headers, requestId: null, hasBody: true, idleTimeoutMs };
+  told.call = pool.call(request, handler);
+  return told;
+}
+
+suite("on a process that is too busy to look at the time often", () => {
+  test("an upstream that is silent is given up when its time is over, not sooner and not ten times later", async (t) => {
+    const { pool, stall, look } = await startSlow(t);
+    const told = askInVain(pool, 30_000);
+    await told.begun;
+    for (let looks = 0; looks < 30; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal(told.error, undefined);
+    for (let looks = 0; looks < 2; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
+  });
+
+  test("so is one that cannot be reached", async (t) => {
+    const { pool, stall, look } = await startSlow(t, { connects: false, connectTimeoutMs: 10_000 });
+    const told = askInVain(pool, 0);
+    for (let looks = 0; looks < 10; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal(told.error, undefined);
+    for (let looks = 0; looks < 2; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT");
+  });
+
+  test("what has moved while nobody looked counts", async (t) => {
+    const { pool, stall, look } = await startSlow(t);
+    const told = askInVain(pool, 5_000);
+    await told.begun;
+    await look();
+    stall(60_000);
+    const looking = look();
+    told.call.write(Buffer.from("more"));
+    await looking;
+    assert.equal(told.error, undefined);
+    stall(4_000);
+    await look();
+    assert.equal(told.error, undefined);
+    stall(2_000);
+    await look();
+    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
+  });
+
+  test("a kept connection is not used when its upstream is about to end it, and is used before", async (t) => {
+    const { pool, stall, look } = await startSlow(t);
+    const asked = { method: "POST", path: "/a" };
+    assert.equal(await ask(pool, asked), "1");
+    stall(3_500);
+    assert.equal(await ask(pool, asked), "1");
+    stall(4_500);
+    assert.equal(await ask(pool, asked), "2");
+    stall(4_500);
+    await look();
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+    assert.equal(await ask(pool, asked), "3");
   });
 });
