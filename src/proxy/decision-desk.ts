@@ -67,7 +67,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   function consider(routed: Routed): void {
     if (leaseIsOver(routed)) return;
     const { visit, plan, request } = routed;
-    const asking = who.askingIn(request, plan.route, visit.downstream.head.lines);
+    const asking = who.askingIn(request, plan.route, visit.ip, visit.downstream.head.lines);
     if (!(asking instanceof Promise)) settle(routed, asking);
     else asking.then((known) => settleLater(routed, known)).catch((error: unknown) => onFailed(visit, error));
   }

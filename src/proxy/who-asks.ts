@@ -58,11 +58,13 @@ export class ReachedHandles {
 export type WhoAsks = Readonly<{
   /**
    * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours.
+   * @param from the caller's address
    * @param lines what `request.headers` were read from, where what is known of them is kept
    */
   askingIn(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
+    from: string,
     lines?: RequestLines,
   ): Asking | Promise<Asking>;
   /**
@@ -86,12 +88,13 @@ export function createWhoAsks(
   function askingIn(
     request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
     route: RouteConfig,
+    from: string,
     lines?: RequestLines,
   ): Asking | Promise<Asking> {
     const { bearer: rules } = route;
     const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
     if (token !== undefined && rules !== null) {
-      const found = ports.bearerTokens.identify(token, rules, ports.idpIdOf(route));
+      const found = ports.bearerTokens.identify(token, rules, { idpId: ports.idpIdOf(route), from });
       const bearer = { token, rules };
       return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);
     }

@@ -53,7 +53,7 @@ function ask(who: WhoAsks, lines: RequestLines, more: Readonly<{ hostname?: stri
   const headers = Object.fromEntries(
     lines.raw.flatMap((name, i) => (i % 2 === 0 ? [[name.toLowerCase(), lines.raw[i + 1] ?? ""]] : [])),
   );
-  const asking = who.askingIn({ headers, hostname: route.host, search: "", ...more }, route, lines);
+  const asking = who.askingIn({ headers, hostname: route.host, search: "", ...more }, route, "192.0.2.1", lines);
   assert.ok(typeof asking === "object" && !(asking instanceof Promise));
   return asking;
 }

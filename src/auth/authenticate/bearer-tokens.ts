@@ -5,7 +5,7 @@
  * every node knows it from its projection and asks nobody, and it can be listed and revoked. A session id is used once, so that a token
  * whose session was revoked opens nothing again. No store and no provider is asked but for a token that nobody has seen.
  *
- * Bounded: tokens that are being verified, and those that are remembered as refused. Their session ends with the token, or with
+ * Bounded: tokens that are being verified, of all callers and of each, and those that are remembered as refused. Their session ends with the token, or with
  * `cookie_expire`; it is never refreshed, and what a token does not say of groups changes none; nor does what others have said since.
  */
 import { createHmac } from "node:crypto";
@@ -24,8 +24,10 @@ import {
   unreachable,
   userIdOf,
 } from "../../events/index.ts";
+import { callerNetwork } from "../authorize/source-ip.ts";
 import { type SubmitDeps, submitPatiently } from "./begin-session.ts";
 import { groupsOf } from "./context.ts";
+import { FairPlaces } from "./fair-places.ts";
 import type { Handle } from "./handle.ts";
 import type { OidcClient } from "./oidc-client.ts";
 import { ProviderError } from "./provider-error.ts";
@@ -43,15 +45,20 @@ export type BearerAnswer =
   | Fact<"holder", { handle: Handle }>
   /** The token is nobody's: it does not check out, is over, or was revoked. */
   | Fact<"refused", unknown>
-  /** Nobody could say: the provider or the brokers do not answer, or too many tokens are being looked at. */
+  /** Nobody could say: the provider or the brokers do not answer, or too many tokens are being looked at, of all callers or of this one. */
   | Fact<"unavailable", unknown>;
 
 export type BearerTokens = Readonly<{
   /**
    * Immediate for every token whose session is known.
    * @param idpId the identity provider's client of the route
+   * @param from the address of whoever shows it
    */
-  identify(token: string, rules: BearerRules, idpId: string): BearerAnswer | Promise<BearerAnswer>;
+  identify(
+    token: string,
+    rules: BearerRules,
+    of: Readonly<{ idpId: string; from: string }>,
+  ): BearerAnswer | Promise<BearerAnswer>;
   /** Whether a token that was verified by earlier rules of its format is one that these rules take, by what it says. */
   takes(token: string, rules: BearerRules): boolean;
 }>;
@@ -116,6 +123,7 @@ export function bearerIdp(rules: BearerRules | null, handle: Pick<Handle, "idpId
 export function createBearerTokens(deps: BearerDeps): BearerTokens {
   const refusals = new LRUCache<SessionId, true>({ max: refusedMax, ttl: refusedForMs });
   const underway = new Map<SessionId, Promise<BearerAnswer>>();
+  const places = new FairPlaces(deps.atOnceMax ?? atOnceMax);
 
   /** The same for the same token where the same is asked of it, on every node. */
   function sessionIdOf(parts: readonly unknown[]): SessionId {
@@ -135,7 +143,11 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     return { type: "holder", handle: { sessionId, userId, idpId, needs, audience: [] } };
   }
 
-  function identify(token: string, rules: BearerRules, routeIdpId: string): BearerAnswer | Promise<BearerAnswer> {
+  function identify(
+    token: string,
+    rules: BearerRules,
+    { idpId: routeIdpId, from }: Readonly<{ idpId: string; from: string }>,
+  ): BearerAnswer | Promise<BearerAnswer> {
     const text = token.length > tokenCharsMax ? undefined : tokenText(token);
     if (text === undefined) return refused;
     // Asked each time: which issuers and audiences count may have changed since the token was verified.
@@ -146,10 +158,14 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     const sessionId = sessionIdOf([rules.format, idpId, hasAudience, text]);
     const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
     if (answer !== undefined) return answer;
-    if (underway.size >= (deps.atOnceMax ?? atOnceMax)) return looked(unavailable);
+    const leave = places.take(callerNetwork(from));
+    if (leave === undefined) return looked(unavailable);
     const verifying = begin(sessionId, idpId, () => verify(token, rules, { idpId, issuer }))
       .then(looked)
-      .finally(() => underway.delete(sessionId));
+      .finally(() => {
+        underway.delete(sessionId);
+        leave();
+      });
     underway.set(sessionId, verifying);
     return verifying;
   }

@@ -98,6 +98,13 @@ function wordsOfPart(part: string): string[] {
   return [(number >> 16n).toString(16), (number & 0xffffn).toString(16)];
 }
 
+/** One caller, as far as an address tells: whoever has an IPv6 address has all of its /64 (RFC 6177). No address is one, too. */
+export function callerNetwork(ip: string): string {
+  const address = parseAddress(ip);
+  if (address === undefined) return "";
+  return address.family === "ipv4" ? address.address : `${(numberOf(address) >> 64n).toString(16)}/64`;
+}
+
 export function isAddressRange(text: string): boolean {
   return parseBlock(text) !== undefined;
 }

@@ -178,9 +178,9 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     return [["x-pomerium-jwt-assertion", assertion], ...claimHeaders];
   }
 
-  function whoAsks({ whose }: Question, { route, request }: About): Asking | Promise<Asking> {
+  function whoAsks({ whose, described }: Question, { route, request }: About): Asking | Promise<Asking> {
     if (whose === null) return nobody;
-    if (whose === "credential") return who.askingIn(request, route);
+    if (whose === "credential") return who.askingIn(request, route, described.ip ?? "");
     if (!("token" in whose)) {
       const session = "among" in whose ? whose.among(ports.idpIdOf(route)) : whose;
       if (session === undefined) return nobody;

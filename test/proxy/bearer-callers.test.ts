@@ -1,0 +1,42 @@
+/** Whose bearer token it is that nobody has seen: of the caller's address, as far as those in front of the proxy are believed. */
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import type { Config } from "../../src/config/index.ts";
+import { type Rig, raw, routeTo, startRig } from "./support.ts";
+
+async function start(t: TestContext, config: Partial<Config>): Promise<{ rig: Rig; from: string[] }> {
+  const from: string[] = [];
+  const bearerTokens: Rig["ports"]["bearerTokens"] = {
+    identify(_token, _rules, of) {
+      from.push(of.from);
+      return { type: "refused" };
+    },
+    takes: () => true,
+  };
+  const rig = await startRig([routeTo(0, { bearer: { format: "idp_identity_token" } })], {
+    config,
+    ports: { bearerTokens },
+  });
+  t.after(() => rig.close());
+  return { rig, from };
+}
+const request = (more = ""): string =>
+  `GET / HTTP/1.1\r\nHost: app.localhost\r\nAuthorization: Bearer unseen\r\nConnection: close\r\n${more}\r\n`;
+
+test("is that of the connection, whatever it says of itself", async (t) => {
+  const { rig, from } = await start(t, {});
+  await raw(rig.port, request("X-Forwarded-For: 192.0.2.9\r\n"), 10_000);
+  assert.deepEqual(from, ["127.0.0.1"]);
+});
+
+test("is what the PROXY protocol says, where that is spoken", async (t) => {
+  const { rig, from } = await start(t, { useProxyProtocol: true });
+  await raw(rig.port, `PROXY TCP4 192.0.2.9 10.0.0.1 5000 80\r\n${request()}`, 10_000);
+  assert.deepEqual(from, ["192.0.2.9"]);
+});
+
+test("is what the outermost trusted proxy says, and not what stands before it", async (t) => {
+  const { rig, from } = await start(t, { xffNumTrustedHops: 1 });
+  await raw(rig.port, request("X-Forwarded-For: 198.51.100.1, 192.0.2.9\r\n"), 10_000);
+  assert.deepEqual(from, ["192.0.2.9"]);
+});
