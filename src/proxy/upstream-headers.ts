@@ -6,7 +6,8 @@
  * added, so nothing that a caller sends can remove or double it.
  *
  * The caller's `X-Forwarded-*` and `Forwarded` are claims of a stranger: they go, unless the configuration counts trusted
- * proxies in front of us, and then only as many entries of `X-Forwarded-For` are kept. (Pomerium passes them on.)
+ * proxies in front of us, and then only as many entries of `X-Forwarded-For` are kept. (Pomerium passes them on.) Who the caller is
+ * by that count stands alone in `X-Envoy-External-Address`, so that an upstream need not count.
  */
 import { isIP } from "node:net";
 import { type Config, type HeaderPart, parseHeaderTemplate, type RouteConfig } from "../config/index.ts";
@@ -197,6 +198,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   const { trustedHops, skipXffAppend } = rules;
   const addresses = forwardedFor(headers["x-forwarded-for"], { peer: input.peer, trustedHops, skipXffAppend });
   if (addresses !== "") add("x-forwarded-for", addresses);
+  add("x-envoy-external-address", callerAddress(headers["x-forwarded-for"], input.peer, trustedHops));
   if (host !== input.authority) add("x-forwarded-host", input.authority);
   if (rules.tellsRoutingKey && input.sessionId !== null) add("x-pomerium-routing-key", routingKeyOf(input.sessionId));
   if (input.identity !== null) addIdentity(lines, rules, headers, input.identity);

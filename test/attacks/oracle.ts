@@ -222,6 +222,7 @@ const ours: ReadonlySet<string> = new Set([
   "x-forwarded-proto",
   "x-forwarded-for",
   "x-forwarded-host",
+  "x-envoy-external-address",
   "x-pomerium-jwt-assertion",
   "x-pomerium-jwt-assertion-for", // the caller's own, signed by somebody else: for the upstream to verify
   "x-pomerium-claim-email",
@@ -254,6 +255,7 @@ function judgeRequest(request: StrictMessage, permits: readonly DecisionRecord[]
     "connection",
     "x-forwarded-for",
     "x-forwarded-proto",
+    "x-envoy-external-address",
     "x-nick",
   ])
     assert.ok(valuesIn(request.lines, name).length <= 1, `more than one line of ${name}: ${said}`);

@@ -291,6 +291,18 @@ describe("X-Forwarded-For", () => {
     assert.deepEqual(forwarded("6.6.6.6, 1.1.1.1", { xffNumTrustedHops: 1, skipXffAppend: true }), ["1.1.1.1"]);
     assert.deepEqual(forwarded("6.6.6.6", { skipXffAppend: true }), []);
   });
+  test("has the caller's address beside it in X-Envoy-External-Address, by the same count, and no word of the caller's", () => {
+    const told = (sent: readonly string[], parts: Parts = {}) =>
+      values(upstream(sent, parts), "x-envoy-external-address");
+    const chain = ["X-Forwarded-For", "6.6.6.6, 1.1.1.1, 2.2.2.2"];
+    assert.deepEqual(told([]), ["192.0.2.1"]);
+    assert.deepEqual(told([...chain, "X-Envoy-External-Address", "6.6.6.6"]), ["192.0.2.1"]);
+    assert.deepEqual(told(chain, { config: { xffNumTrustedHops: 2 } }), ["1.1.1.1"]);
+    assert.deepEqual(told(chain, { config: { xffNumTrustedHops: 2, skipXffAppend: true } }), ["1.1.1.1"]);
+    assert.deepEqual(told(["X-Forwarded-For", "6.6.6.6"], { config: { xffNumTrustedHops: 2 } }), ["192.0.2.1"]);
+    assert.deepEqual(told(["Connection", "X-Envoy-External-Address"]), ["192.0.2.1"]);
+    assert.deepEqual(told([], { route: { removeRequestHeaders: ["X-Envoy-External-Address"] } }), []);
+  });
   test("tells the caller's address only as far as proxies are trusted", () => {
     assert.equal(callerAddress("1.1.1.1", "192.0.2.1", 0), "192.0.2.1");
     assert.equal(callerAddress("6.6.6.6, 1.1.1.1", "192.0.2.1", 1), "1.1.1.1");
