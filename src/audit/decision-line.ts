@@ -9,6 +9,8 @@ import type { Line } from "./journal.ts";
 
 /** Of so many different questions the answers are remembered; another one with the same key takes its place. */
 const answersMax = 256;
+/** Of a longer one nothing is remembered: what a stranger asks for may be long, and another one each time. */
+const answerCharsMax = 2_048;
 
 type Remembered = Readonly<{ record: DecisionRecord; text: string; isAscii: boolean }>;
 
@@ -29,7 +31,7 @@ export function createLineMaker(): (seq: number, record: DecisionRecord) => Line
     const known = answers[key];
     if (known !== undefined && isSameAnswer(known.record, record)) return known;
     const made = remembered(record, answerText(record));
-    answers[key] = made;
+    if (made.text.length <= answerCharsMax) answers[key] = made;
     return made;
   }
 

@@ -16,6 +16,9 @@ export type HeaderText = Readonly<{
   closes: boolean;
 }>;
 
+/** A longer one is written anew each time: the lines may last as long as their connection, and there are thousands of those. */
+const keptCharsMax = 8_192;
+
 export class HeaderLines {
   readonly list: readonly string[];
   #text: HeaderText | undefined;
@@ -29,8 +32,9 @@ export class HeaderLines {
   text(writable: WritableValues): HeaderText {
     const known = this.#text;
     if (known === undefined) {
-      this.#text = textOf(this.list, writable);
-      return this.#text;
+      const made = textOf(this.list, writable);
+      if (made.text.length <= keptCharsMax) this.#text = made;
+      return made;
     }
     if (this.#isFlat) return known;
     // It comes again: from now on it is one piece, and not put together anew each time that it is written.

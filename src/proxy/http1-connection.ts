@@ -462,6 +462,8 @@ export class Http1Connection {
     const socket = this.#socket;
     this.#over = true;
     this.#taken = true;
+    this.#lines.forget();
+    exchange.head.lines?.forgetSent(); // the connection may last for days
     this.#deadline = Infinity;
     socket.off("data", this.#onData);
     socket.off("end", this.#onEnd);

@@ -23,6 +23,9 @@ export class RequestLines {
   constructor(raw: readonly string[]) {
     this.raw = raw;
   }
+  forgetSent(): void {
+    this.sent = undefined;
+  }
   static receive(raw: readonly string[]): RequestLines {
     return new RequestLines(raw);
   }

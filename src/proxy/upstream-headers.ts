@@ -163,8 +163,9 @@ export function upstreamLines(
   )
     return sent.lines;
   const lines = new HeaderLines(buildUpstreamHeaders(rules, { ...input, authority: authority() }));
-  // A host that is made of the path is of this request alone; a service account's token changes in its own time.
-  if (received !== undefined && rules.hostOfPath === null && rules.kubernetes === null)
+  // A host that is made of the path is of this request alone; a service account's token changes in its own time; a provider's tokens
+  // are kept sealed, by session-tokens.ts and nobody else.
+  if (received !== undefined && rules.hostOfPath === null && rules.kubernetes === null && tokens == null)
     received.sent = { rules, peer, upstreamHost, sessionId, identity, tokens, certificate, lines };
   return lines;
 }

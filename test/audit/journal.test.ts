@@ -1,12 +1,15 @@
 /** Journal: lines as bytes, each exactly what its record says, for as long as somebody may ask for them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { toLine } from "../../src/audit/audit-record.ts";
 import { createLineMaker } from "../../src/audit/decision-line.ts";
 import { Journal } from "../../src/audit/journal.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
-import { genesis } from "../../src/events/index.ts";
+import { genesis, type UnixMs } from "../../src/events/index.ts";
 import { fc } from "../support/property.ts";
+import { waitFor } from "../support/wait-for.ts";
 import { decision } from "./support.ts";
 
 test("the line of a record is the very text that JSON has for it, whatever its texts hold", () => {
@@ -125,6 +128,25 @@ test("the record of an ordinary request is known to be ASCII", () => {
   assert.equal(lineOf(1, decision()).isAscii, true);
   assert.equal(lineOf(2, { ...decision(), path: "/café" }).isAscii, false);
   assert.equal(lineOf(3, decision()).isAscii, true);
+});
+
+test("a record with a long path is not kept for the next one like it", async () => {
+  setFlagsFromString("--expose-gc");
+  const gc = runInNewContext("gc") as () => void;
+  const lineOf = createLineMaker();
+  const written = (path: string): WeakRef<DecisionRecord> => {
+    const record = { ...decision(), path };
+    lineOf(1, record);
+    return new WeakRef(record);
+  };
+  const long = written(`/${"a".repeat(10_000)}`);
+  const short = written("/a");
+  lineOf(2, { ...decision(), at: (decision().at + 1) as UnixMs });
+  await waitFor("the long one to go", () => {
+    gc();
+    return long.deref() === undefined;
+  });
+  assert.notEqual(short.deref(), undefined);
 });
 
 /** As it is made (src/proxy/visit.ts): what stands beside the answer is behind the reasons. */

@@ -6,6 +6,7 @@ import type { UnixMs } from "../../src/events/index.ts";
 import { canonicalise } from "../../src/proxy/canonical.ts";
 import { ownCookies } from "../../src/proxy/cookies.ts";
 import { buildDownstreamHeaders, compileResponseRules, downstreamLines } from "../../src/proxy/downstream-headers.ts";
+import { HeaderLines } from "../../src/proxy/header-lines.ts";
 import { AnswerLines, LastLines, RequestLines } from "../../src/proxy/received-lines.ts";
 import {
   buildUpstreamHeaders,
@@ -13,6 +14,7 @@ import {
   type Identity,
   upstreamLines,
 } from "../../src/proxy/upstream-headers.ts";
+import { WritableValues } from "../../src/proxy/writable-values.ts";
 import { route } from "../auth/authorize/support.ts";
 import { fc } from "../support/property.ts";
 import {
@@ -129,6 +131,41 @@ test("a long head is not kept until the next one", () => {
   const kept = last.next(short);
   last.forget();
   assert.notEqual(last.next(short), kept);
+});
+
+test("the text of lines is kept where it is short, and is the same where it is not", () => {
+  const writable = new WritableValues();
+  const textsOf = (list: readonly string[]) => {
+    const lines = new HeaderLines(list);
+    return [lines.text(writable), lines.text(writable), lines.text(writable)] as const;
+  };
+  const [first, second, third] = textsOf(["A", "1", "B", "\u00e9"]);
+  assert.deepEqual([first.text, second.text], ["A: 1\r\nB: \u00e9\r\n", "A: 1\r\nB: \u00e9\r\n"]);
+  assert.equal(third, second);
+  const long = textsOf(["A", "a".repeat(10_000), "Content-Length", "3"]);
+  assert.deepEqual(long[1], long[0]);
+  assert.notEqual(long[2], long[1]);
+});
+
+test("what an upstream was told with tokens of the identity provider is not kept by the caller's connection", () => {
+  const rawHeaders = ["Host", "app.example"];
+  const lines = RequestLines.receive(rawHeaders);
+  const read = canonicalise({ method: "GET", url: "/", httpVersion: "1.1", rawHeaders, lines });
+  assert.ok(read.type === "canonical");
+  const [of] = rules;
+  assert.ok(of !== undefined);
+  const told = {
+    scheme: "https",
+    peer: "192.0.2.1",
+    certificate: null,
+    identity: null,
+    upstreamHost: "one:81",
+  } as const;
+  for (const tokens of [{ idToken: "id", accessToken: "access" }, null]) {
+    const input = { request: read.request, ...told, sessionId: "a", tokens };
+    upstreamLines(of, input, { received: lines, authority: () => "app.example" });
+    assert.equal(lines.sent === undefined, tokens !== null);
+  }
 });
 
 describe("on one connection, with the same bytes again", () => {
