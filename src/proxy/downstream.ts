@@ -34,7 +34,7 @@ export type Tunnel = Readonly<{
   head: Buffer;
 }>;
 
-/** What an upstream's answer rests on. */
+/** What an answer rests on. */
 export type Leaving = Pick<Exchange, "mayLeave">;
 
 export interface Downstream {
@@ -70,7 +70,7 @@ export interface Downstream {
   writeContinue(): void;
   /** 103. @param links values of `Link` */
   writeEarlyHints(links: readonly string[]): void;
-  /** The answer is an upstream's, from its head on: what is held back of it asks this again when it leaves. */
+  /** The answer rests on a permit, from its head on: what is held back of it asks this again when it leaves. */
   carries(exchange: Leaving): void;
   /**
    * The final head. It leaves with what follows it in the same turn.

@@ -173,6 +173,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     }
     if (plan.answer !== undefined) {
       permitted.exchange.attach((reason) => visit.downstream.cut(reason));
+      visit.downstream.carries(permitted.exchange);
       const search = stripSessionQuery(request.search); // a redirect to another host is no place for a handle either
       const made = plan.answer({ ...request, scheme: plan.scheme, search });
       const headers = { ...plan.route.setResponseHeaders, ...made.headers, "x-request-id": visit.requestId };

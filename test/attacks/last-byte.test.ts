@@ -80,3 +80,27 @@ test("a route's own answer left behind the revocation that had been reported as 
   assert.equal(revoked.said(), before);
   assert.doesNotMatch(before, /for people/);
 });
+
+test("a route's own answer left when the process had stood still behind the permit for longer than its lease", async (t) => {
+  let rig: Rig | undefined;
+  /** The rest of the turn takes long, as when the process is stopped in it, and the lease is over then. */
+  const record = ({ result, sessionId: permitted }: DecisionRecord): void => {
+    if (result !== "permit" || permitted !== sessionId(1)) return;
+    const until = performance.now() + 100;
+    queueMicrotask(() => {
+      while (performance.now() < until);
+      if (rig !== undefined) rig.lease.overdueMs = 1e9;
+    });
+  };
+  rig = await startRig([routeTo(0, { response: { status: 200, body: "for people" } })], { ports: { record } });
+  t.after(() => rig?.close());
+  await rig.apply(signedIn(1), signedIn(2));
+
+  const permitted = caller(t, rig, `Cookie: ${cookieOf(2)}\r\nConnection: close\r\n`);
+  await permitted.closed;
+  assert.match(permitted.said(), /for people$/);
+
+  const fenced = caller(t, rig, `Cookie: ${cookieOf(1)}\r\nConnection: close\r\n`);
+  await fenced.closed;
+  assert.equal(fenced.said(), "");
+});
