@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { Config } from "../../src/config/index.ts";
+import { createDecisionPoint } from "../../src/proxy/served/decision-point.ts";
+import { ReachedHandles } from "../../src/proxy/who-asks.ts";
 import { type Rig, raw, routeTo, startRig } from "./support.ts";
 
 async function start(t: TestContext, config: Partial<Config>): Promise<{ rig: Rig; from: string[] }> {
@@ -38,5 +40,17 @@ test("is what the PROXY protocol says, where that is spoken", async (t) => {
 test("is what the outermost trusted proxy says, and not what stands before it", async (t) => {
   const { rig, from } = await start(t, { xffNumTrustedHops: 1 });
   await raw(rig.port, request("X-Forwarded-For: 198.51.100.1, 192.0.2.9\r\n"), 10_000);
+  assert.deepEqual(from, ["192.0.2.9"]);
+});
+
+test("is what whoever carries the request says, of a decision for others", async (t) => {
+  const { rig, from } = await start(t, {});
+  const point = createDecisionPoint(rig.ports, new ReachedHandles());
+  const described = {
+    ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
+    lines: ["Authorization", "Bearer unseen"],
+  };
+  const verdict = await point.ask({ described, whose: "credential", requestId: "one" });
+  assert.equal(verdict.type, "deny");
   assert.deepEqual(from, ["192.0.2.9"]);
 });
