@@ -332,7 +332,7 @@ test(
           await close();
         }
       }),
-      { numRuns: 12 },
+      { numRuns: 12, endOnFailure: true },
     );
     t.diagnostic(`${reached} requests reached the upstream`);
     assert.ok(reached > 100);
@@ -375,7 +375,7 @@ test("requests that come at once on one connection come to the same as each on i
         assert.ok(ends, `${together.length} of ${all.length}: ${all.map(textOf).join("\n--\n")}`);
       }
     }),
-    { numRuns: 120 },
+    { numRuns: 120, endOnFailure: true },
   );
   t.diagnostic(`${reached} requests reached the upstream`);
   assert.ok(reached > 100);
