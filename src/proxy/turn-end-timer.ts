@@ -6,7 +6,8 @@
  * need not be woken again.
  *
  * A turn may be long, and a process may be stopped in the middle of one: whoever is run is told of the flush that it is part of,
- * for which the clock is read once, and looks again at what was looked at too long before (exchanges.ts).
+ * for which the clock is read once, and looks again at what was looked at too long before (exchanges.ts). A request to an upstream looks
+ * at the clock once more right before it is written, and shares its flush with others; an answer has one of its own.
  */
 export interface TurnEndTask {
   /** Whom it writes to. */
@@ -14,7 +15,7 @@ export interface TurnEndTask {
   runAtTurnEnd(flush: Flush): void;
 }
 
-/** A few tasks that are run one behind the other. */
+/** One task, or a few that are run one behind the other. */
 export class Flush {
   #now: number | undefined;
   /** When it began. Monotonic. */
@@ -39,15 +40,16 @@ function run(): void {
   tasks = [];
   let flush = new Flush();
   let flushed = 0;
-  for (const towards of ["upstream", "caller"] as const)
-    for (const task of now) {
-      if (task.towards !== towards) continue;
-      if (flushed++ === tasksOfFlushMax) {
-        flush = new Flush();
-        flushed = 1;
-      }
-      attempt(task, flush);
+  for (const task of now) {
+    if (task.towards !== "upstream") continue;
+    if (flushed++ === tasksOfFlushMax) {
+      flush = new Flush();
+      flushed = 1;
     }
+    attempt(task, flush);
+  }
+  // An answer leaves right behind its look at the clock: what a stop between the two lets out is a caller's for good.
+  for (const task of now) if (task.towards === "caller") attempt(task, new Flush());
 }
 
 function attempt(task: TurnEndTask, flush: Flush): void {
