@@ -66,9 +66,9 @@ async function start(t: TestContext, answer: (res: ServerResponse) => void): Pro
 }
 
 async function until(condition: () => boolean, what: string): Promise<void> {
-  const giveUpAt = performance.now() + 10_000;
+  const giveUpAt = Date.now() + 30_000; // the other clock jumps here
   while (!condition()) {
-    assert.ok(performance.now() < giveUpAt, `in vain: ${what}`);
+    assert.ok(Date.now() < giveUpAt, `in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
