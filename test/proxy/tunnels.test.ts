@@ -5,6 +5,8 @@ import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { after, describe, test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { RouteConfig, TunnelConfig } from "../../src/config/index.ts";
 import { CapsuleReader, datagramCapsule } from "../../src/proxy/index.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -238,6 +240,13 @@ describe("a TCP route", () => {
 
   test("200 MB pass each way with flat memory", async (t) => {
     const total = 200 * 1_048_576;
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    /** What is held, and not what waits for the collector on a busy machine. */
+    const held = (): number => {
+      if (process.memoryUsage().arrayBuffers > 64 * 1_048_576) collect();
+      return process.memoryUsage().arrayBuffers;
+    };
     const block = Buffer.alloc(262_144);
     const db = await service((socket) => {
       let left = total;
@@ -259,7 +268,7 @@ describe("a TCP route", () => {
     let most = 0;
     socket.on("data", (chunk) => {
       received += chunk.length;
-      most = Math.max(most, process.memoryUsage().arrayBuffers);
+      most = Math.max(most, held());
     });
     socket.write(goConnect("db.localhost:5432", "s1"));
     let sent = 0;
@@ -277,7 +286,7 @@ describe("a TCP route", () => {
     assert.ok(received >= total);
     assert.equal(db.sockets[0]?.bytesRead, total);
     t.diagnostic(`at most ${Math.round(most / 1_048_576)} MB in buffers, sender, proxy, service and reader together`);
-    assert.ok(most < 150 * 1_048_576);
+    assert.ok(most < 100 * 1_048_576);
   });
 });
 
