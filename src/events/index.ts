@@ -153,6 +153,7 @@ export {
 export { Projection } from "./projection.ts";
 export type { ProjectionCapture } from "./projection-capture.ts";
 export { OutOfOrderError, type SessionStanding } from "./projection-parts.ts";
+export { Recent } from "./recent.ts";
 export {
   open,
   type PersonKey,

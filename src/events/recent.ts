@@ -33,4 +33,9 @@ export class Recent<Key, Value> {
     this.#young.delete(key);
     this.#old.delete(key);
   }
+
+  clear(): void {
+    this.#young.clear();
+    this.#old.clear();
+  }
 }
