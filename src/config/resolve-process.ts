@@ -8,7 +8,7 @@ import { isLoopback } from "./kinds-network.ts";
 import type { Material } from "./material.ts";
 import type { Report } from "./places.ts";
 import { checkUpgrades } from "./resolve-upgrades.ts";
-import { framing } from "./resolve-upstream.ts";
+import { framing, settableHeaders } from "./resolve-upstream.ts";
 import { type Globals, runtimeFlags } from "./schema.ts";
 import { suggest } from "./suggest.ts";
 
@@ -67,7 +67,7 @@ export function resolveProcess(
       material.text(globals, { key: "certificate_authority", secrecy: "public" }),
     ),
     matchAnyIncomingPort: checkFlags(globals, report),
-    responseHeaders: resolveResponseHeaders(globals, certificates),
+    responseHeaders: resolveResponseHeaders(globals, { certificates, report }),
   };
 }
 
@@ -89,9 +89,14 @@ function readCertificates(globals: Globals, material: Material): readonly TlsFil
 }
 
 /** Pomerium's defaults; a promise of TLS for ever is made only where TLS is served here. */
-function resolveResponseHeaders(globals: Globals, certificates: readonly TlsFiles[]): Readonly<Record<string, string>> {
-  const given = globals.set_response_headers;
-  if (given !== undefined) return Object.hasOwn(given, "disable") ? {} : given;
+function resolveResponseHeaders(
+  globals: Globals,
+  { certificates, report }: Readonly<{ certificates: readonly TlsFiles[]; report: Report }>,
+): Readonly<Record<string, string>> {
+  if (globals.set_response_headers !== undefined) {
+    const given = settableHeaders(globals.set_response_headers, report);
+    return Object.hasOwn(given, "disable") ? {} : given;
+  }
   const always = { "X-Frame-Options": "SAMEORIGIN", "X-XSS-Protection": "1; mode=block" };
   const isTrusted = certificates.length > 0 || (globals.autocert && !globals.autocert_use_staging);
   if (!isTrusted || globals.insecure_server) return always;

@@ -6,6 +6,7 @@
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "./config.ts";
 import { parseHeaderTemplate } from "./header-template.ts";
+import type { Report } from "./places.ts";
 import type { RouteContext } from "./resolve-route.ts";
 
 type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
@@ -111,11 +112,36 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
 }
 
 /** As Pomerium adds them up; `disable` on a route means no headers at all, the global ones included. */
-export function resolveResponseHeaders({ route, responseHeaders }: RouteContext): Readonly<Record<string, string>> {
-  if (Object.hasOwn(route.set_response_headers, "disable")) return {};
-  const own = new Set(Object.keys(route.set_response_headers).map((name) => name.toLowerCase()));
+export function resolveResponseHeaders({
+  route,
+  report,
+  responseHeaders,
+}: RouteContext): Readonly<Record<string, string>> {
+  const given = settableHeaders(route.set_response_headers, report);
+  if (Object.hasOwn(given, "disable")) return {};
+  const own = new Set(Object.keys(given).map((name) => name.toLowerCase()));
   const inherited = Object.entries(responseHeaders).filter(([name]) => !own.has(name.toLowerCase()));
-  return { ...Object.fromEntries(inherited), ...route.set_response_headers };
+  return { ...Object.fromEntries(inherited), ...given };
+}
+
+/**
+ * Those of `set_response_headers` that are a configuration's to set. What says where an answer ends is the connection's: one that says
+ * otherwise is two answers to some readers.
+ */
+export function settableHeaders(
+  given: Readonly<Record<string, string>>,
+  report: Report,
+): Readonly<Record<string, string>> {
+  const kept: Record<string, string> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const at = ["set_response_headers", name];
+    if (framing.has(name.toLowerCase()))
+      report.error(at, "is a header that the proxy itself must set", "remove it", "key");
+    else if (name.toLowerCase() === "x-request-id")
+      report.warn(at, "has no effect: it is the request's own id", "remove it", "key");
+    else kept[name] = value;
+  }
+  return kept;
 }
 
 /** Framing is the connection's, and cookies of ours are nobody's to make. */

@@ -174,11 +174,16 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { downstream, rules, requestId, exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
     this.#lookedAtRead = this.#call?.reads ?? Number.NaN;
-    this.#responding = true;
     this.#target.report?.({ type: "answered", status });
     counted.answeredAt = exchange.lookedAt;
     downstream.carries(exchange);
-    downstream.writeHead(status, downstreamLines(rules, lines), requestId);
+    try {
+      downstream.writeHead(status, downstreamLines(rules, lines), requestId);
+    } catch (error) {
+      this.#fail(error); // no answer ends more than its own request
+      return;
+    }
+    this.#responding = true;
   }
 
   onData(chunk: Buffer): boolean {

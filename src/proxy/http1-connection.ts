@@ -140,6 +140,7 @@ export class Http1Connection {
     if (this.#writer.unreadUntil <= now) this.#socket.destroy();
     if (this.#deadline > now) return;
     this.#deadline = Infinity;
+    if (this.#current?.answering === true && this.#reading === this.#current) return; // both sides talk, within the route's own bounds
     if (this.#over || this.#betweenRequests || this.#current?.ended === true) this.#socket.destroy();
     else this.#refuse("ERR_HTTP_REQUEST_TIMEOUT", 408);
   }

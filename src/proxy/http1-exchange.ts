@@ -81,6 +81,10 @@ export class Http1Exchange implements Downstream {
     return this.status !== 0 || this.#continued;
   }
 
+  get answering(): boolean {
+    return this.status !== 0 && !this.ended;
+  }
+
   // --- the request's body, as the connection reads it
 
   bodyChunk(chunk: Buffer): void {

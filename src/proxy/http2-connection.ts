@@ -91,7 +91,8 @@ export class Http2Connection {
   /** Looks at what is slow or idle. */
   sweep(now: number): void {
     for (const [exchange, until] of this.#receiving) {
-      if (exchange.bodyComplete) this.#receiving.delete(exchange);
+      // As soon as it is being answered both sides talk for as long as they like, within the route's own bounds.
+      if (exchange.bodyComplete || exchange.status !== 0) this.#receiving.delete(exchange);
       else if (until <= now) {
         this.#receiving.delete(exchange);
         this.#owner.onRefused("ERR_HTTP_REQUEST_TIMEOUT");

@@ -122,14 +122,19 @@ export class Http2Exchange implements Downstream {
 
   carries(): void {} // nothing is held back here: frames are Node's from `write` on
 
-  writeHead(status: number, { list: lines }: HeaderLines, requestId: string | null): void {
+  writeHead(given: number, { list: lines }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#dead) return;
+    // Node writes no others, and what is beyond them is to be taken for a 5xx (RFC 9110 §15).
+    const status = given > 599 ? 500 : given;
+    const withoutContent = status === 204 || status === 205 || status === 304;
     const raw: string[] = [":status", String(status)];
     let dated = false;
     let empty = false;
     for (let i = 0; i < lines.length; i += 2) {
       const name = (lines[i] ?? "").toLowerCase();
       if (name === "connection" || name === "transfer-encoding" || name === "keep-alive") continue;
+      // Whoever is told of a body that does not come takes the stream for broken (RFC 9113 §8.1.1).
+      if (name === "content-length" && withoutContent && status !== 304) continue;
       if (name === "date") dated = true;
       if (name === "content-length" && lines[i + 1] === "0") empty = true;
       if (name === "content-type") this.#isGrpc = (lines[i + 1] ?? "").startsWith("application/grpc");
@@ -137,14 +142,14 @@ export class Http2Exchange implements Downstream {
     }
     if (requestId !== null) raw.push("x-request-id", requestId);
     if (!dated) raw.push("date", this.#connection.date());
-    this.status = status;
     // An answer whose whole body is nothing ends with its head: for gRPC that is what makes it one ("Trailers-Only").
-    this.#bodiless = this.head.method === "HEAD" || status === 204 || status === 304 || empty;
+    this.#bodiless = this.head.method === "HEAD" || withoutContent || empty;
     this.#takesTrailers = !this.#bodiless && (this.#isGrpc || this.#wantsTrailers());
     if (this.#takesTrailers) this.#stream.once("wantTrailers", () => this.#sendTrailers());
     // As a list, so that lines of one name stay lines; it has a date, so Node adds none.
     const lineList = raw as unknown as OutgoingHttpHeaders;
     this.#stream.respond(lineList, { endStream: this.#bodiless, waitForTrailers: this.#takesTrailers });
+    this.status = status;
   }
 
   #wantsTrailers(): boolean {

@@ -6,6 +6,7 @@
 import { isLoopback } from "../config/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { Downstream } from "./downstream.ts";
+import { headerValue } from "./header-names.ts";
 import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
 import { isReserved } from "./reserved-paths.ts";
@@ -50,7 +51,7 @@ export function createOwnHandlers(
     const { req, res } = downstream.asNode();
     req.url = request.rawPath + request.search; // the same bytes that were looked at here
     res.setHeader("x-request-id", visit.requestId);
-    for (const [name, value] of Object.entries(config.setResponseHeaders)) res.setHeader(name, value);
+    for (const [name, value] of Object.entries(config.setResponseHeaders)) res.setHeader(name, headerValue(value));
     if (tools.closing() && downstream.head.httpVersion !== "2") res.setHeader("connection", "close");
     parts.onHandedOver(downstream);
     downstream.onClose(() => {

@@ -1,6 +1,6 @@
 /** Answers that a route makes by itself, after policy: redirects and fixed responses. Pure. */
 import type { RouteConfig } from "../config/index.ts";
-import { compileRewrite, type Rewrite } from "./rewrite.ts";
+import { compileRewrite, encodedPath, type Rewrite } from "./rewrite.ts";
 import { defaultPort } from "./routing.ts";
 
 type Target = Readonly<{
@@ -22,6 +22,7 @@ export function compileRouteAnswer(route: RouteConfig): ((target: Target) => Rou
   }
   if (redirect === null) return undefined;
   const rewrite: Rewrite = compileRewrite({ ...route, prefixRewrite: redirect.prefixRewrite, regexRewrite: null });
+  const newPath = redirect.pathRedirect === null ? null : encodedPath(redirect.pathRedirect);
   return (target) => {
     const scheme =
       redirect.httpsRedirect === true ? "https" : (redirect.schemeRedirect?.toLowerCase() ?? target.scheme);
@@ -30,7 +31,7 @@ export function compileRouteAnswer(route: RouteConfig): ((target: Target) => Rou
     const port = redirect.portRedirect ?? (moved ? null : (target.port ?? defaultPort(route)));
     const host = redirect.hostRedirect ?? target.hostname;
     const authority = port === null || port === (scheme === "http" ? 80 : 443) ? host : `${host}:${port}`;
-    const path = redirect.pathRedirect ?? rewrite(target.rawPath) ?? "/";
+    const path = newPath ?? rewrite(target.rawPath) ?? "/";
     const location = `${scheme}://${authority}${path}${redirect.stripQuery ? "" : target.search}`;
     return { status: redirect.responseCode, headers: { location }, body: "" };
   };

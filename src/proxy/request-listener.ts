@@ -10,6 +10,7 @@ import { createDecisionDesk, type DecisionDesk, type Permitted } from "./decisio
 import type { Downstream } from "./downstream.ts";
 import type { Exchanges } from "./exchanges.ts";
 import { HeaderLines } from "./header-lines.ts";
+import { headerValue } from "./header-names.ts";
 import { type ForwardFailure, forward } from "./http-forwarder.ts";
 import type { HttpMetrics } from "./http-metrics.ts";
 import { mayImpersonate } from "./kubernetes.ts";
@@ -178,7 +179,8 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       const made = plan.answer({ ...request, scheme: plan.scheme, search });
       const headers = { ...plan.route.setResponseHeaders, ...made.headers, "x-request-id": visit.requestId };
       const length = ["content-length", String(Buffer.byteLength(made.body))];
-      const lines = new HeaderLines([...Object.entries(headers).flat(), ...length]);
+      const sent = Object.entries(headers).flatMap(([name, value]) => [name, headerValue(value)]);
+      const lines = new HeaderLines([...sent, ...length]);
       visit.downstream.writeHead(made.status, lines, null);
       visit.downstream.end(made.body);
       visit.bytes += Buffer.byteLength(made.body);
@@ -355,7 +357,12 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       const what = error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
       ports.logger.error({ requestId: visit.requestId, error: what }, "a request could not be handled");
     }
-    answer(visit, condition, tools);
+    try {
+      answer(visit, condition, tools);
+    } catch (worse) {
+      ports.logger.error({ requestId: visit.requestId, code: codeOf(worse) }, "a request could not be answered");
+      visit.downstream.destroy();
+    }
   }
 
   function start(visit: Visit): void {

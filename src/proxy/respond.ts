@@ -8,6 +8,7 @@ import { pageHeaders, type Render, type SignInRedirect } from "../auth/index.ts"
 import type { Answer, Condition } from "./answer.ts";
 import type { Downstream } from "./downstream.ts";
 import { HeaderLines } from "./header-lines.ts";
+import { headerValue } from "./header-names.ts";
 
 export type AnswerContext = Readonly<{
   render: Render;
@@ -44,7 +45,7 @@ export type ComposedAnswer = Readonly<{
 export function composeAnswer(answer: Answer, context: AnswerContext): ComposedAnswer {
   const headers: Record<string, string | string[]> = {};
   const put = (all: Readonly<Record<string, string>>): void => {
-    for (const [name, value] of Object.entries(all)) headers[name.toLowerCase()] = value;
+    for (const [name, value] of Object.entries(all)) headers[name.toLowerCase()] = headerValue(value);
   };
   put(context.responseHeaders);
   if (answer.body.type === "html") put(pageHeaders);

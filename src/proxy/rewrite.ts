@@ -22,13 +22,19 @@ export function compileRewrite(route: Pick<RouteConfig, "match" | "prefixRewrite
     return (rawPath) => checked(replace(rawPath));
   }
   if (prefixRewrite === null) return (rawPath) => rawPath;
-  if (match.kind !== "prefix") return () => checked(prefixRewrite);
+  const replacement = encodedPath(prefixRewrite);
+  if (match.kind !== "prefix") return () => checked(replacement);
   const prefix = literal(match.value);
   return (rawPath) => {
     const rest = rawPath.slice(rawLength(rawPath, prefix));
     const boundary = prefix.endsWith("/") || rest.startsWith("/");
-    return checked(boundary ? `${prefixRewrite.replace(/\/$/, "")}/${rest.replace(/^\//, "")}` : prefixRewrite + rest);
+    return checked(boundary ? `${replacement.replace(/\/$/, "")}/${rest.replace(/^\//, "")}` : replacement + rest);
   };
+}
+
+/** A configured path as it is sent: people write `/café` as it reads. */
+export function encodedPath(configured: string): string {
+  return configured.toWellFormed().replace(/[^!-~]+/g, encodeURIComponent);
 }
 
 /** Replaces every match of an RE2 expression. */

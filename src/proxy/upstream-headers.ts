@@ -53,8 +53,8 @@ export type HeaderRules = Readonly<{
   cookies: OwnCookies;
   trustedHops: number;
   skipXffAppend: boolean;
-  /** Lowercase names that the route removes, ours included. */
-  removed: ReadonlySet<string>;
+  /** Lowercase names of ours that are not sent: the route removes them, or says them itself. */
+  withheld: ReadonlySet<string>;
 }>;
 
 type Fate = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
@@ -77,6 +77,7 @@ export function compileHeaderRules(
   });
   const replaced = new Set([...Object.keys(config.jwtClaimsHeaders), ...set.map(({ name }) => name)].map(fold));
   const removed = new Set(route.removeRequestHeaders.map((name) => name.toLowerCase()));
+  const withheld = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);
   const fateOf = (name: string): Fate => {
     const lower = name.toLowerCase();
     if (hopByHop.has(lower) || ownLines.has(lower) || removed.has(lower)) return "drop";
@@ -91,7 +92,7 @@ export function compileHeaderRules(
     route,
     tellsRoutingKey: route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev",
     hostOfPath,
-    tellsRequestId: !removed.has("x-request-id"),
+    tellsRequestId: !withheld.has("x-request-id"),
     fates: new Map(),
     fateOf,
     set,
@@ -105,7 +106,7 @@ export function compileHeaderRules(
     cookies,
     trustedHops: config.xffNumTrustedHops,
     skipXffAppend: config.skipXffAppend,
-    removed,
+    withheld,
   };
 }
 
@@ -193,7 +194,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   const length = headers["content-length"];
   if (length !== undefined) lines.push("content-length", length);
   const add = (name: string, value: string): void => {
-    if (!rules.removed.has(name)) lines.push(name, value);
+    if (!rules.withheld.has(name)) lines.push(name, value);
   };
   add("x-forwarded-proto", input.scheme);
   const { trustedHops, skipXffAppend } = rules;
@@ -202,7 +203,8 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   add("x-envoy-external-address", callerAddress(headers["x-forwarded-for"], input.peer, trustedHops));
   if (host !== input.authority) add("x-forwarded-host", input.authority);
   if (rules.tellsRoutingKey && input.sessionId !== null) add("x-pomerium-routing-key", routingKeyOf(input.sessionId));
-  if (input.identity !== null) addIdentity(lines, rules, headers, input.identity);
+  if (input.identity !== null && rules.wantsIdentity === "assertion-and-claims")
+    addIdentity(add, headers, input.identity);
   for (const { name, parts } of rules.set) lines.push(name, render(rules, parts, input));
   if (rules.kubernetes !== null) lines.push(...impersonationLines(rules.kubernetes, input.identity));
   return lines;
@@ -242,17 +244,15 @@ export function isOurAuthorization({ bearer }: Pick<RouteConfig, "bearer">, valu
 }
 
 function addIdentity(
-  lines: string[],
-  rules: HeaderRules,
+  add: (name: string, value: string) => void,
   headers: CanonicalRequest["headers"],
   identity: Identity,
 ): void {
-  if (rules.wantsIdentity !== "assertion-and-claims") return;
-  lines.push("x-pomerium-jwt-assertion", identity.assertion);
+  add("x-pomerium-jwt-assertion", identity.assertion);
   // The original caller's assertion, behind another Pomerium: signed by somebody else, so the upstream must verify it.
   const original = headers["x-pomerium-jwt-assertion-for"] ?? headers["x-pomerium-jwt-assertion"];
-  if (original !== undefined) lines.push("x-pomerium-jwt-assertion-for", original);
-  for (const [name, value] of identity.claimHeaders) lines.push(name, headerValue(value));
+  if (original !== undefined) add("x-pomerium-jwt-assertion-for", original);
+  for (const [name, value] of identity.claimHeaders) add(name, headerValue(value));
 }
 
 function render(

@@ -268,7 +268,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     }
     call.sawByte = true;
     if (status < 200) {
-      if (status === 101) this.#fail(new UpstreamProtocolError("a 101 that nobody asked for"));
+      if (status === 101 || status < 100) this.#fail(new UpstreamProtocolError(`a ${status} that nobody asked for`));
       else if (!call.over) call.handler.onHint(status, raw);
       return 1;
     }

@@ -1,5 +1,6 @@
 /** Callers that are slow on purpose: in asking, in sending and in reading. Each loses its connection in the end, and nobody else does. */
 import assert from "node:assert/strict";
+import { connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import {
@@ -32,7 +33,8 @@ let upstream: Upstream;
 let rig: Rig;
 before(async () => {
   upstream = await startUpstream((req, res) => {
-    if (req.url === "/large")
+    if (req.url === "/echo") req.pipe(res);
+    else if (req.url === "/large")
       res.end(Buffer.alloc(20_000_000, 97)); // more than the system takes for a reader
     else req.resume().on("end", () => res.end("ok"));
   });
@@ -182,6 +184,50 @@ describe("HTTP/2: the connection or the stream ends", { concurrency: true }, () 
     await waitFor("the answers to begin", () => rig.proxy.stats().inFlight.http > 0);
     await waitFor("the end", () => rig.proxy.stats().inFlight.http === 0);
     socket.destroy();
+  });
+});
+
+describe("whoever is answered while they talk may go on for as long as they like", { concurrency: true }, () => {
+  /** Longer than a request may take to come in, and than it takes until somebody looks. */
+  const talkMs = 5_000;
+
+  test("HTTP/1", async () => {
+    const socket = dial();
+    let said = "";
+    socket.on("data", (chunk: Buffer) => {
+      said += chunk.toString("latin1");
+    });
+    socket.write(posted("Transfer-Encoding: chunked\r\n").replace("POST /", "POST /echo"));
+    const until = performance.now() + talkMs;
+    for (let i = 1; performance.now() < until; i++) {
+      socket.write(`5\r\n(${String(i).padStart(3, "0")})\r\n`);
+      await waitFor(`word ${i} to come back`, () => said.includes(`(${String(i).padStart(3, "0")})`));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    socket.write("0\r\n\r\n");
+    await waitFor("the end", () => said.endsWith("0\r\n\r\n"));
+    socket.destroy();
+  });
+
+  test("HTTP/2, as a gRPC stream in both directions", async () => {
+    const session = connectHttp2(`http://127.0.0.1:${rig.port}`);
+    session.on("error", () => {});
+    const stream = session.request(askedFor2("app.localhost", "/echo").with(1, "POST") as never, { endStream: false });
+    let said = "";
+    stream.on("error", () => {});
+    stream.on("data", (chunk: Buffer) => {
+      said += chunk.toString("latin1");
+    });
+    const until = performance.now() + talkMs;
+    for (let i = 1; performance.now() < until; i++) {
+      stream.write(`(${i})`);
+      await waitFor(`word ${i} to come back`, () => said.includes(`(${i})`));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    stream.end();
+    await waitFor("the end", () => stream.closed);
+    assert.equal(stream.rstCode, 0);
+    session.destroy();
   });
 });
 

@@ -193,6 +193,16 @@ suite("what a route becomes", () => {
       "c.yaml:17:32: routes[0].rewrite_response_headers[0]: connection is a header that the proxy itself must set; remove it",
     ]);
   });
+  test("headers of answers, but for what says where an answer ends; the request's id is the request's", () => {
+    for (const name of ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
+      assert.deepEqual(
+        errors(`${base}${goodRoute}    set_response_headers: {${name}: x}\n`),
+        [`c.yaml:17:28: routes[0].set_response_headers.${name}: is a header that the proxy itself must set; remove it`],
+        name,
+      );
+    const kept = route("    to: http://a\n    set_response_headers: {X-Request-Id: x, X-A: b}\n").setResponseHeaders;
+    assert.ok(!("X-Request-Id" in kept) && kept["X-A"] === "b");
+  });
   test("an issuer format and a group filter per route, the filter beside the global one", () => {
     const of = (global: string, own: string) => {
       const found = config(`${base}${global}${goodRoute}${own}`).routes[0];

@@ -231,6 +231,18 @@ describe("configured request headers", () => {
       [[], ["ours"], []],
     );
   });
+  const own = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Envoy-External-Address"];
+  test("stand in place of what the proxy says itself", () => {
+    const lines = upstream([], { route: { setRequestHeaders: Object.fromEntries(own.map((name) => [name, "set"])) } });
+    for (const name of own) assert.deepEqual(values(lines, name.toLowerCase()), ["set"], name);
+  });
+  test("that are removed may be those that say who is asking", () => {
+    const lines = upstream(["X-Pomerium-Claim-Email", "mallory"], {
+      route: { removeRequestHeaders: ["X-Pomerium-Jwt-Assertion", "X-Pomerium-Claim-Email"] },
+    });
+    assert.ok(!lines.includes("signed") && !lines.includes("mallory") && !lines.includes("alice@example.com"));
+    assert.deepEqual(values(lines, "x-who"), [""]);
+  });
 });
 
 test("trailers pass where a header would, where the head had none of that name, and where they decide nothing", () => {

@@ -53,6 +53,29 @@ test("a fixed response has its status and its body", async () => {
   assert.deepEqual([answer.status, answer.body, answer.headers["content-length"]], [418, "tea", "3"]);
 });
 
+test("what is written outside of ASCII is sent as UTF-8: in headers as it is, in paths encoded", async () => {
+  const [server] = (await upstreams(1)) as [Upstream];
+  const to = `to: "http://127.0.0.1:${server.port}", set_response_headers: {X-Says: "10 €"}`;
+  const rig = await start(
+    `prefix: /fixed, response: {status: 200}, set_response_headers: {X-Says: "10 €"}, ${everybody}`,
+    `prefix: /moved, redirect: {path_redirect: "/café"}, ${everybody}`,
+    `prefix: /parts, redirect: {prefix_rewrite: "/café"}, ${everybody}`,
+    `prefix: /inside, prefix_rewrite: "/café", ${to}, ${everybody}`,
+    `prefix: /denied, ${to}, policy: {deny: {and: [{accept: true}]}}`,
+  );
+  const said = async (path: string): Promise<unknown[]> => {
+    const { status, headers } = await rig.ask({ path, headers: { accept: "application/json" } });
+    const { location, "x-says": says } = headers;
+    return [status, location ?? (typeof says === "string" ? Buffer.from(says, "latin1").toString() : says)];
+  };
+  assert.deepEqual(await said("/fixed"), [200, "10 €"]);
+  assert.deepEqual(await said("/moved"), [301, "http://app.localhost/caf%C3%A9"]);
+  assert.deepEqual(await said("/parts/x"), [301, "http://app.localhost/caf%C3%A9/x"]);
+  assert.deepEqual(await said("/denied"), [403, "10 €"]);
+  assert.deepEqual(await said("/inside/x"), [200, "10 €"]);
+  assert.equal(server.seen.at(-1)?.url, "/caf%C3%A9/x");
+});
+
 test("cors_allow_preflight lets a preflight pass without a session, and nothing else", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const rig = await start(
