@@ -136,7 +136,10 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
         signal,
       });
       if (!response.ok || response.body === null)
-        throw new CannotError(`${url.origin} answered ${response.status}: ${errorIn(await response.text())}`);
+        throw new OperatorRefusedError(
+          `${url.origin} answered ${response.status}: ${errorIn(await response.text())}`,
+          response.status,
+        );
       let buffered = "";
       const decoder = new TextDecoder();
       for await (const chunk of response.body) {

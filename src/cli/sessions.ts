@@ -1,9 +1,10 @@
 /** `cardea sessions list|revoke` */
 import type { RevokedManyAnswer, SessionView } from "../console/index.ts";
+import { formatLink } from "../events/index.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "./arguments.ts";
 import { carryOut, tellOutcome } from "./carry-out.ts";
 import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
-import { connectOperator, inPath, type OperatorClient } from "./operator-client.ts";
+import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
 import { table } from "./print.ts";
 import { readText } from "./read-text.ts";
 
@@ -131,22 +132,45 @@ async function revokeMany(
   terminal: Terminal,
   { ids, filter }: Chosen,
 ): Promise<ExitCode> {
-  const totals = { named: 0, unknown: 0, changed: false };
+  const totals: Totals = { named: 0, unknown: 0, unknownIds: [], changed: false };
   let last: RevokedManyAnswer | undefined;
+  let refused: OperatorRefusedError | undefined;
   const chunks = ids === undefined ? [] : chunksOf(ids, atOnceMax);
   for (let round = 0; round < Math.max(1, ids === undefined ? roundsMax : chunks.length); round++) {
-    const body = ids === undefined ? { filter } : { sessionIds: chunks[round] };
-    const answer = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
-    totals.named += answer.named;
-    totals.unknown += answer.unknown.length;
-    totals.changed ||= answer.changed;
-    last = answer;
-    if (ids === undefined && !answer.more) break;
+    const chunk = chunks[round];
+    const body = chunk === undefined ? { filter } : { sessionIds: chunk };
+    try {
+      last = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
+      note(totals, last.named, last.unknown);
+      totals.changed ||= last.changed;
+    } catch (error) {
+      if (!(error instanceof OperatorRefusedError) || error.status !== 404 || chunk === undefined)
+        throw toldHowFar(error, totals, last);
+      refused = error; // nobody knows one of these; the others may be known
+      note(totals, chunk.length, chunk);
+    }
+    if (ids === undefined && last?.more !== true) break;
   }
-  if (last === undefined) throw new CannotError("nothing was asked");
-  const unknown = totals.unknown === 0 ? "" : `; unknown here: ${last.unknown.slice(0, 3).join(", ")}`;
+  if (last === undefined) throw refused ?? new CannotError("nothing was asked");
+  const unknown = totals.unknown === 0 ? "" : `; unknown here: ${totals.unknownIds.slice(0, 3).join(", ")}`;
   const said = totals.changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
   return tellOutcome(client, parsed, terminal, { ...last, changed: totals.changed }, said);
+}
+
+type Totals = { named: number; unknown: number; unknownIds: readonly string[]; changed: boolean };
+
+function note(totals: Totals, named: number, unknown: readonly string[]): void {
+  totals.named += named;
+  totals.unknown += unknown.length;
+  totals.unknownIds = [...totals.unknownIds, ...unknown].slice(0, 3);
+}
+
+/** Of several batches some may be in the log already: whoever is told of a failure must not think that nothing was done. */
+function toldHowFar(error: unknown, { named }: Totals, last: RevokedManyAnswer | undefined): unknown {
+  if (last === undefined) return error;
+  const why = error instanceof Error ? error.message : String(error);
+  const done = `${named} sessions had been revoked by then (receipt: cardea receipt ${formatLink(last.link)} --wait)`;
+  return new CannotError(`${why}; ${done}, the others were not: ask again`, { cause: error });
 }
 
 function chunksOf<T>(all: readonly T[], size: number): readonly (readonly T[])[] {

@@ -5,7 +5,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { isLastAnswer, type Receipt } from "../replication/index.ts";
 import type { Terminal } from "./command.ts";
-import type { OperatorClient } from "./operator-client.ts";
+import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
 import { printable, verdict } from "./print.ts";
 
 const graceMs = 15_000;
@@ -36,7 +36,7 @@ export async function watchReceipt(
     try {
       await client.stream(path, null, onEvent, signal);
     } catch (error) {
-      if (performance.now() >= endsAt) throw error;
+      if (performance.now() >= endsAt || isFinal(error)) throw error;
     }
     if (last !== undefined) return last;
     // The stream ended early. Out of time, the receipt is asked for as it stands.
@@ -44,6 +44,11 @@ export async function watchReceipt(
       return (await client.get(`/receipts/${options.target}?wait=${options.wait}&timeout=0`, graceMs)) as Receipt;
     await delay(againMs);
   }
+}
+
+/** Asking again would bring the same answer: it is the question that is wrong, or whoever asks. */
+function isFinal(error: unknown): boolean {
+  return error instanceof OperatorRefusedError && error.status >= 400 && error.status < 500;
 }
 
 /** Says of each node once that it is done, as it gets there; what is missing stands in one line that is drawn again. */

@@ -105,6 +105,37 @@ test("one session, a filter, an id that nobody has: each is said as it is; two c
   assert.equal((await cardea("sessions", "revoke", "--from", join(folder, "none.txt"))).code, 3);
 });
 
+test("of more sessions than go into one batch, a batch of which nobody is known keeps none of the others", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  const [real = "", other = ""] = await signIn(world, 2);
+  const strangers = Array.from({ length: 10_000 }, () => randomUUID() as string);
+  const list = join(folder, "list.txt");
+  writeFileSync(list, [...strangers, real].join("\n"));
+  const said = await cardea("sessions", "revoke", "--from", list, "--wait");
+  assert.equal(said.code, 0, said.err);
+  assert.match(said.out, new RegExp(`^10001 sessions revoked; unknown here: ${strangers.slice(0, 3).join(", ")} `));
+  assert.equal(world.replica.projection.standing(real as SessionId).standing, "revoked");
+  writeFileSync(list, [...strangers.slice(0, 9_999), other, "not a session id!".repeat(20)].join("\n"));
+  const broken = await cardea("sessions", "revoke", "--from", list);
+  assert.equal(broken.code, 3, broken.out);
+  assert.match(
+    broken.err,
+    /answered 400: .*; 10000 sessions had been revoked by then \(receipt: cardea receipt \S+ --wait\)/,
+  );
+  assert.equal(world.replica.projection.standing(other as SessionId).standing, "revoked", "and it was said");
+});
+
+test("a receipt that nobody may ask for like this is not asked for until the time is over", async (t) => {
+  const { world, cardea } = await startDesk(t);
+  await signIn(world, 1);
+  const env = { CARDEA_URL: world.url("authenticate"), CARDEA_TOKEN: "no token of ours" };
+  const command = ["receipt", randomUUID(), "--wait", "--timeout", "120s"];
+  const refused = await run(command, env);
+  assert.equal(refused.code, 3);
+  assert.match(refused.err, /answered 401/);
+  assert.ok((await cardea("receipt", randomUUID())).code === 1, "one that is not in the log has an answer");
+});
+
 test("whatever takes something away can be waited for, shown and kept: users, their sessions, groups and members", async (t) => {
   const { world, cardea, folder } = await startDesk(t);
   await signIn(world, 2);
