@@ -341,6 +341,40 @@ test("what a node denies is known to it after a restart, whatever it begins from
   assert.match(told.join(), /cannot be read/);
 });
 
+test("a disk that is full does not take what a node denies: that is said, the file from before stays, and with room it is written with the next change", async (t) => {
+  const disk = mkdtempSync(join(tmpdir(), "cardea-full-disk-"));
+  try {
+    await run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]);
+  } catch {
+    rmSync(disk, { recursive: true });
+    return t.skip("a small file system cannot be mounted here");
+  }
+  t.after(async () => {
+    await run("umount", [disk]);
+    rmSync(disk, { recursive: true });
+  });
+  const deniedFile = join(disk, "denied");
+  const errors: unknown[] = [];
+  const logger: Logger = { ...quiet, error: (fields) => void errors.push(Reflect.get(fields, "err")) };
+  const nodeAt = () => nodeOf(supplyOf(folderOf(t)), { deniedFile, logger });
+  const node = nodeAt();
+  const denying = async (...streams: readonly string[]): Promise<void> => {
+    const sticky = new Set(streams as Stream[]);
+    node.keepDenials({ sticky, tightened: 1, newest: () => [] });
+    await node.denialsKept();
+  };
+  await denying("session:a");
+  const filler = join(disk, "filler");
+  assert.throws(() => writeFileSync(filler, Buffer.alloc(1_000_000)), { code: "ENOSPC" });
+  await denying("session:a", "session:b");
+  assert.match(String(errors), /ENOSPC/);
+  assert.deepEqual((await nodeAt().kept()).sticky, ["session:a"], "what was there is whole");
+  rmSync(filler);
+  await denying("session:a", "session:b");
+  assert.deepEqual((await nodeAt().kept()).sticky, ["session:a", "session:b"]);
+  assert.equal(errors.length, 1);
+});
+
 test("a broker that does not lead, and a role that may not, take no snapshot on demand", async (t) => {
   const url = await served(t, supplyOf(folderOf(t)));
   await assert.rejects(clientOf(t, [url]).takeSnapshot(), { code: "ERR_REPLICATION_BROKER_REFUSED" });
