@@ -337,6 +337,32 @@ test("a newer schema is refused by name of both versions, at opening and on a co
   assert.ok(outcome instanceof LogRefusedError);
 });
 
+test("a newer schema that says that it works with this build is used, at opening and on every connection; what says nothing is as new as its number", async () => {
+  const known = postgresMigrations(store.schema).length;
+  const before = await store.open({ readersMax: 1 });
+  await LogWriter.open(before);
+  await store.sql(`alter table ${store.schema}.event add column note text`);
+  await store.sql(`insert into ${store.schema}.schema_version (version, works_with) values (${known + 1}, ${known})`);
+  const log = await store.open();
+  const writer = await LogWriter.open(log);
+  assert.equal((await writer.appendEach(aSession())).type, "appended");
+  assert.equal((await writer.beat()).type, "beaten");
+  await store.sql(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cardea' and datname = current_database()",
+  );
+  await waitFor("the log that was open before to be read", async () => {
+    const outcome = await before.read(genesis, 10).catch(() => undefined);
+    return outcome?.type === "page" && outcome.page.entries.length === 3;
+  });
+  await store.sql(
+    `insert into ${store.schema}.schema_version (version, works_with) values (${known + 2}, ${known + 1})`,
+  );
+  await assert.rejects(store.open(), /was migrated by a newer build/);
+  await store.sql(`delete from ${store.schema}.schema_version where version > ${known}`);
+  await store.sql(`alter table ${store.schema}.schema_version drop column works_with`);
+  assert.equal((await LogWriter.open(await store.open())).epoch, 3);
+});
+
 test("another cluster's log is refused", async () => {
   await store.open();
   await assert.rejects(store.open({ cluster: "other" }), (error: Error) => {

@@ -78,6 +78,29 @@ test("the file and what SQLite puts beside it are their owner's alone", async ()
   assert.equal(statSync(path).mode & 0o777, 0o600);
 });
 
+test("a file to which a newer build has done what this one can work with is used; one of before anything was said of that is, too", async () => {
+  const writing = async (): Promise<void> => {
+    const log = await openSqliteLog({ path, cluster: "test" });
+    try {
+      assert.equal((await (await LogWriter.open(log)).appendEach(aSession())).type, "appended");
+    } finally {
+      await log.close();
+    }
+  };
+  const change = (sql: string): void => {
+    const file = new DatabaseSync(path);
+    file.exec(sql);
+    file.close();
+  };
+  await writing();
+  change("alter table event add column note text; insert into schema_version values (3, 0, 2)");
+  await writing();
+  change("delete from schema_version where version = 3; alter table schema_version drop column works_with");
+  await writing();
+  change("insert into schema_version (version, applied_at, works_with) values (4, 0, 3)");
+  await assert.rejects(openSqliteLog({ path, cluster: "test" }), /schema version 4.*versions up to 2/);
+});
+
 test("files that are not ours are refused and left as they are", async () => {
   const refused = async (pattern: RegExp, cluster = "test"): Promise<void> => {
     await assert.rejects(openSqliteLog({ path, cluster }), (error: Error) => {
@@ -90,7 +113,7 @@ test("files that are not ours are refused and left as they are", async () => {
   await (await openSqliteLog({ path, cluster: "test" })).close();
   await refused(/cluster "test", not of "other"/, "other");
   const file = new DatabaseSync(path);
-  file.exec("insert into schema_version values (7, 0)");
+  file.exec("insert into schema_version (version, applied_at) values (7, 0)");
   file.close();
   await refused(/schema version 7.*versions up to 2/);
 

@@ -2,11 +2,13 @@
  * Postgres migrate: brings a schema to the version of this build, or refuses it.
  *
  * Forward only, all steps in one transaction, one migrator at a time (an advisory lock held to the end of the transaction). A newer
- * schema, somebody else's schema, another cluster's log, and another log of ours are refused before anything is touched, here and on
- * every later connection. A log is begun only once every server that the connection string names has been asked whether it has one.
+ * schema that does not say that it works with this build, somebody else's schema, another cluster's log, and another log of ours are
+ * refused before anything is touched, here and on every later connection. A log is begun only once every server that the connection
+ * string names has been asked whether it has one.
  */
 import { genesis } from "../../events/index.ts";
 import { LogRefusedError, LogUnavailableError } from "./log.ts";
+import { isTooNew, type StoreVersion } from "./migrations/migration.ts";
 import { postgresMigrations } from "./migrations/postgres-migrations.ts";
 import { type ConnectOptions, messageOf, PostgresConnection, type Row, type Statement } from "./postgres-connection.ts";
 import type { PostgresHost } from "./postgres-hosts.ts";
@@ -50,7 +52,7 @@ export async function migratePostgres(connection: PostgresConnection, store: Sto
   const steps = postgresMigrations(store.schema);
   // Without any change there is no need for the right to make one.
   if (
-    (await schemaVersion(connection, store)) === steps.length &&
+    (await schemaVersion(connection, store)).version >= steps.length &&
     (await headCluster(connection, store)) !== undefined
   ) {
     return checkStore(connection, store);
@@ -68,13 +70,14 @@ export async function migratePostgres(connection: PostgresConnection, store: Sto
     await refuseStranger(connection, store);
     await run(`create schema if not exists ${s}`);
     await run(`create table if not exists ${s}.schema_version
-      (version integer primary key, applied_at timestamptz not null default clock_timestamp())`);
-    const version = await schemaVersion(connection, store);
-    refuseNewer(version, steps.length, connection, store);
-    for (const [index, sql] of steps.entries()) {
-      if (index < version) continue;
+      (version integer primary key, applied_at timestamptz not null default clock_timestamp(), works_with integer)`);
+    await run(`alter table ${s}.schema_version add column if not exists works_with integer`);
+    const found = await schemaVersion(connection, store);
+    refuseNewer(found, steps.length, connection, store);
+    for (const [index, { sql, worksWith }] of steps.entries()) {
+      if (index < found.version) continue;
       await run(sql);
-      await run(`insert into ${s}.schema_version (version) values ($1)`, [index + 1]);
+      await run(`insert into ${s}.schema_version (version, works_with) values ($1, $2)`, [index + 1, worksWith]);
     }
     await run(
       `insert into ${s}.log_head (cluster, epoch, beat, pos, hash, durable_pos, durable_epoch, durable_hash)
@@ -134,7 +137,8 @@ async function refuseStranger(connection: PostgresConnection, { schema }: StoreI
   const tables = (found?.["tables"] ?? []) as string[];
   if (tables.length === 0) return;
   const columns = (found?.["columns"] ?? []) as string[];
-  if (columns.join() === "applied_at,version" && tables.includes("log_head")) return;
+  const isOurs = columns.filter((name) => name !== "works_with").join() === "applied_at,version";
+  if (isOurs && tables.includes("log_head")) return;
   throw new LogRefusedError(
     `schema ${schema} of Postgres at ${connection.host} was not made by Cardea (it has the table ${JSON.stringify(tables[0])}): ` +
       "nothing in it was changed. Name another database, or move what is there to another schema",
@@ -183,28 +187,31 @@ export async function isWithoutLog(connection: PostgresConnection, store: StoreI
 }
 
 function refuseNewer(
-  version: number,
+  found: StoreVersion,
   known: number,
   { host }: Pick<PostgresConnection, "host">,
   { schema }: StoreIdentity,
 ): void {
-  if (version <= known) return;
+  if (!isTooNew(found, known)) return;
   throw new LogRefusedError(
-    `schema ${schema} of Postgres at ${host} has version ${version}, and this build knows versions up to ${known}: ` +
+    `schema ${schema} of Postgres at ${host} has version ${found.version}, and this build knows versions up to ${known}: ` +
       "it was migrated by a newer build and cannot be used by an older one. Run the newer build",
   );
 }
 
-async function schemaVersion(connection: PostgresConnection, { schema }: StoreIdentity): Promise<number> {
+async function schemaVersion(connection: PostgresConnection, { schema }: StoreIdentity): Promise<StoreVersion> {
   const exists = await clean(connection, {
     text: "select to_regclass($1) as it",
     values: [`"${schema}".schema_version`],
   });
-  if (exists[0]?.["it"] === null) return 0;
-  const rows = await clean(connection, {
-    text: `select coalesce(max(version), 0) as version from "${schema}".schema_version`,
+  if (exists[0]?.["it"] === null) return { version: 0, worksWith: 0 };
+  // Through JSON: the column may not be there yet.
+  const [row] = await clean(connection, {
+    text: `select coalesce(max(version), 0) as version,
+        coalesce(max(coalesce((to_jsonb(v) ->> 'works_with')::integer, version)), 0) as works_with
+      from "${schema}".schema_version v`,
   });
-  return Number(rows[0]?.["version"]);
+  return { version: Number(row?.["version"]), worksWith: Number(row?.["works_with"]) };
 }
 
 async function headCluster(connection: PostgresConnection, { schema }: StoreIdentity): Promise<string | undefined> {

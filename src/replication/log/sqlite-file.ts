@@ -2,13 +2,14 @@
  * SQLite file: opens the file of a file log, or says plainly why not.
  *
  * The file is 0600 in a folder of 0700, belongs to one cluster and one process at a time, and never goes back to an older
- * schema: a file that a newer build has touched is refused.
+ * schema: a file to which a newer build has done what this one cannot work with is refused.
  */
 import { chmodSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { genesis } from "../../events/index.ts";
 import { LogRefusedError, LogUnavailableError } from "./log.ts";
+import { isTooNew } from "./migrations/migration.ts";
 import { sqliteMigrations } from "./migrations/sqlite-migrations.ts";
 
 export type SqliteFileOptions = Readonly<{ path: string; cluster: string; lockTimeoutMs: number }>;
@@ -74,17 +75,25 @@ function migrate(db: DatabaseSync, { path, cluster }: SqliteFileOptions, now: nu
       db.exec(`pragma application_id = ${applicationId}`);
       db.exec("create table schema_version (version integer primary key, applied_at integer not null) strict");
     }
+    const told = number(
+      db,
+      "select count(*) as value from pragma_table_info('schema_version') where name = 'works_with'",
+    );
+    if (told === 0) db.exec("alter table schema_version add column works_with integer");
     const version = number(db, "select coalesce(max(version), 0) as value from schema_version");
-    if (version > sqliteMigrations.length) {
+    const worksWith = number(db, "select coalesce(max(coalesce(works_with, version)), 0) as value from schema_version");
+    if (isTooNew({ version, worksWith }, sqliteMigrations.length)) {
       throw new LogRefusedError(
         `${path} has schema version ${version}, and this build knows versions up to ${sqliteMigrations.length}: ` +
           "it was written by a newer build and cannot be opened by an older one",
       );
     }
-    for (const [index, sql] of sqliteMigrations.entries()) {
+    for (const [index, step] of sqliteMigrations.entries()) {
       if (index < version) continue;
-      db.exec(sql);
-      db.prepare("insert into schema_version values (?, ?)").run(index + 1, now);
+      db.exec(step.sql);
+      db.prepare("insert into schema_version (version, applied_at, works_with) values (?, ?, ?)").run(
+        ...[index + 1, now, step.worksWith],
+      );
     }
     db.prepare(
       `insert into log_head (one, cluster, epoch, beat, pos, hash) select 1, ?, 0, 0, 0, ?

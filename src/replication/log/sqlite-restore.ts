@@ -7,6 +7,7 @@ import type { SQLInputValue } from "node:sqlite";
 import { genesis, type Link, linkOf, type Recorded } from "../../events/index.ts";
 import { splitBytes } from "./byte-list.ts";
 import type { RestoreStep } from "./log.ts";
+import { insert } from "./sqlite-inserts.ts";
 import { decodeBatch, hashBytes, type PackedRestore } from "./sqlite-rows.ts";
 
 type Run = (sql: string, values: readonly SQLInputValue[]) => number;
@@ -28,8 +29,7 @@ export function takeRestoreStep(tables: RestoreTables, head: Link, step: Restore
       begin(tables, step);
       return;
     case "keys":
-      for (const { userId, keyId, wrapped } of step.keys)
-        tables.run("insert into person_key values (?, ?, ?) on conflict do nothing", [userId, keyId, wrapped]);
+      for (const { userId, keyId, wrapped } of step.keys) tables.run(insert.personKey, [userId, keyId, wrapped]);
       return;
     case "events": {
       let before = head;
@@ -43,19 +43,13 @@ export function takeRestoreStep(tables: RestoreTables, head: Link, step: Restore
 }
 
 export function putBase(run: Run, base: Link): void {
-  run("insert or replace into log_base values (1, ?, ?, ?)", [base.epoch, base.position, hashBytes(base.hash)]);
+  run(insert.base, [base.epoch, base.position, hashBytes(base.hash)]);
 }
 
 function begin({ run, wallMs }: RestoreTables, { base, epochs }: Extract<RestoreStep, { type: "begin" }>): void {
   putBase(run, base);
   for (const { epoch, incarnation, start } of epochs)
-    run("insert into log_epoch values (?, ?, ?, ?, '', null, ?)", [
-      epoch,
-      incarnation,
-      start,
-      hashBytes(genesis.hash),
-      wallMs(),
-    ]);
+    run(insert.epoch, [epoch, incarnation, start, hashBytes(genesis.hash), "", null, wallMs()]);
   moveHead(run, base);
 }
 
@@ -63,20 +57,10 @@ function putEvent(tables: RestoreTables, before: Link, recorded: Recorded, bytes
   const { run, wallMs } = tables;
   const { event, epoch, position, stream, version } = recorded;
   tables.insertEvent(recorded, bytes);
-  run("insert into stream_head values (?, ?) on conflict do update set version = excluded.version", [stream, version]);
+  run(insert.streamHead, [stream, version]);
   if (event.type === "EpochOpened")
-    run("insert into log_epoch values (?, ?, ?, ?, ?, null, ?)", [
-      epoch,
-      event.incarnation,
-      position,
-      hashBytes(before.hash),
-      event.brokerId,
-      wallMs(),
-    ]);
-  if (event.type === "UserErased")
-    run("insert into person_key values (?, x'', null) on conflict do update set key_id = x'', wrapped = null", [
-      event.userId,
-    ]);
+    run(insert.epoch, [epoch, event.incarnation, position, hashBytes(before.hash), event.brokerId, null, wallMs()]);
+  if (event.type === "UserErased") run(insert.erasedKey, [event.userId]);
 }
 
 function moveHead(run: Run, { epoch, position, hash }: Link): void {

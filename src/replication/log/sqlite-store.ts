@@ -61,6 +61,7 @@ import {
   sweptCommandsMax,
 } from "./log-rules.ts";
 import { explain, openSqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
+import { insert } from "./sqlite-inserts.ts";
 import { putBase, takeRestoreStep, unpackRestore } from "./sqlite-restore.ts";
 import {
   decodeBatch,
@@ -121,11 +122,8 @@ export class SqliteStore {
       if (entry === undefined) throw new MalformedBatchError("no first event");
       const { recorded, bytes } = entry;
       this.#insertEvent(recorded, bytes);
-      this.#run("insert into stream_head values (?, ?) on conflict do update set version = excluded.version", [
-        recorded.stream,
-        recorded.version,
-      ]);
-      this.#run("insert into log_epoch values (?, ?, ?, ?, ?, ?, ?)", [
+      this.#run(insert.streamHead, [recorded.stream, recorded.version]);
+      this.#run(insert.epoch, [
         recorded.epoch,
         request.incarnation,
         recorded.position,
@@ -163,13 +161,10 @@ export class SqliteStore {
       if (refusal !== undefined) return refusal;
       for (const { recorded, bytes } of batch.entries) this.#insertEvent(recorded, bytes);
       for (const { stream, next } of batch.streams) {
-        this.#run("insert into stream_head values (?, ?) on conflict do update set version = excluded.version", [
-          stream,
-          next,
-        ]);
+        this.#run(insert.streamHead, [stream, next]);
       }
       for (const { commandId, first, count } of batch.commands) {
-        this.#run("insert into command values (?, ?, ?, ?)", [commandId, first, count, this.#wallMs()]);
+        this.#run(insert.command, [commandId, first, count, this.#wallMs()]);
       }
       this.#writeSecrets(batch);
       this.#run("update log_head set beat = beat + 1, pos = ?, hash = ?", [
@@ -184,19 +179,13 @@ export class SqliteStore {
 
   #writeSecrets(batch: AppendBatch): void {
     for (const { userId, keyId, wrapped } of batch.newKeys) {
-      this.#run("insert into person_key values (?, ?, ?) on conflict do nothing", [userId, keyId, wrapped]);
+      this.#run(insert.personKey, [userId, keyId, wrapped]);
     }
     for (const userId of batch.erasedKeys) {
-      this.#run("insert into person_key values (?, x'', null) on conflict do update set key_id = x'', wrapped = null", [
-        userId,
-      ]);
+      this.#run(insert.erasedKey, [userId]);
     }
     for (const { sessionId, version, sealed } of batch.vault) {
-      this.#run(
-        `insert into vault values (?, ?, ?)
-         on conflict do update set version = excluded.version, sealed = excluded.sealed where vault.version < excluded.version`,
-        [sessionId, version, sealed],
-      );
+      this.#run(insert.vault, [sessionId, version, sealed]);
     }
     for (const sessionId of batch.vaultRemoved) this.#run("delete from vault where session_id = ?", [sessionId]);
   }
@@ -209,11 +198,7 @@ export class SqliteStore {
       for (const { node, boot } of request.left)
         this.#run("delete from lessee where node = ? and boot = ?", [node, boot]);
       for (const { node, boot, region, role, windowMs } of request.lessees) {
-        this.#run(
-          `insert into lessee values (?, ?, ?, ?, ?) on conflict do update
-           set region = excluded.region, role = excluded.role, window_ms = max(window_ms, excluded.window_ms)`,
-          [node, boot, region, role, windowMs],
-        );
+        this.#run(insert.lessee, [node, boot, region, role, windowMs]);
       }
       this.#run("update log_head set beat = beat + 1", []);
       return { type: "beaten", head: head.link };
@@ -380,7 +365,7 @@ export class SqliteStore {
   }
 
   #insertEvent(recorded: Recorded, bytes: Uint8Array): void {
-    this.#run("insert into event values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+    this.#run(insert.event, [
       recorded.position,
       recorded.epoch,
       recorded.eventId,

@@ -82,8 +82,8 @@ const troubles: readonly (readonly [string, RegExp, () => Promise<unknown>, () =
   [
     "the schema is of a newer build",
     /schema cardea of Postgres at 127\.0\.0\.1:\d+ has version 10\d\d.* Run the newer build/,
-    () => sql("update cardea.schema_version set version = version + 1000"),
-    () => sql("update cardea.schema_version set version = version - 1000"),
+    () => sql("update cardea.schema_version set version = version + 1000, works_with = works_with + 1000"),
+    () => sql("update cardea.schema_version set version = version - 1000, works_with = works_with - 1000"),
   ],
 ];
 

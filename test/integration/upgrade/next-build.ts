@@ -2,7 +2,7 @@
  * The next build: this program as its next version might be, for tests of upgrades. Pure data.
  *
  * It reads level 2, in which a suspension has another shape and two types are new: a final one (`SessionCut`, for `SessionRevoked`) and
- * one that may change decisions either way (`UserReadmitted`, for `UserRestored`). The program knows nothing of this: its sentences are
+ * one that may change decisions either way (`UserReadmitted`, for `UserRestored`); and it brings a step of the store's schema. The program knows nothing of this: its sentences are
  * changed as they are loaded (next-main.ts), and when one of them changes, the next build refuses to start.
  */
 export type Sentence = Readonly<{ file: string; take: string; put: string }>;
@@ -14,6 +14,9 @@ const formats = "src/events/formats.ts";
 const events = "src/events/event.ts";
 const state = "src/events/state.ts";
 const projection = "src/events/projection.ts";
+const migrations = "src/replication/log/migrations/postgres-migrations.ts";
+const lastOfSchema = "log_base b;\nend $$;\n`,\n    },\n";
+export const nextSchema = 3;
 const beside = (file: string, take: string, more: string): Sentence => ({ file, take, put: `${more}${take}` });
 
 export const nextBuild: readonly Sentence[] = [
@@ -37,6 +40,11 @@ export const nextBuild: readonly Sentence[] = [
   beside(state, '    case "UserRestored":\n      return', '    case "UserReadmitted":\n'),
   beside(projection, '      case "SessionRevoked":\n        this.#putSession(', '      case "SessionCut":\n'),
   beside(projection, '      case "UserRestored":\n      case "UserErased":', '      case "UserReadmitted":\n'),
+  {
+    file: migrations,
+    take: lastOfSchema,
+    put: `${lastOfSchema}    { worksWith: 2, sql: 'alter table "' + schema + '".event add column note text' },\n`,
+  },
   {
     file: "src/broker/commands/session-commands.ts",
     take: 'return changed([{ type: "SessionRevoked", sessionId,',

@@ -6,10 +6,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeEvents, genesis, type Link, type Recorded } from "../../../src/events/index.ts";
+import { withClient } from "../../support/postgres-client.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Cluster, type Session, startCluster } from "../cluster/cluster.ts";
 import { type ClusterProcess, mainFile } from "../cluster/cluster-process.ts";
-import { nextLevel, nextVersion } from "./next-build.ts";
+import { nextLevel, nextSchema, nextVersion } from "./next-build.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 const nextMain = join(import.meta.dirname, "next-main.ts");
@@ -91,9 +92,17 @@ function otherBrokerIs(build: "old" | "new"): Promise<Awaited<ReturnType<Cluster
   });
 }
 
+/** Of the store, as it says. */
+async function schemaVersion(): Promise<number> {
+  const text = "select max(version) as version from cardea.schema_version";
+  const { rows } = await withClient(cluster.places.postgres, (client) => client.query(text));
+  return Number(rows[0]?.["version"]);
+}
+
 const finalize = () => cluster.cardea("cluster", "finalize", "--level", String(nextLevel));
 
 test("the wrong order: brokers first go on writing what nodes can read, and the upgrade cannot be finalized", async () => {
+  const schemaBefore = await schemaVersion();
   for (const broker of [await cluster.follower(), await cluster.leader()]) await become(broker, nextMain);
   const refused = await waitFor("every broker to be heard from", async () => {
     const answer = await finalize();
@@ -108,7 +117,9 @@ test("the wrong order: brokers first go on writing what nodes can read, and the 
   await revoked(session);
   assert.deepEqual(await written(`session:${session.id}`), ["SessionRevoked", 1]);
   await digestsAgree();
+  assert.deepEqual([schemaBefore, await schemaVersion()], [nextSchema - 1, nextSchema], "the new build brought a step");
   for (const broker of cluster.brokers) await become(broker, mainFile);
+  await revoked(await cluster.session("dora"));
   await digestsAgree();
 });
 

@@ -1,3 +1,5 @@
+import type { Migration } from "./migration.ts";
+
 /**
  * The schema of the Postgres log, as steps that are only ever added. Step n brings version n − 1 to version n, within one
  * transaction under a lock; a step that has been released is never edited.
@@ -12,10 +14,12 @@
  *
  * @param schema a name already checked to be a plain identifier
  */
-export function postgresMigrations(schema: string): readonly string[] {
+export function postgresMigrations(schema: string): readonly Migration[] {
   const s = `"${schema}"`;
   return [
-    `
+    {
+      worksWith: 1,
+      sql: `
 create table ${s}.log_head (
   one boolean primary key default true check (one),
   cluster text not null,
@@ -275,7 +279,10 @@ begin
     durable_hash = case when _durable_pos > h.durable_pos then _durable_hash else h.durable_hash end;
 end $$;
 `,
-    `
+    },
+    {
+      worksWith: 2,
+      sql: `
 -- Where the log begins: behind the event that was dropped last, or the snapshot it was refilled from. No row: it is whole.
 create table ${s}.log_base (
   one boolean primary key default true check (one),
@@ -323,5 +330,6 @@ begin
   return query select b.epoch, b.pos, b.hash, more from ${s}.log_base b;
 end $$;
 `,
+    },
   ];
 }

@@ -1,11 +1,15 @@
+import type { Migration } from "./migration.ts";
+
 /**
  * The schema of the file log, as steps that are only ever added. Step n brings version n − 1 to version n, within one
  * transaction; a step that has been released is never edited.
  *
  * Columns of `event` are copies for people with a SQL prompt; what counts are `bytes` and `hash`.
  */
-export const sqliteMigrations: readonly string[] = [
-  `
+export const sqliteMigrations: readonly Migration[] = [
+  {
+    worksWith: 1,
+    sql: `
   create table log_head (
     one integer primary key check (one = 1),
     cluster text not null,
@@ -68,7 +72,10 @@ export const sqliteMigrations: readonly string[] = [
 
   create table vault (session_id text primary key, version integer not null, sealed blob not null) strict, without rowid;
   `,
-  `
+  },
+  {
+    worksWith: 2,
+    sql: `
   -- Where the log begins: behind the event that was dropped last, or the snapshot it was refilled from. No row: it is whole.
   create table log_base (
     one integer primary key check (one = 1),
@@ -77,4 +84,5 @@ export const sqliteMigrations: readonly string[] = [
     hash blob not null check (length(hash) = 32)
   ) strict;
   `,
+  },
 ];

@@ -1,0 +1,20 @@
+/** SQLite inserts: by the names of the columns, so that one which a newer build has added is left to its default. */
+const event =
+  "pos, epoch, event_id, stream, version, type, schema_version, effect, recorded_at, actor, cause, hash, bytes";
+
+export const insert = {
+  event: `insert into event (${event}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  streamHead:
+    "insert into stream_head (stream, version) values (?, ?) on conflict do update set version = excluded.version",
+  epoch:
+    "insert into log_epoch (epoch, incarnation, start_pos, previous_hash, broker_id, broker_url, opened_at) values (?, ?, ?, ?, ?, ?, ?)",
+  base: "insert or replace into log_base (one, epoch, pos, hash) values (1, ?, ?, ?)",
+  command: "insert into command (command_id, first_pos, count, at) values (?, ?, ?, ?)",
+  personKey: "insert into person_key (user_id, key_id, wrapped) values (?, ?, ?) on conflict do nothing",
+  erasedKey:
+    "insert into person_key (user_id, key_id, wrapped) values (?, x'', null) on conflict do update set key_id = x'', wrapped = null",
+  vault: `insert into vault (session_id, version, sealed) values (?, ?, ?)
+    on conflict do update set version = excluded.version, sealed = excluded.sealed where vault.version < excluded.version`,
+  lessee: `insert into lessee (node, boot, region, role, window_ms) values (?, ?, ?, ?, ?) on conflict do update
+    set region = excluded.region, role = excluded.role, window_ms = max(window_ms, excluded.window_ms)`,
+} as const;
