@@ -27,6 +27,7 @@ import {
 } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-http1.ts";
 import { type Http1Call, lookEveryMs } from "./upstream-http1-call.ts";
+import { onFailedWrite } from "./upstream-last-words.ts";
 
 const answerHeadBytesMax = 65_536;
 /** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
@@ -64,6 +65,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
   #paused = false;
   #gone = false;
   #error: Error | undefined;
+  /** It takes no more of the body; what it has said before is read. */
+  #deaf = false;
 
   constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1Call) {
     this.#pool = pool;
@@ -98,6 +101,13 @@ export class Http1UpstreamConnection implements TurnEndTask {
     });
     socket.on("error", (error) => {
       this.#error = error;
+    });
+    onFailedWrite(socket, (error) => {
+      if (this.#call?.over !== false || !this.#call.request.hasBody || this.#complete || this.#deaf) return false;
+      this.#error = error;
+      this.#moved = true;
+      this.#deaf = true;
+      return true;
     });
     socket.on("end", () => this.#onEnd());
     socket.on("close", () => this.#onClose());
@@ -181,6 +191,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   write(chunk: Buffer): boolean {
+    if (this.#deaf) return false;
     this.#moved = true;
     if (!this.#chunked) return this.#socket.write(chunk);
     this.#socket.cork();
@@ -192,8 +203,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   endBody(call: Http1Call, trailers: readonly string[]): void {
-    call.sent = true;
-    if (!this.#chunked) return;
+    call.sent = !this.#deaf;
+    if (!this.#chunked || this.#deaf) return;
     let text = "0\r\n";
     for (let i = 0; i < trailers.length; i += 2) {
       const value = trailers[i + 1] ?? "";
@@ -227,7 +238,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const call = this.#call;
     if (call === undefined) {
       if (now >= this.#idleUntil) this.#socket.destroy();
-    } else if (!this.#paused && now - this.#movedAt > call.idleMsMax)
+    } else if (this.#deaf && !this.#paused && now > this.#movedAt) this.#socket.destroy();
+    else if (!this.#paused && now - this.#movedAt > call.idleMsMax)
       this.#fail(new UpstreamIdleError("the upstream fell silent"));
   }
 
