@@ -10,6 +10,9 @@
  * anew behind the step, or one sleep would cost a node its leases for minutes, and one sleep of the leader those of all nodes.
  * A clock that goes on stepping in one direction is one that runs at another rate.
  *
+ * The least of what the offsets can mean counts: a renew that comes by another way from now on, by the broker of another region, is later
+ * by as much each time, and says nothing of a clock.
+ *
  * A node also compares its own two clocks: one of them that runs at another rate is a machine whose time cannot be relied
  * upon. A wall clock that is set is not drift: a step is left out of the comparison, and told to nobody here. Pure.
  */
@@ -40,6 +43,13 @@ const stepMs = { later: 300, sooner: 100 };
 const stepRate = 0.03;
 /** So many more steps in one direction than in the other are a rate. */
 const stepsMax = 3;
+/**
+ * What waited for a leader who slept comes all at once, each renew less late than the one before, and the next of them later still: one
+ * step in pieces. Four steps of a clock that runs fast take much longer.
+ */
+const piecesMs = 5_000;
+/** So much later or sooner may come what takes another way: more than there and back between regions that are 80 ms apart. */
+const wayMs = 100;
 
 export const newDriftWatch: DriftWatch = { samples: [], steps: [] };
 
@@ -50,7 +60,13 @@ export function observeClock(watch: DriftWatch, sample: Readonly<{ ours: Monoton
   const steps = watch.steps.filter(isKept);
   const newest = samples.slice(-recentMin);
   const step = stepBetween(samples.slice(0, -recentMin), newest);
-  return step === null ? { samples, steps } : { samples: newest, steps: [...steps, { at: next.at, ms: step }] };
+  return step === null ? { samples, steps } : { samples: newest, steps: withStep(steps, { at: next.at, ms: step }) };
+}
+
+function withStep(steps: readonly Step[], { at, ms }: Step): readonly Step[] {
+  const last = steps.at(-1);
+  const isPiece = last !== undefined && last.ms < 0 && ms < 0 && at < last.at + piecesMs;
+  return isPiece ? [...steps.slice(0, -1), { at: last.at, ms: last.ms + ms }] : [...steps, { at, ms }];
 }
 
 /** By how much the offset has jumped from these to those; null: it has not. */
@@ -68,7 +84,7 @@ function stepBetween(all: readonly Sample[], after: readonly Sample[]): number |
 }
 
 /**
- * How far the node's rate is off ours, as a fraction; positive when its clock is slow.
+ * How far the node's rate is off ours at least, as a fraction; positive when its clock is slow.
  * @returns undefined while there is too little to tell
  */
 export function driftOf(watch: DriftWatch): number | undefined {
@@ -83,7 +99,9 @@ export function driftOf(watch: DriftWatch): number | undefined {
   const early = oldest(watch.samples);
   if (early.length < recentMin) return undefined;
   const [now, then] = [smallest(recent), smallest(early)];
-  return now.at - then.at < overMs ? undefined : (now.offsetMs - then.offsetMs) / (now.at - then.at);
+  if (now.at - then.at < overMs) return undefined;
+  const ms = now.offsetMs - then.offsetMs;
+  return (Math.sign(ms) * Math.max(0, Math.abs(ms) - wayMs)) / (now.at - then.at);
 }
 
 /**

@@ -370,7 +370,7 @@ function refusalFor(clocks: DriftWatch): string | null {
   const drift = driftOf(clocks);
   if (drift === undefined || Math.abs(drift) <= driftMax) return null;
   const percent = (Math.abs(drift) * 100).toFixed(2);
-  return `its monotonic clock runs ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
+  return `its monotonic clock runs at least ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
 }
 
 /** Also true of one that asked once, was never granted anything and went silent. */

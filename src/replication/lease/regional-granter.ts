@@ -234,7 +234,7 @@ function credit(node: Node, { nonce, enforced }: Pick<Confirm, "nonce" | "enforc
 function refusalFor(node: Node, renew: Renew, copy: RegionalCopy): string | null {
   const drift = driftOf(node.clocks);
   if (drift !== undefined && Math.abs(drift) > driftMax)
-    return `its monotonic clock runs ${(Math.abs(drift) * 100).toFixed(2)} % off this broker's`;
+    return `its monotonic clock runs at least ${(Math.abs(drift) * 100).toFixed(2)} % off this broker's`;
   if (renew.reads < copy.level) return tooOld({ finalized: copy.level, reads: renew.reads });
   return isComparable(renew, copy) && renew.digest !== copy.digest ? digestMismatch : null;
 }

@@ -415,6 +415,64 @@ describe("drift", () => {
       }
     }
   });
+  /** What a leader hears, by its own clock that stands still while it sleeps; what came meanwhile it reads when it wakes. */
+  const heardBySleeper = (sleeps: readonly { from: number; ms: number }[], late: readonly number[]) => {
+    const heard: { at: number; ours: number; theirs: number }[] = [];
+    for (let renew = 0; renew < 170; renew++) {
+      const sent = renew * 1_000 + ((renew * 37) % 200);
+      const came = sent + 10 + (late[renew] ?? (renew * 7) % 20);
+      const asleep = sleeps.find(({ from, ms }) => came >= from && came < from + ms);
+      const at = asleep === undefined ? came : asleep.from + asleep.ms;
+      const sleptMs = sleeps.reduce((sum, { from, ms }) => sum + (from < at ? ms : 0), 0);
+      heard.push({ at, ours: at - sleptMs, theirs: sent });
+    }
+    return heard.sort((a, b) => a.at - b.at);
+  };
+  test("a leader that slept hears at once what waited for it: one step in pieces, and no node whose clock is fast", () => {
+    const lates = [[], [1_780, 980, 200], [2_900, 1_900, 900]];
+    for (const late of lates) {
+      for (let ms = 500; ms <= 9_500; ms += 450) {
+        for (const from of [8_100, 34_500, 34_950]) {
+          for (const again of [0, 700, 4_100]) {
+            const sleeps = [{ from, ms }, ...(again === 0 ? [] : [{ from: from + 30_000, ms: again }])];
+            let watch = newDriftWatch;
+            for (const { at, ours, theirs } of heardBySleeper(sleeps, late)) {
+              watch = observeClock(watch, { ours: mono(ours), theirs });
+              const drift = driftOf(watch) ?? 0;
+              const what = `${late} late, slept ${ms} and ${again} ms from ${from}: ${drift} at ${at}`;
+              assert.ok(Math.abs(drift) < 0.005, what);
+            }
+          }
+        }
+      }
+    }
+  });
+  test("renews that take a longer or a shorter way from now on say nothing of a clock; one that is off is told in spite of them", () => {
+    for (const detourMs of [83, -83]) {
+      for (const from of [3, 12, 33, 45, 70]) {
+        const way = (second: number) => 90 + ((second * 7) % 5) + (second < from ? 0 : detourMs);
+        for (const seconds of [45, 60, 90, 150]) {
+          for (const rate of [0.9962, 1, 1.0038]) {
+            const drift = run(rate, way, seconds) ?? 0;
+            assert.ok(
+              Math.abs(drift) < 0.005,
+              `${detourMs} ms from ${from} s, clock ${rate}, after ${seconds} s: ${drift}`,
+            );
+          }
+        }
+        for (const rate of [0.98, 1.02]) {
+          const drift = run(rate, way, 60) ?? 0;
+          assert.ok(
+            rate < 1 ? drift > 0.005 : drift < -0.005,
+            `${detourMs} ms from ${from} s, clock ${rate}: ${drift}`,
+          );
+        }
+      }
+    }
+    for (const rate of [0.99, 1.01])
+      assert.ok(Math.abs(run(rate, () => 3, 45) ?? 0) > 0.005, `${rate} as soon as before`);
+    for (const rate of [0.994, 1.006]) assert.ok(Math.abs(run(rate, () => 3, 119) ?? 0) > 0.005, `${rate} in the end`);
+  });
   test("a clock that goes on making steps in one direction runs at another rate, however wrong that is", () => {
     for (const rate of [0, 0.3, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 1.02, 1.03, 1.05, 1.1, 1.3, 2, 10]) {
       for (const seconds of [45, 60, 119]) {

@@ -51,7 +51,7 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
     h.create("s3").apply();
   },
   "drift-refused": (h) =>
-    h.tell("grant-refused", { ...own, process: "broker-1", reason: "its monotonic clock runs 0.80 % slower" }),
+    h.tell("grant-refused", { ...own, process: "broker-1", reason: "its monotonic clock runs at least 0.80 % slower" }),
   "wall-clock-refused": (h) =>
     h.tell("clock-set", { rate: 1, wallOffsetMs: -9_000 }).request().decide({ verdict: "unavailable" }),
   "suspend-noticed": (h) => paused(h, "suspended", 900).request().decide({ verdict: "unavailable" }),
