@@ -2,7 +2,7 @@
  * Clock of one simulated machine: a monotonic clock that runs at its own rate and a wall clock that can be set.
  *
  * Real time is the world's; nobody in the world can read it. A machine's suspension stops its monotonic clock (as Linux does) or
- * does not (as some hypervisors do); its wall clock may come back late as well, until something sets it.
+ * does not (as some hypervisors do); its wall clock may come back late as well, until a time server sets it.
  */
 import type { MonotonicMs, UnixMs } from "../../src/events/index.ts";
 
@@ -21,6 +21,10 @@ export class Clock {
   #wallAhead: number;
   #rate = 1;
   #frozen: Frozen | undefined;
+  /** Sleeps that hold it: it runs again when the last of them is over. */
+  #sleeps = 0;
+  /** What the wall clock has missed of sleeps that it slept through, too. */
+  #missedMs = 0;
 
   /** @param now real time */
   constructor(now: () => number, start: Readonly<{ monotonic: number; wall: number }>) {
@@ -62,16 +66,34 @@ export class Clock {
     this.#wallAhead += ms;
   }
 
+  /** Who sleeps already sleeps on, with the clocks that stand still. */
   freeze(which: Frozen): void {
     this.#rebase();
+    this.#sleeps += 1;
     this.#frozen ??= which;
   }
 
   thaw(): void {
     if (this.#frozen === undefined) return;
-    if (this.#frozen === "monotonic") this.#wallAhead += (this.#now() - this.#since) * this.#rate;
+    this.#sleeps -= 1;
+    if (this.#sleeps > 0) return;
+    const sleptMs = (this.#now() - this.#since) * this.#rate;
+    if (this.#frozen === "monotonic") this.#wallAhead += sleptMs;
+    else this.#missedMs += sleptMs;
     this.#since = this.#now();
     this.#frozen = undefined;
+  }
+
+  /** Every sleep is over: what runs on it was killed. */
+  thawAll(): void {
+    this.#sleeps = Math.min(this.#sleeps, 1);
+    this.thaw();
+  }
+
+  /** A time server makes good what the wall clock has missed; what somebody else has set is left alone. */
+  setByServer(): void {
+    this.#wallAhead += this.#missedMs;
+    this.#missedMs = 0;
   }
 
   /** A new process counts from somewhere else: only readings of one boot can be compared. */

@@ -134,15 +134,9 @@ export function paused(process: SimProcess): Undo {
 function asleep(world: World, process: SimProcess, frozen: Frozen): Undo {
   if (!process.isUp) return () => {};
   const { boot } = process;
-  const since = world.now;
-  let ended: number | undefined;
-  process.onKill(() => {
-    ended ??= world.now;
-  });
   process.suspend(frozen);
   return () => {
     if (process.boot === boot) process.wake();
-    const lateMs = (ended ?? world.now) - since;
-    if (frozen === "both") world.after(setLateMs, () => process.stepWall(lateMs));
+    world.after(setLateMs, () => process.setByServer());
   };
 }

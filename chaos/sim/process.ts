@@ -104,7 +104,7 @@ export class SimProcess {
     this.status = "down";
     this.#pauses = 0;
     this.#waiting = [];
-    this.clock.thaw();
+    this.clock.thawAll();
     this.#ground.note(this.name, "is killed");
     this.#ground.report({ type: "killed", ...this.#here(), boot: this.bootId });
     const told = [...this.#onKill];
@@ -166,6 +166,12 @@ export class SimProcess {
 
   stepWall(ms: number): void {
     this.clock.stepWall(ms);
+    if (this.isUp) this.#reportClock();
+  }
+
+  /** A time server answers: see `Clock.setByServer`. */
+  setByServer(): void {
+    this.clock.setByServer();
     if (this.isUp) this.#reportClock();
   }
 

@@ -114,6 +114,32 @@ describe("clocks", () => {
     }
   });
 
+  test("a machine that is put to sleep twice sleeps until the last is over, and a time server makes good all that its wall clock has missed, once", () => {
+    const world = new World({ seed: 1, wallSkewMsMax: 0 });
+    const process = add(world, "broker-1");
+    const before = process.moment();
+    const late = () => Math.round(worldStart + world.now - process.moment().wall);
+    process.suspend("both");
+    world.run(2_000);
+    process.suspend("both");
+    world.run(3_000);
+    process.wake();
+    process.setByServer();
+    world.run(5_000);
+    assert.deepEqual([process.status, process.moment().monotonic], ["paused", before.monotonic]);
+    process.wake();
+    assert.deepEqual([process.status, process.moment().monotonic, late()], ["running", before.monotonic, 5_000]);
+    process.setByServer();
+    process.setByServer();
+    assert.equal(late(), 0);
+    process.suspend("both");
+    world.run(6_000);
+    process.restart();
+    assert.equal(late(), 1_000);
+    process.setByServer();
+    assert.equal(late(), 0);
+  });
+
   test("the wall clock can be set without touching the monotonic one, and starts at the same day everywhere", () => {
     const world = new World({ seed: 1, wallSkewMsMax: 0 });
     const process = add(world, "node-1");
