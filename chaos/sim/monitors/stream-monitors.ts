@@ -5,7 +5,8 @@ import { barOf } from "./decision-monitors.ts";
 import { told } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
-import type { RequestView, Scene } from "./scene.ts";
+import type { Bar } from "./rights.ts";
+import type { NodeView, RequestView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 export function watchStreamsClosed(scene: Scene): Monitor {
@@ -31,8 +32,11 @@ export function watchStreamsClosed(scene: Scene): Monitor {
       }
     }
     const enforced = node.enforcedTold;
-    const own = enforced === null ? null : barOf(scene, request, node, node.enforced);
-    if (enforced === null || own === null || !hasBegunBefore(request, node.enforced)) return;
+    if (enforced === null || !hasBegunBefore(request, node.enforced)) return;
+    const own = hasLeft(request, node, enforced)
+      ? keptBar(request, node.enforced)
+      : barOf(scene, request, node, node.enforced);
+    if (own === null) return;
     const what = `${fact.process} carries a byte of request ${fact.request}, though it enforces ${told(enforced.link)}: ${own.why}`;
     findings.add(25, what, [enforced, request.began, fact]);
   }
@@ -40,6 +44,23 @@ export function watchStreamsClosed(scene: Scene): Monitor {
   /** What was looked at behind a place was looked at with it in force. */
   function hasBegunBefore({ openedAt }: RequestView, place: Place): boolean {
     return openedAt !== null && (openedAt === place || !chains.contains(openedAt, place));
+  }
+
+  /** When it was looked at, the node had gone to another history than the one of which it had said that. */
+  function hasLeft({ openedAt, opened }: RequestView, { enforced }: NodeView, told: SimFactOf<"enforced">): boolean {
+    if (openedAt === null || opened === null || opened.at < told.at) return false;
+    return !chains.contains(openedAt, enforced) && !chains.contains(enforced, openedAt);
+  }
+
+  /** What a history that was left denied for good stays denied, unless an operator said otherwise in the one that is there (27). */
+  function keptBar({ began: { session }, openedAt }: RequestView, left: Place): Bar | null {
+    const { rights } = scene;
+    const bar = rights.bar(session, left);
+    if (bar?.place?.recorded?.effect === "tightens") return bar;
+    const user = rights.creationOf(session)?.user;
+    const person = user === undefined ? null : rights.userBar(user, left);
+    if (user === undefined || openedAt === null || person?.place?.recorded?.effect !== "tightens") return null;
+    return rights.restoredBehind(user, chains.common(left, openedAt), openedAt) ? null : person;
   }
 
   return { invariants: [25], after: { "exchange-opened": judge, relayed: judge } };

@@ -207,6 +207,11 @@ export class History {
     this.applied = to;
     return this.tell("applied", { node, boot, from, to, digest: `d${to.position}`, ...given }).enforce(given);
   }
+  /** The node stands at the head; what it did to get there is told by the caller. */
+  standing(): this {
+    this.applied = this.head;
+    return this;
+  }
   /** The broker too has read it all. */
   follow(): this {
     const [from, to] = [this.#followed, this.head];

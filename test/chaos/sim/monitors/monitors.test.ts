@@ -333,6 +333,39 @@ test("25: a byte after a complete receipt is found, and one behind the node's ow
   isKept(open);
 });
 
+test("25: what a node says of a history that it has left bars nobody it has looked at since, but for what stays denied", () => {
+  const own = { node: "node-1", boot: "boot-1" };
+  /** The node stands in another history, and has not said yet what it enforces of that. */
+  function gone(lose: (history: History) => History): History {
+    const history = History.begun();
+    const kept = history.head;
+    lose(history.create("s2"));
+    history.apply().tell("killed", { process: "pg-1", boot: null });
+    history.tell("promoted", { process: "pg-2", how: "unsafe", head: kept });
+    history.tell("rebuilding", { ...own, lost: history.head });
+    history.head = kept;
+    history.open("broker-1", { process: "pg-2" }).create("s3", { process: "pg-2" });
+    return history.tell("rebuilt", { ...own, to: history.head, digest: "d", base: genesis }).standing();
+  }
+  const [anew, restored] = [{ session: "s3" }, { type: "UserRestored" as const, userId: "ada" as UserId }];
+  const suspend = (history: History): History => history.append(suspended, "suspend");
+  assert.ok(
+    !gone((history) => history)
+      .permit(anew)
+      .carry()
+      .found.includes(25),
+  );
+  isBroken(gone((history) => history.revoke("s1")).permit(), 25, /though it enforces 1\.4.*: it was revoked/);
+  isBroken(gone(suspend).permit(anew), 25, /though it enforces 1\.4.*: ada is suspended/);
+  const lifted = gone(suspend).append(restored, "restore", { process: "pg-2" });
+  lifted.tell("applied", { ...own, from: lifted.applied, to: lifted.head, digest: "d" }).standing();
+  assert.ok(!lifted.permit(anew).carry().found.includes(25));
+  // What was open before is held against the new history from the moment the node says that it enforces it.
+  const open = gone((history) => history.apply().permit({ session: "s2" })).carry();
+  assert.ok(!open.found.includes(25));
+  isBroken(open.enforce().carry(), 25, /though it enforces 2\.4.*: it was never created there/);
+});
+
 test("26: a receipt that does not become complete after the faults are over is found", () => {
   const asked = {
     process: "client-1",
