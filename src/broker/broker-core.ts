@@ -52,6 +52,8 @@ export type BrokerCoreOptions = Readonly<{
   commandSweepMs: number;
   /** Commands that may wait. */
   commandsMax?: number;
+  /** Events that are kept as bytes for readers; who is further behind has them from the log. */
+  recentEventsMax?: number;
   /** `snapshot`: the ledger asks for one before it reads the log from its beginning, which is the default. */
   beginsFrom?: "snapshot" | "log";
   /** Random bytes: an input like any other, drawn in the order of the steps. */
@@ -98,7 +100,8 @@ class Machines {
     const [secret] = secrets;
     const random = poolRandom(options.random);
     const reads = options.reads ?? readsLevel;
-    this.ledger = new Ledger(reads);
+    const { recentEventsMax } = options;
+    this.ledger = new Ledger({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
     const { ledger, counters } = this;
     const work = new Work(options.writeTimeoutMs);
     this.#peers = new Peers(work, { brokerId: options.brokerId, version, reads });

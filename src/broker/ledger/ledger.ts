@@ -55,10 +55,12 @@ export class Ledger {
   #recentBytes = 0;
   #restarts = 0;
   readonly #reads: number;
+  readonly #recentMax: number;
 
-  /** @param reads the level up to which this build can read events */
-  constructor(reads: number = readsLevel) {
-    this.#reads = reads;
+  /** @param bounds `reads`: the level up to which this build can read events; `recentEventsMax`: so many are kept as bytes for readers */
+  constructor(bounds: Readonly<{ reads?: number; recentEventsMax?: number }> = {}) {
+    this.#reads = bounds.reads ?? readsLevel;
+    this.#recentMax = bounds.recentEventsMax ?? recentMax;
   }
 
   get projection(): Projection {
@@ -189,14 +191,14 @@ export class Ledger {
   }
 
   #trimRecent(): void {
-    let drop = Math.max(0, this.#recent.length - recentMax);
+    let drop = Math.max(0, this.#recent.length - this.#recentMax);
     let bytes = this.#recentBytes;
     for (const each of this.#recent.slice(0, drop)) bytes -= each.bytes.length;
     while (bytes > recentBytesMax && drop < this.#recent.length - 1) {
       bytes -= this.#recent[drop]?.bytes.length ?? 0;
       drop += 1;
     }
-    if (drop < 256 && bytes <= 2 * recentBytesMax && this.#recent.length < 2 * recentMax) return; // not worth a copy yet
+    if (drop < this.#recentMax / 16 && bytes <= 2 * recentBytesMax) return; // not worth a copy yet
     this.#recent = this.#recent.slice(drop);
     this.#recentBytes = bytes;
   }
