@@ -55,6 +55,7 @@ export class BrokerBoot {
   #asks = 0;
   /** Of the snapshots that there are, so many of the newest were of no use. */
   #useless = 0;
+  #letGoUpTo = 0;
 
   constructor(options: SimBrokerOptions, process: SimProcess) {
     const { world, name, secret } = options;
@@ -74,6 +75,7 @@ export class BrokerBoot {
       ...{ brokerId: options.broker, brokerUrl: name, exclusive: false, secrets: [secret], lease },
       ...{ takeoverMs: lease.takeoverMs, writeTimeoutMs: 5_000, version: process.identity.build },
       reads: readsOf(process.identity.build),
+      recentEventsMax: options.options.recentEventsMax,
       ...{ duties: [], expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
       random: (bytes) => random.bytes(bytes),
     });
@@ -185,12 +187,14 @@ export class BrokerBoot {
     answered(found === undefined ? null : load(found));
   }
 
-  takeSnapshot(): string | undefined {
-    const { projection } = this.#core.ledger;
-    if (projection.guessed !== undefined || projection.applied.position === 0) return undefined;
+  takeSnapshot(afterEvents = 1): string | undefined {
+    const { projection, applied } = this.#core.ledger;
+    const { saves } = this.#options.store;
+    const newest = saves.findLast(({ link }) => this.#core.ledger.standingOf(link) !== "foreign");
+    if (projection.guessed !== undefined || applied.position < (newest?.link.position ?? 0) + afterEvents)
+      return undefined;
     const saved = save(this.#core.ledger.savepoint());
     this.#telling.report({ type: "snapshot-built", ...this.#telling.at(), link: saved.link, digest: saved.digest });
-    const { saves } = this.#options.store;
     saves.push(saved);
     if (saves.length > savesMax) saves.shift();
     return `${this.#options.name} takes a snapshot at ${saved.link.position}`;
@@ -202,6 +206,10 @@ export class BrokerBoot {
     return letGo({
       ...{ log: this.#log, leadership, much, snapshots: this.#options.store.saves },
       neededAfter: neededAfter(this.#core.standings(this.#process.moment()), ledger.applied.position),
+      doneUpTo: this.#letGoUpTo,
+      done: (upTo) => {
+        this.#letGoUpTo = upTo;
+      },
     });
   }
 

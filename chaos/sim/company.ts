@@ -86,7 +86,7 @@ export const company: Company = (world, options) => {
     ...{ world, postgres, nats, brokers, nodes, regional: west?.process ?? null },
     truncate: (much: number) => {
       const leader = brokers.find((broker) => broker.leads());
-      leader?.takeSnapshot();
+      leader?.takeSnapshot(partitionSize);
       return leader?.truncate(much);
     },
     snapshot: (who: number) => brokers[Math.floor(who * brokers.length)]?.takeSnapshot(),

@@ -16,20 +16,26 @@ export type LettingGo = Readonly<{
   neededAfter: Position;
   /** From 0 to 1: what share of what nobody needs. */
   much: number;
+  /** Up to there all is done. */
+  doneUpTo: number;
+  done: (upTo: number) => void;
 }>;
 
 const askedMax = 40;
 
 /** @returns a word on it; undefined: there is nothing that nobody needs */
-export function letGo({ log, leadership, snapshots, neededAfter, much }: LettingGo): string | undefined {
+export function letGo(of: LettingGo): string | undefined {
+  const { log, leadership, snapshots, neededAfter, much } = of;
   const links = snapshots.map(({ link }) => link).toSorted((a, b) => b.position - a.position);
   const upTo = ({ position }: Link): number => Math.floor(Math.min(position, neededAfter) * (0.5 + much / 2));
-  if (links[1] === undefined || upTo(links[1]) === 0) return undefined;
+  if (links[1] === undefined || upTo(links[1]) <= of.doneUpTo) return undefined;
   let asked = 0;
   const drop = (first: Position, holding: Link): void => {
     asked += 1;
     log.retain({ ...leadership, first, holding }, (outcome) => {
-      if (outcome.type === "retained" && outcome.more && asked < askedMax) drop(first, holding);
+      if (outcome.type !== "retained") return;
+      if (outcome.more && asked < askedMax) drop(first, holding);
+      else of.done(first - 1);
     });
   };
   const find = (index: number, newer: number): void => {

@@ -47,8 +47,11 @@ export type SimBroker = BrokerFace &
       /** Another broker says that it is there. */
       present: (presence: Presence) => void;
     }>;
-    /** Saves what it has folded, where all brokers find it. @returns a word on it; undefined: it has nothing to save */
-    takeSnapshot: () => string | undefined;
+    /**
+     * Saves what it has folded, where all brokers find it. @param afterEvents so many since the newest one, or it saves nothing
+     * @returns a word on it; undefined: it has nothing to save
+     */
+    takeSnapshot: (afterEvents?: number) => string | undefined;
     /** Lets go of old events, if it leads. @see letGo */
     truncate: (much: number) => string | undefined;
   }>;
@@ -92,7 +95,7 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
     },
     read: (question, answered) => boot()?.read(question, answered),
     snapshot: (answered) => boot()?.snapshot(answered),
-    takeSnapshot: () => boot()?.takeSnapshot(),
+    takeSnapshot: (afterEvents) => boot()?.takeSnapshot(afterEvents),
     truncate: (much) => boot()?.truncate(much),
   };
 }
