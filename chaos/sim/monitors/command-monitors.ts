@@ -17,6 +17,8 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
   /** The newest acknowledged answer when a command was first asked. */
   const asked = new Map<string, Readonly<{ fact: SimFactOf<"command-invoked">; after: Done | null }>>();
   let newest: Done | null = null;
+  /** Where the log begins, on the server that has let go of most. */
+  let first = 1;
 
   /** 9: a command id stands in a lineage once. */
   function judgeWritten(fact: SimFactOf<"wrote">): void {
@@ -48,6 +50,11 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
     const before = done.get(commandId);
     const own = { fact, place };
     if (before !== undefined) scene.looks.add("command-again");
+    judgeOrder(own, commandId);
+    if (isCover(own, commandId)) {
+      done.set(commandId, before ?? own);
+      return;
+    }
     const differs =
       before !== undefined && before.place !== place && result.changed && isChange(before) && isKept(before);
     // While an old primary acknowledges beside the new one, each history may carry it out.
@@ -56,10 +63,15 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
     if (result.changed && !(made.get(commandId) ?? []).some((each) => each.place === place))
       findings.add(9, `command ${commandId} is answered with ${told(result.link)}, which it did not make`, [fact]);
     done.set(commandId, own);
-    judgeOrder(own, commandId);
     if (result.changed && chains.contains(scene.head, place)) {
       if (newest === null || !isKept(newest) || place.link.position > newest.place.link.position) newest = own;
     }
+  }
+
+  /** The log has let go of what the command made there: any later place says as much, and its own is not known any more. */
+  function isCover({ place }: Done, commandId: string): boolean {
+    const there = (made.get(commandId) ?? []).find((each) => chains.contains(place, each.place));
+    return there !== undefined && there.place !== place && there.place.link.position < first;
   }
 
   /** 10: x was acknowledged before y was asked, so y stands behind x. */
@@ -96,6 +108,9 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
     before: { "run-over": judgeEnd },
     after: {
       wrote: judgeWritten,
+      truncated: (fact) => {
+        first = Math.max(first, fact.first);
+      },
       "command-invoked": (fact) => {
         if (!asked.has(fact.commandId)) asked.set(fact.commandId, { fact, after: newest });
       },

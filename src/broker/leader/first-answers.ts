@@ -51,6 +51,7 @@ export class FirstAnswers {
         if (outcome.found !== undefined) return this.#linkOf(lookup, outcome.found);
         return this.#end(lookup, "none");
       case "link":
+        // Retention has let go of its events: where we stand is behind them, and says no less to whoever waits for them.
         this.#done(lookup.queued, outcome.link ?? this.#parts.ledger.applied);
         return this.#end(lookup, "answered");
       default:

@@ -145,6 +145,17 @@ test("9: a command that is carried out twice, or answered in two ways, is found"
   isBroken(twice, 9, /answered in two ways/);
 });
 
+test("9: what a command made may be named by any later place once the log has let go of it, and not before", () => {
+  const answered = (first: number): History => {
+    const history = History.begun().append(suspended, "c").create("s2").create("s3");
+    const own = { ...history.head };
+    return history.tell("truncated", { process: "pg-1", first }).answer("c").create("s4").answer("c", { link: own });
+  };
+  isKept(answered(4));
+  isBroken(answered(3), 9, /answered in two ways/);
+  isBroken(answered(3), 9, /which it did not make/);
+});
+
 test("10: a command that stands before what was acknowledged when it was asked is found", () => {
   const history = History.begun();
   const before = history.head;
