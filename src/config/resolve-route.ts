@@ -213,6 +213,8 @@ function resolveRedirect({ redirect }: Route, report: Report): RouteConfig["redi
     if (redirect[one] !== undefined && redirect[other] !== undefined)
       report.error(["redirect", other], `cannot stand beside ${one}`, "keep one of them", "key");
   }
+  if (redirect.port_redirect !== undefined && redirect.host_redirect?.includes(":") === true)
+    report.error(["redirect", "port_redirect"], "is a second port beside that of host_redirect", "keep one", "key");
   return {
     httpsRedirect: redirect.https_redirect ?? null,
     schemeRedirect: redirect.scheme_redirect ?? null,

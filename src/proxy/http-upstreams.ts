@@ -8,7 +8,7 @@
  */
 import { constants } from "node:crypto";
 import { isIP, type LookupFunction } from "node:net";
-import { type ConnectionOptions, getCACertificates } from "node:tls";
+import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
 import type { BreakerConfig, Config, RouteConfig } from "../config/index.ts";
 import { createSystemLookup } from "../replication/index.ts";
 import { type Chooser, chooseUpstream, type NextUpstream, type UpstreamWorld } from "./http-upstream-choice.ts";
@@ -152,8 +152,7 @@ function createTarget(
 ): UpstreamTarget {
   const path = socketOf(url);
   const hostname = path === null ? url.hostname.replace(/^\[|\]$/g, "") : "localhost";
-  const servername = route.tls.serverName ?? (isIP(hostname) === 0 ? hostname : "");
-  const tls = tlsOptions(route, config, servername);
+  const tls = tlsOptions(route, config, route.tls.serverName ?? hostname);
   const secure = url.protocol === "https:" || url.protocol === "https+unix:";
   const connect = { secure, path, hostname, port: Number(url.port) || (secure ? 443 : 80), lookup, tls };
   const pooling = {
@@ -186,7 +185,8 @@ function socketOf({ protocol, pathname }: URL): string | null {
   return protocol === "unix:" || protocol === "https+unix:" ? decodeURIComponent(pathname) : null;
 }
 
-function tlsOptions(route: RouteConfig, config: UpstreamConfig, servername: string): ConnectionOptions {
+/** @param name the certificate must have it; it is asked for where it is no address (RFC 6066 §3) */
+function tlsOptions(route: RouteConfig, config: UpstreamConfig, name: string): ConnectionOptions {
   const { skipVerify, customCa, clientCert, clientKey, allowRenegotiation } = route.tls;
   const ca =
     customCa ??
@@ -196,7 +196,8 @@ function tlsOptions(route: RouteConfig, config: UpstreamConfig, servername: stri
     minVersion: "TLSv1.2",
     ALPNProtocols: ["http/1.1"],
     ...(allowRenegotiation ? {} : { secureOptions: constants.SSL_OP_NO_RENEGOTIATION }),
-    ...(servername === "" ? {} : { servername }),
+    ...(isIP(name) === 0 ? { servername: name } : {}),
+    checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate),
     ...(ca === undefined ? {} : { ca }),
     ...(clientCert === null || clientKey === null ? {} : { cert: clientCert, key: clientKey }),
   };

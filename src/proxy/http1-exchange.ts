@@ -166,9 +166,10 @@ export class Http1Exchange implements Downstream {
   // --- the answer
 
   writeContinue(): void {
-    if (this.status !== 0 || this.closed || this.#continued) return;
+    // HTTP/1.0 knows of no such answer (RFC 9110 §10.1.1).
+    if (this.status !== 0 || this.closed || this.#continued || this.head.httpVersion === "1.0") return;
     this.#continued = true;
-    this.#connection.send("HTTP/1.1 100 Continue\r\n\r\n");
+    this.#connection.sendAtOnce("HTTP/1.1 100 Continue\r\n\r\n");
   }
 
   writeEarlyHints(links: readonly string[]): void {

@@ -48,6 +48,7 @@ export function createOwnHandlers(
       answer(visit, { type: "upgrade-not-allowed" }, tools);
       return;
     }
+    if (request.headers["expect"] !== undefined) downstream.writeContinue(); // whoever reads a body here takes it
     const { req, res } = downstream.asNode();
     req.url = request.rawPath + request.search; // the same bytes that were looked at here
     res.setHeader("x-request-id", visit.requestId);

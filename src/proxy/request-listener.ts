@@ -110,7 +110,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     const plan = plans.planOf(route);
     leadTo(visit, plan, metrics.meters);
     const { upgrade: kind } = visit.downstream;
-    if (kind !== null && !isHandshake(kind, request)) {
+    if (kind !== null && !isHandshake(kind, request, visit.downstream.head)) {
       const reason = kind === "websocket" ? "websocket-handshake" : "upgrade-handshake";
       metrics.refused(reason);
       const status = answer(visit, { type: "bad-request", status: 400 }, tools);

@@ -1,6 +1,6 @@
 /** Upgrade request: what a request has to be before its connection may be handed over to another protocol. Pure. */
 import type { RouteConfig } from "../config/index.ts";
-import type { CanonicalRequest } from "./canonical.ts";
+import type { CanonicalRequest, RequestHead } from "./canonical.ts";
 import type { UpgradeKind } from "./downstream.ts";
 
 /** Whether a route takes upgrades to what the request asks for. */
@@ -13,7 +13,12 @@ export function takesUpgrade(
 }
 
 /** Of a WebSocket, RFC 6455 §4.2.1. A body would be taken for what follows the upgrade, so there is none. */
-export function isHandshake(kind: UpgradeKind, { method, headers }: CanonicalRequest): boolean {
+export function isHandshake(
+  kind: UpgradeKind,
+  { method, headers }: CanonicalRequest,
+  { httpVersion }: Pick<RequestHead, "httpVersion">,
+): boolean {
+  if (httpVersion === "1.0") return false; // it has no answer that would say yes (RFC 9110 §7.8)
   const bodiless = headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
   if (kind !== "websocket") return bodiless;
   const key = headers["sec-websocket-key"] ?? "";

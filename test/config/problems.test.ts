@@ -224,6 +224,10 @@ suite("what is written wrongly in a route is named where it stands", () => {
       ["c.yaml:14:38: routes[0].redirect.scheme_redirect: cannot stand beside https_redirect; keep one of them"],
     ],
     [
+      "redirect: {host_redirect: 'a:1', port_redirect: 2}",
+      ["c.yaml:14:38: routes[0].redirect.port_redirect: is a second port beside that of host_redirect; keep one"],
+    ],
+    [
       "redirect: {path_redirect: /a, response_code: 304}",
       ["c.yaml:14:50: routes[0].redirect.response_code: 304 does not redirect; write 301, 302, 303, 307 or 308"],
     ],

@@ -6,6 +6,7 @@ import { connect as connectHttp2, createServer as createHttp2Server, type Server
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { after, describe, type TestContext, test } from "node:test";
 import type { RouteConfig } from "../../src/config/index.ts";
+import type { ProxyPorts } from "../../src/proxy/index.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
@@ -188,6 +189,36 @@ describe("a request and its answer", () => {
       `POST / HTTP/1.1\r\nHost: app.localhost\r\n${session}Accept: application/json\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`;
     assert.match(await rig.raw(head(`Cookie: ${cookieOf(1)}\r\n`)), /^HTTP\/1\.1 100 Continue\r\n\r\n$/);
     assert.match(await rig.raw(head("")), /^HTTP\/1\.1 401 /);
+  });
+
+  test("no body is asked for in words that HTTP/1.0 does not have", async () => {
+    const { rig } = await start();
+    const head = `POST / HTTP/1.0\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nExpect: 100-continue\r\n`;
+    assert.match(await rig.raw(`${head}Content-Length: 2\r\n\r\nhi`, 10_000), /^HTTP\/1\.1 200 /);
+  });
+
+  test("a reserved path's body is asked for, too", async () => {
+    const read: ProxyPorts["reserved"] = (req, res) => {
+      let body = "";
+      req.on("data", (chunk: Buffer) => {
+        body += chunk.toString("latin1");
+      });
+      req.on("end", () => res.end(`read ${body}`));
+    };
+    const rig = await startRig([], { ports: { reserved: read } });
+    const socket = connect(rig.port, "127.0.0.1");
+    let said = "";
+    socket.on("data", (chunk: Buffer) => {
+      said += chunk.toString("latin1");
+    });
+    socket.write(
+      "POST /.pomerium/x HTTP/1.1\r\nHost: app.localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    );
+    await waitFor("the body to be asked for", () => said === "HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write("hello");
+    await waitFor("the answer", () => said.endsWith("read hello"));
+    socket.destroy();
+    await rig.close();
   });
 });
 

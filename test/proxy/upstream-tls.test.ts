@@ -139,3 +139,51 @@ describe("an upstream that asks for a certificate", () => {
     assert.equal(upstream.met.length, 3);
   });
 });
+
+test("the name that a certificate must have is the upstream's own or the route's, an address too, whatever Host is sent", async () => {
+  const authority = await Authority.root();
+  const start = async (issued: Issued): Promise<number> => {
+    const server = createSecureServer({ ...issued, allowHTTP1: true }, (_req, res) => void res.end("hello"));
+    new WebSocketServer({ server: server as unknown as HttpServer }).on("connection", (socket) => socket.send("hello"));
+    server.on("tlsClientError", () => {}).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    cleanUps.push(() => void server.close());
+    return (server.address() as AddressInfo).port;
+  };
+  const ofAddress = await start(await authority.issue({ addresses: ["127.0.0.1"] }));
+  const ofName = await start(await authority.issue({ hosts: ["inner.example"] }));
+  const common = { skipVerify: false, customCa: authority.pem, clientCert: null, clientKey: null };
+  let routes = 0;
+  const routeAs = (host: string, port: number, serverName: string | null): RouteConfig => {
+    const to = [{ url: new URL(`https://${host}:${port}`), weight: null }];
+    const tls = { ...common, serverName, allowRenegotiation: false };
+    const named = { host: `r${routes++}.localhost`, preserveHostHeader: true, allowWebsockets: true };
+    return routeTo(0, { ...openRoute, ...named, to, tls });
+  };
+  const rows: readonly (readonly [RouteConfig, "hello" | 502])[] = [
+    [routeAs("127.0.0.1", ofAddress, null), "hello"],
+    [routeAs("any.localhost", ofAddress, "127.0.0.1"), "hello"],
+    [routeAs("any.localhost", ofName, "inner.example"), "hello"],
+    [routeAs("127.0.0.1", ofName, "inner.example"), "hello"],
+    [routeAs("127.0.0.1", ofName, null), 502],
+    [routeAs("any.localhost", ofAddress, null), 502],
+    [routeAs("127.0.0.1", ofAddress, "inner.example"), 502],
+    [routeAs("any.localhost", ofName, "127.0.0.1"), 502],
+  ];
+  const rig = await startRig(rows.map(([route]) => route));
+  cleanUps.push(() => rig.close());
+  for (const [i, [{ host }, expected]] of rows.entries()) {
+    const { status, body } = await rig.ask({ host });
+    assert.equal(status === 200 ? body : status, expected, `${i}`);
+    const call = { method: "POST", headers: { "content-type": "application/grpc", te: "trailers" } };
+    assert.equal((await rig.ask({ host, ...call })).body === "hello", expected === "hello", `gRPC ${i}`);
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host } });
+    socket.on("error", () => {});
+    const [said] = await Promise.race([
+      once(socket, "message"),
+      once(socket, "unexpected-response").then(([, answer]) => [answer.statusCode]),
+    ]);
+    socket.terminate();
+    assert.equal(said === 502 ? said : String(said), expected, `WebSocket ${i}`);
+  }
+});

@@ -172,6 +172,8 @@ describe("a WebSocket that is not", () => {
       assert.match(await rig.raw(head(lines)), /^HTTP\/1\.1 400 /, lines);
     }
     assert.match(await rig.raw(head(`${key}Sec-WebSocket-Version: 13\r\n`, "POST")), /^HTTP\/1\.1 400 /);
+    const old = head(`${key}Sec-WebSocket-Version: 13\r\n`).replace("HTTP/1.1", "HTTP/1.0");
+    assert.match(await rig.raw(old), /^HTTP\/1\.1 400 /, "HTTP/1.0 has no answer that says yes");
     assert.equal(heard.length, 0);
   });
   test("another protocol than WebSocket is not upgraded to: the request goes on as an ordinary one", async () => {
