@@ -78,8 +78,11 @@ export interface Downstream {
    * @param requestId is told as `X-Request-Id`; null: it is not, or is among the lines. No value but one that can be sent
    */
   writeHead(status: number, lines: HeaderLines, requestId: string | null): void;
-  /** @returns false when the caller should wait for `onDrain` */
-  write(chunk: Buffer): boolean;
+  /**
+   * @param chunk text: latin1
+   * @returns false when the caller should wait for `onDrain`
+   */
+  write(chunk: Buffer | string): boolean;
   /** @param trailers names and values in turn; sent only where the protocol and the caller take them */
   end(chunk?: Buffer | string, trailers?: readonly string[]): void;
   /** No further byte leaves. An answer that has begun is broken off, so that nobody takes half of it for the whole. */

@@ -3,6 +3,7 @@
  *
  * Pure. Every value is judged before it is written; what was judged is not judged again.
  */
+import type { KeptHead } from "./kept-head.ts";
 import type { WritableValues } from "./writable-values.ts";
 
 /** As HTTP/1.1 writes them, without what frames the message: that is added there. */
@@ -23,6 +24,8 @@ export class HeaderLines {
   readonly list: readonly string[];
   #text: HeaderText | undefined;
   #isFlat = false;
+  /** The request that was sent with them last; kept by upstream-http1-connection.ts. */
+  head: KeptHead | undefined;
 
   constructor(list: readonly string[]) {
     this.list = list;

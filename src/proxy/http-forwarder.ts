@@ -186,7 +186,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#responding = true;
   }
 
-  onData(chunk: Buffer): boolean {
+  onData(chunk: Buffer | string): boolean {
     const { downstream, counted } = this.#job;
     if (this.#over || !this.#mayPassOn()) return true;
     counted.bytes += chunk.length;

@@ -78,6 +78,7 @@ export class Http1Connection {
     this.#writer = new AnswerWriter(socket, owner, {
       mayLeave: (flush) => this.#current?.mayLeave(flush) ?? true,
       onLastLeft: (now) => this.#onLastLeft(now),
+      onDrain: this.#onDrain,
     });
     this.#parser = createParser(
       "request",
@@ -386,6 +387,10 @@ export class Http1Connection {
     this.#held = false;
     if (this.#direct === undefined) this.#socket.resume();
     else this.#direct.goOn();
+  }
+
+  get needsDrain(): boolean {
+    return this.#writer.needsDrain;
   }
 
   /** Small: it leaves with whatever else this turn brings. */

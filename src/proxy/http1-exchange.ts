@@ -74,7 +74,7 @@ export class Http1Exchange implements Downstream {
     return this.head.hasBody;
   }
   get needsDrain(): boolean {
-    return this.#socket.writableNeedDrain;
+    return this.#connection.needsDrain;
   }
   /** Some of the answer is on its way. */
   get begun(): boolean {
@@ -226,16 +226,17 @@ export class Http1Exchange implements Downstream {
     this.#connection.send(head);
   }
 
-  write(chunk: Buffer): boolean {
+  write(chunk: Buffer | string): boolean {
     if (this.closed || this.ended) return false;
     if (this.#bodiless || chunk.length === 0) return true;
     const head = this.#pendingHead ?? "";
     this.#pendingHead = undefined;
     const before = this.#chunked ? `${head}${chunk.length.toString(16)}\r\n` : head;
     const after = this.#chunked ? "\r\n" : "";
-    if (chunk.length <= oneWriteMax) this.#connection.send(`${before}${chunk.toString("latin1")}${after}`);
+    if (typeof chunk === "string") this.#connection.send(`${before}${chunk}${after}`);
+    else if (chunk.length <= oneWriteMax) this.#connection.send(`${before}${chunk.toString("latin1")}${after}`);
     else this.#connection.sendAround(before, chunk, after);
-    return !this.#socket.writableNeedDrain;
+    return !this.#connection.needsDrain;
   }
 
   end(chunk?: Buffer | string, trailers?: readonly string[]): void {

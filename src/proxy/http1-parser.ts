@@ -203,6 +203,11 @@ export function listenForBegin(parser: Http1Parser, onBegin: (() => void) | null
   parser[Parser.kOnMessageBegin] = onBegin;
 }
 
+/** Whether what comes of bodies is told of. */
+export function listenForBody(parser: Http1Parser, onBody: ((bytes: Buffer) => void) | null): void {
+  parser[Parser.kOnBody] = onBody;
+}
+
 /** Lets go of the parser: later, because it may be within `execute`. */
 export function freeParser(parser: Http1Parser): void {
   parser.remove();

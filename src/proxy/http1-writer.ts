@@ -4,6 +4,7 @@
  */
 import type { Socket } from "node:net";
 import type { ConnectionOwner } from "./connection-owner.ts";
+import { DirectWriting } from "./direct-writing.ts";
 import { atTurnEnd, Flush, type TurnEndTask } from "./turn-end-timer.ts";
 
 /** What is gathered before it is sent. */
@@ -15,11 +16,14 @@ type Answering = Readonly<{
   mayLeave(flush: Flush): boolean;
   /** @param now as its owner counts */
   onLastLeft(now: number): void;
+  /** What had to wait has left. */
+  onDrain(): void;
 }>;
 
 export class AnswerWriter implements TurnEndTask {
   readonly towards = "caller";
   readonly #socket: Socket;
+  readonly #direct: DirectWriting;
   readonly #owner: Pick<ConnectionOwner, "now" | "idleMs">;
   readonly #answer: Answering;
   /** Written, and not yet sent. */
@@ -33,6 +37,12 @@ export class AnswerWriter implements TurnEndTask {
     this.#socket = socket;
     this.#owner = owner;
     this.#answer = answer;
+    this.#direct = new DirectWriting(socket, () => answer.onDrain());
+  }
+
+  /** Whoever streams waits for the drain. */
+  get needsDrain(): boolean {
+    return this.#direct.waits || this.#socket.writableNeedDrain;
   }
 
   /** Small: it leaves with whatever else this turn brings. */
@@ -67,7 +77,7 @@ export class AnswerWriter implements TurnEndTask {
     this.#leave(flush);
     if (!this.#lastWritten) return;
     this.#lastWritten = false;
-    if (this.#socket.writableLength === 0) {
+    if (this.#direct.isEmpty) {
       this.#answer.onLastLeft(flush.now);
       return;
     }
@@ -98,7 +108,7 @@ export class AnswerWriter implements TurnEndTask {
     const text = this.#out;
     if (text === "") return;
     this.#out = "";
-    if (!this.#socket.destroyed) this.#socket.write(text, "latin1");
+    if (!this.#socket.destroyed) this.#direct.write(text);
   }
 
   /** The connection is gone. */

@@ -157,9 +157,9 @@ export class Http2Exchange implements Downstream {
     return false;
   }
 
-  write(chunk: Buffer): boolean {
+  write(chunk: Buffer | string): boolean {
     if (this.#dead || this.ended) return false;
-    return this.#bodiless || this.#stream.write(chunk);
+    return this.#bodiless || this.#stream.write(typeof chunk === "string" ? Buffer.from(chunk, "latin1") : chunk);
   }
 
   end(chunk?: Buffer | string, trailers?: readonly string[]): void {

@@ -30,8 +30,11 @@ export type UpstreamHandler = Readonly<{
   /** 1xx. */
   onHint(status: number, lines: RawLines): void;
   onHead(status: number, lines: AnswerLines): void;
-  /** @returns false: no more, until `resume` */
-  onData(chunk: Buffer): boolean;
+  /**
+   * @param chunk text: latin1, and the whole body
+   * @returns false: no more, until `resume`
+   */
+  onData(chunk: Buffer | string): boolean;
   onEnd(trailers: RawLines): void;
   /** At most once, and nothing after it. */
   onError(error: Error, of: CallFailure): void;

@@ -168,7 +168,8 @@ function ask(
       status = code;
     },
     onData(chunk) {
-      if (bytes < how.bodyBytesMax) chunks.push(chunk.subarray(0, how.bodyBytesMax - bytes));
+      const came = typeof chunk === "string" ? Buffer.from(chunk, "latin1") : chunk;
+      if (bytes < how.bodyBytesMax) chunks.push(came.subarray(0, how.bodyBytesMax - bytes));
       bytes += chunk.length;
       return true;
     },

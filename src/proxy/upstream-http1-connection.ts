@@ -5,6 +5,7 @@
  * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
  */
 import type { Socket } from "node:net";
+import { DirectWriting } from "./direct-writing.ts";
 import type { HeaderText } from "./header-lines.ts";
 import { hasBody } from "./http1-head.ts";
 import {
@@ -14,9 +15,12 @@ import {
   freeParser,
   type Http1Parser,
   listenForBegin,
+  listenForBody,
   type ParseError,
   type RawLines,
 } from "./http1-parser.ts";
+import { KeptHead } from "./kept-head.ts";
+import { readBuffer } from "./read-buffer.ts";
 import { AnswerLines, LastLines } from "./received-lines.ts";
 import { atTurnEnd, type Flush, type TurnEndTask } from "./turn-end-timer.ts";
 import {
@@ -24,12 +28,17 @@ import {
   UpstreamConnectTimeoutError,
   UpstreamIdleError,
   UpstreamProtocolError,
+  type UpstreamRequest,
 } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-http1.ts";
 import { type Http1Call, lookEveryMs } from "./upstream-http1-call.ts";
 import { onFailedWrite } from "./upstream-last-words.ts";
 
 const answerHeadBytesMax = 65_536;
+/** A small body is one text. */
+const wholeBytesMax = 16_384;
+/** Longer heads are put together each time. */
+const keptCharsMax = 8_192;
 /** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
 const idleMsMax = 30_000;
 
@@ -40,6 +49,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   readonly #parser: Http1Parser;
   /** Undefined: bytes come as events of the socket. */
   #direct: DirectReading | undefined;
+  #writing: DirectWriting | undefined;
   #call: Http1Call | undefined;
   #connected = false;
   #answered = 0;
@@ -62,6 +72,10 @@ export class Http1UpstreamConnection implements TurnEndTask {
   /** Of a body whose length is known; undefined: where it ends is the parser's to tell. */
   #bytesLeft: number | undefined;
   readonly #lines = new LastLines(AnswerLines.receive);
+  /** How much of the read buffer is being parsed, its first head not being read yet; 0: none. */
+  #reading = 0;
+  /** The answer stands in the read buffer, and nothing else. */
+  #whole = false;
   #paused = false;
   #gone = false;
   #error: Error | undefined;
@@ -79,7 +93,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
       {
         onHead: (_major, _minor, lines, _method, _url, status, _text, _upgrade, keepAlive) =>
           this.#onHead(status ?? 0, lines ?? [], keepAlive),
-        onBody: (bytes) => this.#onBody(bytes),
+        onBody: this.#onBody,
         onComplete: () => this.#onComplete(),
       },
       (lines) => {
@@ -88,7 +102,11 @@ export class Http1UpstreamConnection implements TurnEndTask {
     );
     socket.once(ready, () => {
       this.#connected = true;
-      this.#direct = DirectReading.begin(this.#parser, socket, (read) => this.#onRead(read));
+      if (ready === "secureConnect")
+        this.#direct = DirectReading.begin(this.#parser, socket, (read) => this.#onRead(read));
+      this.#writing = new DirectWriting(socket, () => {
+        this.#moved = true;
+      });
       const first = this.#call;
       if (first !== undefined && !first.over) this.begin(first);
       else this.#release();
@@ -161,33 +179,43 @@ export class Http1UpstreamConnection implements TurnEndTask {
       this.#release();
       return;
     }
-    const text = this.#headOf(call);
-    if (text === undefined) return;
-    if (!call.request.hasBody) {
-      this.#socket.write(text, "latin1");
+    const lines = this.#linesOf(call);
+    if (lines === undefined) return;
+    const { request } = call;
+    if (!request.hasBody) {
+      this.#chunked = false;
+      this.#writeHead(request, lines);
       return;
     }
+    this.#chunked = lines.length === undefined;
+    const framing = this.#chunked ? "transfer-encoding: chunked\r\n" : "";
     this.#socket.cork();
-    this.#socket.write(text, "latin1");
+    this.#socket.write(textOf(request, lines, framing), "latin1");
     call.handler.onWritable();
     this.#socket.uncork();
   }
 
-  /** @returns undefined when it cannot be written; then the call is over */
-  #headOf(call: Http1Call): string | undefined {
-    const { method, path, headers, requestId, hasBody } = call.request;
-    let lines: HeaderText;
+  /** @returns undefined when they cannot be written; then the call is over */
+  #linesOf(call: Http1Call): HeaderText | undefined {
     try {
-      lines = headers.text(this.#pool.writable);
+      return call.request.headers.text(this.#pool.writable);
     } catch (error) {
       this.#release();
       call.fail(error as Error, false);
       return undefined;
     }
-    this.#chunked = hasBody && lines.length === undefined;
-    const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
-    const framing = this.#chunked ? "transfer-encoding: chunked\r\n" : "";
-    return `${method} ${path} HTTP/1.1\r\n${lines.text}${id}${framing}\r\n`;
+  }
+
+  /** Of a request without a body. */
+  #writeHead(request: UpstreamRequest, lines: HeaderText): void {
+    const { headers, requestId } = request;
+    const kept = headers.head;
+    if (kept?.isOf(request) && requestId !== null) {
+      if (this.#writing?.writeBytes(kept.bytes(lines, requestId)) !== true) headers.head = undefined;
+      return;
+    }
+    headers.head = request.path.length + lines.text.length > keptCharsMax ? undefined : new KeptHead(request);
+    this.#writing?.write(textOf(request, lines, ""));
   }
 
   write(chunk: Buffer): boolean {
@@ -251,6 +279,28 @@ export class Http1UpstreamConnection implements TurnEndTask {
     else this.#onRead(this.#parser.execute(bytes));
   }
 
+  /** Of a plain socket. @param length how much of it stands in the read buffer @returns true */
+  received(length: number): boolean {
+    if (this.#call === undefined || this.#reserved) {
+      this.#socket.destroy(); // nobody has asked for anything
+      return true;
+    }
+    this.#reading = length;
+    const read = readBuffer.parse(this.#parser, length);
+    this.#reading = 0;
+    if (this.#whole) this.#takeWhole(length);
+    this.#onRead(read);
+    return true;
+  }
+
+  #takeWhole(length: number): void {
+    this.#whole = false;
+    listenForBody(this.#parser, this.#onBody);
+    this.#passOn(readBuffer.lastOf(length, this.#bytesLeft ?? 0));
+    this.#bytesLeft = 0;
+    this.#onComplete();
+  }
+
   /** The parser has looked at what came. */
   #onRead(read: number | ParseError): void {
     this.#moved = true;
@@ -279,6 +329,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
       return 1;
     }
     call.sawByte = true;
+    const length = this.#reading;
+    this.#reading = 0;
     if (status < 200) {
       if (status === 101 || status < 100) this.#fail(new UpstreamProtocolError(`a ${status} that nobody asked for`));
       else if (!call.over) call.handler.onHint(status, raw);
@@ -295,18 +347,22 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const withoutBody = call.request.method === "HEAD" || status === 204 || status === 304;
     this.#bytesLeft = withoutBody ? undefined : bodyBytes;
     if (!call.over) call.handler.onHead(status, lines);
+    if (isWhole(length, this.#bytesLeft)) {
+      this.#whole = true;
+      listenForBody(this.#parser, null);
+    }
     if (this.#bytesLeft !== undefined) return "end-known";
     return call.request.method === "HEAD" ? 1 : 0;
   }
 
-  #onBody(bytes: Buffer): void {
+  readonly #onBody = (bytes: Buffer): void => {
     this.#passOn(bytes);
     if (this.#bytesLeft === undefined) return;
     this.#bytesLeft -= bytes.length;
     if (this.#bytesLeft === 0) this.#onComplete();
-  }
+  };
 
-  #passOn(bytes: Buffer): void {
+  #passOn(bytes: Buffer | string): void {
     const call = this.#call;
     if (call === undefined || call.over || this.#complete || this.#reserved) return;
     if (call.handler.onData(bytes) || call.over) return;
@@ -331,7 +387,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const call = this.#call;
     this.#call = undefined;
     if (call === undefined) return;
-    const reusable = this.#keepAlive && call.sent && !call.over && !this.#spoiled && this.#socket.writableLength === 0;
+    const reusable = this.#keepAlive && call.sent && !call.over && !this.#spoiled && this.#writing?.isEmpty === true;
     this.#answered++;
     if (this.#paused) this.resume();
     if (reusable) {
@@ -376,6 +432,17 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (this.#gone || !this.#socket.writable) this.#socket.destroy();
     else this.#pool.free(this);
   }
+}
+
+function textOf({ method, path, requestId }: UpstreamRequest, lines: HeaderText, framing: string): string {
+  const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
+  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${id}\r\n`;
+}
+
+/** @param length of what was read; 0: it is not in the read buffer, or has more heads than one */
+function isWhole(length: number, bodyBytes: number | undefined): boolean {
+  if (length === 0 || bodyBytes === undefined || bodyBytes > wholeBytesMax) return false;
+  return readBuffer.isWholeAnswer(length, bodyBytes);
 }
 
 /** Of a connection: closed, reset or refused a write; not of what it carried. */

@@ -8,6 +8,7 @@
  */
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { readBuffer } from "./read-buffer.ts";
 import {
   type UpstreamCall,
   UpstreamClosedError,
@@ -105,8 +106,14 @@ export class Http1Pool implements UpstreamPool {
   #open(call: Http1Call): void {
     const { secure, tls } = this.#address;
     const common = { ...placeOf(this.#address), noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
-    const socket = secure ? connectTls({ ...common, ...tls }) : connectPlain(common);
-    const connection = new Http1UpstreamConnection(this, socket, secure ? "secureConnect" : "connect", call);
+    const onread = { buffer: readBuffer.bytes, callback: (bytes: number) => connection.received(bytes) };
+    const socket = secure ? connectTls({ ...common, ...tls }) : connectPlain({ ...common, onread });
+    const connection: Http1UpstreamConnection = new Http1UpstreamConnection(
+      this,
+      socket,
+      secure ? "secureConnect" : "connect",
+      call,
+    );
     this.#all.add(connection);
     if (this.#looking !== undefined) return;
     this.now = performance.now();

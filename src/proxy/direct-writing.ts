@@ -1,0 +1,122 @@
+/**
+ * Direct writing: small pieces go to a connection's handle itself, past the states and callbacks of its stream.
+ *
+ * Nearly always the kernel takes such a piece at once, and nothing need be remembered of it. What it does not take waits in the
+ * handle, and until that has left everything else goes by the stream, whose writes come behind it in the handle's own order. The
+ * handle is reached as `node:net` reaches it (docs/adr/0029); TLS, and a runtime that has none of this, write by the stream.
+ */
+import type { Socket } from "node:net";
+import { getSystemErrorName } from "node:util";
+
+/** Stands for a write for as long as that lasts. */
+type WriteWrap = { oncomplete?: (status: number) => void; buffer?: Buffer };
+
+/** What `node:net` keeps of a connection. Each answers 0, or an error of libuv, below it. */
+type Handle = {
+  writeLatin1String(wrap: WriteWrap, text: string): number;
+  writeBuffer(wrap: WriteWrap, bytes: Buffer): number;
+};
+
+type Binding = Readonly<{
+  WriteWrap: new () => WriteWrap;
+  /** Of the last write: what it says at `kLastWriteWasAsync`. */
+  streamBaseState: Readonly<Record<number, number>>;
+  kLastWriteWasAsync: number;
+}>;
+
+const binding = bindingOf(process);
+/** A write that is over at once leaves nothing in it. */
+let spare: WriteWrap | undefined = binding && new binding.WriteWrap();
+
+function bindingOf(runtime: object): Binding | undefined {
+  try {
+    const { WriteWrap, streamBaseState, kLastWriteWasAsync } =
+      (runtime as { binding?(name: string): Partial<Binding> }).binding?.("stream_wrap") ?? {};
+    if (WriteWrap === undefined || streamBaseState === undefined || kLastWriteWasAsync === undefined) return undefined;
+    return { WriteWrap, streamBaseState, kLastWriteWasAsync };
+  } catch {
+    return undefined; // a runtime may refuse it
+  }
+}
+
+export class DirectWriting {
+  readonly #socket: Socket;
+  readonly #handle: Handle | undefined;
+  /** Everything that had to wait has left. */
+  readonly #onSent: () => void;
+  /** The kernel has not taken all of what was written directly. */
+  waits = false;
+
+  /** @param socket connected */
+  constructor(socket: Socket, onSent: () => void) {
+    this.#socket = socket;
+    this.#onSent = onSent;
+    this.#handle = binding === undefined || "encrypted" in socket ? undefined : handleOf(socket);
+  }
+
+  /** Everything has left. */
+  get isEmpty(): boolean {
+    return !this.waits && this.#socket.writableLength === 0;
+  }
+
+  /** @param text latin1, of a few kilobytes */
+  write(text: string): void {
+    const handle = this.#free();
+    if (handle === undefined || spare === undefined) this.#socket.write(text, "latin1");
+    else this.#written(spare, handle.writeLatin1String(spare, text));
+  }
+
+  /** @returns false: some of them waits, and they may not be changed any more */
+  writeBytes(bytes: Buffer): boolean {
+    const handle = this.#free();
+    if (handle === undefined || spare === undefined) {
+      this.#socket.write(bytes);
+      return false;
+    }
+    const wrap = spare;
+    this.#written(wrap, handle.writeBuffer(wrap, bytes));
+    if (wrap === spare) return true;
+    wrap.buffer = bytes; // so that they are kept
+    return false;
+  }
+
+  /** @returns undefined: something is in the way */
+  #free(): Handle | undefined {
+    const socket = this.#socket;
+    if (this.#handle === undefined || !this.isEmpty || !socket.writable || socket.writableCorked > 0) return undefined;
+    return handleOf(socket) === this.#handle ? this.#handle : undefined;
+  }
+
+  #written(wrap: WriteWrap, error: number): void {
+    if (error !== 0) {
+      this.#socket.destroy(new WriteError(error));
+      return;
+    }
+    if (binding === undefined || binding.streamBaseState[binding.kLastWriteWasAsync] === 0) return;
+    spare = new binding.WriteWrap();
+    this.waits = true;
+    wrap.oncomplete = (status) => {
+      this.waits = false;
+      if (status < 0) this.#socket.destroy(new WriteError(status));
+      else if (!this.#socket.destroyed) this.#onSent();
+    };
+  }
+}
+
+function handleOf(socket: Socket): Handle | undefined {
+  return (socket as unknown as { _handle: Handle | null })._handle ?? undefined;
+}
+
+/** As a stream says it: `code` is `EPIPE`, `ECONNRESET` and so on. */
+class WriteError extends Error {
+  readonly syscall = "write";
+  readonly errno: number;
+  readonly code: string;
+  constructor(errno: number) {
+    const code = getSystemErrorName(errno);
+    super(`write ${code}`);
+    this.name = "WriteError";
+    this.errno = errno;
+    this.code = code;
+  }
+}

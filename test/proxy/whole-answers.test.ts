@@ -1,0 +1,175 @@
+/** However an answer is cut into reads and whatever stands around it, the same comes of it; and a head that is kept says what it should. */
+import assert from "node:assert/strict";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { suite, type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { HeaderLines } from "../../src/proxy/header-lines.ts";
+import { Http1Pool } from "../../src/proxy/upstream-http1.ts";
+
+type Upstream = Readonly<{
+  pool: Http1Pool;
+  /** Heads as they came. */
+  asked: string[];
+  /** Answers with these from now on, each in a read of its own. */
+  answerWith(...pieces: string[]): void;
+  /** Connections that were made. */
+  opened(): number;
+}>;
+
+async function startUpstream(t: TestContext): Promise<Upstream> {
+  let pieces: readonly string[] = [];
+  let opened = 0;
+  const asked: string[] = [];
+  const sockets = new Set<Socket>();
+  const server = createServer({ noDelay: true }, (socket) => {
+    opened++;
+    sockets.add(socket);
+    let text = "";
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      text += bytes.toString("latin1");
+      if (!text.endsWith("\r\n\r\n")) return;
+      asked.push(text);
+      text = "";
+      void (async () => {
+        for (const [i, piece] of pieces.entries()) {
+          if (i > 0) await delay(3);
+          socket.write(piece, "latin1");
+        }
+      })();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const pool = new Http1Pool(
+    { secure: false, path: null, hostname: "127.0.0.1", port, lookup: () => {}, tls: {} },
+    { connectionsMax: 1, connectTimeoutMs: 60_000, idleMs: 60_000 },
+  );
+  t.after(() => {
+    pool.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {
+    pool,
+    asked,
+    answerWith(...next) {
+      pieces = next;
+    },
+    opened: () => opened,
+  };
+}
+
+type Asked = Readonly<{ method?: string; path?: string; headers?: HeaderLines; requestId?: string | null }>;
+
+/** @returns status and body, hints before them */
+function ask(
+  pool: Http1Pool,
+  { method = "GET", path = "/", headers = new HeaderLines(["host", "a"]), requestId = null }: Asked = {},
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answer = "";
+    const add = (text: string): void => {
+      answer += text;
+    };
+    pool.call(
+      { method, path, headers, requestId, hasBody: false, idleTimeoutMs: 0 },
+      {
+        mayBegin: () => true,
+        onWritable() {},
+        onHint: (status) => add(`${status} `),
+        onHead: (status) => add(`${status} `),
+        onData(chunk) {
+          add(chunk.toString("latin1"));
+          return true;
+        },
+        onEnd: () => resolve(answer),
+        onError: reject,
+      },
+    );
+  });
+}
+
+const answerOf = (body: string): string => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\nX: y\r\n\r\n${body}`;
+
+suite("an answer of HTTP/1.1", () => {
+  test("cut in two at any byte it is the same, and its connection is used again", async (t) => {
+    const { pool, answerWith, opened } = await startUpstream(t);
+    const answer = answerOf("a\r\n\r\nb\u00ff");
+    for (let at = 1; at <= answer.length; at++) {
+      answerWith(answer.slice(0, at), ...(at < answer.length ? [answer.slice(at)] : []));
+      assert.equal(await ask(pool), "200 a\r\n\r\nb\u00ff", `cut at ${at}`);
+    }
+    assert.equal(opened(), 1);
+  });
+
+  for (const length of [0, 1, 16_383, 16_384, 16_385, 65_000])
+    test(`with a body of ${length} bytes in one write`, async (t) => {
+      const { pool, answerWith, opened } = await startUpstream(t);
+      const body = "b".repeat(length);
+      answerWith(answerOf(body));
+      for (let n = 0; n < 3; n++) assert.equal(await ask(pool), `200 ${body}`);
+      assert.equal(opened(), 1);
+    });
+
+  const around: readonly (readonly [what: string, text: string, seen: string, connections: number])[] = [
+    ["behind a hint, in one read with it", `HTTP/1.1 103 Early Hints\r\n\r\n${answerOf("ab")}`, "103 200 ab", 1],
+    ["behind a hint as long as what follows", `HTTP/1.1 103 E\r\n\r\n${answerOf("ab")}`, "103 200 ab", 1],
+    ["behind empty lines", `\r\n\r\n${answerOf("ab")}`, "200 ab", 1],
+    ["with another answer behind it", `${answerOf("ab")}${answerOf("cd")}`, "200 ab", 3],
+    ["with one byte behind it", `${answerOf("ab")}x`, "200 ab", 3],
+    ["with an empty line behind it", `${answerOf("ab")}\r\n\r\n`, "200 ab", 1],
+    ["in chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "200 ab", 1],
+    ["of another case", answerOf("ab").replace("Content-Length", "cONTENT-lENGTH"), "200 ab", 1],
+  ];
+  for (const [what, text, seen, connections] of around)
+    test(what, async (t) => {
+      const { pool, answerWith, opened } = await startUpstream(t);
+      answerWith(text);
+      for (let n = 0; n < 3; n++) assert.equal(await ask(pool), seen);
+      assert.equal(opened(), connections);
+    });
+
+  test("to HEAD, and a 304, tell of a length and have no body", async (t) => {
+    const { pool, answerWith, opened } = await startUpstream(t);
+    answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    assert.equal(await ask(pool, { method: "HEAD" }), "200 ");
+    answerWith("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n");
+    assert.equal(await ask(pool), "304 ");
+    answerWith(answerOf("ab"));
+    assert.equal(await ask(pool), "200 ab");
+    assert.equal(opened(), 1);
+  });
+});
+
+test("a head that comes again and again is written with its own method, path and id each time", async (t) => {
+  const { pool, asked, answerWith } = await startUpstream(t);
+  answerWith(answerOf("ab"));
+  const headers = new HeaderLines(["host", "a", "x-long", "l".repeat(2_000)]);
+  const others = new HeaderLines(["host", "b"]);
+  const id = (letter: string): string => letter.repeat(36);
+  const calls: Required<Asked>[] = [
+    { method: "GET", path: "/", headers, requestId: id("a") },
+    { method: "GET", path: "/", headers, requestId: id("b") },
+    { method: "GET", path: "/", headers, requestId: id("c") },
+    { method: "GET", path: "/", headers, requestId: "short" },
+    { method: "GET", path: "/", headers, requestId: id("\u00e4") },
+    { method: "GET", path: "/", headers, requestId: null },
+    { method: "GET", path: "/", headers, requestId: id("d") },
+    { method: "HEAD", path: "/", headers, requestId: id("e") },
+    { method: "GET", path: "/x", headers, requestId: id("f") },
+    { method: "GET", path: "/x", headers, requestId: id("g") },
+    { method: "GET", path: "/x", headers: others, requestId: id("h") },
+    { method: "GET", path: "/x", headers, requestId: id("i") },
+    { method: "GET", path: "/x", headers: others, requestId: id("j") },
+  ];
+  for (const call of calls) {
+    if (call.method === "HEAD") answerWith("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    else answerWith(answerOf("ab"));
+    await ask(pool, call);
+    const lines = call.headers.list.map((text, i) => (i % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join("");
+    const told = call.requestId === null ? "" : `x-request-id: ${call.requestId}\r\n`;
+    assert.equal(asked.at(-1), `${call.method} ${call.path} HTTP/1.1\r\n${lines}${told}\r\n`);
+  }
+  assert.equal(asked.length, calls.length);
+});
