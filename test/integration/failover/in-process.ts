@@ -29,6 +29,9 @@ import { freePort } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { type Relay, startRelay } from "../cluster/relay.ts";
 
+/** Digests are compared between copies of one build. */
+const build = "test";
+
 type Done = Extract<CommandResult, { type: "done" }>;
 
 export type Member = Readonly<{
@@ -86,7 +89,7 @@ export class World {
     const port = await freePort();
     const broker = startBroker({
       ...{ log, cluster, secret, brokerId: name as BrokerId, fanout: createLocalFanout({ logger: quiet }) },
-      ...{ clock: systemClock, random, logger, takeoverMs: 1_000, duties: [] },
+      ...{ clock: systemClock, random, logger, takeoverMs: 1_000, duties: [], version: build },
       lease: { deltaMs: this.timing.deltaMs, drift: 0.01, beatMs: 100, windowMaxMs: 60_000 },
       leaderClient: createLeaderClient({
         cluster,
@@ -135,7 +138,7 @@ export class World {
         boot: randomUUID() as string as BootId,
         role: "proxy",
         region,
-        version: "test",
+        version: build,
       },
       ...{ configHash: () => "c", cluster, secret, databroker: client, fanout: null, clock: systemClock },
       ...{
