@@ -131,6 +131,13 @@ test("brokers and NATS are restarted under fifty followers: all are fresh again,
   tell(t, "reads, back", "events", after);
   t.diagnostic(`at most ${mostOpen} calls open at once, of ${followers} followers with a read and renewals`);
   assert.ok(mostOpen <= followers * 6, "a read and five renewals of each at the very worst");
+  // However long it took: who asks in vain asks both brokers ever more rarely, and nobody asks in a loop.
+  const seconds = (after.until - after.since) / 1_000;
+  for (const kind of ["leases", "events"]) {
+    const made = counters.flatMap(({ calls }) => calls.filter((call) => call.kind === kind && call.at >= after.since));
+    const most = followers * (10 + 4 * seconds);
+    assert.ok(made.length <= most, `${made.length} calls of ${kind} in ${seconds.toFixed(1)} s`);
+  }
   await waitFor("all to be in one epoch", () => said().every(({ epoch }) => epoch >= link.epoch));
   // The first copy of a renew may have reached the leader through a broker that then went: the second is a repeated one.
   const others = refused.filter((each) => !/"repeated"/.test(each));
