@@ -387,6 +387,7 @@ export function startBroker(options: BrokerOptions): Broker {
     const opened = openBrokerEnvelope(envelope);
     if ("refused" in opened) return feed({ type: "forgeryHeard", at: moment(), reason: opened.refused });
     const { epoch, incarnation } = opened.from;
+    log.heardOf?.(epoch);
     feed({ type: "brokerHeard", at: moment(), epoch, incarnation });
   });
   const offConnected = fanout.onConnected(() => feed({ type: "fanoutConnected", at: moment() }));

@@ -183,6 +183,8 @@ export type EventLog = {
   readonly exclusive: boolean;
 
   observe(): Promise<Observation>;
+  /** An authenticated sender spoke of this epoch: a server that shows an older one may be an old primary, and is not asked first any more. */
+  heardOf?(epoch: Epoch): void;
   openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome>;
   append(batch: AppendBatch): Promise<AppendOutcome>;
   /**

@@ -123,6 +123,8 @@ class PostgresLog implements EventLog {
   /** Made before its turn. One at most: a writer has one batch that comes next. */
   #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
   #prepared = false;
+  /** The newest epoch that this process has seen, or heard of. */
+  #newest = 0 as Epoch;
 
   constructor(options: PostgresLogOptions) {
     this.#options = {
@@ -220,8 +222,17 @@ class PostgresLog implements EventLog {
   }
 
   async observe(): Promise<Observation> {
-    const { horizon, ...rest } = await this.#read((ask) => this.#head(ask));
-    return { ...rest, head: horizon };
+    return this.#read(async (ask, host) => {
+      const { horizon, ...rest } = await this.#head(ask);
+      // An old primary that was not stopped shows its past for ever, and whoever writes there waits in vain.
+      if (rest.epoch < this.#newest) this.#connect.hosts.doubtful(host);
+      this.heardOf(rest.epoch);
+      return { ...rest, head: horizon };
+    });
+  }
+
+  heardOf(epoch: Epoch): void {
+    if (epoch > this.#newest) this.#newest = epoch;
   }
 
   async read(after: Link, limit: number): Promise<ReadOutcome> {
@@ -382,12 +393,14 @@ class PostgresLog implements EventLog {
   }
 
   /** Reads, and once more over another connection where the first was cut. @throws LogUnavailableError */
-  async #read<T>(work: (ask: Ask) => Promise<T>): Promise<T> {
+  async #read<T>(work: (ask: Ask, host: string) => Promise<T>): Promise<T> {
     const timeoutMs = this.#options.readTimeoutMs;
     const once = () =>
-      this.#readers.use((connection) =>
-        work(async (text, values = []) => rowsOf(await connection.ask({ text, values }, timeoutMs), connection)),
-      );
+      this.#readers.use((connection) => {
+        const ask: Ask = async (text, values = []) =>
+          rowsOf(await connection.ask({ text, values }, timeoutMs), connection);
+        return work(ask, connection.host);
+      });
     try {
       return await once();
     } catch (error) {

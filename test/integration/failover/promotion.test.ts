@@ -136,6 +136,29 @@ test("the standby that has received more is promoted, though the other answers f
   });
 });
 
+test("a process that looks at an old primary which lives on turns to the new one as soon as it hears of a later epoch, or has seen one", {
+  skip,
+}, async () => {
+  const writer = await begin();
+  const told = await openedAt(servers);
+  const alone = await openedAt(group.primary().connectionString(database));
+  const before = await told.observe();
+  assert.deepEqual(await alone.observe(), before);
+  await promote({ livingPrimary: "replace" });
+  const next = await waitFor("an epoch on the new primary", () => LogWriter.open(writer.log).catch(() => undefined));
+  for (const log of [told, alone]) assert.equal((await log.observe()).epoch, before.epoch, "its past, for ever");
+
+  for (const log of [told, alone]) log.heardOf?.(next.epoch);
+  await waitFor("the new one", async () => (await told.observe()).epoch === next.epoch);
+  for (let n = 0; n < 3; n++)
+    assert.equal((await alone.observe()).epoch, before.epoch, "who knows no other server goes on with this one");
+  const found = await openedAt(servers);
+  await waitFor("a newcomer to have met either", async () => (await found.observe()).epoch > 0);
+  found.heardOf?.(next.epoch);
+  await waitFor("the new one, by whatever it began with", async () => (await found.observe()).epoch === next.epoch);
+  for (let n = 0; n < 3; n++) assert.equal((await told.observe()).epoch, next.epoch, "and it stays there");
+});
+
 test("begun and broken off: whoever runs it again finishes it", { skip }, async () => {
   await begin();
   const [one, two] = group.standbys;
