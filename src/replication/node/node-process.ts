@@ -19,6 +19,7 @@ import { encodeMessage, type Renew } from "../wire/messages.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { lockDataFolder } from "./data-folder-lock.ts";
 import type { KeptDenial, KeptOnDisk } from "./kept-denials.ts";
+import { LostChanges } from "./lost-changes.ts";
 import { leaseAnswer, leaseFailure, readAnswer, wordsOf } from "./node-answers.ts";
 import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import type {
@@ -140,6 +141,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const folder = options.dataDir === null ? null : lockDataFolder({ dataDir: options.dataDir, node });
   const keys = createPersonKeys(secrets);
   const listeners = new ChangeListeners();
+  const changes = new LostChanges();
   const inputs: NodeInput[] = [];
   const inFlight = new Map<number, AbortController>();
   const awaited = new Map<number, (outcome: "reached" | "behind" | "lost") => void>();
@@ -231,6 +233,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         inFlight.get(effect.id)?.abort(new Error("given up"));
         return;
       case "changed":
+        noteLost(effect);
         options.snapshots?.keepDenials({
           sticky: core.savepoint.sticky,
           tightened: core.tightened,
@@ -258,6 +261,18 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       case "log":
         logger[effect.level](effect.fields, effect.message);
     }
+  }
+
+  /** Once for each history that was left. */
+  function noteLost({ link, touched, rebuilt }: Extract<NodeEffect, { type: "changed" }>): void {
+    const { epochs } = core.savepoint;
+    const lost = rebuilt ? changes.settle(epochs) : null;
+    changes.note({ link, touched }, epochs);
+    if (lost !== null)
+      logger.error(
+        lost,
+        "the log has lost changes that this node had applied: but for denials, all is as the log says",
+      );
   }
 
   function tell({ id, link, touched, rebuilt }: Extract<NodeEffect, { type: "changed" }>): void {

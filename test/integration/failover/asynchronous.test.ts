@@ -59,6 +59,8 @@ test("events that no standby had are lost: revocations among them stay in force,
   assert.equal((await cluster.operator.post(`/users/${suspended.userId}/suspend`, { wait: "all" })).status, 200);
   const lost = await cluster.session("dave");
   await waitFor("the session to work everywhere", async () => (await everywhere(lost)).every(Boolean));
+  const joined = await cluster.operator.post("/groups/ops/members", { add: [kept.userId], wait: "all" });
+  assert.equal(joined.status, 200, joined.body);
   assert.deepEqual(await everywhere(late), [false, false]);
   const epochBefore = (await cluster.status()).leader?.epoch ?? 0;
 
@@ -74,6 +76,13 @@ test("events that no standby had are lost: revocations among them stay in force,
   assert.deepEqual(await everywhere(early), [false, false], "a revocation that was not lost");
   assert.deepEqual(await everywhere(late), [false, false], "a revocation that was lost");
   assert.deepEqual(await everywhere(lost), [false, false], "a session that was lost");
+
+  for (const proxy of cluster.proxies) {
+    const said = proxy.log().match(/.*the log has lost changes that this node had applied.*/g) ?? [];
+    assert.equal(said.length, 1, `${proxy.name} names what was lost, once`);
+    for (const stream of ["group:ops", userStream(suspended.userId), sessionStream(lost.id as SessionId)])
+      assert.ok(said[0]?.includes(JSON.stringify(stream)), `${stream} is not named: ${said[0]}`);
+  }
 
   // What the nodes had applied they hand back, and the log says it again: once, and to whoever comes now.
   const again = await waitFor("the lost revocations to be in the log again", async () => {

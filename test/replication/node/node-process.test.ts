@@ -333,6 +333,35 @@ test("a link of a suffix that was lost is refused, whether its place is taken or
   assert.equal(await node.waitFor(brokers.log.linkAt(9), 100), "reached");
 });
 
+test("what the log has lost of a node's changes is named to the operator, once: whom they were about, whatever their effect", async () => {
+  const told: { message: string; fields: { events?: number; streams?: readonly Stream[]; more?: boolean } }[] = [];
+  const logger = { ...quiet, error: (fields: object, message: string) => void told.push({ message, fields }) };
+  const lost = () => told.filter(({ message }) => message.startsWith("the log has lost changes"));
+  const brokers = new FakeBrokers({ log: history(5), fanout: local() });
+  const node = await ready(start(brokers, { logger }));
+  const member = { type: "GroupMembersChanged", groupId: "eng" as never, source: "operator" } as const;
+  brokers.commit({ ...member, added: [], removed: [userId(1)] });
+  brokers.commit(created(77, 2));
+  await waitFor("both", () => node.applied.position === 7);
+  brokers.failOver({ keep: 5, epoch: 2 });
+  await waitFor("another history", () => node.applied.epoch === 2);
+  await ready(node);
+  assert.deepEqual(lost().length, 1, told.map(({ message }) => message).join("\n"));
+  const { events, streams = [], more } = lost()[0]?.fields ?? {};
+  assert.deepEqual([events, more], [2, false]);
+  assert.ok(streams.some((stream) => stream === "group:eng") && streams.includes(`user:${userId(1)}` as Stream));
+  assert.equal(streams.at(-1), sessionStream(sessionId(77)), "sessions last");
+  brokers.commit(created(78, 2));
+  brokers.failOver({ keep: 6, epoch: 3 });
+  await waitFor("a third history", () => node.applied.epoch === 3);
+  await ready(node);
+  assert.deepEqual(
+    lost().map(({ fields }) => fields.events),
+    [2, 1],
+    "nothing is named twice",
+  );
+});
+
 // --- what is not to be believed
 
 test("what is not authenticated is dropped and counted, also when it links", async () => {
