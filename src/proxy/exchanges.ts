@@ -68,12 +68,14 @@ export class CutFailedError extends Error {
   }
 }
 
+const none: Readings<Exchange> = [];
+
 export class Exchange implements Linked<Exchange> {
   readonly kind: ExchangeKind;
   /** For its registry. */
   before: Exchange | undefined;
   after: Exchange | undefined;
-  readings: Readings<Exchange> = [];
+  readings: Readings<Exchange> = none;
   /** Why it was cut; set before anything of it is destroyed. */
   cutReason: CutReason | undefined;
   /** When it was asked last whether it may go on, or was opened. */
@@ -294,7 +296,7 @@ export class Exchanges {
     this.#all.remove(exchange);
     this.#counts[exchange.kind]--;
     this.#byFact.remove(exchange.readings);
-    exchange.readings = [];
+    exchange.readings = none;
     this.#onClosed();
   }
 

@@ -10,6 +10,7 @@ import type { RequestHead } from "./canonical.ts";
 import type { BodyReader, Downstream, Leaving, Tunnel, UpgradeKind } from "./downstream.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { Http1Connection } from "./http1-connection.ts";
+import { Listeners } from "./listeners.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 import type { Flush } from "./turn-end-timer.ts";
 
@@ -29,6 +30,8 @@ export type Http1Head = RequestHead &
     keepAlive: boolean;
   }>;
 
+const none: readonly string[] = [];
+
 /** What was read of a body before somebody wanted it. */
 type Early = { chunks: Buffer[]; ended: boolean };
 
@@ -47,14 +50,14 @@ export class Http1Exchange implements Downstream {
   #reader: BodyReader | "discarded" | undefined;
   #early: Early | undefined;
   #paused = false;
-  #trailers: string[] = [];
+  #trailers: readonly string[] = none;
   #pendingHead: string | undefined;
   #carried: Leaving | undefined;
   #chunked = false;
   #bodiless = false;
   #continued = false;
   #onDrain: (() => void) | undefined;
-  #onClose: (() => void)[] = [];
+  readonly #onClose = new Listeners();
   #node: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
 
   constructor(connection: Http1Connection, socket: Socket, head: Http1Head) {
@@ -100,7 +103,7 @@ export class Http1Exchange implements Downstream {
 
   /** @returns false when there are too many */
   bodyTrailers(lines: string[]): boolean {
-    this.#trailers.push(...lines);
+    this.#trailers = this.#trailers.concat(lines);
     return this.#trailers.length <= trailerLinesMax * 2;
   }
 
@@ -280,7 +283,7 @@ export class Http1Exchange implements Downstream {
 
   onClose(listener: () => void): void {
     if (this.closed) listener();
-    else this.#onClose.push(listener);
+    else this.#onClose.add(listener);
   }
 
   /** Called by the connection, which answers in its place: what came cannot be read. */
@@ -295,9 +298,7 @@ export class Http1Exchange implements Downstream {
     if (this.closed) return;
     this.closed = true;
     this.#pendingHead = undefined;
-    const listeners = this.#onClose;
-    this.#onClose = [];
-    for (const listener of listeners) listener();
+    this.#onClose.call();
   }
 
   // --- for what takes the connection itself

@@ -11,6 +11,13 @@ const atOnce = 16;
 const drawnBytes = 256 * idBytes;
 const dash = 0x2d;
 const digits = Buffer.from("0123456789abcdef", "latin1");
+/** Where the two digits of each byte stand. */
+const places = Uint8Array.of(0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34);
+const versionAt = 14;
+const version = 0x34; // 4
+const variantAt = 19;
+/** Variant 1: its two bits, and two that are drawn. */
+const variants = Buffer.from("89ab", "latin1");
 
 /** @param fill with random bytes that nobody can guess */
 export function createRequestIds(fill: (bytes: Uint8Array) => void): () => string {
@@ -25,16 +32,19 @@ export function createRequestIds(fill: (bytes: Uint8Array) => void): () => strin
       fill(drawn);
       used = 0;
     }
-    let to = 0;
-    for (let i = 0; i < atOnce * idBytes; i++) {
-      const place = i % idBytes;
-      if (place === 4 || place === 6 || place === 8 || place === 10) to++; // a dash stands there
-      const byte = marked(drawn[used++] ?? 0, place);
-      made[to++] = digits[byte >> 4] ?? dash;
-      made[to++] = digits[byte & 0x0f] ?? dash;
-    }
+    for (let id = 0; id < atOnce; id++, used += idBytes) write(id * idChars, used);
     text = made.toString("latin1");
     at = 0;
+  }
+
+  function write(to: number, from: number): void {
+    for (let i = 0; i < idBytes; i++) {
+      const byte = drawn[from + i] as number;
+      made[to + (places[i] as number)] = digits[byte >> 4] as number;
+      made[to + (places[i] as number) + 1] = digits[byte & 0x0f] as number;
+    }
+    made[to + versionAt] = version;
+    made[to + variantAt] = variants[((drawn[from + 8] as number) >> 4) & 0x03] as number;
   }
 
   return () => {
@@ -43,10 +53,4 @@ export function createRequestIds(fill: (bytes: Uint8Array) => void): () => strin
     at += idChars;
     return text.slice(from, at);
   };
-}
-
-/** Version 4, variant 1. */
-function marked(byte: number, place: number): number {
-  if (place === 6) return (byte & 0x0f) | 0x40;
-  return place === 8 ? (byte & 0x3f) | 0x80 : byte;
 }

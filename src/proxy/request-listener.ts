@@ -20,22 +20,15 @@ import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
 import { codeOf, conditionOf } from "./respond.ts";
 import { RewriteError } from "./rewrite.ts";
-import { authorityOf } from "./routing.ts";
+import { Sending, type SendingTools } from "./sending.ts";
 import type { ForwardedTokens } from "./session-tokens.ts";
-import { beginTrace, traced } from "./traces.ts";
+import { beginTrace } from "./traces.ts";
 import type { Traffic } from "./traffic.ts";
 import { isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
 import { createTunnels } from "./tunnel-splice.ts";
 import { isHandshake, takesUpgrade } from "./upgrade-request.ts";
 import { upgrade } from "./upgrade-splice.ts";
-import {
-  callerAddress,
-  givenRequestId,
-  type Identity,
-  passedTrailers,
-  stripSessionQuery,
-  upstreamLines,
-} from "./upstream-headers.ts";
+import { callerAddress, givenRequestId, type Identity, stripSessionQuery } from "./upstream-headers.ts";
 import { type AnswerTools, answer, conditionOfCut, leadTo, newVisit, record, type Visit } from "./visit.ts";
 import { tellEnds } from "./visit-end.ts";
 import type { ReachedHandles } from "./who-asks.ts";
@@ -72,6 +65,11 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   const common = { ports, plans, exchanges, tools, current, reached };
   const ended = tellEnds({ ports, metrics });
   const tunnels = createTunnels({ metrics, now: clock.monotonic, notForwarded });
+  const sendingTools: SendingTools = {
+    clock,
+    metrics,
+    notForwarded: (failure, { visit, permit }) => notForwarded(visit, failure, permit.principal),
+  };
   const desk = createDecisionDesk({ ...common, takeOver, onPermit: act, onFailed: failed });
 
   // --- from the head to the route
@@ -247,71 +245,24 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     }
     const rewritten = visit.tunnel === null ? plan.rewrite(request.rawPath) : "";
     if (rewritten === undefined) throw new RewriteError(plan.route.id);
-    const { nextUpstream } = plan;
+    const { nextUpstream: next } = plan;
     const asking = { sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip };
-    const target = nextUpstream(asking);
+    const target = next(asking);
     if (target === undefined) {
       notForwarded(visit, { type: "unhealthy" }, permit.principal);
       return;
     }
     visit.sentAt = visit.asOf.monotonic;
-    const place = visit.trace?.upstreamBegins(target.host) ?? null;
-    const known = { received: downstream.head.lines, authority: () => authorityOf(plan.route, request) };
-    const headersFor = (upstreamHost: string): HeaderLines => {
-      const told = {
-        request,
-        scheme: plan.scheme,
-        peer: visit.peer,
-        upstreamHost,
-        sessionId: asking.sessionId,
-        identity,
-        tokens,
-        certificate: plan.clientTrust?.trusted(downstream.certificate, clock.wall()) ?? null,
-      };
-      const lines = upstreamLines(plan.headerRules, told, known);
-      return place === null ? lines : new HeaderLines(traced(lines.list, place));
-    };
+    const sending = new Sending(sendingTools, permitted, { identity, tokens }, { target, next, asking, rewritten });
     if (visit.tunnel !== null) {
-      const { list } = headersFor(authorityOf(plan.route, request));
-      const id = plan.headerRules.tellsRequestId ? ["x-request-id", visit.requestId] : [];
-      tunnels.openOnward(permitted, visit.tunnel, { target, headers: [...list, ...id] });
-      return;
-    }
-    const headers = headersFor(target.host);
-    const path = rewritten + stripSessionQuery(request.search);
-    const { requestId } = visit;
-    const { idleTimeoutMs } = plan.route;
-    const rules = plan.responseRules;
-    const onFailed = (failure: ForwardFailure): void => notForwarded(visit, failure, permit.principal);
-    if (downstream.upgrade === null) {
-      const contentType = request.headers["content-type"];
-      forward(permit, {
-        downstream,
-        exchange,
-        target,
-        path,
-        headers,
-        tellsRequestId: plan.headerRules.tellsRequestId,
-        rules,
-        requestId,
-        idleTimeoutMs,
-        counted: visit,
-        onFailed,
-        isGrpc: contentType !== undefined && /^application\/grpc(?:\+|;|$)/i.test(contentType),
-        method: request.method,
-        timeoutMs: plan.route.timeoutMs,
-        bodyBytesMax: plan.route.maxRequestBodyBytes,
-        expectsContinue: request.headers["expect"] !== undefined,
-        onRetry: metrics.retried,
-        onOverflow: (bound) => metrics.overflow(plan.route.id, bound),
-        trailersOf: (lines) => passedTrailers(plan.headerRules, request, lines),
-        another(failed) {
-          const next = nextUpstream(asking, failed);
-          return next === undefined ? undefined : { target: next, headers: headersFor(next.host) };
-        },
-      });
-      return;
-    }
+      const headers = sending.headerList(sending.authority());
+      tunnels.openOnward(permitted, visit.tunnel, { target, headers });
+    } else if (downstream.upgrade === null) forward(permit, sending);
+    else sendUpgrade(permitted, sending);
+  }
+
+  function sendUpgrade({ visit, request, permit }: Permitted, sending: Sending): void {
+    const { downstream, exchange, target, path, method, rules, requestId, idleTimeoutMs } = sending;
     const protocol = request.headers["upgrade"] ?? "";
     // Its key proves that the other side speaks WebSocket; other protocols have no such proof.
     const key = downstream.upgrade === "websocket" ? (request.headers["sec-websocket-key"] ?? "") : null;
@@ -319,10 +270,10 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       visit.switched = true;
       visit.answeredAt = clock.monotonic();
     };
-    const id = plan.headerRules.tellsRequestId ? ["x-request-id", requestId] : [];
-    const told = { headers: [...headers.list, ...id], rules, requestId };
-    const common = { downstream, exchange, target, path, ...told, idleTimeoutMs, counted: visit };
-    upgrade(permit, { ...common, onFailed, method: request.method, protocol, key, handshakeTimeoutMs, onAccepted });
+    const onFailed = (failure: ForwardFailure): void => notForwarded(visit, failure, permit.principal);
+    const told = { headers: sending.headerList(), rules, requestId, method, protocol, key };
+    const common = { downstream, exchange, target, path, idleTimeoutMs, counted: visit };
+    upgrade(permit, { ...common, ...told, onFailed, handshakeTimeoutMs, onAccepted });
   }
 
   function notForwarded(visit: Visit, failure: ForwardFailure, principal: Principal | null): void {

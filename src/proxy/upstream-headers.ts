@@ -148,8 +148,9 @@ export type SentLines = Readonly<{
 export function upstreamLines(
   rules: HeaderRules,
   input: Omit<UpstreamHeadersInput, "authority">,
-  { received, authority }: Readonly<{ received: RequestLines | undefined; authority: () => string }>,
+  known: Readonly<{ received: RequestLines | undefined; authority: () => string }>,
 ): HeaderLines {
+  const { received } = known;
   const { peer, upstreamHost, sessionId, identity, tokens, certificate } = input;
   const sent = received?.sent;
   if (
@@ -163,7 +164,7 @@ export function upstreamLines(
     sent.certificate === certificate
   )
     return sent.lines;
-  const lines = new HeaderLines(buildUpstreamHeaders(rules, { ...input, authority: authority() }));
+  const lines = new HeaderLines(buildUpstreamHeaders(rules, { ...input, authority: known.authority() }));
   // A host that is made of the path is of this request alone; a service account's token changes in its own time; a provider's tokens
   // are kept sealed, by session-tokens.ts and nobody else.
   if (received !== undefined && rules.hostOfPath === null && rules.kubernetes === null && tokens == null)

@@ -5,6 +5,7 @@
  * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
  */
 import type { Socket } from "node:net";
+import { bodyBytesOf, idleMsOf } from "./answer-head.ts";
 import { DirectWriting } from "./direct-writing.ts";
 import type { HeaderText } from "./header-lines.ts";
 import { hasBody } from "./http1-head.ts";
@@ -31,16 +32,16 @@ import {
   type UpstreamRequest,
 } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-http1.ts";
-import { type Http1Call, lookEveryMs } from "./upstream-http1-call.ts";
+import type { Http1Call } from "./upstream-http1-call.ts";
 import { onFailedWrite } from "./upstream-last-words.ts";
 
 const answerHeadBytesMax = 65_536;
+/** Never written to. */
+const none: RawLines = [];
 /** A small body is one text. */
 const wholeBytesMax = 16_384;
 /** Longer heads are put together each time. */
 const keptCharsMax = 8_192;
-/** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
-const idleMsMax = 30_000;
 
 export class Http1UpstreamConnection implements TurnEndTask {
   readonly towards = "upstream";
@@ -68,7 +69,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   #complete = false;
   /** Something came behind an answer. */
   #spoiled = false;
-  #trailers: RawLines = [];
+  #trailers: RawLines = none;
   /** Of a body whose length is known; undefined: where it ends is the parser's to tell. */
   #bytesLeft: number | undefined;
   readonly #lines = new LastLines(AnswerLines.receive);
@@ -342,7 +343,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const { idleMs, bodyBytes } = lines.connection;
     // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
     this.#keepAlive = keepAlive && !(status === 204 && hasBody(raw));
-    this.#trailers = [];
+    this.#trailers = none;
     this.#idleUntil = idleMs ?? this.#pool.idleMs;
     const withoutBody = call.request.method === "HEAD" || status === 204 || status === 304;
     this.#bytesLeft = withoutBody ? undefined : bodyBytes;
@@ -449,28 +450,4 @@ function isWhole(length: number, bodyBytes: number | undefined): boolean {
 function isBroken(error: Error): boolean {
   const code = "code" in error ? error.code : undefined;
   return code === "ERR_PROXY_UPSTREAM_CLOSED" || code === "ECONNRESET" || code === "EPIPE";
-}
-
-/** @returns undefined where it is none, or anything else than one plain length */
-function bodyBytesOf(raw: RawLines): number | undefined {
-  let length: string | undefined;
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i] ?? "";
-    if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return undefined;
-    if (name.length !== 14 || name.toLowerCase() !== "content-length") continue;
-    if (length !== undefined) return undefined;
-    length = raw[i + 1];
-  }
-  return length !== undefined && /^[1-9]\d{0,14}$/.test(length) ? Number(length) : undefined;
-}
-
-/** @returns undefined when the upstream does not say */
-function idleMsOf(lines: RawLines): number | undefined {
-  for (let i = 0; i < lines.length; i += 2) {
-    if (lines[i]?.length !== 10 || lines[i]?.toLowerCase() !== "keep-alive") continue;
-    const seconds = /(?:^|[\s,;])timeout=(\d{1,6})/i.exec(lines[i + 1] ?? "")?.[1];
-    if (seconds === undefined) return undefined;
-    return Math.max(lookEveryMs, Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000));
-  }
-  return undefined;
 }
