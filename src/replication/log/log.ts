@@ -183,7 +183,10 @@ export type EventLog = {
   readonly exclusive: boolean;
 
   observe(): Promise<Observation>;
-  /** An authenticated sender spoke of this epoch: a server that shows an older one may be an old primary, and is not asked first any more. */
+  /**
+   * An authenticated sender spoke of this epoch: a server that shows an older one may be an old primary, and is not asked first any more; an
+   * epoch that is being opened below it is given up, with an outcome that nobody knows.
+   */
   heardOf?(epoch: Epoch): void;
   openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome>;
   append(batch: AppendBatch): Promise<AppendOutcome>;

@@ -123,6 +123,7 @@ class PostgresLog implements EventLog {
   /** Made before its turn. One at most: a writer has one batch that comes next. */
   #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
   #prepared = false;
+  #opening: Readonly<{ expected: Epoch; connection: PostgresConnection }> | undefined;
   /** The newest epoch that this process has seen, or heard of. */
   #newest = 0 as Epoch;
 
@@ -209,9 +210,14 @@ class PostgresLog implements EventLog {
   async openEpoch(request: OpenEpochRequest): Promise<OpenEpochOutcome> {
     try {
       const { schema, writeTimeoutMs: timeoutMs, asynchronousCommit } = this.#options;
-      const opened = await this.#writer.use((connection) =>
-        openEpochOn(connection, { schema, timeoutMs, asynchronousCommit }, request),
-      );
+      const opened = await this.#writer.use(async (connection) => {
+        this.#opening = { expected: request.expected, connection };
+        try {
+          return await openEpochOn(connection, { schema, timeoutMs, asynchronousCommit }, request);
+        } finally {
+          this.#opening = undefined;
+        }
+      });
       if (opened.type === "opened")
         this.#clean = { epoch: opened.epoch, incarnation: request.incarnation, link: opened.head };
       return opened;
@@ -233,6 +239,8 @@ class PostgresLog implements EventLog {
 
   heardOf(epoch: Epoch): void {
     if (epoch > this.#newest) this.#newest = epoch;
+    // Somebody else has opened one, here or elsewhere: whoever goes on waiting may do so at an old primary, for nothing.
+    if (this.#opening !== undefined && epoch > this.#opening.expected) this.#opening.connection.destroy();
   }
 
   async read(after: Link, limit: number): Promise<ReadOutcome> {

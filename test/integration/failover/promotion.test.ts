@@ -17,7 +17,7 @@ import {
   verifyLog,
 } from "../../../src/replication/index.ts";
 import { TemporaryFolder } from "../../support/child.ts";
-import { aSession, LogWriter } from "../../support/log-writer.ts";
+import { aSession, LogWriter, openEpochRequest } from "../../support/log-writer.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import { type PostgresGroup, type Synchrony, startPostgresGroup } from "../../support/postgres-group.ts";
@@ -39,13 +39,8 @@ async function begin(synchrony: Synchrony = "quorum"): Promise<LogWriter> {
   return writer;
 }
 const logs: Awaited<ReturnType<typeof openPostgresLog>>[] = [];
-async function openedAt(connectionString: string) {
-  const log = await openPostgresLog({
-    connectionString,
-    cluster: "test",
-    connectTimeoutMs: 2_000,
-    writeTimeoutMs: 5_000,
-  });
+async function openedAt(connectionString: string, { writeTimeoutMs = 5_000 } = {}) {
+  const log = await openPostgresLog({ connectionString, cluster: "test", connectTimeoutMs: 2_000, writeTimeoutMs });
   logs.push(log);
   return log;
 }
@@ -152,6 +147,25 @@ test("a process that looks at an old primary which lives on turns to the new one
   await waitFor("the new one", async () => (await told.observe()).epoch === next.epoch);
   for (let n = 0; n < 3; n++)
     assert.equal((await alone.observe()).epoch, before.epoch, "who knows no other server goes on with this one");
+  // Who waits there, for a commit or for somebody else's, is told at once: its own time-out would be longer than this test.
+  const patient = await openedAt(group.primary().connectionString(database), { writeTimeoutMs: 300_000 });
+  const waiting = async (): Promise<number> => {
+    const text =
+      "select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' or wait_event = 'SyncRep'";
+    return Number((await at(group.primary(), text))?.["n"]);
+  };
+  const others = await waiting();
+  let outcome = "";
+  const opening = patient.openEpoch(openEpochRequest(before.epoch)).then(({ type }) => {
+    outcome = type;
+  });
+  await waitFor("it to wait", async () => (await waiting()) > others);
+  patient.heardOf?.(before.epoch);
+  assert.equal(outcome, "", "of the epoch that it knows it has heard before");
+  patient.heardOf?.(next.epoch);
+  await opening;
+  assert.match(outcome, /^(indeterminate|unavailable)$/);
+
   const found = await openedAt(servers);
   await waitFor("a newcomer to have met either", async () => (await found.observe()).epoch > 0);
   found.heardOf?.(next.epoch);
