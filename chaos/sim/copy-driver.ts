@@ -197,14 +197,15 @@ export class CopyDriver {
     const { payload } = envelope;
     const before = this.#core.grants;
     const grants = payload.kind === "grant" || payload.kind === "grant-by-age";
-    const asked = grants && !("refused" in grant) && this.#open.delete(payload.grant.nonce);
+    const asked = grants && !("refused" in grant) && this.#open.has(payload.grant.nonce);
     if ("refused" in grant)
       this.report({ type: "message-refused", ...this.at(), kind: payload.kind, reason: grant.refused });
     this.feed({ type: "sayAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
       const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
-      // It answers a renew that was still open: those that are played back to it are of no consequence.
+      // It answers a renew that was still open: those that are played back to it, and those of others, are of no consequence.
       const taken = this.#core.grants > before && asked;
+      if (taken) this.#open.delete(nonce);
       this.report({ type: "grant-received", ...this.here(), nonce, epoch, head, windowMs, taken, agedMs });
     });
   }

@@ -40,6 +40,8 @@ class Play {
   readonly broker: SimProcess;
   readonly node: NodeFace;
   granting = true;
+  /** The next renew waits for the one after, and is then answered with that one's number, in a grant of another node. */
+  crossing: "no" | "next" | Parameters<BrokerPort["say"]>[1] = "no";
   readonly #publish: (envelope: SimEnvelope) => void;
   readonly #polls = new Set<() => void>();
   #requests = 0;
@@ -138,7 +140,15 @@ class Play {
           const { head, incarnation, start } = this.log;
           const terms = { deltaMs: 2_000, drift: 0.01, windowMs, wallMs: this.broker.clock.wall() as UnixMs };
           const grant = { node, boot, nonce, epoch: head.epoch, incarnation, start, head, ...terms };
-          answered({ type: "grant", envelope: this.seals.seal(this.#leader(), { kind: "grant", grant }) });
+          const give = (given: typeof grant, to = answered): void =>
+            to({ type: "grant", envelope: this.seals.seal(this.#leader(), { kind: "grant", grant: given }) });
+          if (this.crossing === "no") give(grant);
+          else if (this.crossing === "next") this.crossing = answered;
+          else {
+            give({ ...grant, node: "node-9" as NodeId }, this.crossing);
+            give(grant);
+            this.crossing = "no";
+          }
         }
       },
       submit: ({ commandId }, answered) => answered({ type: "unavailable", commandId, message: "", retryAfterMs: 0 }),
@@ -220,6 +230,18 @@ test("a node that was paused permits nothing before a grant that it has asked fo
   play.granting = true;
   play.world.run(7_000);
   assert.deepEqual(play.request("wiki"), ["permit"]);
+});
+
+test("another node's grant in the place of an answer is not taken, and the node's own of the same number is", () => {
+  const play = new Play();
+  play.commit(created(100, 1));
+  play.world.run(2_500);
+  play.crossing = "next";
+  const before = play.all("grant-received").length;
+  play.world.run(5_500);
+  assert.equal(play.crossing, "no");
+  const [another, own] = play.all("grant-received").slice(before);
+  assert.deepEqual([another?.taken, own?.taken, another?.nonce], [false, true, own?.nonce]);
 });
 
 test("a node that is stopped says goodbye, ends what is open, and is gone", () => {
