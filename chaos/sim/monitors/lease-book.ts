@@ -53,10 +53,10 @@ export class LeaseBook {
   }
 
   grantSent(fact: SimFactOf<"grant-sent">): void {
-    this.#granted.set(answerKey(fact), this.#wall(fact.process, fact.at));
+    this.#granted.set(grantKey(fact), this.#wall(fact.process, fact.at));
     if (this.#granted.size > 4_096) this.#granted.delete(this.#granted.keys().next().value ?? "");
     if (fact.agedMs === null) return;
-    this.#aged.set(answerKey(fact), fact.at - fact.agedMs);
+    this.#aged.set(grantKey(fact), fact.at - fact.agedMs);
     if (this.#aged.size > 4_096) this.#aged.delete(this.#aged.keys().next().value ?? "");
   }
 
@@ -137,7 +137,7 @@ export class LeaseBook {
 
   /** A grant by age is worth the moment at which the renew behind it left: that of the regional broker. */
   #asOf(fact: SimFactOf<"grant-received">, renew: SimFactOf<"renew-sent">): SimMs {
-    const aged = (fact.agedMs ?? null) === null ? undefined : this.#aged.get(answerKey(fact));
+    const aged = (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
     return Math.min(renew.at, aged ?? renew.at);
   }
 
@@ -181,7 +181,7 @@ export class LeaseBook {
   }
 
   #isOff(fact: SimFactOf<"grant-received">, { wall }: Sent): boolean {
-    const granted = this.#granted.get(answerKey(fact));
+    const granted = this.#granted.get(grantKey(fact));
     if (granted === undefined) return false;
     return Math.max(wall - granted, granted - this.#wall(fact.process, fact.at)) > skewMsMax;
   }
@@ -201,4 +201,9 @@ export class LeaseBook {
 
 export function answerKey({ node, boot, nonce }: Readonly<{ node: string; boot: string; nonce: number }>): string {
   return `${node} ${boot} ${nonce}`;
+}
+
+/** While there are two leaders, each may answer the same renew. */
+export function grantKey(fact: SimFactOf<"grant-sent" | "grant-received">): string {
+  return `${answerKey(fact)} ${fact.head.hash}`;
 }

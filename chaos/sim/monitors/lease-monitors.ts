@@ -1,7 +1,7 @@
 /** Leases: who may decide, and until when (19, 20), and what that rests on: rows before grants, whole heads, true origins. */
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
-import { answerKey, type LeaseBook } from "./lease-book.ts";
+import { answerKey, grantKey, type LeaseBook } from "./lease-book.ts";
 import { told } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
@@ -111,7 +111,7 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
   function judgeSent(fact: SimFactOf<"grant-sent">): void {
     looks.add("grant-judged");
     const known = fact.agedMs === null ? sent : aged;
-    known.set(answerKey(fact), fact);
+    known.set(grantKey(fact), fact);
     if (known.size > 4_096) known.delete(known.keys().next().value ?? "");
     if (!fact.own && fact.agedMs === null) {
       const rows = windows.get(keyOf(fact.node, fact.boot)) ?? [];
@@ -136,8 +136,8 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
       return;
     }
     const renew = book.taken(fact);
-    const grant = ((fact.agedMs ?? null) === null ? sent : aged).get(answerKey(fact));
-    if (renew === undefined || grant === undefined || grant.head.hash !== fact.head.hash) {
+    const grant = ((fact.agedMs ?? null) === null ? sent : aged).get(grantKey(fact));
+    if (renew === undefined || grant === undefined) {
       const why = renew === undefined ? "which this boot did not send" : "which nobody answered so";
       findings.add("grant-origin", `${fact.process} takes a grant for renew ${fact.nonce}, ${why}`, [fact]);
     }

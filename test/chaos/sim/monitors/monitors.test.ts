@@ -493,6 +493,10 @@ test("a grant without a row, on a stale head, of nobody, and the end of a boot t
   const head = history.applied;
   isBroken(history.renew().later(5).grant({ head }), "grant-complete", /was acknowledged before the renew left/);
   isBroken(History.begun().renew().take(), "grant-origin", /nobody answered so/);
+  const twoLeaders = History.begun();
+  const old = twoLeaders.head;
+  twoLeaders.create("s2").apply().renew().beat().grant().grant({ process: "broker-2", head: old });
+  assert.ok(!twoLeaders.take().found.includes("grant-origin"), "it takes the answer of the first of two");
   const left = { process: "broker-1", node: "node-1", boot: "boot-1", how: "goodbye" };
   isBroken(History.begun().tell("boot-left", left), "left-alive", /which is running/);
   const goodbye = History.begun().tell("goodbye-sent", { node: "node-1", boot: "boot-1", nonce: 9 });
