@@ -168,7 +168,10 @@ export class Http2Exchange implements Downstream {
     this.#connection.ending(this);
     this.#trailers = trailers;
     if (!this.#bodiless) this.#stream.end(chunk);
-    if (!this.#takesTrailers) this.#stream.once("finish", () => this.#stopSending());
+    if (this.#takesTrailers) return;
+    // What has no body may have left long before its end was told.
+    if (this.#stream.writableFinished) this.#stopSending();
+    else this.#stream.once("finish", () => this.#stopSending());
   }
 
   /** Behind the whole answer: whoever still sends is told that it may stop (RFC 9113 §8.1). */

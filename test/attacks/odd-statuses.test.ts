@@ -5,16 +5,23 @@ import { connect } from "node:http2";
 import { type AddressInfo, createServer } from "node:net";
 import { after, before, test } from "node:test";
 import { cookieOf, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
+import { waitFor } from "../support/wait-for.ts";
 
 type Told = Readonly<{ status: number; length: string | undefined; body: string; rstCode: number }>;
 
+const endings: (() => void)[] = [];
 const server = createServer((socket) => {
   socket.on("error", () => {});
   let seen = "";
   socket.on("data", (chunk: Buffer) => {
     seen += chunk.toString("latin1");
     for (let end = seen.indexOf("\r\n\r\n"); end >= 0; end = seen.indexOf("\r\n\r\n")) {
-      const status = /^GET \/(\d{3})/.exec(seen)?.[1] ?? "200";
+      const status = /^[A-Z]+ \/(\d{3})/.exec(seen)?.[1] ?? "200";
+      if (seen.includes("/205/late")) {
+        socket.write("HTTP/1.1 205 Odd\r\n\r\n");
+        endings.push(() => socket.end());
+        return;
+      }
       seen = seen.slice(end + 4);
       const body = status === "204" || status === "304" ? "" : "hello";
       socket.write(`HTTP/1.1 ${status} Odd\r\nContent-Length: 5\r\n\r\n${body}`);
@@ -69,4 +76,19 @@ test("a status beyond 599 is a 5xx to callers of HTTP/2 and itself to others, an
 
 test("one below 100 is no answer: 502 at once, rather than a wait for the real one", async () => {
   for (const status of ["000", "099"]) assert.equal((await rig.ask({ path: `/${status}`, session: 1 })).status, 502);
+});
+
+test("a caller that still sends is told to stop when an answer without a body ends, however late that is", async () => {
+  const session = connect(`http://127.0.0.1:${rig.port}`);
+  session.on("error", () => {});
+  const lines = { ":method": "POST", ":path": "/205/late", ":authority": "app.localhost", cookie: cookieOf(1) };
+  const stream = session.request(lines, { endStream: false });
+  stream.on("error", () => {}).resume();
+  const closed = once(stream, "close");
+  await once(stream, "response");
+  await waitFor("the answer's head to have left", () => stream.readableEnded);
+  for (const end of endings) end();
+  await closed;
+  assert.equal(stream.rstCode, 0);
+  session.destroy();
 });
