@@ -14,7 +14,14 @@ type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPa
 /** One way wins (pomerium.md §5.4); the others are said to have no effect. */
 export function resolveHost(context: RouteContext): HostRules {
   const { route, report } = context;
-  const own = Object.entries(route.set_request_headers).find(([name]) => name.toLowerCase() === "host")?.[1];
+  const [spelling = "", own] =
+    Object.entries(route.set_request_headers).find(([name]) => name.toLowerCase() === "host") ?? [];
+  if (own !== undefined && !/^[A-Za-z0-9._-]+(?::\d{1,5})?$/.test(own))
+    report.error(
+      ["set_request_headers", spelling],
+      "is not a host",
+      "write one such as app.internal, or use host_rewrite_header",
+    );
   const rewrite = route.host_rewrite ?? own;
   const ways = [
     ["host_rewrite", rewrite !== undefined],

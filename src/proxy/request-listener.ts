@@ -94,7 +94,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       record(visit, { result: "bad_request", status, reasons: ["expectation"] }, null, ports);
       return;
     }
-    const asked = readTunnel(visit.downstream.upgrade, request);
+    const asked = readTunnel(visit.downstream.upgrade, request, visit.downstream.head);
     if (asked !== undefined) {
       beginTunnel(visit, request, asked);
       return;

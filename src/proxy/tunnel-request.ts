@@ -6,7 +6,7 @@
  * is told 200, the only status which that takes for a yes.
  */
 import type { HostPort, RouteConfig, TunnelConfig } from "../config/index.ts";
-import { type CanonicalRequest, parseHost } from "./canonical.ts";
+import { type CanonicalRequest, parseHost, type RequestHead } from "./canonical.ts";
 import type { UpgradeKind } from "./downstream.ts";
 
 export type TunnelAsked = Readonly<{ kind: TunnelConfig["kind"]; at: HostPort }>;
@@ -14,10 +14,15 @@ export type TunnelAsked = Readonly<{ kind: TunnelConfig["kind"]; at: HostPort }>
 const masque = /^\/\.well-known\/masque\/udp\/([^/]{1,300})\/([0-9]{1,5})\/?$/;
 
 /** Undefined: it asks for none; null: it asks for one in a way that cannot be read. */
-export function readTunnel(upgrade: UpgradeKind | null, request: CanonicalRequest): TunnelAsked | null | undefined {
+export function readTunnel(
+  upgrade: UpgradeKind | null,
+  request: CanonicalRequest,
+  { httpVersion }: Pick<RequestHead, "httpVersion">,
+): TunnelAsked | null | undefined {
   const { method, hostname, port, headers, path, search } = request;
   if (upgrade === "connect") return port === null ? null : { kind: "tcp", at: { host: hostname, port } };
   if (upgrade !== "connect-udp") return undefined;
+  if (httpVersion === "1.0") return null; // it has no answer that would say yes (RFC 9110 §7.8)
   if (method !== "GET" || headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0")
     return null;
   const capsules = headers["capsule-protocol"];

@@ -193,6 +193,12 @@ suite("what a route becomes", () => {
       "c.yaml:17:32: routes[0].rewrite_response_headers[0]: connection is a header that the proxy itself must set; remove it",
     ]);
   });
+  test("a Host that is set is a host, and nothing that is filled in", () => {
+    const from = `\${pomerium.request.headers['X-Host']}`;
+    assert.deepEqual(errors(`${base}${goodRoute}    set_request_headers: {host: "${from}"}\n`), [
+      "c.yaml:17:33: routes[0].set_request_headers.host: is not a host; write one such as app.internal, or use host_rewrite_header",
+    ]);
+  });
   test("headers of answers, but for what says where an answer ends; the request's id is the request's", () => {
     for (const name of ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
       assert.deepEqual(

@@ -426,6 +426,8 @@ describe("a UDP route", () => {
       const request = goConnectUdp("dns.localhost:53", "s1").replace("/.well-known/masque/udp/dns.localhost/53/", path);
       assert.equal((await dial(rig, request)).status, 400, path);
     }
+    const old = goConnectUdp("dns.localhost:53", "s1").replace("HTTP/1.1", "HTTP/1.0");
+    assert.equal((await dial(rig, old)).status, 400, "HTTP/1.0 has no answer that says yes");
     assert.equal(dns.heard.length, 0);
   });
 });
