@@ -84,6 +84,7 @@ const machines = {
   relay: "src/broker/leader/relay.ts",
   reconciler: "src/replication/node/reassertions.ts",
   "snapshot builder": "src/replication/snapshot/builder.ts",
+  "snapshot run": "src/broker/snapshots/snapshot-run.ts",
   "duty holder": "src/broker/leader/duty-holder.ts",
 };
 /** What drives them all: a whole broker, a whole node. */

@@ -10,7 +10,7 @@ export { LeaseRefusedError } from "./leader/lease-refused.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
 export { RegionCopy } from "./region/region-copy-file.ts";
 export { type RegionalBrokerOptions, startRegionalBroker, type WiredReplica } from "./region/regional-broker.ts";
+export { buildSnapshot } from "./snapshots/build-snapshot.ts";
 export { compareWithLog, type SnapshotComparison } from "./snapshots/snapshot-check.ts";
-export { buildSnapshot } from "./snapshots/snapshot-duty.ts";
 export { createSnapshotOffice, type SnapshotOffice } from "./snapshots/snapshot-office.ts";
 export { snapshotPlaceOf } from "./snapshots/snapshot-shelf.ts";

@@ -147,6 +147,7 @@ export {
   type BuilderEffect,
   type BuilderInput,
   newBuilder,
+  projectorVersion,
   SnapshotCancelledError,
   stepBuilder,
 } from "./snapshot/builder.ts";
@@ -155,7 +156,6 @@ export {
   type ChunkRef,
   hashOfChunk,
   openManifest,
-  projectorVersion,
   type SignedManifest,
   type SnapshotManifest,
   SnapshotRefusedError,

@@ -13,7 +13,7 @@ import {
   type SnapshotManifest,
   sameContent,
 } from "../../replication/index.ts";
-import { buildSnapshot } from "./snapshot-duty.ts";
+import { buildSnapshot } from "./build-snapshot.ts";
 
 export type SnapshotComparison = "same" | "different" | "not-in-the-log" | "log-begins-later";
 

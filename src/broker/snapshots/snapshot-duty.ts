@@ -1,134 +1,134 @@
 /**
- * Snapshot duty: what the leader does so that the log need not be read from its beginning: it takes a snapshot after so many events,
- * says so in the log, and lets go of events that nobody needs any more.
- *
- * An event is dropped only when all of this is true: it stands in the two newest snapshots, and the older of them has been read back
- * from the disk, and is of the very log that lets go; every node that holds a lease has told of a later place; it is older than `retention`; there is no legal hold.
- * Snapshots are made in turns of about a millisecond, between whatever is more urgent. The disk and the turns are given.
+ * Snapshot duty: the shell of a snapshot run (snapshot-run.ts). It performs what the run says, with the disk, the log and the turns
+ * that it is given, and feeds every result back. Nothing is decided here.
  */
-import { type CommandId, decodeEvents, type Link, type Position, type UnixMs } from "../../events/index.ts";
-import {
-  type BuilderEffect,
-  type BuilderInput,
-  type EventLog,
-  type Logger,
-  newBuilder,
-  projectorVersion,
-  type SignedManifest,
-  SnapshotCancelledError,
-  type SnapshotFolder,
-  stepBuilder,
-} from "../../replication/index.ts";
+import { type CommandId, decodeEvents, type Position, type UnixMs } from "../../events/index.ts";
+import type { EventLog, Logger, SnapshotFolder } from "../../replication/index.ts";
 import type { Duty, DutyContext } from "../leader/duties.ts";
-import { type SnapshotShelf, snapshotsKept } from "./snapshot-shelf.ts";
+import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
+import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";
+import type { SnapshotShelf } from "./snapshot-shelf.ts";
 
-export type SnapshotDutyOptions = Readonly<{
-  cluster: string;
-  folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "keep" | "chunk">;
-  shelf: Pick<SnapshotShelf, "inLog">;
-  log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
-  /** A snapshot after so many events. */
-  everyEvents: number;
-  /** Events younger than this stay. */
-  retentionMs: number;
-  /** `everything`: nothing is dropped, whatever its age. */
-  hold: "everything" | "nothing";
-  /** How often it is looked whether there is something to do. */
-  lookMs: number;
-  commandId: () => CommandId;
-  /** Settles when whoever is more urgent has had their turn. */
-  turn: () => Promise<void>;
-  logger: Logger;
-}>;
+export type SnapshotDutyOptions = SnapshotRules &
+  Readonly<{
+    cluster: string;
+    folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "keep" | "chunk">;
+    shelf: Pick<SnapshotShelf, "inLog">;
+    log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
+    /** How often it is looked whether there is something to do. */
+    lookMs: number;
+    commandId: () => CommandId;
+    /** Settles when whoever is more urgent has had their turn. */
+    turn: () => Promise<void>;
+    logger: Logger;
+  }>;
 
 export type SnapshotDuty = Duty & Readonly<{ want: (position: Position) => void }>;
 
 export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
-  const { folder, shelf, log, logger } = options;
-  /** Read back from the disk, whole. */
-  const verified = new Set<string>();
-  let cutAt = 0;
+  const { folder, shelf, log, logger, turn, cluster } = options;
+  const rules: SnapshotRules = options;
+  let memory = nothingRemembered;
   /** Somebody wants one of this place or beyond. */
   let wanted = 0;
 
-  async function run(context: DutyContext): Promise<void> {
-    let snapshots = await shelf.inLog();
-    const newest = snapshots[0]?.manifest.link.position ?? 0;
-    const { applied, guessed } = context.ledger;
-    const broken = snapshots[0] !== undefined && !(await isWhole(snapshots[0]));
-    const asked = newest < Math.min(wanted, applied.position);
-    const due = asked || broken || applied.position - newest >= options.everyEvents;
-    if (guessed === undefined && due) {
-      await take(context);
-      snapshots = await shelf.inLog();
-    }
-    if (options.hold === "nothing" && !context.signal.aborted) await letGo(context, snapshots);
-  }
+  function run(context: DutyContext): Promise<void> {
+    const { ledger, signal } = context;
+    const over = Promise.withResolvers<void>();
+    /** The disk is ours until then. */
+    const tidied = Promise.withResolvers<void>();
+    let state = newSnapshotRun({ cluster, rules, memory, now: context.now });
 
-  async function take(context: DutyContext): Promise<void> {
-    const { built, signed } = await folder.alone(async () => {
+    function feed(input: SnapshotInput): void {
       try {
-        const built = await buildSnapshot(context, options);
-        const signed = context.sealManifest({ ...built, cluster: options.cluster, takenAt: context.now });
-        await folder.putManifest(signed);
-        return { built, signed };
-      } finally {
-        // Also where it failed: what is half made takes room that the next one needs.
-        await folder.keep((await shelf.inLog()).slice(0, snapshotsKept));
-      }
-    });
-    const { position } = signed.manifest.link;
-    const command = { type: "recordSnapshot", position, manifestHash: signed.id } as const;
-    const result = await context.submit({ commandId: options.commandId(), actor: "system", command });
-    const fields = { position, sessions: built.counts.sessions, chunks: built.chunks.length };
-    if (result.type === "done") logger.info(fields, "a snapshot was taken");
-    else logger.warn({ ...fields, result: result.type }, "a snapshot was taken, and the log does not say so");
-  }
-
-  async function letGo(context: DutyContext, snapshots: readonly SignedManifest[]): Promise<void> {
-    const [, second] = snapshots;
-    if (second === undefined) return;
-    const upTo = Math.min(second.manifest.link.position, context.neededAfter());
-    if (upTo <= cutAt) return;
-    const base = await log.base();
-    cutAt = Math.max(cutAt, base.position);
-    if (upTo <= base.position) return;
-    const old = await lastOlderThan(log, {
-      base,
-      upTo: upTo as Position,
-      before: (context.now - options.retentionMs) as UnixMs,
-    });
-    if (old <= base.position || !(await isWhole(second))) return;
-    // That took its time: a snapshot of a history that is lost meanwhile holds nothing, and only the log itself can tell.
-    const { link: holding } = second.manifest;
-    const first = (old + 1) as Position;
-    for (let more = true; more && !context.signal.aborted; ) {
-      const outcome = await log.retain({ ...context.leadership, first, holding });
-      if (outcome.type !== "retained") {
-        logger.warn({ outcome: outcome.type }, "events that nobody needs could not be dropped yet");
-        return;
-      }
-      if (outcome.base.position > cutAt) logger.info({ begins: outcome.base.position + 1 }, "the log begins later now");
-      cutAt = Math.max(cutAt, outcome.base.position);
-      more = outcome.more;
-      await options.turn();
-    }
-  }
-
-  async function isWhole(signed: SignedManifest): Promise<boolean> {
-    if (verified.has(signed.id)) return true;
-    for (const ref of signed.manifest.chunks) {
-      try {
-        await folder.chunk(ref);
+        const [next, effects] = stepSnapshotRun(state, input);
+        state = next;
+        for (const effect of effects) perform(effect);
       } catch (error) {
-        logger.error({ err: error, position: signed.manifest.link.position }, "a snapshot on this disk is not whole");
-        return false;
+        tidied.resolve();
+        over.reject(error);
       }
-      await options.turn();
     }
-    for (const id of [...verified].slice(0, -snapshotsKept)) verified.delete(id);
-    verified.add(signed.id);
-    return true;
+
+    function answer(asked: Promise<SnapshotInput>): void {
+      void asked.then(feed, (cause: unknown) => feed({ type: "failed", cause }));
+    }
+
+    function perform(effect: SnapshotEffect): void {
+      switch (effect.type) {
+        case "look":
+          return answer(looked());
+        case "readChunk":
+          return void folder
+            .chunk(effect.ref)
+            .then(turn)
+            .then(
+              () => feed({ type: "chunkRead" }),
+              (cause: unknown) => feed({ type: "chunkBad", cause }),
+            );
+        case "capture":
+          return void folder.alone(() => {
+            feed({ type: "captured", capture: ledger.capture(), epochs: context.epochs(), level: ledger.level });
+            return tidied.promise;
+          });
+        case "build":
+          return void turn().then(() => feed({ type: "turn" }));
+        case "store":
+          return void folder.putChunk(effect.bytes).then(
+            (ref) => feed({ type: "stored", index: effect.index, ref }),
+            (cause: unknown) => feed({ type: "notStored", cause }),
+          );
+        case "save": {
+          const signed = context.sealManifest(effect.manifest);
+          return answer(folder.putManifest(signed).then(() => ({ type: "saved", id: signed.id })));
+        }
+        case "tidy":
+          return answer(tidy().finally(tidied.resolve));
+        case "announce": {
+          const { position, manifestHash } = effect;
+          const command = { type: "recordSnapshot", position, manifestHash } as const;
+          const request = { commandId: options.commandId(), actor: "system", command } as const;
+          return answer(context.submit(request).then((result) => ({ type: "announced", result })));
+        }
+        case "askBase":
+          return answer(log.base().then((base) => ({ type: "base", base })));
+        case "askAge":
+          return answer(recordedAt(log, effect.position).then((at) => ({ type: "age", recordedAt: at })));
+        case "retain": {
+          const { first, holding } = effect;
+          return answer(retained({ ...context.leadership, first, holding }));
+        }
+        case "journal":
+          return logger[effect.level](effect.fields, effect.message);
+        case "over":
+          memory = state.memory;
+          return effect.failure === null ? over.resolve() : over.reject(effect.failure.cause);
+      }
+    }
+
+    async function looked(): Promise<SnapshotInput> {
+      const snapshots = await shelf.inLog();
+      const { applied, guessed } = ledger;
+      const now = { applied: applied.position, guessed: guessed !== undefined, neededAfter: context.neededAfter() };
+      return { type: "looked", snapshots, wanted, ...now };
+    }
+
+    const onAbort = (): void => feed({ type: "cancelled" });
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    feed({ type: "begin" });
+    return over.promise;
+  }
+
+  async function tidy(): Promise<SnapshotInput> {
+    await folder.keep((await shelf.inLog()).slice(0, snapshotsKept));
+    return { type: "tidied" };
+  }
+
+  async function retained(request: Parameters<EventLog["retain"]>[0]): Promise<SnapshotInput> {
+    const outcome = await log.retain(request);
+    await turn();
+    return { type: "retained", outcome };
   }
 
   return {
@@ -139,60 +139,6 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
       wanted = Math.max(wanted, position);
     },
   };
-}
-
-/** All that a manifest says, but for whom and when. @throws SnapshotCancelledError; what storing a chunk throws */
-export async function buildSnapshot(
-  context: Pick<DutyContext, "ledger" | "signal" | "epochs">,
-  { folder, turn }: Readonly<{ folder: Pick<SnapshotFolder, "putChunk">; turn: () => Promise<void> }>,
-) {
-  const capture = context.ledger.capture();
-  const epochs = context.epochs().filter(({ start }) => start <= capture.link.position);
-  const { link, digest } = capture;
-  const { level } = context.ledger;
-  const done = Promise.withResolvers<Extract<BuilderEffect, { type: "built" }>>();
-  let builder = newBuilder(capture);
-
-  function feed(input: BuilderInput): void {
-    const [next, effects] = stepBuilder(builder, input);
-    builder = next;
-    for (const effect of effects) perform(effect);
-  }
-  function perform(effect: BuilderEffect): void {
-    switch (effect.type) {
-      case "again":
-        return void turn().then(() => feed({ type: context.signal.aborted ? "cancelled" : "turn" }));
-      case "store":
-        return void folder.putChunk(effect.bytes).then(
-          (ref) => feed({ type: "stored", index: effect.index, ...ref }),
-          (cause: unknown) => feed({ type: "failed", cause }),
-        );
-      case "built":
-        return done.resolve(effect);
-      case "gaveUp":
-        return done.reject(effect.cause);
-    }
-  }
-
-  feed({ type: "turn" });
-  const { chunks, counts } = await done.promise;
-  if (context.signal.aborted) throw new SnapshotCancelledError();
-  return { link, digest, counts, chunks, epochs, level, projectorVersion };
-}
-
-/** The last position whose event was recorded before a time; that of the base when there is none. */
-export async function lastOlderThan(
-  log: Pick<EventLog, "linkAt" | "read">,
-  { base, upTo, before }: Readonly<{ base: Link; upTo: Position; before: UnixMs }>,
-): Promise<Position> {
-  let [old, young] = [base.position, (upTo + 1) as Position];
-  while (young - old > 1) {
-    const middle = Math.floor((old + young) / 2) as Position;
-    const at = await recordedAt(log, middle);
-    if (at !== undefined && at < before) old = middle;
-    else young = middle;
-  }
-  return old;
 }
 
 async function recordedAt(log: Pick<EventLog, "linkAt" | "read">, position: Position): Promise<UnixMs | undefined> {

@@ -19,6 +19,7 @@ import {
   type SnapshotSupply,
   supplyFrom,
 } from "../../replication/index.ts";
+import { snapshotsKept } from "./snapshot-run.ts";
 
 export type SnapshotShelf = Readonly<{
   /** Newest first: those that stand in the log as it is now. @throws LogUnavailableError */
@@ -35,9 +36,6 @@ export type SnapshotShelf = Readonly<{
   /** Copies the newest one of another broker, unless it is here. @returns whether there was a newer one */
   refresh(signal: AbortSignal): Promise<boolean>;
 }>;
-
-/** The two that retention needs, and one more for whoever is still fetching it. */
-export const snapshotsKept = 3;
 
 export function createSnapshotShelf(
   of: Readonly<{

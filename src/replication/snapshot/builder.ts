@@ -32,8 +32,11 @@ export type BuilderEffect =
   | Fact<"built", { chunks: readonly ChunkRef[]; counts: SnapshotCounts }>
   | Fact<"gaveUp", { cause: unknown }>;
 
+/** Of the rules by which events are folded: a snapshot of other rules is another state. */
+export const projectorVersion = 1;
+
 /** What one turn reads: about a millisecond's worth. */
-const entitiesATurn = 1_000;
+const manyEntities = 1_000;
 /** Chunks that may be on their way to the disk. */
 const storingMax = 4;
 
@@ -41,6 +44,8 @@ const storingMax = 4;
 export type Builder = Readonly<{
   phase: "building" | "storing" | "over";
   content: SnapshotChunks;
+  /** How many are read in one turn. */
+  entitiesATurn: number;
   capture: ProjectionCapture;
   /** How many chunks there are so far. */
   count: number;
@@ -59,9 +64,10 @@ export class SnapshotCancelledError extends Error {
   }
 }
 
-export function newBuilder(capture: ProjectionCapture): Builder {
+export function newBuilder(capture: ProjectionCapture, entitiesATurn = manyEntities): Builder {
   return {
     phase: "building",
+    entitiesATurn,
     content: new SnapshotChunks(capture),
     capture,
     count: 0,
@@ -94,7 +100,7 @@ export function stepBuilder(state: Builder, input: BuilderInput): readonly [Buil
 }
 
 function turn(state: Builder): readonly [Builder, readonly BuilderEffect[]] {
-  const made = state.content.step(entitiesATurn);
+  const made = state.content.step(state.entitiesATurn);
   if (made === "more") return [state, [{ type: "again" }]];
   if (made === "done") return finish({ ...state, phase: "storing" });
   const storing = state.storing + 1;

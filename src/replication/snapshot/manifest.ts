@@ -25,9 +25,8 @@ import {
 import type { EpochMark } from "../node/trail.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
 import { type Speaker, sealEnvelope } from "../wire/envelope.ts";
+import { projectorVersion } from "./builder.ts";
 
-/** Of the rules by which events are folded: a snapshot of other rules is another state. */
-export const projectorVersion = 1;
 /** Of the manifest; its chunks have their own (`chunkFormat`). */
 const manifestFormat = 2;
 export const chunksMax = 1_024;

@@ -22,8 +22,13 @@ import {
   type Speaker,
   signingPairFromSeed,
 } from "../../../src/replication/index.ts";
-import { type BuilderEffect, newBuilder, stepBuilder } from "../../../src/replication/snapshot/builder.ts";
-import { projectorVersion, type SnapshotManifest } from "../../../src/replication/snapshot/manifest.ts";
+import {
+  type BuilderEffect,
+  newBuilder,
+  projectorVersion,
+  stepBuilder,
+} from "../../../src/replication/snapshot/builder.ts";
+import type { SnapshotManifest } from "../../../src/replication/snapshot/manifest.ts";
 import { SnapshotFolder } from "../../../src/replication/snapshot/snapshot-folder.ts";
 import { record } from "../../events/support.ts";
 

@@ -1,0 +1,331 @@
+/**
+ * Snapshot run: one turn of the leader's snapshot duty, which makes it needless to read the log from its beginning: it takes a
+ * snapshot after so many events, says so in the log, and lets go of events that nobody needs any more.
+ *
+ * An event is dropped only when all of this is true: it stands in the two newest snapshots, and the older of them has been read back
+ * from the disk, and is of the very log that lets go; every node that holds a lease has told of a later place; it is older than
+ * `retentionMs`; there is no legal hold.
+ *
+ *   looking --one is due--> building --> saving --> tidying --> announcing --> looking again      reading: back from the disk, chunk by chunk
+ *   looking --none is due--> asking where the log begins --> finding what is old --> reading the older one --> letting go --> over
+ *
+ * Pure: what it asks for by an effect comes back as the input named beside it, or as `failed`. The builder goes on between
+ * whatever is more urgent. Nothing half made is left behind: who has begun tidies, whatever became of it.
+ */
+import {
+  type CommandResult,
+  type Fact,
+  type Link,
+  type Position,
+  type UnixMs,
+  unreachable,
+} from "../../events/index.ts";
+import {
+  type Builder,
+  type BuilderInput,
+  type ChunkRef,
+  newBuilder,
+  projectorVersion,
+  type RetainOutcome,
+  type SnapshotManifest,
+  stepBuilder,
+} from "../../replication/index.ts";
+import type {
+  Begun,
+  KeptSnapshot,
+  SnapshotEffect,
+  SnapshotInput,
+  SnapshotMemory,
+  SnapshotRules,
+} from "./snapshot-messages.ts";
+
+/** The two that retention needs, and one more for whoever is still fetching it. */
+export const snapshotsKept = 3;
+
+type Failure = Readonly<{ cause: unknown }>;
+type Looked = Extract<SnapshotInput, { type: "looked" }>;
+type Older = Readonly<{ second: KeptSnapshot; upTo: number }>;
+
+type Phase =
+  | Fact<"new", unknown>
+  | Fact<"over", unknown>
+  | Fact<"looking", { again: boolean }>
+  | Fact<"readingNewest", { looked: Looked; newest: KeptSnapshot; read: number }>
+  | Fact<"capturing", unknown>
+  | Fact<"building", { builder: Builder; begun: Begun }>
+  | Fact<"saving", { manifest: SnapshotManifest }>
+  | Fact<"tidying", { made: KeptSnapshot | Failure }>
+  | Fact<"announcing", { made: KeptSnapshot }>
+  | Fact<"askingBase", Older>
+  /** The last that is known to be old, and the first that is known to be young. */
+  | Fact<"aging", Older & { base: Link; old: number; young: number; asked: Position }>
+  | Fact<"readingOlder", Older & { old: number; read: number }>
+  | Fact<"lettingGo", { first: Position; holding: Link }>;
+
+/** One run. Owns its capture: after a step the run from before it must not be used again. */
+export type SnapshotRun = Readonly<{
+  cluster: string;
+  /** When the run began. */
+  now: UnixMs;
+  rules: SnapshotRules;
+  /** How many entities the builder reads in one turn; its own unless told otherwise. */
+  entitiesATurn?: number;
+  memory: SnapshotMemory;
+  cancelled: boolean;
+  phase: Phase;
+}>;
+
+type Stepped = readonly [SnapshotRun, readonly SnapshotEffect[]];
+
+export const nothingRemembered: SnapshotMemory = { verified: [], cutAt: 0 };
+
+export function newSnapshotRun(of: Omit<SnapshotRun, "cancelled" | "phase">): SnapshotRun {
+  return { ...of, cancelled: false, phase: { type: "new" } };
+}
+
+/** An answer that nobody waits for any more changes nothing. */
+export function stepSnapshotRun(run: SnapshotRun, input: SnapshotInput): Stepped {
+  const { phase } = run;
+  if (phase.type === "over") return [run, []];
+  if (input.type === "cancelled") {
+    const cancelled = { ...run, cancelled: true };
+    return phase.type === "building" ? feedBuilder(cancelled, phase, { type: "cancelled" }) : [cancelled, []];
+  }
+  switch (phase.type) {
+    case "new":
+      return input.type === "begin" ? look(run, false) : [run, []];
+    case "looking":
+      if (input.type === "looked") return phase.again ? older(run, input) : looked(run, input);
+      return input.type === "failed" ? over(run, input) : [run, []];
+    case "readingNewest":
+      if (input.type === "chunkRead") return readNewest(run, { ...phase, read: phase.read + 1 });
+      return input.type === "chunkBad" ? decide(...notWhole(run, phase.newest, input), phase.looked, true) : [run, []];
+    case "capturing":
+      if (input.type === "captured") return build(run, input);
+      return input.type === "failed" ? over(run, input) : [run, []];
+    case "building":
+      return built(run, phase, input);
+    case "saving":
+      if (input.type === "saved") return tidy(run, { id: input.id, manifest: phase.manifest });
+      return input.type === "failed" ? tidy(run, input) : [run, []];
+    case "tidying":
+      if (input.type === "failed") return over(run, input);
+      if (input.type !== "tidied") return [run, []];
+      return "cause" in phase.made ? over(run, phase.made) : announce(run, phase.made);
+    case "announcing":
+      if (input.type === "announced") return announced(run, phase.made, input.result);
+      return input.type === "failed" ? over(run, input) : [run, []];
+    case "askingBase":
+      if (input.type === "base") return findOld(run, phase, input.base);
+      return input.type === "failed" ? over(run, input) : [run, []];
+    case "aging":
+      if (input.type === "age") return aged(run, phase, input.recordedAt);
+      return input.type === "failed" ? over(run, input) : [run, []];
+    case "readingOlder":
+      if (input.type === "chunkRead") return readOlder(run, { ...phase, read: phase.read + 1 });
+      return input.type === "chunkBad" ? withEffects(notWhole(run, phase.second, input), over) : [run, []];
+    case "lettingGo":
+      if (input.type === "retained") return retained(run, phase, input.outcome);
+      return input.type === "failed" ? over(run, input) : [run, []];
+    default:
+      return unreachable(phase);
+  }
+}
+
+function look(run: SnapshotRun, again: boolean): Stepped {
+  return [{ ...run, phase: { type: "looking", again } }, [{ type: "look" }]];
+}
+
+function over(run: SnapshotRun, failure: Failure | null = null): Stepped {
+  const told = failure === null ? null : { cause: failure.cause };
+  return [{ ...run, phase: { type: "over" } }, [{ type: "over", failure: told }]];
+}
+
+function withEffects([run, effects]: Stepped, then: (run: SnapshotRun) => Stepped): Stepped {
+  const [next, more] = then(run);
+  return [next, [...effects, ...more]];
+}
+
+// --- is one due
+
+function looked(run: SnapshotRun, input: Looked): Stepped {
+  const [newest] = input.snapshots;
+  if (newest === undefined) return decide(run, [], input, false);
+  return readNewest(run, { type: "readingNewest", looked: input, newest, read: 0 });
+}
+
+function readNewest(run: SnapshotRun, phase: Extract<Phase, { type: "readingNewest" }>): Stepped {
+  const ref = nextToRead(run, phase.newest, phase.read);
+  if (ref !== undefined) return [{ ...run, phase }, [{ type: "readChunk", ref }]];
+  return decide(isWhole(run, phase.newest), [], phase.looked, false);
+}
+
+function decide(run: SnapshotRun, before: readonly SnapshotEffect[], input: Looked, broken: boolean): Stepped {
+  const { snapshots, applied, guessed, wanted } = input;
+  const newest = snapshots[0]?.manifest.link.position ?? 0;
+  const asked = newest < Math.min(wanted, applied);
+  const due = asked || broken || applied - newest >= run.rules.everyEvents;
+  if (guessed || !due) return withEffects([run, before], (next) => older(next, input));
+  return [{ ...run, phase: { type: "capturing" } }, [...before, { type: "capture" }]];
+}
+
+/** @returns the next chunk that is to be read back; undefined: all have been, now or before */
+function nextToRead({ memory }: SnapshotRun, { id, manifest }: KeptSnapshot, read: number): ChunkRef | undefined {
+  return memory.verified.includes(id) ? undefined : manifest.chunks[read];
+}
+
+function isWhole(run: SnapshotRun, { id }: KeptSnapshot): SnapshotRun {
+  const { verified } = run.memory;
+  if (verified.includes(id)) return run;
+  return { ...run, memory: { ...run.memory, verified: [...verified.slice(-snapshotsKept), id] } };
+}
+
+function notWhole(run: SnapshotRun, { manifest }: KeptSnapshot, { cause }: Failure): Stepped {
+  const fields = { err: cause, position: manifest.link.position };
+  return [run, [{ type: "journal", level: "error", fields, message: "a snapshot on this disk is not whole" }]];
+}
+
+// --- taking one
+
+function build(run: SnapshotRun, begun: Begun): Stepped {
+  const builder = newBuilder(begun.capture, run.entitiesATurn);
+  return feedBuilder(run, { type: "building", builder, begun }, { type: run.cancelled ? "cancelled" : "turn" });
+}
+
+function built(run: SnapshotRun, phase: Extract<Phase, { type: "building" }>, input: SnapshotInput): Stepped {
+  switch (input.type) {
+    case "turn":
+      return feedBuilder(run, phase, { type: "turn" });
+    case "stored":
+      return feedBuilder(run, phase, { type: "stored", index: input.index, ...input.ref });
+    case "notStored":
+      return feedBuilder(run, phase, { type: "failed", cause: input.cause });
+    default:
+      return [run, []];
+  }
+}
+
+function feedBuilder(run: SnapshotRun, phase: Extract<Phase, { type: "building" }>, input: BuilderInput): Stepped {
+  const [builder, effects] = stepBuilder(phase.builder, input);
+  const out: SnapshotEffect[] = [];
+  for (const effect of effects) {
+    switch (effect.type) {
+      case "again":
+        out.push({ type: "build" });
+        break;
+      case "store":
+        out.push(effect);
+        break;
+      case "built": {
+        const { chunks, counts } = effect;
+        const manifest = { ...contentOf(phase.begun, { chunks, counts }), cluster: run.cluster, takenAt: run.now };
+        return [{ ...run, phase: { type: "saving", manifest } }, [...out, { type: "save", manifest }]];
+      }
+      case "gaveUp":
+        return withEffects([run, out], (next) => tidy(next, effect));
+      default:
+        unreachable(effect);
+    }
+  }
+  return [{ ...run, phase: { ...phase, builder } }, out];
+}
+
+/** All that a manifest says, but for whom and when. */
+export function contentOf(
+  { capture, epochs, level }: Begun,
+  made: Pick<SnapshotManifest, "chunks" | "counts">,
+): Omit<SnapshotManifest, "cluster" | "takenAt"> {
+  const { link, digest } = capture;
+  const until = epochs.filter(({ start }) => start <= link.position);
+  return { link, digest, ...made, epochs: until, level, projectorVersion };
+}
+
+function tidy(run: SnapshotRun, made: KeptSnapshot | Failure): Stepped {
+  return [{ ...run, phase: { type: "tidying", made } }, [{ type: "tidy" }]];
+}
+
+/** In the epoch of the run: once that is over, the log does not take it. */
+function announce(run: SnapshotRun, made: KeptSnapshot): Stepped {
+  const { id, manifest } = made;
+  const told: SnapshotEffect = { type: "announce", position: manifest.link.position, manifestHash: id };
+  return [{ ...run, phase: { type: "announcing", made } }, [told]];
+}
+
+function announced(run: SnapshotRun, { manifest }: KeptSnapshot, result: CommandResult): Stepped {
+  const { link, counts, chunks } = manifest;
+  const fields = { position: link.position, sessions: counts.sessions, chunks: chunks.length };
+  const told: SnapshotEffect =
+    result.type === "done"
+      ? { type: "journal", level: "info", fields, message: "a snapshot was taken" }
+      : {
+          ...{ type: "journal", level: "warn", fields: { ...fields, result: result.type } },
+          message: "a snapshot was taken, and the log does not say so",
+        };
+  return withEffects([run, [told]], (next) => look(next, true));
+}
+
+// --- letting go
+
+function older(run: SnapshotRun, { snapshots, neededAfter }: Looked): Stepped {
+  const [, second] = snapshots;
+  if (run.rules.hold === "everything" || run.cancelled || second === undefined) return over(run);
+  const upTo = Math.min(second.manifest.link.position, neededAfter);
+  if (upTo <= run.memory.cutAt) return over(run);
+  return [{ ...run, phase: { type: "askingBase", second, upTo } }, [{ type: "askBase" }]];
+}
+
+/** The last position whose event is old enough, by halves. */
+function findOld(run: SnapshotRun, { second, upTo }: Older, base: Link): Stepped {
+  const known = cutAt(run, base);
+  if (upTo <= base.position) return over(known);
+  return findOlder(known, { second, upTo, base, old: base.position, young: upTo + 1 });
+}
+
+function findOlder(run: SnapshotRun, found: Older & Readonly<{ base: Link; old: number; young: number }>): Stepped {
+  const { second, upTo, base, old, young } = found;
+  if (young - old > 1) {
+    const asked = Math.floor((old + young) / 2) as Position;
+    return [{ ...run, phase: { type: "aging", ...found, asked } }, [{ type: "askAge", position: asked }]];
+  }
+  return old <= base.position ? over(run) : readOlder(run, { type: "readingOlder", second, upTo, old, read: 0 });
+}
+
+function aged(run: SnapshotRun, phase: Extract<Phase, { type: "aging" }>, recordedAt: UnixMs | undefined): Stepped {
+  const isOld = recordedAt !== undefined && recordedAt < run.now - run.rules.retentionMs;
+  return findOlder(run, isOld ? { ...phase, old: phase.asked } : { ...phase, young: phase.asked });
+}
+
+function readOlder(run: SnapshotRun, phase: Extract<Phase, { type: "readingOlder" }>): Stepped {
+  const { second, old, read } = phase;
+  const ref = nextToRead(run, second, read);
+  if (ref !== undefined) return [{ ...run, phase }, [{ type: "readChunk", ref }]];
+  // That took its time: a snapshot of a history that is lost meanwhile holds nothing, and only the log itself can tell.
+  return drop(isWhole(run, second), { first: (old + 1) as Position, holding: second.manifest.link });
+}
+
+function drop(run: SnapshotRun, what: Readonly<{ first: Position; holding: Link }>): Stepped {
+  if (run.cancelled) return over(run);
+  return [{ ...run, phase: { type: "lettingGo", ...what } }, [{ type: "retain", ...what }]];
+}
+
+function retained(
+  run: SnapshotRun,
+  { first, holding }: Extract<Phase, { type: "lettingGo" }>,
+  outcome: RetainOutcome,
+): Stepped {
+  if (outcome.type !== "retained") {
+    const message = "events that nobody needs could not be dropped yet";
+    return withEffects([run, [{ type: "journal", level: "warn", fields: { outcome: outcome.type }, message }]], over);
+  }
+  const { base, more } = outcome;
+  const begins = { begins: base.position + 1 };
+  const told: readonly SnapshotEffect[] =
+    base.position > run.memory.cutAt
+      ? [{ type: "journal", level: "info", fields: begins, message: "the log begins later now" }]
+      : [];
+  return withEffects([cutAt(run, base), told], (next) => (more ? drop(next, { first, holding }) : over(next)));
+}
+
+function cutAt(run: SnapshotRun, { position }: Link): SnapshotRun {
+  return { ...run, memory: { ...run.memory, cutAt: Math.max(run.memory.cutAt, position) } };
+}

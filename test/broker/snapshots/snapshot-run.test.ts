@@ -1,0 +1,97 @@
+/** A snapshot run as a machine: what it asks for, in which order, and what becomes of it when something fails half way. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { SnapshotEffect, SnapshotInput } from "../../../src/broker/snapshots/snapshot-messages.ts";
+import { newSnapshotRun, nothingRemembered, stepSnapshotRun } from "../../../src/broker/snapshots/snapshot-run.ts";
+import type { Hash, Position, Projection, UnixMs } from "../../../src/events/index.ts";
+import { hashOfChunk } from "../../../src/replication/index.ts";
+import { projectionOf } from "../../replication/snapshot/support.ts";
+
+const looked = {
+  ...{ type: "looked", snapshots: [], applied: 40 as Position, guessed: false, wanted: 0, neededAfter: 40 as Position },
+} as const satisfies SnapshotInput;
+
+/** Answers as a disk and a log would that never fail, but for what `instead` says. */
+function play(projection: Projection, instead: (effect: SnapshotEffect) => SnapshotInput | undefined) {
+  const asked: string[] = [];
+  const rules = { everyEvents: 10, retentionMs: 0, hold: "nothing" } as const;
+  const parts = { cluster: "c", rules, memory: nothingRemembered, now: 0 as UnixMs, entitiesATurn: 3 };
+  let run = newSnapshotRun(parts);
+  const inputs: SnapshotInput[] = [{ type: "begin" }];
+  let failure: unknown = "it goes on";
+  for (let input = inputs.shift(); input !== undefined; input = inputs.shift()) {
+    const [next, effects] = stepSnapshotRun(run, input);
+    run = next;
+    for (const effect of effects) {
+      if (asked.at(-1) !== effect.type && effect.type !== "journal") asked.push(effect.type);
+      if (effect.type === "over") failure = effect.failure;
+      const answer = instead(effect) ?? usual(effect);
+      if (answer !== undefined) inputs.push(answer);
+    }
+  }
+  return { asked, failure };
+
+  function usual(effect: SnapshotEffect): SnapshotInput | undefined {
+    switch (effect.type) {
+      case "look":
+        return looked;
+      case "capture":
+        return { type: "captured", capture: projection.capture(), epochs: [], level: projection.level };
+      case "build":
+        return { type: "turn" };
+      case "store":
+        return {
+          ...{ type: "stored", index: effect.index },
+          ref: { hash: hashOfChunk(effect.bytes), bytes: effect.bytes.length },
+        };
+      case "save":
+        return { type: "saved", id: "f".repeat(64) as Hash };
+      case "tidy":
+        return { type: "tidied" };
+      case "announce":
+        return {
+          ...{
+            type: "announced",
+            result: { type: "unavailable", message: "", retryAfterMs: 0, commandId: "" as never },
+          },
+        };
+      default:
+        return undefined;
+    }
+  }
+}
+
+test("it builds turn by turn, saves, tidies, and only then says so", () => {
+  const { asked, failure } = play(projectionOf(20), () => undefined);
+  assert.equal(failure, null);
+  const once = asked.filter((type) => type !== "build" && type !== "store");
+  assert.deepEqual(once, ["look", "capture", "save", "tidy", "announce", "look", "over"]);
+  assert.ok(asked.includes("build") && asked.includes("store"));
+});
+
+test("a chunk that cannot be stored ends the run: the disk is tidied, nothing is saved or said, and the projection is let go of", () => {
+  const projection = projectionOf(20);
+  const cause = new Error("no space");
+  const { asked, failure } = play(projection, ({ type }) =>
+    type === "store" ? { type: "notStored", cause } : undefined,
+  );
+  assert.deepEqual(failure, { cause });
+  assert.deepEqual(asked.slice(-2), ["tidy", "over"]);
+  assert.ok(!asked.includes("save") && !asked.includes("announce"));
+});
+
+test("a leader that is deposed while it builds saves nothing, and says nothing", () => {
+  let turns = 0;
+  const half = play(projectionOf(20), ({ type }) => {
+    turns += type === "build" ? 1 : 0;
+    return type === "build" && turns === 3 ? { type: "cancelled" } : undefined;
+  });
+  assert.equal((half.failure as { cause: { code: string } }).cause.code, "ERR_REPLICATION_SNAPSHOT_CANCELLED");
+  assert.ok(!half.asked.includes("save"));
+  assert.deepEqual(half.asked.slice(-2), ["tidy", "over"]);
+});
+
+test("a projection that holds what its build could not read is of no use to anybody: none is taken", () => {
+  const { asked } = play(projectionOf(20), ({ type }) => (type === "look" ? { ...looked, guessed: true } : undefined));
+  assert.deepEqual(asked, ["look", "over"]);
+});
