@@ -25,8 +25,8 @@ const bytesEachMax = 15 * 1_024;
 const warmUp = 500;
 /** Files of a proxy beside the sockets. */
 const otherFiles = 200;
-/** For memory to settle: the collector gives back what it does not need after a while. */
-const settleMs = 8_000;
+/** For memory to settle: V8 gives back what it does not need 8 s after its last collection, if little is asked for meanwhile. */
+const settleMs = 20_000;
 const filesMax = Number(execFileSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).replace("unlimited", "1e9"));
 const count = Math.min(Number(values.count), Math.floor((filesMax - otherFiles) / 2));
 
