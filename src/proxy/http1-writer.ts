@@ -77,14 +77,17 @@ export class AnswerWriter implements TurnEndTask {
     this.#leave(flush);
     if (!this.#lastWritten) return;
     this.#lastWritten = false;
+    if (this.#socket.destroyed) return; // its close is soon told of
     if (this.#direct.isEmpty) {
       this.#answer.onLastLeft(flush.now);
       return;
     }
     this.unreadUntil = this.#owner.now() + this.#owner.idleMs;
+    if (!this.#socket.writable) return; // it closes when the rest has left
     this.#socket.write("", () => {
       this.unreadUntil = Infinity;
-      this.#answer.onLastLeft(this.#owner.now());
+      // A destroyed socket says of what never left that it is over, too.
+      if (!this.#socket.destroyed) this.#answer.onLastLeft(this.#owner.now());
     });
   }
 
