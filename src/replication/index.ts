@@ -25,6 +25,7 @@ export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
 export {
   type Accepted,
   type ChainView,
+  type DigestStanding,
   fenceAfterMs,
   type Granted,
   type GranterOptions,

@@ -283,6 +283,30 @@ describe("what is not authentic", () => {
     });
   });
 
+  test("a node that was found to have another projection is no longer applied in any receipt, until it shows the right one", async () => {
+    await withBroker(
+      async (broker) => {
+        const [node, port] = [new FakeNode("proxy-1"), broker.databroker("proxy")];
+        node.windowMs = 4_000;
+        const { link: before } = await revocation(broker);
+        const digest = (await broker.databroker("operator").status()).leader?.digest ?? assert.fail();
+        await node.lease(port, { version: "1", enforced: before, applied: before, digest });
+        const { link, target } = await revocation(broker);
+        await node.confirm(port, link); // and folded it into something else
+        const statusOf = async () => (await ask(broker, target, 0)).nodes[0];
+        const said = { version: "1", applied: link, enforced: link };
+        await assert.rejects(node.lease(port, { ...said, digest: "0".repeat(64) }), /projection differs/);
+        assert.deepEqual([(await statusOf())?.status, (await statusOf())?.enforced], ["unconfirmed", null]);
+        assert.match((await statusOf())?.reason ?? "", /gets no lease any more: its projection differs/);
+        await assert.rejects(node.confirm(port, link), /projection differs/);
+        const built = (await broker.databroker("operator").status()).leader?.digest ?? assert.fail();
+        await node.lease(port, { ...said, digest: built });
+        assert.equal((await statusOf())?.status, "applied");
+      },
+      { version: "1" },
+    );
+  });
+
   test("a node whose projection differs from ours at the same place gets no lease; one of another build is only named", async () => {
     await withBroker(
       async (broker) => {

@@ -131,7 +131,7 @@ export class Leader {
     return this.#granter.granted(this.#work.now);
   }
   mismatch(renew: Renew | null): boolean {
-    return this.desk.mismatch(renew);
+    return renew !== null && this.desk.compare(renew) === "other";
   }
 
   #unreadyFor(level: number): readonly string[] {

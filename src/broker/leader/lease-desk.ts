@@ -7,6 +7,8 @@
 import { type Link, parseEpoch, sameLink, unreachable } from "../../events/index.ts";
 import {
   type Confirm,
+  type DigestStanding,
+  digestMismatch,
   type Grant,
   type LeaseGranter,
   type Renew,
@@ -117,12 +119,12 @@ export class LeaseDesk {
     this.#looking.clear();
   }
 
-  /** True when a node's last renew named another digest than ours at the same place. */
-  mismatch(renew: Renew | null): boolean {
-    if (renew === null) return false;
+  /** A node's digest beside ours at the same place, whatever its build. */
+  compare({ applied, digest }: Pick<Renew, "applied" | "digest">): DigestStanding {
     const { ledger } = this.#parts;
-    const ours = ledger.digestAt(renew.applied.position);
-    return ours !== undefined && ledger.standingOf(renew.applied) === "held" && ours !== renew.digest;
+    const ours = ledger.digestAt(applied.position);
+    if (ours === undefined || ledger.standingOf(applied) !== "held") return "unknown";
+    return ours === digest ? "same" : "other";
   }
 
   /** Answers for a link; what memory has forgotten is looked up in the log, at or below its durable horizon. */
@@ -150,7 +152,9 @@ export class LeaseDesk {
 
   #renew({ id, origin }: NodeSaid, renew: Renew, onChain: (link: Link) => boolean): void {
     const { counters, version, ledger } = this.#parts;
-    const answer = this.#granter.renew(renew, origin, { at: this.#work.now, onChain });
+    const found = this.compare(renew);
+    const digest = renew.version === version ? found : "unknown"; // another build may fold to another digest
+    const answer = this.#granter.renew(renew, origin, { at: this.#work.now, onChain, digest });
     this.#sweep();
     this.#news = true;
     if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
@@ -168,14 +172,13 @@ export class LeaseDesk {
       this.#work.journal("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
       return this.#answer(id, { type: "refused", reason });
     }
-    if (this.mismatch(renew)) {
+    if (found === "other") {
       counters.digestMismatches += 1;
       const fields = { node: renew.node, boot: renew.boot, link: renew.applied };
       this.#work.journal("error", "a node's projection differs from ours", fields);
-      if (renew.version === version) {
-        const reason = "its projection differs from the leader's at the same place";
-        this.#granter.refuse(answer.ticket, reason);
-        return this.#answer(id, { type: "refused", reason });
+      if (digest === "other") {
+        this.#granter.refuse(answer.ticket, digestMismatch);
+        return this.#answer(id, { type: "refused", reason: digestMismatch });
       }
     }
     if (answer.type === "ready") {

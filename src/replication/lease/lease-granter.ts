@@ -12,12 +12,14 @@
  *   - a lessee is let go only when it said goodbye, a newer boot of the same node replaced it, or its W has passed;
  *   - a boot that left is never granted again;
  *   - `enforced` of a lessee only grows, and only by links that are on our chain, from where our epoch begins: what names an older
- *     place may have been said before we led, by a boot that has gone elsewhere since.
+ *     place may have been said before we led, by a boot that has gone elsewhere since;
+ *   - a boot whose projection was another than ours at the same place enforces nothing, until a renew shows that it is ours again.
  */
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
 import type { Lessee } from "../log/log.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import { type DriftWatch, driftMax, driftOf, newDriftWatch, observeClock } from "./drift-watch.ts";
+import { digestMismatch } from "./lease-refusal.ts";
 
 export type GranterOptions = Readonly<{
   epoch: Epoch;
@@ -47,6 +49,11 @@ export type ChainView = Readonly<{
   at: MonotonicMs;
   onChain: (link: Link) => boolean;
 }>;
+
+/** A renew's digest beside ours at the place that it names; `unknown`: nothing to compare it with. */
+export type DigestStanding = "same" | "other" | "unknown";
+
+export type RenewView = ChainView & Readonly<{ digest: DigestStanding }>;
 
 export type RenewAnswer =
   | Readonly<{ type: "waiting"; ticket: number }>
@@ -97,6 +104,8 @@ type Registered = {
   enforced: Link | null;
   renew: Renew | null;
   refusal: string | null;
+  /** As of the newest renew that could be compared: whose projection is another does not enforce what it says it does. */
+  digest: DigestStanding;
   /** The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations share one sequence. */
   nonces: { renew: number; confirm: number; credited: number };
   clocks: DriftWatch;
@@ -140,7 +149,7 @@ export class LeaseGranter {
   }
 
   /** An authenticated renew has arrived. It waits for a write that starts from now on. */
-  renew(renew: Renew, origin: RenewOrigin, view: ChainView): RenewAnswer {
+  renew(renew: Renew, origin: RenewOrigin, view: RenewView): RenewAnswer {
     const key = keyOf(renew);
     if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
     let registered = this.#lessees.get(key);
@@ -155,6 +164,7 @@ export class LeaseGranter {
     if (renew.replaces !== null && renew.replaces !== renew.boot) this.#remove(renew.node, renew.replaces);
     registered.renew = renew;
     registered.lessee = { ...lesseeOf(renew), windowMs: registered.lessee.windowMs };
+    if (view.digest !== "unknown") registered.digest = view.digest;
     this.#credit(registered, renew, view);
     registered.clocks = observeClock(registered.clocks, { ours: view.at, theirs: renew.monotonicMs });
     registered.refusal = refusalFor(registered.clocks);
@@ -168,7 +178,8 @@ export class LeaseGranter {
     if (registered === undefined) return { refused: "no lessee of this epoch" };
     if (confirm.nonce <= registered.nonces.confirm) return { refused: "repeated" };
     registered.nonces.confirm = confirm.nonce;
-    return this.#credit(registered, confirm, view) ? "accepted" : { refused: "not on our chain" };
+    if (!this.#credit(registered, confirm, view)) return { refused: "not on our chain" };
+    return registered.digest === "other" ? { refused: digestMismatch } : "accepted";
   }
 
   /** An authenticated goodbye: the boot permits nothing more, and never will. */
@@ -314,17 +325,18 @@ export class LeaseGranter {
 
   /**
    * The newest word of a boot counts. One that stands in another history enforces nothing of ours any more, whatever it said before:
-   * where two histories grow at once, a node may go from the one to the other and back.
+   * where two histories grow at once, a node may go from the one to the other and back. Nor does one that has folded something else.
+   * @returns whether it is on our chain
    */
   #credit(registered: Registered, { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">, view: ChainView): boolean {
     const isNewest = nonce >= registered.nonces.credited;
     if (isNewest) {
       registered.nonces.credited = nonce;
-      if (!view.onChain(enforced)) registered.enforced = null;
+      if (!view.onChain(enforced) || registered.digest === "other") registered.enforced = null;
     }
     if (!view.onChain(enforced)) return false;
     const least = registered.enforced?.position ?? this.#options.start;
-    if (isNewest && enforced.position >= least) registered.enforced = enforced;
+    if (isNewest && enforced.position >= least && registered.digest !== "other") registered.enforced = enforced;
     return true;
   }
 
@@ -361,6 +373,7 @@ function unheard(lessee: Lessee): Registered {
     enforced: null,
     renew: null,
     refusal: null,
+    digest: "unknown",
     nonces: { renew: 0, confirm: 0, credited: 0 },
     clocks: newDriftWatch,
   };

@@ -13,6 +13,7 @@
  *   - the broker confirms nothing that somebody with such a lease may not enforce yet (`holdsBackUntil`);
  *   - what a node has said of a history that the broker has left counts for nothing (`rebuilt`), and only its newest word counts:
  *     who has gone to another history since enforces nothing of this one;
+ *   - a node whose projection was found to be another enforces nothing, until it shows ours or the leader grants it a lease;
  *   - a boot that left, was replaced, or is refused by the leader is granted nothing here.
  */
 import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
@@ -61,7 +62,7 @@ type Node = {
   /** Of its newest word: renews and confirmations share one sequence. */
   credited: number;
   clocks: DriftWatch;
-  /** The leader's word for why this boot gets no lease. */
+  /** Why this boot gets no lease: the leader's word, or that its projection is another. */
   refusal: string | null;
 };
 
@@ -137,7 +138,7 @@ export class RegionalGranter {
     if (answer === "granted") {
       node.refusal = null;
       node.grantedAt = now;
-    } else if (saysOfTheBoot(answer.refused)) node.refusal = answer.refused;
+    } else if (saysOfTheBoot(answer.refused)) refuse(node, answer.refused);
   }
 
   /** The broker stands on another history than before: what nodes have said of the one that it left counts for nothing. */
@@ -152,7 +153,8 @@ export class RegionalGranter {
     const node = this.#nodes.get(key);
     if (node === undefined) return { type: "unavailable", reason: "too many nodes in this region" };
     if (node.refusal === digestMismatch && isLikeOurs(renew, copy)) node.refusal = null; // it has built another since
-    const refusal = node.refusal ?? refusalFor(node, renew, copy);
+    const refusal = refusalFor(node, renew, copy) ?? node.refusal;
+    if (refusal === digestMismatch) refuse(node, refusal);
     if (refusal !== null) return { type: "refused", reason: refusal };
     if (renew.nonce <= node.byAgeNonce) return { type: "refused", reason: "repeated" };
     const { lease } = copy;
@@ -227,8 +229,14 @@ function heard(renew: Renew, view: ChainView): Node {
 function credit(node: Node, { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">, view: ChainView): void {
   if (nonce < node.credited) return;
   node.credited = nonce;
-  if (!view.onChain(enforced)) node.enforced = null;
+  if (!view.onChain(enforced) || node.refusal === digestMismatch) node.enforced = null;
   else if (enforced.position >= (node.enforced?.position ?? 0)) node.enforced = enforced;
+}
+
+/** What a node says it enforces is not so, when it has folded something else. */
+function refuse(node: Node, reason: string): void {
+  node.refusal = reason;
+  if (reason === digestMismatch) node.enforced = null;
 }
 
 function refusalFor(node: Node, renew: Renew, copy: RegionalCopy): string | null {

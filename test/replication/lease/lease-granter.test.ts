@@ -12,6 +12,8 @@ import type {
   UnixMs,
 } from "../../../src/events/index.ts";
 import {
+  type DigestStanding,
+  digestMismatch,
   fenceAfterMs,
   type Grant,
   type GranterOptions,
@@ -34,7 +36,11 @@ const mono = (ms: number): MonotonicMs => ms as MonotonicMs;
 const clocks = (ms: number) => ({ monotonic: mono(ms), wall: ms as UnixMs });
 /** A chain that is `at(1)`, `at(2)` … up to `head`. */
 const chain = (head: number) => (link: Link) => link.position <= head && link.hash === at(link.position).hash;
-const view = (ms: number, head = 100) => ({ at: mono(ms), onChain: chain(head) });
+const view = (ms: number, head = 100, digest: DigestStanding = "same") => ({
+  at: mono(ms),
+  onChain: chain(head),
+  digest,
+});
 
 const defaults: GranterOptions = {
   epoch,
@@ -307,6 +313,19 @@ describe("confirmations", () => {
     granter.renew(renewOf({ nonce: 11, enforced: at(12) }), "remote", view(3));
     granter.confirm(confirm(12, foreign(22)), view(4));
     assert.equal(only(granter, 4).enforced, null);
+  });
+
+  test("whose projection was found to be another enforces nothing, until a renew shows that it is ours again", () => {
+    const granter = granted();
+    granter.renew(renewOf({ nonce: 2, enforced: at(12) }), "remote", view(1, 100, "other"));
+    assert.equal(only(granter, 1).enforced, null, "nor what it said before");
+    assert.deepEqual(granter.confirm(confirm(3, at(12)), view(2)), { refused: digestMismatch });
+    granter.renew(renewOf({ nonce: 4, enforced: at(12) }), "remote", view(3, 100, "unknown"));
+    assert.equal(only(granter, 3).enforced, null, "where nothing can be compared, nothing is shown");
+    granter.renew(renewOf({ nonce: 5, enforced: at(12) }), "remote", view(4));
+    assert.equal(only(granter, 4).enforced?.position, 12);
+    assert.equal(granter.confirm(confirm(6, at(13)), view(5)), "accepted");
+    assert.equal(only(granter, 5).enforced?.position, 13);
   });
 
   test("a repeated confirmation, and one of somebody who has no lease, are refused", () => {

@@ -123,6 +123,32 @@ test("a change is held back until every node with a lease by age enforces it, or
   assert.equal(granter.holdsBackUntil(change, 5_000 as MonotonicMs), null);
 });
 
+test("a change is held back for a node whose projection was found to be another, whatever it says, until it shows ours", () => {
+  const [change, nine] = [log.linkAt(10), log.linkAt(9)];
+  const finders: readonly ((granter: RegionalGranter, renew: Renew) => void)[] = [
+    (granter, renew) => assert.match(reasonOf(granter.grant(renew, copy, at(4_100))), /differs/),
+    (granter, renew) => granter.answeredByLeader(renew, { refused: digestMismatch }, 4_100 as MonotonicMs),
+  ];
+  for (const find of finders) {
+    const renew = renewOf({ applied: nine, enforced: nine, digest: "nine" });
+    const granter = granterWith(renew);
+    granter.grant(renew, copy, at(4_000));
+    const held = () => granter.holdsBackUntil(change, 4_500 as MonotonicMs) !== null;
+    const bent = renewOf({ nonce: 2, applied: change, enforced: change, digest: "not ten" });
+    granter.renewed(bent, view(4_100));
+    find(granter, bent);
+    assert.ok(held(), "its lease by age is not over");
+    const { node, boot } = renew;
+    granter.confirmed({ node, boot, nonce: 3, enforced: change }, view(4_200));
+    assert.ok(held());
+    const built = renewOf({ nonce: 4, applied: change, enforced: change, digest: "ten" });
+    granter.renewed(built, view(4_300));
+    assert.equal(reasonOf(granter.grant(built, copy, at(4_300))), "granted");
+    granter.confirmed({ node, boot, nonce: 5, enforced: change }, view(4_400));
+    assert.ok(!held());
+  }
+});
+
 test("what a node enforces of a history that the broker has left confirms nothing of the one it came to", () => {
   const renew = renewOf({ applied: log.linkAt(10), enforced: log.linkAt(10), digest: "ten" });
   const granter = granterWith(renew);
