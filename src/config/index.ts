@@ -38,7 +38,7 @@ export type {
 export { canonicalConfig, canonicalJson } from "./hash.ts";
 export { type HeaderPart, type HeaderTemplate, parseHeaderTemplate } from "./header-template.ts";
 export type { RequestTemplate, ResourceWords, TemplatePart } from "./kinds-decisions.ts";
-export { formatDuration, isLoopback, parseDuration, parseHostPort } from "./kinds-network.ts";
+export { asksForHttp2, formatDuration, isLoopback, parseDuration, parseHostPort } from "./kinds-network.ts";
 export { everyService } from "./kinds-process.ts";
 export type { AccessLogField, AuthorizeLogField } from "./log-fields.ts";
 export { exampleSecret, type FileContent, type ReadFile } from "./material.ts";

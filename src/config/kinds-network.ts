@@ -291,14 +291,15 @@ export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
         if (scheme === "ssh") {
           refused = refuse(
             `${scheme} upstreams are not supported by this build yet`,
-            "use http, https, h2c, unix, https+unix, tcp or udp",
+            "use http, https, h2, h2c, unix, https+unix, tcp or udp",
             at,
           );
           return;
         }
-        // HTTP/2 without TLS; a URL of http in everything else.
-        const cleartext2 = scheme === "h2c";
-        const one = checkUrl(cleartext2 ? String(address).trim().replace(/^h2c/i, "http") : address, {
+        // HTTP/2, with TLS and without; in everything else a URL of https and of http.
+        const http2 = scheme === "h2" || scheme === "h2c" ? scheme : undefined;
+        const plain = { h2: "https", h2c: "http" } as const;
+        const one = checkUrl(http2 === undefined ? address : String(address).trim().replace(/^h2c?/i, plain[http2]), {
           schemes: ["http", "https"],
           refuse,
           at,
@@ -311,7 +312,7 @@ export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
         else {
           const path = /^[^:]+:\/\/[^/]*(\/.*)?$/.exec(String(address))?.[1] ?? "";
           found.push({
-            url: new URL(cleartext2 ? `h2c://${one.host}` : one.origin),
+            url: new URL(http2 === undefined ? one.origin : `${http2}://${one.host}`),
             weight: weight === null ? null : Number(weight),
             path: path === "" ? "" : one.pathname,
           });
@@ -325,6 +326,11 @@ export const upstreams = (): Kind<readonly WrittenUpstream[]> =>
       return found;
     },
   );
+
+/** Of an upstream: whatever is asked for. gRPC over TLS is HTTP/2 in any case. */
+export function asksForHttp2({ protocol }: URL): boolean {
+  return protocol === "h2:" || protocol === "h2c:";
+}
 
 /** An absolute path, and nothing else. */
 function socketUpstream(address: string, scheme: "unix" | "https+unix"): URL | undefined {

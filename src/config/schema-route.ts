@@ -89,7 +89,7 @@ const matchers = {
 const actions = {
   to: pomerium(
     upstreams().optional(),
-    "The service behind: a URL (`http`, `https`, `h2c`; `unix:///run/app.sock`, and `https+unix` with TLS; `tcp` or `udp` with host and port; on a TCP route also another proxy, by `http` or `https`) or a list, each with an optional weight (`http://a,10`). One of `to`, `redirect`, `response` is required.",
+    "The service behind: a URL (`http`, `https`; `h2` and `h2c`, which is HTTP/2 with TLS and without; `unix:///run/app.sock`, and `https+unix` with TLS; `tcp` or `udp` with host and port; on a TCP route also another proxy, by `http` or `https`) or a list, each with an optional weight (`http://a,10`). One of `to`, `redirect`, `response` is required.",
   ),
   redirect: pomerium(
     z.strictObject({

@@ -3,7 +3,7 @@
  *
  * A route with one upstream, no health checks and no outlier detection has nothing to choose, and that costs nothing.
  */
-import type { RouteConfig } from "../config/index.ts";
+import { asksForHttp2, type RouteConfig } from "../config/index.ts";
 import type { UpstreamMetrics } from "./http-upstream-metrics.ts";
 import type { UpstreamTarget } from "./http-upstreams.ts";
 import { keyOf, routingKeyOf } from "./upstream-balancer.ts";
@@ -44,7 +44,7 @@ export function chooseUpstream(route: RouteConfig, bare: readonly UpstreamTarget
     outlierDetection === null ? target : { ...target, report: (outcome) => cluster.report(i, outcome) },
   );
   for (const one of labels) metrics.watched(one);
-  const checked = bare.map(({ connect, host, url }) => ({ address: connect, host, http2: url.protocol === "h2c:" }));
+  const checked = bare.map(({ connect, host, url }) => ({ address: connect, host, http2: asksForHttp2(url) }));
   const checks = startHealthChecks(healthChecks, checked, {
     random,
     hasTraffic: () => cluster.used,

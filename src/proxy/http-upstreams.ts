@@ -9,7 +9,7 @@
 import { constants } from "node:crypto";
 import { isIP, type LookupFunction } from "node:net";
 import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
-import type { BreakerConfig, Config, RouteConfig } from "../config/index.ts";
+import { asksForHttp2, type BreakerConfig, type Config, type RouteConfig } from "../config/index.ts";
 import { createSystemLookup } from "../replication/index.ts";
 import { type Chooser, chooseUpstream, type NextUpstream, type UpstreamWorld } from "./http-upstream-choice.ts";
 import type { Bound } from "./http-upstream-metrics.ts";
@@ -153,7 +153,7 @@ function createTarget(
   const path = socketOf(url);
   const hostname = path === null ? url.hostname.replace(/^\[|\]$/g, "") : "localhost";
   const tls = tlsOptions(route, config, route.tls.serverName ?? hostname);
-  const secure = url.protocol === "https:" || url.protocol === "https+unix:";
+  const secure = url.protocol === "https:" || url.protocol === "h2:" || url.protocol === "https+unix:";
   const connect = { secure, path, hostname, port: Number(url.port) || (secure ? 443 : 80), lookup, tls };
   const pooling = {
     connectionsMax: Math.max(1, route.circuitBreakers.connections),
@@ -161,8 +161,8 @@ function createTarget(
     // Below what servers commonly keep idle connections for.
     idleMs: 4_000,
   };
-  const pool = url.protocol === "h2c:" ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
-  const grpcPool = secure ? new Http2Pool(connect, pooling) : pool;
+  const pool = asksForHttp2(url) ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
+  const grpcPool = secure && !asksForHttp2(url) ? new Http2Pool(connect, pooling) : pool;
   const upgrades = { busy: 0 };
   const busy = (): number => pool.busy + (grpcPool === pool ? 0 : grpcPool.busy) + upgrades.busy;
   const limits = route.circuitBreakers;

@@ -104,13 +104,36 @@ suite("what is refused", () => {
     test(problem, () => assert.deepEqual(errors(`${base}${goodRoute}${lines}`), [`c.yaml:${problem}`]));
 });
 
+test("HTTP/2 is asked for by h2, with TLS, and by h2c, without; neither leads to a TCP service", () => {
+  for (const to of [
+    "h2://a.internal",
+    "H2://a.internal:8443/path",
+    "h2c://a.internal:8080",
+    "[h2://a.internal, https://b.internal]",
+  ])
+    assert.deepEqual(
+      problems(
+        `${base}routes:\n  - from: https://x.example.com\n    to: ${to}\n    allow_any_authenticated_user: true\n`,
+      ),
+      [],
+      to,
+    );
+  const wrong = `${base}routes:\n  - from: https://x.example.com\n    to: h2://a.internal?b\n    allow_any_authenticated_user: true\n`;
+  assert.match(errors(wrong).join(), /an upstream has a query/);
+});
+
 test("a TCP route leads to services or to other proxies, and never to both; a UDP route to services alone", () => {
   const routeOf = (from: string, to: string, more = ""): string =>
     `${base}routes:\n  - from: ${from}\n    to: ${to}\n    allow_any_authenticated_user: true\n${more}`;
   const tcp = "tcp+https://db.example.com:5432";
   for (const to of ["tcp://10.0.0.1:5432", "https://proxy.internal", "[http://a.internal:8080, https://b.internal/]"])
     assert.deepEqual(problems(routeOf(tcp, to)), [], to);
-  for (const to of ["[tcp://10.0.0.1:5432, https://proxy.internal]", "https://proxy.internal/path", "h2c://a.internal"])
+  for (const to of [
+    "[tcp://10.0.0.1:5432, https://proxy.internal]",
+    "https://proxy.internal/path",
+    "h2c://a.internal",
+    "h2://a.internal",
+  ])
     assert.equal(errors(routeOf(tcp, to)).length, 1, to);
   assert.equal(errors(routeOf("udp+https://dns.example.com:53", "https://proxy.internal")).length, 1);
   const header = "    set_request_headers: {A: b}\n";

@@ -5,11 +5,12 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import type { Server as HttpServer } from "node:http";
 import { createSecureServer } from "node:http2";
+import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import type { TLSSocket } from "node:tls";
+import type { Server as SecureServer, TLSSocket } from "node:tls";
 import { WebSocket, WebSocketServer } from "ws";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { freePort } from "../support/free-port.ts";
@@ -138,6 +139,40 @@ describe("an upstream that asks for a certificate", () => {
     }
     assert.equal(upstream.met.length, 3);
   });
+});
+
+test("an upstream of h2:// is spoken to by HTTP/2 over TLS, whatever is asked; one that does not speak it is 502", async () => {
+  const authority = await Authority.root();
+  const issued = await authority.issue({ hosts: ["upstream.localhost"] });
+  const start = async (server: SecureServer): Promise<number> => {
+    server.on("tlsClientError", () => {}).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    cleanUps.push(() => void server.close());
+    return (server.address() as AddressInfo).port;
+  };
+  const tls = { skipVerify: false, serverName: null, customCa: authority.pem, clientCert: null, clientKey: null };
+  const routeAs = (host: string, port: number): RouteConfig =>
+    routeTo(0, {
+      ...openRoute,
+      host,
+      to: [{ url: new URL(`h2://upstream.localhost:${port}`), weight: null }],
+      tls: { ...tls, allowRenegotiation: false },
+    });
+  const both = await start(
+    createSecureServer({ ...issued, allowHTTP1: true }, async (req, res) => {
+      let body = "";
+      for await (const chunk of req) body += String(chunk);
+      res.end(`${req.method} ${req.url} ${body} by ${req.httpVersion} to ${req.headers[":authority"]}`);
+    }),
+  );
+  const old = await start(createHttpsServer(issued, (_req, res) => void res.end("hello")));
+  const rig = await startRig([routeAs("both.localhost", both), routeAs("old.localhost", old)]);
+  cleanUps.push(() => rig.close());
+  const seen = await rig.ask({ host: "both.localhost", path: "/a?b=c" });
+  assert.deepEqual([seen.status, seen.body], [200, `GET /a?b=c  by 2.0 to upstream.localhost:${both}`]);
+  const sent = await rig.ask({ host: "both.localhost", method: "POST", path: "/a", body: "hello" });
+  assert.equal(sent.body, `POST /a hello by 2.0 to upstream.localhost:${both}`);
+  assert.equal((await rig.ask({ host: "old.localhost" })).status, 502);
 });
 
 test("the name that a certificate must have is the upstream's own or the route's, an address too, whatever Host is sent", async () => {
