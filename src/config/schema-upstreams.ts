@@ -46,7 +46,10 @@ export const breakerKeys = {
     count().optional(),
     "Requests at once. Absent: 1024; upgrades and tunnels count only where it is written.",
   ),
-  max_retries: pomerium(count().optional(), "Requests sent a second time at once. Absent: 3."),
+  max_retries: pomerium(
+    count().optional(),
+    "Requests at once that were sent a second time and have no answer yet. Absent: 3.",
+  ),
   max_connection_pools: pomerium(count().optional(), "Has no effect: there is one pool for each upstream."),
 };
 

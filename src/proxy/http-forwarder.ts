@@ -3,9 +3,10 @@
  *
  * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and for every
  * read of either side. What is slow slows the other side down: nothing is buffered beyond a socket's own mark. Whoever leaves takes
- * the other side along at once. A request that may have had an effect is never sent twice. There is one second try at most, never
- * after a byte of the request's body was read: of a request of which nothing was sent, at another upstream; of an idempotent one
- * without a body, when not a byte came back on a connection that was used before.
+ * the other side along at once. A request that may have had an effect is never sent twice. There is one second try at most: of a
+ * request of which nothing was sent, at another upstream; of an idempotent one without a body, when not a byte came back on a
+ * connection that was used before; of any at all, when the upstream says that it did not look at it. For that one the beginning of
+ * a body is kept until the answer's head.
  */
 import type { Permit } from "../auth/index.ts";
 import { Deadline } from "./deadline-timer.ts";
@@ -16,6 +17,7 @@ import type { FailureReason } from "./failures.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { Bound } from "./http-upstream-metrics.ts";
 import { overflowOf, type UpstreamTarget } from "./http-upstreams.ts";
+import { KeptBody } from "./kept-body.ts";
 import type { AnswerLines } from "./received-lines.ts";
 import type { CallFailure, UpstreamCall, UpstreamHandler, UpstreamPool } from "./upstream-call.ts";
 
@@ -80,6 +82,8 @@ export class ForwardTimeoutError extends Error {
 
 /** Of 103 for one request; browsers take the first. */
 const hintsMax = 16;
+/** Of a request's body, for a second try: most calls of gRPC are smaller. */
+const keptBytesMax = 16_384;
 /** Idempotent (RFC 9110 §9.2.2). */
 const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
 /** Everything about the answer goes through `downstream`; when it closes, the exchange is over. */
@@ -113,8 +117,16 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #hints = 0;
   /** At which read of the upstream's socket the clocks were looked at last. */
   #lookedAtRead = Number.NaN;
-  /** Whose second try is under way. */
+  /** Whose second try it is, once there is one. */
   #repeating: UpstreamTarget | undefined;
+  /** The second try is not answered yet. */
+  #repeatCounts = false;
+  /** Of the request's body, while it may have to be sent again; null: none of it is. */
+  #kept: KeptBody | null = null;
+  /** Of a body that was read in full: its trailers, as they are passed on. */
+  #trailers: readonly string[] | undefined;
+  /** The second try takes no body yet. */
+  #catchingUp = false;
 
   constructor(job: ForwardJob) {
     this.#job = job;
@@ -131,9 +143,11 @@ class Forwarding implements UpstreamHandler, BodyReader {
     if (exchange.cutReason === undefined) this.#dispatch();
   }
 
-  #dispatch(): void {
+  #dispatch(refused?: UpstreamCall): void {
     const { method, path, idleTimeoutMs, downstream, tellsRequestId, requestId } = this.#job;
-    const call = poolOf(this.#job, this.#target).call(
+    const pool = poolOf(this.#job, this.#target);
+    if (this.#repeating === undefined && downstream.hasBody && pool.refusesUnread) this.#kept = new KeptBody();
+    const call = pool.call(
       {
         method,
         path,
@@ -143,6 +157,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
         idleTimeoutMs,
       },
       this,
+      refused,
     );
     this.#call = call;
     if (this.#over) call.abort();
@@ -174,6 +189,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { downstream, rules, requestId, exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return;
     this.#lookedAtRead = this.#call?.reads ?? Number.NaN;
+    this.#kept = null;
+    this.#repeatEnds();
     this.#target.report?.({ type: "answered", status });
     counted.answeredAt = exchange.lookedAt;
     downstream.carries(exchange);
@@ -229,28 +246,40 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#call?.resume();
   }
 
-  onError(error: Error, { staleConnection }: CallFailure): void {
+  onError(error: Error, { staleConnection, unprocessed }: CallFailure): void {
     if (this.#over) return;
-    if (this.#readingBody || this.#repeating !== undefined) this.#fail(error);
+    const { hasBody } = this.#job.downstream;
+    if (this.#repeating !== undefined) this.#fail(error);
     else if (!this.#begun) this.#tryAnother(error);
-    else if (staleConnection && !this.#job.downstream.hasBody && repeatable.has(this.#job.method)) this.#repeat(error);
+    else if (unprocessed && (!hasBody || this.#kept !== null)) {
+      const refused = this.#call;
+      this.#takeAnother(); // whoever says so may be leaving
+      this.#catchingUp = this.#readingBody;
+      this.#repeat(error, refused);
+    } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#repeat(error);
     else this.#fail(error);
   }
 
   #tryAnother(error: Error): void {
     const failed = this.#target;
-    const next = this.#job.another(failed);
-    if (next === undefined) {
+    if (!this.#takeAnother()) {
       this.#fail(error);
       return;
     }
     failed.report?.({ type: "local" });
-    this.#target = next.target;
-    this.#headers = next.headers;
     this.#repeat(error);
   }
 
-  #repeat(error: Error): void {
+  /** @returns false: there is no other */
+  #takeAnother(): boolean {
+    const next = this.#job.another(this.#target);
+    if (next === undefined) return false;
+    this.#target = next.target;
+    this.#headers = next.headers;
+    return true;
+  }
+
+  #repeat(error: Error, refused?: UpstreamCall): void {
     const { limits, retries } = this.#target;
     if (retries.busy >= limits.retries) {
       this.#job.onOverflow("retries");
@@ -258,9 +287,17 @@ class Forwarding implements UpstreamHandler, BodyReader {
       return;
     }
     retries.busy++;
+    this.#repeatCounts = true;
     this.#repeating = this.#target;
     this.#job.onRetry();
-    this.#dispatch();
+    this.#dispatch(refused);
+  }
+
+  /** The bound on second tries is there against storms of them: a stream that is being answered is none. */
+  #repeatEnds(): void {
+    if (!this.#repeatCounts || this.#repeating === undefined) return;
+    this.#repeatCounts = false;
+    this.#repeating.retries.busy--;
   }
 
   // --- the request's body on its way up
@@ -268,6 +305,10 @@ class Forwarding implements UpstreamHandler, BodyReader {
   onWritable(): void {
     const { downstream, expectsContinue } = this.#job;
     if (this.#over) return;
+    if (this.#catchingUp) {
+      this.#catchUp();
+      return;
+    }
     if (this.#readingBody) {
       downstream.resumeBody();
       return;
@@ -275,6 +316,16 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#readingBody = true;
     if (expectsContinue) downstream.writeContinue();
     downstream.readBody(this);
+  }
+
+  /** What was read of the body so far goes to the second try. */
+  #catchUp(): void {
+    const kept = this.#kept;
+    this.#catchingUp = false;
+    this.#kept = null;
+    const takesMore = kept === null || kept.length === 0 || this.#call?.write(kept.bytes) === true;
+    if (this.#trailers !== undefined) this.#call?.end(this.#trailers);
+    else if (takesMore) this.#job.downstream.resumeBody();
   }
 
   onChunk(chunk: Buffer): boolean {
@@ -285,13 +336,21 @@ class Forwarding implements UpstreamHandler, BodyReader {
       this.#refuseBody();
       return true;
     }
+    if (this.#catchingUp) {
+      this.#kept?.add(chunk); // no more than was on its way already
+      return false;
+    }
+    if (this.#kept !== null) {
+      if (this.#kept.length + chunk.length <= keptBytesMax) this.#kept.add(chunk);
+      else this.#kept = null;
+    }
     return this.#call?.write(chunk) ?? true;
   }
 
   onBodyEnd(trailers: readonly string[]): void {
     if (this.#over || !this.#job.exchange.mayCarry()) return;
-    if (trailers.length === 0) this.#call?.end();
-    else this.#call?.end(this.#job.trailersOf(trailers));
+    this.#trailers = trailers.length === 0 ? trailers : this.#job.trailersOf(trailers);
+    if (!this.#catchingUp) this.#call?.end(this.#trailers);
   }
 
   /** The caller has left, or what it sent was no body. */
@@ -334,7 +393,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#timer?.clear();
     clearTimeout(this.#stalled);
     this.#giveUp();
-    if (this.#repeating !== undefined) this.#repeating.retries.busy--;
+    this.#repeatEnds();
     this.#job.exchange.close();
   }
 

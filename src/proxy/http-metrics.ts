@@ -83,7 +83,7 @@ export function createHttpMetrics(options: {
   });
   const retries = new Counter({
     name: "cardea_proxy_upstream_retries_total",
-    help: "Requests sent once more because a reused connection broke before an answer.",
+    help: "Requests sent once more: no connection could be made, a reused one broke before an answer, or the upstream refused them unread.",
     registers,
   });
   const dropped = new Counter({

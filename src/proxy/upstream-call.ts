@@ -43,6 +43,8 @@ export type UpstreamHandler = Readonly<{
 export type CallFailure = Readonly<{
   /** A connection that had carried an answer before broke without a byte of this one: the request may never have been read. */
   staleConnection: boolean;
+  /** The upstream has said that nothing looked at this request: it had no effect, whatever it asks for. */
+  unprocessed: boolean;
 }>;
 
 export interface UpstreamCall {
@@ -65,7 +67,10 @@ export interface UpstreamPool {
   readonly waiting: number;
   /** The next call would have to wait. */
   readonly isFull: boolean;
-  call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall;
+  /** Its protocol lets an upstream say that it has not looked at a request: a call may fail as `unprocessed`. */
+  readonly refusesUnread: boolean;
+  /** @param refused the call that this one repeats: another connection than its is taken */
+  call(request: UpstreamRequest, handler: UpstreamHandler, refused?: UpstreamCall): UpstreamCall;
   close(): void;
 }
 

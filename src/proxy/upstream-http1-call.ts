@@ -50,6 +50,6 @@ export class Http1Call implements UpstreamCall {
   }
 
   fail(error: Error, staleConnection: boolean): void {
-    if (this.finish()) this.handler.onError(error, { staleConnection });
+    if (this.finish()) this.handler.onError(error, { staleConnection, unprocessed: false });
   }
 }

@@ -72,6 +72,11 @@ export class Http1Pool implements UpstreamPool {
     return this.#idle.length === 0 && this.#all.size >= this.#limits.connectionsMax;
   }
 
+  /** HTTP/1.1 has no words for it. */
+  get refusesUnread(): boolean {
+    return false;
+  }
+
   call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
     const call = new Http1Call(this, request, handler);
     this.#calls++;

@@ -1,9 +1,9 @@
 /**
  * HTTP/2 upstream: calls as streams of a few connections to one origin. For gRPC, and where a route asks for it (`h2c://`).
  *
- * A connection is opened when no open one has room; one that says GOAWAY takes nothing new and ends behind its last stream. A
- * call that the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's last) counts as one of a stale connection, since the
- * protocol says that it was not looked at.
+ * A connection is opened when no open one has room; one that says GOAWAY takes nothing new and ends behind its last stream. What
+ * the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's last) is `unprocessed`: the protocol says that nothing
+ * looked at it (RFC 9113 §6.8, §8.7).
  */
 import {
   type ClientHttp2Session,
@@ -18,6 +18,7 @@ import type { RawLines } from "./http1-parser.ts";
 import { resetUnended } from "./http2-reset.ts";
 import { AnswerLines } from "./received-lines.ts";
 import {
+  type CallFailure,
   type UpstreamCall,
   UpstreamClosedError,
   UpstreamConnectTimeoutError,
@@ -65,14 +66,18 @@ export class Http2Pool implements UpstreamPool {
   get isFull(): boolean {
     return false;
   }
+  get refusesUnread(): boolean {
+    return true;
+  }
 
-  call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
+  call(request: UpstreamRequest, handler: UpstreamHandler, refused?: UpstreamCall): UpstreamCall {
     const call = new Call(request, handler, () => {
       this.#calls--;
     });
     this.#calls++;
+    const full = refused instanceof Call ? refused.session : undefined;
     let session: Session | undefined;
-    for (const each of this.#sessions) if (each.hasRoom) session = each;
+    for (const each of this.#sessions) if (each.hasRoom && each !== full) session = each;
     session ??= this.#open();
     session.take(call);
     return call;
@@ -101,6 +106,7 @@ class Session {
   #idle: NodeJS.Timeout | undefined;
   #ready = false;
   #leaving = false;
+  #farewell: Readonly<{ code: number; lastStreamId: number }> | undefined;
   #streams = 0;
   #answered = 0;
   #error: Error | undefined;
@@ -128,8 +134,9 @@ class Session {
       for (const call of this.#waiting) this.#begin(call);
       this.#waiting.clear();
     });
-    this.#session.on("goaway", () => {
+    this.#session.on("goaway", (code, lastStreamId) => {
       this.#leaving = true;
+      this.#farewell = { code, lastStreamId };
     });
     this.#session.on("error", (error) => {
       this.#error = error;
@@ -140,17 +147,19 @@ class Session {
       clearTimeout(this.#idle);
       onGone();
       const error = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
-      for (const call of this.#waiting) call.fail(error, false);
+      for (const call of this.#waiting) call.fail(error, noMore);
       this.#waiting.clear();
     });
   }
 
   get hasRoom(): boolean {
     const max = Math.min(streamsMax, this.#session.remoteSettings?.maxConcurrentStreams ?? streamsMax);
-    return !this.#leaving && !this.#session.destroyed && this.#streams + this.#waiting.size < max;
+    const isOpen = !this.#leaving && !this.#session.closed && !this.#session.destroyed;
+    return isOpen && this.#streams + this.#waiting.size < max;
   }
 
   take(call: Call): void {
+    call.session = this;
     clearTimeout(this.#idle);
     if (this.#ready) this.#begin(call);
     else this.#waiting.add(call);
@@ -178,11 +187,11 @@ class Session {
     try {
       stream = this.#session.request(linesOf(call.request, this.#secure), { endStream: !hasBody, waitForTrailers });
     } catch (error) {
-      call.fail(error as Error, false);
+      call.fail(error as Error, noMore);
       return;
     }
     this.#streams++;
-    const used = this.#answered > 0;
+    const reused = this.#answered > 0;
     stream.once("response", () => {
       this.#answered++;
     });
@@ -191,9 +200,23 @@ class Session {
       if (this.#streams === 0 && !this.#leaving)
         this.#idle = setTimeout(() => this.#session.close(), this.#idleMs).unref();
     });
-    call.begin(stream, () => used || this.#leaving);
+    call.begin(stream, (error) => ({
+      staleConnection: (reused || this.#leaving) && isBroken(error),
+      unprocessed: this.#refusedUnread(stream),
+    }));
+  }
+
+  /** A connection's error is given to all of its streams as their code, also to those that were carried out: GOAWAY's last one counts. */
+  #refusedUnread({ id = Infinity, rstCode }: ClientHttp2Stream): boolean {
+    if (this.#farewell === undefined) return rstCode === constants.NGHTTP2_REFUSED_STREAM;
+    const { code, lastStreamId } = this.#farewell;
+    if (id > lastStreamId) return true;
+    return code === constants.NGHTTP2_NO_ERROR && rstCode === constants.NGHTTP2_REFUSED_STREAM;
   }
 }
+
+/** Nothing is known that would allow a second try. */
+const noMore: CallFailure = { staleConnection: false, unprocessed: false };
 
 class Call implements UpstreamCall {
   readonly reads = Number.NaN; // its session's socket is Node's to read
@@ -201,6 +224,8 @@ class Call implements UpstreamCall {
   readonly #handler: UpstreamHandler;
   readonly #done: () => void;
   #stream: ClientHttp2Stream | undefined;
+  /** Whose stream it is, or will be. */
+  session: Session | undefined;
   over = false;
 
   constructor(request: UpstreamRequest, handler: UpstreamHandler, done: () => void) {
@@ -213,11 +238,13 @@ class Call implements UpstreamCall {
     return this.#handler.mayBegin(this);
   }
 
-  begin(stream: ClientHttp2Stream, mayBeStale: () => boolean): void {
+  /** @param failureOf what became of a stream that has ended without a byte of an answer */
+  begin(stream: ClientHttp2Stream, failureOf: (error: Error | undefined) => CallFailure): void {
     this.#stream = stream;
     const handler = this.#handler;
     let trailers: RawLines = [];
-    let sawByte = false;
+    let sawHint = false;
+    let sawHead = false;
     let ended = false;
     let error: Error | undefined;
     const { idleTimeoutMs } = this.request;
@@ -227,11 +254,12 @@ class Call implements UpstreamCall {
         resetUnended(stream, constants.NGHTTP2_CANCEL);
       });
     stream.on("headers", (_headers: object, _flags: number, raw: RawLines) => {
+      sawHint = true;
       const [status, lines] = readHead(raw);
       if (!this.over) handler.onHint(status, lines);
     });
     stream.on("response", (_headers: object, _flags: number, raw: RawLines) => {
-      sawByte = true;
+      sawHead = true;
       const [status, lines] = readHead(raw);
       if (!this.over) handler.onHead(status, new AnswerLines(lines));
     });
@@ -252,15 +280,14 @@ class Call implements UpstreamCall {
     });
     stream.on("close", () => {
       if (this.over) return;
-      const complete = ended && sawByte && stream.rstCode === constants.NGHTTP2_NO_ERROR;
+      const complete = ended && sawHead && stream.rstCode === constants.NGHTTP2_NO_ERROR;
       if (complete) {
         this.finish();
         handler.onEnd(trailers);
         return;
       }
-      const refused = stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
-      const stale = !sawByte && (refused || (mayBeStale() && isBroken(error)));
-      this.fail(error ?? new UpstreamClosedError(`the upstream reset the stream (${stream.rstCode})`), stale);
+      const failure = sawHint || sawHead ? noMore : failureOf(error);
+      this.fail(error ?? new UpstreamClosedError(`the upstream reset the stream (${stream.rstCode})`), failure);
     });
     if (this.request.hasBody) handler.onWritable();
   }
@@ -293,11 +320,11 @@ class Call implements UpstreamCall {
     return true;
   }
 
-  fail(error: Error, staleConnection: boolean): void {
+  fail(error: Error, failure: CallFailure): void {
     if (!this.finish()) return;
     const code = "code" in error ? String(error.code) : "";
     const known = !code.startsWith("ERR_HTTP2") ? error : new UpstreamProtocolError(error.message, { cause: error });
-    this.#handler.onError(known, { staleConnection });
+    this.#handler.onError(known, failure);
   }
 }
 
