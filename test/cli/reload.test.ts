@@ -54,7 +54,8 @@ class Mounted {
 test("a changed configuration takes effect whole or not at all, and is told by hash", async (t) => {
   using folder = new TemporaryFolder("reload");
   const upstream = await startUpstream(t);
-  const [port = 0, metrics = 0] = await freePorts(2);
+  const [port = 0, metrics = 0, databroker = 0] = await freePorts(3);
+  const broker = { listen: `127.0.0.1:${databroker}` };
   const cookieSecretFile = join(folder.path, "cookie-secret");
   writeFileSync(cookieSecretFile, secret(5), { mode: 0o600 });
   const route = (name: string): object => ({
@@ -79,6 +80,7 @@ test("a changed configuration takes effect whole or not at all, and is told by h
     idp_client_secret: "secret",
     drain_delay: "0s",
     drain_timeout: "1s",
+    broker,
     routes,
     ...more,
   });
@@ -157,7 +159,7 @@ test("a changed configuration takes effect whole or not at all, and is told by h
   assert.match(await measured(), /cardea_config_last_reload_success 0/);
 
   // What waits for the next start keeps its value; what stands beside it does not wait.
-  swap(written([route("app"), route("newest")], { address: "127.0.0.1:1", broker: { lease: "7s" } }));
+  swap(written([route("app"), route("newest")], { address: "127.0.0.1:1", broker: { ...broker, lease: "7s" } }));
   hashes.push(await another());
   const waiting = JSON.parse(await logged("next start")) as { keys: string[] };
   assert.deepEqual(waiting.keys, ["address", "broker.lease"]);

@@ -198,7 +198,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     else answered.requests5xx += 1;
   });
 
-  await app.listen(options.listen);
+  await app.listen({ host: options.listen.host, port: options.listen.port }); // it writes into what it is given
   const { port } = app.server.address() as AddressInfo;
   const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
   return {
