@@ -44,6 +44,7 @@ test("what names no host, or nothing that could stand in an address, is 400", as
   for (const head of [
     "GET / HTTP/1.0\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: app.example\r\nHost: other.example\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: user@app.example\r\n\r\n",
     "GET http://other.example/ HTTP/1.1\r\nHost: app.example\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: app.example\r\n\r\n",

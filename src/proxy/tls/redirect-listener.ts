@@ -60,7 +60,8 @@ export async function startRedirectListener(
       send(res, 200, { "content-type": "application/octet-stream", "cache-control": "no-store" }, challenge);
       return;
     }
-    const host = parseHost(req.headers.host);
+    const [named, another] = req.headersDistinct["host"] ?? [];
+    const host = another === undefined ? parseHost(named) : undefined; // RFC 9112 §3.2
     if (host === undefined || !targetPattern.test(req.url ?? "")) {
       options.onRefused("redirect-target");
       send(res, 400, {}, "Bad Request\n");
