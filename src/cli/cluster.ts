@@ -56,8 +56,8 @@ export const clusterFinalize: Command = {
 
 function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
   if (leader === null) return "no leader\n";
-  const { brokerId, epoch, head, digest, version, reads } = leader;
-  const first = `leader ${brokerId}  epoch ${epoch}  position ${head.position}  digest ${digest.slice(0, 12)}  level ${level}\n`;
+  const { brokerId, epoch, head, durability, digest, version, reads } = leader;
+  const first = `leader ${brokerId}  epoch ${epoch}  position ${head.position}  digest ${digest.slice(0, 12)}  level ${level}  durability ${durability ?? "?"}\n`;
   const brokerRows = [
     [brokerId, version, String(reads), "leads"],
     ...brokers.map((b) => [b.brokerId, b.version, String(b.reads), `${ago(b.heardAgoMs)}`]),

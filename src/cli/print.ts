@@ -1,5 +1,5 @@
 /** Tables and words for a terminal. Pure. */
-import type { Receipt, ReceiptStatement } from "../replication/index.ts";
+import { durabilityWords, type Receipt, type ReceiptStatement } from "../replication/index.ts";
 
 /** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -22,7 +22,8 @@ export function printable(text: string): string {
 
 /** A signed receipt that has been checked. */
 export function statementText(statement: ReceiptStatement, kid: string): string {
-  const { cluster, broker, epoch, at, link, command } = statement;
+  const { cluster, broker, epoch, at, link, command, durability } = statement;
+  const rests = durability === undefined ? "" : `  durability ${durability}: ${durabilityWords[durability]}\n`;
   const changes = statement.changes?.map(({ type, count, kind, ids }) => {
     const some = ids.slice(0, 3).join(", ");
     return `  ${printable(`${type}: ${count} ${kind}${count === 1 ? "" : "s"}: ${some}${count > 3 ? ", …" : ""}`)}\n`;
@@ -37,7 +38,7 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
     : statement.status;
   return `genuine: cluster ${printable(cluster)}, broker ${printable(broker)}, epoch ${epoch}, ${at}, key ${kid}
 change ${link ?? "(not in the log)"}${command === null ? "" : ` of command ${printable(command)}`}
-${(changes ?? ["  (not read)\n"]).join("")}${nodes}${printable(end)}\n`;
+${(changes ?? ["  (not read)\n"]).join("")}${rests}${nodes}${printable(end)}\n`;
 }
 
 const statementHead = ["NODE", "REGION", "ROLE", "STATUS", "ENFORCED", ""];

@@ -19,7 +19,7 @@ import type {
   UnixMs,
   WrappedKey,
 } from "../events/index.ts";
-import type { LogPage, ReadOutcome } from "./log/log.ts";
+import type { Durability, LogPage, ReadOutcome } from "./log/log.ts";
 import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
 
 /** A page with the keys of the people its events speak of (those not erased). */
@@ -108,6 +108,8 @@ export type LeaderStatus = Readonly<{
   url: string | null;
   epoch: Epoch;
   head: Link;
+  /** Of the head; null: a broker of an older version leads, and does not say. */
+  durability: Durability | null;
   digest: string;
   version: string;
   reads: number;

@@ -97,6 +97,7 @@ export function wrapLog(log: EventLog, parts: Partial<EventLog>): EventLog {
     retain: (request) => log.retain(request),
     restore: (step) => log.restore(step),
     epochs: () => log.epochs(),
+    durabilityOf: (link) => log.durabilityOf(link),
     findCommand: (commandId) => log.findCommand(commandId),
     streamVersions: (streams) => log.streamVersions(streams),
     lessees: () => log.lessees(),

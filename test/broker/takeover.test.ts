@@ -80,6 +80,7 @@ function restorableLog() {
     beat: (request) => store.beat(request),
     read: (after, limit) => store.read(after, limit),
     linkAt: (position) => store.linkAt(position),
+    durabilityOf: (link) => store.durabilityOf(link),
     findCommand: (commandId) => store.findCommand(commandId),
     streamVersions: (streams) => store.streamVersions(streams),
     keys: (users) => store.keys(users),

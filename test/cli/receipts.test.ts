@@ -195,7 +195,7 @@ test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 
     nodes: [{ ...node, status: "applied", enforced: link, fencedInMs: null, reason: "" }],
     ...{ completeInMs: 0, at: null, signed: null },
   };
-  const of = { cluster: "test", brokerId: "b" as BrokerId, at: Date.now() as UnixMs, recorded: null };
+  const of = { cluster: "test", brokerId: "b" as BrokerId, at: Date.now() as UnixMs, recorded: null, durability: null };
   const jwks = file("keys.json", JSON.stringify(published));
   const missing = { ...node, status: "unconfirmed", enforced: null, fencedInMs: 900, reason: "silent" } as const;
   const signed = (parts: Partial<Receipt>, by = secret) =>
@@ -207,6 +207,12 @@ test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 
   assert.equal((await verify(`${good}\n`)).code, 0);
   const json = JSON.parse((await verify(good, "--json")).out);
   assert.deepEqual([json.ok, json.statement.complete], [true, true]);
+
+  assert.doesNotMatch((await verify(good)).out, /durability/, "as one that was signed before this was said");
+  const ofAsynchronous = stateReceipt(receipt, { ...of, durability: "asynchronous" });
+  const bestEffort = await verify(await createReceiptSigner(secret)(ofAsynchronous));
+  assert.match(bestEffort.out, /\n {2}durability asynchronous: best effort until a standby holds it.*\n/);
+  assert.equal(bestEffort.code, 0, "every node enforces it all the same");
 
   const incomplete = await verify(await signed({ status: "incomplete", complete: false, nodes: [missing] }));
   assert.equal(incomplete.code, 1, "genuine, and not complete");

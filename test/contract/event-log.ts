@@ -90,6 +90,14 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       assert.deepEqual(await verifyLog(log), { type: "intact", start: genesis, events: 0, last: genesis, epochs: [] });
     });
 
+    withLog("what is written rests on what the store can say of itself", async (log) => {
+      const writer = await LogWriter.open(log);
+      await writer.appendEach(aSession());
+      await writer.beat();
+      const alone = { memory: "volatile", file: "local", postgres: "asynchronous" } as const;
+      assert.equal(log.durabilityOf(writer.head), alone[log.kind]);
+    });
+
     describe("epochs", () => {
       withLog("an epoch begins with EpochOpened and names its broker", async (log) => {
         const incarnation = anIncarnation();

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type CommandId, type Epoch, genesis } from "../../src/events/index.ts";
+import { type CommandId, type Epoch, genesis, type Position } from "../../src/events/index.ts";
 import { openPostgresLog, verifyLog } from "../../src/replication/index.ts";
 import { aCommandId, aSession, LogWriter, openEpochRequest } from "../support/log-writer.ts";
 import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
@@ -25,8 +25,17 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
     url.port = String(port);
     return withClient(url.href, async (client) => (await client.query(text)).rows);
   };
+  const before = await openPostgresLog({ connectionString: primary.connectionString(), cluster: "test" });
+  const early = await LogWriter.open(before);
+  await early.appendEach(aSession());
+  assert.equal(before.durabilityOf(early.head), "asynchronous", "a standby follows, and nobody waits for it");
   await sql(primary.port, "alter system set synchronous_standby_names = '*'");
   await sql(primary.port, "select pg_reload_conf()");
+  await waitFor("a commit that waited", async () => {
+    await early.beat();
+    return before.durabilityOf(early.head) === "synchronous";
+  });
+  await before.close();
   await waitFor("synchronous replication", async () => {
     const [row] = await sql(primary.port, "select sync_state from pg_stat_replication");
     return row?.["sync_state"] === "sync";
@@ -50,6 +59,7 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
     }
   })();
   await waitFor("some appends", () => acknowledged.size > 30);
+  assert.equal(log.durabilityOf((await log.linkAt(2 as Position)) ?? assert.fail()), "synchronous");
 
   await primary.kill();
   assert.match(await writing, /indeterminate|unavailable/);
@@ -58,20 +68,24 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
   await sql(standby.port, "select pg_reload_conf()");
 
   const next = await waitFor("an epoch on the new primary", () => LogWriter.open(log).catch(() => undefined));
-  assert.equal(next.epoch, 2);
+  assert.equal(next.epoch, 3);
   for (const commandId of acknowledged) assert.equal((await log.findCommand(commandId))?.count, 1);
   assert.equal((await verifyLog(log)).type, "intact");
   await next.appendEach(aSession());
   await next.beat();
+  assert.equal(log.durabilityOf(next.head), "asynchronous", "nobody stands by the new primary");
   const timelines = await sql(standby.port, "select pg_timeline from cardea.log_epoch order by epoch");
-  assert.deepEqual(timelines, [{ pg_timeline: "00000001" }, { pg_timeline: "00000002" }]);
+  assert.deepEqual(
+    timelines,
+    ["00000001", "00000001", "00000002"].map((pg_timeline) => ({ pg_timeline })),
+  );
 
   // The old primary comes back, writable, with all its settings, and nobody to replicate to.
   await primary.start();
   const stale = await openPostgresLog({ ...options, connectionString: primary.connectionString() });
   const [, zombieEpoch] = await Promise.all([
     stale.read(genesis, 1_000),
-    stale.openEpoch(openEpochRequest(1 as Epoch)),
+    stale.openEpoch(openEpochRequest(2 as Epoch)),
   ]);
   assert.equal(zombieEpoch.type, "indeterminate", "no commit is acknowledged there");
   const old = writer.fork(stale);
@@ -90,9 +104,9 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
     },
     { withinMs: 20_000 },
   );
-  assert.equal(third.epoch, 3);
+  assert.equal(third.epoch, 4);
   assert.deepEqual((await confused.observe()).head, third.head, "reads follow the writer to the right server");
   assert.equal((await verifyLog(confused)).type, "intact");
-  assert.deepEqual(await next.beat(), { type: "fenced", epoch: 3 });
+  assert.deepEqual(await next.beat(), { type: "fenced", epoch: 4 });
   await Promise.all([log.close(), confused.close()]);
 });

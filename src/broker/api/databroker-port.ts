@@ -228,6 +228,7 @@ async function statusOf(via: Via, deps: DatabrokerPortDeps): Promise<ClusterStat
         leader: {
           ...{ brokerId, url: deps.advertisedUrl, epoch: leader.epoch },
           head: ledger.applied,
+          durability: log.durabilityOf(ledger.applied),
           digest: ledger.projection.digest(),
           reads: deps.reads,
           version: deps.version,

@@ -47,7 +47,7 @@ export function createReceiptOffice(
   deps: Readonly<{
     cluster: string;
     brokerId: BrokerId;
-    log: Pick<EventLog, "read" | "linkAt" | "findCommand">;
+    log: Pick<EventLog, "read" | "linkAt" | "findCommand" | "durabilityOf">;
     sign: SignReceipt;
     clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
   }>,
@@ -94,7 +94,9 @@ export function createReceiptOffice(
     } catch (error) {
       if (!(error instanceof LogUnavailableError)) throw error;
     }
-    return { ...receipt, at, signed: await deps.sign(stateReceipt(receipt, { cluster, brokerId, at, recorded })) };
+    const durability = receipt.link === null ? null : log.durabilityOf(receipt.link);
+    const of = { cluster, brokerId, at, recorded, durability };
+    return { ...receipt, at, signed: await deps.sign(stateReceipt(receipt, of)) };
   }
 
   return {

@@ -177,6 +177,13 @@ export type RestoreStep =
   | Fact<"events", { entries: readonly LogEntry[] }>
   | Fact<"keys", { keys: readonly WrappedKey[] }>;
 
+/**
+ * What it would take to lose what is written: `synchronous`, a server of Postgres and its synchronous standbys; `asynchronous`, the primary
+ * alone, for standbys follow it behind the acknowledgement, or there are none; `local`, the disk of this machine, where it is flushed
+ * before the answer; `volatile`, the end of the process.
+ */
+export type Durability = "synchronous" | "asynchronous" | "local" | "volatile";
+
 export type EventLog = {
   readonly kind: "memory" | "file" | "postgres";
   /** True when the store itself guarantees that no other process can write: no beat is needed then. */
@@ -212,6 +219,11 @@ export type EventLog = {
   linkAt(position: Position): Promise<Link | undefined>;
   /** Oldest first; every epoch ever opened. */
   epochs(): Promise<readonly EpochStart[]>;
+  /**
+   * What a link of this log rests on, as far as this process knows: `synchronous` is said of what stands at or before a clean commit that
+   * waited for standbys. From memory.
+   */
+  durabilityOf(link: Link): Durability;
   findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined>;
   /** Versions of the streams that exist; the others are 0. */
   streamVersions(streams: readonly Stream[]): Promise<ReadonlyMap<Stream, number>>;

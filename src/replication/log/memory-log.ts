@@ -25,6 +25,7 @@ import {
   type AppendOutcome,
   type BeatOutcome,
   type BeatRequest,
+  type Durability,
   type EpochStart,
   type EventLog,
   type Lessee,
@@ -225,6 +226,10 @@ class MemoryLog implements EventLog {
   async epochs(): Promise<readonly EpochStart[]> {
     this.#refuseWhenClosed();
     return [...this.#epochs];
+  }
+
+  durabilityOf(): Durability {
+    return "volatile";
   }
 
   async findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined> {

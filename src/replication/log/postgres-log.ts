@@ -27,6 +27,7 @@ import {
   type AppendOutcome,
   type BeatOutcome,
   type BeatRequest,
+  type Durability,
   type EpochStart,
   type EventLog,
   type Lessee,
@@ -60,6 +61,7 @@ import { keyFrom, lesseeFrom, rowsOf } from "./postgres-rows.ts";
 import {
   appendStatement,
   beatStatement,
+  hasWaited,
   type LaidOutAppend,
   layOutAppend,
   linkFrom,
@@ -122,6 +124,8 @@ class PostgresLog implements EventLog {
   #clean: Clean | undefined;
   /** Made before its turn. One at most: a writer has one batch that comes next. */
   #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
+  /** The newest clean commit that waited for standbys. Everything before it went the same way, for they follow in one order. */
+  #replicated: Link = genesis;
   #prepared = false;
   #opening: Readonly<{ expected: Epoch; connection: PostgresConnection }> | undefined;
   /** The newest epoch that this process has seen, or heard of. */
@@ -289,6 +293,11 @@ class PostgresLog implements EventLog {
     });
   }
 
+  durabilityOf({ epoch, position }: Link): Durability {
+    const waited = epoch <= this.#replicated.epoch && position <= this.#replicated.position;
+    return waited ? "synchronous" : "asynchronous";
+  }
+
   async findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined> {
     return this.#read(async (ask) => {
       const { horizon } = await this.#head(ask);
@@ -364,7 +373,10 @@ class PostgresLog implements EventLog {
     try {
       return await this.#writer.use(async (connection) => {
         const sent = await connection.ask(statement, this.#options.writeTimeoutMs);
-        if (sent.type === "clean" && proves !== undefined) this.#clean = proves;
+        if (sent.type === "clean" && proves !== undefined) {
+          this.#clean = proves;
+          if (hasWaited(sent.rows)) this.#replicated = proves.link;
+        }
         return sent;
       });
     } catch (cause) {

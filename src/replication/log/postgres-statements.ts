@@ -17,7 +17,7 @@ import type {
   OpenEpochRequest,
 } from "./log.ts";
 import { bigints, integers, texts, uuids } from "./postgres-array.ts";
-import type { Statement } from "./postgres-connection.ts";
+import type { Row, Statement } from "./postgres-connection.ts";
 
 /** An append, ready to be sent but for what is known to be durable by then. */
 export type LaidOutAppend = Readonly<{ before: readonly unknown[]; after: readonly unknown[] }>;
@@ -69,7 +69,7 @@ export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accep
 /** @param durable what is known to be covered by a clean commit of the batch's epoch */
 export function appendStatement(schema: string, { before, after }: LaidOutAppend, durable: Link): Statement {
   const values = [...before, ...durableValues(durable), ...after];
-  return { name: "cardea append", text: call(schema, "append", values.length), values };
+  return { name: "cardea append", text: `${call(schema, "append", values.length)}, ${waited}`, values };
 }
 
 export function beatStatement(
@@ -98,7 +98,7 @@ export function beatStatement(
     beat.left.map((l) => l.node),
     beat.left.map((l) => l.boot),
   ];
-  return { name: "cardea beat", text: call(schema, "beat", values.length), values };
+  return { name: "cardea beat", text: `${call(schema, "beat", values.length)}, ${waited}`, values };
 }
 
 export function openEpochStatement(
@@ -170,6 +170,15 @@ export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link
     hash: parseHash(hash instanceof Uint8Array ? Buffer.from(hash).toString("hex") : hash),
   };
 }
+
+/** @returns whether the commit of an append or a beat waited for standbys, by what it answered */
+export function hasWaited(rows: readonly Row[]): boolean {
+  return rows[0]?.["waited"] === true;
+}
+
+/** The settings by which the commit of this very statement goes: a session takes in new ones between statements. */
+const waited = `current_setting('synchronous_standby_names') <> '' and current_setting('max_wal_senders') <> '0'
+  and current_setting('synchronous_commit') in ('on', 'remote_apply') as waited`;
 
 function call(schema: string, name: string, count: number): string {
   return `select "${schema}".${name}(${Array.from({ length: count }, (_, i) => `$${i + 1}`).join(", ")})`;

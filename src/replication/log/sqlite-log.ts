@@ -15,6 +15,7 @@ import {
   type AppendOutcome,
   type BeatOutcome,
   type BeatRequest,
+  type Durability,
   type EpochStart,
   type EventLog,
   LogDamagedError,
@@ -171,6 +172,10 @@ class SqliteLog implements EventLog {
   epochs(): Promise<readonly EpochStart[]> {
     return this.#ask("epochs");
   }
+  durabilityOf(): Durability {
+    return "local";
+  }
+
   findCommand(commandId: CommandId) {
     return this.#ask("findCommand", commandId);
   }

@@ -98,6 +98,8 @@ const receipt = z.object({
 
 const snapshotPlace = z.object({ id: hash, position, takenAt: unixMs, by: text, sessions: count, chunks: count });
 
+const durability = z.enum(["synchronous", "asynchronous", "local", "volatile"]);
+
 const clusterStatus = z.object({
   cluster: text,
   leader: z
@@ -107,6 +109,7 @@ const clusterStatus = z.object({
         url: text.nullable(),
         epoch,
         head: link,
+        durability: durability.nullable().default(null),
         digest: text,
         version: text.default(""),
         reads: count.default(1),

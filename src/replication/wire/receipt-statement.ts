@@ -18,6 +18,7 @@ import {
   type UnixMs,
 } from "../../events/index.ts";
 import type { Receipt, ReceiptNode } from "../databroker.ts";
+import type { Durability } from "../log/log.ts";
 
 /** What one kind of event of the change was about. */
 export type StatedChange = Readonly<{
@@ -67,12 +68,21 @@ export type ReceiptStatement = Readonly<{
   region: string | null;
   command: string | null;
   link: string | null;
+  /** What the change rested on by then. Absent: it is lost, or was signed before this was said. */
+  durability?: Durability | undefined;
   /** Null: what stands at the link could not be read when this was answered. */
   changes: readonly StatedChange[] | null;
   /** In a sentence, what `complete` promises of this change. */
   promise: string;
   nodes: readonly StatedNode[];
 }>;
+
+export const durabilityWords: Readonly<Record<Durability, string>> = {
+  synchronous: "the primary and its synchronous standbys hold it",
+  asynchronous: "best effort until a standby holds it, for a failover may lose it",
+  local: "on the disk of one machine",
+  volatile: "in the memory of one process, with which it ends",
+};
 
 export const statedIdsMax = 1_000;
 
@@ -131,7 +141,13 @@ export function promiseOf(changes: readonly Pick<StatedChange, "type">[] | null)
 /** The claims of a receipt that is about to leave the leader. */
 export function stateReceipt(
   receipt: Receipt,
-  of: Readonly<{ cluster: string; brokerId: BrokerId; at: UnixMs; recorded: RecordedChange | null }>,
+  of: Readonly<{
+    cluster: string;
+    brokerId: BrokerId;
+    at: UnixMs;
+    recorded: RecordedChange | null;
+    durability: Durability | null;
+  }>,
 ): ReceiptStatement {
   const changes = of.recorded?.changes ?? null;
   return {
@@ -140,6 +156,7 @@ export function stateReceipt(
     ...{ status: receipt.status, complete: receipt.complete, wait: receipt.wait, region: receipt.region },
     command: receipt.commandId ?? of.recorded?.commandId ?? null,
     link: receipt.link === null ? null : formatLink(receipt.link),
+    ...(of.durability === null ? {} : { durability: of.durability }),
     changes,
     promise: promiseOf(changes),
     nodes: receipt.nodes.map((node) => stateNode(node, of.at)),
@@ -170,6 +187,7 @@ const stated = z.object({
   region: text.nullable(),
   command: text.nullable(),
   link: text.nullable(),
+  durability: z.enum(["synchronous", "asynchronous", "local", "volatile"]).optional(),
   changes: z
     .array(
       z.object({

@@ -14,6 +14,7 @@ import {
   userStream,
   uuidOfHash,
 } from "../../../src/events/index.ts";
+import { statementIn } from "../../../src/replication/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -55,6 +56,12 @@ test("events that no standby had are lost: revocations among them stay in force,
   await group.detachStandbys();
   const revoked = await cluster.operator.revoke(late, { wait: "all" });
   assert.equal(revoked.receipt?.complete, true, "acknowledged, and enforced everywhere");
+  assert.equal(
+    statementIn(revoked.receipt.signed ?? "")?.durability,
+    "asynchronous",
+    "and it says that it may be lost",
+  );
+  assert.match((await cluster.cardea("cluster", "status")).out, /durability asynchronous\n/);
   const suspended = await cluster.session("frank");
   assert.equal((await cluster.operator.post(`/users/${suspended.userId}/suspend`, { wait: "all" })).status, 200);
   const lost = await cluster.session("dave");

@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { statementIn } from "../../../src/replication/index.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { startPostgresGroup } from "../../support/postgres-group.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -40,6 +41,8 @@ test("the primary is replaced and lives on: acknowledged changes stay, nobody is
   ];
   const change = await cluster.operator.revoke(revoked, { wait: "all" });
   assert.equal(change.receipt?.complete, true);
+  assert.equal(statementIn(change.receipt.signed ?? "")?.durability, "synchronous");
+  assert.match((await cluster.cardea("cluster", "status")).out, /durability synchronous\n/);
   const epochBefore = (await cluster.status()).leader?.epoch ?? 0;
   const hammering = hammerAll(cluster, kept);
   t.after(() => hammering.stop());

@@ -323,7 +323,7 @@ test("receipts, status and tokens are asked for as the API has them", async () =
   assert.deepEqual(
     await client.status(),
     {
-      ...{ ...status, level: 1, brokers: [], leader: { ...status.leader, version: "", reads: 1 } },
+      ...{ ...status, level: 1, brokers: [], leader: { ...status.leader, version: "", reads: 1, durability: null } },
       nodes: status.nodes.map((node) => ({ ...node, reads: null })),
     },
     "one of an older broker, which did not say what it reads",

@@ -52,7 +52,7 @@ const recorded = {
   changes: [{ type: "SessionRevoked", kind: "session", count: 2, ids: ["s-1", "s-2"], idsSha256: digestOfIds(ids) }],
 };
 const stated = (parts: Partial<Receipt> = {}, of: Partial<ReceiptStatement> = {}): ReceiptStatement => ({
-  ...stateReceipt(receipt(parts), { cluster, brokerId: "broker-1" as BrokerId, at, recorded }),
+  ...stateReceipt(receipt(parts), { cluster, brokerId: "broker-1" as BrokerId, at, recorded, durability: "local" }),
   ...of,
 });
 const signed = (statement: ReceiptStatement = stated(), by = secret) => createReceiptSigner(by)(statement);
@@ -69,6 +69,7 @@ describe("a signed receipt", () => {
     if (!checked.ok) return assert.fail(checked.detail);
     const { statement } = checked;
     assert.deepEqual(statement, stated());
+    assert.equal(statement.durability, "local");
     assert.equal(statement.at, "2026-11-25T04:00:00.000Z");
     assert.equal(statement.changes?.[0]?.ids.join(), "s-1,s-2");
     assert.match(statement.promise, /no node permits another request/);
