@@ -236,13 +236,24 @@ function resolveRewrite(context: RouteContext): Pick<RouteConfig, "prefixRewrite
     pattern: "regex_rewrite_pattern",
     substitution: "regex_rewrite_substitution",
   });
-  if (regexRewrite !== null) return { prefixRewrite: prefix ?? null, regexRewrite };
+  if (regexRewrite !== null) {
+    checkQuery(context, regexRewrite.substitution);
+    return { prefixRewrite: prefix ?? null, regexRewrite };
+  }
   const upstreamPath = route.to?.[0]?.path ?? "";
   const matched = route.prefix ?? "/";
   return {
     prefixRewrite: prefix ?? (upstreamPath === "" || upstreamPath === matched ? null : upstreamPath),
     regexRewrite: null,
   };
+}
+
+function checkQuery({ report }: RouteContext, substitution: string): void {
+  const key = ["regex_rewrite_substitution"];
+  if (substitution.includes("#"))
+    report.error(key, "has a #, and no request is sent with a fragment", "remove it, or write %23");
+  if (substitution.split("?").length > 2)
+    report.error(key, "has more than one ?, and a path has one query", "write %3F for what does not begin it");
 }
 
 type Access = Pick<

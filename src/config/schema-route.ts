@@ -113,7 +113,10 @@ const actions = {
   ),
   prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes upstream."),
   regex_rewrite_pattern: pomerium(pattern().optional(), "An RE2 expression; what it matches in the path is replaced."),
-  regex_rewrite_substitution: pomerium(text().optional(), "What it is replaced by; `\\1` is the first group."),
+  regex_rewrite_substitution: pomerium(
+    text().optional(),
+    "What it is replaced by; `\\1` is the first group. Behind a `?` it makes a query, which the request's own follows.",
+  ),
   host_rewrite: pomerium(host().optional(), "The `Host` that the upstream sees. Absent: that of `to`."),
   host_rewrite_header: pomerium(text().optional(), "Take the upstream's `Host` from this request header."),
   host_path_regex_rewrite_pattern: pomerium(

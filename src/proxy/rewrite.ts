@@ -1,24 +1,26 @@
 /**
  * Rewrite: from the path that was authorised to the path that the upstream is sent.
  *
- * Pure. Rewriting happens after matching and deciding, on the canonical path, and its result must be a plain path again: a
- * substitution that makes anything else is refused rather than sent.
+ * Pure. Rewriting happens after matching and deciding, on the canonical path, and its result must be a plain path again, behind which a
+ * substitution may have written a query: one that makes anything else is refused rather than sent.
  *
- * Differs from Envoy in one place, on purpose: where the matched prefix and its replacement meet the rest, exactly one
- * slash stands between them (`/foo` → `/` gives `/bar` for `/foo/bar`, not `//bar`; `/` → `/base` gives `/base/x`, not `/basex`).
+ * Differs from Envoy in two places, on purpose: where the matched prefix and its replacement meet the rest, exactly one
+ * slash stands between them (`/foo` → `/` gives `/bar` for `/foo/bar`, not `//bar`; `/` → `/base` gives `/base/x`, not `/basex`); and
+ * behind a substitution's query, that of the request follows as more of it (`/s?q=1&page=2`, not `/s?q=1?page=2`).
  */
 import { RE2JS } from "re2js";
 import type { RouteConfig } from "../config/index.ts";
 import { decodeOnce, dotSegment } from "./canonical.ts";
 import { literal } from "./routing.ts";
 
-/** Undefined: the rewritten path is none, and must not be sent. */
+/** @returns undefined: the rewritten path is none, and must not be sent */
 export type Rewrite = (rawPath: string) => string | undefined;
 
 export function compileRewrite(route: Pick<RouteConfig, "match" | "prefixRewrite" | "regexRewrite">): Rewrite {
   const { match, prefixRewrite, regexRewrite } = route;
   if (regexRewrite !== null) {
-    const replace = compileSubstitution(regexRewrite);
+    const { pattern, substitution } = regexRewrite;
+    const replace = compileSubstitution({ pattern, substitution: encodedPath(substitution) });
     return (rawPath) => checked(replace(rawPath));
   }
   if (prefixRewrite === null) return (rawPath) => rawPath;
@@ -67,8 +69,20 @@ function substitute(substitution: string): (...found: readonly unknown[]) => str
       .join("");
 }
 
-function checked(path: string): string | undefined {
-  return path.length <= 32_768 && /^\/[!-"$->@-~]*$/.test(path) && !dotSegment.test(path) ? path : undefined;
+/** @param search the request's own query, with its `?`, or nothing */
+export function withSearch(rewritten: string, search: string): string {
+  if (search === "" || !rewritten.includes("?")) return rewritten + search;
+  if (search.length === 1) return rewritten;
+  return `${rewritten}${rewritten.endsWith("?") ? "" : "&"}${search.slice(1)}`;
+}
+
+/** Printable ASCII, without a fragment; what stands behind the first question mark is no part of the path. */
+const sendable = /^(\/[!-"$->@-~]*)(?:\?[!-"$-~]*)?$/;
+
+function checked(rewritten: string): string | undefined {
+  if (rewritten.length > 32_768) return undefined;
+  const [, path] = sendable.exec(rewritten) ?? [];
+  return path !== undefined && !dotSegment.test(path) ? rewritten : undefined;
 }
 
 /** A rewrite of the configuration made something that is no path. */

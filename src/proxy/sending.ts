@@ -15,6 +15,7 @@ import type { Asking, NextUpstream } from "./http-upstream-choice.ts";
 import type { Bound } from "./http-upstream-metrics.ts";
 import type { UpstreamTarget } from "./http-upstreams.ts";
 import type { RequestLines } from "./received-lines.ts";
+import { withSearch } from "./rewrite.ts";
 import { authorityOf } from "./routing.ts";
 import type { ForwardedTokens } from "./session-tokens.ts";
 import { traced } from "./traces.ts";
@@ -62,7 +63,7 @@ export class Sending implements ForwardJob {
     this.#asking = asking;
     this.#place = permitted.visit.trace?.upstreamBegins(target.host) ?? null;
     this.target = target;
-    this.path = rewritten + stripSessionQuery(permitted.request.search);
+    this.path = withSearch(rewritten, stripSessionQuery(permitted.request.search));
   }
 
   get downstream(): Downstream {

@@ -158,6 +158,19 @@ suite("what is written wrongly in a route is named where it stands", () => {
         "c.yaml:16:33: routes[0].regex_rewrite_substitution: names the group 2, and the pattern has 1; correct the number",
       ],
     ],
+    ["to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /s?q=\\1", []],
+    [
+      "to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /s?q=\\1?x",
+      [
+        "c.yaml:16:33: routes[0].regex_rewrite_substitution: has more than one ?, and a path has one query; write %3F for what does not begin it",
+      ],
+    ],
+    [
+      "to: http://a\n    regex_rewrite_pattern: ^/(.*)$\n    regex_rewrite_substitution: /\\1#x",
+      [
+        "c.yaml:16:33: routes[0].regex_rewrite_substitution: has a #, and no request is sent with a fragment; remove it, or write %23",
+      ],
+    ],
     [
       "to: http://a\n    regex_rewrite_substitution: /x",
       [

@@ -76,6 +76,21 @@ test("what is written outside of ASCII is sent as UTF-8: in headers as it is, in
   assert.equal(server.seen.at(-1)?.url, "/caf%C3%A9/x");
 });
 
+test("regex_rewrite_substitution may make a query of the path, and the request's own stands behind it", async () => {
+  const [server] = (await upstreams(1)) as [Upstream];
+  const rig = await start(
+    `prefix: /find/, to: "http://127.0.0.1:${server.port}", regex_rewrite_pattern: "^/find/(.*)$", regex_rewrite_substitution: "/search?q=\\\\1",` +
+      ` policy: {allow: {and: [{http_path: {starts_with: /find/}}]}}`,
+  );
+  assert.equal((await rig.ask({ path: "/find/f%61r?page=2" })).status, 200);
+  assert.equal((await rig.ask({ path: "/find/far" })).status, 200);
+  assert.equal((await rig.ask({ path: "/find/far?a=1&pomerium_session=s1" })).status, 200);
+  assert.deepEqual(
+    server.seen.map(({ url }) => url),
+    ["/search?q=far&page=2", "/search?q=far", "/search?q=far&a=1"],
+  );
+});
+
 test("cors_allow_preflight lets a preflight pass without a session, and nothing else", async () => {
   const [server] = (await upstreams(1)) as [Upstream];
   const rig = await start(

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, suite, test } from "node:test";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { compileRouteAnswer } from "../../src/proxy/redirects.ts";
-import { compileRewrite } from "../../src/proxy/rewrite.ts";
+import { compileRewrite, withSearch } from "../../src/proxy/rewrite.ts";
 import { compileRoutes, matchesWildcard, type Routes } from "../../src/proxy/routing.ts";
 import { route } from "../auth/authorize/support.ts";
 
@@ -108,10 +108,32 @@ describe("rewriting", () => {
     assert.equal(rewrite({ regexRewrite }, "/a/bc/de"), "/de$/bc");
   });
   test("what is no plain path afterwards is never sent", () => {
-    for (const substitution of ["x", "/a b", "/..", "/?q", "/#"]) {
+    for (const substitution of ["x", "/..", "/../?q", "?/a", "/#", "/?#"]) {
       assert.equal(rewrite({ regexRewrite: { pattern: "^/a", substitution } }, "/a"), undefined, substitution);
     }
   });
+  test("a regular expression may make a query of the path; its bytes stay what they were", () => {
+    const regexRewrite = { pattern: "^/find/([^/]+)$", substitution: "/search?q=\\1&by=path" };
+    assert.equal(rewrite({ regexRewrite }, "/find/a%20%3Fb&c"), "/search?q=a%20%3Fb&c&by=path");
+    const dots = { pattern: "^/find/(.*)$", substitution: "/search?q=/../\\1" };
+    assert.equal(rewrite({ regexRewrite: dots }, "/find/x"), "/search?q=/../x");
+  });
+  test("a substitution is sent as it reads", () => {
+    const regexRewrite = { pattern: "^/a/(.*)$", substitution: "/café au lait/\\1" };
+    assert.equal(rewrite({ regexRewrite }, "/a/b"), "/caf%C3%A9%20au%20lait/b");
+  });
+  const joined: readonly (readonly [string, string, string])[] = [
+    ["/a", "", "/a"],
+    ["/a", "?b=1", "/a?b=1"],
+    ["/a", "?", "/a?"],
+    ["/a?q=x", "", "/a?q=x"],
+    ["/a?q=x", "?", "/a?q=x"],
+    ["/a?q=x", "?b=1&c", "/a?q=x&b=1&c"],
+    ["/a?", "?b=1", "/a?b=1"],
+  ];
+  for (const [rewritten, search, expected] of joined)
+    test(`the request's ${search || "empty query"} behind ${rewritten}: ${expected}`, () =>
+      assert.equal(withSearch(rewritten, search), expected));
 });
 
 describe("routes that answer by themselves", () => {
