@@ -135,8 +135,8 @@ export class Http1Connection {
   }
 
   sweep(now: number): void {
-    // A write of nothing finds out that the connection was reset.
-    if (this.deaf && this.#socket.writable) this.#socket.write("");
+    // A write of nothing finds out that the connection was reset; as does one that waits, behind which these would pile up.
+    if (this.deaf && this.#socket.writable && this.#writer.isEmpty) this.#socket.write("");
     if (this.#betweenRequests) this.#lines.forget(); // whoever waits for long should not cost much
     if (this.#writer.unreadUntil <= now) this.#socket.destroy();
     if (this.#deadline > now) return;

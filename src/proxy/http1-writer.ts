@@ -45,6 +45,11 @@ export class AnswerWriter implements TurnEndTask {
     return this.#direct.waits || this.#socket.writableNeedDrain;
   }
 
+  /** Everything that was written has left, whoever wrote it. */
+  get isEmpty(): boolean {
+    return this.#direct.isEmpty;
+  }
+
   /** Small: it leaves with whatever else this turn brings. */
   send(text: string): void {
     if (!this.#scheduled) {

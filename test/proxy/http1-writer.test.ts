@@ -7,8 +7,9 @@ import type { Downstream } from "../../src/proxy/downstream.ts";
 import { HeaderLines } from "../../src/proxy/header-lines.ts";
 import { Http1Connection } from "../../src/proxy/http1-connection.ts";
 import { WritableValues } from "../../src/proxy/writable-values.ts";
+import { waitFor } from "../support/wait-for.ts";
 
-type Asked = Readonly<{ exchange: Downstream; socket: Socket }>;
+type Asked = Readonly<{ exchange: Downstream; socket: Socket; connection: Http1Connection }>;
 
 /** More than any kernel takes at once. */
 const body = Buffer.alloc(24_000_000, "b");
@@ -17,7 +18,7 @@ async function startConnections(t: TestContext, onRequest: (asked: Asked) => voi
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const caller = { address: "127.0.0.1", certificate: null, skippedBytes: 0 };
     const owner = {
-      onRequest: (exchange: Downstream) => onRequest({ exchange, socket }),
+      onRequest: (exchange: Downstream) => onRequest({ exchange, socket, connection }),
       onRefused() {},
       bareAnswer: () => "",
       now: () => performance.now(),
@@ -28,7 +29,7 @@ async function startConnections(t: TestContext, onRequest: (asked: Asked) => voi
       readMs: Infinity,
       idleMs: Infinity,
     };
-    new Http1Connection(socket, caller, owner, null);
+    const connection: Http1Connection = new Http1Connection(socket, caller, owner, null);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -102,4 +103,27 @@ suite("an answer that does not leave at once", () => {
     await isClosed;
     assert.deepEqual(begun, ["/1"]);
   });
+
+  for (const blocked of [true, false])
+    test(`to a caller whose body is held back${blocked ? " and who reads nothing" : ""}: a reset is found out, and looking for it takes no memory`, async (t) => {
+      let begun = (_: Asked): void => {};
+      const asked = new Promise<Asked>((resolve) => (begun = resolve));
+      const caller = await startConnections(t, (one) => begun(one));
+      caller.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123");
+      const { exchange, socket, connection } = await asked;
+      exchange.readBody({ onChunk: () => false, onBodyEnd() {}, onAbort() {} });
+      exchange.writeHead(200, new HeaderLines([]), null);
+      if (blocked) while (exchange.write(Buffer.alloc(60_000)));
+      await waitFor("its body to be held back", () => connection.deaf);
+      for (let n = 0; n < 1_000; n++) connection.sweep(0);
+      const { length } = (
+        socket as unknown as { _writableState: { getBuffer(): unknown[] } }
+      )._writableState.getBuffer();
+      assert.ok(length < 10, `${length} writes wait`);
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      caller.resetAndDestroy();
+      const sweeping = setInterval(() => connection.sweep(0), 10);
+      t.after(() => clearInterval(sweeping));
+      await closed;
+    });
 });
