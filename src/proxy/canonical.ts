@@ -7,7 +7,8 @@
  *
  * Three things are normalised rather than refused, as Pomerium does by default: percent-encoded unreserved characters are
  * decoded (`%61` is `a`), hexadecimal digits become upper case, and runs of slashes become one. Characters that may not
- * stand in a path but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else is kept byte by byte.
+ * stand in a path but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else is kept byte by byte. A target in
+ * absolute-form that says what connection and Host header say is taken for the origin-form that it means.
  */
 import type { Fact } from "../events/index.ts";
 import type { RequestLines } from "./received-lines.ts";
@@ -41,6 +42,8 @@ export type RequestHead = Readonly<{
   rawHeaders: readonly string[];
   /** The same, where what is known of them is kept. */
   lines?: RequestLines;
+  /** Of the connection that it came on; absent: no target may name one. */
+  scheme?: "http" | "https";
 }>;
 
 /** What header lines say by themselves, whatever request they belong to. */
@@ -93,9 +96,11 @@ export function canonicalise(head: RequestHead): CanonicalResult {
   if (host === undefined) return refuse("host");
 
   if (head.method === "CONNECT") return canonicalConnect(head, headers, host);
-  const question = head.url.indexOf("?");
-  const target = question < 0 ? head.url : head.url.slice(0, question);
-  const search = question < 0 ? "" : head.url.slice(question);
+  const url = head.url.startsWith("/") ? head.url : originForm(head, host);
+  if (url === undefined) return refuse("target-form"); // authority-form, asterisk, or another place
+  const question = url.indexOf("?");
+  const target = question < 0 ? url : url.slice(0, question);
+  const search = question < 0 ? "" : url.slice(question);
   if (!queryPattern.test(search)) return refuse("query");
   const path = canonicalPath(target);
   if (typeof path === "string") return refuse(path);
@@ -113,6 +118,22 @@ export function canonicalise(head: RequestHead): CanonicalResult {
       rawHeaders: head.rawHeaders,
     },
   };
+}
+
+/**
+ * What absolute-form says beside scheme and authority (RFC 9112 §3.2.2), when those say again what the connection and the Host header
+ * say. Any other would be a request to two places.
+ * @returns undefined: it says something else, or is none
+ */
+function originForm({ url, method, httpVersion, scheme }: RequestHead, host: Host): string | undefined {
+  if (httpVersion !== "1.1" || scheme === undefined) return undefined;
+  const [, named, authority, rest = ""] = /^(https?):\/\/([^/?]+)([/?].*)?$/i.exec(url) ?? [];
+  const asked = parseHost(authority);
+  if (named?.toLowerCase() !== scheme || asked?.hostname !== host.hostname) return undefined;
+  const port = scheme === "https" ? 443 : 80;
+  if ((asked.port ?? port) !== (host.port ?? port)) return undefined;
+  if (rest === "" && method === "OPTIONS") return undefined; // asterisk-form in other words (RFC 9112 §3.2.4)
+  return rest.startsWith("/") ? rest : `/${rest}`;
 }
 
 /** RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, the same in the Host header, and no body. What it names is for routes to know. */
@@ -178,7 +199,6 @@ export const dotSegment = /\/(?:\.{1,2}(?:;[^/]*)?|;[^/]*)(?:\/|$)/;
 type Path = Readonly<{ rawPath: string; path: string }>;
 
 function canonicalPath(target: string): Path | string {
-  if (!target.startsWith("/")) return "target-form"; // absolute-form, authority-form, asterisk
   if (plainPath.test(target)) {
     const merged = target.includes("//") ? target.replace(/\/{2,}/g, "/") : target;
     return dotSegment.test(merged) ? "dot-segment" : { rawPath: merged, path: merged };

@@ -7,6 +7,7 @@
  * into the first. Time is bounded for the head, for the whole request and between requests (`sweep`).
  */
 import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import type { Caller } from "./caller.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
@@ -37,6 +38,7 @@ const lingerMs = 5_000;
 export class Http1Connection {
   readonly caller: Caller;
   readonly #socket: Socket;
+  readonly #scheme: "http" | "https";
   readonly #owner: ConnectionOwner;
   readonly #onHttp2: (() => void) | null;
   #parser: Http1Parser | undefined;
@@ -72,6 +74,7 @@ export class Http1Connection {
   constructor(socket: Socket, caller: Caller, owner: ConnectionOwner, onHttp2: (() => void) | null) {
     this.#onHttp2 = onHttp2;
     this.#socket = socket;
+    this.#scheme = socket instanceof TLSSocket ? "https" : "http";
     this.#owner = owner;
     this.caller = caller;
     this.#deadline = owner.now() + owner.readMs;
@@ -246,6 +249,7 @@ export class Http1Connection {
       httpVersion,
       rawHeaders: lines.raw,
       lines,
+      scheme: this.#scheme,
       upgrade: kind,
       hasBody: kind === null && hasBody(rawHeaders),
       keepAlive: kind === null && keepAlive,

@@ -61,7 +61,10 @@ for (const upstream of ["node", "nginx"] as const satisfies UpstreamKind[]) {
       // Of what is refused by its head no upstream hears anything, whichever it is.
       for (const [room, attacks] of Object.entries(rooms))
         for (const attack of attacks)
-          if (upstream === "node" || room === "framing" || attack.outcome.type !== "refused")
+          if (
+            (attack.transport ?? transport) === transport &&
+            (upstream === "node" || room === "framing" || attack.outcome.type !== "refused")
+          )
             test(`${room}: ${attack.name}`, () => carryOut(arena, attack));
     });
   }

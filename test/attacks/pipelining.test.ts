@@ -131,7 +131,7 @@ test("a request behind the last answer of its connection went to the upstream, a
   t.after(() => upstream.close());
   await rig.ask({ path: "/first" }); // from now on there is a connection to the upstream
 
-  const refused = "GET http://app.localhost/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n"; // and its connection ended
+  const refused = "GET http://eng.localhost/ HTTP/1.1\r\nHost: app.localhost\r\n\r\n"; // and its connection ended
   for (let i = 0; i < 50; i++) {
     const said = await rig.raw(refused + get("/behind"));
     assert.equal(said.match(/HTTP\/1\.1 /g)?.length, 1, said);

@@ -158,6 +158,29 @@ describe("headers", () => {
   });
 });
 
+describe("absolute-form says again what connection and Host header say, or is refused", () => {
+  const read = (scheme: "http" | "https" | undefined, url: string, host: string, httpVersion = "1.1") => {
+    const told = { method: "GET", url, httpVersion, rawHeaders: ["Host", host] };
+    const result = canonicalise(scheme === undefined ? told : { ...told, scheme });
+    return result.type === "canonical" ? result.request.rawPath + result.request.search : result.reason;
+  };
+  const rows: readonly (readonly [...Parameters<typeof read>, string])[] = [
+    ["http", "http://app.example/a?b", "app.example", "1.1", "/a?b"],
+    ["https", "HTTPS://APP.example:443/a", "app.example", "1.1", "/a"],
+    ["http", "http://[::1]/a", "[::1]:80", "1.1", "/a"],
+    ["http", "http://app.example:443/a", "app.example", "1.1", "target-form"],
+    ["http", "https://app.example/a", "app.example", "1.1", "target-form"],
+    ["http", "http://other.example/a", "app.example", "1.1", "target-form"],
+    ["http", "http://app.example/a/..", "app.example", "1.1", "dot-segment"],
+    ["http", "http://app.example/a", "app.example", "1.0", "target-form"],
+    ["https", "https://app.example/a", "app.example", "2", "target-form"],
+    [undefined, "http://app.example/a", "app.example", "1.1", "target-form"],
+  ];
+  for (const [scheme, url, host, version, expected] of rows)
+    test(`${url} of ${scheme ?? "no connection"}, Host ${host}, HTTP/${version}: ${expected}`, () =>
+      assert.equal(read(scheme, url, host, version), expected));
+});
+
 describe("CONNECT names a host and a port, the same in the Host header, and has no body", () => {
   const connect = (url: string, ...rawHeaders: string[]) =>
     canonicalise({ method: "CONNECT", url, httpVersion: "1.1", rawHeaders });

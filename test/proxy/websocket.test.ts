@@ -116,6 +116,16 @@ describe("a WebSocket that is permitted", () => {
     assert.match(await rig.metrics(), /cardea_proxy_requests_total\{route="app\.localhost\/",status="1xx"\} 1/);
   });
 
+  test("may be asked for in absolute-form; the upstream is asked in origin-form", async () => {
+    const { rig, heard } = await start();
+    const answer = await rig.raw(
+      `GET http://app.localhost/live?a=1 HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\n` +
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+      1_000,
+    );
+    assert.match(answer, /^HTTP\/1\.1 101 /);
+    assert.equal(heard[0]?.url, "/live?a=1");
+  });
   test("carries what the caller sent right behind its handshake", async () => {
     const { rig } = await start();
     const masked = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);

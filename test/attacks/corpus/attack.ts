@@ -1,5 +1,5 @@
 /** Attack: bytes for one connection, and what must come of them. */
-import { handleOf } from "../oracle.ts";
+import { handleOf, type Transport } from "../oracle.ts";
 
 export type Attack = Readonly<{
   /** What an attacker would hope for. */
@@ -7,6 +7,8 @@ export type Attack = Readonly<{
   /** latin1 */
   bytes: string;
   outcome: Outcome;
+  /** Over the other it is another matter. */
+  transport?: Transport;
 }>;
 
 export type Sent = Readonly<{ method: string; target: string; host?: string; body?: string }>;
@@ -43,6 +45,10 @@ export function carried(attacks: Readonly<Record<string, readonly [bytes: string
     bytes,
     outcome: { type: "carried", sent },
   }));
+}
+
+export function over(transport: Transport, attacks: readonly Attack[]): Attack[] {
+  return attacks.map((attack) => ({ ...attack, transport }));
 }
 
 export function answered(attacks: Readonly<Record<string, readonly [bytes: string, ...statuses: number[]]>>): Attack[] {

@@ -1,5 +1,5 @@
 /** What is asked for: spellings of a path or a host that a reader behind us could take for another. */
-import { type Attack, answered, carried, cookie, get, head, refused } from "./attack.ts";
+import { type Attack, answered, carried, cookie, get, head, over, refused } from "./attack.ts";
 
 const paths = refused(400, {
   "dot segments": get("/a/../admin"),
@@ -47,19 +47,111 @@ const paths = refused(400, {
 });
 
 const forms = refused(400, {
-  "absolute-form": get("http://app.localhost/admin"),
-  "absolute-form of another host": get("http://eng.localhost/"),
-  "absolute-form of a host with a port": get("http://app.localhost:80/"),
-  "absolute-form of https": get("https://app.localhost/"),
   "absolute-form of another scheme": get("ftp://app.localhost/"),
-  "absolute-form with userinfo": get("http://app.localhost@eng.localhost/"),
+  "absolute-form of a WebSocket": get("ws://app.localhost/"),
   "absolute-form of the machine itself": get("http://127.0.0.1/"),
-  "a scheme in capitals": get("HTTP://eng.localhost/"),
+  "absolute-form behind a slash too few": get("http:/app.localhost/"),
+  "absolute-form without slashes": get("http:app.localhost/"),
+  "absolute-form of no host": get("http:///app.localhost/"),
+  "absolute-form without a scheme": get("://app.localhost/"),
+  "CONNECT in absolute-form": head("CONNECT http://app.localhost:443/ HTTP/1.1", "Host: app.localhost:443"),
+  "CONNECT in absolute-form of https": head("CONNECT https://app.localhost:443 HTTP/1.1", "Host: app.localhost:443"),
   "authority-form": get("app.localhost:80"),
+  "authority-form of TLS": get("app.localhost:443"),
   "asterisk-form": get("*"),
   "asterisk-form of OPTIONS": get("*").replace("GET", "OPTIONS"),
   "asterisk-form of OPTIONS with a query": get("*?x").replace("GET", "OPTIONS"),
 });
+
+/** Said twice, and not the same. `scheme` is the one of the connection. */
+const saidTwice = (scheme: "http" | "https"): Attack[] =>
+  refused(400, {
+    "absolute-form of another host": get(`${scheme}://eng.localhost/`),
+    "absolute-form of another host, in capitals": get(`${scheme.toUpperCase()}://eng.localhost/`),
+    "absolute-form of the other scheme": get(`${scheme === "http" ? "https" : "http"}://app.localhost/`),
+    "absolute-form of the other scheme's port": get(
+      `${scheme.toUpperCase()}://APP.localhost:${scheme === "http" ? 443 : 80}/`,
+    ),
+    "absolute-form of another port": get(`${scheme}://app.localhost:8080/`),
+    "absolute-form without the Host's port": get(`${scheme}://app.localhost/`, "", "HTTP/1.1", "app.localhost:8080"),
+    "absolute-form with an empty port": get(`${scheme}://app.localhost:/`),
+    "absolute-form with a port that is none": get(`${scheme}://app.localhost:99999/`),
+    "absolute-form with userinfo": get(`${scheme}://a@app.localhost/`),
+    "absolute-form with a password": get(`${scheme}://a:b@app.localhost/`),
+    "absolute-form with a host for userinfo": get(`${scheme}://app.localhost@eng.localhost/`),
+    "absolute-form with a host and port for userinfo": get(`${scheme}://app.localhost:80@eng.localhost/`),
+    "absolute-form with a backslash": get(`${scheme}://app.localhost\\@eng.localhost/`),
+    "absolute-form with backslashes": get(`${scheme}:\\\\app.localhost/`),
+    "absolute-form with a fragment for a path": get(`${scheme}://app.localhost#/admin`),
+    "absolute-form with a trailing dot": get(`${scheme}://app.localhost./`),
+    "absolute-form with an encoded host": get(`${scheme}://%61pp.localhost/`),
+    "absolute-form with dot segments": get(`${scheme}://app.localhost/a/../admin`),
+    "absolute-form with encoded dot segments": get(`${scheme}://app.localhost/a/%2e%2e/admin`),
+    "absolute-form with dot segments that leave its host": get(`${scheme}://app.localhost/../eng.localhost/`),
+    "absolute-form with an encoded slash": get(`${scheme}://app.localhost/a%2fadmin`),
+    "absolute-form with a fragment": get(`${scheme}://app.localhost/a#/admin`),
+    "absolute-form of HTTP/1.0": get(`${scheme}://app.localhost/`, "", "HTTP/1.0"),
+    "absolute-form without Host": `GET ${scheme}://app.localhost/ HTTP/1.1\r\n${cookie}\r\n`,
+    "absolute-form with an empty Host": get(`${scheme}://app.localhost/`, "", "HTTP/1.1", ""),
+    "absolute-form with two Hosts": get(`${scheme}://app.localhost/`, "Host: eng.localhost\r\n"),
+    "absolute-form with its host in a second line": get(`${scheme}://eng.localhost/`, "Host: eng.localhost\r\n"),
+    "asterisk-form of OPTIONS in absolute-form": get(`${scheme}://app.localhost`).replace("GET", "OPTIONS"),
+  });
+
+/** RFC 9112 §3.2.2: a server takes it. What goes up is the path that was authorised, and nothing of the rest. */
+const absolute = (scheme: "http" | "https", port: number): Attack[] => [
+  ...saidTwice(scheme),
+  ...carried({
+    "absolute-form of this very host": [
+      get(`${scheme}://app.localhost/a?b=1`),
+      { method: "GET", target: "/a?b=1", host: "app.localhost" },
+    ],
+    "absolute-form in capitals": [
+      get(`${scheme.toUpperCase()}://APP.localhost:${port}/a`),
+      { method: "GET", target: "/a", host: "app.localhost" },
+    ],
+    "absolute-form with its port in Host": [
+      get(`${scheme}://app.localhost/a`, "", "HTTP/1.1", `app.localhost:${port}`),
+      { method: "GET", target: "/a" },
+    ],
+    "absolute-form with another port, twice": [
+      get(`${scheme}://app.localhost:8080/a`, "", "HTTP/1.1", "app.localhost:8080"),
+      { method: "GET", target: "/a" },
+    ],
+    "absolute-form behind a second space": [get(` ${scheme}://app.localhost/a`), { method: "GET", target: "/a" }],
+    "absolute-form without a path": [get(`${scheme}://app.localhost`), { method: "GET", target: "/" }],
+    "absolute-form of a query alone": [get(`${scheme}://app.localhost?b=/c`), { method: "GET", target: "/?b=/c" }],
+    "absolute-form of a path that is made one form": [
+      get(`${scheme}://app.localhost//%61|b`),
+      { method: "GET", target: "/a%7Cb" },
+    ],
+    "absolute-form in absolute-form is a path": [
+      get(`${scheme}://app.localhost/${scheme}://eng.localhost/`),
+      { method: "GET", target: `/${scheme}:/eng.localhost/` },
+    ],
+    "absolute-form with a host in its query": [
+      get(`${scheme}://app.localhost/?@eng.localhost/admin`),
+      { method: "GET", target: "/?@eng.localhost/admin" },
+    ],
+    "absolute-form of OPTIONS": [
+      get(`${scheme}://app.localhost/a`).replace("GET", "OPTIONS"),
+      { method: "OPTIONS", target: "/a" },
+    ],
+  }),
+  ...answered({
+    "absolute-form of a path that is for nobody": [get(`${scheme}://app.localhost/admin`), 403],
+    "absolute-form of it in another spelling": [get(`${scheme}://app.localhost//%61dmin/x`), 403],
+    "absolute-form of a host that is for others": [
+      get(`${scheme}://eng.localhost/`, "", "HTTP/1.1", "eng.localhost"),
+      403,
+    ],
+    "absolute-form of a host that nobody knows": [
+      get(`${scheme}://169.254.169.254/`, "", "HTTP/1.1", "169.254.169.254"),
+      404,
+    ],
+    "absolute-form of a reserved path is that path": [get(`${scheme}://app.localhost/.pomerium/nothing`), 200],
+  }),
+];
 
 const hosts = refused(400, {
   "no Host": `GET / HTTP/1.1\r\n${cookie}\r\n`,
@@ -170,6 +262,8 @@ const notForThem = answered({
 export const targets: readonly Attack[] = [
   ...paths,
   ...forms,
+  ...over("plain", absolute("http", 80)),
+  ...over("tls", absolute("https", 443)),
   ...hosts,
   ...tooLarge,
   ...tunnels,
