@@ -210,7 +210,7 @@ const headersAndIdentity = {
 const flow = {
   timeout: pomerium(
     duration().optional(),
-    "How long the upstream may take; `0s`: no bound. Absent: `default_upstream_timeout`, or no bound with websockets and Kubernetes.",
+    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or no bound with websockets and Kubernetes.",
   ),
   idle_timeout: pomerium(
     duration().optional(),

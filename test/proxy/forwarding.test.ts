@@ -522,6 +522,20 @@ describe("failures", () => {
     assert.equal((await rig.ask({ session: 1 })).status, 502);
   });
 
+  test("the time that a body takes on its way up is counted in", async () => {
+    const { rig } = await start((req, res) => void req.resume().on("end", () => res.end("all of it")), {
+      timeoutMs: 200,
+    });
+    const headers = { host: "app.localhost", cookie: cookieOf(1), "transfer-encoding": "chunked" };
+    const sent = request({ port: rig.port, host: "127.0.0.1", method: "POST", headers });
+    sent.on("error", () => {});
+    const answered = once(sent, "response");
+    const drips = setInterval(() => sent.write("x"), 20); // never silent, and never at its end
+    const [res] = await answered;
+    clearInterval(drips);
+    sent.destroy();
+    assert.equal(res.statusCode, 504);
+  });
   test("an upstream that does not answer in time: 504, and it is let go of", async () => {
     const left = deferred<void>();
     const { rig } = await start((req) => void req.on("close", () => left.resolve()), { timeoutMs: 50 });
