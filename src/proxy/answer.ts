@@ -50,6 +50,8 @@ export type Answer = Readonly<{
 }>;
 
 const retryAfterS = 1;
+/** Beside any other that an upstream may know (RFC 9110 §15.5.6). */
+const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 export function answerFor(condition: Condition, asked: Asked, facts: Facts): Answer {
   const page = pageFor(condition, facts);
@@ -59,6 +61,7 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
     "x-request-id": facts.requestId,
   };
   if (page.retryAfterS !== undefined && page.retryAfterS !== null) headers["retry-after"] = String(page.retryAfterS);
+  if (page.status === 405) headers["allow"] = allowedMethods;
   const refused = condition.type === "no-session" || condition.type === "no-right";
 
   if (asked.grpc !== null) return { status: page.status, signIn: null, ...grpcForm(asked, page, headers) };

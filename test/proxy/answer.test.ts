@@ -244,3 +244,12 @@ test("Accept: quality first, then the more specific range, then the order in the
   assert.equal(bestMatch("image/png", offers), undefined);
   assert.equal(bestMatch("text/html;q=2", offers), undefined);
 });
+
+test("a method that is never passed on is answered with those that are", () => {
+  for (const caller of Object.values(callers)) {
+    const { status, headers } = answerFor({ type: "bad-request", status: 405 }, asked(caller), facts);
+    assert.deepEqual([status, headers["allow"]], [405, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]);
+  }
+  const { headers } = answerFor({ type: "bad-request", status: 400 }, asked({}), facts);
+  assert.equal(headers["allow"], undefined);
+});
