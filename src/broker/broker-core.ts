@@ -310,7 +310,7 @@ class Machines {
     this.#drain();
     this.#election.tick();
     this.#keeper.tick();
-    this.#peers.tick(this.standing === "following" && this.leaderSeen !== null ? "known" : "none");
+    this.#peers.tick();
     this.#drain();
     this.#inbox.look(this.isHopeless ? "none" : "some");
     this.#pages.tick();

@@ -196,7 +196,7 @@ export type BrokerEffect =
   | Fact<"endDuty", { run: DutyRun }>
   /** The log begins behind our place in it, at this position. @see snapshotLoaded, snapshotFailed */
   | Fact<"loadSnapshot", { id: number; first: Position }>
-  /** Tell the leader, another broker, that we are here. Nothing comes back; it is told again a second later. */
+  /** Tell the other brokers that we are here; they are told again a second later. */
   | Fact<"present", { presence: Presence }>
   /** Who leads may have changed: whoever looks for the leader looks again. */
   | Fact<"seatChanged", unknown>

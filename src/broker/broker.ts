@@ -57,16 +57,14 @@ import { epochIsOver } from "./leader/inbox.ts";
 import type { LeaseOptions } from "./leader/leader.ts";
 import { leaseMessageIn } from "./leader/lease-messages.ts";
 import { LeaseRefusedError } from "./leader/lease-refused.ts";
-import type { Presence } from "./leader/peers.ts";
+import type { Presence, Tidings } from "./leader/peers.ts";
 import { answerOf } from "./log-calls.ts";
 import { nodeOpener } from "./node-opener.ts";
 import { rewrapDuty } from "./rewrap-duty.ts";
 import { neededAfter } from "./snapshots/needed-after.ts";
 import type { SnapshotOffice } from "./snapshots/snapshot-office.ts";
 import { Speakers } from "./speakers.ts";
-
-/** Telling the leader of ourselves takes no longer than until it is told again. */
-const announceMsMax = 1_000;
+import { createTidings } from "./tidings.ts";
 
 export type BrokerOptions = Readonly<{
   log: EventLog;
@@ -110,7 +108,7 @@ export type Broker = Readonly<{
   /** For whoever serves it over the network. */
   databrokerVia: (via: Via) => Databroker;
   /** Another broker says that it is there. */
-  announced: (presence: Presence) => void;
+  announced: (presence: Presence, tidings: Tidings) => Tidings;
   leading: () => boolean;
   ready: () => BrokerReadiness;
   /**
@@ -128,7 +126,7 @@ export type Broker = Readonly<{
 }>;
 
 export function startBroker(options: BrokerOptions): Broker {
-  const { log, cluster, brokerId, fanout, clock, logger } = options;
+  const { log, cluster, brokerId, fanout, clock, logger, leaderClient } = options;
   const secrets: [Uint8Array, ...Uint8Array[]] = [
     options.secret,
     ...(options.previousSecret ? [options.previousSecret] : []),
@@ -215,7 +213,7 @@ export function startBroker(options: BrokerOptions): Broker {
       case "loadSnapshot":
         return loadSnapshot(effect);
       case "present":
-        return announce(effect.presence);
+        return tidings.announce(effect.presence);
       case "seatChanged":
         return seat.ring();
       case "reasserted":
@@ -260,16 +258,6 @@ export function startBroker(options: BrokerOptions): Broker {
         feed({ type: "snapshotFailed", at: moment(), id, reason: "it could not be loaded" });
       },
     );
-  }
-
-  /** It is told again in a second: that nobody heard it is no news. */
-  function announce(presence: Presence): void {
-    const url = router.leaderUrl();
-    const caller = { role: "broker", name: brokerId } as const;
-    if (url === undefined) return;
-    leaderClient
-      .announce({ url, caller, timeoutMs: announceMsMax }, presence)
-      .catch((error: unknown) => logger.debug({ err: error }, "the leader was not told that this broker is there"));
   }
 
   // --- questions of others
@@ -392,7 +380,11 @@ export function startBroker(options: BrokerOptions): Broker {
   });
   const offConnected = fanout.onConnected(() => feed({ type: "fanoutConnected", at: moment() }));
 
-  const { leaderClient } = options;
+  const tidings = createTidings({
+    ...{ log, leaderClient, logger, brokerId, url: options.advertisedUrl, monotonic: clock.monotonic },
+    seen: () => ({ epoch: core.epochSeen, leaderUrl: core.leaderSeen?.brokerUrl ?? null }),
+    onEpoch: (epoch) => feed({ type: "brokerHeard", at: moment(), epoch, incarnation: "" }),
+  });
   const router: RouterDeps<Led> = {
     here,
     leaderUrl() {
@@ -438,7 +430,10 @@ export function startBroker(options: BrokerOptions): Broker {
     brokerId,
     databroker: (role) => databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } }),
     databrokerVia,
-    announced: (presence) => feed({ type: "brokerPresent", at: moment(), presence }),
+    announced(presence, told) {
+      feed({ type: "brokerPresent", at: moment(), presence });
+      return tidings.heard(told);
+    },
     leading: () => core.leadership !== null,
     whenRead: () => read.promise,
     ready: () => ({ ready: core.unreadiness.length === 0, reasons: core.unreadiness }),
@@ -449,6 +444,7 @@ export function startBroker(options: BrokerOptions): Broker {
       applied: core.ledger.applied.position,
       level: core.ledger.projection.level,
       reads: core.reads,
+      neighbours: tidings.neighbours,
       commandsWaiting: core.commands.waiting,
       commandsOpen: core.commands.open,
       lessees: core.standings(moment()).length,

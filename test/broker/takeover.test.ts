@@ -16,6 +16,7 @@ import {
   type Incarnation,
 } from "../../src/events/index.ts";
 import {
+  BrokerUnavailableError,
   createLocalFanout,
   createMemoryLog,
   type EventLog,
@@ -69,6 +70,14 @@ async function member(name: string, log: EventLog, parts: Partial<BrokerOptions>
     },
   };
 }
+
+/** Brokers that tell each other nothing, as over a network that is cut between them. */
+const apart = (): Pick<BrokerOptions, "leaderClient"> => ({
+  leaderClient: {
+    ...createLeaderClient({ cluster, secret, clock: systemClock, tlsCa: null, allowPlaintext: false }),
+    announce: () => Promise.reject(new BrokerUnavailableError("cut off")),
+  },
+});
 
 /** A log that can be put back to what it was after so many of its writes, as from a backup. */
 function restorableLog() {
@@ -210,12 +219,36 @@ describe("two brokers on one log", () => {
     }
   });
 
+  test("a deposed leader whose log answers nothing is told of the later epoch by its successor, over HTTP", async () => {
+    const shared = sharedLog();
+    const gate = gatedLog(shared);
+    let heard = 0;
+    const listening = wrapLog(gate.log, {
+      heardOf: (epoch) => {
+        heard = Math.max(heard, epoch);
+      },
+    });
+    const a = await member("a", listening, { writeTimeoutMs: 300_000 });
+    await leads(a);
+    const b = await member("b", shared);
+    try {
+      await waitFor("b follows", () => b.broker.ready().ready);
+      gate.hold();
+      await leads(b);
+      await waitFor("a to have heard of it", () => heard === b.broker.metrics()["epoch"]);
+    } finally {
+      gate.release();
+      await b.stop();
+      await a.stop();
+    }
+  });
+
   test("a deposed leader that does not know it yet confirms nothing that its successor wrote", async () => {
     const shared = sharedLog();
     const gate = gatedLog(shared);
-    const a = await member("a", gate.log, { writeTimeoutMs: 60_000 });
+    const a = await member("a", gate.log, { writeTimeoutMs: 60_000, ...apart() });
     await leads(a);
-    const b = await member("b", shared);
+    const b = await member("b", shared, apart());
     try {
       await waitFor("b follows", () => b.broker.ready().ready);
       const node = new FakeNode("proxy-1");
@@ -262,9 +295,9 @@ describe("two brokers on one log", () => {
       beat: (request) => (cut ? refuse() : shared.beat(request)),
       append: (batch) => (cut ? refuse() : shared.append(batch)),
     });
-    const a = await member("a", demoted, { commandMs: 1_000 });
+    const a = await member("a", demoted, { commandMs: 1_000, ...apart() });
     await leads(a);
-    const b = await member("b", shared, { takeoverMs: 400 });
+    const b = await member("b", shared, { takeoverMs: 400, ...apart() });
     try {
       await waitFor("b follows", () => b.broker.ready().ready);
       const suspend = { type: "suspendUser", userId: user("alice"), reason: "test" } as const;
@@ -346,9 +379,9 @@ describe("two brokers on one log", () => {
   test("whoever takes over a restored log opens an epoch above all that it has folded: no epoch is opened twice", async () => {
     const restorable = restorableLog();
     const gate = gatedLog(restorable.log);
-    const a = await member("a", gate.log, { writeTimeoutMs: 60_000 });
+    const a = await member("a", gate.log, { writeTimeoutMs: 60_000, ...apart() });
     await leads(a);
-    const b = await member("b", restorable.log);
+    const b = await member("b", restorable.log, apart());
     try {
       await waitFor("b follows", () => b.broker.ready().ready);
       const writes = restorable.writes();

@@ -35,12 +35,13 @@ import type { Broker } from "../broker.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayAsk, refuseCommand } from "../commands/permissions.ts";
 import { LeaseRefusedError } from "../leader/lease-refused.ts";
-import type { Presence } from "../leader/peers.ts";
+import type { Presence, Tidings } from "../leader/peers.ts";
 import { pageEventsMax, pageWaitMsMax } from "../ledger/pages.ts";
 import { guardCalls } from "./call-guard.ts";
 import { createReceiptLines, jsonLinesType } from "./receipt-lines.ts";
 import { UnauthenticatedError } from "./service-token.ts";
 import { addSnapshotRoutes } from "./snapshot-routes.ts";
+import { tidingsIn } from "./tidings.ts";
 import { encodeBody, formatFor, jsonType, msgpackType } from "./wire-bodies.ts";
 
 export type DatabrokerServerOptions = Readonly<{
@@ -164,8 +165,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
   app.post("/v1/brokers", { bodyLimit: leaseBytesMax }, async (request, reply) => {
     const { role, name } = guard.viaOf(request).caller;
     if (!mayAsk(role, "announce")) throw new ForbiddenError(role, "announce");
-    broker.announced(presenceOf(request.body, name));
-    return reply.code(204).send();
+    return send(request, reply, broker.announced(presenceOf(request.body, name), tidingsOf(request.body)));
   });
 
   app.get("/v1/status", async (request, reply) => send(request, reply, await databroker(request).status()));
@@ -324,6 +324,14 @@ function fieldOf(fields: unknown, name: string): unknown {
 }
 
 /** A broker speaks for itself alone. */
+function tidingsOf(body: unknown): Tidings {
+  try {
+    return tidingsIn(body);
+  } catch (cause) {
+    throw new BadRequestError("an epoch and addresses are expected", { cause });
+  }
+}
+
 function presenceOf(body: unknown, name: string): Presence {
   const [version, reads] = [fieldOf(body, "version"), fieldOf(body, "reads")];
   if (typeof version !== "string" || version.length > 200 || typeof reads !== "number" || !Number.isSafeInteger(reads))

@@ -28,9 +28,10 @@ import {
   signCall,
 } from "../../replication/index.ts";
 import { LeaseRefusedError } from "../leader/lease-refused.ts";
-import type { Presence } from "../leader/peers.ts";
+import type { Presence, Tidings } from "../leader/peers.ts";
 import { forwardedHeader } from "./router.ts";
 import type { Caller } from "./service-token.ts";
+import { parseTidings } from "./tidings.ts";
 
 export type LeaderClientOptions = Readonly<{
   cluster: string;
@@ -49,8 +50,8 @@ export type LeaderClient = Readonly<{
   lease: (at: At, envelope: Uint8Array) => Promise<Uint8Array | null>;
   receipt: (at: At, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
   status: (at: At) => Promise<ClusterStatus>;
-  /** Tells the leader that this broker is there. */
-  announce: (at: At, presence: Presence) => Promise<void>;
+  /** Tells another broker, whether it leads or not, that this one is there. */
+  announce: (at: At, presence: Presence, tidings: Tidings) => Promise<Tidings>;
   takeSnapshot: (at: At) => Promise<Position>;
   /** Answers in the leader's place that were not believed. */
   refused: () => number;
@@ -153,10 +154,10 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
     status: async (at) => parsed(await ask(at, { method: "GET", path: "/v1/status" }), [200], parseClusterStatus),
     takeSnapshot: async (at) =>
       parsed(await ask(at, { method: "POST", path: "/v1/snapshot" }), [200], parseSnapshotAsked),
-    async announce(at, presence) {
+    async announce(at, presence, tidings) {
       const contentType = "application/msgpack";
-      const answer = await ask(at, { method: "POST", path: "/v1/brokers", body: encode(presence), contentType });
-      if (answer.status !== 204) throw new BrokerUnavailableError(`the leader answered ${answer.status}`);
+      const body = encode({ ...presence, ...tidings });
+      return parsed(await ask(at, { method: "POST", path: "/v1/brokers", body, contentType }), [200], parseTidings);
     },
     refused: () => refused,
     close: () => agent.destroy(),

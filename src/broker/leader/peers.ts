@@ -1,14 +1,15 @@
 /**
  * Peers: which other brokers are there, and up to which level they can read.
  *
- * A broker that follows tells the leader of itself once a second; nobody else needs to know, and nothing is kept: a leader asks who is
- * there when an upgrade is to be finalized. Pure.
+ * A broker tells the others of itself once a second; nothing is kept: a leader asks who is there when an upgrade is to be finalized. Pure.
  */
-import type { BrokerId, MonotonicMs } from "../../events/index.ts";
+import type { BrokerId, Epoch, MonotonicMs } from "../../events/index.ts";
 import type { Work } from "../work.ts";
 
 /** What a broker says of itself. `reads`: the level up to which it can read events. */
 export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: number }>;
+/** The newest epoch that a broker knows of, and where brokers can be reached: itself when it speaks, others when it answers. */
+export type Tidings = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
 export type Peer = Presence & Readonly<{ heardAt: MonotonicMs }>;
 
 const announceMs = 1_000;
@@ -50,11 +51,10 @@ export class Peers {
     return this.#announceAt;
   }
 
-  /** @param leader whether another broker leads, who can be told */
-  tick(leader: "known" | "none"): void {
+  tick(): void {
     const { now } = this.#work;
     if (this.#announceAt > now) return;
     this.#announceAt = now + announceMs;
-    if (leader === "known") this.#work.emit({ type: "present", presence: this.#own });
+    this.#work.emit({ type: "present", presence: this.#own });
   }
 }

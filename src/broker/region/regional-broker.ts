@@ -210,7 +210,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     copy: replica,
     regions: () => regionLags(nodesHere()),
     /** Brokers of the home region tell each other that they are there; nobody tells us. */
-    announced: () => {},
+    announced: () => ({ epoch: replica.applied.epoch, urls: [] }),
     whenRead: () => replica.whenReady(readWithinMs).then(() => null),
     stop: () => (stopped ??= stop()),
   };
