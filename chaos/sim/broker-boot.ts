@@ -9,6 +9,7 @@ import type {
   BrokerEffect,
   BrokerInput,
   CommandAnswer,
+  DutyRun,
   LeaseAnswer,
   OpenedNodeMessage,
   PageAnswer,
@@ -26,13 +27,14 @@ import type { ReceiptQuestion } from "./cast.ts";
 import type { SimEnvelope } from "./envelopes.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Alarm, SimProcess } from "./process.ts";
-import { letGo } from "./retention.ts";
-import { load, save } from "./saved-projection.ts";
+import { load } from "./saved-projection.ts";
 import type { SimBrokerOptions } from "./sim-broker.ts";
+import { dutyTimes, SimDuties } from "./sim-duties.ts";
 import { SimLog } from "./sim-log.ts";
 import { askSimLog } from "./sim-log-calls.ts";
+import { type BrokerSave, SnapshotDisk } from "./snapshot-disk.ts";
 
-const savesMax = 6;
+const copyEveryMs = 1_500;
 /** As the HTTP API has them. */
 const withinMs = { submit: 8_000, say: 2_000, receiptGrace: 3_000 };
 export const unavailable: Unavailable = { type: "unavailable" };
@@ -45,6 +47,8 @@ export class BrokerBoot {
   readonly #alarm: Alarm;
   readonly #routes: Routes;
   readonly #telling: BrokerTelling;
+  readonly #disk: SnapshotDisk;
+  readonly #duties: SimDuties;
   readonly #inputs: BrokerInput[] = [];
   readonly #commands = new Map<number, (answer: CommandAnswer) => void>();
   readonly #leases = new Map<number, (answer: LeaseAnswer) => void>();
@@ -53,9 +57,6 @@ export class BrokerBoot {
   #core: ReturnType<typeof newBrokerCore>;
   #nats: NatsClient<SimEnvelope> | undefined;
   #asks = 0;
-  /** Of the snapshots that there are, so many of the newest were of no use. */
-  #useless = 0;
-  #letGoUpTo = 0;
 
   constructor(options: SimBrokerOptions, process: SimProcess) {
     const { world, name, secret } = options;
@@ -76,7 +77,7 @@ export class BrokerBoot {
       ...{ takeoverMs: lease.takeoverMs, writeTimeoutMs: 5_000, version: process.identity.build },
       reads: readsOf(process.identity.build),
       recentEventsMax: options.options.recentEventsMax,
-      ...{ duties: [], expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
+      ...{ duties: dutyTimes, expirySweepMs: 10_000, commandSweepMs: 3_600_000 },
       random: (bytes) => random.bytes(bytes),
     });
     this.#telling = new BrokerTelling({
@@ -86,6 +87,18 @@ export class BrokerBoot {
         ["readers", this.#pages.size, 20_000],
         ["receipts that are waited for", this.#receipts.size, 10_000],
       ],
+    });
+    this.#disk = new SnapshotDisk({
+      ...{ world, process, disk: options.disk, log: this.#log, reads: readsOf(process.identity.build) },
+      others: () => options.brokers().filter((broker) => broker.process !== process),
+    });
+    this.#duties = new SimDuties({
+      ...{ world, process, log: this.#log, disk: this.#disk, telling: this.#telling },
+      ...{ cluster: options.cluster, rules: options.rules },
+      ledger: () => this.#core.ledger,
+      neededAfter: () => neededAfter(this.#core.standings(process.moment()), this.#core.ledger.applied.position),
+      submit: (run, request, answered) => this.#submitAsDuty(run, request, answered),
+      ended: (run, outcome) => this.#feed({ type: "dutyEnded", at: process.moment(), run, outcome }),
     });
   }
 
@@ -105,6 +118,7 @@ export class BrokerBoot {
       onDisconnected: () => {},
     });
     this.#telling.sizesOften();
+    this.#copyOften();
   }
 
   // --- what is asked of it
@@ -178,39 +192,40 @@ export class BrokerBoot {
     this.#feed({ type: "brokerPresent", at: this.#process.moment(), presence });
   }
 
-  /** The newest one that is of the history that we know. */
   snapshot(...[answered]: Parameters<BrokerPort["snapshot"]>): void {
-    const found = this.#options.store.saves.findLast(({ link }) => {
-      const standing = this.#core.ledger.standingOf(link);
-      return standing === "held" || standing === "forgotten";
-    });
+    const found = this.newestSave();
     answered(found === undefined ? null : load(found));
   }
 
-  takeSnapshot(afterEvents = 1): string | undefined {
-    const { projection, applied } = this.#core.ledger;
-    const { saves } = this.#options.store;
-    const newest = saves.findLast(({ link }) => this.#core.ledger.standingOf(link) !== "foreign");
-    if (projection.guessed !== undefined || applied.position < (newest?.link.position ?? 0) + afterEvents)
-      return undefined;
-    const saved = save(this.#core.ledger.savepoint());
-    this.#telling.report({ type: "snapshot-built", ...this.#telling.at(), link: saved.link, digest: saved.digest });
-    saves.push(saved);
-    if (saves.length > savesMax) saves.shift();
-    return `${this.#options.name} takes a snapshot at ${saved.link.position}`;
+  /** The newest one that is of the history that we know. */
+  newestSave(): BrokerSave | undefined {
+    return this.#options.disk.saves
+      .toSorted((a, b) => b.link.position - a.link.position)
+      .find(({ link }) => ["held", "forgotten"].includes(this.#core.ledger.standingOf(link)));
   }
 
-  truncate(much: number): string | undefined {
-    const { leadership, ledger } = this.#core;
-    if (leadership === null) return undefined;
-    return letGo({
-      ...{ log: this.#log, leadership, much, snapshots: this.#options.store.saves },
-      neededAfter: neededAfter(this.#core.standings(this.#process.moment()), ledger.applied.position),
-      doneUpTo: this.#letGoUpTo,
-      done: (upTo) => {
-        this.#letGoUpTo = upTo;
-      },
+  /** One is taken as soon as the duty has its turn, if we lead. */
+  wantSnapshot(): string | undefined {
+    const { position } = this.#core.ledger.applied;
+    if (!this.leads) return undefined;
+    this.#duties.snapshots.want(position);
+    return `${this.#options.name} is asked for a snapshot at ${position} or later`;
+  }
+
+  /** Who does not lead copies what the leader has taken. */
+  #copyOften(): void {
+    this.#process.after(copyEveryMs, () => {
+      if (this.leads) this.#copyOften();
+      else this.#disk.refresh(() => this.#copyOften());
     });
+  }
+
+  #submitAsDuty(run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void): void {
+    const id = this.#ask(this.#commands, (answer) => {
+      if (answer.type === "moved") throw new Error("a duty's command is nobody else's to carry out");
+      answered(answer);
+    });
+    this.#feed({ type: "dutySubmitted", at: this.#process.moment(), id, request, run });
   }
 
   #isStill(by: Readonly<{ epoch: Epoch; incarnation: Incarnation }> | null): boolean {
@@ -274,7 +289,9 @@ export class BrokerBoot {
         return this.#routes.tellLeader((leader) => leader.handedOn.present(presence));
       }
       case "runDuty":
+        return this.#duties.run(effect.run);
       case "endDuty":
+        return this.#duties.end(effect.run);
       case "seatChanged":
       case "stopped":
         return;
@@ -296,15 +313,12 @@ export class BrokerBoot {
   }
 
   #loadSnapshot({ id, first }: Extract<BrokerEffect, { type: "loadSnapshot" }>): void {
-    const { saves } = this.#options.store;
-    const found = saves[saves.length - 1 - (this.#useless % Math.max(1, saves.length))];
-    this.#useless += 1; // if it was of another history, the next one is tried
-    const at = this.#process.moment();
-    const canRead = found !== undefined && found.level <= readsOf(this.#process.identity.build);
-    if (!canRead || found.link.position < first - 1)
-      return this.#feed({ type: "snapshotFailed", at, id, reason: "there is none" });
-    this.#telling.begunFrom(found.link);
-    this.#feed({ type: "snapshotLoaded", at, id, snapshot: load(found) });
+    this.#disk.load(first, (snapshot) => {
+      const at = this.#process.moment();
+      if (snapshot === null) return this.#feed({ type: "snapshotFailed", at, id, reason: "there is none" });
+      this.#telling.begunFrom(snapshot.link);
+      this.#feed({ type: "snapshotLoaded", at, id, snapshot });
+    });
   }
 
   #journal({ level, message, fields }: Extract<BrokerEffect, { type: "journal" }>): void {

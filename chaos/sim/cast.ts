@@ -57,8 +57,8 @@ export type Cast = Readonly<{
   nodes: readonly NodeFace[];
   /** The broker of a region of its own; null: there is none. */
   regional: SimProcess | null;
-  /** Drops the oldest part of the log, as far as `much` (0 to 1) says. @returns a word on it; undefined: it could not be done */
-  truncate: (much: number) => string | undefined;
-  /** Has somebody take a snapshot. */
-  snapshot: (who: number) => string | undefined;
+  /** From now on no event is kept that need not be, and snapshots are taken often. @returns what ends that */
+  keepNothing: () => () => void;
+  /** Has whoever leads take a snapshot. @returns a word on it; undefined: nobody leads */
+  snapshot: () => string | undefined;
 }>;

@@ -21,7 +21,7 @@ import { Forger } from "./forger.ts";
 import { NatsModel } from "./nats-model.ts";
 import { PostgresModel } from "./postgres-model.ts";
 import type { SimProcess } from "./process.ts";
-import { addSimBroker, type SimBroker, type SnapshotStore } from "./sim-broker.ts";
+import { addSimBroker, type SimBroker } from "./sim-broker.ts";
 import { addSimNode } from "./sim-node.ts";
 import { addSimRegion } from "./sim-region.ts";
 import type { Company } from "./simulation.ts";
@@ -37,7 +37,8 @@ const regionOf = (number: number): string => (number === 3 || number === 4 ? "we
 
 export const company: Company = (world, options) => {
   const seals = new Seals();
-  const store: SnapshotStore = { saves: [] };
+  const { everyEvents } = options.snapshots;
+  const rules = { everyEvents, retentionMs: 0, hold: "everything" as "everything" | "nothing" };
   const postgres = new PostgresModel({
     ...{ world, synchronous: options.synchronous, partitionSize },
     servers: [1, 2, 3].map((number) => ({ name: `pg-${number}`, region: regionOf(number) })),
@@ -47,8 +48,8 @@ export const company: Company = (world, options) => {
   for (const [number, region] of ["east", "west"].entries()) {
     const name = `broker-${number + 1}`;
     const broker: BrokerId = parseBrokerId(name);
-    const common = { world, options, postgres, nats, seals, store, cluster, secret, brokers: () => brokers };
-    brokers.push(addSimBroker({ ...common, name, broker, region, build: builds.old }));
+    const common = { world, options, postgres, nats, seals, rules, cluster, secret, brokers: () => brokers };
+    brokers.push(addSimBroker({ ...common, disk: { saves: [] }, name, broker, region, build: builds.old }));
   }
   const accomplice: Omit<Certificate, "publicKey"> = {
     ...{ cluster, role: "proxy", name: "node-9", boot: "accomplice" as BootId, epoch: 0 as Epoch, incarnation: "" },
@@ -84,12 +85,11 @@ export const company: Company = (world, options) => {
   if (options.load.forgeEveryMs !== null) forger.start();
   const cast = {
     ...{ world, postgres, nats, brokers, nodes, regional: west?.process ?? null },
-    truncate: (much: number) => {
-      const leader = brokers.find((broker) => broker.leads());
-      leader?.takeSnapshot(partitionSize);
-      return leader?.truncate(much);
+    keepNothing: () => {
+      Object.assign(rules, { everyEvents: Math.min(everyEvents, partitionSize), hold: "nothing" });
+      return () => Object.assign(rules, { everyEvents, hold: "everything" });
     },
-    snapshot: (who: number) => brokers[Math.floor(who * brokers.length)]?.takeSnapshot(),
+    snapshot: () => brokers.find((broker) => broker.leads())?.wantSnapshot(),
   };
   const names = nodes.map(({ process }) => process.name);
   const ports: readonly BrokerPort[] = brokers;

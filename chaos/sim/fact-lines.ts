@@ -27,6 +27,14 @@ export function lineOf(fact: SimFact): string | undefined {
       return `loads a snapshot at ${told(fact.link)} from ${fact.from}`;
     case "snapshot-built":
       return `saves a snapshot at ${told(fact.link)}`;
+    case "snapshot-begun":
+      return `begins a snapshot at ${told(fact.link)}`;
+    case "snapshot-given-up":
+      return `takes no snapshot: ${fact.reason}`;
+    case "duty-submitted":
+      return `asks for ${short(fact.commandId)} as its duty (${fact.duty}, epoch ${fact.epoch})`;
+    case "duty-answered":
+      return `answers its duty (${fact.duty}): ${short(fact.commandId)} ${fact.outcome}`;
     case "finalizing":
       return `finalizes level ${fact.level}`;
     case "append-sent":

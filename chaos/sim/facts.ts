@@ -16,6 +16,7 @@ import type {
   CommandId,
   CommandResult,
   Epoch,
+  Hash,
   Incarnation,
   Link,
   NodeId,
@@ -214,8 +215,22 @@ export type Reasserted = Happened<
   "reasserted",
   { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }
 >;
-/** B, N: a snapshot was finished at this place. */
-export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string }>;
+/** B: the snapshot builder begins at this place. */
+export type SnapshotBegun = Happened<"snapshot-begun", { link: Link }>;
+/** B, N: a snapshot was saved. `digest`: of what is in its chunks. `id`: what the log may say of it; null: a node's own. */
+export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
+/** B: a snapshot that was due came to nothing. */
+export type SnapshotGivenUp = Happened<"snapshot-given-up", { reason: string }>;
+/** B: a duty, in a run of this epoch, hands a command to the core. */
+export type DutySubmitted = Happened<
+  "duty-submitted",
+  { duty: string; commandId: CommandId; epoch: Epoch; incarnation: Incarnation }
+>;
+/** B: the core has answered it. */
+export type DutyAnswered = Happened<
+  "duty-answered",
+  { duty: string; commandId: CommandId; outcome: CommandResult["type"] }
+>;
 /** B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked at. */
 export type Finalizing = Happened<"finalizing", { level: number }>;
 /** B: an append leaves for the log, to stand behind this link. */
@@ -387,7 +402,11 @@ export type SimFact =
   | GrantRefused
   | BootLeft
   | Reasserted
+  | SnapshotBegun
   | SnapshotBuilt
+  | SnapshotGivenUp
+  | DutySubmitted
+  | DutyAnswered
   | Finalizing
   | AppendSent
   | MadeAhead

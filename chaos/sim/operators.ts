@@ -5,30 +5,15 @@
 import type { Fault } from "./faults.ts";
 import { upgrade } from "./upgrade.ts";
 
-const retentionLookMs = 500;
-
 export const operatorFaults = {
   upgrade,
-  /** For a while nothing is kept that need not be: whoever leads looks now and then for what may go. */
-  truncate(stage, { much }) {
-    const { cast } = stage;
-    let over = false;
-    const look = (): void => {
-      if (over) return;
-      const about = cast.truncate(much);
-      if (about !== undefined) cast.world.note("operator", about);
-      cast.world.after(retentionLookMs, look);
-    };
-    look();
-    return {
-      about: "no event is kept that two snapshots hold and nobody needs",
-      undo: () => {
-        over = true;
-      },
-    };
-  },
-  snapshot(stage, { who }) {
-    const about = stage.cast.snapshot(who);
+  /** For a while nothing is kept that need not be: whoever leads lets go of what may go. */
+  truncate: ({ cast }) => ({
+    about: "no event is kept that two snapshots hold and nobody needs",
+    undo: cast.keepNothing(),
+  }),
+  snapshot({ cast }) {
+    const about = cast.snapshot();
     return about === undefined ? undefined : { about, undo: () => {} };
   },
   /** Another file: a route changes its mind about what happens when it is stale. */

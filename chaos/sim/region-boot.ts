@@ -432,7 +432,8 @@ export class RegionBoot {
       ) {
         const saved = save(this.#driver.core.savepoint);
         this.#disk.saved = saved;
-        this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link: saved.link, digest: saved.digest });
+        const { link, digest } = saved;
+        this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link, digest, id: null });
       }
       this.#saveOften();
     });

@@ -1,8 +1,9 @@
 /**
  * Simulated broker: a process of the world in which a real broker core runs (broker-boot.ts), as clients, nodes and other brokers meet
- * it. Nothing of it outlives a boot but the snapshots, which lie outside its machine.
+ * it. Nothing of it outlives a boot but the snapshots on its disk.
  */
 import type { Presence } from "../../src/broker/leader/peers.ts";
+import type { SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
 import type { BrokerId, CommandRequest, CommandResult, NodeId } from "../../src/events/index.ts";
 import { BrokerBoot, unavailable } from "./broker-boot.ts";
 import type { BrokerPort } from "./broker-port.ts";
@@ -11,12 +12,9 @@ import type { BrokerFace } from "./cast.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";
 import type { PostgresModel } from "./postgres-model.ts";
-import type { Saved } from "./saved-projection.ts";
+import type { BrokerDisk, BrokerSave } from "./snapshot-disk.ts";
 import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
-
-/** Snapshots that brokers have made, newest last: where they lie outlives every broker. */
-export type SnapshotStore = { readonly saves: Saved[] };
 
 export type SimBrokerOptions = Readonly<{
   world: World;
@@ -24,7 +22,9 @@ export type SimBrokerOptions = Readonly<{
   postgres: PostgresModel;
   nats: NatsModel<SimEnvelope>;
   seals: Seals;
-  store: SnapshotStore;
+  disk: BrokerDisk;
+  /** When a snapshot is due, and what may go: operators change it. */
+  rules: Readonly<SnapshotRules>;
   cluster: string;
   secret: Uint8Array;
   name: string;
@@ -47,13 +47,10 @@ export type SimBroker = BrokerFace &
       /** Another broker says that it is there. */
       present: (presence: Presence) => void;
     }>;
-    /**
-     * Saves what it has folded, where all brokers find it. @param afterEvents so many since the newest one, or it saves nothing
-     * @returns a word on it; undefined: it has nothing to save
-     */
-    takeSnapshot: (afterEvents?: number) => string | undefined;
-    /** Lets go of old events, if it leads. @see letGo */
-    truncate: (much: number) => string | undefined;
+    /** For another broker to copy; undefined: it has none. */
+    newestSave: () => BrokerSave | undefined;
+    /** @returns a word on it; undefined: it does not lead, and takes none */
+    wantSnapshot: () => string | undefined;
   }>;
 
 /** A process of the world, made down. */
@@ -95,7 +92,7 @@ export function addSimBroker(options: SimBrokerOptions): SimBroker {
     },
     read: (question, answered) => boot()?.read(question, answered),
     snapshot: (answered) => boot()?.snapshot(answered),
-    takeSnapshot: (afterEvents) => boot()?.takeSnapshot(afterEvents),
-    truncate: (much) => boot()?.truncate(much),
+    newestSave: () => boot()?.newestSave(),
+    wantSnapshot: () => boot()?.wantSnapshot(),
   };
 }

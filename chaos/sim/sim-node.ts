@@ -349,7 +349,8 @@ class Boot {
       ) {
         const saved = save(this.#driver.core.savepoint);
         this.#disk.saves = [...this.#disk.saves, saved].slice(-savesMax);
-        this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link: saved.link, digest: saved.digest });
+        const { link, digest } = saved;
+        this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link, digest, id: null });
       }
       this.#saveOften();
     });

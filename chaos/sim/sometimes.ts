@@ -46,6 +46,11 @@ export const situations = {
   "thrown-away": { within: 50, what: "a batch was thrown away because the one before it was not written" },
   "boot-let-go": { within: 50, what: "a boot left the table by its goodbye, or by the one that replaced it" },
   "stream-cut": { within: 5, what: "a live stream was cut by a revocation" },
+  "folded-while-building": { within: 10, what: "a batch was folded while a snapshot was being built" },
+  "builder-killed": { within: 50, what: "a broker was killed while it built a snapshot" },
+  "builder-deposed": { within: 50, what: "a leader was deposed while it built a snapshot" },
+  "snapshot-not-stored": { within: 50, what: "the disk did not take a snapshot" },
+  "duty-after-epoch": { within: 50, what: "a duty asked for something when its epoch was over, and was refused" },
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
 } as const;
 
@@ -64,6 +69,10 @@ export class Sometimes {
   readonly #granted = new Map<ProcessName, SimFactOf<"grant-received">>();
   readonly #forged = new Map<ProcessName, SimFactOf<"forged">>();
   readonly #truncated = new Map<ProcessName, "told" | "loaded">();
+  /** Who is building a snapshot, and how many batches it has folded meanwhile. */
+  readonly #building = new Map<ProcessName, number>();
+  /** Commands of duties whose epoch was over. */
+  readonly #late = new Set<string>();
   readonly #walls = new Map<ProcessName, number>();
   readonly #wrote = new Map<number, SimFactOf<"wrote">>();
   readonly #clean = new Set<number>();
@@ -93,11 +102,13 @@ export class Sometimes {
       case "leading":
         if (fact.leading) this.#leading.set(fact.process, fact.epoch);
         else this.#leading.delete(fact.process);
+        if (!fact.leading && this.#building.has(fact.process)) this.#reach("builder-deposed");
         if (this.#leading.size > 1) this.#reach("two-leaders");
         return;
       case "killed":
         this.#leading.delete(fact.process);
         this.#truncated.delete(fact.process);
+        if (this.#building.delete(fact.process)) this.#reach("builder-killed");
         this.#resumed.delete(fact.process);
         this.#granted.delete(fact.process);
         return;
@@ -136,8 +147,32 @@ export class Sometimes {
         if (fact.what === "suffix-lost" || fact.what === "stream-lost") this.#reach("buffer-lost");
         return;
       default:
+        this.#duties(fact);
         this.#clocksAndMessages(fact);
         this.#log(fact);
+    }
+  }
+
+  #duties(fact: SimFact): void {
+    switch (fact.type) {
+      case "snapshot-begun":
+        this.#building.set(fact.process, 0);
+        return;
+      case "snapshot-built":
+        if (fact.id !== null && (this.#building.get(fact.process) ?? 0) > 0) this.#reach("folded-while-building");
+        if (fact.id !== null) this.#building.delete(fact.process);
+        return;
+      case "snapshot-given-up":
+        this.#building.delete(fact.process);
+        if (/the disk is full/.test(fact.reason)) this.#reach("snapshot-not-stored");
+        return;
+      case "duty-submitted":
+        if (this.#leading.get(fact.process) !== fact.epoch) this.#late.add(fact.commandId);
+        return;
+      case "duty-answered":
+        if (this.#late.delete(fact.commandId) && fact.outcome === "unavailable") this.#reach("duty-after-epoch");
+        return;
+      default:
     }
   }
 
@@ -230,6 +265,8 @@ export class Sometimes {
   }
 
   #applied(fact: SimFactOf<"applied">): void {
+    const folded = this.#building.get(fact.process);
+    if (folded !== undefined) this.#building.set(fact.process, folded + 1);
     if (this.#truncated.get(fact.process) === "loaded") {
       this.#reach("reader-recovered");
       this.#truncated.delete(fact.process);

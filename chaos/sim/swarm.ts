@@ -85,6 +85,7 @@ export type SimOptions = Readonly<{
   regional: boolean;
   /** What brokers keep in memory for readers: those further behind have it from the log. */
   recentEventsMax: number;
+  snapshots: Readonly<{ everyEvents: number }>;
 }>;
 
 const chanceOf: Readonly<Record<FaultClass, number>> = {
@@ -151,6 +152,7 @@ export function optionsOf(seed: number): SimOptions {
     unknown: unknownOf(random),
     regional: random.chance(0.35),
     recentEventsMax: one([16, 4_096, 4_096]),
+    snapshots: { everyEvents: one([30, 60, 120]) },
   };
 }
 
@@ -178,7 +180,7 @@ export function tellOptions(options: SimOptions): string {
     `  leases: ${flat(lease)}; commits wait for ${options.synchronous}; clocks off by ${options.rateError.toFixed(4)}, ${options.wallSkewMs} ms`,
     `  routes: ${routes.map(({ route, onStale, staleGraceMs, group }) => `${route} (${onStale} ${staleGraceMs}, ${group ?? "everybody"})`).join("; ")}`,
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
-    `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers`,
+    `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
     ...options.unknown.flatMap((types, index) =>
       types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
     ),

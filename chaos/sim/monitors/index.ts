@@ -5,6 +5,7 @@
 import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
 import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision-monitors.ts";
+import { watchAnnounced, watchDuties, watchTruncation } from "./duty-monitors.ts";
 import { watchForks } from "./fork-monitors.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { keepBook, watchGrants, watchLeases } from "./lease-monitors.ts";
@@ -110,6 +111,9 @@ export function monitorsOf(
     watchEnforced(scene),
     watchStreamsClosed(scene),
     watchForks(scene),
+    watchDuties(scene),
+    watchAnnounced(scene),
+    watchTruncation(scene, book),
     watchConvergence(scene, book),
     watchReceipts(scene),
     watchAvailability(scene, counts.availability),

@@ -1,7 +1,7 @@
 /**
  * Violations: what may never happen (reliability.md §5), and what was seen of it. Pure.
  *
- * Invariants 1–30, 37 and 38 have the numbers of that page. The named ones are rules of the contract (ARCHITECTURE §5, §6)
+ * Invariants 1–30, 35, 37 and 38 have the numbers of that page. The named ones are rules of the contract (ARCHITECTURE §5, §6)
  * on which the numbered ones rest; to see them broken is to see the harm earlier.
  */
 import type { SimFact, SimMs } from "../facts.ts";
@@ -37,6 +37,7 @@ export const invariants = {
   28: "no request is decided behind its own token",
   29: "a token of a lost suffix is never accepted",
   30: "nothing is permitted after the session's expiry",
+  35: "what somebody with a lease has still to read is not dropped",
   37: "after the last fault all come together again",
   38: "everything that could grow has a bound",
   "lessee-row": "nobody is granted to before the next leader would know of them",
@@ -47,6 +48,8 @@ export const invariants = {
   "enforced-true": "a node says that it enforces only what it does",
   "level-kept": "who cannot read a finalized level permits nothing behind it, and leads nothing",
   "level-ready": "a level is finalized while nobody has a lease who could not read it",
+  "duty-fenced": "what a duty asks for is written in the epoch that it runs in, or not at all",
+  "snapshot-announced": "a snapshot that the log speaks of was saved, and is of the log's own history",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;
 

@@ -50,6 +50,6 @@ export function idleCompany(world: World, options: SimOptions): Players & Readon
   postgres.start();
   for (const name of nats.serverNames) world.process(name).start();
   for (const { process } of [...brokers, { process: regional }, ...nodes]) process.start();
-  const cast = { world, postgres, nats, brokers, nodes, regional, truncate: () => "some", snapshot: () => "one" };
+  const cast = { world, postgres, nats, brokers, nodes, regional, keepNothing: () => () => {}, snapshot: () => "one" };
   return { cast, clients, forge: () => heard.push("forge"), heard };
 }

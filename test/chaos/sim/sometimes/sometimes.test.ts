@@ -6,6 +6,7 @@ import type { Stream } from "../../../../src/events/index.ts";
 import { History } from "../monitors/history.ts";
 
 const own = { node: "node-1", boot: "boot-1" };
+const leader = { process: "broker-1" };
 
 function begun(): readonly [History, Sometimes] {
   const history = History.begun();
@@ -83,6 +84,19 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
   "boot-let-go": (h) =>
     h.tell("goodbye-sent", { ...own, nonce: 9 }).tell("boot-left", { ...own, process: "broker-1", how: "goodbye" }),
   "stream-cut": (h) => h.permit().tell("exchange-ended", { ...own, request: 1, how: "cut", reason: "session-revoked" }),
+  "folded-while-building": (h) =>
+    building(h)
+      .create("s2")
+      .follow()
+      .tell("snapshot-built", { ...leader, link: h.head, digest: null, id: "f" }),
+  "builder-killed": (h) => building(h).tell("killed", { ...leader, boot: "boot-b" }),
+  "builder-deposed": (h) => building(h).tell("leading", { ...leader, epoch: 1, leading: false }),
+  "snapshot-not-stored": (h) => building(h).tell("snapshot-given-up", { ...leader, reason: "Error: the disk is full" }),
+  "duty-after-epoch": (h) =>
+    h
+      .tell("leading", { ...leader, epoch: 1, leading: false })
+      .tell("duty-submitted", { ...leader, duty: "visits", commandId: "c", epoch: 1, incarnation: "i1" })
+      .tell("duty-answered", { ...leader, duty: "visits", commandId: "c", outcome: "unavailable" }),
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 
@@ -127,6 +141,9 @@ function forked(history: History): History["head"] {
     .tell("promoted", { process: "pg-2", how: "unsafe", head: before })
     .tell("rebuilding", { ...own, lost: history.head });
   return history.head;
+}
+function building(history: History): History {
+  return history.tell("snapshot-begun", { ...leader, link: history.head });
 }
 function unclear(history: History): History {
   const previous = history.head;

@@ -1,0 +1,87 @@
+/** Duties of a leader: nothing of theirs is written in another epoch, what the log says of a snapshot is so, nothing goes too early (35). */
+import type { SimFactOf } from "../facts.ts";
+import type { LeaseBook } from "./lease-book.ts";
+import { told } from "./log-monitors.ts";
+import type { Monitor } from "./monitor.ts";
+import type { NodeView, Scene } from "./scene.ts";
+
+/** A duty's command is written in the epoch that its run was in, by the leader that it ran for, or not at all. */
+export function watchDuties(scene: Scene): Monitor {
+  const { findings, looks } = scene;
+  const submitted = new Map<string, SimFactOf<"duty-submitted">>();
+  return {
+    invariants: ["duty-fenced"],
+    before: {
+      "duty-submitted": (fact) => {
+        submitted.set(fact.commandId, fact);
+      },
+      wrote: (fact) => {
+        for (const { commandId } of fact.commands) {
+          const duty = submitted.get(commandId);
+          if (duty === undefined) continue;
+          looks.add("duty-judged");
+          if (duty.epoch === fact.epoch && duty.incarnation === fact.incarnation) continue;
+          const what = `${duty.process} had a duty in epoch ${duty.epoch} (${duty.duty}), and what it asked for is written in epoch ${fact.epoch}`;
+          findings.add("duty-fenced", what, [duty, fact]);
+        }
+      },
+    },
+  };
+}
+
+/** That it equals the fold at its place is judged where it is saved (13). */
+export function watchAnnounced(scene: Scene): Monitor {
+  const { chains, findings, looks } = scene;
+  const saved = new Map<string, SimFactOf<"snapshot-built">>();
+  return {
+    invariants: ["snapshot-announced"],
+    before: {
+      "snapshot-built": (fact) => {
+        if (fact.id !== null) saved.set(fact.id, fact);
+      },
+    },
+    after: {
+      wrote: (fact) => {
+        for (const { recorded } of fact.entries) {
+          if (recorded.event.type !== "SnapshotTaken") continue;
+          looks.add("announcement-judged");
+          const { position, manifestHash } = recorded.event;
+          const snapshot = saved.get(manifestHash);
+          const [at, of] = [scene.find(recorded), snapshot && scene.find(snapshot.link)];
+          const isSo = of !== undefined && at !== undefined && of.link.position === position && chains.contains(at, of);
+          if (isSo) continue;
+          const is = snapshot === undefined ? "nobody has saved" : `is of ${told(snapshot.link)}`;
+          const what = `the log says at ${told(recorded)} that a snapshot was taken at ${position}, which ${is}`;
+          findings.add("snapshot-announced", what, snapshot === undefined ? [fact] : [snapshot, fact]);
+        }
+      },
+    },
+  };
+}
+
+/** 35: what a node with a lease from the leader has still to read stays. Who gets its lease from its region reads the region's copy. */
+export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
+  const { chains, findings, looks } = scene;
+
+  function judge(node: NodeView, fact: SimFactOf<"truncated">): void {
+    if (!node.up || node.rebuilding !== null || node.applied.link.position >= fact.first - 1) return;
+    const fresh = book.freshAsOf(node.process, node.applied);
+    const newest = book.newest(node.process);
+    if (fresh === null || newest === null || (newest.agedMs ?? null) !== null) return;
+    const until = fresh.sentAt + scene.options.deltaMs;
+    if (scene.now >= until || !chains.contains(scene.head, node.applied)) return;
+    const what = `the log begins at ${fact.first}, and ${node.process}, whose lease holds, is at ${told(node.applied.link)}`;
+    findings.add(35, what, [fresh.fact, fact]);
+  }
+
+  return {
+    invariants: [35],
+    before: {
+      truncated: (fact) => {
+        if (fact.process !== scene.primary || !scene.proven) return;
+        looks.add("truncation-judged");
+        for (const node of scene.nodes.values()) judge(node, fact);
+      },
+    },
+  };
+}

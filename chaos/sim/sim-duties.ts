@@ -1,0 +1,76 @@
+/**
+ * Simulated duties: performs the runs that a broker's duty holder asks for, in one boot: its snapshots, and visits.
+ *
+ * A visit is a duty as the refreshing of sessions is one: it asks somebody outside about a session, for as long as they like, and then
+ * has a command submitted. It does not heed the end of its epoch: what it still has in hand is for the core to refuse.
+ */
+import type { DutyRun } from "../../src/broker/broker-messages.ts";
+import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
+import type { BrokerTelling } from "./broker-telling.ts";
+import type { SimProcess } from "./process.ts";
+import { SimSnapshots, type SimSnapshotsParts } from "./sim-snapshots.ts";
+import type { World } from "./world.ts";
+
+export const dutyTimes = [
+  { name: "snapshots", everyMs: 500 },
+  { name: "visits", everyMs: 6_000 },
+] as const;
+
+export type SimDutiesParts = Omit<SimSnapshotsParts, "submit"> &
+  Readonly<{
+    world: World;
+    process: SimProcess;
+    telling: BrokerTelling;
+    /** In the run's epoch, or not at all. */
+    submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
+  }>;
+
+const visitMs = [100, 5_000] as const;
+
+export class SimDuties {
+  readonly snapshots: SimSnapshots;
+  readonly #parts: SimDutiesParts;
+  readonly #random: ReturnType<World["random"]>;
+
+  constructor(parts: SimDutiesParts) {
+    this.#parts = parts;
+    this.#random = parts.world.random(`duties/${parts.process.name}`);
+    this.snapshots = new SimSnapshots({ ...parts, submit: (...asked) => this.#submit(...asked) });
+  }
+
+  run(run: DutyRun): void {
+    if (run.name === "snapshots") this.snapshots.run(run);
+    else this.#visit(run);
+  }
+
+  end(run: DutyRun): void {
+    if (run.name === "snapshots") this.snapshots.end();
+  }
+
+  #visit(run: DutyRun): void {
+    const { process, ledger, ended } = this.#parts;
+    const session = this.#anySession(ledger().projection);
+    process.after(this.#random.within(...visitMs), () => {
+      if (session === undefined) return ended(run, "done");
+      const command = { type: "revokeSession", sessionId: session.sessionId, reason: "refresh-refused" } as const;
+      const request = { commandId: this.#random.uuid() as CommandId, actor: "system", command } as const;
+      this.#submit(run, request, () => ended(run, "done"));
+    });
+  }
+
+  #anySession(projection: Projection): Session | undefined {
+    const active = [...projection.sessions()].filter(({ status }) => status === "active");
+    return active[this.#random.between(0, Math.max(0, active.length - 1))];
+  }
+
+  #submit(run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void): void {
+    const { telling } = this.#parts;
+    const { commandId } = request;
+    const { epoch, incarnation } = run;
+    telling.report({ type: "duty-submitted", ...telling.at(), duty: run.name, commandId, epoch, incarnation });
+    this.#parts.submit(run, request, (result) => {
+      telling.report({ type: "duty-answered", ...telling.at(), duty: run.name, commandId, outcome: result.type });
+      answered(result);
+    });
+  }
+}

@@ -1,0 +1,212 @@
+/**
+ * Simulated snapshots: drives the product's snapshot run, and in it its builder, in one boot of a broker. Slices of building and the
+ * disk take simulated time, in which batches are folded, the leader is deposed or the process ends; the disk sometimes fails.
+ */
+import type { DutyRun } from "../../src/broker/broker-messages.ts";
+import type { Ledger } from "../../src/broker/ledger/ledger.ts";
+import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
+import { newSnapshotRun, nothingRemembered, stepSnapshotRun } from "../../src/broker/snapshots/snapshot-run.ts";
+import {
+  type CommandId,
+  type CommandRequest,
+  type CommandResult,
+  decodeEvents,
+  type Link,
+  type Position,
+  type Projection,
+} from "../../src/events/index.ts";
+import { hashOfChunk, type SnapshotManifest } from "../../src/replication/index.ts";
+import type { BrokerTelling } from "./broker-telling.ts";
+import type { SimProcess } from "./process.ts";
+import { load } from "./saved-projection.ts";
+import type { SimLog } from "./sim-log.ts";
+import type { BrokerSave, SnapshotDisk } from "./snapshot-disk.ts";
+import type { World } from "./world.ts";
+
+export type SimSnapshotsParts = Readonly<{
+  world: World;
+  process: SimProcess;
+  log: SimLog;
+  disk: SnapshotDisk;
+  cluster: string;
+  rules: Readonly<SnapshotRules>;
+  ledger: () => Ledger;
+  neededAfter: () => Position;
+  submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
+  ended: (run: DutyRun, outcome: "done" | "failed") => void;
+  telling: BrokerTelling;
+}>;
+
+/** So small that a snapshot takes a second or more. */
+const entitiesATurn = 2;
+const sliceMs = [1, 8] as const;
+const diskMs = [2, 60] as const;
+/** Of what is asked of the disk. */
+const diskFails = 0.01;
+const full = new Error("the disk is full");
+
+export class SimSnapshots {
+  readonly #parts: SimSnapshotsParts;
+  readonly #random: ReturnType<World["random"]>;
+  #memory = nothingRemembered;
+  #wanted = 0;
+  /** One at a time. */
+  #cancel: (() => void) | undefined;
+
+  constructor(parts: SimSnapshotsParts) {
+    this.#parts = parts;
+    this.#random = parts.world.random(`snapshots/${parts.process.name}`);
+  }
+
+  /** One of this place or beyond is taken as soon as the duty has its turn. */
+  want(position: Position): void {
+    this.#wanted = Math.max(this.#wanted, position);
+  }
+
+  end(): void {
+    this.#cancel?.();
+  }
+
+  run(run: DutyRun): void {
+    const { cluster, rules, process, telling } = this.#parts;
+    const ledger = this.#parts.ledger().projection;
+    const chunks = new Map<string, Uint8Array>();
+    const parts = { cluster, entitiesATurn, rules: { ...rules }, memory: this.#memory, now: process.moment().wall };
+    let state = newSnapshotRun(parts);
+    const feed = (input: SnapshotInput): void => {
+      const [next, effects] = stepSnapshotRun(state, input);
+      state = next;
+      for (const effect of effects) {
+        if (effect.type !== "over") this.#perform(run, effect, { feed, ledger, chunks });
+        else {
+          this.#memory = state.memory;
+          this.#cancel = undefined;
+          if (effect.failure !== null)
+            telling.report({ type: "snapshot-given-up", ...telling.at(), reason: String(effect.failure.cause) });
+          this.#parts.ended(run, effect.failure === null ? "done" : "failed");
+        }
+      }
+    };
+    this.#cancel = () => feed({ type: "cancelled" });
+    feed({ type: "begin" });
+  }
+
+  #perform(
+    run: DutyRun,
+    effect: Exclude<SnapshotEffect, { type: "over" }>,
+    at: Readonly<{ feed: (input: SnapshotInput) => void; ledger: Projection; chunks: Map<string, Uint8Array> }>,
+  ): void {
+    const { disk, log, telling, process } = this.#parts;
+    const { feed, ledger, chunks } = at;
+    const answered =
+      <T>(input: (value: T) => SnapshotInput) =>
+      (value: T | Error): void =>
+        feed(value instanceof Error ? { type: "failed", cause: value } : input(value));
+    switch (effect.type) {
+      case "look":
+        return disk.inLog(answered((snapshots: readonly BrokerSave[]) => this.#looked(snapshots, ledger)));
+      case "readChunk":
+        return this.#onDisk(
+          () => feed({ type: "chunkRead" }),
+          (cause) => feed({ type: "chunkBad", cause }),
+        );
+      case "capture": {
+        const capture = ledger.capture();
+        telling.report({ type: "snapshot-begun", ...telling.at(), link: capture.link });
+        return feed({ type: "captured", capture, epochs: this.#parts.ledger().epochs, level: ledger.level });
+      }
+      case "build":
+        process.after(this.#random.within(...sliceMs), () => feed({ type: "turn" }));
+        return;
+      case "store": {
+        const { index } = effect;
+        const bytes = Uint8Array.from(effect.bytes);
+        const ref = { hash: hashOfChunk(bytes), bytes: bytes.length };
+        chunks.set(ref.hash, bytes);
+        return this.#onDisk(
+          () => feed({ type: "stored", index, ref }),
+          (cause) => feed({ type: "notStored", cause }),
+        );
+      }
+      case "save":
+        return this.#onDisk(() => {
+          const saved = saveOf(effect.manifest, chunks, run);
+          disk.put(saved);
+          const { link, id } = saved;
+          telling.report({ type: "snapshot-built", ...telling.at(), link, digest: digestOf(saved), id });
+          feed({ type: "saved", id });
+        }, answered(never));
+      case "tidy":
+        return disk.tidy((failure) => feed(failure === null ? { type: "tidied" } : { type: "failed", cause: failure }));
+      case "announce": {
+        const { position, manifestHash } = effect;
+        const command = { type: "recordSnapshot", position, manifestHash } as const;
+        const request = { commandId: this.#random.uuid() as CommandId, actor: "system", command } as const;
+        return this.#parts.submit(run, request, (result) => feed({ type: "announced", result }));
+      }
+      case "askBase":
+        return log.base(answered((base: Link) => ({ type: "base", base })));
+      case "askAge":
+        return this.#age(
+          effect.position,
+          answered((input: SnapshotInput) => input),
+        );
+      case "retain": {
+        const { epoch, incarnation } = run;
+        const { first, holding } = effect;
+        return log.retain({ epoch, incarnation, first, holding }, (outcome) => {
+          process.after(this.#random.within(...sliceMs), () => feed({ type: "retained", outcome }));
+        });
+      }
+      case "journal":
+        return this.#parts.world.note(process.name, `${effect.level}: ${effect.message}`);
+    }
+  }
+
+  #looked(snapshots: readonly BrokerSave[], ledger: Projection): SnapshotInput {
+    const { applied, guessed } = ledger;
+    return {
+      ...{ type: "looked", snapshots, wanted: this.#wanted, guessed: guessed !== undefined },
+      ...{ applied: applied.position, neededAfter: this.#parts.neededAfter() },
+    };
+  }
+
+  #age(position: Position, answered: (input: SnapshotInput | Error) => void): void {
+    const { log } = this.#parts;
+    log.linkAt((position - 1) as Position, (previous) => {
+      if (previous instanceof Error) return answered(previous);
+      if (previous === undefined) return answered({ type: "age", recordedAt: undefined });
+      log.read(previous, 1, (outcome) => {
+        if (outcome instanceof Error) return answered(outcome);
+        const entries = outcome.type === "page" ? outcome.page.entries.slice(0, 1) : [];
+        answered({ type: "age", recordedAt: decodeEvents(entries, previous)[0]?.recordedAt });
+      });
+    });
+  }
+
+  #onDisk(done: () => void, failed: (cause: Error) => void): void {
+    const fails = this.#random.chance(diskFails);
+    this.#parts.process.after(this.#random.within(...diskMs), () => (fails ? failed(full) : done()));
+  }
+}
+
+function never(value: never): never {
+  return value;
+}
+
+/** Nobody signs anything here: its id names whoever made it, and when. */
+function saveOf(manifest: SnapshotManifest, chunks: ReadonlyMap<string, Uint8Array>, run: DutyRun): BrokerSave {
+  const { link, digest, level, counts, epochs } = manifest;
+  const id = hashOfChunk(Buffer.from(JSON.stringify([manifest.link, manifest.takenAt, run])));
+  const bytes = manifest.chunks.map(({ hash }) => chunks.get(hash) ?? new Uint8Array());
+  return { id, manifest, link, digest, level, counts, chunks: bytes, epochs: [...epochs], sticky: [] };
+}
+
+/** Of what the chunks hold, whatever the manifest says of it. */
+function digestOf(saved: BrokerSave): string {
+  try {
+    return load(saved).projection.recomputedDigest();
+  } catch (error) {
+    return `unreadable: ${String(error)}`;
+  }
+}

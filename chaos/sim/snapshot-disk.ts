@@ -1,0 +1,111 @@
+/**
+ * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-shelf.ts has them: what counts is what
+ * stands in the log as it is now, and a broker that has too little copies the newest one of another.
+ */
+import { snapshotsKept } from "../../src/broker/snapshots/snapshot-run.ts";
+import { type Hash, type Position, sameLink } from "../../src/events/index.ts";
+import type { LoadedSnapshot, SnapshotManifest } from "../../src/replication/index.ts";
+import { LogUnavailableError } from "../../src/replication/log/log.ts";
+import type { SimProcess } from "./process.ts";
+import { load, type Saved } from "./saved-projection.ts";
+import type { SimBroker } from "./sim-broker.ts";
+import type { SimLog } from "./sim-log.ts";
+import type { World } from "./world.ts";
+
+export type BrokerSave = Saved & Readonly<{ id: Hash; manifest: SnapshotManifest }>;
+/** Outlives every boot of its process. In no order. */
+export type BrokerDisk = { saves: readonly BrokerSave[] };
+
+export type SnapshotDiskParts = Readonly<{
+  world: World;
+  process: SimProcess;
+  disk: BrokerDisk;
+  log: SimLog;
+  /** The other ones. */
+  others: () => readonly SimBroker[];
+  /** Up to which level this build can read. */
+  reads: number;
+}>;
+
+type InLog = readonly BrokerSave[] | LogUnavailableError;
+
+const copyMsMax = 1_000;
+
+export class SnapshotDisk {
+  readonly #parts: SnapshotDiskParts;
+  #asked = 0;
+
+  constructor(parts: SnapshotDiskParts) {
+    this.#parts = parts;
+  }
+
+  put(saved: BrokerSave): void {
+    const { disk } = this.#parts;
+    disk.saves = [...disk.saves, saved];
+  }
+
+  /** Those that stand in the log as it is now, newest first. */
+  inLog(answered: (found: InLog) => void): void {
+    const { disk, log } = this.#parts;
+    const found: BrokerSave[] = [];
+    const [...waiting] = disk.saves.toSorted((a, b) => b.link.position - a.link.position);
+    const next = (): void => {
+      const saved = waiting.shift();
+      if (saved === undefined) return answered(found);
+      log.linkAt(saved.link.position, (at) => {
+        if (at instanceof Error) return answered(at);
+        if (at !== undefined && sameLink(at, saved.link)) found.push(saved);
+        next();
+      });
+    };
+    next();
+  }
+
+  /** Keeps the newest of this log's history; what has come meanwhile stays too. */
+  tidy(tidied: (failure: LogUnavailableError | null) => void): void {
+    const { disk } = this.#parts;
+    const looked = new Set(disk.saves);
+    this.inLog((found) => {
+      if (found instanceof LogUnavailableError) return tidied(found);
+      const kept = new Set(found.slice(0, snapshotsKept));
+      disk.saves = disk.saves.filter((saved) => kept.has(saved) || !looked.has(saved));
+      tidied(null);
+    });
+  }
+
+  /** Copies the newest one of another broker, unless it is here. */
+  refresh(done: () => void): void {
+    const { world, process, others } = this.#parts;
+    const from = others()[this.#asked++ % Math.max(1, others().length)];
+    if (from === undefined) return done();
+    this.inLog((found) => {
+      if (found instanceof LogUnavailableError) return done();
+      const newest = found[0]?.link.position ?? 0;
+      world.network.request<BrokerSave | undefined>(process, from.process, {
+        timeoutMs: copyMsMax,
+        handle: (reply) => reply(from.newestSave()),
+        done: (outcome) => {
+          const copy = outcome.type === "answered" ? outcome.value : undefined;
+          if (copy === undefined || copy.link.position <= newest) return done();
+          this.put(copy);
+          this.tidy(() => done());
+        },
+      });
+    });
+  }
+
+  /** Where a ledger goes on, whose log begins at `first`: from here, else from another broker. Null: there is none. */
+  load(first: Position, done: (found: LoadedSnapshot | null) => void): void {
+    const look = (otherwise: () => void): void =>
+      this.inLog((found) => {
+        const saved = found instanceof LogUnavailableError ? undefined : found.find((each) => this.#canRead(each));
+        if (saved !== undefined && saved.link.position >= first - 1) done(load(saved));
+        else otherwise();
+      });
+    look(() => this.refresh(() => look(() => done(null))));
+  }
+
+  #canRead({ level }: BrokerSave): boolean {
+    return level <= this.#parts.reads;
+  }
+}

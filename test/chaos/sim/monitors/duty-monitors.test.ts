@@ -1,0 +1,43 @@
+/** What duties have written, what the log says of snapshots, and what it lets go of: a good life breaks nothing, each lie is found. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";
+import type { Hash } from "../../../../src/events/index.ts";
+import { History } from "./history.ts";
+
+const broker = { process: "broker-1" };
+const id = "f".repeat(64) as Hash;
+const visit = { ...broker, duty: "visits", commandId: "revoke-s1", epoch: 1, incarnation: "i1" };
+
+function isKept(history: History): void {
+  assert.deepEqual(history.judgement.violations.map(describe), []);
+}
+function isBroken(history: History, invariant: Invariant, what: RegExp): void {
+  const told = history.judgement.violations.filter((each) => each.invariant === invariant).map(describe);
+  assert.match(told.join("\n"), what);
+}
+
+test("a duty's command is written in its epoch; in another one it is found", () => {
+  isKept(History.begun().tell("duty-submitted", visit).revoke("s1"));
+  const late = History.begun().tell("duty-submitted", visit).open("broker-1").revoke("s1");
+  isBroken(late, "duty-fenced", /a duty in epoch 1 \(visits\), and what it asked for is written in epoch 2/);
+});
+
+test("the log may speak of a snapshot that was saved, of its own history, and of no other", () => {
+  const taken = (history: History, position = history.head.position) =>
+    history.append({ type: "SnapshotTaken", position, manifestHash: id }, "taken");
+  const saved = (history: History) =>
+    history.tell("snapshot-built", { ...broker, link: history.head, digest: "d2", id });
+  isKept(taken(saved(History.begun())));
+  isBroken(taken(History.begun()), "snapshot-announced", /which nobody has saved/);
+  const elsewhere = saved(History.begun());
+  isBroken(taken(elsewhere, (elsewhere.head.position - 1) as never), "snapshot-announced", /which is of 1\.2/);
+});
+
+test("35: events that a node with a lease has still to read are missed; those of one without a lease are not", () => {
+  const behind = () => History.begun().create("s2").create("s3");
+  const first = behind().head.position;
+  isKept(behind().apply().tell("truncated", { process: "pg-1", first }));
+  isBroken(behind().tell("truncated", { process: "pg-1", first }), 35, /node-1, whose lease holds, is at 1\.2/);
+  isKept(behind().later(60_000).tell("truncated", { process: "pg-1", first }));
+});
