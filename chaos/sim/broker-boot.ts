@@ -24,7 +24,7 @@ import { type Hop, Routes } from "./broker-routes.ts";
 import { BrokerTelling } from "./broker-telling.ts";
 import { readsOf } from "./builds.ts";
 import type { ReceiptQuestion } from "./cast.ts";
-import type { SimEnvelope } from "./envelopes.ts";
+import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Alarm, SimProcess } from "./process.ts";
 import { load } from "./saved-projection.ts";
@@ -159,13 +159,8 @@ export class BrokerBoot {
         const by = this.#core.leadership;
         const id = this.#ask(this.#receipts, (answer) => {
           if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "moved");
-          this.#telling.report({
-            type: "receipt-answered",
-            ...this.#telling.at(),
-            receipt: number,
-            answer: answer.receipt,
-            region,
-          });
+          const told = { receipt: number, answer: answer.receipt, region };
+          this.#telling.report({ type: "receipt-answered", ...this.#telling.at(), ...told });
           reply(answer.receipt);
         });
         const options = { wait, timeoutMs: left(), ...(region === null ? {} : { region }) };
@@ -300,14 +295,8 @@ export class BrokerBoot {
 
   #publish({ by, batch, how }: Extract<BrokerEffect, { type: "publish" }>): void {
     const { previous, last } = batch;
-    this.#telling.report({
-      type: "published",
-      ...this.#telling.at(),
-      how: how === "commit" ? "core" : "relayed",
-      ...by,
-      previous,
-      last,
-    });
+    const told = { how: how === "commit" ? ("core" as const) : ("relayed" as const), ...by, previous, last };
+    this.#telling.report({ type: "published", ...this.#telling.at(), ...told });
     const sent = this.#nats?.publish(this.#seal(by, { kind: "batch", batch })) ?? "dropped";
     if (sent === "dropped") this.#feed({ type: "publishDropped", at: this.#process.moment(), last });
   }
@@ -336,12 +325,9 @@ export class BrokerBoot {
 
   /** A node's message, for the leader that we are. */
   #take(envelope: SimEnvelope, reply: (answer: SaidAnswer) => void): void {
-    const message = this.#open(envelope);
+    const message = openNodeMessage(envelope, this.#options);
     const by = this.#core.leadership;
-    if (message.type === "refused")
-      this.#telling.report({
-        ...{ type: "message-refused", ...this.#telling.at(), kind: envelope.payload.kind, reason: message.reason },
-      });
+    if (message.type === "refused") this.#telling.refused(envelope.payload.kind, message.reason);
     if (message.type === "renew" && by !== null) {
       const { node, boot, nonce, replaces } = message.renew;
       this.#telling.report({ type: "renew-arrived", ...this.#telling.at(), node, boot, nonce, epoch: by.epoch });
@@ -378,33 +364,12 @@ export class BrokerBoot {
     }
   }
 
-  #open(envelope: SimEnvelope): OpenedNodeMessage {
-    const { seals, cluster } = this.#options;
-    const { from, payload } = envelope;
-    if (!seals.isAuthentic(envelope, cluster)) return { type: "refused", from, reason: "bad signature" };
-    switch (payload.kind) {
-      case "renew":
-        return { type: "renew", from, renew: payload.renew };
-      case "confirm":
-        return { type: "confirm", from, confirm: payload.confirm };
-      case "goodbye":
-        return { type: "goodbye", from, goodbye: payload.goodbye };
-      default:
-        return { type: "refused", from, reason: `a ${payload.kind} is not for a broker to take` };
-    }
-  }
-
   #deliver(envelope: SimEnvelope): void {
     const { seals, cluster } = this.#options;
     const { from, payload } = envelope;
     const at = this.#process.moment();
     if (!seals.isAuthentic(envelope, cluster) || from.role !== "broker") {
-      this.#telling.report({
-        type: "message-refused",
-        ...this.#telling.at(),
-        kind: payload.kind,
-        reason: "bad signature",
-      });
+      this.#telling.refused(payload.kind, "bad signature");
       return this.#feed({ type: "forgeryHeard", at, reason: "bad signature" });
     }
     if (from.boot === this.#boot) return;

@@ -90,6 +90,10 @@ export class BrokerTelling {
     this.report({ type: "page-served", ...this.at(), ...served });
   }
 
+  refused(kind: string, reason: string): void {
+    this.report({ type: "message-refused", ...this.at(), kind, reason });
+  }
+
   sizesOften(): void {
     this.#parts.process.after(sizesEveryMs, () => {
       for (const [what, size, sizeMax] of this.#parts.sizes())

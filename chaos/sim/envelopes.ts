@@ -5,6 +5,7 @@
  * was not sealed by its sender is not authentic. What is then believed is decided by the product's own functions.
  */
 
+import type { OpenedNodeMessage } from "../../src/broker/broker-messages.ts";
 import type { Link } from "../../src/events/index.ts";
 import {
   type Batch,
@@ -59,5 +60,24 @@ export class Seals {
     if (payload.kind === "grant-by-age") return believeGrantByAge(from, payload.grant);
     if (payload.kind !== "grant") return { refused: "wrong-kind", detail: `a ${payload.kind} is not a grant` };
     return believeGrant(from, payload.grant);
+  }
+}
+
+/** A node's message as a broker takes it. */
+export function openNodeMessage(
+  envelope: SimEnvelope,
+  { seals, cluster }: Readonly<{ seals: Seals; cluster: string }>,
+): OpenedNodeMessage {
+  const { from, payload } = envelope;
+  if (!seals.isAuthentic(envelope, cluster)) return { type: "refused", from, reason: "bad signature" };
+  switch (payload.kind) {
+    case "renew":
+      return { type: "renew", from, renew: payload.renew };
+    case "confirm":
+      return { type: "confirm", from, confirm: payload.confirm };
+    case "goodbye":
+      return { type: "goodbye", from, goodbye: payload.goodbye };
+    default:
+      return { type: "refused", from, reason: `a ${payload.kind} is not for a broker to take` };
   }
 }

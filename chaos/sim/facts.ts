@@ -16,23 +16,37 @@ import type {
   CommandId,
   CommandResult,
   Epoch,
-  Hash,
   Incarnation,
   Link,
   NodeId,
   Position,
   SessionId,
-  Stream,
   UserId,
 } from "../../src/events/index.ts";
 import type { Lessee, LogEntry, Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
+import type {
+  AppendSent,
+  BootLeft,
+  DutyAnswered,
+  DutySubmitted,
+  Finalizing,
+  GrantRefused,
+  GrantSent,
+  Leading,
+  MadeAhead,
+  Reasserted,
+  RenewArrived,
+  SnapshotBegun,
+  SnapshotBuilt,
+  SnapshotGivenUp,
+} from "./broker-facts.ts";
 
 /** Milliseconds of real time since the start of the run; fractions are allowed. */
 export type SimMs = number;
 /** `pg-1`, `nats-1`, `broker-1`, `node-1`, `client-1`, `operator`, `world`. */
 export type ProcessName = string;
 
-type Happened<Type extends string, Data> = Readonly<{ type: Type; at: SimMs; process: ProcessName } & Data>;
+export type Happened<Type extends string, Data> = Readonly<{ type: Type; at: SimMs; process: ProcessName } & Data>;
 /** A node, or a broker in its part as a lessee: its id as in renews, and the boot that this happened in. */
 type AtNode<Type extends string, Data> = Happened<Type, { node: NodeId; boot: BootId } & Data>;
 
@@ -181,62 +195,6 @@ export type NatsHappened = Happened<
 export type Forged = Happened<"forged", { how: "forged" | "replayed"; kind: string; to: ProcessName }>;
 /** B, N: an envelope was refused; `reason` in the product's own words. */
 export type MessageRefused = Happened<"message-refused", { kind: string; reason: string }>;
-
-// --- brokers (B)
-
-/** B: the core says that it leads from now on (it knows that its epoch is open) or no longer. */
-export type Leading = Happened<"leading", { epoch: Epoch; leading: boolean }>;
-/** B: the leader's inbox has an authentic renew. */
-export type RenewArrived = Happened<"renew-arrived", { node: NodeId; boot: BootId; nonce: number; epoch: Epoch }>;
-/** B: a grant leaves; whether it arrives is another matter. `own`: for a node in the same process. */
-export type GrantSent = Happened<
-  "grant-sent",
-  {
-    node: NodeId;
-    boot: BootId;
-    nonce: number;
-    epoch: Epoch;
-    incarnation: Incarnation;
-    head: Link;
-    deltaMs: number;
-    drift: number;
-    windowMs: number;
-    own: boolean;
-    /** By a regional broker from a grant of its own (reliability.md §4.3, relays by age): how old that was; null: the leader. */
-    agedMs: number | null;
-  }
->;
-/** B: an authentic renew gets no grant for a reason that stays (drift, a boot that left, too many). */
-export type GrantRefused = Happened<"grant-refused", { node: NodeId; boot: BootId; reason: string }>;
-/** B: an authentic goodbye, or a renew that names the boot it replaces, was taken. */
-export type BootLeft = Happened<"boot-left", { node: NodeId; boot: BootId; how: "goodbye" | "replaced" }>;
-/** B: a tightening event that a node had applied and the log lost: what became of it. `lost` is its link. */
-export type Reasserted = Happened<
-  "reasserted",
-  { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }
->;
-/** B: the snapshot builder begins at this place. */
-export type SnapshotBegun = Happened<"snapshot-begun", { link: Link }>;
-/** B, N: a snapshot was saved. `digest`: of what is in its chunks. `id`: what the log may say of it; null: a node's own. */
-export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
-/** B: a snapshot that was due came to nothing. */
-export type SnapshotGivenUp = Happened<"snapshot-given-up", { reason: string }>;
-/** B: a duty, in a run of this epoch, hands a command to the core. */
-export type DutySubmitted = Happened<
-  "duty-submitted",
-  { duty: string; commandId: CommandId; epoch: Epoch; incarnation: Incarnation }
->;
-/** B: the core has answered it. */
-export type DutyAnswered = Happened<
-  "duty-answered",
-  { duty: string; commandId: CommandId; outcome: CommandResult["type"] }
->;
-/** B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked at. */
-export type Finalizing = Happened<"finalizing", { level: number }>;
-/** B: an append leaves for the log, to stand behind this link. */
-export type AppendSent = Happened<"append-sent", { previous: Link }>;
-/** B: a batch that was carried out while another was in flight: it is sent behind that one, or thrown away with it. */
-export type MadeAhead = Happened<"made-ahead", { became: "sent" | "thrown-away" }>;
 
 // --- nodes (N; brokers report them for their ledger, with their own boot)
 

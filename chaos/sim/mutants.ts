@@ -8,11 +8,12 @@
  * `within`: caught in that many seeds, or the fault plan or a monitor has become too weak; a few times of what was seen.
  * `holds`: taken alone the rule is a second line of defence, this is the first, and both are taken away together.
  */
+import { dutyMutants } from "./duty-mutants.ts";
 import { leaseMutants } from "./lease-mutants.ts";
 import { logMutants } from "./log-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 
-export const mutants: Readonly<Record<string, Mutant>> = { ...leaseMutants, ...logMutants };
+export const mutants: Readonly<Record<string, Mutant>> = { ...leaseMutants, ...logMutants, ...dutyMutants };
 
 /** Those that are caught at once: what `npm test` has time for. */
 export const cheapest = [
@@ -23,4 +24,5 @@ export const cheapest = [
   "fresh-at-receipt",
   "bytes-without-a-look",
   "no-gap-detection",
+  "capture-not-kept",
 ];

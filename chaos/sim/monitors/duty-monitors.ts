@@ -68,7 +68,7 @@ export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
     const fresh = book.freshAsOf(node.process, node.applied);
     const newest = book.newest(node.process);
     if (fresh === null || newest === null || (newest.agedMs ?? null) !== null) return;
-    const until = fresh.sentAt + scene.options.deltaMs;
+    const until = fresh.sentAt + newest.windowMs;
     if (scene.now >= until || !chains.contains(scene.head, node.applied)) return;
     const what = `the log begins at ${fact.first}, and ${node.process}, whose lease holds, is at ${told(node.applied.link)}`;
     findings.add(35, what, [fresh.fact, fact]);

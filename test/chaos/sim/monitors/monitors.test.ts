@@ -147,7 +147,7 @@ test("9: a command that is carried out twice, or answered in two ways, is found"
 
 test("9: what a command made may be named by any later place once the log has let go of it, and not before", () => {
   const answered = (first: number): History => {
-    const history = History.begun().append(suspended, "c").create("s2").create("s3");
+    const history = History.begun().append(suspended, "c").create("s2").create("s3").apply();
     const own = { ...history.head };
     return history.tell("truncated", { process: "pg-1", first }).answer("c").create("s4").answer("c", { link: own });
   };

@@ -1,0 +1,41 @@
+/** Mutants of what a leader does for the cluster: its duties, snapshots, what the log lets go of (mutants.ts). Pure data. */
+import type { Mutant } from "./mutant.ts";
+
+export const dutyMutants: Readonly<Record<string, Mutant>> = {
+  "capture-not-kept": {
+    meaning: "a snapshot's builder does not keep the values of its position while events go on being folded",
+    changes: [
+      {
+        file: "src/events/projection-capture.ts",
+        take: "if (kept !== undefined && !kept.has(id)) kept.set(id, before());",
+        put: "void [kept, before];",
+      },
+    ],
+    within: 10,
+  },
+  "duty-unfenced": {
+    meaning: "what a duty asks for after its epoch is carried out",
+    changes: [
+      { file: "src/broker/broker-core.ts", take: "if (!this.#duties.isCurrent(run)) {", put: "if (run.run < 0) {" },
+      {
+        file: "src/broker/leader/batch-writer.ts",
+        take: "if (onlyIn === null || (onlyIn.epoch === epoch && onlyIn.incarnation === incarnation)) return true;",
+        put: "if (onlyIn === null || epoch >= 0 || incarnation !== onlyIn.incarnation) return true;",
+      },
+    ],
+    within: 20,
+    holds: "it is looked at when it is asked for, and again when its batch is made",
+  },
+  "needed-not-asked": {
+    meaning: "the log lets go of what two snapshots hold, whoever has still to read it",
+    changes: [
+      {
+        file: "src/broker/snapshots/needed-after.ts",
+        take: "return Math.min(head, ...needs) as Position;",
+        put: "return Math.min(head, ...needs.map(() => head)) as Position;",
+      },
+    ],
+    within: 60,
+    where: "operators",
+  },
+};
