@@ -26,16 +26,4 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
     holds: "it is looked at when it is asked for, and again when its batch is made",
   },
-  "needed-not-asked": {
-    meaning: "the log lets go of what two snapshots hold, whoever has still to read it",
-    changes: [
-      {
-        file: "src/broker/snapshots/needed-after.ts",
-        take: "return Math.min(head, ...needs) as Position;",
-        put: "return Math.min(head, ...needs.map(() => head)) as Position;",
-      },
-    ],
-    within: 60,
-    where: "operators",
-  },
 };

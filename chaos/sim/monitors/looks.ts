@@ -77,7 +77,7 @@ export const looks = {
     in100: 20,
     what: "grants that did not answer a renew of the boot that got them",
   },
-  "duty-judged": { of: "duty-fenced", in100: 1_000, what: "commands of duties that were written" },
+  "duty-judged": { of: "duty-fenced", in100: 250, what: "commands of duties that were written" },
   "announcement-judged": { of: "snapshot-announced", in100: 300, what: "words of the log on a snapshot" },
   "truncation-judged": { of: "35", in100: 10, what: "times that the log let go of events" },
   "claim-judged": { of: "enforced-true", in100: 25_000, what: "words of nodes on what they enforce" },
