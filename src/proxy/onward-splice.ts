@@ -10,6 +10,7 @@ import { request as httpsRequest } from "node:https";
 import type { Socket } from "node:net";
 import type { Permit } from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
+import { contain, contained, endByFault } from "./contain.ts";
 import { HeaderLines } from "./header-lines.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
 import { beginTunnel, TcpSplice, type TunnelJob } from "./tcp-splice.ts";
@@ -34,10 +35,16 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
   const { exchange, downstream } = job;
   if (!beginTunnel(job)) return;
   const asking = openOnward(job);
+  const end = endByFault(job.onFault, fail, () => {
+    asking.destroy();
+    downstream.destroy();
+  });
+  contain(asking, end);
   let settled = false;
-  const timer = setTimeout(() => {
+  const late = (): void => {
     fail({ type: "error", error: new UpstreamConnectTimeoutError("the other proxy did not answer in time") });
-  }, job.connectTimeoutMs);
+  };
+  const timer = setTimeout(contained(late, end), job.connectTimeoutMs);
 
   function settle(): boolean {
     if (settled) return false;
@@ -45,19 +52,21 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
     clearTimeout(timer);
     return true;
   }
-  function fail(failure: ForwardFailure): void {
-    if (!settle()) return;
+  function fail(failure: ForwardFailure): boolean {
+    if (!settle()) return false;
     asking.destroy();
     if (failure.type === "error") job.target.report?.({ type: "local" });
     job.onFailed(failure);
+    return true;
   }
-  exchange.attach((reason) => fail({ type: "cut", reason }));
+  exchange.attach((reason) => void fail({ type: "cut", reason }));
   downstream.onClose(() => {
     if (settle()) asking.destroy();
   });
   asking.on("error", (error) => fail({ type: "error", error }));
   // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
   asking.once("socket", (connecting) => {
+    contain(connecting, end);
     connecting.once(job.target.connect.secure ? "secureConnect" : "connect", () => {
       if (exchange.mayCarry()) asking.end();
     });
@@ -78,6 +87,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
     settle();
     job.target.report?.({ type: "answered", status: statusCode });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
+    contain(stream, end);
     new TcpSplice(job, stream, upstream).begin({ head, upstreamHead });
   });
 

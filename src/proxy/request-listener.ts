@@ -64,7 +64,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   const own = createOwnHandlers({ ...parts, tools });
   const common = { ports, plans, exchanges, tools, current, reached };
   const ended = tellEnds({ ports, metrics });
-  const tunnels = createTunnels({ metrics, now: clock.monotonic, notForwarded });
+  const tunnels = createTunnels({ metrics, now: clock.monotonic, notForwarded, onFault });
   const sendingTools: SendingTools = {
     clock,
     metrics,
@@ -273,7 +273,12 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     const onFailed = (failure: ForwardFailure): void => notForwarded(visit, failure, permit.principal);
     const told = { headers: sending.headerList(), rules, requestId, method, protocol, key };
     const common = { downstream, exchange, target, path, idleTimeoutMs, counted: visit };
-    upgrade(permit, { ...common, ...told, onFailed, handshakeTimeoutMs, onAccepted });
+    const ended = { onFailed, onFault: (error: unknown) => onFault(visit, error) };
+    upgrade(permit, { ...common, ...told, ...ended, handshakeTimeoutMs, onAccepted });
+  }
+
+  function onFault({ requestId }: Visit, error: unknown): void {
+    ports.logger.error({ requestId, error: describe(error) }, "an upgrade or a tunnel could not be carried on");
   }
 
   function notForwarded(visit: Visit, failure: ForwardFailure, principal: Principal | null): void {
@@ -305,8 +310,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   function failed(visit: Visit, error: unknown): void {
     const condition = conditionOf(error);
     if (condition.type === "internal") {
-      const what = error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
-      ports.logger.error({ requestId: visit.requestId, error: what }, "a request could not be handled");
+      ports.logger.error({ requestId: visit.requestId, error: describe(error) }, "a request could not be handled");
     }
     try {
       answer(visit, condition, tools);
@@ -337,4 +341,8 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     onRequest: (downstream) =>
       start(newVisit(downstream, { requestId: ports.requestId(), asOf: momentOf(clock), meter: metrics.meters.none })),
   };
+}
+
+function describe(error: unknown): Readonly<{ name?: string; code?: string; stack?: string | undefined }> {
+  return error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
 }

@@ -9,6 +9,7 @@
 import { connect, Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { Permit } from "../auth/index.ts";
+import { contain, contained, endByFault } from "./contain.ts";
 import type { Downstream, Tunnel } from "./downstream.ts";
 import type { Exchange } from "./exchanges.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
@@ -29,6 +30,8 @@ export type TunnelJob = Readonly<{
   counted: { bytes: number; bytesReceived: number };
   /** Nothing was answered yet: the caller of the tunnel answers. */
   onFailed: (failure: ForwardFailure) => void;
+  /** Something of ours threw; the tunnel ends. */
+  onFault: (error: unknown) => void;
 }>;
 
 export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
@@ -37,10 +40,16 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
   const { hostname: host, port, lookup } = job.target.connect;
   const common = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
   const upstream = connect({ host, port, lookup, allowHalfOpen: true, ...common });
+  const end = endByFault(job.onFault, fail, () => {
+    breakOff(upstream);
+    downstream.destroy();
+  });
+  contain(upstream, end);
   let settled = false;
-  const timer = setTimeout(() => {
+  const late = (): void => {
     fail({ type: "error", error: new UpstreamConnectTimeoutError("the upstream did not accept a connection in time") });
-  }, job.connectTimeoutMs);
+  };
+  const timer = setTimeout(contained(late, end), job.connectTimeoutMs);
 
   function settle(): boolean {
     if (settled) return false;
@@ -48,13 +57,14 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
     clearTimeout(timer);
     return true;
   }
-  function fail(failure: ForwardFailure): void {
-    if (!settle()) return;
+  function fail(failure: ForwardFailure): boolean {
+    if (!settle()) return false;
     upstream.destroy();
     if (failure.type === "error") job.target.report?.({ type: "local" });
     job.onFailed(failure);
+    return true;
   }
-  exchange.attach((reason) => fail({ type: "cut", reason }));
+  exchange.attach((reason) => void fail({ type: "cut", reason }));
   downstream.onClose(() => {
     if (settle()) upstream.destroy();
   });
@@ -64,6 +74,7 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
     settle();
     job.target.report?.({ type: "answered", status: 200 });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
+    contain(stream, end);
     new TcpSplice(job, stream, upstream).begin({ head });
   });
 }

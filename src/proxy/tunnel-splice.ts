@@ -31,9 +31,10 @@ export function createTunnels(
     metrics: Pick<HttpMetrics, "datagramDropped" | "refused">;
     now: () => number;
     notForwarded: (visit: Visit, failure: ForwardFailure, principal: Principal | null) => void;
+    onFault: (visit: Visit, error: unknown) => void;
   }>,
 ): Tunnels {
-  const { metrics, now, notForwarded } = parts;
+  const { metrics, now, notForwarded, onFault } = parts;
 
   function jobOf(
     { visit, plan, request, exchange, permit }: Permitted,
@@ -46,6 +47,7 @@ export function createTunnels(
       connectTimeoutMs: leadsOnward(plan.route) ? onwardTimeoutMs : connectTimeoutMs,
       idleTimeoutMs: plan.route.idleTimeoutMs,
       onFailed: (failure) => notForwarded(visit, failure, permit.principal),
+      onFault: (error) => onFault(visit, error),
     };
   }
 

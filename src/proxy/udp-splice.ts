@@ -9,6 +9,7 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { type LookupFunction, Socket } from "node:net";
 import type { Permit } from "../auth/index.ts";
 import { CapsuleReader, datagramCapsule } from "./capsules.ts";
+import { contain, contained, endByFault } from "./contain.ts";
 import type { Tunnel } from "./downstream.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
 import type { DropReason } from "./http-metrics.ts";
@@ -28,9 +29,14 @@ export function tunnelUdp(_permit: Permit, job: UdpTunnelJob): void {
   if (!beginTunnel(job)) return;
   let upstream: UdpSocket | undefined;
   let settled = false;
-  const timer = setTimeout(() => {
+  const end = endByFault(job.onFault, fail, () => {
+    if (upstream !== undefined) closeSocket(upstream);
+    downstream.destroy();
+  });
+  const late = (): void => {
     fail({ type: "error", error: new UpstreamConnectTimeoutError("the upstream did not accept a connection in time") });
-  }, job.connectTimeoutMs);
+  };
+  const timer = setTimeout(contained(late, end), job.connectTimeoutMs);
 
   function settle(): boolean {
     if (settled) return false;
@@ -38,17 +44,18 @@ export function tunnelUdp(_permit: Permit, job: UdpTunnelJob): void {
     clearTimeout(timer);
     return true;
   }
-  function fail(failure: ForwardFailure): void {
-    if (!settle()) return;
+  function fail(failure: ForwardFailure): boolean {
+    if (!settle()) return false;
     upstream?.close();
     if (failure.type === "error") job.target.report?.({ type: "local" });
     job.onFailed(failure);
+    return true;
   }
-  exchange.attach((reason) => fail({ type: "cut", reason }));
+  exchange.attach((reason) => void fail({ type: "cut", reason }));
   downstream.onClose(() => {
     if (settle()) upstream?.close();
   });
-  openSocket(job.target.connect, (error, socket) => {
+  const opened: Opened = (error, socket) => {
     if (settled) {
       socket?.close();
       return;
@@ -58,17 +65,21 @@ export function tunnelUdp(_permit: Permit, job: UdpTunnelJob): void {
       return;
     }
     upstream = socket;
+    contain(socket, end);
     if (!exchange.mayCarry()) return; // a cut has failed it
     settle();
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
+    contain(stream, end);
     splice(job, { stream, head }, socket);
-  });
+  };
+  openSocket(job.target.connect, contained(opened, end));
 }
 
+type Opened = (error: unknown, socket?: UdpSocket) => void;
 type Address = Readonly<{ hostname: string; port: number; lookup: LookupFunction }>;
 
 /** @param done with a socket that hears nobody but the upstream, or with what went wrong */
-function openSocket({ hostname, port, lookup }: Address, done: (error: unknown, socket?: UdpSocket) => void): void {
+function openSocket({ hostname, port, lookup }: Address, done: Opened): void {
   lookup(hostname, { all: false }, (error, address, family) => {
     if (error !== null || typeof address !== "string") {
       done(error);
@@ -91,7 +102,7 @@ function splice(job: UdpTunnelJob, { stream, head }: Tunnel, upstream: UdpSocket
   const close = (): void => {
     if (!open) return;
     open = false;
-    upstream.close();
+    closeSocket(upstream);
   };
   const giveUp = (): void => {
     close();
@@ -143,6 +154,13 @@ function splice(job: UdpTunnelJob, { stream, head }: Tunnel, upstream: UdpSocket
   stream.on("data", take);
   if (head.length > 0) take(head);
   stream.resume();
+}
+
+/** One that is closed already says so by throwing. */
+function closeSocket(socket: UdpSocket): void {
+  try {
+    socket.close();
+  } catch {}
 }
 
 function ignore(): void {}

@@ -14,6 +14,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Permit } from "../auth/index.ts";
 import { closeCodes } from "./close-codes.ts";
+import { contain, contained, type EndByFault, endByFault } from "./contain.ts";
 import type { Downstream } from "./downstream.ts";
 import { buildDownstreamHeaders, type ResponseRules } from "./downstream-headers.ts";
 import type { CutReason, Exchange } from "./exchanges.ts";
@@ -44,6 +45,8 @@ export type UpgradeJob = Readonly<{
   counted: { bytes: number; bytesReceived: number };
   /** Nothing was answered yet: the caller of `upgrade` answers. */
   onFailed: (failure: ForwardFailure) => void;
+  /** Something of ours threw; the upgrade ends. */
+  onFault: (error: unknown) => void;
 }>;
 
 /** From the cut to the end of the socket. */
@@ -96,9 +99,12 @@ class Handshake {
   constructor(job: UpgradeJob) {
     const { exchange, target, downstream } = job;
     const upstream = openUpstream(job);
-    const timer = setTimeout(() => {
+    const end = this.#endOf(job.onFault, upstream, downstream);
+    contain(upstream, end);
+    const late = (): void => {
       this.#fail({ type: "error", error: new UpgradeRefusedError("ERR_PROXY_TIMEOUT", "no answer to the upgrade") });
-    }, job.handshakeTimeoutMs);
+    };
+    const timer = setTimeout(contained(late, end), job.handshakeTimeoutMs);
     this.#attempt = { job, upstream, timer };
 
     exchange.attach((reason) => {
@@ -113,14 +119,25 @@ class Handshake {
     upstream.once("response", (answer) => {
       if (!exchange.mayCarry() || this.#settle() === undefined) return void answer.destroy();
       downstream.onClose(() => upstream.destroy());
+      contain(answer, end);
       passAnswer(job, upstream, answer);
     });
-    upstream.once("upgrade", (...upgraded) => this.#upgraded(...upgraded));
+    upstream.once("upgrade", (...upgraded) => this.#upgraded(end, ...upgraded));
     // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
     upstream.once("socket", (connecting) => {
+      contain(connecting, end);
       connecting.once(target.connect.secure ? "secureConnect" : "connect", () => {
         if (exchange.mayCarry()) upstream.end();
       });
+    });
+  }
+
+  /** In a method of its own, so that nothing else stays with the sockets. */
+  #endOf(onFault: UpgradeJob["onFault"], upstream: ClientRequest, downstream: Downstream): EndByFault {
+    const fail = (failure: ForwardFailure): boolean => this.#fail(failure);
+    return endByFault(onFault, fail, () => {
+      upstream.destroy();
+      downstream.destroy();
     });
   }
 
@@ -136,15 +153,17 @@ class Handshake {
     return attempt;
   }
 
-  #fail(failure: ForwardFailure): void {
+  /** @returns false: it was settled before */
+  #fail(failure: ForwardFailure): boolean {
     const attempt = this.#settle();
-    if (attempt === undefined) return;
+    if (attempt === undefined) return false;
     attempt.upstream.destroy();
     if (failure.type === "error") attempt.job.target.report?.({ type: "local" });
     attempt.job.onFailed(failure);
+    return true;
   }
 
-  #upgraded(answer: IncomingMessage, upstream: Duplex, upstreamHead: Buffer): void {
+  #upgraded(end: EndByFault, answer: IncomingMessage, upstream: Duplex, upstreamHead: Buffer): void {
     const { job } = this.#attempt ?? {};
     if (job === undefined || !job.exchange.mayCarry()) return void upstream.destroy();
     if (!accepts(answer, job)) {
@@ -157,6 +176,7 @@ class Handshake {
     job.target.report?.({ type: "answered", status: 101 });
     job.onAccepted();
     const { socket: client, head } = job.downstream.takeSocket();
+    contain(client, end);
     const lines = [...buildDownstreamHeaders(job.rules, answer.rawHeaders), "X-Request-Id", job.requestId];
     const { exchange, counted, idleTimeoutMs, key } = job;
     new Splice({ exchange, counted, client, upstream, webSocket: key !== null }).begin({
