@@ -23,12 +23,14 @@ export async function carryOut(
   return tellOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
 }
 
+/** @param kept of several changes, those whose receipts are to be kept; that of `answer` covers them all */
 export async function tellOutcome(
   client: OperatorClient,
   parsed: Parsed,
   terminal: Terminal,
   answer: ChangeAnswer,
   said: string,
+  kept: readonly ChangeAnswer[] = [answer],
 ): Promise<ExitCode> {
   const json = parsed.flag("json");
   const waits = parsed.flag("wait") || parsed.text("output") !== undefined;
@@ -39,24 +41,36 @@ export async function tellOutcome(
   }
   const progress = showProgress(terminal);
   const line = (receipt: Receipt): string => `${JSON.stringify({ ...answer, receipt })}\n`;
-  const receipt = await watchReceipt(client, {
-    target: `link:${formatLink(answer.link)}`,
+  const asked = {
     wait: parsed.flag("region") ? "region" : "all",
     timeoutMs: parseWait(parsed.text("timeout"), 10_000),
+  } as const;
+  const receipt = await watchReceipt(client, {
+    ...asked,
+    target: `link:${formatLink(answer.link)}`,
     onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
   });
   progress.clear();
-  await saveReceipt(receipt, parsed.text("output"));
+  const path = parsed.text("output");
+  if (path !== undefined) {
+    const receipts: Receipt[] = [];
+    for (const { link } of kept) {
+      const target = `link:${formatLink(link)}`;
+      const isIt = link.position === answer.link.position;
+      receipts.push(isIt ? receipt : await watchReceipt(client, { ...asked, target, onProgress: () => {} }));
+    }
+    await saveReceipts(receipts, path);
+  }
   terminal.out(json ? line(receipt) : receiptText(receipt, answer.promise));
   return receipt.complete ? 0 : 1;
 }
 
-/** The signed form, for whoever must be shown it. */
-export async function saveReceipt(receipt: Receipt, path: string | undefined): Promise<void> {
-  if (path === undefined) return;
-  if (receipt.signed === null) throw new CannotError("the receipt came without a signature: its broker is too old");
+/** The signed form, for whoever must be shown it; one a line. */
+export async function saveReceipts(receipts: readonly Receipt[], path: string): Promise<void> {
+  if (receipts.some(({ signed }) => signed === null))
+    throw new CannotError("the receipt came without a signature: its broker is too old");
   try {
-    await writeFile(path, `${receipt.signed}\n`, { mode: 0o644 });
+    await writeFile(path, receipts.map(({ signed }) => `${signed}\n`).join(""), { mode: 0o644 });
   } catch (cause) {
     throw new CannotError(`${path} cannot be written`, { cause });
   }

@@ -12,10 +12,11 @@ import {
   type ReceiptKeys,
   type ReceiptStatement,
   receiptKeys,
+  type StatedChange,
   statementIn,
 } from "../replication/index.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "./arguments.ts";
-import { saveReceipt } from "./carry-out.ts";
+import { saveReceipts } from "./carry-out.ts";
 import { CannotError, type Command, type Terminal, UsageError } from "./command.ts";
 import { readLocalConfig } from "./local-config.ts";
 import { connectOperator } from "./operator-client.ts";
@@ -45,7 +46,8 @@ anybody can check with cardea receipts verify. Exit 0 only when complete.`,
         onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
       });
       progress.clear();
-      await saveReceipt(receipt, parsed.text("output"));
+      const path = parsed.text("output");
+      if (path !== undefined) await saveReceipts([receipt], path);
       const said = receipt.signed === null ? undefined : statementIn(receipt.signed)?.promise;
       terminal.out(json ? line(receipt) : receiptText(receipt, said));
       return receipt.complete ? 0 : 1;
@@ -57,12 +59,13 @@ anybody can check with cardea receipts verify. Exit 0 only when complete.`,
 
 export const receiptsVerify: Command = {
   name: "receipts verify",
-  usage: "[FILE | -] --jwks FILE… | --jwks-url URL | -c cardea.yaml  [--sessions FILE] [--json]",
-  summary: "check a signed receipt, offline",
-  help: `Checks the signature, the form, the cluster, and whether it adds up: a receipt that calls itself complete, and names a node that
+  usage: "[FILE… | -] --jwks FILE… | --jwks-url URL | -c cardea.yaml  [--sessions FILE] [--json]",
+  summary: "check signed receipts, offline",
+  help: `A file holds one receipt, or several, one a line. Checks the signature, the form, the cluster, and whether it adds up: a receipt that calls itself complete, and names a node that
 had not confirmed, is refused. Keys: a JWK set saved earlier (--jwks, several for receipts of several years), the published one
 (--jwks-url https://authenticate.example.com/.well-known/cardea/receipts/jwks.json), or those that follow from a configuration.
---sessions compares the receipt with a list of session ids, one a line. Exit 0: genuine and complete; 1: refused, incomplete or lost.`,
+--sessions compares a list of session ids, one a line, with all of the receipts together: each id in one of them, and no other; of several batches
+in the order in which the list was revoked. Exit 0: all are genuine and complete; 1: one is refused, incomplete or lost, or they are not of that list.`,
   async run(args, terminal) {
     const options = {
       ...{ config: operatorOptions.config, json: operatorOptions.json },
@@ -70,16 +73,19 @@ had not confirmed, is refused. Keys: a JWK set saved earlier (--jwks, several fo
       "jwks-url": { type: "string" },
       sessions: { type: "string" },
     } as const;
-    const parsed = parse(args, options, { min: 0, max: 1 });
+    const parsed = parse(args, options, { min: 0, max: 1_000 });
     const sets = await trustedKeys(parsed, terminal);
-    const text = await readText(parsed.positionals[0] ?? "-");
+    const checks: CheckedReceipt[] = [];
+    for (const path of parsed.positionals.length === 0 ? ["-"] : parsed.positionals)
+      for (const text of receiptsIn(await readText(path))) checks.push(await checkReceipt(text, sets));
     const list = parsed.text("sessions");
-    const sessions = list === undefined ? undefined : linesOf(await readText(list));
-    const checked = againstList(await checkReceipt(text, sets), sessions);
-    if (parsed.flag("json")) terminal.out(`${JSON.stringify(checked)}\n`);
-    else if (checked.ok) terminal.out(statementText(checked.statement, checked.kid));
-    else terminal.err(`refused (${checked.reason}): ${checked.detail}\n`);
-    return checked.ok && checked.statement.complete ? 0 : 1;
+    const all = list === undefined ? checks : againstList(checks, linesOf(await readText(list)));
+    for (const checked of all) {
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(checked)}\n`);
+      else if (checked.ok) terminal.out(statementText(checked.statement, checked.kid));
+      else terminal.err(`refused (${checked.reason}): ${checked.detail}\n`);
+    }
+    return all.every((checked) => checked.ok && checked.statement.complete) ? 0 : 1;
   },
 };
 
@@ -107,14 +113,36 @@ export const receiptsKeys: Command = {
   },
 };
 
-/** A genuine receipt of something else than what was asked for is no proof of it. */
-function againstList(checked: CheckedReceipt, sessions: readonly string[] | undefined): CheckedReceipt {
-  if (sessions === undefined || !checked.ok) return checked;
-  const revoked = revokedIn(checked.statement);
-  if (revoked?.idsSha256 === digestOfIds(sessions)) return checked;
-  const held = revoked === undefined ? "no session" : `${revoked.count} sessions`;
-  const detail = `it is genuine, but of ${held}; the list names ${new Set(sessions).size}, and they are not the same`;
-  return { ok: false, reason: "contradictory", detail };
+/** One a line; a file that holds none is looked at as it is. */
+function receiptsIn(text: string): readonly string[] {
+  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
+  return lines.length === 0 ? [text] : lines;
+}
+
+/** Genuine receipts of something else than what was asked for are no proof of it. */
+function againstList(checks: readonly CheckedReceipt[], sessions: readonly string[]): readonly CheckedReceipt[] {
+  const statements = checks.flatMap((checked) => (checked.ok ? [checked.statement] : []));
+  if (statements.length < checks.length) return checks;
+  const revoked = statements.flatMap((statement) => revokedIn(statement) ?? []);
+  const ids = [...new Set(sessions)];
+  if (revoked.length === checks.length && isMadeOf(ids, revoked)) return checks;
+  const count = revoked.reduce((sum, one) => sum + one.count, 0);
+  const [it, held] = [checks.length === 1 ? "it is" : "they are", count === 0 ? "no session" : `${count} sessions`];
+  const detail = `${it} genuine, but of ${held}; the list names ${ids.length}, and they are not the same`;
+  return [{ ok: false, reason: "contradictory", detail }];
+}
+
+/** Whether a list falls into stretches, each of which is the sessions of another receipt: `sessions revoke` makes its batches so. */
+function isMadeOf(ids: readonly string[], revoked: readonly Pick<StatedChange, "count" | "idsSha256">[]): boolean {
+  const left = new Set(revoked);
+  let at = 0;
+  while (at < ids.length) {
+    const next = [...left].find(({ count, idsSha256 }) => digestOfIds(ids.slice(at, at + count)) === idsSha256);
+    if (next === undefined || next.count === 0) return false;
+    left.delete(next);
+    at += next.count;
+  }
+  return left.size === 0;
 }
 
 function revokedIn({ changes }: ReceiptStatement) {

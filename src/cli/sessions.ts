@@ -58,7 +58,8 @@ export const sessionsRevoke: Command = {
 receipt is a line, the last one signed. Exit 0 only when complete. --output keeps the signed receipt (cardea receipts verify).
 Open connections on a session are closed before a node counts as applied. --user revokes every session that the user has, in one event.
 --from reads ids, one a line (- for standard input). --group, --idp and --issued-before (ISO 8601) together choose among the live
-sessions; --all takes every one. Up to 10,000 are one batch and one receipt; more are several batches, and the receipt of the last covers them.`,
+sessions; --all takes every one. Up to 10,000 are one batch and one receipt; more are several batches: the receipt of the last covers them all, and
+--output keeps one of each, one a line.`,
   async run(args, terminal) {
     const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...chosenBy }, { min: 0, max: 1_000 });
     const ids = await idsGiven(parsed);
@@ -132,8 +133,9 @@ async function revokeMany(
   terminal: Terminal,
   { ids, filter }: Chosen,
 ): Promise<ExitCode> {
-  const totals: Totals = { named: 0, unknown: 0, unknownIds: [], changed: false };
+  const totals: Totals = { named: 0, unknown: 0, unknownIds: [] };
   let last: RevokedManyAnswer | undefined;
+  const changes: RevokedManyAnswer[] = [];
   let refused: OperatorRefusedError | undefined;
   const chunks = ids === undefined ? [] : chunksOf(ids, atOnceMax);
   for (let round = 0; round < Math.max(1, ids === undefined ? roundsMax : chunks.length); round++) {
@@ -142,7 +144,7 @@ async function revokeMany(
     try {
       last = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
       note(totals, last.named, last.unknown);
-      totals.changed ||= last.changed;
+      if (last.changed) changes.push(last);
     } catch (error) {
       if (!(error instanceof OperatorRefusedError) || error.status !== 404 || chunk === undefined)
         throw toldHowFar(error, totals, last);
@@ -153,11 +155,12 @@ async function revokeMany(
   }
   if (last === undefined) throw refused ?? new CannotError("nothing was asked");
   const unknown = totals.unknown === 0 ? "" : `; unknown here: ${totals.unknownIds.slice(0, 3).join(", ")}`;
-  const said = totals.changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
-  return tellOutcome(client, parsed, terminal, { ...last, changed: totals.changed }, said);
+  const changed = changes.length > 0;
+  const said = changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
+  return tellOutcome(client, parsed, terminal, { ...last, changed }, said, changed ? changes : [last]);
 }
 
-type Totals = { named: number; unknown: number; unknownIds: readonly string[]; changed: boolean };
+type Totals = { named: number; unknown: number; unknownIds: readonly string[] };
 
 function note(totals: Totals, named: number, unknown: readonly string[]): void {
   totals.named += named;

@@ -105,6 +105,49 @@ test("one session, a filter, an id that nobody has: each is said as it is; two c
   assert.equal((await cardea("sessions", "revoke", "--from", join(folder, "none.txt"))).code, 3);
 });
 
+test("of more sessions than go into one batch each batch has a receipt, and together they are checked against the whole list", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  const [first = "", second = "", other = ""] = await signIn(world, 3);
+  const strangers = Array.from({ length: 9_999 }, () => randomUUID() as string);
+  const [list, kept] = [join(folder, "list.txt"), join(folder, "receipts.jws")];
+  writeFileSync(list, [first, ...strangers, second].join("\n"));
+  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", kept);
+  assert.equal(revoked.code, 0, revoked.err);
+  const receipts = readFileSync(kept, "utf8").trim().split("\n");
+  assert.equal(receipts.length, 2);
+
+  const jwks = join(folder, "keys.json");
+  writeFileSync(jwks, JSON.stringify(published));
+  const each = receipts.map((receipt, n) => {
+    const path = join(folder, `receipt-${n}.jws`);
+    writeFileSync(path, receipt);
+    return path;
+  });
+  const verify = async (ids: readonly string[], ...files: readonly string[]): Promise<Said> => {
+    writeFileSync(list, ids.join("\n"));
+    return cardea("receipts", "verify", ...files, "--jwks", jwks, "--sessions", list);
+  };
+  for (const files of [[kept], each, [...each].reverse()]) {
+    const said = await verify([first, second], ...files);
+    assert.equal(said.code, 0, said.err);
+    assert.equal(said.out.match(/^genuine/gm)?.length, 2);
+  }
+  const [one = ""] = each;
+  const wrong: readonly (readonly [readonly string[], readonly string[], RegExp])[] = [
+    [[first, second], [one], /it is genuine, but of 1 sessions; the list names 2/],
+    [[first], each, /they are genuine, but of 2 sessions; the list names 1/],
+    [[first, other], each, /of 2 sessions; the list names 2, and they are not the same/],
+    [[first, second], [...each, one], /of 3 sessions; the list names 2/],
+  ];
+  for (const [ids, files, words] of wrong) {
+    const said = await verify(ids, ...files);
+    assert.deepEqual([said.code, said.out], [1, ""]);
+    assert.match(said.err, words);
+  }
+  writeFileSync(one, `${receipts[0]?.slice(0, -8)}AAAAAAAA`);
+  assert.match((await verify([first, second], ...each)).err, /bad-signature/);
+});
+
 test("of more sessions than go into one batch, a batch of which nobody is known keeps none of the others", async (t) => {
   const { world, cardea, folder } = await startDesk(t);
   const [real = "", other = ""] = await signIn(world, 2);
