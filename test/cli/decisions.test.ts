@@ -4,6 +4,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { credentials } from "@grpc/grpc-js";
+import { type BrokerClient, createBrokerClient, statementIn, systemClock } from "../../src/replication/index.ts";
+import { asked as commandOf, createSession, quiet, random, revoke } from "../broker/support.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { EnvoyClient } from "../support/envoy-client.ts";
 import { freePorts } from "../support/free-port.ts";
@@ -14,7 +16,7 @@ const patience = { withinMs: 30_000 };
 const secret = (byte: number): string =>
   Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
 
-test("an authorize node answers a trusted proxy from its own projection, by the configuration in force", async (t) => {
+test("an authorize node answers a trusted proxy from its own projection, by the configuration in force; receipts name it decision-only", async (t) => {
   using folder = new TemporaryFolder("decisions");
   const [decisions = 0, grpc = 0, metrics = 0, broker = 0] = await freePorts(4);
   const file = join(folder.path, "cardea.yaml");
@@ -109,4 +111,27 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
       recorded().some(({ result }) => result === "permit") && recorded().some(({ result }) => result === "signin"),
     patience,
   );
+
+  // Its callers' open streams are outside a receipt's promise, and the receipt says so, with its signature.
+  const clientOf = (role: "authenticate" | "operator"): BrokerClient => {
+    const client = createBrokerClient({
+      ...{ urls: [new URL(`http://127.0.0.1:${broker}`)], cluster: "cardea", role, name: "test" },
+      ...{ secret: Buffer.from(secret(3), "base64"), clock: systemClock, randomBytes: random, logger: quiet },
+    });
+    t.after(() => client.close());
+    return client;
+  };
+  const signedIn = await clientOf("authenticate").submit(commandOf(createSession("s1", "alice")));
+  assert.equal(signedIn.type, "done", JSON.stringify(signedIn));
+  const operator = clientOf("operator");
+  const done = await operator.submit(commandOf(revoke("s1")));
+  if (done.type !== "done") return assert.fail(JSON.stringify(done));
+  const receipt = await operator.receipt({ type: "link", link: done.link }, { wait: "all", timeoutMs: 30_000 });
+  assert.equal(receipt.complete, true);
+  const statement = statementIn(receipt.signed ?? "");
+  assert.deepEqual(
+    statement?.nodes.map(({ role, status }) => [role, status]),
+    [["decision-only", "applied"]],
+  );
+  assert.equal(statement?.durability, "local", "the store is a file");
 });
