@@ -95,11 +95,13 @@ type Attempt = Readonly<{ job: UpgradeJob; upstream: ClientRequest; timer: NodeJ
 /** One handshake. Afterwards it holds nothing, for it stays as long as its connection: ten thousand of them may be open. */
 class Handshake {
   #attempt: Attempt | undefined;
+  /** The connection, once there is one, which the request is not: that goes with the attempt. */
+  #upstream: Socket | undefined;
 
   constructor(job: UpgradeJob) {
     const { exchange, target, downstream } = job;
     const upstream = openUpstream(job);
-    const end = this.#endOf(job.onFault, upstream, downstream);
+    const end = this.#endOf(job.onFault, downstream);
     contain(upstream, end);
     const late = (): void => {
       this.#fail({ type: "error", error: new UpgradeRefusedError("ERR_PROXY_TIMEOUT", "no answer to the upgrade") });
@@ -126,6 +128,7 @@ class Handshake {
     // Connecting may take longer than the lease lasts, so nothing leaves before it is asked again.
     upstream.once("socket", (connecting) => {
       contain(connecting, end);
+      this.#upstream = connecting;
       connecting.once(target.connect.secure ? "secureConnect" : "connect", () => {
         if (exchange.mayCarry()) upstream.end();
       });
@@ -133,10 +136,10 @@ class Handshake {
   }
 
   /** In a method of its own, so that nothing else stays with the sockets. */
-  #endOf(onFault: UpgradeJob["onFault"], upstream: ClientRequest, downstream: Downstream): EndByFault {
+  #endOf(onFault: UpgradeJob["onFault"], downstream: Downstream): EndByFault {
     const fail = (failure: ForwardFailure): boolean => this.#fail(failure);
     return endByFault(onFault, fail, () => {
-      upstream.destroy();
+      this.#upstream?.destroy();
       downstream.destroy();
     });
   }
