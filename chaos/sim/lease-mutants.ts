@@ -68,7 +68,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
         put: "return windowMs < 0 ? Number.POSITIVE_INFINITY : elapsed - state.terms.deltaMs;",
       },
     ],
-    within: 40,
+    within: 100,
     where: "operators",
   },
   "no-row": {

@@ -390,7 +390,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         put: '    const look: Look = { ...this.#look(session, route), verdict: "permit" };\n    if (look.verdict',
       },
     ],
-    within: 20,
+    within: 40,
   },
   "bytes-without-a-look": {
     meaning: "a stream goes on though the lease is over",
