@@ -72,7 +72,6 @@ export class PostgresModel {
         timeline += 1;
         return timeline;
       },
-      newestTimeline: () => timeline,
       partitionSize: options.partitionSize ?? 1_000_000,
       counts: this.counts,
     };
@@ -226,8 +225,10 @@ export class PostgresModel {
         server.process.kill();
         server.restoreFrom(wal, timeline);
         this.#raisedAt = wal.length;
-        if (server === source) server.role = "primary";
-        else this.#follow(server, source);
+        if (server === source) {
+          server.role = "primary";
+          server.tellRestored();
+        } else this.#follow(server, source);
         server.process.start();
       }
       done();

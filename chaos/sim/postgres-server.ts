@@ -26,7 +26,6 @@ export type PostgresCommon = Readonly<{
   report: Report;
   nextTxn: () => Txn;
   nextTimeline: () => number;
-  newestTimeline: () => number;
   /** Positions in one partition; truncation drops whole ones. */
   partitionSize: number;
   counts: PostgresCounts;
@@ -151,8 +150,7 @@ export class PostgresServer {
         return;
       }
       this.#foldTo(this.wal.length);
-      // A server that went down before it had begun on what was put in its place may have been replaced meanwhile.
-      this.#tellPromoted(this.timeline < this.common.newestTimeline() ? "restarted" : this.#startsAs);
+      this.#tellPromoted(this.#startsAs);
       this.#startsAs = "restarted";
     });
   }
@@ -175,9 +173,13 @@ export class PostgresServer {
     if (this.process.isUp) throw new Error(`${this.name} is up: its log cannot be replaced`);
     this.wal = [...wal];
     this.timeline = timeline;
-    this.#startsAs = "restored";
     this.#state = new PostgresState();
     this.#folded = 0;
+  }
+
+  /** A backup is in its place now. Said when it is put there: another may be promoted before this one has begun on it. */
+  tellRestored(): void {
+    this.common.report({ type: "promoted", ...this.here(), how: "restored", head: this.flushedHead });
   }
 
   /** A standby that takes writes from now on. */

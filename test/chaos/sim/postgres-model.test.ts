@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
+import { watch } from "../../../chaos/sim/monitors/index.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import type { PostgresServer } from "../../../chaos/sim/postgres-server.ts";
 import type { SimProcess } from "../../../chaos/sim/process.ts";
 import { SimLog } from "../../../chaos/sim/sim-log.ts";
-import { World } from "../../../chaos/sim/world.ts";
+import { World, worldStart } from "../../../chaos/sim/world.ts";
 import { type Epoch, type Link, sameLink } from "../../../src/events/index.ts";
 import { LogUnavailableError, type Observation, type OpenEpochOutcome } from "../../../src/replication/log/log.ts";
 import { aSession, LogWriter, openEpochRequest } from "../../support/log-writer.ts";
@@ -204,7 +205,40 @@ test("a backup replaces every server's log, and the same epoch numbers come agai
   assert.equal(again.it.epoch, second.it.epoch);
   assert.notEqual(again.it.incarnation, second.it.incarnation);
   assert.equal(second.beat(), "fenced");
-  assert.deepEqual(bench.of("promoted").at(-1)?.how, "restored");
+  assert.deepEqual(
+    bench
+      .of("promoted")
+      .slice(-2)
+      .map(({ how }) => how),
+    ["restored", "restarted"],
+  );
+});
+
+test("a backup is told of when it is put in place, also where another is promoted before its primary has begun on it", () => {
+  const bench = new Bench();
+  const writer = bench.open(bench.log());
+  bench.world.run(bench.world.now + 5_000);
+  const kept = writer.it.head;
+  assert.equal(writer.append(), "appended");
+  bench.wait<undefined>((answer) => bench.model.restoreBackup(2_000, () => answer(undefined)));
+  const before = bench.model.primary;
+  before.process.kill();
+  bench.world.run(bench.world.now + 500);
+  assert.equal(
+    (bench.wait((answer) => bench.model.failOver("procedure", answer)) as { type: string }).type,
+    "promoted",
+  );
+  const told = bench.of("promoted").slice(-2);
+  assert.deepEqual(
+    told.map(({ how, process, head }) => [how, process, head.position]),
+    [
+      ["restored", before.name, kept.position],
+      ["procedure", bench.model.primary.name, kept.position],
+    ],
+  );
+  const judged = watch({ wallStart: worldStart, deltaMs: 5_000, drift: 0.01, windowMaxMs: 15_000 });
+  for (const fact of bench.facts) judged.report(fact);
+  assert.equal(judged.judgement().counts.get(2), undefined);
 });
 
 test("partitions below the horizon are dropped whole, and never the one that is written to", () => {
