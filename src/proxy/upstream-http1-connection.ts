@@ -378,7 +378,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   };
 
   #onComplete(): void {
-    if (!this.#answering) return;
+    if (!this.#answering || this.#whole) return; // of what stands in the read buffer, nothing was passed on yet
     this.#complete = true;
     listenForBegin(this.#parser, this.#onMore);
   }
