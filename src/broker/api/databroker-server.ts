@@ -323,7 +323,6 @@ function fieldOf(fields: unknown, name: string): unknown {
     : undefined;
 }
 
-/** A broker speaks for itself alone. */
 function tidingsOf(body: unknown): Tidings {
   try {
     return tidingsIn(body);
@@ -332,6 +331,7 @@ function tidingsOf(body: unknown): Tidings {
   }
 }
 
+/** A broker speaks for itself alone. */
 function presenceOf(body: unknown, name: string): Presence {
   const [version, reads] = [fieldOf(body, "version"), fieldOf(body, "reads")];
   if (typeof version !== "string" || version.length > 200 || typeof reads !== "number" || !Number.isSafeInteger(reads))
