@@ -13,7 +13,7 @@ import {
   frame,
   frameTypes,
   headers,
-  preface,
+  serveFrames,
   settings,
 } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -27,28 +27,14 @@ async function startHostile(
   let used = false;
   const server = createServer((socket) => {
     sockets.push(socket);
-    socket.on("error", () => {});
-    let seen = Buffer.alloc(0);
-    let greeted = false;
-    socket.on("data", (chunk: Buffer) => {
-      seen = Buffer.concat([seen, chunk]);
-      if (!greeted && seen.length >= preface.length) {
-        greeted = true;
-        seen = seen.subarray(preface.length);
-        socket.write(settings());
-        socket.write(frame(frameTypes.settings, 0x1, 0));
-      }
-      while (greeted && seen.length >= 9 && seen.length >= 9 + seen.readUIntBE(0, 3)) {
-        const [type, stream] = [seen[3], seen.readUInt32BE(5)];
-        seen = seen.subarray(9 + seen.readUIntBE(0, 3));
-        if (type !== frameTypes.headers) continue;
-        if (!used) {
-          used = true;
-          hostile(socket);
-        } else {
-          socket.write(headers(stream, endHeaders, ":status", "200"));
-          socket.write(data(stream, endStream, "fine"));
-        }
+    serveFrames(socket, ({ type, stream }) => {
+      if (type !== frameTypes.headers) return;
+      if (!used) {
+        used = true;
+        hostile(socket);
+      } else {
+        socket.write(headers(stream, endHeaders, ":status", "200"));
+        socket.write(data(stream, endStream, "fine"));
       }
     });
   });

@@ -17,9 +17,8 @@ import {
   frame,
   frameTypes,
   headers,
-  preface,
   reset,
-  settings,
+  serveFrames,
 } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { open, type Rig, routeTo, startRig } from "./support.ts";
@@ -59,34 +58,19 @@ async function startFrames(t: TestContext, { onHead, onWhole = answer }: Manner)
   const connections: Socket[] = [];
   const server = createServer((socket) => {
     const connection = connections.push(socket);
-    socket.on("error", () => {});
     const bodies = new Map<number, string>();
-    let seen = Buffer.alloc(0);
-    let greeted = false;
-    socket.on("data", (chunk: Buffer) => {
-      seen = Buffer.concat([seen, chunk]);
-      if (!greeted && seen.length >= preface.length) {
-        greeted = true;
-        seen = seen.subarray(preface.length);
-        socket.write(settings());
-        socket.write(frame(frameTypes.settings, 0x1, 0));
+    serveFrames(socket, ({ type, flags, stream: id, payload }) => {
+      const stream = { socket, connection, id, body: () => bodies.get(id) ?? "" };
+      if (type === frameTypes.headers) {
+        if (onHead !== undefined && !onHead(stream)) return;
+        bodies.set(id, "");
       }
-      while (greeted && seen.length >= 9 && seen.length >= 9 + seen.readUIntBE(0, 3)) {
-        const [type, flags = 0, id] = [seen[3], seen[4], seen.readUInt32BE(5)];
-        const payload = seen.subarray(9, 9 + seen.readUIntBE(0, 3));
-        seen = seen.subarray(9 + payload.length);
-        const stream = { socket, connection, id, body: () => bodies.get(id) ?? "" };
-        if (type === frameTypes.headers) {
-          if (onHead !== undefined && !onHead(stream)) continue;
-          bodies.set(id, "");
-        }
-        if (!bodies.has(id)) continue;
-        if (type === frameTypes.data) bodies.set(id, bodies.get(id) + payload.toString("latin1"));
-        const ends = (type === frameTypes.headers || type === frameTypes.data) && (flags & endStream) !== 0;
-        if (!ends) continue;
-        carriedOut.push(stream.body());
-        onWhole(stream);
-      }
+      if (!bodies.has(id)) return;
+      if (type === frameTypes.data) bodies.set(id, bodies.get(id) + payload.toString("latin1"));
+      const ends = (type === frameTypes.headers || type === frameTypes.data) && (flags & endStream) !== 0;
+      if (!ends) return;
+      carriedOut.push(stream.body());
+      onWhole(stream);
     });
   });
   server.listen(0, "127.0.0.1");

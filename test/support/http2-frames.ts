@@ -81,6 +81,30 @@ export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1")
 export const noTable = [0x1, 0] as const;
 export const initialWindow = (bytes: number): readonly [number, number] => [0x4, bytes];
 
+export type Frame = Readonly<{ type: number; flags: number; stream: number; payload: Buffer }>;
+
+/** A server's side of one connection, by hand: its settings are said when the preface has come, and every frame behind that is told of. */
+export function serveFrames(socket: Socket, onFrame: (frame: Frame) => void): void {
+  let seen = Buffer.alloc(0);
+  let greeted = false;
+  socket.on("error", () => {});
+  socket.on("data", (chunk: Buffer) => {
+    seen = Buffer.concat([seen, chunk]);
+    if (!greeted && seen.length >= preface.length) {
+      greeted = true;
+      seen = seen.subarray(preface.length);
+      socket.write(settings());
+      socket.write(frame(frameTypes.settings, 0x1, 0));
+    }
+    while (greeted && seen.length >= 9 && seen.length >= 9 + seen.readUIntBE(0, 3)) {
+      const [type = 0, flags = 0, stream] = [seen[3], seen[4], seen.readUInt32BE(5)];
+      const payload = seen.subarray(9, 9 + seen.readUIntBE(0, 3));
+      seen = seen.subarray(9 + payload.length);
+      onFrame({ type, flags, stream, payload });
+    }
+  });
+}
+
 /** How one stream came out: its status, 0 before there was one; and how it ended. */
 export type Streamed = Readonly<{ status: number; reset: number | null; ended: boolean; bytes: number }>;
 

@@ -284,18 +284,26 @@ test("a fetch that broke off between two chunks goes on where it was, and until 
   assert.ok(readdirSync(join(own.path, "chunks")).every((name) => !name.endsWith(".part")));
 });
 
-test("a disk that is full keeps what it had; the node serves all the same, and says so", async (t) => {
+/** @returns undefined: the test is skipped, for nothing can be mounted here */
+async function smallDisk(t: TestContext, size: string): Promise<string | undefined> {
   const disk = mkdtempSync(join(tmpdir(), "cardea-full-disk-"));
   try {
-    await run("mount", ["-t", "tmpfs", "-o", "size=160k", "tmpfs", disk]);
+    await run("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", disk]);
   } catch {
     rmSync(disk, { recursive: true });
-    return t.skip("a small file system cannot be mounted here");
+    t.skip("a small file system cannot be mounted here");
+    return undefined;
   }
   t.after(async () => {
     await run("umount", [disk]);
     rmSync(disk, { recursive: true });
   });
+  return disk;
+}
+
+test("a disk that is full keeps what it had; the node serves all the same, and says so", async (t) => {
+  const disk = await smallDisk(t, "160k");
+  if (disk === undefined) return;
   const own = new SnapshotFolder({ path: disk, open });
   await saved(own, projectionOf(50));
   const folder = folderOf(t);
@@ -342,17 +350,8 @@ test("what a node denies is known to it after a restart, whatever it begins from
 });
 
 test("a disk that is full does not take what a node denies: that is said, the file from before stays, and with room it is written with the next change", async (t) => {
-  const disk = mkdtempSync(join(tmpdir(), "cardea-full-disk-"));
-  try {
-    await run("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]);
-  } catch {
-    rmSync(disk, { recursive: true });
-    return t.skip("a small file system cannot be mounted here");
-  }
-  t.after(async () => {
-    await run("umount", [disk]);
-    rmSync(disk, { recursive: true });
-  });
+  const disk = await smallDisk(t, "64k");
+  if (disk === undefined) return;
   const deniedFile = join(disk, "denied");
   const errors: unknown[] = [];
   const logger: Logger = { ...quiet, error: (fields) => void errors.push(Reflect.get(fields, "err")) };
