@@ -140,8 +140,15 @@ export class BatchWriter {
 
   /** Its turn has come: the batch that was drafted, or one of what waits. @param nextWrite the number of the write that comes of it */
   begin(nextWrite: number): AfterBatch {
+    if (this.#next?.draft.onlyHolds === true) this.#takeAgain(this.#next);
     if (this.#next === null) this.#extend();
     return this.#isLoading ? "loading" : this.#conclude(nextWrite);
+  }
+
+  /** Nothing could be written behind the batch in flight; that one has been, and what it held up need not lose a turn. */
+  #takeAgain({ taken }: Next): void {
+    this.#next = null;
+    this.#parts.inbox.giveBack(taken);
   }
 
   /** Carries out what waits behind the batch in flight. It is sent when that one has committed cleanly, or thrown away. */

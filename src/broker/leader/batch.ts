@@ -92,6 +92,10 @@ export class BatchDraft {
   get full(): boolean {
     return this.#written.full;
   }
+  /** Nothing of it can be written, and something is held. */
+  get onlyHolds(): boolean {
+    return this.size === 0 && this.#held.length > 0;
+  }
   /** What has to be loaded before it can hold everything that it was given. */
   get missing(): Built["missing"] {
     return { streams: [...this.#missing.streams], people: [...this.#missing.people] };

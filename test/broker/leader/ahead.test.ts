@@ -236,6 +236,40 @@ describe("a batch made ahead", () => {
       assert.equal((await folded(store)).session("s1" as never), undefined);
     }));
 
+  test("what the batch in flight held up is in the next one, and does not lose its turn to another beat", async () => {
+    const writes: string[] = [];
+    const slowly = <T>(what: string, write: () => Promise<T>): Promise<T> => {
+      writes.push(what);
+      return new Promise((resolve) => setTimeout(() => resolve(write()), 60));
+    };
+    const memory = createMemoryLog();
+    const store = sharedLog(
+      wrapLog(memory, {
+        append: (batch) => slowly("append", () => memory.append(batch)),
+        beat: (request) => slowly("beat", () => memory.beat(request)),
+      }),
+    );
+    const lease = { deltaMs: 5_000, drift: 0.01, beatMs: 20, windowMaxMs: 15_000 };
+    await withHeld(
+      async ({ inFlight, behind }) => {
+        const first = await inFlight(asked(createSession("s0", "alice")));
+        const from = writes.length;
+        const answers = await behind(asked(createSession("s1", "alice")), asked(revoke("nobody")));
+        first.letGo();
+        const results = await Promise.all([first.answer, ...answers]);
+        assert.deepEqual(
+          results.map(({ type }) => type),
+          ["done", "done", "refused"],
+        );
+        const [append, ...after] = writes.slice(from);
+        assert.equal(append, "append");
+        assert.deepEqual(after.slice(0, after.indexOf("append") + 1), ["beat", "append"]);
+      },
+      store,
+      { lease },
+    );
+  });
+
   test("a revocation of a session that is being made right now revokes it", () =>
     withHeld(async ({ inFlight, behind, store }) => {
       const first = await inFlight(asked(createSession("s0", "alice")));
