@@ -115,7 +115,7 @@ export function configurationPage(): string {
 }
 
 export function jsonSchema(): string {
-  const ours = ["label", "origin", "status", "remedy", "harmless", "tolerated", "nested"];
+  const ours = ["label", "origin", "status", "remedy", "harmless", "tolerated", "nested", "secretAt"];
   const schema = z.toJSONSchema(documentSchema, {
     io: "input",
     unrepresentable: "any",

@@ -22,23 +22,29 @@ export type KeyMeta = Readonly<{
   tolerated: readonly string[];
   /** The same under an environment variable: the names of keys nested in a key that is not supported. */
   nested: readonly string[];
+  /** Where what is secret about it ends up in `Config`, as `withoutSecrets` (redact.ts) reads it; empty: nothing about it is secret. */
+  secretAt: readonly string[];
 }>;
 
 type Said = Readonly<Partial<Pick<KeyMeta, "remedy" | "harmless" | "tolerated" | "nested">>>;
+type Secrecy = Readonly<Partial<Pick<KeyMeta, "secretAt">>>;
 
 function describe<Schema extends z.ZodType>(schema: Schema, meta: KeyMeta): Schema {
   return schema.meta({ ...schema.meta(), ...meta });
 }
 
-const plain = { status: "supported", remedy: "", harmless: [], tolerated: [], nested: [] } as const;
+const plain = { status: "supported", remedy: "", harmless: [], tolerated: [], nested: [], secretAt: [] } as const;
 
 /** A key with Pomerium's name and meaning. */
-export const pomerium = <Schema extends z.ZodType>(schema: Schema, description: string): Schema =>
-  describe(schema, { ...plain, description, origin: "Pomerium" });
+export const pomerium = <Schema extends z.ZodType>(
+  schema: Schema,
+  description: string,
+  secrecy: Secrecy = {},
+): Schema => describe(schema, { ...plain, ...secrecy, description, origin: "Pomerium" });
 
 /** A key that Pomerium does not have. */
-export const cardea = <Schema extends z.ZodType>(schema: Schema, description: string): Schema =>
-  describe(schema, { ...plain, description, origin: "Cardea" });
+export const cardea = <Schema extends z.ZodType>(schema: Schema, description: string, secrecy: Secrecy = {}): Schema =>
+  describe(schema, { ...plain, ...secrecy, description, origin: "Cardea" });
 
 type Unused = z.ZodOptional<z.ZodUnknown>;
 
@@ -60,6 +66,7 @@ export function keyMeta(schema: z.ZodType): KeyMeta {
     harmless: Array.isArray(meta["harmless"]) ? (meta["harmless"] as readonly string[]) : [],
     tolerated: Array.isArray(meta["tolerated"]) ? (meta["tolerated"] as readonly string[]) : [],
     nested: Array.isArray(meta["nested"]) ? (meta["nested"] as readonly string[]) : [],
+    secretAt: Array.isArray(meta["secretAt"]) ? (meta["secretAt"] as readonly string[]) : [],
   };
 }
 

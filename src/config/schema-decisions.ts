@@ -21,7 +21,9 @@ export const decisionKeys = {
         "The certificate with which it speaks TLS: PEM, or base64 of it. Needed unless the addresses are on loopback.",
       ),
       certificate_file: cardea(filePath().optional(), "The same, from a file."),
-      certificate_key: cardea(secretText().optional(), "The key of `decision_api.certificate`."),
+      certificate_key: cardea(secretText().optional(), "The key of `decision_api.certificate`.", {
+        secretAt: ["decisionApi.tls.key"],
+      }),
       certificate_key_file: cardea(filePath().optional(), "The same, from a file."),
       client_ca: cardea(
         text().optional(),
@@ -35,6 +37,7 @@ export const decisionKeys = {
       keys: cardea(
         textMap("name to key").prefault({}),
         "Services that may ask by AuthZEN, and proxies that may ask over gRPC: a name, for the log, and the key that is sent as a bearer token, 32 characters or more.",
+        { secretAt: ["decisionApi.keys.*"] },
       ),
       lists_people: cardea(
         texts("name of a key").prefault([]),

@@ -32,12 +32,15 @@ export const processKeys = {
     "Serve plain HTTP: on loopback, or behind a load balancer that ends TLS. The scheme that people see stays that of each route's `from`.",
   ),
   certificate: pomerium(text().optional(), "The serving certificate with its chain: PEM, or base64 of it."),
-  certificate_key: pomerium(secretText().optional(), "The key of `certificate`: PEM, or base64 of it."),
+  certificate_key: pomerium(secretText().optional(), "The key of `certificate`: PEM, or base64 of it.", {
+    secretAt: ["certificates.*.key"],
+  }),
   certificate_file: pomerium(filePath().optional(), "File with the serving certificate and its chain, PEM."),
   certificate_key_file: pomerium(filePath().optional(), "File with the key of `certificate_file`, PEM."),
   certificates: pomerium(
     certificatePairs().optional(),
     "More serving certificates, picked by server name: a list of `{cert: file, key: file}`.",
+    { secretAt: ["certificates.*.key"] },
   ),
   certificate_authority: pomerium(
     text().optional(),
@@ -98,28 +101,35 @@ export const secrets = {
   shared_secret: pomerium(
     secretText().optional(),
     "32 random bytes in base64, the same on every process: session handles, service tokens and derived keys. With `services: all` one is generated and kept in the data folder.",
+    { secretAt: ["sharedSecret"] },
   ),
   shared_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   shared_secret_previous: cardea(
     secretText().optional(),
     "The shared secret before the last change; what it signed is still accepted.",
+    { secretAt: ["sharedSecretPrevious"] },
   ),
   shared_secret_previous_file: cardea(filePath().optional(), "The same, from a file."),
   cookie_secret: pomerium(
     secretText().optional(),
     "32 random bytes in base64: sign-in state and cookies of the authenticate service. Generated like `shared_secret`.",
+    { secretAt: ["cookieSecret"] },
   ),
   cookie_secret_file: pomerium(filePath().optional(), "The same, from a file."),
-  cookie_secret_previous: cardea(secretText().optional(), "The cookie secret before the last change; still accepted."),
+  cookie_secret_previous: cardea(secretText().optional(), "The cookie secret before the last change; still accepted.", {
+    secretAt: ["cookieSecretPrevious"],
+  }),
   cookie_secret_previous_file: cardea(filePath().optional(), "The same, from a file."),
   signing_key: pomerium(
     secretText().optional(),
     "Private key (PEM, or base64 of it; P-256 or RSA) that signs the identity assertion. Absent: derived from `shared_secret` as Pomerium does.",
+    { secretAt: ["signingKey"] },
   ),
   signing_key_file: pomerium(filePath().optional(), "The same, from a file."),
   signing_key_previous: cardea(
     secretText().optional(),
     "The signing key before the last change, or the one to come: published beside the other, and never signs. `derived`: the one that follows from `shared_secret`.",
+    { secretAt: ["signingKeyPrevious"] },
   ),
   signing_key_previous_file: cardea(filePath().optional(), "The same, from a file."),
 };
@@ -152,13 +162,17 @@ export const signIn = {
   ),
   idp_provider_url: pomerium(url(http).optional(), "The provider's issuer URL. Some providers have a default."),
   idp_client_id: pomerium(text().optional(), "The client id that the provider gave."),
-  idp_client_secret: pomerium(secretText().optional(), "The client secret that the provider gave."),
+  idp_client_secret: pomerium(secretText().optional(), "The client secret that the provider gave.", {
+    secretAt: ["idp.clientSecret"],
+  }),
   idp_client_secret_file: pomerium(filePath().optional(), "The same, from a file."),
   idp_scopes: pomerium(
     texts("scope").optional(),
     "The scopes asked for. Absent: the provider's usual ones, for `oidc` those of `openid profile email offline_access`.",
   ),
-  idp_request_params: pomerium(textMap().prefault({}), "More parameters for the provider's sign-in URL."),
+  idp_request_params: pomerium(textMap().prefault({}), "More parameters for the provider's sign-in URL.", {
+    secretAt: ["idp.requestParams.*"],
+  }),
   ...bearerKeys,
   groups_from_claim: cardea(
     text().optional(),
@@ -235,6 +249,7 @@ export const brokerGroup = {
   databroker_storage_connection_string: pomerium(
     secretText().optional(),
     "For `postgres`: a URL or `key=value` settings. For `file`: a folder or a file that ends in `.db`. Absent: `cardea.db` in the data folder.",
+    { secretAt: ["store.connectionString"] },
   ),
   databroker_storage_connection_string_file: pomerium(filePath().optional(), "The same, from a file."),
   databroker_service_url: pomerium(
@@ -295,7 +310,7 @@ export const brokerGroup = {
         filePath().optional(),
         "The certificate of the databroker API. Absent: the first serving certificate.",
       ),
-      tls_key_file: cardea(filePath().optional(), "The key of `tls_cert_file`."),
+      tls_key_file: cardea(filePath().optional(), "The key of `tls_cert_file`.", { secretAt: ["broker.tls.key"] }),
       snapshot_every: cardea(
         wholeNumber({ min: 100, max: 100_000_000 }).prefault(50_000),
         "The leading broker takes a snapshot after this many events. Snapshots lie in `snapshots` of the data folder.",
@@ -320,7 +335,7 @@ export const brokerGroup = {
       ),
       credentials_file: cardea(filePath().optional(), "A NATS credentials file."),
       user: cardea(text().optional(), "The NATS user."),
-      password: cardea(secretText().optional(), "The NATS password."),
+      password: cardea(secretText().optional(), "The NATS password.", { secretAt: ["nats.password"] }),
       password_file: cardea(filePath().optional(), "The same, from a file."),
       home_domain: cardea(
         matching({

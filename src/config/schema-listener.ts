@@ -24,7 +24,9 @@ export const autocertKeys = {
     text().optional(),
     "The key id of an account at the authority (external account binding).",
   ),
-  autocert_eab_mac_key: pomerium(secretText().optional(), "The key that belongs to it, in base64url."),
+  autocert_eab_mac_key: pomerium(secretText().optional(), "The key that belongs to it, in base64url.", {
+    secretAt: ["autocert.eab.macKey"],
+  }),
   autocert_dir: pomerium(
     filePath().optional(),
     "The folder for certificates, keys and the account, readable by its owner alone; laid out as Pomerium's. Absent: `autocert` in the data folder.",

@@ -100,13 +100,16 @@ export const observing = {
   metrics_basic_auth: pomerium(
     secretText().optional(),
     "What `/metrics` asks for: base64 of `user:password`. `/healthz` and `/readyz` ask for nothing.",
+    { secretAt: ["metrics.basicAuth"] },
   ),
   metrics_certificate: pomerium(
     text().optional(),
     "The certificate with which `metrics_address` speaks TLS: PEM, or base64 of it.",
   ),
   metrics_certificate_file: pomerium(filePath().optional(), "The same, from a file."),
-  metrics_certificate_key: pomerium(secretText().optional(), "The key of `metrics_certificate`."),
+  metrics_certificate_key: pomerium(secretText().optional(), "The key of `metrics_certificate`.", {
+    secretAt: ["metrics.tls.key"],
+  }),
   metrics_certificate_key_file: pomerium(filePath().optional(), "The same, from a file."),
   metrics_client_ca: pomerium(
     text().optional(),
@@ -130,8 +133,12 @@ export const observing = {
     "How they are sent. Absent: by the endpoint's port (4317 `grpc`, 4318 `http/protobuf`) and path, as Pomerium guesses. `http/json` is Cardea's own.",
   ),
   otel_exporter_otlp_traces_protocol: pomerium(oneOf(protocols).optional(), "The same; goes before the other."),
-  otel_exporter_otlp_headers: pomerium(pairs("name=value").prefault([]), "Headers sent with them, such as a token."),
-  otel_exporter_otlp_traces_headers: pomerium(pairs("name=value").prefault([]), "The same; goes before the others."),
+  otel_exporter_otlp_headers: pomerium(pairs("name=value").prefault([]), "Headers sent with them, such as a token.", {
+    secretAt: ["tracing.headers.*"],
+  }),
+  otel_exporter_otlp_traces_headers: pomerium(pairs("name=value").prefault([]), "The same; goes before the others.", {
+    secretAt: ["tracing.headers.*"],
+  }),
   otel_exporter_otlp_timeout: pomerium(
     milliseconds().prefault(10_000),
     "How long one export may take, in milliseconds.",

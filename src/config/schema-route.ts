@@ -116,6 +116,7 @@ const actions = {
   regex_rewrite_substitution: pomerium(
     text().optional(),
     "What it is replaced by; `\\1` is the first group. Behind a `?` it makes a query, which the request's own follows.",
+    { secretAt: ["regexRewrite.substitution?"] },
   ),
   host_rewrite: pomerium(host().optional(), "The `Host` that the upstream sees. Absent: that of `to`."),
   host_rewrite_header: pomerium(text().optional(), "Take the upstream's `Host` from this request header."),
@@ -157,7 +158,9 @@ const identity = {
     text().optional(),
     "Sign in for this route with a client of its own at the identity provider. Its sessions count on routes with this client alone.",
   ),
-  idp_client_secret: pomerium(secretText().optional(), "The secret of `idp_client_id`."),
+  idp_client_secret: pomerium(secretText().optional(), "The secret of `idp_client_id`.", {
+    secretAt: ["idpClient.clientSecret"],
+  }),
   bearer_token_format: pomerium(bearerFormat().optional(), "As the global key, for this route."),
   idp_access_token_allowed_audiences: pomerium(texts("audience").optional(), "As the global key, for this route."),
   identity_providers: pomerium(
@@ -183,6 +186,7 @@ const headersAndIdentity = {
   set_request_headers: pomerium(
     headers().prefault({}),
     `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/identity.md.`,
+    { secretAt: ["setRequestHeaders.*"] },
   ),
   remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream."),
   set_response_headers: pomerium(
@@ -196,6 +200,7 @@ const headersAndIdentity = {
   kubernetes_service_account_token: pomerium(
     secretText().optional(),
     "`to` is an API server of Kubernetes: it is called with this token and acts for the person (`Impersonate-User`: e-mail, `Impersonate-Group`). See docs/kubernetes.md.",
+    { secretAt: ["kubernetes.token"] },
   ),
   kubernetes_service_account_token_file: pomerium(
     filePath().optional(),
@@ -262,7 +267,7 @@ const upstreamTls = {
   tls_custom_ca_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_client_cert: pomerium(text().optional(), "The certificate shown to the upstream: PEM, or base64 of it."),
   tls_client_cert_file: pomerium(filePath().optional(), "The same, from a file."),
-  tls_client_key: pomerium(secretText().optional(), "The key of `tls_client_cert`."),
+  tls_client_key: pomerium(secretText().optional(), "The key of `tls_client_cert`.", { secretAt: ["tls.clientKey"] }),
   tls_client_key_file: pomerium(filePath().optional(), "The same, from a file."),
   tls_downstream_client_ca: pomerium(
     text().optional(),

@@ -86,6 +86,7 @@ export const upstreamKeys = {
   health_checks: pomerium(
     healthChecks().prefault([]),
     "Ask the upstreams whether they are well, by HTTP, TCP or gRPC; those that are not get no requests. See docs/upstreams.md.",
+    { secretAt: ["healthChecks.*.probe.addHeaders.*.1", "healthChecks.*.probe.send", "healthChecks.*.probe.path?"] },
   ),
   healthy_panic_threshold: pomerium(
     percent().prefault(50),

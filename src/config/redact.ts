@@ -1,0 +1,84 @@
+/**
+ * Redact: a configuration as it may be stored and shown, each secret in it replaced by a keyed digest.
+ *
+ * Pure. Which keys are secret is said beside each key of the schema (`secretAt`), as places in `Config`: `*` is every entry of
+ * a list or mapping, a number one of a list, and a `?` at the end means only what follows a question mark. Whatever else is text
+ * is looked at too: a private key in PEM (beside a certificate in one file, for one), and the query of a URL, in which many
+ * services want their credentials. A name and password in a URL are refused by the schema; what slips through is replaced here.
+ * The digest is an HMAC-SHA-256 under a key that follows from `shared_secret`: equal secrets are seen to be equal, and without
+ * that key not even a weak one can be guessed.
+ */
+import { createHmac, hkdfSync } from "node:crypto";
+import type { z } from "zod";
+import { keyMeta, sectionShape } from "./keys.ts";
+import { isPlainObject } from "./kinds.ts";
+
+type Shape = Readonly<Record<string, z.ZodType>>;
+type Digest = (secret: string | Uint8Array) => string;
+
+/** What is below a place, by the next step; `what`: the part of the value there that is secret. */
+type Place = { readonly inner: Map<string, Place>; what: "all" | "query" | null };
+
+/** The places of a shape's secrets, each once. */
+export function secretPlacesIn(shape: Shape): readonly string[] {
+  const places = Object.values(shape).flatMap((schema) => {
+    const inner = sectionShape(schema);
+    return [...keyMeta(schema).secretAt, ...(inner === undefined ? [] : secretPlacesIn(inner))];
+  });
+  return [...new Set(places)];
+}
+
+export function secretDigest(sharedSecret: Uint8Array): Digest {
+  const key = Buffer.from(hkdfSync("sha256", sharedSecret, new Uint8Array(), "cardea configuration digest", 32));
+  return (secret) => `hmac-sha256:${createHmac("sha256", key).update(secret).digest("base64url")}`;
+}
+
+/** The same value with plain data in the place of URLs and sets, and without secrets. */
+export function withoutSecrets(value: unknown, places: readonly string[], digest: Digest): unknown {
+  return redacted(value, placesOf(places), digest);
+}
+
+function placesOf(places: readonly string[]): Place {
+  const root: Place = { inner: new Map(), what: null };
+  for (const place of places) {
+    const path = place.replace(/\?$/, "");
+    let at = root;
+    for (const step of path.split(".")) {
+      const next: Place = at.inner.get(step) ?? { inner: new Map(), what: null };
+      at.inner.set(step, next);
+      at = next;
+    }
+    at.what = path === place ? "all" : "query";
+  }
+  return root;
+}
+
+function redacted(value: unknown, place: Place | undefined, digest: Digest): unknown {
+  if (value === null || value === undefined) return value;
+  if (place?.what === "all" && (typeof value === "string" || value instanceof Uint8Array)) return digest(value);
+  if (place?.what === "query" && typeof value === "string") return withoutQuery(value, digest);
+  if (typeof value === "string") return cleaned(value, digest);
+  if (value instanceof URL) return cleaned(value.href, digest);
+  if (value instanceof Set) return [...value].sort().map((one) => redacted(one, undefined, digest));
+  const at = (step: string): Place | undefined => place?.inner.get(step) ?? place?.inner.get("*");
+  if (Array.isArray(value)) return value.map((item, i) => redacted(item, at(String(i)), digest));
+  if (!isPlainObject(value) || value instanceof Uint8Array) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, redacted(inner, at(key), digest)]));
+}
+
+const privateKey = /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)/g;
+
+function cleaned(text: string, digest: Digest): string {
+  if (text.includes("PRIVATE KEY-----")) return text.replaceAll(privateKey, (key) => digest(key));
+  if (!/^[a-z][a-z0-9+.-]*:\/\/\S*$/i.test(text)) return text;
+  const withoutName = text.replace(
+    /^([^:]+:\/\/)([^/?#]*)@/,
+    (_, scheme: string, who: string) => `${scheme}${digest(who)}@`,
+  );
+  return withoutQuery(withoutName, digest);
+}
+
+function withoutQuery(text: string, digest: Digest): string {
+  const at = text.search(/[?#]/);
+  return at < 0 || at === text.length - 1 ? text : `${text.slice(0, at + 1)}${digest(text.slice(at + 1))}`;
+}

@@ -1,0 +1,276 @@
+/** No secret of a configuration is in its body: every key of the schema is looked at, so that a new one cannot be forgotten. */
+import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
+import { suite, test } from "node:test";
+import type { z } from "zod";
+import { canonicalConfig } from "../../src/config/index.ts";
+import { keyMeta, kindLabel, sectionShape } from "../../src/config/keys.ts";
+import { globalKeys, routeKeys } from "../../src/config/schema.ts";
+import { base, certificate, config, cookieSecret, goodRoute, parse, sharedSecret } from "./support.ts";
+
+type Shape = Readonly<Record<string, z.ZodType>>;
+type Key = Readonly<{ path: string; schema: z.ZodType }>;
+
+function keysOf(shape: Shape, prefix = ""): readonly Key[] {
+  return Object.entries(shape).flatMap(([key, schema]) => {
+    const inner = sectionShape(schema);
+    return inner === undefined ? [{ path: prefix + key, schema }] : keysOf(inner, `${prefix}${key}.`);
+  });
+}
+
+const globals = keysOf(globalKeys);
+const ofRoutes = keysOf(routeKeys);
+const isMarked = ({ schema }: Key): boolean => keyMeta(schema).secretAt.length > 0;
+const pathsOf = (keys: readonly Key[]): readonly string[] => keys.map(({ path }) => path).sort();
+
+const pair = certificate(["app.example.com", "authenticate.example.com"]);
+const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const signingPem = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+const bytes = (n: number): string =>
+  Buffer.from(Array.from({ length: 32 }, (_, i) => (i * n + n) % 251)).toString("base64");
+/** What of a PEM is not in every other: the lines between its first and last. */
+const innards = (pem: string): readonly string[] => pem.trim().split("\n").slice(1, -1);
+
+/** A key with something secret in it: its value as in the environment (for a route as in the file), and what must not be seen. */
+type Plant = Readonly<{
+  value: string;
+  secrets: readonly string[];
+  env?: Readonly<Record<string, string>>;
+  files?: Readonly<Record<string, string>>;
+}>;
+
+const tls = { cert: pair.cert, key: pair.key };
+const files = { "/k.pem": tls.key, "/c.pem": tls.cert };
+const nats = { NATS_SERVERS: "tls://n:4222", NATS_USER: "cardea" };
+const tracing = { OTEL_TRACES_EXPORTER: "otlp", OTEL_EXPORTER_OTLP_ENDPOINT: "https://otel.example.com" };
+const decisions = { DECISION_API_ADDRESS: "127.0.0.1:9443" };
+
+const plants: Readonly<Record<string, Plant>> = {
+  certificate_key: { value: tls.key, secrets: innards(tls.key), env: { CERTIFICATE: tls.cert } },
+  certificates: { value: '[{"cert":"/c.pem","key":"/k.pem"}]', secrets: innards(tls.key), files },
+  shared_secret: { value: bytes(3), secrets: [bytes(3)] },
+  shared_secret_previous: { value: bytes(5), secrets: [bytes(5)] },
+  cookie_secret: { value: bytes(7), secrets: [bytes(7)] },
+  cookie_secret_previous: { value: bytes(11), secrets: [bytes(11)] },
+  signing_key: { value: signingPem, secrets: innards(signingPem) },
+  signing_key_previous: { value: signingPem, secrets: innards(signingPem) },
+  idp_client_secret: { value: "planted-idp", secrets: ["planted-idp"] },
+  idp_request_params: { value: "hint=planted-param", secrets: ["planted-param"] },
+  databroker_storage_connection_string: {
+    value: "postgres://cardea:planted-pg@db:5432/cardea",
+    secrets: ["planted-pg"],
+    env: { DATABROKER_STORAGE_TYPE: "postgres" },
+  },
+  "broker.tls_key_file": {
+    value: "/k.pem",
+    secrets: innards(tls.key),
+    env: { BROKER_LISTEN: "127.0.0.1:5443", BROKER_TLS_CERT_FILE: "/c.pem" },
+    files,
+  },
+  "nats.password": { value: "planted-nats", secrets: ["planted-nats"], env: nats },
+  autocert_eab_mac_key: {
+    value: Buffer.from("planted-mac-key-of-an-account").toString("base64url"),
+    secrets: ["planted-mac-key-of-an-account"],
+    env: { AUTOCERT: "true", AUTOCERT_EAB_KEY_ID: "kid", INSECURE_SERVER: "false" },
+  },
+  metrics_basic_auth: {
+    value: Buffer.from("scraper:planted-metrics").toString("base64"),
+    secrets: ["planted-metrics", "scraper:planted-metrics"],
+  },
+  metrics_certificate_key: { value: tls.key, secrets: innards(tls.key), env: { METRICS_CERTIFICATE: tls.cert } },
+  otel_exporter_otlp_headers: { value: "authorization=planted-otel", secrets: ["planted-otel"], env: tracing },
+  otel_exporter_otlp_traces_headers: { value: "authorization=planted-otel2", secrets: ["planted-otel2"], env: tracing },
+  "decision_api.certificate_key": {
+    value: tls.key,
+    secrets: innards(tls.key),
+    env: { ...decisions, DECISION_API_CERTIFICATE: tls.cert },
+  },
+  "decision_api.keys": {
+    value: "todo=planted-key-planted-key-planted-key",
+    secrets: ["planted-key"],
+    env: decisions,
+  },
+  data_sources: {
+    value:
+      '[{"type":"hr","url":"https://hr.example.com/all?api_key=planted-query","headers":{"Authorization":"planted-header"}}]',
+    secrets: ["planted-query", "planted-header"],
+  },
+};
+
+const ofRoute: Readonly<Record<string, Plant>> = {
+  idp_client_secret: { value: '"planted-client"\n    idp_client_id: own', secrets: ["planted-client"] },
+  set_request_headers: { value: '{Authorization: "Basic planted-basic"}', secrets: ["planted-basic"] },
+  kubernetes_service_account_token: { value: '"planted-kubernetes"', secrets: ["planted-kubernetes"] },
+  tls_client_key: {
+    value: `${JSON.stringify(tls.key)}\n    tls_client_cert: ${JSON.stringify(tls.cert)}`,
+    secrets: innards(tls.key),
+  },
+  regex_rewrite_substitution: {
+    value: '"/api?key=planted-substitution"\n    regex_rewrite_pattern: "^/api"',
+    secrets: ["planted-substitution"],
+  },
+  health_checks: {
+    value: JSON.stringify([
+      {
+        ...{ timeout: "1s", interval: "5s", unhealthy_threshold: 2, healthy_threshold: 2 },
+        http_health_check: {
+          path: "/healthz?token=planted-path",
+          request_headers_to_add: [{ header: { key: "X-Key", value: "planted-check" } }],
+        },
+      },
+      {
+        ...{ timeout: "1s", interval: "5s", unhealthy_threshold: 2, healthy_threshold: 2 },
+        tcp_health_check: { send: { text: Buffer.from("AUTH planted-tcp").toString("hex") } },
+      },
+    ]),
+    secrets: ["planted-path", "planted-check", "AUTH planted-tcp"],
+  },
+};
+
+/** A secret as it is, and as whoever keeps bytes might have written it. */
+function spellings(secret: string): readonly string[] {
+  const all = [Buffer.from(secret), Buffer.from(secret, "base64")].flatMap((raw) =>
+    (["base64", "base64url", "hex"] as const).map((form) => raw.toString(form)),
+  );
+  return [secret, encodeURIComponent(secret), ...all.filter((text) => text.length >= 8)];
+}
+
+function assertHidden(body: string, secrets: readonly string[]): void {
+  for (const secret of secrets)
+    for (const text of spellings(secret)) assert.equal(body.includes(text), false, `the body holds ${text}`);
+}
+
+const variable = (path: string): string => path.replaceAll(".", "_").toUpperCase();
+const bodyOf = (plant: Plant, env: Readonly<Record<string, string>>, text = base + goodRoute): string =>
+  canonicalConfig(config(text, { env: { ...plant.env, ...env }, files: plant.files ?? {} }));
+
+suite("a secret is not in the body", () => {
+  test("every key that the schema marks is tried here", () => {
+    assert.deepEqual(Object.keys(plants).sort(), pathsOf(globals.filter(isMarked)));
+    assert.deepEqual(Object.keys(ofRoute).sort(), pathsOf(ofRoutes.filter(isMarked)));
+  });
+
+  for (const [path, plant] of Object.entries(plants)) {
+    test(path, () => {
+      const body = bodyOf(plant, { [variable(path)]: plant.value });
+      assertHidden(body, plant.secrets);
+      assert.match(body, /hmac-sha256:/);
+    });
+    if (globals.some((key) => key.path === `${path}_file`))
+      test(`${path}_file`, () => {
+        const planted = { ...plant, files: { ...plant.files, "/planted": plant.value } };
+        const own = base.replace(new RegExp(`^${path}: .*\n`, "m"), "");
+        assertHidden(bodyOf(planted, { [`${variable(path)}_FILE`]: "/planted" }, own + goodRoute), plant.secrets);
+      });
+  }
+
+  for (const [key, plant] of Object.entries(ofRoute))
+    test(`${key} of a route`, () => {
+      const body = bodyOf(plant, {}, `${base}${goodRoute}    ${key}: ${plant.value}\n`);
+      assertHidden(body, plant.secrets);
+      assert.match(body, /hmac-sha256:/);
+    });
+
+  test("a private key that stands in the file of its certificate", () => {
+    const both = { ...files, "/c.pem": `${tls.cert}${tls.key}` };
+    const body = bodyOf({ value: "", secrets: [], files: both }, { CERTIFICATES: plants["certificates"]?.value ?? "" });
+    assertHidden(body, innards(tls.key));
+    assert.ok(body.includes(innards(tls.cert)[3] ?? "?"), "the certificate itself is shown");
+  });
+
+  test("what a URL brings along for whoever answers it", () => {
+    const text = `${base}signout_redirect_url: https://www.example.com/bye?t=planted-signout#planted-hash\n${goodRoute}    logo_url: https://blob.example.com/wiki.svg?sig=planted-signature\n`;
+    const body = canonicalConfig(config(text));
+    assertHidden(body, ["planted-signout", "planted-hash", "planted-signature"]);
+    assert.match(body, /https:\/\/blob\.example\.com\/wiki\.svg\?hmac-sha256:/);
+  });
+});
+
+suite("secrets are compared by their digest", () => {
+  const digests = (text: string): readonly string[] =>
+    canonicalConfig(config(text)).match(/hmac-sha256:[\w-]{43}/g) ?? [];
+  const headers = (shared: string, one: string, two: string): readonly string[] =>
+    digests(`${base.replace(sharedSecret, shared)}${goodRoute}    set_request_headers: {A: ${one}, B: ${two}}\n`);
+
+  test("the same secret twice has one digest, another one another", () => {
+    const same = headers(sharedSecret, "planted", "planted");
+    const other = headers(sharedSecret, "planted", "different");
+    assert.equal(new Set(same).size, same.length - 1);
+    assert.equal(new Set(other).size, other.length);
+  });
+  test("without shared_secret nobody can tell what a digest is of", () =>
+    assert.equal(
+      headers(sharedSecret, "planted", "planted").some((digest) => headers(bytes(13), "planted", "x").includes(digest)),
+      false,
+    ));
+  test("the secret that the digests follow from is a digest itself", () =>
+    assertHidden(canonicalConfig(config(base + goodRoute)), [sharedSecret, cookieSecret]));
+});
+
+/** Keys whose value anybody may see who may read the configuration, though it can be any text. */
+const shown: ReadonlySet<string> = new Set([
+  ...["certificate", "certificate_authority", "idp_client_id", "idp_scopes", "groups_from_claim", "administrators"],
+  ...["programmatic_redirect_domain_whitelist", "cookie_domain", "allow_upgrades", "broker.tls_ca", "nats.servers"],
+  ...["nats.user", "nats.placement_cluster", "nats.tls_ca", "jwt_claims_headers", "jwt_groups_filter"],
+  ...["set_response_headers", "idp_access_token_allowed_audiences", "metrics_certificate", "metrics_client_ca"],
+  ...["otel_resource_attributes", "autocert_email", "autocert_eab_key_id", "autocert_trusted_ca"],
+  ...[
+    "decision_api.certificate",
+    "decision_api.client_ca",
+    "decision_api.trusted_proxies",
+    "decision_api.lists_people",
+  ],
+  ...["decision_api.subject_issuer", "downstream_mtls.ca", "downstream_mtls.crl", "host_aliases"],
+  ...["decision_api.resources", "downstream_mtls.match_subject_alt_names", "identity_providers"],
+]);
+const shownOfRoutes: ReadonlySet<string> = new Set([
+  ...["from", "name", "description", "response.body", "host_rewrite_header", "host_path_regex_rewrite_substitution"],
+  ...["policy", "shadow_policy", "sub_policies", "allowed_users", "allowed_domains", "allowed_idp_claims"],
+  ...["idp_client_id", "idp_access_token_allowed_audiences", "identity_providers", "jwt_groups_filter"],
+  ...["set_response_headers", "rewrite_response_headers", "remove_request_headers", "allow_upgrades", "tls_custom_ca"],
+  ...["tls_client_cert", "tls_downstream_client_ca", "depends_on", "to"],
+]);
+
+/** Kinds that take whatever somebody writes: text, and lists and mappings of it. The others have a form, and say nothing else. */
+const free = /^(?:secret text|text$|mapping of|list of)/;
+const formed = /^(?:list of (?:URL|services|field|\{file)|mapping of flag)/;
+
+suite("a new key is not forgotten", () => {
+  for (const [keys, known] of [
+    [globals, shown],
+    [ofRoutes, shownOfRoutes],
+  ] as const) {
+    for (const key of keys) {
+      const label = kindLabel(key.schema);
+      const written = key.path.split(".").at(-1) ?? "";
+      const secretFile = key.path.endsWith("_file") ? keys.find(({ path }) => `${path}_file` === key.path) : undefined;
+      if (label === "file") {
+        if (/key|secret|token|password|connection/.test(written))
+          test(`${key.path}: what is in the file is known to be secret`, () =>
+            assert.ok(isMarked(key) || (secretFile !== undefined && isMarked(secretFile)) || known.has(key.path)));
+        continue;
+      }
+      if (!free.test(label) || formed.test(label)) continue;
+      test(`${key.path}: ${isMarked(key) ? "is secret" : "may be shown"}`, () => {
+        const remedy = "mark it with secretAt in the schema, or name it here as one that may be shown";
+        assert.ok(isMarked(key) !== known.has(key.path), `nothing is said of whether ${key.path} is secret: ${remedy}`);
+        if (label === "secret text") assert.ok(isMarked(key), `${key.path} is secret text and has no secretAt`);
+      });
+    }
+  }
+
+  test("nothing is named here that is no key", () => {
+    for (const [keys, known] of [
+      [globals, shown],
+      [ofRoutes, shownOfRoutes],
+    ] as const)
+      assert.deepEqual(
+        [...known].filter((name) => !keys.some(({ path }) => path === name)),
+        [],
+      );
+  });
+  test("a URL with a name and a password is not taken", () => {
+    assert.equal(parse(`${base}idp_provider_url: https://u:planted@idp.example.com\n${goodRoute}`).ok, false);
+    assert.equal(parse(base + goodRoute.replace("http://127", "http://u:planted@127")).ok, false);
+  });
+});
