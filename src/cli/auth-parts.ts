@@ -192,6 +192,7 @@ export async function authenticateHostOf(
               verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
             signedIn: (asking) => whoIsSignedInUnderLease(parts.auth, asking),
           }),
+        fresh: () => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0,
         now: parts.now,
         sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
         uuid: randomUUID,

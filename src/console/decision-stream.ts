@@ -3,8 +3,8 @@
  * event `missed` says that what lay between is no longer held here.
  *
  * A watcher is given entries as fast as it reads them. One that has stopped reading is cut off, and so is one whose right to
- * watch has ended: it is asked again whenever a fact about the operator changes, now and then (a node that has lost touch hears of
- * no change), and at the end of the token or session.
+ * watch has ended: it is asked again whenever a fact about the operator changes, now and then, and at the end of the token or
+ * session. A node that has lost touch hears of no change, so a session's watcher is told nothing while the lease is not fresh.
  */
 import type { ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -12,11 +12,13 @@ import { type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from ".
 import type { UnixMs } from "../events/index.ts";
 import type { Replica } from "../replication/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
+import { mayBeTold, type Operator } from "./operator-route.ts";
 
 export type DecisionStreamDeps = Readonly<{
   feed: Feed;
   replica: Pick<Replica, "onChange">;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  fresh: () => boolean;
   now: () => UnixMs;
   /** Settles after this long; early, either way, when the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -33,7 +35,7 @@ export async function streamDecisions(
   request: FastifyRequest,
   reply: FastifyReply,
   deps: DecisionStreamDeps,
-  caller: Extract<OperatorCaller, { type: "operator" }>,
+  caller: Operator,
 ): Promise<FastifyReply> {
   const { raw } = reply;
   let watcher: Watcher;
@@ -61,7 +63,8 @@ export async function streamDecisions(
   try {
     raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no" });
     raw.write(": decisions\n\n");
-    await pump(raw, watcher, { ...deps, until: caller.until, signal: gone.signal, mayGoOn });
+    const mayBe = (): boolean => mayBeTold(deps, caller);
+    await pump(raw, watcher, { ...deps, until: caller.until, signal: gone.signal, mayGoOn, mayBeTold: mayBe });
   } finally {
     unlisten();
     end();
@@ -83,7 +86,7 @@ async function pump(
   raw: ServerResponse,
   watcher: Watcher,
   options: Pick<DecisionStreamDeps, "now" | "sleep"> &
-    Readonly<{ until: UnixMs | null; signal: AbortSignal; mayGoOn: () => Promise<boolean> }>,
+    Readonly<{ until: UnixMs | null; signal: AbortSignal; mayGoOn: () => Promise<boolean>; mayBeTold: () => boolean }>,
 ): Promise<void> {
   const { signal, until } = options;
   const leftMs = (): number => (until === null ? Number.POSITIVE_INFINITY : until - options.now());
@@ -100,7 +103,7 @@ async function pump(
       if (rested === "time-up" && leftMs() > 0) text = ": alive\n\n";
       else continue;
     }
-    if (raw.destroyed) return;
+    if (raw.destroyed || !options.mayBeTold()) return;
     if (!raw.write(text) && (await first(drained(raw), options, stuckMs)) === "time-up") return;
   }
 }

@@ -2,16 +2,16 @@
  * Operator API: `/.pomerium/admin/api/v1/…` on the authenticate host. The console and the command line use it, nothing else.
  *
  * Reads come from this node's projection (operator-reads.ts); changes are commands to the broker (operator-changes.ts). Who asks
- * is settled before a body is read. Personal data is opened only here, for operators, and never logged. It speaks JSON, also
+ * is settled before a body is read, and again when what was waited for is there. Personal data is opened only here, for operators, and never logged. It speaks JSON, also
  * of errors.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError } from "../replication/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
-import { registerChanges } from "./operator-changes.ts";
+import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerReads } from "./operator-reads.ts";
-import type { Operator, OperatorApiDeps, Route } from "./operator-route.ts";
+import { type Operator, type OperatorApiDeps, operatorNow, type Route } from "./operator-route.ts";
 import { registerSnapshots } from "./operator-snapshots.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
@@ -30,11 +30,8 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   const callers = new WeakMap<FastifyRequest, Operator>();
   scope.addHook("onRequest", async (request, reply) => {
     reply.header("cache-control", "no-store");
-    const caller = await deps.callerOf(request);
-    if (caller.type === "refused") {
-      if (caller.status === 503) reply.header("retry-after", "1");
-      return reply.code(caller.status).send({ error: caller.error });
-    }
+    const caller = await operatorNow(deps, request, reply);
+    if (caller === undefined) return reply;
     callers.set(request, caller);
     // The pattern, not the path: people are named in it by their e-mail. operator-changes.ts logs what was changed, by ids.
     const path = request.routeOptions.url ?? null;
@@ -48,10 +45,14 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
       method,
       url: path,
       ...(options === undefined ? {} : { bodyLimit: options.bodyBytesMax }),
-      handler: (request, reply) => {
+      handler: async (request, reply) => {
         const caller = callers.get(request);
         if (caller === undefined) throw new TypeError("an operator's request without its caller");
-        return handler(request, reply, caller);
+        if (method === "POST" && (await operatorNow(deps, request, reply)) === undefined) return reply;
+        const answer = await handler(request, reply, caller);
+        // Whoever has made a change is told so, also where it was the one that ended their own right.
+        if (answer === reply || isChange(answer)) return answer;
+        return (await operatorNow(deps, request, reply)) === undefined ? reply : answer;
       },
     });
   };

@@ -24,7 +24,7 @@ import {
   type ReceiptWait,
   type Replica,
 } from "../replication/index.ts";
-import { badRequest, type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+import { badRequest, type OperatorApiDeps, operatorNow, parsed, type Route } from "./operator-route.ts";
 import { findUsers } from "./operator-views.ts";
 import { filterSchema, sessionsAtOnceMax, sessionsMeeting, sessionsNamed } from "./session-choice.ts";
 
@@ -174,6 +174,7 @@ async function carryOut(
   if (!body.success) return badRequest(reply, body.error);
   const commandId = parsed(parseCommandId, body.data.commandId ?? deps.uuid());
   if (commandId === undefined) return reply.code(400).send({ error: "commandId must be a lowercase UUID" });
+  if ((await operatorNow(deps, request, reply)) === undefined) return reply;
   deps.log.info({ actor, commandId, ...told(command) }, "operator command");
   const result = await submit(deps, { commandId, actor, command });
   if (result.type !== "done") return sendFailure(reply, result);
@@ -183,7 +184,7 @@ async function carryOut(
   return answer;
 }
 
-function isChange(answer: unknown): answer is ChangeAnswer {
+export function isChange(answer: unknown): answer is ChangeAnswer {
   return typeof answer === "object" && answer !== null && "changed" in answer;
 }
 

@@ -12,6 +12,8 @@ export type OperatorApiDeps = Readonly<{
   replica: Replica;
   feed: Feed;
   callerOf: (request: FastifyRequest) => Promise<OperatorCaller>;
+  /** Whether this node's lease is fresh: without, it may say nothing of anybody's session. */
+  fresh: () => boolean;
   now: () => UnixMs;
   /** Settles after this long; early, either way, when the signal aborts. */
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -27,6 +29,28 @@ export type Route = (
   handler: (request: FastifyRequest, reply: FastifyReply, caller: Operator) => Promise<unknown>,
   options?: Readonly<{ bodyBytesMax: number }>,
 ) => void;
+
+/**
+ * Asks who this is, now. A body, a name or a receipt may have been long in coming; whoever has lost the right meanwhile changes
+ * nothing, and is told nothing.
+ * @returns undefined: answered with the refusal
+ */
+export async function operatorNow(
+  { callerOf }: Pick<OperatorApiDeps, "callerOf">,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<Operator | undefined> {
+  const caller = await callerOf(request);
+  if (caller.type === "operator") return caller;
+  if (caller.status === 503) reply.header("retry-after", "1");
+  reply.code(caller.status).send({ error: caller.error });
+  return undefined;
+}
+
+/** Whether a stream may carry another word to this operator; a token rests on no fact, so no lease says that it counts. */
+export function mayBeTold({ fresh }: Pick<OperatorApiDeps, "fresh">, { reads }: Operator): boolean {
+  return reads.length === 0 || fresh();
+}
 
 export function parsed<T>(parser: (value: unknown) => T, value: unknown): T | undefined {
   try {

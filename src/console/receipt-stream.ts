@@ -3,12 +3,12 @@
  * meantime the last event is `unavailable`; the receipt can be asked for again.
  *
  * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is asked again
- * whenever a fact about the operator changes.
+ * whenever a fact about the operator changes; where this node's lease is over, it hears of no change and says nothing more.
  */
 import { once } from "node:events";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError, type ReceiptOptions, type ReceiptTarget, watchReceipt } from "../replication/index.ts";
-import type { Operator, OperatorApiDeps } from "./operator-route.ts";
+import { mayBeTold, type Operator, type OperatorApiDeps } from "./operator-route.ts";
 
 export const eventStreamType = "text/event-stream";
 
@@ -43,7 +43,9 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
       reply.hijack();
       raw.writeHead(200, { "content-type": eventStreamType, "cache-control": "no-store", "x-accel-buffering": "no" });
       const write = async (event: string, data: object): Promise<void> => {
-        if (gone.signal.aborted || raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)) return;
+        if (!mayBeTold(deps, caller)) raw.destroy();
+        if (raw.destroyed || gone.signal.aborted || raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`))
+          return;
         await once(raw, "drain", { signal: gone.signal });
       };
       try {

@@ -64,6 +64,7 @@ export async function startOperatorWorld(
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),
               signedIn: (asking) => whoIsSignedInUnderLease(built.deps, asking),
             }),
+          fresh: () => built.deps.replica.overdueMs(built.deps.clock.monotonic()) <= 0,
           now: () => Date.now() as UnixMs,
           sleep: (ms, signal) => delay(Math.min(ms, options.sleepMsMax ?? ms), undefined, { signal }),
           uuid: randomUUID,
