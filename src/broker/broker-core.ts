@@ -113,7 +113,10 @@ class Machines {
     this.#work = work;
     this.#keys = createPersonKeyCache(secrets);
     this.#inbox = inbox;
-    this.#firstAnswers = new FirstAnswers(work, { inbox, ledger, counters });
+    this.#firstAnswers = new FirstAnswers(work, {
+      ...{ inbox, ledger, counters },
+      isCurrent: (term) => this.#terms.isCurrent(term),
+    });
     this.#keeper = new LedgerKeeper(work, { ledger, counters, beginsFrom: options.beginsFrom ?? "log" });
     this.#relay = new Relay(work, { ledger, counters });
     this.#reports = new Reports(work, { inbox, ledger, counters });
@@ -330,7 +333,7 @@ class Machines {
       case "keeper":
         return this.#keeper.answered(outcome);
       case "first-answers":
-        return this.#firstAnswers.answered(purpose.lookup, outcome);
+        return this.#firstAnswers.answered(purpose, outcome);
       case "leader":
         return leader?.answered(purpose, outcome);
       case "desk":

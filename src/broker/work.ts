@@ -5,11 +5,11 @@
  * No I/O: a question goes out as an effect with a number, and whoever asked it is found again by that number. A question without
  * an answer is given up on after a bound; an answer that comes after that finds nobody.
  */
-import type { CommandId, Link, MonotonicMs, Recorded } from "../events/index.ts";
+import type { CommandId, Link, MonotonicMs, Position, Recorded } from "../events/index.ts";
 import type { Moment } from "../replication/index.ts";
 import type { BrokerEffect, CommandAnswer, LogAnswer, LogCall } from "./broker-messages.ts";
 import type { LeaderEnd, OpenedEpoch } from "./leader/epoch.ts";
-import type { FirstAnswer, FirstLookup } from "./leader/first-answers.ts";
+import type { FirstAnswer, FirstLookup, FirstQuestion } from "./leader/first-answers.ts";
 import type { Waiter } from "./leader/inbox.ts";
 import type { RefreshedFor } from "./ledger/ledger-keeper.ts";
 
@@ -17,11 +17,12 @@ import type { RefreshedFor } from "./ledger/ledger-keeper.ts";
 export type Purpose =
   | Readonly<{ to: "election"; of: "observe" | "open" | "resign" }>
   | Readonly<{ to: "keeper" }>
-  | Readonly<{ to: "first-answers"; of: "command" | "link"; lookup: FirstLookup }>
+  | FirstQuestion
   | Readonly<{ to: "leader"; term: number; of: "beat" | "append" }>
   | Readonly<{ to: "leader"; term: number; of: "versions" | "keys"; ask: number }>
   | Readonly<{ to: "desk"; term: number; ask: number }>
-  | Readonly<{ to: "receipts"; term: number; ask: number; of: "command" | "made" | "chain" }>
+  | Readonly<{ to: "receipts"; term: number; ask: number; of: "command" | "chain" }>
+  | Readonly<{ to: "receipts"; term: number; ask: number; of: "previous" | "event"; position: Position }>
   | Readonly<{ to: "relay"; term: number; of: "page" | "keys" }>
   | Readonly<{ to: "pages"; ask: number; of: "page" | "keys" }>
   | Readonly<{ to: "duties" }>;

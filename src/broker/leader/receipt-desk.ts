@@ -18,6 +18,7 @@ import type { Counters } from "../counters.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Purpose, Work } from "../work.ts";
 import type { Inbox } from "./inbox.ts";
+import { lastOf, linkMadeBy } from "./made-by.ts";
 
 type Asked = {
   readonly id: number;
@@ -154,25 +155,50 @@ export class ReceiptDesk {
   }
 
   /** The answer to a question of ours. */
-  answered({ ask, of }: Extract<Purpose, { to: "receipts" }>, outcome: LogAnswer): void {
+  answered(purpose: Extract<Purpose, { to: "receipts" }>, outcome: LogAnswer): void {
+    const { ask, of } = purpose;
     const asked = this.#asked.get(ask);
     if (asked === undefined || asked.stage.type !== "looking") return;
     const to = { to: "receipts", term: this.#term, ask } as const;
     if (of === "command" && outcome.type === "command") {
       if (outcome.found === undefined) return this.#missing(asked);
-      const { first, count } = outcome.found;
-      const position = (first + Math.max(1, count) - 1) as Position;
-      return this.#work.ask({ op: "linkAt", position }, { ...to, of: "made" });
+      const position = lastOf(outcome.found);
+      return this.#work.ask(
+        { op: "linkAt", position: (position - 1) as Position },
+        { ...to, of: "previous", position },
+      );
     }
-    if (of === "made" && outcome.type === "link")
-      return outcome.link === undefined ? this.#missing(asked) : this.#onChain(asked, outcome.link);
+    if (of === "previous" && outcome.type === "link") {
+      const { position } = purpose;
+      if (outcome.link === undefined) return this.#gone(asked, position);
+      return this.#work.ask({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
+    }
+    if (of === "event") return this.#made(asked, purpose.position, outcome);
     if (of === "chain" && outcome.type === "link") {
       const { link } = asked.stage;
       const same = link !== null && outcome.link !== undefined && sameLink(outcome.link, link);
       return same ? this.#found(asked, link) : this.#missing(asked);
     }
-    this.#asked.delete(ask);
-    this.#unavailable(ask, "the event log is not available");
+    this.#silent(asked);
+  }
+
+  #made(asked: Asked, position: Position, outcome: LogAnswer): void {
+    if (asked.target.type !== "command") return;
+    const link = linkMadeBy(asked.target.commandId, position, outcome);
+    if (link === "gone") return this.#gone(asked, position);
+    if (link === "other") return this.#missing(asked);
+    return link === "unknown" ? this.#silent(asked) : this.#onChain(asked, link);
+  }
+
+  /** Retention has let go of the command's event: who enforces where we stand enforces that too. */
+  #gone(asked: Asked, position: Position): void {
+    const { applied } = this.#parts.ledger;
+    return applied.position >= position ? this.#found(asked, applied) : this.#missing(asked);
+  }
+
+  #silent({ id }: Asked): void {
+    this.#asked.delete(id);
+    this.#unavailable(id, "the event log is not available");
   }
 
   // --- where the target stands

@@ -37,6 +37,11 @@ export class Terms {
     this.#around = around;
   }
 
+  /** Whether that is the epoch of ours that is open, or being opened. */
+  isCurrent(term: number): boolean {
+    return term === this.#term && (this.leader !== null || this.#opening !== null);
+  }
+
   stop(): void {
     this.#stopping = true;
     this.leader?.stop();
