@@ -192,11 +192,12 @@ export class BrokerBoot {
     answered(found === undefined ? null : load(found));
   }
 
-  /** The newest one that is of the history that we know. */
+  /** The newest one that is of the history that we know. Whoever fetches it looks at each chunk, and takes none that is not whole. */
   newestSave(): BrokerSave | undefined {
-    return this.#options.disk.saves
-      .toSorted((a, b) => b.link.position - a.link.position)
-      .find(({ link }) => ["held", "forgotten"].includes(this.#core.ledger.standingOf(link)));
+    const newest = this.#disk.saves.find(({ link }) =>
+      ["held", "forgotten"].includes(this.#core.ledger.standingOf(link)),
+    );
+    return newest !== undefined && this.#disk.isWhole(newest) ? newest : undefined;
   }
 
   /** One is taken as soon as the duty has its turn, if we lead. */

@@ -8,6 +8,7 @@ import type {
   Incarnation,
   Link,
   NodeId,
+  Position,
   Stream,
 } from "../../src/events/index.ts";
 import type { Happened } from "./facts.ts";
@@ -49,6 +50,14 @@ export type SnapshotBegun = Happened<"snapshot-begun", { link: Link }>;
 export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
 /** B: a snapshot that was due came to nothing. */
 export type SnapshotGivenUp = Happened<"snapshot-given-up", { reason: string }>;
+/**
+ * B: the log is asked to let go of all before `first`. `held`: operators wanted everything kept when the run began. `saves`: what is on
+ * this disk by now, newest first; `whole`: all its chunks are what they were.
+ */
+export type RetainAsked = Happened<
+  "retain-asked",
+  { first: Position; held: boolean; saves: readonly Readonly<{ link: Link; whole: boolean }>[] }
+>;
 /** B: a duty, in a run of this epoch, hands a command to the core. */
 export type DutySubmitted = Happened<
   "duty-submitted",

@@ -25,6 +25,7 @@ import { addSimBroker, type SimBroker } from "./sim-broker.ts";
 import { addSimNode } from "./sim-node.ts";
 import { addSimRegion } from "./sim-region.ts";
 import type { Company } from "./simulation.ts";
+import { emptyDisk } from "./snapshot-disk.ts";
 import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
 
@@ -49,7 +50,7 @@ export const company: Company = (world, options) => {
     const name = `broker-${number + 1}`;
     const broker: BrokerId = parseBrokerId(name);
     const common = { world, options, postgres, nats, seals, rules, cluster, secret, brokers: () => brokers };
-    brokers.push(addSimBroker({ ...common, disk: { saves: [] }, name, broker, region, build: builds.old }));
+    brokers.push(addSimBroker({ ...common, disk: emptyDisk(), name, broker, region, build: builds.old }));
   }
   const accomplice: Omit<Certificate, "publicKey"> = {
     ...{ cluster, role: "proxy", name: "node-9", boot: "accomplice" as BootId, epoch: 0 as Epoch, incarnation: "" },

@@ -31,6 +31,8 @@ export function lineOf(fact: SimFact): string | undefined {
       return `begins a snapshot at ${told(fact.link)}`;
     case "snapshot-given-up":
       return `takes no snapshot: ${fact.reason}`;
+    case "retain-asked":
+      return `lets go of what stands before ${fact.first}`;
     case "duty-submitted":
       return `asks for ${short(fact.commandId)} as its duty (${fact.duty}, epoch ${fact.epoch})`;
     case "duty-answered":

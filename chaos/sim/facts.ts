@@ -36,6 +36,7 @@ import type {
   MadeAhead,
   Reasserted,
   RenewArrived,
+  RetainAsked,
   SnapshotBegun,
   SnapshotBuilt,
   SnapshotGivenUp,
@@ -157,8 +158,8 @@ export type Promoted = Happened<
 export type Demoted = Happened<"demoted", unknown>;
 /** PG: commits wait for this many standbys from now on; 0: asynchronous. */
 export type SynchronousSet = Happened<"synchronous-set", { standbys: number }>;
-/** PG: positions below `first` are gone from this server (all servers report it as they replay it, or the primary alone). */
-export type Truncated = Happened<"truncated", { first: Position }>;
+/** PG: positions below `first` are gone from this server (all servers report it as they replay it, or the primary alone), for `writer`. */
+export type Truncated = Happened<"truncated", { first: Position; writer: ProcessName }>;
 
 // --- the log on its way (B, NATS, N)
 
@@ -363,6 +364,7 @@ export type SimFact =
   | SnapshotBegun
   | SnapshotBuilt
   | SnapshotGivenUp
+  | RetainAsked
   | DutySubmitted
   | DutyAnswered
   | Finalizing

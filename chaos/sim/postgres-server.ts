@@ -293,7 +293,7 @@ export class PostgresServer {
     if (writing.op === "sweep") return;
     if (writing.op === "retain") {
       if (writing.base.position > this.#state.base.position)
-        report({ type: "truncated", ...this.here(), first: (writing.base.position + 1) as Position });
+        report({ type: "truncated", ...this.here(), first: (writing.base.position + 1) as Position, writer });
       return;
     }
     const same = { type: "wrote", ...this.here(), txn, writer, previous, head, op: writing.op } as const;

@@ -44,6 +44,7 @@ const diskMs = [2, 60] as const;
 /** Of what is asked of the disk. */
 const diskFails = 0.01;
 const full = new Error("the disk is full");
+const notWhole = new Error("a chunk holds something else");
 
 export class SimSnapshots {
   readonly #parts: SimSnapshotsParts;
@@ -71,13 +72,14 @@ export class SimSnapshots {
     const { cluster, rules, process, telling } = this.#parts;
     const ledger = this.#parts.ledger().projection;
     const chunks = new Map<string, Uint8Array>();
+    const held = rules.hold === "everything";
     const parts = { cluster, entitiesATurn, rules: { ...rules }, memory: this.#memory, now: process.moment().wall };
     let state = newSnapshotRun(parts);
     const feed = (input: SnapshotInput): void => {
       const [next, effects] = stepSnapshotRun(state, input);
       state = next;
       for (const effect of effects) {
-        if (effect.type !== "over") this.#perform(run, effect, { feed, ledger, chunks });
+        if (effect.type !== "over") this.#perform(run, effect, { feed, ledger, chunks, held });
         else {
           this.#memory = state.memory;
           this.#cancel = undefined;
@@ -94,7 +96,12 @@ export class SimSnapshots {
   #perform(
     run: DutyRun,
     effect: Exclude<SnapshotEffect, { type: "over" }>,
-    at: Readonly<{ feed: (input: SnapshotInput) => void; ledger: Projection; chunks: Map<string, Uint8Array> }>,
+    at: Readonly<{
+      feed: (input: SnapshotInput) => void;
+      ledger: Projection;
+      chunks: Map<string, Uint8Array>;
+      held: boolean;
+    }>,
   ): void {
     const { disk, log, telling, process } = this.#parts;
     const { feed, ledger, chunks } = at;
@@ -107,7 +114,7 @@ export class SimSnapshots {
         return disk.inLog(answered((snapshots: readonly BrokerSave[]) => this.#looked(snapshots, ledger)));
       case "readChunk":
         return this.#onDisk(
-          () => feed({ type: "chunkRead" }),
+          () => feed(disk.readChunk(effect.ref.hash) ? { type: "chunkRead" } : { type: "chunkBad", cause: notWhole }),
           (cause) => feed({ type: "chunkBad", cause }),
         );
       case "capture": {
@@ -124,7 +131,10 @@ export class SimSnapshots {
         const ref = { hash: hashOfChunk(bytes), bytes: bytes.length };
         chunks.set(ref.hash, bytes);
         return this.#onDisk(
-          () => feed({ type: "stored", index, ref }),
+          () => {
+            disk.putChunk(ref.hash);
+            feed({ type: "stored", index, ref });
+          },
           (cause) => feed({ type: "notStored", cause }),
         );
       }
@@ -154,6 +164,8 @@ export class SimSnapshots {
       case "retain": {
         const { epoch, incarnation } = run;
         const { first, holding } = effect;
+        const saves = disk.saves.map((saved) => ({ link: saved.link, whole: disk.isWhole(saved) }));
+        telling.report({ type: "retain-asked", ...telling.at(), first, held: at.held, saves });
         return log.retain({ epoch, incarnation, first, holding }, (outcome) => {
           process.after(this.#random.within(...sliceMs), () => feed({ type: "retained", outcome }));
         });

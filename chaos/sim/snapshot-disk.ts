@@ -1,6 +1,9 @@
 /**
  * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-shelf.ts has them: what counts is what
  * stands in the log as it is now, and a broker that has too little copies the newest one of another.
+ *
+ * Chunks lie there by their hashes. Now and then one is written as something else, which only shows when it is read back: then it is
+ * removed, and a whole one may come in its place.
  */
 import { snapshotsKept } from "../../src/broker/snapshots/snapshot-run.ts";
 import { type Hash, type Position, sameLink } from "../../src/events/index.ts";
@@ -13,8 +16,12 @@ import type { SimLog } from "./sim-log.ts";
 import type { World } from "./world.ts";
 
 export type BrokerSave = Saved & Readonly<{ id: Hash; manifest: SnapshotManifest }>;
-/** Outlives every boot of its process. In no order. */
-export type BrokerDisk = { saves: readonly BrokerSave[] };
+/** Outlives every boot of its process. Snapshots in no order; of chunks that are not whole, whether that has been found out. */
+export type BrokerDisk = { saves: readonly BrokerSave[]; readonly damaged: Map<Hash, "unknown" | "removed"> };
+
+export function emptyDisk(): BrokerDisk {
+  return { saves: [], damaged: new Map() };
+}
 
 export type SnapshotDiskParts = Readonly<{
   world: World;
@@ -30,13 +37,17 @@ export type SnapshotDiskParts = Readonly<{
 type InLog = readonly BrokerSave[] | LogUnavailableError;
 
 const copyMsMax = 1_000;
+/** Of the chunks that are written. */
+const damagedChance = 0.01;
 
 export class SnapshotDisk {
   readonly #parts: SnapshotDiskParts;
+  readonly #random: ReturnType<World["random"]>;
   #asked = 0;
 
   constructor(parts: SnapshotDiskParts) {
     this.#parts = parts;
+    this.#random = parts.world.random(`damage/${parts.process.name}`);
   }
 
   put(saved: BrokerSave): void {
@@ -44,11 +55,37 @@ export class SnapshotDisk {
     disk.saves = [...disk.saves, saved];
   }
 
+  /** One that is there already is not written again. */
+  putChunk(hash: Hash): void {
+    const { disk } = this.#parts;
+    const isThere = disk.saves.some(({ manifest }) => manifest.chunks.some((chunk) => chunk.hash === hash));
+    if (isThere && disk.damaged.get(hash) !== "removed") return;
+    disk.damaged.delete(hash);
+    if (this.#random.chance(damagedChance)) disk.damaged.set(hash, "unknown");
+  }
+
+  /** @returns whether it is still what it was */
+  readChunk(hash: Hash): boolean {
+    const { damaged } = this.#parts.disk;
+    if (!damaged.has(hash)) return true;
+    damaged.set(hash, "removed");
+    return false;
+  }
+
+  isWhole({ manifest }: BrokerSave): boolean {
+    return isWholeOn(this.#parts.disk, manifest);
+  }
+
+  /** All that is here, newest first. */
+  get saves(): readonly BrokerSave[] {
+    return this.#parts.disk.saves.toSorted((a, b) => b.link.position - a.link.position);
+  }
+
   /** Those that stand in the log as it is now, newest first. */
   inLog(answered: (found: InLog) => void): void {
-    const { disk, log } = this.#parts;
+    const { log } = this.#parts;
     const found: BrokerSave[] = [];
-    const [...waiting] = disk.saves.toSorted((a, b) => b.link.position - a.link.position);
+    const [...waiting] = this.saves;
     const next = (): void => {
       const saved = waiting.shift();
       if (saved === undefined) return answered(found);
@@ -87,6 +124,7 @@ export class SnapshotDisk {
         done: (outcome) => {
           const copy = outcome.type === "answered" ? outcome.value : undefined;
           if (copy === undefined || copy.link.position <= newest) return done();
+          for (const { hash } of copy.manifest.chunks) this.putChunk(hash);
           this.put(copy);
           this.tidy(() => done());
         },
@@ -98,14 +136,18 @@ export class SnapshotDisk {
   load(first: Position, done: (found: LoadedSnapshot | null) => void): void {
     const look = (otherwise: () => void): void =>
       this.inLog((found) => {
-        const saved = found instanceof LogUnavailableError ? undefined : found.find((each) => this.#canRead(each));
+        const saved = found instanceof LogUnavailableError ? undefined : found.find((each) => this.#isOfUse(each));
         if (saved !== undefined && saved.link.position >= first - 1) done(load(saved));
         else otherwise();
       });
     look(() => this.refresh(() => look(() => done(null))));
   }
 
-  #canRead({ level }: BrokerSave): boolean {
-    return level <= this.#parts.reads;
+  #isOfUse(saved: BrokerSave): boolean {
+    return saved.level <= this.#parts.reads && this.isWhole(saved);
   }
+}
+
+export function isWholeOn({ damaged }: BrokerDisk, { chunks }: SnapshotManifest): boolean {
+  return !chunks.some(({ hash }) => damaged.has(hash));
 }

@@ -59,6 +59,48 @@ export function watchAnnounced(scene: Scene): Monitor {
   };
 }
 
+/**
+ * What goes stands in two snapshots on the disk of whoever lets go of it; the older one, or one before it, is whole and of the history of
+ * the server that lets go: without the newest one the log could still be begun. By the disk as it was when the log was asked.
+ */
+export function watchRetention(scene: Scene): Monitor {
+  const { chains, findings } = scene;
+  type Asked = SimFactOf<"retain-asked">;
+  const asked = new Map<string, Asked[]>();
+
+  function judge(fact: SimFactOf<"truncated">): void {
+    const head = scene.serverHead(fact.process);
+    const wide = (asked.get(fact.writer) ?? []).filter(({ first }) => first >= fact.first);
+    const [newest] = wide.toReversed();
+    if (head === undefined) return;
+    const goes = `${fact.process} lets go of all before ${fact.first} for ${fact.writer}, which`;
+    if (newest === undefined) {
+      findings.add("retention-held", `${goes} asked for nothing of the kind`, [fact]);
+      return;
+    }
+    const isSafe = ({ saves }: Asked): boolean =>
+      saves.slice(1).some(({ link, whole }) => {
+        const place = scene.find(link);
+        return whole && link.position >= fact.first - 1 && place !== undefined && chains.contains(head, place);
+      });
+    const why = newest.held
+      ? "was to keep everything"
+      : `has ${newest.saves.map(({ link, whole }) => `${told(link)}${whole ? "" : " (not whole)"}`).join(", ") || "nothing"} on its disk`;
+    if (!wide.some((each) => !each.held && isSafe(each)))
+      findings.add("retention-held", `${goes} ${why}`, [newest, fact]);
+  }
+
+  return {
+    invariants: ["retention-held"],
+    before: {
+      "retain-asked": (fact) => {
+        asked.set(fact.process, [...(asked.get(fact.process) ?? []), fact]);
+      },
+      truncated: judge,
+    },
+  };
+}
+
 /** 35: what a node with a lease from the leader has still to read stays. Who gets its lease from its region reads the region's copy. */
 export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;

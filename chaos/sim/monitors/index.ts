@@ -5,7 +5,7 @@
 import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
 import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision-monitors.ts";
-import { watchAnnounced, watchDuties, watchTruncation } from "./duty-monitors.ts";
+import { watchAnnounced, watchDuties, watchRetention, watchTruncation } from "./duty-monitors.ts";
 import { watchForks } from "./fork-monitors.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { keepBook, watchGrants, watchLeases } from "./lease-monitors.ts";
@@ -113,6 +113,7 @@ export function monitorsOf(
     watchForks(scene),
     watchDuties(scene),
     watchAnnounced(scene),
+    watchRetention(scene),
     watchTruncation(scene, book),
     watchConvergence(scene, book),
     watchReceipts(scene),

@@ -5,7 +5,7 @@
  * 25 rest on).
  */
 import type { Link } from "../../../src/events/index.ts";
-import type { SimFactOf } from "../facts.ts";
+import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
 import { barOf } from "./decision-monitors.ts";
 import type { LeaseBook } from "./lease-book.ts";
@@ -24,9 +24,25 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   /** The last that a boot said it enforces, and what it had said before it went to another history. */
   const enforcedBy = new Map<string, Place>();
   const leftBy = new Map<string, Place>();
+  const pausedAt = new Map<ProcessName, SimMs>();
+  const woke = new Map<ProcessName, Readonly<{ at: SimMs; pausedAt: SimMs }>>();
+  /** When somebody last let go of what was acknowledged, or may have. */
+  let unprovenAt = Number.NEGATIVE_INFINITY;
+
+  /**
+   * What is said in the very moment of waking was concluded before the sleep, and is late as a message on its way is: nothing can have
+   * reached the process since. In one history it is judged all the same, for what made a receipt complete stays so (reliability.md
+   * §4.4, "conditions (i), (ii) are stable"). It does not stay so where operators undid meanwhile what was acknowledged: that the nodes
+   * have gone to another history is not to be known, and what they had said before was so.
+   */
+  function isFromBefore({ process, at }: SimFactOf<"receipt-answered">): boolean {
+    const slept = woke.get(process);
+    return slept !== undefined && slept.at === at && unprovenAt > slept.pausedAt;
+  }
 
   function judge(fact: SimFactOf<"receipt-answered">): void {
     const { answer } = fact;
+    if (isFromBefore(fact)) return;
     if (answer.status === "lost") judgeLost(fact);
     const place = answer.link === null ? undefined : scene.find(answer.link);
     if (place === undefined || !chains.isAcknowledged(place) || scene.zombies.size > 0) return;
@@ -77,6 +93,16 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
     before: {
       "receipt-asked": (fact) => {
         asked.set(fact.receipt, fact);
+      },
+      paused: ({ process, at }) => {
+        if (!pausedAt.has(process)) pausedAt.set(process, at);
+      },
+      resumed: ({ process, at }) => {
+        woke.set(process, { at, pausedAt: pausedAt.get(process) ?? at });
+        pausedAt.delete(process);
+      },
+      promoted: ({ how, at }) => {
+        if (how === "unsafe" || how === "restored") unprovenAt = at;
       },
       enforced: (fact) => {
         const place = scene.find(fact.link);

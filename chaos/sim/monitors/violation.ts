@@ -50,6 +50,8 @@ export const invariants = {
   "level-ready": "a level is finalized while nobody has a lease who could not read it",
   "duty-fenced": "what a duty asks for is written in the epoch that it runs in, or not at all",
   "snapshot-announced": "a snapshot that the log speaks of was saved, and is of the log's own history",
+  "retention-held":
+    "the log lets go only of what two snapshots hold, one older than the newest whole, and nobody wants kept",
   availability: "half of the rightful requests in quiet times are permitted",
 } as const;
 

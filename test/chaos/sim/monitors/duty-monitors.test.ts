@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";
-import type { Hash } from "../../../../src/events/index.ts";
+import type { Hash, Link } from "../../../../src/events/index.ts";
 import { History } from "./history.ts";
 
 const broker = { process: "broker-1" };
+const server = { process: "pg-1", writer: "broker-1" };
 const id = "f".repeat(64) as Hash;
 const visit = { ...broker, duty: "visits", commandId: "revoke-s1", epoch: 1, incarnation: "i1" };
 
@@ -37,7 +38,31 @@ test("the log may speak of a snapshot that was saved, of its own history, and of
 test("35: events that a node with a lease has still to read are missed; those of one without a lease are not", () => {
   const behind = () => History.begun().create("s2").create("s3");
   const first = behind().head.position;
-  isKept(behind().apply().tell("truncated", { process: "pg-1", first }));
-  isBroken(behind().tell("truncated", { process: "pg-1", first }), 35, /node-1, whose lease holds, is at 1\.2/);
-  isKept(behind().later(60_000).tell("truncated", { process: "pg-1", first }));
+  isKept(behind().apply().truncate(first));
+  isBroken(behind().truncate(first), 35, /node-1, whose lease holds, is at 1\.2/);
+  isKept(behind().later(60_000).truncate(first));
+});
+
+test("what is let go of stands in two snapshots on that broker's disk, the older one whole and of that log, or it is found", () => {
+  const begun = History.begun();
+  const [older, newer] = [begun.head, begun.create("s2").create("s3").apply().head];
+  const first = begun.create("s4").apply().head.position;
+  const elsewhere = { ...older, hash: newer.hash };
+  const [one, two] = [(link: Link, whole = true) => ({ link, whole }), [{ link: newer, whole: true }] as const];
+  const cut = (saves: readonly object[], at: number = older.position + 1, held = false): History => {
+    const history = History.begun().create("s2").create("s3").apply().create("s4").apply();
+    history.tell("retain-asked", { ...broker, first, held, saves });
+    return history.tell("truncated", { ...server, first: at });
+  };
+  isKept(cut([...two, one(older)]));
+  isBroken(cut([...two, one(older)], older.position + 2), "retention-held", /lets go of all before \d+ for broker-1/);
+  isBroken(cut([...two, one(older, false)]), "retention-held", /\(not whole\) on its disk/);
+  isBroken(cut([...two, one(elsewhere)]), "retention-held", /lets go of all before/);
+  isBroken(cut([...two]), "retention-held", /lets go of all before/);
+  isBroken(cut([...two, one(older)], older.position + 1, true), "retention-held", /was to keep everything/);
+  isBroken(
+    History.begun().tell("truncated", { ...server, first: 2 }),
+    "retention-held",
+    /asked for nothing of the kind/,
+  );
 });

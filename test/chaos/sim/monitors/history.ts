@@ -269,6 +269,13 @@ export class History {
     });
   }
 
+  /** The log lets go of all before a position, which two snapshots hold. */
+  truncate(first: number): this {
+    const saves = [1, 2].map(() => ({ link: this.head, whole: true }));
+    this.tell("retain-asked", { process: "broker-1", first, held: false, saves });
+    return this.tell("truncated", { process: "pg-1", writer: "broker-1", first });
+  }
+
   receipt(given: Partial<Receipt> = {}, asked: Given = {}): this {
     this.#receipt += 1;
     const receipt = this.#receipt;

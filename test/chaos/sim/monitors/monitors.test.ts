@@ -149,7 +149,7 @@ test("9: what a command made may be named by any later place once the log has le
   const answered = (first: number): History => {
     const history = History.begun().append(suspended, "c").create("s2").create("s3").apply();
     const own = { ...history.head };
-    return history.tell("truncated", { process: "pg-1", first }).answer("c").create("s4").answer("c", { link: own });
+    return history.truncate(first).answer("c").create("s4").answer("c", { link: own });
   };
   isKept(answered(4));
   isBroken(answered(3), 9, /answered in two ways/);
@@ -524,11 +524,12 @@ test("a receipt that says what is not so is found", () => {
 });
 
 test("what a node had applied before an old primary's word led it away may still be said for a while, and no longer", () => {
-  const answered = (afterMs: number): History => {
+  const answered = (afterMs: number, slept: "never" | "until the answer" | "until just before" = "never"): History => {
     const history = History.begun();
     const before = history.head;
     history.revoke("s1").apply();
     const [lost, enforced] = [history.head, history.applied];
+    if (slept !== "never") history.tell("paused", { process: "broker-1", how: "suspended" }).later(1);
     history.tell("promoted", { process: "pg-2", how: "unsafe", head: before });
     history.head = before;
     const own = { node: "node-1", boot: "boot-1" };
@@ -545,10 +546,15 @@ test("what a node had applied before an old primary's word led it away may still
       reason: "",
     } as const;
     const nodes = [{ ...said, status: "applied", enforced }] as const;
+    const woke = { process: "broker-1", pausedMs: afterMs, at: history.at + (slept === "until the answer" ? 5 : 4) };
+    if (slept !== "never") history.tell("resumed", woke);
     return history.receipt({ status: "incomplete", complete: false, link: lost, nodes });
   };
   isKept(answered(100));
   isBroken(answered(6_000), "receipt-true", /says that node-1 has applied 1\.3.*and it enforces 2\.3/);
+  // What a broker says as it wakes was concluded before its sleep.
+  isKept(answered(6_000, "until the answer"));
+  isBroken(answered(6_000, "until just before"), "receipt-true", /says that node-1 has applied 1\.3/);
 });
 
 test("a receipt is no word on what waits for its head: a grant without the place may still count", () => {
