@@ -11,7 +11,7 @@ export function isHttp2Preface(bytes: Buffer): boolean {
 }
 
 /** Framing is the parser's matter: this only looks whether it will hand over a body. */
-export function hasBody(raw: RawLines): boolean {
+export function hasBody(raw: readonly string[]): boolean {
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? "";
     if (name.length === 14) {

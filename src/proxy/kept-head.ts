@@ -4,6 +4,7 @@
  * As text, a head is put together, made one piece and copied at each writing; as bytes only its id is written anew.
  */
 import type { HeaderText } from "./header-lines.ts";
+import type { UpstreamRequest } from "./upstream-call.ts";
 
 /** Of a request without a body. */
 type FirstLine = Readonly<{ method: string; path: string }>;
@@ -30,7 +31,7 @@ export class KeptHead {
    */
   bytes(lines: HeaderText, requestId: string): Buffer {
     if (this.#bytes === undefined || requestId.length !== this.#idChars) {
-      const text = `${this.#method} ${this.#path} HTTP/1.1\r\n${lines.text}x-request-id: ${requestId}\r\n\r\n`;
+      const text = headText({ method: this.#method, path: this.#path, requestId }, lines, "");
       this.#bytes = Buffer.allocUnsafeSlow(text.length);
       this.#bytes.write(text, "latin1");
       this.#idChars = requestId.length;
@@ -41,4 +42,14 @@ export class KeptHead {
     }
     return this.#bytes;
   }
+}
+
+/** @param framing lines of how the body is framed */
+export function headText(
+  { method, path, requestId }: Pick<UpstreamRequest, "method" | "path" | "requestId">,
+  lines: HeaderText,
+  framing: string,
+): string {
+  const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
+  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${id}\r\n`;
 }

@@ -10,7 +10,17 @@ const bytes = Buffer.allocUnsafeSlow(65_536);
 /** Answers are mostly of a few lengths: the beginnings of the buffer that were needed before. */
 const beginnings: (Buffer | undefined)[] = new Array<undefined>(4_097).fill(undefined);
 
+function beginningOf(length: number): Buffer {
+  const known = beginnings[length];
+  if (known !== undefined) return known;
+  const beginning = bytes.subarray(0, length);
+  if (length < beginnings.length) beginnings[length] = beginning;
+  return beginning;
+}
+
 const headEnd = "\r\n\r\n";
+/** A small body is one text. */
+const wholeBodyBytesMax = 16_384;
 const firstOfAnswer = 0x48; // HTTP/
 
 export const readBuffer = {
@@ -19,18 +29,25 @@ export const readBuffer = {
 
   /** @param length how much was read */
   parse(parser: Http1Parser, length: number): number | ParseError {
-    const known = beginnings[length];
-    if (known !== undefined) return parser.execute(known);
-    const beginning = bytes.subarray(0, length);
-    if (length < beginnings.length) beginnings[length] = beginning;
-    return parser.execute(beginning);
+    return parser.execute(beginningOf(length));
+  },
+
+  /** Whether what was read begins with these. */
+  beginsWith(head: Buffer): boolean {
+    return beginningOf(head.length).equals(head);
+  },
+
+  copyOf(length: number): Buffer {
+    return Buffer.from(beginningOf(length));
   },
 
   /**
-   * @param length how much was read, the end of the head of an answer among it, which the parser has found good
-   * @returns whether it is that head, its body and nothing else
+   * @param length how much was read, the end of the head of an answer among it, which the parser has found good; 0: it was not read
+   * into this, or has more heads than one
+   * @returns whether it is that head, its small body and nothing else
    */
   isWholeAnswer(length: number, bodyBytes: number): boolean {
+    if (length === 0 || bodyBytes > wholeBodyBytesMax) return false;
     return bytes[0] === firstOfAnswer && bytes.indexOf(headEnd, 0, "latin1") === length - bodyBytes - headEnd.length;
   },
 

@@ -5,10 +5,9 @@
  * so that no answer is ever taken for that of another request. A call begins at the end of the turn in which it was asked for.
  */
 import type { Socket } from "node:net";
-import { bodyBytesOf, idleMsOf } from "./answer-head.ts";
+import { type AnswerHead, readAnswerHead } from "./answer-head.ts";
 import { DirectWriting } from "./direct-writing.ts";
 import type { HeaderText } from "./header-lines.ts";
-import { hasBody } from "./http1-head.ts";
 import {
   type AfterHead,
   createParser,
@@ -20,7 +19,8 @@ import {
   type ParseError,
   type RawLines,
 } from "./http1-parser.ts";
-import { KeptHead } from "./kept-head.ts";
+import { KeptAnswer } from "./kept-answer.ts";
+import { headText, KeptHead } from "./kept-head.ts";
 import { readBuffer } from "./read-buffer.ts";
 import { AnswerLines, LastLines } from "./received-lines.ts";
 import { atTurnEnd, type Flush, type TurnEndTask } from "./turn-end-timer.ts";
@@ -38,8 +38,6 @@ import { onFailedWrite } from "./upstream-last-words.ts";
 const answerHeadBytesMax = 65_536;
 /** Never written to. */
 const none: RawLines = [];
-/** A small body is one text. */
-const wholeBytesMax = 16_384;
 /** Longer heads are put together each time. */
 const keptCharsMax = 8_192;
 
@@ -77,6 +75,8 @@ export class Http1UpstreamConnection implements TurnEndTask {
   #reading = 0;
   /** The answer stands in the read buffer, and nothing else. */
   #whole = false;
+  /** Of an answer that was like the one before it. */
+  #kept: KeptAnswer | undefined;
   #paused = false;
   #gone = false;
   #error: Error | undefined;
@@ -191,7 +191,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#chunked = lines.length === undefined;
     const framing = this.#chunked ? "transfer-encoding: chunked\r\n" : "";
     this.#socket.cork();
-    this.#socket.write(textOf(request, lines, framing), "latin1");
+    this.#socket.write(headText(request, lines, framing), "latin1");
     call.handler.onWritable();
     this.#socket.uncork();
   }
@@ -216,7 +216,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
       return;
     }
     headers.head = request.path.length + lines.text.length > keptCharsMax ? undefined : new KeptHead(request);
-    this.#writing?.write(textOf(request, lines, ""));
+    this.#writing?.write(headText(request, lines, ""));
   }
 
   write(chunk: Buffer): boolean {
@@ -282,24 +282,36 @@ export class Http1UpstreamConnection implements TurnEndTask {
 
   /** Of a plain socket. @param length how much of it stands in the read buffer @returns true */
   received(length: number): boolean {
-    if (this.#call === undefined || this.#reserved) {
+    const call = this.#call;
+    if (call === undefined || this.#reserved) {
       this.#socket.destroy(); // nobody has asked for anything
+      return true;
+    }
+    const kept = this.#kept;
+    // The parser stands between two answers.
+    if (kept !== undefined && !call.sawByte && call.request.method !== "HEAD" && kept.isAll(length)) {
+      this.#begins(call, kept.head);
+      this.#takeWhole(length);
+      this.#complete = true;
+      this.#onRead(length);
       return true;
     }
     this.#reading = length;
     const read = readBuffer.parse(this.#parser, length);
     this.#reading = 0;
-    if (this.#whole) this.#takeWhole(length);
+    if (this.#whole) {
+      this.#whole = false;
+      listenForBody(this.#parser, this.#onBody);
+      this.#takeWhole(length);
+      this.#onComplete();
+    }
     this.#onRead(read);
     return true;
   }
 
   #takeWhole(length: number): void {
-    this.#whole = false;
-    listenForBody(this.#parser, this.#onBody);
     this.#passOn(readBuffer.lastOf(length, this.#bytesLeft ?? 0));
     this.#bytesLeft = 0;
-    this.#onComplete();
   }
 
   /** The parser has looked at what came. */
@@ -337,23 +349,28 @@ export class Http1UpstreamConnection implements TurnEndTask {
       else if (!call.over) call.handler.onHint(status, raw);
       return 1;
     }
-    this.#answering = true;
     const lines = this.#lines.next(raw);
-    lines.connection ??= { idleMs: idleMsOf(raw), bodyBytes: bodyBytesOf(raw) };
-    const { idleMs, bodyBytes } = lines.connection;
-    // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
-    this.#keepAlive = keepAlive && !(status === 204 && hasBody(raw));
-    this.#trailers = none;
-    this.#idleUntil = idleMs ?? this.#pool.idleMs;
-    const withoutBody = call.request.method === "HEAD" || status === 204 || status === 304;
-    this.#bytesLeft = withoutBody ? undefined : bodyBytes;
-    if (!call.over) call.handler.onHead(status, lines);
-    if (isWhole(length, this.#bytesLeft)) {
+    const isLikeLast = lines.connection !== undefined;
+    const { method } = call.request;
+    const head = readAnswerHead(status, lines, keepAlive, method);
+    this.#begins(call, head);
+    if (head.bodyBytes === undefined) return method === "HEAD" ? 1 : 0;
+    if (readBuffer.isWholeAnswer(length, head.bodyBytes)) {
       this.#whole = true;
       listenForBody(this.#parser, null);
+      this.#kept = isLikeLast ? new KeptAnswer(head, length) : undefined;
     }
-    if (this.#bytesLeft !== undefined) return "end-known";
-    return call.request.method === "HEAD" ? 1 : 0;
+    return "end-known";
+  }
+
+  /** The final head has come. */
+  #begins(call: Http1Call, { status, lines, keepAlive, idleMs, bodyBytes }: AnswerHead): void {
+    this.#answering = true;
+    this.#keepAlive = keepAlive;
+    this.#trailers = none;
+    this.#idleUntil = idleMs ?? this.#pool.idleMs;
+    this.#bytesLeft = bodyBytes;
+    if (!call.over) call.handler.onHead(status, lines);
   }
 
   readonly #onBody = (bytes: Buffer): void => {
@@ -433,17 +450,6 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (this.#gone || !this.#socket.writable) this.#socket.destroy();
     else this.#pool.free(this);
   }
-}
-
-function textOf({ method, path, requestId }: UpstreamRequest, lines: HeaderText, framing: string): string {
-  const id = requestId === null ? "" : `x-request-id: ${requestId}\r\n`;
-  return `${method} ${path} HTTP/1.1\r\n${lines.text}${framing}${id}\r\n`;
-}
-
-/** @param length of what was read; 0: it is not in the read buffer, or has more heads than one */
-function isWhole(length: number, bodyBytes: number | undefined): boolean {
-  if (length === 0 || bodyBytes === undefined || bodyBytes > wholeBytesMax) return false;
-  return readBuffer.isWholeAnswer(length, bodyBytes);
 }
 
 /** Of a connection: closed, reset or refused a write; not of what it carried. */

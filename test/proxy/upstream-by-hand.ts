@@ -1,0 +1,96 @@
+/** An upstream that answers what a test writes by hand, behind a pool of one connection. */
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import type { TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { HeaderLines } from "../../src/proxy/header-lines.ts";
+import { Http1Pool } from "../../src/proxy/upstream-http1.ts";
+
+export type Upstream = Readonly<{
+  pool: Http1Pool;
+  /** Heads as they came. */
+  asked: string[];
+  /** Answers with these from now on, each in a read of its own. */
+  answerWith(...pieces: string[]): void;
+  /** Connections that were made. */
+  opened(): number;
+  close(): void;
+}>;
+
+export async function startUpstream(t: TestContext): Promise<Upstream> {
+  let pieces: readonly string[] = [];
+  let opened = 0;
+  const asked: string[] = [];
+  const sockets = new Set<Socket>();
+  const server = createServer({ noDelay: true }, (socket) => {
+    opened++;
+    sockets.add(socket);
+    let text = "";
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      text += bytes.toString("latin1");
+      if (!text.endsWith("\r\n\r\n")) return;
+      asked.push(text);
+      text = "";
+      void (async () => {
+        for (const [i, piece] of pieces.entries()) {
+          if (i > 0) await delay(3);
+          socket.write(piece, "latin1");
+        }
+      })();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const pool = new Http1Pool(
+    { secure: false, path: null, hostname: "127.0.0.1", port, lookup: () => {}, tls: {} },
+    { connectionsMax: 1, connectTimeoutMs: 60_000, idleMs: 60_000 },
+  );
+  const close = (): void => {
+    pool.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  };
+  t.after(close);
+  return {
+    pool,
+    asked,
+    answerWith(...next) {
+      pieces = next;
+    },
+    opened: () => opened,
+    close,
+  };
+}
+
+export type Asked = Readonly<{ method?: string; path?: string; headers?: HeaderLines; requestId?: string | null }>;
+
+/** @returns status and body, hints before them */
+export function ask(
+  pool: Http1Pool,
+  { method = "GET", path = "/", headers = new HeaderLines(["host", "a"]), requestId = null }: Asked = {},
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answer = "";
+    const add = (text: string): void => {
+      answer += text;
+    };
+    pool.call(
+      { method, path, headers, requestId, hasBody: false, idleTimeoutMs: 0 },
+      {
+        mayBegin: () => true,
+        onWritable() {},
+        onHint: (status) => add(`${status} `),
+        onHead: (status) => add(`${status} `),
+        onData(chunk) {
+          add(chunk.toString("latin1"));
+          return true;
+        },
+        onEnd: () => resolve(answer),
+        onError: reject,
+      },
+    );
+  });
+}
+
+export const answerOf = (body: string): string =>
+  `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\nX: y\r\n\r\n${body}`;
