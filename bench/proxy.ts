@@ -4,9 +4,13 @@
  *
  *   node bench/proxy.ts [--seconds 5] [--connections 64]
  *
+ * Once more with requests and answers of which none is like the one before it, which nothing that the proxy remembers helps with.
+ *
  * The proxy under test has one core to itself; the upstream (nginx) and the load (wrk) share another. Rounds take turns, so
  * that a machine that grows busy slows all three. Prints requests a second, p50 and p99, and the ratios, which are what counts.
  */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-port.ts";
 import { tellBudgets } from "./support/budget.ts";
@@ -34,22 +38,32 @@ await withStand(async (stand) => {
   const cardea = await startCardea(stand, { upstreamPort: upstream });
 
   const url = (port: number): string => `http://127.0.0.1:${port}/`;
-  const [first, second, third] = await inRounds(
+  const script = join(folder, "items.lua");
+  writeFileSync(script, 'local n = 0\nrequest = function() n = n + 1; return wrk.format("GET", "/item/" .. n) end\n');
+  const [first, second, third, fourth, fifth] = await inRounds(
     [
       { name: "nginx proxy_pass, no auth", url: url(nginx), headers: [], pinned: nginxProcess },
       { name: "@fastify/http-proxy, no auth", url: url(yardstick), headers: [], pinned: yardstickProcess },
       { name: "cardea, authorised", url: url(cardea.port), headers: cardea.headers, pinned: cardea.pinned },
+      { name: "nginx, nothing alike", url: url(nginx), headers: [], pinned: nginxProcess, script },
+      { name: "cardea, nothing alike", url: url(cardea.port), headers: cardea.headers, pinned: cardea.pinned, script },
     ],
     { seconds: Number(values.seconds), rounds: 3 },
     byWrk(Number(values.connections)),
   );
-  if (first === undefined || second === undefined || third === undefined) throw new Error("a subject has no figure");
+  if (first === undefined || second === undefined || third === undefined || fourth === undefined || fifth === undefined)
+    throw new Error("a subject has no figure");
   tellBudgets([
     beside("authorised requests, beside nginx without auth", { seen: third, neighbour: first, ratioMin: 0.6 }),
     beside("authorised requests, beside @fastify/http-proxy without auth", {
       seen: third,
       neighbour: second,
       ratioMin: 1.8,
+    }),
+    beside("each request and answer another, beside nginx without auth", {
+      seen: fifth,
+      neighbour: fourth,
+      ratioMin: null,
     }),
   ]);
 });

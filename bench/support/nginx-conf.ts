@@ -19,9 +19,11 @@ ${http} }
   return file("conf");
 }
 
-/** Answers everything with one line. */
+/** Answers everything with one line, and with another head each time what is beneath `/item/`. */
 export function helloServer(port: number): string {
-  return `server { listen 127.0.0.1:${port}; location / { default_type text/plain; return 200 "hello from upstream\\n"; } }`;
+  const answer = 'default_type text/plain; return 200 "hello from upstream\\n";';
+  return `server { listen 127.0.0.1:${port}; location / { ${answer} }
+location /item/ { add_header X-Item $request_id; ${answer} } }`;
 }
 
 /**
