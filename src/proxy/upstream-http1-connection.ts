@@ -290,6 +290,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const kept = this.#kept;
     // The parser stands between two answers.
     if (kept !== undefined && !call.sawByte && call.request.method !== "HEAD" && kept.isAll(length)) {
+      call.sawByte = true;
       this.#begins(call, kept.head);
       this.#takeWhole(length);
       this.#complete = true;
