@@ -96,6 +96,8 @@ export function awaitedLog(pump: Pump, log: SimLog): EventLog {
       throw new LogRefusedError("the model's secret is never replaced");
     },
     vault: (sessionId) => read((answer) => log.vault(sessionId, answer)),
+    configuration: (configHash) => read((answer) => log.configuration(configHash, answer)),
+    configurations: () => read((answer) => log.configurations(answer)),
     sweepCommands: () => read((answer) => log.sweepCommands(answer)),
     close: async () => log.close(),
   };

@@ -6,6 +6,7 @@
  */
 import {
   type CommandId,
+  type ConfigHash,
   clusterStream,
   type Epoch,
   genesis,
@@ -14,6 +15,7 @@ import {
   linkOf,
   type Position,
   type SessionId,
+  type StoredConfiguration,
   type Stream,
   type UnixMs,
   type UserId,
@@ -71,6 +73,7 @@ export class PostgresState {
   /** Null: the person is erased, and stays so. */
   readonly keys = new Map<UserId, WrappedKey | null>();
   readonly vault = new Map<SessionId, VaultEntry>();
+  readonly configurations = new Map<ConfigHash, StoredConfiguration>();
   /** For log-rules.ts; always as the state is now. */
   readonly view: LogView;
 
@@ -137,6 +140,8 @@ export class PostgresState {
       if (kept === undefined || kept.version < entry.version) this.vault.set(entry.sessionId, entry);
     }
     for (const sessionId of batch.vaultRemoved) this.vault.delete(sessionId);
+    for (const each of batch.configurations)
+      if (!this.configurations.has(each.configHash)) this.configurations.set(each.configHash, each);
   }
 
   #lease({ lessees, left }: BeatRequest): void {

@@ -4,6 +4,8 @@
  */
 import {
   type CommandId,
+  type ConfigHash,
+  type ConfigurationPlace,
   type Epoch,
   genesis,
   type Incarnation,
@@ -11,6 +13,7 @@ import {
   linkOf,
   type Position,
   type SessionId,
+  type StoredConfiguration,
   type Stream,
   sameLink,
   type UserId,
@@ -176,6 +179,18 @@ export class LogReads {
 
   vault(sessionId: SessionId, answer: Asked<VaultEntry | undefined>): void {
     this.#read((ask, done) => ask((state) => state.vault.get(sessionId), done), answer);
+  }
+
+  configuration(configHash: ConfigHash, answer: Asked<StoredConfiguration | undefined>): void {
+    this.#read((ask, done) => ask((state) => state.configurations.get(configHash), done), answer);
+  }
+
+  configurations(answer: Asked<readonly ConfigurationPlace[]>): void {
+    const look = (state: PostgresState): readonly ConfigurationPlace[] =>
+      [...state.configurations.values()]
+        .map(({ configHash, recordedAt, body }) => ({ configHash, recordedAt, bytes: body.length }))
+        .sort((a, b) => a.recordedAt - b.recordedAt || (a.configHash < b.configHash ? -1 : 1));
+    this.#read((ask, done) => ask(look, done), answer);
   }
 
   sweepCommands(answer: Asked<number>): void {

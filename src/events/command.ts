@@ -18,6 +18,7 @@ import type {
   UserId,
 } from "./brand.ts";
 import { hashOfEnded } from "./codec.ts";
+import type { ConfigBody } from "./configuration-body.ts";
 import { type MembershipSource, type Recorded, type RevocationReason, type Stream, sessionStream } from "./event.ts";
 import type { Link } from "./link.ts";
 import type { Profile } from "./profile.ts";
@@ -72,7 +73,15 @@ export type ChangeGroupMembers = Fact<
 export type RemoveGroup = Fact<"removeGroup", { groupId: GroupId }>;
 /** The expiry sweep, a duty of the leader. */
 export type ExpireSessions = Fact<"expireSessions", { sessionIds: readonly SessionId[] }>;
-export type ActivateConfiguration = Fact<"activateConfiguration", { nodeId: NodeId; configHash: ConfigHash }>;
+export type ActivateConfiguration = Fact<
+  "activateConfiguration",
+  {
+    nodeId: NodeId;
+    configHash: ConfigHash;
+    /** What the hash stands for; absent: not offered with this command. */
+    body?: ConfigBody;
+  }
+>;
 
 /** A tightening event that a copy of the log has applied and the log no longer holds. */
 export type LostTightening = Readonly<{

@@ -79,6 +79,20 @@ export {
   type SuspendUser,
 } from "./command.ts";
 export {
+  type ConfigBody,
+  ConfigBodyTooLongError,
+  type ConfigurationPlace,
+  configBodiesMax,
+  configBodyBytesMax,
+  configTextBytesMax,
+  configTextOf,
+  MalformedConfigBodyError,
+  packConfigBody,
+  parseConfigBody,
+  parseStoredConfiguration,
+  type StoredConfiguration,
+} from "./configuration-body.ts";
+export {
   type AuditSegmentSealed,
   type CardeaEvent,
   type ClusterEvent,

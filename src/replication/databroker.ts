@@ -8,6 +8,8 @@ import type {
   CommandId,
   CommandRequest,
   CommandResult,
+  ConfigHash,
+  ConfigurationPlace,
   Epoch,
   Fact,
   Hash,
@@ -16,6 +18,7 @@ import type {
   Position,
   ProviderTokens,
   SessionId,
+  StoredConfiguration,
   UnixMs,
   WrappedKey,
 } from "../events/index.ts";
@@ -148,6 +151,12 @@ export type Databroker = {
   takeSnapshot(): Promise<Position>;
   /** Events of some streams, from a position towards the beginning; for explanations. @throws BrokerUnavailableError */
   history(request: HistoryRequest): Promise<HistoryPage>;
+  /** What a configuration said; undefined: no body of this hash is kept. For operators. @throws BrokerUnavailableError */
+  configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
+  /** The configurations whose bodies are kept, oldest first. For operators. @throws BrokerUnavailableError */
+  configurations(): Promise<readonly ConfigurationPlace[]>;
+  /** True when the body of a hash is kept: whoever runs it need not offer it. @throws BrokerUnavailableError */
+  holdsConfiguration(configHash: ConfigHash): Promise<boolean>;
   /** The identity provider's tokens of a session, opened; for sign-out, refresh and routes that forward them. */
   tokens(sessionId: SessionId): Promise<ProviderTokens | undefined>;
 };

@@ -22,6 +22,7 @@ export type { Fanout, FanoutStatus } from "./fanout/fanout.ts";
 export { createLocalFanout } from "./fanout/local-fanout.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
 export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
+export { upTo } from "./jitter.ts";
 export {
   type Accepted,
   type ChainView,

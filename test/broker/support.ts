@@ -105,6 +105,8 @@ export function wrapLog(log: EventLog, parts: Partial<EventLog>): EventLog {
     keysAfter: (user, limit) => log.keysAfter(user, limit),
     rewrapKeys: (keys) => log.rewrapKeys(keys),
     vault: (sessionId) => log.vault(sessionId),
+    configuration: (configHash) => log.configuration(configHash),
+    configurations: () => log.configurations(),
     sweepCommands: () => log.sweepCommands(),
     close: () => log.close(),
     ...parts,

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { UnixMs } from "../../src/events/index.ts";
 import { createMemoryLog, openSqliteLog, systemClock } from "../../src/replication/index.ts";
+import { describeConfigurationStore, describeConfigurations } from "./configurations.ts";
 import { describeEventLog } from "./event-log.ts";
 import { describeRetention } from "./retention.ts";
 
@@ -23,6 +24,8 @@ const makeMemory = async () => {
 };
 describeEventLog("memory", makeMemory);
 describeRetention("memory", makeMemory);
+describeConfigurations("memory", makeMemory);
+describeConfigurationStore("memory", makeMemory);
 
 const makeSqlite = async () => {
   const folder = mkdtempSync(join(tmpdir(), "cardea-log-"));
@@ -55,3 +58,5 @@ const makeSqlite = async () => {
 };
 describeEventLog("SQLite", makeSqlite);
 describeRetention("SQLite", makeSqlite);
+describeConfigurations("SQLite", makeSqlite);
+describeConfigurationStore("SQLite", makeSqlite);

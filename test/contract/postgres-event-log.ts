@@ -3,6 +3,7 @@ import { after, before } from "node:test";
 import { openPostgresLog } from "../../src/replication/index.ts";
 import { withClient } from "../support/postgres-client.ts";
 import type { PostgresOptions, PostgresServer } from "../support/service.ts";
+import { describeConfigurationStore, describeConfigurations } from "./configurations.ts";
 import { describeEventLog } from "./event-log.ts";
 import { describeRetention } from "./retention.ts";
 
@@ -51,6 +52,8 @@ export function describePostgresEventLog(
     };
   };
   describeRetention(name, make);
+  describeConfigurations(name, make);
+  describeConfigurationStore(name, make);
   describeEventLog(name, async () => {
     const harness = await make();
     const large = `update contract_${schemas}.log_head set partition_size = 1000000`;

@@ -80,6 +80,9 @@ export class FakeBrokers {
       status: unused,
       takeSnapshot: unused,
       history: unused,
+      configuration: unused,
+      configurations: unused,
+      holdsConfiguration: unused,
       tokens: unused,
     };
   }

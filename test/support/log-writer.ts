@@ -187,6 +187,7 @@ export class LogWriter {
       erasedKeys: [],
       vault: [],
       vaultRemoved: [],
+      configurations: [],
       ...parts,
       previous,
       streams: [...versions].map(([stream, version]) => ({ stream, ...version })),

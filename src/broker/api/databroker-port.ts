@@ -190,27 +190,41 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
 
     async history(request) {
       check("history");
-      try {
-        return await readHistory(deps.log, request);
-      } catch (cause) {
-        if (cause instanceof LogUnavailableError)
-          throw new BrokerUnavailableError("the event log is not available", { cause });
-        throw cause;
-      }
+      return asked(readHistory(deps.log, request));
+    },
+
+    async configuration(configHash) {
+      check("configurations");
+      return asked(deps.log.configuration(configHash));
+    },
+
+    async configurations() {
+      check("configurations");
+      return asked(deps.log.configurations());
+    },
+
+    async holdsConfiguration(configHash) {
+      check("holdsConfiguration");
+      return (await asked(deps.log.configuration(configHash))) !== undefined;
     },
 
     async tokens(sessionId) {
       check("tokens");
-      try {
-        const entry = await deps.log.vault(sessionId);
-        return entry && openTokens(entry, deps.vaultKeys);
-      } catch (cause) {
-        if (cause instanceof LogUnavailableError)
-          throw new BrokerUnavailableError("the event log is not available", { cause });
-        throw cause;
-      }
+      const entry = await asked(deps.log.vault(sessionId));
+      return entry && openTokens(entry, deps.vaultKeys);
     },
   };
+}
+
+/** @throws BrokerUnavailableError when the store did not answer */
+async function asked<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (cause) {
+    if (cause instanceof LogUnavailableError)
+      throw new BrokerUnavailableError("the event log is not available", { cause });
+    throw cause;
+  }
 }
 
 async function statusOf(via: Via, deps: DatabrokerPortDeps): Promise<ClusterStatus> {

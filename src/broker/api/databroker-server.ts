@@ -14,6 +14,7 @@ import {
   MalformedEventError,
   parseBrokerId,
   parseCommandId,
+  parseConfigHash,
   parseLink,
   parseSessionId,
   unreachable,
@@ -169,6 +170,19 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
   });
 
   app.get("/v1/status", async (request, reply) => send(request, reply, await databroker(request).status()));
+
+  app.get("/v1/configurations", async (request, reply) =>
+    send(request, reply, { configurations: await databroker(request).configurations() }),
+  );
+  app.get("/v1/configurations/:hash", async (request, reply) => {
+    const port = databroker(request);
+    const stored = await port.configuration(parseConfigHash(parameter(request, "hash")));
+    return stored === undefined ? send(request, reply.code(404), { error: "not-found" }) : send(request, reply, stored);
+  });
+  app.get("/v1/configurations/:hash/held", async (request, reply) => {
+    const port = databroker(request);
+    return send(request, reply, { held: await port.holdsConfiguration(parseConfigHash(parameter(request, "hash"))) });
+  });
 
   app.get("/v1/sessions/:id/tokens", async (request, reply) => {
     const port = databroker(request);

@@ -23,9 +23,13 @@ export function expireSessions(ledger: Projection, command: ExpireSessions, tool
   return changed([{ type: "SessionsExpired", sessionIds }], { vaultRemoved: sessionIds });
 }
 
-export function activateConfiguration({ nodeId, configHash }: ActivateConfiguration, tools: Tools): Performed {
-  if (tools.configOf(nodeId) === configHash) return changed([]);
-  return changed([{ type: "ConfigurationActivated", nodeId, configHash }]);
+/** Recorded again where it brings a body that may not be kept yet: what is stored is stored with the event that names it. */
+export function activateConfiguration(command: ActivateConfiguration, tools: Tools): Performed {
+  const { nodeId, configHash } = command;
+  const body = tools.hasBody(configHash) ? undefined : command.body;
+  if (body === undefined && tools.configOf(nodeId) === configHash) return changed([]);
+  const configurations = body === undefined ? [] : [{ configHash, body, recordedAt: tools.now }];
+  return changed([{ type: "ConfigurationActivated", nodeId, configHash }], { configurations });
 }
 
 /** Refused while somebody who is there could not read what may be written from then on. */

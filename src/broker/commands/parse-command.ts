@@ -13,6 +13,7 @@ import {
   type Profile,
   type ProviderTokens,
   parseCommandId,
+  parseConfigBody,
   parseConfigHash,
   parseEpoch,
   parseGroupId,
@@ -111,11 +112,7 @@ function parseCommand(c: Fields): Command {
     case "expireSessions":
       return { type: "expireSessions", sessionIds: list(c, "sessionIds").map(parseSessionId) };
     case "activateConfiguration":
-      return {
-        type: "activateConfiguration",
-        nodeId: parseNodeId(c["nodeId"]),
-        configHash: parseConfigHash(c["configHash"]),
-      };
+      return activation(c);
     case "recordSnapshot":
       return {
         type: "recordSnapshot",
@@ -129,6 +126,14 @@ function parseCommand(c: Fields): Command {
     default:
       throw new MalformedCommandError("no command of ours");
   }
+}
+
+/** An older build says nothing of a body. */
+function activation(c: Fields): Command {
+  const nodeId = parseNodeId(c["nodeId"]);
+  const configHash = parseConfigHash(c["configHash"]);
+  const activates = { type: "activateConfiguration", nodeId, configHash } as const;
+  return c["body"] === undefined ? activates : { ...activates, body: parseConfigBody(c["body"], configHash) };
 }
 
 const streamPattern = /^(session|user|device|service-account|group|configuration|cluster):./;

@@ -13,6 +13,7 @@ import type {
   Position,
   RefusalCode,
   SessionId,
+  StoredConfiguration,
   Stream,
   UnixMs,
   UserId,
@@ -29,6 +30,7 @@ export type Changes = Readonly<{
   erasedKeys: readonly UserId[];
   vault: readonly VaultEntry[];
   vaultRemoved: readonly SessionId[];
+  configurations: readonly StoredConfiguration[];
 }>;
 
 export type Performed =
@@ -54,6 +56,8 @@ export type Tools = Readonly<{
   versionOf: (stream: Stream) => number;
   /** The configuration that a node was last known to run. */
   configOf: (nodeId: NodeId) => ConfigHash | undefined;
+  /** True when the body of a hash is surely in the store; one of which we do not know may be there too. */
+  hasBody: (configHash: ConfigHash) => boolean;
   /** Why a level cannot be finalized now, each with a name; empty: it can. */
   unreadyFor: (level: number) => readonly string[];
   /** How this log stands to a place in a history that somebody remembers. */
@@ -75,6 +79,6 @@ export function changed(events: readonly CardeaEvent[], rest: Partial<Omit<Chang
   if (events.length === 0) return nothing;
   return {
     type: "changes",
-    changes: { newKeys: [], erasedKeys: [], vault: [], vaultRemoved: [], ...rest, events },
+    changes: { newKeys: [], erasedKeys: [], vault: [], vaultRemoved: [], configurations: [], ...rest, events },
   };
 }

@@ -13,6 +13,8 @@ export type Request =
   | "status"
   | "takeSnapshot"
   | "history"
+  | "configurations"
+  | "holdsConfiguration"
   | "tokens"
   | "announce";
 
@@ -24,6 +26,8 @@ const allowed: Readonly<Record<Request, ReadonlySet<Role>>> = {
   status: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
   takeSnapshot: new Set(["operator"]),
   history: new Set(["broker", "operator"]),
+  configurations: new Set(["broker", "operator"]),
+  holdsConfiguration: new Set(["broker", "proxy", "authorize", "authenticate", "operator"]),
   tokens: new Set(["authenticate", "proxy"]), // a proxy for routes that forward them
   announce: new Set(["broker"]),
 };

@@ -332,6 +332,7 @@ export class BatchWriter {
       tools: {
         ...{ random, wrappingKey, vaultKey, lost },
         configOf: (id) => ledger.configOf(id),
+        hasBody: (hash) => ledger.hasBody(hash),
         unreadyFor: this.#unreadyFor,
       },
     };
@@ -368,6 +369,7 @@ export class BatchWriter {
     counters.events += batch.entries.length;
     keys.put(accepted.flatMap(({ newKeys }) => newKeys));
     this.#work.note({ type: "folded", events: ledger.fold(batch.entries) });
+    ledger.learnBodies(batch.configurations);
     this.#parts.relay.publish(batch);
     for (const { queued, last } of accepted) {
       this.#noteReassertion(queued, "appended");

@@ -214,7 +214,8 @@ class Draft {
       entries.push(entry);
       at = linkOf(entry.recorded);
     }
-    const bytes = entries.reduce((sum, entry) => sum + entry.bytes.length, 0);
+    const beside = changes.configurations.reduce((sum, { body }) => sum + body.length, 0);
+    const bytes = entries.reduce((sum, entry) => sum + entry.bytes.length, beside);
     const full = this.#entries.length + entries.length > batchEventsMax || this.#bytes + bytes > batchBytesMax;
     if (full && this.#entries.length > 0) return false;
     const first = (this.#at.position + 1) as Position;
@@ -245,6 +246,7 @@ class Draft {
         erasedKeys: this.#parts.flatMap((part) => part.erasedKeys),
         vault: this.#parts.flatMap((part) => part.vault),
         vaultRemoved: this.#parts.flatMap((part) => part.vaultRemoved),
+        configurations: this.#parts.flatMap((part) => part.configurations),
       },
     };
   }

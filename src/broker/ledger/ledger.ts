@@ -17,6 +17,7 @@ import {
   parseStream,
   type Recorded,
   readsLevel,
+  type StoredConfiguration,
   type Stream,
   type UserId,
 } from "../../events/index.ts";
@@ -36,6 +37,7 @@ import { growingCache } from "./growing-cache.ts";
 
 const versionsMax = 200_000;
 const configsMax = 10_000;
+const bodiesMax = 1_000;
 const restoredMax = 100_000;
 const digestsMax = 1_024;
 const recentMax = 4_096;
@@ -47,6 +49,7 @@ export class Ledger {
   #trail: Trail = emptyTrail;
   readonly #versions = growingCache<Stream, number>(versionsMax);
   readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
+  readonly #bodies = growingCache<ConfigHash, true>(bodiesMax);
   /** The epoch in which a person was last restored. */
   readonly #restored = growingCache<UserId, Epoch>(restoredMax);
   /** The projection's digest at the ends of batches and pages. */
@@ -126,6 +129,7 @@ export class Ledger {
     this.#trail = emptyTrail;
     this.#versions.clear();
     this.#configs.clear();
+    this.#bodies.clear();
     this.#restored.clear();
     this.#digests.clear();
     this.#recent = [];
@@ -155,6 +159,14 @@ export class Ledger {
   }
   configOf(nodeId: NodeId): ConfigHash | undefined {
     return this.#configs.get(nodeId);
+  }
+
+  /** True when this process has seen the body of a configuration stored. */
+  hasBody(configHash: ConfigHash): boolean {
+    return this.#bodies.get(configHash) === true;
+  }
+  learnBodies(stored: readonly StoredConfiguration[]): void {
+    for (const { configHash } of stored) this.#bodies.set(configHash, true);
   }
 
   /** Undefined when it has to be asked of the log. A stream of an entity never heard of is taken to be new; the log checks. */

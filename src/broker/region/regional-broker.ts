@@ -160,6 +160,9 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       },
       takeSnapshot: () => ask("takeSnapshot", (at) => at.takeSnapshot()),
       history: (request) => ask("history", (at) => at.history(request)),
+      configuration: (configHash) => ask("configurations", (at) => at.configuration(configHash)),
+      configurations: () => ask("configurations", (at) => at.configurations()),
+      holdsConfiguration: (configHash) => ask("holdsConfiguration", (at) => at.holdsConfiguration(configHash)),
       tokens: (sessionId) => ask("tokens", (at) => at.tokens(sessionId)),
     };
   }

@@ -210,7 +210,7 @@ export function checkRestoring(step: RestoreStep["type"], log: RestoreView): voi
 /** @throws LogRefusedError, MalformedBatchError unless the step may be taken */
 export function checkRestore(step: RestoreStep, log: RestoreView): void {
   checkRestoring(step.type, log);
-  if (step.type === "keys") return;
+  if (step.type === "keys" || step.type === "configurations") return;
   if (step.type === "begin") {
     const last = step.epochs.at(-1);
     if (last !== undefined && (last.epoch !== step.base.epoch || last.start > step.base.position))

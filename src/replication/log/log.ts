@@ -15,6 +15,8 @@ import type {
   BootId,
   BrokerId,
   CommandId,
+  ConfigHash,
+  ConfigurationPlace,
   Epoch,
   Fact,
   Incarnation,
@@ -23,6 +25,7 @@ import type {
   Position,
   Recorded,
   SessionId,
+  StoredConfiguration,
   Stream,
   UserId,
   WrappedKey,
@@ -53,6 +56,11 @@ export type AppendBatch = Readonly<{
   vault: readonly VaultEntry[];
   /** Vault entries that go with their sessions. */
   vaultRemoved: readonly SessionId[];
+  /**
+   * Bodies of configurations whose activation is in this batch. The first of a hash stays; behind `configBodiesMax` of them no
+   * other is kept, and the batch is written without it.
+   */
+  configurations: readonly StoredConfiguration[];
 }>;
 
 /** reliability.md §1.5: the outcome table. */
@@ -175,7 +183,8 @@ export type RestoreStep =
   | Fact<"begin", { base: Link; epochs: readonly EpochStart[] }>
   /** Consecutive behind what was restored so far. */
   | Fact<"events", { entries: readonly LogEntry[] }>
-  | Fact<"keys", { keys: readonly WrappedKey[] }>;
+  | Fact<"keys", { keys: readonly WrappedKey[] }>
+  | Fact<"configurations", { configurations: readonly StoredConfiguration[] }>;
 
 /**
  * What it would take to lose what is written: `synchronous`, a server of Postgres and its synchronous standbys; `asynchronous`, the primary
@@ -238,6 +247,10 @@ export type EventLog = {
    */
   rewrapKeys(keys: readonly WrappedKey[]): Promise<number>;
   vault(sessionId: SessionId): Promise<VaultEntry | undefined>;
+  /** Undefined: no body of this hash is kept. Retention of events never drops one. */
+  configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined>;
+  /** All that are kept, oldest first: `configBodiesMax` at most. */
+  configurations(): Promise<readonly ConfigurationPlace[]>;
   /** Forgets command ids older than this (Unix ms by the store's clock); they are kept at least 24 h. */
   sweepCommands(): Promise<number>;
   close(): Promise<void>;

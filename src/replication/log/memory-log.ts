@@ -6,7 +6,10 @@
  */
 import {
   type CommandId,
+  type ConfigHash,
+  type ConfigurationPlace,
   clusterStream,
+  configBodiesMax,
   type Epoch,
   genesis,
   type Incarnation,
@@ -14,6 +17,7 @@ import {
   linkOf,
   type Position,
   type SessionId,
+  type StoredConfiguration,
   type Stream,
   type UserId,
   type WrappedKey,
@@ -84,6 +88,7 @@ class MemoryLog implements EventLog {
   /** Null: the person is erased, and stays so. */
   readonly #keys = new Map<UserId, WrappedKey | null>();
   readonly #vault = new Map<SessionId, VaultEntry>();
+  readonly #configurations = new Map<ConfigHash, StoredConfiguration>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -136,6 +141,7 @@ class MemoryLog implements EventLog {
       if (kept === undefined || kept.version < entry.version) this.#vault.set(entry.sessionId, entry);
     }
     for (const sessionId of batch.vaultRemoved) this.#vault.delete(sessionId);
+    this.#keep(batch.configurations);
     this.#beat += 1;
     return { type: "appended", last: batch.last };
   }
@@ -208,6 +214,8 @@ class MemoryLog implements EventLog {
       this.#base = step.base;
       this.#epoch = step.base.epoch;
       this.#epochs = [...step.epochs];
+    } else if (step.type === "configurations") {
+      this.#keep(step.configurations);
     } else if (step.type === "keys") {
       for (const key of step.keys) if (!this.#keys.has(key.userId)) this.#keys.set(key.userId, key);
     } else {
@@ -277,6 +285,25 @@ class MemoryLog implements EventLog {
   async vault(sessionId: SessionId): Promise<VaultEntry | undefined> {
     this.#refuseWhenClosed();
     return this.#vault.get(sessionId);
+  }
+
+  async configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined> {
+    this.#refuseWhenClosed();
+    return this.#configurations.get(configHash);
+  }
+
+  async configurations(): Promise<readonly ConfigurationPlace[]> {
+    this.#refuseWhenClosed();
+    return [...this.#configurations.values()]
+      .map(({ configHash, recordedAt, body }) => ({ configHash, recordedAt, bytes: body.length }))
+      .sort((a, b) => a.recordedAt - b.recordedAt || compareText(a.configHash, b.configHash));
+  }
+
+  #keep(configurations: readonly StoredConfiguration[]): void {
+    for (const each of configurations) {
+      const has = this.#configurations.has(each.configHash);
+      if (!has && this.#configurations.size < configBodiesMax) this.#configurations.set(each.configHash, each);
+    }
   }
 
   async sweepCommands(): Promise<number> {

@@ -12,12 +12,15 @@
  */
 import {
   type CommandId,
+  type ConfigHash,
+  type ConfigurationPlace,
   type Epoch,
   genesis,
   type Incarnation,
   type Link,
   type Position,
   type SessionId,
+  type StoredConfiguration,
   type Stream,
   type UserId,
   type WrappedKey,
@@ -57,7 +60,7 @@ import {
 } from "./postgres-migrate.ts";
 import { type Ask, readBase, readLink, readPage } from "./postgres-read.ts";
 import { readRetained, readRetainRefusal, restoreInto, retainStatement } from "./postgres-restore.ts";
-import { keyFrom, lesseeFrom, rowsOf } from "./postgres-rows.ts";
+import { configurationFrom, configurationPlaceFrom, keyFrom, lesseeFrom, rowsOf } from "./postgres-rows.ts";
 import {
   appendStatement,
   beatStatement,
@@ -348,6 +351,18 @@ class PostgresLog implements EventLog {
     const text = `select version, sealed from "${this.#schema}".vault where session_id = $1`;
     const [row] = await this.#read((ask) => ask(text, [sessionId]));
     return row && { sessionId, version: Number(row["version"]), sealed: row["sealed"] as Uint8Array };
+  }
+
+  async configuration(configHash: ConfigHash): Promise<StoredConfiguration | undefined> {
+    const text = `select hash, extract(epoch from recorded_at) * 1000 as at, body from "${this.#schema}".configuration where hash = $1`;
+    const [row] = await this.#read((ask) => ask(text, [configHash]));
+    return row && configurationFrom(row);
+  }
+
+  async configurations(): Promise<readonly ConfigurationPlace[]> {
+    const text = `select hash, extract(epoch from recorded_at) * 1000 as at, octet_length(body) as bytes
+      from "${this.#schema}".configuration order by recorded_at, hash collate "C"`;
+    return (await this.#read((ask) => ask(text))).map(configurationPlaceFrom);
   }
 
   async sweepCommands(): Promise<number> {

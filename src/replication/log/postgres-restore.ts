@@ -10,7 +10,7 @@ import { joinBytes } from "./byte-list.ts";
 import { type LogEntry, LogUnavailableError, type RestoreStep, type RetainOutcome, type RetainRequest } from "./log.ts";
 import { checkRestore } from "./log-rules.ts";
 import { messageOf, type PostgresConnection, type Row, type Statement } from "./postgres-connection.ts";
-import { linkFrom, readRefusal } from "./postgres-statements.ts";
+import { configurationValues, linkFrom, readRefusal } from "./postgres-statements.ts";
 
 type Settings = Readonly<{ schema: string; asynchronousCommit: "refuse" | "accept"; timeoutMs: number }>;
 type Run = (text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
@@ -106,6 +106,9 @@ async function take(run: Run, s: string, head: Link, step: RestoreStep): Promise
     }
     case "keys":
       await putKeys(run, s, step.keys);
+      return head;
+    case "configurations":
+      await run(`select ${s}.put_configurations($1, $2, $3, $4)`, configurationValues(step.configurations));
       return head;
     case "events": {
       const last = step.entries.at(-1);

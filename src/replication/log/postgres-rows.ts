@@ -1,5 +1,13 @@
 /** Postgres rows: what the columns of the log's tables say. */
-import type { UserId, WrappedKey } from "../../events/index.ts";
+import type {
+  ConfigBody,
+  ConfigHash,
+  ConfigurationPlace,
+  StoredConfiguration,
+  UnixMs,
+  UserId,
+  WrappedKey,
+} from "../../events/index.ts";
 import { type Lessee, LogUnavailableError } from "./log.ts";
 import { messageOf, type PostgresConnection, type Row, type Sent } from "./postgres-connection.ts";
 
@@ -15,6 +23,22 @@ export function keyFrom(row: Row): WrappedKey {
     userId: row["user_id"] as UserId,
     keyId: row["key_id"] as Uint8Array,
     wrapped: row["wrapped"] as Uint8Array,
+  };
+}
+
+export function configurationFrom(row: Row): StoredConfiguration {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: Math.round(Number(row["at"])) as UnixMs,
+    body: row["body"] as Uint8Array as ConfigBody,
+  };
+}
+
+export function configurationPlaceFrom(row: Row): ConfigurationPlace {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: Math.round(Number(row["at"])) as UnixMs,
+    bytes: Number(row["bytes"]),
   };
 }
 

@@ -5,7 +5,16 @@
  * The bytes of all events of a batch go as one block: as an array they would be written out in hexadecimal twice.
  */
 import type { DatabaseError } from "pg";
-import { type CommandId, type Link, parseEpoch, parseHash, parsePosition, type Stream } from "../../events/index.ts";
+import {
+  type CommandId,
+  configBodiesMax,
+  type Link,
+  parseEpoch,
+  parseHash,
+  parsePosition,
+  type StoredConfiguration,
+  type Stream,
+} from "../../events/index.ts";
 import { joinBytes } from "./byte-list.ts";
 import type {
   AppendBatch,
@@ -20,7 +29,12 @@ import { bigints, integers, texts, uuids } from "./postgres-array.ts";
 import type { Row, Statement } from "./postgres-connection.ts";
 
 /** An append, ready to be sent but for what is known to be durable by then. */
-export type LaidOutAppend = Readonly<{ before: readonly unknown[]; after: readonly unknown[] }>;
+export type LaidOutAppend = Readonly<{
+  before: readonly unknown[];
+  after: readonly unknown[];
+  /** Of `put_configurations`; null: there are none, as nearly always. */
+  configurations: readonly unknown[] | null;
+}>;
 
 export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accept"): LaidOutAppend {
   const recorded = batch.entries.map((entry) => entry.recorded);
@@ -63,12 +77,30 @@ export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accep
     vault.map((v) => v.sealed),
     batch.vaultRemoved,
   ];
-  return { before, after };
+  const { configurations } = batch;
+  return { before, after, configurations: configurations.length === 0 ? null : configurationValues(configurations) };
+}
+
+/** What `put_configurations` is called with. */
+export function configurationValues(configurations: readonly StoredConfiguration[]): readonly unknown[] {
+  return [
+    texts(configurations.map((c) => c.configHash)),
+    bigints(configurations.map((c) => c.recordedAt)),
+    configurations.map((c) => c.body),
+    configBodiesMax,
+  ];
 }
 
 /** @param durable what is known to be covered by a clean commit of the batch's epoch */
-export function appendStatement(schema: string, { before, after }: LaidOutAppend, durable: Link): Statement {
+export function appendStatement(schema: string, append: LaidOutAppend, durable: Link): Statement {
+  const { before, after, configurations } = append;
   const values = [...before, ...durableValues(durable), ...after];
+  if (configurations !== null) {
+    const places = configurations.map((_, i) => `$${values.length + i + 1}`).join(", ");
+    const put = `"${schema}".put_configurations(${places})`; // one statement: one commit
+    const text = `${call(schema, "append", values.length)}, ${put}, ${waited}`;
+    return { text, values: [...values, ...configurations] };
+  }
   return { name: "cardea append", text: `${call(schema, "append", values.length)}, ${waited}`, values };
 }
 

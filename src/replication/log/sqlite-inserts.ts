@@ -15,6 +15,8 @@ export const insert = {
     "insert into person_key (user_id, key_id, wrapped) values (?, x'', null) on conflict do update set key_id = x'', wrapped = null",
   vault: `insert into vault (session_id, version, sealed) values (?, ?, ?)
     on conflict do update set version = excluded.version, sealed = excluded.sealed where vault.version < excluded.version`,
+  configuration: `insert into configuration (hash, recorded_at, body)
+    select ?, ?, ? where (select count(*) from configuration) < ? on conflict do nothing`,
   lessee: `insert into lessee (node, boot, region, role, window_ms) values (?, ?, ?, ?, ?) on conflict do update
     set region = excluded.region, role = excluded.role, window_ms = max(window_ms, excluded.window_ms)`,
 } as const;

@@ -8,7 +8,16 @@
  * under way in the first is over by then, for the file's lock ends with it.
  */
 import { Worker } from "node:worker_threads";
-import type { CommandId, Link, Position, SessionId, Stream, UserId, WrappedKey } from "../../events/index.ts";
+import type {
+  CommandId,
+  ConfigHash,
+  Link,
+  Position,
+  SessionId,
+  Stream,
+  UserId,
+  WrappedKey,
+} from "../../events/index.ts";
 import { joinBytes, splitBytes } from "./byte-list.ts";
 import {
   type AppendBatch,
@@ -198,6 +207,12 @@ class SqliteLog implements EventLog {
   }
   vault(sessionId: SessionId) {
     return this.#ask("vault", sessionId);
+  }
+  configuration(configHash: ConfigHash) {
+    return this.#ask("configuration", configHash);
+  }
+  configurations() {
+    return this.#ask("configurations");
   }
   sweepCommands() {
     return this.#ask("sweepCommands");

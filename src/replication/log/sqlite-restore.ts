@@ -4,7 +4,14 @@
  * Until an epoch is opened over it the head row holds no incarnation, so nobody can append or beat.
  */
 import type { SQLInputValue } from "node:sqlite";
-import { genesis, type Link, linkOf, type Recorded } from "../../events/index.ts";
+import {
+  configBodiesMax,
+  genesis,
+  type Link,
+  linkOf,
+  type Recorded,
+  type StoredConfiguration,
+} from "../../events/index.ts";
 import { splitBytes } from "./byte-list.ts";
 import type { RestoreStep } from "./log.ts";
 import { insert } from "./sqlite-inserts.ts";
@@ -31,6 +38,9 @@ export function takeRestoreStep(tables: RestoreTables, head: Link, step: Restore
     case "keys":
       for (const { userId, keyId, wrapped } of step.keys) tables.run(insert.personKey, [userId, keyId, wrapped]);
       return;
+    case "configurations":
+      putConfigurations(tables.run, step.configurations);
+      return;
     case "events": {
       let before = head;
       for (const { recorded, bytes } of step.entries) {
@@ -44,6 +54,12 @@ export function takeRestoreStep(tables: RestoreTables, head: Link, step: Restore
 
 export function putBase(run: Run, base: Link): void {
   run(insert.base, [base.epoch, base.position, hashBytes(base.hash)]);
+}
+
+/** The first of a hash stays, and no more are kept than may be. */
+export function putConfigurations(run: Run, configurations: readonly StoredConfiguration[]): void {
+  for (const { configHash, recordedAt, body } of configurations)
+    run(insert.configuration, [configHash, recordedAt, body, configBodiesMax]);
 }
 
 function begin({ run, wallMs }: RestoreTables, { base, epochs }: Extract<RestoreStep, { type: "begin" }>): void {

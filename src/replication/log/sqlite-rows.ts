@@ -2,12 +2,17 @@
  * SQLite rows: what crosses between the file log's calls and its tables, and what its calls carry. Pure.
  */
 import {
+  type ConfigBody,
+  type ConfigHash,
+  type ConfigurationPlace,
   decodeEvent,
   type Epoch,
   type Hash,
   type Link,
   linkOf,
   type Position,
+  type StoredConfiguration,
+  type UnixMs,
   type UserId,
   type WrappedKey,
 } from "../../events/index.ts";
@@ -59,6 +64,22 @@ export function keyFromRow(row: Row): WrappedKey {
     userId: row["user_id"] as UserId,
     keyId: row["key_id"] as Uint8Array,
     wrapped: row["wrapped"] as Uint8Array,
+  };
+}
+
+export function configurationFromRow(row: Row): StoredConfiguration {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: row["recorded_at"] as UnixMs,
+    body: row["body"] as ConfigBody,
+  };
+}
+
+export function configurationPlaceFromRow(row: Row): ConfigurationPlace {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: row["recorded_at"] as UnixMs,
+    bytes: row["bytes"] as number,
   };
 }
 

@@ -12,6 +12,8 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import {
   type CommandId,
+  type ConfigHash,
+  type ConfigurationPlace,
   clusterStream,
   type Epoch,
   genesis,
@@ -21,6 +23,7 @@ import {
   type Position,
   type Recorded,
   type SessionId,
+  type StoredConfiguration,
   type Stream,
   sameLink,
   type UserId,
@@ -62,8 +65,10 @@ import {
 } from "./log-rules.ts";
 import { explain, openSqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
 import { insert } from "./sqlite-inserts.ts";
-import { putBase, takeRestoreStep, unpackRestore } from "./sqlite-restore.ts";
+import { putBase, putConfigurations, takeRestoreStep, unpackRestore } from "./sqlite-restore.ts";
 import {
+  configurationFromRow,
+  configurationPlaceFromRow,
   decodeBatch,
   hashBytes,
   keyFromRow,
@@ -188,6 +193,7 @@ export class SqliteStore {
       this.#run(insert.vault, [sessionId, version, sealed]);
     }
     for (const sessionId of batch.vaultRemoved) this.#run("delete from vault where session_id = ?", [sessionId]);
+    putConfigurations(this.#run.bind(this), batch.configurations);
   }
 
   beat(request: BeatRequest): BeatOutcome {
@@ -317,6 +323,16 @@ export class SqliteStore {
   vault(sessionId: SessionId): VaultEntry | undefined {
     const row = this.#get("select version, sealed from vault where session_id = ?", [sessionId]);
     return row && { sessionId, version: row["version"] as number, sealed: row["sealed"] as Uint8Array };
+  }
+
+  configuration(configHash: ConfigHash): StoredConfiguration | undefined {
+    const row = this.#get("select hash, recorded_at, body from configuration where hash = ?", [configHash]);
+    return row && configurationFromRow(row);
+  }
+
+  configurations(): readonly ConfigurationPlace[] {
+    const text = "select hash, recorded_at, length(body) as bytes from configuration order by recorded_at, hash";
+    return this.#all(text, []).map(configurationPlaceFromRow);
   }
 
   sweepCommands(): number {

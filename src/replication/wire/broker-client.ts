@@ -19,6 +19,9 @@ import { createBrokerOpener } from "./broker-opener.ts";
 import {
   parseClusterStatus,
   parseCommandResult,
+  parseConfiguration,
+  parseConfigurations,
+  parseHeld,
   parseHistoryPage,
   parsePageOutcome,
   parseProviderTokens,
@@ -294,6 +297,19 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       const path = `/v1/sessions/${encodeURIComponent(sessionId)}/tokens`;
       const answer = await ask({ method: "GET", path, answerMs: answerMs.other });
       return answer.status === 404 ? undefined : parsed(answer, parseProviderTokens, [200]);
+    },
+    async configuration(configHash) {
+      const path = `/v1/configurations/${encodeURIComponent(configHash)}`;
+      const answer = await ask({ method: "GET", path, answerMs: answerMs.read });
+      if (answer.status === 404) return undefined;
+      const stored = parsed(answer, parseConfiguration, [200]);
+      return stored.configHash === configHash ? stored : undefined;
+    },
+    configurations: () =>
+      get({ method: "GET", path: "/v1/configurations", answerMs: answerMs.read }, parseConfigurations),
+    holdsConfiguration(configHash) {
+      const path = `/v1/configurations/${encodeURIComponent(configHash)}/held`;
+      return get({ method: "GET", path, answerMs: answerMs.other }, parseHeld);
     },
     history(request) {
       const body = encode(request);

@@ -4,6 +4,7 @@
 import { z } from "zod";
 import {
   type CommandResult,
+  type ConfigurationPlace,
   decode,
   type Link,
   type Position,
@@ -11,11 +12,14 @@ import {
   parseBootId,
   parseBrokerId,
   parseCommandId,
+  parseConfigHash,
   parseEpoch,
   parseHash,
   parseNodeId,
   parsePosition,
+  parseStoredConfiguration,
   parseUnixMs,
+  type StoredConfiguration,
   type UnixMs,
 } from "../../events/index.ts";
 import type { ClusterStatus, PageOutcome, Receipt } from "../databroker.ts";
@@ -147,6 +151,10 @@ const historyPage = z.object({
   damagedAt: position.nullable(),
 });
 
+const configurations = z.object({
+  configurations: z.array(z.object({ configHash: parsedBy(parseConfigHash), recordedAt: unixMs, bytes: count })),
+});
+
 const providerTokens = z.object({
   accessToken: text.nullable(),
   refreshToken: text.nullable(),
@@ -164,4 +172,8 @@ export const parseReceipt = (body: Uint8Array): Receipt => receipt.parse(decode(
 export const parseClusterStatus = (body: Uint8Array): ClusterStatus => clusterStatus.parse(decode(body));
 export const parseProviderTokens = (body: Uint8Array): ProviderTokens => providerTokens.parse(decode(body));
 export const parseHistoryPage = (body: Uint8Array): HistoryPage => historyPage.parse(decode(body));
+export const parseConfiguration = (body: Uint8Array): StoredConfiguration => parseStoredConfiguration(decode(body));
+export const parseConfigurations = (body: Uint8Array): readonly ConfigurationPlace[] =>
+  configurations.parse(decode(body)).configurations;
+export const parseHeld = (body: Uint8Array): boolean => z.object({ held: z.boolean() }).parse(decode(body)).held;
 export const parseSnapshotAsked = (body: Uint8Array): Position => z.object({ position }).parse(decode(body)).position;

@@ -42,6 +42,7 @@ class Broker {
       personKeyOf: () => undefined,
       versionOf: () => 0,
       configOf: () => undefined,
+      hasBody: () => false,
       unreadyFor: () => [],
       lost: { holds: () => false, endOfEpoch: () => this.endOfEpoch, restoredAfter: () => false },
     };

@@ -14,6 +14,7 @@ import {
   type PersonKey,
   type Position,
   Projection,
+  packConfigBody,
   type Stream,
   type UnixMs,
   type UserId,
@@ -31,6 +32,7 @@ class Bench {
   readonly keys = new Map<UserId, PersonKey>();
   readonly versions = new Map<Stream, number>();
   readonly configs = new Map<NodeId, ConfigHash>();
+  readonly bodies = new Set<ConfigHash>();
   now = now;
   unready: readonly string[] = [];
   lost: Tools["lost"] = { holds: () => false, endOfEpoch: () => 0 as Position, restoredAfter: () => false };
@@ -41,6 +43,7 @@ class Bench {
       personKeyOf: (id) => this.keys.get(id),
       versionOf: (stream) => this.versions.get(stream) ?? 0,
       configOf: (id) => this.configs.get(id),
+      hasBody: (hash) => this.bodies.has(hash),
       unreadyFor: () => this.unready,
       lost: this.lost,
       random,
@@ -450,5 +453,23 @@ describe("sweep and configuration", () => {
     bench.configs.set("proxy-1" as NodeId, "aa" as ConfigHash);
     assert.equal(bench.ask(activate).type, "nothing");
     assert.equal(bench.ask({ ...activate, configHash: "bb" as ConfigHash }).type, "changes");
+  });
+
+  test("a body is recorded with the event that names it, once", () => {
+    const bench = new Bench();
+    const configHash = "aa" as ConfigHash;
+    const body = packConfigBody("{}");
+    const activate: Command = { type: "activateConfiguration", nodeId: "proxy-1" as NodeId, configHash };
+    bench.configs.set("proxy-1" as NodeId, configHash);
+    const offered = bench.ask({ ...activate, body });
+    assert.equal(offered.type, "changes");
+    if (offered.type !== "changes") return;
+    assert.deepEqual(types(offered.changes.events), ["ConfigurationActivated"]);
+    assert.deepEqual(offered.changes.configurations, [{ configHash, body, recordedAt: now }]);
+
+    bench.bodies.add(configHash);
+    assert.equal(bench.ask({ ...activate, body }).type, "nothing");
+    const other = bench.ask({ ...activate, nodeId: "proxy-2" as NodeId, body });
+    assert.deepEqual(other.type === "changes" && other.changes.configurations, []);
   });
 });

@@ -3,11 +3,12 @@ import { awaitedLog, Pump } from "../../../chaos/sim/awaited-log.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import { SimLog } from "../../../chaos/sim/sim-log.ts";
 import { World } from "../../../chaos/sim/world.ts";
+import { describeConfigurations } from "../../contract/configurations.ts";
 import { describeEventLog } from "../../contract/event-log.ts";
 
 let seed = 0;
 
-describeEventLog("Postgres model", async () => {
+const make = async () => {
   seed += 1;
   const world = new World({ seed });
   const model = new PostgresModel({
@@ -36,4 +37,6 @@ describeEventLog("Postgres model", async () => {
     },
     close: () => log.close(),
   };
-});
+};
+describeEventLog("Postgres model", make);
+describeConfigurations("Postgres model", make);

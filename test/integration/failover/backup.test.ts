@@ -8,9 +8,19 @@ import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { promisify } from "node:util";
-import { decodeEvents, genesis, type Link, type Recorded, sameLink } from "../../../src/events/index.ts";
+import {
+  configTextOf,
+  decodeEvents,
+  genesis,
+  type Link,
+  type NodeId,
+  type Recorded,
+  type StoredConfiguration,
+  sameLink,
+} from "../../../src/events/index.ts";
 import { type EventLog, openPostgresLog, openSqliteLog, verifyLog } from "../../../src/replication/index.ts";
 import { asked, brokerOn, cluster, createSession, revoke } from "../../broker/support.ts";
+import { aConfiguration } from "../../contract/configurations.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { findPostgresBinaries } from "../../support/postgres.ts";
 import { type ArchivedPostgres, startArchivedPostgres } from "../../support/postgres-backup.ts";
@@ -37,6 +47,12 @@ afterEach(async () => {
 
 async function ask(member: Member, command: Parameters<typeof asked>[0]): Promise<Link> {
   return (await submitted(member, command)).link;
+}
+
+async function configured(member: Member, { configHash, body }: StoredConfiguration): Promise<void> {
+  const command = { type: "activateConfiguration", nodeId: "proxy-1" as NodeId, configHash, body } as const;
+  const result = await member.broker.databroker("proxy").submit(asked(command));
+  assert.equal(result.type, "done");
 }
 
 async function untilApplied(node: Node, link: Link): Promise<void> {
@@ -66,7 +82,12 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   await ask(first, createSession("kept", "alice"));
   await ask(first, createSession("early", "bob"));
   await ask(first, revoke("early"));
+  const configuration = aConfiguration('{"region":"before the backup"}');
+  const during = aConfiguration('{"region":"before noon"}');
+  const afterNoon = aConfiguration('{"region":"after noon"}');
+  await configured(first, configuration);
   const backup = await postgres.baseBackup();
+  await configured(first, during);
   await ask(first, createSession("late", "carol"));
   await untilApplied(node, await ask(first, createSession("between", "erin")));
   await postgres.restorePoint("noon");
@@ -77,6 +98,7 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   await leads(second);
   node.relay.leadTo([second.port]);
   const revoked = await ask(second, revoke("late"));
+  await configured(second, afterNoon);
   await second.crash();
   const third = await world.broker("broker-3");
   await leads(third);
@@ -93,6 +115,9 @@ test("restored to a point in time: an epoch above all that was met, old receipts
   const verdict = await verifyLog(before);
   assert.equal(verdict.type, "intact");
   assert.ok((await before.linkAt(revoked.position))?.hash !== revoked.hash, "what came after noon is not there");
+  assert.ok(await before.configuration(configuration.configHash));
+  assert.ok(await before.configuration(during.configHash), "written behind the backup, and before noon");
+  assert.equal(await before.configuration(afterNoon.configHash), undefined);
   await before.close();
 
   const fourth = await world.broker("broker-4", { connectionString: at(restored.connectionString) });
@@ -140,6 +165,8 @@ test("a dump restored into another database is the whole log, and opens a new ep
   await leads(first);
   await ask(first, createSession("kept", "alice"));
   await ask(first, createSession("early", "bob"));
+  const configuration = aConfiguration('{"region":"dumped"}');
+  await configured(first, configuration);
   const last = await ask(first, revoke("early"));
   const folder = new TemporaryFolder("dump");
   const dump = join(folder.path, "log.dump");
@@ -152,6 +179,8 @@ test("a dump restored into another database is the whole log, and opens a new ep
   await leads(second);
   assert.equal((await verifyLog(second.log)).type, "intact");
   assert.ok(sameLink((await second.log.linkAt(last.position)) ?? genesis, last));
+  const stored = await second.broker.databroker("operator").configuration(configuration.configHash);
+  assert.equal(stored && configTextOf(stored.body), '{"region":"dumped"}');
   const next = await ask(second, createSession("next", "carol"));
   assert.ok(next.epoch > last.epoch);
   const node = await world.node("proxy-1", [second]);

@@ -15,8 +15,8 @@ const events = "src/events/event.ts";
 const state = "src/events/state.ts";
 const projection = "src/events/projection.ts";
 const migrations = "src/replication/log/migrations/postgres-migrations.ts";
-const lastOfSchema = "log_base b;\nend $$;\n`,\n    },\n";
-export const nextSchema = 3;
+const lastOfSchema = "end loop;\nend $$;\n`,\n    },\n";
+export const nextSchema = 4;
 const beside = (file: string, take: string, more: string): Sentence => ({ file, take, put: `${more}${take}` });
 
 export const nextBuild: readonly Sentence[] = [
@@ -43,7 +43,7 @@ export const nextBuild: readonly Sentence[] = [
   {
     file: migrations,
     take: lastOfSchema,
-    put: `${lastOfSchema}    { worksWith: 2, sql: 'alter table "' + schema + '".event add column note text' },\n`,
+    put: `${lastOfSchema}    { worksWith: 3, sql: 'alter table "' + schema + '".event add column note text' },\n`,
   },
   {
     file: "src/broker/commands/session-commands.ts",

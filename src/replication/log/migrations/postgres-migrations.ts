@@ -331,5 +331,32 @@ begin
 end $$;
 `,
     },
+    {
+      worksWith: 2,
+      sql: `
+-- What configurations said, compressed, without secrets: the first body of each hash that was told, for good.
+create table ${s}.configuration (
+  hash text primary key,
+  recorded_at timestamptz not null,
+  body bytea not null
+);
+
+-- Called beside append, in its statement: the bodies of configurations that the batch activates.
+create function ${s}.put_configurations(_hash text[], _recorded_at bigint[], _body bytea[], _most integer) returns void
+language plpgsql as $$
+declare room integer;
+begin
+  select _most - count(*) into room from ${s}.configuration;
+  for i in 1 .. cardinality(_hash) loop
+    exit when room <= 0;
+    insert into ${s}.configuration (hash, recorded_at, body)
+      values (_hash[i], to_timestamp(_recorded_at[i] / 1000::float8), _body[i]) on conflict (hash) do nothing;
+    if found then
+      room := room - 1;
+    end if;
+  end loop;
+end $$;
+`,
+    },
   ];
 }

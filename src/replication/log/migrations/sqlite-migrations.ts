@@ -85,4 +85,11 @@ export const sqliteMigrations: readonly Migration[] = [
   ) strict;
   `,
   },
+  {
+    worksWith: 2,
+    sql: `
+  -- What configurations said, compressed, without secrets: the first body of each hash that was told, for good.
+  create table configuration (hash text not null unique, recorded_at integer not null, body blob not null) strict;
+  `,
+  },
 ];
