@@ -1,41 +1,108 @@
-/** Announcement: the log records which node runs which configuration. Nothing waits for it: without a broker the node serves all the same. */
-import { randomUUID } from "node:crypto";
+/**
+ * Announcement: the log records which node runs which configuration, and what that says is kept once for each hash. Nothing waits for
+ * it: without a broker the node serves all the same.
+ *
+ * The body, without its secrets, is offered only where it is missing, so a thousand nodes with one configuration send it about once.
+ * That is looked at again every now and then for as long as the configuration is in force: a broker of an older version does not keep
+ * it, and a backup that was restored may be older than it.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import { type ConfigHash, type NodeId, parseCommandId } from "../events/index.ts";
-import type { Databroker, Logger } from "../replication/index.ts";
+import { type Config, canonicalConfig } from "../config/index.ts";
+import {
+  type ActivateConfiguration,
+  type ConfigBody,
+  ConfigBodyTooLongError,
+  type NodeId,
+  packConfigBody,
+  parseCommandId,
+} from "../events/index.ts";
+import { type Databroker, type Logger, upTo } from "../replication/index.ts";
 
 const againMs = 5_000;
+/** Nodes that were given a configuration at once look for its body one after the other. */
+const spreadMs = 1_000;
+/** Until it is looked for again, and up to half as much more: where it was there, and where nobody could say. */
+const lookAgainMs = { known: 600_000, unknown: 30_000 };
+
+export type Announcing = Readonly<{
+  node: NodeId;
+  logger: Logger;
+  databroker: Pick<Databroker, "submit" | "holdsConfiguration">;
+  lookAgainMs?: typeof lookAgainMs;
+}>;
 
 /** Says it until somebody has taken it, or another one is in force. @returns says that one from now on, and null nothing */
-export function announceConfigurations(
-  who: Readonly<{ node: NodeId; logger: Logger; databroker: Databroker }>,
-): (hash: ConfigHash | null) => void {
+export function announceConfigurations(who: Announcing): (config: Config | null) => void {
+  const { node: nodeId, logger } = who;
+  const pauseMs = who.lookAgainMs ?? lookAgainMs;
   let current = new AbortController();
 
-  async function announce(configHash: ConfigHash, signal: AbortSignal): Promise<void> {
-    const request = {
-      commandId: parseCommandId(randomUUID()),
-      actor: `service:${who.node}`,
-      command: { type: "activateConfiguration", nodeId: who.node, configHash } as const,
-    };
+  async function announce(config: Config, signal: AbortSignal): Promise<void> {
+    const activation = { type: "activateConfiguration", nodeId, configHash: config.hash } as const;
+    if ((await submitted(activation, signal)) !== "done") return;
+    await pause(upTo(spreadMs, randomBytes), signal);
+    for (let offered = false; !signal.aborted; ) {
+      const held = await who.databroker.holdsConfiguration(config.hash).catch(() => undefined);
+      if (held === false && !signal.aborted) {
+        if (offered) {
+          const remedy = 'see docs/operations.md, "What a configuration said"';
+          logger.warn(
+            { configHash: config.hash },
+            `the configuration was offered, and its body is not kept: ${remedy}`,
+          );
+        } else {
+          const body = packed(config);
+          if (body === null || (await submitted({ ...activation, body }, signal)) !== "done") return;
+          offered = true;
+          continue; // was it kept?
+        }
+      }
+      const ms = held === undefined ? pauseMs.unknown : pauseMs.known;
+      await pause(ms + upTo(ms / 2, randomBytes), signal);
+      offered = false;
+    }
+  }
+
+  function packed(config: Config): ConfigBody | null {
+    try {
+      return packConfigBody(canonicalConfig(config));
+    } catch (error) {
+      if (!(error instanceof ConfigBodyTooLongError)) throw error;
+      const { code, message } = error;
+      logger.warn(
+        { code, configHash: config.hash },
+        `what the configuration says is not kept with its hash: ${message}`,
+      );
+      return null;
+    }
+  }
+
+  async function submitted(command: ActivateConfiguration, signal: AbortSignal): Promise<"done" | "given up"> {
+    const request = { commandId: parseCommandId(randomUUID()), actor: `service:${nodeId}`, command };
     for (let warned = false; !signal.aborted; warned = true) {
       const result = await who.databroker
         .submit(request)
         .catch((error: unknown) => ({ type: "failed", message: String(error) }) as const);
-      if (result.type === "done") return;
+      if (result.type === "done") return "done";
       const facts = { result: result.type, reason: result.message };
       if (result.type === "refused") {
-        who.logger.warn(facts, "the configuration's activation is not in the log");
-        return;
+        logger.warn(facts, "the configuration's activation is not in the log");
+        return "given up";
       }
-      if (!warned) who.logger.warn(facts, "the configuration's activation is not in the log yet");
-      await delay(againMs, undefined, { signal, ref: false }).catch(() => undefined);
+      if (!warned) logger.warn(facts, "the configuration's activation is not in the log yet");
+      await pause(againMs, signal);
     }
+    return "given up";
   }
 
-  return (hash) => {
+  return (config) => {
     current.abort();
     current = new AbortController();
-    if (hash !== null) void announce(hash, current.signal);
+    if (config !== null) void announce(config, current.signal);
   };
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal, ref: false }).catch(() => undefined);
 }

@@ -79,7 +79,7 @@ function textOf({ record, facts, broken, open, others }: ExplainAnswer): string 
   const lines = [
     `${new Date(record.at).toISOString()}  ${record.result} ${record.status}  ${record.method} ${record.host}${record.path}  ${who}`,
     `request ${record.requestId}${record.occasion === "redecision" ? ", decided again while it was open" : ""}, route ${record.routeId ?? "(none)"}, node ${record.node}`,
-    `decided from ${formatLink(record.applied)} by configuration ${record.configHash}`,
+    `decided from ${formatLink(record.applied)} by configuration ${record.configHash} (cardea config show ${record.configHash.slice(0, 12)})`,
     `reasons: ${record.reasons.join(", ") || "none"}`,
   ];
   if (trace === undefined) lines.push("rule: not recorded (of permits only with audit_trace: all)");

@@ -4,6 +4,7 @@ import { auditExplain } from "./audit-explain.ts";
 import { check } from "./check.ts";
 import { clusterFinalize, clusterStatus } from "./cluster.ts";
 import type { Command } from "./command.ts";
+import { configList, configShow } from "./config.ts";
 import { demo } from "./demo.ts";
 import { dev } from "./dev.ts";
 import { groupsAdd, groupsDelete, groupsList, groupsRemove } from "./groups.ts";
@@ -43,6 +44,8 @@ export const commands: readonly Command[] = [
   groupsDelete,
   clusterStatus,
   clusterFinalize,
+  configList,
+  configShow,
   receiptShow,
   receiptsVerify,
   receiptsKeys,

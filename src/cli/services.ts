@@ -150,7 +150,7 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
       replica === null
         ? () => undefined
         : announceConfigurations({ node, logger, databroker: databroker.as(nodeRoleOf(config)) });
-    announce(config.hash);
+    announce(config);
     stops.push(async () => announce(null));
     logger.info(
       { node, boot, region: config.region, version, address: `${config.address.host}:${config.address.port}` },
@@ -175,7 +175,7 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
           if (other !== before.provider) await other.close();
           throw error;
         }
-        announce(next.config.hash);
+        announce(next.config);
       },
       stop,
       failed: failed.promise,

@@ -7,7 +7,15 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
 import { compareWithLog, type SnapshotComparison, snapshotPlaceOf } from "../broker/index.ts";
-import { decode, encode, formatLink, type Projection, type WrappedKey } from "../events/index.ts";
+import {
+  decode,
+  encode,
+  formatLink,
+  type Projection,
+  parseStoredConfiguration,
+  type StoredConfiguration,
+  type WrappedKey,
+} from "../events/index.ts";
 import {
   type ClusterStatus,
   type EventLog,
@@ -131,7 +139,8 @@ wrote; without it, names and addresses of everybody known are lost, and people s
     const keysFile = parsed.text("keys");
     if ((keysFile === undefined) !== parsed.flag("without-keys"))
       throw new UsageError("give either --keys FILE or --without-keys");
-    const keys = keysFile === undefined ? [] : await readKeys(keysFile);
+    const { keys, configurations } =
+      keysFile === undefined ? { keys: [], configurations: [] } : await readKeys(keysFile);
     const config = localConfigOf(parsed, terminal);
     if (config.store.type === "memory") throw new CannotError("a log in memory is not restored");
     const folder = snapshotFolderOf(config);
@@ -139,12 +148,17 @@ wrote; without it, names and addresses of everybody known are lost, and people s
     const log = await openLog(config, undefined);
     try {
       const living = keys.filter(({ userId }) => projection.user(userId)?.status !== "erased");
-      await refill(log, signed, living);
+      await refill(log, signed, { keys: living, configurations });
     } finally {
       await log.close();
     }
     const { link } = signed.manifest;
-    const told = { link: formatLink(link), sessions: signed.manifest.counts.sessions, keys: keys.length };
+    const counts = {
+      sessions: signed.manifest.counts.sessions,
+      keys: keys.length,
+      configurations: configurations.length,
+    };
+    const told = { link: formatLink(link), ...counts };
     terminal.out(
       parsed.flag("json")
         ? `${JSON.stringify(told)}\n`
@@ -157,7 +171,7 @@ wrote; without it, names and addresses of everybody known are lost, and people s
 export const snapshotKeys: Command = {
   name: "snapshot keys",
   usage: "-c cardea.yaml --output FILE",
-  summary: "save the wrapped keys of people, which no snapshot holds",
+  summary: "save the wrapped keys of people and what configurations said, which no snapshot holds",
   help: `Keep the file apart from snapshots and let it expire soon: whoever has been erased since is still in it. It is worth something only
 together with shared_secret. cardea snapshot restore --keys takes it, and leaves out whom the snapshot knows as erased.`,
   async run(args, terminal) {
@@ -172,10 +186,19 @@ together with shared_secret. cardea snapshot restore --keys takes it, and leaves
         keys.push(...page);
         if (page.length < keysPage) break;
       }
-      await writeFile(path, encode([keysMark, keys]), { mode: 0o600, flag: "wx" }).catch((cause: unknown) => {
-        throw new CannotError(`${path} cannot be written: ${messageOf(cause)}`, { cause });
-      });
-      terminal.out(parsed.flag("json") ? `${JSON.stringify({ keys: keys.length })}\n` : `${keys.length} keys saved\n`);
+      const configurations: StoredConfiguration[] = [];
+      for (const { configHash } of await log.configurations()) {
+        const stored = await log.configuration(configHash);
+        if (stored !== undefined) configurations.push(stored);
+      }
+      await writeFile(path, encode([keysMark, keys, configurations]), { mode: 0o600, flag: "wx" }).catch(
+        (cause: unknown) => {
+          throw new CannotError(`${path} cannot be written: ${messageOf(cause)}`, { cause });
+        },
+      );
+      const saved = { keys: keys.length, configurations: configurations.length };
+      const words = `${saved.keys} keys and ${saved.configurations} configurations saved\n`;
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(saved)}\n` : words);
       return 0;
     } finally {
       await log.close();
@@ -190,6 +213,9 @@ const diskOptions = {
 } as const;
 
 const keysMark = "cardea keys 1";
+
+/** What lies beside the log, and in no snapshot. */
+type Beside = Readonly<{ keys: readonly WrappedKey[]; configurations: readonly StoredConfiguration[] }>;
 
 // --- a running cluster
 
@@ -303,7 +329,7 @@ async function choose(folder: SnapshotFolder, wanted: Readonly<{ id: string | un
 }
 
 /** @throws CannotError */
-async function refill(log: EventLog, { manifest }: SignedManifest, keys: readonly WrappedKey[]): Promise<void> {
+async function refill(log: EventLog, { manifest }: SignedManifest, { keys, configurations }: Beside): Promise<void> {
   const epochs = manifest.epochs.flatMap(({ epoch, start, incarnation }) =>
     incarnation === null ? [] : [{ epoch, start, incarnation }],
   );
@@ -311,6 +337,7 @@ async function refill(log: EventLog, { manifest }: SignedManifest, keys: readonl
     await log.restore({ type: "begin", base: manifest.link, epochs });
     for (let at = 0; at < keys.length; at += keysPage)
       await log.restore({ type: "keys", keys: keys.slice(at, at + keysPage) });
+    for (const each of configurations) await log.restore({ type: "configurations", configurations: [each] });
   } catch (cause) {
     if (cause instanceof LogRefusedError || cause instanceof MalformedBatchError)
       throw new CannotError(`the log cannot be begun anew: ${cause.message}`, { cause });
@@ -319,11 +346,13 @@ async function refill(log: EventLog, { manifest }: SignedManifest, keys: readonl
 }
 
 /** @throws CannotError */
-async function readKeys(path: string): Promise<readonly WrappedKey[]> {
+async function readKeys(path: string): Promise<Beside> {
   try {
-    const [mark, keys] = decode(await readFile(path)) as [unknown, unknown];
-    if (mark !== keysMark || !Array.isArray(keys)) throw new Error("it is not what cardea snapshot keys writes");
-    return keys.map(parseWrappedKey);
+    // An older build saved keys alone.
+    const [mark, keys, configurations = []] = decode(await readFile(path)) as [unknown, unknown, unknown];
+    if (mark !== keysMark || !Array.isArray(keys) || !Array.isArray(configurations))
+      throw new Error("it is not what cardea snapshot keys writes");
+    return { keys: keys.map(parseWrappedKey), configurations: configurations.map(parseStoredConfiguration) };
   } catch (cause) {
     throw new CannotError(`${path}: ${messageOf(cause)}`, { cause });
   }

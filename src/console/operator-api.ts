@@ -10,6 +10,7 @@ import { BrokerUnavailableError } from "../replication/index.ts";
 import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
+import { registerConfigurations } from "./operator-configurations.ts";
 import { registerReads } from "./operator-reads.ts";
 import { type Operator, type OperatorApiDeps, operatorNow, type Route } from "./operator-route.ts";
 import { registerSnapshots } from "./operator-snapshots.ts";
@@ -59,6 +60,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerReads(route, deps);
   registerChanges(route, deps);
   registerSnapshots(route, deps);
+  registerConfigurations(route, deps);
   registerExplain(route, deps);
   route("GET", "/decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
 }

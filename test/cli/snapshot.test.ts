@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { randomBytes, randomUUID } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
@@ -8,7 +8,10 @@ import { loadConfig } from "../../src/config/index.ts";
 import {
   type CommandId,
   type CommandRequest,
+  type ConfigHash,
+  configTextOf,
   type NodeId,
+  packConfigBody,
   parseSessionId,
   parseUnixMs,
   parseUserId,
@@ -48,6 +51,8 @@ function writeConfig(path: string, parts: Readonly<{ dataDir: string; store: str
 const dataDir = join(folder.path, "data");
 const snapshots = join(dataDir, "snapshots");
 const erasedId = parseUserId("erased-person");
+const configText = '{"region":"of the lost log"}';
+const configHash = createHash("sha256").update(configText).digest("hex") as ConfigHash;
 
 /** A log of some hundred events with two snapshots, taken by the real broker; nobody runs any more. */
 before(async () => {
@@ -60,6 +65,10 @@ before(async () => {
     for (let n = 0; n < 120; n++)
       await submit(parts, "authenticate", sessionOf(n === 0 ? "erased-person" : `person-${n % 10}`));
     if (round === 1) await submit(parts, "operator", { type: "eraseUser", userId: erasedId });
+    if (round === 1) {
+      const [nodeId, body] = ["proxy-1" as NodeId, packConfigBody(configText)];
+      await submit(parts, "operator", { type: "activateConfiguration", nodeId, configHash, body });
+    }
     await waitFor(`snapshot ${round}`, () => places().length >= round, { withinMs: 20_000 });
   }
   await parts.stop();
@@ -141,6 +150,8 @@ test("a log that is lost begins anew behind a snapshot, with the keys that were 
       held?.map(({ userId }) => userId),
       ["person-1"],
     );
+    const kept = await parts.as("operator").configuration(configHash);
+    assert.equal(kept && configTextOf(kept.body), configText, "what a decision was made by can still be read");
     await submit(parts, "authenticate", sessionOf("person-1"));
   } finally {
     await parts.stop();

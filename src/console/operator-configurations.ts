@@ -1,0 +1,73 @@
+/** Configurations, as an operator asks for them: which are known by their hash, who runs them, and what they said, without secrets. */
+import {
+  type ConfigHash,
+  type ConfigurationPlace,
+  configTextOf,
+  type NodeId,
+  parseConfigBody,
+  type StoredConfiguration,
+  type UnixMs,
+} from "../events/index.ts";
+import { type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+
+export type ConfigurationView = Readonly<{
+  configHash: ConfigHash;
+  /** When its body was stored; null: it runs somewhere, and no body of it is kept. */
+  recordedAt: UnixMs | null;
+  /** Of the body as it is stored; null: none is kept. */
+  bytes: number | null;
+  /** Where it is in force now. */
+  nodes: readonly NodeId[];
+}>;
+export type ConfigurationAnswer = ConfigurationView & Readonly<{ configuration: unknown }>;
+
+const beginning = /^[0-9a-f]{8,64}$/;
+
+export function registerConfigurations(route: Route, deps: OperatorApiDeps): void {
+  route("GET", "/configurations", async () => ({ configurations: await known(deps) }));
+
+  route("GET", "/configurations/:hash", async (request, reply) => {
+    const { hash } = request.params as { hash: string };
+    if (!beginning.test(hash))
+      return reply.code(400).send({ error: "a configuration is named by its hash, or by 8 characters of it or more" });
+    const [found, ...others] = (await known(deps)).filter(({ configHash }) => configHash.startsWith(hash));
+    if (found === undefined)
+      return reply.code(404).send({ error: "no node runs such a configuration, and no body of it is kept" });
+    if (others.length > 0) return reply.code(400).send({ error: "several configurations begin like this: write more" });
+    const stored = await deps.databroker.configuration(found.configHash);
+    if (stored === undefined) {
+      const where = found.nodes.length === 0 ? "" : `; it runs on ${found.nodes.join(", ")}`;
+      return reply.code(404).send({ error: `what the configuration ${found.configHash} says is not kept${where}` });
+    }
+    if (!isWhole(stored))
+      return reply
+        .code(500)
+        .send({ error: "what the store holds is not what this hash is of: it was changed, or is damaged" });
+    const configuration: unknown = JSON.parse(configTextOf(stored.body));
+    return { ...found, configuration } satisfies ConfigurationAnswer;
+  });
+}
+
+function isWhole({ body, configHash }: StoredConfiguration): boolean {
+  return parsed(() => parseConfigBody(body, configHash), undefined) !== undefined;
+}
+
+/** What is kept, oldest first, and behind it what only runs. */
+async function known({ databroker }: OperatorApiDeps): Promise<readonly ConfigurationView[]> {
+  const [kept, { nodes }] = await Promise.all([databroker.configurations(), databroker.status()]);
+  const running = new Map<string, NodeId[]>();
+  for (const { node, configHash } of nodes)
+    if (configHash !== null) running.set(configHash, [...(running.get(configHash) ?? []), node]);
+  const view = (configHash: ConfigHash, place: ConfigurationPlace | null): ConfigurationView => ({
+    configHash,
+    recordedAt: place?.recordedAt ?? null,
+    bytes: place?.bytes ?? null,
+    nodes: (running.get(configHash) ?? []).sort(),
+  });
+  const hashes = new Set<string>(kept.map(({ configHash }) => configHash));
+  const unkept = [...running.keys()].filter((hash) => !hashes.has(hash)).sort();
+  return [
+    ...kept.map((place) => view(place.configHash, place)),
+    ...unkept.map((hash) => view(hash as ConfigHash, null)),
+  ];
+}
