@@ -176,8 +176,8 @@ export class ReceiptDesk {
     if (of === "event") return this.#made(asked, purpose.position, outcome);
     if (of === "chain" && outcome.type === "link") {
       const { link } = asked.stage;
-      const same = link !== null && outcome.link !== undefined && sameLink(outcome.link, link);
-      return same ? this.#found(asked, link) : this.#missing(asked);
+      if (outcome.link === undefined) return this.#letGo(asked);
+      return link !== null && sameLink(outcome.link, link) ? this.#found(asked, link) : this.#missing(asked);
     }
     this.#silent(asked);
   }
@@ -194,6 +194,12 @@ export class ReceiptDesk {
   #gone(asked: Asked, position: Position): void {
     const { applied } = this.#parts.ledger;
     return applied.position >= position ? this.#found(asked, applied) : this.#missing(asked);
+  }
+
+  /** Retention has let go of what stood where a link says that it stands: whether it was this very link nobody knows any more. */
+  #letGo({ id }: Asked): void {
+    this.#asked.delete(id);
+    this.#unavailable(id, "the log begins behind this link, and does not say any more whether it held it");
   }
 
   #silent({ id }: Asked): void {

@@ -53,3 +53,15 @@ export async function allAlike(cluster: Cluster): Promise<void> {
     return true;
   });
 }
+
+/** Waits until so many nodes stand at the head, and each of them has the leader's digest. */
+export async function oneDigest(cluster: Cluster, nodesMin: number): Promise<void> {
+  await waitFor("all nodes to stand at the head with one digest", async () => {
+    const { leader, nodes } = await cluster.status();
+    return (
+      leader !== null &&
+      nodes.filter(({ lag }) => lag === 0).length >= nodesMin &&
+      nodes.every((node) => node.lag !== 0 || node.digest === null || node.digest === leader.digest)
+    );
+  });
+}

@@ -1,4 +1,5 @@
 /** Small partitions: a log of Postgres that retention can cut after a hundred events, and where it begins. */
+import type { Client } from "pg";
 import { openPostgresLog } from "../../../src/replication/index.ts";
 import { withClient } from "../../support/postgres-client.ts";
 import type { Places } from "./cluster-config.ts";
@@ -10,8 +11,21 @@ export async function smallPartitions(places: Place): Promise<void> {
   const log = await openPostgresLog({ connectionString: places.postgres, cluster: places.clusterName });
   await log.close();
   await withClient(places.postgres, async (client) => {
-    const { rows } = await client.query("select schemaname from pg_tables where tablename = 'log_head'");
-    await client.query(`update "${rows[0]?.schemaname}".log_head set partition_size = 100`);
+    await client.query(`update ${await schemaOf(client)}.log_head set partition_size = 100`);
+  });
+}
+
+async function schemaOf(client: Pick<Client, "query">): Promise<string> {
+  const { rows } = await client.query("select schemaname from pg_tables where tablename = 'log_head'");
+  return `"${rows[0]?.schemaname}"`;
+}
+
+/** As an operator does who asks nobody: drops whole partitions below this position, whoever still needs them. */
+export async function truncateByHand(places: Place, first: number): Promise<void> {
+  await withClient(places.postgres, async (client) => {
+    const schema = await schemaOf(client);
+    const drop = `select retained.more from ${schema}.log_head as head, ${schema}.retain(false, head.epoch, head.incarnation, $1) as retained`;
+    while ((await client.query(drop, [first])).rows[0]?.more === true);
   });
 }
 

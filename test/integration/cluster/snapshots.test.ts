@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { openPostgresLog, verifyLog } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
+import { oneDigest } from "./alike.ts";
+import { type Appender, startAppender } from "./appender.ts";
 import { type Cluster, type Session, startCluster } from "./cluster.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
 import { logBegins, smallPartitions } from "./small-partitions.ts";
@@ -22,7 +24,7 @@ before(
       broker: { snapshot_every: 100, snapshot_refresh: "1s", retention: "1s" },
       prepare: smallPartitions,
     });
-    appender = append();
+    appender = startAppender(cluster);
   },
   { timeout: 400_000 },
 );
@@ -30,40 +32,6 @@ after(async () => {
   await appender?.stop();
   await cluster?.stop();
 });
-
-type Appender = Readonly<{
-  done: () => number;
-  failed: readonly string[];
-  longestMs: () => number;
-  stop: () => Promise<void>;
-}>;
-
-/** Sign-ins, a few at once, one after the other, until it is told to stop. */
-function append(): Appender {
-  const failed: string[] = [];
-  let [going, done, longestMs] = [true, 0, 0];
-  const caller = async (name: string): Promise<void> => {
-    for (let n = 0; going; n++) {
-      const startedAt = performance.now();
-      try {
-        await cluster.session(`${name}-${n % 50}`);
-        done += 1;
-      } catch (error) {
-        failed.push(String(error));
-      }
-      longestMs = Math.max(longestMs, performance.now() - startedAt);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
-  const callers = ["ann", "ben", "cat"].map(caller);
-  return {
-    ...{ failed, done: () => done, longestMs: () => longestMs },
-    async stop() {
-      going = false;
-      await Promise.all(callers);
-    },
-  };
-}
 
 const untilLogBeginsBehind = (position: number): Promise<unknown> =>
   waitFor(`the log to begin behind ${position}`, async () => (await logBegins(cluster.places)) >= position, {
@@ -148,7 +116,7 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
   await untilLogBeginsBehind(stoodAt + 1);
   // Brokers remember the newest events in memory: those that start now do not know the ones that were dropped.
   for (const broker of [await cluster.follower(), await cluster.leader()]) await broker.restart();
-  const watching = watch(proxy);
+  const watching = watch(proxy, { revoked: revoked ?? assert.fail(), meanwhile, kept: kept ?? assert.fail() });
   for (const relay of [...relays.brokers, relays.nats]) relay.mend();
   await waitFor("the node to serve again", async () => (await statusNow(proxy, kept ?? assert.fail())) === 200, {
     withinMs: 30_000,
@@ -163,20 +131,31 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
     (applied[0] ?? 0) >= stoodAt,
     `it began again from nothing: ${applied.slice(0, 20)}; it had been at ${stoodAt}`,
   );
-  assert.ok(!codes.includes(200), "somebody who was revoked before was let in");
+  assert.ok(!codes.revoked.includes(200), "somebody who was revoked before was let in");
+  assert.ok(
+    !codes.meanwhile.includes(200),
+    "somebody was let in whose revocation stood in what it could not read any more",
+  );
+  assert.deepEqual(
+    codes.kept.filter((code) => code !== 200 && code !== 503),
+    [],
+    "who is signed in was told something else than to ask again",
+  );
   assert.ok(denied(await status(proxy, meanwhile)), "revoked while it was away");
   const loads = await proxy.metric("cardea_replica", { measure: "snapshots" });
   assert.ok(loads > before, `${loads} loads, ${before} before; it stood at ${stoodAt}\n${proxy.log().slice(-4_000)}`);
 });
 
-/** Looks again and again where the node stands, and whether it lets in whom it knew as revoked. */
-function watch(proxy: ClusterProcess) {
-  const [applied, codes]: [number[], number[]] = [[], []];
+/** Looks again and again where the node stands, and what it answers to whom. */
+function watch<Who extends string>(proxy: ClusterProcess, sessions: Readonly<Record<Who, Session>>) {
+  const applied: number[] = [];
+  const names = Object.keys(sessions) as Who[];
+  const codes = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Who, number[]>;
   let going = true;
   const looking = (async () => {
     while (going) {
       applied.push(await proxy.metric("cardea_replica", { measure: "applied" }));
-      codes.push(await statusNow(proxy, revoked ?? assert.fail()));
+      for (const name of names) codes[name].push(await statusNow(proxy, sessions[name]));
     }
   })();
   return {
@@ -251,12 +230,5 @@ test("what is left of the log is whole, and comes to the digest of every node", 
   } finally {
     await log.close();
   }
-  await waitFor("all nodes to stand at the head with one digest", async () => {
-    const { leader, nodes } = await cluster.status();
-    return (
-      leader !== null &&
-      nodes.filter(({ lag }) => lag === 0).length >= 3 &&
-      nodes.every((node) => node.lag !== 0 || node.digest === null || node.digest === leader.digest)
-    );
-  });
+  await oneDigest(cluster, 3);
 });
