@@ -42,7 +42,7 @@ export async function startRealBench(): Promise<PostgresBench> {
       const log = await openPostgresLog({
         connectionString: url(...servers),
         cluster: "fidelity",
-        connectTimeoutMs: 2_000,
+        connectTimeoutMs: 10_000, // a server that is gone refuses at once; one that is here may be slow
         writeTimeoutMs,
       });
       opened.push(log);
