@@ -39,8 +39,11 @@ export type GranterOptions = Readonly<{
   exclusive: boolean;
 }>;
 
-/** Somebody who may hold a lease, with the longest window they were granted, until a moment by our own clock. */
-export type Granted = Readonly<{ lessee: Lessee; fencedAt: number }>;
+/**
+ * Somebody who may hold a lease, with the longest window they were granted, until a moment by our own clock; and what was found of their
+ * projection and their clock, which another epoch does not mend.
+ */
+export type Granted = Readonly<{ lessee: Lessee; fencedAt: number; digest: DigestStanding; clocks: DriftWatch }>;
 
 export type RenewOrigin = "in-process" | "remote";
 
@@ -130,14 +133,14 @@ export class LeaseGranter {
 
   constructor(options: GranterOptions) {
     this.#options = options;
-    for (const { lessee, fencedAt } of options.known ?? [])
-      this.#lessees.set(keyOf(lessee), { ...unheard(lessee), fencedAt });
+    for (const known of options.known ?? [])
+      this.#lessees.set(keyOf(known.lessee), { ...unheard(known.lessee), ...known });
     for (const row of options.lessees) {
-      const known = this.#lessees.get(keyOf(row));
-      const lessee = { ...row, windowMs: Math.max(row.windowMs, known?.lessee.windowMs ?? 0) };
+      const known = this.#lessees.get(keyOf(row)) ?? unheard({ ...row, windowMs: 0 });
+      const lessee = { ...row, windowMs: Math.max(row.windowMs, known.lessee.windowMs) };
       // An earlier leader's last grant was before the epoch opened: its anchor is earlier still.
       const fencedAt = options.openedAt + fenceAfterMs(Math.max(lessee.windowMs, options.deltaMs), options.drift);
-      this.#lessees.set(keyOf(row), { ...unheard(lessee), durableWindowMs: row.windowMs, fencedAt });
+      this.#lessees.set(keyOf(row), { ...known, lessee, durableWindowMs: row.windowMs, fencedAt });
     }
   }
 
@@ -268,8 +271,8 @@ export class LeaseGranter {
 
   /** Everybody who may hold a lease: what the next epoch of this process must know, whatever has become of the rows. */
   granted(now: MonotonicMs): readonly Granted[] {
-    return [...this.#lessees.values()].flatMap(({ lessee, fencedAt }) =>
-      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt }] : [],
+    return [...this.#lessees.values()].flatMap(({ lessee, fencedAt, digest, clocks }) =>
+      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt, digest, clocks }] : [],
     );
   }
 

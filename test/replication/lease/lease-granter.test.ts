@@ -355,6 +355,27 @@ describe("a new leader", () => {
     assert.equal(only(granter, 2).enforced?.position, 5);
   });
 
+  test("in the same process goes on with what was found of a node's projection and of its clock", () => {
+    const before = granterWith();
+    const slow = (ms: number, nonce: number) =>
+      before.renew(renewOf({ nonce, monotonicMs: ms * 0.99 }), "remote", view(ms, 100, "other"));
+    for (let n = 1; n <= 42; n++) {
+      slow(n * 1_000, n);
+      beat(before, n * 1_000);
+    }
+    const found = only(before, 42_000).refusal;
+    assert.match(found ?? "", /clock runs at least/);
+    const known = before.granted(mono(43_000));
+    for (const lessees of [[], [lesseeOf({ windowMs: 10_000 })]]) {
+      const granter = granterWith({ known, lessees, openedAt: mono(43_000) });
+      const confirm = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId, nonce: 1, enforced: at(12) };
+      assert.deepEqual(granter.confirm(confirm, view(43_100)), { refused: digestMismatch });
+      const renewed = granter.renew(renewOf({ nonce: 2, monotonicMs: 43_200 * 0.99 }), "remote", view(43_200));
+      assert.equal(renewed.type, "refused", "one renew shows no rate, those before it do");
+      assert.equal(only(granter, 43_200).enforced?.position, 10, "and it has shown the right projection");
+    }
+  });
+
   test("lessees of earlier epochs are unconfirmed until they confirm, leave, or their W has passed since the opening", () => {
     const rows = ["a", "b", "c"].map((node) => lesseeOf({ node: node as NodeId, windowMs: 10_000 }));
     const granter = granterWith({ lessees: rows, openedAt: mono(1_000) });
