@@ -1,4 +1,5 @@
 /** HTTP/1.1 upstream call: one request on its way through a pool, whichever connection it gets. */
+import type { Linked } from "./linked-list.ts";
 import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-http1.ts";
 import type { Http1UpstreamConnection } from "./upstream-http1-connection.ts";
@@ -6,7 +7,10 @@ import type { Http1UpstreamConnection } from "./upstream-http1-connection.ts";
 /** Time-outs are exceeded by no more than two of these, or than what lies between two looks of a process that is slower. */
 export const lookEveryMs = 100;
 
-export class Http1Call implements UpstreamCall {
+export class Http1Call implements UpstreamCall, Linked<Http1Call> {
+  /** Of those that wait, for its pool. */
+  before: Http1Call | undefined;
+  after: Http1Call | undefined;
   readonly request: UpstreamRequest;
   readonly handler: UpstreamHandler;
   readonly #pool: Http1Pool;

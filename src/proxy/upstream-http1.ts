@@ -8,6 +8,7 @@
  */
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { LinkedList } from "./linked-list.ts";
 import { readBuffer } from "./read-buffer.ts";
 import {
   type UpstreamCall,
@@ -47,12 +48,13 @@ export class Http1Pool implements UpstreamPool {
   readonly #limits: PoolLimits;
   readonly #idle: Http1UpstreamConnection[] = [];
   readonly #all = new Set<Http1UpstreamConnection>();
-  /** In the order in which they came; those that were aborted are skipped. */
-  readonly #waiting: Http1Call[] = [];
+  /** In the order in which they came. */
+  readonly #waiting = new LinkedList<Http1Call>();
   #waitingCalls = 0;
   #calls = 0;
   #looking: NodeJS.Timeout | undefined;
   #closed = false;
+  #freeing = false;
   /** What the clock said when it was looked at last. */
   now = 0;
   readonly writable = new WritableValues();
@@ -97,7 +99,7 @@ export class Http1Pool implements UpstreamPool {
   close(): void {
     this.#closed = true;
     clearInterval(this.#looking);
-    this.#waiting.length = 0;
+    for (const call of this.#waiting.items()) call.fail(notUsed(), false);
     for (const connection of this.#all) connection.destroy();
   }
 
@@ -146,7 +148,7 @@ export class Http1Pool implements UpstreamPool {
   /** Its connection broke before anything of it was written: another one is as good, whatever it asks for. */
   again(call: Http1Call): void {
     if (this.#closed) {
-      call.fail(new UpstreamClosedError("the upstream is not used any more"), false);
+      call.fail(notUsed(), false);
       return;
     }
     call.connection = undefined;
@@ -155,13 +157,23 @@ export class Http1Pool implements UpstreamPool {
 
   done(call: Http1Call): void {
     this.#calls--;
-    if (call.connection === undefined) this.#waitingCalls--;
+    if (call.connection === undefined) this.#leaveQueue(call);
   }
 
+  /** A call that may not begin frees the connection at once; however many of them wait, each is over before the next one's turn. */
   free(connection: Http1UpstreamConnection): void {
-    const next = this.#nextWaiting();
-    if (next !== undefined) connection.begin(next);
-    else this.#idle.push(connection);
+    this.#idle.push(connection);
+    if (this.#freeing || this.#waitingCalls === 0) return;
+    this.#freeing = true;
+    try {
+      while (this.#idle.length > 0) {
+        const next = this.#nextWaiting();
+        if (next === undefined) break;
+        this.#idle.pop()?.begin(next);
+      }
+    } finally {
+      this.#freeing = false;
+    }
   }
 
   gone(connection: Http1UpstreamConnection): void {
@@ -174,11 +186,17 @@ export class Http1Pool implements UpstreamPool {
   }
 
   #nextWaiting(): Http1Call | undefined {
-    for (;;) {
-      const call = this.#waiting.shift();
-      if (call?.over === true) continue; // it was called off
-      if (call !== undefined) this.#waitingCalls--;
-      return call;
-    }
+    const call = this.#waiting.first;
+    if (call !== undefined) this.#leaveQueue(call);
+    return call;
   }
+
+  #leaveQueue(call: Http1Call): void {
+    this.#waiting.remove(call);
+    this.#waitingCalls--;
+  }
+}
+
+function notUsed(): UpstreamClosedError {
+  return new UpstreamClosedError("the upstream is not used any more");
 }

@@ -4,10 +4,13 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { after, describe, suite, type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
 import { HeaderLines } from "../../src/proxy/header-lines.ts";
 import type { UpstreamCall, UpstreamHandler } from "../../src/proxy/upstream-call.ts";
 import { Http1Pool } from "../../src/proxy/upstream-http1.ts";
+import { waitFor } from "../support/wait-for.ts";
 
 /** Answers with what it was asked, in a thread of its own, so that it can close while nothing here is read. */
 const upstreamCode = `
@@ -157,6 +160,65 @@ describe("a kept connection that breaks before anything of a call was written to
       }),
       { code: "ERR_PROXY_UPSTREAM_CLOSED" },
     );
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+  });
+});
+
+describe("calls that wait for the only connection", () => {
+  const silent = { onWritable() {}, onHint() {}, onHead() {}, onData: () => true, onEnd() {}, onError() {} };
+  const asked = { method: "GET", path: "/", requestId: null, hasBody: false, idleTimeoutMs: 0 };
+  const call = (pool: Http1Pool, mayBegin: () => boolean): UpstreamCall =>
+    pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, mayBegin });
+
+  test("however many of them are refused at once, the next one has its turn", async (t) => {
+    const pool = await startPool(1);
+    t.after(() => pool.close());
+    const first = ask(pool, { method: "GET", path: "/first" });
+    let refused = 0;
+    for (let n = 0; n < 50_000; n++)
+      call(pool, () => {
+        refused++;
+        return false;
+      });
+    const last = ask(pool, { method: "GET", path: "/last" });
+    assert.match(await first, / GET \/first $/);
+    assert.match(await last, / GET \/last $/);
+    assert.deepEqual([refused, pool.busy, pool.waiting], [50_000, 0, 0]);
+  });
+
+  test("those that were called off are let go of while it is held", async (t) => {
+    const pool = await startPool(1);
+    t.after(() => pool.close());
+    const begun = new Promise<void>((resolve) => {
+      call(pool, () => {
+        resolve();
+        return true;
+      });
+    });
+    const off: WeakRef<UpstreamCall>[] = [];
+    for (let n = 0; n < 1_000; n++) {
+      const one = call(pool, () => true);
+      one.abort();
+      off.push(new WeakRef(one));
+    }
+    assert.equal(pool.waiting, 0);
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    await waitFor("them to be collected", () => {
+      collect();
+      return off.filter((one) => one.deref() !== undefined).length <= 1;
+    });
+    await begun;
+  });
+
+  test("a pool that is closed tells them", async () => {
+    const pool = await startPool(1);
+    const asking = [ask(pool, { method: "POST", path: "/", body: "x" }), ask(pool, { method: "GET", path: "/waits" })];
+    assert.equal(pool.waiting, 1);
+    const told = Promise.allSettled(asking);
+    pool.close();
+    for (const each of await told)
+      assert.equal(each.status === "rejected" && each.reason.code, "ERR_PROXY_UPSTREAM_CLOSED");
     assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
   });
 });
