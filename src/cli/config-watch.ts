@@ -3,8 +3,8 @@
  *
  * It looks at the files by their names, every second, so that it does not matter how they are replaced: written over, renamed
  * into place, or by a link that leads elsewhere since, as Kubernetes does; nor what lies beneath, be it a network's file system.
- * What changes between two looks is still being written, and is waited for. Files that it has not seen before count as
- * changed: they may have been since somebody read them.
+ * What changes between two looks is still being written, and is waited for. Files that it has not seen before are told of
+ * as well: they may have changed since somebody read them.
  */
 import { stat } from "node:fs/promises";
 
@@ -14,7 +14,12 @@ export type ConfigWatch = Readonly<{
   stop(): void;
 }>;
 
-export function watchConfig(options: Readonly<{ everyMs: number; onChange: () => Promise<void> }>): ConfigWatch {
+/** seen: for the first time · changed: since they were seen */
+export type WatchedFiles = "seen" | "changed";
+
+export function watchConfig(
+  options: Readonly<{ everyMs: number; onFiles: (files: WatchedFiles) => Promise<void> }>,
+): ConfigWatch {
   let files: readonly string[] = [];
   /** As they were when somebody was told last. */
   let told: string | undefined;
@@ -29,8 +34,9 @@ export function watchConfig(options: Readonly<{ everyMs: number; onChange: () =>
     const settled = now === last;
     last = now;
     if (now === told || !settled || asked.length === 0) return;
+    const what = told === undefined ? "seen" : "changed";
     told = now;
-    await options.onChange();
+    await options.onFiles(what);
   }
 
   function next(): void {

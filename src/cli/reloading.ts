@@ -7,7 +7,7 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import { type Config, formatProblem, reloadConfig } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
-import { watchConfig } from "./config-watch.ts";
+import { type WatchedFiles, watchConfig } from "./config-watch.ts";
 import type { Loaded, Reading } from "./load.ts";
 
 export type Reloadable = Readonly<{
@@ -18,6 +18,11 @@ export type Reloadable = Readonly<{
 }>;
 
 const lookEveryMs = 1_000;
+
+const causes: Readonly<Record<WatchedFiles, string>> = {
+  seen: "a file may have changed since it was read",
+  changed: "a file has changed",
+};
 
 /** @returns ends it */
 export function startReloading(
@@ -38,7 +43,7 @@ export function startReloading(
   let stopped = false;
   let wanted = 0;
   let reloading: Promise<void> | undefined;
-  const watch = watchConfig({ everyMs: lookEveryMs, onChange: () => reload("a file has changed") });
+  const watch = watchConfig({ everyMs: lookEveryMs, onFiles: (files) => reload(causes[files]) });
   if (parts.hot) watch.watch(parts.files);
 
   function reload(cause: string): Promise<void> {
@@ -71,7 +76,8 @@ export function startReloading(
       logger.warn({ keys: waiting }, "these keys take effect at the next start; until then their old values stay");
     if (config.hash === running.hash) {
       metrics.done("unchanged");
-      logger.info({ cause, hash: running.hash }, "the configuration is the one in force");
+      const level = cause === causes.seen ? "debug" : "info"; // nobody has asked for it, and nothing has happened
+      logger[level]({ cause, hash: running.hash }, "the configuration is the one in force");
       return;
     }
     for (const problem of lines) logger.warn({ problem }, "configuration");

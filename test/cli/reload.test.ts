@@ -135,6 +135,8 @@ test("a changed configuration takes effect whole or not at all, and is told by h
       },
       patience,
     );
+  await waitFor("the first look at the files", async () => (await reloads("unchanged")) > 0, patience);
+  assert.doesNotMatch(child.log(), /a file has changed/, "none has");
   const live = await dial("app");
   const old = await dial("old");
   const closed = once(old, "close");
