@@ -11,7 +11,7 @@ import { TLSSocket } from "node:tls";
 import type { Caller } from "./caller.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
-import { hasBody, isHttp2Preface, upgradeIn } from "./http1-head.ts";
+import { hasBody, isHttp2Preface, upgradeIn, versionOf } from "./http1-head.ts";
 import {
   type AfterHead,
   createParser,
@@ -88,14 +88,7 @@ export class Http1Connection {
       headerBytesMax,
       {
         onHead: (major, minor, lines, method, url, _status, _text, upgrade, keepAlive) =>
-          this.#onHead(
-            major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`,
-            lines ?? [],
-            methodOf(method),
-            url ?? "",
-            upgrade,
-            keepAlive,
-          ),
+          this.#onHead(versionOf(major, minor), lines ?? [], methodOf(method), url ?? "", upgrade, keepAlive),
         onBody: (bytes) => this.#reading?.bodyChunk(bytes),
         onComplete: () => this.#onComplete(),
       },
@@ -122,6 +115,12 @@ export class Http1Connection {
   /** Ends it unless something was asked that is not answered. */
   closeIdle(): void {
     if (this.#betweenRequests || this.#bytesRead === 0) this.#socket.destroy();
+    else if (this.#current?.closed === true) this.#linger(); // the rest of its body is not waited for
+  }
+
+  /** Everything is said, and the caller has not ended its side. */
+  get lingering(): boolean {
+    return (this.#lingering || this.#current?.ended === true) && !this.#socket.destroyed;
   }
 
   destroyUnlessTaken(): void {
@@ -425,7 +424,6 @@ export class Http1Connection {
   #answered(exchange: Http1Exchange, now: number): void {
     exchange.close();
     if (!exchange.keepAlive || this.#over) {
-      this.#over = true;
       this.#waiting.length = 0;
       this.#linger();
       return;
@@ -458,6 +456,7 @@ export class Http1Connection {
   #linger(): void {
     if (this.#lingering) return;
     this.#lingering = true;
+    this.#over = true;
     this.#freeParser();
     const socket = this.#socket;
     this.#held = false;

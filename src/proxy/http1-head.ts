@@ -10,6 +10,10 @@ export function isHttp2Preface(bytes: Buffer): boolean {
   );
 }
 
+export function versionOf(major: number, minor: number): string {
+  return major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`;
+}
+
 /** Framing is the parser's matter: this only looks whether it will hand over a body. */
 export function hasBody(raw: readonly string[]): boolean {
   for (let i = 0; i < raw.length; i += 2) {

@@ -19,6 +19,8 @@ const headListBytesMax = 131_072;
 /** A window large enough for an upload over a long way, small enough that 128 of them fit. */
 const windowBytes = 262_144;
 const endOfStream = 0x1;
+/** How long a caller is waited for that has been told everything and does not end its side, as for HTTP/1 (http1-connection.ts). */
+const lingerMs = 5_000;
 /** How often a caller that is slow to read is looked at, while something of its connection is being cut. */
 const lookEveryMs = 5;
 
@@ -34,6 +36,8 @@ export class Http2Connection {
   #open = 0;
   #idleSince: number;
   #goingAway = false;
+  /** When a caller that does not end its side is let go of; Infinity: it need not yet. */
+  #lingersUntil = Infinity;
   /** Wait for the last of what they wrote to be the system's. */
   #unsent: (() => void)[] = [];
   /** Answered in full, as far as this side is concerned; and since when. */
@@ -88,8 +92,18 @@ export class Http2Connection {
     return this.#owner.date();
   }
 
+  /** Our side has ended in good order, and the caller's has not: a reset would take from it what it has not read. */
+  get lingering(): boolean {
+    return this.#session.closed && this.#open === 0 && !this.#socket.destroyed;
+  }
+
   /** Looks at what is slow or idle. */
   sweep(now: number): void {
+    if (this.lingering) {
+      if (this.#lingersUntil === Infinity) this.#lingersUntil = now + lingerMs;
+      else if (this.#lingersUntil <= now) this.#socket.destroy();
+      return;
+    }
     for (const [exchange, until] of this.#receiving) {
       // As soon as it is being answered both sides talk for as long as they like, within the route's own bounds.
       if (exchange.bodyComplete || exchange.status !== 0) this.#receiving.delete(exchange);
@@ -180,6 +194,8 @@ export class Http2Connection {
 
   destroyUnlessTaken(): void {
     this.#session.destroy(undefined, constants.NGHTTP2_NO_ERROR);
+    // Of a session that was going anyway Node leaves the socket to the caller, once GOAWAY has been written.
+    setImmediate(() => this.#socket.destroy());
   }
 }
 

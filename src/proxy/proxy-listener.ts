@@ -34,6 +34,8 @@ export type ProxyListener = Readonly<{
   reload(config: ListenerConfig): void;
   /** Takes no new connections and closes idle ones; settles when the last one is gone. */
   stopAccepting(): Promise<void>;
+  /** Settles when no caller is left that has been told everything and may not have read it. */
+  whenHeard(): Promise<void>;
   /** Closes every connection that is left, but for upgraded ones. */
   destroyConnections(): void;
 }>;
@@ -73,7 +75,7 @@ export async function listen(
       return unlessNone(timeouts.idleMs);
     },
   };
-  const connections = new Set<Http1Connection | Http2Connection>();
+  const connections = new Map<Http1Connection | Http2Connection, Socket>();
 
   // --- from a connection to its requests
 
@@ -91,7 +93,7 @@ export async function listen(
   }
 
   function take(connection: Http1Connection | Http2Connection, socket: Socket): void {
-    connections.add(connection);
+    connections.set(connection, socket);
     socket.once("close", () => connections.delete(connection));
   }
 
@@ -111,7 +113,7 @@ export async function listen(
   const sweeping = setInterval(() => {
     const now = hooks.monotonic();
     const deaf: Http1Connection[] = [];
-    for (const connection of connections) {
+    for (const connection of connections.keys()) {
       connection.sweep(now);
       if (connection instanceof Http1Connection && connection.deaf) deaf.push(connection);
     }
@@ -128,13 +130,20 @@ export async function listen(
     },
     async stopAccepting() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const connection of connections) connection.closeIdle();
+      for (const connection of connections.keys()) connection.closeIdle();
       entry.destroyEntering();
       await closed;
       clearInterval(sweeping);
     },
+    async whenHeard() {
+      for (;;) {
+        const lingering = [...connections].flatMap(([connection, socket]) => (connection.lingering ? [socket] : []));
+        if (lingering.length === 0) return;
+        await Promise.all(lingering.map((socket) => new Promise<void>((resolve) => socket.once("close", resolve))));
+      }
+    },
     destroyConnections() {
-      for (const connection of connections) connection.destroyUnlessTaken();
+      for (const connection of connections.keys()) connection.destroyUnlessTaken();
     },
   };
 }

@@ -5,7 +5,8 @@
  * everything that is open. Connections, pools and counts are kept.
  *
  * Draining ends connections behind their next answer, and goes on to take new ones until balancers have had the time to notice;
- * then it waits for what is open within the configured bound, and closes what is left with a word that says to come back.
+ * then it waits for what is open within the configured bound, and closes what is left with a word that says to come back. A caller
+ * that still sends, as one whose upload was refused, gets to read its answer first.
  */
 import type { Registry } from "prom-client";
 import type { FactKey } from "../auth/index.ts";
@@ -61,6 +62,9 @@ export type ProxyServer = Readonly<{
 
 /** How often streams on which nothing moves are looked at; a matter of tidiness, not of safety. */
 const sweepEveryMs = 250;
+
+/** What is cut at the very end of a drain has this long to hear why. */
+const lastWordMs = 1_000;
 
 export async function startProxy(
   options: Readonly<{ ports: ProxyPorts; registry: Registry; acme?: AcmeServing | null }>,
@@ -145,8 +149,10 @@ export async function startProxy(
     const { drainDelayMs } = inForce.ports.config;
     if (drainDelayMs > 0) await after(drainDelayMs);
     const closed = listener.stopAccepting();
-    await Promise.race([traffic.whenIdle(), after(inForce.ports.config.drainTimeoutMs)]);
+    const timeout = after(inForce.ports.config.drainTimeoutMs);
+    await Promise.race([traffic.whenIdle(), timeout]);
     await exchanges.cutAll("draining");
+    await Promise.race([listener.whenHeard(), Promise.all([timeout, after(lastWordMs)])]);
     listener.destroyConnections();
     await closed;
   }
