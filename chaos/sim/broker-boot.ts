@@ -288,10 +288,20 @@ export class BrokerBoot {
         return this.#duties.run(effect.run);
       case "endDuty":
         return this.#duties.end(effect.run);
+      case "reassert":
+        return this.#handBack(effect);
       case "seatChanged":
       case "stopped":
         return;
     }
+  }
+
+  #handBack({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): void {
+    const request = { commandId, actor: "system", command: { type: "reassertTightenings", events } } as const;
+    this.submit("direct", request, (result) => {
+      const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
+      this.#feed({ type: "reassertAnswered", at: this.#process.moment(), id, answer });
+    });
   }
 
   #publish({ by, batch, how }: Extract<BrokerEffect, { type: "publish" }>): void {

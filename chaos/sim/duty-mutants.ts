@@ -16,7 +16,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
   "duty-unfenced": {
     meaning: "what a duty asks for after its epoch is carried out",
     changes: [
-      { file: "src/broker/broker-core.ts", take: "if (!this.#duties.isCurrent(run)) {", put: "if (run.run < 0) {" },
+      { file: "src/broker/leader/duty-holder.ts", take: "if (!this.isCurrent(run)) {", put: "if (run.run < 0) {" },
       {
         file: "src/broker/leader/batch-writer.ts",
         take: "if (onlyIn === null || (onlyIn.epoch === epoch && onlyIn.incarnation === incarnation)) return true;",

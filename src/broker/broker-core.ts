@@ -8,57 +8,36 @@
  *
  * A step never fails: a bug of ours is journaled, and a leader that met one ends its epoch, so that nothing is concluded from it.
  */
-import { type BrokerId, type Epoch, readsLevel, unreachable } from "../events/index.ts";
-import { type LesseeStanding, type Moment, personKeyWrap, type Renew, vaultKey } from "../replication/index.ts";
+import { type Epoch, readsLevel, unreachable } from "../events/index.ts";
+import {
+  type LesseeStanding,
+  type Moment,
+  personKeyWrap,
+  type Reassertions,
+  type Renew,
+  vaultKey,
+} from "../replication/index.ts";
 import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./broker-messages.ts";
 import { poolRandom } from "./commands/random-pool.ts";
+import type { BrokerCoreOptions } from "./core-options.ts";
 import { type Counters, newCounters } from "./counters.ts";
-import { DutyHolder, type DutyTimes } from "./leader/duty-holder.ts";
+import { DutyHolder } from "./leader/duty-holder.ts";
 import { Election, leaderIn } from "./leader/election.ts";
 import { reopen } from "./leader/epoch.ts";
 import { FirstAnswers } from "./leader/first-answers.ts";
-import { callerAt, epochIsOver, Inbox } from "./leader/inbox.ts";
-import type { LeaderParts, LeaseOptions } from "./leader/leader.ts";
+import { callerAt, Inbox } from "./leader/inbox.ts";
+import type { LeaderParts } from "./leader/leader.ts";
 import { epochJumpMax } from "./leader/lease-desk.ts";
 import { type Peer, Peers } from "./leader/peers.ts";
 import { Relay } from "./leader/relay.ts";
 import { Reports } from "./leader/reports.ts";
 import { Terms } from "./leader/terms.ts";
+import { newHandBack } from "./ledger/hand-back.ts";
 import { Ledger } from "./ledger/ledger.ts";
 import { LedgerKeeper } from "./ledger/ledger-keeper.ts";
 import { Pages } from "./ledger/pages.ts";
 import { createPersonKeyCache, type PersonKeyCache } from "./ledger/person-key-cache.ts";
 import { type Note, type Purpose, type Standing, Work } from "./work.ts";
-
-export type BrokerCoreOptions = Readonly<{
-  brokerId: BrokerId;
-  /** Where other brokers and nodes reach this one; null in a single process. */
-  brokerUrl: string | null;
-  /** The log is ours alone: nobody else can write it. */
-  exclusive: boolean;
-  /** The shared secret, then the previous one while it is being replaced. */
-  secrets: readonly [Uint8Array, ...Uint8Array[]];
-  lease: LeaseOptions;
-  /** A leader that falls silent is followed by another within this. */
-  takeoverMs: number;
-  /** A question to the log that takes longer is given up on; a write is then indeterminate. */
-  writeTimeoutMs: number;
-  /** Of this build; nodes of another one may fold to another digest. */
-  version: string;
-  /** The level up to which this build can read events; its own unless told otherwise. */
-  reads?: number;
-  duties: readonly DutyTimes[];
-  expirySweepMs: number;
-  commandSweepMs: number;
-  /** Commands that may wait. */
-  commandsMax?: number;
-  /** Events that are kept as bytes for readers; who is further behind has them from the log. */
-  recentEventsMax?: number;
-  /** `snapshot`: the ledger asks for one before it reads the log from its beginning, which is the default. */
-  beginsFrom?: "snapshot" | "log";
-  /** Random bytes: an input like any other, drawn in the order of the steps. */
-  random: (bytes: number) => Uint8Array;
-}>;
 
 const idleBeatMsMax = 500;
 /** A duty that does not heed the end of its epoch is waited for no longer than this. */
@@ -90,6 +69,7 @@ class Machines {
   readonly #pages: Pages;
   readonly #terms: Terms;
   readonly #peers: Peers;
+  readonly #handBack: Reassertions;
   #stopping: "no" | "asked" | "over" = "no";
   /** Duties are waited for until then. */
   #stoppingUntil = 0;
@@ -121,6 +101,7 @@ class Machines {
     this.#relay = new Relay(work, { ledger, counters });
     this.#reports = new Reports(work, { inbox, ledger, counters });
     this.#pages = new Pages(work, ledger);
+    this.#handBack = newHandBack(work, random);
     const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
     this.#election = new Election(work, {
       ...{ brokerId, brokerUrl, exclusive, takeoverMs, random },
@@ -237,16 +218,8 @@ class Machines {
       }
       case "submitted":
         return this.#submitted(input);
-      case "dutySubmitted": {
-        const { run, id, request } = input;
-        if (!this.#duties.isCurrent(run)) {
-          const answer = epochIsOver(request.commandId);
-          return this.#work.emit({ type: "commandAnswered", id, answer });
-        }
-        const waiter = callerAt(this.#work.now, { id, waitMs: Number.POSITIVE_INFINITY, duty: true });
-        const { epoch, incarnation } = run;
-        return this.#inbox.submit(request, waiter, { epoch, incarnation });
-      }
+      case "dutySubmitted":
+        return this.#duties.submit(input);
       case "givenUp":
         this.#inbox.giveUp(input.id);
         this.#pages.giveUp(input.id);
@@ -281,6 +254,8 @@ class Machines {
         return this.#keeper.snapshotLoaded(input.id, input.snapshot);
       case "snapshotFailed":
         return this.#keeper.snapshotFailed(input.id, input.reason);
+      case "reassertAnswered":
+        return this.#handBack.answered(input.id, input.answer, this.#work.now);
       case "stopping":
         return this.#stop();
       default:
@@ -318,6 +293,7 @@ class Machines {
     this.#inbox.look(this.isHopeless ? "none" : "some");
     this.#pages.tick();
     this.#duties.tick();
+    this.#handBack.woke(this.#work.now);
     this.#drain();
     this.#terms.leader?.turn();
     this.#tellWhenStopped();
@@ -378,6 +354,8 @@ class Machines {
       case "folded":
         this.#keys.follow(note.events);
         return this.#pages.moved();
+      case "lost":
+        return this.#handBack.add(note.events, this.#work.now);
       case "firstAnswer":
         return this.#terms.firstAnswer(note.lookup, note.answer);
       case "answered":
@@ -456,6 +434,7 @@ class Machines {
       this.#inbox.dueAt,
       this.#pages.dueAt,
       this.#duties.dueAt,
+      this.#handBack.due,
       this.#terms.leader?.dueAt ?? Number.POSITIVE_INFINITY,
       idleAt,
     );

@@ -17,6 +17,7 @@ import type {
   Fact,
   Incarnation,
   Link,
+  LostTightening,
   Position,
   Stream,
   UnixMs,
@@ -148,6 +149,8 @@ export type BrokerInput =
   | Timed<"snapshotLoaded", { id: number; snapshot: LoadedSnapshot }>
   /** → loadSnapshot: there is none that reaches this far, or it could not be loaded. */
   | Timed<"snapshotFailed", { id: number; reason: string }>
+  /** → reassert: whether the leader, whoever that is, has dealt with all of them */
+  | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed" }>
   /** Contends no more, finishes what is under way, says that it leads no more. Answered by `stopped`. */
   | Timed<"stopping", unknown>;
 
@@ -202,6 +205,8 @@ export type BrokerEffect =
   | Fact<"seatChanged", unknown>
   /** What became of a lost event that somebody reported; `reported`: it is for an operator to judge. */
   | Fact<"reasserted", { lost: Link; stream: Stream; outcome: "appended" | "already-denied" | "operator" }>
+  /** Final denials that our ledger had read and the log has lost, for the leader: it may be us. @see reassertAnswered */
+  | Fact<"reassert", { id: number; commandId: CommandId; events: readonly LostTightening[] }>
   /** For the journal. */
   | Fact<"journal", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>
   | Fact<"stopped", unknown>;

@@ -9,7 +9,6 @@ import {
   type BrokerId,
   type CommandRequest,
   type CommandResult,
-  type Link,
   parseBootId,
   unreachable,
 } from "../events/index.ts";
@@ -24,7 +23,6 @@ import {
   type Fanout,
   type LesseeStanding,
   type Logger,
-  type PageOutcome,
   type RegionLag,
   type ReplicaProcess,
   type Role,
@@ -60,6 +58,7 @@ import { LeaseRefusedError } from "./leader/lease-refused.ts";
 import type { Presence, Tidings } from "./leader/peers.ts";
 import { answerOf } from "./log-calls.ts";
 import { nodeOpener } from "./node-opener.ts";
+import { createPageCalls } from "./page-calls.ts";
 import { rewrapDuty } from "./rewrap-duty.ts";
 import { neededAfter } from "./snapshots/needed-after.ts";
 import type { SnapshotOffice } from "./snapshots/snapshot-office.ts";
@@ -214,6 +213,8 @@ export function startBroker(options: BrokerOptions): Broker {
         return loadSnapshot(effect);
       case "present":
         return tidings.announce(effect.presence);
+      case "reassert":
+        return void handBack(effect);
       case "seatChanged":
         return seat.ring();
       case "reasserted":
@@ -267,32 +268,22 @@ export function startBroker(options: BrokerOptions): Broker {
   const leases = new Answers<LeaseAnswer>(asks);
   const receipts = new Answers<ReceiptAnswer>(asks);
   const pages = new Answers<PageAnswer>(asks);
+  const page = createPageCalls({ pages, feed, moment });
 
   function submit(request: CommandRequest, waitMs: number): Promise<CommandAnswer> {
     return commands.ask((id) => feed({ type: "submitted", at: moment(), id, request, waitMs }));
   }
 
-  async function page(
-    after: Link,
-    request: Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>,
-  ): Promise<PageOutcome> {
-    const { limit, waitMs, signal } = request;
-    const answer = await pages.ask(
-      (id) =>
-        feed({ type: "pageAsked", at: moment(), id, after, limit, waitMs: signal?.aborted === true ? 0 : waitMs }),
-      (id, settle) => {
-        signal?.addEventListener(
-          "abort",
-          () => {
-            feed({ type: "givenUp", at: moment(), id });
-            settle({ type: "unavailable", message: "the reader does not wait any more" });
-          },
-          { once: true },
-        );
-      },
-    );
-    if (answer.type === "unavailable") throw new BrokerUnavailableError(answer.message);
-    return answer;
+  /** To whoever leads. */
+  async function handBack({ id, commandId, events }: Extract<BrokerEffect, { type: "reassert" }>): Promise<void> {
+    const caller = { role: "broker", name: brokerId } as const;
+    const leader = databrokerVia({ origin: "in-process", hop: "direct", caller });
+    const command = { type: "reassertTightenings", events } as const;
+    const result = await leader.submit({ commandId, actor: "system", command }).catch((err: unknown) => {
+      logger.warn({ err }, "lost revocations could not be handed back yet");
+    });
+    const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
+    feed({ type: "reassertAnswered", at: moment(), id, answer });
   }
 
   /** What is asked of the leader while it is us: the same object as long as one epoch of ours lasts. */

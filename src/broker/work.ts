@@ -5,7 +5,7 @@
  * No I/O: a question goes out as an effect with a number, and whoever asked it is found again by that number. A question without
  * an answer is given up on after a bound; an answer that comes after that finds nobody.
  */
-import type { CommandId, Link, MonotonicMs, Position, Recorded } from "../events/index.ts";
+import type { CommandId, Link, LostTightening, MonotonicMs, Position, Recorded } from "../events/index.ts";
 import type { Moment } from "../replication/index.ts";
 import type { BrokerEffect, CommandAnswer, LogAnswer, LogCall } from "./broker-messages.ts";
 import type { LeaderEnd, OpenedEpoch } from "./leader/epoch.ts";
@@ -37,6 +37,7 @@ export type Note =
   | Readonly<{ type: "refreshed"; for: RefreshedFor; ok: boolean }>
   | Readonly<{ type: "reached"; ok: boolean }>
   | Readonly<{ type: "folded"; events: readonly Recorded[] }>
+  | Readonly<{ type: "lost"; events: readonly LostTightening[] }>
   | Readonly<{ type: "firstAnswer"; lookup: FirstLookup; answer: FirstAnswer }>
   | Readonly<{ type: "answered"; waiter: Waiter; commandId: CommandId; answer: CommandAnswer }>
   | Readonly<{ type: "epochSpokenOf"; epoch: Link["epoch"] }>

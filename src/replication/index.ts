@@ -133,12 +133,15 @@ export {
   startReplica,
 } from "./node/node-process.ts";
 export { createPersonKeys, type PersonKeys } from "./node/person-keys.ts";
+export { Reassertions } from "./node/reassertions.ts";
+export { Tightenings } from "./node/tightenings.ts";
 export {
   type EpochMark,
   emptyTrail,
   follow,
   type Standing,
   sharesPlace,
+  sharesPosition,
   standing,
   type Trail,
   trailFrom,

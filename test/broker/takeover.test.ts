@@ -404,6 +404,32 @@ describe("two brokers on one log", () => {
     }
   });
 
+  test("revocations that only the broker had read are in the log again after it was put back to before them", async () => {
+    const restorable = restorableLog();
+    const a = await member("a", restorable.log);
+    try {
+      await leads(a);
+      const port = a.broker.databroker("authenticate");
+      const create = asked(createSession("lost", "bob"));
+      for (const request of [createSession("kept", "alice"), createSession("cut", "carol")])
+        assert.equal((await port.submit(asked(request))).type, "done");
+      const writes = restorable.writes();
+      assert.equal((await port.submit(create)).type, "done");
+      assert.equal((await port.submit(asked(revoke("kept")))).type, "done");
+      const cut = { type: "revokeUserSessions", userId: user("bob"), reason: "operator" } as const;
+      assert.equal((await port.submit(asked(cut))).type, "done");
+      await restorable.restore(writes);
+      const standing = async (id: string) => (await folded(restorable.log)).standing(session(id)).standing;
+      await waitFor("the revocation is there again", async () => (await standing("kept")) === "revoked");
+      await waitFor("so is the end of a session that was lost", async () => (await standing("lost")) === "revoked");
+      assert.equal(await standing("cut"), "active");
+      await port.submit(create);
+      assert.equal(await standing("lost"), "revoked", "whoever repeats the sign-in does not bring it back");
+    } finally {
+      await a.stop();
+    }
+  });
+
   test("somebody who leads the same epoch under another incarnation makes the leader open a later one", async () => {
     const fanout = createLocalFanout({ logger: quiet });
     const a = await member("a", sharedLog(), { fanout });

@@ -8,11 +8,11 @@
  * Two duties are done here: the sweep of expired sessions (nothing leaves a projection by a clock), and that of old command ids.
  */
 import { type CommandId, uuidFromBytes } from "../../events/index.ts";
-import type { CommandAnswer, DutyRun, Leadership, LogAnswer } from "../broker-messages.ts";
+import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../broker-messages.ts";
 import type { Counters } from "../counters.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Work } from "../work.ts";
-import type { Inbox } from "./inbox.ts";
+import { callerAt, epochIsOver, type Inbox } from "./inbox.ts";
 
 type Held = {
   readonly name: string;
@@ -64,6 +64,16 @@ export class DutyHolder {
   begin(leadership: Leadership): void {
     this.#lead = leadership;
     for (const held of this.#held) held.dueAt = this.#work.now;
+  }
+
+  /** What a duty asks for is carried out in the epoch of its run, or not at all. */
+  submit({ run, id, request }: Extract<BrokerInput, { type: "dutySubmitted" }>): void {
+    if (!this.isCurrent(run)) {
+      return this.#work.emit({ type: "commandAnswered", id, answer: epochIsOver(request.commandId) });
+    }
+    const waiter = callerAt(this.#work.now, { id, waitMs: Number.POSITIVE_INFINITY, duty: true });
+    const { epoch, incarnation } = run;
+    this.#parts.inbox.submit(request, waiter, { epoch, incarnation });
   }
 
   end(): void {

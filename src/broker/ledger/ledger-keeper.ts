@@ -186,6 +186,16 @@ export class LedgerKeeper {
     task.settleAt = now + settleEveryMs;
   }
 
+  /** We may be the only ones who had read what was lost. */
+  #handBack(): void {
+    const events = this.#ledger.settleLost();
+    if (events.length === 0) return;
+    this.#work.journal("error", "the log has lost revocations that this broker has read: they are handed back", {
+      lost: events.length,
+    });
+    this.#work.note({ type: "lost", events });
+  }
+
   #failed(task: Task, error: unknown): void {
     this.#work.journal("warn", "the event log could not be read", { err: error });
     this.#end(task, false);
@@ -193,6 +203,7 @@ export class LedgerKeeper {
 
   #end(task: Task, ok: boolean): void {
     this.#current = undefined;
+    if (ok) this.#handBack();
     if (task.type === "reach") this.#work.note({ type: "reached", ok });
     else for (const whom of task.for) this.#work.note({ type: "refreshed", for: whom, ok });
     if (this.#pollAt !== Number.POSITIVE_INFINITY) this.#pollAt = this.#work.now + pollMs;

@@ -10,6 +10,7 @@ import {
   decodeEvents,
   type Epoch,
   type Link,
+  type LostTightening,
   type NodeId,
   type Position,
   Projection,
@@ -30,7 +31,10 @@ import {
   type LogPage,
   type Savepoint,
   type Standing,
+  sharesPlace,
+  sharesPosition,
   standing,
+  Tightenings,
   type Trail,
 } from "../../replication/index.ts";
 import { growingCache } from "./growing-cache.ts";
@@ -57,6 +61,9 @@ export class Ledger {
   #recent: Readonly<{ link: Link; bytes: Uint8Array }>[] = [];
   #recentBytes = 0;
   #restarts = 0;
+  readonly #tightenings = new Tightenings();
+  /** What was folded of a history that was left, until the new one is read to its head. */
+  #left: Readonly<{ projection: Projection; epochs: readonly EpochMark[] }> | null = null;
   readonly #reads: number;
   readonly #recentMax: number;
 
@@ -85,6 +92,8 @@ export class Ledger {
     const events = entries.map(({ recorded }) => recorded);
     for (const { recorded, bytes } of entries) {
       this.#projection.apply(recorded);
+      this.#tightenings.remember(recorded);
+      if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded);
       this.#versions.set(recorded.stream, recorded.version);
       if (recorded.event.type === "ConfigurationActivated") {
         this.#configs.set(recorded.event.nodeId, recorded.event.configHash);
@@ -118,6 +127,9 @@ export class Ledger {
   /** Goes on from a snapshot that was verified: the log begins behind our place. */
   load({ projection, link, epochs }: Pick<LoadedSnapshot, "projection" | "link" | "epochs">): void {
     this.reset();
+    const theirs = this.#left?.epochs ?? [];
+    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesPlace(epochs, suspect, theirs));
+    this.#tightenings.forget(link.position);
     this.#projection = projection;
     this.#trail = { ...emptyTrail, applied: link, epochs };
   }
@@ -125,6 +137,8 @@ export class Ledger {
   /** Starts again from nothing: what was folded is not in the log. */
   reset(): void {
     this.#restarts += 1;
+    this.#tightenings.suspect(this.#left === null ? null : this.#projection);
+    this.#left ??= { projection: this.#projection, epochs: this.#trail.epochs };
     this.#projection = new Projection();
     this.#trail = emptyTrail;
     this.#versions.clear();
@@ -134,6 +148,18 @@ export class Ledger {
     this.#digests.clear();
     this.#recent = [];
     this.#recentBytes = 0;
+  }
+
+  /**
+   * The log is read to its head: what is there of a history that was left is known.
+   * @returns the final denials that were folded here and that the log has lost
+   */
+  settleLost(): readonly LostTightening[] {
+    const left = this.#left;
+    if (left === null) return [];
+    this.#left = null;
+    const isShared = (position: Position): boolean => sharesPosition(this.epochs, position, left.epochs);
+    return this.#tightenings.settle(left.projection, this.#projection, { nothingLost: false, isShared }).events;
   }
 
   /** The epochs of its chain, oldest first. */

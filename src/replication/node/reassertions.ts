@@ -9,6 +9,9 @@ import { type CommandId, type Hash, type LostTightening, uuidFromBytes } from ".
 import { type Backoff, backoffMs, upTo } from "../jitter.ts";
 import type { NodeEffect } from "./node-messages.ts";
 
+/** @see answered; `cancel`: nobody waits for that one any more. */
+export type ReassertEffect = Extract<NodeEffect, { type: "reassert" | "cancel" }>;
+
 const backoff: Backoff = { first: 500, max: 30_000 };
 /** Everybody has found out at about the same time. */
 const spreadMs = 1_000;
@@ -21,7 +24,7 @@ const never = Number.POSITIVE_INFINITY;
 export class Reassertions {
   readonly #random: (size: number) => Uint8Array;
   readonly #nextId: () => number;
-  readonly #emit: (effect: NodeEffect) => void;
+  readonly #emit: (effect: ReassertEffect) => void;
   readonly #pending = new Map<Hash, LostTightening>();
   #inFlight: Readonly<{ id: number; hashes: readonly Hash[]; until: number }> | null = null;
   #failures = 0;
@@ -31,7 +34,7 @@ export class Reassertions {
     options: Readonly<{
       random: (size: number) => Uint8Array;
       nextId: () => number;
-      emit: (effect: NodeEffect) => void;
+      emit: (effect: ReassertEffect) => void;
     }>,
   ) {
     this.#random = options.random;
