@@ -168,7 +168,8 @@ class Machines {
   get unreadiness(): readonly string[] {
     const reasons: string[] = [];
     const { unreadable } = this.ledger;
-    if (!this.#keeper.caughtUp) reasons.push("the ledger has not reached the head of the log yet");
+    if (!this.#keeper.caughtUp)
+      reasons.push(this.#keeper.problem ?? "the ledger has not reached the head of the log yet");
     if (unreadable !== null) reasons.push(unreadable);
     if (this.#terms.leader?.storeAnswers === false || !this.#election.storeAnswers)
       reasons.push("the event log is not available");

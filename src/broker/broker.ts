@@ -251,12 +251,12 @@ export function startBroker(options: BrokerOptions): Broker {
     const loading = options.snapshots?.load(first) ?? Promise.resolve(null);
     loading.then(
       (snapshot) => {
-        if (snapshot === null) feed({ type: "snapshotFailed", at: moment(), id, reason: "there is none" });
+        if (snapshot === null) feed({ type: "snapshotFailed", at: moment(), id, reason: "there is no whole one" });
         else feed({ type: "snapshotLoaded", at: moment(), id, snapshot });
       },
       (error: unknown) => {
-        logger.error({ err: error }, "a snapshot could not be loaded");
-        feed({ type: "snapshotFailed", at: moment(), id, reason: "it could not be loaded" });
+        const reason = error instanceof Error ? error.message : String(error);
+        feed({ type: "snapshotFailed", at: moment(), id, reason });
       },
     );
   }

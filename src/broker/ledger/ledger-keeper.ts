@@ -39,6 +39,7 @@ export class LedgerKeeper {
   #loading: Readonly<{ id: number; first: Position; until: number }> | null = null;
   #loads = 0;
   #begins: "snapshot" | "log";
+  #problem: string | null = null;
 
   /** @param parts.beginsFrom `snapshot`: one is asked for before the log is read from its beginning */
   constructor(work: Work, parts: Readonly<{ ledger: Ledger; counters: Counters; beginsFrom: "snapshot" | "log" }>) {
@@ -51,6 +52,11 @@ export class LedgerKeeper {
   /** True once the ledger has been at the log's head. */
   get caughtUp(): boolean {
     return this.#caughtUp;
+  }
+
+  /** Why it could not be read the last time; null: it could. */
+  get problem(): string | null {
+    return this.#problem;
   }
 
   /** Feeds it from now on, or leaves that to a leader. */
@@ -146,7 +152,8 @@ export class LedgerKeeper {
     const { first } = this.#loading;
     this.#loading = null;
     if (first === wholeLog) return this.#read();
-    this.#failed(task, `the event log begins behind this broker's place in it, and no snapshot leads there: ${reason}`);
+    const missing = `the event log begins at ${first}, and no snapshot leads there: ${reason}`;
+    this.#failed(task, `${missing}. Copy the snapshots of another data folder here, or restore a backup of the log`);
   }
 
   #begin(): void {
@@ -196,14 +203,20 @@ export class LedgerKeeper {
     this.#work.note({ type: "lost", events });
   }
 
+  /** What goes on being so is said once, not several times a second. */
   #failed(task: Task, error: unknown): void {
-    this.#work.journal("warn", "the event log could not be read", { err: error });
+    const problem = error instanceof Error ? error.message : String(error);
+    if (problem !== this.#problem) this.#work.journal("warn", "the event log could not be read", { err: error });
+    this.#problem = problem;
     this.#end(task, false);
   }
 
   #end(task: Task, ok: boolean): void {
     this.#current = undefined;
-    if (ok) this.#handBack();
+    if (ok) {
+      this.#problem = null;
+      this.#handBack();
+    }
     if (task.type === "reach") this.#work.note({ type: "reached", ok });
     else for (const whom of task.for) this.#work.note({ type: "refreshed", for: whom, ok });
     if (this.#pollAt !== Number.POSITIVE_INFINITY) this.#pollAt = this.#work.now + pollMs;

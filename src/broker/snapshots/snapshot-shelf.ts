@@ -104,7 +104,7 @@ export function createSnapshotShelf(
       try {
         return await loadWhole(signed);
       } catch (error) {
-        logger.error({ err: error, position }, "a snapshot on this disk is of no use");
+        tell(`${signed.id} damaged`, { err: error, position }, "a snapshot on this disk is of no use");
       }
     }
     return null;

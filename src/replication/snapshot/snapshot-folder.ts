@@ -113,11 +113,12 @@ export class SnapshotFolder {
    */
   async chunk(ref: ChunkRef, damaged: "remove" | "keep" = "remove"): Promise<Uint8Array> {
     const packed = await this.packedChunk(ref.hash);
-    if (packed === undefined) throw new SnapshotCorruptError(`chunk ${ref.hash} is missing`);
+    const file = this.#chunkPath(ref.hash);
+    if (packed === undefined) throw new SnapshotCorruptError(`${file} is missing`);
     try {
-      return (await checkChunk(ref, packed)).bytes;
+      return (await checkChunk(ref, packed, file)).bytes;
     } catch (error) {
-      if (damaged === "remove") await rm(this.#chunkPath(ref.hash), { force: true });
+      if (damaged === "remove") await rm(file, { force: true });
       throw error;
     }
   }
@@ -235,16 +236,23 @@ declare const checked: unique symbol;
 /** A chunk that is, packed and unpacked, what its hash names: `checkChunk` has seen to it. */
 export type CheckedChunk = Readonly<{ hash: Hash; packed: Uint8Array; bytes: Uint8Array; [checked]: true }>;
 
-/** @throws SnapshotCorruptError unless these are, packed, exactly the bytes that the hash names */
-export async function checkChunk({ hash, bytes: length }: ChunkRef, packed: Uint8Array): Promise<CheckedChunk> {
+/**
+ * @param named what an error calls it
+ * @throws SnapshotCorruptError unless these are, packed, exactly the bytes that the hash names
+ */
+export async function checkChunk(
+  { hash, bytes: length }: ChunkRef,
+  packed: Uint8Array,
+  named = `chunk ${hash}`,
+): Promise<CheckedChunk> {
   let bytes: Uint8Array;
   try {
     bytes = await unpack(packed, { maxOutputLength: Math.max(1, length) });
   } catch (cause) {
-    throw new SnapshotCorruptError(`chunk ${hash} cannot be unpacked`, { cause });
+    throw new SnapshotCorruptError(`${named} cannot be unpacked`, { cause });
   }
   if (bytes.length !== length || (await hashAside(bytes)) !== hash)
-    throw new SnapshotCorruptError(`chunk ${hash} holds something else`);
+    throw new SnapshotCorruptError(`${named} holds something else`);
   return { hash, packed, bytes } as CheckedChunk;
 }
 
