@@ -166,10 +166,8 @@ class Machines {
   }
   /** Why it is not ready to serve; empty when it is. */
   get unreadiness(): readonly string[] {
-    const reasons: string[] = [];
+    const reasons: string[] = this.#keeper.caughtUp ? [] : [this.#keeper.problem];
     const { unreadable } = this.ledger;
-    if (!this.#keeper.caughtUp)
-      reasons.push(this.#keeper.problem ?? "the ledger has not reached the head of the log yet");
     if (unreadable !== null) reasons.push(unreadable);
     if (this.#terms.leader?.storeAnswers === false || !this.#election.storeAnswers)
       reasons.push("the event log is not available");

@@ -25,7 +25,7 @@ import {
 import { clientOf } from "./broker-client.ts";
 import type { DatabrokerParts } from "./databroker-parts.ts";
 import { openLog } from "./open-log.ts";
-import { keepFresh, snapshotFolderOf } from "./snapshot-parts.ts";
+import { goesWithSecret, keepFresh, snapshotFolderOf } from "./snapshot-parts.ts";
 import { version } from "./version.ts";
 
 /** How often the leader looks whether there is something to do. */
@@ -152,6 +152,7 @@ function snapshotOfficeOf(
     ...parts,
     cluster: broker.clusterName,
     folder: snapshotFolderOf(config),
+    goesWithSecret: goesWithSecret(config),
     everyEvents: broker.snapshotEvery,
     retentionMs: broker.retentionMs,
     hold: broker.legalHold ? "everything" : "nothing",

@@ -8,6 +8,7 @@ import {
   createNodeSnapshots,
   type Logger,
   type NodeSnapshots,
+  type SignedManifest,
   SnapshotFolder,
   type SnapshotSupply,
 } from "../replication/index.ts";
@@ -18,6 +19,15 @@ export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret"
   const secrets = [config.sharedSecret, ...(previous === null ? [] : [previous])];
   const open = createBrokerOpener({ cluster: config.broker.clusterName, secrets });
   return new SnapshotFolder({ path: join(config.dataDir, "snapshots"), open });
+}
+
+/** Which snapshots nobody believes any more once `shared_secret_previous` has gone; null: there is none. */
+export function goesWithSecret(
+  config: Pick<Config, "sharedSecret" | "sharedSecretPrevious" | "broker">,
+): ((snapshot: SignedManifest) => boolean) | null {
+  if (config.sharedSecretPrevious === null) return null;
+  const open = createBrokerOpener({ cluster: config.broker.clusterName, secrets: [config.sharedSecret] });
+  return ({ envelope }) => "refused" in open(envelope);
 }
 
 /** @param parts.ownFolder false where a broker of this process has snapshots there */

@@ -39,6 +39,7 @@ export class LedgerKeeper {
   #loading: Readonly<{ id: number; first: Position; until: number }> | null = null;
   #loads = 0;
   #begins: "snapshot" | "log";
+  /** Why it could not be read the last time; null: it could. */
   #problem: string | null = null;
 
   /** @param parts.beginsFrom `snapshot`: one is asked for before the log is read from its beginning */
@@ -54,9 +55,9 @@ export class LedgerKeeper {
     return this.#caughtUp;
   }
 
-  /** Why it could not be read the last time; null: it could. */
-  get problem(): string | null {
-    return this.#problem;
+  /** Why it is not at the log's head, while it has never been. */
+  get problem(): string {
+    return this.#problem ?? "the ledger has not reached the head of the log yet";
   }
 
   /** Feeds it from now on, or leaves that to a leader. */

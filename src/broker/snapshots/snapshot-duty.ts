@@ -3,7 +3,7 @@
  * that it is given, and feeds every result back. Nothing is decided here.
  */
 import { type CommandId, decodeEvents, type Position, type UnixMs } from "../../events/index.ts";
-import type { EventLog, Logger, SnapshotFolder } from "../../replication/index.ts";
+import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../replication/index.ts";
 import type { Duty, DutyContext } from "../leader/duties.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";
@@ -15,6 +15,11 @@ export type SnapshotDutyOptions = SnapshotRules &
     folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "keep" | "chunk">;
     shelf: Pick<SnapshotShelf, "inLog">;
     log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
+    /**
+     * Null: no secret is on its way out. Else whether nobody will believe this snapshot any more once that has gone: another is
+     * taken then, however young it is, for a broker whose log begins behind it could not start.
+     */
+    goesWithSecret: ((snapshot: SignedManifest) => boolean) | null;
     /** How often it is looked whether there is something to do. */
     lookMs: number;
     commandId: () => CommandId;
@@ -31,6 +36,7 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
   let memory = nothingRemembered;
   /** Somebody wants one of this place or beyond. */
   let wanted = 0;
+  let told = false;
 
   function run(context: DutyContext): Promise<void> {
     const { ledger, signal } = context;
@@ -110,7 +116,7 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
       const snapshots = await shelf.inLog();
       const { applied, guessed } = ledger;
       const now = { applied: applied.position, guessed: guessed !== undefined, neededAfter: context.neededAfter() };
-      return { type: "looked", snapshots, wanted, ...now };
+      return { type: "looked", snapshots, wanted: Math.max(wanted, lasting(snapshots[0])), ...now };
     }
 
     const onAbort = (): void => feed({ type: "cancelled" });
@@ -118,6 +124,16 @@ export function snapshotDuty(options: SnapshotDutyOptions): SnapshotDuty {
     signal.addEventListener("abort", onAbort, { once: true });
     feed({ type: "begin" });
     return over.promise;
+  }
+
+  /** @returns at which place or beyond another has to be, for this one to be believed when no secret is being replaced any more */
+  function lasting(newest: SignedManifest | undefined): number {
+    if (newest === undefined || options.goesWithSecret === null) return 0;
+    const { position } = newest.manifest.link;
+    if (options.goesWithSecret(newest)) return position + 1;
+    if (!told) logger.info({ position }, "the newest snapshot does not need shared_secret_previous");
+    told = true;
+    return 0;
   }
 
   async function tidy(): Promise<SnapshotInput> {

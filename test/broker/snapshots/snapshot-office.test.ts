@@ -50,6 +50,7 @@ async function office(
   const shelf = createSnapshotOffice({
     ...{ folder, log, cluster, others: null, logger, lookMs: 1, everyEvents: 10, retentionMs: parts.retentionMs ?? 0 },
     hold: parts.hold ?? "nothing",
+    goesWithSecret: null,
     commandId: () => randomUUID() as string as CommandId,
     turn: async () => void (await turn()),
   });
