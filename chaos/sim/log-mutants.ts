@@ -361,7 +361,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
   },
   "unknown-final-ignored": {
     meaning: "a final event of a type that the build does not know is passed over",
-    changes: [{ file: projection, take: "return this.deny(recorded.stream, recorded.position);", put: "return [];" }],
+    changes: [{ file: projection, take: "return this.#deny(recorded.stream, recorded);", put: "return [];" }],
     within: 20,
   },
   "unknown-passed-over": {

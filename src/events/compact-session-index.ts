@@ -239,6 +239,15 @@ export class CompactSessionIndex implements LoadableSessionIndex {
     return ids;
   }
 
+  endless(): SessionId[] {
+    const ids: SessionId[] = [];
+    for (let record = 0; record < this.#records; record++) {
+      const { block, at } = this.#at(record);
+      if (((block.flags[at] ?? 0) & (used | endless)) === (used | endless)) ids.push(this.#idOf(record));
+    }
+    return ids;
+  }
+
   #read(record: number, sessionId: SessionId): Session {
     const { block, at } = this.#at(record);
     const flags = block.flags[at] ?? 0;

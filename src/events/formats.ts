@@ -11,8 +11,14 @@
  */
 import type { EventType } from "./event.ts";
 
-/** What this build can read: everything of this level and below. Grows by one with each release that writes something new. */
-export const readsLevel = 1;
+/**
+ * What this build can read: everything of this level and below. Grows by one with each release that writes something new, or folds what was
+ * written before in another way.
+ */
+export const readsLevel = 2;
+
+/** From this level on sessions that the log never knew, and that are revoked, have an expiry (state.ts): those revoked before, too. */
+export const unknownExpireFrom = 2;
 
 export type Body = Readonly<Record<string, unknown>>;
 

@@ -194,5 +194,6 @@ export {
   type RevokedSession,
   type ServiceAccount,
   type Session,
+  sessionMsMax,
   type User,
 } from "./state.ts";

@@ -12,7 +12,6 @@
 import {
   type DeviceId,
   type GroupId,
-  type Position,
   type ServiceAccountId,
   type SessionId,
   type UnixMs,
@@ -59,10 +58,13 @@ import {
   type Session,
   tombstone,
   type User,
+  unknownUntil,
 } from "./state.ts";
 
 /** Of a cluster in which nothing was finalized yet. */
 const firstLevel = 1;
+/** Where an event stands, and since when. */
+type Place = Pick<Recorded, "position" | "recordedAt">;
 /** As it stands in the digest: the first level does not, so that an empty projection has none. */
 const levelled = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
 
@@ -247,17 +249,21 @@ export class Projection {
       throw new OutOfOrderError(this.#applied.position, recorded.position);
     }
     const { event } = recorded;
-    const touched = event.type === "Unknown" ? this.#applyUnknown(recorded) : this.#fold(event, recorded.position);
+    const touched = event.type === "Unknown" ? this.#applyUnknown(recorded) : this.#fold(event, recorded);
     this.#applied = linkOf(recorded);
     return touched;
   }
 
-  #fold(event: CardeaEvent, position: Position): readonly Stream[] {
+  #fold(event: CardeaEvent, at: Place): readonly Stream[] {
+    const { position, recordedAt } = at;
     switch (event.type) {
       case "SessionCreated":
       case "SessionRefreshed":
       case "SessionRevoked":
-        this.#putSession(event.sessionId, evolveSession(this.#sessions.get(event.sessionId), event, position));
+        this.#putSession(
+          event.sessionId,
+          evolveSession(this.#sessions.get(event.sessionId), event, position, unknownUntil(this.#level, recordedAt)),
+        );
         return [sessionStream(event.sessionId)];
       case "SessionsExpired":
         for (const id of event.sessionIds) this.#putSession(id, undefined);
@@ -298,9 +304,9 @@ export class Projection {
         this.#denyServiceAccount(event.serviceAccountId, event.userId);
         return [serviceAccountStream(event.serviceAccountId)];
       case "TighteningReasserted":
-        return this.deny(event.subject, position);
+        return this.#deny(event.subject, at);
       case "UpgradeFinalized":
-        this.#raise(event.level);
+        this.#raise(event.level, at);
         return [];
       case "DirectorySyncStarted":
       case "DirectorySyncCompleted":
@@ -314,10 +320,15 @@ export class Projection {
     }
   }
 
-  #raise(level: number): void {
+  #raise(level: number, { recordedAt }: Place): void {
     if (level <= this.#level) return;
     this.#digest.replace("level", levelled(this.#level), levelled(level));
     this.#level = level;
+    const expiresAt = unknownUntil(level, recordedAt);
+    for (const id of expiresAt === null ? [] : this.#sessions.endless()) {
+      const session = this.#sessions.get(id);
+      if (session?.status === "revoked") this.#putSession(id, { ...session, expiresAt });
+    }
   }
 
   #applyUnknown(recorded: Recorded): readonly Stream[] {
@@ -327,16 +338,17 @@ export class Projection {
       this.#degraded = recorded.type;
       return [];
     }
-    return this.deny(recorded.stream, recorded.position);
+    return this.#deny(recorded.stream, recorded);
   }
 
   /** Denies a stream's subject for good, whatever the event was called. */
-  deny(stream: Stream, position: Position): readonly Stream[] {
+  #deny(stream: Stream, { position, recordedAt }: Place): readonly Stream[] {
     const { kind, id } = parseStream(stream);
     if (kind === "session") {
       const sessionId = id as SessionId;
       const before = this.#sessions.get(sessionId);
-      if (before?.status !== "revoked") this.#putSession(sessionId, tombstone(before, sessionId, position));
+      const until = unknownUntil(this.#level, recordedAt);
+      if (before?.status !== "revoked") this.#putSession(sessionId, tombstone(before, sessionId, position, until));
     } else if (kind === "user") {
       const userId = id as UserId;
       this.#putUser(

@@ -43,6 +43,8 @@ export type SessionIndex = {
   ofUser(userId: UserId): readonly SessionId[];
   /** Up to so many that are past their own expiry. */
   expired(now: UnixMs, limit: number): SessionId[];
+  /** Those without an expiry. */
+  endless(): SessionId[];
   values(): IterableIterator<Session>;
 };
 

@@ -27,6 +27,7 @@ import type {
   UserSuspended,
   UserUpserted,
 } from "./event.ts";
+import { unknownExpireFrom } from "./formats.ts";
 
 export type ActiveSession = Readonly<{
   status: "active";
@@ -40,7 +41,10 @@ export type ActiveSession = Readonly<{
   /** Where it was created: what a cut of all the user's sessions is compared with. */
   createdAt: Position;
 }>;
-/** A tombstone. It stays until the session's own expiry; with an unknown expiry it stays. */
+/**
+ * A tombstone. It stays until the session's own expiry. Of a session that the log never knew that is when any session must be over that
+ * was there when it was revoked; null: it stays, in a cluster of the first level.
+ */
 export type RevokedSession = Readonly<{
   status: "revoked";
   sessionId: SessionId;
@@ -51,11 +55,23 @@ export type RevokedSession = Readonly<{
 }>;
 export type Session = ActiveSession | RevokedSession;
 
-/** Folds one event into one session. Revocation is final: a late SessionCreated cannot undo it. */
+/** The longest that a session may last (`cookie_expire`), and a day for clocks that differ. */
+export const sessionMsMax = 366 * 24 * 3_600_000;
+
+/** When a session that the log never knew, and that is revoked now, must be over; null: at this level of the cluster nobody says so. */
+export function unknownUntil(level: number, recordedAt: UnixMs): UnixMs | null {
+  return level >= unknownExpireFrom ? ((recordedAt + sessionMsMax) as UnixMs) : null;
+}
+
+/**
+ * Folds one event into one session. Revocation is final: a late SessionCreated cannot undo it.
+ * @param unknownEnd the expiry of a session that the log never knew
+ */
 export function evolveSession(
   session: Session | undefined,
   event: SessionCreated | SessionRefreshed | SessionRevoked,
   position: Position,
+  unknownEnd: UnixMs | null,
 ): Session | undefined {
   switch (event.type) {
     case "SessionCreated":
@@ -84,7 +100,7 @@ export function evolveSession(
             sessionId: event.sessionId,
             userId: event.userId,
             reason: event.reason,
-            expiresAt: session?.expiresAt ?? null,
+            expiresAt: session === undefined ? unknownEnd : session.expiresAt,
             revokedAt: position,
           };
     default:
@@ -93,8 +109,13 @@ export function evolveSession(
 }
 
 /** A session that is denied for good, by an event of which no more is known than whose stream it stands in. */
-export function tombstone(before: Session | undefined, sessionId: SessionId, revokedAt: Position): RevokedSession {
-  const [userId, expiresAt] = [before?.userId ?? null, before?.expiresAt ?? null];
+export function tombstone(
+  before: ActiveSession | undefined,
+  sessionId: SessionId,
+  revokedAt: Position,
+  unknownEnd: UnixMs | null,
+): RevokedSession {
+  const [userId, expiresAt] = before === undefined ? [null, unknownEnd] : [before.userId, before.expiresAt];
   return { status: "revoked", sessionId, userId, reason: "operator", expiresAt, revokedAt };
 }
 

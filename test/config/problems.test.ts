@@ -2,6 +2,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
+import { sessionMsMax } from "../../src/events/index.ts";
 import { base, config, errors, goodRoute, parse, problems, warnings } from "./support.ts";
 
 test("a small configuration is read without a word", () => {
@@ -24,6 +25,13 @@ routes:
     "c.yaml:16:36: routes[0].allowed_users[1]: a mapping is not text; write one word or a quoted text",
     "c.yaml:17:5: routes[0].polcy: is not a known key; did you mean policy?",
   ]);
+});
+
+test("no session may last longer than what is remembered of one that a failover had lost", () => {
+  const lasting = (ms: number) => errors(`${base}cookie_expire: ${ms}ms\n${goodRoute}`);
+  const day = 24 * 3_600_000;
+  assert.deepEqual(lasting(sessionMsMax - day), []);
+  assert.match(lasting(sessionMsMax - day + 1).join(), /too long/);
 });
 
 test("a warning alone does not stop anything", () => {

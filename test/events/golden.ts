@@ -105,7 +105,8 @@ const events: readonly CardeaEvent[] = [
     ...{ type: "AuditSegmentSealed", nodeId: "proxy-1", bootId: "boot-1" },
     ...{ first: 1, last: 9, root: "d".repeat(64) },
   }),
-  of({ type: "UpgradeFinalized", level: 1 }),
+  of({ type: "UpgradeFinalized", level: readsLevel }),
+  of({ type: "SessionRevoked", sessionId: "session-6", userId: "user-1", reason: "reasserted" }),
 ];
 
 function write(): void {

@@ -42,4 +42,7 @@ export class MapSessionIndex implements SessionIndex {
     const over = [...this.#byId.values()].filter(({ expiresAt }) => expiresAt !== null && expiresAt <= now);
     return over.slice(0, limit).map(({ sessionId }) => sessionId);
   }
+  endless(): SessionId[] {
+    return [...this.#byId.values()].filter(({ expiresAt }) => expiresAt === null).map(({ sessionId }) => sessionId);
+  }
 }

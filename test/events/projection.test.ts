@@ -4,6 +4,7 @@ import {
   type CardeaEvent,
   type GroupId,
   genesis,
+  type Hash,
   linkOf,
   OutOfOrderError,
   type Position,
@@ -145,6 +146,41 @@ test("nothing leaves by a clock: an expired session stays until the sweep says s
   const swept = fold([created(1, 1, 10), { type: "SessionsExpired", sessionIds: [sessionId(1)] }]);
   assert.equal(swept.standing(sessionId(1)).standing, "unknown");
   assert.deepEqual(swept.sessionsOf(userId(1)), []);
+});
+
+const finalized: CardeaEvent = { type: "UpgradeFinalized", level: 2 };
+const reasserted = (session: number): CardeaEvent => ({
+  ...{ type: "TighteningReasserted", subject: sessionStream(sessionId(session)) },
+  ...{ of: "SessionQuarantined", lost: "b".repeat(64) as Hash },
+});
+/** A day more than the longest that a session may last. */
+const year = (366 * 24 * 3_600_000) as UnixMs;
+
+test("a revoked session that the log never knew is forgotten when every session of its time must be over, and not before", () => {
+  const projection = fold([created(1, 1), finalized, revoked(1, 1), revoked(2, 1), reasserted(3)]);
+  const unheard = foreign({ stream: sessionStream(sessionId(4)), effect: "tightens", after: projection.applied });
+  projection.apply(unheard);
+  const unknown = [2, 3, 4].map(sessionId);
+  for (const id of unknown) assert.equal(projection.standing(id).standing, "revoked");
+  assert.deepEqual(projection.expired(year, 10), [sessionId(1)], "whoever was known has the expiry that is theirs");
+  assert.deepEqual(projection.expired((year + 1) as UnixMs, 10), [sessionId(1), ...unknown]);
+  assert.equal(projection.digest(), projection.recomputedDigest());
+});
+
+test("in a cluster of the first level such a session stays, as older builds have it; with the second it gets an end", () => {
+  const before = [revoked(2, 1), reasserted(3)];
+  const projection = fold(before);
+  assert.deepEqual(projection.expired(Number.MAX_SAFE_INTEGER as UnixMs, 10), []);
+  const session = projection.session(sessionId(2));
+  assert.ok(session?.status === "revoked" && session.expiresAt === null);
+  for (const one of record([finalized], projection.applied)) projection.apply(one);
+  assert.deepEqual(projection.expired(year, 10), []);
+  assert.deepEqual(projection.expired((year + 1) as UnixMs, 10), [sessionId(2), sessionId(3)]);
+  assert.equal(projection.digest(), projection.recomputedDigest());
+  const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(2), sessionId(3)] };
+  for (const one of record([swept], projection.applied)) projection.apply(one);
+  assert.equal(projection.counts.sessions, 0);
+  assert.equal(projection.digest(), fold([finalized]).digest(), "nothing is left of it");
 });
 
 test("an unknown tightening event is obeyed, an unknown neutral one passed over, any other ends freshness", () => {

@@ -1,14 +1,14 @@
 /**
  * The next build: this program as its next version might be, for tests of upgrades. Pure data.
  *
- * It reads level 2, in which a suspension has another shape and two types are new: a final one (`SessionCut`, for `SessionRevoked`) and
+ * It reads level 3, in which a suspension has another shape and two types are new: a final one (`SessionCut`, for `SessionRevoked`) and
  * one that may change decisions either way (`UserReadmitted`, for `UserRestored`); and it brings a step of the store's schema. The program knows nothing of this: its sentences are
  * changed as they are loaded (next-main.ts), and when one of them changes, the next build refuses to start.
  */
 export type Sentence = Readonly<{ file: string; take: string; put: string }>;
 
 export const nextVersion = "2.0.0-next";
-export const nextLevel = 2;
+export const nextLevel = 3;
 
 const formats = "src/events/formats.ts";
 const events = "src/events/event.ts";
@@ -21,17 +21,17 @@ const beside = (file: string, take: string, more: string): Sentence => ({ file, 
 
 export const nextBuild: readonly Sentence[] = [
   { file: "src/cli/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
-  { file: formats, take: "export const readsLevel = 1;", put: `export const readsLevel = ${nextLevel};` },
+  { file: formats, take: "export const readsLevel = 2;", put: `export const readsLevel = ${nextLevel};` },
   {
     file: formats,
     take: "  UserSuspended: first,",
     put: `  UserSuspended: [
       { level: 1 },
-      { level: 2, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
+      { level: 3, up: ({ reason, ...rest }) => ({ ...rest, why: reason }), down: ({ why, ...rest }) => ({ ...rest, reason: why }) },
     ],`,
   },
-  beside(formats, "  SessionRevoked: first,", "  SessionCut: [{ level: 2 }],\n"),
-  beside(formats, "  UserRestored: first,", "  UserReadmitted: [{ level: 2 }],\n"),
+  beside(formats, "  SessionRevoked: first,", "  SessionCut: [{ level: 3 }],\n"),
+  beside(formats, "  UserRestored: first,", "  UserReadmitted: [{ level: 3 }],\n"),
   beside(events, '  SessionRevoked: "tightens",', '  SessionCut: "tightens",\n'),
   beside(events, '  UserRestored: "either",', '  UserReadmitted: "either",\n'),
   beside(events, '    case "SessionRevoked":\n      return sessionStream(', '    case "SessionCut":\n'),
@@ -48,12 +48,12 @@ export const nextBuild: readonly Sentence[] = [
   {
     file: "src/broker/commands/session-commands.ts",
     take: 'return changed([{ type: "SessionRevoked", sessionId,',
-    put: 'return changed([{ type: ledger.level < 2 ? "SessionRevoked" : "SessionCut", sessionId,',
+    put: 'return changed([{ type: ledger.level < 3 ? "SessionRevoked" : "SessionCut", sessionId,',
   },
   {
     file: "src/broker/commands/user-commands.ts",
     take: 'return changed([{ type: "UserRestored", userId }]);',
-    put: 'return changed([{ type: ledger.level < 2 ? "UserRestored" : "UserReadmitted", userId }]);',
+    put: 'return changed([{ type: ledger.level < 3 ? "UserRestored" : "UserReadmitted", userId }]);',
   },
   {
     file: "src/broker/commands/user-commands.ts",

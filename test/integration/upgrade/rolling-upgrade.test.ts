@@ -110,7 +110,7 @@ test("the wrong order: brokers first go on writing what nodes can read, and the 
   });
   assert.equal(refused.code, 3);
   for (const name of ["proxy-1", "proxy-2", "authenticate"])
-    assert.match(refused.err, new RegExp(`${name} \\(version [^)]+\\) reads level 1`));
+    assert.match(refused.err, new RegExp(`${name} \\(version [^)]+\\) reads level 2`));
   assert.doesNotMatch(refused.err, /broker-/);
 
   const session = await cluster.session("carol");
@@ -138,7 +138,7 @@ test("readers first, and back half-way: every mix of versions permits and revoke
   const leader = await cluster.leader();
   const refused = await finalize();
   assert.equal(refused.code, 3);
-  assert.match(refused.err, /the leading broker reads level 1/);
+  assert.match(refused.err, /the leading broker reads level 2/);
   await become(leader, nextMain);
 
   const back = await cluster.follower();
@@ -149,7 +149,7 @@ test("readers first, and back half-way: every mix of versions permits and revoke
     return answer.err.includes("leads only since") ? undefined : answer;
   });
   // It may have come to lead by then, where the machine stopped the other one.
-  assert.match(named.err, new RegExp(`(broker ${back.name} \\(version [^)]+\\)|the leading broker) reads level 1`));
+  assert.match(named.err, new RegExp(`(broker ${back.name} \\(version [^)]+\\)|the leading broker) reads level 2`));
   await become(back, nextMain);
   await digestsAgree();
 });
@@ -175,7 +175,7 @@ test("before it is finalized, the new version writes as the old one did; after i
     return answer.err.includes("leads only since") ? undefined : answer;
   });
   assert.equal(finalized.code, 0, finalized.err);
-  assert.match(finalized.out, /level 2 is finalized/);
+  assert.match(finalized.out, /level 3 is finalized/);
   assert.equal((await cluster.cardea("cluster", "finalize")).code, 0, "once more changes nothing");
 
   assert.equal((await cluster.cardea("users", "suspend", "grace", "--wait")).code, 0);
