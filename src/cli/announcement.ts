@@ -19,6 +19,8 @@ import {
 } from "../events/index.ts";
 import { type Databroker, type Logger, upTo } from "../replication/index.ts";
 
+const replaced = "replaced";
+const stopping = "stopping";
 const againMs = 5_000;
 /** Nodes that were given a configuration at once look for its body one after the other. */
 const spreadMs = 1_000;
@@ -37,14 +39,19 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
   const { node: nodeId, logger } = who;
   const pauseMs = who.lookAgainMs ?? lookAgainMs;
   let current = new AbortController();
+  /** One after the other: the log must not hear of one that is over behind the one that is in force. */
+  let last: Promise<void> = Promise.resolve();
 
   async function announce(config: Config, signal: AbortSignal): Promise<void> {
+    if (signal.reason === stopping) return;
     const activation = { type: "activateConfiguration", nodeId, configHash: config.hash } as const;
     if ((await submitted(activation, signal)) !== "done") return;
     await pause(upTo(spreadMs, randomBytes), signal);
-    for (let offered = false; !signal.aborted; ) {
+    let offered = false;
+    // Once also of one that is over already: decisions were made by it.
+    for (let looks = 0; !signal.aborted || (looks === 0 && signal.reason === replaced); looks++) {
       const held = await who.databroker.holdsConfiguration(config.hash).catch(() => undefined);
-      if (held === false && !signal.aborted) {
+      if (held === false) {
         if (offered) {
           const remedy = 'see docs/operations.md, "What a configuration said"';
           logger.warn(
@@ -80,7 +87,7 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
 
   async function submitted(command: ActivateConfiguration, signal: AbortSignal): Promise<"done" | "given up"> {
     const request = { commandId: parseCommandId(randomUUID()), actor: `service:${nodeId}`, command };
-    for (let warned = false; !signal.aborted; warned = true) {
+    for (let warned = false; ; warned = true) {
       const result = await who.databroker
         .submit(request)
         .catch((error: unknown) => ({ type: "failed", message: String(error) }) as const);
@@ -92,14 +99,16 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
       }
       if (!warned) logger.warn(facts, "the configuration's activation is not in the log yet");
       await pause(againMs, signal);
+      if (signal.aborted) return "given up";
     }
-    return "given up";
   }
 
   return (config) => {
-    current.abort();
+    current.abort(config === null ? stopping : replaced);
     current = new AbortController();
-    if (config !== null) void announce(config, current.signal);
+    if (config === null) return;
+    const { signal } = current;
+    last = last.then(() => announce(config, signal));
   };
 }
 

@@ -119,12 +119,15 @@ test("one that is too long is told of with its remedy, and its hash is recorded"
   assert.equal(keeper.offers, 0);
 });
 
-test("another configuration takes its place", async (t) => {
+test("another configuration takes its place, and what the first said is kept too: decisions were made by it", async (t) => {
   const keeper = new Keeper();
   t.after(() => keeper.announce(null));
   const next = config(`${base}region: elsewhere\n${goodRoute}`);
   keeper.announce(own);
   keeper.announce(next);
-  await waitFor("the body", () => keeper.bodies.get(next.hash));
-  assert.equal(keeper.bodies.has(own.hash), false);
+  await waitFor("both bodies", () => keeper.bodies.has(next.hash) && keeper.bodies.has(own.hash));
+  await waitFor("it to be looked for again", () => keeper.looks >= 6);
+  assert.equal(keeper.offers, 2);
+  const told = keeper.submitted.map(({ command }) => command.type === "activateConfiguration" && command.configHash);
+  assert.deepEqual(told, [own.hash, own.hash, next.hash, next.hash], "the log hears last of the one in force");
 });

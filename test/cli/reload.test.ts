@@ -186,9 +186,9 @@ test("a changed configuration takes effect whole or not at all, and is told by h
   assert.equal((await child.end("SIGTERM"))?.code, 0);
   const exported = await run(["log", "export", "-c", mounted.path]);
   assert.equal(exported.code, 0, exported.err);
-  const activated = exported.out
+  const activated = exported.out // a hash once more where its body comes along
     .split("\n")
     .filter((line) => line.includes("ConfigurationActivated"))
     .map((line) => hashes.findIndex((hash) => line.includes(hash)));
-  assert.deepEqual(activated, [0, 1, 2, 3]);
+  assert.deepEqual([...new Set(activated)], [0, 1, 2, 3]);
 });

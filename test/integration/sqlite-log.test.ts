@@ -7,10 +7,13 @@ import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type CommandId, parseCommandId } from "../../src/events/index.ts";
 import { LogRefusedError, LogUnavailableError, openSqliteLog, verifyLog } from "../../src/replication/index.ts";
+import { sqliteMigrations } from "../../src/replication/log/migrations/sqlite-migrations.ts";
+import { aConfiguration } from "../contract/configurations.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
 import { aCommandId, aSession, LogWriter } from "../support/log-writer.ts";
 import { waitFor } from "../support/wait-for.ts";
 
+const known = sqliteMigrations.length;
 let folder: TemporaryFolder;
 let path: string;
 beforeEach(() => {
@@ -93,12 +96,30 @@ test("a file to which a newer build has done what this one can work with is used
     file.close();
   };
   await writing();
-  change("alter table event add column note text; insert into schema_version values (3, 0, 2)");
+  change(`alter table event add column note text; insert into schema_version values (${known + 1}, 0, ${known})`);
   await writing();
-  change("delete from schema_version where version = 3; alter table schema_version drop column works_with");
+  change(`delete from schema_version where version > ${known}; alter table schema_version drop column works_with`);
   await writing();
-  change("insert into schema_version (version, applied_at, works_with) values (4, 0, 3)");
-  await assert.rejects(openSqliteLog({ path, cluster: "test" }), /schema version 4.*versions up to 2/);
+  change(`insert into schema_version (version, applied_at, works_with) values (${known + 2}, 0, ${known + 1})`);
+  const tooNew = new RegExp(`schema version ${known + 2}.*versions up to ${known}`);
+  await assert.rejects(openSqliteLog({ path, cluster: "test" }), tooNew);
+});
+
+test("a file of the version before is brought up to this one, with what is in it", async () => {
+  const made = await openSqliteLog({ path, cluster: "test" });
+  await (await LogWriter.open(made)).appendEach(aSession());
+  const { head } = await made.observe();
+  await made.close();
+  const file = new DatabaseSync(path);
+  file.exec("drop table configuration; delete from schema_version where version = 3");
+  file.close();
+  const log = await openSqliteLog({ path, cluster: "test" });
+  assert.deepEqual((await log.observe()).head, head);
+  const configuration = aConfiguration("{}");
+  const writer = await LogWriter.open(log);
+  assert.equal((await writer.append([{ events: [aSession()] }], { configurations: [configuration] })).type, "appended");
+  assert.equal((await log.configurations()).length, 1);
+  await log.close();
 });
 
 test("files that are not ours are refused and left as they are", async () => {
@@ -115,7 +136,7 @@ test("files that are not ours are refused and left as they are", async () => {
   const file = new DatabaseSync(path);
   file.exec("insert into schema_version (version, applied_at) values (7, 0)");
   file.close();
-  await refused(/schema version 7.*versions up to 2/);
+  await refused(new RegExp(`schema version 7.*versions up to ${known}`));
 
   path = join(folder.path, "foreign.db");
   const foreign = new DatabaseSync(path);

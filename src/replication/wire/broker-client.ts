@@ -305,11 +305,13 @@ export function createBrokerClient(options: BrokerClientOptions): BrokerClient {
       const stored = parsed(answer, parseConfiguration, [200]);
       return stored.configHash === configHash ? stored : undefined;
     },
-    configurations: () =>
-      get({ method: "GET", path: "/v1/configurations", answerMs: answerMs.read }, parseConfigurations),
-    holdsConfiguration(configHash) {
+    async configurations() {
+      const answer = await ask({ method: "GET", path: "/v1/configurations", answerMs: answerMs.read });
+      return parsed(ofThisVersion(answer), parseConfigurations, [200]);
+    },
+    async holdsConfiguration(configHash) {
       const path = `/v1/configurations/${encodeURIComponent(configHash)}/held`;
-      return get({ method: "GET", path, answerMs: answerMs.other }, parseHeld);
+      return parsed(ofThisVersion(await ask({ method: "GET", path, answerMs: answerMs.other })), parseHeld, [200]);
     },
     history(request) {
       const body = encode(request);
@@ -333,6 +335,12 @@ function parsed<T>(answer: Answer, parse: (body: Uint8Array) => T, statuses: rea
   } catch (cause) {
     throw new BrokerUnavailableError(`a broker's answer (${answer.status}) is not what its API promises`, { cause });
   }
+}
+
+/** @throws BrokerUnavailableError where the broker knows no such call */
+function ofThisVersion(answer: Answer): Answer {
+  if (answer.status !== 404) return answer;
+  throw new BrokerUnavailableError("the broker that answers is of a version that keeps no configurations");
 }
 
 function targetText(target: ReceiptTarget): string {

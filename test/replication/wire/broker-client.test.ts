@@ -26,6 +26,7 @@ import {
   serviceTokenKey,
   systemClock,
 } from "../../../src/replication/index.ts";
+import { aConfiguration } from "../../contract/configurations.ts";
 import { history, quiet, secret, sessionId } from "../support.ts";
 
 type Handler = (request: IncomingMessage, body: Buffer, response: ServerResponse) => void | Promise<void>;
@@ -334,6 +335,28 @@ test("receipts, status and tokens are asked for as the API has them", async () =
   assert.equal(broker.requests.at(-1), "GET /v1/sessions/s%2F1/tokens");
   broker.handler = answer(404, {});
   assert.equal(await client.tokens("s" as SessionId), undefined);
+});
+
+test("a stored configuration is believed by its hash alone; a broker of the version before keeps none, and says so", async () => {
+  const broker = await aBroker(answer(404, {}));
+  const client = aClient([broker]);
+  const { configHash, body, recordedAt } = aConfiguration('{"a":1}');
+  broker.handler = answer(200, { configHash, body, recordedAt });
+  assert.deepEqual(await client.configuration(configHash), { configHash, body: new Uint8Array(body), recordedAt });
+  broker.handler = answer(200, { ...aConfiguration('{"a":2}') });
+  assert.equal(await client.configuration(configHash), undefined, "another one's");
+  broker.handler = answer(200, { ...aConfiguration('{"a":2}'), configHash });
+  await assert.rejects(client.configuration(configHash), /not what its API promises/);
+  broker.handler = answer(200, { configurations: [{ configHash, recordedAt, bytes: 9 }] });
+  assert.deepEqual(await client.configurations(), [{ configHash, recordedAt, bytes: 9 }]);
+  broker.handler = answer(200, { held: true });
+  assert.equal(await client.holdsConfiguration(configHash), true);
+  assert.equal(broker.requests.at(-1), `GET /v1/configurations/${configHash}/held`);
+
+  broker.handler = answer(404, {});
+  assert.equal(await client.configuration(configHash), undefined);
+  for (const asked of [client.configurations(), client.holdsConfiguration(configHash)])
+    await assert.rejects(asked, /of a version that keeps no configurations/);
 });
 
 test("plain HTTP is spoken to loopback only, unless it is allowed", () => {
