@@ -1,6 +1,5 @@
 /** The audit sinks that a configuration names, and the feed that operators watch. */
 
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { NatsConnection } from "@nats-io/transport-node";
 import {
@@ -15,7 +14,7 @@ import {
 } from "../audit/index.ts";
 import type { Config } from "../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
-import { type Logger, natsJetstream, natsTransport } from "../replication/index.ts";
+import { credentialsIn, type Logger, natsJetstream, natsTransport } from "../replication/index.ts";
 
 const queueMax = 100_000;
 const gatherMs = 100;
@@ -106,7 +105,9 @@ export function connectNats(
     timeout: 3_000,
     ...(nats.user === null ? {} : { user: nats.user }),
     ...(nats.password === null ? {} : { pass: nats.password }),
-    ...(nats.credentialsFile === null ? {} : { authenticator: credsAuthenticator(readFileSync(nats.credentialsFile)) }),
+    ...(nats.credentialsFile === null
+      ? {}
+      : { authenticator: credsAuthenticator(credentialsIn(nats.credentialsFile)) }),
     ...(nats.tlsCa === null ? {} : { tls: { ca: nats.tlsCa } }),
   });
 }

@@ -20,6 +20,7 @@ export {
 export { batchBytesMax, believeBatch, type OpenedBatch, openBatch, splitBatch } from "./fanout/batch.ts";
 export type { Fanout, FanoutStatus } from "./fanout/fanout.ts";
 export { createLocalFanout } from "./fanout/local-fanout.ts";
+export { credentialsIn } from "./fanout/nats-credentials-file.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
 export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
 export { upTo } from "./jitter.ts";

@@ -5,12 +5,12 @@
  * which the client gives up. Whatever is published without a connection, or while too much is unsent, is dropped and
  * counted: the log has it, and readers find the gap by its link. `publish` never waits, for JetStream least of all.
  */
-import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { jittered } from "../jitter.ts";
 import type { Logger } from "../logger.ts";
 import type { Fanout } from "./fanout.ts";
+import { credentialsIn } from "./nats-credentials-file.ts";
 import { natsTransport } from "./nats-modules.ts";
 import { keepReplayBuffer, type MirrorOf, mirrorName, readReplayBuffer } from "./nats-replay-buffer.ts";
 
@@ -100,7 +100,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
         ? {}
         : undefined;
     const authenticator = options.credentialsFile
-      ? credsAuthenticator(await readFile(options.credentialsFile))
+      ? credsAuthenticator(credentialsIn(options.credentialsFile))
       : undefined;
     return connect({
       servers: [...options.servers],
