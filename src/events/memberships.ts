@@ -27,10 +27,6 @@ export function bitsOfMembership({ sources: claimed, excluded }: Membership): nu
   return claimed.reduce((bits, source) => bits | (1 << sources.indexOf(source)), excluded ? excludedBit : 0);
 }
 
-export function membershipOfBits(bits: number): Membership | undefined {
-  return bits === 0 ? undefined : forms[bits];
-}
-
 export class Memberships {
   readonly #people = new Numbered<UserId>();
   readonly #groups = new Numbered<GroupId>();

@@ -226,7 +226,6 @@ export {
   type Goodbye,
   type Grant,
   MalformedMessageError,
-  type NodeMessage,
   parseBatch,
   parseConfirm,
   parseGoodbye,

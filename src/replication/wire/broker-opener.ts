@@ -35,11 +35,6 @@ export function createBrokerOpener(
   };
 }
 
-/** True when the message was signed by the broker that leads this epoch and incarnation. */
-export function fromLeaderOf(opened: Opened, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
-  return leads(opened.from, of);
-}
-
 /** True when this is the broker that leads this epoch and incarnation. */
 export function leads(from: Certificate, of: Readonly<{ epoch: number; incarnation: string }>): boolean {
   const { role, epoch, incarnation } = from;

@@ -10,7 +10,6 @@ import {
   decode,
   type Epoch,
   encode,
-  type Fact,
   type Incarnation,
   type Link,
   type NodeId,
@@ -89,8 +88,6 @@ export type Grant = Readonly<{
 export type Confirm = Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link }>;
 /** The node's last stream is closed and it will permit nothing more. */
 export type Goodbye = Readonly<{ node: NodeId; boot: BootId; nonce: number }>;
-
-export type NodeMessage = Fact<"renew", Renew> | Fact<"confirm", Confirm> | Fact<"goodbye", Goodbye>;
 
 export class MalformedMessageError extends Error {
   readonly code = "ERR_REPLICATION_MALFORMED_MESSAGE";
