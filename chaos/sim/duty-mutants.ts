@@ -1,18 +1,7 @@
-/** Mutants of what a leader does for the cluster: its duties, snapshots, what the log lets go of (mutants.ts). Pure data. */
+/** Mutants of what a leader does for the cluster: its duties (mutants.ts). Pure data. */
 import type { Mutant } from "./mutant.ts";
 
 export const dutyMutants: Readonly<Record<string, Mutant>> = {
-  "capture-not-kept": {
-    meaning: "a snapshot's builder does not keep the values of its position while events go on being folded",
-    changes: [
-      {
-        file: "src/events/projection-capture.ts",
-        take: "if (kept !== undefined && !kept.has(id)) kept.set(id, before());",
-        put: "void [kept, before];",
-      },
-    ],
-    within: 10,
-  },
   "duty-unfenced": {
     meaning: "what a duty asks for after its epoch is carried out",
     changes: [

@@ -12,8 +12,14 @@ import { dutyMutants } from "./duty-mutants.ts";
 import { leaseMutants } from "./lease-mutants.ts";
 import { logMutants } from "./log-mutants.ts";
 import type { Mutant } from "./mutant.ts";
+import { retentionMutants } from "./retention-mutants.ts";
 
-export const mutants: Readonly<Record<string, Mutant>> = { ...leaseMutants, ...logMutants, ...dutyMutants };
+export const mutants: Readonly<Record<string, Mutant>> = {
+  ...leaseMutants,
+  ...logMutants,
+  ...retentionMutants,
+  ...dutyMutants,
+};
 
 /** Those that are caught at once: what `npm test` has time for. */
 export const cheapest = [
