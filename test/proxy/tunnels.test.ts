@@ -388,6 +388,16 @@ describe("a UDP route", () => {
     assert.equal(await cut, true);
   });
 
+  test("ends with the lease where its route denies without one", async () => {
+    const dns = await udpEcho();
+    const route = tunnelTo(dns.port, "udp", { at: "dns.localhost:53", onStale: "deny", staleGraceMs: 0 });
+    const rig = await rigFor(route);
+    const tunnel = await dial(rig, goConnectUdp("dns.localhost:53", "s1"));
+    const cut = closed(tunnel.socket);
+    rig.lease.overdueMs = 1;
+    assert.equal(await cut, true, "also where nothing moves");
+  });
+
   test("what is no capsule ends it; what is foreign is passed over", async () => {
     const dns = await udpEcho();
     const rig = await rigFor(tunnelTo(dns.port, "udp", { at: "dns.localhost:53" }));

@@ -10,7 +10,9 @@ const outOfGroup = 37;
 const revoked = 5;
 
 /** What a caller is told, by protocol. */
-const endings: Readonly<Record<"not-permitted" | "session-ended" | "lifetime", Readonly<Record<Kind, RegExp>>>> = {
+const endings: Readonly<
+  Record<"not-permitted" | "session-ended" | "lifetime" | "stale", Readonly<Record<Kind, RegExp>>>
+> = {
   "not-permitted": {
     sse: /^ECONNRESET$|^closed$|^end$/,
     websocket: /^close 4403$/,
@@ -23,6 +25,7 @@ const endings: Readonly<Record<"not-permitted" | "session-ended" | "lifetime", R
     grpc: /^grpc 16$/,
     tcp: /^ECONNRESET$/,
   },
+  stale: { sse: /^ECONNRESET$|^closed$|^end$/, websocket: /^close 4503$/, grpc: /^grpc 14$/, tcp: /^ECONNRESET$/ },
   lifetime: { sse: /^ECONNRESET$|^closed$|^end$/, websocket: /^close 4408$/, grpc: /^grpc 14$/, tcp: /^ECONNRESET$/ },
 };
 
@@ -79,6 +82,27 @@ export async function lifetimeEnds(): Promise<void> {
     await company.open(streamsOf(users, streams));
     await exactlyEnd(company, () => true, "lifetime");
     assert.equal(company.rig.proxy.stats().cuts.lifetime, streams);
+    await waitFor("the upstream to be let go", async () => (await company.upstreamHolds()) === 0, bounds);
+  } finally {
+    await company.close();
+  }
+}
+
+/** Whoever is fenced off hears of no revocation: what is open where nothing is served without a lease ends with the lease, whatever its kind. */
+export async function leaseEnds(): Promise<void> {
+  const users = 5;
+  const streams = 200;
+  const company = await startCompany({ users, streams, route: { onStale: "deny", staleGraceMs: 0 } });
+  try {
+    await company.open(streamsOf(users, streams));
+    await everybodyHears(company, 2, () => true);
+    const { lease, proxy } = company.rig;
+    lease.overdueMs = 1;
+    await company.say(); // what comes now is carried no further
+    await exactlyEnd(company, () => true, "stale");
+    assert.equal(proxy.stats().cuts.stale, streams);
+    const heard = (await company.look()).filter((stream) => stream.heard !== 2);
+    assert.deepEqual(heard.slice(0, 5), [], `${heard.length} streams have carried something behind the lease`);
     await waitFor("the upstream to be let go", async () => (await company.upstreamHolds()) === 0, bounds);
   } finally {
     await company.close();
