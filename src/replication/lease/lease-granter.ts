@@ -272,7 +272,7 @@ export class LeaseGranter {
   /** Everybody who may hold a lease: what the next epoch of this process must know, whatever has become of the rows. */
   granted(now: MonotonicMs): readonly Granted[] {
     return [...this.#lessees.values()].flatMap(({ lessee, fencedAt, digest, clocks }) =>
-      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt, digest, clocks }] : [],
+      fencedAt !== null && fencedAt > now ? [{ lessee, fencedAt, digest, clocks: foundOf(clocks) }] : [],
     );
   }
 
@@ -409,4 +409,12 @@ function keyOf({ node, boot }: Readonly<{ node: NodeId; boot: BootId }>): string
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/**
+ * A rate that was found wrong stays so. What has looked right is measured anew: before the next epoch is open, its leader may sleep or be
+ * away, and a step that small looks like a rate across such a gap (seeds 471 and 545).
+ */
+function foundOf(clocks: DriftWatch): DriftWatch {
+  return Math.abs(driftOf(clocks) ?? 0) > driftMax ? clocks : newDriftWatch;
 }
