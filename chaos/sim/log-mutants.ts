@@ -134,9 +134,15 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         take: "onLost: (events, now) => this.#reassertions.add(events, now),",
         put: "onLost: () => undefined,",
       },
+      {
+        file: "src/broker/ledger/ledger-keeper.ts",
+        take: 'this.#work.note({ type: "lost", events });',
+        put: "void events;",
+      },
     ],
     within: 60,
     where: "unproven",
+    holds: "a broker that has read them hands them back too",
   },
   "ended-not-handed-back": {
     meaning: "a session that was lost together with the word that ended it may be created once more",
