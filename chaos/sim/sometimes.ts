@@ -28,7 +28,7 @@ export const situations = {
   "buffer-lost": { within: 100, what: "the replay buffer lost its end, or all of it" },
   reasserted: { within: 100, what: "a lost tightening was appended again" },
   "reader-recovered": { within: 1_000, what: "a reader behind retention loaded a snapshot and went on" },
-  "drift-refused": { within: 400, what: "a node whose clock runs at another rate was refused its lease" },
+  "drift-refused": { within: 1_500, what: "a node whose clock runs at another rate was refused its lease" },
   "wall-clock-refused": { within: 100, what: "a node whose wall clock was off stopped being fresh" },
   "suspend-noticed": { within: 50, what: "a machine slept, and its node permitted nothing before the next grant" },
   "upgrade-finished": { within: 200, what: "a rolling upgrade was finished, and its level finalized" },
