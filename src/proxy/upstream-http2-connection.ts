@@ -6,7 +6,7 @@
  * last) is `unprocessed`: the protocol says that nothing looked at it (§6.8, §8.7).
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
-import { connect as connectPlain } from "node:net";
+import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { UpstreamClosedError, UpstreamConnectTimeoutError } from "./upstream-call.ts";
 import { type PoolLimits, placeOf, type UpstreamAddress } from "./upstream-http1.ts";
@@ -15,6 +15,8 @@ import { type Http2Call, isGrpc, linesOf, noMore } from "./upstream-http2-call.t
 /** What an upstream may have at once on one connection, unless it says less. */
 export const streamsMost = 100;
 const windowBytes = 1_048_576;
+/** How long an upstream is waited for that does not end its side of a connection on which nothing is left. */
+const lingerMs = 5_000;
 
 /** Two lines of a name that should stand once are the caller's to write; Node would throw. (Its types know this of servers only.) */
 const manyLines: object = { strictSingleValueFields: false };
@@ -30,6 +32,7 @@ export type Http2ConnectionHooks = Readonly<{
 
 export class Http2UpstreamConnection {
   readonly #session: ClientHttp2Session;
+  readonly #socket: Socket;
   readonly #secure: boolean;
   readonly #idleMs: number;
   readonly #callsMax: number;
@@ -38,6 +41,7 @@ export class Http2UpstreamConnection {
   readonly #waiting = new Set<Http2Call>();
   readonly #connecting: NodeJS.Timeout;
   #idle: NodeJS.Timeout | undefined;
+  #lingering: NodeJS.Timeout | undefined;
   #ready = false;
   #leaving = false;
   #farewell: Readonly<{ code: number; lastStreamId: number }> | undefined;
@@ -60,9 +64,9 @@ export class Http2UpstreamConnection {
     this.#hooks = hooks;
     const authority = `${secure ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
     const common = { ...placeOf(address), noDelay: true, keepAlive: true };
+    this.#socket = secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common);
     this.#session = connect(authority, {
-      createConnection: () =>
-        secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common),
+      createConnection: () => this.#socket,
       settings: { enablePush: false, initialWindowSize: windowBytes },
       maxHeaderListPairs: 2_000,
       ...manyLines,
@@ -87,6 +91,7 @@ export class Http2UpstreamConnection {
     this.#session.on("goaway", (code, lastStreamId) => {
       this.#leaving = true;
       this.#farewell = { code, lastStreamId };
+      if (this.#streams === 0) this.#rest();
       hooks.onChange();
     });
     this.#session.on("error", (error) => {
@@ -96,6 +101,7 @@ export class Http2UpstreamConnection {
       this.#leaving = true;
       clearTimeout(this.#connecting);
       clearTimeout(this.#idle);
+      clearTimeout(this.#lingering);
       hooks.onGone();
       const error = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
       for (const call of this.#waiting) call.fail(error, noMore);
@@ -167,10 +173,15 @@ export class Http2UpstreamConnection {
 
   /** Nothing is under way on it. */
   #rest(): void {
-    if (this.#leaving) return;
     clearTimeout(this.#idle);
-    if (this.#taken >= this.#callsMax) this.#session.close();
-    else this.#idle = setTimeout(() => this.#session.close(), this.#idleMs).unref();
+    if (!this.isOpen) this.#leave();
+    else this.#idle = setTimeout(() => this.#leave(), this.#idleMs).unref();
+  }
+
+  /** Node ends its side and waits for the upstream's for ever. */
+  #leave(): void {
+    this.#session.close();
+    this.#lingering ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
   }
 
   /** A connection's error is given to all of its streams as their code, also to those that were carried out: GOAWAY's last one counts. */

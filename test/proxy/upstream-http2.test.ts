@@ -1,11 +1,12 @@
 /** A pool of connections to an upstream of HTTP/2, on real sockets. */
 import assert from "node:assert/strict";
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createRawServer, type Server, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { HeaderLines } from "../../src/proxy/header-lines.ts";
 import type { UpstreamCall } from "../../src/proxy/upstream-call.ts";
 import { Http2Pool } from "../../src/proxy/upstream-http2.ts";
+import { endHeaders, endStream, frame, frameTypes, serveFrames } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 type Upstream = Readonly<{
@@ -19,6 +20,19 @@ type Upstream = Readonly<{
   held: ReadonlyMap<string, ServerHttp2Stream>;
   answer(path: string): void;
 }>;
+
+function poolTo(
+  server: Http2Server | Server,
+  parts: Readonly<{ connectionsMax: number; callsMax?: number; idleMs?: number }>,
+): Http2Pool {
+  const { port } = server.address() as AddressInfo;
+  const lookup = () => assert.fail("an address needs no look-up");
+  return new Http2Pool(
+    { secure: false, path: null, hostname: "127.0.0.1", port, lookup, tls: {} },
+    { connectionsMax: parts.connectionsMax, connectTimeoutMs: 10_000, idleMs: parts.idleMs ?? 60_000 },
+    ...(parts.callsMax === undefined ? [] : [parts.callsMax]),
+  );
+}
 
 /** Answers with the number of the connection, when it is told to. */
 async function startUpstream(
@@ -41,13 +55,7 @@ async function startUpstream(
     held.set(path, stream as ServerHttp2Stream);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  const lookup = () => assert.fail("an address needs no look-up");
-  const pool = new Http2Pool(
-    { secure: false, path: null, hostname: "127.0.0.1", port, lookup, tls: {} },
-    { connectionsMax: parts.connectionsMax, connectTimeoutMs: 10_000, idleMs: 60_000 },
-    ...(parts.callsMax === undefined ? [] : [parts.callsMax]),
-  );
+  const pool = poolTo(server, parts);
   t.after(() => {
     pool.close();
     for (const session of sessions) session.destroy();
@@ -187,6 +195,44 @@ test("a stream that lasts on a connection that takes nothing new keeps nobody fr
   answer("/long");
   assert.equal(await long.answer, "1");
 });
+
+for (const [name, farewell] of [
+  ["was idle for long", false],
+  ["is told to go away", true],
+] as const)
+  test(`a connection that ${name} is gone, also where the upstream never ends its side`, async (t) => {
+    const sockets: Socket[] = [];
+    let gone = false;
+    const server = createRawServer({ allowHalfOpen: true }, (socket) => {
+      sockets.push(socket);
+      socket.on("close", () => {
+        gone = true;
+      });
+      serveFrames(socket, ({ type, stream }) => {
+        if (type !== frameTypes.headers) return;
+        socket.write(frame(frameTypes.headers, endHeaders | endStream, stream, Buffer.from([0x88])));
+        if (farewell) socket.write(frame(frameTypes.goAway, 0, 0, Buffer.from([0, 0, 0, stream, 0, 0, 0, 0])));
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const pool = poolTo(server, { connectionsMax: 1, idleMs: farewell ? 60_000 : 50 });
+    t.after(() => {
+      pool.close();
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    assert.equal(await ask(pool, "/").answer, "");
+    const [socket] = sockets;
+    await waitFor(
+      "it to be gone, which whoever writes learns",
+      () => {
+        if (socket?.readableEnded) socket.write(frame(frameTypes.ping, 0, 0, Buffer.alloc(8)));
+        return gone;
+      },
+      { withinMs: 30_000 },
+    );
+    assert.equal(pool.isFull, false);
+  });
 
 test("what the only connection refused unread goes to it again where there can be no other", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 1 });
