@@ -12,6 +12,7 @@ import { Registry } from "prom-client";
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
 import { CannotError } from "./command.ts";
+import { takeBackHanded } from "./handed-connections.ts";
 import { startHealthServer } from "./health-server.ts";
 import { mergeMetrics } from "./merged-metrics.ts";
 import type { Readiness } from "./readiness.ts";
@@ -67,6 +68,7 @@ export async function startWorkers(
       ? []
       : [{ label: "databroker", share: parts.beside.share, port: parts.beside.port, up: true }];
   const running = new Map<Worker, Promise<unknown>>();
+  const listening = new WeakSet<Worker>();
   let stopping = false;
   let anyReady = false;
   cluster.schedulingPolicy = cluster.SCHED_RR;
@@ -74,6 +76,13 @@ export async function startWorkers(
   function start(member: Member, pauseMs: number): void {
     const startedAt = performance.now();
     const worker = cluster.fork({ [variable]: JSON.stringify(member.share) });
+    worker.once("listening", () => listening.add(worker));
+    takeBackHanded(worker, () => [...running.keys()].some((each) => each.isConnected() && listening.has(each)));
+    worker.on("error", (error) => {
+      if (worker.process.pid === undefined) throw error; // it could not be started
+      // It has just ended, and is not known to have: its `exit` follows.
+      logger.warn({ worker: member.share.index, error: error.message }, "a worker could not be told something");
+    });
     worker.on("message", (said: Readonly<{ health?: number | null }>) => {
       if (said.health === undefined) return;
       member.port = said.health;

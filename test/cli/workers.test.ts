@@ -150,7 +150,17 @@ test("workers share a port, are nodes of their own, reload together, and one tha
 
   // One dies; the other goes on, and it comes back.
   const [first = 0] = pids();
+  process.kill(first, "SIGSTOP");
+  const asked = Array.from({ length: 6 }, () => status("app"));
+  let answered = 0;
+  for (const each of asked) void each.then(() => answered++);
+  await waitFor("all but one to be answered, which was handed to it", () => answered === 5, patience);
   process.kill(first, "SIGKILL");
+  assert.deepEqual(
+    await Promise.all(asked),
+    asked.map(() => 200),
+    "nobody is left with a worker that has ended",
+  );
   await waitFor("one to be left", async () => (await measured()).includes("cardea_workers 1"), patience);
   for (let i = 0; i < 4; i++) assert.equal(await status("app"), 200);
   await waitFor("both to be ready again", ready, patience);
