@@ -3,6 +3,8 @@
  *
  *   log, fan-out, broker → replica (follower, lease) → audit → sign-in, operator API → proxy → health and metrics
  */
+
+import cluster from "node:cluster";
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
@@ -131,6 +133,8 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
       healthPort = typeof bound === "object" ? (bound?.port ?? null) : null;
       stops.push(() => health.close());
     }
+    // Others beside it serve: a worker takes none of their connections before it may permit anything.
+    if (cluster.isWorker) await replica?.whenReady(readyWithinMs);
     if (replica !== null)
       fronts = await startFronts(loaded, provider, {
         ...{ node, boot, replica, databroker, registry, now, logger, stops },
