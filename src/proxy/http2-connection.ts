@@ -18,6 +18,8 @@ const streamsMax = 128;
 const headListBytesMax = 131_072;
 /** A window large enough for an upload over a long way, small enough that 128 of them fit. */
 const windowBytes = 262_144;
+/** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
+const connectionWindowBytes = 1_048_576;
 const endOfStream = 0x1;
 /** How long a caller is waited for that has been told everything and does not end its side, as for HTTP/1 (http1-connection.ts). */
 const lingerMs = 5_000;
@@ -67,6 +69,7 @@ export class Http2Connection {
       streamResetRate: 20,
     });
     this.#session = session;
+    if (!session.destroyed) session.setLocalWindowSize(connectionWindowBytes);
     session.on("stream", (stream: ServerHttp2Stream, _headers: object, flags: number, raw: string[]) =>
       this.#begin(stream, flags, raw),
     );

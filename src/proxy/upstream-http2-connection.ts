@@ -15,6 +15,8 @@ import { type Http2Call, isGrpc, linesOf, noMore } from "./upstream-http2-call.t
 /** What an upstream may have at once on one connection, unless it says less. */
 export const streamsMost = 100;
 const windowBytes = 1_048_576;
+/** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
+const connectionWindowBytes = 4 * windowBytes;
 /** How long an upstream is waited for that does not end its side of a connection on which nothing is left. */
 const lingerMs = 5_000;
 
@@ -78,6 +80,7 @@ export class Http2UpstreamConnection {
     this.#session.on("connect", () => {
       clearTimeout(this.#connecting);
       this.#ready = true;
+      this.#session.setLocalWindowSize(connectionWindowBytes);
       for (const call of this.#waiting) this.#begin(call);
       this.#waiting.clear();
       if (this.#streams === 0) this.#rest(); // all of them were called off

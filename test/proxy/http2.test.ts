@@ -154,6 +154,13 @@ describe("HTTP/2 from the caller", () => {
     assert.notEqual(lying.status, 200);
   });
 
+  test("what a caller may send before it is heard of holds for its connection as for each of its streams", async () => {
+    await send(session, get("/", ...mine)); // an answer comes behind what a connection begins with
+    const { remoteWindowSize = 0 } = session.state;
+    assert.ok(remoteWindowSize > 1_000_000, `${remoteWindowSize}`); // less what was just sent
+    assert.equal(session.remoteSettings.initialWindowSize, 262_144);
+  });
+
   test("cookies that were sent apart are one line, without ours", async () => {
     const answer = await send(session, get("/", "cookie", "a=1", ...mine, "cookie", "b=2"));
     const { rawHeaders } = JSON.parse(answer.body) as { rawHeaders: string[] };

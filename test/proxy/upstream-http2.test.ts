@@ -171,6 +171,16 @@ test("a connection that has had its calls takes no more of them, and ends behind
   assert.equal(pool.busy, 0);
 });
 
+test("what an upstream may send before it is heard of holds for its connection, and for several streams of it", async (t) => {
+  const { pool, held, sessions, answer } = await startUpstream(t, { connectionsMax: 1 });
+  const asked = ask(pool, "/");
+  await waitFor("it to arrive", () => held.has("/"));
+  assert.equal(sessions[0]?.state.remoteWindowSize, 4 * 1_048_576);
+  assert.equal(sessions[0]?.remoteSettings.initialWindowSize, 1_048_576);
+  answer("/");
+  await asked.answer;
+});
+
 test("many at once are spread over connections before any of these stands", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
