@@ -38,18 +38,26 @@ await withStand(async (stand) => {
   const cardea = await startCardea(stand, { upstreamPort: upstream });
 
   const url = (port: number): string => `http://127.0.0.1:${port}/`;
-  const script = join(folder, "items.lua");
-  writeFileSync(script, 'local n = 0\nrequest = function() n = n + 1; return wrk.format("GET", "/item/" .. n) end\n');
-  const [first, second, third, fourth, fifth] = await inRounds(
+  const how = { seconds: Number(values.seconds), rounds: 3 };
+  const load = byWrk(Number(values.connections));
+  const [first, second, third] = await inRounds(
     [
       { name: "nginx proxy_pass, no auth", url: url(nginx), headers: [], pinned: nginxProcess },
       { name: "@fastify/http-proxy, no auth", url: url(yardstick), headers: [], pinned: yardstickProcess },
       { name: "cardea, authorised", url: url(cardea.port), headers: cardea.headers, pinned: cardea.pinned },
+    ],
+    how,
+    load,
+  );
+  const script = join(folder, "items.lua");
+  writeFileSync(script, 'local n = 0\nrequest = function() n = n + 1; return wrk.format("GET", "/item/" .. n) end\n');
+  const [fourth, fifth] = await inRounds(
+    [
       { name: "nginx, nothing alike", url: url(nginx), headers: [], pinned: nginxProcess, script },
       { name: "cardea, nothing alike", url: url(cardea.port), headers: cardea.headers, pinned: cardea.pinned, script },
     ],
-    { seconds: Number(values.seconds), rounds: 3 },
-    byWrk(Number(values.connections)),
+    how,
+    load,
   );
   if (first === undefined || second === undefined || third === undefined || fourth === undefined || fifth === undefined)
     throw new Error("a subject has no figure");
