@@ -242,6 +242,7 @@ async function build(
       const { leader } = await client("operator").status();
       return leader === null ? undefined : brokers.find(({ name }) => (name === leader.brokerId) === leads);
     });
+  await bodiesKept(client("operator"));
   return {
     ...{
       postgres,
@@ -279,6 +280,19 @@ async function build(
     leader: () => named(true),
     follower: () => named(false),
   };
+}
+
+/** Each process announces its configuration, and offers its body a moment later: behind that the log is quiet. */
+async function bodiesKept(client: BrokerClient): Promise<void> {
+  await waitFor(
+    "what every configuration says to be kept",
+    async () => {
+      const { nodes } = await client.status();
+      const kept = new Set<string>((await client.configurations()).map(({ configHash }) => configHash));
+      return nodes.length > 0 && nodes.every(({ configHash }) => configHash !== null && kept.has(configHash));
+    },
+    { withinMs: 60_000 },
+  );
 }
 
 /** A broker that is busy, or has just lost its leader, knows of none for a moment. */
