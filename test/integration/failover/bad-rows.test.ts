@@ -89,6 +89,8 @@ for (const [what, kind, damage] of damages) {
     await waitFor("the node to have what is intact", () => node.replica.applied.position === servedTo);
     assert.ok(node.permits("kept") && node.permits("before"), "it goes on by its contract");
     assert.equal(node.permits("changed"), false);
+    const times = brokers.said.filter((line) => named.test(line)).length;
+    assert.ok(times < 8, `it is not said with every look at the log: ${times} times`);
     const verdict = await verifyLog(second.log);
     assert.deepEqual([verdict.type, verdict.type === "broken" && verdict.position], ["broken", bad.position]);
   });
