@@ -13,11 +13,11 @@ import { test } from "node:test";
 import type { CommandId } from "../../src/events/index.ts";
 import { createBrokerClient, type Receipt, type Role, systemClock } from "../../src/replication/index.ts";
 import { load, makeSession } from "../integration/cluster/cluster.ts";
-import { Child, TemporaryFolder } from "../support/child.ts";
+import { TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
+import { startWithWorkers } from "./workers-process.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 90_000 };
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 7 + 3)).toString("base64");
@@ -78,19 +78,8 @@ test("a worker that is stopped is named by the receipt, then fenced, and permits
     ],
   };
   writeFileSync(configFile, JSON.stringify(written), { mode: 0o600 });
-  const child = await Child.start({
-    command: process.execPath,
-    args: ["--no-warnings", mainFile, "run", "-c", configFile],
-    logFile: join(folder.path, "log"),
-  });
-  t.after(() => child.kill());
-  const isReady = async (): Promise<boolean> => {
-    if (!child.running) throw new Error(child.log().slice(-2_000));
-    const page = await fetch(`http://127.0.0.1:${metrics}/metrics`).catch(() => undefined);
-    const ready = await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined);
-    return ready?.ok === true && ((await page?.text()) ?? "").includes("cardea_workers 2");
-  };
-  await waitFor("both to be ready", isReady, patience);
+  const { child, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
+  await waitFor("both to be ready", bothServe, patience);
   const started = child
     .log()
     .split("\n")

@@ -17,11 +17,11 @@ import { datagramCapsule } from "../../src/proxy/index.ts";
 import { createBrokerClient, type Role, systemClock } from "../../src/replication/index.ts";
 import { load, makeSession, type Session } from "../integration/cluster/cluster.ts";
 import { newestStamp, stamp, startUpstream, type Upstream } from "../integration/cluster/upstream.ts";
-import { Child, TemporaryFolder } from "../support/child.ts";
+import { TemporaryFolder } from "../support/child.ts";
 import { freePorts } from "../support/free-port.ts";
 import { waitFor } from "../support/wait-for.ts";
+import { startWithWorkers } from "./workers-process.ts";
 
-const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const patience = { withinMs: 90_000 };
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const secret = Buffer.from(Array.from({ length: 32 }, (_, i) => i * 5 + 1)).toString("base64");
@@ -223,24 +223,8 @@ test("a receipt is complete when streams of every kind are closed in every worke
     ],
   };
   writeFileSync(configFile, JSON.stringify(written), { mode: 0o600 });
-  const child = await Child.start({
-    command: process.execPath,
-    args: ["--no-warnings", mainFile, "run", "-c", configFile],
-    logFile: join(folder.path, "log"),
-  });
-  t.after(() => child.kill());
-  const measured = async (): Promise<string> => {
-    if (!child.running) throw new Error(child.log().slice(-2_000));
-    const page = await fetch(`http://127.0.0.1:${metrics}/metrics`).catch(() => undefined);
-    return (await page?.text()) ?? "";
-  };
-  await waitFor(
-    "both to be ready",
-    async () =>
-      (await measured()).includes("cardea_workers 2") &&
-      (await fetch(`http://127.0.0.1:${metrics}/readyz`).catch(() => undefined))?.ok === true,
-    patience,
-  );
+  const { measured, bothServe } = await startWithWorkers(t, { folder, configFile, metrics });
+  await waitFor("both to be ready", bothServe, patience);
 
   const config = load(configFile);
   const client = (role: Role) => {
