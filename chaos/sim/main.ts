@@ -82,6 +82,9 @@ async function runMany({ stories, ...many }: Many): Promise<number> {
   await runSeeds({
     ...many,
     enough: () => summary.failed.length >= failuresEnough,
+    onCovered(coverage) {
+      summary.coverage = coverage;
+    },
     onDone({ report, repeated }) {
       summary.add(report);
       if (!repeated) summary.different.push(report.seed);

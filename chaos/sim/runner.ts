@@ -1,7 +1,8 @@
 /** Runner: many seeds on all cores, each in one of a few processes, handed out one by one. */
 import { fork } from "node:child_process";
 import { join } from "node:path";
-import type { Done, Order } from "./worker.ts";
+import type { Coverage } from "./coverage.ts";
+import type { Covered, Done, Order } from "./worker-orders.ts";
 
 export type RunOptions = Readonly<{
   firstSeed: number;
@@ -10,32 +11,51 @@ export type RunOptions = Readonly<{
   /** Whether a seed is run a second time, to see that it repeats. */
   twice: (seed: number) => boolean;
   onDone: (done: Done) => void;
+  /** The lines of `src/` that the first worker's first seeds have run. Called once. */
+  onCovered?: (coverage: Coverage) => void;
   /** Before the next seed is handed out. */
   enough?: () => boolean;
 }>;
 
+/** So many seeds of one worker are counted: the next ones run few other lines, and counting costs a few percent. */
+const coveredSeedsMax = 40;
+
 /** @returns when every seed is done; what was begun is finished even when it is enough */
 export async function runSeeds(options: RunOptions): Promise<void> {
-  const { firstSeed, seeds, twice, onDone, enough = () => false } = options;
+  const { firstSeed, seeds, twice, onDone, onCovered, enough = () => false } = options;
   let next = firstSeed;
   const last = firstSeed + seeds;
-  const worker = (): Promise<void> =>
+  const worker = (number: number): Promise<void> =>
     new Promise((resolve, reject) => {
-      const child = fork(join(import.meta.dirname, "worker.ts"), { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+      let counting = number === 0 && onCovered !== undefined;
+      const program = join(import.meta.dirname, counting ? "coverage-worker.ts" : "worker.ts");
+      const child = fork(program, {
+        stdio: ["ignore", "inherit", "inherit", "ipc"],
+        execArgv: [...process.execArgv, ...(counting ? ["--disable-warning=ExperimentalWarning"] : [])],
+      });
       let seed: number | undefined;
+      let done = 0;
+      const send = (order: Order): void => void child.send(order);
       const hand = (): void => {
-        if (next >= last || enough()) {
+        const isOver = next >= last || enough();
+        if (counting && (isOver || done >= coveredSeedsMax)) {
+          counting = false;
+          send({ type: "coverage" });
+        } else if (isOver) {
           seed = undefined;
           child.disconnect();
-          return;
+        } else {
+          seed = next;
+          next += 1;
+          send({ type: "seed", seed, twice: twice(seed) });
         }
-        seed = next;
-        next += 1;
-        const order: Order = { seed, twice: twice(seed) };
-        child.send(order);
       };
-      child.on("message", (done: Done) => {
-        onDone(done);
+      child.on("message", (message: Done | Covered) => {
+        if (message.type === "covered") onCovered?.(message.coverage);
+        else {
+          done += 1;
+          onDone(message);
+        }
         hand();
       });
       child.on("error", reject);
@@ -45,5 +65,6 @@ export async function runSeeds(options: RunOptions): Promise<void> {
       });
       hand();
     });
-  await Promise.all(Array.from({ length: Math.max(1, Math.min(options.workers, seeds)) }, worker));
+  const workers = Math.max(1, Math.min(options.workers, seeds));
+  await Promise.all(Array.from({ length: workers }, (_, number) => worker(number)));
 }

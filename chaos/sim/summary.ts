@@ -1,4 +1,5 @@
 /** Summary: what many seeds came to, and the one line that says so. Pure. */
+import { type Coverage, formatCoverage } from "./coverage.ts";
 import { AllLooks, looks } from "./monitors/index.ts";
 import type { SeedReport } from "./seed-report.ts";
 import { Reached, type Situation, situations } from "./sometimes.ts";
@@ -7,6 +8,8 @@ export class Summary {
   readonly reached = new Reached();
   readonly looks = new AllLooks();
   readonly failed: SeedReport[] = [];
+  /** Null until the worker that counts lines has said. */
+  coverage: Coverage | null = null;
   seeds = 0;
   simulatedMs = 0;
   faults = 0;
@@ -71,6 +74,7 @@ export class Summary {
         ? [`${this.looks.missing().length} things that monitors saw too little of`]
         : []),
       ...(this.different.length > 0 ? [`${this.different.length} seeds that did not repeat`] : []),
+      ...(this.coverage === null ? [] : [`ran ${formatCoverage(this.coverage)}`]),
     ].join(", ");
   }
 

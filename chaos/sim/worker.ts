@@ -3,17 +3,13 @@
  */
 import { company } from "./company.ts";
 import { plansOf, runPlans } from "./story.ts";
+import { type Done, takeOrders } from "./worker-orders.ts";
 
-export type Order = Readonly<{ seed: number; twice: boolean }>;
-export type Done = Readonly<{ report: ReturnType<typeof runPlans>["report"]; repeated: boolean; cpuMs: number }>;
-
-process.on("disconnect", () => process.exit(0));
-process.on("message", (order: Order) => {
+takeOrders(({ seed, twice }): Done => {
   const from = process.cpuUsage();
-  const plans = plansOf(order.seed);
+  const plans = plansOf(seed);
   const { report } = runPlans(plans, company);
   const { user, system } = process.cpuUsage(from);
-  const repeated = !order.twice || runPlans(plans, company).report.hash === report.hash;
-  const done: Done = { report, repeated, cpuMs: (user + system) / 1_000 };
-  process.send?.(done);
+  const repeated = !twice || runPlans(plans, company).report.hash === report.hash;
+  return { type: "done", report, repeated, cpuMs: (user + system) / 1_000 };
 });

@@ -32,15 +32,16 @@ describe("npm run simulate", { concurrency: false }, () => {
     assert.equal(code, 0, out);
     const last = out.trimEnd().split("\n").at(-1) ?? "";
     const seen =
-      /^simulate: 8 seeds, ([\d.]+) simulated hours at [\d.]+ h\/s, (\d+) faults, (\d+) commands, \d+ requests \(([\d.]+) % of rightful ones permitted in quiet times\), 0 violations$/.exec(
+      /^simulate: 8 seeds, ([\d.]+) simulated hours at [\d.]+ h\/s, (\d+) faults, (\d+) commands, \d+ requests \(([\d.]+) % of rightful ones permitted in quiet times\), 0 violations, ran src\/ (\d+) % \(events \d+, [a-z0-9, ]+\)$/.exec(
         last,
       );
     assert.ok(seen, last);
-    const [hours = 0, faults = 0, commands = 0, permitted = 0] = seen.slice(1).map(Number);
+    const [hours = 0, faults = 0, commands = 0, permitted = 0, ran = 0] = seen.slice(1).map(Number);
     assert.ok(hours >= 0.2, "two minutes a seed, and the last digit is rounded");
     assert.ok(faults >= 8 * 5, "five faults a seed");
     assert.ok(commands >= 8 * 200, "two hundred commands a seed");
     assert.ok(permitted >= 50, "a protocol that denies everything is useless");
+    assert.ok(ran >= 15, "the cores of brokers and nodes are a fifth of src/");
   });
 
   test("one seed tells its story, byte for byte the same in another process", async () => {
