@@ -32,16 +32,21 @@ import { type Body, isReadable, lift, lower, readsLevel } from "./formats.ts";
 import { Layout } from "./layout.ts";
 import type { Link } from "./link.ts";
 import { PlainEventReader } from "./plain-event.ts";
+import { isStrictMessagePack } from "./strict-messagepack.ts";
 
 /** Plain MessagePack: no record extension, no shared structures; bytes mean the same to any reader. */
-const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true });
+const packr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false, variableMapSize: true });
 
 export function encode(value: unknown): Uint8Array {
   return packr.pack(value);
 }
 
-/** @throws MalformedEventError when the bytes are not one MessagePack value */
+/**
+ * Decodes what passes the check of strict-messagepack.ts; the decoder never sees other bytes.
+ * @throws MalformedEventError when the bytes are not one strict MessagePack value
+ */
 export function decode(bytes: Uint8Array): unknown {
+  if (!isStrictMessagePack(bytes)) throw new MalformedEventError("not strict MessagePack");
   try {
     return packr.unpack(bytes);
   } catch (cause) {

@@ -5,6 +5,9 @@
  * signature on (kind, certificate, payload). The certificate binds a fresh Ed25519 key to cluster, role, name, boot and,
  * for a broker, to its epoch and incarnation. A message that links but is not authenticated is dropped and counted: a
  * link proves continuity, not origin. Pure; keys and payloads are arguments.
+ *
+ * The opener checks size, then shape, then both signatures over raw bytes. Only what a member of the cluster has signed
+ * reaches the decoder, the certificate included.
  */
 import { createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 import {
@@ -17,6 +20,7 @@ import {
   parseEpoch,
 } from "../../events/index.ts";
 import type { Role, SigningPair } from "./cluster-keys.ts";
+import { readEnvelopeShape } from "./envelope-shape.ts";
 
 export type MessageKind = "batch" | "grant" | "grant-by-age" | "renew" | "confirm" | "goodbye" | "snapshot" | "answer";
 
@@ -43,6 +47,14 @@ export type Speaker = Readonly<{
 export type Opened = Readonly<{ kind: MessageKind; from: Certificate; payload: Uint8Array }>;
 
 export type RefusedMessage = Readonly<{ refused: string }>;
+
+type VerifiedCertificate = Readonly<{ certificate: Certificate; key: KeyObject }>;
+
+/** No envelope is larger: a snapshot's manifest is 1 MiB at most, and NATS carries 1 MB by default. */
+const envelopeBytesMax = 2 * 1024 * 1024;
+/** The first byte of a certificate: a MessagePack array of eight. */
+const arrayOfEight = 0x98;
+const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", "operator"];
 
 /** Enrols a key: signs its certificate with the root of its role. */
 export function enrol(identity: Omit<Certificate, "publicKey">, pair: SigningPair, root: SigningPair): Speaker {
@@ -80,22 +92,26 @@ export function createEnvelopeOpener(options: {
   rootOf: (role: Role) => KeyObject | undefined;
   certificatesMax?: number;
 }): (bytes: Uint8Array) => Opened | RefusedMessage {
-  const known = new Map<string, Readonly<{ certificate: Certificate; key: KeyObject }>>();
+  const known = new Map<string, VerifiedCertificate>();
   const certificatesMax = options.certificatesMax ?? 10_000;
 
-  function certificateOf(
-    bytes: Uint8Array,
-    rootSignature: Uint8Array,
-  ): { certificate: Certificate; key: KeyObject } | string {
+  const issuers = roles.map((role) => ({
+    role,
+    root: options.rootOf(role),
+    prefix: certificatePrefix(options.cluster, role),
+  }));
+
+  /** @returns the certificate with its key; text: why it is refused */
+  function certificateOf(bytes: Uint8Array, rootSignature: Uint8Array): VerifiedCertificate | string {
     const cacheKey = Buffer.concat([bytes, rootSignature]).toString("base64");
     const hit = known.get(cacheKey);
     if (hit !== undefined) return hit;
+    const issuer = issuers.find(({ prefix }) => startsWith(bytes, prefix));
+    if (issuer === undefined) return "another cluster, or no certificate";
+    if (issuer.root === undefined) return `role ${issuer.role} may not speak here`;
+    if (!verify(null, bytes, issuer.root, rootSignature)) return "certificate not signed by this cluster";
     const certificate = parseCertificate(bytes);
     if (certificate === undefined) return "malformed certificate";
-    if (certificate.cluster !== options.cluster) return "another cluster";
-    const root = options.rootOf(certificate.role);
-    if (root === undefined) return `role ${certificate.role} may not speak here`;
-    if (!verify(null, bytes, root, rootSignature)) return "certificate not signed by this cluster";
     const entry = { certificate, key: publicKeyFromRaw(certificate.publicKey) };
     if (known.size >= certificatesMax) known.delete(known.keys().next().value ?? "");
     known.set(cacheKey, entry);
@@ -103,27 +119,31 @@ export function createEnvelopeOpener(options: {
   }
 
   return (bytes) => {
-    let fields: unknown;
+    if (bytes.length > envelopeBytesMax) return { refused: "too large" };
+    const parts = readEnvelopeShape(bytes);
+    if (parts === undefined || !isKind(parts.kind)) return { refused: "not an envelope" };
+    const { kind, payload, signature } = parts;
     try {
-      fields = decode(bytes);
-    } catch {
-      return { refused: "not an envelope" };
-    }
-    if (!Array.isArray(fields) || fields.length !== 6 || fields[0] !== 1) return { refused: "not an envelope" };
-    const [, kind, certificateBytes, rootSignature, payload, signature] = fields;
-    if (!isKind(kind) || ![certificateBytes, rootSignature, payload, signature].every((f) => f instanceof Uint8Array)) {
-      return { refused: "not an envelope" };
-    }
-    try {
-      const from = certificateOf(certificateBytes, rootSignature);
+      const from = certificateOf(parts.certificate, parts.rootSignature);
       if (typeof from === "string") return { refused: from };
-      if (!verify(null, signedBytes(kind, certificateBytes, payload), from.key, signature))
+      if (!verify(null, signedBytes(kind, parts.certificate, payload), from.key, signature))
         return { refused: "bad signature" };
       return { kind, from: from.certificate, payload };
     } catch {
       return { refused: "malformed certificate or signature" };
     }
   };
+}
+
+/** The first bytes of every certificate of a role in a cluster: what is compared before its signature is verified. */
+function certificatePrefix(cluster: string, role: Role): Uint8Array {
+  const bytes = Uint8Array.from(encode(["cardea certificate", cluster, role]));
+  bytes[0] = arrayOfEight;
+  return bytes;
+}
+
+function startsWith(bytes: Uint8Array, prefix: Uint8Array): boolean {
+  return bytes.length > prefix.length && Buffer.compare(bytes.subarray(0, prefix.length), prefix) === 0;
 }
 
 function signedBytes(kind: MessageKind, certificateBytes: Uint8Array, payload: Uint8Array): Uint8Array {
@@ -163,9 +183,7 @@ function parseCertificate(bytes: Uint8Array): Certificate | undefined {
 }
 
 function isRole(value: unknown): value is Role {
-  return (
-    value === "broker" || value === "proxy" || value === "authorize" || value === "authenticate" || value === "operator"
-  );
+  return roles.some((role) => role === value);
 }
 
 /** SubjectPublicKeyInfo of an Ed25519 key is this prefix and the 32 raw bytes (RFC 8410 §4). */
