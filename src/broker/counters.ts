@@ -16,6 +16,10 @@ export type Counters = {
   beatsNotClean: number;
   grants: number;
   renewsRefused: number;
+  /** Renews refused because their role has as many nodes as `broker.max_nodes` admits. */
+  nodesRefused: number;
+  /** Renews that requested a longer window than `broker.max_window` allows. */
+  windowsLimited: number;
   confirmations: number;
   goodbyes: number;
   envelopesRefused: number;
@@ -52,6 +56,8 @@ export function newCounters(): Counters {
     beatsNotClean: 0,
     grants: 0,
     renewsRefused: 0,
+    nodesRefused: 0,
+    windowsLimited: 0,
     confirmations: 0,
     goodbyes: 0,
     envelopesRefused: 0,

@@ -19,6 +19,7 @@ import {
   type EventLog,
   type Fanout,
   type Logger,
+  type RoleLimits,
   type SnapshotSupply,
   systemClock,
 } from "../replication/index.ts";
@@ -30,9 +31,6 @@ import { version } from "./version.ts";
 
 /** How often the leader looks whether there is something to do. */
 const lookMs = 5_000;
-
-/** `stale_grace` is at most 15 minutes; with the longest lease a window is never longer than this. */
-const windowMaxMs = 16 * 60_000;
 
 /** @param nats null: nobody but this process hears of events as they come */
 export async function startOwnBroker(
@@ -96,7 +94,11 @@ function startBrokerOf(
     fanout: parts.fanout,
     clock: systemClock,
     random: randomBytes,
-    lease: { deltaMs: settings.leaseMs, drift: settings.clockDrift, beatMs: settings.beatMs, windowMaxMs: windowMaxMs },
+    lease: {
+      ...{ deltaMs: settings.leaseMs, drift: settings.clockDrift, beatMs: settings.beatMs },
+      windowMaxMs: Math.max(...Object.values(settings.maxWindow)),
+      limits: limitsOf(settings),
+    },
     takeoverMs: settings.takeoverMs,
     advertisedUrl: settings.advertisedUrl?.href ?? null,
     leaderClient: createLeaderClient({
@@ -112,6 +114,11 @@ function startBrokerOf(
     snapshots: office,
     logger: parts.logger,
   });
+}
+
+function limitsOf({ maxNodes, maxWindow }: Config["broker"]): RoleLimits {
+  const limit = (role: keyof RoleLimits) => ({ nodesMax: maxNodes[role], windowMaxMs: maxWindow[role] });
+  return { proxy: limit("proxy"), authorize: limit("authorize"), broker: limit("broker") };
 }
 
 /** Null: nobody else needs it. */

@@ -10,6 +10,9 @@ import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig }
 import type { ResourceWords } from "./kinds-decisions.ts";
 import type { AccessLogField, AuthorizeLogField } from "./log-fields.ts";
 
+/** A limit for each role in which a process holds a lease. */
+export type PerNodeRole = Readonly<Record<"proxy" | "authorize" | "broker", number>>;
+
 export type Service = "authenticate" | "authorize" | "databroker" | "proxy";
 export type HostPort = Readonly<{ host: string; port: number }>;
 export type OnStale = "serve" | "deny";
@@ -371,6 +374,10 @@ export type Config = Readonly<{
     beatMs: number;
     renewMs: number;
     takeoverMs: number;
+    /** How many nodes of each role may hold a lease at once. */
+    maxNodes: PerNodeRole;
+    /** The longest window that is granted to each role, in ms. */
+    maxWindow: PerNodeRole;
     /** PEM; null: the system's authorities. */
     tlsCa: string | null;
     /** What the databroker API serves with; null: plain HTTP (loopback, or `grpc_insecure` said so). */

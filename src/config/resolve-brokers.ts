@@ -274,6 +274,8 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
     beatMs: broker.beat,
     renewMs: broker.renew,
     takeoverMs: broker.takeover,
+    maxNodes: broker.max_nodes,
+    maxWindow: broker.max_window,
     tlsCa:
       material.authorities(material.text(broker, { key: "tls_ca", secrecy: "public" })) ?? from.certificateAuthority,
     tls,
@@ -323,6 +325,13 @@ function checkTimes(globals: Globals, report: Report): void {
       "is more than a third of broker.lease, so one lost message would stop a node",
       "renew more often, or lengthen broker.lease",
     );
+  for (const [role, windowMs] of Object.entries(broker.max_window))
+    if (windowMs < broker.lease)
+      report.error(
+        ["broker", "max_window", role],
+        "is shorter than broker.lease, so no node of this role could use its lease to the end",
+        "lengthen it, or shorten broker.lease",
+      );
   if (broker.beat > broker.renew)
     report.error(["broker", "beat"], "is longer than broker.renew, so grants would come late", "beat more often");
   if (broker.beat * 3 > broker.takeover)

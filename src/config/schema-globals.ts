@@ -301,6 +301,37 @@ export const brokerGroup = {
         duration({ min: "500ms", max: "60s" }).prefault("3s"),
         "Within how long another broker takes over from a leader that has fallen silent.",
       ),
+      max_nodes: cardea(
+        z.strictObject({
+          proxy: cardea(
+            wholeNumber({ min: 1, max: 10_000 }).prefault(5_000),
+            "How many proxies may hold a lease at once. A process that restarts counts until its old lease has run out or was given back.",
+          ),
+          authorize: cardea(
+            wholeNumber({ min: 1, max: 10_000 }).prefault(1_000),
+            "The same for processes that authenticate or authorize and run no proxy.",
+          ),
+          broker: cardea(wholeNumber({ min: 1, max: 1_000 }).prefault(100), "The same for regional brokers."),
+        }),
+        "How many nodes of each role the leading broker admits. Give every broker the same values.",
+      ),
+      max_window: cardea(
+        z.strictObject({
+          proxy: cardea(
+            duration({ min: "1s", max: "16m" }).prefault("16m"),
+            "The longest window of a proxy: `broker.lease` plus its largest `stale_grace`. A node that requests more is granted this much. A receipt never waits longer for a silent node.",
+          ),
+          authorize: cardea(
+            duration({ min: "1s", max: "16m" }).prefault("16m"),
+            "The same for processes that authenticate or authorize and run no proxy.",
+          ),
+          broker: cardea(
+            duration({ min: "1s", max: "16m" }).prefault("16m"),
+            "The same for regional brokers, which request as much as the nodes of their region.",
+          ),
+        }),
+        "The longest window that the leading broker grants to each role. Give every broker the same values.",
+      ),
       tls_ca: cardea(
         text().optional(),
         "Certificates (PEM, or base64 of it) that brokers are verified by. Absent: `certificate_authority`, else the system's.",

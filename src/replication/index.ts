@@ -33,8 +33,10 @@ export {
   type GranterOptions,
   LeaseGranter,
   type LesseeStanding,
+  type LimitedWindow,
   type RenewAnswer,
   type RenewOrigin,
+  type RoleLimits,
   type WriteRound,
 } from "./lease/lease-granter.ts";
 export {
@@ -48,7 +50,7 @@ export {
   overdueMs,
   step as stepLease,
 } from "./lease/lease-holder.ts";
-export { digestMismatch, LeaseRefusedError, tooOld } from "./lease/lease-refusal.ts";
+export { digestMismatch, LeaseRefusedError, saysTooManyNodes, tooOld } from "./lease/lease-refusal.ts";
 export { type ReceiptQuestion, type ReceiptState, receiptFor } from "./lease/receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./lease/receipt-progress.ts";
 export { type RegionalCopy, RegionalGranter, type RegionalStanding } from "./lease/regional-granter.ts";

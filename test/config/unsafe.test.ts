@@ -538,6 +538,11 @@ suite("services over several processes", () => {
       "c.yaml:11:58: broker.takeover: is less than three times broker.beat, so a slow commit would cost the leader its place; beat more often, or lengthen broker.takeover",
     ]);
   });
+  test("a window limit that would cut leases short", () => {
+    assert.deepEqual(errors(withKeys({ broker: "{lease: 5s, max_window: {broker: 4s}}" })), [
+      "c.yaml:11:42: broker.max_window.broker: is shorter than broker.lease, so no node of this role could use its lease to the end; lengthen it, or shorten broker.lease",
+    ]);
+  });
   test("the databroker's certificate is its own, else the first that is served", () => {
     const pair = certificate(["b1.example.com"]);
     const files = { cert: pair.cert, key: pair.key };

@@ -15,6 +15,7 @@ import {
   LeaseGranter,
   type LesseeStanding,
   type Renew,
+  type RoleLimits,
   type WriteRound,
 } from "../../replication/index.ts";
 import type { BrokerInput, Leadership, LogAnswer } from "../broker-messages.ts";
@@ -33,7 +34,14 @@ import { ReceiptDesk } from "./receipt-desk.ts";
 import type { Relay } from "./relay.ts";
 import type { Reports } from "./reports.ts";
 
-export type LeaseOptions = Readonly<{ deltaMs: number; drift: number; beatMs: number; windowMaxMs: number }>;
+export type LeaseOptions = Readonly<{
+  deltaMs: number;
+  drift: number;
+  beatMs: number;
+  /** The longest window of any role. */
+  windowMaxMs: number;
+  limits?: RoleLimits;
+}>;
 
 export type LeaderParts = Readonly<{
   work: Work;
@@ -94,7 +102,7 @@ export class Leader {
   constructor(parts: LeaderParts, of: Readonly<{ opened: OpenedEpoch; known: readonly Granted[]; term: number }>) {
     const { opened, known, term } = of;
     const { epoch, incarnation, openedAt, lessees } = opened;
-    const { deltaMs, drift, windowMaxMs } = parts.lease;
+    const { deltaMs, drift, windowMaxMs, limits } = parts.lease;
     this.opened = opened;
     this.term = term;
     this.#parts = parts;
@@ -102,7 +110,10 @@ export class Leader {
     this.#lastWriteAt = openedAt;
     this.#lastBeatAt = openedAt;
     const start = opened.head.position;
-    const terms = { deltaMs, drift, windowMaxMs, exclusive: parts.exclusive };
+    const terms = {
+      ...{ deltaMs, drift, windowMaxMs, exclusive: parts.exclusive },
+      ...(limits === undefined ? {} : { limits }),
+    };
     this.#granter = new LeaseGranter({ epoch, incarnation, start, openedAt, lessees, known, ...terms });
     this.desk = new LeaseDesk(parts, { granter: this.#granter, leadership: this.leadership, term });
     this.receipts = new ReceiptDesk(parts, { epoch, term });

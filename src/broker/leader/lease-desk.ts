@@ -11,7 +11,9 @@ import {
   digestMismatch,
   type Grant,
   type LeaseGranter,
+  type LimitedWindow,
   type Renew,
+  saysTooManyNodes,
   tooOld,
   type WriteRound,
 } from "../../replication/index.ts";
@@ -28,6 +30,7 @@ type Looking = Readonly<{ said: NodeSaid; enforced: Link }>;
 /** A node cannot make us jump further than this many epochs, or the number would run out. */
 export const epochJumpMax = 1_000_000;
 const lookingMax = 10_000;
+const limitedMax = 1_000;
 const notLeading = "this broker does not lead any more";
 
 export class LeaseDesk {
@@ -39,6 +42,8 @@ export class LeaseDesk {
   /** Renews that wait for a write, by the granter's ticket: who asked. */
   readonly #waiting = new Map<number, number>();
   readonly #looking = new Map<number, Looking>();
+  /** Boots whose windows are shorter than requested, as logged. */
+  readonly #limited = new Set<string>();
   #closed = false;
   /** A lessee confirmed, left, or was granted, since this was last asked. */
   #news = false;
@@ -160,10 +165,12 @@ export class LeaseDesk {
     if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
     if (answer.type === "refused") {
       counters.renewsRefused += 1;
+      if (saysTooManyNodes(answer.reason)) counters.nodesRefused += 1;
       const fields = { node: renew.node, boot: renew.boot, reason: answer.reason };
       this.#work.journal("warn", "renew refused", fields);
       return this.#answer(id, { type: "refused", reason: answer.reason });
     }
+    if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
     const finalized = ledger.projection.level;
     if (renew.reads < finalized) {
       counters.renewsRefused += 1;
@@ -188,6 +195,17 @@ export class LeaseDesk {
         : this.#grant(id, grant);
     }
     this.#waiting.set(answer.ticket, id);
+  }
+
+  /** Logged once for each boot: a node requests its window every second. */
+  #noteLimited({ node, boot, role }: Renew, limited: LimitedWindow): void {
+    this.#parts.counters.windowsLimited += 1;
+    const key = JSON.stringify([node, boot]);
+    if (this.#limited.has(key)) return;
+    this.#limited.add(key);
+    if (this.#limited.size > limitedMax) this.#limited.delete(this.#limited.values().next().value ?? "");
+    const message = `a node requests a longer window than it may have: to allow it, raise broker.max_window.${role}`;
+    this.#work.journal("warn", message, { node, boot, ...limited });
   }
 
   #confirm(id: number, confirm: Confirm, onChain: (link: Link) => boolean): void {

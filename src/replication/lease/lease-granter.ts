@@ -19,7 +19,7 @@ import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, U
 import type { Lessee } from "../log/log.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import { type DriftWatch, driftMax, driftOf, newDriftWatch, observeClock } from "./drift-watch.ts";
-import { digestMismatch } from "./lease-refusal.ts";
+import { digestMismatch, tooManyNodes } from "./lease-refusal.ts";
 
 export type GranterOptions = Readonly<{
   epoch: Epoch;
@@ -34,10 +34,16 @@ export type GranterOptions = Readonly<{
   known?: readonly Granted[];
   deltaMs: number;
   drift: number;
+  /** No window is longer than this, whatever its role's limit is. */
   windowMaxMs: number;
+  /** Absent: every role may have `windowMaxMs`, and as many nodes as the granter keeps. */
+  limits?: RoleLimits;
   /** The log is ours alone: a node in our own process needs neither a beat nor a row, for it ends with us. */
   exclusive: boolean;
 }>;
+
+/** How many boots of each role may hold a lease at once, and the longest window that each is granted. */
+export type RoleLimits = Readonly<Record<Lessee["role"], Readonly<{ nodesMax: number; windowMaxMs: number }>>>;
 
 /**
  * Somebody who may hold a lease, with the longest window they were granted, until a moment by our own clock; and what was found of their
@@ -59,12 +65,15 @@ export type DigestStanding = "same" | "other" | "unknown";
 export type RenewView = ChainView & Readonly<{ digest: DigestStanding }>;
 
 export type RenewAnswer =
-  | Readonly<{ type: "waiting"; ticket: number }>
+  | Readonly<{ type: "waiting"; ticket: number; limited: LimitedWindow | null }>
   /** May be granted at once by `grantNow`: see `exclusive`. */
-  | Readonly<{ type: "ready"; ticket: number }>
+  | Readonly<{ type: "ready"; ticket: number; limited: LimitedWindow | null }>
   /** A newer one of the same boot came first, as happens when several have waited for a leader. It gets no grant. */
   | Readonly<{ type: "overtaken" }>
   | Readonly<{ type: "refused"; reason: string }>;
+
+/** A node requests a longer window than its role may have. It is granted `windowMaxMs`. */
+export type LimitedWindow = Readonly<{ windowMs: number; windowMaxMs: number }>;
 
 export type Accepted = "accepted" | Readonly<{ refused: string }>;
 
@@ -157,7 +166,8 @@ export class LeaseGranter {
     if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
     let registered = this.#lessees.get(key);
     if (registered === undefined) {
-      if (this.#lessees.size >= lesseesMax) return { type: "refused", reason: "too many nodes" };
+      const full = this.#fullFor(renew.role);
+      if (full !== null) return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: full }) };
       registered = unheard({ ...lesseeOf(renew), windowMs: 0 });
       this.#lessees.set(key, registered);
       this.#leaving.delete(key); // forgotten after a long silence, and back again: its row is written anew
@@ -300,11 +310,27 @@ export class LeaseGranter {
     if (this.#waiting.size >= waitingMax) return { type: "refused", reason: "too many renews are waiting" };
     const own = [...this.#waiting].filter(([, waiting]) => waiting.key === key).map(([ticket]) => ticket);
     for (const ticket of own.slice(0, Math.max(0, own.length - waitingPerBootMax + 1))) this.#waiting.delete(ticket);
-    const windowMs = Math.min(Math.max(renew.windowMs, this.#options.deltaMs), this.#options.windowMaxMs);
+    const windowMaxMs = this.#windowMaxMs(renew.role);
+    const windowMs = Math.min(Math.max(renew.windowMs, this.#options.deltaMs), windowMaxMs);
+    const limited = renew.windowMs > windowMaxMs ? { windowMs: renew.windowMs, windowMaxMs } : null;
     const exclusive = this.#options.exclusive && origin === "in-process";
     this.#ticket += 1;
     this.#waiting.set(this.#ticket, { key, renew, windowMs, exclusive });
-    return { type: exclusive ? "ready" : "waiting", ticket: this.#ticket };
+    return { type: exclusive ? "ready" : "waiting", ticket: this.#ticket, limited };
+  }
+
+  #windowMaxMs(role: Lessee["role"]): number {
+    return Math.min(this.#options.windowMaxMs, this.#options.limits?.[role].windowMaxMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** @returns the limit that one more boot of this role would exceed; null: there is room */
+  #fullFor(role: Lessee["role"]): number | null {
+    if (this.#lessees.size >= lesseesMax) return lesseesMax;
+    const nodesMax = this.#options.limits?.[role].nodesMax;
+    if (nodesMax === undefined || this.#lessees.size < nodesMax) return null;
+    let count = 0;
+    for (const { lessee } of this.#lessees.values()) if (lessee.role === role) count += 1;
+    return count >= nodesMax ? nodesMax : null;
   }
 
   #grant(
@@ -345,12 +371,13 @@ export class LeaseGranter {
 
   #remove(node: NodeId, boot: BootId): void {
     const key = keyOf({ node, boot });
-    this.#lessees.delete(key);
+    const known = this.#lessees.delete(key);
     for (const [ticket, waiting] of this.#waiting) if (waiting.key === key) this.#waiting.delete(ticket);
     if (this.#removed.has(key)) return;
     this.#removed.add(key);
     if (this.#removed.size > removedMax) this.#removed.delete(this.#removed.values().next().value ?? "");
-    this.#leaving.set(key, { node, boot });
+    // Every row of the table is a known lessee. A boot that was never heard of has none to remove.
+    if (known) this.#leaving.set(key, { node, boot });
   }
 
   #hasRow(waiting: Waiting): boolean {

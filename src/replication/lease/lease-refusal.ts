@@ -12,11 +12,25 @@ export function tooOld(of: Readonly<{ finalized: number; reads: number }>): stri
   return `the cluster has finalized level ${of.finalized}, and this build reads level ${of.reads}: start a newer one`;
 }
 
-const ofTheMoment: ReadonlySet<string> = new Set(["repeated", "too many nodes", "too many renews are waiting"]);
+const tooManyPattern = /^too many nodes\b/;
+
+/** The words for a node that would exceed the number of nodes that an operator admits in its role. */
+export function tooManyNodes(of: Readonly<{ role: string; nodesMax: number }>): string {
+  return (
+    `too many nodes: ${of.nodesMax} in the role ${of.role} hold a lease. ` +
+    `To admit more, raise broker.max_nodes.${of.role} on every broker`
+  );
+}
+
+export function saysTooManyNodes(reason: string): boolean {
+  return tooManyPattern.test(reason);
+}
+
+const ofTheMoment: ReadonlySet<string> = new Set(["repeated", "too many renews are waiting"]);
 
 /** Whether a refusal says something of the boot that was refused, and not of this one message, or of a leader with too much to do. */
 export function saysOfTheBoot(reason: string): boolean {
-  return !ofTheMoment.has(reason);
+  return !ofTheMoment.has(reason) && !saysTooManyNodes(reason);
 }
 
 export function saysTooOld(reason: string): boolean {

@@ -257,6 +257,56 @@ describe("leaving", () => {
   });
 });
 
+describe("limits of a role", () => {
+  const limit = (nodesMax: number, windowMaxMs: number) => ({ nodesMax, windowMaxMs });
+  const limits = { proxy: limit(2, 20_000), authorize: limit(1, 10_000), broker: limit(1, 60_000) };
+  const bootOf = (number: number) => `boot-${number}` as BootId;
+
+  test("no more nodes of a role are admitted than configured, and the refusal names the remedy", () => {
+    const granter = granterWith({ limits });
+    for (const number of [1, 2])
+      assert.equal(granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0)).type, "waiting");
+    assert.deepEqual(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(0)), {
+      type: "refused",
+      reason:
+        "too many nodes: 2 in the role proxy hold a lease. To admit more, raise broker.max_nodes.proxy on every broker",
+    });
+    assert.equal(granter.renew(renewOf({ boot: bootOf(4), role: "authorize" }), "remote", view(0)).type, "waiting");
+    assert.equal(granter.renew(renewOf({ boot: bootOf(1), nonce: 2 }), "remote", view(1)).type, "waiting");
+  });
+
+  test("a node that leaves makes room for another one of its role", () => {
+    const granter = granterWith({ limits });
+    for (const number of [1, 2]) granter.renew(renewOf({ boot: bootOf(number) }), "remote", view(0));
+    granter.goodbye({ node: renewOf().node, boot: bootOf(1), nonce: 9 });
+    assert.equal(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(1)).type, "waiting");
+  });
+
+  test("lessees of an earlier epoch are kept even above the limit: they may still decide", () => {
+    const rows = [1, 2, 3].map((number) => lesseeOf({ boot: bootOf(number) }));
+    const granter = granterWith({ limits, lessees: rows });
+    assert.equal(granter.standings(mono(1)).length, 3);
+    assert.equal(granter.renew(renewOf({ boot: bootOf(4) }), "remote", view(1)).type, "refused");
+  });
+
+  test("a window longer than the role may have is granted at the limit, and the answer says so", () => {
+    const granter = granterWith({ limits });
+    const asked = granter.renew(renewOf({ windowMs: 36_000_000 }), "remote", view(0));
+    assert.deepEqual(asked.type === "waiting" && asked.limited, { windowMs: 36_000_000, windowMaxMs: 20_000 });
+    const { round, grants } = beat(granter, 1);
+    assert.deepEqual([round.lessees[0]?.windowMs, windows(grants)], [20_000, [20_000]]);
+    assert.ok(only(granter, 1).fencedInMs <= fenceAfterMs(20_000, 0.01));
+  });
+
+  test("a goodbye or a replacement of a boot that was never heard of writes nothing to the table", () => {
+    const granter = granterWith({ limits });
+    for (let number = 10; number < 20; number++)
+      granter.goodbye({ node: renewOf().node, boot: bootOf(number), nonce: 1 });
+    granter.renew(renewOf({ replaces: bootOf(30) }), "remote", view(0));
+    assert.deepEqual(granter.beginWrite("beat", mono(1)).left, []);
+  });
+});
+
 test("a lessee that comes back while its row was to leave keeps the new one: the next leader must know of it", () => {
   const granter = granterWith();
   granter.renew(renewOf(), "remote", view(0));
