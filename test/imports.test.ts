@@ -79,6 +79,7 @@ const machines = {
   "lease holder": "src/replication/lease/lease-holder.ts",
   "lease granter": "src/replication/lease/lease-granter.ts",
   "regional granter": "src/replication/lease/regional-granter.ts",
+  "regional broker": "src/broker/region/region-core.ts",
   "receipt collector": "src/broker/leader/receipt-desk.ts",
   receipt: "src/replication/lease/receipt.ts",
   relay: "src/broker/leader/relay.ts",

@@ -6,7 +6,8 @@ import {
   type Broker,
   type DatabrokerServer,
   openAgeMark,
-  RegionCopy,
+  openRegionCopy,
+  type RegionCopy,
   startDatabrokerServer,
   startRegionalBroker,
 } from "../broker/index.ts";
@@ -42,7 +43,7 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
   }
   const { clusterName: cluster } = config.broker;
   const fanout = natsOf(config, { node, logger });
-  const copy = new RegionCopy({
+  const copy = openRegionCopy({
     ...{ path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`), cluster },
     onDamage: (problem) => logger.error({ problem }, "the region's copy of the log is begun anew"),
   });

@@ -1,186 +1,243 @@
 /**
- * Region leases: where the messages of a region's nodes meet its broker.
+ * Region leases: where the messages of a region's nodes meet its broker. Pure.
  *
- * What a node says is read, and handed on to the leader, whose answer is the node's answer. When none comes, a renew is answered
- * by age from the lease that this broker holds (regional-granter.ts), and the next ones at once, until the home region answers
- * one of the broker's own: so a region that heals has its nodes come back in their own time, one renew a second each.
+ * The broker notes what a node says and forwards it to the leader; the leader's answer is the node's answer. When none comes, the
+ * broker answers a renew by age, from the lease that it holds itself (regional-granter.ts). It answers later renews at once, until
+ * the home region answers again: the nodes of a region that heals come back in their own time, one renew a second each.
+ *
+ * - No grant by age leaves before the age mark is on the disk.
+ * - The mark is removed only when no lease by age counts and this boot holds a lease of its own.
+ * - A change counts as enforced here only when no node with a lease by age may still decide without it.
  */
 import type { Link, NodeId } from "../../events/index.ts";
-import {
-  BrokerUnavailableError,
-  type ChainView,
-  type Clock,
-  encodeMessage,
-  LeaseRefusedError as LeaderRefusedError,
-  type Opened,
-  type RefusedMessage,
-  RegionalGranter,
-  type RegionalStanding,
-  type Renew,
-  type ReplicaProcess,
-  type Role,
-  type Speaker,
-  sealEnvelope,
-} from "../../replication/index.ts";
-import { Bell } from "../bell.ts";
+import { RegionalGranter, type RegionalStanding, type Renew } from "../../replication/index.ts";
 import type { OpenedNodeMessage } from "../broker-messages.ts";
-import { leaseMessageIn } from "../leader/lease-messages.ts";
-import { LeaseRefusedError } from "../leader/lease-refused.ts";
-import type { AgeMark } from "./age-mark-file.ts";
-import type { HomeRegion } from "./home-region.ts";
+import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
+import type { RegionWork } from "./region-work.ts";
 
-/** What a renew may wait for the leader before it is answered by age: a node gives us a second and a half. */
+/** What a message may wait for the leader: a node gives the broker a second and a half. */
 const forwardMs = 1_000;
+/** Messages that wait for the leader or for the disk; a node has at most a few under way. */
+const waitingMax = 40_000;
 const outOfReach = "the home region is out of reach";
-
-/** The broker's own copy. */
-export type OwnCopy = Pick<ReplicaProcess, "applied" | "projection" | "lease">;
-
-export type RegionLeasesParts = Readonly<{
-  home: HomeRegion;
-  mark: AgeMark;
-  clock: Clock;
-  version: string;
-  /** Opens what nodes have signed. */
-  open: (bytes: Uint8Array) => Opened | RefusedMessage;
-  speaker: Speaker;
-  /** Whether a link is on the broker's chain. */
-  holds: (link: Link) => boolean;
-}>;
+const stopping = "this broker is stopping";
 
 type Said = Exclude<OpenedNodeMessage, { type: "refused" }>;
+type Forwarded = Readonly<{ id: number; said: Said; until: number }>;
 
 export class RegionLeases {
-  readonly #parts: RegionLeasesParts;
+  readonly #work: RegionWork;
+  readonly #version: string;
+  readonly #holds: (link: Link) => boolean;
   readonly #granter = new RegionalGranter();
-  /** Rings when a node has said something. */
-  readonly #said = new Bell();
+  /** Messages that wait for the leader, by the question that carries them. */
+  readonly #forwarded = new Map<number, Forwarded>();
+  /** Renews that wait for the mark, by the number of the node's question. */
+  readonly #unmarked = new Map<number, Renew>();
+  /** Changes that a node with a lease by age does not enforce yet. */
+  readonly #unenforced = new Map<number, Link>();
   readonly #counts = { leasesForwarded: 0, envelopesRefused: 0 };
-  #own: OwnCopy | null = null;
+  #mark: "none" | "asked for" | "on the disk";
+  #closed = false;
 
-  constructor(parts: RegionLeasesParts) {
-    this.#parts = parts;
+  /** @param options.holds whether a link is on the broker's chain */
+  constructor(
+    work: RegionWork,
+    options: Readonly<{ version: string; holds: (link: Link) => boolean; mark: "none" | "on the disk" }>,
+  ) {
+    this.#work = work;
+    this.#version = options.version;
+    this.#holds = options.holds;
+    this.#mark = options.mark;
   }
 
-  get counts(): Readonly<Record<string, number>> {
+  get counts(): Readonly<Record<"leasesForwarded" | "envelopesRefused" | "nodes" | "grantsByAge", number>> {
     const { nodes, grants } = this.#granter;
-    return { ...this.#counts, nodes, grantsByAge: grants, leasesByAge: this.leased };
+    return { ...this.#counts, nodes, grantsByAge: grants };
   }
   /** Leases by age that may still count. */
-  get leased(): number {
-    return this.#granter.leased(this.#parts.clock.monotonic());
+  leased(now: number): number {
+    return this.#granter.leased(now as RegionWork["now"]);
   }
-  /** What the nodes of the region ask for, at most; 0: nobody has asked. */
-  get windowMs(): number {
-    return this.#granter.windowMs(this.#parts.clock.monotonic());
+  /** What the nodes of the region ask for, at most; 0: no node has asked. */
+  windowMs(now: number): number {
+    return this.#granter.windowMs(now as RegionWork["now"]);
   }
-  standings(): readonly RegionalStanding[] {
-    return this.#granter.standings(this.#parts.clock.monotonic());
+  standings(now: number): readonly RegionalStanding[] {
+    return this.#granter.standings(now as RegionWork["now"]);
   }
 
-  /** The broker's own copy, once it has been started. */
-  rests(own: OwnCopy): void {
-    this.#own = own;
+  nodeSaid({ id, message }: Extract<RegionFact, { type: "nodeSaid" }>, homeAnswers: () => boolean): void {
+    const problem = problemOf(message);
+    if (message.type === "refused" || problem !== undefined) {
+      this.#counts.envelopesRefused += 1;
+      this.#answer(id, { type: "refused", reason: problem ?? "not authentic" });
+      return;
+    }
+    this.#note(message);
+    if (!homeAnswers() || this.#forwarded.size >= waitingMax) {
+      this.#answerAlone(id, message);
+      return;
+    }
+    const until = this.#work.now + forwardMs;
+    this.#forwarded.set(this.#work.askHome({ op: "say", said: id }), { id, said: message, until });
+    this.#work.wakeBy(until);
+  }
+
+  /** @returns whether the question was one of these. An answer that comes too late is of no use to the node. */
+  homeAnswered(question: number, answer: HomeAnswer): boolean {
+    const forwarded = this.#forwarded.get(question);
+    if (forwarded === undefined) return false;
+    this.#forwarded.delete(question);
+    const { id, said } = forwarded;
+    if (answer.type === "unavailable") {
+      this.#answerAlone(id, said);
+      return true;
+    }
+    if (answer.type === "granted" || answer.type === "taken") this.#counts.leasesForwarded += 1;
+    if (said.type === "renew") this.#noteLeader(said.renew, answer);
+    this.#answer(id, { type: "leader" });
+    return true;
+  }
+
+  /** The own projection has changed. */
+  changed({ id, link, rebuilt }: Extract<RegionFact, { type: "changed" }>): void {
+    if (rebuilt) this.#granter.rebuilt();
+    this.#unenforced.set(id, link);
+    this.#settle();
+  }
+
+  markKept(): void {
+    this.#mark = "on the disk";
+    const renews = [...this.#unmarked];
+    this.#unmarked.clear();
+    for (const [id, renew] of renews) this.#grantByAge(id, renew);
+    this.#settle();
+  }
+
+  /** @param reason why the disk did not take it */
+  markNotKept(reason: string): void {
+    this.#mark = "none";
+    this.#refuseUnmarked(reason);
+  }
+
+  #refuseUnmarked(reason: string): void {
+    const ids = [...this.#unmarked.keys()];
+    this.#unmarked.clear();
+    for (const id of ids) this.#answer(id, { type: "unavailable", message: reason });
+  }
+
+  woke(): void {
+    for (const [question, { id, said, until }] of [...this.#forwarded]) {
+      if (until > this.#work.now) {
+        this.#work.wakeBy(until);
+        continue;
+      }
+      this.#forwarded.delete(question);
+      this.#answerAlone(id, said);
+    }
+    this.#settle();
   }
 
   /**
-   * A change counts as enforced here once everybody whose lease rests on ours enforces it. Undefined: it does.
-   * @param change.rebuilt the copy may stand on another history than before
+   * The process ends: from now on nothing is granted by age.
+   * @returns whether this boot may say goodbye to the leader, because nothing that it granted counts any more
    */
-  enforced({ link, rebuilt }: Readonly<{ link: Link; rebuilt: boolean }>): Promise<void> | undefined {
-    if (rebuilt) this.#granter.rebuilt();
-    const now = this.#parts.clock.monotonic();
-    return this.#granter.holdsBackUntil(link, now) === null ? undefined : this.#whenEnforced(link);
-  }
-
-  async #whenEnforced(link: Link): Promise<void> {
-    for (;;) {
-      const seen = this.#said.count;
-      const now = this.#parts.clock.monotonic();
-      const until = this.#granter.holdsBackUntil(link, now);
-      if (until === null) return;
-      await this.#said.wait(seen, until - now);
-    }
-  }
-
-  /** @returns the enveloped grant for a renew, null otherwise @throws LeaseRefusedError, BrokerUnavailableError */
-  async take(role: Role, envelope: Uint8Array): Promise<Uint8Array | null> {
-    const said = this.#open(envelope);
-    this.#note(said);
-    const answer = await this.#fromLeader(role, envelope, said);
-    if (answer !== undefined) return answer;
-    if (said.type === "renew") return this.#byAge(said.renew);
-    // We have taken a confirmation; the leader learns of it with the next renew. A goodbye is the leader's to take.
-    if (said.type === "confirm") return null;
-    throw new BrokerUnavailableError(outOfReach);
-  }
-
-  #open(envelope: Uint8Array): Said {
-    const message = leaseMessageIn(this.#parts.open(envelope));
-    const problem =
-      message.type === "refused" ? message.reason : isOwn(message) ? undefined : "a node may speak only for itself";
-    if (message.type !== "refused" && problem === undefined) return message;
-    this.#counts.envelopesRefused += 1;
-    throw new LeaseRefusedError(problem ?? "not authentic");
+  close(): Readonly<{ mayLeave: boolean }> {
+    this.#closed = true;
+    this.#refuseUnmarked(stopping);
+    return { mayLeave: this.leased(this.#work.now) === 0 };
   }
 
   #note(said: Said): void {
-    const { clock, holds, mark } = this.#parts;
-    const view: ChainView = { at: clock.monotonic(), onChain: holds };
+    const view = { at: this.#work.now, onChain: this.#holds };
     if (said.type === "renew") this.#granter.renewed(said.renew, view);
     else if (said.type === "confirm") this.#granter.confirmed(said.confirm, view);
     else this.#granter.left(said.goodbye);
-    this.#said.ring();
-    if (this.leased === 0 && this.#own !== null && this.#own.lease() !== null) mark.clear();
+    this.#settle();
   }
 
-  /** @returns undefined: no answer in time @throws LeaseRefusedError */
-  async #fromLeader(role: Role, envelope: Uint8Array, said: Said): Promise<Uint8Array | null | undefined> {
-    const { home, clock } = this.#parts;
-    const told = (answer: Parameters<RegionalGranter["answeredByLeader"]>[1]): void => {
-      if (said.type === "renew") this.#granter.answeredByLeader(said.renew, answer, clock.monotonic());
-    };
-    try {
-      const answer = await home.askWithin(forwardMs, role, (at) => at.lease(envelope));
-      if (answer === undefined) return undefined;
-      this.#counts.leasesForwarded += 1;
-      if (answer !== null) told("granted"); // else the leader has dealt with a newer one
-      return answer;
-    } catch (cause) {
-      if (!(cause instanceof LeaderRefusedError)) throw cause;
-      told({ refused: cause.reason });
-      throw new LeaseRefusedError(cause.reason, { cause });
+  #noteLeader(renew: Renew, answer: HomeAnswer): void {
+    if (answer.type === "granted") this.#granter.answeredByLeader(renew, "granted", this.#work.now);
+    else if (answer.type === "refused")
+      this.#granter.answeredByLeader(renew, { refused: answer.reason }, this.#work.now);
+  }
+
+  #answerAlone(id: number, said: Said): void {
+    if (said.type === "renew") this.#renewAlone(id, said.renew);
+    // The broker has noted a confirmation; the leader learns of it with the next renew. A goodbye is for the leader alone.
+    else if (said.type === "confirm") this.#answer(id, { type: "taken" });
+    else this.#answer(id, { type: "unavailable", message: outOfReach });
+  }
+
+  #renewAlone(id: number, renew: Renew): void {
+    if (this.#closed) {
+      this.#answer(id, { type: "unavailable", message: stopping });
+      return;
     }
+    if (this.#work.own.lease === null || this.#mark === "on the disk") {
+      this.#grantByAge(id, renew);
+      return;
+    }
+    if (this.#unmarked.size >= waitingMax) {
+      this.#answer(id, { type: "unavailable", message: "too many renews wait for the disk" });
+      return;
+    }
+    this.#unmarked.set(id, renew);
+    if (this.#mark === "asked for") return;
+    this.#mark = "asked for";
+    this.#work.emit({ type: "keepMark" });
   }
 
-  #byAge(renew: Renew): Uint8Array {
-    const { clock, mark, speaker, version } = this.#parts;
-    if (this.#own === null) throw new BrokerUnavailableError(outOfReach);
-    const { applied, projection } = this.#own;
-    const lease = this.#own.lease();
-    if (lease !== null) mark.set(); // before anything that rests on it is given away
-    const at = { monotonic: clock.monotonic(), wall: clock.wall() };
-    const copy = { lease, applied, digest: projection.digest(), version, level: projection.level };
-    const answer = this.#granter.grant(renew, copy, at);
+  #grantByAge(id: number, renew: Renew): void {
+    const { lease, applied, digest, level } = this.#work.own;
+    const copy = { lease, applied, digest: digest(), version: this.#version, level };
+    const answer = this.#granter.grant(renew, copy, this.#work.at);
     switch (answer.type) {
       case "granted":
-        return sealEnvelope(speaker, "grant-by-age", encodeMessage(answer.grant));
+        this.#answer(id, { type: "grantByAge", grant: answer.grant });
+        return;
       case "refused":
-        throw new LeaseRefusedError(answer.reason);
+        this.#answer(id, { type: "refused", reason: answer.reason });
+        return;
       case "unavailable":
-        throw new BrokerUnavailableError(answer.reason);
+        this.#answer(id, { type: "unavailable", message: answer.reason });
     }
+  }
+
+  /** Passes every change that no node holds back any more, and removes the mark when it protects nothing. */
+  #settle(): void {
+    const now = this.#work.now;
+    for (const [id, link] of [...this.#unenforced]) {
+      const until = this.#granter.holdsBackUntil(link, now);
+      if (until !== null) {
+        this.#work.wakeBy(until);
+        continue;
+      }
+      this.#unenforced.delete(id);
+      this.#work.emit({ type: "enforced", id });
+    }
+    const protectsNothing = this.leased(now) === 0 && this.#work.own.lease !== null && this.#unmarked.size === 0;
+    if (this.#mark !== "on the disk" || !protectsNothing) return;
+    this.#mark = "none";
+    this.#work.emit({ type: "clearMark" });
+  }
+
+  #answer(id: number, answer: NodeAnswer): void {
+    this.#work.emit({ type: "answerNode", id, answer });
   }
 }
 
-/** A node speaks for itself alone: the name and the boot in the message are those of its certificate. */
-function isOwn(said: Said): boolean {
-  const { node, boot } = wordsOf(said);
-  const sameRole = said.type !== "renew" || said.renew.role === said.from.role;
-  return node === said.from.name && boot === said.from.boot && sameRole;
+/** Why the message is not taken. A node speaks for itself alone: its name, boot and role are those of its certificate. */
+function problemOf(message: OpenedNodeMessage): string | undefined {
+  if (message.type === "refused") return message.reason;
+  const { node, boot } = speakerOf(message);
+  const isOwn = node === message.from.name && boot === message.from.boot;
+  const hasOwnRole = message.type !== "renew" || message.renew.role === message.from.role;
+  return isOwn && hasOwnRole ? undefined : "a node may speak only for itself";
 }
 
-function wordsOf(said: Said): Readonly<{ node: NodeId; boot: string }> {
+function speakerOf(said: Said): Readonly<{ node: NodeId; boot: string }> {
   switch (said.type) {
     case "renew":
       return said.renew;

@@ -1,103 +1,106 @@
 /**
- * Region pages: how a regional broker follows the log, and what it serves of it.
+ * Region pages: how a regional broker follows the log, and what its copy keeps of it. Pure.
  *
- * Its own projection reads here: from what lies on the disk first, then from the home region; what comes is kept. Nodes are
- * served what is kept, and whoever stands at the head waits for more, while one question goes to the home region for all of them.
+ * - The broker's own projection reads through it: from the disk first, then from the home region; the copy keeps what comes.
+ * - The copy keeps a delivery only when the own projection has applied it.
+ * - The copy never skips events: what the projection has and the copy has not is read again from the home region.
+ * - A disk that takes no more leaves the copy where it is. The projection, and every lease that rests on it, continues.
  */
-import { type Link, sameLink } from "../../events/index.ts";
-import {
-  BrokerUnavailableError,
-  type Clock,
-  type EnvelopeOpener,
-  type Fanout,
-  type Logger,
-  openBatch,
-  type PageOutcome,
-  type ReplicaProcess,
-} from "../../replication/index.ts";
-import type { PageRequest } from "../api/databroker-port.ts";
-import { Bell, pause } from "../bell.ts";
-import { pageEventsMax, pageWaitMsMax } from "../ledger/pages.ts";
-import type { HomeRegion } from "./home-region.ts";
-import type { RegionCopy } from "./region-copy-file.ts";
+import { type Link, MalformedEventError } from "../../events/index.ts";
+import type { Batch, PageOutcome } from "../../replication/index.ts";
+import { CopyNotWrittenError, type RegionCopy } from "./region-copy.ts";
+import type { HomeAnswer, RegionFact } from "./region-messages.ts";
+import type { RegionReaders } from "./region-readers.ts";
+import type { RegionWork } from "./region-work.ts";
 
-/** Whoever asks at the head is told what the home region has, if it answers within this. */
-const lookMs = 600;
-const readersMax = 4_096;
 const fillEvents = 2_000;
-/** What the replay buffer brought has been taken by our projection by then, or never will be. */
+/** The own projection has taken what the replay buffer brought by then, or never will. */
 const replaySettleMs = 50;
+const replayedBatchesMax = 20_000;
+
+type OwnRead = Readonly<{ id: number; after: Link; askedAt: number }>;
 
 export class RegionPages {
-  readonly #home: HomeRegion;
+  readonly #work: RegionWork;
   readonly #copy: RegionCopy;
-  readonly #open: EnvelopeOpener;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
-  /** Rings when the copy has moved, or the home region has answered. */
-  readonly #moved = new Bell();
-  readonly #counts = { pagesServed: 0, copyGaps: 0, copyNotKept: 0 };
-  #following: Pick<ReplicaProcess, "applied" | "look"> | null = null;
-  /** The newest beginning of a read that the home region has answered. */
-  #lookedAt = Number.NEGATIVE_INFINITY;
-  /** What was on this disk at the start is read from it first. */
+  readonly #readers: RegionReaders;
+  readonly #ownReads = new Map<number, OwnRead>();
+  readonly #counts = { copyGaps: 0, copyNotKept: 0 };
+  /** What the disk held at the start is read from it first. Null: that is done. */
   #bootHead: Link | null;
-  #readers = 0;
-  #filling: "yes" | "no" = "no";
-  #disk: "takes" | "refuses" = "takes";
-  #closed: "yes" | "no" = "no";
+  /** The question that fills the copy; null: nothing is missing, as far as is known. */
+  #filling: number | null = null;
+  #replayed: Readonly<{ batches: readonly Batch[]; dueAt: number }>[] = [];
+  #diskRefuses = false;
+  #closed = false;
 
-  constructor(
-    parts: Readonly<{ home: HomeRegion; copy: RegionCopy; open: EnvelopeOpener; clock: Clock; logger: Logger }>,
-  ) {
-    this.#home = parts.home;
+  constructor(work: RegionWork, parts: Readonly<{ copy: RegionCopy; readers: RegionReaders }>) {
+    this.#work = work;
     this.#copy = parts.copy;
-    this.#open = parts.open;
-    this.#clock = parts.clock;
-    this.#logger = parts.logger;
+    this.#readers = parts.readers;
     const { head, base } = parts.copy;
     this.#bootHead = head.position > base.position ? head : null;
   }
 
   get counts(): Readonly<Record<string, number>> {
-    return { ...this.#counts, copyHead: this.#copy.head.position, copyBase: this.#copy.base.position };
+    const { head, base } = this.#copy;
+    return { ...this.#counts, copyHead: head.position, copyBase: base.position };
   }
 
-  /** The broker's own projection, once it has been started. */
-  follows(replica: Pick<ReplicaProcess, "applied" | "look">): void {
-    this.#following = replica;
+  /** The own projection reads. */
+  readForOwn({ id, after, limit, waitMs }: Extract<RegionFact, { type: "ownReadAsked" }>): void {
+    const kept = this.#fromDisk(after, limit);
+    if (kept !== undefined) {
+      this.#work.emit({ type: "answerOwnRead", id, answer: kept });
+      return;
+    }
+    // A delivery that the projection had to hold was not kept: nothing else asks for what is missing before it.
+    const { head } = this.#copy;
+    if (head.position > 0 && head.position < after.position) this.#fill();
+    const question = this.#work.askHome({ op: "read", after, limit, waitMs, reader: id });
+    this.#ownReads.set(question, { id, after, askedAt: this.#work.now });
+  }
+
+  /** @returns whether the question was one of these */
+  homeAnswered(question: number, answer: HomeAnswer): boolean {
+    const read = this.#ownReads.get(question);
+    if (read !== undefined) {
+      this.#ownReads.delete(question);
+      this.#ownReadAnswered(read, answer);
+      return true;
+    }
+    if (question !== this.#filling) return false;
+    this.#filled(answer);
+    return true;
+  }
+
+  /** Keeps what a leader has published, if the own projection has applied it. */
+  keep(batch: Batch): void {
+    if (this.#closed || batch.last.position <= this.#copy.head.position) return;
+    if (batch.last.position > this.#work.own.applied.position) return;
+    const kept = this.#change(() => this.#copy.follow(batch));
+    if (kept === true) this.#readers.serveAll();
+    else if (kept === false) this.#fill();
+  }
+
+  /** Batches of the replay buffer: kept once the own projection has had time to apply them. */
+  keepSoon(batches: readonly Batch[]): void {
+    const waiting = this.#replayed.reduce((sum, each) => sum + each.batches.length, 0);
+    if (batches.length === 0 || waiting + batches.length > replayedBatchesMax) return; // the next read fills the copy
+    const dueAt = this.#work.now + replaySettleMs;
+    this.#replayed.push({ batches, dueAt });
+    this.#work.wakeBy(dueAt);
+  }
+
+  woke(): void {
+    const due = this.#replayed.filter(({ dueAt }) => dueAt <= this.#work.now);
+    this.#replayed = this.#replayed.filter(({ dueAt }) => dueAt > this.#work.now);
+    for (const { batches } of due) for (const batch of batches) this.keep(batch);
+    for (const { dueAt } of this.#replayed) this.#work.wakeBy(dueAt);
   }
 
   close(): void {
-    this.#closed = "yes";
-    this.#moved.ring();
-  }
-
-  /** True when the copy holds this very event. */
-  holds(link: Link): boolean {
-    const here = this.#copy.linkAt(link.position);
-    return here !== undefined && sameLink(here, link);
-  }
-
-  /** The broker's own projection has moved. */
-  moved(): void {
-    this.#moved.ring();
-  }
-
-  /** For the broker's own projection. @throws BrokerUnavailableError */
-  async readHome(after: Link, request: PageRequest): Promise<PageOutcome> {
-    const own = this.#fromDisk(after, request.limit);
-    if (own !== undefined) return own;
-    // A delivery that our projection had to hold was not kept: nobody waits at the head for what is missing before it.
-    const { head } = this.#copy;
-    if (head.position > 0 && head.position < after.position) this.#fill();
-    const startedAt = this.#clock.monotonic();
-    const outcome = await this.#home.probe("broker", (home) => home.read(after, request));
-    if (outcome.type === "forked") this.#copy.clear();
-    if (outcome.type === "page" && this.#onDisk(() => this.#copy.take(outcome.page)) === false) this.#fill();
-    this.#lookedAt = Math.max(this.#lookedAt, startedAt);
-    this.#moved.ring();
-    return outcome;
+    this.#closed = true;
   }
 
   #fromDisk(after: Link, limit: number): PageOutcome | undefined {
@@ -109,117 +112,104 @@ export class RegionPages {
     return outcome.type === "page" && outcome.page.entries.length > 0 ? outcome : undefined;
   }
 
-  /** The fan-out for the broker's own projection: what it takes from there is kept. */
-  kept(fanout: Fanout): Fanout {
-    return {
-      ...fanout,
-      subscribe: (listener) =>
-        fanout.subscribe((envelope) => {
-          listener(envelope);
-          this.#keep(envelope);
-        }),
-      replay: async (asked) => {
-        const envelopes = (await fanout.replay?.(asked)) ?? [];
-        if (envelopes.length > 0)
-          void pause(replaySettleMs).then(() => {
-            for (const envelope of envelopes) this.#keep(envelope);
-          });
-        return envelopes;
-      },
-    };
-  }
-
-  /** Keeps what a leader has published, if our projection has taken it. */
-  #keep(envelope: Uint8Array): void {
-    const opened = openBatch(envelope, this.#open, (last) => last.position <= this.#copy.head.position);
-    if ("refused" in opened || this.#following === null || this.#closed === "yes") return;
-    const { batch } = opened;
-    if (batch.last.position > this.#following.applied.position) return;
-    const kept = this.#onDisk(() => this.#copy.follow(batch));
-    if (kept === true) this.#moved.ring();
-    else if (kept === false) this.#fill();
-  }
-
-  /** A disk that takes no more leaves the copy where it is; our projection, and with it all leases here, goes on. */
-  #onDisk(keep: () => boolean): boolean | "refused" {
-    try {
-      const kept = keep();
-      if (kept) this.#disk = "takes";
-      return kept;
-    } catch (error) {
-      if (!(error instanceof Error && "errcode" in error)) throw error; // not SQLite's
-      this.#counts.copyNotKept += 1;
-      if (this.#disk === "takes")
-        this.#logger.error(
-          { err: error },
-          "the region's copy of the log cannot be written: make room in the data folder. What is there is kept; it is filled when the disk takes it",
-        );
-      this.#disk = "refuses";
-      return "refused";
+  #ownReadAnswered({ id, askedAt }: OwnRead, answer: HomeAnswer): void {
+    switch (answer.type) {
+      case "page":
+      case "forked":
+      case "truncated":
+        if (answer.type === "forked") this.#change(() => this.#clear());
+        if (answer.type === "page") {
+          const kept = this.#change(() => this.#copy.take(answer.page));
+          if (kept === false) this.#fill();
+          if (typeof kept === "object") {
+            this.#work.emit({ type: "answerOwnRead", id, answer: { type: "failed", error: kept.malformed } });
+            return;
+          }
+        }
+        this.#readers.homeAnswered(askedAt);
+        this.#readers.serveAll();
+        this.#work.emit({ type: "answerOwnRead", id, answer });
+        return;
+      default: {
+        const error = "error" in answer ? answer.error : new Error(`a read was answered with ${answer.type}`);
+        this.#work.emit({ type: "answerOwnRead", id, answer: { type: "failed", error } });
+      }
     }
   }
 
+  /** Reads what the own projection has and the copy has not. */
   #fill(): void {
-    if (this.#following !== null && this.#filling === "no") void this.#fillUpTo(this.#following);
-  }
-
-  /** Reads what our projection has and the copy on the disk has not. */
-  async #fillUpTo(following: Pick<ReplicaProcess, "applied">): Promise<void> {
-    this.#filling = "yes";
+    if (this.#filling !== null || this.#closed) return;
     this.#counts.copyGaps += 1;
+    this.#fillOn();
+  }
+
+  #fillOn(): void {
+    this.#filling = null;
+    const { head } = this.#copy;
+    if (this.#closed || head.position >= this.#work.own.applied.position) return;
+    const read = { after: head, limit: fillEvents, waitMs: 0, reader: null };
+    this.#filling = this.#work.askHome({ op: "read", ...read });
+  }
+
+  #filled(answer: HomeAnswer): void {
+    this.#filling = null;
+    const hasMore = this.#takeFilling(answer);
+    this.#readers.serveAll();
+    if (hasMore) this.#fillOn();
+  }
+
+  /** @returns whether there may be more to fill the copy with */
+  #takeFilling(answer: HomeAnswer): boolean {
+    switch (answer.type) {
+      case "page":
+        return answer.page.entries.length > 0 && this.#change(() => this.#copy.take(answer.page)) === true;
+      case "forked":
+        return this.#change(() => this.#clear()) === true;
+      case "truncated":
+        // No broker has what is missing any more: a node that wants it needs a snapshot, as this broker did.
+        return this.#change(() => this.#beginAt(this.#work.own.applied)) === true;
+      default:
+        this.#work.emit({
+          type: "log",
+          level: "debug",
+          message: "the region's copy could not be filled yet",
+          fields: { err: "error" in answer ? answer.error : answer.type },
+        });
+        return false;
+    }
+  }
+
+  #clear(): boolean {
+    this.#copy.clear();
+    return true;
+  }
+
+  #beginAt(link: Link): boolean {
+    this.#copy.beginAt(link);
+    return true;
+  }
+
+  /** @returns what the change returned, or why the copy is as it was; "refused": the disk takes no more */
+  #change(change: () => boolean): boolean | "refused" | Readonly<{ malformed: MalformedEventError }> {
     try {
-      while (this.#closed === "no" && this.#copy.head.position < following.applied.position) {
-        const after = this.#copy.head;
-        const outcome = await this.#home.probe("broker", (home) => home.read(after, { limit: fillEvents, waitMs: 0 }));
-        if (outcome.type === "forked") this.#copy.clear();
-        // Nobody has what is missing any more: whoever reads here and wants it needs a snapshot, as we did.
-        else if (outcome.type === "truncated") this.#copy.beginAt(following.applied);
-        else if (outcome.page.entries.length === 0) break;
-        else if (this.#onDisk(() => this.#copy.take(outcome.page)) !== true) break;
-        this.#moved.ring();
-      }
+      const done = change();
+      if (done) this.#diskRefuses = false;
+      return done;
     } catch (error) {
-      this.#logger.debug({ err: error }, "the region's copy could not be filled yet");
-    } finally {
-      this.#filling = "no";
-    }
-  }
-
-  /** For the nodes of the region. @throws BrokerUnavailableError when the copy has not got as far as they have */
-  async read(after: Link, request: PageRequest): Promise<PageOutcome> {
-    if (this.#readers >= readersMax) throw new BrokerUnavailableError("too many readers");
-    this.#readers += 1;
-    try {
-      return await this.#readWaiting(after, request);
-    } finally {
-      this.#readers -= 1;
-    }
-  }
-
-  async #readWaiting(after: Link, { limit, waitMs, signal }: PageRequest): Promise<PageOutcome> {
-    const askedAt = this.#clock.monotonic();
-    const until = askedAt + Math.max(0, Math.min(pageWaitMsMax, waitMs));
-    const lookUntil = this.#home.answers ? askedAt + lookMs : askedAt;
-    for (let asked = false; ; asked = true) {
-      const seen = this.#moved.count;
-      const outcome = this.#copy.read(after, Math.min(pageEventsMax, limit));
-      if (outcome.type === "truncated") return outcome;
-      if (outcome.type === "page" && outcome.page.entries.length > 0) {
-        this.#counts.pagesServed += 1;
-        return outcome;
-      }
-      const { head } = this.#copy;
-      // Else what they hold is of a later epoch than all of this copy: it is the copy that holds a lost suffix, and will find out.
-      const isTheirs = outcome.type === "foreign" && (outcome.link.epoch >= after.epoch || head.epoch > after.epoch);
-      if (isTheirs) return { type: "forked", head };
-      const looked = this.#lookedAt >= askedAt ? askedAt : lookUntil;
-      const leftMs = Math.max(until, looked) - this.#clock.monotonic();
-      if (leftMs <= 0 || signal?.aborted === true || this.#closed === "yes") {
-        if (outcome.type === "page") return outcome;
-        throw new BrokerUnavailableError("this region's copy of the log has not got that far");
-      }
-      if (!asked) this.#following?.look();
-      await this.#moved.wait(seen, leftMs, signal);
+      if (error instanceof MalformedEventError) return { malformed: error };
+      if (!(error instanceof CopyNotWrittenError)) throw error;
+      this.#counts.copyNotKept += 1;
+      if (!this.#diskRefuses)
+        this.#work.emit({
+          type: "log",
+          level: "error",
+          message:
+            "the region's copy of the log cannot be written: make room in the data folder. What is there is kept; it is filled when the disk takes it",
+          fields: { err: error },
+        });
+      this.#diskRefuses = true;
+      return "refused";
     }
   }
 }

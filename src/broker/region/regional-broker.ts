@@ -1,12 +1,11 @@
 /**
  * Regional broker: the databroker of a region that is not the leader's.
  *
- * It writes nothing. It keeps a copy of the log, which it follows from the brokers of the home region and from NATS, and serves
- * the pages of that copy to the nodes beside it; commands, receipts and renews it hands on. While the home region is out of
- * reach, its nodes still read and restart from what is here, and get leases by age from the lease that it holds itself, until
- * that is over. Nobody here waits for the home region in vain: one process asks, this one. Why: docs/adr.
- *
- * A shell around its parts: what touches the world is given to it.
+ * - It writes nothing. It follows the log from the brokers of the home region and from NATS, keeps a copy, and serves its pages to the
+ *   nodes of its region. Commands, receipts and renews go on to the home region.
+ * - While the home region is out of reach, its nodes still read and restart from the copy, and get leases by age from the lease that
+ *   the broker holds itself, until that has expired (docs/adr/0013).
+ * - What it decides is in the region core (region-core.ts) and in the node core of its own copy; this puts the parts together.
  */
 import { type BrokerId, parseBootId } from "../../events/index.ts";
 import {
@@ -28,10 +27,8 @@ import { ForbiddenError, mayAsk, type Request, refuseCommand } from "../commands
 import { unavailable } from "../leader/inbox.ts";
 import { nodeOpener } from "../node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
-import { HomeRegion } from "./home-region.ts";
-import type { RegionCopy } from "./region-copy-file.ts";
-import { RegionLeases } from "./region-leases.ts";
-import { RegionPages } from "./region-pages.ts";
+import type { RegionCopy } from "./region-copy.ts";
+import { RegionDriver } from "./region-driver.ts";
 
 export type RegionalBrokerOptions = Readonly<{
   cluster: string;
@@ -70,41 +67,43 @@ const readWithinMs = 60_000;
 export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   const { cluster, brokerId, clock, copy, mark, logger } = options;
   const secrets = [options.secret, ...(options.previousSecret === null ? [] : [options.previousSecret])];
-  const home = new HomeRegion({ home: options.home, clock, renewMs: options.renewMs });
-  const pages = new RegionPages({ home, copy, clock, logger, open: createBrokerOpener({ cluster, secrets }) });
   const boot = parseBootId(Buffer.from(options.random(16)).toString("hex"));
-  const leases = new RegionLeases({
-    ...{ home, mark, clock, version: options.version, open: nodeOpener(cluster, secrets) },
-    holds: (link) => pages.holds(link),
+  const region = new RegionDriver({
+    copy,
+    mark,
+    home: options.home,
+    clock,
+    logger,
+    version: options.version,
+    renewMs: options.renewMs,
+    openBroker: createBrokerOpener({ cluster, secrets }),
+    openNode: nodeOpener(cluster, secrets),
     speaker: answererOf({ cluster, name: brokerId, boot, secret: options.secret, seed: options.random(32) }),
   });
+  const now = () => clock.monotonic();
   let commandsForwarded = 0;
   let stopped: Promise<void> | undefined;
 
   const replica = options.startReplica({
     databroker: {
       ...options.home("broker"),
-      read: (after, request) => pages.readHome(after, request),
-      lease: (envelope) => home.probe("broker", (at) => at.lease(envelope)),
+      read: (after, request) => region.readForOwn(after, request),
+      lease: (envelope) => region.probe("broker", (at) => at.lease(envelope)),
     },
-    fanout: options.fanout === null ? null : pages.kept(options.fanout),
-    replaces: mark.leftBehind ? "nobody" : "last boot",
-    windowMs: () => leases.windowMs,
+    fanout: options.fanout === null ? null : region.keptFanout(options.fanout),
+    replaces: region.core.replaces,
+    windowMs: () => region.core.windowMs(now()),
     enforcingMsMax: Number.POSITIVE_INFINITY, // it waits for others, for each of them no longer than their lease
   });
-  pages.follows(replica);
-  leases.rests(replica);
-  replica.onChange((change) => {
-    pages.moved();
-    return leases.enforced(change);
-  });
+  region.follows(replica);
+  replica.onChange((change) => region.changed(change));
 
   function view(): ClusterStatus["broker"] {
     return { brokerId, leading: false, applied: replica.applied, store: "region" };
   }
 
   async function status(role: Role): Promise<ClusterStatus> {
-    const told = await home.askWithin(statusMs, role, (at) => at.status());
+    const told = await region.askWithin(statusMs, role, (at) => at.status());
     if (told !== undefined) return { ...told, broker: view() };
     const { level } = replica.projection;
     const known = { cluster, level, leader: null, broker: view(), brokers: [], nodes: nodesHere() };
@@ -114,7 +113,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   /** What is known of the nodes of the region while the leader cannot be asked. */
   function nodesHere() {
     const head = replica.applied.position;
-    return leases.standings().map(({ renew, enforced, grantedAgoMs, fencedInMs }) => ({
+    return region.core.standings(now()).map(({ renew, enforced, grantedAgoMs, fencedInMs }) => ({
       ...{ node: renew.node, boot: renew.boot, region: renew.region, role: renew.role, version: renew.version },
       ...{ reads: null, applied: renew.applied, enforced, lag: Math.max(0, head - renew.applied.position) },
       ...{ digest: renew.digest, configHash: renew.configHash, lastGrantAgoMs: grantedAgoMs, fencedInMs },
@@ -130,7 +129,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     async function ask<T>(request: Request, question: (at: Databroker) => Promise<T>): Promise<T> {
       allow(request);
       if (via.hop === "forwarded") throw new BrokerUnavailableError("a regional broker never leads");
-      return home.ask(role, question);
+      return region.ask(role, question);
     }
     return {
       async submit(request) {
@@ -147,11 +146,11 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       },
       async read(after, request) {
         allow("read");
-        return pages.read(after, request);
+        return region.read(after, request);
       },
       async lease(envelope) {
         allow("lease");
-        return leases.take(role, envelope);
+        return region.take(role, envelope);
       },
       receipt: (target, asked) => ask("receipt", (at) => at.receipt(target, asked)),
       async status() {
@@ -174,10 +173,9 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
   }
 
   async function stop(): Promise<void> {
-    // Whoever has a lease by age may go on with it: then the leader waits for what this boot was granted.
-    if (leases.leased === 0) await replica.goodbye();
+    // Where a node may go on with a lease by age, the leader has to wait for what this boot was granted.
+    if ((await region.stop()) === "say") await replica.goodbye();
     await replica.stop();
-    pages.close();
   }
 
   const broker = {
@@ -193,8 +191,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     metrics() {
       const own = replica.metrics();
       return {
-        ...pages.counts,
-        ...leases.counts,
+        ...region.core.counts(now()),
         ...{
           leading: 0,
           epoch: replica.applied.epoch,
@@ -203,7 +200,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
           commandsForwarded,
         },
         regionLag: own.lag,
-        homeSilentMs: home.silentMs ?? -1,
+        homeSilentMs: region.core.homeSilentMs(now()) ?? -1,
         leaseAgeMs: leaseAgeMs(),
         mirrorLag: options.fanout?.status().mirrorLag ?? -1,
         homeReads: own.reads,

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openAgeMark, RegionCopy } from "../../../src/broker/index.ts";
+import { openAgeMark, openRegionCopy, type RegionCopy } from "../../../src/broker/index.ts";
 import { genesis, type Position } from "../../../src/events/index.ts";
 import { type History, history } from "../../replication/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
@@ -20,7 +20,7 @@ function pageOf(of: History, after: number, upTo: number) {
 function withCopy(act: (copy: RegionCopy, path: string) => void): void {
   const folder = new TemporaryFolder("region-copy");
   const path = join(folder.path, "region.sqlite");
-  const copy = new RegionCopy({ path, cluster: "test" });
+  const copy = openRegionCopy({ path, cluster: "test" });
   try {
     act(copy, path);
   } finally {
@@ -33,7 +33,7 @@ test("pages come back as they were, in pages of any size, and survive a restart"
   withCopy((copy, path) => {
     copy.take(pageOf(log, 0, 25));
     assert.equal(copy.follow(pageOf(log, 25, 40)), true);
-    const again = new RegionCopy({ path, cluster: "test" });
+    const again = openRegionCopy({ path, cluster: "test" });
     assert.deepEqual(again.head, log.linkAt(40));
     const read = again.read(log.linkAt(10), 7);
     assert.ok(read.type === "page");
@@ -43,7 +43,7 @@ test("pages come back as they were, in pages of any size, and survive a restart"
       log.entries.slice(10, 17).map(({ bytes }) => Buffer.from(bytes)),
     );
     again.close();
-    const another = new RegionCopy({ path, cluster: "another" });
+    const another = openRegionCopy({ path, cluster: "another" });
     assert.equal(another.head.position, 0, "of another cluster nothing is kept");
     another.close();
   }));
@@ -93,7 +93,7 @@ for (const [what, damage] of Object.entries(damages)) {
     using folder = new TemporaryFolder("region-damage");
     const path = join(folder.path, "region.sqlite");
     const said: string[] = [];
-    const open = (): RegionCopy => new RegionCopy({ path, cluster: "test", onDamage: (problem) => said.push(problem) });
+    const open = (): RegionCopy => openRegionCopy({ path, cluster: "test", onDamage: (problem) => said.push(problem) });
     const first = open();
     first.take(pageOf(log, 0, 40));
     first.close();

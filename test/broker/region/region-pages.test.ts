@@ -4,11 +4,11 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { RegionCopy } from "../../../src/broker/index.ts";
-import { HomeRegion } from "../../../src/broker/region/home-region.ts";
-import { RegionPages } from "../../../src/broker/region/region-pages.ts";
-import { genesis, type Link } from "../../../src/events/index.ts";
+import { openRegionCopy } from "../../../src/broker/index.ts";
+import { RegionDriver } from "../../../src/broker/region/region-driver.ts";
+import { genesis, type Link, Projection, parseBootId, parseBrokerId } from "../../../src/events/index.ts";
 import {
+  answererOf,
   createBrokerOpener,
   type Databroker,
   type Logger,
@@ -19,6 +19,13 @@ import { cluster, type History, history, quiet, secret } from "../../replication
 import { TemporaryFolder } from "../../support/child.ts";
 
 const log = history(60);
+const signer = answererOf({
+  cluster,
+  name: parseBrokerId("region-broker"),
+  boot: parseBootId("0".repeat(32)),
+  secret,
+  seed: new Uint8Array(32),
+});
 const request = { limit: 100, waitMs: 0 };
 
 /** A region whose own projection stands at a place, and what its home region answers. */
@@ -28,15 +35,24 @@ function region(
   { disk, logger = quiet }: Readonly<{ disk?: string; logger?: Logger }> = {},
 ) {
   const folder = new TemporaryFolder("region-pages");
-  const copy = new RegionCopy({ path: join(disk ?? folder.path, "region.sqlite"), cluster });
+  const copy = openRegionCopy({ path: join(disk ?? folder.path, "region.sqlite"), cluster });
   const read: Databroker["read"] = async (after, { limit }) => answer(log, after, limit);
-  const home = new HomeRegion({ home: () => ({ read }) as Databroker, clock: systemClock, renewMs: 1_000 });
-  const open = createBrokerOpener({ cluster, secrets: [secret] });
-  const pages = new RegionPages({ home, copy, open, clock: systemClock, logger });
-  const own = { applied: genesis, look() {} };
+  const pages = new RegionDriver({
+    copy,
+    logger,
+    mark: { leftBehind: false, set() {}, clear() {} },
+    home: () => ({ read }) as Databroker,
+    clock: systemClock,
+    version: "test",
+    renewMs: 1_000,
+    openBroker: createBrokerOpener({ cluster, secrets: [secret] }),
+    openNode: () => ({ refused: "no node speaks here" }),
+    speaker: signer,
+  });
+  const own = { applied: genesis, look() {}, projection: new Projection(), lease: () => null };
   pages.follows(own);
   t.after(() => {
-    pages.close();
+    void pages.stop();
     copy.close();
     folder.remove();
   });
@@ -51,7 +67,7 @@ function honest(of: History, after: Link, limit: number): PageOutcome {
   return outcome.type === "page" ? { type: "page", page: { ...outcome.page, keys: [] } } : outcome;
 }
 
-async function reads(pages: RegionPages, after: number): Promise<readonly [number, number]> {
+async function reads(pages: RegionDriver, after: number): Promise<readonly [number, number]> {
   const outcome = await pages.read(log.linkAt(after), { ...request, waitMs: 5_000 });
   assert.ok(outcome.type === "page", `a node that stands at ${after} is told: ${outcome.type}`);
   return [outcome.page.previous.position, outcome.page.last.position];
@@ -59,9 +75,9 @@ async function reads(pages: RegionPages, after: number): Promise<readonly [numbe
 
 test("a projection that is further on than the copy, as deliveries are held and then applied, costs nobody their place", async (t) => {
   const { copy, pages, standsAt } = region(t);
-  await pages.readHome(genesis, { ...request, limit: 20 });
+  await pages.readForOwn(genesis, { ...request, limit: 20 });
   standsAt(30); // a page up to 20, and with it ten deliveries that had come ahead of it
-  await pages.readHome(log.linkAt(30), request);
+  await pages.readForOwn(log.linkAt(30), request);
   assert.deepEqual(await reads(pages, 20), [20, 60]);
   assert.deepEqual([copy.base, copy.head], [genesis, log.linkAt(60)], "nothing of it has been dropped");
 });
@@ -72,11 +88,11 @@ test("what the home region has let go of too is let go of here, and the copy goe
       ? { type: "truncated", first: of.linkAt(41).position }
       : honest(of, after, limit),
   );
-  await pages.readHome(genesis, { ...request, limit: 20 });
+  await pages.readForOwn(genesis, { ...request, limit: 20 });
   standsAt(50); // by a snapshot
-  await pages.readHome(log.linkAt(50), { ...request, limit: 4 });
+  await pages.readForOwn(log.linkAt(50), { ...request, limit: 4 });
   while (copy.base.position === 0) await new Promise(setImmediate);
-  await pages.readHome(log.linkAt(50), { ...request, limit: 4 });
+  await pages.readForOwn(log.linkAt(50), { ...request, limit: 4 });
   assert.deepEqual([copy.base, copy.head], [log.linkAt(50), log.linkAt(54)]);
   assert.equal((await pages.read(log.linkAt(20), request)).type, "truncated");
 });
@@ -84,7 +100,7 @@ test("what the home region has let go of too is let go of here, and the copy goe
 test("an empty copy begins where its projection does", async (t) => {
   const { copy, pages, standsAt } = region(t);
   standsAt(50);
-  await pages.readHome(log.linkAt(50), request);
+  await pages.readForOwn(log.linkAt(50), request);
   assert.deepEqual([copy.base, copy.head], [log.linkAt(50), log.linkAt(60)]);
 });
 
@@ -92,7 +108,7 @@ test("a node that holds a lost suffix is told so, though what stands in its plac
   const lost = log.fork(20).open(2).open(3);
   const survivor = log.fork(40).open(4);
   const { pages } = region(t, (_, after, limit) => honest(survivor, after, limit));
-  await pages.readHome(genesis, request);
+  await pages.readForOwn(genesis, request);
   assert.deepEqual(await pages.read(lost.head, request), { type: "forked", head: survivor.head });
   const later = log.fork(20).open(5);
   await assert.rejects(pages.read(later.head, request), /has not got that far/, "then it is the copy that is late");
@@ -112,7 +128,7 @@ test("a full disk costs the copy its place and nobody else anything: the project
     execFileSync("umount", ["-l", disk]);
     folder.remove();
   });
-  await pages.readHome(genesis, { ...request, limit: 20 });
+  await pages.readForOwn(genesis, { ...request, limit: 20 });
   assert.equal(copy.head.position, 20);
 
   const filler = join(disk, "filler");
@@ -121,7 +137,7 @@ test("a full disk costs the copy its place and nobody else anything: the project
     [20, 40],
     [40, 60],
   ] as const) {
-    const outcome = await pages.readHome(log.linkAt(from), { ...request, limit: 20 });
+    const outcome = await pages.readForOwn(log.linkAt(from), { ...request, limit: 20 });
     assert.ok(outcome.type === "page" && outcome.page.last.position === to, "the projection is given what home has");
     standsAt(to);
   }
@@ -129,10 +145,10 @@ test("a full disk costs the copy its place and nobody else anything: the project
   assert.deepEqual(await reads(pages, 10), [10, 20]);
   assert.equal(said.length, 1);
   assert.match(said.join(), /copy of the log cannot be written: make room in the data folder/);
-  assert.ok((pages.counts["copyNotKept"] ?? 0) >= 2);
+  assert.ok((pages.core.counts(systemClock.monotonic())["copyNotKept"] ?? 0) >= 2);
 
   rmSync(filler);
-  await pages.readHome(log.linkAt(60), request);
+  await pages.readForOwn(log.linkAt(60), request);
   assert.deepEqual(await reads(pages, 20), [20, 60]);
   assert.deepEqual([copy.base, copy.head], [genesis, log.linkAt(60)]);
 });

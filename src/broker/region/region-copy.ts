@@ -1,0 +1,208 @@
+/**
+ * Region copy: a region's own copy of the log, behind a base, with the wrapped keys of the people in its events.
+ *
+ * - Pure: it decides what is kept and served. A store keeps the rows (region-copy-file.ts, or the simulator's).
+ * - Events are kept as they came, so what it serves can be verified like any page.
+ * - It is never the truth: a page of the home region that contradicts it is right, and what contradicts the page is dropped.
+ * - It holds one unbroken chain from its base to its head, never a part of one history and a part of another.
+ */
+import {
+  decodeEvents,
+  genesis,
+  type Link,
+  linkOf,
+  type Position,
+  parsePosition,
+  type Recorded,
+  sameLink,
+  type UserId,
+  type WrappedKey,
+} from "../../events/index.ts";
+import type { KeyedPage } from "../../replication/index.ts";
+import { peopleIn } from "../ledger/people-in.ts";
+
+/** The rows of a copy. Only `atOnce` may throw because the disk takes no more. */
+export type CopyStore = Readonly<{
+  /** The link before the first event; undefined when the store is new. */
+  base(): Link | undefined;
+  /** The link of the newest event. */
+  last(): Link | undefined;
+  linkAt(position: Position): Link | undefined;
+  /** Events after a position, in order. */
+  eventsAfter(position: Position, limit: number): Iterable<Readonly<{ link: Link; bytes: Uint8Array }>>;
+  keyOf(user: UserId): WrappedKey | undefined;
+  /** In the order of their user ids. */
+  keysAfter(user: UserId | null, limit: number): readonly WrappedKey[];
+  insert(link: Link, bytes: Uint8Array): void;
+  dropFrom(position: Position): void;
+  dropUpTo(position: Position): void;
+  dropAll(): void;
+  keepBase(link: Link): void;
+  keepKey(key: WrappedKey): void;
+  dropKey(user: UserId): void;
+  /** Performs all of a change or nothing. @throws CopyNotWrittenError when the disk takes no more */
+  atOnce(change: () => void): void;
+  close(): void;
+}>;
+
+/** The disk did not take a change; the copy is as it was. */
+export class CopyNotWrittenError extends Error {}
+
+/** The events after a link: a page (empty at the head), or why there is none. */
+export type CopyOutcome =
+  | Readonly<{ type: "page"; page: KeyedPage }>
+  /** The link is beyond this copy. */
+  | Readonly<{ type: "ahead" }>
+  /** This copy holds another event at the link's position. */
+  | Readonly<{ type: "foreign"; link: Link }>
+  | Readonly<{ type: "truncated"; first: Position }>;
+
+export type Stretch = Readonly<Pick<KeyedPage, "previous" | "entries" | "last" | "keys">>;
+
+const pageBytesMax = 1_000_000;
+
+export class RegionCopy {
+  readonly #store: CopyStore;
+  #base: Link;
+  #head: Link;
+
+  constructor(store: CopyStore) {
+    this.#store = store;
+    this.#base = store.base() ?? genesis;
+    this.#head = store.last() ?? this.#base;
+  }
+
+  /** The link before the first event. */
+  get base(): Link {
+    return this.#base;
+  }
+  get head(): Link {
+    return this.#head;
+  }
+
+  /** Undefined where this copy holds nothing. */
+  linkAt(position: Position): Link | undefined {
+    if (position === this.#base.position) return this.#base;
+    return position > this.#base.position ? this.#store.linkAt(position) : undefined;
+  }
+
+  /** True when this copy holds exactly this event. */
+  holds(link: Link): boolean {
+    const here = this.linkAt(link.position);
+    return here !== undefined && sameLink(here, link);
+  }
+
+  /**
+   * Takes a page of the home region, which is right whatever this copy holds: the copy restarts where a page contradicts it.
+   * @returns false for a page that begins beyond the head: readers still need the events between, which must come first
+   * @throws MalformedEventError when the page does not chain; CopyNotWrittenError; the copy is then unchanged
+   */
+  take(page: Stretch): boolean {
+    const { previous } = page;
+    if (!this.holds(previous)) {
+      if (this.#head.position > 0 && previous.position > this.#head.position) return false;
+      this.beginAt(previous);
+    }
+    this.#append(page);
+    return true;
+  }
+
+  /** Takes events that continue the head. @returns whether they do @throws MalformedEventError, CopyNotWrittenError */
+  follow(stretch: Stretch): boolean {
+    if (stretch.last.position <= this.#head.position) return true;
+    if (!this.holds(stretch.previous)) return false;
+    this.#append(stretch);
+    return true;
+  }
+
+  read(after: Link, limit: number): CopyOutcome {
+    if (after.position > this.#head.position) {
+      // Beyond the copy, but of an epoch that had ended before: a newer epoch has taken its position.
+      return after.epoch < this.#head.epoch ? { type: "foreign", link: this.#head } : { type: "ahead" };
+    }
+    if (after.position < this.#base.position)
+      return { type: "truncated", first: parsePosition(this.#base.position + 1) };
+    if (!this.holds(after)) return { type: "foreign", link: this.linkAt(after.position) ?? this.#head };
+    const entries: Uint8Array[] = [];
+    let bytes = 0;
+    let last = after;
+    for (const event of this.#store.eventsAfter(after.position, Math.max(1, limit))) {
+      bytes += event.bytes.length;
+      if (bytes > pageBytesMax && entries.length > 0) break;
+      entries.push(event.bytes);
+      last = event.link;
+    }
+    const keys = peopleIn(entries).flatMap((user) => this.#store.keyOf(user) ?? []);
+    return { type: "page", page: { previous: after, entries, last, head: this.#head, keys } };
+  }
+
+  /** In the order of their user ids. */
+  keysAfter(user: UserId | null, limit: number): readonly WrappedKey[] {
+    return this.#store.keysAfter(user, limit);
+  }
+
+  /** Keys of people in a snapshot, whose events are not here. */
+  keepKeys(keys: readonly WrappedKey[]): void {
+    for (const key of keys) this.#store.keepKey(key);
+  }
+
+  /** Drops events that a snapshot holds and that no node here will read. */
+  forgetUpTo(link: Link): void {
+    if (link.position <= this.#base.position || link.position > this.#head.position || !this.holds(link)) return;
+    this.#atOnce(() => {
+      this.#store.dropUpTo(link.position);
+      this.#keepBase(link);
+    });
+  }
+
+  /** Nothing of it is in the log (any more). */
+  clear(): void {
+    this.beginAt(genesis);
+  }
+
+  /** Drops everything; what comes next continues this link. */
+  beginAt(link: Link): void {
+    this.#atOnce(() => {
+      this.#store.dropAll();
+      this.#keepBase(link);
+      this.#head = link;
+    });
+  }
+
+  close(): void {
+    this.#store.close();
+  }
+
+  #append({ previous, entries, keys }: Stretch): void {
+    const events = decodeEvents(entries, previous);
+    this.#atOnce(() => {
+      for (const [index, recorded] of events.entries()) this.#put(recorded, entries[index] ?? new Uint8Array());
+      this.keepKeys(keys);
+      for (const { event } of events) if (event.type === "UserErased") this.#store.dropKey(event.userId);
+    });
+  }
+
+  #put(recorded: Recorded, bytes: Uint8Array): void {
+    const link = linkOf(recorded);
+    const here = link.position <= this.#head.position ? this.linkAt(link.position) : undefined;
+    if (here !== undefined && sameLink(here, link)) return;
+    if (here !== undefined) this.#store.dropFrom(link.position);
+    this.#store.insert(link, bytes);
+    this.#head = link;
+  }
+
+  #keepBase(link: Link): void {
+    this.#store.keepBase(link);
+    this.#base = link;
+  }
+
+  #atOnce(change: () => void): void {
+    const [base, head] = [this.#base, this.#head];
+    try {
+      this.#store.atOnce(change);
+    } catch (error) {
+      [this.#base, this.#head] = [base, head];
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * Region core: a regional broker as a state machine, beside the node core that keeps its own copy of the log.
+ *
+ * It decides what the region's copy keeps, what a node that reads is served, when a node's message is answered without the leader,
+ * when the age mark is on the disk, and when a change counts as enforced by the region.
+ *
+ * Pure: no I/O, clock, timer, randomness or promise. `step` takes one input and returns the effects; the shell (regional-broker.ts, or
+ * the simulator) performs them and feeds every result back. The region's copy of the log is a store that the shell hands to the core;
+ * it answers at once, as memory does. The core changes its state in place: after a step only the core that came out of it may be used.
+ */
+import { type MonotonicMs, unreachable } from "../../events/index.ts";
+import type { RegionalStanding } from "../../replication/index.ts";
+import { HomeWatch } from "./home-watch.ts";
+import type { RegionCopy } from "./region-copy.ts";
+import { RegionLeases } from "./region-leases.ts";
+import type { HomeAnswer, RegionEffect, RegionInput } from "./region-messages.ts";
+import { RegionPages } from "./region-pages.ts";
+import { RegionReaders } from "./region-readers.ts";
+import { RegionWork } from "./region-work.ts";
+
+export type RegionCoreOptions = Readonly<{
+  copy: RegionCopy;
+  /** The age mark on the disk, which a boot before this one may have left. */
+  mark: "none" | "on the disk";
+  /** Of this build; nodes of another build may fold to another digest. */
+  version: string;
+  renewMs: number;
+}>;
+
+/** The state of a regional broker. Changed in place by `step`. */
+export type RegionCore = Parts;
+
+export function newRegionCore(options: RegionCoreOptions): RegionCore {
+  return new Parts(options);
+}
+
+export function step(core: RegionCore, input: RegionInput): readonly [RegionCore, readonly RegionEffect[]] {
+  return [core, core.take(input)];
+}
+
+class Parts {
+  /** `nobody`: a boot before this one may have granted by age, so the leader must wait for its window. */
+  readonly replaces: "last boot" | "nobody";
+  readonly #work = new RegionWork();
+  readonly #home: HomeWatch;
+  readonly #leases: RegionLeases;
+  readonly #readers: RegionReaders;
+  readonly #pages: RegionPages;
+  #failures = 0;
+
+  constructor({ copy, mark, version, renewMs }: RegionCoreOptions) {
+    this.replaces = mark === "on the disk" ? "nobody" : "last boot";
+    this.#home = new HomeWatch(renewMs);
+    this.#leases = new RegionLeases(this.#work, { version, mark, holds: (link) => copy.holds(link) });
+    this.#readers = new RegionReaders(this.#work, copy);
+    this.#pages = new RegionPages(this.#work, { copy, readers: this.#readers });
+  }
+
+  /** Whether a question to the home region is worth asking now. */
+  homeAnswers(now: MonotonicMs): boolean {
+    return this.#home.answers(now);
+  }
+  /** Null before the first answer. */
+  homeSilentMs(now: MonotonicMs): number | null {
+    return this.#home.silentMs(now);
+  }
+  /** What the nodes of the region ask for, at most; 0: no node has asked. */
+  windowMs(now: MonotonicMs): number {
+    return this.#leases.windowMs(now);
+  }
+  standings(now: MonotonicMs): readonly RegionalStanding[] {
+    return this.#leases.standings(now);
+  }
+  counts(now: MonotonicMs): Readonly<Record<string, number>> {
+    return {
+      ...this.#pages.counts,
+      pagesServed: this.#readers.pagesServed,
+      ...this.#leases.counts,
+      leasesByAge: this.#leases.leased(now),
+      coreFailures: this.#failures,
+    };
+  }
+
+  take(input: RegionInput): readonly RegionEffect[] {
+    this.#work.begin(input);
+    try {
+      this.#dispatch(input);
+    } catch (error) {
+      this.#failures += 1;
+      this.#work.emit({ type: "broken", error });
+    }
+    return this.#work.end();
+  }
+
+  #dispatch(input: RegionInput): void {
+    const homeAnswers = (): boolean => this.#home.answers(this.#work.now);
+    switch (input.type) {
+      case "woke":
+        this.#pages.woke();
+        this.#leases.woke();
+        this.#readers.serveAll();
+        return;
+      case "ownReadAsked":
+        this.#pages.readForOwn(input);
+        return;
+      case "readAsked":
+        this.#readers.read(input, homeAnswers);
+        return;
+      case "readGivenUp":
+        this.#readers.giveUp(input.id);
+        return;
+      case "nodeSaid":
+        this.#leases.nodeSaid(input, homeAnswers);
+        return;
+      case "homeHeard":
+        this.#home.heard(this.#work.now);
+        return;
+      case "homeAnswered":
+        this.#homeAnswered(input.id, input.answer);
+        return;
+      case "changed":
+        this.#readers.serveAll();
+        this.#leases.changed(input);
+        return;
+      case "delivered":
+        this.#pages.keep(input.batch);
+        return;
+      case "replayed":
+        this.#pages.keepSoon(input.batches);
+        return;
+      case "markKept":
+        this.#leases.markKept();
+        return;
+      case "markNotKept":
+        this.#leases.markNotKept(input.reason);
+        return;
+      case "stopping":
+        this.#pages.close();
+        this.#readers.close();
+        this.#work.emit({ type: "leave", goodbye: this.#leases.close().mayLeave ? "say" : "withhold" });
+        return;
+      default:
+        unreachable(input);
+    }
+  }
+
+  #homeAnswered(id: number, answer: HomeAnswer): void {
+    if (answer.type !== "unavailable" && answer.type !== "failed") this.#home.heard(this.#work.now);
+    if (!this.#leases.homeAnswered(id, answer)) this.#pages.homeAnswered(id, answer);
+  }
+}

@@ -1,0 +1,344 @@
+/**
+ * Region driver: runs the region core of a process. It carries out effects with the brokers of the home region, the age mark, an
+ * alarm and the broker's own replica, and feeds every result back. It decides nothing.
+ */
+import { genesis, type Link } from "../../events/index.ts";
+import {
+  BrokerUnavailableError,
+  type Clock,
+  type Databroker,
+  type EnvelopeOpener,
+  encodeMessage,
+  type Fanout,
+  LeaseRefusedError as LeaderRefusedError,
+  type Logger,
+  type Opened,
+  openBatch,
+  type PageOutcome,
+  type RefusedMessage,
+  type ReplicaProcess,
+  type Role,
+  type Speaker,
+  sealEnvelope,
+} from "../../replication/index.ts";
+import type { PageRequest } from "../api/databroker-port.ts";
+import { createAlarm, pause } from "../bell.ts";
+import { leaseMessageIn } from "../leader/lease-messages.ts";
+import { LeaseRefusedError } from "../leader/lease-refused.ts";
+import type { AgeMark } from "./age-mark-file.ts";
+import type { RegionCopy } from "./region-copy.ts";
+import { newRegionCore, type RegionCore, step } from "./region-core.ts";
+import type { HomeQuestion, NodeAnswer, OwnCopy, RegionEffect, RegionFact } from "./region-messages.ts";
+
+/** The broker's own replica. */
+export type OwnReplica = Pick<ReplicaProcess, "applied" | "projection" | "lease" | "look">;
+
+export type RegionDriverParts = Readonly<{
+  copy: RegionCopy;
+  mark: AgeMark;
+  /** The brokers of the home region, asked in a role. */
+  home: (role: Role) => Databroker;
+  clock: Clock;
+  logger: Logger;
+  version: string;
+  renewMs: number;
+  /** Opens what brokers have signed. */
+  openBroker: EnvelopeOpener;
+  /** Opens what nodes have signed. */
+  openNode: (bytes: Uint8Array) => Opened | RefusedMessage;
+  speaker: Speaker;
+}>;
+
+type Waiter<T> = Readonly<{ resolve: (value: T) => void; reject: (error: unknown) => void }>;
+type LeaderReply = Readonly<{ envelope: Uint8Array | null }> | Readonly<{ error: unknown }>;
+type Said = Waiter<Uint8Array | null> & {
+  readonly role: Role;
+  readonly envelope: Uint8Array;
+  reply: LeaderReply | null;
+};
+
+const nothingYet: OwnCopy = { applied: genesis, level: 0, digest: () => "", lease: null };
+
+export class RegionDriver {
+  readonly #parts: RegionDriverParts;
+  readonly #facts: RegionFact[] = [];
+  readonly #alarm = createAlarm(() => this.#feed({ type: "woke" }));
+  readonly #ownReads = new Map<number, Waiter<PageOutcome> & Readonly<{ signal: AbortSignal | undefined }>>();
+  readonly #reads = new Map<number, Waiter<PageOutcome>>();
+  readonly #said = new Map<number, Said>();
+  readonly #changes = new Map<number, () => void>();
+  readonly #left = Promise.withResolvers<"say" | "withhold">();
+  #core: RegionCore;
+  #replica: OwnReplica | null = null;
+  #ids = 0;
+
+  constructor(parts: RegionDriverParts) {
+    const { copy, mark, version, renewMs } = parts;
+    this.#parts = parts;
+    this.#core = newRegionCore({ copy, version, renewMs, mark: mark.leftBehind ? "on the disk" : "none" });
+  }
+
+  /** To be read only. */
+  get core(): RegionCore {
+    return this.#core;
+  }
+
+  /** The broker's own replica, once it has been started. */
+  follows(replica: OwnReplica): void {
+    this.#replica = replica;
+  }
+
+  /** A read of the broker's own replica. @throws what the home region's client throws */
+  readForOwn(after: Link, { limit, waitMs, signal }: PageRequest): Promise<PageOutcome> {
+    const id = this.#nextId();
+    const { promise, resolve, reject } = Promise.withResolvers<PageOutcome>();
+    this.#ownReads.set(id, { resolve, reject, signal });
+    this.#feed({ type: "ownReadAsked", id, after, limit, waitMs });
+    return promise;
+  }
+
+  /** A read of a node of the region. @throws BrokerUnavailableError when the copy has not got as far as the node */
+  read(after: Link, { limit, waitMs, signal }: PageRequest): Promise<PageOutcome> {
+    const id = this.#nextId();
+    const { promise, resolve, reject } = Promise.withResolvers<PageOutcome>();
+    this.#reads.set(id, { resolve, reject });
+    this.#feed({ type: "readAsked", id, after, limit, waitMs: signal?.aborted === true ? 0 : waitMs });
+    if (this.#reads.has(id))
+      signal?.addEventListener("abort", () => this.#feed({ type: "readGivenUp", id }), { once: true });
+    return promise;
+  }
+
+  /** @returns the enveloped grant for a renew, null otherwise @throws LeaseRefusedError, BrokerUnavailableError */
+  take(role: Role, envelope: Uint8Array): Promise<Uint8Array | null> {
+    const message = leaseMessageIn(this.#parts.openNode(envelope));
+    const id = this.#nextId();
+    const { promise, resolve, reject } = Promise.withResolvers<Uint8Array | null>();
+    this.#said.set(id, { resolve, reject, role, envelope, reply: null });
+    this.#feed({ type: "nodeSaid", id, message });
+    return promise;
+  }
+
+  /** A change of the own replica. @returns undefined: the region enforces it */
+  changed({ link, rebuilt }: Readonly<{ link: Link; rebuilt: boolean }>): Promise<void> | undefined {
+    const id = this.#nextId();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#changes.set(id, resolve);
+    this.#feed({ type: "changed", id, link, rebuilt });
+    return this.#changes.has(id) ? promise : undefined;
+  }
+
+  /** The fan-out for the broker's own replica: the copy keeps what the replica applies of it. */
+  keptFanout(fanout: Fanout): Fanout {
+    return {
+      ...fanout,
+      subscribe: (listener) =>
+        fanout.subscribe((envelope) => {
+          listener(envelope);
+          for (const batch of this.#batchesOf([envelope])) this.#feed({ type: "delivered", batch });
+        }),
+      replay: async (asked) => {
+        const envelopes = (await fanout.replay?.(asked)) ?? [];
+        this.#feed({ type: "replayed", batches: this.#batchesOf(envelopes) });
+        return envelopes;
+      },
+    };
+  }
+
+  /** Asks the home region whatever its state, and notes an answer. */
+  async probe<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
+    try {
+      const answer = await question(this.#parts.home(role));
+      this.#feed({ type: "homeHeard" });
+      return answer;
+    } catch (error) {
+      if (error instanceof LeaderRefusedError) this.#feed({ type: "homeHeard" });
+      throw error;
+    }
+  }
+
+  /** Fails at once while the home region is away. @throws BrokerUnavailableError */
+  async ask<T>(role: Role, question: (home: Databroker) => Promise<T>): Promise<T> {
+    if (!this.#core.homeAnswers(this.#parts.clock.monotonic()))
+      throw new BrokerUnavailableError("the home region is out of reach");
+    return this.probe(role, question);
+  }
+
+  /** @returns undefined: the home region is away, or did not answer in time; a late answer still tells that it is there */
+  async askWithin<T>(ms: number, role: Role, question: (home: Databroker) => Promise<T>): Promise<T | undefined> {
+    const asked = this.ask(role, question);
+    asked.catch(() => {});
+    try {
+      return await Promise.race([asked, pause(ms).then(() => undefined)]);
+    } catch (error) {
+      if (error instanceof BrokerUnavailableError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Ends every wait. @returns whether the replica may say goodbye */
+  stop(): Promise<"say" | "withhold"> {
+    this.#feed({ type: "stopping" });
+    this.#alarm.off();
+    return this.#left.promise;
+  }
+
+  #feed(fact: RegionFact): void {
+    this.#facts.push(fact);
+    if (this.#facts.length > 1) return;
+    for (let next = this.#facts[0]; next !== undefined; next = this.#facts[0]) {
+      const { clock } = this.#parts;
+      const at = { monotonic: clock.monotonic(), wall: clock.wall() };
+      const [core, effects] = step(this.#core, { ...next, at, own: this.#own() });
+      this.#core = core;
+      for (const effect of effects) this.#perform(effect);
+      this.#facts.shift();
+    }
+  }
+
+  #own(): OwnCopy {
+    if (this.#replica === null) return nothingYet;
+    const { applied, projection } = this.#replica;
+    return { applied, level: projection.level, digest: () => projection.digest(), lease: this.#replica.lease() };
+  }
+
+  #perform(effect: RegionEffect): void {
+    switch (effect.type) {
+      case "wake":
+        this.#alarm.set(effect.at - this.#parts.clock.monotonic());
+        return;
+      case "askHome":
+        void this.#askHome(effect.id, effect.question);
+        return;
+      case "answerOwnRead": {
+        const waiter = this.#ownReads.get(effect.id);
+        this.#ownReads.delete(effect.id);
+        if (effect.answer.type === "failed") waiter?.reject(effect.answer.error);
+        else waiter?.resolve(effect.answer);
+        return;
+      }
+      case "answerRead": {
+        const waiter = this.#reads.get(effect.id);
+        this.#reads.delete(effect.id);
+        if (effect.answer.type === "unavailable") waiter?.reject(new BrokerUnavailableError(effect.answer.message));
+        else waiter?.resolve(effect.answer);
+        return;
+      }
+      case "answerNode":
+        this.#answerNode(effect.id, effect.answer);
+        return;
+      case "enforced":
+        this.#changes.get(effect.id)?.();
+        this.#changes.delete(effect.id);
+        return;
+      case "look":
+        this.#replica?.look();
+        return;
+      case "keepMark":
+        this.#keepMark();
+        return;
+      case "clearMark":
+        this.#clearMark();
+        return;
+      case "leave":
+        this.#left.resolve(effect.goodbye);
+        return;
+      case "broken":
+        this.#parts.logger.error(
+          { err: effect.error },
+          "a step of the regional broker failed; its callers get no answer",
+        );
+        return;
+      case "log":
+        this.#parts.logger[effect.level](effect.fields, effect.message);
+    }
+  }
+
+  async #askHome(id: number, question: HomeQuestion): Promise<void> {
+    const { home } = this.#parts;
+    const said = question.op === "say" ? this.#said.get(question.said) : undefined;
+    try {
+      if (question.op === "read") {
+        const { after, limit, waitMs, reader } = question;
+        const signal = reader === null ? undefined : this.#ownReads.get(reader)?.signal;
+        const answer = await home("broker").read(after, { limit, waitMs, ...(signal === undefined ? {} : { signal }) });
+        this.#feed({ type: "homeAnswered", id, answer });
+      } else if (said !== undefined) {
+        const envelope = await home(said.role).lease(said.envelope);
+        said.reply = { envelope };
+        this.#feed({ type: "homeAnswered", id, answer: { type: envelope === null ? "taken" : "granted" } });
+      }
+    } catch (error) {
+      if (said !== undefined) said.reply = { error };
+      if (error instanceof LeaderRefusedError)
+        this.#feed({ type: "homeAnswered", id, answer: { type: "refused", reason: error.reason } });
+      else {
+        const type = error instanceof BrokerUnavailableError ? "unavailable" : "failed";
+        this.#feed({ type: "homeAnswered", id, answer: { type, error } });
+      }
+    }
+  }
+
+  #answerNode(id: number, answer: NodeAnswer): void {
+    const said = this.#said.get(id);
+    this.#said.delete(id);
+    if (said === undefined) return;
+    switch (answer.type) {
+      case "leader":
+        this.#answerAsLeader(said);
+        return;
+      case "grantByAge":
+        said.resolve(sealEnvelope(this.#parts.speaker, "grant-by-age", encodeMessage(answer.grant)));
+        return;
+      case "taken":
+        said.resolve(null);
+        return;
+      case "refused":
+        said.reject(new LeaseRefusedError(answer.reason));
+        return;
+      case "unavailable":
+        said.reject(new BrokerUnavailableError(answer.message));
+    }
+  }
+
+  #answerAsLeader({ reply, resolve, reject }: Said): void {
+    if (reply === null) reject(new BrokerUnavailableError("the leader has not answered"));
+    else if ("envelope" in reply) resolve(reply.envelope);
+    else if (reply.error instanceof LeaderRefusedError)
+      reject(new LeaseRefusedError(reply.error.reason, { cause: reply.error }));
+    else reject(reply.error);
+  }
+
+  /** Before anything that rests on it is given away. */
+  #keepMark(): void {
+    try {
+      this.#parts.mark.set();
+    } catch (error) {
+      this.#parts.logger.error({ err: error }, "the age mark cannot be written; no lease by age is granted");
+      this.#feed({ type: "markNotKept", reason: error instanceof Error ? error.message : String(error) });
+      return;
+    }
+    this.#feed({ type: "markKept" });
+  }
+
+  #clearMark(): void {
+    try {
+      this.#parts.mark.clear();
+    } catch (error) {
+      const consequence = "the age mark cannot be removed; after a restart, receipts wait for the window of this boot";
+      this.#parts.logger.error({ err: error }, consequence);
+    }
+  }
+
+  #batchesOf(envelopes: readonly Uint8Array[]) {
+    const { openBroker, copy } = this.#parts;
+    return envelopes.flatMap((envelope) => {
+      const opened = openBatch(envelope, openBroker, (last) => last.position <= copy.head.position);
+      return "refused" in opened ? [] : [opened.batch];
+    });
+  }
+
+  #nextId(): number {
+    this.#ids += 1;
+    return this.#ids;
+  }
+}

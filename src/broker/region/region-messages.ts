@@ -1,0 +1,98 @@
+/**
+ * Region messages: what goes into the core of a regional broker and what comes out of it. Only types.
+ *
+ * - Every input carries the moment at which it happened and the broker's own copy at that moment.
+ * - An input with an `id` is a question of a caller, answered once by the effect that is named beside it.
+ * - An `askHome` effect is a question of the core; the shell answers it once, by `homeAnswered` with the same id.
+ * - The shell performs effects in order.
+ */
+import type { Fact, Link } from "../../events/index.ts";
+import type { Batch, Grant, HeldLease, Moment, PageOutcome } from "../../replication/index.ts";
+import type { OpenedNodeMessage } from "../broker-messages.ts";
+
+/** The broker's own projection and lease. */
+export type OwnCopy = Readonly<{
+  applied: Link;
+  /** The level that was finalized last, by the projection. */
+  level: number;
+  /** The digest of the projection at `applied`. */
+  digest: () => string;
+  /** Null: the broker holds none from which it could grant. */
+  lease: HeldLease | null;
+}>;
+
+export type HomeAnswer =
+  | PageOutcome
+  /** The leader has granted a renew; the shell keeps the envelope. */
+  | Fact<"granted", unknown>
+  /** The leader has taken a confirmation or a goodbye, or has dealt with a newer renew of the node. */
+  | Fact<"taken", unknown>
+  | Fact<"refused", { reason: string }>
+  /** No broker of the home region has answered. */
+  | Fact<"unavailable", { error: unknown }>
+  /** Anything else; the shell keeps the error for the caller. */
+  | Fact<"failed", { error: unknown }>;
+
+export type RegionFact =
+  /** The time of the newest `wake` has come. Early, late or twice is harmless. */
+  | Fact<"woke", unknown>
+  /** The broker's own projection reads behind a link. Answered by `answerOwnRead`. */
+  | Fact<"ownReadAsked", { id: number; after: Link; limit: number; waitMs: number }>
+  /** A node of the region reads behind a link. Answered by `answerRead`. */
+  | Fact<"readAsked", { id: number; after: Link; limit: number; waitMs: number }>
+  /** The node does not wait for its read any longer. Answered by `answerRead`. */
+  | Fact<"readGivenUp", { id: number }>
+  /** A renew, confirmation or goodbye of a node. Answered by `answerNode`. */
+  | Fact<"nodeSaid", { id: number; message: OpenedNodeMessage }>
+  /** → askHome */
+  | Fact<"homeAnswered", { id: number; answer: HomeAnswer }>
+  /** The home region has answered a question that was not the core's. */
+  | Fact<"homeHeard", unknown>
+  /** The own projection has changed. Answered by `enforced`. `rebuilt`: it may stand on another history than before. */
+  | Fact<"changed", { id: number; link: Link; rebuilt: boolean }>
+  /** A leader's batch came by the fan-out; the own projection has seen it before. */
+  | Fact<"delivered", { batch: Batch }>
+  /** Batches of the replay buffer, which the own projection is about to see. */
+  | Fact<"replayed", { batches: readonly Batch[] }>
+  /** → keepMark: the mark is on the disk. */
+  | Fact<"markKept", unknown>
+  /** → keepMark: the disk did not take it. */
+  | Fact<"markNotKept", { reason: string }>
+  /** The process ends. Answered by `leave`. */
+  | Fact<"stopping", unknown>;
+
+export type RegionInput = RegionFact & Readonly<{ at: Moment; own: OwnCopy }>;
+
+export type HomeQuestion =
+  /** `reader`: the own read that this serves; null when the core fills the copy. */
+  | Readonly<{ op: "read"; after: Link; limit: number; waitMs: number; reader: number | null }>
+  /** Forwards what a node said in `nodeSaid` with this id. */
+  | Readonly<{ op: "say"; said: number }>;
+
+export type NodeAnswer =
+  /** As the leader answered the forwarded message. */
+  | Fact<"leader", unknown>
+  | Fact<"grantByAge", { grant: Grant }>
+  | Fact<"taken", unknown>
+  | Fact<"refused", { reason: string }>
+  | Fact<"unavailable", { message: string }>;
+
+export type RegionEffect =
+  | Fact<"wake", { at: number }>
+  | Fact<"askHome", { id: number; question: HomeQuestion }>
+  | Fact<"answerOwnRead", { id: number; answer: PageOutcome | Readonly<{ type: "failed"; error: unknown }> }>
+  | Fact<"answerRead", { id: number; answer: PageOutcome | Readonly<{ type: "unavailable"; message: string }> }>
+  | Fact<"answerNode", { id: number; answer: NodeAnswer }>
+  /** Everything that rests on the broker's lease enforces this change. */
+  | Fact<"enforced", { id: number }>
+  /** The own projection is to look for more events now. */
+  | Fact<"look", unknown>
+  /** Force the age mark to the disk. Answered by `markKept` or `markNotKept`. */
+  | Fact<"keepMark", unknown>
+  /** Remove the age mark from the disk. */
+  | Fact<"clearMark", unknown>
+  /** The process may end. `withhold`: leases by age may still count, so that no goodbye is said. */
+  | Fact<"leave", { goodbye: "say" | "withhold" }>
+  /** A step has failed by a defect of ours: what it was to answer is not answered. */
+  | Fact<"broken", { error: unknown }>
+  | Fact<"log", { level: "debug" | "error"; message: string; fields: object }>;

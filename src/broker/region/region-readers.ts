@@ -1,0 +1,137 @@
+/**
+ * Region readers: the nodes of a region that read the region's copy of the log. Pure.
+ *
+ * A read is answered from the copy at once when the copy holds more, or when the copy contradicts the reader. A reader at the head
+ * waits for more; one question to the home region serves all of them. A reader beyond the head is never called forked or
+ * truncated because the copy is late.
+ */
+import type { Link } from "../../events/index.ts";
+import type { PageOutcome } from "../../replication/index.ts";
+import { pageEventsMax, pageWaitMsMax } from "../ledger/pages.ts";
+import type { RegionCopy } from "./region-copy.ts";
+import type { RegionFact } from "./region-messages.ts";
+import type { RegionWork } from "./region-work.ts";
+
+/** A reader at the head gets what the home region has, if the home region answers within this. */
+const homeAnswerMsMax = 600;
+const readersMax = 4_096;
+
+type Reader = Readonly<{
+  id: number;
+  after: Link;
+  limit: number;
+  askedAt: number;
+  /** The end of its own long poll. */
+  waitUntil: number;
+  /** How long it waits at least for an answer of the home region. */
+  homeUntil: number;
+}>;
+
+export class RegionReaders {
+  readonly #work: RegionWork;
+  readonly #copy: RegionCopy;
+  readonly #waiting = new Map<number, Reader>();
+  /** When the newest of the reads that the home region has answered was asked. */
+  #homeReadAt = Number.NEGATIVE_INFINITY;
+  #served = 0;
+  #closed = false;
+
+  constructor(work: RegionWork, copy: RegionCopy) {
+    this.#work = work;
+    this.#copy = copy;
+  }
+
+  /** Pages that held events, so far. */
+  get pagesServed(): number {
+    return this.#served;
+  }
+
+  read({ id, after, limit, waitMs }: Extract<RegionFact, { type: "readAsked" }>, homeAnswers: () => boolean): void {
+    const now = this.#work.now;
+    const reader: Reader = {
+      id,
+      after,
+      limit: Math.min(pageEventsMax, limit),
+      askedAt: now,
+      waitUntil: now + Math.max(0, Math.min(pageWaitMsMax, waitMs)),
+      homeUntil: homeAnswers() ? now + homeAnswerMsMax : now,
+    };
+    if (this.#waiting.size >= readersMax) {
+      this.#refuse(id, "too many readers");
+      return;
+    }
+    if (this.#serve(reader)) return;
+    this.#waiting.set(id, reader);
+    this.#work.wakeBy(this.#deadlineOf(reader));
+    this.#work.emit({ type: "look" });
+  }
+
+  /** The reader has gone. */
+  giveUp(id: number): void {
+    const reader = this.#waiting.get(id);
+    if (reader === undefined) return;
+    this.#waiting.delete(id);
+    this.#answerWithout(reader);
+  }
+
+  /** The home region has answered a read that was asked at this time. */
+  homeAnswered(askedAt: number): void {
+    this.#homeReadAt = Math.max(this.#homeReadAt, askedAt);
+  }
+
+  /** The copy has changed, the home region has answered, or time has passed. */
+  serveAll(): void {
+    for (const reader of [...this.#waiting.values()]) {
+      if (this.#serve(reader)) this.#waiting.delete(reader.id);
+      else this.#work.wakeBy(this.#deadlineOf(reader));
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.serveAll();
+  }
+
+  /** @returns whether the reader has its answer */
+  #serve(reader: Reader): boolean {
+    const { id, after, limit } = reader;
+    const outcome = this.#copy.read(after, limit);
+    const { head } = this.#copy;
+    if (outcome.type === "page" && outcome.page.entries.length > 0) {
+      this.#served += 1;
+      this.#answer(id, outcome);
+      return true;
+    }
+    if (outcome.type === "truncated") {
+      this.#answer(id, outcome);
+      return true;
+    }
+    // Otherwise the reader's link is of a later epoch than the whole copy: the copy holds a lost suffix, and will learn of it.
+    if (outcome.type === "foreign" && (outcome.link.epoch >= after.epoch || head.epoch > after.epoch)) {
+      this.#answer(id, { type: "forked", head });
+      return true;
+    }
+    if (!this.#closed && this.#work.now < this.#deadlineOf(reader)) return false;
+    this.#answerWithout(reader);
+    return true;
+  }
+
+  /** Nothing more has come: the reader is at the head, or the copy does not reach as far as it does. */
+  #answerWithout({ id, after, limit }: Reader): void {
+    const outcome = this.#copy.read(after, limit);
+    if (outcome.type === "page") this.#answer(id, outcome);
+    else this.#refuse(id, "this region's copy of the log has not got that far");
+  }
+
+  #deadlineOf({ waitUntil, homeUntil, askedAt }: Reader): number {
+    return Math.max(waitUntil, this.#homeReadAt >= askedAt ? askedAt : homeUntil);
+  }
+
+  #answer(id: number, answer: PageOutcome): void {
+    this.#work.emit({ type: "answerRead", id, answer });
+  }
+
+  #refuse(id: number, message: string): void {
+    this.#work.emit({ type: "answerRead", id, answer: { type: "unavailable", message } });
+  }
+}

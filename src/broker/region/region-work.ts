@@ -1,0 +1,65 @@
+/**
+ * Region work: what the parts of a regional broker's core share in one step: the moment, the broker's own copy, and the effects. Pure.
+ */
+import type { MonotonicMs } from "../../events/index.ts";
+import type { Moment } from "../../replication/index.ts";
+import type { HomeQuestion, OwnCopy, RegionEffect, RegionInput } from "./region-messages.ts";
+
+const never = Number.POSITIVE_INFINITY;
+
+export class RegionWork {
+  #at: Moment = { monotonic: 0 as MonotonicMs, wall: 0 as Moment["wall"] };
+  #own: OwnCopy | null = null;
+  #effects: RegionEffect[] = [];
+  #questions = 0;
+  /** The wake-up that the shell was asked for last. */
+  #wakeAt = never;
+  #dueAt = never;
+
+  get at(): Moment {
+    return this.#at;
+  }
+  get now(): MonotonicMs {
+    return this.#at.monotonic;
+  }
+  /** As it was when the input of this step arrived. */
+  get own(): OwnCopy {
+    if (this.#own === null) throw new Error("a regional broker has no copy before its first input");
+    return this.#own;
+  }
+
+  begin({ type, at, own }: RegionInput): void {
+    this.#at = at;
+    this.#own = own;
+    if (type !== "woke") return;
+    this.#wakeAt = never;
+    this.#dueAt = never;
+  }
+
+  emit(effect: RegionEffect): void {
+    this.#effects.push(effect);
+  }
+
+  /** @returns the number under which the answer comes */
+  askHome(question: HomeQuestion): number {
+    this.#questions += 1;
+    this.emit({ type: "askHome", id: this.#questions, question });
+    return this.#questions;
+  }
+
+  /** The core wants to be woken at this time, or before. */
+  wakeBy(at: number): void {
+    this.#dueAt = Math.min(this.#dueAt, at);
+  }
+
+  /** The effects of this step. */
+  end(): readonly RegionEffect[] {
+    if (this.#dueAt < this.#wakeAt) {
+      this.#wakeAt = this.#dueAt;
+      this.emit({ type: "wake", at: this.#wakeAt });
+    }
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+}
