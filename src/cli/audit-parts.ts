@@ -15,6 +15,7 @@ import {
 import type { Config } from "../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
 import { credentialsIn, type Logger, natsJetstream, natsTransport } from "../replication/index.ts";
+import type { Output } from "./output.ts";
 
 const queueMax = 100_000;
 const gatherMs = 100;
@@ -25,7 +26,7 @@ export type AuditParts = Readonly<{ recorder: Recorder; feed: Feed; close(timeou
 
 export async function startAudit(
   config: Config,
-  who: Readonly<{ node: NodeId; boot: BootId; logger: Logger }>,
+  who: Readonly<{ node: NodeId; boot: BootId; logger: Logger; output: Output }>,
 ): Promise<AuditParts> {
   const feed = createFeed({ id: who.boot, keep: feedKeep, watchersMax });
   const { nats } = config;
@@ -34,7 +35,7 @@ export async function startAudit(
   if (config.audit.stdout) {
     sinks.push({
       name: "stdout",
-      write: ({ bytes }) => new Promise((resolve) => process.stdout.write(bytes, () => resolve())),
+      write: ({ bytes }) => who.output.writeAll(bytes),
       close: async () => undefined,
     });
   }

@@ -8,7 +8,7 @@ import { createLocalFetch } from "../auth/index.ts";
 import { demoUsers, startDemoApp, startDemoProvider } from "../dev/index.ts";
 import { type Parsed, parse } from "./arguments.ts";
 import { CannotError, type Command, UsageError } from "./command.ts";
-import { createLogger } from "./logger.ts";
+import { createLogger, openStandardOutput } from "./logger.ts";
 import { untilStopped } from "./until-stopped.ts";
 
 const keysTimeoutMs = 3_000;
@@ -45,7 +45,8 @@ Users alice, bob and carol, any password. Each port answers /health.`,
     const dataDir = parsed.text("data-dir");
 
     const stopped = untilStopped();
-    const logger = createLogger("info", { services: "demo" });
+    const output = openStandardOutput();
+    const logger = createLogger("info", { facts: { services: "demo" }, output });
     const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
     const keys = createLocalFetch({ timeoutMs: keysTimeoutMs, hosts });
     const runningProvider = await startDemoProvider({

@@ -9,7 +9,7 @@ import { demoUsers, startDemoApp, startDemoProvider } from "../dev/index.ts";
 import { parse } from "./arguments.ts";
 import { CannotError, type Command, UsageError } from "./command.ts";
 import { loadAll, readConfiguration } from "./load.ts";
-import { createLogger } from "./logger.ts";
+import { createLogger, openStandardOutput } from "./logger.ts";
 import { operatorFile } from "./operator-client.ts";
 import { startReloading } from "./reloading.ts";
 import { startServices } from "./services.ts";
@@ -57,10 +57,12 @@ export const dev: Command = {
     if (loaded === undefined) return 1;
     const { config } = loaded;
     if (config.idp === null) throw new CannotError(`${path} names no identity provider`);
-    const logger = createLogger(config.logLevel, { services: "dev" });
+    const output = openStandardOutput();
+    const logger = createLogger(config.logLevel, { facts: { services: "dev" }, output });
     const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
     const origin = (name: string): string => `http://${name}.localhost:${main}`;
     await using parts = new AsyncDisposableStack(); // also when a later part cannot start
+    parts.defer(() => output.close());
     const provider = await startDemoProvider({
       issuer: config.idp?.url ?? new URL(origin("idp")),
       listen: { host: "127.0.0.1", port: main + 12 },
@@ -80,7 +82,7 @@ export const dev: Command = {
       onError,
     });
     parts.defer(() => app.close());
-    const services = await startServices(loaded, logger);
+    const services = await startServices(loaded, { logger, output });
     parts.defer(() => services.stop());
     const read = () => readConfiguration(path, { env: terminal.env, ...options });
     parts.defer(startReloading(process, { files, services, logger, hot: config.hotReload, read }));

@@ -37,6 +37,7 @@ import { serveDecisions } from "./decision-parts.ts";
 import { identityCounts } from "./identity-counts.ts";
 import type { Loaded } from "./load.ts";
 import { startObservers } from "./observers.ts";
+import type { Output } from "./output.ts";
 import { startRecords } from "./record-parts.ts";
 import { startRedirect } from "./redirect-parts.ts";
 
@@ -48,6 +49,7 @@ export type FrontParts = Readonly<{
   registry: Registry;
   now: () => UnixMs;
   logger: Logger;
+  output: Output;
   /** What is in force. */
   config: () => Config;
   stops: (() => Promise<unknown>)[];
@@ -66,8 +68,8 @@ const auditCloseMs = 3_000;
 
 export async function startFronts(loaded: Loaded, providers: Providers, parts: FrontParts): Promise<Fronts> {
   const { config } = loaded;
-  const { replica, databroker, logger, stops } = parts;
-  const audit = await startAudit(config, { node: parts.node, boot: parts.boot, logger });
+  const { replica, databroker, logger, output, stops } = parts;
+  const audit = await startAudit(config, { node: parts.node, boot: parts.boot, logger, output });
   stops.push(() => audit.close(auditCloseMs));
   const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
   const resolveCaller = callerResolver(replica);
@@ -158,7 +160,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     if (redirect !== null) stops.push(() => redirect.close());
   }
 
-  const observers = await startObservers(config, { node: parts.node, logger, registry: parts.registry });
+  const observers = await startObservers(config, { node: parts.node, logger, registry: parts.registry, output });
   stops.push(() => observers.close());
   const deciding = {
     identity: { node: parts.node, boot: parts.boot, region: config.region },

@@ -3,7 +3,7 @@ import { Counter, type Registry } from "prom-client";
 import type { Config } from "../config/index.ts";
 import { compileAuthorizeLine, createTracing, type ProxyPorts } from "../proxy/index.ts";
 import type { Logger } from "../replication/index.ts";
-import { openAccessLog } from "./access-log.ts";
+import type { Output } from "./output.ts";
 import { version } from "./version.ts";
 
 export type Observers = Pick<ProxyPorts, "accessLog" | "authorizeLog" | "tracing"> &
@@ -11,22 +11,22 @@ export type Observers = Pick<ProxyPorts, "accessLog" | "authorizeLog" | "tracing
 
 export async function startObservers(
   config: Config,
-  who: Readonly<{ node: string; logger: Logger; registry: Registry }>,
+  { output, ...who }: Readonly<{ node: string; logger: Logger; registry: Registry; output: Output }>,
 ): Promise<Observers> {
   const { accessLogFields, authorizeLogFields, logLevel, region } = config;
   const shown = logLevel === "info" || logLevel === "debug";
   const asked = accessLogFields.length > 0 && config.services.has("proxy");
-  const lines = shown && (asked || authorizeLogFields !== null) ? openAccessLog() : null;
+  const lines = shown ? output : null;
   const traces = config.tracing === null || !config.services.has("proxy") ? null : config.tracing;
   const tracing = traces === null ? null : await createTracing(traces, { ...who, region, version });
   return {
-    accessLog: lines === null || !asked ? null : { write: lines.write, probes: logLevel === "debug" },
+    accessLog: lines === null || !asked ? null : { write: lines.writeLine, probes: logLevel === "debug" },
     authorizeLog:
       lines === null || authorizeLogFields === null
         ? null
-        : authorizeLogOf(authorizeLogFields, lines.write, who.registry),
+        : authorizeLogOf(authorizeLogFields, lines.writeLine, who.registry),
     tracing,
-    close: () => Promise.all([lines?.close(), tracing?.close()]),
+    close: async () => tracing?.close(),
   };
 }
 

@@ -2,6 +2,7 @@
 import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
 import type { Broker } from "../broker/index.ts";
 import type { ReplicaProcess, SnapshotPlace } from "../replication/index.ts";
+import type { Output } from "./output.ts";
 
 /** @returns brings the gauges up to date; call it before the registry is read */
 export function registerProcessMetrics(
@@ -9,6 +10,7 @@ export function registerProcessMetrics(
   parts: Readonly<{
     replica: ReplicaProcess | null;
     broker: Broker | null;
+    output: Output;
     /** Newest first. */
     snapshots: () => readonly SnapshotPlace[];
     answersRefused: () => Readonly<Record<string, number>>;
@@ -62,7 +64,17 @@ export function registerProcessMetrics(
     help: "How long ago the newest snapshot was taken that this broker keeps; NaN: none",
     registers: [registry],
   });
+  const output = new Gauge({
+    name: "cardea_log_output",
+    help: "Standard output, by measure: queued_bytes, dropped_lines (of all logs together), failing (1: the last write failed)",
+    labelNames: ["measure"],
+    registers: [registry],
+  });
   return () => {
+    const { queuedBytes, droppedLines, failure } = parts.output.stats();
+    output.set({ measure: "queued_bytes" }, queuedBytes);
+    output.set({ measure: "dropped_lines" }, droppedLines);
+    output.set({ measure: "failing" }, failure === null ? 0 : 1);
     const [newest] = parts.snapshots();
     snapshotPosition.set(newest?.position ?? 0);
     snapshotAge.set(newest === undefined ? Number.NaN : (Date.now() - newest.takenAt) / 1_000);

@@ -3,7 +3,8 @@ import type { Logger as PinoLogger } from "pino";
 import { parse } from "./arguments.ts";
 import { type Command, UsageError } from "./command.ts";
 import { type Loaded, loadAll, type Reading, readConfiguration } from "./load.ts";
-import { createLogger } from "./logger.ts";
+import { createLogger, openStandardOutput } from "./logger.ts";
+import type { Output } from "./output.ts";
 import { startReloading } from "./reloading.ts";
 import type { Services } from "./services.ts";
 import { giveBackSpareMemory } from "./spare-memory.ts";
@@ -30,13 +31,21 @@ export const run: Command = {
     if (loaded === undefined) return 1;
     const { config } = loaded;
     const own = ownShare(terminal.env);
-    const logger = createLogger(config.logLevel, {
+    const output = openStandardOutput();
+    const facts = {
       services: [...config.services].join(","),
       ...(own === undefined ? {} : { worker: String(own.index) }),
-    });
+    };
+    const logger = createLogger(config.logLevel, { facts, output });
     // From here on, also while starting: process 1 of a container is not stopped by a signal that it does not take.
     const stopped = untilStopped();
-    const of = { loaded, files, logger, read: () => readConfiguration(path, { env: terminal.env, ...options }) };
+    const of = {
+      loaded,
+      files,
+      logger,
+      output,
+      read: () => readConfiguration(path, { env: terminal.env, ...options }),
+    };
     const parts = config.workers > 1 && own === undefined ? await startShared(of) : await startOne(of, own ?? null);
     const ended = await Promise.race([stopped, ...parts.failed]);
     if (typeof ended === "string") logger.info({ signal: ended }, "draining");
@@ -44,16 +53,23 @@ export const run: Command = {
     if (own !== undefined) leaveWorkers();
     if (typeof ended !== "string") throw ended;
     logger.info({}, "stopped");
+    await output.close();
     return 0;
   },
 };
 
-type Process = Readonly<{ loaded: Loaded; files: readonly string[]; logger: PinoLogger; read: () => Reading }>;
+type Process = Readonly<{
+  loaded: Loaded;
+  files: readonly string[];
+  logger: PinoLogger;
+  output: Output;
+  read: () => Reading;
+}>;
 type Parts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
 
 /** @param share what of the configuration this process runs; null: all of it */
 async function startOne(
-  { loaded, files, logger, read }: Process,
+  { loaded, files, logger, output, read }: Process,
   share: Share | null,
 ): Promise<Parts & Pick<Services, "healthPort">> {
   // Not by the process that only looks after workers: it would carry what they are made of.
@@ -62,7 +78,7 @@ async function startOne(
   const shared = (whole: Loaded): Loaded =>
     share === null ? whole : { ...whole, config: shareOf(whole.config, node, share) };
   let whole = loaded;
-  const services = await startServices(shared(whole), logger);
+  const services = await startServices(shared(whole), { logger, output });
   const stopReloading = startReloading(process, {
     ...{ files, logger, read, hot: loaded.config.hotReload },
     services: {

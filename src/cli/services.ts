@@ -25,6 +25,7 @@ import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import { type Fronts, startFronts } from "./fronts.ts";
 import { startHealthServer } from "./health-server.ts";
 import type { Loaded } from "./load.ts";
+import type { Output } from "./output.ts";
 import { registerProcessMetrics } from "./process-metrics.ts";
 import { type Readiness, readinessOf } from "./readiness.ts";
 import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
@@ -49,7 +50,10 @@ export type Services = Readonly<{
 
 const readyWithinMs = 15_000;
 
-export async function startServices(loaded: Loaded, logger: Logger): Promise<Services> {
+export async function startServices(
+  loaded: Loaded,
+  { logger, output }: Readonly<{ logger: Logger; output: Output }>,
+): Promise<Services> {
   const { config } = loaded;
   /** In force; what only counts at the start is read from `config`. */
   let current = config;
@@ -120,7 +124,7 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
     let healthPort: number | null = null;
     if (metricsAddress !== null) {
       const collect = registerProcessMetrics(registry, {
-        ...{ replica, broker: databroker.broker },
+        ...{ replica, broker: databroker.broker, output },
         snapshots: () => databroker.office?.places() ?? [],
         answersRefused: () => databroker.answersRefused(),
         served: () => databroker.served?.() ?? {},
@@ -137,7 +141,7 @@ export async function startServices(loaded: Loaded, logger: Logger): Promise<Ser
     if (cluster.isWorker) await replica?.whenReady(readyWithinMs);
     if (replica !== null)
       fronts = await startFronts(loaded, provider, {
-        ...{ node, boot, replica, databroker, registry, now, logger, stops },
+        ...{ node, boot, replica, databroker, registry, now, logger, output, stops },
         config: () => current,
       });
 

@@ -94,7 +94,7 @@ export function createHttpMetrics(options: {
   });
   const lines = new Counter({
     name: "cardea_proxy_access_log_dropped_total",
-    help: "Lines of the access log that were thrown away because nobody took them.",
+    help: "Lines of the access log that were dropped because standard output was full or failing.",
     registers,
   });
 

@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, type TestContext } from "node:test";
 import { readConfiguration } from "../../../src/cli/load.ts";
+import { openOutput } from "../../../src/cli/output.ts";
 import { type Services, startServices } from "../../../src/cli/services.ts";
 import { formatProblem } from "../../../src/config/index.ts";
 import type { Logger } from "../../../src/replication/index.ts";
@@ -108,14 +109,16 @@ export async function startInstallation(
   const log = (fields: object, message: string): void =>
     void logged.push({ message, fields: fields as Readonly<Record<string, unknown>> });
   const logger: Logger = { debug: log, info: log, warn: log, error: log };
-  const control = form === "split" ? await startServices(load({}, "control"), logger) : null;
+  const output = openOutput({ fd: 1, noticeOf: () => "" });
+  const control = form === "split" ? await startServices(load({}, "control"), { logger, output }) : null;
   const own = form === "split" ? "proxy" : "all";
-  const services = await startServices(load({}, own), logger);
+  const services = await startServices(load({}, own), { logger, output });
   const visitors: Visitor[] = [];
   t.after(async () => {
     for (const visitor of visitors) await visitor.close();
     await services.stop();
     await control?.stop();
+    await output.close();
     upstream.closeAllConnections();
     upstream.close();
     folder[Symbol.dispose]();
