@@ -87,6 +87,10 @@ const machines = {
   "snapshot builder": "src/replication/snapshot/builder.ts",
   "snapshot run": "src/broker/snapshots/snapshot-run.ts",
   "duty holder": "src/broker/leader/duty-holder.ts",
+  exchanges: "src/proxy/exchanges.ts",
+  admission: "src/proxy/admission.ts",
+  decision: "src/auth/authorize/decide.ts",
+  caller: "src/auth/authorize/caller.ts",
 };
 /** What drives them all: a whole broker, a whole node. */
 const wholes = ["src/broker/broker-core.ts", "src/replication/node/node-core.ts"];

@@ -5,9 +5,9 @@
  * caller are escaped as JSON, so that nobody writes a line of their own.
  */
 import type { AccessLogField } from "../config/index.ts";
+import { kindOf } from "./exchange-kind.ts";
 import { responseCodeDetails } from "./failures.ts";
 import { quote, shownHeaders, showsHeader, stamps, withoutQuery } from "./log-text.ts";
-import { kindOf } from "./traffic.ts";
 import { stripSessionQuery } from "./upstream-headers.ts";
 import type { Visit } from "./visit.ts";
 

@@ -1,41 +1,34 @@
 /**
- * Decision desk: who asks, and may they; for a new request and for every exchange that is still open.
+ * Decision desk: the shell around admission for requests as they come in. It finds out who asks, has the request admitted, and answers,
+ * records and forwards by what comes back.
  *
- * Pure: it is given the time, the projection's answers and what to do with a permit. Always: a permit and the registration
- * of its exchange happen in one turn, so that no change of facts falls between them; the lease is compared before anything
- * is looked up, and again at the decision if anything had to be waited for; a state of ours that is behind answers 503 and never sends
- * anybody to sign in. Whom a credential names is who-asks.ts's to say.
- *
- * The clocks are read once for a request, when its head has been read (`Visit.asOf`), and again after whatever is waited for: it was sent
- * before that, so what is compared with a lease is never older than the request. Before its first byte goes on they are read anew.
- *
- * There is a desk for each configuration, and only the one in force decides: a request that has waited meanwhile is considered
- * anew by that one, and an open exchange is judged by it, whoever permitted it.
+ * - Admission itself, for new requests and for open exchanges, is admission.ts; whom a credential names is who-asks.ts.
+ * - The lease is compared before anything is looked up, and again after every wait. State of ours that is behind answers 503 and never
+ *   sends a caller to sign in.
+ * - The clocks are read once for a request, when its head has been read (`Visit.asOf`), and again after each wait. Its head was sent
+ *   before that, so what is compared with a lease is never older than the request. They are read anew before its first byte leaves.
+ * - There is a desk for each configuration. Only the desk in force decides: it considers anew a request that has waited meanwhile.
  */
-import type { Decision, DecisionRequest, DescribeDecision, KnownCaller, Permit, Principal } from "../auth/index.ts";
-import type { RouteConfig } from "../config/index.ts";
-import type { UnixMs } from "../events/index.ts";
+import type { Decision, Permit } from "../auth/index.ts";
+import { unreachable } from "../events/index.ts";
 import { momentOf } from "../replication/index.ts";
+import { type Admission, type Admitted, createAdmission, type Open, type Routed } from "./admission.ts";
 import type { Condition } from "./answer.ts";
-import type { CanonicalRequest } from "./canonical.ts";
-import type { CutReason, Exchange, Exchanges, ExchangeTerms, Verdict } from "./exchanges.ts";
-import type { Plans, RoutePlan } from "./plan.ts";
+import type { Exchange, Exchanges, Verdict } from "./exchanges.ts";
+import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
-import { authorityOf } from "./routing.ts";
-import { kindOf } from "./traffic.ts";
-import { type AnswerTools, answer, completeRecord, conditionOfCut, type Decided, record, type Visit } from "./visit.ts";
-import { type Asking, createWhoAsks, type Holder, type ReachedHandles } from "./who-asks.ts";
+import { type AnswerTools, answer, completeRecord, conditionOfCut, record, type Visit } from "./visit.ts";
+import { type Asking, createWhoAsks, type ReachedHandles } from "./who-asks.ts";
 
-/** A request whose route is known. */
-export type Routed = Readonly<{ visit: Visit; plan: RoutePlan; request: CanonicalRequest }>;
-export type Permitted = Routed & Readonly<{ exchange: Exchange; permit: Permit }>;
+export type RoutedVisit = Routed<Visit>;
+export type Permitted = RoutedVisit & Readonly<{ exchange: Exchange; permit: Permit }>;
 
 export type DecisionDesk = Readonly<{
-  consider(routed: Routed): void;
+  consider(routed: RoutedVisit): void;
   /** Finds a request's route here and considers it; for one that came while another configuration was in force. */
   takeOver(visit: Visit): void;
   /** Decides about an open exchange again, as the projection and the clock are now. */
-  judge(open: Open): Verdict;
+  judge(open: Open<Visit>): Verdict;
 }>;
 
 export type DeskParts = Readonly<{
@@ -53,18 +46,19 @@ export type DeskParts = Readonly<{
   onFailed: (visit: Visit, error: unknown) => void;
 }>;
 
-/** What was permitted, and to whom. */
-type Open = Routed & Readonly<{ asking: Holder; question: DecisionRequest; permittedTo: Principal | null }>;
-
 export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   const { ports, plans, exchanges, tools, current, reached, takeOver, onPermit, onFailed } = parts;
-  const { config, clock, freshness } = ports;
+  const { clock } = ports;
   const who = createWhoAsks(ports, reached);
-  const desk: DecisionDesk = { consider, takeOver, judge };
+  const admission: Admission<Visit> = createAdmission<Visit>({
+    ...{ ports, plans, exchanges, callerOf: who.callerOf, current },
+    record: (visit, decided, permittedTo) => record(visit, decided, permittedTo, ports),
+  });
+  const desk: DecisionDesk = { consider, takeOver, judge: admission.judge };
 
   // --- who asks
 
-  function consider(routed: Routed): void {
+  function consider(routed: RoutedVisit): void {
     if (leaseIsOver(routed)) return;
     const { visit, plan, request } = routed;
     const asking = who.askingIn(request, plan.route, visit.ip, visit.downstream.head.lines);
@@ -72,10 +66,9 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     else asking.then((known) => settleLater(routed, known)).catch((error: unknown) => onFailed(visit, error));
   }
 
-  function leaseIsOver({ visit, plan }: Routed): boolean {
-    const { monotonic, wall } = visit.asOf;
-    if (freshness.overdueMs(monotonic, wall) <= plan.route.staleGraceMs) return false;
-    unavailable(visit, "lease");
+  function leaseIsOver(routed: RoutedVisit): boolean {
+    if (!admission.isStale(routed)) return false;
+    unavailable(routed.visit, "lease");
     return true;
   }
 
@@ -87,15 +80,15 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   // --- the decision
 
   /** Somebody had to be asked who it is. */
-  function settleLater(routed: Routed, asking: Asking): void {
+  function settleLater(routed: RoutedVisit, asking: Asking): void {
     const { visit } = routed;
     visit.asOf = momentOf(clock);
     if (visit.downstream.closed || (current() === desk && leaseIsOver(routed))) return;
     settle(routed, asking);
   }
 
-  function settle(routed: Routed, asking: Asking): void {
-    const { visit, plan } = routed;
+  function settle(routed: RoutedVisit, asking: Asking): void {
+    const { visit } = routed;
     if (visit.downstream.closed) return;
     if (current() !== desk) {
       current().takeOver(visit); // this configuration has permitted its last
@@ -111,60 +104,32 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       unavailable(visit, asking);
       return;
     }
-    const now = visit.asOf.wall;
-    const caller = who.callerOf(asking, plan.route, now);
-    if (caller.type === "behind") {
-      unavailable(visit, "behind");
-      return;
+    const admitted = admission.admit(routed, asking);
+    switch (admitted.type) {
+      case "behind":
+        unavailable(visit, "behind");
+        return;
+      case "refused":
+        refused(visit, admitted);
+        return;
+      case "permitted":
+        permitted(routed, admitted);
+        return;
+      default:
+        unreachable(admitted);
     }
-    const question = questionOf(routed, now);
-    const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
-    const beside = besideOf(routed, { asking, caller, question, now }, decision);
-    if (decision.type === "permit") {
-      permitted(routed, { asking, question, beside, decision });
-      return;
-    }
-    const principal = caller.type === "principal" ? caller.principal : null;
+  }
+
+  function refused(visit: Visit, { decision, principal, beside }: Extract<Admitted, { type: "refused" }>): void {
     const { type: result, reasons } = decision;
     const status = answer(visit, conditionOfRefusal(decision), tools, principal, beside.trace ?? null);
     record(visit, { result, status, reasons, ...beside }, principal, ports, visit.asOf);
   }
 
-  function besideOf(
-    { plan }: Routed,
-    of: Readonly<{ asking: Holder; caller: KnownCaller; question: DecisionRequest; now: UnixMs }>,
-    answered: Parameters<DescribeDecision>[1],
-  ): ReturnType<DescribeDecision> {
-    const { asking, caller, question: request, now } = of;
-    const principal = caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
-    const somebody = asking.handle ?? null;
-    return ports.beside({ routeId: plan.route.id, principal, somebody, request, now }, answered);
-  }
-
   function permitted(
-    { visit, plan, request }: Routed,
-    {
-      asking,
-      question,
-      beside: { trace, shadow },
-      decision: { permit, reads, until, reasons },
-    }: Readonly<{
-      asking: Holder;
-      question: DecisionRequest;
-      beside: ReturnType<DescribeDecision>;
-      decision: Extract<Decision, { type: "permit" }>;
-    }>,
+    { visit, plan, request }: RoutedVisit,
+    { exchange, permit, reasons, beside: { trace, shadow } }: Extract<Admitted, { type: "permitted" }>,
   ): void {
-    const open: Open = { visit, plan, request, asking, question, permittedTo: permit.principal };
-    const exchange = exchanges.open({
-      kind: kindOf(visit.downstream),
-      reads,
-      until,
-      graceMs: plan.route.staleGraceMs,
-      lifetimeMs: shorter(plan.route.maxStreamLifetimeMs, config.timeouts.writeMs),
-      openedAt: visit.asOf.monotonic,
-      redecide: () => current().judge(open),
-    });
     visit.exchange = exchange;
     const decided = { result: "permit", status: 200, reasons, trace, shadow } as const;
     const going: Permitted = { visit, plan, request, exchange, permit };
@@ -200,97 +165,7 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
     }
   }
 
-  function termsOf({ route }: RoutePlan): ExchangeTerms {
-    return {
-      graceMs: route.staleGraceMs,
-      lifetimeMs: shorter(route.maxStreamLifetimeMs, config.timeouts.writeMs),
-    };
-  }
-
-  function judge(open: Open): Verdict {
-    const { visit, plan, request } = open;
-    if (plans.has(plan)) return judgeBy(open);
-    // Permitted under an earlier configuration. What is open goes on as it began, if those that stand here now permit it.
-    const verdicts: Extract<Verdict, { type: "permitted" }>[] = [];
-    for (const successor of plans.successorsOf(plan.route, routeOf(visit, request))) {
-      const routed = { visit: { ...visit, plan: successor }, plan: successor, request };
-      const verdict = judgeBy({ ...open, ...routed, question: questionOf(routed, clock.wall()) });
-      if (verdict.type === "refused") return verdict;
-      verdicts.push({ ...verdict, terms: termsOf(successor) });
-    }
-    if (verdicts.length > 0) return strictest(verdicts);
-    const gone = { result: "not_found", status: 404, reasons: ["route-not-found"], occasion: "redecision" } as const;
-    record(visit, gone, open.permittedTo, ports);
-    return { type: "refused", reason: "route-removed" };
-  }
-
-  function routeOf({ tunnel }: Visit, request: CanonicalRequest): RouteConfig | undefined {
-    return tunnel === null ? plans.routes.match(request) : plans.routes.matchTunnel(tunnel.kind, tunnel.at);
-  }
-
-  function judgeBy({ visit, plan, request, asking, question, permittedTo }: Open): Verdict {
-    const again = (decided: Omit<Decided, "occasion">): void =>
-      record(visit, { ...decided, occasion: "redecision" }, permittedTo, ports);
-    const now = clock.wall();
-    const caller = who.callerOf(asking, plan.route, now);
-    if (caller.type === "behind") {
-      again({ result: "unavailable", status: 503, reasons: ["behind"] });
-      return { type: "refused", reason: "stale" };
-    }
-    const decision = ports.decide({ routeId: plan.route.id, caller, request: question, now });
-    // What was permitted to a session ends with the session, even where everybody may come in.
-    const ended = permittedTo !== null && (caller.type !== "principal" || caller.principal.session.expiresAt <= now);
-    const answered: Parameters<DescribeDecision>[1] = ended ? { type: "signin" } : decision;
-    const beside = besideOf({ visit, plan, request }, { asking, caller, question, now }, answered);
-    if (decision.type === "permit" && !ended) {
-      again({ result: "permit", status: 200, reasons: decision.reasons, ...beside });
-      return { type: "permitted", reads: decision.reads, until: decision.until };
-    }
-    const reason: CutReason = ended || decision.type === "signin" ? "session-ended" : "not-permitted";
-    if (reason === "session-ended")
-      again({ result: "signin", status: 401, reasons: ["user-unauthenticated"], ...beside });
-    else {
-      const status = decision.type === "deny" ? decision.status : 403;
-      again({ result: "deny", status, reasons: decision.reasons, ...beside });
-    }
-    return { type: "refused", reason };
-  }
-
   return desk;
-}
-
-/** Of what every one of them permits, no more than each. */
-function strictest(verdicts: readonly Extract<Verdict, { type: "permitted" }>[]): Verdict {
-  const untils = verdicts.flatMap(({ until }) => (until === null ? [] : [until]));
-  const terms = verdicts.flatMap((verdict) => verdict.terms ?? []);
-  return {
-    type: "permitted",
-    reads: [...new Set(verdicts.flatMap(({ reads }) => reads))],
-    until: untils.length === 0 ? null : (Math.min(...untils) as UnixMs),
-    terms: {
-      graceMs: Math.min(...terms.map(({ graceMs }) => graceMs)),
-      lifetimeMs: terms.reduce((least, { lifetimeMs }) => shorter(least, lifetimeMs), 0),
-    },
-  };
-}
-
-/** Of two limits of which 0 means none. */
-function shorter(a: number, b: number): number {
-  return a === 0 ? b : b === 0 ? a : Math.min(a, b);
-}
-
-function questionOf({ visit, plan, request }: Routed, now: UnixMs): DecisionRequest {
-  return {
-    method: request.method,
-    scheme: plan.scheme,
-    host: authorityOf(plan.route, request),
-    rawPath: request.rawPath,
-    path: request.path,
-    query: request.search.slice(1),
-    headers: request.headers,
-    ip: visit.ip,
-    clientCertificate: plan.clientTrust?.judge(visit.downstream.certificate, now) ?? null,
-  };
 }
 
 function conditionOfRefusal(decision: Exclude<Decision, { type: "permit" }>): Condition {

@@ -1,15 +1,14 @@
 /**
- * Exchanges: everything that is open on this node, by the facts its decision read.
+ * Exchanges: the registry of everything that is open on this node, by the facts its decision read. A pure core (docs/adr/0015): the proxy
+ * and the simulator run this file.
  *
- * An exchange is registered in the same turn in which it was permitted, before its first upstream byte, and leaves after
- * its last downstream byte: ordinary answers, WebSockets and tunnels alike. A change of facts re-decides exactly the exchanges that
- * read them; what is denied now is destroyed, and the promise that `onChange` returns settles only then: it is what
- * `enforced` waits for.
- *
- * The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
- * comparisons for streams on which nothing moves; nothing depends on it for safety.
- *
- * Pure but for the sockets behind `cut`: clocks and decisions come as arguments.
+ * - An exchange is registered in the turn that permits it, before its first upstream byte. It leaves after its last downstream byte:
+ *   ordinary responses, WebSockets and tunnels alike.
+ * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is called when
+ *   every cut that has begun is done: `enforced` waits for that.
+ * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`CutUnderWay`).
+ * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
+ *   comparisons for silent streams; no safety rests on it.
  */
 import type { FactKey } from "../auth/index.ts";
 import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../events/index.ts";
@@ -56,8 +55,15 @@ export type ExchangeOptions = ExchangeTerms &
     redecide: () => Verdict;
   }>;
 
-/** Ends the exchange for good. A promise settles when no further byte can leave. Called at most once. */
-export type Cut = (reason: CutReason) => void | Promise<void>;
+/** A cut that takes time. It calls one of the two, once: no further byte can leave, or it cannot be known. A promise is one. */
+export type CutUnderWay = Readonly<{ then(done: () => void, failed: (error: unknown) => void): unknown }>;
+
+/** Ends the exchange permanently. Undefined: no further byte can leave. Called at most once. */
+// biome-ignore lint/suspicious/noConfusingVoidType: most performers destroy a socket and return nothing.
+export type Cut = (reason: CutReason) => void | CutUnderWay;
+
+/** Called once: every cut that had begun is done, or some have failed. */
+export type Settled = (failure: CutFailedError | null) => void;
 
 /** An exchange that is denied could not be destroyed, so nobody may be told that it was. */
 export class CutFailedError extends Error {
@@ -198,6 +204,20 @@ export class Exchange implements Linked<Exchange> {
   }
 }
 
+/** A cut that has begun and is not done. Numbers grow with each. */
+class Cutting implements Linked<Cutting> {
+  before: Cutting | undefined;
+  after: Cutting | undefined;
+  readonly number: number;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+}
+
+/** Waits for every cut up to a number. */
+type Waiter = { readonly upTo: number; readonly settled: Settled; failed: number; cause: unknown };
+
 export class Exchanges {
   readonly clock: Clock;
   readonly freshness: Freshness;
@@ -205,8 +225,10 @@ export class Exchanges {
   readonly #byFact = new FactIndex<Exchange>();
   readonly #onCut: (reason: CutReason) => void;
   readonly #onClosed: () => void;
-  /** Cuts that have begun and not ended. */
-  readonly #cutting = new Set<Promise<void>>();
+  readonly #cutting = new LinkedList<Cutting>();
+  /** In the order of their numbers. At most one for each change that is being enforced. */
+  readonly #waiters: Waiter[] = [];
+  #cuts = 0;
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
 
   constructor(
@@ -228,7 +250,7 @@ export class Exchanges {
     return this.#counts;
   }
 
-  /** Call in the turn of the decision: a change that comes later then finds it. */
+  /** Call in the turn of the decision: a change that arrives later then finds it. */
   open(options: ExchangeOptions): Exchange {
     const exchange = new Exchange(this, options);
     this.#all.push(exchange);
@@ -238,50 +260,55 @@ export class Exchanges {
   }
 
   /**
-   * Re-decides what a change touched, all when the projection was rebuilt.
-   * @returns settles when everything that is denied now is destroyed; undefined when it already is
+   * Re-decides what a change touched, and everything when the projection was rebuilt.
+   * @param settled everything that is denied now is destroyed; called before this returns when it already is
    */
-  onChange(change: Change): Promise<void> | undefined {
-    return this.#redecide(change.rebuilt ? this.#all.items() : this.#byFact.readersOf(change.touched));
+  onChange(change: Change, settled: Settled): void {
+    this.#redecide(change.rebuilt ? this.#all.items() : this.#byFact.readersOf(change.touched), settled);
   }
 
-  /** Re-decides what read one of these. @returns as `onChange` */
-  touch(facts: ReadonlySet<FactKey>): Promise<void> | undefined {
-    return this.#redecide(this.#byFact.readersOf(facts));
+  /** Re-decides what read one of these facts. */
+  touch(facts: ReadonlySet<FactKey>, settled: Settled): void {
+    this.#redecide(this.#byFact.readersOf(facts), settled);
   }
 
-  redecideAll(): Promise<void> | undefined {
-    return this.#redecide(this.#all.items());
+  redecideAll(settled: Settled): void {
+    this.#redecide(this.#all.items(), settled);
   }
 
-  #redecide(exchanges: readonly Exchange[]): Promise<void> | undefined {
+  #redecide(exchanges: readonly Exchange[], settled: Settled): void {
+    this.#forEach(exchanges, (exchange) => exchange.redecide(), settled);
+  }
+
+  /** Cuts everything that is left. */
+  cutAll(reason: CutReason, settled: Settled): void {
+    this.#forEach(this.#all.items(), (exchange) => exchange.cut(reason), settled);
+  }
+
+  /** A cut that throws fails the whole; the other exchanges are cut all the same. */
+  #forEach(exchanges: readonly Exchange[], each: (exchange: Exchange) => void, settled: Settled): void {
     const failed: unknown[] = [];
     for (const exchange of exchanges) {
       try {
-        exchange.redecide();
+        each(exchange);
       } catch (error) {
-        failed.push(error); // the others must be cut all the same
+        failed.push(error);
       }
     }
-    if (failed.length > 0) return Promise.reject(new CutFailedError(failed.length, { cause: failed[0] }));
-    return this.#cutting.size === 0 ? undefined : this.#settled();
+    if (failed.length > 0) settled(new CutFailedError(failed.length, { cause: failed[0] }));
+    else this.#whenCut(settled);
   }
 
-  /** Also cuts of earlier changes: `enforced` never passes one that is still under way. */
-  async #settled(): Promise<void> {
-    await Promise.all(this.#cutting);
+  /** Also waits for the cuts of earlier changes: `enforced` never passes one that is under way. */
+  #whenCut(settled: Settled): void {
+    if (this.#cutting.first === undefined) settled(null);
+    else this.#waiters.push({ upTo: this.#cuts, settled, failed: 0, cause: undefined });
   }
 
   /** The comparisons of `mayCarry` for streams that are silent. */
   sweep(): void {
     for (const exchange of this.#all.items()) exchange.mayCarry();
     this.#byFact.tidy();
-  }
-
-  /** Cuts everything that is left. */
-  async cutAll(reason: CutReason): Promise<void> {
-    for (const exchange of this.#all.items()) exchange.cut(reason);
-    await this.#settled();
   }
 
   // --- for Exchange
@@ -304,10 +331,32 @@ export class Exchanges {
     this.#onCut(reason);
   }
 
-  cutting(cut: Promise<void>): void {
-    this.#cutting.add(cut);
-    const done = (): void => void this.#cutting.delete(cut);
-    cut.then(done, done);
+  cutting(cut: CutUnderWay): void {
+    this.#cuts += 1;
+    const cutting = new Cutting(this.#cuts);
+    this.#cutting.push(cutting);
+    cut.then(
+      () => this.#cutDone(cutting),
+      (error) => {
+        for (const waiter of this.#waiters) {
+          if (waiter.upTo < cutting.number) continue;
+          waiter.failed += 1;
+          waiter.cause ??= error;
+        }
+        this.#cutDone(cutting);
+      },
+    );
+  }
+
+  #cutDone(cutting: Cutting): void {
+    this.#cutting.remove(cutting);
+    const oldest = this.#cutting.first?.number ?? Infinity;
+    while (this.#waiters[0] !== undefined && this.#waiters[0].upTo < oldest) {
+      const waiter = this.#waiters.shift();
+      if (waiter === undefined) return;
+      const { settled, failed, cause } = waiter;
+      settled(failed === 0 ? null : new CutFailedError(failed, { cause }));
+    }
   }
 }
 

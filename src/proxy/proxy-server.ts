@@ -13,7 +13,7 @@ import type { FactKey } from "../auth/index.ts";
 import type { HostPort } from "../config/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
 import type { Downstream } from "./downstream.ts";
-import { type CutReason, cutReasons, Exchanges, type KindCounts } from "./exchanges.ts";
+import { type CutReason, cutReasons, Exchanges, type KindCounts, type Settled } from "./exchanges.ts";
 import type { Gateway } from "./gateway-client.ts";
 import { createGeneration, type Generation, type Lasting } from "./generation.ts";
 import { createHttpMetrics } from "./http-metrics.ts";
@@ -98,7 +98,7 @@ export async function startProxy(
   const stopListening = replica.onChange((change) => {
     if (change.rebuilt) reached.forget();
     options.ports.providerTokens.onChange(change);
-    return exchanges.onChange(change);
+    return promised((settled) => exchanges.onChange(change, settled));
   });
   const listenerHooks = {
     requestId,
@@ -127,7 +127,7 @@ export async function startProxy(
     }
     const before = inForce;
     inForce = next;
-    const cut = exchanges.redecideAll(); // in the same turn: nothing is permitted by one and judged by neither
+    const cut = promised((settled) => exchanges.redecideAll(settled)); // in the same turn: nothing is permitted by one and judged by neither
     upstreams.keepOnly(next.upstreams);
     const left = leave(before);
     leaving.add(left);
@@ -151,7 +151,7 @@ export async function startProxy(
     const closed = listener.stopAccepting();
     const timeout = after(inForce.ports.config.drainTimeoutMs);
     await Promise.race([traffic.whenIdle(), timeout]);
-    await exchanges.cutAll("draining");
+    await promised((settled) => exchanges.cutAll("draining", settled));
     await Promise.race([listener.whenHeard(), Promise.all([timeout, after(lastWordMs)])]);
     listener.destroyConnections();
     await closed;
@@ -175,10 +175,10 @@ export async function startProxy(
     }),
     routeMetrics: () => metrics.meters.text(),
     async redecideAll() {
-      await exchanges.redecideAll();
+      await promised((settled) => exchanges.redecideAll(settled));
     },
     async recordsChanged(type) {
-      await exchanges.touch(new Set<FactKey>([`record:${type}`]));
+      await promised((settled) => exchanges.touch(new Set<FactKey>([`record:${type}`]), settled));
     },
     activate,
     drain() {
@@ -194,6 +194,18 @@ async function openGateway({ authenticateHost, config, clock, render }: ProxyPor
   if (authenticateHost !== null || upstream === null) return null;
   const { createGateway } = await import("./gateway-client.ts"); // and its libraries, which nobody else needs
   return createGateway({ upstream, config, clock, render });
+}
+
+/** @returns undefined when it has settled already; rejects with what failed */
+function promised(begin: (settled: Settled) => void): Promise<void> | undefined {
+  let answer: Parameters<Settled>[0] | undefined;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  begin((failure) => {
+    answer = failure;
+    if (failure === null) resolve();
+    else reject(failure);
+  });
+  return answer === null ? undefined : promise;
 }
 
 function after(ms: number): Promise<void> {

@@ -1,18 +1,7 @@
 /** Traffic: how many requests are under way, and whether this node is on its way out. Pure. */
-import type { Downstream, UpgradeKind } from "./downstream.ts";
-import type { ExchangeKind, KindCounts } from "./exchanges.ts";
-
-const kinds: Readonly<Record<UpgradeKind, ExchangeKind>> = {
-  websocket: "websocket",
-  other: "websocket", // counted together: connections that were handed over
-  connect: "tcp",
-  "connect-udp": "udp",
-};
-
-/** What a request is, or asks to become. */
-export function kindOf({ upgrade }: Pick<Downstream, "upgrade">): ExchangeKind {
-  return upgrade === null ? "http" : kinds[upgrade];
-}
+import type { Downstream } from "./downstream.ts";
+import { kindOf } from "./exchange-kind.ts";
+import type { KindCounts } from "./exchanges.ts";
 
 export class Traffic {
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };

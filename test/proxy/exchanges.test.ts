@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { genesis, type MonotonicMs, type Stream, type UnixMs } from "../../src/events/index.ts";
-import { type CutReason, type ExchangeOptions, Exchanges, type Verdict } from "../../src/proxy/exchanges.ts";
+import {
+  type CutReason,
+  type CutUnderWay,
+  type ExchangeOptions,
+  Exchanges,
+  type Settled,
+  type Verdict,
+} from "../../src/proxy/exchanges.ts";
 
 const alice: Stream = "user:alice";
 const bob: Stream = "user:bob";
@@ -35,8 +42,23 @@ function desk() {
     return { exchange, verdict, asked, destroyed };
   };
   const change = (touched: Stream[], rebuilt = false) =>
-    exchanges.onChange({ link: genesis, touched: new Set(touched), rebuilt });
+    waitFor((settled) => exchanges.onChange({ link: genesis, touched: new Set(touched), rebuilt }, settled));
   return { now, cuts, exchanges, open, change };
+}
+/** Undefined: it settled at once. */
+function waitFor(begin: (settled: Settled) => void): Promise<void> | undefined {
+  let isSettled = false;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  begin((failure) => {
+    isSettled = failure === null;
+    if (failure === null) resolve();
+    else reject(failure);
+  });
+  return isSettled ? undefined : promise;
+}
+function underWay(begin: CutUnderWay["then"]): CutUnderWay {
+  // biome-ignore lint/suspicious/noThenProperty: stands for a promise, and ends in this turn.
+  return { then: begin };
 }
 const refused: Verdict = { type: "refused", reason: "session-ended" };
 
@@ -53,7 +75,7 @@ describe("a change re-decides exactly what read it", () => {
     const { open, change, exchanges } = desk();
     const [one, two] = [open(), open({ reads: [bob] })];
     void change([], true);
-    await exchanges.redecideAll();
+    await waitFor((settled) => exchanges.redecideAll(settled));
     assert.deepEqual([one.asked.times, two.asked.times], [2, 2]);
   });
   test("once, however many of its facts were touched", () => {
@@ -111,6 +133,51 @@ describe("what is reported as enforced", () => {
     one.verdict.next = two.verdict.next = refused;
     await assert.rejects(async () => change([alice]), { code: "ERR_PROXY_CUT_FAILED" });
     assert.deepEqual(two.destroyed, ["session-ended"]);
+  });
+  test("waits for the cuts that had begun before it, and for no later ones", () => {
+    const { open, change, exchanges } = desk();
+    const [one, two, three] = [open(), open({ reads: [bob] }), open({ reads: ["user:carol"] })];
+    const done: (() => void)[] = [];
+    for (const { exchange, verdict } of [one, two, three]) {
+      exchange.attach(() => underWay((finish) => done.push(finish)));
+      verdict.next = refused;
+    }
+    const told: string[] = [];
+    const ask = (fact: Stream) =>
+      exchanges.onChange({ link: genesis, touched: new Set([fact]), rebuilt: false }, () => void told.push(fact));
+    ask(alice);
+    ask(bob);
+    void change(["user:carol"]);
+    done[1]?.();
+    assert.deepEqual(told, [], "the second change waits for the first one's cut too");
+    done[0]?.();
+    assert.deepEqual(told, [alice, bob], "neither waits for the third");
+  });
+  test("is refused when a cut fails while it waits, and a change that did not wait for it is not", async () => {
+    const { open, change } = desk();
+    const [one, two] = [open(), open({ reads: [bob] })];
+    const ends: Parameters<CutUnderWay["then"]>[] = [];
+    for (const { exchange, verdict } of [one, two]) {
+      exchange.attach(() => underWay((...end) => ends.push(end)));
+      verdict.next = refused;
+    }
+    const [first, second] = [change([alice]), change([bob])];
+    assert.ok(first !== undefined && second !== undefined);
+    ends[1]?.[1](new Error("no"));
+    ends[0]?.[0]();
+    await first;
+    await assert.rejects(second, { code: "ERR_PROXY_CUT_FAILED" });
+  });
+  test("everything that is left is cut, also behind an exchange whose cut fails", async () => {
+    const { open, exchanges } = desk();
+    const [one, two] = [open(), open()];
+    one.exchange.attach(() => {
+      throw new Error("no");
+    });
+    await assert.rejects(async () => waitFor((settled) => exchanges.cutAll("draining", settled)), {
+      code: "ERR_PROXY_CUT_FAILED",
+    });
+    assert.deepEqual(two.destroyed, ["draining"]);
   });
   test("a decision that fails with an error is a refusal", () => {
     const { open, change } = desk();
