@@ -387,7 +387,10 @@ export function startBroker(options: BrokerOptions): Broker {
     bell: seat,
     monotonic: clock.monotonic,
   };
-  const office = createReceiptOffice({ cluster, brokerId, log, clock, sign: createReceiptSigner(options.secret) });
+  const office = createReceiptOffice({
+    ...{ cluster, brokerId, log, clock, counters: core.counters },
+    sign: createReceiptSigner(options.secret),
+  });
   const databrokerVia = (via: Via): Databroker =>
     createDatabroker(via, {
       ...{ version: options.version ?? "", reads: core.reads },
@@ -440,6 +443,7 @@ export function startBroker(options: BrokerOptions): Broker {
       commandsOpen: core.commands.open,
       lessees: core.standings(moment()).length,
       answersRefused: leaderClient.refused(),
+      ...(log.waitsForStandbys === undefined ? {} : { commitsWait: log.waitsForStandbys ? 1 : 0 }),
       ...core.ledger.projection.counts,
       ...rewrap?.progress(),
     }),

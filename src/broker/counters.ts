@@ -26,6 +26,8 @@ export type Counters = {
   receiptsComplete: number;
   receiptsIncomplete: number;
   receiptsLost: number;
+  /** Signed with the durability `asynchronous`: a failover may lose what they speak of. */
+  receiptsAsynchronous: number;
   epochsOpened: number;
   stepDowns: number;
   ledgerRestarts: number;
@@ -64,6 +66,7 @@ export function newCounters(): Counters {
     receiptsComplete: 0,
     receiptsIncomplete: 0,
     receiptsLost: 0,
+    receiptsAsynchronous: 0,
     epochsOpened: 0,
     stepDowns: 0,
     ledgerRestarts: 0,

@@ -95,7 +95,7 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
       await writer.appendEach(aSession());
       await writer.beat();
       const alone = { memory: "volatile", file: "local", postgres: "asynchronous" } as const;
-      assert.equal(log.durabilityOf(writer.head), alone[log.kind]);
+      assert.equal(await log.durabilityOf(writer.head), alone[log.kind]);
     });
 
     describe("epochs", () => {

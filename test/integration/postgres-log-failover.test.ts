@@ -28,12 +28,12 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
   const before = await openPostgresLog({ connectionString: primary.connectionString(), cluster: "test" });
   const early = await LogWriter.open(before);
   await early.appendEach(aSession());
-  assert.equal(before.durabilityOf(early.head), "asynchronous", "a standby follows, and nobody waits for it");
+  assert.equal(await before.durabilityOf(early.head), "asynchronous", "a standby follows, and nobody waits for it");
   await sql(primary.port, "alter system set synchronous_standby_names = '*'");
   await sql(primary.port, "select pg_reload_conf()");
   await waitFor("a commit that waited", async () => {
     await early.beat();
-    return before.durabilityOf(early.head) === "synchronous";
+    return (await before.durabilityOf(early.head)) === "synchronous";
   });
   await before.close();
   await waitFor("synchronous replication", async () => {
@@ -59,7 +59,7 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
     }
   })();
   await waitFor("some appends", () => acknowledged.size > 30);
-  assert.equal(log.durabilityOf((await log.linkAt(2 as Position)) ?? assert.fail()), "synchronous");
+  assert.equal(await log.durabilityOf((await log.linkAt(2 as Position)) ?? assert.fail()), "synchronous");
 
   await primary.kill();
   assert.match(await writing, /indeterminate|unavailable/);
@@ -73,7 +73,7 @@ test("a failover to a synchronous standby loses nothing that was acknowledged", 
   assert.equal((await verifyLog(log)).type, "intact");
   await next.appendEach(aSession());
   await next.beat();
-  assert.equal(log.durabilityOf(next.head), "asynchronous", "nobody stands by the new primary");
+  assert.equal(await log.durabilityOf(next.head), "asynchronous", "nobody stands by the new primary");
   const timelines = await sql(standby.port, "select pg_timeline from cardea.log_epoch order by epoch");
   assert.deepEqual(
     timelines,

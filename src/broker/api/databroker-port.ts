@@ -237,19 +237,22 @@ async function statusOf(via: Via, deps: DatabrokerPortDeps): Promise<ClusterStat
     return await route<Led, ClusterStatus>(router, {
       via,
       withinMs: statusMs,
-      here: async (leader) => ({
-        ...{ cluster, level, broker, brokers: leader.peers() },
-        leader: {
+      here: async (leader) => {
+        const head = ledger.applied;
+        const status = {
           ...{ brokerId, url: deps.advertisedUrl, epoch: leader.epoch },
-          head: ledger.applied,
-          durability: log.durabilityOf(ledger.applied),
+          head,
           digest: ledger.projection.digest(),
           reads: deps.reads,
           version: deps.version,
           ...(deps.snapshots === null ? {} : { snapshots: deps.snapshots.places() }),
-        },
-        nodes: leader.standings().map((standing) => nodeStatus(standing, leader, ledger.applied)),
-      }),
+        };
+        const nodes = leader.standings().map((standing) => nodeStatus(standing, leader, head));
+        const brokers = leader.peers();
+        // The ledger moves on during this call: everything above is of one moment.
+        const durability = await log.durabilityOf(head);
+        return { ...{ cluster, level, broker, brokers }, leader: { ...status, durability }, nodes };
+      },
       there: async (at) => ({ ...(await deps.leaderClient.status(at)), broker }),
     });
   } catch (error) {

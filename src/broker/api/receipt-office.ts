@@ -28,6 +28,7 @@ import {
   type SignReceipt,
   stateReceipt,
 } from "../../replication/index.ts";
+import type { Counters } from "../counters.ts";
 
 export type ReceiptOffice = Readonly<{
   /**
@@ -49,6 +50,7 @@ export function createReceiptOffice(
     brokerId: BrokerId;
     log: Pick<EventLog, "read" | "linkAt" | "findCommand" | "durabilityOf">;
     sign: SignReceipt;
+    counters: Pick<Counters, "receiptsAsynchronous">;
     clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
   }>,
 ): ReceiptOffice {
@@ -94,7 +96,8 @@ export function createReceiptOffice(
     } catch (error) {
       if (!(error instanceof LogUnavailableError)) throw error;
     }
-    const durability = receipt.link === null ? null : log.durabilityOf(receipt.link);
+    const durability = receipt.link === null ? null : await log.durabilityOf(receipt.link);
+    if (durability === "asynchronous") deps.counters.receiptsAsynchronous += 1;
     const of = { cluster, brokerId, at, recorded, durability };
     return { ...receipt, at, signed: await deps.sign(stateReceipt(receipt, of)) };
   }

@@ -187,9 +187,11 @@ export type RestoreStep =
   | Fact<"configurations", { configurations: readonly StoredConfiguration[] }>;
 
 /**
- * What it would take to lose what is written: `synchronous`, a server of Postgres and its synchronous standbys; `asynchronous`, the primary
- * alone, for standbys follow it behind the acknowledgement, or there are none; `local`, the disk of this machine, where it is flushed
- * before the answer; `volatile`, the end of the process.
+ * What it takes to lose an event:
+ *   - `synchronous`: the primary and as many of its synchronous standbys as commits wait for; each holds it on disk;
+ *   - `asynchronous`: the primary alone, as far as is known. No standby is waited for, or none is shown to hold it;
+ *   - `local`: the disk of this machine, flushed before the answer;
+ *   - `volatile`: the end of the process.
  */
 export type Durability = "synchronous" | "asynchronous" | "local" | "volatile";
 
@@ -197,6 +199,8 @@ export type EventLog = {
   readonly kind: "memory" | "file" | "postgres";
   /** True when the store itself guarantees that no other process can write: no beat is needed then. */
   readonly exclusive: boolean;
+  /** For operators: whether the newest write was to wait for standbys, by the server's settings. Undefined: not known, or none exist. */
+  readonly waitsForStandbys?: boolean | undefined;
 
   observe(): Promise<Observation>;
   /**
@@ -229,10 +233,10 @@ export type EventLog = {
   /** Oldest first; every epoch ever opened. */
   epochs(): Promise<readonly EpochStart[]>;
   /**
-   * What a link of this log rests on, as far as this process knows: `synchronous` is said of what stands at or before a clean commit that
-   * waited for standbys. From memory.
+   * What it takes to lose the event at a link, by evidence that is gathered for this call. `synchronous` is never said from memory or
+   * from a setting. Takes 1.5 s at most and does not fail: what cannot be shown is `asynchronous`.
    */
-  durabilityOf(link: Link): Durability;
+  durabilityOf(link: Link): Promise<Durability>;
   findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined>;
   /** Versions of the streams that exist; the others are 0. */
   streamVersions(streams: readonly Stream[]): Promise<ReadonlyMap<Stream, number>>;

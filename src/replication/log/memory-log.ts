@@ -236,7 +236,7 @@ class MemoryLog implements EventLog {
     return [...this.#epochs];
   }
 
-  durabilityOf(): Durability {
+  async durabilityOf(): Promise<Durability> {
     return "volatile";
   }
 

@@ -205,6 +205,7 @@ select
   current_setting('transaction_read_only') as read_only,
   current_setting('synchronous_commit') as synchronous_commit,
   current_setting('synchronous_standby_names') as standbys,
+  pg_has_role('pg_read_all_stats', 'usage') as sees_standbys,
   current_setting('fsync') as fsync,
   current_setting('full_page_writes') as full_page_writes,
   current_setting('server_version_num')::integer as version`;
@@ -240,5 +241,10 @@ function warnOfWeakness(host: string, server: Row, logger: LogSink | undefined):
   }
   if (server["standbys"] === "") {
     logger?.info({ host }, "Postgres has no synchronous standby: a failover may lose what was acknowledged");
+  } else if (server["sees_standbys"] !== true) {
+    logger?.warn(
+      { host },
+      "the role may not see how far the standbys are, so no receipt will say synchronous; grant pg_read_all_stats to it",
+    );
   }
 }

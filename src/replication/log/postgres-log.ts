@@ -48,6 +48,7 @@ import {
 import { checkBatch, commandsKeptMs, keysPageMax, MalformedBatchError, sweptCommandsMax } from "./log-rules.ts";
 import type { LogSink, PostgresConnection, Sent, Statement } from "./postgres-connection.ts";
 import { PostgresConnections } from "./postgres-connections.ts";
+import { findEvidence } from "./postgres-durability.ts";
 import { openEpochOn } from "./postgres-epoch.ts";
 import { HostOrder, parsePostgresHosts } from "./postgres-hosts.ts";
 import {
@@ -64,7 +65,7 @@ import { configurationFrom, configurationPlaceFrom, keyFrom, lesseeFrom, rowsOf 
 import {
   appendStatement,
   beatStatement,
-  hasWaited,
+  hasToWait,
   type LaidOutAppend,
   layOutAppend,
   linkFrom,
@@ -91,6 +92,8 @@ export type PostgresLogOptions = Readonly<{
 }>;
 
 const waitingMax = 256;
+/** A check of durability takes no longer. What is not shown by then counts as asynchronous. */
+const durabilityMsMax = 1_500;
 /** Nobody waits for a restore but the one who makes it. */
 const restoreTimeoutMs = 60_000;
 
@@ -127,8 +130,8 @@ class PostgresLog implements EventLog {
   #clean: Clean | undefined;
   /** Made before its turn. One at most: a writer has one batch that comes next. */
   #laidOut: Readonly<{ batch: AppendBatch; append: LaidOutAppend }> | undefined;
-  /** The newest clean commit that waited for standbys. Everything before it went the same way, for they follow in one order. */
-  #replicated: Link = genesis;
+  /** Whether the newest write was to wait for standbys, by its session's settings; undefined: nothing was written yet. */
+  #waits: boolean | undefined;
   #prepared = false;
   #opening: Readonly<{ expected: Epoch; connection: PostgresConnection }> | undefined;
   /** The newest epoch that this process has seen, or heard of. */
@@ -162,6 +165,10 @@ class PostgresLog implements EventLog {
     this.#writer = new PostgresConnections(this.#connect);
     const forReading = { statementTimeoutMs: readTimeoutMs, atOnce: readersMax, logger: undefined };
     this.#readers = new PostgresConnections({ ...this.#connect, ...forReading });
+  }
+
+  get waitsForStandbys(): boolean | undefined {
+    return this.#waits;
   }
 
   /** Settles once a server is found that is ours to write to. */
@@ -296,9 +303,9 @@ class PostgresLog implements EventLog {
     });
   }
 
-  durabilityOf({ epoch, position }: Link): Durability {
-    const waited = epoch <= this.#replicated.epoch && position <= this.#replicated.position;
-    return waited ? "synchronous" : "asynchronous";
+  async durabilityOf(link: Link): Promise<Durability> {
+    const asked = this.#read((ask) => findEvidence(ask, this.#schema, link));
+    return earliest(asked, durabilityMsMax);
   }
 
   async findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined> {
@@ -390,13 +397,28 @@ class PostgresLog implements EventLog {
         const sent = await connection.ask(statement, this.#options.writeTimeoutMs);
         if (sent.type === "clean" && proves !== undefined) {
           this.#clean = proves;
-          if (hasWaited(sent.rows)) this.#replicated = proves.link;
+          this.#noteWaiting(hasToWait(sent.rows), connection.host);
         }
         return sent;
       });
     } catch (cause) {
       return { type: "unavailable", cause };
     }
+  }
+
+  /** For operators alone: what is called synchronous rests on evidence (durability.ts), not on settings. */
+  #noteWaiting(waits: boolean, host: string): void {
+    if (waits === this.#waits) return;
+    const before = this.#waits;
+    this.#waits = waits;
+    const { logger } = this.#options;
+    if (waits && before !== undefined) logger?.info({ host }, "commits wait for a synchronous standby again");
+    if (!waits && before === true)
+      logger?.warn(
+        { host },
+        "commits no longer wait for a synchronous standby; a failover may lose what is acknowledged now, leases included, " +
+          "and receipts say asynchronous (docs/deploy.md)",
+      );
   }
 
   /** What we can vouch for to the head row: only what a clean commit of the very same epoch told us. */
@@ -442,5 +464,22 @@ class PostgresLog implements EventLog {
       if (error instanceof LogUnavailableError) return once();
       throw error;
     }
+  }
+}
+
+/** @returns what the evidence says; asynchronous where the store does not say it in time */
+async function earliest(evidence: Promise<Durability>, ms: number): Promise<Durability> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<Durability>((resolve) => {
+    timer = setTimeout(() => resolve("asynchronous"), ms);
+  });
+  const shown = evidence.catch((error: unknown): Durability => {
+    if (error instanceof LogUnavailableError) return "asynchronous"; // nothing is claimed without evidence
+    throw error;
+  });
+  try {
+    return await Promise.race([shown, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

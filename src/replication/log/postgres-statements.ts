@@ -98,10 +98,10 @@ export function appendStatement(schema: string, append: LaidOutAppend, durable: 
   if (configurations !== null) {
     const places = configurations.map((_, i) => `$${values.length + i + 1}`).join(", ");
     const put = `"${schema}".put_configurations(${places})`; // one statement: one commit
-    const text = `${call(schema, "append", values.length)}, ${put}, ${waited}`;
+    const text = `${call(schema, "append", values.length)}, ${put}, ${waits}`;
     return { text, values: [...values, ...configurations] };
   }
-  return { name: "cardea append", text: `${call(schema, "append", values.length)}, ${waited}`, values };
+  return { name: "cardea append", text: `${call(schema, "append", values.length)}, ${waits}`, values };
 }
 
 export function beatStatement(
@@ -130,7 +130,7 @@ export function beatStatement(
     beat.left.map((l) => l.node),
     beat.left.map((l) => l.boot),
   ];
-  return { name: "cardea beat", text: `${call(schema, "beat", values.length)}, ${waited}`, values };
+  return { name: "cardea beat", text: `${call(schema, "beat", values.length)}, ${waits}`, values };
 }
 
 export function openEpochStatement(
@@ -203,14 +203,14 @@ export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link
   };
 }
 
-/** @returns whether the commit of an append or a beat waited for standbys, by what it answered */
-export function hasWaited(rows: readonly Row[]): boolean {
-  return rows[0]?.["waited"] === true;
+/** @returns whether the commit of an append or a beat was to wait for standbys. It proves nothing: the wait may have been ended early */
+export function hasToWait(rows: readonly Row[]): boolean {
+  return rows[0]?.["waits"] === true;
 }
 
-/** The settings by which the commit of this very statement goes: a session takes in new ones between statements. */
-const waited = `current_setting('synchronous_standby_names') <> '' and current_setting('max_wal_senders') <> '0'
-  and current_setting('synchronous_commit') in ('on', 'remote_apply') as waited`;
+/** The session's settings when the statement began. A session reads new ones between statements. */
+const waits = `current_setting('synchronous_standby_names') <> '' and current_setting('max_wal_senders') <> '0'
+  and current_setting('synchronous_commit') in ('on', 'remote_apply') as waits`;
 
 function call(schema: string, name: string, count: number): string {
   return `select "${schema}".${name}(${Array.from({ length: count }, (_, i) => `$${i + 1}`).join(", ")})`;

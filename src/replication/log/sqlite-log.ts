@@ -181,7 +181,7 @@ class SqliteLog implements EventLog {
   epochs(): Promise<readonly EpochStart[]> {
     return this.#ask("epochs");
   }
-  durabilityOf(): Durability {
+  async durabilityOf(): Promise<Durability> {
     return "local";
   }
 
