@@ -5,6 +5,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import {
   type BootId,
   clusterStream,
+  decode,
+  encode,
   type Link,
   type MonotonicMs,
   type PersonKey,
@@ -18,7 +20,9 @@ import {
 } from "../../../src/events/index.ts";
 import {
   type Clock,
+  createEnvelopeOpener,
   createLocalFanout,
+  enrolmentRoot,
   type Fanout,
   personKeyWrap,
   type ReplicaOptions,
@@ -514,6 +518,58 @@ test("a boot that ended without a goodbye is named by the next one in its data f
   await first.stop();
   const next = await ready(start(brokers, { dataDir: folder.path }));
   assert.equal(brokers.renews.find(({ boot }) => boot === next.boot)?.replaces, first.boot);
+});
+
+test("a renew names the configuration and the window that are in force when it is sent", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  let configHash = "config-1";
+  let windowMs = 65_000;
+  const node = await ready(start(brokers, { configHash: () => configHash, windowMs: () => windowMs }));
+  configHash = "config-2";
+  windowMs = 5_000;
+  const after = brokers.renews.length;
+  await waitFor("two more renews", () => brokers.renews.length >= after + 3);
+  for (const renew of brokers.renews.slice(after + 1)) {
+    assert.deepEqual([renew.configHash, renew.windowMs], ["config-2", 5_000]);
+  }
+  assert.ok(overdue(node) <= 0);
+});
+
+test("every message of a node is signed by the one key of its boot, and altered by one byte it is refused", async () => {
+  const brokers = new FakeBrokers({ fanout: local() });
+  const databroker = brokers.databroker;
+  const sent: Uint8Array[] = [];
+  const recorded = {
+    ...databroker,
+    lease: (envelope: Uint8Array) => {
+      sent.push(envelope);
+      return databroker.lease(envelope);
+    },
+  };
+  const node = await ready(start(brokers, { databroker: recorded }));
+  await waitFor("a renew", () => brokers.renews.length >= 2);
+  brokers.commit(revoked(1));
+  await waitFor("a confirmation", () => brokers.confirms.length === 1);
+  assert.equal(await node.goodbye(), true);
+
+  const open = createEnvelopeOpener({ cluster, rootOf: (role) => enrolmentRoot(secret, role).publicKey });
+  const kinds = new Set<string>();
+  const keys = new Set<string>();
+  for (const envelope of sent) {
+    const opened = open(envelope);
+    if ("refused" in opened) return assert.fail(opened.refused);
+    assert.deepEqual([opened.from.name, opened.from.boot, opened.from.role], [aNode, node.boot, "proxy"]);
+    kinds.add(opened.kind);
+    keys.add(Buffer.from(opened.from.publicKey).toString("hex"));
+    const fields = decode(envelope) as unknown[];
+    const altered = Uint8Array.from(opened.payload);
+    altered[altered.length - 1] = (altered.at(-1) ?? 0) ^ 1;
+    assert.ok("refused" in open(encode(fields.with(4, altered))), opened.kind);
+    const unsigned = encode(fields.with(5, new Uint8Array(64)));
+    assert.ok("refused" in open(unsigned), opened.kind);
+  }
+  assert.deepEqual([...kinds].sort(), ["confirm", "goodbye", "renew"]);
+  assert.equal(keys.size, 1);
 });
 
 // --- a history that was lost
