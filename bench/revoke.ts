@@ -47,6 +47,7 @@ const fanout = connectNatsFanout({
   servers: nats.urls,
   cluster,
   name: "bench broker",
+  secrets: [secret],
   logger: quiet,
   randomBytes,
   keepReplayBuffer: true,

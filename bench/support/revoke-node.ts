@@ -30,7 +30,14 @@ const databroker = createBrokerClient({
   randomBytes,
   logger: quiet,
 });
-const fanout = connectNatsFanout({ servers: setup.natsUrls, cluster: setup.cluster, name, logger: quiet, randomBytes });
+const fanout = connectNatsFanout({
+  servers: setup.natsUrls,
+  cluster: setup.cluster,
+  name,
+  secrets: [secret],
+  logger: quiet,
+  randomBytes,
+});
 const replica = startReplica({
   name: parseNodeId(name),
   boot: parseBootId(randomUUID()),

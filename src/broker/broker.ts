@@ -361,10 +361,13 @@ export function startBroker(options: BrokerOptions): Broker {
   // --- the fan-out
 
   /** What other brokers say of themselves. */
-  const unsubscribe = fanout.subscribe((envelope) => {
+  const unsubscribe = fanout.subscribe((envelope, reportForgery) => {
     if (published.has(envelope)) return;
     const opened = openBrokerEnvelope(envelope);
-    if ("refused" in opened) return feed({ type: "forgeryHeard", at: moment(), reason: opened.refused });
+    if ("refused" in opened) {
+      reportForgery();
+      return feed({ type: "forgeryHeard", at: moment(), reason: opened.refused });
+    }
     const { epoch, incarnation } = opened.from;
     log.heardOf?.(epoch);
     feed({ type: "brokerHeard", at: moment(), epoch, incarnation });

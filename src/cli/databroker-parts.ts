@@ -44,6 +44,7 @@ function natsOf(config: Config, options: Readonly<{ name: string; logger: Logger
   return connectNatsFanout({
     servers: nats.servers,
     cluster: broker.clusterName,
+    secrets: [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])],
     name: options.name,
     credentialsFile: nats.credentialsFile,
     user: nats.user,

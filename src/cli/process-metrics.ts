@@ -1,7 +1,7 @@
 /** Prometheus metrics of the replica and the broker, beside node's own. */
 import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
 import type { Broker } from "../broker/index.ts";
-import type { ReplicaProcess, SnapshotPlace } from "../replication/index.ts";
+import type { FanoutStatus, ReplicaProcess, SnapshotPlace } from "../replication/index.ts";
 import type { Output } from "./output.ts";
 
 /** @returns brings the gauges up to date; call it before the registry is read */
@@ -14,6 +14,8 @@ export function registerProcessMetrics(
     /** Newest first. */
     snapshots: () => readonly SnapshotPlace[];
     answersRefused: () => Readonly<Record<string, number>>;
+    /** Null: the process has no fan-out. */
+    fanout: () => FanoutStatus | null;
     /** Of the databroker API. */
     served: () => Readonly<Record<string, number>>;
   }>,
@@ -35,6 +37,17 @@ export function registerProcessMetrics(
     name: "cardea_broker_answers_refused",
     help: "Answers in a broker's place that were not believed, by reason",
     labelNames: ["reason"],
+    registers: [registry],
+  });
+  const natsRefused = new Gauge({
+    name: "cardea_nats_refused",
+    help: "Messages on NATS that were dropped before they were opened, or turned out to be forged, by reason",
+    labelNames: ["reason"],
+    registers: [registry],
+  });
+  const natsFloods = new Gauge({
+    name: "cardea_nats_floods",
+    help: "How often the process stopped listening to NATS for a while, because a stranger flooded it",
     registers: [registry],
   });
   const overdue = new Gauge({
@@ -85,6 +98,9 @@ export function registerProcessMetrics(
       if (silentMs !== null) region.set({ region: name, measure: "silent_seconds" }, silentMs / 1_000);
     }
     for (const [reason, value] of Object.entries(parts.answersRefused())) answers.set({ reason }, value);
+    const fanout = parts.fanout();
+    for (const [reason, value] of Object.entries(fanout?.refused ?? {})) natsRefused.set({ reason }, value);
+    natsFloods.set(fanout?.floods ?? 0);
     for (const [measure, value] of Object.entries(parts.served())) broker.set({ measure }, value);
     const copy = parts.replica ?? parts.broker?.copy ?? null;
     if (copy !== null) {

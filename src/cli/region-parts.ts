@@ -167,6 +167,7 @@ function natsOf(config: Config, { node, logger }: Parts): Fanout | null {
   return connectNatsFanout({
     servers: nats.servers,
     cluster: broker.clusterName,
+    secrets: [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])],
     name: node,
     credentialsFile: nats.credentialsFile,
     user: nats.user,

@@ -127,6 +127,7 @@ export async function startServices(
         ...{ replica, broker: databroker.broker, output },
         snapshots: () => databroker.office?.places() ?? [],
         answersRefused: () => databroker.answersRefused(),
+        fanout: () => databroker.fanout?.status() ?? null,
         served: () => databroker.served?.() ?? {},
       });
       const health = await startHealthServer({

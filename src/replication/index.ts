@@ -18,7 +18,7 @@ export {
   type SnapshotPlace,
 } from "./databroker.ts";
 export { batchBytesMax, believeBatch, type OpenedBatch, openBatch, splitBatch } from "./fanout/batch.ts";
-export type { Fanout, FanoutStatus } from "./fanout/fanout.ts";
+export type { DeliveryListener, Fanout, FanoutStatus } from "./fanout/fanout.ts";
 export { createLocalFanout } from "./fanout/local-fanout.ts";
 export { credentialsIn } from "./fanout/nats-credentials-file.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";

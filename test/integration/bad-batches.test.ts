@@ -63,7 +63,7 @@ before(async () => {
   endings.push(() => log.close());
   const fanoutOf = (name: string) => {
     const fanout = connectNatsFanout({
-      ...{ servers: servers.urls, cluster, name, logger: quiet, randomBytes: random },
+      ...{ servers: servers.urls, cluster, name, secrets: [secret], logger: quiet, randomBytes: random },
     });
     endings.push(() => fanout.close());
     return fanout;
@@ -200,7 +200,7 @@ for (const [what, alter] of batches) {
     );
     const before = refusals();
     await nats.send(sealBatch(speaker, alter(ends)), sealBatch(speaker, alter(ends)));
-    await waitFor("it to be counted", () => refusals() >= before + 2);
+    await waitFor("it to be counted", () => refusals() > before);
     assert.ok(sameLink(hearing.applied, created), "nothing was applied");
     assert.equal(hearing.projection.standing(session(id)).standing, "active");
     assert.ok(said.some((line) => /a delivery was refused.*(does-not-chain|malformed)/.test(line)));

@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { nkeys } from "@nats-io/transport-node";
 import { connectNatsFanout, type Fanout } from "../../src/replication/index.ts";
-import { quiet } from "../replication/support.ts";
+import { quiet, secret } from "../replication/support.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
+import { envelopeOf, textIn } from "../support/envelopes.ts";
 import { freePorts } from "../support/free-port.ts";
 import { findNatsServer } from "../support/nats.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -74,14 +75,14 @@ test("credentials that are changed in their file are shown at the next connectio
   writeFileSync(file, old.text, { mode: 0o600 });
   const fanouts: Fanout[] = ["speaker", "listener"].map((name) =>
     connectNatsFanout({
-      ...{ servers: [`nats://127.0.0.1:${port}`], cluster: "test", name, logger: quiet },
+      ...{ servers: [`nats://127.0.0.1:${port}`], cluster: "test", name, secrets: [secret], logger: quiet },
       ...{ randomBytes: (size: number) => randomBytes(size), credentialsFile: file },
     }),
   );
   t.after(() => Promise.all(fanouts.map((fanout) => fanout.close())));
   const [speaker, listener] = fanouts;
   const heard: string[] = [];
-  listener?.subscribe((envelope) => heard.push(Buffer.from(envelope).toString()));
+  listener?.subscribe((envelope) => heard.push(textIn(envelope)));
   const carries = async (text: string): Promise<void> => {
     await waitFor("both to be connected", () => fanouts.every((fanout) => fanout.status().healthy), patience).catch(
       (cause: unknown) => Promise.reject(new Error(before.log().slice(-2_000), { cause })),
@@ -89,7 +90,7 @@ test("credentials that are changed in their file are shown at the next connectio
     await waitFor(
       `${text} to be heard`,
       () => {
-        speaker?.publish(Buffer.from(text));
+        speaker?.publish(envelopeOf(text));
         return heard.includes(text);
       },
       patience,

@@ -15,6 +15,7 @@ import {
 } from "../../src/replication/index.ts";
 import { FakeBrokers } from "../replication/fake-brokers.ts";
 import { aNode, created, history, quiet, revoked, secret } from "../replication/support.ts";
+import { envelopeOf, textIn } from "../support/envelopes.ts";
 import type { NatsCluster, NatsOptions } from "../support/service.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -39,6 +40,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
         servers,
         cluster,
         name: "test",
+        secrets: [secret],
         logger: quiet,
         randomBytes: (size) => randomBytes(size),
         ...parts,
@@ -57,10 +59,10 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
 
     function heardBy(fanout: Fanout): string[] {
       const heard: string[] = [];
-      fanout.subscribe((envelope) => heard.push(Buffer.from(envelope).toString()));
+      fanout.subscribe((envelope) => heard.push(textIn(envelope)));
       return heard;
     }
-    const text = (value: string): Uint8Array => Buffer.from(value);
+    const text = envelopeOf;
 
     async function streamInfo() {
       const connection = await connect({ servers: [...nats.urls] });
@@ -116,6 +118,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
               servers: [],
               cluster: name,
               name: "t",
+              secrets: [secret],
               logger: quiet,
               randomBytes: (n) => randomBytes(n),
             }),
@@ -187,7 +190,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       await connected(fanout);
       fanout.publish(new Uint8Array(2 * 1024 * 1024));
       assert.equal(fanout.status().dropped, 1);
-      for (let n = 0; n < 40; n++) fanout.publish(new Uint8Array(900_000));
+      for (let n = 0; n < 60; n++) fanout.publish(envelopeOf(randomBytes(500_000)));
       assert.ok(fanout.status().dropped > 10, "more than what may be unsent");
       await waitFor("what was sent to be delivered", () => fanout.status().delivered === fanout.status().published);
       fanout.publish(text("again"));
@@ -212,7 +215,7 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       await waitFor("the stream to have them", async () => (await stream.info()).state.messages === 1_200);
       const replayed = await broker.replay?.({ sinceMs: 60_000 });
       assert.equal(replayed?.length, 1_200);
-      assert.equal(Buffer.from(replayed.at(-1) ?? []).toString(), "1199");
+      assert.equal(textIn(replayed.at(-1) ?? Buffer.of()), "1199");
       assert.equal((await broker.replay?.({ sinceMs: 60_000, limit: 7 }))?.length, 7);
       await waitFor("no consumer to be left behind", async () => (await stream.info()).state.consumer_count === 0);
     });

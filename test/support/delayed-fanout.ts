@@ -9,7 +9,7 @@ export function delayedFanout(inner: Fanout, { delayMs }: Readonly<{ delayMs: nu
       inner.subscribe((envelope) => {
         const timer = setTimeout(() => {
           timers.delete(timer);
-          listener(envelope);
+          listener(envelope, () => {});
         }, delayMs);
         timers.add(timer);
       }),

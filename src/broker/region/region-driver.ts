@@ -132,8 +132,8 @@ export class RegionDriver {
     return {
       ...fanout,
       subscribe: (listener) =>
-        fanout.subscribe((envelope) => {
-          listener(envelope);
+        fanout.subscribe((envelope, reportForgery) => {
+          listener(envelope, reportForgery);
           for (const batch of this.#batchesOf([envelope])) this.#feed({ type: "delivered", batch });
         }),
       replay: async (asked) => {

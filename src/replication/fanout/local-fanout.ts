@@ -3,10 +3,10 @@
  */
 
 import type { Logger } from "../logger.ts";
-import type { Fanout } from "./fanout.ts";
+import type { DeliveryListener, Fanout } from "./fanout.ts";
 
 export function createLocalFanout(options: Readonly<{ logger: Logger }>): Fanout {
-  const listeners = new Set<(envelope: Uint8Array) => void>();
+  const listeners = new Set<DeliveryListener>();
   let open = true;
   let published = 0;
   let dropped = 0;
@@ -21,14 +21,14 @@ export function createLocalFanout(options: Readonly<{ logger: Logger }>): Fanout
       for (const listener of [...listeners]) {
         delivered += 1;
         try {
-          listener(envelope);
+          listener(envelope, () => {}); // no stranger can publish within a process
         } catch (error) {
           options.logger.error({ err: error }, "a listener of the local fan-out failed");
         }
       }
     },
     subscribe(listener) {
-      const own = (envelope: Uint8Array): void => listener(envelope);
+      const own: DeliveryListener = (envelope, reportForgery) => listener(envelope, reportForgery);
       listeners.add(own);
       return () => listeners.delete(own);
     },

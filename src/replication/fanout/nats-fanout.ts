@@ -6,13 +6,17 @@
  * counted: the log has it, and readers find the gap by its link. `publish` never waits, for JetStream least of all.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { NatsConnection } from "@nats-io/transport-node";
+import type { Msg, NatsConnection } from "@nats-io/transport-node";
 import { jittered } from "../jitter.ts";
 import type { Logger } from "../logger.ts";
-import type { Fanout } from "./fanout.ts";
+import { DeliveryGuard, deliveryBytesMax, type GuardMoment } from "./delivery-guard.ts";
+import { createDeliveryTag, deliveryTagHeader, deliveryTagKey } from "./delivery-tag.ts";
+import type { DeliveryListener, Fanout } from "./fanout.ts";
 import { credentialsIn } from "./nats-credentials-file.ts";
+import { deliveryOf } from "./nats-delivery.ts";
 import { natsTransport } from "./nats-modules.ts";
 import { keepReplayBuffer, type MirrorOf, mirrorName, readReplayBuffer } from "./nats-replay-buffer.ts";
+import { createRefusalLog } from "./refusal-log.ts";
 
 export type NatsFanoutOptions = Readonly<{
   servers: readonly string[];
@@ -20,6 +24,8 @@ export type NatsFanoutOptions = Readonly<{
   cluster: string;
   /** Shown in the server's monitoring. */
   name: string;
+  /** The shared secret, then the previous one while it is being replaced: their tags mark our own messages. */
+  secrets: readonly Uint8Array[];
   credentialsFile?: string | null;
   user?: string | null;
   password?: string | null;
@@ -49,7 +55,8 @@ const supervisorMsMax = 5_000;
 const closeMsMax = 1_000;
 /** Published and not yet known to have left the machine. */
 const unsentBytesMax = 16 * 1024 * 1024;
-const payloadBytesDefault = 1024 * 1024;
+/** After a flood the subject is not listened to for so long, and twice as long each time that it goes on. */
+const floodPauseMs = { first: 10_000, max: 120_000 };
 
 /** Returns at once; whether there is a connection is told by `status` and `onConnected`. */
 export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
@@ -63,7 +70,10 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     ? { origin, domain: options.mirror.homeDomain, placementCluster: options.mirror.placementCluster }
     : null;
   let mirrorLag: number | null = null;
-  const listeners = new Set<(envelope: Uint8Array) => void>();
+  const listeners = new Set<DeliveryListener>();
+  const tagKeys = options.secrets.map(deliveryTagKey);
+  const guard = new DeliveryGuard(tagKeys);
+  const logRefusals = createRefusalLog({ logger, subject, refused: () => guard.refused });
   const connectedListeners = new Set<() => void>();
   const counts = { published: 0, dropped: 0, delivered: 0, interruptions: 0 };
   const closing = new AbortController();
@@ -72,6 +82,10 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
   let detail = "not connected yet";
   let unsentBytes = 0;
   let flushing = false;
+  /** False while a flood keeps us from listening; what we publish still leaves. */
+  let listening = true;
+  let floods = 0;
+  let pauseMs: number = floodPauseMs.first;
 
   async function supervise(): Promise<void> {
     for (let failures = 0; !closing.signal.aborted; failures++) {
@@ -127,17 +141,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     if (closing.signal.aborted) return opened.close();
     connection = opened;
     const ended = new AbortController();
-    opened
-      .subscribe(subject, {
-        callback: (error, message) => {
-          if (error !== null) logger.error({ err: error }, `the subscription to ${subject} failed`);
-          else deliver(message.data);
-        },
-      })
-      .closed.then(
-        () => opened.close(),
-        () => opened.close(),
-      ); // a dead subscription on a live connection would be deaf
+    void listen(opened);
     await connected(opened);
     if (options.keepReplayBuffer === true) {
       void keepReplayBuffer(opened, {
@@ -159,6 +163,39 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     ended.abort();
     disconnected("connection closed");
     connection = undefined;
+  }
+
+  /** Subscribes; after a flood again, when its pause is over. @returns when the connection is closed */
+  async function listen(opened: NatsConnection): Promise<void> {
+    while (!opened.isClosed()) {
+      const startedAtMs = performance.now();
+      const subscription = opened.subscribe(subject, {
+        callback: (error, message) => {
+          if (error !== null) logger.error({ err: error }, `the subscription to ${subject} failed`);
+          else deliver(message);
+          if (guard.isFlood) subscription.unsubscribe();
+        },
+      });
+      if (!listening) {
+        listening = true;
+        await connected(opened);
+      }
+      await subscription.closed.catch(() => {});
+      // A dead subscription on a live connection would be deaf.
+      if (!guard.isFlood) return opened.close();
+      await pauseAfterFlood(performance.now() - startedAtMs);
+    }
+  }
+
+  async function pauseAfterFlood(listenedMs: number): Promise<void> {
+    listening = false;
+    floods += 1;
+    pauseMs = listenedMs > floodPauseMs.max ? floodPauseMs.first : pauseMs;
+    detail = "a flood of messages that are not ours; events are read from brokers meanwhile";
+    logger.error({ subject, pauseMs }, "NATS is flooded with messages that are not ours; reading from brokers instead");
+    await delay(pauseMs, undefined, { signal: closing.signal, ref: false }).catch(() => {});
+    pauseMs = Math.min(floodPauseMs.max, pauseMs * 2);
+    guard.forgetFlood();
   }
 
   async function watch(opened: NatsConnection): Promise<void> {
@@ -193,10 +230,23 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     if (!closing.signal.aborted) logger.warn({ why }, "disconnected from NATS");
   }
 
-  function deliver(data: Uint8Array): void {
+  function deliver(message: Msg): void {
+    const delivery = deliveryOf(message);
+    const now = moment();
+    const refusal = guard.refuse(delivery, now);
+    if (refusal !== undefined) {
+      logRefusals(now.monotonicMs);
+      return;
+    }
     counts.delivered += 1;
-    const own = Uint8Array.from(data); // not a window onto the socket's buffer
-    for (const listener of [...listeners]) call(() => listener(own));
+    const own = Uint8Array.from(delivery.data); // not a window onto the socket's buffer
+    let forged = false;
+    const reportForgery = (): void => {
+      if (!forged) guard.reportForgery(own.length, now);
+      forged = true;
+    };
+    for (const listener of [...listeners]) call(() => listener(own, reportForgery));
+    if (forged) logRefusals(now.monotonicMs);
   }
 
   /** What a listener throws must not reach the client: it would stop reading for good. */
@@ -226,20 +276,27 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     );
   }
 
+  function headersOf(envelope: Uint8Array) {
+    const [key] = tagKeys;
+    const headers = natsTransport().headers();
+    if (key !== undefined) headers.set(deliveryTagHeader, createDeliveryTag(envelope, key, Date.now()));
+    return headers;
+  }
+
   const supervised = supervise();
 
   return {
     publish(envelope) {
       const room = unsentBytes + envelope.length <= unsentBytesMax;
-      const fits = envelope.length <= (connection?.info?.max_payload ?? payloadBytesDefault);
+      const fits = envelope.length <= Math.min(connection?.info?.max_payload ?? deliveryBytesMax, deliveryBytesMax);
       if (connection === undefined || !healthy || !room || !fits) {
         counts.dropped += 1;
         if (!fits)
-          logger.error({ bytes: envelope.length }, "a batch is bigger than NATS takes; nodes read it from a broker");
+          logger.warn({ bytes: envelope.length }, "a batch is too large for NATS; nodes read it from a broker");
         return;
       }
       try {
-        connection.publish(subject, envelope);
+        connection.publish(subject, envelope, { headers: headersOf(envelope) });
         counts.published += 1;
         unsentBytes += envelope.length;
         countSent(connection);
@@ -249,7 +306,7 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       }
     },
     subscribe(listener) {
-      const own = (envelope: Uint8Array): void => listener(envelope);
+      const own: DeliveryListener = (envelope, reportForgery) => listener(envelope, reportForgery);
       listeners.add(own);
       return () => listeners.delete(own);
     },
@@ -260,9 +317,12 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
     },
     async replay({ sinceMs, limit = 10_000, timeoutMs = 5_000 }) {
       if (connection === undefined || !healthy) return [];
-      return readReplayBuffer(connection, { stream, sinceMs, limit, timeoutMs });
+      return readReplayBuffer(connection, { stream, sinceMs, limit, timeoutMs, tagKeys });
     },
-    status: () => ({ healthy, detail, ...counts, mirrorLag: healthy ? mirrorLag : null }),
+    status: () => ({
+      ...{ healthy: healthy && listening, detail, ...counts, floods, refused: guard.refused },
+      mirrorLag: healthy ? mirrorLag : null,
+    }),
     async close() {
       if (closing.signal.aborted) return;
       closing.abort();
@@ -277,6 +337,10 @@ export function connectNatsFanout(options: NatsFanoutOptions): Fanout {
       await Promise.race([supervised, delay(closeMsMax, undefined, { ref: false })]);
     },
   };
+}
+
+function moment(): GuardMoment {
+  return { monotonicMs: performance.now(), wallMs: Date.now() };
 }
 
 function messageOf(error: unknown): string {

@@ -13,6 +13,8 @@ import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { jittered } from "../jitter.ts";
 import type { Logger } from "../logger.ts";
+import { ReplayFilter } from "./delivery-guard.ts";
+import { deliveryOf } from "./nats-delivery.ts";
 import { natsJetstream, natsTransport } from "./nats-modules.ts";
 
 const lookEveryMs = 5_000;
@@ -22,7 +24,9 @@ const ageMsMax = 24 * 60 * 60 * 1_000;
 /** The server's code for "no such stream". */
 const streamNotFound = 10_059;
 const fetchMs = 1_000;
-const fetchMessages = 500;
+const fetchMessages = 100;
+/** Of one reading: a reader that missed more reads pages from a broker. */
+const replayBytesMax = 32 * 1024 * 1024;
 
 /** The stream of the leader's region, that this one mirrors. */
 export type MirrorOf = Readonly<{
@@ -74,10 +78,22 @@ export function mirrorName(origin: string, region: string): string {
   return `${origin}_${region.toUpperCase().replace(/[^A-Z0-9_-]/g, "-")}`;
 }
 
-/** The newest messages, oldest first: at most `limit`, and what comes within `timeoutMs`. */
+/**
+ * Reads the newest messages, oldest first: at most `limit`, and what arrives within `timeoutMs`.
+ *
+ * The stream captures what any client of NATS publishes. Each message is checked by size, shape and tag before it is
+ * kept, and all that is kept fits `replayBytesMax`.
+ */
 export async function readReplayBuffer(
   connection: NatsConnection,
-  options: Readonly<{ stream: string; sinceMs: number; limit: number; timeoutMs: number }>,
+  options: Readonly<{
+    stream: string;
+    sinceMs: number;
+    limit: number;
+    timeoutMs: number;
+    /** Of the tags of our own messages. */
+    tagKeys: readonly Uint8Array[];
+  }>,
 ): Promise<Uint8Array[]> {
   const giveUpAt = performance.now() + options.timeoutMs;
   const consumer = await natsJetstream()
@@ -87,14 +103,18 @@ export async function readReplayBuffer(
       opt_start_time: new Date(Date.now() - options.sinceMs).toISOString(),
     });
   const envelopes: Uint8Array[] = [];
+  const filter = new ReplayFilter(options.tagKeys);
+  let keptBytes = 0;
   try {
     let left = Math.min(options.limit, (await consumer.info()).num_pending);
-    while (left > 0 && performance.now() < giveUpAt) {
+    while (left > 0 && keptBytes < replayBytesMax && performance.now() < giveUpAt) {
       const messages = await consumer.fetch({ max_messages: Math.min(left, fetchMessages), expires: fetchMs });
       let brought = 0;
       for await (const message of messages) {
-        envelopes.push(Uint8Array.from(message.data));
         brought += 1;
+        if (!filter.accepts(deliveryOf(message)) || keptBytes + message.data.length > replayBytesMax) continue;
+        keptBytes += message.data.length;
+        envelopes.push(Uint8Array.from(message.data));
       }
       if (brought === 0) break;
       left -= brought;

@@ -359,8 +359,9 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  function deliver(envelope: Uint8Array): void {
+  function deliver(envelope: Uint8Array, reportForgery?: () => void): void {
     const opened = openBatch(envelope, openEnvelope, (last) => core.hasApplied(last));
+    if ("refused" in opened && opened.refused === "not-authentic") reportForgery?.();
     const delivery = "refused" in opened ? opened : { ...opened.batch, events: opened.events };
     arrive({ type: "delivered", delivery, at: moment() });
   }

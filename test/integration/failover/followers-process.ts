@@ -32,7 +32,14 @@ const replicas = spec.names.map((name) => {
     ...{ urls: spec.brokers.map((url) => new URL(url)), cluster, role: "proxy", name, secret },
     ...{ clock: systemClock, randomBytes, logger: quiet },
   });
-  const fanout = connectNatsFanout({ servers: spec.nats, cluster, name, logger: quiet, randomBytes });
+  const fanout = connectNatsFanout({
+    servers: spec.nats,
+    cluster,
+    name,
+    secrets: [secret],
+    logger: quiet,
+    randomBytes,
+  });
   return startReplica({
     ...{
       name: name as NodeId,

@@ -1,0 +1,155 @@
+/**
+ * Delivery guard: which NATS messages reach the processes' openers. Anyone who can connect to NATS can publish.
+ *
+ * - Checks size, then shape, then repetition, then the tag (delivery-tag.ts), cheapest first. Copies and decodes nothing.
+ * - A message with a genuine tag passes. A message without one (a publisher of an older version, or a stranger) passes
+ *   while the budget of failed verifications lasts: a listener reports each forgery, and each costs one unit.
+ * - A signature passes once. Repetitions, and forgeries that copy a signature, cost one set look-up.
+ * - Too many refusals in one second are a flood: the fan-out then stops listening for a while (`isFlood`).
+ *
+ * NATS is an accelerator: every message dropped here is read from a broker instead. Pure; times are arguments.
+ */
+import { readEnvelopeShape, signatureBytes } from "../wire/envelope-shape.ts";
+import { checkDeliveryTag } from "./delivery-tag.ts";
+
+/** A batch is split at 256 KiB. A larger single event is read from a broker. */
+export const deliveryBytesMax = 512 * 1024;
+/** NATS headers that are not ours are parsed by the client library, so their size is bounded first. */
+const headerBytesMax = 2_048;
+/** A repetition of an older message is noticed by its tag's age instead. */
+const ageMsMax = 60_000;
+/** Signatures remembered: a minute of batches at 270 a second. */
+const signaturesMax = 16_384;
+/** Failed verifications of messages without a tag: 100 µs each, so 50 a second are half a percent of a core. */
+const forgeriesPerSecond = 50;
+const forgeriesBurst = 100;
+/** More than this is a flood. Refusing costs a few microseconds each, and the bytes have to be read. */
+const floodPerSecond = { messages: 10_000, bytes: 32 * 1024 * 1024 };
+
+export const deliveryRefusals = [
+  "too-large",
+  "not-an-envelope",
+  "repeated",
+  "outdated",
+  "over-budget",
+  "forged",
+] as const;
+export type DeliveryRefusal = (typeof deliveryRefusals)[number];
+
+export type IncomingDelivery = Readonly<{
+  /** A view; not kept. */
+  data: Uint8Array;
+  /** Subject, reply subject and headers. */
+  overheadBytes: number;
+  /** Called only for a message of a tolerable size and shape: parsing headers costs time. */
+  tag: () => string | undefined;
+}>;
+
+export type GuardMoment = Readonly<{ monotonicMs: number; wallMs: number }>;
+
+export class DeliveryGuard {
+  readonly #keys: readonly Uint8Array[];
+  readonly #signatures = new Set<string>();
+  readonly #refused: Record<DeliveryRefusal, number> = {
+    ...{ "too-large": 0, "not-an-envelope": 0, repeated: 0, outdated: 0, "over-budget": 0, forged: 0 },
+  };
+  #budget = forgeriesBurst;
+  #budgetAtMs = Number.NEGATIVE_INFINITY;
+  /** The second that is counted now. */
+  #second = { startMs: Number.NEGATIVE_INFINITY, messages: 0, bytes: 0 };
+
+  /** @param keys of tags: of the shared secret, then of the previous one while it is being replaced */
+  constructor(keys: readonly Uint8Array[]) {
+    this.#keys = keys;
+  }
+
+  /** @returns why the message is dropped; undefined: it may be opened */
+  refuse(delivery: IncomingDelivery, now: GuardMoment): DeliveryRefusal | undefined {
+    const refusal = this.#judge(delivery, now);
+    if (refusal !== undefined) this.#count(refusal, delivery.data.length + delivery.overheadBytes, now);
+    return refusal;
+  }
+
+  /** A message that passed turned out not to be from a member of the cluster. */
+  reportForgery(bytes: number, now: GuardMoment): void {
+    this.#budget = this.#budgetAt(now) - 1;
+    this.#count("forged", bytes, now);
+  }
+
+  /** True while the second that is counted holds more refusals than a process can afford. */
+  get isFlood(): boolean {
+    return this.#second.messages > floodPerSecond.messages || this.#second.bytes > floodPerSecond.bytes;
+  }
+
+  /** Call it before listening again: the flood that was noticed has been dealt with. */
+  forgetFlood(): void {
+    this.#second = { startMs: Number.NEGATIVE_INFINITY, messages: 0, bytes: 0 };
+  }
+
+  get refused(): Readonly<Record<DeliveryRefusal, number>> {
+    return { ...this.#refused };
+  }
+
+  #judge({ data, overheadBytes, tag }: IncomingDelivery, now: GuardMoment): DeliveryRefusal | undefined {
+    if (data.length > deliveryBytesMax || overheadBytes > headerBytesMax) return "too-large";
+    if (readEnvelopeShape(data) === undefined) return "not-an-envelope";
+    const key = signatureKey(data);
+    if (this.#signatures.has(key)) return "repeated";
+    const publishedAtMs = checkDeliveryTag(tag(), data, this.#keys);
+    if (publishedAtMs === undefined && this.#budgetAt(now) < 1) return "over-budget";
+    if (publishedAtMs !== undefined && Math.abs(now.wallMs - publishedAtMs) > ageMsMax) return "outdated";
+    this.#remember(key);
+    return undefined;
+  }
+
+  #remember(signature: string): void {
+    this.#signatures.add(signature);
+    if (this.#signatures.size <= signaturesMax) return;
+    const [oldest] = this.#signatures;
+    if (oldest !== undefined) this.#signatures.delete(oldest);
+  }
+
+  #budgetAt({ monotonicMs }: GuardMoment): number {
+    const elapsedMs = Math.max(0, monotonicMs - this.#budgetAtMs);
+    this.#budget = Math.min(forgeriesBurst, this.#budget + (elapsedMs / 1_000) * forgeriesPerSecond);
+    this.#budgetAtMs = monotonicMs;
+    return this.#budget;
+  }
+
+  #count(refusal: DeliveryRefusal, bytes: number, { monotonicMs }: GuardMoment): void {
+    this.#refused[refusal] += 1;
+    if (monotonicMs - this.#second.startMs >= 1_000) this.#second = { startMs: monotonicMs, messages: 0, bytes: 0 };
+    this.#second.messages += 1;
+    this.#second.bytes += bytes;
+  }
+}
+
+function signatureKey(data: Uint8Array): string {
+  const at = data.byteOffset + data.length - signatureBytes;
+  return Buffer.from(data.buffer, at, signatureBytes).toString("latin1");
+}
+
+/** Messages without a tag that one reading of the replay buffer accepts: those of publishers of an older version. */
+const untaggedPerReplayMax = 200;
+
+/** The same checks for one reading of the replay buffer, where genuine messages are up to a day old. */
+export class ReplayFilter {
+  readonly #keys: readonly Uint8Array[];
+  readonly #signatures = new Set<string>();
+  #untaggedLeft = untaggedPerReplayMax;
+
+  constructor(keys: readonly Uint8Array[]) {
+    this.#keys = keys;
+  }
+
+  accepts({ data, overheadBytes, tag }: IncomingDelivery): boolean {
+    if (data.length > deliveryBytesMax || overheadBytes > headerBytesMax) return false;
+    if (readEnvelopeShape(data) === undefined) return false;
+    const key = signatureKey(data);
+    if (this.#signatures.has(key)) return false;
+    this.#signatures.add(key);
+    if (checkDeliveryTag(tag(), data, this.#keys) !== undefined) return true;
+    this.#untaggedLeft -= 1;
+    return this.#untaggedLeft >= 0;
+  }
+}
