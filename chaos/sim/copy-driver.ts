@@ -19,6 +19,7 @@ import {
   type Spoken,
   stepNode,
 } from "../../src/replication/index.ts";
+import { settledBy } from "../../src/replication/node/node-answers.ts";
 import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { Seals, SimEnvelope, SimPayload } from "./envelopes.ts";
@@ -219,7 +220,9 @@ export class CopyDriver {
       isUnavailable: ({ type }) => type === "unavailable",
       done: (result) => {
         const answer = result === undefined || result.type === "unavailable" ? "failed" : "answered";
-        this.feed({ type: "reassertAnswered", id, answer, at: this.#parts.process.moment() });
+        const settled = result === undefined ? undefined : settledBy(result);
+        const at = this.#parts.process.moment();
+        this.feed({ type: "reassertAnswered", id, answer, ...(settled === undefined ? {} : { settled }), at });
       },
     });
   }

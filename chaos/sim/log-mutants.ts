@@ -149,8 +149,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/replication/node/tightenings.ts",
-        take: "if (!sessions.has(stream) && !isIn(old, sessionId, isShared))",
-        put: "if (sessions.has(stream) && !isIn(old, sessionId, isShared))",
+        take: "if (!sessions.has(stream)) sessions.set",
+        put: "if (sessions.has(stream)) sessions.set",
       },
       {
         file: "src/replication/node/kept-denials.ts",
@@ -159,6 +159,18 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 10,
+    where: "unproven",
+  },
+  "carried-denial-inexact": {
+    meaning: "a denial that a disk carries into another history denies sessions that were created there",
+    changes: [
+      {
+        file: "src/replication/node/kept-denials.ts",
+        take: "if (createdAt > upTo) return false;",
+        put: "if (upTo > 0) return true;",
+      },
+    ],
+    within: 60,
     where: "unproven",
   },
   "no-epoch-end-check": {

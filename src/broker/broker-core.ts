@@ -254,7 +254,8 @@ class Machines {
       case "snapshotFailed":
         return this.#keeper.snapshotFailed(input.id, input.reason);
       case "reassertAnswered":
-        return this.#handBack.answered(input.id, input.answer, this.#work.now);
+        this.#handBack.answered(input.id, input.answer, this.#work.now);
+        return;
       case "stopping":
         return this.#stop();
       default:

@@ -144,7 +144,6 @@ export {
   follow,
   type Standing,
   sharesPlace,
-  sharesPosition,
   standing,
   type Trail,
   trailFrom,

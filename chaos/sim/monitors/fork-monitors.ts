@@ -1,4 +1,4 @@
-/** Forks: what a node denied in a history that was lost stays denied by it, and comes back into the log (27). */
+/** Forks: what a node denied in a history that was lost stays denied by it, and comes back into the log (27); and nothing else does. */
 import { parseStream } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -131,4 +131,20 @@ export function watchForks(scene: Scene): Monitor {
       "run-over": judgeEnd,
     },
   };
+}
+
+/** A kept denial is exact: it never reaches a session that only a surviving history created. */
+export function watchKept(scene: Scene): Monitor {
+  const { findings, looks, rights } = scene;
+
+  function judge(fact: SimFactOf<"decided">): void {
+    // Before the first grant a node does not know yet what the log holds, and denies whole people.
+    if (fact.reason !== "kept-denied" || fact.overdueMs > 0) return;
+    looks.add("kept-denial-judged");
+    if (rights.deniedAnywhere(fact.session)) return;
+    const what = `${fact.process} denies session ${fact.session} beside the log at ${told(fact.place)}, and no history has denied it`;
+    findings.add("kept-exact", what, [fact]);
+  }
+
+  return { invariants: ["kept-exact"], before: { decided: judge } };
 }

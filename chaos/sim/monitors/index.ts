@@ -6,7 +6,7 @@ import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
 import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision-monitors.ts";
 import { watchAnnounced, watchDuties, watchRetention, watchTruncation } from "./duty-monitors.ts";
-import { watchForks } from "./fork-monitors.ts";
+import { watchForks, watchKept } from "./fork-monitors.ts";
 import { LeaseBook } from "./lease-book.ts";
 import { keepBook, watchGrants, watchLeases } from "./lease-monitors.ts";
 import { watchLevels } from "./level-monitors.ts";
@@ -111,6 +111,7 @@ export function monitorsOf(
     watchEnforced(scene),
     watchStreamsClosed(scene),
     watchForks(scene),
+    watchKept(scene),
     watchDuties(scene),
     watchAnnounced(scene),
     watchRetention(scene),

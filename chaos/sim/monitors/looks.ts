@@ -66,6 +66,7 @@ export const looks = {
   },
   "receipt-in-peace": { of: "26", in100: 250, what: "receipts asked after the faults" },
   "kept-denial-tried": { of: "27", in100: 0.1, what: "requests that only a denial of a lost suffix keeps out" },
+  "kept-denial-judged": { of: "kept-exact", in100: 0, what: "requests that only a denial beside the log keeps out" },
   "behind-token": { of: "28", in100: 400, what: "requests at a node behind their token" },
   "lost-token": { of: "29", in100: 10, what: "requests with a token of a lost suffix" },
   "expired-tried": { of: "30", in100: 400, what: "requests of sessions that have expired" },

@@ -79,6 +79,18 @@ export class Rights {
     return this.#last(this.#sessions.get(session)?.created ?? [], place)?.value;
   }
 
+  /** Whether any branch, also a lost one, denied the session or its person. */
+  deniedAnywhere(session: string): boolean {
+    const known = this.#sessions.get(session);
+    if (known === undefined || known.denied.length > 0) return true;
+    return known.created.some(({ place, value }) => {
+      const person = this.#people.get(value.user);
+      if (person === undefined) return false;
+      if (person.status.some((told) => told.value !== "active")) return true;
+      return person.cuts.some((cut) => place.link.position < cut.value && this.#chains.contains(cut.place, place));
+    });
+  }
+
   /** Where it was created, on whatever branch. */
   creationOf(session: string): Creation | undefined {
     return this.#sessions.get(session)?.created.at(-1)?.value;

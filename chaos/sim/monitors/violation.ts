@@ -46,6 +46,7 @@ export const invariants = {
   "left-alive": "only a boot that has ended is let go",
   "receipt-true": "a receipt says what is so: who has applied it, who can decide no more, what is not in the log",
   "enforced-true": "a node says that it enforces only what it does",
+  "kept-exact": "a denial that a node keeps beside the log denies only what some history denied",
   "level-kept": "who cannot read a finalized level permits nothing behind it, and leads nothing",
   "level-ready": "a level is finalized while nobody has a lease who could not read it",
   "duty-fenced": "what a duty asks for is written in the epoch that it runs in, or not at all",

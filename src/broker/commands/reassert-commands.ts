@@ -10,6 +10,7 @@ import {
   type CommandRequest,
   type DeviceId,
   type LostTightening,
+  type Position,
   type Projection,
   parseStream,
   type ReassertTightenings,
@@ -79,7 +80,8 @@ function ofPerson(
     return changed([{ type: "UserErased", userId }], { erasedKeys: [userId], ...vaultOf(ledger, userId) });
   }
   if (lost.type === "UserSessionsRevoked") {
-    const upTo = tools.lost.endOfEpoch(lost.link.epoch); // those that existed then, and not who signed in since
+    // An older build hands back the cut itself. It ended what stood before it; positions behind it mean other sessions here.
+    const upTo = Math.min(tools.lost.endOfEpoch(lost.link.epoch), lost.link.position - 1) as Position;
     if (user !== undefined && user.sessionsRevokedBelow > upTo) return nothing;
     return changed([{ type: "UserSessionsRevoked", userId, upTo, reason: "reasserted" }]);
   }

@@ -18,10 +18,13 @@ type Report = {
   readonly commandId: CommandId;
   /** Who is told. */
   readonly id: number;
+  readonly events: number;
   open: number;
   link: Link;
   changed: "changed" | "unchanged";
   failed: string | null;
+  /** Why the only event of a report was refused. A report of several says only that each was dealt with. */
+  refused: Extract<CommandAnswer, { type: "refused" }> | null;
 };
 
 const reportsMax = 10_000;
@@ -44,7 +47,16 @@ export class Reports {
     const { inbox, ledger } = this.#parts;
     const commands = reassertionsIn(command);
     const report: Report = {
-      ...{ id, commandId, open: commands.length, link: ledger.applied, changed: "unchanged", failed: null },
+      ...{
+        id,
+        commandId,
+        events: commands.length,
+        open: commands.length,
+        link: ledger.applied,
+        changed: "unchanged",
+        failed: null,
+        refused: null,
+      },
     };
     if (this.#open.size >= reportsMax) report.failed = "too many reports are waiting";
     if (commands.length === 0 || report.failed !== null) return this.#answer(report);
@@ -62,7 +74,9 @@ export class Reports {
     if (answer.type === "done") {
       if (answer.link.position > report.link.position) report.link = answer.link;
       if (answer.changed) report.changed = "changed";
-    } else if (answer.type !== "refused") {
+    } else if (answer.type === "refused") {
+      report.refused = answer;
+    } else {
       report.failed = answer.type === "moved" ? "this broker does not lead any more" : answer.message;
     }
     if (report.open > 0) return;
@@ -90,7 +104,9 @@ export class Reports {
     this.#work.journal("error", message, fields);
   }
 
-  #answer({ id, commandId, failed, link, changed }: Report): void {
+  #answer({ id, commandId, events, failed, refused, link, changed }: Report): void {
+    if (failed === null && refused !== null && events === 1)
+      return this.#work.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
     const answer: CommandAnswer =
       failed === null
         ? { type: "done", commandId, link, changed: changed === "changed" }

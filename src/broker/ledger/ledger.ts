@@ -32,7 +32,6 @@ import {
   type Savepoint,
   type Standing,
   sharesPlace,
-  sharesPosition,
   standing,
   Tightenings,
   type Trail,
@@ -158,8 +157,7 @@ export class Ledger {
     const left = this.#left;
     if (left === null) return [];
     this.#left = null;
-    const isShared = (position: Position): boolean => sharesPosition(this.epochs, position, left.epochs);
-    return this.#tightenings.settle(left.projection, this.#projection, { nothingLost: false, isShared }).events;
+    return this.#tightenings.settle(left.projection, this.#projection, "lost").events;
   }
 
   /** The epochs of its chain, oldest first. */

@@ -7,6 +7,7 @@
  */
 import {
   FactPlaces,
+  linkOf,
   type Position,
   Projection,
   parseStream,
@@ -16,22 +17,25 @@ import {
   type UserId,
   userStream,
 } from "../../events/index.ts";
+import { DenialAnswers } from "./denial-answers.ts";
 import { type KeptDenial, KeptDenials, type KeptOnDisk } from "./kept-denials.ts";
 import type { LoadedSnapshot } from "./node-messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
 import { endable, isDenied, type Lost, Tightenings } from "./tightenings.ts";
-import { type EpochMark, sharesPlace, sharesPosition, type Trail } from "./trail.ts";
+import { type EpochMark, sharesPlace, type Trail, withEpoch } from "./trail.ts";
 
 /** What a fold has changed. `decisive`: a decision may fall differently. */
 export type Folded = Readonly<{ touched: readonly (readonly Stream[])[]; decisive: boolean }>;
-
-type Rebuilt = Readonly<{ nothingLost: boolean; epochs: readonly EpochMark[]; theirs: readonly EpochMark[] }>;
 
 export class LocalCopy {
   readonly #keys: PersonKeys;
   readonly #tightenings = new Tightenings();
   readonly #sticky = new Set<Stream>();
   readonly #kept = new KeptDenials();
+  /** Of brokers, to denials that were handed back. */
+  readonly answers = new DenialAnswers();
+  /** The epochs of the history that events are folded from, up to the newest event. */
+  #epochs: readonly EpochMark[] = [];
   #visible = new Projection();
   #next: Projection | null = null;
   #visiblePlaces = new FactPlaces(0 as Position);
@@ -57,19 +61,22 @@ export class LocalCopy {
   stickilyDenied(stream: Stream): boolean {
     return this.#sticky.has(stream) || this.#kept.denies(stream);
   }
-  /** Grows with every final denial that is folded in. */
+  /** Grows with every final denial that is folded in, and with every one that is settled. */
   get tightened(): number {
     return this.#kept.count;
   }
 
-  /** What a disk should remember of final denials, oldest first. @param epochs of the chain that is followed */
-  denialsToKeep(epochs: readonly EpochMark[]): readonly KeptDenial[] {
-    return this.#kept.newest(epochs);
+  /** What a disk should remember of final denials, oldest first. */
+  denialsToKeep(): readonly KeptDenial[] {
+    return this.#kept.newest();
   }
 
   /** What this node's own disk remembers of denials is in force before anything is read. */
   recall({ sticky, denials }: KeptOnDisk): void {
-    for (const stream of sticky) this.#sticky.add(stream);
+    // Whether a denied person is still denied follows from the denial: the log may have settled it meanwhile.
+    const people = new Set(denials.filter(({ type }) => type !== "UserSessionsRevoked").map(({ stream }) => stream));
+    for (const stream of sticky)
+      if (parseStream(stream).kind !== "user" || !people.has(stream)) this.#sticky.add(stream);
     this.#kept.recall(denials);
   }
 
@@ -78,7 +85,16 @@ export class LocalCopy {
     if (!this.#kept.open || this.#next !== null) return null;
     const lost = this.#kept.settle(trail, this.#visible);
     for (const stream of lost.denied) this.#sticky.add(stream);
+    this.#releaseDenied(this.#visible);
     return lost;
+  }
+
+  /** What the surviving log has the last word on, from a place on that is applied here, is not denied beside it any more. */
+  settleAnswered(visible: Trail): void {
+    for (const [hash, at] of this.answers.reached(visible)) {
+      const person = this.#kept.settled(hash, at);
+      if (person !== null) this.#sticky.delete(person);
+    }
   }
 
   /** Whether a person's key may still be kept: never again once the projection holds their erasure. */
@@ -93,6 +109,7 @@ export class LocalCopy {
     const touched: (readonly Stream[])[] = [];
     let decisive = false;
     for (const recorded of events) {
+      this.#epochs = withEpoch(this.#epochs, recorded);
       const standing = endable(recorded, projection);
       touched.push(projection.apply(recorded));
       places.note(recorded);
@@ -100,6 +117,7 @@ export class LocalCopy {
       this.#kept.remember(
         recorded,
         standing.filter((id) => isDenied(projection, sessionStream(id))),
+        this.#epochs,
       );
       decisive ||= recorded.effect !== "neutral";
       if (recorded.event.type === "UserErased") this.#keys.drop(recorded.event.userId);
@@ -107,7 +125,8 @@ export class LocalCopy {
       // What is read again from before they were written down lifts nothing that was denied later.
       if (recorded.event.type === "UserRestored" && this.#kept.restored(recorded.event.userId, recorded.epoch))
         this.#sticky.delete(userStream(recorded.event.userId));
-      if (this.#sticky.size > 0 && this.#next === null && !this.#kept.open) this.#release(recorded);
+      const isApart = this.#sticky.size > 0 || this.#kept.awaits;
+      if (isApart && this.#next === null && !this.#kept.open) this.#release(recorded);
     }
     return { touched, decisive };
   }
@@ -115,6 +134,7 @@ export class LocalCopy {
   /** What this node's own disk holds is where it begins. */
   begin(snapshot: LoadedSnapshot): void {
     this.#visible = snapshot.projection;
+    this.#epochs = snapshot.epochs;
     this.#visiblePlaces = new FactPlaces(snapshot.link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#tightenings.forget(snapshot.link.position);
@@ -123,6 +143,7 @@ export class LocalCopy {
   beginRebuild(): void {
     this.#tightenings.suspect(this.#next);
     this.#next = new Projection();
+    this.#epochs = [];
     this.#nextPlaces = new FactPlaces(0 as Position);
   }
 
@@ -136,32 +157,39 @@ export class LocalCopy {
     this.#tightenings.forget(link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#next = snapshot.projection;
+    this.#epochs = epochs;
     this.#nextPlaces = new FactPlaces(link.position);
   }
 
   /**
    * The new projection takes the old one's place.
-   * @param options.nothingLost its history goes through the place where the old one stands
-   * @param options.epochs of its history; `theirs`: of the old one's
+   * @param nothingLost its history goes through the place where the old one stands
    */
-  finishRebuild(options: Rebuilt): Lost {
-    const { nothingLost, epochs, theirs } = options;
+  finishRebuild(nothingLost: "nothing lost" | "lost"): Lost {
     const next = this.#next ?? this.#visible;
-    const isShared = (position: Position): boolean => sharesPosition(epochs, position, theirs);
-    const lost = this.#tightenings.settle(this.#visible, next, { nothingLost, isShared });
+    const lost = this.#tightenings.settle(this.#visible, next, nothingLost);
     for (const stream of lost.denied) this.#sticky.add(stream);
-    for (const stream of this.#sticky) if (isDenied(next, stream)) this.#sticky.delete(stream);
+    this.#releaseDenied(next);
+    this.#kept.await(lost.events);
     if (this.#next !== null) this.#visiblePlaces = this.#nextPlaces;
     this.#visible = next;
     this.#next = null;
     return lost;
   }
 
+  #releaseDenied(by: Projection): void {
+    for (const stream of this.#sticky) if (isDenied(by, stream)) this.#sticky.delete(stream);
+  }
+
   /** The surviving log says the same, or an operator's later word lifts it: then it need not be kept apart. */
-  #release({ effect, event, stream: own }: Recorded): void {
+  #release(recorded: Recorded): void {
+    const { effect, event, stream: own } = recorded;
     const stream = event.type === "TighteningReasserted" ? event.subject : own;
     if (effect === "tightens") {
       const { kind, id } = parseStream(stream);
+      const since = this.#epochs.at(-1);
+      if (since !== undefined && isDenied(this.#visible, stream))
+        this.#kept.deniedBy(stream, { link: linkOf(recorded), since });
       if (isDenied(this.#visible, stream)) this.#sticky.delete(stream);
       if (kind !== "user") return;
       for (const session of this.#visible.sessionsOf(id as UserId).map(sessionStream)) {

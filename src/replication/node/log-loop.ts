@@ -161,6 +161,7 @@ export class LogLoop {
     this.#pace.regained(now);
     this.#reason = "granted";
     this.#grantedHead = head;
+    this.copy.answers.granted(head);
     this.#feed({ type: "granted", epoch, incarnation, start, head });
     this.#settleKept();
     this.#pump();
@@ -343,7 +344,7 @@ export class LogLoop {
       if (!sound) this.#options.onRebuilding(this.#visible.applied);
       this.copy.beginRebuild();
       this.copy.base(snapshot, this.#visible.epochs);
-      const { events } = this.copy.finishRebuild({ nothingLost: sound, ...this.#histories });
+      const { events } = this.copy.finishRebuild(sound ? "nothing lost" : "lost");
       this.#options.onLost(events, this.#now);
     }
     this.#show({ touched: [], decisive: true, rebuilt: true });
@@ -355,7 +356,7 @@ export class LogLoop {
     const place = standing(trail, lost);
     const nothingLost =
       place === "held" || (place === "forgotten" && sharesPlace(trail.epochs, lost, this.#visible.epochs));
-    const { events, denied } = this.copy.finishRebuild({ nothingLost, ...this.#histories });
+    const { events, denied } = this.copy.finishRebuild(nothingLost ? "nothing lost" : "lost");
     this.#show({ touched: [], decisive: true, rebuilt: true });
     this.#options.onRebuilt();
     this.#options.onLost(events, this.#now);
@@ -366,11 +367,6 @@ export class LogLoop {
     });
   }
 
-  /** The epochs of the one that is being built and of the one that is visible. */
-  get #histories(): Readonly<Record<"epochs" | "theirs", Trail["epochs"]>> {
-    return { epochs: this.#follower.trail.epochs, theirs: this.#visible.epochs };
-  }
-
   #show(moved: Moved): void {
     this.#visible = this.#follower.trail;
     this.#settleKept();
@@ -379,6 +375,7 @@ export class LogLoop {
 
   /** With the head of a grant reached, it is known what the log holds. */
   #settleKept(): void {
+    this.copy.settleAnswered(this.#visible);
     if (this.#grantedHead === null || standing(this.#visible, this.#grantedHead) !== "held") return;
     const lost = this.copy.settleKept(this.#visible);
     if (lost === null || lost.events.length === 0) return;

@@ -1,7 +1,7 @@
 /**
  * Node answers: what brokers answer a node, in the words of its core. Pure.
  */
-import { decodeEvents, linkOf, sameLink } from "../../events/index.ts";
+import { type CommandResult, decodeEvents, type Link, linkOf, sameLink } from "../../events/index.ts";
 import type { PageOutcome } from "../databroker.ts";
 import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
 import type { encodeMessage } from "../wire/messages.ts";
@@ -45,4 +45,13 @@ export function leaseFailure(error: unknown): LeaseAnswer {
 function refusalIn(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error) || !("reason" in error)) return undefined;
   return refusalCodes.includes(error.code) && typeof error.reason === "string" ? error.reason : undefined;
+}
+
+/**
+ * From where on the log has the last word on a lost denial that was handed back alone. A conflict says that the log has decided otherwise
+ * since; its place is at or below the head of the next grant. Any other refusal settles nothing.
+ */
+export function settledBy(result: CommandResult): Link | "later" | undefined {
+  if (result.type === "done") return result.link;
+  return result.type === "refused" && result.code === "conflict" ? "later" : undefined;
 }

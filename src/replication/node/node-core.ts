@@ -195,8 +195,7 @@ export class NodeCore {
 
   /** What a disk should remember of final denials, over a restart. */
   denialsToKeep(): readonly KeptDenial[] {
-    const { copy, trail } = this.#loop;
-    return copy.denialsToKeep(trail.epochs);
+    return this.#loop.copy.denialsToKeep();
   }
 
   /** How long the lease has been over; see `Freshness`. */
@@ -305,9 +304,12 @@ export class NodeCore {
       case "snapshotFailed":
         this.#loop.snapshotFailed(input, this.#now);
         return;
-      case "reassertAnswered":
-        this.#reassertions.answered(input.id, input.answer, this.#now);
+      case "reassertAnswered": {
+        const { id, answer, settled } = input;
+        const hash = this.#reassertions.answered(id, answer, this.#now);
+        if (hash !== null && settled !== undefined) this.#loop.copy.answers.add(hash, settled);
         return;
+      }
       case "linkAwaited": {
         const outcome = this.#waiters.wait(input, this.#loop.trail, this.#now);
         if (outcome !== undefined) this.#reach([{ id: input.id, outcome }]);

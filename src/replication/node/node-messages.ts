@@ -83,8 +83,11 @@ export type NodeInput =
   | Timed<"snapshotLoaded", { id: number; snapshot: LoadedSnapshot }>
   /** → loadSnapshot. `none`: brokers were asked and have none. */
   | Timed<"snapshotFailed", { id: number; reason: "none" | "unavailable" }>
-  /** → reassert. `answered`: a broker has dealt with all of them, by appending, or because it need not. */
-  | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed" }>
+  /**
+   * → reassert. `answered`: a broker has dealt with all of them, by appending, or because it need not.
+   * `settled`: a place from which on the log has the last word on them; `later`: the head of the next grant is one.
+   */
+  | Timed<"reassertAnswered", { id: number; answer: "answered" | "failed"; settled?: Link | "later" }>
   /** A request needs the projection to have reached a link; `id` is the asker's own. Answered by `linkReached`. */
   | Timed<"linkAwaited", { id: number; link: Link; timeoutMs: number }>
   /** Somebody asks whether there is more: a broker is asked, unless one is being asked already. */

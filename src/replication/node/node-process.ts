@@ -4,7 +4,7 @@
  * A thin shell around the node core: it carries out the core's effects with a databroker, a fan-out, timers and a data folder,
  * hands every answer back as an input, and shows the rest of the process a `Replica`. It decides nothing.
  */
-import type { BootId, Epoch, NodeId, Stream } from "../../events/index.ts";
+import type { BootId, CommandResult, Epoch, NodeId, Stream } from "../../events/index.ts";
 import type { Clock } from "../clock.ts";
 import type { Databroker } from "../databroker.ts";
 import { openBatch } from "../fanout/batch.ts";
@@ -20,7 +20,7 @@ import { ChangeListeners } from "./change-listeners.ts";
 import { lockDataFolder } from "./data-folder-lock.ts";
 import type { KeptDenial, KeptOnDisk } from "./kept-denials.ts";
 import { LostChanges } from "./lost-changes.ts";
-import { leaseAnswer, leaseFailure, readAnswer, wordsOf } from "./node-answers.ts";
+import { leaseAnswer, leaseFailure, readAnswer, settledBy, wordsOf } from "./node-answers.ts";
 import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import type {
   FanoutState,
@@ -225,9 +225,17 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       case "loadSnapshot":
         return void loadSnapshot(effect);
       case "reassert":
-        return void submit(effect).then((answered) => {
-          const answer = answered ? "answered" : "failed";
-          arrive({ type: "reassertAnswered", id: effect.id, answer, at: moment() });
+        return void submit(effect).then((result) => {
+          const answer = result === null || result.type === "unavailable" ? "failed" : "answered";
+          const settled = result === null ? undefined : settledBy(result);
+          const at = moment();
+          arrive({
+            type: "reassertAnswered",
+            id: effect.id,
+            answer,
+            ...(settled === undefined ? {} : { settled }),
+            at,
+          });
         });
       case "cancel":
         inFlight.get(effect.id)?.abort(new Error("given up"));
@@ -329,16 +337,20 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  /** @returns whether a broker has dealt with all of them */
-  async function submit({ commandId, events }: Extract<NodeEffect, { type: "reassert" }>): Promise<boolean> {
+  /** @returns null: no broker answered */
+  async function submit({
+    commandId,
+    events,
+  }: Extract<NodeEffect, { type: "reassert" }>): Promise<CommandResult | null> {
     const command = { type: "reassertTightenings", events } as const;
     try {
       const result = await databroker.submit({ commandId, actor: `service:${node}`, command });
-      if (result.type === "refused") logger.error({ reason: result.message }, "lost denials were not recorded again");
-      return result.type !== "unavailable";
+      if (result.type === "refused" && settledBy(result) === undefined)
+        logger.error({ reason: result.message }, "lost denials were not recorded again");
+      return result;
     } catch (error) {
       logger.warn({ err: error }, "lost denials could not be handed back");
-      return false;
+      return null;
     }
   }
 

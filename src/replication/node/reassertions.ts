@@ -3,9 +3,11 @@
  *
  * A few at a time, one question in flight, again with growing waits until a broker has answered. A thousand nodes that have
  * applied the same make the same commands, so the log gets one event. That a denial is handed back changes nothing here: it
- * stays in force until the surviving log says it. Pure.
+ * stays in force until the surviving log says it.
+ *
+ * A denial of a person is handed back alone: the log may have decided otherwise since, so its own answer has to be known. Pure.
  */
-import { type CommandId, type Hash, type LostTightening, uuidFromBytes } from "../../events/index.ts";
+import { type CommandId, type Hash, type LostTightening, parseStream, uuidFromBytes } from "../../events/index.ts";
 import { type Backoff, backoffMs, upTo } from "../jitter.ts";
 import type { NodeEffect } from "./node-messages.ts";
 
@@ -54,9 +56,11 @@ export class Reassertions {
     if (this.#pending.size > 0 && this.#sendAt === never) this.#sendAt = now + upTo(spreadMs, this.#random);
   }
 
-  answered(id: number, answer: "answered" | "failed", now: number): void {
-    if (this.#inFlight?.id !== id) return;
+  /** @returns the hash of the one denial that was answered; null: a failure, or the answer to several */
+  answered(id: number, answer: "answered" | "failed", now: number): Hash | null {
+    if (this.#inFlight?.id !== id) return null;
     const { hashes } = this.#inFlight;
+    const [only = null, ...others] = hashes;
     this.#inFlight = null;
     if (answer === "answered") {
       this.#failures = 0;
@@ -67,6 +71,7 @@ export class Reassertions {
       this.#sendAt = now + backoffMs(backoff, this.#failures, this.#random);
     }
     this.woke(now);
+    return answer === "answered" && others.length === 0 ? only : null;
   }
 
   woke(now: number): void {
@@ -76,10 +81,20 @@ export class Reassertions {
       this.answered(id, "failed", now);
     }
     if (this.#inFlight !== null || now < this.#sendAt) return;
-    const events = [...this.#pending.values()].slice(0, batchMax);
+    const events = this.#nextEvents();
     const id = this.#nextId();
     this.#inFlight = { id, hashes: events.map(({ link }) => link.hash), until: now + answerMsMax };
     const commandId = uuidFromBytes(this.#random(16)) as string as CommandId;
     this.#emit({ type: "reassert", id, commandId, events });
   }
+
+  #nextEvents(): LostTightening[] {
+    const pending = [...this.#pending.values()].slice(0, batchMax);
+    const person = pending.findIndex(isOfPerson);
+    return person === 0 ? pending.slice(0, 1) : pending.slice(0, person === -1 ? batchMax : person);
+  }
+}
+
+function isOfPerson({ stream }: LostTightening): boolean {
+  return parseStream(stream).kind === "user";
 }

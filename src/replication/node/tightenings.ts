@@ -45,13 +45,8 @@ const liftedMax = 1_024;
 /** Of one person, in a history that was never visible here. */
 const endedMax = 1_024;
 
-/** How the new history stands to the one that is left. */
-export type Settling = Readonly<{
-  /** It goes through the place where the old projection stands. */
-  nothingLost: boolean;
-  /** It goes through the place that the old one has at a position. */
-  isShared: (position: Position) => boolean;
-}>;
+/** Whether the new history goes through the place where the old projection stands. */
+export type Settling = "nothing lost" | "lost";
 
 type Place = Readonly<{ epoch: Epoch; position: Position }>;
 type Lifted = Readonly<{ suspect: Recorded; by: Place }>;
@@ -134,12 +129,12 @@ export class Tightenings {
    * @param old the projection that applied what is lost
    * @param next the one that takes its place
    */
-  settle(old: Projection, next: Projection, { nothingLost, isShared }: Settling): Lost {
+  settle(old: Projection, next: Projection, settling: Settling): Lost {
+    const nothingLost = settling === "nothing lost";
     const suspects = nothingLost ? [] : [...this.#suspects.values()].map(named);
-    const events = suspects.filter((suspect) => !isHeld(suspect, old, next));
-    const denied = new Set<Stream>();
-    // A cut of all sessions denies those that existed, not the person: they may sign in again.
-    for (const { stream, type } of events) if (type !== "UserSessionsRevoked") denied.add(stream);
+    // A cut of all sessions denies those that existed, each by itself: a bound from one history means nothing in another.
+    const events = suspects.filter((suspect) => suspect.type !== "UserSessionsRevoked" && !isHeld(suspect, next));
+    const denied = new Set(events.map(({ stream }) => stream));
     const sessions = new Map<Stream, LostTightening>();
     // Also of what the new history says by another event, or has lifted: neither brings a session back.
     const lifted = [...this.#lifted.values()].map(({ suspect }) => named(suspect));
@@ -151,9 +146,7 @@ export class Tightenings {
         if (isDenied(next, stream)) continue;
         denied.add(stream);
         const sessionId = parseStream(stream).id as SessionId;
-        // Where both histories know it, the word about the person ends it in the new one too, as soon as it is there.
-        if (!sessions.has(stream) && !isIn(old, sessionId, isShared))
-          sessions.set(stream, lostSession(said, { sessionId, userId }));
+        if (!sessions.has(stream)) sessions.set(stream, lostSession(said, { sessionId, userId }));
       }
     }
     if (this.#suspectsForgottenTo > this.#survivedTo && !nothingLost)
@@ -236,11 +229,9 @@ function named(recorded: Recorded): LostTightening {
 }
 
 /** Whether the new history holds the same fact by another event. */
-function isHeld({ stream, type }: LostTightening, old: Projection, next: Projection): boolean {
-  const { id } = parseStream(stream);
-  if (type === "UserErased") return next.user(id as UserId)?.status === "erased";
-  if (type !== "UserSessionsRevoked") return isDenied(next, stream);
-  return deniedSessions(old, id as UserId).every((session) => isDenied(next, session));
+function isHeld({ stream, type }: LostTightening, next: Projection): boolean {
+  if (type === "UserErased") return next.user(parseStream(stream).id as UserId)?.status === "erased";
+  return isDenied(next, stream);
 }
 
 function deniedSessions(old: Projection, userId: UserId): Stream[] {
@@ -248,12 +239,6 @@ function deniedSessions(old: Projection, userId: UserId): Stream[] {
     .sessionsOf(userId)
     .map(sessionStream)
     .filter((stream) => isDenied(old, stream));
-}
-
-/** Whether a session was created in what both histories hold. One that was revoked by itself does not say where it was. */
-function isIn(old: Projection, sessionId: SessionId, isShared: Settling["isShared"]): boolean {
-  const session = old.session(sessionId);
-  return session?.status === "active" && isShared(session.createdAt);
 }
 
 const none: readonly SessionId[] = [];

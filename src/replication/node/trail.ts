@@ -57,16 +57,6 @@ export function sharesPlace(
   return mark.start === their.start && mark.incarnation !== null && mark.incarnation === their.incarnation;
 }
 
-/** The same, of the place that the other chain has at a position; false where that chain's epochs do not say which. */
-export function sharesPosition(
-  epochs: readonly EpochMark[],
-  position: Position,
-  theirs: readonly EpochMark[],
-): boolean {
-  const their = theirs.findLast(({ start }) => start <= position);
-  return their !== undefined && sharesPlace(epochs, { epoch: their.epoch, position }, theirs);
-}
-
 /** Goes on along events that stand right behind `applied`; that they do is the caller's proof. */
 export function follow(trail: Trail, events: readonly Recorded[]): Trail {
   const last = events.at(-1);
@@ -121,10 +111,12 @@ function hashAt(newest: Run | null, position: Position): Hash | undefined {
 }
 
 function withEpochs(epochs: readonly EpochMark[], events: readonly Recorded[]): readonly EpochMark[] {
-  const marks = [...epochs];
-  for (const { epoch, position, event } of events) {
-    if (epoch === marks.at(-1)?.epoch) continue;
-    marks.push({ epoch, start: position, incarnation: event.type === "EpochOpened" ? event.incarnation : null });
-  }
-  return marks.slice(-epochsMax);
+  return events.reduce(withEpoch, epochs);
+}
+
+/** The epochs of a chain with its next event; the same list while the epoch lasts. */
+export function withEpoch(epochs: readonly EpochMark[], { epoch, position, event }: Recorded): readonly EpochMark[] {
+  if (epoch === epochs.at(-1)?.epoch) return epochs;
+  const incarnation = event.type === "EpochOpened" ? event.incarnation : null;
+  return [...epochs, { epoch, start: position, incarnation }].slice(-epochsMax);
 }

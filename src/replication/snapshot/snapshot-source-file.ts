@@ -13,6 +13,7 @@ import { BrokerUnavailableError } from "../databroker.ts";
 import { LogUnavailableError } from "../log/log.ts";
 import type { Logger } from "../logger.ts";
 import type { KeptOnDisk } from "../node/kept-denials.ts";
+import { type KeptForm, keptForm, keptOf } from "../node/kept-form.ts";
 import type { LoadedSnapshot } from "../node/node-messages.ts";
 import type { DenialsToKeep, SnapshotSource } from "../node/node-process.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
@@ -222,7 +223,7 @@ export function createNodeSnapshots(
     for (let next = wanted; next !== null; next = wanted) {
       wanted = null;
       try {
-        await writeKept(path, encode({ sticky: [...next.sticky].sort(), denials: next.newest() }));
+        await writeKept(path, encode(keptForm({ sticky: [...next.sticky].sort(), denials: next.newest() })));
       } catch (error) {
         written = null; // told again with the next change
         logger.error({ err: error }, "the denials that this node keeps could not be written down");
@@ -248,8 +249,8 @@ async function readKept(path: string, logger: Logger): Promise<KeptOnDisk> {
   try {
     const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];
     if (hashOfChunk(body) !== hash) throw new Error("its hash is not that of its bytes");
-    const kept = decode(body) as KeptOnDisk | Stream[];
-    return Array.isArray(kept) ? { sticky: kept, denials: [] } : kept; // an older build wrote the streams alone
+    const kept = decode(body) as KeptForm | Stream[];
+    return Array.isArray(kept) ? { sticky: kept, denials: [] } : keptOf(kept); // an older build wrote the streams alone
   } catch (error) {
     const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
     if (!missing)

@@ -3,14 +3,18 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import {
   type CardeaEvent,
+  decode,
+  encode,
   type LostTightening,
   Projection,
   parseStream,
+  type SessionId,
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
 import { createPersonKeys } from "../../../src/replication/index.ts";
 import { type KeptDenial, KeptDenials, keptSessionsMax } from "../../../src/replication/node/kept-denials.ts";
+import { type KeptForm, keptForm, keptOf } from "../../../src/replication/node/kept-form.ts";
 import { LocalCopy } from "../../../src/replication/node/local-copy.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/node-messages.ts";
 import { type EpochMark, emptyTrail, follow, type Trail } from "../../../src/replication/node/trail.ts";
@@ -50,10 +54,10 @@ function copyOf(old: History): LocalCopy {
   return copy;
 }
 
-function rebuild(copy: LocalCopy, old: History, log: History): readonly LostTightening[] {
+function rebuild(copy: LocalCopy, log: History): readonly LostTightening[] {
   copy.beginRebuild();
   copy.fold(log.recorded(0, log.entries.length));
-  return copy.finishRebuild({ nothingLost: false, theirs: marksOf(old), epochs: marksOf(log) }).events;
+  return copy.finishRebuild("lost").events;
 }
 
 const told = (events: readonly LostTightening[]): string[] => events.map(({ type, stream }) => `${type} ${stream}`);
@@ -61,22 +65,19 @@ const told = (events: readonly LostTightening[]): string[] => events.map(({ type
 describe("a copy whose history was lost", () => {
   test("hands back the end of a session that was lost together with the cut that ended it", () => {
     const old = lose(created(9, 1), cut(1));
-    const events = rebuild(copyOf(old), old, keep());
-    assert.deepEqual(told(events), ["UserSessionsRevoked user:user-1", "SessionRevoked session:session-9"]);
-    const [whole, one] = events;
-    assert.deepEqual(
-      { ...one?.link, hash: "" },
-      { ...whole?.link, hash: "" },
-      "it stands where the word about the person stood",
-    );
-    assert.notEqual(one?.link.hash, whole?.link.hash);
-    assert.equal(one?.userId, userId(1));
-    assert.deepEqual(rebuild(copyOf(old), old, keep(created(70, 3))), events, "whoever held it hands back the same");
+    const events = rebuild(copyOf(old), keep());
+    assert.deepEqual(told(events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+    for (const one of events) {
+      assert.equal(one.link.position, old.head.position, "it stands where the cut stood");
+      assert.notEqual(one.link.hash, old.head.hash);
+      assert.equal(one.userId, userId(1));
+    }
+    assert.deepEqual(rebuild(copyOf(old), keep(created(70, 3))), events, "whoever held it hands back the same");
   });
 
-  test("does not hand back by itself what both histories know: the cut ends that, as soon as it is there again", () => {
+  test("hands back a cut as the sessions that it had ended: a bound of one history means nothing in another", () => {
     const old = lose(cut(1));
-    assert.deepEqual(told(rebuild(copyOf(old), old, keep())), ["UserSessionsRevoked user:user-1"]);
+    assert.deepEqual(told(rebuild(copyOf(old), keep(created(11, 1)))), ["SessionRevoked session:session-1"]);
   });
 
   test("hands it back also when the client had it created once more, at the very same place", () => {
@@ -84,7 +85,7 @@ describe("a copy whose history was lost", () => {
     const log = keep(created(9, 1));
     const copy = copyOf(old);
     assert.equal(copy.projection.session(sessionId(9))?.status, "active");
-    const events = rebuild(copy, old, log);
+    const events = rebuild(copy, log);
     assert.ok(told(events).includes("SessionRevoked session:session-9"));
     assert.ok(copy.stickilyDenied(sessionStream(sessionId(9))));
   });
@@ -92,15 +93,15 @@ describe("a copy whose history was lost", () => {
   test("hands a session back once, however many lost words had ended it", () => {
     const old = lose(created(9, 1), cut(1), suspended(1), restored(1), created(10, 1), cut(1));
     assert.deepEqual(
-      told(rebuild(copyOf(old), old, keep())).filter((one) => one.startsWith("SessionRevoked")),
-      ["SessionRevoked session:session-9", "SessionRevoked session:session-10"],
+      told(rebuild(copyOf(old), keep())).filter((one) => one.startsWith("SessionRevoked")),
+      ["SessionRevoked session:session-1", "SessionRevoked session:session-9", "SessionRevoked session:session-10"],
     );
   });
 
   test("leaves alone what the person signed in to again behind the cut, there or here", () => {
     const old = lose(created(9, 1), cut(1), created(10, 1));
     const copy = copyOf(old);
-    const events = rebuild(copy, old, keep(created(11, 1)));
+    const events = rebuild(copy, keep(created(11, 1)));
     assert.ok(!told(events).includes("SessionRevoked session:session-10"));
     for (const n of [10, 11]) assert.ok(!copy.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
   });
@@ -108,19 +109,22 @@ describe("a copy whose history was lost", () => {
   test("hands sessions back though an operator has lifted the suspension since: a restoration brings back the person alone", () => {
     const old = lose(created(9, 1), suspended(1));
     const copy = copyOf(old);
-    assert.deepEqual(told(rebuild(copy, old, keep(restored(1)))), ["SessionRevoked session:session-9"]);
+    assert.deepEqual(told(rebuild(copy, keep(restored(1)))), [
+      "SessionRevoked session:session-1",
+      "SessionRevoked session:session-9",
+    ]);
     assert.ok(copy.stickilyDenied(sessionStream(sessionId(9))));
     assert.ok(!copy.stickilyDenied(userStream(userId(1))));
   });
 
   test("hands sessions back though the surviving log suspends the person by an event of its own", () => {
     const old = lose(created(9, 1), suspended(1));
-    assert.deepEqual(told(rebuild(copyOf(old), old, keep(suspended(1)))), ["SessionRevoked session:session-9"]);
+    assert.deepEqual(told(rebuild(copyOf(old), keep(suspended(1)))), ["SessionRevoked session:session-9"]);
   });
 
   test("hands back nothing of a person whom the surviving log has erased: nobody becomes them again", () => {
     const old = lose(created(9, 1), suspended(1));
-    assert.deepEqual(rebuild(copyOf(old), old, keep({ type: "UserErased", userId: userId(1) })), []);
+    assert.deepEqual(rebuild(copyOf(old), keep({ type: "UserErased", userId: userId(1) })), []);
   });
 
   test("hands back sessions of a history too that was left before it had been read to its head", () => {
@@ -131,8 +135,8 @@ describe("a copy whose history was lost", () => {
     copy.fold(second.recorded(0, second.entries.length));
     const third = add(shared.fork(3).open(3));
     assert.deepEqual(
-      told(rebuild(copy, first, third)).filter((one) => one.startsWith("SessionRevoked")),
-      ["SessionRevoked session:session-8", "SessionRevoked session:session-9"],
+      told(rebuild(copy, third)).filter((one) => one.startsWith("SessionRevoked")),
+      ["SessionRevoked session:session-1", "SessionRevoked session:session-8", "SessionRevoked session:session-9"],
     );
   });
 
@@ -141,8 +145,7 @@ describe("a copy whose history was lost", () => {
     const copy = copyOf(old);
     copy.beginRebuild();
     copy.fold(old.recorded(0, old.entries.length));
-    const same = { nothingLost: true, theirs: marksOf(old), epochs: marksOf(old) };
-    assert.deepEqual(copy.finishRebuild(same), { events: [], denied: new Set() });
+    assert.deepEqual(copy.finishRebuild("nothing lost"), { events: [], denied: new Set() });
   });
 });
 
@@ -151,7 +154,7 @@ describe("a suspension that was lost, and lifted in the history that came instea
   const second = keep(restored(1), created(20, 2));
   const twice = (): LocalCopy => {
     const copy = copyOf(first);
-    assert.deepEqual(told(rebuild(copy, first, second)), []);
+    assert.deepEqual(told(rebuild(copy, second)), ["SessionRevoked session:session-1"]);
     assert.ok(!copy.stickilyDenied(userStream(userId(1))));
     return copy;
   };
@@ -159,62 +162,172 @@ describe("a suspension that was lost, and lifted in the history that came instea
   test("comes back when the word that lifted it is lost in its turn", () => {
     const copy = twice();
     const third = shared.fork(3).open(3);
-    assert.deepEqual(told(rebuild(copy, second, third)), ["UserSuspended user:user-1"]);
+    assert.deepEqual(told(rebuild(copy, third)), ["UserSuspended user:user-1"]);
     assert.ok(copy.stickilyDenied(userStream(userId(1))));
   });
 
   test("stays lifted where the third history holds that word, read event by event or by a snapshot", () => {
     const third = second.fork(5).open(3).add(created(30, 2));
     const read = twice();
-    assert.deepEqual(told(rebuild(read, second, third)), []);
+    assert.deepEqual(told(rebuild(read, third)), []);
     assert.ok(!read.stickilyDenied(userStream(userId(1))));
     const jumped = twice();
     jumped.beginRebuild();
     jumped.base(snapshotOf(third), marksOf(second));
-    const { events } = jumped.finishRebuild({ nothingLost: false, theirs: marksOf(second), epochs: marksOf(third) });
+    const { events } = jumped.finishRebuild("lost");
     assert.deepEqual(told(events), []);
     assert.ok(!jumped.stickilyDenied(userStream(userId(1))));
   });
 });
 
-describe("a disk that remembers a cut", () => {
-  function begunFrom(
-    denials: readonly KeptDenial[],
-    log: History,
-  ): { copy: LocalCopy; events: readonly LostTightening[] } {
-    const copy = new LocalCopy(createPersonKeys([secret]));
-    copy.recall({ sticky: [], denials });
-    copy.fold(log.recorded(0, log.entries.length));
-    return { copy, events: copy.settleKept(trailOf(log))?.events ?? [] };
+function begunFrom(
+  denials: readonly KeptDenial[],
+  log: History,
+): { copy: LocalCopy; events: readonly LostTightening[] } {
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.recall({ sticky: [], denials });
+  copy.fold(log.recorded(0, log.entries.length));
+  return { copy, events: copy.settleKept(trailOf(log))?.events ?? [] };
+}
+
+describe("a denial that a disk carries into another history", () => {
+  /** As a node begins after a restore: it hands back what is lost, and the log takes it. */
+  function reasserted(denials: readonly KeptDenial[], log: History): LocalCopy {
+    const { copy, events } = begunFrom(denials, log);
+    const before = log.entries.length;
+    for (const { type, stream } of events)
+      log.add(
+        type === "UserSuspended"
+          ? { type, userId: userId(1), reason: "reasserted" }
+          : {
+              type: "SessionRevoked",
+              sessionId: parseStream(stream).id as SessionId,
+              userId: userId(1),
+              reason: "reasserted",
+            },
+      );
+    copy.fold(log.recorded(before, log.entries.length));
+    return copy;
   }
 
+  test("denies no session that the surviving log created, whatever number its epoch and its position have", () => {
+    const old = add(shared.fork(3).open(2), created(9, 1), cut(1), created(70, 3));
+    const denials = copyOf(old).denialsToKeep();
+    // A restored log opens the very epoch again that was lost: epochs are told apart by their incarnation.
+    for (const log of [
+      shared.fork(3).open(2, "another").add(created(11, 1)),
+      shared.fork(2).open(2, "another").add(created(11, 1)).add(created(12, 1)).add(created(13, 1)),
+      shared.fork(3).open(2, "another").add(created(11, 1)).open(9).add(created(12, 1)),
+      new History().open(1, "another").add(created(11, 1)),
+    ]) {
+      const { copy, events } = begunFrom(denials, log);
+      assert.deepEqual(told(events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+      for (const n of [11, 12]) assert.ok(!copy.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
+      assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))), "a session from before the cut stays denied");
+    }
+  });
+
+  test("denies sessions of the shared history that it does not name, and only those from before it", () => {
+    const old = lose(created(9, 1), cut(1));
+    const unnamed = copyOf(old)
+      .denialsToKeep()
+      .map(({ sessions: _, ...denial }) => denial);
+    const { copy, events } = begunFrom(unnamed, keep(created(11, 1)));
+    assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
+    assert.ok(!copy.stickilyDenied(sessionStream(sessionId(11))));
+  });
+
+  test("of a cut up to a position ends no session that came between that position and the cut", () => {
+    const old = lose(created(9, 1), { ...cut(1), upTo: 3 } as CardeaEvent);
+    const log = shared.fork(3).add(created(9, 1)).open(2);
+    const { copy } = begunFrom(copyOf(old).denialsToKeep(), log);
+    assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+    assert.ok(!copy.stickilyDenied(sessionStream(sessionId(9))));
+  });
+
+  test("is handed back by one start, and by none after the log has taken it", () => {
+    const old = lose(created(9, 1), cut(1), suspended(1));
+    const log = keep();
+    let denials = reasserted(copyOf(old).denialsToKeep(), log).denialsToKeep();
+    log.open(3).add(restored(1)).add(created(11, 1));
+    for (let start = 0; start < 3; start++) {
+      const { copy, events } = begunFrom(denials, log);
+      assert.deepEqual(told(events), [], `start ${start}`);
+      assert.equal(copy.sticky.size, 0);
+      for (const stream of [userStream(userId(1)), sessionStream(sessionId(11))])
+        assert.ok(!copy.stickilyDenied(stream), stream);
+      denials = copy.denialsToKeep();
+      log.open(log.head.epoch + 1);
+    }
+  });
+
+  test("is handed back once more when the place that had settled it is lost", () => {
+    const old = lose(suspended(1));
+    const log = keep();
+    const { denials } = { denials: reasserted(copyOf(old).denialsToKeep(), log).denialsToKeep() };
+    const third = shared.fork(3).open(9);
+    const { copy, events } = begunFrom(denials, third);
+    assert.ok(told(events).includes("UserSuspended user:user-1"));
+    assert.ok(copy.stickilyDenied(userStream(userId(1))));
+    assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+  });
+
+  test("ends when a broker says that the log has the last word on it, though its own record of that is lost", () => {
+    const old = lose(suspended(1));
+    const denials = copyOf(old).denialsToKeep(); // the node died before it could write more
+    const log = keep();
+    reasserted(denials, log);
+    log.add(restored(1), 2).add(created(11, 1));
+    const copy = new LocalCopy(createPersonKeys([secret]));
+    copy.recall({ sticky: [userStream(userId(1))], denials });
+    copy.begin(snapshotOf(log));
+    const events = copy.settleKept(trailOf(log))?.events ?? [];
+    assert.deepEqual(told(events), ["UserSuspended user:user-1"]);
+    assert.ok(copy.stickilyDenied(userStream(userId(1))), "until the answer is there");
+    assert.ok(events[0] !== undefined);
+    copy.answers.add(events[0].link.hash, log.head);
+    copy.settleAnswered(trailOf(log));
+    assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+    assert.deepEqual(begunFrom(copy.denialsToKeep(), log).events, []);
+  });
+
+  test("is written with the epochs of its history once, and read with them; an older build's file has none", () => {
+    const old = lose(created(9, 1), cut(1), suspended(1));
+    const denials = copyOf(old).denialsToKeep();
+    const form = keptForm({ sticky: [], denials });
+    assert.equal(form.chains?.length, 1);
+    assert.deepEqual(keptOf(decode(encode(form)) as KeptForm), { sticky: [], denials });
+    const { chains: _, ...older } = form;
+    const { copy, events } = begunFrom(keptOf(older).denials, keep(created(11, 1)));
+    assert.ok(told(events).includes("SessionRevoked session:session-1"));
+    assert.ok(!copy.stickilyDenied(sessionStream(sessionId(11))));
+  });
+});
+
+describe("a disk that remembers a cut", () => {
   test("remembers the sessions that it had ended, and hands them back as who was never stopped does", () => {
     const old = lose(created(9, 1), cut(1));
     const copy = copyOf(old);
-    const denials = copy.denialsToKeep(marksOf(old));
+    const denials = copy.denialsToKeep();
     assert.deepEqual(denials[0]?.sessions, [sessionId(1), sessionId(9)]);
     const kept = begunFrom(denials, keep());
-    assert.deepEqual(told(kept.events), [
-      "UserSessionsRevoked user:user-1",
-      "SessionRevoked session:session-1",
-      "SessionRevoked session:session-9",
-    ]);
-    const live = rebuild(copy, old, keep());
+    assert.deepEqual(told(kept.events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
+    const live = rebuild(copy, keep());
     assert.deepEqual(kept.events.at(-1), live.at(-1));
     assert.ok(kept.copy.stickilyDenied(sessionStream(sessionId(9))));
   });
 
   test("remembers it over any number of starts, until the log is known to hold the cut", () => {
     const old = lose(created(9, 1), cut(1));
-    const denials = copyOf(old).denialsToKeep(marksOf(old));
-    const again = begunFrom(denials, keep()).copy.denialsToKeep(marksOf(keep()));
+    const denials = copyOf(old).denialsToKeep();
+    const again = begunFrom(denials, keep()).copy.denialsToKeep();
     assert.deepEqual(again, denials);
     assert.deepEqual(begunFrom(denials, old).events, []);
   });
 
   test("denies a session whose suspension was lifted since, and the person no more", () => {
     const old = lose(created(9, 1), suspended(1));
-    const { copy, events } = begunFrom(copyOf(old).denialsToKeep(marksOf(old)), keep(restored(1)));
+    const { copy, events } = begunFrom(copyOf(old).denialsToKeep(), keep(restored(1)));
     assert.ok(copy.stickilyDenied(sessionStream(sessionId(9))));
     assert.ok(!copy.stickilyDenied(userStream(userId(1))));
     assert.ok(told(events).includes("SessionRevoked session:session-9"));
@@ -225,11 +338,11 @@ describe("a disk that remembers a cut", () => {
     const old = lose(created(9, 1), suspended(1));
     const log = keep(restored(1));
     const copy = copyOf(old);
-    rebuild(copy, old, log);
-    const live = copy.denialsToKeep(marksOf(log));
+    rebuild(copy, log);
+    const live = copy.denialsToKeep();
     assert.deepEqual(told(live), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
-    const begun = begunFrom(copyOf(old).denialsToKeep(marksOf(old)), log).copy;
-    assert.deepEqual(begun.denialsToKeep(marksOf(log)), live);
+    const begun = begunFrom(copyOf(old).denialsToKeep(), log).copy;
+    assert.deepEqual(begun.denialsToKeep(), live);
     const later = new LocalCopy(createPersonKeys([secret]));
     later.recall({ sticky: [], denials: live });
     later.begin(snapshotOf(log));
@@ -241,10 +354,10 @@ describe("a disk that remembers a cut", () => {
   test("that an older build wrote, without sessions, is obeyed as it is", () => {
     const old = lose(created(9, 1), cut(1));
     const denials = copyOf(old)
-      .denialsToKeep(marksOf(old))
-      .map(({ sessions: _, ...denial }) => denial);
+      .denialsToKeep()
+      .map(({ sessions: _, chain: __, ...denial }) => denial);
     const { events } = begunFrom(denials, keep());
-    assert.deepEqual(told(events), ["UserSessionsRevoked user:user-1"]);
+    assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
   });
 
   test("remembers a bounded number of sessions, those of the newest cuts first", () => {
@@ -252,6 +365,7 @@ describe("a disk that remembers a cut", () => {
     const each = 100;
     const cuts = Math.ceil(keptSessionsMax / each) + 5;
     const [projection, kept] = [new Projection(), new KeptDenials()];
+    const epochs = marksOf(old);
     for (let user = 0; user < cuts; user++) {
       for (let n = 0; n < each; n++) old.add(created(user * each + n, user));
       old.add(cut(user));
@@ -259,9 +373,9 @@ describe("a disk that remembers a cut", () => {
     for (const recorded of old.recorded(0, old.entries.length)) {
       projection.apply(recorded);
       const { kind, id } = parseStream(recorded.stream);
-      kept.remember(recorded, kind === "user" ? projection.sessionsOf(id as ReturnType<typeof userId>) : []);
+      kept.remember(recorded, kind === "user" ? projection.sessionsOf(id as ReturnType<typeof userId>) : [], epochs);
     }
-    const denials = kept.newest(marksOf(old));
+    const denials = kept.newest();
     assert.equal(denials.length, cuts, "each cut itself is remembered");
     assert.equal(
       denials.reduce((sum, { sessions }) => sum + (sessions?.length ?? 0), 0),
