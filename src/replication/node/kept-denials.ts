@@ -10,6 +10,7 @@
  * parted is never among them. A denial ends when the surviving log has settled it; only a loss of that place brings it back. Pure.
  */
 import {
+  type ActiveSession,
   type Epoch,
   type Hash,
   type Link,
@@ -24,6 +25,7 @@ import {
   type Stream,
   sessionStream,
   type UserId,
+  userStream,
 } from "../../events/index.ts";
 import { isDenied, type Lost } from "./tightenings.ts";
 import { type EpochMark, sharesPlace, type Trail } from "./trail.ts";
@@ -52,6 +54,9 @@ export type KeptOnDisk = Readonly<{
   denials: readonly KeptDenial[];
 }>;
 
+/** Of the projection that is visible: how far it is, and the epochs of its history. */
+export type Visible = Pick<Trail, "applied" | "epochs">;
+
 /** As many of the newest as a disk is asked to remember. */
 export const keptDenialsMax = 4_096;
 /** And of the sessions in them, the newest words first. */
@@ -76,7 +81,7 @@ export class KeptDenials {
   /** In `#newest`. */
   #sessions = 0;
   readonly #open = new Map<Hash, KeptDenial>();
-  readonly #denied = new Map<Stream, number>();
+  readonly #denied = new Map<Stream, Set<KeptDenial>>();
   /** Lost denials of people that were handed back and that the surviving log has not settled yet. */
   readonly #awaited = new Map<Hash, Stream>();
   readonly #settledAt = new Map<Hash, SettledAt>();
@@ -138,12 +143,29 @@ export class KeptDenials {
   #recallOne(denial: KeptDenial): void {
     if (this.#open.has(denial.link.hash)) return;
     this.#open.set(denial.link.hash, denial);
-    this.#denied.set(denial.stream, (this.#denied.get(denial.stream) ?? 0) + 1);
+    const others = this.#denied.get(denial.stream) ?? new Set();
+    this.#denied.set(denial.stream, others.add(denial));
   }
 
-  /** Of a cut of all sessions the whole person is denied, until it is known which sessions there are. */
-  denies(stream: Stream): boolean {
-    return this.#denied.has(stream);
+  /** Until it is known what the log holds. A denial whose place is applied here is the projection's own to enforce. */
+  denies(stream: Stream, visible: Visible): boolean {
+    const denials = this.#denied.get(stream);
+    if (denials === undefined) return false;
+    return [...denials].some((denial) => denial.type !== "UserSessionsRevoked" && !this.#isApplied(denial, visible));
+  }
+
+  /** The same of a session that a cut of its person may have ended. */
+  cuts({ userId, createdAt }: Pick<ActiveSession, "userId" | "createdAt">, visible: Visible): boolean {
+    const denials = this.#denied.get(userStream(userId));
+    if (denials === undefined) return false;
+    return [...denials].some(
+      (denial) => existedBefore(denial, createdAt, visible.epochs) && !this.#isApplied(denial, visible),
+    );
+  }
+
+  #isApplied(denial: KeptDenial, visible: Visible): boolean {
+    const place = this.#placeIn(visible, denial);
+    return place !== null && place.position <= visible.applied.position;
   }
 
   /** An operator's later word about a person: it stands. @returns whether it lifts one of these */
@@ -207,7 +229,7 @@ export class KeptDenials {
   }
 
   /** The place that makes it no loss: its own, or the one that settled it; null: the log goes through neither. */
-  #placeIn({ epochs }: Trail, { link, since }: KeptDenial): Link | null {
+  #placeIn({ epochs }: Visible, { link, since }: KeptDenial): Link | null {
     if (sharesPlace(epochs, link, since === null ? [] : [since])) return link;
     const at = this.#settledAt.get(link.hash);
     return at !== undefined && sharesPlace(epochs, at.link, [at.since]) ? at.link : null;
@@ -224,11 +246,11 @@ export class KeptDenials {
     for (const hash of this.#settledAt.keys()) if (!hashes.has(hash)) this.#settledAt.delete(hash);
   }
 
-  #close({ link, stream }: KeptDenial): void {
-    this.#open.delete(link.hash);
-    const others = (this.#denied.get(stream) ?? 1) - 1;
-    if (others > 0) this.#denied.set(stream, others);
-    else this.#denied.delete(stream);
+  #close(denial: KeptDenial): void {
+    this.#open.delete(denial.link.hash);
+    const others = this.#denied.get(denial.stream);
+    others?.delete(denial);
+    if (others?.size === 0) this.#denied.delete(denial.stream);
   }
 }
 

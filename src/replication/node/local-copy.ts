@@ -12,6 +12,7 @@ import {
   Projection,
   parseStream,
   type Recorded,
+  type SessionId,
   type Stream,
   sessionStream,
   type UserId,
@@ -36,6 +37,7 @@ export class LocalCopy {
   readonly answers = new DenialAnswers();
   /** The epochs of the history that events are folded from, up to the newest event. */
   #epochs: readonly EpochMark[] = [];
+  #visibleEpochs: readonly EpochMark[] = [];
   #visible = new Projection();
   #next: Projection | null = null;
   #visiblePlaces = new FactPlaces(0 as Position);
@@ -59,7 +61,15 @@ export class LocalCopy {
     return this.#sticky;
   }
   stickilyDenied(stream: Stream): boolean {
-    return this.#sticky.has(stream) || this.#kept.denies(stream);
+    return this.#sticky.has(stream) || (this.#kept.open && this.#keptDenies(stream));
+  }
+
+  #keptDenies(stream: Stream): boolean {
+    const visible = { applied: this.#visible.applied, epochs: this.#visibleEpochs };
+    if (this.#kept.denies(stream, visible)) return true;
+    const { kind, id } = parseStream(stream);
+    const session = kind === "session" ? this.#visible.session(id as SessionId) : undefined;
+    return session?.status === "active" && this.#kept.cuts(session, visible);
   }
   /** Grows with every final denial that is folded in, and with every one that is settled. */
   get tightened(): number {
@@ -128,6 +138,7 @@ export class LocalCopy {
       const isApart = this.#sticky.size > 0 || this.#kept.awaits;
       if (isApart && this.#next === null && !this.#kept.open) this.#release(recorded);
     }
+    if (this.#next === null) this.#visibleEpochs = this.#epochs;
     return { touched, decisive };
   }
 
@@ -135,6 +146,7 @@ export class LocalCopy {
   begin(snapshot: LoadedSnapshot): void {
     this.#visible = snapshot.projection;
     this.#epochs = snapshot.epochs;
+    this.#visibleEpochs = snapshot.epochs;
     this.#visiblePlaces = new FactPlaces(snapshot.link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#tightenings.forget(snapshot.link.position);
@@ -173,6 +185,7 @@ export class LocalCopy {
     this.#kept.await(lost.events);
     if (this.#next !== null) this.#visiblePlaces = this.#nextPlaces;
     this.#visible = next;
+    this.#visibleEpochs = this.#epochs;
     this.#next = null;
     return lost;
   }

@@ -245,6 +245,21 @@ describe("a denial that a disk carries into another history", () => {
     assert.ok(!copy.stickilyDenied(sessionStream(sessionId(9))));
   });
 
+  test("in force before the log is known, denies no session that came after it, and nobody whom an applied log restored", () => {
+    const log = add(shared.fork(3), created(9, 1), cut(1), created(11, 1), suspended(2), restored(2), created(12, 2));
+    const copy = new LocalCopy(createPersonKeys([secret]));
+    const denials = copyOf(log).denialsToKeep();
+    copy.recall({ sticky: [], denials });
+    copy.begin(snapshotOf(log));
+    for (const n of [11, 12]) assert.ok(!copy.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
+    for (const n of [1, 2]) assert.ok(!copy.stickilyDenied(userStream(userId(n))), `${n}`);
+    const behind = new LocalCopy(createPersonKeys([secret]));
+    behind.recall({ sticky: [], denials });
+    behind.begin(snapshotOf(log.fork(4)));
+    for (const n of [1, 9]) assert.ok(behind.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
+    assert.ok(behind.stickilyDenied(userStream(userId(2))));
+  });
+
   test("is handed back by one start, and by none after the log has taken it", () => {
     const old = lose(created(9, 1), cut(1), suspended(1));
     const log = keep();
