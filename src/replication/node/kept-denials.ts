@@ -202,12 +202,12 @@ export class KeptDenials {
       for (const fact of facts) denied.add(fact);
       for (const event of facts.map((fact) => lostOf(denial, fact))) events.set(event.link.hash, event);
     }
-    this.await([...events.values()]);
+    this.awaitWord([...events.values()]);
     return { events: [...events.values()], denied };
   }
 
   /** Lost denials are handed back. Only those of people are awaited: a denial of anything else is final in any log. */
-  await(events: readonly LostTightening[]): void {
+  awaitWord(events: readonly LostTightening[]): void {
     for (const { link, stream } of events)
       if (parseStream(stream).kind === "user") this.#awaited.set(link.hash, stream);
   }

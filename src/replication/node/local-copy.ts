@@ -182,7 +182,7 @@ export class LocalCopy {
     const lost = this.#tightenings.settle(this.#visible, next, nothingLost);
     for (const stream of lost.denied) this.#sticky.add(stream);
     this.#releaseDenied(next);
-    this.#kept.await(lost.events);
+    this.#kept.awaitWord(lost.events);
     if (this.#next !== null) this.#visiblePlaces = this.#nextPlaces;
     this.#visible = next;
     this.#visibleEpochs = this.#epochs;
