@@ -253,6 +253,7 @@ test("a proxy that is killed and started again names the boot it replaces: its r
 
 test("SIGTERM drains: what is under way completes, new callers are sent away, and the node is gone from receipts at once", async () => {
   const session = await cluster.session("alice");
+  const other = await cluster.session("bob");
   const leaving = cluster.proxy(2);
   cluster.front.leadTo([cluster.proxy(1).ports.address]);
   const slow = await openStream({ ...at(leaving, session), path: "/slow" });
@@ -271,6 +272,12 @@ test("SIGTERM drains: what is under way completes, new callers are sent away, an
   );
   assert.equal(await kept.gone(session), true, "a kept connection is closed, or told that it will be");
   assert.equal(cluster.upstream.waiting(), 1, "the slow answer is still under way");
+  const { receipt: during } = await cluster.operator.revoke(other, { wait: "all" });
+  assert.deepEqual(
+    during?.nodes.filter(({ node }) => node === leaving.name).map(({ status }) => status),
+    ["applied"],
+    "receipts count a draining node until its last stream is closed",
+  );
   cluster.upstream.letGo();
   assert.equal(await slow.ended, "whole");
   assert.equal(slow.body(), "begun\nwhole\n");
