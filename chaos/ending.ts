@@ -135,7 +135,7 @@ function missing(name: string): NodeStatus {
     node: name as NodeStatus["node"],
     boot: "" as NodeStatus["boot"],
     ...{ region: "", role: "missing", version: "", applied: null, enforced: null, lag: null, digest: null },
-    ...{ configHash: null, lastGrantAgoMs: null, fencedInMs: null, reads: null, digestMismatch: false },
+    ...{ configHash: null, lastGrantAgoMs: null, fencedInMs: null, reads: null, digestMismatch: false, twin: null },
   };
 }
 

@@ -18,6 +18,8 @@ export type Counters = {
   renewsRefused: number;
   /** Renews refused because their role has as many nodes as `broker.max_nodes` admits. */
   nodesRefused: number;
+  /** Nodes of which two boots were found alive. */
+  copiedNodes: number;
   /** Renews that requested a longer window than `broker.max_window` allows. */
   windowsLimited: number;
   confirmations: number;
@@ -59,6 +61,7 @@ export function newCounters(): Counters {
     grants: 0,
     renewsRefused: 0,
     nodesRefused: 0,
+    copiedNodes: 0,
     windowsLimited: 0,
     confirmations: 0,
     goodbyes: 0,

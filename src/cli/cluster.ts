@@ -75,8 +75,17 @@ function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
     snapshotText(leader),
     table(["BROKER", "VERSION", "READS", "HEARD"], brokerRows),
     regionTable(nodes),
+    copiedText(nodes),
     table(["NODE", "REGION", "ROLE", "VERSION", "READS", "APPLIED", "LAG", "LEASE", "DIGEST", "CONFIG"], nodeRows),
   ].join("");
+}
+
+/** Nothing where each node is one process. */
+function copiedText(nodes: ClusterStatus["nodes"]): string {
+  return nodes
+    .filter(({ boot, twin }) => twin !== null && boot < twin)
+    .map(({ node, boot, twin }) => `COPIED  node ${node} runs twice: boots ${boot} and ${twin}; stop one of them\n`)
+    .join("");
 }
 
 /** Nothing where none are kept. */

@@ -91,6 +91,8 @@ export type NodeStatus = Readonly<{
   lastGrantAgoMs: number | null;
   fencedInMs: number | null;
   digestMismatch: boolean;
+  /** Another boot of the same node that is alive as well, as after a disk was cloned; null: none. */
+  twin: BootId | null;
 }>;
 
 /** A snapshot that a broker keeps. `id`: the hash of its manifest, as the log holds it. */

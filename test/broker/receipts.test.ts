@@ -145,7 +145,14 @@ describe("receipts", () => {
         [["new", "applied"]],
       );
       await assert.rejects(leaving.lease(port), { code: "ERR_BROKER_LEASE_REFUSED" });
-      await assert.rejects(restarted.lease(port), { code: "ERR_BROKER_LEASE_REFUSED" });
+      await restarted.lease(port); // it is alive after all, so receipts wait for it again
+      assert.deepEqual(
+        (await ask(broker, (await revocation(broker)).target, 0)).nodes.map(({ boot, status }) => [boot, status]),
+        [
+          ["new", "unconfirmed"],
+          ["old", "unconfirmed"],
+        ],
+      );
     });
   });
 

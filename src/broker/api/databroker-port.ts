@@ -262,7 +262,7 @@ async function statusOf(via: Via, deps: DatabrokerPortDeps): Promise<ClusterStat
 }
 
 function nodeStatus(standing: LesseeStanding, leader: Led, head: Link): NodeStatus {
-  const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs } = standing;
+  const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs, twin } = standing;
   const told = renew?.applied ?? null;
   // A confirmation may be newer than the last renew, and what is enforced is applied.
   const applied = enforced !== null && enforced.position > (told?.position ?? 0) ? enforced : told;
@@ -274,6 +274,6 @@ function nodeStatus(standing: LesseeStanding, leader: Led, head: Link): NodeStat
     lag: applied === null ? null : Math.max(0, head.position - applied.position),
     digest: renew?.digest ?? null,
     configHash: renew?.configHash ?? null,
-    digestMismatch: leader.mismatch(renew),
+    ...{ digestMismatch: leader.mismatch(renew), twin },
   };
 }

@@ -160,6 +160,7 @@ export class LeaseDesk {
     const found = this.compare(renew);
     const digest = renew.version === version ? found : "unknown"; // another build may fold to another digest
     const answer = this.#granter.renew(renew, origin, { at: this.#work.now, onChain, digest });
+    this.#tellCopied();
     this.#sweep();
     this.#news = true;
     if (answer.type === "overtaken") return this.#answer(id, { type: "taken" });
@@ -206,6 +207,15 @@ export class LeaseDesk {
     if (this.#limited.size > limitedMax) this.#limited.delete(this.#limited.values().next().value ?? "");
     const message = `a node requests a longer window than it may have: to allow it, raise broker.max_window.${role}`;
     this.#work.journal("warn", message, { node, boot, ...limited });
+  }
+
+  #tellCopied(): void {
+    for (const { node, older, younger } of this.#granter.takeCopied()) {
+      this.#parts.counters.copiedNodes += 1;
+      const problem =
+        "two processes of one node are alive, as after its disk was cloned: stop one of them, or give it a node_name and a data folder of its own";
+      this.#work.journal("error", problem, { node, older, younger });
+    }
   }
 
   #confirm(id: number, confirm: Confirm, onChain: (link: Link) => boolean): void {

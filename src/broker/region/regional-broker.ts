@@ -117,7 +117,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
       ...{ node: renew.node, boot: renew.boot, region: renew.region, role: renew.role, version: renew.version },
       ...{ reads: null, applied: renew.applied, enforced, lag: Math.max(0, head - renew.applied.position) },
       ...{ digest: renew.digest, configHash: renew.configHash, lastGrantAgoMs: grantedAgoMs, fencedInMs },
-      digestMismatch: false,
+      ...{ digestMismatch: false, twin: null },
     }));
   }
 

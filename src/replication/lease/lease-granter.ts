@@ -10,7 +10,7 @@
  *     row lives in our own process;
  *   - whom we have granted to, the next epoch of this process knows, whatever has become of the rows: a log may lose some;
  *   - a lessee is let go only when it said goodbye, a newer boot of the same node replaced it, or its W has passed;
- *   - a boot that left is never granted again;
+ *   - a boot that left is never granted again; one that was replaced and speaks again is alive, and counts again;
  *   - `enforced` of a lessee only grows, and only by links that are on our chain, from where our epoch begins: what names an older
  *     place may have been said before we led, by a boot that has gone elsewhere since;
  *   - a boot whose projection was another than ours at the same place enforces nothing, until a renew shows that it is ours again.
@@ -18,6 +18,7 @@
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
 import type { Lessee } from "../log/log.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
+import { type CopiedNode, CopiedNodes } from "./copied-nodes.ts";
 import { type DriftWatch, driftMax, driftOf, newDriftWatch, observeClock } from "./drift-watch.ts";
 import { digestMismatch, tooManyNodes } from "./lease-refusal.ts";
 
@@ -99,6 +100,8 @@ export type LesseeStanding = Readonly<{
   renew: Renew | null;
   /** Why it gets no grants; null: it does. */
   refusal: string | null;
+  /** Another boot of the same node that is alive as well, as after a disk was cloned; null: none. */
+  twin: BootId | null;
 }>;
 
 /** W: how long after its last grant a lessee may still decide, for clocks whose rates are within 1 ± ρ. */
@@ -136,6 +139,7 @@ export class LeaseGranter {
   readonly #lessees = new Map<string, Registered>();
   readonly #waiting = new Map<number, Waiting>();
   readonly #removed = new Set<string>();
+  readonly #copied = new CopiedNodes<Registered>();
   /** Rows to be taken out of the table with the next beat. */
   readonly #leaving = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
   #ticket = 0;
@@ -163,6 +167,7 @@ export class LeaseGranter {
   /** An authenticated renew has arrived. It waits for a write that starts from now on. */
   renew(renew: Renew, origin: RenewOrigin, view: RenewView): RenewAnswer {
     const key = keyOf(renew);
+    this.#putBack(renew, ({ nonces }) => renew.nonce > nonces.renew);
     if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
     let registered = this.#lessees.get(key);
     if (registered === undefined) {
@@ -172,9 +177,12 @@ export class LeaseGranter {
       this.#lessees.set(key, registered);
       this.#leaving.delete(key); // forgotten after a long silence, and back again: its row is written anew
     }
+    if (registered.renew === null) this.#copied.began(boot(renew), this.#othersOf(renew));
     if (renew.nonce <= registered.nonces.renew) return late(renew.nonce, registered);
     registered.nonces.renew = renew.nonce;
-    if (renew.replaces !== null && renew.replaces !== renew.boot) this.#remove(renew.node, renew.replaces);
+    if (renew.replaces !== null && renew.replaces !== renew.boot)
+      this.#replace({ node: renew.node, boot: renew.replaces });
+    this.#copied.renewed(boot(renew), (other) => this.#lessees.has(keyOf(other)));
     registered.renew = renew;
     registered.lessee = { ...lesseeOf(renew), windowMs: registered.lessee.windowMs };
     if (view.digest !== "unknown") registered.digest = view.digest;
@@ -187,6 +195,7 @@ export class LeaseGranter {
 
   /** An authenticated confirmation: everything up to `enforced` is in force at the node. */
   confirm(confirm: Confirm, view: ChainView): Accepted {
+    this.#putBack(confirm, ({ nonces }) => confirm.nonce > nonces.confirm);
     const registered = this.#lessees.get(keyOf(confirm));
     if (registered === undefined) return { refused: "no lessee of this epoch" };
     if (confirm.nonce <= registered.nonces.confirm) return { refused: "repeated" };
@@ -197,8 +206,14 @@ export class LeaseGranter {
 
   /** An authenticated goodbye: the boot permits nothing more, and never will. */
   goodbye(goodbye: Goodbye): Accepted {
+    this.#copied.left(goodbye);
     this.#remove(goodbye.node, goodbye.boot);
     return "accepted";
+  }
+
+  /** Nodes of which two boots were found alive since this was last asked. */
+  takeCopied(): readonly CopiedNode[] {
+    return this.#copied.takeFound();
   }
 
   /** Keeps a node from being granted to until its next renew passes; for what the caller alone can see. */
@@ -289,6 +304,7 @@ export class LeaseGranter {
   /** All lessees, by node and boot. */
   standings(now: MonotonicMs): readonly LesseeStanding[] {
     const standings: LesseeStanding[] = [];
+    const twins = this.#copied.twins();
     for (const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal } of this.#lessees.values()) {
       if (fencedAt === null) continue; // has asked, was never granted anything
       standings.push({
@@ -299,8 +315,7 @@ export class LeaseGranter {
         enforced,
         fencedInMs: Math.max(0, fencedAt - now),
         lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
-        renew,
-        refusal,
+        ...{ renew, refusal, twin: this.#present(lessee.node, twins.get(keyOf(lessee))) },
       });
     }
     return standings.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
@@ -369,6 +384,32 @@ export class LeaseGranter {
     return true;
   }
 
+  #present(node: NodeId, twin: BootId | undefined): BootId | null {
+    return twin !== undefined && this.#lessees.has(keyOf({ node, boot: twin })) ? twin : null;
+  }
+
+  #othersOf({ node, boot: own }: Renew): readonly Readonly<{ node: NodeId; boot: BootId }>[] {
+    const lessees = [...this.#lessees.values()].map(({ lessee }) => lessee);
+    return lessees.filter((lessee) => lessee.node === node && lessee.boot !== own).map(boot);
+  }
+
+  /** The word of a boot that holds the lock of the data folder that the other one wrote into, on the same running kernel. */
+  #replace(replaced: Readonly<{ node: NodeId; boot: BootId }>): void {
+    const key = keyOf(replaced);
+    if (this.#removed.has(key)) return;
+    if (this.#copied.replace(replaced, this.#lessees.get(key) ?? null)) this.#remove(replaced.node, replaced.boot);
+  }
+
+  /** A boot that was replaced speaks: it may be deciding, so it counts as it did before, and its row is written anew. */
+  #putBack(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: Registered) => boolean): void {
+    const known = this.#copied.spoke(speaker, isNew);
+    if (known === undefined) return;
+    const key = keyOf(speaker);
+    this.#removed.delete(key);
+    this.#leaving.delete(key);
+    if (known !== null) this.#lessees.set(key, { ...known, durableWindowMs: 0 });
+  }
+
   #remove(node: NodeId, boot: BootId): void {
     const key = keyOf({ node, boot });
     const known = this.#lessees.delete(key);
@@ -426,7 +467,7 @@ function lesseeOf({ node, boot, region, role, windowMs }: Renew): Lessee {
   return { node, boot, region, role, windowMs };
 }
 
-function boot({ node, boot }: Lessee): Readonly<{ node: NodeId; boot: BootId }> {
+function boot({ node, boot }: Readonly<{ node: NodeId; boot: BootId }>): Readonly<{ node: NodeId; boot: BootId }> {
   return { node, boot };
 }
 

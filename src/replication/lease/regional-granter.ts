@@ -18,6 +18,7 @@
  */
 import { type BootId, type Link, type MonotonicMs, type NodeId, sameLink } from "../../events/index.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
+import { CopiedNodes } from "./copied-nodes.ts";
 import { type DriftWatch, driftMax, driftOf, type Moment, newDriftWatch, observeClock } from "./drift-watch.ts";
 import { type ChainView, fenceAfterMs } from "./lease-granter.ts";
 import type { HeldLease } from "./lease-holder.ts";
@@ -75,6 +76,7 @@ const sweepMs = 5_000;
 export class RegionalGranter {
   readonly #nodes = new Map<string, Node>();
   readonly #gone = new Set<string>();
+  readonly #copied = new CopiedNodes<Node>();
   #grants = 0;
   #sweptAt = Number.NEGATIVE_INFINITY;
 
@@ -105,9 +107,10 @@ export class RegionalGranter {
   renewed(renew: Renew, view: ChainView): void {
     this.#sweep(view.at);
     const key = keyOf(renew);
+    this.#putBack(renew, (node) => renew.nonce > node.renew.nonce);
     if (this.#gone.has(key)) return;
     if (renew.replaces !== null && renew.replaces !== renew.boot)
-      this.#remove({ node: renew.node, boot: renew.replaces });
+      this.#replace({ node: renew.node, boot: renew.replaces });
     const node = this.#nodes.get(key);
     if (node === undefined) {
       if (this.#nodes.size < nodesMax) this.#nodes.set(key, heard(renew, view));
@@ -122,12 +125,14 @@ export class RegionalGranter {
 
   /** An authenticated confirmation, whoever takes it. */
   confirmed(confirm: Confirm, view: ChainView): void {
+    this.#putBack(confirm, (node) => confirm.nonce > node.credited);
     const node = this.#nodes.get(keyOf(confirm));
     if (node !== undefined) credit(node, confirm, view);
   }
 
   /** An authenticated goodbye: this boot permits nothing more, and never will. */
   left(goodbye: Pick<Goodbye, "node" | "boot">): void {
+    this.#copied.left(goodbye);
     this.#remove(goodbye);
   }
 
@@ -196,6 +201,20 @@ export class RegionalGranter {
       grantedAgoMs: grantedAt === null ? null : now - grantedAt,
       fencedInMs: Math.max(0, (fencedAt ?? 0) - now),
     }));
+  }
+
+  #replace(replaced: Readonly<{ node: NodeId; boot: BootId }>): void {
+    const key = keyOf(replaced);
+    if (this.#gone.has(key)) return;
+    if (this.#copied.replace(replaced, this.#nodes.get(key) ?? null)) this.#remove(replaced);
+  }
+
+  /** As the leader does it (lease-granter.ts): a boot that was replaced and speaks is alive. */
+  #putBack(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: Node) => boolean): void {
+    const known = this.#copied.spoke(speaker, isNew);
+    if (known === undefined) return;
+    this.#gone.delete(keyOf(speaker));
+    if (known !== null) this.#nodes.set(keyOf(speaker), known);
   }
 
   #remove(one: Readonly<{ node: NodeId; boot: BootId }>): void {

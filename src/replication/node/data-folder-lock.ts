@@ -2,20 +2,23 @@
  * Data folder lock: at most one process lives in a node's data folder, and the next one knows which boot it replaces.
  *
  * The lock is SQLite's own on a small database in exclusive mode, so the kernel lets go of it however the process ends, a
- * `kill -9` included, and never before. Who holds it therefore knows that the boot written there permits nothing any more.
+ * `kill -9` included, and never before. A process that holds it therefore knows that the boot written there permits nothing any more.
  *
- * That is true of this very file, not of a copy: the boot that wrote into the original may be alive. So the boot is written
- * down with the file's own identity, and in a file that is another one nobody is named.
+ * That is true of this very file on this very kernel, not of a copy: the boot that wrote into the original may be alive. So the boot is
+ * written down with the identity of the file, of its file system and of the running kernel. Where one of them differs, there is no proof,
+ * and no boot is named: receipts wait for the window of the one before. A copied folder, a cloned disk, a volume that has moved to another
+ * machine and a machine that was rebooted look alike from here. A memory image of a running machine is not recognised.
  */
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, statSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type BootId, type NodeId, parseBootId } from "../../events/index.ts";
 
-type Place = Readonly<{ dataDir: string; node: NodeId }>;
+/** `kernelBootId`: where the kernel says which boot of the machine it is. */
+type Place = Readonly<{ dataDir: string; node: NodeId; kernelBootId?: string }>;
 
 export type DataFolderLock = Readonly<{
-  /** The last boot of this node that may have held a lease and did not say goodbye. */
+  /** The last boot of this node that may have held a lease and did not say goodbye, and that has surely ended. */
   replaces: BootId | null;
   /** To be called before the first renew of a boot is sent. */
   record(boot: BootId): void;
@@ -62,9 +65,9 @@ export function lockDataFolder(options: Place): DataFolderLock {
     database.exec(
       "begin exclusive; create table if not exists last_boot (id text not null, file text not null); commit",
     ); // the lock stays
-    const file = identityOf(path);
+    const file = identityOf(path, kernelOf(options));
     const row = database.prepare("select id, file from last_boot").get();
-    const replaces = row === undefined || row["file"] !== file ? null : parseBootId(row["id"]);
+    const replaces = row === undefined || file === null || row["file"] !== file ? null : parseBootId(row["id"]);
     let open = true;
     let recorded: BootId | undefined;
     return {
@@ -72,7 +75,7 @@ export function lockDataFolder(options: Place): DataFolderLock {
       record(boot) {
         if (boot === recorded) return;
         database.exec("begin; delete from last_boot");
-        database.prepare("insert into last_boot (id, file) values (?, ?)").run(boot, file);
+        database.prepare("insert into last_boot (id, file) values (?, ?)").run(boot, file ?? "");
         database.exec("commit");
         recorded = boot;
       },
@@ -93,10 +96,19 @@ export function lockDataFolder(options: Place): DataFolderLock {
   }
 }
 
-/** Stays with a file wherever its volume is mounted, and is another one for a copy. */
-function identityOf(path: string): string {
-  const { ino, birthtimeNs } = statSync(path, { bigint: true });
-  return `${ino}.${birthtimeNs}`;
+/** Of one file under one running kernel. Null: the kernel does not say which one it is. */
+function identityOf(path: string, kernel: string | null): string | null {
+  const { dev, ino, birthtimeNs } = statSync(path, { bigint: true });
+  return kernel === null ? null : `${kernel}.${dev}.${ino}.${birthtimeNs}`;
+}
+
+/** Another one after each boot of a machine, and on each machine; the same in all containers of one. @see proc(5) */
+function kernelOf({ kernelBootId = "/proc/sys/kernel/random/boot_id" }: Place): string | null {
+  try {
+    return readFileSync(kernelBootId, "utf8").trim() || null;
+  } catch {
+    return null; // not Linux, or hidden: nothing is proven
+  }
 }
 
 /** SQLITE_BUSY; @see sqlite.org/rescode.html */

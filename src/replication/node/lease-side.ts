@@ -61,6 +61,7 @@ export class LeaseSide {
   #windowMs: number;
   #configHash: string;
   #grants = 0;
+  #replaces: BootId | null;
   #recorded = false;
   #resumed = false;
   #quarantines = 0;
@@ -72,6 +73,7 @@ export class LeaseSide {
   constructor(options: LeaseSideOptions) {
     const { node, boot, at } = options;
     this.#options = options;
+    this.#replaces = options.replaces;
     this.#at = at;
     this.#windowMs = options.windowMs;
     this.#configHash = options.configHash;
@@ -201,6 +203,8 @@ export class LeaseSide {
     }
     if (grant.node !== node || grant.boot !== boot) return;
     this.#grants += 1;
+    // The leader has taken the boot before out of the table, in the write that let it grant. A lease by age is not its word.
+    if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;
     if (this.#options.copy().projection.level <= this.#options.reads) this.lift("too-old");
     this.#options.onGranted(grant);
     this.#inform({ type: "granted", grant, trail: this.#options.copy().trail, at: this.#at });
@@ -248,7 +252,7 @@ export class LeaseSide {
     this.#recorded = true;
     this.#inform({ type: "renewDue", at: this.#at });
     const { projection, enforced } = this.#options.copy();
-    const { node, boot, region, role, version, reads, replaces } = this.#options;
+    const { node, boot, region, role, version, reads } = this.#options;
     const renew: Renew = {
       node,
       boot,
@@ -262,7 +266,7 @@ export class LeaseSide {
       enforced,
       digest: projection.digest(),
       configHash: this.#configHash,
-      replaces,
+      replaces: this.#replaces,
       monotonicMs: this.#at.monotonic,
     };
     return { type: "renew", renew };

@@ -140,6 +140,7 @@ const clusterStatus = z.object({
       lastGrantAgoMs: z.number().nullable(),
       fencedInMs: z.number().nullable(),
       digestMismatch: z.boolean(),
+      twin: boot.nullable().default(null),
     }),
   ),
 });

@@ -231,7 +231,83 @@ describe("leaving", () => {
       granter.standings(mono(2)).map(({ boot }) => boot),
       ["boot-2"],
     );
+  });
+
+  const second = { boot: "boot-2" as BootId, replaces: "boot-1" as BootId };
+  const boot1 = { node: "proxy-1" as NodeId, boot: "boot-1" as BootId };
+  const bootsOf = (granter: LeaseGranter, now: number) => granter.standings(mono(now)).map(({ boot }) => boot);
+
+  test("a replaced boot that renews is alive: it counts again, has a row before its next grant, and is not replaced again", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    beat(granter, 1);
+    granter.renew(renewOf(second), "remote", view(2));
+    assert.deepEqual(beat(granter, 3).round.left, [{ node: "proxy-1", boot: "boot-1" }]);
+    assert.deepEqual(bootsOf(granter, 3), ["boot-2"]);
+    assert.equal(granter.renew(renewOf(), "remote", view(4)).type, "refused", "a repetition shows nothing");
+    assert.deepEqual(bootsOf(granter, 4), ["boot-2"]);
+    assert.equal(granter.renew(renewOf({ nonce: 2, monotonicMs: 5 }), "remote", view(5)).type, "waiting");
+    assert.deepEqual(bootsOf(granter, 5), ["boot-1", "boot-2"], "before it is granted anything: it may be deciding");
+    const { round, grants } = beat(granter, 6);
+    assert.deepEqual(
+      round.lessees.map(({ boot }) => boot),
+      ["boot-1"],
+    );
+    assert.equal(grants.length, 1);
+    granter.renew(renewOf({ ...second, nonce: 2, monotonicMs: 7 }), "remote", view(7));
+    assert.deepEqual(bootsOf(granter, 7), ["boot-1", "boot-2"]);
+  });
+
+  test("a replaced boot that confirms counts again, with the window of the grants it has had", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    beat(granter, 1);
+    granter.renew(renewOf(second), "remote", view(2));
+    beat(granter, 3);
+    assert.equal(granter.confirm({ ...boot1, nonce: 2, enforced: at(11) }, view(4)), "accepted");
+    const [standing] = granter.standings(mono(4));
+    assert.deepEqual([standing?.boot, standing?.enforced], ["boot-1", at(11)]);
+    assert.equal(standing?.fencedInMs, 1 + fenceAfterMs(5_000, 0.01) - 4);
+  });
+
+  test("a replaced boot that says goodbye has left", () => {
+    const granter = granterWith({ lessees: [lesseeOf()] });
+    granter.renew(renewOf(second), "remote", view(1));
+    granter.goodbye({ ...boot1, nonce: 9 });
     assert.equal(granter.renew(renewOf({ nonce: 50 }), "remote", view(3)).type, "refused");
+  });
+
+  test("two boots of one node that both go on renewing are named to the operator once, and to each other while both are there", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    granter.renew(renewOf({ boot: "boot-2" as BootId }), "remote", view(1));
+    beat(granter, 2);
+    const found: unknown[] = [];
+    for (let nonce = 2; nonce < 8; nonce++) {
+      for (const boot of ["boot-1", "boot-2"] as BootId[])
+        granter.renew(renewOf({ boot, nonce, monotonicMs: nonce * 1_000 }), "remote", view(nonce * 1_000));
+      beat(granter, nonce * 1_000);
+      found.push(...granter.takeCopied());
+    }
+    assert.deepEqual(found, [{ node: "proxy-1", older: "boot-1", younger: "boot-2" }]);
+    assert.deepEqual(
+      granter.standings(mono(8_000)).map(({ twin }) => twin),
+      ["boot-2", "boot-1"],
+    );
+    granter.goodbye({ node: "proxy-1" as NodeId, boot: "boot-2" as BootId, nonce: 50 });
+    assert.deepEqual(
+      granter.standings(mono(8_000)).map(({ twin }) => twin),
+      [null],
+    );
+  });
+
+  test("a restart is no copy: the boot before it renews no more", () => {
+    const granter = granterWith();
+    granter.renew(renewOf(), "remote", view(0));
+    beat(granter, 1);
+    for (let nonce = 1; nonce < 8; nonce++)
+      granter.renew(renewOf({ ...second, nonce, monotonicMs: nonce * 1_000 }), "remote", view(nonce * 1_000));
+    assert.deepEqual(granter.takeCopied(), []);
   });
 
   test("a boot cannot replace another node's, nor itself", () => {
@@ -645,6 +721,10 @@ describe("whatever happens", () => {
         /** Until when each boot may decide, by the longest of its grants. */
         const mayDecideUntil = new Map<string, number>();
         const gone = new Set<string>();
+        /** By a word that nothing has contradicted yet; `alive`: by its own. */
+        const replaced = new Set<string>();
+        const alive = new Set<string>();
+        const speaks = (k: string): void => void (replaced.delete(k) && alive.add(k));
         const best = new Map<string, number>();
         const key = (node: number, boot: number) => `n${node}/b${boot}`;
         const ids = (node: number, boot: number) => ({ node: `n${node}` as NodeId, boot: `b${boot}` as BootId });
@@ -659,8 +739,12 @@ describe("whatever happens", () => {
               });
               const answer = granter.renew(renew, "remote", view(now));
               if (gone.has(key(node, boot))) assert.equal(answer.type, "refused");
+              speaks(key(node, boot));
               if (answer.type === "refused") break;
-              if (replaces !== null && replaces !== boot) gone.add(key(node, replaces));
+              if (replaces !== null && replaces !== boot) {
+                const k = key(node, replaces);
+                if (!gone.has(k) && !alive.has(k)) replaced.add(k);
+              }
               if (each.enforced <= 100)
                 best.set(key(node, boot), Math.max(best.get(key(node, boot)) ?? 0, each.enforced));
               break;
@@ -670,12 +754,14 @@ describe("whatever happens", () => {
               const accepted = granter.confirm({ ...ids(each.node, each.boot), nonce, enforced: link }, view(now));
               if (each.foreign || each.enforced > 100) assert.notEqual(accepted, "accepted");
               const k = key(each.node, each.boot);
+              speaks(k);
               if (accepted === "accepted") best.set(k, Math.max(best.get(k) ?? 0, each.enforced));
               break;
             }
             case "goodbye":
               granter.goodbye({ ...ids(each.node, each.boot), nonce });
               gone.add(key(each.node, each.boot));
+              replaced.delete(key(each.node, each.boot));
               break;
             case "write": {
               const round = granter.beginWrite(each.kind, mono(now));
@@ -687,14 +773,17 @@ describe("whatever happens", () => {
               }
               for (const { node, boot } of round.left) {
                 const k = `${node}/${boot}`;
-                assert.ok(gone.has(k) || (mayDecideUntil.get(k) ?? 0) <= now, `${k} was let go too early`);
+                assert.ok(
+                  gone.has(k) || replaced.has(k) || (mayDecideUntil.get(k) ?? 0) <= now,
+                  `${k} was let go too early`,
+                );
                 rows.delete(k);
               }
               for (const row of round.lessees) rows.set(`${row.node}/${row.boot}`, row.windowMs);
               for (const { grant } of granter.settle(round, at(100), clocks(now))) {
                 const k = `${grant.node}/${grant.boot}`;
                 assert.ok((rows.get(k) ?? 0) >= grant.windowMs, `${k} was granted without a durable row`);
-                assert.ok(!gone.has(k), `${k} was granted after it left`);
+                assert.ok(!gone.has(k) && !replaced.has(k), `${k} was granted after it left`);
                 assert.ok(grant.windowMs <= 60_000);
                 // A slow clock of the node's makes its window last longer for us.
                 mayDecideUntil.set(k, Math.max(mayDecideUntil.get(k) ?? 0, now + grant.windowMs / 0.99));
@@ -708,12 +797,12 @@ describe("whatever happens", () => {
             granter.standings(mono(now)).map((s) => [`${s.node}/${s.boot}`, s]),
           );
           for (const [k, until] of mayDecideUntil) {
-            if (gone.has(k) || until <= now) continue;
+            if (gone.has(k) || replaced.has(k) || until <= now) continue;
             assert.ok((listed.get(k)?.fencedInMs ?? 0) > 0, `${k} may still decide, and is not waited for`);
           }
           for (const [k, standing] of listed) {
             assert.ok((standing.enforced?.position ?? 0) <= (best.get(k) ?? 0), `${k} has confirmed less`);
-            assert.ok(!gone.has(k));
+            assert.ok(!gone.has(k) && !replaced.has(k));
           }
         }
       }),

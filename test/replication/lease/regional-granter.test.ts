@@ -91,6 +91,9 @@ test("a boot that left, that was replaced, or that the leader refuses is granted
   const replaced = granterWith(renew, next);
   assert.match(reasonOf(replaced.grant(renew, copy, at(4_000))), /has left/);
   assert.equal(reasonOf(replaced.grant(next, copy, at(4_000))), "granted");
+  const speaks = renewOf({ nonce: 2 });
+  replaced.renewed(speaks, { at: 4_100 as MonotonicMs, onChain: () => true });
+  assert.equal(reasonOf(replaced.grant(speaks, copy, at(4_100))), "granted", "it is alive, as the renew shows");
   const refused = granterWith(renew);
   refused.answeredByLeader(renew, { refused: "its clock" }, 4_000 as MonotonicMs);
   assert.match(reasonOf(refused.grant(renewOf({ nonce: 2 }), copy, at(4_000))), /its clock/);

@@ -10,6 +10,20 @@ import { waitFor } from "../../support/wait-for.ts";
 
 const node = "node-1" as NodeId;
 
+const canMountImages = (() => {
+  using folder = new TemporaryFolder("lock-loop");
+  const image = join(folder.path, "disk.img");
+  try {
+    writeFileSync(image, Buffer.alloc(8_000_000));
+    execFileSync("mkfs.ext4", ["-q", image], { stdio: "ignore" });
+    execFileSync("mount", ["-o", "loop", image, folder.path], { stdio: "ignore" });
+    execFileSync("umount", [folder.path]);
+    return true;
+  } catch {
+    return false; // no root, no mkfs.ext4, or no loop devices
+  }
+})();
+
 test("the next boot names the one it replaces, and none after a goodbye", () => {
   using folder = new TemporaryFolder("lock");
   const first = lockDataFolder({ dataDir: folder.path, node });
@@ -52,6 +66,64 @@ test("a copied folder names nobody: whoever wrote into the original may be alive
   const moved = lockDataFolder({ dataDir: join(folder.path, "moved"), node });
   assert.equal(moved.replaces, "boot-1");
   moved.release();
+});
+
+test("after a reboot, or on another machine, nothing proves that the boot before has ended: it is not named", () => {
+  using folder = new TemporaryFolder("lock");
+  const kernelBootId = join(folder.path, "boot_id");
+  const place = { dataDir: join(folder.path, "data"), node, kernelBootId };
+  const next = (): BootId | null => {
+    const lock = lockDataFolder(place);
+    const { replaces } = lock;
+    lock.record("boot-1" as BootId);
+    lock.release();
+    return replaces;
+  };
+  writeFileSync(kernelBootId, "the first boot of the machine\n");
+  assert.equal(next(), null);
+  assert.equal(next(), "boot-1");
+  writeFileSync(kernelBootId, "the second boot of the machine\n");
+  assert.equal(next(), null);
+  assert.equal(next(), "boot-1");
+  rmSync(kernelBootId); // no kernel of ours: nothing is ever proven
+  assert.equal(next(), null);
+  assert.equal(next(), null);
+});
+
+test("a block-level clone of the disk names nobody, though its files have the same inodes and times", {
+  skip: canMountImages ? false : "mounting a disk image needs root and loop devices",
+}, () => {
+  using folder = new TemporaryFolder("lock");
+  const [image, clone] = [join(folder.path, "disk.img"), join(folder.path, "clone.img")];
+  execFileSync("dd", ["if=/dev/zero", `of=${image}`, "bs=1M", "count=8"], { stdio: "ignore" });
+  execFileSync("mkfs.ext4", ["-q", image]);
+  const mounted = (of: string): string => {
+    const at = `${of}.mount`;
+    mkdirSync(at);
+    execFileSync("mount", ["-o", "loop", of, at]);
+    return at;
+  };
+  const original = mounted(image);
+  try {
+    const living = lockDataFolder({ dataDir: join(original, "data"), node });
+    living.record("boot-1" as BootId);
+    execFileSync("sync");
+    cpSync(image, clone);
+    const copy = mounted(clone);
+    try {
+      const cloned = lockDataFolder({ dataDir: join(copy, "data"), node });
+      assert.equal(cloned.replaces, null);
+      cloned.release();
+    } finally {
+      execFileSync("umount", [copy]);
+    }
+    living.release();
+    const restarted = lockDataFolder({ dataDir: join(original, "data"), node });
+    assert.equal(restarted.replaces, "boot-1", "a restart on the same disk is proven");
+    restarted.release();
+  } finally {
+    execFileSync("umount", [original]);
+  }
 });
 
 test("a damaged file is refused by its name with the remedy, and left as it is", () => {
