@@ -19,6 +19,7 @@ import type { NodeFace } from "./cast.ts";
 import { Seals, type SimEnvelope } from "./envelopes.ts";
 import { Forger } from "./forger.ts";
 import { NatsModel } from "./nats-model.ts";
+import { NodeFiles } from "./node-file.ts";
 import { PostgresModel } from "./postgres-model.ts";
 import type { SimProcess } from "./process.ts";
 import { addSimBroker, type SimBroker } from "./sim-broker.ts";
@@ -63,6 +64,7 @@ export const company: Company = (world, options) => {
         brokers: () => brokers,
       })
     : null;
+  const files = new NodeFiles();
   const nodes: NodeFace[] = [1, 2, 3, 4].map((number) => {
     const name = `node-${number}`;
     const node: NodeId = parseNodeId(name);
@@ -76,6 +78,7 @@ export const company: Company = (world, options) => {
       ...{ world, options, nats, seals, cluster, secret, name, node, region },
       ...{ lessee: "proxy", ...firstBuild(options.unknown[number - 1] ?? []) },
       brokers: () => ports,
+      files,
     });
   });
   const clients = [addClient(world, "client-1", "east"), addClient(world, "client-2", "west")];

@@ -1,36 +1,37 @@
 /**
- * Exchanges: the requests of one boot of a simulated node, from the first look to the last byte.
+ * Exchanges: the requests of one boot of a simulated node, from the first look to the last byte, decided by the product's own code.
  *
- * It decides as the product's request path does, from the core's projection and lease alone: wait for the place that the credential
- * needs, look, look again before the first byte, look at the lease on every chunk, and look again at what a change has touched.
- * To cut takes a moment, and bytes that have left us pass until it is done.
+ * The registry of what is open (`src/proxy/exchanges.ts`), admission (`src/proxy/admission.ts`), policy and the lookup of callers are the
+ * product's. This file is their shell: it waits for the place that a credential needs, asks before each byte, and performs cuts, which
+ * take up to 50 ms. An exchange is open, for the monitors, until its cut is done.
  */
+import { CallerCache, decide, type Handle, resolveCaller } from "../../src/auth/index.ts";
+import type { Link, Stream } from "../../src/events/index.ts";
+import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/admission.ts";
+import { canonicalise } from "../../src/proxy/canonical.ts";
 import {
-  type GroupId,
-  groupStream,
-  type Link,
-  type SessionId,
-  type Stream,
-  sessionStream,
-  type UserId,
-  userStream,
-} from "../../src/events/index.ts";
-import type { NodeCore } from "../../src/replication/index.ts";
+  type CutReason,
+  type CutUnderWay,
+  type Exchange,
+  Exchanges as Registry,
+  type Settled,
+} from "../../src/proxy/exchanges.ts";
+import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/who-asks.ts";
+import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
 import type { Asking } from "./cast.ts";
-import type { RoutePolicy, SimFactOf } from "./facts.ts";
+import type { SimFactOf } from "./facts.ts";
+import { type CompiledFile, hostOf, type NodeConfig } from "./node-file.ts";
 import type { SimProcess, Timer } from "./process.ts";
 import type { Stream as Random } from "./random.ts";
 import type { World } from "./world.ts";
 
-export type NodeConfig = Readonly<{ hash: string; deltaMs: number; routes: readonly RoutePolicy[] }>;
 type Verdict = SimFactOf<"decided">["verdict"];
-type Look = Readonly<{ verdict: Verdict; reason: string; overdueMs: number; user: UserId | null }>;
+type Look = Readonly<{ verdict: Verdict; reason: string; exchange?: Exchange }>;
 type Open = {
   readonly asking: Asking;
-  readonly facts: readonly Stream[];
+  readonly exchange: Exchange;
   readonly until: number;
   timer: Timer | undefined;
-  cutting: boolean;
 };
 
 export type ExchangesOptions = Readonly<{
@@ -44,7 +45,9 @@ export type ExchangesOptions = Readonly<{
     boot: SimFactOf<"decided">["boot"];
   }>;
   core: () => NodeCore;
-  config: () => NodeConfig;
+  keys: PersonKeys;
+  config: NodeConfig;
+  file: CompiledFile;
   /** Answered when the projection has reached a link, or not in time. */
   reach: (link: Link, timeoutMs: number, told: (outcome: "reached" | "behind" | "lost") => void) => void;
   random: Random;
@@ -52,13 +55,31 @@ export type ExchangesOptions = Readonly<{
 
 const reachMs = 150;
 const exchangesMax = 10_000;
+const sweepEveryMs = 250;
+/** The longest that a cut of the model takes. */
+const cutMsMax = 50;
 
 export class Exchanges {
   readonly #options: ExchangesOptions;
+  readonly #registry: Registry;
   readonly #open = new Map<number, Open>();
+  readonly #cache = new CallerCache();
+  #config: NodeConfig;
+  #inForce: Admission<Applicant>;
+  #file: CompiledFile;
 
   constructor(options: ExchangesOptions) {
+    const { process, core } = options;
     this.#options = options;
+    this.#config = options.config;
+    this.#file = options.file;
+    this.#registry = new Registry({
+      clock: process.clock,
+      freshness: { overdueMs: (monotonic, wall = process.clock.wall()) => core().overdueMs({ monotonic, wall }) },
+      onCut: () => {},
+    });
+    this.#inForce = this.#admissionOf(options.file);
+    this.#sweepOften();
   }
 
   get size(): number {
@@ -67,171 +88,197 @@ export class Exchanges {
 
   request(asking: Asking, decided: (verdict: Verdict) => void): void {
     this.#options.reach(asking.token, reachMs, (outcome) => {
-      const look =
-        outcome === "reached" ? this.#look(asking.session, asking.route) : notReached(outcome, this.#overdueMs());
+      const look = outcome === "reached" ? this.#admit(asking) : notReached(outcome);
       this.#report(asking, look);
       decided(look.verdict);
-      if (look.verdict === "permit")
-        this.#options.process.after(this.#options.random.within(0.1, 8), () => this.#begin(asking));
+      const { exchange } = look;
+      if (exchange !== undefined)
+        this.#options.process.after(this.#options.random.within(0.1, 8), () => this.#begin(asking, exchange));
     });
   }
 
   /** A change has been folded in. `done` when everything that it denies is destroyed. */
-  changed(touched: readonly (readonly Stream[])[], rebuilt: boolean, done: () => void): void {
-    let cutting = 1;
-    const settle = (): void => {
-      cutting -= 1;
-      if (cutting === 0) done();
+  changed(
+    { link, touched, rebuilt }: Readonly<{ link: Link; touched: readonly (readonly Stream[])[]; rebuilt: boolean }>,
+    done: () => void,
+  ): void {
+    const facts = this.#registry.counts.http === 0 ? new Set<Stream>() : new Set(touched.flat());
+    this.#registry.onChange({ link, touched: facts, rebuilt }, settledBy(done));
+  }
+
+  /** Puts another configuration in force, and re-decides everything that is open by it in the same turn. */
+  configure(config: NodeConfig, file: CompiledFile): void {
+    this.#config = config;
+    this.#file = file;
+    this.#inForce = this.#admissionOf(file);
+    this.#registry.redecideAll(settledBy(() => {}));
+  }
+
+  /** An orderly end. `done` when nothing is carried any more. */
+  drain(done: () => void): void {
+    this.#registry.cutAll("draining", settledBy(done));
+  }
+
+  // --- the product's parts
+
+  #admissionOf({ config, policies, plans }: CompiledFile): Admission<Applicant> {
+    const { core, keys, process } = this.#options;
+    const never = (): never => {
+      throw new Error("credentials are not read in this world");
     };
-    const facts = this.#open.size === 0 || rebuilt ? new Set<Stream>() : new Set(touched.flat());
-    for (const [request, open] of this.#open) {
-      if (!rebuilt && !open.facts.some((fact) => facts.has(fact))) continue;
-      const denied = this.#denial(open.asking.session, open.asking.route);
-      if (denied === null) continue;
-      cutting += 1;
-      this.#cut(request, open, denied, settle);
+    const { callerOf } = createWhoAsks(
+      {
+        ...{ config, idpIdOf: () => "idp" },
+        replica: {
+          stickilyDenied: (stream) => core().stickilyDenied(stream),
+          ...{ projection: core().projection, applied: core().applied, onChange: never },
+        },
+        ...{ credentials: { read: never, verify: never }, bearerTokens: { identify: never, takes: never } },
+        catchUp: never,
+        resolveCaller: (handle, asked) =>
+          resolveCaller(core().projection, handle, { ...asked, open: keys.open, cache: this.#cache }),
+      },
+      new ReachedHandles(),
+    );
+    return createAdmission<Applicant>({
+      ports: {
+        ...{ config, clock: process.clock, freshness: this.#registry.freshness, beside: () => ({}) },
+        decide: (question) => decide({ policies, ...question }),
+      },
+      ...{ plans, exchanges: this.#registry, callerOf, current: () => this.#inForce, record: () => {} },
+    });
+  }
+
+  /** The first look: route, lease, caller, policy. A permit comes with its registered exchange. */
+  #admit(asking: Asking): Look {
+    const { process } = this.#options;
+    const { plans } = this.#file;
+    const request = requestFor(asking.route);
+    const route = plans.routes.match(request);
+    if (route === undefined) return { verdict: "deny", reason: "no-route" };
+    const visit: Applicant = { ...anywhere, asOf: process.moment() };
+    const routed: Routed<Applicant> = { visit, plan: plans.planOf(route), request };
+    if (this.#inForce.isStale(routed)) return { verdict: "unavailable", reason: "stale" };
+    const admitted = this.#inForce.admit(routed, holderOf(asking));
+    switch (admitted.type) {
+      case "behind":
+        return { verdict: "unavailable", reason: "behind" };
+      case "refused": {
+        const { type, reasons } = admitted.decision;
+        return { verdict: "deny", reason: type === "signin" ? "sign-in" : reasons.join(" ") };
+      }
+      default:
+        return { verdict: "permit", reason: "", exchange: admitted.exchange };
     }
-    settle();
   }
 
-  /** An orderly end: what is open is finished. */
-  finish(): void {
-    for (const request of [...this.#open.keys()]) this.#end(request, "finished", "draining");
-  }
+  // --- bytes
 
-  #begin(asking: Asking): void {
+  #begin(asking: Asking, exchange: Exchange): void {
     const { world, process, here } = this.#options;
     const { request, route, session, kind } = asking;
-    const look = this.#look(session, route);
-    if (look.verdict !== "permit" || look.user === null || this.#open.size >= exchangesMax) {
-      world.report({ type: "exchange-ended", ...here(), request, how: "cut", reason: look.reason });
+    if (this.#open.size >= exchangesMax) exchange.cut("draining");
+    if (!exchange.mayCarry()) {
+      exchange.close();
+      world.report({ type: "exchange-ended", ...here(), request, how: "cut", reason: exchange.cutReason ?? "" });
       return;
     }
     world.report({ type: "exchange-opened", ...here(), request, route, session, kind });
-    const group = this.#route(route)?.group ?? null;
-    const facts = [
-      sessionStream(session),
-      userStream(look.user),
-      ...(group === null ? [] : [groupStream(group as GroupId)]),
-    ];
     const until = process.clock.monotonic() + asking.forMs;
-    const open: Open = { asking, facts, until, timer: undefined, cutting: false };
+    const open: Open = { asking, exchange, until, timer: undefined };
     this.#open.set(request, open);
+    exchange.attach((reason) => this.#cut(open, reason));
     this.#relay(open);
   }
 
   #relay(open: Open): void {
     const { world, process, here, random } = this.#options;
-    const { request, route, session, kind } = open.asking;
-    const { verdict } = this.#lease(route);
-    if (verdict !== "permit") {
-      this.#end(request, "cut", "stale");
-      return;
-    }
-    if (this.#isExpired(session)) {
-      this.#end(request, "cut", "expired");
-      return;
-    }
+    const { request, kind } = open.asking;
+    if (!open.exchange.mayCarry()) return; // it is being cut
     world.report({ type: "relayed", ...here(), request });
     const left = open.until - process.clock.monotonic();
     if (left <= 0) {
-      this.#end(request, "finished", "");
+      this.#end(open, "finished", "");
       return;
     }
     const next = kind === "stream" ? random.within(120, 500) : random.within(1, 20);
     open.timer = process.after(Math.min(left, next), () => this.#relay(open));
   }
 
-  #cut(request: number, open: Open, reason: string, done: () => void): void {
+  /** At once, or when the close frame has left. */
+  #cut(open: Open, reason: CutReason): CutUnderWay | undefined {
     const { process, random } = this.#options;
+    open.timer?.cancel();
     if (random.chance(0.6)) {
-      this.#end(request, "cut", reason);
-      done();
-      return;
+      this.#end(open, "cut", reason);
+      return undefined;
     }
-    // The close frame is on its way; somebody may have cut it already, or it ends by itself meanwhile.
-    open.cutting = true;
-    process.after(random.within(1, 50), () => {
-      this.#end(request, "cut", reason);
-      done();
+    let finished = (): void => {};
+    process.after(random.within(1, cutMsMax), () => {
+      this.#end(open, "cut", reason);
+      finished();
     });
+    return {
+      // biome-ignore lint/suspicious/noThenProperty: stands for a promise, in a world without any.
+      then(done) {
+        finished = done;
+      },
+    };
   }
 
-  #end(request: number, how: "finished" | "cut", reason: string): void {
-    const open = this.#open.get(request);
-    if (open === undefined) return;
+  #end(open: Open, how: "finished" | "cut", reason: string): void {
+    const { request } = open.asking;
+    if (!this.#open.delete(request)) return;
     open.timer?.cancel();
-    this.#open.delete(request);
+    open.exchange.close();
     this.#options.world.report({ type: "exchange-ended", ...this.#options.here(), request, how, reason });
   }
 
-  // --- looks
-
-  #look(session: SessionId, route: string): Look {
-    const lease = this.#lease(route);
-    if (lease.verdict !== "permit") return { ...lease, user: null };
-    const denied = this.#denial(session, route);
-    const user = this.#options.core().projection.session(session)?.userId ?? null;
-    return denied === null ? { ...lease, user } : { verdict: "deny", reason: denied, overdueMs: lease.overdueMs, user };
+  #sweepOften(): void {
+    this.#options.process.after(sweepEveryMs, () => {
+      this.#registry.sweep();
+      this.#sweepOften();
+    });
   }
 
-  /** Whether the node may decide at all now, by this route's own word. */
-  #lease(route: string): Readonly<{ verdict: Verdict; reason: string; overdueMs: number }> {
-    const overdueMs = this.#overdueMs();
-    const policy = this.#route(route);
-    const graceMs = policy?.onStale === "serve" ? policy.staleGraceMs : 0;
-    return policy !== undefined && overdueMs <= graceMs
-      ? { verdict: "permit", reason: "", overdueMs }
-      : { verdict: "unavailable", reason: policy === undefined ? "no-route" : "stale", overdueMs };
-  }
-
-  /** Why the session may not use the route, by the projection; null: it may. */
-  #denial(session: SessionId, route: string): string | null {
-    const core = this.#options.core();
-    const { projection } = core;
-    const standing = projection.standing(session);
-    if (standing.standing !== "active") return standing.standing === "unknown" ? "sign-in" : standing.reason;
-    const { userId } = standing.session;
-    if (core.stickilyDenied(sessionStream(session)) || core.stickilyDenied(userStream(userId))) return "kept-denied";
-    if (this.#isExpired(session)) return "expired";
-    const group = this.#route(route)?.group ?? null;
-    return group === null || projection.groupsOf(userId).has(group as GroupId) ? null : "no-right";
-  }
-
-  #isExpired(session: SessionId): boolean {
-    const expiresAt = this.#options.core().projection.session(session)?.expiresAt ?? null;
-    return expiresAt !== null && expiresAt <= this.#options.process.clock.wall();
-  }
-
-  #overdueMs(): number {
-    return this.#options.core().overdueMs(this.#options.process.moment());
-  }
-
-  #route(route: string): RoutePolicy | undefined {
-    return this.#options.config().routes.find((each) => each.route === route);
-  }
-
-  #report({ request, route, session }: Asking, { verdict, reason, overdueMs }: Look): void {
-    const { world, here, core, config } = this.#options;
+  #report({ request, route, session }: Asking, { verdict, reason }: Look): void {
+    const { world, here, core, process } = this.#options;
+    const { hash: configHash } = this.#config;
+    const overdueMs = core().overdueMs(process.moment());
     const place = core().applied;
-    const configHash = config().hash;
     world.report({
-      type: "decided",
-      ...here(),
-      request,
-      route,
-      session,
-      verdict,
-      reason,
-      place,
-      configHash,
-      overdueMs,
+      ...{ type: "decided", ...here(), request, route, session, verdict, reason, place, configHash, overdueMs },
     });
   }
 }
 
-function notReached(outcome: "behind" | "lost", overdueMs: number): Look {
-  return outcome === "behind"
-    ? { verdict: "unavailable", reason: "behind", overdueMs, user: null }
-    : { verdict: "deny", reason: "sign-in", overdueMs, user: null };
+const anywhere = { ip: "192.0.2.1", tunnel: null, downstream: { certificate: null, upgrade: null } } as const;
+const requests = new Map<string, ReturnType<typeof canonicalRequest>>();
+
+function requestFor(route: string): ReturnType<typeof canonicalRequest> {
+  const known = requests.get(route) ?? canonicalRequest(route);
+  requests.set(route, known);
+  return known;
+}
+
+function canonicalRequest(route: string) {
+  const read = canonicalise({ method: "GET", url: "/", httpVersion: "1.1", rawHeaders: ["Host", hostOf(route)] });
+  if (read.type === "refused") throw new Error(`the simulated request is refused: ${read.reason}`);
+  return read.request;
+}
+
+function holderOf({ session: sessionId, user: userId }: Asking): Holder {
+  const handle: Handle = { sessionId, userId, idpId: "idp", needs: null, audience: [] };
+  return { handle, credentialInHeader: false };
+}
+
+function settledBy(done: () => void): Settled {
+  return (failure) => {
+    if (failure !== null) throw failure;
+    done();
+  };
+}
+
+function notReached(outcome: "behind" | "lost"): Look {
+  return outcome === "behind" ? { verdict: "unavailable", reason: "behind" } : { verdict: "deny", reason: "sign-in" };
 }

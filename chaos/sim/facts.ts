@@ -1,7 +1,7 @@
 /**
  * Facts: what the models, the processes and the workload of the simulator report, and the monitors judge by.
  *
- * Only types. Whoever reports says what happened at the moment it happened, in its own order and before any effect of it can
+ * Types. Whoever reports says what happened at the moment it happened, in its own order and before any effect of it can
  * be seen elsewhere; nothing is concluded here. `at` is real time, which no process of the simulation can read; `process` is
  * whoever it happened to. A fact about the truth (a server wrote, a byte passed) is reported by the model or the driver that
  * made it true, never on the word of the core that is being judged.
@@ -247,9 +247,21 @@ export type RoutePolicy = Readonly<{
   onStale: "serve" | "deny";
   /** 0 where it denies. */
   staleGraceMs: number;
-  /** Who is let in: members of this group; null: everybody who is signed in. */
+  /** Members of this group are let in; null: everybody who is signed in. */
   group: string | null;
+  /** Members of this group are kept out, whatever else lets them in: by `deny`, or by `nor` where nothing else is wanted. */
+  barred: string | null;
+  /** The claim `round` is a whole number below this; null: whatever it is. Alone. */
+  roundsBelow: number | null;
+  /** The policy lets nobody in from this moment on; null: it stays open. */
+  closesAtMs: SimMs | null;
+  /** Another route at the same place that stands before this one, for members of this group; null: there is none. */
+  door: string | null;
 }>;
+/** A route for everybody who is signed in. */
+export const plainRoute = {
+  ...{ onStale: "deny", staleGraceMs: 0, group: null, barred: null, roundsBelow: null, closesAtMs: null, door: null },
+} as const satisfies Omit<RoutePolicy, "route">;
 
 /** Numbers the requests of a run. An exchange has the number of its request. */
 export type RequestNo = number;

@@ -6,7 +6,6 @@ const logRules = "src/replication/log/log-rules.ts";
 const projection = "src/events/projection.ts";
 const leader = "src/broker/leader/leader.ts";
 const simLog = "chaos/sim/sim-log-reads.ts";
-const exchanges = "chaos/sim/exchanges.ts";
 const writer = "src/broker/leader/batch-writer.ts";
 /** A beat of a deposed leader does not end it. */
 const stubborn = {
@@ -398,39 +397,6 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 30,
     where: "unproven",
-  },
-  "one-look": {
-    meaning: "what was permitted is not looked at again before the first byte",
-    changes: [
-      {
-        file: exchanges,
-        take: "    const look = this.#look(session, route);\n    if (look.verdict",
-        put: '    const look: Look = { ...this.#look(session, route), verdict: "permit" };\n    if (look.verdict',
-      },
-    ],
-    within: 40,
-  },
-  "bytes-without-a-look": {
-    meaning: "a stream goes on though the lease is over",
-    changes: [
-      {
-        file: exchanges,
-        take: '    if (verdict !== "permit") {\n      this.#end(request, "cut", "stale");',
-        put: '    if (verdict === "deny") {\n      this.#end(request, "cut", "stale");',
-      },
-    ],
-    within: 10,
-  },
-  "cut-not-awaited": {
-    meaning: "a change counts as enforced while what it denies is still being cut",
-    changes: [
-      {
-        file: exchanges,
-        take: '      this.#end(request, "cut", reason);\n      done();\n    });',
-        put: '      this.#end(request, "cut", reason);\n    });\n    done();',
-      },
-    ],
-    within: 10,
   },
   "token-ignored": {
     meaning: "a request does not wait for the place that its session needs",

@@ -10,6 +10,7 @@
  */
 import { dutyMutants } from "./duty-mutants.ts";
 import { leaseMutants } from "./lease-mutants.ts";
+import { liveMutants } from "./live-mutants.ts";
 import { logMutants } from "./log-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { retentionMutants } from "./retention-mutants.ts";
@@ -17,6 +18,7 @@ import { retentionMutants } from "./retention-mutants.ts";
 export const mutants: Readonly<Record<string, Mutant>> = {
   ...leaseMutants,
   ...logMutants,
+  ...liveMutants,
   ...retentionMutants,
   ...dutyMutants,
 };

@@ -3,6 +3,7 @@
  * truncation, changed files.
  */
 import type { Fault } from "./faults.ts";
+import { configurations } from "./sim-node.ts";
 import { upgrade } from "./upgrade.ts";
 
 export const operatorFaults = {
@@ -16,11 +17,11 @@ export const operatorFaults = {
     const about = cast.snapshot();
     return about === undefined ? undefined : { about, undo: () => {} };
   },
-  /** Another file: a route changes its mind about what happens when it is stale. */
+  /** Another file: other policies, or routes that change what happens without a fresh lease. */
   configure(stage, { who, much }) {
     const node = stage.pick(stage.cast.nodes, who);
     if (node === undefined || !node.process.isUp) return undefined;
-    node.process.run(() => node.configure(1 + Math.floor(much * 4)));
+    node.process.run(() => node.configure(1 + Math.floor(much * configurations)));
     return { about: `${node.process.name} gets another file`, undo: () => {} };
   },
 } satisfies Readonly<Record<string, Fault>>;

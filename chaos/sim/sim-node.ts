@@ -12,6 +12,7 @@ import {
   type NodeEffect,
   newNodeCore,
   type PageOutcome,
+  type PersonKeys,
   type ReadAnswer,
 } from "../../src/replication/index.ts";
 import { readAnswer } from "../../src/replication/node/node-answers.ts";
@@ -20,8 +21,10 @@ import { readsOf } from "./builds.ts";
 import type { NodeFace } from "./cast.ts";
 import { CopyDriver, callMs, type OwnEffect } from "./copy-driver.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
-import { Exchanges, type NodeConfig } from "./exchanges.ts";
+import { Exchanges } from "./exchanges.ts";
+import type { RoutePolicy } from "./facts.ts";
 import type { NatsClient, NatsModel } from "./nats-model.ts";
+import type { NodeConfig, NodeFiles } from "./node-file.ts";
 import type { SimProcess } from "./process.ts";
 import { load, type Saved, save } from "./saved-projection.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -43,6 +46,7 @@ export type SimNodeOptions = Readonly<{
   unknownTypes: readonly string[];
   /** In the order in which it asks them. */
   brokers: () => readonly BrokerPort[];
+  files: NodeFiles;
 }>;
 
 /** What outlives a boot. */
@@ -52,6 +56,8 @@ type Disk = {
   kept: KeptOnDisk;
   lastBoot: BootId | null;
   next: "kept" | "old" | "lost";
+  /** Keys of people, as a boot gets them from a broker before it serves; how it asks for them is not modelled. */
+  readonly keys: PersonKeys;
 };
 
 const saveEveryMs = [7_000, 16_000] as const;
@@ -61,7 +67,8 @@ const sizesEveryMs = 2_000;
 /** A process of the world, made down. */
 export function addSimNode(options: SimNodeOptions): NodeFace {
   const { world, name, node, region, lessee, build, unknownTypes } = options;
-  const disk: Disk = { saves: [], kept: nothingKept, lastBoot: null, next: "kept" };
+  const keys = createPersonKeys([options.secret]);
+  const disk: Disk = { saves: [], kept: nothingKept, lastBoot: null, next: "kept", keys };
   let running: Boot | undefined;
   let routes = 1;
   const process = world.addProcess({
@@ -107,18 +114,25 @@ function turnDisk(disk: Disk): void {
   disk.next = "kept";
 }
 
-/** 1: what the seed has drawn; 2 and 3 have less patience without a lease, 4 more than any leader grants. */
+/**
+ * 1: what the seed has drawn. 2 and 3 have less patience without a lease, 4 more than any leader grants. 5 and 6 change policies: a
+ * group's route becomes another group's, a route is gone, another one stands before a third.
+ */
+export const configurations = 6;
+
 function configOf({ routes, lease }: SimOptions, which: number): NodeConfig {
-  return {
-    hash: `file-${which}`,
-    deltaMs: lease.deltaMs,
-    routes: routes.map((route) => {
-      if (which === 1 || route.onStale === "deny") return route;
-      if (which === 2) return { ...route, staleGraceMs: Math.floor(route.staleGraceMs / 2) };
-      if (which === 4) return { ...route, staleGraceMs: route.staleGraceMs + moreGraceMs };
-      return { ...route, onStale: "deny", staleGraceMs: 0 };
-    }),
-  };
+  return { hash: `file-${which}`, deltaMs: lease.deltaMs, routes: routes.flatMap((route) => changed(route, which)) };
+}
+
+function changed(route: RoutePolicy, which: number): readonly RoutePolicy[] {
+  if (which === 1) return [route];
+  if (which === 5)
+    return route.route === "vault" ? [] : [route.group === "board" ? { ...route, group: "payroll" } : route];
+  if (which === 6) return [route.route === "wiki" ? { ...route, door: "board" } : route];
+  if (route.onStale === "deny") return [route];
+  if (which === 2) return [{ ...route, staleGraceMs: Math.floor(route.staleGraceMs / 2) }];
+  if (which === 4) return [{ ...route, staleGraceMs: route.staleGraceMs + moreGraceMs }];
+  return [{ ...route, onStale: "deny", staleGraceMs: 0 }];
 }
 
 /** One boot of a node. */
@@ -159,7 +173,7 @@ class Boot {
       replaces: disk.lastBoot,
       windowMs: windowOf(config),
       configHash: config.hash,
-      keys: createPersonKeys([options.secret]),
+      keys: disk.keys,
       random: (size) => random.bytes(size),
       at: process.moment(),
     });
@@ -175,7 +189,7 @@ class Boot {
       process,
       here: () => this.#driver.here(),
       core: () => this.#driver.core,
-      config: () => this.#config,
+      ...{ keys: disk.keys, config, file: options.files.of(config) },
       reach: (link, timeoutMs, told) => this.#reach(link, timeoutMs, told),
       random: world.random(`exchanges/${name}`),
     });
@@ -198,12 +212,13 @@ class Boot {
   }
 
   ask(...[asking, decided]: Parameters<NodeFace["request"]>): void {
-    this.#exchanges.request(asking, decided);
+    if (!this.#stopping) this.#exchanges.request(asking, decided); // else nobody listens
   }
 
   configure(config: NodeConfig): void {
     this.#config = config;
     this.#driver.report({ type: "config-activated", ...this.#driver.here(), ...config });
+    this.#exchanges.configure(config, this.#options.files.of(config));
     const { hash: configHash } = config;
     this.#driver.feed({ type: "configured", windowMs: windowOf(config), configHash, at: this.#process.moment() });
   }
@@ -212,8 +227,7 @@ class Boot {
     if (this.#stopping) return;
     this.#stopping = true;
     this.#driver.feed({ type: "draining", at: this.#process.moment() });
-    this.#exchanges.finish();
-    this.#driver.feed({ type: "leaving", at: this.#process.moment() });
+    this.#exchanges.drain(() => this.#driver.feed({ type: "leaving", at: this.#process.moment() }));
   }
 
   // --- the core
@@ -254,10 +268,10 @@ class Boot {
   }
 
   #changed(effect: Extract<NodeEffect, { type: "changed" }>): void {
-    const { id, touched, rebuilt } = effect;
+    const { id } = effect;
     this.#driver.moved(effect, this.#snapshotFrom);
     this.#keepDenials();
-    this.#exchanges.changed(touched, rebuilt, () =>
+    this.#exchanges.changed(effect, () =>
       this.#driver.feed({ type: "changeEnforced", id, at: this.#process.moment() }),
     );
   }

@@ -4,6 +4,7 @@
  * Pure. A world in which everything breaks all the time never reaches what needs an hour of peace before one accident; so each
  * seed leaves things out, and prints what it left in.
  */
+import { plainRoute, type RoutePolicy } from "./facts.ts";
 import { type Stream, streamOf } from "./random.ts";
 
 /** A class is switched on or off as a whole; its kinds are what the plan draws from. */
@@ -28,13 +29,6 @@ export const faultClasses = {
 export type FaultClass = keyof typeof faultClasses;
 export type FaultKind = (typeof faultClasses)[FaultClass][number];
 
-export type RouteOptions = Readonly<{
-  route: string;
-  onStale: "serve" | "deny";
-  staleGraceMs: number;
-  group: string | null;
-}>;
-
 export type SimOptions = Readonly<{
   seed: number;
   /** What is on, in the order of the table. */
@@ -48,7 +42,7 @@ export type SimOptions = Readonly<{
   faultsUntilMs: number;
   endMs: number;
   lease: Readonly<{ deltaMs: number; drift: number; beatMs: number; takeoverMs: number; windowMaxMs: number }>;
-  routes: readonly RouteOptions[];
+  routes: readonly RoutePolicy[];
   /** Standbys that a commit waits for. */
   synchronous: 1 | 2;
   network: Readonly<{ loss: number; slowMs: number }>;
@@ -117,12 +111,7 @@ export function optionsOf(seed: number): SimOptions {
       ...{ deltaMs, drift: 0.01, beatMs: one([100, 200, 200]), takeoverMs: one([2_000, 3_000]) },
       windowMaxMs: deltaMs + grace,
     },
-    routes: [
-      { route: "wiki", onStale: grace > 0 ? "serve" : "deny", staleGraceMs: grace, group: null },
-      { route: "vault", onStale: "deny", staleGraceMs: 0, group: null },
-      { route: "board", onStale: grace > 0 ? "serve" : "deny", staleGraceMs: grace, group: "board" },
-      { route: "payroll", onStale: "deny", staleGraceMs: 0, group: "payroll" },
-    ],
+    routes: routesOf(grace, faultsFromMs + random.between(5_000, 60_000)),
     synchronous: random.chance(0.8) ? 1 : 2,
     network: { loss: lossy ? random.within(0, 0.03) : 0, slowMs: random.chance(0.3) ? random.within(1, 30) : 0 },
     // Two of them stay within what a leader tolerates (0.5 %): more is a fault.
@@ -156,6 +145,21 @@ export function optionsOf(seed: number): SimOptions {
   };
 }
 
+/** A route for each kind of fact: session and person, a group that lets in, a group that keeps out (both ways), a claim, time. */
+function routesOf(grace: number, closesAtMs: number): readonly RoutePolicy[] {
+  const serving = grace > 0 ? ({ onStale: "serve", staleGraceMs: grace } as const) : {};
+  return [
+    { ...plainRoute, ...serving, route: "wiki" },
+    { ...plainRoute, route: "vault" },
+    { ...plainRoute, ...serving, route: "board", group: "board" },
+    { ...plainRoute, route: "payroll", group: "payroll" },
+    { ...plainRoute, ...serving, route: "cellar", barred: "banned" },
+    { ...plainRoute, route: "ledger", group: "payroll", barred: "banned" },
+    { ...plainRoute, ...serving, route: "lab", roundsBelow: 4 },
+    { ...plainRoute, ...serving, route: "shift", closesAtMs },
+  ];
+}
+
 /** In some seeds one node's build is older than some event: a final one, which it obeys, or one that ends its freshness. */
 function unknownOf(random: Stream): readonly (readonly string[])[] {
   const strange: readonly string[] = random.chance(0.3)
@@ -178,11 +182,21 @@ export function tellOptions(options: SimOptions): string {
     `  one in ${options.faultEveryMs} ms, for ${options.faultForMs} ms or so`,
     `  breaks: ${classes.join(", ")}; leaves alone: ${off.join(", ") || "nothing"}`,
     `  leases: ${flat(lease)}; commits wait for ${options.synchronous}; clocks off by ${options.rateError.toFixed(4)}, ${options.wallSkewMs} ms`,
-    `  routes: ${routes.map(({ route, onStale, staleGraceMs, group }) => `${route} (${onStale} ${staleGraceMs}, ${group ?? "everybody"})`).join("; ")}`,
+    `  routes: ${routes.map(tellRoute).join("; ")}`,
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
     `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
     ...options.unknown.flatMap((types, index) =>
       types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
     ),
   ].join("\n");
+}
+
+function tellRoute({ route, onStale, staleGraceMs, group, barred, roundsBelow, closesAtMs }: RoutePolicy): string {
+  const rules = [
+    group ?? "everybody",
+    ...(barred === null ? [] : [`but ${barred}`]),
+    ...(roundsBelow === null ? [] : [`with a round below ${roundsBelow}`]),
+    ...(closesAtMs === null ? [] : [`until ${closesAtMs} ms`]),
+  ];
+  return `${route} (${onStale} ${staleGraceMs}, ${rules.join(" ")})`;
 }

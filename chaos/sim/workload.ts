@@ -9,6 +9,7 @@ import {
   type CommandId,
   type CommandRequest,
   type CommandResult,
+  type GroupId,
   parseCommandId,
   type UnixMs,
   unreachable,
@@ -50,6 +51,8 @@ export class Workload {
   readonly #options: SimOptions;
   readonly #clients: readonly SimProcess[];
   readonly #people: People;
+  /** Groups whose members are kept out: who is added loses rights. */
+  readonly #barred: ReadonlySet<string>;
   readonly #random: Stream;
   readonly #forge: (wish: Wish) => void;
   #requests = 0;
@@ -64,8 +67,10 @@ export class Workload {
     this.#options = options;
     this.#clients = parts.clients;
     this.#forge = parts.forge;
-    const groups = options.routes.flatMap(({ group }) => group ?? []);
-    this.#people = new People(options.load.users, groups);
+    const { routes } = options;
+    const groups = new Set(routes.flatMap(({ group, barred }) => [group, barred]).filter((name) => name !== null));
+    this.#barred = new Set(routes.flatMap(({ barred }) => barred ?? []));
+    this.#people = new People(options.load.users, [...groups]);
     this.#random = cast.world.random("clients");
   }
 
@@ -192,7 +197,7 @@ export class Workload {
         const command: Command = {
           ...{ type: "createSession", sessionId, userId, idpId: "idp", issuedAt: now, maxSessionsPerUser: 8 },
           expiresAt: (now + Math.round(random.within(sessionMsMin, sessionMsMax))) as UnixMs,
-          ...{ profile: profileOf(userId, 0), tokens: noTokens, groupIds: random.chance(0.2) ? people.groups : null },
+          ...{ profile: profileOf(userId, 0), tokens: noTokens, groupIds: random.chance(0.2) ? this.#welcome() : null },
         };
         const heard = (result: CommandResult): void => {
           if (result.type === "done") people.hold({ sessionId, userId, token: result.link, over: false });
@@ -237,14 +242,20 @@ export class Workload {
         const adds = kind === "add-member";
         const source = much < 0.7 ? "operator" : "scim";
         const [added, removed] = adds ? [[userId], []] : [[], [userId]];
-        const command: Command = { type: "changeGroupMembers", groupId: people.group(other), source, added, removed };
-        return { command, tightens: !adds, heard: nothing };
+        const groupId = people.group(other);
+        const command: Command = { type: "changeGroupMembers", groupId, source, added, removed };
+        return { command, tightens: adds === this.#barred.has(groupId), heard: nothing };
       }
       case "remove-group":
         return { command: { type: "removeGroup", groupId: people.group(other) }, tightens: true, heard: nothing };
       default:
         return unreachable(kind);
     }
+  }
+
+  /** Groups that let in. */
+  #welcome(): readonly GroupId[] {
+    return this.#people.groups.filter((group) => !this.#barred.has(group));
   }
 
   #onSession<T>(held: HeldSession | undefined, make: (held: HeldSession) => T): T | undefined {

@@ -6,6 +6,7 @@ import { told } from "./log-monitors.ts";
 import type { Look } from "./looks.ts";
 import type { Monitor } from "./monitor.ts";
 import { nodeOf } from "./projection-monitors.ts";
+import type { Bar } from "./rights.ts";
 import type { Floor, NodeView, RequestView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
@@ -161,41 +162,59 @@ export function watchExpiry(scene: Scene): Monitor {
     return most;
   }
 
-  function judge(fact: SimFactOf<"decided" | "exchange-opened" | "relayed">, session: string): void {
+  function judge(
+    fact: SimFactOf<"decided" | "exchange-opened" | "relayed">,
+    { session, route }: SimFactOf<"request-began">,
+  ): void {
     const created = scene.rights.creationOf(session);
-    if (created === undefined) return;
-    const over = options.wallStart + fact.at - created.expiresAt;
+    const closesAt = nodeOf(scene, fact)?.routes.get(route)?.closesAtMs ?? null;
+    const overs = [
+      ...(created === undefined ? [] : [options.wallStart + fact.at - created.expiresAt]),
+      ...(closesAt === null ? [] : [fact.at - closesAt]),
+    ];
+    const over = Math.max(...overs);
     if (fact.type === "decided" && over > 0) scene.looks.add("expired-tried");
     if (fact.type === "decided" && fact.verdict !== "permit") return;
     if (over <= clockSlackMs || over <= clockSlackMs + leaderOffMs(fact.at)) return;
-    findings.add(30, `${fact.process} lets session ${session} pass ${seconds(over)} after its expiry`, [fact]);
+    findings.add(30, `${fact.process} lets session ${session} pass on ${route} ${seconds(over)} after its end`, [fact]);
+  }
+
+  function judgeBy(fact: SimFactOf<"decided" | "exchange-opened" | "relayed">): void {
+    const request = scene.requests.get(fact.request);
+    if (request !== undefined) judge(fact, request.began);
   }
 
   return {
     invariants: [30],
     before: {
       "clock-set": noteClock,
-      decided: (fact) => judge(fact, fact.session),
-      "exchange-opened": (fact) => judge(fact, fact.session),
-      relayed: (fact) => {
-        const request = scene.requests.get(fact.request);
-        if (request !== undefined) judge(fact, request.began.session);
-      },
+      decided: judgeBy,
+      "exchange-opened": judgeBy,
+      relayed: judgeBy,
     },
   };
 }
 
-/** Null: at this place the session may use the route. */
-export function barOf(
-  scene: Scene,
-  request: RequestView,
-  node: NodeView,
-  place: Place,
-): ReturnType<Scene["rights"]["bar"]> {
+/** Null: at this place the session may use the route, by the configuration that the node has. */
+export function barOf(scene: Scene, request: RequestView, node: NodeView, place: Place): Bar | null {
+  return scene.rights.bar(request.began.session, place) ?? routeBar(scene, request, node, place);
+}
+
+/** What the route alone says: who may use it, by the node's configuration and what the log says of the person at a place. */
+export function routeBar(scene: Scene, request: RequestView, node: NodeView, place: Place): Bar | null {
+  const { rights } = scene;
   const { session, route } = request.began;
-  const bar = scene.rights.bar(session, place);
-  const group = node.routes.get(route)?.group ?? null;
-  if (bar !== null || group === null) return bar;
-  const user = scene.rights.created(session, place)?.user ?? request.began.user;
-  return scene.rights.groupBar(user, group, place);
+  const policy = node.routes.get(route);
+  if (policy === undefined) {
+    const why = `${node.config?.hash} has no route ${route}`;
+    return node.config === null ? null : { invariant: 24, why, place: null };
+  }
+  const user = rights.created(session, place)?.user ?? request.began.user;
+  const { group, barred, roundsBelow, door } = policy;
+  return (
+    (group === null ? null : rights.groupBar(user, group, place)) ??
+    (door === null ? null : rights.groupBar(user, door, place)) ??
+    (barred === null ? null : rights.barredBar(user, barred, place)) ??
+    (roundsBelow === null ? null : rights.roundBar(session, roundsBelow, place))
+  );
 }

@@ -4,6 +4,7 @@
  */
 import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
+import { watchConfigurations } from "./configuration-monitors.ts";
 import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision-monitors.ts";
 import { watchAnnounced, watchDuties, watchRetention, watchTruncation } from "./duty-monitors.ts";
 import { watchForks, watchKept } from "./fork-monitors.ts";
@@ -110,6 +111,7 @@ export function monitorsOf(
     watchReceiptTruth(scene, book),
     watchEnforced(scene),
     watchStreamsClosed(scene),
+    watchConfigurations(scene),
     watchForks(scene),
     watchKept(scene),
     watchDuties(scene),

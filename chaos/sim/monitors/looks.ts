@@ -64,6 +64,11 @@ export const looks = {
     in100: 6_000,
     what: "words of a node that it enforces a place, while exchanges were open",
   },
+  "outlived-a-file": {
+    of: "configuration-enforced",
+    in100: 50,
+    what: "bytes of exchanges that were open when another configuration was put in force",
+  },
   "receipt-in-peace": { of: "26", in100: 250, what: "receipts asked after the faults" },
   "kept-denial-tried": { of: "27", in100: 0.1, what: "requests that only a denial of a lost suffix keeps out" },
   "kept-denial-judged": { of: "kept-exact", in100: 0, what: "requests that only a denial beside the log keeps out" },

@@ -31,6 +31,8 @@ export function watchAvailability(scene: Scene, counts: Availability): Monitor {
     if (node === undefined || request === undefined || !node.up || scene.paused.has(fact.to)) return false;
     const created = scene.rights.created(fact.session, scene.head);
     if (created === undefined || created.expiresAt - options.wallStart - fact.at < expiryMarginMs) return false;
+    const closesAt = node.routes.get(request.began.route)?.closesAtMs ?? null;
+    if (closesAt !== null && closesAt - fact.at < expiryMarginMs) return false;
     const server = scene.primary === null ? undefined : scene.serverHead(scene.primary);
     return (
       barOf(scene, request, node, scene.head) === null && barOf(scene, request, node, server ?? scene.head) === null

@@ -12,7 +12,7 @@ type Told<Value> = Readonly<{ place: Place; value: Value }>;
 type Member = Readonly<{ sources: ReadonlySet<string>; excluded: boolean }>;
 type Creation = Readonly<{ user: string; expiresAt: UnixMs }>;
 type Person = { readonly status: Told<"active" | "suspended" | "erased">[]; readonly cuts: Told<number>[] };
-type Session = { readonly created: Told<Creation>[]; readonly denied: Told<Denial>[] };
+type Session = { readonly created: Told<Creation>[]; readonly denied: Told<Denial>[]; readonly rounds: Told<number>[] };
 type Denial = Readonly<{ invariant: Invariant; why: string }>;
 
 /** Why somebody may not pass, and which invariant says so. */
@@ -33,11 +33,17 @@ export class Rights {
     this.#chains = chains;
   }
 
-  /** Once for each place, when it is written. @returns what is wrong with it */
-  fold(place: Place): string | null {
+  /**
+   * Once for each place, when it is written.
+   * @param round the claim `round` in the profile that its event carries, which is sealed there; null: not known
+   * @returns what is wrong with it
+   */
+  fold(place: Place, round: number | null = null): string | null {
     const { recorded } = place;
     if (recorded === null) return null;
     const { event } = recorded;
+    if (round !== null && (event.type === "SessionCreated" || event.type === "SessionRefreshed"))
+      this.#session(event.sessionId).rounds.push({ place, value: round });
     if (event.type === "Unknown") {
       if (recorded.effect === "tightens") this.#obey(recorded.stream, place);
       return null;
@@ -73,6 +79,20 @@ export class Rights {
     const told = this.#last(this.#members.get(keyOf(user, group)) ?? [], place);
     if (told !== undefined && !told.value.excluded && told.value.sources.size > 0) return null;
     return { invariant: 23, why: `${user} is not in ${group}`, place: told?.place ?? null };
+  }
+
+  /** Null: the user is not in a group whose members are kept out there. */
+  barredBar(user: string, group: string, place: Place): Bar | null {
+    const told = this.#last(this.#members.get(keyOf(user, group)) ?? [], place);
+    if (told === undefined || told.value.excluded || told.value.sources.size === 0) return null;
+    return { invariant: 23, why: `${user} is in ${group}`, place: told.place };
+  }
+
+  /** Null: the session's claim `round` is below a number there, or is not known. */
+  roundBar(session: string, below: number, place: Place): Bar | null {
+    const told = this.#last(this.#sessions.get(session)?.rounds ?? [], place);
+    if (told === undefined || told.value < below) return null;
+    return { invariant: 23, why: `its round is ${told.value}`, place: told.place };
   }
 
   created(session: string, place: Place): Creation | undefined {
@@ -215,7 +235,7 @@ export class Rights {
   }
 
   #session(id: string): Session {
-    const session = this.#sessions.get(id) ?? { created: [], denied: [] };
+    const session = this.#sessions.get(id) ?? { created: [], denied: [], rounds: [] };
     this.#sessions.set(id, session);
     return session;
   }

@@ -96,6 +96,8 @@ export class Scene {
   readonly #floors: Floor[] = [];
   readonly #floorsOf = new Map<string, Floor[]>();
   readonly #serverHeads = new Map<ProcessName, Place>();
+  /** By command: the claim `round` in the profile that a client asked to have recorded. */
+  readonly #rounds = new Map<string, number>();
 
   constructor(options: SceneOptions) {
     this.options = options;
@@ -163,6 +165,13 @@ export class Scene {
         if (this.primary === null || fact.process === this.primary) this.synchronous = fact.standbys;
         else if (fact.standbys === 0) this.zombies.add(fact.process); // an old primary that now waits for nobody
         return;
+      case "command-invoked": {
+        const { command } = fact;
+        if (command.type !== "createSession" && command.type !== "refreshSession") return;
+        const [round] = command.profile.claims["round"] ?? [];
+        if (typeof round === "number") this.#rounds.set(fact.commandId, round);
+        return;
+      }
       case "wrote":
         this.#wrote(fact);
         return;
@@ -288,10 +297,15 @@ export class Scene {
       const known = this.chains.size;
       at = this.chains.add(recorded, at);
       if (this.chains.size === known) continue; // written before, by another server
-      const wrong = this.rights.fold(at);
+      const wrong = this.rights.fold(at, this.#roundAt(fact, at));
       if (wrong !== null) this.findings.add(21, wrong, [fact]);
     }
     this.#serverHeads.set(fact.process, at);
+  }
+
+  #roundAt({ commands }: SimFactOf<"wrote">, { link: { position } }: Place): number | null {
+    const command = commands.find(({ first, count }) => first <= position && position < first + count);
+    return command === undefined ? null : (this.#rounds.get(command.commandId) ?? null);
   }
 
   #committed(fact: SimFactOf<"committed-cleanly">): void {

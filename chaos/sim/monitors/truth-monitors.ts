@@ -7,6 +7,7 @@
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
+import { isSettling } from "./configuration-monitors.ts";
 import { barOf } from "./decision-monitors.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { told } from "./log-monitors.ts";
@@ -144,7 +145,10 @@ export function watchEnforced(scene: Scene): Monitor {
       looks.add("enforced-with-open");
       // What was looked at behind this place was looked at with it in force.
       if (openedAt !== place && chains.contains(openedAt, place)) continue;
-      const bar = barOf(scene, request, node, place);
+      // What a configuration has just denied may still be on its way out: this place is not to blame for that.
+      const bar = isSettling(node, fact.at)
+        ? scene.rights.bar(request.began.session, place)
+        : barOf(scene, request, node, place);
       if (bar === null) continue;
       const what = `${fact.process} says that it enforces ${told(fact.link)}, and request ${opened.request} is open, though ${bar.why}`;
       findings.add("enforced-true", what, [opened, fact]);

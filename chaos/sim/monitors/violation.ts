@@ -29,7 +29,7 @@ export const invariants = {
   20: "a boot without a grant permits nothing",
   21: "a revoked session stays revoked",
   22: "a cut of a user's sessions holds for each of them",
-  23: "a group's route lets in its members only",
+  23: "a route lets in only those whom its policy allows, by their groups and claims",
   24: "a decision is made at one place with one configuration",
   25: "after a complete receipt no byte passes that it denies",
   26: "a receipt becomes complete within W",
@@ -49,6 +49,7 @@ export const invariants = {
   "kept-exact": "a denial that a node keeps beside the log denies only what some history denied",
   "level-kept": "who cannot read a finalized level permits nothing behind it, and leads nothing",
   "level-ready": "a level is finalized while nobody has a lease who could not read it",
+  "configuration-enforced": "what a configuration denies is cut when it is put in force",
   "duty-fenced": "what a duty asks for is written in the epoch that it runs in, or not at all",
   "snapshot-announced": "a snapshot that the log speaks of was saved, and is of the log's own history",
   "retention-held":

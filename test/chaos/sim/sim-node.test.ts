@@ -4,14 +4,26 @@ import { test } from "node:test";
 import type { BrokerPort } from "../../../chaos/sim/broker-port.ts";
 import type { NodeFace } from "../../../chaos/sim/cast.ts";
 import { Seals, type SimEnvelope } from "../../../chaos/sim/envelopes.ts";
-import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";
+import { plainRoute, type SimFact, type SimFactOf } from "../../../chaos/sim/facts.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
+import { NodeFiles } from "../../../chaos/sim/node-file.ts";
+import { profileOf } from "../../../chaos/sim/people.ts";
 import type { SimProcess } from "../../../chaos/sim/process.ts";
 import { addSimNode } from "../../../chaos/sim/sim-node.ts";
 import { optionsOf } from "../../../chaos/sim/swarm.ts";
 import { World } from "../../../chaos/sim/world.ts";
-import type { BootId, NodeId, UnixMs } from "../../../src/events/index.ts";
 import {
+  type BootId,
+  type CardeaEvent,
+  type NodeId,
+  type PersonKey,
+  seal,
+  type UnixMs,
+  wrapKey,
+} from "../../../src/events/index.ts";
+import { personKeyWrap } from "../../../src/replication/index.ts";
+import {
+  bytesOf,
   cluster,
   created,
   type History,
@@ -26,10 +38,20 @@ const options = {
   ...optionsOf(1),
   lease: { deltaMs: 2_000, drift: 0.01, beatMs: 100, takeoverMs: 2_000, windowMaxMs: 5_000 },
   routes: [
-    { route: "wiki", onStale: "serve", staleGraceMs: 3_000, group: null },
-    { route: "vault", onStale: "deny", staleGraceMs: 0, group: null },
+    { ...plainRoute, route: "wiki", onStale: "serve", staleGraceMs: 3_000 },
+    { ...plainRoute, route: "vault" },
   ],
 } as const;
+
+const person: PersonKey = { userId: userId(1), keyId: bytesOf("id").slice(0, 8), key: bytesOf("key") };
+const nonce = bytesOf("nonce").slice(0, 12);
+const keys = [wrapKey(person, personKeyWrap(secret), nonce)];
+
+/** A session of the provider that simulated routes ask for, with a profile that opens. */
+function signedIn(n: number, user: number, round = 0): CardeaEvent {
+  const profile = seal(profileOf(userId(user), round), person, nonce);
+  return { ...created(n, user, profile), idpId: "idp" } as CardeaEvent;
+}
 
 class Play {
   readonly facts: SimFact[] = [];
@@ -68,6 +90,7 @@ class Play {
         node: "node-1" as NodeId,
       },
       ...{ region: east, lessee: "proxy", build: "1", unknownTypes: [], brokers: () => [this.#port()] },
+      files: new NodeFiles(),
     });
     world.process("nats-1").start();
     this.broker.start();
@@ -87,7 +110,7 @@ class Play {
     const after = this.log.entries.length;
     for (const event of events) this.log.add(event);
     this.#publish(
-      this.seals.seal(this.#leader(), { kind: "batch", batch: this.log.batch(after, this.log.entries.length) }),
+      this.seals.seal(this.#leader(), { kind: "batch", batch: this.log.batch(after, this.log.entries.length, keys) }),
     );
     for (const answer of [...this.#polls]) answer();
   }
@@ -124,7 +147,7 @@ class Play {
         const answer = (): void => {
           this.#polls.delete(answer);
           const outcome = this.log.read(after, limit);
-          answered(outcome.type === "page" ? { type: "page", page: { ...outcome.page, keys: [] } } : outcome);
+          answered(outcome.type === "page" ? { type: "page", page: { ...outcome.page, keys } } : outcome);
         };
         if (waitMs === 0 || this.log.head.position > after.position) answer();
         else {
@@ -159,7 +182,7 @@ class Play {
 
 test("a node reads the log, is granted a lease, permits, and a revocation cuts what it carries before it is confirmed", () => {
   const play = new Play();
-  play.commit(created(100, 1));
+  play.commit(signedIn(100, 1));
   play.world.run(2_500);
   const verdicts = play.request("wiki", "stream");
   play.world.run(4_000);
@@ -177,7 +200,7 @@ test("a node reads the log, is granted a lease, permits, and a revocation cuts w
 
 test("without grants a route that serves goes on for its grace, one that does not does not, and streams follow their routes", () => {
   const play = new Play();
-  play.commit(created(100, 1));
+  play.commit(signedIn(100, 1));
   play.world.run(2_500);
   play.request("wiki", "stream");
   play.request("vault", "stream");
@@ -207,7 +230,7 @@ test("a node that is killed starts from its disk; from a lost one it reads every
     ["disk"],
   );
   assert.deepEqual(play.all("rebuilding"), []);
-  play.commit(created(100, 1));
+  play.commit(signedIn(100, 1));
   play.world.run(22_500);
   assert.deepEqual(play.request("wiki"), ["permit"]);
   play.node.disk("lost");
@@ -219,7 +242,7 @@ test("a node that is killed starts from its disk; from a lost one it reads every
 
 test("a node that was paused permits nothing before a grant that it has asked for since", () => {
   const play = new Play();
-  play.commit(created(100, 1));
+  play.commit(signedIn(100, 1));
   play.world.run(2_500);
   play.granting = false;
   play.node.process.pause();
@@ -234,7 +257,7 @@ test("a node that was paused permits nothing before a grant that it has asked fo
 
 test("another node's grant in the place of an answer is not taken, and the node's own of the same number is", () => {
   const play = new Play();
-  play.commit(created(100, 1));
+  play.commit(signedIn(100, 1));
   play.world.run(2_500);
   play.crossing = "next";
   const before = play.all("grant-received").length;
@@ -246,16 +269,42 @@ test("another node's grant in the place of an answer is not taken, and the node'
 
 test("a node that is stopped says goodbye, ends what is open, and is gone", () => {
   const play = new Play();
-  play.commit(created(100, 1));
+  play.commit(signedIn(100, 1));
   play.world.run(2_500);
   play.request("wiki", "stream");
   play.world.run(3_000);
   play.node.process.run(() => play.node.stop());
   play.world.run(4_000);
   assert.deepEqual(
-    play.all("exchange-ended").map(({ how }) => how),
-    ["finished"],
+    play.all("exchange-ended").map(({ how, reason }) => [how, reason]),
+    [["cut", "draining"]],
   );
-  assert.equal(play.all("goodbye-sent").length, 1);
+  const [ended, goodbye] = [play.all("exchange-ended")[0], play.all("goodbye-sent")[0]];
+  assert.ok(ended && goodbye && ended.at <= goodbye.at);
   assert.equal(play.node.process.isUp, false);
+});
+
+test("another file is put in force at once: streams that its policies deny are cut, the others go on", () => {
+  const play = new Play();
+  play.commit(signedIn(100, 1));
+  play.world.run(2_500);
+  play.request("wiki", "stream");
+  play.request("vault", "stream");
+  play.world.run(3_000);
+  play.node.process.run(() => play.node.configure(5)); // it has no route `vault`
+  play.world.run(3_100);
+  assert.deepEqual(
+    play.all("exchange-ended").map(({ request, reason }) => [request, reason]),
+    [[2, "route-removed"]],
+  );
+  assert.deepEqual(play.request("vault"), ["deny"]);
+  play.node.process.run(() => play.node.configure(6)); // a door for members of `board` stands before `wiki`
+  play.world.run(3_200);
+  assert.deepEqual(
+    play.all("exchange-ended").map(({ request, reason }) => [request, reason]),
+    [
+      [2, "route-removed"],
+      [1, "not-permitted"],
+    ],
+  );
 });

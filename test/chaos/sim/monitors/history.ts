@@ -1,6 +1,6 @@
 /** A small history told in facts: one log, one broker, one node, and the verbs to go on with. Times are told by `at`. */
 
-import type { Report, SimFact, SimFactOf } from "../../../../chaos/sim/facts.ts";
+import { plainRoute, type Report, type SimFact, type SimFactOf } from "../../../../chaos/sim/facts.ts";
 import { type Judgement, type Watch, watch } from "../../../../chaos/sim/monitors/index.ts";
 import {
   type BootId,
@@ -309,9 +309,9 @@ export class History {
 }
 
 const routes = [
-  { route: "wiki", onStale: "serve", staleGraceMs: 10_000, group: null },
-  { route: "admin", onStale: "deny", staleGraceMs: 0, group: null },
-  { route: "team", onStale: "deny", staleGraceMs: 0, group: "team" },
+  { ...plainRoute, route: "wiki", onStale: "serve", staleGraceMs: 10_000 },
+  { ...plainRoute, route: "admin" },
+  { ...plainRoute, route: "team", group: "team" },
 ];
 const server = { role: "postgres", boot: null, node: null, region: "eu", lessee: null, build: "1", unknownTypes: [] };
 const broker = { ...server, role: "broker", boot: "boot-b", node: "broker-1", lessee: "broker" };

@@ -460,7 +460,7 @@ test("30: a permit after the session's expiry is found", () => {
   history.later(3_500_000).lease();
   isKept(history.permit());
   history.later(110_000).lease();
-  isBroken(history.permit(), 30, /after its expiry/);
+  isBroken(history.permit(), 30, /after its end/);
 });
 
 test("37: a node that is behind or without a lease in the end, and a command without an outcome, are found", () => {
