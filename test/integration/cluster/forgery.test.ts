@@ -7,6 +7,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import { type CardeaEvent, type Epoch, type Link, parseGroupId, type UserId } from "../../../src/events/index.ts";
+import { type DeliveryRefusal, deliveryRefusals } from "../../../src/replication/fanout/delivery-guard.ts";
 import {
   answererOf,
   encodeMessage,
@@ -64,12 +65,14 @@ const addedToEng = (userId: UserId): CardeaEvent => ({
   ...{ type: "GroupMembersChanged", groupId: parseGroupId("eng"), source: "operator", added: [userId], removed: [] },
 });
 
-/** Refused so far, at every proxy and every broker. */
-const refused = (reason: string): Promise<number[]> =>
-  Promise.all([
-    ...cluster.proxies.map((proxy) => proxy.metric("cardea_replica_refused", { reason })),
-    ...cluster.brokers.map((broker) => broker.metric("cardea_broker", { measure: "envelopesRefused" })),
-  ]);
+/** Messages on NATS refused so far for any of these reasons, at every proxy and every broker. */
+const refusedOnNats = (reasons: readonly DeliveryRefusal[]): Promise<number[]> =>
+  Promise.all(
+    [...cluster.proxies, ...cluster.brokers].map(async (process) => {
+      const counts = await Promise.all(reasons.map((reason) => process.metric("cardea_nats_refused", { reason })));
+      return counts.reduce((sum, count) => sum + count, 0);
+    }),
+  );
 
 const grew = (before: readonly number[], now: readonly number[], by: number): boolean =>
   now.every((count, i) => count >= (before[i] ?? 0) + by);
@@ -120,10 +123,10 @@ test("a forged batch that links perfectly is refused and counted by every node a
     forged.push(sealBatch(speakerWith({ ...leads, ...next, secret: ownSecret, role: "broker" }), usurps));
     forged.push(bent(envelope), randomBytes(200), new Uint8Array());
 
-    const before = await refused("delivery: not-authentic");
+    const before = await refusedOnNats(deliveryRefusals);
     await nats.send(...forged);
     await waitFor("every node and broker to count all of them", async () =>
-      grew(before, await refused("delivery: not-authentic"), forged.length),
+      grew(before, await refusedOnNats(deliveryRefusals), forged.length),
     );
 
     assert.deepEqual(await head(), batch.last, "the log knows nothing of it");
@@ -157,11 +160,11 @@ test("genuine batches that are sent again, in any order, change nothing", async 
     await nats.batchEndingAt(link);
     const recorded = [...nats.heard];
     assert.ok(recorded.length >= 3);
-    const deliveries = () =>
-      Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica", { measure: "deliveries" })));
-    const before = await deliveries();
+    const before = await refusedOnNats(["repeated"]);
     await nats.send(...recorded, ...recorded.toReversed(), ...recorded);
-    await waitFor("all of them to arrive", async () => grew(before, await deliveries(), recorded.length * 3));
+    await waitFor("all of them to be dropped", async () =>
+      grew(before, await refusedOnNats(["repeated"]), recorded.length * 3),
+    );
     assert.deepEqual(await head(), link);
     for (const proxy of cluster.proxies) {
       await appliedIs(proxy, link.position);
