@@ -6,15 +6,15 @@
  * one costs nothing; one that has fallen out of the ring is told that it missed something. What came as a batch stays bytes until
  * somebody reads it: mostly nobody watches. Pure.
  */
-import { type AuditRecord, parseLine } from "./audit-record.ts";
+import { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 import type { AuditBatch } from "./journal.ts";
 import { type DecisionEntry, isNamed } from "./record-id.ts";
 
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;
 
 export type Feed = Readonly<{
-  /** @param cursor unique in the feed; absent: made here */
-  push(record: AuditRecord, cursor?: string): void;
+  /** @param of.cursor unique in the feed; `bytes`: the record's size as a line. Absent: both are made here */
+  push(record: AuditRecord, of?: Readonly<{ cursor: string; bytes: number }>): void;
   /** Its bytes are copied. Its entries get cursors made here. */
   pushBatch(batch: AuditBatch): void;
   /**
@@ -44,27 +44,47 @@ type Piece = Readonly<{
   entries: () => readonly FeedEntry[];
   /** What its entries are made from; null: they are there. */
   bytes: Buffer | null;
+  /** Of its records as lines. */
+  size: number;
 }>;
 
 /** Large pieces are made in steps of this size, so that one fits where another was. */
 const roughly = 65_536;
 
 /** @param options.id of this feed, random: cursors made here mean nothing to another process */
-export function createFeed(options: Readonly<{ id: string; keep: number; watchersMax: number }>): Feed {
+export function createFeed(
+  options: Readonly<{
+    id: string;
+    /** Records, and their bytes as lines: the oldest leave when either is exceeded. */
+    keep: number;
+    keepBytes: number;
+    watchersMax: number;
+  }>,
+): Feed {
   const pieces: Piece[] = [];
   let end = 0;
+  let bytesKept = 0;
   const wakers = new Set<() => void>();
   const first = (): number => pieces[0]?.first ?? end;
 
   /** Of a piece that has left the ring: written to again rather than made anew. */
   let spare: Buffer | null = null;
 
-  function add(count: number, entries: () => readonly FeedEntry[], bytes: Buffer | null = null): void {
-    pieces.push({ first: end, count, entries, bytes });
-    end += count;
-    while (pieces.length > 1 && end - first() - (pieces[0]?.count ?? 0) >= options.keep)
-      spare = pieces.shift()?.bytes ?? spare;
+  function add(piece: Omit<Piece, "first">): void {
+    pieces.push({ first: end, ...piece });
+    end += piece.count;
+    bytesKept += piece.size;
+    while (pieces.length > 1 && (isSpareWithout(pieces[0]) || bytesKept > options.keepBytes)) {
+      const left = pieces.shift();
+      bytesKept -= left?.size ?? 0;
+      spare = left?.bytes ?? spare;
+    }
     for (const wake of wakers) wake();
+  }
+
+  /** True when enough records are kept without this piece. */
+  function isSpareWithout(piece: Piece | undefined): boolean {
+    return end - first() - (piece?.count ?? 0) >= options.keep;
   }
 
   function copyOf(bytes: Buffer): Buffer {
@@ -92,9 +112,9 @@ export function createFeed(options: Readonly<{ id: string; keep: number; watcher
   }
 
   return {
-    push(record, cursor = `${options.id}-${end}`) {
+    push(record, { cursor, bytes } = { cursor: `${options.id}-${end}`, bytes: toLine(record).length }) {
       const entries = [{ cursor, record }];
-      add(1, () => entries);
+      add({ count: 1, entries: () => entries, bytes: null, size: bytes });
     },
     pushBatch({ first, last, bytes }) {
       const begin = end;
@@ -106,7 +126,7 @@ export function createFeed(options: Readonly<{ id: string; keep: number; watcher
         entries ??= recordsIn(whole.subarray(0, length)).map(made);
         return entries;
       };
-      add(last - first + 1, read, whole);
+      add({ count: last - first + 1, entries: read, bytes: whole, size: length });
     },
     named: (id) =>
       [...from(first())]

@@ -6,7 +6,14 @@ export { createFileSink } from "./file-sink.ts";
 export type { AuditBatch } from "./journal.ts";
 export { AuditLostError, type LaneStats } from "./lane.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
-export { readAuditStream } from "./nats-audit-reader.ts";
+export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
 export { type DecisionEntry, isNamed, recordIdOf } from "./record-id.ts";
+export {
+  createRecordVerifier,
+  type RecordRefusal,
+  type RecordSigner,
+  type RecordVerifierCounts,
+  recordRefusals,
+} from "./record-proof.ts";
 export { type AuditSink, createRecorder, type Recorder, type RecorderStats, type Sleep } from "./recorder.ts";

@@ -27,6 +27,8 @@ const sparePagesMax = 4;
 
 type Page = {
   first: number;
+  /** Bytes of all records before this page, dropped ones included. */
+  startBytes: number;
   readonly bytes: Buffer;
   /** Where each line ends. */
   readonly ends: Uint32Array;
@@ -39,12 +41,16 @@ export class Journal {
   readonly #spare: Page[] = [];
   /** The number of the newest record; 0: there is none. */
   last = 0;
+  /** Of all records that were ever appended. */
+  totalBytes = 0;
 
   append({ text, isAscii }: Line): void {
     const bytesMax = isAscii ? text.length : text.length * 3; // of UTF-8
     const page = this.#pageFor(bytesMax);
     const at = page.count === 0 ? 0 : (page.ends[page.count - 1] ?? 0);
-    page.ends[page.count++] = at + page.bytes.write(text, at, bytesMax, isAscii ? "latin1" : "utf8");
+    const written = page.bytes.write(text, at, bytesMax, isAscii ? "latin1" : "utf8");
+    page.ends[page.count++] = at + written;
+    this.totalBytes += written;
     this.last++;
   }
 
@@ -58,6 +64,7 @@ export class Journal {
       return open;
     const page = (bytes > pageBytes ? undefined : this.#spare.pop()) ?? newPage(Math.max(pageBytes, bytes));
     page.first = this.last + 1;
+    page.startBytes = this.totalBytes;
     page.count = 0;
     this.#pages.push(page);
     return page;
@@ -72,6 +79,13 @@ export class Journal {
     return { first: from, last: page.first + page.count - 1, bytes };
   }
 
+  /** @returns the bytes of all records before this number, which must not be forgotten yet */
+  bytesBefore(number: number): number {
+    const page = this.#pages.find(({ first, count }) => number < first + count);
+    if (page === undefined) return this.totalBytes;
+    return page.startBytes + (page.ends[number - page.first - 1] ?? 0);
+  }
+
   /** Nothing before this number is asked for or looked at any more. */
   forget(before: number): void {
     while (this.#pages.length > 0) {
@@ -84,5 +98,11 @@ export class Journal {
 }
 
 function newPage(size: number): Page {
-  return { first: 0, bytes: Buffer.allocUnsafeSlow(size), ends: new Uint32Array(pageRecordsMax), count: 0 };
+  return {
+    first: 0,
+    startBytes: 0,
+    bytes: Buffer.allocUnsafeSlow(size),
+    ends: new Uint32Array(pageRecordsMax),
+    count: 0,
+  };
 }

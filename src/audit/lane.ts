@@ -58,6 +58,7 @@ export function createLane(
     node: NodeId;
     boot: BootId;
     queueMax: number;
+    queueBytesMax: number;
     gatherMs: number;
     now: () => UnixMs;
     sleep: Sleep;
@@ -69,6 +70,8 @@ export function createLane(
   /** The first that waits, and the last that was offered. */
   let next = journal.last + 1;
   let last = journal.last;
+  /** Bytes of all records before the first that waits. */
+  let takenBytes = journal.totalBytes;
   let gap: Gap | undefined;
   let inFlight: InFlight | undefined;
   let written = 0;
@@ -82,13 +85,16 @@ export function createLane(
   /** Ends early when the lane is to be flushed. */
   const pause = (ms: number): Promise<void> => options.sleep(ms, flushing.signal).catch(() => {});
 
+  const isOverBytes = (): boolean => last >= next && journal.totalBytes - takenBytes > options.queueBytesMax;
+
   function makeRoom(): void {
-    const part = Math.max(1, Math.ceil(options.queueMax / dropPart));
+    const part = Math.max(1, Math.ceil(Math.min(options.queueMax, last - next + 1) / dropPart));
     const dropped = Math.min(part, last - next + 1);
     if (dropped === 0) return;
     gap = { first: gap?.first ?? next, last: next + dropped - 1, at: options.now() };
     lost += dropped;
     next += dropped;
+    takenBytes = journal.bytesBefore(next);
     options.onTaken();
   }
 
@@ -102,6 +108,7 @@ export function createLane(
     if (batch === undefined) return undefined;
     const decisions = batch.last - next + 1;
     next = batch.last + 1;
+    takenBytes = journal.bytesBefore(next);
     return { batch, decisions };
   }
 
@@ -151,6 +158,7 @@ export function createLane(
         return;
       }
       if (waiting() >= options.queueMax) makeRoom();
+      while (isOverBytes()) makeRoom();
       last = journal.last;
       run();
     },

@@ -2,20 +2,22 @@
  * Brings the audit stream of all nodes into a feed: an ordered consumer that begins with the last few minutes.
  *
  * Watched from outside the library: when it ends, errs or stands still although the stream moves, it is made again from the
- * next sequence; when the stream itself was made anew, from that one's beginning. What comes twice is passed on once: the
- * numbers of each node's boot only grow.
+ * next sequence; when the stream itself was made anew, from that one's beginning. Only records that
+ * their node has signed are passed on (record-proof.ts), each once: the numbers of each node's boot only grow.
  */
+import type { JsMsg } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { LRUCache } from "lru-cache";
 import { natsJetstream } from "../replication/index.ts";
-import { parseLine } from "./audit-record.ts";
 import type { Feed } from "./feed.ts";
 import { auditStreamName, ensureAuditStream } from "./nats-audit-sink.ts";
+import { receivedRecordsOf } from "./nats-received.ts";
+import { createRecordVerifier, type RecordRefusal, type RecordVerifierCounts } from "./record-proof.ts";
 import type { Sleep } from "./recorder.ts";
 
 export type AuditStreamFollower = Readonly<{
   /** Also closes the connection. */
   stop(): Promise<void>;
+  counts(): RecordVerifierCounts;
 }>;
 
 const startAgoMs = 5 * 60_000;
@@ -24,30 +26,41 @@ const lookEveryMs = 2_000;
 const apiMsMax = 5_000;
 const pullExpiresMs = 5_000;
 const stopMsMax = 2_000;
+/** In flight towards us; each may be a megabyte. */
+const messagesMax = 16;
 
 export function followAuditStream(options: {
   connection: NatsConnection;
   cluster: string;
+  /** The shared secret, then the previous one while it is being replaced: under them nodes sign their records. */
+  secrets: readonly Uint8Array[];
   replicas: number;
   feed: Feed;
   now: () => number;
   sleep: Sleep;
   onFailure: (error: unknown) => void;
+  /** A message was refused; called for each. */
+  onRefused?: (reason: RecordRefusal) => void;
 }): AuditStreamFollower {
   const { connection, feed, sleep } = options;
   const name = auditStreamName(options.cluster);
   const stopped = new AbortController();
   /** The stream that the sequence counts in, by when it was made; and the next sequence wanted. */
   let place: Readonly<{ created: string; next: number }> | undefined;
-  const passedOn = new LRUCache<string, number>({ max: 10_000 });
+  const verifier = createRecordVerifier({
+    ...{ cluster: options.cluster, secrets: options.secrets },
+    fromMs: options.now() - startAgoMs,
+  });
 
-  function take(lines: string, sequence: number, created: string): void {
-    for (const [index, line] of lines.split("\n").entries()) {
-      const record = line === "" ? undefined : parseLine(line);
-      if (record === undefined || record.seq <= (passedOn.get(record.boot) ?? 0)) continue;
-      passedOn.set(record.boot, record.seq);
-      feed.push(record, `${Date.parse(created).toString(36)}.${sequence}.${index}`);
+  function take(message: JsMsg, created: string): void {
+    const opened = verifier.open(receivedRecordsOf(message));
+    if ("refused" in opened) {
+      options.onRefused?.(opened.refused);
+      return;
     }
+    const made = Date.parse(created).toString(36);
+    for (const { record, index, bytes } of opened.records)
+      feed.push(record, { cursor: `${made}.${message.seq}.${index}`, bytes });
   }
 
   async function consume(): Promise<void> {
@@ -66,7 +79,7 @@ export function followAuditStream(options: {
     const consumer = await natsJetstream().jetstream(connection, { timeout: apiMsMax }).consumers.get(name, start);
     const messages = await consumer.consume({
       expires: pullExpiresMs,
-      max_messages: 100,
+      max_messages: messagesMax,
       abort_on_missing_resource: true,
     });
     const over = new AbortController();
@@ -75,7 +88,7 @@ export function followAuditStream(options: {
     const watching = watch(created, over.signal).then(close);
     try {
       for await (const message of messages) {
-        take(message.string(), message.seq, created);
+        take(message, created);
         place = { created, next: message.seq + 1 };
       }
     } finally {
@@ -117,6 +130,7 @@ export function followAuditStream(options: {
   })();
 
   return {
+    counts: verifier.counts,
     async stop() {
       stopped.abort();
       const done = new AbortController();

@@ -1,21 +1,29 @@
 /**
- * Reads the audit stream of all nodes from a moment on, to where it ends now; for commands that look back. A line that comes twice is the
- * reader's to know.
+ * Reads the audit stream of all nodes from a moment on, to where it ends now; for commands that look back. Records that no
+ * node of the cluster has signed are refused (record-proof.ts), and so are repetitions.
  */
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream } from "../replication/index.ts";
+import type { AuditRecord } from "./audit-record.ts";
 import { auditStreamName } from "./nats-audit-sink.ts";
+import { receivedRecordsOf } from "./nats-received.ts";
+import { createRecordVerifier, type RecordRefusal, type VerifierOptions } from "./record-proof.ts";
 
 const apiMsMax = 5_000;
 /** Of silence, while there is more to come: the stream was cut, or is gone. */
 const silentMsMax = 10_000;
-const pullMessagesMax = 256;
+/** Each may be a megabyte. */
+const pullMessagesMax = 16;
 
-/** Lines of JSON, oldest first. @throws when the stream cannot be read to its end */
+/** A record, or why a whole message of the stream is refused. */
+export type StreamedRecord = Readonly<{ record: AuditRecord } | { refused: RecordRefusal }>;
+
+/** Signed records, oldest first. @throws when the stream cannot be read to its end */
 export async function* readAuditStream(
   connection: NatsConnection,
-  { cluster, fromMs }: Readonly<{ cluster: string; fromMs: number }>,
-): AsyncGenerator<string> {
+  { cluster, secrets, fromMs }: VerifierOptions,
+): AsyncGenerator<StreamedRecord> {
+  const verifier = createRecordVerifier({ cluster, secrets, fromMs });
   const name = auditStreamName(cluster);
   const manager = await natsJetstream().jetstreamManager(connection, { timeout: apiMsMax, checkAPI: false });
   const { state } = await manager.streams.info(name);
@@ -33,7 +41,9 @@ export async function* readAuditStream(
     let seen = 0;
     for await (const message of batch) {
       seen += 1;
-      for (const line of message.string().split("\n")) if (line !== "") yield line;
+      const opened = verifier.open(receivedRecordsOf(message));
+      if ("refused" in opened) yield opened;
+      else for (const { record } of opened.records) yield { record };
       if (message.seq >= last) return;
       if (message.info.pending === 0) return;
     }

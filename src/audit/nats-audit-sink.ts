@@ -1,20 +1,21 @@
 /**
  * Audit to JetStream: batches of JSON lines on `audit.<cluster>.<region>.<node>`, kept by the stream `AUDIT_<CLUSTER>`.
  *
- * A message counts as written when the stream has acknowledged it; a repeated one is dropped by its message id
- * (`<boot>:<first>-<last>`) within ten minutes, and by readers for good: numbers only grow. Has its own connection: bulk
- * never shares one with leases and batches.
+ * A message counts as written when the stream has acknowledged it. The stream drops a repetition within ten minutes by its
+ * message id, and readers drop any later one: numbers only grow. Each message carries its node's signature
+ * (record-proof.ts). The sink has its own connection: bulk never shares one with leases and batches.
  */
 import type { StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream, natsTransport } from "../replication/index.ts";
+import { auditSubject, auditSubjects } from "./audit-subject.ts";
 import type { AuditBatch } from "./journal.ts";
+import { proveRecords, type RecordSigner, recordMessageId } from "./record-proof.ts";
 import type { AuditSink } from "./recorder.ts";
 
 export function auditStreamName(cluster: string): string {
   return `AUDIT_${cluster.toUpperCase().replace(/[^A-Z0-9_-]/g, "_")}`;
 }
-export const auditSubjects = (cluster: string): string => `audit.${token(cluster)}.>`;
 
 const keptMs = 30 * 24 * 3_600_000;
 const duplicatesMs = 10 * 60_000;
@@ -30,9 +31,10 @@ export function createNatsAuditSink(options: {
   region: string;
   node: string;
   boot: string;
+  signer: RecordSigner;
   replicas: number;
 }): AuditSink {
-  const subject = `audit.${token(options.cluster)}.${token(options.region)}.${token(options.node)}`;
+  const subject = auditSubject(options);
   const client = natsJetstream().jetstream(options.connection, { timeout: publishTimeoutMs });
   let streamSeen = false;
 
@@ -48,7 +50,14 @@ export function createNatsAuditSink(options: {
       await ensureStream();
       for (const { first, last, bytes } of split(batch)) {
         try {
-          await client.publish(subject, bytes, { msgID: `${options.boot}:${first}-${last}` });
+          const headers = natsTransport().headers();
+          const message = { subject, first, last, bytes };
+          const proof = proveRecords(message, options.signer, Date.now());
+          for (const [name, value] of Object.entries(proof)) headers.set(name, value);
+          await client.publish(subject, bytes, {
+            msgID: recordMessageId(message, options.boot, options.signer.secret),
+            headers,
+          });
         } catch (error) {
           streamSeen = false; // it may have been deleted: look again before the next try
           throw error;
@@ -109,9 +118,4 @@ function split(batch: AuditBatch): AuditBatch[] {
     first = last + 1;
   }
   return parts;
-}
-
-/** A NATS subject token: no dots, spaces or wildcards. */
-function token(text: string): string {
-  return text.replace(/[^A-Za-z0-9_-]/g, "_");
 }

@@ -21,6 +21,8 @@ export type AuditSink = Readonly<{
   close(): Promise<void>;
 }>;
 
+const queueBytesDefault = 64 * 1024 * 1024;
+
 export type RecorderStats = Readonly<{ recorded: number; sinks: readonly LaneStats[] }>;
 
 export type Recorder = Readonly<{
@@ -39,6 +41,8 @@ export function createRecorder(options: {
   sinks: readonly AuditSink[];
   /** Records that wait for one sink; what would be more is lost, the oldest first. */
   queueMax: number;
+  /** The same bound in bytes; by default 64 MiB. */
+  queueBytesMax?: number;
   /** How long records gather before they are written. */
   gatherMs: number;
   now: () => UnixMs;
@@ -52,6 +56,7 @@ export function createRecorder(options: {
   const lanes: readonly Lane[] = options.sinks.map((sink) =>
     createLane(sink, journal, {
       ...options,
+      queueBytesMax: options.queueBytesMax ?? queueBytesDefault,
       onTaken: () => journal.forget(Math.min(...lanes.map((lane) => lane.needs()))),
     }),
   );

@@ -11,6 +11,8 @@ import { keptIn } from "./policy-replay.ts";
 import { printable, table } from "./print.ts";
 
 const explainMs = 40_000;
+/** Of a source that is a file: no signature is checked. */
+const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null };
 
 export const auditExplain: Command = {
   name: "audit explain",
@@ -59,7 +61,7 @@ async function explained(id: string, asking: Asking): Promise<ExplainAnswer | un
   const input = parsed.text("input");
   if (input === undefined && config === undefined)
     throw new UsageError("--kept goes with -c, which says where records are kept");
-  const nowhere: Kept = { audit: { files: [], nats: false }, nats: null, broker: { clusterName: "" } };
+  const nowhere: Kept = { audit: { files: [], nats: false }, nats: null, broker: { clusterName: "" }, ...noSecrets };
   const own = config === undefined ? null : readLocalConfig(config, terminal);
   const source = recordSource(own ?? nowhere, { input, kept, from: 0 });
   const found: DecisionEntry[] = [];

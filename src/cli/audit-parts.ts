@@ -11,6 +11,7 @@ import {
   type Feed,
   followAuditStream,
   type Recorder,
+  type RecordVerifierCounts,
 } from "../audit/index.ts";
 import type { Config } from "../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
@@ -20,15 +21,29 @@ import type { Output } from "./output.ts";
 const queueMax = 100_000;
 const gatherMs = 100;
 const feedKeep = 5_000;
+const feedKeepBytes = 16 * 1024 * 1024;
 const watchersMax = 100;
 
-export type AuditParts = Readonly<{ recorder: Recorder; feed: Feed; close(timeoutMs: number): Promise<void> }>;
+export type AuditParts = Readonly<{
+  recorder: Recorder;
+  feed: Feed;
+  /** Of the stream of all nodes; null: this process does not follow it. */
+  verified(): RecordVerifierCounts | null;
+  close(timeoutMs: number): Promise<void>;
+}>;
 
 export async function startAudit(
   config: Config,
-  who: Readonly<{ node: NodeId; boot: BootId; logger: Logger; output: Output }>,
+  who: Readonly<{
+    node: NodeId;
+    boot: BootId;
+    logger: Logger;
+    output: Output;
+    /** Signs decision records with the key that this node enrolled. */
+    seal: (payload: Uint8Array) => Uint8Array;
+  }>,
 ): Promise<AuditParts> {
-  const feed = createFeed({ id: who.boot, keep: feedKeep, watchersMax });
+  const feed = createFeed({ id: who.boot, keep: feedKeep, keepBytes: feedKeepBytes, watchersMax });
   const { nats } = config;
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const sinks: AuditSink[] = config.audit.files.map(createFileSink);
@@ -51,6 +66,7 @@ export async function startAudit(
           region: config.region,
           node: who.node,
           boot: who.boot,
+          signer: { seal: who.seal, secret: config.sharedSecret },
           replicas,
         }),
       ),
@@ -80,10 +96,28 @@ export async function startAudit(
   return {
     recorder,
     feed,
+    verified: () => following?.verified() ?? null,
     async close(timeoutMs) {
       await recorder.close(timeoutMs);
       await following?.stop();
     },
+  };
+}
+
+/** The shared secret, then the previous one while it is being replaced. */
+export function secretsOf(config: Pick<Config, "sharedSecret" | "sharedSecretPrevious">): readonly Uint8Array[] {
+  return [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
+}
+
+const refusalsLogMs = 60_000;
+
+/** Logs the first refused message, then at most one line a minute. */
+function refusedRecordsLog(logger: Logger, refused: () => Readonly<Record<string, number>>): () => void {
+  let loggedAtMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (performance.now() - loggedAtMs < refusalsLogMs) return;
+    loggedAtMs = performance.now();
+    logger.warn({ refused: refused() }, "decision records in the audit stream were refused; they are not shown");
   };
 }
 
@@ -143,7 +177,7 @@ function followInBackground(
   config: Config,
   nats: Nats,
   options: Readonly<{ feed: Feed; replicas: number; logger: Logger; node: NodeId }>,
-): Readonly<{ stop(): Promise<void> }> {
+): Readonly<{ verified(): RecordVerifierCounts | null; stop(): Promise<void> }> {
   const stopped = new AbortController();
   let follower: ReturnType<typeof followAuditStream> | undefined;
   const started = (async () => {
@@ -153,12 +187,14 @@ function followInBackground(
         follower = followAuditStream({
           connection,
           cluster: config.broker.clusterName,
+          secrets: secretsOf(config),
           replicas: options.replicas,
           feed: options.feed,
           now: () => Date.now(),
           sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
           onFailure: (error) =>
             options.logger.warn({ error: String(error) }, "the audit feed is interrupted; it resumes"),
+          onRefused: refusedRecordsLog(options.logger, () => follower?.counts().refused ?? {}),
         });
       } catch (error) {
         options.logger.warn({ error: String(error) }, "the audit feed cannot connect; it tries again");
@@ -167,6 +203,7 @@ function followInBackground(
     }
   })();
   return {
+    verified: () => follower?.counts() ?? null,
     async stop() {
       stopped.abort();
       await started;

@@ -9,9 +9,9 @@ import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { LRUCache } from "lru-cache";
-import { readAuditStream } from "../audit/index.ts";
+import { type RecordRefusal, readAuditStream } from "../audit/index.ts";
 import type { Config } from "../config/index.ts";
-import { connectNats } from "./audit-parts.ts";
+import { connectNats, secretsOf } from "./audit-parts.ts";
 import { CannotError, UsageError } from "./command.ts";
 import { type Read, readLines, readValues } from "./policy-lines.ts";
 
@@ -23,8 +23,11 @@ export type Kept = Readonly<{
   audit: Pick<Config["audit"], "files" | "nats">;
   nats: Config["nats"];
   broker: Pick<Config["broker"], "clusterName">;
-}>;
-export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<Read> }>;
+}> &
+  Pick<Config, "sharedSecret" | "sharedSecretPrevious">;
+/** `refused`: why a whole message of the audit stream counts for nothing. */
+export type ReadRecord = Read | Readonly<{ at: string; problem: string; refused: RecordRefusal }>;
+export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<ReadRecord> }>;
 
 /**
  * @param options.input a file, or `-`; undefined: what the configuration names
@@ -79,7 +82,7 @@ async function* ofFiles(files: readonly string[]): AsyncGenerator<Read> {
   }
 }
 
-async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<Read> {
+async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<ReadRecord> {
   if (config.nats === null) return;
   const connection = await connectNats(config.nats, "cardea audit reader", { reconnects: false }).catch(
     (cause: unknown) => {
@@ -87,10 +90,13 @@ async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<Read> {
     },
   );
   try {
-    let line = 0;
-    for await (const text of readAuditStream(connection, { cluster: config.broker.clusterName, fromMs })) {
-      line += 1;
-      yield read(text, `NATS:${line}`);
+    let number = 0;
+    const { clusterName: cluster } = config.broker;
+    for await (const one of readAuditStream(connection, { cluster, secrets: secretsOf(config), fromMs })) {
+      number += 1;
+      const at = `NATS:${number}`;
+      if ("refused" in one) yield { at, problem: `is refused: ${one.refused}`, refused: one.refused };
+      else yield { at, value: one.record };
     }
   } catch (cause) {
     throw cause instanceof CannotError ? cause : new CannotError("the audit stream cannot be read", { cause });
@@ -99,17 +105,8 @@ async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<Read> {
   }
 }
 
-function read(text: string, at: string): Read {
-  try {
-    const value: unknown = JSON.parse(text);
-    return { at, value };
-  } catch {
-    return { at, problem: "is not JSON" };
-  }
-}
-
 /** A batch whose acknowledgement was lost is written again: what has come comes no second time. */
-async function* once(all: AsyncGenerator<Read>): AsyncGenerator<Read> {
+async function* once(all: AsyncGenerator<ReadRecord>): AsyncGenerator<ReadRecord> {
   const seen = new LRUCache<string, true>({ max: rememberedMax });
   for await (const one of all) {
     const id = "value" in one ? idIn(one.value) : null;

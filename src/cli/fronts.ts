@@ -27,6 +27,7 @@ import {
   startProxy,
 } from "../proxy/index.ts";
 import { type Logger, type ReplicaProcess, systemClock } from "../replication/index.ts";
+import { registerAuditMetrics } from "./audit-metrics.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
 import { authDepsOf, authenticateHostOf, callerResolver, idpsOf, type Providers } from "./auth-parts.ts";
@@ -69,8 +70,12 @@ const auditCloseMs = 3_000;
 export async function startFronts(loaded: Loaded, providers: Providers, parts: FrontParts): Promise<Fronts> {
   const { config } = loaded;
   const { replica, databroker, logger, output, stops } = parts;
-  const audit = await startAudit(config, { node: parts.node, boot: parts.boot, logger, output });
+  const audit = await startAudit(config, {
+    ...{ node: parts.node, boot: parts.boot, logger, output },
+    seal: (payload) => replica.sealRecords(payload),
+  });
   stops.push(() => audit.close(auditCloseMs));
+  registerAuditMetrics(parts.registry, audit);
   const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
   const resolveCaller = callerResolver(replica);
 

@@ -49,7 +49,8 @@ Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml 
     const report = new Report();
     for await (const read of source.read()) {
       const record = "problem" in read ? null : recordIn(read.value);
-      if (record === null) report.notReplayed("the line is no decision record");
+      if ("refused" in read) report.notReplayed(`a message of the audit stream was refused: ${read.refused}`);
+      else if (record === null) report.notReplayed("the line is no decision record");
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
       else if (record.at >= from) report.add(record, replay(record, { config, asked, people }));
     }

@@ -18,9 +18,11 @@ export {
   type SnapshotPlace,
 } from "./databroker.ts";
 export { batchBytesMax, believeBatch, type OpenedBatch, openBatch, splitBatch } from "./fanout/batch.ts";
+export { checkDeliveryTag, createDeliveryTag, deliveryTagKey } from "./fanout/delivery-tag.ts";
 export type { DeliveryListener, Fanout, FanoutStatus } from "./fanout/fanout.ts";
 export { createLocalFanout } from "./fanout/local-fanout.ts";
 export { credentialsIn } from "./fanout/nats-credentials-file.ts";
+export { overheadBytesOf } from "./fanout/nats-delivery.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
 export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
 export { upTo } from "./jitter.ts";

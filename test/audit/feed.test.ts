@@ -8,8 +8,8 @@ const record = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decisi
 const numbers = (taken: Readonly<{ entries: readonly Readonly<{ record: AuditRecord }>[] }>): number[] =>
   taken.entries.map((entry) => entry.record.seq);
 
-function feedOf(count: number, keep = 100) {
-  const feed = createFeed({ id: "here", keep, watchersMax: 3 });
+function feedOf(count: number, keep = 100, keepBytes = 1_000_000) {
+  const feed = createFeed({ id: "here", keep, keepBytes, watchersMax: 3 });
   for (let i = 1; i <= count; i++) feed.push(record(i));
   return feed;
 }
@@ -64,9 +64,9 @@ test("an unknown cursor is a miss, not a silent fresh start", () => {
 });
 
 test("cursors of two feeds never look alike, and given ones are kept", () => {
-  const one = createFeed({ id: "one", keep: 10, watchersMax: 1 });
+  const one = createFeed({ id: "one", keep: 10, keepBytes: 1_000_000, watchersMax: 1 });
   one.push(record(1));
-  one.push(record(2), "stream.7.0");
+  one.push(record(2), { cursor: "stream.7.0", bytes: 100 });
   assert.deepEqual(
     one
       .watch({ newest: 2 })
@@ -112,4 +112,16 @@ test("watchers are bounded, and a closed one makes room and waits for nothing", 
   await waiting;
   await watchers[0]?.more();
   feed.watch({ newest: 0 }).close();
+});
+
+test("a feed is bounded in bytes as well as in records, whether they come one by one or in batches", () => {
+  const large = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision(`/${"x".repeat(10_000)}`) });
+  const feed = feedOf(0, 1_000, 100_000);
+  const watcher = feed.watch({ newest: 0 });
+  for (let seq = 1; seq <= 50; seq++) feed.push(large(seq));
+  const pushed = watcher.take(1_000);
+  assert.equal(pushed.missed, true);
+  assert.deepEqual(numbers(pushed), [42, 43, 44, 45, 46, 47, 48, 49, 50], "nine of ten kilobytes fit");
+  for (let seq = 51; seq <= 90; seq += 2) feed.pushBatch(batchOf(large(seq), large(seq + 1)));
+  assert.deepEqual(numbers(feed.watch({ newest: 1_000 }).take(1_000)), [83, 84, 85, 86, 87, 88, 89, 90]);
 });

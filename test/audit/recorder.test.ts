@@ -172,3 +172,25 @@ test("what is recorded after the end is counted as lost and opens nothing again"
   assert.equal(recorder.stats().sinks[0]?.lost, 1);
   assert.equal(recorder.stats().recorded, 2);
 });
+
+test("a queue is bounded in bytes as well as in records: the oldest are declared lost, and the rest is written", async () => {
+  const sink = testSink();
+  sink.mode = "failing";
+  const recorder = recorderOver([sink], { queueMax: 100_000, queueBytesMax: 1_000_000 });
+  const large = decision(`/${"x".repeat(20_000)}`);
+  for (let i = 0; i < 20; i++) recorder.record(large);
+  await waitFor("the first batch to be offered", () => sink.batches.length > 0);
+  for (let i = 0; i < 500; i++) recorder.record(large);
+  const { queued = 0 } = recorder.stats().sinks[0] ?? {};
+  assert.ok(queued <= 75, `${queued} records of 20 kB wait, where 1 MB may`);
+  sink.mode = "good";
+  await waitFor("everything to be written or declared", () => recorder.stats().sinks[0]?.queued === 0);
+  const { decisions, gaps } = accountOf(sink.written);
+  const declared = gaps.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, i) => first + i));
+  assert.deepEqual(
+    [...decisions, ...declared].toSorted((a, b) => a - b),
+    Array.from({ length: 520 }, (_, i) => i + 1),
+  );
+  assert.ok(decisions.length >= 40, "no more was dropped than the bound asks for");
+  await recorder.close(1_000);
+});

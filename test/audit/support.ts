@@ -1,4 +1,5 @@
 /** What the tests of audit share: decisions, sinks that do as they are told, and a recorder over them. */
+import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import {
   type AuditBatch,
@@ -7,13 +8,34 @@ import {
   createRecorder,
   parseLine,
   type Recorder,
+  type RecordSigner,
   toLine,
 } from "../../src/audit/index.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
-import { type BootId, type ConfigHash, genesis, type NodeId, type UnixMs } from "../../src/events/index.ts";
+import { type BootId, type ConfigHash, type Epoch, genesis, type NodeId, type UnixMs } from "../../src/events/index.ts";
+import { enrol, enrolmentRoot, type Role, sealEnvelope, signingPairFromSeed } from "../../src/replication/index.ts";
 
 export const node = "node-1" as NodeId;
 export const boot = "boot-1" as BootId;
+export const secret = new Uint8Array(32).fill(9);
+
+/** Signs as a node of a cluster does that was enrolled under a secret. */
+export function signerOf(
+  of: Readonly<{ cluster: string; node: string; boot: string; secret?: Uint8Array; role?: Role; rootOf?: Role }>,
+): RecordSigner {
+  const { cluster, role = "proxy" } = of;
+  const root = enrolmentRoot(of.secret ?? secret, of.rootOf ?? role);
+  const certificate = {
+    cluster,
+    role,
+    name: of.node,
+    boot: of.boot as BootId,
+    epoch: 0 as Epoch,
+    incarnation: "",
+  } as const;
+  const speaker = enrol(certificate, signingPairFromSeed(randomBytes(32)), root);
+  return { seal: (payload) => Uint8Array.from(sealEnvelope(speaker, "audit", payload)), secret: of.secret ?? secret };
+}
 
 export function decision(path = "/", more: Partial<DecisionRecord> = {}): DecisionRecord {
   return {
@@ -92,7 +114,7 @@ export type TestRecorder = Recorder & Readonly<{ failures: readonly string[] }>;
 
 export function recorderOver(
   sinks: readonly AuditSink[],
-  options: Readonly<{ queueMax?: number; gatherMs?: number }> = {},
+  options: Readonly<{ queueMax?: number; queueBytesMax?: number; gatherMs?: number }> = {},
 ): TestRecorder {
   const failures: string[] = [];
   const recorder = createRecorder({
@@ -100,6 +122,7 @@ export function recorderOver(
     boot,
     sinks,
     queueMax: options.queueMax ?? 1_000,
+    queueBytesMax: options.queueBytesMax ?? 10_000_000,
     gatherMs: options.gatherMs ?? 1,
     now: () => 1 as UnixMs,
     sleep: (ms, signal) => delay(Math.min(ms, 50), undefined, signal === undefined ? {} : { signal }),

@@ -1,13 +1,14 @@
 /** Audit over a real NATS server: what is recorded arrives, once and in order, whatever happens to the server and its stream. */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { jetstreamManager } from "@nats-io/jetstream";
-import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { connect, headers, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
 import {
   type AuditRecord,
   type AuditSink,
+  type AuditStreamFollower,
   auditStreamName,
   createFeed,
   createNatsAuditSink,
@@ -17,10 +18,13 @@ import {
   followAuditStream,
   type Recorder,
   readAuditStream,
+  type StreamedRecord,
 } from "../../src/audit/index.ts";
+import { proofHeader, proofTagHeader, proveRecords } from "../../src/audit/record-proof.ts";
+import type { DecisionRecord } from "../../src/auth/index.ts";
 import { recordSource } from "../../src/cli/audit-records.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
-import { batchOf, decision } from "../audit/support.ts";
+import { batchOf, decision, secret, signerOf } from "../audit/support.ts";
 import { startNats } from "../support/nats.ts";
 import type { NatsCluster } from "../support/service.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -35,6 +39,7 @@ type Bench = Readonly<{
   sink(node: string, boot: string): Promise<AuditSink>;
   recorder(node: string, options?: Readonly<{ queueMax?: number }>): Promise<Recorder>;
   feed(): Promise<Feed>;
+  following(): Promise<Readonly<{ feed: Feed }> & Pick<AuditStreamFollower, "counts">>;
 }>;
 
 async function startBench(t: TestContext): Promise<Bench> {
@@ -52,7 +57,25 @@ async function startBench(t: TestContext): Promise<Bench> {
     return made;
   }
   const sink = async (node: string, boot: string): Promise<AuditSink> =>
-    createNatsAuditSink({ connection: await connection(), cluster, region: "here", node, boot, replicas: 3 });
+    createNatsAuditSink({
+      ...{ connection: await connection(), cluster, region: "here", node, boot, replicas: 3 },
+      signer: signerOf({ cluster, node, boot }),
+    });
+  async function following() {
+    const feed = createFeed({ id: randomUUID(), keep: 50_000, keepBytes: 50_000_000, watchersMax: 10 });
+    const follower = followAuditStream({
+      connection: await connection(),
+      cluster,
+      secrets: [secret],
+      replicas: 3,
+      feed,
+      now: () => Date.now(),
+      sleep,
+      onFailure() {},
+    });
+    t.after(() => follower.stop());
+    return { feed, counts: follower.counts };
+  }
   return {
     nats,
     connection,
@@ -76,20 +99,8 @@ async function startBench(t: TestContext): Promise<Bench> {
         record: (made) => record({ ...made, node: node as NodeId, boot: boot as string as BootId }),
       };
     },
-    async feed() {
-      const feed = createFeed({ id: randomUUID(), keep: 50_000, watchersMax: 10 });
-      const follower = followAuditStream({
-        connection: await connection(),
-        cluster,
-        replicas: 3,
-        feed,
-        now: () => Date.now(),
-        sleep,
-        onFailure() {},
-      });
-      t.after(() => follower.stop());
-      return feed;
-    },
+    feed: async () => (await following()).feed,
+    following,
   };
 }
 
@@ -156,17 +167,120 @@ test("a batch that is offered again is kept once, and one for each of a great ma
   assert.deepEqual(numbers(feed.of("node-a")), range(1, 1_000));
 });
 
-test("what was repeated beyond the server's memory is passed on once all the same", async (t) => {
+/** What a client without any secret hears on the audit subjects. */
+async function overhear(bench: Bench) {
+  const connection = await bench.connection();
+  const heard: Readonly<{ subject: string; data: Uint8Array; headers: MsgHdrs | undefined }>[] = [];
+  connection.subscribe(`audit.${cluster}.>`, {
+    callback: (_error, { subject, data, headers }) => {
+      if (headers?.has(proofHeader)) heard.push({ subject, data: Uint8Array.from(data), headers });
+    },
+  });
+  await connection.flush();
+  const client = jetstream(connection);
+  return {
+    heard,
+    /** Publishes with headers of one's choice, under no message id. */
+    async publish(subject: string, data: Uint8Array, names: Readonly<Record<string, string>> = {}) {
+      const all = headers();
+      for (const [name, value] of Object.entries(names)) all.set(name, value);
+      await client.publish(subject, data, { headers: all });
+    },
+  };
+}
+
+const one = (seq: number, more: Partial<DecisionRecord> = {}): AuditRecord => ({
+  ...{ kind: "decision", seq },
+  ...decision("/", { boot: "boot-a" as BootId, node: "node-a" as NodeId, ...more }),
+});
+
+const proofOf = (of: Readonly<{ headers: MsgHdrs | undefined }>): Record<string, string> =>
+  Object.fromEntries([proofHeader, proofTagHeader].map((name) => [name, of.headers?.get(name) ?? ""]));
+
+test("a stranger forges, changes, hides and replays: the feed shows none of it, counts it, and shows every genuine record", async (t) => {
   const bench = await startBench(t);
-  const feed = watchAll(await bench.feed());
-  const one = (seq: number): AuditRecord => ({ kind: "decision", seq, ...decision("/", { boot: "boot-a" as BootId }) });
-  const first = await bench.sink("node-1", "boot-a");
-  await first.write(batchOf(one(1), one(2)));
-  const forgetful = await bench.sink("node-1", "another-id-for-the-same-records");
-  await forgetful.write(batchOf(one(1), one(2)));
-  await first.write(batchOf(one(3)));
-  await waitFor("the third", () => feed.of("node-1").length >= 3);
-  assert.deepEqual(numbers(feed.of("node-1")), [1, 2, 3]);
+  const { feed, counts } = await bench.following();
+  const watched = watchAll(feed);
+  const stranger = await overhear(bench);
+  const sink = await bench.sink("node-a", "boot-a");
+  await sink.write(batchOf(one(1), one(2)));
+  const genuine = await waitFor("a genuine message", () => stranger.heard[0]);
+  const { subject } = genuine;
+  const far = Number.MAX_SAFE_INTEGER;
+  const line = (...records: readonly AuditRecord[]): Uint8Array => batchOf(...records).bytes;
+  const ownSecret = randomBytes(32);
+  const own = signerOf({ cluster, node: "node-a", boot: "boot-a", secret: ownSecret });
+
+  await stranger.publish(subject, line(one(3, { result: "permit", path: "/forged" })));
+  await stranger.publish(subject, line(one(far)), proofOf(genuine));
+  await stranger.publish(
+    subject,
+    line(one(far)),
+    proveRecords({ subject, first: far, last: far, bytes: line(one(far)) }, own, Date.now()),
+  );
+  await stranger.publish(
+    subject,
+    line({ ...one(far), kind: "gap", first: 3, last: far, why: "hidden" } as AuditRecord),
+  );
+  await stranger.publish(`audit.${cluster}.here.node-b`, genuine.data, proofOf(genuine));
+  await stranger.publish(subject, genuine.data, proofOf(genuine));
+  await stranger.publish(subject, randomBytes(500_000));
+  await stranger.publish(subject, Buffer.alloc(600_000, "{"), {
+    [proofHeader]: "x".repeat(3_000),
+    [proofTagHeader]: "y",
+  });
+  await stranger.publish(subject, line(one(4)), { "X-Large": "z".repeat(5_000) });
+  // A message id that can be guessed would have the stream drop the genuine message that comes later.
+  await stranger.publish(subject, line(one(3)), { "Nats-Msg-Id": "boot-a:3-3" });
+
+  await sink.write(batchOf(one(3)));
+  await waitFor("the genuine record", () => watched.of("node-a").length >= 3);
+  await waitFor("all refusals", () => Object.values(counts().refused).reduce((a, b) => a + b, 0) === 10);
+  assert.deepEqual(numbers(watched.of("node-a")), [1, 2, 3]);
+  assert.ok(watched.of("node-a").every((record) => record.kind === "decision" && record.path === "/"));
+  assert.deepEqual(watched.of("node-b"), []);
+  assert.deepEqual(counts().refused, {
+    ...{ unsigned: 6, repeated: 3, "too-large": 1 },
+    ...{ "not-authentic": 0, altered: 0, foreign: 0, outdated: 0, "far-ahead": 0, malformed: 0 },
+  });
+  const read = await all(readAuditStream(await bench.connection(), { cluster, secrets: [secret], fromMs: 0 }));
+  assert.deepEqual(
+    read.flatMap((each) => ("record" in each ? [each.record.seq] : [])),
+    [1, 2, 3],
+  );
+});
+
+test("a member of the cluster writes for itself alone: another node's records, subject or boot are refused", async (t) => {
+  const bench = await startBench(t);
+  const { feed, counts } = await bench.following();
+  const watched = watchAll(feed);
+  const member = await overhear(bench);
+  await (await bench.sink("node-a", "boot-a")).write(batchOf(one(1)));
+  await waitFor("the genuine record", () => watched.of("node-a").length === 1);
+  const signer = signerOf({ cluster, node: "node-b", boot: "boot-b" });
+  const publish = async (subject: string, records: readonly AuditRecord[], as = signer): Promise<void> => {
+    const { first, last, bytes } = batchOf(...records);
+    await member.publish(subject, bytes, proveRecords({ subject, first, last, bytes }, as, Date.now()));
+  };
+  const [subjectA, subjectB] = ["node-a", "node-b"].map((name) => `audit.${cluster}.here.${name}`) as [string, string];
+  const b = { boot: "boot-b" as BootId, node: "node-b" as NodeId };
+  await publish(subjectA, [one(2)]);
+  await publish(subjectB, [one(2)]);
+  await publish(subjectB, [one(1, { ...b, boot: "boot-a" as BootId })]);
+  await publish(subjectA, [one(1, b)]);
+  await publish(subjectB, [one(1, b)], signerOf({ cluster: "another", node: "node-b", boot: "boot-b" }));
+  await publish(subjectB, [one(1, b)], signerOf({ cluster, node: "node-b", boot: "boot-b", role: "authenticate" }));
+  await publish(subjectB, [one(1, { ...b, at: (Date.now() + 3_600_000) as UnixMs })]);
+  await publish(subjectB, [one(1, b), one(3, b)]);
+  await publish(subjectB, [one(1, b)]);
+  await publish(subjectB, [one(20_000_000, b)]);
+  await publish(subjectB, [one(5, b)]);
+  await waitFor("its genuine records", () => watched.of("node-b").length === 2);
+  assert.deepEqual(numbers(watched.of("node-b")), [1, 5]);
+  assert.deepEqual(numbers(watched.of("node-a")), [1]);
+  assert.equal(counts().missing, 3);
+  const { foreign, "not-authentic": strange, "far-ahead": far, malformed } = counts().refused;
+  assert.deepEqual({ foreign, strange, far, malformed }, { foreign: 4, strange: 2, far: 2, malformed: 1 });
 });
 
 test("a server that is restarted delays records and loses none", async (t) => {
@@ -252,15 +366,23 @@ test("what all nodes have recorded is read from a moment on, to where it ends, f
   const bench = await startBench(t);
   const from = Date.now();
   assert.deepEqual(
-    await all(readAuditStream(await bench.connection(), { cluster, fromMs: from })).catch(() => "none"),
+    await all(readAuditStream(await bench.connection(), { cluster, secrets: [secret], fromMs: from })).catch(
+      () => "none",
+    ),
     "none",
   );
   const [a, b] = [await bench.recorder("node-a"), await bench.recorder("node-b")];
   for (let n = 0; n < 700; n++) (n % 2 === 0 ? a : b).record(decision(`/${n}`));
   await Promise.all([a.close(60_000), b.close(60_000)]);
-  const lines = await all(readAuditStream(await bench.connection(), { cluster, fromMs: from }));
-  assert.equal(new Set(lines.map((line) => (JSON.parse(line) as { path: string }).path)).size, 700);
-  assert.deepEqual(await all(readAuditStream(await bench.connection(), { cluster, fromMs: Date.now() + 60_000 })), []);
+  const lines = await all(readAuditStream(await bench.connection(), { cluster, secrets: [secret], fromMs: from }));
+  assert.equal(
+    new Set(lines.map((one) => "record" in one && one.record.kind === "decision" && one.record.path)).size,
+    700,
+  );
+  assert.deepEqual(
+    await all(readAuditStream(await bench.connection(), { cluster, secrets: [secret], fromMs: Date.now() + 600_000 })),
+    [],
+  );
   const nats = {
     ...{ servers: [...bench.nats.urls], user: null, password: null },
     credentialsFile: null,
@@ -268,24 +390,39 @@ test("what all nodes have recorded is read from a moment on, to where it ends, f
     homeDomain: null,
     placementCluster: null,
   };
-  const kept = { audit: { files: ["never-read.jsonl"], nats: true }, nats, broker: { clusterName: cluster } };
+  const secrets = { sharedSecret: secret, sharedSecretPrevious: null };
+  const kept = {
+    audit: { files: ["never-read.jsonl"], nats: true },
+    nats,
+    broker: { clusterName: cluster },
+    ...secrets,
+  };
   let read = 0;
   for await (const one of recordSource(kept, { input: undefined, from, kept: undefined }).read())
     read += "value" in one ? 1 : 0;
   assert.equal(read, 700, "as `policy replay` and `audit explain` read it");
 });
 
-async function all(lines: AsyncGenerator<string>): Promise<string[]> {
-  const found: string[] = [];
-  for await (const line of lines) found.push(line);
+async function all(records: AsyncGenerator<StreamedRecord>): Promise<StreamedRecord[]> {
+  const found: StreamedRecord[] = [];
+  for await (const one of records) found.push(one);
   return found;
 }
 
 test("stopping is bounded, also while the server is away", async (t) => {
   const bench = await startBench(t);
-  const feed = createFeed({ id: "x", keep: 10, watchersMax: 1 });
+  const feed = createFeed({ id: "x", keep: 10, keepBytes: 1_000_000, watchersMax: 1 });
   const connection = await bench.connection();
-  const follower = followAuditStream({ connection, cluster, replicas: 1, feed, now: Date.now, sleep, onFailure() {} });
+  const follower = followAuditStream({
+    connection,
+    cluster,
+    secrets: [secret],
+    replicas: 1,
+    feed,
+    now: Date.now,
+    sleep,
+    onFailure() {},
+  });
   const recorder = await bench.recorder("node-a");
   recorder.record(decision());
   await delay(300);

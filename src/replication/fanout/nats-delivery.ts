@@ -12,9 +12,14 @@ export function deliveryOf(message: NatsMessage): IncomingDelivery {
   const { data } = message;
   return {
     data,
-    overheadBytes: sizeOf(message) - data.length,
+    overheadBytes: overheadBytesOf(message),
     tag: () => message.headers?.get(deliveryTagHeader),
   };
+}
+
+/** Subjects and headers in bytes, of a message of NATS core or of JetStream. Infinity: the library does not say. */
+export function overheadBytesOf(message: Readonly<{ data: Uint8Array }>): number {
+  return sizeOf(message) - message.data.length;
 }
 
 /**

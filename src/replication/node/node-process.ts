@@ -102,6 +102,8 @@ export type ReplicaProcess = Replica &
   Readonly<{
     node: NodeId;
     boot: BootId;
+    /** Signs decision records with the key that this node enrolled, in an envelope of the kind `audit`. */
+    sealRecords(payload: Uint8Array): Uint8Array;
     /** Why the node does not serve; for /readyz. */
     ready(): Readiness;
     /** The cluster has finalized a level that this build cannot read: it will never be ready. */
@@ -408,6 +410,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   return {
     node,
     boot,
+    sealRecords: (payload) => Uint8Array.from(sealEnvelope(speaker, "audit", payload)),
     get projection() {
       return core.projection;
     },

@@ -22,7 +22,16 @@ import {
 import type { Role, SigningPair } from "./cluster-keys.ts";
 import { readEnvelopeShape } from "./envelope-shape.ts";
 
-export type MessageKind = "batch" | "grant" | "grant-by-age" | "renew" | "confirm" | "goodbye" | "snapshot" | "answer";
+export type MessageKind =
+  | "batch"
+  | "grant"
+  | "grant-by-age"
+  | "renew"
+  | "confirm"
+  | "goodbye"
+  | "snapshot"
+  | "answer"
+  | "audit";
 
 export type Certificate = Readonly<{
   cluster: string;
@@ -159,6 +168,7 @@ const kinds: readonly MessageKind[] = [
   "goodbye",
   "snapshot",
   "answer",
+  "audit",
 ];
 
 function isKind(value: unknown): value is MessageKind {

@@ -1,0 +1,246 @@
+/**
+ * Record proof: which node wrote a message of decision records, and that nothing in it was changed.
+ *
+ * - One Ed25519 signature for each message, made with the key that the node enrolled under the cluster's root: the same
+ *   key signs its renewals. The proof travels in a header, so the message itself stays JSON lines.
+ * - The proof names the subject, the first and last number, the time of signing and the SHA-256 of the message. Its
+ *   certificate names cluster, node and boot, and every record in the message must name the same node and boot.
+ * - Checks run from cheap to expensive: size, tag, repetition, signature, digest, and only then the JSON lines.
+ *
+ * A node signs at each attempt to publish, so an old proof on a new message of the stream is a replay. Pure.
+ */
+import { createHmac, hash as digestOf } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import { decode, encode, MalformedEventError } from "../events/index.ts";
+import {
+  type Certificate,
+  checkDeliveryTag,
+  createDeliveryTag,
+  createEnvelopeOpener,
+  deliveryTagKey,
+  enrolmentRoot,
+  type Role,
+} from "../replication/index.ts";
+import { type AuditRecord, parseLine } from "./audit-record.ts";
+import { auditSubject } from "./audit-subject.ts";
+
+/** Names of the two headers. */
+export const proofHeader = "Cardea-Proof";
+export const proofTagHeader = "Cardea-Tag";
+
+/** A message is cut at 512 KiB, or holds one larger record. NATS itself carries 1 MB by default. */
+export const recordMessageBytesMax = 1024 * 1024;
+/** Subject, reply subject and headers; a proof is about 900 characters. */
+const overheadBytesMax = 4_096;
+/** Clocks of nodes and of NATS servers may differ by so much, and a publication may take so long. */
+const clockMsMax = 120_000;
+/** Numbers lost without a gap record; more in one step is no loss but a false number. */
+const jumpMax = 10_000_000;
+const bootsMax = 10_000;
+const signaturesMax = 16_384;
+
+export const recordRefusals = [
+  "too-large",
+  "unsigned",
+  "repeated",
+  "not-authentic",
+  "altered",
+  "foreign",
+  "outdated",
+  "far-ahead",
+  "malformed",
+] as const;
+export type RecordRefusal = (typeof recordRefusals)[number];
+
+export type RecordSigner = Readonly<{
+  /** Seals a payload with the node's enrolled key, in an envelope of the kind `audit`. */
+  seal: (payload: Uint8Array) => Uint8Array;
+  /** The shared secret, from which the key of tags is derived. */
+  secret: Uint8Array;
+}>;
+
+export type RecordMessage = Readonly<{ subject: string; first: number; last: number; bytes: Uint8Array }>;
+
+/** @returns the headers of the message, by name */
+export function proveRecords(
+  { subject, first, last, bytes }: RecordMessage,
+  signer: RecordSigner,
+  atMs: number,
+): Readonly<Record<string, string>> {
+  const digest = digestOf("sha256", bytes, "buffer");
+  const envelope = signer.seal(encode([subject, first, last, Math.trunc(atMs), digest]));
+  return {
+    [proofHeader]: Buffer.from(envelope).toString("base64url"),
+    [proofTagHeader]: createDeliveryTag(envelope, deliveryTagKey(signer.secret), atMs),
+  };
+}
+
+/**
+ * The id by which JetStream drops a repetition: the same for the same records of a boot.
+ * Keyed, because a stranger that publishes first under a guessed id would have the stream drop the genuine message.
+ */
+export function recordMessageId({ first, last }: RecordMessage, boot: string, secret: Uint8Array): string {
+  return createHmac("sha256", deliveryTagKey(secret))
+    .update(encode([boot, first, last]))
+    .digest("base64url");
+}
+
+/** A message as it came from the stream. */
+export type ReceivedRecords = Readonly<{
+  subject: string;
+  bytes: Uint8Array;
+  /** Subjects and headers. */
+  overheadBytes: number;
+  /** Called only when the sizes are tolerable: parsing headers costs time. */
+  header: (name: string) => string | undefined;
+  /** When the stream stored it, by the NATS server's clock, in milliseconds since 1970. */
+  storedAtMs: number;
+}>;
+
+export type OpenedRecords = Readonly<{
+  /** Those not seen before, in order. `index`: the line in the message. */
+  records: readonly Readonly<{ record: AuditRecord; index: number; bytes: number }>[];
+}>;
+
+export type RecordVerifierCounts = Readonly<{
+  /** Messages. */
+  refused: Readonly<Record<RecordRefusal, number>>;
+  /** Numbers that neither came nor are declared lost: taken from the stream, or lost without a word. */
+  missing: number;
+}>;
+
+export type RecordVerifier = Readonly<{
+  open: (message: ReceivedRecords) => OpenedRecords | Readonly<{ refused: RecordRefusal }>;
+  counts: () => RecordVerifierCounts;
+}>;
+
+/** Roles of processes that decide. */
+const signingRoles: readonly Role[] = ["proxy", "authorize"];
+
+type Claims = Readonly<{ subject: string; first: number; last: number; signedAtMs: number; digest: Uint8Array }>;
+
+export type VerifierOptions = Readonly<{
+  cluster: string;
+  /** The shared secret, then the previous one while it is being replaced. */
+  secrets: readonly Uint8Array[];
+  /** What was signed more than two minutes before this moment is refused: a reader does not want it. */
+  fromMs: number;
+}>;
+
+export function createRecordVerifier(of: VerifierOptions): RecordVerifier {
+  const tagKeys = of.secrets.map(deliveryTagKey);
+  const openers = of.secrets.map((secret) => {
+    const roots = new Map(signingRoles.map((role) => [role, enrolmentRoot(secret, role).publicKey]));
+    return createEnvelopeOpener({ cluster: of.cluster, rootOf: (role) => roots.get(role) });
+  });
+  /** The newest number of each node's boot. */
+  const newest = new LRUCache<string, number>({ max: bootsMax });
+  const signatures = new LRUCache<string, true>({ max: signaturesMax });
+  const refused: Record<RecordRefusal, number> = {
+    ...{ "too-large": 0, unsigned: 0, repeated: 0, "not-authentic": 0, altered: 0 },
+    ...{ foreign: 0, outdated: 0, "far-ahead": 0, malformed: 0 },
+  };
+  let missing = 0;
+
+  function open(message: ReceivedRecords): OpenedRecords | RecordRefusal {
+    const { bytes, overheadBytes, storedAtMs } = message;
+    if (bytes.length > recordMessageBytesMax || overheadBytes > overheadBytesMax) return "too-large";
+    const envelope = Buffer.from(message.header(proofHeader) ?? "", "base64url");
+    if (checkDeliveryTag(message.header(proofTagHeader), envelope, tagKeys) === undefined) return "unsigned";
+    const signature = envelope.subarray(-64).toString("latin1");
+    if (signatures.has(signature)) return "repeated";
+    const opened = openers.map((one) => one(envelope)).find((one) => !("refused" in one));
+    if (opened === undefined || "refused" in opened || opened.kind !== "audit") return "not-authentic";
+    const claims = claimsIn(opened.payload);
+    if (claims === undefined) return "not-authentic";
+    if (claims.subject !== message.subject) return "foreign";
+    if (Buffer.compare(claims.digest, digestOf("sha256", bytes, "buffer")) !== 0) return "altered";
+    if (claims.signedAtMs > storedAtMs + clockMsMax) return "far-ahead";
+    if (claims.signedAtMs < Math.max(storedAtMs, of.fromMs) - clockMsMax) return "outdated";
+    signatures.set(signature, true);
+    return take(message, claims, opened.from);
+  }
+
+  function take(message: ReceivedRecords, claims: Claims, from: Certificate): OpenedRecords | RecordRefusal {
+    const entries = entriesIn(message.bytes);
+    if (entries === undefined) return "malformed";
+    const isForeign = entries.some(
+      ({ record }) =>
+        record.node !== from.name ||
+        record.boot !== from.boot ||
+        auditSubject({ cluster: of.cluster, node: record.node, region: regionIn(message.subject) }) !== message.subject,
+    );
+    if (isForeign) return "foreign";
+    if (!isDense(entries, claims)) return "malformed";
+    if (entries.some(({ record }) => record.at > message.storedAtMs + clockMsMax)) return "far-ahead";
+    const boot = JSON.stringify([from.name, from.boot]);
+    const before = newest.get(boot);
+    const fresh = before === undefined ? entries : entries.filter(({ record }) => record.seq > before);
+    const [first] = fresh;
+    if (first === undefined) return "repeated";
+    const next = (before ?? 0) + 1;
+    const begins = first.record.kind === "gap" ? first.record.first : first.record.seq;
+    if (before !== undefined && begins - next > jumpMax) return "far-ahead";
+    if (before !== undefined) missing += Math.max(0, begins - next);
+    newest.set(boot, claims.last);
+    return { records: fresh };
+  }
+
+  return {
+    open(message) {
+      const opened = open(message);
+      if (typeof opened !== "string") return opened;
+      refused[opened] += 1;
+      return { refused: opened };
+    },
+    counts: () => ({ refused: { ...refused }, missing }),
+  };
+}
+
+function claimsIn(payload: Uint8Array): Claims | undefined {
+  let fields: unknown;
+  try {
+    fields = decode(payload);
+  } catch (error) {
+    if (error instanceof MalformedEventError) return undefined;
+    throw error;
+  }
+  if (!Array.isArray(fields) || fields.length !== 5) return undefined;
+  const [subject, first, last, signedAtMs, digest] = fields;
+  if (typeof subject !== "string" || !(digest instanceof Uint8Array)) return undefined;
+  if (![first, last, signedAtMs].every((value) => Number.isSafeInteger(value) && value >= 0)) return undefined;
+  return { subject, first, last, signedAtMs, digest };
+}
+
+type Entry = OpenedRecords["records"][number];
+
+/** @returns undefined when a line is no record */
+function entriesIn(bytes: Uint8Array): readonly Entry[] | undefined {
+  const entries: Entry[] = [];
+  for (const [index, line] of Buffer.from(bytes).toString("utf8").split("\n").entries()) {
+    if (line === "") continue;
+    const record = parseLine(line);
+    if (record === undefined || !isComplete(record)) return undefined;
+    entries.push({ record, index, bytes: line.length });
+  }
+  return entries;
+}
+
+/** What every reader of a record relies on; the rest was written by the node that signed it. */
+function isComplete(record: AuditRecord): boolean {
+  const { node, boot, at, seq } = record as Partial<AuditRecord>;
+  if (typeof node !== "string" || typeof boot !== "string" || !Number.isFinite(at)) return false;
+  if (seq === undefined || seq < 1) return false;
+  if (record.kind === "decision") return true;
+  return Number.isSafeInteger(record.first) && record.first >= 1 && record.first <= record.seq && record.last === seq;
+}
+
+/** Numbers are those that the proof names, one after the other. A gap stands alone, under the last number it covers. */
+function isDense(entries: readonly Entry[], { first, last }: Claims): boolean {
+  if (entries.length === 0 || entries.length !== last - first + 1) return false;
+  return entries.every(({ record }, index) => record.seq === first + index);
+}
+
+function regionIn(subject: string): string {
+  return subject.split(".")[2] ?? "";
+}

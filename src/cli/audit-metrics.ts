@@ -1,0 +1,23 @@
+/** Metrics of the audit stream that a process follows, and of the decision records that wait for its sinks. */
+import { Gauge, type Registry } from "prom-client";
+import type { AuditParts } from "./audit-parts.ts";
+
+export function registerAuditMetrics(registry: Registry, audit: Pick<AuditParts, "verified">): void {
+  const refused = new Gauge({
+    name: "cardea_audit_refused",
+    help: "Messages in the audit stream that were not shown, by reason: forged, changed, foreign, repeated or far ahead",
+    labelNames: ["reason"],
+    registers: [registry],
+    collect() {
+      for (const [reason, count] of Object.entries(audit.verified()?.refused ?? {})) refused.set({ reason }, count);
+    },
+  });
+  const missing: Gauge = new Gauge({
+    name: "cardea_audit_missing",
+    help: "Numbers of decision records that neither came in the audit stream nor were declared lost",
+    registers: [registry],
+    collect() {
+      missing.set(audit.verified()?.missing ?? 0);
+    },
+  });
+}
