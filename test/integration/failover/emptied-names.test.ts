@@ -1,0 +1,82 @@
+/**
+ * `synchronous_standby_names` are emptied while a revocation waits for its standbys, as a manager that is not strict does it, under a
+ * cluster of real processes. Postgres answers the commit as if it had waited. Its receipt says asynchronous; after a failover it is
+ * lost, and nothing that a receipt called synchronous is.
+ */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type Receipt, statementIn } from "../../../src/replication/index.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { startPostgresGroup } from "../../support/postgres-group.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { type Cluster, startCluster } from "../cluster/cluster.ts";
+import { groupOf, logAt } from "./failing-over.ts";
+
+const skip = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
+let cluster: Cluster;
+
+before(
+  async () => {
+    if (skip !== false) return;
+    cluster = await startCluster({
+      timing: "short",
+      regions: ["north", "south"],
+      postgres: () => startPostgresGroup({ synchrony: "quorum" }),
+    });
+  },
+  { timeout: 400_000 },
+);
+after(() => cluster?.stop());
+
+const durabilityIn = (receipt: Receipt | null | undefined) => statementIn(receipt?.signed ?? "")?.durability;
+
+test("a revocation that emptied names released is complete and asynchronous, and lost after a failover; one that waited is not", {
+  skip,
+  timeout: 400_000,
+}, async () => {
+  const group = groupOf(cluster);
+  const [names] = await group.sql("show synchronous_standby_names");
+  const setNames = async (value: string): Promise<void> => {
+    await group.sql(`alter system set synchronous_standby_names = '${value}'`);
+    await group.sql("select pg_reload_conf()");
+  };
+  const [early, late] = [await cluster.session("alice"), await cluster.session("bob")];
+  const kept = await cluster.operator.revoke(early, { wait: "all" });
+  assert.equal(kept.receipt?.complete, true);
+  assert.equal(durabilityIn(kept.receipt), "synchronous");
+
+  await group.detachStandbys();
+  const revoking = cluster.operator.revoke(late, { wait: "all" });
+  await waitFor("a commit to wait for a standby", async () => {
+    const rows = await group.sql("select 1 from pg_stat_activity where wait_event = 'SyncRep'");
+    return rows.length > 0;
+  });
+  await setNames("");
+  const released = await revoking;
+  const receipt = await waitFor("the receipt to be complete", async () => {
+    const again = await cluster.operator.receipt(released.link, { wait: "all" });
+    return again.complete ? again : undefined;
+  });
+  assert.equal(durabilityIn(receipt), "asynchronous");
+  assert.notEqual(durabilityIn(released.receipt), "synchronous");
+  assert.equal(durabilityIn(await cluster.operator.receipt(kept.link)), "asynchronous", "its evidence has gone, too");
+  assert.match((await cluster.cardea("cluster", "status")).out, /durability asynchronous\n/);
+  const leader = await cluster.leader();
+  assert.match(leader.log(), /commits no longer wait for a synchronous standby/);
+  assert.equal(await leader.metric("cardea_broker", { measure: "commitsWait" }), 0);
+
+  // The names are as they were, so nothing tells whoever promotes a standby that they were not.
+  await setNames(String(names?.["synchronous_standby_names"]));
+  await group.kill();
+  await group.failOver();
+  await waitFor("a session to be made", () => cluster.session("carol"), { withinMs: 60_000 });
+  await logAt(cluster, group.primary(), async (log) => {
+    assert.deepEqual(await log.linkAt(kept.link.position), kept.link, "what was synchronous is in the log");
+    assert.notDeepEqual(await log.linkAt(released.link.position), released.link, "what was released is not");
+  });
+  assert.equal((await cluster.operator.receipt(released.link)).status, "lost");
+  await waitFor("the standbys of the new primary to hold what was kept", async () => {
+    const again = await cluster.operator.receipt(kept.link);
+    return durabilityIn(again) === "synchronous";
+  });
+});
