@@ -86,7 +86,7 @@ export function awaitedLog(pump: Pump, log: SimLog): EventLog {
     },
     linkAt: (position) => read((answer) => log.linkAt(position, answer)),
     epochs: () => read((answer) => log.epochs(answer)),
-    durabilityOf: async () => "asynchronous", // as one Postgres that no standby is waited for
+    durabilityOf: (link) => pump.wait((answer) => log.durabilityOf(link, answer)),
     findCommand: (commandId) => read((answer) => log.findCommand(commandId, answer)),
     streamVersions: (streams) => read((answer) => log.streamVersions(streams, answer)),
     lessees: () => read((answer) => log.lessees(answer)),

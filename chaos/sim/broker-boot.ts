@@ -18,7 +18,7 @@ import type {
 import type { Presence } from "../../src/broker/leader/peers.ts";
 import { neededAfter } from "../../src/broker/snapshots/needed-after.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
-import type { Receipt } from "../../src/replication/index.ts";
+import type { Durability, Receipt } from "../../src/replication/index.ts";
 import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
 import { type Hop, Routes } from "./broker-routes.ts";
 import { BrokerTelling } from "./broker-telling.ts";
@@ -161,7 +161,14 @@ export class BrokerBoot {
           if (answer.type === "unavailable") return reply(this.#isStill(by) ? undefined : "moved");
           const told = { receipt: number, answer: answer.receipt, region };
           this.#telling.report({ type: "receipt-answered", ...this.#telling.at(), ...told });
-          reply(answer.receipt);
+          const signed = (durability: Durability | null): void => {
+            const { receipt } = answer;
+            const said = { receipt: number, answer: receipt, durability };
+            this.#telling.report({ type: "receipt-signed", ...this.#telling.at(), ...said });
+            reply(receipt);
+          };
+          if (answer.receipt.link === null) signed(null);
+          else this.#log.durabilityOf(answer.receipt.link, signed);
         });
         const options = { wait, timeoutMs: left(), ...(region === null ? {} : { region }) };
         this.#feed({ type: "receiptAsked", at: this.#process.moment(), id, target, options });

@@ -42,7 +42,7 @@ export const company: Company = (world, options) => {
   const { everyEvents } = options.snapshots;
   const rules = { everyEvents, retentionMs: 0, hold: "everything" as "everything" | "nothing" };
   const postgres = new PostgresModel({
-    ...{ world, synchronous: options.synchronous, partitionSize },
+    ...{ world, synchronous: options.synchronous, partitionSize, checkpointerMsMax: 2_000 },
     servers: [1, 2, 3].map((number) => ({ name: `pg-${number}`, region: regionOf(number) })),
   });
   const nats = natsOf(world, options);

@@ -65,6 +65,8 @@ export function lineOf(fact: SimFact): string | undefined {
       return `asks ${fact.to} for receipt ${fact.receipt} (${fact.wait}, ${fact.timeoutMs} ms)`;
     case "receipt-answered":
       return `answers receipt ${fact.receipt}: ${fact.answer.status}${fact.answer.link === null ? "" : ` up to ${told(fact.answer.link)}`} (${fact.answer.nodes.map(({ node, status }) => `${node} ${status}`).join(", ")})`;
+    case "receipt-signed":
+      return `signs receipt ${fact.receipt}: ${fact.durability ?? "no durability"}`;
     case "receipt-failed":
       return `has no receipt ${fact.receipt}: ${fact.reason}`;
     case "decided":

@@ -23,7 +23,7 @@ import type {
   SessionId,
   UserId,
 } from "../../src/events/index.ts";
-import type { Lessee, LogEntry, Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
+import type { Durability, Lessee, LogEntry, Receipt, ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
 import type {
   AppendSent,
   BootLeft,
@@ -152,12 +152,30 @@ export type LogAnswered = Happened<
  */
 export type Promoted = Happened<
   "promoted",
-  { how: "initial" | "procedure" | "unsafe" | "restored" | "restarted"; head: Link }
+  {
+    how: "initial" | "procedure" | "unsafe" | "restored" | "restarted";
+    head: Link;
+    /** How many standbys its commits wait for. Absent: as many as before. */
+    standbys?: number;
+    /** Standbys that had stopped receiving, of all, when the furthest of them was chosen. Absent: none was compared. */
+    stopped?: Readonly<{ count: number; of: number }>;
+  }
 >;
 /** PG: takes no more writes (stopped, demoted, rewound). An isolated old primary has not reported this. */
 export type Demoted = Happened<"demoted", unknown>;
 /** PG: commits wait for this many standbys from now on; 0: asynchronous. */
-export type SynchronousSet = Happened<"synchronous-set", { standbys: number }>;
+export type SynchronousSet = Happened<
+  "synchronous-set",
+  {
+    standbys: number;
+    /** Commits that waited, and are now answered as if their standbys had them. Absent: 0. */
+    released?: number;
+  }
+>;
+/** PG: `synchronous_standby_names` in the file asks for this many, and sessions read it. Commits wait by `synchronous-set`. */
+export type NamesSet = Happened<"names-set", { standbys: number }>;
+/** PG: the log that this standby has flushed ends at `head`: what it received, or a copy that was put in its place. */
+export type StandbyFlushed = Happened<"standby-flushed", { head: Link }>;
 /** PG: positions below `first` are gone from this server (all servers report it as they replay it, or the primary alone), for `writer`. */
 export type Truncated = Happened<"truncated", { first: Position; writer: ProcessName }>;
 
@@ -333,8 +351,18 @@ export type ReceiptAsked = Happened<
     to: ProcessName;
   }
 >;
-/** B: a broker sends the answer; the promise holds from here on. */
+/** B: a broker has concluded the answer; the promise holds from here on. */
 export type ReceiptAnswered = Happened<"receipt-answered", { receipt: number; answer: Receipt; region: string | null }>;
+/** B: the receipt is sent, with what it says of its durability; the promise held from `receipt-answered` on. Null: it has no link. */
+export type ReceiptSigned = Happened<
+  "receipt-signed",
+  {
+    receipt: number;
+    /** The very object of `receipt-answered`: a receipt that is asked for again is answered twice. */
+    answer: Receipt;
+    durability: Durability | null;
+  }
+>;
 /** C: no answer came, or an error. */
 export type ReceiptFailed = Happened<"receipt-failed", { receipt: number; reason: string }>;
 /** C: the workload gives up on nothing after faults-over; a command that it will not ask again is reported here. */
@@ -361,6 +389,8 @@ export type SimFact =
   | Promoted
   | Demoted
   | SynchronousSet
+  | NamesSet
+  | StandbyFlushed
   | Truncated
   | Published
   | PageServed
@@ -402,6 +432,7 @@ export type SimFact =
   | CommandAbandoned
   | ReceiptAsked
   | ReceiptAnswered
+  | ReceiptSigned
   | ReceiptFailed
   | Sized;
 

@@ -138,6 +138,31 @@ export const postgresFaults = {
     cast.postgres.setSynchronous(0);
     return { about: "commits wait for nobody", undo: () => cast.postgres.setSynchronous(options.synchronous) };
   },
+  /**
+   * Commits hang, and the names are emptied to let them go, as a manager does that prefers to stay available; then they are set again.
+   * Sometimes the primary dies before a standby is back.
+   */
+  "empty-names"(stage, { forMs, much }) {
+    const { world, postgres } = stage.cast;
+    const { primary } = postgres;
+    const { synchronous } = stage.options;
+    const heal = awayFromStandbys(stage);
+    world.after(forMs * 0.3, () => postgres.setSynchronous(0));
+    world.after(forMs * (0.3 + 0.5 * much), () => postgres.setSynchronous(synchronous));
+    let revive: Undo = () => {};
+    if (much < 0.3)
+      world.after(forMs * 0.7, () => {
+        if (postgres.primary !== primary || postgres.isBusy) return;
+        revive = down(primary.process);
+        failOver(stage, "procedure");
+      });
+    const undo = (): void => {
+      heal();
+      postgres.setSynchronous(synchronous);
+      revive();
+    };
+    return { about: `${primary.name}: commits hang, and the names of its standbys are emptied and set again`, undo };
+  },
   "restore-backup"({ cast }, { much }) {
     if (cast.postgres.isBusy) return undefined;
     const ageMs = Math.round(500 + 8_000 * much);

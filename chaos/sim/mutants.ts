@@ -8,6 +8,7 @@
  * `within`: caught in that many seeds, or the fault plan or a monitor has become too weak; a few times of what was seen.
  * `holds`: taken alone the rule is a second line of defence, this is the first, and both are taken away together.
  */
+import { durabilityMutants } from "./durability-mutants.ts";
 import { dutyMutants } from "./duty-mutants.ts";
 import { leaseMutants } from "./lease-mutants.ts";
 import { liveMutants } from "./live-mutants.ts";
@@ -19,6 +20,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   ...leaseMutants,
   ...logMutants,
   ...liveMutants,
+  ...durabilityMutants,
   ...retentionMutants,
   ...dutyMutants,
 };

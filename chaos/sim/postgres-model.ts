@@ -9,6 +9,7 @@ import type { Report } from "./facts.ts";
 import type { Network } from "./network.ts";
 import { type PostgresCommon, type PostgresCounts, PostgresServer } from "./postgres-server.ts";
 import type { WalRecord } from "./postgres-state.ts";
+import type { Stream } from "./random.ts";
 import type { World } from "./world.ts";
 
 export type PostgresOptions = Readonly<{
@@ -20,6 +21,8 @@ export type PostgresOptions = Readonly<{
   partitionSize?: number;
   /** `absent`: nothing is done but what is asked for. */
   operator?: "tends" | "absent";
+  /** How long a checkpointer may take to read a changed file; 0: it reads at once. */
+  checkpointerMsMax?: number;
   report?: Report;
 }>;
 
@@ -40,11 +43,13 @@ export class PostgresModel {
   readonly counts: PostgresCounts;
   readonly #world: World;
   readonly #operator: "tends" | "absent";
+  readonly #checkpointerMsMax: number;
+  readonly #checkpointers: Stream;
   #synchronous: number;
   /** Whom the operator holds to be the primary. */
   #primary: PostgresServer;
   #busy = false;
-  /** Length of the primary's log when commits were last made to wait for more standbys than before. */
+  /** Length of the primary's log when commits were last made to wait for more standbys than before; infinite until they do wait. */
   #raisedAt = 0;
   #zombiesUntil = 0;
   readonly #rebuilding = new Set<PostgresServer>();
@@ -53,6 +58,8 @@ export class PostgresModel {
     const { world } = options;
     this.#world = world;
     this.#synchronous = options.synchronous;
+    this.#checkpointerMsMax = options.checkpointerMsMax ?? 0;
+    this.#checkpointers = world.random("checkpointers");
     this.#operator = options.operator ?? "tends";
     this.counts = {
       ...{ committed: 0, hung: 0, cancelled: 0, visibleByCrash: 0, refused: 0, lockTimeouts: 0 },
@@ -72,6 +79,7 @@ export class PostgresModel {
         timeline += 1;
         return timeline;
       },
+      names: () => options.servers.map(({ name }) => name),
       partitionSize: options.partitionSize ?? 1_000_000,
       counts: this.counts,
     };
@@ -80,7 +88,9 @@ export class PostgresModel {
     if (first === undefined) throw new Error("a Postgres model needs a server");
     this.#primary = first;
     for (const server of this.servers) {
+      server.named = options.synchronous;
       server.synchronous = options.synchronous;
+      server.onConfigured = () => this.#configured(server);
       server.upstream = server === first ? undefined : first;
     }
     first.role = "primary";
@@ -110,6 +120,7 @@ export class PostgresModel {
   start(): void {
     const { primary } = this;
     const standbys = this.#synchronous;
+    primary.common.report({ type: "names-set", ...primary.here(), standbys });
     primary.common.report({ type: "synchronous-set", ...primary.here(), standbys });
     for (const server of this.servers) server.process.start();
     if (this.#operator === "tends") this.#world.after(tendEveryMs, () => this.#tend());
@@ -125,11 +136,25 @@ export class PostgresModel {
     return this.servers.filter((one) => one !== this.#primary);
   }
 
-  /** On every server, at once: 0 lets commits that wait go. */
+  /** In the file of every server, which each checkpointer reads in its own time: 0 then releases the commits that wait. */
   setSynchronous(standbys: number): void {
-    if (standbys > this.#synchronous) this.#raisedAt = this.#primary.wal.length;
+    if (standbys > this.#synchronous) this.#raisedAt = Number.POSITIVE_INFINITY;
     this.#synchronous = standbys;
-    for (const server of this.servers) server.setSynchronous(standbys);
+    const { primary } = this;
+    primary.common.report({ type: "names-set", ...primary.here(), standbys });
+    for (const server of this.servers) server.configure(standbys, this.#checkpointerMs());
+  }
+
+  #checkpointerMs(): number {
+    const max = this.#checkpointerMsMax;
+    if (max === 0) return 0;
+    // As a rule at once; in the middle of a long fsync much later.
+    return this.#checkpointers.chance(0.7) ? this.#checkpointers.within(1, 20) : this.#checkpointers.within(20, max);
+  }
+
+  #configured(server: PostgresServer): void {
+    if (server !== this.#primary || server.synchronous < this.#synchronous) return;
+    this.#raisedAt = Math.min(this.#raisedAt, server.wal.length);
   }
 
   /** pg_cancel_backend on the oldest commit that waits, wherever one waits. @returns whether one did */
@@ -183,7 +208,7 @@ export class PostgresModel {
       }
       // What was acknowledged before commits had to wait (or for more) may be nowhere but on the old primary.
       const hasAll = this.#synchronous > 0 && furthest.wal.length >= this.#raisedAt;
-      this.#promote(furthest, hasAll ? "procedure" : "unsafe");
+      this.#promote(furthest, hasAll ? "procedure" : "unsafe", { count: still.length, of: voters });
       done({ type: "promoted", server: furthest });
     });
   }
@@ -260,13 +285,17 @@ export class PostgresModel {
     one();
   }
 
-  #promote(chosen: PostgresServer, how: "procedure" | "unsafe"): void {
+  #promote(
+    chosen: PostgresServer,
+    how: "procedure" | "unsafe",
+    stopped?: Readonly<{ count: number; of: number }>,
+  ): void {
     const old = this.#primary;
     this.#primary = chosen;
     this.#zombiesUntil = this.#world.now + chosen.common.random.within(1_000, zombieMsMax);
     chosen.common.counts.recordsLost += lostBy(old.wal, chosen.wal);
     this.#raisedAt = chosen.wal.length;
-    chosen.promote(how);
+    chosen.promote(how, stopped);
     // After a forced one the rest is tidied up later: until then another standby may keep the old primary's commits going.
     if (how === "procedure") this.#repoint();
   }

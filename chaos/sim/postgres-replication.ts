@@ -5,6 +5,7 @@
  * A log that is not a beginning of the upstream's is refused: such a standby has to be rebuilt. A receiver that is stopped keeps what
  * it had received.
  */
+import { sameLink } from "../../src/events/index.ts";
 import type { Connection } from "./connection.ts";
 import type { PostgresServer } from "./postgres-server.ts";
 import type { WalRecord } from "./postgres-state.ts";
@@ -174,6 +175,9 @@ export class Receiver {
 
   #flush(upTo = Number.POSITIVE_INFINITY): void {
     const count = Math.min(this.#unflushed.length, upTo - this.#standby.wal.length);
-    if (count > 0) this.#standby.wal.push(...this.#unflushed.splice(0, count));
+    if (count <= 0) return;
+    const before = this.#standby.flushedHead;
+    this.#standby.wal.push(...this.#unflushed.splice(0, count));
+    if (!sameLink(before, this.#standby.flushedHead)) this.#standby.tellFlushed();
   }
 }

@@ -9,7 +9,8 @@
  *
  * On the disk, and so kept over a kill: the flushed log, whether this is a standby, and its settings. All else is memory.
  */
-import { type Link, linkOf, type Position } from "../../src/events/index.ts";
+import { type Link, linkOf, type Position, sameLink } from "../../src/events/index.ts";
+import type { ReplicationLook } from "../../src/replication/log/durability.ts";
 import type { Report, SimFactOf, Txn } from "./facts.ts";
 import { RowLock } from "./postgres-lock.ts";
 import { Receiver, type Sender } from "./postgres-replication.ts";
@@ -26,6 +27,8 @@ export type PostgresCommon = Readonly<{
   report: Report;
   nextTxn: () => Txn;
   nextTimeline: () => number;
+  /** Of all servers. */
+  names: () => readonly string[];
   /** Positions in one partition; truncation drops whole ones. */
   partitionSize: number;
   counts: PostgresCounts;
@@ -70,11 +73,15 @@ export class PostgresServer {
   upstream: PostgresServer | undefined;
   /** Whether a standby asks anybody for the log. */
   receives = true;
-  /** How many of the other servers must have flushed a commit; 0: none. */
-  synchronous = 1;
+  /** How many of the other servers `synchronous_standby_names` asks for. Sessions read it with their next statement. */
+  named = 1;
   /** How slow the disk is; 1: as it should be. */
   diskFactor = 1;
   // --- memory
+  /** How many of the other servers must have flushed a commit; 0: none. The checkpointer sets it, when it reads the file. */
+  synchronous = 1;
+  /** The model is told when the checkpointer has read the file. */
+  onConfigured: () => void = () => {};
   readonly lock: RowLock;
   readonly sessions = new Set<Session>();
   readonly senders = new Map<PostgresServer, Sender>();
@@ -145,6 +152,8 @@ export class PostgresServer {
     const { random } = this.common;
     this.process.after(random.within(50, 400), () => {
       this.#ready = true;
+      this.synchronous = this.named;
+      this.onConfigured();
       if (this.role === "standby") {
         this.receiver.start();
         return;
@@ -175,6 +184,7 @@ export class PostgresServer {
     this.timeline = timeline;
     this.#state = new PostgresState();
     this.#folded = 0;
+    this.tellFlushed();
   }
 
   /** A backup is in its place now. Said when it is put there: another may be promoted before this one has begun on it. */
@@ -183,29 +193,64 @@ export class PostgresServer {
   }
 
   /** A standby that takes writes from now on. */
-  promote(how: SimFactOf<"promoted">["how"]): void {
+  promote(how: SimFactOf<"promoted">["how"], stopped?: Readonly<{ count: number; of: number }>): void {
     this.receiver.stop();
+    this.synchronous = this.named;
     this.role = "primary";
     this.upstream = undefined;
     this.timeline = this.common.nextTimeline();
     this.#foldTo(this.wal.length);
     this.common.counts.promotions += 1;
     this.#startsAs = "restarted";
-    this.#tellPromoted(how);
+    this.#tellPromoted(how, stopped);
   }
 
-  #tellPromoted(how: SimFactOf<"promoted">["how"]): void {
+  #tellPromoted(how: SimFactOf<"promoted">["how"], stopped?: Readonly<{ count: number; of: number }>): void {
     this.note(`takes writes (${how}), timeline ${this.timeline}, head ${this.#state.head.position}`);
-    this.common.report({ type: "promoted", ...this.here(), how, head: this.#state.head });
+    const standbys = this.synchronous;
+    const compared = stopped === undefined ? {} : { stopped };
+    this.common.report({ type: "promoted", ...this.here(), how, head: this.#state.head, standbys, ...compared });
   }
 
-  setSynchronous(standbys: number): void {
-    if (this.synchronous === standbys) return;
-    this.synchronous = standbys;
-    if (!this.isPrimary) return;
-    this.note(standbys === 0 ? "does not wait for standbys any more" : `waits for ${standbys} standbys`);
-    this.common.report({ type: "synchronous-set", ...this.here(), standbys });
-    this.settle();
+  /** The names are in the file, and signalled; the checkpointer reads them so much later. A server that is down reads them when it starts. */
+  configure(standbys: number, checkpointerMs: number): void {
+    this.named = standbys;
+    if (!this.process.isUp) return;
+    if (checkpointerMs <= 0) this.#readNames();
+    else this.process.after(checkpointerMs, () => this.#readNames());
+  }
+
+  /** The checkpointer takes the file as it is by now. */
+  #readNames(): void {
+    const standbys = this.named;
+    if (this.#ready && this.synchronous !== standbys) {
+      this.synchronous = standbys;
+      if (this.isPrimary) {
+        this.note(standbys === 0 ? "does not wait for standbys any more" : `waits for ${standbys} standbys`);
+        const released = standbys === 0 ? this.#waiting.length : 0;
+        this.common.report({ type: "synchronous-set", ...this.here(), standbys, released });
+        this.settle();
+      }
+    }
+    this.onConfigured();
+  }
+
+  /** What a session is shown: the event, the end of the log, and how far each standby says that it has flushed. */
+  look(link: Link): ReplicationLook {
+    const others = this.common.names().filter((name) => name !== this.name);
+    const names = this.named === 0 ? "" : `ANY ${this.named} (${others.join(", ")})`;
+    const state = this.named === 0 ? "async" : "quorum";
+    const standbys = [...this.senders].map(([{ name }, { flushed }]) => ({
+      ...{ name, address: "", state, flushed: BigInt(flushed) },
+    }));
+    const found = this.#state.linkAt(link.position);
+    const holds = found !== undefined && sameLink(found, link);
+    return { holds, end: BigInt(this.wal.length), names, commit: "on", standbys };
+  }
+
+  /** A standby's log has grown on its disk, or was replaced. */
+  tellFlushed(): void {
+    this.common.report({ type: "standby-flushed", ...this.here(), head: this.flushedHead });
   }
 
   // --- writing

@@ -4,6 +4,8 @@
  *
  * A statement that is running when its client goes runs on to its end: only a transaction that waits for its next statement is undone.
  */
+import type { Link } from "../../src/events/index.ts";
+import type { ReplicationLook } from "../../src/replication/log/durability.ts";
 import type { Connection } from "./connection.ts";
 import type { SimFactOf } from "./facts.ts";
 import type { PostgresServer } from "./postgres-server.ts";
@@ -60,6 +62,12 @@ export class Session {
   query<T>(look: (state: PostgresState) => T, reply: Reply<T>): void {
     this.#begin();
     this.#end(() => reply({ type: "rows", value: look(this.#server.visible) }));
+  }
+
+  /** A statement that looks at replication, too. */
+  look(link: Link, reply: Reply<ReplicationLook>): void {
+    this.#begin();
+    this.#end(() => reply({ type: "rows", value: this.#server.look(link) }));
   }
 
   /**

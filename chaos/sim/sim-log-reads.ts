@@ -20,6 +20,13 @@ import {
   type WrappedKey,
 } from "../../src/events/index.ts";
 import {
+  evidenceMsMax,
+  evidencePausesMs,
+  judgeEvidence,
+  type ReplicationLook,
+} from "../../src/replication/log/durability.ts";
+import {
+  type Durability,
   type EpochStart,
   type Lessee,
   LogUnavailableError,
@@ -129,6 +136,43 @@ export class LogReads {
         ),
       answer,
     );
+  }
+
+  /** As postgres-durability.ts asks: look after look at one server, until the evidence is clear. */
+  durabilityOf(link: Link, answer: (durability: Durability) => void): void {
+    let open = true;
+    const end = (durability: Durability): void => {
+      if (!open) return;
+      open = false;
+      late.cancel();
+      answer(durability);
+    };
+    const late = this.process.after(evidenceMsMax, () => end("asynchronous"));
+    const once = (ended: Asked<Durability>): void =>
+      this.#withReader<Durability>(ended, (lent, done) => this.#findEvidence(lent, link, done));
+    once((first) => {
+      if (!(first instanceof LogUnavailableError)) return end(first);
+      once((second) => end(second instanceof LogUnavailableError ? "asynchronous" : second));
+    });
+  }
+
+  #findEvidence(lent: Lent, link: Link, done: Asked<Durability>): void {
+    let end: bigint | undefined;
+    const look = (turn: number): void =>
+      lent.ask<ReplicationLook>(
+        (at, reply) => at.look(link, reply),
+        this.#readTimeoutMs,
+        (sent) => {
+          if (sent.type !== "clean") return done(unavailableAt(lent, sent));
+          end ??= sent.value.end;
+          const evidence = judgeEvidence(sent.value, end);
+          if (evidence !== "behind") return done(evidence);
+          const pauseMs = evidencePausesMs[turn];
+          if (pauseMs === undefined) return done("asynchronous");
+          this.process.after(pauseMs, () => look(turn + 1));
+        },
+      );
+    look(0);
   }
 
   findCommand(commandId: CommandId, answer: Asked<Found | undefined>): void {

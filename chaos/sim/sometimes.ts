@@ -51,6 +51,12 @@ export const situations = {
   "builder-deposed": { within: 50, what: "a leader was deposed while it built a snapshot" },
   "snapshot-not-stored": { within: 50, what: "the disk did not take a snapshot" },
   "duty-after-epoch": { within: 50, what: "a duty asked for something when its epoch was over, and was refused" },
+  "released-early": { within: 100, what: "emptied names released a commit that waited for a standby" },
+  "names-without-wait": { within: 100, what: "a commit did not wait, though the names were set" },
+  "said-asynchronous": {
+    within: 100,
+    what: "a receipt said asynchronous of a change that no standby was shown to hold",
+  },
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
 } as const;
 
@@ -77,6 +83,8 @@ export class Sometimes {
   readonly #wrote = new Map<number, SimFactOf<"wrote">>();
   readonly #clean = new Set<number>();
   readonly #unclear: SimFactOf<"log-answered">[] = [];
+  /** How many standbys the names ask for. */
+  #named = 0;
   /** Tokens that were of no lost suffix are not kept. */
   readonly #lostTokens = new Set<number>();
 
@@ -227,12 +235,22 @@ export class Sometimes {
         if (wrote !== undefined && fact.at - wrote.at > 1_000) this.#reach("hung-commit");
         if (wrote?.entries.some(({ recorded }) => recorded.type === "UpgradeFinalized") === true)
           this.#reach("upgrade-finished");
+        if (this.#named > 0 && this.#scene.synchronous === 0) this.#reach("names-without-wait");
         return;
       }
       case "log-answered":
         if (fact.outcome === "fenced") this.#reach("writer-fenced");
         if (fact.outcome === "duplicate-command") this.#reach("repeated-command");
         if (fact.outcome === "indeterminate" && fact.op === "append") this.#unclear.push(fact);
+        return;
+      case "names-set":
+        this.#named = fact.standbys;
+        return;
+      case "synchronous-set":
+        if ((fact.released ?? 0) > 0) this.#reach("released-early");
+        return;
+      case "receipt-signed":
+        if (this.#named > 0 && fact.durability === "asynchronous") this.#reach("said-asynchronous");
         return;
       case "promoted":
         if (fact.how === "restored") this.#reach("restored");

@@ -21,7 +21,7 @@ export const faultClasses = {
   commits: ["cancel-wait", "lose-answer", "lose-statement", "late-answers", "slow-disk", "lock-row"],
   primary: ["crash-primary", "pause-primary", "hang-and-crash"],
   failover: ["failover", "failover-zombie", "failover-cut-node"],
-  unproven: ["failover-unsafe", "asynchronous", "restore-backup"],
+  unproven: ["failover-unsafe", "asynchronous", "restore-backup", "empty-names"],
   nats: ["kill-nats", "pause-nats", "kill-all-nats", "nats-suffix", "nats-stream"],
   operators: ["upgrade", "truncate", "snapshot", "configure"],
 } as const;

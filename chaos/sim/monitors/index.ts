@@ -6,6 +6,7 @@ import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";
 import { watchConfigurations } from "./configuration-monitors.ts";
 import { watchExpiry, watchPromises, watchRights, watchTokens } from "./decision-monitors.ts";
+import { watchDurability } from "./durability-monitors.ts";
 import { watchAnnounced, watchDuties, watchRetention, watchTruncation } from "./duty-monitors.ts";
 import { watchForks, watchKept } from "./fork-monitors.ts";
 import { LeaseBook } from "./lease-book.ts";
@@ -109,6 +110,7 @@ export function monitorsOf(
     watchTokens(scene),
     watchExpiry(scene),
     watchReceiptTruth(scene, book),
+    watchDurability(scene),
     watchEnforced(scene),
     watchStreamsClosed(scene),
     watchConfigurations(scene),

@@ -339,6 +339,7 @@ export class Scene {
     if (other && this.primary !== null && this.up.has(this.primary)) this.zombies.add(this.primary);
     this.zombies.delete(fact.process);
     this.primary = fact.process;
+    this.synchronous = fact.standbys ?? this.synchronous;
     this.#unproven = fact.how === "unsafe";
     if (fact.how === "procedure") this.zombies.clear(); // the procedure sees to it that none is believed
     if (fact.how !== "unsafe" && fact.how !== "restored") return;

@@ -45,6 +45,8 @@ export const invariants = {
   "grant-origin": "a grant that is taken was made for this boot and this renew",
   "left-alive": "only a boot that has ended is let go",
   "receipt-true": "a receipt says what is so: who has applied it, who can decide no more, what is not in the log",
+  "durability-true":
+    "what is called synchronous is on as many standbys as the rule asks for, and outlives what the rule allows",
   "enforced-true": "a node says that it enforces only what it does",
   "kept-exact": "a denial that a node keeps beside the log denies only what some history denied",
   "level-kept": "who cannot read a finalized level permits nothing behind it, and leads nothing",

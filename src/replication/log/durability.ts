@@ -10,6 +10,11 @@
  */
 import { parseSynchronousNames } from "./promotion.ts";
 
+/** Pauses between looks. A standby that is waited for is behind by one round trip; a beat flushes what an idle server holds back. */
+export const evidencePausesMs = [5, 10, 20, 40, 80, 160, 200] as const;
+/** A check takes no longer. What is not shown by then counts as asynchronous. */
+export const evidenceMsMax = 1_500;
+
 /** One connected standby, as `pg_stat_replication` shows it. */
 export type StandbyPosition = Readonly<{
   name: string;

@@ -1,11 +1,8 @@
 /** Postgres durability: asks one server how far its standbys have flushed the log, until the evidence is clear (durability.ts). */
 import type { Link } from "../../events/index.ts";
-import { type Evidence, judgeEvidence, type ReplicationLook, type StandbyPosition } from "./durability.ts";
+import { type Evidence, evidencePausesMs, judgeEvidence, type ReplicationLook, type StandbyPosition } from "./durability.ts";
 import type { Row } from "./postgres-connection.ts";
 import type { Ask } from "./postgres-read.ts";
-
-/** Pauses between looks. A standby that is waited for is behind by one round trip; a beat flushes what an idle server holds back. */
-const pausesMs = [5, 10, 20, 40, 80, 160, 200] as const;
 
 /**
  * Looks until enough standbys have flushed the event, or the pauses are used up. Every look must go to the same server: positions of
@@ -13,7 +10,7 @@ const pausesMs = [5, 10, 20, 40, 80, 160, 200] as const;
  */
 export async function findEvidence(ask: Ask, schema: string, link: Link): Promise<Exclude<Evidence, "behind">> {
   let end: bigint | undefined;
-  for (const pauseMs of [...pausesMs, 0]) {
+  for (const pauseMs of [...evidencePausesMs, 0]) {
     const [row = {}] = await ask(lookText(schema), [link.position, Buffer.from(link.hash, "hex")]);
     const look = readLook(row);
     end ??= look.end;

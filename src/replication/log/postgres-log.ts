@@ -25,6 +25,7 @@ import {
   type UserId,
   type WrappedKey,
 } from "../../events/index.ts";
+import { evidenceMsMax } from "./durability.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
@@ -92,8 +93,6 @@ export type PostgresLogOptions = Readonly<{
 }>;
 
 const waitingMax = 256;
-/** A check of durability takes no longer. What is not shown by then counts as asynchronous. */
-const durabilityMsMax = 1_500;
 /** Nobody waits for a restore but the one who makes it. */
 const restoreTimeoutMs = 60_000;
 
@@ -305,7 +304,7 @@ class PostgresLog implements EventLog {
 
   async durabilityOf(link: Link): Promise<Durability> {
     const asked = this.#read((ask) => findEvidence(ask, this.#schema, link));
-    return earliest(asked, durabilityMsMax);
+    return earliest(asked, evidenceMsMax);
   }
 
   async findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined> {

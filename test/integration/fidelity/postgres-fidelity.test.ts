@@ -186,6 +186,25 @@ for (const [name, start, skip] of worlds) {
       assert.equal((await writer.beat()).type, "beaten");
     });
 
+    test("emptied names release a commit that hangs; it is asynchronous until the standby holds it, also when they are set again", async () => {
+      const writer = await aWriter();
+      const waited = writer.head;
+      const isSynchronous = async (): Promise<boolean> => (await log.durabilityOf(writer.head)) === "synchronous";
+      await bench.until("a commit that waited to be synchronous", isSynchronous);
+      await bench.standbyAway();
+      const hanging = writer.appendEach(aSession());
+      await bench.commitWaits();
+      await bench.setSynchronous(0);
+      assert.equal((await hanging).type, "appended", "without a warning");
+      assert.equal(await log.durabilityOf(writer.head), "asynchronous");
+      assert.equal(await log.durabilityOf(waited), "asynchronous", "no names, no rule");
+      await bench.setSynchronous(1);
+      assert.equal(await log.durabilityOf(writer.head), "asynchronous", "names alone prove nothing");
+      await bench.standbyBack();
+      await bench.until("the standby to hold it", isSynchronous);
+      assert.equal((await writer.beat()).type, "beaten");
+    });
+
     test("a standby is never written to nor believed", async () => {
       await assert.rejects(bench.open({ servers: ["standby"] }), LogUnavailableError);
       const either = await bench.open({ servers: ["standby", "primary"] });
@@ -253,7 +272,7 @@ test("a random story of writers and accidents reads the same from the model and 
   }
   const [ofModel = [], ofServers = []] = told;
   for (const [step, line] of ofModel.entries()) assert.equal(line, ofServers[step]);
-  for (const end of ["cancelled", "standby back", "let go", "crash"])
+  for (const end of ["cancelled", "standby back", "let go", "crash", "emptied and set again"])
     assert.ok(
       ofModel.some((line) => line.includes(end)),
       `the story has no: ${end}`,

@@ -64,7 +64,7 @@ export async function startModelBench(seed = 1): Promise<PostgresBench> {
       await until(`${name} to be ready`, async () => model.server(name).isReady);
     },
     promoteStandby: async () => {
-      standby.synchronous = 0;
+      standby.named = 0;
       await pump.wait((answer) => model.failOver("unsafe", answer, standby));
     },
     dispose: async () => {

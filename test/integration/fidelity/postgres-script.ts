@@ -68,19 +68,28 @@ export async function tell(bench: PostgresBench, seed: number, steps: number): P
     let end = "refused";
     if (alive) {
       await bench.commitWaits();
-      end = random.pick(["cancelled", "standby back", "let go", "crash"]);
+      end = random.pick(["cancelled", "standby back", "let go", "crash", "emptied and set again"]);
       if (end === "cancelled") await bench.cancelWait();
       else if (end === "let go") await bench.setSynchronous(0);
-      else if (end === "crash") {
+      else if (end === "emptied and set again") {
+        await bench.setSynchronous(0);
+        await answer;
+        await bench.setSynchronous(1);
+      } else if (end === "crash") {
         await bench.kill("primary");
         await bench.start("primary");
       }
     }
     if (end !== "standby back") await answer;
     const seen = await bench.visibleHead("primary");
+    const alone = end === "standby back" ? "not asked" : await tellers[0]?.log.durabilityOf(batch.last);
     await bench.setSynchronous(1);
     await bench.standbyBack();
-    return `append, ${end} → ${tale(await answer)}, visible ${seen} while the standby was away`;
+    const told = tale(await answer);
+    const log = tellers[1]?.log;
+    if (log !== undefined && alive)
+      await bench.until("the standby to hold it", async () => (await log.durabilityOf(batch.last)) === "synchronous");
+    return `append, ${end} → ${told}, visible ${seen} and ${alone} while the standby was away`;
   }
 }
 

@@ -97,6 +97,16 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
       .tell("leading", { ...leader, epoch: 1, leading: false })
       .tell("duty-submitted", { ...leader, duty: "visits", commandId: "c", epoch: 1, incarnation: "i1" })
       .tell("duty-answered", { ...leader, duty: "visits", commandId: "c", outcome: "unavailable" }),
+  "released-early": (h) => h.tell("synchronous-set", { process: "pg-1", standbys: 0, released: 1 }),
+  "names-without-wait": (h) =>
+    h
+      .tell("names-set", { process: "pg-1", standbys: 1 })
+      .tell("synchronous-set", { process: "pg-1", standbys: 0 })
+      .create("s2"),
+  "said-asynchronous": (h) =>
+    h
+      .tell("names-set", { process: "pg-1", standbys: 1 })
+      .tell("receipt-signed", { process: "broker-1", receipt: 1, durability: "asynchronous" }),
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 
