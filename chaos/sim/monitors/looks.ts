@@ -86,10 +86,10 @@ export const looks = {
   "duty-judged": { of: "duty-fenced", in100: 250, what: "commands of duties that were written" },
   "announcement-judged": { of: "snapshot-announced", in100: 300, what: "words of the log on a snapshot" },
   "truncation-judged": { of: "35", in100: 10, what: "times that the log let go of events" },
-  "durability-judged": { of: "durability-true", in100: 1_000, what: "receipts that said synchronous" },
+  "durability-judged": { of: "durability-true", in100: 500, what: "receipts that said synchronous" },
   "promise-outlived": {
     of: "durability-true",
-    in100: 20,
+    in100: 10,
     what: "promotions of the furthest standby after a receipt that said synchronous",
   },
   "claim-judged": { of: "enforced-true", in100: 25_000, what: "words of nodes on what they enforce" },
