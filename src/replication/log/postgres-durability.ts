@@ -1,6 +1,12 @@
 /** Postgres durability: asks one server how far its standbys have flushed the log, until the evidence is clear (durability.ts). */
 import type { Link } from "../../events/index.ts";
-import { type Evidence, evidencePausesMs, judgeEvidence, type ReplicationLook, type StandbyPosition } from "./durability.ts";
+import {
+  type Evidence,
+  evidencePausesMs,
+  judgeEvidence,
+  type ReplicationLook,
+  type StandbyPosition,
+} from "./durability.ts";
 import type { Row } from "./postgres-connection.ts";
 import type { Ask } from "./postgres-read.ts";
 
