@@ -35,7 +35,7 @@ export type Tunnel = Readonly<{
 }>;
 
 /** What an answer rests on. */
-export type Leaving = Pick<Exchange, "mayLeave">;
+export type Leaving = Pick<Exchange, "mayLeave" | "leavesBy">;
 
 export interface Downstream {
   readonly head: RequestHead;
@@ -70,7 +70,10 @@ export interface Downstream {
   writeContinue(): void;
   /** 103. @param links values of `Link` */
   writeEarlyHints(links: readonly string[]): void;
-  /** The answer rests on a permit, from its head on: what is held back of it asks this again when it leaves. */
+  /**
+   * The answer rests on a permit, from its head on: what is held back of it asks this again when it leaves. The exchange learns which
+   * connection carries the answer.
+   */
   carries(exchange: Leaving): void;
   /**
    * The final head. It leaves with what follows it in the same turn.

@@ -6,6 +6,8 @@
  *   ordinary responses, WebSockets and tunnels alike.
  * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is called when
  *   every cut that has begun is done: `enforced` waits for that.
+ * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has acknowledged it,
+ *   its exchange counts as closed, stays registered, and is re-decided and cut like an open one (`Delivery`).
  * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`CutUnderWay`).
  * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
  *   comparisons for silent streams; no safety rests on it.
@@ -65,6 +67,22 @@ export type Cut = (reason: CutReason) => void | CutUnderWay;
 /** Called once: every cut that had begun is done, or some have failed. */
 export type Settled = (failure: CutFailedError | null) => void;
 
+/** The end of a response that may still be in the kernel's send queue. */
+export type Delivery = Readonly<{
+  /** The caller's kernel has all of it, or the connection is gone. */
+  isDone(): boolean;
+  /** Done, or a short wait is over: most callers acknowledge within a round trip. */
+  soon(): CutUnderWay;
+  /** Discards it, with the connection, unless it is done. */
+  reset(): void;
+}>;
+
+/** A connection, as the exchanges see it whose responses it carries. */
+export type Outlet = Readonly<{
+  /** @returns undefined when nothing of the response can be in the kernel's send queue */
+  deliver(exchange: Exchange): Delivery | undefined;
+}>;
+
 /** An exchange that is denied could not be destroyed, so nobody may be told that it was. */
 export class CutFailedError extends Error {
   readonly code = "ERR_PROXY_CUT_FAILED";
@@ -89,7 +107,10 @@ export class Exchange implements Linked<Exchange> {
   #reads: readonly FactKey[];
   #until: UnixMs | null;
   #cut: Cut | undefined;
-  #open = true;
+  /** "delivering": complete in this process, and perhaps not in the caller's kernel. */
+  #state: "open" | "delivering" | "left" = "open";
+  #outlet: Outlet | undefined;
+  #delivery: Delivery | undefined;
   readonly #redecide: () => Verdict;
   readonly #registry: Exchanges;
   readonly #openedAt: number;
@@ -122,6 +143,11 @@ export class Exchange implements Linked<Exchange> {
     if (this.cutReason !== undefined) this.#destroy(this.cutReason);
   }
 
+  /** Names the connection that carries the response. */
+  leavesBy(outlet: Outlet): void {
+    this.#outlet = outlet;
+  }
+
   /**
    * Asked right before the first upstream byte and for every read in either direction.
    * @returns false when it may not go on; it is being cut then
@@ -149,7 +175,32 @@ export class Exchange implements Linked<Exchange> {
 
   /** @returns whether it goes on */
   redecide(): boolean {
-    if (this.cutReason !== undefined || !this.#open) return false;
+    if (this.cutReason !== undefined || this.leaveIfDelivered()) return false;
+    if (this.#delivery === undefined) return this.#redecideNow();
+    this.#registry.cutting(this.#redecideUndelivered(this.#delivery));
+    return true;
+  }
+
+  /** Most responses are delivered before there is anything to decide. */
+  #redecideUndelivered(delivery: Delivery): CutUnderWay {
+    const redecide = (): void => {
+      if (this.cutReason === undefined && !this.leaveIfDelivered()) this.#redecideNow();
+    };
+    return {
+      then: (done, failed) =>
+        delivery.soon().then(() => {
+          try {
+            redecide();
+          } catch (error) {
+            failed(error);
+            return;
+          }
+          done();
+        }, failed),
+    };
+  }
+
+  #redecideNow(): boolean {
     const verdict = this.#decideAgain();
     switch (verdict.type) {
       case "permitted": {
@@ -182,7 +233,7 @@ export class Exchange implements Linked<Exchange> {
   }
 
   cut(reason: CutReason): void {
-    if (this.cutReason !== undefined || !this.#open) return;
+    if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
     this.cutReason = reason;
     this.#registry.counted(reason);
     this.#destroy(reason);
@@ -196,11 +247,27 @@ export class Exchange implements Linked<Exchange> {
     if (cutting !== undefined) this.#registry.cutting(cutting);
   }
 
-  /** After its last byte. */
+  /** After its last byte has left this process. */
   close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    this.#registry.closed(this);
+    if (this.#state !== "open") return;
+    const delivery = this.cutReason === undefined ? this.#outlet?.deliver(this) : undefined;
+    this.#outlet = undefined;
+    this.#delivery = delivery;
+    if (delivery === undefined) this.#state = "left";
+    else {
+      this.#state = "delivering";
+      this.#cut = () => delivery.reset();
+    }
+    this.#registry.closed(this, this.#state);
+  }
+
+  /** @returns whether it has left */
+  leaveIfDelivered(): boolean {
+    if (this.#state === "delivering" && this.#delivery?.isDone() !== false) {
+      this.#state = "left";
+      this.#registry.delivered(this);
+    }
+    return this.#state === "left";
   }
 }
 
@@ -222,6 +289,7 @@ export class Exchanges {
   readonly clock: Clock;
   readonly freshness: Freshness;
   readonly #all = new LinkedList<Exchange>();
+  readonly #delivering = new LinkedList<Exchange>();
   readonly #byFact = new FactIndex<Exchange>();
   readonly #onCut: (reason: CutReason) => void;
   readonly #onClosed: () => void;
@@ -264,7 +332,8 @@ export class Exchanges {
    * @param settled everything that is denied now is destroyed; called before this returns when it already is
    */
   onChange(change: Change, settled: Settled): void {
-    this.#redecide(change.rebuilt ? this.#all.items() : this.#byFact.readersOf(change.touched), settled);
+    if (change.rebuilt) this.redecideAll(settled);
+    else this.#redecide(this.#byFact.readersOf(change.touched), settled);
   }
 
   /** Re-decides what read one of these facts. */
@@ -273,7 +342,7 @@ export class Exchanges {
   }
 
   redecideAll(settled: Settled): void {
-    this.#redecide(this.#all.items(), settled);
+    this.#redecide([...this.#all.items(), ...this.#delivering.items()], settled);
   }
 
   #redecide(exchanges: readonly Exchange[], settled: Settled): void {
@@ -308,6 +377,7 @@ export class Exchanges {
   /** The comparisons of `mayCarry` for streams that are silent. */
   sweep(): void {
     for (const exchange of this.#all.items()) exchange.mayCarry();
+    for (const exchange of this.#delivering.items()) if (!exchange.leaveIfDelivered()) exchange.mayCarry();
     this.#byFact.tidy();
   }
 
@@ -319,12 +389,22 @@ export class Exchanges {
     exchange.readings = this.#byFact.add(exchange, exchange.reads);
   }
 
-  closed(exchange: Exchange): void {
+  closed(exchange: Exchange, state: "delivering" | "left"): void {
     this.#all.remove(exchange);
     this.#counts[exchange.kind]--;
+    if (state === "delivering") this.#delivering.push(exchange);
+    else this.#forget(exchange);
+    this.#onClosed();
+  }
+
+  delivered(exchange: Exchange): void {
+    this.#delivering.remove(exchange);
+    this.#forget(exchange);
+  }
+
+  #forget(exchange: Exchange): void {
     this.#byFact.remove(exchange.readings);
     exchange.readings = none;
-    this.#onClosed();
   }
 
   counted(reason: CutReason): void {

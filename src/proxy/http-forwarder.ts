@@ -160,7 +160,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
       refused,
     );
     this.#call = call;
-    if (this.#over) call.abort();
+    if (this.#over) void call.abort();
   }
 
   // --- the upstream's side
@@ -355,14 +355,14 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   /** The caller has left, or what it sent was no body. */
   onAbort(): void {
-    this.#giveUp();
+    void this.#giveUp();
   }
 
   // --- ends
 
   #fail(error: unknown): void {
     if (this.#over) return;
-    this.#giveUp();
+    void this.#giveUp();
     if (!this.#responding) this.#target.report?.({ type: "local" });
     if (this.#responding) {
       this.#job.counted.failure ??= "upstream-broke";
@@ -372,7 +372,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   /** The upstream has done nothing wrong: it is let go of, and nothing is held against it. */
   #refuseBody(): void {
-    this.#giveUp();
+    void this.#giveUp();
     if (this.#responding) this.#job.downstream.destroy();
     else this.#job.onFailed({ type: "too-large" });
   }
@@ -383,24 +383,33 @@ class Forwarding implements UpstreamHandler, BodyReader {
       // The answer is complete on our side, but not all of it has left.
       return downstream.cut(reason);
     }
-    this.#giveUp();
-    if (this.#responding) return downstream.cut(reason);
-    this.#job.onFailed({ type: "cut", reason });
+    const upstream = this.#giveUp();
+    if (!this.#responding) {
+      this.#job.onFailed({ type: "cut", reason });
+      return upstream;
+    }
+    const caller = downstream.cut(reason);
+    return upstream === undefined || caller === undefined ? (upstream ?? caller) : both(upstream, caller);
   }
 
   /** The caller has everything, or has left. */
   #onDownstreamClosed(): void {
     this.#timer?.clear();
     clearTimeout(this.#stalled);
-    this.#giveUp();
+    void this.#giveUp();
     this.#repeatEnds();
     this.#job.exchange.close();
   }
 
-  #giveUp(): void {
+  /** @returns settles when no further byte can leave for the upstream; undefined: none can */
+  #giveUp(): void | Promise<void> {
     if (this.#over) return;
     this.#over = true;
     this.#timer?.clear();
-    this.#call?.abort();
+    return this.#call?.abort();
   }
+}
+
+async function both(upstream: Promise<void>, caller: Promise<void>): Promise<void> {
+  await Promise.all([upstream, caller]);
 }

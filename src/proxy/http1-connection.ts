@@ -23,6 +23,7 @@ import {
   type RawLines,
 } from "./http1-parser.ts";
 import { AnswerWriter } from "./http1-writer.ts";
+import { SocketOutlet } from "./outlet-socket.ts";
 import { LastLines, RequestLines } from "./received-lines.ts";
 import type { WritableValues } from "./writable-values.ts";
 
@@ -60,6 +61,7 @@ export class Http1Connection {
   #over = false;
   #lingering = false;
   readonly #writer: AnswerWriter;
+  readonly outlet: SocketOutlet;
   /** The connection is somebody else's. */
   #taken = false;
   /** A request was answered, and nothing of the next has come. */
@@ -77,6 +79,7 @@ export class Http1Connection {
     this.#scheme = socket instanceof TLSSocket ? "https" : "http";
     this.#owner = owner;
     this.caller = caller;
+    this.outlet = new SocketOutlet(socket);
     this.#deadline = owner.now() + owner.readMs;
     this.#writer = new AnswerWriter(socket, owner, {
       mayLeave: (flush) => this.#current?.mayLeave(flush) ?? true,
@@ -114,7 +117,7 @@ export class Http1Connection {
 
   /** Ends it unless something was asked that is not answered. */
   closeIdle(): void {
-    if (this.#betweenRequests || this.#bytesRead === 0) this.#socket.destroy();
+    if (this.#betweenRequests || this.#bytesRead === 0) this.#socket.destroySoon();
     else if (this.#current?.closed === true) this.#linger(); // the rest of its body is not waited for
   }
 
@@ -144,7 +147,8 @@ export class Http1Connection {
     if (this.#deadline > now) return;
     this.#deadline = Infinity;
     if (this.#current?.answering === true && this.#reading === this.#current) return; // both sides talk, within the route's own bounds
-    if (this.#over || this.#betweenRequests || this.#current?.ended === true) this.#socket.destroy();
+    if (this.#betweenRequests) this.#socket.destroySoon();
+    else if (this.#over || this.#current?.ended === true) this.#socket.destroy();
     else this.#refuse("ERR_HTTP_REQUEST_TIMEOUT", 408);
   }
 
@@ -339,7 +343,7 @@ export class Http1Connection {
   readonly #onEnd = (): void => {
     // Whoever ends its side is taken to have left, as Node and nginx take it.
     this.#writer.flush();
-    if (this.#lingering || this.#current?.ended === true) this.#socket.destroySoon();
+    if (this.#lingering || this.#betweenRequests || this.#current?.ended === true) this.#socket.destroySoon();
     else this.#socket.destroy();
   };
 

@@ -11,6 +11,7 @@ import type { BodyReader, Downstream, Leaving, Tunnel, UpgradeKind } from "./dow
 import type { HeaderLines } from "./header-lines.ts";
 import type { Http1Connection } from "./http1-connection.ts";
 import { Listeners } from "./listeners.ts";
+import { resetSocket } from "./send-queue-socket.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 import type { Flush } from "./turn-end-timer.ts";
 
@@ -184,6 +185,7 @@ export class Http1Exchange implements Downstream {
 
   carries(exchange: Leaving): void {
     this.#carried = exchange;
+    exchange.leavesBy(this.#connection.outlet);
   }
 
   /** Called by the connection: whether what was gathered of the answer still may. */
@@ -265,8 +267,9 @@ export class Http1Exchange implements Downstream {
     return false;
   }
 
+  /** By a reset: what the kernel holds of half an answer is discarded with it. */
   destroy(): void {
-    if (!this.closed) this.#socket.destroy();
+    if (!this.closed) resetSocket(this.#socket);
   }
 
   cut(): void {

@@ -5,6 +5,7 @@
 import type { Socket } from "node:net";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { DirectWriting } from "./direct-writing.ts";
+import { resetSocket } from "./send-queue-socket.ts";
 import { atTurnEnd, Flush, type TurnEndTask } from "./turn-end-timer.ts";
 
 /** What is gathered before it is sent. */
@@ -109,7 +110,7 @@ export class AnswerWriter implements TurnEndTask {
     }
     // It has begun, here or with the caller, and nobody may take what left of it for the whole.
     this.drop();
-    this.#socket.destroy();
+    resetSocket(this.#socket);
   }
 
   #write(): void {

@@ -12,7 +12,8 @@ import type { Duplex } from "node:stream";
 import type { Caller } from "./caller.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
-import { cutWithinMs } from "./upgrade-splice.ts";
+import { SocketOutlet, StreamCuts } from "./outlet-socket.ts";
+import { queuedHere, unackedBytes } from "./send-queue-socket.ts";
 
 const streamsMax = 128;
 const headListBytesMax = 131_072;
@@ -23,18 +24,18 @@ const connectionWindowBytes = 1_048_576;
 const endOfStream = 0x1;
 /** How long a caller is waited for that has been told everything and does not end its side, as for HTTP/1 (http1-connection.ts). */
 const lingerMs = 5_000;
-/** How often a caller that is slow to read is looked at, while something of its connection is being cut. */
+/** How often it is looked at whether what was written has left this process. */
 const lookEveryMs = 5;
 
 export class Http2Connection {
   readonly caller: Caller;
+  readonly outlet: SocketOutlet;
   readonly #session: ServerHttp2Session;
   readonly #owner: ConnectionOwner;
   readonly #receiving = new Map<Http2Exchange, number>();
   readonly #socket: Socket;
-  #settling: Promise<void> | undefined;
-  /** A stream was cut since the last look. */
-  #cutAgain = false;
+  readonly #cuts: StreamCuts;
+  #pinging = false;
   #open = 0;
   #idleSince: number;
   #goingAway = false;
@@ -50,6 +51,8 @@ export class Http2Connection {
   constructor(socket: Socket, caller: Caller, owner: ConnectionOwner) {
     this.#owner = owner;
     this.#socket = socket;
+    this.outlet = new SocketOutlet(socket);
+    this.#cuts = StreamCuts.ofCaller(socket, () => this.#ping());
     this.caller = caller;
     this.#idleSince = owner.now();
     const session = performServerHandshake(socket as Duplex, {
@@ -124,7 +127,7 @@ export class Http2Connection {
   #sweepUnread(now: number): void {
     const { idleMs } = this.#owner;
     for (const [exchange, since] of this.#ending) if (now - since >= idleMs) exchange.destroy();
-    const bytes = unsentBytes(this.#socket);
+    const bytes = queuedHere(this.#socket);
     if (bytes === 0 || bytes !== this.#stuck.bytes) this.#stuck = { bytes, since: now };
     else if (now - this.#stuck.since >= idleMs) this.#socket.destroy();
   }
@@ -136,7 +139,7 @@ export class Http2Connection {
 
   /** Now, or when everything that was written has left this process, or the connection is gone. */
   whenSent(listener: () => void): void {
-    if (this.#socket.destroyed || unsentBytes(this.#socket) === 0) {
+    if (this.#socket.destroyed || queuedHere(this.#socket) === 0) {
       listener();
       return;
     }
@@ -146,7 +149,7 @@ export class Http2Connection {
 
   #lookLater(): void {
     setTimeout(() => {
-      if (!this.#socket.destroyed && unsentBytes(this.#socket) > 0) {
+      if (!this.#socket.destroyed && queuedHere(this.#socket) > 0) {
         this.#lookLater();
         return;
       }
@@ -156,32 +159,25 @@ export class Http2Connection {
     }, lookEveryMs);
   }
 
-  /**
-   * After a stream was cut: nothing recalls what the connection was handed of it before. Either all of that is the kernel's within
-   * a moment, or the connection ends, for a caller that does not read would otherwise get it whenever it likes.
-   * @returns settles when no byte that was written before is in this process
-   */
-  settled(): Promise<void> {
-    this.#cutAgain = true;
-    this.#settling ??= this.#settle().finally(() => {
-      this.#settling = undefined;
-    });
-    return this.#settling;
+  /** Nothing of any stream is queued here or in the kernel. */
+  get isQuiet(): boolean {
+    return (this.#session.state.outboundQueueSize ?? 0) === 0 && unackedBytes(this.#socket) === 0;
   }
 
-  async #settle(): Promise<void> {
-    let until: number | undefined;
-    while (!this.#socket.destroyed) {
-      if (this.#cutAgain) {
-        this.#cutAgain = false;
-        await new Promise((resolve) => setImmediate(resolve)); // what a cut writes, it writes within that
-        continue;
-      }
-      if (unsentBytes(this.#socket) === 0) return;
-      until ??= this.#owner.now() + cutWithinMs;
-      if (this.#owner.now() >= until) this.#socket.destroy();
-      else await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
-    }
+  /**
+   * After a stream was cut: nothing takes back what the connection was handed of it. Either the caller's kernel acknowledges all of
+   * that within a moment, or the connection is reset, and with it the caller's other streams.
+   * @returns settles when no byte that was written before can leave this machine
+   */
+  cutsFinished(): Promise<void> {
+    return this.#cuts.finished();
+  }
+
+  #ping(): void {
+    if (this.#pinging || this.#session.destroyed) return;
+    this.#pinging = this.#session.ping(() => {
+      this.#pinging = false;
+    });
   }
 
   /** Nothing new is taken; it ends behind its last stream. */
@@ -200,12 +196,4 @@ export class Http2Connection {
     // Of a session that was going anyway Node leaves the socket to the caller, once GOAWAY has been written.
     setImmediate(() => this.#socket.destroy());
   }
-}
-
-type Handle = Readonly<{ writeQueueSize?: number; _parent?: Handle }>;
-
-/** What the system has not taken yet. HTTP/2 writes past the socket's own count, so the handles are asked; over TLS there are two. */
-function unsentBytes(socket: Socket): number {
-  const { _handle: handle } = socket as unknown as { _handle: Handle | null };
-  return (handle?.writeQueueSize ?? 0) + (handle?._parent?.writeQueueSize ?? 0);
 }

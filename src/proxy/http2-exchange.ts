@@ -8,7 +8,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
 import type { RequestHead } from "./canonical.ts";
-import type { BodyReader, Downstream, Tunnel } from "./downstream.ts";
+import type { BodyReader, Downstream, Leaving, Tunnel } from "./downstream.ts";
 import type { CutReason } from "./exchanges.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { Http2Connection } from "./http2-connection.ts";
@@ -120,7 +120,10 @@ export class Http2Exchange implements Downstream {
     if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
   }
 
-  carries(): void {} // nothing is held back here: frames are Node's from `write` on
+  /** Nothing is held back here: frames are Node's from `write` on. */
+  carries(exchange: Leaving): void {
+    exchange.leavesBy(this.#connection.outlet);
+  }
 
   writeHead(given: number, { list: lines }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#dead) return;
@@ -197,12 +200,13 @@ export class Http2Exchange implements Downstream {
     this.#stopSending();
   }
 
-  cut(reason: CutReason): Promise<void> {
-    if (this.closed) return Promise.resolve();
+  cut(reason: CutReason): void | Promise<void> {
+    if (this.closed) return;
+    const isDelivered = this.#stream.writableLength === 0 && this.#connection.isQuiet;
     if (this.#isGrpc && this.#takesTrailers && !this.ended && this.#stream.writableLength === 0) {
       this.end(undefined, ["grpc-status", String(grpcStatusOfCut[reason]), "grpc-message", reason]);
     } else this.#reset(constants.NGHTTP2_CANCEL);
-    return this.#connection.settled();
+    if (!isDelivered) return this.#connection.cutsFinished();
   }
 
   destroy(): void {

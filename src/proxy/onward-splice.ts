@@ -13,6 +13,7 @@ import type { RouteConfig } from "../config/index.ts";
 import { contain, contained, endByFault } from "./contain.ts";
 import { HeaderLines } from "./header-lines.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
+import { guardSocket } from "./send-queue-socket.ts";
 import { beginTunnel, TcpSplice, type TunnelJob } from "./tcp-splice.ts";
 import { UpstreamConnectTimeoutError } from "./upstream-call.ts";
 
@@ -85,6 +86,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
       return;
     }
     settle();
+    guardSocket(upstream);
     job.target.report?.({ type: "answered", status: statusCode });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
     contain(stream, end);

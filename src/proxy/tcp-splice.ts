@@ -7,13 +7,13 @@
  * breaks both off at once, however much waits to be read.
  */
 import { connect, Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 import type { Permit } from "../auth/index.ts";
 import { contain, contained, endByFault } from "./contain.ts";
 import type { Downstream, Tunnel } from "./downstream.ts";
 import type { Exchange } from "./exchanges.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
 import type { UpstreamTarget } from "./http-upstreams.ts";
+import { guardSocket, resetSocket } from "./send-queue-socket.ts";
 import type { Acceptance } from "./tunnel-request.ts";
 import { UpstreamConnectTimeoutError } from "./upstream-call.ts";
 
@@ -72,6 +72,7 @@ export function tunnelTcp(_permit: Permit, job: TunnelJob): void {
   upstream.once("connect", () => {
     if (settled || !exchange.mayCarry()) return; // a cut has failed it
     settle();
+    guardSocket(upstream);
     job.target.report?.({ type: "answered", status: 200 });
     const { stream, head } = downstream.takeTunnel(job.acceptance.status, job.acceptance.lines);
     contain(stream, end);
@@ -121,6 +122,7 @@ export class TcpSplice {
       breakOff(client);
     });
     if (exchange.cutReason !== undefined) return;
+    downstream.carries(exchange);
 
     client.on("error", ignore); // `close` follows
     client.once("close", () => leave(client, upstream, () => breakOff(upstream)));
@@ -158,10 +160,9 @@ function leave(gone: Tunnel["stream"], other: Tunnel["stream"], breakOffOther: (
   else if (!other.readableEnded) other.end(() => other.destroy());
 }
 
-/** With a reset where there is one: an end would look as if everything had been said. */
+/** With a reset: an end would look as if everything had been said, and what the kernel holds would still leave. */
 export function breakOff(socket: Socket): void {
-  if (socket instanceof TLSSocket || socket.connecting) socket.destroy();
-  else if (!socket.destroyed) socket.resetAndDestroy();
+  resetSocket(socket);
 }
 
 function ignore(): void {}

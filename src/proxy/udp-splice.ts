@@ -115,6 +115,7 @@ function splice(job: UdpTunnelJob, { stream, head }: Tunnel, upstream: UdpSocket
     breakOff(stream);
   });
   if (exchange.cutReason !== undefined) return;
+  downstream.carries(exchange);
 
   const capsules = new CapsuleReader((payload) => {
     if (!open || !exchange.mayCarry()) return;

@@ -4,13 +4,13 @@
  * The upstream is connected first; whatever it answers instead of a good 101 is passed on as an ordinary answer. Only then is
  * the caller's upgrade accepted. After that bytes are copied as they come, each side held back when the other is slow, and
  * the lease is compared on every chunk. Nothing is parsed but the frame headers towards the caller, so that a cut can put
- * its close frame between two frames; when no boundary comes in time, or the caller does not read, the socket is destroyed. Of
- * other protocols nothing is known, and a cut destroys the socket.
+ * its close frame between two frames. A cut always ends in a reset, which discards what the kernel holds: at once if the caller has not
+ * received everything that came before, or if the protocol is not WebSocket; otherwise when the caller closes or the time is over.
  */
 import { createHash } from "node:crypto";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
-import type { Socket } from "node:net";
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Permit } from "../auth/index.ts";
 import { closeCodes } from "./close-codes.ts";
@@ -21,6 +21,8 @@ import type { CutReason, Exchange } from "./exchanges.ts";
 import { HeaderLines } from "./header-lines.ts";
 import type { ForwardFailure } from "./http-forwarder.ts";
 import type { UpstreamTarget } from "./http-upstreams.ts";
+import { cutWithinMs } from "./outlet-socket.ts";
+import { closeSocket, guardSocket, resetSocket, unsentBytes } from "./send-queue-socket.ts";
 import { closeFrame, FrameBoundaries } from "./websocket-frames.ts";
 
 export type UpgradeJob = Readonly<{
@@ -49,8 +51,6 @@ export type UpgradeJob = Readonly<{
   onFault: (error: unknown) => void;
 }>;
 
-/** From the cut to the end of the socket. */
-export const cutWithinMs = 50;
 /** From the end of a caller's side of a WebSocket to the end of the whole. */
 const leavingMs = 1_000;
 
@@ -113,7 +113,7 @@ class Handshake {
       if (this.#attempt !== undefined) this.#fail({ type: "cut", reason });
       else {
         upstream.destroy();
-        downstream.destroy();
+        downstream.destroy(); // an ordinary answer that is being passed on
       }
     });
     onceClosed(downstream, this);
@@ -130,6 +130,7 @@ class Handshake {
       contain(connecting, end);
       this.#upstream = connecting;
       connecting.once(target.connect.secure ? "secureConnect" : "connect", () => {
+        guardSocket(connecting);
         if (exchange.mayCarry()) upstream.end();
       });
     });
@@ -268,7 +269,8 @@ class Splice {
   readonly #upstream: Duplex;
   /** Null: no frames are known of another protocol. */
   readonly #frames: FrameBoundaries | null;
-  #closing: Readonly<{ reason: CutReason; done: () => void }> | undefined;
+  /** Why it is being cut. */
+  #closing: CutReason | undefined;
 
   constructor({ exchange, counted, client, upstream, webSocket }: Spliced) {
     this.#exchange = exchange;
@@ -339,20 +341,33 @@ class Splice {
    * Nothing of the caller's goes up any more; towards the caller only the rest of the frame that has begun. Without a lease
    * not even that: whoever fenced this node off has not waited for it.
    */
-  #cut(reason: CutReason): Promise<void> {
+  #cut(reason: CutReason): void | Promise<void> {
+    this.#closing = reason;
+    const client = this.#client;
+    // A close frame that has to wait behind other bytes comes too late, and those must not leave at all.
+    const waits = client.writableEnded || unsentBytes(client) > 0;
+    if (this.#frames === null || waits || (reason === "stale" && !this.#frames.atBoundary)) {
+      resetSocket(client);
+      this.#leaveUpstream();
+      return;
+    }
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#client.destroy(), cutWithinMs);
-      this.#client.once("close", () => {
+      const timer = setTimeout(() => resetSocket(client), cutWithinMs);
+      client.once("close", () => {
         clearTimeout(timer);
+        this.#leaveUpstream();
         resolve();
       });
-      this.#closing = { reason, done: resolve };
-      if (this.#client.destroyed) resolve();
-      else if (this.#frames === null) this.#client.destroy();
-      else if (this.#frames.atBoundary) this.#sayGoodbye();
-      else if (reason === "stale") this.#client.destroy();
+      if (client.destroyed) resolve();
+      else if (this.#frames?.atBoundary === true) this.#sayGoodbye();
       else this.#upstream.resume();
     });
+  }
+
+  /** What the kernel holds for the upstream is discarded. */
+  #leaveUpstream(): void {
+    if (this.#upstream instanceof Socket) closeSocket(this.#upstream);
+    else this.#upstream.destroy();
   }
 
   #finishFrame(frames: FrameBoundaries, chunk: Buffer): void {
@@ -363,10 +378,9 @@ class Splice {
   }
 
   #sayGoodbye(): void {
-    const { code, reason } = closeCodes[this.#closing?.reason ?? "draining"];
-    this.#upstream.destroy();
-    // Once this has left, nothing can follow it; what the caller still sends is thrown away, so that no reset overtakes it.
-    this.#client.once("finish", () => this.#closing?.done());
+    const { code, reason } = closeCodes[this.#closing ?? "draining"];
+    this.#leaveUpstream();
+    // What the caller still sends is thrown away, so that no reset overtakes the frame.
     this.#client.end(closeFrame(code, reason));
     this.#client.resume();
   }

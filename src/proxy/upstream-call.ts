@@ -56,8 +56,11 @@ export interface UpstreamCall {
   end(trailers?: readonly string[]): void;
   /** More of the answer. */
   resume(): void;
-  /** Nothing of it is wanted any more: no further byte leaves, and nothing is called. */
-  abort(): void;
+  /**
+   * Nothing of it is wanted any more, and nothing is called.
+   * @returns settles when no further byte of it can leave; undefined: none can
+   */
+  abort(): void | Promise<void>;
 }
 
 export interface UpstreamPool {

@@ -23,6 +23,7 @@ import { KeptAnswer } from "./kept-answer.ts";
 import { headText, KeptHead } from "./kept-head.ts";
 import { readBuffer } from "./read-buffer.ts";
 import { AnswerLines, LastLines } from "./received-lines.ts";
+import { closeSocket, guardSocket, unackedBytes } from "./send-queue-socket.ts";
 import { atTurnEnd, type Flush, type TurnEndTask } from "./turn-end-timer.ts";
 import {
   UpstreamClosedError,
@@ -103,6 +104,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     );
     socket.once(ready, () => {
       this.#connected = true;
+      guardSocket(socket);
       if (ready === "secureConnect")
         this.#direct = DirectReading.begin(this.#parser, socket, (read) => this.#onRead(read));
       this.#writing = new DirectWriting(socket, () => {
@@ -160,10 +162,10 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (call !== undefined && !call.over) this.#pool.again(call);
   }
 
-  /** Nothing of a call that has begun may be taken for another's, so its connection goes. */
+  /** Nothing of a call that has begun may be taken for another's, so its connection goes, with what the kernel holds of its body. */
   abandon(call: Http1Call): void {
     if (this.#call === call && this.#reserved) return; // given back at the end of the turn
-    this.#socket.destroy();
+    closeSocket(this.#socket);
   }
 
   /** Writes the head of a call. */
@@ -406,7 +408,9 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const call = this.#call;
     this.#call = undefined;
     if (call === undefined) return;
-    const reusable = this.#keepAlive && call.sent && !call.over && !this.#spoiled && this.#writing?.isEmpty === true;
+    const isSent =
+      this.#writing?.isEmpty === true && (!call.request.hasBody || (unackedBytes(this.#socket) ?? 0) === 0);
+    const reusable = this.#keepAlive && call.sent && !call.over && !this.#spoiled && isSent;
     this.#answered++;
     if (this.#paused) this.resume();
     if (reusable) {

@@ -118,8 +118,11 @@ export class Http2Call implements UpstreamCall {
     if (!this.over) this.#stream?.resume();
   }
 
-  abort(): void {
-    if (this.finish() && this.#stream !== undefined) resetUnended(this.#stream, constants.NGHTTP2_CANCEL);
+  abort(): void | Promise<void> {
+    const stream = this.#stream;
+    if (!this.finish() || stream === undefined) return;
+    resetUnended(stream, constants.NGHTTP2_CANCEL);
+    if (this.request.hasBody) return this.connection?.cutsFinished();
   }
 
   finish(): boolean {

@@ -8,6 +8,8 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { StreamCuts } from "./outlet-socket.ts";
+import { guardSocket } from "./send-queue-socket.ts";
 import { UpstreamClosedError, UpstreamConnectTimeoutError } from "./upstream-call.ts";
 import { type PoolLimits, placeOf, type UpstreamAddress } from "./upstream-http1.ts";
 import { type Http2Call, isGrpc, linesOf, noMore } from "./upstream-http2-call.ts";
@@ -35,6 +37,7 @@ export type Http2ConnectionHooks = Readonly<{
 export class Http2UpstreamConnection {
   readonly #session: ClientHttp2Session;
   readonly #socket: Socket;
+  readonly #cuts: StreamCuts;
   readonly #secure: boolean;
   readonly #idleMs: number;
   readonly #callsMax: number;
@@ -67,6 +70,7 @@ export class Http2UpstreamConnection {
     const authority = `${secure ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
     const common = { ...placeOf(address), noDelay: true, keepAlive: true };
     this.#socket = secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common);
+    this.#cuts = StreamCuts.ofUpstream(this.#socket);
     this.#session = connect(authority, {
       createConnection: () => this.#socket,
       settings: { enablePush: false, initialWindowSize: windowBytes },
@@ -80,6 +84,7 @@ export class Http2UpstreamConnection {
     this.#session.on("connect", () => {
       clearTimeout(this.#connecting);
       this.#ready = true;
+      guardSocket(this.#socket);
       this.#session.setLocalWindowSize(connectionWindowBytes);
       for (const call of this.#waiting) this.#begin(call);
       this.#waiting.clear();
@@ -135,6 +140,11 @@ export class Http2UpstreamConnection {
 
   destroy(): void {
     this.#session.destroy();
+  }
+
+  /** @returns settles when nothing that was written of calls that were aborted can leave this machine */
+  cutsFinished(): Promise<void> {
+    return this.#cuts.finished();
   }
 
   #end(error: Error): void {

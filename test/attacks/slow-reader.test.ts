@@ -1,7 +1,6 @@
 /**
- * A cut reaches what waits behind a caller that does not read. What the system's buffers hold when the cut is reported may still be
- * read, for nobody can call that back; of what is in this process then, nothing may leave any more. The system itself says how much
- * its buffers hold.
+ * A cut discards what waits for a caller that does not read, in this process and in its kernel. What the caller's own kernel has
+ * received before is all that the caller can still read. The kernel itself says how much that is.
  */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -25,18 +24,22 @@ import { waitFor } from "../support/wait-for.ts";
 const skip = existsSync("/proc/net/tcp") ? false : "only Linux tells what its buffers hold";
 const hugeWindow = 2 ** 31 - 1;
 
-/** Bytes in the buffers of both ends of a connection on this machine. */
-function heldBySystem(socket: Socket, port: number): number {
+/** Bytes in the queues of both ends of a connection on this machine. */
+function queuesOf(socket: Socket, port: number): Readonly<{ unacked: number; received: number }> {
   const hex = (n: number): string => n.toString(16).toUpperCase().padStart(4, "0");
-  const ends = [hex(socket.localPort ?? 0), hex(port)];
-  let held = 0;
+  const caller = hex(socket.localPort ?? 0);
+  const ends = [caller, hex(port)];
+  let unacked = 0;
+  let received = 0;
   for (const line of readFileSync("/proc/net/tcp", "utf8").split("\n")) {
     const [, local = "", remote = "", , queues = ""] = line.trim().split(/\s+/);
     const [a = "", b = ""] = [local, remote].map((address) => address.split(":")[1] ?? "");
     if (!(ends.includes(a) && ends.includes(b))) continue;
-    for (const queue of queues.split(":")) held += Number.parseInt(queue, 16);
+    const [tx = 0, rx = 0] = queues.split(":").map((queue) => Number.parseInt(queue, 16));
+    if (a === caller) received += rx;
+    else unacked += tx;
   }
-  return held;
+  return { unacked, received };
 }
 
 /** Waits until nothing moves any more. */
@@ -82,7 +85,7 @@ for (const transport of ["plain", "tls"] as const) {
       await upstream.close();
     });
 
-    /** TLS records are read whole, and what was read but not looked at is counted as what the system held. */
+    /** What was read before and not yet decrypted counts when its TLS record is complete. */
     const slack = transport === "tls" ? 70_000 : 0;
     async function stalled(alpn: string, ask: (socket: Socket) => void): Promise<Socket> {
       const { port } = rig;
@@ -95,20 +98,25 @@ for (const transport of ["plain", "tls"] as const) {
       await new Promise((resolve) => socket.once(transport === "plain" ? "connect" : "secureConnect", resolve));
       ask(socket);
       socket.pause();
-      await settled("the system to take no more", () => heldBySystem(socket, port));
+      await settled("the system to take no more", () => {
+        const { unacked, received } = queuesOf(socket, port);
+        return unacked + received;
+      });
       return socket;
     }
 
-    /** Cuts, then reads all there is. @returns how much more came than the system held when the cut was reported */
+    /** Cuts, then reads all there is. @returns how much more came than the caller's kernel had received before the cut */
     async function cutAndRead(socket: Socket, session: number): Promise<number> {
-      await rig.apply(revokedSession(session));
-      const held = heldBySystem(socket, rig.port);
+      const { unacked, received } = queuesOf(socket, rig.port);
+      assert.ok(unacked > 0, "the kernel of the proxy holds something");
       const before = socket.bytesRead;
+      await rig.apply(revokedSession(session));
+      assert.equal(queuesOf(socket, rig.port).unacked, 0, "and nothing any more when the cut is reported");
       socket.resume();
       await settled("everything to be read", () => socket.bytesRead);
       const came = socket.bytesRead - before;
       socket.destroy();
-      return came - held;
+      return came - received;
     }
 
     const head = (n: number, path: string): string =>
@@ -121,7 +129,7 @@ for (const transport of ["plain", "tls"] as const) {
         await rig.apply(signedIn(n));
         const socket = await stalled("http/1.1", (each) => each.write(head(n, path)));
         const beyond = await cutAndRead(socket, n);
-        assert.ok(beyond <= slack, `${beyond} bytes left this process behind the cut`);
+        assert.ok(beyond <= slack, `${beyond} bytes left this machine after the cut`);
       });
 
     for (const [n, path, streams] of [
@@ -148,7 +156,7 @@ for (const transport of ["plain", "tls"] as const) {
             );
         });
         const beyond = await cutAndRead(socket, n);
-        assert.ok(beyond <= slack, `${beyond} bytes left this process behind the cut`);
+        assert.ok(beyond <= slack, `${beyond} bytes left this machine after the cut`);
       });
   });
 }

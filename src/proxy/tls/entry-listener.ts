@@ -7,6 +7,7 @@ import type { TLSSocket } from "node:tls";
 import type { Config } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import type { Caller } from "../caller.ts";
+import { guardSocket } from "../send-queue-socket.ts";
 import { createQuestionListener, lookForQuestion } from "./acme-question-listener.ts";
 import { type ClientTrusts, compileClientTrusts } from "./client-trust.ts";
 import { readFirstBytes } from "./first-bytes-socket.ts";
@@ -115,6 +116,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
 
   function enterHttp(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void {
     entering.delete(endsOf(socket));
+    guardSocket(socket);
     hooks.onEntered(socket, caller, protocol);
   }
 

@@ -1,0 +1,217 @@
+/**
+ * Kernel send queue: what the kernel holds of a TCP connection that its peer has not acknowledged, and how to discard it.
+ *
+ * - `guardSocket` bounds how far the kernel takes data ahead of the network (TCP_NOTSENT_LOWAT), and makes every close discard what is
+ *   left (SO_LINGER with a time of 0): the kernel never sends anything of a connection whose descriptor is closed.
+ * - `unackedBytes` counts what is queued in this process and in the kernel (SIOCOUTQ).
+ * - `resetSocket` discards both and closes with a RST.
+ *
+ * Node has no API for these options, so the C library is called through `node:ffi` (docs/adr/0031-the-kernel-drops-what-is-cut.md).
+ * Without it, on another system or with `--no-experimental-ffi`, the queue has no bound and cannot be read; `resetSocket` works.
+ */
+import type { Socket } from "node:net";
+
+/** The kernel takes more of a connection only while less than this is unsent. */
+export const unsentBytesMax = 16_384;
+/** A segment buffer is filled once it is allocated, so one may lie on top (GSO_MAX_SIZE of Linux). */
+const segmentBytesMax = 65_536;
+/** What the kernel holds of one connection and has not sent, at most. */
+export const heldBytesMax = unsentBytesMax + segmentBytesMax;
+
+/** Of `asm-generic/socket.h`, `linux/tcp.h` and `linux/sockios.h`. */
+const solSocket = 1;
+const soLinger = 13;
+const ipprotoTcp = 6;
+const tcpNotsentLowat = 25;
+const siocoutq = 0x5411n;
+const siocoutqnsd = 0x894bn;
+/** `struct linger`: a close discards what is unsent and resets, or leaves the rest to the kernel. */
+const discard = [1, 0] as const;
+const graceful = [0, 0] as const;
+/** Architectures of Linux that number these as `asm-generic` does. */
+const generic: ReadonlySet<string> = new Set(["x64", "arm64", "riscv64", "loong64", "s390x"]);
+
+/** What `node:net` keeps of a connection; over TLS `_parent` is the handle underneath. */
+type Handle = {
+  readonly fd?: number;
+  readonly bytesWritten?: number;
+  readonly writeQueueSize?: number;
+  readonly _parent?: Handle;
+  close?: (done: () => void) => void;
+  reset?: (done: () => void) => number;
+};
+
+type Kernel = Readonly<{
+  setOption(fd: number, level: number, name: number, value: readonly number[]): boolean;
+  /** @param request SIOCOUTQ: unacknowledged; SIOCOUTQNSD: unsent */
+  queued(fd: number, request: bigint): number | undefined;
+}>;
+
+const kernel = openKernel();
+
+function openKernel(): Kernel | undefined {
+  if (process.platform !== "linux" || !generic.has(process.arch)) return undefined;
+  const { emitWarning } = process;
+  try {
+    process.emitWarning = () => {}; // that `node:ffi` is experimental is this file's concern, and not the operator's
+    const ffi = process.getBuiltinModule("node:ffi");
+    const { setsockopt, ioctl } = ffi.dlopen(null, {
+      setsockopt: { arguments: ["i32", "i32", "i32", "pointer", "u32"], return: "i32" },
+      ioctl: { arguments: ["i32", "u64", "pointer"], return: "i32" },
+    }).functions;
+    const words = new Int32Array(new ArrayBuffer(8)); // outside of the collector's heap, so it never moves
+    const pointer = ffi.getRawPointer(words.buffer);
+    return {
+      setOption(fd, level, name, value) {
+        words.set(value);
+        return setsockopt(fd, level, name, pointer, value.length * words.BYTES_PER_ELEMENT) === 0;
+      },
+      queued: (fd, request) => (ioctl(fd, request, pointer) === 0 ? words[0] : undefined),
+    };
+  } catch {
+    return undefined; // this runtime has no such module, or may not use it; `canReadSendQueues` says so
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+/** Whether this process can bound and read what the kernel holds of its connections. */
+export const canReadSendQueues = kernel !== undefined;
+
+function handleOf(socket: Socket): Handle | undefined {
+  return (socket as unknown as { _handle: Handle | null })._handle ?? undefined;
+}
+
+/** The handle of the connection itself. */
+function lowestHandleOf(socket: Socket): Handle | undefined {
+  let handle = handleOf(socket);
+  while (handle?._parent !== undefined) handle = handle._parent;
+  return handle;
+}
+
+function descriptorOf(handle: Handle | undefined): number {
+  return handle?.fd ?? -1;
+}
+
+/** Written to the connection and not in its kernel's queue yet. */
+export function queuedHere(socket: Socket): number {
+  const handle = handleOf(socket);
+  return (handle?.writeQueueSize ?? 0) + (handle?._parent?.writeQueueSize ?? 0);
+}
+
+/** @returns what the peer has not acknowledged, here and in the kernel; undefined: unknown. 0 once the socket is closed */
+export function unackedBytes(socket: Socket): number | undefined {
+  const fd = descriptorOf(lowestHandleOf(socket));
+  if (fd < 0) return 0;
+  const queued = kernel?.queued(fd, siocoutq);
+  return queued === undefined ? undefined : queued + queuedHere(socket);
+}
+
+/** @returns what has not left this machine yet, as far as that is known */
+export function unsentBytes(socket: Socket): number {
+  const fd = descriptorOf(lowestHandleOf(socket));
+  return fd < 0 ? 0 : queuedHere(socket) + (kernel?.queued(fd, siocoutqnsd) ?? 0);
+}
+
+/** A position in what was written to a connection. */
+export type SendMark = number;
+
+/** Everything that was written so far, as the connection counts it. */
+export function sendMark(socket: Socket): SendMark {
+  const handle = handleOf(socket);
+  if (handle === undefined) return 0;
+  const { _parent: parent } = handle;
+  return parent === undefined ? (handle.bytesWritten ?? 0) : (parent.bytesWritten ?? 0) + (handle.writeQueueSize ?? 0);
+}
+
+/** @returns up to where the peer's kernel has everything; Infinity: the queue is empty or discarded. Undefined: unknown */
+export function ackedMark(socket: Socket): SendMark | undefined {
+  const unacked = unackedBytes(socket);
+  if (unacked === undefined) return undefined;
+  return unacked === 0 ? Number.POSITIVE_INFINITY : sendMark(socket) - unacked;
+}
+
+/** Discards what this process and the kernel hold of a connection, and closes it with a RST. */
+export function resetSocket(socket: Socket): void {
+  if (socket.destroyed) return;
+  const handle = lowestHandleOf(socket);
+  const fd = descriptorOf(handle);
+  if (fd >= 0 && kernel?.setOption(fd, solSocket, soLinger, discard) !== true) resetByHandle(socket, handle);
+  destroyAtOnce(socket);
+}
+
+/** Closes a connection at once: with a FIN if its peer has everything, otherwise with a reset. */
+export function closeSocket(socket: Socket): void {
+  if (unackedBytes(socket) === 0) socket.destroy();
+  else resetSocket(socket);
+}
+
+/** As `resetAndDestroy`, which refuses TLS. While a shutdown is under way libuv cannot: then it is a plain close. */
+function resetByHandle(socket: Socket, handle: Handle | undefined): void {
+  if (handle?.reset === undefined || socket.writableEnded) return;
+  const reset = handle.reset.bind(handle);
+  handle.close = (done) => void reset(done);
+}
+
+/** Past what `guardSocket` and others have put in the place of `destroy`. */
+function destroyAtOnce(socket: Socket): void {
+  (Object.getPrototypeOf(socket) as Socket).destroy.call(socket);
+}
+
+/** How often a connection that was ended is looked at: at first, and at most. */
+const lookMsMin = 10;
+const lookMsMax = 250;
+/** How long it may stay without its peer taking anything. */
+const stuckMsMax = 30_000;
+
+/**
+ * Bounds what the kernel takes of a connection, and keeps the kernel from sending anything once its descriptor is closed, by whatever
+ * means: `destroy`, a broken protocol, or the death of this process.
+ *
+ * `destroy` then resets a connection whose peer has not received everything. Two cases stay graceful: the peer has everything, or our
+ * side was ended before. Then the descriptor stays open until the peer has the rest, or takes nothing of it for too long.
+ * @param socket connected
+ */
+export function guardSocket(socket: Socket): void {
+  const fd = descriptorOf(lowestHandleOf(socket));
+  if (kernel === undefined || fd < 0) return;
+  kernel.setOption(fd, ipprotoTcp, tcpNotsentLowat, [unsentBytesMax]);
+  kernel.setOption(fd, solSocket, soLinger, discard);
+  const destroy = socket.destroy.bind(socket);
+  let waits = false;
+  socket.destroy = (error) => {
+    if (socket.destroyed || waits) return error === undefined || error === null ? socket : destroy(error);
+    const unacked = unackedBytes(socket) ?? 0;
+    if (unacked === 0) allowUnsent(socket);
+    else if ((error === undefined || error === null) && socket.writableEnded) {
+      waits = true;
+      destroyWhenDelivered(socket, () => void destroy());
+      return socket;
+    }
+    return destroy(error);
+  };
+}
+
+/** Nothing is left to discard: the connection may close with a FIN. */
+function allowUnsent(socket: Socket): void {
+  const fd = descriptorOf(lowestHandleOf(socket));
+  if (fd >= 0) kernel?.setOption(fd, solSocket, soLinger, graceful);
+}
+
+function destroyWhenDelivered(socket: Socket, destroy: () => void): void {
+  let left = Number.POSITIVE_INFINITY;
+  let movedAt = performance.now();
+  const look = (afterMs: number): void => {
+    if (socket.destroyed) return;
+    const unacked = unackedBytes(socket) ?? 0;
+    const now = performance.now();
+    if (unacked < left) movedAt = now;
+    left = unacked;
+    if (unacked === 0) {
+      allowUnsent(socket);
+      destroy();
+    } else if (now - movedAt > stuckMsMax) destroyAtOnce(socket);
+    else setTimeout(look, afterMs, Math.min(afterMs * 2, lookMsMax));
+  };
+  look(lookMsMin);
+}
