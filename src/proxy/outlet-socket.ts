@@ -64,8 +64,13 @@ class PendingAnswer implements Delivery {
     return this.#exchange === undefined;
   }
 
-  abandon(): Promise<void> {
-    return deliverOrReset(this.#socket, this.mark);
+  async soon(): Promise<void> {
+    const until = performance.now() + cutWithinMs;
+    while (!this.isDone() && performance.now() < until) await later();
+  }
+
+  reset(): void {
+    if (!this.isDone()) resetSocket(this.#socket);
   }
 }
 
@@ -74,16 +79,17 @@ function hasDelivered(socket: Socket, mark: SendMark): boolean {
   return socket.destroyed || (ackedMark(socket) ?? mark) >= mark;
 }
 
-/** @returns settles when the peer has everything up to a mark, or the connection was reset */
-function deliverOrReset(socket: Socket, mark: SendMark): Promise<void> {
-  return doneOrReset(socket, () => hasDelivered(socket, mark));
+function later(): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, lookEveryMs);
+  });
 }
 
 async function doneOrReset(socket: Socket, isDone: () => boolean): Promise<void> {
   const until = performance.now() + cutWithinMs;
   while (!socket.destroyed && !isDone()) {
     if (performance.now() >= until) resetSocket(socket);
-    else await new Promise((resolve) => setTimeout(resolve, lookEveryMs));
+    else await later();
   }
 }
 

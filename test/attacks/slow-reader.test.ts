@@ -3,7 +3,6 @@
  * received before is all that the caller can still read. The kernel itself says how much that is.
  */
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { connect as connectTls } from "node:tls";
@@ -19,27 +18,16 @@ import {
 } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
+import { cannotReadQueues, queuesAt } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
-const skip = existsSync("/proc/net/tcp") ? false : "only Linux tells what its buffers hold";
+const skip = cannotReadQueues;
 const hugeWindow = 2 ** 31 - 1;
 
 /** Bytes in the queues of both ends of a connection on this machine. */
 function queuesOf(socket: Socket, port: number): Readonly<{ unacked: number; received: number }> {
-  const hex = (n: number): string => n.toString(16).toUpperCase().padStart(4, "0");
-  const caller = hex(socket.localPort ?? 0);
-  const ends = [caller, hex(port)];
-  let unacked = 0;
-  let received = 0;
-  for (const line of readFileSync("/proc/net/tcp", "utf8").split("\n")) {
-    const [, local = "", remote = "", , queues = ""] = line.trim().split(/\s+/);
-    const [a = "", b = ""] = [local, remote].map((address) => address.split(":")[1] ?? "");
-    if (!(ends.includes(a) && ends.includes(b))) continue;
-    const [tx = 0, rx = 0] = queues.split(":").map((queue) => Number.parseInt(queue, 16));
-    if (a === caller) received += rx;
-    else unacked += tx;
-  }
-  return { unacked, received };
+  const { localPort = 0 } = socket;
+  return { unacked: queuesAt(port, localPort).unacked ?? 0, received: queuesAt(localPort, port).received };
 }
 
 /** Waits until nothing moves any more. */

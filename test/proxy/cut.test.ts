@@ -299,9 +299,9 @@ describe("a cut WebSocket", () => {
     );
     const unread = caller.bytesRead;
     await rig.apply(revokedSession(1));
-    assert.equal(rig.proxy.stats().exchanges.websocket, 0);
+    await waitFor("it to be over", () => rig.proxy.stats().exchanges.websocket === 0);
     caller.resume();
-    await once(caller, "close");
+    await waitFor("the reset", () => caller.destroyed);
     assert.ok(caller.bytesRead - unread < 8_000_000, "only what its own kernel had received reaches it");
   });
 

@@ -111,9 +111,9 @@ describe("an upgrade to SPDY", () => {
     const { socket, said } = asking(rig, spdy);
     await waitFor("it to be accepted", () => said().includes("101"));
     const before = said();
-    const closed = once(socket, "close");
+    const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
     await rig.apply(members({ removed: [1] }));
-    await closed;
+    await reset;
     assert.equal(said(), before);
     await waitFor("the upstream to be let go of", () => upstream.sockets.size === 0);
   });
@@ -130,9 +130,9 @@ describe("an upgrade to SPDY", () => {
     const upstream = await startSpdy();
     const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"], idleTimeoutMs: 300 });
     const { socket, said } = asking(rig, spdy, "/silent");
-    const closed = once(socket, "close");
+    const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
     await waitFor("the beginning", () => said().endsWith("xxxxx"));
-    await closed;
+    await reset;
     const { socket: unread } = asking(rig, spdy, "/endless");
     unread.pause();
     await waitFor("it to begin", () => upstream.sockets.size === 1);

@@ -1,0 +1,397 @@
+/**
+ * No byte leaves after a cut was reported, whatever the proxy's kernel held: for slow callers of every protocol, for answers that were
+ * complete in the process, and for uploads. The kernel's own table tells what it still holds of a connection.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { after, before, describe, type TestContext, test } from "node:test";
+import { connect as connectTls } from "node:tls";
+import { WebSocketServer } from "ws";
+import type { TunnelConfig } from "../../src/config/index.ts";
+import { datagramCapsule } from "../../src/proxy/index.ts";
+import {
+  cookieOf,
+  members,
+  open as publicly,
+  type Rig,
+  revokedSession,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+  type Upstream,
+} from "../proxy/support.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
+import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+/** What the kernel of the proxy may hold of one connection: docs/receipts.md. */
+const heldBytesMax = 81_920;
+
+/** Reads at a rate, as a caller behind a thin line does. @returns stops it */
+function readSlowly(socket: Socket, bytesPerSecond: number): () => void {
+  socket.pause();
+  const everyMs = 20;
+  const perRead = Math.max(1, Math.round((bytesPerSecond * everyMs) / 1_000));
+  const timer = setInterval(() => socket.read(Math.min(perRead, socket.readableLength)), everyMs);
+  socket.read(0);
+  return () => clearInterval(timer);
+}
+
+/** What the proxy's end of a caller's connection holds; 0 when the kernel knows no such connection any more. */
+function heldFor(socket: Socket, rig: Rig): number {
+  return queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0;
+}
+
+async function untilHeld(socket: Socket, rig: Rig): Promise<void> {
+  await waitFor("the proxy's kernel to hold something", () => heldFor(socket, rig) > 0, { withinMs: 30_000 });
+}
+
+/** Revokes, and asserts that the kernel holds nothing when that is reported, and sends nothing afterwards. */
+async function assertNothingLeaves(socket: Socket, rig: Rig, session: number): Promise<void> {
+  await rig.apply(revokedSession(session));
+  assert.equal(heldFor(socket, rig), 0, "the kernel holds nothing when the cut is reported");
+  const atReport = socket.bytesRead + queuesAt(socket.localPort ?? 0, rig.port).received;
+  const isGone = queuesAt(rig.port, socket.localPort ?? 0).unacked === null;
+  if (!isGone) {
+    socket.resume();
+    await waitFor("everything to be read", () => queuesAt(socket.localPort ?? 0, rig.port).received === 0);
+    // What this process has read of a TLS record counts when the record is complete.
+    const slack = "encrypted" in socket ? 20_000 : 100;
+    assert.ok(socket.bytesRead <= atReport + slack, `${socket.bytesRead - atReport} bytes came after the report`);
+  }
+  socket.destroy();
+}
+
+const get = (n: number, path: string, more = ""): string =>
+  `GET ${path} HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(n)}\r\n${more}\r\n`;
+
+function askHttp2(socket: Socket, n: number, path: string): RawHttp2 {
+  const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
+  client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
+  const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", path];
+  client.send(headers(1, endHeaders | endStream, ...line, "cookie", cookieOf(n)));
+  return client;
+}
+
+for (const transport of ["plain", "tls"] as const)
+  describe(`${transport}: a slow caller`, { skip }, () => {
+    let upstream: Upstream;
+    let rig: Rig;
+    before(async () => {
+      const chunk = Buffer.alloc(65_536, 97);
+      upstream = await startUpstream((req, res) => {
+        const size = Number(/^\/whole\/(\d+)/.exec(req.url ?? "")?.[1] ?? 0);
+        if (size > 0) {
+          res.end(Buffer.alloc(size, 97));
+          return;
+        }
+        if (req.url === "/events") res.setHeader("content-type", "text/event-stream");
+        const pour = (): void => {
+          while (res.write(chunk));
+        };
+        res.on("drain", pour);
+        pour();
+      });
+      const certificates = [selfSigned("DNS:app.localhost")];
+      const config = transport === "tls" ? { insecureServer: false, certificates } : {};
+      rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })], { config });
+    });
+    after(async () => {
+      await rig.close();
+      await upstream.close();
+    });
+
+    async function caller(alpn: string): Promise<Socket> {
+      const at = { port: rig.port, host: "127.0.0.1" };
+      const socket =
+        transport === "plain" ? connect(at) : connectTls({ ...at, rejectUnauthorized: false, ALPNProtocols: [alpn] });
+      socket.on("error", () => {});
+      await once(socket, transport === "plain" ? "connect" : "secureConnect");
+      return socket;
+    }
+
+    let n = 0;
+    for (const bytesPerSecond of [1_000, 30_000, 1_000_000])
+      for (const path of ["/pour", "/events", "/whole/20000000"])
+        test(`HTTP/1.1 ${path} read at ${bytesPerSecond} B/s`, async () => {
+          const session = ++n;
+          await rig.apply(signedIn(session));
+          const socket = await caller("http/1.1");
+          socket.write(get(session, path));
+          const stop = readSlowly(socket, bytesPerSecond);
+          await untilHeld(socket, rig);
+          await assertNothingLeaves(socket, rig, session);
+          stop();
+        });
+
+    for (const path of ["/pour", "/whole/20000000"])
+      test(`HTTP/2 ${path}`, async () => {
+        const session = ++n;
+        await rig.apply(signedIn(session));
+        const socket = await caller("h2");
+        askHttp2(socket, session, path);
+        socket.pause();
+        await untilHeld(socket, rig);
+        await assertNothingLeaves(socket, rig, session);
+      });
+
+    test("the kernel takes no more of a connection than is stated", async () => {
+      const session = ++n;
+      await rig.apply(signedIn(session));
+      const socket = await caller("http/1.1");
+      socket.write(get(session, "/pour"));
+      socket.pause();
+      let last = -1;
+      let same = 0;
+      await waitFor(
+        "the kernel to take no more",
+        () => {
+          const held = heldFor(socket, rig);
+          same = held > 0 && held === last ? same + 1 : 0;
+          last = held;
+          return same > 10;
+        },
+        { everyMs: 20, withinMs: 30_000 },
+      );
+      assert.ok(last <= heldBytesMax, `the kernel holds ${last} bytes`);
+      await assertNothingLeaves(socket, rig, session);
+    });
+
+    /** Asks for small answers one by one, until the caller's kernel is full and the last answer stays in the proxy's. */
+    async function askUntilHeld(alpn: string, opening: (socket: Socket, session: number) => () => void): Promise<void> {
+      const session = ++n;
+      await rig.apply(signedIn(session));
+      const socket = await caller(alpn);
+      socket.pause();
+      const askOnce = opening(socket, session);
+      await waitFor(
+        "the kernel alone to hold the end of the answers",
+        () => {
+          if (rig.proxy.stats().inFlight.http > 0) return false;
+          if (heldFor(socket, rig) > 1_000) return true;
+          askOnce();
+          return false;
+        },
+        { everyMs: 2, withinMs: 50_000 },
+      );
+      assert.equal(rig.proxy.stats().exchanges.http, 0);
+      await assertNothingLeaves(socket, rig, session);
+    }
+    test("HTTP/1.1: complete answers on a connection that is kept", () =>
+      askUntilHeld("http/1.1", (socket, session) => () => void socket.write(get(session, "/whole/8000"))));
+    test("HTTP/2: complete answers", () =>
+      askUntilHeld("h2", (socket, session) => {
+        const client = askHttp2(socket, session, "/whole/8000");
+        const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/whole/8000"];
+        let stream = 1;
+        return () => {
+          stream += 2;
+          client.send(headers(stream, endHeaders | endStream, ...line, "cookie", cookieOf(session)));
+        };
+      }));
+  });
+
+describe("a slow caller that holds a connection of its own", { skip }, () => {
+  const chunk = Buffer.alloc(65_536, 97);
+  const pour = (socket: Socket): void => {
+    const more = (): void => {
+      while (!socket.destroyed && socket.write(chunk));
+    };
+    socket.on("drain", more);
+    more();
+  };
+
+  async function service(t: TestContext, onSocket: (socket: Socket) => void): Promise<number> {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.on("error", () => {});
+      onSocket(socket);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    return (server.address() as AddressInfo).port;
+  }
+
+  async function rigFor(t: TestContext, ...routes: Parameters<typeof startRig>[0]): Promise<Rig> {
+    const rig = await startRig(routes);
+    t.after(() => rig.close());
+    await rig.apply(signedIn(1));
+    return rig;
+  }
+
+  function tunnelTo(port: number, kind: TunnelConfig["kind"]): Parameters<typeof startRig>[0][number] {
+    return {
+      ...routeTo(port, { host: "db.localhost", id: `${kind}-db` }),
+      tunnel: { kind, targets: [{ host: "db.localhost", port: 5432 }], behindProxy: false },
+      to: [{ url: new URL(`${kind}://127.0.0.1:${port}`), weight: null }],
+      idleTimeoutMs: 0,
+    };
+  }
+
+  async function opened(t: TestContext, rig: Rig, text: string): Promise<Socket> {
+    const socket = connect(rig.port, "127.0.0.1");
+    t.after(() => socket.destroy());
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    socket.write(text);
+    socket.pause();
+    return socket;
+  }
+
+  test("TCP tunnel", async (t) => {
+    const rig = await rigFor(t, tunnelTo(await service(t, pour), "tcp"));
+    const text = "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n";
+    const socket = await opened(t, rig, text);
+    await untilHeld(socket, rig);
+    await assertNothingLeaves(socket, rig, 1);
+  });
+
+  test("TCP tunnel whose service has ended: the rest stays the exchange's until the caller has it", async (t) => {
+    const port = await service(t, (socket) => {
+      const all = Buffer.alloc(30_000_000, 97);
+      socket.end(all.subarray(0, 8_000_000));
+    });
+    const rig = await rigFor(t, tunnelTo(port, "tcp"));
+    const text = "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n";
+    const socket = await opened(t, rig, text);
+    await untilHeld(socket, rig);
+    socket.end();
+    await assertNothingLeaves(socket, rig, 1);
+  });
+
+  test("UDP tunnel", async (t) => {
+    const { createSocket } = await import("node:dgram");
+    const server = createSocket("udp4");
+    const timers: NodeJS.Timeout[] = [];
+    server.on("message", (_payload, { port, address }) => {
+      timers.push(setInterval(() => server.send(Buffer.alloc(60_000, 97), port, address), 1));
+    });
+    server.bind(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => {
+      for (const timer of timers) clearInterval(timer);
+      server.close();
+    });
+    const rig = await rigFor(t, tunnelTo(server.address().port, "udp"));
+    const text =
+      "GET /.well-known/masque/udp/db.localhost/5432/ HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\nCapsule-Protocol: ?1\r\nConnection: Upgrade\r\nUpgrade: connect-udp\r\n\r\n";
+    const socket = await opened(t, rig, text);
+    await waitFor("the tunnel", () => rig.proxy.stats().exchanges.udp === 1);
+    socket.write(datagramCapsule(Buffer.from("go")));
+    await untilHeld(socket, rig);
+    await assertNothingLeaves(socket, rig, 1);
+  });
+
+  test("WebSocket", async (t) => {
+    const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    await once(sockets, "listening");
+    sockets.on("connection", (client) => {
+      const more = (): void => client.send(Buffer.alloc(4_000), () => client.readyState === client.OPEN && more());
+      more();
+    });
+    t.after(() => {
+      for (const client of sockets.clients) client.terminate();
+      sockets.close();
+    });
+    const rig = await rigFor(
+      t,
+      routeTo((sockets.address() as AddressInfo).port, { allowWebsockets: true, timeoutMs: 0 }),
+    );
+    const upgrade =
+      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const socket = await opened(t, rig, get(1, "/live", upgrade));
+    await untilHeld(socket, rig);
+    await assertNothingLeaves(socket, rig, 1);
+  });
+
+  for (const expect of ["", "Expect: 100-continue\r\n"])
+    test(`an upload to an upstream that reads slowly${expect === "" ? "" : ", after 100 Continue"}`, async (t) => {
+      const upstreams: Socket[] = [];
+      const port = await service(t, (socket) => {
+        upstreams.push(socket);
+        socket.pause();
+      });
+      const rig = await rigFor(t, routeTo(port, { timeoutMs: 0 }));
+      const socket = await opened(
+        t,
+        rig,
+        `POST /up HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: 50000000\r\n${expect}\r\n`,
+      );
+      socket.resume();
+      pour(socket);
+      await waitFor("the upstream", () => upstreams.length === 1);
+      const held = (): number => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0;
+      await waitFor("the proxy's kernel to hold some of the upload", () => held() > 0, { withinMs: 30_000 });
+
+      await rig.apply(revokedSession(1));
+
+      assert.equal(held(), 0, "the kernel holds nothing of the upload when the cut is reported");
+      socket.destroy();
+    });
+});
+
+describe("an orderly end", { skip }, () => {
+  /** Longer than what the kernel holds, and not a multiple of anything. */
+  const body = Buffer.alloc(3_000_001, 98);
+  let upstream: Upstream;
+  let rig: Rig;
+  before(async () => {
+    upstream = await startUpstream((_req, res) => res.end(body));
+    rig = await startRig([routeTo(upstream.port, { ...publicly, timeoutMs: 0 })]);
+  });
+  after(async () => {
+    await rig.close();
+    await upstream.close();
+  });
+
+  for (const [what, ends] of [
+    ["that keeps its side open", false],
+    ["that has ended its side before it reads", true],
+  ] as const)
+    test(`a slow caller ${what} receives the whole answer of a connection that is to be closed`, async () => {
+      const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
+      await once(socket, "connect");
+      socket.pause();
+      socket.write("GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n");
+      await untilHeld(socket, rig);
+      const stop = readSlowly(socket, 20_000_000);
+      if (ends) await waitFor("the end to be near", () => socket.bytesRead > 2_900_000, { withinMs: 30_000 });
+      if (ends) socket.end();
+      await once(socket, "end");
+      stop();
+      assert.ok(socket.bytesRead > body.length, `${socket.bytesRead} bytes of ${body.length}`);
+      socket.destroy();
+    });
+});
+
+test("a cut of one person's stream leaves another person's on the same HTTP/2 connection alone", {
+  skip,
+}, async (t) => {
+  const upstream = await startUpstream((_req, res) => {
+    const timer = setInterval(() => res.write("tick"), 5);
+    res.on("close", () => clearInterval(timer));
+  });
+  t.after(() => upstream.close());
+  const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })]);
+  t.after(() => rig.close());
+  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  const socket = connect(rig.port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  const client = askHttp2(socket, 1, "/");
+  const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
+  client.send(headers(3, endHeaders | endStream, ...line, "cookie", cookieOf(2)));
+  await waitFor("both to stream", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
+
+  await rig.apply(revokedSession(1));
+
+  const seen = client.stream(3).bytes;
+  await waitFor("the other one to go on", () => client.stream(3).bytes > seen + 100);
+});
