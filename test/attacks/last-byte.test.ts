@@ -16,7 +16,7 @@ function caller(t: TestContext, rig: Rig, lines: string): Readonly<{ said: () =>
     said += chunk.toString("latin1");
   });
   socket.on("error", () => {});
-  const closed = once(socket, "close");
+  const closed = new Promise((resolve) => socket.once("close", resolve)); // by a reset, where an answer was broken off
   socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\n${lines}\r\n`);
   return { said: () => said, closed };
 }
