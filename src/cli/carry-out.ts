@@ -6,7 +6,7 @@ import type { Receipt } from "../replication/index.ts";
 import { type Parsed, parseWait } from "./arguments.ts";
 import { CannotError, type ExitCode, type Terminal } from "./command.ts";
 import type { OperatorClient } from "./operator-client.ts";
-import { receiptText } from "./print.ts";
+import { promiseIn, receiptText } from "./print.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
 
 /**
@@ -61,7 +61,7 @@ export async function tellOutcome(
     }
     await saveReceipts(receipts, path);
   }
-  terminal.out(json ? line(receipt) : receiptText(receipt, answer.promise));
+  terminal.out(json ? line(receipt) : receiptText(receipt, promiseIn(receipt) ?? answer.promise));
   return receipt.complete ? 0 : 1;
 }
 

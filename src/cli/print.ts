@@ -1,5 +1,5 @@
 /** Tables and words for a terminal. Pure. */
-import { durabilityWords, type Receipt, type ReceiptStatement } from "../replication/index.ts";
+import { durabilityWords, type Receipt, type ReceiptStatement, statementIn } from "../replication/index.ts";
 
 /** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -18,6 +18,11 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}");
+}
+
+/** @returns what a signed receipt promises; undefined: it is not signed */
+export function promiseIn({ signed }: Pick<Receipt, "signed">): string | undefined {
+  return signed === null ? undefined : statementIn(signed)?.promise;
 }
 
 /** A signed receipt that has been checked. */

@@ -13,14 +13,13 @@ import {
   type ReceiptStatement,
   receiptKeys,
   type StatedChange,
-  statementIn,
 } from "../replication/index.ts";
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "./arguments.ts";
 import { saveReceipts } from "./carry-out.ts";
 import { CannotError, type Command, type Terminal, UsageError } from "./command.ts";
 import { readLocalConfig } from "./local-config.ts";
 import { connectOperator } from "./operator-client.ts";
-import { receiptText, statementText } from "./print.ts";
+import { promiseIn, receiptText, statementText } from "./print.ts";
 import { readText } from "./read-text.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
 
@@ -48,8 +47,7 @@ anybody can check with cardea receipts verify. Exit 0 only when complete.`,
       progress.clear();
       const path = parsed.text("output");
       if (path !== undefined) await saveReceipts([receipt], path);
-      const said = receipt.signed === null ? undefined : statementIn(receipt.signed)?.promise;
-      terminal.out(json ? line(receipt) : receiptText(receipt, said));
+      terminal.out(json ? line(receipt) : receiptText(receipt, promiseIn(receipt)));
       return receipt.complete ? 0 : 1;
     } finally {
       await client.close();

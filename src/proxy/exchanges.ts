@@ -186,18 +186,17 @@ export class Exchange implements Linked<Exchange> {
     const redecide = (): void => {
       if (this.cutReason === undefined && !this.leaveIfDelivered()) this.#redecideNow();
     };
-    return {
-      then: (done, failed) =>
-        delivery.soon().then(() => {
-          try {
-            redecide();
-          } catch (error) {
-            failed(error);
-            return;
-          }
-          done();
-        }, failed),
-    };
+    const then: CutUnderWay["then"] = (done, failed) =>
+      delivery.soon().then(() => {
+        try {
+          redecide();
+        } catch (error) {
+          failed(error);
+          return;
+        }
+        done();
+      }, failed);
+    return { then };
   }
 
   #redecideNow(): boolean {

@@ -46,6 +46,8 @@ export function createHttpMetrics(options: {
   logger: Logger;
   upstreams: UpstreamMetrics;
   openExchanges: () => KindCounts;
+  /** What the kernel may hold of one connection; Infinity: unbounded. */
+  heldBytesMax: number;
   /** ≤ 0 while fresh; not finite when nothing may be permitted. */
   overdueMs: () => number;
 }): HttpMetrics {
@@ -69,6 +71,11 @@ export function createHttpMetrics(options: {
       this.set(options.overdueMs() / 1_000);
     },
   });
+  new Gauge({
+    name: "cardea_proxy_kernel_unsent_bytes_max",
+    help: "What the kernel may hold of one connection and has not sent, at most; +Inf when this node cannot bound it.",
+    registers,
+  }).set(options.heldBytesMax);
   const cuts = new Counter({
     name: "cardea_proxy_cuts_total",
     help: "Open exchanges that were cut, by reason.",

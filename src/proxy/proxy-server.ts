@@ -21,6 +21,7 @@ import { createUpstreamMetrics } from "./http-upstream-metrics.ts";
 import { createUpstreams } from "./http-upstreams.ts";
 import type { ProxyPorts } from "./ports.ts";
 import { listen } from "./proxy-listener.ts";
+import { heldBytesMax } from "./send-queue-socket.ts";
 import { openServiceAccountTokens } from "./service-account-file.ts";
 import { Traffic } from "./traffic.ts";
 import { ReachedHandles } from "./who-asks.ts";
@@ -89,8 +90,14 @@ export async function startProxy(
     logger,
     upstreams: upstreamMetrics,
     openExchanges: () => exchanges.counts,
+    heldBytesMax,
     overdueMs: () => freshness.overdueMs(clock.monotonic()),
   });
+  if (heldBytesMax === Number.POSITIVE_INFINITY)
+    logger.warn(
+      {},
+      "this node cannot read or bound what the kernel holds of its connections; receipts do not cover it",
+    );
   const shared = { exchanges, metrics, traffic, upstreams, reached, openGateway, openTokens: openServiceAccountTokens };
   const lasting: Lasting = { ...shared, current: () => inForce.desk };
   let inForce = await createGeneration(options.ports, lasting);

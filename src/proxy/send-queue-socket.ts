@@ -6,23 +6,24 @@
  * - `unackedBytes` counts what is queued in this process and in the kernel (SIOCOUTQ).
  * - `resetSocket` discards both and closes with a RST.
  *
- * Node has no API for these options, so the C library is called through `node:ffi` (docs/adr/0031-the-kernel-drops-what-is-cut.md).
+ * Node has no API for these options, so the C library is called through `node:ffi` (docs/adr/0032-the-kernel-drops-what-is-cut.md).
  * Without it, on another system or with `--no-experimental-ffi`, the queue has no bound and cannot be read; `resetSocket` works.
  */
 import type { Socket } from "node:net";
 
 /** The kernel takes more of a connection only while less than this is unsent. */
-export const unsentBytesMax = 16_384;
+const unsentBytesMax = 16_384;
 /** A segment buffer is filled once it is allocated, so one may lie on top (GSO_MAX_SIZE of Linux). */
 const segmentBytesMax = 65_536;
-/** What the kernel holds of one connection and has not sent, at most. */
-export const heldBytesMax = unsentBytesMax + segmentBytesMax;
 
 /** Of `asm-generic/socket.h`, `linux/tcp.h` and `linux/sockios.h`. */
 const solSocket = 1;
 const soLinger = 13;
 const ipprotoTcp = 6;
+const tcpInfo = 11;
 const tcpNotsentLowat = 25;
+/** The first byte of `struct tcp_info`. */
+const tcpClose = 7;
 const siocoutq = 0x5411n;
 const siocoutqnsd = 0x894bn;
 /** `struct linger`: a close discards what is unsent and resets, or leaves the rest to the kernel. */
@@ -55,28 +56,39 @@ function openKernel(): Kernel | undefined {
   try {
     process.emitWarning = () => {}; // that `node:ffi` is experimental is this file's concern, and not the operator's
     const ffi = process.getBuiltinModule("node:ffi");
-    const { setsockopt, ioctl } = ffi.dlopen(null, {
+    const { setsockopt, getsockopt, ioctl } = ffi.dlopen(null, {
       setsockopt: { arguments: ["i32", "i32", "i32", "pointer", "u32"], return: "i32" },
+      getsockopt: { arguments: ["i32", "i32", "i32", "pointer", "pointer"], return: "i32" },
       ioctl: { arguments: ["i32", "u64", "pointer"], return: "i32" },
     }).functions;
     const words = new Int32Array(new ArrayBuffer(8)); // outside of the collector's heap, so it never moves
     const pointer = ffi.getRawPointer(words.buffer);
+    /** A connection that its peer has reset holds nothing, though the kernel goes on counting. */
+    const isClosed = (fd: number): boolean => {
+      words[1] = 1; // the length of what is read
+      const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
+      return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && ((words[0] ?? 0) & 0xff) === tcpClose;
+    };
     return {
       setOption(fd, level, name, value) {
         words.set(value);
         return setsockopt(fd, level, name, pointer, value.length * words.BYTES_PER_ELEMENT) === 0;
       },
-      queued: (fd, request) => (ioctl(fd, request, pointer) === 0 ? words[0] : undefined),
+      queued(fd, request) {
+        if (ioctl(fd, request, pointer) !== 0) return undefined;
+        const bytes = words[0] ?? 0;
+        return bytes > 0 && isClosed(fd) ? 0 : bytes;
+      },
     };
   } catch {
-    return undefined; // this runtime has no such module, or may not use it; `canReadSendQueues` says so
+    return undefined; // this runtime has no such module, or may not use it; `heldBytesMax` says so
   } finally {
     process.emitWarning = emitWarning;
   }
 }
 
-/** Whether this process can bound and read what the kernel holds of its connections. */
-export const canReadSendQueues = kernel !== undefined;
+/** What the kernel holds of one connection and has not sent, at most. Infinity: this process can neither bound nor read it. */
+export const heldBytesMax = kernel === undefined ? Number.POSITIVE_INFINITY : unsentBytesMax + segmentBytesMax;
 
 function handleOf(socket: Socket): Handle | undefined {
   return (socket as unknown as { _handle: Handle | null })._handle ?? undefined;

@@ -111,7 +111,7 @@ test("no more connections than allowed: calls beyond them wait in order, and go 
   const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
   await waitFor("as many as may to arrive", () => held.size === 4);
   assert.deepEqual([pool.busy, pool.waiting, pool.isFull], [7, 3, true]);
-  asked[5]?.call.abort();
+  void asked[5]?.call.abort();
   assert.deepEqual([pool.busy, pool.waiting], [6, 2]);
   answer("/1");
   await waitFor("the fifth to arrive", () => held.has("/5"));
@@ -184,7 +184,7 @@ test("what an upstream may send before it is heard of holds for its connection, 
 test("many at once are spread over connections before any of these stands", async (t) => {
   const { pool, held, opened, answer } = await startUpstream(t, { connectionsMax: 10, callsMax: 3 });
   const asked = [1, 2, 3, 4, 5, 6, 7].map((n) => ask(pool, `/${n}`));
-  asked[1]?.call.abort();
+  void asked[1]?.call.abort();
   await waitFor("them to arrive", () => held.size === 6);
   assert.equal(opened(), 3);
   for (const path of [...held.keys()]) answer(path);

@@ -124,12 +124,19 @@ export function digestOfIds(ids: readonly string[]): string {
 const endsSessions = new Set(["SessionRevoked", "UserSessionsRevoked", "UserSuspended", "UserErased"]);
 const endsCredentials = new Set(["DeviceRemoved", "ServiceAccountRevoked"]);
 
-/** What `complete` means for a change, said no stronger than it is. */
-export function promiseOf(changes: readonly Pick<StatedChange, "type">[] | null): string {
+/**
+ * What `complete` means for a change, said no stronger than it is.
+ * @param nodes of the receipt; a fenced one may be frozen, and its kernel sends what it holds
+ */
+export function promiseOf(
+  changes: readonly Pick<StatedChange, "type">[] | null,
+  nodes: readonly Pick<StatedNode, "status">[] = [],
+): string {
   const types = changes?.map(({ type }) => type) ?? [];
   if (types.some((type) => endsSessions.has(type))) {
     const whose = types.includes("SessionRevoked") ? "these sessions" : "the sessions that this user had";
-    return `no node permits another request, or carries another byte, on ${whose}`;
+    const promise = `no node permits another request, or carries another byte, on ${whose}`;
+    return nodes.some(({ status }) => status === "fenced") ? `${promise}; ${keptByKernels}` : promise;
   }
   if (types.some((type) => endsCredentials.has(type)))
     return "no node permits another request on the strength of this credential";
@@ -137,6 +144,8 @@ export function promiseOf(changes: readonly Pick<StatedChange, "type">[] | null)
     return "every node decides by the changed memberships, and has closed what they no longer permit; what other rights permit goes on";
   return "every node decides by the log up to this change, and has closed what it no longer permits";
 }
+
+const keptByKernels = "the kernel of a fenced node may still send what it held of connections that were open";
 
 /** The claims of a receipt that is about to leave the leader. */
 export function stateReceipt(
@@ -158,7 +167,7 @@ export function stateReceipt(
     link: receipt.link === null ? null : formatLink(receipt.link),
     ...(of.durability === null ? {} : { durability: of.durability }),
     changes,
-    promise: promiseOf(changes),
+    promise: promiseOf(changes, receipt.nodes),
     nodes: receipt.nodes.map((node) => stateNode(node, of.at)),
   };
 }

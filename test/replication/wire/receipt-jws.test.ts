@@ -75,6 +75,23 @@ describe("a signed receipt", () => {
     assert.match(statement.promise, /no node permits another request/);
   });
 
+  test("promises that no byte is carried, and with a fenced node names what a kernel may still send", () => {
+    const carried = "no node permits another request, or carries another byte, on these sessions";
+    const kept = "the kernel of a fenced node may still send what it held of connections that were open";
+    const fenced = node("b", { status: "fenced", enforced: null, fencedInMs: -1 });
+    assert.equal(stated().promise, carried);
+    assert.equal(stated({ nodes: [node("a"), fenced] }).promise, `${carried}; ${kept}`);
+  });
+
+  test("of an older build, which promised less, is checked as before", async () => {
+    const fenced = node("b", { status: "fenced", enforced: null, fencedInMs: -1 });
+    const promise = "no node permits another request, or carries another byte, on these sessions";
+    const checked = await checkReceipt(await signed(stated({ nodes: [node("a"), fenced] }, { promise })), [
+      await keys(),
+    ]);
+    assert.deepEqual([checked.ok, checked.ok && checked.statement.promise], [true, promise]);
+  });
+
   test("is a JWT that any library can check: EdDSA, a thumbprint for its key, issuer and time", async () => {
     const jws = await signed();
     const [jwk] = (await keys()).keys;
