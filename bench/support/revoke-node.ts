@@ -1,8 +1,8 @@
 /** One of the nodes of bench/revoke.ts: a replica with a lease that stamps what it has enforced, and a bare subscriber. */
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "@nats-io/transport-node";
-import { parseBootId, parseNodeId } from "../../src/events/index.ts";
+import { parseNodeId } from "../../src/events/index.ts";
 import { connectNatsFanout, createBrokerClient, startReplica, systemClock } from "../../src/replication/index.ts";
 
 export type NodeSetup = Readonly<{
@@ -40,7 +40,6 @@ const fanout = connectNatsFanout({
 });
 const replica = startReplica({
   name: parseNodeId(name),
-  boot: parseBootId(randomUUID()),
   role: "proxy",
   region: "bench",
   version: "bench",

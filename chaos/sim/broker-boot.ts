@@ -15,6 +15,7 @@ import type {
   PageAnswer,
   ReceiptAnswer,
 } from "../../src/broker/broker-messages.ts";
+import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { Presence } from "../../src/broker/leader/peers.ts";
 import { neededAfter } from "../../src/broker/snapshots/needed-after.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
@@ -42,6 +43,7 @@ export const unavailable: Unavailable = { type: "unavailable" };
 export class BrokerBoot {
   readonly #options: SimBrokerOptions;
   readonly #process: SimProcess;
+  readonly #proven = new ProvenReplacements();
   readonly #boot: BootId;
   readonly #log: SimLog;
   readonly #alarm: Alarm;
@@ -343,7 +345,7 @@ export class BrokerBoot {
 
   /** A node's message, for the leader that we are. */
   #take(envelope: SimEnvelope, reply: (answer: SaidAnswer) => void): void {
-    const message = openNodeMessage(envelope, this.#options);
+    const message = openNodeMessage(envelope, { ...this.#options, proven: this.#proven });
     const by = this.#core.leadership;
     if (message.type === "refused") this.#telling.refused(envelope.payload.kind, message.reason);
     if (message.type === "renew" && by !== null) {

@@ -12,16 +12,16 @@ import {
   parseBrokerId,
   parseNodeId,
 } from "../../src/events/index.ts";
-import type { Certificate } from "../../src/replication/index.ts";
+import { bootIdOf, type Certificate } from "../../src/replication/index.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import { builds, firstBuild } from "./builds.ts";
 import type { NodeFace } from "./cast.ts";
 import { Seals, type SimEnvelope } from "./envelopes.ts";
-import { Forger } from "./forger.ts";
+import { Forger, type Insider } from "./forger.ts";
 import { NatsModel } from "./nats-model.ts";
 import { NodeFiles } from "./node-file.ts";
 import { PostgresModel } from "./postgres-model.ts";
-import type { SimProcess } from "./process.ts";
+import { type SimProcess, simCluster } from "./process.ts";
 import { addSimBroker, type SimBroker } from "./sim-broker.ts";
 import { addSimNode } from "./sim-node.ts";
 import { addSimRegion } from "./sim-region.ts";
@@ -30,7 +30,7 @@ import { emptyDisk } from "./snapshot-disk.ts";
 import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
 
-const cluster = "sim";
+const cluster = simCluster;
 const secret = new Uint8Array(32).fill(7);
 const partitionSize = 24;
 const streamEntriesMax = 2_000;
@@ -56,7 +56,10 @@ export const company: Company = (world, options) => {
   const accomplice: Omit<Certificate, "publicKey"> = {
     ...{ cluster, role: "proxy", name: "node-9", boot: "accomplice" as BootId, epoch: 0 as Epoch, incarnation: "" },
   };
-  const forger = new Forger(world, nats, (payload) => seals.seal(accomplice, payload));
+  const forger = new Forger(world, nats, {
+    accomplice: (payload) => seals.seal(accomplice, payload),
+    insider: world.random("insider").chance(0.5) ? insiderOf(seals) : undefined,
+  });
   const build = builds.old;
   const west = options.regional
     ? addSimRegion({
@@ -99,6 +102,20 @@ export const company: Company = (world, options) => {
   const ports: readonly BrokerPort[] = brokers;
   return { cast, clients, forge: (wish) => forger.forge(wish, { brokers: ports, nodes: names }) };
 };
+
+/** Holds the enrolment secret of proxies, and a key of its own. */
+function insiderOf(seals: Seals): Insider {
+  const publicKey = new Uint8Array(32).fill(9);
+  const bootUnder = (node: NodeId): BootId => bootIdOf({ cluster, role: "proxy", name: node, publicKey });
+  return {
+    bootUnder,
+    seal: ({ node, boot }, payload) =>
+      seals.seal(
+        { ...{ cluster, role: "proxy", name: node, boot, publicKey }, epoch: 0 as Epoch, incarnation: "" },
+        payload,
+      ),
+  };
+}
 
 /** A regional broker leads nobody and is in no plan of faults for brokers; but it may crash like everything. */
 function restartNowAndThen(world: World, { faultsFromMs, faultsUntilMs }: SimOptions, process: SimProcess): void {

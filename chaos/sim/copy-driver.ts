@@ -14,9 +14,13 @@ import {
 import {
   type LoadedSnapshot,
   type NodeCore,
+  type NodeCoreOptions,
   type NodeEffect,
   type NodeInput,
+  type NodeKey,
+  rawPublicKey,
   type Spoken,
+  signReplacement,
   stepNode,
 } from "../../src/replication/index.ts";
 import { settledBy } from "../../src/replication/node/node-answers.ts";
@@ -166,7 +170,17 @@ export class CopyDriver {
 
   seal(payload: SimPayload): SimEnvelope {
     const { seals, cluster, role, node } = this.#parts;
-    return seals.seal({ cluster, role, name: node, boot: this.#boot, epoch: 0 as Epoch, incarnation: "" }, payload);
+    const publicKey = publicKeyOf(this.#parts.process);
+    const from = {
+      cluster,
+      role,
+      name: node,
+      boot: this.#boot,
+      epoch: 0 as Epoch,
+      incarnation: "" as const,
+      publicKey,
+    };
+    return seals.seal(from, payload);
   }
 
   #say(id: number, message: Spoken): void {
@@ -265,4 +279,21 @@ function payloadOf(message: Spoken): SimPayload {
     case "goodbye":
       return { kind: "goodbye", goodbye: message.goodbye };
   }
+}
+
+/** What the core of a boot says of the one before it, as the product's shell does. */
+export function replacementBy(
+  { nodeKey }: SimProcess,
+  last: NodeKey | null,
+): Pick<NodeCoreOptions, "replaces"> & Partial<Pick<NodeCoreOptions, "replacementProof">> {
+  if (last === null || nodeKey === null) return { replaces: null };
+  const { cluster, name: node, boot: by } = nodeKey;
+  return {
+    replaces: last.boot,
+    replacementProof: signReplacement(last.seed, { cluster, node, replaced: last.boot, by }),
+  };
+}
+
+function publicKeyOf({ nodeKey }: SimProcess): Uint8Array {
+  return nodeKey === null ? new Uint8Array(32) : rawPublicKey(nodeKey.pair.publicKey);
 }

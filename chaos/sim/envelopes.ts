@@ -6,6 +6,7 @@
  */
 
 import type { OpenedNodeMessage } from "../../src/broker/broker-messages.ts";
+import { believeRenew, type ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { Link } from "../../src/events/index.ts";
 import {
   type Batch,
@@ -16,6 +17,7 @@ import {
   type Confirm,
   type Goodbye,
   type Grant,
+  mayUseBoot,
   type OpenedBatch,
   type Refused,
   type Renew,
@@ -31,20 +33,23 @@ export type SimPayload =
 
 export type SimEnvelope = Readonly<{ from: Certificate; payload: SimPayload }>;
 
+/** A certificate. Of processes whose boot ids commit to no key, the key does not matter. */
+export type SimSender = Omit<Certificate, "publicKey"> & Partial<Pick<Certificate, "publicKey">>;
+
 const noKey = new Uint8Array(32);
 
 export class Seals {
   readonly #sealed = new WeakSet<SimEnvelope>();
 
-  /** As the holder of the sender's key. */
-  seal(from: Omit<Certificate, "publicKey">, payload: SimPayload): SimEnvelope {
-    const envelope: SimEnvelope = { from: { ...from, publicKey: noKey }, payload };
+  /** As the holder of the sender's key, which was enrolled under the role's root. */
+  seal(from: SimSender, payload: SimPayload): SimEnvelope {
+    const envelope: SimEnvelope = { from: { publicKey: noKey, ...from }, payload };
     this.#sealed.add(envelope);
     return envelope;
   }
 
   isAuthentic(envelope: SimEnvelope, cluster: string): boolean {
-    return this.#sealed.has(envelope) && envelope.from.cluster === cluster;
+    return this.#sealed.has(envelope) && envelope.from.cluster === cluster && mayUseBoot(envelope.from);
   }
 
   openBatch(envelope: SimEnvelope, cluster: string, has: (last: Link) => boolean): OpenedBatch | Refused {
@@ -66,13 +71,13 @@ export class Seals {
 /** A node's message as a broker takes it. */
 export function openNodeMessage(
   envelope: SimEnvelope,
-  { seals, cluster }: Readonly<{ seals: Seals; cluster: string }>,
+  { seals, cluster, proven }: Readonly<{ seals: Seals; cluster: string; proven: ProvenReplacements }>,
 ): OpenedNodeMessage {
   const { from, payload } = envelope;
   if (!seals.isAuthentic(envelope, cluster)) return { type: "refused", from, reason: "bad signature" };
   switch (payload.kind) {
     case "renew":
-      return { type: "renew", from, renew: payload.renew };
+      return believeRenew(from, payload.renew, proven);
     case "confirm":
       return { type: "confirm", from, confirm: payload.confirm };
     case "goodbye":

@@ -3,9 +3,12 @@
  * broker's place. They own no key of anybody's, so nothing they make is sealed; but an accomplice is enrolled as a node of its own, and
  * says things in the names of others.
  *
+ * In half of the seeds an insider holds the enrolment secret: it enrols a key of its own under the name and the boot of a living node, and
+ * confirms, leaves and replaces in that node's name. Its envelopes are sealed, so only the pin of the boot to its key refuses them.
+ *
  * What TLS would keep from them is theirs here: the protocol must not need it.
  */
-import type { Epoch, Link, Position } from "../../src/events/index.ts";
+import type { BootId, Epoch, Link, NodeId, Position } from "../../src/events/index.ts";
 import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
 import type { SimEnvelope, SimPayload } from "./envelopes.ts";
 import type { ProcessName } from "./facts.ts";
@@ -20,19 +23,33 @@ const keptMax = 60;
 const kinds: readonly Kind[] = ["batch", "batch", "grant", "grant", "renew", "confirm", "goodbye"];
 const askMs = 3_000;
 
+/** Who speaks for the forger with a key that is enrolled. */
+export type Voices = Readonly<{
+  /** A node of its own, and none of those that run. */
+  accomplice?: ((payload: SimPayload) => SimEnvelope) | undefined;
+  /** Absent: none holds the enrolment secret in this seed. */
+  insider?: Insider | undefined;
+}>;
+
+export type Insider = Readonly<{
+  /** The insider's own boot under the name of a node: the id that commits to its key. */
+  bootUnder: (node: NodeId) => BootId;
+  /** Seals with the insider's key, enrolled under that name and boot. */
+  seal: (as: Readonly<{ node: NodeId; boot: BootId }>, payload: SimPayload) => SimEnvelope;
+}>;
+
 export class Forger {
   readonly #world: World;
   readonly #process: SimProcess;
   readonly #kept = new Map<Kind, SimEnvelope[]>();
   /** What a process that asks next is answered in a broker's place. */
   readonly #answers = new Map<ProcessName, Readonly<{ how: "forged" | "replayed"; envelope: SimEnvelope }>>();
-  readonly #accomplice: ((payload: SimPayload) => SimEnvelope) | undefined;
+  readonly #voices: Voices;
   #client: NatsClient<SimEnvelope> | undefined;
 
-  /** @param accomplice seals what it is given with the key of a node that is enrolled, and is none of those that run */
-  constructor(world: World, nats: NatsModel<SimEnvelope>, accomplice?: (payload: SimPayload) => SimEnvelope) {
+  constructor(world: World, nats: NatsModel<SimEnvelope>, voices: Voices = {}) {
     this.#world = world;
-    this.#accomplice = accomplice;
+    this.#voices = voices;
     this.#process = world.addProcess({
       ...{ name: "forger", region: "east" },
       identity: { role: "client", node: null, lessee: null, build: "", unknownTypes: [] },
@@ -83,7 +100,7 @@ export class Forger {
     const deep = Math.min(kept.length - 1, Math.floor((much % 0.4) * 10));
     const seen = kept[much < 0.4 ? deep : kept.length - 1 - deep];
     const forged = other < 0.5;
-    const anothers = other < 0.25 ? this.#inAnothersName(kind) : undefined;
+    const anothers = other < 0.25 ? this.#inAnothersName(kind, other) : undefined;
     const envelope = anothers ?? (seen === undefined || !forged ? seen : changed(seen, much));
     if (envelope === undefined) return;
     const how = forged ? "forged" : "replayed";
@@ -113,16 +130,24 @@ export class Forger {
     }
   }
 
-  /** Half of what could be said of a boot that runs is said by the accomplice. */
-  #inAnothersName(kind: Kind): SimEnvelope | undefined {
+  /** Half of what could be said of a boot that runs is said by the accomplice or the insider. */
+  #inAnothersName(kind: Kind, other: number): SimEnvelope | undefined {
+    const { accomplice, insider } = this.#voices;
     const renew = this.#kept.get("renew")?.at(-1)?.payload;
     const batch = this.#kept.get("batch")?.at(-1)?.payload;
-    if (this.#accomplice === undefined || renew?.kind !== "renew") return undefined;
+    if (renew?.kind !== "renew") return undefined;
     const { node, boot } = renew.renew;
     const nonce = renew.renew.nonce + 1_000;
-    if (kind === "goodbye") return this.#accomplice({ kind, goodbye: { node, boot, nonce } });
-    if (kind !== "confirm" || batch?.kind !== "batch") return undefined;
-    return this.#accomplice({ kind, confirm: { node, boot, nonce, enforced: batch.batch.last } });
+    const enforced = batch?.kind === "batch" ? batch.batch.last : undefined;
+    const payload = wordsOf(kind, { node, boot, nonce, enforced });
+    if (insider !== undefined && other < 0.125) {
+      if (payload !== undefined) return insider.seal({ node, boot }, payload);
+      const own = insider.bootUnder(node);
+      // Too old a build to be granted a lease: nothing but the claim is left of it.
+      const claim = { ...renew.renew, boot: own, replaces: boot, reads: 0 };
+      return kind === "renew" ? insider.seal({ node, boot: own }, { kind, renew: claim }) : undefined;
+    }
+    return accomplice === undefined || payload === undefined ? undefined : accomplice(payload);
   }
 
   #tell(how: "forged" | "replayed", kind: Kind, to: ProcessName): void {
@@ -136,6 +161,15 @@ export class Forger {
     kept.push(envelope);
     if (kept.length > keptMax) kept.splice(keptMax / 4, 1);
   }
+}
+
+function wordsOf(
+  kind: Kind,
+  of: Readonly<{ node: NodeId; boot: BootId; nonce: number; enforced: Link | undefined }>,
+): SimPayload | undefined {
+  const { node, boot, nonce, enforced } = of;
+  if (kind === "goodbye") return { kind, goodbye: { node, boot, nonce } };
+  return kind === "confirm" && enforced !== undefined ? { kind, confirm: { node, boot, nonce, enforced } } : undefined;
 }
 
 /** The same with something better in it; the seal does not know it. */

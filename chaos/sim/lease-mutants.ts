@@ -15,6 +15,28 @@ const lateAnswers: Change = {
 };
 
 export const leaseMutants: Readonly<Record<string, Mutant>> = {
+  "pin-ignored": {
+    meaning: "whoever holds the enrolment secret speaks for another node's boot with a key of its own",
+    changes: [
+      {
+        file: "src/replication/wire/node-key.ts",
+        take: "return !commitsToKey(holder.boot) || bootIdOf(holder) === holder.boot;",
+        put: "return commitsToKey(holder.boot) || bootIdOf(holder) === holder.boot;",
+      },
+    ],
+    within: 60,
+  },
+  "replacement-unproven": {
+    meaning: "a node names another boot as replaced without that boot's own signature",
+    changes: [
+      {
+        file: "src/broker/leader/lease-messages.ts",
+        take: "if (replaced === null || !commitsToKey(replaced)) return true;",
+        put: "if (replaced === null || cluster !== \"\") return true;",
+      },
+    ],
+    within: 60,
+  },
   "fresh-at-receipt": {
     meaning: "a lease counts from the arrival of its grant, not from the sending of its renew",
     changes: [

@@ -7,6 +7,7 @@
  * resumed; nothing reaches one that is down. Pauses nest: two faults may hold one process.
  */
 import { type BootId, type MonotonicMs, parseBootId } from "../../src/events/index.ts";
+import { type NodeKey, nodeKeyFrom } from "../../src/replication/index.ts";
 import type { Clock, Frozen, Moment } from "./clock.ts";
 import type { Report, SimFactOf } from "./facts.ts";
 import type { Due } from "./heap.ts";
@@ -42,6 +43,9 @@ export type Timer = Readonly<{ cancel(): void }>;
 /** The one wake-up of a core: the newest request replaces the one before. */
 export type Alarm = Readonly<{ set(at: MonotonicMs): void; clear(): void }>;
 
+/** The name of the cluster of every seed. */
+export const simCluster = "sim";
+
 const waitingMax = 200_000;
 /** So much later what is too early by the last digit of a clock is not. */
 const roundedMs = 1e-6;
@@ -57,6 +61,8 @@ export class SimProcess {
   boot = 0;
   /** Drawn at each start; null for servers, which have none. */
   bootId: BootId | null = null;
+  /** Of a process that holds a lease: its boot id commits to this key. */
+  nodeKey: NodeKey | null = null;
   status: ProcessStatus = "down";
   readonly #ground: Ground;
   readonly #start: ProcessOptions["start"];
@@ -87,10 +93,15 @@ export class SimProcess {
     if (this.isUp) return;
     this.boot += 1;
     this.status = "running";
-    const { role } = this.identity;
+    const { role, lessee, node } = this.identity;
     const random = this.#ground.random(`ids/${this.name}`);
-    this.bootId =
-      role === "postgres" || role === "nats" ? null : parseBootId(Buffer.from(random.bytes(16)).toString("hex"));
+    this.nodeKey =
+      lessee === null || node === null
+        ? null
+        : nodeKeyFrom(random.bytes(32), { cluster: simCluster, role: lessee, name: node });
+    if (this.nodeKey !== null) this.bootId = this.nodeKey.boot;
+    else if (role === "postgres" || role === "nats") this.bootId = null;
+    else this.bootId = parseBootId(Buffer.from(random.bytes(16)).toString("hex"));
     this.clock.restartMonotonic(this.#ground.random("clock").within(20, 2_000));
     this.#ground.note(this.name, `starts (boot ${this.boot})`);
     this.#ground.report({ type: "started", ...this.#here(), boot: this.bootId, region: this.region, ...this.identity });

@@ -5,11 +5,13 @@
  * It does for them what regional-broker.ts and region-leases.ts do in production: what nodes ask is handed on to the home region while
  * that answers, and answered from what is here when it does not.
  */
+import { believeRenew, ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import { type BootId, genesis, type Link, type NodeId, type Position, parseNodeId } from "../../src/events/index.ts";
 import {
   createPersonKeys,
   type LoadedSnapshot,
   type NodeEffect,
+  type NodeKey,
   newNodeCore,
   type PageOutcome,
   RegionalGranter,
@@ -18,7 +20,7 @@ import {
 import { readAnswer } from "../../src/replication/node/node-answers.ts";
 import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
-import { CopyDriver, callMs, type OwnEffect } from "./copy-driver.ts";
+import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import type { SimEnvelope, SimPayload } from "./envelopes.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Call } from "./node-calls.ts";
@@ -31,7 +33,7 @@ import type { SimRegionCopy } from "./sim-region-copy.ts";
 export type RegionDisk = {
   copy: SimRegionCopy;
   saved: Saved | null;
-  lastBoot: BootId | null;
+  lastBoot: NodeKey | null;
   leasesByAge: "may count" | "none";
 };
 type Reader = Readonly<{ after: Link; limit: number; answered: (answer: PageOutcome | Unavailable) => void }>;
@@ -51,6 +53,7 @@ export class RegionBoot {
   readonly #process: SimProcess;
   readonly #disk: RegionDisk;
   readonly #boot: BootId;
+  readonly #proven = new ProvenReplacements();
   readonly #node: NodeId;
   readonly #driver: CopyDriver;
   readonly #granter = new RegionalGranter();
@@ -77,7 +80,7 @@ export class RegionBoot {
     const core = newNodeCore({
       ...{ node: this.#node, boot: this.#boot, role: "broker", region, version: process.identity.build },
       reads: readsOf(process.identity.build),
-      replaces: disk.leasesByAge === "may count" ? null : disk.lastBoot,
+      ...replacementBy(process, disk.leasesByAge === "may count" ? null : disk.lastBoot),
       windowMs: options.options.lease.deltaMs,
       configHash: "region",
       keys: createPersonKeys([options.secret]),
@@ -163,9 +166,10 @@ export class RegionBoot {
       return;
     }
     const view = { at: this.#process.moment().monotonic, onChain: (link: Link) => this.#disk.copy.holds(link) };
-    if (payload.kind === "renew") this.#granter.renewed(payload.renew, view);
+    const renew = payload.kind === "renew" ? believeRenew(from, payload.renew, this.#proven) : null;
+    if (renew?.type === "renew") this.#granter.renewed(renew.renew, view);
     else if (payload.kind === "confirm") this.#granter.confirmed(payload.confirm, view);
-    else this.#granter.left(payload.goodbye);
+    else if (payload.kind === "goodbye") this.#granter.left(payload.goodbye);
     this.#settle();
     if (!this.#homeAnswers()) {
       this.#answerAlone(payload, answered);
@@ -266,7 +270,7 @@ export class RegionBoot {
         this.#readHome(effect);
         return;
       case "recordBoot":
-        this.#disk.lastBoot = this.#boot;
+        this.#disk.lastBoot = this.#process.nodeKey;
         return;
       case "clearBoot":
         this.#disk.lastBoot = null;

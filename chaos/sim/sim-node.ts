@@ -10,6 +10,7 @@ import {
   type KeptOnDisk,
   type LoadedSnapshot,
   type NodeEffect,
+  type NodeKey,
   newNodeCore,
   type PageOutcome,
   type PersonKeys,
@@ -19,7 +20,7 @@ import { readAnswer } from "../../src/replication/node/node-answers.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { NodeFace } from "./cast.ts";
-import { CopyDriver, callMs, type OwnEffect } from "./copy-driver.ts";
+import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import { Exchanges } from "./exchanges.ts";
 import type { RoutePolicy } from "./facts.ts";
@@ -54,7 +55,7 @@ type Disk = {
   saves: Saved[];
   /** What it keeps denied, as the product's file of denials. */
   kept: KeptOnDisk;
-  lastBoot: BootId | null;
+  lastBoot: NodeKey | null;
   next: "kept" | "old" | "lost";
   /** Keys of people, as a boot gets them from a broker before it serves; how it asks for them is not modelled. */
   readonly keys: PersonKeys;
@@ -170,7 +171,7 @@ class Boot {
       region,
       version: process.identity.build,
       reads: readsOf(process.identity.build),
-      replaces: disk.lastBoot,
+      ...replacementBy(process, disk.lastBoot),
       windowMs: windowOf(config),
       configHash: config.hash,
       keys: disk.keys,
@@ -238,7 +239,7 @@ class Boot {
         this.#read(effect);
         return;
       case "recordBoot":
-        this.#disk.lastBoot = this.#boot;
+        this.#disk.lastBoot = this.#process.nodeKey;
         return;
       case "clearBoot":
         this.#disk.lastBoot = null;

@@ -21,6 +21,7 @@ import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./broker-
 import { poolRandom } from "./commands/random-pool.ts";
 import type { BrokerCoreOptions } from "./core-options.ts";
 import { type Counters, newCounters } from "./counters.ts";
+import { BootKeys } from "./leader/boot-keys.ts";
 import { DutyHolder } from "./leader/duty-holder.ts";
 import { Election, leaderIn } from "./leader/election.ts";
 import { reopen } from "./leader/epoch.ts";
@@ -116,6 +117,7 @@ class Machines {
       relay: this.#relay,
       reports: this.#reports,
       peers: this.#peers,
+      bootKeys: new BootKeys(),
       idleBeatMs: Math.min(idleBeatMsMax, takeoverMs / 6),
       wrappingKey: personKeyWrap(secret),
       vaultKey: vaultKey(secret),

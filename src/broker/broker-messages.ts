@@ -100,10 +100,14 @@ export type LogAnswer =
 
 // --- inputs
 
+/** What a node's certificate says of it. */
+export type NodeSender = Readonly<{ cluster: string; role: Role; name: string; boot: BootId; publicKey: Uint8Array }>;
+
 /** A message of a node as it was opened; `from` is what its certificate says. */
-export type OpenedNodeMessage = Readonly<{ from: Readonly<{ role: Role; name: string; boot: BootId }> }> &
+export type OpenedNodeMessage = Readonly<{ from: NodeSender }> &
+  /** `unproven`: the boot that it named as replaced without a proof; the renew then names none. */
   (
-    | Fact<"renew", { renew: Renew }>
+    | Fact<"renew", { renew: Renew; unproven?: BootId }>
     | Fact<"confirm", { confirm: Confirm }>
     | Fact<"goodbye", { goodbye: Goodbye }>
     /** Not authentic, not for a broker, or not what it says it is. */

@@ -53,7 +53,7 @@ import { openTokens } from "./commands/vault.ts";
 import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.ts";
 import { epochIsOver } from "./leader/inbox.ts";
 import type { LeaseOptions } from "./leader/leader.ts";
-import { leaseMessageIn } from "./leader/lease-messages.ts";
+import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
 import { LeaseRefusedError } from "./leader/lease-refused.ts";
 import type { Presence, Tidings } from "./leader/peers.ts";
 import { answerOf } from "./log-calls.ts";
@@ -137,6 +137,7 @@ export function startBroker(options: BrokerOptions): Broker {
   const boot: BootId = parseBootId(Buffer.from(options.random(16)).toString("hex"));
   const speakers = new Speakers({ cluster, name: brokerId, boot }, options.secret);
   const openNodeEnvelope = nodeOpener(cluster, secrets);
+  const proven = new ProvenReplacements();
   const openBrokerEnvelope = createBrokerOpener({ cluster, secrets });
   /** Rings when who leads may have changed. */
   const seat = new Bell();
@@ -299,7 +300,7 @@ export function startBroker(options: BrokerOptions): Broker {
     return {
       ...by,
       async lease(envelope, origin) {
-        const message = leaseMessageIn(openNodeEnvelope(envelope));
+        const message = leaseMessageIn(openNodeEnvelope(envelope), proven);
         const answer = await leases.ask((id) => feed({ type: "nodeSaid", at: moment(), id, origin, message }));
         switch (answer.type) {
           case "granted":

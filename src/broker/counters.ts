@@ -22,6 +22,8 @@ export type Counters = {
   copiedNodes: number;
   /** Renews that requested a longer window than `broker.max_window` allows. */
   windowsLimited: number;
+  /** Renews that named a boot as replaced without that boot's signature. */
+  replacementsRefused: number;
   confirmations: number;
   goodbyes: number;
   envelopesRefused: number;
@@ -63,6 +65,7 @@ export function newCounters(): Counters {
     nodesRefused: 0,
     copiedNodes: 0,
     windowsLimited: 0,
+    replacementsRefused: 0,
     confirmations: 0,
     goodbyes: 0,
     envelopesRefused: 0,

@@ -12,7 +12,7 @@ import {
   startRegionalBroker,
 } from "../broker/index.ts";
 import type { Config } from "../config/index.ts";
-import { type BrokerId, type NodeId, parseBootId } from "../events/index.ts";
+import type { BrokerId, NodeId } from "../events/index.ts";
 import {
   type BrokerClient,
   BrokerUnavailableError,
@@ -109,7 +109,6 @@ function startBrokerOf(
       startReplica({
         ...wired,
         name: node,
-        boot: parseBootId(Buffer.from(randomBytes(16)).toString("hex")),
         role: "broker",
         region: config.region,
         version,

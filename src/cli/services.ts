@@ -5,15 +5,17 @@
  */
 
 import cluster from "node:cluster";
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { Registry } from "prom-client";
 import { type Config, canonicalJson } from "../config/index.ts";
-import { type BootId, type NodeId, parseBootId, parseNodeId, type UnixMs } from "../events/index.ts";
+import { type NodeId, parseNodeId, type UnixMs } from "../events/index.ts";
 import {
   type Logger,
+  type NodeKey,
   type NodeSnapshots,
+  nodeKeyFrom,
   type ReplicaProcess,
   startReplica,
   systemClock,
@@ -58,7 +60,10 @@ export async function startServices(
   /** In force; what only counts at the start is read from `config`. */
   let current = config;
   const node = nodeNameOf(config);
-  const boot: BootId = parseBootId(randomUUID());
+  const key = nodeKeyFrom(randomBytes(32), {
+    ...{ cluster: config.broker.clusterName, role: leaseRoleOf(config), name: node },
+  });
+  const { boot } = key;
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const now = (): UnixMs => systemClock.wall();
   const stops: (() => Promise<unknown>)[] = [];
@@ -89,8 +94,7 @@ export async function startServices(
     const snapshots = from === null || !needsReplica ? null : nodeSnapshotsOf(config, { node, logger, ...from });
     const replica = needsReplica
       ? startReplicaOf(() => current, {
-          node,
-          boot,
+          key,
           logger,
           databroker: databroker.as(nodeRoleOf(config)),
           fanout: databroker.fanout,
@@ -199,6 +203,11 @@ export function nodeNameOf(config: Config): NodeId {
   return config.nodeName ?? parseNodeId(`${hostname().replace(/[^A-Za-z0-9._-]/g, "-")}-${config.address.port}`);
 }
 
+/** In which a process of these services holds a lease. */
+function leaseRoleOf({ services }: Config): "proxy" | "authorize" {
+  return services.has("proxy") ? "proxy" : "authorize";
+}
+
 /** There is no way back behind a level that was finalized. */
 function tooOldFor(problem: string): CannotError {
   return new CannotError(`this build (${version}) cannot serve this cluster: ${problem}`);
@@ -235,8 +244,7 @@ function longestGraceMs(config: Config): number {
 function startReplicaOf(
   current: () => Config,
   options: Readonly<{
-    node: NodeId;
-    boot: BootId;
+    key: NodeKey;
     logger: Logger;
     databroker: Parameters<typeof startReplica>[0]["databroker"];
     fanout: Parameters<typeof startReplica>[0]["fanout"];
@@ -245,9 +253,9 @@ function startReplicaOf(
 ): ReplicaProcess {
   const config = current();
   return startReplica({
-    name: options.node,
-    boot: options.boot,
-    role: config.services.has("proxy") ? "proxy" : "authorize",
+    name: options.key.name,
+    key: options.key,
+    role: options.key.role,
     region: config.region,
     version,
     configHash: () => current().hash,

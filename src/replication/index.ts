@@ -206,6 +206,7 @@ export {
   enrolmentRoot,
   personKeyWrap,
   type Role,
+  rawPublicKey,
   type SigningPair,
   serviceTokenKey,
   signingPairFromSeed,
@@ -218,7 +219,6 @@ export {
   type MessageKind,
   type Opened,
   type RefusedMessage,
-  rawPublicKey,
   type Speaker,
   sealEnvelope,
 } from "./wire/envelope.ts";
@@ -237,6 +237,17 @@ export {
   parseWrappedKey,
   type Renew,
 } from "./wire/messages.ts";
+export {
+  bootIdOf,
+  commitsToKey,
+  mayUseBoot,
+  type NodeIdentity,
+  type NodeKey,
+  type NodeRole,
+  nodeKeyFrom,
+  provesReplacement,
+  signReplacement,
+} from "./wire/node-key.ts";
 export {
   type CheckedReceipt,
   checkReceipt,

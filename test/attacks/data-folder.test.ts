@@ -18,7 +18,7 @@ test("another user of the machine could read a node's lock file, and so keep the
 
   const lock = lockDataFolder({ dataDir, node: "node-1" as NodeId });
   t.after(() => lock.release());
-  lock.record("5aafa349-5324-4024-b0c7-47b6bdd242aa" as BootId);
+  lock.record("5aafa349-5324-4024-b0c7-47b6bdd242aa" as BootId, new Uint8Array(32));
 
   const files = readdirSync(dataDir);
   assert.ok(files.length > 0);

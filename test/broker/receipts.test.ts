@@ -388,7 +388,7 @@ describe("grants", () => {
       async (broker) => {
         const nodes = ["proxy-1", "proxy-2", "proxy-3"].map((name) =>
           startReplica({
-            ...{ name: name as never, boot: aCommandId() as never, role: "proxy", region: "eu", version: "1" },
+            ...{ name: name as never, role: "proxy", region: "eu", version: "1" },
             ...{ configHash: () => "c", cluster, secret, databroker: broker.databroker("proxy"), fanout },
             ...{ clock: systemClock, randomBytes: random, logger: quiet, windowMs: () => 1_000, dataDir: null },
             renewMs: 100,

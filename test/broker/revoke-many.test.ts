@@ -60,7 +60,7 @@ for (const [where, open] of logs) {
     const fanout = createLocalFanout({ logger: quiet });
     const broker = brokerOn(log, { fanout, writeTimeoutMs: 60_000, commandMs: 60_000 });
     const node = startReplica({
-      ...{ name: "proxy-1" as never, boot: "boot-1" as never, role: "proxy", region: "eu", version: "test" },
+      ...{ name: "proxy-1" as never, role: "proxy", region: "eu", version: "test" },
       ...{ configHash: () => "c", cluster, secret, databroker: broker.databroker("proxy"), fanout },
       ...{ clock: systemClock, randomBytes: random, logger: quiet, windowMs: () => 5_000, dataDir: null },
     });

@@ -32,11 +32,12 @@ import {
   type Grant,
   type Logger,
   type MessageKind,
+  type NodeKey,
+  nodeKeyFrom,
   openGrant,
   type Renew,
   type Speaker,
   sealEnvelope,
-  signingPairFromSeed,
   systemClock,
 } from "../../src/replication/index.ts";
 
@@ -186,6 +187,7 @@ export async function folded(log: EventLog): Promise<Projection> {
 export class FakeNode {
   readonly node: NodeId;
   readonly boot: BootId;
+  readonly key: NodeKey;
   readonly speaker: Speaker;
   region = "eu";
   role: Renew["role"] = "proxy";
@@ -193,19 +195,15 @@ export class FakeNode {
   enforced: Link = genesis;
   nonce = 0;
 
+  /** @param options.boot instead of the one that commits to this node's key */
   constructor(name: string, options: Readonly<{ boot?: string; secret?: Uint8Array; cluster?: string }> = {}) {
     this.node = name as NodeId;
-    this.boot = (options.boot ?? randomUUID()) as BootId;
+    const identity = { cluster: options.cluster ?? cluster, role: "proxy", name: this.node } as const;
+    this.key = nodeKeyFrom(randomBytes(32), identity);
+    this.boot = (options.boot ?? this.key.boot) as BootId;
     this.speaker = enrol(
-      {
-        cluster: options.cluster ?? cluster,
-        role: "proxy",
-        name,
-        boot: this.boot,
-        epoch: 0 as Epoch,
-        incarnation: "",
-      },
-      signingPairFromSeed(randomBytes(32)),
+      { ...identity, boot: this.boot, epoch: 0 as Epoch, incarnation: "" },
+      this.key.pair,
       enrolmentRoot(options.secret ?? secret, "proxy"),
     );
   }

@@ -88,7 +88,7 @@ before(async () => {
     });
     endings.push(() => client.close());
     const node = startReplica({
-      ...{ name: name as NodeId, boot: parseBootId(randomUUID()), role: "proxy", region: "eu", version: "test" },
+      ...{ name: name as NodeId, role: "proxy", region: "eu", version: "test" },
       ...{ configHash: () => "c", cluster, secret, databroker: client, fanout, clock: systemClock },
       ...{ randomBytes: random, logger: { debug: note, info: note, warn: note, error: note } },
       ...{ windowMs: () => 60_000, dataDir: null, renewMs: 200, pollMs: 200 },

@@ -5,7 +5,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
-import { type BootId, Projection } from "../../src/events/index.ts";
+import { Projection } from "../../src/events/index.ts";
 import {
   connectNatsFanout,
   type Fanout,
@@ -273,7 +273,6 @@ export function describeNatsFanout(name: string, startNats: (options?: NatsOptio
       const brokers = new FakeBrokers({ log: history(20), fanout: publisher });
       const node = startReplica({
         name: aNode,
-        boot: "boot-nats" as BootId,
         role: "proxy",
         region: "test",
         version: "1",

@@ -3,17 +3,9 @@
  * that a cluster runs with. One batch, one receipt; and all sessions of a user are one event, however many they are.
  */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { type Broker, startDatabrokerServer } from "../../src/broker/index.ts";
-import {
-  type Command,
-  type CommandResult,
-  type NodeId,
-  parseBootId,
-  type SessionId,
-  userIdOf,
-} from "../../src/events/index.ts";
+import { type Command, type CommandResult, type NodeId, type SessionId, userIdOf } from "../../src/events/index.ts";
 import {
   type BrokerClient,
   checkReceipt,
@@ -64,7 +56,7 @@ before(async () => {
   await waitFor("a leader", () => broker.leading());
   nodes = ["proxy-1", "proxy-2"].map((name) => {
     const replica = startReplica({
-      ...{ name: name as NodeId, boot: parseBootId(randomUUID()), role: "proxy", region: "eu", version: "test" },
+      ...{ name: name as NodeId, role: "proxy", region: "eu", version: "test" },
       ...{ configHash: () => "c", cluster, secret, databroker: clientOf("proxy", name), fanout: null },
       ...{ clock: systemClock, randomBytes: random, logger: quiet, windowMs: () => 65_000, dataDir: null },
     });

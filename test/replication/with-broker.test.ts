@@ -9,16 +9,7 @@ import {
   startBroker,
   startDatabrokerServer,
 } from "../../src/broker/index.ts";
-import type {
-  BootId,
-  BrokerId,
-  Command,
-  CommandId,
-  NodeId,
-  SessionId,
-  UnixMs,
-  UserId,
-} from "../../src/events/index.ts";
+import type { BrokerId, Command, CommandId, NodeId, SessionId, UnixMs, UserId } from "../../src/events/index.ts";
 import {
   type BrokerClient,
   createBrokerClient,
@@ -92,7 +83,6 @@ function aNode(
 ): ReplicaProcess {
   return startReplica({
     name: name as NodeId,
-    boot: randomUUID() as string as BootId,
     role: "proxy",
     region: "here",
     version: "",

@@ -24,6 +24,7 @@ import type { Ledger } from "../ledger/ledger.ts";
 import type { PersonKeyCache } from "../ledger/person-key-cache.ts";
 import type { Purpose, Work } from "../work.ts";
 import { type AfterBatch, BatchWriter, type Committed, type WriteTicket } from "./batch-writer.ts";
+import type { BootKeys } from "./boot-keys.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import { unreadyFor } from "./finalizing.ts";
 import type { FirstAnswer, FirstAnswers, FirstLookup } from "./first-answers.ts";
@@ -52,6 +53,7 @@ export type LeaderParts = Readonly<{
   relay: Relay;
   reports: Reports;
   peers: Peers;
+  bootKeys: BootKeys;
   counters: Counters;
   random: (bytes: number) => Uint8Array;
   lease: LeaseOptions;

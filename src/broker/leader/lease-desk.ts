@@ -21,6 +21,7 @@ import type { BrokerInput, Leadership, LeaseAnswer, LogAnswer, OpenedNodeMessage
 import type { Counters } from "../counters.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Work } from "../work.ts";
+import type { BootKeys } from "./boot-keys.ts";
 
 type NodeSaid = Extract<BrokerInput, { type: "nodeSaid" }>;
 
@@ -30,11 +31,13 @@ type Looking = Readonly<{ said: NodeSaid; enforced: Link }>;
 /** A node cannot make us jump further than this many epochs, or the number would run out. */
 export const epochJumpMax = 1_000_000;
 const lookingMax = 10_000;
-const limitedMax = 1_000;
+const loggedMax = 1_000;
 const notLeading = "this broker does not lead any more";
 
+type DeskParts = Readonly<{ work: Work; ledger: Ledger; counters: Counters; version: string; bootKeys: BootKeys }>;
+
 export class LeaseDesk {
-  readonly #parts: Readonly<{ work: Work; ledger: Ledger; counters: Counters; version: string }>;
+  readonly #parts: DeskParts;
   readonly #work: Work;
   readonly #granter: LeaseGranter;
   readonly #leadership: Leadership;
@@ -42,16 +45,13 @@ export class LeaseDesk {
   /** Renews that wait for a write, by the granter's ticket: who asked. */
   readonly #waiting = new Map<number, number>();
   readonly #looking = new Map<number, Looking>();
-  /** Boots whose windows are shorter than requested, as logged. */
-  readonly #limited = new Set<string>();
+  /** What was logged of a boot once, and is not logged again with each of its renews. */
+  readonly #logged = new Set<string>();
   #closed = false;
   /** A lessee confirmed, left, or was granted, since this was last asked. */
   #news = false;
 
-  constructor(
-    parts: Readonly<{ work: Work; ledger: Ledger; counters: Counters; version: string }>,
-    of: Readonly<{ granter: LeaseGranter; leadership: Leadership; term: number }>,
-  ) {
+  constructor(parts: DeskParts, of: Readonly<{ granter: LeaseGranter; leadership: Leadership; term: number }>) {
     this.#parts = parts;
     this.#work = parts.work;
     this.#granter = of.granter;
@@ -62,11 +62,13 @@ export class LeaseDesk {
   take(said: NodeSaid): void {
     const { id, message } = said;
     if (this.#closed) return this.#answer(id, { type: "unavailable", message: notLeading });
+    if (message.type !== "refused" && !this.#parts.bootKeys.admit(message.from)) return this.#drop(id, anotherKey);
     switch (message.type) {
       case "refused":
         return this.#drop(id, message.reason);
       case "renew": {
         if (!isOwn(message, message.renew)) return this.#drop(id, notItself);
+        if (message.unproven !== undefined) this.#noteUnproven(message.renew, message.unproven);
         this.#notice(message.renew.applied);
         return this.#withChain(said, message.renew.enforced);
       }
@@ -198,15 +200,26 @@ export class LeaseDesk {
     this.#waiting.set(answer.ticket, id);
   }
 
-  /** Logged once for each boot: a node requests its window every second. */
   #noteLimited({ node, boot, role }: Renew, limited: LimitedWindow): void {
     this.#parts.counters.windowsLimited += 1;
-    const key = JSON.stringify([node, boot]);
-    if (this.#limited.has(key)) return;
-    this.#limited.add(key);
-    if (this.#limited.size > limitedMax) this.#limited.delete(this.#limited.values().next().value ?? "");
     const message = `a node requests a longer window than it may have: to allow it, raise broker.max_window.${role}`;
-    this.#work.journal("warn", message, { node, boot, ...limited });
+    this.#logOnce("window", message, { node, boot, ...limited });
+  }
+
+  /** Receipts wait for the boot that it named, as for any silent one. */
+  #noteUnproven({ node, boot }: Renew, replaced: string): void {
+    this.#parts.counters.replacementsRefused += 1;
+    const message = "a node named a boot as replaced without its proof; receipts go on waiting for that boot";
+    this.#logOnce("replacement", message, { node, boot, replaced });
+  }
+
+  /** Once for each boot: a node renews every second. */
+  #logOnce(what: string, message: string, fields: Readonly<Record<string, unknown>>): void {
+    const key = JSON.stringify([what, fields["node"], fields["boot"]]);
+    if (this.#logged.has(key)) return;
+    this.#logged.add(key);
+    if (this.#logged.size > loggedMax) this.#logged.delete(this.#logged.values().next().value ?? "");
+    this.#work.journal("warn", message, fields);
   }
 
   #tellCopied(): void {
@@ -265,6 +278,7 @@ export class LeaseDesk {
 }
 
 const notItself = "a node may speak only for itself";
+const anotherKey = "another key has spoken for this boot";
 
 /** A node speaks for itself alone: the name and the boot in the message are those of its certificate. */
 function isOwn({ from }: OpenedNodeMessage, message: Readonly<{ node: string; boot: string; role?: string }>): boolean {

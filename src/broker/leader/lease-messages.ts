@@ -1,23 +1,54 @@
-/** What a node says in an envelope, opened for the lease desk. Pure; whether the node may say it is the desk's question. */
+/**
+ * Lease messages: what a node says in an envelope, opened for the lease desk.
+ *
+ * The envelope opener has checked that the sender's key may speak for its boot. Here a renew loses the name of a boot that it replaces without
+ * that boot's own signature. Whether the node may say the rest is for the desk to check. Pure.
+ */
 import {
+  commitsToKey,
   MalformedMessageError,
   type Opened,
   parseConfirm,
   parseGoodbye,
   parseRenew,
+  provesReplacement,
   type RefusedMessage,
+  type Renew,
 } from "../../replication/index.ts";
-import type { OpenedNodeMessage } from "../broker-messages.ts";
+import type { NodeSender, OpenedNodeMessage } from "../broker-messages.ts";
 
-const nobody = { role: "proxy", name: "", boot: "" as Opened["from"]["boot"] } as const;
+const noSender: NodeSender = {
+  ...{ cluster: "", role: "proxy", name: "", boot: "" as NodeSender["boot"], publicKey: new Uint8Array() },
+};
 
-export function leaseMessageIn(opened: Opened | RefusedMessage): OpenedNodeMessage {
-  if ("refused" in opened) return { type: "refused", from: nobody, reason: opened.refused };
+/** Replacements whose proof was verified: a node repeats the same one with every renew. The oldest go first. */
+export class ProvenReplacements {
+  readonly #proven = new Set<string>();
+
+  /** True when the replaced boot's key signed this replacement, or its id commits to no key. */
+  has(cluster: string, { node, boot: by, replaces: replaced, replacementProof: proof }: Renew): boolean {
+    if (replaced === null || !commitsToKey(replaced)) return true;
+    const place = JSON.stringify([cluster, node, replaced, by]);
+    if (this.#proven.has(place)) return true;
+    if (proof === undefined || !provesReplacement(proof, { cluster, node, replaced, by })) return false;
+    this.#proven.add(place);
+    if (this.#proven.size > provenMax) this.#proven.delete(this.#proven.values().next().value ?? "");
+    return true;
+  }
+}
+
+const provenMax = 20_000;
+
+export function leaseMessageIn(
+  opened: Opened | RefusedMessage,
+  proven: ProvenReplacements = new ProvenReplacements(),
+): OpenedNodeMessage {
+  if ("refused" in opened) return { type: "refused", from: noSender, reason: opened.refused };
   const { from, kind, payload } = opened;
   try {
     switch (kind) {
       case "renew":
-        return { type: "renew", from, renew: parseRenew(payload) };
+        return believeRenew(from, parseRenew(payload), proven);
       case "confirm":
         return { type: "confirm", from, confirm: parseConfirm(payload) };
       case "goodbye":
@@ -29,4 +60,10 @@ export function leaseMessageIn(opened: Opened | RefusedMessage): OpenedNodeMessa
     if (!(error instanceof MalformedMessageError)) throw error;
     return { type: "refused", from, reason: "malformed" };
   }
+}
+
+/** What is accepted of an authentic renew. */
+export function believeRenew(from: NodeSender, renew: Renew, proven: ProvenReplacements): OpenedNodeMessage {
+  if (renew.replaces === null || proven.has(from.cluster, renew)) return { type: "renew", from, renew };
+  return { type: "renew", from, renew: { ...renew, replaces: null }, unproven: renew.replaces };
 }

@@ -8,6 +8,9 @@
  * written down with the identity of the file, of its file system and of the running kernel. Where one of them differs, there is no proof,
  * and no boot is named: receipts wait for the window of the one before. A copied folder, a cloned disk, a volume that has moved to another
  * machine and a machine that was rebooted look alike from here. A memory image of a running machine is not recognised.
+ *
+ * Beside the boot stands the seed of its key, so that the next boot can prove what it says: a broker accepts a replacement only with the
+ * replaced boot's signature (wire/node-key.ts).
  */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -20,8 +23,10 @@ type Place = Readonly<{ dataDir: string; node: NodeId; kernelBootId?: string }>;
 export type DataFolderLock = Readonly<{
   /** The last boot of this node that may have held a lease and did not say goodbye, and that has surely ended. */
   replaces: BootId | null;
-  /** To be called before the first renew of a boot is sent. */
-  record(boot: BootId): void;
+  /** Of the replaced boot's key; null: a build that kept none wrote it. */
+  replacedSeed: Uint8Array | null;
+  /** To be called before the first renew of a boot is sent. @param seed of its key */
+  record(boot: BootId, seed: Uint8Array): void;
   /** The brokers have taken our goodbye: there is nothing to replace. */
   clear(): void;
   release(): void;
@@ -63,24 +68,29 @@ export function lockDataFolder(options: Place): DataFolderLock {
   try {
     database.exec("pragma busy_timeout = 0; pragma locking_mode = exclusive; pragma synchronous = full");
     database.exec(
-      "begin exclusive; create table if not exists last_boot (id text not null, file text not null); commit",
+      "begin exclusive; create table if not exists last_boot (id text not null, file text not null); " +
+        "create table if not exists last_key (id text not null, seed blob not null); commit",
     ); // the lock stays
     const file = identityOf(path, kernelOf(options));
     const row = database.prepare("select id, file from last_boot").get();
     const replaces = row === undefined || file === null || row["file"] !== file ? null : parseBootId(row["id"]);
+    const kept = database.prepare("select seed from last_key where id = ?").get(replaces ?? "");
+    const seed = kept?.["seed"];
     let open = true;
     let recorded: BootId | undefined;
     return {
       replaces,
-      record(boot) {
+      replacedSeed: seed instanceof Uint8Array ? Uint8Array.from(seed) : null,
+      record(boot, ownSeed) {
         if (boot === recorded) return;
-        database.exec("begin; delete from last_boot");
+        database.exec("begin; delete from last_boot; delete from last_key");
         database.prepare("insert into last_boot (id, file) values (?, ?)").run(boot, file ?? "");
+        database.prepare("insert into last_key (id, seed) values (?, ?)").run(boot, ownSeed);
         database.exec("commit");
         recorded = boot;
       },
       clear() {
-        if (open) database.exec("delete from last_boot");
+        if (open) database.exec("begin; delete from last_boot; delete from last_key; commit");
       },
       release() {
         if (open) database.close();

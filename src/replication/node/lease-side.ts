@@ -30,6 +30,7 @@ export type LeaseSideOptions = Readonly<{
   version: string;
   reads: number;
   replaces: BootId | null;
+  replacementProof?: Uint8Array;
   windowMs: number;
   configHash: string;
   renewMs: number;
@@ -252,7 +253,7 @@ export class LeaseSide {
     this.#recorded = true;
     this.#inform({ type: "renewDue", at: this.#at });
     const { projection, enforced } = this.#options.copy();
-    const { node, boot, region, role, version, reads } = this.#options;
+    const { node, boot, region, role, version, reads, replacementProof } = this.#options;
     const renew: Renew = {
       node,
       boot,
@@ -267,6 +268,7 @@ export class LeaseSide {
       digest: projection.digest(),
       configHash: this.#configHash,
       replaces: this.#replaces,
+      ...(this.#replaces === null || replacementProof === undefined ? {} : { replacementProof }),
       monotonicMs: this.#at.monotonic,
     };
     return { type: "renew", renew };

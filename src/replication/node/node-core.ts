@@ -50,6 +50,8 @@ export type NodeCoreOptions = Readonly<{
   reads?: number;
   /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
   replaces: BootId | null;
+  /** The replaced boot's signature; absent: its id commits to no key. */
+  replacementProof?: Uint8Array;
   /** Until `configured` says otherwise. */
   windowMs: number;
   configHash: string;

@@ -13,15 +13,16 @@ import type { HeldLease, Moment } from "../lease/lease-holder.ts";
 import type { Logger } from "../logger.ts";
 import type { Freshness, Replica } from "../replica.ts";
 import { createBrokerOpener } from "../wire/broker-opener.ts";
-import { enrolmentRoot, signingPairFromSeed } from "../wire/cluster-keys.ts";
+import { enrolmentRoot } from "../wire/cluster-keys.ts";
 import { enrol, sealEnvelope } from "../wire/envelope.ts";
 import { encodeMessage, type Renew } from "../wire/messages.ts";
+import { type NodeKey, nodeKeyFrom, signReplacement } from "../wire/node-key.ts";
 import { ChangeListeners } from "./change-listeners.ts";
-import { lockDataFolder } from "./data-folder-lock.ts";
+import { type DataFolderLock, lockDataFolder } from "./data-folder-lock.ts";
 import type { KeptDenial, KeptOnDisk } from "./kept-denials.ts";
 import { LostChanges } from "./lost-changes.ts";
 import { leaseAnswer, leaseFailure, readAnswer, settledBy, wordsOf } from "./node-answers.ts";
-import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
+import { type NodeCoreOptions, type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import type {
   FanoutState,
   LeaseAnswer,
@@ -60,8 +61,8 @@ export type SnapshotSource = Readonly<{
 
 export type ReplicaOptions = Readonly<{
   name: NodeId;
-  /** Random for each start. */
-  boot: BootId;
+  /** Of this start, for this cluster, role and name. Absent: drawn here. */
+  key?: NodeKey;
   role: Renew["role"];
   region: string;
   version: string;
@@ -132,13 +133,15 @@ const readyPollMs = 10;
 
 /** @throws DataFolderLockedError when another process lives in `dataDir`, DataFolderUnusableError */
 export function startReplica(options: ReplicaOptions): ReplicaProcess {
-  const { clock, databroker, fanout, logger, name: node, boot, randomBytes } = options;
+  const { clock, cluster, databroker, fanout, logger, name: node, randomBytes, role } = options;
+  const key = options.key ?? nodeKeyFrom(randomBytes(32), { cluster, role, name: node });
+  const { boot } = key;
   const secrets = [options.secret, ...(options.secretPrevious ? [options.secretPrevious] : [])];
-  const openEnvelope = createBrokerOpener({ cluster: options.cluster, secrets });
+  const openEnvelope = createBrokerOpener({ cluster, secrets });
   const speaker = enrol(
-    { cluster: options.cluster, role: options.role, name: node, boot, epoch: 0 as Epoch, incarnation: "" },
-    signingPairFromSeed(randomBytes(32)),
-    enrolmentRoot(options.secret, options.role),
+    { cluster, role, name: node, boot, epoch: 0 as Epoch, incarnation: "" },
+    key.pair,
+    enrolmentRoot(options.secret, role),
   );
   const folder = options.dataDir === null ? null : lockDataFolder({ dataDir: options.dataDir, node });
   const keys = createPersonKeys(secrets);
@@ -151,8 +154,8 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
   const ending = new AbortController();
   let core = newNodeCore({
     ...options,
-    node,
-    replaces: options.replaces === "nobody" ? null : (folder?.replaces ?? null),
+    ...{ node, boot },
+    ...replacementBy(key, options.replaces === "nobody" ? null : folder),
     windowMs: options.windowMs(),
     configHash: options.configHash(),
     keys,
@@ -252,7 +255,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
         tell(effect);
         return;
       case "recordBoot":
-        keepBoot(() => folder?.record(boot));
+        keepBoot(() => folder?.record(boot, key.seed));
         return;
       case "clearBoot":
         keepBoot(() => folder?.clear());
@@ -468,4 +471,15 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       folder?.release();
     },
   };
+}
+
+/** Which boot this one replaces, and the proof that its data folder was that boot's. */
+function replacementBy(
+  { cluster, name: node, boot: by }: NodeKey,
+  folder: DataFolderLock | null,
+): Pick<NodeCoreOptions, "replaces" | "replacementProof"> {
+  const replaced = folder?.replaces ?? null;
+  const seed = folder?.replacedSeed ?? null;
+  if (replaced === null || seed === null) return { replaces: replaced };
+  return { replaces: replaced, replacementProof: signReplacement(seed, { cluster, node, replaced, by }) };
 }

@@ -36,3 +36,14 @@ export function signingPairFromSeed(seed: Uint8Array): SigningPair {
 /** The root under which processes of a role enrol their own keys. */
 export const enrolmentRoot = (secret: Uint8Array, role: Role): SigningPair =>
   signingPairFromSeed(deriveKey(secret, `enrolment ${role}`));
+
+/** SubjectPublicKeyInfo of an Ed25519 key is this prefix and the 32 raw bytes (RFC 8410 §4). */
+const spkiPrefix = Buffer.from("302a300506032b6570032100", "hex");
+
+export function rawPublicKey(key: KeyObject): Uint8Array {
+  return Uint8Array.from(key.export({ format: "der", type: "spki" }).subarray(spkiPrefix.length));
+}
+
+export function publicKeyFromRaw(raw: Uint8Array): KeyObject {
+  return createPublicKey({ key: Buffer.concat([spkiPrefix, raw]), format: "der", type: "spki" });
+}

@@ -7,9 +7,9 @@
  * link proves continuity, not origin. Pure; keys and payloads are arguments.
  *
  * The opener checks size, then shape, then both signatures over raw bytes. Only what a member of the cluster has signed
- * reaches the decoder, the certificate included.
+ * reaches the decoder, the certificate included. A boot id that commits to a key is refused with any other key (node-key.ts).
  */
-import { createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import { type KeyObject, sign, verify } from "node:crypto";
 import {
   type BootId,
   decode,
@@ -19,8 +19,9 @@ import {
   parseBootId,
   parseEpoch,
 } from "../../events/index.ts";
-import type { Role, SigningPair } from "./cluster-keys.ts";
+import { publicKeyFromRaw, type Role, rawPublicKey, type SigningPair } from "./cluster-keys.ts";
 import { readEnvelopeShape } from "./envelope-shape.ts";
+import { mayUseBoot } from "./node-key.ts";
 
 export type MessageKind =
   | "batch"
@@ -121,6 +122,7 @@ export function createEnvelopeOpener(options: {
     if (!verify(null, bytes, issuer.root, rootSignature)) return "certificate not signed by this cluster";
     const certificate = parseCertificate(bytes);
     if (certificate === undefined) return "malformed certificate";
+    if (!mayUseBoot(certificate)) return "the boot belongs to another key";
     const entry = { certificate, key: publicKeyFromRaw(certificate.publicKey) };
     if (known.size >= certificatesMax) known.delete(known.keys().next().value ?? "");
     known.set(cacheKey, entry);
@@ -194,15 +196,4 @@ function parseCertificate(bytes: Uint8Array): Certificate | undefined {
 
 function isRole(value: unknown): value is Role {
   return roles.some((role) => role === value);
-}
-
-/** SubjectPublicKeyInfo of an Ed25519 key is this prefix and the 32 raw bytes (RFC 8410 §4). */
-const spkiPrefix = Buffer.from("302a300506032b6570032100", "hex");
-
-export function rawPublicKey(key: KeyObject): Uint8Array {
-  return Uint8Array.from(key.export({ format: "der", type: "spki" }).subarray(spkiPrefix.length));
-}
-
-function publicKeyFromRaw(raw: Uint8Array): KeyObject {
-  return createPublicKey({ key: Buffer.concat([spkiPrefix, raw]), format: "der", type: "spki" });
 }

@@ -23,6 +23,7 @@ import {
   type UnixMs,
   type WrappedKey,
 } from "../../events/index.ts";
+import { replacementProofBytes } from "./node-key.ts";
 
 /** Believed only if it is authenticated and links to what the receiver has. */
 export type Batch = Readonly<{
@@ -55,6 +56,8 @@ export type Renew = Readonly<{
   configHash: string;
   /** The boot that this one replaces, known because it holds that boot's data folder lock; null: none. */
   replaces: BootId | null;
+  /** The replaced boot's own signature (node-key.ts). Absent: it replaces none, or one whose id commits to no key. */
+  replacementProof?: Uint8Array;
   /** The node's own monotonic clock at sending, to watch its rate against the leader's. */
   monotonicMs: number;
 }>;
@@ -127,6 +130,7 @@ export const parseRenew = parser(
     digest: text(m, "digest"),
     configHash: text(m, "configHash"),
     replaces: m["replaces"] === null ? null : parseBootId(m["replaces"]),
+    ...(m["replacementProof"] === undefined ? {} : { replacementProof: proof(m["replacementProof"]) }),
     monotonicMs: finite(m, "monotonicMs"),
   }),
 );
@@ -217,6 +221,11 @@ function list(m: Fields, name: string): readonly unknown[] {
   const value = m[name];
   if (Array.isArray(value)) return value;
   throw new MalformedMessageError(`${name} is not a list`);
+}
+function proof(value: unknown): Uint8Array {
+  const given = bytes(value);
+  if (given.length === replacementProofBytes) return given;
+  throw new MalformedMessageError("replacementProof has another length");
 }
 function bytes(value: unknown): Uint8Array {
   if (value instanceof Uint8Array) return value;

@@ -28,7 +28,6 @@ import { type Broker, createLeaderClient, type Duty, startBroker } from "../../.
 import { renderPage } from "../../../src/console/index.ts";
 import { type DemoProvider, startDemoProvider } from "../../../src/dev/index.ts";
 import {
-  type BootId,
   type BrokerId,
   type Command,
   type CommandId,
@@ -155,7 +154,6 @@ export async function startWorld(t: TestContext, options: WorldOptions = {}): Pr
   ends.push(() => heard.close());
   const replica = startReplica({
     name: "node-1" as NodeId,
-    boot: randomUUID() as string as BootId,
     role: "proxy",
     region: "here",
     version: "test",

@@ -9,7 +9,7 @@ import { mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync 
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { promisify } from "node:util";
-import { type BrokerId, type CommandResult, type NodeId, parseBootId } from "../../../src/events/index.ts";
+import type { BrokerId, CommandResult, NodeId } from "../../../src/events/index.ts";
 import {
   createLocalFanout,
   type EventLog,
@@ -56,7 +56,7 @@ async function whole(log: EventLog) {
   const broker = brokerOn(log, { fanout, logger, brokerId: "solo" as BrokerId, commandMs: 5_000 });
   endings.push(() => broker.stop());
   const replica = startReplica({
-    ...{ name: "node" as NodeId, boot: parseBootId(randomUUID()), role: "proxy", region: "here", version: "test" },
+    ...{ name: "node" as NodeId, role: "proxy", region: "here", version: "test" },
     ...{ configHash: () => "c", cluster, secret, databroker: broker.databroker("proxy"), fanout, clock: systemClock },
     ...{ randomBytes: random, logger: quiet, windowMs: () => 5_000, dataDir: null, renewMs: 100, pollMs: 100 },
   });

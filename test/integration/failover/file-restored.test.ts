@@ -3,18 +3,10 @@
  * the node's own disk remembers it, and is recorded in the log again. With that disk gone too, nobody knows of it any more.
  */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import {
-  type BootId,
-  decodeEvents,
-  genesis,
-  type NodeId,
-  type SessionId,
-  sessionStream,
-} from "../../../src/events/index.ts";
+import { decodeEvents, genesis, type NodeId, type SessionId, sessionStream } from "../../../src/events/index.ts";
 import {
   createBrokerOpener,
   createNodeSnapshots,
@@ -37,7 +29,6 @@ async function started(path: string, deniedFile: string) {
   const replica = startReplica({
     ...{
       name: "proxy-1" as NodeId,
-      boot: randomUUID() as string as BootId,
       role: "proxy",
       region: "here",
       version: "t",

@@ -2,8 +2,8 @@
  * Ten followers in one process, as ten nodes would be: each with its own connections to NATS and to the brokers. What they are at is
  * printed, ten lines a second.
  */
-import { randomBytes, randomUUID } from "node:crypto";
-import type { BootId, NodeId } from "../../../src/events/index.ts";
+import { randomBytes } from "node:crypto";
+import type { NodeId } from "../../../src/events/index.ts";
 import { connectNatsFanout, createBrokerClient, startReplica, systemClock } from "../../../src/replication/index.ts";
 
 export type FollowersSpec = Readonly<{
@@ -43,7 +43,6 @@ const replicas = spec.names.map((name) => {
   return startReplica({
     ...{
       name: name as NodeId,
-      boot: randomUUID() as string as BootId,
       role: "proxy",
       region: "north",
       version: "test",

@@ -3,10 +3,8 @@
  * way to the brokers, one by one and at a time of the test's choosing.
  */
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { type Broker, createLeaderClient, startBroker, startDatabrokerServer } from "../../../src/broker/index.ts";
 import {
-  type BootId,
   type BrokerId,
   type CommandResult,
   type NodeId,
@@ -135,7 +133,6 @@ export class World {
     const replica = startReplica({
       ...{
         name: name as NodeId,
-        boot: randomUUID() as string as BootId,
         role: "proxy",
         region,
         version: build,

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import type { BootId, NodeId } from "../../../src/events/index.ts";
 import { lockDataFolder } from "../../../src/replication/node/data-folder-lock.ts";
@@ -9,6 +10,7 @@ import { Child, TemporaryFolder } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 const node = "node-1" as NodeId;
+const seed = new Uint8Array(32).fill(5);
 
 const canMountImages = (() => {
   using folder = new TemporaryFolder("lock-loop");
@@ -28,19 +30,42 @@ test("the next boot names the one it replaces, and none after a goodbye", () => 
   using folder = new TemporaryFolder("lock");
   const first = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(first.replaces, null);
-  first.record("boot-1" as BootId);
+  first.record("boot-1" as BootId, seed);
   first.release();
   const second = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(second.replaces, "boot-1");
   second.release(); // ended before its first renew: it never held a lease
   const third = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(third.replaces, "boot-1");
-  third.record("boot-3" as BootId);
+  third.record("boot-3" as BootId, seed);
   third.clear();
   third.release();
   const fourth = lockDataFolder({ dataDir: folder.path, node });
   assert.equal(fourth.replaces, null);
   fourth.release();
+});
+
+test("the seed of the last boot's key is kept with its id, and goes with a goodbye or an older build's boot", () => {
+  using folder = new TemporaryFolder("lock");
+  const place = { dataDir: folder.path, node };
+  const first = lockDataFolder(place);
+  assert.equal(first.replacedSeed, null);
+  first.record("boot-1" as BootId, seed);
+  first.release();
+  const second = lockDataFolder(place);
+  assert.deepEqual([second.replaces, second.replacedSeed], ["boot-1", seed]);
+  second.clear();
+  second.release();
+  const third = lockDataFolder(place);
+  assert.deepEqual([third.replaces, third.replacedSeed], [null, null]);
+  third.record("boot-3" as BootId, seed);
+  third.release();
+  const older = new DatabaseSync(join(folder.path, "node-node-1.sqlite"));
+  older.exec("update last_boot set id = 'boot-4'"); // as a build does that keeps no seeds
+  older.close();
+  const fifth = lockDataFolder(place);
+  assert.deepEqual([fifth.replaces, fifth.replacedSeed], ["boot-4", null]);
+  fifth.release();
 });
 
 test("two do not live in one folder, two nodes do", () => {
@@ -55,11 +80,11 @@ test("a copied folder names nobody: whoever wrote into the original may be alive
   using folder = new TemporaryFolder("lock");
   const original = { dataDir: join(folder.path, "original"), node };
   const living = lockDataFolder(original);
-  living.record("boot-1" as BootId);
+  living.record("boot-1" as BootId, seed);
   cpSync(original.dataDir, join(folder.path, "copy"), { recursive: true, preserveTimestamps: true });
   const copied = lockDataFolder({ dataDir: join(folder.path, "copy"), node });
   assert.equal(copied.replaces, null);
-  copied.record("boot-2" as BootId);
+  copied.record("boot-2" as BootId, seed);
   copied.release();
   living.release();
   renameSync(original.dataDir, join(folder.path, "moved"));
@@ -157,9 +182,9 @@ test("on a full disk it is said which file finds no room; a boot that was not wr
     rmSync(join(place.dataDir, "filler"));
     const first = lockDataFolder(place);
     fill();
-    assert.throws(() => first.record("boot-1" as BootId), /disk is full/);
+    assert.throws(() => first.record("boot-1" as BootId, seed), /disk is full/);
     rmSync(join(place.dataDir, "filler"));
-    first.record("boot-1" as BootId);
+    first.record("boot-1" as BootId, seed);
     first.release();
     const second = lockDataFolder(place);
     assert.equal(second.replaces, "boot-1");
@@ -174,7 +199,7 @@ test("a killed process lets go, a paused one does not", async () => {
   const source = join(import.meta.dirname, "../../../src/replication/node/data-folder-lock.ts");
   const script = `
     import { lockDataFolder } from ${JSON.stringify(source)};
-    lockDataFolder({ dataDir: ${JSON.stringify(join(folder.path, "data"))}, node: "node-1" }).record("boot-of-the-child");
+    lockDataFolder({ dataDir: ${JSON.stringify(join(folder.path, "data"))}, node: "node-1" }).record("boot-of-the-child", new Uint8Array(32));
     console.log("locked");
     setInterval(() => {}, 1000);`;
   const child = await Child.start({

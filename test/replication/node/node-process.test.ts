@@ -60,7 +60,6 @@ type Parts = Partial<ReplicaOptions>;
 function start(brokers: FakeBrokers, parts: Parts = {}): ReplicaProcess {
   const node = startReplica({
     name: aNode,
-    boot: `boot-${randomBytes(4).toString("hex")}` as BootId,
     role: "proxy",
     region: "test",
     version: "1",
