@@ -32,7 +32,7 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
       {
         file: "src/broker/leader/lease-messages.ts",
         take: "if (replaced === null || !commitsToKey(replaced)) return true;",
-        put: "if (replaced === null || cluster !== \"\") return true;",
+        put: 'if (replaced === null || cluster !== "") return true;',
       },
     ],
     within: 60,

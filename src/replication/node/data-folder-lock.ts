@@ -16,6 +16,7 @@ import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, st
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type BootId, type NodeId, parseBootId } from "../../events/index.ts";
+import { type NodeKey, signReplacement } from "../wire/node-key.ts";
 
 /** `kernelBootId`: where the kernel says which boot of the machine it is. */
 type Place = Readonly<{ dataDir: string; node: NodeId; kernelBootId?: string }>;
@@ -104,6 +105,17 @@ export function lockDataFolder(options: Place): DataFolderLock {
       throw new DataFolderUnusableError({ path, how: explain(cause) }, { cause });
     throw cause;
   }
+}
+
+/** Which boot a new one replaces, and the proof that its data folder was that boot's. Absent proof: an older build kept no key. */
+export function replacementBy(
+  { cluster, name: node, boot: by }: NodeKey,
+  folder: Pick<DataFolderLock, "replaces" | "replacedSeed"> | null,
+): Readonly<{ replaces: BootId | null; replacementProof?: Uint8Array }> {
+  const replaced = folder?.replaces ?? null;
+  const seed = folder?.replacedSeed ?? null;
+  if (replaced === null || seed === null) return { replaces: replaced };
+  return { replaces: replaced, replacementProof: signReplacement(seed, { cluster, node, replaced, by }) };
 }
 
 /** Of one file under one running kernel. Null: the kernel does not say which one it is. */

@@ -16,13 +16,13 @@ import { createBrokerOpener } from "../wire/broker-opener.ts";
 import { enrolmentRoot } from "../wire/cluster-keys.ts";
 import { enrol, sealEnvelope } from "../wire/envelope.ts";
 import { encodeMessage, type Renew } from "../wire/messages.ts";
-import { type NodeKey, nodeKeyFrom, signReplacement } from "../wire/node-key.ts";
+import { type NodeKey, nodeKeyFrom } from "../wire/node-key.ts";
 import { ChangeListeners } from "./change-listeners.ts";
-import { type DataFolderLock, lockDataFolder } from "./data-folder-lock.ts";
+import { lockDataFolder, replacementBy } from "./data-folder-lock.ts";
 import type { KeptDenial, KeptOnDisk } from "./kept-denials.ts";
 import { LostChanges } from "./lost-changes.ts";
 import { leaseAnswer, leaseFailure, readAnswer, settledBy, wordsOf } from "./node-answers.ts";
-import { type NodeCoreOptions, type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
+import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import type {
   FanoutState,
   LeaseAnswer,
@@ -471,15 +471,4 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       folder?.release();
     },
   };
-}
-
-/** Which boot this one replaces, and the proof that its data folder was that boot's. */
-function replacementBy(
-  { cluster, name: node, boot: by }: NodeKey,
-  folder: DataFolderLock | null,
-): Pick<NodeCoreOptions, "replaces" | "replacementProof"> {
-  const replaced = folder?.replaces ?? null;
-  const seed = folder?.replacedSeed ?? null;
-  if (replaced === null || seed === null) return { replaces: replaced };
-  return { replaces: replaced, replacementProof: signReplacement(seed, { cluster, node, replaced, by }) };
 }
