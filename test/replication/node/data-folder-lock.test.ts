@@ -100,7 +100,7 @@ test("after a reboot, or on another machine, nothing proves that the boot before
   const next = (): BootId | null => {
     const lock = lockDataFolder(place);
     const { replaces } = lock;
-    lock.record("boot-1" as BootId);
+    lock.record("boot-1" as BootId, seed);
     lock.release();
     return replaces;
   };
@@ -131,7 +131,7 @@ test("a block-level clone of the disk names nobody, though its files have the sa
   const original = mounted(image);
   try {
     const living = lockDataFolder({ dataDir: join(original, "data"), node });
-    living.record("boot-1" as BootId);
+    living.record("boot-1" as BootId, seed);
     execFileSync("sync");
     cpSync(image, clone);
     const copy = mounted(clone);
