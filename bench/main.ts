@@ -10,7 +10,19 @@ import { existsSync } from "node:fs";
 import { type Budget, budgetsIn, budgetTable } from "./support/budget.ts";
 
 const ofProxy = ["apache", "latency", "bodies", "websockets", "tls", "routes"].map((row) => `proxy-${row}`);
-const all = ["decide", "follower", "append", "revoke", "proxy", ...ofProxy, "idle", "growth", "snapshot", "regions"];
+const all = [
+  "decide",
+  "follower",
+  "append",
+  "revoke",
+  "hostile-nats",
+  "proxy",
+  ...ofProxy,
+  "idle",
+  "growth",
+  "snapshot",
+  "regions",
+];
 const [, , ...named] = process.argv;
 const strangers = named.filter((name) => !existsSync(fileOf(name)));
 if (strangers.length > 0) throw new Error(`there is no bench called ${strangers.join(", ")}`);

@@ -3,7 +3,7 @@
  *
  * - Checks size, then shape, then repetition, then the tag (delivery-tag.ts), cheapest first. Copies and decodes nothing.
  * - A message with a genuine tag passes. A message without one (a publisher of an older version, or a stranger) passes
- *   while the budget of failed verifications lasts: a listener reports each forgery, and each costs one unit.
+ *   while the budget of failed verifications lasts: a listener reports each forgery, which is charged by its size.
  * - A signature passes once. Repetitions, and forgeries that copy a signature, cost one set look-up.
  * - Too many refusals in one second are a flood: the fan-out then stops listening for a while (`isFlood`).
  *
@@ -20,9 +20,13 @@ const headerBytesMax = 2_048;
 const ageMsMax = 60_000;
 /** Signatures remembered: a minute of batches at 270 a second. */
 const signaturesMax = 16_384;
-/** Failed verifications of messages without a tag: 100 µs each, so 50 a second are half a percent of a core. */
+/**
+ * The budget of failed verifications of messages without a tag: 50 a second, or fewer large ones. A unit is one signature,
+ * or the hashing of 32 KiB for it, about 100 µs: together half a percent of a core.
+ */
 const forgeriesPerSecond = 50;
 const forgeriesBurst = 100;
+const bytesPerUnit = 32 * 1024;
 /** More than this is a flood. Refusing costs a few microseconds each, and the bytes have to be read. */
 const floodPerSecond = { messages: 10_000, bytes: 32 * 1024 * 1024 };
 
@@ -72,7 +76,7 @@ export class DeliveryGuard {
 
   /** A message that passed turned out not to be from a member of the cluster. */
   reportForgery(bytes: number, now: GuardMoment): void {
-    this.#budget = this.#budgetAt(now) - 1;
+    this.#budget = this.#budgetAt(now) - 1 - bytes / bytesPerUnit;
     this.#count("forged", bytes, now);
   }
 
