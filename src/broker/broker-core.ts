@@ -25,10 +25,10 @@ import { BootKeys } from "./leader/boot-keys.ts";
 import { DutyHolder } from "./leader/duty-holder.ts";
 import { Election, leaderIn } from "./leader/election.ts";
 import { reopen } from "./leader/epoch.ts";
+import { EpochClaims, epochJumpMax } from "./leader/epoch-claims.ts";
 import { FirstAnswers } from "./leader/first-answers.ts";
 import { callerAt, Inbox } from "./leader/inbox.ts";
 import type { LeaderParts } from "./leader/leader.ts";
-import { epochJumpMax } from "./leader/lease-desk.ts";
 import { type Peer, Peers } from "./leader/peers.ts";
 import { Relay } from "./leader/relay.ts";
 import { Reports } from "./leader/reports.ts";
@@ -71,6 +71,7 @@ class Machines {
   readonly #terms: Terms;
   readonly #peers: Peers;
   readonly #handBack: Reassertions;
+  readonly #claims: EpochClaims;
   #stopping: "no" | "asked" | "over" = "no";
   /** Duties are waited for until then. */
   #stoppingUntil = 0;
@@ -102,6 +103,7 @@ class Machines {
     this.#relay = new Relay(work, { ledger, counters });
     this.#reports = new Reports(work, { inbox, ledger, counters });
     this.#pages = new Pages(work, ledger);
+    this.#claims = new EpochClaims(work, counters);
     this.#handBack = newHandBack(work, random);
     const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
     this.#election = new Election(work, {
@@ -316,6 +318,8 @@ class Machines {
         return leader?.answered(purpose, outcome);
       case "desk":
         return leader?.desk.looked(purpose.ask, outcome);
+      case "claims":
+        return this.#claims.looked(outcome, leader);
       case "receipts":
         return leader?.receipts.answered(purpose, outcome);
       case "relay":
@@ -362,8 +366,8 @@ class Machines {
         return this.#terms.firstAnswer(note.lookup, note.answer);
       case "answered":
         return this.#commandAnswered(note);
-      case "epochSpokenOf":
-        return this.#terms.leader?.noticeEpoch(note.epoch);
+      case "epochClaimed":
+        return this.#terms.leader === null ? undefined : this.#claims.claimed(note.claim, this.#terms.leader);
       case "ended":
         return this.#terms.ended(note.end);
       case "resigned":

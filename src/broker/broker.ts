@@ -353,7 +353,7 @@ export function startBroker(options: BrokerOptions): Broker {
 
   async function submitAsDuty(request: CommandRequest, run: DutyRun): Promise<CommandResult> {
     const { commandId } = request;
-    const message = refuseCommand("broker", request);
+    const message = refuseCommand("duty", request);
     if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
     const answer = await commands.ask((id) => feed({ type: "dutySubmitted", at: moment(), id, request, run }));
     return answer.type === "moved" ? epochIsOver(commandId) : answer;

@@ -24,6 +24,9 @@ export type Counters = {
   windowsLimited: number;
   /** Renews that named a boot as replaced without that boot's signature. */
   replacementsRefused: number;
+  /** Later epochs that nodes spoke of and the store was asked about, and those that were ignored. */
+  epochClaims: number;
+  epochClaimsRefused: number;
   confirmations: number;
   goodbyes: number;
   envelopesRefused: number;
@@ -66,6 +69,8 @@ export function newCounters(): Counters {
     copiedNodes: 0,
     windowsLimited: 0,
     replacementsRefused: 0,
+    epochClaims: 0,
+    epochClaimsRefused: 0,
     confirmations: 0,
     goodbyes: 0,
     envelopesRefused: 0,

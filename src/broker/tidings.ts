@@ -5,7 +5,7 @@
 import { type BrokerId, type Epoch, parseEpoch } from "../events/index.ts";
 import type { EventLog, Logger } from "../replication/index.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
-import { epochJumpMax } from "./leader/lease-desk.ts";
+import { epochJumpMax } from "./leader/epoch-claims.ts";
 import type { Presence, Tidings } from "./leader/peers.ts";
 import { Neighbours } from "./neighbours.ts";
 
@@ -42,7 +42,8 @@ export function createTidings(parts: TidingsParts) {
   /** An authenticated broker knows of this epoch. */
   function heardOf(epoch: Epoch): void {
     const known = newest();
-    if (epoch > known + epochJumpMax) return;
+    // Above what the store holds, not above what was heard: a row of messages does not add up.
+    if (epoch > parts.seen().epoch + epochJumpMax) return;
     log.heardOf?.(epoch);
     if (epoch <= known) return;
     told = epoch;

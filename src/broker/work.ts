@@ -5,10 +5,11 @@
  * No I/O: a question goes out as an effect with a number, and whoever asked it is found again by that number. A question without
  * an answer is given up on after a bound; an answer that comes after that finds nobody.
  */
-import type { CommandId, Link, LostTightening, MonotonicMs, Position, Recorded } from "../events/index.ts";
+import type { CommandId, LostTightening, MonotonicMs, Position, Recorded } from "../events/index.ts";
 import type { Moment } from "../replication/index.ts";
 import type { BrokerEffect, CommandAnswer, LogAnswer, LogCall } from "./broker-messages.ts";
 import type { LeaderEnd, OpenedEpoch } from "./leader/epoch.ts";
+import type { EpochClaim } from "./leader/epoch-claims.ts";
 import type { FirstAnswer, FirstLookup, FirstQuestion } from "./leader/first-answers.ts";
 import type { Waiter } from "./leader/inbox.ts";
 import type { RefreshedFor } from "./ledger/ledger-keeper.ts";
@@ -21,6 +22,7 @@ export type Purpose =
   | Readonly<{ to: "leader"; term: number; of: "beat" | "append" }>
   | Readonly<{ to: "leader"; term: number; of: "versions" | "keys"; ask: number }>
   | Readonly<{ to: "desk"; term: number; ask: number }>
+  | Readonly<{ to: "claims"; term: number }>
   | Readonly<{ to: "receipts"; term: number; ask: number; of: "command" | "chain" }>
   | Readonly<{ to: "receipts"; term: number; ask: number; of: "previous" | "event"; position: Position }>
   | Readonly<{ to: "relay"; term: number; of: "page" | "keys" }>
@@ -40,7 +42,7 @@ export type Note =
   | Readonly<{ type: "lost"; events: readonly LostTightening[] }>
   | Readonly<{ type: "firstAnswer"; lookup: FirstLookup; answer: FirstAnswer }>
   | Readonly<{ type: "answered"; waiter: Waiter; commandId: CommandId; answer: CommandAnswer }>
-  | Readonly<{ type: "epochSpokenOf"; epoch: Link["epoch"] }>
+  | Readonly<{ type: "epochClaimed"; claim: EpochClaim }>
   | Readonly<{ type: "ended"; end: LeaderEnd }>;
 
 /** `opening`: an epoch of ours is being opened, or opened again; commands are taken meanwhile. */

@@ -67,7 +67,7 @@ before(async () => {
     if (round === 1) await submit(parts, "operator", { type: "eraseUser", userId: erasedId });
     if (round === 1) {
       const [nodeId, body] = ["proxy-1" as NodeId, packConfigBody(configText)];
-      await submit(parts, "operator", { type: "activateConfiguration", nodeId, configHash, body });
+      await submit(parts, "authenticate", { type: "activateConfiguration", nodeId, configHash, body });
     }
     await waitFor(`snapshot ${round}`, () => places().length >= round, { withinMs: 20_000 });
   }

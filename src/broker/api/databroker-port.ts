@@ -29,7 +29,7 @@ import {
   readHistory,
 } from "../../replication/index.ts";
 import type { CommandAnswer } from "../broker-messages.ts";
-import { ForbiddenError, mayAsk, type Request, refuseCommand } from "../commands/permissions.ts";
+import { ForbiddenError, mayAsk, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { openTokens } from "../commands/vault.ts";
 import type { Counters } from "../counters.ts";
 import { unavailable } from "../leader/inbox.ts";
@@ -101,6 +101,12 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
     if (!mayAsk(role, request)) throw new ForbiddenError(role, request);
   }
 
+  const isRegional = (name: string): boolean =>
+    router
+      .here()
+      ?.standings()
+      .some((standing) => standing.role === "broker" && standing.node === name) === true;
+
   return {
     async submit(request) {
       const { commandId } = request;
@@ -115,6 +121,10 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
             withinMs: deps.commandMs,
             isHopeless: () => deps.isHopeless() && deps.clock.monotonic() >= hopelessFrom,
             async here(submit, leftMs) {
+              // What is asked within this process is asked by the broker itself.
+              const notOwn =
+                via.origin === "remote" ? refuseActivation(request.command, via.caller.name, isRegional) : undefined;
+              if (notOwn !== undefined) return { type: "refused", commandId, code: "forbidden", message: notOwn };
               const answer = await submit(request, leftMs);
               return answer.type === "moved" ? moved : answer;
             },

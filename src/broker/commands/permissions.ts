@@ -2,7 +2,7 @@
  * Permissions: what each role may ask of a broker. Checked for every call, whether it came over the network or from a part
  * of the same process, and again by the leader when another broker hands it on. Pure.
  */
-import { type Command, type CommandRequest, unreachable } from "../../events/index.ts";
+import type { Command, CommandRequest } from "../../events/index.ts";
 import type { Role } from "../../replication/index.ts";
 
 export type Request =
@@ -36,54 +36,66 @@ export function mayAsk(role: Role, request: Request): boolean {
   return allowed[request].has(role);
 }
 
+/** Who submits a command: a process in its role, or a duty of the leader within its own process. */
+export type Submitter = Role | "duty";
+
+/** docs/roles.md shows this table, and a test compares the two. */
+const commandsOf: Readonly<Record<Command["type"], ReadonlySet<Submitter>>> = {
+  createSession: new Set(["authenticate"]),
+  refreshSession: new Set(["authenticate", "duty"]),
+  revokeSession: new Set(["authenticate", "operator", "duty"]),
+  revokeSessions: new Set(["operator"]),
+  revokeUserSessions: new Set(["authenticate", "operator"]),
+  suspendUser: new Set(["operator"]),
+  restoreUser: new Set(["operator"]),
+  eraseUser: new Set(["operator"]),
+  changeGroupMembers: new Set(["authenticate", "operator"]),
+  removeGroup: new Set(["operator"]),
+  expireSessions: new Set(["duty"]),
+  activateConfiguration: new Set(["proxy", "authorize", "authenticate"]),
+  recordSnapshot: new Set(["duty"]),
+  finalizeUpgrade: new Set(["operator"]),
+  reassertTightenings: new Set(["proxy", "authorize", "authenticate", "broker"]),
+};
+
 /** @returns why not, in plain words; undefined when the role may */
-export function refuseCommand(role: Role, { command, actor }: CommandRequest): string | undefined {
+export function refuseCommand(role: Submitter, { command, actor }: CommandRequest): string | undefined {
   if (!mayCommand(role, command)) return `a process in the role ${role} may not ask for ${command.type}`;
   if (actor.startsWith("operator:") && role !== "operator") return `a process in the role ${role} is no operator`;
   return undefined;
 }
 
-const ofBroker: ReadonlySet<Command["type"]> = new Set([
-  "expireSessions",
-  "recordSnapshot",
-  "activateConfiguration",
-  "refreshSession",
-  "revokeSession",
-  "reassertTightenings",
-]);
-
-function mayCommand(role: Role, command: Command): boolean {
-  switch (role) {
-    case "proxy":
-    case "authorize":
-      return command.type === "activateConfiguration" || command.type === "reassertTightenings";
-    case "authenticate":
-      return ofAuthenticate(command);
-    case "operator":
-      return !["createSession", "refreshSession", "expireSessions", "recordSnapshot", "reassertTightenings"].includes(
-        command.type,
-      );
-    case "broker": // its duties, and what its own copy of the log has seen
-      return ofBroker.has(command.type);
-    default:
-      return unreachable(role);
-  }
+function mayCommand(role: Submitter, command: Command): boolean {
+  // The identity provider's memberships are all that a sign-in knows of groups.
+  if (role === "authenticate" && command.type === "changeGroupMembers") return command.source === "idp";
+  return commandsOf[command.type].has(role);
 }
 
-function ofAuthenticate(command: Command): boolean {
-  switch (command.type) {
-    case "createSession":
-    case "refreshSession":
-    case "revokeSession":
-    case "revokeUserSessions":
-    case "activateConfiguration":
-    case "reassertTightenings":
-      return true;
-    case "changeGroupMembers":
-      return command.source === "idp";
-    default:
-      return false;
-  }
+/**
+ * A process activates configurations in its own name only. A regional broker forwards those of its nodes in its own name; what it forwards it
+ * has checked itself.
+ * @param isRegional whether a regional broker of this name holds a lease
+ */
+export function refuseActivation(
+  command: Command,
+  caller: string,
+  isRegional: (name: string) => boolean,
+): string | undefined {
+  if (command.type !== "activateConfiguration" || command.nodeId === caller || isRegional(caller)) return undefined;
+  return "a process may activate a configuration only in its own name";
+}
+
+/** What a role may request and submit, for the documentation. */
+export function permissionTable(): Readonly<{
+  requests: Readonly<Record<Request, readonly Role[]>>;
+  commands: Readonly<Record<Command["type"], readonly Submitter[]>>;
+}> {
+  const lists = <Name extends string, Who>(sets: Readonly<Record<Name, ReadonlySet<Who>>>) =>
+    Object.fromEntries(Object.entries<ReadonlySet<Who>>(sets).map(([name, set]) => [name, [...set]])) as Record<
+      Name,
+      Who[]
+    >;
+  return { requests: lists(allowed), commands: lists(commandsOf) };
 }
 
 export class ForbiddenError extends Error {

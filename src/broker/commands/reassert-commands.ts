@@ -2,7 +2,8 @@
  * Commands about what the log has lost: a tightening event that somebody holds and the log does not is recorded again. Pure.
  *
  * Only in the safe direction (reliability.md §2.3). Each event is its own command, under an id that follows from its hash, so
- * that a thousand nodes that report it make one. What the surviving log has decided since about the same fact stands: then the
+ * that a thousand nodes that report it make one. A report is a process's word: it only tightens, and it never destroys a key. A lost erasure
+ * comes back as a suspension. What the surviving log has decided since about the same fact stands: then the
  * reassertion is refused, and is for an operator to judge.
  */
 import {
@@ -77,7 +78,9 @@ function ofPerson(
   const user = ledger.user(userId);
   if (user?.status === "erased") return nothing;
   if (lost.type === "UserErased") {
-    return changed([{ type: "UserErased", userId }], { erasedKeys: [userId], ...vaultOf(ledger, userId) });
+    // Nothing here proves the erasure, and a destroyed key does not come back: the person is suspended, and an operator erases them again.
+    if (user?.status === "suspended") return nothing;
+    return changed([{ type: "UserSuspended", userId, reason: "reasserted" }], vaultOf(ledger, userId));
   }
   if (lost.type === "UserSessionsRevoked") {
     // An older build hands back the cut itself. It ended what stood before it; positions behind it mean other sessions here.

@@ -4,7 +4,7 @@
  * Believes only what a node says of itself, and hands it to the granter; a renew then waits here until a write that began after
  * it came has committed cleanly. Whatever is not authentic is dropped and counted.
  */
-import { type Link, parseEpoch, sameLink, unreachable } from "../../events/index.ts";
+import { type Link, sameLink, unreachable } from "../../events/index.ts";
 import {
   type Confirm,
   type DigestStanding,
@@ -17,7 +17,14 @@ import {
   tooOld,
   type WriteRound,
 } from "../../replication/index.ts";
-import type { BrokerInput, Leadership, LeaseAnswer, LogAnswer, OpenedNodeMessage } from "../broker-messages.ts";
+import type {
+  BrokerInput,
+  Leadership,
+  LeaseAnswer,
+  LogAnswer,
+  NodeSender,
+  OpenedNodeMessage,
+} from "../broker-messages.ts";
 import type { Counters } from "../counters.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import type { Work } from "../work.ts";
@@ -28,8 +35,6 @@ type NodeSaid = Extract<BrokerInput, { type: "nodeSaid" }>;
 /** A message whose link is older than memory: the log is asked for its place. */
 type Looking = Readonly<{ said: NodeSaid; enforced: Link }>;
 
-/** A node cannot make us jump further than this many epochs, or the number would run out. */
-export const epochJumpMax = 1_000_000;
 const lookingMax = 10_000;
 const loggedMax = 1_000;
 const notLeading = "this broker does not lead any more";
@@ -69,7 +74,7 @@ export class LeaseDesk {
       case "renew": {
         if (!isOwn(message, message.renew)) return this.#drop(id, notItself);
         if (message.unproven !== undefined) this.#noteUnproven(message.renew, message.unproven);
-        this.#notice(message.renew.applied);
+        this.#notice(message.from, message.renew.applied);
         return this.#withChain(said, message.renew.enforced);
       }
       case "confirm":
@@ -136,7 +141,7 @@ export class LeaseDesk {
 
   /** Answers for a link; what memory has forgotten is looked up in the log, at or below its durable horizon. */
   #withChain(said: NodeSaid, enforced: Link): void {
-    this.#notice(enforced);
+    this.#notice(said.message.from, enforced);
     if (this.#closed) return this.#answer(said.id, { type: "unavailable", message: notLeading });
     if (this.#parts.ledger.standingOf(enforced) !== "forgotten") return this.#go(said, undefined);
     if (this.#looking.size >= lookingMax)
@@ -239,12 +244,9 @@ export class LeaseDesk {
     this.#answer(id, { type: "taken" });
   }
 
-  /** An authenticated node has heard of a later epoch than ours: from here on nobody is granted anything in this one. */
-  #notice({ epoch }: Link): void {
-    const ours = this.#leadership.epoch;
-    if (epoch <= ours || epoch > ours + epochJumpMax) return;
-    this.#closed = true;
-    this.#work.note({ type: "epochSpokenOf", epoch: parseEpoch(epoch) });
+  /** The node has heard of a later epoch than ours: the store is asked before anything follows from it (epoch-claims.ts). */
+  #notice({ name, boot }: NodeSender, { epoch }: Link): void {
+    if (epoch > this.#leadership.epoch) this.#work.note({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
   }
 
   #hand(ticket: number, grant: Grant): void {

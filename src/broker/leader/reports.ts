@@ -5,7 +5,16 @@
  * when all of its events have an answer. A reassertion that is older than what the surviving log has decided about the same
  * fact is not applied: it is named to the operator, once.
  */
-import type { CommandId, Hash, Link, LostTightening, ReassertTightenings } from "../../events/index.ts";
+import {
+  type CommandId,
+  type Hash,
+  type Link,
+  type LostTightening,
+  parseStream,
+  type ReassertTightenings,
+  type Stream,
+  type UserId,
+} from "../../events/index.ts";
 import type { CommandAnswer } from "../broker-messages.ts";
 import { reassertionsIn } from "../commands/reassert-commands.ts";
 import type { Counters } from "../counters.ts";
@@ -98,9 +107,19 @@ export class Reports {
     const fields = { lost: link, stream, type };
     if (outcome === "appended")
       this.#work.journal("warn", "the log had lost a revocation: it is recorded again", fields);
+    if (type === "UserErased" && outcome !== "operator") this.#tellErasure(fields);
     if (outcome !== "operator") return;
     counters.reassertionsForOperator += 1;
     const message = "the log had lost a revocation, and has decided otherwise since: look at it";
+    this.#work.journal("error", message, fields);
+  }
+
+  /** The person is suspended instead, and an operator has to erase them again. */
+  #tellErasure(fields: Readonly<{ stream: Stream }>): void {
+    const { kind, id } = parseStream(fields.stream);
+    if (kind === "user" && this.#parts.ledger.projection.user(id as UserId)?.status === "erased") return;
+    this.#parts.counters.reassertionsForOperator += 1;
+    const message = "the log had lost an erasure: the person is suspended; erase them again (cardea users erase)";
     this.#work.journal("error", message, fields);
   }
 

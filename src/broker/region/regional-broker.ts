@@ -23,7 +23,7 @@ import {
 } from "../../replication/index.ts";
 import type { Via } from "../api/router.ts";
 import type { Broker } from "../broker.ts";
-import { ForbiddenError, mayAsk, type Request, refuseCommand } from "../commands/permissions.ts";
+import { ForbiddenError, mayAsk, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { unavailable } from "../leader/inbox.ts";
 import { nodeOpener } from "../node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
@@ -134,7 +134,10 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     return {
       async submit(request) {
         const { commandId } = request;
-        const message = mayAsk(role, "submit") ? refuseCommand(role, request) : "this role may ask for nothing";
+        const message = mayAsk(role, "submit")
+          ? (refuseCommand(role, request) ??
+            (via.origin === "remote" ? refuseActivation(request.command, via.caller.name, () => false) : undefined))
+          : "this role may ask for nothing";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
         commandsForwarded += 1;
         try {

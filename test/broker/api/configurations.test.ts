@@ -30,7 +30,7 @@ import { asked, brokerOn, cluster, quiet, random, secret } from "../support.ts";
 let log: EventLog;
 let broker: Broker;
 let server: DatabrokerServer;
-const clients = new Map<Role, BrokerClient>();
+const clients = new Map<string, BrokerClient>();
 
 before(async () => {
   log = createMemoryLog();
@@ -46,14 +46,14 @@ after(async () => {
   await log.close();
 });
 
-function as(role: Role): BrokerClient {
+function as(role: Role, name = `${role}-1`): BrokerClient {
   const client =
-    clients.get(role) ??
+    clients.get(`${role} ${name}`) ??
     createBrokerClient({
-      ...{ urls: [new URL(server.url)], cluster, role, name: `${role}-1`, secret, clock: systemClock },
+      ...{ urls: [new URL(server.url)], cluster, role, name, secret, clock: systemClock },
       ...{ logger: quiet, randomBytes: random },
     });
-  clients.set(role, client);
+  clients.set(`${role} ${name}`, client);
   return client;
 }
 
@@ -63,7 +63,7 @@ const activate = (node: string, configHash: ConfigHash, body?: Uint8Array): Comm
   ...(body === undefined ? {} : { body: body as ConfigBody }),
 });
 const offer = (node: string, configHash: ConfigHash, body?: Uint8Array, role: Role = "proxy") =>
-  as(role).submit(asked(activate(node, configHash, body)));
+  as(role, node).submit(asked(activate(node, configHash, body)));
 
 async function activations(of: ConfigHash): Promise<readonly string[]> {
   const read = await log.read(genesis, 10_000);

@@ -11,9 +11,9 @@ const request = (parts: object = {}) => ({
   command: { type: "recordSnapshot" as const, position: 7 as Position, manifestHash: "a".repeat(64) as Hash, ...parts },
 });
 
-test("only a broker may say that there is a snapshot", () => {
-  assert.equal(refuseCommand("broker", request()), undefined);
-  for (const role of ["proxy", "authorize", "authenticate", "operator"] as const)
+test("only a duty of the leader may say that there is a snapshot", () => {
+  assert.equal(refuseCommand("duty", request()), undefined);
+  for (const role of ["broker", "proxy", "authorize", "authenticate", "operator"] as const)
     assert.match(refuseCommand(role, request()) ?? "", /may not/);
 });
 
