@@ -233,13 +233,16 @@ export class PostgresModel {
     });
   }
 
-  /** Everything that was written within the last so many ms is gone from all servers: a backup is put in their place. */
+  /**
+   * Everything that was written within the last so many ms is gone from all servers: a backup is put in their place. Half of them begin
+   * a new timeline, as a recovery to a point in time does; the others were files of a server, which goes on with its own.
+   */
   restoreBackup(ageMs: number, done: () => void = () => {}): void {
     const source = this.#primary;
     const { world } = source.common;
     const until = source.process.clock.wall() - ageMs;
     const wal = source.wal.filter((record) => record.at <= until);
-    const timeline = source.common.nextTimeline();
+    const timeline = source.common.random.chance(0.5) ? source.common.nextTimeline() : source.timeline;
     this.#busy = true;
     source.note(`a backup ${ageMs} ms old replaces the log: ${source.wal.length - wal.length} commits are gone`);
     source.common.counts.recordsLost += source.wal.length - wal.length;

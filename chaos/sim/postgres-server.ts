@@ -10,6 +10,7 @@
  * On the disk, and so kept over a kill: the flushed log, whether this is a standby, and its settings. All else is memory.
  */
 import { type Link, linkOf, type Position, sameLink } from "../../src/events/index.ts";
+import type { StoreRun } from "../../src/replication/log/continuity.ts";
 import type { ReplicationLook } from "../../src/replication/log/durability.ts";
 import type { Report, SimFactOf, Txn } from "./facts.ts";
 import { RowLock } from "./postgres-lock.ts";
@@ -82,6 +83,7 @@ export class PostgresServer {
   synchronous = 1;
   /** The model is told when the checkpointer has read the file. */
   onConfigured: () => void = () => {};
+  #starts = 0;
   readonly lock: RowLock;
   readonly sessions = new Set<Session>();
   readonly senders = new Map<PostgresServer, Sender>();
@@ -109,6 +111,11 @@ export class PostgresServer {
 
   get isPrimary(): boolean {
     return this.isReady && this.role === "primary";
+  }
+
+  /** Which run of which server this is, as a session can tell. */
+  get run(): StoreRun {
+    return { server: "pg", timeline: String(this.timeline), start: `${this.name} ${this.#starts}` };
   }
 
   /** What sessions here see. */
@@ -148,6 +155,7 @@ export class PostgresServer {
 
   #boot(): void {
     this.#ready = false;
+    this.#starts += 1;
     this.process.onKill(() => this.#died());
     const { random } = this.common;
     this.process.after(random.within(50, 400), () => {

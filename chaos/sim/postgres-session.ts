@@ -5,6 +5,7 @@
  * A statement that is running when its client goes runs on to its end: only a transaction that waits for its next statement is undone.
  */
 import type { Link } from "../../src/events/index.ts";
+import type { StoreRun } from "../../src/replication/log/continuity.ts";
 import type { ReplicationLook } from "../../src/replication/log/durability.ts";
 import type { Connection } from "./connection.ts";
 import type { SimFactOf } from "./facts.ts";
@@ -59,9 +60,9 @@ export class Session {
   }
 
   /** A statement that only looks. */
-  query<T>(look: (state: PostgresState) => T, reply: Reply<T>): void {
+  query<T>(look: (state: PostgresState, run: StoreRun) => T, reply: Reply<T>): void {
     this.#begin();
-    this.#end(() => reply({ type: "rows", value: look(this.#server.visible) }));
+    this.#end(() => reply({ type: "rows", value: look(this.#server.visible, this.#server.run) }));
   }
 
   /** A statement that looks at replication, too. */

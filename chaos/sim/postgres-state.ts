@@ -21,6 +21,7 @@ import {
   type UserId,
   type WrappedKey,
 } from "../../src/events/index.ts";
+import type { EpochRecord, StoreRun } from "../../src/replication/log/continuity.ts";
 import type {
   AppendBatch,
   BeatRequest,
@@ -37,7 +38,8 @@ import type { Txn } from "./facts.ts";
 export type Writing =
   | Readonly<{ op: "append"; batch: AppendBatch; durable: Link }>
   | Readonly<{ op: "beat"; request: BeatRequest; durable: Link }>
-  | Readonly<{ op: "open-epoch"; request: OpenEpochRequest; entry: LogEntry }>
+  /** `run`: where it is opened; `held`: stands for lessees that may be missing, null when none is. */
+  | Readonly<{ op: "open-epoch"; request: OpenEpochRequest; entry: LogEntry; run: StoreRun; held: Lessee | null }>
   /** The partitions below it are dropped. */
   | Readonly<{ op: "retain"; base: Link }>
   | Readonly<{ op: "sweep"; commands: readonly CommandId[] }>;
@@ -70,6 +72,10 @@ export class PostgresState {
   readonly versions = new Map<Stream, number>();
   readonly commands = new Map<CommandId, Made>();
   readonly lessees = new Map<string, Lessee>();
+  /** What the newest epoch recorded of where it was opened. */
+  record: EpochRecord | null = null;
+  /** The longest window that any epoch named. */
+  windowMaxMs = 0;
   /** Null: the person is erased, and stays so. */
   readonly keys = new Map<UserId, WrappedKey | null>();
   readonly vault = new Map<SessionId, VaultEntry>();
@@ -113,7 +119,7 @@ export class PostgresState {
         this.#prove(writing.durable);
         break;
       case "open-epoch":
-        this.#open(writing.request, writing.entry);
+        this.#open(writing);
         break;
       case "retain":
         this.events = this.events.slice(writing.base.position - this.base.position);
@@ -153,13 +159,16 @@ export class PostgresState {
     }
   }
 
-  #open(request: OpenEpochRequest, entry: LogEntry): void {
+  #open({ request, entry, run, held }: Extract<Writing, { op: "open-epoch" }>): void {
     const { epoch, position: start, version } = entry.recorded;
     this.epoch = epoch;
     this.incarnation = request.incarnation;
     this.brokerId = request.brokerId;
     this.brokerUrl = request.brokerUrl;
     this.versions.set(clusterStream, version);
+    this.record = { incarnation: request.incarnation, run, written: "here" };
+    this.windowMaxMs = Math.max(this.windowMaxMs, request.windowMaxMs);
+    if (held !== null) this.lessees.set(`${held.node} ${held.boot}`, held);
     this.epochs.push({ epoch, incarnation: request.incarnation, start });
     this.events.push(entry);
   }

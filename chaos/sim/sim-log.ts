@@ -14,6 +14,7 @@ import {
   linkOf,
   type Position,
 } from "../../src/events/index.ts";
+import { lostHistory, type StoreRun, whyBeatsMayBeLost } from "../../src/replication/log/continuity.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
@@ -126,7 +127,10 @@ export class SimLog extends LogReads {
             lent.destroy(); // and with it the transaction and its lock
             end({ type: "unavailable", cause: unavailableAt(lent, sent) });
           });
-        const opened = (entry: LogEntry, lessees: readonly Lessee[]): void =>
+        const opened = (
+          entry: LogEntry,
+          { lessees, beatsLost }: Readonly<{ lessees: readonly Lessee[]; beatsLost: string | null }>,
+        ): void =>
           lent.ask<undefined>(
             (at, reply) => at.commit(how, reply),
             this.#writeTimeoutMs,
@@ -136,7 +140,7 @@ export class SimLog extends LogReads {
               const head = linkOf(entry.recorded);
               const { epoch } = entry.recorded;
               this.clean = { epoch, incarnation: request.incarnation, link: head };
-              end({ type: "opened", epoch, head, entry, lessees });
+              end({ type: "opened", epoch, head, entry, lessees, beatsLost });
             },
           );
         ask<undefined>(
@@ -152,13 +156,17 @@ export class SimLog extends LogReads {
                   );
                   return;
                 }
-                const look = (state: PostgresState) => ({
+                const look = (state: PostgresState, run: StoreRun) => ({
                   version: state.view.versionOf(clusterStream),
                   lessees: [...state.lessees.values()],
+                  run,
+                  // Servers of the model only crash: no mark outlives their restarts.
+                  beatsLost: whyBeatsMayBeLost(request, { run, previous: state.record, mark: null }),
+                  windowMaxMs: Math.max(state.windowMaxMs, request.windowMaxMs),
                 });
                 ask<ReturnType<typeof look>>(
                   (at, reply) => at.query(look, reply),
-                  ({ version, lessees }) => {
+                  ({ version, lessees, run, beatsLost, windowMaxMs }) => {
                     const place = { epoch: nextEpoch(request), previous: head, streamVersion: version + 1 };
                     const entry = madeOrThrown(() => makeFirstEvent(request, place));
                     if (entry instanceof MalformedBatchError) {
@@ -166,9 +174,11 @@ export class SimLog extends LogReads {
                       end({ type: "unavailable", cause: entry });
                       return;
                     }
+                    const held = beatsLost === null ? null : lostHistory(place.epoch, windowMaxMs);
+                    const all = held === null ? lessees : [...lessees, held];
                     ask<undefined>(
-                      (at, reply) => at.prepare({ op: "open-epoch", request, entry }, reply),
-                      () => opened(entry, lessees),
+                      (at, reply) => at.prepare({ op: "open-epoch", request, entry, run, held }, reply),
+                      () => opened(entry, { lessees: all, beatsLost }),
                     );
                   },
                 );

@@ -108,6 +108,8 @@ class Machines {
     const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
     this.#election = new Election(work, {
       ...{ brokerId, brokerUrl, exclusive, takeoverMs, random },
+      windowMaxMs: lease.remoteWindowMaxMs ?? lease.windowMaxMs,
+      led: () => this.#terms.led,
       level: () => ledger.projection.level,
     });
     const duties = { others: options.duties, expirySweepMs, commandSweepMs };

@@ -57,6 +57,8 @@ export type OpenEpochCall = Readonly<{
   brokerUrl: string | null;
   expected: Epoch;
   atLeast: Epoch;
+  led: Incarnation | null;
+  windowMaxMs: number;
   /** 32 random bytes. */
   keySeed: Uint8Array;
   /** Of the epoch's first event (`firstEventOf` makes it). */

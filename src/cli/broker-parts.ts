@@ -98,6 +98,7 @@ function startBrokerOf(
       ...{ deltaMs: settings.leaseMs, drift: settings.clockDrift, beatMs: settings.beatMs },
       windowMaxMs: Math.max(...Object.values(settings.maxWindow)),
       limits: limitsOf(settings),
+      ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
     },
     takeoverMs: settings.takeoverMs,
     advertisedUrl: settings.advertisedUrl?.href ?? null,

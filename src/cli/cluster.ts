@@ -1,5 +1,5 @@
 /** `cardea cluster status|finalize` */
-import { type ClusterStatus, regionLags } from "../replication/index.ts";
+import { type ClusterStatus, isLostHistory, regionLags } from "../replication/index.ts";
 import { operatorOptions, parse, waitOptions } from "./arguments.ts";
 import { carryOut } from "./carry-out.ts";
 import { CannotError, type Command, UsageError } from "./command.ts";
@@ -66,7 +66,11 @@ function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
     ...[n.node, n.region, n.role, n.version, n.reads === null ? "?" : String(n.reads)],
     n.applied === null ? "?" : String(n.applied.position),
     n.lag === null ? "?" : String(n.lag),
-    n.lastGrantAgoMs === null ? "never" : ago(n.lastGrantAgoMs),
+    isLostHistory(n)
+      ? `possibly for ${Math.ceil((n.fencedInMs ?? 0) / 1_000)} s`
+      : n.lastGrantAgoMs === null
+        ? "never"
+        : ago(n.lastGrantAgoMs),
     n.digestMismatch ? "MISMATCH" : (n.digest ?? "").slice(0, 12),
     (n.configHash ?? "?").slice(0, 12),
   ]);

@@ -1,5 +1,11 @@
 /** Tables and words for a terminal. Pure. */
-import { durabilityWords, type Receipt, type ReceiptStatement, statementIn } from "../replication/index.ts";
+import {
+  durabilityWords,
+  isLostHistory,
+  type Receipt,
+  type ReceiptStatement,
+  statementIn,
+} from "../replication/index.ts";
 
 /** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -35,7 +41,12 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
   });
   const rows = statement.nodes.map((n) => [
     ...[n.node, n.region, n.role, n.status, n.enforced === null ? "" : (n.enforced.split(".")[1] ?? "")],
-    [n.reason, n.status === "unconfirmed" ? `fenced at ${n.fencedAt}` : ""].filter((text) => text !== "").join("; "),
+    [
+      n.reason,
+      n.status === "unconfirmed" ? `${isLostHistory(n) ? "possibly leased until" : "fenced at"} ${n.fencedAt}` : "",
+    ]
+      .filter((text) => text !== "")
+      .join("; "),
   ]);
   const nodes = rows.length === 0 ? "no enforcement node held a lease\n" : table(statementHead, rows);
   const end = statement.complete
@@ -55,9 +66,7 @@ export function receiptText(receipt: Receipt, promise?: string): string {
     n.region,
     n.role,
     n.status,
-    n.status === "unconfirmed"
-      ? `${n.reason}${n.fencedInMs === null ? "" : `; fenced in ${seconds(n.fencedInMs)}${clockTime(receipt, n.fencedInMs)}`}`
-      : n.reason,
+    n.status === "unconfirmed" ? unconfirmedText(receipt, n) : n.reason,
   ]);
   // Of a change that is not in the log, no node is asked.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
@@ -74,6 +83,14 @@ export function verdict(receipt: Receipt, promise?: string): string {
   const awaited = receipt.nodes.filter((n) => where === "" || n.region === receipt.region);
   const open = awaited.filter((n) => n.status === "unconfirmed").length;
   return `incomplete${where}${at}: ${open} of ${awaited.length} unconfirmed; complete by fencing in ${seconds(receipt.completeInMs)} at the latest`;
+}
+
+function unconfirmedText(receipt: Receipt, node: Receipt["nodes"][number]): string {
+  const { reason, fencedInMs } = node;
+  if (fencedInMs === null) return reason;
+  if (!isLostHistory(node)) return `${reason}; fenced in ${seconds(fencedInMs)}${clockTime(receipt, fencedInMs)}`;
+  const until = receipt.at === null ? "" : ` until ${new Date(receipt.at + fencedInMs).toISOString().slice(11, 19)}Z`;
+  return `${reason}; possibly leased${until} (${seconds(fencedInMs)})`;
 }
 
 /** ` (at 04:00:05Z)` */

@@ -34,6 +34,11 @@ export class Recent<Key, Value> {
     this.#old.delete(key);
   }
 
+  /** Oldest generation first; counts as no use. */
+  keys(): ReadonlySet<Key> {
+    return new Set([...this.#old.keys(), ...this.#young.keys()]);
+  }
+
   clear(): void {
     this.#young.clear();
     this.#old.clear();

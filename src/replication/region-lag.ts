@@ -1,5 +1,6 @@
 /** Region lag: how each region follows, from what the leader, or a regional broker, knows of the nodes there. Pure. */
 import type { NodeStatus } from "./databroker.ts";
+import { isLostHistory } from "./log/continuity.ts";
 
 export type RegionLag = Readonly<{
   region: string;
@@ -14,11 +15,14 @@ export type RegionLag = Readonly<{
   silentMs: number | null;
 }>;
 
-type Seen = Pick<NodeStatus, "region" | "role" | "lag" | "lastGrantAgoMs" | "fencedInMs">;
+type Seen = Pick<NodeStatus, "boot" | "region" | "role" | "lag" | "lastGrantAgoMs" | "fencedInMs">;
 
 /** In the order of their names. */
 export function regionLags(nodes: readonly Seen[]): readonly RegionLag[] {
-  const byRegion = Map.groupBy(nodes, ({ region }) => region);
+  const byRegion = Map.groupBy(
+    nodes.filter((node) => !isLostHistory(node)),
+    ({ region }) => region,
+  );
   return [...byRegion]
     .map(([region, all]) => {
       const there = all.filter(({ fencedInMs }) => fencedInMs === null || fencedInMs > 0);

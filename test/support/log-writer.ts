@@ -42,7 +42,7 @@ export type Draft = Readonly<{ commandId?: CommandId; events: readonly CardeaEve
 /** What goes beside the events of a batch, or in the place of what the writer would have said. */
 export type BatchParts = Partial<AppendBatch>;
 export type OpenOptions = Partial<
-  Pick<OpenEpochRequest, "brokerId" | "incarnation" | "brokerUrl" | "expected" | "atLeast">
+  Pick<OpenEpochRequest, "brokerId" | "incarnation" | "brokerUrl" | "expected" | "atLeast" | "led" | "windowMaxMs">
 >;
 
 export const aCommandId = (): CommandId => randomUUID() as CommandId;
@@ -102,6 +102,8 @@ export function openEpochRequest(expected: Epoch, options: OpenOptions = {}): Op
     brokerUrl: options.brokerUrl ?? null,
     expected: options.expected ?? expected,
     atLeast: options.atLeast ?? (0 as Epoch),
+    led: options.led ?? null,
+    windowMaxMs: options.windowMaxMs ?? 0,
     firstEvent: ({ epoch, previous, streamVersion }) =>
       entryAt(
         previous,

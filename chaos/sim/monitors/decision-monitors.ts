@@ -23,7 +23,7 @@ export function watchPromises(scene: Scene): Monitor {
     const place = scene.find(fact.place);
     const request = scene.requests.get(fact.request);
     const node = nodeOf(scene, fact);
-    if (!place || !request || !node || !scene.proven) return;
+    if (!place || !request || !node || !scene.oneWriter) return;
     const floor = scene.floorBefore(request.began.at, node.region);
     if (floor !== undefined && request.began.at - floor.at < soonMs) noteTried(request, { node, floor, place });
     if (fact.verdict !== "permit") return;
@@ -39,7 +39,7 @@ export function watchPromises(scene: Scene): Monitor {
         fact,
       ]);
     }
-    judgeWindow(fact, place, node);
+    if (scene.proven) judgeWindow(fact, place, node);
   }
 
   /** Somebody tries what a receipt has just denied them. */

@@ -51,7 +51,7 @@ export function watchLevels(scene: Scene): Monitor {
 
   function judgeFinalizing(fact: SimFactOf<"finalizing">): void {
     looks.add("finalizing-judged");
-    if (!scene.proven) return; // what it had granted to may have been lost with the log
+    if (!scene.oneWriter) return;
     for (const node of scene.nodes.values()) {
       if (!node.up || node.leaving !== null || readsHere(node.process) >= fact.level) continue;
       const grant = grants.get(keyOf(fact.process, node));

@@ -3,8 +3,9 @@
  * nodes as they truly are, requests, receipts, faults.
  *
  * It concludes nothing about the product. A lineage is the log of the newest primary; where one was promoted without proof
- * (asynchronous, forced, restored), what the new one lacks is lost, and until every lease from before is over the promises
- * of receipts and windows are not judged: the contract calls them best effort there.
+ * (asynchronous, forced, restored), what the new one lacks is lost, and until every lease from before is over the windows of
+ * permits are not judged: the contract calls them best effort there. Receipts are judged all the same, except while two servers take
+ * writes and while leases of the one that was given up may last: no store can know of those.
  */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
@@ -89,8 +90,10 @@ export class Scene {
   readonly zombies = new Set<ProcessName>();
   /** Until then who heard an old primary's word may still go by it, though that one is no more. */
   heardOfTwoUntil = Number.NEGATIVE_INFINITY;
-  /** Until then receipts and windows are best effort. */
+  /** Until then windows are best effort. */
   unprovenUntil = Number.NEGATIVE_INFINITY;
+  /** Until then nodes may hold leases that a second server let a leader grant. */
+  #secondUntil = Number.NEGATIVE_INFINITY;
   /** The newest promotion was one without proof. */
   #unproven = false;
   readonly #floors: Floor[] = [];
@@ -116,9 +119,14 @@ export class Scene {
     return this.chains.find(link);
   }
 
-  /** Receipts, windows and fences are judged. */
+  /** Windows and fences are judged. */
   get proven(): boolean {
     return this.zombies.size === 0 && this.now >= this.unprovenUntil;
+  }
+
+  /** Receipts are judged: one server takes writes, and no lease is left that rests on another. */
+  get oneWriter(): boolean {
+    return this.zombies.size === 0 && this.now >= this.#secondUntil;
   }
 
   /** What a complete receipt promised, before this moment, to requests at a node of this region. */
@@ -337,7 +345,7 @@ export class Scene {
       return;
     }
     if (other && this.primary !== null && this.up.has(this.primary)) this.zombies.add(this.primary);
-    this.zombies.delete(fact.process);
+    this.#noZombie(fact.process);
     this.primary = fact.process;
     this.synchronous = fact.standbys ?? this.synchronous;
     this.#unproven = fact.how === "unsafe";
@@ -367,7 +375,8 @@ export class Scene {
   #noZombie(process: ProcessName): void {
     if (!this.zombies.delete(process)) return;
     this.heardOfTwoUntil = this.now + heardMs;
-    this.unprovenUntil = Math.max(this.unprovenUntil, this.now + this.#leasesOverMs());
+    this.#secondUntil = this.now + this.#leasesOverMs();
+    this.unprovenUntil = Math.max(this.unprovenUntil, this.#secondUntil);
   }
 
   #leasesOverMs(): number {

@@ -17,7 +17,7 @@ export function watchStreamsClosed(scene: Scene): Monitor {
     const node = nodeOf(scene, fact);
     // Whoever only answers for somebody else's proxy carries no bytes of its own.
     if (request === undefined || node === undefined || node.lessee === "authorize") return;
-    const floor = scene.proven ? scene.floorBefore(fact.at, node.region) : undefined;
+    const floor = scene.oneWriter ? scene.floorBefore(fact.at, node.region) : undefined;
     const floorPlace = floor?.place ?? null;
     if (request.seenFloor === floorPlace && request.seenEnforced === node.enforced) return;
     request.seenFloor = floorPlace;

@@ -48,12 +48,12 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
     const place = answer.link === null ? undefined : scene.find(answer.link);
     if (place === undefined || !chains.isAcknowledged(place) || scene.zombies.size > 0) return;
     judgeNamed(fact, place);
-    if (!scene.proven) return;
     if (!chains.contains(scene.head, place)) {
+      if (!scene.proven) return;
       findings.add("receipt-true", `${fact.process} answers for ${told(place.link)}, which the log has lost`, [fact]);
       return;
     }
-    if (answer.complete) for (const node of scene.nodes.values()) judgeComplete(fact, node, place);
+    if (answer.complete && scene.oneWriter) for (const node of scene.nodes.values()) judgeComplete(fact, node, place);
   }
 
   /** Of one history; where two grow at once, or did just now, a node may have left the one that it has confirmed. */

@@ -8,7 +8,7 @@
  * A leader that stops cleanly opens one more epoch to say so, so that the next one need not wait for silence.
  */
 import { type BrokerId, type Epoch, type Incarnation, uuidFromBytes } from "../../events/index.ts";
-import type { Observation } from "../../replication/index.ts";
+import { lostHistory, type Observation } from "../../replication/index.ts";
 import type { LogAnswer } from "../broker-messages.ts";
 import type { Standing, Work } from "../work.ts";
 import type { LeaderEnd, OpenedEpoch } from "./epoch.ts";
@@ -22,6 +22,10 @@ export type ElectionOptions = Readonly<{
   exclusive: boolean;
   /** A leader that falls silent is followed by another within this. */
   takeoverMs: number;
+  /** The longest window in ms that is granted to a node of another process; 0: none is. */
+  windowMaxMs: number;
+  /** The newest epoch that this process led, if it still knows every boot that it granted a lease to. */
+  led: () => Incarnation | null;
   /** The cluster's, as far as the ledger knows. */
   level: () => number;
   random: (bytes: number) => Uint8Array;
@@ -183,11 +187,12 @@ export class Election {
     as: Readonly<{ incarnation: Incarnation; brokerUrl: string | null; of: "open" | "resign" }>,
   ): void {
     const { incarnation, brokerUrl } = as;
-    const { brokerId, random } = this.#options;
+    const { brokerId, random, windowMaxMs } = this.#options;
     this.#own.add(incarnation);
     if (this.#own.size > ownMax) this.#own.delete(this.#own.values().next().value ?? incarnation);
     const request = {
-      ...{ brokerId, incarnation, brokerUrl, expected },
+      ...{ brokerId, incarnation, brokerUrl, expected, windowMaxMs },
+      led: this.#options.led(),
       atLeast: (this.#highest + 1) as Epoch,
       keySeed: random(32),
       eventId: uuidFromBytes(random(16)),
@@ -203,6 +208,7 @@ export class Election {
     if (outcome.type === "opened") {
       const opened = this.#openedOf(outcome, phase.incarnation);
       this.#work.journal("info", "opened an epoch", { epoch: opened.epoch, position: opened.head.position });
+      this.#warnOfLoss(outcome);
       this.#phase = { type: "leading" };
       this.#work.note({ type: "opened", opened });
       return;
@@ -221,6 +227,13 @@ export class Election {
     const { epoch, previous, head, entry, lessees } = outcome;
     this.noteEpoch(epoch);
     return { epoch, incarnation, previous, head, entry, lessees, openedAt: this.#work.now };
+  }
+
+  #warnOfLoss({ epoch, beatsLost: reason, lessees }: Extract<LogAnswer, { type: "opened" }>): void {
+    const held = lessees.find(({ boot }) => boot === lostHistory(epoch, 0).boot);
+    if (reason === null || held === undefined) return;
+    const message = "leases of earlier epochs may be missing from the store; receipts wait for the longest window";
+    this.#work.journal("warn", message, { epoch, reason, windowMs: held.windowMs });
   }
 
   /** The leader of the epoch that we opened leads now: the ledger is at the head. */

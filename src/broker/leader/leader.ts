@@ -30,6 +30,7 @@ import { unreadyFor } from "./finalizing.ts";
 import type { FirstAnswer, FirstAnswers, FirstLookup } from "./first-answers.ts";
 import type { Inbox } from "./inbox.ts";
 import { LeaseDesk } from "./lease-desk.ts";
+import { nameLostLessees } from "./lost-lessees.ts";
 import type { Peers } from "./peers.ts";
 import { ReceiptDesk } from "./receipt-desk.ts";
 import type { Relay } from "./relay.ts";
@@ -42,6 +43,8 @@ export type LeaseOptions = Readonly<{
   /** The longest window of any role. */
   windowMaxMs: number;
   limits?: RoleLimits;
+  /** The longest window of nodes in other processes; 0: none can reach this broker. Absent: `windowMaxMs`. */
+  remoteWindowMaxMs?: number;
 }>;
 
 export type LeaderParts = Readonly<{
@@ -137,7 +140,7 @@ export class Leader {
   }
 
   standings(): readonly LesseeStanding[] {
-    return this.#granter.standings(this.#work.now);
+    return nameLostLessees(this.#granter.standings(this.#work.now), this.#parts.ledger.nodesHeard);
   }
   /** Everybody who may hold a lease: the next epoch that this process leads must be told. */
   granted(): readonly Granted[] {

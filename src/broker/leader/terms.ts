@@ -4,6 +4,7 @@
  * Before an epoch is led the ledger is brought to its head, and whoever was in a batch of which nobody knew learns the truth from
  * the log as it is now. After it, whom it had granted to is told to the next one.
  */
+import type { Incarnation } from "../../events/index.ts";
 import type { Granted } from "../../replication/index.ts";
 import type { LedgerKeeper } from "../ledger/ledger-keeper.ts";
 import type { Queued } from "./command-queue.ts";
@@ -28,6 +29,8 @@ export class Terms {
   #opening: Opening | null = null;
   /** Whom our epoch had granted to: a node of our own process may have no row, and a log that failed over may have lost some. */
   #known: readonly Granted[] = [];
+  /** The epoch whose grants `#known` has; null: another broker may have granted since. */
+  #led: Incarnation | null = null;
   /** Numbers the epochs of this process. */
   #term = 0;
   #stopping = false;
@@ -40,6 +43,10 @@ export class Terms {
   /** Whether that is the epoch of ours that is open, or being opened. */
   isCurrent(term: number): boolean {
     return term === this.#term && (this.leader !== null || this.#opening !== null);
+  }
+
+  get led(): Incarnation | null {
+    return this.#led;
   }
 
   stop(): void {
@@ -97,6 +104,7 @@ export class Terms {
     if (leader === null) return;
     // Whoever else leads now has the rows, and knows who has left since.
     this.#known = end.type === "reopen" || this.#parts.exclusive ? leader.granted() : [];
+    this.#led = end.type === "reopen" ? leader.leadership.incarnation : null;
     this.leader = null;
     this.#around.duties.end();
     if (end.type === "fenced") this.#parts.counters.stepDowns += 1;

@@ -52,6 +52,8 @@ export class Ledger {
   #trail: Trail = emptyTrail;
   readonly #versions = growingCache<Stream, number>(versionsMax);
   readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
+  /** Nodes that activated a configuration, also in a history that is lost. */
+  readonly #nodesHeard = growingCache<NodeId, true>(configsMax);
   readonly #bodies = growingCache<ConfigHash, true>(bodiesMax);
   /** The epoch in which a person was last restored. */
   readonly #restored = growingCache<UserId, Epoch>(restoredMax);
@@ -86,6 +88,10 @@ export class Ledger {
     return degraded === undefined ? null : `this build does not know the event ${degraded}`;
   }
 
+  get nodesHeard(): Iterable<NodeId> {
+    return this.#nodesHeard.keys();
+  }
+
   /** Folds events that stand right behind `applied`. @throws OutOfOrderError, MalformedEventError otherwise */
   fold(entries: readonly LogEntry[]): readonly Recorded[] {
     const events = entries.map(({ recorded }) => recorded);
@@ -96,6 +102,7 @@ export class Ledger {
       this.#versions.set(recorded.stream, recorded.version);
       if (recorded.event.type === "ConfigurationActivated") {
         this.#configs.set(recorded.event.nodeId, recorded.event.configHash);
+        this.#nodesHeard.set(recorded.event.nodeId, true);
       }
       if (recorded.event.type === "UserRestored") this.#restored.set(recorded.event.userId, recorded.epoch);
       const { epoch, position, hash } = recorded;

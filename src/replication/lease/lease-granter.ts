@@ -9,6 +9,7 @@
  *   - no grant before the lessee's row (node, boot, window) is durable, so that the next leader knows of it; one without a
  *     row lives in our own process;
  *   - whom we have granted to, the next epoch of this process knows, whatever has become of the rows: a log may lose some;
+ *   - while a row stands for a lost history, every other row counts for its window as well;
  *   - a lessee is let go only when it said goodbye, a newer boot of the same node replaced it, or its W has passed;
  *   - a boot that left is never granted again; one that was replaced and speaks again is alive, and counts again;
  *   - `enforced` of a lessee only grows, and only by links that are on our chain, from where our epoch begins: what names an older
@@ -16,6 +17,7 @@
  *   - a boot whose projection was another than ours at the same place enforces nothing, until a renew shows that it is ours again.
  */
 import type { BootId, Epoch, Incarnation, Link, MonotonicMs, NodeId, Position, UnixMs } from "../../events/index.ts";
+import { isLostHistory } from "../log/continuity.ts";
 import type { Lessee } from "../log/log.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import { type CopiedNode, CopiedNodes } from "./copied-nodes.ts";
@@ -102,6 +104,8 @@ export type LesseeStanding = Readonly<{
   refusal: string | null;
   /** Another boot of the same node that is alive as well, as after a disk was cloned; null: none. */
   twin: BootId | null;
+  /** True: it has had no grant in this epoch, and may have had a longer one on a history that is lost. */
+  onLostHistory: boolean;
 }>;
 
 /** W: how long after its last grant a lessee may still decide, for clocks whose rates are within 1 ± ρ. */
@@ -119,6 +123,8 @@ type Registered = {
   enforced: Link | null;
   renew: Renew | null;
   refusal: string | null;
+  /** A row that stands for a lost history was there when the epoch opened. */
+  onLostHistory: boolean;
   /** As of the newest renew that could be compared: whose projection is another does not enforce what it says it does. */
   digest: DigestStanding;
   /** The newest of each kind, and the newest whose word on what is enforced has been taken: renews and confirmations share one sequence. */
@@ -131,6 +137,7 @@ const lesseesMax = 20_000;
 const waitingMax = 20_000;
 const waitingPerBootMax = 4;
 const removedMax = 100_000;
+const notABoot = "no boot may have this id";
 /** A lessee that has been silent for this long after W is forgotten. */
 const forgetAfterMs = 60_000;
 
@@ -148,12 +155,16 @@ export class LeaseGranter {
     this.#options = options;
     for (const known of options.known ?? [])
       this.#lessees.set(keyOf(known.lessee), { ...unheard(known.lessee), ...known });
+    // A row that survives may lack a longer window that was granted on a history that is lost.
+    const lostMs = Math.max(0, ...options.lessees.filter(isLostHistory).map(({ windowMs }) => windowMs));
     for (const row of options.lessees) {
       const known = this.#lessees.get(keyOf(row)) ?? unheard({ ...row, windowMs: 0 });
       const lessee = { ...row, windowMs: Math.max(row.windowMs, known.lessee.windowMs) };
       // An earlier leader's last grant was before the epoch opened: its anchor is earlier still.
-      const fencedAt = options.openedAt + fenceAfterMs(Math.max(lessee.windowMs, options.deltaMs), options.drift);
-      this.#lessees.set(keyOf(row), { ...known, lessee, durableWindowMs: row.windowMs, fencedAt });
+      const longestMs = Math.max(lessee.windowMs, options.deltaMs, lostMs);
+      const fencedAt = options.openedAt + fenceAfterMs(longestMs, options.drift);
+      const onLostHistory = lostMs > 0;
+      this.#lessees.set(keyOf(row), { ...known, lessee, durableWindowMs: row.windowMs, fencedAt, onLostHistory });
     }
   }
 
@@ -167,6 +178,8 @@ export class LeaseGranter {
   /** An authenticated renew has arrived. It waits for a write that starts from now on. */
   renew(renew: Renew, origin: RenewOrigin, view: RenewView): RenewAnswer {
     const key = keyOf(renew);
+    if (isLostHistory(renew) || (renew.replaces !== null && isLostHistory({ boot: renew.replaces })))
+      return { type: "refused", reason: notABoot };
     this.#putBack(renew, ({ nonces }) => renew.nonce > nonces.renew);
     if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
     let registered = this.#lessees.get(key);
@@ -195,6 +208,7 @@ export class LeaseGranter {
 
   /** An authenticated confirmation: everything up to `enforced` is in force at the node. */
   confirm(confirm: Confirm, view: ChainView): Accepted {
+    if (isLostHistory(confirm)) return { refused: notABoot };
     this.#putBack(confirm, ({ nonces }) => confirm.nonce > nonces.confirm);
     const registered = this.#lessees.get(keyOf(confirm));
     if (registered === undefined) return { refused: "no lessee of this epoch" };
@@ -206,6 +220,7 @@ export class LeaseGranter {
 
   /** An authenticated goodbye: the boot permits nothing more, and never will. */
   goodbye(goodbye: Goodbye): Accepted {
+    if (isLostHistory(goodbye)) return { refused: notABoot };
     this.#copied.left(goodbye);
     this.#remove(goodbye.node, goodbye.boot);
     return "accepted";
@@ -305,7 +320,8 @@ export class LeaseGranter {
   standings(now: MonotonicMs): readonly LesseeStanding[] {
     const standings: LesseeStanding[] = [];
     const twins = this.#copied.twins();
-    for (const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal } of this.#lessees.values()) {
+    for (const registered of this.#lessees.values()) {
+      const { lessee, fencedAt, lastGrantAt, enforced, renew, refusal, onLostHistory } = registered;
       if (fencedAt === null) continue; // has asked, was never granted anything
       standings.push({
         node: lessee.node,
@@ -316,6 +332,7 @@ export class LeaseGranter {
         fencedInMs: Math.max(0, fencedAt - now),
         lastGrantAgoMs: lastGrantAt === null ? null : now - lastGrantAt,
         ...{ renew, refusal, twin: this.#present(lessee.node, twins.get(keyOf(lessee))) },
+        onLostHistory: onLostHistory && lastGrantAt === null,
       });
     }
     return standings.sort((a, b) => compare(a.node, b.node) || compare(a.boot, b.boot));
@@ -444,6 +461,7 @@ function unheard(lessee: Lessee): Registered {
     enforced: null,
     renew: null,
     refusal: null,
+    onLostHistory: false,
     digest: "unknown",
     nonces: { renew: 0, confirm: 0, credited: 0 },
     clocks: newDriftWatch,
@@ -458,8 +476,9 @@ function refusalFor(clocks: DriftWatch): string | null {
 }
 
 /** Also true of one that asked once, was never granted anything and went silent. */
-function isLongFenced({ fencedAt, renew, clocks }: Registered, now: MonotonicMs): boolean {
-  if (fencedAt !== null) return now >= fencedAt + forgetAfterMs;
+function isLongFenced({ lessee, fencedAt, renew, clocks }: Registered, now: MonotonicMs): boolean {
+  // The next epoch waits for every row: this one is removed at once, for no node of its name can come back.
+  if (fencedAt !== null) return now >= fencedAt + (isLostHistory(lessee) ? 0 : forgetAfterMs);
   return renew !== null && now >= (clocks.samples.at(-1)?.at ?? 0) + forgetAfterMs;
 }
 

@@ -7,6 +7,7 @@
  */
 import { type CommandId, type Epoch, type Link, unreachable } from "../../events/index.ts";
 import type { Receipt, ReceiptNode, ReceiptWait } from "../databroker.ts";
+import { isLostHistory } from "../log/continuity.ts";
 import type { LesseeStanding } from "./lease-granter.ts";
 
 export type ReceiptQuestion = Readonly<{
@@ -26,7 +27,7 @@ export function receiptFor(question: ReceiptQuestion, state: ReceiptState): Rece
   const region = wait === "region" ? question.region : null;
   const base = { wait, region, link, commandId, epoch: state.epoch, at: null, signed: null };
   if (link === null) return { ...base, status: "lost", complete: false, nodes: [], completeInMs: 0 };
-  const nodes = state.lessees.map((lessee) => nodeIn(lessee, link));
+  const nodes = state.lessees.map((lessee) => nodeIn(lessee, link, region));
   const awaited = nodes.filter((node) => isAwaited(node, question));
   const open = awaited.filter((node) => node.status === "unconfirmed");
   const complete = open.length === 0;
@@ -51,8 +52,10 @@ function isAwaited(node: ReceiptNode, { wait, region }: ReceiptQuestion): boolea
   }
 }
 
-function nodeIn(lessee: LesseeStanding, link: Link): ReceiptNode {
-  const { node, boot, region } = lessee;
+/** @param awaitedRegion null: all. A lessee of a lost history may be in any region. */
+function nodeIn(lessee: LesseeStanding, link: Link, awaitedRegion: string | null): ReceiptNode {
+  const { node, boot } = lessee;
+  const region = isLostHistory(lessee) ? (awaitedRegion ?? lessee.region) : lessee.region;
   // The open streams of those whose proxy only asks us are outside the promise; the name says so.
   const role = lessee.role === "authorize" ? "decision-only" : lessee.role;
   const base = { node, boot, region, role, enforced: lessee.enforced };
@@ -64,7 +67,11 @@ function nodeIn(lessee: LesseeStanding, link: Link): ReceiptNode {
   return { ...base, status: "unconfirmed", fencedInMs, reason: whyUnconfirmed(lessee, link) };
 }
 
-function whyUnconfirmed({ enforced, lastGrantAgoMs, refusal }: LesseeStanding, link: Link): string {
+function whyUnconfirmed(lessee: LesseeStanding, link: Link): string {
+  const { enforced, lastGrantAgoMs, refusal, onLostHistory } = lessee;
+  if (isLostHistory(lessee)) return "may have a lease of a history that the log has lost";
+  if (onLostHistory && enforced === null)
+    return "may have a longer lease of a history that the log has lost, and has not been heard of since";
   if (refusal !== null) return `gets no lease any more: ${refusal}`;
   if (lastGrantAgoMs === null) {
     return enforced === null

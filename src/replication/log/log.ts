@@ -113,6 +113,13 @@ export type OpenEpochRequest = Readonly<{
   expected: Epoch;
   /** The new epoch is `max(expected, atLeast - 1) + 1`: an epoch met in an authenticated message is stepped over. */
   atLeast: Epoch;
+  /** The newest epoch that this very process led, if it still knows every boot that it granted a lease to; null: none. */
+  led: Incarnation | null;
+  /**
+   * The longest window in ms that any broker grants to a node of another process. 0: no such node is granted a lease. The store
+   * remembers it, and holds the longest that it remembers for a history that may be lost.
+   */
+  windowMaxMs: number;
   /**
    * Makes the epoch's first event, EpochOpened, at its place. Pure; called inside the transaction, more than once
    * where the head moves meanwhile. `streamVersion` is the version the event takes in its stream, `cluster:log`.
@@ -120,8 +127,11 @@ export type OpenEpochRequest = Readonly<{
   firstEvent: (at: Readonly<{ epoch: Epoch; previous: Link; streamVersion: number }>) => LogEntry;
 }>;
 export type OpenEpochOutcome =
-  /** `head` is the EpochOpened event itself; everything at or below it is durable. */
-  | Fact<"opened", { epoch: Epoch; head: Link; entry: LogEntry; lessees: readonly Lessee[] }>
+  /**
+   * `head` is the EpochOpened event itself; everything at or below it is durable. `beatsLost`: why beats of an earlier epoch may be
+   * missing, and lessees with them; a row in `lessees` stands for those (continuity.ts). Null: none is missing.
+   */
+  | Fact<"opened", { epoch: Epoch; head: Link; entry: LogEntry; lessees: readonly Lessee[]; beatsLost: string | null }>
   /** Somebody else opened one first. */
   | Fact<"overtaken", { epoch: Epoch }>
   | Fact<"indeterminate", { cause: unknown }>

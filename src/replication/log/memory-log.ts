@@ -24,6 +24,7 @@ import {
 } from "../../events/index.ts";
 import type { Clock } from "../clock.ts";
 import { systemClock } from "../system-clock.ts";
+import { lostHistory, whyEpochsMayBeLost } from "./continuity.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
@@ -85,6 +86,8 @@ class MemoryLog implements EventLog {
   readonly #versions = new Map<Stream, number>();
   readonly #commands = new Map<CommandId, Command>();
   readonly #lessees = new Map<string, Lessee>();
+  /** The longest that any epoch of this log named. */
+  #windowMaxMs = 0;
   /** Null: the person is erased, and stays so. */
   readonly #keys = new Map<UserId, WrappedKey | null>();
   readonly #vault = new Map<SessionId, VaultEntry>();
@@ -115,13 +118,17 @@ class MemoryLog implements EventLog {
     this.#epoch = epoch;
     this.#incarnation = request.incarnation;
     this.#opened = request;
+    const restored = this.#restoring;
     this.#restoring = false;
     this.#beat += 1;
     this.#versions.set(clusterStream, streamVersion);
     this.#epochs.push({ epoch, incarnation: request.incarnation, start: entry.recorded.position });
     const head = linkOf(entry.recorded);
     this.#events.push({ link: head, bytes: Buffer.from(entry.bytes) });
-    return { type: "opened", epoch, head, entry, lessees: [...this.#lessees.values()] };
+    const beatsLost = this.#beatsLost(request, restored);
+    this.#windowMaxMs = Math.max(this.#windowMaxMs, request.windowMaxMs);
+    if (beatsLost !== null && this.#windowMaxMs > 0) this.#putLessee(lostHistory(epoch, this.#windowMaxMs));
+    return { type: "opened", epoch, head, entry, lessees: [...this.#lessees.values()], beatsLost };
   }
 
   async append(batch: AppendBatch): Promise<AppendOutcome> {
@@ -151,13 +158,20 @@ class MemoryLog implements EventLog {
     const refusal = refuseBeat(request, this.#view());
     if (refusal !== undefined) return refusal;
     for (const { node, boot } of request.left) this.#lessees.delete(JSON.stringify([node, boot]));
-    for (const lessee of request.lessees) {
-      const key = JSON.stringify([lessee.node, lessee.boot]);
-      const windowMs = Math.max(lessee.windowMs, this.#lessees.get(key)?.windowMs ?? 0);
-      this.#lessees.set(key, { ...lessee, windowMs });
-    }
+    for (const lessee of request.lessees) this.#putLessee(lessee);
     this.#beat += 1;
     return { type: "beaten", head: this.#head() };
+  }
+
+  #putLessee(lessee: Lessee): void {
+    const key = JSON.stringify([lessee.node, lessee.boot]);
+    const windowMs = Math.max(lessee.windowMs, this.#lessees.get(key)?.windowMs ?? 0);
+    this.#lessees.set(key, { ...lessee, windowMs });
+  }
+
+  /** This log lives as long as its process: it loses nothing, but it may be filled with the history of another. */
+  #beatsLost(request: OpenEpochRequest, restored: boolean): string | null {
+    return restored ? "the log was restored" : whyEpochsMayBeLost(request);
   }
 
   async read(after: Link, limit: number): Promise<ReadOutcome> {

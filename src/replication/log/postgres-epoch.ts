@@ -1,8 +1,14 @@
-/** Postgres epoch: opens one, in a transaction of several statements: the first event is made while the head row is locked. */
-import { clusterStream, type Epoch, linkOf } from "../../events/index.ts";
+/**
+ * Postgres epoch: opens one, in a transaction of several statements: the first event is made while the head row is locked.
+ *
+ * In the same transaction it reads what the server is and what the epoch before recorded of it, and so knows whether lessees may be
+ * missing. If so, it writes the row that stands for them (continuity.ts).
+ */
+import { clusterStream, type Epoch, type Incarnation, linkOf } from "../../events/index.ts";
+import { lostHistory, type StoreEvidence, whyBeatsMayBeLost } from "./continuity.ts";
 import type { OpenEpochOutcome, OpenEpochRequest } from "./log.ts";
 import { makeFirstEvent, nextEpoch } from "./log-rules.ts";
-import type { PostgresConnection, Row } from "./postgres-connection.ts";
+import type { PostgresConnection, Row, Statement } from "./postgres-connection.ts";
 import type { Ask } from "./postgres-read.ts";
 import { lesseeFrom, rowsOf } from "./postgres-rows.ts";
 import { linkFrom, openEpochStatement } from "./postgres-statements.ts";
@@ -27,23 +33,86 @@ export async function openEpochOn(
       await ask("rollback");
       return { type: "overtaken", epoch: epochNow };
     }
-    const [beside = {}] = await ask(
-      `select coalesce((select version from ${s}.stream_head where stream = $1), 0) as version,
-         (select coalesce(json_agg(l), '[]') from ${s}.lessee l) as lessees`,
-      [clusterStream],
-    );
+    const [beside = {}] = await ask(besideText(s), [clusterStream, epochNow]);
     const previous = linkFrom(head["epoch"], head["pos"], head["hash"]);
     const place = { epoch: nextEpoch(request), previous, streamVersion: Number(beside["version"]) + 1 };
     const entry = makeFirstEvent(request, place);
     const statement = openEpochStatement(schema, request, entry, previous, asynchronousCommit);
     await ask(statement.text, statement.values);
+    const evidence = evidenceIn(beside);
+    const beatsLost = whyBeatsMayBeLost(request, evidence);
+    const windowMaxMs = Math.max(request.windowMaxMs, Number(beside["window_max_ms"] ?? 0));
+    const held = beatsLost === null || windowMaxMs === 0 ? null : lostHistory(place.epoch, windowMaxMs);
+    // A commit that waits for no disk proves nothing to the next epoch.
+    const run = asynchronousCommit === "accept" ? null : evidence.run;
+    const noted = noteStatement(s, { ...request, epoch: place.epoch, run, held });
+    await ask(noted.text, noted.values);
     const committed = await connection.ask({ text: "commit" }, timeoutMs);
     if (committed.type === "refused") return { type: "unavailable", cause: committed.error };
     if (committed.type === "indeterminate") return committed;
-    const lessees = (beside["lessees"] as Row[]).map(lesseeFrom);
-    return { type: "opened", epoch: place.epoch, head: linkOf(entry.recorded), entry, lessees };
+    const lessees = [...(beside["lessees"] as Row[]).map(lesseeFrom), ...(held === null ? [] : [held])];
+    return { type: "opened", epoch: place.epoch, head: linkOf(entry.recorded), entry, lessees, beatsLost };
   } catch (error) {
     connection.destroy();
     throw error;
   }
+}
+
+/**
+ * The timeline is that of the WAL: what `pg_control_checkpoint` says changes only with the first checkpoint after a promotion. A row's
+ * xmin is the transaction that wrote it, modulo 2^32, and stays when the row is frozen; a dump that is restored writes other ones.
+ */
+function besideText(s: string): string {
+  return `select coalesce((select version from ${s}.stream_head where stream = $1), 0) as version,
+      (select coalesce(json_agg(l), '[]') from ${s}.lessee l) as lessees,
+      (select max(window_max_ms) from ${s}.log_epoch) as window_max_ms,
+      (select incarnation from ${s}.epoch_mark) as mark,
+      (select system_identifier::text from pg_control_system()) as system,
+      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
+      (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text as start,
+      p.incarnation, p.pg_system, p.pg_timeline, p.pg_start,
+      p.xmin::text::bigint = p.pg_xact % 4294967296 as written_here
+    from (select 1) as one left join ${s}.log_epoch p on p.epoch = $2`;
+}
+
+function evidenceIn(row: Row): StoreEvidence {
+  const [server, timeline, start] = [row["pg_system"], row["pg_timeline"], row["pg_start"]];
+  const run =
+    typeof server === "string" && typeof start === "string" ? { server, timeline: String(timeline), start } : null;
+  return {
+    run: { server: String(row["system"]), timeline: String(row["timeline"]), start: String(row["start"]) },
+    previous:
+      typeof row["incarnation"] === "string"
+        ? {
+            incarnation: row["incarnation"] as Incarnation,
+            run,
+            written: row["written_here"] === true ? "here" : "elsewhere",
+          }
+        : null,
+    mark: (row["mark"] ?? null) as Incarnation | null,
+  };
+}
+
+function noteStatement(
+  s: string,
+  noted: Pick<OpenEpochRequest, "incarnation" | "windowMaxMs"> &
+    Readonly<{ epoch: Epoch; run: StoreEvidence["run"] | null; held: ReturnType<typeof lostHistory> | null }>,
+): Statement {
+  const { epoch, incarnation, windowMaxMs, run, held } = noted;
+  return {
+    text: `with noted as (
+        update ${s}.log_epoch set pg_system = $2, pg_start = $3, pg_xact = pg_current_xact_id()::text::bigint, window_max_ms = $4
+        where epoch = $1
+      ), marked as (
+        insert into ${s}.epoch_mark (incarnation) values ($5) on conflict (one) do update set incarnation = excluded.incarnation
+      )
+      insert into ${s}.lessee as l (node, boot, region, role, window_ms)
+        select * from (values ($6::text, $7::text, $8::text, $9::text, $10::bigint)) as x(node, boot, region, role, window_ms)
+        where x.node is not null
+        on conflict (node, boot) do update set window_ms = greatest(l.window_ms, excluded.window_ms)`,
+    values: [
+      ...[epoch, run?.server ?? null, run?.start ?? null, windowMaxMs, incarnation],
+      ...[held?.node, held?.boot, held?.region, held?.role, held?.windowMs].map((value) => value ?? null),
+    ],
+  };
 }

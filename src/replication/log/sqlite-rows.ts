@@ -32,7 +32,7 @@ export type OpenEpochStep =
   | Readonly<{ type: "overtaken"; epoch: Epoch }>;
 export type OpenEpochCommit = Omit<OpenEpochRequest, "firstEvent"> & Readonly<{ previous: Link; bytes: Uint8Array }>;
 export type OpenEpochCommitted =
-  | Readonly<{ type: "opened"; epoch: Epoch; head: Link; lessees: readonly Lessee[] }>
+  | Readonly<{ type: "opened"; epoch: Epoch; head: Link; lessees: readonly Lessee[]; beatsLost: string | null }>
   /** The head is no longer where the first event was made for. */
   | Readonly<{ type: "moved" }>
   | Readonly<{ type: "indeterminate" | "unavailable"; cause: unknown }>;

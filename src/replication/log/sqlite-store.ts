@@ -63,6 +63,7 @@ import {
   refuseRetain,
   sweptCommandsMax,
 } from "./log-rules.ts";
+import { type LeaseTables, openLeases, readLessees, writeLessees } from "./sqlite-continuity.ts";
 import { explain, openSqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
 import { insert } from "./sqlite-inserts.ts";
 import { putBase, putConfigurations, takeRestoreStep, unpackRestore } from "./sqlite-restore.ts";
@@ -148,7 +149,9 @@ export class SqliteStore {
           hashBytes(recorded.hash),
         ],
       );
-      return { type: "opened", epoch: recorded.epoch, head: linkOf(recorded), lessees: this.lessees() };
+      const opened = { epoch: recorded.epoch, beat: head.beat + 1 };
+      const beatsLost = openLeases(this.#leaseTables, request, opened);
+      return { type: "opened", epoch: recorded.epoch, head: linkOf(recorded), lessees: this.lessees(), beatsLost };
     });
   }
 
@@ -203,9 +206,7 @@ export class SqliteStore {
       if (refusal !== undefined) return refusal;
       for (const { node, boot } of request.left)
         this.#run("delete from lessee where node = ? and boot = ?", [node, boot]);
-      for (const { node, boot, region, role, windowMs } of request.lessees) {
-        this.#run(insert.lessee, [node, boot, region, role, windowMs]);
-      }
+      writeLessees(this.#leaseTables, request.lessees, { ...request, beat: head.beat + 1 });
       this.#run("update log_head set beat = beat + 1", []);
       return { type: "beaten", head: head.link };
     });
@@ -292,13 +293,7 @@ export class SqliteStore {
   }
 
   lessees(): readonly Lessee[] {
-    return this.#all("select node, boot, region, role, window_ms from lessee", []).map((row) => ({
-      node: row["node"] as Lessee["node"],
-      boot: row["boot"] as Lessee["boot"],
-      region: row["region"] as string,
-      role: row["role"] as Lessee["role"],
-      windowMs: row["window_ms"] as number,
-    }));
+    return readLessees(this.#all("select node, boot, region, role, window_ms from lessee", []));
   }
 
   keys(users: readonly UserId[]): readonly WrappedKey[] {
@@ -378,6 +373,10 @@ export class SqliteStore {
       }
       return { type: "indeterminate", cause: explain(cause, this.#options.path) };
     }
+  }
+
+  get #leaseTables(): LeaseTables {
+    return { path: this.#options.path, run: this.#run.bind(this), get: this.#get.bind(this) };
   }
 
   #insertEvent(recorded: Recorded, bytes: Uint8Array): void {

@@ -32,6 +32,7 @@ export type Places = Readonly<{
 export const routeNames = ["app", "eng", "strict"] as const;
 
 export const shortMs = { lease: 2_000, renew: 500, beat: 100, takeover: 1_500, grace: 2_000 };
+const longestMs = `${shortMs.lease + shortMs.grace}ms`;
 /** Δ plus the longest grace, with the default drift: after this much silence nothing a node was granted counts any more. */
 export const fenceMs = (windowMs: number): number => (windowMs * 1.01) / 0.99 + 50;
 
@@ -86,6 +87,8 @@ export function configOf(spec: ProcessSpec, places: Places, options: ConfigOptio
         renew: `${shortMs.renew}ms`,
         beat: `${shortMs.beat}ms`,
         takeover: `${shortMs.takeover}ms`,
+        // After a failover that may have lost beats a receipt waits for the longest window that is granted.
+        max_window: { proxy: longestMs, authorize: longestMs, broker: longestMs },
       }),
       ...options.broker,
     },

@@ -15,8 +15,8 @@ const events = "src/events/event.ts";
 const state = "src/events/state.ts";
 const projection = "src/events/projection.ts";
 const migrations = "src/replication/log/migrations/postgres-migrations.ts";
-const lastOfSchema = "end loop;\nend $$;\n`,\n    },\n";
-export const nextSchema = 4;
+const lastOfSchema = "  incarnation text not null\n);\n`,\n    },\n";
+export const nextSchema = 5;
 const beside = (file: string, take: string, more: string): Sentence => ({ file, take, put: `${more}${take}` });
 
 export const nextBuild: readonly Sentence[] = [

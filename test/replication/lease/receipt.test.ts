@@ -15,7 +15,8 @@ const question = (parts: Partial<ReceiptQuestion> = {}): ReceiptQuestion => ({
 });
 const lessee = (node: string, parts: Partial<LesseeStanding> = {}): LesseeStanding => ({
   ...{ node: node as NodeId, boot: `${node}-boot` as BootId, region: "eu", role: "proxy" },
-  ...{ enforced: at(10), fencedInMs: 3_000, lastGrantAgoMs: 100, renew: null, refusal: null, twin: null },
+  ...{ enforced: at(10), fencedInMs: 3_000, lastGrantAgoMs: 100, renew: null, refusal: null },
+  ...{ twin: null, onLostHistory: false },
   ...parts,
 });
 const ask = (lessees: readonly LesseeStanding[], parts: Partial<ReceiptQuestion> = {}) =>

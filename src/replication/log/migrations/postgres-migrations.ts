@@ -358,5 +358,24 @@ begin
 end $$;
 `,
     },
+    {
+      worksWith: 2,
+      sql: `
+-- Where each epoch was opened: the evidence by which the next one knows that no beat was lost. Null: an older build opened it.
+alter table ${s}.log_epoch
+  add column pg_system text,
+  add column pg_start text,
+  -- The transaction that wrote this row; its xmin, unless the row was copied here.
+  add column pg_xact bigint,
+  -- The longest window that its broker grants, ms.
+  add column window_max_ms bigint;
+
+-- Emptied by a crash, left out of base backups and of standbys: it outlives a clean shutdown only.
+create unlogged table ${s}.epoch_mark (
+  one boolean primary key default true check (one),
+  incarnation text not null
+);
+`,
+    },
   ];
 }

@@ -92,4 +92,18 @@ export const sqliteMigrations: readonly Migration[] = [
   create table configuration (hash text not null unique, recorded_at integer not null, body blob not null) strict;
   `,
   },
+  {
+    worksWith: 2,
+    sql: `
+  -- The mark file that stood beside this one when the epoch was opened, or a lessee written, last (sqlite-mark-file.ts).
+  create table lease_mark (
+    one integer primary key check (one = 1),
+    epoch integer not null,
+    -- Null: this system does not tell one file from its copy.
+    mark text,
+    -- The longest window that any epoch named, ms.
+    window_max_ms integer not null
+  ) strict;
+  `,
+  },
 ];
