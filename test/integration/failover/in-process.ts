@@ -79,16 +79,18 @@ export class World {
     {
       connectionString = this.#connectionString,
       logger = quiet,
-    }: Readonly<{ connectionString?: string; logger?: Logger }> = {},
+      openLog = () =>
+        openPostgresLog({
+          ...{ connectionString, cluster, connectTimeoutMs: 2_000, writeTimeoutMs: 4_000, readTimeoutMs: 4_000 },
+        }),
+    }: Readonly<{ connectionString?: string; logger?: Logger; openLog?: () => Promise<EventLog> }> = {},
   ): Promise<Member> {
-    const log = await openPostgresLog({
-      ...{ connectionString, cluster, connectTimeoutMs: 2_000, writeTimeoutMs: 4_000, readTimeoutMs: 4_000 },
-    });
+    const log = await openLog();
     const port = await freePort();
     const broker = startBroker({
       ...{ log, cluster, secret, brokerId: name as BrokerId, fanout: createLocalFanout({ logger: quiet }) },
       ...{ clock: systemClock, random, logger, takeoverMs: 1_000, duties: [], version: build },
-      lease: { deltaMs: this.timing.deltaMs, drift: 0.01, beatMs: 100, windowMaxMs: 60_000 },
+      lease: { deltaMs: this.timing.deltaMs, drift: 0.01, beatMs: 100, windowMaxMs: this.timing.windowMs },
       leaderClient: createLeaderClient({
         cluster,
         secret,

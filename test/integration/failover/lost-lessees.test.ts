@@ -1,0 +1,145 @@
+/**
+ * A node is granted a lease that the store loses: an asynchronous standby without it is promoted, or a file log is replaced by an older
+ * copy. The node is cut off and goes on permitting, so the new leader must not call a revocation complete before its window has passed.
+ */
+import assert from "node:assert/strict";
+import { copyFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, test } from "node:test";
+import type { ConfigHash, NodeId } from "../../../src/events/index.ts";
+import { openSqliteLog, type Receipt } from "../../../src/replication/index.ts";
+import { cluster, createSession, revoke } from "../../broker/support.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { startPostgresGroup } from "../../support/postgres-group.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { leads, type Member, type Node, submitted, World } from "./in-process.ts";
+
+const timing = { deltaMs: 1_000, windowMs: 6_000 };
+const withoutBinaries = findPostgresBinaries() === undefined ? "a standby needs local binaries of Postgres" : false;
+let world: World;
+afterEach(() => world.end());
+
+test("an asynchronous standby without a node's lease is promoted: no receipt is complete before that node's window has passed, and its name is said", {
+  skip: withoutBinaries,
+  timeout: 240_000,
+}, async (t) => {
+  await using group = await startPostgresGroup({ synchrony: "asynchronous" });
+  world = new World(await group.newDatabase(), timing);
+  const first = await world.broker("broker-1");
+  await leads(first);
+  const second = await world.broker("broker-2");
+  const near = await world.node("near", [first, second]);
+  await submitted(first, createSession("s", "alice"));
+  await submitted(first, activated("far"));
+  await waitFor("it to permit", () => near.permits("s"), { withinMs: 20_000 });
+  await group.replicated();
+  await group.detachStandbys();
+  const far = await world.node("far", [first, second]);
+  await waitFor("it to permit", () => far.permits("s"), { withinMs: 20_000 });
+
+  far.relay.cut();
+  await first.crash();
+  await group.kill();
+  await group.failOver();
+  await leads(second);
+  const seen = await revokedWhile(far, second);
+  t.diagnostic(`complete ${Math.round(seen.completeMs)} ms after the revocation`);
+  const named = seen.receipts.find(({ nodes }) => nodes.length > 1)?.nodes ?? [];
+  assert.deepEqual(
+    named.filter(({ node }) => node !== "near").map(({ node, status }) => [node, status]),
+    [
+      ["@unknown-nodes", "unconfirmed"],
+      ["far", "unconfirmed"],
+    ],
+  );
+  await waitFor("it to enforce the revocation", () => !near.permits("s"));
+});
+
+test("an older copy is put in the place of a file log: no receipt is complete before the window of a lease that it lacks has passed", {
+  timeout: 120_000,
+}, async (t) => {
+  const folder = new TemporaryFolder("lost-lessees");
+  t.after(() => folder.remove());
+  const [path, copy] = [join(folder.path, "log.db"), join(folder.path, "copy.db")];
+  const openLog = () => openSqliteLog({ path, cluster });
+  world = new World("", timing);
+  const before = await world.broker("broker-1", { openLog });
+  await leads(before);
+  await submitted(before, createSession("s", "alice"));
+  await before.crash();
+  copyFileSync(path, copy);
+
+  const lost = await world.broker("broker-1", { openLog });
+  await leads(lost);
+  const far = await world.node("far", [lost]);
+  await waitFor("it to permit", () => far.permits("s"), { withinMs: 20_000 });
+  far.relay.cut();
+  await lost.crash();
+  for (const ending of ["-wal", "-shm"]) rmSync(`${path}${ending}`, { force: true });
+  copyFileSync(copy, path);
+
+  const restored = await world.broker("broker-1", { openLog });
+  await leads(restored);
+  const seen = await revokedWhile(far, restored);
+  t.diagnostic(`complete ${Math.round(seen.completeMs)} ms after the revocation`);
+  assert.deepEqual(
+    seen.receipts[0]?.nodes.map(({ node, status }) => [node, status]),
+    [["@unknown-nodes", "unconfirmed"]],
+  );
+});
+
+test("a broker on the same file log waits for no lost lease after a restart", { timeout: 120_000 }, async (t) => {
+  const folder = new TemporaryFolder("same-file");
+  t.after(() => folder.remove());
+  const openLog = () => openSqliteLog({ path: join(folder.path, "log.db"), cluster });
+  world = new World("", timing);
+  const before = await world.broker("broker-1", { openLog });
+  await leads(before);
+  const near = await world.node("near", [before]);
+  await submitted(before, createSession("s", "alice"));
+  await waitFor("it to permit", () => near.permits("s"), { withinMs: 20_000 });
+  await before.crash();
+  const again = await world.broker("broker-1", { openLog });
+  await leads(again);
+  near.relay.leadTo([again.port]);
+  const { commandId } = await submitted(again, revoke("s"));
+  const target = { type: "command", commandId } as const;
+  const receipt = await again.broker.databroker("operator").receipt(target, { wait: "all", timeoutMs: 20_000 });
+  assert.deepEqual(
+    receipt.nodes.map(({ node, status }) => [node, status]),
+    [["near", "applied"]],
+  );
+});
+
+const activated = (node: string) =>
+  ({ type: "activateConfiguration", nodeId: node as NodeId, configHash: "c".repeat(64) as ConfigHash }) as const;
+
+/** Revokes the session and watches the receipt and the node that is cut off, until the receipt has been complete for a while. */
+async function revokedWhile(
+  far: Node,
+  leader: Member,
+): Promise<Readonly<{ receipts: readonly Receipt[]; completeMs: number }>> {
+  const { commandId } = await submitted(leader, revoke("s"));
+  const revokedAt = performance.now();
+  const databroker = leader.broker.databroker("operator");
+  const receipts: Receipt[] = [];
+  const permitted: boolean[] = [];
+  let completeMs = Number.NaN;
+  await waitFor(
+    "the receipt to be complete for a while",
+    async () => {
+      // Asked before the receipt: what is permitted after a complete answer is a broken promise.
+      const permits = far.permits("s");
+      if (receipts.at(-1)?.complete === true) permitted.push(permits);
+      const receipt = await databroker.receipt({ type: "command", commandId }, { wait: "all", timeoutMs: 0 });
+      if (receipt.complete && Number.isNaN(completeMs)) completeMs = performance.now() - revokedAt;
+      receipts.push(receipt);
+      return permitted.length > 100 || undefined;
+    },
+    { withinMs: 60_000 },
+  );
+  assert.equal(receipts[0]?.complete, false, "nothing proves that no lease was lost");
+  assert.ok(!permitted.includes(true), "the node permits nothing once the receipt is complete");
+  return { receipts, completeMs };
+}
