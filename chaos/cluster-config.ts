@@ -17,6 +17,8 @@ export type ClusterPlaces = Readonly<{
   proxies: readonly ProcessPorts[];
 }>;
 
+const longest = `${lease.leaseMs + Math.max(...routes.map(({ graceMs }) => graceMs ?? 0))}ms`;
+
 /** Where a process finds the others: by links that can be cut, or at their own ports. */
 export type Reach = Readonly<{ brokers: readonly number[]; nats: readonly string[]; postgres: string }>;
 
@@ -120,6 +122,8 @@ export function configOf(
       beat: `${lease.beatMs}ms`,
       clock_drift: lease.drift,
       takeover: `${lease.takeoverMs}ms`,
+      // After a failover that may have lost beats a receipt waits for the longest window that is granted.
+      max_window: { proxy: longest, authorize: longest, broker: longest },
     },
     routes: routes.map((route) => ({
       id: route.name,

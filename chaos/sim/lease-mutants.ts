@@ -5,7 +5,6 @@ const holder = "src/replication/lease/lease-holder.ts";
 const granter = "src/replication/lease/lease-granter.ts";
 const leaseSide = "src/replication/node/lease-side.ts";
 const leader = "src/broker/leader/leader.ts";
-const continuity = "src/replication/log/continuity.ts";
 /** What a deposed leader hears of a later epoch does not end it. */
 const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };
 /** Nothing but a plan: of all that happens to commits, what lets the one of a deposed leader be answered when another has written. */
@@ -59,42 +58,6 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
       },
     ],
     within: 20,
-  },
-  "lost-lessees-forgotten": {
-    meaning: "a new leader knows only the lessees that the store still has, whatever was lost",
-    changes: [
-      {
-        file: continuity,
-        take: "if (unheld !== null || request.expected === 0) return unheld;",
-        put: "if (request.expected >= 0) return null;",
-      },
-    ],
-    within: 60,
-    where: "unproven",
-  },
-  "same-timeline-trusted": {
-    meaning: "a Postgres server that was started again on the same timeline counts as one that has lost nothing",
-    changes: [
-      {
-        file: continuity,
-        take: "if (previous.run.start === run.start) return null;",
-        put: "if (previous.run.timeline === run.timeline) return null;",
-      },
-    ],
-    within: 100,
-    where: "unproven",
-  },
-  "lost-hold-dropped": {
-    meaning: "the row that stands for lost lessees is removed before their window has passed",
-    changes: [
-      {
-        file: granter,
-        take: "(isLostHistory(lessee) ? 0 : forgetAfterMs)",
-        put: "(isLostHistory(lessee) ? -1e9 : forgetAfterMs)",
-      },
-    ],
-    within: 100,
-    where: "unproven",
   },
   "window-too-small": {
     meaning: "a silent node counts as fenced after 0.7 of its window",

@@ -29,6 +29,7 @@ import {
   type EventLog,
   type Lessee,
   LogUnavailableError,
+  lostHistory,
   MalformedBatchError,
   pageBytesMax,
   verifyLog,
@@ -40,6 +41,7 @@ import {
   aSessionId,
   aUserId,
   LogWriter,
+  openEpoch,
   openEpochRequest,
 } from "../support/log-writer.ts";
 
@@ -462,6 +464,63 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
           assert.deepEqual(byNode(await log.lessees()), [kept[0], lessee("b", 9, "boot-2")]);
         },
       );
+    });
+
+    describe("lessees that may be lost", () => {
+      const opened = async (log: EventLog, options: Parameters<typeof openEpoch>[1]) => {
+        const outcome = await openEpoch(log, options);
+        return outcome.type === "opened" ? outcome : assert.fail(JSON.stringify(outcome));
+      };
+      const lost = (epoch: number, windowMs: number): Lessee => lostHistory(epoch as Epoch, windowMs);
+
+      withLog(
+        "a store that is what it was has lost none, whichever broker opens the next epoch",
+        async (log, { peer }) => {
+          const writer = await LogWriter.open(log, { windowMaxMs: 65_000 });
+          await writer.beat({ lessees: [lessee("a", 5_000)] });
+          const next = await opened(await peer(), { windowMaxMs: 65_000 });
+          assert.deepEqual([next.beatsLost, next.lessees], [null, [lessee("a", 5_000)]]);
+        },
+      );
+
+      withLog("closing and opening the store again loses none", async (log, { reopen }) => {
+        if (reopen === undefined) return;
+        await (await LogWriter.open(log, { windowMaxMs: 65_000 })).beat({ lessees: [lessee("a", 5_000)] });
+        const next = await opened(await reopen(), { windowMaxMs: 65_000 });
+        assert.deepEqual([next.beatsLost, next.lessees], [null, [lessee("a", 5_000)]]);
+      });
+
+      withLog(
+        "an epoch that was heard of and is missing leaves a row for the longest window that any epoch named, until it is removed",
+        async (log) => {
+          await LogWriter.open(log, { windowMaxMs: 65_000 });
+          const incarnation = anIncarnation();
+          const after = await opened(log, { windowMaxMs: 5_000, atLeast: 9 as Epoch, incarnation });
+          assert.match(after.beatsLost ?? "", /epoch 8/);
+          assert.deepEqual(after.lessees, [lost(9, 65_000)]);
+          assert.deepEqual(await log.lessees(), after.lessees);
+          const next = await LogWriter.open(log, { windowMaxMs: 5_000 });
+          assert.deepEqual(next.lessees, [lost(9, 65_000)], "the next epoch waits for it as well");
+          await next.beat({ left: [lost(9, 0)] });
+          assert.deepEqual(await log.lessees(), []);
+        },
+      );
+
+      withLog("where no node of another process was ever granted a lease, none is held", async (log) => {
+        await LogWriter.open(log);
+        const after = await opened(log, { atLeast: 9 as Epoch });
+        assert.match(after.beatsLost ?? "", /epoch 8/);
+        assert.deepEqual(after.lessees, []);
+      });
+
+      withLog("a log that was restored does not know who was granted a lease", async (log) => {
+        const base: Link = { epoch: 7 as Epoch, position: 40 as Position, hash: parseHash("7".repeat(64)) };
+        const epochs = [{ epoch: base.epoch, incarnation: anIncarnation(), start: 35 as Position }];
+        await log.restore({ type: "begin", base, epochs });
+        const after = await opened(log, { windowMaxMs: 65_000 });
+        assert.ok(after.beatsLost !== null);
+        assert.deepEqual(after.lessees, [lost(8, 65_000)]);
+      });
     });
 
     describe("what lies beside the log", () => {

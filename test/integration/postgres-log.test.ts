@@ -374,6 +374,7 @@ test("a log of the version before is brought up to this one, with what is in it"
   await store.sql(`drop table ${store.schema}.configuration`);
   await store.sql(`drop function ${store.schema}.put_configurations`);
   await store.sql(`drop table ${store.schema}.epoch_mark`);
+  await store.sql(`drop function ${store.schema}.system_identifier`);
   for (const column of ["pg_system", "pg_start", "pg_xact", "window_max_ms"])
     await store.sql(`alter table ${store.schema}.log_epoch drop column ${column}`);
   await store.sql(`delete from ${store.schema}.schema_version where version >= 3`);

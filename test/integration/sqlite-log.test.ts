@@ -1,16 +1,16 @@
 /** The file log over crashes, beside other processes, and on files that are not its own. */
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { type CommandId, parseCommandId } from "../../src/events/index.ts";
-import { LogRefusedError, LogUnavailableError, openSqliteLog, verifyLog } from "../../src/replication/index.ts";
+import { type BootId, type CommandId, type NodeId, parseCommandId } from "../../src/events/index.ts";
+import { type Lessee, LogRefusedError, LogUnavailableError, openSqliteLog, verifyLog } from "../../src/replication/index.ts";
 import { sqliteMigrations } from "../../src/replication/log/migrations/sqlite-migrations.ts";
 import { aConfiguration } from "../contract/configurations.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
-import { aCommandId, aSession, LogWriter } from "../support/log-writer.ts";
+import { aCommandId, aSession, LogWriter, openEpoch } from "../support/log-writer.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 const known = sqliteMigrations.length;
@@ -121,6 +121,48 @@ test("a file of the version before is brought up to this one, with what is in it
   assert.equal((await log.configurations()).length, 1);
   await log.close();
 });
+
+const replacements: Readonly<Record<string, (copy: string) => void>> = {
+  "the file alone": (copy) => copyFileSync(join(copy, "log.db"), path),
+  "the file and its mark, in place": (copy) => {
+    for (const name of ["log.db", "log.db-mark"]) copyFileSync(join(copy, name), join(dirname(path), name));
+  },
+  "the whole folder": (copy) => {
+    rmSync(dirname(path), { recursive: true });
+    cpSync(copy, dirname(path), { recursive: true, preserveTimestamps: true });
+  },
+};
+for (const [what, replace] of Object.entries(replacements))
+  test(`an older copy is noticed when it replaces ${what}, also within one epoch`, async () => {
+    const made = await openSqliteLog({ path, cluster: "test" });
+    const writer = await LogWriter.open(made, { windowMaxMs: 60_000 });
+    const copy = join(folder.path, "copy");
+    const lessee = (node: string): Lessee => ({
+      node: node as NodeId,
+      boot: `${node}-boot` as BootId,
+      region: "here",
+      role: "proxy",
+      windowMs: 5_000,
+    });
+    await writer.beat({ lessees: [lessee("early")] });
+    await made.close();
+    cpSync(dirname(path), copy, { recursive: true, preserveTimestamps: true });
+    const lost = await openSqliteLog({ path, cluster: "test" });
+    const { incarnation, epoch } = writer;
+    const beat = { epoch, incarnation, head: writer.head, lessees: [lessee("late")], left: [] };
+    assert.equal((await lost.beat(beat)).type, "beaten");
+    await lost.close();
+
+    replace(copy);
+    const log = await openSqliteLog({ path, cluster: "test" });
+    const opened = await openEpoch(log, { windowMaxMs: 60_000 });
+    assert.ok(opened.type === "opened", opened.type);
+    assert.match(opened.beatsLost ?? "", /the log is a copy/);
+    assert.deepEqual(opened.lessees.map(({ node }) => node).sort(), ["@unknown-nodes", "early"]);
+    const again = await openEpoch(log, { windowMaxMs: 60_000 });
+    assert.equal(again.type === "opened" && again.beatsLost, null, "from then on it is the log that is there");
+    await log.close();
+  });
 
 test("files that are not ours are refused and left as they are", async () => {
   const refused = async (pattern: RegExp, cluster = "test"): Promise<void> => {

@@ -10,7 +10,7 @@ import type { Lessee, OpenEpochRequest } from "./log.ts";
 
 /** One uninterrupted run of one store: while it lasts, nothing that was flushed there can disappear. */
 export type StoreRun = Readonly<{
-  /** Postgres: the system identifier. */
+  /** Postgres: the system identifier; "": it cannot be read. */
   server: string;
   timeline: string;
   /** Differs after each start of the server. */

@@ -44,7 +44,7 @@ export async function openEpochOn(
     const windowMaxMs = Math.max(request.windowMaxMs, Number(beside["window_max_ms"] ?? 0));
     const held = beatsLost === null || windowMaxMs === 0 ? null : lostHistory(place.epoch, windowMaxMs);
     // A commit that waits for no disk proves nothing to the next epoch.
-    const run = asynchronousCommit === "accept" ? null : evidence.run;
+    const run = asynchronousCommit === "accept" || evidence.run.server === "" ? null : evidence.run;
     const noted = noteStatement(s, { ...request, epoch: place.epoch, run, held });
     await ask(noted.text, noted.values);
     const committed = await connection.ask({ text: "commit" }, timeoutMs);
@@ -67,7 +67,7 @@ function besideText(s: string): string {
       (select coalesce(json_agg(l), '[]') from ${s}.lessee l) as lessees,
       (select max(window_max_ms) from ${s}.log_epoch) as window_max_ms,
       (select incarnation from ${s}.epoch_mark) as mark,
-      (select system_identifier::text from pg_control_system()) as system,
+      ${s}.system_identifier() as system,
       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text as start,
       p.incarnation, p.pg_system, p.pg_timeline, p.pg_start,
@@ -80,7 +80,7 @@ function evidenceIn(row: Row): StoreEvidence {
   const run =
     typeof server === "string" && typeof start === "string" ? { server, timeline: String(timeline), start } : null;
   return {
-    run: { server: String(row["system"]), timeline: String(row["timeline"]), start: String(row["start"]) },
+    run: { server: String(row["system"] ?? ""), timeline: String(row["timeline"]), start: String(row["start"]) },
     previous:
       typeof row["incarnation"] === "string"
         ? {

@@ -88,7 +88,9 @@ export function configOf(spec: ProcessSpec, places: Places, options: ConfigOptio
         beat: `${shortMs.beat}ms`,
         takeover: `${shortMs.takeover}ms`,
         // After a failover that may have lost beats a receipt waits for the longest window that is granted.
-        max_window: { proxy: longestMs, authorize: longestMs, broker: longestMs },
+        ...(options.moreRoutes === undefined && {
+          max_window: { proxy: longestMs, authorize: longestMs, broker: longestMs },
+        }),
       }),
       ...options.broker,
     },

@@ -370,6 +370,14 @@ alter table ${s}.log_epoch
   -- The longest window that its broker grants, ms.
   add column window_max_ms bigint;
 
+-- Null: the server's owner has withdrawn the right to ask.
+create function ${s}.system_identifier() returns text language plpgsql as $$
+begin
+  return (select system_identifier::text from pg_control_system());
+exception when insufficient_privilege then
+  return null;
+end $$;
+
 -- Emptied by a crash, left out of base backups and of standbys: it outlives a clean shutdown only.
 create unlogged table ${s}.epoch_mark (
   one boolean primary key default true check (one),
