@@ -89,7 +89,9 @@ test("a session that may commit without waiting for the disk proves nothing to t
 
 test("a server that does not say which system it is proves nothing, and epochs are opened there all the same", async () => {
   const log = await store.open();
-  await store.sql(`create or replace function ${store.schema}.system_identifier() returns text language sql as 'select null'`);
+  await store.sql(
+    `create or replace function ${store.schema}.system_identifier() returns text language sql as 'select null'`,
+  );
   await LogWriter.open(log);
   assert.match((await next(log))[0] ?? "", /does not record/);
 });

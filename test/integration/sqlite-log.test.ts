@@ -6,7 +6,13 @@ import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type BootId, type CommandId, type NodeId, parseCommandId } from "../../src/events/index.ts";
-import { type Lessee, LogRefusedError, LogUnavailableError, openSqliteLog, verifyLog } from "../../src/replication/index.ts";
+import {
+  type Lessee,
+  LogRefusedError,
+  LogUnavailableError,
+  openSqliteLog,
+  verifyLog,
+} from "../../src/replication/index.ts";
 import { sqliteMigrations } from "../../src/replication/log/migrations/sqlite-migrations.ts";
 import { aConfiguration } from "../contract/configurations.ts";
 import { Child, TemporaryFolder } from "../support/child.ts";
