@@ -4,12 +4,11 @@
  * For each mutant (policy-mutants/mutants.ts) the tests of the evaluator run in a process of their own, quickest first, until one fails. One line for
  * each, a summary last; exit 1 when a mutant survives them all, 2 on wrong use.
  */
-import { spawnSync } from "node:child_process";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import { failsWith } from "./mutation/mutated-test.ts";
 import { policyMutants } from "./policy-mutants/mutants.ts";
 
-const root = join(import.meta.dirname, "..");
 const tests = [
   ...[
     "decide",
@@ -26,8 +25,6 @@ const tests = [
   "test/auth/authorize/side.property.test.ts",
   "test/cli/policy-eval.test.ts",
 ];
-/** A test that hangs has noticed something, too. */
-const limitMs = 120_000;
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const names = values.only?.split(",") ?? Object.keys(policyMutants);
@@ -39,7 +36,8 @@ if (unknown !== undefined) {
 
 const survived: string[] = [];
 for (const name of names) {
-  const caughtBy = tests.find((file) => fails(name, file));
+  const mutant = policyMutants[name];
+  const caughtBy = mutant && tests.find((file) => failsWith(name, [mutant], file));
   if (caughtBy === undefined) survived.push(name);
   const verdict = caughtBy === undefined ? "SURVIVED" : `caught by ${basename(caughtBy)}`;
   console.log(`${name.padEnd(30)} ${verdict.padEnd(40)} ${policyMutants[name]?.meaning}`);
@@ -48,14 +46,3 @@ console.log(
   `mutants: ${names.length - survived.length} of ${names.length} caught; ${survived.length === 0 ? "none survived" : `survived: ${survived.join(", ")}`}`,
 );
 process.exitCode = survived.length === 0 ? 0 : 1;
-
-function fails(mutant: string, file: string): boolean {
-  const args = ["--import", join(root, "scripts/policy-mutants/hook.ts"), file];
-  const { status } = spawnSync(process.execPath, args, {
-    cwd: root,
-    env: { ...process.env, POLICY_MUTANT: mutant },
-    stdio: "ignore",
-    timeout: limitMs,
-  });
-  return status !== 0;
-}

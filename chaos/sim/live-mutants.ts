@@ -2,6 +2,9 @@
 import type { Mutant } from "./mutant.ts";
 
 const exchanges = "src/proxy/exchanges.ts";
+const admission = "src/proxy/admission.ts";
+const decide = "src/auth/authorize/decide.ts";
+const projection = "src/events/projection.ts";
 
 export const liveMutants: Readonly<Record<string, Mutant>> = {
   "one-look": {
@@ -26,6 +29,17 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     ],
     within: 10,
   },
+  "stale-admitted": {
+    meaning: "a new request is admitted though the lease is over",
+    changes: [
+      {
+        file: admission,
+        take: "return freshness.overdueMs(monotonic, wall) > plan.route.staleGraceMs;",
+        put: "return freshness.overdueMs(monotonic, wall) === Number.NaN && plan.route.staleGraceMs < 0;",
+      },
+    ],
+    within: 10,
+  },
   "cut-not-awaited": {
     meaning: "a change counts as enforced while what it denies is still being cut",
     changes: [
@@ -35,6 +49,77 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
         put: "if (this.#cuts >= 0) settled(null);",
       },
     ],
+    within: 10,
+  },
+  "any-cut-will-do": {
+    meaning: "the first cut that is done settles every change that waits, whichever cuts those wait for",
+    changes: [
+      {
+        file: exchanges,
+        take: "while (this.#waiters[0] !== undefined && this.#waiters[0].upTo < oldest) {",
+        put: "while (this.#waiters[0] !== undefined && oldest > 0) {",
+      },
+    ],
+    within: 20,
+  },
+  "change-not-redecided": {
+    meaning: "a change is enforced without a look at the exchanges that read what it touched",
+    changes: [
+      {
+        file: exchanges,
+        take: "change.rebuilt ? this.#all.items() : this.#byFact.readersOf(change.touched), settled",
+        put: "change.rebuilt ? this.#all.items() : [], settled",
+      },
+    ],
+    within: 10,
+  },
+  "refusal-ignored": {
+    meaning: "an exchange goes on though the decision that is made again refuses it",
+    changes: [
+      {
+        file: exchanges,
+        take: 'case "refused":\n        return this.#refuse(verdict.reason);',
+        put: 'case "refused":\n        return true;',
+      },
+    ],
+    within: 10,
+  },
+  "session-unread": {
+    meaning: "an exchange is not registered under its session",
+    changes: [
+      {
+        file: decide,
+        take: "streamsOf(caller.principal) : nothing;",
+        put: "streamsOf(caller.principal).slice(1) : nothing;",
+      },
+    ],
+    within: 10,
+  },
+  "person-unread": {
+    meaning: "an exchange is not registered under its person, whose suspension and groups it rests on",
+    changes: [
+      {
+        file: decide,
+        take: "streamsOf(caller.principal) : nothing;",
+        put: "streamsOf(caller.principal).slice(0, 1) : nothing;",
+      },
+    ],
+    within: 10,
+  },
+  "members-untouched": {
+    meaning: "a change of a group's members touches the group, and not the people whom it adds or removes",
+    changes: [
+      {
+        file: projection,
+        take: "return [groupStream(event.groupId), ...[...event.added, ...event.removed].map(userStream)];",
+        put: "return [groupStream(event.groupId)];",
+      },
+    ],
+    within: 30,
+  },
+  "deny-ignored": {
+    meaning: "a rule that denies keeps nobody out whom another rule lets in",
+    changes: [{ file: decide, take: "if (deny.met) return refusal(deny.reasons.words);", put: "" }],
     within: 10,
   },
 };

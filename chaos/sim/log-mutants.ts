@@ -113,13 +113,13 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "src/replication/node/local-copy.ts",
-        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    for (const stream of this.#sticky)",
-        put: "for (const stream of this.#sticky)",
+        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    this.#releaseDenied(next);",
+        put: "this.#releaseDenied(next);",
       },
       {
         file: "src/replication/node/local-copy.ts",
-        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    return lost;",
-        put: "return lost;",
+        take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    this.#releaseDenied(this.#visible);",
+        put: "this.#releaseDenied(this.#visible);",
       },
     ],
     within: 60,

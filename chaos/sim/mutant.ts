@@ -1,7 +1,8 @@
 /** Mutant: one safety rule of the protocol that can be taken away. Pure data; see mutants.ts. */
+import type { Change } from "../../scripts/mutation/change-sources.ts";
 import type { FaultClass } from "./swarm.ts";
 
-export type Change = Readonly<{ file: string; take: string; put: string }>;
+export type { Change };
 
 export type Mutant = Readonly<{
   /** What is done without the rule. */

@@ -6,8 +6,8 @@
  * summary line last; exit 1 when one escapes, 2 on wrong use. `--at-most`: no more seeds than this for each, whatever it is allowed.
  */
 import { spawn } from "node:child_process";
-import { registerHooks } from "node:module";
 import { parseArgs } from "node:util";
+import { changeSources } from "../../scripts/mutation/change-sources.ts";
 import type { Mutant } from "./mutant.ts";
 import { cheapest, mutants } from "./mutants.ts";
 import type { SimOptions } from "./swarm.ts";
@@ -60,7 +60,7 @@ function mutantNamed(name: string): Mutant {
 
 /** In the mutant's own process. */
 async function hunt(name: string, mutant: Mutant, seedsMax: number): Promise<Result> {
-  const changed = mutate(name, mutant);
+  const changed = changeSources(name, mutant.changes);
   const [{ runSeed }, { optionsOf }] = await Promise.all([import("./run-seed.ts"), import("./swarm.ts")]);
   const since = performance.now();
   const ended = (seeds: number, caught: Result["caught"]): Result => {
@@ -95,30 +95,6 @@ async function isKept(seed: number): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-/** @returns the files that are still to be loaded */
-function mutate(name: string, { changes }: Mutant): ReadonlySet<string> {
-  const urls = new Map<string, string>();
-  for (const { file } of changes) urls.set(new URL(`../../${file}`, import.meta.url).href, file);
-  const missing = new Set(urls.values());
-  registerHooks({
-    load(loading, context, next) {
-      const loaded = next(loading, context);
-      const file = urls.get(loading);
-      if (file === undefined) return loaded;
-      let source = String(loaded.source);
-      for (const change of changes) {
-        if (change.file !== file) continue;
-        if (source.split(change.take).length !== 2)
-          throw new Error(`${name}: ${file} does not say ${JSON.stringify(change.take)} once`);
-        source = source.replace(change.take, () => change.put);
-      }
-      missing.delete(file);
-      return { ...loaded, source };
-    },
-  });
-  return missing;
 }
 
 /** @returns the exit code */

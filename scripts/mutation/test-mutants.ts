@@ -1,0 +1,164 @@
+/**
+ * Test mutants: rules of ARCHITECTURE §3 to §6 that the simulator does not run, each with the test file that misses it. Pure data.
+ *
+ * A sentence that changes is noticed by test/scripts/test-mutants.test.ts; whether the test still fails without it, by
+ * `npm run mutate:tests`.
+ */
+import type { Change } from "./change-sources.ts";
+
+export type TestMutant = Readonly<{
+  /** The section of ARCHITECTURE that states the rule. */
+  section: 3 | 4 | 5 | 6;
+  /** What happens without the rule. */
+  meaning: string;
+  test: string;
+  changes: readonly Change[];
+}>;
+
+const sqliteFile = "src/replication/log/sqlite-file.ts";
+const envelope = "src/replication/wire/envelope.ts";
+const nodeProcess = "src/replication/node/node-process.ts";
+const nodeProcessTest = "test/replication/node/node-process.test.ts";
+
+export const testMutants: Readonly<Record<string, TestMutant>> = {
+  "sqlite-unsynced": {
+    section: 3,
+    meaning: "a file log answers before its commit is on the disk",
+    test: "test/replication/log/sqlite-file.test.ts",
+    changes: [
+      { file: sqliteFile, take: 'db.exec("pragma synchronous = full");', put: 'db.exec("pragma synchronous = off");' },
+    ],
+  },
+  "sqlite-shared": {
+    section: 3,
+    meaning: "two processes open one file log",
+    test: "test/replication/log/sqlite-file.test.ts",
+    changes: [
+      {
+        file: sqliteFile,
+        take: 'db.exec("pragma locking_mode = exclusive");',
+        put: 'db.exec("pragma locking_mode = normal");',
+      },
+    ],
+  },
+  "signature-unchecked": {
+    section: 3,
+    meaning: "a message counts as its sender's whatever its signature",
+    test: "test/replication/wire/envelope.test.ts",
+    changes: [
+      {
+        file: envelope,
+        take: "if (!verify(null, signedBytes(kind, parts.certificate, payload), from.key, signature))",
+        put: "if (signedBytes(kind, parts.certificate, payload).length === 0 || signature.length === 0)",
+      },
+    ],
+  },
+  "certificate-unchecked": {
+    section: 3,
+    meaning: "a certificate counts though no root of this cluster has signed it",
+    test: "test/replication/wire/envelope.test.ts",
+    changes: [
+      {
+        file: envelope,
+        take: 'if (!verify(null, bytes, issuer.root, rootSignature)) return "certificate not signed by this cluster";',
+        put: "void rootSignature;",
+      },
+    ],
+  },
+  "confirmation-unsigned": {
+    section: 3,
+    meaning: "a node's confirmation goes unsigned",
+    test: nodeProcessTest,
+    changes: [
+      {
+        file: nodeProcess,
+        take: "const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));",
+        put: 'const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));\n      if (spoken.type === "confirm") envelope.fill(0, -64);',
+      },
+    ],
+  },
+  "failed-listener-enforces": {
+    section: 5,
+    meaning: "a change counts as enforced though what holds something open has failed to look at it",
+    test: "test/replication/node/change-listeners.test.ts",
+    changes: [
+      {
+        file: "src/replication/node/change-listeners.ts",
+        take: "if (!failed) done({ failed: true, error });",
+        put: "if (!failed) done({ failed: false });\n      void error;",
+      },
+    ],
+  },
+  "failed-cut-enforces": {
+    section: 5,
+    meaning: "a change counts as enforced though an exchange that it denies could not be cut",
+    test: "test/proxy/exchanges.test.ts",
+    changes: [
+      {
+        file: "src/proxy/exchanges.ts",
+        take: "if (failed.length > 0) settled(new CutFailedError(failed.length, { cause: failed[0] }));\n    else this",
+        put: "this",
+      },
+    ],
+  },
+  "lifetime-unwatched": {
+    section: 5,
+    meaning: "a stream goes on beyond its route's longest lifetime",
+    test: "test/proxy/exchanges.test.ts",
+    changes: [
+      {
+        file: "src/proxy/exchanges.ts",
+        take: 'if (now >= this.#endsAt) return this.#refuse("lifetime");',
+        put: "",
+      },
+    ],
+  },
+  "renew-of-stale-configuration": {
+    section: 5,
+    meaning: "a renew names the hash of a configuration that is no longer in force",
+    test: nodeProcessTest,
+    changes: [
+      {
+        file: "src/replication/node/lease-side.ts",
+        take: "this.#configHash = configHash;",
+        put: "void configHash;",
+      },
+    ],
+  },
+  "lease-of-before-a-wait": {
+    section: 5,
+    meaning: "a request that waited past the lease is decided by the lease of before",
+    test: "test/proxy/lease-during-wait.test.ts",
+    changes: [
+      {
+        file: "src/proxy/decision-desk.ts",
+        take: "    visit.asOf = momentOf(clock);\n    if (visit.downstream.closed || (current() === desk && leaseIsOver(routed))) return;",
+        put: "    if (visit.downstream.closed) return;",
+      },
+    ],
+  },
+  "handle-of-another-host": {
+    section: 5,
+    meaning: "a session's credential counts on a host that it was not made for",
+    test: "test/proxy/who-asks.test.ts",
+    changes: [
+      {
+        file: "src/proxy/who-asks.ts",
+        take: 'if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain))',
+        put: 'if (handle === "invalid" || hostname === config.cookie.domain)',
+      },
+    ],
+  },
+  "goodbye-before-the-last-stream": {
+    section: 5,
+    meaning: "a draining node says goodbye before its last stream is closed",
+    test: "test/integration/cluster/revocation.test.ts",
+    changes: [
+      {
+        file: "src/cli/fronts.ts",
+        take: "replica.drain();\n    await started.close();",
+        put: "replica.drain();\n    void started.close();",
+      },
+    ],
+  },
+};
