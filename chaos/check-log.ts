@@ -4,10 +4,16 @@
  * Pure. The hash at a position covers everything before it, so one equal hash means that nothing below was lost either.
  */
 import type { Ending, LoggedEvents } from "./history.ts";
-import type { Operation } from "./promises.ts";
+import type { Losses } from "./losses.ts";
+import { comesBefore, type Operation } from "./promises.ts";
 import type { Findings } from "./violation.ts";
 
-export function judgeLog(operations: readonly Operation[], ending: Ending, found: Findings): void {
+export function judgeLog(
+  all: readonly Operation[],
+  ending: Ending,
+  { losses, found }: Readonly<{ losses: Losses; found: Findings }>,
+): void {
+  const operations = all.filter(({ op }) => !losses.operations.has(op));
   if (ending.logProblem !== null)
     found.add({ check: "log-broken", at: Number.MAX_SAFE_INTEGER, what: ending.logProblem, about: {} });
   for (const operation of operations) judgeAttempts(operation, found);
@@ -68,14 +74,11 @@ function judgeOrder(operations: readonly Operation[], found: Findings): void {
   for (const operation of [...changes].sort((a, b) => a.begin - b.begin)) {
     for (; (acknowledged[next]?.end ?? Number.POSITIVE_INFINITY) < operation.begin; next++) {
       const candidate = acknowledged[next];
-      if (positionOf(candidate) > positionOf(highest)) highest = candidate;
+      if (candidate?.link != null && (highest?.link == null || comesBefore(highest.link, candidate.link)))
+        highest = candidate;
     }
-    if (highest === undefined || positionOf(operation) > positionOf(highest)) continue;
-    const what = `${operation.op} stands at ${positionOf(operation)}, but began after ${highest.op} was acknowledged at ${positionOf(highest)}`;
+    if (highest?.link == null || operation.link === null || comesBefore(highest.link, operation.link)) continue;
+    const what = `${operation.op} stands at ${operation.link.position}, but began after ${highest.op} was acknowledged at ${highest.link.position}`;
     found.add({ check: "order-reversed", at: operation.begin, what, about: { operation: operation.op } });
   }
-}
-
-function positionOf(operation: Operation | undefined): number {
-  return operation?.link?.position ?? -1;
 }

@@ -1,11 +1,13 @@
 /**
  * Check traffic: what clients and upstream saw pass, held against the receipts that the operator had.
  *
- * Pure. Bytes in flight: what the upstream stamped as sent before a cut may still come after it, because the kernel delivers
- * what a socket had taken. That takes as long as the reader needs to read it, so `allowanceMs` bounds it, and a stall of
- * the reading process excuses it. What was sent after the cut has no excuse: the proxy handed it on when it must not.
+ * Pure. What the upstream stamped as sent before a cut may be stamped as received a little after it: the reader's own event loop
+ * takes its turn. `allowanceMs` bounds that, and a stall of the reading process, which it records, excuses more. What was sent after
+ * the cut has no excuse. Slow readers count in their kernel what reaches their machine, and nothing may reach it after a complete receipt
+ * that calls the node applied; a fenced process may not run, and its kernel may still send what it held.
  */
 import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
+import type { Losses } from "./losses.ts";
 import { type Cut, cutsOf, type Operation } from "./promises.ts";
 import { type Rights, rightsOf } from "./rights.ts";
 import type { Check, Findings } from "./violation.ts";
@@ -18,6 +20,8 @@ export type TrafficOptions = Readonly<{
   /** Who was in a group from the beginning. */
   isFirstMember: (user: string, group: string) => boolean;
   allowanceMs: number;
+  /** How much the kernel of a fenced node may hold of one connection and still send. */
+  kernelBytesMax: number;
   /** The processes that stamp what is received: a stall of one excuses late bytes of it. */
   clients: string;
   upstream: string;
@@ -31,11 +35,11 @@ type Exchange = Readonly<{ request: RequestEntry; arrivedAt: Ns | null; passages
 export function judgeTraffic(
   history: History,
   operations: readonly Operation[],
-  options: TrafficOptions,
-  found: Findings,
+  { options, losses, found }: Readonly<{ options: TrafficOptions; losses: Losses; found: Findings }>,
 ): void {
-  const cuts = cutsOf(history, operations);
-  const rights = rightsOf(history, operations);
+  const cuts = cutsOf(history, operations, losses);
+  const rights = rightsOf(history, operations, losses);
+  judgeLateBytes(history, operations, { options, found });
   const arrived = new Map(history.arrived.map((entry) => [entry.id, entry.at]));
   const received = Map.groupBy(history.received, (entry) => entry.id);
   const carried = Map.groupBy(history.carried, (entry) => entry.id);
@@ -62,6 +66,26 @@ export function judgeTraffic(
 }
 
 type Judged = Readonly<{ options: TrafficOptions; rights: Rights; found: Findings }>;
+
+function judgeLateBytes(
+  history: History,
+  operations: readonly Operation[],
+  { options, found }: Readonly<{ options: TrafficOptions; found: Findings }>,
+): void {
+  const requests = new Map(history.request.map((entry) => [entry.id, entry]));
+  const wishes = new Map(operations.map((each) => [each.op, each.wish.type]));
+  for (const { id, op, at, arrived, late } of history.late) {
+    const request = requests.get(id);
+    const receipt = history.receipt.find((entry) => entry.op === op && entry.complete);
+    if (late === 0 || request === undefined || receipt === undefined) continue;
+    const statuses = receipt.nodes.filter(({ node }) => node === request.node).map(({ status }) => status);
+    // A process that does not run cannot take back what its kernel holds.
+    if (statuses.includes("fenced") && late <= options.kernelBytesMax) continue;
+    const about = { operation: op, session: request.session, node: request.node, route: request.route, id };
+    const what = `${request.node}, ${request.kind} to ${request.route}: ${late} bytes reached a slow reader's machine after the complete receipt of ${wishes.get(op)} (${op}), which calls the node ${statuses.join(", ") || "nothing"}; ${arrived} had by then`;
+    found.add({ check: "carried-after-receipt", at, what, about });
+  }
+}
 
 /** A route of a group lets in those who were in it from the beginning and those whose addition had begun. */
 function judgeRight({ request, arrivedAt }: Exchange, user: string | undefined, judged: Judged): void {

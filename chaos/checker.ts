@@ -7,6 +7,7 @@
 import { judgeLog } from "./check-log.ts";
 import { judgeTraffic, type TrafficOptions } from "./check-traffic.ts";
 import type { Ending, History } from "./history.ts";
+import { lossesOf } from "./losses.ts";
 import { operationsOf } from "./promises.ts";
 import { Findings, type Violation } from "./violation.ts";
 
@@ -14,9 +15,10 @@ export type Verdict = Readonly<{ violations: readonly Violation[]; requestsJudge
 
 export function judge(history: History, ending: Ending, options: TrafficOptions): Verdict {
   const operations = operationsOf(history);
+  const losses = lossesOf(history, operations, ending);
   const found = new Findings();
-  judgeTraffic(history, operations, options, found);
-  judgeLog(operations, ending, found);
+  judgeTraffic(history, operations, { options, losses, found });
+  judgeLog(operations, ending, { losses, found });
   judgeEnding(history, ending, found);
   return {
     violations: found.all(),

@@ -2,7 +2,7 @@
  * Client load: a process full of clients that write down what they see.
  *
  * Each client keeps its connection to one proxy and asks, with the session of somebody, for one route after another; some
- * download slowly, some hold WebSockets open in both directions. Sessions that are revoked stay in use for a while, and
+ * download line by line, some read a large download slowly, some hold WebSockets open in both directions. Sessions that are revoked stay in use for a while, and
  * are tried everywhere at once when a complete receipt has come. A client that gives up says "unknown", never "refused".
  */
 import { setTimeout as delay } from "node:timers/promises";
@@ -13,6 +13,7 @@ import { type Ns, nsPerMs, type RequestEntry, type Stamps } from "./history.ts";
 import { openHistoryFile } from "./history-file.ts";
 import { randomFrom } from "./random.ts";
 import { runClock } from "./run-clock.ts";
+import { openSlowReader, type SlowReader } from "./slow-reader-socket.ts";
 import { type Route, routes, stampHeaders } from "./world.ts";
 
 export type LoadOptions = Readonly<{
@@ -25,6 +26,7 @@ export type LoadOptions = Readonly<{
   plainPerNode: number;
   downloadsPerNode: number;
   socketsPerNode: number;
+  slowReadersPerNode: number;
 }>;
 type Node = LoadOptions["nodes"][number];
 
@@ -34,7 +36,7 @@ const history = openHistoryFile(options.history, { process: "load", now });
 const random = randomFrom(options.seed);
 const sessions = new Map<string, SessionMessage>();
 let keys: string[] = [];
-const counts = { answered: 0, unknown: 0, sockets: 0, received: 0 };
+const counts = { answered: 0, unknown: 0, sockets: 0, received: 0, slowReadersCut: 0 };
 let requests = 0;
 let stopping = false;
 
@@ -235,6 +237,82 @@ function hold(attempt: Attempt): Promise<void> {
   });
 }
 
+// --- slow readers
+
+/** Each holds a download at one of these rates, so that the kernel of the proxy holds as much of it as it may. */
+const slowRates = [1_000, 10_000, 100_000, 1_000_000];
+const slowReaderMs = 15_000;
+/** How long what is cut may go on reaching us before we call it the end. */
+const drainMs = 5_000;
+
+type HeldReader = Readonly<{ id: string; session: string; route: string; reader: SlowReader }>;
+const slowReaders = new Set<HeldReader>();
+
+async function keepReadingSlowly(node: Node, bytesPerSecond: number): Promise<void> {
+  await delay(random.between(0, 1_000));
+  while (!stopping) {
+    const session = anySession();
+    const route = session && anyRoute(session.routes);
+    if (session !== undefined && route !== undefined)
+      await readSlowly({ node, session, route, kind: "download" }, bytesPerSecond);
+    await delay(random.between(50, 400));
+  }
+}
+
+function readSlowly(attempt: Attempt, bytesPerSecond: number): Promise<void> {
+  const { node, session, route } = attempt;
+  const { id, end } = begin(attempt);
+  let isOpen = false;
+  return new Promise((resolve) => {
+    const path = `/flow?r=${id}&ms=${2 * slowReaderMs}`;
+    const lines = [`GET ${path} HTTP/1.1`, `host: ${route.host}`, `cookie: ${session.cookie}`, "accept: */*"];
+    const reader = openSlowReader({
+      ...{ port: node.port, head: `${lines.join("\r\n")}\r\n\r\n`, bytesPerSecond },
+      onHead(head) {
+        isOpen = true;
+        end(answeredByHead(head));
+        if (!head.startsWith("HTTP/1.1 200 ")) reader.close();
+      },
+      onEnd(error) {
+        clearTimeout(leaving);
+        slowReaders.delete(held);
+        if (!isOpen) end(unknown(error));
+        else history.write({ type: "closed", id, at: now(), code: error === null ? 0 : 1 });
+        resolve();
+      },
+    });
+    const leaving = setTimeout(() => reader.close(), slowReaderMs * (0.5 + random.next()));
+    const held: HeldReader = { id, session: session.session, route: route.name, reader };
+    slowReaders.add(held);
+  });
+}
+
+function answeredByHead(head: string): Outcome {
+  const [first = "", ...lines] = head.split("\r\n");
+  const headers = Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.indexOf(":")).toLowerCase(), line.slice(line.indexOf(":") + 1).trim()]),
+  );
+  return answered(Number(first.split(" ")[1]), headers);
+}
+
+/** A complete receipt has come: counts what reaches these readers' machine from now on. */
+async function countLateBytes(op: string, names: readonly string[], routeNames: readonly string[]): Promise<void> {
+  const concerned = [...slowReaders].filter(
+    ({ session, route, reader }) => reader.isOpen() && names.includes(session) && routeNames.includes(route),
+  );
+  await Promise.all(
+    concerned.map(async ({ id, reader }) => {
+      const at = now();
+      const reached = reader.reached();
+      const all = await reader.drain(drainMs);
+      const arrived = reached ?? all;
+      const late = all - arrived;
+      history.write({ type: "late", id, op, at, arrived, late });
+      counts.slowReadersCut += 1;
+    }),
+  );
+}
+
 // --- probes
 
 const probers = options.nodes.map((node) => ({ node, clients: [1, 2, 3].map(() => connect(node, patienceMs.long)) }));
@@ -269,6 +347,9 @@ function start(): void {
       void keepAsking({ node, patience: patienceMs.long, everyMs: downloadMs + 500, kind: "download" });
     });
     times(options.socketsPerNode, () => void keepSocket(node));
+    times(options.slowReadersPerNode, (i) => {
+      void keepReadingSlowly(node, slowRates[i % slowRates.length] ?? 1_000);
+    });
   }
 }
 
@@ -283,6 +364,7 @@ main.onMessage((message) => {
       keys = keys.filter((key) => key !== message.session);
       return;
     case "probe":
+      void countLateBytes(message.op, message.sessions, message.routes);
       return probe(message.sessions, message.routes);
     case "start":
       return start();

@@ -45,6 +45,12 @@ export function linksOf(
     at.port = String(lay(link, Number(at.port)));
     return at.href;
   };
+  /** A connection string may name several hosts: one link each, broken together. */
+  const movedHosts = (url: string, link: string): string =>
+    url.replace(/@([^/]+)\//, (_, hosts: string) => {
+      const laid = hosts.split(",").map((host) => `127.0.0.1:${lay(link, Number(host.split(":").at(-1)))}`);
+      return `@${laid.join(",")}/`;
+    });
   const brokers = places.brokers.map((ports) => ports.broker);
   const { nats, postgres } = places;
   const reach: Reach = services.includes("proxy")
@@ -54,7 +60,7 @@ export function linksOf(
         postgres,
       }
     : services.includes("databroker")
-      ? { brokers, nats, postgres: moved(postgres, linkName.postgres(name)) }
+      ? { brokers, nats, postgres: movedHosts(postgres, linkName.postgres(name)) }
       : { brokers, nats, postgres };
   return { reach, links };
 }

@@ -1,7 +1,7 @@
 /**
  * Cluster: a real cluster as separate processes on loopback.
  *
- * Postgres, three NATS servers, two brokers, authenticate, three proxies in two regions, the demo identity provider and the
+ * Postgres with two standbys, three NATS servers, two brokers, authenticate, three proxies in two regions, the demo identity provider and the
  * upstream. Ports and data survive a kill. Everything ends with `stop`, or with this process, however that ends.
  */
 import { randomBytes } from "node:crypto";
@@ -9,8 +9,8 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { freePorts } from "../test/support/free-port.ts";
 import { startNats } from "../test/support/nats.ts";
-import { startPostgres } from "../test/support/postgres.ts";
-import type { NatsCluster, PostgresServer } from "../test/support/service.ts";
+import { type PostgresGroup, startPostgresGroup } from "../test/support/postgres-group.ts";
+import type { NatsCluster } from "../test/support/service.ts";
 import {
   authenticateUrlOf,
   type ClusterPlaces,
@@ -29,7 +29,8 @@ import type { ProviderOptions } from "./provider.ts";
 import type { UpstreamOptions } from "./upstream.ts";
 
 export type Cluster = Readonly<{
-  postgres: PostgresServer;
+  /** A primary and two standbys, one of which every commit waits for. */
+  postgres: PostgresGroup;
   nats: NatsCluster;
   brokers: readonly ClusterProcess[];
   authenticate: ClusterProcess;
@@ -80,8 +81,11 @@ async function startOnce(options: ClusterOptions): Promise<Cluster> {
     for (const one of stops.splice(0).reverse()) await one().catch((error: unknown) => say(`while stopping: ${error}`));
   };
   try {
-    say("starting Postgres and three NATS servers");
-    const [postgres, nats] = await Promise.all([startPostgres(), startNats({ size: 3, config: hiddenNats })]);
+    say("starting three Postgres servers and three NATS servers");
+    const [postgres, nats] = await Promise.all([
+      startPostgresGroup({ synchrony: "quorum" }),
+      startNats({ size: 3, config: hiddenNats }),
+    ]);
     stops.push(
       () => postgres.stop(),
       () => nats.stop(),
@@ -133,7 +137,7 @@ function one(processes: readonly ClusterProcess[], name: string): ClusterProcess
 }
 
 async function choosePlaces(from: {
-  postgres: PostgresServer;
+  postgres: PostgresGroup;
   nats: NatsCluster;
   upstreamPort: number;
   nextPort: () => number;

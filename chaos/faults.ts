@@ -7,7 +7,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
+import { hostileKinds, startHostileNatsClient } from "../test/support/hostile-nats-client.ts";
 import { withClient } from "../test/support/postgres-client.ts";
+import type { PostgresGroup } from "../test/support/postgres-group.ts";
 import type { Cluster } from "./cluster.ts";
 import { linkName } from "./cluster-config.ts";
 import type { ClusterProcess } from "./cluster-process.ts";
@@ -16,6 +18,7 @@ import { type Ns, nsPerMs } from "./history.ts";
 import type { HistoryFile } from "./history-file.ts";
 import type { PlannedFault } from "./plan.ts";
 import type { RunClock } from "./run-clock.ts";
+import { cluster as clusterName } from "./world.ts";
 
 export type FaultTools = Readonly<{
   cluster: Cluster;
@@ -96,7 +99,7 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
     const theirs = (target: string, act: () => Promise<void>): Chosen => ({ target, holds: [], act });
     const proxy = proxies[fault.target ?? 0];
     const server = nats.nodes[fault.target ?? 0];
-    const leading = kind.includes("leader") || kind.includes("standby") ? leader() : null;
+    const leading = kind.includes("leader") || kind === "kill-standby" ? leader() : null;
     const leads = brokers.find(({ name }) => name === leading) ?? brokers[0];
     const stands = brokers.find((broker) => broker !== leads);
     if (proxy === undefined || server === undefined || leads === undefined || stands === undefined)
@@ -128,6 +131,12 @@ export function createFaultRunner({ cluster, now, history, leader, say }: FaultT
         return theirs("Postgres", () => killFor(postgres, forMs));
       case "terminate-backends":
         return theirs("Postgres", () => terminateBackends(cluster));
+      case "empty-synchronous-names":
+        return theirs("Postgres", () => emptySynchronousNames(postgres, forMs));
+      case "promote-lagging-standby":
+        return theirs("Postgres", () => promoteLaggingStandby(postgres, forMs));
+      case "hostile-nats-client":
+        return theirs("NATS", () => floodNats(cluster, forMs));
       case "delete-stream":
         return theirs("JetStream", () => deleteStreams(cluster));
       case "cut-proxy":
@@ -227,8 +236,56 @@ async function readyOrGiveUp(process: ClusterProcess): Promise<void> {
   while (performance.now() < giveUpAt && (await process.whyNotReady()).length > 0) await delay(lookEveryMs);
 }
 
+/** How long commits hang before the names are emptied under them. */
+const hangMs = 700;
+
+/** Commits hang for lack of a standby, are released without having waited, and go on without waiting. */
+async function stopWaiting(postgres: PostgresGroup): Promise<Readonly<{ names: string }>> {
+  const [row] = await postgres.sql("show synchronous_standby_names");
+  await postgres.detachStandbys();
+  await delay(hangMs);
+  await setSynchronousNames(postgres, "");
+  return { names: String(row?.["synchronous_standby_names"]) };
+}
+
+async function setSynchronousNames(postgres: PostgresGroup, names: string): Promise<void> {
+  await postgres.sql(`alter system set synchronous_standby_names = '${names}'`);
+  await postgres.sql("select pg_reload_conf()");
+}
+
+async function emptySynchronousNames(postgres: PostgresGroup, forMs: number): Promise<void> {
+  const { names } = await stopWaiting(postgres);
+  try {
+    await delay(forMs);
+  } finally {
+    await setSynchronousNames(postgres, names);
+    await postgres.attachStandbys();
+  }
+}
+
+/** What is acknowledged meanwhile is on the primary alone, and is lost with it. */
+async function promoteLaggingStandby(postgres: PostgresGroup, forMs: number): Promise<void> {
+  await stopWaiting(postgres);
+  await delay(forMs);
+  await postgres.kill();
+  await postgres.failOver("accept");
+}
+
+/** A client without a secret that may connect to NATS, and sends what costs its receivers most. */
+async function floodNats({ nats }: Cluster, forMs: number): Promise<void> {
+  const client = await startHostileNatsClient({ servers: nats.urls, cluster: clusterName });
+  try {
+    const until = performance.now() + forMs;
+    for (let turn = 0; performance.now() < until; turn++) {
+      await client.send(hostileKinds[turn % hostileKinds.length] ?? "small", 10);
+    }
+  } finally {
+    await client.close();
+  }
+}
+
 async function terminateBackends({ postgres }: Cluster): Promise<void> {
-  await withClient(postgres.connectionString(), (client) =>
+  await withClient(postgres.primary().connectionString(), (client) =>
     client.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'",
     ),

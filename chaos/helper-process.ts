@@ -29,7 +29,7 @@ export type Message =
   /** Nobody needs to try this one any more. */
   | Readonly<{ type: "retire"; session: string }>
   /** A complete receipt has just come: try these at once, everywhere. */
-  | Readonly<{ type: "probe"; sessions: readonly string[]; routes: readonly string[] }>
+  | Readonly<{ type: "probe"; op: string; sessions: readonly string[]; routes: readonly string[] }>
   | Readonly<{ type: "ready"; port: number }>
   | Readonly<{ type: "progress"; counts: Readonly<Record<string, number>> }>
   /** Of the network between the cluster's processes. */

@@ -16,7 +16,7 @@ export const nsPerMs = 1_000_000;
 export type Stamps = Readonly<{ arrivedAt: Ns; sentAt: Ns }>;
 
 /**
- * Somebody is signed in. `position` is where the log acknowledged it: the session's own event stands at or below.
+ * Somebody is signed in. `epoch` and `position` are where the log acknowledged it: the session's own event stands at or below.
  * `expiresAt` null: not within any run.
  */
 export type SessionEntry = Fact<
@@ -27,6 +27,7 @@ export type SessionEntry = Fact<
     via: "command" | "sign-in";
     begin: Ns;
     end: Ns;
+    epoch: number;
     position: number;
     expiresAt: Ns | null;
   }
@@ -54,6 +55,11 @@ export type RequestEntry = Fact<
 >;
 /** Bytes that a client received on a stream: when the upstream sent them, and when they came. */
 export type ReceivedEntry = Fact<"received", { id: string; sentAt: Ns; at: Ns }>;
+/**
+ * Bytes of a slow reader's stream that reached the reader's machine after a complete receipt: `arrived` by the time of the receipt,
+ * `late` since then, counted in the reader's kernel as well as in its process.
+ */
+export type LateEntry = Fact<"late", { id: string; op: string; at: Ns; arrived: number; late: number }>;
 /** A stream has ended, as its client saw it. */
 export type ClosedEntry = Fact<"closed", { id: string; at: Ns; code: number }>;
 /** The upstream has got a request. */
@@ -94,6 +100,8 @@ export type ReceiptEntry = Fact<
     end: Ns;
     complete: boolean;
     status: "complete" | "incomplete" | "lost" | "none";
+    /** What its signed statement says that the change rests on; null: nothing. */
+    durability: string | null;
     nodes: readonly Readonly<{ node: string; status: string; reason: string }>[];
     problem: string;
   }
@@ -113,6 +121,7 @@ export type Entry =
   | SessionEntry
   | RequestEntry
   | ReceivedEntry
+  | LateEntry
   | ClosedEntry
   | ArrivedEntry
   | CarriedEntry
@@ -132,6 +141,7 @@ export function historyOf(entries: Iterable<Entry>): History {
     session: [],
     request: [],
     received: [],
+    late: [],
     closed: [],
     arrived: [],
     carried: [],

@@ -1,5 +1,6 @@
 /** Measure: what the faults cost, in numbers. Pure. */
 import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
+import { nothingLost } from "./losses.ts";
 import { type Operation, operationsOf } from "./promises.ts";
 import { type Rights, rightsOf } from "./rights.ts";
 
@@ -22,6 +23,8 @@ export type Measures = Readonly<{
     carried: number;
     closeCodes: Readonly<Record<string, number>>;
   }>;
+  /** Slow readers whose session was revoked: how many, and the most that reached one of them after its complete receipt. */
+  slowReaders: Readonly<{ cut: number; lateBytesMax: number }>;
   commands: Readonly<Record<string, Readonly<{ done: number; refused: number; unknown: number }>>>;
   /** From asking for a revocation or removal to having a complete receipt, in ms, by whether a fault was under way. */
   completeMs: Readonly<{ outside: Percentiles; within: Percentiles }>;
@@ -40,7 +43,7 @@ export type MeasureOptions = Readonly<{
 export function measure(history: History, options: MeasureOptions): Measures {
   const operations = operationsOf(history);
   const inFault = windowsOf(history);
-  const rights = rightsOf(history, operations);
+  const rights = rightsOf(history, operations, nothingLost);
   const users = new Map(history.session.map((entry) => [entry.session, entry.user]));
   const hadRight = (request: RequestEntry): boolean => isEntitled(request, users.get(request.session), rights, options);
   const entitled = history.request.filter((request) => request.problem !== nobodyThere && hadRight(request));
@@ -67,6 +70,7 @@ export function measure(history: History, options: MeasureOptions): Measures {
       carried: history.carried.length,
       closeCodes: tally(history.closed.filter(({ id }) => streams.has(id)).map(({ code }) => String(code))),
     },
+    slowReaders: { cut: history.late.length, lateBytesMax: Math.max(0, ...history.late.map(({ late }) => late)) },
     commands: commandsOf(operations),
     completeMs: {
       outside: percentiles(spans.filter((span) => !isWithin(span))),

@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Pool } from "undici";
 import { mintOperatorToken, operatorApiPrefix } from "../src/console/index.ts";
 import { formatLink, type Link } from "../src/events/index.ts";
+import { statementIn } from "../src/replication/index.ts";
 import type { CommandEntry, ReceiptEntry, Wish } from "./history.ts";
 import type { HistoryFile } from "./history-file.ts";
 import type { Random } from "./random.ts";
@@ -44,6 +45,7 @@ const answerMs = 25_000;
 type Receipt = Readonly<{
   status: "complete" | "incomplete" | "lost";
   complete: boolean;
+  signed?: string;
   nodes: readonly Readonly<{ node: string; status: string; reason: string }>[];
 }>;
 type Answer = Readonly<{ status: number; body: Readonly<Record<string, unknown>>; problem: string }>;
@@ -115,6 +117,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       const answer = await ask("GET", `/receipts/link:${formatLink(link)}?wait=all&timeout=${someWait()}`);
       const receipt = answer.status === 200 ? (answer.body as unknown as Receipt) : null;
       if (written(op, begin, now(), answer, receipt)) return true;
+      if (receipt?.status === "lost") return false;
       await delay(againMs);
     }
     return false;
@@ -129,6 +132,7 @@ export async function createOperatorClient(options: OperatorClientOptions): Prom
       end,
       complete: receipt?.complete === true,
       status: receipt?.status ?? "none",
+      durability: (receipt?.signed && statementIn(receipt.signed)?.durability) || null,
       nodes: (receipt?.nodes ?? []).map(({ node, status, reason }) => ({ node, status, reason })),
       problem: answer.problem,
     };

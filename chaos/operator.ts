@@ -10,7 +10,7 @@ import { loadConfig } from "../src/config/index.ts";
 import { connectMain } from "./helper-process.ts";
 import { type Ns, nsPerMs } from "./history.ts";
 import { openHistoryFile } from "./history-file.ts";
-import { createOperatorClient } from "./operator-client.ts";
+import { type Carried, createOperatorClient } from "./operator-client.ts";
 import { randomFrom } from "./random.ts";
 import { runClock } from "./run-clock.ts";
 import { createSessionMaker } from "./session-maker.ts";
@@ -61,14 +61,15 @@ type Announced = Readonly<{
   person: Person;
   cookie: string;
   hosts: readonly string[];
-  position: number;
+  link: Readonly<{ epoch: number; position: number }>;
   expiresAt: Ns | null;
   begin: Ns;
   via: "command" | "sign-in";
 }>;
 
-function announce({ session, person, cookie, hosts, position, expiresAt, begin, via }: Announced): void {
-  history.write({ type: "session", session, user: person.name, via, begin, end: now(), position, expiresAt });
+function announce({ session, person, cookie, hosts, link, expiresAt, begin, via }: Announced): void {
+  const { epoch, position } = link;
+  history.write({ type: "session", session, user: person.name, via, begin, end: now(), epoch, position, expiresAt });
   live.set(session, person.name);
   counts.sessions += 1;
   main.send({ type: "session", session, user: person.name, cookie, routes: hosts });
@@ -87,7 +88,7 @@ async function addSession(person: Person): Promise<void> {
   const begin = now();
   const made = await maker.make(person, random.next() < shortLivedShare ? "short" : "long");
   if (made === undefined) return;
-  announce({ ...made, person, hosts: allRoutes, position: made.link.position, begin, via: "command" });
+  announce({ ...made, person, hosts: allRoutes, begin, via: "command" });
 }
 
 // --- what goes on all the time
@@ -117,8 +118,7 @@ async function keepRevokingSessions(): Promise<void> {
       live.delete(session);
       counts.revocations += 1;
       const path = `/sessions/${encodeURIComponent(session)}/revoke`;
-      const { complete } = await client.carryOut({ type: "revoke-session", session }, path, {});
-      told(complete, [session], allRoutes);
+      told(await client.carryOut({ type: "revoke-session", session }, path, {}), [session], allRoutes);
       bury([session]);
     }
     await delay(random.between(100, 500));
@@ -135,10 +135,10 @@ async function keepRevokingUsers(): Promise<void> {
     const theirs = [...live].filter(([, each]) => each === user).map(([session]) => session);
     const isSuspension = random.next() < suspensionShare;
     counts.revocations += 1;
-    const { complete } = isSuspension
+    const carried = isSuspension
       ? await client.carryOut({ type: "suspend-user", user }, `${path}/suspend`, {})
       : await client.carryOut({ type: "revoke-user", user }, `${path}/sessions/revoke`, {});
-    told(complete, theirs, allRoutes);
+    told(carried, theirs, allRoutes);
     // Those made meanwhile may have gone with them or not: the checker knows by their position, we do not.
     bury([...live].filter(([, each]) => each === user).map(([session]) => session));
     if (!isSuspension) continue;
@@ -159,7 +159,7 @@ async function keepMoving({ user, group }: (typeof comers)[number]): Promise<voi
       remove: [maker.userId(person)],
     });
     const theirs = [...live].filter(([, each]) => each === user).map(([session]) => session);
-    told(removed.complete, theirs.slice(0, 5), theirRoutes);
+    told(removed, theirs.slice(0, 5), theirRoutes);
     await delay(random.between(1_000, 3_000));
     const added = await client.carryOut({ type: "add-member", user, group }, path, { add: [maker.userId(person)] });
     if (removed.outcome === "unknown" || added.outcome === "unknown") return; // nobody knows any more what to expect
@@ -167,10 +167,10 @@ async function keepMoving({ user, group }: (typeof comers)[number]): Promise<voi
   }
 }
 
-function told(complete: boolean, sessions: readonly string[], routeNames: readonly string[]): void {
+function told({ op, complete }: Carried, sessions: readonly string[], routeNames: readonly string[]): void {
   if (!complete) return;
   counts.complete += 1;
-  main.send({ type: "probe", sessions: sessions.slice(0, 8), routes: routeNames });
+  main.send({ type: "probe", op, sessions: sessions.slice(0, 8), routes: routeNames });
 }
 
 async function keepSigningIn(): Promise<void> {
@@ -199,8 +199,7 @@ async function keepSigningIn(): Promise<void> {
         changed: false,
         problem: "",
       });
-      const { position } = needs;
-      announce({ session, person, cookie, hosts: [route.name], position, expiresAt: null, begin, via: "sign-in" });
+      announce({ session, person, cookie, hosts: [route.name], link: needs, expiresAt: null, begin, via: "sign-in" });
     } catch (error) {
       counts.signInsFailed += 1;
       history.write({ type: "note", at: now(), text: `sign-in of ${person.name} failed: ${String(error)}` });

@@ -22,7 +22,10 @@ export const faultKinds = [
   "pause-postgres",
   "stop-postgres",
   "terminate-backends",
+  "empty-synchronous-names",
+  "promote-lagging-standby",
   "delete-stream",
+  "hostile-nats-client",
   "rolling-restart",
   "cut-proxy",
   "cut-proxy-from-brokers",
@@ -51,10 +54,19 @@ export type PlanOptions = Readonly<{ seed: number; seconds: number; proxies: num
 
 /** What is expected to be out of order, and for how long beyond the fault itself. */
 type Character = Readonly<{
-  uses: "proxy" | "brokers" | "proxy-and-brokers" | "nats" | "all-nats" | "postgres" | "all-proxies" | "nothing";
+  uses:
+    | "proxy"
+    | "brokers"
+    | "proxy-and-brokers"
+    | "nats"
+    | "all-nats"
+    | "postgres"
+    | "postgres-and-brokers"
+    | "all-proxies"
+    | "nothing";
   forMs: readonly [number, number];
   recoversMs: number;
-  /** How often it is drawn once every kind has had its turn. */
+  /** How often it is drawn once every kind has had its turn; 0: it comes once. */
   weight: number;
 }>;
 
@@ -76,6 +88,10 @@ const characters: Readonly<Record<FaultKind, Character>> = {
   "pause-postgres": { uses: "postgres", forMs: [1_000, 3_000], recoversMs: 1_500, weight: 2 },
   "stop-postgres": { uses: "postgres", forMs: [200, 2_500], recoversMs: 4_000, weight: 1 },
   "terminate-backends": { uses: "postgres", forMs: [0, 0], recoversMs: 1_000, weight: 2 },
+  "empty-synchronous-names": { uses: "postgres", forMs: [1_000, 4_000], recoversMs: 4_000, weight: 2 },
+  // The old primary does not come back, so a run has one of these.
+  "promote-lagging-standby": { uses: "postgres-and-brokers", forMs: [1_000, 3_000], recoversMs: 15_000, weight: 0 },
+  "hostile-nats-client": { uses: "nothing", forMs: [2_000, 6_000], recoversMs: 0, weight: 2 },
   "delete-stream": { uses: "nothing", forMs: [0, 0], recoversMs: 0, weight: 1 },
   "cut-proxy": { uses: "proxy", forMs: [1_500, 9_000], recoversMs: 4_000, weight: 5 },
   "cut-proxy-from-brokers": { uses: "proxy", forMs: [1_500, 9_000], recoversMs: 4_000, weight: 2 },
@@ -91,10 +107,12 @@ const characters: Readonly<Record<FaultKind, Character>> = {
 export function planFaults(options: PlanOptions): Plan {
   const random = randomFrom(options.seed);
   const endMs = options.seconds * 1_000 - quietMs.last;
-  const count = Math.max(1, Math.round(options.seconds / 4));
+  const count = Math.max(1, Math.round(options.seconds / 3.6));
   const stepMs = (endMs - quietMs.first) / count;
   const busy = new Map<string, number>();
-  const deck = random.shuffled(faultKinds);
+  // What needs several parts at once finds them free most surely before the rest has begun.
+  const rank = (kind: FaultKind): number => (characters[kind].uses.includes("-and-") ? 0 : 1);
+  const deck = random.shuffled(faultKinds).sort((a, b) => rank(a) - rank(b));
   const faults: PlannedFault[] = [];
   for (let index = 0; index < count && stepMs > 0; index++) {
     const atMs = Math.round(quietMs.first + (index + random.next()) * stepMs);
@@ -165,6 +183,8 @@ function placesFor(kind: FaultKind, { atMs, busy, endMs }: Moment, options: Plan
       return whole(["brokers"]);
     case "postgres":
       return whole(["postgres"]);
+    case "postgres-and-brokers":
+      return whole(["postgres", "brokers"]);
     case "nothing":
       return [{ target: null, parts: [] }];
   }

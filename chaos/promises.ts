@@ -5,7 +5,9 @@
  * one, when every lease that may have been granted before the acknowledgement is over; and when a session expires.
  * Whenever it is not certain that something must not pass, nothing is promised: a checker that cries wolf is switched off.
  */
+
 import { type CommandEntry, type History, type Ns, nsPerMs, type SessionEntry, type Wish } from "./history.ts";
+import type { Losses } from "./losses.ts";
 
 /** One wish of the operator over all its attempts (a command is sent again with the same id). */
 export type Operation = Readonly<{
@@ -76,7 +78,7 @@ const never = Number.POSITIVE_INFINITY;
 /** Something that ends what it names, and from when on that may be undone. */
 type End = Readonly<{ operation: Operation; acknowledgedAt: Ns; until: Ns }>;
 
-export function cutsOf(history: History, operations: readonly Operation[]): Cuts {
+export function cutsOf(history: History, operations: readonly Operation[], losses: Losses): Cuts {
   const ofSession = new Map<string, End[]>();
   const ofMember = new Map<string, End[]>();
   const sessions = new Map(history.session.map((entry) => [entry.session, entry]));
@@ -87,11 +89,12 @@ export function cutsOf(history: History, operations: readonly Operation[]): Cuts
     const end: End = { operation, acknowledgedAt: operation.end, until: never };
     if (wish.type === "revoke-session") put(ofSession, wish.session, end);
     if ((wish.type === "revoke-user" || wish.type === "suspend-user") && link !== null) {
-      const before = (entry: SessionEntry): boolean => entry.position < link.position;
+      const before = (entry: SessionEntry): boolean => comesBefore(entry, link);
       for (const { session } of (sessionsOf.get(wish.user) ?? []).filter(before)) put(ofSession, session, end);
     }
     if (wish.type === "remove-member") {
-      const until = mayBeMemberFrom(operation, operations);
+      const undoneFrom = losses.operations.has(operation.op) ? losses.from : never;
+      const until = Math.min(undoneFrom, mayBeMemberFrom(operation, operations));
       put(ofMember, memberKey(wish.user, wish.group), { ...end, until });
     }
   }
@@ -138,10 +141,16 @@ function mayBeMemberFrom(removal: Operation, operations: readonly Operation[]): 
   );
   return additions.reduce((earliest, addition) => {
     const isBefore =
-      addition.outcome === "refused" ||
-      (addition.link !== null && link !== null && addition.link.position < link.position);
+      addition.outcome === "refused" || (addition.link !== null && link !== null && comesBefore(addition.link, link));
     return isBefore ? earliest : Math.min(earliest, addition.begin);
   }, never);
+}
+
+type Place = Readonly<{ epoch: number; position: number }>;
+
+/** In the log, whose positions begin again where a lost suffix began. */
+export function comesBefore(one: Place, other: Place): boolean {
+  return one.epoch === other.epoch ? one.position < other.position : one.epoch < other.epoch;
 }
 
 /** One person in one group. */

@@ -77,6 +77,10 @@ function numbers({ measures }: ReportParts): string[] {
       "WebSockets",
       `${sockets.opened} opened, ${sockets.received} frames and lines received, ${sockets.carried} carried up; closed with ${words(sockets.closeCodes)}`,
     ],
+    [
+      "slow readers",
+      `${measures.slowReaders.cut} cut; at most ${measures.slowReaders.lateBytesMax} bytes reached one after its complete receipt`,
+    ],
     ["asked for → complete receipt, outside faults", times(completeMs.outside)],
     ["asked for → complete receipt, within faults", times(completeMs.within)],
     [

@@ -3,7 +3,9 @@
  *
  * Pure. "Had begun" counts, not "was answered": a wish may take effect at any time after it was sent.
  */
+
 import { type History, type Ns, nsPerMs } from "./history.ts";
+import type { Losses } from "./losses.ts";
 import { memberKey, type Operation } from "./promises.ts";
 
 export type Rights = Readonly<{
@@ -19,7 +21,7 @@ const never = Number.POSITIVE_INFINITY;
 /** So long before its expiry nobody calls a session surely live. */
 const expiryMarginMs = 1_000;
 
-export function rightsOf(history: History, operations: readonly Operation[]): Rights {
+export function rightsOf(history: History, operations: readonly Operation[], losses: Losses): Rights {
   const sessions = new Map(history.session.map((entry) => [entry.session, entry]));
   const revokedFrom = new Map<string, Ns>();
   const removedFrom = new Map<string, Ns>();
@@ -36,10 +38,19 @@ export function rightsOf(history: History, operations: readonly Operation[]): Ri
     if (wish.type === "add-member") earliest(addedFrom, memberKey(wish.user, wish.group), begin);
     if (wish.type === "revoke-user" || wish.type === "suspend-user")
       cutsOfUser.set(wish.user, [...(cutsOfUser.get(wish.user) ?? []), operation]);
+    // The suspension that it lifted may be in force again.
+    if (wish.type === "restore-user" && losses.operations.has(operation.op))
+      cutsOfUser.set(wish.user, [
+        ...(cutsOfUser.get(wish.user) ?? []),
+        { ...operation, begin: losses.from, end: null },
+      ]);
+    if (wish.type === "add-member" && losses.operations.has(operation.op))
+      earliest(removedFrom, memberKey(wish.user, wish.group), losses.from);
   }
   return {
     surelyLive(session, at) {
       const entry = sessions.get(session);
+      if (losses.sessions.has(session) && at >= losses.from) return false;
       if (entry === undefined || (revokedFrom.get(session) ?? never) <= at) return false;
       if (entry.expiresAt !== null && at > entry.expiresAt - expiryMarginMs * nsPerMs) return false;
       return (cutsOfUser.get(entry.user) ?? []).every(

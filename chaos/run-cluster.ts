@@ -118,6 +118,7 @@ function startLoad(cluster: Cluster, { seed, origin, token, folder }: World): He
     plainPerNode: 40,
     downloadsPerNode: 5,
     socketsPerNode: 25,
+    slowReadersPerNode: 8,
   };
   return startHelper({ name: "load", script: "client-load.ts", options, logFile: join(folder, "load.log") });
 }

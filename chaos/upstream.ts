@@ -2,6 +2,7 @@
  * Upstream: the application behind the proxies, and a witness.
  *
  *   /echo?r=<id>       answers at once        /download?r=<id>&ms=   a line every tick for so long
+ *   /flow?r=<id>&ms=   filler for so long, as fast as it is taken
  *   /clock?r=<id>      WebSocket: a frame every tick; frames of the client are written down
  *
  * Every answer carries the run's token, so that nothing of the proxy's own can be taken for it, and says when the request
@@ -50,10 +51,25 @@ function download(response: ServerResponse, ms: number): void {
   response.write(tick());
 }
 
+const filler = Buffer.alloc(64 * 1_024, "x");
+
+function flow(response: ServerResponse, ms: number): void {
+  const until = performance.now() + ms;
+  const more = (): void => {
+    while (performance.now() < until && !response.destroyed) if (!response.write(filler)) return;
+    response.end();
+  };
+  response.on("drain", more);
+  const end = setTimeout(() => response.end(), ms);
+  response.once("close", () => clearTimeout(end));
+  more();
+}
+
 const server = createServer({ keepAliveTimeout: 120_000 }, (request, response) => {
   const { url, arrivedAt } = arrive(request);
   response.writeHead(200, { "content-type": "text/plain", ...stamps(arrivedAt) });
   if (url.pathname === "/download") download(response, Math.min(10_000, Number(url.searchParams.get("ms") ?? 1_000)));
+  else if (url.pathname === "/flow") flow(response, Math.min(30_000, Number(url.searchParams.get("ms") ?? 1_000)));
   else response.end("here\n");
 });
 

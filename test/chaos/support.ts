@@ -25,6 +25,7 @@ export const options: TrafficOptions = {
   groupOf: (route) => (route === "eng" ? "eng" : null),
   isFirstMember: (_user, group) => group === "eng",
   allowanceMs: 1_000,
+  kernelBytesMax: 4_000_000,
   clients: "load",
   upstream: "upstream",
 };
@@ -37,6 +38,7 @@ export function session(over: Partial<SessionEntry> = {}): SessionEntry {
     via: "command",
     begin: at(0),
     end: at(5),
+    epoch: 1,
     position: 10,
     expiresAt: null,
     ...over,
@@ -108,6 +110,7 @@ export function command(
     end: at(end),
     complete: true,
     status: "complete",
+    durability: "synchronous",
     nodes: [],
     problem: "",
   });

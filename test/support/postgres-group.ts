@@ -27,9 +27,10 @@ export type PostgresGroup = PostgresServer &
     attachStandbys(): Promise<void>;
     /**
      * The failover. The old primary is left as it is: alive and writable, unless it was killed before.
+     * @param loss what to do when commits may be lost; by default refuse with `quorum`, accept with `asynchronous`
      * @returns the old primary, and when the new one could be written to
      */
-    failOver(): Promise<Readonly<{ zombie: PostgresServer; promotedAt: number }>>;
+    failOver(loss?: "refuse" | "accept"): Promise<Readonly<{ zombie: PostgresServer; promotedAt: number }>>;
     /** As a superuser, on the primary. */
     sql(text: string, database?: string): Promise<Record<string, unknown>[]>;
   }>;
@@ -114,14 +115,14 @@ export async function startPostgresGroup({
       await Promise.all(followers().map((standby) => standby.follow(primary)));
       await waitForStandbys(primary, followers().length);
     },
-    async failOver() {
+    async failOver(loss = synchrony === "quorum" ? "refuse" : "accept") {
       const zombie = primary;
       let promotedAt = 0;
       const { promoted, left } = await promotePostgresStandby({
         connectionString: group.connectionString(database),
         oldPrimary: zombie === first ? names[0] : (standbys.find((each) => each === zombie)?.name ?? null),
         livingPrimary: "replace",
-        loss: synchrony === "quorum" ? "refuse" : "accept",
+        loss,
         say(line) {
           if (line.endsWith("is the primary")) promotedAt = performance.now();
         },

@@ -1,0 +1,118 @@
+/**
+ * Slow reader: a caller that reads a download at a set rate, so that the proxy's kernel fills up, and that can count what has reached
+ * its own machine, read or not.
+ *
+ * `reached()` adds what this process has read to what its kernel holds unread, which Linux shows in /proc/net/tcp. A socket that is not
+ * listed there any more has been reset: nothing more can reach it, though what it holds can still be read.
+ */
+import { readFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+
+export type SlowReader = Readonly<{
+  /** Bytes that have reached this machine; null: the connection was reset, so that no more can. */
+  reached(): number | null;
+  /** Reads at full speed from now on. Settles with the final count when the connection has ended, or after `timeoutMs`. */
+  drain(timeoutMs: number): Promise<number>;
+  /** Whether the head of the answer has come, and the connection has not ended. */
+  isOpen(): boolean;
+  close(): void;
+}>;
+
+export type SlowReaderOptions = Readonly<{
+  port: number;
+  head: string;
+  bytesPerSecond: number;
+  /** The head of the answer. */
+  onHead: (head: string) => void;
+  onEnd: (error: Error | null) => void;
+}>;
+
+const turnMs = 100;
+
+export function openSlowReader({ port, head, bytesPerSecond, onHead, onEnd }: SlowReaderOptions): SlowReader {
+  const socket = connect({ port, host: "127.0.0.1" });
+  const perTurn = Math.max(1, Math.round((bytesPerSecond * turnMs) / 1_000));
+  let text = "";
+  let headRead = false;
+  let problem: Error | null = null;
+  let mode: "slow" | "fast" = "slow";
+  const whenEnded = Promise.withResolvers<void>();
+
+  const turn = setInterval(() => {
+    if (mode === "slow") take(socket.read(Math.min(perTurn, socket.readableLength)));
+  }, turnMs);
+
+  function take(bytes: Buffer | null): void {
+    if (headRead || bytes === null) return;
+    text += bytes.toString("latin1");
+    const end = text.indexOf("\r\n\r\n");
+    if (end === -1) return;
+    headRead = true;
+    onHead(text.slice(0, end));
+    text = "";
+  }
+
+  socket.on("connect", () => socket.write(head));
+  socket.on("readable", () => {
+    // Reading nothing makes the stream read on from the kernel once its buffer is empty.
+    if (mode === "fast") for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) take(bytes);
+    else if (!headRead) take(socket.read());
+  });
+  socket.on("error", (error) => {
+    problem = error;
+  });
+  socket.on("close", () => {
+    clearInterval(turn);
+    whenEnded.resolve();
+    onEnd(problem);
+  });
+
+  return {
+    reached() {
+      const unread = unreadBytes(socket);
+      return unread === null ? null : socket.bytesRead + unread;
+    },
+    async drain(timeoutMs) {
+      mode = "fast";
+      for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) take(bytes);
+      socket.read(0);
+      const timer = setTimeout(whenEnded.resolve, timeoutMs);
+      await whenEnded.promise;
+      clearTimeout(timer);
+      const count = socket.bytesRead + (unreadBytes(socket) ?? 0);
+      socket.destroy();
+      return count;
+    },
+    isOpen: () => headRead && !socket.closed,
+    close: () => socket.destroy(),
+  };
+}
+
+/** What the kernel holds for this socket and the process has not read; null: the kernel does not know the connection any more. */
+function unreadBytes(socket: Socket): number | null {
+  const { localPort, remotePort } = socket;
+  if (localPort === undefined || remotePort === undefined) return null;
+  return unreadIn(readTable(), { localPort, remotePort });
+}
+
+function readTable(): string {
+  try {
+    return readFileSync("/proc/net/tcp", "latin1");
+  } catch {
+    return ""; // not Linux
+  }
+}
+
+/** @param table the text of /proc/net/tcp: `sl local_address rem_address st tx_queue:rx_queue …`, numbers in hexadecimal */
+export function unreadIn(table: string, at: Readonly<{ localPort: number; remotePort: number }>): number | null {
+  for (const line of table.split("\n").slice(1)) {
+    const [, local, remote, , queues] = line.trim().split(/\s+/);
+    if (portIn(local) !== at.localPort || portIn(remote) !== at.remotePort) continue;
+    return Number.parseInt(queues?.split(":")[1] ?? "0", 16);
+  }
+  return null;
+}
+
+function portIn(address: string | undefined): number {
+  return Number.parseInt(address?.split(":")[1] ?? "", 16);
+}
