@@ -138,7 +138,8 @@ export class FakeBrokers {
       drift: 0.01,
       wallMs: Date.now() as UnixMs,
     };
-    const sent = say(this.leader, "grant", { ...grant, ...this.grantParts(grant) });
+    const granted = { ...grant, ...this.grantParts(grant) };
+    const sent = say(this.leader, granted.ageMs === undefined ? "grant" : "grant-by-age", granted);
     if ("refused" in openGrant(sent, createBrokerOpener({ cluster, secrets: [secret] })))
       throw new Error("the fake is wrong");
     return sent;

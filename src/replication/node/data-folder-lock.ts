@@ -68,6 +68,7 @@ export function lockDataFolder(options: Place): DataFolderLock {
   const database = new DatabaseSync(path);
   try {
     database.exec("pragma busy_timeout = 0; pragma locking_mode = exclusive; pragma synchronous = full");
+    database.exec("pragma secure_delete = on"); // a deleted seed is overwritten
     database.exec(
       "begin exclusive; create table if not exists last_boot (id text not null, file text not null); " +
         "create table if not exists last_key (id text not null, seed blob not null); commit",
@@ -92,6 +93,7 @@ export function lockDataFolder(options: Place): DataFolderLock {
       },
       clear() {
         if (open) database.exec("begin; delete from last_boot; delete from last_key; commit");
+        recorded = undefined;
       },
       release() {
         if (open) database.close();

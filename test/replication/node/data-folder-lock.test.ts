@@ -68,6 +68,35 @@ test("the seed of the last boot's key is kept with its id, and goes with a goodb
   fifth.release();
 });
 
+test("a goodbye leaves neither the boot nor its key in the file, and a later record of the same boot is written", () => {
+  using folder = new TemporaryFolder("lock");
+  const place = { dataDir: folder.path, node };
+  const path = join(folder.path, "node-node-1.sqlite");
+  const ownSeed = Buffer.from("the seed of boot-1, 32 bytes long");
+  const first = lockDataFolder(place);
+  first.record("boot-1" as BootId, ownSeed);
+  first.release();
+  assert.ok(readFileSync(path).includes(ownSeed), "the file shows what it keeps");
+  const second = lockDataFolder(place);
+  second.record("boot-2" as BootId, seed);
+  second.clear();
+  second.release();
+  const rows = new DatabaseSync(path, { readOnly: true });
+  for (const table of ["last_boot", "last_key"])
+    assert.equal(rows.prepare(`select count(*) as n from ${table}`).get()?.["n"], 0, table);
+  rows.close();
+  for (const trace of [ownSeed, Buffer.from(seed), Buffer.from("boot-1"), Buffer.from("boot-2")])
+    assert.ok(!readFileSync(path).includes(trace), "deleted rows are overwritten");
+  const third = lockDataFolder(place);
+  third.record("boot-3" as BootId, seed);
+  third.clear();
+  third.record("boot-3" as BootId, seed);
+  third.release();
+  const fourth = lockDataFolder(place);
+  assert.deepEqual([fourth.replaces, fourth.replacedSeed], ["boot-3", seed]);
+  fourth.release();
+});
+
 test("two do not live in one folder, two nodes do", () => {
   using folder = new TemporaryFolder("lock");
   const first = lockDataFolder({ dataDir: folder.path, node });

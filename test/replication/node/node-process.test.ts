@@ -519,6 +519,35 @@ test("a boot that ended without a goodbye is named by the next one in its data f
   assert.equal(brokers.renews.find(({ boot }) => boot === next.boot)?.replaces, first.boot);
 });
 
+test("a boot names its predecessor until the leader's first grant, and never again", async () => {
+  using folder = new TemporaryFolder("predecessor");
+  const brokers = new FakeBrokers({ fanout: local() });
+  const first = await ready(start(brokers, { dataDir: folder.path }));
+  await first.stop();
+  brokers.granting = false;
+  const next = start(brokers, { dataDir: folder.path, renewMs: 20 });
+  const own = () => brokers.renews.filter(({ boot }) => boot === next.boot);
+  await waitFor("three renews without a grant", () => own().length >= 3);
+  assert.ok(own().every(({ replaces, replacementProof }) => replaces === first.boot && replacementProof !== undefined));
+
+  // A grant of a regional broker carries an age: the leader has not removed the predecessor yet.
+  brokers.grantParts = () => ({ ageMs: 1 });
+  brokers.granting = true;
+  await ready(next);
+  const regional = own().length;
+  await waitFor("renews after a regional grant", () => own().length > regional + 2);
+  assert.equal(own().at(-1)?.replaces, first.boot);
+
+  brokers.grantParts = () => ({});
+  await waitFor("a renew after the leader's grant", () => own().at(-1)?.replaces === null);
+  const granted = own().length;
+  await waitFor("more renews", () => own().length > granted + 2);
+  for (const renew of own().slice(granted)) {
+    assert.equal(renew.replaces, null);
+    assert.equal(renew.replacementProof, undefined);
+  }
+});
+
 test("a renew names the configuration and the window that are in force when it is sent", async () => {
   const brokers = new FakeBrokers({ fanout: local() });
   let configHash = "config-1";
