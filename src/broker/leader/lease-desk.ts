@@ -179,6 +179,11 @@ export class LeaseDesk {
       return this.#answer(id, { type: "refused", reason: answer.reason });
     }
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
+    if (Math.max(renew.applied.epoch, renew.enforced.epoch) > this.#leadership.epoch) {
+      // It would ignore our grant, and receipts would wait for a lease that it does not use.
+      this.#granter.refuse(answer.ticket, laterEpoch);
+      return this.#answer(id, { type: "unavailable", message: laterEpoch });
+    }
     const finalized = ledger.projection.level;
     if (renew.reads < finalized) {
       counters.renewsRefused += 1;
@@ -280,6 +285,7 @@ export class LeaseDesk {
 }
 
 const notItself = "a node may speak only for itself";
+const laterEpoch = "it speaks of a later epoch than this leader's";
 const anotherKey = "another key has spoken for this boot";
 
 /** A node speaks for itself alone: the name and the boot in the message are those of its certificate. */
