@@ -7,6 +7,7 @@ import type { RequestNo } from "./facts.ts";
 import type { NatsModel } from "./nats-model.ts";
 import type { PostgresModel } from "./postgres-model.ts";
 import type { SimProcess } from "./process.ts";
+import type { RegionDisk } from "./region-disk.ts";
 import type { World } from "./world.ts";
 
 export type ReceiptQuestion = Readonly<{
@@ -49,14 +50,22 @@ export type NodeFace = Readonly<{
   stop: () => void;
 }>;
 
+/** The broker of a region that is not the leader's. */
+export type RegionFace = Readonly<{
+  process: SimProcess;
+  disk: RegionDisk;
+  /** As on SIGTERM: goodbye, unless leases by age may count, and end. */
+  stop: () => void;
+}>;
+
 export type Cast = Readonly<{
   world: World;
   postgres: PostgresModel;
   nats: Pick<NatsModel<unknown>, "serverNames" | "loseStreamSuffix" | "deleteStream">;
   brokers: readonly BrokerFace[];
   nodes: readonly NodeFace[];
-  /** The broker of a region of its own; null: there is none. */
-  regional: SimProcess | null;
+  /** One for each region whose nodes do not ask the home region. */
+  regionals: readonly RegionFace[];
   /** From now on no event is kept that need not be, and snapshots are taken often. @returns what ends that */
   keepNothing: () => () => void;
   /** Has whoever leads take a snapshot. @returns a word on it; undefined: nobody leads */

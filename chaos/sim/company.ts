@@ -2,7 +2,8 @@
  * Company: builds everybody of a seed in its world, with the real cores of brokers and nodes.
  *
  *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1      west: pg-3, nats-3, broker-2, node-3, node-4, client-2
- *   In some seeds the nodes of the west ask a regional broker of their own, region-west, and nobody else.
+ *   In some seeds the nodes of the west ask a regional broker of their own, region-west, and no other; in half of these there is a third
+ *   region, south: region-south, node-5, node-6.
  */
 import {
   type BootId,
@@ -35,7 +36,7 @@ const secret = new Uint8Array(32).fill(7);
 const partitionSize = 24;
 const streamEntriesMax = 2_000;
 
-const regionOf = (number: number): string => (number === 3 || number === 4 ? "west" : "east");
+const regionOf = (number: number): string => (number > 4 ? "south" : number > 2 ? "west" : "east");
 
 export const company: Company = (world, options) => {
   const seals = new Seals();
@@ -61,20 +62,22 @@ export const company: Company = (world, options) => {
     insider: world.random("insider").chance(0.5) ? insiderOf(seals) : undefined,
   });
   const build = builds.old;
-  const west = options.regional
-    ? addSimRegion({
-        ...{ world, options, nats, seals, cluster, secret, name: "region-west", region: "west", build },
-        brokers: () => brokers,
-      })
-    : null;
+  const regionals = options.remotes.map((region) =>
+    addSimRegion({
+      ...{ world, options, nats, seals, cluster, secret, name: `region-${region}`, region, build },
+      brokers: () => brokers,
+    }),
+  );
   const files = new NodeFiles();
-  const nodes: NodeFace[] = [1, 2, 3, 4].map((number) => {
+  const numbers = options.remotes.includes("south") ? [1, 2, 3, 4, 5, 6] : [1, 2, 3, 4];
+  const nodes: NodeFace[] = numbers.map((number) => {
     const name = `node-${number}`;
     const node: NodeId = parseNodeId(name);
     const region = regionOf(number);
     const own = brokers.filter(({ process }) => process.region === region);
     const home: readonly BrokerPort[] = [...own, ...brokers.filter((broker) => !own.includes(broker))];
-    const ports = (west !== null && region === "west" ? [west] : home).map((broker) =>
+    const regional = regionals.find(({ process }) => process.region === region);
+    const ports = (regional === undefined ? home : [regional]).map((broker) =>
       options.load.forgeEveryMs === null ? broker : forger.between(name, broker),
     );
     return addSimNode({
@@ -87,11 +90,10 @@ export const company: Company = (world, options) => {
   const clients = [addClient(world, "client-1", "east"), addClient(world, "client-2", "west")];
   postgres.start();
   for (const name of nats.serverNames) world.process(name).start();
-  for (const { process } of [...brokers, ...(west === null ? [] : [west]), ...nodes]) process.start();
-  if (west !== null) restartNowAndThen(world, options, west.process);
+  for (const { process } of [...brokers, ...regionals, ...nodes]) process.start();
   if (options.load.forgeEveryMs !== null) forger.start();
   const cast = {
-    ...{ world, postgres, nats, brokers, nodes, regional: west?.process ?? null },
+    ...{ world, postgres, nats, brokers, nodes, regionals },
     keepNothing: () => {
       Object.assign(rules, { everyEvents: Math.min(everyEvents, partitionSize), hold: "nothing" });
       return () => Object.assign(rules, { everyEvents, hold: "everything" });
@@ -115,13 +117,6 @@ function insiderOf(seals: Seals): Insider {
         payload,
       ),
   };
-}
-
-/** A regional broker leads nobody and is in no plan of faults for brokers; but it may crash like everything. */
-function restartNowAndThen(world: World, { faultsFromMs, faultsUntilMs }: SimOptions, process: SimProcess): void {
-  const random = world.random("region trouble");
-  for (let times = random.between(0, 2); times > 0; times--)
-    world.at(random.within(faultsFromMs, faultsUntilMs), () => process.restart());
 }
 
 function natsOf(world: World, { nats }: SimOptions): NatsModel<SimEnvelope> {

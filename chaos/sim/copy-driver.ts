@@ -45,9 +45,9 @@ export type CopyDriverParts = Readonly<{
   node: NodeId;
   brokers: () => readonly BrokerPort[];
   perform: (effect: OwnEffect) => void;
-  /** A renew of ours is about to leave. */
-  renewing: (renew: Extract<Spoken, { type: "renew" }>["renew"]) => void;
-  /** A broker has said anything. */
+  /** The core's alarm is about to be told to it. */
+  waking: () => void;
+  /** A broker has answered a renew, a confirmation or a goodbye. */
   heard: () => void;
 }>;
 
@@ -76,7 +76,10 @@ export class CopyDriver {
     this.#parts = parts;
     this.#boot = process.bootId as BootId;
     this.calls = new NodeCalls(world, process, brokers);
-    this.#alarm = process.alarm(() => this.feed({ type: "woke", at: process.moment() }));
+    this.#alarm = process.alarm(() => {
+      parts.waking();
+      this.feed({ type: "woke", at: process.moment() });
+    });
     this.#core = core;
     this.#applied = core.applied;
     this.#enforced = core.enforced;
@@ -144,16 +147,19 @@ export class CopyDriver {
     if (rebuilt) this.#rebuilding = false;
   }
 
-  call<T>(id: number, call: Call<T>): void {
+  /** @param cancelled called when the core has given the question up */
+  call<T>(id: number, call: Call<T>, cancelled: () => void = () => {}): void {
     const giveUp = this.calls.start<T>({
       ...call,
       done: (answer) => {
         this.#given.delete(id);
-        if (answer !== undefined) this.#parts.heard();
         call.done(answer);
       },
     });
-    this.#given.set(id, giveUp);
+    this.#given.set(id, () => {
+      giveUp();
+      cancelled();
+    });
   }
 
   /** Null: there is none; undefined: nobody answered. */
@@ -184,18 +190,16 @@ export class CopyDriver {
   }
 
   #say(id: number, message: Spoken): void {
-    const { process, renewing } = this.#parts;
+    const { process, heard } = this.#parts;
     this.#tellSaid(message);
-    if (message.type === "renew") {
-      this.#open.add(message.renew.nonce);
-      renewing(message.renew);
-    }
+    if (message.type === "renew") this.#open.add(message.renew.nonce);
     const envelope = this.seal(payloadOf(message));
     this.call<SaidAnswer>(id, {
       timeoutMs: callMs.say,
       ask: (broker, reply) => broker.say(envelope, reply),
       isUnavailable: ({ type }) => type === "unavailable",
       done: (answer) => {
+        if (answer !== undefined && answer.type !== "unavailable") heard();
         const at = process.moment();
         const failed = { type: "failed", error: new Error("no broker answers") } as const;
         if (answer === undefined || answer.type === "unavailable")
@@ -211,6 +215,7 @@ export class CopyDriver {
     const grant = seals.openGrant(envelope, cluster);
     const { payload } = envelope;
     const before = this.#core.grants;
+    const anchorBefore = this.#anchorMs();
     const grants = payload.kind === "grant" || payload.kind === "grant-by-age";
     const asked = grants && !("refused" in grant) && this.#open.has(payload.grant.nonce);
     if ("refused" in grant)
@@ -221,8 +226,17 @@ export class CopyDriver {
       // It answers a renew that was still open: those that are played back to it, and those of others, are of no consequence.
       const taken = this.#core.grants > before && asked;
       if (taken) this.#open.delete(nonce);
-      this.report({ type: "grant-received", ...this.here(), nonce, epoch, head, windowMs, taken, agedMs });
+      const anchorMs = this.#anchorMs();
+      const isMoved = taken && agedMs !== null && anchorMs !== null && anchorMs !== anchorBefore;
+      const anchorAge = isMoved ? { anchorAgeMs: process.moment().monotonic - anchorMs } : {};
+      const said = { nonce, epoch, head, windowMs, taken, agedMs, ...anchorAge };
+      this.report({ type: "grant-received", ...this.here(), ...said });
     });
+  }
+
+  /** From when it counts its lease, by its own clock; null: it holds none. */
+  #anchorMs(): number | null {
+    return this.#core.heldLease(this.#parts.process.moment())?.anchorMs ?? null;
   }
 
   #reassert({ id, commandId, events }: Extract<NodeEffect, { type: "reassert" }>): void {

@@ -253,6 +253,8 @@ export type GrantReceived = AtNode<
     taken: boolean;
     /** By age, and how old by the granter's clock; null or absent: the leader's own. */
     agedMs?: number | null;
+    /** How old the node takes its lease to be, by its own clock, where this grant by age has moved it. */
+    anchorAgeMs?: number;
   }
 >;
 /** N: at the start and at each change of the node's own file. One decision uses one hash. */

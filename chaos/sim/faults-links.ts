@@ -27,14 +27,6 @@ export const linkFaults = {
     const west = stage.infrastructure.filter(({ region }) => region !== "east");
     return { about: "east and west are cut off from each other", undo: stage.cast.world.network.part(east, west) };
   },
-  /** So late that some answers of the home region come in time and some do not. */
-  "slow-region"({ cast: { world, regional, brokers } }, { much }) {
-    if (regional === null) return undefined;
-    const ms = 700 + 700 * much;
-    const home = brokers.map(({ process }) => process);
-    const undo = home.flatMap((one) => [world.network.slow(regional, one, ms), world.network.slow(one, regional, ms)]);
-    return { about: `${regional.name} and its home region`, undo: both(...undo) };
-  },
   "reset-connections"(stage, { much }) {
     const { world } = stage.cast;
     const random = world.random("faults/resets");

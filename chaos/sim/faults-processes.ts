@@ -94,7 +94,8 @@ function onLeader(act: (process: SimProcess, planned: PlannedFault) => Undo): Fa
 
 function onClock(act: (process: SimProcess, planned: PlannedFault) => Undo): Fault {
   return (stage, planned) => {
-    const all = [...stage.cast.nodes, ...stage.cast.brokers].map(({ process }) => process);
+    const { nodes, brokers, regionals } = stage.cast;
+    const all = [...nodes, ...brokers, ...regionals].map(({ process }) => process);
     const process = stage.pick(all, planned.who);
     return process && { about: process.name, undo: act(process, planned) };
   };
@@ -131,7 +132,7 @@ export function paused(process: SimProcess): Undo {
 }
 
 /** Who sleeps with both clocks wakes with a wall clock that is late, until a time server sets it. */
-function asleep(world: World, process: SimProcess, frozen: Frozen): Undo {
+export function asleep(world: World, process: SimProcess, frozen: Frozen): Undo {
   if (!process.isUp) return () => {};
   const { boot } = process;
   process.suspend(frozen);

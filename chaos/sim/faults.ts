@@ -9,6 +9,7 @@ import type { PlannedFault } from "./fault-plan.ts";
 import { linkFaults } from "./faults-links.ts";
 import { postgresFaults } from "./faults-postgres.ts";
 import { processFaults } from "./faults-processes.ts";
+import { regionFaults } from "./faults-regions.ts";
 import { operatorFaults } from "./operators.ts";
 import type { SimProcess } from "./process.ts";
 import type { FaultKind, SimOptions } from "./swarm.ts";
@@ -34,6 +35,7 @@ export type Fault = (stage: Stage, planned: PlannedFault) => Readonly<{ about: s
 
 const faults: Readonly<Record<FaultKind, Fault>> = {
   ...linkFaults,
+  ...regionFaults,
   ...processFaults,
   ...postgresFaults,
   ...operatorFaults,

@@ -1,5 +1,6 @@
 /** Mutants of the log and of those who follow it: what is written, believed, kept and enforced (mutants.ts). Pure data. */
 import type { Change, Mutant } from "./mutant.ts";
+import { alwaysByAge } from "./region-mutants.ts";
 
 const follower = "src/replication/node/follower.ts";
 const logRules = "src/replication/log/log-rules.ts";
@@ -25,12 +26,6 @@ const neverDeposed: readonly Change[] = [
   },
   deaf,
 ];
-/** Safe by itself: then everything rests on what the region's broker holds back. */
-const alwaysByAge: Change = {
-  file: "chaos/sim/region-boot.ts",
-  take: "if (!this.#homeAnswers()) {\n      this.#answerAlone(payload, answered);",
-  put: 'if (payload.kind === "renew" || !this.#homeAnswers()) {\n      this.#answerAlone(payload, answered);',
-};
 const stepsDown = "who was deposed steps down when a write of theirs is fenced, and when they hear of a later epoch";
 
 export const logMutants: Readonly<Record<string, Mutant>> = {
@@ -271,8 +266,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         take: "if (enforced === null || enforced.position < link.position) until",
         put: "if (enforced === null && link.position < 0) until",
       },
-      alwaysByAge,
     ],
+    beside: [alwaysByAge],
     within: 20,
     where: "regional",
     holds: "while the leader answers, a region's nodes have their leases from the leader, who waits for them itself",

@@ -33,16 +33,20 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "0" },
     /** And this: run the seed with every rule in place. */
     control: { type: "string" },
+    /** With the changes that this mutant makes beside its own. */
+    beside: { type: "string" },
   },
 });
 const firstSeed = Number(values["first-seed"]);
-/** Of each seed that a mutant was caught in: whether it breaks nothing with every rule in place. */
-const controls = new Map<number, Promise<boolean>>();
+/** Of each seed that a mutant was caught in: whether it breaks nothing with every rule in place. By the seed, and what is changed beside. */
+const controls = new Map<string, Promise<boolean>>();
 
 if (values.mutant !== undefined) {
   const result = await hunt(values.mutant, mutantNamed(values.mutant), Number(values.seeds));
   process.stdout.write(`${JSON.stringify(result)}\n`);
 } else if (values.control !== undefined) {
+  const { beside } = values;
+  if (beside !== undefined) changeSources(beside, mutantNamed(beside).beside ?? []);
   process.stdout.write(`${JSON.stringify(await isKept(Number(values.control)))}\n`);
 } else {
   const only = values.only?.split(",");
@@ -60,7 +64,7 @@ function mutantNamed(name: string): Mutant {
 
 /** In the mutant's own process. */
 async function hunt(name: string, mutant: Mutant, seedsMax: number): Promise<Result> {
-  const changed = changeSources(name, mutant.changes);
+  const changed = changeSources(name, [...mutant.changes, ...(mutant.beside ?? [])]);
   const [{ runSeed }, { optionsOf }] = await Promise.all([import("./run-seed.ts"), import("./swarm.ts")]);
   const since = performance.now();
   const ended = (seeds: number, caught: Result["caught"]): Result => {
@@ -83,8 +87,8 @@ async function hunt(name: string, mutant: Mutant, seedsMax: number): Promise<Res
   return ended(seedsMax, null);
 }
 
-function tells({ classes, regional }: SimOptions, where: NonNullable<Mutant["where"]>): boolean {
-  return where === "regional" ? regional : classes.includes(where);
+function tells({ classes, remotes }: SimOptions, where: NonNullable<Mutant["where"]>): boolean {
+  return where === "regional" ? remotes.length > 0 : classes.includes(where);
 }
 
 /** In a process without a mutant: whether the seed breaks nothing. */
@@ -132,14 +136,17 @@ async function caughtOf(name: string): Promise<Result> {
     seeds += result.seeds;
     ms += result.ms;
     first = (result.caught?.seed ?? first) + 1;
-    if (result.caught === null || (await isKeptWithout(result.caught.seed))) return { ...result, seeds, ms };
+    if (result.caught === null || (await isKeptWithout(name, result.caught.seed))) return { ...result, seeds, ms };
   }
   return { mutant: name, seeds: seedsMax, ms, caught: null };
 }
 
-function isKeptWithout(seed: number): Promise<boolean> {
-  const known = controls.get(seed) ?? (inOwnProcess(["--control", `${seed}`]) as Promise<boolean>);
-  controls.set(seed, known);
+function isKeptWithout(name: string, seed: number): Promise<boolean> {
+  const beside = mutantNamed(name).beside ?? [];
+  const key = JSON.stringify([seed, beside]);
+  const own = beside.length === 0 ? [] : ["--beside", name];
+  const known = controls.get(key) ?? (inOwnProcess(["--control", `${seed}`, ...own]) as Promise<boolean>);
+  controls.set(key, known);
   return known;
 }
 

@@ -14,6 +14,7 @@ import { leaseMutants } from "./lease-mutants.ts";
 import { liveMutants } from "./live-mutants.ts";
 import { logMutants } from "./log-mutants.ts";
 import type { Mutant } from "./mutant.ts";
+import { regionMutants } from "./region-mutants.ts";
 import { retentionMutants } from "./retention-mutants.ts";
 
 export const mutants: Readonly<Record<string, Mutant>> = {
@@ -21,6 +22,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   ...logMutants,
   ...liveMutants,
   ...durabilityMutants,
+  ...regionMutants,
   ...retentionMutants,
   ...dutyMutants,
 };

@@ -1,50 +1,52 @@
 /**
- * One boot of a simulated regional broker: runs the real node core and the real granter of leases by age in a process of the world, with
- * a copy of the log and no store.
+ * One boot of a simulated regional broker: the product's region core beside the node core of its own copy, in a process of the world.
  *
- * It does for them what regional-broker.ts and region-leases.ts do in production: what nodes ask is handed on to the home region while
- * that answers, and answered from what is here when it does not.
+ * It does for them what region-driver.ts and node-process.ts do in production: questions become calls of home brokers, timers and disk
+ * writes; answers become inputs. It decides nothing.
  */
-import { believeRenew, ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
-import { type BootId, genesis, type Link, type NodeId, type Position, parseNodeId } from "../../src/events/index.ts";
+import type { OpenedNodeMessage } from "../../src/broker/broker-messages.ts";
+import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
+import type { RegionCopy } from "../../src/broker/region/region-copy.ts";
+import { newRegionCore, type RegionCore, step } from "../../src/broker/region/region-core.ts";
+import type {
+  HomeQuestion,
+  NodeAnswer,
+  OwnCopy,
+  RegionEffect,
+  RegionFact,
+} from "../../src/broker/region/region-messages.ts";
+import { type BootId, type NodeId, parseNodeId } from "../../src/events/index.ts";
 import {
   createPersonKeys,
   type LoadedSnapshot,
   type NodeEffect,
-  type NodeKey,
   newNodeCore,
   type PageOutcome,
-  RegionalGranter,
-  type Renew,
+  type ReadAnswer,
 } from "../../src/replication/index.ts";
 import { readAnswer } from "../../src/replication/node/node-answers.ts";
 import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
-import type { SimEnvelope, SimPayload } from "./envelopes.ts";
+import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Call } from "./node-calls.ts";
-import type { SimProcess } from "./process.ts";
-import { load, type Saved, save } from "./saved-projection.ts";
+import type { Alarm, SimProcess } from "./process.ts";
+import type { RegionDisk } from "./region-disk.ts";
+import { load, save } from "./saved-projection.ts";
 import type { SimRegionOptions } from "./sim-region.ts";
-import type { SimRegionCopy } from "./sim-region-copy.ts";
 
-/** What outlives a boot. */
-export type RegionDisk = {
-  copy: SimRegionCopy;
-  saved: Saved | null;
-  lastBoot: NodeKey | null;
-  leasesByAge: "may count" | "none";
+type Said = {
+  readonly envelope: SimEnvelope;
+  readonly answered: (answer: SaidAnswer) => void;
+  /** As the leader answered it. */
+  reply: SaidAnswer | null;
 };
-type Reader = Readonly<{ after: Link; limit: number; answered: (answer: PageOutcome | Unavailable) => void }>;
-type Said = Extract<SimPayload, { kind: "renew" | "confirm" | "goodbye" }>;
 
-/** As in src/broker/region. */
-const forwardMs = 1_000;
-const silentMsMax = 2_500;
-const saveEveryMs = [6_000, 15_000] as const;
-const readersMax = 4_096;
-const fillEvents = 2_000;
+const renewMs = 1_000;
+const refreshEveryMs = [6_000, 15_000] as const;
+const configHash = "region";
+const noBroker = { type: "failed", error: new Error("no broker answers") } as const;
 
 export const isUnavailable = ({ type }: Readonly<{ type: string }>): boolean => type === "unavailable";
 
@@ -52,37 +54,41 @@ export class RegionBoot {
   readonly #options: SimRegionOptions;
   readonly #process: SimProcess;
   readonly #disk: RegionDisk;
+  readonly #copy: RegionCopy;
   readonly #boot: BootId;
   readonly #proven = new ProvenReplacements();
   readonly #node: NodeId;
   readonly #driver: CopyDriver;
-  readonly #granter = new RegionalGranter();
-  readonly #readers = new Set<Reader>();
-  /** Changes that somebody with a lease by age does not enforce yet. */
-  readonly #unenforced = new Map<number, Link>();
-  /** When our own renews left in truth, by our clock. */
-  readonly #sentAt = new Map<number, number>();
+  readonly #alarm: Alarm;
+  readonly #facts: RegionFact[] = [];
+  readonly #reads = new Map<number, (answer: PageOutcome | Unavailable) => void>();
+  readonly #said = new Map<number, Said>();
+  #core: RegionCore;
   #nats: NatsClient<SimEnvelope> | undefined;
-  #bootHead: Link | null;
-  #heardAt = Number.NEGATIVE_INFINITY;
-  #filling = false;
+  #ids = 0;
+  #windowMs: number;
+  /** How many final denials it had seen when it last wrote them down. */
+  #keptAt = 0;
 
-  constructor(options: SimRegionOptions, parts: Readonly<{ process: SimProcess; disk: RegionDisk }>) {
-    const { process, disk } = parts;
+  constructor(options: SimRegionOptions, parts: Readonly<{ process: SimProcess; disk: RegionDisk; copy: RegionCopy }>) {
+    const { process, disk, copy } = parts;
     const { world, name, region } = options;
+    const { build } = process.identity;
     this.#options = options;
     this.#process = process;
     this.#disk = disk;
+    this.#copy = copy;
     this.#boot = process.bootId as BootId;
     this.#node = parseNodeId(name);
-    this.#bootHead = disk.copy.head;
+    this.#windowMs = options.options.lease.deltaMs;
+    this.#alarm = process.alarm(() => this.#feed({ type: "woke" }));
+    this.#core = newRegionCore({ copy, mark: disk.mark, version: build, renewMs });
     const random = world.random(`region/${name}`);
     const core = newNodeCore({
-      ...{ node: this.#node, boot: this.#boot, role: "broker", region, version: process.identity.build },
-      reads: readsOf(process.identity.build),
-      ...replacementBy(process, disk.leasesByAge === "may count" ? null : disk.lastBoot),
-      windowMs: options.options.lease.deltaMs,
-      configHash: "region",
+      ...{ node: this.#node, boot: this.#boot, role: "broker", region, version: build, reads: readsOf(build) },
+      ...replacementBy(process, this.#core.replaces === "nobody" ? null : disk.lastBoot),
+      windowMs: this.#windowMs,
+      configHash,
       keys: createPersonKeys([options.secret]),
       random: (size) => random.bytes(size),
       at: process.moment(),
@@ -91,360 +97,345 @@ export class RegionBoot {
     this.#driver = new CopyDriver({
       ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: "broker", node: this.#node },
       brokers: options.brokers,
-      perform: (effect) => this.#perform(effect),
-      renewing: ({ monotonicMs }) => {
-        this.#sentAt.set(monotonicMs, world.now);
-        if (this.#sentAt.size > 256) this.#sentAt.delete(this.#sentAt.keys().next().value ?? 0);
-      },
-      heard: () => this.#hear(true),
+      perform: (effect) => this.#performOwn(effect),
+      waking: () => this.#tellWindow(),
+      heard: () => this.#feed({ type: "homeHeard" }),
     });
   }
 
   start(): void {
     const { nats, options } = this.#options;
-    this.#driver.report({
-      type: "config-activated",
-      ...this.#driver.here(),
-      hash: "region",
-      deltaMs: options.lease.deltaMs,
-      routes: [],
-    });
-    const { saved } = this.#disk;
-    const canRead = saved !== null && saved.level <= readsOf(this.#process.identity.build);
-    const snapshot: LoadedSnapshot | null = canRead ? load(saved) : null;
-    this.#driver.feed({ type: "started", snapshot, fanout: "down", at: this.#process.moment() });
+    const here = this.#driver.here();
+    const { deltaMs } = options.lease;
+    this.#driver.report({ type: "config-activated", ...here, hash: configHash, deltaMs, routes: [] });
+    const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
+    const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), sticky: [] };
+    this.#driver.feed({ type: "started", snapshot, kept: this.#disk.kept, fanout: "down", at: this.#process.moment() });
     this.#nats = nats.client({
       process: this.#process,
       onMessage: (envelope) => this.#deliver(envelope),
       onConnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "up", at: this.#process.moment() }),
       onDisconnected: () => this.#driver.feed({ type: "fanoutChanged", fanout: "down", at: this.#process.moment() }),
     });
-    this.#saveOften();
+    this.#refreshOften();
+  }
+
+  /** As on SIGTERM. */
+  stop(): void {
+    this.#feed({ type: "stopping" });
   }
 
   // --- what nodes ask
 
-  read({ after, limit, waitMs }: Parameters<BrokerPort["read"]>[0], answered: Reader["answered"]): void {
-    const reader: Reader = { after, limit, answered };
-    if (this.#serve(reader, "first")) return;
-    this.#driver.feed({ type: "nudged", at: this.#process.moment() });
-    if (this.#readers.size >= readersMax) {
-      answered({ type: "unavailable" });
-      return;
-    }
-    this.#readers.add(reader);
-    this.#process.after(Math.max(waitMs, this.#homeAnswers() ? 600 : 0), () => {
-      if (this.#readers.delete(reader)) this.#serve(reader, "last");
-    });
-  }
-
-  /** @returns whether it has been answered */
-  #serve({ after, limit, answered }: Reader, turn: "first" | "last"): boolean {
-    const outcome = this.#disk.copy.read(after, limit, turn);
-    if (outcome !== undefined) answered(outcome);
-    return outcome !== undefined;
-  }
-
-  #moved(): void {
-    for (const reader of [...this.#readers]) if (this.#serve(reader, "first")) this.#readers.delete(reader);
+  read(asked: Parameters<BrokerPort["read"]>[0], answered: (answer: PageOutcome | Unavailable) => void): void {
+    const { after, limit, waitMs } = asked;
+    const id = this.#nextId();
+    this.#reads.set(id, answered);
+    this.#feed({ type: "readAsked", id, after, limit, waitMs });
   }
 
   said(envelope: SimEnvelope, answered: (answer: SaidAnswer) => void): void {
+    const id = this.#nextId();
+    this.#said.set(id, { envelope, answered, reply: null });
+    this.#feed({ type: "nodeSaid", id, message: this.#messageIn(envelope) });
+  }
+
+  #messageIn(envelope: SimEnvelope): OpenedNodeMessage {
     const { seals, cluster } = this.#options;
-    const { from, payload } = envelope;
-    if (!seals.isAuthentic(envelope, cluster)) {
-      answered({ type: "refused", reason: "bad signature" });
-      return;
-    }
-    if (payload.kind === "batch" || payload.kind === "grant" || payload.kind === "grant-by-age") {
-      answered({ type: "refused", reason: `a ${payload.kind} is not for a broker to take` });
-      return;
-    }
-    const words = wordsOf(payload);
-    if (words.node !== from.name || words.boot !== from.boot) {
-      answered({ type: "refused", reason: "a node may speak only for itself" });
-      return;
-    }
-    const view = { at: this.#process.moment().monotonic, onChain: (link: Link) => this.#disk.copy.holds(link) };
-    const renew = payload.kind === "renew" ? believeRenew(from, payload.renew, this.#proven) : null;
-    if (renew?.type === "renew") this.#granter.renewed(renew.renew, view);
-    else if (payload.kind === "confirm") this.#granter.confirmed(payload.confirm, view);
-    else if (payload.kind === "goodbye") this.#granter.left(payload.goodbye);
-    this.#settle();
-    if (!this.#homeAnswers()) {
-      this.#answerAlone(payload, answered);
-      return;
-    }
-    let open = true;
-    const alone = this.#process.after(forwardMs, () => {
-      if (open) this.#answerAlone(payload, answered);
-      open = false;
-    });
-    this.handOn<SaidAnswer>(
-      { timeoutMs: callMs.say, ask: (broker, reply) => broker.say(envelope, reply), isUnavailable },
-      (answer) => {
-        alone.cancel();
-        if (!open) return;
-        open = false;
-        if (answer === undefined) {
-          this.#answerAlone(payload, answered);
-          return;
-        }
-        if (payload.kind === "renew" && answer.type !== "unavailable") this.#noteLeader(payload.renew, answer);
-        answered(answer);
-      },
-    );
-  }
-
-  #noteLeader(renew: Renew, answer: Exclude<SaidAnswer, Unavailable>): void {
-    const told = answer.type === "refused" ? { refused: answer.reason } : ("granted" as const);
-    this.#granter.answeredByLeader(renew, told, this.#process.moment().monotonic);
-  }
-
-  #answerAlone(payload: Said, answered: (answer: SaidAnswer) => void): void {
-    if (payload.kind === "confirm") {
-      answered({ type: "taken" });
-      return;
-    }
-    if (payload.kind === "goodbye") {
-      answered({ type: "unavailable" });
-      return;
-    }
-    const at = this.#process.moment();
-    const lease = this.#driver.core.heldLease(at);
-    const { applied, projection } = this.#driver.core;
-    if (lease !== null) this.#disk.leasesByAge = "may count";
-    const copy = {
-      lease,
-      applied,
-      digest: projection.digest(),
-      version: this.#process.identity.build,
-      level: projection.level,
-    };
-    const answer = this.#granter.grant(payload.renew, copy, at);
-    if (answer.type === "refused") {
-      answered({ type: "refused", reason: answer.reason });
-      return;
-    }
-    const sentAt = lease === null ? undefined : this.#sentAt.get(lease.anchorMs);
-    if (answer.type === "unavailable" || sentAt === undefined) {
-      answered({ type: "unavailable" });
-      return;
-    }
-    const { grant } = answer;
-    const { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs } = grant;
-    const named = { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs };
-    this.#driver.report({
-      type: "grant-sent",
-      ...this.#driver.at(),
-      ...named,
-      own: false,
-      agedMs: this.#options.world.now - sentAt,
-    });
-    answered({ type: "grant", envelope: this.#driver.seal({ kind: "grant-by-age", grant }) });
+    return openNodeMessage(envelope, { seals, cluster, proven: this.#proven });
   }
 
   /** What only the home region can do. */
-  handOn<T>(call: Omit<Call<T>, "done">, done: (answer: T | undefined) => void): void {
-    if (!this.#homeAnswers()) {
+  forward<T>(call: Omit<Call<T>, "done">, done: (answer: T | undefined) => void): void {
+    if (!this.#core.homeAnswers(this.#process.moment().monotonic)) {
       done(undefined);
       return;
     }
-    this.#driver.calls.start<T>({ ...call, done: (answer) => done(this.#hear(answer)) });
+    this.#driver.calls.start<T>({
+      ...call,
+      done: (answer) => {
+        if (answer !== undefined) this.#feed({ type: "homeHeard" });
+        done(answer);
+      },
+    });
   }
 
-  #hear<T>(answer: T | undefined): T | undefined {
-    if (answer !== undefined) this.#heardAt = this.#process.moment().monotonic;
-    return answer;
+  // --- the region core
+
+  #feed(fact: RegionFact): void {
+    this.#facts.push(fact);
+    if (this.#facts.length > 1) return;
+    for (let next = this.#facts[0]; next !== undefined; next = this.#facts[0]) {
+      const at = this.#process.moment();
+      const [core, effects] = step(this.#core, { ...next, at, own: this.#own() });
+      this.#core = core;
+      for (const effect of effects) this.#perform(effect);
+      this.#facts.shift();
+    }
   }
 
-  #homeAnswers(): boolean {
-    return this.#process.moment().monotonic - this.#heardAt <= silentMsMax;
+  #own(): OwnCopy {
+    const { applied, projection } = this.#driver.core;
+    const lease = this.#driver.core.heldLease(this.#process.moment());
+    return { applied, level: projection.level, digest: () => projection.digest(), lease };
   }
 
-  // --- the core
-
-  #perform(effect: OwnEffect): void {
+  #perform(effect: RegionEffect): void {
     switch (effect.type) {
-      case "read":
-        this.#readHome(effect);
+      case "wake":
+        this.#alarm.set(effect.at as Parameters<Alarm["set"]>[0]);
         return;
+      case "askHome":
+        this.#askHome(effect.id, effect.question);
+        return;
+      case "answerOwnRead":
+        this.#answerOwnRead(effect.id, effect.answer);
+        return;
+      case "answerRead": {
+        const answered = this.#reads.get(effect.id);
+        this.#reads.delete(effect.id);
+        answered?.(effect.answer.type === "unavailable" ? { type: "unavailable" } : effect.answer);
+        return;
+      }
+      case "answerNode":
+        this.#answerNode(effect.id, effect.answer);
+        return;
+      case "enforced":
+        this.#driver.feed({ type: "changeEnforced", id: effect.id, at: this.#process.moment() });
+        return;
+      case "look":
+        this.#driver.feed({ type: "nudged", at: this.#process.moment() });
+        return;
+      case "keepMark":
+        this.#keepMark();
+        return;
+      case "clearMark":
+        this.#disk.mark = "none";
+        return;
+      case "leave":
+        if (effect.goodbye === "say") this.#driver.feed({ type: "leaving", at: this.#process.moment() });
+        else this.#process.after(0, () => this.#process.kill());
+        return;
+      case "broken":
+        throw effect.error;
+      case "log":
+        this.#options.world.note(this.#options.name, `${effect.level}: ${effect.message}`);
+    }
+  }
+
+  #askHome(id: number, question: HomeQuestion): void {
+    if (question.op === "say") this.#forwardSaid(id, question.said);
+    else this.#readHome(id, question);
+  }
+
+  #forwardSaid(id: number, number: number): void {
+    const said = this.#said.get(number);
+    if (said === undefined) throw new Error(`nothing was said under ${number}`);
+    this.#driver.calls.start<SaidAnswer>({
+      timeoutMs: callMs.say,
+      ask: (broker, reply) => broker.say(said.envelope, reply),
+      isUnavailable,
+      done: (answer) => {
+        said.reply = answer ?? null;
+        if (answer === undefined || answer.type === "unavailable")
+          this.#feed({ type: "homeAnswered", id, answer: { type: "unavailable", error: noBroker.error } });
+        else if (answer.type === "refused") this.#feed({ type: "homeAnswered", id, answer });
+        else this.#feed({ type: "homeAnswered", id, answer: { type: answer.type === "grant" ? "granted" : "taken" } });
+      },
+    });
+  }
+
+  #readHome(id: number, { after, limit, waitMs, reader }: Extract<HomeQuestion, { op: "read" }>): void {
+    const by = this.#options.name;
+    const call: Call<PageOutcome | Unavailable> = {
+      timeoutMs: waitMs + callMs.readGrace,
+      ask: (broker, reply) => broker.read({ after, limit, waitMs, by }, reply),
+      isUnavailable,
+      done: (answer) => {
+        const missing = answer === undefined || answer.type === "unavailable";
+        const told = missing ? ({ type: "unavailable", error: noBroker.error } as const) : answer;
+        this.#feed({ type: "homeAnswered", id, answer: told });
+      },
+    };
+    if (reader === null) this.#driver.calls.start(call);
+    else this.#driver.call(reader, call, () => this.#feed({ type: "homeAnswered", id, answer: noBroker }));
+  }
+
+  #answerOwnRead(id: number, answer: Extract<RegionEffect, { type: "answerOwnRead" }>["answer"]): void {
+    this.#process.after(0, () => {
+      this.#driver.feed({ type: "readAnswered", id, answer: pageIn(answer), at: this.#process.moment() });
+    });
+  }
+
+  #answerNode(id: number, answer: NodeAnswer): void {
+    const said = this.#said.get(id);
+    this.#said.delete(id);
+    if (said === undefined) return;
+    switch (answer.type) {
+      case "leader":
+        said.answered(said.reply ?? { type: "unavailable" });
+        return;
+      case "grantByAge":
+        this.#grantByAge(answer.grant, said.answered);
+        return;
+      case "taken":
+      case "refused":
+        said.answered(answer);
+        return;
+      case "unavailable":
+        said.answered({ type: "unavailable" });
+    }
+  }
+
+  #grantByAge(
+    grant: Extract<NodeAnswer, { type: "grantByAge" }>["grant"],
+    answered: (answer: SaidAnswer) => void,
+  ): void {
+    const { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs, ageMs } = grant;
+    const named = { node, boot, nonce, epoch, incarnation, head, deltaMs, drift, windowMs };
+    this.#driver.report({ type: "grant-sent", ...this.#driver.at(), ...named, own: false, agedMs: ageMs ?? 0 });
+    answered({ type: "grant", envelope: this.#driver.seal({ kind: "grant-by-age", grant }) });
+  }
+
+  #keepMark(): void {
+    this.#process.after(this.#disk.markMs, () => {
+      if (this.#disk.isFull) this.#feed({ type: "markNotKept", reason: "no space left on device" });
+      else {
+        this.#disk.mark = "on the disk";
+        this.#feed({ type: "markKept" });
+      }
+    });
+  }
+
+  // --- the node core of its own copy
+
+  #performOwn(effect: OwnEffect): void {
+    switch (effect.type) {
+      case "read": {
+        const { id, after, limit, waitMs } = effect;
+        this.#feed({ type: "ownReadAsked", id, after, limit, waitMs });
+        return;
+      }
       case "recordBoot":
         this.#disk.lastBoot = this.#process.nodeKey;
         return;
       case "clearBoot":
         this.#disk.lastBoot = null;
         return;
-      case "changed":
-        this.#changed(effect);
+      case "changed": {
+        const { id, link, rebuilt } = effect;
+        this.#driver.moved(effect, "broker");
+        this.#keepDenials();
+        this.#feed({ type: "changed", id, link, rebuilt });
         return;
+      }
       case "loadSnapshot":
-        this.#loadSnapshot(effect.id, effect.first);
+        this.#loadSnapshot(effect);
         return;
       case "replay":
         this.#nats?.replay({ sinceMs: effect.sinceMs, timeoutMs: effect.timeoutMs, limit: 10_000 }, (found) => {
-          for (const envelope of found) this.#deliver(envelope);
+          this.#feed({ type: "replayed", batches: found.flatMap((envelope) => this.#batchIn(envelope)) });
+          for (const envelope of found) this.#deliverToOwn(envelope);
         });
         return;
-      case "linkReached":
       case "left":
+        this.#nats?.close();
+        this.#process.after(0, () => this.#process.kill());
+        return;
+      case "linkReached":
       case "log":
     }
   }
 
-  #changed(effect: Extract<NodeEffect, { type: "changed" }>): void {
-    this.#driver.moved(effect, "broker");
-    if (effect.rebuilt) this.#granter.rebuilt();
-    this.#unenforced.set(effect.id, effect.link);
-    this.#settle();
-  }
-
-  /** Tells the core of every change that nobody holds back, and looks again when that may have ended by time alone. */
-  #settle(): void {
-    const now = this.#process.moment().monotonic;
-    let next = Number.POSITIVE_INFINITY;
-    for (const [id, link] of [...this.#unenforced]) {
-      const until = this.#granter.holdsBackUntil(link, now);
-      if (until !== null) next = Math.min(next, until);
-      else {
-        this.#unenforced.delete(id);
-        this.#driver.feed({ type: "changeEnforced", id, at: this.#process.moment() });
-      }
-    }
-    if (next !== Number.POSITIVE_INFINITY) this.#process.after(next - now + 1, () => this.#settle());
-    const done = this.#granter.leased(now) === 0 && this.#driver.core.heldLease(this.#process.moment()) !== null;
-    if (done) this.#disk.leasesByAge = "none";
-    const windowMs = Math.max(this.#options.options.lease.deltaMs, this.#granter.windowMs(now));
-    this.#driver.feed({ type: "configured", windowMs, configHash: "region", at: this.#process.moment() });
-  }
-
-  // --- the log
-
   #deliver(envelope: SimEnvelope): void {
+    this.#deliverToOwn(envelope);
+    for (const batch of this.#batchIn(envelope)) this.#feed({ type: "delivered", batch });
+  }
+
+  #deliverToOwn(envelope: SimEnvelope): void {
     const { seals, cluster } = this.#options;
     const opened = seals.openBatch(envelope, cluster, (last) => this.#driver.core.hasApplied(last));
-    const refused = "refused" in opened;
-    if (refused)
-      this.#driver.report({
-        type: "message-refused",
-        ...this.#driver.at(),
-        kind: envelope.payload.kind,
-        reason: opened.refused,
-      });
-    const delivery = refused ? opened : { ...opened.batch, events: opened.events };
+    if ("refused" in opened) {
+      const { kind } = envelope.payload;
+      this.#driver.report({ type: "message-refused", ...this.#driver.at(), kind, reason: opened.refused });
+    }
+    const delivery = "refused" in opened ? opened : { ...opened.batch, events: opened.events };
     this.#driver.feed({ type: "delivered", delivery, at: this.#process.moment() });
-    const { copy } = this.#disk;
-    if (refused || opened.batch.last.position > this.#driver.core.applied.position) return;
-    if (opened.batch.last.position <= copy.head.position) return;
-    if (!copy.holds(opened.batch.previous)) {
-      this.#fill();
+  }
+
+  #batchIn(envelope: SimEnvelope) {
+    const { seals, cluster } = this.#options;
+    const opened = seals.openBatch(envelope, cluster, (last) => last.position <= this.#copy.head.position);
+    return "refused" in opened ? [] : [opened.batch];
+  }
+
+  /** As the product's process does before each wake-up: the next renews ask for what the region's nodes ask for. */
+  #tellWindow(): void {
+    const { deltaMs } = this.#options.options.lease;
+    const windowMs = Math.max(deltaMs, this.#core.windowMs(this.#process.moment().monotonic));
+    if (windowMs === this.#windowMs) return;
+    this.#windowMs = windowMs;
+    this.#driver.feed({ type: "configured", windowMs, configHash, at: this.#process.moment() });
+  }
+
+  #loadSnapshot({ id, first }: Extract<NodeEffect, { type: "loadSnapshot" }>): void {
+    if (!this.#copy.needsSnapshot(first)) {
+      this.#process.after(0, () => this.#driver.snapshotAnswered(id, null));
       return;
     }
-    copy.keep(opened.batch);
-    this.#moved();
-  }
-
-  /** Reads what our projection has and the copy has not. */
-  #fill(): void {
-    if (this.#filling) return;
-    this.#filling = true;
-    this.#fillOn();
-  }
-
-  #fillOn(): void {
-    const { copy } = this.#disk;
-    if (copy.head.position >= this.#driver.core.applied.position) {
-      this.#filling = false;
-      return;
-    }
-    const by = this.#options.name;
-    this.#driver.calls.start<PageOutcome | Unavailable>({
-      timeoutMs: callMs.readGrace,
-      ask: (broker, reply) => broker.read({ after: copy.head, limit: fillEvents, waitMs: 0, by }, reply),
-      isUnavailable,
-      done: (answer) => {
-        const outcome = this.#hear(answer);
-        let more = true;
-        if (outcome?.type === "forked") copy.beginAt(genesis);
-        else if (outcome?.type === "truncated") copy.beginAt(this.#driver.core.applied);
-        else more = outcome?.type === "page" && outcome.page.entries.length > 0 && copy.take(outcome.page);
-        this.#moved();
-        if (more) this.#fillOn();
-        else this.#filling = false;
-      },
-    });
-  }
-
-  #readHome({ id, after, limit, waitMs }: Extract<NodeEffect, { type: "read" }>): void {
-    const own = this.#fromDisk(after, limit);
-    if (own !== undefined) {
-      this.#process.after(0, () => this.#readAnswered(id, own));
-      return;
-    }
-    const { head } = this.#disk.copy;
-    if (head.position > 0 && head.position < after.position) this.#fill();
-    this.#driver.call<PageOutcome | Unavailable>(id, {
-      timeoutMs: waitMs + callMs.readGrace,
-      ask: (broker, reply) => broker.read({ after, limit, waitMs, by: this.#options.name }, reply),
-      isUnavailable,
-      done: (outcome) => {
-        if (outcome?.type === "forked") this.#disk.copy.beginAt(genesis);
-        if (outcome?.type === "page" && !this.#disk.copy.take(outcome.page)) this.#fill();
-        this.#moved();
-        this.#readAnswered(id, outcome);
-      },
-    });
-  }
-
-  #readAnswered(id: number, outcome: PageOutcome | Unavailable | undefined): void {
-    const at = this.#process.moment();
-    const failed = { type: "failed", error: new Error("no broker answers") } as const;
-    const answer = outcome === undefined || outcome.type === "unavailable" ? failed : readAnswer(outcome);
-    this.#driver.feed({ type: "readAnswered", id, answer, at });
-  }
-
-  #fromDisk(after: Link, limit: number): PageOutcome | undefined {
-    if (this.#bootHead === null || after.position >= this.#bootHead.position) {
-      this.#bootHead = null;
-      return undefined;
-    }
-    const outcome = this.#disk.copy.read(after, limit, "first");
-    return outcome?.type === "page" ? outcome : undefined;
-  }
-
-  #loadSnapshot(id: number, first: Position | null): void {
-    const { copy } = this.#disk;
-    if (first === null && copy.base.position === 0 && copy.head.position > 0)
-      return void this.#process.after(0, () => this.#driver.snapshotAnswered(id, null));
     this.#driver.call<LoadedSnapshot | null>(id, {
       timeoutMs: callMs.snapshot,
       ask: (broker, reply) => broker.snapshot(reply),
       isUnavailable: () => false,
-      done: (found) => this.#driver.snapshotAnswered(id, found),
+      done: (found) => this.#driver.snapshotAnswered(id, found && { ...found, sticky: [] }),
     });
   }
 
-  // --- its disk
+  #keepDenials(): void {
+    const { savepoint, tightened } = this.#driver.core;
+    const { sticky } = savepoint;
+    const { kept } = this.#disk;
+    const same = sticky.size === kept.sticky.length && kept.sticky.every((stream) => sticky.has(stream));
+    if (same && tightened === this.#keptAt) return;
+    this.#keptAt = tightened;
+    this.#disk.kept = { sticky: [...sticky], denials: this.#driver.core.denialsToKeep() };
+  }
 
-  #saveOften(): void {
+  /** Fetches the home region's newest snapshot, and lets the copy drop what two of them hold. */
+  #refreshOften(): void {
     const random = this.#options.world.random(`region-disk/${this.#options.name}`);
-    this.#process.after(random.within(saveEveryMs[0], saveEveryMs[1]), () => {
-      if (
-        !this.#driver.core.rebuilding &&
-        this.#driver.core.applied.position > 0 &&
-        this.#driver.core.projection.guessed === undefined
-      ) {
-        const saved = save(this.#driver.core.savepoint);
-        this.#disk.saved = saved;
-        const { link, digest } = saved;
-        this.#driver.report({ type: "snapshot-built", ...this.#driver.at(), link, digest, id: null });
-      }
-      this.#saveOften();
+    this.#process.after(random.within(refreshEveryMs[0], refreshEveryMs[1]), () => {
+      this.#driver.calls.start<LoadedSnapshot | null>({
+        timeoutMs: callMs.snapshot,
+        ask: (broker, reply) => broker.snapshot(reply),
+        isUnavailable: () => false,
+        done: (found) => {
+          if (found) this.#keepSnapshot(found);
+          this.#refreshOften();
+        },
+      });
     });
+  }
+
+  #nextId(): number {
+    this.#ids += 1;
+    return this.#ids;
+  }
+
+  #keepSnapshot({ projection, link, epochs }: LoadedSnapshot): void {
+    if (this.#disk.saves.some((saved) => saved.link.position >= link.position && saved.link.epoch >= link.epoch))
+      return;
+    this.#disk.save(save({ projection, link, epochs, sticky: new Set() }));
+    const [older] = this.#disk.saves.length > 1 ? this.#disk.saves : [];
+    if (older !== undefined && !this.#disk.isFull) this.#copy.forgetUpTo(older.link);
   }
 }
 
-function wordsOf(payload: Said): Readonly<{ node: string; boot: string }> {
-  if (payload.kind === "renew") return payload.renew;
-  return payload.kind === "confirm" ? payload.confirm : payload.goodbye;
+function pageIn(answer: Extract<RegionEffect, { type: "answerOwnRead" }>["answer"]): ReadAnswer {
+  if (answer.type === "failed") return answer;
+  try {
+    return readAnswer(answer);
+  } catch (error) {
+    return { type: "failed", error };
+  }
 }

@@ -182,7 +182,7 @@ class Boot {
       ...{ world, process, core, seals: options.seals, cluster: options.cluster, role: lessee, node: options.node },
       brokers: options.brokers,
       perform: (effect) => this.#perform(effect),
-      renewing: () => {},
+      waking: () => {},
       heard: () => {},
     });
     this.#exchanges = new Exchanges({

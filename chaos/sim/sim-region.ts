@@ -1,15 +1,17 @@
 /**
- * Simulated regional broker: a process of the world (region-boot.ts) as the nodes of its region meet it. Its disk, with a copy of the
- * log and a snapshot, outlives its boots.
+ * Simulated regional broker: a process of the world (region-boot.ts) as the nodes of its region, faults and operators meet it. Its disk
+ * outlives its boots.
  */
+import { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { type CommandResult, parseNodeId } from "../../src/events/index.ts";
 import type { BrokerPort } from "./broker-port.ts";
+import type { RegionFace } from "./cast.ts";
 import { callMs } from "./copy-driver.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";
-import { isUnavailable, RegionBoot, type RegionDisk } from "./region-boot.ts";
+import { isUnavailable, RegionBoot } from "./region-boot.ts";
+import { RegionDisk } from "./region-disk.ts";
 import { load } from "./saved-projection.ts";
-import { SimRegionCopy } from "./sim-region-copy.ts";
 import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
 
@@ -28,24 +30,28 @@ export type SimRegionOptions = Readonly<{
 }>;
 
 /** A process of the world, made down. */
-export function addSimRegion(options: SimRegionOptions): BrokerPort {
+export function addSimRegion(options: SimRegionOptions): BrokerPort & RegionFace {
   const { world, name, region, build } = options;
-  const disk: RegionDisk = { copy: new SimRegionCopy(), saved: null, lastBoot: null, leasesByAge: "none" };
+  const disk = new RegionDisk();
   let running: RegionBoot | undefined;
   const process = world.addProcess({
-    ...{ name, region },
+    name,
+    region,
     identity: { role: "broker", node: parseNodeId(name), lessee: "broker", build, unknownTypes: [] },
     start(started) {
-      running = new RegionBoot(options, { process: started, disk });
+      disk.turn();
+      running = new RegionBoot(options, { process: started, disk, copy: new RegionCopy(disk.rows) });
       running.start();
     },
   });
   return {
     process,
+    disk,
+    stop: () => running?.stop(),
     read: (asked, answered) => running?.read(asked, answered),
     say: (envelope, answered) => running?.said(envelope, answered),
     submit: (request, answered) =>
-      running?.handOn<CommandResult>(
+      running?.forward<CommandResult>(
         {
           timeoutMs: callMs.submit,
           ask: (broker, reply) => broker.submit(request, reply),
@@ -59,6 +65,9 @@ export function addSimRegion(options: SimRegionOptions): BrokerPort {
             },
           ),
       ),
-    snapshot: (answered) => answered(disk.saved === null ? null : { ...load(disk.saved), sticky: [] }),
+    snapshot: (answered) => {
+      const saved = disk.saves.at(-1);
+      answered(saved === undefined ? null : { ...load(saved), sticky: [] });
+    },
   };
 }

@@ -57,9 +57,16 @@ export const situations = {
     within: 100,
     what: "a receipt said asynchronous of a change that no standby was shown to hold",
   },
+  "granted-by-age": { within: 20, what: "a regional broker granted a lease by age" },
+  "restarted-while-leased": {
+    within: 100,
+    what: "a regional broker started again while leases by age of the boot before might count",
+  },
   "disk-snapshot": { within: 100, what: "a node started from the snapshot on its disk" },
 } as const;
 
+/** A lease by age may count for so long at least. */
+const agedMsMin = 2_000;
 const pauseNoticedMs = 1_300;
 const suspendNoticedMs = 300;
 const wallOffMsMax = 3_000;
@@ -73,6 +80,8 @@ export class Sometimes {
   readonly #renews = new Map<ProcessName, Map<number, SimMs>>();
   readonly #leading = new Map<ProcessName, number>();
   readonly #granted = new Map<ProcessName, SimFactOf<"grant-received">>();
+  /** When a regional broker last granted by age. */
+  readonly #agedAt = new Map<ProcessName, SimMs>();
   readonly #forged = new Map<ProcessName, SimFactOf<"forged">>();
   readonly #truncated = new Map<ProcessName, "told" | "loaded">();
   /** Who is building a snapshot, and how many batches it has folded meanwhile. */
@@ -146,6 +155,15 @@ export class Sometimes {
         return;
       case "boot-left":
         this.#reach("boot-let-go");
+        return;
+      case "grant-sent":
+        if (fact.agedMs === null) return;
+        this.#agedAt.set(fact.process, fact.at);
+        this.#reach("granted-by-age");
+        return;
+      case "started":
+        if (fact.at < (this.#agedAt.get(fact.process) ?? Number.NEGATIVE_INFINITY) + agedMsMin)
+          this.#reach("restarted-while-leased");
         return;
       case "exchange-ended":
         if (fact.how === "cut" && this.#scene.up.get(fact.process)?.role === "node") this.#reach("stream-cut");

@@ -10,7 +10,7 @@ import { type Stream, streamOf } from "./random.ts";
 /** A class is switched on or off as a whole; its kinds are what the plan draws from. */
 export const faultClasses = {
   cuts: ["cut-pair", "cut-one-way", "isolate", "part-regions"],
-  links: ["slow-link", "lossy-link", "slow-region", "reset-connections"],
+  links: ["slow-link", "lossy-link", "reset-connections"],
   nodes: ["kill-node", "restart-node", "stop-node"],
   disks: ["old-disk", "lost-disk"],
   pauses: ["pause-node", "pause-broker", "pause-leader"],
@@ -22,6 +22,8 @@ export const faultClasses = {
   primary: ["crash-primary", "pause-primary", "hang-and-crash"],
   failover: ["failover", "failover-zombie", "failover-cut-node"],
   unproven: ["failover-unsafe", "asynchronous", "restore-backup", "empty-names"],
+  regions: ["cut-region", "slow-region", "cut-and-kill-region", "kill-region", "stop-region", "pause-region"],
+  regionDisks: ["suspend-region", "full-region-disk", "lost-region-disk", "region-power"],
   nats: ["kill-nats", "pause-nats", "kill-all-nats", "nats-suffix", "nats-stream"],
   operators: ["upgrade", "truncate", "snapshot", "configure"],
 } as const;
@@ -75,23 +77,39 @@ export type SimOptions = Readonly<{
   }>;
   /** Names of event types that the old build of each node does not know. */
   unknown: readonly (readonly string[])[];
-  /** The nodes of the west ask a regional broker, and nobody else. */
-  regional: boolean;
+  /** Regions whose nodes ask a regional broker and no other. `south` has nodes only where it is one of them. */
+  remotes: readonly ("west" | "south")[];
   /** What brokers keep in memory for readers: those further behind have it from the log. */
   recentEventsMax: number;
   snapshots: Readonly<{ everyEvents: number }>;
 }>;
 
+/** Nothing to break where every node asks the home region. */
+const ofRegions: readonly FaultClass[] = ["regions", "regionDisks"];
+
 const chanceOf: Readonly<Record<FaultClass, number>> = {
   ...{ cuts: 0.65, links: 0.4, nodes: 0.5, disks: 0.35, pauses: 0.6, sleeps: 0.3, brokers: 0.55, clocks: 0.4 },
-  ...{ standbys: 0.5, commits: 0.5, primary: 0.45, failover: 0.5, unproven: 0.35, nats: 0.5, operators: 0.5 },
+  ...{
+    standbys: 0.5,
+    commits: 0.5,
+    primary: 0.45,
+    failover: 0.5,
+    unproven: 0.35,
+    regions: 0.7,
+    regionDisks: 0.4,
+    nats: 0.5,
+    operators: 0.5,
+  },
 };
 
 /** Everything about the world of a seed that is not left to its accidents. */
 export function optionsOf(seed: number): SimOptions {
   const random = streamOf(seed, "swarm");
   const names = Object.keys(faultClasses) as FaultClass[];
-  const drawn = names.filter((name) => random.chance(chanceOf[name]));
+  const remotes = remotesOf(random);
+  const drawn = names.filter(
+    (name) => random.chance(chanceOf[name]) && (remotes.length > 0 || !ofRegions.includes(name)),
+  );
   const classes = drawn.length > 1 ? drawn : (["cuts", "pauses", "failover"] as const);
   const one = <T>(list: readonly T[]): T => random.pick(list);
   const faultsFromMs = random.between(6_000, 12_000);
@@ -139,7 +157,7 @@ export function optionsOf(seed: number): SimOptions {
       forgeEveryMs: random.chance(0.4) ? random.between(400, 1_500) : null,
     },
     unknown: unknownOf(random),
-    regional: random.chance(0.35),
+    remotes,
     recentEventsMax: one([16, 4_096, 4_096]),
     snapshots: { everyEvents: one([30, 60, 120]) },
   };
@@ -158,6 +176,11 @@ function routesOf(grace: number, closesAtMs: number): readonly RoutePolicy[] {
     { ...plainRoute, ...serving, route: "lab", roundsBelow: 4 },
     { ...plainRoute, ...serving, route: "shift", closesAtMs },
   ];
+}
+
+function remotesOf(random: Stream): SimOptions["remotes"] {
+  if (!random.chance(0.4)) return [];
+  return random.chance(0.5) ? ["west", "south"] : ["west"];
 }
 
 /** In some seeds one node's build is older than some event: a final one, which it obeys, or one that ends its freshness. */
@@ -185,6 +208,7 @@ export function tellOptions(options: SimOptions): string {
     `  routes: ${routes.map(tellRoute).join("; ")}`,
     `  network: ${flat(network)}; NATS: ${flat(nats)}`,
     `  load: ${flat(load)}; brokers keep ${options.recentEventsMax} events for readers, and take a snapshot after ${options.snapshots.everyEvents}`,
+    `  remote regions: ${options.remotes.join(", ") || "none"}`,
     ...options.unknown.flatMap((types, index) =>
       types.length === 0 ? [] : [`  node-${index + 1} does not know ${types.join(", ")} before it is upgraded`],
     ),

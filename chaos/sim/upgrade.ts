@@ -78,9 +78,9 @@ export function upgradeTheRest(stage: Stage): void {
 }
 
 /** Readers first. */
-function upgradable({ cast: { nodes, regional, brokers } }: Stage): readonly SimProcess[] {
+function upgradable({ cast: { nodes, regionals, brokers } }: Stage): readonly SimProcess[] {
   const [readers, writers] = [nodes.map(({ process }) => process), brokers.map(({ process }) => process)];
-  return [...readers, ...(regional === null ? [] : [regional]), ...writers];
+  return [...readers, ...regionals.map(({ process }) => process), ...writers];
 }
 
 /** @param settled it was answered, one way or the other, or was asked for before */

@@ -50,6 +50,8 @@ export class Workload {
   readonly #cast: Cast;
   readonly #options: SimOptions;
   readonly #clients: readonly SimProcess[];
+  /** Those with nodes. */
+  readonly #regions: readonly string[];
   readonly #people: People;
   /** Groups whose members are kept out: who is added loses rights. */
   readonly #barred: ReadonlySet<string>;
@@ -66,6 +68,7 @@ export class Workload {
     this.#cast = cast;
     this.#options = options;
     this.#clients = parts.clients;
+    this.#regions = [...new Set(cast.nodes.map(({ process }) => process.region))];
     this.#forge = parts.forge;
     const { routes } = options;
     const groups = new Set(routes.flatMap(({ group, barred }) => [group, barred]).filter((name) => name !== null));
@@ -273,7 +276,7 @@ export class Workload {
     this.counts.receipts += 1;
     const receipt = this.#receipts;
     const wait: ReceiptWait = this.#random.pick(["all", "all", "all", "region", "none"]);
-    const region = wait === "region" ? this.#random.pick(["east", "west"]) : null;
+    const region = wait === "region" ? this.#random.pick(this.#regions) : null;
     const timeoutMs = this.#random.pick([1_000, 5_000, windowMaxMs + 6_000, windowMaxMs + 6_000]);
     const said = { receipt, target, wait, region, timeoutMs };
     world.report({ type: "receipt-asked", at: world.now, process: client.name, to: broker.process.name, ...said });

@@ -154,8 +154,7 @@ function regionSnapshots(
     ...snapshots,
     async load(asked) {
       // The log from its beginning lies on this disk: no snapshot is needed, and nobody has to be there to be asked.
-      const whole = copy.base.position === 0 && copy.head.position > 0;
-      return asked.first === null && whole ? null : snapshots.load(asked);
+      return copy.needsSnapshot(asked.first) ? snapshots.load(asked) : null;
     },
   };
 }

@@ -18,6 +18,7 @@ import type { Look } from "./looks.ts";
 import type { Handlers, Monitor } from "./monitor.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
+import { watchLeasesByAge } from "./region-monitors.ts";
 import { Scene, type SceneOptions } from "./scene.ts";
 import { watchStreamsClosed } from "./stream-monitors.ts";
 import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
@@ -105,6 +106,7 @@ export function monitorsOf(
     watchLevels(scene),
     watchGrants(scene, book),
     watchLeases(scene, book),
+    watchLeasesByAge(scene, book),
     watchPromises(scene),
     watchRights(scene),
     watchTokens(scene),

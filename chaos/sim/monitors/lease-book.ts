@@ -56,7 +56,10 @@ export class LeaseBook {
     this.#granted.set(grantKey(fact), this.#wall(fact.process, fact.at));
     if (this.#granted.size > 4_096) this.#granted.delete(this.#granted.keys().next().value ?? "");
     if (fact.agedMs === null) return;
-    this.#aged.set(grantKey(fact), fact.at - fact.agedMs);
+    // A regional broker grants from its own lease: as old as the renew behind the best grant that has reached it.
+    const granter = this.#scene.nodes.get(fact.process);
+    const own = granter === undefined ? null : this.freshAsOf(fact.process, granter.applied);
+    this.#aged.set(grantKey(fact), own?.sentAt ?? Number.NEGATIVE_INFINITY);
     if (this.#aged.size > 4_096) this.#aged.delete(this.#aged.keys().next().value ?? "");
   }
 
@@ -139,6 +142,11 @@ export class LeaseBook {
   #asOf(fact: SimFactOf<"grant-received">, renew: SimFactOf<"renew-sent">): SimMs {
     const aged = (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
     return Math.min(renew.at, aged ?? renew.at);
+  }
+
+  /** When the renew left behind the lease that a grant by age was made from; undefined: the grant is the leader's own. */
+  restsOn(fact: SimFactOf<"grant-received">): SimMs | undefined {
+    return (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
   }
 
   /** As of which moment the boot is fresh at this place; null: not at all. */

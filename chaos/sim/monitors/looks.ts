@@ -48,6 +48,7 @@ export const looks = {
   },
   "lease-over": { of: "19", in100: 900, what: "requests, and bytes, at a node whose lease was over" },
   "served-in-grace": { of: "19", in100: 250, what: "permits that only a route's grace allowed" },
+  "age-judged": { of: "lease-by-age", in100: 50, what: "leases by age whose beginning was compared with the truth" },
   "paused-look": { of: "19", in100: 60, what: "requests at a node right after a pause" },
   "boot-without-grant": { of: "20", in100: 120, what: "requests at a boot that nobody had granted to" },
   "revoked-tried": { of: "21", in100: 3_000, what: "requests of revoked sessions" },

@@ -43,6 +43,7 @@ export const invariants = {
   "lessee-row": "nobody is granted to before the next leader would know of them",
   "grant-complete": "a grant names a head that holds all that was acknowledged before its renew was sent",
   "grant-origin": "a grant that is taken was made for this boot and this renew",
+  "lease-by-age": "a lease by age is no younger than the lease that it rests on",
   "left-alive": "only a boot that has ended is let go",
   "receipt-true": "a receipt says what is so: who has applied it, who can decide no more, what is not in the log",
   "durability-true":

@@ -86,6 +86,15 @@ export class RegionCopy {
     return position > this.#base.position ? this.#store.linkAt(position) : undefined;
   }
 
+  /**
+   * Whether the broker needs a snapshot to read from the log's oldest event.
+   * @param first of the log; null when the broker starts, without a position in the log
+   */
+  needsSnapshot(first: number | null): boolean {
+    const holdsWholeLog = this.#base.position === 0 && this.#head.position > 0;
+    return first !== null || !holdsWholeLog;
+  }
+
   /** True when this copy holds exactly this event. */
   holds(link: Link): boolean {
     const here = this.linkAt(link.position);

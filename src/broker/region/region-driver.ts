@@ -23,7 +23,7 @@ import {
 } from "../../replication/index.ts";
 import type { PageRequest } from "../api/databroker-port.ts";
 import { createAlarm, pause } from "../bell.ts";
-import { leaseMessageIn } from "../leader/lease-messages.ts";
+import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts";
 import { LeaseRefusedError } from "../leader/lease-refused.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
@@ -67,6 +67,7 @@ export class RegionDriver {
   readonly #reads = new Map<number, Waiter<PageOutcome>>();
   readonly #said = new Map<number, Said>();
   readonly #changes = new Map<number, () => void>();
+  readonly #proven = new ProvenReplacements();
   readonly #left = Promise.withResolvers<"say" | "withhold">();
   #core: RegionCore;
   #replica: OwnReplica | null = null;
@@ -110,7 +111,7 @@ export class RegionDriver {
 
   /** @returns the enveloped grant for a renew, null otherwise @throws LeaseRefusedError, BrokerUnavailableError */
   take(role: Role, envelope: Uint8Array): Promise<Uint8Array | null> {
-    const message = leaseMessageIn(this.#parts.openNode(envelope));
+    const message = leaseMessageIn(this.#parts.openNode(envelope), this.#proven);
     const id = this.#nextId();
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array | null>();
     this.#said.set(id, { resolve, reject, role, envelope, reply: null });

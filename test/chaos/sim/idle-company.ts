@@ -1,8 +1,9 @@
 /** Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to them. */
-import type { BrokerFace, NodeFace } from "../../../chaos/sim/cast.ts";
+import type { BrokerFace, NodeFace, RegionFace } from "../../../chaos/sim/cast.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import type { Identity, SimProcess } from "../../../chaos/sim/process.ts";
+import { RegionDisk } from "../../../chaos/sim/region-disk.ts";
 import type { Players } from "../../../chaos/sim/simulation.ts";
 import type { SimOptions } from "../../../chaos/sim/swarm.ts";
 import type { World } from "../../../chaos/sim/world.ts";
@@ -46,10 +47,11 @@ export function idleCompany(world: World, options: SimOptions): Players & Readon
     };
   });
   const regional = add("region-west", "west", "broker");
+  const regionals: readonly RegionFace[] = [{ process: regional, disk: new RegionDisk(), stop: () => regional.kill() }];
   const clients = [add("client-1", "east", "client"), add("client-2", "west", "client")];
   postgres.start();
   for (const name of nats.serverNames) world.process(name).start();
   for (const { process } of [...brokers, { process: regional }, ...nodes]) process.start();
-  const cast = { world, postgres, nats, brokers, nodes, regional, keepNothing: () => () => {}, snapshot: () => "one" };
+  const cast = { world, postgres, nats, brokers, nodes, regionals, keepNothing: () => () => {}, snapshot: () => "one" };
   return { cast, clients, forge: () => heard.push("forge"), heard };
 }

@@ -5,6 +5,7 @@ import {
   emptyTrail,
   follow,
   type Grant,
+  heldLease,
   type LeaseHolder,
   type LeaseInput,
   leaseReasons,
@@ -308,6 +309,15 @@ test("a clock that was set, and is off, makes no grant by age younger than it is
   assert.equal(node.overdue, never, "it may have been a sleep");
   node.granted(node.renew(), { ...byAge, ageMs: 61_000, wallMs: (node.moment.wall - 9_000) as UnixMs });
   assert.ok(node.overdue >= earned, `${node.overdue} is what is left of the grace, and before it was ${earned}`);
+});
+
+test("a lease by age is as old as it may be when the granter's clock runs slow and the node's runs fast", () => {
+  const drift = 0.01;
+  const node = new Node();
+  node.granted(node.renew(), { ageMs: 4_000, drift });
+  assert.equal(node.overdue, (4_000 * (1 + drift)) / (1 - drift) - delta);
+  const held = heldLease(node.state, node.moment);
+  assert.equal(held?.anchorMs, node.now - (4_000 * (1 + drift)) / (1 - drift));
 });
 
 test("a machine that was frozen with all of its clocks permits nothing on any route from the first grant that tells, until one asked for since", () => {

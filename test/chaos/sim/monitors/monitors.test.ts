@@ -503,6 +503,28 @@ test("a grant without a row, on a stale head, of nobody, and the end of a boot t
   isKept(goodbye.tell("boot-left", left));
 });
 
+test("a lease by age that is younger than the lease that it rests on is found", () => {
+  const region = { process: "region-1", node: "region-1", boot: "boot-r" };
+  const identity = { role: "broker", lessee: "broker", region: "west", build: "1", unknownTypes: [] };
+  const row = { node: region.node, boot: region.boot, region: "west", role: "broker", windowMs: 15_000 };
+  function takenAs(anchorAgeMs: number): History {
+    const history = History.begun().tell("started", { ...region, ...identity });
+    history.tell("applied", { ...region, from: genesis, to: history.head, digest: null });
+    history.tell("enforced", { ...region, link: history.head });
+    history
+      .renew(region)
+      .later(5)
+      .beat({ lessees: [row] })
+      .later(5)
+      .grant({ node: region.node, boot: region.boot });
+    history.later(5).take(region).later(985);
+    history.renew().later(1).grant({ process: region.process, agedMs: 1_000 }).later(1);
+    return history.take({ agedMs: 1_000, anchorAgeMs });
+  }
+  isKept(takenAs(1_003));
+  isBroken(takenAs(990), "lease-by-age", /counts its lease from 0\.990 s ago, .* left 1\.002 s ago/);
+});
+
 test("a receipt that says what is not so is found", () => {
   const unready = History.begun().revoke("s1").later(5).receipt();
   isBroken(unready, "receipt-true", /has applied 1\.3.*and it enforces 1\.2/);

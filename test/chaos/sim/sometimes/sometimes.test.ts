@@ -16,6 +16,16 @@ function begun(): readonly [History, Sometimes] {
   return [history, sometimes];
 }
 
+const regional = {
+  role: "broker",
+  boot: "boot-r",
+  node: "region-1",
+  lessee: "broker",
+  region: "west",
+  build: "1",
+  unknownTypes: [],
+};
+
 const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
   "receipt-by-expiry": (h) => h.receipt({ nodes: [standing("fenced")] }),
   "receipt-incomplete": (h) => h.receipt({ nodes: [standing("unconfirmed")], complete: false, status: "incomplete" }),
@@ -107,6 +117,13 @@ const stories: Readonly<Record<Situation, (history: History) => unknown>> = {
     h
       .tell("names-set", { process: "pg-1", standbys: 1 })
       .tell("receipt-signed", { process: "broker-1", receipt: 1, durability: "asynchronous" }),
+  "granted-by-age": (h) => h.renew().grant({ process: "region-1", agedMs: 1_000 }),
+  "restarted-while-leased": (h) =>
+    h
+      .renew()
+      .grant({ process: "region-1", agedMs: 1_000 })
+      .later(500)
+      .tell("started", { process: "region-1", ...regional }),
   "disk-snapshot": (h) => h.tell("snapshot-loaded", { ...own, from: "disk", link: h.head, digest: "d2" }),
 };
 

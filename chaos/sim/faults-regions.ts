@@ -1,0 +1,91 @@
+/** Faults of remote regions: their links to the rest of the world, their brokers, and the disks of those. */
+import type { RegionFace } from "./cast.ts";
+import type { PlannedFault } from "./fault-plan.ts";
+import type { Fault, Stage, Undo } from "./faults.ts";
+import { both } from "./faults-links.ts";
+import { asleep, down, paused, up } from "./faults-processes.ts";
+import type { SimProcess } from "./process.ts";
+
+const killsMax = 3;
+/** So slow is the age mark's disk at most, while nothing else is wrong with it. */
+const markMsMax = 700;
+
+export const regionFaults = {
+  /** Clients still reach it. */
+  "cut-region": onRegion((region, planned, stage) => cutOff(region, planned, stage)),
+  /** So late that some answers of the home region come in time and some do not. */
+  "slow-region": onRegion(({ process }, { much }, { cast: { world, brokers } }) => {
+    const ms = 700 + 700 * much;
+    const undo = brokers.flatMap(({ process: one }) => [
+      world.network.slow(process, one, ms),
+      world.network.slow(one, process, ms),
+    ]);
+    return both(...undo);
+  }),
+  /**
+   * Restarts in a region that is cut off: what the boots before granted by age may still count, and a node that restarts has no lease
+   * but one by age.
+   */
+  "cut-and-kill-region": onRegion((region, planned, stage) => {
+    const { much, other, forMs } = planned;
+    const { world } = stage.cast;
+    const undo = cutOff(region, planned, stage);
+    const kills = 1 + Math.floor(killsMax * much);
+    region.disk.markMs = 2 + markMsMax * much;
+    for (let index = 1; index <= kills; index++)
+      world.after((forMs * index) / (kills + 0.5), () => {
+        if (region.process.isUp) region.process.restart();
+      });
+    const node = stage.cast.nodes.find(({ process }) => process.region === region.process.region);
+    if (node !== undefined && other < 0.6) node.process.restart();
+    return both(undo, () => {
+      region.disk.markMs = 2;
+    });
+  }),
+  "kill-region": onRegion(({ process }) => down(process)),
+  /** It says goodbye when it may, and is gone. */
+  "stop-region": onRegion((region) => {
+    region.process.run(() => region.stop());
+    return () => up(region.process);
+  }),
+  "pause-region": onRegion(({ process }) => paused(process)),
+  "suspend-region": onRegion(({ process }, { much }, { cast }) =>
+    asleep(cast.world, process, much < 0.5 ? "monotonic" : "both"),
+  ),
+  "full-region-disk": onRegion((region, planned, stage) => {
+    const { much } = planned;
+    region.disk.isFull = true;
+    const undo = much < 0.5 ? cutOff(region, planned, stage) : () => {};
+    const until = much < 0.25 ? down(region.process) : () => {};
+    return both(undo, until, () => {
+      region.disk.isFull = false;
+    });
+  }),
+  "lost-region-disk": onRegion((region) => {
+    region.disk.fail("lost");
+    return down(region.process);
+  }),
+  "region-power": onRegion((region) => {
+    region.disk.fail("power");
+    return down(region.process);
+  }),
+} satisfies Readonly<Record<string, Fault>>;
+
+function onRegion(act: (region: RegionFace, planned: PlannedFault, stage: Stage) => Undo): Fault {
+  return (stage, planned) => {
+    const region = stage.pick(stage.cast.regionals, planned.who);
+    return region && { about: region.process.name, undo: act(region, planned, stage) };
+  };
+}
+
+/** The regional broker, its nodes and, with luck, a NATS server, from everything else. */
+function cutOff({ process }: RegionFace, { other }: PlannedFault, { infrastructure, cast }: Stage): Undo {
+  const { region } = process;
+  const own = new Set([process, ...cast.nodes.map((node) => node.process).filter((node) => node.region === region)]);
+  const isInside = (one: SimProcess): boolean =>
+    own.has(one) || (one.region === region && one.identity.role === "nats" && other < 0.5);
+  return cast.world.network.part(
+    infrastructure.filter(isInside),
+    infrastructure.filter((one) => !isInside(one)),
+  );
+}

@@ -1,0 +1,69 @@
+/** Mutants of regions: what a regional broker keeps, grants, holds back and says of itself (mutants.ts). Pure data. */
+import type { Change, Mutant } from "./mutant.ts";
+
+const leases = "src/broker/region/region-leases.ts";
+const core = "src/broker/region/region-core.ts";
+const granter = "src/replication/lease/regional-granter.ts";
+const holder = "src/replication/lease/lease-holder.ts";
+
+/** Safe by itself: then everything rests on what the region's broker does. */
+export const alwaysByAge: Change = {
+  file: leases,
+  take: "if (!homeAnswers() || this.#forwarded.size",
+  put: 'if (message.type === "renew" || !homeAnswers() || this.#forwarded.size',
+};
+const leaderWaits =
+  "while the leader answers, a region's nodes have their leases from the leader, who waits for them itself";
+
+export const regionMutants: Readonly<Record<string, Mutant>> = {
+  "mark-unheeded": {
+    meaning: "a boot names the one that it replaces though that one's leases by age may count",
+    changes: [{ file: core, take: 'mark === "on the disk" ? "nobody" : "last boot"', put: '"last boot"' }],
+    beside: [alwaysByAge],
+    within: 30,
+    where: "regional",
+    holds: leaderWaits,
+  },
+  "confirmation-not-awaited": {
+    meaning: "a region's change counts as enforced before its nodes with leases by age have confirmed it",
+    changes: [
+      {
+        file: leases,
+        take: "if (until !== null) {\n        this.#work",
+        put: "if (until !== null && until < 0) {\n        this.#work",
+      },
+    ],
+    beside: [alwaysByAge],
+    within: 20,
+    where: "regional",
+    holds: leaderWaits,
+  },
+  "silence-not-awaited": {
+    meaning: "a region's change counts as enforced three seconds before the leases by age of silent nodes have expired",
+    changes: [
+      {
+        file: granter,
+        take: "if (fencedAt === null || fencedAt <= now) continue;",
+        put: "if (fencedAt === null || fencedAt <= now + 3_000) continue;",
+      },
+    ],
+    beside: [alwaysByAge],
+    within: 40,
+    where: "regional",
+    holds: leaderWaits,
+  },
+  "age-not-said": {
+    meaning: "a grant by age says that the region's own lease is new",
+    changes: [
+      { file: granter, take: "const ageMs = Math.max(0, at.monotonic - lease.anchorMs);", put: "const ageMs = 0;" },
+    ],
+    within: 10,
+    where: "regional",
+  },
+  "age-ignores-drift": {
+    meaning: "a lease by age is as old as the region's clock says, however much slower that may run than the node's",
+    changes: [{ file: holder, take: "(ageMs * (1 + drift)) / (1 - drift)", put: "ageMs" }],
+    within: 20,
+    where: "regional",
+  },
+};
