@@ -67,8 +67,8 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: exchanges,
-        take: "change.rebuilt ? this.#all.items() : this.#byFact.readersOf(change.touched), settled",
-        put: "change.rebuilt ? this.#all.items() : [], settled",
+        take: "else this.#redecide(this.#byFact.readersOf(change.touched), settled);",
+        put: "else settled(null);",
       },
     ],
     within: 10,

@@ -365,7 +365,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "chaos/sim/envelopes.ts",
-        take: "return this.#sealed.has(envelope) && envelope.from.cluster === cluster;",
+        take: "return this.#sealed.has(envelope) && envelope.from.cluster === cluster && mayUseBoot(envelope.from);",
         put: "return envelope.from.cluster === cluster;",
       },
     ],
