@@ -11,7 +11,7 @@ import {
   startBroker,
   startDatabrokerServer,
 } from "../broker/index.ts";
-import type { Config } from "../config/index.ts";
+import { type Config, windowLimits } from "../config/index.ts";
 import { type BrokerId, type NodeId, parseCommandId } from "../events/index.ts";
 import {
   type BrokerClient,
@@ -96,8 +96,8 @@ function startBrokerOf(
     random: randomBytes,
     lease: {
       ...{ deltaMs: settings.leaseMs, drift: settings.clockDrift, beatMs: settings.beatMs },
-      windowMaxMs: Math.max(...Object.values(settings.maxWindow)),
-      limits: limitsOf(settings),
+      windowMaxMs: Math.max(...Object.values(windowLimits(config))),
+      limits: limitsOf(config),
       ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
     },
     takeoverMs: settings.takeoverMs,
@@ -117,8 +117,9 @@ function startBrokerOf(
   });
 }
 
-function limitsOf({ maxNodes, maxWindow }: Config["broker"]): RoleLimits {
-  const limit = (role: keyof RoleLimits) => ({ nodesMax: maxNodes[role], windowMaxMs: maxWindow[role] });
+function limitsOf(config: Config): RoleLimits {
+  const windows = windowLimits(config);
+  const limit = (role: keyof RoleLimits) => ({ nodesMax: config.broker.maxNodes[role], windowMaxMs: windows[role] });
   return { proxy: limit("proxy"), authorize: limit("authorize"), broker: limit("broker") };
 }
 

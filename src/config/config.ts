@@ -376,8 +376,8 @@ export type Config = Readonly<{
     takeoverMs: number;
     /** How many nodes of each role may hold a lease at once. */
     maxNodes: PerNodeRole;
-    /** The longest window that is granted to each role, in ms. */
-    maxWindow: PerNodeRole;
+    /** The longest window that is granted to each role, in ms; null: what `windowLimits` says. */
+    maxWindow: Readonly<Record<keyof PerNodeRole, number | null>>;
     /** PEM; null: the system's authorities. */
     tlsCa: string | null;
     /** What the databroker API serves with; null: plain HTTP (loopback, or `grpc_insecure` said so). */

@@ -48,4 +48,5 @@ export { formatPath, formatProblem, type Path, placeIn, placeOf } from "./places
 export { type Reload, reloadConfig } from "./reload.ts";
 export type { GeneratedSecrets } from "./resolve-secrets.ts";
 export { suggest } from "./suggest.ts";
+export { windowLimits } from "./window-limits.ts";
 export { readYaml, type YamlDocument } from "./yaml-document.ts";

@@ -35,6 +35,7 @@ import { resolveRoute } from "./resolve-route.ts";
 import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
 import { resolveSignIn, type VisitedHost } from "./resolve-sign-in.ts";
 import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
+import { checkWindowLimits } from "./window-limits.ts";
 import { readYaml } from "./yaml-document.ts";
 
 export type ParseOptions = Readonly<{
@@ -146,6 +147,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     },
     report,
   );
+  checkWindowLimits({ broker: brokers.broker, routes }, report);
   const observing = resolveObserving(globals, { report, material, failed });
   const nodeName = globals.node_name === undefined ? null : parseNodeId(globals.node_name);
   if (signIn.authenticateServiceUrl === null || secrets.sharedSecret === null || brokers.store === null) return null;

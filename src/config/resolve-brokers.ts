@@ -275,7 +275,11 @@ function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["n
     renewMs: broker.renew,
     takeoverMs: broker.takeover,
     maxNodes: broker.max_nodes,
-    maxWindow: broker.max_window,
+    maxWindow: {
+      proxy: broker.max_window.proxy ?? null,
+      authorize: broker.max_window.authorize ?? null,
+      broker: broker.max_window.broker ?? null,
+    },
     tlsCa:
       material.authorities(material.text(broker, { key: "tls_ca", secrecy: "public" })) ?? from.certificateAuthority,
     tls,
@@ -326,7 +330,7 @@ function checkTimes(globals: Globals, report: Report): void {
       "renew more often, or lengthen broker.lease",
     );
   for (const [role, windowMs] of Object.entries(broker.max_window))
-    if (windowMs < broker.lease)
+    if (windowMs !== undefined && windowMs < broker.lease)
       report.error(
         ["broker", "max_window", role],
         "is shorter than broker.lease, so no node of this role could use its lease to the end",

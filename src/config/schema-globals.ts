@@ -318,15 +318,15 @@ export const brokerGroup = {
       max_window: cardea(
         z.strictObject({
           proxy: cardea(
-            duration({ min: "1s", max: "16m" }).prefault("16m"),
-            "The longest window of a proxy: `broker.lease` plus its largest `stale_grace`. A node that requests more is granted this much. A receipt never waits longer for a silent node.",
+            duration({ min: "1s", max: "16m" }).optional(),
+            "The longest window of a proxy, which is `broker.lease` plus its largest `stale_grace`. A node that requests more is granted this much. A receipt never waits longer for a silent node. Absent: `broker.lease` plus the largest `stale_grace` in this file, 60s at least.",
           ),
           authorize: cardea(
-            duration({ min: "1s", max: "16m" }).prefault("16m"),
+            duration({ min: "1s", max: "16m" }).optional(),
             "The same for processes that authenticate or authorize and run no proxy.",
           ),
           broker: cardea(
-            duration({ min: "1s", max: "16m" }).prefault("16m"),
+            duration({ min: "1s", max: "16m" }).optional(),
             "The same for regional brokers, which request as much as the nodes of their region.",
           ),
         }),

@@ -1,7 +1,7 @@
 /** Each unsafe combination is refused, or warned of where it can be right; beside each stands the safe one. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { exampleSecret } from "../../src/config/index.ts";
+import { exampleSecret, windowLimits } from "../../src/config/index.ts";
 import {
   base,
   certificate,
@@ -542,6 +542,18 @@ suite("services over several processes", () => {
     assert.deepEqual(errors(withKeys({ broker: "{lease: 5s, max_window: {broker: 4s}}" })), [
       "c.yaml:11:42: broker.max_window.broker: is shorter than broker.lease, so no node of this role could use its lease to the end; lengthen it, or shorten broker.lease",
     ]);
+  });
+  test("a window limit below what the routes' grace needs is warned about; without one the limit follows from the routes", () => {
+    const patient = route(`${open}\nstale_grace: 5m`);
+    assert.deepEqual(warnings(withKeys({ broker: "{lease: 5s, max_window: {proxy: 65s}}" }, patient)), [
+      "c.yaml:11:41: broker.max_window.proxy: is shorter than broker.lease plus the largest stale_grace of the routes here, so proxies deny before that grace is over; lengthen it, or shorten stale_grace",
+    ]);
+    assert.deepEqual(windowLimits(config(withKeys({ broker: "{lease: 5s, max_window: {authorize: 30s}}" }, patient))), {
+      proxy: 305_000,
+      authorize: 30_000,
+      broker: 305_000,
+    });
+    assert.equal(windowLimits(config(withKeys({}))).proxy, 65_000);
   });
   test("the databroker's certificate is its own, else the first that is served", () => {
     const pair = certificate(["b1.example.com"]);

@@ -1,5 +1,5 @@
 /**
- * Continuity: whether a store may lack beats that an earlier leader had committed, and with them rows of lessees (ADR 0032).
+ * Continuity: whether a store may lack beats that an earlier leader had committed, and with them rows of lessees (ADR 0035).
  *
  * - Pure. Each store gathers the evidence inside the transaction that opens an epoch, and this decides what it proves.
  * - Absence of evidence is a reason: only what is named here as proof counts as one.

@@ -6,7 +6,7 @@
  * - Builds before this one drew boot ids at random. Such an id commits to no key; a leader pins it to the first key that uses it.
  * - A boot is named as replaced only with a signature by its own key, which its data folder keeps for the next boot.
  *
- * Pure; seeds are arguments. Why: docs/adr/0032-a-boot-names-its-key.md
+ * Pure; seeds are arguments. Why: docs/adr/0036-a-boot-names-its-key.md
  */
 import { hash as digestOf, sign, verify } from "node:crypto";
 import { type BootId, encode, type NodeId, parseBootId } from "../../events/index.ts";
