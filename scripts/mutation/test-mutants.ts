@@ -19,6 +19,11 @@ const sqliteFile = "src/replication/log/sqlite-file.ts";
 const envelope = "src/replication/wire/envelope.ts";
 const nodeProcess = "src/replication/node/node-process.ts";
 const nodeProcessTest = "test/replication/node/node-process.test.ts";
+const leaseSide = "src/replication/node/lease-side.ts";
+const dataFolderLock = "src/replication/node/data-folder-lock.ts";
+const dataFolderLockTest = "test/replication/node/data-folder-lock.test.ts";
+const leaseGranter = "src/replication/lease/lease-granter.ts";
+const leaseGranterTest = "test/replication/lease/lease-granter.test.ts";
 
 export const testMutants: Readonly<Record<string, TestMutant>> = {
   "sqlite-unsynced": {
@@ -158,6 +163,62 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
         file: "src/cli/fronts.ts",
         take: "replica.drain();\n    await started.close();",
         put: "replica.drain();\n    void started.close();",
+      },
+    ],
+  },
+  "clone-taken-for-restart": {
+    section: 5,
+    meaning: "a boot on a copied data folder names the boot that wrote into the original, which may be alive",
+    test: dataFolderLockTest,
+    changes: [{ file: dataFolderLock, take: '|| row["file"] !== file ? null', put: "? null" }],
+  },
+  "key-kept-after-goodbye": {
+    section: 5,
+    meaning: "the key of a boot that said goodbye stays in its data folder",
+    test: dataFolderLockTest,
+    changes: [
+      {
+        file: dataFolderLock,
+        take: 'if (open) database.exec("begin; delete from last_boot; delete from last_key; commit");',
+        put: 'if (open) database.exec("begin; delete from last_boot; commit");',
+      },
+    ],
+  },
+  "predecessor-named-again": {
+    section: 5,
+    meaning: "a boot goes on naming its predecessor after the leader's first grant",
+    test: nodeProcessTest,
+    changes: [
+      {
+        file: leaseSide,
+        take: "if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;",
+        put: "",
+      },
+    ],
+  },
+  "predecessor-named-once": {
+    section: 5,
+    meaning: "a boot stops naming its predecessor after a regional grant, before the leader has heard of it",
+    test: nodeProcessTest,
+    changes: [{ file: leaseSide, take: "if (grant.ageMs === undefined || grant.ageMs === null) this", put: "this" }],
+  },
+  "replaced-stays-replaced": {
+    section: 5,
+    meaning: "a replaced boot that renews, and so is alive, is left out of receipts",
+    test: leaseGranterTest,
+    changes: [
+      { file: leaseGranter, take: "this.#putBack(renew, ({ nonces }) => renew.nonce > nonces.renew);", put: "" },
+    ],
+  },
+  "copy-untold": {
+    section: 5,
+    meaning: "two boots of one node that both go on renewing are not named to the operator",
+    test: leaseGranterTest,
+    changes: [
+      {
+        file: leaseGranter,
+        take: "if (registered.renew === null) this.#copied.began(boot(renew), this.#othersOf(renew));",
+        put: "",
       },
     ],
   },
