@@ -24,7 +24,10 @@ const stopping = "stopping";
 const againMs = 5_000;
 /** Nodes that were given a configuration at once look for its body one after the other. */
 const spreadMs = 1_000;
-/** Until it is looked for again, and up to half as much more: where it was there, and where nobody could say. */
+/**
+ * Until the body is looked for again, and up to half as much more: where a broker holds it, and where no broker could tell. A refused
+ * activation is submitted again after `unknown`.
+ */
 const lookAgainMs = { known: 600_000, unknown: 30_000 };
 
 export type Announcing = Readonly<{
@@ -45,7 +48,7 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
   async function announce(config: Config, signal: AbortSignal): Promise<void> {
     if (signal.reason === stopping) return;
     const activation = { type: "activateConfiguration", nodeId, configHash: config.hash } as const;
-    if ((await submitted(activation, signal)) !== "done") return;
+    if (!(await recorded(activation, signal))) return;
     await pause(upTo(spreadMs, randomBytes), signal);
     let offered = false;
     // Once also of one that is over already: decisions were made by it.
@@ -60,9 +63,11 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
           );
         } else {
           const body = packed(config);
-          if (body === null || (await submitted({ ...activation, body }, signal)) !== "done") return;
+          if (body === null) return;
+          const outcome = await submitted({ ...activation, body }, signal);
+          if (outcome === "given up") return;
           offered = true;
-          continue; // was it kept?
+          if (outcome === "done") continue; // was it kept?
         }
       }
       const ms = held === undefined ? pauseMs.unknown : pauseMs.known;
@@ -85,7 +90,23 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
     }
   }
 
-  async function submitted(command: ActivateConfiguration, signal: AbortSignal): Promise<"done" | "given up"> {
+  /**
+   * A refusal may pass: the leader takes what a regional broker forwards only while that broker holds a lease.
+   * @returns false: the configuration is not in force any more
+   */
+  async function recorded(activation: ActivateConfiguration, signal: AbortSignal): Promise<boolean> {
+    for (;;) {
+      const outcome = await submitted(activation, signal);
+      if (outcome !== "refused") return outcome === "done";
+      await pause(pauseMs.unknown + upTo(pauseMs.unknown / 2, randomBytes), signal);
+      if (signal.aborted) return false;
+    }
+  }
+
+  async function submitted(
+    command: ActivateConfiguration,
+    signal: AbortSignal,
+  ): Promise<"done" | "refused" | "given up"> {
     const request = { commandId: parseCommandId(randomUUID()), actor: `service:${nodeId}`, command };
     for (let warned = false; ; warned = true) {
       const result = await who.databroker
@@ -94,8 +115,8 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
       if (result.type === "done") return "done";
       const facts = { result: result.type, reason: result.message };
       if (result.type === "refused") {
-        logger.warn(facts, "the configuration's activation is not in the log");
-        return "given up";
+        logger.warn(facts, "the brokers refuse the configuration's activation; it is submitted again later");
+        return "refused";
       }
       if (!warned) logger.warn(facts, "the configuration's activation is not in the log yet");
       await pause(againMs, signal);

@@ -27,6 +27,8 @@ class Keeper {
   keeps: "bodies" | "nothing" = "bodies";
   /** An older one does not know what it is asked. */
   version: "this" | "older" = "this";
+  /** So many submissions are refused first. */
+  refusals = 0;
   readonly announce = announceConfigurations({
     node: "proxy-1" as NodeId,
     logger: {
@@ -37,6 +39,10 @@ class Keeper {
       submit: async (request) => {
         this.submitted.push(request);
         const { command, commandId } = request;
+        if (this.refusals > 0) {
+          this.refusals -= 1;
+          return { type: "refused", commandId, code: "forbidden", message: "not yet" };
+        }
         if (
           command.type === "activateConfiguration" &&
           command.body !== undefined &&
@@ -73,6 +79,26 @@ test("the hash first, then what it stands for, once, without a secret", async (t
   const text = keeper.bodies.get(own.hash) ?? "";
   assert.match(text, /"authenticateServiceUrl":"https:\/\/authenticate\.example\.com\/"/);
   for (const secret of [sharedSecret, cookieSecret, "from-the-provider"]) assert.equal(text.includes(secret), false);
+});
+
+test("a refused activation is submitted again until the brokers take it", async (t) => {
+  const keeper = new Keeper();
+  t.after(() => keeper.announce(null));
+  keeper.refusals = 2;
+  keeper.announce(own);
+  await waitFor("the body", () => keeper.bodies.get(own.hash));
+  assert.equal(keeper.submitted.length, 4);
+  assert.equal(keeper.offers, 1);
+});
+
+test("a refused body is offered again at a later look", async (t) => {
+  const keeper = new Keeper();
+  t.after(() => keeper.announce(null));
+  keeper.announce(own);
+  await waitFor("the activation", () => keeper.submitted.length === 1 || undefined);
+  keeper.refusals = 1;
+  await waitFor("the body", () => keeper.bodies.get(own.hash));
+  assert.equal(keeper.offers, 2);
 });
 
 test("what is kept already is not sent", async (t) => {
