@@ -71,6 +71,7 @@ Users alice, bob and carol, any password. Each port answers /health.`,
     await runningApp.close();
     await runningProvider.close();
     await keys.close();
+    await output.close();
     return 0;
   },
 };

@@ -176,6 +176,7 @@ export function openOutput(options: {
         const settle = (error: Error | null): void => (error === null ? resolve() : reject(error));
         sealText(); // keeps the order
         const parts = wholeLines(bytes);
+        if (parts.length === 0) settle(null);
         parts.forEach((part, index) => {
           chunks.push({ bytes: part, done: index === parts.length - 1 ? settle : null });
         });
@@ -186,9 +187,9 @@ export function openOutput(options: {
     stats: () => ({ queuedBytes: queuedBytes(), droppedLines, failure }),
     async close() {
       if (state !== "open") return;
+      retryNow();
       flush();
       state = "closing";
-      timer?.ref();
       if (queuedBytes() > 0) {
         await new Promise<void>((resolve) => {
           const given = setTimeout(resolve, closeMsMax);
@@ -214,6 +215,15 @@ export function openOutput(options: {
       }
     },
   };
+
+  /** A delay after a failed write may be as long as the time that `close` has. */
+  function retryNow(): void {
+    if (timer === null) return;
+    clearTimeout(timer);
+    timer = null;
+    attempts = 0;
+    writeNext();
+  }
 
   function end(): void {
     state = "closed";

@@ -51,9 +51,9 @@ export const run: Command = {
     if (typeof ended === "string") logger.info({ signal: ended }, "draining");
     await parts.stop();
     if (own !== undefined) leaveWorkers();
-    if (typeof ended !== "string") throw ended;
-    logger.info({}, "stopped");
+    if (typeof ended === "string") logger.info({}, "stopped");
     await output.close();
+    if (typeof ended !== "string") throw ended;
     return 0;
   },
 };

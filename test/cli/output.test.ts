@@ -121,6 +121,28 @@ test("a stalled pipe delays neither close() beyond its bound nor closeNow() at a
   assert.deepEqual(other.stats(), { queuedBytes: 0, droppedLines: 0, failure: null });
 });
 
+test("close() retries a failed write at once, however long its delay has become", async (t) => {
+  using folder = new TemporaryFolder("output-close");
+  const file = join(folder.path, "out");
+  const fd = openSync(file, "a");
+  closeSync(fd); // writes fail with EBADF until another file has this number
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const output = openOutput({ fd, noticeOf });
+  output.write("a line\n");
+  while (output.stats().failure === null) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(openSync(file, "a"), fd);
+  await output.close(); // no timer fires here
+  assert.equal(readFileSync(file, "utf8"), "a line\n");
+  closeSync(fd);
+});
+
+test("nothing to write is written at once", async () => {
+  using folder = new TemporaryFolder("output-nothing");
+  const output = openOutput({ fd: openSync(join(folder.path, "out"), "a"), noticeOf });
+  await output.writeAll(Buffer.alloc(0));
+  await output.close();
+});
+
 test(
   "a full disk is retried, and with room everything queued is written, the torn line first",
   needsRoot,
