@@ -1,9 +1,16 @@
 /** `cardea audit explain`: why a past decision fell as it did, from its record and the events of the log. */
-import { type DecisionEntry, type ExplainedFact, isNamed, parseLine, recordIdOf } from "../audit/index.ts";
+import {
+  type DecisionEntry,
+  type ExplainedFact,
+  isNamed,
+  parseLine,
+  type RecordRefusal,
+  recordIdOf,
+} from "../audit/index.ts";
 import type { ExplainAnswer } from "../console/index.ts";
 import { formatLink } from "../events/index.ts";
 import { operatorOptions, type Parsed, parse } from "./arguments.ts";
-import { type Kept, recordSource } from "./audit-records.ts";
+import { type Kept, type RecordSource, recordSource } from "./audit-records.ts";
 import { type Command, type Terminal, UsageError } from "./command.ts";
 import { readLocalConfig } from "./local-config.ts";
 import { connectOperator, type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
@@ -64,15 +71,27 @@ async function explained(id: string, asking: Asking): Promise<ExplainAnswer | un
   const nowhere: Kept = { audit: { files: [], nats: false }, nats: null, broker: { clusterName: "" }, ...noSecrets };
   const own = config === undefined ? null : readLocalConfig(config, terminal);
   const source = recordSource(own ?? nowhere, { input, kept, from: 0 });
-  const found: DecisionEntry[] = [];
-  for await (const read of source.read()) {
-    const record = "value" in read ? parseLine(JSON.stringify(read.value)) : undefined;
-    if (record !== undefined && isNamed(record, id)) found.push(record);
-  }
+  const { found, refused } = await findDecisions(id, source);
+  if (refused !== "") terminal.err(`messages of the audit stream were refused and are not searched: ${refused}\n`);
   const [newest, ...others] = found.toSorted((a, b) => b.at - a.at || b.seq - a.seq);
   if (newest === undefined) return undefined;
   const answer = (await client.post("/explain", { record: newest }, explainMs)) as ExplainAnswer;
   return { ...answer, others: others.map(recordIdOf) };
+}
+
+/** @returns `refused`: how many messages of the audit stream count for nothing, by reason; empty: none */
+export async function findDecisions(
+  id: string,
+  source: RecordSource,
+): Promise<Readonly<{ found: readonly DecisionEntry[]; refused: string }>> {
+  const found: DecisionEntry[] = [];
+  const refused = new Map<RecordRefusal, number>();
+  for await (const read of source.read()) {
+    if ("refused" in read) refused.set(read.refused, (refused.get(read.refused) ?? 0) + 1);
+    const record = "value" in read ? parseLine(JSON.stringify(read.value)) : undefined;
+    if (record !== undefined && isNamed(record, id)) found.push(record);
+  }
+  return { found, refused: [...refused].map(([reason, count]) => `${count} ${reason}`).join(", ") };
 }
 
 function textOf({ record, facts, broken, open, others }: ExplainAnswer): string {
