@@ -4,16 +4,9 @@
  * A sentence that changes is noticed by test/scripts/test-mutants.test.ts; whether the test still fails without it, by
  * `npm run mutate:tests`.
  */
-import type { Change } from "./change-sources.ts";
-
-export type TestMutant = Readonly<{
-  /** The section of ARCHITECTURE that states the rule. */
-  section: 3 | 4 | 5 | 6;
-  /** What happens without the rule. */
-  meaning: string;
-  test: string;
-  changes: readonly Change[];
-}>;
+import { liveTestMutants } from "./live-test-mutants.ts";
+import { storeTestMutants } from "./store-test-mutants.ts";
+import type { TestMutant } from "./test-mutant.ts";
 
 const sqliteFile = "src/replication/log/sqlite-file.ts";
 const envelope = "src/replication/wire/envelope.ts";
@@ -222,4 +215,6 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  ...liveTestMutants,
+  ...storeTestMutants,
 };

@@ -4,6 +4,7 @@ import {
   type CardeaEvent,
   type GroupId,
   genesis,
+  groupStream,
   type Hash,
   linkOf,
   OutOfOrderError,
@@ -137,6 +138,32 @@ test("removing a group takes everyone out and touches each of them", () => {
   assert.equal(projection.groupsOf(userId(1)).size, 0);
   assert.ok(touched[1]?.includes(userStream(userId(1))));
   assert.ok(touched[1]?.includes(userStream(userId(2))));
+});
+
+test("each change of a session, of a person or of members touches every stream that a decision may have read", () => {
+  const [session, user, other] = [sessionStream(sessionId(1)), userStream(userId(1)), userStream(userId(2))];
+  const profile = new Uint8Array([2]);
+  const expected: readonly (readonly [CardeaEvent, readonly string[]])[] = [
+    [created(1, 1), [session]],
+    [
+      { type: "SessionRefreshed", sessionId: sessionId(1), userId: userId(1), profile, refreshedAt: 5 as UnixMs },
+      [session],
+    ],
+    [revoked(1, 1), [session]],
+    [{ type: "UserGroupsReplaced", userId: userId(1), source: "idp", groupIds: [group] }, [user]],
+    [
+      { type: "GroupMembersChanged", groupId: group, source: "operator", added: [userId(2)], removed: [userId(1)] },
+      [groupStream(group), other, user],
+    ],
+    [{ type: "UserSuspended", userId: userId(2), reason: "leaver" }, [other]],
+    [{ type: "SessionsExpired", sessionIds: [sessionId(1)] }, [session]],
+  ];
+  const projection = new Projection();
+  const touched = record(expected.map(([event]) => event)).map((one) => projection.apply(one));
+  assert.deepEqual(
+    touched,
+    expected.map(([, streams]) => streams),
+  );
 });
 
 test("nothing leaves by a clock: an expired session stays until the sweep says so", () => {

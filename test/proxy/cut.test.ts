@@ -7,8 +7,8 @@ import type { Duplex } from "node:stream";
 import { after, describe, test } from "node:test";
 import { type WebSocket as Client, WebSocket, WebSocketServer } from "ws";
 import type { RouteConfig } from "../../src/config/index.ts";
-import { sessionStream } from "../../src/events/index.ts";
-import { sessionId } from "../events/support.ts";
+import { sessionStream, userStream } from "../../src/events/index.ts";
+import { sessionId, userId } from "../events/support.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
@@ -190,6 +190,13 @@ describe("a revoked session", () => {
   test("in a suffix that was lost stays denied on the node that had applied it", async () => {
     const rig = await start();
     rig.sticky.add(sessionStream(sessionId(1)));
+    assert.equal((await rig.ask({ session: 1 })).status, 302);
+    assert.equal((await rig.ask({ session: 2 })).status, 200);
+  });
+
+  test("of a person in a suffix that was lost denies every session of that person on the node that had applied it", async () => {
+    const rig = await start();
+    rig.sticky.add(userStream(userId(1)));
     assert.equal((await rig.ask({ session: 1 })).status, 302);
     assert.equal((await rig.ask({ session: 2 })).status, 200);
   });

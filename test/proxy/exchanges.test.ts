@@ -6,6 +6,7 @@ import {
   type CutUnderWay,
   type ExchangeOptions,
   Exchanges,
+  type ExchangeTerms,
   type Settled,
   type Verdict,
 } from "../../src/proxy/exchanges.ts";
@@ -63,6 +64,20 @@ function underWay(begin: CutUnderWay["then"]): CutUnderWay {
 const refused: Verdict = { type: "refused", reason: "session-ended" };
 
 describe("a change re-decides exactly what read it", () => {
+  test("and holds what goes on to the grace and the lifetime of the new decision", () => {
+    const { now, open, change } = desk();
+    const [grace, lifetime] = [open({ graceMs: 10_000 }), open({ graceMs: 10_000, lifetimeMs: 60_000 })];
+    now.overdueMs = 5_000;
+    now.monotonic = 30_000;
+    assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [true, true]);
+    const again = (terms: ExchangeTerms): Verdict => ({ type: "permitted", reads: [alice], until: null, terms });
+    grace.verdict.next = again({ graceMs: 1_000, lifetimeMs: 0 });
+    lifetime.verdict.next = again({ graceMs: 10_000, lifetimeMs: 20_000 });
+    void change([alice]);
+    assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [false, false]);
+    assert.deepEqual([grace.destroyed, lifetime.destroyed], [["stale"], ["lifetime"]]);
+  });
+
   test("and destroys what is denied now", () => {
     const { open, change, cuts } = desk();
     const [mine, other] = [open(), open({ reads: [bob] })];

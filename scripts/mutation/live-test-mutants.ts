@@ -1,0 +1,120 @@
+/** Test mutants of the live cut: what is re-decided, cut and looked at again (test-mutants.ts). Pure data. */
+import type { TestMutant } from "./test-mutant.ts";
+
+const decideTest = "test/auth/authorize/decide.test.ts";
+const decide = "src/auth/authorize/decide.ts";
+const exchangesTest = "test/proxy/exchanges.test.ts";
+const exchanges = "src/proxy/exchanges.ts";
+const projectionTest = "test/events/projection.test.ts";
+const projection = "src/events/projection.ts";
+
+export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
+  "expiry-unread": {
+    section: 5,
+    meaning: "the lookup of a caller finds a session after its expiry",
+    test: "test/auth/authorize/caller.test.ts",
+    changes: [
+      {
+        file: "src/auth/authorize/caller.ts",
+        take: 'if (session.expiresAt <= now) return nobody("session-expired", credentialInHeader);',
+        put: "void now;",
+      },
+    ],
+  },
+  "expiry-undecided": {
+    section: 5,
+    meaning: "a decision counts a session after its expiry",
+    test: decideTest,
+    changes: [
+      {
+        file: decide,
+        take: "caller.principal.session.expiresAt > now ? caller.principal : null;",
+        put: "now > 0 ? caller.principal : null;",
+      },
+    ],
+  },
+  "until-unset": {
+    section: 5,
+    meaning: "a permit does not end with the session that it was given to",
+    test: decideTest,
+    changes: [
+      {
+        file: decide,
+        take: "let until = principal === null ? null : principal.session.expiresAt;",
+        put: "let until: UnixMs | null = null as UnixMs | null;",
+      },
+    ],
+  },
+  "until-unwatched": {
+    section: 5,
+    meaning: "an exchange goes on when time alone has ended what permitted it",
+    test: exchangesTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "return this.#until === null || wall < this.#until || this.redecide();",
+        put: "return this.#until === null || wall >= 0;",
+      },
+    ],
+  },
+  "refresh-untouched": {
+    section: 5,
+    meaning: "new claims of a session touch nothing that it has open",
+    test: projectionTest,
+    changes: [
+      {
+        file: projection,
+        take: '        return [sessionStream(event.sessionId)];\n      case "SessionsExpired":',
+        put: '        return event.type === "SessionRefreshed" ? [] : [sessionStream(event.sessionId)];\n      case "SessionsExpired":',
+      },
+    ],
+  },
+  "replaced-untouched": {
+    section: 5,
+    meaning: "the groups that a refresh replaces touch nobody",
+    test: projectionTest,
+    changes: [
+      {
+        file: projection,
+        take: "new Set(event.groupIds));\n        return [userStream(event.userId)];",
+        put: "new Set(event.groupIds));\n        return [];",
+      },
+    ],
+  },
+  "rebuilt-not-redecided": {
+    section: 5,
+    meaning: "open exchanges are not decided again when another projection replaces the one that permitted them",
+    test: exchangesTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "if (change.rebuilt) this.redecideAll(settled);",
+        put: "if (change.rebuilt) settled(null);",
+      },
+    ],
+  },
+  "file-not-enforced": {
+    section: 3,
+    meaning: "another configuration takes effect without a new decision about open exchanges",
+    test: exchangesTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "this.#redecide([...this.#all.items(), ...this.#delivering.items()], settled);",
+        put: "this.#redecide([], settled);",
+      },
+    ],
+  },
+  "door-unseen": {
+    section: 3,
+    meaning: "an open exchange is decided by its own route alone, though another route stands before it now",
+    test: "test/proxy/plan.test.ts",
+    changes: [
+      {
+        file: "src/proxy/plan.ts",
+        take: "return same === undefined ? [] : [planOf(found), planOf(same)];",
+        put: "return same === undefined ? [] : [planOf(same)];",
+      },
+    ],
+  },
+};

@@ -1,0 +1,82 @@
+/** Test mutants of the store: what shows that a lease is lost or that an event is durable (test-mutants.ts). Pure data. */
+import type { TestMutant } from "./test-mutant.ts";
+
+const continuityTest = "test/replication/log/continuity.test.ts";
+const continuity = "src/replication/log/continuity.ts";
+
+export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
+  "lost-lessees-forgotten": {
+    section: 6,
+    meaning: "a new leader trusts that the store holds every lease",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: "  const { run, previous, mark } = evidence;",
+        put: "  const { run, previous, mark } = evidence;\n  if (request.expected > 0) return null;",
+      },
+    ],
+  },
+  "same-timeline-trusted": {
+    section: 6,
+    meaning: "a store on the same timeline counts as one that has lost nothing",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: "if (previous.run.start === run.start) return null;",
+        put: "if (previous.run.timeline === run.timeline) return null;",
+      },
+    ],
+  },
+  "timeline-unread": {
+    section: 6,
+    meaning: "a store on another timeline counts as one that has lost nothing",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: "if (previous.run.timeline !== run.timeline)",
+        put: 'if (previous.run.timeline === run.timeline && run.start === "")',
+      },
+    ],
+  },
+  "another-server-trusted": {
+    section: 6,
+    meaning: "another Postgres server counts as one that has lost nothing",
+    test: continuityTest,
+    changes: [
+      { file: continuity, take: "if (previous.run.server !== run.server)", put: 'if (previous.run.server === "")' },
+    ],
+  },
+  "copied-log-trusted": {
+    section: 6,
+    meaning: "a log that was copied into a database counts as the one that it was copied from",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: 'if (previous.written === "elsewhere")',
+        put: 'if (previous.written === "elsewhere" && run.start === "")',
+      },
+    ],
+  },
+  "restart-trusted-by-all": {
+    section: 6,
+    meaning: "a clean restart of Postgres proves to every broker that no lease is lost",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: "return request.led === previous.incarnation\n    ? null",
+        put: "return request.led !== undefined\n    ? null",
+      },
+    ],
+  },
+  "lost-epoch-unheard": {
+    section: 6,
+    meaning: "an epoch that a message named and the store lacks raises no doubt",
+    test: continuityTest,
+    changes: [{ file: continuity, take: "return heard > expected ?", put: "return heard > expected && heard < 0 ?" }],
+  },
+};

@@ -1,0 +1,78 @@
+/** Leases of a lost history: the row that stands for them in the lessee table, as the granter and receipts count it. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type {
+  BootId,
+  Epoch,
+  Hash,
+  Incarnation,
+  Link,
+  MonotonicMs,
+  NodeId,
+  Position,
+} from "../../../src/events/index.ts";
+import {
+  fenceAfterMs,
+  LeaseGranter,
+  type Lessee,
+  lostHistory,
+  type Renew,
+  receiptFor,
+} from "../../../src/replication/index.ts";
+
+const epoch = 3 as Epoch;
+const drift = 0.01;
+const [ownMs, lostMs] = [5_000, 60_000];
+const head: Link = { epoch, position: 20 as Position, hash: "a".repeat(64) as Hash };
+const survivor: Lessee = {
+  node: "near" as NodeId,
+  boot: "near-boot" as BootId,
+  region: "eu",
+  role: "proxy",
+  windowMs: ownMs,
+};
+const row = lostHistory(epoch, lostMs);
+const view = { at: 10 as MonotonicMs, onChain: () => true, digest: "same" } as const;
+
+function granter(): LeaseGranter {
+  return new LeaseGranter({
+    ...{ epoch, incarnation: "i" as Incarnation, start: 5 as Position, openedAt: 0 as MonotonicMs },
+    ...{ lessees: [survivor, row], deltaMs: ownMs, drift, windowMaxMs: lostMs, exclusive: false },
+  });
+}
+
+test("a surviving row counts for the longest window of a lost history, because a longer grant to it may be lost", () => {
+  const standings = granter().standings(0 as MonotonicMs);
+  assert.deepEqual(
+    standings.map(({ node, fencedInMs }) => [node, fencedInMs]),
+    [
+      [row.node, fenceAfterMs(lostMs, drift)],
+      [survivor.node, fenceAfterMs(lostMs, drift)],
+    ],
+  );
+});
+
+test("no boot renews, confirms or says goodbye for a lost history", () => {
+  const leader = granter();
+  const { node, boot, region, role } = row;
+  const renew: Renew = {
+    ...{ node, boot, region, role, nonce: 1, version: "1", windowMs: ownMs, applied: head, enforced: head },
+    ...{ digest: "", configHash: "", replaces: null, reads: 1, monotonicMs: 0 },
+  };
+  assert.equal(leader.renew(renew, "remote", view).type, "refused");
+  const replacing = { ...renew, node: survivor.node, boot: "other" as BootId, replaces: boot };
+  assert.equal(leader.renew(replacing, "remote", view).type, "refused");
+  assert.notEqual(leader.confirm({ node, boot, nonce: 2, enforced: head }, view), "accepted");
+  assert.notEqual(leader.goodbye({ node, boot, nonce: 3 }), "accepted");
+  const standing = leader.standings(10 as MonotonicMs).find((each) => each.boot === boot);
+  assert.equal(standing?.enforced, null);
+});
+
+test("a receipt of every region waits for a lost history", () => {
+  const lessees = granter()
+    .standings(0 as MonotonicMs)
+    .filter(({ boot }) => boot === row.boot);
+  const of = (region: string) =>
+    receiptFor({ link: head, commandId: null, wait: "region", region }, { epoch, lessees }).complete;
+  assert.deepEqual([of("eu"), of("us")], [false, false]);
+});
