@@ -117,4 +117,16 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "sticky-unread": {
+    section: 6,
+    meaning: "the denials that a node keeps of a lost history are not asked for when a caller is looked up",
+    test: "test/proxy/cut.test.ts",
+    changes: [
+      {
+        file: "src/proxy/who-asks.ts",
+        take: "const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);",
+        put: "const denied = replica.stickilyDenied(session) && session === user;",
+      },
+    ],
+  },
 };

@@ -3,6 +3,8 @@ import type { TestMutant } from "./test-mutant.ts";
 
 const continuityTest = "test/replication/log/continuity.test.ts";
 const continuity = "src/replication/log/continuity.ts";
+const durabilityTest = "test/replication/log/durability.test.ts";
+const durability = "src/replication/log/durability.ts";
 
 export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   "lost-lessees-forgotten": {
@@ -78,5 +80,47 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
     meaning: "an epoch that a message named and the store lacks raises no doubt",
     test: continuityTest,
     changes: [{ file: continuity, take: "return heard > expected ?", put: "return heard > expected && heard < 0 ?" }],
+  },
+  "one-standby-of-two": {
+    section: 3,
+    meaning: "one standby is enough where the names ask for two",
+    test: durabilityTest,
+    changes: [
+      {
+        file: durability,
+        take: "flushed.filter((position) => position >= end).length >= wanted.count",
+        put: "flushed.some((position) => position >= end)",
+      },
+    ],
+  },
+  "unnamed-standby-counts": {
+    section: 3,
+    meaning: "a standby counts though no commit waits for it by name",
+    test: durabilityTest,
+    changes: [{ file: durability, take: 'if (named !== "any" && !named.has(key)) continue;', put: "" }],
+  },
+  "asynchronous-standby-counts": {
+    section: 3,
+    meaning: "an asynchronous standby counts as one that commits wait for",
+    test: durabilityTest,
+    changes: [
+      {
+        file: durability,
+        take: 'const counts = state === "sync" || state === "quorum";',
+        put: 'const counts = state !== "";',
+      },
+    ],
+  },
+  "renewed-position-of-old-machine": {
+    section: 3,
+    meaning: "the highest position of a standby's connections counts, and not the lowest",
+    test: durabilityTest,
+    changes: [
+      {
+        file: durability,
+        take: "if (known === undefined || position < known)",
+        put: "if (known === undefined || position > known)",
+      },
+    ],
   },
 };

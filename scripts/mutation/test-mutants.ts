@@ -7,6 +7,7 @@
 import { liveTestMutants } from "./live-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
+import { wireTestMutants } from "./wire-test-mutants.ts";
 
 const sqliteFile = "src/replication/log/sqlite-file.ts";
 const envelope = "src/replication/wire/envelope.ts";
@@ -217,4 +218,5 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   },
   ...liveTestMutants,
   ...storeTestMutants,
+  ...wireTestMutants,
 };
