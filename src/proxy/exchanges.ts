@@ -296,6 +296,7 @@ export class Exchanges {
   /** In the order of their numbers. At most one for each change that is being enforced. */
   readonly #waiters: Waiter[] = [];
   #cuts = 0;
+  #undelivered = 0;
   readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
 
   constructor(
@@ -315,6 +316,11 @@ export class Exchanges {
 
   get counts(): KindCounts {
     return this.#counts;
+  }
+
+  /** Responses that are complete in this process and not known to be in their callers' kernels. */
+  get undelivered(): number {
+    return this.#undelivered;
   }
 
   /** Call in the turn of the decision: a change that arrives later then finds it. */
@@ -391,13 +397,16 @@ export class Exchanges {
   closed(exchange: Exchange, state: "delivering" | "left"): void {
     this.#all.remove(exchange);
     this.#counts[exchange.kind]--;
-    if (state === "delivering") this.#delivering.push(exchange);
-    else this.#forget(exchange);
+    if (state === "delivering") {
+      this.#delivering.push(exchange);
+      this.#undelivered++;
+    } else this.#forget(exchange);
     this.#onClosed();
   }
 
   delivered(exchange: Exchange): void {
     this.#delivering.remove(exchange);
+    this.#undelivered--;
     this.#forget(exchange);
   }
 

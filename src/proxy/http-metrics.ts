@@ -46,6 +46,8 @@ export function createHttpMetrics(options: {
   logger: Logger;
   upstreams: UpstreamMetrics;
   openExchanges: () => KindCounts;
+  /** Responses that are complete here and that their callers' kernels have not acknowledged. */
+  undelivered: () => number;
   /** What the kernel may hold of one connection; Infinity: unbounded. */
   heldBytesMax: number;
   /** ≤ 0 while fresh; not finite when nothing may be permitted. */
@@ -61,6 +63,14 @@ export function createHttpMetrics(options: {
     registers,
     collect() {
       for (const [kind, count] of Object.entries(options.openExchanges())) this.set({ kind }, count);
+    },
+  });
+  new Gauge({
+    name: "cardea_proxy_undelivered_responses",
+    help: "Responses that are complete in this process and not known to be in their callers' kernels. A cut still reaches them.",
+    registers,
+    collect() {
+      this.set(options.undelivered());
     },
   });
   new Gauge({

@@ -79,7 +79,7 @@ export class Http1Connection {
     this.#scheme = socket instanceof TLSSocket ? "https" : "http";
     this.#owner = owner;
     this.caller = caller;
-    this.outlet = new SocketOutlet(socket);
+    this.outlet = new SocketOutlet(socket, () => owner.onRefused("undelivered"));
     this.#deadline = owner.now() + owner.readMs;
     this.#writer = new AnswerWriter(socket, owner, {
       mayLeave: (flush) => this.#current?.mayLeave(flush) ?? true,
@@ -121,13 +121,13 @@ export class Http1Connection {
     else if (this.#current?.closed === true) this.#linger(); // the rest of its body is not waited for
   }
 
-  /** Everything is said, and the caller has not ended its side. */
+  /** Every answer is written, and the caller has not received all of it, or has not ended its side. */
   get lingering(): boolean {
-    return (this.#lingering || this.#current?.ended === true) && !this.#socket.destroyed;
+    return (this.#socket.writableEnded || this.#current?.ended === true) && !this.#socket.destroyed;
   }
 
   destroyUnlessTaken(): void {
-    if (!this.#taken) this.#socket.destroy();
+    if (!this.#taken) this.outlet.close();
   }
 
   /** Nothing is read from it, so that the end of its caller's side is not heard; which in a tunnel is no leaving. */

@@ -12,7 +12,7 @@ import type { Duplex } from "node:stream";
 import type { Caller } from "./caller.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http2Exchange } from "./http2-exchange.ts";
-import { SocketOutlet, StreamCuts } from "./outlet-socket.ts";
+import { cutWithinMs, SocketOutlet, StreamCuts } from "./outlet-socket.ts";
 import { queuedHere, unackedBytes } from "./send-queue-socket.ts";
 
 const streamsMax = 128;
@@ -51,7 +51,7 @@ export class Http2Connection {
   constructor(socket: Socket, caller: Caller, owner: ConnectionOwner) {
     this.#owner = owner;
     this.#socket = socket;
-    this.outlet = new SocketOutlet(socket);
+    this.outlet = new SocketOutlet(socket, () => owner.onRefused("undelivered"));
     this.#cuts = StreamCuts.ofCaller(socket, () => this.#ping());
     this.caller = caller;
     this.#idleSince = owner.now();
@@ -193,7 +193,7 @@ export class Http2Connection {
 
   destroyUnlessTaken(): void {
     this.#session.destroy(undefined, constants.NGHTTP2_NO_ERROR);
-    // Of a session that was going anyway Node leaves the socket to the caller, once GOAWAY has been written.
-    setImmediate(() => this.#socket.destroy());
+    // Node leaves the socket of a session that was closing to the caller; `destroy` waits for a caller that takes nothing.
+    setTimeout(() => this.outlet.close(), cutWithinMs);
   }
 }

@@ -7,34 +7,71 @@
  */
 import type { Socket } from "node:net";
 import type { Delivery, Exchange, Outlet } from "./exchanges.ts";
-import { ackedMark, resetSocket, type SendMark, sendMark, unsentBytes } from "./send-queue-socket.ts";
+import { ackedMark, closeSocket, resetSocket, type SendMark, sendMark, unsentBytes } from "./send-queue-socket.ts";
 
 /** From a cut to the reset of a connection that has not delivered what it was handed. */
 export const cutWithinMs = 50;
 /** How often a slow caller is looked at meanwhile. */
 const lookEveryMs = 5;
 
+/** Answers of one connection that its peer has not acknowledged, at most. More than a distant caller of small answers has under way. */
+const undeliveredMax = 4_096;
+/** How old a look at the kernel's queue may be: a sweep asks for each of many answers of one connection. */
+const lookMsMax = 1;
+
 export class SocketOutlet implements Outlet {
   readonly #socket: Socket;
-  /** The oldest first, so by ascending marks. Bounded by what the kernel holds. */
+  readonly #onFull: () => void;
+  /** The oldest first, so by ascending marks. */
   readonly #pending: PendingAnswer[] = [];
+  /** Up to where the peer has everything, as of the last look. */
+  #acked: SendMark = 0;
+  #lookedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(socket: Socket) {
+  /** @param onFull the peer takes nothing of too many answers; the connection is reset */
+  constructor(socket: Socket, onFull: () => void) {
     this.#socket = socket;
+    this.#onFull = onFull;
   }
 
   deliver(exchange: Exchange): Delivery | undefined {
     if (this.#socket.destroyed) return undefined;
-    const answer = new PendingAnswer(this.#socket, exchange);
+    const answer = new PendingAnswer(this, this.#socket, exchange);
     this.#releaseDelivered();
+    if (this.#pending.length >= undeliveredMax) {
+      this.#onFull();
+      resetSocket(this.#socket);
+      return undefined;
+    }
     this.#pending.push(answer);
     return answer;
   }
 
+  /** @returns whether the peer has everything up to a mark; unknown counts as yes (send-queue-socket.ts says where) */
+  hasDelivered(mark: SendMark): boolean {
+    if (this.#socket.destroyed || mark <= this.#acked) return true;
+    const now = performance.now();
+    if (now - this.#lookedAt < lookMsMax) return false;
+    this.#lookedAt = now;
+    const written = sendMark(this.#socket);
+    this.#acked = Math.min(written, ackedMark(this.#socket) ?? written);
+    return mark <= this.#acked;
+  }
+
+  /** Closes the connection at once: with a FIN if the caller has everything, otherwise with a reset. */
+  close(): void {
+    closeSocket(this.#socket);
+  }
+
+  /** The next question looks at the kernel's queue, however recent the last look. */
+  lookAgain(): void {
+    this.#lookedAt = Number.NEGATIVE_INFINITY;
+  }
+
   #releaseDelivered(): void {
-    if (this.#pending.length === 0) return;
-    const acked = ackedMark(this.#socket) ?? Number.POSITIVE_INFINITY;
-    for (let first = this.#pending[0]; first !== undefined && first.mark <= acked; first = this.#pending[0]) {
+    for (;;) {
+      const first = this.#pending[0];
+      if (first === undefined || !this.hasDelivered(first.mark)) return;
       this.#pending.shift();
       first.release();
     }
@@ -43,12 +80,14 @@ export class SocketOutlet implements Outlet {
 
 class PendingAnswer implements Delivery {
   readonly mark: SendMark;
+  readonly #outlet: SocketOutlet;
   readonly #socket: Socket;
   /** Until it is delivered. */
   #exchange: Exchange | undefined;
 
-  constructor(socket: Socket, exchange: Exchange) {
+  constructor(outlet: SocketOutlet, socket: Socket, exchange: Exchange) {
     this.mark = sendMark(socket);
+    this.#outlet = outlet;
     this.#socket = socket;
     this.#exchange = exchange;
   }
@@ -60,7 +99,7 @@ class PendingAnswer implements Delivery {
   }
 
   isDone(): boolean {
-    if (this.#exchange !== undefined && hasDelivered(this.#socket, this.mark)) this.#exchange = undefined;
+    if (this.#exchange !== undefined && this.#outlet.hasDelivered(this.mark)) this.#exchange = undefined;
     return this.#exchange === undefined;
   }
 
@@ -70,6 +109,7 @@ class PendingAnswer implements Delivery {
   }
 
   reset(): void {
+    this.#outlet.lookAgain();
     if (!this.isDone()) resetSocket(this.#socket);
   }
 }

@@ -90,6 +90,7 @@ export async function startProxy(
     logger,
     upstreams: upstreamMetrics,
     openExchanges: () => exchanges.counts,
+    undelivered: () => exchanges.undelivered,
     heldBytesMax,
     overdueMs: () => freshness.overdueMs(clock.monotonic()),
   });

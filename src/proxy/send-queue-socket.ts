@@ -43,6 +43,7 @@ type Handle = {
 };
 
 type Kernel = Readonly<{
+  library: object;
   setOption(fd: number, level: number, name: number, value: readonly number[]): boolean;
   /** @param request SIOCOUTQ: unacknowledged; SIOCOUTQNSD: unsent */
   queued(fd: number, request: bigint): number | undefined;
@@ -56,20 +57,23 @@ function openKernel(): Kernel | undefined {
   try {
     process.emitWarning = () => {}; // that `node:ffi` is experimental is this file's concern, and not the operator's
     const ffi = process.getBuiltinModule("node:ffi");
-    const { setsockopt, getsockopt, ioctl } = ffi.dlopen(null, {
+    const library = ffi.dlopen(null, {
       setsockopt: { arguments: ["i32", "i32", "i32", "pointer", "u32"], return: "i32" },
       getsockopt: { arguments: ["i32", "i32", "i32", "pointer", "pointer"], return: "i32" },
       ioctl: { arguments: ["i32", "u64", "pointer"], return: "i32" },
-    }).functions;
+    });
+    const { setsockopt, getsockopt, ioctl } = library.functions;
     const words = new Int32Array(new ArrayBuffer(8)); // outside of the collector's heap, so it never moves
+    const firstByte = new Uint8Array(words.buffer, 0, 1);
     const pointer = ffi.getRawPointer(words.buffer);
     /** A connection that its peer has reset holds nothing, though the kernel goes on counting. */
     const isClosed = (fd: number): boolean => {
       words[1] = 1; // the length of what is read
       const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
-      return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && ((words[0] ?? 0) & 0xff) === tcpClose;
+      return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && firstByte[0] === tcpClose;
     };
     return {
+      library: library.lib, // early releases of Node 26 unload a library that nothing refers to
       setOption(fd, level, name, value) {
         words.set(value);
         return setsockopt(fd, level, name, pointer, value.length * words.BYTES_PER_ELEMENT) === 0;
@@ -154,8 +158,13 @@ export function resetSocket(socket: Socket): void {
 
 /** Closes a connection at once: with a FIN if its peer has everything, otherwise with a reset. */
 export function closeSocket(socket: Socket): void {
-  if (unackedBytes(socket) === 0) socket.destroy();
+  if (hasReceivedAll(socket, unackedBytes(socket))) socket.destroy();
   else resetSocket(socket);
+}
+
+/** The peer has every byte; our FIN, which counts as one, may still be on its way. */
+function hasReceivedAll(socket: Socket, unacked: number | undefined): boolean {
+  return unacked === 0 || (unacked === 1 && socket.writableFinished);
 }
 
 /** As `resetAndDestroy`, which refuses TLS. While a shutdown is under way libuv cannot: then it is a plain close. */
@@ -193,8 +202,7 @@ export function guardSocket(socket: Socket): void {
   let waits = false;
   socket.destroy = (error) => {
     if (socket.destroyed || waits) return error === undefined || error === null ? socket : destroy(error);
-    const unacked = unackedBytes(socket) ?? 0;
-    if (unacked === 0) allowUnsent(socket);
+    if (hasReceivedAll(socket, unackedBytes(socket) ?? 0)) allowUnsent(socket);
     else if ((error === undefined || error === null) && socket.writableEnded) {
       waits = true;
       destroyWhenDelivered(socket, () => void destroy());
@@ -204,7 +212,7 @@ export function guardSocket(socket: Socket): void {
   };
 }
 
-/** Nothing is left to discard: the connection may close with a FIN. */
+/** No byte is left to discard: the connection may close with a FIN. */
 function allowUnsent(socket: Socket): void {
   const fd = descriptorOf(lowestHandleOf(socket));
   if (fd >= 0) kernel?.setOption(fd, solSocket, soLinger, graceful);
@@ -219,7 +227,7 @@ function destroyWhenDelivered(socket: Socket, destroy: () => void): void {
     const now = performance.now();
     if (unacked < left) movedAt = now;
     left = unacked;
-    if (unacked === 0) {
+    if (hasReceivedAll(socket, unacked)) {
       allowUnsent(socket);
       destroy();
     } else if (now - movedAt > stuckMsMax) destroyAtOnce(socket);

@@ -1,0 +1,140 @@
+/**
+ * Orderly ends while the kernel discards what a closed connection holds: a caller that reads slowly receives all of an answer, also
+ * from a node that drains, and a caller that takes nothing does not keep a node from going.
+ */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { describe, type TestContext, test } from "node:test";
+import { connect as connectTls } from "node:tls";
+import { open as publicly, type Rig, routeTo, startRig, startUpstream } from "../proxy/support.ts";
+import { selfSigned } from "../support/certificate.ts";
+import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
+import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
+import { waitFor } from "../support/wait-for.ts";
+
+/** Small enough for the kernel to take a whole answer while another is unsent. */
+const body = Buffer.alloc(8_001, 98);
+const transports = ["plain", "tls"] as const;
+type Transport = (typeof transports)[number];
+
+async function rigFor(t: TestContext, transport: Transport, drainTimeoutMs: number): Promise<Rig> {
+  const upstream = await startUpstream((_req, res) => void res.end(body));
+  t.after(() => upstream.close());
+  const certificates = [selfSigned("DNS:app.localhost")];
+  const config = transport === "tls" ? { insecureServer: false, certificates } : {};
+  const rig = await startRig([routeTo(upstream.port, { ...publicly, timeoutMs: 0 })], {
+    config: { ...config, drainTimeoutMs },
+  });
+  t.after(() => rig.close());
+  return rig;
+}
+
+async function caller(t: TestContext, rig: Rig, transport: Transport, alpn: string): Promise<Socket> {
+  const at = { port: rig.port, host: "127.0.0.1", allowHalfOpen: true };
+  const socket =
+    transport === "plain" ? connect(at) : connectTls({ ...at, rejectUnauthorized: false, ALPNProtocols: [alpn] });
+  t.after(() => socket.destroy());
+  socket.on("error", () => {});
+  await once(socket, transport === "plain" ? "connect" : "secureConnect");
+  socket.pause();
+  return socket;
+}
+
+const get = (more = ""): string => `GET / HTTP/1.1\r\nHost: app.localhost\r\n${more}\r\n`;
+const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
+const heldFor = (socket: Socket, rig: Rig): number => queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0;
+
+/** Asks until the kernels are full and the proxy has written its last answer in full. @returns how many were asked for */
+async function askUntilHeld(socket: Socket, rig: Rig, askOnce: () => void): Promise<number> {
+  let asked = 0;
+  let last = 0;
+  let same = 0;
+  await waitFor(
+    "the proxy's kernel to hold the end of an answer",
+    () => {
+      if (rig.proxy.stats().inFlight.http > 0) return false;
+      const held = heldFor(socket, rig);
+      same = held > 1_000 && held === last ? same + 1 : 0;
+      last = held;
+      if (held === 0) {
+        asked++;
+        askOnce();
+      }
+      return same > 10;
+    },
+    { everyMs: 5, withinMs: 50_000 },
+  );
+  return asked;
+}
+
+async function metric(rig: Rig, name: string): Promise<number> {
+  return Number(new RegExp(`^${name}(?:{.*})? (\\S+)$`, "m").exec(await rig.metrics())?.[1]);
+}
+
+for (const transport of transports)
+  describe(`${transport}: a node that drains`, { skip }, () => {
+    test("delivers the answers of a kept connection to a caller that reads late", async (t) => {
+      const rig = await rigFor(t, transport, 60_000);
+      const socket = await caller(t, rig, transport, "http/1.1");
+      const asked = await askUntilHeld(socket, rig, () => void socket.write(get()));
+      const draining = rig.proxy.drain();
+      await waitFor("the proxy to drain", () => rig.proxy.stats().draining);
+      let bodies = 0;
+      socket.on("data", (chunk: Buffer) => {
+        bodies += chunk.filter((byte) => byte === 98).length;
+      });
+      socket.resume();
+      await once(socket, "end");
+      socket.end();
+      assert.ok(bodies >= asked * body.length, `${bodies} bytes of ${asked} answers`);
+      await draining;
+    });
+
+    test("HTTP/2: delivers complete answers to a caller that reads late", async (t) => {
+      const rig = await rigFor(t, transport, 60_000);
+      const socket = await caller(t, rig, transport, "h2");
+      const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
+      client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
+      let stream = -1;
+      const asked = await askUntilHeld(socket, rig, () => {
+        stream += 2;
+        client.send(headers(stream, endHeaders | endStream, ...line));
+      });
+      const draining = rig.proxy.drain();
+      await waitFor("the proxy to drain", () => rig.proxy.stats().draining);
+      socket.resume();
+      await waitFor("every answer", () => client.stream(stream).bytes >= body.length, { withinMs: 30_000 });
+      for (let one = 1; one <= stream; one += 2) assert.equal(client.stream(one).bytes, body.length, `stream ${one}`);
+      assert.ok(asked > 0);
+      socket.end();
+      await draining;
+    });
+
+    for (const alpn of ["http/1.1", "h2"])
+      test(`${alpn}: goes without a caller that takes nothing`, { timeout: 25_000 }, async (t) => {
+        const rig = await rigFor(t, transport, 100);
+        const socket = await caller(t, rig, transport, alpn);
+        if (alpn === "http/1.1") await askUntilHeld(socket, rig, () => void socket.write(get()));
+        else {
+          const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
+          client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
+          let stream = -1;
+          await askUntilHeld(socket, rig, () => {
+            stream += 2;
+            client.send(headers(stream, endHeaders | endStream, ...line));
+          });
+        }
+        await rig.proxy.drain();
+        assert.equal(queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0, 0, "the kernel holds nothing either");
+      });
+
+    test("counts answers that a caller has not received", async (t) => {
+      const rig = await rigFor(t, transport, 100);
+      const socket = await caller(t, rig, transport, "http/1.1");
+      await askUntilHeld(socket, rig, () => void socket.write(get()));
+      assert.ok((await metric(rig, "cardea_proxy_undelivered_responses")) > 0);
+      socket.resume();
+      await waitFor("all to be delivered", async () => (await metric(rig, "cardea_proxy_undelivered_responses")) === 0);
+    });
+  });
