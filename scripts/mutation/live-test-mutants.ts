@@ -7,6 +7,8 @@ const exchangesTest = "test/proxy/exchanges.test.ts";
 const exchanges = "src/proxy/exchanges.ts";
 const projectionTest = "test/events/projection.test.ts";
 const projection = "src/events/projection.ts";
+const cutTest = "test/proxy/cut.test.ts";
+const whoAsks = "src/proxy/who-asks.ts";
 
 export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   "expiry-unread": {
@@ -120,12 +122,42 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   "sticky-unread": {
     section: 6,
     meaning: "the denials that a node keeps of a lost history are not asked for when a caller is looked up",
-    test: "test/proxy/cut.test.ts",
+    test: cutTest,
     changes: [
       {
-        file: "src/proxy/who-asks.ts",
+        file: whoAsks,
         take: "const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);",
         put: "const denied = replica.stickilyDenied(session) && session === user;",
+      },
+    ],
+  },
+  "terms-kept": {
+    section: 3,
+    meaning: "an exchange keeps the grace of the configuration that permitted it",
+    test: exchangesTest,
+    changes: [{ file: exchanges, take: "if (verdict.terms !== undefined) this.#grant(verdict.terms);", put: "" }],
+  },
+  "sticky-person-unread": {
+    section: 6,
+    meaning: "a denial of a person that a node keeps of a lost history is not asked for",
+    test: cutTest,
+    changes: [
+      {
+        file: whoAsks,
+        take: "const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);",
+        put: "const denied = replica.stickilyDenied(session) && user !== session;",
+      },
+    ],
+  },
+  "cut-not-final": {
+    section: 5,
+    meaning: "an exchange that is being cut is asked again, and may go on",
+    test: exchangesTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "    if (this.cutReason !== undefined) return false;\n    const { clock, freshness }",
+        put: "    const { clock, freshness }",
       },
     ],
   },

@@ -5,6 +5,8 @@ const continuityTest = "test/replication/log/continuity.test.ts";
 const continuity = "src/replication/log/continuity.ts";
 const durabilityTest = "test/replication/log/durability.test.ts";
 const durability = "src/replication/log/durability.ts";
+const lostHistoryTest = "test/replication/lease/lost-history.test.ts";
+const leaseGranter = "src/replication/lease/lease-granter.ts";
 
 export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
   "lost-lessees-forgotten": {
@@ -122,5 +124,23 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
         put: "if (known === undefined || position > known)",
       },
     ],
+  },
+  "survivors-window-kept": {
+    section: 6,
+    meaning: "a surviving row counts for its own window, though a longer one may be lost",
+    test: lostHistoryTest,
+    changes: [
+      {
+        file: leaseGranter,
+        take: "const longestMs = Math.max(lessee.windowMs, options.deltaMs, lostMs);",
+        put: "const longestMs = Math.max(lessee.windowMs, options.deltaMs);",
+      },
+    ],
+  },
+  "lost-history-confirms": {
+    section: 6,
+    meaning: "somebody may confirm for the nodes of a lost history",
+    test: lostHistoryTest,
+    changes: [{ file: leaseGranter, take: "if (isLostHistory(confirm)) return { refused: notABoot };", put: "" }],
   },
 };
