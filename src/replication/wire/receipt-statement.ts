@@ -132,11 +132,14 @@ export function promiseOf(
   changes: readonly Pick<StatedChange, "type">[] | null,
   nodes: readonly Pick<StatedNode, "status">[] = [],
 ): string {
-  const types = changes?.map(({ type }) => type) ?? [];
+  const promise = promiseOfApplied(changes?.map(({ type }) => type) ?? []);
+  return nodes.some(({ status }) => status === "fenced") ? `${promise}; ${keptByKernels}` : promise;
+}
+
+function promiseOfApplied(types: readonly string[]): string {
   if (types.some((type) => endsSessions.has(type))) {
     const whose = types.includes("SessionRevoked") ? "these sessions" : "the sessions that this user had";
-    const promise = `no node permits another request, or carries another byte, on ${whose}`;
-    return nodes.some(({ status }) => status === "fenced") ? `${promise}; ${keptByKernels}` : promise;
+    return `no node permits another request, or carries another byte, on ${whose}`;
   }
   if (types.some((type) => endsCredentials.has(type)))
     return "no node permits another request on the strength of this credential";

@@ -18,6 +18,7 @@ import {
   deriveKey,
   digestOfIds,
   parseReceiptKeys,
+  promiseOf,
   type Receipt,
   type ReceiptKeys,
   type ReceiptNode,
@@ -81,6 +82,17 @@ describe("a signed receipt", () => {
     const fenced = node("b", { status: "fenced", enforced: null, fencedInMs: -1 });
     assert.equal(stated().promise, carried);
     assert.equal(stated({ nodes: [node("a"), fenced] }).promise, `${carried}; ${kept}`);
+  });
+
+  test("of a change of any kind names what the kernel of a fenced node may still send", () => {
+    for (const type of ["GroupMembersChanged", "ServiceAccountRevoked", "UserRestored"]) {
+      const applied = promiseOf([{ type }], [{ status: "applied" }]);
+      const fenced = promiseOf([{ type }], [{ status: "applied" }, { status: "fenced" }]);
+      assert.equal(
+        fenced,
+        `${applied}; the kernel of a fenced node may still send what it held of connections that were open`,
+      );
+    }
   });
 
   test("of an older build, which promised less, is checked as before", async () => {
