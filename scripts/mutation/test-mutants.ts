@@ -5,6 +5,7 @@
  * `npm run mutate:tests`.
  */
 import { liveTestMutants } from "./live-test-mutants.ts";
+import { regionTestMutants } from "./region-test-mutants.ts";
 import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
 import { wireTestMutants } from "./wire-test-mutants.ts";
@@ -217,6 +218,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     ],
   },
   ...liveTestMutants,
+  ...regionTestMutants,
   ...storeTestMutants,
   ...wireTestMutants,
 };

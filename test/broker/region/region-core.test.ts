@@ -15,7 +15,7 @@ import type {
   Position,
   UnixMs,
 } from "../../../src/events/index.ts";
-import type { Confirm, HeldLease, Renew } from "../../../src/replication/index.ts";
+import type { Batch, Confirm, HeldLease, Renew } from "../../../src/replication/index.ts";
 import { type History, history } from "../../replication/support.ts";
 
 const log = history(40);
@@ -274,4 +274,39 @@ test("a page that does not chain is the reader's failure, and changes nothing", 
   region.feed({ type: "homeAnswered", id: asked, answer: { type: "page", page } });
   assert.equal(region.all("answerOwnRead").at(-1)?.answer.type, "failed");
   assert.deepEqual(region.copy.head, log.linkAt(20));
+});
+
+test("the copy keeps a delivery once the broker's projection has applied it, and not before", () => {
+  const region = new Region();
+  const { entries, previous, last } = pageOf(log, 20, 25);
+  const batch: Batch = { epoch: 1 as Epoch, incarnation: "i" as Incarnation, previous, entries, last, keys: [] };
+  region.feed({ type: "delivered", batch });
+  assert.deepEqual(region.copy.head, log.linkAt(20), "the projection may yet refuse it");
+  region.applied = log.linkAt(25);
+  region.feed({ type: "delivered", batch });
+  assert.deepEqual(region.copy.head, log.linkAt(25));
+});
+
+test("a late answer of the leader to a renew does not reach the node as an answer to a newer one", () => {
+  const region = new Region();
+  region.feed({ type: "homeHeard" });
+  region.renew();
+  region.renew();
+  const [first, second] = region.all("askHome").map(({ id }) => id);
+  assert.deepEqual(typesOf(region.feed({ type: "homeAnswered", id: second ?? 0, answer: { type: "granted" } })), [
+    "answerNode",
+  ]);
+  assert.deepEqual(
+    region.all("answerNode").map(({ id }) => id),
+    [2],
+  );
+  region.feed({ type: "homeAnswered", id: first ?? 0, answer: noBroker });
+  region.feed({ type: "markKept" });
+  assert.deepEqual(
+    region.all("answerNode").map(({ id, answer }) => [id, answer.type]),
+    [
+      [2, "leader"],
+      [1, "grantByAge"],
+    ],
+  );
 });

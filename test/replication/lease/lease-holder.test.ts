@@ -374,6 +374,19 @@ test("while something makes the lease void, no grant counts; afterwards the next
   }
 });
 
+test("nothing is granted by age from a lease that is void, or whose window is over", () => {
+  const rebuilding = new Node();
+  rebuilding.granted(rebuilding.renew());
+  assert.notEqual(heldLease(rebuilding.state, rebuilding.moment), null);
+  rebuilding.feed({ type: "voided", reason: "rebuilding", at: rebuilding.moment });
+  assert.equal(heldLease(rebuilding.state, rebuilding.moment), null);
+
+  const silent = new Node();
+  silent.granted(silent.renew()).pass(window);
+  assert.notEqual(heldLease(silent.state, silent.moment), null, "its window is not over");
+  assert.equal(heldLease(silent.pass(250).state, silent.moment), null);
+});
+
 test("after its goodbye a boot permits nothing, whatever comes", () => {
   const node = new Node();
   const nonce = node.renew();

@@ -1,0 +1,305 @@
+/**
+ * Region test mutants: rules of a regional broker, its copy of the log, and of followers, each with the test file that misses it.
+ * Pure data; test-mutants.ts lists them with the others.
+ */
+import type { TestMutant } from "./test-mutant.ts";
+
+const leases = "src/broker/region/region-leases.ts";
+const driver = "src/broker/region/region-driver.ts";
+const copy = "src/broker/region/region-copy.ts";
+const pages = "src/broker/region/region-pages.ts";
+const readers = "src/broker/region/region-readers.ts";
+const granter = "src/replication/lease/regional-granter.ts";
+const holder = "src/replication/lease/lease-holder.ts";
+const follower = "src/replication/node/follower.ts";
+const loop = "src/replication/node/log-loop.ts";
+const enforcement = "src/replication/node/enforcement.ts";
+
+const coreTest = "test/broker/region/region-core.test.ts";
+const driverTest = "test/broker/region/region-driver.test.ts";
+const copyTest = "test/broker/region/region-copy.test.ts";
+const pagesTest = "test/broker/region/region-pages.test.ts";
+const granterTest = "test/replication/lease/regional-granter.test.ts";
+const holderTest = "test/replication/lease/lease-holder.test.ts";
+const followerTest = "test/replication/node/follower.test.ts";
+const loopTest = "test/replication/node/node-core.test.ts";
+const enforcementTest = "test/replication/node/enforcement.test.ts";
+
+export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
+  "mark-asked-late": {
+    section: 5,
+    meaning: "a regional broker grants by age before it asks for the age mark",
+    test: coreTest,
+    changes: [
+      {
+        file: leases,
+        take: 'this.#unmarked.set(id, renew);\n    if (this.#mark === "asked for") return;',
+        put: 'this.#grantByAge(id, renew);\n    if (this.#mark === "asked for") return;',
+      },
+    ],
+  },
+  "mark-passed-late": {
+    section: 5,
+    meaning: "the shell of a regional broker reports the age mark before the disk holds it",
+    test: driverTest,
+    changes: [
+      {
+        file: driver,
+        take: "    try {\n      this.#parts.mark.set();",
+        put: '    this.#feed({ type: "markKept" });\n    try {\n      this.#parts.mark.set();',
+      },
+    ],
+  },
+  "mark-cleared-early": {
+    section: 5,
+    meaning: "a regional broker removes the age mark while leases by age count",
+    test: coreTest,
+    changes: [{ file: leases, take: "this.leased(now) === 0 && this.#work.own.lease", put: "this.#work.own.lease" }],
+  },
+  "mark-cleared-unleased": {
+    section: 5,
+    meaning: "a boot removes the age mark of the boot before it, though the leader has granted it no lease",
+    test: coreTest,
+    changes: [{ file: leases, take: "&& this.#work.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" }],
+  },
+  "left-history-confirms": {
+    section: 5,
+    meaning: "confirmations of a history that the region has left count in the history that it was rebuilt to",
+    test: coreTest,
+    changes: [{ file: leases, take: "if (rebuilt) this.#granter.rebuilt();", put: "void rebuilt;" }],
+  },
+  "region-goodbye-early": {
+    section: 5,
+    meaning: "a regional broker says goodbye while leases by age count",
+    test: coreTest,
+    changes: [{ file: leases, take: "mayLeave: this.leased(this.#work.now) === 0", put: "mayLeave: true" }],
+  },
+  "stopping-region-grants": {
+    section: 5,
+    meaning: "a regional broker grants by age after it has said goodbye",
+    test: coreTest,
+    changes: [{ file: leases, take: "if (this.#closed) {", put: "if (this.#closed && id < 0) {" }],
+  },
+  "refused-boot-by-age": {
+    section: 5,
+    meaning: "a regional broker grants by age to a boot that the leader refuses",
+    test: coreTest,
+    changes: [
+      {
+        file: leases,
+        take: 'else if (answer.type === "refused")\n      this.#granter',
+        put: 'else if (answer.type === "refused" && renew.nonce < 0)\n      this.#granter',
+      },
+    ],
+  },
+  "region-spoken-for": {
+    section: 3,
+    meaning: "a regional broker takes the message of one node in the name of another",
+    test: coreTest,
+    changes: [
+      {
+        file: leases,
+        take: 'return isOwn && hasOwnRole ? undefined : "a node may speak only for itself";',
+        put: "return isOwn || hasOwnRole ? undefined : undefined;",
+      },
+    ],
+  },
+  "rebuilding-region-grants": {
+    section: 5,
+    meaning: "a regional broker whose own lease is void grants from it",
+    test: holderTest,
+    changes: [
+      {
+        file: holder,
+        take: "if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.terms",
+        put: "if (state.terms",
+      },
+    ],
+  },
+  "region-window-exceeded": {
+    section: 5,
+    meaning: "a lease by age lasts as long as the node asks for, though the region's own window is shorter",
+    test: granterTest,
+    changes: [
+      {
+        file: granter,
+        take: "Math.min(Math.max(renew.windowMs, lease.deltaMs), lease.windowMs)",
+        put: "Math.max(renew.windowMs, lease.deltaMs)",
+      },
+    ],
+  },
+  "head-of-copy-unnamed": {
+    section: 5,
+    meaning: "a grant by age names the node's own position, not all that the region has applied",
+    test: granterTest,
+    changes: [{ file: granter, take: "const head = copy.applied;", put: "const head = renew.applied;" }],
+  },
+  "region-history-ignored": {
+    section: 5,
+    meaning: "a confirmation counts at its region whatever history it is of",
+    test: granterTest,
+    changes: [{ file: granter, take: "if (!view.onChain(enforced) || node.refusal", put: "if (node.refusal" }],
+  },
+  "late-confirmation-counts": {
+    section: 5,
+    meaning: "an old confirmation that arrives late counts at the region",
+    test: granterTest,
+    changes: [{ file: granter, take: "if (nonce < node.credited) return;", put: "" }],
+  },
+  "age-rate-ignored": {
+    section: 5,
+    meaning: "a lease by age ignores the drift of the region's clock and of the node's",
+    test: holderTest,
+    changes: [{ file: holder, take: "(ageMs * (1 + drift)) / (1 - drift)", put: "ageMs" }],
+  },
+  "lost-suffix-served": {
+    section: 4,
+    meaning: "a region's copy keeps the suffix that the home region has called lost",
+    test: coreTest,
+    changes: [{ file: pages, take: 'if (answer.type === "forked") this.#change(() => this.#clear());', put: "" }],
+  },
+  "unapplied-delivery-kept": {
+    section: 4,
+    meaning: "a region's copy keeps a delivery that its broker's projection has not applied",
+    test: coreTest,
+    changes: [{ file: pages, take: "if (batch.last.position > this.#work.own.applied.position) return;", put: "" }],
+  },
+  "copy-keeps-both": {
+    section: 4,
+    meaning: "a region's copy keeps its own events where a page of the home region contradicts them",
+    test: copyTest,
+    changes: [
+      {
+        file: copy,
+        take: "if (here !== undefined) this.#store.dropFrom(link.position);",
+        put: "if (here !== undefined) return;",
+      },
+    ],
+  },
+  "copy-joins-unlinked": {
+    section: 4,
+    meaning: "a region's copy takes a delivery that does not link to its head",
+    test: copyTest,
+    changes: [{ file: copy, take: "if (!this.holds(stretch.previous)) return false;", put: "" }],
+  },
+  "late-copy-calls-forked": {
+    section: 4,
+    meaning: "a region tells a node that its history is lost because the region's copy is late",
+    test: pagesTest,
+    changes: [
+      {
+        file: readers,
+        take: "(outcome.link.epoch >= after.epoch || head.epoch > after.epoch)",
+        put: "outcome.link.epoch >= 0",
+      },
+    ],
+  },
+  "old-primary-believed": {
+    section: 4,
+    meaning: "a node rebuilds because a broker of an older epoch calls its history lost",
+    test: followerTest,
+    changes: [
+      {
+        file: follower,
+        take: "const proven = input.head.epoch > state.trail.applied.epoch;",
+        put: "const proven = true;",
+      },
+    ],
+  },
+  "page-of-before-a-rebuild": {
+    section: 4,
+    meaning: "a node applies a page that it asked for before its rebuild began",
+    test: followerTest,
+    changes: [
+      {
+        file: follower,
+        take: "if (state.reading?.stale === true) return settle(state);\n  const before",
+        put: "const before",
+      },
+    ],
+  },
+  "rebuilt-at-an-old-head": {
+    section: 4,
+    meaning: "a rebuild ends at the head of the history that was lost",
+    test: followerTest,
+    changes: [{ file: follower, take: " && applied.epoch >= done.rebuilding.atLeast;", put: ";" }],
+  },
+  "deposed-delivery-applied": {
+    section: 4,
+    meaning: "a node applies the delivery of a leader that it knows to be deposed",
+    test: followerTest,
+    changes: [
+      {
+        file: follower,
+        take: "return input.batch.epoch < state.epoch ? [state, []] : onDelivery(",
+        put: "return onDelivery(",
+      },
+    ],
+  },
+  "incarnation-unread": {
+    section: 4,
+    meaning: "two epochs of one number and different incarnations count as one",
+    test: followerTest,
+    changes: [{ file: follower, take: "if (ahead || twin || standing", put: "if (ahead || standing" }],
+  },
+  "foreign-snapshot-fresh": {
+    section: 4,
+    meaning: "a node keeps its lease over a snapshot of another history",
+    test: loopTest,
+    changes: [
+      {
+        file: loop,
+        take: "if (!sound) this.#options.onRebuilding(this.#visible.applied);",
+        put: "",
+      },
+    ],
+  },
+  "older-snapshot-adopted": {
+    section: 4,
+    meaning: "a node behind retention goes back to a snapshot that is older than its position",
+    test: loopTest,
+    changes: [
+      {
+        file: loop,
+        take: 'if (!consistent || (why === "truncated" && link.position <= trail.applied.position)) {',
+        put: "if (!consistent) {",
+      },
+    ],
+  },
+  "mislabelled-snapshot-adopted": {
+    section: 4,
+    meaning: "a node takes a snapshot whose projection is not of the link that it names",
+    test: loopTest,
+    changes: [{ file: loop, take: "if (!consistent || (why", put: "if ((why" }],
+  },
+  "abandoned-answer-taken": {
+    section: 4,
+    meaning: "a node takes the answer to a read that it has given up",
+    test: loopTest,
+    changes: [{ file: loop, take: "if (this.#asked?.id !== id) return;", put: "if (this.#asked === null) return;" }],
+  },
+  "enforced-out-of-order": {
+    section: 5,
+    meaning: "a node says that it enforces a change while an earlier one is not enforced yet",
+    test: enforcementTest,
+    changes: [
+      {
+        file: enforcement,
+        take: "while (this.#groups[0]?.open === 0) {",
+        put: "while (this.#groups.length > 0 && group.open === 0) {",
+      },
+    ],
+  },
+  "left-history-enforced": {
+    section: 5,
+    meaning: "after a rebuild a node says that it enforces positions of the history that it left",
+    test: enforcementTest,
+    changes: [
+      {
+        file: enforcement,
+        take: "const group = change.rebuilt ? this.#groupOfAll(change) : this.#groupFor(change);",
+        put: "const group = change.rebuilt && change.id < 0 ? this.#groupOfAll(change) : this.#groupFor(change);",
+      },
+    ],
+  },
+};
