@@ -174,7 +174,7 @@ export class SimLog extends LogReads {
                       end({ type: "unavailable", cause: entry });
                       return;
                     }
-                    const held = beatsLost === null ? null : lostHistory(place.epoch, windowMaxMs);
+                    const held = beatsLost === null || windowMaxMs === 0 ? null : lostHistory(place.epoch, windowMaxMs);
                     const all = held === null ? lessees : [...lessees, held];
                     ask<undefined>(
                       (at, reply) => at.prepare({ op: "open-epoch", request, entry, run, held }, reply),

@@ -26,6 +26,8 @@ const make = async () => {
   const log = open();
   return {
     log,
+    durability: "synchronous" as const,
+    isRefillable: false,
     peer: async () => open(),
     reopen: async () => {
       await log.close();
