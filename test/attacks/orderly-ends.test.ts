@@ -15,6 +15,8 @@ import { waitFor } from "../support/wait-for.ts";
 
 /** Small enough for the kernel to take a whole answer while another is unsent. */
 const body = Buffer.alloc(8_001, 98);
+/** When a caller that takes nothing is given up at any other time. */
+const stuckMsMax = 30_000;
 const transports = ["plain", "tls"] as const;
 type Transport = (typeof transports)[number];
 
@@ -112,7 +114,7 @@ for (const transport of transports)
     });
 
     for (const alpn of ["http/1.1", "h2"])
-      test(`${alpn}: goes without a caller that takes nothing`, { timeout: 25_000 }, async (t) => {
+      test(`${alpn}: goes without a caller that takes nothing`, async (t) => {
         const rig = await rigFor(t, transport, 100);
         const socket = await caller(t, rig, transport, alpn);
         if (alpn === "http/1.1") await askUntilHeld(socket, rig, () => void socket.write(get()));
@@ -125,7 +127,13 @@ for (const transport of transports)
             client.send(headers(stream, endHeaders | endStream, ...line));
           });
         }
+        let isStuck = false;
+        const stuck = setTimeout(() => {
+          isStuck = true;
+        }, stuckMsMax);
         await rig.proxy.drain();
+        clearTimeout(stuck);
+        assert.ok(!isStuck, "the drain waited until the caller was given up");
         assert.equal(queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0, 0, "the kernel holds nothing either");
       });
 
