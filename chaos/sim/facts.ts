@@ -273,7 +273,7 @@ export type RoutePolicy = Readonly<{
   barred: string | null;
   /** The claim `round` is a whole number below this; null: whatever it is. Alone. */
   roundsBelow: number | null;
-  /** The policy lets nobody in from this moment on; null: it stays open. */
+  /** The policy denies every caller from this moment on; null: it never does. */
   closesAtMs: SimMs | null;
   /** Another route at the same place that stands before this one, for members of this group; null: there is none. */
   door: string | null;

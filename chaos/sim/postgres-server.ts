@@ -81,7 +81,7 @@ export class PostgresServer {
   // --- memory
   /** How many of the other servers must have flushed a commit; 0: none. The checkpointer sets it, when it reads the file. */
   synchronous = 1;
-  /** The model is told when the checkpointer has read the file. */
+  /** Notifies the model once the checkpointer has read the file. */
   onConfigured: () => void = () => {};
   #starts = 0;
   readonly lock: RowLock;
