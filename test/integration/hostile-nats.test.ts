@@ -78,10 +78,11 @@ describe("a stranger on NATS", () => {
   }
   const refused = (): number => Object.values(fanout.status().refused ?? {}).reduce((sum, count) => sum + count, 0);
 
+  // All of them together stay below the 32 MiB a second that are a flood.
   for (const kind of hostileKinds) {
     test(`with messages of the kind ${kind}: each is counted, few are verified, and the node follows by deliveries`, async () => {
       const [before, deliveredBefore] = [refused(), fanout.status().delivered];
-      const count = kind.startsWith("extensions") || kind === "deep-nesting" || kind === "large-headers" ? 20 : 300;
+      const count = kind.startsWith("extensions") || kind === "deep-nesting" || kind === "large-headers" ? 5 : 300;
       const startedAtMs = performance.now();
       await stranger.send(kind, count);
       await waitFor("all of them to be counted", () => refused() >= before + count);
