@@ -1,20 +1,13 @@
 /**
- * Decisions for others: real nginx (`auth_request`) and real Caddy (`forward_auth`) ask before they forward, and nobody gets past
- * them whom the proxy would not have let through; Envoy's HTTP form and Traefik by the letter of their contracts.
+ * Decisions for others: what forward-auth, Envoy's HTTP form and Traefik get, by the letter of their contracts. recipes.test.ts runs
+ * real nginx and real Caddy with the recipes of docs/decisions.md.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Registry } from "prom-client";
 import { type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
 import { sessionId } from "../events/support.ts";
-import { findCaddy } from "../support/caddy.ts";
-import { Child, TemporaryFolder } from "../support/child.ts";
-import { onFreePort } from "../support/free-port.ts";
-import { findNginx } from "../support/nginx.ts";
-import { waitFor } from "../support/wait-for.ts";
 import {
   type Answered,
   type Ask,
@@ -31,7 +24,6 @@ import {
   startRig,
   startUpstream,
   type Upstream,
-  valuesOf,
 } from "./support.ts";
 
 const key = "a-key-of-at-least-32-characters-0123456789";
@@ -63,6 +55,7 @@ before(async () => {
       },
     }),
     routeTo(upstream.port, { passIdentityHeaders: true }),
+    routeTo(upstream.port, { host: "other.localhost", id: "other", allowAnyAuthenticatedUser: false }),
   ]);
   await rig.apply(signedIn(1), signedIn(2), signedIn(3), members({ added: [1] }));
   const start = (trustedProxies: readonly string[]) =>
@@ -158,6 +151,22 @@ test("whoever is no trusted proxy is refused, whatever they say; what a trusted 
   assert.equal((await forwardAuth("/public", {}, { "x-forwarded-proto": "ws" })).status, 200);
 });
 
+test("a question whose Host is the host of another route than the one it describes is refused", async () => {
+  const from = async (host: string, said: string) =>
+    (await forwardAuth("/public", { host }, { "x-forwarded-host": said })).status;
+  const door = server.address?.port ?? 0;
+  assert.equal(await from("app.localhost", "app.localhost"), 200);
+  assert.equal(await from("app.localhost:80", "APP.localhost"), 200);
+  assert.equal(await from("cardea.internal", "app.localhost"), 200, "no route's host: the address of the door");
+  assert.equal(await from(`other.localhost:${door}`, "app.localhost"), 200, "the address of the door by its port");
+  assert.equal(await from("other.localhost", "app.localhost"), 403);
+  assert.equal(await from("app.localhost:8443", "app.localhost:80"), 403);
+  const headers = { "x-original-method": "GET", "x-forwarded-for": "203.0.113.9" };
+  const url = { ...headers, "x-original-url": "http://app.localhost/public" };
+  assert.equal((await asked({ path: "/auth-request", host: "app.localhost", headers: url })).status, 200);
+  assert.equal((await asked({ path: "/auth-request", host: "other.localhost", headers: url })).status, 403);
+});
+
 test("a request with long headers is still decided about", async () => {
   const headers = { cookie: `${cookieOf(1)}; other=${"x".repeat(40_000)}` };
   assert.equal((await forwardAuth("/", { headers })).status, 200);
@@ -190,57 +199,6 @@ test("Envoy's HTTP form: the question is the request, and only 200 permits", asy
   assert.equal((await envoy("/eng", { session: 2 })).status, 403);
   assert.equal((await envoy("//public")).status, 400);
 });
-
-/** What both gateways must do: the same questions, and the app sees what it should. */
-async function walk(port: number): Promise<void> {
-  const spoofed = { "x-pomerium-claim-email": "mallory@example.com", "x-pomerium-jwt-assertion": "forged" };
-  const lied = {
-    ...spoofed,
-    "x-forwarded-uri": "/public",
-    "x-original-url": "http://app.localhost/public",
-    "x-forwarded-for": "203.0.113.9",
-  };
-  const through = (options: Ask) => ask(port, { ...options, headers: { ...lied, ...options.headers } });
-  const seen = upstream.seen.length;
-  const permitted = await through({ path: "/eng/x?y", session: 1 });
-  assert.equal(permitted.status, 200, permitted.body);
-  const atApp = upstream.seen.at(-1) ?? assert.fail("the app was reached");
-  assert.equal(atApp.url, "/eng/x?y");
-  assert.deepEqual(
-    valuesOf(atApp.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
-    [],
-  );
-  await through({ path: "/", session: 1 });
-  const introduced = upstream.seen.at(-1) ?? assert.fail("the app was reached");
-  assert.deepEqual(valuesOf(introduced.rawHeaders, "x-pomerium-claim-email"), ["user1@example.com"]);
-  assert.equal(
-    valuesOf(introduced.rawHeaders, "x-pomerium-jwt-assertion").filter((value) => value.startsWith("ey")).length,
-    1,
-  );
-  await through({ path: "/public" });
-  const nobody = upstream.seen.at(-1) ?? assert.fail("the app was reached");
-  assert.deepEqual(
-    valuesOf(nobody.rawHeaders, "x-pomerium-claim-email").filter((value) => value !== ""),
-    [],
-  );
-  assert.equal(upstream.seen.length, seen + 3);
-
-  assert.equal((await through({ path: "/eng", session: 2 })).status, 403);
-  assert.equal((await through({ path: "/", headers: { "sec-fetch-mode": "cors" } })).status, 401);
-  assert.equal(
-    (await through({ path: "/near" })).status,
-    403,
-    "what the caller says of its address counts for nothing",
-  );
-  assert.equal((await through({ path: "//public" })).status, 403);
-  const visit = await through({ path: "/a", headers: { "sec-fetch-mode": "navigate" } });
-  assert.equal(visit.status, 302);
-  assert.match(
-    String(visit.headers.location),
-    /^http:\/\/app\.localhost\/\.pomerium\/sign_in\?pomerium_redirect_uri=http/,
-  );
-  assert.equal(upstream.seen.length, seen + 3, "nothing else reached the app");
-}
 
 /**
  * Traefik is in no Debian package and no registry, so what it does is written down here as its documentation of `forwardAuth` has it:
@@ -311,101 +269,3 @@ test("Traefik: what it passes on is what the policy allows, and what it hands ba
 });
 
 const claims = ["X-Pomerium-Jwt-Assertion", "X-Pomerium-Claim-Email", "X-Pomerium-Claim-Groups", "X-Nick"];
-
-test("nginx asks by auth_request", { skip: findNginx() === undefined && "there is no nginx" }, async (t) => {
-  const folder = new TemporaryFolder("nginx-asks");
-  t.after(() => folder.remove());
-  const file = (name: string): string => join(folder.path, name);
-  const variable = (name: string): string => name.toLowerCase().replaceAll("-", "_");
-  const nginx = await onFreePort(async (port) => {
-    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    const introduced = claims.map(
-      (name) => `auth_request_set $${variable(name)} $upstream_http_${variable(name)};
-        proxy_set_header ${name} $${variable(name)};`,
-    );
-    writeFileSync(
-      file("nginx.conf"),
-      `daemon off; master_process off; pid ${file("nginx.pid")};
-      events { worker_connections 256; }
-      http {
-        ${temporary.map((name) => `${name}_temp_path ${file(name)};`).join(" ")}
-        access_log off; merge_slashes off;
-        server {
-          listen 127.0.0.1:${port};
-          location = /ready { return 200; }
-          location / {
-            auth_request /cardea;
-            auth_request_set $cardea_sign_in $upstream_http_x_cardea_sign_in;
-            ${introduced.join("\n")}
-            error_page 401 = @sign_in;
-            proxy_pass http://127.0.0.1:${upstream.port};
-          }
-          location = /cardea {
-            internal;
-            proxy_pass http://127.0.0.1:${server.address?.port ?? 0}/auth-request;
-            proxy_pass_request_body off;
-            proxy_set_header Content-Length "";
-            proxy_set_header X-Original-Method $request_method;
-            proxy_set_header X-Original-URL $scheme://$http_host$request_uri;
-            proxy_set_header X-Forwarded-For $remote_addr;
-          }
-          location @sign_in {
-            if ($cardea_sign_in) { return 302 $cardea_sign_in; }
-            return 401;
-          }
-        }
-      }`,
-    );
-    const args = ["-e", file("error.log"), "-c", file("nginx.conf")];
-    const child = await Child.start({ command: findNginx() ?? "", args, logFile: file("output.log") });
-    await waitFor("nginx to listen", async () => {
-      if (!child.running) throw new Error(child.log() + readFileSync(file("error.log"), "utf8"));
-      return fetch(`http://127.0.0.1:${port}/ready`).then(() => true);
-    });
-    return { port, child };
-  });
-  t.after(() => nginx.child.end("SIGTERM"));
-  await walk(nginx.port);
-  rig.lease.overdueMs = 10;
-  assert.equal((await ask(nginx.port, { path: "/eng", session: 1 })).status, 500, "what is neither yes nor no is no");
-  rig.lease.overdueMs = -1_000;
-});
-
-const caddyCommand = findCaddy();
-
-test("Caddy asks by forward_auth", { skip: caddyCommand === undefined && "there is no Caddy" }, async (t) => {
-  const folder = new TemporaryFolder("caddy-asks");
-  t.after(() => folder.remove());
-  const file = (name: string): string => join(folder.path, name);
-  const caddy = await onFreePort(async (port) => {
-    writeFileSync(
-      file("Caddyfile"),
-      `{
-        admin off
-        auto_https off
-      }
-      http://:${port} {
-        bind 127.0.0.1
-        respond /ready 200
-        route {
-          ${claims.map((name) => `request_header -${name}`).join("\n")}
-          forward_auth 127.0.0.1:${server.address?.port ?? 0} {
-            uri /forward-auth?sign_in=redirect
-            copy_headers ${claims.join(" ")}
-          }
-          reverse_proxy 127.0.0.1:${upstream.port}
-        }
-      }`,
-    );
-    const args = ["run", "--config", file("Caddyfile"), "--adapter", "caddyfile"];
-    const env = { HOME: folder.path, XDG_DATA_HOME: folder.path, XDG_CONFIG_HOME: folder.path };
-    const child = await Child.start({ command: caddyCommand ?? "", args, env, logFile: file("output.log") });
-    await waitFor("Caddy to listen", async () => {
-      if (!child.running) throw new Error(child.log());
-      return fetch(`http://127.0.0.1:${port}/ready`).then(() => true);
-    });
-    return { port, child };
-  });
-  t.after(() => caddy.child.end("SIGTERM"));
-  await walk(caddy.port);
-});

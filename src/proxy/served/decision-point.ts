@@ -110,6 +110,8 @@ type Permitted = Extract<Verdict, { type: "permit" }>;
 export type DecisionPoint = Readonly<{
   routes: readonly RouteConfig[];
   ask(question: Question): Promise<Verdict>;
+  /** Whether a route names exactly this host, without a wildcard. */
+  isRouteHost(hostname: string): boolean;
   /** Whether a certificate (PEM) leads to an authority of callers that some route knows. */
   isVerified(leafPem: string): boolean;
 }>;
@@ -120,6 +122,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   const who = createWhoAsks(ports, reached);
   const routes = compileRoutes(config.routes);
   const trusts = compileClientTrusts(config);
+  const hosts = new Set(config.routes.map(({ host }) => host));
 
   async function ask(question: Question): Promise<Verdict> {
     const read = readQuestion(question, { routes, config });
@@ -274,6 +277,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   return {
     routes: config.routes,
     ask,
+    isRouteHost: (hostname) => hosts.has(hostname),
     isVerified: (leaf) =>
       chainToAuthority({ leaf, intermediates: "" }, trusts.authorities.join("\n"), clock.wall()) !== undefined,
   };

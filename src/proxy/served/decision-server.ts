@@ -142,10 +142,13 @@ async function gateway(serving: Serving, req: IncomingMessage, asked: Asked): Pr
   }
   const read = readGatewayRequest(
     { form, method: req.method ?? "", target: asked.target, rawHeaders: req.rawHeaders },
-    mayAsk.isTrusted,
+    { isTrusted: mayAsk.isTrusted, isRouteHost: point.isRouteHost, doorPort: req.socket.localPort ?? 0 },
   );
   if (read.type === "refused") {
-    ports.logger.warn({ peer, form, header: read.reason }, "a proxy did not say what it was asked for");
+    ports.logger.warn(
+      { peer, form, header: read.reason },
+      "a proxy left out a fact of the request, or its facts contradict each other; denied",
+    );
     return told({ type: "bad_request", reason: read.reason }, id);
   }
   const given = req.headers["x-request-id"];

@@ -6,9 +6,14 @@
  *   ext-authz      the question's own method, host and path; X-Forwarded-Proto and -For (Envoy)
  *
  * Pure. To be asked only of what a trusted proxy sent. Nothing has a default: what is missing, or stands there twice, is refused.
+ *
+ * Two facts that contradict each other are refused as well. Caddy passes the `Host` of the request on, and the nginx recipe sends the
+ * host by which nginx chose the server: if that names another route's host than the request does, the proxy would serve one
+ * host and have another one judged. Traefik sends the address of this door, which is no route's host.
  */
 import { isIP } from "node:net";
 import { type Fact, unreachable } from "../../events/index.ts";
+import { parseHost } from "../canonical.ts";
 import { hopByHop, nominated } from "../header-names.ts";
 import type { Described } from "./decision-point.ts";
 
@@ -22,10 +27,15 @@ export type GatewayQuestion = Readonly<{
 }>;
 export type ReadGatewayRequest = Fact<"described", { described: Described }> | Fact<"refused", { reason: string }>;
 
-export function readGatewayRequest(
-  question: GatewayQuestion,
-  isTrusted: (address: string) => boolean,
-): ReadGatewayRequest {
+export type GatewayReader = Readonly<{
+  isTrusted: (address: string) => boolean;
+  /** Whether a route names exactly this host, without a wildcard. */
+  isRouteHost: (hostname: string) => boolean;
+  /** The port of the door. A `Host` with this port is the address of the door and says nothing about the request. */
+  doorPort: number;
+}>;
+
+export function readGatewayRequest(question: GatewayQuestion, reader: GatewayReader): ReadGatewayRequest {
   const values = valuesOf(question.rawHeaders);
   const one = (name: string): string => {
     const [value, ...more] = values.get(name) ?? [];
@@ -34,7 +44,8 @@ export function readGatewayRequest(
   };
   try {
     const place = placeOf(question, one);
-    const ip = clientOf(values.get("x-forwarded-for") ?? [], isTrusted);
+    if (values.has("host")) refuseOtherHost(one("host"), place.authority, reader);
+    const ip = clientOf(values.get("x-forwarded-for") ?? [], reader.isTrusted);
     return { type: "described", described: { ...place, lines: linesOf(question.rawHeaders), ip } };
   } catch (error) {
     if (error instanceof Unreadable) return { type: "refused", reason: error.header };
@@ -83,6 +94,15 @@ function placeOf({ form, method, target }: GatewayQuestion, one: (name: string) 
     default:
       return unreachable(form);
   }
+}
+
+/** Refuses a question whose `Host` names a route's host, and another one than the request that it describes. */
+function refuseOtherHost(said: string, authority: string, { isRouteHost, doorPort }: GatewayReader): void {
+  const host = parseHost(said);
+  const described = parseHost(authority);
+  if (host === undefined || host.port === doorPort || !isRouteHost(host.hostname)) return;
+  if (host.hostname !== described?.hostname) throw new Unreadable("host");
+  if (host.port !== null && described.port !== null && host.port !== described.port) throw new Unreadable("host");
 }
 
 /** Traefik says `wss` of a WebSocket that comes over TLS. */
