@@ -7,6 +7,10 @@
  * drops it. It never outlives the session.
  *
  * Never says anything of a person whose personal data does not open.
+ *
+ * The headers that carry an identity have a bound in bytes, all of them together. Above it, the groups are reduced to those that the
+ * route's policy names, and the claim `groups_omitted` gives the number of groups left out. A route with a groups filter already names
+ * its groups, so they are not reduced again. What still exceeds the bound is not sent: the caller gets `IdentityTooLarge`.
  */
 import { createECDH, createPrivateKey, createPublicKey, hkdfSync, type KeyObject } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, type JWK, type JWTPayload, SignJWT } from "jose";
@@ -15,6 +19,8 @@ import type { GroupId, UnixMs } from "../events/index.ts";
 import type { Principal } from "./authorize/decision.ts";
 
 export type AssertionClaims = Readonly<Record<string, string | number | readonly string[]>>;
+/** The headers would exceed the bound even with the groups reduced, so no upstream gets them. */
+export type IdentityTooLarge = Readonly<{ assertion: null; bytes: number }>;
 /** What one principal is introduced with on one host. */
 export type Introduction = Readonly<{
   assertion: string;
@@ -29,6 +35,31 @@ export type AssertionRules = Readonly<{
   issuerFormat: "hostOnly" | "uri";
   /** Groups that may be named; empty: all. */
   groupsFilter: readonly string[];
+  /** The route whose policy names the groups that are kept above the bound. Absent: none are kept. */
+  routeId?: string;
+  /** Absent: the assertion once, and every claim header. */
+  carriers?: IdentityCarriers;
+}>;
+
+/** Which headers carry the identity to an upstream. The bound counts these. */
+export type IdentityCarriers = Readonly<{
+  /** Headers whose value contains the assertion. */
+  assertions: number;
+  /** Names of the claim headers that are sent. */
+  claimHeaders: readonly string[];
+  /** One `Impersonate-Group` line per group. */
+  impersonation: boolean;
+}>;
+
+/** An identity above the bound, and what was done about it. */
+export type Oversize = Readonly<{
+  outcome: "reduced" | "refused";
+  routeId: string | null;
+  userId: string | null;
+  /** Of the headers with every group. */
+  bytes: number;
+  bytesMax: number;
+  groupsOmitted: number;
 }>;
 
 export type AssertionScope = Readonly<{
@@ -41,10 +72,11 @@ export type AssertionScope = Readonly<{
   now?: UnixMs;
 }>;
 
+export type Introduced = Introduction | IdentityTooLarge;
 export type Assertions = Readonly<{
   jwks: Readonly<{ keys: readonly JWK[] }>;
   /** Immediate while a cached one is fresh. `null`: nobody is signed in, on a route that is open to everybody. */
-  introduce(principal: Principal | null, scope: AssertionScope): Introduction | Promise<Introduction>;
+  introduce(principal: Principal | null, scope: AssertionScope): Introduced | Promise<Introduced>;
   /** The claims alone; null: nobody. */
   claimsOf(principal: Principal | null, hostname: string): AssertionClaims;
 }>;
@@ -57,9 +89,22 @@ export class SigningKeyError extends Error {
   }
 }
 
+const code = "ERR_AUTH_IDENTITY_TOO_LARGE";
+/** The denial of a caller whose identity exceeds the bound of its headers. */
+export const identityTooLarge = {
+  code,
+  reason: "identity-too-large",
+  title: "Too many groups",
+  description: `You may see this page, but you belong to more groups than the service behind it can be told of. Ask the administrator of this site to name the groups that the service needs, with jwt_groups_filter (${code}).`,
+} as const;
+
 const lifetimeS = 300;
 const freshForMs = 30_000;
 const perPrincipalMax = 64;
+/** The claim that says how many groups a reduced assertion leaves out. Absent: none. */
+const omittedClaim = "groups_omitted";
+/** Length of a header line beyond its name and value: colon, space, CR, LF. */
+const lineBytes = 4;
 
 /** @throws SigningKeyError when the key is no EC P-256 or RSA private key of 2048 bits or more */
 export async function createAssertions(options: {
@@ -76,6 +121,12 @@ export async function createAssertions(options: {
   groupsFilter: readonly string[];
   issuerFormat: "hostOnly" | "uri";
   groupName: (id: GroupId) => string | undefined;
+  /** Bound of all identity headers of one request together, names and line ends included. */
+  bytesMax: number;
+  /** Groups that the policy of a route names. */
+  groupsOfPolicy: (routeId: string) => readonly string[];
+  /** Called once per assertion, not once per request: a cached one is not reported again. */
+  onOversize: (oversize: Oversize) => void;
   now: () => UnixMs;
   uuid: () => string;
 }): Promise<Assertions> {
@@ -90,6 +141,8 @@ export async function createAssertions(options: {
   const alsoPublished = await Promise.all(others.map(publish));
   const global: AssertionRules = { issuerFormat: options.issuerFormat, groupsFilter: options.groupsFilter };
   const extraClaims = [...new Set(Object.values(options.claimsHeaders))];
+  const allCarriers = { assertions: 1, claimHeaders: Object.keys(options.claimsHeaders), impersonation: false };
+  const envelopeBytes = assertionEnvelopeBytes(key, { alg, kid, typ: "JWT" });
   const cache = new WeakMap<object, Kept>();
   const contents = new WeakMap<AssertionRules, string>();
   const nobody = {};
@@ -117,20 +170,34 @@ export async function createAssertions(options: {
     };
     for (const claim of extraClaims) {
       const values = Object.hasOwn(principal.claims, claim) ? principal.claims[claim] : undefined;
-      if (values !== undefined && !Object.hasOwn(claims, claim)) claims[claim] = values.join(",");
+      if (values === undefined || Object.hasOwn(claims, claim) || claim === omittedClaim) continue;
+      claims[claim] = values.join(",");
     }
     return claims;
   }
 
   /** Ids, then names: an upstream may know either. Without memberships of ours, what the provider claims. */
   function groupsOf(principal: Principal, filter: readonly string[]): readonly string[] {
-    const ids = [...principal.groups].sort();
-    const names = ids.map((id) => options.groupName(id)).filter((name) => name !== undefined);
-    const known = ids.length > 0 ? [...ids, ...names] : (principal.claims["groups"] ?? []).map(String);
-    const unique = [...new Set(known)];
+    const unique = allGroupsOf(principal, [...principal.groups]);
     if (filter.length === 0) return unique;
     const wanted = new Set(filter);
     return unique.filter((group) => wanted.has(group));
+  }
+
+  /** @param ids those of the principal's memberships that are named */
+  function allGroupsOf(principal: Principal, ids: readonly GroupId[]): readonly string[] {
+    const sorted = ids.toSorted();
+    const names = sorted.map((id) => options.groupName(id)).filter((name) => name !== undefined);
+    const known = principal.groups.size > 0 ? [...sorted, ...names] : (principal.claims["groups"] ?? []).map(String);
+    return [...new Set(known)];
+  }
+
+  /** Of a principal's groups those that a policy names, each with its id and its name. */
+  function groupsNamed(principal: Principal, named: readonly string[]): readonly string[] {
+    const wanted = new Set(named);
+    const isNamed = (id: GroupId): boolean => wanted.has(id) || wanted.has(options.groupName(id) ?? "");
+    const groups = allGroupsOf(principal, [...principal.groups].filter(isNamed));
+    return principal.groups.size > 0 ? groups : groups.filter((group) => wanted.has(group));
   }
 
   function claimHeaders(claims: AssertionClaims): readonly (readonly [string, string])[] {
@@ -144,14 +211,29 @@ export async function createAssertions(options: {
   function contentOf(rules: AssertionRules): string {
     let content = contents.get(rules);
     if (content === undefined) {
-      content = JSON.stringify([rules.issuerFormat, rules.groupsFilter]);
+      content = JSON.stringify([rules.issuerFormat, rules.groupsFilter, carriersOf(rules)]);
       contents.set(rules, content);
     }
     return content;
   }
 
-  async function sign(principal: Principal | null, hostname: string, rules: AssertionRules): Promise<Introduction> {
-    const claims = claimsOf(principal, hostname, rules);
+  function carriersOf({ carriers = allCarriers }: AssertionRules): readonly unknown[] {
+    return [carriers.assertions, carriers.claimHeaders, carriers.impersonation];
+  }
+
+  /** Length of the header lines that carry these claims, before anything is signed. */
+  function bytesOf(claims: AssertionClaims, { carriers = allCarriers }: AssertionRules): number {
+    const assertionBytes = envelopeBytes + base64Length(Buffer.byteLength(JSON.stringify(claims)));
+    let bytes = carriers.assertions * ("x-pomerium-jwt-assertion".length + lineBytes + assertionBytes);
+    const sent = new Set(carriers.claimHeaders);
+    for (const [name, value] of claimHeaders(claims))
+      if (sent.has(name)) bytes += name.length + lineBytes + Buffer.byteLength(value);
+    const groups = carriers.impersonation && Array.isArray(claims["groups"]) ? claims["groups"] : [];
+    for (const group of groups) bytes += "impersonate-group".length + lineBytes + Buffer.byteLength(group);
+    return bytes;
+  }
+
+  async function sign(claims: AssertionClaims): Promise<Introduction> {
     const assertion = await new SignJWT(claims as JWTPayload).setProtectedHeader({ alg, kid, typ: "JWT" }).sign(key);
     const { email, groups } = claims;
     return {
@@ -162,37 +244,102 @@ export async function createAssertions(options: {
     };
   }
 
+  function signWhole(
+    principal: Principal | null,
+    hostname: string,
+    rules: AssertionRules,
+  ): Promise<Introduction> | "oversize" {
+    const claims = claimsOf(principal, hostname, rules);
+    return bytesOf(claims, rules) > options.bytesMax ? "oversize" : sign(claims);
+  }
+
+  function signReduced(
+    principal: Principal | null,
+    hostname: string,
+    rules: AssertionRules,
+  ): IdentityTooLarge | Promise<Introduction> {
+    const { routeId = null, groupsFilter } = rules;
+    const { bytesMax } = options;
+    const whole = claimsOf(principal, hostname, rules);
+    const bytes = bytesOf(whole, rules);
+    const all = Array.isArray(whole["groups"]) ? whole["groups"].length : 0;
+    const facts = { routeId, userId: principal?.userId ?? null, bytes, bytesMax };
+    if (principal !== null && groupsFilter.length === 0) {
+      const groups = groupsNamed(principal, routeId === null ? [] : options.groupsOfPolicy(routeId));
+      const groupsOmitted = all - groups.length;
+      const claims = { ...whole, groups, [omittedClaim]: groupsOmitted };
+      if (bytesOf(claims, rules) <= bytesMax) {
+        options.onOversize({ outcome: "reduced", ...facts, groupsOmitted });
+        return sign(claims);
+      }
+    }
+    options.onOversize({ outcome: "refused", ...facts, groupsOmitted: all });
+    return { assertion: null, bytes };
+  }
+
+  /** What `place` keeps for a while; concurrent requests share one signature. */
+  function keep(entries: Kept["entries"], place: string, made: Entry["introduction"], now: number): Entry {
+    const entry: Entry = { introduction: made, freshUntil: now + freshForMs };
+    entries.set(place, entry);
+    if (made instanceof Promise)
+      made.then(
+        (introduction) => {
+          entry.introduction = introduction;
+        },
+        () => entries.delete(place),
+      );
+    return entry;
+  }
+
+  /** The fresh entry of a place, made where there is none. Above the bound, the entry of the reduced groups. */
+  function entryOf(entries: Kept["entries"], principal: Principal | null, scope: Required<AssertionScope>): Entry {
+    const { hostname, rules, now } = scope;
+    // No two places are written alike: JSON says where it ends.
+    const place = contentOf(rules) + hostname;
+    const known = entries.get(place);
+    const entry =
+      known !== undefined && now < known.freshUntil
+        ? known
+        : keep(
+            entries,
+            place,
+            orRejected(() => signWhole(principal, hostname, rules)),
+            now,
+          );
+    if (entry.introduction !== "oversize") return entry;
+    const named = rules.routeId === undefined ? [] : options.groupsOfPolicy(rules.routeId);
+    const reducedPlace = JSON.stringify([named]) + place;
+    const reduced = entries.get(reducedPlace);
+    if (reduced !== undefined && now < reduced.freshUntil) return reduced;
+    return keep(
+      entries,
+      reducedPlace,
+      orRejected(() => signReduced(principal, hostname, rules)),
+      now,
+    );
+  }
+
   return {
     jwks: { keys: [published, ...alsoPublished.filter((other) => other.kid !== kid)] },
     claimsOf,
     introduce(principal, { hostname, mode, rules = global, now = options.now() }) {
-      if (mode === "per_request") return sign(principal, hostname, rules);
+      if (mode === "per_request") {
+        const whole = signWhole(principal, hostname, rules);
+        return whole === "oversize" ? signReduced(principal, hostname, rules) : whole;
+      }
       const owner = principal ?? nobody;
       let kept = cache.get(owner);
       if (kept === undefined) {
         kept = { entries: new LRUCache({ max: perPrincipalMax }), last: undefined };
         cache.set(owner, kept);
       }
-      const { entries, last } = kept;
-      if (last !== undefined && last.rules === rules && last.hostname === hostname && now < last.entry.freshUntil)
-        return last.entry.introduction;
-      // No two places are written alike: JSON says where it ends.
-      const place = contentOf(rules) + hostname;
-      const known = entries.get(place);
-      if (known !== undefined && now < known.freshUntil) {
-        if (!(known.introduction instanceof Promise)) kept.last = { rules, hostname, entry: known };
-        return known.introduction;
-      }
-      const signing = sign(principal, hostname, rules);
-      const entry: Entry = { introduction: signing, freshUntil: now + freshForMs };
-      entries.set(place, entry);
-      signing.then(
-        (introduction) => {
-          entry.introduction = introduction;
-        },
-        () => entries.delete(place),
-      );
-      return signing;
+      const { last } = kept;
+      if (last !== undefined && last.rules === rules && last.hostname === hostname && now < last.freshUntil)
+        return last.introduction;
+      const { introduction, freshUntil } = entryOf(kept.entries, principal, { hostname, mode, rules, now });
+      if (introduction === "oversize") throw new TypeError("an identity above the bound was not reduced");
+      if (!(introduction instanceof Promise)) kept.last = { rules, hostname, introduction, freshUntil };
+      return introduction;
     },
   };
 }
@@ -200,14 +347,35 @@ export async function createAssertions(options: {
 /** Of one person: by place, and the one that was asked for last. */
 type Kept = {
   readonly entries: LRUCache<string, Entry>;
-  last: Readonly<{ rules: AssertionRules; hostname: string; entry: Entry }> | undefined;
+  last: Readonly<{ rules: AssertionRules; hostname: string; introduction: Introduced; freshUntil: number }> | undefined;
 };
 
 /** Concurrent requests share one signature: until it is there, the promise of it. */
 type Entry = {
-  introduction: Introduction | Promise<Introduction>;
+  /** `oversize`: another place holds what is sent instead. */
+  introduction: Introduced | Promise<Introduced> | "oversize";
   readonly freshUntil: number;
 };
+
+/** What failed at once fails for every request that waits for it, and is not kept. */
+function orRejected(make: () => Entry["introduction"]): Entry["introduction"] {
+  try {
+    return make();
+  } catch (cause) {
+    return Promise.reject(cause);
+  }
+}
+
+/** Length of base64url text without padding. */
+function base64Length(bytes: number): number {
+  return Math.ceil((bytes * 4) / 3);
+}
+
+/** Length of a compact JWS beyond its payload: protected header, signature and two dots. */
+function assertionEnvelopeBytes(key: KeyObject, header: Readonly<Record<string, string>>): number {
+  const signatureBytes = algorithmOf(key) === "ES256" ? 64 : (key.asymmetricKeyDetails?.modulusLength ?? 0) / 8;
+  return base64Length(Buffer.byteLength(JSON.stringify(header))) + base64Length(signatureBytes) + 2;
+}
 
 function readKey(text: string): KeyObject {
   const pem = text.includes("-----BEGIN") ? text : Buffer.from(text.trim(), "base64").toString("utf8");

@@ -7,7 +7,12 @@ export {
   type AssertionScope,
   type Assertions,
   createAssertions,
+  type IdentityCarriers,
+  type IdentityTooLarge,
+  type Introduced,
   type Introduction,
+  identityTooLarge,
+  type Oversize,
   SigningKeyError,
 } from "./assertion.ts";
 export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";

@@ -86,7 +86,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     registers: [parts.registry],
   });
 
-  const counts = identityCounts(parts.registry);
+  const counts = identityCounts(parts.registry, { logger, now: systemClock.monotonic });
 
   /** Everything that a configuration says of sign-in and of requests. */
   async function make(loaded: Loaded, known: Providers, before: Loaded | null) {
@@ -99,6 +99,9 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
       claimsHeaders: own.jwtClaimsHeaders,
       groupsFilter: own.jwtGroupsFilter,
       issuerFormat: own.jwtIssuerFormat,
+      bytesMax: own.identityHeadersBytesMax,
+      groupsOfPolicy: (routeId) => policies.get(routeId)?.groupsNamed ?? [],
+      onOversize: counts.onOversize,
       groupName: (id) => replica.projection.group(id)?.name,
       now: parts.now,
       uuid: randomUUID,

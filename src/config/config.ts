@@ -338,6 +338,8 @@ export type Config = Readonly<{
   /** Header name (lowercase) to claim name. */
   jwtClaimsHeaders: Readonly<Record<string, string>>;
   jwtGroupsFilter: readonly string[];
+  /** Bound of all identity headers of one request together. */
+  identityHeadersBytesMax: number;
   jwtIssuerFormat: "hostOnly" | "uri";
   /** For answers that no route makes; each route carries its own whole set. */
   setResponseHeaders: Readonly<Record<string, string>>;

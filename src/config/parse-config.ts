@@ -190,6 +190,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     programmaticRedirectDomainWhitelist: globals.programmatic_redirect_domain_whitelist,
     jwtClaimsHeaders: globals.jwt_claims_headers,
     jwtGroupsFilter: globals.jwt_groups_filter,
+    identityHeadersBytesMax: globals.max_identity_headers_bytes,
     jwtIssuerFormat: globals.jwt_issuer_format,
     setResponseHeaders: process.responseHeaders,
     skipXffAppend: globals.skip_xff_append,

@@ -1,6 +1,6 @@
 /** Schema of the tokens that callers may bring in place of a session, and of what upstreams are told of people. */
-import { pomerium } from "./keys.ts";
-import { oneOf, texts, truth } from "./kinds.ts";
+import { cardea, pomerium } from "./keys.ts";
+import { oneOf, texts, truth, wholeNumber } from "./kinds.ts";
 import { tokenIssuers } from "./kinds-identity.ts";
 import { claimHeaders, headers } from "./kinds-network.ts";
 import { bearerFormat } from "./kinds-process.ts";
@@ -34,6 +34,10 @@ export const identityHeaders = {
     "The assertion's issuer: the host, or `https://<host>/`.",
   ),
   jwt_groups_filter: pomerium(texts("group").prefault([]), "The only groups named in the assertion; empty: all."),
+  max_identity_headers_bytes: cardea(
+    wholeNumber({ min: 2_048, max: 262_144 }).prefault(16_384),
+    "Bound of all identity headers of a request together, the assertion included. Above it, the groups are reduced to those that the route's policy names; if that is not enough, the request is refused. See docs/identity.md.",
+  ),
   set_response_headers: pomerium(
     headers().optional(),
     "Headers set on every answer. Absent: `X-Frame-Options: SAMEORIGIN`, `X-XSS-Protection: 1; mode=block` and, with a certificate, `Strict-Transport-Security`. The key `disable` means none. In the environment also `HEADERS`.",

@@ -7,7 +7,7 @@
  * state being late; only a person at a browser is ever redirected; a preflight, an upgrade and a script never are; CORS
  * headers name only origins of configured routes; nothing of how we work is in a body.
  */
-import { denialJson, type ErrorPage, type PageUser } from "../auth/index.ts";
+import { denialJson, type ErrorPage, identityTooLarge, type PageUser } from "../auth/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../events/index.ts";
 import type { Asked } from "./asked.ts";
 
@@ -105,7 +105,7 @@ function wordsFor(condition: Condition): Words {
     case "no-session":
       return { status: 401, title: "Unauthenticated", description: "Sign in to see this page." };
     case "no-right":
-      return { status: condition.status, ...denied(condition.status) };
+      return { status: condition.status, ...denied(condition) };
     case "unknown":
       return {
         status: 503,
@@ -178,7 +178,11 @@ const unknownWords = {
   draining: "This node is shutting down. Try again in a moment.",
 } as const;
 
-function denied(status: number): Readonly<{ title: string; description: string }> {
+function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<Words, "status"> {
+  if (reasons.includes(identityTooLarge.reason)) {
+    const { title, description } = identityTooLarge;
+    return { title, description };
+  }
   if (status === 450) return { title: "Device not authorized", description: "Your device may not be used here." };
   if (status === 495) {
     return {
@@ -201,7 +205,7 @@ function pageFor(condition: Condition, facts: Facts): ErrorPage {
     reasons: condition.type === "no-session" || condition.type === "no-right" ? condition.reasons : [],
     requestId: facts.requestId,
     at: facts.at,
-    explain: signedIn ? facts.explain : [],
+    explain: signedIn && !condition.reasons.includes(identityTooLarge.reason) ? facts.explain : [],
     host: facts.host,
     user: signedIn ? facts.user : null,
     signInUrl: signedIn || condition.type === "no-session" ? signInPath(facts.url) : null,

@@ -1,6 +1,7 @@
 /** Plan: everything about a route that does not depend on the request, made once for a configuration. Pure. */
 import type { AssertionRules } from "../auth/index.ts";
 import type { Config, RouteConfig } from "../config/index.ts";
+import { assertionRulesOf, carriersOf } from "./assertion-rules.ts";
 import { ownCookies } from "./cookies.ts";
 import { compileResponseRules, type ResponseRules } from "./downstream-headers.ts";
 import type { NextUpstream } from "./http-upstream-choice.ts";
@@ -51,12 +52,13 @@ export function compilePlans(
 
   function compilePlan(route: RouteConfig): RoutePlan {
     const answer = compileRouteAnswer(route);
+    const headerRules = compileHeaderRules(route, config, cookies, tokens.of(route));
     return {
       route,
       scheme: route.from.protocol === "http:" ? "http" : "https",
       clientTrust: trusts.of(route),
-      assertionRules: { issuerFormat: route.jwtIssuerFormat, groupsFilter: route.jwtGroupsFilter },
-      headerRules: compileHeaderRules(route, config, cookies, tokens.of(route)),
+      assertionRules: assertionRulesOf(route, carriersOf(headerRules, config)),
+      headerRules,
       responseRules: compileResponseRules(route, cookies),
       rewrite: compileRewrite(route),
       answer,

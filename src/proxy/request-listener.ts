@@ -2,7 +2,7 @@
  * The life of a request: read strictly, reserved paths, the authenticate host, route, decision, then forward or answer. One
  * order, for ordinary requests and upgrades alike.
  */
-import type { Principal } from "../auth/index.ts";
+import { type Introduced, identityTooLarge, type Principal } from "../auth/index.ts";
 import { unreachable } from "../events/index.ts";
 import { momentOf } from "../replication/index.ts";
 import { type CanonicalRequest, canonicalise } from "./canonical.ts";
@@ -220,8 +220,22 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     const { hostname } = request;
     const scope = { hostname, mode: plan.route.assertion, rules: plan.assertionRules, now: visit.asOf.wall };
     const introduced = ports.assertions.introduce(permit.principal, scope);
-    if (!(introduced instanceof Promise)) send(permitted, introduced, tokens);
-    else introduced.then((made) => send(permitted, made, tokens)).catch((error: unknown) => failed(visit, error));
+    if (!(introduced instanceof Promise)) sendIntroduced(permitted, introduced, tokens);
+    else
+      introduced
+        .then((made) => sendIntroduced(permitted, made, tokens))
+        .catch((error: unknown) => failed(visit, error));
+  }
+
+  function sendIntroduced(permitted: Permitted, made: Introduced, tokens: ForwardedTokens | null): void {
+    if (made.assertion !== null) {
+      send(permitted, made, tokens);
+      return;
+    }
+    const { visit, permit } = permitted;
+    const reasons = [identityTooLarge.reason];
+    const status = answer(visit, { type: "no-right", status: 403, reasons }, tools, permit.principal);
+    record(visit, { result: "deny", status, reasons }, permit.principal, ports);
   }
 
   function send(permitted: Permitted, identity: Identity | null, tokens: ForwardedTokens | null): void {

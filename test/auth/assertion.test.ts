@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { describe, test } from "node:test";
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
-import { createAssertions, derivedKey } from "../../src/auth/assertion.ts";
+import { createAssertions, derivedKey, type Introduction, type Oversize } from "../../src/auth/assertion.ts";
 import type { Principal } from "../../src/auth/index.ts";
 import type { GroupId, UnixMs } from "../../src/events/index.ts";
 import { sessionId, userId } from "../events/support.ts";
@@ -18,6 +18,9 @@ async function start(parts: Partial<Options> = {}) {
     claimsHeaders: { "x-email": "email", "x-groups": "groups", "x-nick": "nickname", "x-missing": "missing" },
     groupsFilter: [],
     issuerFormat: "hostOnly",
+    bytesMax: 16_384,
+    groupsOfPolicy: () => [],
+    onOversize() {},
     groupName: (id) => (id === "g1" ? "Engineering" : undefined),
     now: () => now.ms as UnixMs,
     uuid: () => `id-${++ids}`,
@@ -50,13 +53,21 @@ function principal(parts: Partial<Principal> & { expiresAt?: number } = {}): Pri
     ...parts,
   };
 }
+async function introduce(
+  assertions: Awaited<ReturnType<typeof start>>["assertions"],
+  ...asked: Parameters<typeof assertions.introduce>
+): Promise<Introduction> {
+  const introduced = await assertions.introduce(...asked);
+  if (introduced.assertion === null) assert.fail(`${introduced.bytes} bytes exceed the bound`);
+  return introduced;
+}
 const scope = { hostname: "app.example", mode: "cached" } as const;
 
 test("a route may have its own issuer and name fewer groups", async () => {
   const { assertions } = await start({ groupsFilter: ["g2"] });
   const rules = { issuerFormat: "uri", groupsFilter: ["g1"] } as const;
   const claimsWith = async (more: object) => {
-    const { assertion } = await assertions.introduce(principal(), { ...scope, mode: "per_request", ...more });
+    const { assertion } = await introduce(assertions, principal(), { ...scope, mode: "per_request", ...more });
     const { iss, groups } = decodeJwt(assertion);
     return [iss, groups];
   };
@@ -73,7 +84,7 @@ describe("while the shared secret is being replaced", () => {
       await start({ sharedSecret: next, sharedSecretPrevious: before }),
     ];
     for (const { assertions, now } of nodes) {
-      const { assertion } = await assertions.introduce(principal(), scope);
+      const { assertion } = await introduce(assertions, principal(), scope);
       for (const { assertions: other } of nodes)
         await jwtVerify(assertion, createLocalJWKSet({ keys: [...other.jwks.keys] }), {
           currentDate: new Date(now.ms),
@@ -101,7 +112,7 @@ describe("while the shared secret is being replaced", () => {
         [1, 2, 2, 1],
       );
       for (const [at, { assertions, now }] of nodes.entries()) {
-        const { assertion } = await assertions.introduce(principal(), scope);
+        const { assertion } = await introduce(assertions, principal(), scope);
         const beside = nodes.slice(Math.max(0, at - 1), at + 2); // nodes that run side by side in one round
         for (const { assertions: other } of beside)
           await jwtVerify(assertion, createLocalJWKSet({ keys: [...other.jwks.keys] }), {
@@ -123,7 +134,7 @@ describe("while the shared secret is being replaced", () => {
 describe("the assertion", () => {
   test("verifies against the JWKS and says what Pomerium's says", async () => {
     const { assertions, now } = await start();
-    const { assertion } = await assertions.introduce(principal(), scope);
+    const { assertion } = await introduce(assertions, principal(), scope);
     const { payload, protectedHeader } = await jwtVerify(
       assertion,
       createLocalJWKSet({ keys: [...assertions.jwks.keys] }),
@@ -169,7 +180,7 @@ describe("the assertion", () => {
   test("of nobody, or of somebody whose data does not open, names nobody", async () => {
     const { assertions } = await start();
     for (const who of [null, principal({ profile: undefined })]) {
-      const { assertion, claimHeaders } = await assertions.introduce(who, scope);
+      const { assertion, claimHeaders } = await introduce(assertions, who, scope);
       const { sub, email, groups, sid } = JSON.parse(
         Buffer.from(assertion.split(".")[1] ?? "", "base64url").toString(),
       );
@@ -184,7 +195,7 @@ describe("the assertion", () => {
   });
   test("comes with the claim headers, the missing ones empty", async () => {
     const { assertions } = await start();
-    const { claimHeaders } = await assertions.introduce(principal(), scope);
+    const { claimHeaders } = await introduce(assertions, principal(), scope);
     assert.deepEqual(claimHeaders, [
       ["x-email", "alice@example.com"],
       ["x-groups", "g1,g2,Engineering"],
@@ -198,23 +209,23 @@ describe("a cached assertion", () => {
   test("serves one principal and host for 30 s, at once, whatever the route", async () => {
     const { assertions, now } = await start();
     const alice = principal();
-    const first = await assertions.introduce(alice, scope);
+    const first = await introduce(assertions, alice, scope);
     assert.equal(assertions.introduce(alice, scope), first, "no promise, no signature");
     now.ms += 29_999;
     const rules = { issuerFormat: "hostOnly", groupsFilter: [] } as const;
     assert.equal(assertions.introduce(alice, { ...scope, rules }), first, "another route whose rules say the same");
     now.ms += 1;
-    assert.notEqual((await assertions.introduce(alice, scope)).assertion, first.assertion);
+    assert.notEqual((await introduce(assertions, alice, scope)).assertion, first.assertion);
   });
   test("serves no other host, rules or principal, be it the same person after a change", async () => {
     const { assertions } = await start();
     const alice = principal();
-    const { assertion } = await assertions.introduce(alice, scope);
+    const { assertion } = await introduce(assertions, alice, scope);
     const others = [
-      await assertions.introduce(alice, { ...scope, hostname: "other.example" }),
-      await assertions.introduce(alice, { ...scope, rules: { issuerFormat: "uri", groupsFilter: [] } }),
-      await assertions.introduce({ ...alice }, scope),
-      await assertions.introduce(alice, { ...scope, mode: "per_request" }),
+      await introduce(assertions, alice, { ...scope, hostname: "other.example" }),
+      await introduce(assertions, alice, { ...scope, rules: { issuerFormat: "uri", groupsFilter: [] } }),
+      await introduce(assertions, { ...alice }, scope),
+      await introduce(assertions, alice, { ...scope, mode: "per_request" }),
     ];
     for (const other of others) assert.notEqual(other.assertion, assertion);
   });
@@ -239,7 +250,7 @@ describe("a cached assertion", () => {
     const alice = principal();
     const together = [assertions.introduce(alice, scope), assertions.introduce(alice, scope)];
     for (const each of together) await assert.rejects(async () => each, /not now/);
-    assert.match((await assertions.introduce(alice, scope)).assertion, /^ey/);
+    assert.match((await introduce(assertions, alice, scope)).assertion, /^ey/);
   });
   test("is signed once for requests that come together", async () => {
     const { assertions } = await start();
@@ -270,7 +281,7 @@ describe("the signing key", () => {
     ];
     for (const [signingKey, alg] of keys) {
       const { assertions } = await start({ signingKey });
-      const { assertion } = await assertions.introduce(null, scope);
+      const { assertion } = await introduce(assertions, null, scope);
       assert.equal(decodeProtectedHeader(assertion).alg, alg);
       const [jwk] = assertions.jwks.keys;
       assert.deepEqual([jwk?.alg, jwk?.use, jwk?.d], [alg, "sig", undefined]);
@@ -283,5 +294,143 @@ describe("the signing key", () => {
         return error.code === "ERR_AUTH_SIGNING_KEY" && !error.message.includes("nonsense");
       });
     }
+  });
+});
+
+describe("identity headers above their bound", () => {
+  const many = Array.from({ length: 5_000 }, (_, i) => `group-${i}` as GroupId);
+  const rules = { issuerFormat: "hostOnly", groupsFilter: [] as string[], routeId: "wiki" } as const;
+
+  function bytesOf({ assertion, claimHeaders }: Introduction): number {
+    const lines = [["x-pomerium-jwt-assertion", assertion], ...claimHeaders].map(
+      ([name, value]) => `${name}: ${value}`,
+    );
+    return lines.reduce((sum, line) => sum + Buffer.byteLength(line) + 2, 0);
+  }
+
+  async function startBounded(parts: Partial<Options> = {}) {
+    const found: Oversize[] = [];
+    const started = await start({
+      groupsOfPolicy: (routeId) => (routeId === "wiki" ? ["group-7", "Engineering", "not-mine"] : []),
+      onOversize: (oversize) => void found.push(oversize),
+      ...parts,
+    });
+    return { ...started, found };
+  }
+
+  test("5,000 groups are reduced to those that the route's policy names, and the assertion says how many it omits", async () => {
+    const { assertions, found } = await startBounded({
+      claimsHeaders: { "x-groups": "groups", "x-omitted": "groups_omitted" },
+    });
+    const alice = principal({ groups: new Set(["g1" as GroupId, ...many]) });
+    const introduced = await introduce(assertions, alice, { ...scope, rules });
+    const claims = decodeJwt(introduced.assertion);
+    assert.deepEqual(claims["groups"], ["g1", "group-7", "Engineering"]);
+    assert.equal(claims["groups_omitted"], 4_999);
+    assert.deepEqual(introduced.claimHeaders, [
+      ["x-groups", "g1,group-7,Engineering"],
+      ["x-omitted", "4999"],
+    ]);
+    assert.ok(bytesOf(introduced) <= 16_384);
+    assert.deepEqual(
+      found.map(({ outcome, routeId, groupsOmitted }) => [outcome, routeId, groupsOmitted]),
+      [["reduced", "wiki", 4_999]],
+    );
+    assert.equal(
+      assertions.introduce(alice, { ...scope, rules }),
+      introduced,
+      "the reduced one is cached as any other",
+    );
+    assert.equal(found.length, 1, "and is reported once");
+  });
+
+  test("routes whose policies name other groups get assertions of their own", async () => {
+    const { assertions } = await startBounded();
+    const alice = principal({ groups: new Set(many) });
+    const other = { ...rules, routeId: "other" };
+    assert.deepEqual(decodeJwt((await introduce(assertions, alice, { ...scope, rules })).assertion)["groups"], [
+      "group-7",
+    ]);
+    assert.deepEqual(
+      decodeJwt((await introduce(assertions, alice, { ...scope, rules: other })).assertion)["groups"],
+      [],
+    );
+    const every = await introduce(assertions, alice, { ...scope, rules: other, mode: "per_request" });
+    assert.deepEqual(decodeJwt(every.assertion)["groups"], []);
+  });
+
+  test("groups that the provider claims are reduced likewise", async () => {
+    const { assertions } = await startBounded();
+    const claims = { groups: many };
+    const { assertion } = await introduce(assertions, principal({ groups: new Set(), claims }), { ...scope, rules });
+    assert.deepEqual(decodeJwt(assertion)["groups"], ["group-7"]);
+  });
+
+  test("a filter already names the groups: what it leaves above the bound is refused, and the refusal is cached", async () => {
+    const { assertions, found } = await startBounded();
+    const alice = principal({ groups: new Set(many) });
+    const filtered = { ...rules, groupsFilter: many };
+    const refused = await assertions.introduce(alice, { ...scope, rules: filtered });
+    assert.equal(refused.assertion, null);
+    assert.equal(assertions.introduce(alice, { ...scope, rules: filtered }), refused);
+    assert.deepEqual(
+      found.map(({ outcome }) => outcome),
+      ["refused"],
+    );
+    const few = { ...rules, groupsFilter: ["group-1"] };
+    assert.deepEqual(decodeJwt((await introduce(assertions, alice, { ...scope, rules: few })).assertion)["groups"], [
+      "group-1",
+    ]);
+  });
+
+  test("a claim that is too long by itself is refused", async () => {
+    const { assertions, found } = await startBounded();
+    const claims = { nickname: ["x".repeat(20_000)] };
+    assert.equal((await assertions.introduce(principal({ claims }), { ...scope, rules })).assertion, null);
+    assert.deepEqual(
+      found.map(({ outcome }) => outcome),
+      ["refused"],
+    );
+  });
+
+  test("the bound is exact: one byte less than what the headers take reduces them", async () => {
+    for (const signingKey of [null, generateKeyPairSync("rsa", { modulusLength: 2_048 }).privateKey]) {
+      const key = signingKey === null ? null : String(signingKey.export({ type: "pkcs8", format: "pem" }));
+      const alice = principal({ groups: new Set(many.slice(0, 100)) });
+      const free = await startBounded({ signingKey: key, uuid: () => "same-length" });
+      const bytes = bytesOf(await introduce(free.assertions, alice, { ...scope, rules }));
+      const exact = await startBounded({ signingKey: key, uuid: () => "same-length", bytesMax: bytes });
+      await introduce(exact.assertions, alice, { ...scope, rules });
+      assert.deepEqual(exact.found, []);
+      const less = await startBounded({ signingKey: key, uuid: () => "same-length", bytesMax: bytes - 1 });
+      await introduce(less.assertions, alice, { ...scope, rules });
+      assert.deepEqual(
+        less.found.map(({ outcome }) => outcome),
+        ["reduced"],
+      );
+    }
+  });
+
+  test("only the headers that a route sends count", async () => {
+    const { assertions, found } = await startBounded();
+    const alice = principal({ groups: new Set(many) });
+    const carriers = { assertions: 0, claimHeaders: ["x-email"], impersonation: false };
+    const none = { ...rules, carriers };
+    const introduced = await introduce(assertions, alice, { ...scope, rules: none });
+    assert.equal(introduced.groups.length, 5_000);
+    const impersonating = { ...rules, carriers: { ...carriers, impersonation: true } };
+    assert.deepEqual((await introduce(assertions, alice, { ...scope, rules: impersonating })).groups, ["group-7"]);
+    assert.deepEqual(
+      found.map(({ outcome }) => outcome),
+      ["reduced"],
+    );
+  });
+
+  test("a provider cannot write the claim that says what is omitted", async () => {
+    const { assertions } = await start({ claimsHeaders: { "x-omitted": "groups_omitted" } });
+    const claims = { groups_omitted: [1] };
+    const introduced = await introduce(assertions, principal({ claims }), scope);
+    assert.equal(decodeJwt(introduced.assertion)["groups_omitted"], undefined);
+    assert.deepEqual(introduced.claimHeaders, [["x-omitted", ""]]);
   });
 });

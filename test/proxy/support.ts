@@ -97,6 +97,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     cookie: { name: "_pomerium", domain: null, httpOnly: true, expireMs: 50_000_000, sameSite: "lax" },
     jwtClaimsHeaders: { "x-pomerium-claim-email": "email", "x-pomerium-claim-groups": "groups", "x-nick": "nickname" },
     jwtGroupsFilter: [],
+    identityHeadersBytesMax: 16_384,
     jwtIssuerFormat: "hostOnly",
     setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN" },
     skipXffAppend: false,
@@ -203,6 +204,7 @@ export async function startRig(
   const cache = new CallerCache();
   const openSealed = (sealed: Uint8Array) => parseProfile(decode(sealed));
   const handles = new Map<string, Handle>();
+  const policies = compilePolicies(config.routes);
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
   const common: Omit<ProxyPorts, "config" | "decide" | "beside" | "explain"> = {
@@ -254,6 +256,9 @@ export async function startRig(
       claimsHeaders: config.jwtClaimsHeaders,
       groupsFilter: [],
       issuerFormat: "hostOnly",
+      bytesMax: config.identityHeadersBytesMax,
+      groupsOfPolicy: (routeId) => (policies.ok ? (policies.policies.get(routeId)?.groupsNamed ?? []) : []),
+      onOversize() {},
       groupName: (id) => projection.group(id)?.name,
       now: systemClock.wall,
       uuid: randomUUID,

@@ -70,8 +70,8 @@ export type AuthDeps = Readonly<{
   ) => Caller;
   /** The claims of the assertion for a host, also shown at `/.pomerium/user`. */
   identityClaims: (principal: Principal, hostname: string) => Readonly<Record<string, unknown>>;
-  /** The assertion itself, for pages of a host; null: it is not handed out. */
-  assertionFor: ((principal: Principal, hostname: string) => Promise<string>) | null;
+  /** The assertion itself, for pages of a host; null: it is not handed out. It resolves to null above the bound of identity headers. */
+  assertionFor: ((principal: Principal, hostname: string) => Promise<string | null>) | null;
   jwks: Readonly<{ keys: readonly object[] }>;
   /** The routes that somebody may use; null: nobody is told here. */
   routesOf: ((asked: ListAsked) => readonly ListedRoute[]) | null;

@@ -61,8 +61,24 @@ export type CookieOptions = Readonly<{
 
 const sameSiteWord = { strict: "Strict", lax: "Lax", none: "None" } as const;
 
-/** One `Set-Cookie` value. Always Secure: browsers take it on http://*.localhost too. */
+/** Bound of a cookie's name and value together. Browsers and servers in front of us drop or refuse long ones. */
+export const cookieBytesMax = 1_024;
+
+export class CookieTooLongError extends Error {
+  readonly code = "ERR_AUTH_COOKIE_TOO_LONG";
+  constructor(name: string, bytes: number) {
+    super(`the cookie ${name} takes ${bytes} bytes, more than ${cookieBytesMax}`);
+    this.name = "CookieTooLongError";
+  }
+}
+
+/**
+ * One `Set-Cookie` value. Always Secure: browsers take it on http://*.localhost too.
+ * @throws CookieTooLongError
+ */
 export function setCookie(name: string, value: string, options: CookieOptions): string {
+  const bytes = Buffer.byteLength(`${name}=${value}`);
+  if (bytes > cookieBytesMax) throw new CookieTooLongError(name, bytes);
   return [
     `${name}=${value}`,
     `Path=${options.path}`,

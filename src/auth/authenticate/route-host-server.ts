@@ -7,6 +7,7 @@
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
+import { identityTooLarge } from "../assertion.ts";
 import { beginSignIn, type SignInOptions } from "./begin-sign-in.ts";
 import { registerCallback } from "./callback-endpoint.ts";
 import { readOnly, registerCommon } from "./common-endpoints.ts";
@@ -97,6 +98,12 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Conte
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     if (asking.type === "nobody") return sendUnauthenticated(deps, request, reply, context);
     const assertion = await assertionFor(asking.principal, context.hostname);
+    if (assertion === null)
+      return sendProblem(deps, request, reply, context, {
+        status: 403,
+        title: identityTooLarge.title,
+        description: identityTooLarge.description,
+      });
     return reply.header("cache-control", "no-store").type("application/jwt").send(assertion);
   });
 }

@@ -40,6 +40,8 @@ export type RoutePolicy = Readonly<{
   description: readonly string[];
   /** What the rules look at, all of them together. */
   reads: Reads;
+  /** The groups that the rules name, by criterion `groups` or `claim/groups`. */
+  groupsNamed: readonly string[];
   /** The device type that a visitor without a device is asked for; null: no rule asks for one. */
   deviceType: string | null;
   /** What the two closures are made of, to explain an answer; asking it costs what deciding does, and more. */
@@ -270,9 +272,17 @@ function compileSources(
       deny.map(({ phrase }) => phrase),
     ),
     reads,
+    groupsNamed: groupsNamedBy(conditionals, reads),
     deviceType: deviceTypes(allow).at(-1) ?? deviceTypes(deny).at(-1) ?? null,
     conditionals,
   };
+}
+
+function groupsNamedBy(conditionals: readonly CompiledConditional[], reads: Reads): readonly string[] {
+  const claimed = conditionals
+    .flatMap(({ criteria }) => criteria)
+    .flatMap(({ name, anyOf }) => (name === "claim/groups" ? (anyOf?.values ?? []) : []));
+  return claimed.length === 0 ? reads.groups : [...new Set([...reads.groups, ...claimed.map(String)])].sort();
 }
 
 function nameOf({ name, subPath }: Criterion): string {

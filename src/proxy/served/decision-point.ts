@@ -9,15 +9,18 @@
  * never decided about; what waited meanwhile is decided again; every answer is recorded.
  */
 import {
+  type AssertionRules,
   chainToAuthority,
   type DecisionRecord,
   type DescribeDecision,
   type Handle,
+  identityTooLarge,
   type Principal,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
 import { type Asked, readAsked } from "../asked.ts";
+import { answerCarriersOf, assertionRulesOf } from "../assertion-rules.ts";
 import { isCheck } from "../authorize-line.ts";
 import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
@@ -123,6 +126,8 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   const routes = compileRoutes(config.routes);
   const trusts = compileClientTrusts(config);
   const hosts = new Set(config.routes.map(({ host }) => host));
+  const carriers = answerCarriersOf(config);
+  const assertionRules = new WeakMap<RouteConfig, AssertionRules>();
 
   async function ask(question: Question): Promise<Verdict> {
     const read = readQuestion(question, { routes, config });
@@ -138,7 +143,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       const identity = await introduce(verdict);
       if (question.abandoned?.() === true) return { type: "abandoned" };
       verdict = judge(question, about, asking); // what was waited for may have taken longer than the right to it lasts
-      if (verdict.type === "permit") verdict = { ...verdict, identity };
+      if (verdict.type === "permit") verdict = identity === null ? tooLarge(verdict) : { ...verdict, identity };
     }
     if (question.recorded === false) return verdict;
     if (verdict.type === "permit" && about.route.audit === "strict" && ports.recordSafely !== null) {
@@ -170,15 +175,24 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   }
 
   /** As the proxy would tell the upstream. Where the route tells it nothing the headers are empty, so that none of the caller's stands there. */
-  async function introduce({ principal, route, request }: Permitted): Promise<Permitted["identity"]> {
+  async function introduce({ principal, route, request }: Permitted): Promise<Permitted["identity"] | null> {
     if (!route.passIdentityHeaders)
       return ["x-pomerium-jwt-assertion", ...Object.keys(config.jwtClaimsHeaders)].map((name) => [name, ""]);
-    const { assertion, claimHeaders } = await ports.assertions.introduce(principal, {
+    const rules = assertionRules.get(route) ?? assertionRulesOf(route, carriers);
+    assertionRules.set(route, rules); // assertions are cached by this object
+    const introduced = await ports.assertions.introduce(principal, {
       hostname: request.hostname,
       mode: route.assertion,
-      rules: rulesOf(route),
+      rules,
     });
-    return [["x-pomerium-jwt-assertion", assertion], ...claimHeaders];
+    if (introduced.assertion === null) return null;
+    return [["x-pomerium-jwt-assertion", introduced.assertion], ...introduced.claimHeaders];
+  }
+
+  /** A permit whose identity exceeds the bound of its headers. */
+  function tooLarge({ principal, route, request, asked, url, decided }: Permitted): Judged {
+    const reasons = [identityTooLarge.reason];
+    return { type: "deny", status: 403, principal, reasons, route, request, asked, url, decided };
   }
 
   function whoAsks({ whose, described }: Question, { route, request }: About): Asking | Promise<Asking> {
@@ -281,17 +295,6 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     isVerified: (leaf) =>
       chainToAuthority({ leaf, intermediates: "" }, trusts.authorities.join("\n"), clock.wall()) !== undefined,
   };
-}
-
-/** The same object for a route each time, by which assertions are kept. */
-const rules = new WeakMap<
-  RouteConfig,
-  Readonly<{ issuerFormat: "hostOnly" | "uri"; groupsFilter: readonly string[] }>
->();
-function rulesOf(route: RouteConfig) {
-  const known = rules.get(route) ?? { issuerFormat: route.jwtIssuerFormat, groupsFilter: route.jwtGroupsFilter };
-  rules.set(route, known);
-  return known;
 }
 
 export function statusOf(verdict: Verdict): number {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 import { decodeJwt, decodeProtectedHeader, SignJWT, UnsecuredJWT } from "jose";
+import { cookieBytesMax, setCookie } from "../../../src/auth/authenticate/credentials.ts";
 import { createHandleCodec, type Handle, handleFits } from "../../../src/auth/index.ts";
 import { genesis, type SessionId, type UserId } from "../../../src/events/index.ts";
 
@@ -33,6 +34,23 @@ test("a handle has Pomerium's shape, says what it needs, and comes back as it wa
   assert.equal(claims["databroker_record_version"], 41);
   assert.equal(claims.exp, undefined);
   assert.deepEqual(await codec.verify(token), handle);
+});
+
+test("a cookie with a handle takes at most 1 KB, and a longer one is refused where it is made", async () => {
+  const options = { domain: null, path: "/", httpOnly: true, sameSite: "lax", maxAgeS: 1 } as const;
+  const host = `${"a-long-label-of-a-host".repeat(2)}.${"department".repeat(5)}.example.com`;
+  const long = createHandleCodec({ issuer: host, keys: [key], nowS });
+  const longestIds = {
+    sessionId: "s".repeat(36) as SessionId,
+    userId: "u".repeat(43) as UserId,
+    idpId: "i".repeat(16),
+  };
+  const token = await long.issue({ ...handle, ...longestIds, audience: [host] });
+  assert.match(setCookie("__Host-_pomerium_authenticate", token, options), /^__Host-/);
+  assert.ok(Buffer.byteLength(`__Host-_pomerium_authenticate=${token}`) <= cookieBytesMax);
+  const value = "v".repeat(cookieBytesMax - "name=".length);
+  assert.match(setCookie("name", value, options), /^name=v+; Path/);
+  assert.throws(() => setCookie("name", `${value}v`, options), { code: "ERR_AUTH_COOKIE_TOO_LONG" });
 });
 
 test("a token seen before is verified without waiting, and gives the same handle", async () => {
