@@ -67,9 +67,9 @@ export type Cut = (reason: CutReason) => void | CutUnderWay;
 /** Called once: every cut that had begun is done, or some have failed. */
 export type Settled = (failure: CutFailedError | null) => void;
 
-/** The end of a response that may still be in the kernel's send queue. */
+/** The end of a response, or of a request on its way to an upstream, that may still be in the kernel's send queue. */
 export type Delivery = Readonly<{
-  /** The caller's kernel has all of it, or the connection is gone. */
+  /** None of it can leave any more: the caller's kernel has all of it, the upstream was sent all of it, or the connection is gone. */
   isDone(): boolean;
   /** Done, or a short wait is over: most callers acknowledge within a round trip. */
   soon(): CutUnderWay;
@@ -93,6 +93,7 @@ export class CutFailedError extends Error {
 }
 
 const none: Readings<Exchange> = [];
+const nothing: readonly Delivery[] = [];
 
 export class Exchange implements Linked<Exchange> {
   readonly kind: ExchangeKind;
@@ -111,6 +112,8 @@ export class Exchange implements Linked<Exchange> {
   #state: "open" | "delivering" | "left" = "open";
   #outlet: Outlet | undefined;
   #delivery: Delivery | undefined;
+  /** Of requests that upstreams answered before they had received them in full. */
+  #unsent = nothing;
   readonly #redecide: () => Verdict;
   readonly #registry: Exchanges;
   readonly #openedAt: number;
@@ -146,6 +149,16 @@ export class Exchange implements Linked<Exchange> {
   /** Names the connection that carries the response. */
   leavesBy(outlet: Outlet): void {
     this.#outlet = outlet;
+  }
+
+  /** Names what upstream connections still hold of its request. It leaves the registry after that too. */
+  alsoSends(unsent: Delivery): void {
+    this.#unsent = [...this.#unsent, unsent];
+  }
+
+  /** Its bytes are being discarded though it was not cut. Changes are enforced after that. */
+  waitsFor(discarding: CutUnderWay): void {
+    this.#registry.cutting(discarding);
   }
 
   /**
@@ -236,6 +249,8 @@ export class Exchange implements Linked<Exchange> {
     this.cutReason = reason;
     this.#registry.counted(reason);
     this.#destroy(reason);
+    for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.cutting(resetSoon(unsent));
+    this.#unsent = nothing;
   }
 
   #destroy(reason: CutReason): void {
@@ -249,8 +264,9 @@ export class Exchange implements Linked<Exchange> {
   /** After its last byte has left this process. */
   close(): void {
     if (this.#state !== "open") return;
-    const delivery = this.cutReason === undefined ? this.#outlet?.deliver(this) : undefined;
+    const delivery = this.cutReason === undefined ? this.#deliver() : undefined;
     this.#outlet = undefined;
+    this.#unsent = nothing;
     this.#delivery = delivery;
     if (delivery === undefined) this.#state = "left";
     else {
@@ -258,6 +274,14 @@ export class Exchange implements Linked<Exchange> {
       this.#cut = () => delivery.reset();
     }
     this.#registry.closed(this, this.#state);
+  }
+
+  #deliver(): Delivery | undefined {
+    const answer = this.#outlet?.deliver(this);
+    if (this.#unsent === nothing) return answer;
+    const left = this.#unsent.filter((unsent) => !unsent.isDone());
+    if (answer !== undefined) left.push(answer);
+    return left.length > 1 ? together(left) : left[0];
   }
 
   /** @returns whether it has left */
@@ -268,6 +292,46 @@ export class Exchange implements Linked<Exchange> {
     }
     return this.#state === "left";
   }
+}
+
+function together(all: readonly Delivery[]): Delivery {
+  const then: CutUnderWay["then"] = (done, failed) => whenAllSoon(all, done, failed);
+  return {
+    isDone: () => all.every((one) => one.isDone()),
+    soon: () => ({ then }),
+    reset() {
+      for (const one of all) one.reset();
+    },
+  };
+}
+
+/** Calls one of the two, once. */
+function whenAllSoon(all: readonly Delivery[], done: () => void, failed: (error: unknown) => void): void {
+  let left = all.length;
+  const onDone = (): void => {
+    left -= 1;
+    if (left === 0) done();
+  };
+  const onFailed = (error: unknown): void => {
+    if (left > 0) failed(error);
+    left = 0;
+  };
+  for (const one of all) one.soon().then(onDone, onFailed);
+}
+
+/** Others share the connection, so it has a moment for what it holds. */
+function resetSoon(unsent: Delivery): CutUnderWay {
+  const then: CutUnderWay["then"] = (done, failed) =>
+    unsent.soon().then(() => {
+      try {
+        unsent.reset();
+      } catch (error) {
+        failed(error);
+        return;
+      }
+      done();
+    }, failed);
+  return { then };
 }
 
 /** A cut that has begun and is not done. Numbers grow with each. */

@@ -216,6 +216,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { downstream, rules } = this.#job;
     if (this.#over || !this.#mayPassOn()) return;
     this.#over = true;
+    this.#keepUnsent();
     downstream.end(undefined, trailers.length > 0 ? trailerPairs(rules, trailers).flat() : undefined);
     if (!downstream.bodyComplete) downstream.discardBody(); // it was answered without being read
     if (!downstream.closed && downstream.needsDrain) this.#awaitReader();
@@ -253,6 +254,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     else if (!this.#begun) this.#tryAnother(error);
     else if (unprocessed && (!hasBody || this.#kept !== null)) {
       const refused = this.#call;
+      this.#keepUnsent();
       this.#takeAnother(); // whoever says so may be leaving
       this.#catchingUp = this.#readingBody;
       this.#repeat(error, refused);
@@ -355,14 +357,14 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   /** The caller has left, or what it sent was no body. */
   onAbort(): void {
-    void this.#giveUp();
+    this.#giveUp();
   }
 
   // --- ends
 
   #fail(error: unknown): void {
     if (this.#over) return;
-    void this.#giveUp();
+    this.#giveUp();
     if (!this.#responding) this.#target.report?.({ type: "local" });
     if (this.#responding) {
       this.#job.counted.failure ??= "upstream-broke";
@@ -372,7 +374,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   /** The upstream has done nothing wrong: it is let go of, and nothing is held against it. */
   #refuseBody(): void {
-    void this.#giveUp();
+    this.#giveUp();
     if (this.#responding) this.#job.downstream.destroy();
     else this.#job.onFailed({ type: "too-large" });
   }
@@ -383,33 +385,32 @@ class Forwarding implements UpstreamHandler, BodyReader {
       // The answer is complete on our side, but not all of it has left.
       return downstream.cut(reason);
     }
-    const upstream = this.#giveUp();
-    if (!this.#responding) {
-      this.#job.onFailed({ type: "cut", reason });
-      return upstream;
-    }
-    const caller = downstream.cut(reason);
-    return upstream === undefined || caller === undefined ? (upstream ?? caller) : both(upstream, caller);
+    this.#giveUp();
+    if (this.#responding) return downstream.cut(reason);
+    this.#job.onFailed({ type: "cut", reason });
   }
 
   /** The caller has everything, or has left. */
   #onDownstreamClosed(): void {
     this.#timer?.clear();
     clearTimeout(this.#stalled);
-    void this.#giveUp();
+    this.#giveUp();
     this.#repeatEnds();
     this.#job.exchange.close();
   }
 
-  /** @returns settles when no further byte can leave for the upstream; undefined: none can */
-  #giveUp(): void | Promise<void> {
+  /** Whoever left, a receipt waits until no further byte of the request can leave for the upstream. */
+  #giveUp(): void {
     if (this.#over) return;
     this.#over = true;
     this.#timer?.clear();
-    return this.#call?.abort();
+    const aborting = this.#call?.abort();
+    if (aborting !== undefined) this.#job.exchange.waitsFor(aborting);
   }
-}
 
-async function both(upstream: Promise<void>, caller: Promise<void>): Promise<void> {
-  await Promise.all([upstream, caller]);
+  /** An upstream may answer before it has received the whole request. */
+  #keepUnsent(): void {
+    const unsent = this.#call?.unsent();
+    if (unsent !== undefined) this.#job.exchange.alsoSends(unsent);
+  }
 }

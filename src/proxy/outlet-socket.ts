@@ -103,15 +103,44 @@ class PendingAnswer implements Delivery {
     return this.#exchange === undefined;
   }
 
-  async soon(): Promise<void> {
-    const until = performance.now() + cutWithinMs;
-    while (!this.isDone() && performance.now() < until) await later();
+  soon(): Promise<void> {
+    return soon(() => this.isDone());
   }
 
   reset(): void {
     this.#outlet.lookAgain();
     if (!this.isDone()) resetSocket(this.#socket);
   }
+}
+
+/**
+ * What a connection to an upstream was handed and has not sent. Callers share the connection, so it is reset only for what has not been
+ * sent at all. It sends in order and each of these ends in a frame of its own, so a full queue bounds their number.
+ * @returns undefined when it has sent everything
+ */
+export function unsentDelivery(socket: Socket): Delivery | undefined {
+  const mark = sendMark(socket);
+  const isDone = (): boolean => hasSent(socket, mark);
+  if (isDone()) return undefined;
+  return {
+    isDone,
+    soon: () => soon(isDone),
+    reset() {
+      if (!isDone()) resetSocket(socket);
+    },
+  };
+}
+
+function hasSent(socket: Socket, mark: SendMark): boolean {
+  if (socket.destroyed) return true;
+  const unsent = unsentBytes(socket);
+  return unsent === 0 || sendMark(socket) - unsent >= mark;
+}
+
+/** Settles when it is done, or after `cutWithinMs`. */
+async function soon(isDone: () => boolean): Promise<void> {
+  const until = performance.now() + cutWithinMs;
+  while (!isDone() && performance.now() < until) await later();
 }
 
 /** Unknown counts as delivered: send-queue-socket.ts says where that is so. */
@@ -157,10 +186,7 @@ export class StreamCuts {
 
   /** Callers share the connection, so it is reset only for what has not been sent at all. */
   static ofUpstream(socket: Socket): StreamCuts {
-    return new StreamCuts(
-      socket,
-      (mark) => sendMark(socket) - unsentBytes(socket) >= mark || unsentBytes(socket) === 0,
-    );
+    return new StreamCuts(socket, (mark) => hasSent(socket, mark));
   }
 
   /** @returns settles when no byte that was written before can leave this machine */

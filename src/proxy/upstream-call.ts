@@ -4,6 +4,7 @@
  * HTTP/1.1 brings it in upstream-http1.ts. The head is written in the turn in which `mayBegin` said yes; nothing of an answer is
  * buffered beyond what one read of the socket brought.
  */
+import type { Delivery } from "./exchanges.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { RawLines } from "./http1-parser.ts";
 import type { AnswerLines } from "./received-lines.ts";
@@ -61,6 +62,8 @@ export interface UpstreamCall {
    * @returns settles when no further byte of it can leave; undefined: none can
    */
   abort(): void | Promise<void>;
+  /** @returns what of the request of an answered call may still leave this machine; undefined: nothing */
+  unsent(): Delivery | undefined;
 }
 
 export interface UpstreamPool {

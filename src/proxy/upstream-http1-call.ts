@@ -45,6 +45,11 @@ export class Http1Call implements UpstreamCall, Linked<Http1Call> {
     if (this.finish()) this.connection?.abandon(this);
   }
 
+  /** A connection whose request was not received in full is reset behind the answer. */
+  unsent(): undefined {
+    return undefined;
+  }
+
   /** @returns false when it was over already */
   finish(): boolean {
     if (this.over) return false;

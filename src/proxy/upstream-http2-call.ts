@@ -1,5 +1,6 @@
 /** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its answer. */
 import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2";
+import type { Delivery } from "./exchanges.ts";
 import type { RawLines } from "./http1-parser.ts";
 import { resetUnended } from "./http2-reset.ts";
 import { AnswerLines } from "./received-lines.ts";
@@ -123,6 +124,10 @@ export class Http2Call implements UpstreamCall {
     if (!this.finish() || stream === undefined) return;
     resetUnended(stream, constants.NGHTTP2_CANCEL);
     if (this.request.hasBody) return this.connection?.cutsFinished();
+  }
+
+  unsent(): Delivery | undefined {
+    return this.request.hasBody ? this.connection?.unsent() : undefined;
   }
 
   finish(): boolean {

@@ -8,7 +8,8 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { StreamCuts } from "./outlet-socket.ts";
+import type { Delivery } from "./exchanges.ts";
+import { StreamCuts, unsentDelivery } from "./outlet-socket.ts";
 import { guardSocket } from "./send-queue-socket.ts";
 import { UpstreamClosedError, UpstreamConnectTimeoutError } from "./upstream-call.ts";
 import { type PoolLimits, placeOf, type UpstreamAddress } from "./upstream-http1.ts";
@@ -145,6 +146,11 @@ export class Http2UpstreamConnection {
   /** @returns settles when nothing that was written of calls that were aborted can leave this machine */
   cutsFinished(): Promise<void> {
     return this.#cuts.finished();
+  }
+
+  /** @returns what was written so far and has not left this machine; undefined: all of it has */
+  unsent(): Delivery | undefined {
+    return unsentDelivery(this.#socket);
   }
 
   #end(error: Error): void {

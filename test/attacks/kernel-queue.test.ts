@@ -23,7 +23,18 @@ import {
   type Upstream,
 } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
-import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
+import {
+  endHeaders,
+  endStream,
+  frameTypes,
+  headers,
+  initialWindow,
+  RawHttp2,
+  reset,
+  serveFrames,
+  settings,
+  windowUpdate,
+} from "../support/http2-frames.ts";
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -196,6 +207,7 @@ for (const transport of ["plain", "tls"] as const)
 
 describe("a slow caller that holds a connection of its own", { skip }, () => {
   const chunk = Buffer.alloc(65_536, 97);
+  const part = Buffer.alloc(8_000, 97);
   const pour = (socket: Socket): void => {
     const more = (): void => {
       while (!socket.destroyed && socket.write(chunk));
@@ -336,6 +348,65 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       // A FIN counts as one byte: the connection closes with it where the upstream had just taken everything.
       assert.ok(held() <= 1, "the kernel holds nothing of the upload when the cut is reported");
       socket.destroy();
+    });
+
+  /** While Node writes to an HTTP/2 connection it reads nothing of it, so the kernel alone may hold the end of the upload. */
+  async function fillByParts(held: () => number, sendPart: () => void): Promise<void> {
+    let last = 0;
+    let same = 0;
+    await waitFor(
+      "the proxy's kernel to hold the end of the upload",
+      () => {
+        const now = held();
+        same = now > 1_000 && now === last ? same + 1 : 0;
+        last = now;
+        if (now === 0) sendPart();
+        return same > 10;
+      },
+      { everyMs: 2, withinMs: 50_000 },
+    );
+  }
+
+  /** An HTTP/2 service that has received a head, grants any amount of a body and reads none of it. */
+  async function deafService(t: TestContext, onRequest: (socket: Socket, stream: number) => void) {
+    const upstreams: Socket[] = [];
+    const port = await service(t, (socket) => {
+      upstreams.push(socket);
+      serveFrames(socket, ({ type, stream }) => {
+        if (type !== frameTypes.headers) return;
+        socket.write(settings(initialWindow(2 ** 31 - 1)));
+        socket.write(windowUpdate(0, 2 ** 31 - 1 - 65_535));
+        socket.pause();
+        onRequest(socket, stream);
+      });
+    });
+    return { port, held: () => queuesAt(upstreams[0]?.remotePort ?? 0, port).unacked ?? 0 };
+  }
+
+  for (const [what, ends] of [
+    ["whose caller has left", (caller: Socket) => caller.resetAndDestroy()],
+    ["that the upstream has answered early", (_caller: Socket, answer: () => void) => answer()],
+  ] as const)
+    test(`an upload over HTTP/2 ${what}`, async (t) => {
+      let answer = (): void => {};
+      const { port, held } = await deafService(t, (upstream, stream) => {
+        answer = () => {
+          upstream.write(headers(stream, endHeaders | endStream, ":status", "200"));
+          upstream.write(reset(stream, 0));
+        };
+      });
+      const to = [{ url: new URL(`h2c://127.0.0.1:${port}`), weight: null }];
+      const rig = await rigFor(t, { ...routeTo(port, { timeoutMs: 0 }), to });
+      const head = `POST /up HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(1)}\r\nContent-Length: 50000000\r\n\r\n`;
+      const socket = await opened(t, rig, head);
+      socket.resume();
+      await fillByParts(held, () => void socket.write(part));
+      ends(socket, answer);
+      await waitFor("the exchange to end", () => rig.proxy.stats().exchanges.http === 0, { everyMs: 1 });
+
+      await rig.apply(revokedSession(1));
+
+      assert.ok(held() <= 1, `the kernel holds ${held()} bytes of the upload when the cut is reported`);
     });
 });
 
