@@ -72,6 +72,7 @@ export {
   type Policies,
   type Principal,
   parsePresentedKey,
+  pathReadings,
   placeIn,
   type RecordFetch,
   type RecordKey,

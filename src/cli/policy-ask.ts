@@ -54,6 +54,8 @@ export function askPolicy(asked: Asked, one: Case, clock: () => number): Conside
   const rehearsal = rehearse(one.head);
   if (rehearsal.type === "refused") return { answer: say("deny", rehearsal.status, [rehearsal.reason]), routeId: null };
   if (asked.route === null && rehearsal.reserved) return { answer: answerOfOurs(rehearsal, one, say), routeId: null };
+  if (asked.route === null && asked.routes !== null && rehearsal.isAmbiguous(asked.routes))
+    return { answer: say("deny", 400, ["path-parameters"]), routeId: null };
 
   const route =
     asked.route === "unknown"

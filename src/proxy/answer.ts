@@ -190,6 +190,7 @@ function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): 
       description: "Your browser did not show a certificate that is accepted here.",
     };
   }
+  if (status === 400) return ambiguous;
   if (status === 404) return { title: "Not found", description: "Nothing is published at this address." };
   if (status === 401) return { title: "Device not enrolled", description: "Enrol a device to see this page." };
   return { title: "Access denied", description: "You do not have permission to see this page." };

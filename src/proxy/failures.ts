@@ -60,6 +60,7 @@ export function failureOf(condition: Condition): FailureReason {
 
 function deniedBy(status: number): FailureReason {
   if (status === 495) return "client-certificate";
+  if (status === 400) return "bad-request";
   return status === 450 || status === 401 ? "device" : "denied";
 }
 

@@ -36,6 +36,8 @@ export type Rehearsal = Readonly<
       reserved: boolean;
       path: string;
       match(routes: Routes): RouteConfig | undefined;
+      /** Whether the proxy refuses the path (400), because without its parameters it belongs to another route. */
+      isAmbiguous(routes: Routes): boolean;
       /** @param route null: policy is asked alone */
       question(route: RouteConfig | null): DecisionRequest;
       /** The status that a caller sees. */
@@ -61,6 +63,7 @@ export function rehearse(head: RehearsedHead): Rehearsal {
     path: request.path,
     match: (routes) =>
       head.tunnel === null ? routes.match(request) : routes.matchTunnel(head.tunnel.kind, head.tunnel.at),
+    isAmbiguous: (routes) => head.tunnel === null && routes.isAmbiguous(request),
     question: (route) => ({
       method: request.method,
       scheme: route === null ? scheme : route.from.protocol === "http:" ? "http" : "https",

@@ -102,20 +102,25 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     if (own.take(visit, request)) return;
     const route = plans.routes.match(request);
     if (route === undefined) {
-      notFound(visit);
+      if (plans.routes.isAmbiguous(request)) refuseUnread(visit, "path-parameters");
+      else notFound(visit);
       return;
     }
     const plan = plans.planOf(route);
     leadTo(visit, plan, metrics.meters);
     const { upgrade: kind } = visit.downstream;
     if (kind !== null && !isHandshake(kind, request, visit.downstream.head)) {
-      const reason = kind === "websocket" ? "websocket-handshake" : "upgrade-handshake";
-      metrics.refused(reason);
-      const status = answer(visit, { type: "bad-request", status: 400 }, tools);
-      record(visit, { result: "bad_request", status, reasons: [reason] }, null, ports);
+      refuseUnread(visit, kind === "websocket" ? "websocket-handshake" : "upgrade-handshake");
       return;
     }
     desk.consider({ visit, plan, request });
+  }
+
+  /** The request could be read in more than one way. */
+  function refuseUnread(visit: Visit, reason: string): void {
+    metrics.refused(reason);
+    const status = answer(visit, { type: "bad-request", status: 400 }, tools);
+    record(visit, { result: "bad_request", status, reasons: [reason] }, null, ports);
   }
 
   /** Nothing of it was read or answered but its head. */

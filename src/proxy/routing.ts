@@ -9,17 +9,22 @@
  * sees none.
  *
  * Paths are compared percent-decoded, so that no spelling of a path reaches a laxer route than another spelling of it. A
- * regular expression must match the whole path; it is RE2, so no path can make it slow.
+ * regular expression must match the whole path; it is RE2, so no path can make it slow. A path whose parameters (`;…`) lead to another
+ * route once a server removes them belongs to no route.
  */
 import { RE2JS } from "re2js";
+import { pathReadings } from "../auth/index.ts";
 import type { HostPort, RouteConfig, TunnelConfig } from "../config/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import { decodeOnce } from "./canonical.ts";
 import { type Candidate, PathIndex } from "./path-index.ts";
+import { isReserved } from "./reserved-paths.ts";
 
 export type Routes = Readonly<{
-  /** Undefined: no route; `hostKnown` tells the two reasons apart. */
-  match(request: Readonly<{ hostname: string; port: number | null; path: string }>): RouteConfig | undefined;
+  /** Undefined: no route, or an ambiguous path. `isAmbiguous` distinguishes the two. */
+  match(request: RoutedPath): RouteConfig | undefined;
+  /** Whether a server that drops path parameters would serve this path under another route, or as a path of the proxy itself. */
+  isAmbiguous(request: RoutedPath): boolean;
   /** The route that a CONNECT or CONNECT-UDP belongs to. */
   matchTunnel(kind: TunnelConfig["kind"], asked: HostPort): RouteConfig | undefined;
   /** Whether there is any route of that kind. */
@@ -29,6 +34,9 @@ export type Routes = Readonly<{
   /** Whether an `Origin` header names the external origin of one of the routes. */
   isRouteOrigin(origin: string): boolean;
 }>;
+
+/** `rawPath` is the path before it was percent-decoded. */
+type RoutedPath = Readonly<{ hostname: string; port: number | null; path: string; rawPath?: string }>;
 
 export function compileRoutes(routes: readonly RouteConfig[]): Routes {
   const hosts = new HostIndex();
@@ -50,6 +58,12 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
       best = index.find(path, (route) => portFits(route, port), best?.rank) ?? best;
     return best?.route;
   };
+  const isAmbiguous = (request: RoutedPath): boolean => {
+    if (!request.path.includes(";")) return false;
+    const { hostname, port } = request;
+    const route = bestOf(hostname, request.path, port);
+    return pathReadings(request).some((path) => isReserved(path) || bestOf(hostname, path, port) !== route);
+  };
   /** @param fits by scheme and port alone */
   const firstOf = (
     index: HostIndex,
@@ -64,7 +78,8 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
   };
 
   return {
-    match: ({ hostname, port, path }) => bestOf(hostname, path, port),
+    match: (request) => (isAmbiguous(request) ? undefined : bestOf(request.hostname, request.path, request.port)),
+    isAmbiguous,
     matchTunnel: (kind, asked) => tunnels[kind].match(asked),
     hasTunnels: (kind) => tunnels[kind].any,
     ofHost: (hostname, port) =>

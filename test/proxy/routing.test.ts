@@ -61,6 +61,37 @@ describe("matchers", () => {
   });
 });
 
+describe("a path whose parameters lead to another route once they are removed belongs to no route", () => {
+  const routes = compileRoutes([
+    to("admin", prefix("/area/admin")),
+    to("report", { match: { kind: "path", value: "/report" } }),
+    to("regex", { match: { kind: "regex", value: "/item/[0-9]+" } }),
+    to("open", prefix("/")),
+  ]);
+  const read = (rawPath: string): string => {
+    const path = decodeURIComponent(rawPath);
+    const asked = { hostname: "app.example", port: null, path, rawPath };
+    const found = routes.match(asked)?.id;
+    assert.equal(routes.isAmbiguous(asked), found === undefined, rawPath);
+    return found ?? "ambiguous";
+  };
+  const ambiguous = [
+    ...["/area;a=b/admin/x", "/area;/admin", "/area;a;b=c/admin"],
+    ...["/area%3Ba=b/admin/x", "/area%3ba/admin", "/area;a%3Bb/admin", "/area%3Ba;b/admin", "/ar%65a;/admin"],
+    ...["/report;v=1", "/report;v=1/more", "/report%3B", "/item/7;v=1", "/.pomerium;x/user", "/.well-known;/pomerium"],
+  ];
+  for (const path of ambiguous) test(`${path}: ambiguous`, () => assert.equal(read(path), "ambiguous"));
+  const clear = {
+    "/area/admin;x": "admin",
+    "/area/admin/x;y=1/z": "admin",
+    "/other;jsessionid=1": "open",
+    "/other;a/area/admin": "open",
+    "/a%253Bb/c": "open",
+    "/item/x;1": "open",
+  };
+  for (const [path, id] of Object.entries(clear)) test(`${path}: ${id}`, () => assert.equal(read(path), id));
+});
+
 test("a wildcard stands for any characters, dots too", () => {
   for (const host of ["a.example.com", "a.b.example.com"]) assert.ok(matchesWildcard("*.example.com", host), host);
   for (const host of ["example.com", "a.example.org", "aexample.com"]) {

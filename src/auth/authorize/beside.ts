@@ -81,9 +81,9 @@ export function describeDecisions(
   };
 }
 
-function askShadow({ allow, deny }: RoutePolicy, { request, principal, now }: Question): ShadowAnswer {
+function askShadow(policy: RoutePolicy, question: Question): ShadowAnswer {
   try {
-    const answer = answerOf(allow(request, principal, now), deny(request, principal, now));
+    const answer = answerOf(policy, question);
     return { result: answer.type, status: answer.status, reasons: answer.reasons };
   } catch {
     return { result: "error", status: 500, reasons: [] };

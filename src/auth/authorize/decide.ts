@@ -14,6 +14,7 @@ import { streamsOf } from "./caller.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { defaultDeviceType } from "./criteria-device.ts";
 import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal } from "./decision.ts";
+import { pathReadings } from "./path-readings.ts";
 import type { Outcome, Reason } from "./reasons.ts";
 
 const minted: unique symbol = Symbol("minted by decide");
@@ -49,9 +50,7 @@ export function decide({
   if (policy === undefined) {
     return { type: "deny", status: 404, deviceType: null, reasons: ["route-not-found"], routeId, facts, reads, until };
   }
-  const allow = policy.allow(request, principal, now);
-  const deny = policy.deny(request, principal, now);
-  const answer = answerOf(allow, deny);
+  const answer = answerOf(policy, { request, principal, now });
   const { reasons } = answer;
   switch (answer.type) {
     case "permit":
@@ -118,8 +117,28 @@ type Answer = Readonly<{
   reasons: readonly Reason[];
 }>;
 
+type Asked = Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>;
+
+/** The answer for the path as it stands: 400 where another reading of its parameters would be answered otherwise. */
+export function answerOf(policy: Pick<RoutePolicy, "allow" | "deny">, asked: Asked): Answer {
+  const answer = answerForPath(policy, asked);
+  for (const path of pathReadings(asked.request)) {
+    const other = answerForPath(policy, { ...asked, request: { ...asked.request, path } });
+    if (other.type !== answer.type || other.status !== answer.status) return pathParameters;
+  }
+  return answer;
+}
+const pathParameters: Answer = { type: "deny", status: 400, reasons: ["path-parameters"] };
+
+function answerForPath(
+  { allow, deny }: Pick<RoutePolicy, "allow" | "deny">,
+  { request, principal, now }: Asked,
+): Answer {
+  return combineSides(allow(request, principal, now), deny(request, principal, now));
+}
+
 /** From what the two sides of a route's rules say to one answer (pomerium.md §6.6; the order matters). */
-export function answerOf(allow: Outcome, deny: Outcome): Answer {
+function combineSides(allow: Outcome, deny: Outcome): Answer {
   if (deny.reasons.wantCertificate) return refusal(deny.reasons.words);
   if (allow.reasons.wantSignIn || deny.reasons.wantSignIn) {
     return { type: "signin", status: 401, reasons: merged(allow, deny) };

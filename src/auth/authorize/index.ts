@@ -50,6 +50,7 @@ export {
   type Somebody,
   traceDecision,
 } from "./explain.ts";
+export { pathReadings } from "./path-readings.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./record-loader.ts";
 export {
   AnyRecords,

@@ -36,6 +36,8 @@ export type Reason =
   | "mcp-tool-match"
   | "mcp-tool-no-match"
   | "non-cors-request"
+  /** Ours: without its path parameters the path would be answered otherwise. */
+  | "path-parameters"
   | "record-ok"
   /** Ours: the data set could not be read. */
   | "record-unavailable"

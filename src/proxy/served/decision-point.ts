@@ -334,7 +334,10 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   const asked = readAsked(request, { upgrade, isRouteOrigin: routes.isRouteOrigin });
   const { hostname } = config.authenticateServiceUrl;
   const route = request.hostname === hostname ? undefined : routes.match(request);
-  if (route === undefined) return { type: "not_found", asked };
+  if (route === undefined)
+    return routes.isAmbiguous(request)
+      ? { type: "bad_request", reason: "path-parameters" }
+      : { type: "not_found", asked };
   const scheme = schemeOf(route);
   if (described.scheme !== null && described.scheme !== scheme) return { type: "bad_request", reason: "scheme" };
   if (described.ip === null && asksForAddress(route)) return { type: "bad_request", reason: "context-ip" };

@@ -103,10 +103,29 @@ for (const { allow, deny, expect } of outcomes) {
     const table = new ReasonTable();
     const outcome = ([met, ...words]: readonly [boolean, ...Reason[]]) =>
       met ? table.of(...words).met : table.of(...words).unmet;
-    const { type, status, reasons } = answerOf(outcome(allow), outcome(deny));
+    const policy = { allow: () => outcome(allow), deny: () => outcome(deny) };
+    const { type, status, reasons } = answerOf(policy, { request: request(), principal: null, now });
     assert.equal([type, status, ...reasons].join(" "), expect);
   });
 }
+
+test("path parameters that a server drops never change what a path criterion says: 400 where they would", () => {
+  const denied = { deny: { or: [{ http_path: { starts_with: "/admin/" } }] } };
+  const allowed = { allow: { and: [{ http_path: { is: "/open" } }] } };
+  const asked = (rules: object, rawPath: string): string => {
+    const policies = compiled(route({ policy: source(rules) }));
+    const path = decodeURIComponent(rawPath);
+    return brief(decide({ policies, routeId: "r", caller: nobody, request: request({ rawPath, path }), now }));
+  };
+  const openButAdmin = { allow: { or: [{ accept: true }] }, ...denied };
+  for (const path of ["/admin;x/y", "/admin;x=1;z/y", "/admin%3Bx/y", "/admin;a%3bb/y", "/%61dmin;/y"])
+    assert.equal(asked(openButAdmin, path), "deny 400 path-parameters", path);
+  assert.equal(asked(openButAdmin, "/admin/y;x"), "deny 403 http-path-ok", "denied in every reading");
+  assert.equal(asked(openButAdmin, "/other;x/y"), "permit accept", "permitted in every reading");
+  assert.equal(asked(allowed, "/open"), "permit http-path-ok");
+  assert.equal(asked(allowed, "/open;x"), "deny 400 path-parameters");
+  assert.equal(asked(allowed, "/open;x/secret"), "deny 400 path-parameters", "some servers cut at the first semicolon");
+});
 
 test("an unknown route is 404 route-not-found, also for somebody signed in", () => {
   const policies = compiled(route({ allowPublicUnauthenticatedAccess: true }));
