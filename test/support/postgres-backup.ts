@@ -20,8 +20,14 @@ export type ArchivedPostgres = PostgresServer &
   Readonly<{
     /** Everything as it is now, in a folder of its own. */
     baseBackup(): Promise<string>;
-    /** A point to which it can be restored; when this returns, the WAL before it is archived. */
-    restorePoint(name: string): Promise<void>;
+    /** A point to which it can be restored; when this returns, the WAL before it is archived. @param at absent: the first server */
+    restorePoint(name: string, at?: string): Promise<void>;
+    /** Where the servers archive their WAL. */
+    archive: string;
+    /** A new folder that the servers can read. */
+    newFolder(name: string): string;
+    /** A server on a data folder that was restored by hand; it archives as well. Returns when it is started. */
+    serve(data: string, port: number): Promise<Pick<RestoredPostgres, "stop">>;
     /** A new server: the backup, and the archived WAL up to that point. */
     restored(backup: string, point: string): Promise<RestoredPostgres>;
     binaries: string;
@@ -36,11 +42,11 @@ export async function startArchivedPostgres(): Promise<ArchivedPostgres> {
   const user = await unprivilegedUser();
   mkdirSync(archive);
   if (user !== undefined) for (const path of [folder.path, archive]) chownSync(path, user.uid, user.gid);
-  const server = await startPostgres({
-    settings: { archive_mode: "on", archive_command: `test ! -f ${archive}/%f && cp %p ${archive}/%f` },
-  });
-  const ask = (text: string) => withClient(server.connectionString(), async (c) => (await c.query(text)).rows[0]);
-  const restores: RestoredPostgres[] = [];
+  const archiving = { archive_mode: "on", archive_command: `test ! -f ${archive}/%f && cp %p ${archive}/%f` };
+  const server = await startPostgres({ settings: archiving });
+  const ask = (text: string, at = server.connectionString()) =>
+    withClient(at, async (c) => (await c.query(text)).rows[0]);
+  const restores: Pick<RestoredPostgres, "stop">[] = [];
   let backups = 0;
 
   return {
@@ -60,12 +66,27 @@ export async function startArchivedPostgres(): Promise<ArchivedPostgres> {
       );
       return path;
     },
-    async restorePoint(name) {
-      await ask(`select pg_create_restore_point('${name}')`);
-      const file = (await ask("select pg_walfile_name(pg_switch_wal()) as file"))?.["file"];
+    archive,
+    newFolder(name) {
+      const path = join(folder.path, name);
+      mkdirSync(path);
+      if (user !== undefined) chownSync(path, user.uid, user.gid);
+      return path;
+    },
+    async serve(data, port) {
+      if (user !== undefined) await run("chown", ["-R", `${user.uid}:${user.gid}`, data]);
+      await run("chmod", ["700", data]);
+      const child = await launch(data, port, archiving);
+      const served = { stop: async () => void (await child.end("SIGINT")) };
+      restores.push(served);
+      return served;
+    },
+    async restorePoint(name, at) {
+      await ask(`select pg_create_restore_point('${name}')`, at);
+      const file = (await ask("select pg_walfile_name(pg_switch_wal()) as file", at))?.["file"];
       await waitFor(
         "the WAL to be archived",
-        async () => (await ask("select last_archived_wal as last from pg_stat_archiver"))?.["last"] >= file,
+        async () => (await ask("select last_archived_wal as last from pg_stat_archiver", at))?.["last"] >= file,
         { withinMs: 30_000 },
       );
     },
@@ -107,13 +128,14 @@ export async function startArchivedPostgres(): Promise<ArchivedPostgres> {
     },
   };
 
-  async function launch(data: string, port: number): Promise<Child> {
+  async function launch(data: string, port: number, settings: Readonly<Record<string, string>> = {}): Promise<Child> {
     const all = {
       listen_addresses: "127.0.0.1",
       port,
       unix_socket_directories: "",
       fsync: "off",
       max_connections: 200,
+      ...settings,
     };
     return Child.start({
       command: join(binaries as string, "postgres"),

@@ -1,10 +1,13 @@
-/** One real process with a store of its own, a real identity provider, and the commands of docs/operations.md, run as the page has them. */
+/**
+ * A real installation with a store of its own and a real identity provider, and the commands of docs/operations.md, run as the page has them.
+ * It is one process, or a broker and a process that signs people in and lets them through.
+ */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { TemporaryFolder } from "../../support/child.ts";
@@ -12,6 +15,7 @@ import { freePorts } from "../../support/free-port.ts";
 import { type Member, startMember } from "../../support/member.ts";
 import { startProvider } from "../../support/oidc-provider.ts";
 import { Visitor } from "../../support/visitor.ts";
+import { waitFor } from "../../support/wait-for.ts";
 
 const run = promisify(execFile);
 const root = new URL("../../../", import.meta.url).pathname;
@@ -30,10 +34,17 @@ export function commandsIn(after: string, count: number): string[] {
 }
 
 export type Server = Awaited<ReturnType<typeof startServer>>;
+type Settings = Readonly<Record<string, unknown>>;
 
-export async function startServer(t: TestContext, store: Readonly<Record<string, unknown>>) {
+/** @param store settings of the process that has the log @param split: a broker with the log in a process of its own */
+export async function startServer(
+  t: TestContext,
+  store: Settings,
+  { split = false }: Readonly<{ split?: boolean }> = {},
+) {
   const folder = new TemporaryFolder("procedures");
-  const [port = 0, metrics = 0] = await freePorts(2);
+  const ports = await freePorts(4);
+  const [port = 0, metrics = 0, brokerPort = 0, brokerMetrics = 0] = ports;
   const url = (host: string): string => `http://${host}.localhost:${port}/`;
   const client = { id: "cardea", secret: aSecret() };
   const redirectUris = [`${url("authenticate")}oauth2/callback`];
@@ -42,30 +53,69 @@ export async function startServer(t: TestContext, store: Readonly<Record<string,
   await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
   const address = upstream.address();
   const dataDir = join(folder.path, "data");
-  const member: Member = { name: "all", port, metrics, config: join(folder.path, "cardea.yaml"), child: undefined };
+  const config = join(folder.path, "cardea.yaml");
+  const broker: Member = { name: "broker", port: brokerPort, metrics: brokerMetrics, config, child: undefined };
+  const front: Member = { name: "front", port, metrics, config: join(folder.path, "front.yaml"), child: undefined };
+  const all: Member = { name: "all", port, metrics, config, child: undefined };
+  /** By the unit that an operator starts and stops; in the order of their starts. */
+  const units = new Map<string, Member>(
+    split
+      ? [
+          ["cardea-broker", broker],
+          ["cardea", front],
+        ]
+      : [["cardea", all]],
+  );
+  const operated = split ? front : all;
   const visitors: Visitor[] = [];
   const secrets = { shared_secret: aSecret(), cookie_secret: aSecret() };
 
-  const configure = (more: Readonly<Record<string, unknown>> = {}): void => {
+  const configure = (more: Settings = {}): void => {
     const to = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
-    const config = {
-      ...{ authenticate_service_url: url("authenticate"), address: `127.0.0.1:${port}`, insecure_server: true },
-      ...{ metrics_address: `127.0.0.1:${metrics}`, data_dir: dataDir, node_name: "all", drain_delay: "0s" },
+    const common = {
+      ...{ authenticate_service_url: url("authenticate"), insecure_server: true, drain_delay: "0s" },
       ...{ idp_provider: "oidc", idp_provider_url: provider.issuer.href, idp_client_id: client.id },
       ...{ idp_client_secret: client.secret, idp_scopes: ["openid", "email", "profile", "offline_access"] },
-      ...{ drain_timeout: "1s", log_level: "info", ...secrets, ...store, ...more },
+      ...{ drain_timeout: "1s", log_level: "info", ...secrets },
       routes: [{ from: url("app").slice(0, -1), to, allow_any_authenticated_user: true }],
     };
-    writeFileSync(member.config, JSON.stringify(config), { mode: 0o600 });
+    const own = ({ name, port, metrics }: Member) => ({
+      ...{ address: `127.0.0.1:${port}`, metrics_address: `127.0.0.1:${metrics}`, node_name: name },
+      data_dir: name === "all" ? dataDir : join(dataDir, name),
+    });
+    const urls = [`http://127.0.0.1:${brokerPort}`];
+    const parts = new Map<Member, Settings>([
+      [all, store],
+      [
+        broker,
+        { ...store, services: ["databroker"], address: undefined, broker: { listen: `127.0.0.1:${brokerPort}`, urls } },
+      ],
+      [front, { services: ["authenticate", "proxy"], broker: { urls } }],
+    ]);
+    for (const member of units.values()) {
+      const text = JSON.stringify({ ...common, ...own(member), ...parts.get(member), ...more });
+      writeFileSync(member.config, text, { mode: 0o600 });
+    }
   };
-  const logFile = join(folder.path, "log");
-  const start = (): Promise<void> => startMember(member, logFile);
-  const stop = async (): Promise<void> => {
+  const startUnit = async (unit: string): Promise<void> => {
+    const member = units.get(unit);
+    assert.ok(member !== undefined, `no unit ${unit}`);
+    await startMember(member, join(folder.path, `${member.name}.log`));
+  };
+  const stopUnit = async (unit: string): Promise<void> => {
+    const member = units.get(unit);
+    assert.ok(member !== undefined, `no unit ${unit}`);
     await member.child?.end("SIGTERM", { withinMs: 30_000 });
     member.child = undefined;
   };
-  const cardea = async (...args: string[]): Promise<string> => {
-    const { stdout } = await run(process.execPath, ["--no-warnings", mainFile, ...args, "-c", member.config]);
+  const start = async (): Promise<void> => {
+    for (const unit of units.keys()) await startUnit(unit);
+  };
+  const stop = async (): Promise<void> => {
+    for (const unit of [...units.keys()].reverse()) await stopUnit(unit);
+  };
+  const cardeaOn = async (file: string, args: readonly string[]): Promise<string> => {
+    const { stdout } = await run(process.execPath, ["--no-warnings", mainFile, ...args, "-c", file]);
     return stdout;
   };
   t.after(async () => {
@@ -79,7 +129,11 @@ export async function startServer(t: TestContext, store: Readonly<Record<string,
   await start();
 
   return {
-    ...{ secrets, configure, start, stop, cardea, dataDir },
+    ...{ secrets, configure, start, stop, dataDir, config },
+    cardea: (...args: readonly string[]): Promise<string> => cardeaOn(operated.config, args),
+    /** A command that needs no server. @throws where it ends with another code than 0 */
+    check: (...args: readonly string[]) => run(process.execPath, ["--no-warnings", mainFile, ...args]),
+    log: (): string => [...units.values()].map(({ child }) => child?.log() ?? "").join("\n"),
     async restart() {
       await stop();
       await start();
@@ -88,27 +142,95 @@ export async function startServer(t: TestContext, store: Readonly<Record<string,
       const visitor = new Visitor();
       visitors.push(visitor);
       provider.person.name = name;
-      assert.equal((await visitor.go(url("app"))).status, 200, `${name} signs in`);
-      return { name, isIn: async () => (await visitor.ask(url("app"))).status === 200 };
+      const { status, body } = await visitor.go(url("app"));
+      assert.equal(status, 200, `${name} signs in: ${body.slice(-500)}`);
+      const answered = async (): Promise<number> => (await visitor.ask(url("app"))).status;
+      return {
+        name,
+        isIn: async () => (await answered()) === 200,
+        /** Refused, or sent to sign in; a 503 decides nothing. */
+        async isOut() {
+          const answer = await answered();
+          return answer >= 300 && answer < 500;
+        },
+      };
     },
     /** How many events the log has that record a lost denial again. */
     async reasserted(): Promise<number> {
-      const stdout = await cardea("log", "export");
+      // On a busy machine a connection to Postgres may time out.
+      const stdout = await waitFor("the log to be read", () => cardeaOn(config, ["log", "export"]), patience);
       return stdout.split("\n").filter((line) => line.includes('"reasserted"')).length;
     },
-    /** Runs commands of the page; `systemctl` starts and stops the process. */
-    async perform(commands: string, env: Readonly<Record<string, string>>): Promise<void> {
+    /**
+     * Runs a block of commands of the page.
+     * @param others what `systemctl start` and `stop` do of units beside the installation's own
+     */
+    async perform(
+      commands: string,
+      env: Readonly<Record<string, string>>,
+      others: Readonly<Record<string, () => Promise<void>>> = {},
+    ): Promise<void> {
       const bin = join(folder.path, "bin");
       mkdirSync(bin, { recursive: true });
       writeFileSync(join(bin, "cardea"), `#!/bin/sh\nexec "${process.execPath}" --no-warnings "${mainFile}" "$@"\n`);
       chmodSync(join(bin, "cardea"), 0o755);
-      const PATH = `${bin}:${process.env["PATH"]}`;
+      const PATH = [bin, ...(env["PATH"] === undefined ? [] : [env["PATH"]]), process.env["PATH"]].join(delimiter);
       for (const line of commands.trim().split("\n")) {
-        if (line.startsWith("systemctl stop ")) await stop();
-        else if (line.startsWith("systemctl start ")) await start();
-        else await run("sh", ["-e", "-c", line], { cwd: folder.path, env: { ...process.env, PATH, ...env } });
+        const [, action, unit = ""] = /^systemctl (stop|start) (\S+)$/.exec(line) ?? [];
+        const other = others[`${action} ${unit}`];
+        if (other !== undefined) await other();
+        else if (action === "stop") await stopUnit(unit);
+        else if (action === "start") await startUnit(unit);
+        else await run("sh", ["-e", "-c", line], { cwd: folder.path, env: { ...process.env, ...env, PATH } });
       }
     },
     folder: folder.path,
   };
+}
+
+/** What a backup and a restore leave of people and of what was revoked. */
+export async function backedUpAndRestored(
+  server: Server,
+  { back, restore }: Readonly<{ back: () => Promise<void>; restore: () => Promise<void> }>,
+  round: number,
+): Promise<void> {
+  const before = await server.signIn("alice");
+  const kept = await server.signIn("erin");
+  const suspended = await server.signIn(`carol-${round}`);
+  await back();
+  assert.ok(await before.isIn(), "a backup signs nobody out");
+  const between = await server.signIn("bob");
+  await server.cardea("sessions", "revoke", "--user", "alice");
+  await server.cardea("users", "suspend", suspended.name);
+  await waitFor("both to be denied", async () => (await before.isOut()) && (await suspended.isOut()), patience);
+
+  await restore();
+  // A node that rebuilds answers 503; until then it serves what it knows.
+  for (const revoked of [before, suspended])
+    assert.ok(!(await revoked.isIn()), `${revoked.name}'s session, ended after the backup`);
+  await waitFor("a session that began after the backup to be gone", () => between.isOut(), patience);
+  await waitFor("a session from before the backup to go on", () => kept.isIn(), patience);
+  for (const revoked of [before, suspended])
+    assert.ok(await revoked.isOut(), `${revoked.name}'s session, ended after the backup`);
+  const after = [await server.signIn("alice"), await server.signIn("bob")];
+  const isSuspended = async (): Promise<boolean> => {
+    const users = JSON.parse(await server.cardea("users", "list", "--json")) as unknown;
+    return JSON.stringify(users).includes('"suspended"');
+  };
+  await waitFor("the log to hold the suspension again", isSuspended, patience);
+  await server.cardea("users", "restore", suspended.name);
+  after.push(await server.signIn(suspended.name));
+
+  let reasserted: number | undefined;
+  for (const restart of [1, 2]) {
+    await server.stop();
+    const now = await server.reasserted();
+    assert.ok(now > 0);
+    assert.equal(now, reasserted ?? now, "nothing is recorded again by a restart");
+    reasserted = now;
+    await server.start();
+    for (const person of [...after, kept])
+      assert.ok(await person.isIn(), `${person.name} stays signed in over restart ${restart}`);
+    for (const person of [before, suspended, between]) assert.ok(await person.isOut(), `${person.name} stays out`);
+  }
 }

@@ -1,0 +1,48 @@
+/**
+ * Backup and restore of a log in Postgres to a point in time (docs/operations.md), run from the page against real processes, twice, with
+ * people signed in before, between and after.
+ */
+import { join } from "node:path";
+import { test } from "node:test";
+import { freePort } from "../../support/free-port.ts";
+import { findPostgresBinaries } from "../../support/postgres.ts";
+import { backedUpAndRestored, commandsIn } from "./procedures.ts";
+import { startOnPostgres } from "./procedures-on-postgres.ts";
+
+const timeout = 1_800_000;
+const skip = findPostgresBinaries() === undefined ? "a backup needs local binaries of Postgres" : false;
+
+test("a log in Postgres, restored to a point in time twice", { timeout, skip }, async (t) => {
+  const [backup = "", restore = ""] = commandsIn("**Postgres, to a point in time.**", 2);
+  const { postgres, server, urlFile, databaseUrl } = await startOnPostgres(t);
+  let current = { url: databaseUrl, stop: () => postgres.kill() };
+  for (const round of [1, 2]) {
+    const folder = postgres.newFolder(`round-${round}`);
+    const restored = new URL(databaseUrl);
+    const port = await freePort();
+    restored.port = String(port);
+    const env = {
+      ...{ DATABASE_URL: current.url, BACKUP: folder, ARCHIVE: postgres.archive, POINT: `noon-${round}` },
+      ...{
+        RESTORED: join(folder, "restored"),
+        RESTORED_URL: restored.href,
+        URL_FILE: urlFile,
+        PATH: postgres.binaries,
+      },
+    };
+    const before = current;
+    const next = { url: restored.href, stop: async (): Promise<void> => {} };
+    const others = {
+      "stop postgresql": () => before.stop(),
+      "start postgresql-restored": async () => {
+        next.stop = (await postgres.serve(env.RESTORED, port)).stop;
+      },
+    };
+    const back = async (): Promise<void> => {
+      await server.perform(backup, env);
+      await postgres.restorePoint(env.POINT, before.url);
+    };
+    await backedUpAndRestored(server, { back, restore: () => server.perform(restore, env, others) }, round);
+    current = next;
+  }
+});
