@@ -75,6 +75,7 @@ export class LeaseDesk {
         if (!isOwn(message, message.renew)) return this.#drop(id, notItself);
         if (message.unproven !== undefined) this.#noteUnproven(message.renew, message.unproven);
         this.#notice(message.from, message.renew.applied);
+        if (message.renew.lostEpoch !== undefined) this.#notice(message.from, { epoch: message.renew.lostEpoch });
         return this.#withChain(said, message.renew.enforced);
       }
       case "confirm":
@@ -250,7 +251,7 @@ export class LeaseDesk {
   }
 
   /** The node has heard of a later epoch than ours: the store is asked before anything follows from it (epoch-claims.ts). */
-  #notice({ name, boot }: NodeSender, { epoch }: Link): void {
+  #notice({ name, boot }: NodeSender, { epoch }: Pick<Link, "epoch">): void {
     if (epoch > this.#leadership.epoch) this.#work.note({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
   }
 

@@ -5,7 +5,7 @@
  * the process did not run and asks anew; and quarantines the node when the leader finds another projection at the same link.
  * Pure.
  */
-import type { BootId, Link, NodeId, Projection } from "../../events/index.ts";
+import type { BootId, Epoch, Link, NodeId, Projection } from "../../events/index.ts";
 import { type Backoff, backoffMs } from "../jitter.ts";
 import {
   type LeaseHolder,
@@ -41,6 +41,8 @@ export type LeaseSideOptions = Readonly<{
   log: (level: "debug" | "info" | "warn" | "error", message: string, fields: object) => void;
   /** What the node is at now. */
   copy: () => Readonly<{ projection: Projection; enforced: Link; rebuilding: boolean; trail: Trail }>;
+  /** The epoch that a credential of a lost history names (link-waiters.ts); null: none does. */
+  lostEpoch: (leasedAt: number) => Epoch | null;
   /** An authentic grant for this boot, before it counts for the lease. */
   onGranted: (grant: Grant) => void;
   onRefused: (refused: Refused) => void;
@@ -254,6 +256,7 @@ export class LeaseSide {
     this.#inform({ type: "renewDue", at: this.#at });
     const { projection, enforced } = this.#options.copy();
     const { node, boot, region, role, version, reads, replacementProof } = this.#options;
+    const lostEpoch = this.#options.lostEpoch(this.#holder.anchor);
     const renew: Renew = {
       node,
       boot,
@@ -270,6 +273,7 @@ export class LeaseSide {
       replaces: this.#replaces,
       ...(this.#replaces === null || replacementProof === undefined ? {} : { replacementProof }),
       monotonicMs: this.#at.monotonic,
+      ...(lostEpoch === null ? {} : { lostEpoch }),
     };
     return { type: "renew", renew };
   }

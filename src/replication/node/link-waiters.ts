@@ -2,13 +2,19 @@
  * Link waiters: requests that need the projection to have reached a link. Bounded in number and in time. Pure: it is told
  * when the projection moves and what time it is, and says who has been answered.
  */
-import type { Link } from "../../events/index.ts";
+import type { Epoch, Link } from "../../events/index.ts";
 import { epochAt, standing, type Trail } from "./trail.ts";
 
 export type Reached = "reached" | "behind" | "lost";
 export type Answered = Readonly<{ id: number; outcome: Reached }>;
 
-type Waiter = { readonly id: number; readonly link: Link; readonly until: number; askAt: number };
+type Waiter = {
+  readonly id: number;
+  readonly link: Link;
+  readonly since: number;
+  readonly until: number;
+  askAt: number;
+};
 
 const waitersMax = 10_000;
 /** A broker is asked when the fan-out has not brought it within this. */
@@ -18,6 +24,8 @@ export class LinkWaiters {
   readonly #waiters = new Map<number, Waiter>();
   /** Nobody's time comes before this. */
   #due = Number.POSITIVE_INFINITY;
+  /** A link that a request waited for in vain: the one of the highest epoch. Null: none, or the chain has shown what it is. */
+  #unreached: Readonly<{ link: Link; since: number }> | null = null;
 
   get count(): number {
     return this.#waiters.size;
@@ -32,13 +40,14 @@ export class LinkWaiters {
     if (verdict !== undefined) return verdict;
     if (asked.timeoutMs <= 0 || this.#waiters.size >= waitersMax) return "behind";
     const askAt = now + Math.min(askAfterMs, asked.timeoutMs / 4);
-    this.#waiters.set(asked.id, { id: asked.id, link: asked.link, until: now + asked.timeoutMs, askAt });
+    this.#waiters.set(asked.id, { id: asked.id, link: asked.link, since: now, until: now + asked.timeoutMs, askAt });
     this.#due = Math.min(this.#due, askAt);
     return undefined;
   }
 
   /** The projection has moved. */
   moved(trail: Trail): readonly Answered[] {
+    if (this.#unreached !== null && verdictOn(trail, this.#unreached.link) !== undefined) this.#unreached = null;
     if (this.#waiters.size === 0) return [];
     const answered: Answered[] = [];
     for (const { id, link } of this.#waiters.values()) {
@@ -60,6 +69,7 @@ export class LinkWaiters {
       if (now >= waiter.until) {
         this.#waiters.delete(waiter.id);
         answered.push({ id: waiter.id, outcome: "behind" });
+        this.#noteUnreached(waiter);
         continue;
       }
       if (now >= waiter.askAt) {
@@ -69,6 +79,25 @@ export class LinkWaiters {
       this.#due = Math.min(this.#due, waiter.askAt, waiter.until);
     }
     return { answered, ask };
+  }
+
+  /**
+   * The epoch that a link of a lost history names, so that the leader opens one above it. Until then the link might still be
+   * ahead of this copy.
+   *
+   * A link in a credential was durable before the credential existed. A lease that was asked for later names a head at or beyond
+   * it, unless the log has lost the link.
+   * @param leasedAt when the lease in force was asked for; −Infinity: there is none
+   * @returns an epoch above that of this copy; null: no link is known to be lost
+   */
+  lostEpoch(trail: Trail, leasedAt: number): Epoch | null {
+    const unreached = this.#unreached;
+    if (unreached === null || unreached.since > leasedAt || verdictOn(trail, unreached.link) !== undefined) return null;
+    return Math.max(unreached.link.epoch, trail.applied.epoch + 1) as Epoch;
+  }
+
+  #noteUnreached({ link, since }: Waiter): void {
+    if (this.#unreached === null || this.#unreached.link.epoch < link.epoch) this.#unreached = { link, since };
   }
 
   /** Nobody waits any longer. */

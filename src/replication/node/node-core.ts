@@ -159,6 +159,7 @@ export class NodeCore {
         rebuilding: this.rebuilding,
         trail: this.#loop.trail,
       }),
+      lostEpoch: (leasedAt) => this.#waiters.lostEpoch(this.#loop.trail, leasedAt),
       onGranted: (grant) => this.#loop.granted(grant, this.#now),
       onRefused: (refused) => this.#refuse("grant", refused),
       onDistrusted: () => this.#loop.distrust(this.#now),

@@ -60,6 +60,8 @@ export type Renew = Readonly<{
   replacementProof?: Uint8Array;
   /** The node's own monotonic clock at sending, to watch its rate against the leader's. */
   monotonicMs: number;
+  /** An epoch that an authentic credential names, or that the log must leave behind, for that credential's link is lost. */
+  lostEpoch?: Epoch;
 }>;
 
 /** The right to decide, counted from the node's own send time of the renew named by `nonce`. */
@@ -132,6 +134,7 @@ export const parseRenew = parser(
     replaces: m["replaces"] === null ? null : parseBootId(m["replaces"]),
     ...(m["replacementProof"] === undefined ? {} : { replacementProof: proof(m["replacementProof"]) }),
     monotonicMs: finite(m, "monotonicMs"),
+    ...(m["lostEpoch"] === undefined ? {} : { lostEpoch: parseEpoch(m["lostEpoch"]) }),
   }),
 );
 

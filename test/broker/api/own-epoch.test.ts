@@ -60,6 +60,15 @@ test("a later epoch that a node claims is looked up in the store, opened above o
   assert.ok(metric("epoch") <= 20_000, String(metric("epoch")));
 });
 
+test("an epoch that a node knows from a credential of a lost history is opened above, too", async () => {
+  const ours = metric("epoch");
+  await waitFor("a claim to be looked up", async () => {
+    const lostEpoch = (ours + 5) as Epoch;
+    await new FakeNode("asks").lease(as("proxy"), { lostEpoch }).catch(() => undefined);
+    return metric("epoch") > lostEpoch;
+  });
+});
+
 test("an epoch far ahead changes nothing: the number cannot be driven to its maximum", async () => {
   const before = { epoch: metric("epoch"), opened: metric("epochsOpened"), refused: metric("epochClaimsRefused") };
   const node = new FakeNode("far-ahead");

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { clusterStream, type Position, Projection, sessionStream, userStream } from "../../../src/events/index.ts";
+import {
+  clusterStream,
+  type Link,
+  type Position,
+  Projection,
+  sessionStream,
+  userStream,
+} from "../../../src/events/index.ts";
 import { digestMismatch, emptyTrail, follow, type LoadedSnapshot } from "../../../src/replication/index.ts";
 import { created, History, history, revoked, sessionId, userId } from "../support.ts";
 import { DrivenNode } from "./driven-node.ts";
@@ -515,6 +522,44 @@ test("a node that leaves says so up to four times, and tells whether it was hear
   );
   assert.equal(heard.all("clearBoot").length, 1);
   assert.equal(heard.pass(10_000).all("say").at(-1)?.message.type, "goodbye");
+});
+
+test("a credential's link that a restore has lost: the node names its epoch, and answers once a later one is open", () => {
+  const shared = history(10);
+  const wait = (node: DrivenNode, id: number, link: Link): DrivenNode =>
+    node.feed({ type: "linkAwaited", id, link, timeoutMs: 1_500 }).pass(1_500);
+  const outcomes = (node: DrivenNode) => node.all("linkReached").map(({ id, outcome }) => [id, outcome]);
+  const fork = shared.fork(10);
+  const log = shared.fork(10).open(2).add(created(90, 9));
+  const sameEpoch = fork.open(2).add(created(50, 5)).add(created(51, 6)).head;
+  const laterEpoch = fork.open(3).head;
+  for (const [link, lostEpoch] of [
+    [sameEpoch, 3],
+    [laterEpoch, 3],
+  ] as const) {
+    const node = new DrivenNode().serve(log);
+    wait(node, 7, link);
+    assert.equal(node.lastRenew.renew.lostEpoch, undefined, "no lease since: the link may be ahead");
+    node.renew().grant(log).renew();
+    assert.equal(node.lastRenew.renew.lostEpoch, lostEpoch);
+    const opened = log.fork(log.head.position).open(lostEpoch + 1);
+    node.deliver(opened, log.head.position);
+    node.feed({ type: "linkAwaited", id: 8, link, timeoutMs: 1_500 });
+    assert.deepEqual(outcomes(node), [
+      [7, "behind"],
+      [8, "lost"],
+    ]);
+    assert.equal(node.grant(opened).renew().lastRenew.renew.lostEpoch, undefined, "once is enough");
+  }
+});
+
+test("a credential's link that arrives late is not called lost", () => {
+  const log = history(10);
+  const node = new DrivenNode().serve(log);
+  const longer = log.fork(10).add(created(50, 5));
+  node.feed({ type: "linkAwaited", id: 7, link: longer.head, timeoutMs: 1_500 }).pass(1_500);
+  node.deliver(longer, 10).renew().grant(longer).renew();
+  assert.equal(node.lastRenew.renew.lostEpoch, undefined);
 });
 
 test("after the end nothing is asked for any more", () => {
