@@ -10,6 +10,7 @@ import { createServer } from "node:http";
 import { delimiter, join } from "node:path";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
+import { run as runCardea } from "../../cli/support.ts";
 import { TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { type Member, startMember } from "../../support/member.ts";
@@ -31,6 +32,22 @@ export function commandsIn(after: string, count: number): string[] {
   const blocks = [...page.slice(at).matchAll(/```sh\n([^`]*)```/g)].slice(0, count).map(([, text]) => text ?? "");
   assert.equal(blocks.length, count);
   return blocks;
+}
+
+export class CommandFailedError extends Error {
+  readonly code: number;
+  constructor(args: readonly string[], { code, err }: Readonly<{ code: number; err: string }>) {
+    super(`cardea ${args.join(" ")} ended with ${code}: ${err}`);
+    this.name = "CommandFailedError";
+    this.code = code;
+  }
+}
+
+/** Runs a command of the program in this process, which spares the start of another one. @returns its output */
+async function succeed(args: readonly string[]): Promise<string> {
+  const { code, out, err } = await runCardea(args);
+  if (code !== 0) throw new CommandFailedError(args, { code, err });
+  return out;
 }
 
 export type Server = Awaited<ReturnType<typeof startServer>>;
@@ -114,10 +131,7 @@ export async function startServer(
   const stop = async (): Promise<void> => {
     for (const unit of [...units.keys()].reverse()) await stopUnit(unit);
   };
-  const cardeaOn = async (file: string, args: readonly string[]): Promise<string> => {
-    const { stdout } = await run(process.execPath, ["--no-warnings", mainFile, ...args, "-c", file]);
-    return stdout;
-  };
+  const cardeaOn = (file: string, args: readonly string[]): Promise<string> => succeed([...args, "-c", file]);
   t.after(async () => {
     await stop();
     for (const visitor of visitors) await visitor.close();
@@ -131,8 +145,8 @@ export async function startServer(
   return {
     ...{ secrets, configure, start, stop, dataDir, config },
     cardea: (...args: readonly string[]): Promise<string> => cardeaOn(operated.config, args),
-    /** A command that needs no server. @throws where it ends with another code than 0 */
-    check: (...args: readonly string[]) => run(process.execPath, ["--no-warnings", mainFile, ...args]),
+    /** A command that needs no server. @throws CommandFailedError */
+    check: (...args: readonly string[]): Promise<string> => succeed(args),
     log: (): string => [...units.values()].map(({ child }) => child?.log() ?? "").join("\n"),
     async restart() {
       await stop();
@@ -222,7 +236,8 @@ export async function backedUpAndRestored(
   after.push(await server.signIn(suspended.name));
 
   let reasserted: number | undefined;
-  for (const restart of [1, 2]) {
+  // The second restart begins from what the first one kept; one round is enough to show that.
+  for (const restart of round === 1 ? [1, 2] : [1]) {
     await server.stop();
     const now = await server.reasserted();
     assert.ok(now > 0);
