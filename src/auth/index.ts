@@ -34,6 +34,7 @@ export { createOidcClient, type OidcClient } from "./authenticate/oidc-client.ts
 export { ProviderError } from "./authenticate/provider-error.ts";
 export { createRefresh } from "./authenticate/refresh-duty.ts";
 export { createRouteHost } from "./authenticate/route-host-server.ts";
+export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in-returns.ts";
 export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/signed-in.ts";
 export { createTokenIssuers, type TokenIssuers } from "./authenticate/token-issuers.ts";
 export { type TraceText, traceInTarget, traceText } from "./authenticate/trace-text.ts";
@@ -104,6 +105,7 @@ export {
   type Render,
   type SignedOutPage,
   type SignInErrorPage,
+  type SignInLoopPage,
   type SignOutConfirmPage,
   type UserInfoPage,
 } from "./page.ts";

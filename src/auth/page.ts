@@ -32,6 +32,8 @@ export type ErrorPage = Fact<
     /** Where to sign in, or to sign in as somebody else. */
     signInUrl?: string | null;
     signOutUrl?: string | null;
+    /** The request was to change something (a form, an upload) and nothing of it was forwarded. Absent: it was not. */
+    unsent?: boolean;
     /** Where to try the same again: only where trying again can help. */
     retryUrl?: string | null;
     /** Seconds, as in the `Retry-After` header sent with the page. */
@@ -92,7 +94,27 @@ export type SignInErrorPage = Fact<
   }
 >;
 
-export type Page = ErrorPage | UserInfoPage | SignOutConfirmPage | SignedOutPage | SignInErrorPage;
+/** Sign-in succeeded several times in a row, and the route's host still does not know the visitor. */
+export type SignInLoopPage = Fact<
+  "sign-in-loop",
+  {
+    status: number;
+    title: string;
+    /** The route's host, `app.example.com`. */
+    host: string;
+    /** What the last request carried. */
+    sessionCookie: "missing" | "refused";
+    /** The configured `cookie_domain` if it does not cover the host; null: it is not the cause. */
+    uncoveredBy: string | null;
+    requestId: string;
+    at: UnixMs;
+    /** Begins the same sign-in again. */
+    retryUrl: string;
+    contact?: string | null;
+  }
+>;
+
+export type Page = SignInLoopPage | ErrorPage | UserInfoPage | SignOutConfirmPage | SignedOutPage | SignInErrorPage;
 /** A page as a whole HTML document; send it with `pageHeaders`. */
 export type Render = (page: Page) => string;
 

@@ -15,6 +15,7 @@ import {
   type Handler,
   placeIn,
   readCredential,
+  signInLoopOf,
 } from "../auth/index.ts";
 import type { Config } from "../config/index.ts";
 import { renderPage } from "../console/index.ts";
@@ -144,6 +145,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
         const how = { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
         return beginSignIn(auth, asked, cookieHeader, { how, trace });
       },
+      signInLoopOf: (asked, cookieHeader) => signInLoopOf(auth, cookieHeader, asked),
       reserved: routeHost.handle,
       authenticateHost: host?.handle ?? null,
       assertions,

@@ -7,7 +7,15 @@
  * state being late; only a person at a browser is ever redirected; a preflight, an upgrade and a script never are; CORS
  * headers name only origins of configured routes; nothing of how we work is in a body.
  */
-import { denialJson, type ErrorPage, identityTooLarge, type PageUser } from "../auth/index.ts";
+import {
+  denialJson,
+  type ErrorPage,
+  identityTooLarge,
+  type PageUser,
+  type SignInLoop,
+  type SignInLoopPage,
+  signInLoopPageOf,
+} from "../auth/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../events/index.ts";
 import type { Asked } from "./asked.ts";
 
@@ -38,9 +46,13 @@ export type Facts = Readonly<{
   explain: readonly string[];
   user: PageUser | null;
   details: NonNullable<ErrorPage["details"]>;
+  /** The caller came back from sign-in several times without a session that counts. Absent: a redirect may help. */
+  signInLoop?: SignInLoop | undefined;
 }>;
 
-export type Body = Fact<"html", { page: ErrorPage }> | Fact<"text", { contentType: string; text: string }>;
+export type Body =
+  | Fact<"html", { page: ErrorPage | SignInLoopPage }>
+  | Fact<"text", { contentType: string; text: string }>;
 export type Answer = Readonly<{
   status: number;
   headers: Readonly<Record<string, string>>;
@@ -76,6 +88,7 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
   }
   if (asked.kind === "fetch") headers["vary"] = "Origin";
   if (condition.type === "no-session") {
+    if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopAnswer(facts.signInLoop, headers, facts);
     if (asked.canSignIn)
       return { status: 302, headers, signIn: "redirect", body: text("text/plain; charset=utf-8", "") };
     headers["www-authenticate"] = "Pomerium";
@@ -83,8 +96,33 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
   const wantsJson =
     asked.kind === "preflight" || asked.kind === "upgrade" || asked.kind === "fetch" || asked.prefers !== "html";
   const json = refused ? denialJson(page, signInFor(condition, asked, facts)) : localReplyJson(page);
-  const body: Body = wantsJson ? text("application/json", json) : { type: "html", page };
+  const body: Body = wantsJson
+    ? text("application/json", json)
+    : { type: "html", page: unsentPage(page, condition, asked) };
   return { status: page.status, headers, signIn: null, body };
+}
+
+function signInLoopAnswer(
+  loop: SignInLoop,
+  headers: Readonly<Record<string, string>>,
+  { url, host, requestId, at }: Facts,
+): Answer {
+  const asked = url === null ? null : new URL(url);
+  const page = signInLoopPageOf(loop, { host: host ?? "this address", url: asked, requestId, at });
+  const own = { ...headers, "www-authenticate": "Pomerium", "set-cookie": loop.setCookie };
+  return { status: page.status, headers: own, signIn: null, body: { type: "html", page } };
+}
+
+/** What a browser sent with a body is not redirected, since the redirect would lose the body: the page says how to send it again. */
+function unsentPage(page: ErrorPage, { type }: Condition, { method }: Asked): ErrorPage {
+  if (type !== "no-session" || method === "GET" || method === "HEAD") return page;
+  return {
+    ...page,
+    unsent: true,
+    title: "Sign in, then send it again",
+    description: "You aren't signed in, so what you sent was not forwarded. It is still in this tab.",
+    signInUrl: "/.pomerium/sign_in",
+  };
 }
 
 /** A script of a page cannot follow a redirect to a provider; it can lead its visitor to where one begins, and back to its page. */

@@ -18,7 +18,10 @@ export type Asked = Readonly<{
   path: string;
   /** HTML or JSON, whichever is liked better; null: neither is. */
   prefers: "html" | "json" | null;
-  /** The caller can be sent to a sign-in page: a person at a browser, whose credential a redirect would not lose. */
+  /**
+   * The caller can be redirected to a sign-in page: a person at a browser, and neither a credential nor a body would be lost. A
+   * browser follows a redirect to sign-in with GET, so only GET and HEAD are redirected. A tunnel's request has no body.
+   */
   canSignIn: boolean;
   kubernetes: boolean;
   /** `application/grpc` or `application/grpc-web`, for gRPC. */
@@ -62,6 +65,7 @@ export function readAsked(
     canSignIn:
       !credentialInHeader &&
       !kubernetes &&
+      (options.upgrade === "tunnel" || request.method === "GET" || request.method === "HEAD") &&
       (kind === "navigation" ||
         ((kind === "plain" || options.upgrade === "tunnel") && acceptsRedirect(headers["accept"]))),
     kubernetes,

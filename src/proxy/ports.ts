@@ -13,6 +13,7 @@ import type {
   KnownCaller,
   RecordDecision,
   Render,
+  SignInLoop,
   SignInRedirect,
   TraceText,
 } from "../auth/index.ts";
@@ -59,6 +60,8 @@ export type ProxyPorts = Readonly<{
     cookieHeader: string | undefined,
     of: Readonly<{ route: RouteConfig; trace: TraceText | null }>,
   ) => SignInRedirect;
+  /** Undefined unless the caller came back from sign-in several times without a session that counts. */
+  signInLoopOf: (asked: URL, cookieHeader: string | undefined) => SignInLoop | undefined;
   /** Answers reserved paths on every host, before any route. */
   reserved: Handler;
   /** The authenticate host, when it is in this process; null: a gateway leads to it. */

@@ -134,6 +134,8 @@ export function answer(
       route !== undefined && maySeeDetails(route, principal, config)
         ? [...detailsOf(ports, route.id), ...traceDetails(trace, route)]
         : [],
+    signInLoop:
+      condition.type === "no-session" && url !== null ? ports.signInLoopOf(url, request?.headers["cookie"]) : undefined,
   });
   visit.failure ??= failureOf(condition);
   visit.bytes += writeAnswer(downstream, made, {

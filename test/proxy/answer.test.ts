@@ -205,13 +205,43 @@ describe("forms", () => {
   });
   test("a page of a denial says as whom, why, and where to go; a page about us names nobody", () => {
     const denied = answerFor(conditions["no right"], asked(callers.plain), facts).body;
-    assert.ok(denied.type === "html");
+    assert.ok(denied.type === "html" && denied.page.type === "error");
     assert.deepEqual(denied.page.user, facts.user);
     assert.deepEqual(denied.page.explain, facts.explain);
     assert.match(denied.page.signInUrl ?? "", /^\/\.pomerium\/sign_in\?pomerium_redirect_uri=https%3A%2F%2Fapp/);
     const unknown = answerFor(conditions["unknown, behind"], asked(callers.plain), facts).body;
-    assert.ok(unknown.type === "html");
+    assert.ok(unknown.type === "html" && unknown.page.type === "error");
     assert.deepEqual([unknown.page.user, unknown.page.explain, unknown.page.retryUrl], [null, [], facts.url]);
+  });
+  for (const method of ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) {
+    test(`${method} without a session is 401 with a page that says how to send it again, never a redirect`, () => {
+      for (const kind of ["navigation", "plain"] as const) {
+        const answer = answerFor(conditions["no session"], asked({ ...callers[kind], method }), facts);
+        assert.equal(form(answer), "401 html");
+        assert.ok(answer.body.type === "html" && answer.body.page.type === "error");
+        assert.equal(answer.body.page.unsent, true);
+        assert.equal(answer.body.page.signInUrl, "/.pomerium/sign_in");
+        assert.equal(answer.headers["www-authenticate"], "Pomerium");
+      }
+    });
+  }
+  test("HEAD without a session is redirected as GET is", () => {
+    const answer = answerFor(conditions["no session"], asked({ ...callers.navigation, method: "HEAD" }), facts);
+    assert.equal(form(answer), matrix["no session"].navigation);
+  });
+  test("a browser that came back from sign-in too often gets a page, and may then try again", () => {
+    const signInLoop = {
+      sessionCookie: "missing",
+      uncoveredBy: "example.org",
+      setCookie: "_returns=; Max-Age=0",
+    } as const;
+    const answer = answerFor(conditions["no session"], asked(callers.navigation), { ...facts, signInLoop });
+    assert.equal(form(answer), "401 html");
+    assert.ok(answer.body.type === "html" && answer.body.page.type === "sign-in-loop");
+    assert.equal(answer.body.page.uncoveredBy, "example.org");
+    assert.equal(answer.headers["set-cookie"], signInLoop.setCookie);
+    const script = answerFor(conditions["no session"], asked(callers.fetch), { ...facts, signInLoop });
+    assert.equal(form(script), matrix["no session"].fetch);
   });
   test("other conditions have their status", () => {
     const statuses: readonly (readonly [Condition, number])[] = [

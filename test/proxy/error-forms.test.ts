@@ -3,8 +3,23 @@ import assert from "node:assert/strict";
 import { connect } from "node:http2";
 import { after, before, describe, test } from "node:test";
 import { type Client, credentials, Metadata, makeGenericClientConstructor, type ServiceError } from "@grpc/grpc-js";
+import { chromium } from "playwright-core";
+import { signInLoopOf } from "../../src/auth/index.ts";
 import type { Config, RouteConfig } from "../../src/config/index.ts";
-import { engOnly, members, open, type Rig, routeTo, signedIn, startRig, startUpstream } from "./support.ts";
+import { renderPage } from "../../src/console/index.ts";
+import { Projection } from "../../src/events/index.ts";
+import { findChromium } from "../support/chromium.ts";
+import {
+  engOnly,
+  members,
+  open,
+  type Rig,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+  type Upstream,
+} from "./support.ts";
 
 const cleanUps: (() => Promise<unknown>)[] = [];
 after(async () => {
@@ -13,15 +28,28 @@ after(async () => {
 
 async function start(routes: (port: number) => readonly RouteConfig[], config: Partial<Config> = {}) {
   const upstream = await startUpstream();
-  const rig = await startRig(routes(upstream.port), { config });
+  const rig = await startRig(routes(upstream.port), { config, ports: { render: renderPage, signInLoopOf: loopOf } });
   await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
   cleanUps.push(upstream.close, () => rig.close());
   return { rig, upstream };
 }
 
+/** As the composition root has it, for callers whose sessions nothing revoked. */
+const loopOf: Rig["ports"]["signInLoopOf"] = (asked, cookieHeader) =>
+  signInLoopOf(
+    {
+      settings: { cookie: { name: "_pomerium", domain: null, expireMs: 3_600_000 } },
+      handles: { verify: () => "invalid" },
+      replica: { projection: new Projection() },
+    },
+    cookieHeader,
+    asked,
+  );
+
 let rig: Rig;
+let upstream: Upstream;
 before(async () => {
-  ({ rig } = await start((port) => [
+  ({ rig, upstream } = await start((port) => [
     routeTo(port, engOnly),
     routeTo(1, { host: "gone.localhost", ...open }),
     routeTo(port, { host: "slow.localhost", ...open, timeoutMs: 30 }),
@@ -74,6 +102,62 @@ describe("a browser", () => {
       assert.equal(answer.headers["cache-control"], "no-store");
     });
   }
+});
+
+describe("a browser without a session", () => {
+  const navigation = { accept: "text/html", "sec-fetch-mode": "navigate" };
+
+  test("a form is not forwarded and not redirected: 401, and a page", async () => {
+    const answer = await rig.ask({ method: "POST", headers: { ...navigation, "content-length": "0" } });
+    assert.equal(answer.status, 401);
+    assert.equal(answer.headers["location"], undefined);
+    assert.match(answer.body, /what you sent was not forwarded/);
+  });
+
+  const executablePath = findChromium();
+  const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
+  test("a form of a real browser ends in the page, and reloading it sends the form again", options, async (t) => {
+    const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
+    const chrome = await chromium.launch({ executablePath: executablePath ?? "", args });
+    t.after(() => chrome.close());
+    const page = await chrome.newPage();
+    const url = `http://app.localhost:${rig.port}/orders`;
+    await page.setContent(
+      `<form method="post" action="${url}"><input name="amount" value="7"><button>Send</button></form>`,
+    );
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByRole("heading", { name: "Sign in, then send it again" }).waitFor();
+    const link = page.getByRole("link", { name: "Sign in (new tab)" });
+    assert.equal(await link.getAttribute("target"), "_blank");
+    const folder = process.env["SCREENSHOTS"];
+    for (const width of [375, 768, 1280]) {
+      await page.setViewportSize({ width, height: 800 });
+      for (const colorScheme of ["light", "dark"] as const) {
+        await page.emulateMedia({ colorScheme });
+        assert.equal(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), true, `${width}`);
+        if (folder !== undefined)
+          await page.screenshot({ path: `${folder}/unsent-${width}-${colorScheme}.png`, fullPage: true });
+      }
+    }
+    await page.context().addCookies([{ name: "_pomerium", value: "s1", url }]);
+    await page.reload();
+    assert.equal(page.url(), url);
+    assert.equal(upstream.seen.at(-1)?.method, "POST");
+    assert.equal(upstream.seen.at(-1)?.body(), "amount=7");
+  });
+
+  test("after three returns from sign-in it gets a page instead of a redirect, and a fresh start", async () => {
+    const ask = (cookie: string) => rig.ask({ headers: { ...navigation, cookie } });
+    assert.equal((await ask("_pomerium_returns=2")).status, 302);
+    const missing = await ask("_pomerium_returns=3");
+    assert.equal(missing.status, 401);
+    assert.match(missing.body, /data-page="sign-in-loop"/);
+    assert.match(missing.body, /Cookies are blocked/);
+    assert.match(String(missing.headers["set-cookie"]), /^_pomerium_returns=; .*Max-Age=0/);
+    const refused = await ask("_pomerium_returns=3; _pomerium=unknown");
+    assert.match(refused.body, /A clock is wrong/);
+    assert.doesNotMatch(refused.body, /Cookies are blocked/);
+  });
 });
 
 describe("what could not be read at all", () => {

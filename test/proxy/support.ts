@@ -248,6 +248,7 @@ export async function startRig(
       location: `http://authenticate.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(asked.href)}`,
       setCookies: ["_pomerium_nonce=n; Path=/; HttpOnly; Secure"],
     }),
+    signInLoopOf: () => undefined,
     reserved: (req, res, context) => res.end(JSON.stringify({ reserved: req.url, ...context })),
     authenticateHost: (req, res) => res.end(`authenticate ${req.url}`),
     assertions: await createAssertions({

@@ -8,6 +8,7 @@ import { type AuthDeps, currentKey, nowS, ownCookieOptions, type SignInFor } fro
 import { ownCookie } from "./cookie-names.ts";
 import { cookieValue, setCookie } from "./credentials.ts";
 import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { returnsBefore } from "./sign-in-returns.ts";
 import type { TraceText } from "./trace-text.ts";
 
 /** A sign-in redirect: where to, and the cookie that the callback will look for. */
@@ -66,6 +67,8 @@ export function beginSignIn(
       trace,
       programmatic: "browser",
       nonceHash: nonceHashOf(nonce),
+      // Only a sign-in that nothing but a missing session asked for counts as a return.
+      returns: account === "another" || through !== undefined ? 0 : returnsBefore(deps, cookieHeader, at),
       account,
       seen: refused ? deps.replica.applied : null,
     },

@@ -23,6 +23,7 @@ import {
 import { ownCookie } from "./cookie-names.ts";
 import { cookieValue } from "./credentials.ts";
 import { additionalHostsOf, nextHostUrl, nonceHashOf } from "./sign-in-request.ts";
+import { parseReturns, returnsCookie } from "./sign-in-returns.ts";
 import { checkSignedUrl, parameter, signedForS } from "./signed-url.ts";
 import { traceOf } from "./trace-text.ts";
 
@@ -79,6 +80,10 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
     }
     const maxAgeS = secondsOf(settings.cookie.expireMs);
     addCookie(reply, settings.cookie.name, token, sessionCookieOptions(settings, maxAgeS, "domain"));
+    if (redirectUri.origin === context.origin) {
+      const returns = parseReturns(url.searchParams.get(parameter.returns));
+      reply.header("set-cookie", returnsCookie(settings.cookie, url, returns)); // Fastify appends it to the cookie above
+    }
     const [next, ...rest] = additionalHostsOf(url);
     const origin = next === undefined ? undefined : routeOriginOf(deps, next);
     if (origin !== undefined) {

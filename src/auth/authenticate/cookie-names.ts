@@ -8,6 +8,8 @@
 export type OwnCookie =
   /** Route host: the browser that a callback must find again. */
   | "nonce"
+  /** Route host: how many sign-ins in a row came back without a session that counts (sign-in-returns.ts). */
+  | "returns"
   /** Authenticate host: the browser that began a sign-in at the identity provider. */
   | "csrf"
   /** Authenticate host: who is signed in there. */

@@ -35,6 +35,7 @@ import { isRedirectable } from "./redirectable.ts";
 import { registerRouteList } from "./route-list-endpoint.ts";
 import { isFromElsewhere } from "./same-origin.ts";
 import { additionalHostsOf, signInUrl } from "./sign-in-request.ts";
+import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in-returns.ts";
 import { underLease, userInfoPageOf, whoIsAsking } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
 import { traceOf } from "./trace-text.ts";
@@ -118,7 +119,7 @@ function sendUnauthenticated(
   const query = asked.search.slice(1);
   const headers = headersOf(request);
   if (deps.settings.isRouteOrigin(context.origin) && isRedirectable({ method: request.method, headers, query })) {
-    return redirectToSignIn(deps, reply, asked, headers["cookie"], { trace: context.trace ?? null });
+    return redirectToSignIn(deps, request, reply, { context, to: asked, trace: context.trace ?? null });
   }
   return reply
     .code(401)
@@ -128,13 +129,25 @@ function sendUnauthenticated(
     .send({ error: "Unauthenticated", request_id: context.requestId });
 }
 
+type SignInStart = SignInOptions & Readonly<{ context: ReservedContext; to: URL }>;
+
+/** Redirects to sign-in, or shows the page that ends a loop of such redirects. */
 function redirectToSignIn(
   deps: AuthDeps,
+  request: FastifyRequest,
   reply: FastifyReply,
-  to: URL,
-  cookieHeader: string | undefined,
-  options: SignInOptions,
+  { context, to, ...options }: SignInStart,
 ): FastifyReply {
+  const cookieHeader = headersOf(request)["cookie"];
+  if (options.account !== "another" && options.through === undefined) {
+    const loop = signInLoopOf(deps, cookieHeader, new URL(context.origin));
+    if (loop !== undefined) {
+      const { hostname: host, requestId } = context;
+      const page = signInLoopPageOf(loop, { host, url: to, requestId, at: deps.clock.wall() });
+      reply.header("set-cookie", loop.setCookie).header("www-authenticate", "Pomerium");
+      return sendPage(reply, page.status, deps.render(page));
+    }
+  }
   const redirect = beginSignIn(deps, to, cookieHeader, options);
   reply.header("set-cookie", [...redirect.setCookies]);
   return reply.header("cache-control", "no-store").redirect(redirect.location, 302);
@@ -158,15 +171,12 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
           description: "This link was not made by this installation, or has expired. Go back to the page you wanted.",
         });
       const through = { origin: context.origin, rest: additionalHostsOf(url) };
-      return redirectToSignIn(deps, reply, asked, headersOf(request)["cookie"], {
-        through,
-        trace: trace ?? traceOf(url),
-      });
+      return redirectToSignIn(deps, request, reply, { context, to: asked, through, trace: trace ?? traceOf(url) });
     }
     const to = asked !== undefined && asked.origin === context.origin ? asked : new URL("/.pomerium/", context.origin);
     const asking = await whoIsAsking(deps, request, context);
     const account = asking.type === "somebody" ? "another" : "current";
-    return redirectToSignIn(deps, reply, to, headersOf(request)["cookie"], { account, trace });
+    return redirectToSignIn(deps, request, reply, { context, to, account, trace });
   });
 
   app.get("/.pomerium/api/v1/login", (request, reply) => {
@@ -192,6 +202,7 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
         trace: context.trace ?? null,
         programmatic: "programmatic",
         nonceHash: "",
+        returns: 0,
         account: "current",
         seen: null,
       },
@@ -226,6 +237,7 @@ function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: Context
       if (handle !== "invalid" && handleFits(handle, context.hostname, settings.cookie.domain))
         url.searchParams.set(parameter.endSession, handle.sessionId);
       addCookie(reply, settings.cookie.name, "", sessionCookieOptions(settings, 0, "domain"));
+      reply.header("set-cookie", clearReturns(settings.cookie, new URL(context.origin)));
     }
     return reply.header("cache-control", "no-store").redirect(signUrl(url, currentKey(deps), nowS(deps)).href, 302);
   };

@@ -6,6 +6,7 @@
 import { hash } from "node:crypto";
 import { formatLink, type Link, parseLink } from "../../events/index.ts";
 import { parseHttpUrl } from "./context.ts";
+import { parseReturns } from "./sign-in-returns.ts";
 import { parameter, signUrl } from "./signed-url.ts";
 import { addTrace, type TraceText, traceOf } from "./trace-text.ts";
 
@@ -26,6 +27,8 @@ export type SignInRequest = Readonly<{
    * the two could send a revoked person back and forth.
    */
   seen: Link | null;
+  /** How many sign-ins in a row have come back without a session before this one; see sign-in-returns.ts. */
+  returns: number;
   /** Of the trace that this sign-in belongs to. */
   trace: TraceText | null;
 }>;
@@ -44,6 +47,7 @@ export function signInUrl(authenticateUrl: URL, request: SignInRequest, key: Uin
   if (request.callbackUri !== null) url.searchParams.set(parameter.callbackUri, request.callbackUri.href);
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
+  if (request.returns > 0) url.searchParams.set(parameter.returns, String(request.returns));
   if (request.account === "another") url.searchParams.set(parameter.account, "another");
   if (request.seen !== null && request.seen.position > 0)
     url.searchParams.set(parameter.seen, formatLink(request.seen));
@@ -65,6 +69,7 @@ export function parseSignInUrl(url: URL): SignInRequest | undefined {
     trace: traceOf(url),
     programmatic: searchParams.get(parameter.programmatic) === "true" ? "programmatic" : "browser",
     nonceHash: searchParams.get(parameter.nonce) ?? "",
+    returns: parseReturns(searchParams.get(parameter.returns)),
     account: searchParams.get(parameter.account) === "another" ? "another" : "current",
     seen: linkOf(searchParams.get(parameter.seen)),
   };
@@ -90,6 +95,7 @@ export function callbackUrl(request: SignInRequest, sessionEncrypted: string, ke
   url.searchParams.set(parameter.redirectUri, request.redirectUri.href);
   if (request.programmatic === "programmatic") url.searchParams.set(parameter.programmatic, "true");
   if (request.nonceHash !== "") url.searchParams.set(parameter.nonce, request.nonceHash);
+  if (request.returns > 0) url.searchParams.set(parameter.returns, String(request.returns));
   // Present, even if empty, where the person is on their way through several hosts.
   const leads = request.additionalHosts.length > 0 || url.origin !== request.redirectUri.origin;
   if (leads && request.programmatic === "browser")

@@ -8,6 +8,7 @@
 import type { Box } from "./boxes.ts";
 import { parseHttpUrl } from "./context.ts";
 import { nonceHashOf, type SignInRequest } from "./sign-in-request.ts";
+import { parseReturns } from "./sign-in-returns.ts";
 
 /** How long a person may take at the identity provider (a slow second factor). */
 export const stateMaxAgeS = 30 * 60;
@@ -21,7 +22,7 @@ export type SignInState = Secrets & Readonly<{ request: SignInRequest }>;
 export async function sealState(box: Box, state: SignInState, browser: string): Promise<string> {
   let sealed = "";
   for (const redirectUri of shorterAndShorter(state.request.redirectUri)) {
-    const { callbackUri, idpId, programmatic, nonceHash, additionalHosts } = state.request;
+    const { callbackUri, idpId, programmatic, nonceHash, additionalHosts, returns } = state.request;
     sealed = await box.seal(purpose, {
       browser: nonceHashOf(browser),
       nonce: state.nonce,
@@ -31,6 +32,7 @@ export async function sealState(box: Box, state: SignInState, browser: string): 
       ...(callbackUri === null ? {} : { callback: callbackUri.href }),
       ...(programmatic === "programmatic" ? { programmatic: true } : {}),
       ...(nonceHash === "" ? {} : { hash: nonceHash }),
+      ...(returns === 0 ? {} : { returns: String(returns) }),
       ...(additionalHosts.length === 0 ? {} : { also: additionalHosts }),
     });
     if (sealed.length <= stateCharsMax) break;
@@ -77,6 +79,7 @@ function requestOf(fields: Readonly<Record<string, unknown>>): SignInRequest | u
     idpId: text("idp") ?? "",
     programmatic: fields["programmatic"] === true ? "programmatic" : "browser",
     nonceHash: text("hash") ?? "",
+    returns: parseReturns(text("returns")),
     additionalHosts: Array.isArray(fields["also"]) ? fields["also"].filter((host) => typeof host === "string") : [],
     trace: null,
     account: "current",

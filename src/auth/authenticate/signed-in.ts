@@ -134,6 +134,7 @@ export async function userInfo(
       trace: context.trace ?? null,
       programmatic: "browser",
       nonceHash: "",
+      returns: 0,
       account: somebody ? "another" : "current",
       seen: null,
     },

@@ -25,6 +25,8 @@ export const parameter = {
   nonce: "pomerium_nonce",
   /** Ours: the link that the proxy had applied when it refused a credential and sent its holder to sign in. */
   seen: "pomerium_seen",
+  /** Ours: how many sign-ins in a row have come back without a session; see sign-in-returns.ts. */
+  returns: "pomerium_returns",
   /** Ours: `another` for somebody who is signed in and wants to be somebody else. */
   account: "pomerium_account",
   /** Ours: the session that a sign-out ends. An id, no credential. */

@@ -5,7 +5,7 @@
  */
 import type { ErrorPage, SignInErrorPage } from "../../auth/index.ts";
 import { type Html, type HtmlValue, html } from "./html.ts";
-import { facts, layout, linkButton, moment, personal, whoIs } from "./layout.ts";
+import { facts, layout, linkButton, moment, personal, tabButton, whoIs } from "./layout.ts";
 import { sayReasons } from "./reasons.ts";
 
 type Fields<P> = Omit<P, "type">;
@@ -40,6 +40,9 @@ function adviceOf(page: Fields<ErrorPage>): Html {
   if (page.status === 404) {
     return html`<p>Check the address for a typing error. If the link came from somebody, let them know.</p>`;
   }
+  if (page.unsent === true) {
+    return html`<p>Sign in, using a new tab. Then reload this tab: your browser offers to send the same again.</p>`;
+  }
   if (page.status === 401) return html`<p>Sign in, then you come back here.</p>`;
   if ([400, 405, 408, 413, 414, 417, 431].includes(page.status))
     return html`<p>Go back and try again. If that does not help, ${stuck}</p>`;
@@ -59,9 +62,12 @@ function soon(retryAfterS: number | null | undefined): string {
 function actionsOf(page: Fields<ErrorPage>): HtmlValue {
   const signedIn = page.user !== null && page.user !== undefined;
   const retry = linkButton(page.retryUrl, "Try again", "first");
+  const signInLook = retry === false ? "first" : "second";
   const buttons = [
     retry,
-    linkButton(page.signInUrl, signedIn ? "Sign in as somebody else" : "Sign in", retry === false ? "first" : "second"),
+    page.unsent === true
+      ? tabButton(page.signInUrl, "Sign in (new tab)", signInLook)
+      : linkButton(page.signInUrl, signedIn ? "Sign in as somebody else" : "Sign in", signInLook),
     linkButton(page.signOutUrl, "Sign out", "second"),
   ].filter((button) => button !== false);
   return buttons.length > 0 && html`<div class="actions">${buttons}</div>`;

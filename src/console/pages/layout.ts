@@ -115,6 +115,13 @@ export function linkButton(url: string | null | undefined, label: string, look: 
   return href !== null && html`<a class="${look === "first" ? "button first" : "button"}" href="${href}">${label}</a>`;
 }
 
+/** As `linkButton`, but in a new tab, so that this page keeps what the reader sent. */
+export function tabButton(url: string | null | undefined, label: string, look: "first" | "second"): HtmlValue {
+  const href = safeUrl(url);
+  const classes = look === "first" ? "button first" : "button";
+  return href !== null && html`<a class="${classes}" href="${href}" target="_blank" rel="noopener">${label}</a>`;
+}
+
 /** Rows of a definition list; a row without a value is left out. */
 export function facts(rows: readonly (readonly [name: string, value: HtmlValue])[]): Html {
   const filled = rows.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");

@@ -21,6 +21,7 @@ const request: SignInRequest = {
   programmatic: "browser",
   nonceHash: "hash",
   account: "current",
+  returns: 2,
   seen: null,
   additionalHosts: ["api.example.com"],
   trace: null,

@@ -32,7 +32,11 @@ test("a first visit ends on the page that was wanted, signed in, with cookies th
   assert.equal(back.url.href, world.url("app", "/x?b=2&a=1"));
   assert.equal(back.body, "hello alice of admins,eng at app.localhost/x?b=2&a=1");
 
-  assert.deepEqual([...visitor.cookieNames("app.localhost")].sort(), ["_pomerium", "_pomerium_nonce"]);
+  assert.deepEqual([...visitor.cookieNames("app.localhost")].sort(), [
+    "_pomerium",
+    "_pomerium_nonce",
+    "_pomerium_returns",
+  ]);
   assert.deepEqual([...visitor.cookieNames("authenticate.localhost")].sort(), [
     "_pomerium_authenticate",
     "_pomerium_csrf",
@@ -40,6 +44,7 @@ test("a first visit ends on the page that was wanted, signed in, with cookies th
   for (const [host, name] of [
     ["app.localhost", "_pomerium"],
     ["app.localhost", "_pomerium_nonce"],
+    ["app.localhost", "_pomerium_returns"],
     ["authenticate.localhost", "_pomerium_authenticate"],
     ["authenticate.localhost", "_pomerium_csrf"],
   ] as const) {

@@ -23,6 +23,8 @@ import {
   type OidcClient,
   readCredential,
   resolveCaller,
+  signInLoopOf,
+  signInLoopPageOf,
 } from "../../../src/auth/index.ts";
 import { type Broker, createLeaderClient, type Duty, startBroker } from "../../../src/broker/index.ts";
 import { renderPage } from "../../../src/console/index.ts";
@@ -304,6 +306,12 @@ async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse
   }
   if (credential !== undefined && credential.source !== "cookie") return void res.writeHead(401).end("no session");
   const asked = new URL(`http://${req.headers.host}${req.url ?? "/"}`);
+  const loop = signInLoopOf(deps, req.headers.cookie, asked);
+  if (loop !== undefined) {
+    const page = signInLoopPageOf(loop, { host: hostname, url: asked, requestId: "request-1", at: deps.clock.wall() });
+    res.writeHead(page.status, { "content-type": "text/html; charset=utf-8", "set-cookie": loop.setCookie });
+    return void res.end(deps.render(page));
+  }
   const { location, setCookies } = beginSignIn(deps, asked, req.headers.cookie);
   res.writeHead(302, { location, "set-cookie": [...setCookies] }).end();
 }
