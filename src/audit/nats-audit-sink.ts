@@ -25,6 +25,14 @@ const messageBytesMax = 512 * 1_024;
 /** The server's code for "no such stream". */
 const streamNotFound = 10_059;
 
+export class AuditSinkDisconnectedError extends Error {
+  readonly code = "ERR_AUDIT_SINK_DISCONNECTED";
+  constructor() {
+    super("the connection to NATS is lost; the batch waits until it is back");
+    this.name = "AuditSinkDisconnectedError";
+  }
+}
+
 export function createNatsAuditSink(options: {
   connection: NatsConnection;
   cluster: string;
@@ -37,6 +45,15 @@ export function createNatsAuditSink(options: {
   const subject = auditSubject(options);
   const client = natsJetstream().jetstream(options.connection, { timeout: publishTimeoutMs });
   let streamSeen = false;
+  let isConnected = true;
+
+  async function watchConnection(): Promise<void> {
+    for await (const { type } of options.connection.status()) {
+      if (type === "disconnect") isConnected = false;
+      else if (type === "reconnect") isConnected = true;
+    }
+  }
+  void watchConnection(); // ends with the connection
 
   async function ensureStream(): Promise<void> {
     if (streamSeen) return;
@@ -46,7 +63,9 @@ export function createNatsAuditSink(options: {
 
   return {
     name: "nats",
+    /** @throws AuditSinkDisconnectedError: without a connection the client would queue the batch anew at each attempt, without a bound */
     async write(batch) {
+      if (!isConnected) throw new AuditSinkDisconnectedError();
       await ensureStream();
       for (const { first, last, bytes } of split(batch)) {
         try {

@@ -12,7 +12,7 @@
  * route's policy names, and the claim `groups_omitted` gives the number of groups left out. A route with a groups filter already names
  * its groups, so they are not reduced again. What still exceeds the bound is not sent: the caller gets `IdentityTooLarge`.
  */
-import { createECDH, createPrivateKey, createPublicKey, hkdfSync, type KeyObject } from "node:crypto";
+import { createECDH, createPrivateKey, createPublicKey, hash, hkdfSync, type KeyObject } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, type JWK, type JWTPayload, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
 import type { GroupId, UnixMs } from "../events/index.ts";
@@ -100,7 +100,10 @@ export const identityTooLarge = {
 
 const lifetimeS = 300;
 const freshForMs = 30_000;
-const perPrincipalMax = 64;
+/** Of the introductions that are kept for one session. */
+const perPrincipalBytesMax = 131_072;
+/** An entry beside its introduction, roughly. */
+const entryBytes = 1_024;
 /** The claim that says how many groups a reduced assertion leaves out. Absent: none. */
 const omittedClaim = "groups_omitted";
 /** Length of a header line beyond its name and value: colon, space, CR, LF. */
@@ -211,7 +214,11 @@ export async function createAssertions(options: {
   function contentOf(rules: AssertionRules): string {
     let content = contents.get(rules);
     if (content === undefined) {
-      content = JSON.stringify([rules.issuerFormat, rules.groupsFilter, carriersOf(rules)]);
+      content = hash(
+        "sha256",
+        JSON.stringify([rules.issuerFormat, rules.groupsFilter, carriersOf(rules)]),
+        "base64url",
+      );
       contents.set(rules, content);
     }
     return content;
@@ -280,11 +287,13 @@ export async function createAssertions(options: {
   /** What `place` keeps for a while; concurrent requests share one signature. */
   function keep(entries: Kept["entries"], place: string, made: Entry["introduction"], now: number): Entry {
     const entry: Entry = { introduction: made, freshUntil: now + freshForMs };
-    entries.set(place, entry);
+    entries.set(place, entry, { size: entryBytes });
     if (made instanceof Promise)
       made.then(
         (introduction) => {
-          entry.introduction = introduction;
+          if (entries.peek(place) !== entry) return;
+          // A new object: the cache takes the size of a value only when it is another.
+          entries.set(place, { ...entry, introduction }, { size: entryBytes + sizeOf(introduction) });
         },
         () => entries.delete(place),
       );
@@ -294,8 +303,7 @@ export async function createAssertions(options: {
   /** The fresh entry of a place, made where there is none. Above the bound, the entry of the reduced groups. */
   function entryOf(entries: Kept["entries"], principal: Principal | null, scope: Required<AssertionScope>): Entry {
     const { hostname, rules, now } = scope;
-    // No two places are written alike: JSON says where it ends.
-    const place = contentOf(rules) + hostname;
+    const place = contentOf(rules) + hostname; // the digests have one length, so no two places are written alike
     const known = entries.get(place);
     const entry =
       known !== undefined && now < known.freshUntil
@@ -308,7 +316,7 @@ export async function createAssertions(options: {
           );
     if (entry.introduction !== "oversize") return entry;
     const named = rules.routeId === undefined ? [] : options.groupsOfPolicy(rules.routeId);
-    const reducedPlace = JSON.stringify([named]) + place;
+    const reducedPlace = `${hash("sha256", JSON.stringify(named), "base64url")} ${place}`;
     const reduced = entries.get(reducedPlace);
     if (reduced !== undefined && now < reduced.freshUntil) return reduced;
     return keep(
@@ -330,7 +338,7 @@ export async function createAssertions(options: {
       const owner = principal ?? nobody;
       let kept = cache.get(owner);
       if (kept === undefined) {
-        kept = { entries: new LRUCache({ max: perPrincipalMax }), last: undefined };
+        kept = { entries: new LRUCache({ maxSize: perPrincipalBytesMax }), last: undefined };
         cache.set(owner, kept);
       }
       const { last } = kept;
@@ -351,11 +359,11 @@ type Kept = {
 };
 
 /** Concurrent requests share one signature: until it is there, the promise of it. */
-type Entry = {
+type Entry = Readonly<{
   /** `oversize`: another place holds what is sent instead. */
   introduction: Introduced | Promise<Introduced> | "oversize";
-  readonly freshUntil: number;
-};
+  freshUntil: number;
+}>;
 
 /** What failed at once fails for every request that waits for it, and is not kept. */
 function orRejected(make: () => Entry["introduction"]): Entry["introduction"] {
@@ -364,6 +372,13 @@ function orRejected(make: () => Entry["introduction"]): Entry["introduction"] {
   } catch (cause) {
     return Promise.reject(cause);
   }
+}
+
+function sizeOf(introduced: Introduced): number {
+  if (introduced.assertion === null) return 0;
+  const { assertion, claimHeaders, groups } = introduced;
+  const texts = [...claimHeaders.map(([, value]) => value), ...groups];
+  return texts.reduce((bytes, text) => bytes + text.length, assertion.length);
 }
 
 /** Length of base64url text without padding. */

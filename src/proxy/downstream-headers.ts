@@ -9,6 +9,7 @@ import type { OwnCookies } from "./cookies.ts";
 import { HeaderLines } from "./header-lines.ts";
 import { headerValue, hopByHop, nominated } from "./header-names.ts";
 import type { AnswerLines } from "./received-lines.ts";
+import { RememberedNames } from "./remembered-names.ts";
 
 export type ResponseRules = Readonly<{
   /** Lowercase names of what we set ourselves. */
@@ -19,11 +20,10 @@ export type ResponseRules = Readonly<{
   rewrites: ReadonlyMap<string, readonly Readonly<{ prefix: string; value: string }>[]> | null;
   cookies: OwnCookies;
   /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
-  fates: Map<string, Fate>;
+  fates: RememberedNames<Fate>;
 }>;
 
 type Fate = "pass" | "drop" | "cookie" | "rewrite";
-const fatesMax = 1_024;
 
 /** Statements that only the proxy makes about its own answers. */
 const ours: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
@@ -34,7 +34,13 @@ export function compileResponseRules(
 ): ResponseRules {
   const added = Object.entries(route.setResponseHeaders).flatMap(([name, value]) => [name, headerValue(value)]);
   const replaced = new Set([...Object.keys(route.setResponseHeaders).map((name) => name.toLowerCase()), ...ours]);
-  return { replaced, added, rewrites: compileRewrites(route.rewriteResponseHeaders), cookies, fates: new Map() };
+  return {
+    replaced,
+    added,
+    rewrites: compileRewrites(route.rewriteResponseHeaders),
+    cookies,
+    fates: new RememberedNames(),
+  };
 }
 
 function compileRewrites(rewrites: RouteConfig["rewriteResponseHeaders"]): ResponseRules["rewrites"] {
@@ -89,7 +95,7 @@ export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders): s
 
 function learn(rules: ResponseRules, name: string): Fate {
   const fate = fateOf(rules, name.toLowerCase());
-  if (rules.fates.size < fatesMax) rules.fates.set(name, fate);
+  rules.fates.add(name, fate);
   return fate;
 }
 

@@ -25,12 +25,11 @@ import {
 import { AnswerWriter } from "./http1-writer.ts";
 import { SocketOutlet } from "./outlet-socket.ts";
 import { LastLines, RequestLines } from "./received-lines.ts";
+import { WaitingRequests } from "./waiting-requests.ts";
 import type { WritableValues } from "./writable-values.ts";
 
 /** As Pomerium's. */
 const headerBytesMax = 131_072;
-/** Nobody but a few tools pipelines, and those send a handful. */
-export const waitingMax = 16;
 /** Behind a handshake that is not answered yet. */
 const earlyBytesMax = 65_536;
 /** How long the rest of a request is thrown away after its answer, so that the caller gets to read the answer. */
@@ -51,7 +50,7 @@ export class Http1Connection {
   #current: Http1Exchange | undefined;
   /** Whose body is read. */
   #reading: Http1Exchange | undefined;
-  readonly #waiting: Http1Exchange[] = [];
+  readonly #waiting = new WaitingRequests<Http1Exchange>();
   /** What came behind an upgrade. */
   #early: Buffer[] | undefined;
   readonly #lines = new LastLines(RequestLines.receive);
@@ -289,9 +288,8 @@ export class Http1Connection {
 
   #take(exchange: Http1Exchange): void {
     if (this.#current === undefined) this.#begin(exchange);
-    else if (this.#waiting.length < waitingMax) {
-      this.#waiting.push(exchange); // still read on, within bounds: only who reads notices that a caller has left
-    } else {
+    else if (!this.#waiting.add(exchange)) {
+      // Within bounds it is still read on: only who reads notices that a caller has left.
       this.#owner.onRefused("pipelined");
       this.#over = true;
       this.#socket.destroy();
@@ -316,7 +314,7 @@ export class Http1Connection {
     const current = this.#current;
     this.#over = true;
     this.#owner.onRefused(code);
-    this.#waiting.length = 0;
+    this.#waiting.clear();
     if (current?.ended === true) {
       // It is answered, though not all of that has left: the end of this turn sees to it, and to the end of the connection.
       if (current === broken) broken.bodyAborted();
@@ -355,7 +353,7 @@ export class Http1Connection {
     this.#over = true;
     this.#writer.drop();
     this.#deadline = Infinity;
-    this.#waiting.length = 0;
+    this.#waiting.clear();
     this.#reading?.bodyAborted();
     this.#reading = undefined;
     const current = this.#current;
@@ -428,7 +426,7 @@ export class Http1Connection {
   #answered(exchange: Http1Exchange, now: number): void {
     exchange.close();
     if (!exchange.keepAlive || this.#over) {
-      this.#waiting.length = 0;
+      this.#waiting.clear();
       this.#linger();
       return;
     }
@@ -444,7 +442,7 @@ export class Http1Connection {
   #next(exchange: Http1Exchange, now: number): void {
     if (this.#current !== exchange) return;
     this.#current = undefined;
-    const next = this.#waiting.shift();
+    const next = this.#waiting.next();
     if (next !== undefined) {
       this.#begin(next);
       return;

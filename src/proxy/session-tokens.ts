@@ -45,21 +45,27 @@ export class TokensBusyError extends Error {
 
 type Kept = Readonly<{ refreshedAt: UnixMs; userId: UserId; sealed: Uint8Array | null }>;
 const keyIdBytes = 8;
+/** An entry beside its sealed tokens, roughly. */
+const entryBytes = 512;
 
 export function createSessionTokens(options: {
   /** Asks a broker. */
   fetch: (sessionId: SessionId) => Promise<ProviderTokens | undefined>;
   randomBytes: (bytes: number) => Uint8Array;
   keptMax?: number;
+  /** Of the sealed tokens. */
+  keptBytesMax?: number;
   askedMax?: number;
   /** What became of a question to the brokers. */
   onAsked?: (result: "answered" | "failed" | "busy") => void;
 }): SessionTokens {
-  const { keptMax = 10_000, askedMax = 256 } = options;
+  const { keptMax = 10_000, keptBytesMax = 64 * 1024 * 1024, askedMax = 256 } = options;
   /** Which sessions go with what: each with its own stream, and with its person's. */
   const under = new Map<Stream, Set<SessionId>>();
   const kept = new LRUCache<SessionId, Kept>({
     max: keptMax,
+    maxSize: keptBytesMax,
+    sizeCalculation: ({ sealed }) => (sealed?.length ?? 0) + entryBytes,
     dispose: ({ userId }, sessionId) => {
       const ofUser = under.get(userStream(userId));
       ofUser?.delete(sessionId);
@@ -107,6 +113,7 @@ export function createSessionTokens(options: {
 
   function keep(sessionId: SessionId, found: Kept): void {
     kept.set(sessionId, found);
+    if (!kept.has(sessionId)) return; // larger than all that may be kept
     under.set(sessionStream(sessionId), new Set([sessionId]));
     const ofUser = under.get(userStream(found.userId)) ?? new Set();
     under.set(userStream(found.userId), ofUser.add(sessionId));

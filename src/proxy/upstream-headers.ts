@@ -25,6 +25,7 @@ import {
   withoutBearer,
 } from "./kubernetes.ts";
 import type { RequestLines } from "./received-lines.ts";
+import { RememberedNames } from "./remembered-names.ts";
 import { compileSubstitution } from "./rewrite.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
 import { routingKeyOf } from "./upstream-balancer.ts";
@@ -41,7 +42,7 @@ export type HeaderRules = Readonly<{
   hostOfPath: ((rawPath: string) => string) | null;
   tellsRequestId: boolean;
   /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
-  fates: Map<string, Fate>;
+  fates: RememberedNames<Fate>;
   fateOf: (name: string) => Fate;
   set: readonly Readonly<{ name: string; parts: readonly HeaderPart[] }>[];
   /** Whether the assertion is needed at all. */
@@ -58,7 +59,6 @@ export type HeaderRules = Readonly<{
 }>;
 
 type Fate = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
-const fatesMax = 4_096;
 
 /** Ours to make, from parsed values: never copied. */
 const ownLines: ReadonlySet<string> = new Set(["host", "expect", "content-length"]);
@@ -93,7 +93,7 @@ export function compileHeaderRules(
     tellsRoutingKey: route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev",
     hostOfPath,
     tellsRequestId: !withheld.has("x-request-id"),
-    fates: new Map(),
+    fates: new RememberedNames(),
     fateOf,
     set,
     wantsIdentity: route.passIdentityHeaders
@@ -235,7 +235,7 @@ export function passedTrailers(
 
 function learn(rules: HeaderRules, name: string): Fate {
   const fate = rules.fateOf(name);
-  if (rules.fates.size < fatesMax) rules.fates.set(name, fate);
+  rules.fates.add(name, fate);
   return fate;
 }
 

@@ -16,6 +16,7 @@ import type { CutReason, Exchange } from "./exchanges.ts";
 import { type FailureReason, failureOf } from "./failures.ts";
 import type { RoutePlan } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
+import { recordedMethod, recordedPath } from "./recorded-text.ts";
 import { writeAnswer } from "./respond.ts";
 import type { RouteMeter, RouteMeters } from "./route-meters.ts";
 import { authorityOf, type Routes } from "./routing.ts";
@@ -272,9 +273,9 @@ export function completeRecord(
     occasion,
     requestId: visit.requestId,
     routeId: visit.plan?.route.id ?? null,
-    method: visit.downstream.head.method,
+    method: recordedMethod(visit.downstream.head.method),
     host: visit.tunnel === null ? (request?.hostname ?? "") : `${visit.tunnel.at.host}:${visit.tunnel.at.port}`,
-    path: request?.rawPath ?? "",
+    path: recordedPath(request?.rawPath ?? ""),
     ip: visit.ip,
     sessionId: principal?.session.sessionId ?? null,
     userId: principal?.userId ?? null,

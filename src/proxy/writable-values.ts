@@ -8,17 +8,23 @@ const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
 const shortMax = 100;
 const longMax = 4_096;
-const rememberedMax = 256;
+/** Of all remembered values together; each character takes one byte. */
+const rememberedBytesMax = 262_144;
 
 export class WritableValues {
   readonly #known = new Set<string>();
+  #bytes = 0;
 
   /** @returns false for what would end its line, or is no character of a header */
   has(value: string): boolean {
     if (value.length <= shortMax || value.length > longMax) return !unwritable.test(value);
     if (this.#known.has(value)) return true;
     if (unwritable.test(value)) return false;
-    if (this.#known.size >= rememberedMax) this.#known.clear();
+    this.#bytes += value.length;
+    if (this.#bytes > rememberedBytesMax) {
+      this.#known.clear();
+      this.#bytes = value.length;
+    }
     this.#known.add(value);
     return true;
   }

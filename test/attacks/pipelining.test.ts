@@ -64,6 +64,25 @@ test("one connection with thousands of pipelined requests took every place at an
   await waitFor("everything to be let go", async () => rig.proxy.stats().exchanges.http === 0);
 });
 
+test("heads that wait for their turn on one connection took 2 MB: above 64 KB the connection ends", async (t) => {
+  const upstream = await startUpstream(() => {}); // never answers
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  const long = last(get("/"))
+    .replace("\r\n\r\n", `\r\nX-Long: ${"x".repeat(30_000)}\r\n\r\n`)
+    .replace("\r\nConnection: close", "");
+  const socket = connect(rig.port, "127.0.0.1");
+  socket.on("error", () => {});
+  socket.write(get("/first") + long + long);
+  await waitFor("the first request to arrive", async () => upstream.seen.length > 0);
+  assert.equal(socket.destroyed, false, "two of them wait");
+  const ended = once(socket, "close");
+  socket.resume().write(long);
+  await ended;
+  assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="pipelined"\} 1/);
+});
+
 test("pipelined requests are answered in their order, each in full", async (t) => {
   const upstream = await startUpstream((req, res) => {
     setTimeout(() => res.end(`<${req.url}>`), req.url === "/a" ? 100 : 0);

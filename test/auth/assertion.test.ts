@@ -252,6 +252,16 @@ describe("a cached assertion", () => {
     for (const each of together) await assert.rejects(async () => each, /not now/);
     assert.match((await introduce(assertions, alice, scope)).assertion, /^ey/);
   });
+  test("takes at most 128 KB for one session, whatever hosts it is asked for", async () => {
+    const { assertions } = await start();
+    const alice = principal({ groups: new Set(Array.from({ length: 200 }, (_, i) => `group-${i}` as GroupId)) });
+    const hosts = Array.from({ length: 100 }, (_, i) => ({ ...scope, hostname: `host-${i}.example` }));
+    let bytes = 0;
+    for (const host of hosts) bytes += (await introduce(assertions, alice, host)).assertion.length;
+    assert.ok(bytes > 131_072);
+    const kept = hosts.toReversed().filter((host) => !(assertions.introduce(alice, host) instanceof Promise));
+    assert.ok(kept.length > 5 && kept.length < 50, `${kept.length} are kept`);
+  });
   test("is signed once for requests that come together", async () => {
     const { assertions } = await start();
     const alice = principal();

@@ -145,6 +145,33 @@ test("records of several nodes arrive in a feed, each node's in order", async (t
   assert.equal(new Set(feed.cursors).size, feed.cursors.length, "no cursor twice");
 });
 
+test("without a connection nothing piles up in the client, and the batch arrives once NATS is back", async (t) => {
+  const bench = await startBench(t);
+  const connection = await bench.connection();
+  const who = { node: "node-a" as NodeId, boot: "boot-a" as BootId };
+  const sink = createNatsAuditSink({
+    ...{ connection, cluster, region: "here", ...who, replicas: 1 },
+    signer: signerOf({ cluster, ...who }),
+  });
+  const batchWith = (seq: number) => batchOf({ kind: "decision", seq, ...decision("/", who) });
+  await sink.write(batchWith(1));
+  await bench.nats.kill();
+  await waitFor("the sink to find the connection lost", async () => {
+    const error: unknown = await sink.write(batchWith(2)).catch((caught: unknown) => caught);
+    return error instanceof Error && "code" in error && error.code === "ERR_AUDIT_SINK_DISCONNECTED";
+  });
+  const { outMsgs } = connection.stats();
+  for (let i = 0; i < 100; i++) await assert.rejects(sink.write(batchWith(2)), { code: "ERR_AUDIT_SINK_DISCONNECTED" });
+  assert.equal(connection.stats().outMsgs, outMsgs);
+  await bench.nats.start();
+  await waitFor("the batch to be written", () =>
+    sink.write(batchWith(2)).then(
+      () => true,
+      () => false,
+    ),
+  );
+});
+
 test("a batch that is offered again is kept once, and one for each of a great many records comes through", async (t) => {
   const bench = await startBench(t);
   const sink = await bench.sink("node-a", "boot-a");

@@ -18,7 +18,7 @@ const session = (n: number, refreshedAt = 0): ActiveSession =>
   ({ status: "active", sessionId: sessionId(n), userId: userId(n), refreshedAt }) as unknown as ActiveSession;
 const touched = (...streams: Stream[]) => ({ link: {} as Link, touched: new Set(streams), rebuilt: false });
 
-function start(options: { keptMax?: number; askedMax?: number } = {}) {
+function start(options: { keptMax?: number; keptBytesMax?: number; askedMax?: number } = {}) {
   const asked: SessionId[] = [];
   const waiting: (() => void)[] = [];
   const state = { held: false, fails: false };
@@ -46,6 +46,14 @@ test("they are asked for once, answered at once from then on, and asked for anew
   assert.equal(asked.length, 1);
   assert.deepEqual(await tokens.of(session(1, 5)), expected);
   assert.equal(asked.length, 2);
+});
+
+test("what is kept has a bound in bytes", async () => {
+  const { tokens, asked } = start({ keptBytesMax: 2_000 });
+  for (const n of [1, 2, 3, 4, 5, 6]) await tokens.of(session(n));
+  assert.ok(!(tokens.of(session(6)) instanceof Promise));
+  await tokens.of(session(1));
+  assert.equal(asked.length, 7, "the oldest had to go");
 });
 
 test("what is kept goes with the session, with its person and with a projection that is rebuilt", async () => {

@@ -36,18 +36,32 @@ export type HandleCodec = Readonly<{
 
 /** Tokens longer than this are none of ours. */
 const tokenCharsMax = 2_048;
+/** Of the verified handles that are kept, with their tokens. */
+const cacheBytesDefault = 32 * 1024 * 1024;
+/** A handle and its cache entry beside the token, roughly. */
+const entryBytes = 1_024;
+/**
+ * A JWS in compact form, in base64url without unused bits (RFC 7515 §2, RFC 4648 §3.5). Decoders ignore those bits, so one
+ * handle would have several spellings, and each of them an entry in the cache.
+ */
+const segment = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?";
+const canonicalJws = new RegExp(`^${segment}\\.${segment}\\.${segment}$`);
 
 export function createHandleCodec(options: {
   issuer: string;
   /** The current key first; older ones during a rotation. */
   keys: readonly Uint8Array[];
   nowS: () => number;
-  cacheMax?: number;
+  /** Of the verified handles that are kept. */
+  cacheBytesMax?: number;
 }): HandleCodec {
   const [signingKey] = options.keys;
   if (signingKey === undefined) throw new TypeError("a handle codec needs a key");
   /** Good tokens alone: whoever sends rubbish fills nothing and pushes nobody out. */
-  const good = new LRUCache<string, Handle>({ max: options.cacheMax ?? 50_000 });
+  const good = new LRUCache<string, Handle>({
+    maxSize: options.cacheBytesMax ?? cacheBytesDefault,
+    sizeCalculation: (_handle, token) => token.length + entryBytes,
+  });
 
   async function check(token: string): Promise<Handle | "invalid"> {
     for (const key of options.keys) {
@@ -92,7 +106,7 @@ export function createHandleCodec(options: {
     },
     verify(token) {
       if (token.length > tokenCharsMax) return "invalid";
-      return good.get(token) ?? check(token);
+      return good.get(token) ?? (canonicalJws.test(token) ? check(token) : "invalid");
     },
   };
 }

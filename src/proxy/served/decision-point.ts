@@ -24,6 +24,7 @@ import { answerCarriersOf, assertionRulesOf } from "../assertion-rules.ts";
 import { isCheck } from "../authorize-line.ts";
 import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
+import { recordedMethod, recordedPath } from "../recorded-text.ts";
 import { isReserved } from "../reserved-paths.ts";
 import { authorityOf, compileRoutes, type Routes, signInHostOf } from "../routing.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
@@ -258,7 +259,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       ...bareRecord(question),
       routeId: verdict.route.id,
       host: verdict.request.hostname,
-      path: verdict.request.rawPath,
+      path: recordedPath(verdict.request.rawPath),
       sessionId: principal?.session.sessionId ?? null,
       userId: principal?.userId ?? null,
       result: verdict.type,
@@ -276,7 +277,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       occasion: "request",
       requestId,
       routeId: null,
-      method: described.method.slice(0, 32),
+      method: recordedMethod(described.method),
       host: "",
       path: "",
       ip: described.ip ?? "",

@@ -65,11 +65,46 @@ test("a token seen before is verified without waiting, and gives the same handle
 });
 
 test("rubbish pushes no good token out of the cache", async () => {
-  const small = createHandleCodec({ issuer, keys: [key], nowS, cacheMax: 2 });
+  const small = createHandleCodec({ issuer, keys: [key], nowS, cacheBytesMax: 4_096 });
   const token = await small.issue(handle);
   await small.verify(token);
   for (let i = 0; i < 10; i++) assert.equal(await small.verify(`rubbish-${i}`), "invalid");
   assert.ok(!(small.verify(token) instanceof Promise));
+});
+
+test("a handle has one spelling: no other base64 of it is verified, nor kept", async () => {
+  const fresh = createHandleCodec({ issuer, keys: [key], nowS });
+  const token = await fresh.issue(handle);
+  const [header = "", payload = "", signature = ""] = token.split(".");
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const nextOf = (text: string): string => {
+    const bit = { 2: 1, 3: 1 }[text.length % 4] ?? 0;
+    return text.slice(0, -1) + (alphabet[(alphabet.indexOf(text.at(-1) ?? "") + bit) % 64] ?? "");
+  };
+  const others = [
+    `${header}.${payload}.${nextOf(signature)}`,
+    `${header}.${payload}.${signature}=`,
+    `${header}.${payload}.${signature.replaceAll("-", "+").replaceAll("_", "/")}=`,
+    `${header}=.${payload}.${signature}`,
+    `${header}.${payload}.${signature} `,
+    `${header}.${payload}.${signature}.`,
+  ];
+  assert.equal(Buffer.from(nextOf(signature), "base64url").compare(Buffer.from(signature, "base64url")), 0);
+  for (const other of others) {
+    assert.notEqual(other, token);
+    assert.equal(fresh.verify(other), "invalid", other);
+  }
+  assert.deepEqual(await fresh.verify(token), handle);
+});
+
+test("verified handles are kept within a bound in bytes", async () => {
+  const small = createHandleCodec({ issuer, keys: [key], nowS, cacheBytesMax: 8_192 });
+  const tokens = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => small.issue({ ...handle, sessionId: `session-${i}` as SessionId })),
+  );
+  for (const token of tokens) await small.verify(token);
+  const kept = tokens.filter((token) => !(small.verify(token) instanceof Promise));
+  assert.ok(kept.length >= 1 && kept.length <= 8, `${kept.length} are kept`);
 });
 
 async function forged(claims: Record<string, unknown>, how: { key?: Uint8Array; alg?: string; typ?: string } = {}) {

@@ -1,0 +1,22 @@
+/**
+ * Recorded text: what a caller chose, cut to the size that a decision record keeps.
+ *
+ * Pure. A record of a refused request must not cost much more than one of an honest one: records wait for their sinks in memory.
+ */
+
+/** Of a path, in characters; the rest is replaced by a mark. */
+export const recordedPathMax = 2_048;
+/** HTTP/2 lets a caller send any token as a method. */
+export const recordedMethodMax = 32;
+
+/** The whole path, or its beginning and how many characters are missing: `/a/b…(+61440)`. */
+export function recordedPath(path: string): string {
+  if (path.length <= recordedPathMax) return path;
+  // The copy does not keep the long text alive, as a slice would.
+  const kept = Buffer.from(path.slice(0, recordedPathMax)).toString();
+  return `${kept}…(+${path.length - recordedPathMax})`;
+}
+
+export function recordedMethod(method: string): string {
+  return method.length <= recordedMethodMax ? method : Buffer.from(method.slice(0, recordedMethodMax)).toString();
+}
