@@ -95,6 +95,8 @@ function wordsOf(command: Command): string {
     case "createSession":
       return `create ${command.sessionId} of ${command.userId}`;
     case "refreshSession":
+    case "startRefresh":
+    case "keepTokens":
     case "revokeSession":
       return `${command.type} ${command.sessionId}`;
     case "revokeSessions":

@@ -33,6 +33,7 @@ export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenti
 export { createOidcClient, type OidcClient } from "./authenticate/oidc-client.ts";
 export { ProviderError } from "./authenticate/provider-error.ts";
 export { createRefresh } from "./authenticate/refresh-duty.ts";
+export { newRefreshMemory, type RefreshMemory, refreshResults } from "./authenticate/refresh-memory.ts";
 export { createRouteHost } from "./authenticate/route-host-server.ts";
 export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in-returns.ts";
 export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/signed-in.ts";

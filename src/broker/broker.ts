@@ -49,7 +49,7 @@ import type {
   ReceiptAnswer,
 } from "./broker-messages.ts";
 import { refuseCommand } from "./commands/permissions.ts";
-import { openTokens } from "./commands/vault.ts";
+import { openVault } from "./commands/vault.ts";
 import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.ts";
 import { epochIsOver } from "./leader/inbox.ts";
 import type { LeaseOptions } from "./leader/leader.ts";
@@ -339,10 +339,10 @@ export function startBroker(options: BrokerOptions): Broker {
       signal,
       ledger: core.ledger.projection,
       now: clock.wall(),
-      tokens: async (sessionId) => {
-        const entry = await log.vault(sessionId);
-        return entry && openTokens(entry, vaultKeys);
-      },
+      tokens: async (sessionId) => openVault(await log.vault(sessionId), vaultKeys),
+      leads: () => core.leadership?.epoch === run.epoch && core.leadership.incarnation === run.incarnation,
+      handOver: (request) => databroker("broker").submit(request),
+      clock,
       submit: (request) => submitAsDuty(request, run),
       leadership: { epoch: run.epoch, incarnation: run.incarnation },
       epochs: () => core.ledger.epochs,
@@ -408,6 +408,9 @@ export function startBroker(options: BrokerOptions): Broker {
       takesCommands: () => core.takesCommands,
     });
 
+  const databroker = (role: Role): Databroker =>
+    databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } });
+
   function lagOf({ renew }: LesseeStanding): number | null {
     return renew === null ? null : Math.max(0, core.ledger.applied.position - renew.applied.position);
   }
@@ -426,7 +429,7 @@ export function startBroker(options: BrokerOptions): Broker {
   feed({ type: "started", at: moment() });
   return {
     brokerId,
-    databroker: (role) => databrokerVia({ origin: "in-process", hop: "direct", caller: { role, name: brokerId } }),
+    databroker,
     databrokerVia,
     announced(presence, told) {
       feed({ type: "brokerPresent", at: moment(), presence });

@@ -18,6 +18,7 @@ import {
   listRoutes,
   type OidcClient,
   type Policies,
+  type RefreshMemory,
   resolveCaller,
   type TokenIssuers,
   whoIsSignedInUnderLease,
@@ -52,7 +53,7 @@ export function idpsOf({ idp, routes }: Config): Idps {
   return { id, clients, ofRoute: (route) => byRoute.get(route) ?? id };
 }
 
-type Idps = Readonly<{
+export type Idps = Readonly<{
   /** Of the whole configuration; "": there is no identity provider. */
   id: string;
   /** Each client once. */
@@ -203,12 +204,17 @@ export async function authenticateHostOf(
 }
 
 /** Fresh claims from the identity provider: a duty of whichever broker leads. */
-export function refreshDuty(config: Config, parts: Readonly<{ providers: Providers; logger: Logger }>): Duty {
+export function refreshDuty(
+  config: Config,
+  parts: Readonly<{ providers: Providers; refreshes: RefreshMemory; logger: Logger }>,
+): Duty {
   const refresh = createRefresh({
     providerOf: parts.providers.of,
     groupsFromClaim: config.groupsFromClaim,
     uuid: randomUUID,
     everyMs: config.refreshEveryMs,
+    graceMs: config.refreshGraceMs,
+    memory: parts.refreshes,
     log: parts.logger,
   });
   return { name: "refresh", everyMs: refreshLookEveryMs, run: refresh };

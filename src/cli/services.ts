@@ -9,6 +9,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { Registry } from "prom-client";
+import { newRefreshMemory, type RefreshMemory } from "../auth/index.ts";
 import { type Config, canonicalJson } from "../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../events/index.ts";
 import {
@@ -21,7 +22,7 @@ import {
   systemClock,
 } from "../replication/index.ts";
 import { announceConfigurations } from "./announcement.ts";
-import { providersOf, refreshDuty } from "./auth-parts.ts";
+import { idpsOf, providersOf, refreshDuty } from "./auth-parts.ts";
 import { CannotError } from "./command.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
 import { type Fronts, startFronts } from "./fronts.ts";
@@ -30,6 +31,7 @@ import type { Loaded } from "./load.ts";
 import type { Output } from "./output.ts";
 import { registerProcessMetrics } from "./process-metrics.ts";
 import { type Readiness, readinessOf } from "./readiness.ts";
+import { registerRefreshCounts } from "./refresh-counts.ts";
 import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
 import { giveBackSpareMemory } from "./spare-memory.ts";
 import { version } from "./version.ts";
@@ -74,7 +76,8 @@ export async function startServices(
   };
 
   try {
-    let provider = withDuty(config, logger);
+    const refreshes = newRefreshMemory();
+    let provider = withDuty(config, { logger, refreshes });
     stops.push(() => provider.close());
     const databroker = await startDatabroker(config, {
       node,
@@ -88,6 +91,7 @@ export async function startServices(
     });
 
     const registry = new Registry();
+    if (databroker.broker !== null) registerRefreshCounts(registry, refreshes, () => idpsOf(current));
     const decides = config.services.has("proxy") || config.services.has("authorize");
     const needsReplica = decides || config.services.has("authenticate");
     const from = databroker.snapshots;
@@ -175,7 +179,7 @@ export async function startServices(
       healthPort,
       async activate(next) {
         const before = { config: current, provider };
-        const other = sameProviders(current, next.config) ? provider : withDuty(next.config, logger);
+        const other = sameProviders(current, next.config) ? provider : withDuty(next.config, { logger, refreshes });
         current = next.config;
         try {
           const activated = await fronts?.activate(next, other);
@@ -214,9 +218,9 @@ function tooOldFor(problem: string): CannotError {
 }
 
 /** The identity provider, and the duty to ask it for fresh claims. Nobody asks it anything before there is a reason to. */
-function withDuty(config: Config, logger: Logger) {
+function withDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
   const providers = providersOf(config);
-  return { ...providers, duty: refreshDuty(config, { providers, logger }) };
+  return { ...providers, duty: refreshDuty(config, { providers, ...parts }) };
 }
 
 /** What it knows of a provider (keys, failures) is kept when nothing about that has changed. */
@@ -231,6 +235,7 @@ function sameProviders(a: Config, b: Config): boolean {
       certificateAuthority,
       rest.groupsFromClaim,
       rest.refreshEveryMs,
+      rest.refreshGraceMs,
     ]);
   return asked(a) === asked(b);
 }

@@ -333,6 +333,8 @@ export type Config = Readonly<{
   maxSessionsPerUser: number;
   /** A session's claims are asked for anew at least this often. */
   refreshEveryMs: number;
+  /** How long a session continues after a refresh whose outcome is unknown. */
+  refreshGraceMs: number;
   signoutRedirectUrl: URL | null;
   programmaticRedirectDomainWhitelist: readonly string[];
   /** Header name (lowercase) to claim name. */

@@ -186,6 +186,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     administrators: globals.administrators,
     maxSessionsPerUser: globals.max_sessions_per_user,
     refreshEveryMs: globals.refresh_interval,
+    refreshGraceMs: globals.refresh_grace,
     signoutRedirectUrl: globals.signout_redirect_url,
     programmaticRedirectDomainWhitelist: globals.programmatic_redirect_domain_whitelist,
     jwtClaimsHeaders: globals.jwt_claims_headers,

@@ -186,6 +186,10 @@ export const signIn = {
     duration({ min: "1s", max: "24h" }).prefault("10m"),
     "How often a session's claims are asked for anew, at the latest; sooner when its access token ends.",
   ),
+  refresh_grace: cardea(
+    duration({ min: "1m", max: "24h" }).prefault("15m"),
+    "How long a session continues after a refresh whose outcome is unknown, at least until its access token ends. Its refresh token is not sent again.",
+  ),
   max_sessions_per_user: cardea(
     wholeNumber({ min: 1, max: 10_000 }).prefault(100),
     "How many sessions a person may have; one more ends the oldest.",

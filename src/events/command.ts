@@ -8,6 +8,7 @@
 import type {
   CommandId,
   ConfigHash,
+  Epoch,
   Fact,
   GroupId,
   Hash,
@@ -29,6 +30,26 @@ export type ProviderTokens = Readonly<{
   refreshToken: string | null;
   idToken: string | null;
   accessTokenExpiresAt: UnixMs | null;
+}>;
+
+/** That a session's refresh token may have been sent to its identity provider. Recorded before the request leaves. */
+export type Presentation = Readonly<{
+  /** The vault version that held the token when the leader recorded the intent. */
+  tokenVersion: number;
+  epoch: Epoch;
+  /** Wall-clock time after which the leader of that epoch no longer waits for the answer. */
+  deadline: UnixMs;
+}>;
+
+/** A session's entry in the vault. */
+export type VaultedTokens = Readonly<{
+  /** The version of the session's stream that wrote the entry. */
+  version: number;
+  tokens: ProviderTokens;
+  /** The epoch in which the provider's answer was recorded. Null: an older build wrote the entry. */
+  obtainedIn: Epoch | null;
+  /** Null: no leader has presented the refresh token. */
+  presentation: Presentation | null;
 }>;
 
 export type CreateSession = Fact<
@@ -56,6 +77,30 @@ export type RefreshSession = Fact<
     tokens: ProviderTokens;
     groupIds: readonly GroupId[] | null;
     refreshedAt: UnixMs;
+    /** Refused unless the session's stream still has this version. Absent: an unconditional refresh. */
+    tokenVersion?: number;
+  }
+>;
+/**
+ * The intent to present a session's refresh token: submitted by the leader before the request, and refused unless the vault entry that
+ * it read is the newest. So at most one leader presents a token. See docs/adr/0037-refresh-exactly-once.md.
+ */
+export type StartRefresh = Fact<
+  "startRefresh",
+  { sessionId: SessionId; tokens: ProviderTokens; tokenVersion: number; obtainedIn: Epoch | null; deadline: UnixMs }
+>;
+/**
+ * Replaces the tokens behind a recorded intent and ends it: with the provider's new tokens, or with the old ones when they were
+ * provably not used. The claims stay.
+ */
+export type KeepTokens = Fact<
+  "keepTokens",
+  {
+    sessionId: SessionId;
+    tokens: ProviderTokens;
+    /** The version that the intent wrote. */
+    tokenVersion: number;
+    obtainedIn: Epoch | null;
   }
 >;
 export type RevokeSession = Fact<"revokeSession", { sessionId: SessionId; reason: RevocationReason }>;
@@ -108,6 +153,8 @@ export type FinalizeUpgrade = Fact<"finalizeUpgrade", { level: number }>;
 export type Command =
   | CreateSession
   | RefreshSession
+  | StartRefresh
+  | KeepTokens
   | RevokeSession
   | RevokeSessions
   | RevokeUserSessions

@@ -61,9 +61,11 @@ export {
   type EraseUser,
   type ExpireSessions,
   type FinalizeUpgrade,
+  type KeepTokens,
   type LostTightening,
   lostSession,
   lostTightening,
+  type Presentation,
   type ProviderTokens,
   type ReassertTightenings,
   type RecordSnapshot,
@@ -74,7 +76,9 @@ export {
   type RevokeSession,
   type RevokeSessions,
   type RevokeUserSessions,
+  type StartRefresh,
   type SuspendUser,
+  type VaultedTokens,
 } from "./command.ts";
 export {
   type ConfigBody,

@@ -1,13 +1,13 @@
 /** Key set: an issuer's public keys, fetched when they are first needed and again when an unknown one is named, not too often (jose). */
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
-import type { LocalFetch } from "./local-fetch.ts";
+import type { IssuerFetch } from "./issuer-fetch.ts";
 
 export type KeySet = JWTVerifyGetKey;
 
 const timeoutMs = 10_000;
 const cooldownMs = 30_000;
 
-export function createKeySet(url: URL, local: LocalFetch): KeySet {
+export function createKeySet(url: URL, local: IssuerFetch): KeySet {
   return createRemoteJWKSet(url, {
     timeoutDuration: timeoutMs,
     cooldownDuration: cooldownMs,

@@ -5,25 +5,37 @@
  */
 import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
-import { Agent, fetch as undiciFetch } from "undici";
+import { Agent, DecoratorHandler, type Dispatcher, fetch as undiciFetch } from "undici";
 import { createSystemLookup } from "../../replication/index.ts";
 
-export type LocalFetch = Readonly<{ fetch: typeof undiciFetch; close(): Promise<void> }>;
+export type LocalFetch = Readonly<{
+  fetch: typeof undiciFetch;
+  /**
+   * Sends a request that must not be sent twice: on a connection of its own, since a server may close an idle one at any time, and
+   * without a retry.
+   * @param options.onSend called right before the first byte of the request is written
+   */
+  fetchOnce(
+    input: Parameters<typeof undiciFetch>[0],
+    init: Parameters<typeof undiciFetch>[1],
+    options: Readonly<{ timeoutMs: number; onSend: () => void }>,
+  ): ReturnType<typeof undiciFetch>;
+  close(): Promise<void>;
+}>;
 
 export function createLocalFetch(options: {
   hosts?: Readonly<Record<string, string>>;
   timeoutMs: number;
   ca?: string;
 }): LocalFetch {
-  const agent = new Agent({
-    connect: {
-      timeout: options.timeoutMs,
-      ...(options.ca === undefined ? {} : { ca: options.ca }),
-      lookup: createLocalLookup(options.hosts ?? {}),
-    },
-    headersTimeout: options.timeoutMs,
-    bodyTimeout: options.timeoutMs,
-  });
+  const connect = {
+    timeout: options.timeoutMs,
+    ...(options.ca === undefined ? {} : { ca: options.ca }),
+    lookup: createLocalLookup(options.hosts ?? {}),
+  };
+  const agent = new Agent({ connect, headersTimeout: options.timeoutMs, bodyTimeout: options.timeoutMs });
+  /** Without keep-alive. The signal of each request bounds its time. */
+  const once = new Agent({ connect, pipelining: 0, headersTimeout: 0, bodyTimeout: 0 });
   const fetchLocally: typeof undiciFetch = (input, init) =>
     undiciFetch(input, {
       ...init,
@@ -31,7 +43,36 @@ export function createLocalFetch(options: {
       redirect: init?.redirect ?? "manual",
       signal: init?.signal ?? AbortSignal.timeout(options.timeoutMs),
     });
-  return { fetch: fetchLocally, close: () => agent.close() };
+  return {
+    fetch: fetchLocally,
+    fetchOnce: (input, init, { timeoutMs, onSend }) =>
+      undiciFetch(input, {
+        ...init,
+        dispatcher: once.compose((dispatch) => (sent, handler) => dispatch(sent, new SendObserver(handler, onSend))),
+        redirect: "manual",
+        signal: AbortSignal.timeout(timeoutMs),
+      }),
+    close: async () => {
+      await Promise.all([agent.close(), once.close()]);
+    },
+  };
+}
+
+/** Reports when a connected client begins to write the request. */
+class SendObserver extends DecoratorHandler {
+  readonly #inner: Dispatcher.DispatchHandler;
+  readonly #onSend: () => void;
+
+  constructor(inner: Dispatcher.DispatchHandler, onSend: () => void) {
+    super(inner);
+    this.#inner = inner;
+    this.#onSend = onSend;
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+    this.#onSend();
+    this.#inner.onRequestStart?.(controller, context);
+  }
 }
 
 /** @param hosts name in lowercase to a name or an address */

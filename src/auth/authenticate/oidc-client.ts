@@ -5,14 +5,17 @@
  * nothing else. ID tokens are verified with the provider's keys, also where TLS already says who sent them. Claims are the ID
  * token's, then userinfo's, flattened.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
-import type { Profile, ProviderTokens, UnixMs } from "../../events/index.ts";
+import type { Fact, Profile, ProviderTokens, UnixMs } from "../../events/index.ts";
 import type { VerifiedToken } from "./bearer-tokens.ts";
+import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import { createKeySet, type KeySet } from "./key-set.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
 import { ProviderError } from "./provider-error.ts";
+import { presentationMsMax } from "./refresh-rules.ts";
 import type { Secrets } from "./sign-in-state.ts";
 import { tokenError } from "./token-issuers.ts";
 import { claimsWithin, saidAtOf } from "./token-text.ts";
@@ -27,9 +30,20 @@ export type ProviderSettings = Readonly<{
   redirectUri: URL;
   /** For each request to the provider. */
   timeoutS?: number;
+  /** For the answer to a presented refresh token. */
+  refreshMsMax?: number;
 }>;
 
 export type Identity = Readonly<{ profile: Profile; tokens: ProviderTokens }>;
+
+/** What became of a presentation of a refresh token. */
+export type RefreshOutcome =
+  /** To be kept whatever else fails: the old refresh token may be used up. `problem`: the answer's ID token was not verified. */
+  | Fact<"tokens", { tokens: ProviderTokens; problem: ProviderError | null }>
+  /** The request did not leave, or the provider refused it before it looked at the token. */
+  | Fact<"not-used", { error: ProviderError }>
+  | Fact<"refused", { error: ProviderError }>
+  | Fact<"unknown", { error: ProviderError }>;
 
 export type OidcClient = Readonly<{
   /**
@@ -45,11 +59,13 @@ export type OidcClient = Readonly<{
    * @throws ProviderError
    */
   finish(query: string, expected: Secrets & Readonly<{ state: string }>): Promise<Identity>;
+  /** Presents the refresh token: one request, never repeated. A failure is an outcome too. */
+  refresh(tokens: ProviderTokens): Promise<RefreshOutcome>;
   /**
-   * New tokens for old. What it returns must be kept even if all else fails: the old refresh token may be used up.
-   * @throws ProviderError
+   * Checks that the token endpoint answers, with a refresh token that no provider has issued.
+   * @throws ProviderError when it does not
    */
-  refresh(tokens: ProviderTokens): Promise<ProviderTokens>;
+  probe(): Promise<void>;
   /**
    * What the provider says of the person now.
    * @throws ProviderError
@@ -73,10 +89,26 @@ export type OidcClient = Readonly<{
 }>;
 
 const timeoutS = 10;
+/** Errors of RFC 6749 §5.2 and of rate limits that are decided before the refresh token is used. */
+const decidedBefore: ReadonlySet<string> = new Set([
+  "invalid_client",
+  "unauthorized", // a challenge without an error: the client did not authenticate
+  "unauthorized_client",
+  "unsupported_grant_type",
+  "invalid_request",
+  "invalid_scope",
+  "temporarily_unavailable",
+  "slow_down",
+]);
+
+/** One presentation of a refresh token, as the fetch sees it. */
+type Exchange = { left: "no" | "maybe"; received: Readonly<Record<string, unknown>> | null };
 /** Of tokens that others bring: whoever verifies by a shared secret, or by none, could have made them. */
 const signatures = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 export function createOidcClient(settings: ProviderSettings, local: LocalFetch, nowMs: () => number): OidcClient {
+  const bounded = issuerFetch(local);
+  const presenting = new AsyncLocalStorage<Exchange>();
   let discovered: Promise<openid.Configuration> | undefined;
   let keys: KeySet | undefined;
 
@@ -92,15 +124,61 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     const insecure = settings.issuer.protocol === "http:"; // the configuration allows it for loopback hosts only
     return openid.discovery(settings.issuer, settings.clientId, undefined, clientAuth(settings.clientSecret), {
       timeout: settings.timeoutS ?? timeoutS,
-      [openid.customFetch]: local.fetch as unknown as openid.CustomFetch,
+      [openid.customFetch]: fetchFor as unknown as openid.CustomFetch,
       execute: [openid.enableNonRepudiationChecks, ...(insecure ? [openid.allowInsecureRequests] : [])],
     });
+  }
+
+  /** The token request of a presentation leaves once, on its own connection; its answer is noted before anything checks it. */
+  const fetchFor: LocalFetch["fetch"] = async (input, init) => {
+    const exchange = presenting.getStore();
+    const presents = init?.body instanceof URLSearchParams && init.body.get("grant_type") === "refresh_token";
+    if (exchange === undefined || !presents) return bounded.fetch(input, init);
+    const onSend = (): void => {
+      exchange.left = "maybe";
+    };
+    const answer = await readAnswer(
+      await local.fetchOnce(input, init, { timeoutMs: settings.refreshMsMax ?? presentationMsMax, onSend }),
+    );
+    if (answer.status === 200) exchange.received = await receivedIn(answer.clone());
+    return answer;
+  };
+
+  async function present(tokens: ProviderTokens, exchange: Exchange): Promise<RefreshOutcome> {
+    try {
+      const config = await configuration();
+      if (tokens.refreshToken === null) throw new TypeError("there is no refresh token");
+      const response = await openid.refreshTokenGrant(config, tokens.refreshToken);
+      const before = claimsOf(tokens.idToken)["sub"];
+      const after = response.claims()?.sub;
+      if (after === undefined || before === undefined || after === before)
+        return { type: "tokens", tokens: tokensOf(response, tokens), problem: null };
+      const facts = { kind: "refused", error: "subject_changed" } as const;
+      return { type: "refused", error: new ProviderError("the refreshed ID token names somebody else", facts) };
+    } catch (cause) {
+      const error = providerError("the identity provider did not refresh the session", cause);
+      if (exchange.received !== null)
+        return { type: "tokens", tokens: tokensReceived(exchange.received, tokens), problem: error };
+      if (exchange.left === "no" || decidedBefore.has(error.error)) return { type: "not-used", error };
+      return { type: error.kind === "refused" ? "refused" : "unknown", error };
+    }
+  }
+
+  /** Of an answer that did not check out, the tokens alone: the ID token and what it says stay those from before. */
+  function tokensReceived(received: Exchange["received"] & object, before: ProviderTokens): ProviderTokens {
+    const text = (name: string): string | null => (typeof received[name] === "string" ? received[name] : null);
+    return {
+      accessToken: text("access_token"),
+      refreshToken: text("refresh_token") ?? before.refreshToken,
+      idToken: before.idToken,
+      accessTokenExpiresAt: nowMs() as UnixMs, // not used to ask for claims
+    };
   }
 
   function keySet(config: openid.Configuration): KeySet {
     const uri = config.serverMetadata().jwks_uri;
     if (uri === undefined) throw new ProviderError("the identity provider publishes no keys", { kind: "silent" });
-    keys ??= createKeySet(new URL(uri), local);
+    keys ??= createKeySet(new URL(uri), bounded);
     return keys;
   }
 
@@ -189,18 +267,18 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
         return { tokens, profile: await describe(config, tokens) };
       }),
 
-    refresh: (tokens) =>
-      asked("the identity provider did not refresh the session", async (config) => {
-        if (tokens.refreshToken === null) throw new TypeError("there is no refresh token");
-        const response = await openid.refreshTokenGrant(config, tokens.refreshToken);
-        const before = claimsOf(tokens.idToken)["sub"];
-        const after = response.claims()?.sub;
-        if (after !== undefined && before !== undefined && after !== before)
-          throw new ProviderError("the refreshed ID token names somebody else", {
-            kind: "refused",
-            error: "subject_changed",
-          });
-        return tokensOf(response, tokens);
+    refresh(tokens) {
+      const exchange: Exchange = { left: "no", received: null };
+      return presenting.run(exchange, () => present(tokens, exchange));
+    },
+
+    probe: () =>
+      asked("the identity provider's token endpoint does not answer", async (config) => {
+        try {
+          await openid.refreshTokenGrant(config, openid.randomState());
+        } catch (cause) {
+          if (!(cause instanceof openid.ResponseBodyError) || cause.status >= 500) throw cause;
+        }
       }),
 
     describe: (tokens) => asked("the identity provider did not say who this is", (config) => describe(config, tokens)),
@@ -266,6 +344,17 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
       if (token !== null) await openid.tokenRevocation(config, token);
     },
   };
+}
+
+/** The tokens in an answer of the token endpoint; null when it holds none. */
+async function receivedIn(answer: Awaited<ReturnType<LocalFetch["fetch"]>>): Promise<Exchange["received"]> {
+  try {
+    const said: unknown = await answer.json();
+    if (typeof said !== "object" || said === null || !("access_token" in said)) return null;
+    return said as Readonly<Record<string, unknown>>;
+  } catch {
+    return null; // the checks that follow say what is wrong with it
+  }
 }
 
 /** As the provider says that it takes the secret; one that says nothing takes it as HTTP Basic (OIDC Discovery §3). */

@@ -1,26 +1,36 @@
 /**
- * Refresh: a duty of the leader. Asks the identity provider for fresh claims of each live session, so that what it says
- * of a person (groups above all) is what policy decides by.
+ * Refresh: a duty of the leader. Fetches fresh claims of each live session from the identity provider, so that policy decides by what
+ * the provider says of a person today (groups above all).
  *
- * A refused refresh ends the session; a provider that does not answer changes nothing and is asked again later. Claims are
- * replaced whole, never merged: a group that the provider no longer names is gone. A refresh token may be good for one use,
- * so new tokens are kept until they are written, whatever else fails.
+ * - A refresh token is presented at most once: the intent is in the log before the request (refresh-rules.ts).
+ * - A refused refresh ends the session. A provider that does not answer changes nothing.
+ * - Claims are replaced whole, never merged.
+ * - New tokens are kept until they are written, whatever else fails; a leader that was deposed meanwhile hands them to the next one.
  */
-import { LRUCache } from "lru-cache";
 import type {
   ActiveSession,
   CommandId,
   CommandRequest,
   CommandResult,
+  Epoch,
   Projection,
   ProviderTokens,
   Session,
   SessionId,
   UnixMs,
+  VaultedTokens,
 } from "../../events/index.ts";
 import { groupsOf } from "./context.ts";
-import type { OidcClient } from "./oidc-client.ts";
+import type { OidcClient, RefreshOutcome } from "./oidc-client.ts";
 import { ProviderError } from "./provider-error.ts";
+import {
+  countRefresh,
+  newRefreshMemory,
+  openBreaker,
+  type RefreshMemory,
+  type UnwrittenTokens,
+} from "./refresh-memory.ts";
+import { firstStep, presentationMsMax, startMsMax, stepAfterAnswer, stepAfterRecord } from "./refresh-rules.ts";
 import { isOfTokenIssuer } from "./token-issuers.ts";
 
 export type RefreshDeps = Readonly<{
@@ -30,14 +40,24 @@ export type RefreshDeps = Readonly<{
   uuid: () => string;
   /** The longest time between two refreshes of a session. */
   everyMs: number;
+  /** How long a session continues after a presentation whose outcome is unknown, at least until its access token ends. */
+  graceMs: number;
+  /** Shared by the duties of a process, before and after a reload. Absent: a new one. */
+  memory?: RefreshMemory;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
 }>;
 
 export type RefreshContext = Readonly<{
   submit: (request: CommandRequest) => Promise<CommandResult>;
+  /** To the broker that leads now, when the epoch of the run has ended. */
+  handOver: (request: CommandRequest) => Promise<CommandResult>;
+  /** As far as this process knows, right now. */
+  leads: () => boolean;
+  leadership: Readonly<{ epoch: Epoch }>;
   ledger: Projection;
   now: UnixMs;
-  tokens: (sessionId: SessionId) => Promise<ProviderTokens | undefined>;
+  clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
+  tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
   signal: AbortSignal;
 }>;
 
@@ -46,33 +66,24 @@ const beforeExpiryMs = 60_000;
 /** Never sooner than this after the last one. */
 const coolOffMs = 10_000;
 const refreshesMax = 1_000;
-/** Looks into the vault in one run: sessions whose due time is not known yet. */
+/** Vault entries read in one run: sessions whose due time is not known yet. */
 const looksMax = 10_000;
-/** Sessions that one run goes through: the leader has other things to do. The next run goes on from there. */
+/** Sessions that one run goes through: the leader has other work. The next run continues from there. */
 const stepsMax = 20_000;
 const forgetAbove = 10_000;
 const unknownMax = 100;
 const atOnce = 8;
 /** A provider that stayed silent this often in a row is down: the rest waits for the next run. */
 const silencesMax = 3;
+const handOversMax = 3;
 
-/** Error words by which a provider says that it no longer vouches for the person. Others are about this client, or pass. */
-const final: ReadonlySet<string> = new Set([
-  "invalid_grant",
-  "access_denied",
-  "interaction_required",
-  "login_required",
-  "consent_required",
-  "account_selection_required",
-  "subject_changed",
-]);
+type Due = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
 
 /** One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the vault. */
 export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => Promise<void> {
+  const memory = deps.memory ?? newRefreshMemory();
   const dueAt = new Map<SessionId, number>();
   let forgetAt = forgetAbove;
-  /** Tokens that the provider has given and the log has not taken yet. */
-  const unwritten = new LRUCache<SessionId, ProviderTokens>({ max: 10_000 });
   const pauseMs = Math.min(coolOffMs, deps.everyMs);
 
   function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined): number {
@@ -82,9 +93,9 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     return Math.max(earliest, Math.min(byToken, session.refreshedAt + deps.everyMs));
   }
 
-  /** Said once of each: their sessions are nobody's here, or a route's client is missing from this process's file. */
+  /** Logged once for each: a route's client is missing from this process's file. */
   const unknown = new Set<string>();
-  function tellUnknown(idpId: string): void {
+  function logUnknown(idpId: string): void {
     if (unknown.has(idpId) || unknown.size >= unknownMax) return;
     unknown.add(idpId);
     deps.log.warn(
@@ -95,18 +106,21 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
 
   /** Bounded by the sessions that there are. */
   function forgetGone(ledger: Projection): void {
+    for (const sessionId of memory.inGrace.keys())
+      if (ledger.standing(sessionId).standing !== "active") memory.inGrace.delete(sessionId);
     if (dueAt.size <= forgetAt) return;
     for (const sessionId of dueAt.keys()) if (ledger.session(sessionId) === undefined) dueAt.delete(sessionId);
     forgetAt = Math.max(forgetAbove, dueAt.size * 2);
   }
 
-  let place: Readonly<{ ledger: Projection; sessions: Iterator<Session> }> | undefined;
+  let place: Readonly<{ ledger: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
 
   return async (context) => {
-    const { ledger, now, signal } = context;
+    const { ledger, now, signal, clock } = context;
+    const { epoch } = context.leadership;
     forgetGone(ledger);
-    if (place?.ledger !== ledger) place = { ledger, sessions: ledger.sessions() };
-    const { sessions } = place;
+    if (place?.ledger !== ledger) place = { ledger, sessions: ledger.sessions(), ages: new AgeSum() };
+    const { sessions, ages } = place;
     let steps = 0;
     let looks = 0;
     let refreshes = 0;
@@ -117,88 +131,209 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         const next = steps++ < stepsMax ? sessions.next() : undefined;
         if (next === undefined) return;
         if (next.done === true) {
-          place = undefined; // the next run begins anew
+          if (place?.sessions === sessions) {
+            place = undefined; // the next run starts from the beginning
+            Object.assign(memory.ages, ages.result());
+          }
           return;
         }
-        const session = next.value;
-        if (session.status !== "active" || session.expiresAt <= now) continue;
-        const { sessionId } = session;
-        const oidc = deps.providerOf(session.idpId);
-        if (oidc === undefined) {
-          if (!isOfTokenIssuer(session.idpId)) tellUnknown(session.idpId);
-          continue;
-        }
-        if ((dueAt.get(sessionId) ?? 0) > now || ledger.standing(sessionId).standing !== "active") continue;
-        let held = unwritten.get(sessionId);
-        if (held !== undefined && (held.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) <= now) {
-          held = await renewed(session, held, oidc); // too old by now to ask with
-        } else if (held === undefined) {
-          looks++;
-          const tokens = await context.tokens(sessionId);
-          const due = nextDue(session, tokens);
-          dueAt.set(sessionId, due);
-          if (due > now || tokens === undefined) continue;
-          refreshes++;
-          dueAt.set(sessionId, now + pauseMs);
-          held = await renewed(session, tokens, oidc);
-        }
-        if (held !== undefined) await write(session, held, oidc);
+        await visit(next.value);
       }
     }
 
-    /** @returns undefined when the session got no new tokens */
-    async function renewed(
-      session: ActiveSession,
-      tokens: ProviderTokens,
-      oidc: OidcClient,
-    ): Promise<ProviderTokens | undefined> {
+    async function visit(session: Session): Promise<void> {
+      if (session.status !== "active" || session.expiresAt <= now) return;
       const { sessionId } = session;
-      try {
-        const fresh = await oidc.refresh(tokens);
-        unwritten.set(sessionId, fresh);
-        silences = 0;
-        return fresh;
-      } catch (error) {
-        await failed(session, error);
-        return undefined;
-      }
-    }
-
-    async function write(session: ActiveSession, tokens: ProviderTokens, oidc: OidcClient): Promise<void> {
-      const { sessionId } = session;
-      dueAt.set(sessionId, now + pauseMs);
-      try {
-        const profile = await oidc.describe(tokens);
-        silences = 0;
-        const groupIds = groupsOf(profile, deps.groupsFromClaim);
-        const result = await context.submit(
-          request({ type: "refreshSession", sessionId, profile, tokens, groupIds, refreshedAt: now }),
-        );
-        if (result.type !== "unavailable") unwritten.delete(sessionId);
-        if (result.type === "refused" && result.code === "forbidden") await revoke(session, "names somebody else");
-      } catch (error) {
-        await failed(session, error);
-      }
-    }
-
-    async function failed({ sessionId }: ActiveSession, error: unknown): Promise<void> {
-      if (!(error instanceof ProviderError)) throw error;
-      if (error.kind === "silent") silences++;
-      if (error.kind === "refused" && final.has(error.error)) {
-        unwritten.delete(sessionId);
-        await revoke({ sessionId }, error.error);
+      const oidc = deps.providerOf(session.idpId);
+      if (oidc === undefined) {
+        if (!isOfTokenIssuer(session.idpId)) logUnknown(session.idpId);
         return;
       }
-      // our own fault or a passing one: nobody is signed out for it
-      const cause = error.cause instanceof Error ? error.cause.message : "";
-      deps.log.warn(
-        { sessionId, kind: error.kind, error: error.error, cause },
-        "session not refreshed; tried again later",
-      );
+      ages.add(now - session.refreshedAt);
+      if ((dueAt.get(sessionId) ?? 0) > now || ledger.standing(sessionId).standing !== "active") return;
+      const unwritten = memory.unwritten.get(sessionId);
+      if (unwritten !== undefined && !(await write(unwritten))) {
+        dueAt.set(sessionId, now + pauseMs);
+        return;
+      }
+      looks++;
+      const entry = await context.tokens(sessionId);
+      if (entry !== undefined && (await describeKept({ session, entry, oidc }))) return;
+      const due = entry?.presentation == null ? nextDue(session, entry?.tokens) : 0;
+      dueAt.set(sessionId, due);
+      if (due > now || entry === undefined) return;
+      await refresh({ session, entry, oidc });
     }
 
-    async function revoke({ sessionId }: Pick<ActiveSession, "sessionId">, why: string): Promise<void> {
-      deps.log.info({ sessionId, why }, "the identity provider refused the refresh: session revoked");
+    async function refresh(at: Due): Promise<void> {
+      const { session, entry, oidc } = at;
+      const { sessionId } = session;
+      const step = firstStep(entry, { now, graceMs: deps.graceMs });
+      if (step.type === "end") return end(session, step.why);
+      if (step.type === "rest") {
+        memory.inGrace.set(sessionId, step.until);
+        // Until its deadline the leader that recorded the intent may still write the answer.
+        const deadline = entry.presentation?.deadline ?? 0;
+        dueAt.set(sessionId, deadline > now ? Math.min(deadline, now + pauseMs) : step.until);
+        return;
+      }
+      memory.inGrace.delete(sessionId);
+      refreshes++;
+      dueAt.set(sessionId, now + pauseMs);
+      if (!(await answers(session.idpId, oidc))) return;
+      const submittedAt = clock.monotonic();
+      const recorded = await record(sessionId, entry);
+      const waitedMs = clock.monotonic() - submittedAt;
+      const after = stepAfterRecord(recorded, { leads: context.leads(), waitedMs });
+      if (after === "stop") return;
+      if (after === "release") return release(at);
+      await conclude(at, await oidc.refresh(entry.tokens));
+    }
+
+    /** Writes the intent. The same command is submitted again while its outcome is unknown. */
+    async function record(sessionId: SessionId, entry: VaultedTokens): Promise<"done" | "refused" | "unavailable"> {
+      const { tokens, version: tokenVersion, obtainedIn } = entry;
+      const deadline = (clock.wall() + startMsMax + presentationMsMax) as UnixMs;
+      const intent = request({ type: "startRefresh", sessionId, tokens, tokenVersion, obtainedIn, deadline });
+      const first = await context.submit(intent);
+      const result = first.type === "unavailable" && context.leads() ? await context.submit(intent) : first;
+      if (result.type === "refused")
+        deps.log.warn({ sessionId, message: result.message }, "refresh not recorded; nothing was sent");
+      return result.type;
+    }
+
+    async function conclude(at: Due, outcome: RefreshOutcome): Promise<void> {
+      const { session, entry } = at;
+      const { sessionId, idpId } = session;
+      const presented = outcome.type === "refused" ? { ...outcome, error: outcome.error.error } : outcome;
+      if (outcome.type === "unknown") {
+        silences++;
+        openBreaker(memory, idpId, clock.monotonic());
+      } else {
+        silences = 0;
+        memory.breakers.delete(idpId);
+      }
+      const step = stepAfterAnswer(presented as Parameters<typeof stepAfterAnswer>[0], entry, epoch);
+      if (outcome.type === "tokens") return keep(at, outcome.tokens, outcome.problem);
+      const { error } = outcome;
+      if (step === "end") {
+        countRefresh(memory, idpId, "refused");
+        return end(session, error.error);
+      }
+      if (outcome.type === "not-used" && error.kind === "silent") openBreaker(memory, idpId, clock.monotonic());
+      const explained = outcome.type === "refused" && error.error === "invalid_grant";
+      const result = explained ? "explained" : outcome.type === "not-used" ? "not-used" : "unknown";
+      countRefresh(memory, idpId, result);
+      logFailure(session, error, result);
+      if (step === "release") return release(at);
+      dueAt.delete(sessionId); // the next run reads the intent and lets the grace begin
+    }
+
+    /** New tokens are written with the claims that they bring; where no claims can be had, without. */
+    async function keep(at: Due, tokens: ProviderTokens, problem: ProviderError | null): Promise<void> {
+      const { session, entry } = at;
+      const { sessionId, idpId } = session;
+      const tokenVersion = entry.version + 1;
+      const command = { type: "keepTokens", sessionId, tokens, tokenVersion, obtainedIn: epoch } as const;
+      memory.unwritten.set(sessionId, { command, described: problem === null ? "needed" : "not-needed" });
+      if (problem === null && context.leads() && (await describe(at, tokens, tokenVersion))) {
+        memory.unwritten.delete(sessionId);
+        memory.inGrace.delete(sessionId);
+        return;
+      }
+      if (problem !== null) logFailure(session, problem, "kept");
+      countRefresh(memory, idpId, "kept");
+      await write({ command, described: problem === null ? "needed" : "not-needed" });
+    }
+
+    /** @returns whether that is decided: the log has the claims, or the session has ended */
+    async function describe(at: Due, tokens: ProviderTokens, tokenVersion: number): Promise<boolean> {
+      const { session, oidc } = at;
+      const { sessionId, idpId } = session;
+      try {
+        const profile = await oidc.describe(tokens);
+        const groupIds = groupsOf(profile, deps.groupsFromClaim);
+        const refreshedAt = clock.wall();
+        const result = await context.submit(
+          request({ type: "refreshSession", sessionId, profile, tokens, groupIds, refreshedAt, tokenVersion }),
+        );
+        if (result.type === "done") countRefresh(memory, idpId, "refreshed");
+        if (result.type === "refused" && result.code === "forbidden") await end(session, "names another person");
+        return result.type !== "unavailable";
+      } catch (error) {
+        if (!(error instanceof ProviderError)) throw error;
+        if (error.kind === "silent") silences++;
+        logFailure(session, error, "kept");
+        return false;
+      }
+    }
+
+    /** Fetches the claims that go with tokens that are in the vault already. @returns whether the session needs nothing more now */
+    async function describeKept(at: Due): Promise<boolean> {
+      const { session, entry } = at;
+      const { sessionId } = session;
+      const undescribed = memory.undescribed.get(sessionId);
+      if (undescribed === undefined) return false;
+      const tooOld = (undescribed.tokens.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) <= now;
+      if (undescribed.version !== entry.version || tooOld) {
+        memory.undescribed.delete(sessionId);
+        return false;
+      }
+      dueAt.set(sessionId, now + pauseMs);
+      if (await describe(at, undescribed.tokens, entry.version)) memory.undescribed.delete(sessionId);
+      return true;
+    }
+
+    async function release({ session, entry }: Due): Promise<void> {
+      const { sessionId } = session;
+      const { tokens, obtainedIn } = entry;
+      const command = { type: "keepTokens", sessionId, tokens, tokenVersion: entry.version + 1, obtainedIn } as const;
+      memory.unwritten.set(sessionId, { command, described: "not-needed" });
+      await write({ command, described: "not-needed" });
+    }
+
+    /** In this epoch, or through the broker that leads now. @returns whether the log has it, or never will */
+    async function write({ command, described }: UnwrittenTokens): Promise<boolean> {
+      const { sessionId, tokens, tokenVersion } = command;
+      let result = await context.submit(request(command));
+      for (let tries = 0; result.type === "unavailable" && !context.leads() && tries < handOversMax; tries++)
+        result = await context.handOver(request(command));
+      if (result.type === "unavailable") return false;
+      memory.unwritten.delete(sessionId);
+      if (result.type === "done" && described === "needed")
+        memory.undescribed.set(sessionId, { version: tokenVersion + 1, tokens });
+      if (result.type === "done") memory.inGrace.delete(sessionId);
+      return true;
+    }
+
+    /** @returns false while a provider that did not answer does not answer a probe either */
+    async function answers(idpId: string, oidc: OidcClient): Promise<boolean> {
+      const breaker = memory.breakers.get(idpId);
+      if (breaker === undefined) return true;
+      if (breaker.probeAt > clock.monotonic()) return false;
+      breaker.probeAt = clock.monotonic() + breaker.pauseMs; // one probe at a time
+      try {
+        await oidc.probe();
+        memory.breakers.delete(idpId);
+        return true;
+      } catch (error) {
+        if (!(error instanceof ProviderError)) throw error;
+        countRefresh(memory, idpId, "provider-down");
+        breaker.probeAt = 0;
+        openBreaker(memory, idpId, clock.monotonic());
+        return false;
+      }
+    }
+
+    function logFailure({ sessionId }: ActiveSession, error: ProviderError, result: string): void {
+      const cause = error.cause instanceof Error ? error.cause.message : "";
+      const facts = { sessionId, result, kind: error.kind, error: error.error, cause };
+      deps.log.warn(facts, "session not refreshed; it continues");
+    }
+
+    async function end({ sessionId }: Pick<ActiveSession, "sessionId">, why: string): Promise<void> {
+      deps.log.info({ sessionId, why }, "the identity provider no longer vouches for the session: revoked");
+      memory.unwritten.delete(sessionId);
       await context.submit(request({ type: "revokeSession", sessionId, reason: "refresh-refused" }));
     }
 
@@ -209,4 +344,22 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     const ends = await Promise.allSettled(Array.from({ length: atOnce }, () => worker()));
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   };
+}
+
+/** Ages of memberships over one pass. */
+class AgeSum {
+  #sessions = 0;
+  #oldestMs = 0;
+  #sumMs = 0;
+
+  add(ms: number): void {
+    this.#sessions++;
+    this.#sumMs += Math.max(0, ms);
+    this.#oldestMs = Math.max(this.#oldestMs, ms);
+  }
+
+  result(): RefreshMemory["ages"] {
+    const meanS = this.#sessions === 0 ? 0 : this.#sumMs / this.#sessions / 1_000;
+    return { sessions: this.#sessions, oldestS: this.#oldestMs / 1_000, meanS };
+  }
 }

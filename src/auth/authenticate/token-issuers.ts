@@ -7,6 +7,7 @@
 import { errors, jwtVerify } from "jose";
 import type { UnixMs } from "../../events/index.ts";
 import type { VerifiedToken } from "./bearer-tokens.ts";
+import { type IssuerFetch, issuerFetch } from "./issuer-fetch.ts";
 import { createKeySet, type KeySet } from "./key-set.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 import { profileOf } from "./oidc-profile.ts";
@@ -38,7 +39,7 @@ export function createTokenIssuers(
   settings: readonly TokenIssuerSettings[],
   options: Readonly<{ local: LocalFetch; nowMs: () => number }>,
 ): TokenIssuers {
-  const byName = new Map(settings.map((one) => [one.name, { ...one, keys: keysOf(one, options.local) }]));
+  const byName = new Map(settings.map((one) => [one.name, { ...one, keys: keysOf(one, issuerFetch(options.local)) }]));
   const byIssuer = new Map(settings.map(({ issuer, name }) => [issuer, name]));
 
   return {
@@ -71,7 +72,7 @@ export function createTokenIssuers(
   };
 }
 
-function keysOf({ issuer, jwksUrl }: TokenIssuerSettings, local: LocalFetch): () => Promise<KeySet> {
+function keysOf({ issuer, jwksUrl }: TokenIssuerSettings, local: IssuerFetch): () => Promise<KeySet> {
   let found: Promise<KeySet> | undefined;
   const read = async (): Promise<KeySet> => createKeySet(jwksUrl ?? (await discover(issuer, local)), local);
   return () => {
@@ -84,7 +85,7 @@ function keysOf({ issuer, jwksUrl }: TokenIssuerSettings, local: LocalFetch): ()
 }
 
 /** OpenID Connect Discovery §4. */
-async function discover(issuer: string, local: LocalFetch): Promise<URL> {
+async function discover(issuer: string, local: IssuerFetch): Promise<URL> {
   const at = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
   const document = await readJson(at, local).catch((cause: unknown): never => {
     const facts = { kind: "silent" } as const;
@@ -99,7 +100,7 @@ async function discover(issuer: string, local: LocalFetch): Promise<URL> {
   return new URL(uri);
 }
 
-async function readJson(url: string, local: LocalFetch): Promise<unknown> {
+async function readJson(url: string, local: IssuerFetch): Promise<unknown> {
   const response = await local.fetch(url, { headers: { accept: "application/json" } });
   if (response.status !== 200) throw new TypeError(`status ${response.status}`);
   return response.json();

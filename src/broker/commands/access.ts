@@ -54,6 +54,11 @@ export function accessOf(command: Command, ledger: Projection): Access {
         writes: [sessionStream(command.sessionId), userStream(userId)],
       };
     }
+    case "startRefresh":
+    case "keepTokens": {
+      const userId = ledger.session(command.sessionId)?.userId ?? undefined;
+      return { reads: userId === undefined ? [] : [userStream(userId)], writes: [sessionStream(command.sessionId)] };
+    }
     case "revokeSession":
       return { reads: [], writes: [sessionStream(command.sessionId)] };
     case "revokeSessions":

@@ -82,6 +82,24 @@ function parseCommand(c: Fields): Command {
         tokens: tokens(c["tokens"]),
         groupIds: groups(c["groupIds"]),
         refreshedAt: parseUnixMs(c["refreshedAt"]),
+        ...(c["tokenVersion"] === undefined ? {} : { tokenVersion: version(c) }),
+      };
+    case "startRefresh":
+      return {
+        type: "startRefresh",
+        sessionId: parseSessionId(c["sessionId"]),
+        tokens: tokens(c["tokens"]),
+        tokenVersion: version(c),
+        obtainedIn: c["obtainedIn"] === null ? null : parseEpoch(c["obtainedIn"]),
+        deadline: parseUnixMs(c["deadline"]),
+      };
+    case "keepTokens":
+      return {
+        type: "keepTokens",
+        sessionId: parseSessionId(c["sessionId"]),
+        tokens: tokens(c["tokens"]),
+        tokenVersion: version(c),
+        obtainedIn: c["obtainedIn"] === null ? null : parseEpoch(c["obtainedIn"]),
       };
     case "revokeSession":
       return { type: "revokeSession", sessionId: parseSessionId(c["sessionId"]), reason: revocation(c["reason"]) };
@@ -185,6 +203,8 @@ function tokens(value: unknown): ProviderTokens {
   if (parsed === undefined) throw new MalformedCommandError("tokens are missing or of the wrong kind");
   return parsed;
 }
+
+const version = (fields: Fields): number => whole(fields, "tokenVersion", { min: 0, max: Number.MAX_SAFE_INTEGER });
 
 function groups(value: unknown): readonly GroupId[] | null {
   return value === null ? null : listOf(value, "groupIds").map(parseGroupId);

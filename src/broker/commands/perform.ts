@@ -10,7 +10,14 @@ import { activateConfiguration, expireSessions, finalizeUpgrade, recordSnapshot 
 import { changeGroupMembers, removeGroup } from "./group-commands.ts";
 import type { Performed, Tools } from "./performed.ts";
 import { reassert } from "./reassert-commands.ts";
-import { createSession, refreshSession, revokeSession, revokeSessions } from "./session-commands.ts";
+import {
+  createSession,
+  keepTokens,
+  refreshSession,
+  revokeSession,
+  revokeSessions,
+  startRefresh,
+} from "./session-commands.ts";
 import { eraseUser, restoreUser, revokeUserSessions, suspendUser } from "./user-commands.ts";
 
 export function perform(ledger: Projection, { command }: CommandRequest, tools: Tools): Performed {
@@ -19,6 +26,10 @@ export function perform(ledger: Projection, { command }: CommandRequest, tools: 
       return createSession(ledger, command, tools);
     case "refreshSession":
       return refreshSession(ledger, command, tools);
+    case "startRefresh":
+      return startRefresh(ledger, command, tools);
+    case "keepTokens":
+      return keepTokens(ledger, command, tools);
     case "revokeSession":
       return revokeSession(ledger, command);
     case "revokeSessions":

@@ -50,6 +50,8 @@ export type LostPlaces = Readonly<{
 
 export type Tools = Readonly<{
   now: UnixMs;
+  /** The epoch that the command is carried out in. */
+  epoch: Epoch;
   /** The key of a person who has one; loaded before the command is carried out. */
   personKeyOf: (userId: UserId) => PersonKey | undefined;
   /** The version of a stream at the head; 0 when it does not exist. */

@@ -43,6 +43,8 @@ export type Submitter = Role | "duty";
 const commandsOf: Readonly<Record<Command["type"], ReadonlySet<Submitter>>> = {
   createSession: new Set(["authenticate"]),
   refreshSession: new Set(["authenticate", "duty"]),
+  startRefresh: new Set(["duty"]),
+  keepTokens: new Set(["duty", "broker"]), // a broker: for an answer that came when its epoch was over
   revokeSession: new Set(["authenticate", "operator", "duty"]),
   revokeSessions: new Set(["operator"]),
   revokeUserSessions: new Set(["authenticate", "operator"]),

@@ -8,17 +8,22 @@ import {
   type CardeaEvent,
   type CreateSession,
   type GroupId,
+  type KeepTokens,
   type Profile,
   type Projection,
+  type ProviderTokens,
   type RefreshSession,
   type RevokeSession,
   type RevokeSessions,
   type Sealed,
   type SessionId,
+  type StartRefresh,
   sessionStream,
   type User,
   type UserId,
+  type VaultedTokens,
 } from "../../events/index.ts";
+import type { VaultEntry } from "../../replication/index.ts";
 import { changed, nothing, type Performed, refused, type Tools } from "./performed.ts";
 import { openProfile, sameProfile, sameSubject, sealerFor } from "./profile-seal.ts";
 import { sealTokens } from "./vault.ts";
@@ -49,7 +54,7 @@ export function createSession(ledger: Projection, command: CreateSession, tools:
   for (const old of outOfRoom) events.push({ type: "SessionRevoked", sessionId: old, userId, reason: "session-limit" });
   return changed(events, {
     newKeys: sealer.newKeys,
-    vault: [sealTokens(command.tokens, vaultPlace(sessionId, tools))],
+    vault: [vaultEntry(sessionId, obtained(command.tokens, tools), tools)],
     vaultRemoved: outOfRoom,
   });
 }
@@ -64,6 +69,8 @@ export function refreshSession(ledger: Projection, command: RefreshSession, tool
   if (barred !== undefined) return barred;
   if (ledger.standing(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
+  if (command.tokenVersion !== undefined && tools.versionOf(sessionStream(sessionId)) !== command.tokenVersion)
+    return refused("conflict", changedMeanwhile);
   const sealer = sealerFor(userId, tools);
   const before = openProfile(session.profile, sealer.person);
   if (before !== undefined && !sameSubject(before, profile)) {
@@ -79,7 +86,42 @@ export function refreshSession(ledger: Projection, command: RefreshSession, tool
   ];
   return changed(events, {
     newKeys: sealer.newKeys,
-    vault: [sealTokens(command.tokens, vaultPlace(sessionId, tools))],
+    vault: [vaultEntry(sessionId, obtained(command.tokens, tools), tools)],
+  });
+}
+
+const changedMeanwhile = "the session has changed since its tokens were read";
+
+/** Of all who read one vault entry, the log accepts one intent: the entry's version is that of the session's stream, and the intent raises it. */
+export function startRefresh(ledger: Projection, command: StartRefresh, tools: Tools): Performed {
+  const { tokens, obtainedIn, tokenVersion, deadline } = command;
+  const presentation = { tokenVersion, epoch: tools.epoch, deadline };
+  return replaceTokens(ledger, command, { tools, entry: { tokens, obtainedIn, presentation } });
+}
+
+export function keepTokens(ledger: Projection, command: KeepTokens, tools: Tools): Performed {
+  const { tokens, obtainedIn } = command;
+  return replaceTokens(ledger, command, { tools, entry: { tokens, obtainedIn, presentation: null } });
+}
+
+/**
+ * Writes a vault entry behind an event that changes nothing: the session's own profile and time again. Builds that do not know intents
+ * read it as a refresh without news, so that no level is needed.
+ */
+function replaceTokens(
+  ledger: Projection,
+  { sessionId, tokenVersion }: Readonly<{ sessionId: SessionId; tokenVersion: number }>,
+  { tools, entry }: Readonly<{ tools: Tools; entry: Omit<VaultedTokens, "version"> }>,
+): Performed {
+  const session = ledger.session(sessionId);
+  if (session === undefined) return refused("not-found", "there is no such session");
+  if (session.status === "revoked" || ledger.standing(sessionId).standing !== "active")
+    return refused("conflict", "the session is revoked");
+  if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
+  if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refused("conflict", changedMeanwhile);
+  const { userId, profile, refreshedAt } = session;
+  return changed([{ type: "SessionRefreshed", sessionId, userId, profile, refreshedAt }], {
+    vault: [vaultEntry(sessionId, entry, tools)],
   });
 }
 
@@ -154,7 +196,11 @@ function oldestAbove(ledger: Projection, command: CreateSession, tools: Tools): 
     .map(({ sessionId }) => sessionId);
 }
 
-function vaultPlace(sessionId: SessionId, tools: Tools) {
+function obtained(tokens: ProviderTokens, { epoch }: Tools): Omit<VaultedTokens, "version"> {
+  return { tokens, obtainedIn: epoch, presentation: null };
+}
+
+function vaultEntry(sessionId: SessionId, entry: Omit<VaultedTokens, "version">, tools: Tools): VaultEntry {
   const version = tools.versionOf(sessionStream(sessionId)) + 1;
-  return { sessionId, version, vaultKey: tools.vaultKey, nonce: tools.random(12) };
+  return sealTokens({ ...entry, version }, { sessionId, vaultKey: tools.vaultKey, nonce: tools.random(12) });
 }

@@ -6,38 +6,65 @@ import { hash as digestOf } from "node:crypto";
 import {
   open,
   type PersonKey,
+  type Presentation,
   type ProviderTokens,
+  parseEpoch,
+  parseUnixMs,
   type SessionId,
   seal,
   type UnixMs,
   type UserId,
+  type VaultedTokens,
 } from "../../events/index.ts";
 import type { VaultEntry } from "../../replication/index.ts";
 
 const purpose = "tokens";
 
-/** @param options.version grows with every refresh: the version of the session's stream */
+/** @param entry its version grows with every write: the version of the session's stream */
 export function sealTokens(
-  tokens: ProviderTokens,
-  options: Readonly<{ sessionId: SessionId; version: number; vaultKey: Uint8Array; nonce: Uint8Array }>,
+  { version, tokens, obtainedIn, presentation }: VaultedTokens,
+  { sessionId, vaultKey, nonce }: Readonly<{ sessionId: SessionId; vaultKey: Uint8Array; nonce: Uint8Array }>,
 ): VaultEntry {
-  const { sessionId, version } = options;
-  const sealed = seal([purpose, sessionId, version, tokens], holder(sessionId, options.vaultKey), options.nonce);
-  return { sessionId, version, sealed };
+  // Older builds read the first four and ignore the rest.
+  const parts = [purpose, sessionId, version, tokens, { obtainedIn, presentation }];
+  return { sessionId, version, sealed: seal(parts, holder(sessionId, vaultKey), nonce) };
 }
 
 /** @returns undefined when no key opens it, or it was put in the place of another entry */
-export function openTokens(entry: VaultEntry, vaultKeys: readonly Uint8Array[]): ProviderTokens | undefined {
+export function openVault(entry: VaultEntry | undefined, vaultKeys: readonly Uint8Array[]): VaultedTokens | undefined {
+  if (entry === undefined) return undefined;
   for (const vaultKey of vaultKeys) {
     try {
       const opened = open(entry.sealed, holder(entry.sessionId, vaultKey));
       if (!Array.isArray(opened) || opened[0] !== purpose || opened[1] !== entry.sessionId) return undefined;
-      return opened[2] === entry.version ? parseTokens(opened[3]) : undefined;
+      const tokens = opened[2] === entry.version ? parseTokens(opened[3]) : undefined;
+      return tokens && { version: entry.version, tokens, ...parseUse(opened[4]) };
     } catch {
       // sealed under another secret: the next one may open it
     }
   }
   return undefined;
+}
+
+/** @returns the tokens alone */
+export function openTokens(entry: VaultEntry, vaultKeys: readonly Uint8Array[]): ProviderTokens | undefined {
+  return openVault(entry, vaultKeys)?.tokens;
+}
+
+/** @throws when it is none: an entry that claims an intent that cannot be read is not used */
+function parseUse(value: unknown): Pick<VaultedTokens, "obtainedIn" | "presentation"> {
+  if (value === undefined) return { obtainedIn: null, presentation: null };
+  const { obtainedIn, presentation } = value as Readonly<Record<string, unknown>>;
+  return {
+    obtainedIn: obtainedIn === null ? null : parseEpoch(obtainedIn),
+    presentation: presentation === null ? null : parsePresentation(presentation as Readonly<Record<string, unknown>>),
+  };
+}
+
+function parsePresentation(fields: Readonly<Record<string, unknown>>): Presentation {
+  const tokenVersion = fields["tokenVersion"];
+  if (typeof tokenVersion !== "number") throw new TypeError("an intent without a version");
+  return { tokenVersion, epoch: parseEpoch(fields["epoch"]), deadline: parseUnixMs(fields["deadline"]) };
 }
 
 /** Shapes a value as tokens; undefined when it is none. */

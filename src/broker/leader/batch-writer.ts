@@ -330,7 +330,7 @@ export class BatchWriter {
       ...{ epoch, incarnation, keyOf, ledger: ledger.projection },
       versionOf: (stream) => ledger.versionOf(stream),
       tools: {
-        ...{ random, wrappingKey, vaultKey, lost },
+        ...{ epoch, random, wrappingKey, vaultKey, lost },
         configOf: (id) => ledger.configOf(id),
         hasBody: (hash) => ledger.hasBody(hash),
         unreadyFor: this.#unreadyFor,

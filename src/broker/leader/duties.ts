@@ -7,11 +7,11 @@ import type {
   CommandResult,
   Position,
   Projection,
-  ProviderTokens,
   SessionId,
   UnixMs,
+  VaultedTokens,
 } from "../../events/index.ts";
-import type { EpochMark, Logger, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
+import type { Clock, EpochMark, Logger, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
 import type { DutyRun, Leadership } from "../broker-messages.ts";
 
 export type DutyContext = Readonly<{
@@ -20,8 +20,13 @@ export type DutyContext = Readonly<{
   /** At the head when the run starts, and it moves on with the log. */
   ledger: Projection;
   now: UnixMs;
-  /** The identity provider's tokens of a session. */
-  tokens: (sessionId: SessionId) => Promise<ProviderTokens | undefined>;
+  /** The vault entry of a session, read from the store. */
+  tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
+  /** True while this process, as far as it knows, leads the epoch of the run. Check it right before a call outside the log. */
+  leads: () => boolean;
+  /** Submits to the broker that leads now, as a broker: for an answer from outside that arrives when the epoch of the run has ended. */
+  handOver: (request: CommandRequest) => Promise<CommandResult>;
+  clock: Pick<Clock, "monotonic" | "wall">;
   /** Aborts when this process leads no more. */
   signal: AbortSignal;
   /** The epoch that the run is in. */

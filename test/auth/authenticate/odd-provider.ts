@@ -26,6 +26,8 @@ export type OddProvider = {
   refreshedIdToken: "with" | "without";
   metadata: Record<string, unknown>;
   count(path: string): number;
+  /** From now on no connection is accepted. */
+  close(): void;
 };
 
 export const redirectUri = new URL("http://authenticate.localhost:1/oauth2/callback");
@@ -57,6 +59,7 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
         requestParams: { prompt: "select_account", state: "not for them to say" },
         redirectUri,
         timeoutS: 2,
+        refreshMsMax: 1_000,
       },
       local,
       () => Date.now(),
@@ -69,6 +72,10 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
     signing: "good",
     refreshedIdToken: "with",
     metadata,
+    close() {
+      server.closeAllConnections();
+      server.close();
+    },
     count: (path) => provider.seen.filter((each) => each.path === path).length,
   };
 

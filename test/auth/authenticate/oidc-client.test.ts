@@ -187,7 +187,9 @@ test("a refresh without an ID token keeps the old one's claims, with userinfo's 
   const { tokens } = await finish(provider);
   provider.refreshedIdToken = "without";
   provider.userinfo = { sub: "alice", name: "Renamed" };
-  const fresh = await provider.client.refresh(tokens);
+  const outcome = await provider.client.refresh(tokens);
+  assert.ok(outcome.type === "tokens" && outcome.problem === null);
+  const fresh = outcome.tokens;
   assert.notEqual(fresh.accessToken, tokens.accessToken);
   assert.notEqual(fresh.refreshToken, tokens.refreshToken);
   assert.equal(fresh.idToken, tokens.idToken);
@@ -200,7 +202,43 @@ test("a refresh that answers for somebody else is a refusal", async (t) => {
   const provider = await startOddProvider(t);
   const { tokens } = await finish(provider);
   provider.claims = { sub: "mallory" };
-  await fails(provider.client.refresh(tokens), "refused", "subject_changed");
+  const outcome = await provider.client.refresh(tokens);
+  assert.ok(outcome.type === "refused");
+  assert.equal(outcome.error.error, "subject_changed");
+});
+
+test("the tokens of an answer whose ID token cannot be verified are kept", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  provider.signing = "another key";
+  const outcome = await provider.client.refresh(tokens);
+  assert.ok(outcome.type === "tokens");
+  assert.equal(outcome.problem?.kind, "untrue");
+  assert.notEqual(outcome.tokens.refreshToken, tokens.refreshToken);
+  assert.equal(outcome.tokens.idToken, tokens.idToken, "what was not verified is not kept");
+  provider.signing = "good";
+  assert.equal((await provider.client.refresh(outcome.tokens)).type, "tokens");
+});
+
+test("a refresh says whether the token may have been used", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  const cases = [
+    [{ status: 400, body: { error: "invalid_client" } }, "not-used"],
+    [{ status: 429, body: { error: "slow_down" } }, "not-used"],
+    [{ status: 400, body: { error: "invalid_grant" } }, "refused"],
+    [{ status: 500, body: { error: "server_error" } }, "unknown"],
+    [{ status: 503, body: "down" }, "unknown"],
+    [{ status: 200, body: "<html>" }, "unknown"],
+  ] as const;
+  for (const [answer, expected] of cases) {
+    provider.instead = (path) => (path === "/token" ? answer : undefined);
+    assert.equal((await provider.client.refresh(tokens)).type, expected, JSON.stringify(answer));
+  }
+  provider.instead = (path) => (path === "/token" ? new Promise(() => {}) : undefined);
+  assert.equal((await provider.client.refresh(tokens)).type, "unknown", "no answer in time");
+  provider.close();
+  assert.equal((await provider.client.refresh(tokens)).type, "not-used", "no connection");
 });
 
 test("a provider without end-session and revocation endpoints is left alone at sign-out", async (t) => {

@@ -2,19 +2,21 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
-import { createRefresh, type OidcClient } from "../../../src/auth/index.ts";
+import { createRefresh, newRefreshMemory, type OidcClient, type RefreshMemory } from "../../../src/auth/index.ts";
 import type { Duty } from "../../../src/broker/index.ts";
 import type {
   ActiveSession,
   Command,
   CommandRequest,
   CommandResult,
+  Epoch,
   Projection,
-  ProviderTokens,
   SessionId,
   UnixMs,
   UserId,
+  VaultedTokens,
 } from "../../../src/events/index.ts";
+import { systemClock } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { finish, type OddProvider, startOddProvider } from "./odd-provider.ts";
 import { quiet, signIn, startWorld, subjectId, type World } from "./support.ts";
@@ -25,6 +27,7 @@ const refreshing = (oidc: OidcClient, runs: { count: number }): Duty => {
     groupsFromClaim: "groups",
     uuid: randomUUID,
     everyMs: 200,
+    graceMs: 60_000,
     log: quiet,
   });
   return {
@@ -102,14 +105,28 @@ test("a provider that is down changes nothing, for as long as it is", async (t) 
 
 type Bench = Readonly<{
   provider: OddProvider;
+  memory: RefreshMemory;
   submitted: Command[];
-  vault: Map<SessionId, ProviderTokens>;
-  /** What the broker answers next; the default writes into the vault. */
-  answer: { next: "done" | "unavailable" | "refused" };
+  handedOver: Command[];
+  vault: Map<SessionId, VaultedTokens>;
+  /** What the broker answers next; by default it carries the command out. */
+  answer: { next: (command: Command) => "done" | "unavailable" | "refused" };
+  /** What the process knows of its epoch. */
+  leads: { now: boolean; epoch: Epoch };
   run(): Promise<void>;
   /** Lets time pass. */
   pass(ms: number): void;
 }>;
+
+const grace = 60_000;
+/** Of a leader that is never deposed. */
+const sure = {
+  handOver: () => assert.fail("nothing to hand over"),
+  leads: () => true,
+  leadership: { epoch: 1 as Epoch },
+  clock: systemClock,
+};
+const done = (): "done" => "done";
 
 async function startBench(
   t: TestContext,
@@ -117,14 +134,16 @@ async function startBench(
 ): Promise<Bench> {
   const provider = await startOddProvider(t);
   let now = Date.now();
-  const vault = new Map<SessionId, ProviderTokens>();
+  const vault: Bench["vault"] = new Map();
   const submitted: Command[] = [];
-  const answer: Bench["answer"] = { next: "done" };
+  const handedOver: Command[] = [];
+  const answer: Bench["answer"] = { next: done };
+  const leads = { now: true, epoch: 1 as Epoch };
   const sessions: ActiveSession[] = [];
   for (let i = 0; i < (options.sessions ?? 1); i++) {
     const { tokens } = await finish(provider);
     const sessionId = `session-${i}` as SessionId;
-    vault.set(sessionId, tokens);
+    vault.set(sessionId, { version: 1, tokens, obtainedIn: leads.epoch, presentation: null });
     sessions.push({
       status: "active",
       sessionId,
@@ -142,44 +161,80 @@ async function startBench(
     sessions: () => sessions.values(),
     standing: (id: SessionId) => ({ standing: options.standing?.(id) ?? "active" }),
   } as unknown as Projection;
+  const memory = newRefreshMemory();
   const refresh = createRefresh({
     providerOf: () => provider.client,
     groupsFromClaim: "groups",
     uuid: randomUUID,
     everyMs: 60_000,
+    graceMs: grace,
+    memory,
     log: quiet,
   });
-  async function submit({ commandId, command }: CommandRequest): Promise<CommandResult> {
-    submitted.push(command);
-    if (answer.next === "unavailable") return { type: "unavailable", commandId, message: "", retryAfterMs: 1 };
-    if (answer.next === "refused") return { type: "refused", commandId, code: "conflict", message: "" };
-    if (command.type === "refreshSession") {
-      vault.set(command.sessionId, command.tokens);
-      const at = sessions.findIndex(({ sessionId }) => sessionId === command.sessionId);
-      sessions[at] = { ...(sessions[at] as ActiveSession), refreshedAt: command.refreshedAt };
-    }
+
+  /** As the broker carries it out. */
+  function perform(command: Command): "done" | "refused" {
+    if (!("tokens" in command) || command.type === "createSession") return "done";
+    const { sessionId, tokens, tokenVersion } = command;
+    const version = vault.get(sessionId)?.version ?? 0;
+    if (tokenVersion !== undefined && tokenVersion !== version) return "refused";
+    const obtainedIn = "obtainedIn" in command ? command.obtainedIn : leads.epoch;
+    const presentation =
+      command.type === "startRefresh"
+        ? { tokenVersion: version, epoch: leads.epoch, deadline: command.deadline }
+        : null;
+    vault.set(sessionId, { version: version + 1, tokens, obtainedIn, presentation });
+    if (command.type !== "refreshSession") return "done";
+    const at = sessions.findIndex((session) => session.sessionId === sessionId);
+    sessions[at] = { ...(sessions[at] as ActiveSession), refreshedAt: command.refreshedAt };
+    return "done";
+  }
+  function answerTo({ commandId, command }: CommandRequest): CommandResult {
+    const said = answer.next(command);
+    if (said === "unavailable") return { type: "unavailable", commandId, message: "", retryAfterMs: 1 };
+    if (said === "refused" || perform(command) === "refused")
+      return { type: "refused", commandId, code: "conflict", message: "" };
     return { type: "done", commandId, changed: true, link: undefined as never };
   }
   return {
-    provider,
-    submitted,
-    vault,
-    answer,
+    ...{ provider, memory, submitted, handedOver, vault, answer, leads },
     pass: (ms) => {
       now += ms;
     },
     run: () =>
       refresh({
-        submit,
+        submit: async (request) => {
+          submitted.push(request.command);
+          return answerTo(request);
+        },
+        handOver: async (request) => {
+          handedOver.push(request.command);
+          return answerTo(request);
+        },
         ledger,
         now: now as UnixMs,
+        clock: { monotonic: () => now, wall: () => now as UnixMs },
+        leads: () => leads.now,
+        leadership: { epoch: leads.epoch },
         tokens: async (id) => vault.get(id),
         signal: new AbortController().signal,
       }),
   };
 }
 
-const types = ({ submitted }: Bench): string[] => submitted.map(({ type }) => type);
+/** Without the intents. */
+const types = ({ submitted }: Bench): string[] =>
+  submitted.map(({ type }) => type).filter((type) => type !== "startRefresh");
+const intents = ({ submitted }: Bench): number => submitted.filter(({ type }) => type === "startRefresh").length;
+/** How often the token endpoint received each refresh token that a session had. */
+function presentations({ provider }: Bench): readonly number[] {
+  const counts = new Map<string, number>();
+  for (const { path, body } of provider.seen) {
+    const token = body.get("refresh_token");
+    if (path === "/token" && token !== null) counts.set(token, (counts.get(token) ?? 0) + 1);
+  }
+  return [...counts.values()];
+}
 
 test("a session is refreshed when it is due, and not before", async (t) => {
   const bench = await startBench(t);
@@ -190,11 +245,12 @@ test("a session is refreshed when it is due, and not before", async (t) => {
   await bench.run();
   await bench.run();
   assert.deepEqual(types(bench), ["refreshSession"]);
-  const [command] = bench.submitted;
+  const command = bench.submitted.at(-1);
   assert.ok(command?.type === "refreshSession");
   assert.deepEqual(command.groupIds, ["eng"]);
   assert.equal(command.profile.name, "From userinfo");
-  assert.equal(bench.vault.get(command.sessionId), command.tokens);
+  assert.equal(bench.vault.get(command.sessionId)?.tokens, command.tokens);
+  assert.equal(intents(bench), 1);
   bench.pass(60_000);
   await bench.run();
   assert.deepEqual(types(bench), ["refreshSession", "refreshSession"]);
@@ -209,30 +265,35 @@ test("new tokens are kept while userinfo is down, and the used-up refresh token 
     await bench.run();
     bench.pass(10_000);
   }
-  assert.deepEqual(types(bench), []);
+  assert.deepEqual(types(bench), ["keepTokens"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 1);
   bench.provider.instead = () => undefined;
   await bench.run();
-  assert.deepEqual(types(bench), ["refreshSession"]);
+  assert.deepEqual(types(bench), ["keepTokens", "refreshSession"]);
   bench.pass(60_000);
   await bench.run();
-  assert.deepEqual(types(bench), ["refreshSession", "refreshSession"], "the kept tokens were the right ones");
+  assert.deepEqual(
+    types(bench),
+    ["keepTokens", "refreshSession", "refreshSession"],
+    "the kept tokens were the right ones",
+  );
 });
 
 test("new tokens are kept while no broker takes them, and are written when one does", async (t) => {
   const bench = await startBench(t);
   bench.pass(60_000);
-  bench.answer.next = "unavailable";
+  bench.answer.next = ({ type }) => (type === "startRefresh" ? "done" : "unavailable");
   await bench.run();
   bench.pass(10_000);
   await bench.run();
   assert.equal(bench.provider.usedRefreshTokens.size, 1);
-  bench.answer.next = "done";
+  bench.answer.next = done;
   bench.pass(10_000);
   await bench.run();
-  assert.deepEqual(types(bench), ["refreshSession", "refreshSession", "refreshSession"]);
+  assert.deepEqual(types(bench), ["refreshSession", "keepTokens", "keepTokens", "keepTokens", "refreshSession"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 1);
-  assert.ok(!bench.provider.usedRefreshTokens.has(bench.vault.get("session-0" as SessionId)?.refreshToken ?? ""));
+  const kept = bench.vault.get("session-0" as SessionId)?.tokens.refreshToken;
+  assert.ok(!bench.provider.usedRefreshTokens.has(kept ?? ""));
 });
 
 test("kept tokens that have grown too old to ask with are renewed by their own refresh token", async (t) => {
@@ -243,33 +304,135 @@ test("kept tokens that have grown too old to ask with are renewed by their own r
   bench.provider.instead = () => undefined;
   bench.pass(400_000);
   await bench.run();
-  assert.deepEqual(types(bench), ["refreshSession"]);
+  assert.deepEqual(types(bench), ["keepTokens", "refreshSession"]);
   assert.equal(bench.provider.usedRefreshTokens.size, 2);
 });
 
-test("what is our own fault, or passes, signs nobody out; what the provider means does", async (t) => {
-  const harmless = [
+test("a request that the provider refuses before it looks at the token is sent again later", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const before = [
     { status: 400, body: { error: "invalid_client" } },
     { status: 401, headers: { "www-authenticate": "Basic" }, body: { error: "invalid_client" } },
     { status: 400, body: { error: "unauthorized_client" } },
     { status: 400, body: { error: "invalid_scope" } },
     { status: 400, body: { error: "temporarily_unavailable" } },
     { status: 429, body: { error: "slow_down" } },
+  ];
+  for (const answer of before) {
+    bench.submitted.length = 0;
+    bench.provider.instead = (path) => (path === "/token" ? answer : undefined);
+    await bench.run();
+    assert.deepEqual(types(bench), ["keepTokens"], JSON.stringify(answer.body));
+    bench.provider.instead = () => undefined;
+    bench.pass(10_000);
+    await bench.run();
+    assert.deepEqual(types(bench), ["keepTokens", "refreshSession"], "tried again");
+    bench.pass(60_000);
+  }
+});
+
+test("an unknown outcome is never resolved by the same token; the session continues for the grace, and metrics show it", async (t) => {
+  const bench = await startBench(t);
+  const unknown = [
     { status: 500, body: { error: "server_error" } },
     { status: 503, body: "down" },
     { status: 200, body: "<html>" },
   ];
-  for (const answer of harmless) {
+  for (const [index, answer] of unknown.entries()) {
+    const each = index === 0 ? bench : await startBench(t);
+    each.pass(60_000);
+    each.provider.instead = (path) => (path === "/token" ? answer : undefined);
+    await each.run();
+    each.provider.instead = () => undefined;
+    for (let i = 0; i < 12; i++) {
+      each.pass(10_000);
+      await each.run();
+    }
+    assert.deepEqual(types(each), [], JSON.stringify(answer.body));
+    assert.equal(intents(each), 1);
+    assert.deepEqual(presentations(each), [1]);
+    assert.equal(each.memory.inGrace.size, 1);
+    assert.equal(each.memory.counts.get("demo")?.unknown, 1);
+  }
+  bench.pass(400_000); // the access token has ended, and the grace too
+  await bench.run();
+  assert.deepEqual(bench.submitted.at(-1), {
+    type: "revokeSession",
+    sessionId: "session-0",
+    reason: "refresh-refused",
+  });
+});
+
+test("a leader that finds another's intent does not present the token", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+  const deadline = (Date.now() + 90_000) as UnixMs;
+  const presentation = { tokenVersion: 1, epoch: 1 as Epoch, deadline };
+  bench.vault.set("session-0" as SessionId, { ...entry, version: 2, presentation });
+  bench.leads.epoch = 2 as Epoch;
+  await bench.run();
+  assert.deepEqual(presentations(bench), []);
+  // The leader of that epoch hands its answer over in time.
+  bench.vault.set("session-0" as SessionId, { ...entry, version: 3, presentation: null });
+  bench.pass(10_000);
+  await bench.run();
+  assert.deepEqual(presentations(bench), [1]);
+  assert.equal(bench.memory.inGrace.size, 0);
+});
+
+test("a leader that was deposed or paused after its intent sends nothing, and says so in the log", async (t) => {
+  for (const happens of ["deposed", "paused"] as const) {
     const bench = await startBench(t);
     bench.pass(60_000);
-    bench.provider.instead = (path) => (path === "/token" ? answer : undefined);
+    bench.answer.next = ({ type }) => {
+      if (type !== "startRefresh") return bench.leads.now || bench.handedOver.length > 0 ? "done" : "unavailable";
+      if (happens === "deposed") bench.leads.now = false;
+      else bench.pass(6_000);
+      return "done";
+    };
     await bench.run();
-    assert.deepEqual(types(bench), [], JSON.stringify(answer.body));
-    bench.provider.instead = () => undefined;
+    assert.deepEqual(presentations(bench), [], happens);
+    const entry = bench.vault.get("session-0" as SessionId);
+    assert.equal(entry?.presentation, null, "the next leader may present it");
+    assert.equal(bench.handedOver.length, happens === "deposed" ? 1 : 0);
+  }
+});
+
+test("a leader that is deposed during the call hands the new tokens to the next one", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.instead = (path) => {
+    if (path === "/token") bench.leads.now = false;
+    return undefined;
+  };
+  bench.answer.next = () => (bench.leads.now || bench.handedOver.length > 0 ? "done" : "unavailable");
+  await bench.run();
+  assert.deepEqual(
+    bench.handedOver.map(({ type }) => type),
+    ["keepTokens"],
+  );
+  const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+  assert.equal(entry.presentation, null);
+  assert.ok(!bench.provider.usedRefreshTokens.has(entry.tokens.refreshToken ?? ""));
+});
+
+test("an intent that the log refuses, or that it may not have, is followed by no request", async (t) => {
+  for (const said of ["refused", "unavailable"] as const) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.answer.next = ({ type }) => (type === "startRefresh" ? said : "done");
+    await bench.run();
+    assert.deepEqual(presentations(bench), [], said);
+    bench.answer.next = done;
     bench.pass(10_000);
     await bench.run();
-    assert.deepEqual(types(bench), ["refreshSession"], "tried again");
+    assert.deepEqual(presentations(bench), [1], said);
   }
+});
+
+test("a refusal that the provider means ends the session", async (t) => {
   for (const error of [
     "invalid_grant",
     "access_denied",
@@ -281,7 +444,31 @@ test("what is our own fault, or passes, signs nobody out; what the provider mean
     bench.pass(60_000);
     bench.provider.instead = (path) => (path === "/token" ? { status: 400, body: { error } } : undefined);
     await bench.run();
-    assert.deepEqual(bench.submitted, [{ type: "revokeSession", sessionId: "session-0", reason: "refresh-refused" }]);
+    assert.deepEqual(bench.submitted.at(-1), {
+      type: "revokeSession",
+      sessionId: "session-0",
+      reason: "refresh-refused",
+    });
+  }
+});
+
+test("invalid_grant ends no session whose token an earlier epoch or an older build may have presented", async (t) => {
+  for (const obtainedIn of [null, 1 as Epoch]) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.leads.epoch = 2 as Epoch;
+    const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+    bench.vault.set("session-0" as SessionId, { ...entry, obtainedIn });
+    bench.provider.instead = (path) =>
+      path === "/token" ? { status: 400, body: { error: "invalid_grant" } } : undefined;
+    for (let i = 0; i < 5; i++) {
+      await bench.run();
+      bench.pass(10_000);
+    }
+    assert.deepEqual(types(bench), []);
+    assert.deepEqual(presentations(bench), [1]);
+    assert.equal(bench.memory.counts.get("demo")?.explained, 1);
+    assert.equal(bench.memory.inGrace.size, 1);
   }
 });
 
@@ -313,10 +500,7 @@ test("one person whom userinfo refuses does not hold up the others", async (t) =
       : undefined;
   await bench.run();
   assert.equal(types(bench).filter((type) => type === "refreshSession").length, 10);
-  assert.deepEqual(
-    types(bench).filter((type) => type !== "refreshSession"),
-    [],
-  );
+  assert.equal(types(bench).filter((type) => type === "keepTokens").length, 10);
 });
 
 test("many sessions are refreshed side by side, within a bound", async (t) => {
@@ -332,7 +516,7 @@ test("many sessions are refreshed side by side, within a bound", async (t) => {
     return undefined;
   };
   await bench.run();
-  assert.equal(bench.submitted.length, 30);
+  assert.equal(types(bench).length, 30);
   assert.ok(most > 1 && most <= 8, `${most} at once`);
 });
 
@@ -341,7 +525,7 @@ test("sessions that are over, denied, or without a refresh token are left alone"
   const denied = await startBench(t, { standing: () => "revoked" });
   const bare = await startBench(t);
   const tokens = bare.vault.get("session-0" as SessionId) ?? assert.fail();
-  bare.vault.set("session-0" as SessionId, { ...tokens, refreshToken: null });
+  bare.vault.set("session-0" as SessionId, { ...tokens, tokens: { ...tokens.tokens, refreshToken: null } });
   for (const bench of [over, denied, bare]) {
     bench.pass(60_000);
     await bench.run();
@@ -362,13 +546,14 @@ test("a run goes through so many sessions and no more, and the next one goes on 
   let asked = 0;
   const countRefresh: OidcClient["refresh"] = async (tokens) => {
     asked++;
-    return tokens;
+    return { type: "tokens", tokens, problem: null };
   };
   const refresh = createRefresh({
     providerOf: () => ({ ...bench.provider.client, refresh: countRefresh }),
     groupsFromClaim: null,
     uuid: randomUUID,
     everyMs: 1,
+    graceMs: grace,
     log: quiet,
   });
   const context = {
@@ -381,6 +566,7 @@ test("a run goes through so many sessions and no more, and the next one goes on 
     now: Date.now() as UnixMs,
     tokens: async (id: SessionId) => bench.vault.get(id),
     signal: new AbortController().signal,
+    ...sure,
   };
   for (const expected of [0, 0, 1, 1, 1, 2]) {
     await refresh({ ...context, now: (Date.now() + 60_000 * (asked + 1)) as UnixMs });
@@ -396,10 +582,12 @@ test("a failure that is not the provider's fails the run", async (t) => {
     groupsFromClaim: null,
     uuid: randomUUID,
     everyMs: 1,
+    graceMs: grace,
     log: quiet,
   });
   const context = {
-    submit: () => assert.fail("nothing to submit"),
+    submit: async ({ commandId }: CommandRequest) =>
+      ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
     ledger: {
       sessions: () => [{ status: "active", sessionId: "s", expiresAt: 9e15, refreshedAt: 0 }].values(),
       standing: () => ({ standing: "active" }),
@@ -407,6 +595,7 @@ test("a failure that is not the provider's fails the run", async (t) => {
     now: Date.now() as UnixMs,
     tokens: async () => bench.vault.get("session-0" as SessionId),
     signal: new AbortController().signal,
+    ...sure,
   };
   await assert.rejects(broken(context), TypeError);
 });

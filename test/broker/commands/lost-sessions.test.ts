@@ -7,6 +7,7 @@ import type { Tools } from "../../../src/broker/commands/performed.ts";
 import { isReassertion, reassertionsIn } from "../../../src/broker/commands/reassert-commands.ts";
 import {
   type CommandRequest,
+  type Epoch,
   type LostTightening,
   lostSession,
   type Position,
@@ -38,6 +39,7 @@ class Broker {
 
   do(request: CommandRequest): string {
     const tools: Tools = {
+      epoch: 1 as Epoch,
       ...{ now, random, wrappingKey: new Uint8Array(32).fill(2), vaultKey: new Uint8Array(32).fill(1) },
       personKeyOf: () => undefined,
       versionOf: () => 0,

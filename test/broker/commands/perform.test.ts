@@ -2,11 +2,12 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { perform } from "../../../src/broker/commands/perform.ts";
 import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
-import { openTokens } from "../../../src/broker/commands/vault.ts";
+import { openTokens, openVault } from "../../../src/broker/commands/vault.ts";
 import {
   type CardeaEvent,
   type Command,
   type ConfigHash,
+  type Epoch,
   type GroupId,
   type Link,
   type NodeId,
@@ -39,6 +40,7 @@ class Bench {
 
   ask(command: Command): Performed {
     const tools: Tools = {
+      epoch: 1 as Epoch,
       now: this.now,
       personKeyOf: (id) => this.keys.get(id),
       versionOf: (stream) => this.versions.get(stream) ?? 0,
@@ -207,6 +209,63 @@ describe("createSession", () => {
   }
 });
 
+describe("a recorded refresh", () => {
+  const tokens = { ...createSession("s1", "alice").tokens, refreshToken: "once" };
+  const start = (tokenVersion: number): Command => ({
+    ...{ type: "startRefresh", sessionId: session("s1"), tokens, tokenVersion },
+    ...{ obtainedIn: 1 as Epoch, deadline: (now + 60_000) as UnixMs },
+  });
+  const keep = (tokenVersion: number): Command => ({
+    ...{ type: "keepTokens", sessionId: session("s1"), tokens: { ...tokens, refreshToken: "next" } },
+    ...{ tokenVersion, obtainedIn: 1 as Epoch },
+  });
+  const vaultOf = (bench: Bench, command: Command) => {
+    const performed = bench.ask(command);
+    assert.ok(performed.type === "changes");
+    return openVault(performed.changes.vault[0], [vaultKey]);
+  };
+
+  test("the intent changes nothing that builds of any level fold, and marks the vault entry", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice", { groupIds: [group("eng")] }));
+    const before = bench.ledger.session(session("s1"));
+    const deadline = now + 60_000;
+    assert.deepEqual(vaultOf(bench, start(1)), {
+      ...{ version: 2, tokens, obtainedIn: 1 },
+      presentation: { tokenVersion: 1, epoch: 1, deadline },
+    });
+    assert.deepEqual(types(bench.do(start(1))), ["SessionRefreshed"]);
+    assert.deepEqual(bench.ledger.session(session("s1")), before);
+  });
+
+  test("of all intents for one vault entry the log accepts one", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.do(start(1));
+    assert.equal(codeOf(bench.ask(start(1))), "conflict");
+  });
+
+  test("its tokens are written behind that intent alone, and end it", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    assert.equal(codeOf(bench.ask(keep(2))), "conflict", "before the intent");
+    bench.do(start(1));
+    const kept = vaultOf(bench, keep(2));
+    assert.equal(kept?.tokens.refreshToken, "next");
+    assert.equal(kept?.presentation, null);
+    bench.do(keep(2));
+    assert.equal(codeOf(bench.ask(keep(2))), "conflict", "a late answer does not replace newer tokens");
+  });
+
+  test("nothing is recorded for a session that is over", () => {
+    const bench = new Bench();
+    bench.do(createSession("s1", "alice"));
+    bench.do(revoke("s1"));
+    assert.equal(codeOf(bench.ask(start(2))), "conflict");
+    assert.equal(codeOf(new Bench().ask(start(0))), "not-found");
+  });
+});
+
 describe("refreshSession", () => {
   const refresh = (sessionId: string, parts: object = {}): Command => {
     const { profile, tokens } = createSession(sessionId, "alice");
@@ -253,6 +312,7 @@ describe("refreshSession", () => {
     ],
     ["a session of an erased person", [{ type: "eraseUser", userId: user("alice") }], refresh("s1"), "erased"],
     ["an answer for another subject", [], refresh("s1", { profile: somebodyElse }), "forbidden"],
+    ["tokens that others have replaced", [refresh("s1")], refresh("s1", { tokenVersion: 1 }), "conflict"],
   ];
   for (const [what, before, command, code] of refusals) {
     test(`refused: ${what}`, () => {

@@ -28,6 +28,7 @@ import {
   type RetainRequest,
   SnapshotFolder,
   sealManifest,
+  systemClock,
 } from "../../../src/replication/index.ts";
 import { signer } from "../../replication/snapshot/support.ts";
 import { aSession, LogWriter } from "../../support/log-writer.ts";
@@ -90,6 +91,7 @@ async function office(
       const { epoch, incarnation } = writer;
       const context: DutyContext = {
         ...{ signal, ledger, now, epochs: () => epochs, leadership: { epoch, incarnation } },
+        ...{ clock: systemClock, leads: () => true, handOver: () => assert.fail("nothing to hand over") },
         tokens: async () => undefined,
         sealManifest: (manifest) => sealManifest(signer({ secret, cluster, epoch }), manifest),
         neededAfter: () => Math.min(needed, ledger.applied.position) as Position,
