@@ -5,6 +5,7 @@ import type { Incarnation } from "../../src/events/index.ts";
 import { type EventLog, LogUnavailableError, openPostgresLog } from "../../src/replication/index.ts";
 import { anIncarnation, LogWriter, openEpoch } from "../support/log-writer.ts";
 import { findPostgresBinaries, startPostgres } from "../support/postgres.ts";
+import { withClient } from "../support/postgres-client.ts";
 import { startStandby } from "../support/postgres-standby.ts";
 import type { PostgresServer } from "../support/service.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -69,6 +70,26 @@ test("rows that were copied into the database prove nothing", async () => {
   await store.sql(`insert into ${epochs} select * from ${store.schema}.dump`);
   const [reason, held] = await next(log);
   assert.match(reason ?? "", /copied into this database/);
+  assert.ok(held);
+});
+
+test("a copy of the whole database on the same running server proves nothing", async () => {
+  const original = await store.open();
+  await LogWriter.open(original);
+  await original.close();
+  const name = new URL(store.connectionString).pathname.slice(1);
+  await withClient(server.connectionString(), (admin) =>
+    // A session that was closed a moment ago may still be there.
+    waitFor("the copy", () =>
+      admin.query(`create database ${name}_copy template ${name}`).catch((error: unknown) => {
+        if (error instanceof Error && "code" in error && error.code === "55006") return undefined;
+        throw error;
+      }),
+    ),
+  );
+  const copy = await store.open({ connectionString: server.connectionString(`${name}_copy`) });
+  const [reason, held] = await next(copy);
+  assert.match(reason ?? "", /another Postgres server or database/);
   assert.ok(held);
 });
 

@@ -10,7 +10,7 @@ import type { Lessee, OpenEpochRequest } from "./log.ts";
 
 /** One uninterrupted run of one store: while it lasts, nothing that was flushed there can disappear. */
 export type StoreRun = Readonly<{
-  /** Postgres: the system identifier; "": it cannot be read. */
+  /** Postgres: the system identifier and the oid of the database; "": they cannot be read. */
   server: string;
   timeline: string;
   /** Differs after each start of the server. */
@@ -42,7 +42,7 @@ export function whyBeatsMayBeLost(request: Opening, evidence: StoreEvidence): st
   if (unheld !== null || request.expected === 0) return unheld;
   const { run, previous, mark } = evidence;
   if (previous === null || previous.run === null) return "the store does not record where the epoch before was opened";
-  if (previous.run.server !== run.server) return "another Postgres server holds the log";
+  if (previous.run.server !== run.server) return "another Postgres server or database holds the log";
   if (previous.run.timeline !== run.timeline)
     return `Postgres is on timeline ${run.timeline}, and the epoch before was opened on ${previous.run.timeline}`;
   if (previous.written === "elsewhere") return "the log was copied into this database";

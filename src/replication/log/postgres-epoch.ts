@@ -60,14 +60,15 @@ export async function openEpochOn(
 
 /**
  * The timeline is that of the WAL: what `pg_control_checkpoint` says changes only with the first checkpoint after a promotion. A row's
- * xmin is the transaction that wrote it, modulo 2^32, and stays when the row is frozen; a dump that is restored writes other ones.
+ * xmin is the transaction that wrote it, modulo 2^32, and stays when the row is frozen; a dump that is restored writes other ones. A database
+ * that was created with this one as its template has the same rows and another oid.
  */
 function besideText(s: string): string {
   return `select coalesce((select version from ${s}.stream_head where stream = $1), 0) as version,
       (select coalesce(json_agg(l), '[]') from ${s}.lessee l) as lessees,
       (select max(window_max_ms) from ${s}.log_epoch) as window_max_ms,
       (select incarnation from ${s}.epoch_mark) as mark,
-      ${s}.system_identifier() as system,
+      ${s}.system_identifier() || '.' || (select oid from pg_database where datname = current_database()) as system,
       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text as start,
       p.incarnation, p.pg_system, p.pg_timeline, p.pg_start,
