@@ -139,6 +139,12 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
             (via.origin === "remote" ? refuseActivation(request.command, via.caller.name, () => false) : undefined))
           : "this role may ask for nothing";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
+        // The leader would refuse it. Nodes of older builds do not submit a refused activation again.
+        if (request.command.type === "activateConfiguration" && replica.lease() === null)
+          return unavailable(
+            commandId,
+            "this regional broker holds no lease, so the leader takes no activation from it",
+          );
         commandsForwarded += 1;
         try {
           return await ask("submit", (at) => at.submit(request));

@@ -1,0 +1,51 @@
+/** A regional broker: what it forwards to the home region, and when. */
+import assert from "node:assert/strict";
+import { randomBytes, randomUUID } from "node:crypto";
+import { test } from "node:test";
+import { SimCopyStore } from "../../../chaos/sim/sim-copy-store.ts";
+import { RegionCopy } from "../../../src/broker/index.ts";
+import { startRegionalBroker } from "../../../src/broker/region/regional-broker.ts";
+import { type CommandRequest, genesis, parseBrokerId, parseCommandId, parseNodeId } from "../../../src/events/index.ts";
+import type { Databroker, HeldLease, ReplicaProcess } from "../../../src/replication/index.ts";
+import { systemClock } from "../../../src/replication/index.ts";
+
+test("an activation is forwarded only while the regional broker holds a lease", async (t) => {
+  const forwarded: CommandRequest[] = [];
+  const home = {
+    submit: async (request: CommandRequest) => {
+      forwarded.push(request);
+      return { type: "done", commandId: request.commandId, link: genesis, changed: true };
+    },
+    lease: async () => null,
+  } as Partial<Databroker> as Databroker;
+  let lease: HeldLease | null = null;
+  let own: Databroker | undefined;
+  const broker = startRegionalBroker({
+    ...{ cluster: "test", brokerId: parseBrokerId("regional-1"), secret: randomBytes(32), previousSecret: null },
+    ...{ version: "1", renewMs: 60_000, clock: systemClock, random: randomBytes, fanout: null },
+    logger: { debug() {}, info() {}, warn() {}, error() {} },
+    copy: new RegionCopy(new SimCopyStore()),
+    mark: { leftBehind: false, set() {}, clear() {} },
+    home: () => home,
+    startReplica: ({ databroker }) => {
+      own = databroker;
+      const replica = { applied: genesis, lease: () => lease, onChange: () => () => {}, goodbye: async () => {}, stop: async () => {} };
+      return replica as Partial<ReplicaProcess> as ReplicaProcess;
+    },
+  });
+  t.after(() => broker.stop());
+  const name = parseNodeId("proxy-1");
+  const databroker = broker.databrokerVia({ origin: "remote", hop: "direct", caller: { role: "proxy", name } });
+  const request = {
+    ...{ commandId: parseCommandId(randomUUID()), actor: `service:${name}` },
+    command: { type: "activateConfiguration", nodeId: name, configHash: "a".repeat(64) },
+  } as CommandRequest;
+
+  await own?.lease(new Uint8Array()); // the home region answers
+  assert.equal((await databroker.submit(request)).type, "unavailable");
+  assert.equal(forwarded.length, 0);
+
+  lease = { deltaMs: 5_000 } as HeldLease;
+  assert.equal((await databroker.submit(request)).type, "done");
+  assert.equal(forwarded.length, 1);
+});
