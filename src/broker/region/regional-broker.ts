@@ -61,6 +61,7 @@ export type WiredReplica = Readonly<{
   enforcingMsMax: number;
 }>;
 
+const noLease = "the leader has granted this regional broker no lease, so it accepts no activation from it";
 const statusMs = 2_000;
 const readWithinMs = 60_000;
 
@@ -139,15 +140,15 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
             (via.origin === "remote" ? refuseActivation(request.command, via.caller.name, () => false) : undefined))
           : "this role may ask for nothing";
         if (message !== undefined) return { type: "refused", commandId, code: "forbidden", message };
-        // The leader would refuse it. Nodes of older builds do not submit a refused activation again.
-        if (request.command.type === "activateConfiguration" && replica.lease() === null)
-          return unavailable(
-            commandId,
-            "this regional broker holds no lease, so the leader takes no activation from it",
-          );
+        const activates = request.command.type === "activateConfiguration";
+        if (activates && replica.lease() === null) return unavailable(commandId, noLease);
         commandsForwarded += 1;
         try {
-          return await ask("submit", (at) => at.submit(request));
+          const result = await ask("submit", (at) => at.submit(request));
+          // Checked above: what the leader does not know is this broker. A node of an older build never repeats what is refused.
+          return activates && result.type === "refused" && result.code === "forbidden"
+            ? unavailable(commandId, noLease)
+            : result;
         } catch (error) {
           if (error instanceof BrokerUnavailableError) return unavailable(commandId, error.message);
           throw error;

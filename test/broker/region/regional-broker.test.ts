@@ -5,16 +5,26 @@ import { test } from "node:test";
 import { SimCopyStore } from "../../../chaos/sim/sim-copy-store.ts";
 import { RegionCopy } from "../../../src/broker/index.ts";
 import { startRegionalBroker } from "../../../src/broker/region/regional-broker.ts";
-import { type CommandRequest, genesis, parseBrokerId, parseCommandId, parseNodeId } from "../../../src/events/index.ts";
+import {
+  type CommandRequest,
+  genesis,
+  Projection,
+  parseBrokerId,
+  parseCommandId,
+  parseNodeId,
+} from "../../../src/events/index.ts";
 import type { Databroker, HeldLease, ReplicaProcess } from "../../../src/replication/index.ts";
 import { systemClock } from "../../../src/replication/index.ts";
 
 test("an activation is forwarded only while the regional broker holds a lease", async (t) => {
   const forwarded: CommandRequest[] = [];
+  let leader: "accepts" | "refuses" = "accepts";
   const home = {
     submit: async (request: CommandRequest) => {
       forwarded.push(request);
-      return { type: "done", commandId: request.commandId, link: genesis, changed: true };
+      const { commandId } = request;
+      if (leader === "refuses") return { type: "refused", commandId, code: "forbidden", message: "in its own name" };
+      return { type: "done", commandId, link: genesis, changed: true };
     },
     lease: async () => null,
   } as Partial<Databroker> as Databroker;
@@ -29,7 +39,14 @@ test("an activation is forwarded only while the regional broker holds a lease", 
     home: () => home,
     startReplica: ({ databroker }) => {
       own = databroker;
-      const replica = { applied: genesis, lease: () => lease, onChange: () => () => {}, goodbye: async () => {}, stop: async () => {} };
+      const replica = {
+        applied: genesis,
+        projection: new Projection(),
+        lease: () => lease,
+        onChange: () => () => {},
+        goodbye: async () => true,
+        stop: async () => {},
+      };
       return replica as Partial<ReplicaProcess> as ReplicaProcess;
     },
   });
@@ -48,4 +65,9 @@ test("an activation is forwarded only while the regional broker holds a lease", 
   lease = { deltaMs: 5_000 } as HeldLease;
   assert.equal((await databroker.submit(request)).type, "done");
   assert.equal(forwarded.length, 1);
+
+  leader = "refuses"; // a new leader that has not granted this broker a lease yet
+  assert.equal((await databroker.submit(request)).type, "unavailable", "a node of an older build submits it again");
+  const foreign = { ...request, command: { ...request.command, nodeId: parseNodeId("proxy-2") } } as CommandRequest;
+  assert.equal((await databroker.submit(foreign)).type, "refused");
 });
