@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
+import { findGrowingMemory } from "./support/growing-memory.ts";
+import { cannotGrow } from "./support/memory-that-cannot-grow.ts";
 
 const root = join(import.meta.dirname, "..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
@@ -26,4 +28,25 @@ test("every relative link in the documents leads somewhere", () => {
     }
   }
   assert.deepEqual(broken, []);
+});
+
+test("every collection that may grow has its bound in docs/limits.md, or a reason why nothing outside can make it grow", () => {
+  const found = findGrowingMemory(root);
+  const documented = [...read("docs/limits.md").matchAll(/^\| `(src\/[^`]+\.ts)` `([^`]+)` \|/gm)].map(
+    ([, file, name]) => `${file} ${name}`,
+  );
+  const explained = Object.values(cannotGrow).flat();
+  const known = new Set([...documented, ...explained]);
+  assert.deepEqual(
+    found.filter((each) => !known.has(each)),
+    [],
+    "add a row to docs/limits.md with the bound, or a line to test/support/memory-that-cannot-grow.ts",
+  );
+  const present = new Set(found);
+  assert.deepEqual([...known].filter((each) => !present.has(each)).sort(), [], "listed, but gone or renamed");
+  assert.deepEqual(
+    documented.filter((each) => explained.includes(each)),
+    [],
+    "listed twice",
+  );
 });

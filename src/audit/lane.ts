@@ -18,6 +18,7 @@ export type LaneStats = Readonly<{
   /** Decisions that the sink will never see; gap records say which, while the lane is open. */
   lost: number;
   queued: number;
+  queuedBytes: number;
   failing: boolean;
 }>;
 
@@ -168,6 +169,7 @@ export function createLane(
       written,
       lost,
       queued: waiting() + (inFlight === undefined ? 0 : inFlight.batch.last - inFlight.batch.first + 1),
+      queuedBytes: Math.max(0, journal.totalBytes - takenBytes) + (inFlight?.batch.bytes.length ?? 0),
       failing,
     }),
     async close(timeoutMs) {

@@ -2,7 +2,7 @@
 import { Gauge, type Registry } from "prom-client";
 import type { AuditParts } from "./audit-parts.ts";
 
-export function registerAuditMetrics(registry: Registry, audit: Pick<AuditParts, "verified">): void {
+export function registerAuditMetrics(registry: Registry, audit: Pick<AuditParts, "verified" | "recorder">): void {
   const refused = new Gauge({
     name: "cardea_audit_refused",
     help: "Messages in the audit stream that were not shown, by reason: forged, changed, foreign, repeated or far ahead",
@@ -10,6 +10,20 @@ export function registerAuditMetrics(registry: Registry, audit: Pick<AuditParts,
     registers: [registry],
     collect() {
       for (const [reason, count] of Object.entries(audit.verified()?.refused ?? {})) refused.set({ reason }, count);
+    },
+  });
+  const sinks: Gauge<"sink" | "what"> = new Gauge({
+    name: "cardea_audit_sink",
+    help: "Decision records by sink: queued_records and queued_bytes now; written_records and lost_records since the start",
+    labelNames: ["sink", "what"],
+    registers: [registry],
+    collect() {
+      for (const { name: sink, queued, queuedBytes, written, lost } of audit.recorder.stats().sinks) {
+        sinks.set({ sink, what: "queued_records" }, queued);
+        sinks.set({ sink, what: "queued_bytes" }, queuedBytes);
+        sinks.set({ sink, what: "written_records" }, written);
+        sinks.set({ sink, what: "lost_records" }, lost);
+      }
     },
   });
   const missing: Gauge = new Gauge({

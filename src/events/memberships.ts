@@ -21,7 +21,9 @@ const forms: readonly Membership[] = Array.from({ length: 2 * excludedBit }, (_,
   excluded: (bits & excludedBit) !== 0,
 }));
 const formBits = 5;
-const effectiveMax = 20_000;
+/** Of the sets of groups that are kept made; a set takes about this much. */
+const effectiveBytesMax = 64 * 1024 * 1024;
+const effectiveBytes = (groups: ReadonlySet<GroupId>): number => 256 + 48 * groups.size;
 
 export function bitsOfMembership({ sources: claimed, excluded }: Membership): number {
   return claimed.reduce((bits, source) => bits | (1 << sources.indexOf(source)), excluded ? excludedBit : 0);
@@ -32,7 +34,7 @@ export class Memberships {
   readonly #groups = new Numbered<GroupId>();
   readonly #groupsOf = new ListPool();
   readonly #peopleIn = new ListPool();
-  readonly #effective = new Recent<UserId, ReadonlySet<GroupId>>(effectiveMax);
+  readonly #effective = new Recent<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
 
   get(userId: UserId, groupId: GroupId): Membership | undefined {
     const person = this.#people.find(userId);

@@ -6,11 +6,15 @@
  */
 export class Recent<Key, Value> {
   readonly #generationMax: number;
+  readonly #weigh: (value: Value) => number;
+  #youngWeight = 0;
   #young = new Map<Key, Value>();
   #old = new Map<Key, Value>();
 
-  constructor(max: number) {
+  /** @param weigh what a value takes of `max`; absent: each entry takes one */
+  constructor(max: number, weigh: (value: Value) => number = () => 1) {
     this.#generationMax = Math.max(1, Math.floor(max / 2));
+    this.#weigh = weigh;
   }
 
   get(key: Key): Value | undefined {
@@ -22,14 +26,19 @@ export class Recent<Key, Value> {
   }
 
   set(key: Key, value: Value): void {
-    if (this.#young.size >= this.#generationMax && !this.#young.has(key)) {
+    const before = this.#young.get(key);
+    const added = this.#weigh(value) - (before === undefined ? 0 : this.#weigh(before));
+    if (this.#youngWeight > 0 && this.#youngWeight + added > this.#generationMax) {
       this.#old = this.#young;
       this.#young = new Map();
-    }
+      this.#youngWeight = this.#weigh(value);
+    } else this.#youngWeight += added;
     this.#young.set(key, value);
   }
 
   delete(key: Key): void {
+    const young = this.#young.get(key);
+    if (young !== undefined) this.#youngWeight -= this.#weigh(young);
     this.#young.delete(key);
     this.#old.delete(key);
   }
@@ -41,6 +50,7 @@ export class Recent<Key, Value> {
 
   clear(): void {
     this.#young.clear();
+    this.#youngWeight = 0;
     this.#old.clear();
   }
 }

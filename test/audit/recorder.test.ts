@@ -66,7 +66,14 @@ test("a failing sink is offered the very same batch again, is reported once, and
   sink.mode = "good";
   await waitFor("all of them", () => sink.written.length === 10);
   assert.deepEqual(accountOf(sink.written), { decisions: range(1, 10), gaps: [] });
-  assert.deepEqual(recorder.stats().sinks[0], { name: "test", written: 10, lost: 0, queued: 0, failing: false });
+  assert.deepEqual(recorder.stats().sinks[0], {
+    name: "test",
+    written: 10,
+    lost: 0,
+    queued: 0,
+    queuedBytes: 0,
+    failing: false,
+  });
   await recorder.close(1_000);
 });
 

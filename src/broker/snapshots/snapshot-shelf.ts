@@ -37,6 +37,9 @@ export type SnapshotShelf = Readonly<{
   refresh(signal: AbortSignal): Promise<boolean>;
 }>;
 
+/** Of the snapshots that were logged as damaged. */
+const toldMax = 1_000;
+
 export function createSnapshotShelf(
   of: Readonly<{
     folder: SnapshotFolder;
@@ -61,6 +64,7 @@ export function createSnapshotShelf(
 
   function tell(about: string, fields: object, message: string): void {
     if (told.has(about)) return;
+    if (told.size >= toldMax) told.clear();
     told.add(about);
     logger.error(fields, message);
   }
