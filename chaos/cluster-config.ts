@@ -111,7 +111,7 @@ export function configOf(
     idp_client_id: "chaos",
     idp_client_secret: places.idpSecret,
     groups_from_claim: "groups",
-    administrators: [emailOf("alice")],
+    administrators: [`email:${emailOf("alice")}`],
     max_sessions_per_user: 10_000,
     databroker_storage_type: "postgres",
     ...(isBroker && { databroker_storage_connection_string: reach.postgres }),

@@ -77,6 +77,9 @@ export class Exchanges {
       clock: process.clock,
       freshness: { overdueMs: (monotonic, wall = process.clock.wall()) => core().overdueMs({ monotonic, wall }) },
       onCut: () => {},
+      onUndecided(error) {
+        throw error; // no fault of the world makes the pure decision throw
+      },
     });
     this.#inForce = this.#admissionOf(options.file);
     this.#sweepOften();

@@ -33,7 +33,7 @@ import { resolveObserving } from "./resolve-observing.ts";
 import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
 import { resolveRoute } from "./resolve-route.ts";
 import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
-import { resolveSignIn, type VisitedHost } from "./resolve-sign-in.ts";
+import { resolveSignIn, type VisitedHost, warnOfBareAdministrators } from "./resolve-sign-in.ts";
 import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
 import { checkWindowLimits } from "./window-limits.ts";
 import { readYaml } from "./yaml-document.ts";
@@ -126,6 +126,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
   checkIdpClients(placed, report);
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
+  warnOfBareAdministrators(globals, report);
   const signIn = resolveSignIn(globals, { report, failed, idpClientSecret: secrets.idpClientSecret, hosts });
   const listening = [
     ...brokers.broker.urls,

@@ -54,6 +54,20 @@ export function resolveSignIn(
   };
 }
 
+/** What an entry of `administrators` names. */
+const administratorKinds = ["group:", "email:", "sub:"];
+
+/** A bare entry matches a group id, an e-mail and a subject alike, so a group that is called like a person makes that person one. */
+export function warnOfBareAdministrators({ administrators }: Globals, report: Report): void {
+  for (const [i, entry] of administrators.entries())
+    if (!administratorKinds.some((kind) => entry.startsWith(kind)))
+      report.warn(
+        ["administrators", i],
+        "does not say whether it is a group, an e-mail or a subject, and counts as each of them",
+        `write group:${entry}, email:${entry} or sub:${entry}`,
+      );
+}
+
 /** Used only where the authenticate service runs elsewhere. */
 function resolveInternal(globals: Globals, report: Report): URL | null {
   const url = globals.authenticate_internal_service_url ?? null;

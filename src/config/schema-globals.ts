@@ -179,8 +179,8 @@ export const signIn = {
     "The claim whose values count as the person's groups, at sign-in and at every refresh. Absent: claims make no groups.",
   ),
   administrators: cardea(
-    texts("e-mail or group").prefault([]),
-    "Who may use the operator API and console: e-mails or group ids.",
+    texts("administrator").prefault([]),
+    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry counts as all three, with a warning.",
   ),
   refresh_interval: cardea(
     duration({ min: "1s", max: "24h" }).prefault("10m"),
@@ -217,7 +217,7 @@ export const signIn = {
   ),
   cookie_same_site: pomerium(
     oneOf(["lax", "strict", "none"], { "": "lax" }).prefault("lax"),
-    "Which other sites may cause the cookie to be sent.",
+    "Which other sites may cause the cookie to be sent. With `none` a WebSocket that brings the cookie must have the `Origin` of a route.",
   ),
 };
 

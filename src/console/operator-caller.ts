@@ -23,13 +23,21 @@ export type OperatorCaller =
     >
   | Fact<"refused", { status: 401 | 403 | 503; error: string }>;
 
+/** @param administrators `group:ID`, `email:ADDRESS` or `sub:SUBJECT`; a bare entry counts as each of the three */
 export function isAdministrator(principal: Principal, administrators: readonly string[]): boolean {
-  const { profile } = principal;
-  return administrators.some(
-    (name) =>
-      name !== "" &&
-      (principal.groups.has(name as GroupId) ||
-        (profile !== undefined && (profile.subject === name || (profile.emailVerified && profile.email === name)))),
+  return administrators.some((entry) => {
+    const [, kind, named = ""] = /^(group|email|sub):(.*)$/s.exec(entry) ?? [];
+    const name = kind === undefined ? entry : named;
+    return name !== "" && isNamed(principal, kind, name);
+  });
+}
+
+function isNamed({ groups, profile }: Principal, kind: string | undefined, name: string): boolean {
+  const isKind = (one: string): boolean => kind === undefined || kind === one;
+  if (isKind("group") && groups.has(name as GroupId)) return true;
+  if (profile === undefined) return false;
+  return (
+    (isKind("sub") && profile.subject === name) || (isKind("email") && profile.emailVerified && profile.email === name)
   );
 }
 

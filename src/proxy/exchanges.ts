@@ -234,7 +234,8 @@ export class Exchange implements Linked<Exchange> {
   #decideAgain(): Verdict {
     try {
       return this.#redecide();
-    } catch {
+    } catch (error) {
+      this.#registry.undecided(error);
       return { type: "refused", reason: "not-permitted" };
     }
   }
@@ -355,6 +356,7 @@ export class Exchanges {
   readonly #delivering = new LinkedList<Exchange>();
   readonly #byFact = new FactIndex<Exchange>();
   readonly #onCut: (reason: CutReason) => void;
+  readonly #onUndecided: (error: unknown) => void;
   readonly #onClosed: () => void;
   readonly #cutting = new LinkedList<Cutting>();
   /** In the order of their numbers. At most one for each change that is being enforced. */
@@ -368,6 +370,8 @@ export class Exchanges {
       clock: Clock;
       freshness: Freshness;
       onCut: (reason: CutReason) => void;
+      /** An open exchange could not be decided again, and is cut as not permitted. */
+      onUndecided: (error: unknown) => void;
       /** After an exchange has left. */
       onClosed?: () => void;
     }>,
@@ -375,6 +379,7 @@ export class Exchanges {
     this.clock = options.clock;
     this.freshness = options.freshness;
     this.#onCut = options.onCut;
+    this.#onUndecided = options.onUndecided;
     this.#onClosed = options.onClosed ?? (() => {});
   }
 
@@ -481,6 +486,10 @@ export class Exchanges {
 
   counted(reason: CutReason): void {
     this.#onCut(reason);
+  }
+
+  undecided(error: unknown): void {
+    this.#onUndecided(error);
   }
 
   cutting(cut: CutUnderWay): void {

@@ -28,6 +28,8 @@ export type HttpMetrics = Readonly<{
   meters: RouteMeters;
   ended(request: Ended): void;
   cut(reason: CutReason): void;
+  /** An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many exchanges. */
+  undecided(error: unknown): void;
   refused(reason: string): void;
   retried(): void;
   overflow: UpstreamMetrics["overflow"];
@@ -52,6 +54,8 @@ export function createHttpMetrics(options: {
   heldBytesMax: number;
   /** ≤ 0 while fresh; not finite when nothing may be permitted. */
   overdueMs: () => number;
+  /** Monotonic, in ms. */
+  now: () => number;
 }): HttpMetrics {
   const { registry, logger } = options;
   const registers = [registry];
@@ -92,6 +96,12 @@ export function createHttpMetrics(options: {
     labelNames: ["reason"],
     registers,
   });
+  const undecided = new Counter({
+    name: "cardea_proxy_redecision_failures_total",
+    help: "Open exchanges that could not be decided again after a change, and were cut.",
+    registers,
+  });
+  let undecidedLoggedAt = Number.NEGATIVE_INFINITY;
   const refused = new Counter({
     name: "cardea_proxy_refused_requests_total",
     help: "Requests refused before anything looked at them, by reason.",
@@ -126,6 +136,16 @@ export function createHttpMetrics(options: {
       meter.leave();
     },
     cut: (reason) => cuts.inc({ reason }),
+    undecided(error) {
+      undecided.inc();
+      const now = options.now();
+      if (now - undecidedLoggedAt < 1_000) return;
+      undecidedLoggedAt = now;
+      logger.error(
+        { error: error instanceof Error ? error.stack : String(error) },
+        "could not re-decide an open exchange; cut it",
+      );
+    },
     refused: (reason) => refused.inc({ reason }),
     retried: () => retries.inc(),
     overflow: options.upstreams.overflow,

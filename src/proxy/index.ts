@@ -18,7 +18,6 @@ export {
   rehearse,
 } from "./rehearsal.ts";
 export { createRequestIds } from "./request-ids.ts";
-export { RewriteError } from "./rewrite.ts";
 export { compileRoutes, type Routes } from "./routing.ts";
 export type { DecisionPorts } from "./served/decision-point.ts";
 export { type DecisionServer, startDecisionServer } from "./served/decision-server.ts";

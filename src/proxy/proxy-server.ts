@@ -84,6 +84,7 @@ export async function startProxy(
       cuts[reason]++;
       metrics.cut(reason);
     },
+    onUndecided: (error) => metrics.undecided(error),
   });
   const metrics = createHttpMetrics({
     registry,
@@ -93,6 +94,7 @@ export async function startProxy(
     undelivered: () => exchanges.undelivered,
     heldBytesMax,
     overdueMs: () => freshness.overdueMs(clock.monotonic()),
+    now: clock.monotonic,
   });
   if (heldBytesMax === Number.POSITIVE_INFINITY)
     logger.warn(

@@ -19,14 +19,13 @@ import { createOwnHandlers } from "./own-handlers.ts";
 import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
 import { codeOf, conditionOf } from "./respond.ts";
-import { RewriteError } from "./rewrite.ts";
 import { Sending, type SendingTools } from "./sending.ts";
 import type { ForwardedTokens } from "./session-tokens.ts";
 import { beginTrace } from "./traces.ts";
 import type { Traffic } from "./traffic.ts";
 import { isAddressedTo, readTunnel, type TunnelAsked } from "./tunnel-request.ts";
 import { createTunnels } from "./tunnel-splice.ts";
-import { isHandshake, takesUpgrade } from "./upgrade-request.ts";
+import { isCrossSite, isHandshake, takesUpgrade } from "./upgrade-request.ts";
 import { upgrade } from "./upgrade-splice.ts";
 import { callerAddress, givenRequestId, type Identity, stripSessionQuery } from "./upstream-headers.ts";
 import { type AnswerTools, answer, conditionOfCut, leadTo, newVisit, record, type Visit } from "./visit.ts";
@@ -111,6 +110,13 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     const { upgrade: kind } = visit.downstream;
     if (kind !== null && !isHandshake(kind, request, visit.downstream.head)) {
       refuseUnread(visit, kind === "websocket" ? "websocket-handshake" : "upgrade-handshake");
+      return;
+    }
+    if (kind === "websocket" && isCrossSite(request, { ports, routes: plans.routes })) {
+      metrics.refused("websocket-origin");
+      const reasons = ["websocket-origin"];
+      const status = answer(visit, { type: "no-right", status: 403, reasons }, tools);
+      record(visit, { result: "deny", status, reasons }, null, ports);
       return;
     }
     desk.consider({ visit, plan, request });
@@ -263,7 +269,11 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       return;
     }
     const rewritten = visit.tunnel === null ? plan.rewrite(request.rawPath) : "";
-    if (rewritten === undefined) throw new RewriteError(plan.route.id);
+    if (rewritten === undefined) {
+      metrics.refused("rewrite");
+      answer(visit, { type: "bad-request", status: 400 }, tools, permit.principal);
+      return;
+    }
     const { nextUpstream: next } = plan;
     const asking = { sessionId: permit.principal?.session.sessionId ?? null, ip: visit.ip };
     const target = next(asking);

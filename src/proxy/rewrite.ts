@@ -84,14 +84,3 @@ function checked(rewritten: string): string | undefined {
   const [, path] = sendable.exec(rewritten) ?? [];
   return path !== undefined && !dotSegment.test(path) ? rewritten : undefined;
 }
-
-/** A rewrite of the configuration made something that is no path. */
-export class RewriteError extends Error {
-  readonly code = "ERR_PROXY_REWRITE";
-  readonly routeId: string;
-  constructor(routeId: string) {
-    super(`the rewrite of route ${routeId} does not make a path`);
-    this.name = "RewriteError";
-    this.routeId = routeId;
-  }
-}

@@ -1,7 +1,9 @@
 /** Upgrade request: what a request has to be before its connection may be handed over to another protocol. Pure. */
-import type { RouteConfig } from "../config/index.ts";
+import type { Config, RouteConfig } from "../config/index.ts";
 import type { CanonicalRequest, RequestHead } from "./canonical.ts";
 import type { UpgradeKind } from "./downstream.ts";
+import type { ProxyPorts } from "./ports.ts";
+import type { Routes } from "./routing.ts";
 
 /** Whether a route takes upgrades to what the request asks for. */
 export function takesUpgrade(
@@ -24,4 +26,23 @@ export function isHandshake(
   const key = headers["sec-websocket-key"] ?? "";
   const greets = method === "GET" && headers["sec-websocket-version"] === "13";
   return bodiless && greets && /^[A-Za-z0-9+/]{22}==$/.test(key);
+}
+
+/**
+ * Whether the page of another site opens this WebSocket with the session cookie. `cookie_same_site: none` lets browsers send the cookie
+ * there, and no same-origin rule protects a WebSocket (RFC 6455 §10.2). A caller without `Origin` is no browser.
+ */
+export function isCrossSite(
+  { headers, search }: Pick<CanonicalRequest, "headers" | "search">,
+  {
+    ports: { config, credentials },
+    routes,
+  }: Readonly<{
+    ports: Readonly<{ config: Pick<Config, "cookie">; credentials: Pick<ProxyPorts["credentials"], "read"> }>;
+    routes: Pick<Routes, "isRouteOrigin">;
+  }>,
+): boolean {
+  const origin = headers["origin"];
+  if (config.cookie.sameSite !== "none" || origin === undefined || routes.isRouteOrigin(origin)) return false;
+  return credentials.read(headers, search.slice(1))?.source === "cookie";
 }

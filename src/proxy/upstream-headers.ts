@@ -205,7 +205,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   if (host !== input.authority) add("x-forwarded-host", input.authority);
   if (rules.tellsRoutingKey && input.sessionId !== null) add("x-pomerium-routing-key", routingKeyOf(input.sessionId));
   if (input.identity !== null && rules.wantsIdentity === "assertion-and-claims")
-    addIdentity(add, headers, input.identity);
+    addIdentity(add, trustedHops > 0 ? headers : null, input.identity);
   for (const { name, parts } of rules.set) lines.push(name, render(rules, parts, input));
   if (rules.kubernetes !== null) lines.push(...impersonationLines(rules.kubernetes, input.identity));
   return lines;
@@ -244,14 +244,15 @@ export function isOurAuthorization({ bearer }: Pick<RouteConfig, "bearer">, valu
   return (bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
 }
 
+/** @param trusted headers from a trusted proxy in front (`xff_num_trusted_hops`); null: from a caller that may claim nothing */
 function addIdentity(
   add: (name: string, value: string) => void,
-  headers: CanonicalRequest["headers"],
+  trusted: CanonicalRequest["headers"] | null,
   identity: Identity,
 ): void {
   add("x-pomerium-jwt-assertion", identity.assertion);
-  // The original caller's assertion, behind another Pomerium: signed by somebody else, so the upstream must verify it.
-  const original = headers["x-pomerium-jwt-assertion-for"] ?? headers["x-pomerium-jwt-assertion"];
+  // Behind another Pomerium: the original caller's assertion. Another key signed it, so the upstream must verify it.
+  const original = trusted?.["x-pomerium-jwt-assertion-for"] ?? trusted?.["x-pomerium-jwt-assertion"];
   if (original !== undefined) add("x-pomerium-jwt-assertion-for", original);
   for (const [name, value] of identity.claimHeaders) add(name, headerValue(value));
 }

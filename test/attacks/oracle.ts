@@ -224,7 +224,6 @@ const ours: ReadonlySet<string> = new Set([
   "x-forwarded-host",
   "x-envoy-external-address",
   "x-pomerium-jwt-assertion",
-  "x-pomerium-jwt-assertion-for", // the caller's own, signed by somebody else: for the upstream to verify
   "x-pomerium-claim-email",
   "x-pomerium-claim-groups",
   "x-nick",

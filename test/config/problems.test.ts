@@ -40,6 +40,19 @@ test("a warning alone does not stop anything", () => {
   assert.deepEqual(result.ok ? result.warnings.map(({ line, severity }) => [line, severity]) : [], [[11, "warning"]]);
 });
 
+test("an administrator that is not called a group, an e-mail or a subject is a warning, and counts", () => {
+  const text = `${base}administrators: [group:ops, alice, email:a@example.com, sub:s1, "group"]\n${goodRoute}`;
+  assert.deepEqual(errors(text), []);
+  const bare = "does not say whether it is a group, an e-mail or a subject, and counts as each of them";
+  const found = warnings(text);
+  assert.equal(found.length, 2, found.join("\n"));
+  assert.ok(
+    found[0]?.includes(`administrators[1]: ${bare}; write group:alice, email:alice or sub:alice`),
+    found.join(),
+  );
+  assert.ok(found[1]?.includes(`administrators[4]: ${bare}`), found.join());
+});
+
 suite("what is written wrongly is named where it stands", () => {
   const table: readonly (readonly [string, readonly string[]])[] = [
     [

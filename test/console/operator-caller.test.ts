@@ -138,6 +138,22 @@ test("administrators are named by group, by subject, or by an e-mail that the pr
   assert.ok(is(["s1"], principal({ emailVerified: false })));
   assert.ok(is(["admins"], principal({}, ["admins"])));
   assert.ok(!is([], principal({}, ["admins"])));
+  const everyKind = principal({ subject: "s1", email: "a@example.com" }, ["admins"]);
+  for (const entry of ["group:admins", "email:a@example.com", "sub:s1"]) assert.ok(is([entry], everyKind), entry);
+  for (const entry of [
+    "group:s1",
+    "group:a@example.com",
+    "email:s1",
+    "email:admins",
+    "sub:admins",
+    "sub:a@example.com",
+  ])
+    assert.ok(!is([entry], everyKind), entry);
+  const namesake = principal({ subject: "other", email: "group@example.com", emailVerified: true }, ["s1"]);
+  assert.ok(!is(["sub:s1"], namesake), "a group that is called like a person makes no member that person");
+  assert.ok(!is(["email:a@example.com"], principal({ emailVerified: false })));
+  for (const entry of ["group:", "email:", "sub:"])
+    assert.ok(!is([entry], principal({ email: "", subject: "" }, [""])), "a kind without a name names nobody");
   assert.ok(!is([""], principal({ email: "", subject: "" })), "an empty name names nobody");
   assert.ok(!is(["A"], principal({})), "a display name names nobody");
   assert.ok(!is(["admins"], { groups: new Set(), profile: undefined } as unknown as Principal));

@@ -17,10 +17,12 @@ const bob: Stream = "user:bob";
 function desk() {
   const now = { monotonic: 0, wall: 1_000, overdueMs: -1 };
   const cuts: CutReason[] = [];
+  const undecided: unknown[] = [];
   const exchanges = new Exchanges({
     clock: { monotonic: () => now.monotonic as MonotonicMs, wall: () => now.wall as UnixMs },
     freshness: { overdueMs: () => now.overdueMs },
     onCut: (reason) => void cuts.push(reason),
+    onUndecided: (error) => void undecided.push(error),
   });
   const open = (parts: Partial<ExchangeOptions> = {}) => {
     const verdict: { next: Verdict } = { next: { type: "permitted", reads: parts.reads ?? [alice], until: null } };
@@ -44,7 +46,7 @@ function desk() {
   };
   const change = (touched: Stream[], rebuilt = false) =>
     waitFor((settled) => exchanges.onChange({ link: genesis, touched: new Set(touched), rebuilt }, settled));
-  return { now, cuts, exchanges, open, change };
+  return { now, cuts, undecided, exchanges, open, change };
 }
 /** Undefined: it settled at once. */
 function waitFor(begin: (settled: Settled) => void): Promise<void> | undefined {
@@ -194,15 +196,17 @@ describe("what is reported as enforced", () => {
     });
     assert.deepEqual(two.destroyed, ["draining"]);
   });
-  test("a decision that fails with an error is a refusal", () => {
-    const { open, change } = desk();
+  test("a decision that fails with an error is a refusal, and its error is passed on to be counted and logged", () => {
+    const { open, change, undecided } = desk();
+    const broken = new Error("no");
     const one = open({
       redecide: () => {
-        throw new Error("no");
+        throw broken;
       },
     });
     void change([alice]);
     assert.deepEqual(one.destroyed, ["not-permitted"]);
+    assert.deepEqual(undecided, [broken]);
   });
 });
 

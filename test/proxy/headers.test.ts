@@ -97,11 +97,13 @@ describe("an identity header says what we say, whatever the caller sends", () =>
     assert.ok(!lines.includes("m"));
   });
   test("a forged assertion is replaced by ours; the original one travels on as -For", () => {
-    const lines = upstream(["X-Pomerium-Jwt-Assertion", "theirs"]);
+    const behind = { config: { xffNumTrustedHops: 1 } };
+    const lines = upstream(["X-Pomerium-Jwt-Assertion", "theirs"], behind);
     assert.deepEqual(values(lines, "x-pomerium-jwt-assertion"), ["signed"]);
     assert.deepEqual(values(lines, "x-pomerium-jwt-assertion-for"), ["theirs"]);
-    const both = upstream(["X-Pomerium-Jwt-Assertion", "theirs", "X-Pomerium-Jwt-Assertion-For", "first"]);
-    assert.deepEqual(values(both, "x-pomerium-jwt-assertion-for"), ["first"]);
+    const claimed = ["X-Pomerium-Jwt-Assertion", "theirs", "X-Pomerium-Jwt-Assertion-For", "first"];
+    assert.deepEqual(values(upstream(claimed, behind), "x-pomerium-jwt-assertion-for"), ["first"]);
+    assert.deepEqual(values(upstream(claimed), "x-pomerium-jwt-assertion-for"), [], "no trusted hop, no claim");
   });
   test("every other statement of a proxy goes: Forwarded, X-Forwarded-*, X-Real-IP, X-Original-URL, Impersonate-*", () => {
     for (const name of [

@@ -39,7 +39,12 @@ async function fill({ ours }: Awaited<ReturnType<typeof pair>>): Promise<void> {
 }
 
 function registry(): Exchanges {
-  return new Exchanges({ clock: systemClock, freshness: { overdueMs: () => -1 }, onCut() {} });
+  return new Exchanges({
+    clock: systemClock,
+    freshness: { overdueMs: () => -1 },
+    onCut() {},
+    onUndecided: assert.ifError,
+  });
 }
 
 function answer(exchanges: Exchanges, outlet: SocketOutlet): void {

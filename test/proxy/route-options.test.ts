@@ -47,6 +47,19 @@ describe("redirects", () => {
     });
 });
 
+test("a path that a rewrite would make a dot segment of is 400, and no upstream hears of it", async () => {
+  const [server] = (await upstreams(1)) as [Upstream];
+  const rig = await start(
+    `prefix: /foo, prefix_rewrite: /, to: "http://127.0.0.1:${server.port}", allow_public_unauthenticated_access: true`,
+  );
+  for (const path of ["/foo../x", "/foo.", "/foo./x", "/foo;/x"]) {
+    const answer = await rig.ask({ path });
+    assert.equal(answer.status, 400, path);
+  }
+  assert.equal(server.seen.length, 0);
+  assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="rewrite"\} 4/);
+});
+
 test("a fixed response has its status and its body", async () => {
   const rig = await start(`response: {status: 418, body: tea}, ${everybody}`);
   const answer = await rig.ask({});
@@ -107,8 +120,8 @@ test("cors_allow_preflight lets a preflight pass without a session, and nothing 
   ];
   assert.deepEqual(
     refused.map(({ status }) => status),
-    [401, 302, 302],
-    "to sign in, but for a preflight, which never could",
+    [401, 401, 401],
+    "no session, and none of these can be redirected to sign-in",
   );
   assert.equal(server.seen.length, 1);
 });

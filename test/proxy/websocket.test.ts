@@ -5,7 +5,9 @@ import type { IncomingMessage } from "node:http";
 import { createServer, type Socket } from "node:net";
 import { after, describe, test } from "node:test";
 import { type WebSocket as Client, WebSocket, WebSocketServer } from "ws";
-import type { RouteConfig } from "../../src/config/index.ts";
+import type { Config, RouteConfig } from "../../src/config/index.ts";
+import { createDecisionPoint } from "../../src/proxy/served/decision-point.ts";
+import { ReachedHandles } from "../../src/proxy/who-asks.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { cookieOf, engOnly, type Rig, routeTo, signedIn, startRig, startUpstream, valuesOf } from "./support.ts";
 
@@ -20,6 +22,7 @@ async function start(
   parts: Partial<RouteConfig> = {},
   onSocket: (socket: Client, req: IncomingMessage) => void = (socket) =>
     socket.on("message", (data) => socket.send(data)),
+  config: Partial<Config> = {},
 ): Promise<{ rig: Rig; heard: Heard[] }> {
   const upstream = await startUpstream();
   const heard: Heard[] = [];
@@ -29,7 +32,8 @@ async function start(
     socket.on("error", () => {});
     onSocket(socket, req);
   });
-  const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, passIdentityHeaders: true, ...parts })]);
+  const route = routeTo(upstream.port, { allowWebsockets: true, passIdentityHeaders: true, ...parts });
+  const rig = await startRig([route], { config });
   await rig.apply(signedIn(1), signedIn(2));
   cleanUps.push(async () => {
     await rig.close();
@@ -61,6 +65,61 @@ async function refusal(
   await once(res, "end");
   return { status: res.statusCode ?? 0, body, headers: res.headers };
 }
+
+describe("cookie_same_site: none", () => {
+  const cookie = { name: "_pomerium", domain: null, httpOnly: true, expireMs: 50_000_000, sameSite: "none" as const };
+
+  test("lets no page of another site open a WebSocket with the session cookie, by the proxy or by forward-auth", async () => {
+    const { rig, heard } = await start({}, undefined, { cookie });
+    for (const origin of [
+      "http://evil.example",
+      "null",
+      "https://app.localhost",
+      "http://app.localhost.evil.example",
+    ]) {
+      const { status } = await refusal(dial(rig, { headers: { origin } }));
+      assert.equal(status, 403, origin);
+    }
+    assert.equal(heard.length, 0);
+    const { result, reasons } = rig.records.at(-1) ?? assert.fail("it is recorded");
+    assert.deepEqual([result, reasons], ["deny", ["websocket-origin"]]);
+    assert.match(await rig.metrics(), /cardea_proxy_refused_requests_total\{reason="websocket-origin"\} 4/);
+    const point = createDecisionPoint(rig.ports, new ReachedHandles());
+    const judged = async (origin: string): Promise<string> => {
+      const key = ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Upgrade", "websocket"];
+      const lines = ["Origin", origin, "Cookie", cookieOf(1), ...key];
+      const target = {
+        method: "GET",
+        scheme: "http" as const,
+        authority: "app.localhost",
+        target: "/live",
+        ip: "127.0.0.1",
+      };
+      const verdict = await point.ask({ described: { ...target, lines }, whose: "credential", requestId: "r" });
+      return verdict.type;
+    };
+    assert.equal(await judged("http://evil.example"), "deny");
+    assert.equal(await judged("http://app.localhost"), "permit");
+  });
+
+  test("lets in pages of a route, and callers that are no browser or bring another credential", async () => {
+    const { rig } = await start({}, undefined, { cookie });
+    const withoutCookie = { cookie: "a=1", "x-pomerium-authorization": "s1", origin: "http://evil.example" };
+    const allowed: Record<string, string>[] = [{ origin: "http://app.localhost" }, {}, withoutCookie];
+    for (const headers of allowed) {
+      const socket = dial(rig, { headers });
+      await once(socket, "open");
+      socket.terminate();
+    }
+  });
+
+  test("is what makes browsers send the cookie: with `lax` the origin is the browser's matter", async () => {
+    const { rig } = await start();
+    const socket = dial(rig, { headers: { origin: "http://evil.example" } });
+    await once(socket, "open");
+    socket.terminate();
+  });
+});
 
 describe("a WebSocket that is permitted", () => {
   test("carries messages both ways, of every length, and closes with the code that a side gave", async () => {

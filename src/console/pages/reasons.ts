@@ -20,6 +20,7 @@ const sentences: Readonly<Record<string, string>> = {
   "http-method-unauthorized": "This kind of request is not allowed here.",
   "http-path-unauthorized": "This path is not among those you may use.",
   "path-parameters": "The address has parameters behind a semicolon, and could be taken for another address.",
+  "websocket-origin": "A page of another site may not open this connection with your session.",
   "source-ip-unauthorized": "The network you come from may not use this.",
   "non-cors-request": "Only requests of another site's script are allowed here without more.",
   "mcp-tool-no-match": "This tool is not among those you may call.",

@@ -29,6 +29,7 @@ import { isReserved } from "../reserved-paths.ts";
 import { authorityOf, compileRoutes, type Routes, signInHostOf } from "../routing.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import { isCrossSite } from "../upgrade-request.ts";
 import { type Asking, createWhoAsks, nobody, type ReachedHandles } from "../who-asks.ts";
 
 export type DecisionPorts = Pick<
@@ -213,6 +214,8 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     if (freshness.overdueMs(clock.monotonic()) > route.staleGraceMs)
       return { type: "unavailable", why: "lease", ...about };
     if (asking === "behind" || asking === "provider") return { type: "unavailable", why: asking, ...about };
+    if (about.asked.kind === "upgrade" && isCrossSite(about.request, { ports, routes }))
+      return { type: "deny", status: 403, principal: null, reasons: ["websocket-origin"], ...about };
     if (asking === "refused")
       return { type: "deny", status: 403, principal: null, reasons: ["bearer-token-invalid"], ...about };
     const now = clock.wall();
