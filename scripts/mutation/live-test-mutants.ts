@@ -5,6 +5,7 @@ const decideTest = "test/auth/authorize/decide.test.ts";
 const decide = "src/auth/authorize/decide.ts";
 const exchangesTest = "test/proxy/exchanges.test.ts";
 const exchanges = "src/proxy/exchanges.ts";
+const outletTest = "test/proxy/outlet-socket.test.ts";
 const projectionTest = "test/events/projection.test.ts";
 const projection = "src/events/projection.ts";
 const cutTest = "test/proxy/cut.test.ts";
@@ -104,6 +105,69 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
         file: exchanges,
         take: "this.#redecide([...this.#all.items(), ...this.#delivering.items()], settled);",
         put: "this.#redecide([], settled);",
+      },
+    ],
+  },
+  "older-answer-unasked": {
+    section: 5,
+    meaning:
+      "a change leaves a connection alone though an older answer, for which a newer one stands, is not delivered",
+    test: outletTest,
+    changes: [
+      {
+        file: exchanges,
+        take: 'if (this.#redecideNow() && delivery.holdsOlder()) this.cut("not-permitted");',
+        put: "this.#redecideNow();",
+      },
+    ],
+  },
+  "older-answer-taken-early": {
+    section: 5,
+    meaning: "an answer stands for an older one on which a change is being enforced",
+    test: outletTest,
+    changes: [{ file: exchanges, take: "older.#redeciding > 0 || older.cutReason", put: "older.cutReason" }],
+  },
+  "older-answer-of-others": {
+    section: 5,
+    meaning: "an answer stands for an older one of other facts on its connection",
+    test: outletTest,
+    changes: [
+      { file: exchanges, take: " || !sameFacts(older.#reads, this.#reads)) return false;", put: ") return false;" },
+    ],
+  },
+  "older-answer-outlived": {
+    section: 5,
+    meaning: "an answer that stands for an older one does not end when time ends the older one's right",
+    test: outletTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "if (older.#until !== null) this.#until = Math.min(this.#until ?? Infinity, older.#until) as UnixMs;",
+        put: "",
+      },
+    ],
+  },
+  "upload-left-behind": {
+    section: 5,
+    meaning: "an exchange leaves while a connection to an upstream has not sent all of its request",
+    test: outletTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "if (this.#unsent === nothing) return answer;",
+        put: "if (this.kind !== undefined) return answer;",
+      },
+    ],
+  },
+  "upload-uncut": {
+    section: 5,
+    meaning: "a cut forgets what a connection to an upstream has not sent of the request",
+    test: outletTest,
+    changes: [
+      {
+        file: exchanges,
+        take: "if (!unsent.isDone()) this.#registry.cutting(resetSoon(unsent));",
+        put: "void unsent, resetSoon;",
       },
     ],
   },

@@ -7,7 +7,8 @@
  * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is called when
  *   every cut that has begun is done: `enforced` waits for that.
  * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has acknowledged it,
- *   its exchange counts as closed, stays registered, and is re-decided and cut like an open one (`Delivery`).
+ *   its exchange counts as closed, stays registered, and is re-decided and cut like an open one (`Delivery`). The next response on the
+ *   connection may stand for it (`takeOver`), so that the hot path makes no system call and a connection keeps few of them.
  * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`CutUnderWay`).
  * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
  *   comparisons for silent streams; no safety rests on it.
@@ -75,6 +76,8 @@ export type Delivery = Readonly<{
   soon(): CutUnderWay;
   /** Discards it, with the connection, unless it is done. */
   reset(): void;
+  /** An older response that this one stands for is not done. */
+  holdsOlder(): boolean;
 }>;
 
 /** A connection, as the exchanges see it whose responses it carries. */
@@ -112,6 +115,8 @@ export class Exchange implements Linked<Exchange> {
   #state: "open" | "delivering" | "left" = "open";
   #outlet: Outlet | undefined;
   #delivery: Delivery | undefined;
+  /** Changes that are being enforced on it while it is delivered. */
+  #redeciding = 0;
   /** Of requests that upstreams answered before they had received them in full. */
   #unsent = nothing;
   readonly #redecide: () => Verdict;
@@ -197,8 +202,12 @@ export class Exchange implements Linked<Exchange> {
   /** Most responses are delivered before there is anything to decide. */
   #redecideUndelivered(delivery: Delivery): CutUnderWay {
     const redecide = (): void => {
-      if (this.cutReason === undefined && !this.leaveIfDelivered()) this.#redecideNow();
+      this.#redeciding -= 1;
+      if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
+      // Nothing is left of the older one that could be decided again, so what is not known to be permitted goes.
+      if (this.#redecideNow() && delivery.holdsOlder()) this.cut("not-permitted");
     };
+    this.#redeciding += 1;
     const then: CutUnderWay["then"] = (done, failed) =>
       delivery.soon().then(() => {
         try {
@@ -277,6 +286,19 @@ export class Exchange implements Linked<Exchange> {
     this.#registry.closed(this, this.#state);
   }
 
+  /**
+   * Makes this response stand for an older one on the same connection, which then leaves the registry though it may not be delivered.
+   * Every change of the older one's facts still finds this one, and resets the connection unless the older one is delivered by then.
+   * @returns false: it cannot stand for it
+   */
+  takeOver(older: Exchange): boolean {
+    if (older.#redeciding > 0 || older.cutReason !== undefined || !sameFacts(older.#reads, this.#reads)) return false;
+    this.#graceMs = Math.min(this.#graceMs, older.#graceMs);
+    this.#endsAt = Math.min(this.#endsAt, older.#endsAt);
+    if (older.#until !== null) this.#until = Math.min(this.#until ?? Infinity, older.#until) as UnixMs;
+    return true;
+  }
+
   #deliver(): Delivery | undefined {
     const answer = this.#outlet?.deliver(this);
     if (this.#unsent === nothing) return answer;
@@ -303,6 +325,7 @@ function together(all: readonly Delivery[]): Delivery {
     reset() {
       for (const one of all) one.reset();
     },
+    holdsOlder: () => all.some((one) => one.holdsOlder()),
   };
 }
 

@@ -1,7 +1,9 @@
 /**
  * Outlet: the answers that one connection has written and whose bytes its kernel may still hold.
  *
- * - An exchange stays registered until the caller's kernel has acknowledged its last byte (exchanges.ts).
+ * - An exchange stays registered until the caller's kernel has acknowledged its last byte (exchanges.ts), or until a later answer on the
+ *   connection stands for it. The kernel is asked only when there is something to decide: by a change, by the sweep, and when answers of
+ *   different callers or routes alternate on one connection.
  * - A cut is finished when the peer has what was written before it. After `cutWithinMs` the connection is reset instead: bytes of one
  *   answer cannot be taken out of a stream that carries several.
  */
@@ -16,6 +18,8 @@ const lookEveryMs = 5;
 
 /** Answers of one connection that its peer has not acknowledged, at most. More than a distant caller of small answers has under way. */
 const undeliveredMax = 4_096;
+/** Answers of one connection that cannot stand for each other, before the kernel is asked which of them have been acknowledged. */
+const unaskedMax = 8;
 /** How old a look at the kernel's queue may be: a sweep asks for each of many answers of one connection. */
 const lookMsMax = 1;
 
@@ -37,7 +41,12 @@ export class SocketOutlet implements Outlet {
   deliver(exchange: Exchange): Delivery | undefined {
     if (this.#socket.destroyed) return undefined;
     const answer = new PendingAnswer(this, this.#socket, exchange);
-    this.#releaseDelivered();
+    const last = this.#pending.at(-1);
+    if (last !== undefined && answer.takeOver(last)) {
+      this.#pending[this.#pending.length - 1] = answer;
+      return answer;
+    }
+    if (this.#pending.length >= unaskedMax) this.#releaseDelivered();
     if (this.#pending.length >= undeliveredMax) {
       this.#onFull();
       resetSocket(this.#socket);
@@ -84,12 +93,29 @@ class PendingAnswer implements Delivery {
   readonly #socket: Socket;
   /** Until it is delivered. */
   #exchange: Exchange | undefined;
+  /** The end of the last answer that this one stands for. */
+  #older: SendMark = 0;
 
   constructor(outlet: SocketOutlet, socket: Socket, exchange: Exchange) {
     this.mark = sendMark(socket);
     this.#outlet = outlet;
     this.#socket = socket;
     this.#exchange = exchange;
+  }
+
+  /** @returns whether `last` needs no place of its own any more */
+  takeOver(last: PendingAnswer): boolean {
+    const older = last.#exchange;
+    if (older === undefined) return true;
+    if (this.#exchange?.takeOver(older) !== true) return false;
+    this.#older = last.mark;
+    last.release();
+    return true;
+  }
+
+  holdsOlder(): boolean {
+    this.#outlet.lookAgain();
+    return !this.#outlet.hasDelivered(this.#older);
   }
 
   release(): void {
@@ -128,6 +154,7 @@ export function unsentDelivery(socket: Socket): Delivery | undefined {
     reset() {
       if (!isDone()) resetSocket(socket);
     },
+    holdsOlder: () => false,
   };
 }
 

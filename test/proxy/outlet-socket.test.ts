@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { type TestContext, test } from "node:test";
-import { Exchanges } from "../../src/proxy/exchanges.ts";
-import { SocketOutlet } from "../../src/proxy/outlet-socket.ts";
+import { describe, type TestContext, test } from "node:test";
+import { type Stream, sessionStream, type UnixMs } from "../../src/events/index.ts";
+import { type Exchange, Exchanges, type Verdict } from "../../src/proxy/exchanges.ts";
+import { SocketOutlet, unsentDelivery } from "../../src/proxy/outlet-socket.ts";
 import { guardSocket, unackedBytes } from "../../src/proxy/send-queue-socket.ts";
 import { systemClock } from "../../src/replication/index.ts";
+import { sessionId } from "../events/support.ts";
 import { cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -47,13 +49,34 @@ function registry(): Exchanges {
   });
 }
 
-function answer(exchanges: Exchanges, outlet: SocketOutlet): void {
-  const exchange = exchanges.open({
-    ...{ kind: "http", reads: [], until: null, openedAt: systemClock.monotonic(), graceMs: 0, lifetimeMs: 0 },
-    redecide: () => ({ type: "permitted", reads: [], until: null }),
+type Answered = Readonly<{ reads: readonly Stream[]; verdict: Verdict["type"]; until?: UnixMs | null }>;
+
+/** Some session's. */
+const session = (n: number): Stream => sessionStream(sessionId(n));
+
+/** @param verdict of every later decision */
+function open(exchanges: Exchanges, { reads, verdict, until = null }: Answered): Exchange {
+  return exchanges.open({
+    ...{ kind: "http", reads, until, openedAt: systemClock.monotonic(), graceMs: 0, lifetimeMs: 0 },
+    redecide: () =>
+      verdict === "permitted" ? { type: verdict, reads, until: null } : { type: verdict, reason: "session-ended" },
   });
+}
+
+/** An answer that is complete at once. */
+function answer(exchanges: Exchanges, outlet: SocketOutlet, answered: Answered): void {
+  const exchange = open(exchanges, answered);
   exchange.leavesBy(outlet);
   exchange.close();
+}
+
+const ofSession = (n: number, verdict: Verdict["type"] = "permitted"): Answered => ({ reads: [session(n)], verdict });
+
+/** Settles when a change of a session is enforced. */
+function changed(exchanges: Exchanges, n: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    exchanges.touch(new Set([session(n)]), (failure) => (failure === null ? resolve() : reject(failure)));
+  });
 }
 
 test("a caller that takes none of too many answers loses its connection", { skip }, async (t) => {
@@ -63,10 +86,10 @@ test("a caller that takes none of too many answers loses its connection", { skip
   const exchanges = registry();
   let refused = 0;
   const outlet = new SocketOutlet(both.ours, () => refused++);
-  for (let n = 0; n < 4_096; n++) answer(exchanges, outlet);
+  for (let n = 0; n < 4_096; n++) answer(exchanges, outlet, ofSession(n % 2));
   assert.deepEqual([exchanges.undelivered, refused, both.ours.destroyed], [4_096, 0, false]);
 
-  answer(exchanges, outlet);
+  answer(exchanges, outlet, ofSession(0));
   assert.deepEqual([exchanges.undelivered, refused, both.ours.destroyed], [4_096, 1, true]);
   exchanges.sweep();
   assert.equal(exchanges.undelivered, 0, "what a reset discarded is not waited for");
@@ -77,7 +100,7 @@ test("answers leave the registry when their caller has them", { skip }, async (t
   await fill(both);
   const exchanges = registry();
   const outlet = new SocketOutlet(both.ours, () => {});
-  for (let n = 0; n < 3; n++) answer(exchanges, outlet);
+  for (let n = 0; n < 3; n++) answer(exchanges, outlet, ofSession(n));
   exchanges.sweep();
   assert.equal(exchanges.undelivered, 3);
   both.caller.resume();
@@ -85,4 +108,95 @@ test("answers leave the registry when their caller has them", { skip }, async (t
     exchanges.sweep();
     return exchanges.undelivered === 0;
   });
+});
+
+describe("an answer stands for the one before it on its connection, of the same facts", { skip }, () => {
+  async function unread(t: TestContext) {
+    const both = await pair(t);
+    guardSocket(both.ours);
+    const exchanges = registry();
+    return { ...both, fill: () => fill(both), exchanges, outlet: new SocketOutlet(both.ours, () => {}) };
+  }
+
+  test("a connection keeps one of them, and one of each caller", async (t) => {
+    const { fill, exchanges, outlet } = await unread(t);
+    await fill();
+    for (let n = 0; n < 100; n++) answer(exchanges, outlet, ofSession(1));
+    assert.equal(exchanges.undelivered, 1);
+    answer(exchanges, outlet, ofSession(2));
+    assert.equal(exchanges.undelivered, 2);
+  });
+
+  test("a change resets the connection when the older one is not delivered, whatever is decided on the newer", async (t) => {
+    const { fill, exchanges, outlet, ours } = await unread(t);
+    await fill();
+    answer(exchanges, outlet, ofSession(1, "refused"));
+    answer(exchanges, outlet, ofSession(1));
+    await changed(exchanges, 1);
+    assert.deepEqual([ours.destroyed, unackedBytes(ours)], [true, 0]);
+  });
+
+  test("a change leaves the connection alone when the older one is delivered and the newer one permitted", async (t) => {
+    const { fill, exchanges, outlet, ours } = await unread(t);
+    answer(exchanges, outlet, ofSession(1, "refused"));
+    await fill();
+    answer(exchanges, outlet, ofSession(1));
+    await changed(exchanges, 1);
+    assert.deepEqual([ours.destroyed, exchanges.undelivered], [false, 1]);
+  });
+
+  test("a change that is being enforced on the older one is not lost", async (t) => {
+    const { fill, exchanges, outlet, ours } = await unread(t);
+    await fill();
+    answer(exchanges, outlet, ofSession(1, "refused"));
+    const enforced = changed(exchanges, 1);
+    const again = changed(exchanges, 1);
+    answer(exchanges, outlet, ofSession(1));
+    await Promise.all([enforced, again]);
+    assert.equal(ours.destroyed, true);
+  });
+
+  test("the shorter right of the two ends the newer one", async (t) => {
+    const { fill, exchanges, outlet, ours } = await unread(t);
+    await fill();
+    answer(exchanges, outlet, { ...ofSession(1), until: (Date.now() - 1) as UnixMs });
+    answer(exchanges, outlet, ofSession(1));
+    exchanges.sweep();
+    await changed(exchanges, 2);
+    assert.equal(ours.destroyed, true);
+  });
+});
+
+describe("a request that its upstream has answered before it was sent in full", { skip }, () => {
+  async function unsent(t: TestContext, verdict: Verdict["type"]) {
+    const both = await pair(t);
+    guardSocket(both.ours);
+    await fill(both);
+    const exchanges = registry();
+    const exchange = open(exchanges, ofSession(1, verdict));
+    const delivery = unsentDelivery(both.ours);
+    assert.ok(delivery !== undefined);
+    exchange.alsoSends(delivery);
+    return { ...both, exchanges, exchange };
+  }
+
+  test("its exchange stays until the rest is sent", async (t) => {
+    const { caller, exchanges, exchange } = await unsent(t, "permitted");
+    exchange.close();
+    exchanges.sweep();
+    assert.equal(exchanges.undelivered, 1);
+    caller.resume();
+    await waitFor("it to leave", () => {
+      exchanges.sweep();
+      return exchanges.undelivered === 0;
+    });
+  });
+
+  for (const state of ["open", "closed"] as const)
+    test(`a cut of an exchange that is ${state} resets the connection before the change is enforced`, async (t) => {
+      const { ours, exchanges, exchange } = await unsent(t, "refused");
+      if (state === "closed") exchange.close();
+      await changed(exchanges, 1);
+      assert.deepEqual([ours.destroyed, exchange.cutReason], [true, "session-ended"]);
+    });
 });
