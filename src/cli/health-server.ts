@@ -14,7 +14,7 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import type { Registry } from "prom-client";
 import type { Config, HostPort } from "../config/index.ts";
 import { withoutJsonSchemas } from "../replication/index.ts";
-import type { Readiness } from "./readiness.ts";
+import { type Readiness, readyForAll } from "./readiness.ts";
 
 export async function startHealthServer(options: {
   listen: HostPort;
@@ -43,8 +43,12 @@ export async function startHealthServer(options: {
           ),
   });
   app.get("/healthz", (_request, reply) => reply.type("text/plain; charset=utf-8").send("OK\n"));
-  app.get("/readyz", async (_request, reply) => {
-    const readiness = await options.readiness();
+  app.get("/readyz", async (request, reply) => {
+    const { routes } = request.query as Readonly<{ routes?: unknown }>;
+    if (routes !== undefined && routes !== "all")
+      return reply.code(400).send({ ready: false, reasons: ["routes: the only value is all"] });
+    const found = await options.readiness();
+    const readiness = routes === "all" ? readyForAll(found) : found;
     return reply
       .code(readiness.ready ? 200 : 503)
       .header("cache-control", "no-store")

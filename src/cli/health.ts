@@ -12,11 +12,11 @@ const usualAddress = "127.0.0.1:9902";
 
 export const health: Command = {
   name: "health",
-  usage: "[--address 127.0.0.1:9902] [--tls] [--live] [--timeout 3s] | --url URL",
+  usage: "[--address 127.0.0.1:9902] [--tls] [--live | --all-routes] [--timeout 3s] | --url URL",
   summary: "whether a process on this machine is ready; for container health checks",
   help: `Asks /readyz at the process's metrics_address (METRICS_ADDRESS, else ${usualAddress}): a broker is ready with the log read and a
 leader known, a proxy while it may serve. --tls where metrics_certificate is set: the certificate is not verified, since it is that of this
-machine. --live asks /healthz instead: for those who would restart what is not healthy, since
+machine. --all-routes asks /readyz?routes=all: a proxy that answers 503 on some of its routes is then not ready. --live asks /healthz instead: for those who would restart what is not healthy, since
 a proxy that waits for its brokers would not be helped by a restart. Exit 0 when it is, 1 when not or nobody answers.`,
   async run(args, terminal) {
     const parsed = parse(
@@ -26,14 +26,18 @@ a proxy that waits for its brokers would not be helped by a restart. Exit 0 when
         url: { type: "string" },
         timeout: { type: "string" },
         live: { type: "boolean" },
+        "all-routes": { type: "boolean" },
         tls: { type: "boolean" },
         json: { type: "boolean" },
       },
       { min: 0, max: 0 },
     );
+    if (parsed.flag("live") && parsed.flag("all-routes"))
+      throw new UsageError("--live and --all-routes exclude each other");
+    const path = parsed.flag("live") ? "/healthz" : parsed.flag("all-routes") ? "/readyz?routes=all" : "/readyz";
     const url =
       parsed.text("url") ??
-      `http${parsed.flag("tls") ? "s" : ""}://${reachable(parsed.text("address") ?? (terminal.env["METRICS_ADDRESS"] || usualAddress))}${parsed.flag("live") ? "/healthz" : "/readyz"}`;
+      `http${parsed.flag("tls") ? "s" : ""}://${reachable(parsed.text("address") ?? (terminal.env["METRICS_ADDRESS"] || usualAddress))}${path}`;
     if (!URL.canParse(url)) throw new UsageError(`${url} is not a URL`);
     const timeoutMs = parseSeconds(parsed.text("timeout"));
     const look = parsed.flag("tls") ? lookWithTls : lookPlainly;

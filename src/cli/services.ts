@@ -30,7 +30,7 @@ import { startHealthServer } from "./health-server.ts";
 import type { Loaded } from "./load.ts";
 import type { Output } from "./output.ts";
 import { registerProcessMetrics } from "./process-metrics.ts";
-import { type Readiness, readinessOf } from "./readiness.ts";
+import { type Readiness, readinessOf, routeShareOf } from "./readiness.ts";
 import { registerRefreshCounts } from "./refresh-counts.ts";
 import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
 import { giveBackSpareMemory } from "./spare-memory.ts";
@@ -120,13 +120,18 @@ export async function startServices(
       if (phase === "starting") return { ready: false, reasons: ["starting"] };
       const brokers = databroker.broker === null ? { ready: true, reasons: [] } : databroker.broker.ready();
       if (replica === null) return brokers;
+      const overdueMs = replica.overdueMs(systemClock.monotonic());
       const own = readinessOf({
         ...replica.ready(),
-        overdueMs: replica.overdueMs(systemClock.monotonic()),
+        overdueMs,
         graceMs: longestGraceMs(current),
         draining: phase === "draining" ? "draining" : "serving",
       });
-      return { ready: own.ready && brokers.ready, reasons: [...own.reasons, ...brokers.reasons] };
+      return {
+        ready: own.ready && brokers.ready,
+        reasons: [...own.reasons, ...brokers.reasons],
+        ...(decides ? { routes: routeShareOf(overdueMs, current.routes) } : {}),
+      };
     };
     const { metricsAddress } = config;
     let healthPort: number | null = null;

@@ -15,7 +15,7 @@ import { CannotError } from "./command.ts";
 import { takeBackHanded } from "./handed-connections.ts";
 import { startHealthServer } from "./health-server.ts";
 import { mergeMetrics } from "./merged-metrics.ts";
-import type { Readiness } from "./readiness.ts";
+import { commonShare, type Readiness } from "./readiness.ts";
 import type { Share } from "./worker-shares.ts";
 
 const variable = "CARDEA_WORKER";
@@ -132,7 +132,7 @@ export async function startWorkers(
       up.map(async (member): Promise<Readiness> => {
         try {
           const answer = (await (await ask(member, "/readyz")).json()) as Readiness;
-          return { ready: answer.ready, reasons: answer.reasons.map((reason) => `${member.label}: ${reason}`) };
+          return { ...answer, reasons: answer.reasons.map((reason) => `${member.label}: ${reason}`) };
         } catch {
           return { ready: false, reasons: [`${member.label}: does not answer`] };
         }
@@ -140,7 +140,12 @@ export async function startWorkers(
     );
     const serves = up.some(({ share }) => share.index > 0);
     const reasons = [...(serves ? [] : ["no worker serves"]), ...answers.flatMap((answer) => answer.reasons)];
-    return { ready: serves && answers.every((answer) => answer.ready), reasons };
+    const routes = commonShare(answers.flatMap((answer) => answer.routes ?? []));
+    return {
+      ready: serves && answers.every((answer) => answer.ready),
+      reasons,
+      ...(routes === undefined ? {} : { routes }),
+    };
   }
 
   async function* metrics(): AsyncGenerator<string> {

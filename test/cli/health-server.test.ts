@@ -9,17 +9,22 @@ import { test } from "node:test";
 import { type ConnectionOptions, connect } from "node:tls";
 import { Registry } from "prom-client";
 import { startHealthServer } from "../../src/cli/health-server.ts";
+import type { Readiness } from "../../src/cli/readiness.ts";
 import type { Config } from "../../src/config/index.ts";
 import { certificate } from "../config/support.ts";
 import { run } from "./support.ts";
 
 const open: Config["metrics"] = { basicAuth: null, tls: null, clientCa: null };
 
-async function serve(access: Partial<Config["metrics"]>, pieces: readonly string[] = []) {
+async function serve(
+  access: Partial<Config["metrics"]>,
+  pieces: readonly string[] = [],
+  readiness: Readiness = { ready: true, reasons: [] },
+) {
   const app = await startHealthServer({
     listen: { host: "127.0.0.1", port: 0 },
     registry: new Registry(),
-    readiness: () => ({ ready: true, reasons: [] }),
+    readiness: () => readiness,
     collect() {},
     more: () => pieces,
     access: { ...open, ...access },
@@ -53,6 +58,20 @@ test("metrics come with what is made while they are read", async () => {
   const { status, text } = await get(server.port, "/metrics");
   assert.equal(status, 200);
   assert.ok(text.endsWith("one 1\ntwo 2\n"));
+});
+
+test("/readyz names the share of routes; asked for all routes, it is 503 while one is not served", async () => {
+  const readiness = { ready: true, reasons: [], routes: { total: 4, served: 3, share: 0.75 } };
+  await using server = await serve({}, [], readiness);
+  const plain = await get(server.port, "/readyz");
+  assert.deepEqual([plain.status, JSON.parse(plain.text)], [200, readiness]);
+  const all = await get(server.port, "/readyz?routes=all");
+  assert.deepEqual([all.status, JSON.parse(all.text).routes], [503, readiness.routes]);
+  assert.match(JSON.parse(all.text).reasons.join(), /1 of 4 routes/);
+  assert.equal((await get(server.port, "/readyz?routes=deny")).status, 400);
+  const address = ["--address", `127.0.0.1:${server.port}`];
+  assert.equal((await run(["health", ...address])).code, 0);
+  assert.equal((await run(["health", ...address, "--all-routes"])).code, 1);
 });
 
 test("a password is asked for before metrics, and not before health", async () => {

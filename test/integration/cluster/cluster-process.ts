@@ -3,8 +3,10 @@
  *
  * Ports, configuration and data folder survive everything but the test.
  */
+
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { RouteShare } from "../../../src/cli/readiness.ts";
 import { Child, type Exit } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
@@ -132,6 +134,13 @@ export class ClusterProcess {
     } catch {
       return ["does not answer"];
     }
+  }
+
+  /** What `/readyz` answers. @param query with its `?` */
+  async readiness(query = ""): Promise<Readonly<{ status: number; routes: RouteShare }>> {
+    const response = await this.#ask(`/readyz${query}`);
+    const { routes } = (await response.json()) as Readonly<{ routes: RouteShare }>;
+    return { status: response.status, routes };
   }
 
   /** One number of its `/metrics`; 0 when it is not there (yet). */

@@ -77,12 +77,17 @@ test("a proxy without brokers: each route goes on for as long as it says, and cl
     if (name === last) assert.equal(socket.isOpen(), true, "a stream within its grace is left alone");
     else assert.equal((await socket.closed).code, 4503, name);
   }
+  const [any, all] = await Promise.all([proxy.readiness(), proxy.readiness("?routes=all")]);
+  assert.deepEqual([any.status, all.status], [200, 503], "ready, but not for all routes");
+  assert.ok(any.routes.served >= 1 && any.routes.served < any.routes.total, JSON.stringify(any.routes));
   const stillAt = performance.now();
   await waitFor("the longest to go on", () => count(String(last), stillAt, "permitted") > 10);
   assert.equal(count(String(last), cutAt, "denied"), 0);
 
   for (const relay of [...relays.brokers, relays.nats]) relay.thaw();
   await proxy.ready();
+  await waitFor("it to be ready for all routes", async () => (await proxy.readiness("?routes=all")).status === 200);
+  assert.equal((await proxy.readiness()).routes.share, 1);
   const backAt = performance.now();
   await waitFor("all routes to permit again", () => routes.every((name) => count(name, backAt, "permitted") > 5), {
     withinMs: 20_000,
