@@ -3,13 +3,16 @@
  * by one, in any order, so that it is always up to date and equal sets have equal sums. Pure.
  */
 import { hash as digestOf } from "node:crypto";
+import type { GroupId, UserId } from "./brand.ts";
 import { encode } from "./codec.ts";
+import { GroupForms } from "./group-forms.ts";
 import { SessionForm } from "./session-form.ts";
-import type { Session } from "./state.ts";
+import type { Group, Membership, Session } from "./state.ts";
 
 export class DigestSum {
   readonly #limbs = new Uint32Array(8);
   readonly #sessionForm = new SessionForm();
+  readonly #groupForms = new GroupForms();
 
   /** 64 hexadecimal digits. */
   text(): string {
@@ -30,6 +33,26 @@ export class DigestSum {
   replaceSession(before: Session | undefined, after: Session | undefined): void {
     if (before !== undefined) this.#add(this.#formOf(before), -1);
     if (after !== undefined) this.#add(this.#formOf(after), 1);
+  }
+
+  /** What `replace("membership", …)` does, for those of one event that changes thousands. */
+  replaceMembership(
+    userId: UserId,
+    groupId: GroupId,
+    { before, after }: Readonly<{ before: Membership | undefined; after: Membership | undefined }>,
+  ): void {
+    const formOf = (membership: Membership): Uint8Array =>
+      this.#groupForms.ofMembership(userId, groupId, membership) ??
+      encode(["membership", { userId, groupId, ...membership }]);
+    if (before !== undefined) this.#add(formOf(before), -1);
+    if (after !== undefined) this.#add(formOf(after), 1);
+  }
+
+  /** What `replace("group", …)` does. */
+  replaceGroup(before: Group | undefined, after: Group | undefined): void {
+    const formOf = (group: Group): Uint8Array => this.#groupForms.ofGroup(group) ?? encode(["group", group]);
+    if (before !== undefined) this.#add(formOf(before), -1);
+    if (after !== undefined) this.#add(formOf(after), 1);
   }
 
   #formOf(session: Session): Uint8Array {

@@ -24,6 +24,10 @@ const formBits = 5;
 /** Of the sets of groups that are kept made; a set takes about this much. */
 const effectiveBytesMax = 64 * 1024 * 1024;
 const effectiveBytes = (groups: ReadonlySet<GroupId>): number => 256 + 48 * groups.size;
+/** Shorter lists are searched as fast from end to end. */
+const indexedFrom = 64;
+/** Searches for one person in a row before an index pays: making it costs as much as some searches. */
+const searchesBeforeIndex = 16;
 
 export function bitsOfMembership({ sources: claimed, excluded }: Membership): number {
   return claimed.reduce((bits, source) => bits | (1 << sources.indexOf(source)), excluded ? excludedBit : 0);
@@ -35,6 +39,15 @@ export class Memberships {
   readonly #groupsOf = new ListPool();
   readonly #peopleIn = new ListPool();
   readonly #effective = new Recent<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
+  /**
+   * The person searched last. Where one event changes thousands of a person's groups, their positions are indexed for its duration, so
+   * that the event costs time in proportion to the groups, not to their square.
+   */
+  #searched: { person: number; times: number; index: Map<number, number> | null } = {
+    person: -1,
+    times: 0,
+    index: null,
+  };
 
   get(userId: UserId, groupId: GroupId): Membership | undefined {
     const person = this.#people.find(userId);
@@ -90,6 +103,7 @@ export class Memberships {
     const word = ((group << formBits) | bitsOfMembership(membership)) >>> 0;
     if (at >= 0) this.#groupsOf.set(person, at, word);
     else {
+      this.#indexOf(person)?.set(group, this.#groupsOf.lengthOf(person));
       this.#groupsOf.push(person, word);
       this.#peopleIn.push(group, person);
     }
@@ -102,6 +116,7 @@ export class Memberships {
    */
   load(userId: UserId, groupNumbers: Uint32Array, bits: Uint8Array): void {
     const person = this.#people.numberOfOwn(userId);
+    this.#searched = { person: -1, times: 0, index: null };
     this.#groupsOf.fill(person, groupNumbers.length);
     for (let at = 0; at < groupNumbers.length; at++) {
       const group = groupNumbers[at] ?? 0;
@@ -116,12 +131,33 @@ export class Memberships {
   }
 
   #find(person: number, group: number): number {
+    if (person === this.#searched.person) {
+      this.#searched.times += 1;
+      const { index } = this.#searched;
+      if (index !== null) return index.get(group) ?? -1;
+    } else this.#searched = { person, times: 1, index: null };
     const words = this.#groupsOf.view(person);
+    if (words.length >= indexedFrom && this.#searched.times >= searchesBeforeIndex) {
+      const index = new Map<number, number>();
+      for (let at = 0; at < words.length; at++) index.set((words[at] ?? 0) >>> formBits, at);
+      this.#searched.index = index;
+      return index.get(group) ?? -1;
+    }
     for (let at = 0; at < words.length; at++) if ((words[at] ?? 0) >>> formBits === group) return at;
     return -1;
   }
 
+  #indexOf(person: number): Map<number, number> | null {
+    return this.#searched.person === person ? this.#searched.index : null;
+  }
+
   #remove(person: number, group: number, at: number): void {
+    const index = this.#indexOf(person);
+    if (index !== null) {
+      const last = this.#groupsOf.lengthOf(person) - 1;
+      index.set(this.#groupsOf.get(person, last) >>> formBits, at);
+      index.delete(group);
+    }
     this.#groupsOf.removeAt(person, at);
     this.#peopleIn.removeAt(group, this.#peopleIn.view(group).indexOf(person));
   }

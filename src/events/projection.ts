@@ -386,7 +386,7 @@ export class Projection {
   #putGroup(id: GroupId, group: Group | undefined): void {
     const before = this.#groups.get(id);
     this.#capture?.keep("group", id, () => before && { kind: "group", entity: before });
-    this.#digest.replace("group", before, group);
+    this.#digest.replaceGroup(before, group);
     if (group === undefined) this.#groups.delete(id);
     else this.#groups.set(id, group);
   }
@@ -430,11 +430,7 @@ export class Projection {
       const entity = this.#memberships.of(userId);
       return entity.size === 0 ? undefined : { kind: "memberships", userId, entity };
     });
-    this.#digest.replace(
-      "membership",
-      before && { userId, groupId, ...before },
-      membership && { userId, groupId, ...membership },
-    );
+    this.#digest.replaceMembership(userId, groupId, { before, after: membership });
     this.#memberships.put(userId, groupId, membership);
     if (membership === undefined) return;
     if (!this.#users.has(userId)) this.#putUser(newUser(userId));
@@ -442,14 +438,16 @@ export class Projection {
   }
 
   #replaceGroups(userId: UserId, source: MembershipSource, wanted: ReadonlySet<GroupId>): void {
-    for (const [groupId, membership] of [...this.memberships(userId)]) {
+    const held = this.memberships(userId);
+    for (const [groupId, membership] of held) {
       if (membership.sources.includes(source) && !wanted.has(groupId)) {
-        this.#changeMembership(userId, groupId, "removed", source);
+        this.#putMembership(userId, groupId, evolveMembership(membership, "removed", source));
       }
     }
     for (const groupId of wanted) {
-      if (!this.membership(userId, groupId)?.sources.includes(source)) {
-        this.#changeMembership(userId, groupId, "added", source);
+      const before = held.get(groupId);
+      if (before?.sources.includes(source) !== true) {
+        this.#putMembership(userId, groupId, evolveMembership(before, "added", source));
       }
     }
   }

@@ -11,21 +11,22 @@ const startBytes = 1_024;
 const namesMax = 8;
 const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
 /** A field's name as MessagePack writes a text of less than 32 letters. */
-const name = (field: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | field.length), ascii(field)]);
-const head = (fields: number): Uint8Array =>
-  Buffer.concat([Buffer.of(0x92), name("session"), Buffer.of(0x80 | fields)]);
+export const fieldName = (field: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | field.length), ascii(field)]);
+/** The start of a form: its kind, and how many fields follow. */
+export const formHead = (kind: string, fields: number): Uint8Array =>
+  Buffer.concat([Buffer.of(0x92), fieldName(kind), Buffer.of(0x80 | fields)]);
 const names = {
-  active: Buffer.concat([head(9), name("status"), name("active"), name("sessionId")]),
-  revoked: Buffer.concat([head(6), name("status"), name("revoked"), name("sessionId")]),
-  userId: name("userId"),
-  idpId: name("idpId"),
-  issuedAt: name("issuedAt"),
-  expiresAt: name("expiresAt"),
-  refreshedAt: name("refreshedAt"),
-  profile: name("profile"),
-  createdAt: name("createdAt"),
-  reason: name("reason"),
-  revokedAt: name("revokedAt"),
+  active: Buffer.concat([formHead("session", 9), fieldName("status"), fieldName("active"), fieldName("sessionId")]),
+  revoked: Buffer.concat([formHead("session", 6), fieldName("status"), fieldName("revoked"), fieldName("sessionId")]),
+  userId: fieldName("userId"),
+  idpId: fieldName("idpId"),
+  issuedAt: fieldName("issuedAt"),
+  expiresAt: fieldName("expiresAt"),
+  refreshedAt: fieldName("refreshedAt"),
+  profile: fieldName("profile"),
+  createdAt: fieldName("createdAt"),
+  reason: fieldName("reason"),
+  revokedAt: fieldName("revokedAt"),
 };
 
 export class SessionForm {
@@ -81,7 +82,7 @@ export class SessionForm {
 }
 
 /** Writes forms of one kind, one over the other: names that stand where they stood in the form before need not be written again. */
-class FormWriter {
+export class FormWriter {
   #layout = new Layout(startBytes);
   #view = viewOf(this.#layout.bytes);
   #bytes = this.#layout.bytes;
@@ -185,6 +186,15 @@ class FormWriter {
 
   nothing(): void {
     this.#bytes[this.#at++] = 0xc0;
+  }
+
+  /** @param length less than 16 */
+  list(length: number): void {
+    this.#bytes[this.#at++] = 0x90 | length;
+  }
+
+  flag(value: boolean): void {
+    this.#bytes[this.#at++] = value ? 0xc3 : 0xc2;
   }
 }
 
