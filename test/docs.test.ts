@@ -1,8 +1,13 @@
-/** The documents tell the truth: every error code has its line, every command and relative link exists. */
+/**
+ * The documents tell the truth: every error code has its line, every link, cited section and named file exists.
+ *
+ * Code and documents cite a section as `docs/protocol.md §3.2`. The section must be a heading of that document that starts with the number.
+ */
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { test } from "node:test";
+import { invariants } from "../chaos/sim/monitors/violation.ts";
 import { findGrowingMemory } from "./support/growing-memory.ts";
 import { cannotGrow } from "./support/memory-that-cannot-grow.ts";
 
@@ -19,15 +24,111 @@ test("every error code has a line in docs/errors.md, and no line speaks of a cod
   assert.deepEqual([...documented].filter((code) => !codes.has(code)).sort(), [], "documented, but gone");
 });
 
-test("every relative link in the documents leads somewhere", () => {
+const documents = globSync(["*.md", "{docs,src,chaos,bench}/**/*.md"], { cwd: root });
+const sources = globSync("{src,chaos,scripts,bench,test,bin}/**/*.{ts,cjs}", { cwd: root });
+
+const headingsOf = (document: string): readonly string[] =>
+  [...read(document).matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) => heading);
+/** As GitHub makes an anchor of a heading. */
+const slugOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, "")
+    .replaceAll(" ", "-");
+const hasSection = (document: string, section: string): boolean =>
+  headingsOf(document).some((heading) => /^\d+(?:\.\d+)*/.exec(heading)?.[0] === section);
+/** A document is named by its path from the root, or from the file that names it. The text of a link may leave out `docs/`. */
+const documentOf = (name: string, citing: string): string | undefined =>
+  [name, join(dirname(citing), name), ...(citing.endsWith(".md") ? [join("docs", name)] : [])].find((path) =>
+    existsSync(join(root, path)),
+  );
+/** The text with a comment's lines joined, so that a citation may wrap. */
+const joined = (text: string): string => text.replace(/\n\s*(?:\*|\/\/)?[ \t]*/g, " ");
+/** Of a test only the comments: its strings may name documents of its own. */
+const citingText = (source: string): string =>
+  source.startsWith("test/")
+    ? [...read(source).matchAll(/(?:^|\s)(?:\/\/|\*|\/\*\*) (.*)$/gm)].map(([, comment]) => comment).join("\n")
+    : read(source);
+
+test("every relative link in the documents leads to a file, and to a heading where it names one", () => {
   const broken: string[] = [];
-  for (const file of globSync(["*.md", "docs/**/*.md", "chaos/*.md", "bench/*.md"], { cwd: root })) {
-    for (const [, target] of read(file).matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)) {
-      if (target === undefined || /^[a-z]+:/.test(target)) continue;
-      if (!existsSync(join(root, dirname(file), target))) broken.push(`${file}: ${target}`);
+  for (const file of documents) {
+    for (const [, path = "", anchor] of read(file).matchAll(/\]\(([^)#\s]*)(?:#([^)\s]*))?\)/g)) {
+      if (/^[a-z]+:/.test(path)) continue;
+      const target = path === "" ? file : join(dirname(file), path);
+      if (!existsSync(join(root, target))) broken.push(`${file}: ${path}`);
+      else if (anchor !== undefined && !headingsOf(target).map(slugOf).includes(anchor))
+        broken.push(`${file}: ${path}#${anchor}`);
     }
   }
   assert.deepEqual(broken, []);
+});
+
+test("code and documents cite only documents and sections of this repository", () => {
+  const broken: string[] = [];
+  const decisions = new Set(globSync("docs/adr/*.md", { cwd: root }).map((file) => basename(file).slice(0, 4)));
+  for (const file of [...sources, ...documents]) {
+    const text = joined(file.endsWith(".md") ? read(file) : citingText(file));
+    for (const [cited, name = "", sections = ""] of text.matchAll(
+      /([\w./-]+\.md)`?\)?((?:(?:,| and| to)? ?§\d+(?:\.\d+)*)*)/g,
+    )) {
+      const document = documentOf(name, file);
+      if (document === undefined) broken.push(`${file}: ${name}`);
+      else
+        for (const [, section = ""] of sections.matchAll(/§([\d.]+\d|\d)/g))
+          if (!hasSection(document, section)) broken.push(`${file}: ${cited}`);
+    }
+    for (const [, number = ""] of text.matchAll(/\b(?:ADR |adr\/)(\d{4})\b/g))
+      if (!decisions.has(number)) broken.push(`${file}: ADR ${number}`);
+  }
+  assert.deepEqual([...new Set(broken)], []);
+});
+
+/** What else has sections: standards, and papers with a quoted title. */
+const standard = /(?:RFC \d+|OIDC|OpenID Connect|Trace Context|Logout 1\.0|SPDY|")[^§]*(?:§[\d.]+[^§]*)*$/;
+
+test("every § belongs to a cited document, to a standard, or to a numbered section of its own page", () => {
+  const broken: string[] = [];
+  for (const file of [...sources, ...documents]) {
+    const text = joined(file.endsWith(".md") ? read(file) : citingText(file));
+    for (const { index, 1: section = "" } of text.matchAll(/§(\d+(?:\.\d+)*)/g)) {
+      const before = text.slice(Math.max(0, index - 160), index);
+      if (standard.test(before) || /\.md[^§]{0,12}(?:§[\d.]+[^§]{0,8})*$/.test(before)) continue;
+      if (file.endsWith(".md") && (hasSection(file, section) || /\[(?:[\w./-]+ )?$/.test(before))) continue;
+      broken.push(`${file}: …${text.slice(Math.max(0, index - 40), index + 8)}`);
+    }
+  }
+  assert.deepEqual(broken, []);
+});
+
+/** Written by runs, and not part of the repository. */
+const outputs = ["chaos/reports/", "chaos/sim/stories/"];
+/** Named before they are written. */
+const announced = new Set(["bench/memory.ts", "test/integration/identity/refresh-once.test.ts"]);
+
+test("every file that a document names exists", () => {
+  const missing: string[] = [];
+  for (const file of documents) {
+    if (file === "CHANGELOG.md") continue; // it names what was there at the time
+    for (const [, path = ""] of read(file).matchAll(/`((?:src|chaos|test|scripts|bench|docs)\/[^`\s…]*)`/g)) {
+      if (announced.has(path) || outputs.some((output) => path.startsWith(output))) continue;
+      const exists = path.includes("*") ? globSync(path, { cwd: root }).length > 0 : existsSync(join(root, path));
+      if (!exists) missing.push(`${file}: ${path}`);
+    }
+  }
+  assert.deepEqual(missing, []);
+});
+
+test("docs/protocol.md lists every invariant that the simulator watches, and says which it does not", () => {
+  const rows = [...read("docs/protocol.md").matchAll(/^\| ([a-z-]+|\d+) \| (– )?[^|]+\|$/gm)];
+  const inSection = rows.filter(([, name = ""]) => /^\d+$/.test(name) || name in invariants);
+  const watched = inSection.filter(([, , unwatched]) => unwatched === undefined).map(([, name]) => name);
+  assert.deepEqual(watched.sort(), Object.keys(invariants).sort(), "add or remove a row of docs/protocol.md §8");
+  const numbered = inSection.flatMap(([, name = ""]) => (/^\d+$/.test(name) ? [Number(name)] : []));
+  assert.deepEqual(
+    numbered,
+    Array.from({ length: 38 }, (_, i) => i + 1),
+  );
 });
 
 test("every collection that may grow has its bound in docs/limits.md, or a reason why nothing outside can make it grow", () => {

@@ -31,7 +31,7 @@ export type GrantSent = Happened<
     drift: number;
     windowMs: number;
     own: boolean;
-    /** By a regional broker from a grant of its own (reliability.md §4.3, relays by age): how old that was; null: the leader. */
+    /** By a regional broker from a grant of its own (docs/protocol.md §5.4): how old that was; null: the leader. */
     agedMs: number | null;
   }
 >;

@@ -145,7 +145,7 @@ export type LogAnswered = Happened<
 /**
  * PG: this server takes writes from now on, and its log ends at `head`.
  *   initial     the first primary of the run
- *   procedure   promoted by reliability.md §2.4 with synchronous standbys: nothing that was acknowledged may be missing
+ *   procedure   promoted by docs/protocol.md §4.4 with synchronous standbys: nothing acknowledged may be missing
  *   unsafe      promoted without proof (asynchronous, or forced): acknowledged events may be lost
  *   restored    started from a backup
  *   restarted   the same server after a crash: unreplicated commits may have become visible

@@ -8,7 +8,7 @@ import { both } from "./faults-links.ts";
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
-/** Clocks are assumed to keep within this of true time (reliability.md §4.2, A3). */
+/** Clocks are assumed to keep within this of true time (docs/protocol.md §1.2, A3). */
 const rateErrorMax = 0.0095;
 const stepMsMax = 12_000;
 const setLateMs = 1_000;
@@ -33,7 +33,7 @@ export const processFaults = {
     return down(node.process);
   }),
   "pause-node": onNode((node) => paused(node.process)),
-  /** Its wall clock goes on: one that stands still too cannot be told from a short sleep (reliability.md §4.5). */
+  /** Its wall clock goes on: one that stands still too cannot be told from a short sleep (docs/protocol.md §5.5). */
   "suspend-node": onNode((node, _, { cast }) => asleep(cast.world, node.process, "monotonic")),
   "pause-broker": onBroker((process) => paused(process)),
   "suspend-broker": onBroker((process, { much }, { cast }) =>

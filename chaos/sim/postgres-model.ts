@@ -1,9 +1,9 @@
 /**
  * Postgres model: a primary and its standbys, and what operators and accidents do to them.
  *
- * The procedure of promotion is reliability.md §2.4: enough standbys stop their receivers first, so that the old primary can answer
- * nothing cleanly any more; then their positions are compared; then the furthest is promoted. Everything that does less is called
- * unsafe, and reported so. Nothing here decides when something breaks.
+ * The procedure of promotion is docs/protocol.md §4.4: enough standbys stop their receivers first, so that the old
+ * primary can answer nothing cleanly any more; then their positions are compared; then the furthest is promoted.
+ * Everything that does less is called unsafe, and reported so. Nothing here decides when something breaks.
  */
 import type { Report } from "./facts.ts";
 import type { Network } from "./network.ts";

@@ -5,7 +5,8 @@
  *
  * A commit goes: record flushed here → shipped → flushed by enough standbys → visible → lock released → answered. Whoever is
  * waiting for standbys keeps the lock and is seen by nobody. A wait that is cancelled makes it visible at once, and a crash makes it
- * visible after the restart (reliability.md §0.2, M3–M5). A session whose client has gone goes on with what it was told to do.
+ * visible after the restart (docs/protocol.md §3.3). A session whose client has gone goes on with what it was told to
+ * do.
  *
  * On the disk, and so kept over a kill: the flushed log, whether this is a standby, and its settings. All else is memory.
  */

@@ -2,7 +2,7 @@
 import type { Change } from "./change-sources.ts";
 
 export type TestMutant = Readonly<{
-  /** The section of ARCHITECTURE that states the rule. */
+  /** The section of docs/architecture.md that states the rule. */
   section: 3 | 4 | 5 | 6;
   /** What happens without the rule. */
   meaning: string;

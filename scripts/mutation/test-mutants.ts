@@ -1,5 +1,6 @@
 /**
- * Test mutants: rules of ARCHITECTURE §3 to §6 that the simulator does not run, each with the test file that misses it. Pure data.
+ * Test mutants: rules of docs/architecture.md §3 to §6 that the simulator does not run, each with the test file that
+ * misses it. Pure data.
  *
  * A sentence that changes is noticed by test/scripts/test-mutants.test.ts; whether the test still fails without it, by
  * `npm run mutate:tests`.

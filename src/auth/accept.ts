@@ -31,7 +31,10 @@ export function bestMatch<Offer extends string>(accept: string, offers: readonly
   return best?.offer;
 }
 
-/** pomerium.md §6.6: a missing, unreadable or unhelpful `Accept` is a browser's; otherwise HTML must be liked best. */
+/**
+ * docs/pomerium-behaviour.md §6.6: a missing, unreadable or unhelpful `Accept` is a browser's; otherwise HTML must be
+ * liked best.
+ */
 export function acceptsRedirect(accept: string | undefined): boolean {
   const best = accept === undefined ? undefined : bestMatch(accept, redirectOffers);
   return best === undefined || best === "text/html";

@@ -1,10 +1,10 @@
 /**
  * Assertion: the signed statement of who is asking that an upstream receives (`X-Pomerium-Jwt-Assertion`).
  *
- * Its claims, key and key id are Pomerium's (pomerium.md §3.1), so that an upstream which verifies Pomerium's assertions
- * verifies these. One assertion serves a principal on a host for at most 30 s, on all routes with the same rules: it says nothing of
- * the route. It is found by the principal object itself, which is made anew whenever a fact of the person changes, so a change
- * drops it. It never outlives the session.
+ * Its claims, key and key id are Pomerium's (docs/pomerium-behaviour.md §3.1), so that an upstream which verifies
+ * Pomerium's assertions verifies these. One assertion serves a principal on a host for at most 30 s, on all routes with
+ * the same rules: it says nothing of the route. It is found by the principal object itself, which is made anew whenever
+ * a fact of the person changes, so a change drops it. It never outlives the session.
  *
  * Never says anything of a person whose personal data does not open.
  *

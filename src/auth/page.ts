@@ -18,7 +18,7 @@ export type ErrorPage = Fact<
     title: string;
     /** One or two sentences in the reader's language, without internals. */
     description: string;
-    /** Sorted reason words of policy (pomerium.md §6.3); the page says in a sentence what each means. */
+    /** Sorted reason words of policy (docs/pomerium-behaviour.md §6.3); the page says in a sentence what each means. */
     reasons: readonly string[];
     requestId: string;
     at: UnixMs;
@@ -132,7 +132,7 @@ export const pageHeaders: Readonly<Record<string, string>> = {
 };
 
 /**
- * The JSON twin of a denial (pomerium.md §6.7 c): what a caller gets that prefers JSON.
+ * The JSON twin of a denial (docs/pomerium-behaviour.md §6.7 d): what a caller gets that prefers JSON.
  * @param signInUrl where a script of a page may send its visitor; null: it is nobody who could be sent anywhere
  */
 export function denialJson(page: ErrorPage, signInUrl: string | null): string {
@@ -140,7 +140,10 @@ export function denialJson(page: ErrorPage, signInUrl: string | null): string {
   return JSON.stringify({ error: page.title, request_id: page.requestId, ...where });
 }
 
-/** The JSON twin of an error in a handler of ours (pomerium.md §6.7): sent when `Accept` is exactly `application/json`. */
+/**
+ * The JSON twin of an error in a handler of ours (docs/pomerium-behaviour.md §6.7): sent when `Accept` is exactly
+ * `application/json`.
+ */
 export function handlerErrorJson(page: ErrorPage | SignInErrorPage): string {
   return JSON.stringify({ Status: page.status, description: page.description, RequestID: page.requestId });
 }

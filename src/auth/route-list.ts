@@ -1,5 +1,5 @@
 /**
- * Route list: the routes that one person may use, as policy answers for them now (pomerium.md §2.2, §9.6).
+ * Route list: the routes that one person may use, as policy answers for them now (docs/pomerium-behaviour.md §2.2).
  *
  * Pure. A route is listed when its whole policy, deny rules too, permits a plain GET of where it begins. A certificate that a route wants
  * is taken for shown, for this list is read before one is chosen; what asks for a particular certificate, for a device that the session has

@@ -1,5 +1,6 @@
 /**
- * Browser sign-in: a person signs in with their browser, and the handle comes back to a listener on this machine (pomerium.md §4.1).
+ * Browser sign-in: a person signs in with their browser, and the handle comes back to a listener on this machine
+ * (docs/pomerium-behaviour.md §4.1).
  *
  * The listener takes one answer, for the state that this sign-in drew, and from nobody else: a page or a program that sends a
  * handle of its own here is told 404. It is open only while somebody signs in.

@@ -64,7 +64,7 @@ export type Fronts = Readonly<{
   activate(loaded: Loaded, providers: Providers): Promise<Readonly<{ left: Promise<void> }>>;
 }>;
 
-/** How long a credential's link may be waited for, the question to a broker included (ARCHITECTURE §5). */
+/** How long a credential's link may be waited for, the question to a broker included (docs/protocol.md §6.3). */
 const catchUpMs = 1_500;
 const auditCloseMs = 3_000;
 

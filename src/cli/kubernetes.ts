@@ -1,5 +1,6 @@
 /**
- * `cardea k8s`: a person's credential for kubectl, as its exec plugins hand one over (client.authentication.k8s.io; pomerium.md §4.5).
+ * `cardea k8s`: a person's credential for kubectl, as its exec plugins hand one over (client.authentication.k8s.io;
+ * docs/pomerium-behaviour.md §4.2).
  *
  * Standard output is kubectl's alone: whatever is said to the person goes to standard error.
  */

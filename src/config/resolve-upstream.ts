@@ -11,7 +11,7 @@ import type { RouteContext } from "./resolve-route.ts";
 
 type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
 
-/** One way wins (pomerium.md §5.4); the others are said to have no effect. */
+/** One way wins (docs/pomerium-behaviour.md §5.1); the others are said to have no effect. */
 export function resolveHost(context: RouteContext): HostRules {
   const { route, report } = context;
   const [spelling = "", own] =

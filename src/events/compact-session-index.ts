@@ -2,7 +2,7 @@
  * Compact session index: sessions as fixed-width records in large typed arrays, about 80 bytes each beside the profile, which
  * sessions of one person share while it is byte for byte the same.
  *
- * A `Map` of ten million objects costs gigabytes and collection pauses of seconds, which eat the lease (reliability.md M8).
+ * A `Map` of ten million objects costs gigabytes and collection pauses of seconds, which eat the lease (docs/adr/0017).
  * Here the garbage collector sees a few hundred arrays, and nothing is ever copied as a whole: records stand in blocks, the
  * hash tables are many small ones. A session is put together when it is asked for, so that
  * two answers are equal, not identical; only those that requests ask about are kept (`kept`), so that what is derived from one

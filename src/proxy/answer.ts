@@ -262,7 +262,7 @@ function signInPath(url: string | null): string {
 
 /**
  * gRPC's "Trailers-Only": its status stands in the head, and there is no body that could be taken for messages. The HTTP status
- * stays (pomerium.md §6.7 d), which gRPC's clients take when there is a `grpc-status` too.
+ * stays (docs/pomerium-behaviour.md §6.7 a), which gRPC's clients take when there is a `grpc-status` too.
  */
 function grpcForm(
   { grpc, grpcType, corsOrigin }: Asked,
@@ -282,12 +282,15 @@ function grpcForm(
   return { headers: { ...headers, ...cors, ...status }, body: text(grpcType, "") };
 }
 
-/** What Pomerium's Envoy says where policy was not asked, or could not answer (pomerium.md §6.7). */
+/** What Pomerium's Envoy says where policy was not asked, or could not answer (docs/pomerium-behaviour.md §6.7). */
 function localReplyJson(page: ErrorPage): string {
   return JSON.stringify({ requestId: page.requestId, status: page.status, statusText: page.title });
 }
 
-/** gRPC status codes of pomerium.md §6.7: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, UNAVAILABLE, UNKNOWN. */
+/**
+ * gRPC status codes of docs/pomerium-behaviour.md §6.7: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED,
+ * UNAVAILABLE, UNKNOWN.
+ */
 export function grpcStatus(status: number): number {
   switch (status) {
     case 400:

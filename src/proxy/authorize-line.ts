@@ -1,5 +1,6 @@
 /**
- * Authorize line: one line of JSON for one decision about a request, in Pomerium's words (pomerium.md §8.1).
+ * Authorize line: one line of JSON for one decision about a request, in Pomerium's words (docs/pomerium-behaviour.md
+ * §7.1).
  *
  * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a line:
  * credentials of any kind, nor what is called like one.

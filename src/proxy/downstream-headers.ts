@@ -2,7 +2,8 @@
  * Downstream headers: what the caller is told of an upstream's answer.
  *
  * Pure. Hop-by-hop lines go, with every name that the upstream's `Connection` header nominates; an upstream never sets a
- * cookie of ours, not by a rewrite either; the route's response headers replace the upstream's of the same name (pomerium.md §3.6).
+ * cookie of ours, not by a rewrite either; the route's response headers replace the upstream's of the same name
+ * (docs/pomerium-behaviour.md §3.5).
  */
 import type { RouteConfig } from "../config/index.ts";
 import type { OwnCookies } from "./cookies.ts";

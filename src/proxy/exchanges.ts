@@ -28,7 +28,10 @@ import type { Flush } from "./turn-end-timer.ts";
 export const cutReasons = ["session-ended", "not-permitted", "route-removed", "stale", "lifetime", "draining"] as const;
 export type CutReason = (typeof cutReasons)[number];
 
-/** How long what was looked at may wait before it leaves: much less than the 50 ms that W has for it (reliability.md §4.4). */
+/**
+ * How long what was looked at may wait before it leaves: much less than the 50 ms that W has for it (docs/protocol.md
+ * §7).
+ */
 const waitMsMax = 10;
 
 /** What a renewed look at an open exchange found; `terms`, where they are others than before. */

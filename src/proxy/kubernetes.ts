@@ -1,6 +1,6 @@
 /**
  * Kubernetes: how an API server learns for whom it acts. We call with a service account's token, and impersonate the person
- * (Kubernetes, "User impersonation"; pomerium.md §3.3).
+ * (Kubernetes, "User impersonation"; docs/pomerium-behaviour.md §3.2).
  *
  * Pure. A call that names nobody would be carried out with the service account's own rights, which are wide: without a name there is no
  * call. Names that begin with `system:` are Kubernetes' own, and some of them stand above its rules: nobody from outside bears one.

@@ -1,4 +1,7 @@
-/** Reserved paths: what the proxy itself answers on every host (pomerium.md §2.1), beside `/ping` and `/healthz`. Pure. */
+/**
+ * Reserved paths: what the proxy itself answers on every host (docs/pomerium-behaviour.md §2.1), beside `/ping` and
+ * `/healthz`. Pure.
+ */
 export function isReserved(path: string): boolean {
   return (
     path === "/.pomerium" ||

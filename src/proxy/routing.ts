@@ -3,7 +3,7 @@
  *
  * Pure. An exact host wins over every wildcard and never falls back to one; within a host, routes that name a port come
  * first, then file order decides; the first route whose matcher fits is the answer, whatever its policy says
- * (pomerium.md §5.5). A prefix is plain text, as in Envoy: `/foo` also matches `/foobar`.
+ * (docs/pomerium-behaviour.md §5.2). A prefix is plain text, as in Envoy: `/foo` also matches `/foobar`.
  *
  * A route that is not HTTP is found by the name that a caller asks for, port and all, and by nothing else; of HTTP requests it
  * sees none.

@@ -290,7 +290,10 @@ function copiedHeader(rules: HeaderRules, name: string, value: string): string {
   return value;
 }
 
-/** Precedence of pomerium.md §5.4: a fixed host, a header's value, one made of the path, the caller's own, the upstream's. */
+/**
+ * Precedence of docs/pomerium-behaviour.md §5.1: a fixed host, a header's value, one made of the path, the caller's
+ * own, the upstream's.
+ */
 function upstreamHostHeader({ route, hostOfPath }: HeaderRules, input: UpstreamHeadersInput): string {
   if (route.hostRewrite !== null) return route.hostRewrite;
   if (route.hostRewriteHeader !== null) {

@@ -3,7 +3,7 @@
  *
  * One that says GOAWAY takes nothing new and ends behind its last stream. So does one that has had as many calls as it may, long
  * before its stream ids run out (RFC 9113 §5.1.1). What the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's
- * last) is `unprocessed`: the protocol says that nothing looked at it (§6.8, §8.7).
+ * last) is `unprocessed`: the protocol says that nothing looked at it (RFC 9113 §6.8, §8.7).
  */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { connect as connectPlain, type Socket } from "node:net";

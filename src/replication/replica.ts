@@ -31,7 +31,9 @@ export type Replica = {
   readonly enforced: Link;
   /** Opens personal data; undefined when the person's key is gone or unknown. Cached per sealed value. */
   open(sealed: Sealed, userId: UserId): Profile | undefined;
-  /** True when a lost suffix that this node had applied denied this fact: it stays denied here (reliability.md §2.3). */
+  /**
+   * True when a lost suffix that this node had applied denied this fact: it stays denied here (docs/protocol.md §4.3).
+   */
   stickilyDenied(stream: Stream): boolean;
   onChange(listener: ChangeListener): () => void;
   /**

@@ -1,7 +1,7 @@
 /**
  * What pomerium-cli puts on the wire, byte for byte, against a real `cardea dev`: login by a browser, TCP by CONNECT, UDP by CONNECT-UDP over
- * HTTP/1.1, the list of routes, and the check of a Kubernetes credential (pomerium.md §4). It is Go's `net/http`; the tool itself is in no
- * package that could be installed here.
+ * HTTP/1.1, the list of routes, and the check of a Kubernetes credential (docs/pomerium-behaviour.md §4). It is Go's
+ * `net/http`; the tool itself is in no package that could be installed here.
  */
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";

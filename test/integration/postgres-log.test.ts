@@ -1,6 +1,6 @@
 /**
  * The Postgres log on a server that cancels, stalls, dies, stands by and is upgraded: what a write's outcome may be called
- * (reliability.md §1.5), and what readers may see of it (§1.6).
+ * (docs/protocol.md §3.2), and what readers may see of it (docs/protocol.md §3.3).
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";

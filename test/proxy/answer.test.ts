@@ -64,7 +64,7 @@ function form({ status, body, headers, signIn }: Answer): string {
   return [status, kind, ...extra].filter((part) => part !== "").join(" ");
 }
 
-/** The matrix of ARCHITECTURE §7, cell by cell. */
+/** The matrix of docs/architecture.md §7, cell by cell. */
 const matrix: Readonly<Record<keyof typeof conditions, Readonly<Record<RequestKind, string>>>> = {
   "no session": {
     navigation: "302 text/plain sign-in",
@@ -259,7 +259,7 @@ describe("forms", () => {
       assert.equal(answerFor(condition, asked({}), facts).status, status, condition.type);
     }
   });
-  test("gRPC statuses are pomerium.md §6.7's", () => {
+  test("gRPC statuses are those of docs/pomerium-behaviour.md §6.7", () => {
     const table = { 400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14, 500: 2, 450: 2 };
     for (const [status, code] of Object.entries(table)) assert.equal(grpcStatus(Number(status)), code);
   });

@@ -5,7 +5,7 @@
 import type { Duplex } from "node:stream";
 import { constants, createDeflate, createInflate, inflateSync } from "node:zlib";
 
-/** §2.6.10.1, deflated. Its Adler-32 is e3c6a7c2. */
+/** SPDY/3.1 §2.6.10.1, deflated. Its Adler-32 is e3c6a7c2. */
 const dictionaryText = [
   "eNplVNty2zYQ1dSylEmTtEl+AM8tGYMk6Did8YN7cet03GQad/oMgSsKMQggIKhLvr67oOQq7YwkHhzs5eyFmkwmc+ejdrafTCbTFciGnt71EZ",
   "8nfqDHrAEDERCdxiAVgZlUCjxdPhtRrlYy9EDMN3sGrHKNtu0RZaRtB9lShKd7KiAFlPxk5E+lMW6TDIa4ckF/liSPCCXVCnLlbAzOIPEYoQW1",

@@ -1,6 +1,7 @@
 /**
- * Monitors: the invariants of reliability.md §5 that concern the log, projections, revocation and leases, judged while a
- * simulation runs. Nothing here changes the simulation, and nothing of the product's own reasoning is used to judge it.
+ * Monitors: the invariants of docs/protocol.md §8 that concern the log, projections, revocation and leases, judged
+ * while a simulation runs. Nothing here changes the simulation, and nothing of the product's own reasoning is used to
+ * judge it.
  */
 import type { Report, SimFact } from "../facts.ts";
 import { type Losses, watchCommands, watchHorizon } from "./command-monitors.ts";

@@ -24,10 +24,16 @@ type Book = {
   voidedBy: SimFactOf<"resumed" | "rebuilding"> | null;
 };
 
-/** A pause longer than this by any clock is one that the node must have noticed (ARCHITECTURE §5: its own 250 ms tick over 1 s late). */
+/**
+ * A pause longer than this by any clock is one that the node must have noticed (docs/protocol.md §5.5: its own 250 ms
+ * tick over 1 s late).
+ */
 const noticedMs = { stopped: 1_300, suspended: 300 };
 const sentMax = 1_024;
-/** A node whose wall clock is more than 2 s off its leader's is not fresh (ARCHITECTURE §5); what is less than that by no more than this is not judged. */
+/**
+ * A node whose wall clock is more than 2 s off its leader's is not fresh (docs/protocol.md §5.5); what is less than
+ * that by no more than this is not judged.
+ */
 const skewMsMax = 2_000 + 300;
 
 export class LeaseBook {

@@ -1,8 +1,8 @@
 /**
  * Rights: who may pass at a place of the log, folded by the monitors' own hand and kept for every place at once.
  *
- * Written from ARCHITECTURE §3 alone and not from the product's projection, so that a mistake there is not repeated here. It
- * only ever adds: what stood at an older place, or on a lost branch, can be asked at any time.
+ * Written from docs/architecture.md §3 alone and not from the product's projection, so that a mistake there is not
+ * repeated here. It only ever adds: what stood at an older place, or on a lost branch, can be asked at any time.
  */
 import type { CardeaEvent, UnixMs } from "../../../src/events/index.ts";
 import type { Chains, Place } from "./chains.ts";

@@ -1,8 +1,8 @@
 /**
- * Violations: what may never happen (reliability.md §5), and what was seen of it. Pure.
+ * Violations: what may never happen (docs/protocol.md §8), and what was seen of it. Pure.
  *
- * Invariants 1–30, 35, 37 and 38 have the numbers of that page. The named ones are rules of the contract (ARCHITECTURE §5, §6)
- * on which the numbered ones rest; to see them broken is to see the harm earlier.
+ * Invariants 1–30, 35, 37 and 38 have the numbers of that page. The named ones are rules of the contract
+ * (docs/architecture.md §5, §6) on which the numbered ones rest; to see them broken is to see the harm earlier.
  */
 import type { SimFact, SimMs } from "../facts.ts";
 

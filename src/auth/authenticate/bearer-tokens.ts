@@ -1,5 +1,6 @@
 /**
- * Bearer tokens as credentials (pomerium.md §3.5): an access or identity token of the identity provider, or a token of another issuer.
+ * Bearer tokens as credentials (docs/pomerium-behaviour.md §3.4): an access or identity token of the identity provider,
+ * or a token of another issuer.
  *
  * A token that was verified becomes a session like any other: an event in the log, with an id that follows from the token. From then on
  * every node knows it from its projection and asks nobody, and it can be listed and revoked. A session id is used once, so that a token

@@ -1,5 +1,6 @@
 /**
- * The callback on a route's host: takes the handle that authenticate hands over (pomerium.md §1.6 step 6).
+ * The callback on a route's host: takes the handle that authenticate hands over
+ * (docs/pomerium-behaviour.md §1.2, step 6).
  *
  * Believed only with a signed URL, for this very host, towards this very origin, and from the browser that carries the nonce
  * cookie set when the redirect left: a callback that somebody else began signs nobody in, it only begins anew. Programmatic sign-in has no browser

@@ -1,4 +1,6 @@
-/** Endpoints that answer on every host without a session (pomerium.md §2.5), and the shared error forms. */
+/**
+ * Endpoints that answer on every host without a session (docs/pomerium-behaviour.md §2.3), and the shared error forms.
+ */
 import { hash } from "node:crypto";
 import type { FastifyInstance, RouteHandlerMethod } from "fastify";
 import { type AuthDeps, type ContextKeeper, sendProblem } from "./context.ts";

@@ -1,5 +1,6 @@
 /**
- * Credentials: where a session handle may stand in a request (pomerium.md §3.4), read in one order: cookie, header, query.
+ * Credentials: where a session handle may stand in a request (docs/pomerium-behaviour.md §3.3), read in one order:
+ * cookie, header, query.
  *
  * The first place that holds something wins; a malformed first hit is an error and never falls through to the next. Pure.
  */

@@ -2,8 +2,9 @@
  * Session handle: the small signed token in the cookie that names a session.
  *
  * It carries no authority of its own: the session must be in the projection. It names the link that the session needs, so
- * that a node which is behind knows that it is (read-your-writes). Pomerium's shape (pomerium.md §1.9): HS256, no `exp`; the
- * position is `databroker_record_version`, the epoch `databroker_server_version`. Issuer and audience are checked.
+ * that a node which is behind knows that it is (read-your-writes). Pomerium's shape (docs/pomerium-behaviour.md §1.3):
+ * HS256, no `exp`; the position is `databroker_record_version`, the epoch `databroker_server_version`. Issuer and
+ * audience are checked.
  */
 import { jwtVerify, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";

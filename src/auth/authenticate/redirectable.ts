@@ -1,5 +1,6 @@
 /**
- * Redirectable: whether a caller without a session is a person who can be sent to sign in (pomerium.md §6.6). Pure.
+ * Redirectable: whether a caller without a session is a person who can be sent to sign in (docs/pomerium-behaviour.md
+ * §6.6). Pure.
  *
  * A script (`Sec-Fetch-Mode` other than `navigate`), gRPC, and whoever sent a credential in a header or the query never are.
  */

@@ -1,5 +1,6 @@
 /**
- * Reserved paths on every route's host (pomerium.md §2.2, §2.5): answered by the proxy itself, before any route.
+ * Reserved paths on every route's host (docs/pomerium-behaviour.md §2.2, §2.3): answered by the proxy itself, before
+ * any route.
  *
  * The sign-in redirect leaves from here and the callback comes back here (callback-endpoint.ts). Sign-in begins only on hosts
  * that a route names; on any other host these paths say who we are and nothing more.

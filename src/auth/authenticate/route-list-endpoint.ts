@@ -1,4 +1,6 @@
-/** `/.pomerium/api/v1/routes`: what a person may use, for command lines and portals (pomerium.md §2.2). */
+/**
+ * `/.pomerium/api/v1/routes`: what a person may use, for command lines and portals (docs/pomerium-behaviour.md §2.2).
+ */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { readOnly } from "./common-endpoints.ts";
 import { type AuthDeps, type ContextKeeper, headersOf, type ReservedContext, sendBehind } from "./context.ts";

@@ -1,5 +1,5 @@
 /**
- * Sign-in: to the identity provider and back (pomerium.md §1.6).
+ * Sign-in: to the identity provider and back (docs/pomerium-behaviour.md §1.2).
  *
  *   sign_in, signed by a proxy ── somebody is signed in here ──→ handed over to the route's host
  *        └── nobody is ──→ identity provider ──→ /oauth2/callback ── the broker has written the session ──→ handed over

@@ -1,5 +1,6 @@
 /**
- * Sign-out: ends the session in the log, then at the identity provider (pomerium.md §1.10; RP-Initiated Logout 1.0).
+ * Sign-out: ends the session in the log, then at the identity provider (docs/pomerium-behaviour.md §1.4; RP-Initiated
+ * Logout 1.0).
  *
  * Only a signed URL that names the session ends it at once: a route's host makes one for the visitor's own session, the
  * question below another for the session that this browser holds. Signed URLs without a name can be had by anybody, and a

@@ -1,8 +1,9 @@
 /**
  * Signed URLs: how proxy and authenticate hand a person to each other without being open to anybody else's parameters.
  *
- * Pomerium's form (pomerium.md §1.4): HMAC-SHA-512/256 over the URL with its query sorted bytewise, then the issue time, one
- * space, and the expiry, in seconds. Every parameter is covered, so none can be added, dropped or changed. Pure.
+ * Pomerium's form (docs/pomerium-behaviour.md §1.1): HMAC-SHA-512/256 over the URL with its query sorted bytewise, then
+ * the issue time, one space, and the expiry, in seconds. Every parameter is covered, so none can be added, dropped or
+ * changed. Pure.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 

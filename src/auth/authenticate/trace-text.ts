@@ -1,5 +1,6 @@
 /**
- * Trace text: W3C's trace context as it crosses the redirects of a sign-in, so that one sign-in is one trace (pomerium.md §8.4).
+ * Trace text: W3C's trace context as it crosses the redirects of a sign-in, so that one sign-in is one trace
+ * (docs/pomerium-behaviour.md §7.3).
  *
  * A browser carries no such header from redirect to redirect; parameters of the URLs do, and the state of the identity provider. It says
  * nothing of anybody and decides nothing. Pure.

@@ -1,5 +1,6 @@
 /**
- * Combine: `and`, `or`, `not` and `nor` over compiled criteria, with reasons merged as Pomerium does (pomerium.md §6.2).
+ * Combine: `and`, `or`, `not` and `nor` over compiled criteria, with reasons merged as Pomerium does
+ * (docs/pomerium-behaviour.md §6.2).
  *
  *   and  all are met, with all reasons; else unmet, with the reasons of the unmet ones
  *   or   any is met, with the reasons of the met ones; else unmet, with all reasons

@@ -305,8 +305,8 @@ function mergeReads(all: readonly Reads[]): Reads {
 }
 
 /**
- * The shorthands are one allow rule with `or`, before the policy's own (pomerium.md §6.5); none when nothing is said.
- * Where certificates are required, one deny rule says so.
+ * The shorthands are one allow rule with `or`, before the policy's own (docs/pomerium-behaviour.md §6.5); none when
+ * nothing is said. Where certificates are required, one deny rule says so.
  */
 function shorthandRules(route: RouteConfig): readonly Rule[] {
   const criteria: Criterion[] = [];

@@ -1,10 +1,11 @@
 /**
  * Decide: one request, one principal or nobody, one compiled generation of policies, one answer.
  *
- * Pure and synchronous; the only place that mints a Permit. The order of answers is Pomerium's (pomerium.md §6.6): a
- * certificate that is wanted, then sign-in, then device, then deny, then allow, then deny. Whoever is `behind` never gets here: the
- * proxy answers 503, because our own state being late says nothing about the caller. An answer that rests on a data set that could not be
- * read is neither yes nor no: 503, unless a deny rule is met whatever that data set says.
+ * Pure and synchronous; the only place that mints a Permit. The order of answers is Pomerium's
+ * (docs/pomerium-behaviour.md §6.6): a certificate that is wanted, then sign-in, then device, then deny, then allow,
+ * then deny. Whoever is `behind` never gets here: the proxy answers 503, because our own state being late says nothing
+ * about the caller. An answer that rests on a data set that could not be read is neither yes nor no: 503, unless a deny
+ * rule is met whatever that data set says.
  *
  * Always: a session past its expiry counts as no session; the session and the user of a principal are among the facts
  * read even where the policy asked for neither, so that a revocation cuts every open exchange.
@@ -137,7 +138,9 @@ function answerForPath(
   return combineSides(allow(request, principal, now), deny(request, principal, now));
 }
 
-/** From what the two sides of a route's rules say to one answer (pomerium.md §6.6; the order matters). */
+/**
+ * From what the two sides of a route's rules say to one answer (docs/pomerium-behaviour.md §6.6; the order matters).
+ */
 function combineSides(allow: Outcome, deny: Outcome): Answer {
   if (deny.reasons.wantCertificate) return refusal(deny.reasons.words);
   if (allow.reasons.wantSignIn || deny.reasons.wantSignIn) {

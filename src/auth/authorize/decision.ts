@@ -82,7 +82,7 @@ export type FactsRead = Readonly<{
 export type FactKey = Stream | `record:${string}`;
 
 type Common = Readonly<{
-  /** Sorted reason words of pomerium.md §6.3. */
+  /** Sorted reason words of docs/pomerium-behaviour.md §6.3. */
   reasons: readonly string[];
   routeId: string;
   facts: FactsRead;
@@ -95,8 +95,8 @@ type Common = Readonly<{
 export type Decision =
   | (Fact<"permit", { permit: Permit }> & Common)
   /**
-   * 403 unless the reasons say otherwise (pomerium.md §6.6); 503 where a data set could not be read. `deviceType`: what the session has
-   * to show first, with 401; null: a device would not help.
+   * 403 unless the reasons say otherwise (docs/pomerium-behaviour.md §6.6); 503 where a data set could not be read.
+   * `deviceType`: what the session has to show first, with 401; null: a device would not help.
    */
   | (Fact<"deny", { status: number; deviceType: string | null }> & Common)
   | (Fact<"signin", unknown> & Common);

@@ -5,7 +5,7 @@
  * map look-up and allocates nothing. A table belongs to one compiled generation of policies and goes with it.
  */
 
-/** The words of Pomerium's log and API; pomerium.md §6.3. */
+/** The words of Pomerium's log and API; docs/pomerium-behaviour.md §6.3. */
 export type Reason =
   | "accept"
   | "claim-ok"

@@ -2,7 +2,7 @@
  * Verify a client certificate that somebody wrote down: whether a chain leads from it to one of the authorities.
  *
  * For trying policies out; on a connection TLS itself verifies, and knows more (path lengths, name constraints). Every signature is
- * checked by Node's crypto. Pure: the moment comes as an argument. pomerium.md §6.8
+ * checked by Node's crypto. Pure: the moment comes as an argument. docs/pomerium-behaviour.md §6.8
  */
 import { X509Certificate } from "node:crypto";
 import type { UnixMs } from "../../events/index.ts";

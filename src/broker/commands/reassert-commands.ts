@@ -1,10 +1,10 @@
 /**
  * Commands about what the log has lost: a tightening event that somebody holds and the log does not is recorded again. Pure.
  *
- * Only in the safe direction (reliability.md §2.3). Each event is its own command, under an id that follows from its hash, so
- * that a thousand nodes that report it make one. A report is a process's word: it only tightens, and it never destroys a key. A lost erasure
- * comes back as a suspension. What the surviving log has decided since about the same fact stands: then the
- * reassertion is refused, and is for an operator to judge.
+ * Only in the safe direction (docs/protocol.md §4.3). Each event is its own command, under an id that follows from its
+ * hash, so that a thousand nodes that report it make one. A report is a process's word: it only tightens, and it never
+ * destroys a key. A lost erasure comes back as a suspension. What the surviving log has decided since about the same
+ * fact stands: then the reassertion is refused, and is for an operator to judge.
  */
 import {
   type CardeaEvent,

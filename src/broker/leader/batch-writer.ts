@@ -4,11 +4,11 @@
  * One append is in flight at a time. What comes meanwhile is carried out behind it, against the same head, and stands ready when its
  * turn comes: sent once the one in flight has committed cleanly, thrown away when that came to anything else (docs/adr/0027).
  *
- * The outcome table of reliability.md §1.5: a clean commit is folded, published and answered; a batch that was surely not
- * written goes back to the queue or is turned away; anything unclear is left unresolved and ends the epoch. A refusal, or
- * that there is nothing to do, is a conclusion too: it is answered only once a clean commit has shown that the ledger it was
- * drawn from was still the log's, and after a look whether the command was carried out before, for a retry must never fail
- * because it succeeded.
+ * The outcome table of docs/protocol.md §3.2: a clean commit is folded, published and answered; a batch that was surely
+ * not written goes back to the queue or is turned away; anything unclear is left unresolved and ends the epoch. A
+ * refusal, or that there is nothing to do, is a conclusion too: it is answered only once a clean commit has shown that
+ * the ledger it was drawn from was still the log's, and after a look whether the command was carried out before, for a
+ * retry must never fail because it succeeded.
  */
 import {
   type Link,

@@ -3,9 +3,10 @@
  *
  * Every write is made here, one at a time: what arrives while a commit is in flight forms the next batch, which is sent first when
  * that commit is answered; what the commit means to everybody is told right after, while the next one is under way. Renews
- * that wait are granted by the next write that began after they came. The outcome table of reliability.md §1.5 is the law
- * here: only a clean commit is folded, published and answered; anything unclear ends the epoch, and whoever was waiting
- * learns the truth from the next one. When the epoch ends, for whatever reason, this leader grants and answers nothing more.
+ * that wait are granted by the next write that began after they came. The outcome table of docs/protocol.md §3.2 is the
+ * law here: only a clean commit is folded, published and answered; anything unclear ends the epoch, and whoever was
+ * waiting learns the truth from the next one. When the epoch ends, for whatever reason, this leader grants and answers
+ * nothing more.
  */
 import { type Epoch, type MonotonicMs, sameLink, unreachable } from "../../events/index.ts";
 import {

@@ -2,8 +2,8 @@
  * Receipt desk: answers who has applied a change, at once or as soon as it is complete. Pure.
  *
  * Only for places on the leader's own chain: at or below its head, what its registry says of the nodes stays true whoever
- * leads afterwards (reliability.md §4.4). Before it calls something lost it has a write committed, so that a deposed leader
- * never denies what another has written.
+ * leads afterwards (docs/protocol.md §7). Before it calls something lost it has a write committed, so that a deposed
+ * leader never denies what another has written.
  */
 import { type Epoch, type Link, type Position, sameLink, unreachable } from "../../events/index.ts";
 import {

@@ -1,5 +1,5 @@
 /**
- * Reports: what nodes hold of a lost suffix, and what becomes of it (reliability.md §2.3). Pure.
+ * Reports: what nodes hold of a lost suffix, and what becomes of it (docs/protocol.md §4.3). Pure.
  *
  * The reconciler: each lost tightening event is a command of its own, under an id that follows from its hash; a report is answered
  * when all of its events have an answer. A reassertion that is older than what the surviving log has decided about the same

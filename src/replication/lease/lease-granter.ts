@@ -1,5 +1,5 @@
 /**
- * Lease granter: the leader's side of the staleness contract (reliability.md §4.3, ARCHITECTURE §5).
+ * Lease granter: the leader's side of the staleness contract (docs/protocol.md §5).
  *
  * Synchronous and without I/O or clocks. Renews wait for a write (a beat or an append) that *started* after they arrived and
  * committed cleanly; only then are they granted. It knows every (node, boot) that may be deciding, and how long each may go

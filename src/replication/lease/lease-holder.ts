@@ -3,8 +3,8 @@
  *
  * Pure. Each input says when it happened by both of the node's clocks. The lease counts from the node's own monotonic time
  * of *sending* a renew, and only once the projection has reached the head that its grant names, on the same chain: so at
- * that moment the projection held everything acknowledged before it (reliability.md §4.3, §4.4). Nothing here is a timer:
- * `overdueMs` compares, and a process that was not running cannot miss a comparison.
+ * that moment the projection held everything acknowledged before it (docs/protocol.md §5.1, §7). Nothing here is a
+ * timer: `overdueMs` compares, and a process that was not running cannot miss a comparison.
  *
  * Always: a grant counts only for a renew this boot has sent and not had answered; never an older epoch than one heard
  * of; never more than the newest grant names, and in a lease by age never more than that grant names. After a pause of our own process, or a suspend that the monotonic clock did not

@@ -2,7 +2,9 @@
  * Lease refusal: a leader has heard a node and will not grant it a lease. Some of its reasons call for an act of the node.
  */
 
-/** The words for a node whose projection differs at the same link: it has to build a new one (ARCHITECTURE §4). */
+/**
+ * The words for a node whose projection differs at the same link: it has to build a new one (docs/protocol.md §5.2).
+ */
 export const digestMismatch = "its projection differs from the leader's at the same place";
 
 const tooOldPattern = /^the cluster has finalized level \d+, and this build reads level \d+/;

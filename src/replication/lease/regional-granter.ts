@@ -1,5 +1,5 @@
 /**
- * Regional granter: leases by age, for the nodes of a region whose leader is out of reach (reliability.md §4.3).
+ * Regional granter: leases by age, for the nodes of a region whose leader is out of reach (docs/protocol.md §5.4).
  *
  * Pure. A regional broker holds a lease of its own. While the leader answers, its nodes are granted by the leader and this only
  * listens; when it does not, they are granted what is left of the broker's own lease: as of `ageMs` before it answered. So no

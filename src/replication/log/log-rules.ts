@@ -157,7 +157,7 @@ export function refuseBeat(
  * What a reader is told before any event is looked at; undefined: read on from its link.
  *
  * A reader ahead of the horizon is forked only when a later epoch is known to be durable at or before its place (the
- * epoch-end check, reliability.md §2.2). Otherwise nothing may be concluded: the server may be an old primary, or the
+ * epoch-end check, docs/protocol.md §4.2). Otherwise nothing may be concluded: the server may be an old primary, or the
  * horizon not yet written where we look.
  * @param log `first` is the oldest event kept; `at` the link at the reader's position, where there is one (that of the base too)
  */

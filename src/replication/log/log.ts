@@ -63,7 +63,7 @@ export type AppendBatch = Readonly<{
   configurations: readonly StoredConfiguration[];
 }>;
 
-/** reliability.md §1.5: the outcome table. */
+/** docs/protocol.md §3.2: the outcome table. */
 export type AppendOutcome =
   | Fact<"appended", { last: Link }>
   /** Another epoch or incarnation is in the head row: step down. */

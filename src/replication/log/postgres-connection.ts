@@ -2,7 +2,7 @@
  * Postgres connection: finds the writable primary among several hosts, and asks it one statement at a time with an answer
  * that can be believed.
  *
- * What the driver reports and what it means (reliability.md §1.5):
+ * What the driver reports and what it means (docs/protocol.md §3.2):
  *   - a result, and no warning since the statement began: clean;
  *   - an error that the server raised before it committed: refused, surely nothing was written;
  *   - anything else (a warning, which is how a cancelled wait for a standby is told; a lost connection; silence): indeterminate.

@@ -1,7 +1,8 @@
 /**
- * Postgres promote: puts a standby in the place of the primary, in the order that needs no timing (reliability.md §2.4): every
- * standby that can be reached first stops receiving, then what they have received is compared, then the first of them is
- * promoted and the others follow it. The old primary may be dead, cut off, or alive and none the wiser.
+ * Postgres promote: puts a standby in the place of the primary, in the order that needs no timing (docs/protocol.md
+ * §4.4): every standby that can be reached first stops receiving, then what they have received is compared, then the
+ * first of them is promoted and the others follow it. The old primary may be dead, cut off, or alive and none the
+ * wiser.
  *
  * Nothing is changed before it is certain that nothing acknowledged can be lost, unless that was accepted; when it fails later
  * and before the promotion, the standbys follow again whom they followed. It may be run again at any time.

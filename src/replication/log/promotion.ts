@@ -1,5 +1,6 @@
 /**
- * Promotion: which standby may take the place of a Postgres primary, and what must be true before (reliability.md §2.4).
+ * Promotion: which standby may take the place of a Postgres primary, and what must be true before (docs/protocol.md
+ * §4.4).
  *
  * A commit counts as acknowledged when the primary and k of its n synchronous standbys hold it. Once all but k − 1 of them have
  * stopped receiving, the old primary can acknowledge nothing more, wherever it is and whatever it believes; and among those that

@@ -14,7 +14,7 @@
  *
  * When is a suffix lost? A grant proves it, and so does a delivery of a newer epoch: both come from a leader whose commit
  * was clean. An answer to a mere read ("forked") is believed only when the log it speaks of is in a newer epoch than what we
- * hold; otherwise it may be an old primary speaking (reliability.md §2.2, §2.4).
+ * hold; otherwise it may be an old primary speaking (docs/protocol.md §4.2, §4.4).
  */
 import {
   type Epoch,

@@ -213,7 +213,7 @@ export class LeaseSide {
     this.#inform({ type: "granted", grant, trail: this.#options.copy().trail, at: this.#at });
   }
 
-  /** What the leader finds wrong is not decided from again (ARCHITECTURE §4). */
+  /** What the leader finds wrong is not decided from again (docs/protocol.md §5.2). */
   #quarantine(): void {
     const { projection, rebuilding } = this.#options.copy();
     if (rebuilding || this.#holder.voids.includes("quarantined")) return;

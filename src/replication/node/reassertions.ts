@@ -1,5 +1,5 @@
 /**
- * Reassertions: the final denials of a lost suffix, on their way back into the log (reliability.md §2.3).
+ * Reassertions: the final denials of a lost suffix, on their way back into the log (docs/protocol.md §4.3).
  *
  * A few at a time, one question in flight, again with growing waits until a broker has answered. A thousand nodes that have
  * applied the same make the same commands, so the log gets one event. That a denial is handed back changes nothing here: it

@@ -1,7 +1,7 @@
 /**
  * Tightenings: which final denials this copy has applied, so that those of a lost suffix stay in force here and are handed
- * back to the brokers (reliability.md §2.3). Lost loosening events are dropped: someone signs in again. A revocation is
- * never undone.
+ * back to the brokers (docs/protocol.md §4.3). Lost loosening events are dropped: someone signs in again. A revocation
+ * is never undone.
  *
  * A word about a person ended sessions that the new history may not know at all: each of them is handed back by itself, or it could be
  * created once more, behind what is said of the person.

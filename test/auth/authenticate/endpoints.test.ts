@@ -1,4 +1,4 @@
-/** What answers on every host without a session (pomerium.md §2.5), and how the rest refuses. */
+/** What answers on every host without a session (docs/pomerium-behaviour.md §2.3), and how the rest refuses. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signIn, startWorld } from "./support.ts";

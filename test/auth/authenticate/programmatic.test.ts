@@ -1,4 +1,4 @@
-/** Programmatic sign-in: how a command line gets a handle of its own (pomerium.md §4.1). */
+/** Programmatic sign-in: how a command line gets a handle of its own (docs/pomerium-behaviour.md §4.1). */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { signIn, startWorld } from "./support.ts";

@@ -1,4 +1,4 @@
-/** Merging outcomes (pomerium.md §6.2), case by case. */
+/** Merging outcomes (docs/pomerium-behaviour.md §6.2), case by case. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { combine } from "../../../src/auth/authorize/combine.ts";

@@ -5,7 +5,7 @@ import { compilePolicies, describePolicy } from "../../../src/auth/authorize/com
 import { type RouteConfig, readYaml } from "../../../src/config/index.ts";
 import { ask, brief, compiled, problemsOf, route, source, type Who } from "./support.ts";
 
-// --- shorthands (pomerium.md §6.5)
+// --- shorthands (docs/pomerium-behaviour.md §6.5)
 
 const preflight = { method: "OPTIONS", headers: { origin: "https://a", "access-control-request-method": "PUT" } };
 const shorthands: readonly (readonly [Partial<RouteConfig>, Who, string])[] = [

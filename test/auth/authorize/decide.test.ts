@@ -12,7 +12,7 @@ const preflight = {
   headers: { origin: "https://a.example", "access-control-request-method": "PUT" },
 };
 
-// --- the odd consequences of looking for sign-in on both sides (pomerium.md §6.6)
+// --- the odd consequences of looking for sign-in on both sides (docs/pomerium-behaviour.md §6.6)
 
 test("a deny by e-mail sends an anonymous visitor of an open route to sign-in", () => {
   const policy = { allow: { or: [{ accept: true }] }, deny: { or: [{ email: "mallory@example.com" }] } };

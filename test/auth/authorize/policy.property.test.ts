@@ -1,8 +1,8 @@
 /**
  * Laws of policy, over thousands of random policies, people and requests.
  *
- * The reference below is pomerium.md §6.1–6.2 written down as slowly and plainly as it reads; the compiler has to agree
- * with it on every input, however it folds and shares.
+ * The reference below is docs/pomerium-behaviour.md §6.1 and §6.2 written down as slowly and plainly as it reads; the
+ * compiler has to agree with it on every input, however it folds and shares.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

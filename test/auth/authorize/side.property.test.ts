@@ -1,7 +1,8 @@
 /**
  * A side of many rules says what asking them one by one says, whatever is indexed, folded and shared: the same answer, the same reasons.
  *
- * The plain evaluator below knows nothing of indexes: it asks every criterion of every rule and merges what they say (pomerium.md §6.2).
+ * The plain evaluator below knows nothing of indexes: it asks every criterion of every rule and merges what they say
+ * (docs/pomerium-behaviour.md §6.2).
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -407,7 +407,7 @@ test("what is remembered is bounded, however long no answer comes", () => {
 });
 
 /**
- * The inequality of reliability.md §4.4, in real time: whatever the rates of the clocks (1 ± ρ), travel times, losses,
+ * The inequality of docs/protocol.md §7, in real time: whatever the rates of the clocks (1 ± ρ), travel times, losses,
  * repetitions and pauses, a node that permits something holds what was committed Δ/(1−ρ) before; and once its W has passed
  * since the leader sent its last grant, by the leader's clock, it permits nothing on any route.
  */

@@ -5,8 +5,8 @@ import type { Migration } from "./migration.ts";
  * transaction under a lock; a step that has been released is never edited.
  *
  * `log_head` is the one row that everything turns on. Whoever writes locks it first, so position n + 1 can only exist after n is
- * committed, visible and replicated (reliability.md §1.3). Columns of `event` are copies for people with a SQL prompt; what
- * counts are `bytes` and `hash`.
+ * committed, visible and replicated (docs/protocol.md §3.1). Columns of `event` are copies for people with a SQL
+ * prompt; what counts are `bytes` and `hash`.
  *
  * Refusals are raised, not returned: a transaction that is rolled back waits for no standby, so a deposed leader on the
  * wrong side of a partition is told at once. Their facts travel as JSON in the error's detail:
