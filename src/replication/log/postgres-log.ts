@@ -25,7 +25,6 @@ import {
   type UserId,
   type WrappedKey,
 } from "../../events/index.ts";
-import { evidenceMsMax } from "./durability.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
@@ -49,7 +48,7 @@ import {
 import { checkBatch, commandsKeptMs, keysPageMax, MalformedBatchError, sweptCommandsMax } from "./log-rules.ts";
 import type { LogSink, PostgresConnection, Sent, Statement } from "./postgres-connection.ts";
 import { PostgresConnections } from "./postgres-connections.ts";
-import { findEvidence } from "./postgres-durability.ts";
+import { DurabilityChecks, lookAt } from "./postgres-durability.ts";
 import { openEpochOn } from "./postgres-epoch.ts";
 import { HostOrder, parsePostgresHosts } from "./postgres-hosts.ts";
 import {
@@ -125,6 +124,7 @@ class PostgresLog implements EventLog {
   readonly #connect: ConstructorParameters<typeof PostgresConnections>[0];
   readonly #writer: PostgresConnections;
   readonly #readers: PostgresConnections;
+  readonly #durability = new DurabilityChecks((links) => this.#read((ask) => lookAt(ask, this.#schema, links)));
   /** The head of our last clean commit: more than the head row knows, for the next commit tells it. */
   #clean: Clean | undefined;
   /** Made before its turn. One at most: a writer has one batch that comes next. */
@@ -302,9 +302,8 @@ class PostgresLog implements EventLog {
     });
   }
 
-  async durabilityOf(link: Link): Promise<Durability> {
-    const asked = this.#read((ask) => findEvidence(ask, this.#schema, link));
-    return earliest(asked, evidenceMsMax);
+  durabilityOf(link: Link): Promise<Durability> {
+    return this.#durability.check(link);
   }
 
   async findCommand(commandId: CommandId): Promise<Readonly<{ first: Position; count: number }> | undefined> {
@@ -463,22 +462,5 @@ class PostgresLog implements EventLog {
       if (error instanceof LogUnavailableError) return once();
       throw error;
     }
-  }
-}
-
-/** @returns what the evidence says; asynchronous where the store does not say it in time */
-async function earliest(evidence: Promise<Durability>, ms: number): Promise<Durability> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Durability>((resolve) => {
-    timer = setTimeout(() => resolve("asynchronous"), ms);
-  });
-  const shown = evidence.catch((error: unknown): Durability => {
-    if (error instanceof LogUnavailableError) return "asynchronous"; // nothing is claimed without evidence
-    throw error;
-  });
-  try {
-    return await Promise.race([shown, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
