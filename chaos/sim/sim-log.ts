@@ -14,7 +14,7 @@ import {
   linkOf,
   type Position,
 } from "../../src/events/index.ts";
-import { lostHistory, type StoreRun, whyBeatsMayBeLost } from "../../src/replication/log/continuity.ts";
+import { lostHistory, lostWindowMs, type StoreRun, whyBeatsMayBeLost } from "../../src/replication/log/continuity.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
@@ -162,11 +162,14 @@ export class SimLog extends LogReads {
                   run,
                   // Servers of the model only crash: no mark outlives their restarts.
                   beatsLost: whyBeatsMayBeLost(request, { run, previous: state.record, mark: null }),
-                  windowMaxMs: Math.max(state.windowMaxMs, request.windowMaxMs),
+                  windowMs: lostWindowMs({
+                    ...{ requestedMs: request.windowMaxMs, recordedMs: state.windowMaxMs, previous: "recorded" },
+                    lessees: [...state.lessees.values()],
+                  }),
                 });
                 ask<ReturnType<typeof look>>(
                   (at, reply) => at.query(look, reply),
-                  ({ version, lessees, run, beatsLost, windowMaxMs }) => {
+                  ({ version, lessees, run, beatsLost, windowMs }) => {
                     const place = { epoch: nextEpoch(request), previous: head, streamVersion: version + 1 };
                     const entry = madeOrThrown(() => makeFirstEvent(request, place));
                     if (entry instanceof MalformedBatchError) {
@@ -174,7 +177,7 @@ export class SimLog extends LogReads {
                       end({ type: "unavailable", cause: entry });
                       return;
                     }
-                    const held = beatsLost === null || windowMaxMs === 0 ? null : lostHistory(place.epoch, windowMaxMs);
+                    const held = beatsLost === null || windowMs === 0 ? null : lostHistory(place.epoch, windowMs);
                     const all = held === null ? lessees : [...lessees, held];
                     ask<undefined>(
                       (at, reply) => at.prepare({ op: "open-epoch", request, entry, run, held }, reply),

@@ -56,7 +56,7 @@ export { digestMismatch, LeaseRefusedError, saysTooManyNodes, tooOld } from "./l
 export { type ReceiptQuestion, type ReceiptState, receiptFor } from "./lease/receipt.ts";
 export { isLastAnswer, progressOf, watchReceipt } from "./lease/receipt-progress.ts";
 export { type RegionalCopy, RegionalGranter, type RegionalStanding } from "./lease/regional-granter.ts";
-export { isLostHistory, lostHistory } from "./log/continuity.ts";
+export { isLostHistory, lostHistory, windowMsMax } from "./log/continuity.ts";
 export {
   type AppendBatch,
   type AppendOutcome,

@@ -28,12 +28,14 @@ import {
   createLogVerifier,
   type Durability,
   type EventLog,
+  isLostHistory,
   type Lessee,
   LogUnavailableError,
   lostHistory,
   MalformedBatchError,
   pageBytesMax,
   verifyLog,
+  windowMsMax,
 } from "../../src/replication/index.ts";
 import {
   aCommandId,
@@ -525,7 +527,14 @@ export function describeEventLog(name: string, make: () => Promise<LogHarness>):
         await log.restore({ type: "begin", base, epochs });
         const after = await opened(log, { windowMaxMs: 65_000 });
         assert.ok(after.beatsLost !== null);
-        assert.deepEqual(after.lessees, [lost(8, 65_000)]);
+        assert.deepEqual(after.lessees, [lost(8, windowMsMax)], "nor how long a lease may have been");
+      });
+
+      withLog("a surviving row with a longer window than any limit says how long the lost ones may be", async (log) => {
+        const writer = await LogWriter.open(log, { windowMaxMs: 65_000 });
+        await writer.beat({ lessees: [lessee("a", 300_000)] });
+        const after = await opened(log, { windowMaxMs: 65_000, atLeast: 9 as Epoch });
+        assert.deepEqual(after.lessees.find(isLostHistory), lost(9, 300_000));
       });
     });
 

@@ -22,8 +22,8 @@ beforeEach(async () => {
 });
 afterEach(() => store.close());
 
-/** @returns why leases may be lost, and whether a row stands for them */
-async function next(log: EventLog, led: Incarnation | null = null): Promise<readonly [string | null, boolean]> {
+/** @returns why leases may be lost, and the window of the row that stands for them, ms; false: there is none */
+async function next(log: EventLog, led: Incarnation | null = null): Promise<readonly [string | null, number | false]> {
   const opened = await waitFor("an epoch", async () => {
     const outcome = await openEpoch(log, { led, windowMaxMs: 60_000 }).catch((error: unknown) => {
       if (error instanceof LogUnavailableError) return undefined; // the server is not back yet
@@ -31,8 +31,8 @@ async function next(log: EventLog, led: Incarnation | null = null): Promise<read
     });
     return outcome?.type === "opened" ? outcome : undefined;
   });
-  const held = opened.lessees.some(({ boot }) => boot === `@lost-history.${opened.epoch}`);
-  return [opened.beatsLost, held];
+  const held = opened.lessees.find(({ boot }) => boot === `@lost-history.${opened.epoch}`);
+  return [opened.beatsLost, held?.windowMs ?? false];
 }
 
 test("another broker on the same running server knows that no lease is lost", async () => {
@@ -96,10 +96,11 @@ test("a copy of the whole database on the same running server proves nothing", a
 test("an epoch that an older build opened proves nothing", async () => {
   const log = await store.open();
   await LogWriter.open(log);
-  await store.sql(`update ${store.schema}.log_epoch set pg_system = null, pg_start = null, pg_xact = null`);
+  const columns = ["pg_system", "pg_start", "pg_xact", "window_max_ms"];
+  await store.sql(`update ${store.schema}.log_epoch set ${columns.map((column) => `${column} = null`).join()}`);
   const [reason, held] = await next(log);
   assert.match(reason ?? "", /does not record where the epoch before was opened/);
-  assert.ok(held);
+  assert.equal(held, 960_000, "what it granted is not recorded: the longest that any build grants");
 });
 
 test("a session that may commit without waiting for the disk proves nothing to the next epoch", async () => {

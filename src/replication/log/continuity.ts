@@ -59,6 +59,28 @@ export function whyEpochsMayBeLost({ expected, atLeast }: Pick<Opening, "expecte
   return heard > expected ? `epoch ${heard} was heard of, and the store ends with epoch ${expected}` : null;
 }
 
+/** The longest window that any build ever granted: the maximum of `broker.max_window`, and the limit of the builds before that key. */
+export const windowMsMax = 16 * 60_000;
+
+export type WindowEvidence = Readonly<{
+  /** The limit of the broker that opens the epoch, ms; 0: no other process can reach it. */
+  requestedMs: number;
+  /** The highest limit that any epoch recorded, ms; 0: none did, or no other process could reach those brokers. */
+  recordedMs: number;
+  /** The epoch before was opened by an older build or filled in by a restore: what its broker granted is not recorded. */
+  previous: "recorded" | "unrecorded";
+  /** The rows that survive. */
+  lessees: readonly Pick<Lessee, "windowMs">[];
+}>;
+
+/** @returns the longest window, ms, that a lease of the lost history may have; 0: no process outside the broker's had one */
+export function lostWindowMs({ requestedMs, recordedMs, previous, lessees }: WindowEvidence): number {
+  const limitMs = Math.max(requestedMs, recordedMs);
+  if (limitMs === 0) return 0;
+  if (previous === "unrecorded") return Math.max(limitMs, windowMsMax);
+  return lessees.reduce((longestMs, { windowMs }) => Math.max(longestMs, windowMs), limitMs);
+}
+
 /** Older builds can parse it. No boot id of a node begins like this: the granter refuses such a node. */
 const lostBoot = "@lost-history.";
 /** For display; the boot tells what the row is. */

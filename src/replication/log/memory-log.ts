@@ -24,7 +24,7 @@ import {
 } from "../../events/index.ts";
 import type { Clock } from "../clock.ts";
 import { systemClock } from "../system-clock.ts";
-import { lostHistory, whyEpochsMayBeLost } from "./continuity.ts";
+import { lostHistory, lostWindowMs, whyEpochsMayBeLost } from "./continuity.ts";
 import {
   type AppendBatch,
   type AppendOutcome,
@@ -126,8 +126,12 @@ class MemoryLog implements EventLog {
     const head = linkOf(entry.recorded);
     this.#events.push({ link: head, bytes: Buffer.from(entry.bytes) });
     const beatsLost = this.#beatsLost(request, restored);
+    const windowMs = lostWindowMs({
+      ...{ requestedMs: request.windowMaxMs, recordedMs: this.#windowMaxMs, lessees: [...this.#lessees.values()] },
+      previous: restored || request.expected === 0 ? "unrecorded" : "recorded",
+    });
     this.#windowMaxMs = Math.max(this.#windowMaxMs, request.windowMaxMs);
-    if (beatsLost !== null && this.#windowMaxMs > 0) this.#putLessee(lostHistory(epoch, this.#windowMaxMs));
+    if (beatsLost !== null && windowMs > 0) this.#putLessee(lostHistory(epoch, windowMs));
     return { type: "opened", epoch, head, entry, lessees: [...this.#lessees.values()], beatsLost };
   }
 

@@ -5,7 +5,7 @@
  * missing. If so, it writes the row that stands for them (continuity.ts).
  */
 import { clusterStream, type Epoch, type Incarnation, linkOf } from "../../events/index.ts";
-import { lostHistory, type StoreEvidence, whyBeatsMayBeLost } from "./continuity.ts";
+import { lostHistory, lostWindowMs, type StoreEvidence, whyBeatsMayBeLost } from "./continuity.ts";
 import type { OpenEpochOutcome, OpenEpochRequest } from "./log.ts";
 import { makeFirstEvent, nextEpoch } from "./log-rules.ts";
 import type { PostgresConnection, Row, Statement } from "./postgres-connection.ts";
@@ -41,8 +41,14 @@ export async function openEpochOn(
     await ask(statement.text, statement.values);
     const evidence = evidenceIn(beside);
     const beatsLost = whyBeatsMayBeLost(request, evidence);
-    const windowMaxMs = Math.max(request.windowMaxMs, Number(beside["window_max_ms"] ?? 0));
-    const held = beatsLost === null || windowMaxMs === 0 ? null : lostHistory(place.epoch, windowMaxMs);
+    const surviving = (beside["lessees"] as Row[]).map(lesseeFrom);
+    const windowMs = lostWindowMs({
+      requestedMs: request.windowMaxMs,
+      recordedMs: Number(beside["window_max_ms"] ?? 0),
+      previous: beside["window_before_ms"] === null ? "unrecorded" : "recorded",
+      lessees: surviving,
+    });
+    const held = beatsLost === null || windowMs === 0 ? null : lostHistory(place.epoch, windowMs);
     // A commit that waits for no disk proves nothing to the next epoch.
     const run = asynchronousCommit === "accept" || evidence.run.server === "" ? null : evidence.run;
     const noted = noteStatement(s, { ...request, epoch: place.epoch, run, held });
@@ -50,7 +56,7 @@ export async function openEpochOn(
     const committed = await connection.ask({ text: "commit" }, timeoutMs);
     if (committed.type === "refused") return { type: "unavailable", cause: committed.error };
     if (committed.type === "indeterminate") return committed;
-    const lessees = [...(beside["lessees"] as Row[]).map(lesseeFrom), ...(held === null ? [] : [held])];
+    const lessees = held === null ? surviving : [...surviving, held];
     return { type: "opened", epoch: place.epoch, head: linkOf(entry.recorded), entry, lessees, beatsLost };
   } catch (error) {
     connection.destroy();
@@ -71,7 +77,7 @@ function besideText(s: string): string {
       ${s}.system_identifier() || '.' || (select oid from pg_database where datname = current_database()) as system,
       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline,
       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text as start,
-      p.incarnation, p.pg_system, p.pg_timeline, p.pg_start,
+      p.incarnation, p.window_max_ms as window_before_ms, p.pg_system, p.pg_timeline, p.pg_start,
       p.xmin::text::bigint = p.pg_xact % 4294967296 as written_here
     from (select 1) as one left join ${s}.log_epoch p on p.epoch = $2`;
 }

@@ -6,7 +6,7 @@
  */
 import type { SQLInputValue } from "node:sqlite";
 import type { Epoch } from "../../events/index.ts";
-import { lostHistory, whyEpochsMayBeLost } from "./continuity.ts";
+import { lostHistory, lostWindowMs, whyEpochsMayBeLost } from "./continuity.ts";
 import type { Lessee, OpenEpochRequest } from "./log.ts";
 import { insert } from "./sqlite-inserts.ts";
 import { readMark, writeMark } from "./sqlite-mark-file.ts";
@@ -28,9 +28,14 @@ export function openLeases(
 ): string | null {
   const kept = tables.get("select epoch, mark, window_max_ms from lease_mark", []);
   const beatsLost = whyLost(tables.path, request, kept);
-  const windowMaxMs = Math.max(request.windowMaxMs, Number(kept?.["window_max_ms"] ?? 0));
-  if (beatsLost !== null && windowMaxMs > 0) putLessee(tables, lostHistory(opened.epoch, windowMaxMs));
-  putMark(tables, { ...opened, incarnation: request.incarnation, windowMaxMs });
+  const windowMs = lostWindowMs({
+    requestedMs: request.windowMaxMs,
+    recordedMs: Number(kept?.["window_max_ms"] ?? 0),
+    previous: kept?.["epoch"] === request.expected ? "recorded" : "unrecorded",
+    lessees: [{ windowMs: Number(tables.get("select max(window_ms) as longest from lessee", [])?.["longest"] ?? 0) }],
+  });
+  if (beatsLost !== null && windowMs > 0) putLessee(tables, lostHistory(opened.epoch, windowMs));
+  putMark(tables, { ...opened, incarnation: request.incarnation, windowMaxMs: request.windowMaxMs });
   return beatsLost;
 }
 

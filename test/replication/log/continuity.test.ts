@@ -5,6 +5,7 @@ import {
   type EpochRecord,
   isLostHistory,
   lostHistory,
+  lostWindowMs,
   type StoreEvidence,
   type StoreRun,
   whyBeatsMayBeLost,
@@ -62,6 +63,26 @@ test("a clean restart of the server proves something only to the broker that led
 test("an epoch that was heard of and is not in the store is lost, and leases with it", () => {
   assert.match(why({}, { atLeast: 6 }) ?? "", /epoch 5 was heard of, and the store ends with epoch 3/);
   assert.match(why({ previous: null }, { expected: 0, atLeast: 3 }) ?? "", /epoch 2 was heard of/);
+});
+
+const windowMs = (parts: Partial<Parameters<typeof lostWindowMs>[0]>) =>
+  lostWindowMs({ requestedMs: 65_000, recordedMs: 65_000, previous: "recorded", lessees: [], ...parts });
+
+test("a lost lease is as long as the longest limit, recorded or in force, and as the longest that survives", () => {
+  assert.equal(windowMs({}), 65_000);
+  assert.equal(windowMs({ recordedMs: 90_000 }), 90_000);
+  assert.equal(windowMs({ requestedMs: 120_000 }), 120_000);
+  assert.equal(windowMs({ lessees: [{ windowMs: 5_000 }, { windowMs: 300_000 }] }), 300_000);
+});
+
+test("where the epoch before recorded no limit, a lost lease is as long as any build grants", () => {
+  assert.equal(windowMs({ previous: "unrecorded", recordedMs: 0 }), 960_000);
+});
+
+test("where no other process could reach a broker, no lease outside it is lost", () => {
+  const alone = { requestedMs: 0, recordedMs: 0, lessees: [{ windowMs: 65_000 }] };
+  assert.equal(windowMs({ ...alone, previous: "unrecorded" }), 0);
+  assert.equal(windowMs(alone), 0);
 });
 
 test("the row that stands for lost lessees is told by its boot", () => {
