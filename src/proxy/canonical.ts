@@ -57,7 +57,8 @@ type Host = Readonly<{ hostname: string; port: number | null }>;
 const versions: ReadonlySet<string> = new Set(["1.0", "1.1", "2"]);
 const methodPattern = /^[A-Z][A-Z-]{0,31}$/;
 const targetCharsMax = 32_768;
-const headerLinesMax = 1_000;
+/** Of a head, and of trailers. */
+export const headerLinesMax = 1_000;
 
 /** A second line of one of these would mean two different things to two readers. */
 const once: ReadonlySet<string> = new Set([

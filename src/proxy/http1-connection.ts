@@ -9,6 +9,7 @@
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { Caller } from "./caller.ts";
+import { headerLinesMax } from "./canonical.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
 import { hasBody, isHttp2Preface, upgradeIn, versionOf } from "./http1-head.ts";
@@ -28,8 +29,8 @@ import { LastLines, RequestLines } from "./received-lines.ts";
 import { WaitingRequests } from "./waiting-requests.ts";
 import type { WritableValues } from "./writable-values.ts";
 
-/** As Pomerium's. */
-const headerBytesMax = 131_072;
+/** The bytes are Pomerium's limit. */
+const headLimits = { bytesMax: 131_072, linesMax: headerLinesMax };
 /** Behind a handshake that is not answered yet. */
 const earlyBytesMax = 65_536;
 /** How long the rest of a request is thrown away after its answer, so that the caller gets to read the answer. */
@@ -85,19 +86,16 @@ export class Http1Connection {
       onLastLeft: (now) => this.#onLastLeft(now),
       onDrain: this.#onDrain,
     });
-    this.#parser = createParser(
-      "request",
-      headerBytesMax,
-      {
-        onHead: (major, minor, lines, method, url, _status, _text, upgrade, keepAlive) =>
-          this.#onHead(versionOf(major, minor), lines ?? [], methodOf(method), url ?? "", upgrade, keepAlive),
-        onBody: (bytes) => this.#reading?.bodyChunk(bytes),
-        onComplete: () => this.#onComplete(),
+    this.#parser = createParser("request", headLimits, {
+      onHead: (major, minor, lines, method, url, _status, _text, upgrade, keepAlive) =>
+        this.#onHead(versionOf(major, minor), lines ?? [], methodOf(method), url ?? "", upgrade, keepAlive),
+      onBody: (bytes) => this.#reading?.bodyChunk(bytes),
+      onComplete: () => this.#onComplete(),
+      onTrailers: (lines) => {
+        if (this.#reading?.bodyTrailers(lines) === false) this.#refuse("trailers", 431);
       },
-      (lines) => {
-        if (!this.#over && this.#reading?.bodyTrailers(lines) === false) this.#refuse("trailers", 431);
-      },
-    );
+      onTooManyLines: ({ code }) => this.#refuse(code, 431),
+    });
     for (const [event, listener] of this.#listeners) socket.on(event, listener);
   }
 
@@ -304,12 +302,13 @@ export class Http1Connection {
 
   #onUnreadable(error: ParseError): void {
     // Nothing behind the last request of a connection is looked at; that one is answered all the same.
-    if (this.#over || error.code === "HPE_CLOSED_CONNECTION") return;
-    this.#refuse(error.code, error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400);
+    if (error.code !== "HPE_CLOSED_CONNECTION")
+      this.#refuse(error.code, error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400);
   }
 
   /** Of the request that is being read; those before it are answered first, or not at all. */
   #refuse(code: string, status: number): void {
+    if (this.#over) return;
     const broken = this.#reading;
     const current = this.#current;
     this.#over = true;

@@ -6,7 +6,7 @@
  */
 import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
-import type { RequestHead } from "./canonical.ts";
+import { headerLinesMax, type RequestHead } from "./canonical.ts";
 import type { BodyReader, Downstream, Leaving, Tunnel, UpgradeKind } from "./downstream.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { Http1Connection } from "./http1-connection.ts";
@@ -17,7 +17,6 @@ import type { Flush } from "./turn-end-timer.ts";
 
 /** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
 const oneWriteMax = 16_384;
-const trailerLinesMax = 1_000;
 
 const statusLines: ReadonlyMap<number, string> = new Map(
   Object.entries(STATUS_CODES).map(([status, text]) => [Number(status), `HTTP/1.1 ${status} ${text}\r\n`]),
@@ -105,7 +104,7 @@ export class Http1Exchange implements Downstream {
   /** @returns false when there are too many */
   bodyTrailers(lines: string[]): boolean {
     this.#trailers = this.#trailers.concat(lines);
-    return this.#trailers.length <= trailerLinesMax * 2;
+    return this.#trailers.length <= headerLinesMax * 2;
   }
 
   bodyEnd(): void {

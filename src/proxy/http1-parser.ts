@@ -82,19 +82,35 @@ export type Http1Callbacks = Readonly<{
   onBody: (bytes: Buffer) => void;
   /** Not of a message whose end is known. */
   onComplete: () => void;
+  /** Trailers, in one part or several. */
+  onTrailers: (lines: RawLines) => void;
+  /** A head, or the trailers of a message, have more lines than allowed. The parser reports nothing after this. */
+  onTooManyLines: (error: ParseError) => void;
 }>;
 
-/** Heads larger than this, names, values and first line together, are an error of code `HPE_HEADER_OVERFLOW`. */
+/** How many header lines the parser hands over at once. Only the last part of a head may have fewer. */
+export const linesOfPart = 32;
+
+export type HeadLimits = Readonly<{
+  /** Names, values and first line together. More are an error of code `HPE_HEADER_OVERFLOW`. */
+  bytesMax: number;
+  /**
+   * Counted while a head is read, part by part: no more than these and one part are ever looked at, however many a peer sends. A whole
+   * head may have up to a part more, which its reader has to refuse.
+   */
+  linesMax: number;
+}>;
+
 export function createParser(
   type: "request" | "response",
-  maxHeaderBytes: number,
-  { onHead, onBody, onComplete }: Http1Callbacks,
-  onTrailers: (lines: RawLines) => void,
+  { bytesMax, linesMax }: HeadLimits,
+  { onHead, onBody, onComplete, onTrailers, onTooManyLines }: Http1Callbacks,
 ): Http1Parser {
   const parser = new Parser();
-  parser.initialize(type === "request" ? Parser.REQUEST : Parser.RESPONSE, {}, maxHeaderBytes, Parser.kLenientNone);
+  parser.initialize(type === "request" ? Parser.REQUEST : Parser.RESPONSE, {}, bytesMax, Parser.kLenientNone);
   // A long head comes in parts, of which all but the last come here; after the head, these are trailers.
   let parts: RawLines = [];
+  let lineCount = 0;
   let firstLine = "";
   let inHead = true;
   const complete = (): void => {
@@ -112,13 +128,19 @@ export function createParser(
     return isKnown ? 0 : after;
   };
   parser[Parser.kOnHeaders] = (lines: RawLines, url: string) => {
-    if (inHead) {
-      parts = parts.concat(lines);
+    lineCount += lines.length / 2;
+    if (lineCount > linesMax) {
+      parts = [];
+      silence(parser); // it may have the rest of this read before it
+      onTooManyLines(Object.assign(new Error("too many header lines"), tooManyLines));
+    } else if (inHead) {
+      parts.push(...lines);
       firstLine += url;
     } else onTrailers(lines);
   };
   parser[Parser.kOnHeadersComplete] = (major, minor, lines, method, url, status, text, upgrade, keepAlive) => {
     inHead = false;
+    lineCount = 0;
     if (parts.length === 0 && lines !== undefined)
       return goOn(onHead(major, minor, lines, method, url, status, text, upgrade, keepAlive));
     const all = lines === undefined ? parts : parts.concat(lines);
@@ -130,6 +152,13 @@ export function createParser(
   parser[Parser.kOnBody] = onBody;
   parser[Parser.kOnMessageComplete] = complete;
   return parser;
+}
+
+const tooManyLines = { code: "too-many-headers", bytesParsed: 0, reason: "too many header lines" };
+
+function silence(parser: Http1Parser): void {
+  for (const callback of [Parser.kOnHeaders, Parser.kOnHeadersComplete, Parser.kOnBody, Parser.kOnMessageComplete])
+    parser[callback] = null;
 }
 
 /**
@@ -223,7 +252,7 @@ const names: string[] = [];
 for (const method of methods) {
   const parser = createParser(
     "request",
-    1_024,
+    { bytesMax: 1_024, linesMax: 1 },
     {
       onHead(_major, _minor, _lines, number) {
         if (number !== undefined) names[number] = method;
@@ -231,8 +260,9 @@ for (const method of methods) {
       },
       onBody() {},
       onComplete() {},
+      onTrailers() {},
+      onTooManyLines() {},
     },
-    () => {},
   );
   parser.execute(Buffer.from(`${method} ${method === "CONNECT" ? "a:1" : "/"} HTTP/1.1\r\nHost: a\r\n\r\n`));
   freeParser(parser);

@@ -99,3 +99,9 @@ export class UpstreamProtocolError extends UpstreamError {
 export class UpstreamConnectTimeoutError extends UpstreamError {
   readonly code = "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT";
 }
+
+/** Whether the connection was closed, reset or refused a write. False for what is wrong with the bytes that it carried. */
+export function isConnectionError(error: Error): boolean {
+  const code = "code" in error ? error.code : undefined;
+  return code === "ERR_PROXY_UPSTREAM_CLOSED" || code === "ECONNRESET" || code === "EPIPE";
+}

@@ -26,6 +26,7 @@ import { AnswerLines, LastLines } from "./received-lines.ts";
 import { closeSocket, guardSocket, unackedBytes } from "./send-queue-socket.ts";
 import { atTurnEnd, type Flush, type TurnEndTask } from "./turn-end-timer.ts";
 import {
+  isConnectionError,
   UpstreamClosedError,
   UpstreamConnectTimeoutError,
   UpstreamIdleError,
@@ -37,6 +38,8 @@ import type { Http1Call } from "./upstream-http1-call.ts";
 import { onFailedWrite } from "./upstream-last-words.ts";
 
 const answerHeadBytesMax = 65_536;
+/** As of an upstream that speaks HTTP/2. */
+const answerLinesMax = 2_000;
 /** Never written to. */
 const none: RawLines = [];
 /** Longer heads are put together each time. */
@@ -91,15 +94,16 @@ export class Http1UpstreamConnection implements TurnEndTask {
     call.connection = this;
     this.#parser = createParser(
       "response",
-      answerHeadBytesMax,
+      { bytesMax: answerHeadBytesMax, linesMax: answerLinesMax },
       {
         onHead: (_major, _minor, lines, _method, _url, status, _text, _upgrade, keepAlive) =>
           this.#onHead(status ?? 0, lines ?? [], keepAlive),
         onBody: this.#onBody,
         onComplete: () => this.#onComplete(),
-      },
-      (lines) => {
-        this.#trailers = this.#trailers.concat(lines);
+        onTrailers: (lines) => {
+          this.#trailers = this.#trailers.concat(lines);
+        },
+        onTooManyLines: (error) => this.#onRead(error),
       },
     );
     socket.once(ready, () => {
@@ -327,11 +331,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     }
     call.sawByte = true;
     if (typeof read !== "number" && !this.#complete) {
-      this.#fail(
-        new UpstreamProtocolError(`the upstream's answer cannot be read: ${read.code}`, {
-          cause: read,
-        }),
-      );
+      this.#fail(new UpstreamProtocolError(`the upstream's answer cannot be read: ${read.code}`, { cause: read }));
     } else if (this.#complete) {
       if (typeof read !== "number") this.#spoiled = true;
       this.#settle();
@@ -446,7 +446,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (this.#reserved) return; // nothing of the call was written: it goes elsewhere at the end of the turn
     const call = this.#call;
     this.#call = undefined;
-    call?.fail(error, this.#connected && this.#answered > 0 && !call.sawByte && isBroken(error));
+    call?.fail(error, this.#connected && this.#answered > 0 && !call.sawByte && isConnectionError(error));
   }
 
   #release(): void {
@@ -455,10 +455,4 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (this.#gone || !this.#socket.writable) this.#socket.destroy();
     else this.#pool.free(this);
   }
-}
-
-/** Of a connection: closed, reset or refused a write; not of what it carried. */
-function isBroken(error: Error): boolean {
-  const code = "code" in error ? error.code : undefined;
-  return code === "ERR_PROXY_UPSTREAM_CLOSED" || code === "ECONNRESET" || code === "EPIPE";
 }

@@ -81,7 +81,7 @@ function reader(
   };
   const parser = createParser(
     "response",
-    65_536,
+    { bytesMax: 65_536, linesMax: 1_000 },
     {
       onHead(_major, _minor, head, _method, _url, status) {
         const lines = head ?? [];
@@ -96,8 +96,9 @@ function reader(
       onComplete() {
         complete += 1;
       },
+      onTrailers() {},
+      onTooManyLines() {},
     },
-    () => {},
   );
   socket.on("data", (bytes: Buffer) => {
     const read = parser.execute(bytes);
