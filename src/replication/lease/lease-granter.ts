@@ -183,9 +183,13 @@ export class LeaseGranter {
     this.#putBack(renew, ({ nonces }) => renew.nonce > nonces.renew);
     if (this.#removed.has(key)) return { type: "refused", reason: "this boot has left" };
     let registered = this.#lessees.get(key);
-    if (registered === undefined) {
-      const full = this.#fullFor(renew.role);
+    if (registered === undefined || hasRunOut(registered, view.at)) {
+      const full = this.#fullFor(renew.role, view.at);
       if (full !== null) return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: full }) };
+    }
+    if (registered === undefined) {
+      if (this.#lessees.size >= lesseesMax)
+        return { type: "refused", reason: tooManyNodes({ role: renew.role, nodesMax: lesseesMax }) };
       registered = unheard({ ...lesseeOf(renew), windowMs: 0 });
       this.#lessees.set(key, registered);
       this.#leaving.delete(key); // forgotten after a long silence, and back again: its row is written anew
@@ -356,12 +360,11 @@ export class LeaseGranter {
   }
 
   /** @returns the limit that one more boot of this role would exceed; null: there is room */
-  #fullFor(role: Lessee["role"]): number | null {
-    if (this.#lessees.size >= lesseesMax) return lesseesMax;
+  #fullFor(role: Lessee["role"], now: MonotonicMs): number | null {
     const nodesMax = this.#options.limits?.[role].nodesMax;
     if (nodesMax === undefined || this.#lessees.size < nodesMax) return null;
     let count = 0;
-    for (const { lessee } of this.#lessees.values()) if (lessee.role === role) count += 1;
+    for (const each of this.#lessees.values()) if (each.lessee.role === role && !hasRunOut(each, now)) count += 1;
     return count >= nodesMax ? nodesMax : null;
   }
 
@@ -473,6 +476,11 @@ function refusalFor(clocks: DriftWatch): string | null {
   if (drift === undefined || Math.abs(drift) <= driftMax) return null;
   const percent = (Math.abs(drift) * 100).toFixed(2);
   return `its monotonic clock runs at least ${percent} % ${drift > 0 ? "slower" : "faster"} than the leader's`;
+}
+
+/** Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another lease. */
+function hasRunOut({ fencedAt, clocks }: Registered, now: MonotonicMs): boolean {
+  return fencedAt !== null && fencedAt <= now && (clocks.samples.at(-1)?.at ?? 0) <= fencedAt;
 }
 
 /** Also true of one that asked once, was never granted anything and went silent. */

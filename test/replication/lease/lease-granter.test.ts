@@ -358,6 +358,22 @@ describe("limits of a role", () => {
     assert.equal(granter.renew(renewOf({ boot: bootOf(3) }), "remote", view(1)).type, "waiting");
   });
 
+  test("a lease that has run out makes room at once, and its node needs room again when it is back", () => {
+    const granter = granterWith({ limits });
+    const renew = (number: number, nonce: number, at: number) =>
+      granter.renew(renewOf({ boot: bootOf(number), nonce, monotonicMs: at }), "remote", view(at)).type;
+    for (const number of [1, 2]) renew(number, 1, 0);
+    beat(granter, 1);
+    const last = fenceAfterMs(renewOf().windowMs, 0.01) + 1;
+    assert.equal(renew(3, 1, Math.floor(last) - 1), "refused", "both may still decide");
+    const over = Math.ceil(last) + 1;
+    assert.equal(renew(3, 2, over), "waiting");
+    assert.equal(renew(1, 2, over + 1), "waiting", "the second place");
+    assert.equal(renew(2, 2, over + 2), "refused", "both places are promised, though nothing is granted yet");
+    assert.equal(beat(granter, over + 3).grants.length, 2);
+    assert.equal(renew(2, 3, over + 4), "refused");
+  });
+
   test("lessees of an earlier epoch are kept even above the limit: they may still decide", () => {
     const rows = [1, 2, 3].map((number) => lesseeOf({ boot: bootOf(number) }));
     const granter = granterWith({ limits, lessees: rows });
