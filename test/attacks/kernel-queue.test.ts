@@ -8,7 +8,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { after, before, describe, type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { WebSocketServer } from "ws";
-import type { TunnelConfig } from "../../src/config/index.ts";
+import type { Config, RouteConfig, TunnelConfig } from "../../src/config/index.ts";
 import { datagramCapsule } from "../../src/proxy/index.ts";
 import {
   cookieOf,
@@ -80,6 +80,24 @@ async function assertNothingLeaves(socket: Socket, rig: Rig, session: number): P
   socket.destroy();
 }
 
+const transports = ["plain", "tls"] as const;
+type Transport = (typeof transports)[number];
+
+/** How the proxy listens. */
+const listening: Readonly<Record<Transport, Partial<Config>>> = {
+  plain: {},
+  tls: { insecureServer: false, certificates: [selfSigned("DNS:app.localhost,DNS:db.localhost")] },
+};
+
+async function callerOf(rig: Rig, transport: Transport, alpn = "http/1.1"): Promise<Socket> {
+  const at = { port: rig.port, host: "127.0.0.1" };
+  const socket =
+    transport === "plain" ? connect(at) : connectTls({ ...at, rejectUnauthorized: false, ALPNProtocols: [alpn] });
+  socket.on("error", () => {});
+  await once(socket, transport === "plain" ? "connect" : "secureConnect");
+  return socket;
+}
+
 const get = (n: number, path: string, more = ""): string =>
   `GET ${path} HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookieOf(n)}\r\n${more}\r\n`;
 
@@ -91,7 +109,7 @@ function askHttp2(socket: Socket, n: number, path: string): RawHttp2 {
   return client;
 }
 
-for (const transport of ["plain", "tls"] as const)
+for (const transport of transports)
   describe(`${transport}: a slow caller`, { skip }, () => {
     let upstream: Upstream;
     let rig: Rig;
@@ -110,23 +128,14 @@ for (const transport of ["plain", "tls"] as const)
         res.on("drain", pour);
         pour();
       });
-      const certificates = [selfSigned("DNS:app.localhost")];
-      const config = transport === "tls" ? { insecureServer: false, certificates } : {};
-      rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })], { config });
+      rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })], { config: listening[transport] });
     });
     after(async () => {
       await rig.close();
       await upstream.close();
     });
 
-    async function caller(alpn: string): Promise<Socket> {
-      const at = { port: rig.port, host: "127.0.0.1" };
-      const socket =
-        transport === "plain" ? connect(at) : connectTls({ ...at, rejectUnauthorized: false, ALPNProtocols: [alpn] });
-      socket.on("error", () => {});
-      await once(socket, transport === "plain" ? "connect" : "secureConnect");
-      return socket;
-    }
+    const caller = (alpn: string): Promise<Socket> => callerOf(rig, transport, alpn);
 
     let n = 0;
     for (const bytesPerSecond of [1_000, 30_000, 1_000_000])
@@ -220,6 +229,9 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     more();
   };
 
+  const connectText =
+    "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n";
+
   async function service(t: TestContext, onSocket: (socket: Socket) => void): Promise<number> {
     const sockets: Socket[] = [];
     const server = createServer((socket) => {
@@ -236,14 +248,14 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     return (server.address() as AddressInfo).port;
   }
 
-  async function rigFor(t: TestContext, ...routes: Parameters<typeof startRig>[0]): Promise<Rig> {
-    const rig = await startRig(routes);
+  async function rigFor(t: TestContext, route: RouteConfig, transport: Transport = "plain"): Promise<Rig> {
+    const rig = await startRig([route], { config: listening[transport] });
     t.after(() => rig.close());
     await rig.apply(signedIn(1));
     return rig;
   }
 
-  function tunnelTo(port: number, kind: TunnelConfig["kind"]): Parameters<typeof startRig>[0][number] {
+  function tunnelTo(port: number, kind: TunnelConfig["kind"]): RouteConfig {
     return {
       ...routeTo(port, { host: "db.localhost", id: `${kind}-db` }),
       tunnel: { kind, targets: [{ host: "db.localhost", port: 5432 }], behindProxy: false },
@@ -252,23 +264,21 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     };
   }
 
-  async function opened(t: TestContext, rig: Rig, text: string): Promise<Socket> {
-    const socket = connect(rig.port, "127.0.0.1");
+  async function opened(t: TestContext, rig: Rig, text: string, transport: Transport = "plain"): Promise<Socket> {
+    const socket = await callerOf(rig, transport);
     t.after(() => socket.destroy());
-    socket.on("error", () => {});
-    await once(socket, "connect");
     socket.write(text);
     socket.pause();
     return socket;
   }
 
-  test("TCP tunnel", async (t) => {
-    const rig = await rigFor(t, tunnelTo(await service(t, pour), "tcp"));
-    const text = "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n";
-    const socket = await opened(t, rig, text);
-    await untilHeld(socket, rig);
-    await assertNothingLeaves(socket, rig, 1);
-  });
+  for (const transport of transports)
+    test(`TCP tunnel, ${transport}`, async (t) => {
+      const rig = await rigFor(t, tunnelTo(await service(t, pour), "tcp"), transport);
+      const socket = await opened(t, rig, connectText, transport);
+      await untilHeld(socket, rig);
+      await assertNothingLeaves(socket, rig, 1);
+    });
 
   test("TCP tunnel whose service has ended: the rest stays the exchange's until the caller has it", async (t) => {
     const port = await service(t, (socket) => {
@@ -276,8 +286,7 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       socket.end(all.subarray(0, 8_000_000));
     });
     const rig = await rigFor(t, tunnelTo(port, "tcp"));
-    const text = "CONNECT db.localhost:5432 HTTP/1.1\r\nHost: db.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n";
-    const socket = await opened(t, rig, text);
+    const socket = await opened(t, rig, connectText);
     await untilHeld(socket, rig);
     socket.end();
     await assertNothingLeaves(socket, rig, 1);
@@ -306,27 +315,29 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
     await assertNothingLeaves(socket, rig, 1);
   });
 
-  test("WebSocket", async (t) => {
-    const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
-    await once(sockets, "listening");
-    sockets.on("connection", (client) => {
-      const more = (): void => client.send(Buffer.alloc(4_000), () => client.readyState === client.OPEN && more());
-      more();
+  for (const transport of transports)
+    test(`WebSocket, ${transport}`, async (t) => {
+      const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+      await once(sockets, "listening");
+      sockets.on("connection", (client) => {
+        const more = (): void => client.send(Buffer.alloc(4_000), () => client.readyState === client.OPEN && more());
+        more();
+      });
+      t.after(() => {
+        for (const client of sockets.clients) client.terminate();
+        sockets.close();
+      });
+      const rig = await rigFor(
+        t,
+        routeTo((sockets.address() as AddressInfo).port, { allowWebsockets: true, timeoutMs: 0 }),
+        transport,
+      );
+      const upgrade =
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+      const socket = await opened(t, rig, get(1, "/live", upgrade), transport);
+      await untilHeld(socket, rig);
+      await assertNothingLeaves(socket, rig, 1);
     });
-    t.after(() => {
-      for (const client of sockets.clients) client.terminate();
-      sockets.close();
-    });
-    const rig = await rigFor(
-      t,
-      routeTo((sockets.address() as AddressInfo).port, { allowWebsockets: true, timeoutMs: 0 }),
-    );
-    const upgrade =
-      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    const socket = await opened(t, rig, get(1, "/live", upgrade));
-    await untilHeld(socket, rig);
-    await assertNothingLeaves(socket, rig, 1);
-  });
 
   for (const expect of ["", "Expect: 100-continue\r\n"])
     test(`an upload to an upstream that reads slowly${expect === "" ? "" : ", after 100 Continue"}`, async (t) => {
