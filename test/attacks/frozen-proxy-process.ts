@@ -1,14 +1,42 @@
-/** A proxy in a process of its own, which a test freezes or kills: everything it serves pours without end. Prints its port. */
-import { cookieOf, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+/**
+ * A proxy in a process of its own, which a test freezes or kills: `/` pours without end, any other path is 30 MB at once.
+ *
+ * Its argument is "plain" (default) or "tls". Prints one line of JSON with its port and the warnings of its start. Then it takes lines on
+ * its standard input, and prints a line when each is done: "revoke <session>", or "expire", which ends its lease by the clock 1 s later.
+ */
+import { createInterface } from "node:readline";
+import { cookieOf, revokedSession, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
+import { selfSigned } from "../support/certificate.ts";
 
 const chunk = Buffer.alloc(65_536, 97);
-const upstream = await startUpstream((_req, res) => {
+const whole = Buffer.alloc(30_000_000, 97);
+const upstream = await startUpstream((req, res) => {
+  if (req.url !== "/") {
+    res.end(whole);
+    return;
+  }
   const pour = (): void => {
     while (res.write(chunk));
   };
   res.on("drain", pour);
   pour();
 });
-const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })]);
-await rig.apply(signedIn(1));
-process.stdout.write(`${JSON.stringify({ port: rig.port, cookie: cookieOf(1) })}\n`);
+const warnings: string[] = [];
+const quiet = { debug() {}, info() {}, warn: (_: object, text: string) => void warnings.push(text), error() {} };
+let leaseEndsAt = Number.POSITIVE_INFINITY;
+const freshness = { overdueMs: () => performance.now() - leaseEndsAt };
+const tls = { insecureServer: false, certificates: [selfSigned("DNS:app.localhost")] };
+const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })], {
+  config: process.argv[2] === "tls" ? tls : {},
+  ports: { logger: quiet, freshness },
+});
+await rig.apply(...[1, 2, 3, 4].map((n) => signedIn(n)));
+const print = (line: string): void => void process.stdout.write(`${line}\n`);
+const unsentMax = /^cardea_proxy_kernel_unsent_bytes_max (\S+)$/m.exec(await rig.metrics())?.[1];
+print(JSON.stringify({ port: rig.port, cookie: cookieOf(1), warnings, unsentMax }));
+for await (const line of createInterface(process.stdin)) {
+  const [command, n] = line.split(" ");
+  if (command === "revoke") await rig.apply(revokedSession(Number(n)));
+  if (command === "expire") leaseEndsAt = performance.now() + 1_000;
+  print(line);
+}
