@@ -33,7 +33,7 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   /**
    * What is said in the very moment of waking was concluded before the sleep, and is late as a message on its way is: nothing can have
    * reached the process since. In one history it is judged all the same, for what made a receipt complete stays so
-   * (docs/protocol.md §7, "Each condition stays true once it is true"). It does not stay so where operators undid
+   * (docs/protocol.md §7, "Each condition establishes something permanent"). It does not stay so where operators undid
    * meanwhile what was acknowledged: that the nodes have gone to another history is not to be known, and what they had
    * said before was so.
    */
