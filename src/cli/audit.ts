@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditRecord, parseLine, recordIdOf } from "../audit/index.ts";
 import { operatorOptions, parse } from "./arguments.ts";
 import { CannotError, type Command, UsageError } from "./command.ts";
-import { connectOperator } from "./operator-client.ts";
+import { connectOperator, OperatorUnreachableError } from "./operator-client.ts";
 import { printable } from "./print.ts";
 
 const retryMs = 1_000;
@@ -27,6 +27,8 @@ export const auditTail: Command = {
     process.once("SIGINT", () => stop.abort());
     process.once("SIGTERM", () => stop.abort());
     let cursor: string | null = null;
+    /** The problem of the last attempt: the same one is printed once. */
+    let reported = "";
     const show = (data: string, id: string): void => {
       if (id !== "") cursor = id; // an event about the stream itself has none
       const record = parseLine(data);
@@ -40,9 +42,13 @@ export const auditTail: Command = {
             : stop.signal;
           await client.stream(`/decisions?last=${last}`, cursor, show, follow);
         } catch (error) {
-          if (stop.signal.aborted || parsed.flag("no-follow")) break;
-          if (error instanceof CannotError) throw error;
-          terminal.err("connection lost; resuming\n");
+          if (stop.signal.aborted) break;
+          const isUnreachable = error instanceof OperatorUnreachableError;
+          if (error instanceof CannotError && (parsed.flag("no-follow") || !isUnreachable)) throw error;
+          if (parsed.flag("no-follow")) break;
+          const why = isUnreachable ? error.message : "connection lost";
+          if (why !== reported) terminal.err(`${why}; trying again\n`);
+          reported = why;
         }
         await sleep(retryMs, undefined, { signal: stop.signal }).catch(() => undefined);
       }

@@ -17,8 +17,9 @@ import {
 import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "./arguments.ts";
 import { saveReceipts } from "./carry-out.ts";
 import { CannotError, type Command, type Terminal, UsageError } from "./command.ts";
+import { describeConnectionProblem } from "./connection-problem.ts";
 import { readLocalConfig } from "./local-config.ts";
-import { connectOperator } from "./operator-client.ts";
+import { authorityOf, connectOperator } from "./operator-client.ts";
 import { promiseIn, receiptText, statementText } from "./print.ts";
 import { readText } from "./read-text.ts";
 import { showProgress, watchReceipt } from "./watch-receipt.ts";
@@ -152,10 +153,12 @@ async function trustedKeys(parsed: Parsed, terminal: Terminal): Promise<readonly
   const [url, config] = [parsed.text("jwks-url"), parsed.text("config")];
   if (files.length === 0 && url === undefined && config === undefined)
     throw new UsageError("say whose keys to trust: --jwks FILE, --jwks-url URL, or -c cardea.yaml");
+  const own = config === undefined ? undefined : readLocalConfig(config, terminal);
+  const authority = own?.certificateAuthority ?? authorityOf(terminal);
   return [
     ...(await Promise.all(files.map(async (path) => keysIn(await readText(path), path)))),
-    ...(url === undefined ? [] : [await fetchKeys(url)]),
-    ...(config === undefined ? [] : [await keysOf(readLocalConfig(config, terminal))]),
+    ...(url === undefined ? [] : [await fetchKeys(url, authority)]),
+    ...(own === undefined ? [] : [await keysOf(own)]),
   ];
 }
 
@@ -165,19 +168,19 @@ async function keysOf(config: Config): Promise<ReceiptKeys> {
   return receiptKeys({ cluster: broker.clusterName, secrets });
 }
 
-async function fetchKeys(text: string): Promise<ReceiptKeys> {
+async function fetchKeys(text: string, authority: string | null): Promise<ReceiptKeys> {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const local = url !== undefined && /^(127\.\d+\.\d+\.\d+|\[::1\]|([\w-]+\.)*localhost)$/.test(url.hostname);
   if (url === undefined || !(url.protocol === "https:" || (url.protocol === "http:" && local)))
     throw new UsageError(`--jwks-url ${text}: keys are fetched over https, or from this machine`);
-  const { fetch, close } = createLocalFetch({ timeoutMs: 10_000 });
+  const { fetch, close } = createLocalFetch({ timeoutMs: 10_000, ...(authority === null ? {} : { ca: authority }) });
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
     if (!response.ok) throw new CannotError(`${url.href} answered ${response.status}`);
     return keysIn(await response.text(), url.href);
   } catch (cause) {
     if (cause instanceof CannotError) throw cause;
-    throw new CannotError(`${url.href} does not answer`, { cause });
+    throw new CannotError(describeConnectionProblem(url, cause), { cause });
   } finally {
     await close();
   }

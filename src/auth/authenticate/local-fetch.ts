@@ -5,6 +5,7 @@
  */
 import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { Agent, DecoratorHandler, type Dispatcher, fetch as undiciFetch } from "undici";
 import { createSystemLookup } from "../../replication/index.ts";
 
@@ -26,11 +27,12 @@ export type LocalFetch = Readonly<{
 export function createLocalFetch(options: {
   hosts?: Readonly<Record<string, string>>;
   timeoutMs: number;
+  /** PEM of authorities that are trusted beside those of the system. */
   ca?: string;
 }): LocalFetch {
   const connect = {
     timeout: options.timeoutMs,
-    ...(options.ca === undefined ? {} : { ca: options.ca }),
+    ...(options.ca === undefined ? {} : { secureContext: trusting(options.ca) }),
     lookup: createLocalLookup(options.hosts ?? {}),
   };
   const agent = new Agent({ connect, headersTimeout: options.timeoutMs, bodyTimeout: options.timeoutMs });
@@ -56,6 +58,11 @@ export function createLocalFetch(options: {
       await Promise.all([agent.close(), once.close()]);
     },
   };
+}
+
+/** Made once: reading all authorities again for each connection would cost milliseconds. */
+function trusting(ca: string): SecureContext {
+  return createSecureContext({ ca: [...getCACertificates(), ca] });
 }
 
 /** Reports when a connected client begins to write the request. */
