@@ -1,10 +1,15 @@
 /**
  * Structured logs: one line of JSON each (pino), through the process's output, which never blocks. Secrets do not belong here; known
- * fields are redacted all the same.
+ * fields are redacted all the same. Warnings and errors that repeat are throttled by cause (log-throttle.ts).
  */
 import { type Logger as PinoLogger, pino } from "pino";
 import type { Config } from "../config/index.ts";
+import { causeKeyOf, describeError, LogThrottle } from "./log-throttle.ts";
 import { type Output, openOutput } from "./output.ts";
+
+/** pino's number for it. */
+const warnLevel = 40;
+const flushEveryMs = 5_000;
 
 /** The standard output of a process that runs services. What is queued is written when the process exits, too. */
 export function openStandardOutput(): Output {
@@ -19,17 +24,38 @@ export function createLogger(
   level: Config["logLevel"],
   { facts, output }: Readonly<{ facts: Readonly<Record<string, string>>; output: Output }>,
 ): PinoLogger {
-  return pino(
+  const throttle = new LogThrottle<(omitted: number) => void>();
+  const logger = pino(
     {
       level,
       base: { pid: process.pid, ...facts },
       timestamp: pino.stdTimeFunctions.isoTime,
       messageKey: "message",
       formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: describeError },
+      hooks: {
+        logMethod(args, method, level) {
+          const [fields, message] = args as unknown as readonly [unknown, unknown];
+          const key = level < warnLevel ? undefined : causeKeyOf(level, fields, String(message));
+          if (key === undefined) return method.apply(this, args);
+          const write = (omitted: number): void => {
+            const more = fields instanceof Error ? { err: fields } : (fields as object);
+            method.apply(this, omitted === 0 ? args : [{ ...more, omitted }, String(message)]);
+          };
+          const omitted = throttle.admit(key, write, performance.now());
+          if (omitted === undefined) output.countLeftOut();
+          else write(omitted);
+        },
+      },
       redact: ["cookie", "authorization", "token", "secret", "*.cookie", "*.authorization", "*.token", "*.secret"],
     },
     output,
   );
+  const flush = setInterval(() => {
+    for (const { line, omitted } of throttle.due(performance.now())) line(omitted);
+  }, flushEveryMs);
+  flush.unref();
+  return logger;
 }
 
 function droppedNotice(lines: number, reason: string): string {

@@ -24,6 +24,8 @@ export type Output = Readonly<{
    */
   writeAll(bytes: Uint8Array): Promise<void>;
   stats(): OutputStats;
+  /** A line was left out on purpose, because its cause was logged within the minute. */
+  countLeftOut(): void;
   /** Writes what is queued, for two seconds at most. Later lines are dropped. */
   close(): Promise<void>;
   /** Writes what is queued without returning to the event loop: for the exit of the process. Gives up at the first error. */
@@ -33,6 +35,7 @@ export type Output = Readonly<{
 export type OutputStats = Readonly<{
   queuedBytes: number;
   droppedLines: number;
+  leftOutLines: number;
   /** The system's code of the write that failed last (`ENOSPC`); null: the last write succeeded. */
   failure: string | null;
 }>;
@@ -54,6 +57,7 @@ export function openOutput(options: {
   noticeOf: (droppedLines: number, reason: string) => string;
 }): Output {
   const { fd, noticeOf } = options;
+  let leftOutLines = 0;
   let text = "";
   let textBytes = 0;
   const chunks: Chunk[] = [];
@@ -184,7 +188,10 @@ export function openOutput(options: {
         flush();
       });
     },
-    stats: () => ({ queuedBytes: queuedBytes(), droppedLines, failure }),
+    stats: () => ({ queuedBytes: queuedBytes(), droppedLines, leftOutLines, failure }),
+    countLeftOut() {
+      leftOutLines++;
+    },
     async close() {
       if (state !== "open") return;
       retryNow();

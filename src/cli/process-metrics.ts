@@ -79,14 +79,15 @@ export function registerProcessMetrics(
   });
   const output = new Gauge({
     name: "cardea_log_output",
-    help: "Standard output, by measure: queued_bytes, dropped_lines (of all logs together), failing (1: the last write failed)",
+    help: "Standard output, by measure: queued_bytes, dropped_lines (of all logs together), left_out_lines (of causes that were logged within the minute), failing (1: the last write failed)",
     labelNames: ["measure"],
     registers: [registry],
   });
   return () => {
-    const { queuedBytes, droppedLines, failure } = parts.output.stats();
+    const { queuedBytes, droppedLines, leftOutLines, failure } = parts.output.stats();
     output.set({ measure: "queued_bytes" }, queuedBytes);
     output.set({ measure: "dropped_lines" }, droppedLines);
+    output.set({ measure: "left_out_lines" }, leftOutLines);
     output.set({ measure: "failing" }, failure === null ? 0 : 1);
     const [newest] = parts.snapshots();
     snapshotPosition.set(newest?.position ?? 0);
