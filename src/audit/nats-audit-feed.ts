@@ -35,6 +35,7 @@ export function followAuditStream(options: {
   /** The shared secret, then the previous one while it is being replaced: under them nodes sign their records. */
   secrets: readonly Uint8Array[];
   replicas: number;
+  streamBytesMax: number;
   feed: Feed;
   now: () => number;
   sleep: Sleep;
@@ -64,7 +65,7 @@ export function followAuditStream(options: {
   }
 
   async function consume(): Promise<void> {
-    const { created } = await ensureAuditStream(connection, options.cluster, options.replicas);
+    const { created } = await ensureAuditStream(connection, options);
     const anew = place !== undefined && place.created !== created;
     if (place === undefined || anew) place = { created, next: 0 };
     const start =

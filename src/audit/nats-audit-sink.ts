@@ -5,7 +5,7 @@
  * message id, and readers drop any later one: numbers only grow. Each message carries its node's signature
  * (record-proof.ts). The sink has its own connection: bulk never shares one with leases and batches.
  */
-import type { StreamInfo } from "@nats-io/jetstream";
+import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream, natsTransport } from "../replication/index.ts";
 import { auditSubject, auditSubjects } from "./audit-subject.ts";
@@ -24,6 +24,9 @@ const publishTimeoutMs = 5_000;
 const messageBytesMax = 512 * 1_024;
 /** The server's code for "no such stream". */
 const streamNotFound = 10_059;
+/** The server's codes for too little storage: in all, for one account, for a tier. */
+const noRoom: ReadonlySet<number> = new Set([10_023, 10_028, 10_047, 10_120]);
+const streamBytesLeast = 16 * 1_048_576;
 
 export class AuditSinkDisconnectedError extends Error {
   readonly code = "ERR_AUDIT_SINK_DISCONNECTED";
@@ -41,6 +44,7 @@ export function createNatsAuditSink(options: {
   boot: string;
   signer: RecordSigner;
   replicas: number;
+  streamBytesMax: number;
 }): AuditSink {
   const subject = auditSubject(options);
   const client = natsJetstream().jetstream(options.connection, { timeout: publishTimeoutMs });
@@ -57,7 +61,7 @@ export function createNatsAuditSink(options: {
 
   async function ensureStream(): Promise<void> {
     if (streamSeen) return;
-    await ensureAuditStream(options.connection, options.cluster, options.replicas);
+    await ensureAuditStream(options.connection, options);
     streamSeen = true;
   }
 
@@ -87,16 +91,18 @@ export function createNatsAuditSink(options: {
   };
 }
 
-/** Creates the audit stream if it is not there. */
+export type AuditStreamOptions = Readonly<{ cluster: string; replicas: number; streamBytesMax: number }>;
+
+/** Creates the audit stream if it is not there, and limits one that has no limit. A limit that is there stays. */
 export async function ensureAuditStream(
   connection: NatsConnection,
-  cluster: string,
-  replicas: number,
+  { cluster, replicas, streamBytesMax }: AuditStreamOptions,
 ): Promise<StreamInfo> {
   const manager = await natsJetstream().jetstreamManager(connection, { timeout: publishTimeoutMs, checkAPI: false });
   const name = auditStreamName(cluster);
   try {
-    return await manager.streams.info(name);
+    const info = await manager.streams.info(name);
+    return info.config.max_bytes > 0 ? info : await limit(manager, info, streamBytesMax);
   } catch (error) {
     if (!(error instanceof natsJetstream().JetStreamApiError) || error.code !== streamNotFound) throw error;
   }
@@ -105,14 +111,41 @@ export async function ensureAuditStream(
     subjects: [auditSubjects(cluster)],
     retention: natsJetstream().RetentionPolicy.Limits,
     storage: natsJetstream().StorageType.File,
+    discard: natsJetstream().DiscardPolicy.Old,
     max_age: natsTransport().nanos(keptMs),
     duplicate_window: natsTransport().nanos(duplicatesMs),
   };
+  // JetStream reserves the limit. Where it has less room, a smaller stream is better than none.
+  for (let bytesMax = streamBytesMax; ; bytesMax = Math.floor(bytesMax / 4)) {
+    try {
+      return await addStream(manager, { ...settings, max_bytes: bytesMax, num_replicas: replicas });
+    } catch (error) {
+      if (!(error instanceof natsJetstream().JetStreamApiError) || !noRoom.has(error.code)) throw error;
+      if (bytesMax / 4 < streamBytesLeast) throw error;
+    }
+  }
+}
+
+/** Fewer servers than named: better one copy than none. */
+async function addStream(
+  manager: JetStreamManager,
+  config: Parameters<JetStreamManager["streams"]["add"]>[0],
+): Promise<StreamInfo> {
   try {
-    return await manager.streams.add({ ...settings, num_replicas: replicas });
+    return await manager.streams.add(config);
   } catch (error) {
-    if (!(error instanceof natsJetstream().JetStreamApiError) || replicas === 1) throw error;
-    return manager.streams.add({ ...settings, num_replicas: 1 }); // fewer servers than named: better one copy than none
+    if (!(error instanceof natsJetstream().JetStreamApiError) || config.num_replicas === 1) throw error;
+    return manager.streams.add({ ...config, num_replicas: 1 });
+  }
+}
+
+/** A server that refuses, for lack of room or of a right, keeps the stream as it is: records matter more than the limit. */
+async function limit(manager: JetStreamManager, info: StreamInfo, bytesMax: number): Promise<StreamInfo> {
+  const { name } = info.config;
+  try {
+    return await manager.streams.update(name, { max_bytes: bytesMax, discard: natsJetstream().DiscardPolicy.Old });
+  } catch {
+    return info;
   }
 }
 

@@ -68,6 +68,7 @@ export async function startAudit(
           boot: who.boot,
           signer: { seal: who.seal, secret: config.sharedSecret },
           replicas,
+          streamBytesMax: config.audit.streamBytesMax,
         }),
       ),
     );
@@ -189,6 +190,7 @@ function followInBackground(
           cluster: config.broker.clusterName,
           secrets: secretsOf(config),
           replicas: options.replicas,
+          streamBytesMax: config.audit.streamBytesMax,
           feed: options.feed,
           now: () => Date.now(),
           sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),

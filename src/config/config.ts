@@ -401,6 +401,8 @@ export type Config = Readonly<{
     files: readonly string[];
     nats: boolean;
     stdout: boolean;
+    /** Of the stream in JetStream. */
+    streamBytesMax: number;
   }>;
   /** Fields of the access log in their order; empty: there is none. */
   accessLogFields: readonly AccessLogField[];

@@ -369,5 +369,6 @@ function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["na
     files: sinks.flatMap((sink) => ("file" in sink ? [sink.file] : [])),
     nats,
     stdout: sinks.some((sink) => "stdout" in sink),
+    streamBytesMax: audit.stream_max_bytes,
   };
 }

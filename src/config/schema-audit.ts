@@ -1,7 +1,7 @@
 /** Decision records: where they go and what they say. Pure. */
 import { z } from "zod";
 import { cardea } from "./keys.ts";
-import { auditMode, filePath, oneOf } from "./kinds.ts";
+import { auditMode, filePath, oneOf, wholeNumber } from "./kinds.ts";
 import { sinks } from "./kinds-network.ts";
 
 export const auditGroup = {
@@ -22,6 +22,10 @@ export const auditGroup = {
       sinks: cardea(
         sinks().optional(),
         "Where decision records go. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+      ),
+      stream_max_bytes: cardea(
+        wholeNumber({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
+        "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Counts when the stream is created, and for a stream that has no limit.",
       ),
     }),
     "Decision records: what was asked, what was answered, and why.",

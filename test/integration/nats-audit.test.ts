@@ -30,6 +30,7 @@ import type { NatsCluster } from "../support/service.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 const cluster = "test";
+const streamBytesMax = 50_000_000;
 const sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
   delay(ms, undefined, signal === undefined ? {} : { signal });
 
@@ -58,7 +59,7 @@ async function startBench(t: TestContext): Promise<Bench> {
   }
   const sink = async (node: string, boot: string): Promise<AuditSink> =>
     createNatsAuditSink({
-      ...{ connection: await connection(), cluster, region: "here", node, boot, replicas: 3 },
+      ...{ connection: await connection(), cluster, region: "here", node, boot, replicas: 3, streamBytesMax },
       signer: signerOf({ cluster, node, boot }),
     });
   async function following() {
@@ -68,6 +69,7 @@ async function startBench(t: TestContext): Promise<Bench> {
       cluster,
       secrets: [secret],
       replicas: 3,
+      streamBytesMax,
       feed,
       now: () => Date.now(),
       sleep,
@@ -150,7 +152,7 @@ test("without a connection nothing piles up in the client, and the batch arrives
   const connection = await bench.connection();
   const who = { node: "node-a" as NodeId, boot: "boot-a" as BootId };
   const sink = createNatsAuditSink({
-    ...{ connection, cluster, region: "here", ...who, replicas: 1 },
+    ...{ connection, cluster, region: "here", ...who, replicas: 1, streamBytesMax },
     signer: signerOf({ cluster, ...who }),
   });
   const batchWith = (seq: number) => batchOf({ kind: "decision", seq, ...decision("/", who) });
@@ -383,10 +385,30 @@ test("a stream that is deleted under load is made again, and the feed goes on wi
 
 test("three copies are asked for, and one is taken where there is one server", async (t) => {
   const bench = await startBench(t);
-  const info = await ensureAuditStream(await bench.connection(), "single", 3);
+  const info = await ensureAuditStream(await bench.connection(), { cluster: "single", replicas: 3, streamBytesMax });
   assert.equal(info.config.num_replicas, 1);
-  const again = await ensureAuditStream(await bench.connection(), "single", 3);
+  const again = await ensureAuditStream(await bench.connection(), { cluster: "single", replicas: 3, streamBytesMax });
   assert.equal(again.created, info.created);
+});
+
+test("the stream is limited in bytes, one without a limit gets one, and one that the operator set stays", async (t) => {
+  const bench = await startBench(t);
+  const connection = await bench.connection();
+  const ensured = async () => (await ensureAuditStream(connection, { cluster, replicas: 1, streamBytesMax })).config;
+  assert.deepEqual([(await ensured()).max_bytes, (await ensured()).discard], [streamBytesMax, "old"]);
+  const manager = await jetstreamManager(connection);
+  const name = auditStreamName(cluster);
+  await manager.streams.update(name, { max_bytes: -1 });
+  assert.equal((await ensured()).max_bytes, streamBytesMax);
+  await manager.streams.update(name, { max_bytes: 5_000_000 });
+  assert.equal((await ensured()).max_bytes, 5_000_000);
+});
+
+test("a server with less room than the limit keeps a smaller stream", async (t) => {
+  const bench = await startBench(t);
+  const connection = await bench.connection();
+  const { config } = await ensureAuditStream(connection, { cluster, replicas: 1, streamBytesMax: 2 ** 49 });
+  assert.ok(config.max_bytes > 0 && config.max_bytes < 2 ** 49, String(config.max_bytes));
 });
 
 test("what all nodes have recorded is read from a moment on, to where it ends, for commands that look back", async (t) => {
@@ -445,6 +467,7 @@ test("stopping is bounded, also while the server is away", async (t) => {
     cluster,
     secrets: [secret],
     replicas: 1,
+    streamBytesMax,
     feed,
     now: Date.now,
     sleep,
