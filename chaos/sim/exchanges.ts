@@ -9,13 +9,8 @@ import { CallerCache, decide, type Handle, resolveCaller } from "../../src/auth/
 import type { Link, Stream } from "../../src/events/index.ts";
 import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/admission.ts";
 import { canonicalise } from "../../src/proxy/canonical.ts";
-import {
-  type CutReason,
-  type CutUnderWay,
-  type Exchange,
-  Exchanges as Registry,
-  type Settled,
-} from "../../src/proxy/exchanges.ts";
+import type { CutUnderWay } from "../../src/proxy/deliveries.ts";
+import { type CutReason, type Exchange, Exchanges as Registry, type Settled } from "../../src/proxy/exchanges.ts";
 import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/who-asks.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
 import type { Asking } from "./cast.ts";

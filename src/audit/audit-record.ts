@@ -5,6 +5,7 @@
  */
 import type { DecisionRecord } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
+import type { NumbersMark } from "./record-numbers.ts";
 
 export type AuditRecord =
   | (Readonly<{ kind: "decision"; seq: number }> & DecisionRecord)
@@ -18,7 +19,22 @@ export type AuditRecord =
       first: number;
       last: number;
       why: string;
+      /**
+       * An earlier boot of the node that did not end in order. Its records above `written` are lost unless they are here; it had used
+       * the numbers up to `used` about a second before its end, and none above `reserved`. Such a gap is the first record of its own boot
+       * and stands for itself alone: `first`, `last` and `seq` are 1.
+       */
+      ended?: NumbersMark;
     }>;
+
+/** The first record of a boot whose predecessor may have lost records. */
+export function gapOfEndedBoot(
+  ended: NumbersMark,
+  { node, boot, at }: Readonly<{ node: NodeId; boot: BootId; at: UnixMs }>,
+): AuditRecord {
+  const why = `boot ${ended.boot} did not end in order: its records ${ended.written + 1} to ${ended.reserved} are lost unless they are here; it had used at least ${ended.used}`;
+  return { kind: "gap", seq: 1, node, boot, at, first: 1, last: 1, why, ended };
+}
 
 export function toLine(record: AuditRecord): string {
   return `${JSON.stringify(record)}\n`;

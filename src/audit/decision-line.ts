@@ -40,9 +40,10 @@ export function createLineMaker(): (seq: number, record: DecisionRecord) => Line
     const begin = whenOf(record);
     const answer = answerTo(record);
     if (overdueMs !== overdue.ms) overdue = { ms: overdueMs, text: overdueText(overdueMs) };
+    const took = `${numberBeside("latencyMs", record.latencyMs)}${numberBeside("cutMs", record.cutMs)}`;
     const isPlain = plain.test(requestId);
     const id = isPlain ? `"${requestId}"` : JSON.stringify(requestId);
-    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.text}${overdue.text}`;
+    const text = `{"kind":"decision","seq":${seq}${begin.text}${id}${answer.text}${overdue.text}${took}}\n`;
     return { text, isAscii: isPlain && begin.isAscii && answer.isAscii };
   };
 }
@@ -94,17 +95,22 @@ function keyOf({ path, sessionId }: DecisionRecord): number {
 }
 
 function overdueText(ms: number | null): string {
-  return `,"overdueMs":${Number.isFinite(ms) ? ms : null}}\n`;
+  return `,"overdueMs":${Number.isFinite(ms) ? ms : null}`;
 }
 
 /** What is not written above would be missing from every sink: a new field of a record stops the build here. */
 type Written = "node" | "boot" | "region" | "at" | "occasion" | "requestId" | "routeId" | "method" | "host" | "path";
 type AlsoWritten = "ip" | "sessionId" | "userId" | "result" | "status" | "reasons" | "trace" | "shadow";
-type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs">;
+type Timing = "latencyMs" | "cutMs";
+type Unwritten = Exclude<keyof DecisionRecord, Written | AlsoWritten | "applied" | "configHash" | "overdueMs" | Timing>;
 true satisfies [Unwritten] extends [never] ? true : Unwritten;
 
 function remembered(record: DecisionRecord, text: string): Remembered {
   return { record, text, isAscii: ascii.test(text) };
+}
+
+function numberBeside(name: string, value: number | undefined): string {
+  return value === undefined || !Number.isFinite(value) ? "" : `,"${name}":${value}`;
 }
 
 function beside(name: string, value: object | undefined): string {

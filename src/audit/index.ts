@@ -9,6 +9,8 @@ export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.t
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
 export { type DecisionEntry, isNamed, recordIdOf } from "./record-id.ts";
+export { openRecordNumbers, type RecordNumbers } from "./record-numbers.ts";
+export { recordNumbersFile } from "./record-numbers-file.ts";
 export {
   createRecordVerifier,
   type RecordRefusal,

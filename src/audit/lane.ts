@@ -27,6 +27,8 @@ export type Lane = Readonly<{
   offered(): void;
   /** The number of the first record that may still be read from the journal, or is being written. */
   needs(): number;
+  /** The newest number that the sink has taken, or that a gap record it has taken covers. */
+  settled(): number;
   stats(): LaneStats;
   close(timeoutMs: number): Promise<void>;
 }>;
@@ -75,6 +77,7 @@ export function createLane(
   let takenBytes = journal.totalBytes;
   let gap: Gap | undefined;
   let inFlight: InFlight | undefined;
+  let settled = journal.last;
   let written = 0;
   let lost = 0;
   let failing = false;
@@ -129,6 +132,7 @@ export function createLane(
       try {
         await sink.write(inFlight.batch);
         written += inFlight.batch.last - inFlight.batch.first + 1;
+        settled = inFlight.batch.last;
         inFlight = undefined;
         options.onTaken();
         failing = false;
@@ -164,6 +168,7 @@ export function createLane(
       run();
     },
     needs: () => (state === "closed" ? Infinity : (inFlight?.batch.first ?? next)),
+    settled: () => settled,
     stats: () => ({
       name: sink.name,
       written,

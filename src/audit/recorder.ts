@@ -2,14 +2,16 @@
  * Recorder: takes decision records off the request path and hands them to the sinks in batches.
  *
  * `record` numbers, writes a line into the journal (journal.ts) and returns: no waiting, no throwing. Each sink has a lane of its own
- * (lane.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost and shows as
- * missing numbers.
+ * (lane.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost. Numbers are
+ * reserved on disk (record-numbers.ts), so the next boot declares what may be missing with a gap record.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
+import { gapOfEndedBoot, toLine } from "./audit-record.ts";
 import { createLineMaker } from "./decision-line.ts";
 import { type AuditBatch, Journal } from "./journal.ts";
 import { createLane, type Lane, type LaneStats } from "./lane.ts";
+import type { RecordNumbers } from "./record-numbers.ts";
 
 export type AuditSink = Readonly<{
   name: string;
@@ -28,6 +30,8 @@ export type RecorderStats = Readonly<{ recorded: number; sinks: readonly LaneSta
 export type Recorder = Readonly<{
   record: RecordDecision;
   stats(): RecorderStats;
+  /** The newest number that every sink has taken. */
+  written(): number;
   /** Writes what is queued, for at most this long. What is recorded from now on is lost, and counted as that. */
   close(timeoutMs: number): Promise<void>;
 }>;
@@ -48,7 +52,10 @@ export function createRecorder(options: {
   now: () => UnixMs;
   sleep: Sleep;
   onFailure: (sink: string, error: unknown) => void;
+  /** Reserves the numbers on disk. Null or absent: a lost tail does not show after a restart. */
+  numbers?: RecordNumbers | null;
 }): Recorder {
+  const { numbers = null } = options;
   let seq = 0;
   let closing = false;
   const journal = new Journal();
@@ -60,16 +67,25 @@ export function createRecorder(options: {
       onTaken: () => journal.forget(Math.min(...lanes.map((lane) => lane.needs()))),
     }),
   );
+  if (numbers !== null && numbers.ended !== null && lanes.length > 0) {
+    const { node, boot, now } = options;
+    seq++;
+    journal.append({ text: toLine(gapOfEndedBoot(numbers.ended, { node, boot, at: now() })), isAscii: false });
+    for (const lane of lanes) lane.offered();
+  }
   return {
     record(decision: DecisionRecord) {
       seq++;
+      numbers?.use(seq);
       if (lanes.length > 0 && !closing) journal.append(lineOf(seq, decision));
       for (const lane of lanes) lane.offered();
     },
+    written: () => Math.min(seq, ...lanes.map((lane) => lane.settled())),
     stats: () => ({ recorded: seq, sinks: lanes.map((lane) => lane.stats()) }),
     async close(timeoutMs) {
       closing = true;
       await Promise.all(lanes.map((lane) => lane.close(timeoutMs)));
+      await numbers?.close();
     },
   };
 }

@@ -39,6 +39,13 @@ export type DecisionRecord = Readonly<{
   configHash: ConfigHash;
   /** How long past Δ the lease was (negative: fresh by that much); null when it was not consulted or there is none. */
   overdueMs: number | null;
+  /** From when the request's head had been read to the decision, in milliseconds. Absent in re-decisions, and in records of older builds. */
+  latencyMs?: number;
+  /**
+   * Of a re-decision that cut an exchange: milliseconds from when the leader recorded the change to the cut. It compares two wall clocks,
+   * which differ by 2 s at most. Absent where no change of the log caused it.
+   */
+  cutMs?: number;
 }>;
 
 /** Takes a record off the request path. Never throws, never waits. */

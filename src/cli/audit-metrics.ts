@@ -2,7 +2,10 @@
 import { Gauge, type Registry } from "prom-client";
 import type { AuditParts } from "./audit-parts.ts";
 
-export function registerAuditMetrics(registry: Registry, audit: Pick<AuditParts, "verified" | "recorder">): void {
+export function registerAuditMetrics(
+  registry: Registry,
+  audit: Pick<AuditParts, "verified" | "recorder" | "unreserved">,
+): void {
   const refused = new Gauge({
     name: "cardea_audit_refused",
     help: "Messages in the audit stream that were not shown, by reason: forged, changed, foreign, repeated or far ahead",
@@ -24,6 +27,14 @@ export function registerAuditMetrics(registry: Registry, audit: Pick<AuditParts,
         sinks.set({ sink, what: "written_records" }, written);
         sinks.set({ sink, what: "lost_records" }, lost);
       }
+    },
+  });
+  const unreserved: Gauge = new Gauge({
+    name: "cardea_audit_unreserved",
+    help: "Decision records whose number was not reserved on disk first: if this process is killed, their loss does not show",
+    registers: [registry],
+    collect() {
+      unreserved.set(audit.unreserved());
     },
   });
   const missing: Gauge = new Gauge({

@@ -1,5 +1,6 @@
 /** The audit sinks that a configuration names, and the feed that operators watch. */
 
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { NatsConnection } from "@nats-io/transport-node";
 import {
@@ -10,8 +11,10 @@ import {
   createRecorder,
   type Feed,
   followAuditStream,
+  openRecordNumbers,
   type Recorder,
   type RecordVerifierCounts,
+  recordNumbersFile,
 } from "../audit/index.ts";
 import type { Config } from "../config/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
@@ -26,6 +29,8 @@ const watchersMax = 100;
 
 export type AuditParts = Readonly<{
   recorder: Recorder;
+  /** Records whose number the disk has not reserved. */
+  unreserved(): number;
   feed: Feed;
   /** Of the stream of all nodes; null: this process does not follow it. */
   verified(): RecordVerifierCounts | null;
@@ -73,6 +78,25 @@ export async function startAudit(
       ),
     );
   }
+  const numbers =
+    decides && sinks.length > 0
+      ? await openRecordNumbers({
+          boot: who.boot,
+          store: recordNumbersFile(join(config.dataDir, `records-${encodeURIComponent(who.node)}`), (error) =>
+            who.logger.warn(
+              { error: String(error) },
+              "cannot read the record numbers of the boot before; its losses do not show",
+            ),
+          ),
+          written: () => recorder.written(),
+          sleep: (ms, signal) => sleep(ms, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) }),
+          onFailure: (error) =>
+            who.logger.warn(
+              { error: String(error) },
+              "cannot reserve record numbers on disk; a lost tail would not show",
+            ),
+        })
+      : null;
   // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
   if (!viaNats)
     sinks.push({
@@ -81,6 +105,7 @@ export async function startAudit(
       close: async () => undefined,
     });
   const recorder = createRecorder({
+    numbers,
     node: who.node,
     boot: who.boot,
     sinks,
@@ -96,6 +121,7 @@ export async function startAudit(
       : undefined;
   return {
     recorder,
+    unreserved: () => numbers?.unreserved() ?? 0,
     feed,
     verified: () => following?.verified() ?? null,
     async close(timeoutMs) {

@@ -61,6 +61,7 @@ export const auditTail: Command = {
 
 function lineOf(record: AuditRecord): string {
   const at = new Date(record.at).toISOString();
+  if (record.kind === "gap" && record.ended !== undefined) return `${at}  GAP  ${record.node}: ${record.why}`;
   if (record.kind === "gap")
     return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
   const who = record.userId ?? "anonymous";

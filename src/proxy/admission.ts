@@ -59,7 +59,7 @@ export type AdmissionParts<Context extends Applicant> = Readonly<{
   ports: Pick<ProxyPorts, "clock" | "freshness" | "decide" | "beside"> &
     Readonly<{ config: Readonly<{ timeouts: Readonly<{ writeMs: number }> }> }>;
   plans: Pick<Plans, "has" | "successorsOf" | "routes">;
-  exchanges: Pick<Exchanges, "open">;
+  exchanges: Pick<Exchanges, "open" | "enforcing">;
   callerOf: WhoAsks["callerOf"];
   /** The admission of the configuration in force. */
   current: () => Pick<Admission<Context>, "judge">;
@@ -154,9 +154,9 @@ export function createAdmission<Context extends Applicant>(parts: AdmissionParts
 
   function judgeBy(open: Open<Context>): Verdict {
     const { visit, plan, asking, question, permittedTo } = open;
-    const again = (decided: Omit<Decided, "occasion">): void =>
-      record(visit, { ...decided, occasion: "redecision" }, permittedTo);
     const now = clock.wall();
+    const again = (decided: Omit<Decided, "occasion">): void =>
+      record(visit, { ...decided, occasion: "redecision", ...cutOf(decided, now) }, permittedTo);
     const caller = callerOf(asking, plan.route, now);
     if (caller.type === "behind") {
       again({ result: "unavailable", status: 503, reasons: ["behind"] });
@@ -179,6 +179,12 @@ export function createAdmission<Context extends Applicant>(parts: AdmissionParts
       again({ result: "deny", status, reasons: decision.reasons, ...beside });
     }
     return { type: "refused", reason };
+  }
+
+  /** How long after its commit a change cuts an exchange. The leader's clock may differ from this node's. */
+  function cutOf({ result }: Pick<Decided, "result">, now: UnixMs): Pick<Decided, "cutMs"> {
+    const committedAt = exchanges.enforcing;
+    return result === "permit" || committedAt === null ? {} : { cutMs: Math.max(0, now - committedAt) };
   }
 
   function termsOf({ route }: RoutePlan): ExchangeTerms {

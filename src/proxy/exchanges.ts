@@ -16,6 +16,7 @@
 import type { FactKey } from "../auth/index.ts";
 import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../events/index.ts";
 import type { Change, Clock, Freshness } from "../replication/index.ts";
+import { type CutUnderWay, type Delivery, resetSoon, together } from "./deliveries.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
 import { type Linked, LinkedList } from "./linked-list.ts";
 import type { Flush } from "./turn-end-timer.ts";
@@ -61,27 +62,12 @@ export type ExchangeOptions = ExchangeTerms &
     redecide: () => Verdict;
   }>;
 
-/** A cut that takes time. It calls one of the two, once: no further byte can leave, or it cannot be known. A promise is one. */
-export type CutUnderWay = Readonly<{ then(done: () => void, failed: (error: unknown) => void): unknown }>;
-
 /** Ends the exchange permanently. Undefined: no further byte can leave. Called at most once. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most performers destroy a socket and return nothing.
 export type Cut = (reason: CutReason) => void | CutUnderWay;
 
 /** Called once: every cut that had begun is done, or some have failed. */
 export type Settled = (failure: CutFailedError | null) => void;
-
-/** The end of a response, or of a request on its way to an upstream, that may still be in the kernel's send queue. */
-export type Delivery = Readonly<{
-  /** None of it can leave any more: the caller's kernel has all of it, the upstream was sent all of it, or the connection is gone. */
-  isDone(): boolean;
-  /** Done, or a short wait is over: most callers acknowledge within a round trip. */
-  soon(): CutUnderWay;
-  /** Discards it, with the connection, unless it is done. */
-  reset(): void;
-  /** An older response that this one stands for is not done. */
-  holdsOlder(): boolean;
-}>;
 
 /** A connection, as the exchanges see it whose responses it carries. */
 export type Outlet = Readonly<{
@@ -320,47 +306,6 @@ export class Exchange implements Linked<Exchange> {
   }
 }
 
-function together(all: readonly Delivery[]): Delivery {
-  const then: CutUnderWay["then"] = (done, failed) => whenAllSoon(all, done, failed);
-  return {
-    isDone: () => all.every((one) => one.isDone()),
-    soon: () => ({ then }),
-    reset() {
-      for (const one of all) one.reset();
-    },
-    holdsOlder: () => all.some((one) => one.holdsOlder()),
-  };
-}
-
-/** Calls one of the two, once. */
-function whenAllSoon(all: readonly Delivery[], done: () => void, failed: (error: unknown) => void): void {
-  let left = all.length;
-  const onDone = (): void => {
-    left -= 1;
-    if (left === 0) done();
-  };
-  const onFailed = (error: unknown): void => {
-    if (left > 0) failed(error);
-    left = 0;
-  };
-  for (const one of all) one.soon().then(onDone, onFailed);
-}
-
-/** Others share the connection, so it has a moment for what it holds. */
-function resetSoon(unsent: Delivery): CutUnderWay {
-  const then: CutUnderWay["then"] = (done, failed) =>
-    unsent.soon().then(() => {
-      try {
-        unsent.reset();
-      } catch (error) {
-        failed(error);
-        return;
-      }
-      done();
-    }, failed);
-  return { then };
-}
-
 /** A cut that has begun and is not done. Numbers grow with each. */
 class Cutting implements Linked<Cutting> {
   before: Cutting | undefined;
@@ -376,6 +321,7 @@ class Cutting implements Linked<Cutting> {
 type Waiter = { readonly upTo: number; readonly settled: Settled; failed: number; cause: unknown };
 
 export class Exchanges {
+  #enforcing: UnixMs | null = null;
   readonly clock: Clock;
   readonly freshness: Freshness;
   readonly #all = new LinkedList<Exchange>();
@@ -432,8 +378,18 @@ export class Exchanges {
    * @param settled everything that is denied now is destroyed; called before this returns when it already is
    */
   onChange(change: Change, settled: Settled): void {
-    if (change.rebuilt) this.redecideAll(settled);
-    else this.#redecide(this.#byFact.readersOf(change.touched), settled);
+    this.#enforcing = change.committedAt ?? null;
+    try {
+      if (change.rebuilt) this.redecideAll(settled);
+      else this.#redecide(this.#byFact.readersOf(change.touched), settled);
+    } finally {
+      this.#enforcing = null;
+    }
+  }
+
+  /** When the change was committed that is re-decided in this turn. Null: none is, or it is unknown. */
+  get enforcing(): UnixMs | null {
+    return this.#enforcing;
   }
 
   /** Re-decides what read one of these facts. */

@@ -8,7 +8,8 @@
  *   answer cannot be taken out of a stream that carries several.
  */
 import type { Socket } from "node:net";
-import type { Delivery, Exchange, Outlet } from "./exchanges.ts";
+import type { Delivery } from "./deliveries.ts";
+import type { Exchange, Outlet } from "./exchanges.ts";
 import { ackedMark, closeSocket, resetSocket, type SendMark, sendMark, unsentBytes } from "./send-queue-socket.ts";
 
 /** From a cut to the reset of a connection that has not delivered what it was handed. */

@@ -1,5 +1,5 @@
 /**
- * Recorded text: what a caller chose, cut to the size that a decision record keeps.
+ * Recorded text: what a caller chose, cut to the size that a decision record keeps; and times, as records and logs have them.
  *
  * Pure. A record of a refused request must not cost much more than one of an honest one: records wait for their sinks in memory.
  */
@@ -19,4 +19,9 @@ export function recordedPath(path: string): string {
 
 export function recordedMethod(method: string): string {
   return method.length <= recordedMethodMax ? method : Buffer.from(method.slice(0, recordedMethodMax)).toString();
+}
+
+/** Milliseconds, to the microsecond. */
+export function roundedMs(ms: number): number {
+  return Math.round(ms * 1_000) / 1_000;
 }

@@ -4,7 +4,7 @@
  * HTTP/1.1 brings it in upstream-http1.ts. The head is written in the turn in which `mayBegin` said yes; nothing of an answer is
  * buffered beyond what one read of the socket brought.
  */
-import type { Delivery } from "./exchanges.ts";
+import type { Delivery } from "./deliveries.ts";
 import type { HeaderLines } from "./header-lines.ts";
 import type { RawLines } from "./http1-parser.ts";
 import type { AnswerLines } from "./received-lines.ts";

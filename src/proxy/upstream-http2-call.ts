@@ -1,6 +1,6 @@
 /** HTTP/2 upstream call: one request as a stream, whichever connection it gets, and its answer. */
 import { type ClientHttp2Stream, constants, type OutgoingHttpHeaders } from "node:http2";
-import type { Delivery } from "./exchanges.ts";
+import type { Delivery } from "./deliveries.ts";
 import type { RawLines } from "./http1-parser.ts";
 import { resetUnended } from "./http2-reset.ts";
 import { AnswerLines } from "./received-lines.ts";

@@ -8,7 +8,7 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
 import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
-import type { Delivery } from "./exchanges.ts";
+import type { Delivery } from "./deliveries.ts";
 import { StreamCuts, unsentDelivery } from "./outlet-socket.ts";
 import { guardSocket } from "./send-queue-socket.ts";
 import { UpstreamClosedError, UpstreamConnectTimeoutError } from "./upstream-call.ts";

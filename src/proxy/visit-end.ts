@@ -6,6 +6,7 @@
 import { compileAccessLine, isProbe } from "./access-line.ts";
 import type { HttpMetrics } from "./http-metrics.ts";
 import type { ProxyPorts } from "./ports.ts";
+import { roundedMs } from "./recorded-text.ts";
 import { forwardedFor } from "./upstream-headers.ts";
 import type { Visit } from "./visit.ts";
 
@@ -27,8 +28,8 @@ export function tellEnds({ ports, metrics }: EndParts): (visit: Visit) => void {
     else if (!lasting && !downstream.ended) visit.failure ??= "client-left";
     const { failure } = visit;
     const status = visit.switched ? 101 : downstream.status;
-    const durationMs = rounded(clock.monotonic() - visit.startedAt);
-    const upstreamMs = answeredAt > 0 ? rounded(answeredAt - sentAt) : null;
+    const durationMs = roundedMs(clock.monotonic() - visit.startedAt);
+    const upstreamMs = answeredAt > 0 ? roundedMs(answeredAt - sentAt) : null;
     metrics.ended({
       meter,
       status,
@@ -48,9 +49,4 @@ export function tellEnds({ ports, metrics }: EndParts): (visit: Visit) => void {
     const facts = { visit, status, durationMs, upstreamMs, at: clock.wall(), forwardedFor: addresses };
     if (!log.write(accessLine(facts))) metrics.lineDropped();
   };
-}
-
-/** Milliseconds, to the microsecond. */
-function rounded(ms: number): number {
-  return Math.round(ms * 1_000) / 1_000;
 }

@@ -16,7 +16,7 @@ import type { CutReason, Exchange } from "./exchanges.ts";
 import { type FailureReason, failureOf } from "./failures.ts";
 import type { RoutePlan } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
-import { recordedMethod, recordedPath } from "./recorded-text.ts";
+import { recordedMethod, recordedPath, roundedMs } from "./recorded-text.ts";
 import { writeAnswer } from "./respond.ts";
 import type { RouteMeter, RouteMeters } from "./route-meters.ts";
 import { authorityOf, type Routes } from "./routing.ts";
@@ -248,6 +248,7 @@ export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
     occasion?: DecisionRecord["occasion"];
     trace?: DecisionRecord["trace"] | undefined;
     shadow?: DecisionRecord["shadow"] | undefined;
+    cutMs?: number;
   }>;
 
 /**
@@ -263,7 +264,7 @@ export function completeRecord(
 ): DecisionRecord {
   const { request } = visit;
   const { node, boot, region } = ports.identity;
-  const { result, status, reasons, occasion = "request", trace, shadow } = decided;
+  const { result, status, reasons, occasion = "request", trace, shadow, cutMs } = decided;
   const overdueMs = ports.freshness.overdueMs(at.monotonic, at.wall);
   const record = {
     node,
@@ -286,8 +287,15 @@ export function completeRecord(
     configHash: ports.config.hash,
     overdueMs: Number.isFinite(overdueMs) ? Math.round(overdueMs) : null,
   };
-  if (trace === undefined && shadow === undefined) return record; // of nearly all
-  return { ...record, ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
+  if (occasion === "request" && trace === undefined && shadow === undefined)
+    return { ...record, latencyMs: roundedMs(ports.clock.monotonic() - visit.startedAt) }; // of nearly all
+  return {
+    ...record,
+    ...(occasion === "request" ? { latencyMs: roundedMs(ports.clock.monotonic() - visit.startedAt) } : {}),
+    ...(cutMs === undefined ? {} : { cutMs }),
+    ...(trace === undefined ? {} : { trace }),
+    ...(shadow === undefined ? {} : { shadow }),
+  };
 }
 
 export function record(

@@ -15,7 +15,13 @@ import type {
 } from "../events/index.ts";
 
 /** One or more events were folded in. `touched` are the facts that decisions may have read. */
-export type Change = Readonly<{ link: Link; touched: ReadonlySet<Stream>; rebuilt: boolean }>;
+export type Change = Readonly<{
+  link: Link;
+  touched: ReadonlySet<Stream>;
+  rebuilt: boolean;
+  /** When the oldest of its events was recorded, by the leader's wall clock. Null or absent: unknown, as after a rebuild. */
+  committedAt?: UnixMs | null;
+}>;
 
 /**
  * Called synchronously right after the fold. What it returns settles when everything that is now denied has been

@@ -28,6 +28,8 @@ test("the line of a record is the very text that JSON has for it, whatever its t
       ...rest,
     },
     overdueMs: fc.option(fc.double({ noNaN: true })),
+    latencyMs: fc.option(fc.double({ noNaN: true, noDefaultInfinity: true }), { nil: undefined }),
+    cutMs: fc.option(fc.nat(), { nil: undefined }),
     status: fc.integer({ min: 100, max: 599 }),
     reasons: fc.array(text),
     trace: fc.option(fc.constant({ rule: "deny 1", rules: [] }), { nil: undefined }),
@@ -43,7 +45,8 @@ test("the line of a record is the very text that JSON has for it, whatever its t
         const beside = { ...(trace === undefined ? {} : { trace }), ...(shadow === undefined ? {} : { shadow }) };
         // In the order in which a record is made: what stands beside the answer is behind the reasons, if there is any.
         const { applied: _a, configHash, overdueMs: _o, reasons: _r, ...first } = decision();
-        const { overdueMs, ...more } = given;
+        const { overdueMs, latencyMs, cutMs, ...more } = given;
+        const took = { ...(latencyMs === undefined ? {} : { latencyMs }), ...(cutMs === undefined ? {} : { cutMs }) };
         const whole = {
           ...first,
           ...more,
@@ -52,6 +55,7 @@ test("the line of a record is the very text that JSON has for it, whatever its t
           applied,
           configHash,
           overdueMs,
+          ...took,
         };
         const made = whole as unknown as DecisionRecord;
         const { text, isAscii } = lineOf(i, made);

@@ -214,6 +214,11 @@ describe("a person who leaves a group", () => {
     await once(other, "message");
     other.terminate();
     const again = rig.records.filter(({ occasion }) => occasion === "redecision");
+    const cuts = again.filter(({ result }) => result !== "permit");
+    assert.ok(cuts.length > 0 && cuts.every(({ cutMs }) => cutMs !== undefined && cutMs >= 40), "since the commit");
+    assert.ok(again.every(({ latencyMs }) => latencyMs === undefined));
+    const requests = rig.records.filter(({ occasion }) => occasion === "request");
+    assert.ok(requests.every(({ latencyMs, cutMs }) => Number(latencyMs) >= 0 && cutMs === undefined));
     assert.deepEqual(
       again.map(({ result, status }) => [result, status]),
       [

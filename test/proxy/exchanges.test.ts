@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { genesis, type MonotonicMs, type Stream, type UnixMs } from "../../src/events/index.ts";
+import type { CutUnderWay } from "../../src/proxy/deliveries.ts";
 import {
   type CutReason,
-  type CutUnderWay,
   type ExchangeOptions,
   Exchanges,
   type ExchangeTerms,

@@ -312,8 +312,9 @@ export async function startRig(
         for (const stream of projection.apply(one)) touched.add(stream);
         places.note(one);
       }
+      const committedAt = (Date.now() - 40) as UnixMs; // as if the log had needed 40 ms to get here
       await Promise.all(
-        [...listeners].map((listener) => listener({ link: projection.applied, touched, rebuilt: false })),
+        [...listeners].map((listener) => listener({ link: projection.applied, touched, rebuilt: false, committedAt })),
       );
       return performance.now() - started;
     },

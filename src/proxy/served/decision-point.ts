@@ -24,7 +24,7 @@ import { answerCarriersOf, assertionRulesOf } from "../assertion-rules.ts";
 import { isCheck } from "../authorize-line.ts";
 import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
-import { recordedMethod, recordedPath } from "../recorded-text.ts";
+import { recordedMethod, recordedPath, roundedMs } from "../recorded-text.ts";
 import { isReserved } from "../reserved-paths.ts";
 import { authorityOf, compileRoutes, type Routes, signInHostOf } from "../routing.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
@@ -91,6 +91,7 @@ export type Question = Readonly<{
   traced?: true;
 }>;
 
+type TimedQuestion = Question & Readonly<{ startedAt: number }>;
 type About = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: Asked; url: URL }>;
 /** What policy was asked, and what its record says beside the answer; of `ask` once, when it is the last word. */
 type Decided = Readonly<{ decided: Parameters<DescribeDecision>; beside?: ReturnType<DescribeDecision> }>;
@@ -131,7 +132,8 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   const carriers = answerCarriersOf(config);
   const assertionRules = new WeakMap<RouteConfig, AssertionRules>();
 
-  async function ask(question: Question): Promise<Verdict> {
+  async function ask(asked: Question): Promise<Verdict> {
+    const question: TimedQuestion = { ...asked, startedAt: clock.monotonic() };
     const read = readQuestion(question, { routes, config });
     if (read.type !== "read") {
       if (question.recorded !== false) keep(refusalOf(question, read), null);
@@ -251,12 +253,12 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     };
   }
 
-  function refusalOf(question: Question, refused: Unread): DecisionRecord {
+  function refusalOf(question: TimedQuestion, refused: Unread): DecisionRecord {
     const reason = refused.type === "not_found" ? "route-not-found" : refused.reason;
     return { ...bareRecord(question), result: refused.type, status: statusOf(refused), reasons: [reason] };
   }
 
-  function recordOf(question: Question, verdict: Judged): DecisionRecord {
+  function recordOf(question: TimedQuestion, verdict: Judged): DecisionRecord {
     const principal = "principal" in verdict ? verdict.principal : null;
     return {
       ...bareRecord(question),
@@ -272,8 +274,13 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     };
   }
 
-  function bareRecord({ described, requestId }: Question): Omit<DecisionRecord, "result" | "status" | "reasons"> {
-    const overdueMs = freshness.overdueMs(clock.monotonic());
+  function bareRecord({
+    described,
+    requestId,
+    startedAt,
+  }: TimedQuestion): Omit<DecisionRecord, "result" | "status" | "reasons"> {
+    const now = clock.monotonic();
+    const overdueMs = freshness.overdueMs(now);
     return {
       ...ports.identity,
       at: clock.wall(),
@@ -289,6 +296,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       applied: replica.applied,
       configHash: config.hash,
       overdueMs: Number.isFinite(overdueMs) ? overdueMs : null,
+      latencyMs: roundedMs(now - startedAt),
     };
   }
 

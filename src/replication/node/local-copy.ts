@@ -15,6 +15,7 @@ import {
   type SessionId,
   type Stream,
   sessionStream,
+  type UnixMs,
   type UserId,
   userStream,
 } from "../../events/index.ts";
@@ -26,7 +27,12 @@ import { endable, isDenied, type Lost, Tightenings } from "./tightenings.ts";
 import { type EpochMark, sharesPlace, type Trail, withEpoch } from "./trail.ts";
 
 /** What a fold has changed. `decisive`: a decision may fall differently. */
-export type Folded = Readonly<{ touched: readonly (readonly Stream[])[]; decisive: boolean }>;
+export type Folded = Readonly<{
+  touched: readonly (readonly Stream[])[];
+  decisive: boolean;
+  /** When the oldest of the events was recorded. Null: there were none. */
+  committedAt: UnixMs | null;
+}>;
 
 export class LocalCopy {
   readonly #keys: PersonKeys;
@@ -139,7 +145,7 @@ export class LocalCopy {
       if (isApart && this.#next === null && !this.#kept.open) this.#release(recorded);
     }
     if (this.#next === null) this.#visibleEpochs = this.#epochs;
-    return { touched, decisive };
+    return { touched, decisive, committedAt: events[0]?.recordedAt ?? null };
   }
 
   /** What this node's own disk holds is where it begins. */

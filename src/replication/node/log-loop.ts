@@ -7,17 +7,17 @@
  * second. A snapshot is loaded before the first read, before a rebuild, and when the log begins behind us; meanwhile the old
  * projection stays. Pure: no timers, no promises; it is told the time and says when it is next due.
  */
-import { type Link, type LostTightening, type Stream, sameLink, type WrappedKey } from "../../events/index.ts";
+import { type Link, type LostTightening, sameLink, type WrappedKey } from "../../events/index.ts";
 import type { Grant } from "../wire/messages.ts";
 import { type Effect, type Follower, type Input, newFollower, step } from "./follower.ts";
-import { LocalCopy } from "./local-copy.ts";
+import { type Folded, LocalCopy } from "./local-copy.ts";
 import type { Delivered, FanoutState, LoadedSnapshot, NodeEffect, ReadAnswer } from "./node-messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
 import { ReadPace, type ReadReason } from "./read-pace.ts";
 import { sharesPlace, standing, type Trail, trailFrom } from "./trail.ts";
 
 /** The visible projection has changed. */
-export type Moved = Readonly<{ touched: readonly (readonly Stream[])[]; decisive: boolean; rebuilt: boolean }>;
+export type Moved = Folded & Readonly<{ rebuilt: boolean }>;
 
 export type LogLoopOptions = Readonly<{
   keys: PersonKeys;
@@ -347,7 +347,7 @@ export class LogLoop {
       const { events } = this.copy.finishRebuild(sound ? "nothing lost" : "lost");
       this.#options.onLost(events, this.#now);
     }
-    this.#show({ touched: [], decisive: true, rebuilt: true });
+    this.#show({ touched: [], decisive: true, rebuilt: true, committedAt: null });
     if (!sound) this.#options.onRebuilt();
   }
 
@@ -357,7 +357,7 @@ export class LogLoop {
     const nothingLost =
       place === "held" || (place === "forgotten" && sharesPlace(trail.epochs, lost, this.#visible.epochs));
     const { events, denied } = this.copy.finishRebuild(nothingLost ? "nothing lost" : "lost");
-    this.#show({ touched: [], decisive: true, rebuilt: true });
+    this.#show({ touched: [], decisive: true, rebuilt: true, committedAt: null });
     this.#options.onRebuilt();
     this.#options.onLost(events, this.#now);
     this.#log("error", "rebuilt; lost denials stay in force here", {

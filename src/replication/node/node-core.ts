@@ -368,13 +368,13 @@ export class NodeCore {
     }
   }
 
-  #moved({ touched, decisive, rebuilt }: Moved): void {
+  #moved({ touched, decisive, rebuilt, committedAt }: Moved): void {
     const { projection } = this;
     const id = ++this.#ids;
     this.#noteDegraded(projection.degraded);
     this.#noteLevel(projection.level);
     this.#enforcement.begin({ id, link: projection.applied, decisive, rebuilt });
-    this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt });
+    this.#effects.push({ type: "changed", id, link: projection.applied, touched, rebuilt, committedAt });
     this.#lease.reached();
     this.#reach(this.#waiters.moved(this.#loop.trail));
   }

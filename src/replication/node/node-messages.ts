@@ -14,6 +14,7 @@ import type {
   Position,
   Projection,
   Stream,
+  UnixMs,
   WrappedKey,
 } from "../../events/index.ts";
 import type { Moment } from "../lease/lease-holder.ts";
@@ -119,7 +120,17 @@ export type NodeEffect =
    * The visible projection has moved: whoever holds something open by it has to look again. `touched`: the facts that
    * changed; `rebuilt`: anything may have. @see changeEnforced, enforcementFailed
    */
-  | Fact<"changed", { id: number; link: Link; touched: readonly (readonly Stream[])[]; rebuilt: boolean }>
+  | Fact<
+      "changed",
+      {
+        id: number;
+        link: Link;
+        touched: readonly (readonly Stream[])[];
+        rebuilt: boolean;
+        /** When the oldest of its events was recorded, by the leader's wall clock. Null: unknown. */
+        committedAt: UnixMs | null;
+      }
+    >
   /** What the visible projection holds is not in the log, or is wrong: nothing is permitted until a change that is `rebuilt`. */
   | Fact<"rebuilding", { lost: Link }>
   /** `first`: the oldest position that the log still has; null: unknown, any snapshot will do. @see snapshotLoaded, snapshotFailed */

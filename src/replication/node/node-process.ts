@@ -288,9 +288,9 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
       );
   }
 
-  function tell({ id, link, touched, rebuilt }: Extract<NodeEffect, { type: "changed" }>): void {
+  function tell({ id, link, touched, rebuilt, committedAt }: Extract<NodeEffect, { type: "changed" }>): void {
     const facts = listeners.count === 0 ? new Set<never>() : new Set(touched.flat());
-    listeners.tell({ link, touched: facts, rebuilt }, (outcome) => {
+    listeners.tell({ link, touched: facts, rebuilt, committedAt }, (outcome) => {
       if (outcome.failed) feed({ type: "enforcementFailed", error: outcome.error, at: moment() });
       else feed({ type: "changeEnforced", id, at: moment() });
     });

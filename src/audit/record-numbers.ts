@@ -1,0 +1,117 @@
+/**
+ * Record numbers: how far a boot may number its decision records, as the disk of its node knows.
+ *
+ * - Numbers are reserved in blocks, ahead of their use and in the background. A decision never waits for the disk.
+ * - The mark on disk also says how many numbers were used, and how many of them every sink has taken. It is renewed about once a
+ *   second while records are made.
+ * - A boot that ends in order leaves a mark that reserves nothing. Any other mark means that records may be lost: the next boot
+ *   declares them with a gap record (audit-record.ts).
+ * - While the disk does not take the mark, numbers are used without a reservation, and counted.
+ */
+import type { BootId } from "../events/index.ts";
+import type { Sleep } from "./recorder.ts";
+
+/** Numbers of one boot. `written` ≤ `used` ≤ `reserved`. */
+export type NumbersMark = Readonly<{
+  boot: BootId;
+  /** Every sink has taken the records up to this number, or a gap record that covers it. */
+  written: number;
+  /** The newest number when the mark was made. */
+  used: number;
+  /** No later number is used before another mark is on disk. */
+  reserved: number;
+}>;
+
+export type NumbersStore = Readonly<{
+  /** @returns null: there is none, or it cannot be read */
+  read(): Promise<NumbersMark | null>;
+  /** Resolves when the mark would survive a power cut. */
+  write(mark: NumbersMark): Promise<void>;
+}>;
+
+export type RecordNumbers = Readonly<{
+  /** What an earlier boot left that did not end in order; null: nothing can be lost. */
+  ended: NumbersMark | null;
+  /** A record has this number. Returns at once. */
+  use(number: number): void;
+  /** Numbers that were used without a reservation. */
+  unreserved(): number;
+  /** After the last record: leaves a mark that reserves nothing. */
+  close(): Promise<void>;
+}>;
+
+const blockNumbers = 50_000;
+/** The next block is reserved when fewer than these are left. */
+const leadNumbers = 25_000;
+const renewMs = 1_000;
+
+/** Reads the mark of the boot before, and reserves the first block. */
+export async function openRecordNumbers(options: {
+  boot: BootId;
+  store: NumbersStore;
+  /** The newest number that every sink has taken. */
+  written: () => number;
+  sleep: Sleep;
+  onFailure: (error: unknown) => void;
+}): Promise<RecordNumbers> {
+  const { boot, store, sleep, onFailure } = options;
+  const before = await store.read();
+  let used = 0;
+  let unreserved = 0;
+  let saved: NumbersMark = { boot, written: 0, used: 0, reserved: 0 };
+  let failing = false;
+  let closing = false;
+  /** Up to this number nothing has to be done. */
+  let calmUntil = 0;
+  let running: Promise<void> | undefined;
+  let wake = new AbortController();
+
+  async function save(reserved: number): Promise<void> {
+    const written = used === 0 ? 0 : Math.min(options.written(), used);
+    const mark: NumbersMark = { boot, written, used, reserved };
+    try {
+      await store.write(mark);
+      saved = mark;
+      failing = false;
+    } catch (error) {
+      if (!failing) onFailure(error);
+      failing = true;
+    }
+  }
+
+  /** Renews the mark until nothing has changed since the last one. */
+  async function renew(): Promise<void> {
+    for (;;) {
+      await save(used + blockNumbers);
+      calmUntil = failing ? Number.POSITIVE_INFINITY : saved.reserved - leadNumbers;
+      wake = new AbortController();
+      if (used < calmUntil && !closing) await sleep(renewMs, wake.signal).catch(() => {}); // ends early when the block runs low
+      if (closing || (!failing && used === saved.used && options.written() === saved.written)) break;
+    }
+    calmUntil = used;
+    running = undefined;
+  }
+
+  await save(blockNumbers);
+  return {
+    ended: before !== null && before.written < before.reserved ? before : null,
+    use(number) {
+      used = number;
+      if (number > saved.reserved) unreserved++;
+      if (number <= calmUntil) return;
+      calmUntil = Number.POSITIVE_INFINITY; // until the next mark is on disk
+      if (running === undefined) running = renew();
+      else wake.abort();
+    },
+    unreserved: () => unreserved,
+    async close() {
+      closing = true;
+      while (running !== undefined) {
+        wake.abort();
+        await running;
+      }
+      calmUntil = Number.POSITIVE_INFINITY;
+      await save(used);
+    },
+  };
+}
