@@ -1,6 +1,6 @@
 /**
- * A node that is frozen sends no more than what its kernel held, and a node that is killed sends nothing: what docs/receipts.md says of
- * a fenced node.
+ * A node that is frozen sends no more than what its kernel held, one that wakes past its lease no more than what it had queued, and a
+ * node that is killed sends nothing: what docs/receipts.md says of a fenced node.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -9,6 +9,8 @@ import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
+import { connect as connectTls } from "node:tls";
+import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -91,3 +93,97 @@ test("the kernel of a killed node sends nothing", { skip }, async (t) => {
   const late = (await readAll(socket)) - before;
   assert.ok(late <= 0, `${late} bytes came from a killed node`);
 });
+
+/** What a process may have queued of an HTTP/1.1 connection, and of each stream of an HTTP/2 connection, as stated in docs/receipts.md. */
+const queuedBytesMax = 131_072;
+/** Of TLS, HTTP/2 and chunked coding. */
+const framingShare = 1.05;
+
+for (const transport of ["plain", "tls"] as const)
+  test(`${transport}: a node that wakes past its lease hands over what it had queued, and nothing else`, {
+    skip,
+  }, async (t) => {
+    const program = new URL("frozen-proxy-process.ts", import.meta.url).pathname;
+    const child = spawn(process.execPath, [program, transport], { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => child.kill("SIGKILL"));
+    const lines = createInterface(child.stdout);
+    const { port, cookie } = JSON.parse(String((await once(lines, "line"))[0])) as { port: number; cookie: string };
+
+    /** @param streams 0: HTTP/1.1 */
+    async function caller(streams: number): Promise<Socket> {
+      const at = { port, host: "127.0.0.1" };
+      const ALPNProtocols = [streams === 0 ? "http/1.1" : "h2"];
+      const socket =
+        transport === "plain" ? connect(at) : connectTls({ ...at, rejectUnauthorized: false, ALPNProtocols });
+      t.after(() => socket.destroy());
+      socket.on("error", () => {});
+      await once(socket, transport === "plain" ? "connect" : "secureConnect");
+      if (streams === 0) socket.write(`GET / HTTP/1.1\r\nHost: app.localhost\r\nCookie: ${cookie}\r\n\r\n`);
+      else {
+        const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
+        client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
+        const line = [
+          ":method",
+          "GET",
+          ":scheme",
+          "http",
+          ":authority",
+          "app.localhost",
+          ":path",
+          "/",
+          "cookie",
+          cookie,
+        ];
+        for (let n = 0; n < streams; n++) client.send(headers(1 + 2 * n, endHeaders | endStream, ...line));
+      }
+      socket.pause();
+      return socket;
+    }
+
+    const kinds = [0, 1, 8];
+    const sockets = await Promise.all(kinds.map(caller));
+    const held = (socket: Socket): number => queuesAt(port, socket.localPort ?? 0).unacked ?? 0;
+    await untilStill(
+      "the kernels to take no more",
+      () => sockets.map(held),
+      () => sockets.every((socket) => held(socket) > 0),
+    );
+    child.stdin.write("expire\n");
+    await once(lines, "line");
+    const expiresBy = performance.now() + 500;
+    child.kill("SIGSTOP");
+    const inCallers = sockets.map((socket) => socket.bytesRead + queuesAt(socket.localPort ?? 0, port).received);
+    await waitFor("the lease to run out", () => performance.now() > expiresBy);
+    for (const socket of sockets) socket.resume();
+    const read = (): number[] => sockets.map(({ bytesRead }) => bytesRead);
+    await untilStill("everything to come that the kernels held", read, () => true);
+    const frozen = read();
+    for (const [i, kind] of kinds.entries()) {
+      const late = (frozen[i] ?? 0) - (inCallers[i] ?? 0);
+      assert.ok(late <= heldBytesMax, `${late} bytes came from a frozen node, ${kind} streams`);
+    }
+    child.kill("SIGCONT");
+    await waitFor("the cut", () => sockets[0]?.destroyed === true, { withinMs: 30_000 });
+    await untilStill("everything to come that the process had queued", read, () => true);
+    for (const [i, kind] of kinds.entries()) {
+      const late = (read()[i] ?? 0) - (frozen[i] ?? 0);
+      const bound = queuedBytesMax * Math.max(1, kind) * framingShare;
+      assert.ok(late <= bound, `${late} bytes came from a node that woke, ${kind} streams`);
+    }
+  });
+
+/** Settles when numbers change no more. */
+async function untilStill(what: string, numbers: () => readonly number[], isEnough: () => boolean): Promise<void> {
+  let last = "";
+  let same = 0;
+  await waitFor(
+    what,
+    () => {
+      const now = numbers().join(" ");
+      same = now === last && isEnough() ? same + 1 : 0;
+      last = now;
+      return same > 10;
+    },
+    { everyMs: 20, withinMs: 60_000 },
+  );
+}

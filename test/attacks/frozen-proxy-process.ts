@@ -2,7 +2,8 @@
  * A proxy in a process of its own, which a test freezes or kills: `/` pours without end, any other path is 30 MB at once.
  *
  * Its argument is "plain" (default) or "tls". Prints one line of JSON with its port and the warnings of its start. Then it takes lines on
- * its standard input, and prints a line when each is done: "revoke <session>", or "expire", which ends its lease by the clock 1 s later.
+ * its standard input, and prints a line when each is done: "revoke <session>", or "expire", which ends its lease half a second
+ * later.
  */
 import { createInterface } from "node:readline";
 import { cookieOf, revokedSession, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";
@@ -21,12 +22,13 @@ const upstream = await startUpstream((req, res) => {
   res.on("drain", pour);
   pour();
 });
+const leaseLeftMs = 500;
 const warnings: string[] = [];
 const quiet = { debug() {}, info() {}, warn: (_: object, text: string) => void warnings.push(text), error() {} };
 let leaseEndsAt = Number.POSITIVE_INFINITY;
 const freshness = { overdueMs: () => performance.now() - leaseEndsAt };
 const tls = { insecureServer: false, certificates: [selfSigned("DNS:app.localhost")] };
-const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0 })], {
+const rig = await startRig([routeTo(upstream.port, { timeoutMs: 0, onStale: "deny", staleGraceMs: 0 })], {
   config: process.argv[2] === "tls" ? tls : {},
   ports: { logger: quiet, freshness },
 });
@@ -37,6 +39,6 @@ print(JSON.stringify({ port: rig.port, cookie: cookieOf(1), warnings, unsentMax 
 for await (const line of createInterface(process.stdin)) {
   const [command, n] = line.split(" ");
   if (command === "revoke") await rig.apply(revokedSession(Number(n)));
-  if (command === "expire") leaseEndsAt = performance.now() + 1_000;
+  if (command === "expire") leaseEndsAt = performance.now() + leaseLeftMs;
   print(line);
 }
