@@ -421,10 +421,11 @@ const p256Order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc63
  * The key that Pomerium derives when no `signing_key` is set, so that an installation keeps its JWKS when it moves here:
  * 40 bytes of HKDF-SHA256 over the shared secret (no salt, info `derived-jwt-signing-key`), as a number mod (n - 1), plus 1:
  * FIPS 186-5 appendix A.2.1, as Go 1.19 made ECDSA keys.
+ * @param purpose the info of HKDF; another purpose makes another key
  * @see pomerium `config/options.go` deriveSigningKey; filippo.io/keygen ECDSALegacy
  */
-export function derivedKey(sharedSecret: Uint8Array): KeyObject {
-  const bytes = Buffer.from(hkdfSync("sha256", sharedSecret, new Uint8Array(), "derived-jwt-signing-key", 40));
+export function derivedKey(sharedSecret: Uint8Array, purpose = "derived-jwt-signing-key"): KeyObject {
+  const bytes = Buffer.from(hkdfSync("sha256", sharedSecret, new Uint8Array(), purpose, 40));
   const scalar = (BigInt(`0x${bytes.toString("hex")}`) % (p256Order - 1n)) + 1n;
   const d = Buffer.from(scalar.toString(16).padStart(64, "0"), "hex");
   const curve = createECDH("prime256v1");

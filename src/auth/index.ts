@@ -7,6 +7,7 @@ export {
   type AssertionScope,
   type Assertions,
   createAssertions,
+  derivedKey,
   type IdentityCarriers,
   type IdentityTooLarge,
   type Introduced,

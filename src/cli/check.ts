@@ -1,22 +1,21 @@
 /** `cardea check`: validates a configuration, policies included; every problem with its place, all of them at once. */
 import { formatProblem } from "../config/index.ts";
 import { parse } from "./arguments.ts";
-import { type Command, UsageError } from "./command.ts";
-import { readConfiguration } from "./load.ts";
+import type { Command } from "./command.ts";
+import { configPathOf, readConfiguration } from "./load.ts";
 
 export const check: Command = {
   name: "check",
-  usage: "-c cardea.yaml",
+  usage: "[-c cardea.yaml]",
   summary: "validate a configuration; every problem as file:line:column: key: problem; remedy",
-  help: "Checks the file, environment overrides, files it names, and every route's policy. Exit 1 when there is an error; warnings alone are exit 0.",
+  help: "Without -c everything comes from environment variables. Checks the file, environment overrides, files it names, and every route's policy. Exit 1 when there is an error; warnings alone are exit 0.",
   async run(args, terminal) {
     const parsed = parse(
       args,
       { config: { type: "string", short: "c" }, json: { type: "boolean" } },
       { min: 0, max: 1 },
     );
-    const path = parsed.text("config") ?? parsed.positionals[0];
-    if (path === undefined) throw new UsageError("name the file with -c");
+    const path = configPathOf(parsed, terminal);
     const { problems } = readConfiguration(path, {
       env: terminal.env,
       missingSecrets: "forget",
@@ -26,7 +25,7 @@ export const check: Command = {
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(problems)}\n`);
     else {
       for (const problem of problems) terminal.err(`${formatProblem(problem)}\n`);
-      if (errors === 0) terminal.out(`${path}: valid\n`);
+      if (errors === 0) terminal.out(`${path ?? "environment"}: valid\n`);
     }
     return errors === 0 ? 0 : 1;
   },

@@ -8,7 +8,8 @@ import {
   recordSetsOf,
 } from "../auth/index.ts";
 import { type Config, formatProblem, type LoadOptions, loadConfig, type Problem } from "../config/index.ts";
-import type { Terminal } from "./command.ts";
+import type { Parsed } from "./arguments.ts";
+import { type Terminal, UsageError } from "./command.ts";
 
 export type Loaded = Readonly<{
   config: Config;
@@ -26,9 +27,24 @@ export type Reading = Readonly<{
   files: readonly string[];
 }>;
 
+/** What says that a configuration stands in the environment: one of these is in every complete one. */
+const tellingVariables = ["ROUTES", "POLICY", "SHARED_SECRET", "SHARED_SECRET_FILE", "AUTHENTICATE_SERVICE_URL"];
+
+/**
+ * The configuration file as the command line names it; null: there is none, and everything is in the environment, as in Pomerium.
+ *
+ * @throws UsageError when neither has a configuration
+ */
+export function configPathOf(parsed: Parsed, { env }: Pick<Terminal, "env">): string | null {
+  const path = parsed.text("config") ?? parsed.positionals[0] ?? null;
+  if (path === null && !tellingVariables.some((name) => (env[name] ?? "") !== ""))
+    throw new UsageError("name the configuration with -c, or set ROUTES and the other keys as environment variables");
+  return path;
+}
+
 /** Problems go to standard error, warnings too. */
 export function loadAll(
-  path: string,
+  path: string | null,
   terminal: Terminal,
   options: Omit<LoadOptions, "env">,
 ): Pick<Reading, "loaded" | "files"> {
@@ -38,7 +54,7 @@ export function loadAll(
 }
 
 /** @returns `problems`: warnings too, in the order of the file; with an error among them there is nothing loaded */
-export function readConfiguration(path: string, options: LoadOptions): Reading {
+export function readConfiguration(path: string | null, options: LoadOptions): Reading {
   const read = loadConfig(path, options);
   const { files } = read;
   if (!read.ok)

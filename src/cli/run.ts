@@ -1,8 +1,8 @@
 /** `cardea run`: the services that a configuration names, until told to stop. */
 import type { Logger as PinoLogger } from "pino";
 import { parse } from "./arguments.ts";
-import { type Command, UsageError } from "./command.ts";
-import { type Loaded, loadAll, type Reading, readConfiguration } from "./load.ts";
+import type { Command } from "./command.ts";
+import { configPathOf, type Loaded, loadAll, type Reading, readConfiguration } from "./load.ts";
 import { createLogger, openStandardOutput } from "./logger.ts";
 import type { Output } from "./output.ts";
 import { startReloading } from "./reloading.ts";
@@ -14,17 +14,16 @@ import { leaveWorkers, newShare, ownShare, startWorkers, tellHealth } from "./wo
 
 export const run: Command = {
   name: "run",
-  usage: "-c cardea.yaml",
+  usage: "[-c cardea.yaml]",
   summary: "run the services that a configuration names",
-  help: "services: all, or a list of authenticate, authorize, databroker, proxy. SIGTERM drains and stops. SIGHUP, or a change of the file or one that it names, puts the configuration in force anew; one that is not valid is refused. Exit 1 when the configuration is not valid.",
+  help: "Without -c everything comes from environment variables, as in Pomerium. services: all, or a list of authenticate, authorize, databroker, proxy. SIGTERM drains and stops. SIGHUP, or a change of the file or one that it names, puts the configuration in force anew; one that is not valid is refused. Exit 1 when the configuration is not valid.",
   async run(args, terminal) {
     const parsed = parse(
       args,
       { config: { type: "string", short: "c" }, "data-dir": { type: "string" } },
       { min: 0, max: 1 },
     );
-    const path = parsed.text("config") ?? parsed.positionals[0];
-    if (path === undefined) throw new UsageError("name the configuration with -c");
+    const path = configPathOf(parsed, terminal);
     const dataDir = parsed.text("data-dir");
     const options = dataDir === undefined ? {} : { dataDir };
     const { loaded, files } = loadAll(path, terminal, options);

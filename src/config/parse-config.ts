@@ -12,6 +12,7 @@ import type { Config, PolicySource, Problem } from "./config.ts";
 import { hashConfig, type Unhashed } from "./hash.ts";
 import { sectionShape } from "./keys.ts";
 import { isPlainObject, show } from "./kinds.ts";
+import { otherLogLevels } from "./log-fields.ts";
 import { Material, type ReadFile } from "./material.ts";
 import {
   applyEnvironment,
@@ -33,8 +34,9 @@ import { resolveObserving } from "./resolve-observing.ts";
 import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
 import { resolveRoute } from "./resolve-route.ts";
 import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
-import { resolveSignIn, type VisitedHost, warnOfBareAdministrators } from "./resolve-sign-in.ts";
+import { checkAdministrators, checkSignInHost, resolveSignIn, type VisitedHost } from "./resolve-sign-in.ts";
 import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
+import { asksForSession } from "./sign-in-needs.ts";
 import { checkWindowLimits } from "./window-limits.ts";
 import { readYaml } from "./yaml-document.ts";
 
@@ -126,8 +128,19 @@ function readConfig(source: Source, given: Given): Unhashed | null {
   checkIdpClients(placed, report);
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
-  warnOfBareAdministrators(globals, report);
-  const signIn = resolveSignIn(globals, { report, failed, idpClientSecret: secrets.idpClientSecret, hosts });
+  checkAdministrators(globals, report);
+  warnOfLogLevel(source, report);
+  checkSignInHost(
+    hosts.filter((_, i) => placed[i]?.route.tunnel === null),
+    { globals, report },
+  );
+  const signIn = resolveSignIn(globals, {
+    report,
+    failed,
+    idpClientSecret: secrets.idpClientSecret,
+    hosts,
+    isNeeded: needsSignIn(globals, { placed, hasUnreadable: report.hasErrors }),
+  });
   const listening = [
     ...brokers.broker.urls,
     ...(brokers.broker.advertisedUrl === null ? [] : [brokers.broker.advertisedUrl]),
@@ -219,6 +232,21 @@ function readConfig(source: Source, given: Given): Unhashed | null {
   };
 }
 
+/** A process that only brokers needs no sign-in; nor does a proxy whose routes all ask for none. */
+function needsSignIn(
+  globals: Globals,
+  { placed, hasUnreadable }: Readonly<{ placed: readonly PlacedRoute[]; hasUnreadable: boolean }>,
+): boolean {
+  const { services } = globals;
+  if (!services.has("proxy")) return services.has("authenticate");
+  if (globals.administrators.length > 0 || servesDecisions(globals)) return true;
+  return placed.length === 0 || hasUnreadable || placed.some(({ route }) => asksForSession(route));
+}
+
+function servesDecisions({ decision_api: { address, grpc_address: grpc } }: Globals): boolean {
+  return address !== undefined || grpc !== undefined;
+}
+
 /** `policy` (the older name) first, then `routes`. */
 function readRoutes(
   source: Source,
@@ -249,7 +277,10 @@ function readRoutes(
         report.error([], `${show(raw)} is not a route`, "write from, to and policy");
         continue;
       }
-      const { values, present, failed } = readSection(routeShape, raw, { report, elsewhere: elsewhereThanRoute });
+      const { values, present, failed } = readSection(routeShape, withoutOldNames(raw, report), {
+        report,
+        elsewhere: elsewhereThanRoute,
+      });
       const route = resolveRoute({
         route: values as unknown as Route, // by the schema, key for key
         present,
@@ -270,6 +301,32 @@ function readRoutes(
     from.report.warn(["routes"], "is missing, so the proxy serves nothing", "write a route", "key");
   }
   return placed;
+}
+
+/** Envoy's name of a key stands for Pomerium's, as it does in Pomerium. */
+const oldRouteNames: Readonly<Record<string, string>> = { lb_policy: "load_balancing_policy" };
+
+function withoutOldNames(route: Readonly<Record<string, unknown>>, report: Report): Readonly<Record<string, unknown>> {
+  const entries = Object.entries(route).flatMap(([key, value]): (readonly [string, unknown])[] => {
+    const name = Object.hasOwn(oldRouteNames, key) ? oldRouteNames[key] : undefined;
+    if (name === undefined) return [[key, value]];
+    const isIdle = Object.hasOwn(route, name);
+    report.warn(
+      [key],
+      isIdle ? `has no effect beside ${name}` : `is Envoy's name of ${name}, and is read as that`,
+      isIdle ? "remove it" : `write ${name}`,
+      "key",
+    );
+    return isIdle ? [] : [[name, value]];
+  });
+  return Object.fromEntries(entries);
+}
+
+function warnOfLogLevel(source: Source, report: Report): void {
+  const written = String(source.value["log_level"] ?? "").toLowerCase();
+  const [, level] = Object.entries(otherLogLevels).find(([name]) => name === written) ?? [];
+  if (level !== undefined)
+    report.warn(["log_level"], `${written} is no level here, and counts as ${level}`, `write ${level}`);
 }
 
 function policiesIn(source: Source): readonly WrittenPolicy[] {

@@ -2,7 +2,8 @@
  * Read a section: raw values against the shape of known keys, every problem reported, none hiding another.
  *
  * Pure. A key that is wrong is reported and then counts as absent (its default, or undefined), so that the rules between
- * keys can still be checked; `failed` says which keys those were. An empty value (`key:`) counts as absent.
+ * keys can still be checked; `failed` says which keys those were. An empty value (`key:`) counts as absent, and so does an empty text
+ * (`key: ""`) where it is no value of that key: Pomerium reads both as unset.
  */
 import type { z } from "zod";
 import { keyMeta, sectionShape } from "./keys.ts";
@@ -41,18 +42,25 @@ export function readSection(
     const value = present.has(key) ? written[key] : undefined;
     const inner = sectionShape(schema);
     if (inner !== undefined) {
-      const section = readSection(inner, value, { report: report.under(key), elsewhere: into.elsewhere });
+      const section = readSection(inner, value === "" ? undefined : value, {
+        report: report.under(key),
+        elsewhere: into.elsewhere,
+      });
       values[key] = section.values;
       for (const name of section.present) present.add(`${key}.${name}`);
       for (const name of section.failed) failed.add(`${key}.${name}`);
-      if (value !== undefined && !isPlainObject(value)) failed.add(key);
+      if (value === "") present.delete(key);
+      else if (value !== undefined && !isPlainObject(value)) failed.add(key);
       continue;
     }
     if (keyMeta(schema).status !== "supported") {
       if (present.has(key)) reportUnused(key, { value, schema, report });
       continue;
     }
-    const parsed = schema.safeParse(value);
+    const asWritten = schema.safeParse(value);
+    const isUnset = value === "" && !asWritten.success;
+    if (isUnset) present.delete(key);
+    const parsed = isUnset ? schema.safeParse(undefined) : asWritten;
     if (parsed.success) {
       values[key] = parsed.data;
       continue;

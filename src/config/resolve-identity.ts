@@ -151,10 +151,10 @@ export function resolveDependsOn(
         ({ fits, route }) => fits(name) && (port === undefined || route.port === null || route.port === port),
       );
       if (found === undefined) {
-        report.error(
+        report.warn(
           [...one.path, "depends_on", i],
-          `${named} is the host of no route, so nobody could be led there`,
-          "write a route for it, or correct the name",
+          `${named} is the host of no route here, so sign-in does not lead through it`,
+          "write a route for it, or correct the name; where another process serves it, people sign in there by themselves",
         );
         return [];
       }

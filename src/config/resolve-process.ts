@@ -1,7 +1,7 @@
 /**
  * Resolve the process: where it listens, with which certificates, and what its runtime flags ask for.
  *
- * Pure. Refuses TLS without a certificate and flags that are not known; warns of plain HTTP that others can reach.
+ * Pure. Refuses flags that are not known; warns of TLS without a certificate and of plain HTTP that others can reach.
  */
 import type { HostPort, TlsFiles } from "./config.ts";
 import { isLoopback } from "./kinds-network.ts";
@@ -39,10 +39,10 @@ export function resolveProcess(
   const named = certificateKeys.some((key) => globals[key as keyof Globals] !== undefined || from.failed.has(key));
   const canServe = named || globals.autocert || from.failed.has("autocert");
   if (facesPeople && !globals.insecure_server && !from.failed.has("insecure_server") && !canServe) {
-    report.error(
+    report.warn(
       ["certificates"],
-      "is missing, so TLS cannot be served",
-      "name a certificate and key, or set insecure_server: true behind a load balancer that ends TLS",
+      "is missing, so TLS is served with a self-signed certificate, which no browser trusts",
+      "name a certificate and key, set autocert: true, or set insecure_server: true behind a load balancer that ends TLS",
       "key",
     );
   }

@@ -61,7 +61,8 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     dependsOn: route.depends_on,
   };
   checkTunnel(context, from?.tunnel ?? null);
-  const lasting = upgrades.allowWebsockets || kubernetes !== null || (from?.tunnel ?? null) !== null;
+  const lasting =
+    upgrades.allowWebsockets || kubernetes !== null || (from?.tunnel ?? null) !== null || context.present.has("mcp");
   const timeoutMs = route.timeout ?? (lasting ? 0 : globals.default_upstream_timeout);
   if (from === null || action === null) return null;
   const id =

@@ -26,9 +26,20 @@ export function resolveSignIn(
     failed: ReadonlySet<string>;
     idpClientSecret: string | null;
     hosts: readonly VisitedHost[];
+    /** False: no caller of this process ever has to sign in. */
+    isNeeded: boolean;
   }>,
 ): SignInPart {
   const { report, failed } = from;
+  const cookies = (hosts: readonly VisitedHost[]): Config["cookie"] => resolveCookie(globals, { report, hosts });
+  const isUnnamed = globals.authenticate_service_url === undefined && !failed.has("authenticate_service_url");
+  if (isHosted(globals) || (isUnnamed && globals.idp_provider === undefined && !failed.has("idp_provider"))) {
+    if (from.isNeeded) refuseHosted(globals, from);
+    else if (!globals.services.has("proxy")) warnOfNoRefresh(report);
+    else if (globals.authenticate_service_url !== undefined)
+      report.warn(["authenticate_service_url"], "has no effect: no route asks anyone to sign in", "remove it");
+    return { ...noSignIn, cookie: cookies(from.hosts) };
+  }
   const authenticate = globals.authenticate_service_url ?? null;
   if (authenticate === null && !failed.has("authenticate_service_url")) {
     report.error(
@@ -49,23 +60,89 @@ export function resolveSignIn(
   return {
     authenticateServiceUrl: authenticate,
     authenticateInternalServiceUrl: resolveInternal(globals, report),
-    cookie: resolveCookie(globals, { report, hosts }),
+    cookie: cookies(hosts),
     idp: resolveIdp(globals, from),
   };
+}
+
+/** Stands for the sign-in host where no caller ever has to sign in; `.invalid` names no host (RFC 2606). */
+const nowhere = new URL("https://sign-in.invalid");
+const noSignIn = { authenticateServiceUrl: nowhere, authenticateInternalServiceUrl: null, idp: null } as const;
+
+const hostedDomains: ReadonlySet<string> = new Set(["authenticate.pomerium.app", "authenticate.staging.pomerium.app"]);
+
+/** Whether people would sign in with Pomerium's own service, which Pomerium also uses where no other is named. */
+function isHosted({ authenticate_service_url: url, idp_provider: provider }: Globals): boolean {
+  if (url !== undefined) return hostedDomains.has(url.hostname);
+  return provider === "hosted";
+}
+
+/** One finding for everything that has to be created in place of the hosted service. */
+function refuseHosted(
+  { authenticate_service_url: url, idp_provider: provider }: Globals,
+  { report, hosts }: Readonly<{ report: Report; hosts: readonly VisitedHost[] }>,
+): void {
+  const host = `authenticate.${parentDomain(hosts) ?? "example.com"}`;
+  const remedy = `create an OpenID Connect client at your identity provider with the callback URL https://${host}/oauth2/callback, point ${host} at this process, and write authenticate_service_url: https://${host}, idp_provider: oidc, idp_provider_url, idp_client_id and idp_client_secret`;
+  const own = "Pomerium's own sign-in service, which signs people in for Pomerium alone";
+  if (url !== undefined) report.error(["authenticate_service_url"], `${url.hostname} is ${own}`, remedy);
+  else if (provider === "hosted") report.error(["idp_provider"], `hosted is ${own}`, remedy);
+  else report.error(["authenticate_service_url"], "is missing, and there is no hosted sign-in service", remedy, "key");
+}
+
+function warnOfNoRefresh(report: Report): void {
+  report.warn(
+    ["idp_provider"],
+    "is missing, so sessions are not refreshed with the identity provider",
+    "write the same idp_ keys as for the authenticate service",
+    "key",
+  );
+}
+
+/** The domain that the routes' hosts are in; undefined where there is none with two labels. */
+function parentDomain(hosts: readonly VisitedHost[]): string | undefined {
+  const parent = hosts[0]?.host.split(".").slice(1).join(".") ?? "";
+  return /^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/.test(parent) ? parent : undefined;
 }
 
 /** What an entry of `administrators` names. */
 const administratorKinds = ["group:", "email:", "sub:"];
 
-/** A bare entry matches a group id, an e-mail and a subject alike, so a group that is called like a person makes that person one. */
-export function warnOfBareAdministrators({ administrators }: Globals, report: Report): void {
+/**
+ * A bare entry would match a group id, an e-mail and a subject alike, so a group that is called like a person would make that person
+ * an administrator. Pomerium before v0.12 had a key of this name with bare addresses, and another meaning.
+ */
+export function checkAdministrators({ administrators }: Globals, report: Report): void {
   for (const [i, entry] of administrators.entries())
     if (!administratorKinds.some((kind) => entry.startsWith(kind)))
-      report.warn(
+      report.error(
         ["administrators", i],
-        "does not say whether it is a group, an e-mail or a subject, and counts as each of them",
-        `write group:${entry}, email:${entry} or sub:${entry}`,
+        "does not say whether it is a group, an e-mail or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
+        `write group:${entry}, email:${entry} or sub:${entry}, or remove the key`,
       );
+}
+
+/** A route on the sign-in host shares its origin, so its pages act as sign-in's own pages towards the operator API. */
+export function checkSignInHost(
+  routes: readonly VisitedHost[],
+  { globals, report }: Readonly<{ globals: Globals; report: Report }>,
+): void {
+  const host = globals.authenticate_service_url?.hostname;
+  const runsHere = globals.services.has("authenticate") || globals.services.has("proxy");
+  for (const { path } of routes.filter((route) => runsHere && route.host === host)) {
+    if (globals.administrators.length > 0)
+      report.error(
+        path,
+        "is the sign-in host, so scripts on this route's pages could use the operator API as an administrator",
+        "give the route a host of its own, or remove administrators",
+      );
+    else
+      report.warn(
+        path,
+        "is the sign-in host, which keeps /, /robots.txt, /oauth2/callback, /.pomerium/ and /.well-known/pomerium/ for itself",
+        "give the route a host of its own",
+      );
+  }
 }
 
 /** Used only where the authenticate service runs elsewhere. */
@@ -99,12 +176,13 @@ export function requireEncryption(url: URL, where: Readonly<{ report: Report; pa
 
 function resolveIdp(
   globals: Globals,
-  from: Readonly<{ report: Report; failed: ReadonlySet<string>; idpClientSecret: string | null }>,
+  from: Readonly<{ report: Report; failed: ReadonlySet<string>; idpClientSecret: string | null; isNeeded: boolean }>,
 ): Config["idp"] {
   const { report, failed } = from;
   const signsIn = globals.services.has("authenticate");
   if (globals.idp_provider === undefined) {
     if (failed.has("idp_provider")) return null;
+    if (!from.isNeeded && globals.services.has("proxy")) return null;
     if (signsIn)
       report.error(
         ["idp_provider"],
@@ -119,14 +197,7 @@ function resolveIdp(
         "write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
         "key",
       );
-    else if (globals.services.has("databroker")) {
-      report.warn(
-        ["idp_provider"],
-        "is missing, so sessions are not refreshed with the identity provider",
-        "write the same idp_ keys as for the authenticate service",
-        "key",
-      );
-    }
+    else if (globals.services.has("databroker")) warnOfNoRefresh(report);
     return null;
   }
   const provider = resolveProvider(globals);

@@ -98,6 +98,11 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
     if (folded === "host") continue;
     if (framing.has(folded))
       report.error(["set_request_headers", name], "is a header that the proxy itself must set", "remove it", "key");
+    // Pomerium's documentation sets the assertion this way; where identity headers are passed it is sent already.
+    if (folded === "x-pomerium-jwt-assertion" && isAssertion(value)) {
+      if (!(route.pass_identity_headers ?? globals.pass_identity_headers)) kept[name] = value;
+      continue;
+    }
     if (identity.has(folded))
       report.error(
         ["set_request_headers", name],
@@ -116,6 +121,11 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
     kept[name] = value;
   }
   return kept;
+}
+
+function isAssertion(value: string): boolean {
+  const template = parseHeaderTemplate(value.trim());
+  return template.ok && template.parts.length === 1 && template.parts[0]?.type === "jwt";
 }
 
 /** As Pomerium adds them up; `disable` on a route means no headers at all, the global ones included. */

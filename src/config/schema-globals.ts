@@ -9,6 +9,7 @@ import { cardea, pomerium } from "./keys.ts";
 import { filePath, matching, oneOf, secretText, share, text, textMap, texts, truth, wholeNumber } from "./kinds.ts";
 import { duration, hostAliases, hostPort, hostPortOrOff, url, urlOrNothing, urls } from "./kinds-network.ts";
 import { certificatePairs, servicesKind } from "./kinds-process.ts";
+import { otherLogLevels } from "./log-fields.ts";
 import { auditGroup } from "./schema-audit.ts";
 import { bearerKeys, identityHeaders } from "./schema-identity.ts";
 import { autocertKeys, listenerKeys } from "./schema-listener.ts";
@@ -88,8 +89,8 @@ export const processKeys = {
     "How many processes share the listener. Each is a node of its own, with its own lease and memory, named as this one with `-w1`, `-w2` … behind it. A databroker named in `services` runs once, beside them, and needs `broker.listen`.",
   ),
   log_level: pomerium(
-    oneOf(["debug", "info", "warn", "error"], { warning: "warn" }).prefault("info"),
-    "The least severe message that is logged.",
+    oneOf(["debug", "info", "warn", "error"], { warning: "warn", ...otherLogLevels }).prefault("info"),
+    "The least severe message that is logged. Of Pomerium's other levels `trace` counts as `debug`; `fatal`, `panic` and `disabled` as `error`.",
   ),
   metrics_address: cardea(
     hostPortOrOff().prefault("127.0.0.1:9902"),
@@ -137,7 +138,7 @@ export const secrets = {
 export const signIn = {
   authenticate_service_url: pomerium(
     url(httpHost).optional(),
-    "Required. The URL where people sign in; its host must reach the authenticate service. There is no hosted one.",
+    "The URL where people sign in; its host must reach the authenticate service. There is no hosted one. Required, unless no route of the file asks anyone to sign in.",
   ),
   authenticate_internal_service_url: pomerium(
     url(httpHost).optional(),
@@ -180,7 +181,7 @@ export const signIn = {
   ),
   administrators: cardea(
     texts("administrator").prefault([]),
-    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry counts as all three, with a warning.",
+    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry is an error.",
   ),
   refresh_interval: cardea(
     duration({ min: "1s", max: "24h" }).prefault("10m"),

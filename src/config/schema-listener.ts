@@ -71,7 +71,7 @@ export const listenerKeys = {
         "A certificate must have one of these names: `dns`, `email`, `ip_address`, `uri` or `user_principal_name` with an expression that matches the whole name.",
       ),
       max_verify_depth: pomerium(
-        wholeNumber({ min: 0, max: 100 }).prefault(1),
+        wholeNumber({ min: 0, max: 4_294_967_295 }).prefault(1),
         "How many certificates may stand above the caller's own, the authority's included; 0: any number.",
       ),
     }),

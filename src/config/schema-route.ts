@@ -215,11 +215,11 @@ const headersAndIdentity = {
 const flow = {
   timeout: pomerium(
     duration().optional(),
-    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or no bound with websockets and Kubernetes.",
+    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or no bound with websockets, Kubernetes, TCP and UDP, and `mcp`.",
   ),
   idle_timeout: pomerium(
     duration().optional(),
-    "How long the exchange may be silent; `0s`: no bound. Absent: `timeout_idle`, or no bound with websockets.",
+    "How long the exchange may be silent; `0s`: no bound. Absent: `timeout_idle`, or no bound as for `timeout`.",
   ),
   allow_websockets: pomerium(
     truth().optional(),

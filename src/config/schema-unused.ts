@@ -10,6 +10,39 @@ const notYet = "not supported by this build yet";
 const decidesInProcess = "a proxy always decides in process";
 const off = ["false", ""] as const;
 
+const gone = "Pomerium once had this key";
+const noRedis = "sessions are kept in the log of the databroker, not in a cache or in Redis";
+const noGrpc = "services talk HTTP, not gRPC";
+/** Keys that Pomerium once had and that protect nothing: why they mean nothing here, and what to do. */
+const onceIgnored: Readonly<Record<string, readonly [why: string, remedy: string]>> = {
+  forward_auth_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
+  audit_key: [`${gone}; decision records are kept as audit says`, "remove it"],
+  refresh_cooldown: [`${gone}; refresh_interval says how often claims are asked for`, "remove it"],
+  cookie_refresh: [`${gone}; refresh_interval says how often claims are asked for`, "remove it"],
+  ...Object.fromEntries(
+    [
+      "grpc_client_dns_roundrobin",
+      "grpc_server_max_connection_age",
+      "grpc_server_max_connection_age_grace",
+      "grpc_max_receive_size",
+      "grpc_max_send_size",
+    ].map((key) => [key, [noGrpc, "remove it"] as const]),
+  ),
+  ...Object.fromEntries(
+    [
+      "cache_store",
+      "cache_store_address",
+      "cache_store_password",
+      "cache_store_path",
+      "cache_service_url",
+      "cache_internal_service_url",
+      "databroker_storage_ca_file",
+      "databroker_storage_cert_file",
+      "databroker_storage_key_file",
+    ].map((key) => [key, [noRedis, "remove it"] as const]),
+  ),
+};
+
 export const unusedGlobals = {
   // --- listener
   headers_with_underscores_action: unsupported(
@@ -119,8 +152,10 @@ export const unusedGlobals = {
   // --- gone from Pomerium
   client_ca: removed("use downstream_mtls.ca"),
   client_ca_file: removed("use downstream_mtls.ca_file"),
+  client_crl: removed("use downstream_mtls.crl"),
+  client_crl_file: removed("use downstream_mtls.crl_file"),
   cookie_secure: removed("session cookies are always Secure; remove it"),
-  forward_auth_url: removed("remove it; forward-auth needs no key of its own"),
+  ...Object.fromEntries(Object.entries(onceIgnored).map(([key, [why, remedy]]) => [key, ignored(why, { remedy })])),
   headers: removed("use set_response_headers"),
   idp_service_account: removed("use groups_from_claim or SCIM for groups"),
   idp_refresh_directory_timeout: removed("use groups_from_claim or SCIM for groups"),
@@ -150,8 +185,39 @@ export const unusedRouteKeys = {
   ),
   mcp: ignored(`the Model Context Protocol is ${notYet}; the route works as an ordinary one`),
   upstream_tunnel: ignored(`reverse tunnels are ${notYet}`),
+  ...Object.fromEntries(
+    [
+      "alt_stat_name",
+      "cluster_name",
+      "close_connections_on_host_health_failure",
+      "common_http_protocol_options",
+      "common_lb_config",
+      "connect_timeout",
+      "dns_failure_refresh_rate",
+      "dns_lookup_family",
+      "dns_refresh_rate",
+      "http_protocol_options",
+      "http2_protocol_options",
+      "ignore_health_on_host_removal",
+      "per_connection_buffer_limit_bytes",
+      "respect_dns_ttl",
+      "track_timeout_budgets",
+      "upstream_bind_config",
+      "upstream_connection_options",
+    ].map((key) => [key, envoy("a setting of its upstream clusters")]),
+  ),
+  circuit_breakers: unsupported(
+    "Envoy's own form of this setting is not read",
+    "use circuit_breaker_thresholds, with the same names inside",
+  ),
+  transport_socket: unsupported(
+    "Envoy's own form of TLS to the upstream is not read",
+    "use the tls_ keys of the route",
+  ),
   session_recording: ignored("sessions are not recorded"),
-  allowed_groups: removed("use policy with the criterion groups"),
+  allowed_groups: removed(
+    "use policy: the criterion groups, with groups_from_claim naming the claim that holds them, or the criterion claim/groups",
+  ),
   set_authorization_header: removed("use set_request_headers"),
 };
 

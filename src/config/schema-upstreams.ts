@@ -1,7 +1,7 @@
 /** Schema of how a route uses several upstreams: balancing, health checks, outlier detection, circuit breakers. */
 import { z } from "zod";
 import { pomerium } from "./keys.ts";
-import { type Kind, kind, oneOf, show, truth, wholeNumber } from "./kinds.ts";
+import { type Kind, kind, oneOf, scalarText, show, truth, wholeNumber } from "./kinds.ts";
 import { duration } from "./kinds-network.ts";
 import { percent } from "./kinds-upstream.ts";
 import { healthChecks } from "./resolve-health-checks.ts";
@@ -33,9 +33,9 @@ const bias = (): Kind<number> =>
   kind({ label: "number", json: { type: "number" } }, (value, refuse) => {
     const number =
       typeof value === "object" && value !== null && "default_value" in value ? value.default_value : value;
-    return typeof number === "number" && number >= 0 && number <= 100
-      ? number
-      : refuse(`${show(value)} is not a bias`, "write a number from 0");
+    const word = scalarText(number) ?? "";
+    const parsed = /^\d{1,3}(?:\.\d{1,9})?$/.test(word) ? Number(word) : Number.NaN;
+    return parsed <= 100 ? parsed : refuse(`${show(value)} is not a bias`, "write a number from 0");
   });
 
 /** Also for the whole process, where routes say nothing. */
@@ -101,6 +101,10 @@ export const upstreamKeys = {
       ),
       max_ejection_time: pomerium(duration({ min: "1ms" }).prefault("300s"), "The longest ejection."),
       max_ejection_time_jitter: pomerium(duration().prefault("0s"), "By chance, up to this much longer."),
+      always_eject_one_host: pomerium(
+        truth().prefault(false),
+        "One upstream may be ejected even with `max_ejection_percent: 0`.",
+      ),
       max_ejection_percent: pomerium(
         whole().prefault(10),
         "Of the upstreams; one may be ejected whatever it says, but for 0.",

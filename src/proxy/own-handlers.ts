@@ -1,5 +1,6 @@
 /**
- * Own handlers: what is not forwarded but answered by this process. Reserved paths on every host, and the whole authenticate host.
+ * Own handlers: what is not forwarded but answered by this process. Reserved paths on every host, and the whole authenticate host;
+ * where a route names that host too, the authenticate service keeps only its own paths there (docs/pomerium-behaviour.md §2.1).
  *
  * Pure but for what it hands over.
  */
@@ -9,7 +10,7 @@ import type { Downstream } from "./downstream.ts";
 import { headerValue } from "./header-names.ts";
 import type { Plans } from "./plan.ts";
 import type { ProxyPorts } from "./ports.ts";
-import { isReserved } from "./reserved-paths.ts";
+import { isReserved, isSignInPath, isVisitorPath } from "./reserved-paths.ts";
 import { authorityOf } from "./routing.ts";
 import { traceTextOf } from "./traces.ts";
 import { type AnswerTools, answer, type Visit } from "./visit.ts";
@@ -34,11 +35,15 @@ export function createOwnHandlers(
   const { config } = ports;
   const authenticateHost = ports.authenticateHost ?? parts.gateway;
   const signInHost = config.authenticateServiceUrl.hostname;
+  const isShared = config.routes.some(({ host, tunnel }) => host === signInHost && tunnel === null);
 
   /** Whether we are alive is asked of this node itself. */
   function handlerOf({ hostname, path }: CanonicalRequest): Handler | undefined {
     if (path === "/ping" || path === "/healthz") return ports.reserved;
-    if (authenticateHost !== null && hostname === signInHost) return authenticateHost;
+    if (authenticateHost !== null && hostname === signInHost) {
+      if (!isShared || (isSignInPath(path) && !isVisitorPath(path))) return authenticateHost;
+      return isReserved(path) ? ports.reserved : undefined;
+    }
     return isReserved(path) ? ports.reserved : undefined;
   }
 

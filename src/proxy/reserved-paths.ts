@@ -1,6 +1,6 @@
 /**
  * Reserved paths: what the proxy itself answers on every host (docs/pomerium-behaviour.md §2.1), beside `/ping` and
- * `/healthz`. Pure.
+ * `/healthz`, and what the authenticate service answers on its own. Pure.
  */
 export function isReserved(path: string): boolean {
   return (
@@ -9,4 +9,14 @@ export function isReserved(path: string): boolean {
     path.startsWith("/.pomerium/") ||
     path.startsWith("/.well-known/pomerium/")
   );
+}
+
+/** Paths that the sign-in host keeps where it is also the host of a route; the route has the others. */
+export function isSignInPath(path: string): boolean {
+  return isReserved(path) || path === "/" || path === "/oauth2/callback" || path === "/robots.txt";
+}
+
+/** Reserved paths that belong to a route's visitors, also where the route is on the sign-in host. */
+export function isVisitorPath(path: string): boolean {
+  return path.startsWith("/.pomerium/callback") || path.startsWith("/.pomerium/api/") || path === "/.pomerium/jwt";
 }

@@ -97,7 +97,6 @@ suite("a mistyped word gets a suggestion, a strange one none", () => {
 
 test("lists may be comma texts, and claims a list, a text or a mapping", () => {
   const read = (line: string) => config(`${base}${line}\n${goodRoute}`);
-  assert.deepEqual(read("administrators: a@example.com, admins").administrators, ["a@example.com", "admins"]);
   const typed = ["group:admins", "email:a@example.com", "sub:s1"];
   assert.deepEqual(read(`administrators: ${typed.join(", ")}`).administrators, typed);
   const expected = { "x-pomerium-claim-email": "email", "x-pomerium-claim-groups": "groups" };

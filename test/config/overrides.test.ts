@@ -20,7 +20,10 @@ suite("a variable goes over the file", () => {
     assert.equal(audit.stdout, true);
   });
   test("lists are comma texts; mappings are JSON or k=v", () => {
-    assert.deepEqual(read({ ADMINISTRATORS: "a@example.com,admins" }).administrators, ["a@example.com", "admins"]);
+    assert.deepEqual(read({ ADMINISTRATORS: "email:a@example.com,group:admins" }).administrators, [
+      "email:a@example.com",
+      "group:admins",
+    ]);
     assert.deepEqual(read({ IDP_REQUEST_PARAMS: "prompt=login,hd=example.com" }).idp?.requestParams, {
       prompt: "login",
       hd: "example.com",

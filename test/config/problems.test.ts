@@ -40,17 +40,15 @@ test("a warning alone does not stop anything", () => {
   assert.deepEqual(result.ok ? result.warnings.map(({ line, severity }) => [line, severity]) : [], [[11, "warning"]]);
 });
 
-test("an administrator that is not called a group, an e-mail or a subject is a warning, and counts", () => {
+test("an administrator that is not called a group, an e-mail or a subject is an error", () => {
   const text = `${base}administrators: [group:ops, alice, email:a@example.com, sub:s1, "group"]\n${goodRoute}`;
-  assert.deepEqual(errors(text), []);
-  const bare = "does not say whether it is a group, an e-mail or a subject, and counts as each of them";
-  const found = warnings(text);
+  const found = errors(text);
   assert.equal(found.length, 2, found.join("\n"));
-  assert.ok(
-    found[0]?.includes(`administrators[1]: ${bare}; write group:alice, email:alice or sub:alice`),
-    found.join(),
+  assert.match(
+    found[0] ?? "",
+    /administrators\[1\]: does not say whether .*; write group:alice, email:alice or sub:alice/,
   );
-  assert.ok(found[1]?.includes(`administrators[4]: ${bare}`), found.join());
+  assert.match(found[1] ?? "", /administrators\[4\]: /);
 });
 
 suite("what is written wrongly is named where it stands", () => {
@@ -116,7 +114,7 @@ suite("what is written wrongly is named where it stands", () => {
       "set_response_headers:\n  X-A: 1\n  x-a: 2",
       ["c.yaml:13:8: set_response_headers.x-a: the header x-a is written twice; keep one of them"],
     ],
-    ['region: ""', ['c.yaml:11:9: region: "" is not a name; write one such as eu-west-1']],
+    ['region: " "', ['c.yaml:11:9: region: " " is not a name; write one such as eu-west-1']],
     ["lease: 5s", ["c.yaml:11:1: lease: is not a known key; it belongs inside broker"]],
     ["allowed_users: [a]", ["c.yaml:11:1: allowed_users: is not a known key; it belongs inside a route, under routes"]],
     [
@@ -361,13 +359,7 @@ suite("the document itself", () => {
   });
   test("an empty file misses what nobody can guess", () => {
     const keys = errors("").map((line) => line.split(": ")[1]);
-    assert.deepEqual(keys.toSorted(), [
-      "authenticate_service_url",
-      "certificates",
-      "cookie_secret",
-      "idp_provider",
-      "shared_secret",
-    ]);
+    assert.deepEqual(keys.toSorted(), ["authenticate_service_url", "cookie_secret", "shared_secret"]);
   });
 });
 

@@ -19,7 +19,7 @@ suite("taken at once", () => {
     ["a time-out", `${base}timeout_read: 7s\n${goodRoute}`],
     ["the drain", `${base}drain_timeout: 7s\n${goodRoute}`],
     ["the identity provider", text.replace("idp.example.com", "idp2.example.com")],
-    ["administrators", `${base}administrators: [ops]\n${goodRoute}`],
+    ["administrators", `${base}administrators: [group:ops]\n${goodRoute}`],
     ["the level of the log", `${base}log_level: debug\n${goodRoute}`],
     ["cookie_secret", text.replace(cookieSecret, Buffer.from(cookieSecret, "base64").reverse().toString("base64"))],
   ];

@@ -29,6 +29,23 @@ async function startTls(parts: NonNullable<Parameters<typeof startRig>[1]>["conf
   return rig;
 }
 
+test("without a certificate a self-signed one is shown, with a key that follows from the shared secret", async () => {
+  const [first, second] = [await startTls({ certificates: [] }), await startTls({ certificates: [] })];
+  const other = await startTls({ certificates: [], sharedSecret: new Uint8Array(32).fill(8) });
+  const keyOf = async ({ port }: Rig): Promise<string> => {
+    const socket = await handshake(port, { rejectUnauthorized: false, servername: "app.example" });
+    const shown = socket.getPeerX509Certificate();
+    socket.destroy();
+    assert.ok(shown !== undefined);
+    assert.ok(shown.checkHost("authenticate.localhost"), shown.subjectAltName ?? "no names");
+    assert.ok(shown.verify(shown.publicKey), "it is signed by its own key");
+    assert.equal(shown.ca, false);
+    return shown.publicKey.export({ type: "spki", format: "pem" }).toString();
+  };
+  assert.equal(await keyOf(first), await keyOf(second));
+  assert.notEqual(await keyOf(first), await keyOf(other));
+});
+
 async function handshake(port: number, options: ConnectionOptions = {}): Promise<TLSSocket> {
   const socket = connect({ port, host: "127.0.0.1", ca: root.pem, checkServerIdentity: () => undefined, ...options });
   socket.on("error", () => {});

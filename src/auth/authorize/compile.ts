@@ -177,11 +177,21 @@ function compileRoute(
     sources.push({ rules, report, place: (path) => placeIn(attached, path), root });
   }
   const compiled = compileSources(sources, route.id, { reasons, shared, ...surroundings });
-  for (const { key: at, name, place: placed } of compiled.conditionals.flatMap(({ criteria }) => criteria)) {
-    const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;
-    if (why === undefined) continue;
-    const report = reporter(problems, key, () => placed);
-    report([at], `\`${name}\` meets nobody yet: ${why}`, "keep it, and know whom it keeps out", "warning");
+  for (const { action, operator, criteria } of compiled.conditionals) {
+    // The criterion is false on every request, so an `and` or `or` that denies by it denies nobody. `not` and `nor` deny everybody.
+    const protectsNothing = action === "deny" && (operator === "and" || operator === "or");
+    for (const { key: at, name, place: placed } of criteria) {
+      const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;
+      if (why === undefined) continue;
+      const report = reporter(problems, key, () => placed);
+      if (protectsNothing && name !== "device")
+        report(
+          [at],
+          `this \`deny\` can never fire: ${why}`,
+          `remove it from the rule, and refuse by what is known here, such as \`http_path\` or \`groups\``,
+        );
+      else report([at], `\`${name}\` meets nobody yet: ${why}`, "keep it, and know whom it keeps out", "warning");
+    }
   }
   const wantsCertificate = compiled.conditionals
     .flatMap(({ action, criteria }) => (action === "deny" ? criteria : []))

@@ -112,6 +112,13 @@ function compileClaim({ criterion, reasons, report }: Context): CompiledCriterio
   }
   const matcher = parseListMatcher(criterion.data, path, report, claimOperand);
   if (matcher === undefined) return undefined;
+  if (claim !== claim.toLowerCase())
+    report(
+      path,
+      `\`claim/${claim}\` has capitals: Pomerium reads it from a file as \`claim/${claim.toLowerCase()}\``,
+      `know that a person without \`${claim}\` is judged by \`${claim.toLowerCase()}\`, or write it in lowercase`,
+      "warning",
+    );
   const read = claimReader(claim);
   const words: Words = { ok: "claim-ok", fail: "claim-unauthorized" };
   const [only] = matcher.anyOf ?? [];
@@ -155,14 +162,17 @@ const segmentsMax = 5;
 
 /**
  * Finds a claim by its exact name first, then with `/` read as the `.` that nested claims were flattened with, as far as Pomerium
- * goes down: five steps.
+ * goes down: five steps. A name with capitals that is in neither form is looked up in lowercase, which is how Pomerium reads the
+ * names of a file.
  */
 export function claimReader(claim: string): (principal: Principal) => readonly ClaimValue[] {
-  const nested = claim.replaceAll("/", ".");
-  const asPath = nested !== claim && nested.split(".").length <= segmentsMax;
+  const names = [...new Set([claim, claim.toLowerCase()])].flatMap((name) => {
+    const nested = name.replaceAll("/", ".");
+    return nested !== name && nested.split(".").length <= segmentsMax ? [name, nested] : [name];
+  });
   return ({ claims }) => {
-    if (Object.hasOwn(claims, claim)) return claims[claim] ?? noValues;
-    return asPath && Object.hasOwn(claims, nested) ? (claims[nested] ?? noValues) : noValues;
+    for (const name of names) if (Object.hasOwn(claims, name)) return claims[name] ?? noValues;
+    return noValues;
   };
 }
 

@@ -25,7 +25,7 @@ import { isCheck } from "../authorize-line.ts";
 import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
 import { recordedMethod, recordedPath, roundedMs } from "../recorded-text.ts";
-import { isReserved } from "../reserved-paths.ts";
+import { isReserved, isSignInPath } from "../reserved-paths.ts";
 import { authorityOf, compileRoutes, type Routes, signInHostOf } from "../routing.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
@@ -345,7 +345,10 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   const upgrade = request.headers["sec-websocket-key"] === undefined ? null : "websocket";
   const asked = readAsked(request, { upgrade, isRouteOrigin: routes.isRouteOrigin });
   const { hostname } = config.authenticateServiceUrl;
-  const route = request.hostname === hostname ? undefined : routes.match(request);
+  const found = routes.match(request);
+  // On the sign-in host only routes of exactly that host count, and not for the paths that sign-in keeps.
+  const isTaken = request.hostname === hostname && (isSignInPath(request.path) || found?.host !== hostname);
+  const route = isTaken ? undefined : found;
   if (route === undefined)
     return routes.isAmbiguous(request)
       ? { type: "bad_request", reason: "path-parameters" }

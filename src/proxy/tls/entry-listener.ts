@@ -4,7 +4,7 @@
  */
 import { createServer, type Server, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import type { Config } from "../../config/index.ts";
+import type { Config, TlsFiles } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import type { Caller } from "../caller.ts";
 import { guardSocket } from "../send-queue-socket.ts";
@@ -13,12 +13,20 @@ import { type ClientTrusts, compileClientTrusts } from "./client-trust.ts";
 import { readFirstBytes } from "./first-bytes-socket.ts";
 import { readPresented } from "./presented-certificate.ts";
 import { lookForProxyHeader } from "./proxy-protocol.ts";
+import { selfSignedCertificate } from "./self-signed.ts";
 import { createTlsListener, type Protocol, type TlsListener, type TlsMaterial } from "./tls-listener.ts";
 
 /** What of a configuration an entry follows. */
 export type EntryConfig = Pick<
   Config,
-  "insecureServer" | "certificates" | "codecType" | "useProxyProtocol" | "downstreamMtls" | "routes"
+  | "insecureServer"
+  | "certificates"
+  | "codecType"
+  | "useProxyProtocol"
+  | "downstreamMtls"
+  | "routes"
+  | "sharedSecret"
+  | "authenticateServiceUrl"
 >;
 
 export type EntryHooks = Readonly<{
@@ -140,13 +148,16 @@ const protocolsOf: Readonly<Record<Config["codecType"], readonly Protocol[]>> = 
   http2: ["h2"],
 };
 
-function materialOf(
-  { certificates, codecType }: EntryConfig,
-  { authorities }: ClientTrusts,
-  acme: AcmeServing | null,
-): TlsMaterial {
-  const all = [...certificates, ...(acme?.certificates() ?? [])];
+function materialOf(config: EntryConfig, { authorities }: ClientTrusts, acme: AcmeServing | null): TlsMaterial {
+  const { certificates, codecType } = config;
+  const all = acme === null && certificates.length === 0 ? [selfSignedOf(config)] : [...certificates];
+  all.push(...(acme?.certificates() ?? []));
   return { certificates: all, clientAuthorities: authorities, protocols: protocolsOf[codecType] };
+}
+
+/** As in Pomerium, where no certificate is configured and no authority issues one. */
+function selfSignedOf({ sharedSecret, routes, authenticateServiceUrl }: EntryConfig): TlsFiles {
+  return selfSignedCertificate(sharedSecret, [authenticateServiceUrl.hostname, ...routes.map(({ host }) => host)]);
 }
 
 function plainAddress(address: string | undefined): string {

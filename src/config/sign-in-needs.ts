@@ -1,0 +1,60 @@
+/**
+ * Whether sign-in is needed at all: what the routes ask of their callers, read from the policies as they are written.
+ *
+ * Pure. A criterion that is not listed here counts as one that asks for a session, so a new criterion makes sign-in a need.
+ */
+import type { RouteConfig } from "./config.ts";
+import { isPlainObject } from "./kinds.ts";
+
+/** Criteria that the request and its connection answer alone. */
+const withoutSession: ReadonlySet<string> = new Set([
+  "accept",
+  "reject",
+  "cors_preflight",
+  "http_method",
+  "http_path",
+  "source_ip",
+  "client_certificate",
+  "invalid_client_certificate",
+  "date",
+  "day_of_week",
+  "time_of_day",
+]);
+
+type Asked = Pick<
+  RouteConfig,
+  | "policy"
+  | "subPolicies"
+  | "allowedUsers"
+  | "allowedDomains"
+  | "allowedIdpClaims"
+  | "allowAnyAuthenticatedUser"
+  | "bearer"
+  | "idpClient"
+  | "shadowPolicy"
+>;
+
+/** Whether a caller of this route may have to sign in. */
+export function asksForSession(route: Asked): boolean {
+  if (route.allowAnyAuthenticatedUser || route.bearer !== null || route.idpClient !== null) return true;
+  if (route.allowedUsers.length + route.allowedDomains.length + Object.keys(route.allowedIdpClaims).length > 0)
+    return true;
+  const policies = [route.policy, route.shadowPolicy, ...route.subPolicies.map(({ policy }) => policy)];
+  return policies.some((source) => source !== null && criteriaIn(source.ppl).some((name) => !withoutSession.has(name)));
+}
+
+/** Names of criteria in `allow`/`deny`, `and`/`or`/`not`/`nor`; what has another form is named as it is, and so asks. */
+function criteriaIn(ppl: unknown): readonly string[] {
+  const rules: readonly unknown[] = Array.isArray(ppl) ? ppl : [ppl];
+  return rules.flatMap((rule) =>
+    valuesOf(rule).flatMap((action) =>
+      valuesOf(action).flatMap((list: unknown) =>
+        Array.isArray(list) ? list.flatMap((one) => (isPlainObject(one) ? Object.keys(one) : ["(unreadable)"])) : [],
+      ),
+    ),
+  );
+}
+
+function valuesOf(value: unknown): readonly unknown[] {
+  return isPlainObject(value) ? Object.values(value) : [];
+}

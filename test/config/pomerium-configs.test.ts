@@ -1,0 +1,87 @@
+/**
+ * Configurations from Pomerium's own documentation: each is accepted, or refused for a reason that docs/pomerium-differences.md lists.
+ * The folder is not part of the repository; without it the test is skipped.
+ */
+import assert from "node:assert/strict";
+import { createHash, generateKeyPairSync } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { suite, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { readConfiguration } from "../../src/cli/load.ts";
+import { formatProblem, type Problem } from "../../src/config/index.ts";
+import { TemporaryFolder } from "../support/child.ts";
+import { certificate } from "./support.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const places = ["../shared/data/pomerium-configs", "../../shared/data/pomerium-configs"];
+const folder = places.map((place) => join(root, place)).find((place) => existsSync(join(place, "manifest.json")));
+const page = readFileSync(join(root, "docs/pomerium-differences.md"), "utf8");
+
+/** Why a configuration may be refused: the words of the finding, and the heading of the page that says so. */
+const reasons: readonly (readonly [words: RegExp, heading: string])[] = [
+  [/Pomerium's own sign-in service/, "Hosted sign-in"],
+  [/ssh (?:routes|upstreams) are not supported/, "SSH"],
+  [/is plain HTTP, which is allowed only for loopback/, "Plain HTTP"],
+  [/names no port; write one such as tcp\+https/, "Tunnels without a port"],
+  [/is no address; write tcp:\/\/host:port/, "Tunnels without a port"],
+  [/is not a list of payloads/, "Invalid in Pomerium too"],
+  [/routes\[0\]\.to\[0\]: "" is not a URL/, "Invalid in Pomerium too"],
+  [/holds no readable certificates/, "Invalid in Pomerium too"],
+];
+
+type Entry = Readonly<{ file: string; env: Readonly<Record<string, string>> | null }>;
+
+const random = (of: string): string => createHash("sha256").update(of).digest("base64");
+
+function headingOf(problem: Problem): string | undefined {
+  const line = formatProblem(problem);
+  return reasons.find(([words]) => words.test(line))?.[1];
+}
+
+test("each reason for a refusal has its heading in docs/pomerium-differences.md", () => {
+  for (const [, heading] of reasons) assert.ok(page.includes(`\n### ${heading}\n`), heading);
+});
+
+suite("Pomerium's documented configurations", { skip: folder === undefined && "the folder is not here" }, () => {
+  test("each is accepted, or refused for a listed reason; the counts are those of the page", (context) => {
+    using work = new TemporaryFolder("pomerium-configs");
+    const { cert, key } = certificate(["*.example.com"]);
+    const pem = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "sec1", format: "pem" });
+    for (const [name, text] of [
+      ["cert.pem", cert],
+      ["key.pem", key],
+      ["ec.pem", String(pem)],
+    ] as const)
+      writeFileSync(join(work.path, name), text, { mode: 0o600 });
+    const placeholders: Readonly<Record<string, string>> = {
+      "@SECRET@": random("shared"),
+      "@COOKIE@": random("cookie"),
+      "@EC_KEY_B64@": Buffer.from(pem).toString("base64"),
+      "@CA_B64@": Buffer.from(cert).toString("base64"),
+      "@DIR@": work.path,
+    };
+    const fill = (text: string): string => text.replace(/@[A-Z0-9_]+@/g, (name) => placeholders[name] ?? name);
+    const manifest = JSON.parse(readFileSync(join(folder ?? "", "manifest.json"), "utf8")) as readonly Entry[];
+    const refused = new Map<string, number>();
+    let accepted = 0;
+    for (const { file, env } of manifest) {
+      const path = join(work.path, file);
+      writeFileSync(path, fill(readFileSync(join(folder ?? "", file), "utf8")), { mode: 0o600 });
+      const variables = Object.fromEntries(Object.entries(env ?? {}).map(([name, value]) => [name, fill(value)]));
+      const { problems } = readConfiguration(path, { env: variables, missingSecrets: "forget" });
+      const errors = problems.filter(({ severity }) => severity === "error");
+      if (errors.length === 0) accepted += 1;
+      const headings = new Set(errors.map((problem) => headingOf(problem) ?? `not listed: ${formatProblem(problem)}`));
+      for (const heading of headings) refused.set(heading, (refused.get(heading) ?? 0) + 1);
+      for (const heading of headings) assert.doesNotMatch(heading, /^not listed/, file);
+    }
+    const counts = [...refused].toSorted().map(([heading, count]) => `${heading}: ${count}`);
+    context.diagnostic(`${accepted} of ${manifest.length} accepted; ${counts.join(", ")}`);
+    assert.ok(
+      page.includes(`${accepted} of ${manifest.length}`),
+      `the page does not say ${accepted} of ${manifest.length}`,
+    );
+    for (const count of counts) assert.ok(page.includes(count), `the page does not say ${count}`);
+  });
+});

@@ -1,0 +1,209 @@
+/** What a Pomerium configuration can say that would surprise here: silent traps are errors, harmless things are accepted with a warning. */
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { compilePolicies } from "../../src/auth/index.ts";
+import { formatProblem, parseConfig } from "../../src/config/index.ts";
+import { base, config, cookieSecret, errors, goodRoute, parse, sharedSecret, warnings } from "./support.ts";
+
+const withoutSignIn = `address: 127.0.0.1:8443
+insecure_server: true
+shared_secret: ${sharedSecret}
+cookie_secret: ${cookieSecret}
+`;
+const route = (more: string, from = "https://app.example.com"): string =>
+  `routes:\n  - from: ${from}\n    to: http://127.0.0.1:8091\n${more}`;
+const publicRoute = route("    allow_public_unauthenticated_access: true\n");
+
+function policyProblems(policy: string): readonly string[] {
+  const compiled = compilePolicies(config(base + route(`    policy: ${policy}\n`)).routes);
+  return (compiled.ok ? compiled.warnings : compiled.problems).map((one) => `${one.severity} ${formatProblem(one)}`);
+}
+
+suite("a deny that can never fire is an error", () => {
+  for (const criterion of ["mcp_tool: {is: delete}", "ssh_username: {is: root}"]) {
+    for (const operator of ["and", "or"])
+      test(`${operator}: ${criterion}`, () => {
+        const [found = ""] = policyProblems(
+          `{allow: {and: [authenticated_user: true]}, deny: {${operator}: [${criterion}]}}`,
+        );
+        assert.match(found, /^error .*this `deny` can never fire: .*; remove it from the rule/);
+      });
+  }
+  test("an allow rule and a deny by `not` stay warnings: they let nobody in", () => {
+    for (const policy of ["{allow: {and: [mcp_tool: x]}}", "{allow: {and: [accept: 1]}, deny: {not: [mcp_tool: x]}}"])
+      assert.match(policyProblems(policy)[0] ?? "", /^warning .*`mcp_tool` meets nobody yet/);
+  });
+});
+
+test("a claim name with capitals is warned of, in a policy and in allowed_idp_claims", () => {
+  assert.match(
+    policyProblems("{allow: {and: [claim/Department: eng]}}")[0] ?? "",
+    /^warning .*Pomerium reads it from a file as `claim\/department`/,
+  );
+  const compiled = compilePolicies(config(base + route("    allowed_idp_claims: {Team: [a]}\n")).routes);
+  assert.ok(compiled.ok);
+  assert.match(compiled.warnings.map(formatProblem).join(), /`claim\/team`/);
+});
+
+suite("the sign-in host", () => {
+  const signInRoute = route("    allow_any_authenticated_user: true\n", "https://authenticate.example.com");
+  test("a route on it is a warning that names what sign-in keeps", () => {
+    assert.match(warnings(base + signInRoute).join("\n"), /from: is the sign-in host, which keeps \/, /);
+    assert.equal(errors(base + signInRoute).length, 0);
+  });
+  test("with administrators it is an error", () => {
+    assert.match(errors(`${base}administrators: [group:ops]\n${signInRoute}`).join(), /could use the operator API/);
+  });
+});
+
+suite("hosted sign-in is one finding, with what to create and the callback URL", () => {
+  const callback = /create an OpenID Connect client .* https:\/\/authenticate\.example\.com\/oauth2\/callback/;
+  for (const [name, text] of [
+    ["its URL", "authenticate_service_url: https://authenticate.pomerium.app\n"],
+    ["its URL for staging", "authenticate_service_url: https://authenticate.staging.pomerium.app\n"],
+    ["its provider", "idp_provider: hosted\n"],
+    ["nothing at all", ""],
+  ] as const)
+    test(name, () => {
+      const found = errors(withoutSignIn + text + goodRoute);
+      assert.equal(found.length, 1, found.join("\n"));
+      assert.match(found[0] ?? "", callback);
+    });
+});
+
+suite("no identity provider is needed", () => {
+  for (const [name, routes] of [
+    ["where every route is public", publicRoute],
+    [
+      "where routes ask for a client certificate alone",
+      route("    policy: {allow: {and: [client_certificate: {san_dns: {is: a}}]}}\n"),
+    ],
+    [
+      "where routes look at the request alone",
+      route("    policy: [{allow: {or: [http_path: {is: /x}, source_ip: 10.0.0.1]}}]\n"),
+    ],
+  ] as const)
+    test(name, () => {
+      assert.deepEqual(errors(withoutSignIn + routes), []);
+      assert.equal(config(withoutSignIn + routes).idp, null);
+    });
+  test("for a databroker alone, which says what it cannot refresh", () => {
+    const text = `services: databroker\nshared_secret: ${sharedSecret}\nbroker: {listen: "127.0.0.1:5443"}\n`;
+    assert.deepEqual(errors(text), []);
+    assert.match(warnings(text).join("\n"), /idp_provider: is missing, so sessions are not refreshed/);
+  });
+  for (const more of [
+    "    policy: {deny: {or: [email: a@b.c]}, allow: {or: [accept: true]}}\n",
+    "    allowed_domains: [a.com]\n",
+  ])
+    test(`but where a route asks who it is: ${more.trim()}`, () => {
+      assert.equal(errors(withoutSignIn + route(more)).length, 1);
+    });
+});
+
+suite("accepted, with a warning", () => {
+  for (const [line, words] of [
+    ["forward_auth_url: https://fwd.example.com", /forward_auth_url: has no effect/],
+    ["audit_key: x", /audit_key: has no effect/],
+    ["refresh_cooldown: 5m", /refresh_cooldown: has no effect/],
+    ["grpc_server_max_connection_age: 5m", /grpc_server_max_connection_age: has no effect/],
+    ["cache_service_url: https://cache.example.com", /cache_service_url: has no effect/],
+    ["log_level: trace", /log_level: trace is no level here, and counts as debug/],
+    ["log_level: disabled", /log_level: disabled is no level here, and counts as error/],
+  ] as const)
+    test(line, () => {
+      assert.deepEqual(errors(`${base}${line}\n${goodRoute}`), []);
+      assert.match(warnings(`${base}${line}\n${goodRoute}`).join("\n"), words);
+    });
+  for (const [line, words] of [
+    ["depends_on: [api.example.org]", /depends_on\[0\]: api\.example\.org is the host of no route here/],
+    ["lb_policy: RING_HASH", /lb_policy: is Envoy's name of load_balancing_policy/],
+    ["connect_timeout: 5s", /connect_timeout: has no effect/],
+  ] as const)
+    test(line, () => {
+      assert.deepEqual(errors(`${base}${goodRoute}    ${line}\n`), []);
+      assert.match(warnings(`${base}${goodRoute}    ${line}\n`).join("\n"), words);
+    });
+  test("no certificate", () => {
+    const text = `${base}${goodRoute}`.replace("insecure_server: true\n", "");
+    assert.deepEqual(errors(text), []);
+    assert.match(
+      warnings(text).join("\n"),
+      /certificates: is missing, so TLS is served with a self-signed certificate/,
+    );
+  });
+});
+
+suite("accepted as it is meant", () => {
+  const routeWith = (more: string) => config(`${base}${goodRoute}${more}`).routes[0];
+  test("lb_policy is load_balancing_policy", () => {
+    assert.equal(routeWith("    lb_policy: RING_HASH\n")?.balancing.policy, "ring_hash");
+  });
+  test("the assertion as a header, which is not sent twice", () => {
+    const line = `    set_request_headers: {x-pomerium-jwt-assertion: '\${pomerium.jwt}'}\n`;
+    assert.deepEqual(Object.keys(routeWith(line)?.setRequestHeaders ?? {}), ["x-pomerium-jwt-assertion"]);
+    assert.deepEqual(routeWith(`${line}    pass_identity_headers: true\n`)?.setRequestHeaders, {});
+    assert.equal(errors(`${base}${goodRoute}    set_request_headers: {x-pomerium-jwt-assertion: forged}\n`).length, 1);
+  });
+  test("routes with mcp have no time-out", () => {
+    const found = routeWith("    mcp: {server: {}}\n");
+    assert.deepEqual([found?.timeoutMs, found?.idleTimeoutMs], [0, 0]);
+  });
+  test("always_eject_one_host, quoted numbers, and the greatest max_verify_depth", () => {
+    const outliers = "    outlier_detection: {max_ejection_percent: '0', always_eject_one_host: 'true'}\n";
+    const percent = routeWith(outliers)?.outlierDetection?.maxEjectionPercent ?? 0;
+    assert.ok(percent > 0 && percent < 1);
+    assert.deepEqual(
+      errors(`${base}downstream_mtls: {max_verify_depth: 4294967295}\n${goodRoute}`).filter((line) =>
+        line.includes("depth"),
+      ),
+      [],
+    );
+    assert.deepEqual(
+      errors(
+        `${base}${goodRoute}    load_balancing_policy: least_request\n    least_request_lb_config: {active_request_bias: "1.5"}\n`,
+      ),
+      [],
+    );
+  });
+  test("an empty text is an unset key", () => {
+    const empty = [
+      "address",
+      "signing_key_file",
+      "idp_scopes",
+      "certificate_file",
+      "cookie_expire",
+      "downstream_mtls",
+      "nats",
+    ];
+    const text = base.replace("address: 127.0.0.1:8443\n", "") + empty.map((key) => `${key}: ""\n`).join("");
+    assert.deepEqual(errors(text + goodRoute), []);
+    assert.equal(config(text + goodRoute).address.port, 80);
+    assert.deepEqual(errors(`${base}${goodRoute}    prefix: ""\n    timeout: ""\n    redirect: ""\n`), []);
+    assert.match(errors(`${base}routes:\n  - from: https://a.example.com\n    to: ""\n`).join(), /to: is missing/);
+  });
+});
+
+suite("messages that lead somewhere", () => {
+  test("allowed_groups names groups_from_claim and claim/groups", () => {
+    assert.match(errors(`${base}${goodRoute}    allowed_groups: [a]\n`).join(), /groups_from_claim .* claim\/groups/);
+  });
+  test("client_crl names downstream_mtls.crl", () => {
+    assert.match(errors(`${base}client_crl: x\n${goodRoute}`).join(), /client_crl: .*use downstream_mtls\.crl/);
+  });
+});
+
+test("everything may stand in the environment", () => {
+  const env = {
+    SHARED_SECRET: sharedSecret,
+    COOKIE_SECRET: cookieSecret,
+    INSECURE_SERVER: "true",
+    ADDRESS: "127.0.0.1:8443",
+    ROUTES: Buffer.from(
+      "- {from: https://a.example.com, to: http://b, allow_public_unauthenticated_access: true}",
+    ).toString("base64"),
+  };
+  const result = parseConfig("", "environment", { env, readFile: () => ({ ok: false, reason: "no file" }) });
+  assert.ok(result.ok, result.ok ? "" : result.problems.map(formatProblem).join("\n"));
+  assert.equal(parse("", { env }).ok, true);
+});
