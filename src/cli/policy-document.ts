@@ -126,11 +126,7 @@ function openConfiguration(
     shadow,
   }: Readonly<{ route: string | undefined; terminal: Pick<Terminal, "env" | "err">; shadow: boolean }>,
 ): Opened {
-  const { loaded, problems } = readConfiguration(file, {
-    env: terminal.env,
-    missingSecrets: "forget",
-    generate: generatedSecrets,
-  });
+  const { loaded, problems } = readPolicyParts(file, terminal);
   if (loaded === undefined) return { ok: false, problems };
   const { config, policies, shadows, records } = loaded;
   const named = route === undefined ? null : (routeNamed(config, route) ?? "unknown");
@@ -157,6 +153,22 @@ function openConfiguration(
       records,
     },
   };
+}
+
+/**
+ * The whole configuration where it is valid, so that answers name the configuration that nodes run. Otherwise its policy parts: policies
+ * need no certificates, secrets or provider.
+ */
+function readPolicyParts(file: string, terminal: Pick<Terminal, "env" | "err">): ReturnType<typeof readConfiguration> {
+  const options = { env: terminal.env, missingSecrets: "forget", generate: generatedSecrets } as const;
+  const whole = readConfiguration(file, options);
+  if (whole.loaded !== undefined) return whole;
+  const parts = readConfiguration(file, { ...options, only: "policies" });
+  if (parts.loaded !== undefined)
+    terminal.err(
+      `${file}: not valid as a whole, so only its policies and what they need are read; see cardea check -c ${file}\n`,
+    );
+  return parts;
 }
 
 const madeId = /^[0-9a-f]{32}$/;

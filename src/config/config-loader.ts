@@ -37,6 +37,8 @@ export type LoadOptions = Readonly<{
    *   refuse  a problem
    */
   missingSecrets?: "keep" | "forget" | "refuse";
+  /** As in `ParseOptions`. */
+  only?: "policies";
   /** Which secrets may be generated; `cardea dev` adds `idp_client_secret`, for its own identity provider. */
   generate?: readonly (keyof GeneratedSecrets)[];
 }>;
@@ -67,6 +69,7 @@ function load(path: string | null, options: LoadOptions, readFile: ReadFile): Pa
     readFile,
     mode: content.mode,
     now: Date.now(),
+    ...(options.only === undefined ? {} : { only: options.only }),
     overrides: { ...options.overrides, values: { ...options.overrides?.values, ...dataDir } },
     ...(policy === "refuse"
       ? {}

@@ -23,6 +23,7 @@ import {
   type Source,
 } from "./overrides.ts";
 import { type Path, placeOf, Report } from "./places.ts";
+import { policyPartsOf } from "./policy-parts.ts";
 import { readSection, type Section } from "./read-section.ts";
 import { resolveAutocert } from "./resolve-autocert.ts";
 import { resolveBrokers } from "./resolve-brokers.ts";
@@ -50,6 +51,8 @@ export type ParseOptions = Readonly<{
   overrides?: Overrides;
   /** Makes the secrets that the file leaves out; absent: they must be written down. */
   generate?: Generate;
+  /** Read only what decides who may use a route (policy-parts.ts); the result is good for evaluating policies, not for running. */
+  only?: "policies";
 }>;
 
 export type ParseResult = Readonly<
@@ -100,7 +103,8 @@ function readSource(
     { value, places: document.places },
     { env: from.options.env, names, problems: from.problems },
   );
-  return applyOverrides(withEnvironment, from.options.overrides ?? {});
+  const whole = applyOverrides(withEnvironment, from.options.overrides ?? {});
+  return from.options.only === "policies" ? policyPartsOf(whole) : whole;
 }
 
 type Given = Readonly<{ file: string; options: ParseOptions; report: Report }>;

@@ -1,0 +1,52 @@
+/**
+ * Policy parts: what of a configuration decides who may use a route, without what it takes to run one.
+ *
+ * Pure. Certificates, secrets, stores, brokers and the identity provider are left out, so that policies can be evaluated and tested on
+ * a machine that has none of them. What says who counts as whom stays: routes, client authorities, token issuers, data sources.
+ */
+import type { Source } from "./overrides.ts";
+
+const globalParts: ReadonlySet<string> = new Set([
+  "routes",
+  "policy",
+  "runtime_flags",
+  "data_dir",
+  "data_sources",
+  "downstream_mtls",
+  "groups_from_claim",
+  "identity_providers",
+  "bearer_token_format",
+  "idp_access_token_allowed_audiences",
+  "jwt_claims_headers",
+  "jwt_groups_filter",
+  "pass_identity_headers",
+]);
+
+/** Of a route: material for its upstream, and its own client at the identity provider. */
+const routeMaterial = /^(?:tls_(?!downstream_client_ca)|kubernetes_service_account_token|idp_client_)/;
+
+/** What stands for the rest; nothing is called and nothing listens. */
+const standIns = {
+  services: "all",
+  insecure_server: true,
+  address: "127.0.0.1:0",
+  authenticate_service_url: "https://sign-in.invalid",
+  idp_provider: "oidc",
+  idp_provider_url: "https://provider.invalid",
+  idp_client_id: "none",
+} as const;
+
+export function policyPartsOf({ value, places }: Source): Source {
+  const parts = Object.entries(value).filter(([key]) => globalParts.has(key));
+  const routes = parts.map(([key, inner]) => [key, key === "routes" || key === "policy" ? routesOf(inner) : inner]);
+  return { value: { ...Object.fromEntries(routes), ...standIns }, places };
+}
+
+function routesOf(list: unknown): unknown {
+  if (!Array.isArray(list)) return list;
+  return (list as readonly unknown[]).map((route) =>
+    typeof route === "object" && route !== null && !Array.isArray(route)
+      ? Object.fromEntries(Object.entries(route).filter(([key]) => !routeMaterial.test(key)))
+      : route,
+  );
+}
