@@ -9,11 +9,16 @@
  */
 import { spawnSync } from "node:child_process";
 import { globSync, statSync } from "node:fs";
+import { availableParallelism, loadavg } from "node:os";
 import { delimiter, join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ensureServices } from "./ensure-services.ts";
 import { type Outcome, runTestFile } from "./test-file.ts";
 
 const filesAtOnce = 2;
+/** Many files mostly wait: for leases to run out, for a server to come back. One more runs while the processors have room. */
+const moreWhileIdle = 1;
+const idleLookMs = 2_000;
 const fileMsMax = 600_000;
 const containerTests = "test/integration/containers/";
 const needsService = /^test\/(integration|end-to-end|contract)\/|\/browser\.test\.ts$/;
@@ -87,14 +92,20 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   const waiting = [...chosen].sort((a, b) => Number(needsService.test(b)) - Number(needsService.test(a)));
   const ended: Outcome[] = [];
   const again: string[] = [];
-  const runner = async (): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+  const runner = async (runs: "always" | "while-idle"): Promise<void> => {
+    for (;;) {
+      while (runs === "while-idle" && waiting.length > 0 && isBusy()) await sleep(idleLookMs);
+      const file = waiting.shift();
+      if (file === undefined) return;
       const outcome = await runOne(file);
       if (outcome.failed > 0) again.push(file);
       else ended.push(outcome);
     }
   };
-  await Promise.all(Array.from({ length: filesAtOnce }, runner));
+  await Promise.all([
+    ...Array.from({ length: filesAtOnce }, () => runner("always")),
+    ...Array.from({ length: moreWhileIdle }, () => runner("while-idle")),
+  ]);
   for (const file of again) {
     console.log(`once more, alone: ${file}`);
     const outcome = await runOne(file);
@@ -102,6 +113,11 @@ async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
     if (outcome.failed === 0) unsteady.push(file);
   }
   return ended;
+}
+
+/** The load of the last minute leaves no processor free. */
+function isBusy(): boolean {
+  return (loadavg()[0] ?? 0) >= availableParallelism();
 }
 
 async function runOne(file: string): Promise<Outcome> {
