@@ -1,0 +1,355 @@
+/** Which tests prove the sentences of docs/receipts.md. Held against the page by test/receipts-page.test.ts. */
+
+/** `tests`: each is "file › part of the name of a test in it". */
+export type SentenceProof = Readonly<{ says: string }> & Readonly<{ tests: readonly string[] } | { untested: string }>;
+
+export const sentenceProofs: readonly SentenceProof[] = [
+  {
+    says: "everything up to this change is *enforced*",
+    tests: [
+      "test/integration/cluster/revocation.test.ts › when a receipt is complete, every open exchange was already cut",
+      "test/proxy/cut.test.ts › loses its WebSocket with close code 4401",
+      "test/proxy/cut.test.ts › loses its streaming answer, and nobody else loses theirs",
+      "test/integration/cluster/open-exchanges.test.ts › when the receipt is complete, nothing that is sent later on theirs arrives on either node",
+    ],
+  },
+  {
+    says: "a cut discards the send queue of the connection",
+    tests: [
+      "test/attacks/kernel-queue.test.ts › HTTP/1.1: complete answers on a connection that is kept",
+      "test/attacks/kernel-queue.test.ts › HTTP/2: complete answers",
+      "test/attacks/kernel-queue.test.ts › TCP tunnel",
+      "test/attacks/kernel-queue.test.ts › an upload to an upstream that reads slowly",
+    ],
+  },
+  {
+    says: "A node whose projection is found to be another than the leader's",
+    tests: [
+      "test/broker/receipts.test.ts › a node that was found to have another projection is no longer applied in any receipt, until it shows the right one",
+    ],
+  },
+  {
+    says: "The leader keeps that over the epochs",
+    tests: [
+      "test/replication/lease/lease-granter.test.ts › in the same process goes on with what was found of a node's projection and of its clock",
+      "test/replication/lease/lease-granter.test.ts › whose projection was found to be another enforces nothing, until a renew shows that it is ours again",
+    ],
+  },
+  {
+    says: "A node that was told permits nothing meanwhile",
+    tests: [
+      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+    ],
+  },
+  {
+    says: "its right to decide has run out by its own clock",
+    tests: [
+      "test/broker/receipts.test.ts › a silent node is fenced after its W and not before",
+      "test/integration/cluster/fencing.test.ts › a stopped proxy is never called applied, is fenced after W, and permits nothing on what was revoked when it wakes",
+      "test/replication/lease/lease-granter.test.ts › W covers a node whose clock is slow and a leader whose clock is fast, both by ρ",
+    ],
+  },
+  {
+    says: "its kernel has discarded what it held",
+    tests: ["test/attacks/frozen-node.test.ts › the kernel of a killed node sends nothing"],
+  },
+  {
+    says: "its kernel sends what it already held: at most 80 KiB",
+    tests: [
+      "test/attacks/frozen-node.test.ts › a node that wakes past its lease hands over what it had queued, and nothing else",
+      "test/attacks/frozen-node.test.ts › the kernel of a frozen node sends what it held, and no more than is stated",
+      "test/attacks/kernel-queue.test.ts › the kernel takes no more of a connection than is stated",
+      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
+    ],
+  },
+  {
+    says: "**unconfirmed**: neither",
+    tests: [
+      "test/broker/receipts.test.ts › time runs out: the receipt names who is missing, and for how long",
+      "test/replication/lease/receipt.test.ts › the longest of those that are waited for says when it will be complete",
+    ],
+  },
+  {
+    says: "**complete**: every node that was to be waited for",
+    tests: [
+      "test/replication/lease/receipt.test.ts › complete means that each node it waits for confirmed the place or holds nothing any more",
+      "test/replication/lease/receipt.test.ts › a region waits for its own nodes, and lists them all",
+    ],
+  },
+  {
+    says: "What follows from it depends on the change",
+    tests: [
+      "test/console/operator-receipts.test.ts › what was changed says no more than it does: who is removed from a group keeps what other rights give",
+      "test/replication/wire/receipt-jws.test.ts › promises that no byte is carried, and with a fenced node names what a kernel may still send",
+    ],
+  },
+  {
+    says: "With a fenced node every promise ends in",
+    tests: [
+      "test/replication/wire/receipt-jws.test.ts › of a change of any kind names what the kernel of a fenced node may still send",
+    ],
+  },
+  { says: "**Leases of a lost history.**", untested: "introduces the sentences behind it" },
+  {
+    says: "can lose the newest leases together with the newest events",
+    tests: [
+      "test/integration/failover/lost-lessees.test.ts › an asynchronous standby without a node's lease is promoted",
+      "test/integration/failover/lost-lessees.test.ts › an older copy is put in the place of a file log",
+    ],
+  },
+  {
+    says: "the receipt has a line `@unknown-nodes`",
+    tests: [
+      "test/replication/lease/lost-history.test.ts › a receipt of every region waits for a lost history",
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+    ],
+  },
+  {
+    says: "Nodes that the broker has heard of",
+    tests: [
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+    ],
+  },
+  {
+    says: "A receipt that is complete has waited for all of them.",
+    tests: [
+      "test/integration/failover/lost-lessees.test.ts › no receipt is complete before that node's window has passed, and its name is said",
+    ],
+  },
+  { says: "These prove that nothing is lost", untested: "introduces the sentences behind it" },
+  {
+    says: "the same run of the same server as when the epoch before was opened",
+    tests: [
+      "test/integration/postgres-continuity.test.ts › another broker on the same running server knows that no lease is lost",
+      "test/integration/postgres-continuity.test.ts › after a clean restart the broker that led goes on at once, and another one waits",
+    ],
+  },
+  {
+    says: "the same file on the same boot of the machine",
+    tests: [
+      "test/integration/failover/lost-lessees.test.ts › a broker on the same file log waits for no lost lease after a restart",
+    ],
+  },
+  {
+    says: "A promotion never proves it",
+    tests: [
+      "test/integration/postgres-continuity.test.ts › a promoted standby is on another timeline at once, before its first checkpoint",
+      "test/integration/postgres-continuity.test.ts › after a crash of the server every broker waits",
+    ],
+  },
+  { says: "has the exact evidence", untested: "refers to another page" },
+  { says: "`durability` says what the change rested on", untested: "introduces the sentences behind it" },
+  { says: "| | | |---|---|", untested: "introduces the sentences behind it" },
+  {
+    says: "as many of the standbys in `synchronous_standby_names` as commits wait for",
+    tests: [
+      "test/replication/log/durability.test.ts › enough of the named standbys have flushed up to the end: synchronous",
+      "test/replication/log/durability.test.ts › one standby with two connections counts once, by the lower of its positions",
+      "test/integration/durability.test.ts › a failover to the standby loses nothing that was called synchronous, and what was released early is gone",
+    ],
+  },
+  {
+    says: "| `asynchronous` | Postgres, and that is not shown",
+    tests: [
+      "test/replication/log/durability.test.ts › without names, or with commits that wait for nobody, it is asynchronous at once, wherever the standbys are",
+      "test/integration/durability.test.ts › a role that may not see how far the standbys are calls nothing synchronous, and is told why",
+    ],
+  },
+  {
+    says: "A failover may lose the change.",
+    tests: ["test/integration/failover/asynchronous.test.ts › events that no standby had are lost"],
+  },
+  {
+    says: "asked for again, becomes `synchronous` once the standbys have it",
+    tests: [
+      "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
+    ],
+  },
+  {
+    says: "| `local` | the `file` store",
+    tests: [
+      "test/integration/sqlite-log.test.ts › killed again and again in the middle of appends, the log stays dense and keeps every acknowledged batch",
+    ],
+  },
+  { says: "| `volatile` | the `memory` store", untested: "names what is not promised" },
+  {
+    says: "rests on what the standbys hold, never on a setting",
+    tests: [
+      "test/integration/durability.test.ts › a commit that emptied names released says asynchronous, also once they are set again, until a standby holds it",
+      "test/integration/durability.test.ts › names that are emptied and set again before any session has read them credit nothing",
+    ],
+  },
+  {
+    says: "It is checked each time",
+    tests: [
+      "test/integration/failover/emptied-names.test.ts › a revocation that emptied names released is complete and asynchronous, and lost after a failover; one that waited is not",
+    ],
+  },
+  {
+    says: "`complete` says the same of the nodes with each of them.",
+    tests: ["test/integration/failover/emptied-names.test.ts › is complete and asynchronous"],
+  },
+  {
+    says: "it assumes that the primary was not replaced while it was still running",
+    untested: "names what is not promised",
+  },
+  {
+    says: "A receipt that is `lost`, or was signed before this was said",
+    tests: [
+      "test/replication/wire/receipt-jws.test.ts › of an older build, which promised less, is checked as before",
+      "test/replication/lease/receipt.test.ts › what is not in the log is lost, and never complete",
+    ],
+  },
+  {
+    says: "shows it for the head of the log",
+    tests: ["test/integration/failover/asynchronous.test.ts › events that no standby had are lost"],
+  },
+  { says: "**Nothing of your change, where there was none to make.**", untested: "introduces the sentences behind it" },
+  {
+    says: "is answered with the newest place of the log",
+    tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
+  },
+  {
+    says: "It covers the earlier revocation",
+    tests: ["test/broker/receipts.test.ts › a revocation of what is revoked already has a receipt too"],
+  },
+  { says: "**Nothing of what an upstream did", untested: "names what is not promised" },
+  { says: "**Nothing of bytes that have left the machine.**", untested: "names what is not promised" },
+  { says: "What the caller's kernel has received is the caller's", untested: "names what is not promised" },
+  { says: "What is on its way in the network arrives", untested: "names what is not promised" },
+  { says: "**Nothing of what a kernel holds on other systems than Linux**", untested: "names what is not promised" },
+  {
+    says: "Such a node says `this node cannot read or bound",
+    tests: ["test/attacks/without-ffi.test.ts › it says so at its start"],
+  },
+  { says: "**Nothing of pages of the proxy's own**", untested: "names what is not promised" },
+  {
+    says: "such nodes are named `decision-only`",
+    tests: [
+      "test/replication/lease/receipt.test.ts › a node that only answers decisions for somebody else's proxy is named so",
+    ],
+  },
+  { says: "**Nothing of upstreams that believe an assertion longer", untested: "names what is not promised" },
+  { says: "**That the person is out for good.**", untested: "introduces the sentences behind it" },
+  {
+    says: "Whose sessions are revoked may sign in again",
+    tests: [
+      "test/integration/cluster/revocation.test.ts › revoking a user ends all their sessions with one event, and a new sign-in works",
+    ],
+  },
+  {
+    says: "Whoever is taken out of a group keeps what other rights give",
+    tests: ["test/console/operator-receipts.test.ts › who is removed from a group keeps what other rights give"],
+  },
+  { says: "**That the log cannot lose it**", untested: "names what is not promised" },
+  {
+    says: "Lost revocations are found and recorded again",
+    tests: [
+      "test/integration/failover/asynchronous.test.ts › revocations among them stay in force",
+      "test/broker/takeover.test.ts › revocations that only the broker had read are in the log again after it was put back to before them",
+    ],
+  },
+  { says: "**That a machine computes as it should.**", untested: "introduces the sentences behind it" },
+  { says: "`applied` is a node's word", untested: "names what is not promised" },
+  {
+    says: "compared by digest once a second",
+    tests: [
+      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+    ],
+  },
+  {
+    says: "may be counted in receipts until its next renew",
+    tests: [
+      "test/integration/failover/quarantine.test.ts › a node whose projection is another at the same link is found out, permits nothing, and comes back with the log's",
+    ],
+  },
+  { says: "**That nobody with `shared_secret` lied.**", untested: "introduces the sentences behind it" },
+  {
+    says: "was not altered since, not that the cluster was honest",
+    tests: [
+      "test/replication/wire/receipt-jws.test.ts › that was altered anywhere is refused",
+      "test/replication/wire/receipt-jws.test.ts › is signed by a key of its own: not the one under which brokers or nodes speak",
+    ],
+  },
+  { says: "What the secret does not give", untested: "introduces the sentences behind it" },
+  {
+    says: "A broker accepts those only from the key that the node's boot id names",
+    tests: [
+      "test/broker/receipts.test.ts › a confirmation forged in another node's name",
+      "test/broker/receipts.test.ts › a goodbye in another node's name lets nobody go",
+    ],
+  },
+  {
+    says: "It says nothing of names either",
+    tests: ["test/replication/wire/receipt-jws.test.ts › holds no name and no e-mail: ids, times and places alone"],
+  },
+  { says: "A request that it permitted right before it froze", untested: "names what is not promised" },
+  {
+    says: "A receipt with a fenced node says so in its promise",
+    tests: [
+      "test/replication/wire/receipt-jws.test.ts › of a change of any kind names what the kernel of a fenced node may still send",
+    ],
+  },
+  {
+    says: "A node that goes on renewing its lease and cannot read the log is never fenced",
+    untested: "names what is not promised",
+  },
+  {
+    says: "It permits nothing once its own window has passed",
+    tests: [
+      "test/integration/cluster/fencing.test.ts › a proxy that is cut off denies at once where the route says so, serves its grace where it may, and then fences itself",
+    ],
+  },
+  {
+    says: "With `wait: region` these are the nodes of that region",
+    tests: ["test/replication/lease/receipt.test.ts › a region waits for its own nodes, and lists them all"],
+  },
+  {
+    says: "With `none` they are all nodes",
+    tests: ["test/replication/lease/receipt.test.ts › not waiting does not make it complete"],
+  },
+  {
+    says: "**Nothing of a machine that was frozen together with both of its clocks**",
+    untested: "names what is not promised",
+  },
+  {
+    says: "When it wakes up, no time has passed by its clocks",
+    tests: [
+      "test/integration/cluster/clocks.test.ts › a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since",
+    ],
+  },
+  {
+    says: "So it may permit what was revoked meanwhile",
+    tests: [
+      "test/integration/cluster/clocks.test.ts › a frozen machine: nothing of its own tells, and the leader's clock does; it waits for a grant asked for since",
+    ],
+  },
+  { says: "It does not notice a freeze of less than about half a second", untested: "names what is not promised" },
+  { says: "Do not freeze nodes", untested: "names what is not promised" },
+  {
+    says: "**Nothing of a machine that was cloned together with its memory.**",
+    untested: "names what is not promised",
+  },
+  { says: "A new process on the clone can prove", untested: "names what is not promised" },
+  {
+    says: "Receipts do not wait for the original until it sends",
+    tests: [
+      "test/replication/lease/lease-granter.test.ts › a replaced boot that renews is alive: it counts again, has a row before its next grant, and is not replaced again",
+    ],
+  },
+  {
+    says: "Its cuts still reset connections of HTTP/1.1 and tunnels",
+    tests: [
+      "test/attacks/without-ffi.test.ts › a cut resets a connection of HTTP/1.1, and the kernel discards what it holds",
+    ],
+  },
+  {
+    says: "Of a cut WebSocket that gets a close frame",
+    tests: ["test/attacks/without-ffi.test.ts › a cut resets a stream of HTTP/2 alone, behind what the kernel holds"],
+  },
+  { says: "Other lost changes are not", untested: "names what is not promised" },
+  {
+    says: "The receipt of such a change, asked for again, is `lost`",
+    tests: ["test/integration/failover/asynchronous.test.ts › old receipts say lost"],
+  },
+];
