@@ -7,7 +7,7 @@
  * - `resetSocket` discards both and closes with a RST.
  *
  * Node has no API for these options, so the C library is called through `node:ffi` (docs/adr/0032-the-kernel-drops-what-is-cut.md).
- * Without it, on another system or with `--no-experimental-ffi`, the queue has no bound and cannot be read; `resetSocket` works.
+ * Without it, on another system, with `--no-experimental-ffi` or in a sandbox that refuses one of the calls, the queue has no bound and cannot be read; `resetSocket` works.
  */
 import type { Socket } from "node:net";
 
@@ -17,6 +17,9 @@ const unsentBytesMax = 16_384;
 const segmentBytesMax = 65_536;
 
 /** Of `asm-generic/socket.h`, `linux/tcp.h` and `linux/sockios.h`. */
+const afInet = 2;
+const afInet6 = 10;
+const sockStream = 1;
 const solSocket = 1;
 const soLinger = 13;
 const ipprotoTcp = 6;
@@ -61,8 +64,10 @@ function openKernel(): Kernel | undefined {
       setsockopt: { arguments: ["i32", "i32", "i32", "pointer", "u32"], return: "i32" },
       getsockopt: { arguments: ["i32", "i32", "i32", "pointer", "pointer"], return: "i32" },
       ioctl: { arguments: ["i32", "u64", "pointer"], return: "i32" },
+      socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
+      close: { arguments: ["i32"], return: "i32" },
     });
-    const { setsockopt, getsockopt, ioctl } = library.functions;
+    const { setsockopt, getsockopt, ioctl, socket, close } = library.functions;
     const words = new Int32Array(new ArrayBuffer(8)); // outside of the collector's heap, so it never moves
     const firstByte = new Uint8Array(words.buffer, 0, 1);
     const pointer = ffi.getRawPointer(words.buffer);
@@ -72,7 +77,7 @@ function openKernel(): Kernel | undefined {
       const length = pointer + BigInt(words.BYTES_PER_ELEMENT);
       return getsockopt(fd, ipprotoTcp, tcpInfo, pointer, length) === 0 && firstByte[0] === tcpClose;
     };
-    return {
+    const opened: Kernel = {
       library: library.lib, // early releases of Node 26 unload a library that nothing refers to
       setOption(fd, level, name, value) {
         words.set(value);
@@ -84,11 +89,25 @@ function openKernel(): Kernel | undefined {
         return bytes > 0 && isClosed(fd) ? 0 : bytes;
       },
     };
+    const fd = [afInet, afInet6].map((family) => socket(family, sockStream, 0)).find((one) => one >= 0) ?? -1;
+    const isPermitted = fd >= 0 && permitsAll(opened, fd);
+    close(fd);
+    return isPermitted ? opened : undefined;
   } catch {
     return undefined; // this runtime has no such module, or may not use it; `heldBytesMax` says so
   } finally {
     process.emitWarning = emitWarning;
   }
+}
+
+/** A sandbox may refuse some of the calls (seccomp) or not know an option (gVisor). */
+function permitsAll({ setOption, queued }: Kernel, fd: number): boolean {
+  return (
+    setOption(fd, ipprotoTcp, tcpNotsentLowat, [unsentBytesMax]) &&
+    setOption(fd, solSocket, soLinger, discard) &&
+    [siocoutq, siocoutqnsd].every((request) => queued(fd, request) === 0) &&
+    setOption(fd, solSocket, soLinger, graceful)
+  );
 }
 
 /** What the kernel holds of one connection and has not sent, at most. Infinity: this process can neither bound nor read it. */

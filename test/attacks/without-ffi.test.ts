@@ -91,3 +91,10 @@ for (const transport of ["plain", "tls"] as const)
       socket.destroy();
     });
   });
+
+test("a node in a sandbox that refuses to read the queues knows that it cannot", { skip }, async () => {
+  const program = new URL("sandboxed-process.ts", import.meta.url).pathname;
+  const child = spawn(process.execPath, ["--no-warnings", program], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = await once(createInterface(child.stdout), "line");
+  assert.deepEqual(JSON.parse(String(line)), { isSandboxed: true, heldBytesMax: "Infinity" });
+});
