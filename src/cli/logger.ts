@@ -15,9 +15,25 @@ const flushEveryMs = 5_000;
 export function openStandardOutput(): Output {
   // Node makes a pipe non-blocking when it opens the stream. Then a reader that stalls occupies no thread.
   void process.stdout;
-  const output = openOutput({ fd: 1, noticeOf: droppedNotice });
+  const output = openOutput({ fd: 1, noticeOf: droppedNotice("standard output") });
   process.once("exit", () => output.closeNow());
+  queueStandardError();
   return output;
+}
+
+/**
+ * Node writes to standard error synchronously where it is a file, and waits for a full disk. From here on, warnings of the runtime and
+ * what libraries print (`console.error`) go through a bounded queue as well.
+ */
+function queueStandardError(): void {
+  const output = openOutput({ fd: process.stderr.fd, noticeOf: droppedNotice("standard error") });
+  process.stderr.write = (chunk: Uint8Array | string, ...rest: readonly unknown[]): boolean => {
+    output.write(typeof chunk === "string" ? chunk : Buffer.from(chunk).toString());
+    const done = rest.find((one) => typeof one === "function");
+    if (done !== undefined) process.nextTick(done as () => void);
+    return true;
+  };
+  process.once("exit", () => output.closeNow());
 }
 
 export function createLogger(
@@ -58,7 +74,8 @@ export function createLogger(
   return logger;
 }
 
-function droppedNotice(lines: number, reason: string): string {
-  const message = "log lines were dropped because standard output was full or failed; it works again";
-  return JSON.stringify({ level: "warn", time: new Date().toISOString(), pid: process.pid, lines, reason, message });
+function droppedNotice(stream: "standard output" | "standard error"): (lines: number, reason: string) => string {
+  const message = `log lines were dropped because ${stream} was full or failed; it works again`;
+  return (lines, reason) =>
+    JSON.stringify({ level: "warn", time: new Date().toISOString(), pid: process.pid, lines, reason, message });
 }

@@ -28,7 +28,7 @@ export type Output = Readonly<{
   countLeftOut(): void;
   /** Writes what is queued, for two seconds at most. Later lines are dropped. */
   close(): Promise<void>;
-  /** Writes what is queued without returning to the event loop: for the exit of the process. Gives up at the first error. */
+  /** Writes what is queued without returning to the event loop: for the exit of the process. Blocks for 250 ms at most. */
   closeNow(): void;
 }>;
 
@@ -47,6 +47,7 @@ const flushEveryMs = 200;
 const busyMs = { first: 2, max: 50 };
 const failedMs = { first: 50, max: 2_000 };
 const closeMsMax = 2_000;
+const exitMsMax = 250;
 
 /** `done` is set on the last chunk of a `writeAll`. */
 type Chunk = { bytes: Uint8Array; done: ((error: Error | null) => void) | null };
@@ -151,7 +152,7 @@ export function openOutput(options: {
       writeNext();
       return;
     }
-    const busy = error.code === "EAGAIN" || error.code === "EBUSY";
+    const busy = isBusy(error);
     if (!busy) failure = error.code ?? "unknown";
     const { first, max } = busy ? busyMs : failedMs;
     timer = setTimeout(
@@ -213,13 +214,7 @@ export function openOutput(options: {
       const waiting = [...(inFlight === null ? [] : [inFlight]), ...chunks].map(({ bytes }) => bytes);
       const rest = text;
       end();
-      try {
-        for (const bytes of [...waiting, Buffer.from(rest)]) {
-          for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
-        }
-      } catch {
-        // The process ends: there is nothing left to report it to.
-      }
+      writeNow(fd, [...waiting, Buffer.from(rest)]);
     },
   };
 
@@ -246,6 +241,26 @@ export function openOutput(options: {
     text = "";
     textBytes = 0;
   }
+}
+
+/** Blocks the thread for `exitMsMax` at most. Gives up at an error that is not a full pipe: the process ends, and has nowhere to report it. */
+function writeNow(fd: number, parts: readonly Uint8Array[]): void {
+  const until = performance.now() + exitMsMax;
+  for (const bytes of parts) {
+    for (let at = 0; at < bytes.length; ) {
+      try {
+        at += writeSync(fd, bytes, at);
+      } catch (error) {
+        if (!isBusy(error as NodeJS.ErrnoException) || performance.now() >= until) return;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, busyMs.first);
+      }
+    }
+  }
+}
+
+/** The pipe is full: its reader is slow, or has stalled. */
+function isBusy({ code }: NodeJS.ErrnoException): boolean {
+  return code === "EAGAIN" || code === "EBUSY";
 }
 
 /** Cuts behind line feeds into parts of at most PIPE_BUF bytes; a longer line is a part of its own. */

@@ -107,7 +107,36 @@ test("a reader that stalls costs lines, which are counted; when it reads again, 
   await output.close();
 });
 
-test("a stalled pipe delays neither close() beyond its bound nor closeNow() at all", async (t) => {
+test("closeNow() waits for the reader of a full pipe", async (t) => {
+  using folder = new TemporaryFolder("output-exit");
+  const [pipe, file] = [join(folder.path, "pipe"), join(folder.path, "read")];
+  execFileSync("mkfifo", [pipe]);
+  const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writer = openSync(pipe, constants.O_WRONLY | constants.O_NONBLOCK);
+  t.after(() => closeSync(reader));
+  const output = openOutput({ fd: writer, noticeOf });
+  const lines = Array.from({ length: 60 }, (_, i) => `line ${i} `.padEnd(2_000, "x")); // more than the pipe holds
+  for (const line of lines) output.writeLine(line);
+  let filled: unknown;
+  while (filled === undefined) {
+    try {
+      writeFileSync(writer, "y".repeat(4_095).concat("\n"));
+    } catch (error) {
+      filled = error;
+    }
+  }
+  const child = spawn("sh", ["-c", `exec cat "${pipe}" > "${file}"`], { stdio: "ignore" });
+  output.closeNow();
+  closeSync(writer);
+  await new Promise((resolve) => child.once("exit", resolve));
+  const read = new Set(readFileSync(file, "utf8").split("\n"));
+  assert.deepEqual(
+    lines.filter((line) => !read.has(line)),
+    [],
+  );
+});
+
+test("a stalled pipe delays neither close() nor closeNow() beyond its bound", async (t) => {
   const { writer } = stalledPipe(t);
   const output = openOutput({ fd: writer, noticeOf });
   const batch = output.writeAll(Buffer.from(`${"z".repeat(100_000)}\n`));
@@ -118,7 +147,7 @@ test("a stalled pipe delays neither close() beyond its bound nor closeNow() at a
   const other = openOutput({ fd: writer, noticeOf });
   other.writeLine("x");
   await other.close(); // gives up by itself
-  assert.deepEqual(other.stats(), { queuedBytes: 0, droppedLines: 0, failure: null });
+  assert.deepEqual(other.stats(), { queuedBytes: 0, droppedLines: 0, leftOutLines: 0, failure: null });
 });
 
 test("close() retries a failed write at once, however long its delay has become", async (t) => {
@@ -134,6 +163,23 @@ test("close() retries a failed write at once, however long its delay has become"
   await output.close(); // no timer fires here
   assert.equal(readFileSync(file, "utf8"), "a line\n");
   closeSync(fd);
+});
+
+test("what the runtime and libraries print to standard error blocks nothing, also when its reader stalls", async (t) => {
+  const { writer } = stalledPipe(t);
+  const logger = JSON.stringify(new URL("../../src/cli/logger.ts", import.meta.url).pathname);
+  const script = `const { openStandardOutput } = await import(${logger});
+    const output = openStandardOutput();
+    for (let i = 0; i < 1_000; i++) console.error("x".repeat(1_000));
+    process.emitWarning("a warning");
+    setTimeout(() => output.writeLine("alive"), 50);`;
+  const child = spawn(process.execPath, ["--no-warnings", "--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", writer],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  let printed = "";
+  child.stdout?.on("data", (bytes) => (printed += bytes));
+  await waitFor("the event loop to go on", () => printed === "alive\n");
 });
 
 test("nothing to write is written at once", async () => {
