@@ -138,7 +138,7 @@ export function jsonSchema(): string {
 }
 
 /** Lists of words on one line where they fit, as the formatter has them. */
-function foldShortLists(json: string): string {
+export function foldShortLists(json: string): string {
   return json.replaceAll(
     /^( *(?:"[^"\n]+": )?)\[\n((?: *"(?:[^"\\\n]|\\.)*",?\n)+) *\](,?)$/gm,
     (whole, before: string, items: string, after: string) => {

@@ -24,7 +24,7 @@ export async function watchReceipt(
   const endsAt = performance.now() + options.timeoutMs;
   for (;;) {
     const leftMs = Math.max(0, Math.floor(endsAt - performance.now()));
-    const path = `/receipts/${options.target}?wait=${options.wait}&timeout=${leftMs}`;
+    const path = `/receipts/${options.target}?wait=${options.wait}&timeoutMs=${leftMs}&timeout=${leftMs}`;
     let last: Receipt | undefined;
     const signal = AbortSignal.timeout(leftMs + graceMs);
     const onEvent = (data: string): void => {
@@ -41,7 +41,10 @@ export async function watchReceipt(
     if (last !== undefined) return last;
     // The stream ended early. Out of time, the receipt is asked for as it stands.
     if (performance.now() >= endsAt)
-      return (await client.get(`/receipts/${options.target}?wait=${options.wait}&timeout=0`, graceMs)) as Receipt;
+      return (await client.get(
+        `/receipts/${options.target}?wait=${options.wait}&timeoutMs=0&timeout=0`,
+        graceMs,
+      )) as Receipt;
     await delay(againMs);
   }
 }

@@ -2,46 +2,21 @@
  * Why a decision fell: `POST /explain` with the id of one that this node still holds, or with a record that was kept elsewhere. What it
  * shows of the log are ids, kinds, times and who caused it; no personal data, whatever the events hold.
  */
-import { z } from "zod";
 import { type Explained, explainDecision, recordIdOf } from "../audit/index.ts";
 import type { DecisionRecord } from "../auth/index.ts";
 import { badRequest, type OperatorApiDeps, type Route } from "./operator-route.ts";
+import { explainSchema } from "./operator-schemas.ts";
 
 const explainMs = 20_000;
 const recordBytesMax = 256 * 1024;
-const text = z.string().max(4_096);
-const position = z.int().min(0);
-
-const record = z.looseObject({
-  ...{ node: text, boot: text, requestId: text, result: text, configHash: text },
-  at: z.number(),
-  sessionId: text.nullable(),
-  userId: text.nullable(),
-  applied: z.strictObject({ epoch: position, position, hash: text }),
-  trace: z
-    .looseObject({
-      facts: z
-        .array(
-          z.looseObject({
-            ...{ fact: text, criteria: z.array(text).max(1_000) },
-            ...{ position: position.nullable(), exact: z.boolean() },
-          }),
-        )
-        .max(200),
-    })
-    .optional(),
-});
-const body = z.union([z.strictObject({ id: text }), z.strictObject({ record })]);
-
 /** `others`: ids of what else is named by a request's id. */
 export type ExplainAnswer = Explained & Readonly<{ others: readonly string[] }>;
 
 export function registerExplain(route: Route, deps: OperatorApiDeps): void {
   route(
-    "POST",
-    "/explain",
+    "POST /explain",
     async (request, reply): Promise<unknown> => {
-      const asked = body.safeParse(request.body);
+      const asked = explainSchema.safeParse(request.body);
       if (!asked.success) return badRequest(reply, asked.error);
       const named = "id" in asked.data ? deps.feed.named(asked.data.id) : [];
       const [newest, ...others] = named;

@@ -5,6 +5,7 @@ export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
 export { callerOf, isAdministrator, type OperatorCaller } from "./operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./operator-configurations.ts";
+export { operatorOpenApi } from "./operator-openapi.ts";
 export type { OperatorApiDeps } from "./operator-route.ts";
 export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./operator-token.ts";
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";

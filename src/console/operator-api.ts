@@ -11,6 +11,7 @@ import { streamDecisions } from "./decision-stream.ts";
 import { registerExplain } from "./explain-route.ts";
 import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
+import { operatorOperations } from "./operator-operations.ts";
 import { registerReads } from "./operator-reads.ts";
 import { type Operator, type OperatorApiDeps, operatorNow, type Route } from "./operator-route.ts";
 import { registerSnapshots } from "./operator-snapshots.ts";
@@ -41,10 +42,12 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   scope.removeContentTypeParser("application/x-www-form-urlencoded");
   scope.setErrorHandler(sendError);
   scope.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: "there is no such operation" }));
-  const route: Route = (method, path, handler, options) => {
+  const registered = new Set<string>();
+  const route: Route = (operation, handler, options) => {
+    registered.add(operation);
+    const [method = "", url = ""] = operation.split(" ");
     scope.route({
-      method,
-      url: path,
+      ...{ method, url },
       ...(options === undefined ? {} : { bodyLimit: options.bodyBytesMax }),
       handler: async (request, reply) => {
         const caller = callers.get(request);
@@ -62,7 +65,9 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   registerSnapshots(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
-  route("GET", "/decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
+  route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));
+  const missing = Object.keys(operatorOperations).filter((name) => !registered.has(name));
+  if (missing.length > 0) throw new TypeError(`operations without a handler: ${missing.join(", ")}`);
 }
 
 function sendError(error: unknown, _request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -5,7 +5,7 @@
  * stands, and the receipt can be asked for again. A name that fits several people changes nothing.
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { z } from "zod";
+import type { z } from "zod";
 import {
   type Command,
   type CommandId,
@@ -25,28 +25,19 @@ import {
   type Replica,
 } from "../replication/index.ts";
 import { badRequest, type OperatorApiDeps, operatorNow, parsed, type Route } from "./operator-route.ts";
+import {
+  finalizeSchema,
+  manySchema,
+  membersSchema,
+  refusalStatus,
+  timeoutMsOf,
+  waitSchema,
+} from "./operator-schemas.ts";
 import { findUsers } from "./operator-views.ts";
-import { filterSchema, sessionsAtOnceMax, sessionsMeeting, sessionsNamed } from "./session-choice.ts";
-
-const waitSchema = z.strictObject({
-  wait: z.enum(["all", "region", "none"]).default("none"),
-  timeoutMs: z.number().int().min(0).max(120_000).default(10_000),
-  commandId: z.string().optional(),
-});
-const membersSchema = waitSchema.extend({
-  add: z.array(z.string().max(1_000)).max(10_000).default([]),
-  remove: z.array(z.string().max(1_000)).max(10_000).default([]),
-});
-
-const finalizeSchema = waitSchema.extend({ level: z.number().int().min(1).max(1_000_000) });
+import { sessionsMeeting, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
 const manyBytesMax = 1024 * 1024;
-
-const manySchema = waitSchema.extend({
-  sessionIds: z.array(z.string().max(200)).min(1).max(sessionsAtOnceMax).optional(),
-  filter: filterSchema.optional(),
-});
 
 export type ChangeAnswer = Readonly<{
   /** Null where nothing had to be asked. */
@@ -69,16 +60,17 @@ export type RevokedManyAnswer = ChangeAnswer &
     more: boolean;
   }>;
 
+type UserVerb = "sessions/revoke" | "suspend" | "restore" | "erase";
+
 export function registerChanges(route: Route, deps: OperatorApiDeps): void {
-  route("POST", "/sessions/:id/revoke", async (request, reply, { actor }) => {
+  route("POST /sessions/:id/revoke", async (request, reply, { actor }) => {
     const sessionId = parsed(parseSessionId, (request.params as { id: string }).id);
     if (sessionId === undefined) return reply.code(400).send({ error: "not a session id" });
     return carryOut(deps, request, reply, actor, { type: "revokeSession", sessionId, reason: "operator" });
   });
 
   route(
-    "POST",
-    "/sessions/revoke",
+    "POST /sessions/revoke",
     async (request, reply, { actor }) => {
       const body = manySchema.safeParse(request.body ?? {});
       if (!body.success) return badRequest(reply, body.error);
@@ -103,8 +95,8 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
     { bodyBytesMax: manyBytesMax },
   );
 
-  const onUser = (verb: string, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
-    route("POST", `/users/:user/${verb}`, async (request, reply, { actor }) => {
+  const onUser = (verb: UserVerb, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
+    route(`POST /users/:user/${verb}`, async (request, reply, { actor }) => {
       const name = nameIn((request.params as { user: string }).user);
       const found = await atTheHead(deps, () => oneUser(deps.replica, name, emails));
       if (typeof found !== "string") return sendNotOne(reply, found);
@@ -116,14 +108,14 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
   onUser("restore", "verified", (userId) => ({ type: "restoreUser", userId }));
   onUser("erase", "verified", (userId) => ({ type: "eraseUser", userId }));
 
-  route("POST", "/cluster/finalize", async (request, reply, { actor }) => {
+  route("POST /cluster/finalize", async (request, reply, { actor }) => {
     const body = finalizeSchema.safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
     const { level, ...wait } = body.data;
     return carryOut(deps, request, reply, actor, { type: "finalizeUpgrade", level }, wait);
   });
 
-  route("POST", "/groups/:group/members", async (request, reply, { actor }) => {
+  route("POST /groups/:group/members", async (request, reply, { actor }) => {
     const groupId = parsed(parseGroupId, nameIn((request.params as { group: string }).group));
     const body = membersSchema.safeParse(request.body ?? {});
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
@@ -146,7 +138,7 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
     );
   });
 
-  route("POST", "/groups/:group/remove", async (request, reply, { actor }) => {
+  route("POST /groups/:group/remove", async (request, reply, { actor }) => {
     const groupId = parsed(parseGroupId, nameIn((request.params as { group: string }).group));
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
     return carryOut(deps, request, reply, actor, { type: "removeGroup", groupId });
@@ -179,7 +171,7 @@ async function carryOut(
   const result = await submit(deps, { commandId, actor, command });
   if (result.type !== "done") return sendFailure(reply, result);
   const { changed, link } = result;
-  const receipt = await receiptOf(deps, link, body.data);
+  const receipt = await receiptOf(deps, link, { wait: body.data.wait, timeoutMs: timeoutMsOf(body.data) });
   const answer: ChangeAnswer = { commandId, changed, promise: promiseFor(command), link, receipt };
   return answer;
 }
@@ -252,9 +244,7 @@ function sendFailure(reply: FastifyReply, result: Exclude<CommandResult, { type:
       .header("retry-after", String(Math.max(1, Math.ceil(result.retryAfterMs / 1_000))))
       .send({ error: result.message, commandId: result.commandId });
   }
-  const status = { "not-found": 404, conflict: 409, suspended: 409, erased: 410, forbidden: 403, invalid: 400 }[
-    result.code
-  ];
+  const status = refusalStatus[result.code];
   return reply.code(status).send({ error: result.message, code: result.code });
 }
 

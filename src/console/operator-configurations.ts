@@ -24,9 +24,9 @@ export type ConfigurationAnswer = ConfigurationView & Readonly<{ configuration: 
 const beginning = /^[0-9a-f]{8,64}$/;
 
 export function registerConfigurations(route: Route, deps: OperatorApiDeps): void {
-  route("GET", "/configurations", async () => ({ configurations: await known(deps) }));
+  route("GET /configurations", async () => ({ configurations: await known(deps) }));
 
-  route("GET", "/configurations/:hash", async (request, reply) => {
+  route("GET /configurations/:hash", async (request, reply) => {
     const { hash } = request.params as { hash: string };
     if (!beginning.test(hash))
       return reply.code(400).send({ error: "a configuration is named by its hash, or by 8 characters of it or more" });

@@ -1,25 +1,15 @@
 /** What operators read: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
-import { z } from "zod";
 import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
 import { badRequest, type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+import { listSchema, receiptSchema, sessionsSchema, timeoutMsOf } from "./operator-schemas.ts";
 import { describeGroup, describeSession, describeUser, findUsers } from "./operator-views.ts";
 import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
-
-const listSchema = z.object({ limit: z.coerce.number().int().min(1).max(10_000).default(1_000) });
-const sessionsSchema = listSchema.extend({
-  user: z.string().max(1_000).optional(),
-  status: z.enum(["active", "revoked", "expired", "all"]).default("active"),
-});
-const receiptSchema = z.object({
-  wait: z.enum(["all", "region", "none"]).default("all"),
-  timeout: z.coerce.number().int().min(0).max(120_000).default(10_000),
-});
 
 export function registerReads(route: Route, deps: OperatorApiDeps): void {
   const { replica } = deps;
   const streamReceipt = createReceiptStream(deps);
-  route("GET", "/sessions", async (request, reply) => {
+  route("GET /sessions", async (request, reply) => {
     const query = sessionsSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const { status, user } = query.data;
@@ -31,30 +21,29 @@ export function registerReads(route: Route, deps: OperatorApiDeps): void {
     });
     return { sessions: found.items, more: found.more, applied: replica.applied };
   });
-  route("GET", "/users", async (request, reply) => {
+  route("GET /users", async (request, reply) => {
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const found = listed(replica.projection.users(), query.data.limit, (user) => describeUser(replica, user));
     return { users: found.items, more: found.more, applied: replica.applied };
   });
-  route("GET", "/groups", async (request, reply) => {
+  route("GET /groups", async (request, reply) => {
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
     const found = listed(replica.projection.groups(), query.data.limit, (group) => describeGroup(replica, group));
     return { groups: found.items, more: found.more, applied: replica.applied };
   });
-  route("GET", "/nodes", async () => {
+  route("GET /nodes", async () => {
     const status = await deps.databroker.status();
     return { ...status, regions: regionLags(status.nodes) };
   });
-  route("GET", "/receipts/:target", async (request, reply, caller) => {
+  route("GET /receipts/:target", async (request, reply, caller) => {
     const target = parseTarget((request.params as { target: string }).target);
     const query = receiptSchema.safeParse(request.query);
     if (target === undefined)
       return reply.code(400).send({ error: "a receipt is asked by command:<uuid> or link:<epoch.position.hash>" });
     if (!query.success) return badRequest(reply, query.error);
-    const { wait, timeout: timeoutMs } = query.data;
-    const asked = { wait, timeoutMs, region: deps.region };
+    const asked = { wait: query.data.wait, timeoutMs: timeoutMsOf(query.data), region: deps.region };
     return request.headers.accept?.includes(eventStreamType) === true
       ? streamReceipt(request, reply, caller, { target, asked })
       : deps.databroker.receipt(target, asked);

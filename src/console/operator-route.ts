@@ -5,6 +5,7 @@ import type { Feed } from "../audit/index.ts";
 import type { UnixMs } from "../events/index.ts";
 import type { Databroker, Replica } from "../replication/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
+import type { OperationName } from "./operator-operations.ts";
 
 export type OperatorApiDeps = Readonly<{
   /** In the operator's role. */
@@ -24,8 +25,7 @@ export type OperatorApiDeps = Readonly<{
 
 export type Operator = Extract<OperatorCaller, { type: "operator" }>;
 export type Route = (
-  method: "GET" | "POST",
-  path: string,
+  operation: OperationName,
   handler: (request: FastifyRequest, reply: FastifyReply, caller: Operator) => Promise<unknown>,
   options?: Readonly<{ bodyBytesMax: number }>,
 ) => void;

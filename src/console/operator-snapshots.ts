@@ -2,7 +2,7 @@
 import type { OperatorApiDeps, Route } from "./operator-route.ts";
 
 export function registerSnapshots(route: Route, deps: OperatorApiDeps): void {
-  route("POST", "/snapshots", async (_request, reply) => {
+  route("POST /snapshots", async (_request, reply) => {
     const position = await deps.databroker.takeSnapshot();
     return reply.code(202).send({ position });
   });

@@ -1,21 +1,10 @@
 /** Which sessions an operator means: those that are named, or those that meet a filter in this node's projection. Pure. */
-import { z } from "zod";
+import type { z } from "zod";
 import { type GroupId, parseGroupId, parseSessionId, type SessionId, type UserId } from "../events/index.ts";
 import type { Replica } from "../replication/index.ts";
 import { type OperatorApiDeps, parsed } from "./operator-route.ts";
+import { type filterSchema, sessionsAtOnceMax } from "./operator-schemas.ts";
 
-/** More than this are revoked by several commands; the receipt of the last one covers those before it. */
-export const sessionsAtOnceMax = 10_000;
-
-export const filterSchema = z.strictObject({
-  /** Of members of this group. */
-  group: z.string().max(1_000).optional(),
-  /** Signed in at this identity provider. */
-  idpId: z.string().max(1_000).optional(),
-  issuedBefore: z.iso.datetime({ offset: true }).optional(),
-  /** Without any of the others it has to be said. */
-  all: z.literal(true).optional(),
-});
 export type SessionFilter = z.infer<typeof filterSchema>;
 
 export type Chosen = Readonly<{ sessionIds: readonly SessionId[]; more: boolean }> | Readonly<{ error: string }>;

@@ -1,0 +1,128 @@
+/**
+ * Operator operations: the table of the operator API. A handler is registered by the name of its operation, so the API serves what the
+ * table says and nothing else; the description in docs/operator-api.openapi.json is generated from it. Pure.
+ */
+import type { z } from "zod";
+import {
+  answerSchemas,
+  decisionsSchema,
+  explainSchema,
+  finalizeSchema,
+  listSchema,
+  manySchema,
+  membersSchema,
+  receiptSchema,
+  sessionsSchema,
+  waitSchema,
+} from "./operator-schemas.ts";
+
+export type Operation = Readonly<{
+  summary: string;
+  query?: z.ZodObject;
+  body?: z.ZodType;
+  /** Status of success. */
+  status: 200 | 202;
+  /** Absent: only the event stream is answered. */
+  answer?: z.ZodType;
+  /** Set where `Accept: text/event-stream` is answered with a stream, or nothing else is. */
+  stream?: string;
+  /** Statuses of errors beside those of every operation. */
+  errors: readonly (400 | 404 | 409 | 410)[];
+}>;
+
+const list = { query: listSchema, status: 200, errors: [400] } as const;
+const command = { body: waitSchema, status: 200, answer: answerSchemas.change } as const;
+const onUser = { ...command, errors: [400, 404, 409, 410] } as const;
+
+export const operatorOperations = {
+  "GET /sessions": {
+    ...list,
+    query: sessionsSchema,
+    summary: "List sessions",
+    answer: answerSchemas.sessions,
+  },
+  "GET /users": { ...list, summary: "List users", answer: answerSchemas.users },
+  "GET /groups": { ...list, summary: "List groups and their members", answer: answerSchemas.groups },
+  "GET /nodes": {
+    summary: "Brokers, nodes and regions: epoch, position, lag, lease, version",
+    status: 200,
+    answer: answerSchemas.nodes,
+    errors: [],
+  },
+  "GET /receipts/:target": {
+    summary: "The receipt of a change, by command id or link",
+    query: receiptSchema,
+    status: 200,
+    answer: answerSchemas.receipt,
+    stream: "`progress` with each change, then `receipt`, which is signed; `unavailable` if no broker leads.",
+    errors: [400],
+  },
+  "POST /sessions/:id/revoke": { ...command, summary: "Revoke one session", errors: [400, 404, 409] },
+  "POST /sessions/revoke": {
+    ...command,
+    body: manySchema,
+    summary: "Revoke the named sessions, or those that meet a filter",
+    answer: answerSchemas.manyRevoked,
+    errors: [400, 404, 409],
+  },
+  "POST /users/:user/sessions/revoke": { ...onUser, summary: "Revoke all sessions of a user" },
+  "POST /users/:user/suspend": { ...onUser, summary: "End a user's sessions and refuse new ones" },
+  "POST /users/:user/restore": { ...onUser, summary: "Lift a suspension" },
+  "POST /users/:user/erase": { ...onUser, summary: "Erase a user's personal data; this is final" },
+  "POST /cluster/finalize": {
+    ...command,
+    body: finalizeSchema,
+    summary: "Raise the level of the cluster after an upgrade",
+    errors: [400, 409],
+  },
+  "POST /groups/:group/members": {
+    ...command,
+    body: membersSchema,
+    summary: "Add and remove members of a group",
+    errors: [400, 404, 409, 410],
+  },
+  "POST /groups/:group/remove": { ...command, summary: "Remove a group", errors: [400, 404, 409] },
+  "POST /snapshots": {
+    summary: "Request a snapshot",
+    status: 202,
+    answer: answerSchemas.snapshot,
+    errors: [],
+  },
+  "GET /configurations": {
+    summary: "Known configurations by hash, and the nodes that run them",
+    status: 200,
+    answer: answerSchemas.configurations,
+    errors: [],
+  },
+  "GET /configurations/:hash": {
+    summary: "One configuration without its secrets",
+    status: 200,
+    answer: answerSchemas.configuration,
+    errors: [400, 404],
+  },
+  "POST /explain": {
+    summary: "Why a decision was made",
+    body: explainSchema,
+    status: 200,
+    answer: answerSchemas.explained,
+    errors: [400, 404],
+  },
+  "GET /decisions": {
+    summary: "Decisions as they are made",
+    query: decisionsSchema,
+    status: 200,
+    stream: "One decision record per event; `id` is the cursor to resume from. `missed`: records in between are gone.",
+    errors: [],
+  },
+} as const satisfies Readonly<Record<string, Operation>>;
+
+export type OperationName = keyof typeof operatorOperations;
+
+/** What each parameter of a path names. */
+export const pathParameters: Readonly<Record<string, string>> = {
+  id: "A session id.",
+  user: "A user id, subject or e-mail; `base64url:` and its base64url where it has a slash.",
+  group: "A group id; `base64url:` and its base64url where it has a slash.",
+  target: "`command:` and a command id, or `link:` and a link (epoch.position.hash).",
+  hash: "A configuration's hash, or at least 8 characters of its start.",
+};

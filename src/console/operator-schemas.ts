@@ -1,0 +1,166 @@
+/**
+ * Operator schemas: what the operator API takes and answers. The handlers check requests with them, and the API's description is generated
+ * from them (operator-openapi.ts). Pure.
+ */
+import { z } from "zod";
+
+/** More than this are revoked by several commands; the receipt of the last one covers those before it. */
+export const sessionsAtOnceMax = 10_000;
+const timeoutMsMax = 120_000;
+const timeoutMsDefault = 10_000;
+const oldName = { deprecated: true, description: "The old name of `timeoutMs`, which is used where both are given." };
+const waitMeta = { description: "The nodes that the receipt waits for: all, those of this server's region, or none." };
+const timeoutMeta = { description: `How long to wait for the receipt, in milliseconds. Default: ${timeoutMsDefault}.` };
+
+/** Both spellings of the time, as a number; the handlers ask `timeoutMsOf`. */
+type Timeouts = Readonly<{ timeoutMs?: number | undefined; timeout?: number | undefined }>;
+
+export function timeoutMsOf({ timeoutMs, timeout }: Timeouts): number {
+  return timeoutMs ?? timeout ?? timeoutMsDefault;
+}
+
+// --- requests
+
+export const listSchema = z.object({
+  limit: z.coerce.number().int().min(1).max(10_000).default(1_000).meta({ description: "The most entries to answer." }),
+});
+export const sessionsSchema = listSchema.extend({
+  user: z.string().max(1_000).optional().meta({ description: "A user id, subject or e-mail." }),
+  status: z.enum(["active", "revoked", "expired", "all"]).default("active"),
+});
+const queryTimeout = z.coerce.number().int().min(0).max(timeoutMsMax).optional();
+export const receiptSchema = z.object({
+  wait: z.enum(["all", "region", "none"]).default("all").meta(waitMeta),
+  timeoutMs: queryTimeout.meta(timeoutMeta),
+  timeout: queryTimeout.meta(oldName),
+});
+export const decisionsSchema = z.object({
+  after: z.string().optional().meta({ description: "The cursor after which to resume, as in `Last-Event-ID`." }),
+  last: z.coerce.number().optional().meta({ description: "Start with so many of the newest decisions, at most 1000." }),
+});
+
+const bodyTimeout = z.number().int().min(0).max(timeoutMsMax).optional();
+export const waitSchema = z.strictObject({
+  wait: z.enum(["all", "region", "none"]).default("none").meta(waitMeta),
+  timeoutMs: bodyTimeout.meta(timeoutMeta),
+  timeout: bodyTimeout.meta(oldName),
+  commandId: z
+    .string()
+    .optional()
+    .meta({ description: "A lowercase UUID. A repeated id gets the first answer and changes nothing twice." }),
+});
+const namesOf = (description: string) => z.array(z.string().max(1_000)).max(10_000).default([]).meta({ description });
+export const membersSchema = waitSchema.extend({
+  add: namesOf("User ids, subjects or verified e-mails."),
+  remove: namesOf("User ids, subjects or e-mails."),
+});
+export const finalizeSchema = waitSchema.extend({ level: z.number().int().min(1).max(1_000_000) });
+
+export const filterSchema = z.strictObject({
+  group: z.string().max(1_000).optional().meta({ description: "Sessions of members of this group." }),
+  idpId: z.string().max(1_000).optional().meta({ description: "Sessions of this identity provider." }),
+  issuedBefore: z.iso.datetime({ offset: true }).optional(),
+  all: z.literal(true).optional().meta({ description: "Required if no other field is given." }),
+});
+export const manySchema = waitSchema
+  .extend({
+    sessionIds: z.array(z.string().max(200)).min(1).max(sessionsAtOnceMax).optional(),
+    filter: filterSchema.optional(),
+  })
+  .meta({ description: "Either `sessionIds` or `filter`." });
+
+const text = z.string().max(4_096);
+const position = z.int().min(0);
+const record = z.looseObject({
+  ...{ node: text, boot: text, requestId: text, result: text, configHash: text },
+  at: z.number(),
+  sessionId: text.nullable(),
+  userId: text.nullable(),
+  applied: z.strictObject({ epoch: position, position, hash: text }),
+  trace: z
+    .looseObject({
+      facts: z
+        .array(
+          z.looseObject({
+            ...{ fact: text, criteria: z.array(text).max(1_000) },
+            ...{ position: position.nullable(), exact: z.boolean() },
+          }),
+        )
+        .max(200),
+    })
+    .optional(),
+});
+export const explainSchema = z.union([z.strictObject({ id: text }), z.strictObject({ record })]);
+
+// --- answers
+
+const link = z.object({ epoch: z.number(), position: z.number(), hash: z.string() });
+const more = z.boolean().meta({ description: "The limit left out others." });
+const at = z.string().nullable().meta({ description: "ISO 8601." });
+
+const session = z.object({
+  id: z.string(),
+  status: z.enum(["active", "revoked", "expired"]),
+  reason: z.string().nullable(),
+  userId: z.string().nullable(),
+  email: z.string(),
+  name: z.string(),
+  idpId: z.string().nullable(),
+  ...{ issuedAt: at, refreshedAt: at, expiresAt: at },
+});
+const user = z.object({
+  ...{ id: z.string(), status: z.string(), subject: z.string(), email: z.string() },
+  ...{ emailVerified: z.boolean(), name: z.string(), groups: z.array(z.string()), sessions: z.number() },
+});
+const member = z.object({
+  ...{ userId: z.string(), email: z.string(), member: z.boolean() },
+  ...{ sources: z.array(z.string()), excluded: z.boolean() },
+});
+const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
+const configuration = z.object({
+  configHash: z.string(),
+  recordedAt: z.number().nullable(),
+  bytes: z.number().nullable(),
+  nodes: z.array(z.string()),
+});
+const receipt = z.looseObject({}).meta({ description: "docs/receipts.md describes a receipt." });
+const change = z.object({
+  commandId: z.string().nullable(),
+  changed: z.boolean(),
+  promise: z.string().meta({ description: "What a complete receipt of this change means." }),
+  link,
+  receipt: receipt.nullable(),
+});
+
+export const answerSchemas = {
+  sessions: z.object({ sessions: z.array(session), more, applied: link }),
+  users: z.object({ users: z.array(user), more, applied: link }),
+  groups: z.object({ groups: z.array(group), more, applied: link }),
+  nodes: z.looseObject({ nodes: z.array(z.looseObject({})), regions: z.array(z.looseObject({})) }),
+  receipt,
+  change,
+  manyRevoked: change.extend({ named: z.number(), unknown: z.array(z.string()), more }),
+  snapshot: z.object({ position: z.number() }),
+  configurations: z.object({ configurations: z.array(configuration) }),
+  configuration: configuration.extend({ configuration: z.unknown() }),
+  explained: z.looseObject({ others: z.array(z.string()) }),
+} as const;
+
+/** The status of each refusal of a command. */
+export const refusalStatus = {
+  "not-found": 404,
+  conflict: 409,
+  suspended: 409,
+  erased: 410,
+  forbidden: 403,
+  invalid: 400,
+} as const;
+
+export const errorSchema = z.object({
+  error: z.string().meta({ description: "A sentence for people." }),
+  code: z
+    .enum(Object.keys(refusalStatus) as [keyof typeof refusalStatus, ...(keyof typeof refusalStatus)[]])
+    .optional()
+    .meta({ description: "Why the log refused the command." }),
+  commandId: z.string().optional().meta({ description: "With 503: repeat the command with this id." }),
+});
