@@ -23,6 +23,28 @@ export const pomeriumAccessLogFields = [
   "user-agent",
 ] as const;
 
+/** Pomerium's that are known and left out: they tell of its Envoy's connection, or of nothing that is read here. */
+const hiddenAccessLogFields = [
+  "dest-ip",
+  "dest-port",
+  "protocol-version",
+  "upstream-transport-failure-reason",
+  "downstream-transport-failure-reason",
+  "tls-version",
+  "tls-sni-hostname",
+  "tls-cipher-suite",
+  "tls-local-cert",
+  "tls-peer-cert",
+] as const;
+/** The last form is a path into a record of Envoy: `name=.common_properties.tls_properties`. */
+export type HiddenAccessLogField = (typeof hiddenAccessLogFields)[number] | `${string}=.${string}`;
+
+export function isHiddenAccessLogField(name: string): name is HiddenAccessLogField {
+  return (
+    (hiddenAccessLogFields as readonly string[]).includes(name) || /^[^=]{1,100}=\.[A-Za-z0-9_.[\]"]{1,300}$/.test(name)
+  );
+}
+
 /** What Pomerium's log does not have. */
 export const ownAccessLogFields = [
   "failure",

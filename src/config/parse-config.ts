@@ -143,7 +143,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     failed,
     idpClientSecret: secrets.idpClientSecret,
     hosts,
-    isNeeded: needsSignIn(globals, { placed, hasUnreadable: report.hasErrors }),
+    isNeeded: needsSignIn(globals, placed),
   });
   const listening = [
     ...brokers.broker.urls,
@@ -237,14 +237,11 @@ function readConfig(source: Source, given: Given): Unhashed | null {
 }
 
 /** A process that only brokers needs no sign-in; nor does a proxy whose routes all ask for none. */
-function needsSignIn(
-  globals: Globals,
-  { placed, hasUnreadable }: Readonly<{ placed: readonly PlacedRoute[]; hasUnreadable: boolean }>,
-): boolean {
+function needsSignIn(globals: Globals, placed: readonly PlacedRoute[]): boolean {
   const { services } = globals;
   if (!services.has("proxy")) return services.has("authenticate");
   if (globals.administrators.length > 0 || servesDecisions(globals)) return true;
-  return placed.length === 0 || hasUnreadable || placed.some(({ route }) => asksForSession(route));
+  return placed.length === 0 || placed.some(({ route }) => asksForSession(route));
 }
 
 function servesDecisions({ decision_api: { address, grpc_address: grpc } }: Globals): boolean {

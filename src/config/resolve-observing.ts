@@ -5,7 +5,7 @@
  */
 import type { Config, TracingConfig } from "./config.ts";
 import { isLoopback } from "./kinds-network.ts";
-import { type AuthorizeLogField, isHiddenLogField } from "./log-fields.ts";
+import { type AccessLogField, type AuthorizeLogField, isHiddenAccessLogField, isHiddenLogField } from "./log-fields.ts";
 import type { Material } from "./material.ts";
 import type { Report } from "./places.ts";
 import type { Globals } from "./schema.ts";
@@ -35,11 +35,18 @@ export function resolveObserving(
     );
   }
   return {
-    accessLogFields: globals.access_log_fields,
+    accessLogFields: resolveAccessLog(globals, given),
     authorizeLogFields: resolveAuthorizeLog(globals, given),
     metrics,
     tracing: resolveTracing(globals, given),
   };
+}
+
+function resolveAccessLog({ access_log_fields: fields }: Globals, { report }: Given): Config["accessLogFields"] {
+  for (const [i, name] of fields.entries())
+    if (isHiddenAccessLogField(name))
+      report.warn(["access_log_fields", i], `${name} is Envoy's, and is not written here`, "leave it out");
+  return fields.filter((name): name is AccessLogField => !isHiddenAccessLogField(name));
 }
 
 function resolveAuthorizeLog(

@@ -205,7 +205,13 @@ function resolveIdp(
     if (!failed.has(provider.key)) report.error([provider.key], provider.problem, provider.remedy);
     return null;
   }
-  requireEncryption(provider.url, { report, path: ["idp_provider_url"] });
+  if (!globals.idp_allow_plain_http) requireEncryption(provider.url, { report, path: ["idp_provider_url"] });
+  else if (provider.url.protocol === "http:")
+    report.warn(
+      ["idp_provider_url"],
+      "is plain HTTP: anyone on the network in between reads passwords and tokens, and can sign in as any person",
+      "use https where the network is not your own",
+    );
   if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not ask for openid", "add openid");
   // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the secret.
   const speaks = signsIn || globals.services.has("databroker");

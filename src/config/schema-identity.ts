@@ -6,6 +6,10 @@ import { claimHeaders, headers } from "./kinds-network.ts";
 import { bearerFormat } from "./kinds-process.ts";
 
 export const bearerKeys = {
+  idp_allow_plain_http: cardea(
+    truth().prefault(false),
+    "Let `idp_provider_url` be plain HTTP outside loopback. Only where the network to the provider is your own, for this process and for browsers: the client secret, codes, tokens and passwords cross it in clear.",
+  ),
   bearer_token_format: pomerium(
     bearerFormat().prefault("default"),
     "What a bearer token in `Authorization` is, unless a route says otherwise: `default` (the upstream's affair), `idp_access_token` or `idp_identity_token` (of the route's identity provider), `jwt` (of an issuer in `identity_providers`). See docs/identity.md.",

@@ -22,9 +22,11 @@ import {
   type AuthorizeLogField,
   defaultAccessLogFields,
   defaultAuthorizeLogFields,
+  type HiddenAccessLogField,
   type HiddenLogField,
   isAccessLogField,
   isAuthorizeLogField,
+  isHiddenAccessLogField,
   isHiddenLogField,
   otherAuthorizeLogFields,
   ownAccessLogFields,
@@ -59,8 +61,12 @@ const fields = <Field extends string>(
     return [...new Set(found)];
   });
 
-const accessLogFields = (): Kind<readonly AccessLogField[]> =>
-  fields("access log", [...pomeriumAccessLogFields, ...ownAccessLogFields], isAccessLogField);
+const accessLogFields = (): Kind<readonly (AccessLogField | HiddenAccessLogField)[]> =>
+  fields(
+    "access log",
+    [...pomeriumAccessLogFields, ...ownAccessLogFields],
+    (name): name is AccessLogField | HiddenAccessLogField => isAccessLogField(name) || isHiddenAccessLogField(name),
+  );
 
 const authorizeLogFields = (): Kind<readonly (AuthorizeLogField | HiddenLogField)[]> =>
   fields(

@@ -65,6 +65,24 @@ test("the policy of a route that cannot be read is checked all the same, and --j
   );
 });
 
+test("without a file everything comes from environment variables", async () => {
+  const routes = "- {from: https://a.example.com, to: http://127.0.0.1:1, allow_public_unauthenticated_access: true}";
+  const env = {
+    SHARED_SECRET: secret("shared"),
+    COOKIE_SECRET: secret("cookies"),
+    ADDRESS: "127.0.0.1:8000",
+    INSECURE_SERVER: "true",
+    ROUTES: Buffer.from(routes).toString("base64"),
+  };
+  assert.deepEqual(await run(["check"], env), { code: 0, out: "environment: valid\n", err: "" });
+  const broken = await run(["check"], {
+    ...env,
+    ROUTES: Buffer.from(`${routes.slice(0, -1)}, polcy: 1}`).toString("base64"),
+  });
+  assert.equal(broken.code, 1);
+  assert.match(broken.err, /^env ROUTES:1:\d+: routes\[0\]\.polcy: is not a known key/);
+});
+
 test("no file named is wrong use; a file that is not there is a problem", async () => {
   assert.equal((await run(["check"])).code, 2);
   assert.equal((await run(["check", "-c", "/nowhere/cardea.yaml"])).code, 1);

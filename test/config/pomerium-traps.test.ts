@@ -108,6 +108,10 @@ suite("accepted, with a warning", () => {
     ["refresh_cooldown: 5m", /refresh_cooldown: has no effect/],
     ["grpc_server_max_connection_age: 5m", /grpc_server_max_connection_age: has no effect/],
     ["cache_service_url: https://cache.example.com", /cache_service_url: has no effect/],
+    [
+      "access_log_fields: [method, tls-version, sni=.common_properties.tls_properties]",
+      /access_log_fields\[1\]: tls-version is Envoy's/,
+    ],
     ["log_level: trace", /log_level: trace is no level here, and counts as debug/],
     ["log_level: disabled", /log_level: disabled is no level here, and counts as error/],
   ] as const)
@@ -182,6 +186,19 @@ suite("accepted as it is meant", () => {
     assert.deepEqual(errors(`${base}${goodRoute}    prefix: ""\n    timeout: ""\n    redirect: ""\n`), []);
     assert.match(errors(`${base}routes:\n  - from: https://a.example.com\n    to: ""\n`).join(), /to: is missing/);
   });
+});
+
+test("a provider over plain HTTP is refused, and accepted where that is said on purpose", () => {
+  const text = `${base}${goodRoute}`.replace("https://idp.example.com", "http://idp.internal:8080");
+  assert.match(errors(text).join(), /idp_provider_url: is plain HTTP, which is allowed only for loopback/);
+  assert.deepEqual(errors(`idp_allow_plain_http: true\n${text}`), []);
+  assert.match(warnings(`idp_allow_plain_http: true\n${text}`).join("\n"), /idp_provider_url: is plain HTTP: anyone/);
+  const http = "authenticate_service_url: http://authenticate.example.com";
+  const other = base.replace("authenticate_service_url: https://authenticate.example.com", http);
+  assert.match(
+    errors(`idp_allow_plain_http: true\n${other}${goodRoute}`).join(),
+    /authenticate_service_url: is plain HTTP/,
+  );
 });
 
 suite("messages that lead somewhere", () => {

@@ -234,7 +234,7 @@ suite("the listener", () => {
       "TLS without one",
       withKeys({ insecure_server: null }),
       [
-        "error c.yaml:1:1: certificates: is missing, so TLS cannot be served; name a certificate and key, or set insecure_server: true behind a load balancer that ends TLS",
+        "warning c.yaml:1:1: certificates: is missing, so TLS is served with a self-signed certificate, which no browser trusts; name a certificate and key, set autocert: true, or set insecure_server: true behind a load balancer that ends TLS",
       ],
     ],
     [

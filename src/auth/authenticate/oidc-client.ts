@@ -121,7 +121,7 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
   }
 
   async function discover(): Promise<openid.Configuration> {
-    const insecure = settings.issuer.protocol === "http:"; // the configuration allows it for loopback hosts only
+    const insecure = settings.issuer.protocol === "http:"; // the configuration allows it for loopback hosts, or on purpose
     return openid.discovery(settings.issuer, settings.clientId, undefined, clientAuth(settings.clientSecret), {
       timeout: settings.timeoutS ?? timeoutS,
       [openid.customFetch]: fetchFor as unknown as openid.CustomFetch,
