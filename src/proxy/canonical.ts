@@ -79,7 +79,8 @@ const once: ReadonlySet<string> = new Set([
 
 export function canonicalise(head: RequestHead): CanonicalResult {
   if (!versions.has(head.httpVersion)) return refuse("http-version");
-  if (!methodPattern.test(head.method)) return refuse("method"); // also one that the parser knows and HTTP does not
+  // Also what the parser knows and HTTP does not: SOURCE is Icecast's, and the only method of ICE/1.0.
+  if (!methodPattern.test(head.method) || head.method === "SOURCE") return refuse("method");
   if (head.method === "TRACE") return refuse("method", 405); // it would echo credentials and identity headers to a script
   if (head.url.length > targetCharsMax) return refuse("target-too-long", 414);
 
@@ -87,6 +88,7 @@ export function canonicalise(head: RequestHead): CanonicalResult {
   if (typeof reading === "string") return refuse(reading, reading === "too-many-headers" ? 431 : 400);
   if (head.lines !== undefined) head.lines.reading = reading;
   const { headers, host } = reading;
+  if (head.httpVersion === "2" && head.rawHeaders.some(isPadded)) return refuse("header-whitespace"); // RFC 9113 §8.2.1
   const transferEncoding = headers["transfer-encoding"];
   if (transferEncoding !== undefined) {
     if (head.httpVersion !== "1.1" || transferEncoding.toLowerCase() !== "chunked") return refuse("transfer-encoding");
@@ -173,6 +175,15 @@ function readHeaders(raw: readonly string[]): HeaderReading | string {
     else headers[name] = `${before}${name === "cookie" ? "; " : ", "}${value}`;
   }
   return { headers, host: parseHost(headers["host"]) };
+}
+
+/** Whether a name or value of HTTP/2 starts or ends with a space or a tab. HTTP/1 has these around a value, and the parser drops them. */
+export function isPadded(text: string): boolean {
+  return isBlank(text.charCodeAt(0)) || isBlank(text.charCodeAt(text.length - 1));
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 const hostPattern =

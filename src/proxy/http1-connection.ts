@@ -12,7 +12,7 @@ import type { Caller } from "./caller.ts";
 import { headerLinesMax } from "./canonical.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
-import { hasBody, isHttp2Preface, upgradeIn, versionOf } from "./http1-head.ts";
+import { FirstLine, hasBody, isHttp2Preface, protocolOf, upgradeIn, versionOf } from "./http1-head.ts";
 import {
   type AfterHead,
   createParser,
@@ -43,6 +43,7 @@ export class Http1Connection {
   readonly #owner: ConnectionOwner;
   readonly #onHttp2: (() => void) | null;
   #parser: Http1Parser | undefined;
+  readonly #firstLine = new FirstLine();
   /** From its second read on, the parser reads by itself. */
   #direct: DirectReading | undefined;
   /** A head asked for an upgrade that it does not get: the parser stops behind that request all the same. */
@@ -163,10 +164,11 @@ export class Http1Connection {
       return;
     }
     this.#somethingCame();
-    this.#parse(bytes);
+    if (this.#firstLine.accepts(bytes)) this.#parse(bytes);
+    else this.#refuse("request-line", 400);
     if (this.#early !== undefined) this.#readByEvents(); // what comes now is no HTTP
     if (this.#over || this.#early !== undefined || this.#held || this.#parser === undefined) return;
-    this.#direct ??= DirectReading.begin(this.#parser, this.#socket, this.#onRead);
+    if (this.#firstLine.isComplete) this.#direct ??= DirectReading.begin(this.#parser, this.#socket, this.#onRead);
   };
 
   readonly #onRead = (read: number | ParseError): void => {
@@ -246,7 +248,7 @@ export class Http1Connection {
     const head: Http1Head = {
       method,
       url,
-      httpVersion,
+      httpVersion: protocolOf(httpVersion, url, this.#direct),
       rawHeaders: lines.raw,
       lines,
       scheme: this.#scheme,
@@ -344,9 +346,7 @@ export class Http1Connection {
     else this.#socket.destroy();
   };
 
-  readonly #onDrain = (): void => {
-    this.#current?.drained();
-  };
+  readonly #onDrain = (): void => this.#current?.drained();
 
   readonly #onClose = (): void => {
     this.#over = true;

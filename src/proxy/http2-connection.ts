@@ -67,6 +67,7 @@ export class Http2Connection {
       maxSessionInvalidFrames: 100,
       maxSessionRejectedStreams: 100,
       maxHeaderListPairs: 1_100, // more than the strict reading takes, so that it sees what it refuses
+      strictFieldWhitespaceValidation: false, // else nghttp2 leaves such a line out without a word; the strict reading refuses it
       strictSingleValueFields: false, // else two lines of one name, which are an upstream's to write, would throw
       streamResetBurst: 200,
       streamResetRate: 20,

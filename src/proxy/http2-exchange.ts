@@ -7,7 +7,7 @@
 
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
-import type { RequestHead } from "./canonical.ts";
+import { isPadded, type RequestHead } from "./canonical.ts";
 import type { BodyReader, Downstream, Leaving, Tunnel } from "./downstream.ts";
 import type { CutReason } from "./exchanges.ts";
 import type { HeaderLines } from "./header-lines.ts";
@@ -288,7 +288,7 @@ function headOf(raw: readonly string[]): RequestHead {
     if (name === ":method") method = value;
     else if (name === ":path") url = value;
     else if (name === ":authority") authority = value;
-    else if (name === "cookie") cookies = cookies === undefined ? value : `${cookies}; ${value}`;
+    else if (name === "cookie" && !isPadded(value)) cookies = cookies === undefined ? value : `${cookies}; ${value}`;
     else if (!name.startsWith(":") && !(name === "host" && value === authority)) rawHeaders.push(name, value);
   }
   if (method === "CONNECT" && url === "") url = authority ?? ""; // RFC 9113 §8.5

@@ -56,6 +56,11 @@ const splitting: Readonly<Record<string, Buffer[]>> = {
   "an empty method": one(...changed(":method", "")),
   "a line break in the authority": one(...changed(":authority", "app.localhost\r\nx: y")),
   "a path in the authority": one(...changed(":authority", "app.localhost/admin")),
+  "a space before a value": one(...get("/", "x", " a")),
+  "a tab behind a value": one(...get("/", "x", "a\t")),
+  "a value of nothing but a space": one(...get("/", "x", " ")),
+  "a space behind a cookie": one(...get("/", "cookie", "a=b ")),
+  "a space before an authority": one(...changed(":authority", " app.localhost")),
   "a name with an underscore": one(...get("/", "x_pomerium_claim_email", "evil")),
 };
 
