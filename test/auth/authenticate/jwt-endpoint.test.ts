@@ -51,3 +51,12 @@ test("a node whose lease is over says nothing that is believed elsewhere, and wi
   await signIn(without, other, "alice");
   assert.equal((await other.ask(without.url("app", path))).status, 404);
 });
+
+test("an assertion above the bound of identity headers is refused with its code", async (t) => {
+  const world = await startWorld(t, { deps: (deps) => ({ ...deps, assertionFor: async () => null }) });
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  const answer = await visitor.ask(world.url("app", path), { headers: { accept: "application/json" } });
+  assert.equal(answer.status, 403);
+  assert.match(answer.body, /ERR_AUTH_IDENTITY_TOO_LARGE/);
+});
