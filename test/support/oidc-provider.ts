@@ -15,8 +15,14 @@ export type TestProvider = Readonly<{
   person: { name: string; claims: Readonly<Record<string, unknown>> };
   /** Requests that it answered, by path. */
   asked: readonly string[];
-  /** How it answers at the moment. */
-  state: { down: boolean };
+  /**
+   * How it answers at the moment. `hold`: awaited before an answer of the token endpoint leaves, when the provider has already acted.
+   */
+  state: { down: boolean; hold: () => Promise<unknown> };
+  /** How often the token endpoint received each refresh token. */
+  presented: ReadonlyMap<string, number>;
+  /** Families that it revoked because a refresh token came twice. */
+  reuse: { families: number };
   /** An access token for somebody's resource, as it would sign one (RFC 9068). */
   accessTokenFor(audience: string, claims?: JWTPayload): Promise<string>;
 }>;
@@ -24,12 +30,15 @@ export type TestProvider = Readonly<{
 export async function startProvider(
   t: Pick<TestContext, "after">,
   clients: readonly ProviderClient[],
+  options: Readonly<{ refreshTokens?: "rotated" }> = {},
 ): Promise<TestProvider> {
   const oidc = await importOidcProvider();
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
   const key = { ...(await exportJWK(privateKey)), kid: "k1", alg: "RS256", use: "sig" };
   const asked: string[] = [];
-  const state = { down: false };
+  const state: TestProvider["state"] = { down: false, hold: async () => {} };
+  const presented = new Map<string, number>();
+  const reuse = { families: 0 };
   const person = { name: "alice", claims: {} as Readonly<Record<string, unknown>> };
   let answer: (req: IncomingMessage, res: ServerResponse) => unknown = () => {};
   const server = createServer((req, res) => {
@@ -77,6 +86,7 @@ export async function startProvider(
       await grant.save();
       return grant;
     },
+    ...(options.refreshTokens === "rotated" && { rotateRefreshToken: true }),
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed("refresh_token"),
     ttl: {
       AccessToken: 3_600,
@@ -88,12 +98,17 @@ export async function startProvider(
     },
   });
   const callback = provider.callback();
+  provider.on("grant.revoked", () => {
+    reuse.families += 1;
+  });
   answer = async (req, res) => {
+    if (req.method === "POST" && req.url === "/token")
+      await noteToken(req, res, { presented, hold: () => state.hold() });
     if (new URL(req.url ?? "/", "http://x").pathname !== "/interaction") return callback(req, res);
     return provider.interactionFinished(req, res, { login: { accountId: person.name } });
   };
   return {
-    ...{ issuer, person, asked, state },
+    ...{ issuer, person, asked, state, presented, reuse },
     accessTokenFor: (audience, claims = {}) =>
       new SignJWT({ sub: person.name, scope: "read", client_id: "cardea", ...claims })
         .setProtectedHeader({ alg: "RS256", kid: "k1", typ: "at+jwt" })
@@ -103,4 +118,22 @@ export async function startProvider(
         .setExpirationTime("10m")
         .sign(privateKey),
   };
+}
+
+/** Counts the refresh token of a request, and holds the answer back. */
+async function noteToken(
+  req: IncomingMessage & { body?: unknown },
+  res: ServerResponse,
+  to: Readonly<{ presented: Map<string, number>; hold: () => Promise<unknown> }>,
+): Promise<void> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of req) chunks.push(chunk as Buffer);
+  req.body = Object.fromEntries(new URLSearchParams(Buffer.concat(chunks).toString()));
+  const { refresh_token: token } = req.body as Readonly<Record<string, string>>;
+  if (token !== undefined) to.presented.set(token, (to.presented.get(token) ?? 0) + 1);
+  const end = res.end.bind(res);
+  res.end = ((...rest: Parameters<typeof end>) => {
+    void to.hold().then(() => end(...rest));
+    return res;
+  }) as typeof res.end;
 }
