@@ -100,6 +100,9 @@ export class BrokerBoot {
       ledger: () => this.#core.ledger,
       neededAfter: () => neededAfter(this.#core.standings(process.moment()), this.#core.ledger.applied.position),
       submit: (run, request, answered) => this.#submitAsDuty(run, request, answered),
+      handOver: (request, answered) => this.submit("direct", request, answered),
+      leads: (run) => this.#isStill(run),
+      ...{ provider: options.provider, secret },
       ended: (run, outcome) => this.#feed({ type: "dutyEnded", at: process.moment(), run, outcome }),
     });
   }

@@ -9,6 +9,7 @@ import type {
   Link,
   NodeId,
   Position,
+  SessionId,
   Stream,
 } from "../../src/events/index.ts";
 import type { Happened } from "./facts.ts";
@@ -67,6 +68,21 @@ export type DutySubmitted = Happened<
 export type DutyAnswered = Happened<
   "duty-answered",
   { duty: string; commandId: CommandId; outcome: CommandResult["type"] }
+>;
+/** B: a duty sends a refresh token to the provider, behind this intent; null: as a build that records none. */
+export type TokenSent = Happened<
+  "token-sent",
+  { sessionId: SessionId; token: string; epoch: Epoch; incarnation: Incarnation; intent: CommandId | null }
+>;
+/** The provider receives it. */
+export type TokenPresented = Happened<
+  "token-presented",
+  { sessionId: SessionId; token: string; intent: CommandId | null }
+>;
+/** B: a duty ends a session for its refresh. `because`: the provider's own reason, which it tells no client; or the grace is over. */
+export type SessionDismissed = Happened<
+  "session-dismissed",
+  { sessionId: SessionId; token: string; because: "reuse" | "dismissal" | "grace" }
 >;
 /** B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked at. */
 export type Finalizing = Happened<"finalizing", { level: number }>;

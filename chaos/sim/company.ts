@@ -25,6 +25,7 @@ import { PostgresModel } from "./postgres-model.ts";
 import { type SimProcess, simCluster } from "./process.ts";
 import { addSimBroker, type SimBroker } from "./sim-broker.ts";
 import { addSimNode } from "./sim-node.ts";
+import { SimProvider } from "./sim-provider.ts";
 import { addSimRegion } from "./sim-region.ts";
 import type { Company } from "./simulation.ts";
 import { emptyDisk } from "./snapshot-disk.ts";
@@ -47,11 +48,12 @@ export const company: Company = (world, options) => {
     servers: [1, 2, 3].map((number) => ({ name: `pg-${number}`, region: regionOf(number) })),
   });
   const nats = natsOf(world, options);
+  const provider = new SimProvider(world);
   const brokers: SimBroker[] = [];
   for (const [number, region] of ["east", "west"].entries()) {
     const name = `broker-${number + 1}`;
     const broker: BrokerId = parseBrokerId(name);
-    const common = { world, options, postgres, nats, seals, rules, cluster, secret, brokers: () => brokers };
+    const common = { world, options, postgres, nats, provider, seals, rules, cluster, secret, brokers: () => brokers };
     brokers.push(addSimBroker({ ...common, disk: emptyDisk(), name, broker, region, build: builds.old }));
   }
   const accomplice: Omit<Certificate, "publicKey"> = {

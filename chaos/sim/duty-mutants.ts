@@ -15,4 +15,55 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     within: 20,
     holds: "it is looked at when it is asked for, and again when its batch is made",
   },
+  "intent-after-call": {
+    meaning: "a refresh token is presented before the log has the intent",
+    changes: [
+      {
+        file: "chaos/sim/sim-refreshes.ts",
+        take: "if (!this.#records) return this.#present(refresh, null);",
+        put: 'if (!this.#records || this.#random.chance(1)) return this.#present(refresh, "unwritten" as CommandId);',
+      },
+    ],
+    within: 10,
+  },
+  "epoch-unchecked-before-call": {
+    meaning: "a refresh token is presented without a look whether the epoch of its intent is still led",
+    changes: [
+      {
+        file: "src/auth/authenticate/refresh-rules.ts",
+        take: 'return at.leads && at.waitedMs <= startMsMax ? "present" : "release";',
+        put: 'return at.leads || at.waitedMs >= 0 ? "present" : "release";',
+      },
+    ],
+    within: 30,
+  },
+  "unknown-presented-again": {
+    meaning: "a refresh token whose outcome is unknown is presented again",
+    changes: [
+      {
+        file: "src/auth/authenticate/refresh-rules.ts",
+        take: 'if (presentation === null) return { type: "record" };',
+        put: 'if (presentation === null || presentation.deadline > 0) return { type: "record" };',
+      },
+    ],
+    within: 10,
+  },
+  "every-refusal-ends": {
+    meaning: "invalid_grant ends a session though a presentation that this epoch does not know may be the reason",
+    changes: [
+      {
+        file: "src/auth/authenticate/refresh-rules.ts",
+        take: 'return outcome.error === "invalid_grant" && mayBeOurs(entry, epoch) ? "stop" : "end";',
+        put: 'return outcome.error === "" && mayBeOurs(entry, epoch) ? "stop" : "end";',
+      },
+    ],
+    beside: [
+      {
+        file: "chaos/sim/sim-refreshes.ts",
+        take: "const olderBuilds = 0;",
+        put: "const olderBuilds = 0.5;",
+      },
+    ],
+    within: 40,
+  },
 };

@@ -35,6 +35,10 @@ export function lineOf(fact: SimFact): string | undefined {
       return `lets go of what stands before ${fact.first}`;
     case "duty-submitted":
       return `asks for ${short(fact.commandId)} as its duty (${fact.duty}, epoch ${fact.epoch})`;
+    case "token-sent":
+      return `sends ${fact.token} to the provider (epoch ${fact.epoch}, intent ${fact.intent === null ? "none" : short(fact.intent)})`;
+    case "session-dismissed":
+      return `ends ${fact.sessionId} for its refresh: ${fact.because}`;
     case "duty-answered":
       return `answers its duty (${fact.duty}): ${short(fact.commandId)} ${fact.outcome}`;
     case "finalizing":

@@ -37,9 +37,12 @@ import type {
   Reasserted,
   RenewArrived,
   RetainAsked,
+  SessionDismissed,
   SnapshotBegun,
   SnapshotBuilt,
   SnapshotGivenUp,
+  TokenPresented,
+  TokenSent,
 } from "./broker-facts.ts";
 
 /** Milliseconds of real time since the start of the run; fractions are allowed. */
@@ -411,6 +414,9 @@ export type SimFact =
   | RetainAsked
   | DutySubmitted
   | DutyAnswered
+  | TokenSent
+  | TokenPresented
+  | SessionDismissed
   | Finalizing
   | AppendSent
   | MadeAhead

@@ -12,6 +12,7 @@ import type { BrokerFace } from "./cast.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";
 import type { PostgresModel } from "./postgres-model.ts";
+import type { SimProvider } from "./sim-provider.ts";
 import type { BrokerDisk, BrokerSave } from "./snapshot-disk.ts";
 import type { SimOptions } from "./swarm.ts";
 import type { World } from "./world.ts";
@@ -21,6 +22,7 @@ export type SimBrokerOptions = Readonly<{
   options: SimOptions;
   postgres: PostgresModel;
   nats: NatsModel<SimEnvelope>;
+  provider: SimProvider;
   seals: Seals;
   disk: BrokerDisk;
   /** When a snapshot is due, and what may go: operators change it. */

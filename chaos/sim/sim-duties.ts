@@ -1,22 +1,24 @@
 /**
- * Simulated duties: performs the runs that a broker's duty holder asks for, in one boot: its snapshots, and visits.
+ * Simulated duties: performs the runs that a broker's duty holder asks for, in one boot: its snapshots, refreshes, and visits.
  *
- * A visit is a duty as the refreshing of sessions is one: it asks somebody outside about a session, for as long as they like, and then
- * has a command submitted. It does not heed the end of its epoch: what it still has in hand is for the core to refuse.
+ * A visit calls something outside about a session, for any time, and then submits a command. It does not heed the end of its epoch: what it still has in hand is for the core to refuse.
  */
 import type { DutyRun } from "../../src/broker/broker-messages.ts";
 import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
 import type { BrokerTelling } from "./broker-telling.ts";
 import type { SimProcess } from "./process.ts";
+import { SimRefreshes, type SimRefreshesParts } from "./sim-refreshes.ts";
 import { SimSnapshots, type SimSnapshotsParts } from "./sim-snapshots.ts";
 import type { World } from "./world.ts";
 
 export const dutyTimes = [
   { name: "snapshots", everyMs: 500 },
   { name: "visits", everyMs: 6_000 },
+  { name: "refreshes", everyMs: 1_500 },
 ] as const;
 
 export type SimDutiesParts = Omit<SimSnapshotsParts, "submit"> &
+  Omit<SimRefreshesParts, "submit"> &
   Readonly<{
     world: World;
     process: SimProcess;
@@ -29,6 +31,7 @@ const visitMs = [100, 5_000] as const;
 
 export class SimDuties {
   readonly snapshots: SimSnapshots;
+  readonly #refreshes: SimRefreshes;
   readonly #parts: SimDutiesParts;
   readonly #random: ReturnType<World["random"]>;
 
@@ -36,10 +39,12 @@ export class SimDuties {
     this.#parts = parts;
     this.#random = parts.world.random(`duties/${parts.process.name}`);
     this.snapshots = new SimSnapshots({ ...parts, submit: (...asked) => this.#submit(...asked) });
+    this.#refreshes = new SimRefreshes({ ...parts, submit: (...asked) => this.#submit(...asked) });
   }
 
   run(run: DutyRun): void {
     if (run.name === "snapshots") this.snapshots.run(run);
+    else if (run.name === "refreshes") this.#refreshes.run(run);
     else this.#visit(run);
   }
 

@@ -10,7 +10,9 @@ import {
   type CommandRequest,
   type CommandResult,
   type GroupId,
+  type ProviderTokens,
   parseCommandId,
+  type SessionId,
   type UnixMs,
   unreachable,
 } from "../../src/events/index.ts";
@@ -20,6 +22,7 @@ import type { RequestNo } from "./facts.ts";
 import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
 import type { SimProcess } from "./process.ts";
 import { type Stream, streamOf } from "./random.ts";
+import { firstRefreshToken } from "./sim-provider.ts";
 import type { SimOptions } from "./swarm.ts";
 import { type CommandKind, isCommand, type Wish } from "./workload-plan.ts";
 import { worldStart } from "./world.ts";
@@ -31,6 +34,11 @@ const lateMs = [500, 20_000] as const;
 const streamMsMax = 20_000;
 const receiptTriesMax = 6;
 const manyMax = 12;
+/** A family of its own for each sign-in. */
+const tokensOf = (sessionId: SessionId): ProviderTokens => ({
+  ...noTokens,
+  refreshToken: firstRefreshToken(sessionId),
+});
 const noTokens = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
 
 export type WorkloadCounts = { commands: number; requests: number; receipts: number; complete: number; forged: number };
@@ -200,7 +208,11 @@ export class Workload {
         const command: Command = {
           ...{ type: "createSession", sessionId, userId, idpId: "idp", issuedAt: now, maxSessionsPerUser: 8 },
           expiresAt: (now + Math.round(random.within(sessionMsMin, sessionMsMax))) as UnixMs,
-          ...{ profile: profileOf(userId, 0), tokens: noTokens, groupIds: random.chance(0.2) ? this.#welcome() : null },
+          ...{
+            profile: profileOf(userId, 0),
+            tokens: tokensOf(sessionId),
+            groupIds: random.chance(0.2) ? this.#welcome() : null,
+          },
         };
         const heard = (result: CommandResult): void => {
           if (result.type === "done") people.hold({ sessionId, userId, token: result.link, over: false });
@@ -210,7 +222,8 @@ export class Workload {
       case "refresh":
         return this.#onSession(people.live(who), (held) => ({
           command: {
-            ...{ type: "refreshSession", sessionId: held.sessionId, tokens: noTokens, refreshedAt: now },
+            ...{ type: "refreshSession", sessionId: held.sessionId, refreshedAt: now },
+            tokens: { ...noTokens, refreshToken: `${held.sessionId}/${random.between(0, 1e9)}.0` },
             ...{ profile: profileOf(held.userId, random.between(1, 5)) },
             groupIds: random.chance(0.3) ? people.groups.filter(() => random.chance(0.5)) : null,
           },

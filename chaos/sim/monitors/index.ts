@@ -19,6 +19,7 @@ import type { Look } from "./looks.ts";
 import type { Handlers, Monitor } from "./monitor.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
+import { watchRefreshes } from "./refresh-monitors.ts";
 import { watchLeasesByAge } from "./region-monitors.ts";
 import { Scene, type SceneOptions } from "./scene.ts";
 import { watchStreamsClosed } from "./stream-monitors.ts";
@@ -120,6 +121,7 @@ export function monitorsOf(
     watchForks(scene),
     watchKept(scene),
     watchDuties(scene),
+    watchRefreshes(scene),
     watchAnnounced(scene),
     watchRetention(scene),
     watchTruncation(scene, book),

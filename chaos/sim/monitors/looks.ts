@@ -85,6 +85,8 @@ export const looks = {
     what: "grants that did not answer a renew of the boot that got them",
   },
   "duty-judged": { of: "duty-fenced", in100: 250, what: "commands of duties that were written" },
+  "token-judged": { of: "presented-once, refresh-fenced", in100: 300, what: "presentations of refresh tokens" },
+  "dismissal-judged": { of: "refresh-kept", in100: 10, what: "sessions that a refresh ended" },
   "announcement-judged": { of: "snapshot-announced", in100: 300, what: "words of the log on a snapshot" },
   "truncation-judged": { of: "35", in100: 10, what: "times that the log let go of events" },
   "durability-judged": { of: "durability-true", in100: 500, what: "receipts that said synchronous" },

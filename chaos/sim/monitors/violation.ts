@@ -54,6 +54,9 @@ export const invariants = {
   "level-ready": "a level is finalized while nobody has a lease who could not read it",
   "configuration-enforced": "what a configuration denies is cut when it is put in force",
   "duty-fenced": "what a duty asks for is written in the epoch that it runs in, or not at all",
+  "presented-once": "a refresh token is presented to the provider once, as far as the log kept the intents",
+  "refresh-fenced": "a refresh token is sent only by a process that leads the epoch in which its intent was written",
+  "refresh-kept": "a refresh ends no session because of the cluster's own presentations",
   "snapshot-announced": "a snapshot that the log speaks of was saved, and is of the log's own history",
   "retention-held":
     "the log lets go only of what two snapshots hold, one older than the newest whole, and nobody wants kept",
