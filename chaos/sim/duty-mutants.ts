@@ -20,8 +20,8 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: "chaos/sim/sim-refreshes.ts",
-        take: "if (!this.#records) return this.#present(refresh, null);",
-        put: 'if (!this.#records || this.#random.chance(1)) return this.#present(refresh, "unwritten" as CommandId);',
+        take: "const submittedAt = process.clock.monotonic();",
+        put: "const submittedAt = process.clock.monotonic();\n    this.#present(refresh, intent.commandId);\n    if (submittedAt >= 0) return;",
       },
     ],
     within: 10,
@@ -46,7 +46,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
         put: 'if (presentation === null || presentation.deadline > 0) return { type: "record" };',
       },
     ],
-    within: 10,
+    within: 20,
   },
   "every-refusal-ends": {
     meaning: "invalid_grant ends a session though a presentation that this epoch does not know may be the reason",

@@ -48,7 +48,7 @@ export type SimRefreshesParts = Readonly<{
 const graceMs = 6_000;
 const deadlineMs = 8_000;
 /** From the intent to the request: a connection is made. */
-const connectMs = [0, 300] as const;
+const connectMs = [0, 1_500] as const;
 const wayMs = [5, 80] as const;
 /** At the provider. */
 const workMs = [20, 6_000] as const;

@@ -5,17 +5,22 @@ import type { Place } from "./chains.ts";
 import type { Monitor } from "./monitor.ts";
 import type { Scene } from "./scene.ts";
 
+/** Five seconds by a clock that may run wrong. */
+const lateMs = 8_000;
+
 export function watchRefreshes(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
   const leading = new Map<string, number>();
   /** Where each command's first event was written. */
-  const written = new Map<CommandId, Place>();
+  const written = new Map<CommandId, Readonly<{ place: Place; at: number }>>();
+  /** When each machine slept last: its clocks stood still. */
+  const slept = new Map<string, number>();
   const presented = new Map<string, SimFactOf<"token-presented">[]>();
 
   /** Builds that record no intents are not judged. An intent that a promotion lost binds nobody. */
   const isBound = ({ intent }: SimFactOf<"token-presented">): boolean => {
     if (intent === null) return false;
-    const place = written.get(intent);
+    const place = written.get(intent)?.place;
     return place !== undefined && chains.contains(scene.head, place);
   };
 
@@ -26,15 +31,28 @@ export function watchRefreshes(scene: Scene): Monitor {
         if (fact.leading) leading.set(fact.process, fact.epoch);
         else if (leading.get(fact.process) === fact.epoch) leading.delete(fact.process);
       },
+      paused: (fact) => {
+        if (fact.how === "suspended") slept.set(fact.process, Number.POSITIVE_INFINITY);
+      },
+      resumed: (fact) => {
+        if (slept.has(fact.process)) slept.set(fact.process, fact.at);
+      },
       killed: (fact) => {
         leading.delete(fact.process);
       },
       "token-sent": (fact) => {
         if (fact.intent === null) return;
-        const place = written.get(fact.intent);
-        const isRecorded = place !== undefined && place.link.epoch === fact.epoch;
-        if (isRecorded && leading.get(fact.process) === fact.epoch) return;
-        const why = isRecorded ? "which it knows that it no longer leads" : "whose log has no intent";
+        const intent = written.get(fact.intent);
+        const isRecorded = intent?.place.link.epoch === fact.epoch;
+        const knowsEnd = leading.get(fact.process) !== fact.epoch;
+        const isLate =
+          intent !== undefined && fact.at - intent.at > lateMs && (slept.get(fact.process) ?? 0) < intent.at;
+        if (isRecorded && !knowsEnd && !isLate) return;
+        const why = !isRecorded
+          ? "whose log has no intent"
+          : knowsEnd
+            ? "which it knows that it no longer leads"
+            : `${Math.round(fact.at - (intent?.at ?? 0))} ms after its intent`;
         const what = `${fact.process} sends ${fact.token} in epoch ${fact.epoch}, ${why}`;
         findings.add("refresh-fenced", what, [fact]);
       },
@@ -59,7 +77,7 @@ export function watchRefreshes(scene: Scene): Monitor {
         for (const { commandId, first } of fact.commands) {
           const entry = fact.entries.find(({ recorded }) => recorded.position === first);
           const place = entry && scene.find(entry.recorded);
-          if (place !== undefined) written.set(commandId, place);
+          if (place !== undefined) written.set(commandId, { place, at: fact.at });
         }
       },
     },
