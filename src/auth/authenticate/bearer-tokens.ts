@@ -27,7 +27,7 @@ import {
 } from "../../events/index.ts";
 import { callerNetwork } from "../authorize/source-ip.ts";
 import { type SubmitDeps, submitPatiently } from "./begin-session.ts";
-import { groupsOf } from "./context.ts";
+import { claimedGroups } from "./claimed-groups.ts";
 import { FairPlaces } from "./fair-places.ts";
 import type { Handle } from "./handle.ts";
 import type { OidcClient } from "./oidc-client.ts";
@@ -230,18 +230,14 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
     const issuedAt = Math.max(0, Math.min(saidAt ?? now, now)) as UnixMs;
     const expiresAt = Math.min(found.expiresAt ?? Number.POSITIVE_INFINITY, now + deps.sessionMsMax) as UnixMs;
     const userId = userIdOf(profile.issuer, profile.subject);
-    // A token may say less than a sign-in: what it leaves out of the person's groups stays as it is.
-    const saysGroups =
-      deps.groupsFromClaim !== null &&
-      Object.hasOwn(profile.claims, deps.groupsFromClaim) &&
-      (saidAt ?? 0) >= lastHeardOf(userId);
+    const age = (saidAt ?? 0) >= lastHeardOf(userId) ? "new" : "older than what is known";
     const request: CommandRequest = {
       commandId: deps.uuid() as CommandRequest["commandId"],
       actor: "service:authenticate",
       command: {
         type: "createSession",
         ...{ sessionId, userId, idpId, issuedAt, expiresAt, profile, tokens },
-        groupIds: saysGroups ? groupsOf(profile, deps.groupsFromClaim) : null,
+        groupIds: claimedGroups({ profile, claim: deps.groupsFromClaim, age }),
         maxSessionsPerUser: deps.maxSessionsPerUser,
       },
     };

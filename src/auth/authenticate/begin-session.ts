@@ -9,12 +9,12 @@ import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../
 import { userIdOf } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../../replication/index.ts";
 import { handoverPurpose } from "./callback-endpoint.ts";
+import { claimedGroups } from "./claimed-groups.ts";
 import {
   type AuthDeps,
   addCookie,
   commandId,
   currentKey,
-  groupsOf,
   later,
   newSessionId,
   nowS,
@@ -43,7 +43,7 @@ export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identi
     expiresAt: later(now, settings.cookie.expireMs),
     profile,
     tokens,
-    groupIds: groupsOf(profile, settings.groupsFromClaim),
+    groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),
     maxSessionsPerUser: settings.maxSessionsPerUser,
   };
   return { commandId: commandId(deps), actor: "service:authenticate", command };

@@ -8,7 +8,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import * as openid from "openid-client";
-import type { Fact, Profile, ProviderTokens, UnixMs } from "../../events/index.ts";
+import { type Fact, flattenClaims, type Profile, type ProviderTokens, type UnixMs } from "../../events/index.ts";
 import type { VerifiedToken } from "./bearer-tokens.ts";
 import { issuerFetch, readAnswer } from "./issuer-fetch.ts";
 import { createKeySet, type KeySet } from "./key-set.ts";
@@ -45,6 +45,12 @@ export type RefreshOutcome =
   | Fact<"refused", { error: ProviderError }>
   | Fact<"unknown", { error: ProviderError }>;
 
+export type Described = Readonly<{
+  profile: Profile;
+  /** Whether userinfo named this claim just now. Other claims are as old as the ID token. */
+  isFromUserinfo(claim: string): boolean;
+}>;
+
 export type OidcClient = Readonly<{
   /**
    * Where to send the browser. `stateOf` makes the state from the fresh secrets.
@@ -70,7 +76,7 @@ export type OidcClient = Readonly<{
    * What the provider says of the person now.
    * @throws ProviderError
    */
-  describe(tokens: ProviderTokens): Promise<Profile>;
+  describe(tokens: ProviderTokens): Promise<Described>;
   /**
    * An ID token that somebody else brings as a credential: verified, and made for this client.
    * @throws ProviderError
@@ -223,18 +229,18 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
     };
   }
 
-  async function describe(config: openid.Configuration, tokens: ProviderTokens): Promise<Profile> {
+  async function describe(config: openid.Configuration, tokens: ProviderTokens): Promise<Described> {
     const idClaims = claimsOf(tokens.idToken);
     const subject = idClaims["sub"];
     if (typeof subject !== "string" || subject === "")
       throw new ProviderError("the identity provider sent no ID token that names a subject", { kind: "untrue" });
     const asksUserinfo = config.serverMetadata().userinfo_endpoint !== undefined && tokens.accessToken !== null;
     const userinfo = asksUserinfo ? await openid.fetchUserInfo(config, tokens.accessToken ?? "", subject) : {};
-    return profileOf(config.serverMetadata().issuer, subject, {
-      ...idClaims,
-      ...userinfo,
-      ...protocolClaims(idClaims),
-    });
+    const claims = { ...idClaims, ...userinfo, ...protocolClaims(idClaims) };
+    return {
+      profile: profileOf(config.serverMetadata().issuer, subject, claims),
+      isFromUserinfo: (claim) => Object.hasOwn(flattenClaims(userinfo), claim),
+    };
   }
 
   return {
@@ -264,7 +270,8 @@ export function createOidcClient(settings: ProviderSettings, local: LocalFetch, 
           idTokenExpected: true,
         });
         const tokens = tokensOf(response, null);
-        return { tokens, profile: await describe(config, tokens) };
+        const { profile } = await describe(config, tokens);
+        return { tokens, profile };
       }),
 
     refresh(tokens) {

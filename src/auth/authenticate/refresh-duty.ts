@@ -20,7 +20,7 @@ import type {
   UnixMs,
   VaultedTokens,
 } from "../../events/index.ts";
-import { groupsOf } from "./context.ts";
+import { claimedGroups } from "./claimed-groups.ts";
 import type { OidcClient, RefreshOutcome } from "./oidc-client.ts";
 import { ProviderError } from "./provider-error.ts";
 import {
@@ -77,6 +77,8 @@ const atOnce = 8;
 const silencesMax = 3;
 const handOversMax = 3;
 
+/** New tokens, and the ID token that the session had before them: a provider need not send another one. */
+type Fresh = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
 type Due = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
 
 /** One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the vault. */
@@ -234,25 +236,29 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       const { session, entry } = at;
       const { sessionId, idpId } = session;
       const tokenVersion = entry.version + 1;
+      const idTokenBefore = entry.tokens.idToken;
       const command = { type: "keepTokens", sessionId, tokens, tokenVersion, obtainedIn: epoch } as const;
-      memory.unwritten.set(sessionId, { command, described: problem === null ? "needed" : "not-needed" });
-      if (problem === null && context.leads() && (await describe(at, tokens, tokenVersion))) {
+      const undescribed = problem === null ? { idTokenBefore } : null;
+      memory.unwritten.set(sessionId, { command, undescribed });
+      if (problem === null && context.leads() && (await describe(at, { tokens, tokenVersion, idTokenBefore }))) {
         memory.unwritten.delete(sessionId);
         memory.inGrace.delete(sessionId);
         return;
       }
       if (problem !== null) logFailure(session, problem, "kept");
       countRefresh(memory, idpId, "kept");
-      await write({ command, described: problem === null ? "needed" : "not-needed" });
+      await write({ command, undescribed });
     }
 
     /** @returns whether that is decided: the log has the claims, or the session has ended */
-    async function describe(at: Due, tokens: ProviderTokens, tokenVersion: number): Promise<boolean> {
+    async function describe(at: Due, { tokens, tokenVersion, idTokenBefore }: Fresh): Promise<boolean> {
       const { session, oidc } = at;
       const { sessionId, idpId } = session;
       try {
-        const profile = await oidc.describe(tokens);
-        const groupIds = groupsOf(profile, deps.groupsFromClaim);
+        const { profile, isFromUserinfo } = await oidc.describe(tokens);
+        const claim = deps.groupsFromClaim;
+        const isNew = tokens.idToken !== idTokenBefore || (claim !== null && isFromUserinfo(claim));
+        const groupIds = claimedGroups({ profile, claim, age: isNew ? "new" : "older than what is known" });
         const refreshedAt = clock.wall();
         const result = await context.submit(
           request({ type: "refreshSession", sessionId, profile, tokens, groupIds, refreshedAt, tokenVersion }),
@@ -280,7 +286,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
         return false;
       }
       dueAt.set(sessionId, now + pauseMs);
-      if (await describe(at, undescribed.tokens, entry.version)) memory.undescribed.delete(sessionId);
+      if (await describe(at, { ...undescribed, tokenVersion: entry.version })) memory.undescribed.delete(sessionId);
       return true;
     }
 
@@ -288,20 +294,20 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       const { sessionId } = session;
       const { tokens, obtainedIn } = entry;
       const command = { type: "keepTokens", sessionId, tokens, tokenVersion: entry.version + 1, obtainedIn } as const;
-      memory.unwritten.set(sessionId, { command, described: "not-needed" });
-      await write({ command, described: "not-needed" });
+      memory.unwritten.set(sessionId, { command, undescribed: null });
+      await write({ command, undescribed: null });
     }
 
     /** In this epoch, or through the broker that leads now. @returns whether the log has it, or never will */
-    async function write({ command, described }: UnwrittenTokens): Promise<boolean> {
+    async function write({ command, undescribed }: UnwrittenTokens): Promise<boolean> {
       const { sessionId, tokens, tokenVersion } = command;
       let result = await context.submit(request(command));
       for (let tries = 0; result.type === "unavailable" && !context.leads() && tries < handOversMax; tries++)
         result = await context.handOver(request(command));
       if (result.type === "unavailable") return false;
       memory.unwritten.delete(sessionId);
-      if (result.type === "done" && described === "needed")
-        memory.undescribed.set(sessionId, { version: tokenVersion + 1, tokens });
+      if (result.type === "done" && undescribed !== null)
+        memory.undescribed.set(sessionId, { version: tokenVersion + 1, tokens, ...undescribed });
       if (result.type === "done") memory.inGrace.delete(sessionId);
       return true;
     }

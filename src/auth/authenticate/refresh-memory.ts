@@ -20,7 +20,11 @@ export const refreshResults = [
 export type RefreshResult = (typeof refreshResults)[number];
 
 /** Tokens that the provider has given, or that were not used, and that the log does not have yet. */
-export type UnwrittenTokens = Readonly<{ command: KeepTokens; described: "needed" | "not-needed" }>;
+export type UnwrittenTokens = Readonly<{
+  command: KeepTokens;
+  /** Null: no claims are to be fetched with them. */
+  undescribed: Readonly<{ idTokenBefore: string | null }> | null;
+}>;
 
 /** A provider that did not answer. No token is presented to it before a probe has succeeded. */
 export type Breaker = { probeAt: number; pauseMs: number };
@@ -28,7 +32,7 @@ export type Breaker = { probeAt: number; pauseMs: number };
 export type RefreshMemory = Readonly<{
   unwritten: LRUCache<SessionId, UnwrittenTokens>;
   /** Written tokens whose claims are still to be fetched, by the vault version that has them. */
-  undescribed: LRUCache<SessionId, Readonly<{ version: number; tokens: ProviderTokens }>>;
+  undescribed: LRUCache<SessionId, Readonly<{ version: number; tokens: ProviderTokens; idTokenBefore: string | null }>>;
   /** Sessions with an unknown outcome, and until when they continue. */
   inGrace: Map<SessionId, UnixMs>;
   breakers: Map<string, Breaker>;

@@ -59,7 +59,7 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
         requestParams: { prompt: "select_account", state: "not for them to say" },
         redirectUri,
         timeoutS: 2,
-        refreshMsMax: 1_000,
+        refreshMsMax: 4_000,
       },
       local,
       () => Date.now(),
@@ -133,7 +133,15 @@ export async function startOddProvider(t: TestContext, metadata: Record<string, 
 
   async function idTokenOf(): Promise<string> {
     const now = Math.floor(Date.now() / 1_000);
-    const claims = { iss: issuer, aud: "cardea", iat: now, exp: now + 300, nonce: "nonce-1", ...provider.claims };
+    const claims = {
+      iss: issuer,
+      aud: "cardea",
+      jti: randomUUID(),
+      iat: now,
+      exp: now + 300,
+      nonce: "nonce-1",
+      ...provider.claims,
+    };
     if (provider.signing === "none") return new UnsecuredJWT(claims).encode();
     const key = provider.signing === "good" ? good.privateKey : bad.privateKey;
     return new SignJWT(claims).setProtectedHeader({ alg: "RS256", kid: "k1" }).sign(key);

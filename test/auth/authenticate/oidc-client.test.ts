@@ -193,7 +193,7 @@ test("a refresh without an ID token keeps the old one's claims, with userinfo's 
   assert.notEqual(fresh.accessToken, tokens.accessToken);
   assert.notEqual(fresh.refreshToken, tokens.refreshToken);
   assert.equal(fresh.idToken, tokens.idToken);
-  const profile = await provider.client.describe(fresh);
+  const { profile } = await provider.client.describe(fresh);
   assert.equal(profile.name, "Renamed");
   assert.deepEqual(profile.claims["groups"], ["eng"]);
 });

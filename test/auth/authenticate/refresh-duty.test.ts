@@ -21,13 +21,16 @@ import { waitFor } from "../../support/wait-for.ts";
 import { finish, type OddProvider, startOddProvider } from "./odd-provider.ts";
 import { quiet, signIn, startWorld, subjectId, type World } from "./support.ts";
 
-const refreshing = (oidc: OidcClient, runs: { count: number }): Duty => {
+type Runs = { count: number; readonly memory: RefreshMemory };
+
+const refreshing = (oidc: OidcClient, runs: Runs): Duty => {
   const refresh = createRefresh({
     providerOf: () => oidc,
     groupsFromClaim: "groups",
     uuid: randomUUID,
     everyMs: 200,
     graceMs: 60_000,
+    memory: runs.memory,
     log: quiet,
   });
   return {
@@ -40,8 +43,8 @@ const refreshing = (oidc: OidcClient, runs: { count: number }): Duty => {
   };
 };
 
-async function startRefreshing(t: TestContext): Promise<Readonly<{ world: World; runs: { count: number } }>> {
-  const runs = { count: 0 };
+async function startRefreshing(t: TestContext): Promise<Readonly<{ world: World; runs: Runs }>> {
+  const runs = { count: 0, memory: newRefreshMemory() };
   return { runs, world: await startWorld(t, { duties: (oidc) => [refreshing(oidc, runs)] }) };
 }
 
@@ -75,14 +78,18 @@ test("an operator's removal stays whatever the provider claims at a refresh", as
 });
 
 test("a refused refresh revokes the session, with the reason in the log", async (t) => {
-  const { world } = await startRefreshing(t);
+  const { world, runs } = await startRefreshing(t);
   const visitor = world.visitor();
-  await signIn(world, visitor, "alice");
-  const [session] = [...world.replica.projection.sessions()];
-  const id = session?.sessionId ?? assert.fail();
+  const newest = async (): Promise<SessionId> => {
+    await signIn(world, visitor, "alice");
+    return [...world.replica.projection.sessions()].at(-1)?.sessionId ?? assert.fail();
+  };
+  let id = await newest();
   await waitFor("the provider to refuse", async () => {
     const tokens = await world.deps.databroker.tokens(id);
     if (tokens !== undefined) await world.oidc.revoke(tokens); // a refresh of ours may overtake it
+    // A machine so busy that the epoch was opened again gives the session its grace.
+    if (runs.memory.inGrace.has(id)) id = await newest();
     return world.replica.projection.standing(id).standing === "revoked";
   });
   const standing = world.replica.projection.standing(id);
@@ -362,6 +369,26 @@ test("an unknown outcome is never resolved by the same token; the session contin
     sessionId: "session-0",
     reason: "refresh-refused",
   });
+});
+
+test("a groups claim that a refresh leaves out, or that only the old ID token has, changes no group; an empty one does", async (t) => {
+  const bench = await startBench(t);
+  const groupsAfter = async (claims: object, userinfo: object): Promise<unknown> => {
+    bench.provider.claims = { sub: "alice", ...claims };
+    bench.provider.userinfo = { sub: "alice", ...userinfo };
+    bench.pass(60_000);
+    await bench.run();
+    const command = bench.submitted.at(-1);
+    assert.ok(command?.type === "refreshSession");
+    return command.groupIds;
+  };
+  assert.equal(await groupsAfter({}, {}), null);
+  assert.deepEqual(await groupsAfter({ groups: [] }, {}), []);
+  assert.deepEqual(await groupsAfter({}, { groups: [] }), []);
+  assert.deepEqual(await groupsAfter({ groups: ["eng"] }, {}), ["eng"]);
+  bench.provider.refreshedIdToken = "without";
+  assert.equal(await groupsAfter({}, {}), null, "the session's old ID token says nothing new");
+  assert.deepEqual(await groupsAfter({}, { groups: ["ops"] }), ["ops"]);
 });
 
 test("a leader that finds another's intent does not present the token", async (t) => {
