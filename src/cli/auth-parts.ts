@@ -107,6 +107,7 @@ export function authDepsOf(
     policies: Policies;
     providers: Providers;
     render: AuthDeps["render"];
+    onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
     logger: Logger;
   }>,
 ): AuthDeps {
@@ -148,6 +149,7 @@ export function authDepsOf(
     handoverBox: createBox({ keys: keys.handover, nowS }),
     providerOf: parts.providers.of,
     render: parts.render,
+    onCodeExchange: parts.onCodeExchange,
     resolveCaller: parts.resolveCaller,
     identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
     assertionFor: config.jwtEndpoint

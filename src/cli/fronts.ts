@@ -110,6 +110,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     const auth = authDepsOf(own, {
       databroker: databroker.as("authenticate"),
       ...{ replica, catchUp, resolveCaller, assertions, policies, providers: known, render: renderPage, logger },
+      onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
     });
     const idps = idpsOf(own);
     const host = own.services.has("authenticate")

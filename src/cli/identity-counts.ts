@@ -9,6 +9,7 @@ import type { Clock, Logger } from "../replication/index.ts";
 export type IdentityCounts = Readonly<{
   bearers: Counter<"result">;
   sessionTokens: Counter<"result">;
+  codeExchanges: Counter<"result">;
   onOversize: (oversize: Oversize) => void;
 }>;
 
@@ -36,6 +37,12 @@ export function identityCounts(
     sessionTokens: new Counter({
       name: "cardea_session_tokens_asked_total",
       help: "Questions to the brokers for a session's provider tokens, by what became of them",
+      labelNames: ["result"],
+      registers: [registry],
+    }),
+    codeExchanges: new Counter({
+      name: "cardea_code_exchanges_total",
+      help: "Callbacks that brought a code from the identity provider, by what became of them",
       labelNames: ["result"],
       registers: [registry],
     }),

@@ -1,8 +1,7 @@
 /** What the handlers of both hosts are given, and the small answers they share. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type { CommandId, ConfigHash, GroupId, Link, Profile, SessionId, UnixMs } from "../../events/index.ts";
-import { parseGroupId } from "../../events/index.ts";
+import type { CommandId, ConfigHash, Link, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Caller, Principal } from "../authorize/decision.ts";
 import { handlerErrorJson, pageHeaders, type Render, type SignInErrorPage } from "../page.ts";
@@ -76,6 +75,8 @@ export type AuthDeps = Readonly<{
   /** The routes that somebody may use; null: nobody is told here. */
   routesOf: ((asked: ListAsked) => readonly ListedRoute[]) | null;
   random: Readonly<{ uuid(): string; token(): string }>;
+  /** What became of a callback that brought a code from the identity provider. */
+  onCodeExchange?: (result: "exchanged" | "repeated" | "used" | "busy") => void;
   log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
 }>;
 
@@ -185,20 +186,6 @@ export function sendProblem(
   // The address of such a page may hold a code or a sealed handle: a link on it must not tell anybody.
   reply.code(problem.status).headers(pageHeaders).header("referrer-policy", "no-referrer");
   return reply.header("x-pomerium-intercepted-response", "true").send(deps.render(page));
-}
-
-/** Groups that the provider claims; null where the configuration does not take groups from a claim. */
-export function groupsOf(profile: Profile, claim: string | null): readonly GroupId[] | null {
-  if (claim === null) return null;
-  const groups = new Set<GroupId>();
-  for (const value of (Object.hasOwn(profile.claims, claim) ? profile.claims[claim] : undefined) ?? []) {
-    try {
-      groups.add(parseGroupId(String(value)));
-    } catch {
-      // a claim value that cannot be a group id names no group
-    }
-  }
-  return [...groups].sort();
 }
 
 /** An http(s) URL without credentials, or undefined. */

@@ -9,7 +9,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { CommandResult } from "../../events/index.ts";
-import { type Arrival, type Arrivals, createArrivals } from "./arrivals.ts";
+import { type Arrival, type Arrivals, createArrivals, type Refusal } from "./arrivals.ts";
 import { createSessionCommand, handOver, rememberHere, submitPatiently } from "./begin-session.ts";
 import { browserToken } from "./begin-sign-in.ts";
 import {
@@ -46,7 +46,10 @@ const endingMs = 30_000;
 type Exchange = Readonly<{ deps: AuthDeps; request: FastifyRequest; reply: FastifyReply; context: ReservedContext }>;
 
 export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
-  const arrivals = createArrivals();
+  const arrivals = createArrivals({
+    monotonic: deps.clock.monotonic,
+    ...(deps.onCodeExchange === undefined ? {} : { onTaken: deps.onCodeExchange }),
+  });
 
   app.get("/.pomerium/sign_in", (request, reply) => signIn({ deps, request, reply, context: contexts.of(request) }));
 
@@ -158,15 +161,24 @@ async function callback(exchange: Exchange, arrivals: Arrivals): Promise<Fastify
   return withProvider(exchange, asked, async (oidc) => {
     const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
     const code = url.searchParams.get("code");
-    const arrival: Arrival | "used" =
+    const arrival: Arrival | Refusal =
       code === null
         ? { identity: exchangeCode(), command: undefined } // an error answer: the provider's words say which
-        : arrivals.take({ state, code }, exchangeCode);
+        : arrivals.take({ state, code, from: context.ip }, exchangeCode);
+    if (arrival === "busy") {
+      reply.header("retry-after", "2");
+      return sendProblem(deps, request, reply, context, {
+        status: 429,
+        title: "Too many sign-ins at once",
+        description: "Too many sign-ins come from your network right now. Yours was not begun. Try again in a moment.",
+        retryUrl: request.raw.url ?? null,
+      });
+    }
     if (arrival === "used") {
       return sendProblem(deps, request, reply, context, {
         status: 400,
         title: "This sign-in is over",
-        description: "It was completed before. Begin again to come to the page you wanted.",
+        description: "It was completed or has failed before. Sign in again to come to the page you wanted.",
         retryUrl: again(deps, asked),
       });
     }
