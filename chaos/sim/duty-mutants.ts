@@ -63,6 +63,11 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
         take: "const olderBuilds = 0;",
         put: "const olderBuilds = 0.5;",
       },
+      {
+        file: "chaos/sim/sim-refreshes.ts",
+        take: "const olderTimeoutMs = 5_000;",
+        put: "const olderTimeoutMs = 100;",
+      },
     ],
     within: 40,
   },

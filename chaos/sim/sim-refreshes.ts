@@ -53,6 +53,7 @@ const wayMs = [5, 80] as const;
 /** At the provider. */
 const workMs = [20, 6_000] as const;
 const timeoutMs = 5_000;
+const olderTimeoutMs = 5_000;
 /** How many boots act as builds that record no intents. The mutants of `invalid_grant` raise it. */
 const olderBuilds = 0;
 
@@ -140,7 +141,7 @@ export class SimRefreshes {
       ended(run, "done");
       return;
     }
-    process.after(timeoutMs, () => settle(null));
+    process.after(this.#records ? timeoutMs : olderTimeoutMs, () => settle(null));
   }
 
   #answered(refresh: Refresh, answer: ProviderAnswer | null): void {

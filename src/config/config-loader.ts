@@ -9,12 +9,15 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import {
   closeSync,
+  constants,
+  fstatSync,
   fsyncSync,
   linkSync,
   mkdirSync,
   openSync,
   readFileSync,
   rmSync,
+  type Stats,
   statSync,
   writeSync,
 } from "node:fs";
@@ -49,16 +52,17 @@ export type LoadResult = ParseResult & Readonly<{ files: readonly string[] }>;
 /** @param path null: everything comes from the environment */
 export function loadConfig(path: string | null, options: LoadOptions): LoadResult {
   const files = new Set<string>();
+  if (path !== null) files.add(path);
   const readFile = (name: string): FileContent => {
     files.add(name);
-    return readWholeFile(name);
+    return readKeyFile(name);
   };
   return { ...load(path, options, readFile), files: [...files] };
 }
 
 function load(path: string | null, options: LoadOptions, readFile: ReadFile): ParseResult {
   const file = path ?? "environment";
-  const content: FileContent = path === null ? { ok: true, text: "", mode: 0 } : readFile(path);
+  const content: FileContent = path === null ? { ok: true, text: "", mode: 0 } : readConfigFile(path);
   if (!content.ok) return refuse(file, `cannot be read: ${content.reason}`, "name the configuration file with -c");
   if (file.toLowerCase().endsWith(".toml")) return refuse(file, "is TOML, which is not read", "write it as YAML");
   const dataDir = options.dataDir === undefined ? {} : { data_dir: options.dataDir };
@@ -91,16 +95,42 @@ function refuse(file: string, problem: string, remedy: string): ParseResult {
 
 const fileBytesMax = 4 * 1024 * 1024;
 
-function readWholeFile(path: string): FileContent {
+/** The file of `-c` may be a pipe of the shell (`<(…)`): the operator waits for it. */
+function readConfigFile(path: string): FileContent {
   try {
-    const stat = statSync(path);
-    if (stat.isDirectory()) return { ok: false, reason: "it is a folder" };
-    if (!stat.isFile() && !stat.isFIFO()) return { ok: false, reason: "it is not a file" };
-    if (stat.size > fileBytesMax) return { ok: false, reason: "it is longer than 4 MiB" };
-    return { ok: true, text: readFileSync(path, "utf8"), mode: stat.isFile() ? stat.mode & 0o777 : 0 };
+    if (statSync(path).isFIFO()) return { ok: true, text: readFileSync(path, "utf8"), mode: 0 };
   } catch (error) {
     return { ok: false, reason: reasonOf(error) };
   }
+  return readKeyFile(path);
+}
+
+/**
+ * A file that a key names. Only an ordinary file is opened: a pipe would block the process, and opening a device can act on it.
+ * The open file is checked again, since another may have taken the path; opening without waiting keeps that harmless.
+ */
+export function readKeyFile(path: string): FileContent {
+  try {
+    const problem = problemOf(statSync(path));
+    if (problem !== null) return { ok: false, reason: problem };
+    const handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stat = fstatSync(handle);
+      const changed = problemOf(stat);
+      if (changed !== null) return { ok: false, reason: changed };
+      return { ok: true, text: readFileSync(handle, "utf8"), mode: stat.mode & 0o777 };
+    } finally {
+      closeSync(handle);
+    }
+  } catch (error) {
+    return { ok: false, reason: reasonOf(error) };
+  }
+}
+
+function problemOf(stat: Stats): string | null {
+  if (stat.isDirectory()) return "it is a folder";
+  if (!stat.isFile()) return "it is not a file";
+  return stat.size > fileBytesMax ? "it is longer than 4 MiB" : null;
 }
 
 type AllSecrets = Required<GeneratedSecrets>;
@@ -140,7 +170,7 @@ function readOrMakeSecrets(dataDir: string): Kept {
   } catch (error) {
     return { ok: false, reason: reasonOf(error) };
   }
-  const content = readWholeFile(file);
+  const content = readKeyFile(file);
   if (!content.ok) return { ok: false, reason: `${file}: ${content.reason}` };
   if ((content.mode & 0o077) !== 0)
     return { ok: false, reason: `others may read ${file} (chmod 600 ${file}, or delete it to end all sessions)` };

@@ -26,7 +26,7 @@ export type {
   TunnelConfig,
   Upstream,
 } from "./config.ts";
-export { type LoadOptions, type LoadResult, loadConfig } from "./config-loader.ts";
+export { type LoadOptions, type LoadResult, loadConfig, readKeyFile } from "./config-loader.ts";
 export type {
   BalancingConfig,
   BreakerConfig,

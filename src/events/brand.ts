@@ -56,13 +56,17 @@ function idParser<Id extends string>(kind: string, pattern: RegExp): (value: unk
   };
 }
 
-/** Group ids come from outside (a directory's id, a claim's value), so any printable text without control characters. */
+/** Group ids come from outside (a directory's id, a claim's value), so any well-formed text without control characters. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
 const groupPattern = /^[^\u0000-\u001f\u007f]{1,256}$/;
 
 export const parseSessionId = idParser<SessionId>("session id", idPattern);
 export const parseUserId = idParser<UserId>("user id", idPattern);
-export const parseGroupId = idParser<GroupId>("group id", groupPattern);
+export const parseGroupId = (value: unknown): GroupId => {
+  if (typeof value !== "string" || !groupPattern.test(value) || !value.isWellFormed())
+    throw new InvalidIdError("group id");
+  return value as GroupId;
+};
 export const parseNodeId = idParser<NodeId>("node id", idPattern);
 export const parseBootId = idParser<BootId>("boot id", idPattern);
 export const parseBrokerId = idParser<BrokerId>("broker id", idPattern);

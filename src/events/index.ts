@@ -158,6 +158,7 @@ export {
   sameLink,
 } from "./link.ts";
 export { MalformedSnapshotError } from "./malformed-snapshot.ts";
+export { isPlainLines, isPlainText } from "./plain-text.ts";
 export {
   type Claims,
   type ClaimValue,

@@ -4,7 +4,7 @@
  * The kubelet replaces such a file well before its token ends. A file that is away or empty for a while costs nothing: the token
  * that was there is used on, and the log says so once.
  */
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import type { RouteConfig } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
 import type { KubernetesRules } from "./kubernetes.ts";
@@ -25,7 +25,7 @@ export function openServiceAccountTokens(routes: readonly RouteConfig[], logger:
       files.set(kubernetes.tokenFile, { token: kubernetes.token, trouble: false });
 
   async function look(path: string, state: { token: string; trouble: boolean }): Promise<void> {
-    const text = await readFile(path, "utf8").catch(() => "");
+    const text = await readOrdinaryFile(path).catch(() => "");
     const token = text.trim();
     const good = /^[\x21-\x7e]+$/.test(token) && token.length <= tokenCharsMax;
     if (!good && !state.trouble)
@@ -48,4 +48,9 @@ export function openServiceAccountTokens(routes: readonly RouteConfig[], logger:
     },
     close: () => clearInterval(timer),
   };
+}
+
+/** A pipe would block a thread of the process for as long as nothing writes to it. */
+async function readOrdinaryFile(path: string): Promise<string> {
+  return (await stat(path)).isFile() ? readFile(path, "utf8") : "";
 }

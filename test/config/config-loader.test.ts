@@ -1,5 +1,6 @@
 /** Reading from disk: the file, the files it names, generated secrets, and the file of `cardea dev`. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,
@@ -44,6 +45,15 @@ suite("the file", () => {
     assert.deepEqual(problemsOf(join(folder, "gone.yaml")), [
       "gone.yaml: (file): cannot be read: it does not exist; name the configuration file with -c",
     ]);
+  });
+  test("whose key names a pipe or a device: it is refused without being opened", () => {
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    for (const path of [pipe, "/dev/zero", folder]) {
+      const file = written("special.yaml", `shared_secret_file: ${path}\n`);
+      // A pipe that nobody writes to would never let this return.
+      assert.match(problemsOf(file).join(), /shared_secret_file: .*cannot be read: it is (not a file|a folder)/);
+    }
   });
   test("that is a folder", () => {
     assert.match(problemsOf(folder).join(), /cannot be read: it is a folder/);

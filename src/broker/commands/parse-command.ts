@@ -8,6 +8,8 @@ import {
   type Command,
   type CommandRequest,
   type GroupId,
+  isPlainLines,
+  isPlainText,
   type LostTightening,
   type MembershipSource,
   type Profile,
@@ -190,10 +192,12 @@ function profile(value: unknown): Profile {
 function claims(value: unknown): Claims {
   const entries = Object.entries(fieldsOf(value, "claims"));
   if (entries.length > claimsMax) throw new MalformedCommandError("too many claims");
+  if (!entries.every(([name]) => isPlainText(name))) throw new MalformedCommandError("a claim's name is no plain text");
   return Object.fromEntries(entries.map(([name, values]) => [name, listOf(values, "a claim").map(claimValue)]));
 }
 
 function claimValue(value: unknown): ClaimValue {
+  if (typeof value === "string" && !isPlainLines(value)) throw new MalformedCommandError("a claim is no plain text");
   if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
   throw new MalformedCommandError("a claim that is neither text, number nor truth");
 }
@@ -236,7 +240,7 @@ function oneOf<T extends string>(value: unknown, allowed: readonly T[], name: st
 const actorPattern = /^(system|(user|operator|service):[^\s]{1,200})$/;
 
 function actor(value: unknown): string {
-  if (typeof value === "string" && actorPattern.test(value)) return value;
+  if (typeof value === "string" && actorPattern.test(value) && isPlainText(value)) return value;
   throw new MalformedCommandError("the actor is not `user:…`, `operator:…`, `service:…` or `system`");
 }
 
@@ -246,7 +250,7 @@ function fieldsOf(value: unknown, name: string): Fields {
 }
 function text(fields: Fields, name: string): string {
   const value = fields[name];
-  if (typeof value === "string" && value.length <= textMax) return value;
+  if (typeof value === "string" && value.length <= textMax && isPlainText(value)) return value;
   throw new MalformedCommandError(`${name} is not text`);
 }
 function whole(fields: Fields, name: string, { min, max }: Readonly<{ min: number; max: number }>): number {

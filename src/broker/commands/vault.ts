@@ -4,6 +4,7 @@
  */
 import { hash as digestOf } from "node:crypto";
 import {
+  isPlainText,
   open,
   type PersonKey,
   type Presentation,
@@ -73,7 +74,7 @@ export function parseTokens(value: unknown): ProviderTokens | undefined {
   const fields = value as Readonly<Record<string, unknown>>;
   const text = (name: string): string | null | undefined => {
     const field = fields[name];
-    return field === null || typeof field === "string" ? field : undefined;
+    return field === null || (typeof field === "string" && isPlainText(field)) ? field : undefined;
   };
   const accessToken = text("accessToken");
   const refreshToken = text("refreshToken");

@@ -2,20 +2,18 @@
  * NATS credentials in a file, read again at every connection: whoever renews them in place, as those that expire have to be, needs no
  * restart. While the file is gone or half written, those of before are shown.
  */
-import { readFileSync } from "node:fs";
+import { readKeyFile } from "../../config/index.ts";
 
 const isWhole = /-----BEGIN NATS USER JWT-----.+-----BEGIN USER NKEY SEED-----.+-----END USER NKEY SEED-----/s;
 
-/** @throws the system's error when the file cannot be read now */
+/** @throws when the file cannot be read now, or is no ordinary file */
 export function credentialsIn(file: string): () => Uint8Array {
-  let newest: Uint8Array = readFileSync(file);
+  const first = readKeyFile(file);
+  if (!first.ok) throw new Error(`the file of NATS credentials ${file} cannot be read: ${first.reason}`);
+  let newest: Uint8Array = Buffer.from(first.text);
   return () => {
-    try {
-      const read = readFileSync(file);
-      if (isWhole.test(read.toString("latin1"))) newest = read;
-    } catch {
-      // It is being replaced.
-    }
+    const read = readKeyFile(file); // it is unreadable, or half written, while it is replaced
+    if (read.ok && isWhole.test(read.text)) newest = Buffer.from(read.text);
     return newest;
   };
 }

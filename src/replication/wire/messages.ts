@@ -11,6 +11,7 @@ import {
   type Epoch,
   encode,
   type Incarnation,
+  isPlainText,
   type Link,
   type NodeId,
   type Position,
@@ -202,7 +203,7 @@ function map(value: unknown): Fields {
 }
 function text(m: Fields, name: string): string {
   const value = m[name];
-  if (typeof value === "string" && value.length <= 1_000) return value;
+  if (typeof value === "string" && value.length <= 1_000 && isPlainText(value)) return value;
   throw new MalformedMessageError(`${name} is not text`);
 }
 function finite(m: Fields, name: string): number {

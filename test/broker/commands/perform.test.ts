@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { MalformedCommandError, parseCommandRequest } from "../../../src/broker/commands/parse-command.ts";
 import { perform } from "../../../src/broker/commands/perform.ts";
 import type { Performed, Tools } from "../../../src/broker/commands/performed.ts";
 import { openTokens, openVault } from "../../../src/broker/commands/vault.ts";
@@ -207,6 +208,36 @@ describe("createSession", () => {
       assert.equal(codeOf(bench.ask(prepare(bench))), code);
     });
   }
+});
+
+describe("a command from the wire", () => {
+  const request = (command: Command): unknown => ({ ...asked(command) });
+
+  test("every text of it is well-formed and without control characters", () => {
+    const good = createSession("s1", "alice");
+    assert.doesNotThrow(() => parseCommandRequest(request(good)));
+    for (const bad of ["a\u0000", "a\nb", "\ud800", "\udc00a"]) {
+      const profiles = [
+        { ...good.profile, subject: bad },
+        { ...good.profile, issuer: bad },
+        { ...good.profile, email: bad },
+        { ...good.profile, name: bad },
+        { ...good.profile, claims: { [bad]: ["x"] } },
+      ];
+      const commands: readonly Command[] = [
+        ...profiles.map((profile) => ({ ...good, profile })),
+        { ...good, idpId: bad },
+        { ...good, groupIds: [group(bad)] },
+        { ...good, tokens: { ...good.tokens, refreshToken: bad } },
+        { type: "suspendUser", userId: user("alice"), reason: bad },
+      ];
+      for (const command of commands)
+        assert.throws(() => parseCommandRequest(request(command)), MalformedCommandError, JSON.stringify(command));
+      assert.throws(() => parseCommandRequest({ ...asked(good), actor: `operator:${bad}` }), MalformedCommandError);
+    }
+    const lines = { ...good, profile: { ...good.profile, claims: { "address.formatted": ["1 Way\nTown"] } } };
+    assert.doesNotThrow(() => parseCommandRequest(request(lines)));
+  });
 });
 
 describe("a recorded refresh", () => {

@@ -1,0 +1,65 @@
+/** Answers of issuers: bounded in size, depth and time, and made of well-formed text. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { answerBytesMax, answerDepthMax, isNestedDeeperThan } from "../../../src/auth/authenticate/issuer-fetch.ts";
+import { profileOf } from "../../../src/auth/authenticate/oidc-profile.ts";
+import { ProviderError } from "../../../src/auth/authenticate/provider-error.ts";
+import { finish, startOddProvider } from "./odd-provider.ts";
+
+const nested = (depth: number): string => `${"[".repeat(depth)}${"]".repeat(depth)}`;
+
+test("a provider's answer that is too long or nested too deep is no answer, wherever it comes", async (t) => {
+  const endless = { filler: "x".repeat(answerBytesMax) };
+  const deep = JSON.parse(`{"filler":${nested(answerDepthMax + 1)}}`) as object;
+  for (const path of ["/.well-known/openid-configuration", "/jwks", "/token", "/userinfo"]) {
+    for (const body of [endless, deep]) {
+      const provider = await startOddProvider(t);
+      provider.instead = (asked) => (asked === path ? { body } : undefined);
+      await assert.rejects(
+        finish(provider),
+        (error) => error instanceof ProviderError && error.kind === "silent",
+        path,
+      );
+    }
+  }
+});
+
+test("a refresh token whose answer is too long is not sent again", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  provider.instead = (path) => (path === "/token" ? { body: { filler: "x".repeat(answerBytesMax) } } : undefined);
+  assert.equal((await provider.client.refresh(tokens)).type, "unknown");
+});
+
+test("brackets in strings do not count as depth", () => {
+  const bytes = (text: string): Uint8Array => Buffer.from(text);
+  assert.equal(isNestedDeeperThan(bytes(nested(3)), 3), false);
+  assert.equal(isNestedDeeperThan(bytes(nested(4)), 3), true);
+  assert.equal(isNestedDeeperThan(bytes(`{"a":"[[[[\\"[[[["}`), 1), false);
+});
+
+test("a subject that is no plain text is nobody", () => {
+  for (const subject of ["", "alice\n", "\u0000", "\ud800", "a\udc00b", "x".repeat(1_001)])
+    assert.throws(() => profileOf("https://idp", subject, {}), ProviderError, JSON.stringify(subject));
+  assert.equal(profileOf("https://idp", "Ålice 🦊", {}).subject, "Ålice 🦊");
+});
+
+test("claims that are no well-formed text are left out, and line breaks stay", () => {
+  const profile = profileOf("https://idp", "alice", {
+    email: "a\u0000@example.com",
+    name: "\ud83d",
+    address: { formatted: "1 Way\nTown" },
+    groups: ["eng", "\udc00", "o\u001bps"],
+    "bad\u0007name": "x",
+  });
+  assert.equal(profile.email, "");
+  assert.equal(profile.name, "");
+  assert.deepEqual(profile.claims["address.formatted"], ["1 Way\nTown"]);
+  assert.deepEqual(profile.claims["groups"], ["eng"]);
+  assert.ok(!Object.keys(profile.claims).some((name) => name.includes("bad")));
+});
+
+test("claims in a token may be any JSON: deep ones are refused, not followed", () => {
+  const said = JSON.parse(`{"x":${nested(200_000)}}`) as Record<string, unknown>;
+  assert.throws(() => profileOf("https://idp", "alice", said), ProviderError);
+});
