@@ -35,7 +35,13 @@ import { resolveObserving } from "./resolve-observing.ts";
 import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
 import { resolveRoute } from "./resolve-route.ts";
 import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
-import { checkAdministrators, checkSignInHost, resolveSignIn, type VisitedHost } from "./resolve-sign-in.ts";
+import {
+  checkAdministrators,
+  checkSignInHost,
+  resolveSignIn,
+  signInHostOf,
+  type VisitedHost,
+} from "./resolve-sign-in.ts";
 import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
 import { asksForSession } from "./sign-in-needs.ts";
 import { checkWindowLimits } from "./window-limits.ts";
@@ -181,6 +187,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
       material,
       routes,
       certificates: process.certificates,
+      signInHost: signInHostOf(signIn.authenticateServiceUrl),
       present: section.present,
     }),
     certificates: process.certificates,

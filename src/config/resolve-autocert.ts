@@ -22,6 +22,8 @@ export function resolveAutocert(
     material: Material;
     routes: readonly Pick<RouteConfig, "host" | "from">[];
     certificates: readonly TlsFiles[];
+    /** The host where people sign in over TLS; null: there is none. */
+    signInHost: string | null;
     /** Keys that are written. */
     present: ReadonlySet<string>;
   }>,
@@ -90,7 +92,12 @@ function hostsIn(
   {
     routes,
     certificates,
-  }: Readonly<{ routes: readonly Pick<RouteConfig, "host" | "from">[]; certificates: readonly TlsFiles[] }>,
+    signInHost,
+  }: Readonly<{
+    routes: readonly Pick<RouteConfig, "host" | "from">[];
+    certificates: readonly TlsFiles[];
+    signInHost: string | null;
+  }>,
 ): readonly string[] {
   const known = certificates.flatMap(({ cert }) => {
     const certificate = readCertificate(cert);
@@ -98,9 +105,7 @@ function hostsIn(
   });
   const isKnown = (host: string): boolean => known.includes(host) || known.includes(host.replace(/^[^.]+/, "*"));
   const ofRoutes = routes.filter(({ from }) => from.protocol === "https:").map(({ host }) => host);
-  const authenticate = globals.authenticate_service_url;
-  const ownHost =
-    authenticate?.protocol === "https:" && globals.services.has("authenticate") ? [authenticate.hostname] : [];
+  const ownHost = signInHost !== null && globals.services.has("authenticate") ? [signInHost] : [];
   const wanted = [...ofRoutes, ...ownHost].filter(
     (host) => !host.includes("*") && isIP(host.replace(/^\[|\]$/g, "")) === 0 && !isKnown(host),
   );

@@ -69,6 +69,11 @@ export function resolveSignIn(
 const nowhere = new URL("https://sign-in.invalid");
 const noSignIn = { authenticateServiceUrl: nowhere, authenticateInternalServiceUrl: null, idp: null } as const;
 
+/** The host that needs a certificate for sign-in; null: sign-in is nowhere, or is plain HTTP. */
+export function signInHostOf(url: URL): string | null {
+  return url.protocol === "https:" && url.hostname !== nowhere.hostname ? url.hostname : null;
+}
+
 const hostedDomains: ReadonlySet<string> = new Set(["authenticate.pomerium.app", "authenticate.staging.pomerium.app"]);
 
 /** Whether people would sign in with Pomerium's own service, which Pomerium also uses where no other is named. */

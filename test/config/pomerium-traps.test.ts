@@ -87,6 +87,11 @@ suite("no identity provider is needed", () => {
       assert.deepEqual(errors(withoutSignIn + routes), []);
       assert.equal(config(withoutSignIn + routes).idp, null);
     });
+  test("and ACME orders no certificate for a sign-in host that is none", () => {
+    const text = withoutSignIn.replace("insecure_server: true\n", "autocert: true\n");
+    for (const url of ["", "authenticate_service_url: https://authenticate.pomerium.app\n"])
+      assert.deepEqual(config(text + url + publicRoute).autocert?.hosts, ["app.example.com"]);
+  });
   test("for a databroker alone, which says what it cannot refresh", () => {
     const text = `services: databroker\nshared_secret: ${sharedSecret}\nbroker: {listen: "127.0.0.1:5443"}\n`;
     assert.deepEqual(errors(text), []);

@@ -184,7 +184,7 @@ function compileRoute(
       const why = Object.hasOwn(withoutFacts, name) ? withoutFacts[name] : undefined;
       if (why === undefined) continue;
       const report = reporter(problems, key, () => placed);
-      if (protectsNothing && name !== "device")
+      if (protectsNothing && name !== "device" && surroundings.facts !== "any")
         report(
           [at],
           `this \`deny\` can never fire: ${why}`,

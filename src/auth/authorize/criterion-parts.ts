@@ -50,7 +50,11 @@ export type AnyOf = Readonly<{
 export type Held = (principal: Principal) => string | ReadonlySet<ClaimValue> | undefined;
 
 /** What compiling needs beside the policy: the data sets that `record` may ask about. */
-export type Surroundings = Readonly<{ records: Records }>;
+export type Surroundings = Readonly<{
+  records: Records;
+  /** Which facts requests bring: by default those of HTTP, so that a `deny` by a fact of SSH or MCP is refused. */
+  facts?: "http" | "any";
+}>;
 export type Context = Surroundings & Readonly<{ criterion: Criterion; reasons: ReasonTable; report: Report }>;
 export type Compile = (context: Context) => CompiledCriterion | undefined;
 export type Words = Readonly<{ ok: Reason; fail: Reason }>;

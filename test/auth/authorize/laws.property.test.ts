@@ -153,7 +153,7 @@ function ask(policy: unknown, { who, what, at, data }: Asked): Decision {
       return [type, set];
     }),
   );
-  const compiled = compilePolicies([route({ policy: source(policy) })], { records });
+  const compiled = compilePolicies([route({ policy: source(policy) })], { records, facts: "any" });
   assert(compiled.ok, compiled.ok ? "" : JSON.stringify(compiled.problems));
   const caller = who === null ? nobody : ({ type: "principal", principal: principal(who) } as const);
   const now = at as UnixMs;
