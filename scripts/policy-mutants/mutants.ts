@@ -216,8 +216,14 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "inherited-claims": {
     file: at("criteria-person"),
     meaning: "what every object inherits counts as claims",
-    take: "if (Object.hasOwn(claims, claim)) return claims[claim] ?? noValues;",
-    put: "if (claim in claims) return claims[claim] ?? noValues;",
+    take: "if (Object.hasOwn(claims, name)) return claims[name] ?? noValues;",
+    put: "if (name in claims) return claims[name] ?? noValues;",
+  },
+  "claims-with-capitals": {
+    file: at("criteria-person"),
+    meaning: "a claim name with capitals is never read as Pomerium reads it",
+    take: "new Set([claim, claim.toLowerCase()])",
+    put: "new Set([claim])",
   },
   "empty-subject": {
     file: at("criteria-person"),
