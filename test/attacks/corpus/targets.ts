@@ -66,6 +66,7 @@ const forms = refused(400, {
 /** Said twice, and not the same. `scheme` is the one of the connection. */
 const saidTwice = (scheme: "http" | "https"): Attack[] =>
   refused(400, {
+    "absolute-form behind a second space": get(` ${scheme}://app.localhost/a`),
     "absolute-form of another host": get(`${scheme}://eng.localhost/`),
     "absolute-form of another host, in capitals": get(`${scheme.toUpperCase()}://eng.localhost/`),
     "absolute-form of the other scheme": get(`${scheme === "http" ? "https" : "http"}://app.localhost/`),
@@ -118,7 +119,6 @@ const absolute = (scheme: "http" | "https", port: number): Attack[] => [
       get(`${scheme}://app.localhost:8080/a`, "", "HTTP/1.1", "app.localhost:8080"),
       { method: "GET", target: "/a" },
     ],
-    "absolute-form behind a second space": [get(` ${scheme}://app.localhost/a`), { method: "GET", target: "/a" }],
     "absolute-form without a path": [get(`${scheme}://app.localhost`), { method: "GET", target: "/" }],
     "absolute-form of a query alone": [get(`${scheme}://app.localhost?b=/c`), { method: "GET", target: "/?b=/c" }],
     "absolute-form of a path that is made one form": [
