@@ -9,8 +9,11 @@ export type NatsBench = Readonly<{
   connect: (options?: Readonly<{ server?: number; pausable?: true }>) => Promise<BenchConnection>;
   createStream: () => Promise<void>;
   deleteStream: () => Promise<void>;
-  /** What the stream holds, oldest first. */
-  streamed: () => Promise<readonly string[]>;
+  /**
+   * What the stream holds, oldest first.
+   * @param last waits for this many first: a server stores what is published without an answer a moment later
+   */
+  streamed: (last?: number) => Promise<readonly string[]>;
   kill: (server: number) => Promise<void>;
   start: (server: number) => Promise<void>;
   /** Waits for a condition. */

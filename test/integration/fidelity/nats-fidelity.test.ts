@@ -125,14 +125,16 @@ for (const [name, start] of worlds) {
       const [publisher, other] = [await bench.connect(), await bench.connect()];
       const [most, before] = [900, 5];
       const big = (text: string): string => text.padEnd(bigBytes);
+      // Half of what the server keeps for one connection: on a busy machine a subscriber that reads may be that late.
+      const unreadMax = 8;
       for (const text of numbers(1, before)) publisher.publish(big(text));
       await bench.until("the first ones", () => messagesOf(slow).length === before);
       await slow.pause();
       for (const text of numbers(before + 1, most)) {
         publisher.publish(big(text));
-        if (Number(text) % 20 !== 0) continue;
-        await publisher.flush(); // the publisher is told nothing of it
-        await other.flush(); // on a busy machine whoever reads would be slow as well
+        if (Number(text) % unreadMax !== 0) continue;
+        await publisher.flush(); // the publisher does not learn of it
+        await other.flush();
       }
       await publisher.flush();
       await other.flush();
@@ -201,12 +203,16 @@ for (const [name, start] of worlds) {
       try {
         await bench.createStream();
         const relay = await bench.connect({ server: 2 });
-        assert.equal(await relay.publishToStream("a", { expectedLast: 0 }), "stored 1");
+        const stored = async (id: string, position: number): Promise<void> => {
+          const wanted = new RegExp(`^(stored|duplicate of) ${position}$`);
+          let answer = "";
+          for (let round = 1; round <= 20 && !wanted.test(answer); round += 1)
+            answer = await relay.publishToStream(id, { id, expectedLast: position - 1 });
+          assert.match(answer, wanted);
+        };
+        await stored("a", 1); // the servers may still elect the stream's leader
         await bench.kill(0);
-        let answer = "";
-        for (let round = 1; round <= 20 && answer !== "stored 2"; round += 1)
-          answer = await relay.publishToStream("b", { id: "b", expectedLast: 1 });
-        assert.match(answer, /^(stored|duplicate of) 2$/);
+        await stored("b", 2);
         await bench.kill(1);
         assert.equal(await relay.publishToStream("c", { id: "c", expectedLast: 2 }), "no answer");
       } finally {

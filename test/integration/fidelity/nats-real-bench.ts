@@ -115,8 +115,11 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
     async deleteStream() {
       await manager.streams.delete(stream);
     },
-    async streamed() {
-      const { state } = await manager.streams.info(stream);
+    async streamed(last = 0) {
+      const state = await waitFor("the stream to hold it all", async () => {
+        const info = await manager.streams.info(stream);
+        return info.state.last_seq >= last && info.state;
+      });
       const found: string[] = [];
       for (let seq = state.first_seq; seq <= state.last_seq && state.messages > 0; seq += 1) {
         const message = await manager.streams.getMessage(stream, { seq });

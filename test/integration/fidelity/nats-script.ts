@@ -35,7 +35,7 @@ export async function tell(bench: NatsBench, seed: number, steps: number): Promi
       listener.heard = seen.length;
     }
     lines.push(`${step} ${line}; heard: ${heard.join(" | ")}`);
-    if (step % 10 === 9 && exists) lines.push(`${step} the stream holds ${(await bench.streamed()).join(", ")}`);
+    if (step % 10 === 9 && exists) lines.push(`${step} the stream holds ${(await bench.streamed(end)).join(", ")}`);
   }
   return lines;
 
