@@ -19,7 +19,7 @@ export type LeftOut<Line> = Readonly<{ line: Line; omitted: number }>;
 type Entry<Line> = { startedAt: number; omitted: number; last: Line | null };
 
 /** Fields that make a line one of a cause. */
-const causeFields = ["err", "error", "code", "cause", "why"] as const;
+const causeFields = ["err", "error", "code", "why"] as const;
 /** Fields that differ from line to line of one cause. */
 const passing: ReadonlySet<string> = new Set(
   "err requestId sessionId userId commandId peer ip host path url version trace span at time".split(" "),

@@ -42,6 +42,7 @@ test("a cause is the message, the innermost code and the names in the line; ids 
   assert.notEqual(key({ routeId: "a", code: "E" }), key({ routeId: "b", code: "E" }));
   assert.notEqual(key({ code: "E" }), key({ code: "E" }, "another message"));
   assert.equal(key({ position: 1 }), undefined, "no cause: never left out");
+  assert.equal(key({ cause: "SIGHUP", problems: 2 }, "refused"), undefined, "each refused reload is logged");
   assert.equal(key({ error: "after 12 ms" }), key({ error: "after 13 ms" }));
 });
 
