@@ -21,6 +21,30 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "unrecorded-window-trusted": {
+    section: 6,
+    meaning: "where an older build granted the leases that are lost, they count as no longer than today's limit",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: 'if (previous === "unrecorded") return Math.max(limitMs, windowMsMax);',
+        put: 'if (previous === "unrecorded") return limitMs;',
+      },
+    ],
+  },
+  "surviving-window-ignored": {
+    section: 6,
+    meaning: "a surviving lease that is longer than every limit says nothing of those that are lost",
+    test: continuityTest,
+    changes: [
+      {
+        file: continuity,
+        take: "return lessees.reduce((longestMs, { windowMs }) => Math.max(longestMs, windowMs), limitMs);",
+        put: "return limitMs;",
+      },
+    ],
+  },
   "same-timeline-trusted": {
     section: 6,
     meaning: "a store on the same timeline counts as one that has lost nothing",
