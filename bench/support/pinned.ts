@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const readyMsMax = 30_000;
+const readyMsMax = 120_000;
 
 export type Pinned = Readonly<{
   stop(): Promise<void>;

@@ -32,7 +32,7 @@ export function gapOfEndedBoot(
   ended: NumbersMark,
   { node, boot, at }: Readonly<{ node: NodeId; boot: BootId; at: UnixMs }>,
 ): AuditRecord {
-  const why = `boot ${ended.boot} did not end in order: its records ${ended.written + 1} to ${ended.reserved} are lost unless they are here; it had used at least ${ended.used}`;
+  const why = `boot ${ended.boot} did not end in order: its records from ${ended.written + 1} on are lost unless they are here; it had used ${ended.used} numbers or more, and none above ${ended.reserved}`;
   return { kind: "gap", seq: 1, node, boot, at, first: 1, last: 1, why, ended };
 }
 
