@@ -22,8 +22,8 @@ export function openStandardOutput(): Output {
 }
 
 /**
- * Node writes to standard error synchronously where it is a file, and waits for a full disk. From here on, warnings of the runtime and
- * what libraries print (`console.error`) go through a bounded queue as well.
+ * Node writes to standard error synchronously where it is a file, and keeps what a stalled pipe does not take without a bound. From here on,
+ * warnings of the runtime and what libraries print (`console.error`) go through a bounded queue as well.
  */
 function queueStandardError(): void {
   const output = openOutput({ fd: process.stderr.fd, noticeOf: droppedNotice("standard error") });
