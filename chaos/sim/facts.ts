@@ -260,6 +260,8 @@ export type GrantReceived = AtNode<
     anchorAgeMs?: number;
   }
 >;
+/** N: the age mark of a regional broker, as it is on the disk now. `found`: as this boot met it. */
+export type AgeMarked = AtNode<"age-mark", { mark: "none" | "on the disk"; how: "found" | "kept" | "removed" }>;
 /** N: at the start and at each change of the node's own file. One decision uses one hash. */
 export type ConfigActivated = AtNode<
   "config-activated",
@@ -429,6 +431,7 @@ export type SimFact =
   | ConfirmSent
   | GoodbyeSent
   | GrantReceived
+  | AgeMarked
   | ConfigActivated
   | RequestBegan
   | Decided

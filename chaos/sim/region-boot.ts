@@ -29,6 +29,7 @@ import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import { openNodeMessage, type SimEnvelope } from "./envelopes.ts";
+import type { SimFactOf } from "./facts.ts";
 import type { NatsClient } from "./nats-model.ts";
 import type { Call } from "./node-calls.ts";
 import type { Alarm, SimProcess } from "./process.ts";
@@ -108,6 +109,7 @@ export class RegionBoot {
     const here = this.#driver.here();
     const { deltaMs } = options.lease;
     this.#driver.report({ type: "config-activated", ...here, hash: configHash, deltaMs, routes: [] });
+    this.#tellMark("found");
     const saved = this.#disk.saves.findLast(({ level }) => level <= this.#driver.reads);
     const snapshot: LoadedSnapshot | null = saved === undefined ? null : { ...load(saved), sticky: [] };
     this.#driver.feed({ type: "started", snapshot, kept: this.#disk.kept, fanout: "down", at: this.#process.moment() });
@@ -211,6 +213,7 @@ export class RegionBoot {
         return;
       case "clearMark":
         this.#disk.mark = "none";
+        this.#tellMark("removed");
         return;
       case "leave":
         if (effect.goodbye === "say") this.#driver.feed({ type: "leaving", at: this.#process.moment() });
@@ -302,9 +305,14 @@ export class RegionBoot {
       if (this.#disk.isFull) this.#feed({ type: "markNotKept", reason: "no space left on device" });
       else {
         this.#disk.mark = "on the disk";
+        this.#tellMark("kept");
         this.#feed({ type: "markKept" });
       }
     });
+  }
+
+  #tellMark(how: SimFactOf<"age-mark">["how"]): void {
+    this.#driver.report({ type: "age-mark", ...this.#driver.here(), mark: this.#disk.mark, how });
   }
 
   // --- the node core of its own copy

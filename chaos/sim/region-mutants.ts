@@ -24,6 +24,65 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
     where: "regional",
     holds: leaderWaits,
   },
+  "mark-late": {
+    meaning: "a regional broker grants by age before the age mark is on its disk",
+    changes: [
+      {
+        file: leases,
+        take: 'this.#unmarked.set(id, renew);\n    if (this.#mark === "asked for") return;',
+        put: 'this.#grantByAge(id, renew);\n    if (this.#mark === "asked for") return;',
+      },
+    ],
+    within: 10,
+    where: "regional",
+  },
+  "mark-removed-early": {
+    meaning: "a regional broker removes the age mark while leases by age count",
+    changes: [{ file: leases, take: "this.leased(now) === 0 && this.#work.own.lease", put: "this.#work.own.lease" }],
+    within: 10,
+    where: "regional",
+  },
+  "mark-removed-unleased": {
+    meaning: "a boot removes the age mark of the boot before it, though the leader has granted it no lease",
+    changes: [{ file: leases, take: "&& this.#work.own.lease !== null && this.#unmarked", put: "&& this.#unmarked" }],
+    within: 40,
+    where: "regional",
+  },
+  "rebuilt-region-keeps": {
+    meaning: "confirmations of a history that the region has left count in the history that it was rebuilt to",
+    changes: [{ file: leases, take: "if (rebuilt) this.#granter.rebuilt();", put: "void rebuilt;" }],
+    beside: [alwaysByAge],
+    within: 60,
+    where: "regional",
+    holds: leaderWaits,
+  },
+  "foreign-confirmation-counts": {
+    meaning: "a node's confirmation counts at its region whatever history it is of",
+    changes: [{ file: granter, take: "if (!view.onChain(enforced) || node.refusal", put: "if (node.refusal" }],
+    beside: [alwaysByAge],
+    within: 60,
+    where: "regional",
+    holds: leaderWaits,
+  },
+  "head-of-node": {
+    meaning: "a grant by age names the node's own position, not all that the region has applied",
+    changes: [{ file: granter, take: "const head = copy.applied;", put: "const head = renew.applied;" }],
+    within: 40,
+    where: "regional",
+  },
+  "void-lease-shared": {
+    meaning: "a regional broker whose own lease is void grants from it",
+    changes: [
+      {
+        file: holder,
+        take: "if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.terms",
+        put: "if (state.terms",
+      },
+    ],
+    beside: [alwaysByAge],
+    within: 40,
+    where: "regional",
+  },
   "confirmation-not-awaited": {
     meaning: "a region's change counts as enforced before its nodes with leases by age have confirmed it",
     changes: [

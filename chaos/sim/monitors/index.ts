@@ -20,7 +20,7 @@ import type { Handlers, Monitor } from "./monitor.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
-import { watchLeasesByAge } from "./region-monitors.ts";
+import { LeasesByAge, watchAgeMarks, watchLeasesByAge, watchRegionClaims } from "./region-monitors.ts";
 import { Scene, type SceneOptions } from "./scene.ts";
 import { watchStreamsClosed } from "./stream-monitors.ts";
 import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
@@ -94,8 +94,10 @@ export function monitorsOf(
   counts: Readonly<{ availability: Availability; losses: Losses }>,
 ): readonly Monitor[] {
   const book = new LeaseBook(scene);
+  const byAge = new LeasesByAge(scene, book);
   return [
     keepBook(book),
+    byAge.monitor(),
     watchChain(scene),
     watchWriters(scene),
     watchPrefix(scene),
@@ -109,6 +111,8 @@ export function monitorsOf(
     watchGrants(scene, book),
     watchLeases(scene, book),
     watchLeasesByAge(scene, book),
+    watchAgeMarks(scene, byAge),
+    watchRegionClaims(scene, book, byAge),
     watchPromises(scene),
     watchRights(scene),
     watchTokens(scene),

@@ -49,6 +49,12 @@ export const looks = {
   "lease-over": { of: "19", in100: 900, what: "requests, and bytes, at a node whose lease was over" },
   "served-in-grace": { of: "19", in100: 250, what: "permits that only a route's grace allowed" },
   "age-judged": { of: "lease-by-age", in100: 50, what: "leases by age whose beginning was compared with the truth" },
+  "mark-judged": { of: "age-marked", in100: 50, what: "grants by age, and removals of the age mark" },
+  "region-claim-judged": {
+    of: "region-enforced",
+    in100: 50,
+    what: "words of a regional broker on what it enforces, for each node with a lease by age",
+  },
   "paused-look": { of: "19", in100: 60, what: "requests at a node right after a pause" },
   "boot-without-grant": { of: "20", in100: 120, what: "requests at a boot that nobody had granted to" },
   "revoked-tried": { of: "21", in100: 3_000, what: "requests of revoked sessions" },

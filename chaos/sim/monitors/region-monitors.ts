@@ -1,8 +1,15 @@
-/** Regions: a lease by age is no younger than the regional broker's own lease, on which it rests (docs/adr/0013). */
-import type { ProcessName, SimFactOf } from "../facts.ts";
-import type { LeaseBook } from "./lease-book.ts";
+/**
+ * Regions: what a regional broker grants by age, marks on its disk, and says that it enforces (docs/adr/0013).
+ *
+ * A lease by age is no younger than the regional broker's own lease, and stands on its disk while it counts. What the broker confirms,
+ * the nodes that hold such a lease enforce.
+ */
+import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
+import { answerKey, type LeaseBook } from "./lease-book.ts";
+import { told } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
-import type { Scene } from "./scene.ts";
+import { nodeOf } from "./projection-monitors.ts";
+import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
 /** What the digits of a clock may hide. */
@@ -35,4 +42,135 @@ export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
       "grant-received": judge,
     },
   };
+}
+
+/** No grant by age leaves before the mark is on the disk, and the mark stays while a lease by age of this boot counts. */
+export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
+  const { findings, looks } = scene;
+  const marks = new Map<ProcessName, SimFactOf<"age-mark">>();
+  /** Boots that hold a lease of the leader. */
+  const granted = new Map<ProcessName, string>();
+
+  function judgeGrant(fact: SimFactOf<"grant-sent">): void {
+    if (fact.agedMs === null) return;
+    looks.add("mark-judged");
+    const mark = marks.get(fact.process);
+    if (mark?.mark === "on the disk") return;
+    const what = `${fact.process} grants ${fact.node} a lease by age before the age mark is on its disk`;
+    findings.add("age-marked", what, mark === undefined ? [fact] : [mark, fact]);
+  }
+
+  function judgeMark(fact: SimFactOf<"age-mark">): void {
+    const before = marks.get(fact.process);
+    marks.set(fact.process, fact);
+    if (fact.mark === "on the disk" || before?.mark !== "on the disk" || fact.how !== "removed") return;
+    looks.add("mark-judged");
+    if (granted.get(fact.process) !== fact.boot) {
+      findings.add("age-marked", `${fact.process} removes the age mark without a lease of its own`, [before, fact]);
+      return;
+    }
+    for (const node of scene.nodes.values()) {
+      const until = held.until(fact, node);
+      if (until === null || until <= fact.at) continue;
+      const what = `${fact.process} removes the age mark, and ${node.process} may hold its lease by age for another ${seconds(until - fact.at)}`;
+      findings.add("age-marked", what, [before, fact]);
+    }
+  }
+
+  return {
+    invariants: ["age-marked"],
+    before: {
+      "age-mark": judgeMark,
+      "grant-sent": judgeGrant,
+      "grant-received": (fact) => {
+        if (fact.taken && (fact.agedMs ?? null) === null) granted.set(fact.process, fact.boot);
+      },
+    },
+  };
+}
+
+/** A regional broker says that it enforces only what every node with a lease by age of this boot enforces. */
+export function watchRegionClaims(scene: Scene, book: LeaseBook, held: LeasesByAge): Monitor {
+  const { chains, findings, looks } = scene;
+
+  function judge(fact: SimFactOf<"renew-sent" | "confirm-sent">): void {
+    const claimed = scene.find(fact.enforced);
+    if (nodeOf(scene, fact)?.lessee !== "broker" || claimed === undefined || !scene.oneWriter) return;
+    for (const node of scene.nodes.values()) {
+      const until = held.until(fact, node);
+      if (until === null || until <= fact.at) continue;
+      const decides = book.mayDecideUntil(node.process, claimed);
+      if (decides === null || decides <= fact.at) continue;
+      looks.add("region-claim-judged");
+      if (chains.contains(node.enforced, claimed)) continue;
+      const what = `${fact.process} says that it enforces ${told(claimed.link)}, and ${node.process} with a lease by age enforces ${told(node.enforced.link)}`;
+      findings.add("region-enforced", what, [fact]);
+    }
+  }
+
+  return { invariants: ["region-enforced"], before: { "renew-sent": judge, "confirm-sent": judge } };
+}
+
+type Held = Readonly<{ granter: string; boot: string; until: SimMs }>;
+
+/**
+ * Leases by age that nodes have taken: by which boot of which regional broker, and until when they surely count. A lease of a node
+ * that stopped, left or rebuilt since counts for nothing.
+ */
+export class LeasesByAge {
+  readonly #scene: Scene;
+  readonly #book: LeaseBook;
+  /** By the renew that is answered. */
+  readonly #sent = new Map<string, Readonly<{ process: ProcessName; boot: string }>>();
+  readonly #held = new Map<ProcessName, Held>();
+
+  constructor(scene: Scene, book: LeaseBook) {
+    this.#scene = scene;
+    this.#book = book;
+  }
+
+  /** Null: this boot of the regional broker has granted the node nothing that counts. */
+  until(granter: Readonly<{ process: ProcessName; boot: string }>, node: NodeView): SimMs | null {
+    const lease = this.#held.get(node.process);
+    if (lease === undefined || !node.up || node.lessee === null || node.leaving !== null) return null;
+    return lease.granter === granter.process && lease.boot === granter.boot ? lease.until : null;
+  }
+
+  monitor(): Monitor {
+    const forget = ({ process }: Readonly<{ process: ProcessName }>): void => {
+      this.#held.delete(process);
+    };
+    return {
+      invariants: [],
+      before: {
+        "grant-sent": (fact) => this.#grantSent(fact),
+        "grant-received": (fact) => this.#taken(fact),
+        started: forget,
+        killed: forget,
+        paused: forget,
+        resumed: forget,
+        "clock-set": forget,
+        rebuilding: forget,
+        "goodbye-sent": forget,
+      },
+    };
+  }
+
+  #grantSent(fact: SimFactOf<"grant-sent">): void {
+    const boot = this.#scene.nodes.get(fact.process)?.boot;
+    if (fact.agedMs === null || boot === undefined) return;
+    this.#sent.set(answerKey(fact), { process: fact.process, boot });
+    if (this.#sent.size > 4_096) this.#sent.delete(this.#sent.keys().next().value ?? "");
+  }
+
+  #taken(fact: SimFactOf<"grant-received">): void {
+    const sent = this.#sent.get(answerKey(fact));
+    const restsOn = this.#book.restsOn(fact);
+    if (!fact.taken || sent === undefined || restsOn === undefined) return;
+    const before = this.#held.get(fact.process);
+    const isSame = before?.granter === sent.process && before.boot === sent.boot;
+    const until = restsOn + fact.windowMs * (1 - this.#scene.options.drift);
+    const longest = isSame ? Math.max(before.until, until) : until;
+    this.#held.set(fact.process, { granter: sent.process, boot: sent.boot, until: longest });
+  }
 }

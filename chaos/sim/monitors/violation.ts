@@ -44,6 +44,8 @@ export const invariants = {
   "grant-complete": "a grant names a head that holds all that was acknowledged before its renew was sent",
   "grant-origin": "a grant that is taken was made for this boot and this renew",
   "lease-by-age": "a lease by age is no younger than the lease that it rests on",
+  "age-marked": "a lease by age counts only while the age mark is on the regional broker's disk",
+  "region-enforced": "a regional broker says that it enforces only what its nodes with leases by age enforce",
   "left-alive": "only a boot that has ended is let go",
   "receipt-true": "a receipt says what is so: who has applied it, who can decide no more, what is not in the log",
   "durability-true":
