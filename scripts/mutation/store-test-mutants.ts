@@ -167,4 +167,16 @@ export const storeTestMutants: Readonly<Record<string, TestMutant>> = {
     test: lostHistoryTest,
     changes: [{ file: leaseGranter, take: "if (isLostHistory(confirm)) return { refused: notABoot };", put: "" }],
   },
+  "lost-history-elsewhere": {
+    section: 6,
+    meaning: "a receipt for one region does not wait for the nodes of a lost history",
+    test: lostHistoryTest,
+    changes: [
+      {
+        file: "src/replication/lease/receipt.ts",
+        take: "const region = isLostHistory(lessee) ? (awaitedRegion ?? lessee.region) : lessee.region;",
+        put: "const region = lessee.region;\n  void awaitedRegion;",
+      },
+    ],
+  },
 };
