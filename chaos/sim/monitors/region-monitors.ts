@@ -5,6 +5,7 @@
  * the nodes that hold such a lease enforce.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
+import type { Place } from "./chains.ts";
 import { answerKey, type LeaseBook } from "./lease-book.ts";
 import { told } from "./log-monitors.ts";
 import type { Monitor } from "./monitor.ts";
@@ -97,7 +98,7 @@ export function watchRegionClaims(scene: Scene, book: LeaseBook, held: LeasesByA
     const claimed = scene.find(fact.enforced);
     if (nodeOf(scene, fact)?.lessee !== "broker" || claimed === undefined || !scene.oneWriter) return;
     for (const node of scene.nodes.values()) {
-      const until = held.until(fact, node);
+      const until = held.untilWithout(fact, node, claimed);
       if (until === null || until <= fact.at) continue;
       const decides = book.mayDecideUntil(node.process, claimed);
       if (decides === null || decides <= fact.at) continue;
@@ -111,7 +112,10 @@ export function watchRegionClaims(scene: Scene, book: LeaseBook, held: LeasesByA
   return { invariants: ["region-enforced"], before: { "renew-sent": judge, "confirm-sent": judge } };
 }
 
-type Held = Readonly<{ granter: string; boot: string; until: SimMs }>;
+type Granter = Readonly<{ process: ProcessName; boot: string }>;
+type Sent = Readonly<{ process: ProcessName; boot: string; head: Place | undefined }>;
+type LeaseByAge = Readonly<{ head: Place | undefined; until: SimMs }>;
+type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAge[] }>;
 
 /**
  * Leases by age that nodes have taken: by which boot of which regional broker, and until when they surely count. A lease of a node
@@ -121,7 +125,7 @@ export class LeasesByAge {
   readonly #scene: Scene;
   readonly #book: LeaseBook;
   /** By the renew that is answered. */
-  readonly #sent = new Map<string, Readonly<{ process: ProcessName; boot: string }>>();
+  readonly #sent = new Map<string, Sent>();
   readonly #held = new Map<ProcessName, Held>();
 
   constructor(scene: Scene, book: LeaseBook) {
@@ -130,10 +134,22 @@ export class LeasesByAge {
   }
 
   /** Null: this boot of the regional broker has granted the node nothing that counts. */
-  until(granter: Readonly<{ process: ProcessName; boot: string }>, node: NodeView): SimMs | null {
-    const lease = this.#held.get(node.process);
-    if (lease === undefined || !node.up || node.lessee === null || node.leaving !== null) return null;
-    return lease.granter === granter.process && lease.boot === granter.boot ? lease.until : null;
+  until(granter: Granter, node: NodeView): SimMs | null {
+    return latest(this.#leases(granter, node));
+  }
+
+  /** The same for leases that a node may use before it has applied this: the head that they name does not hold it. */
+  untilWithout(granter: Granter, node: NodeView, place: Place): SimMs | null {
+    const { chains } = this.#scene;
+    return latest(
+      this.#leases(granter, node).filter(({ head }) => head === undefined || !chains.contains(head, place)),
+    );
+  }
+
+  #leases(granter: Granter, node: NodeView): readonly LeaseByAge[] {
+    const held = this.#held.get(node.process);
+    if (held === undefined || !node.up || node.lessee === null || node.leaving !== null) return [];
+    return held.granter === granter.process && held.boot === granter.boot ? held.leases : [];
   }
 
   monitor(): Monitor {
@@ -159,7 +175,7 @@ export class LeasesByAge {
   #grantSent(fact: SimFactOf<"grant-sent">): void {
     const boot = this.#scene.nodes.get(fact.process)?.boot;
     if (fact.agedMs === null || boot === undefined) return;
-    this.#sent.set(answerKey(fact), { process: fact.process, boot });
+    this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#scene.find(fact.head) });
     if (this.#sent.size > 4_096) this.#sent.delete(this.#sent.keys().next().value ?? "");
   }
 
@@ -170,7 +186,12 @@ export class LeasesByAge {
     const before = this.#held.get(fact.process);
     const isSame = before?.granter === sent.process && before.boot === sent.boot;
     const until = restsOn + fact.windowMs * (1 - this.#scene.options.drift);
-    const longest = isSame ? Math.max(before.until, until) : until;
-    this.#held.set(fact.process, { granter: sent.process, boot: sent.boot, until: longest });
+    const counting = isSame ? before.leases.filter((lease) => lease.until > fact.at) : [];
+    const leases = [...counting, { head: sent.head, until }];
+    this.#held.set(fact.process, { granter: sent.process, boot: sent.boot, leases });
   }
+}
+
+function latest(leases: readonly LeaseByAge[]): SimMs | null {
+  return leases.length === 0 ? null : Math.max(...leases.map(({ until }) => until));
 }
