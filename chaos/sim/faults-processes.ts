@@ -22,7 +22,7 @@ export const processFaults = {
   /** As an operator does: it says goodbye, and is gone. */
   "stop-node": onNode((node) => {
     node.process.run(() => node.stop());
-    return () => up(node.process);
+    return () => upAgain(node.process);
   }),
   "old-disk": onNode((node) => {
     node.disk("old");
@@ -115,6 +115,12 @@ function natsServers({ cast }: Stage): SimProcess[] {
 export function down(process: SimProcess): Undo {
   process.kill();
   return () => up(process);
+}
+
+/** A process that has not finished stopping is killed first, as a supervisor does. */
+export function upAgain(process: SimProcess): void {
+  if (process.isUp) process.restart();
+  else up(process);
 }
 
 export function up(process: SimProcess): void {

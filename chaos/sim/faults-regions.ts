@@ -3,7 +3,7 @@ import type { RegionFace } from "./cast.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";
 import { both } from "./faults-links.ts";
-import { asleep, down, paused, up } from "./faults-processes.ts";
+import { asleep, down, paused, upAgain } from "./faults-processes.ts";
 import type { SimProcess } from "./process.ts";
 
 const killsMax = 3;
@@ -46,7 +46,7 @@ export const regionFaults = {
   /** It says goodbye when it may, and is gone. */
   "stop-region": onRegion((region) => {
     region.process.run(() => region.stop());
-    return () => up(region.process);
+    return () => upAgain(region.process);
   }),
   "pause-region": onRegion(({ process }) => paused(process)),
   "suspend-region": onRegion(({ process }, { much }, { cast }) =>
