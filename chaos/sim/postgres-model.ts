@@ -136,13 +136,20 @@ export class PostgresModel {
     return this.servers.filter((one) => one !== this.#primary);
   }
 
-  /** In the file of every server, which each checkpointer reads in its own time: 0 then releases the commits that wait. */
+  /**
+   * In the files of the servers, which each checkpointer reads in its own time: 0 then releases the commits that wait. A manager
+   * lowers the number on the primary that it knows and on that one's standbys, never on an old primary that still takes writes:
+   * with the names emptied there, two histories would grow side by side, which no protocol on top of them can undo.
+   */
   setSynchronous(standbys: number): void {
     if (standbys > this.#synchronous) this.#raisedAt = Number.POSITIVE_INFINITY;
     this.#synchronous = standbys;
     const { primary } = this;
     primary.common.report({ type: "names-set", ...primary.here(), standbys });
-    for (const server of this.servers) server.configure(standbys, this.#checkpointerMs());
+    for (const server of this.servers) {
+      const isManaged = server === primary || (server.process.isUp && !server.isPrimary);
+      if (isManaged || standbys > server.named) server.configure(standbys, this.#checkpointerMs());
+    }
   }
 
   #checkpointerMs(): number {
