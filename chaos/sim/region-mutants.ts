@@ -48,14 +48,6 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
     within: 40,
     where: "regional",
   },
-  "rebuilt-region-keeps": {
-    meaning: "confirmations of a history that the region has left count in the history that it was rebuilt to",
-    changes: [{ file: leases, take: "if (rebuilt) this.#granter.rebuilt();", put: "void rebuilt;" }],
-    beside: [alwaysByAge],
-    within: 60,
-    where: "regional",
-    holds: leaderWaits,
-  },
   "foreign-confirmation-counts": {
     meaning: "a node's confirmation counts at its region whatever history it is of",
     changes: [{ file: granter, take: "if (!view.onChain(enforced) || node.refusal", put: "if (node.refusal" }],
@@ -67,19 +59,6 @@ export const regionMutants: Readonly<Record<string, Mutant>> = {
   "head-of-node": {
     meaning: "a grant by age names the node's own position, not all that the region has applied",
     changes: [{ file: granter, take: "const head = copy.applied;", put: "const head = renew.applied;" }],
-    within: 40,
-    where: "regional",
-  },
-  "void-lease-shared": {
-    meaning: "a regional broker whose own lease is void grants from it",
-    changes: [
-      {
-        file: holder,
-        take: "if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.terms",
-        put: "if (state.terms",
-      },
-    ],
-    beside: [alwaysByAge],
     within: 40,
     where: "regional",
   },
