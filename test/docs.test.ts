@@ -103,15 +103,13 @@ test("every § belongs to a cited document, to a standard, or to a numbered sect
 
 /** Written by runs, and not part of the repository. */
 const outputs = ["chaos/reports/", "chaos/sim/stories/"];
-/** Named before they are written. */
-const announced = new Set(["bench/memory.ts", "test/integration/identity/refresh-once.test.ts"]);
 
 test("every file that a document names exists", () => {
   const missing: string[] = [];
   for (const file of documents) {
     if (file === "CHANGELOG.md") continue; // it names what was there at the time
     for (const [, path = ""] of read(file).matchAll(/`((?:src|chaos|test|scripts|bench|docs)\/[^`\s…]*)`/g)) {
-      if (announced.has(path) || outputs.some((output) => path.startsWith(output))) continue;
+      if (outputs.some((output) => path.startsWith(output))) continue;
       const exists = path.includes("*") ? globSync(path, { cwd: root }).length > 0 : existsSync(join(root, path));
       if (!exists) missing.push(`${file}: ${path}`);
     }
