@@ -39,6 +39,9 @@ export type ArrivalOptions = Readonly<{
 
 const keptMs = 2 * 60_000;
 const keptMax = 1_000;
+const keptBytesMax = 32 * 1024 * 1024;
+/** Of one sign-in before the provider has answered: its digests and what waits for the answer. */
+const pendingBytes = 2_048;
 const rememberedMax = 100_000;
 const atOnceMax = 64;
 /** Behind one address there may be a whole office in the morning. */
@@ -49,6 +52,7 @@ const networksMax = 10_000;
 export function createArrivals({ monotonic, onTaken }: ArrivalOptions): Arrivals {
   const kept = new LRUCache<string, Arrival & Readonly<{ code: string }>>({
     ...{ max: keptMax, ttl: keptMs, ttlAutopurge: true }, // it holds tokens
+    ...{ maxSize: keptBytesMax, sizeCalculation: () => pendingBytes },
   });
   const used = new LRUCache<string, true>({ max: rememberedMax, ttl: stateMaxAgeS * 1_000 });
   const places = new FairPlaces(atOnceMax);
@@ -81,7 +85,13 @@ export function createArrivals({ monotonic, onTaken }: ArrivalOptions): Arrivals
     used.set(key, true);
     const arrival = { identity: exchange().finally(leave), command: undefined, code: codeHash };
     kept.set(key, arrival);
-    arrival.identity.catch(() => kept.delete(key));
+    arrival.identity.then(
+      (identity) => {
+        const size = pendingBytes + 2 * JSON.stringify(identity).length; // at most what its texts take in memory
+        if (kept.peek(key) === arrival) kept.set(key, arrival, { size, ttl: kept.getRemainingTTL(key) });
+      },
+      () => kept.delete(key),
+    );
     return { result: "exchanged", arrival };
   }
 

@@ -43,11 +43,22 @@ export type RefreshMemory = Readonly<{
 }>;
 
 const tokensMax = 10_000;
+const tokenBytesMax = 32 * 1024 * 1024;
+/** Of one session: an ID token of 1 MiB is the largest answer that is read (`issuer-fetch.ts`). */
+const entryBytesMax = 4 * 1024 * 1024;
+
+/** At most what the texts of a value take in memory. */
+const bytesOf = (value: object): number => 2 * JSON.stringify(value).length;
+
+function boundedByBytes<Value extends object>(): LRUCache<SessionId, Value> {
+  const bounds = { max: tokensMax, maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
+  return new LRUCache<SessionId, Value>({ ...bounds, sizeCalculation: bytesOf });
+}
 
 export function newRefreshMemory(): RefreshMemory {
   return {
-    unwritten: new LRUCache({ max: tokensMax }),
-    undescribed: new LRUCache({ max: tokensMax }),
+    unwritten: boundedByBytes(),
+    undescribed: boundedByBytes(),
     inGrace: new Map(),
     breakers: new Map(),
     counts: new Map(),
