@@ -58,11 +58,9 @@ test("a proxy without brokers: each route goes on for as long as it says, and cl
   });
   const ends = routes.slice(0, -1).map((name) => {
     const denied = hammering.shots.filter((shot) => shot.name === name && shot.sentAt >= cutAt && !shot.permitted);
-    assert.deepEqual(
-      [...new Set(denied.map(({ status }) => status))],
-      [503],
-      `${name}: and it says that it is for now`,
-    );
+    const [ended, ...refused] = denied.map(({ status }) => status);
+    assert.ok(ended === 503 || ended === 0, `${name}: the end of a lease may cut the one answer under way`);
+    assert.deepEqual([...new Set(refused)], [503], `${name}: and it says that it is for now`);
     const first = Math.min(...denied.map(({ sentAt }) => sentAt));
     const lastPermitted = Math.max(
       ...hammering.shots.filter((shot) => shot.name === name && shot.permitted).map(({ sentAt }) => sentAt),
