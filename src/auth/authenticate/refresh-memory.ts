@@ -49,16 +49,12 @@ const entryBytesMax = 4 * 1024 * 1024;
 
 /** At most what the texts of a value take in memory. */
 const bytesOf = (value: object): number => 2 * JSON.stringify(value).length;
-
-function boundedByBytes<Value extends object>(): LRUCache<SessionId, Value> {
-  const bounds = { max: tokensMax, maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
-  return new LRUCache<SessionId, Value>({ ...bounds, sizeCalculation: bytesOf });
-}
+const bounds = { max: tokensMax, maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
 
 export function newRefreshMemory(): RefreshMemory {
   return {
-    unwritten: boundedByBytes(),
-    undescribed: boundedByBytes(),
+    unwritten: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
+    undescribed: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
     inGrace: new Map(),
     breakers: new Map(),
     counts: new Map(),
