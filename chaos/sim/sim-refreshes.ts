@@ -4,10 +4,12 @@
  */
 import {
   firstStep,
+  isUnsent,
   type Presented,
   type StepAfterAnswer,
   stepAfterAnswer,
   stepAfterRecord,
+  type UnsentIntent,
 } from "../../src/auth/authenticate/refresh-rules.ts";
 import type { DutyRun } from "../../src/broker/broker-messages.ts";
 import { openVault } from "../../src/broker/commands/vault.ts";
@@ -61,6 +63,7 @@ export class SimRefreshes {
   readonly #parts: SimRefreshesParts;
   readonly #random: ReturnType<World["random"]>;
   readonly #records: boolean;
+  readonly #unsent = new Map<SessionId, UnsentIntent>();
 
   constructor(parts: SimRefreshesParts) {
     this.#parts = parts;
@@ -97,6 +100,12 @@ export class SimRefreshes {
       return;
     }
     const now = process.clock.wall() as UnixMs;
+    const unsent = this.#unsent.get(refresh.sessionId);
+    this.#unsent.delete(refresh.sessionId);
+    if (unsent !== undefined && isUnsent(refresh.entry, unsent)) {
+      this.#keep(refresh, refresh.releasedUnsent());
+      return;
+    }
     const step = firstStep(refresh.entry, { now, graceMs });
     if (step.type === "rest") {
       ended(refresh.run, "done");
@@ -106,12 +115,14 @@ export class SimRefreshes {
       this.#end(refresh, "grace");
       return;
     }
-    const intent = this.#request(refresh.intent((now + deadlineMs) as UnixMs));
+    const deadline = (now + deadlineMs) as UnixMs;
+    const intent = this.#request(refresh.intent(deadline));
     const submittedAt = process.clock.monotonic();
     this.#parts.submit(refresh.run, intent, ({ type }) => {
       process.after(this.#random.within(...connectMs), () => {
         const waitedMs = process.clock.monotonic() - submittedAt;
         const after = stepAfterRecord(type, { leads: this.#parts.leads(refresh.run), waitedMs });
+        if (after === "remember") this.#unsent.set(refresh.sessionId, refresh.unsent(deadline));
         if (after === "present") this.#present(refresh, intent.commandId);
         else if (after === "release") this.#keep(refresh, refresh.released());
         else ended(refresh.run, "done");
@@ -220,12 +231,23 @@ class Refresh {
     return { type: "startRefresh", sessionId, tokens, tokenVersion, obtainedIn, deadline };
   }
 
+  unsent(deadline: UnixMs): UnsentIntent {
+    return { epoch: this.run.epoch, deadline };
+  }
+
   kept(refreshToken: string): Command {
     return this.#keep({ ...this.entry.tokens, refreshToken }, this.run.epoch);
   }
 
   released(): Command {
     return this.#keep(this.entry.tokens, this.entry.obtainedIn);
+  }
+
+  /** The entry that was read is that of an intent with which nothing was sent. */
+  releasedUnsent(): Command {
+    const { sessionId } = this;
+    const { tokens, version: tokenVersion, obtainedIn } = this.entry;
+    return { type: "keepTokens", sessionId, tokens, tokenVersion, obtainedIn };
   }
 
   keptByOlderBuild(refreshToken: string): Command {

@@ -261,7 +261,7 @@ function essence(
       [method, target, plain(body)],
       lines.map(([name, value]) => plain(`${name}: ${claims(value)}`)),
     ]),
-    records: records.map(({ requestId: _, at: __, ...rest }) => rest),
+    records: records.map(({ requestId: _, at: __, latencyMs: ___, ...rest }) => rest),
   };
 }
 

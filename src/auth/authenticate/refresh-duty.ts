@@ -30,7 +30,14 @@ import {
   type RefreshMemory,
   type UnwrittenTokens,
 } from "./refresh-memory.ts";
-import { firstStep, presentationMsMax, startMsMax, stepAfterAnswer, stepAfterRecord } from "./refresh-rules.ts";
+import {
+  firstStep,
+  isUnsent,
+  presentationMsMax,
+  startMsMax,
+  stepAfterAnswer,
+  stepAfterRecord,
+} from "./refresh-rules.ts";
 import { isOfTokenIssuer } from "./token-issuers.ts";
 
 export type RefreshDeps = Readonly<{
@@ -170,6 +177,11 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
     async function refresh(at: Due): Promise<void> {
       const { session, entry, oidc } = at;
       const { sessionId } = session;
+      const unsent = memory.unsent.get(sessionId);
+      if (unsent !== undefined) {
+        memory.unsent.delete(sessionId);
+        if (isUnsent(entry, unsent)) return release(session, { entry, tokenVersion: entry.version });
+      }
       const step = firstStep(entry, { now, graceMs: deps.graceMs });
       if (step.type === "end") return end(session, step.why);
       if (step.type === "rest") {
@@ -184,18 +196,25 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       dueAt.set(sessionId, now + pauseMs);
       if (!(await answers(session.idpId, oidc))) return;
       const submittedAt = clock.monotonic();
-      const recorded = await record(sessionId, entry);
+      const deadline = (clock.wall() + startMsMax + presentationMsMax) as UnixMs;
+      const recorded = await record(sessionId, { entry, deadline });
       const waitedMs = clock.monotonic() - submittedAt;
       const after = stepAfterRecord(recorded, { leads: context.leads(), waitedMs });
       if (after === "stop") return;
-      if (after === "release") return release(at);
+      if (after === "release") return release(session, { entry, tokenVersion: entry.version + 1 });
+      if (after === "remember") {
+        memory.unsent.set(sessionId, { epoch, deadline });
+        return;
+      }
       await conclude(at, await oidc.refresh(entry.tokens));
     }
 
     /** Writes the intent. The same command is submitted again while its outcome is unknown. */
-    async function record(sessionId: SessionId, entry: VaultedTokens): Promise<"done" | "refused" | "unavailable"> {
+    async function record(
+      sessionId: SessionId,
+      { entry, deadline }: Readonly<{ entry: VaultedTokens; deadline: UnixMs }>,
+    ): Promise<"done" | "refused" | "unavailable"> {
       const { tokens, version: tokenVersion, obtainedIn } = entry;
-      const deadline = (clock.wall() + startMsMax + presentationMsMax) as UnixMs;
       const intent = request({ type: "startRefresh", sessionId, tokens, tokenVersion, obtainedIn, deadline });
       const first = await context.submit(intent);
       const result = first.type === "unavailable" && context.leads() ? await context.submit(intent) : first;
@@ -227,7 +246,7 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       const result = explained ? "explained" : outcome.type === "not-used" ? "not-used" : "unknown";
       countRefresh(memory, idpId, result);
       logFailure(session, error, result);
-      if (step === "release") return release(at);
+      if (step === "release") return release(session, { entry, tokenVersion: entry.version + 1 });
       dueAt.delete(sessionId); // the next run reads the intent and lets the grace begin
     }
 
@@ -290,10 +309,13 @@ export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => P
       return true;
     }
 
-    async function release({ session, entry }: Due): Promise<void> {
-      const { sessionId } = session;
+    /** @param of.tokenVersion the version that the intent wrote */
+    async function release(
+      { sessionId }: Pick<ActiveSession, "sessionId">,
+      { entry, tokenVersion }: Readonly<{ entry: VaultedTokens; tokenVersion: number }>,
+    ): Promise<void> {
       const { tokens, obtainedIn } = entry;
-      const command = { type: "keepTokens", sessionId, tokens, tokenVersion: entry.version + 1, obtainedIn } as const;
+      const command = { type: "keepTokens", sessionId, tokens, tokenVersion, obtainedIn } as const;
       memory.unwritten.set(sessionId, { command, undescribed: null });
       await write({ command, undescribed: null });
     }

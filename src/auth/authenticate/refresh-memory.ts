@@ -6,6 +6,7 @@
  */
 import { LRUCache } from "lru-cache";
 import type { KeepTokens, ProviderTokens, SessionId, UnixMs } from "../../events/index.ts";
+import type { UnsentIntent } from "./refresh-rules.ts";
 
 /** `kept`: new tokens without new claims. `explained`: refused, and an earlier presentation may be the reason. */
 export const refreshResults = [
@@ -33,6 +34,8 @@ export type RefreshMemory = Readonly<{
   unwritten: LRUCache<SessionId, UnwrittenTokens>;
   /** Written tokens whose claims are still to be fetched, by the vault version that has them. */
   undescribed: LRUCache<SessionId, Readonly<{ version: number; tokens: ProviderTokens; idTokenBefore: string | null }>>;
+  /** Intents that the log may have, and with which nothing was sent. */
+  unsent: LRUCache<SessionId, UnsentIntent>;
   /** Sessions with an unknown outcome, and until when they continue. */
   inGrace: Map<SessionId, UnixMs>;
   breakers: Map<string, Breaker>;
@@ -55,6 +58,7 @@ export function newRefreshMemory(): RefreshMemory {
   return {
     unwritten: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
     undescribed: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
+    unsent: new LRUCache({ max: tokensMax }),
     inGrace: new Map(),
     breakers: new Map(),
     counts: new Map(),

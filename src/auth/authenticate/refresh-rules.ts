@@ -8,11 +8,12 @@
  *   record --done, still leading--> present --tokens--> keep
  *     |                               |--provably not used--> release
  *     |--refused--> stop              |--refused--> end, or stop where an earlier presentation explains it
- *     |--too late, unclear--> release  |--unknown--> stop
+ *     |--too late--> release          |--unknown--> stop
+ *     |--unclear--> remember: release once the vault shows that this very intent was recorded
  *
  * Why: docs/adr/0037-refresh-exactly-once.md
  */
-import type { Epoch, Fact, UnixMs, VaultedTokens } from "../../events/index.ts";
+import type { Epoch, Fact, Presentation, UnixMs, VaultedTokens } from "../../events/index.ts";
 
 export type FirstStep =
   /** Write the intent. */
@@ -20,8 +21,8 @@ export type FirstStep =
   /** The outcome of an earlier presentation is unknown; the session continues until then. */
   | Fact<"rest", { until: UnixMs }>
   | Fact<"end", { why: string }>;
-/** `release`: write that the token was not presented. `stop`: write nothing. */
-export type StepAfterRecord = "present" | "release" | "stop";
+/** `release`: write that the token was not presented. `remember`: the log may have the intent. `stop`: write nothing. */
+export type StepAfterRecord = "present" | "release" | "remember" | "stop";
 export type StepAfterAnswer = "keep" | "release" | "end" | "stop";
 
 /** What became of one presentation of a refresh token. */
@@ -51,8 +52,17 @@ export function stepAfterRecord(
   at: Readonly<{ leads: boolean; waitedMs: number }>,
 ): StepAfterRecord {
   if (result === "refused") return "stop";
-  if (result === "unavailable") return "release"; // the log may have the intent
+  // The next version of the session may be the intent of another leader, which has presented the token.
+  if (result === "unavailable") return "remember";
   return at.leads && at.waitedMs <= startMsMax ? "present" : "release";
+}
+
+/** An intent whose outcome is unknown, and with which nothing was sent. */
+export type UnsentIntent = Pick<Presentation, "epoch" | "deadline">;
+
+/** True when the vault entry holds this very intent: epoch and deadline tell it from the intents of other leaders. */
+export function isUnsent({ presentation }: Pick<VaultedTokens, "presentation">, unsent: UnsentIntent): boolean {
+  return presentation !== null && presentation.epoch === unsent.epoch && presentation.deadline === unsent.deadline;
 }
 
 /** Errors by which a provider says that it no longer vouches for the person. */

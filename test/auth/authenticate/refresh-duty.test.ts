@@ -459,6 +459,27 @@ test("an intent that the log refuses, or that it may not have, is followed by no
   }
 });
 
+test("an intent of unknown outcome is taken back only where the vault shows that very intent", async (t) => {
+  for (const recorded of ["ours", "of another leader"] as const) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+    bench.answer.next = ({ type }) => (type === "startRefresh" ? "unavailable" : "done");
+    await bench.run();
+    assert.deepEqual(types(bench), [], "nothing is written while it is unknown");
+    const intent = bench.submitted.findLast(({ type }) => type === "startRefresh");
+    assert.ok(intent?.type === "startRefresh");
+    const epoch = (recorded === "ours" ? bench.leads.epoch : bench.leads.epoch + 1) as Epoch;
+    const presentation = { tokenVersion: entry.version, epoch, deadline: intent.deadline };
+    bench.vault.set("session-0" as SessionId, { ...entry, version: entry.version + 1, presentation });
+    bench.answer.next = done;
+    bench.pass(10_000);
+    await bench.run();
+    assert.deepEqual(types(bench), recorded === "ours" ? ["keepTokens"] : [], recorded);
+    assert.deepEqual(presentations(bench), []);
+  }
+});
+
 test("a refusal that the provider means ends the session", async (t) => {
   for (const error of [
     "invalid_grant",
