@@ -573,10 +573,10 @@ describe("failures", () => {
     assert.deepEqual(JSON.parse(json.body).statusText, "Not found");
   });
 
-  test("a rewrite that makes no path: 500 without a word about it", async () => {
+  test("a rewrite that makes no path: 400 without a word about it", async () => {
     const { rig, upstream } = await start(undefined, { regexRewrite: { pattern: "^/x", substitution: "oops" } });
     const answer = await rig.ask({ path: "/x", session: 1, headers: { accept: "application/json" } });
-    assert.equal(answer.status, 500);
+    assert.equal(answer.status, 400);
     assert.deepEqual(Object.keys(JSON.parse(answer.body)).sort(), ["requestId", "status", "statusText"]);
     assert.equal(upstream.seen.length, 0);
   });

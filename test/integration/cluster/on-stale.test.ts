@@ -57,10 +57,15 @@ test("a proxy without brokers: each route goes on for as long as it says, and cl
     withinMs: 30_000,
   });
   const ends = routes.slice(0, -1).map((name) => {
-    const denied = hammering.shots.filter((shot) => shot.name === name && shot.sentAt >= cutAt && !shot.permitted);
-    const [ended, ...refused] = denied.map(({ status }) => status);
-    assert.ok(ended === 503 || ended === 0, `${name}: the end of a lease may cut the one answer under way`);
-    assert.deepEqual([...new Set(refused)], [503], `${name}: and it says that it is for now`);
+    const refused = hammering.shots.filter((shot) => shot.name === name && shot.sentAt >= cutAt && !shot.permitted);
+    // A lease that ends may reset a kept connection whose last answer is not acknowledged yet (docs/adr/0032).
+    const denied = refused.filter(({ status }) => status !== 0);
+    assert.ok(refused.length - denied.length <= 2, `${name}: ${refused.length - denied.length} broken connections`);
+    assert.deepEqual(
+      [...new Set(denied.map(({ status }) => status))],
+      [503],
+      `${name}: and it says that it is for now`,
+    );
     const first = Math.min(...denied.map(({ sentAt }) => sentAt));
     const lastPermitted = Math.max(
       ...hammering.shots.filter((shot) => shot.name === name && shot.permitted).map(({ sentAt }) => sentAt),
