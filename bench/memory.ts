@@ -29,7 +29,7 @@ const random = (bytes: number): string => randomBytes(bytes).toString("base64url
 
 type Kind = Readonly<{ name: string; run: (caller: Caller) => Promise<void> }>;
 type Caller = Readonly<{
-  /** Of somebody signed in, as lines. */
+  /** Request header lines of a signed-in caller. */
   signedIn: string;
   host: string;
   /** Sends, and reads until the connection ends or `ms` have passed. */
@@ -110,7 +110,7 @@ const kinds: readonly Kind[] = [
       ),
   },
   {
-    name: "handshakes that nobody completes",
+    name: "handshakes that are never completed",
     run: (c) =>
       c.send(
         [

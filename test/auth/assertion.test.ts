@@ -349,7 +349,7 @@ describe("identity headers above their bound", () => {
     assert.equal(
       assertions.introduce(alice, { ...scope, rules }),
       introduced,
-      "the reduced one is cached as any other",
+      "the reduced assertion is cached like any other",
     );
     assert.equal(found.length, 1, "and is reported once");
   });

@@ -17,7 +17,7 @@ export function watchRefreshes(scene: Scene): Monitor {
   const slept = new Map<string, number>();
   const presented = new Map<string, SimFactOf<"token-presented">[]>();
 
-  /** Builds that record no intents are not judged. An intent that a promotion lost binds nobody. */
+  /** Ignores builds that record no intents, and intents that a promotion lost. */
   const isBound = ({ intent }: SimFactOf<"token-presented">): boolean => {
     if (intent === null) return false;
     const place = written.get(intent)?.place;
