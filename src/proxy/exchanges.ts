@@ -270,7 +270,8 @@ export class Exchange implements Linked<Exchange> {
     if (delivery === undefined) this.#state = "left";
     else {
       this.#state = "delivering";
-      this.#cut = () => delivery.reset();
+      // A response that was complete when the lease ended is usually acknowledged within milliseconds.
+      this.#cut = (reason) => (reason === "stale" ? resetSoon(delivery) : delivery.reset());
     }
     this.#registry.closed(this, this.#state);
   }
