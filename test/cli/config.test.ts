@@ -68,7 +68,12 @@ test("what a node runs is listed and shown by its hash, a reload adds another, a
   assert.match(shown.out, /"X-Api-Key": "hmac-sha256:[\w-]{43}"/);
 
   write([route("first"), route("second")]);
-  const both = await waitFor("the body of the second", () => listed(2), patience);
+  // The node appends the second body and only then renews its lease with its hash.
+  const runsSecond = async (): Promise<readonly Listed[] | undefined> => {
+    const all = await listed(2);
+    return all?.[1]?.nodes.length === 1 ? all : undefined;
+  };
+  const both = await waitFor("the node to run the second body", runsSecond, patience);
   assert.deepEqual(
     both.map(({ nodes }) => nodes.length),
     [0, 1],

@@ -511,6 +511,7 @@ test("a lease by age that is younger than the lease that it rests on is found", 
     const history = History.begun().tell("started", { ...region, ...identity });
     history.tell("applied", { ...region, from: genesis, to: history.head, digest: null });
     history.tell("enforced", { ...region, link: history.head });
+    history.tell("age-mark", { ...region, mark: "on the disk", how: "kept" });
     history
       .renew(region)
       .later(5)
