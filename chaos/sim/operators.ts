@@ -3,7 +3,7 @@
  * truncation, changed files.
  */
 import type { Fault } from "./faults.ts";
-import { configurations } from "./sim-node.ts";
+import { configurationAt } from "./sim-node.ts";
 import { upgrade } from "./upgrade.ts";
 
 export const operatorFaults = {
@@ -21,7 +21,7 @@ export const operatorFaults = {
   configure(stage, { who, much }) {
     const node = stage.pick(stage.cast.nodes, who);
     if (node === undefined || !node.process.isUp) return undefined;
-    node.process.run(() => node.configure(1 + Math.floor(much * configurations)));
+    node.process.run(() => node.configure(configurationAt(much)));
     return { about: `${node.process.name} gets another file`, undo: () => {} };
   },
 } satisfies Readonly<Record<string, Fault>>;

@@ -119,7 +119,12 @@ function turnDisk(disk: Disk): void {
  * 1: what the seed has drawn. 2 and 3 have less patience without a lease, 4 more than any leader grants. 5 and 6 change policies: a
  * group's route becomes another group's, a route is gone, another one stands before a third.
  */
-export const configurations = 6;
+const configurations = 6;
+
+/** `much`: from 0 up to, not including, 1. */
+export function configurationAt(much: number): number {
+  return 1 + Math.floor(much * configurations);
+}
 
 function configOf({ routes, lease }: SimOptions, which: number): NodeConfig {
   return { hash: `file-${which}`, deltaMs: lease.deltaMs, routes: routes.flatMap((route) => changed(route, which)) };

@@ -14,7 +14,7 @@ export type ProviderAnswer =
 
 type Family = { next: number; ended: "reuse" | "dismissal" | null };
 
-const dismisses = 0.03;
+const dismisses = 0.08;
 
 export const firstRefreshToken = (family: SessionId): string => `${family}.0`;
 

@@ -74,6 +74,8 @@ export type SimOptions = Readonly<{
     sessionMsMax: number;
     /** Messages on the wire by somebody without a key. */
     forgeEveryMs: number | null;
+    /** Mean time from one reload of a node's configuration to the next, as everyday work and not as a fault. */
+    reloadEveryMs: number | null;
   }>;
   /** Names of event types that the old build of each node does not know. */
   unknown: readonly (readonly string[])[];
@@ -119,6 +121,7 @@ export function optionsOf(seed: number): SimOptions {
   const tricky = random.chance(0.5);
   const small = random.chance(0.4);
   const lossy = random.chance(0.3);
+  const reloads = streamOf(seed, "reloads");
   return {
     seed,
     classes,
@@ -155,6 +158,7 @@ export function optionsOf(seed: number): SimOptions {
       sessionMsMin: one([20_000, 60_000]),
       sessionMsMax: one([120_000, 600_000]),
       forgeEveryMs: random.chance(0.4) ? random.between(400, 1_500) : null,
+      reloadEveryMs: reloads.chance(0.5) ? reloads.between(8_000, 30_000) : null,
     },
     unknown: unknownOf(random),
     remotes,

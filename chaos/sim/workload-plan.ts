@@ -18,7 +18,7 @@ export const commandKinds = [
   "remove-group",
 ] as const;
 export type CommandKind = (typeof commandKinds)[number];
-export type WishKind = CommandKind | "request" | "stream" | "forge";
+export type WishKind = CommandKind | "request" | "stream" | "forge" | "reload";
 
 export type Wish = Readonly<{
   /** Its place in the whole plan, kept when others are taken out; its ids follow from it. */
@@ -42,6 +42,8 @@ const burstChance = 0.03;
 const burst = 8;
 /** Whoever gets a forged grant in place of a true one has to ask once more: in the end nobody is kept from a lease. */
 const forgeryFreeMs = 10_000;
+/** The last reloads come early enough for what they cut to be judged. */
+const reloadFreeMs = 20_000;
 
 /** All wishes of a seed, in order of time; at least `commandsMin` of them are commands. */
 export function planWishes(options: SimOptions): readonly Wish[] {
@@ -64,13 +66,15 @@ export function planWishes(options: SimOptions): readonly Wish[] {
   for (let at = 4_000; at < endMs - 1_000; at += random.exponential(load.streamEveryMs)) put(at, "stream");
   if (load.forgeEveryMs !== null)
     for (let at = 3_000; at < endMs - forgeryFreeMs; at += random.exponential(load.forgeEveryMs)) put(at, "forge");
+  if (load.reloadEveryMs !== null)
+    for (let at = 5_000; at < endMs - reloadFreeMs; at += random.exponential(load.reloadEveryMs)) put(at, "reload");
   return wishes
     .toSorted((a, b) => a.atMs - b.atMs)
     .map((wish, id) => ({ ...wish, id, atMs: Math.round(wish.atMs * 1_000) / 1_000 }));
 }
 
 export function isCommand(kind: WishKind): kind is CommandKind {
-  return kind !== "request" && kind !== "stream" && kind !== "forge";
+  return kind !== "request" && kind !== "stream" && kind !== "forge" && kind !== "reload";
 }
 
 function commandKind(random: Stream): CommandKind {

@@ -22,6 +22,7 @@ import type { RequestNo } from "./facts.ts";
 import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
 import type { SimProcess } from "./process.ts";
 import { type Stream, streamOf } from "./random.ts";
+import { configurationAt } from "./sim-node.ts";
 import { firstRefreshToken } from "./sim-provider.ts";
 import type { SimOptions } from "./swarm.ts";
 import { type CommandKind, isCommand, type Wish } from "./workload-plan.ts";
@@ -41,7 +42,7 @@ const tokensOf = (sessionId: SessionId): ProviderTokens => ({
 });
 const noTokens = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
 
-export type WorkloadCounts = { commands: number; requests: number; receipts: number; complete: number; forged: number };
+export type WorkloadCounts = Record<"commands" | "requests" | "receipts" | "complete" | "forged" | "reloads", number>;
 
 type Open = {
   readonly request: CommandRequest;
@@ -54,7 +55,7 @@ type Open = {
 };
 
 export class Workload {
-  readonly counts: WorkloadCounts = { commands: 0, requests: 0, receipts: 0, complete: 0, forged: 0 };
+  readonly counts: WorkloadCounts = { commands: 0, requests: 0, receipts: 0, complete: 0, forged: 0, reloads: 0 };
   readonly #cast: Cast;
   readonly #options: SimOptions;
   readonly #clients: readonly SimProcess[];
@@ -102,8 +103,17 @@ export class Workload {
     if (wish.kind === "forge") {
       this.counts.forged += 1;
       this.#forge(wish);
-    } else if (isCommand(wish.kind)) this.#want(wish, wish.kind);
+    } else if (wish.kind === "reload") this.#reload(wish);
+    else if (isCommand(wish.kind)) this.#want(wish, wish.kind);
     else this.#use(wish, wish.kind);
+  }
+
+  #reload({ who, much }: Wish): void {
+    const { nodes } = this.#cast;
+    const node = nodes[Math.floor(who * nodes.length)];
+    if (node === undefined || !node.process.isUp) return;
+    this.counts.reloads += 1;
+    node.process.run(() => node.configure(configurationAt(much)));
   }
 
   // --- requests

@@ -73,7 +73,7 @@ export const looks = {
   },
   "outlived-a-file": {
     of: "configuration-enforced",
-    in100: 20,
+    in100: 50,
     what: "bytes of exchanges that were open when another configuration was put in force",
   },
   "receipt-in-peace": { of: "26", in100: 250, what: "receipts asked after the faults" },
