@@ -70,6 +70,7 @@ export type RawHeaders = readonly string[];
 export function downstreamLines(rules: ResponseRules, received: AnswerLines): HeaderLines {
   if (received.told?.rules === rules) return received.told.lines;
   const lines = new HeaderLines(buildDownstreamHeaders(rules, received.raw));
+  lines.endsStream = received.endsStream;
   received.told = { rules, lines };
   return lines;
 }

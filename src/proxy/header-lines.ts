@@ -26,6 +26,8 @@ export class HeaderLines {
   #isFlat = false;
   /** The request that was sent with them last; kept by upstream-http1-connection.ts. */
   head: KeptHead | undefined;
+  /** HTTP/2: the head carries END_STREAM. gRPC's Trailers-Only responses depend on it. */
+  endsStream = false;
 
   constructor(list: readonly string[]) {
     this.list = list;

@@ -125,14 +125,14 @@ export class Http2Exchange implements Downstream {
     exchange.leavesBy(this.#connection.outlet);
   }
 
-  writeHead(given: number, { list: lines }: HeaderLines, requestId: string | null): void {
+  writeHead(given: number, { list: lines, endsStream }: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.#dead) return;
     // Node writes no others, and what is beyond them is to be taken for a 5xx (RFC 9110 §15).
     const status = given > 599 ? 500 : given;
     const withoutContent = status === 204 || status === 205 || status === 304;
     const raw: string[] = [":status", String(status)];
     let dated = false;
-    let empty = false;
+    let empty = endsStream;
     for (let i = 0; i < lines.length; i += 2) {
       const name = (lines[i] ?? "").toLowerCase();
       if (name === "connection" || name === "transfer-encoding" || name === "keep-alive") continue;

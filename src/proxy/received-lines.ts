@@ -31,6 +31,8 @@ export class RequestLines {
   }
 }
 
+const none = {};
+
 /** What an upstream sent. */
 export class AnswerLines {
   readonly raw: readonly string[];
@@ -38,8 +40,11 @@ export class AnswerLines {
   told: Readonly<{ rules: ResponseRules; lines: HeaderLines }> | undefined;
   /** What they say of their connection; kept by upstream-http1-connection.ts. */
   connection: Readonly<{ idleMs: number | undefined; bodyBytes: number | undefined }> | undefined;
-  constructor(raw: readonly string[]) {
+  /** HTTP/2: the head carried END_STREAM, so neither a body nor trailers follow. */
+  readonly endsStream: boolean;
+  constructor(raw: readonly string[], { endsStream = false }: Readonly<{ endsStream?: boolean }> = none) {
     this.raw = raw;
+    this.endsStream = endsStream;
   }
   static receive(raw: readonly string[]): AnswerLines {
     return new AnswerLines(raw);

@@ -56,6 +56,8 @@ export class Http2Call implements UpstreamCall {
     let sawHint = false;
     let sawHead = false;
     let ended = false;
+    /** END_STREAM of the response has arrived. A reset behind it changes nothing. */
+    let complete = false;
     let error: Error | undefined;
     const { idleTimeoutMs } = this.request;
     if (idleTimeoutMs > 0)
@@ -68,10 +70,11 @@ export class Http2Call implements UpstreamCall {
       const [status, lines] = readHead(raw);
       if (!this.over) handler.onHint(status, lines);
     });
-    stream.on("response", (_headers: object, _flags: number, raw: RawLines) => {
+    stream.on("response", (_headers: object, flags: number, raw: RawLines) => {
       sawHead = true;
       const [status, lines] = readHead(raw);
-      if (!this.over) handler.onHead(status, new AnswerLines(lines));
+      const endsStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
+      if (!this.over) handler.onHead(status, new AnswerLines(lines, { endsStream }));
     });
     stream.on("data", (chunk: Buffer) => {
       if (!this.over && !handler.onData(chunk)) stream.pause();
@@ -84,14 +87,17 @@ export class Http2Call implements UpstreamCall {
     });
     stream.on("end", () => {
       ended = true;
+      if (stream.closed || !sawHead) return; // reset, or over on both sides: `close` follows
+      // The response is complete. Node would keep the stream open until the request is complete, too.
+      complete = true;
+      if (!stream.writableFinished) resetUnended(stream, constants.NGHTTP2_CANCEL);
     });
     stream.on("error", (reason) => {
       error ??= reason;
     });
     stream.on("close", () => {
       if (this.over) return;
-      const complete = ended && sawHead && stream.rstCode === constants.NGHTTP2_NO_ERROR;
-      if (complete) {
+      if (complete || (ended && sawHead && stream.rstCode === constants.NGHTTP2_NO_ERROR)) {
         this.finish();
         handler.onEnd(trailers);
         return;
