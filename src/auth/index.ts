@@ -42,6 +42,7 @@ export { createTokenIssuers, type TokenIssuers } from "./authenticate/token-issu
 export { type TraceText, traceInTarget, traceText } from "./authenticate/trace-text.ts";
 export {
   AnyRecords,
+  ambiguityOf,
   type Caller,
   CallerCache,
   type CallerHandle,
@@ -90,6 +91,7 @@ export {
   resolveCaller,
   type ShadowAnswer,
   type ShadowDirection,
+  type Sides,
   type Somebody,
   type Surroundings,
   startRecordLoader,

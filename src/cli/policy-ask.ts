@@ -54,8 +54,8 @@ export function askPolicy(asked: Asked, one: Case, clock: () => number): Conside
   const rehearsal = rehearse(one.head);
   if (rehearsal.type === "refused") return { answer: say("deny", rehearsal.status, [rehearsal.reason]), routeId: null };
   if (asked.route === null && rehearsal.reserved) return { answer: answerOfOurs(rehearsal, one, say), routeId: null };
-  if (asked.route === null && asked.routes !== null && rehearsal.isAmbiguous(asked.routes))
-    return { answer: say("deny", 400, ["path-parameters"]), routeId: null };
+  const refusal = asked.route === null ? rehearsal.refusalOf(asked.routes) : undefined;
+  if (refusal !== undefined) return { answer: say("deny", 400, [refusal]), routeId: null };
 
   const route =
     asked.route === "unknown"
@@ -66,6 +66,9 @@ export function askPolicy(asked: Asked, one: Case, clock: () => number): Conside
   if (route === undefined || routeId === undefined || policy === undefined) {
     return { answer: say("not_found", 404, ["route-not-found"]), routeId: null };
   }
+
+  if (rehearsal.hasEncodedSlash && route?.allowEncodedSlashes !== true)
+    return { answer: say("deny", 400, ["encoded-separator"]), routeId };
 
   fillRecords(asked, one);
   const request: DecisionRequest = {

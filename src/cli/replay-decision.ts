@@ -40,7 +40,8 @@ export function replay(record: DecisionRecord, { config, asked, people }: Settin
     ...{ type: "replayed", routeId, before, after: false, reasons },
   });
   if (rehearsal.type === "refused") return refused(null, [rehearsal.reason]);
-  if (asked.routes !== null && rehearsal.isAmbiguous(asked.routes)) return refused(null, ["path-parameters"]);
+  const refusal = rehearsal.refusalOf(asked.routes);
+  if (refusal !== undefined) return refused(null, [refusal]);
   if (rehearsal.reserved) return { type: "not", why: "the proxy answers this path itself" };
   const route = asked.routes === null ? undefined : rehearsal.match(asked.routes);
   const policy = route === undefined ? undefined : asked.policies.get(route.id);

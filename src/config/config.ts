@@ -179,6 +179,8 @@ export type RouteConfig = Readonly<{
   maxStreamLifetimeMs: number;
   /** 0: no limit. */
   maxRequestBodyBytes: number;
+  /** `%2F` in a path is forwarded as it came; any other route refuses it with 400. */
+  allowEncodedSlashes: boolean;
   assertion: "cached" | "per_request";
   /** Its picture in lists; "": none. */
   logoUrl: string;

@@ -115,6 +115,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     auditTrace: route.audit_trace ?? globals.audit.trace,
     maxStreamLifetimeMs: route.max_stream_lifetime,
     maxRequestBodyBytes: route.max_request_body_bytes,
+    allowEncodedSlashes: route.allow_encoded_slashes,
     assertion: route.assertion,
     logoUrl: route.logo_url,
   };

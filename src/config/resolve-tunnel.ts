@@ -66,6 +66,7 @@ const meaningless = [
   "allow_websockets",
   "allow_upgrades",
   "allow_spdy",
+  "allow_encoded_slashes",
   "max_request_body_bytes",
 ] as const;
 const withoutEffectEver = ["host_rewrite", "host_rewrite_header", "preserve_host_header"] as const;

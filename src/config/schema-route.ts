@@ -78,6 +78,10 @@ const matchers = {
   ),
   path: pomerium(slashed("a path").optional(), "Match this path alone."),
   regex: pomerium(pattern().optional(), "Match paths that this RE2 expression describes whole."),
+  allow_encoded_slashes: cardea(
+    truth().prefault(false),
+    "Take paths with `%2F`, as the API of GitLab and npm's scoped packages have them, and forward them byte for byte. Both readings, a slash and a character of its segment, must lead to this route and to the same answer of its policy (docs/request-parsing.md). Absent: 400.",
+  ),
   name: pomerium(text().optional(), "The name people see."),
   description: pomerium(text().prefault(""), "What people are told about it."),
   logo_url: pomerium(

@@ -59,8 +59,8 @@ export const unusedGlobals = {
     harmless: ["true"],
   }),
   path_with_escaped_slashes_action: unsupported(
-    "paths with escaped slashes are always refused",
-    "write reject_request or remove it",
+    "paths with escaped slashes are refused, but where a route has allow_encoded_slashes",
+    "write reject_request or remove it, and allow_encoded_slashes: true on each route that needs them",
     {
       harmless: ["reject_request", ""],
     },

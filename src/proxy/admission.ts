@@ -7,7 +7,15 @@
  * - A request is compared with the lease as of the moment at which its head was read, or which follows its last wait (docs/adr/0028).
  * - It performs nothing: its caller answers, records and forwards by what comes back. Decisions about open exchanges leave by `record`.
  */
-import type { Decision, DecisionRequest, DescribeDecision, KnownCaller, Permit, Principal } from "../auth/index.ts";
+import type {
+  Decision,
+  DecisionRequest,
+  DescribeDecision,
+  KnownCaller,
+  Permit,
+  Principal,
+  Sides,
+} from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
 import type { Fact, UnixMs } from "../events/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
@@ -44,7 +52,10 @@ export type Admitted =
       "refused",
       { decision: Exclude<Decision, Fact<"permit", unknown>>; principal: Principal | null; beside: Beside }
     >
-  | Fact<"permitted", { exchange: Exchange; permit: Permit; reasons: readonly string[]; beside: Beside }>;
+  | Fact<
+      "permitted",
+      { exchange: Exchange; permit: Permit; reasons: readonly string[]; sides: Sides | null; beside: Beside }
+    >;
 
 export type Admission<Context extends Applicant> = Readonly<{
   /** Whether the lease has expired for longer than the request's route allows. */
@@ -97,7 +108,7 @@ export function createAdmission<Context extends Applicant>(parts: AdmissionParts
       asking,
       question,
       beside,
-      decision: { permit, reads, until, reasons },
+      decision: { permit, reads, until, reasons, sides },
     }: Readonly<{
       asking: Holder;
       question: DecisionRequest;
@@ -115,7 +126,7 @@ export function createAdmission<Context extends Applicant>(parts: AdmissionParts
       openedAt: visit.asOf.monotonic,
       redecide: () => current().judge(open),
     });
-    return { type: "permitted", exchange, permit, reasons, beside };
+    return { type: "permitted", exchange, permit, reasons, sides, beside };
   }
 
   function besideOf(

@@ -5,7 +5,7 @@
  * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a line:
  * credentials of any kind, nor what is called like one.
  */
-import type { DecisionRecord, Principal } from "../auth/index.ts";
+import type { DecisionRecord, Principal, Sides } from "../auth/index.ts";
 import type { AuthorizeLogField, RouteConfig } from "../config/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import { type JsonText, quote, shownHeaders, showsHeader, stamps } from "./log-text.ts";
@@ -13,6 +13,8 @@ import { stripSessionQuery } from "./upstream-headers.ts";
 
 export type AuthorizeFacts = Readonly<{
   record: DecisionRecord;
+  /** Null: policy was not asked. */
+  sides: Sides | null;
   principal: Principal | null;
   route: RouteConfig | null;
   request: Pick<CanonicalRequest, "search" | "headers"> | null;
@@ -30,7 +32,7 @@ export function compileAuthorizeLine(names: readonly AuthorizeLogField[]): (fact
       const text = value(facts);
       if (text !== undefined) line += key + text;
     }
-    return `${line},${sidesOf(facts.record)},"message":"authorize check"}`;
+    return `${line},${sidesOf(facts)},"message":"authorize check"}`;
   };
 }
 
@@ -39,18 +41,18 @@ export function isCheck({ result, occasion }: DecisionRecord): boolean {
   return occasion === "request" && result !== "bad_request" && result !== "unavailable";
 }
 
-function sidesOf({ result, reasons, trace }: DecisionRecord): string {
-  const met = (side: "allow" | "deny"): boolean =>
-    trace?.rules.some(({ rule, met: isMet }) => isMet && sideOf(rule) === side) === true;
-  const deny = result !== "permit" && met("deny");
-  const allow = result === "permit" || met("allow");
-  const why = (said: boolean): string => JSON.stringify(said ? reasons : []);
-  const allowWhy = `"allow":${allow},"allow-why-${allow}":${why(!deny)}`;
-  return `${allowWhy},"deny":${deny},"deny-why-${deny}":${why(deny)}`;
+/** Both sides and the reasons of each, as Pomerium names them. No route: a denial by that reason. Otherwise nothing allowed it. */
+function sidesOf({ record: { result, reasons }, sides }: AuthorizeFacts): string {
+  if (sides !== null) {
+    const { allow, deny } = sides;
+    return `${sideText("allow", allow.met, allow.reasons.words)},${sideText("deny", deny.met, deny.reasons.words)}`;
+  }
+  if (result === "not_found") return `${sideText("allow", false, [])},${sideText("deny", true, reasons)}`;
+  return `${sideText("allow", false, reasons)},${sideText("deny", false, [])}`;
 }
 
-function sideOf(rule: string): "allow" | "deny" {
-  return rule === "downstream_mtls" || /(?:^|[.\]])deny(?:\.|$)/.test(rule) ? "deny" : "allow";
+function sideText(side: "allow" | "deny", isMet: boolean, reasons: readonly string[]): string {
+  return `"${side}":${isMet},"${side}-why-${isMet}":${JSON.stringify(reasons)}`;
 }
 
 function fieldOf(name: AuthorizeLogField): Value {

@@ -19,9 +19,9 @@ export type CanonicalRequest = Readonly<{
   hostname: string;
   /** The port that the Host header names; null when it names none. */
   port: number | null;
-  /** The path as it is forwarded, without query. */
+  /** The path as it is forwarded, without query. With an encoded slash it is byte for byte what the caller sent. */
   rawPath: string;
-  /** `rawPath`, percent-decoded: what routes and policy look at. */
+  /** `rawPath`, percent-decoded: what routes and policy look at. An encoded slash stays `%2F`. */
   path: string;
   /** The raw query with its `?`; empty when there is none. */
   search: string;
@@ -77,7 +77,11 @@ const once: ReadonlySet<string> = new Set([
   "sec-websocket-version",
 ]);
 
-export function canonicalise(head: RequestHead): CanonicalResult {
+/**
+ * @param encodedSlashes `keep` where the route is looked for by `Routes`, which refuses encoded slashes on any other route than one
+ *   with `allow_encoded_slashes`
+ */
+export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse" = "refuse"): CanonicalResult {
   if (!versions.has(head.httpVersion)) return refuse("http-version");
   // Also what the parser knows and HTTP does not: SOURCE is Icecast's, and the only method of ICE/1.0.
   if (!methodPattern.test(head.method) || head.method === "SOURCE") return refuse("method");
@@ -105,7 +109,7 @@ export function canonicalise(head: RequestHead): CanonicalResult {
   const target = question < 0 ? url : url.slice(0, question);
   const search = question < 0 ? "" : url.slice(question);
   if (!queryPattern.test(search)) return refuse("query");
-  const path = canonicalPath(target);
+  const path = canonicalPath(target, encodedSlashes);
   if (typeof path === "string") return refuse(path);
 
   return {
@@ -210,7 +214,7 @@ export const dotSegment = /\/(?:\.{1,2}(?:;[^/]*)?|;[^/]*)(?:\/|$)/;
 
 type Path = Readonly<{ rawPath: string; path: string }>;
 
-function canonicalPath(target: string): Path | string {
+function canonicalPath(target: string, encodedSlashes: "keep" | "refuse"): Path | string {
   if (plainPath.test(target)) {
     const merged = target.includes("//") ? target.replace(/\/{2,}/g, "/") : target;
     return dotSegment.test(merged) ? "dot-segment" : { rawPath: merged, path: merged };
@@ -221,7 +225,7 @@ function canonicalPath(target: string): Path | string {
     if (char === "%") {
       const byte = hexPair(target, i + 1);
       if (byte === undefined) return "percent-encoding";
-      if (byte === 0x2f || byte === 0x5c) return "encoded-separator";
+      if (byte === 0x5c || (byte === 0x2f && encodedSlashes === "refuse")) return "encoded-separator";
       if (byte < 0x20 || byte === 0x7f) return "encoded-control-character";
       rawPath += unreserved.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : encoded(byte);
       i += 2;
@@ -233,10 +237,33 @@ function canonicalPath(target: string): Path | string {
       rawPath += encoded(char.charCodeAt(0));
     }
   }
+  if (rawPath.includes("%2F")) return pathWithEncodedSlash(target, rawPath);
   rawPath = rawPath.replace(/\/{2,}/g, "/");
   const path = decodeOnce(rawPath);
   if (path === undefined) return "not-utf-8"; // overlong and broken forms: each reader decodes those its own way
   return dotSegment.test(path) ? "dot-segment" : { rawPath, path };
+}
+
+/** A percent sign that is encoded, in front of two hexadecimal digits: a server that decodes twice reads another character there. */
+export const doubleEncoding = /%25[0-9A-Fa-f]{2}/;
+
+/** Whether a path that `canonicalise` let through has an encoded slash. */
+export function hasEncodedSlash({ rawPath }: Pick<Path, "rawPath">): boolean {
+  return rawPath.includes("%") && /%2f/i.test(rawPath);
+}
+
+/**
+ * Beside an encoded slash nothing may stand that servers read in several ways: parameters, empty segments, a second encoding. So the path
+ * has two readings, one in which `%2F` is a character of its segment and one in which it is a slash (path-readings.ts).
+ * @param written `target` in the one form in which paths are compared
+ */
+function pathWithEncodedSlash(target: string, written: string): Path | string {
+  const path = decodeOnce(written.replaceAll("%2F", "%252F"));
+  const withSlashes = decodeOnce(written);
+  if (path === undefined || withSlashes === undefined) return "not-utf-8";
+  if (dotSegment.test(path) || dotSegment.test(withSlashes)) return "dot-segment";
+  const ambiguous = withSlashes.includes(";") || withSlashes.includes("//") || doubleEncoding.test(written);
+  return ambiguous ? "encoded-separator" : { rawPath: target, path };
 }
 
 const unreserved = /^[A-Za-z0-9._~-]$/;

@@ -123,15 +123,15 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
   function refused(visit: Visit, { decision, principal, beside }: Extract<Admitted, { type: "refused" }>): void {
     const { type: result, reasons } = decision;
     const status = answer(visit, conditionOfRefusal(decision), tools, principal, beside.trace ?? null);
-    record(visit, { result, status, reasons, ...beside }, principal, ports, visit.asOf);
+    record(visit, { result, status, reasons, sides: decision.sides, ...beside }, principal, ports, visit.asOf);
   }
 
   function permitted(
     { visit, plan, request }: RoutedVisit,
-    { exchange, permit, reasons, beside: { trace, shadow } }: Extract<Admitted, { type: "permitted" }>,
+    { exchange, permit, reasons, sides, beside: { trace, shadow } }: Extract<Admitted, { type: "permitted" }>,
   ): void {
     visit.exchange = exchange;
-    const decided = { result: "permit", status: 200, reasons, trace, shadow } as const;
+    const decided = { result: "permit", status: 200, reasons, sides, trace, shadow } as const;
     const going: Permitted = { visit, plan, request, exchange, permit };
     if (plan.route.audit === "strict" && ports.recordSafely !== null) {
       const safely = ports.recordSafely(completeRecord(visit, decided, permit.principal, ports, visit.asOf));

@@ -9,7 +9,7 @@ import { type Config, type HostPort, type RouteConfig, readSubjectNames } from "
 import type { UnixMs } from "../events/index.ts";
 import { answerFor, type Condition, type Facts } from "./answer.ts";
 import { type Asked, readAsked } from "./asked.ts";
-import { type CanonicalRequest, canonicalise } from "./canonical.ts";
+import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "./canonical.ts";
 import { authorityOf, type Routes } from "./routing.ts";
 import { compileClientTrusts } from "./tls/client-trust.ts";
 import type { PresentedCertificate } from "./tls/presented-certificate.ts";
@@ -35,9 +35,11 @@ export type Rehearsal = Readonly<
       /** Answered by the proxy itself, before any route. */
       reserved: boolean;
       path: string;
+      /** Only a route with `allow_encoded_slashes` takes it. */
+      hasEncodedSlash: boolean;
       match(routes: Routes): RouteConfig | undefined;
-      /** Whether the proxy refuses the path (400), because without its parameters it belongs to another route. */
-      isAmbiguous(routes: Routes): boolean;
+      /** Why the proxy refuses the path (400) with these routes; undefined: it does not. Null routes: there are none to compare. */
+      refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
       /** @param route null: policy is asked alone */
       question(route: RouteConfig | null): DecisionRequest;
       /** The status that a caller sees. */
@@ -52,18 +54,19 @@ export type Answered =
 export function rehearse(head: RehearsedHead): Rehearsal {
   const { method, authority, target, scheme, ip } = head;
   const rawHeaders = ["Host", authority, ...head.headers];
-  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders });
+  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
   if (canonical.type === "refused") return { type: "refused", status: canonical.status, reason: canonical.reason };
   const { request } = canonical;
   const upgrade = asksForWebSocket(request) ? "websocket" : null;
   const asked = readAsked(request, { upgrade, isRouteOrigin: () => false });
   return {
     type: "read",
-    reserved: head.tunnel === null && isReserved(request.path),
+    reserved: head.tunnel === null && isReserved(request.path) && !hasEncodedSlash(request),
     path: request.path,
+    hasEncodedSlash: hasEncodedSlash(request),
     match: (routes) =>
       head.tunnel === null ? routes.match(request) : routes.matchTunnel(head.tunnel.kind, head.tunnel.at),
-    isAmbiguous: (routes) => head.tunnel === null && routes.isAmbiguous(request),
+    refusalOf: (routes) => (head.tunnel === null ? routes?.refusalOf(request) : undefined),
     question: (route) => ({
       method: request.method,
       scheme: route === null ? scheme : route.from.protocol === "http:" ? "http" : "https",

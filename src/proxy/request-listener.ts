@@ -5,7 +5,7 @@
 import { type Introduced, identityTooLarge, type Principal } from "../auth/index.ts";
 import { unreachable } from "../events/index.ts";
 import { momentOf } from "../replication/index.ts";
-import { type CanonicalRequest, canonicalise } from "./canonical.ts";
+import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "./canonical.ts";
 import { createDecisionDesk, type DecisionDesk, type Permitted } from "./decision-desk.ts";
 import type { Downstream } from "./downstream.ts";
 import type { Exchanges } from "./exchanges.ts";
@@ -74,7 +74,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
   // --- from the head to the route
 
   function begin(visit: Visit): void {
-    const canonical = canonicalise(visit.downstream.head);
+    const canonical = canonicalise(visit.downstream.head, "keep");
     if (canonical.type === "refused") {
       metrics.refused(canonical.reason);
       const status = answer(visit, { type: "bad-request", status: canonical.status }, tools);
@@ -98,10 +98,11 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       beginTunnel(visit, request, asked);
       return;
     }
-    if (own.take(visit, request)) return;
+    if (!hasEncodedSlash(request) && own.take(visit, request)) return;
     const route = plans.routes.match(request);
     if (route === undefined) {
-      if (plans.routes.isAmbiguous(request)) refuseUnread(visit, "path-parameters");
+      const refusal = plans.routes.refusalOf(request);
+      if (refusal !== undefined) refuseUnread(visit, refusal);
       else notFound(visit);
       return;
     }

@@ -82,5 +82,10 @@ const sendable = /^(\/[!-"$->@-~]*)(?:\?[!-"$-~]*)?$/;
 function checked(rewritten: string): string | undefined {
   if (rewritten.length > 32_768) return undefined;
   const [, path] = sendable.exec(rewritten) ?? [];
-  return path !== undefined && !dotSegment.test(path) ? rewritten : undefined;
+  if (path === undefined || dotSegment.test(path)) return undefined;
+  if (!path.includes("%")) return rewritten;
+  const decoded = decodeOnce(path);
+  if (decoded !== undefined && dotSegment.test(decoded)) return undefined;
+  const isPlain = decoded !== undefined && !decoded.includes("//");
+  return isPlain || !/%2f/i.test(path) ? rewritten : undefined;
 }

@@ -10,21 +10,25 @@
  *
  * Paths are compared percent-decoded, so that no spelling of a path reaches a laxer route than another spelling of it. A
  * regular expression must match the whole path; it is RE2, so no path can make it slow. A path whose parameters (`;…`) lead to another
- * route once a server removes them belongs to no route.
+ * route once a server removes them belongs to no route. Encoded slashes (`%2F`) belong only to a route with `allow_encoded_slashes`, and
+ * only if they lead to that route as slashes too.
  */
 import { RE2JS } from "re2js";
-import { pathReadings } from "../auth/index.ts";
+import { ambiguityOf, pathReadings } from "../auth/index.ts";
 import type { HostPort, RouteConfig, TunnelConfig } from "../config/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
-import { decodeOnce } from "./canonical.ts";
+import { decodeOnce, doubleEncoding, hasEncodedSlash } from "./canonical.ts";
 import { type Candidate, PathIndex } from "./path-index.ts";
 import { isReserved } from "./reserved-paths.ts";
 
 export type Routes = Readonly<{
-  /** Undefined: no route, or an ambiguous path. `isAmbiguous` distinguishes the two. */
+  /** Undefined: no route, or a refused path. `refusalOf` distinguishes the two. */
   match(request: RoutedPath): RouteConfig | undefined;
-  /** Whether a server that drops path parameters would serve this path under another route, or as a path of the proxy itself. */
-  isAmbiguous(request: RoutedPath): boolean;
+  /**
+   * Why a path is refused that servers read in several ways: a reading belongs to another route or to the proxy itself, or the route
+   * does not allow encoded slashes. Undefined: it has one reading, or all belong to one route.
+   */
+  refusalOf(request: RoutedPath): "path-parameters" | "encoded-separator" | undefined;
   /** The route that a CONNECT or CONNECT-UDP belongs to. */
   matchTunnel(kind: TunnelConfig["kind"], asked: HostPort): RouteConfig | undefined;
   /** Whether there is any route of that kind. */
@@ -58,11 +62,19 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
       best = index.find(path, (route) => portFits(route, port), best?.rank) ?? best;
     return best?.route;
   };
-  const isAmbiguous = (request: RoutedPath): boolean => {
-    if (!request.path.includes(";")) return false;
-    const { hostname, port } = request;
-    const route = bestOf(hostname, request.path, port);
-    return pathReadings(request).some((path) => isReserved(path) || bestOf(hostname, path, port) !== route);
+  const refusalOf = (request: RoutedPath): ReturnType<Routes["refusalOf"]> => {
+    const { hostname, port, path, rawPath = path } = request;
+    const isEncoded = rawPath.includes("%");
+    const isDoubled = isEncoded && doubleEncoding.test(rawPath);
+    const hasSlash = isEncoded && hasEncodedSlash({ rawPath });
+    if (!isDoubled && !hasSlash && !path.includes(";")) return undefined;
+    const route = bestOf(hostname, path, port);
+    const isAllowed = route?.allowEncodedSlashes === true;
+    if (hasSlash && (!isAllowed || isReserved(path))) return "encoded-separator";
+    if (isDoubled && isAllowed) return "encoded-separator";
+    const others = pathReadings(request);
+    const differs = others.some((other) => isReserved(other) || bestOf(hostname, other, port) !== route);
+    return differs ? ambiguityOf(request) : undefined;
   };
   /** @param fits by scheme and port alone */
   const firstOf = (
@@ -78,8 +90,9 @@ export function compileRoutes(routes: readonly RouteConfig[]): Routes {
   };
 
   return {
-    match: (request) => (isAmbiguous(request) ? undefined : bestOf(request.hostname, request.path, request.port)),
-    isAmbiguous,
+    match: (request) =>
+      refusalOf(request) === undefined ? bestOf(request.hostname, request.path, request.port) : undefined,
+    refusalOf,
     matchTunnel: (kind, asked) => tunnels[kind].match(asked),
     hasTunnels: (kind) => tunnels[kind].any,
     ofHost: (hostname, port) =>

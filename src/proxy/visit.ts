@@ -3,7 +3,7 @@
  *
  * Pure but for the response it writes to.
  */
-import type { DecisionRecord, DecisionTrace, FactTrace, Principal } from "../auth/index.ts";
+import type { DecisionRecord, DecisionTrace, FactTrace, Principal, Sides } from "../auth/index.ts";
 import type { Config, RouteConfig } from "../config/index.ts";
 import { isAdministrator } from "../console/index.ts";
 import { type Moment, momentOf } from "../replication/index.ts";
@@ -248,6 +248,8 @@ export type Decided = Pick<DecisionRecord, "result" | "status" | "reasons"> &
     occasion?: DecisionRecord["occasion"];
     trace?: DecisionRecord["trace"] | undefined;
     shadow?: DecisionRecord["shadow"] | undefined;
+    /** For the authorize log; the record has `trace`. */
+    sides?: Sides | null;
     cutMs?: number;
   }>;
 
@@ -309,5 +311,6 @@ export function record(
   const complete = completeRecord(visit, decided, principal, ports, at);
   ports.record(complete);
   if (ports.authorizeLog === null || !isCheck(complete)) return;
-  ports.authorizeLog({ record: complete, principal, route: visit.plan?.route ?? null, request: visit.request });
+  const route = visit.plan?.route ?? null;
+  ports.authorizeLog({ record: complete, sides: decided.sides ?? null, principal, route, request: visit.request });
 }

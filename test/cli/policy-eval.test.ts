@@ -451,6 +451,12 @@ routes:
     prefix: /api
     to: http://127.0.0.1:9000
     policy: { allow: { or: [{ groups: api }] } }
+  - id: files
+    from: https://app.example.com
+    prefix: /files/
+    to: http://127.0.0.1:9000
+    allow_any_authenticated_user: true
+    allow_encoded_slashes: true
   - id: wiki
     from: https://app.example.com
     to: http://127.0.0.1:9000
@@ -503,6 +509,18 @@ test("what no route is at, and a route that is not there, are not found", async 
     write({ request: page, session: null }),
   ]);
   assert.match(err, /no route is called "wikki"; did you mean "wiki"\?/);
+});
+
+test("an encoded slash is refused as the proxy refuses it, but where the route allows it", async () => {
+  const refused = "deny 400 encoded-separator ";
+  assert.equal(await on("https://app.example.com/files/a%2Fb", alice), "permit 200 user-ok shorthands");
+  assert.equal(await on("https://app.example.com/files%2Fb", alice), refused);
+  assert.equal(await on("https://app.example.com/x%2Fb", alice), refused);
+  assert.equal(await on("https://app.example.com/x%2Fb", alice, "--route", "wiki"), refused);
+  assert.equal(
+    await brief(allow(signedIn), { ...alice, request: { ...page, url: `${page.url}%2Fb` } }),
+    refused.trim(),
+  );
 });
 
 test("paths of our own are answered before any policy", async () => {

@@ -57,8 +57,9 @@ test("a decision is one line, with the answer of both sides and their reasons", 
   await rig.ask({ host, session: 2 });
   await rig.ask({ host, session: 3 });
   await rig.ask({ host });
-  const [permitted, denied, notAllowed, anonymous] = lines;
-  assert.equal(lines.length, 4);
+  await rig.ask({ host: "elsewhere.localhost" });
+  const [permitted, denied, notAllowed, anonymous, elsewhere] = lines;
+  assert.equal(lines.length, 5);
   const { user, email, path, method } = permitted ?? {};
   assert.deepEqual(
     { user, email, path, method, host: permitted?.["host"], service: permitted?.["service"] },
@@ -71,14 +72,31 @@ test("a decision is one line, with the answer of both sides and their reasons", 
     allow: true,
     "allow-why-true": ["groups-ok"],
     deny: false,
-    "deny-why-false": [],
+    "deny-why-false": ["email-unauthorized"],
   });
-  assert.deepEqual(sides(denied), { allow: true, "allow-why-true": [], deny: true, "deny-why-true": ["email-ok"] });
+  assert.deepEqual(sides(denied), {
+    allow: true,
+    "allow-why-true": ["groups-ok"],
+    deny: true,
+    "deny-why-true": ["email-ok"],
+  });
   assert.deepEqual(sides(notAllowed), {
     allow: false,
     "allow-why-false": ["groups-unauthorized"],
     deny: false,
-    "deny-why-false": [],
+    "deny-why-false": ["email-unauthorized"],
+  });
+  assert.deepEqual(sides(anonymous), {
+    allow: false,
+    "allow-why-false": ["user-unauthenticated"],
+    deny: false,
+    "deny-why-false": ["user-unauthenticated"],
+  });
+  assert.deepEqual(sides(elsewhere), {
+    allow: false,
+    "allow-why-false": [],
+    deny: true,
+    "deny-why-true": ["route-not-found"],
   });
   assert.equal(anonymous?.["allow"], false);
   assert.equal(anonymous?.["user"], "");

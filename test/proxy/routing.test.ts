@@ -72,7 +72,7 @@ describe("a path whose parameters lead to another route once they are removed be
     const path = decodeURIComponent(rawPath);
     const asked = { hostname: "app.example", port: null, path, rawPath };
     const found = routes.match(asked)?.id;
-    assert.equal(routes.isAmbiguous(asked), found === undefined, rawPath);
+    assert.equal(routes.refusalOf(asked), found === undefined ? "path-parameters" : undefined, rawPath);
     return found ?? "ambiguous";
   };
   const ambiguous = [

@@ -14,9 +14,9 @@ import { type DeviceId, deviceStream, type UnixMs } from "../../events/index.ts"
 import { streamsOf } from "./caller.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { defaultDeviceType } from "./criteria-device.ts";
-import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal } from "./decision.ts";
-import { pathReadings } from "./path-readings.ts";
-import type { Outcome, Reason } from "./reasons.ts";
+import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal, Sides } from "./decision.ts";
+import { ambiguityOf, pathReadings } from "./path-readings.ts";
+import type { Reason } from "./reasons.ts";
 
 const minted: unique symbol = Symbol("minted by decide");
 /** Proof that policy permitted this request on this route; made only by `decide`. */
@@ -49,19 +49,22 @@ export function decide({
   const reads = keysOf(facts, caller);
   const until = untilOf(policy, principal, request, now);
   if (policy === undefined) {
-    return { type: "deny", status: 404, deviceType: null, reasons: ["route-not-found"], routeId, facts, reads, until };
+    const unknown = { status: 404, deviceType: null, reasons: ["route-not-found"], sides: null } as const;
+    return { type: "deny", ...unknown, routeId, facts, reads, until };
   }
   const answer = answerOf(policy, { request, principal, now });
-  const { reasons } = answer;
+  const { reasons, sides } = answer;
   switch (answer.type) {
-    case "permit":
-      return { type: "permit", permit: { routeId, principal, [minted]: true }, reasons, routeId, facts, reads, until };
+    case "permit": {
+      const permit: Permit = { routeId, principal, [minted]: true };
+      return { type: "permit", permit, reasons, sides, routeId, facts, reads, until };
+    }
     case "deny": {
       const deviceType = answer.wantsDevice ? (policy.deviceType ?? defaultDeviceType) : null;
-      return { type: "deny", status: answer.status, deviceType, reasons, routeId, facts, reads, until };
+      return { type: "deny", status: answer.status, deviceType, reasons, sides, routeId, facts, reads, until };
     }
     case "signin":
-      return { type: "signin", reasons, routeId, facts, reads, until };
+      return { type: "signin", reasons, sides, routeId, facts, reads, until };
   }
 }
 
@@ -116,53 +119,56 @@ type Answer = Readonly<{
   status: number;
   wantsDevice?: true;
   reasons: readonly Reason[];
+  /** Null: the path has several readings, and they have several answers. */
+  sides: Sides | null;
 }>;
 
 type Asked = Readonly<{ request: DecisionRequest; principal: Principal | null; now: UnixMs }>;
 
-/** The answer for the path as it stands: 400 where another reading of its parameters would be answered otherwise. */
+/** The answer for the path as it stands: 400 where another reading of its parameters or encoded slashes has another answer. */
 export function answerOf(policy: Pick<RoutePolicy, "allow" | "deny">, asked: Asked): Answer {
   const answer = answerForPath(policy, asked);
   for (const path of pathReadings(asked.request)) {
     const other = answerForPath(policy, { ...asked, request: { ...asked.request, path } });
-    if (other.type !== answer.type || other.status !== answer.status) return pathParameters;
+    if (other.type !== answer.type || other.status !== answer.status)
+      return { type: "deny", status: 400, reasons: [ambiguityOf(asked.request)], sides: null };
   }
   return answer;
 }
-const pathParameters: Answer = { type: "deny", status: 400, reasons: ["path-parameters"] };
 
 function answerForPath(
   { allow, deny }: Pick<RoutePolicy, "allow" | "deny">,
   { request, principal, now }: Asked,
 ): Answer {
-  return combineSides(allow(request, principal, now), deny(request, principal, now));
+  return combineSides({ allow: allow(request, principal, now), deny: deny(request, principal, now) });
 }
 
 /**
  * From what the two sides of a route's rules say to one answer (docs/pomerium-behaviour.md §6.6; the order matters).
  */
-function combineSides(allow: Outcome, deny: Outcome): Answer {
-  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words);
+function combineSides(sides: Sides): Answer {
+  const { allow, deny } = sides;
+  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words, sides);
   if (allow.reasons.wantSignIn || deny.reasons.wantSignIn) {
-    return { type: "signin", status: 401, reasons: merged(allow, deny) };
+    return { type: "signin", status: 401, reasons: merged(sides), sides };
   }
   if (deny.reasons.wantRecords || (!deny.met && allow.reasons.wantRecords)) {
-    return { type: "deny", status: 503, reasons: merged(allow, deny) };
+    return { type: "deny", status: 503, reasons: merged(sides), sides };
   }
   if (allow.reasons.wantDevice || deny.reasons.wantDevice) {
-    return { type: "deny", status: 401, wantsDevice: true, reasons: merged(allow, deny) };
+    return { type: "deny", status: 401, wantsDevice: true, reasons: merged(sides), sides };
   }
-  if (deny.met) return refusal(deny.reasons.words);
-  if (allow.met) return { type: "permit", status: 200, reasons: allow.reasons.words };
-  return refusal(allow.reasons.words);
+  if (deny.met) return refusal(deny.reasons.words, sides);
+  if (allow.met) return { type: "permit", status: 200, reasons: allow.reasons.words, sides };
+  return refusal(allow.reasons.words, sides);
 }
 
-function merged(allow: Outcome, deny: Outcome): readonly Reason[] {
+function merged({ allow, deny }: Sides): readonly Reason[] {
   return [...new Set([...allow.reasons.words, ...deny.reasons.words])].sort();
 }
 
-function refusal(reasons: readonly Reason[]): Answer {
-  return { type: "deny", status: statusOf(reasons), reasons };
+function refusal(reasons: readonly Reason[], sides: Sides): Answer {
+  return { type: "deny", status: statusOf(reasons), reasons, sides };
 }
 
 function statusOf(reasons: readonly Reason[]): number {

@@ -17,6 +17,7 @@ import type {
   UserId,
 } from "../../events/index.ts";
 import type { Permit } from "./decide.ts";
+import type { Outcome } from "./reasons.ts";
 
 export type { Permit } from "./decide.ts";
 
@@ -81,9 +82,14 @@ export type FactsRead = Readonly<{
 /** What a decision is kept under until something of it changes: a stream of the log, or a data set from outside. */
 export type FactKey = Stream | `record:${string}`;
 
+/** What the allow rules and the deny rules of a route said, each with its reasons. */
+export type Sides = Readonly<{ allow: Outcome; deny: Outcome }>;
+
 type Common = Readonly<{
   /** Sorted reason words of docs/pomerium-behaviour.md §6.3. */
   reasons: readonly string[];
+  /** Null: the answer comes from outside the rules. */
+  sides: Sides | null;
   routeId: string;
   facts: FactsRead;
   /** `facts` as keys: re-decide when one of these is touched. A change of membership touches the stream of each user it concerns. */

@@ -39,6 +39,7 @@ export type {
   FactKey,
   FactsRead,
   Principal,
+  Sides,
 } from "./decision.ts";
 export {
   type DecisionTrace,
@@ -50,7 +51,7 @@ export {
   type Somebody,
   traceDecision,
 } from "./explain.ts";
-export { pathReadings } from "./path-readings.ts";
+export { ambiguityOf, pathReadings } from "./path-readings.ts";
 export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./record-loader.ts";
 export {
   AnyRecords,

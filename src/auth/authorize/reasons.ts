@@ -25,6 +25,8 @@ export type Reason =
   | "domain-unauthorized"
   | "email-ok"
   | "email-unauthorized"
+  /** Ours: with its encoded slashes read as slashes the path would be answered otherwise. */
+  | "encoded-separator"
   | "groups-ok"
   | "groups-unauthorized"
   | "http-method-ok"

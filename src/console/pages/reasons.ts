@@ -19,6 +19,7 @@ const sentences: Readonly<Record<string, string>> = {
   "client-certificate-unauthorized": "The client certificate your browser showed may not be used here.",
   "http-method-unauthorized": "This kind of request is not allowed here.",
   "http-path-unauthorized": "This path is not among those you may use.",
+  "encoded-separator": "The address has an encoded slash, and could be taken for another address.",
   "path-parameters": "The address has parameters behind a semicolon, and could be taken for another address.",
   "websocket-origin": "A page of another site may not open this connection with your session.",
   "source-ip-unauthorized": "The network you come from may not use this.",

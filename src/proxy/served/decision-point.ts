@@ -16,6 +16,7 @@ import {
   type Handle,
   identityTooLarge,
   type Principal,
+  type Sides,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
@@ -94,7 +95,11 @@ export type Question = Readonly<{
 type TimedQuestion = Question & Readonly<{ startedAt: number }>;
 type About = Readonly<{ route: RouteConfig; request: CanonicalRequest; asked: Asked; url: URL }>;
 /** What policy was asked, and what its record says beside the answer; of `ask` once, when it is the last word. */
-type Decided = Readonly<{ decided: Parameters<DescribeDecision>; beside?: ReturnType<DescribeDecision> }>;
+type Decided = Readonly<{
+  decided: Parameters<DescribeDecision>;
+  sides: Sides | null;
+  beside?: ReturnType<DescribeDecision>;
+}>;
 /** Headers, each a name and a value. */
 type Identity = readonly (readonly [string, string])[];
 export type Verdict =
@@ -169,7 +174,8 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     ports.record(record);
     if (ports.authorizeLog === null || !isCheck(record)) return;
     const principal = verdict !== null && "principal" in verdict ? verdict.principal : null;
-    ports.authorizeLog({ record, principal, route: verdict?.route ?? null, request: verdict?.request ?? null });
+    const sides = verdict !== null && "sides" in verdict ? (verdict.sides ?? null) : null;
+    ports.authorizeLog({ record, sides, principal, route: verdict?.route ?? null, request: verdict?.request ?? null });
   }
 
   function describe(verdict: Judged): Judged {
@@ -196,7 +202,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   /** A permit whose identity exceeds the bound of its headers. */
   function tooLarge({ principal, route, request, asked, url, decided }: Permitted): Judged {
     const reasons = [identityTooLarge.reason];
-    return { type: "deny", status: 403, principal, reasons, route, request, asked, url, decided };
+    return { type: "deny", status: 403, principal, reasons, route, request, asked, url, decided, sides: null };
   }
 
   function whoAsks({ whose, described }: Question, { route, request }: About): Asking | Promise<Asking> {
@@ -225,12 +231,12 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
     if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
     const request = policyQuestion(question, about, now);
     const decision = ports.decide({ routeId: route.id, caller, request, now });
-    const { reasons } = decision;
+    const { reasons, sides } = decision;
     const principal = caller.type === "principal" ? caller.principal : null;
     const live = principal !== null && principal.session.expiresAt > now ? principal : null;
     const asked = { routeId: route.id, principal: live, somebody: asking.handle ?? null, request, now };
     const decided = [{ ...asked, traced: question.traced === true }, decision] as const;
-    const rest = { reasons, ...about, decided: [...decided] as Parameters<DescribeDecision> };
+    const rest = { reasons, sides, ...about, decided: [...decided] as Parameters<DescribeDecision> };
     if (decision.type === "permit") {
       return { type: "permit", principal: decision.permit.principal, identity: [], ...rest };
     }
@@ -336,7 +342,7 @@ type Read = Fact<"read", { about: About }> | Unread;
 function readQuestion({ described }: Question, { routes, config }: Readonly<{ routes: Routes; config: Config }>): Read {
   const { method, authority, target, lines } = described;
   const rawHeaders = ["Host", authority, ...lines];
-  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders });
+  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
   if (canonical.type === "refused") return { type: "bad_request", reason: canonical.reason };
   const { request } = canonical;
   if (method === "CONNECT") return { type: "bad_request", reason: "method" };
@@ -349,10 +355,10 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   // On the sign-in host only routes of exactly that host count, and not for the paths that sign-in keeps.
   const isTaken = request.hostname === hostname && (isSignInPath(request.path) || found?.host !== hostname);
   const route = isTaken ? undefined : found;
-  if (route === undefined)
-    return routes.isAmbiguous(request)
-      ? { type: "bad_request", reason: "path-parameters" }
-      : { type: "not_found", asked };
+  if (route === undefined) {
+    const reason = routes.refusalOf(request);
+    return reason === undefined ? { type: "not_found", asked } : { type: "bad_request", reason };
+  }
   const scheme = schemeOf(route);
   if (described.scheme !== null && described.scheme !== scheme) return { type: "bad_request", reason: "scheme" };
   if (described.ip === null && asksForAddress(route)) return { type: "bad_request", reason: "context-ip" };

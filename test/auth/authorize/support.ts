@@ -91,6 +91,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     auditTrace: "denials",
     maxStreamLifetimeMs: 0,
     maxRequestBodyBytes: 0,
+    allowEncodedSlashes: false,
     assertion: "cached",
     logoUrl: "",
     ...parts,
