@@ -4,7 +4,7 @@ import type { Mutant } from "./mutant.ts";
 const exchanges = "src/proxy/exchanges.ts";
 const admission = "src/proxy/admission.ts";
 const decide = "src/auth/authorize/decide.ts";
-const projection = "src/events/projection.ts";
+const projection = "src/events/projection/projection.ts";
 
 export const liveMutants: Readonly<Record<string, Mutant>> = {
   "one-look": {

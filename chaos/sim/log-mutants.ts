@@ -4,7 +4,7 @@ import { alwaysByAge } from "./region-mutants.ts";
 
 const follower = "src/replication/node/follower.ts";
 const logRules = "src/replication/log/log-rules.ts";
-const projection = "src/events/projection.ts";
+const projection = "src/events/projection/projection.ts";
 const leader = "src/broker/leader/leader.ts";
 const simLog = "chaos/sim/sim-log-reads.ts";
 const writer = "src/broker/leader/batch-writer.ts";

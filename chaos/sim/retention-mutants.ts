@@ -20,7 +20,7 @@ export const retentionMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a snapshot's builder does not keep the values of its position while events go on being folded",
     changes: [
       {
-        file: "src/events/projection-capture.ts",
+        file: "src/events/projection/capture.ts",
         take: "if (kept !== undefined && !kept.has(id)) kept.set(id, before());",
         put: "void [kept, before];",
       },

@@ -6,8 +6,8 @@ const decide = "src/auth/authorize/decide.ts";
 const exchangesTest = "test/proxy/exchanges.test.ts";
 const exchanges = "src/proxy/exchanges.ts";
 const outletTest = "test/proxy/outlet-socket.test.ts";
-const projectionTest = "test/events/projection.test.ts";
-const projection = "src/events/projection.ts";
+const projectionTest = "test/events/projection/projection.test.ts";
+const projection = "src/events/projection/projection.ts";
 const cutTest = "test/proxy/cut.test.ts";
 const whoAsks = "src/proxy/who-asks.ts";
 

@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { deflateRawSync, inflateRawSync } from "node:zlib";
-import { type Brand, type ConfigHash, parseConfigHash, parseUnixMs, type UnixMs } from "./brand.ts";
+import { type Brand, type ConfigHash, parseConfigHash, parseUnixMs, type UnixMs } from "./ids.ts";
 
 /** Compressed, and known to belong to its hash. */
 export type ConfigBody = Brand<Uint8Array, "ConfigBody">;

@@ -28,7 +28,7 @@ import type {
   SessionId,
   UnixMs,
   UserId,
-} from "./brand.ts";
+} from "./ids.ts";
 
 /** Ciphertext of personal data: key id, nonce, AES-256-GCM text and tag, as made by `seal`. */
 export type Sealed = Uint8Array;

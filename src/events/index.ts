@@ -1,41 +1,5 @@
 /** What can happen and be asked, as bytes and as state. Neighbours import events through this door. */
-export {
-  type BootId,
-  type Brand,
-  type BrokerId,
-  type CommandId,
-  type ConfigHash,
-  type DeviceId,
-  type Epoch,
-  type EventId,
-  type Fact,
-  type GroupId,
-  type Hash,
-  type Incarnation,
-  InvalidIdError,
-  type MonotonicMs,
-  type NodeId,
-  type Position,
-  parseBootId,
-  parseBrokerId,
-  parseCommandId,
-  parseConfigHash,
-  parseEpoch,
-  parseEventId,
-  parseGroupId,
-  parseHash,
-  parseIncarnation,
-  parseNodeId,
-  parsePosition,
-  parseSessionId,
-  parseUnixMs,
-  parseUserId,
-  type ServiceAccountId,
-  type SessionId,
-  type UnixMs,
-  type UserId,
-  unreachable,
-} from "./brand.ts";
+
 export {
   chainHash,
   decode,
@@ -50,7 +14,7 @@ export {
   MalformedEventError,
   uuidFromBytes,
   uuidOfHash,
-} from "./codec.ts";
+} from "./codec/codec.ts";
 export {
   type ActivateConfiguration,
   type ChangeGroupMembers,
@@ -79,7 +43,7 @@ export {
   type StartRefresh,
   type SuspendUser,
   type VaultedTokens,
-} from "./command.ts";
+} from "./commands.ts";
 export {
   type ConfigBody,
   ConfigBodyTooLongError,
@@ -148,8 +112,44 @@ export {
   type UserUpserted,
   userStream,
 } from "./event.ts";
-export { type FactPlace, FactPlaces } from "./fact-places.ts";
 export { readsLevel } from "./formats.ts";
+export {
+  type BootId,
+  type Brand,
+  type BrokerId,
+  type CommandId,
+  type ConfigHash,
+  type DeviceId,
+  type Epoch,
+  type EventId,
+  type Fact,
+  type GroupId,
+  type Hash,
+  type Incarnation,
+  InvalidIdError,
+  type MonotonicMs,
+  type NodeId,
+  type Position,
+  parseBootId,
+  parseBrokerId,
+  parseCommandId,
+  parseConfigHash,
+  parseEpoch,
+  parseEventId,
+  parseGroupId,
+  parseHash,
+  parseIncarnation,
+  parseNodeId,
+  parsePosition,
+  parseSessionId,
+  parseUnixMs,
+  parseUserId,
+  type ServiceAccountId,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+  unreachable,
+} from "./ids.ts";
 export {
   formatLink,
   genesis,
@@ -167,22 +167,10 @@ export {
   parseProfile,
   userIdOf,
 } from "./profile.ts";
-export { Projection } from "./projection.ts";
-export type { ProjectionCapture } from "./projection-capture.ts";
-export { OutOfOrderError, type SessionStanding } from "./projection-parts.ts";
-export { Recent } from "./recent.ts";
-export {
-  open,
-  type PersonKey,
-  SealError,
-  seal,
-  unwrapKey,
-  type WrappedKey,
-  wrapKey,
-} from "./seal.ts";
-export type { SessionIndex } from "./session-index.ts";
-export { chunkFormat, SnapshotChunks } from "./snapshot-chunks.ts";
-export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot-load.ts";
+export type { ProjectionCapture } from "./projection/capture.ts";
+export { type FactPlace, FactPlaces } from "./projection/fact-positions.ts";
+export { Projection } from "./projection/projection.ts";
+export { OutOfOrderError, type SessionStanding } from "./projection/projection-types.ts";
 export {
   type ActiveSession,
   type Device,
@@ -199,4 +187,17 @@ export {
   type Session,
   sessionMsMax,
   type User,
-} from "./state.ts";
+} from "./projection/state.ts";
+export {
+  open,
+  type PersonKey,
+  SealError,
+  seal,
+  unwrapKey,
+  type WrappedKey,
+  wrapKey,
+} from "./seal.ts";
+export { Recent } from "./session-index/generational-cache.ts";
+export type { SessionIndex } from "./session-index/session-index.ts";
+export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
+export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";

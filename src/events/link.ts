@@ -5,7 +5,7 @@
  * before it, so two equal links mean equal prefixes. A link proves continuity, not origin: who sent it is proved by a
  * signature (src/replication/wire/envelope.ts).
  */
-import { type Epoch, type Hash, type Position, parseEpoch, parseHash, parsePosition } from "./brand.ts";
+import { type Epoch, type Hash, type Position, parseEpoch, parseHash, parsePosition } from "./ids.ts";
 
 export type Link = Readonly<{ epoch: Epoch; position: Position; hash: Hash }>;
 

@@ -4,8 +4,8 @@
  * Claims are flattened as Pomerium does it: nested objects become dotted keys and every value is a list.
  */
 import { hash as digestOf } from "node:crypto";
-import { parseUserId, type UserId } from "./brand.ts";
-import { encode } from "./codec.ts";
+import { encode } from "./codec/codec.ts";
+import { parseUserId, type UserId } from "./ids.ts";
 
 export type ClaimValue = string | number | boolean;
 export type Claims = Readonly<Record<string, readonly ClaimValue[]>>;

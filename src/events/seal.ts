@@ -8,9 +8,9 @@
  * Pure: nonces and keys come in as arguments. A nonce is 12 random bytes and never used twice with one key.
  */
 import { createCipheriv, createDecipheriv } from "node:crypto";
-import type { UserId } from "./brand.ts";
-import { decode, encode } from "./codec.ts";
+import { decode, encode } from "./codec/codec.ts";
 import type { Sealed } from "./event.ts";
+import type { UserId } from "./ids.ts";
 
 const keyIdBytes = 8;
 const nonceBytes = 12;

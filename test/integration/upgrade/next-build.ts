@@ -12,8 +12,8 @@ export const nextLevel = 3;
 
 const formats = "src/events/formats.ts";
 const events = "src/events/event.ts";
-const state = "src/events/state.ts";
-const projection = "src/events/projection.ts";
+const state = "src/events/projection/state.ts";
+const projection = "src/events/projection/projection.ts";
 const migrations = "src/replication/log/migrations/postgres-migrations.ts";
 const lastOfSchema = "  incarnation text not null\n);\n`,\n    },\n";
 export const nextSchema = 5;

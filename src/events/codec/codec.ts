@@ -1,0 +1,227 @@
+/**
+ * Codec: events to bytes and back, and the hash chain over the bytes.
+ *
+ * The bytes of an event are one MessagePack array in a fixed order that covers everything the log says of it. They are
+ * made once, by the writer, stored verbatim, sent verbatim and hashed; nobody ever encodes a recorded event again, so
+ * a change of encoder cannot break the chain. `hash = SHA-256(previous hash ‖ bytes)`.
+ *
+ * Old shapes are lifted (formats.ts) from bytes whose hash has been taken: what is hashed, stored and sent stays as it was written.
+ */
+import { hash as digestOf } from "node:crypto";
+import { Packr } from "msgpackr";
+import {
+  type CardeaEvent,
+  type Effect,
+  type EventType,
+  effects,
+  type Recorded,
+  type Stream,
+  type UnknownEvent,
+} from "../event.ts";
+import { type Body, isReadable, lift, lower, readsLevel } from "../formats.ts";
+import {
+  type CommandId,
+  type EventId,
+  type Hash,
+  parseEpoch,
+  parseEventId,
+  parsePosition,
+  parseUnixMs,
+  type SessionId,
+} from "../ids.ts";
+import type { Link } from "../link.ts";
+import { Layout } from "./scratch-buffer.ts";
+import { PlainEventReader } from "./session-event-codec.ts";
+import { isStrictMessagePack } from "./strict-messagepack.ts";
+
+/** Plain MessagePack: no record extension, no shared structures; bytes mean the same to any reader. */
+const packr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false, variableMapSize: true });
+
+export function encode(value: unknown): Uint8Array {
+  return packr.pack(value);
+}
+
+/**
+ * Decodes what passes the check of strict-messagepack.ts; the decoder never sees other bytes.
+ * @throws MalformedEventError when the bytes are not one strict MessagePack value
+ */
+export function decode(bytes: Uint8Array): unknown {
+  if (!isStrictMessagePack(bytes)) throw new MalformedEventError("not strict MessagePack");
+  try {
+    return packr.unpack(bytes);
+  } catch (cause) {
+    throw new MalformedEventError("not MessagePack", { cause });
+  }
+}
+
+export class MalformedEventError extends Error {
+  readonly code = "ERR_EVENTS_MALFORMED";
+  constructor(problem: string, options?: ErrorOptions) {
+    super(`malformed event: ${problem}`, options);
+    this.name = "MalformedEventError";
+  }
+}
+
+export type EventToEncode = Omit<Recorded, "hash" | "event" | "type" | "schemaVersion" | "effect"> &
+  Readonly<{ event: CardeaEvent }>;
+
+/** It says what only a later level can say: whoever writes asks `levelNeededBy` first. */
+export class LevelTooLowError extends Error {
+  readonly code = "ERR_EVENTS_LEVEL_TOO_LOW";
+  constructor(type: string, needed: number) {
+    super(`${type} can be written from level ${needed} on`);
+    this.name = "LevelTooLowError";
+  }
+}
+
+/** From which level on an event can be written; undefined: at this level. */
+export function levelNeededBy({ type, ...body }: CardeaEvent, level: number): number | undefined {
+  const written = lower(type, body, level);
+  return "needsLevel" in written ? written.needsLevel : undefined;
+}
+
+/**
+ * Encodes an event at its place. Called by the one writer, once.
+ * @param level the cluster's
+ * @throws LevelTooLowError
+ */
+export function encodeEvent(entry: EventToEncode, level: number = readsLevel): Uint8Array {
+  const { type, ...event } = entry.event;
+  const written = lower(type, event, level);
+  if ("needsLevel" in written) throw new LevelTooLowError(type, written.needsLevel);
+  return encode([
+    entry.epoch,
+    entry.position,
+    entry.eventId,
+    entry.stream,
+    entry.version,
+    type,
+    written.version,
+    effects[type],
+    entry.recordedAt,
+    entry.actor,
+    entry.cause,
+    written.body,
+  ]);
+}
+
+const hashBytes = 32;
+/** Where what is hashed is laid out: filled anew each time, and without meaning in between. */
+const layout = new Layout(16_384);
+const plainEvents = new PlainEventReader(layout.bytes);
+
+/** The next hash of the chain. */
+export function chainHash(previous: Hash, bytes: Uint8Array): Hash {
+  const both = layout.of(hashBytes + bytes.length);
+  both.write(previous, "hex");
+  both.set(bytes, hashBytes);
+  return digestOf("sha256", both, "hex") as Hash;
+}
+
+/**
+ * Decodes one event and links it to the one before.
+ * @throws MalformedEventError when it is not an event, or does not stand right behind `previous`
+ */
+export function decodeEvent(bytes: Uint8Array, previous: Link): Recorded {
+  const hash = chainHash(previous.hash, bytes); // which lays the event out, too
+  const plain = layout.holds(hashBytes + bytes.length) ? plainEvents.read(hashBytes, bytes, hash) : undefined;
+  const recorded = plain ?? decodeAny(bytes, hash);
+  if (recorded.position !== previous.position + 1) {
+    throw new MalformedEventError(`position ${recorded.position} does not follow ${previous.position}`);
+  }
+  if (recorded.epoch < previous.epoch) throw new MalformedEventError("the epoch goes back");
+  return recorded;
+}
+
+function decodeAny(bytes: Uint8Array, hash: Hash): Recorded {
+  const fields = decode(bytes);
+  if (!Array.isArray(fields) || fields.length !== 12) throw new MalformedEventError("not an array of 12 fields");
+  const [epoch, position, eventId, stream, version, type, schema, effect, recordedAt, actor, cause, body] = fields;
+  return {
+    epoch: parseEpoch(epoch),
+    position: parsePosition(position),
+    hash,
+    eventId: parseEventId(eventId),
+    stream: text(stream, "stream") as Stream,
+    version: whole(version, "stream version"),
+    type: text(type, "type"),
+    schemaVersion: whole(schema, "schema version"),
+    effect: parseEffect(effect),
+    recordedAt: parseUnixMs(recordedAt),
+    actor: text(actor, "actor"),
+    cause: cause === null ? null : (text(cause, "cause") as CommandId),
+    event: parseBody(text(type, "type"), whole(schema, "schema version"), body),
+  };
+}
+
+/** The link at an event. */
+export function linkOf(recorded: Recorded): Link {
+  return { epoch: recorded.epoch, position: recorded.position, hash: recorded.hash };
+}
+
+/** Decodes consecutive events; see `decodeEvent`. */
+export function decodeEvents(all: readonly Uint8Array[], previous: Link): Recorded[] {
+  const recorded: Recorded[] = [];
+  let at = previous;
+  for (const bytes of all) {
+    const one = decodeEvent(bytes, at);
+    recorded.push(one);
+    at = one; // what is recorded holds its own link
+  }
+  return recorded;
+}
+
+function parseBody(type: string, schema: number, body: unknown): CardeaEvent | UnknownEvent {
+  if (!isReadable(type, schema)) return { type: "Unknown", name: type };
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    throw new MalformedEventError("the body is not a map");
+  // The body was made by a writer of this cluster, is covered by the chain and by a broker's signature: its type is believed.
+  return { type: type as EventType, ...lift(type, schema, body as Body) } as CardeaEvent;
+}
+
+function parseEffect(value: unknown): Effect {
+  if (value === "tightens" || value === "neutral" || value === "either") return value;
+  throw new MalformedEventError("unknown effect");
+}
+
+function text(value: unknown, field: string): string {
+  if (typeof value === "string") return value;
+  throw new MalformedEventError(`${field} is not text`);
+}
+
+function whole(value: unknown, field: string): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new MalformedEventError(`${field} is not a whole number`);
+}
+
+/** Random bytes to an event id are the caller's; this only shapes 16 bytes as a version 4 UUID. */
+export function uuidFromBytes(random: Uint8Array): EventId {
+  return dashed(random, 0x40) as EventId;
+}
+
+const reassertion = Buffer.from("cardea reassertion", "utf8");
+
+/** The command id under which a lost event is recorded again: a UUID of version 8 that follows from its hash, and from nothing else. */
+export function uuidOfHash(lost: Hash): CommandId {
+  const digest = digestOf("sha256", Buffer.concat([reassertion, Buffer.from(lost, "hex")]), "buffer");
+  return dashed(digest, 0x80) as CommandId;
+}
+
+const endedSession = Buffer.from("cardea ended session", "utf8");
+
+/** What an event about a person ended of one session, as the hash of an event of its own: the same for whoever held it. */
+export function hashOfEnded(event: Hash, sessionId: SessionId): Hash {
+  const id = Buffer.from(sessionId, "utf8");
+  return digestOf("sha256", Buffer.concat([endedSession, Buffer.from(event, "hex"), id]), "hex") as Hash;
+}
+
+const hexOf = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
+/** The first 16 bytes as a UUID of a version. */
+function dashed(b: Uint8Array, version: number): string {
+  const h = (at: number): string => hexOf[b[at] ?? 0] ?? "";
+  const six = hexOf[((b[6] ?? 0) & 0x0f) | version] ?? "";
+  const eight = hexOf[((b[8] ?? 0) & 0x3f) | 0x80] ?? "";
+  const start = `${h(0)}${h(1)}${h(2)}${h(3)}-${h(4)}${h(5)}-${six}${h(7)}-${eight}${h(9)}-`;
+  return `${start}${h(10)}${h(11)}${h(12)}${h(13)}${h(14)}${h(15)}`;
+}

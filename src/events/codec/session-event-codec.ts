@@ -1,0 +1,246 @@
+/**
+ * Plain event: the events that a log holds most of, those of one session, read by hand, in the very shape in which brokers write them.
+ *
+ * What is given is what the codec gives for the same bytes, in a fraction of the time. Whatever is unusual about them (another type,
+ * version or order of fields, a letter of more than seven bits, a byte too many) is left to the codec, errors too. Pure.
+ */
+
+import type { Effect, Recorded, RevocationReason, SessionCreated, SessionRefreshed, SessionRevoked } from "../event.ts";
+import type { CommandId, Epoch, EventId, Hash, Position, SessionId, UnixMs, UserId } from "../ids.ts";
+
+const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
+/** A text of less than 32 letters as MessagePack writes it. */
+const short = (text: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | text.length), ascii(text)]);
+/** Type, version and effect stand side by side. */
+const kind = (type: string, effect: Effect): Uint8Array => Buffer.concat([short(type), Buffer.of(1), short(effect)]);
+const kinds = {
+  created: kind("SessionCreated", "either"),
+  refreshed: kind("SessionRefreshed", "either"),
+  revoked: kind("SessionRevoked", "tightens"),
+};
+const bodyOf = (fields: number): Uint8Array => Buffer.concat([Buffer.of(0x80 | fields), short("sessionId")]);
+const bodies = { created: bodyOf(6), refreshed: bodyOf(4), revoked: bodyOf(3) };
+const names = {
+  userId: short("userId"),
+  idpId: short("idpId"),
+  issuedAt: short("issuedAt"),
+  expiresAt: short("expiresAt"),
+  profile: short("profile"),
+  refreshedAt: short("refreshedAt"),
+  reason: short("reason"),
+};
+const streamStart = ascii("session:");
+
+const uuidLength = 36;
+const digit = 1;
+const dash = 2;
+const uuidPlaces = Uint8Array.from({ length: uuidLength }, (_, at) => ([8, 13, 18, 23].includes(at) ? dash : digit));
+const uuidLetters = new Uint8Array(256);
+for (const letter of ascii("0123456789abcdef")) uuidLetters[letter] = digit;
+uuidLetters["-".charCodeAt(0)] = dash;
+
+/** No number, length or text that is read here is that. */
+const unusual = -1;
+
+export class PlainEventReader {
+  readonly #source: Buffer;
+  readonly #view: DataView;
+  #at = 0;
+  #end = 0;
+  /** Texts that are nearly always those of the event before. */
+  #actor = "";
+  #idpId = "";
+  #reason = "";
+
+  /** @param source where the bytes of each event are laid out, with some room behind them */
+  constructor(source: Buffer) {
+    this.#source = source;
+    this.#view = new DataView(source.buffer, source.byteOffset, source.length);
+  }
+
+  /**
+   * @param from where in the source the event stands
+   * @param bytes the same event where it comes from: what is kept of its bytes is a view of these
+   * @returns undefined when the codec has to read it
+   */
+  read(from: number, bytes: Uint8Array, hash: Hash): Recorded | undefined {
+    this.#at = from + 1;
+    this.#end = from + bytes.length;
+    if (this.#source[from] !== 0x9c) return undefined;
+    const epoch = this.#number() as Epoch;
+    const position = this.#number() as Position;
+    const eventId = this.#uuid() as EventId | undefined;
+    if (epoch < 0 || position < 0 || eventId === undefined) return undefined;
+    const idLength = this.#length() - streamStart.length;
+    if (idLength <= 0 || !this.#takes(streamStart)) return undefined;
+    const idAt = this.#at;
+    const sessionId = this.#letters(idLength) as SessionId | undefined;
+    const version = this.#number();
+    if (sessionId === undefined || version < 0) return undefined;
+    const type = this.#type();
+    if (type === undefined) return undefined;
+    const recordedAt = this.#number() as UnixMs;
+    const actor = this.#again(this.#actor);
+    const cause = this.#cause();
+    if (recordedAt < 0 || actor === undefined || cause === undefined) return undefined;
+    this.#actor = actor;
+    const event = this.#event(type, { sessionId, idAt, idLength, from, bytes });
+    if (event === undefined || this.#at !== this.#end) return undefined;
+    return {
+      epoch,
+      position,
+      hash,
+      eventId,
+      stream: `session:${sessionId}`,
+      version,
+      type,
+      schemaVersion: 1,
+      effect: type === "SessionRevoked" ? "tightens" : "either",
+      recordedAt,
+      actor,
+      cause,
+      event,
+    };
+  }
+
+  #type(): "SessionCreated" | "SessionRefreshed" | "SessionRevoked" | undefined {
+    if (this.#takes(kinds.created)) return "SessionCreated";
+    if (this.#takes(kinds.revoked)) return "SessionRevoked";
+    return this.#takes(kinds.refreshed) ? "SessionRefreshed" : undefined;
+  }
+
+  #cause(): CommandId | null | undefined {
+    if (this.#source[this.#at] !== 0xc0) return this.#letters(this.#length()) as CommandId | undefined;
+    this.#at += 1;
+    return null;
+  }
+
+  #event(
+    type: "SessionCreated" | "SessionRefreshed" | "SessionRevoked",
+    of: Readonly<{ sessionId: SessionId; idAt: number; idLength: number; from: number; bytes: Uint8Array }>,
+  ): SessionCreated | SessionRefreshed | SessionRevoked | undefined {
+    const { sessionId, from, bytes } = of;
+    const body =
+      type === "SessionCreated" ? bodies.created : type === "SessionRevoked" ? bodies.revoked : bodies.refreshed;
+    if (!this.#takes(body) || this.#length() !== of.idLength || !this.#repeats(of.idAt, of.idLength)) return undefined;
+    if (!this.#takes(names.userId)) return undefined;
+    const userId = this.#letters(this.#length()) as UserId | undefined;
+    if (userId === undefined) return undefined;
+    if (type === "SessionRevoked") {
+      const reason = this.#takes(names.reason)
+        ? (this.#again(this.#reason) as RevocationReason | undefined)
+        : undefined;
+      if (reason === undefined) return undefined;
+      this.#reason = reason;
+      return { type, sessionId, userId, reason };
+    }
+    if (type === "SessionRefreshed") {
+      const profile = this.#takes(names.profile) ? this.#binary(from, bytes) : undefined;
+      const refreshedAt = (this.#takes(names.refreshedAt) ? this.#number() : unusual) as UnixMs;
+      return profile === undefined || refreshedAt < 0 ? undefined : { type, sessionId, userId, profile, refreshedAt };
+    }
+    const idpId = this.#takes(names.idpId) ? this.#again(this.#idpId) : undefined;
+    const issuedAt = (this.#takes(names.issuedAt) ? this.#number() : unusual) as UnixMs;
+    const expiresAt = (this.#takes(names.expiresAt) ? this.#number() : unusual) as UnixMs;
+    const profile = this.#takes(names.profile) ? this.#binary(from, bytes) : undefined;
+    if (idpId === undefined || issuedAt < 0 || expiresAt < 0 || profile === undefined) return undefined;
+    this.#idpId = idpId;
+    return { type, sessionId, userId, idpId, issuedAt, expiresAt, profile };
+  }
+
+  /** Goes past these bytes, if they are what comes next. */
+  #takes(expected: Uint8Array): boolean {
+    const source = this.#source;
+    const at = this.#at;
+    for (let n = 0; n < expected.length; n++) if (source[at + n] !== expected[n]) return false;
+    this.#at = at + expected.length;
+    return true;
+  }
+
+  /** Goes past as many bytes as stand at an earlier place, if they are the same. */
+  #repeats(earlier: number, length: number): boolean {
+    const source = this.#source;
+    const at = this.#at;
+    for (let n = 0; n < length; n++) if (source[at + n] !== source[earlier + n]) return false;
+    this.#at = at + length;
+    return true;
+  }
+
+  /** Goes past the head of a text, whose letters come next. */
+  #length(): number {
+    const token = this.#source[this.#at] ?? 0;
+    if (token >= 0xa0 && token <= 0xbf) {
+      this.#at += 1;
+      return token & 0x1f;
+    }
+    if (token !== 0xd9) return unusual;
+    this.#at += 2;
+    return this.#source[this.#at - 1] ?? unusual;
+  }
+
+  #letters(length: number): string | undefined {
+    const source = this.#source;
+    const at = this.#at;
+    if (length < 0 || at + length > this.#end) return undefined;
+    let seen = 0;
+    for (let n = at; n < at + length; n++) seen |= source[n] ?? 0;
+    this.#at = at + length;
+    return seen < 0x80 ? source.toString("latin1", at, at + length) : undefined;
+  }
+
+  /** A text, the one that was read before if it is the same. */
+  #again(before: string): string | undefined {
+    const source = this.#source;
+    const length = this.#length();
+    const at = this.#at;
+    if (length !== before.length) return this.#letters(length);
+    for (let n = 0; n < length; n++) if (source[at + n] !== before.charCodeAt(n)) return this.#letters(length);
+    this.#at = at + length;
+    return before;
+  }
+
+  #uuid(): string | undefined {
+    const source = this.#source;
+    if (this.#length() !== uuidLength) return undefined;
+    const at = this.#at;
+    for (let n = 0; n < uuidLength; n++) if (uuidLetters[source[at + n] ?? 0] !== uuidPlaces[n]) return undefined;
+    this.#at = at + uuidLength;
+    return source.toString("latin1", at, at + uuidLength);
+  }
+
+  #binary(from: number, bytes: Uint8Array): Uint8Array | undefined {
+    const token = this.#source[this.#at];
+    let length = this.#source[this.#at + 1] ?? 0;
+    if (token === 0xc5) length = (length << 8) | (this.#source[this.#at + 2] ?? 0);
+    else if (token !== 0xc4) return undefined;
+    const at = this.#at + (token === 0xc5 ? 3 : 2);
+    this.#at = at + length;
+    return this.#at > this.#end ? undefined : bytes.subarray(at - from, at - from + length);
+  }
+
+  /** A whole number that is not negative. */
+  #number(): number {
+    const at = this.#at;
+    if (at >= this.#end) return unusual;
+    const token = this.#source[at] ?? 0;
+    switch (token) {
+      case 0xcc:
+        this.#at = at + 2;
+        return this.#view.getUint8(at + 1);
+      case 0xcd:
+        this.#at = at + 3;
+        return this.#view.getUint16(at + 1);
+      case 0xce:
+        this.#at = at + 5;
+        return this.#view.getUint32(at + 1);
+      case 0xcb: {
+        this.#at = at + 9;
+        const value = this.#view.getFloat64(at + 1);
+        return Number.isSafeInteger(value) && value >= 0 ? value : unusual;
+      }
+      default:
+        this.#at = at + 1;
+        return token < 0x80 ? token : unusual;
+    }
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Projection capture: a projection as it stood at one link, read piece by piece while events go on being folded into it.
+ *
+ * Nothing is copied when it begins. Whoever changes the projection first hands over what an entity was (`keep`), once each;
+ * reading goes through the live entities and takes what was kept instead of what has changed since. What it costs the writer is
+ * one look-up per change. Entities come in no order, and now and then twice: alike both times. Pure.
+ */
+import type { DeviceId, GroupId, ServiceAccountId, SessionId, UserId } from "../ids.ts";
+import type { Link } from "../link.ts";
+import type { Device, Group, Membership, ServiceAccount, Session, User } from "./state.ts";
+
+export type CapturedEntity =
+  | Readonly<{ kind: "group"; entity: Group }>
+  | Readonly<{ kind: "user"; entity: User }>
+  | Readonly<{ kind: "memberships"; userId: UserId; entity: ReadonlyMap<GroupId, Membership> }>
+  | Readonly<{ kind: "session"; entity: Session }>
+  | Readonly<{ kind: "device"; entity: Device }>
+  | Readonly<{ kind: "service-account"; entity: ServiceAccount }>;
+export type EntityKind = CapturedEntity["kind"];
+
+/** What the projection lets a capture read of itself. */
+export type LiveEntities = Readonly<{
+  groups: () => Iterable<Group>;
+  users: () => Iterable<User>;
+  people: () => Iterable<UserId>;
+  membershipsOf: (userId: UserId) => ReadonlyMap<GroupId, Membership>;
+  sessions: () => Iterable<Session>;
+  devices: () => Iterable<Device>;
+  serviceAccounts: () => Iterable<ServiceAccount>;
+}>;
+
+/** The order in which they come: groups first, for memberships name them. */
+const kinds = ["group", "user", "memberships", "device", "service-account", "session"] as const;
+
+export class ProjectionCapture {
+  /** The newest event that is in it. */
+  readonly link: Link;
+  readonly digest: string;
+  readonly #kept = new Map<EntityKind, Map<string, CapturedEntity | undefined>>(kinds.map((kind) => [kind, new Map()]));
+  readonly #entities: Generator<CapturedEntity>;
+  readonly #onOver: () => void;
+  #over = false;
+
+  constructor(at: Readonly<{ link: Link; digest: string }>, live: LiveEntities, onOver: () => void) {
+    this.link = at.link;
+    this.digest = at.digest;
+    this.#onOver = onOver;
+    this.#entities = this.#all(live);
+  }
+
+  /** Nothing more comes. */
+  get over(): boolean {
+    return this.#over;
+  }
+  /** Entities that have changed since. */
+  get keptCount(): number {
+    let count = 0;
+    for (const kept of this.#kept.values()) count += kept.size;
+    return count;
+  }
+
+  /** About to change for the first time since: `before` is what it was; undefined: it was not there. */
+  keep(kind: EntityKind, id: string, before: () => CapturedEntity | undefined): void {
+    const kept = this.#kept.get(kind);
+    if (kept !== undefined && !kept.has(id)) kept.set(id, before());
+  }
+
+  /** The next entities, at most so many. Fewer: those were the last. */
+  next(limit: number): CapturedEntity[] {
+    const some: CapturedEntity[] = [];
+    while (some.length < limit) {
+      const { value, done } = this.#entities.next();
+      if (done === true) {
+        this.end();
+        break;
+      }
+      some.push(value);
+    }
+    return some;
+  }
+
+  /** Lets go of everything, also before it is read. */
+  end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    for (const kept of this.#kept.values()) kept.clear();
+    this.#onOver();
+  }
+
+  *#all(live: LiveEntities): Generator<CapturedEntity> {
+    for (const kind of kinds) {
+      const kept = this.#kept.get(kind);
+      for (const captured of liveOf(kind, live)) if (kept?.has(idOf(captured)) !== true) yield captured;
+      for (const captured of kept?.values() ?? []) if (captured !== undefined) yield captured;
+    }
+  }
+}
+
+export function idOf(captured: CapturedEntity): string {
+  switch (captured.kind) {
+    case "group":
+      return captured.entity.groupId satisfies GroupId;
+    case "user":
+      return captured.entity.userId;
+    case "memberships":
+      return captured.userId;
+    case "session":
+      return captured.entity.sessionId satisfies SessionId;
+    case "device":
+      return captured.entity.deviceId satisfies DeviceId;
+    case "service-account":
+      return captured.entity.serviceAccountId satisfies ServiceAccountId;
+  }
+}
+
+function* liveOf(kind: EntityKind, live: LiveEntities): Generator<CapturedEntity> {
+  switch (kind) {
+    case "group":
+      for (const entity of live.groups()) yield { kind, entity };
+      return;
+    case "user":
+      for (const entity of live.users()) yield { kind, entity };
+      return;
+    case "memberships":
+      for (const userId of live.people()) yield { kind, userId, entity: live.membershipsOf(userId) };
+      return;
+    case "session":
+      for (const entity of live.sessions()) yield { kind, entity };
+      return;
+    case "device":
+      for (const entity of live.devices()) yield { kind, entity };
+      return;
+    case "service-account":
+      for (const entity of live.serviceAccounts()) yield { kind, entity };
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * Memberships: who is in which group, by person and by group, about 12 bytes for each.
+ *
+ * A person's list holds one word per group (the group's number and five bits: the four sources that may claim it, and the
+ * exclusion); a group's list holds its people. What is asked for is put together anew; the set of groups a person is in is kept
+ * for the people asked about last, and is the same object until something changes. Pure.
+ */
+
+import { ownText } from "../codec/copy-string.ts";
+import type { MembershipSource } from "../event.ts";
+import type { GroupId, UserId } from "../ids.ts";
+import { Recent } from "../session-index/generational-cache.ts";
+import { ListPool } from "./list-pool.ts";
+import { isMember, type Membership } from "./state.ts";
+
+/** In the order of their names, which is the order in which a membership lists them. */
+const sources: readonly MembershipSource[] = ["directory", "idp", "operator", "scim"];
+const excludedBit = 1 << sources.length;
+/** One object for each of the 32 forms that a membership has. */
+const forms: readonly Membership[] = Array.from({ length: 2 * excludedBit }, (_, bits) => ({
+  sources: sources.filter((_source, at) => (bits & (1 << at)) !== 0),
+  excluded: (bits & excludedBit) !== 0,
+}));
+const formBits = 5;
+/** Of the sets of groups that are kept made; a set takes about this much. */
+const effectiveBytesMax = 64 * 1024 * 1024;
+const effectiveBytes = (groups: ReadonlySet<GroupId>): number => 256 + 48 * groups.size;
+/** Shorter lists are searched as fast from end to end. */
+const indexedFrom = 64;
+/** Searches for one person in a row before an index pays: making it costs as much as some searches. */
+const searchesBeforeIndex = 16;
+
+export function bitsOfMembership({ sources: claimed, excluded }: Membership): number {
+  return claimed.reduce((bits, source) => bits | (1 << sources.indexOf(source)), excluded ? excludedBit : 0);
+}
+
+export class Memberships {
+  readonly #people = new Numbered<UserId>();
+  readonly #groups = new Numbered<GroupId>();
+  readonly #groupsOf = new ListPool();
+  readonly #peopleIn = new ListPool();
+  readonly #effective = new Recent<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
+  /**
+   * The person searched last. Where one event changes thousands of a person's groups, their positions are indexed for its duration, so
+   * that the event costs time in proportion to the groups, not to their square.
+   */
+  #searched: { person: number; times: number; index: Map<number, number> | null } = {
+    person: -1,
+    times: 0,
+    index: null,
+  };
+
+  get(userId: UserId, groupId: GroupId): Membership | undefined {
+    const person = this.#people.find(userId);
+    const group = this.#groups.find(groupId);
+    if (person === undefined || group === undefined) return undefined;
+    const at = this.#find(person, group);
+    return at < 0 ? undefined : forms[this.#groupsOf.get(person, at) & 31];
+  }
+
+  of(userId: UserId): Map<GroupId, Membership> {
+    const all = new Map<GroupId, Membership>();
+    const person = this.#people.find(userId);
+    if (person === undefined) return all;
+    for (const word of this.#groupsOf.view(person))
+      all.set(this.#groups.nameOf(word >>> formBits), forms[word & 31] as Membership);
+    return all;
+  }
+
+  peopleIn(groupId: GroupId): Set<UserId> {
+    const group = this.#groups.find(groupId);
+    const people = new Set<UserId>();
+    if (group !== undefined) for (const person of this.#peopleIn.view(group)) people.add(this.#people.nameOf(person));
+    return people;
+  }
+
+  effective(userId: UserId): ReadonlySet<GroupId> {
+    const known = this.#effective.get(userId);
+    if (known !== undefined) return known;
+    const groups = new Set<GroupId>();
+    const person = this.#people.find(userId);
+    const words = person === undefined ? [] : this.#groupsOf.view(person);
+    for (const word of words) if (isMember(forms[word & 31])) groups.add(this.#groups.nameOf(word >>> formBits));
+    this.#effective.set(userId, groups);
+    return groups;
+  }
+
+  /** Everybody with any membership, in no order, as it stands while this is read. */
+  *people(): Generator<UserId> {
+    for (let person = 0; person < this.#people.end; person++)
+      if (this.#groupsOf.lengthOf(person) > 0) yield this.#people.nameOf(person);
+  }
+
+  put(userId: UserId, groupId: GroupId, membership: Membership | undefined): void {
+    this.#effective.delete(userId);
+    const person = this.#people.numberOf(userId);
+    const group = this.#groups.numberOf(groupId);
+    const at = this.#find(person, group);
+    if (membership === undefined) {
+      if (at >= 0) this.#remove(person, group, at);
+      this.#forget(person, group);
+      return;
+    }
+    const word = ((group << formBits) | bitsOfMembership(membership)) >>> 0;
+    if (at >= 0) this.#groupsOf.set(person, at, word);
+    else {
+      this.#indexOf(person)?.set(group, this.#groupsOf.lengthOf(person));
+      this.#groupsOf.push(person, word);
+      this.#peopleIn.push(group, person);
+    }
+  }
+
+  /**
+   * All of a person's at once, who had none.
+   * @param userId no slice of a longer text, which would be held as long
+   * @param groupNumbers as `numberOf` told them
+   */
+  load(userId: UserId, groupNumbers: Uint32Array, bits: Uint8Array): void {
+    const person = this.#people.numberOfOwn(userId);
+    this.#searched = { person: -1, times: 0, index: null };
+    this.#groupsOf.fill(person, groupNumbers.length);
+    for (let at = 0; at < groupNumbers.length; at++) {
+      const group = groupNumbers[at] ?? 0;
+      this.#groupsOf.set(person, at, ((group << formBits) | (bits[at] ?? 0)) >>> 0);
+      this.#peopleIn.push(group, person);
+    }
+  }
+
+  /** For `load`; a group that nobody then joins costs its name. */
+  numberOf(groupId: GroupId): number {
+    return this.#groups.numberOf(groupId);
+  }
+
+  #find(person: number, group: number): number {
+    if (person === this.#searched.person) {
+      this.#searched.times += 1;
+      const { index } = this.#searched;
+      if (index !== null) return index.get(group) ?? -1;
+    } else this.#searched = { person, times: 1, index: null };
+    const words = this.#groupsOf.view(person);
+    if (words.length >= indexedFrom && this.#searched.times >= searchesBeforeIndex) {
+      const index = new Map<number, number>();
+      for (let at = 0; at < words.length; at++) index.set((words[at] ?? 0) >>> formBits, at);
+      this.#searched.index = index;
+      return index.get(group) ?? -1;
+    }
+    for (let at = 0; at < words.length; at++) if ((words[at] ?? 0) >>> formBits === group) return at;
+    return -1;
+  }
+
+  #indexOf(person: number): Map<number, number> | null {
+    return this.#searched.person === person ? this.#searched.index : null;
+  }
+
+  #remove(person: number, group: number, at: number): void {
+    const index = this.#indexOf(person);
+    if (index !== null) {
+      const last = this.#groupsOf.lengthOf(person) - 1;
+      index.set(this.#groupsOf.get(person, last) >>> formBits, at);
+      index.delete(group);
+    }
+    this.#groupsOf.removeAt(person, at);
+    this.#peopleIn.removeAt(group, this.#peopleIn.view(group).indexOf(person));
+  }
+
+  /** Numbers are used again: those that nothing names any more. */
+  #forget(person: number, group: number): void {
+    if (this.#groupsOf.lengthOf(person) === 0) this.#people.release(person);
+    if (this.#peopleIn.lengthOf(group) === 0) this.#groups.release(group);
+  }
+}
+
+/** Names with numbers from 0 on; the numbers of released names are given out again. */
+class Numbered<Name extends string> {
+  readonly #numbers = new Map<Name, number>();
+  readonly #names: (Name | undefined)[] = [];
+  readonly #free: number[] = [];
+
+  get end(): number {
+    return this.#names.length;
+  }
+  find(name: Name): number | undefined {
+    return this.#numbers.get(name);
+  }
+  nameOf(number: number): Name {
+    return this.#names[number] as Name;
+  }
+
+  numberOf(name: Name): number {
+    return this.#numbers.get(name) ?? this.#add(ownText(name));
+  }
+
+  numberOfOwn(name: Name): number {
+    return this.#numbers.get(name) ?? this.#add(name);
+  }
+
+  #add(own: Name): number {
+    const number = this.#free.pop() ?? this.#names.length;
+    this.#names[number] = own;
+    this.#numbers.set(own, number);
+    return number;
+  }
+
+  release(number: number): void {
+    const name = this.#names[number];
+    if (name === undefined) return;
+    this.#names[number] = undefined;
+    this.#numbers.delete(name);
+    this.#free.push(number);
+  }
+}

@@ -1,0 +1,33 @@
+/**
+ * Projection parts: what a projection answers and what it is filled with. Types, and the one error it knows. Pure.
+ */
+import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
+import type { LoadableSessionIndex } from "../session-index/session-index.ts";
+import type { Memberships } from "./memberships.ts";
+import type { ActiveSession, Device, Group, ServiceAccount, Session, User } from "./state.ts";
+
+/** What a session id stands for right now, expiry aside. */
+export type SessionStanding =
+  | Readonly<{ standing: "active"; session: ActiveSession; user: User | undefined }>
+  | Readonly<{ standing: "revoked"; session: Session; reason: string }>
+  | Readonly<{ standing: "unknown" }>;
+
+export class OutOfOrderError extends Error {
+  readonly code = "ERR_EVENTS_OUT_OF_ORDER";
+  constructor(applied: Position, position: Position) {
+    super(`event ${position} was applied after ${applied}`);
+    this.name = "OutOfOrderError";
+  }
+}
+
+export type ProjectionCounts = Readonly<{ sessions: number; users: number; groups: number }>;
+
+/** Where a loader puts entities, each once. */
+export type ProjectionPlaces = Readonly<{
+  sessions: LoadableSessionIndex;
+  users: Map<UserId, User>;
+  groups: Map<GroupId, Group>;
+  memberships: Memberships;
+  devices: Map<DeviceId, Device>;
+  serviceAccounts: Map<ServiceAccountId, ServiceAccount>;
+}>;

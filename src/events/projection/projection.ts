@@ -1,0 +1,462 @@
+/**
+ * Projection: the state folded from events 1…N, and its digest.
+ *
+ * Synchronous and without I/O. It changes only in `apply`, one event at a time, in order; anything else is a programming
+ * error and throws. Two projections at the same link are equal and have the same digest: the sum (mod 2^256) of the
+ * SHA-256 of each entity's canonical form, kept up to date with every event, so that comparing nodes costs nothing.
+ *
+ * Events it does not know: `tightens` denies the stream's subject, `neutral` is passed over, `either` sets `degraded`,
+ * after which the node must not count as fresh. Whatever the effect, from then on the projection is a *guess*: a build that knows the
+ * event may fold it to another state, so a guess is never saved, and a newer build folds these events again.
+ */
+
+import { linkOf } from "../codec/codec.ts";
+import {
+  type CardeaEvent,
+  deviceStream,
+  groupStream,
+  type MembershipSource,
+  parseStream,
+  type Recorded,
+  type Stream,
+  serviceAccountStream,
+  sessionStream,
+  userStream,
+} from "../event.ts";
+import {
+  type DeviceId,
+  type GroupId,
+  type ServiceAccountId,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+  unreachable,
+} from "../ids.ts";
+import { genesis, type Link } from "../link.ts";
+import { CompactSessionIndex } from "../session-index/compact-session-index.ts";
+import type { LoadableSessionIndex } from "../session-index/session-index.ts";
+import { ProjectionCapture } from "./capture.ts";
+import { DigestSum } from "./digest-sum.ts";
+import { Memberships } from "./memberships.ts";
+import {
+  OutOfOrderError,
+  type ProjectionCounts,
+  type ProjectionPlaces,
+  type SessionStanding,
+} from "./projection-types.ts";
+import {
+  type Device,
+  evolveDevice,
+  evolveMembership,
+  evolveSession,
+  evolveUser,
+  type Group,
+  type Membership,
+  newUser,
+  removedDevice,
+  revokedServiceAccount,
+  type ServiceAccount,
+  type Session,
+  tombstone,
+  type User,
+  unknownUntil,
+} from "./state.ts";
+
+/** Of a cluster in which nothing was finalized yet. */
+const firstLevel = 1;
+/** Where an event stands, and since when. */
+type Place = Pick<Recorded, "position" | "recordedAt">;
+/** As it stands in the digest: the first level does not, so that an empty projection has none. */
+const levelled = (level: number): object | undefined => (level === firstLevel ? undefined : { level });
+
+export class Projection {
+  #applied: Link = genesis;
+  #degraded: string | undefined;
+  #guessed: string | undefined;
+  #level = firstLevel;
+  readonly #digest = new DigestSum();
+  readonly #sessions: LoadableSessionIndex = new CompactSessionIndex();
+  readonly #users = new Map<UserId, User>();
+  readonly #groups = new Map<GroupId, Group>();
+  readonly #memberships = new Memberships();
+  readonly #devices = new Map<DeviceId, Device>();
+  readonly #serviceAccounts = new Map<ServiceAccountId, ServiceAccount>();
+  #capture: ProjectionCapture | undefined;
+
+  /** The newest event folded in. */
+  get applied(): Link {
+    return this.#applied;
+  }
+  /** Set when an event that could change a decision could not be read; names its type. */
+  get degraded(): string | undefined {
+    return this.#degraded;
+  }
+  /** Set when an event could not be read, whatever its effect; names the first one's type. What it is now must not be saved. */
+  get guessed(): string | undefined {
+    return this.#guessed;
+  }
+  /** The cluster's level (formats.ts) after the newest event folded in. */
+  get level(): number {
+    return this.#level;
+  }
+  get counts(): ProjectionCounts {
+    return { sessions: this.#sessions.size, users: this.#users.size, groups: this.#groups.size };
+  }
+
+  /** 64 hexadecimal digits; equal on every node at the same link. */
+  digest(): string {
+    return this.#digest.text();
+  }
+
+  /** The same session object again, until something about it changes. */
+  standing(id: SessionId): SessionStanding {
+    const session = this.#sessions.kept(id);
+    if (session === undefined) return { standing: "unknown" };
+    if (session.status === "revoked") return { standing: "revoked", session, reason: session.reason };
+    const user = this.#users.get(session.userId);
+    if (user !== undefined) {
+      if (user.status !== "active") return { standing: "revoked", session, reason: `user-${user.status}` };
+      if (session.createdAt < user.sessionsRevokedBelow) {
+        return { standing: "revoked", session, reason: user.sessionsRevokedFor ?? "operator" };
+      }
+    }
+    return { standing: "active", session, user };
+  }
+
+  session(id: SessionId): Session | undefined {
+    return this.#sessions.get(id);
+  }
+  sessions(): IterableIterator<Session> {
+    return this.#sessions.values();
+  }
+  sessionsOf(userId: UserId): readonly SessionId[] {
+    return this.#sessions.ofUser(userId);
+  }
+  user(id: UserId): User | undefined {
+    return this.#users.get(id);
+  }
+  users(): IterableIterator<User> {
+    return this.#users.values();
+  }
+  group(id: GroupId): Group | undefined {
+    return this.#groups.get(id);
+  }
+  groups(): IterableIterator<Group> {
+    return this.#groups.values();
+  }
+  membership(userId: UserId, groupId: GroupId): Membership | undefined {
+    return this.#memberships.get(userId, groupId);
+  }
+  memberships(userId: UserId): ReadonlyMap<GroupId, Membership> {
+    return this.#memberships.of(userId);
+  }
+  /** Everyone with any record in the group, excluded people too; ask `membership` for the standing of each. */
+  membersOf(groupId: GroupId): ReadonlySet<UserId> {
+    return this.#memberships.peopleIn(groupId);
+  }
+  /** The groups a person is effectively in. For those asked about last, the same set object until something changes. */
+  groupsOf(userId: UserId): ReadonlySet<GroupId> {
+    return this.#memberships.effective(userId);
+  }
+  device(id: DeviceId): Device | undefined {
+    return this.#devices.get(id);
+  }
+  devices(): IterableIterator<Device> {
+    return this.#devices.values();
+  }
+  devicesOf(userId: UserId): readonly Device[] {
+    return [...this.#devices.values()].filter((d) => d.userId === userId && !d.removed);
+  }
+  serviceAccount(id: ServiceAccountId): ServiceAccount | undefined {
+    return this.#serviceAccounts.get(id);
+  }
+  serviceAccounts(): IterableIterator<ServiceAccount> {
+    return this.#serviceAccounts.values();
+  }
+
+  /** Sessions past their expiry, for the sweep. */
+  expired(now: UnixMs, limit: number): SessionId[] {
+    return this.#sessions.expired(now, limit);
+  }
+
+  /**
+   * Begins to read the projection as it stands now, while it goes on. One at a time: another ends the one before.
+   * @returns what hands out its entities piece by piece
+   */
+  capture(): ProjectionCapture {
+    this.#capture?.end();
+    const at = { link: this.#applied, digest: this.digest() };
+    const capture = new ProjectionCapture(
+      at,
+      {
+        groups: () => this.#groups.values(),
+        users: () => this.#users.values(),
+        people: () => this.#memberships.people(),
+        membershipsOf: (userId) => this.#memberships.of(userId),
+        sessions: () => this.#sessions.values(),
+        devices: () => this.#devices.values(),
+        serviceAccounts: () => this.#serviceAccounts.values(),
+      },
+      () => {
+        if (this.#capture === capture) this.#capture = undefined;
+      },
+    );
+    this.#capture = capture;
+    return capture;
+  }
+
+  /**
+   * A projection at a link, to be filled with what was captured of another one there, before anybody sees it. The digest is
+   * believed: whoever calls this has checked who says so.
+   */
+  static load(
+    at: Readonly<{ link: Link; digest: string; level: number }>,
+  ): Readonly<{ projection: Projection; places: ProjectionPlaces }> {
+    const projection = new Projection();
+    projection.#applied = at.link;
+    projection.#level = at.level;
+    projection.#digest.set(at.digest);
+    const places = {
+      sessions: projection.#sessions,
+      users: projection.#users,
+      groups: projection.#groups,
+      memberships: projection.#memberships,
+      devices: projection.#devices,
+      serviceAccounts: projection.#serviceAccounts,
+    };
+    return { projection, places };
+  }
+
+  /** Computed anew from every entity, which takes a second for half a million of them: for those who doubt. */
+  recomputedDigest(): string {
+    const sum = new DigestSum();
+    sum.replace("level", undefined, levelled(this.#level));
+    const all = { session: this.#sessions, user: this.#users, group: this.#groups, device: this.#devices };
+    for (const [kind, entities] of Object.entries({ ...all, "service-account": this.#serviceAccounts }))
+      for (const entity of entities.values()) sum.replace(kind, undefined, entity);
+    for (const userId of this.#memberships.people())
+      for (const [groupId, membership] of this.#memberships.of(userId))
+        sum.replace("membership", undefined, { userId, groupId, ...membership });
+    return sum.text();
+  }
+
+  /**
+   * Folds the next event in.
+   * @returns the streams (facts) that a decision may have read and that have now changed
+   * @throws OutOfOrderError unless the event stands right behind `applied`
+   */
+  apply(recorded: Recorded): readonly Stream[] {
+    if (recorded.position !== this.#applied.position + 1) {
+      throw new OutOfOrderError(this.#applied.position, recorded.position);
+    }
+    const { event } = recorded;
+    const touched = event.type === "Unknown" ? this.#applyUnknown(recorded) : this.#fold(event, recorded);
+    this.#applied = linkOf(recorded);
+    return touched;
+  }
+
+  #fold(event: CardeaEvent, at: Place): readonly Stream[] {
+    const { position, recordedAt } = at;
+    switch (event.type) {
+      case "SessionCreated":
+      case "SessionRefreshed":
+      case "SessionRevoked":
+        this.#putSession(
+          event.sessionId,
+          evolveSession(this.#sessions.get(event.sessionId), event, position, unknownUntil(this.#level, recordedAt)),
+        );
+        return [sessionStream(event.sessionId)];
+      case "SessionsExpired":
+        for (const id of event.sessionIds) this.#putSession(id, undefined);
+        return event.sessionIds.map(sessionStream);
+      case "UserUpserted":
+      case "UserSessionsRevoked":
+      case "UserSuspended":
+      case "UserRestored":
+      case "UserErased":
+        this.#putUser(evolveUser(this.#users.get(event.userId), event, position));
+        return [userStream(event.userId)];
+      case "GroupUpserted":
+        this.#putGroup(event.groupId, { groupId: event.groupId, name: event.name });
+        return [groupStream(event.groupId)];
+      case "GroupMembersChanged":
+        for (const userId of event.added) this.#changeMembership(userId, event.groupId, "added", event.source);
+        for (const userId of event.removed) this.#changeMembership(userId, event.groupId, "removed", event.source);
+        return [groupStream(event.groupId), ...[...event.added, ...event.removed].map(userStream)];
+      case "UserGroupsReplaced":
+        this.#replaceGroups(event.userId, event.source, new Set(event.groupIds));
+        return [userStream(event.userId)];
+      case "GroupRemoved":
+        return this.#removeGroup(event.groupId);
+      case "DeviceEnrolled":
+      case "DeviceApproved":
+        this.#putDevice(event.deviceId, evolveDevice(this.#devices.get(event.deviceId), event));
+        return [deviceStream(event.deviceId), userStream(event.userId)];
+      case "DeviceRemoved":
+        this.#denyDevice(event.deviceId, event.userId);
+        return [deviceStream(event.deviceId), userStream(event.userId)];
+      case "ServiceAccountCreated":
+        if (!this.#serviceAccounts.has(event.serviceAccountId)) {
+          const { type: _, ...account } = event;
+          this.#putServiceAccount({ ...account, revoked: false });
+        }
+        return [serviceAccountStream(event.serviceAccountId)];
+      case "ServiceAccountRevoked":
+        this.#denyServiceAccount(event.serviceAccountId, event.userId);
+        return [serviceAccountStream(event.serviceAccountId)];
+      case "TighteningReasserted":
+        return this.#deny(event.subject, at);
+      case "UpgradeFinalized":
+        this.#raise(event.level, at);
+        return [];
+      case "DirectorySyncStarted":
+      case "DirectorySyncCompleted":
+      case "ConfigurationActivated":
+      case "EpochOpened":
+      case "SnapshotTaken":
+      case "AuditSegmentSealed":
+        return [];
+      default:
+        return unreachable(event);
+    }
+  }
+
+  #raise(level: number, { recordedAt }: Place): void {
+    if (level <= this.#level) return;
+    this.#digest.replace("level", levelled(this.#level), levelled(level));
+    this.#level = level;
+    const expiresAt = unknownUntil(level, recordedAt);
+    for (const id of expiresAt === null ? [] : this.#sessions.endless()) {
+      const session = this.#sessions.get(id);
+      if (session?.status === "revoked") this.#putSession(id, { ...session, expiresAt });
+    }
+  }
+
+  #applyUnknown(recorded: Recorded): readonly Stream[] {
+    this.#guessed ??= recorded.type;
+    if (recorded.effect === "neutral") return [];
+    if (recorded.effect === "either") {
+      this.#degraded = recorded.type;
+      return [];
+    }
+    return this.#deny(recorded.stream, recorded);
+  }
+
+  /** Denies a stream's subject for good, whatever the event was called. */
+  #deny(stream: Stream, { position, recordedAt }: Place): readonly Stream[] {
+    const { kind, id } = parseStream(stream);
+    if (kind === "session") {
+      const sessionId = id as SessionId;
+      const before = this.#sessions.get(sessionId);
+      const until = unknownUntil(this.#level, recordedAt);
+      if (before?.status !== "revoked") this.#putSession(sessionId, tombstone(before, sessionId, position, until));
+    } else if (kind === "user") {
+      const userId = id as UserId;
+      this.#putUser(
+        evolveUser(this.#users.get(userId), { type: "UserSuspended", userId, reason: "unknown event" }, position),
+      );
+    } else if (kind === "device") {
+      this.#denyDevice(id as DeviceId, null);
+    } else if (kind === "service-account") {
+      this.#denyServiceAccount(id as ServiceAccountId, null);
+    } else {
+      this.#degraded = stream; // a final fact about something whose subject is not known here
+    }
+    return [stream];
+  }
+
+  // --- writers: each takes the old form out of the digest and puts the new one in
+
+  #putSession(id: SessionId, session: Session | undefined): void {
+    const before = this.#sessions.get(id);
+    if (before === session) return;
+    this.#capture?.keep("session", id, () => before && { kind: "session", entity: before });
+    this.#digest.replaceSession(before, session);
+    if (session === undefined) this.#sessions.delete(id);
+    else this.#sessions.set(session);
+  }
+
+  #putUser(user: User): void {
+    const before = this.#users.get(user.userId);
+    if (before === user) return;
+    this.#capture?.keep("user", user.userId, () => before && { kind: "user", entity: before });
+    this.#digest.replace("user", before, user);
+    this.#users.set(user.userId, user);
+  }
+
+  #putGroup(id: GroupId, group: Group | undefined): void {
+    const before = this.#groups.get(id);
+    this.#capture?.keep("group", id, () => before && { kind: "group", entity: before });
+    this.#digest.replaceGroup(before, group);
+    if (group === undefined) this.#groups.delete(id);
+    else this.#groups.set(id, group);
+  }
+
+  #putDevice(id: DeviceId, device: Device | undefined): void {
+    if (device === undefined) return;
+    const before = this.#devices.get(id);
+    this.#capture?.keep("device", id, () => before && { kind: "device", entity: before });
+    this.#digest.replace("device", before, device);
+    this.#devices.set(id, device);
+  }
+
+  #putServiceAccount(account: ServiceAccount): void {
+    const before = this.#serviceAccounts.get(account.serviceAccountId);
+    this.#capture?.keep(
+      "service-account",
+      account.serviceAccountId,
+      () => before && { kind: "service-account", entity: before },
+    );
+    this.#digest.replace("service-account", before, account);
+    this.#serviceAccounts.set(account.serviceAccountId, account);
+  }
+
+  #denyDevice(deviceId: DeviceId, userId: UserId | null): void {
+    const before = this.#devices.get(deviceId);
+    this.#putDevice(deviceId, removedDevice(before, deviceId, userId));
+  }
+
+  #denyServiceAccount(serviceAccountId: ServiceAccountId, userId: UserId | null): void {
+    const before = this.#serviceAccounts.get(serviceAccountId);
+    this.#putServiceAccount(revokedServiceAccount(before, serviceAccountId, userId));
+  }
+
+  #changeMembership(userId: UserId, groupId: GroupId, change: "added" | "removed", source: MembershipSource): void {
+    this.#putMembership(userId, groupId, evolveMembership(this.membership(userId, groupId), change, source));
+  }
+
+  #putMembership(userId: UserId, groupId: GroupId, membership: Membership | undefined): void {
+    const before = this.#memberships.get(userId, groupId);
+    this.#capture?.keep("memberships", userId, () => {
+      const entity = this.#memberships.of(userId);
+      return entity.size === 0 ? undefined : { kind: "memberships", userId, entity };
+    });
+    this.#digest.replaceMembership(userId, groupId, { before, after: membership });
+    this.#memberships.put(userId, groupId, membership);
+    if (membership === undefined) return;
+    if (!this.#users.has(userId)) this.#putUser(newUser(userId));
+    if (!this.#groups.has(groupId)) this.#putGroup(groupId, { groupId, name: groupId });
+  }
+
+  #replaceGroups(userId: UserId, source: MembershipSource, wanted: ReadonlySet<GroupId>): void {
+    const held = this.memberships(userId);
+    for (const [groupId, membership] of held) {
+      if (membership.sources.includes(source) && !wanted.has(groupId)) {
+        this.#putMembership(userId, groupId, evolveMembership(membership, "removed", source));
+      }
+    }
+    for (const groupId of wanted) {
+      const before = held.get(groupId);
+      if (before?.sources.includes(source) !== true) {
+        this.#putMembership(userId, groupId, evolveMembership(before, "added", source));
+      }
+    }
+  }
+
+  #removeGroup(groupId: GroupId): readonly Stream[] {
+    const members = [...this.membersOf(groupId)];
+    for (const userId of members) this.#putMembership(userId, groupId, undefined);
+    this.#putGroup(groupId, undefined);
+    return [groupStream(groupId), ...members.map(userStream)];
+  }
+}

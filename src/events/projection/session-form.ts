@@ -1,0 +1,203 @@
+/**
+ * Session form: the canonical bytes of a session, over which digests are made. The very bytes that `encode(["session", session])`
+ * gives, put together by hand: a node writes one or two of them for every event of a session, and this takes a quarter of the time.
+ * Pure.
+ */
+import { Layout } from "../codec/scratch-buffer.ts";
+import type { Session } from "./state.ts";
+
+const startBytes = 1_024;
+/** As many as a form has at most. */
+const namesMax = 8;
+const ascii = (text: string): Uint8Array => Buffer.from(text, "latin1");
+/** A field's name as MessagePack writes a text of less than 32 letters. */
+export const fieldName = (field: string): Uint8Array => Buffer.concat([Buffer.of(0xa0 | field.length), ascii(field)]);
+/** The start of a form: its kind, and how many fields follow. */
+export const formHead = (kind: string, fields: number): Uint8Array =>
+  Buffer.concat([Buffer.of(0x92), fieldName(kind), Buffer.of(0x80 | fields)]);
+const names = {
+  active: Buffer.concat([formHead("session", 9), fieldName("status"), fieldName("active"), fieldName("sessionId")]),
+  revoked: Buffer.concat([formHead("session", 6), fieldName("status"), fieldName("revoked"), fieldName("sessionId")]),
+  userId: fieldName("userId"),
+  idpId: fieldName("idpId"),
+  issuedAt: fieldName("issuedAt"),
+  expiresAt: fieldName("expiresAt"),
+  refreshedAt: fieldName("refreshedAt"),
+  profile: fieldName("profile"),
+  createdAt: fieldName("createdAt"),
+  reason: fieldName("reason"),
+  revokedAt: fieldName("revokedAt"),
+};
+
+export class SessionForm {
+  readonly #active = new FormWriter();
+  readonly #revoked = new FormWriter();
+
+  /** @returns a view, right until the next call; undefined when a text or a number is not as plain as those here write them */
+  bytesOf(session: Session): Uint8Array | undefined {
+    return session.status === "active" ? this.#activeBytes(session) : this.#revokedBytes(session);
+  }
+
+  #activeBytes(session: Extract<Session, { status: "active" }>): Uint8Array | undefined {
+    const { sessionId, userId, idpId, profile } = session;
+    const form = this.#active;
+    form.begin(profile.length + sessionId.length + userId.length + idpId.length);
+    form.name(names.active);
+    form.text(sessionId);
+    form.name(names.userId);
+    form.text(userId);
+    form.name(names.idpId);
+    form.text(idpId);
+    form.name(names.issuedAt);
+    form.number(session.issuedAt);
+    form.name(names.expiresAt);
+    form.number(session.expiresAt);
+    form.name(names.refreshedAt);
+    form.number(session.refreshedAt);
+    form.name(names.profile);
+    form.binary(profile);
+    form.name(names.createdAt);
+    form.number(session.createdAt);
+    return form.end();
+  }
+
+  #revokedBytes(session: Extract<Session, { status: "revoked" }>): Uint8Array | undefined {
+    const { sessionId, userId, reason, expiresAt } = session;
+    const form = this.#revoked;
+    form.begin(sessionId.length + (userId?.length ?? 0) + reason.length);
+    form.name(names.revoked);
+    form.text(sessionId);
+    form.name(names.userId);
+    if (userId === null) form.nothing();
+    else form.text(userId);
+    form.name(names.reason);
+    form.text(reason);
+    form.name(names.expiresAt);
+    if (expiresAt === null) form.nothing();
+    else form.number(expiresAt);
+    form.name(names.revokedAt);
+    form.number(session.revokedAt);
+    return form.end();
+  }
+}
+
+/** Writes forms of one kind, one over the other: names that stand where they stood in the form before need not be written again. */
+export class FormWriter {
+  #layout = new Layout(startBytes);
+  #view = viewOf(this.#layout.bytes);
+  #bytes = this.#layout.bytes;
+  #at = 0;
+  #plain = true;
+  /** Where each name stood in the form before, and whether all of this form have been in the same places so far. */
+  readonly #places = new Uint32Array(namesMax);
+  #names = 0;
+  #same = false;
+
+  /** @param varying the length of what varies; the rest fits into what there is at the start */
+  begin(varying: number): void {
+    this.#same = this.#names > 0;
+    if (startBytes + varying > this.#bytes.length) {
+      this.#layout = new Layout(2 * (startBytes + varying));
+      this.#bytes = this.#layout.bytes;
+      this.#view = viewOf(this.#bytes);
+      this.#same = false;
+    }
+    this.#at = 0;
+    this.#names = 0;
+    this.#plain = true;
+  }
+
+  /** @returns a view; undefined when something was not plain */
+  end(): Uint8Array | undefined {
+    return this.#plain ? this.#layout.of(this.#at) : undefined;
+  }
+
+  name(bytes: Uint8Array): void {
+    const name = this.#names++;
+    if (!this.#same || this.#places[name] !== this.#at) {
+      this.#same = false;
+      this.#places[name] = this.#at;
+      const target = this.#bytes;
+      for (let from = 0, at = this.#at; from < bytes.length; from++) target[at++] = bytes[from] ?? 0;
+    }
+    this.#at += bytes.length;
+  }
+
+  /** Letters of seven bits, 255 at most. */
+  text(text: string): void {
+    const target = this.#bytes;
+    const { length } = text;
+    let at = this.#at;
+    if (length >= 0x20) target[at++] = 0xd9;
+    target[at++] = length >= 0x20 ? length : 0xa0 | length;
+    let seen = 0;
+    for (let from = 0; from < length; from++) {
+      const code = text.charCodeAt(from);
+      seen |= code;
+      target[at++] = code;
+    }
+    this.#at = at;
+    if (seen >= 0x80 || length >= 0x100) this.#plain = false;
+  }
+
+  /** Less than 64 KiB. */
+  binary(bytes: Uint8Array): void {
+    const target = this.#bytes;
+    const { length } = bytes;
+    let at = this.#at;
+    if (length < 0x100) {
+      target[at++] = 0xc4;
+    } else {
+      target[at++] = 0xc5;
+      target[at++] = length >>> 8;
+    }
+    target[at++] = length;
+    target.set(bytes, at);
+    this.#at = at + length;
+    if (length >= 0x1_0000) this.#plain = false;
+  }
+
+  /** A whole number in the shortest form; those above 32 bits as floating point. */
+  number(value: number): void {
+    const target = this.#bytes;
+    const at = this.#at;
+    if (value < 0x80) {
+      target[at] = value;
+      this.#at = at + 1;
+    } else if (value < 0x100) {
+      target[at] = 0xcc;
+      target[at + 1] = value;
+      this.#at = at + 2;
+    } else if (value < 0x1_0000) {
+      target[at] = 0xcd;
+      this.#view.setUint16(at + 1, value);
+      this.#at = at + 3;
+    } else if (value <= 0xffff_ffff) {
+      target[at] = 0xce;
+      this.#view.setUint32(at + 1, value);
+      this.#at = at + 5;
+    } else {
+      target[at] = 0xcb;
+      this.#view.setFloat64(at + 1, value);
+      this.#at = at + 9;
+    }
+    if (value < 0 || !Number.isInteger(value)) this.#plain = false;
+  }
+
+  nothing(): void {
+    this.#bytes[this.#at++] = 0xc0;
+  }
+
+  /** @param length less than 16 */
+  list(length: number): void {
+    this.#bytes[this.#at++] = 0x90 | length;
+  }
+
+  flag(value: boolean): void {
+    this.#bytes[this.#at++] = value ? 0xc3 : 0xc2;
+  }
+}
+
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}

@@ -1,0 +1,258 @@
+/**
+ * The folded state of one session, user, membership, device or service account, and the functions that fold one
+ * event in. Pure: same events, same state, on every node; expiry is decided when read, from a `now`.
+ */
+
+import type {
+  DeviceApproved,
+  DeviceEnrolled,
+  MembershipSource,
+  RevocationReason,
+  Sealed,
+  SessionCreated,
+  SessionRefreshed,
+  SessionRevoked,
+  UserErased,
+  UserRestored,
+  UserSessionsRevoked,
+  UserSuspended,
+  UserUpserted,
+} from "../event.ts";
+import { unknownExpireFrom } from "../formats.ts";
+import {
+  type DeviceId,
+  type GroupId,
+  type Position,
+  type ServiceAccountId,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+  unreachable,
+} from "../ids.ts";
+
+export type ActiveSession = Readonly<{
+  status: "active";
+  sessionId: SessionId;
+  userId: UserId;
+  idpId: string;
+  issuedAt: UnixMs;
+  expiresAt: UnixMs;
+  refreshedAt: UnixMs;
+  profile: Sealed;
+  /** Where it was created: what a cut of all the user's sessions is compared with. */
+  createdAt: Position;
+}>;
+/**
+ * A tombstone. It stays until the session's own expiry. Of a session that the log never knew that is when any session must be over that
+ * was there when it was revoked; null: it stays, in a cluster of the first level.
+ */
+export type RevokedSession = Readonly<{
+  status: "revoked";
+  sessionId: SessionId;
+  userId: UserId | null;
+  reason: RevocationReason;
+  expiresAt: UnixMs | null;
+  revokedAt: Position;
+}>;
+export type Session = ActiveSession | RevokedSession;
+
+/** The longest that a session may last (`cookie_expire`), and a day for clocks that differ. */
+export const sessionMsMax = 366 * 24 * 3_600_000;
+
+/** When a session that the log never knew, and that is revoked now, must be over; null: at this level of the cluster nobody says so. */
+export function unknownUntil(level: number, recordedAt: UnixMs): UnixMs | null {
+  return level >= unknownExpireFrom ? ((recordedAt + sessionMsMax) as UnixMs) : null;
+}
+
+/**
+ * Folds one event into one session. Revocation is final: a late SessionCreated cannot undo it.
+ * @param unknownEnd the expiry of a session that the log never knew
+ */
+export function evolveSession(
+  session: Session | undefined,
+  event: SessionCreated | SessionRefreshed | SessionRevoked,
+  position: Position,
+  unknownEnd: UnixMs | null,
+): Session | undefined {
+  switch (event.type) {
+    case "SessionCreated":
+      return (
+        session ?? {
+          status: "active",
+          sessionId: event.sessionId,
+          userId: event.userId,
+          idpId: event.idpId,
+          issuedAt: event.issuedAt,
+          expiresAt: event.expiresAt,
+          refreshedAt: event.issuedAt,
+          profile: event.profile,
+          createdAt: position,
+        }
+      );
+    case "SessionRefreshed":
+      return session?.status === "active"
+        ? { ...session, profile: event.profile, refreshedAt: event.refreshedAt }
+        : session;
+    case "SessionRevoked":
+      return session?.status === "revoked"
+        ? session
+        : {
+            status: "revoked",
+            sessionId: event.sessionId,
+            userId: event.userId,
+            reason: event.reason,
+            expiresAt: session === undefined ? unknownEnd : session.expiresAt,
+            revokedAt: position,
+          };
+    default:
+      return unreachable(event);
+  }
+}
+
+/** A session that is denied for good, by an event of which no more is known than whose stream it stands in. */
+export function tombstone(
+  before: ActiveSession | undefined,
+  sessionId: SessionId,
+  revokedAt: Position,
+  unknownEnd: UnixMs | null,
+): RevokedSession {
+  const [userId, expiresAt] = before === undefined ? [null, unknownEnd] : [before.userId, before.expiresAt];
+  return { status: "revoked", sessionId, userId, reason: "operator", expiresAt, revokedAt };
+}
+
+export type User = Readonly<{
+  userId: UserId;
+  status: "active" | "suspended" | "erased";
+  profile: Sealed | null;
+  /** Sessions created below this position are revoked. */
+  sessionsRevokedBelow: Position;
+  sessionsRevokedFor: RevocationReason | null;
+}>;
+
+export function newUser(userId: UserId): User {
+  return {
+    userId,
+    status: "active",
+    profile: null,
+    sessionsRevokedBelow: 0 as Position,
+    sessionsRevokedFor: null,
+  };
+}
+
+/** Folds one event into one user. Erasure is final; suspension also cuts every session that exists. */
+export function evolveUser(
+  before: User | undefined,
+  event: UserUpserted | UserSessionsRevoked | UserSuspended | UserRestored | UserErased,
+  position: Position,
+): User {
+  const user = before ?? newUser(event.userId);
+  if (user.status === "erased") return user;
+  switch (event.type) {
+    case "UserUpserted":
+      return { ...user, profile: event.profile };
+    case "UserSessionsRevoked":
+      return cut(user, event.upTo === null ? position : ((event.upTo + 1) as Position), event.reason);
+    case "UserSuspended":
+      return { ...cut(user, position, "operator"), status: "suspended" };
+    case "UserRestored":
+      return { ...user, status: "active" };
+    case "UserErased":
+      return { ...cut(user, position, "operator"), status: "erased", profile: null };
+    default:
+      return unreachable(event);
+  }
+}
+
+function cut(user: User, below: Position, reason: RevocationReason): User {
+  return below > user.sessionsRevokedBelow
+    ? { ...user, sessionsRevokedBelow: below, sessionsRevokedFor: reason }
+    : user;
+}
+
+/** One person's place in one group: who says so, and whether an operator has excluded them. */
+export type Membership = Readonly<{ sources: readonly MembershipSource[]; excluded: boolean }>;
+const nowhere: Membership = { sources: [], excluded: false };
+
+export function isMember(membership: Membership | undefined): boolean {
+  return membership !== undefined && !membership.excluded && membership.sources.length > 0;
+}
+
+/** An operator's removal is an exclusion that no other source lifts; an operator's addition lifts it. */
+export function evolveMembership(
+  before: Membership | undefined,
+  change: "added" | "removed",
+  source: MembershipSource,
+): Membership | undefined {
+  const membership = before ?? nowhere;
+  const others = membership.sources.filter((s) => s !== source);
+  const sources = change === "added" ? [...others, source].sort() : others;
+  const excluded = source === "operator" ? change === "removed" : membership.excluded;
+  return sources.length === 0 && !excluded ? undefined : { sources, excluded };
+}
+
+export type Device = Readonly<{
+  deviceId: DeviceId;
+  userId: UserId;
+  typeId: string;
+  enrolledAt: UnixMs;
+  approvedBy: UserId | null;
+  removed: boolean;
+}>;
+
+/** Removal is final. */
+export function evolveDevice(before: Device | undefined, event: DeviceEnrolled | DeviceApproved): Device | undefined {
+  switch (event.type) {
+    case "DeviceEnrolled":
+      return (
+        before ?? {
+          deviceId: event.deviceId,
+          userId: event.userId,
+          typeId: event.typeId,
+          enrolledAt: event.enrolledAt,
+          approvedBy: null,
+          removed: false,
+        }
+      );
+    case "DeviceApproved":
+      return before === undefined || before.removed ? before : { ...before, approvedBy: event.approvedBy };
+    default:
+      return unreachable(event);
+  }
+}
+
+/** @param userId as the event has it; null: it does not say */
+export function removedDevice(before: Device | undefined, deviceId: DeviceId, userId: UserId | null): Device {
+  return {
+    deviceId,
+    userId: before?.userId ?? userId ?? ("" as UserId),
+    typeId: before?.typeId ?? "",
+    enrolledAt: before?.enrolledAt ?? (0 as UnixMs),
+    approvedBy: null,
+    removed: true,
+  };
+}
+
+export type ServiceAccount = Readonly<{
+  serviceAccountId: ServiceAccountId;
+  userId: UserId;
+  expiresAt: UnixMs | null;
+  description: string;
+  revoked: boolean;
+}>;
+
+/** @param userId as the event has it; null: it does not say */
+export function revokedServiceAccount(
+  before: ServiceAccount | undefined,
+  serviceAccountId: ServiceAccountId,
+  userId: UserId | null,
+): ServiceAccount {
+  return {
+    serviceAccountId,
+    userId: before?.userId ?? userId ?? ("" as UserId),
+    expiresAt: before?.expiresAt ?? null,
+    description: before?.description ?? "",
+    revoked: true,
+  };
+}
+
+export type Group = Readonly<{ groupId: GroupId; name: string }>;

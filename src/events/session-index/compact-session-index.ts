@@ -1,0 +1,393 @@
+/**
+ * Compact session index: sessions as fixed-width records in large typed arrays, about 80 bytes each beside the profile, which
+ * sessions of one person share while it is byte for byte the same.
+ *
+ * A `Map` of ten million objects costs gigabytes and collection pauses of seconds, which eat the lease (docs/adr/0017).
+ * Here the garbage collector sees a few hundred arrays, and nothing is ever copied as a whole: records stand in blocks, the
+ * hash tables are many small ones. A session is put together when it is asked for, so that
+ * two answers are equal, not identical; only those that requests ask about are kept (`kept`), so that what is derived from one
+ * can be remembered by it.
+ */
+
+import type { RevocationReason } from "../event.ts";
+import type { Position, SessionId, UnixMs, UserId } from "../ids.ts";
+import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import type { Session } from "../projection/state.ts";
+import { ByteArena } from "./byte-arena.ts";
+import { Recent } from "./generational-cache.ts";
+import { type IdKey, IdTables } from "./id-tables.ts";
+import { type IdForm, packedBytes, packId, unpackId } from "./packed-id.ts";
+import { none } from "./record-table.ts";
+import {
+  asked,
+  blockRecords,
+  endless,
+  formMask,
+  newBlock,
+  packedWords,
+  revoked,
+  type SessionBlock,
+  used,
+} from "./session-block.ts";
+import { type ByteStrings, columnFlags, type LoadableSessionIndex, type SessionColumns } from "./session-index.ts";
+import { Interned, UserLists } from "./user-lists.ts";
+
+/** Sessions that are kept put together: those of the requests of a few minutes. */
+const keptMax = 20_000;
+
+export class CompactSessionIndex implements LoadableSessionIndex {
+  readonly #blocks: SessionBlock[] = [];
+  readonly #ids = new IdTables(this.#blocks);
+  readonly #arena = new ByteArena();
+  readonly #words = new Interned();
+  readonly #users = new UserLists();
+  /** Ids that cannot be packed. */
+  readonly #textIds = new Map<SessionId, number>();
+  readonly #textOf = new Map<number, SessionId>();
+  readonly #key = new Uint8Array(packedBytes);
+  readonly #lookedFor: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
+  /** The id that was looked for last, its form, and what was found: who folds an event in looks twice. Its bytes are in `#key`. */
+  #lastId: SessionId | undefined;
+  #lastForm: IdForm | undefined;
+  #lastRecord = none;
+  readonly #kept = new Recent<SessionId, Session>(keptMax);
+  #records = 0;
+  #free = none;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  expect(sessions: number): void {
+    this.#ids.expect(sessions);
+  }
+
+  get(id: SessionId): Session | undefined {
+    const record = this.#find(id);
+    return record === none ? undefined : this.#read(record, id);
+  }
+
+  kept(id: SessionId): Session | undefined {
+    const known = this.#kept.get(id);
+    if (known !== undefined) return known;
+    const read = this.get(id);
+    if (read === undefined) return undefined;
+    // A copy of the profile: a view would hold on to a whole page of the arena.
+    const session = read.status === "active" ? { ...read, profile: Uint8Array.from(read.profile) } : read;
+    this.#kept.set(id, session);
+    const { block, at } = this.#at(this.#find(id));
+    block.flags[at] = (block.flags[at] ?? 0) | asked;
+    return session;
+  }
+
+  set(session: Session): void {
+    const found = this.#find(session.sessionId);
+    const record = found === none ? this.#add(session.sessionId) : found;
+    const { block, at } = this.#at(record);
+    if (((block.flags[at] ?? 0) & asked) !== 0) this.#kept.delete(session.sessionId);
+    const before = block.profile[at] ?? none;
+    const user = this.#userOf(session, found === none ? none : (block.user[at] ?? none));
+    if (found !== none && block.user[at] !== user) this.#unlink(record);
+    const isNew = found === none || block.user[at] !== user;
+    block.user[at] = user;
+    block.profile[at] = session.status === "active" ? this.#keep(session.profile, user) : none;
+    if (isNew && user !== none) this.#link(record, user);
+    if (before !== none) this.#arena.release(before);
+    const form = (block.flags[at] ?? 0) & formMask;
+    if (session.status === "active") {
+      block.flags[at] = form | used;
+      block.word[at] = this.#words.numberOf(session.idpId);
+      block.issuedAt[at] = session.issuedAt;
+      block.expiresAt[at] = session.expiresAt;
+      block.refreshedAt[at] = session.refreshedAt;
+      block.place[at] = session.createdAt;
+    } else {
+      block.flags[at] = form | used | revoked | (session.expiresAt === null ? endless : 0);
+      block.word[at] = this.#words.numberOf(session.reason);
+      block.expiresAt[at] = session.expiresAt ?? 0;
+      block.place[at] = session.revokedAt;
+    }
+  }
+
+  load(rows: SessionColumns): void {
+    const first = this.#records;
+    this.#append(rows);
+    const words = rows.words.map((word) => this.#words.numberOf(word));
+    const users = new Uint32Array(rows.people.length).fill(none);
+    const entries = new Uint32Array(rows.profiles.count).fill(none);
+    for (let row = 0; row < rows.count; row++) {
+      const record = first + row;
+      const { block, at } = this.#at(record);
+      const flags = rows.flags[row] ?? 0;
+      const active = (flags & columnFlags.revoked) === 0;
+      block.flags[at] =
+        (rows.ids.forms[row] ?? 0) | used | (active ? 0 : revoked) | (flags & columnFlags.endless ? endless : 0);
+      block.word[at] = words[rows.word[row] ?? 0] ?? missing();
+      block.profile[at] = active ? this.#entryOf(rows.profiles, entries, (rows.profile[row] ?? 0) - 1) : none;
+      const user = this.#userOfRow(rows, users, row);
+      block.user[at] = user === none && active ? missing() : user;
+      if (user !== none) this.#link(record, user);
+    }
+    this.#enter(rows, first);
+  }
+
+  /** Their records, of which only the ids and the columns that are the same in a snapshot are filled in. */
+  #append({ count, ids, issuedAt, expiresAt, refreshedAt, place }: SessionColumns): void {
+    let packed = 0;
+    for (let row = 0; row < count; ) {
+      if (this.#records === this.#blocks.length * blockRecords) this.#blocks.push(newBlock());
+      const { block, at } = this.#at(this.#records);
+      const to = Math.min(count, row + blockRecords - at);
+      block.issuedAt.set(issuedAt.subarray(row, to), at);
+      block.expiresAt.set(expiresAt.subarray(row, to), at);
+      block.refreshedAt.set(refreshedAt.subarray(row, to), at);
+      block.place.set(place.subarray(row, to), at);
+      this.#records += to - row;
+      for (let run = row; run < to; ) {
+        let end = run;
+        while (end < to && ids.forms[end] !== 0) end += 1;
+        const bytes = (end - run) * packedBytes;
+        block.ids.set(ids.packed.subarray(packed, packed + bytes), (at + run - row) * packedBytes);
+        packed += bytes;
+        while (end < to && ids.forms[end] === 0) end += 1;
+        run = end;
+      }
+      row = to;
+    }
+    this.#size += count;
+    this.#lastId = undefined;
+  }
+
+  /** Makes them to be found by their ids, each of which is there once. */
+  #enter({ count, ids }: SessionColumns, first: number): void {
+    let text = 0;
+    for (let row = 0; row < count; row++) {
+      const record = first + row;
+      const form = ids.forms[row] ?? 0;
+      if (form === 0) {
+        const id = ids.texts[text++] as SessionId;
+        if (this.#textIds.has(id)) throw new MalformedSnapshotError("a session is there twice");
+        this.#textIds.set(id, record);
+        this.#textOf.set(record, id);
+        continue;
+      }
+      this.#ids.addChecked(record, form);
+    }
+  }
+
+  #userOfRow({ people, person }: SessionColumns, users: Uint32Array, row: number): number {
+    const at = (person[row] ?? 0) - 1;
+    if (at < 0) return none;
+    const known = users[at] ?? missing();
+    if (known !== none) return known;
+    const user = this.#users.numberOfOwn(people[at] ?? missing());
+    users[at] = user;
+    return user;
+  }
+
+  #entryOf(profiles: ByteStrings, entries: Uint32Array, at: number): number {
+    const known = entries[at] ?? missing();
+    if (known !== none) return this.#arena.retain(known);
+    const entry = this.#arena.put(profiles.get(at));
+    entries[at] = entry;
+    return entry;
+  }
+
+  delete(id: SessionId): void {
+    const record = this.#find(id);
+    if (record === none) return;
+    this.#lastId = undefined;
+    const { block, at } = this.#at(record);
+    if (((block.flags[at] ?? 0) & asked) !== 0) this.#kept.delete(id);
+    this.#unlink(record);
+    if (block.profile[at] !== none) this.#arena.release(block.profile[at] ?? none);
+    if (((block.flags[at] ?? 0) & formMask) === 0) {
+      this.#textIds.delete(id);
+      this.#textOf.delete(record);
+    } else {
+      this.#ids.delete(record);
+    }
+    block.flags[at] = 0;
+    block.profile[at] = none;
+    block.next[at] = this.#free;
+    this.#free = record;
+    this.#size -= 1;
+  }
+
+  ofUser(userId: UserId): readonly SessionId[] {
+    const user = this.#users.find(userId);
+    const ids: SessionId[] = [];
+    for (let record = user === none ? none : this.#users.first(user); record !== none; record = this.#next(record))
+      ids.push(this.#idOf(record));
+    return ids;
+  }
+
+  *values(): IterableIterator<Session> {
+    for (let record = 0; record < this.#records; record++) {
+      const { block, at } = this.#at(record);
+      if (((block.flags[at] ?? 0) & used) !== 0) yield this.#read(record, this.#idOf(record));
+    }
+  }
+
+  expired(now: UnixMs, limit: number): SessionId[] {
+    const ids: SessionId[] = [];
+    for (let record = 0; record < this.#records && ids.length < limit; record++) {
+      const { block, at } = this.#at(record);
+      const flags = block.flags[at] ?? 0;
+      if ((flags & (used | endless)) === used && (block.expiresAt[at] ?? 0) <= now) ids.push(this.#idOf(record));
+    }
+    return ids;
+  }
+
+  endless(): SessionId[] {
+    const ids: SessionId[] = [];
+    for (let record = 0; record < this.#records; record++) {
+      const { block, at } = this.#at(record);
+      if (((block.flags[at] ?? 0) & (used | endless)) === (used | endless)) ids.push(this.#idOf(record));
+    }
+    return ids;
+  }
+
+  #read(record: number, sessionId: SessionId): Session {
+    const { block, at } = this.#at(record);
+    const flags = block.flags[at] ?? 0;
+    const user = block.user[at] ?? none;
+    const word = this.#words.textOf(block.word[at] ?? 0);
+    // The order of the fields is the one in which events fold them: digests are made over it.
+    if ((flags & revoked) !== 0) {
+      return {
+        status: "revoked",
+        sessionId,
+        userId: user === none ? null : this.#users.idOf(user),
+        reason: word as RevocationReason,
+        expiresAt: (flags & endless) !== 0 ? null : (block.expiresAt[at] as UnixMs),
+        revokedAt: block.place[at] as Position,
+      };
+    }
+    return {
+      status: "active",
+      sessionId,
+      userId: this.#users.idOf(user),
+      idpId: word,
+      issuedAt: block.issuedAt[at] as UnixMs,
+      expiresAt: block.expiresAt[at] as UnixMs,
+      refreshedAt: block.refreshedAt[at] as UnixMs,
+      profile: this.#arena.get(block.profile[at] ?? none),
+      createdAt: block.place[at] as Position,
+    };
+  }
+
+  /** @param known the person whose record it is so far: most often the same */
+  #userOf({ userId }: Session, known: number): number {
+    if (userId === null) return none;
+    return known !== none && this.#users.idOf(known) === userId ? known : this.#users.numberOf(userId);
+  }
+
+  /** The entry of a profile: that of the person's newest other one, when it is the same. */
+  #keep(profile: Uint8Array, user: number): number {
+    for (const record of [this.#users.first(user), this.#users.last(user)]) {
+      if (record === none) continue;
+      const { block, at } = this.#at(record);
+      const entry = block.profile[at] ?? none;
+      if (entry !== none && this.#arena.holds(entry, profile)) return this.#arena.retain(entry);
+    }
+    return this.#arena.put(profile);
+  }
+
+  #find(id: SessionId): number {
+    if (id !== this.#lastId) {
+      this.#lastRecord = this.#search(id);
+      this.#lastId = id;
+    }
+    return this.#lastRecord;
+  }
+
+  #search(id: SessionId): number {
+    const form = packId(id, this.#key, 0);
+    this.#lastForm = form;
+    if (form === undefined) return this.#textIds.get(id) ?? none;
+    return this.#ids.find(form, this.#lookedFor);
+  }
+
+  /** Of the id that was looked for last, and not found. */
+  #add(id: SessionId): number {
+    const record = this.#newRecord();
+    const { block, at } = this.#at(record);
+    const form = this.#lastForm;
+    block.flags[at] = used | (form ?? 0);
+    block.profile[at] = none;
+    block.user[at] = none;
+    if (form === undefined) {
+      this.#textIds.set(id, record);
+      this.#textOf.set(record, id);
+    } else {
+      const { words } = this.#lookedFor;
+      for (let word = 0; word < packedWords; word++) block.words[at * packedWords + word] = words[word] ?? 0;
+      this.#ids.add(record);
+    }
+    this.#lastRecord = record;
+    this.#size += 1;
+    return record;
+  }
+
+  #newRecord(): number {
+    if (this.#free !== none) {
+      const record = this.#free;
+      this.#free = this.#next(record);
+      return record;
+    }
+    if (this.#records === this.#blocks.length * blockRecords) this.#blocks.push(newBlock());
+    this.#records += 1;
+    return this.#records - 1;
+  }
+
+  /** At the end of the person's list. */
+  #link(record: number, user: number): void {
+    const last = this.#users.last(user);
+    const { block, at } = this.#at(record);
+    block.previous[at] = last;
+    block.next[at] = none;
+    if (last !== none) {
+      const before = this.#at(last);
+      before.block.next[before.at] = record;
+    }
+    this.#users.added(user, record);
+  }
+
+  #unlink(record: number): void {
+    const { block, at } = this.#at(record);
+    const user = block.user[at] ?? none;
+    if (user === none) return;
+    const [previous, next] = [block.previous[at] ?? none, block.next[at] ?? none];
+    if (previous !== none) {
+      const before = this.#at(previous);
+      before.block.next[before.at] = next;
+    }
+    if (next !== none) {
+      const after = this.#at(next);
+      after.block.previous[after.at] = previous;
+    }
+    this.#users.removed(user, { record, previous, next });
+  }
+
+  #idOf(record: number): SessionId {
+    const { block, at } = this.#at(record);
+    const form = (block.flags[at] ?? 0) & formMask;
+    if (form === 0) return this.#textOf.get(record) ?? ("" as SessionId);
+    return unpackId(form as IdForm, block.ids, at * packedBytes) as SessionId;
+  }
+
+  #next(record: number): number {
+    const { block, at } = this.#at(record);
+    return block.next[at] ?? none;
+  }
+
+  #at(record: number): Readonly<{ block: SessionBlock; at: number }> {
+    return { block: this.#blocks[record >>> 14] as SessionBlock, at: record & (blockRecords - 1) };
+  }
+}
+
+function missing(): never {
+  throw new MalformedSnapshotError("a row names what is not there");
+}

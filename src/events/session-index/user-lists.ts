@@ -1,0 +1,120 @@
+/** User lists: people by number, each with the first and the last of a list of records, and texts by number. Pure. */
+
+import { ownText } from "../codec/copy-string.ts";
+import type { UserId } from "../ids.ts";
+import { grown } from "./byte-arena.ts";
+import { type IdKey, IdTables } from "./id-tables.ts";
+import { type IdForm, packedBytes, packId } from "./packed-id.ts";
+import { none } from "./record-table.ts";
+import { blockRecords, type IdBlock, packedWords } from "./session-block.ts";
+
+/** Of the hash tables of a million people each has some ten thousand. */
+const tableCount = 64;
+const idsOfBlock = (): IdBlock => ({
+  words: new Uint32Array(blockRecords * packedWords),
+  flags: new Uint8Array(blockRecords),
+});
+
+/** People by number, each with a list of records. A person without a record is forgotten. */
+export class UserLists {
+  readonly #blocks: IdBlock[] = [];
+  readonly #numbers = new IdTables(this.#blocks, tableCount);
+  /** Of ids that cannot be packed. */
+  readonly #textNumbers = new Map<UserId, number>();
+  readonly #ids: (UserId | undefined)[] = [];
+  readonly #free: number[] = [];
+  #first = new Uint32Array(1024);
+  #last = new Uint32Array(1024);
+  /** The id that was looked for last. */
+  readonly #key = new Uint8Array(packedBytes);
+  readonly #lookedFor: IdKey = { words: new Uint32Array(this.#key.buffer), from: 0 };
+  #form: IdForm | undefined;
+
+  find(userId: UserId): number {
+    this.#form = packId(userId, this.#key, 0);
+    if (this.#form === undefined) return this.#textNumbers.get(userId) ?? none;
+    return this.#numbers.find(this.#form, this.#lookedFor);
+  }
+
+  numberOf(userId: UserId): number {
+    const known = this.find(userId);
+    return known === none ? this.#add(ownText(userId)) : known;
+  }
+
+  /** @param userId no slice of a longer text, which would be held as long */
+  numberOfOwn(userId: UserId): number {
+    const known = this.find(userId);
+    return known === none ? this.#add(userId) : known;
+  }
+
+  /** Who was looked for last, and not found. */
+  #add(own: UserId): number {
+    const user = this.#free.pop() ?? this.#ids.length;
+    if (user === this.#first.length) {
+      this.#first = grown(this.#first);
+      this.#last = grown(this.#last);
+    }
+    this.#ids[user] = own;
+    this.#first[user] = none;
+    this.#last[user] = none;
+    if (user === this.#blocks.length * blockRecords) this.#blocks.push(idsOfBlock());
+    const { words, flags } = this.#blocks[user >>> 14] as IdBlock;
+    const at = user & (blockRecords - 1);
+    flags[at] = this.#form ?? 0;
+    if (this.#form === undefined) {
+      this.#textNumbers.set(own, user);
+      return user;
+    }
+    for (let word = 0; word < packedWords; word++) words[at * packedWords + word] = this.#lookedFor.words[word] ?? 0;
+    this.#numbers.add(user);
+    return user;
+  }
+
+  idOf(user: number): UserId {
+    return this.#ids[user] ?? ("" as UserId);
+  }
+  first(user: number): number {
+    return this.#first[user] ?? none;
+  }
+  last(user: number): number {
+    return this.#last[user] ?? none;
+  }
+
+  added(user: number, record: number): void {
+    if (this.#first[user] === none) this.#first[user] = record;
+    this.#last[user] = record;
+  }
+
+  removed(
+    user: number,
+    { record, previous, next }: Readonly<{ record: number; previous: number; next: number }>,
+  ): void {
+    if (this.#first[user] === record) this.#first[user] = next;
+    if (this.#last[user] === record) this.#last[user] = previous;
+    if (this.#first[user] !== none) return;
+    const form = this.#blocks[user >>> 14]?.flags[user & (blockRecords - 1)];
+    if (form === 0) this.#textNumbers.delete(this.idOf(user));
+    else this.#numbers.delete(user);
+    this.#ids[user] = undefined;
+    this.#free.push(user);
+  }
+}
+
+/** A few texts that come again and again. */
+export class Interned {
+  readonly #numbers = new Map<string, number>();
+  readonly #texts: string[] = [];
+
+  numberOf(text: string): number {
+    const known = this.#numbers.get(text);
+    if (known !== undefined) return known;
+    const own = ownText(text);
+    this.#texts.push(own);
+    this.#numbers.set(own, this.#texts.length - 1);
+    return this.#texts.length - 1;
+  }
+
+  textOf(number: number): string {
+    return this.#texts[number] ?? "";
+  }
+}

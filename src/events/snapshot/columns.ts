@@ -1,0 +1,190 @@
+/**
+ * Snapshot columns: numbers, ids and byte strings of many rows, each kind end to end, as a shard of a snapshot holds them.
+ *
+ * While rows are gathered they stand in growing arrays; what is written is made in another, canonical order of the rows, so that
+ * equal rows give equal bytes whoever gathered them. Numbers are little-endian. Pure.
+ */
+
+import { ownText } from "../codec/copy-string.ts";
+import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import { type IdForm, packedBytes, packId, unpackId } from "../session-index/packed-id.ts";
+import type { ByteStrings, IdRows } from "../session-index/session-index.ts";
+
+type NumberArray = Uint8Array | Uint32Array | Float64Array;
+type NumberArrayOf<Kind extends NumberKind> = Kind extends "u8"
+  ? Uint8Array
+  : Kind extends "u32"
+    ? Uint32Array
+    : Float64Array;
+export type NumberKind = "u8" | "u32" | "f64";
+const makers = { u8: Uint8Array, u32: Uint32Array, f64: Float64Array } as const;
+
+export class NumberColumn {
+  readonly #kind: NumberKind;
+  #values: NumberArray;
+  #length = 0;
+
+  constructor(kind: NumberKind) {
+    this.#kind = kind;
+    this.#values = new makers[kind](16);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+  get(row: number): number {
+    return this.#values[row] ?? 0;
+  }
+
+  push(value: number): void {
+    if (this.#length === this.#values.length) {
+      const longer = new makers[this.#kind](this.#values.length + (this.#values.length >> 1));
+      longer.set(this.#values);
+      this.#values = longer;
+    }
+    this.#values[this.#length] = value;
+    this.#length += 1;
+  }
+
+  /** The values of these rows in this order. */
+  inOrder(rows: Uint32Array): Uint8Array {
+    const values = new makers[this.#kind](rows.length);
+    for (let at = 0; at < rows.length; at++) values[at] = this.#values[rows[at] ?? 0] ?? 0;
+    return bytesOf(values);
+  }
+}
+
+/** Ids: 16 bytes where they can be packed, the text elsewhere. */
+export class IdColumn {
+  readonly #forms = new NumberColumn("u8");
+  #packed = Buffer.alloc(16 * packedBytes);
+  readonly #texts = new Map<number, string>();
+
+  get length(): number {
+    return this.#forms.length;
+  }
+
+  push(id: string): void {
+    const row = this.#forms.length;
+    if ((row + 1) * packedBytes > this.#packed.length)
+      this.#packed = Buffer.concat([this.#packed], this.#packed.length + (this.#packed.length >> 1));
+    const form = packId(id, this.#packed, row * packedBytes);
+    this.#forms.push(form ?? 0);
+    if (form === undefined) this.#texts.set(row, id);
+  }
+
+  get(row: number): string {
+    const form = this.#forms.get(row);
+    return form === 0 ? (this.#texts.get(row) ?? "") : unpackId(form as IdForm, this.#packed, row * packedBytes);
+  }
+
+  /** As the packed bytes stand to each other, packed ones last. */
+  compare(a: number, b: number): number {
+    const [formA, formB] = [this.#forms.get(a), this.#forms.get(b)];
+    if (formA !== formB) return formA - formB;
+    if (formA === 0) return compareText(this.#texts.get(a) ?? "", this.#texts.get(b) ?? "");
+    const [atA, atB] = [a * packedBytes, b * packedBytes];
+    return this.#packed.compare(this.#packed, atB, atB + packedBytes, atA, atA + packedBytes);
+  }
+
+  inOrder(rows: Uint32Array): WrittenIds {
+    const texts: string[] = [];
+    const packed = Buffer.alloc(rows.length * packedBytes);
+    let used = 0;
+    for (const row of rows) {
+      if (this.#forms.get(row) === 0) texts.push(this.#texts.get(row) ?? "");
+      else {
+        this.#packed.copy(packed, used, row * packedBytes, (row + 1) * packedBytes);
+        used += packedBytes;
+      }
+    }
+    return [this.#forms.inOrder(rows), packed.subarray(0, used), texts];
+  }
+}
+
+export type WrittenIds = readonly [forms: Uint8Array, packed: Uint8Array, texts: readonly string[]];
+
+/** Ids as they were written, one after the other. @throws MalformedSnapshotError */
+export function readIds(value: unknown, count: number): IdRows {
+  const [forms, packed, texts] = arrayOf(value, 3);
+  const ids = {
+    forms: numbersOf(forms, "u8", count),
+    packed: bufferOf(packed),
+    texts: textsOf(texts),
+  };
+  let packedCount = 0;
+  for (const form of ids.forms) {
+    if (form > 2) throw new MalformedSnapshotError("an id has an unknown form");
+    if (form !== 0) packedCount += 1;
+  }
+  if (ids.packed.length !== packedCount * packedBytes || ids.texts.length !== count - packedCount)
+    throw new MalformedSnapshotError("the ids are not as many as their forms");
+  return ids;
+}
+
+/** Every id as a text of its own. */
+export function allIds({ forms, packed, texts }: IdRows): string[] {
+  const ids: string[] = [];
+  let text = 0;
+  let at = 0;
+  for (const form of forms) {
+    if (form === 0) {
+      ids.push(ownText(texts[text] ?? ""));
+      text += 1;
+    } else {
+      ids.push(unpackId(form as IdForm, packed, at));
+      at += packedBytes;
+    }
+  }
+  return ids;
+}
+
+/** Byte strings as they were written, end to end. What is given of them is a view. @throws MalformedSnapshotError */
+export function readBytes(value: unknown): ByteStrings {
+  const [lengths, whole] = arrayOf(value, 2);
+  const bytes = bufferOf(whole);
+  const length = numbersOf(lengths, "u32");
+  const ends = new Uint32Array(length.length);
+  let end = 0;
+  for (let at = 0; at < length.length; at++) {
+    end += length[at] ?? 0;
+    ends[at] = end;
+  }
+  if (end !== bytes.length) throw new MalformedSnapshotError("the sealed data is of another length than it says");
+  return { count: length.length, get: (at) => bytes.subarray(ends[at - 1] ?? 0, ends[at]) };
+}
+
+/** @throws MalformedSnapshotError unless it is that many numbers */
+export function numbersOf<Kind extends NumberKind>(value: unknown, kind: Kind, count?: number): NumberArrayOf<Kind> {
+  const bytes = bufferOf(value);
+  const size = makers[kind].BYTES_PER_ELEMENT;
+  if (bytes.length % size !== 0 || (count !== undefined && bytes.length !== count * size))
+    throw new MalformedSnapshotError("a column is of another length than its rows");
+  // A copy: what was read stands anywhere in a larger buffer.
+  const own = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
+  return new makers[kind](own) as NumberArrayOf<Kind>;
+}
+
+export function bufferOf(value: unknown): Buffer<ArrayBuffer> {
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer as ArrayBuffer, value.byteOffset, value.byteLength);
+  throw new MalformedSnapshotError("bytes are expected");
+}
+
+export function arrayOf(value: unknown, count?: number): readonly unknown[] {
+  if (Array.isArray(value) && (count === undefined || value.length === count)) return value;
+  throw new MalformedSnapshotError(count === undefined ? "a list is expected" : `a list of ${count} is expected`);
+}
+
+export function textsOf(value: unknown): readonly string[] {
+  const texts = arrayOf(value);
+  if (texts.every((text) => typeof text === "string")) return texts;
+  throw new MalformedSnapshotError("texts are expected");
+}
+
+export function bytesOf(values: NumberArray): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

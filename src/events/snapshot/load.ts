@@ -1,0 +1,199 @@
+/**
+ * Snapshot load: a projection from the chunks of a snapshot. Whoever calls it has checked each chunk's hash against a signed
+ * manifest, so what is refused here is a format of another build, or a bug.
+ *
+ * Nothing is visible of it before the last chunk is in. Pure.
+ */
+
+import { decode } from "../codec/codec.ts";
+import type { RevocationReason } from "../event.ts";
+import type { DeviceId, GroupId, Position, ServiceAccountId, UnixMs, UserId } from "../ids.ts";
+import type { Link } from "../link.ts";
+import { MalformedSnapshotError } from "../malformed-snapshot.ts";
+import { Projection } from "../projection/projection.ts";
+import type { ProjectionPlaces } from "../projection/projection-types.ts";
+import type { User } from "../projection/state.ts";
+import type { ByteStrings } from "../session-index/session-index.ts";
+import { chunkFormat } from "./chunks.ts";
+import { allIds, arrayOf, bufferOf, numbersOf, readBytes, readIds, textsOf } from "./columns.ts";
+import { userStates } from "./shard.ts";
+
+export type SnapshotCounts = Readonly<{ sessions: number; users: number; groups: number }>;
+
+/** Takes the chunks of one snapshot one by one, so that whoever reads them may do something else in between. */
+export class ProjectionLoader {
+  readonly #counts: SnapshotCounts;
+  readonly #projection: Projection;
+  readonly #places: ProjectionPlaces;
+  /** By the place of a group among all groups of the snapshot; none before the first chunk. */
+  #groupNumbers: Uint32Array | undefined;
+
+  constructor(at: Readonly<{ link: Link; digest: string; counts: SnapshotCounts; level: number }>) {
+    this.#counts = at.counts;
+    const { projection, places } = Projection.load(at);
+    this.#projection = projection;
+    this.#places = places;
+    places.sessions.expect(at.counts.sessions);
+  }
+
+  /** @throws MalformedSnapshotError; nothing of this loader is of use then */
+  take(chunk: Uint8Array): void {
+    const [format, kind, content] = arrayOf(decodeChunk(chunk), 3);
+    if (format !== chunkFormat) throw new MalformedSnapshotError(`its chunks are of format ${String(format)}`);
+    if (kind === "groups") {
+      const groupIds = loadGroups(content, this.#places);
+      this.#groupNumbers = Uint32Array.from(groupIds, (id) => this.#places.memberships.numberOf(id));
+    } else if (kind === "shards" && this.#groupNumbers !== undefined) {
+      for (const shard of arrayOf(content)) loadShard(decodeChunk(bufferOf(shard)), this.#places, this.#groupNumbers);
+    } else throw new MalformedSnapshotError("its chunks are not in order");
+  }
+
+  /** @throws MalformedSnapshotError when it is not whole */
+  finish(): Projection {
+    const { sessions, users, groups } = this.#projection.counts;
+    if (sessions !== this.#counts.sessions || users !== this.#counts.users || groups !== this.#counts.groups)
+      throw new MalformedSnapshotError("it holds other numbers of sessions, users or groups than it says");
+    return this.#projection;
+  }
+}
+
+/** @throws MalformedSnapshotError */
+export function loadProjection(
+  at: ConstructorParameters<typeof ProjectionLoader>[0],
+  chunks: Iterable<Uint8Array>,
+): Projection {
+  const loader = new ProjectionLoader(at);
+  for (const chunk of chunks) loader.take(chunk);
+  return loader.finish();
+}
+
+function decodeChunk(bytes: Uint8Array): unknown {
+  try {
+    return decode(bytes);
+  } catch (cause) {
+    throw new MalformedSnapshotError("a chunk cannot be read", { cause });
+  }
+}
+
+function loadGroups(content: unknown, { groups }: ProjectionPlaces): readonly GroupId[] {
+  const [ids, names] = arrayOf(content, 2).map(textsOf);
+  for (const [at, id] of (ids ?? []).entries()) {
+    const groupId = id as GroupId;
+    groups.set(groupId, { groupId, name: names?.[at] ?? id });
+  }
+  return (ids ?? []) as readonly GroupId[];
+}
+
+function loadShard(shard: unknown, places: ProjectionPlaces, groupNumbers: Uint32Array): void {
+  const [, people, users, memberships, sessions, words, blobs, devices, accounts] = arrayOf(shard, 9);
+  const [count, ids] = arrayOf(people, 2);
+  const userIds = allIds(readIds(ids, Number(count))) as UserId[];
+  const dictionary = { userIds, words: textsOf(words), blobs: readBytes(blobs) };
+  loadUsers(users, places, dictionary);
+  loadMemberships(memberships, places, userIds, groupNumbers);
+  loadSessions(sessions, places, dictionary);
+  for (const device of arrayOf(devices)) {
+    const [deviceId, userId, typeId, enrolledAt, approvedBy, removed] = arrayOf(device, 6);
+    places.devices.set(deviceId as DeviceId, {
+      deviceId: deviceId as DeviceId,
+      userId: userId as UserId,
+      typeId: String(typeId),
+      enrolledAt: enrolledAt as UnixMs,
+      approvedBy: approvedBy as UserId | null,
+      removed: removed === true,
+    });
+  }
+  for (const account of arrayOf(accounts)) {
+    const [serviceAccountId, userId, expiresAt, description, revoked] = arrayOf(account, 5);
+    places.serviceAccounts.set(serviceAccountId as ServiceAccountId, {
+      serviceAccountId: serviceAccountId as ServiceAccountId,
+      userId: userId as UserId,
+      expiresAt: expiresAt as UnixMs | null,
+      description: String(description),
+      revoked: revoked === true,
+    });
+  }
+}
+
+type Dictionary = Readonly<{
+  userIds: readonly UserId[];
+  words: readonly string[];
+  blobs: ByteStrings;
+}>;
+
+function loadUsers(columns: unknown, { users }: ProjectionPlaces, { userIds, words, blobs }: Dictionary): void {
+  const [statuses, profiles, belows, reasons] = arrayOf(columns, 4);
+  const count = userIds.length;
+  const status = numbersOf(statuses, "u8", count);
+  const profile = numbersOf(profiles, "u32", count);
+  const below = numbersOf(belows, "f64", count);
+  const reason = numbersOf(reasons, "u32", count);
+  for (let row = 0; row < count; row++) {
+    const state = userStates[(status[row] ?? 0) - 1];
+    if (state === undefined) continue;
+    const userId = userIds[row] as UserId;
+    const user: User = {
+      userId,
+      status: state,
+      profile: profile[row] === 0 ? null : copyOf(blobs, (profile[row] ?? 0) - 1),
+      sessionsRevokedBelow: below[row] as Position,
+      sessionsRevokedFor: reason[row] === 0 ? null : (entry(words, (reason[row] ?? 0) - 1) as RevocationReason),
+    };
+    users.set(userId, user);
+  }
+}
+
+function loadMemberships(
+  columns: unknown,
+  { memberships }: ProjectionPlaces,
+  userIds: readonly UserId[],
+  groupNumbers: Uint32Array,
+): void {
+  const [counts, groups, bits] = arrayOf(columns, 3);
+  const count = numbersOf(counts, "u32", userIds.length);
+  const group = numbersOf(groups, "u32").map((rank) => groupNumbers[rank] ?? missing());
+  const bit = numbersOf(bits, "u8", group.length);
+  let from = 0;
+  for (let row = 0; row < userIds.length; row++) {
+    const to = from + (count[row] ?? 0);
+    if (to > from) memberships.load(userIds[row] as UserId, group.subarray(from, to), bit.subarray(from, to));
+    from = to;
+  }
+  if (from !== group.length) throw new MalformedSnapshotError("the memberships are not as many as it says");
+}
+
+function loadSessions(columns: unknown, { sessions }: ProjectionPlaces, { userIds, words, blobs }: Dictionary): void {
+  const [counted, ids, persons, flags, wordNumbers, issued, expires, refreshed, placesIn, profiles] = arrayOf(
+    columns,
+    10,
+  );
+  const count = Number(counted);
+  sessions.load({
+    count,
+    ids: readIds(ids, count),
+    person: numbersOf(persons, "u32", count),
+    people: userIds,
+    flags: numbersOf(flags, "u8", count),
+    word: numbersOf(wordNumbers, "u32", count),
+    words,
+    issuedAt: numbersOf(issued, "f64", count),
+    expiresAt: numbersOf(expires, "f64", count),
+    refreshedAt: numbersOf(refreshed, "f64", count),
+    place: numbersOf(placesIn, "f64", count),
+    profile: numbersOf(profiles, "u32", count),
+    profiles: blobs,
+  });
+}
+
+/** A copy: what is kept of it for long must not hold the whole chunk. */
+function copyOf(blobs: ByteStrings, at: number): Uint8Array {
+  return at < blobs.count ? Uint8Array.from(blobs.get(at)) : missing();
+}
+
+function entry<T>(list: readonly T[], at: number): T {
+  return list[at] ?? missing();
+}
+
+function missing(): never {
+  throw new MalformedSnapshotError("a row names what is not there");
+}

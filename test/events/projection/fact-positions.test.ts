@@ -1,0 +1,84 @@
+/** Where a fact was set: of the newest ones exactly, of the others at or below a position that is never too low. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  type CardeaEvent,
+  FactPlaces,
+  type GroupId,
+  type Position,
+  Projection,
+  userStream,
+} from "../../../src/events/index.ts";
+import { fc } from "../../support/property.ts";
+import { created, record, revoked, sessionId, userId } from "../support.ts";
+
+const eng = "eng" as GroupId;
+const from = (n: number) => n as Position;
+
+function folded(events: readonly CardeaEvent[], places = new FactPlaces(from(0))) {
+  const projection = new Projection();
+  for (const one of record(events)) {
+    projection.apply(one);
+    places.note(one);
+  }
+  return { places, sessionPlace: (n: number) => places.session(projection.session(sessionId(n)) ?? assert.fail()) };
+}
+
+test("a session was set where it began, where it was refreshed, where it was revoked", () => {
+  const refreshed: CardeaEvent = {
+    ...{ type: "SessionRefreshed", sessionId: sessionId(2), userId: userId(1) },
+    ...{ profile: new Uint8Array([9]), refreshedAt: 5 as never },
+  };
+  const { sessionPlace } = folded([created(1, 1), created(2, 1), created(3, 1), refreshed, revoked(3, 1)]);
+  assert.deepEqual(
+    [1, 2, 3].map(sessionPlace),
+    [1, 4, 5].map((position) => ({ position, exact: true })),
+  );
+});
+
+test("of a session that was swept nothing is claimed but what is remembered", () => {
+  const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] };
+  const { places } = folded([created(1, 1), created(2, 1), revoked(2, 1), swept]);
+  assert.deepEqual(places.sessionGone(sessionId(1)), { position: 4, exact: false });
+  assert.deepEqual(places.sessionGone(sessionId(2)), { position: 3, exact: true });
+});
+
+test("a membership was set by whatever spoke of it last, also that somebody is in no such group", () => {
+  const one = (change: "added" | "removed"): CardeaEvent => {
+    const [added, removed] = change === "added" ? [[userId(1)], []] : [[], [userId(1)]];
+    return { type: "GroupMembersChanged", groupId: eng, source: "operator", added, removed };
+  };
+  const whole: CardeaEvent = { type: "UserGroupsReplaced", userId: userId(1), source: "idp", groupIds: [] };
+  const gone: CardeaEvent = { type: "GroupRemoved", groupId: eng };
+  const renamed: CardeaEvent = { type: "GroupUpserted", groupId: eng, name: "Engineers" };
+  const histories: [CardeaEvent[], number][] = [
+    [[created(1, 1)], 0],
+    [[one("added"), created(1, 1)], 1],
+    [[one("added"), one("removed")], 2],
+    [[one("added"), whole, created(1, 1)], 2],
+    [[one("added"), gone, created(1, 1)], 2],
+    [[one("added"), renamed], 1],
+  ];
+  for (const [events, position] of histories)
+    assert.deepEqual(folded(events).places.membership(userId(1), eng), { position, exact: true });
+});
+
+test("what came with a snapshot was set at or before its place", () => {
+  const places = new FactPlaces(from(1_000));
+  assert.deepEqual(places.of(userStream(userId(1))), { position: 1_000, exact: false });
+  assert.deepEqual(places.membership(userId(1), eng), { position: 1_000, exact: false });
+});
+
+test("however few are remembered: exact is exact, and what is forgotten is never placed too early", () => {
+  const suspended = fc.nat(40).map((n): CardeaEvent => ({ type: "UserSuspended", userId: userId(n), reason: "" }));
+  fc.assert(
+    fc.property(fc.array(suspended, { maxLength: 200 }), fc.integer({ min: 1, max: 30 }), (events, max) => {
+      const { places } = folded(events, new FactPlaces(from(0), max));
+      for (let n = 0; n <= 40; n++) {
+        const last = events.findLastIndex((event) => event.type === "UserSuspended" && event.userId === userId(n)) + 1;
+        const { position, exact } = places.of(userStream(userId(n)));
+        assert.ok(exact ? position === last : position >= last, `${position} for ${last}`);
+      }
+    }),
+  );
+});

@@ -1,0 +1,303 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  type CardeaEvent,
+  type GroupId,
+  genesis,
+  groupStream,
+  type Hash,
+  linkOf,
+  OutOfOrderError,
+  type Position,
+  Projection,
+  sessionStream,
+  type UnixMs,
+  userStream,
+} from "../../../src/events/index.ts";
+import { fc } from "../../support/property.ts";
+import { created, foreign, record, revoked, sessionId, userId } from "../support.ts";
+
+function fold(events: readonly CardeaEvent[]): Projection {
+  const projection = new Projection();
+  for (const one of record(events)) projection.apply(one);
+  return projection;
+}
+
+const group = "eng" as GroupId;
+
+test("a session is active once created and revoked for good once revoked", () => {
+  assert.equal(fold([created(1, 1)]).standing(sessionId(1)).standing, "active");
+  assert.equal(fold([created(1, 1), revoked(1, 1)]).standing(sessionId(1)).standing, "revoked");
+  assert.equal(fold([]).standing(sessionId(1)).standing, "unknown");
+});
+
+test("a revocation that arrives before its session still revokes it", () => {
+  assert.equal(fold([revoked(1, 1), created(1, 1)]).standing(sessionId(1)).standing, "revoked");
+});
+
+test("a cut of all sessions ends those created before it and not those created after", () => {
+  const projection = fold([
+    created(1, 1),
+    { type: "UserSessionsRevoked", userId: userId(1), upTo: null, reason: "operator" },
+    created(2, 1),
+    created(3, 2),
+  ]);
+  assert.equal(projection.standing(sessionId(1)).standing, "revoked");
+  assert.equal(projection.standing(sessionId(2)).standing, "active");
+  assert.equal(projection.standing(sessionId(3)).standing, "active");
+});
+
+test("a cut up to a position leaves alone a session created at the next one", () => {
+  const cut = (upTo: number): CardeaEvent => ({
+    type: "UserSessionsRevoked",
+    userId: userId(1),
+    upTo: upTo as Position,
+    reason: "reasserted",
+  });
+  assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).standing(sessionId(1)).standing, "revoked");
+  assert.equal(fold([created(1, 1), created(2, 1), cut(1)]).standing(sessionId(2)).standing, "active");
+});
+
+test("a restored user gets in again, with new sessions only", () => {
+  const projection = fold([
+    created(1, 1),
+    { type: "UserSuspended", userId: userId(1), reason: "left" },
+    { type: "UserRestored", userId: userId(1) },
+    created(2, 1),
+  ]);
+  assert.equal(projection.standing(sessionId(1)).standing, "revoked");
+  assert.equal(projection.standing(sessionId(2)).standing, "active");
+});
+
+test("an erased user never comes back, and nothing of their profile stays", () => {
+  const projection = fold([
+    { type: "UserUpserted", userId: userId(1), profile: new Uint8Array([1]) },
+    created(1, 1),
+    { type: "UserErased", userId: userId(1) },
+    { type: "UserRestored", userId: userId(1) },
+    { type: "UserUpserted", userId: userId(1), profile: new Uint8Array([2]) },
+  ]);
+  assert.equal(projection.user(userId(1))?.status, "erased");
+  assert.equal(projection.user(userId(1))?.profile, null);
+  assert.equal(projection.standing(sessionId(1)).standing, "revoked");
+});
+
+test("an operator's removal holds against what the identity provider says, until an operator adds again", () => {
+  const idp = (groupIds: readonly GroupId[]): CardeaEvent => ({
+    type: "UserGroupsReplaced",
+    userId: userId(1),
+    source: "idp",
+    groupIds,
+  });
+  const operator = (change: "added" | "removed"): CardeaEvent => ({
+    type: "GroupMembersChanged",
+    groupId: group,
+    source: "operator",
+    added: change === "added" ? [userId(1)] : [],
+    removed: change === "removed" ? [userId(1)] : [],
+  });
+  assert.equal(
+    fold([idp([group])])
+      .groupsOf(userId(1))
+      .has(group),
+    true,
+  );
+  assert.equal(
+    fold([idp([group]), idp([])])
+      .groupsOf(userId(1))
+      .has(group),
+    false,
+  );
+  assert.equal(
+    fold([idp([group]), operator("removed")])
+      .groupsOf(userId(1))
+      .has(group),
+    false,
+  );
+  assert.equal(
+    fold([idp([group]), operator("removed"), idp([]), idp([group])])
+      .groupsOf(userId(1))
+      .has(group),
+    false,
+  );
+  assert.equal(
+    fold([idp([group]), operator("removed"), operator("added")])
+      .groupsOf(userId(1))
+      .has(group),
+    true,
+  );
+});
+
+test("removing a group takes everyone out and touches each of them", () => {
+  const events = record([
+    { type: "GroupMembersChanged", groupId: group, source: "directory", added: [userId(1), userId(2)], removed: [] },
+    { type: "GroupRemoved", groupId: group },
+  ]);
+  const projection = new Projection();
+  const touched = events.map((one) => projection.apply(one));
+  assert.equal(projection.groupsOf(userId(1)).size, 0);
+  assert.ok(touched[1]?.includes(userStream(userId(1))));
+  assert.ok(touched[1]?.includes(userStream(userId(2))));
+});
+
+test("each change of a session, of a person or of members touches every stream that a decision may have read", () => {
+  const [session, user, other] = [sessionStream(sessionId(1)), userStream(userId(1)), userStream(userId(2))];
+  const profile = new Uint8Array([2]);
+  const expected: readonly (readonly [CardeaEvent, readonly string[]])[] = [
+    [created(1, 1), [session]],
+    [
+      { type: "SessionRefreshed", sessionId: sessionId(1), userId: userId(1), profile, refreshedAt: 5 as UnixMs },
+      [session],
+    ],
+    [revoked(1, 1), [session]],
+    [{ type: "UserGroupsReplaced", userId: userId(1), source: "idp", groupIds: [group] }, [user]],
+    [
+      { type: "GroupMembersChanged", groupId: group, source: "operator", added: [userId(2)], removed: [userId(1)] },
+      [groupStream(group), other, user],
+    ],
+    [{ type: "UserSuspended", userId: userId(2), reason: "leaver" }, [other]],
+    [{ type: "SessionsExpired", sessionIds: [sessionId(1)] }, [session]],
+  ];
+  const projection = new Projection();
+  const touched = record(expected.map(([event]) => event)).map((one) => projection.apply(one));
+  assert.deepEqual(
+    touched,
+    expected.map(([, streams]) => streams),
+  );
+});
+
+test("nothing leaves by a clock: an expired session stays until the sweep says so", () => {
+  const projection = fold([created(1, 1, 10)]);
+  assert.equal(projection.standing(sessionId(1)).standing, "active");
+  assert.deepEqual(projection.expired(11 as UnixMs, 10), [sessionId(1)]);
+  const swept = fold([created(1, 1, 10), { type: "SessionsExpired", sessionIds: [sessionId(1)] }]);
+  assert.equal(swept.standing(sessionId(1)).standing, "unknown");
+  assert.deepEqual(swept.sessionsOf(userId(1)), []);
+});
+
+const finalized: CardeaEvent = { type: "UpgradeFinalized", level: 2 };
+const reasserted = (session: number): CardeaEvent => ({
+  ...{ type: "TighteningReasserted", subject: sessionStream(sessionId(session)) },
+  ...{ of: "SessionQuarantined", lost: "b".repeat(64) as Hash },
+});
+/** A day more than the longest that a session may last. */
+const year = (366 * 24 * 3_600_000) as UnixMs;
+
+test("a revoked session that the log never knew is forgotten when every session of its time must be over, and not before", () => {
+  const projection = fold([created(1, 1), finalized, revoked(1, 1), revoked(2, 1), reasserted(3)]);
+  const unheard = foreign({ stream: sessionStream(sessionId(4)), effect: "tightens", after: projection.applied });
+  projection.apply(unheard);
+  const unknown = [2, 3, 4].map(sessionId);
+  for (const id of unknown) assert.equal(projection.standing(id).standing, "revoked");
+  assert.deepEqual(projection.expired(year, 10), [sessionId(1)], "whoever was known has the expiry that is theirs");
+  assert.deepEqual(projection.expired((year + 1) as UnixMs, 10), [sessionId(1), ...unknown]);
+  assert.equal(projection.digest(), projection.recomputedDigest());
+});
+
+test("in a cluster of the first level such a session stays, as older builds have it; with the second it gets an end", () => {
+  const before = [revoked(2, 1), reasserted(3)];
+  const projection = fold(before);
+  assert.deepEqual(projection.expired(Number.MAX_SAFE_INTEGER as UnixMs, 10), []);
+  const session = projection.session(sessionId(2));
+  assert.ok(session?.status === "revoked" && session.expiresAt === null);
+  for (const one of record([finalized], projection.applied)) projection.apply(one);
+  assert.deepEqual(projection.expired(year, 10), []);
+  assert.deepEqual(projection.expired((year + 1) as UnixMs, 10), [sessionId(2), sessionId(3)]);
+  assert.equal(projection.digest(), projection.recomputedDigest());
+  const swept: CardeaEvent = { type: "SessionsExpired", sessionIds: [sessionId(2), sessionId(3)] };
+  for (const one of record([swept], projection.applied)) projection.apply(one);
+  assert.equal(projection.counts.sessions, 0);
+  assert.equal(projection.digest(), fold([finalized]).digest(), "nothing is left of it");
+});
+
+test("an unknown tightening event is obeyed, an unknown neutral one passed over, any other ends freshness", () => {
+  const base = record([created(1, 1)]);
+  const [only] = base;
+  const at = only === undefined ? genesis : linkOf(only);
+  const after = (effect: "tightens" | "neutral" | "either", stream = sessionStream(sessionId(1))): Projection => {
+    const projection = new Projection();
+    for (const one of base) projection.apply(one);
+    projection.apply(foreign({ stream, effect, after: at }));
+    return projection;
+  };
+  assert.equal(after("tightens").standing(sessionId(1)).standing, "revoked");
+  assert.equal(after("tightens", userStream(userId(1))).standing(sessionId(1)).standing, "revoked");
+  assert.equal(after("tightens").degraded, undefined);
+  assert.equal(after("neutral").standing(sessionId(1)).standing, "active");
+  assert.equal(after("neutral").degraded, undefined);
+  assert.equal(after("either").degraded, "FromTheFuture");
+  assert.notEqual(after("tightens", "spaceship:7" as ReturnType<typeof userStream>).degraded, undefined);
+});
+
+test("an event out of order is a broken invariant", () => {
+  const [first, second] = record([created(1, 1), created(2, 1)]);
+  const projection = new Projection();
+  assert.ok(first && second);
+  assert.throws(() => projection.apply(second), OutOfOrderError);
+  projection.apply(first);
+  assert.throws(() => projection.apply(first), OutOfOrderError);
+});
+
+const anyEvent: fc.Arbitrary<CardeaEvent> = fc
+  .record({ session: fc.nat(5), user: fc.nat(3), kind: fc.nat(9), group: fc.constantFrom("a", "b") })
+  .map(({ session, user, kind, group: name }): CardeaEvent => {
+    const groupId = name as GroupId;
+    const events: readonly CardeaEvent[] = [
+      created(session, user),
+      revoked(session, user),
+      {
+        type: "SessionRefreshed",
+        sessionId: sessionId(session),
+        userId: userId(user),
+        profile: new Uint8Array([9]),
+        refreshedAt: 5 as UnixMs,
+      },
+      { type: "UserSessionsRevoked", userId: userId(user), upTo: null, reason: "operator" },
+      { type: "UserSuspended", userId: userId(user), reason: "r" },
+      { type: "UserRestored", userId: userId(user) },
+      { type: "GroupMembersChanged", groupId, source: "operator", added: [userId(user)], removed: [] },
+      { type: "GroupMembersChanged", groupId, source: "directory", added: [], removed: [userId(user)] },
+      { type: "UserGroupsReplaced", userId: userId(user), source: "idp", groupIds: [groupId] },
+      { type: "SessionsExpired", sessionIds: [sessionId(session)] },
+    ];
+    return events[kind] ?? created(session, user);
+  });
+
+test("the same events give the same digest, and other states give another", () => {
+  fc.assert(
+    fc.property(fc.array(anyEvent, { maxLength: 60 }), (events) => {
+      assert.equal(fold(events).digest(), fold(events).digest());
+    }),
+    { seed: 20_261_125, numRuns: 200 },
+  );
+  assert.notEqual(fold([created(1, 1)]).digest(), fold([created(2, 1)]).digest());
+  assert.notEqual(fold([created(1, 1)]).digest(), fold([created(1, 1), revoked(1, 1)]).digest());
+});
+
+test("the digest returns to its start when everything is swept away", () => {
+  const projection = fold([
+    created(1, 1, 1),
+    created(2, 2, 1),
+    { type: "SessionsExpired", sessionIds: [sessionId(1), sessionId(2)] },
+  ]);
+  assert.equal(projection.digest(), new Projection().digest());
+});
+
+test("once a session is denied no later event lets it in again, but the sweep forgets it", () => {
+  fc.assert(
+    fc.property(fc.array(anyEvent, { maxLength: 80 }), (events) => {
+      const projection = new Projection();
+      const denied = new Set<string>();
+      for (const one of record(events)) {
+        projection.apply(one);
+        if (one.event.type === "SessionsExpired") for (const id of one.event.sessionIds) denied.delete(id);
+        for (const session of projection.sessions()) {
+          const { standing } = projection.standing(session.sessionId);
+          if (denied.has(session.sessionId)) assert.equal(standing, "revoked");
+          if (standing === "revoked") denied.add(session.sessionId);
+        }
+      }
+    }),
+    { seed: 20_261_125, numRuns: 300 },
+  );
+});

@@ -1,0 +1,31 @@
+/** What is derived from a session is remembered by the object that stands for it, so it must be the same one until it changes. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type CardeaEvent, encode, Projection, type UnixMs } from "../../../src/events/index.ts";
+import { created, record, revoked, sessionId, userId } from "../support.ts";
+
+test("a session that is asked about again is the same object, until something about it changes", () => {
+  const projection = new Projection();
+  const apply = (...events: CardeaEvent[]): void => {
+    for (const one of record(events, projection.applied)) projection.apply(one);
+  };
+  const standing = (n: number) => {
+    const found = projection.standing(sessionId(n));
+    assert.ok(found.standing !== "unknown");
+    return found.session;
+  };
+  apply(created(1, 1), created(2, 2));
+  const [first, second] = [standing(1), standing(2)];
+  assert.equal(standing(1), first);
+
+  apply(revoked(1, 1));
+  assert.notEqual(standing(1), first);
+  assert.equal(standing(1).status, "revoked");
+  assert.equal(standing(2), second);
+
+  const profile = encode({ changed: true });
+  apply({ type: "SessionRefreshed", sessionId: sessionId(2), userId: userId(2), profile, refreshedAt: 5 as UnixMs });
+  const refreshed = standing(2);
+  assert.ok(refreshed.status === "active" && Buffer.compare(refreshed.profile, profile) === 0);
+  assert.equal(standing(2), refreshed);
+});

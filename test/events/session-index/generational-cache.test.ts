@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Recent } from "../../../src/events/session-index/generational-cache.ts";
+
+test("the newest are remembered, the eldest forgotten, and one that is asked for stays", () => {
+  for (const asked of [0, 499, 900, 949, 950, 999]) {
+    const recent = new Recent<string, number>(100);
+    for (let n = 0; n < 1_000; n++) {
+      recent.set(`key ${n}`, n);
+      assert.equal(recent.get("key 0"), 0);
+    }
+    if (asked === 0 || asked >= 951) assert.equal(recent.get(`key ${asked}`), asked);
+    if (asked > 0 && asked < 900) assert.equal(recent.get(`key ${asked}`), undefined);
+  }
+});
+
+test("values that are weighed are remembered up to a weight, not up to a number", () => {
+  const recent = new Recent<number, string>(1_000, (text) => text.length);
+  const keptWeight = (): number => [...recent.keys()].reduce((sum, key) => sum + (recent.get(key)?.length ?? 0), 0);
+  for (let n = 0; n < 500; n++) recent.set(n, "x".repeat(n % 50));
+  assert.ok(keptWeight() <= 1_000);
+  for (let n = 0; n < 100; n++) recent.set(1_000, "x".repeat(n)); // one key again and again takes its newest weight only
+  recent.set(1_001, "x".repeat(400));
+  assert.equal(recent.get(1_000)?.length, 99);
+  recent.set(1_002, "x".repeat(5_000));
+  assert.equal(recent.get(1_002)?.length, 5_000, "a value above the bound is remembered alone");
+  recent.set(1_003, "x");
+  recent.set(1_004, "x".repeat(500));
+  assert.equal(recent.keys().has(1_001), false);
+});
+
+test("what is deleted is gone from both generations, and a new value takes the place of an old one", () => {
+  const recent = new Recent<string, number>(4);
+  for (const n of [1, 2, 3]) recent.set(`key ${n}`, n);
+  recent.set("key 1", 10);
+  assert.equal(recent.get("key 1"), 10);
+  for (const n of [1, 2, 3]) {
+    recent.delete(`key ${n}`);
+    assert.equal(recent.get(`key ${n}`), undefined);
+  }
+});

@@ -1,0 +1,48 @@
+/** A session index that is a map: what the compact one is compared with. */
+import type { Session, SessionId, UnixMs, UserId } from "../../../src/events/index.ts";
+import type { SessionIndex } from "../../../src/events/session-index/session-index.ts";
+
+export class MapSessionIndex implements SessionIndex {
+  readonly #byId = new Map<SessionId, Session>();
+  readonly #byUser = new Map<UserId, Set<SessionId>>();
+
+  get size(): number {
+    return this.#byId.size;
+  }
+  get(id: SessionId): Session | undefined {
+    return this.#byId.get(id);
+  }
+  kept(id: SessionId): Session | undefined {
+    return this.#byId.get(id);
+  }
+  set(session: Session): void {
+    if (this.#byId.get(session.sessionId)?.userId !== session.userId) this.delete(session.sessionId);
+    this.#byId.set(session.sessionId, session);
+    if (session.userId === null) return;
+    const ofUser = this.#byUser.get(session.userId);
+    if (ofUser === undefined) this.#byUser.set(session.userId, new Set([session.sessionId]));
+    else ofUser.add(session.sessionId);
+  }
+  delete(id: SessionId): void {
+    const session = this.#byId.get(id);
+    if (session === undefined) return;
+    this.#byId.delete(id);
+    if (session.userId === null) return;
+    const ofUser = this.#byUser.get(session.userId);
+    ofUser?.delete(id);
+    if (ofUser?.size === 0) this.#byUser.delete(session.userId);
+  }
+  ofUser(userId: UserId): readonly SessionId[] {
+    return [...(this.#byUser.get(userId) ?? [])];
+  }
+  values(): IterableIterator<Session> {
+    return this.#byId.values();
+  }
+  expired(now: UnixMs, limit: number): SessionId[] {
+    const over = [...this.#byId.values()].filter(({ expiresAt }) => expiresAt !== null && expiresAt <= now);
+    return over.slice(0, limit).map(({ sessionId }) => sessionId);
+  }
+  endless(): SessionId[] {
+    return [...this.#byId.values()].filter(({ expiresAt }) => expiresAt === null).map(({ sessionId }) => sessionId);
+  }
+}
