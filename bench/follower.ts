@@ -20,7 +20,7 @@ import {
   openBatch,
   stepFollower,
 } from "../src/replication/index.ts";
-import { LocalCopy } from "../src/replication/node/local-copy.ts";
+import { LocalCopy } from "../src/replication/node/local-projection.ts";
 import { cluster, History, leaderOf, say, secret } from "../test/replication/support.ts";
 import { aSession } from "../test/support/log-writer.ts";
 import { tellBudgets, whole } from "./support/budget.ts";

@@ -22,7 +22,7 @@ const worldlyEndings = new Set([
   ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // what is kept
   ...["clock", "timer", "random", "worker"], // the machine itself
 ]);
-/** … or when any of its words is the name of a piece of the world (`postgres-hosts.ts`). */
+/** … or when any of its words, or its folder, is the name of a piece of the world (`nats-modules.ts`, `log/postgres/`). */
 const worldlyWords = new Set([
   "postgres",
   "sqlite",
@@ -36,6 +36,8 @@ const worldlyWords = new Set([
   "undici",
   "fastify",
 ]);
+
+const worldlyFolders = new Set(["postgres", "sqlite"]);
 
 /** Modules that are the world; their types are anybody's. */
 const worldlyModules = [
@@ -83,7 +85,7 @@ const machines = {
   "receipt collector": "src/broker/leader/receipt-desk.ts",
   receipt: "src/replication/lease/receipt.ts",
   relay: "src/broker/leader/relay.ts",
-  reconciler: "src/replication/node/reassertions.ts",
+  reconciler: "src/replication/node/denials/reassertions.ts",
   "snapshot builder": "src/replication/snapshot/builder.ts",
   "snapshot run": "src/broker/snapshots/snapshot-run.ts",
   "duty holder": "src/broker/leader/duty-holder.ts",
@@ -271,7 +273,7 @@ test("the rules see what they are meant to see", () => {
     assert.ok(!worldlyCode.some(([pattern]) => pattern.test(text)), text);
   }
   assert.ok(
-    touchesTheWorld("src/replication/log/postgres-log.ts") && touchesTheWorld("src/auth/authenticate/oidc-client.ts"),
+    touchesTheWorld("src/replication/log/postgres/log.ts") && touchesTheWorld("src/auth/authenticate/oidc-client.ts"),
   );
   assert.ok(!touchesTheWorld("src/replication/node/follower.ts") && !touchesTheWorld("src/auth/client-certificate.ts"));
 });
@@ -325,7 +327,12 @@ function pureSources(): Source[] {
 
 function touchesTheWorld(path: string): boolean {
   const words = basename(path, ".ts").split("-");
-  return (words.length > 1 && worldlyEndings.has(words.at(-1) ?? "")) || words.some((word) => worldlyWords.has(word));
+  const ending = words.at(-1) ?? "";
+  return (
+    (words.length > 1 && worldlyEndings.has(ending)) ||
+    words.some((word) => worldlyWords.has(word)) ||
+    worldlyFolders.has(basename(dirname(path)))
+  );
 }
 
 function isFrontDoor(path: string): boolean {

@@ -23,7 +23,7 @@ import {
   signReplacement,
   stepNode,
 } from "../../src/replication/index.ts";
-import { settledBy } from "../../src/replication/node/node-answers.ts";
+import { settledBy } from "../../src/replication/node/broker-answers.ts";
 import type { BrokerPort, SaidAnswer } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { Seals, SimEnvelope, SimPayload } from "./envelopes.ts";

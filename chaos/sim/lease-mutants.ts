@@ -3,7 +3,7 @@ import type { Change, Mutant } from "./mutant.ts";
 
 const holder = "src/replication/lease/lease-holder.ts";
 const granter = "src/replication/lease/lease-granter.ts";
-const leaseSide = "src/replication/node/lease-side.ts";
+const leaseSide = "src/replication/node/node-lease.ts";
 const leader = "src/broker/leader/leader.ts";
 /** What a deposed leader hears of a later epoch does not end it. */
 const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };

@@ -107,12 +107,12 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "denials of a lost suffix are dropped with it",
     changes: [
       {
-        file: "src/replication/node/local-copy.ts",
+        file: "src/replication/node/local-projection.ts",
         take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    this.#releaseDenied(next);",
         put: "this.#releaseDenied(next);",
       },
       {
-        file: "src/replication/node/local-copy.ts",
+        file: "src/replication/node/local-projection.ts",
         take: "for (const stream of lost.denied) this.#sticky.add(stream);\n    this.#releaseDenied(this.#visible);",
         put: "this.#releaseDenied(this.#visible);",
       },
@@ -142,12 +142,12 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a session that was lost together with the word that ended it may be created once more",
     changes: [
       {
-        file: "src/replication/node/tightenings.ts",
+        file: "src/replication/node/denials/tightenings.ts",
         take: "if (!sessions.has(stream)) sessions.set",
         put: "if (sessions.has(stream)) sessions.set",
       },
       {
-        file: "src/replication/node/kept-denials.ts",
+        file: "src/replication/node/denials/persisted-denials.ts",
         take: "for (const each of ended(denial)) this.#recallOne(each);",
         put: "",
       },
@@ -159,7 +159,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a denial that a disk carries into another history denies sessions that were created there",
     changes: [
       {
-        file: "src/replication/node/kept-denials.ts",
+        file: "src/replication/node/denials/persisted-denials.ts",
         take: "if (createdAt > upTo) return false;",
         put: "if (upTo > 0) return true;",
       },

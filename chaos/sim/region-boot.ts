@@ -24,7 +24,7 @@ import {
   type PageOutcome,
   type ReadAnswer,
 } from "../../src/replication/index.ts";
-import { readAnswer } from "../../src/replication/node/node-answers.ts";
+import { readAnswer } from "../../src/replication/node/broker-answers.ts";
 import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";

@@ -1,5 +1,5 @@
 /**
- * Simulated log, its reads: what brokers ask of the Postgres model without writing, as postgres-log.ts asks it, one question after the
+ * Simulated log, its reads: what brokers ask of the Postgres model without writing, as postgres/log.ts asks it, one question after the
  * other on one connection, and nothing above the durable horizon.
  */
 import {
@@ -42,7 +42,7 @@ import {
   pageLimit,
   sweptCommandsMax,
 } from "../../src/replication/log/log-rules.ts";
-import { HostOrder } from "../../src/replication/log/postgres-hosts.ts";
+import { HostOrder } from "../../src/replication/log/postgres/hosts.ts";
 import { Lender, type Lent, type LinkTerms, type Sent } from "./postgres-link.ts";
 import type { PostgresModel } from "./postgres-model.ts";
 import type { PostgresState } from "./postgres-state.ts";
@@ -138,7 +138,7 @@ export class LogReads {
     );
   }
 
-  /** As postgres-durability.ts asks: look after look at one server, until the evidence is clear. */
+  /** As postgres/durability.ts asks: look after look at one server, until the evidence is clear. */
   durabilityOf(link: Link, answer: (durability: Durability) => void): void {
     let open = true;
     const end = (durability: Durability): void => {

@@ -1,6 +1,6 @@
 /**
  * Simulated log: the calls of `EventLog` (src/replication/log/log.ts) from one process to the Postgres model, answered by callback
- * with exactly the outcomes that postgres-log.ts has for them; reads are in sim-log-reads.ts.
+ * with exactly the outcomes that postgres/log.ts has for them; reads are in sim-log-reads.ts.
  *
  * What may be written is decided by the functions of log-rules.ts under the head row's lock; this only carries questions and answers,
  * and keeps what the real one keeps: the head of its last clean commit. Made anew at each boot of its process.
@@ -228,7 +228,7 @@ export class SimLog extends LogReads {
   }
 }
 
-/** A bug of the writer: postgres-log.ts throws it, a callback is told. */
+/** A bug of the writer: postgres/log.ts throws it, a callback is told. */
 function madeOrThrown<T>(make: () => T): T | MalformedBatchError {
   try {
     return make();

@@ -16,7 +16,7 @@ import {
   type PersonKeys,
   type ReadAnswer,
 } from "../../src/replication/index.ts";
-import { readAnswer } from "../../src/replication/node/node-answers.ts";
+import { readAnswer } from "../../src/replication/node/broker-answers.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
 import type { NodeFace } from "./cast.ts";

@@ -12,7 +12,7 @@ const readers = "src/broker/region/region-readers.ts";
 const granter = "src/replication/lease/regional-granter.ts";
 const holder = "src/replication/lease/lease-holder.ts";
 const follower = "src/replication/node/follower.ts";
-const loop = "src/replication/node/log-loop.ts";
+const loop = "src/replication/node/log-sync.ts";
 const enforcement = "src/replication/node/enforcement.ts";
 
 const coreTest = "test/broker/region/region-core.test.ts";

@@ -11,11 +11,11 @@ import { storeTestMutants } from "./store-test-mutants.ts";
 import type { TestMutant } from "./test-mutant.ts";
 import { wireTestMutants } from "./wire-test-mutants.ts";
 
-const sqliteFile = "src/replication/log/sqlite-file.ts";
+const sqliteFile = "src/replication/log/sqlite/file.ts";
 const envelope = "src/replication/wire/envelope.ts";
 const nodeProcess = "src/replication/node/node-process.ts";
 const nodeProcessTest = "test/replication/node/node-process.test.ts";
-const leaseSide = "src/replication/node/lease-side.ts";
+const leaseSide = "src/replication/node/node-lease.ts";
 const dataFolderLock = "src/replication/node/data-folder-lock.ts";
 const dataFolderLockTest = "test/replication/node/data-folder-lock.test.ts";
 const leaseGranter = "src/replication/lease/lease-granter.ts";
@@ -25,7 +25,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   "sqlite-unsynced": {
     section: 3,
     meaning: "a file log answers before its commit is on the disk",
-    test: "test/replication/log/sqlite-file.test.ts",
+    test: "test/replication/log/sqlite/file.test.ts",
     changes: [
       { file: sqliteFile, take: 'db.exec("pragma synchronous = full");', put: 'db.exec("pragma synchronous = off");' },
     ],
@@ -33,7 +33,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   "sqlite-shared": {
     section: 3,
     meaning: "two processes open one file log",
-    test: "test/replication/log/sqlite-file.test.ts",
+    test: "test/replication/log/sqlite/file.test.ts",
     changes: [
       {
         file: sqliteFile,
@@ -120,7 +120,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     test: nodeProcessTest,
     changes: [
       {
-        file: "src/replication/node/lease-side.ts",
+        file: "src/replication/node/node-lease.ts",
         take: "this.#configHash = configHash;",
         put: "void configHash;",
       },

@@ -1,6 +1,5 @@
 /** How a copy of the log stays right. Neighbours import replication through this door. */
 
-export { type Clock, momentOf } from "./clock.ts";
 export {
   type BrokerPresence,
   BrokerUnavailableError,
@@ -25,7 +24,16 @@ export { credentialsIn } from "./fanout/nats-credentials-file.ts";
 export { overheadBytesOf } from "./fanout/nats-delivery.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
 export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
-export { upTo } from "./jitter.ts";
+export {
+  type EpochMark,
+  emptyTrail,
+  follow,
+  type Standing,
+  sharesPlace,
+  standing,
+  type Trail,
+  trailFrom,
+} from "./lease/chain-history.ts";
 export {
   type Accepted,
   type ChainView,
@@ -91,19 +99,20 @@ export {
 export { checkBatch, MalformedBatchError, pageBytesMax, pageEventsMax } from "./log/log-rules.ts";
 export { createLogVerifier, type LogVerdict, type LogVerifier, verifyChain, verifyLog } from "./log/log-verify.ts";
 export { createMemoryLog, type MemoryLogOptions } from "./log/memory-log.ts";
-export type { LogSink } from "./log/postgres-connection.ts";
-export { openPostgresLog, type PostgresLogOptions } from "./log/postgres-log.ts";
+export type { LogSink } from "./log/postgres/connection.ts";
+export { openPostgresLog, type PostgresLogOptions } from "./log/postgres/log.ts";
 export {
   type PromoteOptions,
   type Promotion,
   PromotionFailedError,
   PromotionRefusedError,
   promotePostgresStandby,
-} from "./log/postgres-promote.ts";
-export { openSqliteLog, type SqliteLogOptions } from "./log/sqlite-log.ts";
-export type { Logger } from "./logger.ts";
-export { withoutJsonSchemas } from "./no-json-schemas.ts";
+} from "./log/postgres/promote.ts";
+export { openSqliteLog, type SqliteLogOptions } from "./log/sqlite/log.ts";
 export { DataFolderLockedError } from "./node/data-folder-lock.ts";
+export type { KeptOnDisk } from "./node/denials/persisted-denials.ts";
+export { Reassertions } from "./node/denials/reassertions.ts";
+export { Tightenings } from "./node/denials/tightenings.ts";
 export {
   type Effect as FollowerEffect,
   type Follower,
@@ -111,15 +120,6 @@ export {
   newFollower,
   step as stepFollower,
 } from "./node/follower.ts";
-export type { KeptOnDisk } from "./node/kept-denials.ts";
-export {
-  NodeCore,
-  type NodeCoreOptions,
-  type NodeMetrics,
-  newNodeCore,
-  type Savepoint,
-  step as stepNode,
-} from "./node/node-core.ts";
 export type {
   Delivered,
   FanoutState,
@@ -129,7 +129,15 @@ export type {
   NodeInput,
   ReadAnswer,
   Spoken,
-} from "./node/node-messages.ts";
+} from "./node/messages.ts";
+export {
+  NodeCore,
+  type NodeCoreOptions,
+  type NodeMetrics,
+  newNodeCore,
+  type Savepoint,
+  step as stepNode,
+} from "./node/node-core.ts";
 export {
   type Readiness,
   type ReplicaMetrics,
@@ -139,20 +147,15 @@ export {
   startReplica,
 } from "./node/node-process.ts";
 export { createPersonKeys, type PersonKeys } from "./node/person-keys.ts";
-export { Reassertions } from "./node/reassertions.ts";
-export { Tightenings } from "./node/tightenings.ts";
-export {
-  type EpochMark,
-  emptyTrail,
-  follow,
-  type Standing,
-  sharesPlace,
-  standing,
-  type Trail,
-  trailFrom,
-} from "./node/trail.ts";
+export { createNodeSnapshots, type NodeSnapshots } from "./node/snapshot-source-file.ts";
 export { type RegionLag, regionLags } from "./region-lag.ts";
 export type { Change, ChangeListener, Freshness, Replica } from "./replica.ts";
+export { type Clock, momentOf } from "./runtime/clock.ts";
+export { withoutJsonSchemas } from "./runtime/fastify-without-schemas.ts";
+export { upTo } from "./runtime/jitter.ts";
+export type { Logger } from "./runtime/logger.ts";
+export { systemClock } from "./runtime/system-clock.ts";
+export { createSystemLookup } from "./runtime/system-lookup.ts";
 export {
   type Builder,
   type BuilderEffect,
@@ -179,10 +182,7 @@ export {
   type SnapshotList,
   SnapshotNotSavedError,
 } from "./snapshot/snapshot-folder.ts";
-export { createNodeSnapshots, type NodeSnapshots } from "./snapshot/snapshot-source-file.ts";
-export { allKeys, fetchSnapshot, keysPage, type SnapshotSupply, supplyFrom } from "./snapshot/supply.ts";
-export { systemClock } from "./system-clock.ts";
-export { createSystemLookup } from "./system-lookup.ts";
+export { allKeys, fetchSnapshot, keysPage, type SnapshotSupply, supplyFrom } from "./snapshot/snapshot-supply.ts";
 export {
   AnswerNotBelievedError,
   type BrokerClient,
@@ -274,15 +274,6 @@ export {
   stateReceipt,
 } from "./wire/receipt-statement.ts";
 export {
-  type AnswerRefusal,
-  answererOf,
-  answerHeader,
-  type GivenAnswer,
-  mustBeSealed,
-  refuseAnswer,
-  sealAnswer,
-} from "./wire/sealed-answer.ts";
-export {
   bodyDigest,
   callText,
   type ServiceCall,
@@ -290,3 +281,12 @@ export {
   serviceTokenSeconds,
   signCall,
 } from "./wire/service-call.ts";
+export {
+  type AnswerRefusal,
+  answererOf,
+  answerHeader,
+  type GivenAnswer,
+  mustBeSealed,
+  refuseAnswer,
+  sealAnswer,
+} from "./wire/signed-answer.ts";

@@ -36,7 +36,7 @@ test("a process that is a proxy alone loads what all services need, and nothing 
 
 test("what NATS, Postgres and revocation lists need is loaded when it is first asked for, and is there", async () => {
   const { natsJetstream, natsTransport } = await import("../../src/replication/index.ts");
-  const { postgresDriver } = await import("../../src/replication/log/postgres-driver.ts");
+  const { postgresDriver } = await import("../../src/replication/log/postgres/driver.ts");
   const { certificateReader } = await import("../../src/config/index.ts");
   assert.equal(typeof natsTransport().connect, "function");
   assert.equal(typeof natsJetstream().jetstream, "function");

@@ -8,7 +8,7 @@ import { chownSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
-import { detached } from "../../src/replication/log/promotion.ts";
+import { detached } from "../../src/replication/log/postgres/promotion.ts";
 import { Child, TemporaryFolder } from "./child.ts";
 import { onFreePort } from "./free-port.ts";
 import { findPostgresBinaries } from "./postgres.ts";

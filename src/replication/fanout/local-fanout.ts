@@ -2,7 +2,7 @@
  * Local fan-out: within one process. Delivers before `publish` returns, in order, to everybody who listens.
  */
 
-import type { Logger } from "../logger.ts";
+import type { Logger } from "../runtime/logger.ts";
 import type { DeliveryListener, Fanout } from "./fanout.ts";
 
 export function createLocalFanout(options: Readonly<{ logger: Logger }>): Fanout {

@@ -7,8 +7,8 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
-import { jittered } from "../jitter.ts";
-import type { Logger } from "../logger.ts";
+import { jittered } from "../runtime/jitter.ts";
+import type { Logger } from "../runtime/logger.ts";
 import { DeliveryGuard, deliveryBytesMax, type GuardMoment } from "./delivery-guard.ts";
 import { createDeliveryTag, deliveryTagHeader, deliveryTagKey } from "./delivery-tag.ts";
 import type { DeliveryListener, Fanout } from "./fanout.ts";

@@ -11,8 +11,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { JetStreamManager, StreamConfig } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import { jittered } from "../jitter.ts";
-import type { Logger } from "../logger.ts";
+import { jittered } from "../runtime/jitter.ts";
+import type { Logger } from "../runtime/logger.ts";
 import { ReplayFilter } from "./delivery-guard.ts";
 import { deliveryOf } from "./nats-delivery.ts";
 import { natsJetstream, natsTransport } from "./nats-modules.ts";

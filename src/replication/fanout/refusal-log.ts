@@ -1,5 +1,5 @@
 /** Refusal log: one line for the first refused NATS message, then at most one a minute with the counts so far. */
-import type { Logger } from "../logger.ts";
+import type { Logger } from "../runtime/logger.ts";
 
 const everyMs = 60_000;
 

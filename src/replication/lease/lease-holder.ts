@@ -22,8 +22,8 @@ import {
   type UnixMs,
   unreachable,
 } from "../../events/index.ts";
-import { standing, type Trail } from "../node/trail.ts";
 import type { Grant } from "../wire/messages.ts";
+import { standing, type Trail } from "./chain-history.ts";
 import { driftMax, type Moment, newOwnClocks, type OwnClocks, observeOwnClocks, ownStepMs } from "./drift-watch.ts";
 
 export type { Moment } from "./drift-watch.ts";

@@ -1,5 +1,5 @@
 /**
- * Durability evidence: whether the standbys that a commit must wait for hold an event on disk. Pure; postgres-durability.ts asks
+ * Durability evidence: whether the standbys that a commit must wait for hold an event on disk. Pure; postgres/durability.ts asks
  * the server.
  *
  * - The evidence is where each standby has flushed the write-ahead log (`pg_stat_replication.flush_lsn`), never a setting. A commit
@@ -8,7 +8,7 @@
  *   that position therefore holds the event.
  * - As many standbys count as `synchronous_standby_names` asks for, among those it names, at the moment of the look.
  */
-import { parseSynchronousNames } from "./promotion.ts";
+import { parseSynchronousNames } from "./postgres/promotion.ts";
 
 /** Pauses between looks. A standby that is waited for is behind by one round trip; a beat flushes what an idle server holds back. */
 export const evidencePausesMs = [5, 10, 20, 40, 80, 160, 200] as const;

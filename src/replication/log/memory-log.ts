@@ -22,8 +22,8 @@ import {
   type UserId,
   type WrappedKey,
 } from "../../events/index.ts";
-import type { Clock } from "../clock.ts";
-import { systemClock } from "../system-clock.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { systemClock } from "../runtime/system-clock.ts";
 import { lostHistory, lostWindowMs, whyEpochsMayBeLost } from "./continuity.ts";
 import {
   type AppendBatch,

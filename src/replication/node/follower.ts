@@ -27,7 +27,7 @@ import {
   sameLink,
   unreachable,
 } from "../../events/index.ts";
-import { emptyTrail, follow, standing, type Trail } from "./trail.ts";
+import { emptyTrail, follow, standing, type Trail } from "../lease/chain-history.ts";
 
 /** Consecutive events. A delivery that is already covered may come without its events. */
 export type Stretch = Readonly<{ previous: Link; events: readonly Recorded[]; last: Link }>;

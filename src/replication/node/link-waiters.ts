@@ -3,7 +3,7 @@
  * when the projection moves and what time it is, and says who has been answered.
  */
 import type { Epoch, Link } from "../../events/index.ts";
-import { epochAt, standing, type Trail } from "./trail.ts";
+import { epochAt, standing, type Trail } from "../lease/chain-history.ts";
 
 export type Reached = "reached" | "behind" | "lost";
 export type Answered = Readonly<{ id: number; outcome: Reached }>;

@@ -18,6 +18,7 @@ import {
   readsLevel,
   type Stream,
 } from "../../events/index.ts";
+import type { EpochMark } from "../lease/chain-history.ts";
 import {
   type HeldLease,
   heldLease,
@@ -29,15 +30,14 @@ import {
 } from "../lease/lease-holder.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Renew } from "../wire/messages.ts";
+import type { KeptDenial } from "./denials/persisted-denials.ts";
+import { Reassertions } from "./denials/reassertions.ts";
 import { Enforcement } from "./enforcement.ts";
-import type { KeptDenial } from "./kept-denials.ts";
-import { LeaseSide } from "./lease-side.ts";
 import { type Answered, LinkWaiters } from "./link-waiters.ts";
-import { LogLoop, type Moved } from "./log-loop.ts";
-import type { Delivered, NodeEffect, NodeInput } from "./node-messages.ts";
+import { LogLoop, type Moved } from "./log-sync.ts";
+import type { Delivered, NodeEffect, NodeInput } from "./messages.ts";
+import { LeaseSide } from "./node-lease.ts";
 import type { PersonKeys } from "./person-keys.ts";
-import { Reassertions } from "./reassertions.ts";
-import type { EpochMark } from "./trail.ts";
 
 export type NodeCoreOptions = Readonly<{
   node: NodeId;

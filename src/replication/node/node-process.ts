@@ -5,24 +5,23 @@
  * hands every answer back as an input, and shows the rest of the process a `Replica`. It decides nothing.
  */
 import type { BootId, CommandResult, Epoch, NodeId, Stream } from "../../events/index.ts";
-import type { Clock } from "../clock.ts";
 import type { Databroker } from "../databroker.ts";
 import { openBatch } from "../fanout/batch.ts";
 import type { Fanout } from "../fanout/fanout.ts";
 import type { HeldLease, Moment } from "../lease/lease-holder.ts";
-import type { Logger } from "../logger.ts";
 import type { Freshness, Replica } from "../replica.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Logger } from "../runtime/logger.ts";
 import { createBrokerOpener } from "../wire/broker-opener.ts";
 import { enrolmentRoot } from "../wire/cluster-keys.ts";
 import { enrol, sealEnvelope } from "../wire/envelope.ts";
 import { encodeMessage, type Renew } from "../wire/messages.ts";
 import { type NodeKey, nodeKeyFrom } from "../wire/node-key.ts";
+import { leaseAnswer, leaseFailure, readAnswer, settledBy, wordsOf } from "./broker-answers.ts";
 import { ChangeListeners } from "./change-listeners.ts";
 import { lockDataFolder, replacementBy } from "./data-folder-lock.ts";
-import type { KeptDenial, KeptOnDisk } from "./kept-denials.ts";
-import { LostChanges } from "./lost-changes.ts";
-import { leaseAnswer, leaseFailure, readAnswer, settledBy, wordsOf } from "./node-answers.ts";
-import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
+import { LostChanges } from "./denials/lost-changes.ts";
+import type { KeptDenial, KeptOnDisk } from "./denials/persisted-denials.ts";
 import type {
   FanoutState,
   LeaseAnswer,
@@ -31,7 +30,8 @@ import type {
   NodeInput,
   ReadAnswer,
   Spoken,
-} from "./node-messages.ts";
+} from "./messages.ts";
+import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import { createPersonKeys } from "./person-keys.ts";
 
 export type DenialsToKeep = Readonly<{

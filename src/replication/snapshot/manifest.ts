@@ -22,7 +22,7 @@ import {
   type SnapshotCounts,
   type UnixMs,
 } from "../../events/index.ts";
-import type { EpochMark } from "../node/trail.ts";
+import type { EpochMark } from "../lease/chain-history.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
 import { type Speaker, sealEnvelope } from "../wire/envelope.ts";
 import { projectorVersion } from "./builder.ts";

@@ -8,13 +8,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
 import { type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
-import type { Clock } from "../clock.ts";
 import { BrokerUnavailableError, type Databroker, type ReceiptTarget } from "../databroker.ts";
-import { jittered, upTo } from "../jitter.ts";
 import { LeaseRefusedError } from "../lease/lease-refusal.ts";
-import type { Logger } from "../logger.ts";
-import type { SnapshotSupply } from "../snapshot/supply.ts";
-import { createSystemLookup } from "../system-lookup.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { jittered, upTo } from "../runtime/jitter.ts";
+import type { Logger } from "../runtime/logger.ts";
+import { createSystemLookup } from "../runtime/system-lookup.ts";
+import type { SnapshotSupply } from "../snapshot/snapshot-supply.ts";
 import { createBrokerOpener } from "./broker-opener.ts";
 import {
   parseClusterStatus,
@@ -29,8 +29,8 @@ import {
   parseSnapshotAsked,
 } from "./broker-wire.ts";
 import type { Role } from "./cluster-keys.ts";
-import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./sealed-answer.ts";
 import { signCall } from "./service-call.ts";
+import { type AnswerRefusal, answerHeader, mustBeSealed, refuseAnswer } from "./signed-answer.ts";
 import { snapshotSupplyOver } from "./snapshot-calls.ts";
 
 export type BrokerClientOptions = Readonly<{

@@ -3,12 +3,12 @@
  *
  * The proof is a service token (HS256 under a key that only processes of one role, and the brokers, derive from the shared
  * secret): for one cluster, for a minute, and for this one call: it names method, path and the hash of the body, and a
- * broker lets it in once. So it is made anew for every attempt. Its id comes back in the answer (sealed-answer.ts). What
+ * broker lets it in once. So it is made anew for every attempt. Its id comes back in the answer (signed-answer.ts). What
  * somebody who catches one can do with it: docs/adr/0011. Signing is jose's. Pure.
  */
 import { hash as digestOf } from "node:crypto";
 import { SignJWT } from "jose";
-import type { Clock } from "../clock.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { type Role, serviceTokenKey } from "./cluster-keys.ts";
 
 export type ServiceCall = Readonly<{ method: string; path: string; body?: Uint8Array | undefined }>;

@@ -4,7 +4,7 @@
  */
 import { decode, type Hash, type Position, type UserId, type WrappedKey } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../databroker.ts";
-import type { SnapshotSupply } from "../snapshot/supply.ts";
+import type { SnapshotSupply } from "../snapshot/snapshot-supply.ts";
 import { parseWrappedKey } from "./messages.ts";
 
 export type SnapshotCall = Readonly<{

@@ -18,7 +18,7 @@ import {
   type Renew,
   stepNode,
 } from "../../../src/replication/index.ts";
-import type { KeptOnDisk } from "../../../src/replication/node/kept-denials.ts";
+import type { KeptOnDisk } from "../../../src/replication/node/denials/persisted-denials.ts";
 import { aBoot, aNode, type History, secret } from "../support.ts";
 
 type Asked<Type extends NodeEffect["type"]> = Extract<NodeEffect, { type: Type }>;

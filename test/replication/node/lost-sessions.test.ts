@@ -13,11 +13,15 @@ import {
   userStream,
 } from "../../../src/events/index.ts";
 import { createPersonKeys } from "../../../src/replication/index.ts";
-import { type KeptDenial, KeptDenials, keptSessionsMax } from "../../../src/replication/node/kept-denials.ts";
-import { type KeptForm, keptForm, keptOf } from "../../../src/replication/node/kept-form.ts";
-import { LocalCopy } from "../../../src/replication/node/local-copy.ts";
-import type { LoadedSnapshot } from "../../../src/replication/node/node-messages.ts";
-import { type EpochMark, emptyTrail, follow, type Trail } from "../../../src/replication/node/trail.ts";
+import { type EpochMark, emptyTrail, follow, type Trail } from "../../../src/replication/lease/chain-history.ts";
+import {
+  type KeptDenial,
+  KeptDenials,
+  keptSessionsMax,
+} from "../../../src/replication/node/denials/persisted-denials.ts";
+import { type KeptForm, keptForm, keptOf } from "../../../src/replication/node/denials/persisted-form.ts";
+import { LocalCopy } from "../../../src/replication/node/local-projection.ts";
+import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, secret, sessionId, userId } from "../support.ts";
 
 const cut = (user: number): CardeaEvent => ({

@@ -1,0 +1,160 @@
+/**
+ * Postgres durability: asks one server how far its standbys have flushed the log, until the evidence is clear (durability.ts).
+ *
+ * - One look at a time, on one connection that is lent for that statement alone, answers every check under way: standbys that lag
+ *   hold up no other reader of the log.
+ * - A look counts only for checks that began before it was sent.
+ * - Bounds: `checksMax` checks; each has its pauses and `evidenceMsMax`. What is not shown by then is asynchronous.
+ */
+import type { Link } from "../../../events/index.ts";
+import {
+  evidenceMsMax,
+  evidencePausesMs,
+  judgeEvidence,
+  type ReplicationLook,
+  type StandbyPosition,
+} from "../durability.ts";
+import { type Durability, LogUnavailableError } from "../log.ts";
+import type { Row } from "./connection.ts";
+import type { Ask } from "./read.ts";
+
+/** What one statement shows of several links. */
+export type SharedLook = Omit<ReplicationLook, "holds"> &
+  Readonly<{
+    /** One run of one server: positions of the write-ahead log are compared within it alone. */
+    server: string;
+    /** For each link, in the order of the question. */
+    holds: readonly boolean[];
+  }>;
+
+type Check = {
+  readonly link: Link;
+  readonly settle: (outcome: Durability | Readonly<{ error: unknown }>) => void;
+  /** Pauses used up. */
+  pauses: number;
+  dueAt: number;
+  /** The end of the write-ahead log at the first look, on that server. */
+  end: Readonly<{ server: string; position: bigint }> | undefined;
+};
+
+const checksMax = 1_000;
+/** Between the starts of two looks, however many checks begin. */
+const [spacingMs] = evidencePausesMs;
+
+export class DurabilityChecks {
+  readonly #look: (links: readonly Link[]) => Promise<SharedLook>;
+  readonly #checks = new Set<Check>();
+  #looking = false;
+  #sentAt = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(look: (links: readonly Link[]) => Promise<SharedLook>) {
+    this.#look = look;
+  }
+
+  /** Takes `evidenceMsMax` at most. A store that is away has shown nothing. @throws what else a look throws */
+  check(link: Link): Promise<Durability> {
+    if (this.#checks.size >= checksMax) return Promise.resolve("asynchronous");
+    const { promise, resolve, reject } = Promise.withResolvers<Durability>();
+    const now = performance.now();
+    const late = setTimeout(() => check.settle("asynchronous"), evidenceMsMax);
+    const check: Check = {
+      ...{ link, pauses: 0, dueAt: now, end: undefined },
+      settle: (outcome) => {
+        clearTimeout(late);
+        this.#checks.delete(check);
+        if (typeof outcome === "string") resolve(outcome);
+        else reject(outcome.error);
+      },
+    };
+    this.#checks.add(check);
+    this.#schedule();
+    return promise;
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    if (this.#looking || this.#checks.size === 0) return;
+    let dueAt = Number.POSITIVE_INFINITY;
+    for (const check of this.#checks) dueAt = Math.min(dueAt, check.dueAt);
+    const at = Math.max(dueAt, this.#sentAt + spacingMs);
+    this.#timer = setTimeout(() => void this.#lookOnce(), Math.max(0, at - performance.now()));
+  }
+
+  async #lookOnce(): Promise<void> {
+    const checks = [...this.#checks];
+    this.#looking = true;
+    this.#sentAt = performance.now();
+    try {
+      const look = await this.#look(checks.map(({ link }) => link));
+      for (const [n, check] of checks.entries()) this.#judge(check, { ...look, holds: look.holds[n] === true });
+    } catch (error) {
+      const outcome = error instanceof LogUnavailableError ? "asynchronous" : { error };
+      for (const check of checks) check.settle(outcome);
+    } finally {
+      this.#looking = false;
+      this.#schedule();
+    }
+  }
+
+  #judge(check: Check, look: ReplicationLook & Pick<SharedLook, "server">): void {
+    if (check.end?.server !== look.server) check.end = { server: look.server, position: look.end };
+    const evidence = judgeEvidence(look, check.end.position);
+    if (evidence !== "behind") {
+      check.settle(evidence);
+      return;
+    }
+    if (check.dueAt > this.#sentAt) return; // another check's look: this one keeps its pauses
+    const pauseMs = evidencePausesMs[check.pauses];
+    if (pauseMs === undefined) {
+      check.settle("asynchronous");
+      return;
+    }
+    check.pauses += 1;
+    check.dueAt = performance.now() + pauseMs;
+  }
+}
+
+/** One statement, for any number of links. */
+export async function lookAt(ask: Ask, schema: string, links: readonly Link[]): Promise<SharedLook> {
+  const hashes = links.map(({ hash }) => Buffer.from(hash, "hex"));
+  const [row = {}] = await ask(lookText(schema), [links.map(({ position }) => position), hashes]);
+  return readLook(row);
+}
+
+/** Subscribers of logical replication are counted by Postgres and can never become a primary; they are left out. */
+function lookText(schema: string): string {
+  const s = `"${schema}"`;
+  return `select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text as wal_end,
+    concat(${s}.system_identifier(), ' ', extract(epoch from pg_postmaster_start_time())) as server,
+    current_setting('synchronous_standby_names') as names, current_setting('synchronous_commit') as commit,
+    (select coalesce(json_agg(
+        x.pos = 0 or exists (select from ${s}.event e where e.pos = x.pos and e.hash = x.hash)
+          or exists (select from ${s}.log_base b where b.pos = x.pos and b.hash = x.hash) order by x.n), '[]')
+      from unnest($1::bigint[], $2::bytea[]) with ordinality as x(pos, hash, n)) as holds,
+    (select coalesce(json_agg(json_build_object('name', r.application_name, 'address', coalesce(host(r.client_addr), ''),
+        'state', r.sync_state, 'flushed', (r.flush_lsn - '0/0'::pg_lsn)::text)), '[]')
+      from pg_stat_replication r where not exists
+        (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')) as standbys`;
+}
+
+type StandbyRow = Readonly<{ name: string | null; address: string; state: string | null; flushed: string | null }>;
+
+function readLook(row: Row): SharedLook {
+  const standbys = (row["standbys"] as readonly StandbyRow[]).map(
+    ({ name, address, state, flushed }): StandbyPosition => ({
+      name: name ?? "",
+      address,
+      state: state ?? "",
+      flushed: flushed === null ? null : BigInt(flushed),
+    }),
+  );
+  return {
+    holds: row["holds"] as readonly boolean[],
+    end: BigInt(String(row["wal_end"])),
+    server: String(row["server"] ?? ""),
+    names: String(row["names"]),
+    commit: String(row["commit"]),
+    standbys,
+  };
+}

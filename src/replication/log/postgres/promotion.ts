@@ -1,0 +1,128 @@
+/**
+ * Promotion: which standby may take the place of a Postgres primary, and what must be true before (docs/protocol.md
+ * §4.4).
+ *
+ * A commit counts as acknowledged when the primary and k of its n synchronous standbys hold it. Once all but k − 1 of them have
+ * stopped receiving, the old primary can acknowledge nothing more, wherever it is and whatever it believes; and among those that
+ * stopped, the one that has received most holds everything that was acknowledged. So nothing here waits for a time-out, and the
+ * old primary need not be reached. Pure; postgres/promote.ts asks the servers and does what is decided here.
+ */
+
+/** What `synchronous_standby_names` asks for. `any`: its list has a `*`. */
+export type SynchronousNames = Readonly<{ count: number; names: readonly string[] | "any" }>;
+
+export type StandbySeen = Readonly<{
+  /** For people: host and port. */
+  host: string;
+  /** As `synchronous_standby_names` knows it. */
+  name: string;
+  synchronous: string;
+}>;
+
+export type Seen = Readonly<{
+  standbys: readonly StandbySeen[];
+  /** Those that answer and are no standby. */
+  primaries: readonly Readonly<{ host: string; name: string; synchronous: string }>[];
+  unreachable: readonly Readonly<{ host: string; problem: string }>[];
+  /** The old primary's name in `synchronous_standby_names`, where it does not answer. */
+  oldPrimary: string | null;
+}>;
+
+export type Received = Readonly<{ host: string; bytes: bigint; epoch: number; position: number }>;
+
+/** @returns undefined when there are none; @throws SyntaxError when it cannot be read */
+export function parseSynchronousNames(text: string): SynchronousNames | undefined {
+  const form = /^\s*(?:(?:(?:first|any)\s+)?(\d+)\s*\((.*)\)|(.*))\s*$/is.exec(text);
+  const list = (form?.[2] ?? form?.[3] ?? "").trim();
+  if (list === "") return undefined;
+  const names: string[] = [];
+  const each = /\s*(?:"((?:[^"]|"")+)"|([^\s",()]+))\s*(,|$)/y;
+  while (each.lastIndex < list.length) {
+    const found = each.exec(list);
+    if (found === null) throw new SyntaxError(`synchronous_standby_names cannot be read: ${text}`);
+    names.push(found[1]?.replaceAll('""', '"') ?? (found[2] ?? "").toLowerCase());
+  }
+  return { count: Number(form?.[1] ?? 1), names: names.includes("*") ? "any" : [...new Set(names)] };
+}
+
+/** Why a promotion could lose what was acknowledged; empty: it cannot, once every standby that was seen has stopped receiving. */
+export function whatMayBeLost({ standbys, primaries, unreachable, oldPrimary }: Seen): readonly string[] {
+  const written = new Set([...standbys, ...primaries].map(({ synchronous }) => synchronous.trim()));
+  if (written.size > 1) {
+    const all = [...written].map((text) => `"${text}"`).join(", ");
+    return [
+      `synchronous_standby_names is not the same on all servers (${all}): nobody knows which of them was in force`,
+    ];
+  }
+  const wanted = readable([...written][0] ?? "");
+  if (wanted === "unreadable") return ["synchronous_standby_names cannot be read"];
+  if (wanted === undefined)
+    return ["there were no synchronous standbys: what the old primary had acknowledged last may have reached none"];
+  if (wanted.names === "any")
+    return ["synchronous_standby_names is *: any server may have been the one that had it; name the standbys there"];
+  const lower = (name: string): string => name.toLowerCase();
+  const old = new Set([
+    ...primaries.map(({ name }) => lower(name)),
+    ...(oldPrimary === null ? [] : [lower(oldPrimary)]),
+  ]);
+  const could = wanted.names.map(lower).filter((name) => !old.has(name));
+  const seen = new Set(standbys.map(({ name }) => lower(name)));
+  const missing = could.filter((name) => !seen.has(name));
+  if (missing.length < wanted.count) return [];
+  const who = unreachable.map(({ host, problem }) => `${host} (${problem})`).join(", ");
+  return [
+    `${missing.join(", ")} may hold what no other standby does, or go on acknowledging for the old primary, and cannot be stopped` +
+      `${who === "" ? "" : `; not reached: ${who}`}. If one of these names is the old primary itself, name it with --old-primary`,
+  ];
+}
+
+function readable(text: string): SynchronousNames | undefined | "unreadable" {
+  try {
+    return parseSynchronousNames(text);
+  } catch {
+    return "unreadable"; // Postgres understood it, and we do not
+  }
+}
+
+/** The one that has received most, and of the log the most. */
+export function chooseStandby(received: readonly Received[]): Received | undefined {
+  return received.toSorted((a, b) => (a.bytes === b.bytes ? 0 : a.bytes > b.bytes ? -1 : 1))[0];
+}
+
+const nowhere = "/nonexistent/detached-by-cardea";
+
+/** The same connection settings, leading nowhere; what they were can be had again. */
+export function detached(conninfo: string): string {
+  return conninfo.trim() === "" ? "" : overridden(attached(conninfo), { host: nowhere, port: "1" });
+}
+
+/** Undoes `detached`. */
+export function attached(conninfo: string): string {
+  const at = conninfo.indexOf(isUrl(conninfo) ? encodeURIComponent(nowhere) : nowhere);
+  if (at < 0) return conninfo;
+  return conninfo.slice(0, at).replace(/(?: host='|[?&]host=)$/, "");
+}
+
+/** The same settings, leading to another server. */
+export function leadingTo(conninfo: string, to: Readonly<{ host: string; port: string }>): string {
+  return overridden(attached(conninfo), to);
+}
+
+/** What is written last counts (PostgreSQL manual, "Connection Strings"). */
+function overridden(conninfo: string, { host, port }: Readonly<{ host: string; port: string }>): string {
+  const quoted = (value: string): string => `'${value.replace(/(['\\])/g, "\\$1")}'`;
+  if (!isUrl(conninfo)) return `${conninfo} host=${quoted(host)} hostaddr='' port=${quoted(port)}`;
+  const parameters = `host=${encodeURIComponent(host)}&hostaddr=&port=${encodeURIComponent(port)}`;
+  return `${conninfo}${conninfo.includes("?") ? "&" : "?"}${parameters}`;
+}
+
+function isUrl(conninfo: string): boolean {
+  return /^\s*postgres(ql)?:\/\//.test(conninfo);
+}
+
+/** The name that a standby gives itself; what is written last counts. */
+export function nameIn(conninfo: string, clusterName: string): string {
+  const named = [...conninfo.matchAll(/(?:^|[\s?&])application_name\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s&']+))/g)].at(-1);
+  const name = named?.[1]?.replace(/\\(.)/g, "$1") ?? named?.[2] ?? clusterName;
+  return name === "" ? "walreceiver" : isUrl(conninfo) ? decodeURIComponent(name) : name;
+}

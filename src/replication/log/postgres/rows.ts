@@ -1,0 +1,53 @@
+/** Postgres rows: what the columns of the log's tables say. */
+import type {
+  ConfigBody,
+  ConfigHash,
+  ConfigurationPlace,
+  StoredConfiguration,
+  UnixMs,
+  UserId,
+  WrappedKey,
+} from "../../../events/index.ts";
+import { type Lessee, LogUnavailableError } from "../log.ts";
+import { messageOf, type PostgresConnection, type Row, type Sent } from "./connection.ts";
+
+/** @throws LogUnavailableError */
+export function rowsOf(sent: Sent, connection: PostgresConnection): readonly Row[] {
+  if (sent.type === "clean") return sent.rows;
+  const cause = sent.type === "refused" ? sent.error : sent.cause;
+  throw new LogUnavailableError(`Postgres at ${connection.host}: ${messageOf(cause)}`, { cause });
+}
+
+export function keyFrom(row: Row): WrappedKey {
+  return {
+    userId: row["user_id"] as UserId,
+    keyId: row["key_id"] as Uint8Array,
+    wrapped: row["wrapped"] as Uint8Array,
+  };
+}
+
+export function configurationFrom(row: Row): StoredConfiguration {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: Math.round(Number(row["at"])) as UnixMs,
+    body: row["body"] as Uint8Array as ConfigBody,
+  };
+}
+
+export function configurationPlaceFrom(row: Row): ConfigurationPlace {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: Math.round(Number(row["at"])) as UnixMs,
+    bytes: Number(row["bytes"]),
+  };
+}
+
+export function lesseeFrom(row: Row): Lessee {
+  return {
+    node: row["node"] as Lessee["node"],
+    boot: row["boot"] as Lessee["boot"],
+    region: row["region"] as string,
+    role: row["role"] as Lessee["role"],
+    windowMs: Number(row["window_ms"]),
+  };
+}

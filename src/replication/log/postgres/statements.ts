@@ -1,0 +1,229 @@
+/**
+ * Postgres statements: what the Postgres log says to its functions (migrations/postgres-migrations.ts) and how it reads
+ * their refusals. Pure.
+ *
+ * The bytes of all events of a batch go as one block: as an array they would be written out in hexadecimal twice.
+ */
+import type { DatabaseError } from "pg";
+import {
+  type CommandId,
+  configBodiesMax,
+  type Link,
+  parseEpoch,
+  parseHash,
+  parsePosition,
+  type StoredConfiguration,
+  type Stream,
+} from "../../../events/index.ts";
+import { joinBytes } from "../byte-list.ts";
+import type {
+  AppendBatch,
+  AppendOutcome,
+  BeatOutcome,
+  BeatRequest,
+  Lessee,
+  LogEntry,
+  OpenEpochRequest,
+} from "../log.ts";
+import { bigints, integers, texts, uuids } from "./array.ts";
+import type { Row, Statement } from "./connection.ts";
+
+/** An append, ready to be sent but for what is known to be durable by then. */
+export type LaidOutAppend = Readonly<{
+  before: readonly unknown[];
+  after: readonly unknown[];
+  /** Of `put_configurations`; null: there are none, as nearly always. */
+  configurations: readonly unknown[] | null;
+}>;
+
+export function layOutAppend(batch: AppendBatch, asynchronous: "refuse" | "accept"): LaidOutAppend {
+  const recorded = batch.entries.map((entry) => entry.recorded);
+  const { block, lengths } = joinBytes(batch.entries.map((entry) => entry.bytes));
+  let at = 1;
+  const offsets = lengths.map((length) => {
+    at += length;
+    return at - length;
+  });
+  const vault = [
+    ...new Map([...batch.vault].sort((a, b) => a.version - b.version).map((v) => [v.sessionId, v])).values(),
+  ];
+  const before = [asynchronous === "accept", batch.epoch, batch.incarnation, ...linkValues(batch.previous)];
+  const after = [
+    block,
+    integers(offsets),
+    integers(lengths),
+    Buffer.from(recorded.map((r) => r.hash).join(""), "hex"),
+    uuids(recorded.map((r) => r.eventId)),
+    texts(recorded.map((r) => r.stream)),
+    bigints(recorded.map((r) => r.version)),
+    texts(recorded.map((r) => r.type)),
+    integers(recorded.map((r) => r.schemaVersion)),
+    texts(recorded.map((r) => r.effect)),
+    bigints(recorded.map((r) => r.recordedAt)),
+    texts(recorded.map((r) => r.actor)),
+    uuids(recorded.map((r) => r.cause)),
+    uuids(batch.commands.map((c) => c.commandId)),
+    bigints(batch.commands.map((c) => c.first)),
+    integers(batch.commands.map((c) => c.count)),
+    texts(batch.streams.map((s) => s.stream)),
+    bigints(batch.streams.map((s) => s.expected)),
+    bigints(batch.streams.map((s) => s.next)),
+    batch.newKeys.map((k) => k.userId),
+    batch.newKeys.map((k) => k.keyId),
+    batch.newKeys.map((k) => k.wrapped),
+    [...new Set(batch.erasedKeys)],
+    vault.map((v) => v.sessionId),
+    bigints(vault.map((v) => v.version)),
+    vault.map((v) => v.sealed),
+    batch.vaultRemoved,
+  ];
+  const { configurations } = batch;
+  return { before, after, configurations: configurations.length === 0 ? null : configurationValues(configurations) };
+}
+
+/** What `put_configurations` is called with. */
+export function configurationValues(configurations: readonly StoredConfiguration[]): readonly unknown[] {
+  return [
+    texts(configurations.map((c) => c.configHash)),
+    bigints(configurations.map((c) => c.recordedAt)),
+    configurations.map((c) => c.body),
+    configBodiesMax,
+  ];
+}
+
+/** @param durable what is known to be covered by a clean commit of the batch's epoch */
+export function appendStatement(schema: string, append: LaidOutAppend, durable: Link): Statement {
+  const { before, after, configurations } = append;
+  const values = [...before, ...durableValues(durable), ...after];
+  if (configurations !== null) {
+    const places = configurations.map((_, i) => `$${values.length + i + 1}`).join(", ");
+    const put = `"${schema}".put_configurations(${places})`; // one statement: one commit
+    const text = `${call(schema, "append", values.length)}, ${put}, ${waits}`;
+    return { text, values: [...values, ...configurations] };
+  }
+  return { name: "cardea append", text: `${call(schema, "append", values.length)}, ${waits}`, values };
+}
+
+export function beatStatement(
+  schema: string,
+  beat: BeatRequest,
+  durable: Link,
+  asynchronous: "refuse" | "accept",
+): Statement {
+  const lessees = new Map<string, Lessee>();
+  for (const lessee of beat.lessees) {
+    const key = JSON.stringify([lessee.node, lessee.boot]);
+    lessees.set(key, { ...lessee, windowMs: Math.max(lessee.windowMs, lessees.get(key)?.windowMs ?? 0) });
+  }
+  const each = [...lessees.values()];
+  const values = [
+    asynchronous === "accept",
+    beat.epoch,
+    beat.incarnation,
+    ...linkValues(beat.head),
+    ...durableValues(durable),
+    each.map((l) => l.node),
+    each.map((l) => l.boot),
+    each.map((l) => l.region),
+    each.map((l) => l.role),
+    bigints(each.map((l) => l.windowMs)),
+    beat.left.map((l) => l.node),
+    beat.left.map((l) => l.boot),
+  ];
+  return { name: "cardea beat", text: `${call(schema, "beat", values.length)}, ${waits}`, values };
+}
+
+export function openEpochStatement(
+  schema: string,
+  request: OpenEpochRequest,
+  { recorded, bytes }: LogEntry,
+  previous: Link,
+  asynchronous: "refuse" | "accept",
+): Statement {
+  const values = [
+    asynchronous === "accept",
+    request.expected,
+    ...linkValues(previous),
+    recorded.epoch,
+    request.incarnation,
+    request.brokerId,
+    request.brokerUrl,
+    Buffer.from(recorded.hash, "hex"),
+    bytes,
+    recorded.eventId,
+    recorded.stream,
+    recorded.version,
+    recorded.type,
+    recorded.schemaVersion,
+    recorded.effect,
+    recorded.recordedAt,
+    recorded.actor,
+    recorded.cause,
+  ];
+  return { text: call(schema, "open_epoch", values.length), values };
+}
+
+/** Reads the refusals that the functions raise; whatever else the server refused, it surely wrote nothing. */
+export function readRefusal(error: DatabaseError): Exclude<AppendOutcome, { type: "appended" | "indeterminate" }> {
+  const facts = error.detail === undefined ? undefined : parseJson(error.detail);
+  switch (error.code) {
+    case "BL001":
+      return { type: "fenced", epoch: parseEpoch(field(facts, "epoch")) };
+    case "BL002":
+      return { type: "head-moved", head: linkFrom(field(facts, "epoch"), field(facts, "pos"), field(facts, "hash")) };
+    case "BL003":
+      return {
+        type: "version-conflict",
+        streams: (facts as { stream: Stream; actual: number }[]).map(({ stream, actual }) => ({ stream, actual })),
+      };
+    case "BL004":
+      return {
+        type: "duplicate-command",
+        commandId: field(facts, "commandId") as CommandId,
+        first: parsePosition(field(facts, "first")),
+        count: Number(field(facts, "count")),
+      };
+    default:
+      return { type: "unavailable", cause: error };
+  }
+}
+
+export function readBeatRefusal(error: DatabaseError): Exclude<BeatOutcome, { type: "beaten" | "indeterminate" }> {
+  const refusal = readRefusal(error);
+  if (refusal.type === "fenced" || refusal.type === "head-moved") return refusal;
+  return { type: "unavailable", cause: error };
+}
+
+/** A link from columns, where whole numbers are text and hashes are bytes. */
+export function linkFrom(epoch: unknown, position: unknown, hash: unknown): Link {
+  return {
+    epoch: parseEpoch(Number(epoch)),
+    position: parsePosition(Number(position)),
+    hash: parseHash(hash instanceof Uint8Array ? Buffer.from(hash).toString("hex") : hash),
+  };
+}
+
+/** @returns whether the commit of an append or a beat was to wait for standbys. It proves nothing: the wait may have been ended early */
+export function hasToWait(rows: readonly Row[]): boolean {
+  return rows[0]?.["waits"] === true;
+}
+
+/** The session's settings when the statement began. A session reads new ones between statements. */
+const waits = `current_setting('synchronous_standby_names') <> '' and current_setting('max_wal_senders') <> '0'
+  and current_setting('synchronous_commit') in ('on', 'remote_apply') as waits`;
+
+function call(schema: string, name: string, count: number): string {
+  return `select "${schema}".${name}(${Array.from({ length: count }, (_, i) => `$${i + 1}`).join(", ")})`;
+}
+function linkValues({ position, hash }: Link): readonly unknown[] {
+  return [position, Buffer.from(hash, "hex")];
+}
+function durableValues({ position, epoch, hash }: Link): readonly unknown[] {
+  return [position, epoch, Buffer.from(hash, "hex")];
+}
+function parseJson(text: string): unknown {
+  return JSON.parse(text);
+}
+function field(facts: unknown, name: string): unknown {
+  return typeof facts === "object" && facts !== null ? (facts as Readonly<Record<string, unknown>>)[name] : undefined;
+}

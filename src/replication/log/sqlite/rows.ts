@@ -1,0 +1,88 @@
+/**
+ * SQLite rows: what crosses between the file log's calls and its tables, and what its calls carry. Pure.
+ */
+import {
+  type ConfigBody,
+  type ConfigHash,
+  type ConfigurationPlace,
+  decodeEvent,
+  type Epoch,
+  type Hash,
+  type Link,
+  linkOf,
+  type Position,
+  type StoredConfiguration,
+  type UnixMs,
+  type UserId,
+  type WrappedKey,
+} from "../../../events/index.ts";
+import type { ByteList } from "../byte-list.ts";
+import type { AppendBatch, Lessee, LogEntry, OpenEpochRequest, ReadOutcome, RestoreStep } from "../log.ts";
+import { MalformedBatchError } from "../log-rules.ts";
+
+export type Row = Readonly<Record<string, unknown>>;
+/** A batch whose entries travel as bytes alone; what is said of them is read from the bytes again. */
+export type PackedBatch = Omit<AppendBatch, "entries"> & Readonly<{ entries: ByteList }>;
+export type PackedRead =
+  | Exclude<ReadOutcome, { type: "page" }>
+  | Readonly<{ type: "page"; previous: Link; entries: ByteList; last: Link; head: Link }>;
+export type PackedRestore = Exclude<RestoreStep, { type: "events" }> | Readonly<{ type: "events"; entries: ByteList }>;
+export type OpenEpochStep =
+  | Readonly<{ type: "place"; epoch: Epoch; previous: Link; streamVersion: number }>
+  | Readonly<{ type: "overtaken"; epoch: Epoch }>;
+export type OpenEpochCommit = Omit<OpenEpochRequest, "firstEvent"> & Readonly<{ previous: Link; bytes: Uint8Array }>;
+export type OpenEpochCommitted =
+  | Readonly<{ type: "opened"; epoch: Epoch; head: Link; lessees: readonly Lessee[]; beatsLost: string | null }>
+  /** The head is no longer where the first event was made for. */
+  | Readonly<{ type: "moved" }>
+  | Readonly<{ type: "indeterminate" | "unavailable"; cause: unknown }>;
+
+/** @throws MalformedBatchError */
+export function decodeBatch(all: readonly Uint8Array[], previous: Link): readonly LogEntry[] {
+  let at = previous;
+  return all.map((bytes) => {
+    try {
+      const recorded = decodeEvent(bytes, at);
+      at = linkOf(recorded);
+      return { recorded, bytes };
+    } catch (error) {
+      throw new MalformedBatchError(error instanceof Error ? error.message : "not an event", { cause: error });
+    }
+  });
+}
+
+export function linkFromRow(row: Row): Link {
+  return {
+    epoch: row["epoch"] as Epoch,
+    position: row["pos"] as Position,
+    hash: Buffer.from(row["hash"] as Uint8Array).toString("hex") as Hash,
+  };
+}
+
+export function keyFromRow(row: Row): WrappedKey {
+  return {
+    userId: row["user_id"] as UserId,
+    keyId: row["key_id"] as Uint8Array,
+    wrapped: row["wrapped"] as Uint8Array,
+  };
+}
+
+export function configurationFromRow(row: Row): StoredConfiguration {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: row["recorded_at"] as UnixMs,
+    body: row["body"] as ConfigBody,
+  };
+}
+
+export function configurationPlaceFromRow(row: Row): ConfigurationPlace {
+  return {
+    configHash: row["hash"] as ConfigHash,
+    recordedAt: row["recorded_at"] as UnixMs,
+    bytes: row["bytes"] as number,
+  };
+}
+
+export function hashBytes(hash: Hash): Uint8Array {
+  return Buffer.from(hash, "hex");
+}

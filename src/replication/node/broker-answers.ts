@@ -1,0 +1,57 @@
+/**
+ * Node answers: what brokers answer a node, in the words of its core. Pure.
+ */
+import { type CommandResult, decodeEvents, type Link, linkOf, sameLink } from "../../events/index.ts";
+import type { PageOutcome } from "../databroker.ts";
+import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
+import type { encodeMessage } from "../wire/messages.ts";
+import type { LeaseAnswer, ReadAnswer, Spoken } from "./messages.ts";
+
+/** @throws MalformedEventError when a page does not chain from its first link to its last */
+export function readAnswer(outcome: PageOutcome): ReadAnswer {
+  if (outcome.type !== "page") return outcome;
+  const { previous, entries, last, head, keys } = outcome.page;
+  const events = decodeEvents(entries, previous);
+  const end = events.at(-1);
+  if (!sameLink(end === undefined ? previous : linkOf(end), last))
+    throw new Error("a page does not chain to its last link");
+  return { type: "page", page: { previous, events, last }, head, keys };
+}
+
+export function wordsOf(spoken: Spoken): Parameters<typeof encodeMessage>[0] {
+  switch (spoken.type) {
+    case "renew":
+      return spoken.renew;
+    case "confirm":
+      return spoken.confirm;
+    case "goodbye":
+      return spoken.goodbye;
+  }
+}
+
+const refusalCodes: readonly unknown[] = ["ERR_REPLICATION_LEASE_REFUSED", "ERR_BROKER_LEASE_REFUSED"];
+
+/** @param envelope null: taken, as a confirmation or a goodbye is */
+export function leaseAnswer(envelope: Uint8Array | null, open: EnvelopeOpener): LeaseAnswer {
+  return envelope === null ? { type: "taken" } : { type: "grant", grant: openGrant(envelope, open) };
+}
+
+export function leaseFailure(error: unknown): LeaseAnswer {
+  const reason = refusalIn(error);
+  return reason === undefined ? { type: "failed", error } : { type: "refused", reason };
+}
+
+/** The leader's own words, whether it is in this process or was asked over HTTP. */
+function refusalIn(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("code" in error) || !("reason" in error)) return undefined;
+  return refusalCodes.includes(error.code) && typeof error.reason === "string" ? error.reason : undefined;
+}
+
+/**
+ * From where on the log has the last word on a lost denial that was handed back alone. A conflict says that the log has decided otherwise
+ * since; its place is at or below the head of the next grant. Any other refusal settles nothing.
+ */
+export function settledBy(result: CommandResult): Link | "later" | undefined {
+  if (result.type === "done") return result.link;
+  return result.type === "refused" && result.code === "conflict" ? "later" : undefined;
+}

@@ -1,0 +1,346 @@
+/**
+ * Kept denials: the newest final denials that this node has applied, as its disk remembers them over a restart.
+ *
+ * A log that was restored from a backup, or failed over while the node was down, may not hold them any more. Until it is known whether
+ * it does, they are in force here, whatever the projection is made from: a snapshot, or the log from its beginning. Known it is when
+ * the head of a grant has been reached: a leader's clean commit proves what the log is. What the log does not hold is lost: it stays
+ * denied and is handed back.
+ *
+ * A denial is exact: it names sessions that existed in its own history. A session that the surviving log created after the two histories
+ * parted is never among them. A denial ends when the surviving log has settled it; only a loss of that place brings it back. Pure.
+ */
+import {
+  type ActiveSession,
+  type Epoch,
+  type Hash,
+  type Link,
+  type LostTightening,
+  lostSession,
+  lostTightening,
+  type Position,
+  type Projection,
+  parseStream,
+  type Recorded,
+  type SessionId,
+  type Stream,
+  sessionStream,
+  type UserId,
+  userStream,
+} from "../../../events/index.ts";
+import { type EpochMark, sharesPlace, type Trail } from "../../lease/chain-history.ts";
+import { isDenied, type Lost } from "./tightenings.ts";
+
+export type KeptDenial = LostTightening &
+  Readonly<{
+    /** The epoch it was written in, as its history had it; null: not known. */
+    since: EpochMark | null;
+    /** The sessions that a word about their person has ended: a log that has lost them too must not take them once more. */
+    sessions?: readonly SessionId[];
+    /** The epochs of the history it was written in, up to its own. Absent: an older build wrote it. */
+    chain?: readonly EpochMark[];
+    /** A cut that named a position ended only sessions created up to there. Absent: up to its own position. */
+    upTo?: Position;
+    /** A place of a surviving log that has the last word on it: nothing is lost while the log goes through there. */
+    settledAt?: SettledAt;
+  }>;
+
+export type SettledAt = Readonly<{ link: Link; since: EpochMark }>;
+
+/** What a node's own disk says. */
+export type KeptOnDisk = Readonly<{
+  /** Facts that only this node denies: of a lost suffix, and not in the log again when it was written. */
+  sticky: readonly Stream[];
+  /** Oldest first. */
+  denials: readonly KeptDenial[];
+}>;
+
+/** Of the projection that is visible: how far it is, and the epochs of its history. */
+export type Visible = Pick<Trail, "applied" | "epochs">;
+
+/** As many of the newest as a disk is asked to remember. */
+export const keptDenialsMax = 4_096;
+/** And of the sessions in them, the newest words first. */
+export const keptSessionsMax = 16_384;
+
+/** A denial about one session is of no use after this long: no session lives longer. */
+const sessionDenialMsMax = 366 * 24 * 60 * 60 * 1_000;
+
+/** `lifted`: of a suspension that an operator has lifted since, only the end of the sessions is left. */
+type Folded = {
+  readonly recorded: Recorded;
+  readonly sessions: readonly SessionId[];
+  readonly chain: readonly EpochMark[];
+  lifted: boolean;
+};
+
+export class KeptDenials {
+  /** All that the disk had. */
+  #carried: readonly KeptDenial[] = [];
+  #newest: Folded[] = [];
+  #count = 0;
+  /** In `#newest`. */
+  #sessions = 0;
+  readonly #open = new Map<Hash, KeptDenial>();
+  readonly #denied = new Map<Stream, Set<KeptDenial>>();
+  /** Lost denials of people that were handed back and that the surviving log has not settled yet. */
+  readonly #awaited = new Map<Hash, Stream>();
+  readonly #settledAt = new Map<Hash, SettledAt>();
+  /** When the newest event was recorded. */
+  #latest = 0;
+
+  /** Whether some of them have still to be looked for in the log. */
+  get open(): boolean {
+    return this.#open.size > 0;
+  }
+  /** Whether a lost denial of a person waits for the surviving log. */
+  get awaits(): boolean {
+    return this.#awaited.size > 0;
+  }
+  /** Grows with every final denial that is folded in, and with every one that is settled. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** What a disk should remember, oldest first. */
+  newest(): readonly KeptDenial[] {
+    const all = new Map(this.#carried.map((denial) => [denial.link.hash, denial]));
+    for (const { recorded, sessions, chain, lifted } of this.#newest.slice(-keptDenialsMax)) {
+      const since = chain.findLast(({ epoch }) => epoch === recorded.epoch) ?? null;
+      const denial = { ...lostTightening(recorded), since, chain, ...cutUpTo(recorded), ...named(sessions) };
+      for (const each of lifted ? ended(denial) : [denial]) all.set(each.link.hash, each);
+    }
+    const kept = [...all.values()].filter((denial) => !this.#isOver(denial)).slice(-keptDenialsMax);
+    this.#forgetSettled(kept);
+    return withinSessionsMax(kept, (denial, sessions) => ({ ...withoutSessions(denial), ...named(sessions) })).map(
+      (denial) => ({ ...denial, ...settledOf(this.#settledAt.get(denial.link.hash)) }),
+    );
+  }
+
+  /** An event is folded in. @param sessions those that it has ended @param chain the epochs of its history so far */
+  remember(recorded: Recorded, sessions: readonly SessionId[], chain: readonly EpochMark[]): void {
+    this.#latest = Math.max(this.#latest, recorded.recordedAt);
+    if (recorded.effect !== "tightens") return;
+    this.#count += 1;
+    this.#sessions += sessions.length;
+    const count = this.#newest.push({ recorded, sessions, chain, lifted: false });
+    if (count < 2 * keptDenialsMax && this.#sessions < 2 * keptSessionsMax) return;
+    this.#newest = withinSessionsMax(this.#newest.slice(-keptDenialsMax), (each, some) => ({
+      ...each,
+      sessions: some,
+    }));
+    this.#sessions = this.#newest.reduce((sum, each) => sum + each.sessions.length, 0);
+  }
+
+  recall(denials: readonly KeptDenial[]): void {
+    this.#carried = denials.map(({ settledAt: _, ...denial }) => denial);
+    for (const denial of denials) {
+      if (denial.settledAt !== undefined) this.#settledAt.set(denial.link.hash, denial.settledAt);
+      this.#recallOne(withoutSessions(denial));
+      for (const each of ended(denial)) this.#recallOne(each);
+    }
+  }
+
+  #recallOne(denial: KeptDenial): void {
+    if (this.#open.has(denial.link.hash)) return;
+    this.#open.set(denial.link.hash, denial);
+    const others = this.#denied.get(denial.stream) ?? new Set();
+    this.#denied.set(denial.stream, others.add(denial));
+  }
+
+  /** Until it is known what the log holds. A denial whose place is applied here is the projection's own to enforce. */
+  denies(stream: Stream, visible: Visible): boolean {
+    const denials = this.#denied.get(stream);
+    if (denials === undefined) return false;
+    return [...denials].some((denial) => denial.type !== "UserSessionsRevoked" && !this.#isApplied(denial, visible));
+  }
+
+  /** The same of a session that a cut of its person may have ended. */
+  cuts({ userId, createdAt }: Pick<ActiveSession, "userId" | "createdAt">, visible: Visible): boolean {
+    const denials = this.#denied.get(userStream(userId));
+    if (denials === undefined) return false;
+    return [...denials].some(
+      (denial) => existedBefore(denial, createdAt, visible.epochs) && !this.#isApplied(denial, visible),
+    );
+  }
+
+  #isApplied(denial: KeptDenial, visible: Visible): boolean {
+    const place = this.#placeIn(visible, denial);
+    return place !== null && place.position <= visible.applied.position;
+  }
+
+  /** An operator's later word about a person: it stands. @returns whether it lifts one of these */
+  restored(userId: UserId, epoch: Epoch): boolean {
+    const isLifted = ({ type, link, stream }: KeptDenial): boolean =>
+      type === "UserSuspended" && link.epoch < epoch && parseStream(stream).id === userId;
+    let lifted = false;
+    for (const denial of [...this.#open.values()]) {
+      if (!isLifted(denial)) continue;
+      this.#close(denial);
+      lifted = true;
+    }
+    // Nor is it for the next boot to deny the person once more.
+    if (this.#carried.some(isLifted))
+      this.#carried = this.#carried.flatMap((denial) => (isLifted(denial) ? ended(denial) : [denial]));
+    for (const each of this.#newest) {
+      const { event, epoch: before } = each.recorded;
+      if (event.type === "UserSuspended" && event.userId === userId && before < epoch) each.lifted = true;
+    }
+    return lifted;
+  }
+
+  /** The head of a grant has been reached. What lies ahead in the epoch of that grant is still waited for. */
+  settle(trail: Trail, projection: Projection): Lost {
+    const events = new Map<Hash, LostTightening>();
+    const denied = new Set<Stream>();
+    for (const denial of [...this.#open.values()]) {
+      const place = this.#placeIn(trail, denial);
+      if (place !== null && place.position > trail.applied.position) continue;
+      this.#close(denial);
+      if (place !== null) continue;
+      const facts = factsOf(denial, { projection, trail }).filter((fact) => !isDenied(projection, fact));
+      if (facts.length === 0) this.settled(denial.link.hash, settledAtHead(trail));
+      for (const fact of facts) denied.add(fact);
+      for (const event of facts.map((fact) => lostOf(denial, fact))) events.set(event.link.hash, event);
+    }
+    this.awaitWord([...events.values()]);
+    return { events: [...events.values()], denied };
+  }
+
+  /** Lost denials are handed back. Only those of people are awaited: a denial of anything else is final in any log. */
+  awaitWord(events: readonly LostTightening[]): void {
+    for (const { link, stream } of events)
+      if (parseStream(stream).kind === "user") this.#awaited.set(link.hash, stream);
+  }
+
+  /** The surviving log denies a person at a place behind the one where they were handed back. @returns whether that settles one */
+  deniedBy(stream: Stream, at: SettledAt): boolean {
+    const settles = [...this.#awaited].filter(([, awaited]) => awaited === stream);
+    for (const [hash] of settles) this.settled(hash, at);
+    return settles.length > 0;
+  }
+
+  /** The surviving log has the last word on a lost denial from this place on. @returns the person whom no other lost denial names */
+  settled(hash: Hash, at: SettledAt): Stream | null {
+    const stream = this.#awaited.get(hash);
+    this.#awaited.delete(hash);
+    this.#settledAt.set(hash, at);
+    this.#count += 1;
+    return stream === undefined || [...this.#awaited.values()].includes(stream) ? null : stream;
+  }
+
+  /** The place that makes it no loss: its own, or the one that settled it; null: the log goes through neither. */
+  #placeIn({ epochs }: Visible, { link, since }: KeptDenial): Link | null {
+    if (sharesPlace(epochs, link, since === null ? [] : [since])) return link;
+    const at = this.#settledAt.get(link.hash);
+    return at !== undefined && sharesPlace(epochs, at.link, [at.since]) ? at.link : null;
+  }
+
+  #isOver({ stream, type, recordedAt }: KeptDenial): boolean {
+    const aboutSessions = type === "UserSessionsRevoked" || parseStream(stream).kind === "session";
+    return aboutSessions && recordedAt + sessionDenialMsMax < this.#latest;
+  }
+
+  #forgetSettled(kept: readonly KeptDenial[]): void {
+    if (this.#settledAt.size <= 2 * keptDenialsMax) return;
+    const hashes = new Set(kept.map(({ link }) => link.hash));
+    for (const hash of this.#settledAt.keys()) if (!hashes.has(hash)) this.#settledAt.delete(hash);
+  }
+
+  #close(denial: KeptDenial): void {
+    this.#open.delete(denial.link.hash);
+    const others = this.#denied.get(denial.stream);
+    others?.delete(denial);
+    if (others?.size === 0) this.#denied.delete(denial.stream);
+  }
+}
+
+/** Each by itself: what lifts a suspension does not bring its sessions back. */
+function ended(denial: KeptDenial): KeptDenial[] {
+  const userId = parseStream(denial.stream).id as UserId;
+  return (denial.sessions ?? []).map((sessionId) => ({
+    ...lostSession(denial, { sessionId, userId }),
+    since: denial.since,
+    ...(denial.chain === undefined ? {} : { chain: denial.chain }),
+  }));
+}
+
+function cutUpTo({ event }: Recorded): Pick<KeptDenial, "upTo"> {
+  return event.type === "UserSessionsRevoked" && event.upTo !== null ? { upTo: event.upTo } : {};
+}
+
+function settledOf(settledAt: SettledAt | undefined): Pick<KeptDenial, "settledAt"> {
+  return settledAt === undefined ? {} : { settledAt };
+}
+
+function named(sessions: readonly SessionId[]): Pick<KeptDenial, "sessions"> {
+  return sessions.length === 0 ? {} : { sessions };
+}
+
+function withoutSessions({ sessions: _, ...denial }: KeptDenial): KeptDenial {
+  return denial;
+}
+
+/** The newest keep theirs, up to so many in all. @param list oldest first */
+function withinSessionsMax<Item extends Readonly<{ sessions?: readonly SessionId[] }>>(
+  list: readonly Item[],
+  keep: (item: Item, sessions: readonly SessionId[]) => Item,
+): Item[] {
+  let room = keptSessionsMax;
+  return list
+    .toReversed()
+    .map((item) => {
+      const sessions = item.sessions ?? [];
+      const kept = sessions.slice(Math.max(0, sessions.length - room));
+      room -= kept.length;
+      return kept.length === sessions.length ? item : keep(item, kept);
+    })
+    .toReversed();
+}
+
+/** The facts that a denial of a lost history denies in the surviving one. */
+function factsOf(
+  denial: KeptDenial,
+  { projection, trail }: Readonly<{ projection: Projection; trail: Trail }>,
+): Stream[] {
+  const { stream, type } = denial;
+  const { kind, id } = parseStream(stream);
+  if (kind !== "user") return [stream];
+  const sessions = projection.sessionsOf(id as UserId).filter((sessionId) => {
+    const session = projection.session(sessionId);
+    return session?.status === "active" && existedBefore(denial, session.createdAt, trail.epochs);
+  });
+  return [...(type === "UserSessionsRevoked" ? [] : [stream]), ...sessions.map(sessionStream)];
+}
+
+/**
+ * Whether what the surviving log created at a position existed in the history of a denial, before it. What is older than either
+ * history's remembered epochs counts as shared: old sessions stay denied, and a new one is in a newer epoch.
+ */
+function existedBefore(denial: KeptDenial, createdAt: Position, epochs: readonly EpochMark[]): boolean {
+  const { link, since, chain = since === null ? [] : [since], upTo = link.position - 1 } = denial;
+  if (createdAt > upTo) return false;
+  const isStart = ({ start }: EpochMark): boolean => start <= createdAt;
+  const mark = epochs.findLast(isStart);
+  if (mark === undefined) return true;
+  const their = chain.findLast(isStart);
+  // Epochs only grow along one history, so a later epoch in front of the denial belongs to another one.
+  if (their === undefined) return mark.epoch < (chain[0]?.epoch ?? link.epoch + 1);
+  return mark.epoch === their.epoch && mark.start === their.start && mark.incarnation === their.incarnation;
+}
+
+/** How a denial of one fact is handed back: of a cut, and of a person's old sessions, each session by itself. */
+function lostOf(denial: KeptDenial, fact: Stream): LostTightening {
+  const { link, stream, type, userId, recordedAt } = denial;
+  const lost: LostTightening = { link, stream, type, userId, recordedAt };
+  if (fact === stream) return lost;
+  return lostSession(lost, {
+    sessionId: parseStream(fact).id as SessionId,
+    userId: parseStream(stream).id as UserId,
+  });
+}
+
+function settledAtHead({ applied, epochs }: Trail): SettledAt {
+  return { link: applied, since: epochs.at(-1) ?? unknownEpoch };
+}
+
+const unknownEpoch: EpochMark = { epoch: 0 as Epoch, start: 0 as Position, incarnation: null };

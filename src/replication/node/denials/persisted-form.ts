@@ -1,0 +1,48 @@
+/**
+ * Kept form: how a node's disk writes its kept denials. Many denials stand in one history, so its epochs are written once, and each
+ * denial finds its own by the epoch that it was written in. An older build reads what it knows and skips the rest. Pure.
+ */
+
+import type { EpochMark } from "../../lease/chain-history.ts";
+import type { KeptDenial, KeptOnDisk } from "./persisted-denials.ts";
+
+export type KeptForm = Omit<KeptOnDisk, "denials"> &
+  Readonly<{
+    denials: readonly Omit<KeptDenial, "chain">[];
+    /** The epochs of the histories that denials stand in. Absent: an older build wrote it. */
+    chains?: readonly (readonly EpochMark[])[];
+  }>;
+
+/** A chain has up to 1,024 epochs, and each restore leaves one: the newest are written. */
+const chainsMax = 16;
+
+export function keptForm({ sticky, denials }: KeptOnDisk): KeptForm {
+  const chains: (readonly EpochMark[])[] = [];
+  for (const { chain } of denials.toReversed())
+    if (chain !== undefined && chains.length < chainsMax && !chains.some((longer) => isBeginning(chain, longer)))
+      chains.push(chain);
+  return { sticky, denials: denials.map(({ chain: _, ...denial }) => denial), chains };
+}
+
+export function keptOf({ sticky, denials, chains = [] }: KeptForm): KeptOnDisk {
+  return { sticky, denials: denials.map((denial) => ({ ...denial, ...chainOf(denial.since, chains) })) };
+}
+
+function chainOf(since: EpochMark | null, chains: readonly (readonly EpochMark[])[]): Pick<KeptDenial, "chain"> {
+  if (since === null) return {};
+  for (const chain of chains) {
+    const at = chain.findIndex((mark) => isSame(mark, since));
+    if (at !== -1) return { chain: chain.slice(0, at + 1) };
+  }
+  return {};
+}
+
+/** An incarnation is random, so two chains that share an epoch share everything before it. */
+function isBeginning(chain: readonly EpochMark[], longer: readonly EpochMark[]): boolean {
+  const last = chain.at(-1);
+  return last !== undefined && longer.some((mark) => isSame(mark, last));
+}
+
+function isSame(a: EpochMark, b: EpochMark): boolean {
+  return a.epoch === b.epoch && a.start === b.start && a.incarnation !== null && a.incarnation === b.incarnation;
+}

@@ -1,0 +1,268 @@
+/**
+ * Tightenings: which final denials this copy has applied, so that those of a lost suffix stay in force here and are handed
+ * back to the brokers (docs/protocol.md §4.3). Lost loosening events are dropped: someone signs in again. A revocation
+ * is never undone.
+ *
+ * A word about a person ended sessions that the new history may not know at all: each of them is handed back by itself, or it could be
+ * created once more, behind what is said of the person.
+ *
+ * Bounded: the newest are remembered one by one. When a loss reaches back further than that, everything that the old
+ * projection denies is kept denied, which may deny too much, never too little. Pure.
+ */
+import {
+  type DeviceId,
+  deviceStream,
+  type Epoch,
+  type Hash,
+  type LostTightening,
+  lostSession,
+  lostTightening,
+  type Position,
+  type Projection,
+  parseStream,
+  type Recorded,
+  type ServiceAccountId,
+  type SessionId,
+  type Stream,
+  serviceAccountStream,
+  sessionStream,
+  type UserId,
+  userStream,
+} from "../../../events/index.ts";
+
+/** What the new history does not hold. */
+export type Lost = Readonly<{
+  /** Oldest first, and then the sessions that they had ended; those that are forgotten one by one are not among them. */
+  events: readonly LostTightening[];
+  /** The facts that stay denied. */
+  denied: ReadonlySet<Stream>;
+}>;
+
+/** Two generations: at least one of them is always remembered. */
+const generationMax = 8_192;
+/** Suspensions that were lost and then lifted. */
+const liftedMax = 1_024;
+/** Of one person, in a history that was never visible here. */
+const endedMax = 1_024;
+
+/** Whether the new history goes through the place where the old projection stands. */
+export type Settling = "nothing lost" | "lost";
+
+type Place = Readonly<{ epoch: Epoch; position: Position }>;
+type Lifted = Readonly<{ suspect: Recorded; by: Place }>;
+
+export class Tightenings {
+  #young: Recorded[] = [];
+  #old: readonly Recorded[] = [];
+  /** Up to here not every one is remembered; 0: they all are. */
+  #forgottenTo = 0;
+  /** Of the history that is being left, by hash, and not found in the new one so far. */
+  #suspects = new Map<Hash, Recorded>();
+  /** Suspects that an operator's later word in the new history has lifted, and where that stands: it may be lost in its turn. */
+  #lifted = new Map<Hash, Lifted>();
+  /** Of suspects: what had lifted them in the history that is being left. */
+  #liftedThere = new Map<Hash, Place>();
+  /** In the new history so far, and when. */
+  readonly #restored = new Map<UserId, Epoch>();
+  /** The new history goes through the old one up to here, at least. */
+  #survivedTo = 0;
+  #suspectsForgottenTo = 0;
+  /** Sessions that had been ended in histories which were left before they were visible. */
+  readonly #ended = new Map<UserId, Set<Stream>>();
+
+  /** An event is folded in. */
+  remember(recorded: Recorded): void {
+    if (recorded.effect !== "tightens") return;
+    if (this.#suspects.size > 0 && this.#suspects.delete(recorded.hash)) this.#survived(recorded);
+    this.#keep(recorded);
+  }
+
+  /** The projection up to a position has been given to us whole: what it denies is not known event by event. */
+  forget(upTo: Position): void {
+    this.#forgottenTo = Math.max(this.#forgottenTo, upTo);
+  }
+
+  /**
+   * The history is being left: whatever the new one does not hold is lost. So is what only a new one held that is left itself.
+   * @param unseen what was built of that new one; null: it is the visible projection's that is left
+   */
+  suspect(unseen: Projection | null): void {
+    if (unseen !== null) this.#noteEnded(unseen);
+    for (const [hash, { suspect, by }] of this.#lifted) {
+      this.#suspects.set(hash, suspect);
+      this.#liftedThere.set(hash, by);
+    }
+    for (const known of [this.#old, this.#young])
+      for (const remembered of known) this.#suspects.set(remembered.hash, remembered);
+    this.#lifted = new Map();
+    this.#suspectsForgottenTo = Math.max(this.#suspectsForgottenTo, this.#forgottenTo);
+    this.#beginAnew();
+    this.#young = [];
+    this.#old = [];
+    this.#forgottenTo = 0;
+  }
+
+  /** An operator's later word about a person, in the history that survived: it stands. */
+  restored(userId: UserId, { epoch, position }: Place): void {
+    if (this.#suspectsForgottenTo > 0) this.#restored.set(userId, epoch);
+    for (const suspect of this.#suspects.values()) {
+      const { event, epoch: before } = suspect;
+      if (event.type !== "UserSuspended" || event.userId !== userId || before >= epoch) continue;
+      this.#lift(suspect, { epoch, position });
+    }
+  }
+
+  /** Events that the new history surely holds, though they will not be folded in one by one. */
+  spare(held: (place: Place) => boolean): void {
+    for (const [hash, suspect] of this.#suspects) {
+      const by = this.#liftedThere.get(hash);
+      if (by !== undefined && held(by)) this.#lift(suspect, by);
+      if (!held(suspect)) continue;
+      this.#suspects.delete(hash);
+      this.#survived(suspect);
+      this.#keep(suspect); // known still, should the new history be left in its turn
+    }
+  }
+
+  /**
+   * The new history is read to its head.
+   * @param old the projection that applied what is lost
+   * @param next the one that takes its place
+   */
+  settle(old: Projection, next: Projection, settling: Settling): Lost {
+    const nothingLost = settling === "nothing lost";
+    const suspects = nothingLost ? [] : [...this.#suspects.values()].map(named);
+    // A cut of all sessions denies those that existed, each by itself: a bound from one history means nothing in another.
+    const events = suspects.filter((suspect) => suspect.type !== "UserSessionsRevoked" && !isHeld(suspect, next));
+    const denied = new Set(events.map(({ stream }) => stream));
+    const sessions = new Map<Stream, LostTightening>();
+    // Also of what the new history says by another event, or has lifted: neither brings a session back.
+    const lifted = [...this.#lifted.values()].map(({ suspect }) => named(suspect));
+    for (const said of nothingLost ? [] : [...suspects, ...lifted]) {
+      const { kind, id } = parseStream(said.stream);
+      const userId = id as UserId;
+      if (kind !== "user" || next.user(userId)?.status === "erased") continue;
+      for (const stream of [...deniedSessions(old, userId), ...(this.#ended.get(userId) ?? [])]) {
+        if (isDenied(next, stream)) continue;
+        denied.add(stream);
+        const sessionId = parseStream(stream).id as SessionId;
+        if (!sessions.has(stream)) sessions.set(stream, lostSession(said, { sessionId, userId }));
+      }
+    }
+    if (this.#suspectsForgottenTo > this.#survivedTo && !nothingLost)
+      for (const stream of everythingDenied(old))
+        if (!isDenied(next, stream) && !this.#isRestored(stream, old.applied.epoch)) denied.add(stream);
+    this.#suspects = new Map();
+    this.#liftedThere = new Map();
+    this.#suspectsForgottenTo = 0;
+    this.#beginAnew();
+    this.#ended.clear();
+    return { events: [...events, ...sessions.values()], denied };
+  }
+
+  #noteEnded(left: Projection): void {
+    for (const recorded of [...this.#old, ...this.#young]) {
+      const { kind, id } = parseStream(named(recorded).stream);
+      const userId = id as UserId;
+      if (kind !== "user") continue;
+      const noted = this.#ended.get(userId) ?? new Set();
+      for (const session of deniedSessions(left, userId)) if (noted.size < endedMax) noted.add(session);
+      this.#ended.set(userId, noted);
+    }
+  }
+
+  #beginAnew(): void {
+    this.#survivedTo = 0;
+    this.#restored.clear();
+  }
+
+  #lift(suspect: Recorded, { epoch, position }: Place): void {
+    this.#suspects.delete(suspect.hash);
+    const oldest = this.#lifted.size >= liftedMax ? this.#lifted.keys().next().value : undefined;
+    if (oldest !== undefined) this.#lifted.delete(oldest);
+    this.#lifted.set(suspect.hash, { suspect, by: { epoch, position } });
+  }
+
+  #isRestored(stream: Stream, after: Epoch): boolean {
+    const { kind, id } = parseStream(stream);
+    return kind === "user" && (this.#restored.get(id as UserId) ?? 0) > after;
+  }
+
+  #keep(recorded: Recorded): void {
+    if (this.#young.length >= generationMax) {
+      this.forget(this.#old.at(-1)?.position ?? (0 as Position));
+      this.#old = this.#young;
+      this.#young = [];
+    }
+    this.#young.push(recorded);
+  }
+
+  #survived({ position }: Recorded): void {
+    this.#survivedTo = Math.max(this.#survivedTo, position);
+  }
+}
+
+/** Whether a projection denies a fact for good, by its own log. */
+export function isDenied(projection: Projection, stream: Stream): boolean {
+  const { kind, id } = parseStream(stream);
+  switch (kind) {
+    case "session":
+      return projection.standing(id as SessionId).standing === "revoked";
+    case "user": {
+      const user = projection.user(id as UserId);
+      return user !== undefined && user.status !== "active";
+    }
+    case "device":
+      return projection.device(id as DeviceId)?.removed === true;
+    case "service-account":
+      return projection.serviceAccount(id as ServiceAccountId)?.revoked === true;
+    default:
+      return false;
+  }
+}
+
+/** A reassertion that is lost itself stands for what it had brought back. */
+function named(recorded: Recorded): LostTightening {
+  const lost = lostTightening(recorded);
+  const { event } = recorded;
+  return event.type === "TighteningReasserted" ? { ...lost, stream: event.subject, type: event.of } : lost;
+}
+
+/** Whether the new history holds the same fact by another event. */
+function isHeld({ stream, type }: LostTightening, next: Projection): boolean {
+  if (type === "UserErased") return next.user(parseStream(stream).id as UserId)?.status === "erased";
+  return isDenied(next, stream);
+}
+
+function deniedSessions(old: Projection, userId: UserId): Stream[] {
+  return old
+    .sessionsOf(userId)
+    .map(sessionStream)
+    .filter((stream) => isDenied(old, stream));
+}
+
+const none: readonly SessionId[] = [];
+
+/** The sessions that a final word about their person is about to end, if it ends them, oldest first. @param before what it is folded into */
+export function endable({ effect, event, stream }: Recorded, before: Projection): readonly SessionId[] {
+  if (effect !== "tightens") return none;
+  const { kind, id } = parseStream(event.type === "TighteningReasserted" ? event.subject : stream);
+  if (kind !== "user") return none;
+  return before
+    .sessionsOf(id as UserId)
+    .map((session) => before.standing(session))
+    .flatMap((at) => (at.standing === "active" ? [at.session] : []))
+    .sort((a, b) => a.createdAt - b.createdAt)
+    .map(({ sessionId }) => sessionId);
+}
+
+function* everythingDenied(old: Projection): Generator<Stream> {
+  for (const session of old.sessions()) {
+    const stream = sessionStream(session.sessionId);
+    if (isDenied(old, stream)) yield stream;
+  }
+  for (const user of old.users()) if (user.status !== "active") yield userStream(user.userId);
+  for (const device of old.devices()) if (device.removed) yield deviceStream(device.deviceId);
+  for (const account of old.serviceAccounts())
+    if (account.revoked) yield serviceAccountStream(account.serviceAccountId);
+}

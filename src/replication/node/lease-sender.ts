@@ -1,0 +1,167 @@
+/**
+ * Lease talk: what a node says to the leader, on time and never too much of it.
+ *
+ * A renew every second with jitter, a confirmation as soon as there is one (one in flight, the newest word follows), and one
+ * goodbye. What is said is asked for when it is sent, so that a renew's own moment is never later than its sending. A failed
+ * renew does not hurry the next one: a thousand nodes whose leader is gone ask no more often than before. Pure: it is told
+ * the time, and says when it is next due.
+ */
+import { jittered } from "../runtime/jitter.ts";
+import type { NodeEffect, Spoken } from "./messages.ts";
+
+export type LeaseTalkOptions = Readonly<{
+  random: (size: number) => Uint8Array;
+  renewMs: number;
+  nextId: () => number;
+  emit: (effect: NodeEffect) => void;
+  /** Null: there is nothing to renew any more. */
+  nextRenew: () => Spoken | null;
+  nextConfirm: () => Spoken;
+  nextGoodbye: () => Spoken;
+  /** How many turns may still be taken early: before the first grant we do not wait the whole second. */
+  hurried: () => boolean;
+}>;
+
+type Kind = Spoken["type"];
+type InFlight = Readonly<{ kind: Kind; at: number; until: number }>;
+
+/** A renew older than this has lost its worth; the next ones have long been sent. */
+const answerMsMax = 5_000;
+const renewsInFlightMax = 5;
+const hurryMs = { first: 250, growth: 1.15 };
+const goodbyeAttempts = 4;
+const goodbyeGapMs = 250;
+const goodbyeMsMax = 1_000;
+const never = Number.POSITIVE_INFINITY;
+
+export class LeaseTalk {
+  readonly #options: LeaseTalkOptions;
+  readonly #inFlight = new Map<number, InFlight>();
+  readonly #counts = { renews: 0, confirms: 0, leaseFailures: 0 };
+  #renewAt = never;
+  #renewedAt = Number.NEGATIVE_INFINITY;
+  #hurried = 0;
+  #confirmAgain = false;
+  #goodbyes = 0;
+  #goodbyeAt = never;
+  #ended = false;
+  #inARow = 0;
+
+  constructor(options: LeaseTalkOptions) {
+    this.#options = options;
+  }
+
+  get counts(): Readonly<{ renews: number; confirms: number; leaseFailures: number }> {
+    return this.#counts;
+  }
+  /** When the newest renew was sent. */
+  get renewedAt(): number {
+    return this.#renewedAt;
+  }
+  get due(): number {
+    let due = Math.min(this.#renewAt, this.#goodbyeAt);
+    for (const { until } of this.#inFlight.values()) due = Math.min(due, until);
+    return due;
+  }
+
+  /** Takes a turn now, and the next ones in time. */
+  renew(now: number): void {
+    if (this.#ended) return;
+    this.#renewAt = now + jittered(this.#turnMs(), this.#options.random);
+    if (this.#count("renew") >= renewsInFlightMax) return;
+    const message = this.#options.nextRenew();
+    if (message === null) return;
+    this.#counts.renews += 1;
+    this.#renewedAt = now;
+    this.#say(message, now, answerMsMax);
+  }
+
+  /** `enforced` has moved past something that somebody may wait for. */
+  confirm(now: number): void {
+    this.#confirmAgain = true;
+    if (this.#ended || this.#goodbyes > 0 || this.#count("confirm") > 0) return;
+    this.#confirmAgain = false;
+    this.#counts.confirms += 1;
+    this.#say(this.#options.nextConfirm(), now, answerMsMax);
+  }
+
+  /** Says goodbye, a few times if need be; nothing else is said any more. */
+  leave(now: number): void {
+    if (this.#goodbyes > 0) return;
+    this.#renewAt = never;
+    this.#sayGoodbye(now);
+  }
+
+  stop(): void {
+    this.#ended = true;
+    this.#renewAt = never;
+    this.#goodbyeAt = never;
+    for (const id of this.#inFlight.keys()) this.#options.emit({ type: "cancel", id });
+    this.#inFlight.clear();
+  }
+
+  /** @returns what it is the answer to; undefined: nothing that anybody waits for any more */
+  answered(
+    id: number,
+    answer: Readonly<{ type: string; error?: unknown; reason?: string }>,
+    now: number,
+  ): InFlight | undefined {
+    const asked = this.#inFlight.get(id);
+    if (asked === undefined) return undefined;
+    this.#inFlight.delete(id);
+    if (answer.type === "failed" || answer.type === "refused") this.#failed(asked.kind, answer);
+    else this.#inARow = 0;
+    if (asked.kind === "goodbye") this.#afterGoodbye(answer.type === "taken", now);
+    // After a failure the next renew says the same.
+    if (asked.kind === "confirm" && this.#confirmAgain && answer.type === "taken") this.confirm(now);
+    return asked;
+  }
+
+  woke(now: number): void {
+    for (const [id, { kind, until }] of this.#inFlight) {
+      if (now < until) continue;
+      this.#options.emit({ type: "cancel", id });
+      this.answered(id, { type: "failed", error: new Error(`no answer to a ${kind} in time`) }, now);
+    }
+    if (now >= this.#goodbyeAt) this.#sayGoodbye(now);
+    if (now >= this.#renewAt) this.renew(now);
+  }
+
+  #turnMs(): number {
+    const { renewMs, hurried } = this.#options;
+    if (!hurried()) return renewMs;
+    this.#hurried += 1;
+    return Math.min(renewMs, hurryMs.first * hurryMs.growth ** Math.min(this.#hurried, 100));
+  }
+
+  #sayGoodbye(now: number): void {
+    this.#goodbyeAt = never;
+    this.#goodbyes += 1;
+    this.#say(this.#options.nextGoodbye(), now, goodbyeMsMax);
+  }
+
+  #afterGoodbye(taken: boolean, now: number): void {
+    if (taken || this.#goodbyes >= goodbyeAttempts) this.#options.emit({ type: "left", taken });
+    else this.#goodbyeAt = now + jittered(goodbyeGapMs, this.#options.random);
+  }
+
+  #say(message: Spoken, now: number, withinMs: number): void {
+    const id = this.#options.nextId();
+    this.#inFlight.set(id, { kind: message.type, at: now, until: now + withinMs });
+    this.#options.emit({ type: "say", id, message });
+  }
+
+  #failed(kind: Kind, { error, reason }: Readonly<{ error?: unknown; reason?: string }>): void {
+    this.#counts.leaseFailures += 1;
+    this.#inARow += 1;
+    const level = Number.isInteger(Math.log2(this.#inARow)) ? "warn" : "debug";
+    const message = reason === undefined ? `a ${kind} was not answered` : `a ${kind} was refused`;
+    this.#options.emit({ type: "log", level, message, fields: { err: error, reason, inARow: this.#inARow } });
+  }
+
+  #count(kind: Kind): number {
+    let count = 0;
+    for (const each of this.#inFlight.values()) if (each.kind === kind) count += 1;
+    return count;
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * Local copy: the projection that this process decides from, and what is kept beside it.
+ *
+ * While it is rebuilt, the old projection stays visible and goes on denying; the new one takes its place only at the head
+ * of the log. Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log holds the same
+ * fact. Pure: no I/O; changes only when told.
+ */
+import {
+  FactPlaces,
+  linkOf,
+  type Position,
+  Projection,
+  parseStream,
+  type Recorded,
+  type SessionId,
+  type Stream,
+  sessionStream,
+  type UnixMs,
+  type UserId,
+  userStream,
+} from "../../events/index.ts";
+import { type EpochMark, sharesPlace, type Trail, withEpoch } from "../lease/chain-history.ts";
+import { DenialAnswers } from "./denials/denial-answers.ts";
+import { type KeptDenial, KeptDenials, type KeptOnDisk } from "./denials/persisted-denials.ts";
+import { endable, isDenied, type Lost, Tightenings } from "./denials/tightenings.ts";
+import type { LoadedSnapshot } from "./messages.ts";
+import type { PersonKeys } from "./person-keys.ts";
+
+/** What a fold has changed. `decisive`: a decision may fall differently. */
+export type Folded = Readonly<{
+  touched: readonly (readonly Stream[])[];
+  decisive: boolean;
+  /** When the oldest of the events was recorded. Null: there were none. */
+  committedAt: UnixMs | null;
+}>;
+
+export class LocalCopy {
+  readonly #keys: PersonKeys;
+  readonly #tightenings = new Tightenings();
+  readonly #sticky = new Set<Stream>();
+  readonly #kept = new KeptDenials();
+  /** Of brokers, to denials that were handed back. */
+  readonly answers = new DenialAnswers();
+  /** The epochs of the history that events are folded from, up to the newest event. */
+  #epochs: readonly EpochMark[] = [];
+  #visibleEpochs: readonly EpochMark[] = [];
+  #visible = new Projection();
+  #next: Projection | null = null;
+  #visiblePlaces = new FactPlaces(0 as Position);
+  #nextPlaces = new FactPlaces(0 as Position);
+
+  constructor(keys: PersonKeys) {
+    this.#keys = keys;
+  }
+
+  get projection(): Projection {
+    return this.#visible;
+  }
+  /** Where the log said what `projection` holds. */
+  get places(): FactPlaces {
+    return this.#visiblePlaces;
+  }
+  get rebuilding(): boolean {
+    return this.#next !== null;
+  }
+  get sticky(): ReadonlySet<Stream> {
+    return this.#sticky;
+  }
+  stickilyDenied(stream: Stream): boolean {
+    return this.#sticky.has(stream) || (this.#kept.open && this.#keptDenies(stream));
+  }
+
+  #keptDenies(stream: Stream): boolean {
+    const visible = { applied: this.#visible.applied, epochs: this.#visibleEpochs };
+    if (this.#kept.denies(stream, visible)) return true;
+    const { kind, id } = parseStream(stream);
+    const session = kind === "session" ? this.#visible.session(id as SessionId) : undefined;
+    return session?.status === "active" && this.#kept.cuts(session, visible);
+  }
+  /** Grows with every final denial that is folded in, and with every one that is settled. */
+  get tightened(): number {
+    return this.#kept.count;
+  }
+
+  /** What a disk should remember of final denials, oldest first. */
+  denialsToKeep(): readonly KeptDenial[] {
+    return this.#kept.newest();
+  }
+
+  /** What this node's own disk remembers of denials is in force before anything is read. */
+  recall({ sticky, denials }: KeptOnDisk): void {
+    // Whether a denied person is still denied follows from the denial: the log may have settled it meanwhile.
+    const people = new Set(denials.filter(({ type }) => type !== "UserSessionsRevoked").map(({ stream }) => stream));
+    for (const stream of sticky)
+      if (parseStream(stream).kind !== "user" || !people.has(stream)) this.#sticky.add(stream);
+    this.#kept.recall(denials);
+  }
+
+  /** The head of a grant has been reached: what the log does not hold of what the disk remembers is lost. */
+  settleKept(trail: Trail): Lost | null {
+    if (!this.#kept.open || this.#next !== null) return null;
+    const lost = this.#kept.settle(trail, this.#visible);
+    for (const stream of lost.denied) this.#sticky.add(stream);
+    this.#releaseDenied(this.#visible);
+    return lost;
+  }
+
+  /** What the surviving log has the last word on, from a place on that is applied here, is not denied beside it any more. */
+  settleAnswered(visible: Trail): void {
+    for (const [hash, at] of this.answers.reached(visible)) {
+      const person = this.#kept.settled(hash, at);
+      if (person !== null) this.#sticky.delete(person);
+    }
+  }
+
+  /** Whether a person's key may still be kept: never again once the projection holds their erasure. */
+  erased(userId: UserId): boolean {
+    return (this.#next ?? this.#visible).user(userId)?.status === "erased";
+  }
+
+  /** Folds events in, in order. Nothing is visible of it while the copy is being rebuilt. */
+  fold(events: readonly Recorded[]): Folded {
+    const projection = this.#next ?? this.#visible;
+    const places = this.#next === null ? this.#visiblePlaces : this.#nextPlaces;
+    const touched: (readonly Stream[])[] = [];
+    let decisive = false;
+    for (const recorded of events) {
+      this.#epochs = withEpoch(this.#epochs, recorded);
+      const standing = endable(recorded, projection);
+      touched.push(projection.apply(recorded));
+      places.note(recorded);
+      this.#tightenings.remember(recorded);
+      this.#kept.remember(
+        recorded,
+        standing.filter((id) => isDenied(projection, sessionStream(id))),
+        this.#epochs,
+      );
+      decisive ||= recorded.effect !== "neutral";
+      if (recorded.event.type === "UserErased") this.#keys.drop(recorded.event.userId);
+      if (recorded.event.type === "UserRestored") this.#tightenings.restored(recorded.event.userId, recorded);
+      // What is read again from before they were written down lifts nothing that was denied later.
+      if (recorded.event.type === "UserRestored" && this.#kept.restored(recorded.event.userId, recorded.epoch))
+        this.#sticky.delete(userStream(recorded.event.userId));
+      const isApart = this.#sticky.size > 0 || this.#kept.awaits;
+      if (isApart && this.#next === null && !this.#kept.open) this.#release(recorded);
+    }
+    if (this.#next === null) this.#visibleEpochs = this.#epochs;
+    return { touched, decisive, committedAt: events[0]?.recordedAt ?? null };
+  }
+
+  /** What this node's own disk holds is where it begins. */
+  begin(snapshot: LoadedSnapshot): void {
+    this.#visible = snapshot.projection;
+    this.#epochs = snapshot.epochs;
+    this.#visibleEpochs = snapshot.epochs;
+    this.#visiblePlaces = new FactPlaces(snapshot.link.position);
+    for (const stream of snapshot.sticky) this.#sticky.add(stream);
+    this.#tightenings.forget(snapshot.link.position);
+  }
+
+  beginRebuild(): void {
+    this.#tightenings.suspect(this.#next);
+    this.#next = new Projection();
+    this.#epochs = [];
+    this.#nextPlaces = new FactPlaces(0 as Position);
+  }
+
+  /**
+   * A snapshot is the base of the projection that is being built.
+   * @param theirs the epochs of the chain that is being left
+   */
+  base(snapshot: LoadedSnapshot, theirs: readonly EpochMark[]): void {
+    const { link, epochs } = snapshot;
+    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesPlace(epochs, suspect, theirs));
+    this.#tightenings.forget(link.position);
+    for (const stream of snapshot.sticky) this.#sticky.add(stream);
+    this.#next = snapshot.projection;
+    this.#epochs = epochs;
+    this.#nextPlaces = new FactPlaces(link.position);
+  }
+
+  /**
+   * The new projection takes the old one's place.
+   * @param nothingLost its history goes through the place where the old one stands
+   */
+  finishRebuild(nothingLost: "nothing lost" | "lost"): Lost {
+    const next = this.#next ?? this.#visible;
+    const lost = this.#tightenings.settle(this.#visible, next, nothingLost);
+    for (const stream of lost.denied) this.#sticky.add(stream);
+    this.#releaseDenied(next);
+    this.#kept.awaitWord(lost.events);
+    if (this.#next !== null) this.#visiblePlaces = this.#nextPlaces;
+    this.#visible = next;
+    this.#visibleEpochs = this.#epochs;
+    this.#next = null;
+    return lost;
+  }
+
+  #releaseDenied(by: Projection): void {
+    for (const stream of this.#sticky) if (isDenied(by, stream)) this.#sticky.delete(stream);
+  }
+
+  /** The surviving log says the same, or an operator's later word lifts it: then it need not be kept apart. */
+  #release(recorded: Recorded): void {
+    const { effect, event, stream: own } = recorded;
+    const stream = event.type === "TighteningReasserted" ? event.subject : own;
+    if (effect === "tightens") {
+      const { kind, id } = parseStream(stream);
+      const since = this.#epochs.at(-1);
+      if (since !== undefined && isDenied(this.#visible, stream))
+        this.#kept.deniedBy(stream, { link: linkOf(recorded), since });
+      if (isDenied(this.#visible, stream)) this.#sticky.delete(stream);
+      if (kind !== "user") return;
+      for (const session of this.#visible.sessionsOf(id as UserId).map(sessionStream)) {
+        if (this.#sticky.has(session) && isDenied(this.#visible, session)) this.#sticky.delete(session);
+      }
+    } else if (event.type === "UserRestored") {
+      this.#sticky.delete(userStream(event.userId)); // the person, not their old sessions
+    } else if (event.type === "SessionsExpired") {
+      for (const id of event.sessionIds) this.#sticky.delete(sessionStream(id));
+    }
+  }
+}

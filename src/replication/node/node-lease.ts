@@ -1,0 +1,280 @@
+/**
+ * Lease side: a node's right to decide, and all that it says to the leader about it.
+ *
+ * Keeps the lease holder, which compares, and the lease talk, which speaks in time; numbers every message once; notices that
+ * the process did not run and asks anew; and quarantines the node when the leader finds another projection at the same link.
+ * Pure.
+ */
+import type { BootId, Epoch, Link, NodeId, Projection } from "../../events/index.ts";
+import type { Trail } from "../lease/chain-history.ts";
+import {
+  type LeaseHolder,
+  type LeaseInput,
+  type Moment,
+  newLeaseHolder,
+  step as stepLease,
+  type VoidReason,
+} from "../lease/lease-holder.ts";
+import { digestMismatch, saysTooOld } from "../lease/lease-refusal.ts";
+import { type Backoff, backoffMs } from "../runtime/jitter.ts";
+import type { Refused } from "../wire/broker-opener.ts";
+import type { Grant, Renew } from "../wire/messages.ts";
+import { LeaseTalk } from "./lease-sender.ts";
+import type { LeaseAnswer, NodeEffect, Spoken } from "./messages.ts";
+
+export type LeaseSideOptions = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  role: Renew["role"];
+  region: string;
+  version: string;
+  reads: number;
+  replaces: BootId | null;
+  replacementProof?: Uint8Array;
+  windowMs: number;
+  configHash: string;
+  renewMs: number;
+  at: Moment;
+  random: (size: number) => Uint8Array;
+  nextId: () => number;
+  emit: (effect: NodeEffect) => void;
+  log: (level: "debug" | "info" | "warn" | "error", message: string, fields: object) => void;
+  /** What the node is at now. */
+  copy: () => Readonly<{ projection: Projection; enforced: Link; rebuilding: boolean; trail: Trail }>;
+  /** The epoch that a credential of a lost history names (link-waiters.ts); null: none does. */
+  lostEpoch: (leasedAt: number) => Epoch | null;
+  /** An authentic grant for this boot, before it counts for the lease. */
+  onGranted: (grant: Grant) => void;
+  onRefused: (refused: Refused) => void;
+  /** The projection has to be built anew. */
+  onDistrusted: () => void;
+}>;
+
+/** Before the first grant, this many renews do not wait their whole turn. */
+const hurriedRenewsMax = 20;
+/** Between two rebuilds of a projection that the leader finds wrong. */
+const quarantineBackoff: Backoff = { first: 30_000, max: 600_000 };
+const never = Number.POSITIVE_INFINITY;
+
+export class LeaseSide {
+  readonly #options: LeaseSideOptions;
+  readonly #talk: LeaseTalk;
+  #holder: LeaseHolder;
+  #at: Moment;
+  #windowMs: number;
+  #configHash: string;
+  #grants = 0;
+  #replaces: BootId | null;
+  #recorded = false;
+  #resumed = false;
+  #quarantines = 0;
+  #quarantineAt = never;
+  #mayQuarantineAt = Number.NEGATIVE_INFINITY;
+  /** What was said before this says nothing of the projection that is here now. */
+  #rebuiltAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: LeaseSideOptions) {
+    const { node, boot, at } = options;
+    this.#options = options;
+    this.#replaces = options.replaces;
+    this.#at = at;
+    this.#windowMs = options.windowMs;
+    this.#configHash = options.configHash;
+    this.#holder = newLeaseHolder({ node, boot, at });
+    this.#talk = new LeaseTalk({
+      ...options,
+      nextRenew: () => this.#nextRenew(),
+      nextConfirm: () => ({
+        type: "confirm",
+        confirm: { node, boot, nonce: this.#nextNonce(), enforced: options.copy().enforced },
+      }),
+      nextGoodbye: () => ({ type: "goodbye", goodbye: { node, boot, nonce: this.#nextNonce() } }),
+      hurried: () => this.#grants === 0 && this.#holder.nonce < hurriedRenewsMax,
+    });
+  }
+
+  get holder(): LeaseHolder {
+    return this.#holder;
+  }
+  get counts(): Readonly<{
+    renews: number;
+    confirms: number;
+    leaseFailures: number;
+    grants: number;
+    quarantines: number;
+  }> {
+    return { ...this.#talk.counts, grants: this.#grants, quarantines: this.#quarantines };
+  }
+  get due(): number {
+    return Math.min(this.#talk.due, this.#quarantineAt);
+  }
+
+  /** What follows happens at this moment. */
+  moment(at: Moment): void {
+    this.#at = at;
+  }
+
+  start(): void {
+    this.#talk.renew(this.#at.monotonic);
+  }
+
+  configure({ windowMs, configHash }: Readonly<{ windowMs: number; configHash: string }>): void {
+    this.#windowMs = windowMs;
+    this.#configHash = configHash;
+  }
+
+  tick(): void {
+    this.#inform({ type: "tick", at: this.#at });
+  }
+
+  woke(): void {
+    this.#talk.woke(this.#at.monotonic);
+    if (this.#at.monotonic >= this.#quarantineAt) this.#distrust();
+  }
+
+  /** To be called when an input has been dealt with: a process that has not run asks at once for a new grant. */
+  settle(): void {
+    if (!this.#resumed) return;
+    this.#resumed = false;
+    if (this.#talk.renewedAt < this.#at.monotonic) this.#talk.renew(this.#at.monotonic);
+  }
+
+  /** An authenticated message spoke of this epoch. */
+  heard(epoch: LeaseHolder["epoch"]): void {
+    this.#inform({ type: "heard", epoch, at: this.#at });
+  }
+
+  /** The visible projection has moved. */
+  reached(): void {
+    this.#inform({ type: "reached", trail: this.#options.copy().trail, at: this.#at });
+  }
+
+  void(reason: VoidReason): void {
+    this.#inform({ type: "voided", reason, at: this.#at });
+  }
+
+  /** The projection is another one now, read to the head of the log. */
+  rebuilt(): void {
+    this.lift("rebuilding");
+    this.lift("quarantined");
+    this.#quarantineAt = never;
+    this.#rebuiltAt = this.#at.monotonic;
+    this.reached();
+  }
+
+  lift(reason: VoidReason): void {
+    this.#inform({ type: "lifted", reason, at: this.#at });
+  }
+
+  /** Something that somebody may wait for is enforced. Whoever was never granted a lease is not waited for. */
+  confirm(): void {
+    if (this.#grants > 0) this.#talk.confirm(this.#at.monotonic);
+  }
+
+  leave(): void {
+    this.#inform({ type: "goodbye", at: this.#at });
+    this.#talk.leave(this.#at.monotonic);
+  }
+
+  stop(): void {
+    this.void("stopped");
+    this.#talk.stop();
+  }
+
+  answered({ id, answer }: Readonly<{ id: number; answer: LeaseAnswer }>): void {
+    const asked = this.#talk.answered(id, answer, this.#at.monotonic);
+    if (asked?.kind === "goodbye" && answer.type === "taken") this.#options.emit({ type: "clearBoot" });
+    if (asked?.kind !== "renew") return;
+    if (answer.type === "grant") this.#granted(answer.grant);
+    else if (answer.type === "refused" && answer.reason === digestMismatch && asked.at > this.#rebuiltAt)
+      this.#quarantine();
+    else if (answer.type === "refused" && saysTooOld(answer.reason)) this.#tooOld(answer.reason);
+  }
+
+  /** Only the cluster's level, as it stands in the log, could say otherwise. */
+  #tooOld(reason: string): void {
+    if (this.#holder.voids.includes("too-old")) return;
+    this.void("too-old");
+    this.#options.log("error", "this build is too old for the cluster: permitting nothing", { reason });
+  }
+
+  #granted(grant: Grant | Refused): void {
+    const { node, boot } = this.#options;
+    if ("refused" in grant) {
+      this.#options.onRefused(grant);
+      return;
+    }
+    if (grant.node !== node || grant.boot !== boot) return;
+    this.#grants += 1;
+    // The leader has taken the boot before out of the table, in the write that let it grant. A lease by age is not its word.
+    if (grant.ageMs === undefined || grant.ageMs === null) this.#replaces = null;
+    if (this.#options.copy().projection.level <= this.#options.reads) this.lift("too-old");
+    this.#options.onGranted(grant);
+    this.#inform({ type: "granted", grant, trail: this.#options.copy().trail, at: this.#at });
+  }
+
+  /** What the leader finds wrong is not decided from again (docs/protocol.md §5.2). */
+  #quarantine(): void {
+    const { projection, rebuilding } = this.#options.copy();
+    if (rebuilding || this.#holder.voids.includes("quarantined")) return;
+    this.void("quarantined");
+    const fields = { link: projection.applied, digest: projection.digest() };
+    this.#options.log("error", "the leader has another projection at the same link: quarantined", fields);
+    this.#quarantineAt = Math.max(this.#at.monotonic, this.#mayQuarantineAt);
+    if (this.#at.monotonic >= this.#quarantineAt) this.#distrust();
+  }
+
+  #distrust(): void {
+    this.#quarantineAt = never;
+    this.#quarantines += 1;
+    const waitMs = quarantineBackoff.first + backoffMs(quarantineBackoff, this.#quarantines, this.#options.random);
+    this.#mayQuarantineAt = this.#at.monotonic + waitMs;
+    this.#options.onDistrusted();
+  }
+
+  #inform(input: LeaseInput): void {
+    const before = this.#holder.pausedMs;
+    this.#holder = stepLease(this.#holder, input);
+    const { pausedMs } = this.#holder;
+    if (pausedMs === null || pausedMs === before) return;
+    this.#resumed = true;
+    const fields = { pausedMs: Math.round(pausedMs) };
+    this.#options.log("warn", "this process did not run: permitting nothing until a new grant", fields);
+  }
+
+  #nextNonce(): number {
+    this.#inform({ type: "numbered", at: this.#at });
+    return this.#holder.nonce;
+  }
+
+  /** Null when there is nothing to renew: a boot that can never permit again is better fenced soon. */
+  #nextRenew(): Spoken | null {
+    const { left, voids } = this.#holder;
+    if (left || voids.includes("enforcement-failed") || voids.includes("stopped")) return null;
+    if (!this.#recorded) this.#options.emit({ type: "recordBoot" });
+    this.#recorded = true;
+    this.#inform({ type: "renewDue", at: this.#at });
+    const { projection, enforced } = this.#options.copy();
+    const { node, boot, region, role, version, reads, replacementProof } = this.#options;
+    const lostEpoch = this.#options.lostEpoch(this.#holder.anchor);
+    const renew: Renew = {
+      node,
+      boot,
+      nonce: this.#holder.nonce,
+      region,
+      role,
+      version,
+      reads,
+      windowMs: Math.ceil(this.#windowMs),
+      applied: projection.applied,
+      enforced,
+      digest: projection.digest(),
+      configHash: this.#configHash,
+      replaces: this.#replaces,
+      ...(this.#replaces === null || replacementProof === undefined ? {} : { replacementProof }),
+      monotonicMs: this.#at.monotonic,
+      ...(lostEpoch === null ? {} : { lostEpoch }),
+    };
+    return { type: "renew", renew };
+  }
+}

@@ -1,0 +1,269 @@
+/**
+ * Snapshot source: what a node begins from, and what it goes back to when the log no longer reaches to where it is.
+ *
+ * It keeps a copy of the newest snapshots on its own disk, so that a restart does not fetch what it has had; what the disk holds is
+ * checked like what comes over the wire, and where something does not check out, it says what, and the next older one takes its
+ * place. The newest final denials that this node knows of lie in a file beside them, and are in force whatever it begins from.
+ */
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { decode, encode, type Position, type Projection, type Stream, type WrappedKey } from "../../events/index.ts";
+import { BrokerUnavailableError } from "../databroker.ts";
+import { LogUnavailableError } from "../log/log.ts";
+import type { Logger } from "../runtime/logger.ts";
+import { loadSnapshot } from "../snapshot/load-snapshot.ts";
+import {
+  type ChunkRef,
+  hashOfChunk,
+  openManifest,
+  type SignedManifest,
+  SnapshotRefusedError,
+} from "../snapshot/manifest.ts";
+import {
+  type CheckedChunk,
+  checkChunk,
+  SnapshotCorruptError,
+  type SnapshotFolder,
+  SnapshotNotSavedError,
+} from "../snapshot/snapshot-folder.ts";
+import { allKeys, fetchSnapshot, packedFrom, type SnapshotSupply } from "../snapshot/snapshot-supply.ts";
+import type { EnvelopeOpener } from "../wire/broker-opener.ts";
+import type { KeptOnDisk } from "./denials/persisted-denials.ts";
+import { type KeptForm, keptForm, keptOf } from "./denials/persisted-form.ts";
+import type { LoadedSnapshot } from "./messages.ts";
+import type { DenialsToKeep, SnapshotSource } from "./node-process.ts";
+
+type Keep = (chunk: CheckedChunk) => Promise<void>;
+
+export type NodeSnapshots = SnapshotSource &
+  Readonly<{
+    /** Looks for a newer snapshot and keeps a copy. @returns whether there was one */
+    refresh(signal?: AbortSignal): Promise<boolean>;
+  }>;
+
+/** On a node: the one it would begin from, and the one before, should that turn out to be bad. */
+const keptOnANode = 2;
+/** Chunks on their way to the disk. */
+const writingMax = 4;
+const keysAgainMs = 1_000;
+const writePauseMs = 50;
+const nothingKept: KeptOnDisk = { sticky: [], denials: [] };
+
+export function createNodeSnapshots(
+  options: Readonly<{
+    supply: SnapshotSupply;
+    open: EnvelopeOpener;
+    logger: Logger;
+    /** Null: nothing is kept, and every start fetches; so too where a broker in this process has its own. */
+    folder: SnapshotFolder | null;
+    /** Where final denials are written down, so that a restart does not need the log to remember them; null: nowhere. */
+    deniedFile: string | null;
+  }>,
+): NodeSnapshots {
+  const { supply, logger } = options;
+  const { folder, deniedFile } = options;
+  let writing: Promise<void> | null = null;
+  let written: Readonly<{ sticky: ReadonlySet<Stream>; tightened: number }> | null = null;
+  let wanted: DenialsToKeep | null = null;
+
+  /** The place is known, and nothing can be decided of people whose keys are not: it waits until a broker has them. */
+  async function keysOfAll(signal: AbortSignal | undefined): Promise<WrappedKey[]> {
+    for (let attempts = 0; ; attempts++) {
+      try {
+        return await allKeys(supply, signal);
+      } catch (error) {
+        if (!(error instanceof BrokerUnavailableError || error instanceof LogUnavailableError)) throw error;
+        signal?.throwIfAborted();
+        if (Number.isInteger(Math.log2(attempts + 1)))
+          logger.warn({ err: error }, "no broker gives the keys that go with a snapshot; asking again");
+        await delay(keysAgainMs, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) });
+      }
+    }
+  }
+
+  function whole({ manifest }: SignedManifest, projection: Projection, keys: readonly WrappedKey[]): LoadedSnapshot {
+    return { projection, link: manifest.link, epochs: manifest.epochs, keys, sticky: [] };
+  }
+
+  /** Of this disk where it is there and right, else from a broker: and then kept, so that a fetch that breaks off goes on later. */
+  async function chunkOf(ref: ChunkRef, { signal, keep }: Readonly<{ signal: AbortSignal; keep: Keep }>) {
+    signal.throwIfAborted();
+    if (folder !== null && (await folder.hasChunk(ref.hash))) {
+      try {
+        return await folder.chunk(ref);
+      } catch (error) {
+        if (!(error instanceof SnapshotCorruptError)) throw error;
+        logger.error({ err: error }, "a chunk on this disk is not what it was; it is fetched again");
+      }
+    }
+    const chunk = await checkChunk(ref, await packedFrom(supply, ref));
+    await keep(chunk);
+    return chunk.bytes;
+  }
+
+  /** A disk that takes nothing is no reason not to serve. */
+  async function kept(put: () => Promise<void> | undefined): Promise<void> {
+    try {
+      await put();
+    } catch (error) {
+      if (!(error instanceof SnapshotNotSavedError)) throw error;
+      logger.error({ err: error }, "this node's disk does not keep the snapshot; the next start has to fetch it again");
+    }
+  }
+
+  /** Null: it is of no use, and has been reported. */
+  async function fromDisk(signed: SignedManifest, from: SnapshotFolder): Promise<Projection | null> {
+    try {
+      return await loadSnapshot(signed.manifest, (ref) => from.chunk(ref));
+    } catch (error) {
+      logger.error({ err: error, position: signed.manifest.link.position }, "a snapshot on this disk is of no use");
+      return null;
+    }
+  }
+
+  /** Nobody waits for the disk, unless so many chunks are on their way to it that they are too many to have in memory. */
+  async function fetchInto(signed: SignedManifest, signal: AbortSignal, into: SnapshotFolder) {
+    const writing = new Set<Promise<void>>();
+    const keep = async (chunk: CheckedChunk): Promise<void> => {
+      while (writing.size >= writingMax) await Promise.race(writing);
+      const write = kept(() => into.putChecked(chunk)).finally(() => writing.delete(write));
+      write.catch(() => {}); // it is awaited at the end
+      writing.add(write);
+    };
+    try {
+      return await loadSnapshot(signed.manifest, (ref) => chunkOf(ref, { signal, keep }));
+    } finally {
+      await Promise.all(writing);
+    }
+  }
+
+  return {
+    async local(signal) {
+      if (folder === null) return null;
+      await folder.tidy();
+      const { snapshots, bad } = await folder.list();
+      for (const each of bad) logger.error(each, "a snapshot on this disk is not to be believed");
+      if (snapshots.length === 0) return null;
+      const over = new AbortController();
+      // Asked for while the snapshot is read: both take their time.
+      const keys = keysOfAll(AbortSignal.any([over.signal, ...(signal === undefined ? [] : [signal])]));
+      keys.catch(() => {}); // it is awaited in its turn
+      try {
+        for (const signed of snapshots) {
+          const projection = await fromDisk(signed, folder);
+          if (projection !== null) return whole(signed, projection, await keys);
+        }
+        return null;
+      } finally {
+        over.abort();
+      }
+    },
+
+    async load({ first, signal }) {
+      const behind = (first === null ? 0 : Math.max(0, first - 2)) as Position;
+      const envelope = await supply.manifest(behind);
+      if (envelope === null) {
+        if (first === null) return null;
+        throw new SnapshotRefusedError(`no broker has one that reaches ${first}, where the log begins`);
+      }
+      const signed = openManifest(envelope, options.open);
+      const { position } = signed.manifest.link;
+      if (first !== null && position < first - 1)
+        throw new SnapshotRefusedError(`it ends at ${position}, and the log begins at ${first}`);
+      const keys = allKeys(supply, signal);
+      keys.catch(() => {}); // it is awaited in its turn
+      const fetching = async (into: SnapshotFolder) => {
+        const projection = await fetchInto(signed, signal, into);
+        await kept(async () => {
+          for (const ref of signed.manifest.chunks) if (!(await into.hasChunk(ref.hash))) return;
+          await into.putManifest(signed);
+          await into.keep((await into.list()).snapshots.slice(0, keptOnANode));
+        });
+        return projection;
+      };
+      const keep = async () => {};
+      try {
+        const projection = await (folder === null
+          ? loadSnapshot(signed.manifest, (ref) => chunkOf(ref, { signal, keep }))
+          : folder.alone(() => fetching(folder)));
+        return whole(signed, projection, await keys);
+      } finally {
+        await Promise.allSettled([keys]); // nothing of it goes on behind the caller's back
+      }
+    },
+
+    async refresh(signal) {
+      if (folder === null) return false;
+      return folder.alone(async () => {
+        const [newest] = (await folder.list()).snapshots;
+        const newerThan = newest?.manifest.link.position ?? (0 as Position);
+        const into = { folder, newerThan, ...(signal === undefined ? {} : { signal }) };
+        if ((await fetchSnapshot(supply, into)) === null) return false;
+        await folder.keep((await folder.list()).snapshots.slice(0, keptOnANode));
+        return true;
+      });
+    },
+
+    async kept() {
+      return deniedFile === null ? nothingKept : readKept(deniedFile, logger);
+    },
+
+    keepDenials(denials) {
+      if (deniedFile === null) return;
+      const { sticky, tightened } = denials;
+      const asWritten = written !== null && written.tightened === tightened && sameStreams(sticky, written.sticky);
+      if (asWritten || (written === null && tightened === 0 && sticky.size === 0)) return;
+      written = { sticky: new Set(sticky), tightened };
+      wanted = denials;
+      writing ??= writeWanted(deniedFile);
+    },
+
+    async denialsKept() {
+      await writing;
+    },
+  };
+
+  /** The newest word only, and not without a pause: a great many revocations at once are one file. */
+  async function writeWanted(path: string): Promise<void> {
+    for (let next = wanted; next !== null; next = wanted) {
+      wanted = null;
+      try {
+        await writeKept(path, encode(keptForm({ sticky: [...next.sticky].sort(), denials: next.newest() })));
+      } catch (error) {
+        written = null; // told again with the next change
+        logger.error({ err: error }, "the denials that this node keeps could not be written down");
+      }
+      await delay(writePauseMs);
+    }
+    writing = null;
+  }
+}
+
+function sameStreams(a: ReadonlySet<Stream>, b: ReadonlySet<Stream>): boolean {
+  return a.size === b.size && [...a].every((one) => b.has(one));
+}
+
+async function writeKept(path: string, body: Uint8Array): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeFile(`${path}.part`, encode([hashOfChunk(body), body]), { mode: 0o600, flush: true });
+  await rename(`${path}.part`, path);
+}
+
+/** Losing it denies too little only of what the log has lost and nobody has handed back, so a damaged file is an alarm, not an end. */
+async function readKept(path: string, logger: Logger): Promise<KeptOnDisk> {
+  try {
+    const [hash, body] = decode(await readFile(path)) as [string, Uint8Array];
+    if (hashOfChunk(body) !== hash) throw new Error("its hash is not that of its bytes");
+    const kept = decode(body) as KeptForm | Stream[];
+    return Array.isArray(kept) ? { sticky: kept, denials: [] } : keptOf(kept); // an older build wrote the streams alone
+  } catch (error) {
+    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    if (!missing)
+      logger.error(
+        { err: error, path },
+        "the denials that this node kept cannot be read: it goes on without. If the log was restored or failed over while it was down, revoke anew what was revoked since",
+      );
+    return nothingKept;
+  }
+}

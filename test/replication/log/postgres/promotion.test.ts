@@ -1,0 +1,133 @@
+/** Which standby may take the place of a primary, and what may be lost by it. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import {
+  attached,
+  chooseStandby,
+  detached,
+  leadingTo,
+  nameIn,
+  parseSynchronousNames,
+  type Seen,
+  whatMayBeLost,
+} from "../../../../src/replication/log/postgres/promotion.ts";
+
+describe("synchronous_standby_names", () => {
+  for (const [text, expected] of [
+    ["", undefined],
+    ["  ", undefined],
+    ["a", { count: 1, names: ["a"] }],
+    ["a, b", { count: 1, names: ["a", "b"] }],
+    ["2 (a, b, c)", { count: 2, names: ["a", "b", "c"] }],
+    ["FIRST 1 (a,b)", { count: 1, names: ["a", "b"] }],
+    ["any 2 (A, b, b)", { count: 2, names: ["a", "b"] }],
+    ['ANY 1 ("node 1", "say ""hi""")', { count: 1, names: ["node 1", 'say "hi"'] }],
+    ["*", { count: 1, names: "any" }],
+    ["ANY 2 (*)", { count: 2, names: "any" }],
+  ] as const) {
+    test(`"${text}"`, () => assert.deepEqual(parseSynchronousNames(text), expected));
+  }
+  test("what cannot be read is an error, not an empty list", () => {
+    for (const text of ["ANY 1 (a,,b)", 'ANY 1 ("a)', "ANY 1 (a b)"])
+      assert.throws(() => parseSynchronousNames(text), SyntaxError, text);
+  });
+});
+
+const seen = (synchronous: string, standbys: readonly string[], parts: Partial<Seen> = {}): Seen => ({
+  standbys: standbys.map((name) => ({ host: `${name}:5432`, name, synchronous })),
+  ...{ primaries: [], unreachable: [], oldPrimary: null },
+  ...parts,
+});
+
+describe("what may be lost", () => {
+  const lost = (...of: Parameters<typeof seen>): boolean => whatMayBeLost(seen(...of)).length > 0;
+
+  test("nothing when all but k − 1 of those that may acknowledge have stopped", () => {
+    assert.equal(lost("ANY 1 (a, b)", ["a", "b"]), false);
+    assert.equal(lost("ANY 1 (a, b)", ["a"]), true);
+    assert.equal(lost("ANY 2 (a, b)", ["a"]), false);
+    assert.equal(lost("ANY 2 (a, b, c)", ["a", "c"]), false);
+    assert.equal(lost("ANY 2 (a, b, c)", ["c"]), true);
+    assert.equal(lost("FIRST 1 (a, b)", ["b"]), true);
+    assert.equal(lost("a", ["A"]), false);
+  });
+  test("a server beside those that acknowledge counts for nothing", () => {
+    assert.equal(lost("ANY 1 (a, b)", ["a", "reporting"]), true);
+  });
+  test("the old primary among the names is not one that could acknowledge, once it is known to be it", () => {
+    assert.equal(lost("ANY 1 (p, a, b)", ["a", "b"]), true);
+    assert.equal(lost("ANY 1 (p, a, b)", ["a", "b"], { oldPrimary: "P" }), false);
+    const primaries = [{ host: "p:5432", name: "p", synchronous: "ANY 1 (p, a, b)" }];
+    assert.equal(lost("ANY 1 (p, a, b)", ["a", "b"], { primaries }), false);
+    assert.equal(lost("ANY 1 (p, a, b)", ["a"], { primaries }), true);
+  });
+  test("without names, with a *, or with settings that differ, nobody can tell", () => {
+    assert.match(whatMayBeLost(seen("", ["a", "b"])).join(), /no synchronous standbys/);
+    assert.match(whatMayBeLost(seen("ANY 1 (*)", ["a", "b"])).join(), /name the standbys/);
+    const [a] = seen("ANY 1 (a, b)", ["a"]).standbys;
+    const [b] = seen("ANY 2 (a, b)", ["b"]).standbys;
+    assert.ok(a !== undefined && b !== undefined);
+    assert.match(whatMayBeLost({ ...seen("", []), standbys: [a, b] }).join(), /not the same on all servers/);
+  });
+  test("who is missing is named, and why it was not reached", () => {
+    const unreachable = [{ host: "10.0.0.2:5432", problem: "timed out" }];
+    assert.match(
+      whatMayBeLost(seen("ANY 1 (a, b)", ["a"], { unreachable })).join(),
+      /^b may hold .*10\.0\.0\.2:5432 \(timed out\)/,
+    );
+  });
+  test("for every list and every number: what is called safe holds whatever was acknowledged, and nothing more is", () => {
+    const names = ["a", "b", "c", "d"];
+    for (let n = 1; n <= 4; n++)
+      for (let k = 1; k <= n; k++)
+        for (let set = 1; set < 1 << n; set++) {
+          const all = names.slice(0, n);
+          const stopped = all.filter((_, i) => set & (1 << i));
+          const holders = subsets(all).filter((each) => each.length === k);
+          // Whoever acknowledged, one of those that stopped has it; and those that did not stop are too few to acknowledge.
+          const safe = holders.every((each) => each.some((name) => stopped.includes(name))) && n - stopped.length < k;
+          assert.equal(!lost(`ANY ${k} (${all.join()})`, stopped), safe, `ANY ${k} of ${n}, stopped ${stopped}`);
+        }
+  });
+});
+
+function subsets(names: readonly string[]): string[][] {
+  return Array.from({ length: 1 << names.length }, (_, set) => names.filter((_, i) => set & (1 << i)));
+}
+
+test("the standby that has received most is chosen", () => {
+  const of = (host: string, bytes: bigint) => ({ host, bytes, epoch: 1, position: 1 });
+  assert.equal(chooseStandby([of("a", 10n), of("b", 2n ** 60n), of("c", 11n)])?.host, "b");
+  assert.equal(chooseStandby([]), undefined);
+});
+
+describe("primary_conninfo", () => {
+  for (const conninfo of [
+    "host=one port=5432 user=replicator password='it''s' application_name=a",
+    "user=replicator passfile='/a b/pass' host='one'",
+    "postgres://replicator:secret@one:5432/?application_name=a",
+    "postgresql://replicator@one/postgres",
+    "",
+  ]) {
+    test(`${JSON.stringify(conninfo)} is detached, once or twice, and led to another server`, () => {
+      const once = detached(conninfo);
+      assert.equal(detached(once), once);
+      assert.equal(attached(once), conninfo);
+      assert.equal(attached(conninfo), conninfo);
+      if (conninfo === "") return assert.equal(once, "");
+      assert.match(once, /detached-by-cardea/);
+      const led = leadingTo(once, { host: "two", port: "6543" });
+      assert.ok(led.startsWith(conninfo));
+      assert.match(led.slice(conninfo.length), /two.*6543/);
+      assert.doesNotMatch(led, /detached/);
+    });
+  }
+  test("the name that a standby goes by", () => {
+    assert.equal(nameIn("host=h application_name=a", "cluster"), "a");
+    assert.equal(nameIn("application_name='it\\'s a' host=h", "cluster"), "it's a");
+    assert.equal(nameIn("application_name=a application_name=b", ""), "b");
+    assert.equal(nameIn("postgres://u@h/?application_name=node%201", ""), "node 1");
+    assert.equal(nameIn("host=h", "cluster"), "cluster");
+    assert.equal(nameIn("host=h", ""), "walreceiver");
+  });
+});

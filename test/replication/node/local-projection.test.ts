@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  type CardeaEvent,
+  type DeviceId,
+  deviceStream,
+  Projection,
+  type Recorded,
+  type ServiceAccountId,
+  serviceAccountStream,
+  sessionStream,
+  userStream,
+} from "../../../src/events/index.ts";
+import { createPersonKeys } from "../../../src/replication/index.ts";
+import { type EpochMark, emptyTrail, follow } from "../../../src/replication/lease/chain-history.ts";
+import { LocalCopy } from "../../../src/replication/node/local-projection.ts";
+import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
+import { created, History, history, revoked, secret, sessionId, userId } from "../support.ts";
+
+/** A copy that has applied one history, and is then rebuilt from another. */
+function rebuilt(old: History, log: History): LocalCopy {
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold(old.recorded(0, old.entries.length));
+  copy.beginRebuild();
+  copy.fold(log.recorded(0, log.entries.length));
+  copy.finishRebuild("lost");
+  return copy;
+}
+
+function lost(...events: readonly CardeaEvent[]): { old: History; log: History } {
+  const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(created(3, 1));
+  const old = shared.fork(4);
+  for (const event of events) old.add(event);
+  return { old, log: shared.fork(4).open(2).add(created(50, 3)) };
+}
+
+/** A copy of all of a history, as a node saves it or a broker serves it. */
+function snapshotOf(of: History): LoadedSnapshot {
+  const projection = new Projection();
+  for (const recorded of of.recorded(0, of.entries.length)) projection.apply(recorded);
+  return { projection, link: of.head, epochs: marksOf(of), keys: [], sticky: [] };
+}
+
+function marksOf(of: History): EpochMark[] {
+  return follow(emptyTrail, of.recorded(0, of.entries.length)).epochs.slice();
+}
+
+test("a revocation of a lost suffix stays in force, outside the digest", () => {
+  const { old, log } = lost(revoked(1, 1));
+  const copy = rebuilt(old, log);
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+  assert.ok(!copy.stickilyDenied(sessionStream(sessionId(2))));
+  assert.equal(copy.projection.digest(), rebuilt(new History(), log).projection.digest());
+});
+
+test("a revocation that the surviving log holds too is not kept apart", () => {
+  const shared = new History().open(1).add(created(1, 1)).add(revoked(1, 1));
+  const copy = rebuilt(shared.fork(3).add(created(2)), shared.fork(3).open(2));
+  assert.equal(copy.sticky.size, 0);
+});
+
+test("lost loosening events are dropped: a session created there is unknown", () => {
+  const { old, log } = lost(created(9, 1));
+  const copy = rebuilt(old, log);
+  assert.equal(copy.projection.standing(sessionId(9)).standing, "unknown");
+  assert.equal(copy.sticky.size, 0);
+});
+
+test("a lost cut of all sessions of a person denies those sessions, and not the person's new ones", () => {
+  const { old, log } = lost({ type: "UserSessionsRevoked", userId: userId(1), upTo: null, reason: "operator" });
+  const copy = rebuilt(old, log.add(created(60, 1)));
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))) && copy.stickilyDenied(sessionStream(sessionId(3))));
+  assert.ok(!copy.stickilyDenied(sessionStream(sessionId(2))));
+  assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+  assert.ok(!copy.stickilyDenied(sessionStream(sessionId(60))));
+});
+
+test("a lost suspension denies the person until an operator's later word, and their old sessions for good", () => {
+  const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "test" });
+  const copy = rebuilt(old, log);
+  assert.ok(copy.stickilyDenied(userStream(userId(1))));
+  log.add({ type: "UserRestored", userId: userId(1) });
+  copy.fold(log.recorded(log.entries.length - 1, log.entries.length));
+  assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+});
+
+test("lost removals of devices and service accounts, and of kinds this build does not know, stay in force", () => {
+  const device = "device-1" as DeviceId;
+  const account = "account-1" as ServiceAccountId;
+  const { old, log } = lost(
+    { type: "DeviceRemoved", deviceId: device, userId: userId(1) },
+    { type: "ServiceAccountRevoked", serviceAccountId: account, userId: userId(1), reason: "operator" },
+  );
+  const copy = rebuilt(old, log);
+  assert.ok(copy.stickilyDenied(deviceStream(device)) && copy.stickilyDenied(serviceAccountStream(account)));
+});
+
+test("a loss that reaches further back than memory keeps everything denied that was denied", () => {
+  const old = history(1, 1);
+  for (let n = 0; n < 17_000; n++) old.add(revoked(n));
+  const copy = rebuilt(old, history(1, 2));
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(0))), "forgotten one by one, kept all together");
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(16_999))));
+});
+
+test("while it is rebuilt the old projection is the visible one, and goes on denying", () => {
+  const { old, log } = lost(revoked(1, 1));
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold(old.recorded(0, old.entries.length));
+  copy.beginRebuild();
+  copy.fold(log.recorded(0, 3));
+  assert.equal(copy.projection.standing(sessionId(1)).standing, "revoked");
+  assert.deepEqual(copy.projection.applied, old.head);
+  copy.fold(log.recorded(3, log.entries.length));
+  copy.finishRebuild("lost");
+  assert.deepEqual(copy.projection.applied, log.head);
+});
+
+test("an event that is decisive is told from one that no decision reads", () => {
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  const log = history(1).add(created(1));
+  assert.equal(copy.fold(log.recorded(0, 1)).decisive, false);
+  const { touched, decisive } = copy.fold(log.recorded(1, 2));
+  assert.ok(decisive && touched.flat().includes(sessionStream(sessionId(1))));
+});
+
+test("an unknown event that tightens denies its subject, also when it is lost", () => {
+  const { old, log } = lost(revoked(1, 1));
+  const entry = old.entries.at(-1);
+  assert.ok(entry);
+  const unknown: Recorded = {
+    ...entry.recorded,
+    type: "SessionBanished",
+    event: { type: "Unknown", name: "SessionBanished" },
+  };
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold([...old.recorded(0, 4), unknown]);
+  assert.equal(copy.projection.standing(sessionId(1)).standing, "revoked");
+  copy.beginRebuild();
+  copy.fold(log.recorded(0, log.entries.length));
+  assert.equal(copy.finishRebuild("lost").events.length, 1);
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+});
+
+test("what a snapshot of a lost history was thought to hold is known again when that history is left in its turn", () => {
+  const { old, log } = lost(
+    { type: "UserSuspended", userId: userId(1), reason: "test" },
+    { type: "UserErased", userId: userId(2) },
+  );
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold(old.recorded(0, old.entries.length));
+  copy.beginRebuild();
+  copy.base(snapshotOf(old), marksOf(old));
+  copy.beginRebuild(); // what it begins from is lost too
+  copy.fold(log.recorded(0, log.entries.length));
+  const { events } = copy.finishRebuild("lost");
+  assert.deepEqual(
+    events.map(({ type }) => type).filter((type) => type !== "SessionRevoked"),
+    ["UserSuspended", "UserErased"],
+  );
+  assert.ok(copy.stickilyDenied(userStream(userId(1))) && copy.stickilyDenied(userStream(userId(2))));
+});
+
+test("what a snapshot of the surviving history holds is known, should that history be left later", () => {
+  const shared = new History().open(1).add(created(1, 1)).add(revoked(1, 1)).add(created(2, 2));
+  const { old, log } = { old: shared.fork(4).add(created(8, 1)), log: shared.fork(4).open(2) };
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold(old.recorded(0, old.entries.length));
+  copy.beginRebuild();
+  copy.base(snapshotOf(log), marksOf(old));
+  assert.deepEqual(copy.finishRebuild("lost").events, []);
+  assert.equal(copy.sticky.size, 0);
+  const third = shared.fork(2).open(3);
+  copy.beginRebuild();
+  copy.fold(third.recorded(0, third.entries.length));
+  assert.equal(copy.finishRebuild("lost").events.length, 1, "the revocation is handed back");
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+});
+
+test("a restoration lifts a lost suspension only while the history that holds it is the surviving one", () => {
+  const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "test" });
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold(old.recorded(0, old.entries.length));
+  copy.beginRebuild();
+  const restored = log.fork(log.entries.length).add({ type: "UserRestored", userId: userId(1) });
+  copy.fold(restored.recorded(0, restored.entries.length));
+  copy.beginRebuild(); // before it had been read to its head, that history was lost, too
+  copy.fold(log.recorded(0, log.entries.length));
+  copy.finishRebuild("lost");
+  assert.ok(copy.stickilyDenied(userStream(userId(1))));
+});
+
+test("a denial that is known only by a snapshot stays in force when the history behind the snapshot's place is lost", () => {
+  const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(revoked(2, 2));
+  const old = shared.fork(4).add(revoked(1, 1));
+  const copy = new LocalCopy(createPersonKeys([secret]));
+  copy.fold(shared.recorded(0, 4));
+  // Behind retention: a snapshot further on in the same history takes its place.
+  copy.beginRebuild();
+  copy.base(snapshotOf(old), marksOf(old));
+  copy.finishRebuild("nothing lost");
+  copy.beginRebuild();
+  const log = shared.fork(4).open(2);
+  copy.fold(log.recorded(0, log.entries.length));
+  copy.finishRebuild("lost");
+  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))), "though an older denial has survived");
+});
