@@ -57,7 +57,7 @@ const randomNames = new Set([
 ]);
 
 /** Loops that perform the effects of a pure core with what they are given. They may set timers, and nothing else. */
-const timed = new Map([["src/broker/bell.ts", "bounds the wait of a long poll"]]);
+const timed = new Map([["src/broker/core/notifier.ts", "bounds the wait of a long poll"]]);
 const timerRemedy = "take a timer as an argument";
 const worldlyCode: readonly (readonly [pattern: RegExp, remedy: string])[] = [
   [/\bDate\.now\b|\bnew Date\(\s*\)|(?<!new )\bDate\(\)/, "take `now` or a clock as an argument"],
@@ -82,9 +82,9 @@ const machines = {
   "lease granter": "src/replication/lease/lease-granter.ts",
   "regional granter": "src/replication/lease/regional-granter.ts",
   "regional broker": "src/broker/region/region-core.ts",
-  "receipt collector": "src/broker/leader/receipt-desk.ts",
+  "receipt collector": "src/broker/leader/receipt-tracker.ts",
   receipt: "src/replication/lease/receipt.ts",
-  relay: "src/broker/leader/relay.ts",
+  relay: "src/broker/leader/batch-publisher.ts",
   reconciler: "src/replication/node/denials/reassertions.ts",
   "snapshot builder": "src/replication/snapshot/builder.ts",
   "snapshot run": "src/broker/snapshots/snapshot-run.ts",

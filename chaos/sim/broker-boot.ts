@@ -14,10 +14,10 @@ import type {
   OpenedNodeMessage,
   PageAnswer,
   ReceiptAnswer,
-} from "../../src/broker/broker-messages.ts";
+} from "../../src/broker/core/messages.ts";
+import type { Presence } from "../../src/broker/leader/broker-presence.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
-import type { Presence } from "../../src/broker/leader/peers.ts";
-import { neededAfter } from "../../src/broker/snapshots/needed-after.ts";
+import { neededAfter } from "../../src/broker/snapshots/retention-floor.ts";
 import type { BootId, CommandRequest, CommandResult, Epoch, Incarnation, NodeId } from "../../src/events/index.ts";
 import type { Durability, Receipt } from "../../src/replication/index.ts";
 import type { BrokerPort, SaidAnswer, Unavailable } from "./broker-port.ts";

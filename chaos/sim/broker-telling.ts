@@ -2,7 +2,7 @@
  * Broker telling: what a simulated broker reports of its core, for the monitors to judge. It looks, and changes nothing.
  */
 import type { BrokerCore } from "../../src/broker/broker-core.ts";
-import type { BrokerEffect } from "../../src/broker/broker-messages.ts";
+import type { BrokerEffect } from "../../src/broker/core/messages.ts";
 import { type BootId, type Epoch, genesis, type Link, type NodeId } from "../../src/events/index.ts";
 import type { PageOutcome } from "../../src/replication/index.ts";
 import type { SimFact } from "./facts.ts";

@@ -5,7 +5,7 @@
  * was not sealed by its sender is not authentic. What is then believed is decided by the product's own functions.
  */
 
-import type { OpenedNodeMessage } from "../../src/broker/broker-messages.ts";
+import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
 import { believeRenew, type ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { Link } from "../../src/events/index.ts";
 import {

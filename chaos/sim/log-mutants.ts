@@ -129,7 +129,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         put: "onLost: () => undefined,",
       },
       {
-        file: "src/broker/ledger/ledger-keeper.ts",
+        file: "src/broker/state/broker-state-sync.ts",
         take: 'this.#work.note({ type: "lost", events });',
         put: "void events;",
       },
@@ -236,7 +236,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a place is called lost by who may not lead any more",
     changes: [
       {
-        file: "src/broker/leader/receipt-desk.ts",
+        file: "src/broker/leader/receipt-tracker.ts",
         take: 'if (asked.proven === "yes") return this.#found(asked, null);',
         put: "this.#found(asked, null);\n    if (asked.deadline > 0) return;",
       },
@@ -276,7 +276,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a level is finalized without a look at who could not read it",
     changes: [
       {
-        file: "src/broker/leader/finalizing.ts",
+        file: "src/broker/leader/level-readiness.ts",
         take: "  return why;\n",
         put: "  why.length = 0;\n  return why;\n",
       },
@@ -289,7 +289,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       { file: "src/replication/node/node-core.ts", take: 'this.#lease.void("too-old");', put: "" },
       {
-        file: "src/broker/leader/lease-desk.ts",
+        file: "src/broker/leader/lease-request-handler.ts",
         take: "if (renew.reads < finalized) {",
         put: "if (renew.reads < 0) {",
       },
@@ -353,7 +353,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a broker lets a boot go because another said so in its name",
     changes: [
       {
-        file: "src/broker/leader/lease-desk.ts",
+        file: "src/broker/leader/lease-request-handler.ts",
         take: "if (!isOwn(message, message.goodbye)) return this.#drop(id, notItself);",
         put: "",
       },

@@ -4,7 +4,7 @@
  * It does for them what region-driver.ts and node-process.ts do in production: questions become calls of home brokers, timers and disk
  * writes; answers become inputs. It decides nothing.
  */
-import type { OpenedNodeMessage } from "../../src/broker/broker-messages.ts";
+import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";
 import type { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { newRegionCore, type RegionCore, step } from "../../src/broker/region/region-core.ts";

@@ -3,7 +3,7 @@
  *
  * A visit calls something outside about a session, for any time, and then submits a command. It does not heed the end of its epoch: what it still has in hand is for the core to refuse.
  */
-import type { DutyRun } from "../../src/broker/broker-messages.ts";
+import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";
 import type { BrokerTelling } from "./broker-telling.ts";
 import type { SimProcess } from "./process.ts";

@@ -1,9 +1,9 @@
 /**
- * Simulated log calls: a broker core's questions to the log, asked of the Postgres model. The same answers as src/broker/log-calls.ts
+ * Simulated log calls: a broker core's questions to the log, asked of the Postgres model. The same answers as src/broker/perform-log-call.ts
  * gives with a real log, by callback; a batch that is not whole is thrown, for it is a bug of the core.
  */
 
-import type { LogAnswer, LogCall } from "../../src/broker/broker-messages.ts";
+import type { LogAnswer, LogCall } from "../../src/broker/core/messages.ts";
 import { firstEventOf } from "../../src/broker/leader/epoch.ts";
 import { type Incarnation, type Link, unreachable } from "../../src/events/index.ts";
 import { LogUnavailableError } from "../../src/replication/log/log.ts";

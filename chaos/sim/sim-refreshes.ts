@@ -11,9 +11,9 @@ import {
   stepAfterRecord,
   type UnsentIntent,
 } from "../../src/auth/authenticate/refresh-rules.ts";
-import type { DutyRun } from "../../src/broker/broker-messages.ts";
 import { openVault } from "../../src/broker/commands/vault.ts";
-import type { Ledger } from "../../src/broker/ledger/ledger.ts";
+import type { DutyRun } from "../../src/broker/core/messages.ts";
+import type { Ledger } from "../../src/broker/state/broker-state.ts";
 import type {
   Command,
   CommandId,

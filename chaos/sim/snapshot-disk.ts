@@ -1,5 +1,5 @@
 /**
- * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-shelf.ts has them: what counts is what
+ * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-store.ts has them: what counts is what
  * stands in the log as it is now, and a broker that has too little copies the newest one of another.
  *
  * Chunks lie there by their hashes. Now and then one is written as something else, which only shows when it is read back: then it is

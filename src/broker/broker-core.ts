@@ -17,28 +17,28 @@ import {
   type Renew,
   vaultKey,
 } from "../replication/index.ts";
-import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./broker-messages.ts";
 import { poolRandom } from "./commands/random-pool.ts";
-import type { BrokerCoreOptions } from "./core-options.ts";
-import { type Counters, newCounters } from "./counters.ts";
+import { type Counters, newCounters } from "./core/counters.ts";
+import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./core/messages.ts";
+import type { BrokerCoreOptions } from "./core/options.ts";
+import { type Note, type Purpose, type Standing, Work } from "./core/step-context.ts";
+import { Relay } from "./leader/batch-publisher.ts";
 import { BootKeys } from "./leader/boot-keys.ts";
+import { type Peer, Peers } from "./leader/broker-presence.ts";
+import { FirstAnswers } from "./leader/duplicate-check.ts";
 import { DutyHolder } from "./leader/duty-holder.ts";
 import { Election, leaderIn } from "./leader/election.ts";
 import { reopen } from "./leader/epoch.ts";
 import { EpochClaims, epochJumpMax } from "./leader/epoch-claims.ts";
-import { FirstAnswers } from "./leader/first-answers.ts";
-import { callerAt, Inbox } from "./leader/inbox.ts";
 import type { LeaderParts } from "./leader/leader.ts";
-import { type Peer, Peers } from "./leader/peers.ts";
-import { Relay } from "./leader/relay.ts";
-import { Reports } from "./leader/reports.ts";
-import { Terms } from "./leader/terms.ts";
-import { newHandBack } from "./ledger/hand-back.ts";
-import { Ledger } from "./ledger/ledger.ts";
-import { LedgerKeeper } from "./ledger/ledger-keeper.ts";
-import { Pages } from "./ledger/pages.ts";
-import { createPersonKeyCache, type PersonKeyCache } from "./ledger/person-key-cache.ts";
-import { type Note, type Purpose, type Standing, Work } from "./work.ts";
+import { Terms } from "./leader/leadership-lifecycle.ts";
+import { callerAt, Inbox } from "./leader/pending-commands.ts";
+import { Reports } from "./leader/reassertion-intake.ts";
+import { newHandBack } from "./state/broker-reassertions.ts";
+import { Ledger } from "./state/broker-state.ts";
+import { LedgerKeeper } from "./state/broker-state-sync.ts";
+import { Pages } from "./state/page-server.ts";
+import { createPersonKeyCache, type PersonKeyCache } from "./state/person-key-cache.ts";
 
 const idleBeatMsMax = 500;
 /** A duty that does not heed the end of its epoch is waited for no longer than this. */

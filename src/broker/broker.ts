@@ -32,13 +32,14 @@ import {
   splitBatch,
   vaultKey,
 } from "../replication/index.ts";
-import { Answers } from "./answers.ts";
-import { createDatabroker, type Led } from "./api/databroker-port.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
-import { createReceiptOffice } from "./api/receipt-office.ts";
-import type { RouterDeps, Via } from "./api/router.ts";
-import { Bell, createAlarm } from "./bell.ts";
+import type { RouterDeps, Via } from "./api/leader-router.ts";
+import { createDatabroker, type Led } from "./api/local-databroker.ts";
+import { createPageCalls } from "./api/page-calls.ts";
+import { createReceiptOffice } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
+import { refuseCommand } from "./commands/permissions.ts";
+import { openVault } from "./commands/vault.ts";
 import type {
   BrokerEffect,
   BrokerInput,
@@ -47,23 +48,22 @@ import type {
   LeaseAnswer,
   PageAnswer,
   ReceiptAnswer,
-} from "./broker-messages.ts";
-import { refuseCommand } from "./commands/permissions.ts";
-import { openVault } from "./commands/vault.ts";
+} from "./core/messages.ts";
+import { Bell, createAlarm } from "./core/notifier.ts";
+import { Answers } from "./core/pending-requests.ts";
+import type { Presence, Tidings } from "./leader/broker-presence.ts";
 import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.ts";
-import { epochIsOver } from "./leader/inbox.ts";
 import type { LeaseOptions } from "./leader/leader.ts";
+import { LeaseRefusedError } from "./leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
-import { LeaseRefusedError } from "./leader/lease-refused.ts";
-import type { Presence, Tidings } from "./leader/peers.ts";
-import { answerOf } from "./log-calls.ts";
-import { nodeOpener } from "./node-opener.ts";
-import { createPageCalls } from "./page-calls.ts";
-import { rewrapDuty } from "./rewrap-duty.ts";
-import { neededAfter } from "./snapshots/needed-after.ts";
-import type { SnapshotOffice } from "./snapshots/snapshot-office.ts";
-import { Speakers } from "./speakers.ts";
-import { createTidings } from "./tidings.ts";
+import { epochIsOver } from "./leader/pending-commands.ts";
+import { rewrapDuty } from "./leader/rewrap-duty.ts";
+import { Speakers } from "./peers/epoch-signers.ts";
+import { createTidings } from "./peers/gossip.ts";
+import { nodeOpener } from "./peers/node-opener.ts";
+import { answerOf } from "./perform-log-call.ts";
+import { neededAfter } from "./snapshots/retention-floor.ts";
+import type { SnapshotOffice } from "./snapshots/snapshot-service.ts";
 
 export type BrokerOptions = Readonly<{
   log: EventLog;

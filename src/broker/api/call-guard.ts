@@ -2,7 +2,7 @@
  * Call guard: who asks, whether they mean this very call and have not asked it before, and the seal on what they are answered.
  *
  * Who asks is settled before a byte of the body is read, and that the body is the one they meant before it is looked at. A call
- * comes in once (seen-calls.ts). Every answer to one that came in is sealed with the broker's key, refusals too. What is
+ * comes in once (replay-guard.ts). Every answer to one that came in is sealed with the broker's key, refusals too. What is
  * refused is counted. What this keeps out and what it does not: docs/adr/0011.
  */
 import type { FastifyInstance, FastifyRequest } from "fastify";
@@ -16,8 +16,8 @@ import {
   callText,
   sealAnswer,
 } from "../../replication/index.ts";
-import { forwardedHeader, type Via } from "./router.ts";
-import { createSeenCalls } from "./seen-calls.ts";
+import { forwardedHeader, type Via } from "./leader-router.ts";
+import { createSeenCalls } from "./replay-guard.ts";
 import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedError } from "./service-token.ts";
 
 export type CallGuard = Readonly<{

@@ -35,14 +35,14 @@ import {
 import type { Broker } from "../broker.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayAsk, refuseCommand } from "../commands/permissions.ts";
-import { LeaseRefusedError } from "../leader/lease-refused.ts";
-import type { Presence, Tidings } from "../leader/peers.ts";
-import { pageEventsMax, pageWaitMsMax } from "../ledger/pages.ts";
+import type { Presence, Tidings } from "../leader/broker-presence.ts";
+import { LeaseRefusedError } from "../leader/lease-message-error.ts";
+import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import { guardCalls } from "./call-guard.ts";
+import { tidingsIn } from "./gossip-routes.ts";
 import { createReceiptLines, jsonLinesType } from "./receipt-lines.ts";
 import { UnauthenticatedError } from "./service-token.ts";
 import { addSnapshotRoutes } from "./snapshot-routes.ts";
-import { tidingsIn } from "./tidings.ts";
 import { encodeBody, formatFor, jsonType, msgpackType } from "./wire-bodies.ts";
 
 export type DatabrokerServerOptions = Readonly<{

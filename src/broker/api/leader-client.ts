@@ -27,11 +27,11 @@ import {
   refuseAnswer,
   signCall,
 } from "../../replication/index.ts";
-import { LeaseRefusedError } from "../leader/lease-refused.ts";
-import type { Presence, Tidings } from "../leader/peers.ts";
-import { forwardedHeader } from "./router.ts";
+import type { Presence, Tidings } from "../leader/broker-presence.ts";
+import { LeaseRefusedError } from "../leader/lease-message-error.ts";
+import { parseTidings } from "./gossip-routes.ts";
+import { forwardedHeader } from "./leader-router.ts";
 import type { Caller } from "./service-token.ts";
-import { parseTidings } from "./tidings.ts";
 
 export type LeaderClientOptions = Readonly<{
   cluster: string;

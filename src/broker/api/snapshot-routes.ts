@@ -7,7 +7,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { encode, InvalidIdError, type Position, parseHash, parsePosition, parseUserId } from "../../events/index.ts";
 import { BrokerUnavailableError, keysPage, type SnapshotSupply } from "../../replication/index.ts";
 import { ForbiddenError, mayAsk } from "../commands/permissions.ts";
-import type { Via } from "./router.ts";
+import type { Via } from "./leader-router.ts";
 
 const immutable = "private, max-age=86400, immutable";
 /** Chunks in memory on their way out, whoever asks: the others come again in a moment, or ask the next broker. */

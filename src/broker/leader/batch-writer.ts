@@ -20,17 +20,17 @@ import {
   type WrappedKey,
 } from "../../events/index.ts";
 import type { AppendBatch, AppendOutcome, WriteRound } from "../../replication/index.ts";
-import type { LogAnswer } from "../broker-messages.ts";
 import { type AccessSet, personIn } from "../commands/access.ts";
 import type { LostPlaces } from "../commands/performed.ts";
 import { isReassertion } from "../commands/reassert-commands.ts";
-import type { Purpose, Work } from "../work.ts";
+import type { LogAnswer } from "../core/messages.ts";
+import type { Purpose, Work } from "../core/step-context.ts";
 import { type Accepted, BatchDraft, type Built, batchEventsMax, type Desk, type Settled } from "./batch.ts";
 import type { Queued } from "./command-queue.ts";
+import type { FirstAnswer } from "./duplicate-check.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
-import type { FirstAnswer } from "./first-answers.ts";
-import { epochIsOver } from "./inbox.ts";
 import type { LeaderParts } from "./leader.ts";
+import { epochIsOver } from "./pending-commands.ts";
 
 export type WriteTicket = Readonly<{ number: number; round: WriteRound }>;
 export type Committed = Readonly<{ batch: AppendBatch; accepted: readonly Accepted[] }>;

@@ -6,7 +6,7 @@
  * envelope opener has checked it. Pure, and bounded: the oldest pin goes first.
  */
 import { commitsToKey } from "../../replication/index.ts";
-import type { NodeSender } from "../broker-messages.ts";
+import type { NodeSender } from "../core/messages.ts";
 
 const pinsMax = 40_000;
 

@@ -5,8 +5,8 @@
  * in which they came. A flood of tightening commands leaves a quarter of each batch to the others.
  */
 import type { CommandRequest, Stream } from "../../events/index.ts";
-import type { Leadership } from "../broker-messages.ts";
 import { type Access, AccessSet } from "../commands/access.ts";
+import type { Leadership } from "../core/messages.ts";
 
 export type Queued = Readonly<{
   /** Grows with each command offered. */

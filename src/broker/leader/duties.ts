@@ -12,7 +12,7 @@ import type {
   VaultedTokens,
 } from "../../events/index.ts";
 import type { Clock, EpochMark, Logger, SignedManifest, SnapshotManifest } from "../../replication/index.ts";
-import type { DutyRun, Leadership } from "../broker-messages.ts";
+import type { DutyRun, Leadership } from "../core/messages.ts";
 
 export type DutyContext = Readonly<{
   /** In the role of a broker, in this epoch: `unavailable` once it is over. */

@@ -8,11 +8,11 @@
  * Two duties are done here: the sweep of expired sessions (nothing leaves a projection by a clock), and that of old command ids.
  */
 import { type CommandId, uuidFromBytes } from "../../events/index.ts";
-import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../broker-messages.ts";
-import type { Counters } from "../counters.ts";
-import type { Ledger } from "../ledger/ledger.ts";
-import type { Work } from "../work.ts";
-import { callerAt, epochIsOver, type Inbox } from "./inbox.ts";
+import type { Counters } from "../core/counters.ts";
+import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../core/messages.ts";
+import type { Work } from "../core/step-context.ts";
+import type { Ledger } from "../state/broker-state.ts";
+import { callerAt, epochIsOver, type Inbox } from "./pending-commands.ts";
 
 type Held = {
   readonly name: string;

@@ -9,10 +9,10 @@
  */
 import { type BrokerId, type Epoch, type Incarnation, uuidFromBytes } from "../../events/index.ts";
 import { lostHistory, type Observation } from "../../replication/index.ts";
-import type { LogAnswer } from "../broker-messages.ts";
-import type { Standing, Work } from "../work.ts";
+import type { LogAnswer } from "../core/messages.ts";
+import type { Standing, Work } from "../core/step-context.ts";
 import type { LeaderEnd, OpenedEpoch } from "./epoch.ts";
-import { isResigned, resignation, type SeatWatch, watchSeat } from "./seat-watch.ts";
+import { isResigned, resignation, type SeatWatch, watchSeat } from "./leader-liveness.ts";
 
 export type ElectionOptions = Readonly<{
   brokerId: BrokerId;

@@ -11,9 +11,9 @@
  * Pure. The budget outlives the epochs of this process.
  */
 import { type Epoch, parseEpoch } from "../../events/index.ts";
-import type { LogAnswer, NodeSender } from "../broker-messages.ts";
-import type { Counters } from "../counters.ts";
-import type { Work } from "../work.ts";
+import type { Counters } from "../core/counters.ts";
+import type { LogAnswer, NodeSender } from "../core/messages.ts";
+import type { Work } from "../core/step-context.ts";
 import type { Leader } from "./leader.ts";
 
 /** No message makes a broker open an epoch further above its own. */

@@ -3,7 +3,7 @@
  */
 import type { Epoch, Fact, Incarnation, Link, MonotonicMs } from "../../events/index.ts";
 import type { Lessee, LogEntry, OpenEpochRequest } from "../../replication/index.ts";
-import type { OpenEpochCall } from "../broker-messages.ts";
+import type { OpenEpochCall } from "../core/messages.ts";
 import { entryAt } from "./batch.ts";
 
 export type OpenedEpoch = Readonly<{

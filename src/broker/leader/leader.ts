@@ -19,23 +19,23 @@ import {
   type RoleLimits,
   type WriteRound,
 } from "../../replication/index.ts";
-import type { BrokerInput, Leadership, LogAnswer } from "../broker-messages.ts";
-import type { Counters } from "../counters.ts";
-import type { Ledger } from "../ledger/ledger.ts";
-import type { PersonKeyCache } from "../ledger/person-key-cache.ts";
-import type { Purpose, Work } from "../work.ts";
+import type { Counters } from "../core/counters.ts";
+import type { BrokerInput, Leadership, LogAnswer } from "../core/messages.ts";
+import type { Purpose, Work } from "../core/step-context.ts";
+import type { Ledger } from "../state/broker-state.ts";
+import type { PersonKeyCache } from "../state/person-key-cache.ts";
+import type { Relay } from "./batch-publisher.ts";
 import { type AfterBatch, BatchWriter, type Committed, type WriteTicket } from "./batch-writer.ts";
 import type { BootKeys } from "./boot-keys.ts";
+import type { Peers } from "./broker-presence.ts";
+import type { FirstAnswer, FirstAnswers, FirstLookup } from "./duplicate-check.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
-import { unreadyFor } from "./finalizing.ts";
-import type { FirstAnswer, FirstAnswers, FirstLookup } from "./first-answers.ts";
-import type { Inbox } from "./inbox.ts";
-import { LeaseDesk } from "./lease-desk.ts";
+import { LeaseDesk } from "./lease-request-handler.ts";
+import { unreadyFor } from "./level-readiness.ts";
 import { nameLostLessees } from "./lost-lessees.ts";
-import type { Peers } from "./peers.ts";
-import { ReceiptDesk } from "./receipt-desk.ts";
-import type { Relay } from "./relay.ts";
-import type { Reports } from "./reports.ts";
+import type { Inbox } from "./pending-commands.ts";
+import type { Reports } from "./reassertion-intake.ts";
+import { ReceiptDesk } from "./receipt-tracker.ts";
 
 export type LeaseOptions = Readonly<{
   deltaMs: number;

@@ -15,7 +15,7 @@ import {
   type RefusedMessage,
   type Renew,
 } from "../../replication/index.ts";
-import type { NodeSender, OpenedNodeMessage } from "../broker-messages.ts";
+import type { NodeSender, OpenedNodeMessage } from "../core/messages.ts";
 
 const noSender: NodeSender = {
   ...{ cluster: "", role: "proxy", name: "", boot: "" as NodeSender["boot"], publicKey: new Uint8Array() },

@@ -19,7 +19,7 @@ import {
   type WrappedKey,
 } from "../../events/index.ts";
 import type { KeyedPage } from "../../replication/index.ts";
-import { peopleIn } from "../ledger/people-in.ts";
+import { peopleIn } from "../state/people-in-events.ts";
 
 /** The rows of a copy. Only `atOnce` may throw because the disk takes no more. */
 export type CopyStore = Readonly<{

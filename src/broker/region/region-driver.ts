@@ -21,10 +21,10 @@ import {
   type Speaker,
   sealEnvelope,
 } from "../../replication/index.ts";
-import type { PageRequest } from "../api/databroker-port.ts";
-import { createAlarm, pause } from "../bell.ts";
+import type { PageRequest } from "../api/local-databroker.ts";
+import { createAlarm, pause } from "../core/notifier.ts";
+import { LeaseRefusedError } from "../leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts";
-import { LeaseRefusedError } from "../leader/lease-refused.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import { newRegionCore, type RegionCore, step } from "./region-core.ts";

@@ -11,7 +11,7 @@
  */
 import type { Link, NodeId } from "../../events/index.ts";
 import { RegionalGranter, type RegionalStanding, type Renew } from "../../replication/index.ts";
-import type { OpenedNodeMessage } from "../broker-messages.ts";
+import type { OpenedNodeMessage } from "../core/messages.ts";
 import type { HomeAnswer, NodeAnswer, RegionFact } from "./region-messages.ts";
 import type { RegionWork } from "./region-work.ts";
 

@@ -8,7 +8,7 @@
  */
 import type { Fact, Link } from "../../events/index.ts";
 import type { Batch, Grant, HeldLease, Moment, PageOutcome } from "../../replication/index.ts";
-import type { OpenedNodeMessage } from "../broker-messages.ts";
+import type { OpenedNodeMessage } from "../core/messages.ts";
 
 /** The broker's own projection and lease. */
 export type OwnCopy = Readonly<{

@@ -7,7 +7,7 @@
  */
 import type { Link } from "../../events/index.ts";
 import type { PageOutcome } from "../../replication/index.ts";
-import { pageEventsMax, pageWaitMsMax } from "../ledger/pages.ts";
+import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import type { RegionFact } from "./region-messages.ts";
 import type { RegionWork } from "./region-work.ts";

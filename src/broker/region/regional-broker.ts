@@ -21,11 +21,11 @@ import {
   type Role,
   regionLags,
 } from "../../replication/index.ts";
-import type { Via } from "../api/router.ts";
+import type { Via } from "../api/leader-router.ts";
 import type { Broker } from "../broker.ts";
 import { ForbiddenError, mayAsk, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
-import { unavailable } from "../leader/inbox.ts";
-import { nodeOpener } from "../node-opener.ts";
+import { unavailable } from "../leader/pending-commands.ts";
+import { nodeOpener } from "../peers/node-opener.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
 import { RegionDriver } from "./region-driver.ts";

@@ -7,7 +7,7 @@ import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../rep
 import type { Duty, DutyContext } from "../leader/duties.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";
-import type { SnapshotShelf } from "./snapshot-shelf.ts";
+import type { SnapshotShelf } from "./snapshot-store.ts";
 
 export type SnapshotDutyOptions = SnapshotRules &
   Readonly<{

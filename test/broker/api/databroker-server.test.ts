@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { request as httpRequest } from "node:http";
 import { after, before, describe, test } from "node:test";
 import { SignJWT } from "jose";
-import { forwardedHeader } from "../../../src/broker/api/router.ts";
+import { forwardedHeader } from "../../../src/broker/api/leader-router.ts";
 import { type Broker, type DatabrokerServer, startDatabrokerServer } from "../../../src/broker/index.ts";
 import {
   type CommandRequest,

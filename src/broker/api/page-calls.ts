@@ -1,0 +1,31 @@
+/** Page calls: a page of the log is asked of the core, for as long as its reader waits. */
+import type { Link } from "../../events/index.ts";
+import { BrokerUnavailableError, type Moment, type PageOutcome } from "../../replication/index.ts";
+import type { BrokerInput, PageAnswer } from "../core/messages.ts";
+import type { Answers } from "../core/pending-requests.ts";
+import type { PageRequest } from "./local-databroker.ts";
+
+/** @throws BrokerUnavailableError from what it gives: there is no page, or nobody waits for it any more */
+export function createPageCalls(
+  parts: Readonly<{ pages: Answers<PageAnswer>; feed: (input: BrokerInput) => void; moment: () => Moment }>,
+): (after: Link, request: PageRequest) => Promise<PageOutcome> {
+  const { pages, feed, moment } = parts;
+  return async (after, { limit, waitMs, signal }) => {
+    const answer = await pages.ask(
+      (id) =>
+        feed({ type: "pageAsked", at: moment(), id, after, limit, waitMs: signal?.aborted === true ? 0 : waitMs }),
+      (id, settle) => {
+        signal?.addEventListener(
+          "abort",
+          () => {
+            feed({ type: "givenUp", at: moment(), id });
+            settle({ type: "unavailable", message: "the reader does not wait any more" });
+          },
+          { once: true },
+        );
+      },
+    );
+    if (answer.type === "unavailable") throw new BrokerUnavailableError(answer.message);
+    return answer;
+  };
+}

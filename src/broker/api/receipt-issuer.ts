@@ -1,0 +1,118 @@
+/**
+ * Receipt office: what becomes of a receipt before it leaves the leader. It is dated, and the last answer is signed, with
+ * what stands in the log at its link: which sessions, which user, which group; ids only.
+ *
+ * A receipt is as true without that: when the log does not answer, it is signed without saying what was changed.
+ */
+import { LRUCache } from "lru-cache";
+import {
+  type BrokerId,
+  type CommandId,
+  decodeEvents,
+  formatLink,
+  genesis,
+  type Link,
+  type Position,
+  type Recorded,
+  type UnixMs,
+} from "../../events/index.ts";
+import {
+  changesIn,
+  type EventLog,
+  isLastAnswer,
+  LogUnavailableError,
+  progressOf,
+  type Receipt,
+  type ReceiptOptions,
+  type RecordedChange,
+  type SignReceipt,
+  stateReceipt,
+} from "../../replication/index.ts";
+import type { Counters } from "../core/counters.ts";
+
+export type ReceiptOffice = Readonly<{
+  /**
+   * Asks until there is an answer to give: the last one, or progress that the caller has not seen.
+   * @param ask answers with the receipt as it is when complete, lost, or after this long
+   */
+  answer: (ask: (timeoutMs: number) => Promise<Receipt>, options: ReceiptOptions) => Promise<Receipt>;
+}>;
+
+/** Somebody who watches is told of a change within this. */
+const progressMs = 100;
+const changesMax = 1_000;
+const eventsMax = 50_000;
+const pageEvents = 10_000;
+
+export function createReceiptOffice(
+  deps: Readonly<{
+    cluster: string;
+    brokerId: BrokerId;
+    log: Pick<EventLog, "read" | "linkAt" | "findCommand" | "durabilityOf">;
+    sign: SignReceipt;
+    counters: Pick<Counters, "receiptsAsynchronous">;
+    clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
+  }>,
+): ReceiptOffice {
+  const { cluster, brokerId, log, clock } = deps;
+  /** By link, which never stands for anything else. */
+  const known = new LRUCache<string, RecordedChange>({ max: changesMax });
+
+  async function changeAt(link: Link): Promise<RecordedChange | null> {
+    const name = formatLink(link);
+    const before = known.get(name);
+    if (before !== undefined) return before;
+    const change = await read(link);
+    if (change !== null) known.set(name, change);
+    return change;
+  }
+
+  async function read(link: Link): Promise<RecordedChange | null> {
+    const [alone] = await events({ first: link.position, count: 1 });
+    if (alone === undefined) return null;
+    const { cause } = alone;
+    const made = cause === null ? undefined : await log.findCommand(cause);
+    const whole = made !== undefined && made.count > 1 && made.first + made.count - 1 === link.position;
+    const all = whole && made.count <= eventsMax ? await events(made) : [alone];
+    return { commandId: cause as CommandId | null, changes: changesIn(all) };
+  }
+
+  async function events(of: Readonly<{ first: number; count: number }>): Promise<readonly Recorded[]> {
+    let after = of.first === 1 ? genesis : await log.linkAt((of.first - 1) as Position);
+    const all: Recorded[] = [];
+    while (after !== undefined && all.length < of.count) {
+      const outcome = await log.read(after, Math.min(pageEvents, of.count - all.length));
+      if (outcome.type !== "page" || outcome.page.entries.length === 0) break;
+      all.push(...decodeEvents(outcome.page.entries, outcome.page.previous));
+      after = outcome.page.last;
+    }
+    return all.length < of.count ? [] : all;
+  }
+
+  async function signed(receipt: Receipt, at: UnixMs): Promise<Receipt> {
+    let recorded: RecordedChange | null = null;
+    try {
+      recorded = receipt.link === null ? null : await changeAt(receipt.link);
+    } catch (error) {
+      if (!(error instanceof LogUnavailableError)) throw error;
+    }
+    const durability = receipt.link === null ? null : await log.durabilityOf(receipt.link);
+    if (durability === "asynchronous") deps.counters.receiptsAsynchronous += 1;
+    const of = { cluster, brokerId, at, recorded, durability };
+    return { ...receipt, at, signed: await deps.sign(stateReceipt(receipt, of)) };
+  }
+
+  return {
+    async answer(ask, options) {
+      const { seen, timeoutMs } = options;
+      const deadline = clock.monotonic() + timeoutMs;
+      for (;;) {
+        const leftMs = Math.max(0, deadline - clock.monotonic());
+        const receipt = await ask(seen === undefined ? leftMs : seen === "" ? 0 : Math.min(leftMs, progressMs));
+        const at = clock.wall();
+        if (isLastAnswer(receipt) || clock.monotonic() >= deadline) return signed(receipt, at);
+        if (seen !== undefined && progressOf(receipt) !== seen) return { ...receipt, at };
+      }
+    },
+  };
+}

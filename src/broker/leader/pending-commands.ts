@@ -1,0 +1,233 @@
+/**
+ * Inbox: commands that somebody waits for, from when they came until their outcome is certain.
+ *
+ * It outlives epochs: what was under way when one ended is carried into the next, or given to whoever leads then. One
+ * command id is carried out once, however often it is sent meanwhile: the second caller gets the first one's answer. Bounded
+ * by number and bytes; a caller that has waited too long is told to ask again, which is neither success nor failure. Pure.
+ */
+import type { CommandId, CommandRequest, CommandResult, Fact, MonotonicMs } from "../../events/index.ts";
+import { accessOf, tightens } from "../commands/access.ts";
+import { weightOf } from "../commands/command-bytes.ts";
+import type { CommandAnswer, Leadership } from "../core/messages.ts";
+import type { Work } from "../core/step-context.ts";
+import type { Ledger } from "../state/broker-state.ts";
+import { growingCache } from "../state/growing-cache.ts";
+import { CommandQueue, type Queued } from "./command-queue.ts";
+
+/** Who is told of an answer. */
+export type Waiter =
+  /** Somebody outside. `until`: waits no longer; `hopelessFrom`: and no longer than this when there is nothing to hope for. */
+  | Fact<"caller", { id: number; until: number; hopelessFrom: number; duty: boolean }>
+  /** A receipt that was asked for by this command. */
+  | Fact<"receipt", { ask: number }>
+  /** A report of lost events, of which this command is a part. */
+  | Fact<"report", { report: number }>
+  /** The expiry sweep. */
+  | Fact<"sweep", unknown>;
+
+type Open = {
+  readonly queued: Queued;
+  readonly waiters: Waiter[];
+  /** `unresolved`: it was in a batch of which nobody knows whether it was written. */
+  state: "queued" | "taken" | "unresolved";
+  /** Batches it was in that came to nothing. */
+  attempts: number;
+};
+
+const answersMax = 20_000;
+const retryAfterMs = 1_000;
+/** How often those who wait are looked at. */
+const lookEveryMs = 100;
+
+export class Inbox {
+  readonly #work: Work;
+  readonly #ledger: Ledger;
+  readonly #queue: CommandQueue;
+  readonly #open = new Map<CommandId, Open>();
+  readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: Waiter }>>();
+  /** First answers, so that a repeated id gets the same one. */
+  readonly #answers = growingCache<CommandId, CommandResult>(answersMax);
+  #order = 0;
+  #lookAt = Number.POSITIVE_INFINITY;
+
+  constructor(work: Work, ledger: Ledger, bounds: Readonly<{ commandsMax?: number; bytesMax?: number }>) {
+    this.#work = work;
+    this.#ledger = ledger;
+    this.#queue = new CommandQueue({
+      commandsMax: bounds.commandsMax ?? 10_000,
+      bytesMax: bounds.bytesMax ?? 64 * 1024 * 1024,
+    });
+  }
+
+  /** Commands waiting for a batch. */
+  get waiting(): number {
+    return this.#queue.size;
+  }
+  /** Commands without an outcome. */
+  get open(): number {
+    return this.#open.size;
+  }
+
+  /** @param onlyIn the command is carried out under this leadership or not at all */
+  submit(request: CommandRequest, waiter: Waiter, onlyIn: Leadership | null = null): void {
+    const { commandId } = request;
+    const known = this.#answers.get(commandId);
+    if (known !== undefined) return this.#tell(waiter, commandId, known);
+    const open = this.#open.get(commandId) ?? this.#enter(request, onlyIn);
+    if (open === undefined)
+      return this.#tell(waiter, commandId, unavailable(commandId, "too many commands are waiting"));
+    open.waiters.push(waiter);
+    if (waiter.type !== "caller") return;
+    this.#callers.set(waiter.id, { commandId, waiter });
+    this.#lookAt = Math.min(this.#lookAt, waiter.until, this.#work.now + lookEveryMs);
+  }
+
+  /** The answer that a command was given. */
+  answerOf(commandId: CommandId): CommandResult | undefined {
+    return this.#answers.get(commandId);
+  }
+
+  /** @returns false when nobody waits for such a command: then there will be no answer */
+  join(commandId: CommandId, waiter: Waiter): boolean {
+    const open = this.#open.get(commandId);
+    open?.waiters.push(waiter);
+    return open !== undefined;
+  }
+
+  /** A caller does not wait any more. */
+  giveUp(id: number): void {
+    const caller = this.#callers.get(id);
+    if (caller === undefined) return;
+    this.#callers.delete(id);
+    const open = this.#open.get(caller.commandId);
+    if (open === undefined) return;
+    const at = open.waiters.indexOf(caller.waiter);
+    if (at >= 0) open.waiters.splice(at, 1);
+    if (open.waiters.length > 0 || open.state !== "queued") return;
+    if (this.#queue.remove(open.queued)) this.#open.delete(caller.commandId);
+  }
+
+  get dueAt(): number {
+    return this.#callers.size === 0 ? Number.POSITIVE_INFINITY : this.#lookAt;
+  }
+
+  /** Tells those whose time is up. */
+  look(hope: "some" | "none"): void {
+    const { now } = this.#work;
+    if (this.#callers.size === 0 || now < this.#lookAt) return;
+    this.#lookAt = now + lookEveryMs;
+    for (const [id, { commandId, waiter }] of this.#callers) {
+      if (waiter.type !== "caller") continue;
+      if (now < waiter.until && (hope === "some" || now < waiter.hopelessFrom)) {
+        this.#lookAt = Math.min(this.#lookAt, waiter.until);
+        continue;
+      }
+      this.giveUp(id);
+      this.#tell(waiter, commandId, unavailable(commandId, "the event log did not answer in time"));
+    }
+  }
+
+  take(max: number): readonly Queued[] {
+    const taken = this.#queue.take(max);
+    for (const queued of taken) this.#mark(queued, "taken");
+    return taken;
+  }
+
+  giveBack(commands: readonly Queued[]): void {
+    const open = commands.filter((queued) => this.#open.get(queued.request.commandId)?.queued === queued);
+    for (const queued of open) this.#mark(queued, "queued");
+    this.#queue.giveBack(open);
+  }
+
+  /** Their batch may or may not have been written: they wait until that is known. */
+  giveBackUnresolved(commands: readonly Queued[]): void {
+    for (const queued of commands) this.#mark(queued, "unresolved");
+  }
+
+  /** Another epoch is open, perhaps of a log that has lost some of what was answered: the log itself remembers the rest. */
+  forgetAnswers(): void {
+    this.#answers.clear();
+  }
+
+  /** To be asked while nobody leads: then those that were taken belong to a leader that failed over them. */
+  unresolved(): readonly Queued[] {
+    return [...this.#open.values()].filter(({ state }) => state !== "queued").map(({ queued }) => queued);
+  }
+
+  /** One more batch of this command came to nothing. */
+  countAttempt(queued: Queued): number {
+    const open = this.#open.get(queued.request.commandId);
+    if (open === undefined) return 0;
+    open.attempts += 1;
+    return open.attempts;
+  }
+
+  answer(queued: Queued, result: CommandResult): void {
+    const { commandId } = queued.request;
+    if (result.type !== "unavailable") this.#answers.set(commandId, result);
+    const open = this.#open.get(commandId);
+    this.#open.delete(commandId);
+    for (const waiter of open?.waiters ?? []) this.#tell(waiter, commandId, result);
+  }
+
+  answerUnavailable(queued: Queued, message: string): void {
+    this.answer(queued, unavailable(queued.request.commandId, message));
+  }
+
+  /** We do not lead: everything without an outcome goes to whoever does. First answers may be of a lost suffix: forgotten. */
+  moveAll(): void {
+    this.#queue.take(Number.POSITIVE_INFINITY);
+    const open = [...this.#open];
+    this.#open.clear();
+    this.#answers.clear();
+    for (const [commandId, { waiters }] of open)
+      for (const waiter of waiters) this.#tell(waiter, commandId, { type: "moved" });
+  }
+
+  #enter(request: CommandRequest, onlyIn: Leadership | null): Open | undefined {
+    this.#order += 1;
+    const queued: Queued = {
+      order: this.#order,
+      request,
+      access: accessOf(request.command, this.#ledger.projection),
+      urgent: tightens(request.command),
+      bytes: weightOf(request),
+      onlyIn,
+    };
+    if (!this.#queue.offer(queued)) return undefined;
+    const open: Open = { queued, waiters: [], state: "queued", attempts: 0 };
+    this.#open.set(request.commandId, open);
+    return open;
+  }
+
+  #mark(queued: Queued, state: Open["state"]): void {
+    const open = this.#open.get(queued.request.commandId);
+    if (open !== undefined) open.state = state;
+  }
+
+  #tell(waiter: Waiter, commandId: CommandId, answer: CommandAnswer): void {
+    if (waiter.type !== "caller") return this.#work.note({ type: "answered", waiter, commandId, answer });
+    this.#callers.delete(waiter.id);
+    const moved = answer.type === "moved" && waiter.duty;
+    this.#work.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochIsOver(commandId) : answer });
+  }
+}
+
+export function unavailable(commandId: CommandId, message: string): CommandResult {
+  return { type: "unavailable", commandId, message, retryAfterMs };
+}
+
+export function epochIsOver(commandId: CommandId): CommandResult {
+  return unavailable(commandId, "this broker does not lead any more");
+}
+
+/** @param waitMs how long the caller waits */
+export function callerAt(
+  now: MonotonicMs,
+  of: Readonly<{ id: number; waitMs: number; duty: boolean }>,
+): Extract<Waiter, { type: "caller" }> {
+  return { type: "caller", id: of.id, until: now + of.waitMs, hopelessFrom: now + hopelessMs, duty: of.duty };
+}
+
+/** For a trouble of the store that may pass. */
+const hopelessMs = 1_000;

@@ -1,0 +1,135 @@
+/**
+ * Reports: what nodes hold of a lost suffix, and what becomes of it (docs/protocol.md §4.3). Pure.
+ *
+ * The reconciler: each lost tightening event is a command of its own, under an id that follows from its hash; a report is answered
+ * when all of its events have an answer. A reassertion that is older than what the surviving log has decided about the same
+ * fact is not applied: it is named to the operator, once.
+ */
+import {
+  type CommandId,
+  type Hash,
+  type Link,
+  type LostTightening,
+  parseStream,
+  type ReassertTightenings,
+  type Stream,
+  type UserId,
+} from "../../events/index.ts";
+import { reassertionsIn } from "../commands/reassert-commands.ts";
+import type { Counters } from "../core/counters.ts";
+import type { CommandAnswer } from "../core/messages.ts";
+import type { Work } from "../core/step-context.ts";
+import type { Ledger } from "../state/broker-state.ts";
+import { growingCache } from "../state/growing-cache.ts";
+import { type Inbox, unavailable } from "./pending-commands.ts";
+
+type Report = {
+  readonly commandId: CommandId;
+  /** Who is told. */
+  readonly id: number;
+  readonly events: number;
+  open: number;
+  link: Link;
+  changed: "changed" | "unchanged";
+  failed: string | null;
+  /** Why the only event of a report was refused. A report of several says only that each was dealt with. */
+  refused: Extract<CommandAnswer, { type: "refused" }> | null;
+};
+
+const reportsMax = 10_000;
+const namedMax = 20_000;
+
+export class Reports {
+  readonly #work: Work;
+  readonly #parts: Readonly<{ inbox: Inbox; ledger: Ledger; counters: Counters }>;
+  readonly #open = new Map<number, Report>();
+  readonly #named = growingCache<Hash, true>(namedMax);
+  #count = 0;
+
+  constructor(work: Work, parts: Readonly<{ inbox: Inbox; ledger: Ledger; counters: Counters }>) {
+    this.#work = work;
+    this.#parts = parts;
+  }
+
+  /** Somebody reports what they hold and the log has lost. */
+  take(id: number, commandId: CommandId, command: ReassertTightenings): void {
+    const { inbox, ledger } = this.#parts;
+    const commands = reassertionsIn(command);
+    const report: Report = {
+      ...{
+        id,
+        commandId,
+        events: commands.length,
+        open: commands.length,
+        link: ledger.applied,
+        changed: "unchanged",
+        failed: null,
+        refused: null,
+      },
+    };
+    if (this.#open.size >= reportsMax) report.failed = "too many reports are waiting";
+    if (commands.length === 0 || report.failed !== null) return this.#answer(report);
+    this.#count += 1;
+    const number = this.#count;
+    this.#open.set(number, report);
+    for (const one of commands) inbox.submit(one, { type: "report", report: number });
+  }
+
+  /** One of its events has an answer. */
+  answered(number: number, answer: CommandAnswer): void {
+    const report = this.#open.get(number);
+    if (report === undefined) return;
+    report.open -= 1;
+    if (answer.type === "done") {
+      if (answer.link.position > report.link.position) report.link = answer.link;
+      if (answer.changed) report.changed = "changed";
+    } else if (answer.type === "refused") {
+      report.refused = answer;
+    } else {
+      report.failed = answer.type === "moved" ? "this broker does not lead any more" : answer.message;
+    }
+    if (report.open > 0) return;
+    this.#open.delete(number);
+    this.#answer(report);
+  }
+
+  /** What became of one event, now that a clean commit has shown that it is so. */
+  settled(
+    lost: Pick<LostTightening, "link" | "stream" | "type">,
+    outcome: "appended" | "already-denied" | "operator",
+  ): void {
+    const { counters } = this.#parts;
+    const { link, stream, type } = lost;
+    if (outcome === "appended") counters.reasserted += 1;
+    if (this.#named.get(link.hash) === true && outcome !== "appended") return;
+    this.#named.set(link.hash, true);
+    this.#work.emit({ type: "reasserted", lost: link, stream, outcome });
+    const fields = { lost: link, stream, type };
+    if (outcome === "appended")
+      this.#work.journal("warn", "the log had lost a revocation: it is recorded again", fields);
+    if (type === "UserErased" && outcome !== "operator") this.#tellErasure(fields);
+    if (outcome !== "operator") return;
+    counters.reassertionsForOperator += 1;
+    const message = "the log had lost a revocation, and has decided otherwise since: look at it";
+    this.#work.journal("error", message, fields);
+  }
+
+  /** The person is suspended instead, and an operator has to erase them again. */
+  #tellErasure(fields: Readonly<{ stream: Stream }>): void {
+    const { kind, id } = parseStream(fields.stream);
+    if (kind === "user" && this.#parts.ledger.projection.user(id as UserId)?.status === "erased") return;
+    this.#parts.counters.reassertionsForOperator += 1;
+    const message = "the log had lost an erasure: the person is suspended; erase them again (cardea users erase)";
+    this.#work.journal("error", message, fields);
+  }
+
+  #answer({ id, commandId, events, failed, refused, link, changed }: Report): void {
+    if (failed === null && refused !== null && events === 1)
+      return this.#work.emit({ type: "commandAnswered", id, answer: { ...refused, commandId } });
+    const answer: CommandAnswer =
+      failed === null
+        ? { type: "done", commandId, link, changed: changed === "changed" }
+        : unavailable(commandId, failed);
+    this.#work.emit({ type: "commandAnswered", id, answer });
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Rewrapping: a duty of the leader while `shared_secret` is being replaced. Keys of people that are wrapped under the previous secret
+ * are wrapped under the present one, so that the previous one can go. The keys themselves, and what is sealed with them, stay.
+ *
+ * It goes through all keys again and again, since a broker whose file still has the secrets the other way round may wrap some back, and
+ * says when none is left. In the first round of a change, with the new secret as the previous one, none is from the start. A key that opens under neither is named by number alone: it was lost before. Nothing of it is undone by
+ * another leader, so it needs no epoch: whoever does it does the same.
+ */
+import { type PersonKey, SealError, type UserId, unwrapKey, type WrappedKey, wrapKey } from "../../events/index.ts";
+import { type EventLog, type Logger, personKeyWrap } from "../../replication/index.ts";
+import type { Duty, DutyContext } from "./duties.ts";
+
+export type RewrapProgress = Readonly<{
+  /** Keys looked at in this round so far, and in it rewrapped. */
+  keysSeen: number;
+  keysRewrapped: number;
+  /** How many the last whole round found under the previous secret; absent: no round was finished yet. */
+  keysLeft?: number;
+  /** Under neither secret. */
+  keysUnreadable: number;
+}>;
+
+export type RewrapDuty = Duty & Readonly<{ progress: () => RewrapProgress }>;
+
+const keysAtOnce = 500;
+const everyMs = 10_000;
+/** Once nothing is left. */
+const lookAgainMs = 60_000;
+
+export function rewrapDuty(
+  options: Readonly<{
+    log: Pick<EventLog, "keysAfter" | "rewrapKeys">;
+    secret: Uint8Array;
+    previousSecret: Uint8Array;
+    random: (bytes: number) => Uint8Array;
+    logger: Logger;
+  }>,
+): RewrapDuty {
+  const { log, random, logger } = options;
+  const [present, previous] = [personKeyWrap(options.secret), personKeyWrap(options.previousSecret)];
+  let progress: RewrapProgress = { keysSeen: 0, keysRewrapped: 0, keysUnreadable: 0 };
+  let restUntil = 0;
+
+  async function run({ signal, now }: DutyContext): Promise<void> {
+    if (now < restUntil) return;
+    let [seen, rewrapped, unreadable] = [0, 0, 0];
+    for (let after: UserId | null = null; !signal.aborted; ) {
+      const page: readonly WrappedKey[] = await log.keysAfter(after, keysAtOnce);
+      const old = page.flatMap((key) => {
+        if (opens(key, present) !== undefined) return [];
+        const person = opens(key, previous);
+        if (person === undefined) unreadable += 1;
+        return person === undefined ? [] : [wrapKey(person, present, random(12))];
+      });
+      if (old.length > 0) rewrapped += await log.rewrapKeys(old);
+      seen += page.length;
+      progress = { ...progress, keysSeen: seen, keysRewrapped: rewrapped, keysUnreadable: unreadable };
+      after = page.at(-1)?.userId ?? null;
+      if (page.length < keysAtOnce) break;
+    }
+    if (signal.aborted) return;
+    const wasLeft = progress.keysLeft;
+    progress = { ...progress, keysLeft: rewrapped };
+    if (rewrapped > 0)
+      logger.info({ seen, rewrapped, unreadable }, "keys of people were wrapped under the present secret");
+    if (unreadable > 0 && wasLeft === undefined)
+      logger.error({ unreadable }, "keys of people open under neither secret");
+    if (rewrapped > 0) return;
+    restUntil = now + lookAgainMs;
+    if (wasLeft !== 0) logger.info({ seen }, "no key of a person needs shared_secret_previous");
+  }
+
+  return { name: "rewrap", everyMs, run, progress: () => progress };
+}
+
+function opens(key: WrappedKey, wrappingKey: Uint8Array): PersonKey | undefined {
+  try {
+    return unwrapKey(key, wrappingKey);
+  } catch (error) {
+    if (error instanceof SealError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Speakers: the keys of the epochs that this process has opened, or tried to. What a leader says is sealed with the key of its
+ * epoch, which was drawn when the epoch was asked for. Pure.
+ */
+import type { Incarnation } from "../../events/index.ts";
+import {
+  enrol,
+  enrolmentRoot,
+  rawPublicKey,
+  type SigningPair,
+  type Speaker,
+  signingPairFromSeed,
+} from "../../replication/index.ts";
+import type { Leadership } from "../core/messages.ts";
+
+/** The right to speak as the leader of an epoch. */
+export type SpeakerIdentity = Readonly<{ cluster: string; name: string; boot: Speaker["certificate"]["boot"] }>;
+
+const pairsMax = 64;
+
+export class Speakers {
+  readonly #identity: SpeakerIdentity;
+  readonly #root: SigningPair;
+  readonly #pairs = new Map<Incarnation, SigningPair>();
+  #newest: Readonly<{ by: Leadership; speaker: Speaker }> | undefined;
+
+  constructor(identity: SpeakerIdentity, secret: Uint8Array) {
+    this.#identity = identity;
+    this.#root = enrolmentRoot(secret, "broker");
+  }
+
+  /** @returns the raw public key, base64url */
+  draw(incarnation: Incarnation, seed: Uint8Array): string {
+    const pair = signingPairFromSeed(seed);
+    this.#pairs.set(incarnation, pair);
+    if (this.#pairs.size > pairsMax) this.#pairs.delete(this.#pairs.keys().next().value ?? incarnation);
+    return Buffer.from(rawPublicKey(pair.publicKey)).toString("base64url");
+  }
+
+  speakerOf(by: Leadership): Speaker {
+    const { epoch, incarnation } = by;
+    if (this.#newest?.by.epoch === epoch && this.#newest.by.incarnation === incarnation) return this.#newest.speaker;
+    const pair = this.#pairs.get(incarnation);
+    if (pair === undefined) throw new TypeError(`no key was drawn for epoch ${epoch}`);
+    const speaker = enrol({ ...this.#identity, role: "broker", epoch, incarnation }, pair, this.#root);
+    this.#newest = { by, speaker };
+    return speaker;
+  }
+}

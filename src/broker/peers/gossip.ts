@@ -1,0 +1,81 @@
+/**
+ * Tidings: brokers tell each other once a second that they are there, of which epoch they know, and where the others are. Over HTTP, so
+ * it needs no fan-out; who looks at an old primary which lives on learns of a later epoch from whoever knows of it.
+ */
+import { type BrokerId, type Epoch, parseEpoch } from "../../events/index.ts";
+import type { EventLog, Logger } from "../../replication/index.ts";
+import type { LeaderClient } from "../api/leader-client.ts";
+import type { Presence, Tidings } from "../leader/broker-presence.ts";
+import { epochJumpMax } from "../leader/epoch-claims.ts";
+import { Neighbours } from "./peer-addresses.ts";
+
+/** Telling another broker of ourselves takes no longer than until it is told again. */
+const announceMsMax = 1_000;
+
+export type TidingsParts = Readonly<{
+  log: Pick<EventLog, "heardOf">;
+  leaderClient: LeaderClient;
+  logger: Logger;
+  brokerId: BrokerId;
+  /** Where other brokers reach this one; null: there are none. */
+  url: string | null;
+  monotonic: () => number;
+  /** What the log says at this moment. */
+  seen: () => Readonly<{ epoch: Epoch; leaderUrl: string | null }>;
+  /** Another broker knows of a later epoch than we do. */
+  onEpoch: (epoch: Epoch) => void;
+}>;
+
+export function createTidings(parts: TidingsParts) {
+  const { log, leaderClient, logger, url, monotonic } = parts;
+  const neighbours = new Neighbours(url);
+  const caller = { role: "broker", name: parts.brokerId } as const;
+  const own = url === null ? [] : [url];
+  /** The newest epoch that another broker has told us of. */
+  let told = 0 as Epoch;
+
+  function newest(): Epoch {
+    const { epoch } = parts.seen();
+    return parseEpoch(Math.max(epoch, told));
+  }
+
+  /** An authenticated broker knows of this epoch. */
+  function heardOf(epoch: Epoch): void {
+    const known = newest();
+    // Above what the store holds, not above what was heard: a row of messages does not add up.
+    if (epoch > parts.seen().epoch + epochJumpMax) return;
+    log.heardOf?.(epoch);
+    if (epoch <= known) return;
+    told = epoch;
+    parts.onEpoch(epoch);
+  }
+
+  return {
+    get neighbours(): number {
+      return neighbours.known(monotonic()).length;
+    },
+
+    /** They are told again in a second: that somebody did not hear it is no news. */
+    announce(presence: Presence): void {
+      neighbours.heard(parts.seen().leaderUrl, monotonic(), "named");
+      for (const each of neighbours.known(monotonic())) {
+        const at = { url: each, caller, timeoutMs: announceMsMax };
+        leaderClient.announce(at, presence, { epoch: newest(), urls: own }).then(
+          ({ epoch, urls }) => {
+            neighbours.heard(each, monotonic(), "spoken");
+            for (const other of urls) neighbours.heard(other, monotonic(), "named");
+            heardOf(epoch);
+          },
+          (error: unknown) => logger.debug({ err: error }, "another broker was not told that this one is there"),
+        );
+      }
+    },
+
+    /** What another broker has told us. @returns what we answer */
+    heard({ epoch, urls }: Tidings): Tidings {
+      for (const each of urls) neighbours.heard(each, monotonic(), "spoken");
+      heardOf(epoch);
+      return { epoch: newest(), urls: neighbours.spoken(monotonic()) };
+    },
+  };
+}

@@ -1,0 +1,66 @@
+/** Who stands in the way of a level, and what is refused before it. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Work } from "../../../src/broker/core/step-context.ts";
+import { Peers, peerSilentMsMax } from "../../../src/broker/leader/broker-presence.ts";
+import { type Readers, unreadyFor } from "../../../src/broker/leader/level-readiness.ts";
+import type { BrokerId, MonotonicMs, UnixMs } from "../../../src/events/index.ts";
+
+const everybody: Readers = { reads: 2, lessees: [], peers: [], ledForMs: 60_000 };
+type Lessee = Readers["lessees"][number];
+const lessee = (parts: object): Lessee =>
+  ({ node: "proxy-1", fencedInMs: 4_000, renew: { version: "1", reads: 2 }, ...parts }) as unknown as Lessee;
+const peer = (brokerId: string, reads: number) => ({
+  brokerId: brokerId as BrokerId,
+  version: "1",
+  reads,
+  heardAt: 0 as MonotonicMs,
+});
+
+test("nobody stands in the way of what everybody reads", () => {
+  assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee({})], peers: [peer("broker-2", 3)] }), []);
+});
+
+test("whoever reads less is named: the leader, a node, another broker", () => {
+  const all = unreadyFor(3, { ...everybody, lessees: [lessee({})], peers: [peer("broker-2", 1)] });
+  assert.deepEqual(all, [
+    "the leading broker reads level 2",
+    "proxy-1 (version 1) reads level 2",
+    "broker broker-2 (version 1) reads level 1",
+  ]);
+});
+
+test("a node that an earlier leader granted to, and that has said nothing since, is waited for until it is fenced", () => {
+  assert.match(unreadyFor(2, { ...everybody, lessees: [lessee({ renew: null })] })[0] ?? "", /proxy-1 .* another 4 s/);
+  assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee({ renew: null, fencedInMs: 0 })] }), []);
+  const old = { renew: { version: "1", reads: 1 }, fencedInMs: 0 };
+  assert.deepEqual(unreadyFor(2, { ...everybody, lessees: [lessee(old)] }), [], "who is fenced permits nothing");
+});
+
+test("a leader that has just begun cannot know who else is there", () => {
+  assert.match(unreadyFor(2, { ...everybody, ledForMs: peerSilentMsMax - 1 })[0] ?? "", /leads only since 5 s/);
+  assert.deepEqual(unreadyFor(2, { ...everybody, ledForMs: Number.POSITIVE_INFINITY }), [], "alone on its log");
+});
+
+test("a broker tells the others of itself once a second, is there while it does, and never counts itself", () => {
+  const work = new Work(1_000);
+  const own = { brokerId: "broker-1" as BrokerId, version: "1", reads: 2 };
+  const peers = new Peers(work, own);
+  const at = (ms: number): void => work.begin({ monotonic: ms as MonotonicMs, wall: ms as UnixMs });
+  const told = (ms: number): number => {
+    at(ms);
+    peers.tick();
+    return work.takeEffects().filter(({ type }) => type === "present").length;
+  };
+  assert.deepEqual([told(0), told(500), told(1_000), told(3_000)], [1, 0, 1, 1]);
+  peers.heard(own);
+  peers.heard({ brokerId: "broker-2" as BrokerId, version: "1", reads: 1 });
+  assert.deepEqual(
+    peers.present.map(({ brokerId }) => brokerId),
+    ["broker-2"],
+  );
+  at(3_000 + peerSilentMsMax - 1);
+  assert.equal(peers.present.length, 1);
+  at(3_000 + peerSilentMsMax);
+  assert.deepEqual(peers.present, []);
+});

@@ -1,0 +1,257 @@
+/** What the leader's snapshot duty takes and lets go of, on a real log and a real disk, with the time and the nodes in the test's hand. */
+import assert from "node:assert/strict";
+import { randomBytes, randomUUID } from "node:crypto";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { createSnapshotOffice, type DutyContext } from "../../../src/broker/index.ts";
+import { neededAfter } from "../../../src/broker/snapshots/retention-floor.ts";
+import {
+  type CommandId,
+  decodeEvents,
+  genesis,
+  type Link,
+  type Position,
+  Projection,
+  type UnixMs,
+} from "../../../src/events/index.ts";
+import {
+  createBrokerOpener,
+  createMemoryLog,
+  type EpochMark,
+  type EventLog,
+  type LesseeStanding,
+  type Logger,
+  type RetainOutcome,
+  type RetainRequest,
+  SnapshotFolder,
+  sealManifest,
+  systemClock,
+} from "../../../src/replication/index.ts";
+import { signer } from "../../replication/snapshot/support.ts";
+import { aSession, LogWriter } from "../../support/log-writer.ts";
+import { cluster, quiet, secret } from "../support.ts";
+
+const longAfter = 4_000_000_000_000 as UnixMs;
+
+async function office(
+  t: TestContext,
+  parts: Readonly<{ hold?: "everything" | "nothing"; retentionMs?: number; path?: string; log?: EventLog }> = {},
+) {
+  const path = parts.path ?? mkdtempSync(join(tmpdir(), "cardea-office-"));
+  t.after(() => rmSync(path, { recursive: true, force: true }));
+  const folder = new SnapshotFolder({ path, open: createBrokerOpener({ cluster, secrets: [secret] }) });
+  const log = parts.log ?? createMemoryLog();
+  const writer = await LogWriter.open(log);
+  const told: string[] = [];
+  const note = (_fields: object, message: string): void => void told.push(message);
+  const logger: Logger = { ...quiet, warn: note, error: note };
+  const shelf = createSnapshotOffice({
+    ...{ folder, log, cluster, others: null, logger, lookMs: 1, everyEvents: 10, retentionMs: parts.retentionMs ?? 0 },
+    hold: parts.hold ?? "nothing",
+    goesWithSecret: null,
+    commandId: () => randomUUID() as string as CommandId,
+    turn: async () => void (await turn()),
+  });
+  const ledger = new Projection();
+  const epochs: EpochMark[] = [];
+  const recorded: number[] = [];
+  let needed = Number.MAX_SAFE_INTEGER;
+  let now = longAfter;
+
+  async function follow(): Promise<void> {
+    for (;;) {
+      const outcome = await log.read(ledger.applied, 1_000);
+      assert.ok(outcome.type === "page");
+      if (outcome.page.entries.length === 0) return;
+      for (const one of decodeEvents(outcome.page.entries, outcome.page.previous)) {
+        if (one.event.type === "EpochOpened")
+          epochs.push({ epoch: one.epoch, start: one.position, incarnation: one.event.incarnation });
+        ledger.apply(one);
+      }
+    }
+  }
+  return {
+    ...{ log, writer, folder, shelf, told, recorded },
+    /** Appends so many sessions. */
+    async append(count: number): Promise<Link> {
+      for (let n = 0; n < count; n++) assert.equal((await writer.appendEach(aSession())).type, "appended");
+      return writer.head;
+    },
+    nodeNeeds: (position: number) => {
+      needed = position;
+    },
+    at: (time: UnixMs) => {
+      now = time;
+    },
+    async run(signal = new AbortController().signal): Promise<void> {
+      await follow();
+      const { epoch, incarnation } = writer;
+      const context: DutyContext = {
+        ...{ signal, ledger, now, epochs: () => epochs, leadership: { epoch, incarnation } },
+        ...{ clock: systemClock, leads: () => true, handOver: () => assert.fail("nothing to hand over") },
+        tokens: async () => undefined,
+        sealManifest: (manifest) => sealManifest(signer({ secret, cluster, epoch }), manifest),
+        neededAfter: () => Math.min(needed, ledger.applied.position) as Position,
+        async submit({ commandId, command }) {
+          assert.ok(command.type === "recordSnapshot");
+          recorded.push(command.position);
+          return { type: "done", commandId, link: writer.head, changed: true };
+        },
+      };
+      await shelf.duty.run(context);
+    },
+    begins: async () => (await log.base()).position,
+  };
+}
+
+test("events go once two snapshots hold them, up to the older of the two", async (t) => {
+  const world = await office(t);
+  const first = await world.append(12);
+  await world.run();
+  assert.deepEqual(world.recorded, [first.position], "the log says that it was taken");
+  assert.equal(await world.begins(), 0, "one snapshot lets nothing go");
+  await world.append(5);
+  await world.run();
+  assert.equal(world.recorded.length, 1, "none is due");
+  await world.append(5);
+  await world.run();
+  assert.equal(world.recorded.length, 2);
+  assert.equal(await world.begins(), first.position);
+  assert.deepEqual(world.told, []);
+});
+
+test("nothing is dropped that a node with a lease still has to read, that is young, or while there is a legal hold", async (t) => {
+  const world = await office(t);
+  world.nodeNeeds(7);
+  for (let n = 0; n < 3; n++) {
+    await world.append(12);
+    await world.run();
+  }
+  assert.equal(await world.begins(), 7);
+  world.nodeNeeds(1_000_000);
+  await world.run();
+  assert.equal(await world.begins(), world.recorded[1]);
+
+  const young = await office(t, { retentionMs: 3_600_000 });
+  young.at(Date.now() as UnixMs);
+  const held = await office(t, { hold: "everything" });
+  for (const each of [young, held]) {
+    for (let n = 0; n < 3; n++) {
+      await each.append(12);
+      await each.run();
+    }
+    assert.equal(each.recorded.length, 3);
+    assert.equal(await each.begins(), 0);
+  }
+});
+
+test("a node that is silent holds the log back until it is fenced, and no longer", () => {
+  const standing = (applied: number, fencedInMs: number | null) =>
+    ({ fencedInMs, renew: { applied: { position: applied } }, enforced: null }) as unknown as LesseeStanding;
+  const head = 100 as Position;
+  assert.equal(neededAfter([], head), 100);
+  assert.equal(neededAfter([standing(40, 5_000), standing(90, 5_000)], head), 40);
+  assert.equal(neededAfter([standing(40, 0), standing(90, 5_000)], head), 90, "fenced: it begins from a snapshot");
+  assert.equal(neededAfter([standing(0, null)], head), 0, "nothing is known of it yet");
+});
+
+test("snapshots of a history that is not this log's let nothing go, are not served and not begun from, and go when there is a newer one", async (t) => {
+  const lost = await office(t);
+  for (let n = 0; n < 3; n++) {
+    await lost.append(12);
+    await lost.run();
+  }
+  const world = await office(t, { path: lost.folder.path });
+  await world.append(5);
+  await world.run();
+  assert.equal(await world.begins(), 0);
+  assert.equal(await world.shelf.supply.manifest(0 as Position), null);
+  assert.equal(await world.shelf.load(1 as Position), null);
+  assert.match(world.told.join("\n"), /not of this log's history/);
+  await world.append(6);
+  await world.run();
+  assert.deepEqual(
+    (await world.folder.list()).snapshots.map(({ manifest }) => manifest.link.position),
+    [12],
+    "only that of this log is left",
+  );
+  assert.equal((await world.shelf.load(1 as Position))?.link.position, 12);
+});
+
+test("a snapshot that the disk did not keep well lets nothing go, and another one is taken", async (t) => {
+  const world = await office(t, { hold: "everything" });
+  await world.append(12);
+  await world.run();
+  await world.append(12);
+  await world.run();
+  // A process that starts anew has read nothing back yet.
+  const again = await office(t, { path: world.folder.path, log: world.log });
+  const [newest] = (await again.folder.list()).snapshots;
+  const { hash } = newest?.manifest.chunks.at(-1) ?? assert.fail();
+  writeFileSync(join(again.folder.path, "chunks", hash), randomBytes(100));
+  await again.append(1);
+  await again.run();
+  assert.match(again.told.join("\n"), /is not whole/);
+  assert.equal(again.recorded.length, 1, "at once, though only one event has come since");
+  assert.equal(await again.begins(), 0, "what is not whole lets nothing go");
+  assert.equal((await again.shelf.load(1 as Position))?.link.position, again.recorded[0]);
+});
+
+test("one that could not be saved leaves no chunks behind, and the next one is taken as if nothing had been", async (t) => {
+  const world = await office(t);
+  await world.append(12);
+  const { putManifest } = world.folder;
+  world.folder.putManifest = () => Promise.reject(new Error("no space"));
+  await assert.rejects(world.run(), /no space/);
+  assert.deepEqual(readdirSync(join(world.folder.path, "chunks")), []);
+  assert.deepEqual((await world.folder.list()).snapshots, []);
+  world.folder.putManifest = putManifest;
+  await world.run();
+  assert.equal(world.recorded.length, 1);
+});
+
+test("one that is wished for is taken with the next turn; a broker that leads no more takes none", async (t) => {
+  const world = await office(t);
+  const { position } = await world.append(3);
+  await world.run();
+  assert.deepEqual(world.recorded, []);
+  assert.equal(world.shelf.want(position), position);
+  const over = new AbortController();
+  over.abort();
+  await assert.rejects(world.run(over.signal), { code: "ERR_REPLICATION_SNAPSHOT_CANCELLED" });
+  await world.run();
+  assert.deepEqual(world.recorded, [position]);
+  await world.run();
+  assert.equal(world.recorded.length, 1);
+});
+
+test("a snapshot whose place the log loses after the last look at it lets nothing go", async (t) => {
+  const log = createMemoryLog();
+  let held: Link | undefined;
+  /** What asks rests on a place; in the log that is asked, where an older backup has been put in its place, stands another event. */
+  function retain(request: RetainRequest): Promise<RetainOutcome> {
+    const { holding } = request;
+    assert.ok(holding !== undefined);
+    if (held !== undefined) return log.retain(request);
+    held = holding;
+    return log.retain({ ...request, holding: { ...holding, hash: genesis.hash } });
+  }
+  const restored: EventLog = new Proxy(log, {
+    get(of, name) {
+      const value: unknown = Reflect.get(of, name, of);
+      return name === "retain" ? retain : typeof value === "function" ? value.bind(of) : value;
+    },
+  });
+  const world = await office(t, { log: restored });
+  const older = await world.append(12);
+  await world.run();
+  await world.append(12);
+  await world.run();
+  assert.equal(await world.begins(), 0);
+  assert.deepEqual(held, await log.linkAt(older.position), "it rests on the older snapshot");
+  await world.run();
+  assert.equal(await world.begins(), older.position);
+});

@@ -1,0 +1,31 @@
+/** What a broker's ledger keeps in memory for readers: its newest events, and no page with a hole before it. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Ledger } from "../../../src/broker/state/broker-state.ts";
+import type { Link } from "../../../src/events/index.ts";
+import type { LogPage } from "../../../src/replication/index.ts";
+import { created, History } from "../../replication/support.ts";
+
+test("a reader within what is kept has its page from memory, and one further behind is sent to the log", () => {
+  const log = new History().open(1);
+  for (let n = 1; n <= 100; n += 1) log.add(created(n));
+  const pageOf = (after: Link, limit: number): LogPage => {
+    const outcome = log.read(after, limit);
+    assert.ok(outcome.type === "page");
+    return outcome.page;
+  };
+  const [small, large] = [new Ledger({ recentEventsMax: 16 }), new Ledger()];
+  const places: Link[] = [];
+  while (small.applied.position < log.head.position) {
+    for (const ledger of [small, large]) ledger.foldPage(pageOf(ledger.applied, 1));
+    places.push(small.applied);
+  }
+  for (const after of places) {
+    const page = pageOf(after, 1_000);
+    const behind = log.head.position - after.position;
+    assert.deepEqual(large.recent(after, 1_000), page);
+    // A few more may be there: memory is not copied for each event.
+    if (behind <= 16) assert.deepEqual(small.recent(after, 1_000), page, `${behind} behind`);
+    else if (behind > 18) assert.equal(small.recent(after, 1_000), undefined, `${behind} behind`);
+  }
+});
