@@ -1,8 +1,8 @@
 /**
  * Header templates: `set_request_headers` values with references such as `${pomerium.jwt}`.
  *
- * Pure. `$$` is a dollar sign, and so is a lone `$`. Pomerium renders what it does not know as nothing; here it is a
- * problem when the configuration is read, because an empty credential is worse than a clear answer.
+ * Pure. `$$` is a dollar sign, and so is a lone `$`. An unknown reference renders as nothing, as in Pomerium, and is a warning when the
+ * configuration is read.
  */
 export type HeaderPart =
   | Readonly<{ type: "text"; text: string }>
@@ -15,7 +15,11 @@ export type HeaderPart =
   /** The value of a header of the incoming request, empty when it is absent. `name` is lowercase. */
   | Readonly<{ type: "requestHeader"; name: string }>;
 
-export type HeaderTemplate = Readonly<{ ok: true; parts: readonly HeaderPart[] } | { ok: false; reference: string }>;
+export type HeaderTemplate = Readonly<{
+  parts: readonly HeaderPart[];
+  /** References that nothing here knows, as they are written. */
+  unknown: readonly string[];
+}>;
 
 const ofCertificate = {
   "pomerium.client_cert_fingerprint": "fingerprint",
@@ -23,9 +27,9 @@ const ofCertificate = {
   "pomerium.client_cert_san_email": "email",
 } as const;
 
-/** @returns the parts in order, or the first reference that cannot be rendered */
 export function parseHeaderTemplate(value: string): HeaderTemplate {
   const parts: HeaderPart[] = [];
+  const unknown: string[] = [];
   let text = "";
   let rest = value;
   while (rest !== "") {
@@ -38,14 +42,17 @@ export function parseHeaderTemplate(value: string): HeaderTemplate {
       continue;
     }
     const part = parseReference(found[1].trim());
-    if (part === undefined) return { ok: false, reference: found[0] };
+    if (part === undefined) {
+      unknown.push(found[0]);
+      continue;
+    }
     if (text !== "") parts.push({ type: "text", text });
     text = "";
     parts.push(part);
   }
   text += rest;
   if (text !== "" || parts.length === 0) parts.push({ type: "text", text });
-  return { ok: true, parts };
+  return { parts, unknown };
 }
 
 function parseReference(reference: string): HeaderPart | undefined {

@@ -36,8 +36,8 @@ import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
 import { resolveRoute } from "./resolve-route.ts";
 import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
 import {
-  checkAdministrators,
   checkSignInHost,
+  resolveAdministrators,
   resolveSignIn,
   signInHostOf,
   type VisitedHost,
@@ -138,7 +138,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
   checkIdpClients(placed, report);
   checkClientCertificates(section.present, { report, routes: placed.map(({ route }) => route) });
   const hosts: VisitedHost[] = placed.map(({ route, path }) => ({ host: route.host, path: [...path, "from"] }));
-  checkAdministrators(globals, report);
+  const administrators = resolveAdministrators(globals, report);
   warnOfLogLevel(source, report);
   checkSignInHost(
     hosts.filter((_, i) => placed[i]?.route.tunnel === null),
@@ -208,7 +208,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     idp: signIn.idp,
     tokenIssuers: globals.identity_providers,
     groupsFromClaim: globals.groups_from_claim ?? null,
-    administrators: globals.administrators,
+    administrators,
     maxSessionsPerUser: globals.max_sessions_per_user,
     refreshEveryMs: globals.refresh_interval,
     refreshGraceMs: globals.refresh_grace,

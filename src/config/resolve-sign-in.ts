@@ -114,17 +114,26 @@ function parentDomain(hosts: readonly VisitedHost[]): string | undefined {
 const administratorKinds = ["group:", "email:", "sub:"];
 
 /**
- * A bare entry would match a group id, an e-mail and a subject alike, so a group that is called like a person would make that person
- * an administrator. Pomerium before v0.12 had a key of this name with bare addresses, and another meaning.
+ * Every entry says its kind: a bare one would match a group id, an e-mail and a subject alike, so a group that is named like a person would
+ * make that person an administrator. A bare e-mail beside typed entries is read as `email:`, with a warning. A list of bare e-mails alone
+ * is the key that Pomerium had under this name before v0.12, with another meaning, and is refused.
  */
-export function checkAdministrators({ administrators }: Globals, report: Report): void {
-  for (const [i, entry] of administrators.entries())
-    if (!administratorKinds.some((kind) => entry.startsWith(kind)))
-      report.error(
-        ["administrators", i],
-        "does not say whether it is a group, an e-mail or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
-        `write group:${entry}, email:${entry} or sub:${entry}, or remove the key`,
-      );
+export function resolveAdministrators({ administrators }: Globals, report: Report): readonly string[] {
+  const isTyped = (entry: string): boolean => administratorKinds.some((kind) => entry.startsWith(kind));
+  const hasTyped = administrators.some(isTyped);
+  return administrators.map((entry, i) => {
+    if (isTyped(entry)) return entry;
+    if (hasTyped && /^[^@\s]+@[^@\s]+$/.test(entry)) {
+      report.warn(["administrators", i], "does not say what it is, and is read as an e-mail", `write email:${entry}`);
+      return `email:${entry}`;
+    }
+    report.error(
+      ["administrators", i],
+      "does not say whether it is a group, an e-mail or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
+      `write group:${entry}, email:${entry} or sub:${entry}, or remove the key`,
+    );
+    return entry;
+  });
 }
 
 /** A route on the sign-in host shares its origin, so its pages act as sign-in's own pages towards the operator API. */

@@ -110,11 +110,10 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
         "use pass_identity_headers",
         "key",
       );
-    const template = parseHeaderTemplate(value);
-    if (!template.ok) {
-      report.error(
+    for (const reference of parseHeaderTemplate(value).unknown) {
+      report.warn(
         ["set_request_headers", name],
-        `${template.reference} is not a known reference`,
+        `${reference} is not a known reference and renders as nothing, as in Pomerium`,
         `use \${pomerium.jwt} or \${pomerium.request.headers["Name"]}, or write $$ for a dollar sign`,
       );
     }
@@ -125,7 +124,7 @@ export function resolveRequestHeaders({ route, report, globals }: RouteContext):
 
 function isAssertion(value: string): boolean {
   const template = parseHeaderTemplate(value.trim());
-  return template.ok && template.parts.length === 1 && template.parts[0]?.type === "jwt";
+  return template.unknown.length === 0 && template.parts.length === 1 && template.parts[0]?.type === "jwt";
 }
 
 /** As Pomerium adds them up; `disable` on a route means no headers at all, the global ones included. */

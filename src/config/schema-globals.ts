@@ -181,7 +181,7 @@ export const signIn = {
   ),
   administrators: cardea(
     texts("administrator").prefault([]),
-    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry is an error.",
+    "Who may use the operator API and console: `group:` and a group id, `email:` and an e-mail that the provider calls verified, or `sub:` and the provider's subject. A bare entry is an error; a bare e-mail beside entries that say their kind is read as `email:`, with a warning.",
   ),
   refresh_interval: cardea(
     duration({ min: "1s", max: "24h" }).prefault("10m"),
@@ -213,7 +213,7 @@ export const signIn = {
   cookie_domain: pomerium(text().prefault(""), "The domain of the session cookie; empty: each route's own host."),
   cookie_http_only: pomerium(truth().prefault(true), "Hide the session cookie from scripts."),
   cookie_expire: pomerium(
-    duration({ min: "1m", max: "8760h" }).prefault("14h"),
+    duration({ min: "1s", max: "8760h" }).prefault("14h"),
     "How long a session lasts from sign-in, whatever happens meanwhile.",
   ),
   cookie_same_site: pomerium(

@@ -100,6 +100,11 @@ export function createDecisionDesk(parts: DeskParts): DecisionDesk {
       record(visit, { result: "deny", status, reasons }, null, ports);
       return;
     }
+    if (asking === "two-credentials") {
+      const status = answer(visit, { type: "bad-request", status: 400 }, tools);
+      record(visit, { result: "bad_request", status, reasons: [asking] }, null, ports);
+      return;
+    }
     if (asking === "behind" || asking === "provider") {
       unavailable(visit, asking);
       return;

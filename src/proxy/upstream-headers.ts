@@ -70,11 +70,10 @@ export function compileHeaderRules(
   kubernetes: KubernetesRules | null = null,
 ): HeaderRules {
   const hostOfPath = route.hostPathRegexRewrite === null ? null : compileSubstitution(route.hostPathRegexRewrite);
-  const set = Object.entries(route.setRequestHeaders).map(([name, value]) => {
-    const template = parseHeaderTemplate(value);
-    // The configuration refuses unknown references; one that slipped through renders as nothing, never as its own text.
-    return { name, parts: template.ok ? template.parts : [] };
-  });
+  const set = Object.entries(route.setRequestHeaders).map(([name, value]) => ({
+    name,
+    parts: parseHeaderTemplate(value).parts,
+  }));
   const replaced = new Set([...Object.keys(config.jwtClaimsHeaders), ...set.map(({ name }) => name)].map(fold));
   const removed = new Set(route.removeRequestHeaders.map((name) => name.toLowerCase()));
   const withheld = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);

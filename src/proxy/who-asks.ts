@@ -32,9 +32,9 @@ export type Holder = Readonly<{
 }>;
 /**
  * `behind`: our projection has not reached what the credential needs, and no broker could help. `refused`: a bearer token that is
- * nobody's. `provider`: nobody could say whose it is.
+ * nobody's. `provider`: nobody could say whose it is. `two-credentials`: a token of an issuer came with the session cookie, as in Pomerium.
  */
-export type Asking = Holder | "behind" | "refused" | "provider";
+export type Asking = Holder | "behind" | "refused" | "provider" | "two-credentials";
 export const nobody: Holder = { handle: undefined, credentialInHeader: false };
 
 /** A handle that was verified, where it stands in header lines; by whose word, which is that of one configuration. */
@@ -94,6 +94,8 @@ export function createWhoAsks(
     const { bearer: rules } = route;
     const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
     if (token !== undefined && rules !== null) {
+      if (rules.format === "jwt" && ports.credentials.read(request.headers, "")?.source === "cookie")
+        return "two-credentials";
       const found = ports.bearerTokens.identify(token, rules, { idpId: ports.idpIdOf(route), from });
       const bearer = { token, rules };
       return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);

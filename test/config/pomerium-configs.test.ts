@@ -82,6 +82,9 @@ suite("Pomerium's documented configurations", { skip: folder === undefined && "t
       page.includes(`${accepted} of ${manifest.length}`),
       `the page does not say ${accepted} of ${manifest.length}`,
     );
+    const readme = readFileSync(join(root, "README.md"), "utf8");
+    const claim = `of ${manifest.length} configurations in Pomerium's documentation ${accepted} run unchanged`;
+    assert.ok(readme.replaceAll("\n", " ").includes(claim), `README.md does not say "${claim}"`);
     for (const count of counts) assert.ok(page.includes(count), `the page does not say ${count}`);
   });
 });

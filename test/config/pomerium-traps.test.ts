@@ -128,6 +128,10 @@ suite("accepted, with a warning", () => {
     ["depends_on: [api.example.org]", /depends_on\[0\]: api\.example\.org is the host of no route here/],
     ["lb_policy: RING_HASH", /lb_policy: is Envoy's name of load_balancing_policy/],
     ["connect_timeout: 5s", /connect_timeout: has no effect/],
+    [
+      `set_request_headers: {X-A: "a\${pomerium.password}"}`,
+      /set_request_headers\.X-A: \$\{pomerium\.password\} is not a known reference and renders as nothing/,
+    ],
   ] as const)
     test(line, () => {
       assert.deepEqual(errors(`${base}${goodRoute}    ${line}\n`), []);

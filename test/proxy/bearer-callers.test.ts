@@ -1,12 +1,17 @@
 /** Whose bearer token it is that nobody has seen: of the caller's address, as far as those in front of the proxy are believed. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import type { BearerRules } from "../../src/auth/index.ts";
 import type { Config } from "../../src/config/index.ts";
 import { createDecisionPoint } from "../../src/proxy/served/decision-point.ts";
 import { ReachedHandles } from "../../src/proxy/who-asks.ts";
 import { type Rig, raw, routeTo, startRig } from "./support.ts";
 
-async function start(t: TestContext, config: Partial<Config>): Promise<{ rig: Rig; from: string[] }> {
+async function start(
+  t: TestContext,
+  config: Partial<Config>,
+  bearer: BearerRules = { format: "idp_identity_token" },
+): Promise<{ rig: Rig; from: string[] }> {
   const from: string[] = [];
   const bearerTokens: Rig["ports"]["bearerTokens"] = {
     identify(_token, _rules, of) {
@@ -15,7 +20,7 @@ async function start(t: TestContext, config: Partial<Config>): Promise<{ rig: Ri
     },
     takes: () => true,
   };
-  const rig = await startRig([routeTo(0, { bearer: { format: "idp_identity_token" } })], {
+  const rig = await startRig([routeTo(0, { bearer })], {
     config,
     ports: { bearerTokens },
   });
@@ -53,4 +58,25 @@ test("is what whoever carries the request says, of a decision for others", async
   const verdict = await point.ask({ described, whose: "credential", requestId: "one" });
   assert.equal(verdict.type, "deny");
   assert.deepEqual(from, ["192.0.2.9"]);
+});
+
+test("is no question beside the session cookie where tokens of issuers are taken: 400, by the proxy and at the decision API", async (t) => {
+  const { rig, from } = await start(t, {}, { format: "jwt", issuers: [] });
+  assert.match(await raw(rig.port, request("Cookie: a=b; _pomerium=any\r\n"), 10_000), /^HTTP\/1\.1 400 /);
+  assert.deepEqual(rig.records.at(-1)?.reasons, ["two-credentials"]);
+  const point = createDecisionPoint(rig.ports, new ReachedHandles());
+  const described = {
+    ...{ method: "GET", scheme: null, authority: "app.localhost", target: "/", ip: "192.0.2.9" },
+    lines: ["Authorization", "Bearer unseen", "Cookie", "_pomerium=any"],
+  };
+  const verdict = await point.ask({ described, whose: "credential", requestId: "one" });
+  assert.deepEqual([verdict.type, "status" in verdict && verdict.status], ["deny", 400]);
+  assert.deepEqual(from, [], "nobody was asked about the token");
+  assert.match(await raw(rig.port, request("Cookie: a=b\r\n"), 10_000), /^HTTP\/1\.1 403 /);
+});
+
+test("counts alone beside the session cookie where tokens of the identity provider are taken, as in Pomerium", async (t) => {
+  const { rig, from } = await start(t, {});
+  assert.match(await raw(rig.port, request("Cookie: _pomerium=any\r\n"), 10_000), /^HTTP\/1\.1 403 /);
+  assert.deepEqual(from, ["127.0.0.1"]);
 });

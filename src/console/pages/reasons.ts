@@ -34,6 +34,8 @@ const sentences: Readonly<Record<string, string>> = {
   "record-unauthorized": "What is known about you or your network does not meet the rule for this address.",
   "record-unavailable": "What has to be known about you or your network cannot be read right now. Try again later.",
   "bearer-token-invalid": "The token that came with the request is not valid here, is over, or was revoked.",
+  "two-credentials":
+    "The request came with a token and with the cookie of a session, and only one may say who you are.",
   "kubernetes-nobody": "Your account has no e-mail address that this cluster could know you by.",
   "route-not-found": "There is nothing at this address.",
 };

@@ -226,6 +226,8 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       return { type: "deny", status: 403, principal: null, reasons: ["websocket-origin"], ...about };
     if (asking === "refused")
       return { type: "deny", status: 403, principal: null, reasons: ["bearer-token-invalid"], ...about };
+    if (asking === "two-credentials")
+      return { type: "deny", status: 400, principal: null, reasons: [asking], ...about };
     const now = clock.wall();
     const caller = who.callerOf(asking, route, now);
     if (caller.type === "behind") return { type: "unavailable", why: "behind", ...about };
