@@ -73,6 +73,12 @@ export type SubPolicyConfig = Readonly<{
   remediation: string;
 }>;
 
+/** What a route asks of its callers, by its policies and by Pomerium's lists. */
+export type RouteAccess = Pick<
+  RouteConfig,
+  "policy" | "subPolicies" | "allowedUsers" | "allowedDomains" | "allowedIdpClaims" | "allowAnyAuthenticatedUser"
+>;
+
 export type RouteConfig = Readonly<{
   /** Stable id: the given `id`, else a digest over from, matcher and action. */
   id: string;

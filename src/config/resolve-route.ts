@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { type ClaimValue, flattenClaims } from "../events/index.ts";
-import type { Config, PolicySource, RouteConfig, SubPolicyConfig } from "./config.ts";
+import type { Config, PolicySource, RouteAccess, RouteConfig, SubPolicyConfig } from "./config.ts";
 import { show } from "./kinds.ts";
 import { isLoopback } from "./kinds-network.ts";
 import type { Material } from "./material.ts";
@@ -258,17 +258,7 @@ function checkQuery({ report }: RouteContext, substitution: string): void {
     report.error(key, "has more than one ?, and a path has one query", "write %3F for what does not begin it");
 }
 
-type Access = Pick<
-  RouteConfig,
-  | "policy"
-  | "subPolicies"
-  | "allowedUsers"
-  | "allowedDomains"
-  | "allowedIdpClaims"
-  | "allowAnyAuthenticatedUser"
-  | "allowPublicUnauthenticatedAccess"
-  | "corsAllowPreflight"
->;
+type Access = RouteAccess & Pick<RouteConfig, "allowPublicUnauthenticatedAccess" | "corsAllowPreflight">;
 
 function resolveAccess(context: RouteContext): Access {
   const { route, report, failed, policy } = context;

@@ -3,7 +3,7 @@
  *
  * Pure. A criterion that is not listed here counts as one that asks for a session, so a new criterion makes sign-in a need.
  */
-import type { RouteConfig } from "./config.ts";
+import type { RouteAccess, RouteConfig } from "./config.ts";
 import { isPlainObject } from "./kinds.ts";
 
 /** Criteria that the request and its connection answer alone. */
@@ -21,18 +21,7 @@ const withoutSession: ReadonlySet<string> = new Set([
   "time_of_day",
 ]);
 
-type Asked = Pick<
-  RouteConfig,
-  | "policy"
-  | "subPolicies"
-  | "allowedUsers"
-  | "allowedDomains"
-  | "allowedIdpClaims"
-  | "allowAnyAuthenticatedUser"
-  | "bearer"
-  | "idpClient"
-  | "shadowPolicy"
->;
+type Asked = RouteAccess & Pick<RouteConfig, "bearer" | "idpClient" | "shadowPolicy">;
 
 /** Whether a caller of this route may have to sign in. */
 export function asksForSession(route: Asked): boolean {

@@ -10,7 +10,7 @@ import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
-import { endHeaders, endStream, headers, initialWindow, RawHttp2, windowUpdate } from "../support/http2-frames.ts";
+import { endHeaders, endStream, headers, initialWindow, RawHttp2, requestLines, windowUpdate } from "../support/http2-frames.ts";
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -122,19 +122,8 @@ for (const transport of ["plain", "tls"] as const)
       else {
         const client = new RawHttp2(socket, [initialWindow(2 ** 31 - 1)]);
         client.send(windowUpdate(0, 2 ** 31 - 1 - 65_535));
-        const line = [
-          ":method",
-          "GET",
-          ":scheme",
-          "http",
-          ":authority",
-          "app.localhost",
-          ":path",
-          "/",
-          "cookie",
-          cookie,
-        ];
-        for (let n = 0; n < streams; n++) client.send(headers(1 + 2 * n, endHeaders | endStream, ...line));
+        const lines = requestLines(cookie);
+        for (let n = 0; n < streams; n++) client.send(headers(1 + 2 * n, endHeaders | endStream, ...lines));
       }
       socket.pause();
       return socket;

@@ -12,7 +12,7 @@ import type { RouteConfig } from "../../src/config/index.ts";
 import { endedPeersIn } from "../../src/proxy/tcp-table-file.ts";
 import { cookieOf, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
-import { data, endHeaders, headers, RawHttp2 } from "../support/http2-frames.ts";
+import { data, endHeaders, headers, RawHttp2, requestLines } from "../support/http2-frames.ts";
 import { waitFor } from "../support/wait-for.ts";
 
 const skip = existsSync("/proc/net/tcp") ? false : "only Linux tells of an end that was not read";
@@ -179,22 +179,7 @@ describe("behind an upload that is held back", { skip }, () => {
       const socket = connect({ port: rig.port, host: "127.0.0.1", allowHalfOpen: true });
       t.after(() => socket.destroy());
       const client = new RawHttp2(socket);
-      client.send(
-        headers(
-          1,
-          endHeaders,
-          ":method",
-          "POST",
-          ":scheme",
-          "http",
-          ":authority",
-          "app.localhost",
-          ":path",
-          "/",
-          "cookie",
-          cookieOf(1),
-        ),
-      );
+      client.send(headers(1, endHeaders, ...requestLines(cookieOf(1), "POST")));
       await waitFor("it to be forwarded", () => upstream.sockets.length === 1, patience);
       for (let i = 0; i < 3; i++) client.send(data(1, 0, "x".repeat(16_384)));
       leave(socket);

@@ -49,6 +49,10 @@ export function integer(value: number, bits: number, first: number): Buffer {
 export function headers(stream: number, flags: number, ...lines: readonly string[]): Buffer {
   return frame(frameTypes.headers, flags, stream, fields(...lines));
 }
+/** Header lines of a request for `/` on `app.localhost`. */
+export function requestLines(cookie: string, method = "GET"): readonly string[] {
+  return [":method", method, ":scheme", "http", ":authority", "app.localhost", ":path", "/", "cookie", cookie];
+}
 export function continuationOf(stream: number, flags: number, ...lines: readonly string[]): Buffer {
   return frame(frameTypes.continuation, flags, stream, fields(...lines));
 }
