@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { after, describe, test } from "node:test";
 import { type WebSocket as Client, WebSocket, WebSocketServer } from "ws";
+import { compilePolicies, decide } from "../../src/auth/index.ts";
 import type { RouteConfig } from "../../src/config/index.ts";
 import { sessionStream, userStream } from "../../src/events/index.ts";
 import { sessionId, userId } from "../events/support.ts";
@@ -13,6 +14,7 @@ import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,
   engOnly,
+  known,
   members,
   open,
   type Rig,
@@ -510,6 +512,39 @@ describe("time", () => {
     const socket = await openSocket(rig);
     assert.equal((await closeOf(socket)).code, 1_006);
   });
+});
+
+test("exchanges that cannot be decided again are cut, counted and logged with the cause", async () => {
+  const upstream = await startUpstream((_, res) => {
+    res.writeHead(200, { "content-type": "text/event-stream" });
+    res.write("data: begun\n\n");
+  });
+  const route = routeTo(upstream.port, { timeoutMs: 0 });
+  const compiled = compilePolicies([route]);
+  assert.ok(compiled.ok);
+  const fault = { cause: undefined as Error | undefined };
+  const logged: (readonly [fields: object, message: string | undefined])[] = [];
+  const rig = await startRig([route], {
+    ports: {
+      decide(question) {
+        if (fault.cause !== undefined) throw fault.cause;
+        return decide({ policies: compiled.policies, ...question });
+      },
+      logger: { debug() {}, info() {}, warn() {}, error: (fields, message) => void logged.push([fields, message]) },
+    },
+  });
+  cleanUps.push(async () => {
+    await rig.close();
+    await upstream.close();
+  });
+  await rig.apply(signedIn(1));
+  const [one, two] = [await openStream(rig), await openStream(rig)];
+  fault.cause = new Error("the policy cannot be evaluated");
+  await rig.apply(known(1));
+  assert.deepEqual(await Promise.all([one.ended, two.ended]), ["ECONNRESET", "ECONNRESET"]);
+  assert.match(await rig.metrics(), /^cardea_proxy_redecision_failures_total 2$/m);
+  const [fields, message] = logged.find(([, text]) => text?.startsWith("could not re-decide") === true) ?? [];
+  assert.match(JSON.stringify(fields), /the policy cannot be evaluated/, message);
 });
 
 test("1,000 WebSockets of one session are gone when the cut is reported, and another 1,000 are still there", async () => {
