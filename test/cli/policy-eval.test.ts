@@ -672,3 +672,30 @@ test("a case that is nested too deeply is refused, the others are answered, and 
   assert.deepEqual([answer.id, answer.result], [2, "deny"]);
   assert.equal(Reflect.get({}, "admin"), undefined);
 });
+
+test("a path whose parameters hide another route or rule is refused, as the proxy refuses it", async () => {
+  const file = write({
+    authenticate_service_url: "https://auth.example.com",
+    routes: [
+      {
+        ...{ from: "https://app.example.com", to: "http://127.0.0.1:9000", prefix: "/area/admin" },
+        policy: { allow: { and: [{ groups: { has: "eng" } }] } },
+      },
+      {
+        ...{ from: "https://app.example.com", to: "http://127.0.0.1:9000" },
+        policy: { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } },
+      },
+    ],
+  });
+  const answerTo = async (path: string): Promise<string> => {
+    const input = write({ request: { ...page, url: `https://app.example.com${path}` }, ...nobody });
+    const { code, out, err } = await run(["policy", "eval", "-c", file, "--input", input]);
+    assert.equal(code, 0, err);
+    const { result, status, reasons } = JSON.parse(out) as Answer;
+    return [result, status, ...reasons].join(" ");
+  };
+  for (const path of ["/area;a=b/admin/x", "/area;/admin", "/area%3Ba/admin", "/private;x/y"])
+    assert.equal(await answerTo(path), "deny 400 path-parameters", path);
+  for (const path of ["/cars;color=red/tires;v=2", "/x;jsessionid=1"])
+    assert.equal(await answerTo(path), "permit 200 accept", path);
+});

@@ -97,6 +97,24 @@ test("a route that is gone, and one that opens to everybody", async () => {
   assert.match(open.out, /gains {2}nobody signed in/);
 });
 
+test("a path whose parameters hide another route or rule is refused, as the proxy refuses it", async () => {
+  const rules = policy({ allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } });
+  const paths = ["/private;x/y", "/private%3Bx/y", "/x;jsessionid=1", "/.pomerium;a/sign_out"];
+  const { code, out } = await replay(rules, paths.map((path) => ({ path })), "--json");
+  assert.equal(code, 1);
+  const { replayed, differences } = JSON.parse(out) as { replayed: number; differences: Record<string, unknown>[] };
+  assert.equal(replayed, paths.length);
+  assert.deepEqual(
+    differences.map(({ change, count }) => [change, count]),
+    [
+      ["loses", 2],
+      ["loses", 1],
+    ],
+    out,
+  );
+  assert.match((await replay(rules, [{ path: paths[0] }])).out, /loses {2}u-ann.*\[path-parameters\]/);
+});
+
 test("what the record does not hold is never guessed, and decides nothing where it makes no difference", async () => {
   const byMail = policy({ allow: { or: [{ email: "ann@example.com" }] }, deny: { or: [{ http_path: "/secret" }] } });
   const { code, out } = await replay(byMail, [{}, { path: "/secret" }]);

@@ -5,17 +5,16 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { Registry } from "prom-client";
 import type { RouteConfig } from "../../src/config/index.ts";
-import { type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
+import type { DecisionServer } from "../../src/proxy/index.ts";
 import { TemporaryFolder } from "../support/child.ts";
+import type { EnvoyClient } from "../support/envoy-client.ts";
+import { about, Started, statusOf } from "./ext-authz-support.ts";
 import {
   ask,
-  decisionApi,
   engOnly,
   open,
   type Rig,
@@ -36,7 +35,9 @@ function answer({ url }: IncomingMessage, res: ServerResponse): void {
 const key = "a-key-of-at-least-32-characters-0123456789";
 let rig: Rig;
 let upstream: Upstream;
+const started = new Started();
 let door: DecisionServer;
+let envoyClient: EnvoyClient;
 
 before(async () => {
   upstream = await startUpstream(answer);
@@ -52,19 +53,11 @@ before(async () => {
     routeTo(upstream.port, { ...open, host: "other.localhost" }),
     ...slashRoutes(upstream.port),
   ]);
-  door = await startDecisionServer({
-    listen: decisionApi({
-      address: { host: "127.0.0.1", port: 0 },
-      trustedProxies: ["127.0.0.1"],
-      keys: { wiki: key },
-    }),
-    ports: () => rig.ports,
-    registry: new Registry(),
-    requestId: randomUUID,
-  });
+  door = await started.serve(() => rig.ports, { address: { host: "127.0.0.1", port: 0 }, keys: { wiki: key } });
+  envoyClient = started.clientOf(door);
 });
 after(async () => {
-  await door.close();
+  await started.end();
   await rig.close();
   await upstream.close();
 });
@@ -94,7 +87,7 @@ function slashRoutes(port: number): readonly RouteConfig[] {
   ];
 }
 
-/** What the same path gets from the proxy, by forward-auth, by Envoy's HTTP form and by AuthZEN. */
+/** What the same path gets from the proxy, by forward-auth, by Envoy's HTTP and gRPC forms and by AuthZEN. */
 async function statuses(path: string, host = "app.localhost"): Promise<readonly unknown[]> {
   const port = door.address?.port ?? 0;
   const facts = { "x-forwarded-proto": "http", "x-forwarded-for": "203.0.113.9" };
@@ -102,6 +95,7 @@ async function statuses(path: string, host = "app.localhost"): Promise<readonly 
   const proxied = await ask(rig.port, { path, host });
   const forwardAuth = await ask(port, { path: "/forward-auth", host, headers: { ...facts, ...described } });
   const envoy = await ask(port, { path: `/ext-authz${path}`, host, headers: facts });
+  const grpc = statusOf(await envoyClient.check(about({ path, host })));
   const authzen = await ask(port, {
     ...{ path: "/access/v1/evaluation", method: "POST" },
     headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
@@ -112,14 +106,14 @@ async function statuses(path: string, host = "app.localhost"): Promise<readonly 
     }),
   });
   const decision = authzen.status === 200 ? JSON.parse(authzen.body).decision : authzen.status;
-  return [proxied.status, forwardAuth.status, envoy.status, decision];
+  return [proxied.status, forwardAuth.status, envoy.status, grpc, decision];
 }
 
 test("path parameters that hide a stricter route are refused, and no upstream hears of them", async () => {
   for (const path of ["/area;a=b/admin/x", "/area;/admin", "/area%3Ba/admin", "/area;a%3Bb/admin"]) {
     const seen = upstream.seen.length;
-    const [proxied, forwardAuth, envoy, authzen] = await statuses(path);
-    assert.deepEqual([proxied, forwardAuth, envoy], [400, 403, 400], path);
+    const [proxied, forwardAuth, envoy, grpc, authzen] = await statuses(path);
+    assert.deepEqual([proxied, forwardAuth, envoy, grpc], [400, 403, 400, 400], path);
     assert.notEqual(authzen, true, path);
     assert.equal(upstream.seen.length, seen, path);
     assert.deepEqual(rig.records.at(-1)?.reasons, ["path-parameters"]);
@@ -131,15 +125,15 @@ test("path parameters that hide a stricter route are refused, and no upstream he
 
 test("path parameters that hide a path from a rule are refused alike", async () => {
   const seen = upstream.seen.length;
-  const [proxied, forwardAuth, envoy, authzen] = await statuses("/private;x/y");
-  assert.deepEqual([proxied, forwardAuth, envoy], [400, 403, 400]);
+  const [proxied, forwardAuth, envoy, grpc, authzen] = await statuses("/private;x/y");
+  assert.deepEqual([proxied, forwardAuth, envoy, grpc], [400, 403, 400, 400]);
   assert.notEqual(authzen, true);
   assert.equal(upstream.seen.length, seen);
 });
 
 test("path parameters that change nothing reach the upstream as they came", async () => {
   for (const path of ["/cars;color=red/tires;v=2", "/x;jsessionid=1", "/other;a/area/admin"]) {
-    assert.deepEqual(await statuses(path), [200, 200, 200, true], path);
+    assert.deepEqual(await statuses(path), [200, 200, 200, 200, true], path);
     assert.equal(upstream.seen.at(-1)?.url, path);
   }
   assert.equal((await ask(rig.port, { path: "/area/admin;x" })).status, 302, "still the stricter route");
@@ -153,7 +147,7 @@ test("encoded slashes reach the upstream byte for byte on a route that allows th
     "/api/v4/100%25/a%2Fb",
     "/public/a%2Fb",
   ]) {
-    assert.deepEqual(await statuses(path, slashes.host), [200, 200, 200, true], path);
+    assert.deepEqual(await statuses(path, slashes.host), [200, 200, 200, 200, true], path);
     assert.equal(upstream.seen.at(-1)?.url, path);
     assert.equal(rig.records.findLast(({ occasion }) => occasion === "request")?.path, path);
   }
@@ -179,8 +173,8 @@ test("encoded slashes are refused where they could lead elsewhere, and no upstre
 test("encoded slashes hide no path from a rule, by any door", async () => {
   const seen = upstream.seen.length;
   for (const path of ["/api/v4/projects/secret%2Fx", "/public%2Fadmin", "/strict/a%2Fb"]) {
-    const [proxied, forwardAuth, envoy, authzen] = await statuses(path, slashes.host);
-    assert.deepEqual([proxied, forwardAuth, envoy], [400, 403, 400], path);
+    const [proxied, forwardAuth, envoy, grpc, authzen] = await statuses(path, slashes.host);
+    assert.deepEqual([proxied, forwardAuth, envoy, grpc], [400, 403, 400, 400], path);
     assert.notEqual(authzen, true, path);
   }
   assert.equal(upstream.seen.length, seen);
