@@ -353,6 +353,48 @@ test("HAProxy, by deploy/load-balancer/ends-tls.cfg: a caller adds nothing to wh
   assert.notEqual(two, 200, "two hosts");
 });
 
+test("HAProxy, by deploy/load-balancer/haproxy.cfg: claims of a caller are dropped, and proxies that are not ready answer for themselves", {
+  skip: findHaproxy() === undefined && "there is no HAProxy",
+}, async (t) => {
+  const state = { ready: true };
+  const checks = createPlainServer((req, res) => {
+    res.writeHead(req.url === "/readyz" && !state.ready ? 503 : 200).end();
+  });
+  await new Promise<void>((resolve) => checks.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    checks.closeAllConnections();
+    checks.close();
+  });
+  const [health = 0] = await freePorts(1);
+  const port = await onFreePort(async (free) => {
+    const proxy = `127.0.0.1:${app.port}`;
+    const config = fill(readFileSync(join(root, "deploy/load-balancer/haproxy.cfg"), "utf8"), {
+      ...{ "bind :8080": `bind 127.0.0.1:${free}`, "bind 127.0.0.1:8404": `bind 127.0.0.1:${health}` },
+      ...{ "check port 9902": `check port ${(checks.address() as AddressInfo).port}` },
+      ...{ " proxy-1:8080": ` ${proxy}`, " proxy-2:8080": ` ${proxy}` },
+    });
+    const file = join(folder.path, "haproxy.cfg");
+    writeFileSync(file, config);
+    const child = await startHaproxy(file, { port: free, env: {}, logFile: join(folder.path, "plain-haproxy.log") });
+    t.after(() => child.end("SIGTERM"));
+    return free;
+  });
+  const healthy = async (): Promise<boolean> => (await fetch(`http://127.0.0.1:${health}/healthz`)).ok;
+  await waitFor("a proxy to be ready", healthy);
+  const claims = {
+    ...{ "x-forwarded-for": "203.0.113.9", forwarded: "for=203.0.113.9", "x-request-id": "chosen-by-a-caller" },
+    "x-pomerium-jwt-assertion-for": "forged",
+  };
+  const claimed = await fetch(`http://127.0.0.1:${port}/`, { headers: claims });
+  const { rawHeaders } = (await claimed.json()) as { rawHeaders: readonly string[] };
+  assert.deepEqual(valuesOf(rawHeaders, "x-forwarded-for"), ["127.0.0.1"]);
+  for (const name of ["forwarded", "x-request-id", "x-pomerium-jwt-assertion-for"])
+    assert.deepEqual(valuesOf(rawHeaders, name), [], name);
+  state.ready = false;
+  await waitFor("no proxy to be ready", async () => !(await healthy()));
+  assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 200, "the proxies answer in their own words");
+});
+
 test("Traefik's and Envoy's recipes parse, and say which host they serve", () => {
   const traefik = parseYaml(recipe("Traefik", "yaml"));
   for (const { rule } of Object.values<{ rule: string }>(traefik.http.routers))
