@@ -8,24 +8,18 @@
  */
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
+import { BodyEnd } from "./body-end.ts";
 import type { Caller } from "./caller.ts";
+import { CallerReading } from "./caller-socket.ts";
 import { headerLinesMax } from "./canonical.ts";
 import type { ConnectionOwner } from "./connection-owner.ts";
 import { Http1Exchange, type Http1Head } from "./http1-exchange.ts";
-import { FirstLine, hasBody, isHttp2Preface, protocolOf, upgradeIn, versionOf } from "./http1-head.ts";
-import {
-  type AfterHead,
-  createParser,
-  DirectReading,
-  freeParser,
-  type Http1Parser,
-  methodOf,
-  type ParseError,
-  type RawLines,
-} from "./http1-parser.ts";
+import { bodyLengthOf, isHttp2Preface, upgradeIn, versionOf } from "./http1-head.ts";
+import { type AfterHead, createParser, freeParser, type Http1Parser, methodOf, type RawLines } from "./http1-parser.ts";
 import { AnswerWriter } from "./http1-writer.ts";
 import { SocketOutlet } from "./outlet-socket.ts";
 import { LastLines, RequestLines } from "./received-lines.ts";
+import { RequestLineCheck } from "./request-line.ts";
 import { WaitingRequests } from "./waiting-requests.ts";
 import type { WritableValues } from "./writable-values.ts";
 
@@ -43,11 +37,13 @@ export class Http1Connection {
   readonly #owner: ConnectionOwner;
   readonly #onHttp2: (() => void) | null;
   #parser: Http1Parser | undefined;
-  readonly #firstLine = new FirstLine();
-  /** From its second read on, the parser reads by itself. */
-  #direct: DirectReading | undefined;
-  /** A head asked for an upgrade that it does not get: the parser stops behind that request all the same. */
-  #stopped = false;
+  readonly #requestLine = new RequestLineCheck();
+  /** Of the body that is being read. */
+  #bodyEnd: BodyEnd | undefined;
+  /** No request is read behind this one. */
+  #isLast = false;
+  /** Reads the socket from its second read on. */
+  #direct: CallerReading | undefined;
   /** Being answered. */
   #current: Http1Exchange | undefined;
   /** Whose body is read. */
@@ -159,31 +155,16 @@ export class Http1Connection {
       return;
     }
     if (this.#over || this.#parser === undefined) return;
-    if (bytes[0] === 0x50 && this.#onHttp2 !== null && this.#bytesRead === bytes.length && isHttp2Preface(bytes)) {
-      this.#giveAway(bytes, this.#onHttp2);
-      return;
-    }
-    this.#somethingCame();
-    if (this.#firstLine.accepts(bytes)) this.#parse(bytes);
-    else this.#refuse("request-line", 400);
-    if (this.#early !== undefined) this.#readByEvents(); // what comes now is no HTTP
+    const isFirst = this.#bytesRead === bytes.length;
+    if (isFirst && this.#onHttp2 !== null && isHttp2Preface(bytes)) this.#giveAway(bytes, this.#onHttp2);
+    else this.#parse(bytes);
     if (this.#over || this.#early !== undefined || this.#held || this.#parser === undefined) return;
-    if (this.#firstLine.isComplete) this.#direct ??= DirectReading.begin(this.#parser, this.#socket, this.#onRead);
+    this.#direct ??= CallerReading.begin(this.#socket, this.#onRead);
   };
 
-  readonly #onRead = (read: number | ParseError): void => {
-    if (this.#lingering || this.#over || this.#direct === undefined) return;
-    this.#somethingCame();
-    if (typeof read !== "number") this.#onUnreadable(read);
-    else if (this.#early !== undefined) {
-      const rest = this.#direct.rest(read);
-      this.#readByEvents();
-      if (rest.length > 0) this.#keepEarly(rest);
-    } else if (this.#stopped && this.#reading === undefined) {
-      this.#stopped = false;
-      this.#parse(this.#direct.rest(read));
-      if (this.#early !== undefined) this.#readByEvents();
-    }
+  /** @param bytes of the buffer that all callers are read into: nothing may keep them */
+  readonly #onRead = (bytes: Buffer): void => {
+    if (!this.#lingering && !this.#over) this.#parse(bytes);
   };
 
   #somethingCame(): void {
@@ -197,24 +178,44 @@ export class Http1Connection {
     this.#direct = undefined;
   }
 
-  /** The parser stops behind a request that asks for an upgrade, also where that is refused by going on as before. */
+  /** In segments, of which none reaches beyond the end of a head or of a body. */
   #parse(bytes: Buffer): void {
-    for (let rest = bytes; rest.length > 0 && !this.#over && this.#parser !== undefined; ) {
-      const read = this.#parser.execute(rest);
-      if (typeof read !== "number") {
-        this.#onUnreadable(read);
-        return;
-      }
+    this.#somethingCame();
+    for (let at = 0; at < bytes.length && !this.#over && this.#parser !== undefined; ) {
+      const end = this.#endOfSegment(bytes, at);
+      if (end <= at) return;
+      const read = this.#execute(this.#parser, end - at === bytes.length ? bytes : bytes.subarray(at, end));
+      at += read;
       if (this.#early !== undefined) {
-        if (read < rest.length) this.#keepEarly(rest.subarray(read));
+        this.#readByEvents(); // what comes now is no HTTP
+        if (at < bytes.length) this.#keepEarly(Buffer.from(bytes.subarray(at)));
         return;
       }
-      if (read === 0) {
-        this.#refuse("HPE_PAUSED_UPGRADE", 400);
-        return;
-      }
-      rest = rest.subarray(read);
+      if (read === 0) return;
     }
+  }
+
+  /** @returns `from` or less: nothing more is looked at */
+  #endOfSegment(bytes: Buffer, from: number): number {
+    if (this.#bodyEnd !== undefined) return this.#bodyEnd.find(bytes, from);
+    if (this.#isLast && this.#reading === undefined) return from;
+    const end = this.#requestLine.endOfSegment(bytes, from);
+    if (end < 0) this.#refuse("request-line", 400);
+    return end;
+  }
+
+  /** The parser stops behind a request that asks for an upgrade, also where that is refused by going on as before. @returns bytes read */
+  #execute(parser: Http1Parser, segment: Buffer): number {
+    const read = parser.execute(segment);
+    if (typeof read === "number") {
+      if (read === 0 && this.#early === undefined) this.#refuse("HPE_PAUSED_UPGRADE", 400);
+      else if (this.#bodyEnd?.isFound === true) this.#refuse("body-end", 400);
+      return read;
+    }
+    // Nothing behind the last request of a connection is looked at; that one is answered all the same.
+    const status = read.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
+    if (read.code !== "HPE_CLOSED_CONNECTION") this.#refuse(read.code, status);
+    return 0;
   }
 
   get #bytesRead(): number {
@@ -242,22 +243,28 @@ export class Http1Connection {
   ): AfterHead {
     if (this.#over) return 1;
     this.#somethingCame();
-    this.#stopped = upgrade;
+    if (!this.#requestLine.accepts(method, url)) {
+      this.#refuse("request-line", 400);
+      return 1;
+    }
+    this.#isLast = !keepAlive;
     const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeIn(rawHeaders, this.#owner) : null;
+    const bodyLength = kind === null ? bodyLengthOf(rawHeaders) : undefined;
     const lines = this.#lines.next(rawHeaders);
     const head: Http1Head = {
       method,
       url,
-      httpVersion: protocolOf(httpVersion, url, this.#direct),
+      httpVersion,
       rawHeaders: lines.raw,
       lines,
       scheme: this.#scheme,
       upgrade: kind,
-      hasBody: kind === null && hasBody(rawHeaders),
+      hasBody: bodyLength !== undefined,
       keepAlive: kind === null && keepAlive,
     };
     const exchange = new Http1Exchange(this, this.#socket, head);
     this.#reading = exchange;
+    this.#bodyEnd = bodyLength === undefined ? undefined : new BodyEnd(bodyLength);
     if (kind !== null) {
       if (this.#current !== undefined) {
         this.#owner.onRefused("pipelined");
@@ -275,6 +282,8 @@ export class Http1Connection {
   }
 
   #onComplete(): void {
+    if (this.#bodyEnd?.isFound === false) this.#refuse("body-end", 400);
+    this.#bodyEnd = undefined;
     const exchange = this.#reading;
     this.#reading = undefined;
     if (exchange === undefined || this.#over) return;
@@ -300,12 +309,6 @@ export class Http1Connection {
     this.#current = exchange;
     if (!exchange.bodyComplete && this.#deadline === Infinity) this.#deadline = this.#owner.now() + this.#owner.readMs;
     this.#owner.onRequest(exchange);
-  }
-
-  #onUnreadable(error: ParseError): void {
-    // Nothing behind the last request of a connection is looked at; that one is answered all the same.
-    if (error.code !== "HPE_CLOSED_CONNECTION")
-      this.#refuse(error.code, error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400);
   }
 
   /** Of the request that is being read; those before it are answered first, or not at all. */

@@ -34,8 +34,6 @@ export type Http1Parser = {
   /** From now on it reads the bytes of a socket itself, and `kOnExecute` is told what came of each read. */
   consume(handle: SocketHandle): void;
   unconsume(): void;
-  /** Within `kOnExecute`: a copy of what was read. */
-  getCurrentBuffer(): Buffer;
   remove(): void;
   close(): void;
   [callback: number]: OnHeaders | OnHeadersComplete | ((bytes: Buffer) => void) | (() => void) | OnExecute | null;
@@ -188,11 +186,6 @@ export class DirectReading {
     parser[Parser.kOnExecute] = onRead;
     parser.consume(handle);
     this.#start();
-  }
-
-  /** Of the read that is told of: what was not looked at. */
-  rest(read: number): Buffer {
-    return this.#parser.getCurrentBuffer().subarray(read);
   }
 
   hold(): void {
