@@ -10,7 +10,15 @@ import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
-import { endHeaders, endStream, headers, initialWindow, RawHttp2, requestLines, windowUpdate } from "../support/http2-frames.ts";
+import {
+  endHeaders,
+  endStream,
+  headers,
+  initialWindow,
+  RawHttp2,
+  requestLines,
+  windowUpdate,
+} from "../support/http2-frames.ts";
 import { queuesAt, cannotReadQueues as skip } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 

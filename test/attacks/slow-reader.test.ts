@@ -17,7 +17,15 @@ import {
   type Upstream,
 } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
-import { endHeaders, endStream, headers, initialWindow, RawHttp2, requestLines, windowUpdate } from "../support/http2-frames.ts";
+import {
+  endHeaders,
+  endStream,
+  headers,
+  initialWindow,
+  RawHttp2,
+  requestLines,
+  windowUpdate,
+} from "../support/http2-frames.ts";
 import { cannotReadQueues, queuesAt } from "../support/socket-queues.ts";
 import { waitFor } from "../support/wait-for.ts";
 
@@ -164,8 +172,7 @@ test("HTTP/2: a caller that reads keeps its connection, and what else it has the
     [1, 1],
     [3, 2],
   ]);
-  for (const [stream, n] of streams)
-    client.send(headers(stream, endHeaders | endStream, ...requestLines(cookieOf(n))));
+  for (const [stream, n] of streams) client.send(headers(stream, endHeaders | endStream, ...requestLines(cookieOf(n))));
   await waitFor("both to stream", () => client.stream(1).bytes > 0 && client.stream(3).bytes > 0);
 
   await rig.apply(revokedSession(1));

@@ -98,9 +98,16 @@ test("a route that is gone, and one that opens to everybody", async () => {
 });
 
 test("a path whose parameters hide another route or rule is refused, as the proxy refuses it", async () => {
-  const rules = policy({ allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } });
+  const rules = policy({
+    allow: { and: [{ accept: true }] },
+    deny: { or: [{ http_path: { starts_with: "/private/" } }] },
+  });
   const paths = ["/private;x/y", "/private%3Bx/y", "/x;jsessionid=1", "/.pomerium;a/sign_out"];
-  const { code, out } = await replay(rules, paths.map((path) => ({ path })), "--json");
+  const { code, out } = await replay(
+    rules,
+    paths.map((path) => ({ path })),
+    "--json",
+  );
   assert.equal(code, 1);
   const { replayed, differences } = JSON.parse(out) as { replayed: number; differences: Record<string, unknown>[] };
   assert.equal(replayed, paths.length);

@@ -543,8 +543,8 @@ test("exchanges that cannot be decided again are cut, counted and logged with th
   await rig.apply(known(1));
   assert.deepEqual(await Promise.all([one.ended, two.ended]), ["ECONNRESET", "ECONNRESET"]);
   assert.match(await rig.metrics(), /^cardea_proxy_redecision_failures_total 2$/m);
-  const [fields, message] = logged.find(([, text]) => text?.startsWith("could not re-decide") === true) ?? [];
-  assert.match(JSON.stringify(fields), /the policy cannot be evaluated/, message);
+  const [fields] = logged.find(([, text]) => text?.startsWith("could not re-decide") === true) ?? [];
+  assert.match(JSON.stringify(fields), /the policy cannot be evaluated/);
 });
 
 test("1,000 WebSockets of one session are gone when the cut is reported, and another 1,000 are still there", async () => {

@@ -13,16 +13,7 @@ import type { DecisionServer } from "../../src/proxy/index.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import type { EnvoyClient } from "../support/envoy-client.ts";
 import { about, Started, statusOf } from "./ext-authz-support.ts";
-import {
-  ask,
-  engOnly,
-  open,
-  type Rig,
-  routeTo,
-  startRig,
-  startUpstream,
-  type Upstream,
-} from "./support.ts";
+import { ask, engOnly, open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "./support.ts";
 
 /** A registry's answer to npm, and to all others what they asked for. */
 function answer({ url }: IncomingMessage, res: ServerResponse): void {

@@ -83,7 +83,9 @@ for (const [name, first] of Object.entries(befores))
         await write(socket, first, pieceLength);
         await waitFor("the first answer", () => read().includes('"url":"/first"'), { everyMs: 1 });
         await write(socket, `${line}\r\n${host}\r\n`, pieceLength);
-        await waitFor("the second answer", () => read().includes(isGood ? '"url":"/x"' : "HTTP/1.1 400 "), { everyMs: 1 });
+        await waitFor("the second answer", () => read().includes(isGood ? '"url":"/x"' : "HTTP/1.1 400 "), {
+          everyMs: 1,
+        });
         assert.equal(upstream.seen.length - seen, isGood ? 2 : 1, line);
         socket.destroy();
       }
