@@ -119,7 +119,7 @@ export const liveMutants: Readonly<Record<string, Mutant>> = {
   },
   "deny-ignored": {
     meaning: "a rule that denies keeps nobody out whom another rule lets in",
-    changes: [{ file: decide, take: "if (deny.met) return refusal(deny.reasons.words);", put: "" }],
+    changes: [{ file: decide, take: "if (deny.met) return refusal(deny.reasons.words, sides);", put: "" }],
     within: 10,
   },
 };
