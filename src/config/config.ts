@@ -145,6 +145,8 @@ export type RouteConfig = Readonly<{
   corsAllowPreflight: boolean;
   /** 0: no limit. */
   timeoutMs: number;
+  /** When `timeoutMs` begins: with the permit, or when the request's body is complete. */
+  timeoutFrom: "permit" | "body-end";
   idleTimeoutMs: number;
   allowWebsockets: boolean;
   /** Others that a connection may be handed over to, by the names in `Upgrade`; lowercase. */
@@ -195,6 +197,15 @@ export type RouteConfig = Readonly<{
 export type SubjectNameType = "dns" | "email" | "ip_address" | "uri" | "user_principal_name";
 /** An RE2 expression for whole names of a type. */
 export type SubjectNamePattern = Readonly<{ type: SubjectNameType; pattern: string }>;
+
+/** 0: no limit. */
+export type TimeoutConfig = Readonly<{
+  readMs: number;
+  /** What `readMs` bounds behind a request's head: head and body together, or the time without a byte of a body. */
+  readLimit: "request" | "silence";
+  writeMs: number;
+  idleMs: number;
+}>;
 
 export type DownstreamMtls = Readonly<{
   /** PEM; null: none for routes that name no authority of their own. */
@@ -356,7 +367,7 @@ export type Config = Readonly<{
   skipXffAppend: boolean;
   /** Which addresses of upstreams' names are used. */
   dnsLookupFamily: "V4_PREFERRED" | "V4_ONLY" | "V6_ONLY" | "AUTO" | "ALL";
-  timeouts: Readonly<{ readMs: number; writeMs: number; idleMs: number }>;
+  timeouts: TimeoutConfig;
   store: Readonly<{ type: "memory" } | { type: "file"; path: string } | { type: "postgres"; connectionString: string }>;
   /** Null: fan-out stays within the process. */
   nats: Readonly<{

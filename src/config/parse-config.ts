@@ -42,6 +42,7 @@ import {
   signInHostOf,
   type VisitedHost,
 } from "./resolve-sign-in.ts";
+import { resolveTimeouts } from "./resolve-timeouts.ts";
 import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
 import { asksForSession } from "./sign-in-needs.ts";
 import { checkWindowLimits } from "./window-limits.ts";
@@ -221,7 +222,7 @@ function readConfig(source: Source, given: Given): Unhashed | null {
     setResponseHeaders: process.responseHeaders,
     skipXffAppend: globals.skip_xff_append,
     dnsLookupFamily: globals.dns_lookup_family,
-    timeouts: { readMs: globals.timeout_read, writeMs: globals.timeout_write, idleMs: globals.timeout_idle },
+    timeouts: resolveTimeouts(globals, report),
     store: brokers.store,
     nats: brokers.nats,
     broker: brokers.broker,

@@ -15,6 +15,7 @@ import { resolveRouteClientCertificates } from "./resolve-client-certificates.ts
 import { resolveBearer, resolveIdpClient, resolveSubPolicies } from "./resolve-identity.ts";
 import { resolveKubernetes } from "./resolve-kubernetes.ts";
 import { requireEncryption } from "./resolve-sign-in.ts";
+import { resolveRouteTimeouts } from "./resolve-timeouts.ts";
 import { checkTunnel, resolveTunnelFrom, tunnelPattern } from "./resolve-tunnel.ts";
 import { resolveUpgrades } from "./resolve-upgrades.ts";
 import {
@@ -63,7 +64,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
   checkTunnel(context, from?.tunnel ?? null);
   const lasting =
     upgrades.allowWebsockets || kubernetes !== null || (from?.tunnel ?? null) !== null || context.present.has("mcp");
-  const timeoutMs = route.timeout ?? (lasting ? 0 : globals.default_upstream_timeout);
+  const timeouts = resolveRouteTimeouts(route, { globals, report, lasting });
   if (from === null || action === null) return null;
   const id =
     route.id ??
@@ -102,8 +103,7 @@ export function resolveRoute(context: RouteContext): RouteConfig | null {
     jwtGroupsFilter: [...new Set([...globals.jwt_groups_filter, ...route.jwt_groups_filter])],
     ...access,
     shadowPolicy: context.shadowPolicy,
-    timeoutMs,
-    idleTimeoutMs: route.idle_timeout ?? (lasting ? 0 : globals.timeout_idle),
+    ...timeouts,
     ...upgrades,
     ...resolveBalancing(context),
     tls,

@@ -223,10 +223,13 @@ export const signIn = {
 };
 
 export const requests = {
-  timeout_read: pomerium(duration().prefault("30s"), "How long a request may take to come in; `0s`: no bound."),
+  timeout_read: pomerium(
+    duration().optional(),
+    "How long a request may take; absent: 30 s for its head and for silence.",
+  ),
   timeout_write: pomerium(duration().prefault("0s"), "How long an answer may take as a whole; `0s`: no bound."),
   timeout_idle: pomerium(duration().prefault("5m"), "How long a connection may be silent."),
-  default_upstream_timeout: pomerium(duration().prefault("30s"), "The `timeout` of routes that set none."),
+  default_upstream_timeout: pomerium(duration().optional(), "The `timeout` of routes that set none; absent: 30 s."),
   dns_lookup_family: pomerium(
     oneOf(["V4_PREFERRED", "V4_ONLY", "V6_ONLY", "AUTO", "ALL"], { "": "V4_PREFERRED" }).prefault("V4_PREFERRED"),
     "Which addresses of an upstream's name are connected to: `V4_PREFERRED` those of IPv4 where there are any, `AUTO` those of IPv6 where there are any, `ALL` both, the next when one does not answer in a quarter of a second. `V4_ONLY`, `V6_ONLY`: no others.",

@@ -219,7 +219,7 @@ const headersAndIdentity = {
 const flow = {
   timeout: pomerium(
     duration().optional(),
-    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or no bound with websockets, Kubernetes, TCP and UDP, and `mcp`.",
+    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or 30 s from the end of the request's body; no bound with websockets, Kubernetes, TCP and UDP, and `mcp`.",
   ),
   idle_timeout: pomerium(
     duration().optional(),

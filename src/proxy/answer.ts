@@ -29,8 +29,13 @@ export type Condition =
   | Fact<"no-route", unknown>
   | Fact<"upgrade-not-allowed", unknown>
   | Fact<"bad-request", { status: number }>
+  /** No connection to the upstream could be made. */
   | Fact<"upstream-unreachable", unknown>
+  /** The upstream had a connection, and no answer that can be passed on. */
+  | Fact<"upstream-broke", unknown>
   | Fact<"upstream-timeout", unknown>
+  /** A request whose head was passed on, and whose body did not come in time. */
+  | Fact<"request-timeout", unknown>
   /** As a tunnel's callers know it: 503 keeps their credential, and anything else of ours but 403 makes them throw it away. */
   | Fact<"tunnel-unreachable", unknown>
   | Fact<"internal", unknown>;
@@ -160,8 +165,13 @@ function wordsFor(condition: Condition): Words {
       };
     case "bad-request":
       return { status: condition.status, ...(badRequestWords[condition.status] ?? ambiguous) };
+    case "upstream-broke":
+      return {
+        status: 502,
+        title: "Bad gateway",
+        description: "The service behind this address broke off its answer.",
+      };
     case "upstream-unreachable":
-      return { status: 502, title: "Bad gateway", description: "The service behind this address cannot be reached." };
     case "tunnel-unreachable":
       return {
         status: 503,
@@ -170,6 +180,12 @@ function wordsFor(condition: Condition): Words {
       };
     case "upstream-timeout":
       return { status: 504, title: "Gateway timeout", description: "The service behind this address took too long." };
+    case "request-timeout":
+      return {
+        status: 408,
+        title: "Request timeout",
+        description: "The request did not arrive completely in time. Part of it may have been passed on.",
+      };
     case "internal":
       return {
         status: 500,
@@ -237,7 +253,7 @@ function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): 
 function pageFor(condition: Condition, facts: Facts): ErrorPage {
   const words = wordsFor(condition);
   const signedIn = condition.type === "no-right";
-  const again = condition.type === "unknown" || words.status === 502 || words.status === 504;
+  const again = words.status === 502 || words.status === 503 || words.status === 504;
   return {
     type: "error",
     ...words,

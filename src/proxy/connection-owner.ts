@@ -1,4 +1,5 @@
 /** Connection owner: what a connection of either protocol is given by its listener, as a contract. */
+import type { Config } from "../config/index.ts";
 import type { Downstream } from "./downstream.ts";
 import type { WritableValues } from "./writable-values.ts";
 
@@ -19,5 +20,7 @@ export type ConnectionOwner = Readonly<{
   /** Of answers. */
   writable: WritableValues;
   readMs: number;
+  /** What `readMs` bounds behind a head: head and body together, or the time without a byte of a forwarded body. */
+  readLimit: Config["timeouts"]["readLimit"];
   idleMs: number;
 }>;

@@ -22,6 +22,11 @@ export type BodyReader = Readonly<{
   onBodyEnd(trailers: readonly string[]): void;
   /** The rest will never come. */
   onAbort(): void;
+  /**
+   * The body takes longer than the listener waits, and no response has begun. The reader writes one. Absent: the connection refuses the
+   * request by itself, and silence is not what it bounds.
+   */
+  onTimeout?(waitsFor: "caller" | "upstream"): void;
 }>;
 
 /** What an ordinary request asks to become. */

@@ -9,7 +9,8 @@ import type { Condition } from "./answer.ts";
 
 /**
  * no-session, denied, device, client-certificate: policy's answers · lease, behind, provider, data, audit: not known well enough to decide ·
- * busy, draining: ours · unhealthy: no upstream is in a state to be asked · upstream-…: the service behind · cut: permitted, and ended from here · client-left: it did not wait
+ * busy, draining: ours · unhealthy: no upstream is in a state to be asked · upstream-…: the service behind · cut: permitted, and ended from here
+ * client-left, request-timeout: the caller's; it did not wait, or did not send its request in time
  */
 export const failureReasons = [
   "bad-request",
@@ -32,6 +33,7 @@ export const failureReasons = [
   "upstream-broke",
   "cut",
   "client-left",
+  "request-timeout",
   "internal",
 ] as const;
 export type FailureReason = (typeof failureReasons)[number];
@@ -43,6 +45,7 @@ export function failureOf(condition: Condition): FailureReason {
     case "bad-request":
     case "upstream-unreachable":
     case "upstream-timeout":
+    case "request-timeout":
     case "internal":
       return condition.type;
     case "no-right":
@@ -52,7 +55,8 @@ export function failureOf(condition: Condition): FailureReason {
     case "upgrade-not-allowed":
       return "upgrade-refused";
     case "tunnel-unreachable":
-      return "upstream-unreachable";
+    case "upstream-broke":
+      return "upstream-unreachable"; // `upstream-broke` is an answer that had begun
     default:
       return unreachable(condition);
   }
@@ -104,6 +108,8 @@ export function responseCodeDetails(
       return "upstream_reset_after_response_started{connection_termination}";
     case "client-left":
       return "downstream_remote_disconnect";
+    case "request-timeout":
+      return "request_timeout";
     case "internal":
       return "internal_error";
     default:

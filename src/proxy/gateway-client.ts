@@ -59,7 +59,7 @@ export async function createGateway(options: {
     const context = contexts.get(request.raw);
     const accept = request.headers.accept ?? "text/html";
     const found = conditionOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
-    const condition = found.type === "internal" ? ({ type: "upstream-unreachable" } as const) : found;
+    const condition = found.type === "internal" ? ({ type: "upstream-broke" } as const) : found;
     const answer = answerFor(
       condition,
       {

@@ -9,6 +9,7 @@
  * a body is kept until the answer's head.
  */
 import type { Permit } from "../auth/index.ts";
+import type { RouteConfig } from "../config/index.ts";
 import { Deadline } from "./deadline-timer.ts";
 import type { BodyReader, Downstream } from "./downstream.ts";
 import { downstreamLines, type RawHeaders, type ResponseRules, trailerPairs } from "./downstream-headers.ts";
@@ -19,7 +20,13 @@ import type { Bound } from "./http-upstream-metrics.ts";
 import { overflowOf, type UpstreamTarget } from "./http-upstreams.ts";
 import { KeptBody } from "./kept-body.ts";
 import type { AnswerLines } from "./received-lines.ts";
-import type { CallFailure, UpstreamCall, UpstreamHandler, UpstreamPool } from "./upstream-call.ts";
+import {
+  type CallFailure,
+  type UpstreamCall,
+  type UpstreamHandler,
+  UpstreamIdleError,
+  type UpstreamPool,
+} from "./upstream-call.ts";
 
 export type ForwardJob = Readonly<{
   downstream: Downstream;
@@ -34,8 +41,10 @@ export type ForwardJob = Readonly<{
   tellsRequestId: boolean;
   rules: ResponseRules;
   requestId: string;
-  /** The whole exchange; 0: no limit. */
+  /** 0: no limit. */
   timeoutMs: number;
+  /** When `timeoutMs` begins: with the permit, or when the request's body is complete. */
+  timeoutFrom: RouteConfig["timeoutFrom"];
   /** Without a byte in either direction; 0: no limit. */
   idleTimeoutMs: number;
   /** Of the request; 0: no limit. */
@@ -69,6 +78,8 @@ export type ForwardFailure =
   | Readonly<{ type: "busy" }>
   /** The request's body is longer than the route takes. */
   | Readonly<{ type: "too-large" }>
+  /** The request's body did not come in time. */
+  | Readonly<{ type: "too-slow" }>
   /** None of the route's upstreams is to be used. */
   | Readonly<{ type: "unhealthy" }>;
 
@@ -112,6 +123,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #over = false;
   #responding = false;
   #readingBody = false;
+  /** The upstream takes no more of the body for now. */
+  #isUpstreamFull = false;
   /** Something of the request was sent. */
   #begun = false;
   #hints = 0;
@@ -135,12 +148,27 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   begin(): void {
-    const { exchange, downstream, timeoutMs } = this.#job;
+    const { exchange, downstream, timeoutFrom } = this.#job;
     downstream.onClose(() => this.#onDownstreamClosed());
     downstream.onDrain(() => this.#onDrain());
-    if (timeoutMs > 0) this.#timer = new Deadline(timeoutMs, () => this.#fail(new ForwardTimeoutError(timeoutMs)));
+    if (timeoutFrom === "permit" || !downstream.hasBody) this.#startTimer();
     exchange.attach((reason) => this.#onCut(reason));
     if (exchange.cutReason === undefined) this.#dispatch();
+  }
+
+  #startTimer(): void {
+    const { timeoutMs } = this.#job;
+    if (timeoutMs > 0) this.#timer = new Deadline(timeoutMs, () => this.#onTimeUp(timeoutMs));
+  }
+
+  #onTimeUp(timeoutMs: number): void {
+    if (this.#waitsForCaller) this.#refuseBody("too-slow");
+    else this.#fail(new ForwardTimeoutError(timeoutMs));
+  }
+
+  /** The upstream could take more of the request, and there is none. */
+  get #waitsForCaller(): boolean {
+    return this.#readingBody && !this.#job.downstream.bodyComplete && !this.#isUpstreamFull && !this.#responding;
   }
 
   #dispatch(refused?: UpstreamCall): void {
@@ -250,7 +278,8 @@ class Forwarding implements UpstreamHandler, BodyReader {
   onError(error: Error, { staleConnection, unprocessed }: CallFailure): void {
     if (this.#over) return;
     const { hasBody } = this.#job.downstream;
-    if (this.#repeating !== undefined) this.#fail(error);
+    if (error instanceof UpstreamIdleError && this.#waitsForCaller) this.#refuseBody("too-slow");
+    else if (this.#repeating !== undefined) this.#fail(error);
     else if (!this.#begun) this.#tryAnother(error);
     else if (unprocessed && (!hasBody || this.#kept !== null)) {
       const refused = this.#call;
@@ -307,6 +336,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   onWritable(): void {
     const { downstream, expectsContinue } = this.#job;
     if (this.#over) return;
+    this.#isUpstreamFull = false;
     if (this.#catchingUp) {
       this.#catchUp();
       return;
@@ -335,7 +365,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     const { counted, bodyBytesMax } = this.#job;
     counted.bytesReceived += chunk.length;
     if (bodyBytesMax > 0 && counted.bytesReceived > bodyBytesMax) {
-      this.#refuseBody();
+      this.#refuseBody("too-large");
       return true;
     }
     if (this.#catchingUp) {
@@ -346,18 +376,27 @@ class Forwarding implements UpstreamHandler, BodyReader {
       if (this.#kept.length + chunk.length <= keptBytesMax) this.#kept.add(chunk);
       else this.#kept = null;
     }
-    return this.#call?.write(chunk) ?? true;
+    if (this.#call?.write(chunk) !== false) return true;
+    this.#isUpstreamFull = true;
+    return false;
   }
 
   onBodyEnd(trailers: readonly string[]): void {
     if (this.#over || !this.#job.exchange.mayCarry()) return;
     this.#trailers = trailers.length === 0 ? trailers : this.#job.trailersOf(trailers);
     if (!this.#catchingUp) this.#call?.end(this.#trailers);
+    if (this.#timer === undefined) this.#startTimer();
   }
 
   /** The caller has left, or what it sent was no body. */
   onAbort(): void {
     this.#giveUp();
+  }
+
+  onTimeout(waitsFor: "caller" | "upstream"): void {
+    if (this.#over) return;
+    if (waitsFor === "caller") this.#refuseBody("too-slow");
+    else this.#fail(new UpstreamIdleError("the upstream took nothing more of the request's body"));
   }
 
   // --- ends
@@ -373,10 +412,10 @@ class Forwarding implements UpstreamHandler, BodyReader {
   }
 
   /** The upstream has done nothing wrong: it is let go of, and nothing is held against it. */
-  #refuseBody(): void {
+  #refuseBody(type: "too-large" | "too-slow"): void {
     this.#giveUp();
     if (this.#responding) this.#job.downstream.destroy();
-    else this.#job.onFailed({ type: "too-large" });
+    else this.#job.onFailed({ type });
   }
 
   #onCut(reason: CutReason): void | Promise<void> {

@@ -138,9 +138,12 @@ export class Http1Connection {
     if (this.deaf && this.#socket.writable && this.#writer.isEmpty) this.#socket.write("");
     if (this.#betweenRequests) this.#lines.forget(); // whoever waits for long should not cost much
     if (this.#writer.unreadUntil <= now) this.#socket.destroy();
+    const { readLimit, readMs } = this.#owner;
+    if (readLimit === "silence" && this.#reading?.moves() === true) this.#deadline = now + readMs;
     if (this.#deadline > now) return;
     this.#deadline = Infinity;
     if (this.#current?.answering === true && this.#reading === this.#current) return; // both sides talk, within the route's own bounds
+    if (this.#reading === this.#current && this.#current?.timeOut() === true) return;
     if (this.#betweenRequests) this.#socket.destroySoon();
     else if (this.#over || this.#current?.ended === true) this.#socket.destroy();
     else this.#refuse("ERR_HTTP_REQUEST_TIMEOUT", 408);

@@ -50,6 +50,8 @@ export class Http1Exchange implements Downstream {
   #reader: BodyReader | "discarded" | undefined;
   #early: Early | undefined;
   #paused = false;
+  /** The reader got something of the body since the last look. */
+  #moved = false;
   #trailers: readonly string[] = none;
   #pendingHead: string | undefined;
   #carried: Leaving | undefined;
@@ -98,7 +100,25 @@ export class Http1Exchange implements Downstream {
       this.#connection.holdReading();
       return;
     }
+    this.#moved = true;
     if (!this.#reader.onChunk(chunk)) this.#pauseBody();
+  }
+
+  /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
+  moves(): boolean {
+    if (this.#reader === undefined) return this.status === 0; // the caller waits
+    const moved = this.#moved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
+    this.#moved = false;
+    return moved;
+  }
+
+  /** The body takes too long. @returns false when nothing here can respond to that */
+  timeOut(): boolean {
+    const reader = this.#reader;
+    if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
+    this.keepAlive = false;
+    reader.onTimeout(this.#paused ? "upstream" : "caller");
+    return true;
   }
 
   /** @returns false when there are too many */
@@ -150,6 +170,7 @@ export class Http1Exchange implements Downstream {
     if (early !== undefined) {
       while (early.chunks.length > 0) {
         const chunk = early.chunks.shift() as Buffer;
+        this.#moved = true;
         if (!reader.onChunk(chunk)) {
           this.#pauseBody();
           return;

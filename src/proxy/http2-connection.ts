@@ -114,8 +114,11 @@ export class Http2Connection {
     for (const [exchange, until] of this.#receiving) {
       // As soon as it is being answered both sides talk for as long as they like, within the route's own bounds.
       if (exchange.bodyComplete || exchange.status !== 0) this.#receiving.delete(exchange);
+      else if (this.#owner.readLimit === "silence" && exchange.moves())
+        this.#receiving.set(exchange, now + this.#owner.readMs);
       else if (until <= now) {
         this.#receiving.delete(exchange);
+        if (exchange.timeOut()) continue;
         this.#owner.onRefused("ERR_HTTP_REQUEST_TIMEOUT");
         exchange.destroy();
       }

@@ -39,6 +39,8 @@ export class Http2Exchange implements Downstream {
   readonly #stream: ServerHttp2Stream;
   readonly #raw: readonly string[];
   #reader: BodyReader | "discarded" | undefined;
+  /** The reader got something of the body since the last look. */
+  #moved = false;
   #requestTrailers: readonly string[] = [];
   #trailers: readonly string[] | undefined;
   #takesTrailers = false;
@@ -86,7 +88,9 @@ export class Http2Exchange implements Downstream {
     this.#reader = reader;
     const stream = this.#stream;
     stream.on("data", (chunk: Buffer) => {
-      if (this.#reader === reader && !reader.onChunk(chunk)) stream.pause();
+      if (this.#reader !== reader) return;
+      this.#moved = true;
+      if (!reader.onChunk(chunk)) stream.pause();
     });
     stream.once("end", () => {
       this.bodyComplete = true;
@@ -96,6 +100,22 @@ export class Http2Exchange implements Downstream {
 
   resumeBody(): void {
     this.#stream.resume();
+  }
+
+  /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
+  moves(): boolean {
+    if (this.#reader === undefined) return this.status === 0 && this.#node === undefined; // the caller waits
+    const moved = this.#moved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
+    this.#moved = false;
+    return moved;
+  }
+
+  /** The body takes too long. @returns false when nothing here can respond to that */
+  timeOut(): boolean {
+    const reader = this.#reader;
+    if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
+    reader.onTimeout(this.#stream.isPaused() ? "upstream" : "caller");
+    return true;
   }
 
   /** The caller is told to stop sending; the answer stands. */

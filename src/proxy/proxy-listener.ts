@@ -71,6 +71,9 @@ export async function listen(
     get readMs() {
       return unlessNone(timeouts.readMs);
     },
+    get readLimit() {
+      return timeouts.readLimit;
+    },
     get idleMs() {
       return unlessNone(timeouts.idleMs);
     },

@@ -320,6 +320,10 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
         metrics.refused("body-too-large");
         answer(visit, { type: "bad-request", status: 413 }, tools);
         return;
+      case "too-slow":
+        metrics.refused("ERR_HTTP_REQUEST_TIMEOUT");
+        answer(visit, { type: "request-timeout" }, tools);
+        return;
       case "busy":
         answer(visit, { type: "unknown", why: "busy" }, tools);
         return;

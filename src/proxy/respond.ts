@@ -62,19 +62,24 @@ export function composeAnswer(answer: Answer, context: AnswerContext): ComposedA
   return { status: answer.status, headers, body };
 }
 
-/** Codes of undici and Node that mean the upstream could not be reached or broke off. */
+/** Codes of undici and Node that mean that no connection could be made. */
 const unreachableCodes: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
-  "ECONNRESET",
-  "EPIPE",
   "EHOSTUNREACH",
   "ENETUNREACH",
   "ENOTFOUND",
+  "ENOENT",
+  "EACCES",
   "EAI_AGAIN",
   "ETIMEDOUT",
-  "ERR_TLS_CERT_ALTNAME_INVALID",
   "UND_ERR_CONNECT_TIMEOUT",
   "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT",
+  "ERR_PROXY_UPSTREAM_HANDSHAKE",
+]);
+/** Those that mean that a connection broke off, or carried nonsense. */
+const brokenCodes: ReadonlySet<string> = new Set([
+  "ECONNRESET",
+  "EPIPE",
   "UND_ERR_SOCKET",
   "UND_ERR_INFO",
   "UND_ERR_HEADERS_OVERFLOW",
@@ -98,7 +103,8 @@ export function conditionOf(error: unknown): Condition {
     code,
   );
   const nonsense = code.startsWith("HPE_") || (error instanceof Error && error.name === "HTTPParserError");
-  if (unreachableCodes.has(code) || certificate || nonsense) return { type: "upstream-unreachable" };
+  if (unreachableCodes.has(code) || certificate) return { type: "upstream-unreachable" };
+  if (brokenCodes.has(code) || nonsense) return { type: "upstream-broke" };
   return { type: "internal" };
 }
 

@@ -90,6 +90,9 @@ export class Sending implements ForwardJob {
   get timeoutMs(): number {
     return this.#permitted.plan.route.timeoutMs;
   }
+  get timeoutFrom(): ForwardJob["timeoutFrom"] {
+    return this.#permitted.plan.route.timeoutFrom;
+  }
   get idleTimeoutMs(): number {
     return this.#permitted.plan.route.idleTimeoutMs;
   }

@@ -99,6 +99,16 @@ export class UpstreamProtocolError extends UpstreamError {
 export class UpstreamConnectTimeoutError extends UpstreamError {
   readonly code = "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT";
 }
+/** It closed a new connection before a byte of its first answer: in the middle of a TLS handshake, or behind it. */
+export class UpstreamHandshakeError extends UpstreamError {
+  readonly code = "ERR_PROXY_UPSTREAM_HANDSHAKE";
+}
+
+/** @param error why a new connection ended */
+export function handshakeError(error: Error): Error {
+  if (!isConnectionError(error)) return error;
+  return new UpstreamHandshakeError("the upstream closed a new connection", { cause: error });
+}
 
 /** Whether the connection was closed, reset or refused a write. False for what is wrong with the bytes that it carried. */
 export function isConnectionError(error: Error): boolean {

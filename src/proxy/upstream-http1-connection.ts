@@ -26,6 +26,7 @@ import { AnswerLines, LastLines } from "./received-lines.ts";
 import { closeSocket, guardSocket, unackedBytes } from "./send-queue-socket.ts";
 import { atTurnEnd, type Flush, type TurnEndTask } from "./turn-end-timer.ts";
 import {
+  handshakeError,
   isConnectionError,
   UpstreamClosedError,
   UpstreamConnectTimeoutError,
@@ -49,6 +50,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   readonly towards = "upstream";
   readonly #pool: Http1Pool;
   readonly #socket: Socket;
+  readonly #secure: boolean;
   readonly #parser: Http1Parser;
   /** Undefined: bytes come as events of the socket. */
   #direct: DirectReading | undefined;
@@ -90,6 +92,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
   constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1Call) {
     this.#pool = pool;
     this.#socket = socket;
+    this.#secure = ready === "secureConnect";
     this.#call = call;
     call.connection = this;
     this.#parser = createParser(
@@ -446,7 +449,10 @@ export class Http1UpstreamConnection implements TurnEndTask {
     if (this.#reserved) return; // nothing of the call was written: it goes elsewhere at the end of the turn
     const call = this.#call;
     this.#call = undefined;
-    call?.fail(error, this.#connected && this.#answered > 0 && !call.sawByte && isConnectionError(error));
+    // In TLS 1.3 a server refuses a client's certificate after the client's handshake is complete.
+    const isHandshake = !this.#connected || (this.#secure && this.#answered === 0 && call?.sawByte === false);
+    if (isHandshake) call?.fail(handshakeError(error), false);
+    else call?.fail(error, this.#answered > 0 && !call.sawByte && isConnectionError(error));
   }
 
   #release(): void {

@@ -11,7 +11,7 @@ import { connect as connectTls } from "node:tls";
 import type { Delivery } from "./deliveries.ts";
 import { StreamCuts, unsentDelivery } from "./outlet-socket.ts";
 import { guardSocket } from "./send-queue-socket.ts";
-import { UpstreamClosedError, UpstreamConnectTimeoutError } from "./upstream-call.ts";
+import { handshakeError, UpstreamClosedError, UpstreamConnectTimeoutError } from "./upstream-call.ts";
 import { type PoolLimits, placeOf, type UpstreamAddress } from "./upstream-http1.ts";
 import { type Http2Call, isGrpc, linesOf, noMore } from "./upstream-http2-call.ts";
 
@@ -112,7 +112,8 @@ export class Http2UpstreamConnection {
       clearTimeout(this.#idle);
       clearTimeout(this.#lingering);
       hooks.onGone();
-      const error = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
+      const closed = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
+      const error = this.#ready ? closed : handshakeError(closed);
       for (const call of this.#waiting) call.fail(error, noMore);
       this.#waiting.clear();
     });

@@ -142,7 +142,7 @@ export function answer(
   visit.bytes += writeAnswer(downstream, made, {
     render: ports.render,
     responseHeaders: route?.setResponseHeaders ?? config.setResponseHeaders,
-    connection: closing() || downstream.upgrade !== null || condition.type === "bad-request" ? "close" : "keep",
+    connection: closing() || downstream.upgrade !== null || endsConnection(condition) ? "close" : "keep",
     beginSignIn: () => {
       if (url === null || request === null || route === undefined)
         throw new TypeError("nobody signs in without a route");
@@ -150,6 +150,11 @@ export function answer(
     },
   });
   return made.status;
+}
+
+/** The rest of the request is not waited for. */
+function endsConnection({ type }: Condition): boolean {
+  return type === "bad-request" || type === "request-timeout";
 }
 
 /** Whoever the route shows them to, and operators always. */
@@ -238,6 +243,8 @@ export function conditionOfCut(reason: CutReason): Condition {
       return { type: "no-route" };
     case "stale":
       return { type: "unknown", why: "lease" };
+    case "lifetime":
+      return { type: "upstream-timeout" };
     default:
       return { type: "unknown", why: "draining" };
   }

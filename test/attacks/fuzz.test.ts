@@ -18,7 +18,7 @@ before(async () => {
   arena = await startArena({
     upstream: "node",
     transport: "plain",
-    config: { timeouts: { readMs: 200, writeMs: 0, idleMs: 200 } },
+    config: { timeouts: { readMs: 200, readLimit: "request", writeMs: 0, idleMs: 200 } },
   });
 });
 after(() => arena.close());

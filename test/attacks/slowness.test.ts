@@ -40,7 +40,7 @@ before(async () => {
   });
   const page = { id: "page", host: "page.localhost", ...open, response: { status: 200, body: large } };
   rig = await startRig([routeTo(upstream.port, { idleTimeoutMs: 3_000 }), routeTo(upstream.port, page)], {
-    config: { timeouts: { readMs: 1_500, writeMs: 0, idleMs: 3_000 } },
+    config: { timeouts: { readMs: 1_500, readLimit: "request", writeMs: 0, idleMs: 3_000 } },
   });
   await rig.apply(signedIn(1));
 });

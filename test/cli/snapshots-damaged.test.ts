@@ -54,6 +54,6 @@ test("with no whole snapshot of what the log has let go of, nothing is served, a
   await waitFor("it to go on", async () => JSON.parse((await readiness()) || "{}").ready === true, patience).catch(
     (cause) => Promise.reject(new Error(child.log().slice(-3_000), { cause })),
   );
-  assert.equal(await status(), 502, "let through, to an upstream that is not there");
+  assert.equal(await status(), 503, "let through, to an upstream that is not there");
   assert.equal((await child.end("SIGTERM", { withinMs: 60_000 })).code, 0);
 });

@@ -52,7 +52,7 @@ async function start(parts: Partial<RouteConfig> = {}, onSocket?: (socket: Clien
     socket.on("close", () => clearInterval(timer));
   });
   const rig = await startRig([routeTo(upstream.port, { allowWebsockets: true, timeoutMs: 0, ...parts })], {
-    config: { timeouts: { readMs: 30_000, writeMs, idleMs: 300_000 } },
+    config: { timeouts: { readMs: 30_000, readLimit: "request", writeMs, idleMs: 300_000 } },
   });
   await rig.apply(signedIn(1), signedIn(2), members({ added: [1, 2] }));
   cleanUps.push(async () => {

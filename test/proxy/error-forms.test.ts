@@ -63,7 +63,7 @@ const failures: readonly (readonly [status: number, name: string, ask: Parameter
   [404, "no route", { host: "none.localhost" }],
   [414, "an address that is too long", { path: `/${"x".repeat(40_000)}`, session: 1 }],
   [417, "an expectation", { session: 1, headers: { expect: "wonders" } }],
-  [502, "an upstream that is away", { host: "gone.localhost" }],
+  [503, "an upstream that is away", { host: "gone.localhost" }],
 ];
 
 describe("a program that prefers JSON", () => {
@@ -181,14 +181,18 @@ describe("what could not be read at all", () => {
   });
 
   test("408, a request that does not come to its end, is a page too", async () => {
-    const slow = await start((port) => [routeTo(port)], { timeouts: { readMs: 50, writeMs: 0, idleMs: 300_000 } });
+    const slow = await start((port) => [routeTo(port)], {
+      timeouts: { readMs: 50, readLimit: "request", writeMs: 0, idleMs: 300_000 },
+    });
     const answer = await slow.rig.raw("GET / HTTP/1.1\r\nHost: app.localhost\r\n", 5_000);
     assert.match(answer, /^HTTP\/1\.1 408 Request Timeout\r\n/);
     assert.match(answer, /content-type: text\/html/i);
   });
 
   test("a limit of 0 is none: what is slow or idle for longer than a look at the clock is not closed", async () => {
-    const { rig: patient } = await start((port) => [routeTo(port)], { timeouts: { readMs: 0, writeMs: 0, idleMs: 0 } });
+    const { rig: patient } = await start((port) => [routeTo(port)], {
+      timeouts: { readMs: 0, readLimit: "request", writeMs: 0, idleMs: 0 },
+    });
     const answer = await patient.raw("GET /ping HTTP/1.1\r\nHost: app.localhost\r\n", 2_500);
     assert.equal(answer, "");
   });
@@ -199,7 +203,7 @@ describe("kubectl and its like", () => {
   const reasons: Readonly<Record<number, string>> = {
     403: "Forbidden",
     404: "NotFound",
-    502: "InternalError",
+    503: "ServiceUnavailable",
     417: "Forbidden",
   };
   for (const [status, name, ask] of failures.filter(([status]) => status !== 400 && status !== 414)) {
@@ -254,7 +258,7 @@ describe("gRPC", () => {
     ["no session", 16, "Unauthenticated", "app.localhost", null],
     ["no right", 7, "Access denied", "app.localhost", 2],
     ["no route", 12, "Not found", "none.localhost", 1],
-    ["an upstream that is away", 14, "Bad gateway", "gone.localhost", null],
+    ["an upstream that is away", 14, "Service unavailable", "gone.localhost", null],
   ] as const;
   for (const [name, code, details, host, session] of cases) {
     test(`${name} is status ${code} to a real client`, async () => {

@@ -489,14 +489,14 @@ function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
 }
 
 describe("failures", () => {
-  test("an upstream that is not there: 502, as a page or as JSON", async () => {
+  test("an upstream that is not there: 503, as a page or as JSON", async () => {
     const upstream = await startUpstream();
     const rig = await startRig([routeTo(upstream.port)]);
     cleanUps.push(() => rig.close());
     await upstream.close();
     await rig.apply(signedIn(1));
     const page = await rig.ask({ session: 1, headers: { accept: "text/html" } });
-    assert.equal(page.status, 502);
+    assert.equal(page.status, 503);
     assert.match(page.body, /<html>/);
     assert.equal(page.headers["x-pomerium-intercepted-response"], "true");
     const json = await rig.ask({
@@ -505,10 +505,10 @@ describe("failures", () => {
       body: "x".repeat(100_000),
       headers: { accept: "application/json" },
     });
-    assert.equal(json.status, 502);
+    assert.equal(json.status, 503);
     assert.deepEqual(JSON.parse(json.body), {
-      status: 502,
-      statusText: "Bad gateway",
+      status: 503,
+      statusText: "Service unavailable",
       requestId: json.headers["x-request-id"],
     });
     assert.ok(!json.body.includes(String(upstream.port)), "where the service is, is nobody's business");
@@ -534,7 +534,7 @@ describe("failures", () => {
     const [res] = await answered;
     clearInterval(drips);
     sent.destroy();
-    assert.equal(res.statusCode, 504);
+    assert.equal(res.statusCode, 408, "it is the caller that is waited for");
   });
   test("an upstream that does not answer in time: 504, and it is let go of", async () => {
     const left = deferred<void>();

@@ -66,7 +66,7 @@ test("the service is verified by the name in its URL, and is asked for the host 
 
 test("a certificate for the public host is not one for the service: nothing is sent", async (t) => {
   const ask = await start(t, ["authenticate.example.com"]);
-  assert.equal((await ask("/")).status, 502);
+  assert.equal((await ask("/")).status, 503);
 });
 
 test("the databroker API is never behind it", async (t) => {

@@ -27,6 +27,7 @@ async function startConnections(t: TestContext, onRequest: (asked: Asked) => voi
       draining: () => false,
       writable: new WritableValues(),
       readMs: Infinity,
+      readLimit: "request" as const,
       idleMs: Infinity,
     };
     const connection: Http1Connection = new Http1Connection(socket, caller, owner, null);

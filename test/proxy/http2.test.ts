@@ -378,13 +378,13 @@ describe("HTTP/2 to the upstream", () => {
     assert.deepEqual((await answers[0])?.trailers.slice(0, 2), ["grpc-status", "16"]);
   });
 
-  test("an upstream that is not there: 502; for gRPC, status 14", async () => {
+  test("an upstream that is not there: 503; for gRPC, status 14", async () => {
     const gone = await startRig([routeTo(1, { to: [{ url: new URL("h2c://127.0.0.1:1"), weight: null }] })]);
     await gone.apply(signedIn(1));
-    assert.equal((await gone.ask({ session: 1 })).status, 502);
+    assert.equal((await gone.ask({ session: 1 })).status, 503);
     const other = await open(gone.port);
     const answer = await send(other, post("/a/b", ...mine, "content-type", "application/grpc"), "x");
-    assert.equal(answer.status, 502);
+    assert.equal(answer.status, 503);
     assert.equal(answer.headers[answer.headers.indexOf("grpc-status") + 1], "14");
     other.destroy();
     await gone.close();

@@ -37,7 +37,7 @@ async function startRigTo(t: TestContext, drainTimeoutMs: number, upstream: "ref
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as { port: number };
   const rig = await startRig([routeTo(port, { ...open, timeoutMs: 0, idleTimeoutMs: 0 })], {
-    config: { drainTimeoutMs, timeouts: { readMs: 30_000, writeMs: 0, idleMs: 1_000 } },
+    config: { drainTimeoutMs, timeouts: { readMs: 30_000, readLimit: "request", writeMs: 0, idleMs: 1_000 } },
   });
   t.after(async () => {
     await rig.close();

@@ -74,7 +74,7 @@ suite("an upstream is left alone, and nobody is led to it any more", () => {
     new WebSocketServer({ server: good });
     const gone = `http://127.0.0.1:${await freePort()}`;
     const rig = await startRoute(t, [`http://127.0.0.1:${await listen(t, good)}`, gone], { allowWebsockets: true });
-    assert.deepEqual(await statusesOf(4, () => webSocket(rig)), [101, 101, 502, 502]);
+    assert.deepEqual(await statusesOf(4, () => webSocket(rig)), [101, 101, 503, 503]);
     assert.equal(await isEjected(rig, gone), true);
     assert.deepEqual(await statusesOf(4, () => webSocket(rig)), [101, 101, 101, 101]);
   });

@@ -74,15 +74,15 @@ const plainTls = {
 describe("an upstream behind TLS", () => {
   const to = (port: number) => [{ url: new URL(`https://upstream.localhost:${port}`), weight: null }];
 
-  test("is verified: a certificate that nobody vouches for is 502, for requests and WebSockets", async () => {
+  test("is verified: a certificate that nobody vouches for is 503, for requests and WebSockets", async () => {
     const { port, names } = await startTlsUpstream(certificate("self", "DNS:upstream.localhost"));
     const rig = await startRig([routeTo(0, { ...open, to: to(port), allowWebsockets: true })]);
     cleanUps.push(() => rig.close());
-    assert.equal((await rig.ask({})).status, 502);
+    assert.equal((await rig.ask({})).status, 503);
     const socket = new WebSocket(`ws://127.0.0.1:${rig.port}/`, { headers: { host: "app.localhost" } });
     socket.on("error", () => {});
     const [, res] = (await once(socket, "unexpected-response")) as [unknown, IncomingMessage];
-    assert.equal(res.statusCode, 502);
+    assert.equal(res.statusCode, 503);
     assert.deepEqual(names, []);
   });
 
@@ -107,7 +107,7 @@ describe("an upstream behind TLS", () => {
     socket.terminate();
   });
 
-  test("with another name in its certificate is 502, unless that name is configured", async () => {
+  test("with another name in its certificate is 503, unless that name is configured", async () => {
     const pair = certificate("other", "DNS:other.example");
     const { port } = await startTlsUpstream(pair);
     const tls = { ...plainTls, customCa: pair.cert };
@@ -117,7 +117,7 @@ describe("an upstream behind TLS", () => {
       routeTo(0, { ...open, host: "skip.localhost", to: to(port), tls: { ...plainTls, skipVerify: true } }),
     ]);
     cleanUps.push(() => rig.close());
-    assert.equal((await rig.ask({})).status, 502);
+    assert.equal((await rig.ask({})).status, 503);
     assert.equal((await rig.ask({ host: "named.localhost" })).status, 200);
     assert.equal((await rig.ask({ host: "skip.localhost" })).status, 200);
   });
@@ -337,13 +337,13 @@ describe("the gateway to an authenticate service that runs elsewhere", () => {
     assert.deepEqual([service.seen.length, upstream.seen.length], [0, 1]);
   });
 
-  test("tries once: a 503 stays one, and a service that is gone is 502", async () => {
+  test("tries once: a 503 stays one, and a service that is gone is 503", async () => {
     const { rig, service } = await startGateway((_req, res) => res.writeHead(503, { "retry-after": "0" }).end("busy"));
     assert.equal((await rig.ask({ host })).status, 503);
     assert.equal(service.seen.length, 1);
     await service.close();
     const gone = await rig.ask({ host, headers: { accept: "text/html" } });
-    assert.equal(gone.status, 502);
+    assert.equal(gone.status, 503);
     assert.match(gone.body, /<html>/);
     assert.ok(!gone.body.includes(String(service.port)));
   });

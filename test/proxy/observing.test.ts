@@ -106,7 +106,7 @@ describe("metrics of a route", () => {
     socket.destroy();
     await waitFor("its end", async () => (await inFlight()) === "0");
     await upstream.close();
-    assert.equal((await rig.ask({ session: 1 })).status, 502);
+    assert.equal((await rig.ask({ session: 1 })).status, 503);
     const metrics = await rig.metrics();
     const failed = (reason: string) =>
       valueIn(metrics, `cardea_proxy_request_failures_total{route="app.localhost/",reason="${reason}"}`);
@@ -252,7 +252,7 @@ describe("the access log", () => {
     assert.deepEqual(await said({ host: "none.localhost" }), [404, "route_not_found", "no-route"]);
     assert.deepEqual(await said({ host: "fixed.localhost" }), [200, "direct_response", undefined]);
     const unreachable = "upstream_reset_before_response_started{connection_failure}";
-    assert.deepEqual(await said({ host: "gone.localhost" }), [502, unreachable, "upstream-unreachable"]);
+    assert.deepEqual(await said({ host: "gone.localhost" }), [503, unreachable, "upstream-unreachable"]);
     rig.lease.overdueMs = 1e9;
     assert.deepEqual(await said({ session: 1 }), [503, "ext_authz_error", "lease"]);
   });

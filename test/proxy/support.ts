@@ -102,7 +102,7 @@ function configOf(routes: readonly RouteConfig[], parts: Partial<Config>): Confi
     setResponseHeaders: { "X-Frame-Options": "SAMEORIGIN" },
     skipXffAppend: false,
     dnsLookupFamily: "V4_PREFERRED",
-    timeouts: { readMs: 30_000, writeMs: 0, idleMs: 300_000 },
+    timeouts: { readMs: 30_000, readLimit: "request", writeMs: 0, idleMs: 300_000 },
     drainDelayMs: 0,
     drainTimeoutMs: 500,
     xffNumTrustedHops: 0,

@@ -73,7 +73,7 @@ suite("an upstream that listens on one family alone", () => {
     ["V4_PREFERRED", 200],
     ["AUTO", 200],
     ["V4_ONLY", 200],
-    ["V6_ONLY", 502],
+    ["V6_ONLY", 503],
   ] as const)
     test(`${family}: ${status}`, async (t) => {
       if (!server.listening) {

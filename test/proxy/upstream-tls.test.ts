@@ -73,7 +73,7 @@ describe("an upstream that asks for a new handshake within the connection", () =
     server.process.stdin?.end();
     return answered;
   }
-  test("is refused: 502", async () => assert.equal((await renegotiate(false)).status, 502));
+  test("is refused: 503", async () => assert.equal((await renegotiate(false)).status, 503));
   test("gets it where the route says so", async () => {
     const answer = await renegotiate(true);
     assert.deepEqual([answer.status, answer.body], [200, "ok"]);
@@ -100,7 +100,7 @@ describe("an upstream that asks for a certificate", () => {
     return { port: (asking.address() as AddressInfo).port, met };
   }
 
-  test("is shown the route's, for requests, gRPC and WebSockets; without one, or with a stranger's, it is 502", async () => {
+  test("is shown the route's, for requests, gRPC and WebSockets; without one, or with a stranger's, it is 503", async () => {
     const [clients, strangers, servers] = [await Authority.root(), await Authority.root(), await Authority.root()];
     const [ours, wrong] = [clients, strangers].map((authority) => authority.issue({ name: "proxy", usage: "client" }));
     const upstream = await startAsking(clients, await servers.issue({ hosts: ["upstream.localhost"] }));
@@ -133,7 +133,7 @@ describe("an upstream that asks for a certificate", () => {
     assert.equal(await webSocket("ours.localhost"), "hello");
     assert.deepEqual(upstream.met, ["proxy over 1.1", "proxy over 2.0", "proxy over WebSocket"]);
     for (const host of ["wrong.localhost", "none.localhost"]) {
-      assert.equal((await rig.ask({ host })).status, 502, host);
+      assert.equal((await rig.ask({ host })).status, 503, host);
       assert.notEqual((await rig.ask({ host, ...call })).status, 200, host);
       assert.equal(await webSocket(host), "", host);
     }
@@ -141,7 +141,7 @@ describe("an upstream that asks for a certificate", () => {
   });
 });
 
-test("an upstream of h2:// is spoken to by HTTP/2 over TLS, whatever is asked; one that does not speak it is 502", async () => {
+test("an upstream of h2:// is spoken to by HTTP/2 over TLS, whatever is asked; one that does not speak it is 503", async () => {
   const authority = await Authority.root();
   const issued = await authority.issue({ hosts: ["upstream.localhost"] });
   const start = async (server: SecureServer): Promise<number> => {
@@ -172,7 +172,7 @@ test("an upstream of h2:// is spoken to by HTTP/2 over TLS, whatever is asked; o
   assert.deepEqual([seen.status, seen.body], [200, `GET /a?b=c  by 2.0 to upstream.localhost:${both}`]);
   const sent = await rig.ask({ host: "both.localhost", method: "POST", path: "/a", body: "hello" });
   assert.equal(sent.body, `POST /a hello by 2.0 to upstream.localhost:${both}`);
-  assert.equal((await rig.ask({ host: "old.localhost" })).status, 502);
+  assert.equal((await rig.ask({ host: "old.localhost" })).status, 503);
 });
 
 test("the name that a certificate must have is the upstream's own or the route's, an address too, whatever Host is sent", async () => {
@@ -195,15 +195,15 @@ test("the name that a certificate must have is the upstream's own or the route's
     const named = { host: `r${routes++}.localhost`, preserveHostHeader: true, allowWebsockets: true };
     return routeTo(0, { ...openRoute, ...named, to, tls });
   };
-  const rows: readonly (readonly [RouteConfig, "hello" | 502])[] = [
+  const rows: readonly (readonly [RouteConfig, "hello" | 503])[] = [
     [routeAs("127.0.0.1", ofAddress, null), "hello"],
     [routeAs("any.localhost", ofAddress, "127.0.0.1"), "hello"],
     [routeAs("any.localhost", ofName, "inner.example"), "hello"],
     [routeAs("127.0.0.1", ofName, "inner.example"), "hello"],
-    [routeAs("127.0.0.1", ofName, null), 502],
-    [routeAs("any.localhost", ofAddress, null), 502],
-    [routeAs("127.0.0.1", ofAddress, "inner.example"), 502],
-    [routeAs("any.localhost", ofName, "127.0.0.1"), 502],
+    [routeAs("127.0.0.1", ofName, null), 503],
+    [routeAs("any.localhost", ofAddress, null), 503],
+    [routeAs("127.0.0.1", ofAddress, "inner.example"), 503],
+    [routeAs("any.localhost", ofName, "127.0.0.1"), 503],
   ];
   const rig = await startRig(rows.map(([route]) => route));
   cleanUps.push(() => rig.close());
@@ -219,6 +219,6 @@ test("the name that a certificate must have is the upstream's own or the route's
       once(socket, "unexpected-response").then(([, answer]) => [answer.statusCode]),
     ]);
     socket.terminate();
-    assert.equal(said === 502 ? said : String(said), expected, `WebSocket ${i}`);
+    assert.equal(said === 503 ? said : String(said), expected, `WebSocket ${i}`);
   }
 });

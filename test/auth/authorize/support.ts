@@ -58,6 +58,7 @@ export function route(parts: Partial<RouteConfig> = {}): RouteConfig {
     allowPublicUnauthenticatedAccess: false,
     corsAllowPreflight: false,
     timeoutMs: 30_000,
+    timeoutFrom: "permit",
     idleTimeoutMs: 300_000,
     allowWebsockets: false,
     allowUpgrades: [],
