@@ -32,6 +32,18 @@ export function bestMatch<Offer extends string>(accept: string, offers: readonly
 }
 
 /**
+ * Whether a caller that says nothing of `Sec-Fetch-Mode` is a browser: it names HTML in `Accept`, or calls itself Mozilla, as every browser
+ * does. curl, git and the HTTP libraries accept anything (or nothing in particular) and do neither. A client that follows a redirect to a
+ * sign-in page without being able to show it ends in an error that explains nothing.
+ */
+export function isBrowser({
+  accept,
+  userAgent,
+}: Readonly<Record<"accept" | "userAgent", string | undefined>>): boolean {
+  return /\b(?:text\/html|application\/xhtml\+xml)\b/i.test(accept ?? "") || /^Mozilla\//.test(userAgent ?? "");
+}
+
+/**
  * docs/pomerium-behaviour.md §6.6: a missing, unreadable or unhelpful `Accept` is a browser's; otherwise HTML must be
  * liked best.
  */

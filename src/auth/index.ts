@@ -1,6 +1,6 @@
 /** Who is asking, and may they. Neighbours import auth through this door. */
 
-export { acceptsRedirect, bestMatch } from "./accept.ts";
+export { acceptsRedirect, bestMatch, isBrowser } from "./accept.ts";
 export {
   type AssertionClaims,
   type AssertionRules,
@@ -29,7 +29,14 @@ export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/b
 export { type Box, createBox } from "./authenticate/boxes.ts";
 export type { AuthDeps, AuthSettings, Handler, ReservedContext, SignInFor } from "./authenticate/context.ts";
 export { type Credential, type CredentialSource, cookieValue, readCredential } from "./authenticate/credentials.ts";
-export { createHandleCodec, type Handle, type HandleCodec, handleFits } from "./authenticate/handle.ts";
+export {
+  createHandleCodec,
+  type Handle,
+  type HandleCodec,
+  handleFits,
+  handleFitsTunnels,
+  tunnelAudience,
+} from "./authenticate/handle.ts";
 export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/local-fetch.ts";
 export { createOidcClient, type OidcClient } from "./authenticate/oidc-client.ts";
 export { ProviderError } from "./authenticate/provider-error.ts";
@@ -114,3 +121,4 @@ export {
   type UserInfoPage,
 } from "./page.ts";
 export { type ListAsked, type ListedRoute, listRoutes } from "./route-list.ts";
+export { signInChallenge, signInHint } from "./sign-in-hint.ts";

@@ -36,7 +36,10 @@ export async function signInByBrowser(
     if (ours && isToken(token)) res.end("Signed in. You may close this page.\n", () => resolve(token));
     else res.end("Not found\n");
   });
-  const timer = setTimeout(() => reject(new CannotError("nobody signed in within 5 minutes")), signInMsMax);
+  const timer = setTimeout(
+    () => reject(new CannotError("the sign-in was not completed within 5 minutes")),
+    signInMsMax,
+  );
   try {
     await new Promise<void>((listening, failed) => {
       server.once("error", failed);

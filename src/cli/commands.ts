@@ -21,6 +21,7 @@ import { routesList } from "./routes.ts";
 import { run } from "./run.ts";
 import { sessionsList, sessionsRevoke } from "./sessions.ts";
 import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
+import { token } from "./token.ts";
 import { login, sshProxy, tcp, udp } from "./tunnel.ts";
 import { usersErase, usersList, usersRestore, usersSuspend } from "./users.ts";
 
@@ -60,6 +61,7 @@ export const commands: readonly Command[] = [
   snapshotKeys,
   postgresPromote,
   login,
+  token,
   tcp,
   udp,
   sshProxy,

@@ -14,6 +14,8 @@ import {
   type PageUser,
   type SignInLoop,
   type SignInLoopPage,
+  signInChallenge,
+  signInHint,
   signInLoopPageOf,
 } from "../auth/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../events/index.ts";
@@ -96,7 +98,8 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
     if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopAnswer(facts.signInLoop, headers, facts);
     if (asked.canSignIn)
       return { status: 302, headers, signIn: "redirect", body: text("text/plain; charset=utf-8", "") };
-    headers["www-authenticate"] = "Pomerium";
+    headers["www-authenticate"] = signInChallenge;
+    if (wantsHint(asked)) return { status: 401, headers, signIn: null, body: hintFor(asked, facts) };
   }
   const wantsJson =
     asked.kind === "preflight" || asked.kind === "upgrade" || asked.kind === "fetch" || asked.prefers !== "html";
@@ -107,6 +110,16 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
   return { status: page.status, headers, signIn: null, body };
 }
 
+/** A program that would rather have JSON gets JSON. */
+function wantsHint({ kind, browser, prefers }: Asked): boolean {
+  return kind === "plain" && !browser && prefers !== "json";
+}
+
+function hintFor({ credentialSent }: Asked, { url }: Facts): Body {
+  const origin = url === null ? null : new URL(url).origin;
+  return text("text/plain; charset=utf-8", signInHint(origin, credentialSent ? "refused" : "none"));
+}
+
 function signInLoopAnswer(
   loop: SignInLoop,
   headers: Readonly<Record<string, string>>,
@@ -114,7 +127,7 @@ function signInLoopAnswer(
 ): Answer {
   const asked = url === null ? null : new URL(url);
   const page = signInLoopPageOf(loop, { host: host ?? "this address", url: asked, requestId, at });
-  const own = { ...headers, "www-authenticate": "Pomerium", "set-cookie": loop.setCookie };
+  const own = { ...headers, "www-authenticate": signInChallenge, "set-cookie": loop.setCookie };
   return { status: page.status, headers: own, signIn: null, body: { type: "html", page } };
 }
 

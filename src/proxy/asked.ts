@@ -3,7 +3,7 @@
  *
  * Pure. It says nothing about who is asking or whether they may.
  */
-import { acceptsRedirect, bestMatch } from "../auth/index.ts";
+import { acceptsRedirect, bestMatch, isBrowser } from "../auth/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 
 /**
@@ -23,6 +23,10 @@ export type Asked = Readonly<{
    * browser follows a redirect to sign-in with GET, so only GET and HEAD are redirected. A tunnel's request has no body.
    */
   canSignIn: boolean;
+  /** A browser, as far as its headers say: it can show a page of ours. */
+  browser: boolean;
+  /** The request carries a credential in a header or in its query, where programs put it. */
+  credentialSent: boolean;
   kubernetes: boolean;
   /** `application/grpc` or `application/grpc-web`, for gRPC. */
   grpc: "grpc" | "grpc-web" | null;
@@ -52,7 +56,8 @@ export function readAsked(
             : mode === "navigate"
               ? "navigation"
               : "fetch";
-  const credentialInHeader =
+  const browser = kind === "navigation" || isBrowser({ accept: headers["accept"], userAgent: headers["user-agent"] });
+  const credentialSent =
     headers["x-pomerium-authorization"] !== undefined ||
     /^(?:pomerium\s|bearer\s+pomerium-)/i.test(headers["authorization"] ?? "") ||
     /[?&]pomerium_session=/.test(request.search);
@@ -63,11 +68,13 @@ export function readAsked(
     path: request.path,
     prefers: preference(headers["accept"]),
     canSignIn:
-      !credentialInHeader &&
+      !credentialSent &&
       !kubernetes &&
       (options.upgrade === "tunnel" || request.method === "GET" || request.method === "HEAD") &&
       (kind === "navigation" ||
-        ((kind === "plain" || options.upgrade === "tunnel") && acceptsRedirect(headers["accept"]))),
+        (((kind === "plain" && browser) || options.upgrade === "tunnel") && acceptsRedirect(headers["accept"]))),
+    browser,
+    credentialSent,
     kubernetes,
     grpc,
     grpcType: grpc === null ? "" : grpcTypeOf(headers["content-type"] ?? "", grpc),
@@ -107,6 +114,8 @@ export const unknownCaller: Asked = {
   path: "",
   prefers: "json",
   canSignIn: false,
+  browser: false,
+  credentialSent: false,
   kubernetes: false,
   grpc: null,
   grpcType: "",

@@ -220,9 +220,12 @@ export function matchesWildcard(pattern: string, hostname: string): boolean {
   return p === pattern.length;
 }
 
-/** The host that a credential for this route is made for: of a tunnel, where its callers sign in. */
-export function signInHostOf(route: RouteConfig, { hostname }: Pick<CanonicalRequest, "hostname">): string {
-  return route.tunnel?.behindProxy === true ? route.host : hostname;
+/** Where a credential is shown: it counts if it was made for this host or, on a TCP or UDP route, for all tunnels. */
+export type CredentialScope = Readonly<{ hostname: string; isTunnel: boolean }>;
+
+export function scopeOf(route: RouteConfig, { hostname }: Pick<CanonicalRequest, "hostname">): CredentialScope {
+  const { tunnel } = route;
+  return { hostname: tunnel?.behindProxy === true ? route.host : hostname, isTunnel: tunnel !== null };
 }
 
 /** Host and port as a URL of this route has them: the port only where it is not the scheme's default. */

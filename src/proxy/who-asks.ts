@@ -1,7 +1,8 @@
 /**
  * Who asks: whose credential a request carries and what is known of them now; the same for what we forward and for what others do.
  *
- * Pure but for what it is given. Always: a credential counts only on the host that it was made for; a state of ours that is behind
+ * Pure but for what it is given. Always: a credential counts only on the host that it was made for, and on tunnels if it was made for
+ * those; a state of ours that is behind
  * is `behind` and never nobody; whoever was revoked by an event that cannot be read is nobody. It waits only where it must: for a token
  * not seen before, and for a link that is not applied yet.
  */
@@ -14,6 +15,7 @@ import {
   type Credential,
   type Handle,
   handleFits,
+  handleFitsTunnels,
   streamsOf,
 } from "../auth/index.ts";
 import type { RouteConfig } from "../config/index.ts";
@@ -21,7 +23,7 @@ import { type UnixMs, unreachable } from "../events/index.ts";
 import type { CanonicalRequest } from "./canonical.ts";
 import type { ProxyPorts } from "./ports.ts";
 import type { RequestLines } from "./received-lines.ts";
-import { signInHostOf } from "./routing.ts";
+import { type CredentialScope, scopeOf } from "./routing.ts";
 
 /** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
 export type Holder = Readonly<{
@@ -69,9 +71,9 @@ export type WhoAsks = Readonly<{
   ): Asking | Promise<Asking>;
   /**
    * Of whoever holds a credential; undefined: there is none.
-   * @param hostname where it was shown, as sign-in knows it
+   * @param shownAt where it was shown
    */
-  holderOf(credential: Credential | undefined, hostname: string): Asking | Promise<Asking>;
+  holderOf(credential: Credential | undefined, shownAt: CredentialScope): Asking | Promise<Asking>;
   /** As the projection is now, on a route. */
   callerOf(holder: Holder, route: RouteConfig, now: UnixMs): Caller;
 }>;
@@ -100,12 +102,12 @@ export function createWhoAsks(
       const bearer = { token, rules };
       return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);
     }
-    const hostname = signInHostOf(route, request);
+    const scope = scopeOf(route, request);
     const shown = lines?.shown;
-    if (shown !== undefined && shown.by === ports.credentials) return holderBy(shown.handle, shown, hostname);
+    if (shown !== undefined && shown.by === ports.credentials) return holderBy(shown.handle, shown, scope);
     const credential = ports.credentials.read(request.headers, request.search.slice(1));
     const own = credential?.source === "query" ? undefined : lines; // it stands in the request's first line
-    return holderOf(credential, hostname, own);
+    return holderOf(credential, scope, own);
   }
 
   function bearerOf(found: BearerAnswer, bearer: NonNullable<Holder["bearer"]>): Asking | Promise<Asking> {
@@ -123,25 +125,27 @@ export function createWhoAsks(
 
   function holderOf(
     credential: Credential | undefined,
-    hostname: string,
+    scope: CredentialScope,
     lines?: RequestLines,
   ): Asking | Promise<Asking> {
     if (credential === undefined) return nobody;
     const where = { credentialInHeader: credential.source !== "cookie" };
     const verified = ports.credentials.verify(credential.token);
-    if (verified instanceof Promise) return verified.then((handle) => holderBy(handle, where, hostname));
+    if (verified instanceof Promise) return verified.then((handle) => holderBy(handle, where, scope));
     if (lines !== undefined && verified !== "invalid")
       lines.shown = { handle: verified, ...where, by: ports.credentials };
-    return holderBy(verified, where, hostname);
+    return holderBy(verified, where, scope);
   }
 
   function holderBy(
     handle: Handle | "invalid",
     { credentialInHeader }: Pick<Holder, "credentialInHeader">,
-    hostname: string,
+    { hostname, isTunnel }: CredentialScope,
   ): Asking | Promise<Asking> {
-    if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain))
-      return { handle: undefined, credentialInHeader };
+    const fits =
+      handle !== "invalid" &&
+      (handleFits(handle, hostname, config.cookie.domain) || (isTunnel && handleFitsTunnels(handle)));
+    if (!fits) return { handle: undefined, credentialInHeader };
     return whenReached({ handle, credentialInHeader });
   }
 

@@ -1,20 +1,23 @@
 /**
- * `cardea tcp` and `ssh-proxy` as a person uses them: nobody has signed in, so the first connection opens a browser, once for all that
- * wait; the credential serves every process from then on, and is replaced when it counts no longer.
+ * `cardea tcp`, `ssh-proxy` and `token` as a person uses them: the first connection opens a browser, once for all that wait. One sign-in
+ * serves every process and every TCP host, and is replaced only when its own proxy does not accept it any more. git and curl are real.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { TemporaryFolder } from "../support/child.ts";
 import { waitFor } from "../support/wait-for.ts";
 import { startDev } from "./support.ts";
 
 const mainFile = new URL("../../src/main.ts", import.meta.url).pathname;
 const root = new URL("../../", import.meta.url).pathname;
+const run = promisify(execFile);
 
 /** A browser whose person is alice, and that writes down each address it is opened with. */
 function writeBrowser(folder: string): Readonly<{ command: string; opened: () => number }> {
@@ -48,6 +51,39 @@ function line(port: number): Promise<string> {
   });
 }
 
+/** A repository with one commit, served as a plain web server serves it. */
+async function serveRepository(folder: string): Promise<Readonly<{ port: number; close(): void }>> {
+  const git = (...args: string[]): void =>
+    void execFileSync("git", ["-C", folder, ...args], { env: gitEnv, stdio: "pipe" });
+  mkdirSync(folder);
+  git("init", "--quiet", "--initial-branch=main");
+  writeFileSync(join(folder, "README"), "cloned through the proxy\n");
+  git("add", "README");
+  git("commit", "--quiet", "--message=first");
+  git("update-server-info");
+  const server = createHttpServer((request, response) => {
+    const path = new URL(request.url ?? "/", "http://git").pathname.replace(/^\/repo\.git\//, "");
+    try {
+      response.end(path.includes("..") ? "" : readFileSync(join(folder, ".git", path)));
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { port: (server.address() as AddressInfo).port, close: () => server.close() };
+}
+const gitEnv = {
+  ...process.env,
+  ...{ GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_SYSTEM: "/dev/null", GIT_TERMINAL_PROMPT: "0", HOME: "/nonexistent" },
+  ...{
+    GIT_AUTHOR_NAME: "a",
+    GIT_AUTHOR_EMAIL: "a@example.com",
+    GIT_COMMITTER_NAME: "a",
+    GIT_COMMITTER_EMAIL: "a@example.com",
+  },
+};
+
 test("the first connection opens a browser, once; what it brings serves every process, until a revocation asks for it anew", {
   timeout: 180_000,
 }, async (t) => {
@@ -66,6 +102,15 @@ test("the first connection opens a browser, once; what it brings serves every pr
     (group) =>
       `  - from: tcp+http://tunnel.localhost/${group}.internal:6379\n    to: tcp://127.0.0.1:${port}\n    policy: {allow: {and: [groups: {has: ${group}}]}}\n`,
   );
+  const any = "allow_any_authenticated_user: true";
+  const repository = await serveRepository(join(folder.path, "repository"));
+  t.after(() => repository.close());
+  routes.push(
+    `  - from: tcp+http://line.localhost:6379\n    to: tcp://127.0.0.1:${port}\n    ${any}\n`,
+    `  - from: tcp+http://tunnel.localhost/*.wild.internal:6379\n    to: tcp://127.0.0.1:${port}\n    ${any}\n`,
+    `  - from: tcp+http://tunnel.localhost/own.internal:6379\n    to: tcp://127.0.0.1:${port}\n    ${any}\n    idp_client_id: own\n    idp_client_secret: a secret of sixteen letters\n`,
+    `  - from: http://git.localhost:8080\n    to: http://127.0.0.1:${repository.port}\n    ${any}\n`,
+  );
   const config = join(folder.path, "cardea.yaml");
   const base = readFileSync(join(root, "cardea.dev.yaml"), "utf8");
   writeFileSync(config, base.replace(/^routes:\n/m, `routes:\n${routes.join("")}`), { mode: 0o600 });
@@ -77,13 +122,17 @@ test("the first connection opens a browser, once; what it brings serves every pr
   };
   const start = (...args: string[]) => {
     const child = spawn(process.execPath, [mainFile, ...args, "--browser-cmd", browser.command], { env });
-    let said = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (chunk: Buffer) => {
-        said += chunk.toString();
-      });
+    let [out, said] = ["", ""];
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk.toString();
+      said += chunk.toString();
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      said += chunk.toString();
+    });
     t.after(() => child.kill());
-    return { child, said: () => said };
+    const ended = once(child, "close").then(([code]) => code as number | null);
+    return { child, said: () => said, out: () => out, ended };
   };
   const listen = async (target: string) => {
     const tcp = start("tcp", target, "--json");
@@ -97,7 +146,7 @@ test("the first connection opens a browser, once; what it brings serves every pr
   assert.equal(browser.opened(), 0, "nobody is asked before somebody comes");
   assert.deepEqual(await Promise.all([1, 2, 3].map(() => line(tcp.port))), ["+PONG\r\n", "+PONG\r\n", "+PONG\r\n"]);
   assert.equal(browser.opened(), 1, tcp.said());
-  assert.equal(readdirSync(join(folder.path, "cache/cardea/tokens")).length, 1);
+  assert.equal(readdirSync(join(folder.path, "cache/cardea/tokens")).filter((name) => name.endsWith(".jwt")).length, 1);
 
   const other = start("ssh-proxy", "eng.internal", "6379");
   other.child.stdin.write("PING\r\n");
@@ -109,9 +158,79 @@ test("the first connection opens a browser, once; what it brings serves every pr
   assert.match(refused.said(), /you may not use it \(403\)/);
   assert.equal(browser.opened(), 1, "signing in again would change nothing");
 
+  // One sign-in serves every TCP host of the installation, and any host of it can be the proxy.
+  const tokens = join(folder.path, "cache/cardea/tokens");
+  const at = (host: string): string => `http://${host}.localhost:${dev.port}`;
+  const pong = async (name: string, ...args: string[]): Promise<void> => {
+    const ssh = start("ssh-proxy", name, "6379", ...args);
+    ssh.child.stdin.write("PING\r\n");
+    await waitFor(
+      `an answer of ${name} ${args.join(" ")}`,
+      () => ssh.out().includes("+PONG") || ssh.child.exitCode !== null,
+    );
+    assert.equal(ssh.out(), "+PONG\r\n", ssh.said());
+  };
+  await pong("line.localhost");
+  await pong("a.wild.internal");
+  await pong("line.localhost", "--proxy-url", at("line"));
+  assert.equal(browser.opened(), 1, "one sign-in serves all TCP hosts");
+  await pong("eng.internal", "--proxy-url", at("app"));
+  await pong("line.localhost", "--proxy-url", `${at("authenticate")}/`);
+  assert.equal(browser.opened(), 3, "a host without a TCP route has a sign-in of its own");
+
+  // A host that refuses a credential that counts elsewhere does not discard it.
+  const before = readdirSync(tokens).sort();
+  const own = start("ssh-proxy", "own.internal", "6379");
+  assert.equal(await own.ended, 1, own.said());
+  assert.match(own.said(), /does not accept your credential for this route; name the route's own host.* \(401\)/);
+  assert.deepEqual([readdirSync(tokens).sort(), browser.opened()], [before, 3]);
+  await pong("eng.internal");
+  assert.equal(browser.opened(), 3);
+
+  // Scripts: the token alone on standard output; curl and git use it, and learn how without it.
+  const none = start("token", at("git"), "--no-sign-in");
+  assert.deepEqual([await none.ended, none.out()], [1, ""]);
+  assert.match(none.said(), /you are not signed in at .*; sign in with: cardea login http:/);
+  const first = start("token", at("git"));
+  assert.equal(await first.ended, 0, first.said());
+  assert.match(first.out(), /^eyJ[\w-]+\.[\w-]+\.[\w-]+\n$/, "nothing but the token");
+  const second = start("token", at("git"), "--no-sign-in");
+  assert.deepEqual([await second.ended, second.said()], [0, first.out()], "the same, without a sign-in");
+  assert.equal(browser.opened(), 4);
+  for (const name of readdirSync(tokens)) assert.equal(statSync(join(tokens, name)).mode & 0o777, 0o600, name);
+  const token = first.out().trim();
+  const clone = (...args: string[]) => {
+    const into = join(folder.path, `clone-${args.length}`);
+    const child = spawn("git", [...args, "clone", `${at("git")}/repo.git`, into], { env: gitEnv });
+    let err = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      err += chunk.toString();
+    });
+    return { into, err: () => err, ended: once(child, "close").then(([code]) => code as number | null) };
+  };
+  const stranger = clone();
+  assert.notEqual(await stranger.ended, 0);
+  assert.match(stranger.err(), /could not read Username|Authentication failed/, "a 401, and no page of a provider");
+  const cloned = clone("-c", `http.extraHeader=X-Pomerium-Authorization: ${token}`);
+  assert.equal(await cloned.ended, 0, cloned.err());
+  assert.equal(readFileSync(join(cloned.into, "README"), "utf8"), "cloned through the proxy\n");
+  const curl = async (...args: string[]): Promise<string> => {
+    const common = ["--silent", "--include", "--resolve", `*:${dev.port}:127.0.0.1`];
+    return (await run("curl", [...common, ...args, `${at("git")}/repo.git/HEAD`])).stdout;
+  };
+  const refusedCurl = await curl();
+  assert.match(refusedCurl, /^HTTP\/1\.1 401 /);
+  assert.match(refusedCurl, /^www-authenticate: Pomerium login="\/\.pomerium\/api\/v1\/login"\r$/im);
+  assert.match(
+    refusedCurl,
+    /^curl: +curl -H "Authorization: Pomerium \$\(cardea token http:\/\/git\.localhost:\d+\)"/m,
+  );
+  assert.match(await curl("--header", `Authorization: Pomerium ${token}`), /ref: refs\/heads\/main/);
+  assert.match(await curl("--header", "Accept: text/html"), /^HTTP\/1\.1 302 /, "a browser is sent to sign in");
+
   const revoked = await dev.cardea("sessions", "revoke", "--user", "alice", "--wait");
   assert.equal(revoked.code, 0, revoked.err);
   assert.equal(await line(tcp.port), "+PONG\r\n");
-  assert.equal(browser.opened(), 2, "a credential that counts no longer is replaced");
+  assert.equal(browser.opened(), 5, "a credential that its own proxy does not accept any more is replaced");
   assert.doesNotMatch(tcp.said() + other.said() + refused.said(), /eyJ[\w-]+\.eyJ/, "and never printed");
 });

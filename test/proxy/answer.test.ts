@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { bestMatch } from "../../src/auth/index.ts";
+import { bestMatch, signInChallenge } from "../../src/auth/index.ts";
 import type { UnixMs } from "../../src/events/index.ts";
 import { type Answer, answerFor, type Condition, grpcStatus } from "../../src/proxy/answer.ts";
 import { type Asked, type RequestKind, readAsked } from "../../src/proxy/asked.ts";
@@ -115,7 +115,7 @@ describe("the answer matrix", () => {
   }
 });
 
-describe("whoever is not at a browser is never sent to sign in", () => {
+describe("a caller that is no browser is never redirected to sign-in", () => {
   const notRedirected: Readonly<Record<string, Sent>> = {
     "a session handle in Authorization": { headers: { ...browser, Authorization: "Pomerium abc" } },
     "a session handle as a bearer token": { headers: { ...browser, Authorization: "Bearer Pomerium-abc" } },
@@ -140,21 +140,49 @@ describe("whoever is not at a browser is never sent to sign in", () => {
       assert.equal(answer.signIn, null);
     });
   }
-  for (const accept of [
-    undefined,
-    "*/*",
-    "text/html",
-    "image/png",
-    "nonsense",
-    "text/html;q=0.9, application/json;q=0.8",
-  ]) {
-    test(`without Sec-Fetch-Mode, Accept ${accept ?? "absent"} is a browser's`, () => {
-      const answer = answerFor(
-        conditions["no session"],
-        asked({ headers: accept === undefined ? {} : { Accept: accept } }),
-        facts,
-      );
-      assert.equal(answer.signIn, "redirect");
+  const mozilla = "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1)";
+  const anything = { Accept: "*/*" };
+  const programs: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    "no headers at all": {},
+    curl: { "User-Agent": "curl/8.14.1", ...anything },
+    git: { "User-Agent": "git/2.47.3", ...anything },
+    wget: { "User-Agent": "Wget/1.25.0", ...anything },
+    "Python's requests": { "User-Agent": "python-requests/2.32", ...anything },
+    Go: { "User-Agent": "Go-http-client/1.1" },
+    "a program that names no form of ours": { Accept: "image/png" },
+    "a program whose Accept cannot be read": { Accept: "nonsense" },
+    "a program that wants text": { Accept: "text/plain" },
+  };
+  for (const [name, headers] of Object.entries(programs)) {
+    test(`${name}: 401, with the way in as text`, () => {
+      const answer = answerFor(conditions["no session"], asked({ headers }), facts);
+      assert.equal(form(answer), "401 text/plain");
+      assert.equal(answer.headers["www-authenticate"], signInChallenge);
+      assert.ok(answer.body.type === "text");
+      assert.match(answer.body.text, /^Sign-in required: https:\/\/app\.example needs a credential/);
+      assert.match(answer.body.text, /\$\(cardea token https:\/\/app\.example\)/);
+    });
+  }
+  test("a program whose credential is refused learns that, and HEAD and POST are answered alike", () => {
+    const headers = { "User-Agent": "git/2.47.3", ...anything, "X-Pomerium-Authorization": "abc" };
+    for (const method of ["GET", "HEAD", "POST"]) {
+      const answer = answerFor(conditions["no session"], asked({ method, headers }), facts);
+      assert.equal(form(answer), "401 text/plain");
+      assert.ok(answer.body.type === "text");
+      assert.match(answer.body.text, /expired, was revoked, or was made for another host/);
+    }
+  });
+  const browsers: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    "one that names HTML alone": { Accept: "text/html" },
+    "one that likes HTML best": { Accept: "text/html;q=0.9, application/json;q=0.8" },
+    "one that names XHTML": { Accept: "application/xhtml+xml, */*" },
+    "an old one that accepts anything": { "User-Agent": mozilla, ...anything },
+    "an old one without Accept": { "User-Agent": mozilla },
+    "an old one that names images first": { "User-Agent": mozilla, Accept: "image/gif, image/jpeg, */*" },
+  };
+  for (const [name, headers] of Object.entries(browsers)) {
+    test(`a browser without Sec-Fetch-Mode, ${name}: sign-in`, () => {
+      assert.equal(answerFor(conditions["no session"], asked({ headers }), facts).signIn, "redirect");
     });
   }
 });
@@ -221,7 +249,7 @@ describe("forms", () => {
         assert.ok(answer.body.type === "html" && answer.body.page.type === "error");
         assert.equal(answer.body.page.unsent, true);
         assert.equal(answer.body.page.signInUrl, "/.pomerium/sign_in");
-        assert.equal(answer.headers["www-authenticate"], "Pomerium");
+        assert.equal(answer.headers["www-authenticate"], signInChallenge);
       }
     });
   }

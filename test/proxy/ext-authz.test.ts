@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { status } from "@grpc/grpc-js";
+import { signInChallenge } from "../../src/auth/index.ts";
 import type { DownstreamMtls } from "../../src/config/index.ts";
 import type { Epoch, Hash, Link, Position } from "../../src/events/index.ts";
 import type { DecisionPorts } from "../../src/proxy/index.ts";
@@ -114,7 +115,7 @@ test("each denial has the status, headers and body that the proxy would have ans
   );
   const script = await asked({ headers: { "sec-fetch-mode": "cors" } });
   assert.equal(statusOf(script), 401);
-  assert.equal(written(script.deniedResponse?.headers)["www-authenticate"], "Pomerium");
+  assert.equal(written(script.deniedResponse?.headers)["www-authenticate"], signInChallenge);
 
   const refused = await asked({ path: "/eng", session: 2, headers: { accept: "application/json" } });
   assert.deepEqual([statusOf(refused), refused.status.code], [403, status.PERMISSION_DENIED]);

@@ -185,6 +185,7 @@ describe("the access log", () => {
       "user-agent": "test",
       referer: "http://app.localhost/from",
       "x-own": "1",
+      accept: "text/html",
       connection: "close",
     });
     assert.deepEqual(rest, {

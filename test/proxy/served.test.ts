@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { Registry } from "prom-client";
+import { signInChallenge } from "../../src/auth/index.ts";
 import { type DecisionServer, startDecisionServer } from "../../src/proxy/index.ts";
 import { sessionId } from "../events/support.ts";
 import {
@@ -89,7 +90,7 @@ test("forward-auth: 200 with who asks, 401 with where to sign in, 403, and 503 w
   const browser = { "sec-fetch-mode": "navigate", accept: "text/html" };
   const anonymous = await forwardAuth("/a?b=c", { headers: browser });
   assert.equal(anonymous.status, 401);
-  assert.equal(anonymous.headers["www-authenticate"], "Pomerium");
+  assert.equal(anonymous.headers["www-authenticate"], signInChallenge);
   const signIn = `http://app.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent("http://app.localhost/a?b=c")}`;
   assert.equal(anonymous.headers["x-cardea-sign-in"], signIn);
   const sent = await forwardAuth("/a?b=c", { path: "/forward-auth?sign_in=redirect", headers: browser });
@@ -259,7 +260,7 @@ test("Traefik: what it passes on is what the policy allows, and what it hands ba
   assert.equal(visit.answer.headers.location, `http://app.localhost/.pomerium/sign_in?pomerium_redirect_uri=${back}`);
   assert.equal(visit.answer.headers["cache-control"], "no-store");
   const script = await throughTraefik("/", { headers: { "sec-fetch-mode": "cors" } });
-  assert.deepEqual([script.answer.status, script.answer.headers["www-authenticate"]], [401, "Pomerium"]);
+  assert.deepEqual([script.answer.status, script.answer.headers["www-authenticate"]], [401, signInChallenge]);
   const refused = await throughTraefik("/eng", { session: 2, headers: { accept: "text/html" } });
   assert.deepEqual([refused.answer.status, refused.upstream], [403, null]);
   assert.match(refused.answer.body, /^<html>/, "with a page that says why");

@@ -230,9 +230,10 @@ export async function startRig(
     credentials: {
       read: (headers, query) => readCredential(headers, query, config.cookie.name),
       verify(token) {
-        const n = /^s(\d+)$/.exec(token)?.[1];
+        // `s1` counts on the host of every route, `s1@a,b` on what it names.
+        const [, n, own] = /^s(\d+)(?:@(.+))?$/.exec(token) ?? [];
         if (n === undefined) return "invalid";
-        const audience = routes.map(({ host }) => host);
+        const audience = own?.split(",") ?? routes.map(({ host }) => host);
         const made: Handle = handles.get(token) ?? {
           sessionId: sessionId(Number(n)),
           userId: userId(Number(n)),
@@ -325,6 +326,7 @@ export async function startRig(
   };
 }
 
+/** As a browser goes to a page, unless the headers say otherwise. */
 export function ask(port: number, options: Ask): Promise<Answered> {
   return new Promise((resolve, reject) => {
     const req = request(
@@ -336,6 +338,7 @@ export function ask(port: number, options: Ask): Promise<Answered> {
         path: options.path ?? "/",
         headers: {
           host: options.host ?? "app.localhost",
+          accept: "text/html",
           ...(options.session === undefined ? {} : { cookie: cookieOf(options.session) }),
           ...options.headers,
         },

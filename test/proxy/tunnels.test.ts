@@ -7,6 +7,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { after, describe, test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { tunnelAudience } from "../../src/auth/index.ts";
 import type { RouteConfig, TunnelConfig } from "../../src/config/index.ts";
 import { CapsuleReader, datagramCapsule } from "../../src/proxy/index.ts";
 import { waitFor } from "../support/wait-for.ts";
@@ -99,6 +100,35 @@ async function dial(rig: Rig, request: string): Promise<Dialled> {
 function closed(socket: Socket): Promise<boolean> {
   return new Promise((resolve) => void socket.once("close", resolve));
 }
+
+test("the handle of a command line opens every tunnel and no HTTP route; that of another host opens nothing", async () => {
+  const db = await service(echo);
+  const behind = tunnelTo(db.port, "tcp", { at: "ssh.internal:22", host: "proxy.localhost" });
+  const udp = createSocket("udp4");
+  udp.bind(0, "127.0.0.1");
+  await once(udp, "listening");
+  cleanUps.push(() => udp.close());
+  const rig = await rigFor(
+    tunnelTo(db.port, "tcp"),
+    { ...behind, tunnel: { kind: "tcp", targets: [{ host: "ssh.internal", port: 22 }], behindProxy: true } },
+    tunnelTo(udp.address().port, "udp", { at: "dns.localhost:53" }),
+    routeTo(db.port),
+  );
+  const statusOf = async (request: string): Promise<number> => {
+    const { socket, status } = await dial(rig, request);
+    socket.destroy();
+    return status;
+  };
+  const [commandLine, cookie] = [`s1@app.localhost,${tunnelAudience}`, "s1@elsewhere.localhost"];
+  for (const target of ["db.localhost:5432", "ssh.internal:22"]) {
+    assert.equal(await statusOf(goConnect(target, commandLine)), 200, target);
+    assert.equal(await statusOf(goConnect(target, cookie)), 401, target);
+  }
+  assert.equal(await statusOf(goConnectUdp("dns.localhost:53", commandLine)), 200);
+  assert.equal(await statusOf(goConnectUdp("dns.localhost:53", cookie)), 401);
+  const tunnelsOnly = { authorization: `Pomerium s1@elsewhere.localhost,${tunnelAudience}` };
+  assert.equal((await rig.ask({ headers: tunnelsOnly })).status, 401);
+});
 
 describe("a TCP route", () => {
   test("leads whoever may, with the words of pomerium-cli, and counts what passed", async () => {

@@ -2,8 +2,10 @@
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
-import { readOnly, registerCommon } from "./common-endpoints.ts";
+import { registerCallback } from "./callback-endpoint.ts";
+import { readOnly, registerCommon, sendUnauthorized } from "./common-endpoints.ts";
 import { type AuthDeps, createContextKeeper, type Handler } from "./context.ts";
+import { registerLogin, registerUser } from "./programmatic-endpoints.ts";
 import { registerSignIn } from "./sign-in-endpoints.ts";
 import { registerSignOut } from "./sign-out-endpoints.ts";
 import { userInfo } from "./signed-in.ts";
@@ -26,6 +28,12 @@ export async function createAuthenticateHost(
   registerCommon(app, deps, contexts);
   registerSignIn(app, deps, contexts);
   registerSignOut(app, deps, contexts);
+  registerLogin(app, deps, contexts);
+  registerCallback(app, deps, contexts);
+  registerUser(app, deps, {
+    contexts,
+    sendUnauthenticated: (_deps, request, reply, context) => sendUnauthorized(request, reply, context),
+  });
   readOnly(app, "/", (_request, reply) => reply.redirect("/.pomerium/", 302));
   readOnly(app, "/.pomerium", (_request, reply) => reply.redirect("/.pomerium/", 301));
   readOnly(app, "/robots.txt", (_request, reply) =>

@@ -5,6 +5,7 @@
  * with the same command id, so that the outcome is one session or none.
  */
 import type { FastifyReply } from "fastify";
+import { isLoopback } from "../../config/index.ts";
 import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../../events/index.ts";
 import { userIdOf } from "../../events/index.ts";
 import { BrokerUnavailableError } from "../../replication/index.ts";
@@ -21,6 +22,7 @@ import {
   ownCookieOptions,
   secondsOf,
 } from "./context.ts";
+import { tunnelAudience } from "./handle.ts";
 import type { Identity } from "./oidc-client.ts";
 import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
 import { authenticateCookie } from "./signed-in.ts";
@@ -82,7 +84,10 @@ export async function rememberHere(deps: AuthDeps, reply: FastifyReply, session:
   addCookie(reply, authenticateCookie(deps), await deps.handles.issue(handle), options);
 }
 
-/** Sends a signed-in person back to where they came from, with a handle for that host alone. */
+/**
+ * Sends a signed-in person back to where they came from, with a handle for that host alone. The handle of a command line on the
+ * person's own machine also counts on every TCP and UDP route.
+ */
 export async function handOver(
   deps: AuthDeps,
   reply: FastifyReply,
@@ -94,6 +99,7 @@ export async function handOver(
   if (signIn.redirectUri.origin === settings.authenticateUrl.origin && signIn.callbackUri === null)
     return reply.redirect(signIn.redirectUri.href, 302);
   const audience = [(signIn.callbackUri ?? signIn.redirectUri).hostname];
+  if (signIn.programmatic === "programmatic" && isLoopback(signIn.redirectUri.hostname)) audience.push(tunnelAudience);
   const token = await deps.handles.issue({ ...session, audience });
   const sealed = await deps.handoverBox.seal(handoverPurpose, token);
   return reply.redirect(callbackUrl(signIn, sealed, currentKey(deps), nowS(deps)).href, 302);

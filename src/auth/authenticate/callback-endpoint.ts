@@ -1,5 +1,5 @@
 /**
- * The callback on a route's host: takes the handle that authenticate hands over
+ * The callback on a route's host, and for command lines also on the authenticate host: takes the handle that authenticate hands over
  * (docs/pomerium-behaviour.md §1.2, step 6).
  *
  * Believed only with a signed URL, for this very host, towards this very origin, and from the browser that carries the nonce
@@ -23,6 +23,7 @@ import {
 } from "./context.ts";
 import { ownCookie } from "./cookie-names.ts";
 import { cookieValue } from "./credentials.ts";
+import { isLoginOrigin } from "./programmatic-endpoints.ts";
 import { additionalHostsOf, nextHostUrl, nonceHashOf } from "./sign-in-request.ts";
 import { parseReturns, returnsCookie } from "./sign-in-returns.ts";
 import { checkSignedUrl, parameter, signedForS } from "./signed-url.ts";
@@ -45,11 +46,12 @@ export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts:
         retryUrl,
       });
     const checked = checkSignedUrl(url, settings.urlKeys, nowS(deps));
-    if (checked !== "valid" || !settings.isRouteOrigin(context.origin))
+    const programmatic = url.searchParams.get(parameter.programmatic) === "true";
+    const isOurs = programmatic ? isLoginOrigin(settings, context.origin) : settings.isRouteOrigin(context.origin);
+    if (checked !== "valid" || !isOurs)
       return refuse(`This callback is not valid (${checked}). Go back to the page you wanted and try again.`, "/");
     const redirectUri = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
     if (redirectUri === undefined) return refuse("The callback does not say where to go.", "/");
-    const programmatic = url.searchParams.get(parameter.programmatic) === "true";
     if (programmatic) {
       if (!isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts))
         return refuse("The redirect is not a listed host.", null);

@@ -2,8 +2,11 @@
  * Endpoints that answer on every host without a session (docs/pomerium-behaviour.md §2.3), and the shared error forms.
  */
 import { hash } from "node:crypto";
-import type { FastifyInstance, RouteHandlerMethod } from "fastify";
-import { type AuthDeps, type ContextKeeper, sendProblem } from "./context.ts";
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from "fastify";
+import { bestMatch } from "../accept.ts";
+import { signInChallenge, signInHint } from "../sign-in-hint.ts";
+import { type AuthDeps, type ContextKeeper, headersOf, type ReservedContext, sendProblem } from "./context.ts";
+import { readCredential } from "./credentials.ts";
 
 /** GET and HEAD: only for what changes nothing and begins nothing. */
 export function readOnly(app: FastifyInstance, url: string, handler: RouteHandlerMethod): void {
@@ -66,6 +69,23 @@ export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: C
       description: status >= 500 ? "This was our fault. Nothing was let through." : "The request could not be read.",
     });
   });
+}
+
+/** 401 for a caller that is not sent to sign-in. Programs get the way in as text, unless they prefer JSON. */
+export function sendUnauthorized(request: FastifyRequest, reply: FastifyReply, context: ReservedContext): FastifyReply {
+  const headers = headersOf(request);
+  reply
+    .code(401)
+    .header("cache-control", "no-store")
+    .header("www-authenticate", signInChallenge)
+    .header("x-pomerium-intercepted-response", "true");
+  const wantsText =
+    headers["sec-fetch-mode"] === undefined &&
+    bestMatch(headers["accept"] ?? "*/*", ["text/plain", "application/json"]) === "text/plain";
+  if (!wantsText) return reply.send({ error: "Unauthenticated", request_id: context.requestId });
+  const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
+  const credential = readCredential(headers, query, "") === undefined ? "none" : "refused";
+  return reply.type("text/plain; charset=utf-8").send(signInHint(context.origin, credential));
 }
 
 /** RFC 9110 §13.1.2: weak comparison over a list, or `*`. */

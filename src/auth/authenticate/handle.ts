@@ -29,6 +29,14 @@ export type Handle = Readonly<{
   audience: readonly string[];
 }>;
 
+/**
+ * An entry of a handle's audience: the handle counts on every TCP and UDP route, not only on the host that made it.
+ *
+ * Only a programmatic sign-in that returns to the person's own machine gets it, so a browser's cookie opens no tunnel of another
+ * host. It contains colons, so it is no host name.
+ */
+export const tunnelAudience = "urn:cardea:tunnels";
+
 export type HandleCodec = Readonly<{
   issue(handle: Handle): Promise<string>;
   /** Immediate when the token was found good before: the request path then waits for nothing. */
@@ -129,6 +137,11 @@ function parseClaims(payload: Readonly<Record<string, unknown>>): Handle {
           },
     audience: Array.isArray(aud) ? aud.filter((a) => typeof a === "string") : typeof aud === "string" ? [aud] : [],
   };
+}
+
+/** Whether a handle counts on every TCP and UDP route. */
+export function handleFitsTunnels(handle: Handle): boolean {
+  return handle.audience.includes(tunnelAudience);
 }
 
 /** Whether a handle was made for a host: a stolen cookie of one route opens no other. A cookie domain widens it. */

@@ -9,9 +9,10 @@ import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
 import { identityTooLarge } from "../assertion.ts";
+import { signInChallenge } from "../sign-in-hint.ts";
 import { beginSignIn, type SignInOptions } from "./begin-sign-in.ts";
 import { registerCallback } from "./callback-endpoint.ts";
-import { readOnly, registerCommon } from "./common-endpoints.ts";
+import { readOnly, registerCommon, sendUnauthorized } from "./common-endpoints.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -21,7 +22,6 @@ import {
   externalUrl,
   type Handler,
   headersOf,
-  isProgrammaticRedirect,
   nowS,
   parseHttpUrl,
   type ReservedContext,
@@ -32,10 +32,11 @@ import {
 } from "./context.ts";
 import { cookieValue } from "./credentials.ts";
 import { handleFits } from "./handle.ts";
+import { registerLogin, registerUser } from "./programmatic-endpoints.ts";
 import { isRedirectable } from "./redirectable.ts";
 import { registerRouteList } from "./route-list-endpoint.ts";
 import { isFromElsewhere } from "./same-origin.ts";
-import { additionalHostsOf, signInUrl } from "./sign-in-request.ts";
+import { additionalHostsOf } from "./sign-in-request.ts";
 import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in-returns.ts";
 import { underLease, userInfoPageOf, whoIsAsking } from "./signed-in.ts";
 import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
@@ -54,8 +55,10 @@ export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle
   await app.register(formbody);
   registerCommon(app, deps, contexts);
   registerDashboard(app, deps, contexts);
+  registerUser(app, deps, { contexts, sendUnauthenticated });
   registerRouteList(app, deps, { contexts, sendUnauthenticated });
   registerSignIn(app, deps, contexts);
+  registerLogin(app, deps, contexts);
   registerCallback(app, deps, contexts);
   registerSignOut(app, deps, contexts);
   await app.ready();
@@ -78,17 +81,6 @@ function registerDashboard(app: FastifyInstance, deps: AuthDeps, contexts: Conte
     if (asking.type === "behind") return sendBehind(deps, request, reply, context);
     const principal = asking.type === "somebody" ? asking.principal : null;
     return sendPage(reply, 200, deps.render(userInfoPageOf(deps, principal, urls)));
-  });
-
-  readOnly(app, "/.pomerium/user", async (request, reply) => {
-    const context = contexts.of(request);
-    const asking = await whoIsAsking(deps, request, context);
-    if (asking.type === "behind") return sendBehind(deps, request, reply, context);
-    if (asking.type === "nobody") return sendUnauthenticated(deps, request, reply, context);
-    const claims = { ...deps.identityClaims(asking.principal, context.hostname) };
-    for (const name of ["iss", "aud", "exp", "iat", "jti"]) delete claims[name];
-    if (typeof claims["sub"] !== "string" || claims["sub"] === "") return reply.callNotFound();
-    return reply.header("cache-control", "no-store").send(claims);
   });
 
   const { assertionFor } = deps;
@@ -122,12 +114,7 @@ function sendUnauthenticated(
   if (deps.settings.isRouteOrigin(context.origin) && isRedirectable({ method: request.method, headers, query })) {
     return redirectToSignIn(deps, request, reply, { context, to: asked, trace: context.trace ?? null });
   }
-  return reply
-    .code(401)
-    .header("cache-control", "no-store")
-    .header("www-authenticate", "Pomerium")
-    .header("x-pomerium-intercepted-response", "true")
-    .send({ error: "Unauthenticated", request_id: context.requestId });
+  return sendUnauthorized(request, reply, context);
 }
 
 type SignInStart = SignInOptions & Readonly<{ context: ReservedContext; to: URL }>;
@@ -145,7 +132,7 @@ function redirectToSignIn(
     if (loop !== undefined) {
       const { hostname: host, requestId } = context;
       const page = signInLoopPageOf(loop, { host, url: to, requestId, at: deps.clock.wall() });
-      reply.header("set-cookie", loop.setCookie).header("www-authenticate", "Pomerium");
+      reply.header("set-cookie", loop.setCookie).header("www-authenticate", signInChallenge);
       return sendPage(reply, page.status, deps.render(page));
     }
   }
@@ -178,39 +165,6 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
     const asking = await whoIsAsking(deps, request, context);
     const account = asking.type === "somebody" ? "another" : "current";
     return redirectToSignIn(deps, request, reply, { context, to, account, trace });
-  });
-
-  app.get("/.pomerium/api/v1/login", (request, reply) => {
-    const context = contexts.of(request);
-    const text = externalUrl(request, context).searchParams.get(parameter.redirectUri);
-    if (text === null || !settings.isRouteOrigin(context.origin)) return reply.callNotFound();
-    const redirectUri = parseHttpUrl(text);
-    if (redirectUri === undefined || !isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts)) {
-      return sendProblem(deps, request, reply, context, {
-        status: 400,
-        title: "Redirect not allowed",
-        description:
-          "pomerium_redirect_uri must be an https URL (http for this machine itself) whose host is listed in programmatic_redirect_domain_whitelist.",
-      });
-    }
-    const url = signInUrl(
-      settings.authenticateUrl,
-      {
-        redirectUri,
-        callbackUri: new URL("/.pomerium/callback/", context.origin),
-        idpId: settings.signInFor(new URL(context.origin)).idpId,
-        additionalHosts: [],
-        trace: context.trace ?? null,
-        programmatic: "programmatic",
-        nonceHash: "",
-        returns: 0,
-        account: "current",
-        seen: null,
-      },
-      currentKey(deps),
-      nowS(deps),
-    );
-    return reply.header("cache-control", "no-store").type("text/plain; charset=utf-8").send(url.href);
   });
 }
 

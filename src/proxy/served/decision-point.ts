@@ -27,7 +27,7 @@ import { type CanonicalRequest, canonicalise } from "../canonical.ts";
 import type { ProxyPorts } from "../ports.ts";
 import { recordedMethod, recordedPath, roundedMs } from "../recorded-text.ts";
 import { isReserved, isSignInPath } from "../reserved-paths.ts";
-import { authorityOf, compileRoutes, type Routes, signInHostOf } from "../routing.ts";
+import { authorityOf, compileRoutes, type Routes, scopeOf } from "../routing.ts";
 import { compileClientTrusts } from "../tls/client-trust.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import { isCrossSite } from "../upgrade-request.ts";
@@ -213,7 +213,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
       if (session === undefined) return nobody;
       return { ...nobody, handle: { ...session, idpId: "", needs: null, audience: [] } };
     }
-    return who.holderOf({ token: whose.token, source: "header" }, signInHostOf(route, request));
+    return who.holderOf({ token: whose.token, source: "header" }, scopeOf(route, request));
   }
 
   /** As the projection, the lease and the clock are now; in one turn. */

@@ -5,7 +5,7 @@
  * which it answers with 500: it gets those two, and 503 for what is one. Traefik and Caddy hand our answer to the caller: by default
  * with the same statuses, and a page; a redirect to sign-in where their configuration asks for it. Envoy takes any status.
  */
-import { pageHeaders } from "../../auth/index.ts";
+import { pageHeaders, signInChallenge } from "../../auth/index.ts";
 import { type UnixMs, unreachable } from "../../events/index.ts";
 import { type Answer, answerFor, type Condition } from "../answer.ts";
 import { type Asked, unknownCaller } from "../asked.ts";
@@ -69,7 +69,7 @@ export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnsw
   if (verdict.type === "signin") {
     if (asked.canSignIn) headers.push([signInHeader, signInUrl(verdict.url)]);
     if (made.signIn === "redirect") headers.push(["location", signInUrl(verdict.url)]);
-    else if (!made.headers["www-authenticate"]) headers.push(["www-authenticate", "Pomerium"]);
+    else if (!made.headers["www-authenticate"]) headers.push(["www-authenticate", signInChallenge]);
   }
   return { status: statusFor(parts, verdict, made), headers, ...bodyOf(made, parts, headers) };
 }

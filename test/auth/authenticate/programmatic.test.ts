@@ -1,6 +1,7 @@
 /** Programmatic sign-in: how a command line gets a handle of its own (docs/pomerium-behaviour.md §4.1). */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { signInChallenge, tunnelAudience } from "../../../src/auth/index.ts";
 import { signIn, startWorld } from "./support.ts";
 
 const login = (redirect: string): string =>
@@ -122,4 +123,47 @@ test("a redirect that is no longer listed is refused when the callback comes", a
   const answer = await browser.go(asked.body);
   assert.equal(answer.status, 400);
   assert.ok(!answer.body.includes("pomerium_jwt"));
+});
+
+test("a command line may sign in at the authenticate host, and its handle counts there and for tunnels alone", async (t) => {
+  const world = await startWorld(t);
+  const browser = world.visitor();
+  await signIn(world, browser, "alice");
+  const asked = await browser.ask(world.url("authenticate", login(redirect)));
+  assert.equal(asked.status, 200, asked.body);
+  const back = await browser.go(asked.body, { until: "http://127.0.0.1:4711" });
+  const jwt = back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
+  const handle = await world.deps.handles.verify(jwt);
+  assert.ok(handle !== "invalid");
+  assert.deepEqual(handle.audience, ["authenticate.localhost", tunnelAudience]);
+  const headers = { authorization: `Pomerium ${jwt}` };
+  const cli = world.visitor();
+  const user = await cli.ask(world.url("authenticate", "/.pomerium/user"), { headers });
+  assert.equal(JSON.parse(user.body).sub, "alice");
+  const stranger = await cli.ask(world.url("authenticate", "/.pomerium/user"));
+  assert.deepEqual([stranger.status, stranger.headers["www-authenticate"]], [401, signInChallenge]);
+  assert.equal((await cli.ask(world.url("app"), { headers })).status, 401, "no HTTP route takes it");
+  const seized = new URL(world.url("authenticate", "/.pomerium/callback/"));
+  assert.equal((await browser.ask(seized)).status, 400, "an unsigned callback");
+});
+
+test("only the handle of a person's own machine counts for tunnels: not a cookie, not that of a listed site", async (t) => {
+  const world = await startWorld(t, { settings: { programmaticRedirectHosts: ["localhost", "cli.example.com"] } });
+  const browser = world.visitor();
+  await signIn(world, browser, "alice");
+  const audienceOf = async (token: string): Promise<readonly string[]> => {
+    const handle = await world.deps.handles.verify(token);
+    return handle === "invalid" ? assert.fail() : handle.audience;
+  };
+  const cookie = /_pomerium=([^;]+)/.exec(browser.cookieHeader(new URL(world.url("app"))))?.[1] ?? assert.fail();
+  assert.deepEqual(await audienceOf(cookie), ["app.localhost"]);
+  for (const [to, audience] of [
+    ["https://cli.example.com", ["app.localhost"]],
+    ["http://127.0.0.1:4711", ["app.localhost", tunnelAudience]],
+  ] as const) {
+    const asked = await browser.ask(world.url("app", login(to)));
+    const back = await browser.go(asked.body, { until: to });
+    const jwt = back.location?.searchParams.get("pomerium_jwt") ?? assert.fail(back.body);
+    assert.deepEqual(await audienceOf(jwt), audience);
+  }
 });

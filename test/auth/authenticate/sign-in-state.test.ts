@@ -99,11 +99,16 @@ test("only a person at a browser is sent to sign in", () => {
   const at = (headers: Record<string, string>, more: { method?: string; query?: string } = {}): boolean =>
     isRedirectable({ method: "GET", query: "", headers, ...more });
   const html = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-  assert.ok(at({}), "no Accept");
-  assert.ok(at({ accept: "*/*" }));
+  const mozilla = { "user-agent": "Mozilla/4.0 (compatible; MSIE 8.0)" };
+  assert.ok(!at({}), "a program: no Accept");
+  assert.ok(!at({ accept: "*/*", "user-agent": "git/2.47.3" }));
+  assert.ok(!at({ accept: "image/png" }));
+  assert.ok(at(mozilla), "an old browser");
+  assert.ok(at({ ...mozilla, accept: "*/*" }));
+  assert.ok(at({ accept: "*/*", "sec-fetch-mode": "navigate" }));
   assert.ok(at({ accept: html, "sec-fetch-mode": "navigate" }));
-  assert.ok(at({ accept: "image/png" }), "none of what we have");
-  assert.ok(at({ accept: "nonsense" }));
+  assert.ok(at({ ...mozilla, accept: "image/png" }), "none of what we have");
+  assert.ok(at({ ...mozilla, accept: "nonsense" }));
   assert.ok(at({ accept: "text/html;q=0.5, application/json;q=0.4" }));
   assert.ok(!at({ accept: html, "sec-fetch-mode": "cors" }));
   assert.ok(!at({ accept: html, "sec-fetch-mode": "no-cors" }));
@@ -112,14 +117,14 @@ test("only a person at a browser is sent to sign in", () => {
   assert.ok(!at({ accept: "text/html;q=0.5, application/json" }));
   assert.ok(!at({ accept: "text/html;q=0, */*" }));
   assert.ok(!at({ accept: html }, { method: "POST" }));
-  assert.ok(!at({ "content-type": "application/grpc" }));
-  assert.ok(!at({ "content-type": "application/grpc-web+proto" }));
-  assert.ok(!at({ authorization: "Pomerium abc" }));
-  assert.ok(!at({ authorization: "bearer pomerium-abc" }));
-  assert.ok(at({ authorization: "Basic abc" }), "an application's own");
-  assert.ok(!at({ "x-pomerium-authorization": "abc" }));
-  assert.ok(!at({}, { query: "a=1&pomerium_session=abc" }));
-  assert.ok(at({}, { query: "not_pomerium_session=abc" }));
+  assert.ok(!at({ ...mozilla, "content-type": "application/grpc" }));
+  assert.ok(!at({ ...mozilla, "content-type": "application/grpc-web+proto" }));
+  assert.ok(!at({ ...mozilla, authorization: "Pomerium abc" }));
+  assert.ok(!at({ ...mozilla, authorization: "bearer pomerium-abc" }));
+  assert.ok(at({ ...mozilla, authorization: "Basic abc" }), "an application's own");
+  assert.ok(!at({ ...mozilla, "x-pomerium-authorization": "abc" }));
+  assert.ok(!at(mozilla, { query: "a=1&pomerium_session=abc" }));
+  assert.ok(at(mozilla, { query: "not_pomerium_session=abc" }));
 });
 
 test("a request that a page of another site made is recognised", () => {

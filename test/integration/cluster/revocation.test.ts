@@ -80,7 +80,7 @@ test("revoking a session ends it on every node at once: the next request, open W
     for (const route of ["app", "strict"]) {
       const refused = await cluster.get(proxy, route, revoked);
       assert.equal(refused.permitted, false, `${proxy.name} permitted after a complete receipt`);
-      assert.equal(refused.status, 302, "it asks to sign in");
+      assert.equal(refused.status, 401, "it asks to sign in");
     }
   }
   for (const socket of sockets) {
