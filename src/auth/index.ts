@@ -37,6 +37,7 @@ export {
   handleFitsTunnels,
   tunnelAudience,
 } from "./authenticate/handle.ts";
+export { isTooLongToCarry, scriptPath } from "./authenticate/kept-address.ts";
 export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/local-fetch.ts";
 export { createOidcClient, type OidcClient } from "./authenticate/oidc-client.ts";
 export { ProviderError } from "./authenticate/provider-error.ts";
@@ -110,14 +111,17 @@ export {
   denialJson,
   type ErrorPage,
   handlerErrorJson,
+  type KeepAddressPage,
   type Page,
   type PageUser,
   pageHeaders,
   type Render,
+  type ReturnPage,
   type SignedOutPage,
   type SignInErrorPage,
   type SignInLoopPage,
   type SignOutConfirmPage,
+  scriptedPageHeaders,
   type UserInfoPage,
 } from "./page.ts";
 export { type ListAsked, type ListedRoute, listRoutes } from "./route-list.ts";

@@ -114,12 +114,40 @@ export type SignInLoopPage = Fact<
   }
 >;
 
-export type Page = SignInLoopPage | ErrorPage | UserInfoPage | SignOutConfirmPage | SignedOutPage | SignInErrorPage;
+/** The address is too long for redirects: the browser keeps it and goes to sign in. The page runs a script. */
+export type KeepAddressPage = Fact<
+  "keep-address",
+  {
+    /** Names the kept address in the URL that the sign-in ends at. */
+    id: string;
+    address: string;
+    signInUrl: string;
+  }
+>;
+
+/** The end of such a sign-in: leads to the kept address. The page runs a script. */
+export type ReturnPage = Fact<
+  "return",
+  {
+    /** A path of the same host, for a tab that kept nothing. */
+    nearUrl: string;
+  }
+>;
+
+export type Page =
+  | KeepAddressPage
+  | ReturnPage
+  | SignInLoopPage
+  | ErrorPage
+  | UserInfoPage
+  | SignOutConfirmPage
+  | SignedOutPage
+  | SignInErrorPage;
 /** A page as a whole HTML document; send it with `pageHeaders`. */
 export type Render = (page: Page) => string;
 
 /**
- * Goes with every page of ours: no scripts, nothing from elsewhere, not framed by others, never stored.
+ * Goes with every page of ours but two: no scripts, nothing from elsewhere, not framed by others, never stored.
  * There is no `form-action`: Chromium applies it to the redirects behind a form, and sign-out redirects to the identity provider.
  */
 export const pageHeaders: Readonly<Record<string, string>> = {
@@ -129,6 +157,12 @@ export const pageHeaders: Readonly<Record<string, string>> = {
   "referrer-policy": "same-origin",
   "x-content-type-options": "nosniff",
   "cache-control": "no-store",
+};
+
+/** For the pages that run a script, which is one file of the same host. */
+export const scriptedPageHeaders: Readonly<Record<string, string>> = {
+  ...pageHeaders,
+  "content-security-policy": `${pageHeaders["content-security-policy"]}; script-src 'self'`,
 };
 
 /**

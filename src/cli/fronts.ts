@@ -142,9 +142,9 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
         read: (headers, query) => readCredential(headers, query, own.cookie.name),
         verify: (token) => auth.handles.verify(token),
       },
-      beginSignIn(asked, cookieHeader, { route, trace }) {
+      beginSignIn(asked, cookieHeader, { route, trace, keepsAddress }) {
         const how = { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
-        return beginSignIn(auth, asked, cookieHeader, { how, trace });
+        return beginSignIn(auth, asked, cookieHeader, { how, trace, keepsAddress });
       },
       signInLoopOf: (asked, cookieHeader) => signInLoopOf(auth, cookieHeader, asked),
       reserved: routeHost.handle,

@@ -55,6 +55,8 @@ export type Facts = Readonly<{
   details: NonNullable<ErrorPage["details"]>;
   /** The caller came back from sign-in several times without a session that counts. Absent: a redirect may help. */
   signInLoop?: SignInLoop | undefined;
+  /** The address is too long for redirects, and a browser asks that can keep it. Absent: a redirect carries it. */
+  keepsAddress?: boolean;
 }>;
 
 export type Body =
@@ -64,8 +66,11 @@ export type Answer = Readonly<{
   status: number;
   headers: Readonly<Record<string, string>>;
   body: Body;
-  /** Send the caller to sign in: `Location` and the nonce cookie are the writer's to add. */
-  signIn: "redirect" | null;
+  /**
+   * Send the caller to sign in: `Location` and the nonce cookie are the writer's to add; `keep-address`: a page in place of `Location`,
+   * which keeps the address in the browser.
+   */
+  signIn: "redirect" | "keep-address" | null;
 }>;
 
 const retryAfterS = 1;
@@ -96,6 +101,10 @@ export function answerFor(condition: Condition, asked: Asked, facts: Facts): Ans
   if (asked.kind === "fetch") headers["vary"] = "Origin";
   if (condition.type === "no-session") {
     if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopAnswer(facts.signInLoop, headers, facts);
+    if (asked.canSignIn && facts.keepsAddress === true) {
+      const own = { ...headers, "www-authenticate": signInChallenge };
+      return { status: 401, headers: own, signIn: "keep-address", body: text("text/plain; charset=utf-8", "") };
+    }
     if (asked.canSignIn)
       return { status: 302, headers, signIn: "redirect", body: text("text/plain; charset=utf-8", "") };
     headers["www-authenticate"] = signInChallenge;

@@ -85,7 +85,7 @@ export async function createGateway(options: {
       render: options.render,
       responseHeaders: config.setResponseHeaders,
       connection: "close",
-      beginSignIn: () => ({ location: "/", setCookies: [] }),
+      beginSignIn: () => ({ location: "/", setCookies: [], page: null }),
     });
     reply.raw.writeHead(status, headers).end(request.method === "HEAD" ? undefined : body);
   });

@@ -58,7 +58,7 @@ export type ProxyPorts = Readonly<{
   beginSignIn: (
     asked: URL,
     cookieHeader: string | undefined,
-    of: Readonly<{ route: RouteConfig; trace: TraceText | null }>,
+    of: Readonly<{ route: RouteConfig; trace: TraceText | null; keepsAddress: boolean }>,
   ) => SignInRedirect;
   /** Undefined unless the caller came back from sign-in several times without a session that counts. */
   signInLoopOf: (asked: URL, cookieHeader: string | undefined) => SignInLoop | undefined;

@@ -2,6 +2,7 @@
  * Reserved paths: what the proxy itself answers on every host (docs/pomerium-behaviour.md §2.1), beside `/ping` and
  * `/healthz`, and what the authenticate service answers on its own. Pure.
  */
+/** Paths that belong to the proxy on every host, beside `/ping` and `/healthz`. */
 export function isReserved(path: string): boolean {
   return (
     path === "/.pomerium" ||
@@ -18,5 +19,6 @@ export function isSignInPath(path: string): boolean {
 
 /** Reserved paths that belong to a route's visitors, also where the route is on the sign-in host. */
 export function isVisitorPath(path: string): boolean {
-  return path.startsWith("/.pomerium/callback") || path.startsWith("/.pomerium/api/") || path === "/.pomerium/jwt";
+  if (path.startsWith("/.pomerium/callback") || path.startsWith("/.pomerium/api/")) return true;
+  return path === "/.pomerium/jwt" || path === "/.pomerium/return" || path === "/.pomerium/address.js";
 }

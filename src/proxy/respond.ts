@@ -4,7 +4,7 @@
  * What it does not know becomes a 500 that reveals nothing. It never writes into an answer that has begun: that one is
  * destroyed, so that the caller cannot take half of it for the whole.
  */
-import { pageHeaders, type Render, type SignInRedirect } from "../auth/index.ts";
+import { pageHeaders, type Render, type SignInRedirect, scriptedPageHeaders } from "../auth/index.ts";
 import type { Answer, Condition } from "./answer.ts";
 import type { Downstream } from "./downstream.ts";
 import { HeaderLines } from "./header-lines.ts";
@@ -51,13 +51,17 @@ export function composeAnswer(answer: Answer, context: AnswerContext): ComposedA
   if (answer.body.type === "html") put(pageHeaders);
   else headers["content-type"] = answer.body.contentType;
   put(answer.headers);
-  if (answer.signIn === "redirect") {
-    const { location, setCookies } = context.beginSignIn();
-    headers["location"] = location;
+  let html = answer.body.type === "html" ? context.render(answer.body.page) : null;
+  if (answer.signIn !== null) {
+    const { location, setCookies, page } = context.beginSignIn();
     headers["set-cookie"] = [...setCookies];
+    if (page !== null && answer.signIn === "keep-address") {
+      put(scriptedPageHeaders);
+      html = context.render(page);
+    } else headers["location"] = location;
   }
   if (context.connection === "close") headers["connection"] = "close";
-  const body = Buffer.from(answer.body.type === "html" ? context.render(answer.body.page) : answer.body.text, "utf8");
+  const body = Buffer.from(html ?? (answer.body.type === "text" ? answer.body.text : ""), "utf8");
   headers["content-length"] = String(body.length);
   return { status: answer.status, headers, body };
 }

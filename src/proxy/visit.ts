@@ -3,7 +3,14 @@
  *
  * Pure but for the response it writes to.
  */
-import type { DecisionRecord, DecisionTrace, FactTrace, Principal, Sides } from "../auth/index.ts";
+import {
+  type DecisionRecord,
+  type DecisionTrace,
+  type FactTrace,
+  isTooLongToCarry,
+  type Principal,
+  type Sides,
+} from "../auth/index.ts";
 import type { Config, RouteConfig } from "../config/index.ts";
 import { isAdministrator } from "../console/index.ts";
 import { type Moment, momentOf } from "../replication/index.ts";
@@ -124,7 +131,9 @@ export function answer(
           isRouteOrigin: routes.isRouteOrigin,
         });
   const url = externalUrl(visit);
+  const keepsAddress = asked.kind === "navigation" && asked.method === "GET" && url !== null && isTooLongToCarry(url);
   const made = answerFor(condition, asked, {
+    keepsAddress,
     requestId: visit.requestId,
     at: ports.clock.wall(),
     host: request?.hostname ?? null,
@@ -146,7 +155,8 @@ export function answer(
     beginSignIn: () => {
       if (url === null || request === null || route === undefined)
         throw new TypeError("nobody signs in without a route");
-      return ports.beginSignIn(url, request.headers["cookie"], { route, trace: traceTextOf(visit.trace, request) });
+      const trace = traceTextOf(visit.trace, request);
+      return ports.beginSignIn(url, request.headers["cookie"], { route, trace, keepsAddress });
     },
   });
   return made.status;

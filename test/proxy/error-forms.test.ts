@@ -114,6 +114,21 @@ describe("a browser without a session", () => {
     assert.match(answer.body, /what you sent was not forwarded/);
   });
 
+  test("an address too long for redirects is kept by a page: 401, with a script of this host alone", async () => {
+    const path = `/orders?q=${"x".repeat(3_000)}`;
+    const answer = await rig.ask({ path, headers: navigation });
+    assert.equal(answer.status, 401);
+    assert.equal(answer.headers["location"], undefined);
+    assert.match(String(answer.headers["set-cookie"]), /_nonce=/);
+    assert.match(String(answer.headers["content-security-policy"]), /default-src 'none'.*; script-src 'self'$/);
+    assert.ok(answer.body.includes(`data-address="http://app.localhost${path}"`), answer.body);
+    assert.equal(rig.records.at(-1)?.result, "signin");
+    const plain = await rig.ask({ path, headers: { accept: "text/html" } });
+    assert.deepEqual([plain.status, plain.headers["content-security-policy"]], [302, undefined]);
+    const short = await rig.ask({ path: path.slice(0, 1_000), headers: navigation });
+    assert.equal(short.status, 302);
+  });
+
   const executablePath = findChromium();
   const options = { skip: executablePath === undefined ? "no Chromium on this machine" : false, timeout: 120_000 };
   test("a form of a real browser ends in the page, and reloading it sends the form again", options, async (t) => {

@@ -245,7 +245,10 @@ export async function startRig(
         return made;
       },
     },
-    beginSignIn: (asked) => ({
+    beginSignIn: (asked, _cookies, { keepsAddress }) => ({
+      page: keepsAddress
+        ? { type: "keep-address", id: "id-1", address: asked.href, signInUrl: "/.pomerium/sign_in" }
+        : null,
       location: `http://authenticate.localhost/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(asked.href)}`,
       setCookies: ["_pomerium_nonce=n; Path=/; HttpOnly; Secure"],
     }),

@@ -4,15 +4,22 @@
  * Only for the origin of a configured route: anybody can send us any Host header, and a signed URL for a host of theirs would
  * bring them our visitors' handles. Pure but for what it is given.
  */
+import type { KeepAddressPage } from "../page.ts";
 import { type AuthDeps, currentKey, nowS, ownCookieOptions, type SignInFor } from "./context.ts";
 import { ownCookie } from "./cookie-names.ts";
 import { cookieValue, setCookie } from "./credentials.ts";
+import { isTooLongToCarry, returnUrlOf } from "./kept-address.ts";
 import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
 import { returnsBefore } from "./sign-in-returns.ts";
 import type { TraceText } from "./trace-text.ts";
 
 /** A sign-in redirect: where to, and the cookie that the callback will look for. */
-export type SignInRedirect = Readonly<{ location: string; setCookies: readonly string[] }>;
+export type SignInRedirect = Readonly<{
+  location: string;
+  setCookies: readonly string[];
+  /** Sent in place of the redirect: what was asked for is too long for one. Null: a redirect. */
+  page: KeepAddressPage | null;
+}>;
 
 const nonceMaxAgeS = 30 * 24 * 3_600;
 const tokenPattern = /^[A-Za-z0-9_-]{22,64}$/;
@@ -36,6 +43,8 @@ export type SignInOptions = Readonly<{
   /** How people sign in for what was asked; absent: as its address says. */
   how?: SignInFor;
   trace?: TraceText | null;
+  /** A browser asks, which runs scripts of pages: it keeps a long address. Otherwise the address loses its query on the way. */
+  keepsAddress?: boolean;
   /** The host that somebody is led through on their way to what was asked, and those behind it. */
   through?: Readonly<{ origin: string; rest: readonly string[] }>;
 }>;
@@ -48,7 +57,7 @@ export function beginSignIn(
   deps: AuthDeps,
   asked: URL,
   cookieHeader: string | undefined,
-  { account = "current", how, trace = null, through }: SignInOptions = {},
+  { account = "current", how, trace = null, through, keepsAddress = false }: SignInOptions = {},
 ): SignInRedirect {
   const { settings } = deps;
   const at = through === undefined ? asked : new URL("/.pomerium/callback/", through.origin);
@@ -57,10 +66,11 @@ export function beginSignIn(
   const name = ownCookie(settings.cookie.name, "nonce", at);
   const nonce = browserToken(deps, cookieHeader, name);
   const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
+  const id = keepsAddress && through === undefined && isTooLongToCarry(asked) ? deps.random.token() : null;
   const url = signInUrl(
     settings.authenticateUrl,
     {
-      redirectUri: asked,
+      redirectUri: id === null ? asked : returnUrlOf(asked, id),
       callbackUri: through === undefined ? null : at,
       idpId,
       additionalHosts: through?.rest ?? dependsOn.map((origin) => new URL(origin).host),
@@ -75,5 +85,9 @@ export function beginSignIn(
     currentKey(deps),
     nowS(deps),
   );
-  return { location: url.href, setCookies: [setCookie(name, nonce, ownCookieOptions(nonceMaxAgeS))] };
+  return {
+    location: url.href,
+    setCookies: [setCookie(name, nonce, ownCookieOptions(nonceMaxAgeS))],
+    page: id === null ? null : { type: "keep-address", id, address: asked.href, signInUrl: url.href },
+  };
 }

@@ -148,8 +148,8 @@ export function addCookie(reply: FastifyReply, name: string, value: string, opti
   reply.header("set-cookie", setCookie(name, value, options)); // Fastify appends further values of this header
 }
 
-export function sendPage(reply: FastifyReply, status: number, html: string): FastifyReply {
-  return reply.code(status).headers(pageHeaders).header("x-pomerium-intercepted-response", "true").send(html);
+export function sendPage(reply: FastifyReply, status: number, html: string, headers = pageHeaders): FastifyReply {
+  return reply.code(status).headers(headers).header("x-pomerium-intercepted-response", "true").send(html);
 }
 
 export type Problem = Readonly<{

@@ -9,6 +9,7 @@ import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
 import { identityTooLarge } from "../assertion.ts";
+import { scriptedPageHeaders } from "../page.ts";
 import { signInChallenge } from "../sign-in-hint.ts";
 import { beginSignIn, type SignInOptions } from "./begin-sign-in.ts";
 import { registerCallback } from "./callback-endpoint.ts";
@@ -32,6 +33,7 @@ import {
 } from "./context.ts";
 import { cookieValue } from "./credentials.ts";
 import { handleFits } from "./handle.ts";
+import { keepAddressScript, nearPathOf, returnPath, scriptPath } from "./kept-address.ts";
 import { registerLogin, registerUser } from "./programmatic-endpoints.ts";
 import { isRedirectable } from "./redirectable.ts";
 import { registerRouteList } from "./route-list-endpoint.ts";
@@ -136,8 +138,13 @@ function redirectToSignIn(
       return sendPage(reply, page.status, deps.render(page));
     }
   }
-  const redirect = beginSignIn(deps, to, cookieHeader, options);
+  const keepsAddress = request.method === "GET" && headersOf(request)["sec-fetch-mode"] === "navigate";
+  const redirect = beginSignIn(deps, to, cookieHeader, { ...options, keepsAddress });
   reply.header("set-cookie", [...redirect.setCookies]);
+  if (redirect.page !== null) {
+    reply.header("www-authenticate", signInChallenge);
+    return sendPage(reply, 401, deps.render(redirect.page), scriptedPageHeaders);
+  }
   return reply.header("cache-control", "no-store").redirect(redirect.location, 302);
 }
 
@@ -166,6 +173,20 @@ function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextK
     const account = asking.type === "somebody" ? "another" : "current";
     return redirectToSignIn(deps, request, reply, { context, to, account, trace });
   });
+
+  readOnly(app, returnPath, (request, reply) => {
+    const context = contexts.of(request);
+    if (!settings.isRouteOrigin(context.origin)) return reply.callNotFound();
+    const nearUrl = nearPathOf(externalUrl(request, context));
+    return sendPage(reply, 200, deps.render({ type: "return", nearUrl }), scriptedPageHeaders);
+  });
+  readOnly(app, scriptPath, (_request, reply) =>
+    reply
+      .header("cache-control", "no-cache")
+      .header("x-content-type-options", "nosniff")
+      .type("text/javascript; charset=utf-8")
+      .send(keepAddressScript),
+  );
 }
 
 function registerSignOut(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {

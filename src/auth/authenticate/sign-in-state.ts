@@ -13,8 +13,8 @@ import { parseReturns } from "./sign-in-returns.ts";
 /** How long a person may take at the identity provider (a slow second factor). */
 export const stateMaxAgeS = 30 * 60;
 const purpose = "sign-in state";
-/** Some providers take no longer URLs. */
-const stateCharsMax = 4_000;
+/** Servers refuse request lines of 8 KiB, and the state is most of one. Browsers keep longer addresses themselves (kept-address.ts). */
+const stateCharsMax = 7_000;
 
 export type Secrets = Readonly<{ nonce: string; verifier: string }>;
 export type SignInState = Secrets & Readonly<{ request: SignInRequest }>;

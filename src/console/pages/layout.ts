@@ -62,7 +62,7 @@ export type Frame = Readonly<{
   width?: "narrow" | "wide";
   /** CSS of the page's own. */
   css?: string;
-  /** A script of the same host, loaded when the page is read. Pages of the proxy have none. */
+  /** A script of the same host, loaded when the page is read. Of the proxy's pages, those that keep an address have one. */
   scriptUrl?: string;
 }>;
 

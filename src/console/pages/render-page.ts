@@ -2,6 +2,7 @@
 import type { Page } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { errorPage, signInErrorPage } from "./error-page.ts";
+import { keepAddressPage, returnPage } from "./keep-address-pages.ts";
 import { signInLoopPage } from "./sign-in-loop-page.ts";
 import { signedOutPage, signOutConfirmPage } from "./sign-out-pages.ts";
 import { userInfoPage } from "./user-info-page.ts";
@@ -18,6 +19,10 @@ export function renderPage(page: Page): string {
       return signedOutPage(page);
     case "sign-in-error":
       return signInErrorPage(page);
+    case "keep-address":
+      return keepAddressPage(page);
+    case "return":
+      return returnPage(page);
     case "sign-in-loop":
       return signInLoopPage(page);
     default:

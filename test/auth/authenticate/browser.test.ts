@@ -44,6 +44,65 @@ for (const sameSite of ["lax", "strict", "none"] as const) {
   );
 }
 
+for (const [query, page_] of [
+  ["a=1&b=%2F&c=".padEnd(3_000, "x&y=ä "), "/wanted"],
+  [
+    Array.from({ length: 800 }, (_, i) => `k${i}=v%20${i}`)
+      .join("&")
+      .slice(0, 8_000),
+    "/wanted/%C3%A4",
+  ],
+] as const)
+  test(
+    `an address with a query of ${query.length} characters survives sign-in, and no other line is long`,
+    options,
+    async (t) => {
+      const { world, page } = await start(t);
+      const wanted = new URL(world.url("app", `${page_}?${query}#part`)).href;
+      const lengths: number[] = [];
+      page.on("response", (response) => {
+        const { href } = new URL(response.url());
+        if (href !== wanted.replace("#part", "")) lengths.push(href.length);
+        lengths.push(...Object.values(response.headers()).map(({ length }) => length));
+      });
+      await page.goto(wanted);
+      await answerForm(page, "alice");
+      await page.waitForURL(wanted);
+      await page.waitForFunction('document.body.textContent.startsWith("hello alice")');
+      assert.ok(Math.max(...lengths) < 4_096, `a line of ${Math.max(...lengths)} bytes`);
+      assert.ok((await page.context().cookies()).every(({ name, value }) => name.length + value.length <= 1_024));
+      assert.equal(await page.evaluate("sessionStorage.length"), 0);
+    },
+  );
+
+test(
+  "the page that ends such a sign-in leads nowhere but to what the tab itself kept on its own origin",
+  options,
+  async (t) => {
+    const { world, page } = await start(t);
+    await page.goto(world.url("app"));
+    await answerForm(page, "alice");
+    await page.waitForURL(world.url("app"));
+    const visit = async (kept: string, query: string): Promise<string> => {
+      await page.evaluate(`sessionStorage.setItem("pomerium_address", ${JSON.stringify(kept)})`);
+      await page.goto(world.url("app", `/.pomerium/return?${query}`));
+      await page.waitForFunction('document.body.textContent.startsWith("hello alice")');
+      return page.url();
+    };
+    const evil = `${world.idpUrl.origin}/evil`;
+    assert.equal(await visit(`id-1 ${evil}`, "id=id-1&pomerium_redirect_uri=/near"), world.url("app", "/near"));
+    assert.equal(await visit("id-1 javascript:alert(1)", "id=id-1"), world.url("app", "/"));
+    const ours = world.url("app", "/far?x=1");
+    assert.equal(await visit(`id-1 ${ours}`, "id=id-2&pomerium_redirect_uri=/near"), world.url("app", "/near"));
+    assert.equal(await visit(`id-1 ${ours}`, "pomerium_redirect_uri=//evil.example/x"), world.url("app", "/"));
+    assert.equal(
+      await visit(`id-1 ${ours}`, `id=id-3&pomerium_redirect_uri=${encodeURIComponent(evil)}`),
+      world.url("app", "/"),
+    );
+    assert.equal(await visit(`id-1 ${ours}`, "id=id-1"), ours);
+  },
+);
+
 test("two tabs that began in a fresh browser both arrive", options, async (t) => {
   const { world, page } = await start(t);
   const other = await page.context().newPage();

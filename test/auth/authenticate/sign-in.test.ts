@@ -259,3 +259,25 @@ test("with a cookie domain one cookie serves all routes below it", async (t) => 
   const header = visitor.cookieHeader(new URL(world.url("wiki")));
   assert.equal(cookieValue(header, "_pomerium_authenticate"), undefined, "our own cookies stay with their host");
 });
+
+test("a caller without scripts keeps an address of 3,000 characters through its redirects", async (t) => {
+  const world = await startWorld(t);
+  const page = world.url("app", `/x?q=${"0123456789".repeat(300)}`);
+  const back = await signIn(world, world.visitor(), "alice", page);
+  assert.equal(back.url.href, page);
+});
+
+test("the end of a kept address is a page of a route's host alone, and no HPKE key is served", async (t) => {
+  const world = await startWorld(t);
+  const visitor = world.visitor();
+  const answer = await visitor.ask(world.url("app", "/.pomerium/return?pomerium_redirect_uri=%2F%5Cevil.example"));
+  assert.equal(answer.status, 200);
+  assert.doesNotMatch(answer.body, /evil/);
+  assert.equal(
+    (await visitor.ask(world.url("app", "/.pomerium/address.js"))).headers["content-type"],
+    "text/javascript; charset=utf-8",
+  );
+  for (const host of ["app", "authenticate"])
+    assert.equal((await visitor.ask(world.url(host, "/.well-known/pomerium/hpke-public-key"))).status, 404, host);
+  assert.equal((await visitor.ask(world.url("nowhere", "/.pomerium/return"))).status, 404);
+});

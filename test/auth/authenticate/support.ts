@@ -23,6 +23,7 @@ import {
   type OidcClient,
   readCredential,
   resolveCaller,
+  scriptedPageHeaders,
   signInLoopOf,
   signInLoopPageOf,
 } from "../../../src/auth/index.ts";
@@ -312,7 +313,10 @@ async function standIn(deps: AuthDeps, req: IncomingMessage, res: ServerResponse
     res.writeHead(page.status, { "content-type": "text/html; charset=utf-8", "set-cookie": loop.setCookie });
     return void res.end(deps.render(page));
   }
-  const { location, setCookies } = beginSignIn(deps, asked, req.headers.cookie);
+  const keepsAddress = req.headers["sec-fetch-mode"] === "navigate";
+  const { location, setCookies, page } = beginSignIn(deps, asked, req.headers.cookie, { keepsAddress });
+  if (page !== null)
+    return void res.writeHead(401, { ...scriptedPageHeaders, "set-cookie": [...setCookies] }).end(deps.render(page));
   res.writeHead(302, { location, "set-cookie": [...setCookies] }).end();
 }
 

@@ -1,0 +1,67 @@
+/**
+ * Kept address: how an address that is too long for the redirects of a sign-in survives it.
+ *
+ *   /x?long ── page keeps the address in the tab ──→ sign_in ──→ provider ──→ callback ──→ /.pomerium/return ── page ──→ /x?long
+ *
+ * - The redirects carry the short URL of `/.pomerium/return` in place of the address, signed and bound to the browser like any other.
+ * - The browser keeps the address in `sessionStorage`: one per tab and origin, whatever anybody asks for. The server keeps nothing.
+ * - The page at `/.pomerium/return` leads only to an address of its own origin that this tab kept under the id in its URL. Otherwise it
+ *   leads to the path without its query.
+ * - No line of a request or an answer holds the address, but the request for the address itself. Load balancers refuse lines of 4 to 8 KiB.
+ *
+ * Pure.
+ */
+import { parameter } from "./signed-url.ts";
+
+/** An address that takes more characters in a query stays in the browser. Redirects hold it twice, the second time in base64. */
+const redirectCharsMax = 2_000;
+/** A longer path is not worth a redirect of its own: the page leads to `/` if the address is gone. */
+const nearCharsMax = 1_000;
+
+export const returnPath = "/.pomerium/return";
+export const scriptPath = "/.pomerium/address.js";
+
+export function isTooLongToCarry(address: URL): boolean {
+  return encodeURIComponent(address.href).length > redirectCharsMax;
+}
+
+/** Where a sign-in ends whose address the browser keeps under `id`. */
+export function returnUrlOf(address: URL, id: string): URL {
+  const url = new URL(returnPath, address.origin);
+  url.searchParams.set("id", id);
+  if (address.pathname.length <= nearCharsMax) url.searchParams.set(parameter.redirectUri, address.pathname);
+  return url;
+}
+
+/** Where the page at `returnPath` leads if the tab kept no address: a path of the same origin. */
+export function nearPathOf(url: URL): string {
+  const path = url.searchParams.get(parameter.redirectUri) ?? "/";
+  if (!path.startsWith("/") || !URL.canParse(path, url.origin)) return "/";
+  const near = new URL(path, url.origin);
+  return near.origin === url.origin && !near.pathname.startsWith("//") ? near.pathname : "/";
+}
+
+/** Runs on both pages. Without it, or without storage, a person signs in all the same and ends near the address. */
+export const keepAddressScript = `"use strict";
+(() => {
+  const key = "pomerium_address";
+  const next = document.querySelector("a.first").href;
+  const kept = document.querySelector("[data-address]");
+  if (kept !== null) {
+    const { id, address } = kept.dataset;
+    try {
+      sessionStorage.setItem(key, id + " " + (location.pathname.startsWith("/.pomerium/") ? address : location.href));
+    } catch {}
+    location.replace(next);
+    return;
+  }
+  let to = next;
+  try {
+    const [id, address] = (sessionStorage.getItem(key) ?? "").split(" ");
+    sessionStorage.removeItem(key);
+    const isOurs = id !== "" && id === new URLSearchParams(location.search).get("id");
+    if (isOurs && new URL(address).origin === location.origin) to = address;
+  } catch {}
+  location.replace(to);
+})();
+`;
