@@ -55,6 +55,8 @@ export type ForwardJob = Readonly<{
   /** Nothing was answered yet: the caller of `forward` answers. Called at most once. */
   onFailed: (failure: ForwardFailure) => void;
   onRetry: () => void;
+  /** It is sent again, on a fresh connection, because a kept one was closed. */
+  onResend: () => void;
   onOverflow: (bound: Bound) => void;
   /** What of a request's trailers is passed on; names and values in turn. */
   trailersOf: (lines: readonly string[]) => readonly string[];
@@ -287,8 +289,18 @@ class Forwarding implements UpstreamHandler, BodyReader {
       this.#takeAnother(); // whoever says so may be leaving
       this.#catchingUp = this.#readingBody;
       this.#repeat(error, refused);
-    } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#repeat(error);
+    } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#resend();
     else this.#fail(error);
+  }
+
+  /**
+   * The upstream closed a kept connection as the request left. That says nothing about its health, and it closes many at a time, so
+   * neither the bound on retries nor their count applies. A request is sent again once, and never behind a byte of an answer.
+   */
+  #resend(): void {
+    this.#repeating = this.#target;
+    this.#job.onResend();
+    this.#dispatch(this.#call);
   }
 
   #tryAnother(error: Error): void {

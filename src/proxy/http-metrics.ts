@@ -32,6 +32,7 @@ export type HttpMetrics = Readonly<{
   undecided(error: unknown): void;
   refused(reason: string): void;
   retried(): void;
+  resent(): void;
   overflow: UpstreamMetrics["overflow"];
   upstreamFailed(routeId: string, code: string): void;
   /** UDP promises no delivery; what was let go of is counted all the same. */
@@ -110,7 +111,12 @@ export function createHttpMetrics(options: {
   });
   const retries = new Counter({
     name: "cardea_proxy_upstream_retries_total",
-    help: "Requests sent once more: no connection could be made, a reused one broke before an answer, or the upstream refused them unread.",
+    help: "Requests sent once more: no connection could be made, or the upstream refused them unread.",
+    registers,
+  });
+  const resends = new Counter({
+    name: "cardea_proxy_upstream_resends_total",
+    help: "Requests sent again on a fresh connection, because the upstream had closed a kept one before a byte of an answer.",
     registers,
   });
   const dropped = new Counter({
@@ -148,6 +154,7 @@ export function createHttpMetrics(options: {
     },
     refused: (reason) => refused.inc({ reason }),
     retried: () => retries.inc(),
+    resent: () => resends.inc(),
     overflow: options.upstreams.overflow,
     datagramDropped: (reason) => dropped.inc({ reason }),
     lineDropped: () => lines.inc(),

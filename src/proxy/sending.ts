@@ -24,7 +24,7 @@ import type { Visit } from "./visit.ts";
 
 export type SendingTools = Readonly<{
   clock: Pick<Clock, "wall">;
-  metrics: Pick<HttpMetrics, "retried" | "overflow">;
+  metrics: Pick<HttpMetrics, "retried" | "resent" | "overflow">;
   /** Nothing was answered yet. */
   notForwarded: (failure: ForwardFailure, permitted: Permitted) => void;
 }>;
@@ -147,6 +147,10 @@ export class Sending implements ForwardJob {
 
   onRetry(): void {
     this.#tools.metrics.retried();
+  }
+
+  onResend(): void {
+    this.#tools.metrics.resent();
   }
 
   onOverflow(bound: Bound): void {

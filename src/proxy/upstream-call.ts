@@ -75,8 +75,8 @@ export interface UpstreamPool {
   readonly isFull: boolean;
   /** Its protocol lets an upstream say that it has not looked at a request: a call may fail as `unprocessed`. */
   readonly refusesUnread: boolean;
-  /** @param refused the call that this one repeats: another connection than its is taken */
-  call(request: UpstreamRequest, handler: UpstreamHandler, refused?: UpstreamCall): UpstreamCall;
+  /** @param failed the call that this one repeats: it gets another connection, over HTTP/1.1 a fresh one */
+  call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall;
   close(): void;
 }
 

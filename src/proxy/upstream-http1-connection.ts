@@ -85,8 +85,6 @@ export class Http1UpstreamConnection implements TurnEndTask {
   #kept: KeptAnswer | undefined;
   #paused = false;
   #gone = false;
-  /** By its pool. */
-  #destroyed = false;
   #error: Error | undefined;
   /** It takes no more of the body; what it has said before is read. */
   #deaf = false;
@@ -262,7 +260,6 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   destroy(): void {
-    this.#destroyed = true;
     this.#socket.destroy();
   }
 
@@ -454,7 +451,7 @@ export class Http1UpstreamConnection implements TurnEndTask {
     this.#call = undefined;
     // In TLS 1.3 a server refuses a client's certificate after the client's handshake is complete.
     const isHandshake = !this.#connected || (this.#secure && this.#answered === 0 && call?.sawByte === false);
-    if (isHandshake && !this.#destroyed) call?.fail(handshakeError(error), false);
+    if (isHandshake && !this.#pool.closed) call?.fail(handshakeError(error), false);
     else call?.fail(error, this.#answered > 0 && !call.sawByte && isConnectionError(error));
   }
 

@@ -53,7 +53,7 @@ export class Http1Pool implements UpstreamPool {
   #waitingCalls = 0;
   #calls = 0;
   #looking: NodeJS.Timeout | undefined;
-  #closed = false;
+  closed = false;
   #freeing = false;
   /** What the clock said when it was looked at last. */
   now = 0;
@@ -79,11 +79,23 @@ export class Http1Pool implements UpstreamPool {
     return false;
   }
 
-  call(request: UpstreamRequest, handler: UpstreamHandler): UpstreamCall {
+  call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall {
     const call = new Http1Call(this, request, handler);
     this.#calls++;
-    this.#place(call);
+    if (failed === undefined) this.#place(call);
+    else this.#placeOnFresh(call);
     return call;
+  }
+
+  /** Where one kept connection was closed, others may be: an idle one gives way where there may be no more of them. */
+  #placeOnFresh(call: Http1Call): void {
+    if (this.#all.size < this.#limits.connectionsMax) {
+      this.#open(call);
+      return;
+    }
+    this.#waiting.push(call);
+    this.#waitingCalls++;
+    this.#idle.shift()?.destroy();
   }
 
   #place(call: Http1Call): void {
@@ -97,7 +109,7 @@ export class Http1Pool implements UpstreamPool {
   }
 
   close(): void {
-    this.#closed = true;
+    this.closed = true;
     clearInterval(this.#looking);
     for (const call of this.#waiting.items()) call.fail(notUsed(), false);
     for (const connection of this.#all) connection.destroy();
@@ -147,7 +159,7 @@ export class Http1Pool implements UpstreamPool {
 
   /** Its connection broke before anything of it was written: another one is as good, whatever it asks for. */
   again(call: Http1Call): void {
-    if (this.#closed) {
+    if (this.closed) {
       call.fail(notUsed(), false);
       return;
     }
@@ -180,7 +192,7 @@ export class Http1Pool implements UpstreamPool {
     this.#all.delete(connection);
     const at = this.#idle.lastIndexOf(connection);
     if (at >= 0) this.#idle.splice(at, 1);
-    if (this.#closed) return;
+    if (this.closed) return;
     const next = this.#nextWaiting();
     if (next !== undefined) this.#open(next);
   }

@@ -50,13 +50,13 @@ export class Http2Pool implements UpstreamPool {
     return true;
   }
 
-  call(request: UpstreamRequest, handler: UpstreamHandler, refused?: UpstreamCall): UpstreamCall {
+  call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall {
     const call = new Http2Call(request, handler, () => {
       this.#calls--;
       this.#waiting.delete(call);
     });
     this.#calls++;
-    const connection = this.#connectionFor(refused instanceof Http2Call ? refused.connection : undefined);
+    const connection = this.#connectionFor(failed instanceof Http2Call ? failed.connection : undefined);
     if (connection === undefined) this.#waiting.add(call);
     else connection.take(call);
     return call;
