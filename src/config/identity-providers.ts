@@ -29,7 +29,8 @@ const providers: Readonly<Record<string, Provider>> = {
 
 const refusals: Readonly<Record<string, string>> = {
   apple: "use an OpenID Connect provider; Sign in with Apple answers by form post, which this build does not take",
-  github: "put an OpenID Connect provider that signs in with GitHub in between; GitHub itself speaks plain OAuth 2",
+  github:
+    "put an OpenID Connect provider that signs in with GitHub in between, such as Dex or Keycloak, and write idp_provider: oidc with its idp_provider_url; GitHub itself speaks plain OAuth 2",
   hosted: "name your own OpenID Connect provider; there is no hosted one",
 };
 

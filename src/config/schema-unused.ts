@@ -16,6 +16,8 @@ const noGrpc = "services talk HTTP, not gRPC";
 /** Keys that Pomerium once had and that protect nothing: why they mean nothing here, and what to do. */
 const onceIgnored: Readonly<Record<string, readonly [why: string, remedy: string]>> = {
   forward_auth_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
+  forward_auth_internal_url: [`${gone}; decisions for other proxies need none`, "remove it, and see docs/decisions.md"],
+  cookie_secure: [`${gone}; session cookies are always Secure`, "remove it"],
   audit_key: [`${gone}; decision records are kept as audit says`, "remove it"],
   refresh_cooldown: [`${gone}; refresh_interval says how often claims are asked for`, "remove it"],
   cookie_refresh: [`${gone}; refresh_interval says how often claims are asked for`, "remove it"],
@@ -36,7 +38,9 @@ const onceIgnored: Readonly<Record<string, readonly [why: string, remedy: string
       "cache_store_path",
       "cache_service_url",
       "cache_internal_service_url",
+      "cache_service_internal_url",
       "databroker_storage_ca_file",
+      "databroker_storage_tls_skip_verify",
       "databroker_storage_cert_file",
       "databroker_storage_key_file",
     ].map((key) => [key, [noRedis, "remove it"] as const]),
@@ -154,7 +158,6 @@ export const unusedGlobals = {
   client_ca_file: removed("use downstream_mtls.ca_file"),
   client_crl: removed("use downstream_mtls.crl"),
   client_crl_file: removed("use downstream_mtls.crl_file"),
-  cookie_secure: removed("session cookies are always Secure; remove it"),
   ...Object.fromEntries(Object.entries(onceIgnored).map(([key, [why, remedy]]) => [key, ignored(why, { remedy })])),
   headers: removed("use set_response_headers"),
   idp_service_account: removed("use groups_from_claim or SCIM for groups"),

@@ -29,6 +29,29 @@ suite("a deny that can never fire is an error", () => {
         assert.match(found, /^error .*this `deny` can never fire: .*; remove it from the rule/);
       });
   }
+  for (const never of [
+    "{or: [reject: true]}",
+    "{and: [{email: {is: a@b.c}}, {reject: true}]}",
+    "{not: [{accept: true}, {email: {is: a@b.c}}]}",
+    "{nor: [accept: true]}",
+  ])
+    test(`deny: ${never}`, () => {
+      const found = policyProblems(`{allow: {and: [authenticated_user: true]}, deny: ${never}}`);
+      assert.match(found[0] ?? "", /^error .*this `deny` can never fire: .*; write `accept: true` below `or`/);
+    });
+  test("but not one that a request can meet, nor one beside no allow rule", () => {
+    const allow = "allow: {and: [authenticated_user: true]}";
+    for (const deny of [
+      "{or: [{reject: true}, {email: {is: a@b.c}}]}",
+      "{not: [reject: true]}",
+      "{nor: [{accept: 1}, {groups: {has: a}}]}",
+    ])
+      assert.deepEqual(
+        policyProblems(`{${allow}, deny: ${deny}}`).filter((line) => line.startsWith("error")),
+        [],
+      );
+    assert.match(policyProblems("{deny: {or: [reject: true]}}").join(), /^warning .*lets nobody in/);
+  });
   test("an allow rule and a deny by `not` stay warnings: they let nobody in", () => {
     for (const policy of ["{allow: {and: [mcp_tool: x]}}", "{allow: {and: [accept: 1]}, deny: {not: [mcp_tool: x]}}"])
       assert.match(policyProblems(policy)[0] ?? "", /^warning .*`mcp_tool` meets nobody yet/);
@@ -109,6 +132,8 @@ suite("no identity provider is needed", () => {
 suite("accepted, with a warning", () => {
   for (const [line, words] of [
     ["forward_auth_url: https://fwd.example.com", /forward_auth_url: has no effect/],
+    ["cookie_secure: false", /cookie_secure: has no effect: .*session cookies are always Secure/],
+    ["databroker_storage_tls_skip_verify: true", /databroker_storage_tls_skip_verify: has no effect/],
     ["audit_key: x", /audit_key: has no effect/],
     ["refresh_cooldown: 5m", /refresh_cooldown: has no effect/],
     ["grpc_server_max_connection_age: 5m", /grpc_server_max_connection_age: has no effect/],

@@ -79,7 +79,7 @@ suite("where people sign in", () => {
       "a provider that is not plain OpenID Connect",
       withKeys({ idp_provider: "github" }),
       [
-        "c.yaml:6:15: idp_provider: github is not supported by this build yet; put an OpenID Connect provider that signs in with GitHub in between; GitHub itself speaks plain OAuth 2",
+        "c.yaml:6:15: idp_provider: github is not supported by this build yet; put an OpenID Connect provider that signs in with GitHub in between, such as Dex or Keycloak, and write idp_provider: oidc with its idp_provider_url; GitHub itself speaks plain OAuth 2",
       ],
     ],
     [

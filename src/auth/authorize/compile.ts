@@ -204,6 +204,18 @@ function compileRoute(
       "warning",
     );
   const allows = compiled.conditionals.some(({ action }) => action === "allow");
+  // Without an `allow` rule nobody gets in anyway.
+  for (const { operator, criteria, place: placed } of compiled.conditionals.filter(({ action }) => action === "deny")) {
+    const constant = allows && surroundings.facts !== "any" ? whyNeverMet(operator, criteria) : undefined;
+    if (constant === undefined) continue;
+    const report = reporter(problems, key, () => constant.place ?? placed);
+    const why = `\`${constant.name}\` is ${constant.always === true ? "always" : "never"} met, so \`${operator}\` is not`;
+    report(
+      [constant.key],
+      `this \`deny\` can never fire: ${why}`,
+      "write `accept: true` below `or` to deny everybody, or remove the rule",
+    );
+  }
   // Where there is no policy at all, the configuration has said so.
   if (!allows && policy !== null && problems.length === problemsBefore) {
     const report = reporter(problems, key, () => policy.place);
@@ -211,6 +223,17 @@ function compileRoute(
     report([written], "no rule allows anybody, so the route lets nobody in", remedy, "warning");
   }
   return compiled;
+}
+
+/** The criterion for which a conditional is unmet on every request; undefined: requests can meet it. */
+function whyNeverMet(
+  operator: CompiledConditional["operator"],
+  criteria: CompiledConditional["criteria"],
+): CompiledConditional["criteria"][number] | undefined {
+  const wanted = operator === "not" || operator === "nor";
+  const constants = criteria.filter(({ always }) => always === wanted);
+  const isUnmet = operator === "and" || operator === "not" || constants.length === criteria.length;
+  return isUnmet ? constants[0] : undefined;
 }
 
 /** Criteria that are evaluated, and that nothing can meet on a listener of this build. */
