@@ -67,7 +67,7 @@ const introduction = `<!-- Written by scripts/generate-config-docs.ts from the s
 
 Cardea reads Pomerium's keys with Pomerium's meanings, so a Pomerium configuration runs as it is; the column *Whose*
 says which keys Cardea adds. \`cardea check -c cardea.yaml\` names every problem at once, each as
-\`file:line:column: key: problem; remedy\`, and exits 1 when there is an error.
+\`file:line:column: error: key: problem; remedy\`, and exits 1 when there is an error.
 
 - **File**: YAML (JSON is YAML too), with anchors, aliases and merge keys. A key that is written twice, and a key that is
   not known, is an error.

@@ -17,6 +17,8 @@ export type ListedRoute = Readonly<{
   name: string;
   type: "http" | "tcp" | "udp";
   from: string;
+  /** Where the route begins, if that is not the root of `from`; Cardea only. */
+  address?: string;
   description: string;
   /** How a tunnel is opened from a terminal. */
   connect_command?: string;
@@ -64,7 +66,16 @@ function questionOf(route: RouteConfig): Pick<DecisionRequest, "method" | "schem
 function listed(route: RouteConfig, origin: URL): ListedRoute {
   const { id, name, description, logoUrl } = route;
   const common = { id, name, description, logo_url: logoUrl };
-  if (route.tunnel === null) return { ...common, type: "http", from: route.from.origin };
+  if (route.tunnel === null) {
+    const { origin: from } = route.from;
+    const path = route.match.kind === "regex" ? "/" : route.match.value;
+    return {
+      ...common,
+      type: "http",
+      from,
+      ...(path === "/" || path === "" ? {} : { address: `${from}${encodeURI(path)}` }),
+    };
+  }
   const { kind, targets, behindProxy } = route.tunnel;
   const scheme = `${kind}+${route.from.protocol}//`;
   const names = targets.map(({ host, port }) => `${host}:${port}`);

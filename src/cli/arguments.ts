@@ -1,6 +1,6 @@
 /** Arguments: node's own parser, with our wording of its errors. */
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
-import { UsageError } from "./command.ts";
+import { type UnknownWord, UsageError } from "./command.ts";
 
 export type Parsed = Readonly<{
   positionals: readonly string[];
@@ -46,10 +46,17 @@ export function parse(
     };
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    throw new UsageError(error instanceof Error ? (error.message.split(". ")[0] ?? error.message) : String(error), {
-      cause: error,
-    });
+    const problem = error instanceof Error ? (error.message.split(". ")[0] ?? error.message) : String(error);
+    const isUnknown = error instanceof Error && "code" in error && error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION";
+    throw new UsageError(problem, { cause: error, unknown: isUnknown ? unknownOption(args, options) : null });
   }
+}
+
+/** The first long option that is not known, and those that are; null: the options are not what is wrong. */
+function unknownOption(args: readonly string[], options: ParseArgsOptionsConfig): UnknownWord | null {
+  const words = args.flatMap((arg) => /^--([^=]+)/.exec(arg)?.[1] ?? []);
+  const word = words.find((one) => !Object.hasOwn(options, one));
+  return word === undefined ? null : { word, known: Object.keys(options) };
 }
 
 /** `10s`, `500ms`, `2m`, or plain seconds, in milliseconds. */

@@ -7,7 +7,7 @@ import { configPathOf, readConfiguration } from "./load.ts";
 export const check: Command = {
   name: "check",
   usage: "[-c cardea.yaml]",
-  summary: "validate a configuration; every problem as file:line:column: key: problem; remedy",
+  summary: "validate a configuration; every problem as file:line:column: error or warning: key: problem; remedy",
   help: "Without -c everything comes from environment variables. Checks the file, environment overrides, files it names, and every route's policy. Exit 1 when there is an error; warnings alone are exit 0.",
   async run(args, terminal) {
     const parsed = parse(
@@ -25,7 +25,16 @@ export const check: Command = {
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(problems)}\n`);
     else {
       for (const problem of problems) terminal.err(`${formatProblem(problem)}\n`);
-      if (errors === 0) terminal.out(`${path ?? "environment"}: valid\n`);
+      const warnings = problems.length - errors;
+      const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? "" : "s"}`;
+      const counts = [
+        ...(errors === 0 ? [] : [count(errors, "error")]),
+        ...(warnings === 0 ? [] : [count(warnings, "warning")]),
+      ];
+      const verdict = errors === 0 ? "valid" : "not valid";
+      const text = `${path ?? "environment"}: ${[verdict, ...counts].join(", ")}\n`;
+      if (errors === 0) terminal.out(text);
+      else terminal.err(text);
     }
     return errors === 0 ? 0 : 1;
   },

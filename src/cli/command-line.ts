@@ -29,11 +29,7 @@ export async function runCommandLine(
       terminal.out(`${listOf(family)}\n\nEach has --help.\n${common}`);
       return 0;
     }
-    terminal.err(
-      family.length > 0
-        ? `cardea ${first}: say which: ${family.map((c) => c.name).join(", ")}\n`
-        : `cardea: there is no command ${JSON.stringify(args.join(" "))}; see cardea --help\n`,
-    );
+    terminal.err(await unknownCommand(args, commands));
     return 2;
   }
   const rest = args.slice(command.name.split(" ").length);
@@ -46,7 +42,9 @@ export async function runCommandLine(
     return await command.run(rest, terminal);
   } catch (error) {
     if (error instanceof UsageError) {
-      terminal.err(`cardea ${command.name}: ${error.message}; see cardea ${command.name} --help\n`);
+      const near = error.unknown === null ? undefined : await nearest(error.unknown.word, error.unknown.known);
+      const meant = near === undefined ? "" : `; did you mean --${near}?`;
+      terminal.err(`cardea ${command.name}: ${error.message}${meant || `; see cardea ${command.name} --help`}\n`);
       return 2;
     }
     if (error instanceof CannotError) {
@@ -68,6 +66,36 @@ export async function runCommandLine(
     );
     return 3;
   }
+}
+
+/** Says which command was probably meant, if one is near. */
+async function unknownCommand(args: readonly string[], commands: readonly Command[]): Promise<string> {
+  const [first = "", second] = args;
+  const family = commands.filter((c) => c.name.startsWith(`${first} `));
+  if (family.length > 0 && second !== undefined && !second.startsWith("-")) {
+    const verbs = family.map((c) => c.name.split(" ")[1] ?? "");
+    const near = await nearest(second, verbs);
+    const remedy = near === undefined ? `say which: ${listNames(family)}` : `did you mean cardea ${first} ${near}?`;
+    return `cardea ${first}: there is no command ${JSON.stringify(second)}; ${remedy}\n`;
+  }
+  if (family.length > 0) return `cardea ${first}: say which: ${listNames(family)}\n`;
+  const near = await nearest(first, [...new Set(commands.map((c) => c.name.split(" ")[0] ?? ""))]);
+  const said = `cardea: there is no command ${JSON.stringify(first)}`;
+  if (near === undefined) return `${said}; see cardea --help\n`;
+  const whole = find([near, ...args.slice(1)], commands);
+  return `${said}; did you mean cardea ${whole?.name ?? near}?\n`;
+}
+
+/** Loaded only for a word that is not known: `cardea health` runs every few seconds. */
+async function nearest(word: string, known: readonly string[]): Promise<string | undefined> {
+  const { suggest } = await import("../config/index.ts");
+  // Keys of a configuration have underscores, and so they are compared.
+  const byKey = new Map(known.map((name) => [name.replaceAll("-", "_"), name]));
+  return byKey.get(suggest(word, byKey.keys()) ?? "");
+}
+
+function listNames(family: readonly Command[]): string {
+  return family.map((c) => c.name).join(", ");
 }
 
 function find(args: readonly string[], commands: readonly Command[]): Command | undefined {

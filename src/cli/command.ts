@@ -22,12 +22,17 @@ export type Command = Readonly<{
   run(args: readonly string[], terminal: Terminal): Promise<ExitCode>;
 }>;
 
+/** A long option that does not exist, without its dashes, and those that do. */
+export type UnknownWord = Readonly<{ word: string; known: readonly string[] }>;
+
 /** Wrong use of the command line: printed with a pointer to `--help`, exit 2. */
 export class UsageError extends Error {
   readonly code = "ERR_CLI_USAGE";
-  constructor(problem: string, options?: ErrorOptions) {
+  readonly unknown: UnknownWord | null;
+  constructor(problem: string, { unknown = null, ...options }: ErrorOptions & { unknown?: UnknownWord | null } = {}) {
     super(problem, options);
     this.name = "UsageError";
+    this.unknown = unknown;
   }
 }
 

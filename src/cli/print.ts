@@ -1,4 +1,5 @@
 /** Tables and words for a terminal. Pure. */
+import { formatLink } from "../events/index.ts";
 import {
   durabilityWords,
   isLostHistory,
@@ -71,7 +72,15 @@ export function receiptText(receipt: Receipt, promise?: string): string {
   // Of a change that is not in the log, no node is asked.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
   const nodes = receipt.nodes.length === 0 ? none : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
-  return `${nodes}${verdict(receipt, promise)}\n`;
+  return `${nodes}${verdict(receipt, promise)}\n${askAgain(receipt)}`;
+}
+
+/** How to ask again for a receipt that is not complete; nothing for any other. */
+function askAgain({ status, wait, link, commandId, completeInMs }: Receipt): string {
+  const target = link === null ? commandId : formatLink(link);
+  if (status !== "incomplete" || target === null) return "";
+  const timeoutS = Math.min(3_600, Math.max(10, Math.ceil(completeInMs / 1_000) + 5));
+  return `ask again: cardea receipt ${target} --wait${wait === "region" ? " --region" : ""} --timeout ${timeoutS}s\n`;
 }
 
 /** @param promise what it means that this change is complete */

@@ -26,7 +26,7 @@ export const routesList: Command = {
     if (routes === undefined) throw new CannotError(`${proxy.origin} did not answer with a list of routes`);
     if (parsed.flag("json")) terminal.out(`${JSON.stringify(routes)}\n`);
     else if (routes.length === 0) terminal.out("you may use no route\n");
-    else terminal.out(table(["NAME", "TYPE", "REACHED BY", "DESCRIPTION"], routes.map(rowOf)));
+    else terminal.out(table(["NAME", "TYPE", "ADDRESS", "CONNECT WITH", "DESCRIPTION"], routes.map(rowOf)));
     return 0;
   },
 };
@@ -52,5 +52,6 @@ function routesOf(text: string): readonly Listed[] | undefined {
 
 function rowOf(route: Listed): readonly string[] {
   const text = (name: string): string => (typeof route[name] === "string" ? route[name] : "");
-  return [text("name"), text("type"), text("connect_command") || text("from"), text("description")].map(printable);
+  const address = text("address") || text("from");
+  return [text("name"), text("type"), address, text("connect_command"), text("description")].map(printable);
 }

@@ -26,7 +26,7 @@ export type PolicySource = Readonly<{ ppl: unknown; place: Place; places?: Place
 export type Place = Readonly<{ file: string; line: number; column: number }>;
 /** Where a value stands, where its key stands (null: it is no mapping's value), and the same of all that is in it. */
 export type Places = Readonly<{ value: Place; key: Place | null; inner: ReadonlyMap<string | number, Places> }>;
-/** A problem with what was written: printed as `file:line:column: key: problem; remedy`. */
+/** A problem with what was written: printed as `file:line:column: error: key: problem; remedy`, or `warning`. */
 export type Problem = Place & Readonly<{ key: string; problem: string; remedy: string; severity: "error" | "warning" }>;
 
 export type Upstream = Readonly<{ url: URL; weight: number | null }>;

@@ -40,11 +40,11 @@ export function formatPath(path: Path): string {
   return text;
 }
 
-/** `file:line:column: key: problem; remedy` */
+/** `file:line:column: error: key: problem; remedy`, or `warning` */
 export function formatProblem(problem: Problem): string {
   const where = problem.line === 0 ? problem.file : `${problem.file}:${problem.line}:${problem.column}`;
   const what = problem.remedy === "" ? problem.problem : `${problem.problem}; ${problem.remedy}`;
-  return `${where}: ${problem.key}: ${what}`;
+  return `${where}: ${problem.severity}: ${problem.key}: ${what}`;
 }
 
 /** Collects problems while a document is read. */

@@ -35,7 +35,7 @@ export function readSection(
     report.error([], `${show(raw)} is not a mapping`, "write key: value, one a line");
 
   for (const [key, value] of Object.entries(written)) {
-    if (!Object.hasOwn(shape, key)) reportUnknown(key, { shape, ...into });
+    if (!Object.hasOwn(shape, key)) reportUnknown(key, { shape, written, ...into });
     else if (value !== null && value !== undefined) present.add(key);
   }
   for (const [key, schema] of Object.entries(shape)) {
@@ -76,11 +76,20 @@ export function readSection(
   return { values, present, failed };
 }
 
-function reportUnknown(key: string, from: Readonly<{ shape: Shape; report: Report; elsewhere: Elsewhere }>): void {
+function reportUnknown(
+  key: string,
+  from: Readonly<{ shape: Shape; written: Readonly<Record<string, unknown>>; report: Report; elsewhere: Elsewhere }>,
+): void {
   const belongs = from.elsewhere(key);
   const near = belongs === undefined ? suggest(key, Object.keys(from.shape)) : undefined;
-  const remedy = belongs ?? (near === undefined ? "remove it, or see docs/configuration.md" : `did you mean ${near}?`);
+  const remedy = belongs ?? remedyFor(near, from.written);
   from.report.error([key], "is not a known key", remedy, "key");
+}
+
+/** A key that stands there already is no advice: the unknown one is left over. */
+function remedyFor(near: string | undefined, written: Readonly<Record<string, unknown>>): string {
+  if (near === undefined) return "remove it, or see docs/configuration.md";
+  return Object.hasOwn(written, near) ? `remove it: ${near} is written here already` : `did you mean ${near}?`;
 }
 
 function reportUnused(key: string, found: Readonly<{ value: unknown; schema: z.ZodType; report: Report }>): void {

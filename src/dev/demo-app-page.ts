@@ -39,6 +39,7 @@ const css = `
 
 export function demoAppPage(view: DemoAppView): string {
   const { verdict } = view;
+  const isPublic = verdict.type === "absent" || (verdict.type === "verified" && verdict.subject === null);
   return layout({
     page: "demo-app",
     title: `Demo app on ${view.host}`,
@@ -50,15 +51,16 @@ export function demoAppPage(view: DemoAppView): string {
     body: html`<h1>Hello, ${verdict.type === "verified" && verdict.subject !== null ? personal(nameOf(verdict.claims)) : "visitor"}</h1>
 <p class="muted">This is an application behind the proxy. It has no sign-in of its own: it believes what the proxy signs.</p>
 ${sayVerdict(view)}
+${isPublic ? nextSteps(view) : null}
 <h2>Live connection</h2>
 <div class="clock" data-clock="waiting" id="clock"><time id="time">--:--:--</time><p id="state" role="status">A WebSocket through the proxy needs JavaScript.</p><a class="button" id="reload" href="/" hidden>Reload</a><button type="button" id="again" hidden>Connect again</button></div>
-<p class="muted small">Revoke the session from a terminal and watch: it is cut within milliseconds, without a click.</p>
+<p class="muted small">${isPublic ? "It belongs to no session, so no revocation cuts it." : "Revoke the session from a terminal and watch: it is cut within milliseconds, without a click."}</p>
 ${claimsOf(verdict)}
 <h2>Headers that speak of you</h2>
 ${headerFacts(view.rawHeaders, (name) => telling.test(name))}
 <details><summary>All headers as received (${view.rawHeaders.length / 2})</summary>${headerFacts(view.rawHeaders, () => true)}</details>
 <h2>Elsewhere</h2>
-<div class="actions">${linkButton("/.pomerium/", "You, as the proxy sees you", "second")}${view.links.map((link) => linkButton(link.url, link.name, "second"))}${linkButton("/.pomerium/sign_out", "Sign out", "second")}</div>`,
+<div class="actions">${linkButton("/.pomerium/", "You, as the proxy sees you", "second")}${view.links.map((link) => linkButton(link.url, link.name, "second"))}${isPublic ? null : linkButton("/.pomerium/sign_out", "Sign out", "second")}</div>`,
   });
 }
 
@@ -80,6 +82,20 @@ function sayVerdict(view: DemoAppView): Html {
     default:
       return unreachable(verdict);
   }
+}
+
+/** For a visitor without a session: how to get one, and what to try with it. */
+function nextSteps({ links }: DemoAppView): Html {
+  const linkTo = (name: string): HtmlValue => {
+    const link = links.find((one) => one.name === name);
+    return link === undefined ? name : html`<a href="${link.url}">${name}</a>`;
+  };
+  return html`<h2>What to do next</h2>
+<ol data-part="next">
+<li>Open ${linkTo("app")} and sign in as alice, bob or carol, with any password. The page then shows what the proxy signed about you.</li>
+<li>Open ${linkTo("eng")}: alice is in the group eng and may use it; bob may not, and is told why.</li>
+<li>Leave a page open and run <code>cardea sessions revoke --user alice --wait</code> (in a checkout: <code>npm run cardea -- sessions revoke --user alice --wait</code>). Its clock stops at once.</li>
+</ol>`;
 }
 
 function claimsOf(verdict: Verdict): HtmlValue {

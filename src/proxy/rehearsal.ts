@@ -58,7 +58,7 @@ export function rehearse(head: RehearsedHead): Rehearsal {
   if (canonical.type === "refused") return { type: "refused", status: canonical.status, reason: canonical.reason };
   const { request } = canonical;
   const upgrade = asksForWebSocket(request) ? "websocket" : null;
-  const asked = readAsked(request, { upgrade, isRouteOrigin: () => false });
+  const asked = readAsked(asBrowser(request), { upgrade, isRouteOrigin: () => false });
   return {
     type: "read",
     reserved: head.tunnel === null && isReserved(request.path) && !hasEncodedSlash(request),
@@ -80,6 +80,14 @@ export function rehearse(head: RehearsedHead): Rehearsal {
     }),
     statusOf: (decision) => statusOf(decision, asked),
   };
+}
+
+/** A caller of which nothing is said is a browser. Policy reads the headers as they were given. */
+function asBrowser(request: CanonicalRequest): CanonicalRequest {
+  const { accept, "user-agent": userAgent } = request.headers;
+  return accept === undefined && userAgent === undefined
+    ? { ...request, headers: { ...request.headers, accept: "text/html" } }
+    : request;
 }
 
 /** A client certificate as somebody writes it down: PEM, and whether it is shown at all. */

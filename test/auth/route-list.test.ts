@@ -129,3 +129,22 @@ test("each kind of route says what it is and how it is reached, with Pomerium's 
   assert.equal(own?.connect_command, "cardea tcp db.example:5432 --proxy-url https://db.example:9443");
   assert.equal(behind?.connect_command, "cardea tcp tcp+https://app.example:9443/db.example:5432");
 });
+
+test("a route below a path says the whole address where it begins", () => {
+  const any = { allowAnyAuthenticatedUser: true, from: new URL("https://app.example:8443") } as const;
+  const routes = [
+    route({ ...any, id: "prefix", match: { kind: "prefix", value: "/admin area" } }),
+    route({ ...any, id: "path", match: { kind: "path", value: "/health" } }),
+    route({ ...any, id: "root" }),
+    route({ ...any, id: "regex", match: { kind: "regex", value: "^/v[0-9]+/.*" } }),
+  ];
+  assert.deepEqual(
+    listFor(routes, {}).map(({ id, from, address }) => [id, from, address]),
+    [
+      ["prefix", "https://app.example:8443", "https://app.example:8443/admin%20area"],
+      ["path", "https://app.example:8443", "https://app.example:8443/health"],
+      ["root", "https://app.example:8443", undefined],
+      ["regex", "https://app.example:8443", undefined],
+    ],
+  );
+});

@@ -47,9 +47,10 @@ test("what is wrong in a policy is said together with what is wrong around it, i
       .split("\n")
       .map((line) => line.slice(file.path.length).split(";")[0]),
     [
-      ":1:1: nat: is not a known key",
-      ":16:30: routes[0].policy.allow.and[0].gruops: unknown criterion `gruops`",
-      ":17:5: routes[0].polcy: is not a known key",
+      ":1:1: error: nat: is not a known key",
+      ":16:30: error: routes[0].policy.allow.and[0].gruops: unknown criterion `gruops`",
+      ":17:5: error: routes[0].polcy: is not a known key",
+      ": not valid, 3 errors",
     ],
   );
 });
@@ -80,10 +81,25 @@ test("without a file everything comes from environment variables", async () => {
     ROUTES: Buffer.from(`${routes.slice(0, -1)}, polcy: 1}`).toString("base64"),
   });
   assert.equal(broken.code, 1);
-  assert.match(broken.err, /^env ROUTES:1:\d+: routes\[0\]\.polcy: is not a known key/);
+  assert.match(broken.err, /^env ROUTES:1:\d+: error: routes\[0\]\.polcy: is not a known key/);
 });
 
 test("no file named is wrong use; a file that is not there is a problem", async () => {
   assert.equal((await run(["check"])).code, 2);
   assert.equal((await run(["check", "-c", "/nowhere/cardea.yaml"])).code, 1);
+});
+
+test("errors and warnings are labelled and counted, and a warning alone leaves the file valid", async () => {
+  using file = written(`${good}    prefix: /a\n  - from: https://b.example.com\n    to: http://127.0.0.1:1\n`);
+  const { code, out, err } = await run(["check", "-c", file.path]);
+  assert.deepEqual([code, out], [0, `${file.path}: valid, 1 warning\n`]);
+  assert.match(err, /:17:5: warning: routes\[1\]\.policy: is missing, so nobody may use this route; /);
+});
+
+test("a mistyped key beside the right one is to be removed: what stands there already is no advice", async () => {
+  using file = written(`${good}    polciy: { allow: { and: [groups: { has: ops }] } }\n`);
+  const { err } = await run(["check", "-c", file.path]);
+  assert.match(err, /routes\[0\]\.polciy: is not a known key; remove it: policy is written here already\n/);
+  using alone = written(good.replace("policy:", "polciy:"));
+  assert.match((await run(["check", "-c", alone.path])).err, /polciy: is not a known key; did you mean policy\?\n/);
 });

@@ -34,3 +34,25 @@ test("a data folder that another process lives in, or that cannot be used, is sa
     assert.deepEqual(errors, ["cardea start: the place: the remedy\n"]);
   }
 });
+
+test("a mistyped command, subcommand or option is answered with the one that is meant; a wild one is not guessed", async () => {
+  for (const [args, meant] of [
+    [["sesions"], "did you mean cardea sessions?"],
+    [["sesions", "revoke", "--user", "alice"], "did you mean cardea sessions revoke?"],
+    [["chekc"], "did you mean cardea check?"],
+    [["ssh-prox", "a", "22"], "did you mean cardea ssh-proxy?"],
+    [["sessions", "revok"], "did you mean cardea sessions revoke?"],
+    [["k8s", "exec-credentials"], "did you mean cardea k8s exec-credential?"],
+    [["sessions", "list", "--jsno"], "did you mean --json?"],
+    [["sessions", "revoke", "--tiemout=3s"], "did you mean --timeout?"],
+    [["tcp", "db:1", "--proxy-ur", "x"], "did you mean --proxy-url?"],
+  ] as const) {
+    const { code, err } = await run(args);
+    assert.equal(code, 2, args.join(" "));
+    assert.ok(err.endsWith(`${meant}\n`), err);
+  }
+  assert.doesNotMatch((await run(["nonsense"])).err, /did you mean/);
+  assert.match((await run(["nonsense"])).err, /see cardea --help\n$/);
+  assert.match((await run(["sessions", "nonsense"])).err, /say which: sessions list, sessions revoke\n$/);
+  assert.match((await run(["sessions", "list", "--nonsense"])).err, /see cardea sessions list --help\n$/);
+});

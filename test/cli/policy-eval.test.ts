@@ -573,8 +573,8 @@ test("an invalid policy or configuration gives its problems and no answer, and e
   assert.deepEqual([code, out], [1, ""]);
   assert.equal(
     err.replaceAll(bad, "bad"),
-    "bad:3:9: [0].allow.and[0].emial: unknown criterion `emial`; did you mean `email`?\n" +
-      "bad:4:17: [0].allow.and[1].email.stars_with: unknown operator `stars_with`; did you mean `starts_with`?\n",
+    "bad:3:9: error: [0].allow.and[0].emial: unknown criterion `emial`; did you mean `email`?\n" +
+      "bad:4:17: error: [0].allow.and[1].email.stars_with: unknown operator `stars_with`; did you mean `starts_with`?\n",
   );
   for (const content of ["", "a: [", "just text", "allow: {xor: []}", "allow: []\ndeny: 5"]) {
     const said = await run(["policy", "eval", "--policy", write(content), "--input", input]);
@@ -585,7 +585,7 @@ test("an invalid policy or configuration gives its problems and no answer, and e
   const nothing = await run(["policy", "eval", "--policy", empty, "--input", input]);
   assert.match(
     nothing.err.replaceAll(empty, "empty"),
-    /^empty:1:1: \(document\): nothing is not a policy; write an object/,
+    /^empty:1:1: error: \(document\): nothing is not a policy; write an object/,
   );
   const wrong = write(readFileSync(config, "utf8").replace("groups: api", "gruops: api"));
   const said = await run(["policy", "eval", "-c", wrong, "--input", input]);

@@ -4,6 +4,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { receiptText } from "../../src/cli/print.ts";
 import { registerReceiptKeys } from "../../src/console/index.ts";
 import type { BrokerId, CommandId, Epoch, SessionId, UnixMs } from "../../src/events/index.ts";
 import {
@@ -319,4 +320,24 @@ routes:
   const kept = join(folder.path, "kept.json");
   assert.equal((await run(["receipts", "keys", "-c", path, "--output", kept])).code, 0);
   assert.deepEqual(JSON.parse(readFileSync(kept, "utf8")), set);
+});
+
+test("a receipt that is not complete says how to ask again for the same change; a complete or lost one does not", () => {
+  const link = { epoch: 1 as Epoch, position: 7 as never, hash: "a".repeat(64) as never };
+  const node = { node: "n" as never, boot: "b" as never, region: "eu", role: "proxy" } as const;
+  const open: Receipt = {
+    ...{ status: "incomplete", complete: false, wait: "all", region: null, link, commandId: null, epoch: 1 as Epoch },
+    nodes: [{ ...node, status: "unconfirmed", enforced: null, fencedInMs: 61_000, reason: "silent" }],
+    ...{ completeInMs: 61_000, at: null, signed: null },
+  };
+  const last = (receipt: Receipt): string => receiptText(receipt).trimEnd().split("\n").at(-1) ?? "";
+  assert.equal(last(open), `ask again: cardea receipt 1.7.${"a".repeat(64)} --wait --timeout 66s`);
+  assert.match(last({ ...open, wait: "region", region: "eu", completeInMs: 0 }), / --wait --region --timeout 10s$/);
+  const commandId = randomUUID() as CommandId;
+  assert.equal(last({ ...open, link: null, commandId }), `ask again: cardea receipt ${commandId} --wait --timeout 66s`);
+  for (const receipt of [
+    { ...open, status: "complete", complete: true } as const,
+    { ...open, status: "lost", complete: false } as const,
+  ])
+    assert.doesNotMatch(receiptText(receipt), /ask again/);
 });

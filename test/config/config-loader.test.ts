@@ -30,7 +30,7 @@ function written(name: string, text: string, mode = 0o600): string {
 function problemsOf(path: string | null, options: Partial<LoadOptions> = {}): readonly string[] {
   const result = loadConfig(path, { env: {}, ...options });
   return (result.ok ? result.warnings : result.problems).map((problem) =>
-    formatProblem(problem).replaceAll(`${folder}/`, ""),
+    formatProblem(problem).replace(`: ${problem.severity}: `, ": ").replaceAll(`${folder}/`, ""),
   );
 }
 const withoutSecrets = `${base.replace(/^(shared_secret|cookie_secret):.*$/gm, "#")}${goodRoute}`;

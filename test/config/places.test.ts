@@ -73,7 +73,7 @@ test("a policy keeps its places when it is copied to another thread", () => {
   assert.deepEqual(placeIn(structuredClone(policyOf(text)), path), placeIn(policyOf(text), path));
 });
 
-test("a problem is printed as file:line:column: key: problem; remedy", () => {
+test("a problem is printed as file:line:column: severity: key: problem; remedy", () => {
   const problem = {
     file: "c.yaml",
     line: 3,
@@ -83,9 +83,9 @@ test("a problem is printed as file:line:column: key: problem; remedy", () => {
     remedy: "write it right",
     severity: "error",
   } as const;
-  assert.equal(formatProblem(problem), "c.yaml:3:5: address: is wrong; write it right");
+  assert.equal(formatProblem(problem), "c.yaml:3:5: error: address: is wrong; write it right");
   assert.equal(
     formatProblem({ ...problem, file: "env ADDRESS", line: 0, column: 0, remedy: "" }),
-    "env ADDRESS: address: is wrong",
+    "env ADDRESS: error: address: is wrong",
   );
 });

@@ -16,7 +16,9 @@ const publicRoute = route("    allow_public_unauthenticated_access: true\n");
 
 function policyProblems(policy: string): readonly string[] {
   const compiled = compilePolicies(config(base + route(`    policy: ${policy}\n`)).routes);
-  return (compiled.ok ? compiled.warnings : compiled.problems).map((one) => `${one.severity} ${formatProblem(one)}`);
+  return (compiled.ok ? compiled.warnings : compiled.problems).map(
+    (one) => `${one.severity} ${formatProblem(one).replace(`: ${one.severity}: `, ": ")}`,
+  );
 }
 
 suite("a deny that can never fire is an error", () => {

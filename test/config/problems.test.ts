@@ -20,7 +20,7 @@ routes:
 `;
   assert.deepEqual(errors(text), [
     "c.yaml:11:15: timeout_read: 30 is not a duration; write one such as 250ms, 30s or 1h30m",
-    "c.yaml:12:1: adress: is not a known key; did you mean address?",
+    "c.yaml:12:1: adress: is not a known key; remove it: address is written here already",
     "c.yaml:15:9: routes[0].to: the scheme ftp cannot be used here; use http or https",
     "c.yaml:16:36: routes[0].allowed_users[1]: a mapping is not text; write one word or a quoted text",
     "c.yaml:17:5: routes[0].polcy: is not a known key; did you mean policy?",

@@ -66,7 +66,7 @@ export function parse(text: string, given: Given = {}): ParseResult {
 export function problems(text: string, given: Given = {}): readonly string[] {
   const result = parse(text, given);
   return (result.ok ? result.warnings : result.problems).map((problem) => {
-    return `${problem.severity} ${formatProblem(problem)}`;
+    return `${problem.severity} ${formatProblem(problem).replace(`: ${problem.severity}: `, ": ")}`;
   });
 }
 

@@ -4,7 +4,8 @@ import { suite, test } from "node:test";
 import { formatProblem, readYaml } from "../../src/config/index.ts";
 
 const value = (text: string): unknown => readYaml(text, "y").value;
-const problems = (text: string): readonly string[] => readYaml(text, "y").problems.map(formatProblem);
+const problems = (text: string): readonly string[] =>
+  readYaml(text, "y").problems.map((one) => formatProblem(one).replace(": error: ", ": "));
 
 suite("values", () => {
   const table: readonly (readonly [string, unknown])[] = [

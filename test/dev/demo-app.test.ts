@@ -244,3 +244,18 @@ test("the host asked for is the last that a proxy named, without its port", () =
   assert.equal(askedHost({ host: "app.localhost:8080" }), "app.localhost");
   assert.equal(askedHost({}), "");
 });
+
+test("the public page says what to do next; the page of a signed-in person does not", async (t) => {
+  const { app, sign } = await start(t);
+  const pageFor = async (headers: Record<string, string>): Promise<string> =>
+    (await fetch(app.url, { headers: { ...headers, "x-forwarded-host": host } })).text();
+  const stranger = await pageFor({});
+  assert.match(stranger, /<h2>What to do next<\/h2>[\s\S]*sign in as alice, bob or carol, with any password/);
+  assert.match(stranger, /Open <a href="http:\/\/eng\.localhost:8080\/">eng<\/a>/);
+  assert.match(stranger, /cardea sessions revoke --user alice --wait/);
+  assert.doesNotMatch(stranger, /sign_out/, "there is no session to end");
+  const person = await pageFor({ "x-pomerium-jwt-assertion": await sign() });
+  assert.match(person, /Hello, [\s\S]*Alice/);
+  assert.doesNotMatch(person, /What to do next/);
+  assert.match(person, /sign_out/);
+});

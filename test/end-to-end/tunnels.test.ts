@@ -153,11 +153,11 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
 
   const listing = start(process.execPath, [mainFile, "routes", "list", proxy], env);
   assert.equal(await listing.ended, 0, listing.said());
-  assert.match(listing.said(), /^NAME +TYPE +REACHED BY/);
+  assert.match(listing.said(), /^NAME +TYPE +ADDRESS +CONNECT WITH +DESCRIPTION/);
   assert.match(
     listing.said(),
     new RegExp(
-      `redis.internal:6379 +tcp +cardea tcp tcp\\+http://tunnel.localhost:${dev.port}/redis.internal:6379$`,
+      `redis.internal:6379 +tcp +tcp\\+http://tunnel.localhost/redis.internal:6379 +cardea tcp tcp\\+http://tunnel.localhost:${dev.port}/redis.internal:6379$`,
       "m",
     ),
   );
