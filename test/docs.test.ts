@@ -129,6 +129,18 @@ test("docs/protocol.md lists every invariant that the simulator watches, and say
   );
 });
 
+test("every row of docs/limits.md has a bound in bytes, or names what bounds it", () => {
+  const inBytes = /\b(?:bytes|characters|[KM]i?B)\b/;
+  const bySomethingElse = /^one (?:entry|task|run|callback) per |^the |file descriptors|first table|`[\w/-]+\.ts`/;
+  const rows = [...read("docs/limits.md").matchAll(/^\| (`src\/[^`]+\.ts` `[^`]+`) \| ([^|]+) \|/gm)];
+  assert.ok(rows.length > 100);
+  assert.deepEqual(
+    rows.flatMap(([, where, limit = ""]) => (inBytes.test(limit) || bySomethingElse.test(limit) ? [] : [where])),
+    [],
+    "entries alone are no bound: say what one of them takes at most",
+  );
+});
+
 test("every collection that may grow has its bound in docs/limits.md, or a reason why nothing outside can make it grow", () => {
   const found = findGrowingMemory(root);
   const documented = [...read("docs/limits.md").matchAll(/^\| `(src\/[^`]+\.ts)` `([^`]+)` \|/gm)].map(

@@ -199,11 +199,12 @@ function join(remote: Socket, head: Buffer, { readable, writable, breakOff }: Lo
 // --- UDP
 
 const sendersMax = 1_024;
-/** Of one sender while its tunnel is being opened. */
+/** Datagrams of one sender that wait while its tunnel is being opened, and their bytes. */
 const waitingMax = 64;
+const waitingBytesMax = 65_536;
 const senderIdleMs = 600_000;
 
-type Sender = { socket: Socket | undefined; waiting: Buffer[]; lastAt: number };
+type Sender = { socket: Socket | undefined; waiting: Buffer[]; waitingBytes: number; lastAt: number };
 
 async function listenUdp(access: Access, destination: Destination, listening: Listening): Promise<ExitCode> {
   const { host, port } = parseListen(listening.listen);
@@ -214,7 +215,12 @@ async function listenUdp(access: Access, destination: Destination, listening: Li
     const known = senders.get(key);
     if (known === undefined) {
       if (senders.size >= sendersMax) return;
-      const sender: Sender = { socket: undefined, waiting: [payload], lastAt: Date.now() };
+      const sender: Sender = {
+        socket: undefined,
+        waiting: [payload],
+        waitingBytes: payload.length,
+        lastAt: Date.now(),
+      };
       senders.set(key, sender);
       openFor(sender, from, key).catch((error: unknown) => {
         senders.delete(key);
@@ -224,7 +230,9 @@ async function listenUdp(access: Access, destination: Destination, listening: Li
     }
     known.lastAt = Date.now();
     if (known.socket === undefined) {
-      if (known.waiting.length < waitingMax) known.waiting.push(payload);
+      if (known.waiting.length >= waitingMax || known.waitingBytes + payload.length > waitingBytesMax) return;
+      known.waiting.push(payload);
+      known.waitingBytes += payload.length;
     } else if (!known.socket.writableNeedDrain) known.socket.write(datagramCapsule(payload));
   });
 

@@ -70,7 +70,9 @@ export type DatabrokerServer = Readonly<{
 
 const commandBytesMax = 1024 * 1024;
 const historyBytesMax = 64 * 1_024;
-const leaseBytesMax = 64 * 1024;
+/** An envelope of a node: a certificate of at most 2 KB and ids. It may wait with 40,000 others. */
+const leaseBytesMax = 8 * 1024;
+const presenceBytesMax = 64 * 1024;
 const receiptMsMax = 120_000;
 /** Longer than any wait that may be asked for. */
 const requestMsMax = 150_000;
@@ -163,7 +165,7 @@ export async function startDatabrokerServer(options: DatabrokerServerOptions): P
     return send(request, reply, await port.receipt(target, { ...asked, ...(seen === undefined ? {} : { seen }) }));
   });
 
-  app.post("/v1/brokers", { bodyLimit: leaseBytesMax }, async (request, reply) => {
+  app.post("/v1/brokers", { bodyLimit: presenceBytesMax }, async (request, reply) => {
     const { role, name } = guard.viaOf(request).caller;
     if (!mayAsk(role, "announce")) throw new ForbiddenError(role, "announce");
     return send(request, reply, broker.announced(presenceOf(request.body, name), tidingsOf(request.body)));

@@ -41,6 +41,9 @@ export type ReceiptOffice = Readonly<{
 /** Somebody who watches is told of a change within this. */
 const progressMs = 100;
 const changesMax = 1_000;
+const changesBytesMax = 16 * 1024 * 1024;
+/** One stated change: a stream and a type, with what holds them. */
+const changeBytes = 512;
 const eventsMax = 50_000;
 const pageEvents = 10_000;
 
@@ -56,7 +59,10 @@ export function createReceiptOffice(
 ): ReceiptOffice {
   const { cluster, brokerId, log, clock } = deps;
   /** By link, which never stands for anything else. */
-  const known = new LRUCache<string, RecordedChange>({ max: changesMax });
+  const known = new LRUCache<string, RecordedChange>({
+    ...{ max: changesMax, maxSize: changesBytesMax },
+    sizeCalculation: ({ changes }) => changeBytes * (1 + changes.length),
+  });
 
   async function changeAt(link: Link): Promise<RecordedChange | null> {
     const name = formatLink(link);

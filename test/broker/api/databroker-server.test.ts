@@ -215,6 +215,8 @@ describe("who may speak", () => {
     const body = node.sealed("renew", node.renew());
     assert.equal((await ask("POST", "/v1/leases", { role: "operator", body, headers })).status, 403);
     assert.equal((await ask("POST", "/v1/leases", { role: "proxy", body, headers })).status, 200);
+    const long = new Uint8Array(8 * 1_024 + 1);
+    assert.equal((await ask("POST", "/v1/leases", { role: "proxy", body: long, headers })).status, 413);
     await node.goodbye(broker.databroker("proxy"));
   });
 
