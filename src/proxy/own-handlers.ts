@@ -18,6 +18,8 @@ import { type AnswerTools, answer, type Visit } from "./visit.ts";
 type Handler = ProxyPorts["reserved"];
 
 export type OwnHandlers = Readonly<{
+  /** Whether the proxy answers it itself. */
+  has(request: CanonicalRequest): boolean;
   /** @returns false: it is for a route */
   take(visit: Visit, request: CanonicalRequest): boolean;
 }>;
@@ -86,6 +88,7 @@ export function createOwnHandlers(
   }
 
   return {
+    has: (request) => handlerOf(request) !== undefined,
     take(visit, request) {
       const handler = handlerOf(request);
       if (handler === undefined) return false;

@@ -98,7 +98,12 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       beginTunnel(visit, request, asked);
       return;
     }
-    if (!hasEncodedSlash(request) && own.take(visit, request)) return;
+    // No route may answer for the sign-in host, nor below a reserved path, whatever it allows.
+    if (hasEncodedSlash(request) && own.has(request)) {
+      refuseUnread(visit, "encoded-separator");
+      return;
+    }
+    if (own.take(visit, request)) return;
     const route = plans.routes.match(request);
     if (route === undefined) {
       const refusal = plans.routes.refusalOf(request);

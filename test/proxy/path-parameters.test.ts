@@ -75,6 +75,7 @@ function slashRoutes(port: number): readonly RouteConfig[] {
     to("public", prefix("/public")),
     to("strict", { ...prefix("/strict/"), allowEncodedSlashes: false }),
     to("registry", { host: "localhost" }),
+    to("wildcard", { host: "*.localhost" }),
   ];
 }
 
@@ -159,6 +160,9 @@ test("encoded slashes are refused where they could lead elsewhere, and no upstre
     assert.equal((await ask(rig.port, { host: slashes.host, path })).status, 400, path);
     assert.equal(upstream.seen.length, before, path);
   }
+  assert.equal((await ask(rig.port, { host: "any.localhost", path: "/a%2Fb" })).status, 200);
+  const signInHost = await ask(rig.port, { host: "authenticate.localhost", path: "/a%2Fb" });
+  assert.equal(signInHost.status, 400, "a wildcard route never answers for the sign-in host");
 });
 
 test("encoded slashes hide no path from a rule, by any door", async () => {
