@@ -2,7 +2,7 @@
  * The life of a request: read strictly, reserved paths, the authenticate host, route, decision, then forward or answer. One
  * order, for ordinary requests and upgrades alike.
  */
-import { type Introduced, identityTooLarge, type Principal } from "../auth/index.ts";
+import { type Introduced, identityTooLarge, type Principal, pathReadings } from "../auth/index.ts";
 import { unreachable } from "../events/index.ts";
 import { momentOf } from "../replication/index.ts";
 import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "./canonical.ts";
@@ -99,7 +99,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
       return;
     }
     // No route may answer for the sign-in host, nor below a reserved path, whatever it allows.
-    if (hasEncodedSlash(request) && own.has(request)) {
+    if (hasEncodedSlash(request) && readingsOf(request).some((path) => own.has({ ...request, path }))) {
       refuseUnread(visit, "encoded-separator");
       return;
     }
@@ -384,4 +384,9 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
 
 function describe(error: unknown): Readonly<{ name?: string; code?: string; stack?: string | undefined }> {
   return error instanceof Error ? { name: error.name, code: codeOf(error), stack: error.stack } : {};
+}
+
+/** The path as it is matched, and as servers may read it. */
+function readingsOf(request: CanonicalRequest): readonly string[] {
+  return [request.path].concat(pathReadings(request));
 }

@@ -257,15 +257,23 @@ describe("draining", () => {
 test("a route on the sign-in host gets every path but those that sign-in keeps", async () => {
   const upstream = await startUpstream();
   const host = "authenticate.localhost";
-  const rig = await startRig([routeTo(upstream.port, { ...open, host })]);
+  const rig = await startRig([routeTo(upstream.port, { ...open, host, allowEncodedSlashes: true })]);
   cleanUps.push(() => rig.close(), upstream.close);
   for (const path of ["/", "/robots.txt", "/oauth2/callback?code=x", "/.pomerium/", "/.pomerium/sign_in"])
     assert.equal((await rig.ask({ host, path })).body, `authenticate ${path}`, path);
-  for (const path of ["/.pomerium/callback/?x=1", "/.pomerium/api/v1/routes"])
+  for (const path of [
+    "/.pomerium/callback/?x=1",
+    "/.pomerium/api/v1/routes",
+    "/.pomerium/return",
+    "/.pomerium/address.js",
+  ])
     assert.match((await rig.ask({ host, path })).body, /"reserved"/, path);
   const before = upstream.seen.length;
   for (const path of ["/app", "/oauth2/other"]) assert.equal((await rig.ask({ host, path })).status, 200, path);
   assert.equal(upstream.seen.length - before, 2);
+  for (const path of ["/oauth2%2Fcallback", "/.pomerium%2Fsign_in", "/.pomerium/a%2Fb"])
+    assert.equal((await rig.ask({ host, path })).status, 400, path);
+  assert.equal((await rig.ask({ host, path: "/oauth2%2Fother" })).status, 200);
 });
 
 describe("the gateway to an authenticate service that runs elsewhere", () => {

@@ -16,6 +16,7 @@ import {
   type Handle,
   identityTooLarge,
   type Principal,
+  pathReadings,
   type Sides,
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
@@ -355,7 +356,9 @@ function readQuestion({ described }: Question, { routes, config }: Readonly<{ ro
   const { hostname } = config.authenticateServiceUrl;
   const found = routes.match(request);
   // On the sign-in host only routes of exactly that host count, and not for the paths that sign-in keeps.
-  const isTaken = request.hostname === hostname && (isSignInPath(request.path) || found?.host !== hostname);
+  const isTaken =
+    request.hostname === hostname &&
+    ([request.path].concat(pathReadings(request)).some(isSignInPath) || found?.host !== hostname);
   const route = isTaken ? undefined : found;
   if (route === undefined) {
     const reason = routes.refusalOf(request);
