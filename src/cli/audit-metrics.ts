@@ -2,6 +2,8 @@
 import { Gauge, type Registry } from "prom-client";
 import type { AuditParts } from "./audit-parts.ts";
 
+type SinkStats = ReturnType<AuditParts["recorder"]["stats"]>["sinks"][number];
+
 export function registerAuditMetrics(
   registry: Registry,
   audit: Pick<AuditParts, "verified" | "recorder" | "unreserved">,
@@ -15,20 +17,21 @@ export function registerAuditMetrics(
       for (const [reason, count] of Object.entries(audit.verified()?.refused ?? {})) refused.set({ reason }, count);
     },
   });
-  const sinks: Gauge<"sink" | "what"> = new Gauge({
-    name: "cardea_audit_sink",
-    help: "Decision records by sink: queued_records and queued_bytes now; written_records and lost_records since the start",
-    labelNames: ["sink", "what"],
-    registers: [registry],
-    collect() {
-      for (const { name: sink, queued, queuedBytes, written, lost } of audit.recorder.stats().sinks) {
-        sinks.set({ sink, what: "queued_records" }, queued);
-        sinks.set({ sink, what: "queued_bytes" }, queuedBytes);
-        sinks.set({ sink, what: "written_records" }, written);
-        sinks.set({ sink, what: "lost_records" }, lost);
-      }
-    },
-  });
+  const sinkGauge = (what: string, help: string, measured: (sink: SinkStats) => number): void => {
+    const gauge: Gauge<"sink"> = new Gauge({
+      name: `cardea_audit_sink_${what}`,
+      help,
+      labelNames: ["sink"],
+      registers: [registry],
+      collect() {
+        for (const sink of audit.recorder.stats().sinks) gauge.set({ sink: sink.name }, measured(sink));
+      },
+    });
+  };
+  sinkGauge("queued_records", "Decision records that wait for the sink", ({ queued }) => queued);
+  sinkGauge("queued_bytes", "Bytes of decision records that wait for the sink", ({ queuedBytes }) => queuedBytes);
+  sinkGauge("written_records", "Decision records written to the sink since the start", ({ written }) => written);
+  sinkGauge("lost_records", "Decision records lost before the sink since the start", ({ lost }) => lost);
   const unreserved: Gauge = new Gauge({
     name: "cardea_audit_unreserved",
     help: "Decision records whose number was not reserved on disk first: if this process is killed, their loss does not show",

@@ -65,6 +65,7 @@ export async function startOwnBroker(
       as: (role) => broker.databroker(role),
       answersRefused: () => ({}), // what it asks of the leader is counted among its own measures
       served: server?.metrics,
+      address: server === null ? undefined : { host: config.broker.listen?.host ?? "", port: server.port },
     };
   } catch (error) {
     await stop();

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Broker, Duty, SnapshotOffice } from "../broker/index.ts";
-import type { Config } from "../config/index.ts";
+import type { Config, HostPort } from "../config/index.ts";
 import type { NodeId } from "../events/index.ts";
 import {
   type BrokerClient,
@@ -35,6 +35,8 @@ export type DatabrokerParts = Readonly<{
   answersRefused(): Readonly<Record<string, number>>;
   /** What the databroker API of this process answered and refused; absent where it serves none. */
   served?: (() => Readonly<Record<string, number>>) | undefined;
+  /** Where the databroker API is bound; absent where this process serves none. */
+  address?: HostPort | undefined;
   stop(): Promise<void>;
 }>;
 

@@ -1,7 +1,7 @@
 /** Decisions for other proxies and services, built from a configuration. */
 import { randomUUID } from "node:crypto";
 import type { Registry } from "prom-client";
-import type { Config } from "../config/index.ts";
+import type { Config, HostPort } from "../config/index.ts";
 import { type DecisionPorts, startDecisionServer } from "../proxy/index.ts";
 
 type Lasting =
@@ -25,6 +25,7 @@ export async function serveDecisions<Made extends Omit<DecisionPorts, Lasting>>(
     /** Of the configuration in force; the same object until it changes. */
     current: () => Made;
     registry: Registry;
+    onListening: (listener: "decisions" | "decisions_grpc", address: HostPort) => void;
   }>,
 ): Promise<() => Promise<void>> {
   if (listen === null || !(services.has("proxy") || services.has("authorize"))) return async () => undefined;
@@ -40,5 +41,7 @@ export async function serveDecisions<Made extends Omit<DecisionPorts, Lasting>>(
       return ports;
     },
   });
+  if (server.address !== null) parts.onListening("decisions", server.address);
+  if (server.grpcAddress !== null) parts.onListening("decisions_grpc", server.grpcAddress);
   return () => server.close();
 }

@@ -46,7 +46,7 @@ Users alice, bob and carol, any password. Each port answers /health.`,
 
     const stopped = untilStopped();
     const output = openStandardOutput();
-    const logger = createLogger("info", { facts: { services: "demo" }, output });
+    const logger = createLogger("info", { facts: { service: "demo", services: "demo" }, output });
     const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
     const keys = createLocalFetch({ timeoutMs: keysTimeoutMs, hosts });
     const runningProvider = await startDemoProvider({

@@ -58,7 +58,7 @@ export const dev: Command = {
     const { config } = loaded;
     if (config.idp === null) throw new CannotError(`${path} names no identity provider`);
     const output = openStandardOutput();
-    const logger = createLogger(config.logLevel, { facts: { services: "dev" }, output });
+    const logger = createLogger(config.logLevel, { facts: { service: "dev", services: "dev" }, output });
     const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
     const origin = (name: string): string => `http://${name}.localhost:${main}`;
     await using parts = new AsyncDisposableStack(); // also when a later part cannot start

@@ -17,7 +17,7 @@ import {
   readCredential,
   signInLoopOf,
 } from "../auth/index.ts";
-import type { Config } from "../config/index.ts";
+import type { Config, HostPort } from "../config/index.ts";
 import { renderPage } from "../console/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../events/index.ts";
 import {
@@ -55,7 +55,12 @@ export type FrontParts = Readonly<{
   /** What is in force. */
   config: () => Config;
   stops: (() => Promise<unknown>)[];
+  /** Called with each address that is really bound, port 0 resolved. */
+  onListening: (listener: ListenerName, address: HostPort) => void;
 }>;
+
+/** The listeners of a process, as its log names them. */
+export type ListenerName = "proxy" | "authenticate" | "broker" | "metrics" | "decisions" | "decisions_grpc";
 
 export type Fronts = Readonly<{
   /** Null: this process runs none. */
@@ -185,14 +190,22 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     authorizeLog: observers.authorizeLog,
     logger,
   };
-  stops.push(await serveDecisions(config, { deciding, current: () => current.ports, registry: parts.registry }));
+  stops.push(
+    await serveDecisions(config, {
+      ...{ deciding, current: () => current.ports, registry: parts.registry },
+      onListening: parts.onListening,
+    }),
+  );
 
   if (!config.services.has("proxy")) {
     const handle: Handler = (...asked) => current.ports.authenticateHost?.(...asked);
     const listener = config.services.has("authenticate")
       ? await startAuthenticateListener(parts.config, { handle, acme: autocert, logger })
       : null;
-    if (listener !== null) stops.push(() => listener.close());
+    if (listener !== null) {
+      parts.onListening("authenticate", listener.address);
+      stops.push(() => listener.close());
+    }
     return {
       proxy: null,
       async activate(next, client) {
@@ -224,6 +237,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     ports: { ...lasting, ...current.ports },
   });
   proxy = started;
+  parts.onListening("proxy", started.address);
   stops.push(async () => {
     replica.drain();
     await started.close();

@@ -2,6 +2,7 @@
 import { collectDefaultMetrics, Gauge, type Registry } from "prom-client";
 import type { Broker } from "../broker/index.ts";
 import type { FanoutStatus, ReplicaProcess, SnapshotPlace } from "../replication/index.ts";
+import { createMeasureGauges } from "./measure-gauges.ts";
 import type { Output } from "./output.ts";
 
 /** @returns brings the gauges up to date; call it before the registry is read */
@@ -21,11 +22,9 @@ export function registerProcessMetrics(
   }>,
 ): () => void {
   collectDefaultMetrics({ register: registry });
-  const replica = new Gauge({
-    name: "cardea_replica",
-    help: "The process's copy of the log and its lease, by measure",
-    labelNames: ["measure"],
-    registers: [registry],
+  const replica = createMeasureGauges(registry, {
+    prefix: "cardea_replica",
+    help: "The process's copy of the log and its lease",
   });
   const refused = new Gauge({
     name: "cardea_replica_refused",
@@ -55,17 +54,11 @@ export function registerProcessMetrics(
     help: "How long the lease has been over; negative while it is fresh",
     registers: [registry],
   });
-  const broker = new Gauge({
-    name: "cardea_broker",
-    help: "The broker, by measure",
-    labelNames: ["measure"],
-    registers: [registry],
-  });
-  const region = new Gauge({
-    name: "cardea_region",
-    help: "How each region follows, as this broker knows it: the leader of all, a regional broker of its own; by measure",
-    labelNames: ["region", "measure"],
-    registers: [registry],
+  const broker = createMeasureGauges(registry, { prefix: "cardea_broker", help: "The broker" });
+  const region = createMeasureGauges(registry, {
+    prefix: "cardea_region",
+    help: "How each region follows, as this broker knows it",
+    labelNames: ["region"],
   });
   const snapshotPosition = new Gauge({
     name: "cardea_snapshot_position",
@@ -77,43 +70,44 @@ export function registerProcessMetrics(
     help: "How long ago the newest snapshot was taken that this broker keeps; NaN: none",
     registers: [registry],
   });
-  const output = new Gauge({
-    name: "cardea_log_output",
-    help: "Standard output, by measure: queued_bytes, dropped_lines (of all logs together), left_out_lines (of causes that were logged within the minute), failing (1: the last write failed)",
-    labelNames: ["measure"],
-    registers: [registry],
+  const output = createMeasureGauges(registry, {
+    prefix: "cardea_log_output",
+    help: "Standard output, all logs together",
   });
   return () => {
     const { queuedBytes, droppedLines, leftOutLines, failure } = parts.output.stats();
-    output.set({ measure: "queued_bytes" }, queuedBytes);
-    output.set({ measure: "dropped_lines" }, droppedLines);
-    output.set({ measure: "left_out_lines" }, leftOutLines);
-    output.set({ measure: "failing" }, failure === null ? 0 : 1);
+    output.set("queuedBytes", queuedBytes);
+    output.set("droppedLines", droppedLines);
+    output.set("leftOutLines", leftOutLines);
+    output.set("failing", failure === null ? 0 : 1);
     const [newest] = parts.snapshots();
     snapshotPosition.set(newest?.position ?? 0);
     snapshotAge.set(newest === undefined ? Number.NaN : (Date.now() - newest.takenAt) / 1_000);
     region.reset();
     for (const { region: name, lag, silentMs, ...counts } of parts.broker?.regions() ?? []) {
-      for (const [measure, value] of Object.entries(counts)) region.set({ region: name, measure }, value);
-      if (lag !== null) region.set({ region: name, measure: "lag" }, lag);
-      if (silentMs !== null) region.set({ region: name, measure: "silent_seconds" }, silentMs / 1_000);
+      for (const [measure, value] of Object.entries(counts)) region.set(measure, value, { region: name });
+      if (lag !== null) region.set("lag", lag, { region: name });
+      if (silentMs !== null) region.set("silentMs", silentMs, { region: name });
     }
     for (const [reason, value] of Object.entries(parts.answersRefused())) answers.set({ reason }, value);
     const fanout = parts.fanout();
     for (const [reason, value] of Object.entries(fanout?.refused ?? {})) natsRefused.set({ reason }, value);
     natsFloods.set(fanout?.floods ?? 0);
-    for (const [measure, value] of Object.entries(parts.served())) broker.set({ measure }, value);
+    for (const [measure, value] of Object.entries(parts.served())) broker.set(measure, value);
     const copy = parts.replica ?? parts.broker?.copy ?? null;
     if (copy !== null) {
       for (const [measure, value] of Object.entries(copy.metrics())) {
-        if (typeof value === "number") replica.set({ measure }, value);
+        if (typeof value === "number") replica.set(measure, value);
       }
       for (const [reason, value] of Object.entries(copy.metrics().refused)) refused.set({ reason }, value);
       overdue.set(copy.overdueMs(performance.now() as Parameters<ReplicaProcess["overdueMs"]>[0]) / 1_000);
     }
     if (parts.broker !== null) {
-      for (const [measure, value] of Object.entries(parts.broker.metrics()))
-        if (typeof value === "number") broker.set({ measure }, value);
+      // `cardea_broker_answers_refused` is what the whole process refused, by reason.
+      const { answersRefused, ...measures } = parts.broker.metrics();
+      if (answersRefused !== undefined) broker.set("leaderAnswersRefused", answersRefused);
+      for (const [measure, value] of Object.entries(measures))
+        if (typeof value === "number") broker.set(measure, value);
     }
   };
 }

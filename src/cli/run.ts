@@ -12,6 +12,9 @@ import { untilStopped } from "./until-stopped.ts";
 import { type Share, shareOf } from "./worker-shares.ts";
 import { leaveWorkers, newShare, ownShare, startWorkers, tellHealth } from "./workers.ts";
 
+/** authenticate, authorize, databroker and proxy */
+const allServices = 4;
+
 export const run: Command = {
   name: "run",
   usage: "[-c cardea.yaml]",
@@ -32,6 +35,7 @@ export const run: Command = {
     const own = ownShare(terminal.env);
     const output = openStandardOutput();
     const facts = {
+      service: config.services.size === allServices ? "all" : [...config.services].join(","),
       services: [...config.services].join(","),
       ...(own === undefined ? {} : { worker: String(own.index) }),
     };

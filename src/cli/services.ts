@@ -10,7 +10,7 @@ import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { Registry } from "prom-client";
 import { newRefreshMemory, type RefreshMemory } from "../auth/index.ts";
-import { type Config, canonicalJson } from "../config/index.ts";
+import { type Config, canonicalJson, type HostPort } from "../config/index.ts";
 import { type NodeId, parseNodeId, type UnixMs } from "../events/index.ts";
 import {
   type Logger,
@@ -25,7 +25,7 @@ import { announceConfigurations } from "./announcement.ts";
 import { idpsOf, providersOf, refreshDuty } from "./auth-parts.ts";
 import { CannotError } from "./command.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
-import { type Fronts, startFronts } from "./fronts.ts";
+import { type Fronts, type ListenerName, startFronts } from "./fronts.ts";
 import { startHealthServer } from "./health-server.ts";
 import type { Loaded } from "./load.ts";
 import type { Output } from "./output.ts";
@@ -114,6 +114,11 @@ export async function startServices(
       });
     }
 
+    /** Really bound, in the order of their start. */
+    const bound = new Map<ListenerName, string>();
+    const onListening = (listener: ListenerName, { host, port }: HostPort): void =>
+      void bound.set(listener, `${host.includes(":") ? `[${host}]` : host}:${port}`);
+    if (databroker.address !== undefined) onListening("broker", databroker.address);
     let fronts: Fronts | null = null;
     let phase: "starting" | "serving" | "draining" = "starting";
     const readiness = (): Readiness => {
@@ -147,15 +152,16 @@ export async function startServices(
         ...{ listen: metricsAddress, registry, readiness, collect, access: config.metrics },
         more: () => fronts?.proxy?.routeMetrics() ?? [],
       });
-      const bound = health.server.address();
-      healthPort = typeof bound === "object" ? (bound?.port ?? null) : null;
+      const address = health.server.address();
+      healthPort = typeof address === "object" ? (address?.port ?? null) : null;
+      if (healthPort !== null) onListening("metrics", { host: metricsAddress.host, port: healthPort });
       stops.push(() => health.close());
     }
     // Others beside it serve: a worker takes none of their connections before it may permit anything.
     if (cluster.isWorker) await replica?.whenReady(readyWithinMs);
     if (replica !== null)
       fronts = await startFronts(loaded, provider, {
-        ...{ node, boot, replica, databroker, registry, now, logger, output, stops },
+        ...{ node, boot, replica, databroker, registry, now, logger, output, stops, onListening },
         config: () => current,
       });
 
@@ -175,7 +181,7 @@ export async function startServices(
     announce(config);
     stops.push(async () => announce(null));
     logger.info(
-      { node, boot, region: config.region, version, address: `${config.address.host}:${config.address.port}` },
+      { node, boot, region: config.region, version, address: mainAddress(bound), listeners: Object.fromEntries(bound) },
       "started",
     );
     return {
@@ -206,6 +212,13 @@ export async function startServices(
     await stop();
     throw error;
   }
+}
+
+/** Where the process is reached for its main service; null: it listens nowhere. */
+function mainAddress(bound: ReadonlyMap<ListenerName, string>): string | null {
+  const order: readonly ListenerName[] = ["proxy", "authenticate", "decisions", "decisions_grpc", "broker", "metrics"];
+  const found = order.find((listener) => bound.has(listener));
+  return found === undefined ? null : (bound.get(found) ?? null);
 }
 
 export function nodeNameOf(config: Config): NodeId {

@@ -65,6 +65,33 @@ test("an authorize node answers a trusted proxy from its own projection, by the 
     },
     patience,
   );
+  const started = await waitFor(
+    "the line that says what it listens on",
+    () =>
+      child
+        .log()
+        .split("\n")
+        .find((line) => line.includes('"message":"started"')),
+    patience,
+  );
+  const { service, address, listeners } = JSON.parse(started) as Record<string, unknown>;
+  assert.deepEqual(
+    { service, address, listeners },
+    {
+      ...{ service: "authorize,databroker", address: `127.0.0.1:${decisions}` },
+      listeners: {
+        broker: `127.0.0.1:${broker}`,
+        metrics: `127.0.0.1:${metrics}`,
+        decisions: `127.0.0.1:${decisions}`,
+        decisions_grpc: `127.0.0.1:${grpc}`,
+      },
+    },
+    "not the address of a proxy that this process does not run",
+  );
+  const page = await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+  const labels = [...page.matchAll(/^cardea_\w+\{(?:[^}]*,)?(measure|what)=/gm)];
+  assert.deepEqual(labels, [], "no name holds several measures, and so several units");
+  assert.match(page, /^cardea_replica_grants [1-9]/m);
   const asked = async (host: string): Promise<number> => {
     const answer = await fetch(`http://127.0.0.1:${decisions}/forward-auth`, {
       headers: {

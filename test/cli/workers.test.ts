@@ -128,9 +128,9 @@ test("workers share a port, are nodes of their own, reload together, and one tha
   const page = await measured();
   for (const worker of ["1", "2"]) {
     assert.match(page, new RegExp(`cardea_proxy_requests_total\\{worker="${worker}",[^}]*\\} [1-9]`));
-    assert.match(page, new RegExp(`cardea_replica\\{worker="${worker}",measure="grants"\\} [1-9]`));
+    assert.match(page, new RegExp(`cardea_replica_grants\\{worker="${worker}"\\} [1-9]`));
   }
-  assert.match(page, /cardea_broker\{worker="databroker",/);
+  assert.match(page, /cardea_broker_leading\{worker="databroker"/);
 
   // Another configuration reaches each.
   write("app", "new");

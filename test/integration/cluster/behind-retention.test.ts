@@ -59,7 +59,7 @@ const untilSnapshotsPass = (position: number): Promise<unknown> =>
 const at = (route: string, { cookie }: Session) => ({
   ...{ port: cluster.proxy(1).ports.address, host: cluster.host(route), cookie },
 });
-const applied = (proxy: ClusterProcess): Promise<number> => proxy.metric("cardea_replica", { measure: "applied" });
+const applied = (proxy: ClusterProcess): Promise<number> => proxy.metric("cardea_replica_applied");
 
 test("retention stops at a node that is away and may still decide, however many snapshots there are beyond it", {
   timeout: 360_000,
@@ -121,7 +121,7 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
     kept: await openSocket(at("patient", sessions.kept)),
     gone: await openSocket(at("patient", sessions.gone)),
   };
-  const loads = await proxy.metric("cardea_replica", { measure: "snapshots" });
+  const loads = await proxy.metric("cardea_replica_snapshots");
   const places: number[] = [];
   let watching = true;
   const watched = (async () => {
@@ -149,7 +149,7 @@ test("where the log is cut beyond it all the same, it serves what it may from wh
     "applied",
     "it was waited for, not fenced",
   );
-  assert.ok((await proxy.metric("cardea_replica", { measure: "snapshots" })) > loads, proxy.log().slice(-4_000));
+  assert.ok((await proxy.metric("cardea_replica_snapshots")) > loads, proxy.log().slice(-4_000));
   assert.match(proxy.log(), /the log begins behind this copy/);
   assert.ok((places[0] ?? 0) >= stoodAt, `it began again from nothing: ${places.slice(0, 20)}`);
   assert.deepEqual(

@@ -49,7 +49,7 @@ test("a copy of a living proxy: both boots count in receipts, and the operator i
   using folder = new TemporaryFolder("copied-folder");
   const original = cluster.proxy(1);
   const broker = cluster.brokers[0] ?? assert.fail();
-  const copies = (): Promise<number> => broker.metric("cardea_broker", { measure: "copiedNodes" });
+  const copies = (): Promise<number> => broker.metric("cardea_broker_copied_nodes");
   const session = await cluster.session("alice");
   assert.equal((await cluster.get(original, "app", session)).permitted, true);
   const [first] = await bootsOf(original.name);

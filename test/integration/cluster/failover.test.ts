@@ -142,7 +142,7 @@ test("a paused leader that wakes is fenced and follows, and never called anythin
   const others = results.filter((each) => each?.type !== "done");
   assert.ok(others.every((each) => each === undefined || each.type === "unavailable"));
 
-  const leads = () => leader.metric("cardea_broker", { measure: "leading" });
+  const leads = () => leader.metric("cardea_broker_leading");
   await waitFor("it to step down", async () => (await leads()) === 0);
   await leader.ready();
   await waitFor("it to follow", async () => {

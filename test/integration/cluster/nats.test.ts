@@ -53,7 +53,7 @@ async function change(user: string): Promise<number> {
 }
 
 const delivered = (): Promise<number[]> =>
-  Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica", { measure: "deliveries" })));
+  Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica_deliveries")));
 
 test("each NATS server of three is killed and comes back in turn: changes go on, and all projections are the log's", async (t) => {
   for (const [i, node] of cluster.nats.nodes.entries()) {

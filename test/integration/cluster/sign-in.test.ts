@@ -97,7 +97,7 @@ test("signed out on one node, refused on every other", async () => {
 async function landBehind(): Promise<void> {
   await waitFor("to land on a node that is behind", async () => {
     const session = await cluster.session("alice");
-    const applied = await cluster.proxy(2).metric("cardea_replica", { measure: "applied" });
+    const applied = await cluster.proxy(2).metric("cardea_replica_applied");
     const landed = await cluster.get(cluster.proxy(2), "app", session);
     assert.deepEqual([landed.status, landed.permitted], [200, true], "no redirect to sign-in");
     return applied < session.link.position;

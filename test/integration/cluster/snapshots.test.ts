@@ -96,7 +96,7 @@ test("a node whose disk is damaged, or empty, has a broker's snapshot; what was 
   await proxy.kill();
   rmSync(folder, { recursive: true });
   await proxy.start();
-  assert.ok((await proxy.metric("cardea_replica", { measure: "snapshots" })) >= 1, proxy.log().slice(-3_000));
+  assert.ok((await proxy.metric("cardea_replica_snapshots")) >= 1, proxy.log().slice(-3_000));
   assert.equal(await status(proxy, kept ?? assert.fail()), 200);
   assert.ok(denied(await status(proxy, revoked ?? assert.fail())));
 });
@@ -106,11 +106,11 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
 }, async () => {
   const proxy = cluster.proxy(1);
   const { relays } = cluster;
-  const before = await proxy.metric("cardea_replica", { measure: "snapshots" });
+  const before = await proxy.metric("cardea_replica_snapshots");
   const meanwhile = await cluster.session("mia");
   await waitFor("the session to be good", async () => (await status(proxy, meanwhile)) === 200);
   for (const relay of [...relays.brokers, relays.nats]) relay.cut();
-  const stoodAt = await proxy.metric("cardea_replica", { measure: "applied" });
+  const stoodAt = await proxy.metric("cardea_replica_applied");
   assert.ok(stoodAt >= meanwhile.link.position);
   await cluster.operator.revoke(meanwhile);
   await untilLogBeginsBehind(stoodAt + 1);
@@ -142,7 +142,7 @@ test("a node that was cut off for long does not hold the log back; it goes on fr
     "who is signed in was told something else than to ask again",
   );
   assert.ok(denied(await status(proxy, meanwhile)), "revoked while it was away");
-  const loads = await proxy.metric("cardea_replica", { measure: "snapshots" });
+  const loads = await proxy.metric("cardea_replica_snapshots");
   assert.ok(loads > before, `${loads} loads, ${before} before; it stood at ${stoodAt}\n${proxy.log().slice(-4_000)}`);
 });
 
@@ -154,7 +154,7 @@ function watch<Who extends string>(proxy: ClusterProcess, sessions: Readonly<Rec
   let going = true;
   const looking = (async () => {
     while (going) {
-      applied.push(await proxy.metric("cardea_replica", { measure: "applied" }));
+      applied.push(await proxy.metric("cardea_replica_applied"));
       for (const name of names) codes[name].push(await statusNow(proxy, sessions[name]));
     }
   })();

@@ -55,9 +55,8 @@ function told({ cut, receipt }: Awaited<ReturnType<typeof revokeMany>>): string 
   return `cut at the last node ${words(cut)}; receipt ${words(receipt)}`;
 }
 
-const grants = () => Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica", { measure: "grants" })));
-const deliveries = () =>
-  Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica", { measure: "deliveries" })));
+const grants = () => Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica_grants")));
+const deliveries = () => Promise.all(cluster.proxies.map((proxy) => proxy.metric("cardea_replica_deliveries")));
 
 async function moreGrants(): Promise<void> {
   const before = await grants();

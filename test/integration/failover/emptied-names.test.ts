@@ -63,7 +63,7 @@ test("a revocation that emptied names released is complete and asynchronous, and
   assert.match((await cluster.cardea("cluster", "status")).out, /durability asynchronous\n/);
   const leader = await cluster.leader();
   assert.match(leader.log(), /commits no longer wait for a synchronous standby/);
-  assert.equal(await leader.metric("cardea_broker", { measure: "commitsWait" }), 0);
+  assert.equal(await leader.metric("cardea_broker_commits_wait"), 0);
 
   // The names are as they were, so nothing tells whoever promotes a standby that they were not.
   await setNames(String(names?.["synchronous_standby_names"]));

@@ -114,17 +114,14 @@ test("a revocation of a type that no broker knows any more is handed back, recor
   });
   assert.deepEqual(await everywhere(cut), [false, false], "on the nodes that remember");
   for (const proxy of cluster.proxies)
-    await waitFor(
-      "all of it to be handed back",
-      async () => (await proxy.metric("cardea_replica", { measure: "reasserting" })) === 0,
-    );
+    await waitFor("all of it to be handed back", async () => (await proxy.metric("cardea_replica_reasserting")) === 0);
   assert.equal((await typesOf(stream)).filter((type) => type === "TighteningReasserted").length, 1, "by both, once");
 
   // Who has never seen what was lost, of the old build and of the next one, has it from the log alone.
   await anew(cluster.proxy(2), mainFile);
   await anew(cluster.proxy(1), nextMain);
   for (const proxy of cluster.proxies)
-    assert.equal(await proxy.metric("cardea_replica", { measure: "rebuilds" }), 0, `${proxy.name} begins anew`);
+    assert.equal(await proxy.metric("cardea_replica_rebuilds"), 0, `${proxy.name} begins anew`);
   assert.deepEqual(
     [await everywhere(cut), await everywhere(kept)],
     [

@@ -174,7 +174,7 @@ async function leader(): Promise<ClusterProcess> {
     "a broker that leads",
     async () => {
       for (const broker of at.brokers) {
-        const leads = await broker.metric("cardea_broker", { measure: "leading" }).catch(() => 0);
+        const leads = await broker.metric("cardea_broker_leading").catch(() => 0);
         if (leads === 1) return broker;
       }
       return undefined;
@@ -244,7 +244,7 @@ test("a leader that is stopped in mid-call and wakes deposed: the token is sent 
     "another leader",
     async () => {
       for (const broker of at.brokers) {
-        if (broker !== stopped && (await broker.metric("cardea_broker", { measure: "leading" })) === 1) return true;
+        if (broker !== stopped && (await broker.metric("cardea_broker_leading")) === 1) return true;
       }
       return false;
     },

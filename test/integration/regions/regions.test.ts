@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { measureName } from "../../../src/cli/measure-gauges.ts";
 import type { Receipt } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { openSocket } from "../cluster/client.ts";
@@ -22,7 +23,7 @@ before(
 );
 after(() => regions?.stop());
 
-const measure = (of: ClusterProcess, name: string) => of.metric("cardea_broker", { measure: name });
+const measure = (of: ClusterProcess, name: string) => of.metric(`cardea_broker_${measureName(name)}`);
 
 test("a sign-in in the east is honoured in the west at once: its link is waited for", async (t) => {
   const [proxy] = regions.west.proxies;
@@ -128,7 +129,7 @@ test("the region's lag is visible: in the status, on the command line, and as me
   const leading = regions.east.brokers[0] ?? assert.fail();
   await waitFor(
     "the leader to count them",
-    async () => (await leading.metric("cardea_region", { region: "west", measure: "nodes" })) === 2,
+    async () => (await leading.metric("cardea_region_nodes", { region: "west" })) === 2,
   );
   await waitFor("the region to be level", async () => (await measure(regions.west.broker, "regionLag")) === 0);
   assert.ok((await measure(regions.west.broker, "homeSilentMs")) >= 0);

@@ -30,7 +30,7 @@ before(
 after(() => regions?.stop());
 
 /** Of a node, and of the broker of a region, which has a copy of its own. */
-const applied = (of: ClusterProcess) => of.metric("cardea_replica", { measure: "applied" });
+const applied = (of: ClusterProcess) => of.metric("cardea_replica_applied");
 const getNow = (proxy: ClusterProcess) => regions.getNow(proxy, "app", kept ?? assert.fail());
 const get = (proxy: ClusterProcess, session = kept) => regions.get(proxy, "app", session ?? assert.fail());
 
@@ -98,7 +98,7 @@ test("cut off from home, a node with an empty disk starts from its region's snap
     assert.ok((await applied(proxy)) >= behind, `${proxy.name} has what came behind the snapshot too`);
     t.diagnostic(`${proxy.name} serves ${((performance.now() - cutAt) / 1_000).toFixed(1)} s after the cut`);
   }
-  const loads = await empty.metric("cardea_replica", { measure: "snapshots" });
+  const loads = await empty.metric("cardea_replica_snapshots");
   assert.ok(loads >= 1, `an empty disk, and no snapshot was loaded\n${empty.log().slice(-3_000)}`);
   const kepts = () => readdirSync(join(empty.dataDir, "snapshots/manifests"));
   await waitFor("it to be kept for the next start", () => kepts().length > 0);

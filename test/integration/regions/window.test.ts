@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
+import { measureName } from "../../../src/cli/measure-gauges.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";
@@ -20,7 +21,7 @@ before(
 );
 after(() => regions?.stop());
 
-const measure = (of: ClusterProcess, name: string) => of.metric("cardea_broker", { measure: name });
+const measure = (of: ClusterProcess, name: string) => of.metric(`cardea_broker_${measureName(name)}`);
 const applied = (of: ClusterProcess) => measure(of, "applied");
 
 async function served(): Promise<void> {
@@ -79,7 +80,7 @@ test("a regional broker started anew in a cut-off region serves what is on its d
   await proxy.launch();
   await waitFor(
     "a restarted proxy to have the region's copy",
-    async () => (await proxy.metric("cardea_replica", { measure: "applied" })) >= before,
+    async () => (await proxy.metric("cardea_replica_applied")) >= before,
     { withinMs: 30_000 },
   );
   const session = { cookie: "" } as Parameters<TwoRegions["get"]>[2];

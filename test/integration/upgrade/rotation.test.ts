@@ -127,10 +127,9 @@ test("the third round: the shared secret; the leader wraps the keys of people an
     async () => {
       for (const broker of cluster.brokers) {
         const [leads, seen] = await Promise.all(
-          ["leading", "keysSeen"].map((measure) => broker.metric("cardea_broker", { measure })),
+          ["leading", "keys_seen"].map((measure) => broker.metric(`cardea_broker_${measure}`)),
         );
-        if (leads === 1 && (seen ?? 0) >= 2 && (await broker.metric("cardea_broker", { measure: "keysLeft" })) === 0)
-          return broker;
+        if (leads === 1 && (seen ?? 0) >= 2 && (await broker.metric("cardea_broker_keys_left")) === 0) return broker;
       }
       return undefined;
     },
@@ -142,7 +141,7 @@ test("the third round: the shared secret; the leader wraps the keys of people an
     "the leader to say so",
     () => leader.log().lastIndexOf("no key of a person") > leader.log().lastIndexOf(wrapped),
   );
-  assert.equal(await leader.metric("cardea_broker", { measure: "keysUnreadable" }), 0);
+  assert.equal(await leader.metric("cardea_broker_keys_unreadable"), 0);
 });
 
 test("all the while everybody who had the right was permitted, without a second sign-in", async (t) => {
