@@ -536,6 +536,11 @@ describe("failures", () => {
     sent.destroy();
     assert.equal(res.statusCode, 408, "it is the caller that is waited for");
   });
+  test("a lifetime that ends before an answer has begun is 504, and says nothing of a shutdown", async () => {
+    const { rig } = await start(() => {}, { maxStreamLifetimeMs: 200 });
+    const answer = await rig.ask({ session: 1, headers: { accept: "application/json" } });
+    assert.deepEqual([answer.status, JSON.parse(answer.body).statusText], [504, "Gateway timeout"]);
+  });
   test("an upstream that does not answer in time: 504, and it is let go of", async () => {
     const left = deferred<void>();
     const { rig } = await start((req) => void req.on("close", () => left.resolve()), { timeoutMs: 50 });

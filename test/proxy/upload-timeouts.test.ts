@@ -6,10 +6,10 @@ import { after, before, describe, test } from "node:test";
 import { waitFor } from "../support/wait-for.ts";
 import { open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "./support.ts";
 
-/** Shorter than the listener's look at its connections, which comes once a second. */
-const readMs = 500;
-/** How long an upload that moves takes: two looks and more. */
-const uploadMs = 2_400;
+/** The listener looks at its connections once a second, so that an upload has two looks to be seen moving. */
+const readMs = 1_100;
+/** How long an upload that moves takes: past the look that ends a silent one. */
+const uploadMs = 3_300;
 
 type Line = Readonly<{ "response-code": number; failure?: string; "response-code-details": string; path: string }>;
 type Site = Readonly<{ rig: Rig; lines: readonly Line[] }>;
@@ -173,8 +173,8 @@ describe("without a written bound on the whole", { concurrency: true }, () => {
     socket.on("data", (chunk: Buffer) => {
       said += chunk.toString("latin1");
     });
-    socket.write("POST /stuck HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 100000000\r\n\r\n");
-    socket.write(Buffer.alloc(100_000_000));
+    socket.write("POST /stuck HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 30000000\r\n\r\n");
+    socket.write(Buffer.alloc(30_000_000));
     await waitFor("the response", () => /HTTP\/1\.1 504 /.test(said));
     assert.equal((await logged(idle, "/stuck")).failure, "upstream-timeout");
     socket.destroy();
