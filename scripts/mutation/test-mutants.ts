@@ -145,8 +145,8 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: "src/proxy/who-asks.ts",
-        take: 'if (handle === "invalid" || !handleFits(handle, hostname, config.cookie.domain))',
-        put: 'if (handle === "invalid" || hostname === config.cookie.domain)',
+        take: "(handleFits(handle, hostname, config.cookie.domain) || (isTunnel && handleFitsTunnels(handle)));",
+        put: "(hostname !== config.cookie.domain || (isTunnel && handleFitsTunnels(handle)));",
       },
     ],
   },

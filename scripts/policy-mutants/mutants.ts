@@ -12,19 +12,19 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   "allow-beats-deny": {
     file: at("decide"),
     meaning: "an allow rule that is met beats a deny rule that is",
-    take: "  if (deny.met) return refusal(deny.reasons.words);\n",
+    take: "  if (deny.met) return refusal(deny.reasons.words, sides);\n",
     put: "",
   },
   "permit-by-default": {
     file: at("decide"),
     meaning: "where no rule allows, everybody gets in",
-    take: "  return refusal(allow.reasons.words);",
-    put: '  return { type: "permit", status: 200, reasons: allow.reasons.words };',
+    take: "  return refusal(allow.reasons.words, sides);",
+    put: '  return { type: "permit", status: 200, reasons: allow.reasons.words, sides };',
   },
   "certificate-after-sign-in": {
     file: at("decide"),
     meaning: "somebody without a certificate is sent to sign in first",
-    take: "  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words);\n",
+    take: "  if (deny.reasons.wantCertificate) return refusal(deny.reasons.words, sides);\n",
     put: "",
   },
   "sign-in-by-allow-alone": {
