@@ -52,7 +52,7 @@ export class SnapshotDisk {
 
   put(saved: BrokerSave): void {
     const { disk } = this.#parts;
-    disk.saves = [...disk.saves, saved];
+    disk.saves = [...disk.saves.filter(({ id }) => id !== saved.id), saved];
   }
 
   /** One that is there already is not written again. */
@@ -112,23 +112,26 @@ export class SnapshotDisk {
 
   /** Copies the newest one of another broker, unless it is here. */
   refresh(done: () => void): void {
+    this.inLog((found) => {
+      if (found instanceof LogUnavailableError) return done();
+      this.#copyNewerThan(found[0]?.link.position ?? 0, done);
+    });
+  }
+
+  #copyNewerThan(position: number, done: () => void): void {
     const { world, process, others } = this.#parts;
     const from = others()[this.#asked++ % Math.max(1, others().length)];
     if (from === undefined) return done();
-    this.inLog((found) => {
-      if (found instanceof LogUnavailableError) return done();
-      const newest = found[0]?.link.position ?? 0;
-      world.network.request<BrokerSave | undefined>(process, from.process, {
-        timeoutMs: copyMsMax,
-        handle: (reply) => reply(from.newestSave()),
-        done: (outcome) => {
-          const copy = outcome.type === "answered" ? outcome.value : undefined;
-          if (copy === undefined || copy.link.position <= newest) return done();
-          for (const { hash } of copy.manifest.chunks) this.putChunk(hash);
-          this.put(copy);
-          this.tidy(() => done());
-        },
-      });
+    world.network.request<BrokerSave | undefined>(process, from.process, {
+      timeoutMs: copyMsMax,
+      handle: (reply) => reply(from.newestSave()),
+      done: (outcome) => {
+        const copy = outcome.type === "answered" ? outcome.value : undefined;
+        if (copy === undefined || copy.link.position <= position) return done();
+        for (const { hash } of copy.manifest.chunks) this.putChunk(hash);
+        this.put(copy);
+        this.tidy(() => done());
+      },
     });
   }
 
@@ -136,15 +139,18 @@ export class SnapshotDisk {
   load(first: Position, done: (found: LoadedSnapshot | null) => void): void {
     const look = (otherwise: () => void): void =>
       this.inLog((found) => {
-        const saved = found instanceof LogUnavailableError ? undefined : found.find((each) => this.#isOfUse(each));
-        if (saved !== undefined && saved.link.position >= first - 1) done(load(saved));
-        else otherwise();
+        if (found instanceof LogUnavailableError) return otherwise();
+        const leading = found.filter(({ link }) => link.position >= first - 1);
+        const saved = leading.find((each) => this.#isOfUse(each));
+        if (saved === undefined) otherwise();
+        else done(load(saved));
       });
-    look(() => this.refresh(() => look(() => done(null))));
+    look(() => this.#copyNewerThan(first - 2, () => look(() => done(null))));
   }
 
-  #isOfUse(saved: BrokerSave): boolean {
-    return saved.level <= this.#parts.reads && this.isWhole(saved);
+  /** Reads it, which removes the first chunk that is damaged. */
+  #isOfUse({ level, manifest }: BrokerSave): boolean {
+    return level <= this.#parts.reads && manifest.chunks.every(({ hash }) => this.readChunk(hash));
   }
 }
 

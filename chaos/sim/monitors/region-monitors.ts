@@ -113,7 +113,7 @@ export function watchRegionClaims(scene: Scene, book: LeaseBook, held: LeasesByA
 }
 
 type Granter = Readonly<{ process: ProcessName; boot: string }>;
-type Sent = Readonly<{ process: ProcessName; boot: string; head: Place | undefined }>;
+type Sent = Readonly<{ process: ProcessName; boot: string; head: Place | undefined; leaseFrom: SimMs }>;
 type LeaseByAge = Readonly<{ head: Place | undefined; until: SimMs }>;
 type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAge[] }>;
 
@@ -175,7 +175,9 @@ export class LeasesByAge {
   #grantSent(fact: SimFactOf<"grant-sent">): void {
     const boot = this.#scene.nodes.get(fact.process)?.boot;
     if (fact.agedMs === null || boot === undefined) return;
-    this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#scene.find(fact.head) });
+    // The broker may have used an older lease of its own than the newest that it has received: its grant names the age.
+    const leaseFrom = fact.at - fact.agedMs / (1 + this.#scene.options.drift);
+    this.#sent.set(answerKey(fact), { process: fact.process, boot, head: this.#scene.find(fact.head), leaseFrom });
     if (this.#sent.size > 4_096) this.#sent.delete(this.#sent.keys().next().value ?? "");
   }
 
@@ -185,7 +187,7 @@ export class LeasesByAge {
     if (!fact.taken || sent === undefined || restsOn === undefined) return;
     const before = this.#held.get(fact.process);
     const isSame = before?.granter === sent.process && before.boot === sent.boot;
-    const until = restsOn + fact.windowMs * (1 - this.#scene.options.drift);
+    const until = Math.min(restsOn, sent.leaseFrom) + fact.windowMs * (1 - this.#scene.options.drift);
     const counting = isSame ? before.leases.filter((lease) => lease.until > fact.at) : [];
     const leases = [...counting, { head: sent.head, until }];
     this.#held.set(fact.process, { granter: sent.process, boot: sent.boot, leases });

@@ -114,12 +114,16 @@ export function createSnapshotShelf(
     return null;
   }
 
-  async function refresh(signal?: AbortSignal): Promise<boolean> {
-    if (others === null) return false;
+  async function refresh(signal: AbortSignal): Promise<boolean> {
     const [newest] = await inLog();
-    const newerThan = newest?.manifest.link.position ?? (0 as Position);
+    return fetchNewerThan(newest?.manifest.link.position ?? (0 as Position), { signal });
+  }
+
+  /** Fetches the chunks that are missing here; a damaged one was removed when it was read. */
+  async function fetchNewerThan(newerThan: Position, how: Readonly<{ signal?: AbortSignal }> = {}): Promise<boolean> {
+    if (others === null) return false;
     return folder.alone(async () => {
-      const into = { folder, newerThan, ...(signal === undefined ? {} : { signal }) };
+      const into = { folder, newerThan, ...how };
       if ((await fetchSnapshot(others, into)) === null) return false;
       await folder.keep((await inLog()).slice(0, snapshotsKept));
       return true;
@@ -140,7 +144,9 @@ export function createSnapshotShelf(
     async load(first) {
       const own = await loadFromDisk(first);
       if (own !== null) return own;
-      return (await refresh()) ? loadFromDisk(first) : null;
+      // The snapshot that another broker has may be the very one that is damaged here.
+      const leadsThere = Math.max(0, first - 2) as Position;
+      return (await fetchNewerThan(leadsThere)) ? loadFromDisk(first) : null;
     },
     refresh,
   };

@@ -27,6 +27,7 @@ import {
   type RetainOutcome,
   type RetainRequest,
   SnapshotFolder,
+  type SnapshotSupply,
   sealManifest,
   systemClock,
 } from "../../../src/replication/index.ts";
@@ -38,7 +39,13 @@ const longAfter = 4_000_000_000_000 as UnixMs;
 
 async function office(
   t: TestContext,
-  parts: Readonly<{ hold?: "everything" | "nothing"; retentionMs?: number; path?: string; log?: EventLog }> = {},
+  parts: Readonly<{
+    hold?: "everything" | "nothing";
+    retentionMs?: number;
+    path?: string;
+    log?: EventLog;
+    others?: SnapshotSupply;
+  }> = {},
 ) {
   const path = parts.path ?? mkdtempSync(join(tmpdir(), "cardea-office-"));
   t.after(() => rmSync(path, { recursive: true, force: true }));
@@ -49,7 +56,16 @@ async function office(
   const note = (_fields: object, message: string): void => void told.push(message);
   const logger: Logger = { ...quiet, warn: note, error: note };
   const shelf = createSnapshotOffice({
-    ...{ folder, log, cluster, others: null, logger, lookMs: 1, everyEvents: 10, retentionMs: parts.retentionMs ?? 0 },
+    ...{
+      folder,
+      log,
+      cluster,
+      others: parts.others ?? null,
+      logger,
+      lookMs: 1,
+      everyEvents: 10,
+      retentionMs: parts.retentionMs ?? 0,
+    },
     hold: parts.hold ?? "nothing",
     goesWithSecret: null,
     commandId: () => randomUUID() as string as CommandId,
@@ -198,6 +214,20 @@ test("a snapshot that the disk did not keep well lets nothing go, and another on
   assert.equal(again.recorded.length, 1, "at once, though only one event has come since");
   assert.equal(await again.begins(), 0, "what is not whole lets nothing go");
   assert.equal((await again.shelf.load(1 as Position))?.link.position, again.recorded[0]);
+});
+
+test("a broker whose newest snapshot is damaged fetches the same one from another broker", async (t) => {
+  const leader = await office(t);
+  await leader.append(12);
+  await leader.run();
+  const follower = await office(t, { log: leader.log, others: leader.shelf.supply });
+  assert.ok(await follower.shelf.refresh(new AbortController().signal));
+  const [copy] = (await follower.folder.list()).snapshots;
+  const { chunks, link } = copy?.manifest ?? assert.fail();
+  writeFileSync(join(follower.folder.path, "chunks", chunks[0]?.hash ?? ""), randomBytes(100));
+  assert.equal((await follower.shelf.load(12 as Position))?.link.position, link.position);
+  assert.match(follower.told.join("\n"), /is of no use/);
+  assert.deepEqual((await follower.folder.list()).snapshots.length, 1);
 });
 
 test("one that could not be saved leaves no chunks behind, and the next one is taken as if nothing had been", async (t) => {
