@@ -1,9 +1,11 @@
-/** What an operator hears of identities that exceed the bound of their headers. */
+/** Metrics of identity: headers above their bound, code exchanges, refreshes, and the age of what providers vouched for. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Registry } from "prom-client";
+import { countRefresh, newRefreshMemory } from "../../src/auth/authenticate/refresh-memory.ts";
 import type { Oversize } from "../../src/auth/index.ts";
 import { identityCounts } from "../../src/cli/identity-counts.ts";
+import { registerRefreshCounts } from "../../src/cli/refresh-counts.ts";
 import type { MonotonicMs } from "../../src/events/index.ts";
 
 const found = (outcome: Oversize["outcome"]): Oversize => ({
@@ -35,4 +37,23 @@ test("every oversize identity is counted, and each outcome is logged once a minu
   const metrics = await registry.metrics();
   assert.match(metrics, /cardea_identity_headers_oversize_total\{outcome="reduced"\} 101/);
   assert.match(metrics, /cardea_identity_headers_oversize_total\{outcome="refused"\} 1/);
+});
+
+test("refreshes are counted by the provider's client and result; memberships have an age", async () => {
+  const registry = new Registry();
+  const memory = newRefreshMemory();
+  registerRefreshCounts(registry, memory, () => ({
+    ...{ id: "main", ofRoute: () => "main" },
+    clients: new Map([["main", { clientId: "cardea", clientSecret: "s" }]]),
+  }));
+  countRefresh(memory, "main", "refreshed");
+  for (let i = 0; i < 3; i++) countRefresh(memory, "main", "provider-down");
+  Object.assign(memory.ages, { sessions: 2, oldestS: 7_200, meanS: 3_600 });
+  const metrics = await registry.metrics();
+  assert.match(metrics, /^cardea_session_refreshes_total\{client="cardea",result="refreshed"\} 1$/m);
+  assert.match(metrics, /^cardea_session_refreshes_total\{client="cardea",result="provider-down"\} 3$/m);
+  assert.match(metrics, /^cardea_session_refreshes_total\{client="cardea",result="refused"\} 0$/m);
+  assert.match(metrics, /^cardea_sessions_in_refresh_grace 0$/m);
+  assert.match(metrics, /^cardea_membership_age_seconds\{stat="oldest"\} 7200$/m);
+  assert.match(metrics, /^cardea_membership_age_seconds\{stat="mean"\} 3600$/m);
 });

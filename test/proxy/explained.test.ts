@@ -79,6 +79,15 @@ describe("a trace", () => {
     );
   });
 
+  test("a path whose parameters hide it from a rule: the record names the reason, and no rule", async () => {
+    const byPath = { allow: { and: [{ accept: true }] }, deny: { or: [{ http_path: { starts_with: "/private/" } }] } };
+    const policy = { ppl: byPath, place: { file: "", line: 1, column: 1 } };
+    const { rig } = await start({ allowAnyAuthenticatedUser: false, policy, auditTrace: "all" });
+    assert.equal((await rig.ask({ session: 1, path: "/private;x/y" })).status, 400);
+    const { result, status, reasons, trace } = rig.records.at(-1) ?? {};
+    assert.deepEqual([result, status, reasons, trace?.rule], ["deny", 400, ["path-parameters"], null]);
+  });
+
   test("the record of a cut exchange says which event cut it", async () => {
     const { rig } = await start(engOnly, {}, (_req, res) => void res.write("begun"));
     const open = rig.ask({ session: 1 }).catch(() => undefined);
