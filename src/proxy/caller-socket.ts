@@ -38,21 +38,31 @@ export class CallerReading {
   readonly #socket: Socket;
   readonly #handle: Handle;
   readonly #onBytes: (bytes: Buffer) => void;
+  readonly #onOverwritten: () => void;
   #bytesRead: number;
   #held = false;
   #ended = false;
 
-  /** @returns undefined: this socket cannot be read that way */
-  static begin(socket: Socket, onBytes: (bytes: Buffer) => void): CallerReading | undefined {
+  /**
+   * @param onOverwritten what `onBytes` looks at is no longer what this socket has read; the socket is destroyed
+   * @returns undefined: this socket cannot be read that way
+   */
+  static begin(socket: Socket, onBytes: (bytes: Buffer) => void, onOverwritten: () => void): CallerReading | undefined {
     const handle = (socket as unknown as { _handle: Handle | null })._handle;
     if (handle?.isStreamBase !== true || handle.useUserBuffer === undefined) return undefined;
-    return handle.useUserBuffer(shared) === 0 ? new CallerReading(socket, handle, onBytes) : undefined;
+    if (handle.useUserBuffer(shared) !== 0) return undefined;
+    return new CallerReading(socket, handle, { onBytes, onOverwritten });
   }
 
-  private constructor(socket: Socket, handle: Handle, onBytes: (bytes: Buffer) => void) {
+  private constructor(
+    socket: Socket,
+    handle: Handle,
+    { onBytes, onOverwritten }: Readonly<{ onBytes: (bytes: Buffer) => void; onOverwritten: () => void }>,
+  ) {
     this.#socket = socket;
     this.#handle = handle;
     this.#onBytes = onBytes;
+    this.#onOverwritten = onOverwritten;
     this.#bytesRead = handle.bytesRead;
     const { onread } = handle; // what it does with bytes, an end and an error is the stream's
     const own = (): void => {
@@ -69,8 +79,10 @@ export class CallerReading {
   /** TLS could read while another connection is being read, if it wrote nothing at all; neither reading could be trusted then. */
   #read(length: number): void {
     if (reader !== undefined) {
-      reader.#socket.destroy();
-      this.#socket.destroy();
+      for (const one of [reader, this]) {
+        one.#onOverwritten();
+        one.#socket.destroy();
+      }
       return;
     }
     reader = this;

@@ -162,7 +162,7 @@ export class Http1Connection {
     if (isFirst && this.#onHttp2 !== null && isHttp2Preface(bytes)) this.#giveAway(bytes, this.#onHttp2);
     else this.#parse(bytes);
     if (this.#over || this.#early !== undefined || this.#held || this.#parser === undefined) return;
-    this.#direct ??= CallerReading.begin(this.#socket, this.#onRead);
+    this.#direct ??= CallerReading.begin(this.#socket, this.#onRead, this.#onClose);
   };
 
   /** @param bytes of the buffer that all callers are read into: nothing may keep them */
