@@ -170,6 +170,11 @@ export class LeaseBook {
     return book.best;
   }
 
+  /** Whether a grant that came since then names a head that the boot has not applied. */
+  awaitsHead(process: ProcessName, since: SimMs): boolean {
+    return this.#books.get(process)?.waiting.some(({ fact }) => fact.at >= since) === true;
+  }
+
   /** Until when the boot may count itself within its window without this place, by what has reached it; null: not at all. */
   mayDecideUntil(process: ProcessName, without: Place): SimMs | null {
     const node = this.#scene.nodes.get(process);

@@ -67,6 +67,7 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
     if (scene.up.get(node.process)?.role !== "node") return; // a broker decides nothing
     if (remembersRate(node.process, fact.at)) return;
     const fresh = book.freshAsOf(node.process, node.applied);
+    if (book.awaitsHead(node.process, fact.at - onItsWayMs)) return;
     if (node.degraded === null && (fresh === null || fact.at - fresh.sentAt > options.deltaMs))
       findings.add(
         37,

@@ -471,6 +471,12 @@ test("37: a node that is behind or without a lease in the end, and a command wit
   isBroken(late, 37, /broker-1 stands at 1\.2/);
   const stale = History.begun().tell("faults-over", over).later(16_000).over();
   isBroken(stale, 37, /no fresh lease/);
+  const awaiting = (ms: number): History => {
+    const history = History.begun().tell("faults-over", over).follow().later(16_000).create("s2");
+    return history.follow().renew().later(5).beat().later(5).grant().later(5).take().later(ms).over();
+  };
+  isKept(awaiting(500)); // its newest grant names a head that is on its way
+  isBroken(awaiting(3_000), 37, /no fresh lease/);
   const behind = History.begun().tell("faults-over", over).create("s2").later(16_000).lease().over();
   isBroken(behind, 37, /node-1 stands at 1\.2/);
   const asked = { process: "client-1", commandId: "c", command: {}, attempt: 1, to: "broker-1" };
