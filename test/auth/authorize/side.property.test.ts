@@ -9,6 +9,7 @@ import { test } from "node:test";
 import { type CompiledConditional, compilePolicies, type RoutePolicy } from "../../../src/auth/authorize/compile.ts";
 import type { DecisionRequest, Principal } from "../../../src/auth/authorize/decision.ts";
 import { explain } from "../../../src/auth/authorize/explain.ts";
+import { noRecords } from "../../../src/auth/authorize/records.ts";
 import { fc } from "../../support/property.ts";
 import { now, type Person, principal, request, route, source, type Who } from "./support.ts";
 
@@ -83,11 +84,14 @@ function bothAgree(policy: RoutePolicy, who: Principal | null, what: DecisionReq
 test("what is indexed, folded and shared says what the plain evaluator says, and so does the trace", () => {
   fc.assert(
     fc.property(policies, policies, anyone, requests, (one, other, who, what) => {
-      const compiled = compilePolicies([
-        route({ id: "one", policy: source(one) }),
-        route({ id: "other", policy: source(other) }),
-        route({ id: "again", policy: source(one) }),
-      ]);
+      const compiled = compilePolicies(
+        [
+          route({ id: "one", policy: source(one) }),
+          route({ id: "other", policy: source(other) }),
+          route({ id: "again", policy: source(one) }),
+        ],
+        { records: noRecords, facts: "any" },
+      );
       assert.ok(compiled.ok);
       const asking = who === null ? null : principal(who);
       for (const policy of compiled.policies.values()) {
