@@ -3,7 +3,7 @@
  * serves every process and every TCP host, and is replaced only when its own proxy does not accept it any more. git and curl are real.
  */
 import assert from "node:assert/strict";
-import { execFile, execFileSync, spawn } from "node:child_process";
+import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
@@ -84,8 +84,11 @@ const gitEnv = {
   },
 };
 
+const missing = ["git", "curl"].find((program) => spawnSync(program, ["--version"]).status !== 0);
+
 test("the first connection opens a browser, once; what it brings serves every process, until a revocation asks for it anew", {
-  timeout: 180_000,
+  skip: missing === undefined ? false : `no ${missing} on this machine`,
+  timeout: 300_000,
 }, async (t) => {
   const folder = new TemporaryFolder("tunnel-sign-in");
   t.after(() => folder.remove());
@@ -184,8 +187,6 @@ test("the first connection opens a browser, once; what it brings serves every pr
   assert.equal(await own.ended, 1, own.said());
   assert.match(own.said(), /does not accept your credential for this route; name the route's own host.* \(401\)/);
   assert.deepEqual([readdirSync(tokens).sort(), browser.opened()], [before, 3]);
-  await pong("eng.internal");
-  assert.equal(browser.opened(), 3);
 
   // Scripts: the token alone on standard output; curl and git use it, and learn how without it.
   const none = start("token", at("git"), "--no-sign-in");

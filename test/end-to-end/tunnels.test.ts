@@ -90,11 +90,33 @@ async function startUdpEcho(t: TestContext): Promise<number> {
   return socket.address().port;
 }
 
+/** The `~/.ssh/config` of docs/tcp.md as it stands there, with the names of this test. */
+function writeSshConfig(folder: string, proxy: string): string {
+  const page = readFileSync(join(root, "docs/tcp.md"), "utf8");
+  const block =
+    /In `~\/\.ssh\/config`:\n\n```\n([\s\S]*?)```/.exec(page)?.[1] ?? assert.fail("docs/tcp.md has no .ssh/config");
+  const config = block
+    .replaceAll("ProxyCommand cardea", `ProxyCommand ${process.execPath} ${mainFile}`)
+    .replaceAll("https://proxy.example.com", proxy)
+    .replace(/^Host ssh\.example\.com/m, "Host *.localhost")
+    .replaceAll(/ +# from: .*$/gm, "");
+  const common = [
+    "BatchMode yes",
+    "StrictHostKeyChecking no",
+    "UserKnownHostsFile /dev/null",
+    `IdentityFile ${join(folder, "user")}`,
+  ];
+  const file = join(folder, "ssh_config");
+  writeFileSync(file, `${config}\nHost *\n${common.map((line) => `  ${line}\n`).join("")}`, { mode: 0o600 });
+  return file;
+}
+
+/** @param routes `name` is what stands behind the scheme of `from` */
 function configWith(folder: string, routes: readonly (readonly [kind: string, name: string, port: number])[]): string {
   const base = readFileSync(join(root, "cardea.dev.yaml"), "utf8");
   const written = routes.map(
     ([kind, name, port]) =>
-      `  - from: ${kind}+http://tunnel.localhost/${name}\n    to: ${kind}://127.0.0.1:${port}\n    allow_any_authenticated_user: true\n`,
+      `  - from: ${kind}+http://${name}\n    to: ${kind}://127.0.0.1:${port}\n    allow_any_authenticated_user: true\n`,
   );
   const file = join(folder, "cardea.yaml");
   writeFileSync(file, base.replace(/^routes:\n/m, `routes:\n${written.join("")}`), { mode: 0o600 });
@@ -138,10 +160,14 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   t.after(() => postgres.stop());
   const [sshPort, linesPort, echoPort] = [await startSshd(t, folder.path), await startLines(t), await startUdpEcho(t)];
   const config = configWith(folder.path, [
-    ["tcp", "pg.internal:5432", postgres.port],
-    ["tcp", "ssh.internal:22", sshPort],
-    ["tcp", "redis.internal:6379", linesPort],
-    ["udp", "dns.internal:53", echoPort],
+    ["tcp", "tunnel.localhost/pg.internal:5432", postgres.port],
+    ["tcp", "tunnel.localhost/ssh.internal:22", sshPort],
+    ["tcp", "tunnel.localhost/*.wild.internal:22", sshPort],
+    ["tcp", "tunnel.localhost/one.internal:22/two.internal:22", sshPort],
+    ["tcp", "ssh.localhost:22", sshPort],
+    ["tcp", "*.zone.localhost:22", sshPort],
+    ["tcp", "tunnel.localhost/redis.internal:6379", linesPort],
+    ["udp", "tunnel.localhost/dns.internal:53", echoPort],
   ]);
   const dev = await startDev(t, "-c", config);
   const proxy = `http://tunnel.localhost:${dev.port}`;
@@ -164,7 +190,7 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
   assert.match(listing.said(), new RegExp(`Engineering +http +http://eng.localhost:${dev.port} `));
   const asJson = start(process.execPath, [mainFile, "routes", "list", "--json"], env);
   assert.equal(await asJson.ended, 0, asJson.said());
-  assert.equal((JSON.parse(asJson.said()) as unknown[]).length, 8);
+  assert.equal((JSON.parse(asJson.said()) as unknown[]).length, 12);
   const stranger = { ...env, CARDEA_SERVICE_ACCOUNT: "bm8.bm8.bm8" };
   const refused = start(process.execPath, [mainFile, "routes", "list"], stranger);
   assert.equal(await refused.ended, 1, refused.said());
@@ -211,6 +237,13 @@ test("psql, ssh, a line protocol and UDP pass for whoever is signed in, and a re
       ],
       env,
     );
+  const sshConfig = writeSshConfig(folder.path, proxy);
+  for (const host of ["two.internal", "a.wild.internal", "ssh.localhost", "a.zone.localhost"]) {
+    const run = await untilDone(`ssh to ${host}`, () =>
+      start("ssh", ["-F", sshConfig, `root@${host}`, "echo through"], env),
+    );
+    assert.match(run.said(), /^through$/m, host);
+  }
   const short = await untilDone("ssh", () => ssh("echo from $((6 * 7))"));
   assert.match(short.said(), /^from 42$/m);
 
