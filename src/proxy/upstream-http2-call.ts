@@ -90,7 +90,9 @@ export class Http2Call implements UpstreamCall {
       if (stream.closed || !sawHead) return; // reset, or over on both sides: `close` follows
       // The response is complete. Node would keep the stream open until the request is complete, too.
       complete = true;
-      if (!stream.writableFinished) resetUnended(stream, constants.NGHTTP2_CANCEL);
+      // Not from within a read: Node puts such a reset off, and ends the process (an assertion in `Http2Stream::OnTrailers`) when
+      // nghttp2 looks for more of the request's body before it is sent.
+      if (!stream.writableFinished) setImmediate(resetUnended, stream, constants.NGHTTP2_CANCEL);
     });
     stream.on("error", (reason) => {
       error ??= reason;
