@@ -46,7 +46,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
         put: 'if (presentation === null || presentation.deadline > 0) return { type: "record" };',
       },
     ],
-    within: 20,
+    within: 80,
   },
   "every-refusal-ends": {
     meaning: "invalid_grant ends a session though a presentation that this epoch does not know may be the reason",

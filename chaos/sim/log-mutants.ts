@@ -152,7 +152,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         put: "",
       },
     ],
-    within: 10,
+    within: 40,
     where: "unproven",
   },
   "carried-denial-inexact": {
