@@ -155,18 +155,6 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     within: 40,
     where: "unproven",
   },
-  "carried-denial-inexact": {
-    meaning: "a denial that a disk carries into another history denies sessions that were created there",
-    changes: [
-      {
-        file: "src/replication/node/denials/persisted-denials.ts",
-        take: "if (createdAt > upTo) return false;",
-        put: "if (upTo > 0) return true;",
-      },
-    ],
-    within: 60,
-    where: "unproven",
-  },
   "no-epoch-end-check": {
     meaning: "a node ahead of the log does not find out by what it hears of a new epoch",
     changes: [

@@ -218,6 +218,18 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
       },
     ],
   },
+  "carried-denial-inexact": {
+    section: 4,
+    meaning: "a denial that a disk carries into another history denies sessions that were created there",
+    test: "test/replication/node/lost-sessions.test.ts",
+    changes: [
+      {
+        file: "src/replication/node/denials/persisted-denials.ts",
+        take: "if (createdAt > upTo) return false;",
+        put: "if (upTo > 0) return true;",
+      },
+    ],
+  },
   ...liveTestMutants,
   ...regionTestMutants,
   ...storeTestMutants,
