@@ -1,7 +1,7 @@
 /**
  * Body end: finds where the body of a request ends in the bytes of its connection (RFC 9112 §6, §7.1). Pure.
  *
- * Node's parser judges the bytes and does not report where it finds the end, and what follows has to be looked at from its first byte
+ * Node's parser judges the bytes and does not report where it finds the end, and what follows must be examined from its first byte
  * on. The connection ends where the two disagree, so a fault here lets nothing pass.
  */
 const lineFeed = 0x0a;
