@@ -7,15 +7,12 @@
  * - The socket still reports its end, its errors and its close.
  */
 import type { Socket } from "node:net";
+import { HandleFlow, type SocketHandle } from "./handle-flow.ts";
 
 /** What `node:net` keeps of a connection. */
-type Handle = {
-  isStreamBase?: boolean;
-  reading: boolean;
+type Handle = SocketHandle & {
   readonly bytesRead: number;
   onread: (this: Handle, bytes: ArrayBuffer | undefined) => unknown;
-  readStart(): number;
-  readStop(): number;
   useUserBuffer?(bytes: Buffer): number;
 };
 
@@ -36,11 +33,10 @@ function beginningOf(length: number): Buffer {
 
 export class CallerReading {
   readonly #socket: Socket;
-  readonly #handle: Handle;
+  readonly #flow: HandleFlow;
   readonly #onBytes: (bytes: Buffer) => void;
   readonly #onOverwritten: () => void;
   #bytesRead: number;
-  #held = false;
   #ended = false;
 
   /**
@@ -60,7 +56,7 @@ export class CallerReading {
     { onBytes, onOverwritten }: Readonly<{ onBytes: (bytes: Buffer) => void; onOverwritten: () => void }>,
   ) {
     this.#socket = socket;
-    this.#handle = handle;
+    this.#flow = new HandleFlow(socket, handle);
     this.#onBytes = onBytes;
     this.#onOverwritten = onOverwritten;
     this.#bytesRead = handle.bytesRead;
@@ -73,7 +69,7 @@ export class CallerReading {
       else this.#read(length);
     };
     handle.onread = own;
-    this.#start();
+    this.#flow.start();
   }
 
   /** TLS could read while another connection is being read, if it wrote nothing at all; neither reading could be trusted then. */
@@ -94,30 +90,17 @@ export class CallerReading {
   }
 
   hold(): void {
-    if (this.#held) return;
-    this.#held = true;
-    this.#handle.reading = false;
-    this.#handle.readStop();
+    this.#flow.hold();
   }
 
   goOn(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#start();
-  }
-
-  #start(): void {
-    if (this.#handle.reading || this.#socket.destroyed) return;
-    this.#handle.reading = true;
-    this.#handle.readStart();
+    this.#flow.resume();
   }
 
   /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
   end(): void {
     this.#ended = true;
-    if (!this.#held) return;
-    this.#socket.pause();
-    this.#start();
+    this.#flow.giveBack();
   }
 }
 

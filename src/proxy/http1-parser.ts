@@ -7,6 +7,7 @@
  */
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
+import { HandleFlow, type SocketHandle } from "./handle-flow.ts";
 
 /** Names and values in turn, latin1. */
 export type RawLines = string[];
@@ -40,8 +41,6 @@ export type Http1Parser = {
 };
 
 type OnExecute = (read: number | ParseError) => void;
-/** What `node:net` keeps of a connection. */
-type SocketHandle = { isStreamBase?: boolean; reading: boolean; readStart(): number; readStop(): number };
 
 export type ParseError = Error & { code: string; bytesParsed: number; reason: string };
 
@@ -165,9 +164,7 @@ function silence(parser: Http1Parser): void {
  */
 export class DirectReading {
   readonly #parser: Http1Parser;
-  readonly #handle: SocketHandle;
-  readonly #socket: Socket;
-  #held = false;
+  readonly #flow: HandleFlow;
 
   /** @returns undefined: this socket is not read that way */
   static begin(parser: Http1Parser, socket: Socket, onRead: OnExecute): DirectReading | undefined {
@@ -181,38 +178,24 @@ export class DirectReading {
     { handle, onRead }: Readonly<{ handle: SocketHandle; onRead: OnExecute }>,
   ) {
     this.#parser = parser;
-    this.#socket = socket;
-    this.#handle = handle;
+    this.#flow = new HandleFlow(socket, handle);
     parser[Parser.kOnExecute] = onRead;
     parser.consume(handle);
-    this.#start();
+    this.#flow.start();
   }
 
   hold(): void {
-    if (this.#held) return;
-    this.#held = true;
-    this.#handle.reading = false;
-    this.#handle.readStop();
+    this.#flow.hold();
   }
 
   goOn(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#start();
-  }
-
-  #start(): void {
-    if (this.#handle.reading || this.#socket.destroyed) return;
-    this.#handle.reading = true;
-    this.#handle.readStart();
+    this.#flow.resume();
   }
 
   /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
   end(): void {
     this.#parser.unconsume();
-    if (!this.#held) return;
-    this.#socket.pause();
-    this.#start();
+    this.#flow.giveBack();
   }
 }
 

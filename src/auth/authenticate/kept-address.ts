@@ -4,7 +4,7 @@
  *   /x?long ── page keeps the address in the tab ──→ sign_in ──→ provider ──→ callback ──→ /.pomerium/return ── page ──→ /x?long
  *
  * - The redirects carry the short URL of `/.pomerium/return` in place of the address, signed and bound to the browser like any other.
- * - The browser keeps the address in `sessionStorage`: one per tab and origin, however often it is asked. The server keeps nothing.
+ * - The browser keeps the address in `sessionStorage`: one per tab and origin. The server keeps nothing.
  * - The page at `/.pomerium/return` leads only to an address of its own origin that this tab kept under the id in its URL. Otherwise it
  *   leads to the path without its query.
  * - No line of a request or an answer holds the address, but the request for the address itself. Load balancers refuse lines of 4 to 8 KiB.

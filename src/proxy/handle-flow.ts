@@ -1,0 +1,42 @@
+/** Handle flow: holds back and resumes the reading of a socket whose handle is read past the stream of `node:net`. */
+import type { Socket } from "node:net";
+
+/** What `node:net` keeps of a connection. */
+export type SocketHandle = { isStreamBase?: boolean; reading: boolean; readStart(): number; readStop(): number };
+
+export class HandleFlow {
+  readonly #socket: Socket;
+  readonly #handle: SocketHandle;
+  #held = false;
+
+  constructor(socket: Socket, handle: SocketHandle) {
+    this.#socket = socket;
+    this.#handle = handle;
+  }
+
+  hold(): void {
+    if (this.#held) return;
+    this.#held = true;
+    this.#handle.reading = false;
+    this.#handle.readStop();
+  }
+
+  resume(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.start();
+  }
+
+  start(): void {
+    if (this.#handle.reading || this.#socket.destroyed) return;
+    this.#handle.reading = true;
+    this.#handle.readStart();
+  }
+
+  /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
+  giveBack(): void {
+    if (!this.#held) return;
+    this.#socket.pause();
+    this.start();
+  }
+}
