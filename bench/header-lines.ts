@@ -6,8 +6,9 @@
  * The parser of a caller's connection reads 1,000, 5,000 and 31,000 lines in reads of 64 KiB. Prints the outcome and
  * the milliseconds for a head.
  */
-import { headerLinesMax } from "../src/proxy/canonical.ts";
-import { createParser, freeParser, type ParseError } from "../src/proxy/http1-parser.ts";
+
+import { createParser, freeParser, type ParseError } from "../src/proxy/http1/parser.ts";
+import { headerLinesMax } from "../src/proxy/message/canonical-request.ts";
 
 const readBytes = 65_536;
 

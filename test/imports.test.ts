@@ -19,6 +19,7 @@ const partsLists = ["src/main.ts", "src/cli/", "src/dev/"];
 /** A file touches the world when its name ends in one of these words (`oidc-client.ts`, but not `log.ts`, a contract) … */
 const worldlyEndings = new Set([
   ...["client", "server", "listener", "socket", "connection", "fanout", "fetch", "splice"], // the network
+  ...["forwarder", "pipeline", "tunnel", "pools", "choice", "metrics"], // what runs on it
   ...["file", "folder", "lock", "loader", "log", "sink", "spool", "feed"], // what is kept
   ...["clock", "timer", "random", "worker"], // the machine itself
 ]);
@@ -37,7 +38,7 @@ const worldlyWords = new Set([
   "fastify",
 ]);
 
-const worldlyFolders = new Set(["postgres", "sqlite"]);
+const worldlyFolders = new Set(["postgres", "sqlite", "http1", "http2"]);
 
 /** Modules that are the world; their types are anybody's. */
 const worldlyModules = [
@@ -89,8 +90,8 @@ const machines = {
   "snapshot builder": "src/replication/snapshot/builder.ts",
   "snapshot run": "src/broker/snapshots/snapshot-run.ts",
   "duty holder": "src/broker/leader/duty-holder.ts",
-  exchanges: "src/proxy/exchanges.ts",
-  admission: "src/proxy/admission.ts",
+  exchanges: "src/proxy/enforce/exchanges.ts",
+  admission: "src/proxy/request/admission.ts",
   decision: "src/auth/authorize/decide.ts",
   caller: "src/auth/authorize/caller.ts",
 };

@@ -1,17 +1,22 @@
 /**
  * Exchanges: the requests of one boot of a simulated node, from the first look to the last byte, decided by the product's own code.
  *
- * The registry of what is open (`src/proxy/exchanges.ts`), admission (`src/proxy/admission.ts`), policy and the lookup of callers are the
+ * The registry of what is open (`src/proxy/enforce/exchanges.ts`), admission (`src/proxy/request/admission.ts`), policy and the lookup of callers are the
  * product's. This file is their shell: it waits for the place that a credential needs, asks before each byte, and performs cuts, which
  * take up to 50 ms. An exchange is open, for the monitors, until its cut is done.
  */
 import { CallerCache, decide, type Handle, resolveCaller } from "../../src/auth/index.ts";
 import type { Link, Stream } from "../../src/events/index.ts";
-import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/admission.ts";
-import { canonicalise } from "../../src/proxy/canonical.ts";
-import type { CutUnderWay } from "../../src/proxy/deliveries.ts";
-import { type CutReason, type Exchange, Exchanges as Registry, type Settled } from "../../src/proxy/exchanges.ts";
-import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/who-asks.ts";
+import {
+  type CutReason,
+  type Exchange,
+  Exchanges as Registry,
+  type Settled,
+} from "../../src/proxy/enforce/exchanges.ts";
+import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
+import type { CutUnderWay } from "../../src/proxy/message/deliveries.ts";
+import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/request/admission.ts";
+import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/request/identify-caller.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
 import type { Asking } from "./cast.ts";
 import type { SimFactOf } from "./facts.ts";

@@ -1,8 +1,8 @@
 /** Mutants of the live cut: what is registered, what a change or a configuration re-decides, what is cut and waited for. Pure data. */
 import type { Mutant } from "./mutant.ts";
 
-const exchanges = "src/proxy/exchanges.ts";
-const admission = "src/proxy/admission.ts";
+const exchanges = "src/proxy/enforce/exchanges.ts";
+const admission = "src/proxy/request/admission.ts";
 const decide = "src/auth/authorize/decide.ts";
 const projection = "src/events/projection/projection.ts";
 

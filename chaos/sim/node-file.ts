@@ -6,7 +6,7 @@
  */
 import { compilePolicies, type Policies } from "../../src/auth/index.ts";
 import { type Config, parseConfig } from "../../src/config/index.ts";
-import { compilePlans, type Plans } from "../../src/proxy/plan.ts";
+import { compilePlans, type Plans } from "../../src/proxy/routing/compiled-route.ts";
 import type { RoutePolicy } from "./facts.ts";
 import { worldStart } from "./world.ts";
 

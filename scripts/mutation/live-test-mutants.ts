@@ -3,13 +3,13 @@ import type { TestMutant } from "./test-mutant.ts";
 
 const decideTest = "test/auth/authorize/decide.test.ts";
 const decide = "src/auth/authorize/decide.ts";
-const exchangesTest = "test/proxy/exchanges.test.ts";
-const exchanges = "src/proxy/exchanges.ts";
-const outletTest = "test/proxy/outlet-socket.test.ts";
+const exchangesTest = "test/proxy/enforce/exchanges.test.ts";
+const exchanges = "src/proxy/enforce/exchanges.ts";
+const outletTest = "test/proxy/http1/outlet-socket.test.ts";
 const projectionTest = "test/events/projection/projection.test.ts";
 const projection = "src/events/projection/projection.ts";
 const cutTest = "test/proxy/cut.test.ts";
-const whoAsks = "src/proxy/who-asks.ts";
+const whoAsks = "src/proxy/request/identify-caller.ts";
 
 export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   "expiry-unread": {
@@ -174,10 +174,10 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
   "door-unseen": {
     section: 3,
     meaning: "an open exchange is decided by its own route alone, though another route stands before it now",
-    test: "test/proxy/plan.test.ts",
+    test: "test/proxy/routing/compiled-route.test.ts",
     changes: [
       {
-        file: "src/proxy/plan.ts",
+        file: "src/proxy/routing/compiled-route.ts",
         take: "return same === undefined ? [] : [planOf(found), planOf(same)];",
         put: "return same === undefined ? [] : [planOf(same)];",
       },

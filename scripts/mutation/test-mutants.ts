@@ -93,10 +93,10 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   "failed-cut-enforces": {
     section: 5,
     meaning: "a change counts as enforced though an exchange that it denies could not be cut",
-    test: "test/proxy/exchanges.test.ts",
+    test: "test/proxy/enforce/exchanges.test.ts",
     changes: [
       {
-        file: "src/proxy/exchanges.ts",
+        file: "src/proxy/enforce/exchanges.ts",
         take: "if (failed.length > 0) settled(new CutFailedError(failed.length, { cause: failed[0] }));\n    else this",
         put: "this",
       },
@@ -105,10 +105,10 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   "lifetime-unwatched": {
     section: 5,
     meaning: "a stream goes on beyond its route's longest lifetime",
-    test: "test/proxy/exchanges.test.ts",
+    test: "test/proxy/enforce/exchanges.test.ts",
     changes: [
       {
-        file: "src/proxy/exchanges.ts",
+        file: "src/proxy/enforce/exchanges.ts",
         take: 'if (now >= this.#endsAt) return this.#refuse("lifetime");',
         put: "",
       },
@@ -132,7 +132,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     test: "test/proxy/lease-during-wait.test.ts",
     changes: [
       {
-        file: "src/proxy/decision-desk.ts",
+        file: "src/proxy/request/authorize.ts",
         take: "    visit.asOf = momentOf(clock);\n    if (visit.downstream.closed || (current() === desk && leaseIsOver(routed))) return;",
         put: "    if (visit.downstream.closed) return;",
       },
@@ -141,10 +141,10 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
   "handle-of-another-host": {
     section: 5,
     meaning: "a session's credential counts on a host that it was not made for",
-    test: "test/proxy/who-asks.test.ts",
+    test: "test/proxy/request/identify-caller.test.ts",
     changes: [
       {
-        file: "src/proxy/who-asks.ts",
+        file: "src/proxy/request/identify-caller.ts",
         take: "(handleFits(handle, hostname, config.cookie.domain) || (isTunnel && handleFitsTunnels(handle)));",
         put: "(hostname !== config.cookie.domain || (isTunnel && handleFitsTunnels(handle)));",
       },

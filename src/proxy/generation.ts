@@ -2,22 +2,22 @@
  * Generation: the life of requests under one configuration, from its activation until the last request that it answers itself.
  *
  * What outlives configurations is given to it: the open exchanges, pools of connections, counts. A request is forwarded under the
- * generation it came in; whether it may go on is decided by the one in force (decision-desk.ts). Pure.
+ * generation it came in; whether it may go on is decided by the one in force (request/authorize.ts). Pure.
  */
 import type { Config } from "../config/index.ts";
 import type { Logger } from "../replication/index.ts";
-import type { DecisionDesk } from "./decision-desk.ts";
-import type { Downstream } from "./downstream.ts";
-import type { Exchanges } from "./exchanges.ts";
-import type { Gateway } from "./gateway-client.ts";
-import type { HttpMetrics } from "./http-metrics.ts";
-import type { UpstreamChoice, Upstreams } from "./http-upstreams.ts";
-import { compilePlans } from "./plan.ts";
-import type { ProxyPorts } from "./ports.ts";
-import { createRequestListener } from "./request-listener.ts";
-import type { ServiceAccountTokens } from "./service-account-file.ts";
-import type { Traffic } from "./traffic.ts";
-import type { ReachedHandles } from "./who-asks.ts";
+import type { Exchanges } from "./enforce/exchanges.ts";
+import type { Traffic } from "./enforce/in-flight.ts";
+import type { ServiceAccountTokens } from "./headers/service-account-file.ts";
+import type { Downstream } from "./message/downstream-request.ts";
+import type { HttpMetrics } from "./observe/http-metrics.ts";
+import type { DecisionDesk } from "./request/authorize.ts";
+import type { ProxyPorts } from "./request/dependencies.ts";
+import type { Gateway } from "./request/gateway-client.ts";
+import type { ReachedHandles } from "./request/identify-caller.ts";
+import { createRequestListener } from "./request/request-pipeline.ts";
+import { compilePlans } from "./routing/compiled-route.ts";
+import type { UpstreamChoice, Upstreams } from "./upstream/connection-pools.ts";
 
 /** What all generations share. */
 export type Lasting = Readonly<{

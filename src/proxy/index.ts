@@ -1,14 +1,17 @@
 /** The life of a request: listen, route, decide, forward, cut. Neighbours import the proxy through this door. */
 
-export { type AuthorizeFacts, compileAuthorizeLine } from "./authorize-line.ts";
 export { type AcmeServing, type Autocert, startAutocert } from "./autocert/autocert-timer.ts";
-export { CapsuleReader, datagramCapsule } from "./capsules.ts";
-export { CutFailedError, type CutReason } from "./exchanges.ts";
-export { type HandlerListener, startHandlerListener } from "./handler-listener.ts";
-export { ForwardTimeoutError } from "./http-forwarder.ts";
-export { createTracing, type TracingClient } from "./opentelemetry-client.ts";
-export type { ProxyPorts } from "./ports.ts";
+export type { DecisionPorts } from "./decision-api/decision-point.ts";
+export { type DecisionServer, startDecisionServer } from "./decision-api/decision-server.ts";
+export { CutFailedError, type CutReason } from "./enforce/exchanges.ts";
+export { ForwardTimeoutError } from "./forward/http-forwarder.ts";
+export { createSessionTokens, type SessionTokens } from "./headers/provider-tokens.ts";
+export { type HandlerListener, startHandlerListener } from "./listen/handler-listener.ts";
+export { createRequestIds } from "./message/request-ids.ts";
+export { type AuthorizeFacts, compileAuthorizeLine } from "./observe/authorize-line.ts";
+export { createTracing, type TracingClient } from "./observe/opentelemetry-client.ts";
 export { type ProxyServer, type ProxyStats, startProxy } from "./proxy-server.ts";
+export type { ProxyPorts } from "./request/dependencies.ts";
 export {
   type CertificateJudge,
   certificateJudge,
@@ -16,10 +19,7 @@ export {
   type Rehearsal,
   type RehearsedHead,
   rehearse,
-} from "./rehearsal.ts";
-export { createRequestIds } from "./request-ids.ts";
-export { compileRoutes, type Routes } from "./routing.ts";
-export type { DecisionPorts } from "./served/decision-point.ts";
-export { type DecisionServer, startDecisionServer } from "./served/decision-server.ts";
-export { createSessionTokens, type SessionTokens } from "./session-tokens.ts";
+} from "./request/dry-run.ts";
+export { compileRoutes, type Routes } from "./routing/route-table.ts";
 export { type RedirectListener, startRedirectListener } from "./tls/redirect-listener.ts";
+export { CapsuleReader, datagramCapsule } from "./tunnel/datagram-capsules.ts";

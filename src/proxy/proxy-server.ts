@@ -12,19 +12,19 @@ import type { Registry } from "prom-client";
 import type { FactKey } from "../auth/index.ts";
 import type { HostPort } from "../config/index.ts";
 import type { AcmeServing } from "./autocert/autocert-timer.ts";
-import type { Downstream } from "./downstream.ts";
-import { type CutReason, cutReasons, Exchanges, type KindCounts, type Settled } from "./exchanges.ts";
-import type { Gateway } from "./gateway-client.ts";
+import { type CutReason, cutReasons, Exchanges, type KindCounts, type Settled } from "./enforce/exchanges.ts";
+import { Traffic } from "./enforce/in-flight.ts";
+import { heldBytesMax } from "./enforce/send-queue-socket.ts";
 import { createGeneration, type Generation, type Lasting } from "./generation.ts";
-import { createHttpMetrics } from "./http-metrics.ts";
-import { createUpstreamMetrics } from "./http-upstream-metrics.ts";
-import { createUpstreams } from "./http-upstreams.ts";
-import type { ProxyPorts } from "./ports.ts";
-import { listen } from "./proxy-listener.ts";
-import { heldBytesMax } from "./send-queue-socket.ts";
-import { openServiceAccountTokens } from "./service-account-file.ts";
-import { Traffic } from "./traffic.ts";
-import { ReachedHandles } from "./who-asks.ts";
+import { openServiceAccountTokens } from "./headers/service-account-file.ts";
+import { listen } from "./listen/proxy-listener.ts";
+import type { Downstream } from "./message/downstream-request.ts";
+import { createHttpMetrics } from "./observe/http-metrics.ts";
+import type { ProxyPorts } from "./request/dependencies.ts";
+import type { Gateway } from "./request/gateway-client.ts";
+import { ReachedHandles } from "./request/identify-caller.ts";
+import { createUpstreams } from "./upstream/connection-pools.ts";
+import { createUpstreamMetrics } from "./upstream/pool-metrics.ts";
 
 export type ProxyStats = Readonly<{
   /** Requests, WebSockets and tunnels under way, permitted or not. */
@@ -202,7 +202,7 @@ export async function startProxy(
 async function openGateway({ authenticateHost, config, clock, render }: ProxyPorts): Promise<Gateway | null> {
   const upstream = config.authenticateInternalServiceUrl;
   if (authenticateHost !== null || upstream === null) return null;
-  const { createGateway } = await import("./gateway-client.ts"); // and its libraries, which nobody else needs
+  const { createGateway } = await import("./request/gateway-client.ts"); // and its libraries, which nobody else needs
   return createGateway({ upstream, config, clock, render });
 }
 

@@ -9,7 +9,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import type { RouteConfig } from "../../src/config/index.ts";
-import { endedPeersIn } from "../../src/proxy/tcp-table-file.ts";
+import { endedPeersIn } from "../../src/proxy/listen/linux-tcp-table-file.ts";
 import { cookieOf, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
 import { data, endHeaders, headers, RawHttp2, requestLines } from "../support/http2-frames.ts";

@@ -12,7 +12,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { type DecisionRecord, type Handle, readCredential } from "../../src/auth/index.ts";
 import type { RouteConfig } from "../../src/config/index.ts";
-import { fold, isReservedName } from "../../src/proxy/header-names.ts";
+import { fold, isReservedName } from "../../src/proxy/message/header-names.ts";
 import { sessionId, userId } from "../events/support.ts";
 import { engOnly, open, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";

@@ -37,6 +37,6 @@ filter.setBigUint64(8, ffi.getRawPointer(code.buffer), true);
 const isSandboxed =
   prctl(setNoNewPrivileges, 1n, 0n, 0n, 0n) === 0 &&
   prctl(setSeccomp, modeFilter, ffi.getRawPointer(filter.buffer), 0n, 0n) === 0;
-const { heldBytesMax } = await import("../../src/proxy/send-queue-socket.ts");
+const { heldBytesMax } = await import("../../src/proxy/enforce/send-queue-socket.ts");
 process.stdout.write(`${JSON.stringify({ isSandboxed, heldBytesMax: String(heldBytesMax) })}\n`);
 void library; // early releases of Node 26 unload a library that nothing refers to

@@ -153,7 +153,7 @@ test("a record with a long path is not kept for the next one like it", async () 
   assert.notEqual(short.deref(), undefined);
 });
 
-/** As it is made (src/proxy/visit.ts): what stands beside the answer is behind the reasons. */
+/** As it is made (src/proxy/request/request-context.ts): what stands beside the answer is behind the reasons. */
 function inOrder(record: object): DecisionRecord {
   const { applied, configHash, overdueMs, trace, ...first } = record as DecisionRecord;
   return { ...first, ...(trace === undefined ? {} : { trace }), applied, configHash, overdueMs };

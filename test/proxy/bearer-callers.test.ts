@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { BearerRules } from "../../src/auth/index.ts";
 import type { Config } from "../../src/config/index.ts";
-import { createDecisionPoint } from "../../src/proxy/served/decision-point.ts";
-import { ReachedHandles } from "../../src/proxy/who-asks.ts";
+import { createDecisionPoint } from "../../src/proxy/decision-api/decision-point.ts";
+import { ReachedHandles } from "../../src/proxy/request/identify-caller.ts";
 import { type Rig, raw, routeTo, startRig } from "./support.ts";
 
 async function start(

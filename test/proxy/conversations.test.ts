@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
-import { createParser } from "../../src/proxy/http1-parser.ts";
+import { createParser } from "../../src/proxy/http1/parser.ts";
 import { fc } from "../support/property.ts";
 import { cookieOf, type Rig, routeTo, signedIn, startRig, startUpstream, type Upstream } from "./support.ts";
 

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { RouteConfig } from "../../src/config/index.ts";
-import { canonicalise } from "../../src/proxy/canonical.ts";
-import { ownCookies } from "../../src/proxy/cookies.ts";
-import { buildDownstreamHeaders, compileResponseRules, trailerPairs } from "../../src/proxy/downstream-headers.ts";
+import {
+  buildDownstreamHeaders,
+  compileResponseRules,
+  trailerPairs,
+} from "../../src/proxy/headers/downstream-headers.ts";
 import {
   buildUpstreamHeaders,
   callerAddress,
@@ -11,7 +13,9 @@ import {
   type Identity,
   passedTrailers,
   stripSessionQuery,
-} from "../../src/proxy/upstream-headers.ts";
+} from "../../src/proxy/headers/upstream-headers.ts";
+import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
+import { ownCookies } from "../../src/proxy/message/cookies.ts";
 import { route } from "../auth/authorize/support.ts";
 
 const config = {

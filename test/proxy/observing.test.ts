@@ -5,7 +5,7 @@ import { connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { after, describe, test } from "node:test";
 import type { AccessLogField, Config, RouteConfig } from "../../src/config/index.ts";
-import { durationBounds, RouteMeters } from "../../src/proxy/route-meters.ts";
+import { durationBounds, RouteMeters } from "../../src/proxy/observe/route-meters.ts";
 import { waitFor } from "../support/wait-for.ts";
 import {
   cookieOf,

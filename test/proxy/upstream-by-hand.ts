@@ -2,8 +2,8 @@
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { HeaderLines } from "../../src/proxy/header-lines.ts";
-import { Http1Pool } from "../../src/proxy/upstream-http1.ts";
+import { Http1Pool } from "../../src/proxy/http1/upstream-pool.ts";
+import { HeaderLines } from "../../src/proxy/message/header-lines.ts";
 
 export type Upstream = Readonly<{
   pool: Http1Pool;

@@ -6,9 +6,9 @@
  * decode `%3b` before that and some after it. There are at most four such readings.
  *
  * On a route with `allow_encoded_slashes`, `%2F` is a character of its segment to some servers and a slash to others. The proxy refuses
- * parameters beside it (src/proxy/canonical.ts), so such a path has one other reading. Any other path has none.
+ * parameters beside it (src/proxy/message/canonical-request.ts), so such a path has one other reading. Any other path has none.
  *
- * Routes (src/proxy/routing.ts) and policies (decide.ts) refuse a request with 400 where a reading leads to another answer.
+ * Routes (src/proxy/routing/route-table.ts) and policies (decide.ts) refuse a request with 400 where a reading leads to another answer.
  */
 export function pathReadings(asked: Readonly<{ path: string; rawPath?: string }>): readonly string[] {
   const { path, rawPath = path } = asked;

@@ -7,8 +7,8 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer, type Socket } from "node:net";
 import type { HostPort } from "../../config/index.ts";
-import { listenAt } from "../bound-server.ts";
-import { parseHost } from "../canonical.ts";
+import { parseHost } from "../message/canonical-request.ts";
+import { listenAt } from "./bound-server.ts";
 import { readFirstBytes } from "./first-bytes-socket.ts";
 import { lookForProxyHeader } from "./proxy-protocol.ts";
 

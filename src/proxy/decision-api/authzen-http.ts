@@ -1,0 +1,98 @@
+/**
+ * AuthZEN over HTTP: paths, keys, statuses and the request id of OpenID Authorization API 1.0; authzen.ts knows the rest.
+ *
+ * A denial is an answer (200). 400: the question is none. 401: no key. 403: a key that may not ask this. 501: an answer that nobody here
+ * has. 503: this node does not know.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Evaluated } from "./authzen.ts";
+import { AuthzenError, AuthzenUnavailable } from "./authzen-parser.ts";
+import { requestIdPattern, type Serving } from "./decision-service.ts";
+
+/** What comes back as it came; what stands in records is narrower. */
+const echoedPattern = /^[\x20-\x7e]{1,256}$/;
+
+export function registerAuthzen(app: FastifyInstance, serving: Serving, scheme: "http" | "https"): void {
+  const { answered } = serving;
+  const served = serving.current;
+  app.addHook("onRequest", async (request, reply) => {
+    const id = request.headers["x-request-id"];
+    if (typeof id === "string" && echoedPattern.test(id)) reply.header("x-request-id", id);
+    reply.header("cache-control", "no-store");
+    if (!request.url.startsWith("/access/")) return;
+    if (holderOf(request) !== undefined) return;
+    answered.inc({ form: "authzen", result: "unauthenticated" });
+    return reply.code(401).header("www-authenticate", "Bearer").type("text/plain").send("a key is required\n");
+  });
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    if (error instanceof AuthzenUnavailable) return unavailable(reply, error.message);
+    const status = statusOfError(error);
+    if (status >= 500) served().ports.logger.error({ error: String(error) }, "a decision could not be made");
+    return reply
+      .code(status)
+      .type("text/plain")
+      .send(status >= 500 ? "internal error\n" : `${error.message}\n`);
+  });
+  app.setNotFoundHandler((_request, reply) => reply.code(404).type("text/plain").send("nothing is here\n"));
+
+  app.get("/.well-known/authzen-configuration", (request) => {
+    const base = `${scheme}://${request.headers.host ?? "localhost"}`;
+    return {
+      policy_decision_point: base,
+      access_evaluation_endpoint: `${base}/access/v1/evaluation`,
+      access_evaluations_endpoint: `${base}/access/v1/evaluations`,
+      ...(served().listsPeople.size === 0 ? {} : { search_subject_endpoint: `${base}/access/v1/search/subject` }),
+      search_action_endpoint: `${base}/access/v1/search/action`,
+      search_resource_endpoint: `${base}/access/v1/search/resource`,
+    };
+  });
+
+  app.post("/access/v1/evaluation", async (request, reply) =>
+    answerOne(reply, await served().authzen.evaluation(request.body, idOf(request))),
+  );
+  app.post("/access/v1/evaluations", async (request, reply) => {
+    const answer = await served().authzen.evaluations(request.body, idOf(request));
+    if (!("evaluations" in answer)) return answerOne(reply, answer);
+    for (const { context } of answer.evaluations) answered.inc({ form: "authzen", result: String(context["result"]) });
+    return answer;
+  });
+  app.post("/access/v1/search/action", (request) => served().authzen.search.actions(request.body));
+  app.post("/access/v1/search/resource", async (request, reply) => {
+    const found = await served().authzen.search.resources(request.body);
+    if (found !== null) return found;
+    const why = "which resources of this type there are is not known here: only those of the type route are\n";
+    return reply.code(501).type("text/plain").send(why);
+  });
+  app.post("/access/v1/search/subject", async (request, reply) => {
+    const { authzen, listsPeople } = served();
+    const name = holderOf(request);
+    if (name !== undefined && listsPeople.has(name)) return authzen.search.subjects(request.body);
+    answered.inc({ form: "authzen", result: "forbidden" });
+    const why = "this key may not list people: decision_api.lists_people does not name it\n";
+    return reply.code(403).type("text/plain").send(why);
+  });
+
+  function holderOf(request: FastifyRequest): string | undefined {
+    return served().mayAsk.keyHolder(request.headers.authorization);
+  }
+
+  function answerOne(reply: FastifyReply, answer: Evaluated): Evaluated | FastifyReply {
+    const { result, reason } = answer.context;
+    answered.inc({ form: "authzen", result: String(result) });
+    return result === "unavailable" ? unavailable(reply, String(reason)) : answer;
+  }
+}
+
+function unavailable(reply: FastifyReply, why: string): FastifyReply {
+  return reply.code(503).header("retry-after", "1").type("text/plain").send(`${why}\n`);
+}
+
+function idOf(request: FastifyRequest): string {
+  const given = request.headers["x-request-id"];
+  return typeof given === "string" && requestIdPattern.test(given) ? given : request.id;
+}
+
+function statusOfError(error: Error & { statusCode?: number }): number {
+  if (error instanceof AuthzenError || error.statusCode === 415) return 400; // as the standard has it
+  return error.statusCode ?? 500;
+}

@@ -1,0 +1,51 @@
+/**
+ * AuthZEN's pages: where a search goes on, and of which search.
+ *
+ * Pure. A token says where to go on and how many results a page has, and carries a digest of everything else that was asked, because
+ * that has to stay the same.
+ */
+import { createHash } from "node:crypto";
+import { canonicalJson } from "../../config/index.ts";
+import { AuthzenError, type Json, objectOf } from "./authzen-parser.ts";
+
+export const pageMax = 1_000;
+
+export type Page = Readonly<{
+  /** Empty: from the beginning. */
+  from: string;
+  limit: number;
+  /** The token by which the search goes on from there. */
+  tokenFor(from: string): string;
+}>;
+
+/** @throws AuthzenError */
+export function readPage({ page, ...search }: Json): Page {
+  const { token = "", limit } = page === undefined ? {} : objectOf(page, "page");
+  if (limit !== undefined && (typeof limit !== "number" || !Number.isSafeInteger(limit) || limit < 0))
+    throw new AuthzenError("page.limit is no count");
+  if (typeof token !== "string") throw new AuthzenError("page.token is not text");
+  const digest = digestOf(search);
+  const before = token === "" ? undefined : readToken(token);
+  if (before !== undefined && before.digest !== digest) throw new AuthzenError("page.token is of another search");
+  if (before !== undefined && limit !== undefined && limit !== before.limit)
+    throw new AuthzenError("page.limit is not the one that the search began with");
+  const asked = before?.limit ?? limit ?? pageMax;
+  return {
+    from: before?.from ?? "",
+    limit: Math.min(asked, pageMax),
+    tokenFor: (from) => Buffer.from(JSON.stringify([from, asked, digest])).toString("base64url"),
+  };
+}
+
+function readToken(token: string): Readonly<{ from: string; limit: number; digest: string }> {
+  try {
+    const [from, limit, digest] = JSON.parse(Buffer.from(token, "base64url").toString("utf8"));
+    if (typeof from === "string" && Number.isSafeInteger(limit) && limit >= 0 && typeof digest === "string")
+      return { from, limit, digest };
+  } catch {}
+  throw new AuthzenError("page.token is none of ours");
+}
+
+function digestOf(search: Json): string {
+  return createHash("sha256").update(canonicalJson(search)).digest("base64url").slice(0, 22);
+}

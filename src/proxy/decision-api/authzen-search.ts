@@ -1,0 +1,154 @@
+/**
+ * AuthZEN's searches: what somebody may do, where, and who may.
+ *
+ * Pure but for the decision point. Nobody acts on what is found, so nothing is recorded. Each answer looks at a bounded part of what
+ * there is and says by a token where to go on. Where this node does not know, the whole search fails. People are found in the order of their ids, which all nodes share.
+ */
+import type { DecisionApiConfig, RouteConfig } from "../../config/index.ts";
+import { type UserId, userIdOf } from "../../events/index.ts";
+import { type Page, readPage } from "./authzen-page-token.ts";
+import {
+  type Asked,
+  AuthzenError,
+  actionOf,
+  contextOf,
+  entityOf,
+  type Json,
+  objectOf,
+  textOf,
+} from "./authzen-parser.ts";
+import type { DecisionPoint, DecisionPorts, Verdict } from "./decision-point.ts";
+import { actionsOf, isKnownType } from "./resource-request.ts";
+
+export type Found = Readonly<{
+  page: Readonly<{ next_token: string; count: number; total?: number }>;
+  results: readonly Json[];
+}>;
+
+export type AuthzenSearch = Readonly<{
+  /** Names of actions that are permitted. @throws AuthzenError */
+  actions(body: unknown): Promise<Found>;
+  /** Routes where the action is permitted at the address that they begin at; null: which there are of this type is not known here. @throws AuthzenError */
+  resources(body: unknown): Promise<Found | null>;
+  /** People who may. @throws AuthzenError */
+  subjects(body: unknown): Promise<Found>;
+}>;
+
+/** Of people that one answer looks at. */
+const examinedMax = 1_000;
+/** Between pauses, in which other requests get their turn. */
+const scannedAtOnce = 10_000;
+export const decidedAtOnce = 50;
+
+export function createAuthzenSearch(
+  replica: Pick<DecisionPorts["replica"], "projection">,
+  parts: Readonly<{
+    api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
+    point: Pick<DecisionPoint, "routes">;
+    /** Null: it is nothing that could be decided about. */
+    decide: (asked: Asked) => Promise<Verdict | null>;
+    decideFor: (userId: UserId, asked: Omit<Asked, "subject">) => Promise<Verdict | null>;
+    pause: () => Promise<void>;
+  }>,
+): AuthzenSearch {
+  const { point, decide, decideFor, pause } = parts;
+  const { resources: words, subjectIssuer: issuer } = parts.api;
+
+  async function actions(body: unknown): Promise<Found> {
+    const given = objectOf(body, "the body");
+    const page = readPage(given);
+    const asked = { ...inputs(given), resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
+    const permitted: Json[] = [];
+    for (const name of actionsOf(asked.resource.type, words)) {
+      const verdict = await decide({ ...asked, action: { name, properties: {} } });
+      if (verdict?.type === "permit") permitted.push({ name });
+    }
+    return pageOf(permitted, page);
+  }
+
+  async function resources(body: unknown): Promise<Found | null> {
+    const given = objectOf(body, "the body");
+    const page = readPage(given);
+    const asked = { ...inputs(given), action: actionOf(given["action"]), context: contextOf(given) };
+    const type = textOf(objectOf(given["resource"], "resource")["type"], "resource.type");
+    if (!isKnownType(type, words)) return pageOf([], page);
+    if (type !== "route" || Object.hasOwn(words, "route")) return null;
+    const permitted: Json[] = [];
+    for (const [i, route] of point.routes.entries()) {
+      if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
+      const id = beginningOf(route);
+      if (id === undefined) continue;
+      const verdict = await decide({ ...asked, resource: { type: "route", id, properties: {} } });
+      if (verdict?.type === "permit" && verdict.route.id === route.id) permitted.push({ type: "route", id });
+    }
+    return pageOf(permitted, page);
+  }
+
+  async function subjects(body: unknown): Promise<Found> {
+    const given = objectOf(body, "the body");
+    const page = readPage(given);
+    const type = textOf(objectOf(given["subject"], "subject")["type"], "subject.type");
+    const action = actionOf(given["action"]);
+    const asked = { action, resource: entityOf(given["resource"], "resource"), context: contextOf(given) };
+    if (type !== "user" && !(type === "identity" && issuer !== null)) return pageOf([], page);
+    const people = await nextPeople(page.from);
+    const results: Json[] = [];
+    let last = page.from;
+    for (const [i, userId] of people.entries()) {
+      if (results.length >= page.limit) break;
+      if (i % decidedAtOnce === decidedAtOnce - 1) await pause();
+      const id = await nameOfPermitted(userId, asked);
+      if (id !== undefined) results.push({ type, id });
+      last = userId;
+    }
+    const isWhole = last === people.at(-1) || people.length === 0;
+    const next = isWhole && people.length < examinedMax ? "" : page.tokenFor(last);
+    return { page: { next_token: next, count: results.length }, results };
+  }
+
+  /** The people behind an id, a bounded number, in order. */
+  async function nextPeople(after: string): Promise<readonly UserId[]> {
+    let chosen: UserId[] = [];
+    let scanned = 0;
+    const keepFirst = (): void => {
+      chosen = chosen.sort((a, b) => (a < b ? -1 : 1)).slice(0, examinedMax);
+    };
+    for (const { userId } of replica.projection.users()) {
+      if (++scanned % scannedAtOnce === 0) await pause();
+      if (userId > after) chosen.push(userId);
+      if (chosen.length >= examinedMax * 8) keepFirst();
+    }
+    keepFirst();
+    return chosen;
+  }
+
+  /** By the id that a question about them has; undefined: they may not, or nobody asks about them by such an id. */
+  async function nameOfPermitted(userId: UserId, asked: Omit<Asked, "subject">): Promise<string | undefined> {
+    const verdict = await decideFor(userId, asked);
+    if (verdict?.type !== "permit" || verdict.principal === null) return undefined;
+    if (issuer === null) return userId;
+    const subject = verdict.principal.profile?.subject;
+    return subject !== undefined && userIdOf(issuer, subject) === userId ? subject : undefined;
+  }
+
+  return { actions, resources, subjects };
+}
+
+function inputs(given: Json): Pick<Asked, "subject"> {
+  return { subject: entityOf(given["subject"], "subject") };
+}
+
+/** The address where a route begins; undefined: it begins at many. */
+function beginningOf(route: RouteConfig): string | undefined {
+  if (route.tunnel !== null || route.host.includes("*") || route.match.kind === "regex") return undefined;
+  return `${route.from.origin}${route.match.value === "" ? "/" : route.match.value}`;
+}
+
+function pageOf(all: readonly Json[], { from, limit, tokenFor }: Page): Found {
+  if (!/^\d{0,9}$/.test(from)) throw new AuthzenError("page.token is none of ours");
+  const begin = Number(from);
+  const results = all.slice(begin, begin + limit);
+  const end = begin + results.length;
+  const next = end < all.length ? tokenFor(String(end)) : "";
+  return { page: { next_token: next, count: results.length, total: all.length }, results };
+}

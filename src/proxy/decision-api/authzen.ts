@@ -1,0 +1,227 @@
+/**
+ * AuthZEN: OpenID Authorization API 1.0 over the decision point; docs/decisions.md has the mapping.
+ *
+ *   subject   session (id), user and identity (Cardea's id, or the provider's subject), credential (a handle), anonymous
+ *   action    an HTTP method, or what `decision_api.resources` names       resource   route, or what is named there
+ *   context   ip, headers
+ *
+ * Pure but for the decision point. A subject, action or resource that is nothing here is a denial, with the reason in its context.
+ */
+import type { Handle } from "../../auth/index.ts";
+import type { DecisionApiConfig } from "../../config/index.ts";
+import { parseSessionId, parseUserId, type SessionId, type UserId, userIdOf } from "../../events/index.ts";
+import {
+  type Asked,
+  AuthzenError,
+  AuthzenUnavailable,
+  type Entity,
+  type Json,
+  objectOf,
+  readAsked,
+} from "./authzen-parser.ts";
+import { type AuthzenSearch, createAuthzenSearch, decidedAtOnce } from "./authzen-search.ts";
+import {
+  type DecisionPoint,
+  type DecisionPorts,
+  type Described,
+  statusOf,
+  type Verdict,
+  type Whose,
+} from "./decision-point.ts";
+import { addressOf } from "./resource-request.ts";
+
+export type Evaluated = Readonly<{ decision: boolean; context: Readonly<Record<string, unknown>> }>;
+
+export const evaluationsMax = 1_000;
+
+export type Authzen = Readonly<{
+  /** @throws AuthzenError */
+  evaluation(body: unknown, requestId: string): Promise<Evaluated>;
+  /** One answer for each of `evaluations`, as far as they were gone through. @throws AuthzenError */
+  evaluations(body: unknown, requestId: string): Promise<Evaluated | Readonly<{ evaluations: readonly Evaluated[] }>>;
+  search: AuthzenSearch;
+}>;
+
+export function createAuthzen(
+  ports: DecisionPorts,
+  point: DecisionPoint,
+  parts: Readonly<{
+    api: Pick<DecisionApiConfig, "resources" | "subjectIssuer">;
+    /** Lets other requests have their turn. */
+    pause: () => Promise<void>;
+  }>,
+): Authzen {
+  const { config, replica, clock } = ports;
+  const { resources: words, subjectIssuer: issuer } = parts.api;
+
+  async function evaluate(asked: Asked, requestId: string): Promise<Evaluated> {
+    const described = describe(asked);
+    if (typeof described === "string") return denied(described);
+    const whose = whoIs(asked.subject);
+    if (whose === "subject-type") return denied(whose);
+    const traced = asked.context["trace"] === true;
+    const verdict = await point.ask({ described, whose, requestId, ...(traced ? { traced } : {}) });
+    return told(verdict, traced);
+  }
+
+  const search = createAuthzenSearch(replica, {
+    ...{ ...parts, point },
+    decide: (asked) => find(asked, whoIs(asked.subject)),
+    decideFor: (userId, asked) => find(asked, { among: (idpId) => newestOf(userId, idpId) }),
+  });
+
+  async function find(
+    asked: Omit<Asked, "subject">,
+    whose: Exclude<Whose, "credential"> | "subject-type",
+  ): Promise<Verdict | null> {
+    const described = describe(asked);
+    if (typeof described === "string" || whose === "subject-type") return null;
+    const verdict = await point.ask({ described, whose, requestId: "", recorded: false });
+    if (verdict.type === "unavailable") throw new AuthzenUnavailable(reasonsOf(verdict).join(" "));
+    return verdict;
+  }
+
+  function told(verdict: Verdict, traced: boolean): Evaluated {
+    const reasons = reasonsOf(verdict);
+    return {
+      decision: verdict.type === "permit",
+      context: {
+        ...{ reason: reasons.join(" "), reasons, result: verdict.type, status: statusOf(verdict) },
+        ...("route" in verdict ? { route: verdict.route.id } : {}),
+        ...(traced && "beside" in verdict ? { trace: verdict.beside?.trace ?? null } : {}),
+        ...{ epoch: replica.applied.epoch, position: String(replica.applied.position), configuration: config.hash },
+      },
+    };
+  }
+
+  function whoIs({ type, id, properties }: Entity): Exclude<Whose, "credential"> | "subject-type" {
+    switch (type) {
+      case "anonymous":
+        return null;
+      case "session":
+        return ofSession(id) ?? null;
+      case "user":
+      case "identity":
+        return ofUser(id, properties["issuer"] ?? issuer, type);
+      case "credential":
+        return { token: id };
+      default:
+        return "subject-type";
+    }
+  }
+
+  function ofSession(id: string): Pick<Handle, "sessionId" | "userId"> | undefined {
+    const sessionId = parsed<SessionId>(parseSessionId, id);
+    const session = sessionId === undefined ? undefined : replica.projection.session(sessionId);
+    const userId = session?.userId ?? null;
+    return sessionId === undefined || userId === null ? undefined : { sessionId, userId };
+  }
+
+  function ofUser(id: string, from: unknown, type: "user" | "identity"): Exclude<Whose, "credential"> {
+    const ours = type === "user" ? parsed<UserId>(parseUserId, id) : undefined;
+    const userId = typeof from === "string" ? userIdOf(from, id) : from === null ? ours : undefined;
+    return userId === undefined ? null : { among: (idpId) => newestOf(userId, idpId) };
+  }
+
+  /** The newest of the person's sessions that are in force: policy asks what a session says. */
+  function newestOf(userId: UserId, idpId: string): Pick<Handle, "sessionId" | "userId"> | undefined {
+    const now = clock.wall();
+    const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
+      const found = replica.projection.standing(sessionId);
+      const counts = found.standing === "active" && found.session.expiresAt > now && found.session.idpId === idpId;
+      return counts ? [found.session] : [];
+    });
+    const newest = standing.toSorted((a, b) => b.createdAt - a.createdAt)[0];
+    return newest === undefined ? undefined : { sessionId: newest.sessionId, userId };
+  }
+
+  return {
+    evaluation: async (body, requestId) => evaluate(readAsked(objectOf(body, "the body")), requestId),
+
+    async evaluations(body, requestId) {
+      const { evaluations: given, options, ...defaults } = objectOf(body, "the body");
+      if (given === undefined || (Array.isArray(given) && given.length === 0))
+        return evaluate(readAsked(defaults), requestId);
+      if (!Array.isArray(given)) throw new AuthzenError("evaluations is not a list");
+      if (given.length > evaluationsMax) throw new AuthzenError(`more than ${evaluationsMax} evaluations`);
+      const semantic = semanticOf(options);
+      const answers: Evaluated[] = [];
+      for (const [i, one] of (given as readonly unknown[]).entries()) {
+        if (i % decidedAtOnce === decidedAtOnce - 1) await parts.pause();
+        const asked = readEntry({ ...defaults, ...objectOf(one, "an entry of evaluations") });
+        const answer = typeof asked === "string" ? denied(asked) : await evaluate(asked, requestId);
+        answers.push(answer);
+        if (semantic === "deny_on_first_deny" && !answer.decision) break;
+        if (semantic === "permit_on_first_permit" && answer.decision) break;
+      }
+      return { evaluations: answers };
+    },
+    search,
+  };
+
+  function describe({ context, ...asked }: Omit<Asked, "subject">): Described | string {
+    const place = addressOf(asked, words);
+    if (typeof place === "string") return place;
+    const { ip = null, headers = {} } = context;
+    if (ip !== null && (typeof ip !== "string" || ip === "")) return "context-ip";
+    const lines: string[] = [];
+    if (typeof headers !== "object" || headers === null || Array.isArray(headers)) return "context-headers";
+    for (const [name, value] of Object.entries(headers)) {
+      if (typeof value !== "string" || !/^[!#$%&'*+.^`|~0-9A-Za-z-]+$/.test(name)) return "context-headers";
+      if (!/^(?:host|x-pomerium-authorization)$/i.test(name)) lines.push(name, value);
+    }
+    return { ...place, lines, ip };
+  }
+}
+
+function reasonsOf(verdict: Verdict): readonly string[] {
+  switch (verdict.type) {
+    case "unavailable":
+      return [verdict.why === "lease" ? "no-lease" : verdict.why];
+    case "not_found":
+      return ["route-not-found"];
+    case "bad_request":
+      return [verdict.reason];
+    case "abandoned":
+      return [verdict.type];
+    default:
+      return verdict.reasons;
+  }
+}
+
+function denied(reason: string): Evaluated {
+  return { decision: false, context: { reason, reasons: [reason], result: "bad_request", status: 400 } };
+}
+
+/** In a list, what is wrong with one entry is that entry's answer. */
+function readEntry(given: Json): Asked | string {
+  try {
+    return readAsked(given);
+  } catch (error) {
+    if (error instanceof AuthzenError) return error.message;
+    throw error;
+  }
+}
+
+type Semantic = "execute_all" | "deny_on_first_deny" | "permit_on_first_permit";
+function semanticOf(options: unknown): Semantic {
+  const semantic = options === undefined ? undefined : objectOf(options, "options")["evaluations_semantic"];
+  switch (semantic) {
+    case undefined:
+    case "execute_all":
+      return "execute_all";
+    case "deny_on_first_deny":
+    case "permit_on_first_permit":
+      return semantic;
+    default:
+      throw new AuthzenError("options.evaluations_semantic is not known");
+  }
+}
+
+function parsed<Id>(parse: (text: string) => Id, text: string): Id | undefined {
+  try {
+    return parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * Decision server: where other proxies and services ask for decisions (docs/decisions.md).
+ *
+ *   /forward-auth, /auth-request, /ext-authz/…   by the proxies that `decision_api` names
+ *   /access/v1/…                                 by the keys of `decision_api.keys`
+ *   gRPC, on an address of its own               ext-authz-server.ts
+ *
+ * It knows nothing of policies and carries nothing. Whatever goes wrong here is an answer that permits nothing. Who may ask follows the
+ * configuration in force; where they ask stays as the process was started.
+ */
+import { constants } from "node:crypto";
+import { createServer as createPlainServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { setImmediate } from "node:timers/promises";
+import { TLSSocket } from "node:tls";
+import Fastify from "fastify";
+import { Counter, type Registry } from "prom-client";
+import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
+import { withoutJsonSchemas } from "../../replication/index.ts";
+import { registerAuthzen } from "./authzen-http.ts";
+import type { DecisionPorts, Verdict } from "./decision-point.ts";
+import { createServing, requestIdPattern, type Serving } from "./decision-service.ts";
+import { type GatewayAnswer, gatewayAnswer } from "./external-auth-reply.ts";
+import { type GatewayForm, readGatewayRequest } from "./external-auth-request.ts";
+
+export type DecisionServer = Readonly<{
+  /** Null: not asked for. */
+  address: HostPort | null;
+  grpcAddress: HostPort | null;
+  close(): Promise<void>;
+}>;
+
+const bodyBytesMax = 1_024 * 1_024;
+/** The cookies of every service that a host has may be in it. */
+const headerBytesMax = 64 * 1_024;
+
+export async function startDecisionServer(
+  options: Readonly<{
+    listen: DecisionApiConfig;
+    /** Of the configuration in force; the same object until it changes. */
+    ports: () => DecisionPorts;
+    registry: Registry;
+    requestId: () => string;
+  }>,
+): Promise<DecisionServer> {
+  const { listen } = options;
+  const answered = new Counter({
+    name: "cardea_served_decisions_total",
+    help: "Decisions that other proxies and services asked for, by how they asked and what they were told.",
+    labelNames: ["form", "result"],
+    registers: [options.registry],
+  });
+  const serving = createServing({ ...options, answered, pause: () => setImmediate() });
+  const http = listen.address === null ? null : await startHttp(listen, listen.address, serving);
+  const grpc = listen.grpcAddress === null ? null : await startGrpc(listen, listen.grpcAddress, serving);
+  return {
+    address: http?.address ?? null,
+    grpcAddress: grpc?.address ?? null,
+    async close() {
+      serving.close();
+      await Promise.all([http?.close(), grpc?.close()]);
+    },
+  };
+}
+
+/** The libraries of gRPC and its messages are loaded where it is spoken, and nowhere else. */
+async function startGrpc(listen: DecisionApiConfig, address: HostPort, serving: Serving) {
+  const { startExtAuthz } = await import("./ext-authz-server.ts");
+  return startExtAuthz(listen, address, serving);
+}
+
+async function startHttp(
+  { tls, clientCa }: DecisionApiConfig,
+  address: HostPort,
+  serving: Serving,
+): Promise<Readonly<{ address: HostPort; close(): Promise<void> }>> {
+  const app = Fastify({
+    logger: false,
+    schemaController: withoutJsonSchemas,
+    genReqId: serving.requestId,
+    bodyLimit: bodyBytesMax,
+    forceCloseConnections: "idle", // a question that is cut off is a denial to somebody
+    trustProxy: false,
+    serverFactory(handler) {
+      const both = (req: IncomingMessage, res: ServerResponse): void => {
+        const asked = gatewayPath(req.url ?? "");
+        if (asked === undefined) handler(req, res);
+        else answerGateway(serving, req, res, asked);
+      };
+      if (tls === null) return createPlainServer({ maxHeaderSize: headerBytesMax }, both);
+      // Whoever asks by a key has no certificate, so it is not demanded of everybody. A resumed session would bring back the verdict
+      // of another time.
+      const certificates =
+        clientCa === null
+          ? {}
+          : {
+              ca: clientCa,
+              ...{ requestCert: true, rejectUnauthorized: false, secureOptions: constants.SSL_OP_NO_TICKET },
+            };
+      const { cert, key } = tls;
+      return createTlsServer(
+        { maxHeaderSize: headerBytesMax, cert, key, minVersion: "TLSv1.2", ...certificates },
+        both,
+      );
+    },
+  });
+  registerAuthzen(app, serving, tls === null ? "http" : "https");
+  await app.listen({ host: address.host, port: address.port });
+  const { port } = app.server.address() as AddressInfo;
+  return { address: { host: address.host, port }, close: () => app.close() };
+}
+
+type Asked = Readonly<{ form: GatewayForm; redirects: boolean; target: string }>;
+
+function gatewayPath(url: string): Asked | undefined {
+  const question = url.indexOf("?");
+  const path = question < 0 ? url : url.slice(0, question);
+  if (path === "/auth-request") return { form: "auth-request", redirects: false, target: "" };
+  if (path === "/forward-auth") {
+    const redirects = new URLSearchParams(url.slice(path.length)).get("sign_in") === "redirect";
+    return { form: "forward-auth", redirects, target: "" };
+  }
+  const prefix = "/ext-authz";
+  return url.startsWith(`${prefix}/`)
+    ? { form: "ext-authz", redirects: true, target: url.slice(prefix.length) }
+    : undefined;
+}
+
+async function gateway(serving: Serving, req: IncomingMessage, asked: Asked): Promise<GatewayAnswer> {
+  const { form } = asked;
+  const peer = req.socket.remoteAddress ?? "";
+  const { ports, point, mayAsk } = serving.current();
+  const id = serving.requestId();
+  const told = (verdict: Verdict, requestId: string, result: string = verdict.type): GatewayAnswer => {
+    serving.answered.inc({ form, result });
+    return gatewayAnswer(verdict, { ...asked, requestId, now: ports.clock.wall(), ports });
+  };
+  if (!hasCertificate(req) && !mayAsk.isTrusted(peer)) {
+    ports.logger.debug({ peer, form }, "asked for a decision, and is none of the proxies that decision_api names");
+    return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
+  }
+  const read = readGatewayRequest(
+    { form, method: req.method ?? "", target: asked.target, rawHeaders: req.rawHeaders },
+    { isTrusted: mayAsk.isTrusted, isRouteHost: point.isRouteHost, doorPort: req.socket.localPort ?? 0 },
+  );
+  if (read.type === "refused") {
+    ports.logger.warn(
+      { peer, form, header: read.reason },
+      "a proxy left out a fact of the request, or its facts contradict each other; denied",
+    );
+    return told({ type: "bad_request", reason: read.reason }, id);
+  }
+  const given = req.headers["x-request-id"];
+  const own = typeof given === "string" && requestIdPattern.test(given) ? given : id;
+  const verdict = await point.ask({
+    described: read.described,
+    ...{ whose: "credential", requestId: own, introduces: true, abandoned: () => req.socket.destroyed },
+  });
+  return told(verdict, own);
+}
+
+/** One of `client_ca`: no other authority is known here. */
+function hasCertificate({ socket }: IncomingMessage): boolean {
+  return socket instanceof TLSSocket && socket.authorized;
+}
+
+function answerGateway(serving: Serving, req: IncomingMessage, res: ServerResponse, asked: Asked): void {
+  req.resume(); // nobody looks at a body
+  gateway(serving, req, asked).then(
+    (answer) => send(res, answer),
+    (error: unknown) => {
+      serving.current().ports.logger.error({ error: String(error) }, "a decision could not be made");
+      send(res, { status: 503, headers: [["retry-after", "1"]], body: "" });
+    },
+  );
+}
+
+function send(res: ServerResponse, { status, headers, body }: GatewayAnswer): void {
+  res.statusCode = status;
+  for (const [name, value] of headers) res.setHeader(name, value);
+  res.setHeader("content-length", Buffer.byteLength(body));
+  res.end(body);
+}

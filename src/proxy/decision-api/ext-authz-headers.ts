@@ -1,0 +1,65 @@
+/**
+ * Upstream changes: what Envoy does to a permitted request before the upstream sees it, so that it is told what the proxy would tell it.
+ *
+ * Pure. Set is who asks, as far as the route tells it; removed is whatever else could be taken for that, by any name that a server may
+ * read as one of ours, and our own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's to make.
+ */
+import type { Config } from "../../config/index.ts";
+import { isOurAuthorization, stripReferer } from "../headers/upstream-headers.ts";
+import { ownCookies } from "../message/cookies.ts";
+import { fold, isReservedName } from "../message/header-names.ts";
+import type { Verdict } from "./decision-point.ts";
+
+export type UpstreamChanges = Readonly<{
+  /** Lowercase names; each replaces every line of its name. */
+  set: readonly (readonly [string, string])[];
+  removed: readonly string[];
+  /** Of the query. */
+  removedParameters: readonly string[];
+}>;
+
+/** The proxy sets it for upstreams from what it has verified itself, never from here. */
+const neverTheCallers = "x-pomerium-jwt-assertion-for";
+
+export function upstreamChanges(
+  { identity, request, route }: Extract<Verdict, { type: "permit" }>,
+  { jwtClaimsHeaders, cookie }: Pick<Config, "jwtClaimsHeaders" | "cookie">,
+): UpstreamChanges {
+  const set = new Map<string, string>();
+  const removed = new Set<string>();
+  for (const [name, value] of identity) {
+    if (value === "") removed.add(name.toLowerCase());
+    else set.set(name.toLowerCase(), value);
+  }
+  removed.add(neverTheCallers);
+  const claims = new Set(Object.keys(jwtClaimsHeaders).map(fold));
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (set.has(name)) continue;
+    const folded = fold(name);
+    if (claims.has(folded) || (isReservedName(folded) && !isEnvoys(folded))) removed.add(name);
+    else if (name === "authorization" && isOurAuthorization(route, value)) removed.add(name);
+    else if (name === "cookie") replaceOrRemove(name, value, ownCookies(cookie.name).strip(value));
+    else if (name === "referer") replaceOrRemove(name, value, stripReferer(value));
+  }
+
+  function replaceOrRemove(name: string, before: string, after: string | undefined): void {
+    if (after === undefined) removed.add(name);
+    else if (after !== before) set.set(name, after);
+  }
+
+  return { set: [...set], removed: [...removed], removedParameters: sessionParameters(request.search) };
+}
+
+function isEnvoys(folded: string): boolean {
+  return folded.startsWith("xforwarded") || folded.startsWith("xenvoy") || folded === "xrequestid";
+}
+
+/** Names as they are written there: Envoy compares them so. */
+function sessionParameters(search: string): readonly string[] {
+  if (search.length < 2) return [];
+  const names = search
+    .slice(1)
+    .split("&")
+    .map((pair) => pair.split("=", 1)[0] ?? "");
+  return names.filter((name) => [...new URLSearchParams(name).keys()][0]?.toLowerCase() === "pomerium_session");
+}

@@ -1,0 +1,58 @@
+/**
+ * Check answer: a verdict as Envoy takes it over gRPC. Pure.
+ *
+ * Every answer is one that Envoy acts on, also that this node does not know: an error of the call itself would be let through by
+ * whoever has set `failure_mode_allow`. The body and headers of a denial are those of the HTTP form.
+ */
+import { grpcStatus } from "../reply/local-reply.ts";
+import { statusOf, type Verdict } from "./decision-point.ts";
+import { upstreamChanges } from "./ext-authz-headers.ts";
+import type { CheckResponse, HeaderValueOption, Struct } from "./ext-authz-messages.ts";
+import { type AnswerParts, gatewayAnswer } from "./external-auth-reply.ts";
+
+export type CheckAnswerParts = Pick<AnswerParts, "requestId" | "now" | "ports"> &
+  Readonly<{
+    /** What Envoy's own log may say of the decision (`envoy.filters.http.ext_authz`). */
+    metadata: Readonly<Record<string, string>>;
+  }>;
+
+export function checkAnswer(verdict: Verdict, parts: CheckAnswerParts): CheckResponse {
+  const dynamicMetadata = structOf(parts.metadata);
+  if (verdict.type === "permit") {
+    const { set, removed, removedParameters } = upstreamChanges(verdict, parts.ports.config);
+    return {
+      status: { code: 0, message: "" },
+      okResponse: {
+        headers: set.map(([name, value]) => replaced(name, oneLine(value))),
+        headersToRemove: removed,
+        queryParametersToRemove: removedParameters,
+      },
+      dynamicMetadata,
+    };
+  }
+  const { status, headers, body } = gatewayAnswer(verdict, { ...parts, form: "ext-authz", redirects: true });
+  return {
+    status: { code: grpcStatus(statusOf(verdict)), message: verdict.type },
+    deniedResponse: {
+      status: { code: status },
+      headers: headers.map(([name, value]) => replaced(name, Buffer.from(value, "latin1").toString("utf8"))),
+      body,
+    },
+    dynamicMetadata,
+  };
+}
+
+/** `append` is known to every Envoy of this interface, and without it some would add a second line. */
+function replaced(key: string, value: string): HeaderValueOption {
+  return { header: { key, value }, append: { value: false } };
+}
+
+/** Envoy sends it as UTF-8. */
+function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced
+  return text.replace(/[\u0000-\u001f\u007f]/g, " ");
+}
+
+function structOf(values: Readonly<Record<string, string>>): Struct {
+  return { fields: Object.entries(values).map(([key, stringValue]) => ({ key, value: { stringValue } })) };
+}

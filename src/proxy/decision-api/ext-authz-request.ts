@@ -1,0 +1,115 @@
+/**
+ * The request that Envoy asks about over gRPC, read from its question.
+ *
+ * Pure. To be asked only of what a proxy sent that may ask. Nothing has a default: what is missing, or is said twice and not the same, is
+ * refused. The caller is whoever is connected to Envoy; where that is a trusted proxy, the last address of `X-Forwarded-For` that is not
+ * one. Headers come as a map, in which Envoy has joined the lines of a name, or as they were (`encode_raw_headers`), never both.
+ */
+import { X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
+import { type PresentedCertificate, readPresented } from "../tls/presented-certificate.ts";
+import type { Described } from "./decision-point.ts";
+import type { CheckedHttpRequest, CheckRequest } from "./ext-authz-messages.ts";
+import { linesOf, type ReadGatewayRequest, schemeOf, Unreadable } from "./external-auth-request.ts";
+
+export type CheckReader = Readonly<{
+  isTrusted: (address: string) => boolean;
+  /** Whether a certificate leads to an authority that some route knows. */
+  isVerified: (leafPem: string) => boolean;
+}>;
+
+export function readCheckRequest({ attributes }: CheckRequest, reader: CheckReader): ReadGatewayRequest {
+  try {
+    const http = attributes?.request?.http ?? refuse("request.http"); // a TCP connection, which is none of a route's
+    const source = attributes?.source ?? refuse("source");
+    const rawHeaders = headersOf(http);
+    const authority = agreed(http.host, rawHeaders, ":authority", "host");
+    const described: Described = {
+      method: agreed(http.method, rawHeaders, ":method"),
+      scheme: schemeOf(agreed(http.scheme, rawHeaders, ":scheme"), "scheme"),
+      authority,
+      target: targetOf(http, rawHeaders),
+      lines: linesOf(rawHeaders),
+      ip: callerOf(source.address?.socketAddress?.address ?? "", rawHeaders, reader),
+      certificate: certificateOf(source.certificate, reader),
+    };
+    return { type: "described", described };
+  } catch (error) {
+    if (error instanceof Unreadable) return { type: "refused", reason: error.header };
+    throw error;
+  }
+}
+
+function refuse(what: string): never {
+  throw new Unreadable(what);
+}
+
+/** Names and values in turn, pseudo-headers among them; values as bytes, each of them a character. */
+function headersOf({ headers, headerMap }: CheckedHttpRequest): readonly string[] {
+  const raw = headerMap?.headers ?? [];
+  if (headers.length > 0 && raw.length > 0) refuse("headers");
+  const lines: string[] = [];
+  const names = new Set<string>();
+  const add = (key: string, value: string): void => {
+    if (!headerName.test(key) || unwritable.test(value)) refuse("headers");
+    lines.push(key, value);
+  };
+  for (const { key, value } of headers) {
+    const name = key.toLowerCase();
+    if (names.has(name)) refuse(name); // Envoy joins them
+    names.add(name);
+    add(key, Buffer.from(value, "utf8").toString("latin1"));
+  }
+  for (const { key, value, rawValue } of raw) {
+    if (value !== "" && rawValue.length > 0) refuse(key);
+    add(key, value === "" ? Buffer.from(rawValue).toString("latin1") : Buffer.from(value, "utf8").toString("latin1"));
+  }
+  return lines;
+}
+const headerName = /^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: what would end a line is what is looked for
+const unwritable = /[\u0000\r\n]/;
+
+/** What Envoy says in two places has to be the same in both. */
+function agreed(said: string, lines: readonly string[], ...names: readonly string[]): string {
+  if (said === "") refuse(names[0] ?? "");
+  for (const name of names) for (const value of valuesOf(lines, name)) if (value !== said) refuse(name);
+  return said;
+}
+
+/** The path has the query behind it; the two other fields are older than that, and Envoy leaves them empty. */
+function targetOf(http: CheckedHttpRequest, lines: readonly string[]): string {
+  const path = agreed(http.path, lines, ":path");
+  if (http.fragment !== "") refuse("fragment");
+  if (http.query !== "" && !path.endsWith(`?${http.query}`)) refuse("query");
+  return path;
+}
+
+function callerOf(peer: string, lines: readonly string[], { isTrusted }: CheckReader): string {
+  if (isIP(peer) === 0) refuse("source.address");
+  if (!isTrusted(peer)) return peer;
+  const forwarded = valuesOf(lines, "x-forwarded-for").join(",");
+  const addresses = forwarded === "" ? [] : forwarded.split(",").map((text) => text.trim());
+  let caller = peer;
+  for (const address of addresses.toReversed()) {
+    if (isIP(address) === 0) refuse("x-forwarded-for"); // what stands before it was said by nobody we know
+    caller = address;
+    if (!isTrusted(address)) break;
+  }
+  return caller;
+}
+
+/** Envoy has seen in the handshake that the caller has its key; whether anybody vouches for it is asked here. */
+function certificateOf(written: string, { isVerified }: CheckReader): PresentedCertificate | null {
+  if (written === "") return null;
+  try {
+    const leaf = new X509Certificate(decodeURIComponent(written));
+    return readPresented(leaf, isVerified(leaf.toString()));
+  } catch {
+    return refuse("source.certificate");
+  }
+}
+
+function valuesOf(lines: readonly string[], name: string): readonly string[] {
+  return lines.filter((_, i) => i % 2 === 1 && lines[i - 1]?.toLowerCase() === name);
+}

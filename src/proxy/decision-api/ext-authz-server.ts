@@ -1,0 +1,195 @@
+/**
+ * External authorization server: Envoy's `ext_authz` over gRPC (`envoy.service.auth.v3.Authorization/Check`), and the health service by
+ * which Envoy finds out whether to ask here.
+ *
+ * Who may ask: whoever shows a certificate of `decision_api.client_ca`, without which nobody connects where there is one; else the
+ * addresses of `trusted_proxies`, and whoever sends a key of `keys` as a bearer token. Whatever goes wrong is a denial. What nobody waits
+ * for any more, because the deadline has passed or the call was cancelled, is given up.
+ */
+import {
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+} from "@grpc/grpc-js";
+import type { DecisionApiConfig, HostPort } from "../../config/index.ts";
+import type { Verdict } from "./decision-point.ts";
+import { requestIdPattern, type Served, type Serving } from "./decision-service.ts";
+import {
+  type CheckRequest,
+  type CheckResponse,
+  checkRequestForm,
+  checkResponseForm,
+  type Form,
+  healthRequestForm,
+  healthResponseForm,
+} from "./ext-authz-messages.ts";
+import { checkAnswer } from "./ext-authz-reply.ts";
+import { readCheckRequest } from "./ext-authz-request.ts";
+
+const form = "ext-authz-grpc";
+/** Of one question. A proxy that sends bodies along sends them in it, and nobody looks at them. */
+const messageBytesMax = 1_024 * 1_024;
+const metadataBytesMax = 16 * 1_024;
+/** Of one connection; Envoy opens more when it needs them. */
+const streamsMax = 1_000;
+const keepaliveMs = 60_000;
+const closeMs = 2_000;
+
+export async function startExtAuthz(
+  { tls, clientCa }: Pick<DecisionApiConfig, "tls" | "clientCa">,
+  { host, port }: HostPort,
+  serving: Serving,
+): Promise<Readonly<{ address: HostPort; close(): Promise<void> }>> {
+  const server = new Server({
+    "grpc.max_receive_message_length": messageBytesMax,
+    "grpc.max_metadata_size": metadataBytesMax,
+    "grpc.max_concurrent_streams": streamsMax,
+    "grpc.keepalive_time_ms": keepaliveMs,
+    "grpc.keepalive_timeout_ms": keepaliveMs / 3,
+  });
+  const check: handleUnaryCall<CheckRequest, CheckResponse> = (call, answered) => {
+    decide(call, { serving, byCertificate: clientCa !== null }).then(
+      (answer) => answered(null, answer),
+      (error: unknown) => {
+        const { ports } = serving.current();
+        ports.logger.error({ error: String(error) }, "a decision could not be made");
+        answered(null, failed);
+      },
+    );
+  };
+  server.addService(serviceOf("envoy.service.auth.v3.Authorization", "Check", checkRequestForm, checkResponseForm), {
+    Check: check,
+  });
+  const health: handleUnaryCall<unknown, Readonly<{ status: number }>> = (_call, answered) =>
+    answered(null, { status: isServing(serving.current()) ? 1 : 2 });
+  server.addService(serviceOf("grpc.health.v1.Health", "Check", healthRequestForm, healthResponseForm), {
+    Check: health,
+  });
+  const credentials =
+    tls === null
+      ? ServerCredentials.createInsecure()
+      : ServerCredentials.createSsl(
+          clientCa === null ? null : Buffer.from(clientCa),
+          [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
+          clientCa !== null,
+        );
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(
+      `${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${port}`,
+      credentials,
+      (error, at) => (error === null ? resolve(at) : reject(error)),
+    );
+  });
+  return {
+    address: { host, port: bound },
+    close: () =>
+      new Promise((resolve) => {
+        const late = setTimeout(() => server.forceShutdown(), closeMs);
+        server.tryShutdown(() => {
+          clearTimeout(late);
+          resolve();
+        });
+      }),
+  };
+}
+
+function serviceOf<Asked, Answered>(
+  service: string,
+  method: string,
+  asked: Form<Asked>,
+  answered: Form<Answered>,
+): ServiceDefinition {
+  return {
+    [method]: {
+      path: `/${service}/${method}`,
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: asked.serialize,
+      requestDeserialize: asked.deserialize,
+      responseSerialize: answered.serialize,
+      responseDeserialize: answered.deserialize,
+    },
+  };
+}
+
+async function decide(
+  call: ServerUnaryCall<CheckRequest, CheckResponse>,
+  { serving, byCertificate }: Readonly<{ serving: Serving; byCertificate: boolean }>,
+): Promise<CheckResponse> {
+  const served = serving.current();
+  const { ports, point, mayAsk } = served;
+  const id = serving.requestId();
+  const told = (verdict: Verdict, requestId: string, result: string = verdict.type): CheckResponse => {
+    serving.answered.inc({ form, result });
+    return checkAnswer(verdict, {
+      ...{ requestId, now: ports.clock.wall(), ports },
+      metadata: metadataOf(verdict, served),
+    });
+  };
+  if (!(byCertificate ? hasCertificate(call) : isNamed(call, served))) {
+    ports.logger.debug({ peer: call.getPeer(), form }, "asked for a decision, and is nobody that decision_api names");
+    return told({ type: "bad_request", reason: "untrusted-proxy" }, id, "untrusted");
+  }
+  const { isTrusted } = mayAsk;
+  const read = readCheckRequest(call.request, { isTrusted, isVerified: point.isVerified });
+  if (read.type === "refused") {
+    ports.logger.warn(
+      { peer: call.getPeer(), form, missing: read.reason },
+      "a proxy did not say what it was asked for",
+    );
+    return told({ type: "bad_request", reason: read.reason }, id);
+  }
+  const { described } = read;
+  const given = idIn(described.lines);
+  const requestId = given !== undefined && requestIdPattern.test(given) ? given : id;
+  const until = Number(call.getDeadline());
+  const abandoned = (): boolean => call.cancelled || ports.clock.wall() >= until;
+  return told(await point.ask({ described, whose: "credential", requestId, introduces: true, abandoned }), requestId);
+}
+
+/** The handshake is refused to everybody else. Asked again, because nothing else is asked of whoever has one. */
+function hasCertificate(call: ServerUnaryCall<CheckRequest, CheckResponse>): boolean {
+  return call.getAuthContext()?.sslPeerCertificate !== undefined;
+}
+
+function isNamed(call: ServerUnaryCall<CheckRequest, CheckResponse>, { mayAsk }: Served): boolean {
+  const peer = call.getPeer();
+  if (mayAsk.isTrusted(peer.slice(0, peer.lastIndexOf(":")))) return true;
+  const [authorization, ...more] = call.metadata.get("authorization");
+  return more.length === 0 && typeof authorization === "string" && mayAsk.keyHolder(authorization) !== undefined;
+}
+
+function idIn(lines: readonly string[]): string | undefined {
+  const at = lines.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === "x-request-id");
+  return at < 0 ? undefined : lines[at + 1];
+}
+
+/** Ids and reasons only. */
+function metadataOf(verdict: Verdict, { ports: { replica, config } }: Served): Readonly<Record<string, string>> {
+  return {
+    result: verdict.type,
+    ...("route" in verdict ? { route: verdict.route.id } : {}),
+    ...("reasons" in verdict ? { reasons: verdict.reasons.join(" ") } : {}),
+    epoch: String(replica.applied.epoch),
+    position: String(replica.applied.position),
+    configuration: config.hash,
+  };
+}
+
+/** Whether there is a route that this node may decide about now. */
+function isServing({ ports: { freshness, clock }, point }: Served): boolean {
+  const overdueMs = freshness.overdueMs(clock.monotonic());
+  return point.routes.some(({ staleGraceMs }) => overdueMs <= staleGraceMs);
+}
+
+const failed: CheckResponse = {
+  status: { code: 14, message: "failed" },
+  deniedResponse: {
+    status: { code: 503 },
+    headers: [{ header: { key: "retry-after", value: "1" }, append: { value: false } }],
+    body: "",
+  },
+  dynamicMetadata: { fields: [] },
+};

@@ -1,0 +1,135 @@
+/**
+ * Gateway answer: a verdict in the form that the proxy which asked understands.
+ *
+ * Pure. A permit is 200, never anything else is. nginx takes 401 and 403 for a denial and every other status for a failure of ours,
+ * which it answers with 500: it gets those two, and 503 for what is one. Traefik and Caddy hand our answer to the caller: by default
+ * with the same statuses, and a page; a redirect to sign-in where their configuration asks for it. Envoy takes any status.
+ */
+import { pageHeaders, signInChallenge } from "../../auth/index.ts";
+import { type UnixMs, unreachable } from "../../events/index.ts";
+import { headerValue } from "../message/header-names.ts";
+import { type Answer, answerFor, type Condition } from "../reply/local-reply.ts";
+import { type Asked, unknownCaller } from "../reply/reply-format.ts";
+import { type Details, detailsOf, maySeeDetails, traceDetails } from "../request/request-context.ts";
+import { type DecisionPorts, statusOf, type Verdict } from "./decision-point.ts";
+import { upstreamChanges } from "./ext-authz-headers.ts";
+import type { GatewayForm } from "./external-auth-request.ts";
+
+export type GatewayAnswer = Readonly<{
+  status: number;
+  headers: readonly (readonly [string, string])[];
+  body: string;
+}>;
+
+export type AnswerParts = Readonly<{
+  form: GatewayForm;
+  /** A person at a browser is sent to sign in by a redirect of ours. */
+  redirects: boolean;
+  requestId: string;
+  now: UnixMs;
+  ports: Pick<DecisionPorts, "config" | "identity" | "replica" | "render" | "explain">;
+}>;
+
+/** Where a caller signs in; the proxy that asked hands it on, or leads `/.pomerium/` of this host to Cardea. */
+export const signInHeader = "x-cardea-sign-in";
+export function gatewayAnswer(verdict: Verdict, parts: AnswerParts): GatewayAnswer {
+  const common: [string, string][] = [
+    ["cache-control", "no-store"],
+    ["x-request-id", parts.requestId],
+  ];
+  if (verdict.type === "permit") {
+    if (parts.form !== "ext-authz") {
+      const identity = verdict.identity.map(([name, value]) => [name.toLowerCase(), headerValue(value)] as const);
+      return { status: 200, headers: [...common, ...identity], body: "" };
+    }
+    const { set, removed } = upstreamChanges(verdict, parts.ports.config);
+    const said = set.map(([name, value]) => [name, headerValue(value)] as const);
+    return {
+      status: 200,
+      headers: [...common, ...said, ["x-envoy-auth-headers-to-remove", removed.join(",")]],
+      body: "",
+    };
+  }
+  const asked = askedOf(verdict);
+  const url = "url" in verdict ? verdict.url : null;
+  const redirects = parts.redirects && parts.form !== "auth-request";
+  const made = answerFor(conditionOf(verdict), redirects ? asked : { ...asked, canSignIn: false }, {
+    requestId: parts.requestId,
+    at: parts.now,
+    host: url?.hostname ?? null,
+    url: url?.href ?? null,
+    explain: verdict.type === "deny" ? parts.ports.explain(verdict.route.id) : [],
+    user: userOf(verdict),
+    details: detailsFor(verdict, parts),
+  });
+  const headers: [string, string][] = [...common];
+  for (const [name, value] of Object.entries(made.headers)) {
+    if (name !== "cache-control" && name !== "x-request-id") headers.push([name, value]);
+  }
+  if (verdict.type === "signin") {
+    if (asked.canSignIn) headers.push([signInHeader, signInUrl(verdict.url)]);
+    if (made.signIn === "redirect") headers.push(["location", signInUrl(verdict.url)]);
+    else if (!made.headers["www-authenticate"]) headers.push(["www-authenticate", signInChallenge]);
+  }
+  return { status: statusFor(parts, verdict, made), headers, ...bodyOf(made, parts, headers) };
+}
+
+function statusFor({ form }: AnswerParts, verdict: Verdict, made: Answer): number {
+  if (made.signIn === "redirect") return 302;
+  const status = statusOf(verdict);
+  if (form === "ext-authz" || status === 503) return status;
+  return verdict.type === "signin" ? 401 : 403;
+}
+
+function bodyOf(
+  { body }: Answer,
+  { form, ports: { render } }: AnswerParts,
+  headers: [string, string][],
+): Pick<GatewayAnswer, "body"> {
+  if (form === "auth-request") return { body: "" }; // nobody would see it
+  if (body.type === "html") {
+    for (const [name, value] of Object.entries(pageHeaders)) if (name !== "cache-control") headers.push([name, value]);
+    return { body: render(body.page) };
+  }
+  headers.push(["content-type", body.contentType]);
+  return { body: body.text };
+}
+
+/** On the host that was asked: the callback sets the cookie there. */
+function signInUrl(url: URL): string {
+  return `${url.origin}/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(url.href)}`;
+}
+
+function askedOf(verdict: Verdict): Asked {
+  return "asked" in verdict ? verdict.asked : unknownCaller;
+}
+
+function detailsFor(verdict: Verdict, { ports }: AnswerParts): Details {
+  if (verdict.type !== "deny" || !maySeeDetails(verdict.route, verdict.principal, ports.config)) return [];
+  return [...detailsOf(ports, verdict.route.id), ...traceDetails(verdict.beside?.trace ?? null, verdict.route)];
+}
+
+function userOf(verdict: Verdict): Readonly<{ name: string; email: string }> | null {
+  const profile = verdict.type === "deny" ? verdict.principal?.profile : undefined;
+  return profile === undefined ? null : { name: profile.name, email: profile.email };
+}
+
+function conditionOf(verdict: Exclude<Verdict, { type: "permit" }>): Condition {
+  switch (verdict.type) {
+    case "signin":
+      return { type: "no-session", reasons: verdict.reasons };
+    case "deny":
+      if (verdict.status === 503) return { type: "unknown", why: "data" };
+      return { type: "no-right", status: verdict.status, reasons: verdict.reasons };
+    case "unavailable":
+      return { type: "unknown", why: verdict.why };
+    case "not_found":
+      return { type: "no-route" };
+    case "bad_request":
+      return { type: "bad-request", status: 400 };
+    case "abandoned":
+      return { type: "internal" };
+    default:
+      return unreachable(verdict);
+  }
+}

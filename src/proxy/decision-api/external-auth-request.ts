@@ -1,0 +1,152 @@
+/**
+ * Gateway request: the request that a proxy in front of us asks about, read from its question.
+ *
+ *   forward-auth   X-Forwarded-Method, -Proto, -Host, -Uri, -For      (Traefik, Caddy)
+ *   auth-request   X-Original-Method, X-Original-URL, X-Forwarded-For (nginx)
+ *   ext-authz      the question's own method, host and path; X-Forwarded-Proto and -For (Envoy)
+ *
+ * Pure. To be asked only of what a trusted proxy sent. Nothing has a default: what is missing, or stands there twice, is refused.
+ *
+ * Two facts that contradict each other are refused as well. Caddy passes the `Host` of the request on, and the nginx recipe sends the
+ * host by which nginx chose the server: if that names another route's host than the request does, the proxy would serve one
+ * host and have another one judged. Traefik sends the address of this door, which is no route's host.
+ */
+import { isIP } from "node:net";
+import { type Fact, unreachable } from "../../events/index.ts";
+import { parseHost } from "../message/canonical-request.ts";
+import { hopByHop, nominated } from "../message/header-names.ts";
+import type { Described } from "./decision-point.ts";
+
+export type GatewayForm = "forward-auth" | "auth-request" | "ext-authz";
+export type GatewayQuestion = Readonly<{
+  form: GatewayForm;
+  method: string;
+  /** Behind the prefix of the form, as it came; only of `ext-authz`. */
+  target: string;
+  rawHeaders: readonly string[];
+}>;
+export type ReadGatewayRequest = Fact<"described", { described: Described }> | Fact<"refused", { reason: string }>;
+
+export type GatewayReader = Readonly<{
+  isTrusted: (address: string) => boolean;
+  /** Whether a route names exactly this host, without a wildcard. */
+  isRouteHost: (hostname: string) => boolean;
+  /** The port of the door. A `Host` with this port is the address of the door and says nothing about the request. */
+  doorPort: number;
+}>;
+
+export function readGatewayRequest(question: GatewayQuestion, reader: GatewayReader): ReadGatewayRequest {
+  const values = valuesOf(question.rawHeaders);
+  const one = (name: string): string => {
+    const [value, ...more] = values.get(name) ?? [];
+    if (value === undefined || value === "" || more.length > 0) throw new Unreadable(name);
+    return value;
+  };
+  try {
+    const place = placeOf(question, one);
+    if (values.has("host")) refuseOtherHost(one("host"), place.authority, reader);
+    const ip = clientOf(values.get("x-forwarded-for") ?? [], reader.isTrusted);
+    return { type: "described", described: { ...place, lines: linesOf(question.rawHeaders), ip } };
+  } catch (error) {
+    if (error instanceof Unreadable) return { type: "refused", reason: error.header };
+    throw error;
+  }
+}
+
+/** A header that a trusted proxy should have sent, and has not, or not so that it means one thing. */
+export class Unreadable extends Error {
+  readonly header: string;
+  constructor(header: string) {
+    super(header);
+    this.header = header;
+  }
+}
+
+type Place = Pick<Described, "method" | "scheme" | "authority" | "target">;
+
+function placeOf({ form, method, target }: GatewayQuestion, one: (name: string) => string): Place {
+  switch (form) {
+    case "forward-auth":
+      return {
+        method: one("x-forwarded-method"),
+        scheme: schemeOf(one("x-forwarded-proto"), "x-forwarded-proto"),
+        authority: one("x-forwarded-host"),
+        target: one("x-forwarded-uri"),
+      };
+    case "auth-request": {
+      // Not by `URL`, which would tidy up what has to be seen as it came.
+      const [, scheme, authority, rest] = /^([a-z]+):\/\/([^/?#]+)(.*)$/.exec(one("x-original-url")) ?? [];
+      if (scheme === undefined || authority === undefined || rest === undefined) throw new Unreadable("x-original-url");
+      return {
+        method: one("x-original-method"),
+        scheme: schemeOf(scheme, "x-original-url"),
+        authority,
+        target: rest,
+      };
+    }
+    case "ext-authz":
+      return {
+        method,
+        scheme: schemeOf(one("x-forwarded-proto"), "x-forwarded-proto"),
+        authority: one("host"),
+        target,
+      };
+    default:
+      return unreachable(form);
+  }
+}
+
+/** Refuses a question whose `Host` names a route's host, and another one than the request that it describes. */
+function refuseOtherHost(said: string, authority: string, { isRouteHost, doorPort }: GatewayReader): void {
+  const host = parseHost(said);
+  const described = parseHost(authority);
+  if (host === undefined || host.port === doorPort || !isRouteHost(host.hostname)) return;
+  if (host.hostname !== described?.hostname) throw new Unreadable("host");
+  if (host.port !== null && described.port !== null && host.port !== described.port) throw new Unreadable("host");
+}
+
+/** Traefik says `wss` of a WebSocket that comes over TLS. */
+export function schemeOf(written: string, header: string): "http" | "https" {
+  if (written === "https" || written === "wss") return "https";
+  if (written === "http" || written === "ws") return "http";
+  throw new Unreadable(header);
+}
+
+/** The last address that is not a trusted proxy's: each proxy adds whom it was called by behind what it was told. */
+function clientOf(lines: readonly string[], isTrusted: (address: string) => boolean): string {
+  const addresses = lines
+    .join(",")
+    .split(",")
+    .map((text) => text.trim());
+  for (const [i, address] of addresses.toReversed().entries()) {
+    if (isIP(address) === 0) break; // what stands before it was said by nobody we know
+    if (!isTrusted(address) || i === addresses.length - 1) return address;
+  }
+  throw new Unreadable("x-forwarded-for");
+}
+
+function valuesOf(rawHeaders: readonly string[]): ReadonlyMap<string, readonly string[]> {
+  const values = new Map<string, string[]>();
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]?.toLowerCase() ?? "";
+    values.set(name, [...(values.get(name) ?? []), rawHeaders[i + 1] ?? ""]);
+  }
+  return values;
+}
+
+/** What the caller sent: without the hop to us, and without what the proxy has said of it. */
+export function linesOf(rawHeaders: readonly string[]): readonly string[] {
+  const lines: string[] = [];
+  const connection: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]?.toLowerCase() === "connection") connection.push(rawHeaders[i + 1] ?? "");
+  const dropped = nominated(connection.length === 0 ? undefined : connection.join(","));
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]?.toLowerCase() ?? "";
+    if (name === "host" || name === "content-length" || name === "expect" || name.startsWith(":")) continue;
+    if (hopByHop.has(name) || dropped?.has(name)) continue;
+    if (name.startsWith("x-forwarded-") || name.startsWith("x-original-")) continue;
+    lines.push(rawHeaders[i] ?? "", rawHeaders[i + 1] ?? "");
+  }
+  return lines;
+}

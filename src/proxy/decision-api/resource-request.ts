@@ -1,0 +1,66 @@
+/**
+ * Resource address: the request that an action on a resource is.
+ *
+ *   route   the address itself, host and path, and an HTTP method       others   as `decision_api.resources` says
+ *
+ * Pure. What says nothing, or says more than the template has a place for, is no request: the reason is returned.
+ */
+import type { DecisionApiConfig, TemplatePart } from "../../config/index.ts";
+import type { Action, Asked, Entity } from "./authzen-parser.ts";
+import type { Described } from "./decision-point.ts";
+
+export type Place = Pick<Described, "method" | "scheme" | "authority" | "target">;
+type Words = DecisionApiConfig["resources"];
+
+export const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/** Whether a type of resource is one that is known. */
+export function isKnownType(type: string, words: Words): boolean {
+  return type === "route" || Object.hasOwn(words, type);
+}
+
+/** What may be done to a resource of a type. */
+export function actionsOf(type: string, words: Words): readonly string[] {
+  if (Object.hasOwn(words, type)) return Object.keys(words[type] ?? {});
+  return type === "route" ? methods : [];
+}
+
+/** @returns why it is nothing that could be permitted */
+export function addressOf({ action, resource }: Pick<Asked, "action" | "resource">, words: Words): Place | string {
+  if (!Object.hasOwn(words, resource.type)) {
+    return resource.type === "route" ? routeAddress(action.name, resource.id) : "resource-type";
+  }
+  const actions = words[resource.type] ?? {};
+  const template = Object.hasOwn(actions, action.name) ? actions[action.name] : undefined;
+  if (template === undefined) return "action-name";
+  let target = "";
+  for (const part of template.parts) {
+    const text = typeof part === "string" ? part : expand(part, action, resource);
+    if (text === undefined) return "resource-properties";
+    target += text;
+  }
+  const { method, scheme, authority } = template;
+  return { method, scheme, authority, target };
+}
+
+function routeAddress(method: string, id: string): Place | string {
+  const [, scheme, authority, rest = ""] = /^(?:(https?):\/\/)?([^/?#]+)([^#]*)$/.exec(id) ?? [];
+  if (authority === undefined) return "resource-id";
+  const target = rest === "" ? "/" : rest;
+  return { method, scheme: scheme === "http" || scheme === "https" ? scheme : null, authority, target };
+}
+
+/** @returns undefined: the question does not say what has to stand there */
+function expand(
+  { of, name, form }: Exclude<TemplatePart, string>,
+  action: Action,
+  resource: Entity,
+): string | undefined {
+  const from = of === "action" ? action.properties : resource.properties;
+  const value = of === "id" ? resource.id : Object.hasOwn(from, name) ? from[name] : undefined;
+  if (value === undefined && form === "segment") return "";
+  const text = typeof value === "number" || typeof value === "boolean" ? String(value) : value;
+  if (typeof text !== "string" || text === "" || !text.isWellFormed()) return undefined;
+  if (form === "reserved") return encodeURI(text);
+  return `${form === "segment" ? "/" : ""}${encodeURIComponent(text)}`;
+}

@@ -1,0 +1,509 @@
+/**
+ * Exchanges: the registry of everything that is open on this node, by the facts its decision read. A pure core (docs/adr/0015): the proxy
+ * and the simulator run this file.
+ *
+ * - An exchange is registered in the turn that permits it, before its first upstream byte. It leaves after its last downstream byte:
+ *   ordinary responses, WebSockets and tunnels alike.
+ * - A change of facts re-decides exactly the exchanges that read them, and cuts those that are denied now. `settled` is called when
+ *   every cut that has begun is done: `enforced` waits for that.
+ * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has acknowledged it,
+ *   its exchange counts as closed, stays registered, and is re-decided and cut like an open one (`Delivery`). The next response on the
+ *   connection may stand for it (`takeOver`), so that the hot path makes no system call and a connection keeps few of them.
+ * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`CutUnderWay`).
+ * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
+ *   comparisons for silent streams; no safety rests on it.
+ */
+import type { FactKey } from "../../auth/index.ts";
+import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
+import type { Change, Clock, Freshness } from "../../replication/index.ts";
+import type { Flush } from "../http1/flush-scheduler.ts";
+import { type CutUnderWay, type Delivery, resetSoon, together } from "../message/deliveries.ts";
+import { FactIndex, type Readings } from "./fact-index.ts";
+import { type Linked, LinkedList } from "./intrusive-list.ts";
+
+/**
+ * session-ended: the session is gone, revoked or expired · not-permitted: it stands, and policy says no now · route-removed: the
+ * configuration in force has no such route · stale: no lease within the route's grace · lifetime: `max_stream_lifetime` ·
+ * draining: this node is going away
+ */
+export const cutReasons = ["session-ended", "not-permitted", "route-removed", "stale", "lifetime", "draining"] as const;
+export type CutReason = (typeof cutReasons)[number];
+
+/**
+ * How long what was looked at may wait before it leaves: much less than the 50 ms that W has for it (docs/protocol.md
+ * §7).
+ */
+const waitMsMax = 10;
+
+/** What a renewed look at an open exchange found; `terms`, where they are others than before. */
+export type Verdict =
+  | Fact<"permitted", { reads: readonly FactKey[]; until: UnixMs | null; terms?: ExchangeTerms }>
+  | Fact<"refused", { reason: CutReason }>;
+
+/** tcp and udp are tunnels: bytes and datagrams that are nobody's HTTP. */
+export type ExchangeKind = "http" | "websocket" | "tcp" | "udp";
+export type KindCounts = Readonly<Record<ExchangeKind, number>>;
+
+/** What a route grants an exchange, beside its policy. */
+export type ExchangeTerms = Readonly<{
+  /** How long past the lease its route may go on. */
+  graceMs: number;
+  /** Since it was opened; 0: no limit. */
+  lifetimeMs: number;
+}>;
+
+export type ExchangeOptions = ExchangeTerms &
+  Readonly<{
+    kind: ExchangeKind;
+    reads: readonly FactKey[];
+    until: UnixMs | null;
+    openedAt: MonotonicMs;
+    /** Decides again from the projection and the configuration as they are now, and records that. */
+    redecide: () => Verdict;
+  }>;
+
+/** Ends the exchange permanently. Undefined: no further byte can leave. Called at most once. */
+// biome-ignore lint/suspicious/noConfusingVoidType: most performers destroy a socket and return nothing.
+export type Cut = (reason: CutReason) => void | CutUnderWay;
+
+/** Called once: every cut that had begun is done, or some have failed. */
+export type Settled = (failure: CutFailedError | null) => void;
+
+/** A connection, as the exchanges see it whose responses it carries. */
+export type Outlet = Readonly<{
+  /** @returns undefined when nothing of the response can be in the kernel's send queue */
+  deliver(exchange: Exchange): Delivery | undefined;
+}>;
+
+/** An exchange that is denied could not be destroyed, so nobody may be told that it was. */
+export class CutFailedError extends Error {
+  readonly code = "ERR_PROXY_CUT_FAILED";
+  constructor(count: number, options?: ErrorOptions) {
+    super(`${count} open exchanges could not be cut`, options);
+    this.name = "CutFailedError";
+  }
+}
+
+const none: Readings<Exchange> = [];
+const nothing: readonly Delivery[] = [];
+
+export class Exchange implements Linked<Exchange> {
+  readonly kind: ExchangeKind;
+  /** For its registry. */
+  before: Exchange | undefined;
+  after: Exchange | undefined;
+  readings: Readings<Exchange> = none;
+  /** Why it was cut; set before anything of it is destroyed. */
+  cutReason: CutReason | undefined;
+  /** When it was asked last whether it may go on, or was opened. */
+  lookedAt: MonotonicMs;
+  #reads: readonly FactKey[];
+  #until: UnixMs | null;
+  #cut: Cut | undefined;
+  /** "delivering": complete in this process, and perhaps not in the caller's kernel. */
+  #state: "open" | "delivering" | "left" = "open";
+  #outlet: Outlet | undefined;
+  #delivery: Delivery | undefined;
+  /** Changes that are being enforced on it while it is delivered. */
+  #redeciding = 0;
+  /** Of requests that upstreams answered before they had received them in full. */
+  #unsent = nothing;
+  readonly #redecide: () => Verdict;
+  readonly #registry: Exchanges;
+  readonly #openedAt: number;
+  #graceMs = 0;
+  #endsAt = Infinity;
+
+  constructor(registry: Exchanges, options: ExchangeOptions) {
+    this.kind = options.kind;
+    this.#registry = registry;
+    this.#redecide = options.redecide;
+    this.#reads = options.reads;
+    this.#until = options.until;
+    this.#openedAt = options.openedAt;
+    this.lookedAt = options.openedAt;
+    this.#grant(options);
+  }
+
+  #grant({ graceMs, lifetimeMs }: ExchangeTerms): void {
+    this.#graceMs = graceMs;
+    this.#endsAt = lifetimeMs > 0 ? this.#openedAt + lifetimeMs : Infinity;
+  }
+
+  get reads(): readonly FactKey[] {
+    return this.#reads;
+  }
+
+  /** Says how it is ended. Before this, a cut only keeps it from beginning. */
+  attach(cut: Cut): void {
+    this.#cut = cut;
+    if (this.cutReason !== undefined) this.#destroy(this.cutReason);
+  }
+
+  /** Names the connection that carries the response. */
+  leavesBy(outlet: Outlet): void {
+    this.#outlet = outlet;
+  }
+
+  /** Names what upstream connections still hold of its request. It leaves the registry after that too. */
+  alsoSends(unsent: Delivery): void {
+    this.#unsent = [...this.#unsent, unsent];
+  }
+
+  /** Its bytes are being discarded though it was not cut. Changes are enforced after that. */
+  waitsFor(discarding: CutUnderWay): void {
+    this.#registry.cutting(discarding);
+  }
+
+  /**
+   * Asked right before the first upstream byte and for every read in either direction.
+   * @returns false when it may not go on; it is being cut then
+   */
+  mayCarry(): boolean {
+    if (this.cutReason !== undefined) return false;
+    const { clock, freshness } = this.#registry;
+    const now = clock.monotonic();
+    const wall = clock.wall();
+    this.lookedAt = now;
+    if (freshness.overdueMs(now, wall) > this.#graceMs) return this.#refuse("stale");
+    if (now >= this.#endsAt) return this.#refuse("lifetime");
+    return this.#until === null || wall < this.#until || this.redecide();
+  }
+
+  /**
+   * Asked where what `mayCarry` let pass leaves behind other work, as at the end of a turn: where that took long, or the process was
+   * stopped meanwhile, it is looked at again.
+   * @returns as `mayCarry`
+   */
+  mayLeave(flush: Flush): boolean {
+    if (this.cutReason !== undefined) return false;
+    return flush.now - this.lookedAt <= waitMsMax || this.mayCarry();
+  }
+
+  /** @returns whether it goes on */
+  redecide(): boolean {
+    if (this.cutReason !== undefined || this.leaveIfDelivered()) return false;
+    if (this.#delivery === undefined) return this.#redecideNow();
+    this.#registry.cutting(this.#redecideUndelivered(this.#delivery));
+    return true;
+  }
+
+  /** Most responses are delivered before there is anything to decide. */
+  #redecideUndelivered(delivery: Delivery): CutUnderWay {
+    const redecide = (): void => {
+      this.#redeciding -= 1;
+      if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
+      // Nothing is left of the older one that could be decided again, so what is not known to be permitted goes.
+      if (this.#redecideNow() && delivery.holdsOlder()) this.cut("not-permitted");
+    };
+    this.#redeciding += 1;
+    const then: CutUnderWay["then"] = (done, failed) =>
+      delivery.soon().then(() => {
+        try {
+          redecide();
+        } catch (error) {
+          failed(error);
+          return;
+        }
+        done();
+      }, failed);
+    return { then };
+  }
+
+  #redecideNow(): boolean {
+    const verdict = this.#decideAgain();
+    switch (verdict.type) {
+      case "permitted": {
+        const before = this.#reads;
+        this.#reads = verdict.reads;
+        this.#until = verdict.until;
+        if (verdict.terms !== undefined) this.#grant(verdict.terms);
+        this.#registry.moved(this, before);
+        return true;
+      }
+      case "refused":
+        return this.#refuse(verdict.reason);
+      default:
+        return unreachable(verdict);
+    }
+  }
+
+  /** A decision that cannot be made is a refusal. */
+  #decideAgain(): Verdict {
+    try {
+      return this.#redecide();
+    } catch (error) {
+      this.#registry.undecided(error);
+      return { type: "refused", reason: "not-permitted" };
+    }
+  }
+
+  #refuse(reason: CutReason): false {
+    this.cut(reason);
+    return false;
+  }
+
+  cut(reason: CutReason): void {
+    if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
+    this.cutReason = reason;
+    this.#registry.counted(reason);
+    this.#destroy(reason);
+    for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.cutting(resetSoon(unsent));
+    this.#unsent = nothing;
+  }
+
+  #destroy(reason: CutReason): void {
+    if (this.#cut === undefined) return;
+    const cut = this.#cut;
+    this.#cut = undefined;
+    const cutting = cut(reason);
+    if (cutting !== undefined) this.#registry.cutting(cutting);
+  }
+
+  /** After its last byte has left this process. */
+  close(): void {
+    if (this.#state !== "open") return;
+    const delivery = this.cutReason === undefined ? this.#deliver() : undefined;
+    this.#outlet = undefined;
+    this.#unsent = nothing;
+    this.#delivery = delivery;
+    if (delivery === undefined) this.#state = "left";
+    else {
+      this.#state = "delivering";
+      // A response that was complete when the lease ended is usually acknowledged within milliseconds.
+      this.#cut = (reason) => (reason === "stale" ? resetSoon(delivery) : delivery.reset());
+    }
+    this.#registry.closed(this, this.#state);
+  }
+
+  /**
+   * Makes this response stand for an older one on the same connection, which then leaves the registry though it may not be delivered.
+   * Every change of the older one's facts still finds this one, and resets the connection unless the older one is delivered by then.
+   * @returns false: it cannot stand for it
+   */
+  takeOver(older: Exchange): boolean {
+    if (older.#redeciding > 0 || older.cutReason !== undefined || !sameFacts(older.#reads, this.#reads)) return false;
+    this.#graceMs = Math.min(this.#graceMs, older.#graceMs);
+    this.#endsAt = Math.min(this.#endsAt, older.#endsAt);
+    if (older.#until !== null) this.#until = Math.min(this.#until ?? Infinity, older.#until) as UnixMs;
+    return true;
+  }
+
+  #deliver(): Delivery | undefined {
+    const answer = this.#outlet?.deliver(this);
+    if (this.#unsent === nothing) return answer;
+    const left = this.#unsent.filter((unsent) => !unsent.isDone());
+    if (answer !== undefined) left.push(answer);
+    return left.length > 1 ? together(left) : left[0];
+  }
+
+  /** @returns whether it has left */
+  leaveIfDelivered(): boolean {
+    if (this.#state === "delivering" && this.#delivery?.isDone() !== false) {
+      this.#state = "left";
+      this.#registry.delivered(this);
+    }
+    return this.#state === "left";
+  }
+}
+
+/** A cut that has begun and is not done. Numbers grow with each. */
+class Cutting implements Linked<Cutting> {
+  before: Cutting | undefined;
+  after: Cutting | undefined;
+  readonly number: number;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+}
+
+/** Waits for every cut up to a number. */
+type Waiter = { readonly upTo: number; readonly settled: Settled; failed: number; cause: unknown };
+
+export class Exchanges {
+  #enforcing: UnixMs | null = null;
+  readonly clock: Clock;
+  readonly freshness: Freshness;
+  readonly #all = new LinkedList<Exchange>();
+  readonly #delivering = new LinkedList<Exchange>();
+  readonly #byFact = new FactIndex<Exchange>();
+  readonly #onCut: (reason: CutReason) => void;
+  readonly #onUndecided: (error: unknown) => void;
+  readonly #onClosed: () => void;
+  readonly #cutting = new LinkedList<Cutting>();
+  /** In the order of their numbers. At most one for each change that is being enforced. */
+  readonly #waiters: Waiter[] = [];
+  #cuts = 0;
+  #undelivered = 0;
+  readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
+
+  constructor(
+    options: Readonly<{
+      clock: Clock;
+      freshness: Freshness;
+      onCut: (reason: CutReason) => void;
+      /** An open exchange could not be decided again, and is cut as not permitted. */
+      onUndecided: (error: unknown) => void;
+      /** After an exchange has left. */
+      onClosed?: () => void;
+    }>,
+  ) {
+    this.clock = options.clock;
+    this.freshness = options.freshness;
+    this.#onCut = options.onCut;
+    this.#onUndecided = options.onUndecided;
+    this.#onClosed = options.onClosed ?? (() => {});
+  }
+
+  get counts(): KindCounts {
+    return this.#counts;
+  }
+
+  /** Responses that are complete in this process and not known to be in their callers' kernels. */
+  get undelivered(): number {
+    return this.#undelivered;
+  }
+
+  /** Call in the turn of the decision: a change that arrives later then finds it. */
+  open(options: ExchangeOptions): Exchange {
+    const exchange = new Exchange(this, options);
+    this.#all.push(exchange);
+    this.#counts[options.kind]++;
+    exchange.readings = this.#byFact.add(exchange, options.reads);
+    return exchange;
+  }
+
+  /**
+   * Re-decides what a change touched, and everything when the projection was rebuilt.
+   * @param settled everything that is denied now is destroyed; called before this returns when it already is
+   */
+  onChange(change: Change, settled: Settled): void {
+    this.#enforcing = change.committedAt ?? null;
+    try {
+      if (change.rebuilt) this.redecideAll(settled);
+      else this.#redecide(this.#byFact.readersOf(change.touched), settled);
+    } finally {
+      this.#enforcing = null;
+    }
+  }
+
+  /** When the change was committed that is re-decided in this turn. Null: none is, or it is unknown. */
+  get enforcing(): UnixMs | null {
+    return this.#enforcing;
+  }
+
+  /** Re-decides what read one of these facts. */
+  touch(facts: ReadonlySet<FactKey>, settled: Settled): void {
+    this.#redecide(this.#byFact.readersOf(facts), settled);
+  }
+
+  redecideAll(settled: Settled): void {
+    this.#redecide([...this.#all.items(), ...this.#delivering.items()], settled);
+  }
+
+  #redecide(exchanges: readonly Exchange[], settled: Settled): void {
+    this.#forEach(exchanges, (exchange) => exchange.redecide(), settled);
+  }
+
+  /** Cuts everything that is left. */
+  cutAll(reason: CutReason, settled: Settled): void {
+    this.#forEach(this.#all.items(), (exchange) => exchange.cut(reason), settled);
+  }
+
+  /** A cut that throws fails the whole; the other exchanges are cut all the same. */
+  #forEach(exchanges: readonly Exchange[], each: (exchange: Exchange) => void, settled: Settled): void {
+    const failed: unknown[] = [];
+    for (const exchange of exchanges) {
+      try {
+        each(exchange);
+      } catch (error) {
+        failed.push(error);
+      }
+    }
+    if (failed.length > 0) settled(new CutFailedError(failed.length, { cause: failed[0] }));
+    else this.#whenCut(settled);
+  }
+
+  /** Also waits for the cuts of earlier changes: `enforced` never passes one that is under way. */
+  #whenCut(settled: Settled): void {
+    if (this.#cutting.first === undefined) settled(null);
+    else this.#waiters.push({ upTo: this.#cuts, settled, failed: 0, cause: undefined });
+  }
+
+  /** The comparisons of `mayCarry` for streams that are silent. */
+  sweep(): void {
+    for (const exchange of this.#all.items()) exchange.mayCarry();
+    for (const exchange of this.#delivering.items()) if (!exchange.leaveIfDelivered()) exchange.mayCarry();
+    this.#byFact.tidy();
+  }
+
+  // --- for Exchange
+
+  moved(exchange: Exchange, before: readonly FactKey[]): void {
+    if (sameFacts(before, exchange.reads)) return;
+    this.#byFact.remove(exchange.readings);
+    exchange.readings = this.#byFact.add(exchange, exchange.reads);
+  }
+
+  closed(exchange: Exchange, state: "delivering" | "left"): void {
+    this.#all.remove(exchange);
+    this.#counts[exchange.kind]--;
+    if (state === "delivering") {
+      this.#delivering.push(exchange);
+      this.#undelivered++;
+    } else this.#forget(exchange);
+    this.#onClosed();
+  }
+
+  delivered(exchange: Exchange): void {
+    this.#delivering.remove(exchange);
+    this.#undelivered--;
+    this.#forget(exchange);
+  }
+
+  #forget(exchange: Exchange): void {
+    this.#byFact.remove(exchange.readings);
+    exchange.readings = none;
+  }
+
+  counted(reason: CutReason): void {
+    this.#onCut(reason);
+  }
+
+  undecided(error: unknown): void {
+    this.#onUndecided(error);
+  }
+
+  cutting(cut: CutUnderWay): void {
+    this.#cuts += 1;
+    const cutting = new Cutting(this.#cuts);
+    this.#cutting.push(cutting);
+    cut.then(
+      () => this.#cutDone(cutting),
+      (error) => {
+        for (const waiter of this.#waiters) {
+          if (waiter.upTo < cutting.number) continue;
+          waiter.failed += 1;
+          waiter.cause ??= error;
+        }
+        this.#cutDone(cutting);
+      },
+    );
+  }
+
+  #cutDone(cutting: Cutting): void {
+    this.#cutting.remove(cutting);
+    const oldest = this.#cutting.first?.number ?? Infinity;
+    while (this.#waiters[0] !== undefined && this.#waiters[0].upTo < oldest) {
+      const waiter = this.#waiters.shift();
+      if (waiter === undefined) return;
+      const { settled, failed, cause } = waiter;
+      settled(failed === 0 ? null : new CutFailedError(failed, { cause }));
+    }
+  }
+}
+
+function sameFacts(a: readonly FactKey[], b: readonly FactKey[]): boolean {
+  return a.length === b.length && a.every((fact, i) => fact === b[i]);
+}

@@ -1,0 +1,41 @@
+/** Traffic: how many requests are under way, and whether this node is on its way out. Pure. */
+import type { Downstream } from "../message/downstream-request.ts";
+import { kindOf } from "../message/exchange-kind.ts";
+import type { KindCounts } from "./exchanges.ts";
+
+export class Traffic {
+  readonly #counts = { http: 0, websocket: 0, tcp: 0, udp: 0 };
+  #all = 0;
+  #draining = false;
+  #idle: (() => void)[] = [];
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+  get counts(): KindCounts {
+    return { ...this.#counts };
+  }
+
+  begun(downstream: Pick<Downstream, "upgrade">): void {
+    this.#counts[kindOf(downstream)]++;
+    this.#all++;
+  }
+
+  done(downstream: Pick<Downstream, "upgrade">): void {
+    this.#counts[kindOf(downstream)]--;
+    this.#all--;
+    if (this.#all > 0 || this.#idle.length === 0) return;
+    const waiting = this.#idle;
+    this.#idle = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Settles when nothing is under way: no request, no WebSocket, no tunnel. */
+  whenIdle(): Promise<void> {
+    return this.#all > 0 ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve();
+  }
+}

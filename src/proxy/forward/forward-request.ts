@@ -1,0 +1,169 @@
+/**
+ * Sending: a permitted request on its way to an upstream of its route, and what the forwarder asks of it meanwhile.
+ *
+ * There is one for each request, and what hardly any of them needs is made when it is asked for.
+ */
+import type { Clock } from "../../replication/index.ts";
+import type { Exchange } from "../enforce/exchanges.ts";
+import type { ResponseRules } from "../headers/downstream-headers.ts";
+import type { ForwardedTokens } from "../headers/provider-tokens.ts";
+import { withSearch } from "../headers/rewrite.ts";
+import { type Identity, passedTrailers, stripSessionQuery, upstreamLines } from "../headers/upstream-headers.ts";
+import type { Downstream } from "../message/downstream-request.ts";
+import { HeaderLines } from "../message/header-lines.ts";
+import type { RequestLines } from "../message/received-lines.ts";
+import type { HttpMetrics } from "../observe/http-metrics.ts";
+import { traced } from "../observe/traces.ts";
+import type { Permitted } from "../request/authorize.ts";
+import type { Visit } from "../request/request-context.ts";
+import { authorityOf } from "../routing/route-table.ts";
+import type { UpstreamTarget } from "../upstream/connection-pools.ts";
+import type { Bound } from "../upstream/pool-metrics.ts";
+import type { Asking, NextUpstream } from "../upstream/upstream-choice.ts";
+import type { Counted, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
+
+export type SendingTools = Readonly<{
+  clock: Pick<Clock, "wall">;
+  metrics: Pick<HttpMetrics, "retried" | "resent" | "overflow">;
+  /** Nothing was answered yet. */
+  notForwarded: (failure: ForwardFailure, permitted: Permitted) => void;
+}>;
+
+/** Who is introduced to the upstream; null: nobody, or without tokens. */
+type Introduced = Readonly<{ identity: Identity | null; tokens: ForwardedTokens | null }>;
+
+/** Where to: the upstream that was chosen, how the next one would be, and the path as that route rewrites it. */
+type Chosen = Readonly<{ target: UpstreamTarget; next: NextUpstream; asking: Asking; rewritten: string }>;
+
+const grpc = /^application\/grpc(?:\+|;|$)/i;
+
+export class Sending implements ForwardJob {
+  readonly #tools: SendingTools;
+  readonly #permitted: Permitted;
+  readonly #identity: Identity | null;
+  readonly #tokens: ForwardedTokens | null;
+  readonly #next: NextUpstream;
+  readonly #asking: Asking;
+  /** Of its trace; null: none is made. */
+  readonly #place: ReturnType<NonNullable<Visit["trace"]>["upstreamBegins"]> | null;
+  readonly target: UpstreamTarget;
+  readonly path: string;
+
+  constructor(
+    tools: SendingTools,
+    permitted: Permitted,
+    { identity, tokens }: Introduced,
+    { target, next, asking, rewritten }: Chosen,
+  ) {
+    this.#tools = tools;
+    this.#permitted = permitted;
+    this.#identity = identity;
+    this.#tokens = tokens;
+    this.#next = next;
+    this.#asking = asking;
+    this.#place = permitted.visit.trace?.upstreamBegins(target.host) ?? null;
+    this.target = target;
+    this.path = withSearch(rewritten, stripSessionQuery(permitted.request.search));
+  }
+
+  get downstream(): Downstream {
+    return this.#permitted.visit.downstream;
+  }
+  get exchange(): Exchange {
+    return this.#permitted.exchange;
+  }
+  get method(): string {
+    return this.#permitted.request.method;
+  }
+  get requestId(): string {
+    return this.#permitted.visit.requestId;
+  }
+  get counted(): Counted {
+    return this.#permitted.visit;
+  }
+  get tellsRequestId(): boolean {
+    return this.#permitted.plan.headerRules.tellsRequestId;
+  }
+  get rules(): ResponseRules {
+    return this.#permitted.plan.responseRules;
+  }
+  get timeoutMs(): number {
+    return this.#permitted.plan.route.timeoutMs;
+  }
+  get timeoutFrom(): ForwardJob["timeoutFrom"] {
+    return this.#permitted.plan.route.timeoutFrom;
+  }
+  get idleTimeoutMs(): number {
+    return this.#permitted.plan.route.idleTimeoutMs;
+  }
+  get bodyBytesMax(): number {
+    return this.#permitted.plan.route.maxRequestBodyBytes;
+  }
+  get expectsContinue(): boolean {
+    return this.#permitted.request.headers["expect"] !== undefined;
+  }
+  get isGrpc(): boolean {
+    const contentType = this.#permitted.request.headers["content-type"];
+    return contentType !== undefined && grpc.test(contentType);
+  }
+  get headers(): HeaderLines {
+    return this.headersFor(this.target.host);
+  }
+
+  /** What the caller sent, and what is known of it. */
+  get received(): RequestLines | undefined {
+    return this.downstream.head.lines;
+  }
+
+  authority(): string {
+    return authorityOf(this.#permitted.plan.route, this.#permitted.request);
+  }
+
+  headersFor(upstreamHost: string): HeaderLines {
+    const { visit, plan, request } = this.#permitted;
+    const told = {
+      request,
+      scheme: plan.scheme,
+      peer: visit.peer,
+      upstreamHost,
+      sessionId: this.#asking.sessionId,
+      identity: this.#identity,
+      tokens: this.#tokens,
+      certificate: plan.clientTrust?.trusted(visit.downstream.certificate, this.#tools.clock.wall()) ?? null,
+    };
+    const lines = upstreamLines(plan.headerRules, told, this);
+    return this.#place === null ? lines : new HeaderLines(traced(lines.list, this.#place));
+  }
+
+  /** As another protocol's handshake writes them. @param upstreamHost default: its target's */
+  headerList(upstreamHost: string = this.target.host): readonly string[] {
+    const { list } = this.headersFor(upstreamHost);
+    return this.tellsRequestId ? [...list, "x-request-id", this.requestId] : list;
+  }
+
+  onFailed(failure: ForwardFailure): void {
+    this.#tools.notForwarded(failure, this.#permitted);
+  }
+
+  onRetry(): void {
+    this.#tools.metrics.retried();
+  }
+
+  onResend(): void {
+    this.#tools.metrics.resent();
+  }
+
+  onOverflow(bound: Bound): void {
+    this.#tools.metrics.overflow(this.#permitted.plan.route.id, bound);
+  }
+
+  trailersOf(lines: readonly string[]): readonly string[] {
+    const { plan, request } = this.#permitted;
+    return passedTrailers(plan.headerRules, request, lines);
+  }
+
+  another(failed: UpstreamTarget): ReturnType<ForwardJob["another"]> {
+    const target = this.#next(this.#asking, failed);
+    return target === undefined ? undefined : { target, headers: this.headersFor(target.host) };
+  }
+}

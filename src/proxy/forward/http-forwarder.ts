@@ -1,0 +1,467 @@
+/**
+ * Forwarder: carries one permitted request to its upstream and the answer back, streaming both ways.
+ *
+ * It cannot be called without a `Permit`, and asks its exchange again right before the first upstream byte and for every
+ * read of either side. What is slow slows the other side down: nothing is buffered beyond a socket's own mark. Whoever leaves takes
+ * the other side along at once. A request that may have had an effect is never sent twice. There is one second try at most: of a
+ * request of which nothing was sent, at another upstream; of an idempotent one without a body, when not a byte came back on a
+ * connection that was used before; of any at all, when the upstream says that it did not look at it. For that one the beginning of
+ * a body is kept until the answer's head.
+ */
+import type { Permit } from "../../auth/index.ts";
+import type { RouteConfig } from "../../config/index.ts";
+import type { CutReason, Exchange } from "../enforce/exchanges.ts";
+import { downstreamLines, type RawHeaders, type ResponseRules, trailerPairs } from "../headers/downstream-headers.ts";
+import type { BodyReader, Downstream } from "../message/downstream-request.ts";
+import type { HeaderLines } from "../message/header-lines.ts";
+import type { AnswerLines } from "../message/received-lines.ts";
+import {
+  type CallFailure,
+  type UpstreamCall,
+  type UpstreamHandler,
+  UpstreamIdleError,
+  type UpstreamPool,
+} from "../message/upstream-call.ts";
+import type { FailureReason } from "../reply/failures.ts";
+import { overflowOf, type UpstreamTarget } from "../upstream/connection-pools.ts";
+import type { Bound } from "../upstream/pool-metrics.ts";
+import { Deadline } from "./deadline-timer.ts";
+import { KeptBody } from "./retry-body.ts";
+
+export type ForwardJob = Readonly<{
+  downstream: Downstream;
+  exchange: Exchange;
+  target: UpstreamTarget;
+  isGrpc: boolean;
+  method: string;
+  /** Path and query as sent. */
+  path: string;
+  headers: HeaderLines;
+  /** The upstream is told the request's id. */
+  tellsRequestId: boolean;
+  rules: ResponseRules;
+  requestId: string;
+  /** 0: no limit. */
+  timeoutMs: number;
+  /** When `timeoutMs` begins: with the permit, or when the request's body is complete. */
+  timeoutFrom: RouteConfig["timeoutFrom"];
+  /** Without a byte in either direction; 0: no limit. */
+  idleTimeoutMs: number;
+  /** Of the request; 0: no limit. */
+  bodyBytesMax: number;
+  /** The caller waits for 100 Continue before it sends its body. */
+  expectsContinue: boolean;
+  counted: Counted;
+  /** Nothing was answered yet: the caller of `forward` answers. Called at most once. */
+  onFailed: (failure: ForwardFailure) => void;
+  onRetry: () => void;
+  /** It is sent again, on a fresh connection, because a kept one was closed. */
+  onResend: () => void;
+  onOverflow: (bound: Bound) => void;
+  /** What of a request's trailers is passed on; names and values in turn. */
+  trailersOf: (lines: readonly string[]) => readonly string[];
+  /** Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none. */
+  another: (failed: UpstreamTarget) => Readonly<{ target: UpstreamTarget; headers: HeaderLines }> | undefined;
+}>;
+
+/** What is counted of a call, for metrics and the access log. */
+export type Counted = {
+  bytes: number;
+  bytesReceived: number;
+  /** When the request's first byte was sent, and when the head of the upstream's answer came. Monotonic. */
+  sentAt: number;
+  answeredAt: number;
+  failure: FailureReason | null;
+};
+
+export type ForwardFailure =
+  | Readonly<{ type: "error"; error: unknown }>
+  | Readonly<{ type: "cut"; reason: CutReason }>
+  | Readonly<{ type: "busy" }>
+  /** The request's body is longer than the route takes. */
+  | Readonly<{ type: "too-large" }>
+  /** The request's body did not come in time. */
+  | Readonly<{ type: "too-slow" }>
+  /** None of the route's upstreams is to be used. */
+  | Readonly<{ type: "unhealthy" }>;
+
+export class ForwardTimeoutError extends Error {
+  readonly code = "ERR_PROXY_TIMEOUT";
+  constructor(timeoutMs: number) {
+    super(`the upstream took longer than ${timeoutMs} ms`);
+    this.name = "ForwardTimeoutError";
+  }
+}
+
+/** Of 103 for one request; browsers take the first. */
+const hintsMax = 16;
+/** Of a request's body, for a second try: most calls of gRPC are smaller. */
+const keptBytesMax = 16_384;
+/** Idempotent (RFC 9110 §9.2.2). */
+const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
+/** Everything about the answer goes through `downstream`; when it closes, the exchange is over. */
+export function forward(_permit: Permit, job: ForwardJob): void {
+  const bound = overflowOf(job.target, poolOf(job, job.target));
+  if (bound !== undefined) {
+    job.onOverflow(bound);
+    job.onFailed({ type: "busy" });
+    return;
+  }
+  new Forwarding(job).begin();
+}
+
+function poolOf({ isGrpc }: ForwardJob, target: UpstreamTarget): UpstreamPool {
+  return isGrpc ? target.grpcPool : target.pool;
+}
+
+class Forwarding implements UpstreamHandler, BodyReader {
+  readonly #job: ForwardJob;
+  #target: UpstreamTarget;
+  #headers: HeaderLines;
+  #call: UpstreamCall | undefined;
+  #timer: Deadline | undefined;
+  #stalled: NodeJS.Timeout | undefined;
+  /** No more of the upstream is wanted: it has ended, or one side is gone. */
+  #over = false;
+  #responding = false;
+  #readingBody = false;
+  /** The upstream takes no more of the body for now. */
+  #isUpstreamFull = false;
+  /** Something of the request was sent. */
+  #begun = false;
+  #hints = 0;
+  /** At which read of the upstream's socket the clocks were looked at last. */
+  #lookedAtRead = Number.NaN;
+  /** Whose second try it is, once there is one. */
+  #repeating: UpstreamTarget | undefined;
+  /** The second try is not answered yet. */
+  #repeatCounts = false;
+  /** Of the request's body, while it may have to be sent again; null: none of it is. */
+  #kept: KeptBody | null = null;
+  /** Of a body that was read in full: its trailers, as they are passed on. */
+  #trailers: readonly string[] | undefined;
+  /** The second try takes no body yet. */
+  #catchingUp = false;
+
+  constructor(job: ForwardJob) {
+    this.#job = job;
+    this.#target = job.target;
+    this.#headers = job.headers;
+  }
+
+  begin(): void {
+    const { exchange, downstream, timeoutFrom } = this.#job;
+    downstream.onClose(() => this.#onDownstreamClosed());
+    downstream.onDrain(() => this.#onDrain());
+    if (timeoutFrom === "permit" || !downstream.hasBody) this.#startTimer();
+    exchange.attach((reason) => this.#onCut(reason));
+    if (exchange.cutReason === undefined) this.#dispatch();
+  }
+
+  #startTimer(): void {
+    const { timeoutMs } = this.#job;
+    if (timeoutMs > 0) this.#timer = new Deadline(timeoutMs, () => this.#onTimeUp(timeoutMs));
+  }
+
+  #onTimeUp(timeoutMs: number): void {
+    if (this.#waitsForCaller) this.#refuseBody("too-slow");
+    else this.#fail(new ForwardTimeoutError(timeoutMs));
+  }
+
+  /** The upstream could take more of the request, and there is none. */
+  get #waitsForCaller(): boolean {
+    return this.#readingBody && !this.#job.downstream.bodyComplete && !this.#isUpstreamFull && !this.#responding;
+  }
+
+  #dispatch(refused?: UpstreamCall): void {
+    const { method, path, idleTimeoutMs, downstream, tellsRequestId, requestId } = this.#job;
+    const pool = poolOf(this.#job, this.#target);
+    if (this.#repeating === undefined && downstream.hasBody && pool.refusesUnread) this.#kept = new KeptBody();
+    const call = pool.call(
+      {
+        method,
+        path,
+        headers: this.#headers,
+        requestId: tellsRequestId ? requestId : null,
+        hasBody: downstream.hasBody,
+        idleTimeoutMs,
+      },
+      this,
+      refused,
+    );
+    this.#call = call;
+    if (this.#over) void call.abort();
+  }
+
+  // --- the upstream's side
+
+  mayBegin(call: UpstreamCall): boolean {
+    this.#call = call;
+    const { exchange, counted } = this.#job;
+    if (this.#over || !exchange.mayCarry()) return false;
+    if (!this.#begun) counted.sentAt = exchange.lookedAt;
+    this.#begun = true;
+    return true;
+  }
+
+  onHint(status: number, lines: RawHeaders): void {
+    if (this.#over || status !== 103 || !this.#job.exchange.mayCarry()) return; // others concern one connection only
+    // They may be left out: a caller that does not read, or an upstream that never stops, makes none pile up here.
+    if (this.#job.downstream.needsDrain || ++this.#hints > hintsMax) return;
+    const links: string[] = [];
+    for (let i = 0; i < lines.length; i += 2) {
+      if (lines[i]?.toLowerCase() === "link") links.push(lines[i + 1] ?? "");
+    }
+    if (links.length > 0) this.#job.downstream.writeEarlyHints(links);
+  }
+
+  onHead(status: number, lines: AnswerLines): void {
+    const { downstream, rules, requestId, exchange, counted } = this.#job;
+    if (this.#over || !exchange.mayCarry()) return;
+    this.#lookedAtRead = this.#call?.reads ?? Number.NaN;
+    this.#kept = null;
+    this.#repeatEnds();
+    this.#target.report?.({ type: "answered", status });
+    counted.answeredAt = exchange.lookedAt;
+    downstream.carries(exchange);
+    try {
+      downstream.writeHead(status, downstreamLines(rules, lines), requestId);
+    } catch (error) {
+      this.#fail(error); // no answer ends more than its own request
+      return;
+    }
+    this.#responding = true;
+  }
+
+  onData(chunk: Buffer | string): boolean {
+    const { downstream, counted } = this.#job;
+    if (this.#over || !this.#mayPassOn()) return true;
+    counted.bytes += chunk.length;
+    if (downstream.write(chunk)) return true;
+    this.#awaitReader();
+    return false;
+  }
+
+  onEnd(trailers: RawHeaders): void {
+    const { downstream, rules } = this.#job;
+    if (this.#over || !this.#mayPassOn()) return;
+    this.#over = true;
+    this.#keepUnsent();
+    downstream.end(undefined, trailers.length > 0 ? trailerPairs(rules, trailers).flat() : undefined);
+    if (!downstream.bodyComplete) downstream.discardBody(); // it was answered without being read
+    if (!downstream.closed && downstream.needsDrain) this.#awaitReader();
+  }
+
+  /**
+   * What one read of the upstream's socket brought is passed on in one go, behind one look at the clocks; a cut is heeded at once
+   * (docs/adr/0028).
+   */
+  #mayPassOn(): boolean {
+    const { exchange } = this.#job;
+    const reads = this.#call?.reads ?? Number.NaN;
+    if (reads === this.#lookedAtRead) return exchange.cutReason === undefined;
+    if (!exchange.mayCarry()) return false;
+    this.#lookedAtRead = reads;
+    return true;
+  }
+
+  /** A caller that does not read is idle, however much there is for it. */
+  #awaitReader(): void {
+    const { downstream, idleTimeoutMs } = this.#job;
+    if (idleTimeoutMs > 0) this.#stalled ??= setTimeout(() => downstream.destroy(), idleTimeoutMs);
+  }
+
+  #onDrain(): void {
+    clearTimeout(this.#stalled);
+    this.#stalled = undefined;
+    this.#call?.resume();
+  }
+
+  onError(error: Error, { staleConnection, unprocessed }: CallFailure): void {
+    if (this.#over) return;
+    const { hasBody } = this.#job.downstream;
+    if (error instanceof UpstreamIdleError && this.#waitsForCaller) this.#refuseBody("too-slow");
+    else if (this.#repeating !== undefined) this.#fail(error);
+    else if (!this.#begun) this.#tryAnother(error);
+    else if (unprocessed && (!hasBody || this.#kept !== null)) {
+      const refused = this.#call;
+      this.#keepUnsent();
+      this.#takeAnother(); // whoever says so may be leaving
+      this.#catchingUp = this.#readingBody;
+      this.#repeat(error, refused);
+    } else if (staleConnection && !hasBody && repeatable.has(this.#job.method)) this.#resend();
+    else this.#fail(error);
+  }
+
+  /**
+   * The upstream closed a kept connection as the request left. That says nothing about its health, and it closes many at a time, so
+   * neither the bound on retries nor their count applies. A request is sent again once, and never behind a byte of an answer.
+   */
+  #resend(): void {
+    this.#repeating = this.#target;
+    this.#job.onResend();
+    this.#dispatch(this.#call);
+  }
+
+  #tryAnother(error: Error): void {
+    const failed = this.#target;
+    if (!this.#takeAnother()) {
+      this.#fail(error);
+      return;
+    }
+    failed.report?.({ type: "local" });
+    this.#repeat(error);
+  }
+
+  /** @returns false: there is no other */
+  #takeAnother(): boolean {
+    const next = this.#job.another(this.#target);
+    if (next === undefined) return false;
+    this.#target = next.target;
+    this.#headers = next.headers;
+    return true;
+  }
+
+  #repeat(error: Error, refused?: UpstreamCall): void {
+    const { limits, retries } = this.#target;
+    if (retries.busy >= limits.retries) {
+      this.#job.onOverflow("retries");
+      this.#fail(error);
+      return;
+    }
+    retries.busy++;
+    this.#repeatCounts = true;
+    this.#repeating = this.#target;
+    this.#job.onRetry();
+    this.#dispatch(refused);
+  }
+
+  /** The bound on second tries is there against storms of them: a stream that is being answered is none. */
+  #repeatEnds(): void {
+    if (!this.#repeatCounts || this.#repeating === undefined) return;
+    this.#repeatCounts = false;
+    this.#repeating.retries.busy--;
+  }
+
+  // --- the request's body on its way up
+
+  onWritable(): void {
+    const { downstream, expectsContinue } = this.#job;
+    if (this.#over) return;
+    this.#isUpstreamFull = false;
+    if (this.#catchingUp) {
+      this.#catchUp();
+      return;
+    }
+    if (this.#readingBody) {
+      downstream.resumeBody();
+      return;
+    }
+    this.#readingBody = true;
+    if (expectsContinue) downstream.writeContinue();
+    downstream.readBody(this);
+  }
+
+  /** What was read of the body so far goes to the second try. */
+  #catchUp(): void {
+    const kept = this.#kept;
+    this.#catchingUp = false;
+    this.#kept = null;
+    const takesMore = kept === null || kept.length === 0 || this.#call?.write(kept.bytes) === true;
+    if (this.#trailers !== undefined) this.#call?.end(this.#trailers);
+    else if (takesMore) this.#job.downstream.resumeBody();
+  }
+
+  onChunk(chunk: Buffer): boolean {
+    if (this.#over || !this.#job.exchange.mayCarry()) return true;
+    const { counted, bodyBytesMax } = this.#job;
+    counted.bytesReceived += chunk.length;
+    if (bodyBytesMax > 0 && counted.bytesReceived > bodyBytesMax) {
+      this.#refuseBody("too-large");
+      return true;
+    }
+    if (this.#catchingUp) {
+      this.#kept?.add(chunk); // no more than was on its way already
+      return false;
+    }
+    if (this.#kept !== null) {
+      if (this.#kept.length + chunk.length <= keptBytesMax) this.#kept.add(chunk);
+      else this.#kept = null;
+    }
+    if (this.#call?.write(chunk) !== false) return true;
+    this.#isUpstreamFull = true;
+    return false;
+  }
+
+  onBodyEnd(trailers: readonly string[]): void {
+    if (this.#over || !this.#job.exchange.mayCarry()) return;
+    this.#trailers = trailers.length === 0 ? trailers : this.#job.trailersOf(trailers);
+    if (!this.#catchingUp) this.#call?.end(this.#trailers);
+    if (this.#timer === undefined) this.#startTimer();
+  }
+
+  /** The caller has left, or what it sent was no body. */
+  onAbort(): void {
+    this.#giveUp();
+  }
+
+  onTimeout(waitsFor: "caller" | "upstream"): void {
+    if (this.#over) return;
+    if (waitsFor === "caller") this.#refuseBody("too-slow");
+    else this.#fail(new UpstreamIdleError("the upstream took nothing more of the request's body"));
+  }
+
+  // --- ends
+
+  #fail(error: unknown): void {
+    if (this.#over) return;
+    this.#giveUp();
+    if (!this.#responding) this.#target.report?.({ type: "local" });
+    if (this.#responding) {
+      this.#job.counted.failure ??= "upstream-broke";
+      this.#job.downstream.destroy();
+    } else this.#job.onFailed({ type: "error", error });
+  }
+
+  /** The upstream has done nothing wrong: it is let go of, and nothing is held against it. */
+  #refuseBody(type: "too-large" | "too-slow"): void {
+    this.#giveUp();
+    if (this.#responding) this.#job.downstream.destroy();
+    else this.#job.onFailed({ type });
+  }
+
+  #onCut(reason: CutReason): void | Promise<void> {
+    const { downstream } = this.#job;
+    if (this.#over && downstream.ended && !downstream.closed) {
+      // The answer is complete on our side, but not all of it has left.
+      return downstream.cut(reason);
+    }
+    this.#giveUp();
+    if (this.#responding) return downstream.cut(reason);
+    this.#job.onFailed({ type: "cut", reason });
+  }
+
+  /** The caller has everything, or has left. */
+  #onDownstreamClosed(): void {
+    this.#timer?.clear();
+    clearTimeout(this.#stalled);
+    this.#giveUp();
+    this.#repeatEnds();
+    this.#job.exchange.close();
+  }
+
+  /** Whoever left, a receipt waits until no further byte of the request can leave for the upstream. */
+  #giveUp(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#timer?.clear();
+    const aborting = this.#call?.abort();
+    if (aborting !== undefined) this.#job.exchange.waitsFor(aborting);
+  }
+
+  /** An upstream may answer before it has received the whole request. */
+  #keepUnsent(): void {
+    const unsent = this.#call?.unsent();
+    if (unsent !== undefined) this.#job.exchange.alsoSends(unsent);
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * Downstream headers: what the caller is told of an upstream's answer.
+ *
+ * Pure. Hop-by-hop lines go, with every name that the upstream's `Connection` header nominates; an upstream never sets a
+ * cookie of ours, not by a rewrite either; the route's response headers replace the upstream's of the same name
+ * (docs/pomerium-behaviour.md §3.5).
+ */
+import type { RouteConfig } from "../../config/index.ts";
+import type { OwnCookies } from "../message/cookies.ts";
+import { HeaderLines } from "../message/header-lines.ts";
+import { headerValue, hopByHop, nominated } from "../message/header-names.ts";
+import type { AnswerLines } from "../message/received-lines.ts";
+import { RememberedNames } from "../message/remembered-names.ts";
+
+export type ResponseRules = Readonly<{
+  /** Lowercase names of what we set ourselves. */
+  replaced: ReadonlySet<string>;
+  /** Names and values in turn. */
+  added: readonly string[];
+  /** By lowercase name; null: none, which is the usual case. */
+  rewrites: ReadonlyMap<string, readonly Readonly<{ prefix: string; value: string }>[]> | null;
+  cookies: OwnCookies;
+  /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
+  fates: RememberedNames<Fate>;
+}>;
+
+type Fate = "pass" | "drop" | "cookie" | "rewrite";
+
+/** Statements that only the proxy makes about its own answers. */
+const ours: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
+
+export function compileResponseRules(
+  route: Pick<RouteConfig, "setResponseHeaders" | "rewriteResponseHeaders">,
+  cookies: OwnCookies,
+): ResponseRules {
+  const added = Object.entries(route.setResponseHeaders).flatMap(([name, value]) => [name, headerValue(value)]);
+  const replaced = new Set([...Object.keys(route.setResponseHeaders).map((name) => name.toLowerCase()), ...ours]);
+  return {
+    replaced,
+    added,
+    rewrites: compileRewrites(route.rewriteResponseHeaders),
+    cookies,
+    fates: new RememberedNames(),
+  };
+}
+
+function compileRewrites(rewrites: RouteConfig["rewriteResponseHeaders"]): ResponseRules["rewrites"] {
+  if (rewrites.length === 0) return null;
+  const byName = new Map<string, { prefix: string; value: string }[]>();
+  for (const { header, prefix, value } of rewrites) {
+    const known = byName.get(header) ?? [];
+    byName.set(header, known);
+    known.push({ prefix, value: headerValue(value) });
+  }
+  return byName;
+}
+
+/** Each in turn, as Pomerium has them: a plain prefix, and only that. */
+function rewritten(rewrites: NonNullable<ResponseRules["rewrites"]>, name: string, written: string): string {
+  let text = written;
+  for (const { prefix, value } of rewrites.get(name) ?? [])
+    if (text.startsWith(prefix)) text = value + text.slice(prefix.length);
+  return text;
+}
+
+/** Names and values in turn, as they came. */
+export type RawHeaders = readonly string[];
+
+/** What a caller is told but for the request's id: the same object as before where the same lines came on a route of the same rules. */
+export function downstreamLines(rules: ResponseRules, received: AnswerLines): HeaderLines {
+  if (received.told?.rules === rules) return received.told.lines;
+  const lines = new HeaderLines(buildDownstreamHeaders(rules, received.raw));
+  lines.endsStream = received.endsStream;
+  received.told = { rules, lines };
+  return lines;
+}
+
+/** @returns names and values in turn; the request's id is added where they are sent */
+export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders): string[] {
+  const lines: string[] = [];
+  const dropped = nominated(connectionOf(raw));
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (dropped?.has(name.toLowerCase())) continue;
+    const fate = rules.fates.get(name) ?? learn(rules, name);
+    if (fate === "drop") continue;
+    let value = raw[i + 1] ?? "";
+    if (fate !== "pass") {
+      if (rules.rewrites !== null) value = rewritten(rules.rewrites, name.toLowerCase(), value);
+      if (fate === "cookie" && rules.cookies.isOurs(value)) continue;
+    }
+    lines.push(name, value);
+  }
+  for (const text of rules.added) lines.push(text);
+  return lines;
+}
+
+function learn(rules: ResponseRules, name: string): Fate {
+  const fate = fateOf(rules, name.toLowerCase());
+  rules.fates.add(name, fate);
+  return fate;
+}
+
+function fateOf({ replaced, rewrites }: ResponseRules, lower: string): Fate {
+  if (hopByHop.has(lower) || replaced.has(lower)) return "drop";
+  if (lower === "set-cookie") return "cookie";
+  return rewrites?.has(lower) === true ? "rewrite" : "pass";
+}
+
+/** Trailers that may follow a chunked answer: never framing, routing, cookies or anything of ours (RFC 9110 §6.5.1). */
+export function trailerPairs(rules: ResponseRules, raw: RawHeaders): (readonly [string, string])[] {
+  const kept: (readonly [string, string])[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    const lower = name.toLowerCase();
+    if (hopByHop.has(lower) || rules.replaced.has(lower) || neverInTrailers.has(lower)) continue;
+    kept.push([name, raw[i + 1] ?? ""]);
+  }
+  return kept;
+}
+
+export const neverInTrailers: ReadonlySet<string> = new Set([
+  "content-length",
+  "content-encoding",
+  "content-type",
+  "content-range",
+  "set-cookie",
+  "cache-control",
+  "authorization",
+  "location",
+  "host",
+  "vary",
+]);
+
+function connectionOf(raw: RawHeaders): string | undefined {
+  let value: string | undefined;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length === 10 && name.toLowerCase() === "connection")
+      value = value === undefined ? raw[i + 1] : `${value}, ${raw[i + 1]}`;
+  }
+  return value;
+}

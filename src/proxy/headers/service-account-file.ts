@@ -1,0 +1,56 @@
+/**
+ * Service account file: the tokens with which API servers of Kubernetes are called, read anew while they rotate.
+ *
+ * The kubelet replaces such a file well before its token ends. A file that is away or empty for a while costs nothing: the token
+ * that was there is used on, and the log says so once.
+ */
+import { readFile, stat } from "node:fs/promises";
+import type { RouteConfig } from "../../config/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { KubernetesRules } from "./kubernetes.ts";
+
+export type ServiceAccountTokens = Readonly<{
+  /** Null: not a route of Kubernetes. */
+  of(route: Pick<RouteConfig, "kubernetes">): KubernetesRules | null;
+  close(): void;
+}>;
+
+const lookEveryMs = 1_000;
+const tokenCharsMax = 16_384;
+
+export function openServiceAccountTokens(routes: readonly RouteConfig[], logger: Logger): ServiceAccountTokens {
+  const files = new Map<string, { token: string; trouble: boolean }>();
+  for (const { kubernetes } of routes)
+    if (kubernetes !== null && kubernetes.tokenFile !== null)
+      files.set(kubernetes.tokenFile, { token: kubernetes.token, trouble: false });
+
+  async function look(path: string, state: { token: string; trouble: boolean }): Promise<void> {
+    const text = await readOrdinaryFile(path).catch(() => "");
+    const token = text.trim();
+    const good = /^[\x21-\x7e]+$/.test(token) && token.length <= tokenCharsMax;
+    if (!good && !state.trouble)
+      logger.warn({ path }, "a service account's token cannot be read; the one before is used");
+    if (good && token !== state.token) logger.info({ path }, "a service account's token was replaced");
+    state.trouble = !good;
+    if (good) state.token = token;
+  }
+  const timer = setInterval(() => {
+    for (const [path, state] of files) void look(path, state);
+  }, lookEveryMs);
+  timer.unref();
+  if (files.size === 0) clearInterval(timer);
+
+  return {
+    of({ kubernetes }) {
+      if (kubernetes === null) return null;
+      const file = kubernetes.tokenFile === null ? undefined : files.get(kubernetes.tokenFile);
+      return { token: () => file?.token ?? kubernetes.token };
+    },
+    close: () => clearInterval(timer),
+  };
+}
+
+/** A pipe would block a thread of the process for as long as nothing writes to it. */
+async function readOrdinaryFile(path: string): Promise<string> {
+  return (await stat(path)).isFile() ? readFile(path, "utf8") : "";
+}

@@ -1,0 +1,376 @@
+/**
+ * Upstream headers: what an upstream is told, rebuilt from the request line by line.
+ *
+ * Pure. First goes what belongs to the caller's connection, including every name that its `Connection` header nominates;
+ * then our own credentials; then whatever could be mistaken for a statement of ours. Only after that is anything of ours
+ * added, so nothing that a caller sends can remove or double it.
+ *
+ * The caller's `X-Forwarded-*` and `Forwarded` are claims of a stranger: they go, unless the configuration counts trusted
+ * proxies in front of us, and then only as many entries of `X-Forwarded-For` are kept. (Pomerium passes them on.) Who the caller is
+ * by that count stands alone in `X-Envoy-External-Address`, so that an upstream need not count.
+ */
+import { isIP } from "node:net";
+import { type Config, type HeaderPart, parseHeaderTemplate, type RouteConfig } from "../../config/index.ts";
+import type { ProviderTokens } from "../../events/index.ts";
+import { type CanonicalRequest, parseHost } from "../message/canonical-request.ts";
+import type { OwnCookies } from "../message/cookies.ts";
+import { HeaderLines } from "../message/header-lines.ts";
+import { fold, headerValue, hopByHop, isReservedName, nominated } from "../message/header-names.ts";
+import type { RequestLines } from "../message/received-lines.ts";
+import { RememberedNames } from "../message/remembered-names.ts";
+import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import { routingKeyOf } from "../upstream/balancer.ts";
+import { neverInTrailers } from "./downstream-headers.ts";
+import {
+  type Impersonated,
+  impersonationLines,
+  type KubernetesRules,
+  namesCaller,
+  withoutBearer,
+} from "./kubernetes.ts";
+import { compileSubstitution } from "./rewrite.ts";
+
+/** What the assertion room made for this principal, host and route. */
+export type Identity = Impersonated &
+  Readonly<{ assertion: string; claimHeaders: readonly (readonly [string, string])[] }>;
+
+/** A route's rules, compiled once. */
+export type HeaderRules = Readonly<{
+  route: RouteConfig;
+  /** The upstream is told what its requests are hashed by, as Pomerium tells it. */
+  tellsRoutingKey: boolean;
+  hostOfPath: ((rawPath: string) => string) | null;
+  tellsRequestId: boolean;
+  /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
+  fates: RememberedNames<Fate>;
+  fateOf: (name: string) => Fate;
+  set: readonly Readonly<{ name: string; parts: readonly HeaderPart[] }>[];
+  /** Whether the assertion is needed at all. */
+  wantsIdentity: "assertion-and-claims" | "assertion" | "nothing";
+  /** Whether the identity provider's tokens are needed. */
+  wantsTokens: boolean;
+  /** Null: the upstream is no API server of Kubernetes. */
+  kubernetes: KubernetesRules | null;
+  cookies: OwnCookies;
+  trustedHops: number;
+  skipXffAppend: boolean;
+  /** Lowercase names of ours that are not sent: the route removes them, or says them itself. */
+  withheld: ReadonlySet<string>;
+}>;
+
+type Fate = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
+
+/** Ours to make, from parsed values: never copied. */
+const ownLines: ReadonlySet<string> = new Set(["host", "expect", "content-length"]);
+
+export function compileHeaderRules(
+  route: RouteConfig,
+  config: Pick<Config, "jwtClaimsHeaders" | "xffNumTrustedHops" | "skipXffAppend">,
+  cookies: OwnCookies,
+  kubernetes: KubernetesRules | null = null,
+): HeaderRules {
+  const hostOfPath = route.hostPathRegexRewrite === null ? null : compileSubstitution(route.hostPathRegexRewrite);
+  const set = Object.entries(route.setRequestHeaders).map(([name, value]) => ({
+    name,
+    parts: parseHeaderTemplate(value).parts,
+  }));
+  const replaced = new Set([...Object.keys(config.jwtClaimsHeaders), ...set.map(({ name }) => name)].map(fold));
+  const removed = new Set(route.removeRequestHeaders.map((name) => name.toLowerCase()));
+  const withheld = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);
+  const fateOf = (name: string): Fate => {
+    const lower = name.toLowerCase();
+    if (hopByHop.has(lower) || ownLines.has(lower) || removed.has(lower)) return "drop";
+    const folded = fold(lower);
+    if (replaced.has(folded) || isReservedName(folded)) return "drop";
+    if (kubernetes !== null && namesCaller(folded)) return "drop"; // the call is made with a token of ours
+    if (kubernetes !== null && lower === "sec-websocket-protocol") return "protocols";
+    return lower === "cookie" || lower === "authorization" || lower === "referer" ? lower : "pass";
+  };
+  const usesAssertion = set.some(({ parts }) => parts.some(({ type }) => type === "jwt"));
+  return {
+    route,
+    tellsRoutingKey: route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev",
+    hostOfPath,
+    tellsRequestId: !withheld.has("x-request-id"),
+    fates: new RememberedNames(),
+    fateOf,
+    set,
+    wantsIdentity: route.passIdentityHeaders
+      ? "assertion-and-claims"
+      : usesAssertion || kubernetes !== null
+        ? "assertion"
+        : "nothing",
+    wantsTokens: set.some(({ parts }) => parts.some(({ type }) => type === "providerToken")),
+    kubernetes,
+    cookies,
+    trustedHops: config.xffNumTrustedHops,
+    skipXffAppend: config.skipXffAppend,
+    withheld,
+  };
+}
+
+export type UpstreamHeadersInput = Readonly<{
+  request: CanonicalRequest;
+  /** Host and port as the caller's URL has them, by the route and the Host header alone. */
+  authority: string;
+  /** Of the route. */
+  scheme: "http" | "https";
+  /** The connection's peer. */
+  peer: string;
+  /** Host and port of the upstream that was chosen. */
+  upstreamHost: string;
+  sessionId: string | null;
+  identity: Identity | null;
+  /** Of the caller's session, where the route forwards them. */
+  tokens?: Pick<ProviderTokens, "idToken" | "accessToken"> | null;
+  /** What the caller showed, when it is valid on this route. */
+  certificate?: PresentedCertificate | null;
+}>;
+
+/** What an upstream was told, and what that rested on beside the lines that came: whatever else there is follows from these. */
+export type SentLines = Readonly<{
+  rules: HeaderRules;
+  peer: string;
+  upstreamHost: string;
+  sessionId: string | null;
+  identity: Identity | null;
+  tokens: UpstreamHeadersInput["tokens"];
+  certificate: UpstreamHeadersInput["certificate"];
+  lines: HeaderLines;
+}>;
+
+/**
+ * What an upstream is told, but for the request's id. It is the same object as before where the same lines came and nothing is
+ * another that the answer rests on.
+ * @param input `authority` is asked for where it is needed only
+ */
+export function upstreamLines(
+  rules: HeaderRules,
+  input: Omit<UpstreamHeadersInput, "authority">,
+  known: Readonly<{ received: RequestLines | undefined; authority: () => string }>,
+): HeaderLines {
+  const { received } = known;
+  const { peer, upstreamHost, sessionId, identity, tokens, certificate } = input;
+  const sent = received?.sent;
+  if (
+    sent !== undefined &&
+    sent.rules === rules &&
+    sent.peer === peer &&
+    sent.upstreamHost === upstreamHost &&
+    sent.sessionId === sessionId &&
+    sent.identity === identity &&
+    sent.tokens === tokens &&
+    sent.certificate === certificate
+  )
+    return sent.lines;
+  const lines = new HeaderLines(buildUpstreamHeaders(rules, { ...input, authority: known.authority() }));
+  // A host that is made of the path is of this request alone; a service account's token changes in its own time; a provider's tokens
+  // are kept sealed, by headers/provider-tokens.ts and nobody else.
+  if (received !== undefined && rules.hostOfPath === null && rules.kubernetes === null && tokens == null)
+    received.sent = { rules, peer, upstreamHost, sessionId, identity, tokens, certificate, lines };
+  return lines;
+}
+
+/** @returns names and values in turn, `host` first; hop-by-hop lines and the request's id are added where they are sent */
+export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersInput): string[] {
+  const { request } = input;
+  const { headers, rawHeaders } = request;
+  const host = upstreamHostHeader(rules, input);
+  const lines: string[] = ["host", host];
+  const dropped = nominated(headers["connection"]);
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? "";
+    const value = rawHeaders[i + 1] ?? "";
+    if (dropped?.has(name.toLowerCase())) continue;
+    const fate = rules.fates.get(name) ?? learn(rules, name);
+    if (fate === "drop") continue;
+    if (fate === "pass") lines.push(name, value);
+    else if (fate === "referer") lines.push(name, stripReferer(value));
+    else if (fate === "cookie" || fate === "protocols") {
+      const kept = fate === "cookie" ? rules.cookies.strip(value) : withoutBearer(value);
+      if (kept !== undefined) lines.push(name, kept);
+    } else if (!isOurAuthorization(rules.route, value)) lines.push(name, value);
+  }
+  const length = headers["content-length"];
+  if (length !== undefined) lines.push("content-length", length);
+  const add = (name: string, value: string): void => {
+    if (!rules.withheld.has(name)) lines.push(name, value);
+  };
+  add("x-forwarded-proto", input.scheme);
+  const { trustedHops, skipXffAppend } = rules;
+  const addresses = forwardedFor(headers["x-forwarded-for"], { peer: input.peer, trustedHops, skipXffAppend });
+  if (addresses !== "") add("x-forwarded-for", addresses);
+  add("x-envoy-external-address", callerAddress(headers["x-forwarded-for"], input.peer, trustedHops));
+  if (host !== input.authority) add("x-forwarded-host", input.authority);
+  if (rules.tellsRoutingKey && input.sessionId !== null) add("x-pomerium-routing-key", routingKeyOf(input.sessionId));
+  if (input.identity !== null && rules.wantsIdentity === "assertion-and-claims")
+    addIdentity(add, trustedHops > 0 ? headers : null, input.identity);
+  for (const { name, parts } of rules.set) lines.push(name, render(rules, parts, input));
+  if (rules.kubernetes !== null) lines.push(...impersonationLines(rules.kubernetes, input.identity));
+  return lines;
+}
+
+/**
+ * The trailers of a request that its upstream is sent. Some servers take them for headers, so one passes only where a header of its
+ * name would, where the head had none of that name, and where it cannot change what the head meant (RFC 9110 §6.5.1).
+ * @param lines names and values in turn
+ */
+export function passedTrailers(
+  rules: HeaderRules,
+  { headers }: Pick<CanonicalRequest, "headers">,
+  lines: readonly string[],
+): readonly string[] {
+  const dropped = nominated(headers["connection"]);
+  const passed: string[] = [];
+  for (let i = 0; i < lines.length; i += 2) {
+    const name = lines[i] ?? "";
+    const lower = name.toLowerCase();
+    const decides = neverInTrailers.has(lower) || /^(?:if-|content-|access-control-|sec-|accept)|_/.test(lower);
+    if (decides || dropped?.has(lower) || headers[lower] !== undefined || rules.fateOf(name) !== "pass") continue;
+    passed.push(name, lines[i + 1] ?? "");
+  }
+  return passed;
+}
+
+function learn(rules: HeaderRules, name: string): Fate {
+  const fate = rules.fateOf(name);
+  rules.fates.add(name, fate);
+  return fate;
+}
+
+/** A session handle in `Authorization`, or the token by which the caller was known; anything else there belongs to the upstream. */
+export function isOurAuthorization({ bearer }: Pick<RouteConfig, "bearer">, value: string): boolean {
+  return (bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
+}
+
+/** @param trusted headers from a trusted proxy in front (`xff_num_trusted_hops`); null: from a caller that may claim nothing */
+function addIdentity(
+  add: (name: string, value: string) => void,
+  trusted: CanonicalRequest["headers"] | null,
+  identity: Identity,
+): void {
+  add("x-pomerium-jwt-assertion", identity.assertion);
+  // Behind another Pomerium: the original caller's assertion. Another key signed it, so the upstream must verify it.
+  const original = trusted?.["x-pomerium-jwt-assertion-for"] ?? trusted?.["x-pomerium-jwt-assertion"];
+  if (original !== undefined) add("x-pomerium-jwt-assertion-for", original);
+  for (const [name, value] of identity.claimHeaders) add(name, headerValue(value));
+}
+
+function render(
+  rules: HeaderRules,
+  parts: readonly HeaderPart[],
+  { request: { headers }, identity, tokens, certificate = null }: UpstreamHeadersInput,
+): string {
+  let value = "";
+  for (const part of parts) {
+    if (part.type === "text") value += headerValue(part.text);
+    else if (part.type === "jwt") value += identity?.assertion ?? "";
+    else if (part.type === "providerToken") value += (part.what === "id" ? tokens?.idToken : tokens?.accessToken) ?? "";
+    else if (part.type === "clientCertificate") value += headerValue(certificateText(certificate, part.what));
+    else value += copiedHeader(rules, part.name, headers[part.name] ?? "");
+  }
+  return value;
+}
+
+/** Names are joined by commas, as in Pomerium; one that holds a comma would look like two, and is left out. */
+function certificateText(certificate: PresentedCertificate | null, what: "fingerprint" | "dns" | "email"): string {
+  if (certificate === null) return "";
+  if (what === "fingerprint") return certificate.fingerprint;
+  const names = certificate.names.get(what === "dns" ? "DNS" : "email") ?? [];
+  return names.filter((name) => !name.includes(",")).join(",");
+}
+
+/** A configured copy of a caller's header never carries our credentials either. */
+function copiedHeader(rules: HeaderRules, name: string, value: string): string {
+  if (name === "cookie") return rules.cookies.strip(value) ?? "";
+  if (name === "referer") return stripReferer(value);
+  if (name === "x-pomerium-authorization" || (name === "authorization" && isOurAuthorization(rules.route, value)))
+    return "";
+  return value;
+}
+
+/**
+ * Precedence of docs/pomerium-behaviour.md §5.1: a fixed host, a header's value, one made of the path, the caller's
+ * own, the upstream's.
+ */
+function upstreamHostHeader({ route, hostOfPath }: HeaderRules, input: UpstreamHeadersInput): string {
+  if (route.hostRewrite !== null) return route.hostRewrite;
+  if (route.hostRewriteHeader !== null) {
+    const named = input.request.headers[route.hostRewriteHeader];
+    if (parseHost(named) !== undefined && named !== undefined) return named;
+    return input.upstreamHost;
+  }
+  if (hostOfPath !== null) {
+    const made = hostOfPath(input.request.rawPath);
+    return parseHost(made) === undefined ? input.upstreamHost : made;
+  }
+  return route.preserveHostHeader ? input.authority : input.upstreamHost;
+}
+
+/** @param sent the caller's own `X-Forwarded-For` */
+export function forwardedFor(
+  sent: string | undefined,
+  how: Readonly<{ peer: string; trustedHops: number; skipXffAppend: boolean }>,
+): string {
+  const trusted = trustedEntries(sent, how.trustedHops);
+  return (how.skipXffAppend ? trusted : [...trusted, how.peer]).join(", ");
+}
+
+/**
+ * The entries that trusted proxies in front of us have added: the last ones, as many as there are such proxies. They are
+ * counted before they are read: one that is no address must not move a caller's own entry into its place.
+ */
+function trustedEntries(forwardedFor: string | undefined, hops: number): readonly string[] {
+  if (hops === 0 || forwardedFor === undefined) return [];
+  const entries = forwardedFor.split(",").slice(-hops).map(addressOf);
+  return entries.every((entry) => entry !== undefined) ? entries : [];
+}
+
+/** Some proxies write the port too, and then brackets around IPv6. */
+function addressOf(entry: string): string | undefined {
+  const text = entry.trim();
+  const address = /^\[(.+)\](?::\d{1,5})?$/.exec(text)?.[1] ?? /^([\d.]+):\d{1,5}$/.exec(text)?.[1] ?? text;
+  return isIP(address) === 0 ? undefined : address;
+}
+
+/** The caller's address: the peer's, or the entry that the outermost trusted proxy has added. */
+export function callerAddress(forwardedFor: string | undefined, peer: string, hops: number): string {
+  const entries = trustedEntries(forwardedFor, hops);
+  return entries.length === hops && hops > 0 ? (entries[0] ?? peer) : peer;
+}
+
+/** The id that a trusted proxy in front of us has given a request: of anybody else it is a claim like any other. */
+export function givenRequestId(
+  { headers }: Pick<CanonicalRequest, "headers">,
+  trustedHops: number,
+): string | undefined {
+  const given = headers["x-request-id"];
+  return trustedHops > 0 && given !== undefined && /^[A-Za-z0-9._:+/=@-]{8,128}$/.test(given) ? given : undefined;
+}
+
+/** A query without session handles, whatever way their name is spelled; `search` has its `?` or is empty. */
+export function stripSessionQuery(search: string): string {
+  if (search.length < 2 || !/pomerium_session/i.test(decodeLeniently(search))) return search;
+  const parts = search.slice(1).split(/([&;])/); // pairs, and what stands between them
+  let kept: string | undefined;
+  for (let i = 0; i < parts.length; i += 2) {
+    const pair = parts[i] ?? "";
+    const name = decodeLeniently(pair.split("=", 1)[0] ?? "").trim();
+    if (name.toLowerCase() === "pomerium_session") continue;
+    kept = kept === undefined ? pair : kept + parts[i - 1] + pair;
+  }
+  return kept === undefined ? "" : `?${kept}`;
+}
+
+/** A page whose address held a handle says that address to whatever it loads. */
+export function stripReferer(referer: string): string {
+  const question = referer.indexOf("?");
+  return question < 0 ? referer : referer.slice(0, question) + stripSessionQuery(referer.slice(question));
+}
+
+/** Decodes what is decodable, octet by octet: only for comparing names. */
+function decodeLeniently(text: string): string {
+  return text
+    .replace(/\+/g, " ")
+    .replace(/%([0-9a-f]{2})/gi, (_, pair: string) => String.fromCharCode(Number.parseInt(pair, 16)));
+}

@@ -1,0 +1,424 @@
+/**
+ * HTTP/1 exchange: one request of an HTTP/1 connection and the answer to it.
+ *
+ * The connection (http1/connection.ts) reads and says what came; this keeps the state of both directions and writes the
+ * answer. A head waits for what follows it in the same turn, so that a small answer is one system call.
+ */
+import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import { resetSocket } from "../enforce/send-queue-socket.ts";
+import { headerLinesMax, type RequestHead } from "../message/canonical-request.ts";
+import type { BodyReader, Downstream, Leaving, Tunnel, UpgradeKind } from "../message/downstream-request.ts";
+import type { HeaderLines } from "../message/header-lines.ts";
+import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import type { Http1Connection } from "./connection.ts";
+import type { Flush } from "./flush-scheduler.ts";
+import { Listeners } from "./listeners.ts";
+
+/** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
+const oneWriteMax = 16_384;
+
+const statusLines: ReadonlyMap<number, string> = new Map(
+  Object.entries(STATUS_CODES).map(([status, text]) => [Number(status), `HTTP/1.1 ${status} ${text}\r\n`]),
+);
+
+export type Http1Head = RequestHead &
+  Readonly<{
+    upgrade: UpgradeKind | null;
+    hasBody: boolean;
+    /** The connection may go on behind the answer, as far as the caller is concerned. */
+    keepAlive: boolean;
+  }>;
+
+const none: readonly string[] = [];
+
+/** What was read of a body before somebody wanted it. */
+type Early = { chunks: Buffer[]; ended: boolean };
+
+export class Http1Exchange implements Downstream {
+  readonly head: Http1Head;
+  readonly peer: string;
+  readonly certificate: PresentedCertificate | null;
+  readonly #connection: Http1Connection;
+  readonly #socket: Socket;
+  status = 0;
+  ended = false;
+  closed = false;
+  bodyComplete = false;
+  /** Its body cannot be read to its end: the connection is over behind the answer. */
+  keepAlive: boolean;
+  #reader: BodyReader | "discarded" | undefined;
+  #early: Early | undefined;
+  #paused = false;
+  /** The reader got something of the body since the last look. */
+  #moved = false;
+  #trailers: readonly string[] = none;
+  #pendingHead: string | undefined;
+  #carried: Leaving | undefined;
+  #chunked = false;
+  #bodiless = false;
+  #continued = false;
+  #onDrain: (() => void) | undefined;
+  readonly #onClose = new Listeners();
+  #node: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
+
+  constructor(connection: Http1Connection, socket: Socket, head: Http1Head) {
+    this.#connection = connection;
+    this.#socket = socket;
+    this.head = head;
+    this.peer = connection.caller.address;
+    this.certificate = connection.caller.certificate;
+    this.keepAlive = head.keepAlive;
+    this.bodyComplete = !head.hasBody;
+  }
+
+  get upgrade(): UpgradeKind | null {
+    return this.head.upgrade;
+  }
+  get hasBody(): boolean {
+    return this.head.hasBody;
+  }
+  get needsDrain(): boolean {
+    return this.#connection.needsDrain;
+  }
+  /** Some of the answer is on its way. */
+  get begun(): boolean {
+    return this.status !== 0 || this.#continued;
+  }
+
+  get answering(): boolean {
+    return this.status !== 0 && !this.ended;
+  }
+
+  // --- the request's body, as the connection reads it
+
+  bodyChunk(chunk: Buffer): void {
+    if (this.#reader === "discarded") return;
+    if (this.#reader === undefined || this.#paused) {
+      this.#early ??= { chunks: [], ended: false };
+      this.#early.chunks.push(chunk);
+      this.#connection.holdReading();
+      return;
+    }
+    this.#moved = true;
+    if (!this.#reader.onChunk(chunk)) this.#pauseBody();
+  }
+
+  /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
+  moves(): boolean {
+    if (this.#reader === undefined) return this.status === 0; // the caller waits
+    const moved = this.#moved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
+    this.#moved = false;
+    return moved;
+  }
+
+  /** The body takes too long. @returns false when nothing here can respond to that */
+  timeOut(): boolean {
+    const reader = this.#reader;
+    if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
+    this.keepAlive = false;
+    reader.onTimeout(this.#paused ? "upstream" : "caller");
+    return true;
+  }
+
+  /** @returns false when there are too many */
+  bodyTrailers(lines: string[]): boolean {
+    this.#trailers = this.#trailers.concat(lines);
+    return this.#trailers.length <= headerLinesMax * 2;
+  }
+
+  bodyEnd(): void {
+    this.bodyComplete = true;
+    if (this.#early !== undefined) this.#early.ended = true;
+    else if (this.#reader !== undefined && this.#reader !== "discarded") this.#reader.onBodyEnd(this.#trailers);
+    else if (this.#reader === undefined) this.#early = { chunks: [], ended: true };
+  }
+
+  /** What comes is no body, or nothing comes any more. */
+  bodyAborted(): void {
+    const reader = this.#reader;
+    this.#reader = "discarded";
+    this.#early = undefined;
+    this.keepAlive = false;
+    if (reader !== undefined && reader !== "discarded" && !this.bodyComplete) reader.onAbort();
+  }
+
+  readBody(reader: BodyReader): void {
+    if (!this.head.hasBody || this.#reader !== undefined) return;
+    this.#reader = reader;
+    this.#handOver();
+  }
+
+  resumeBody(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#handOver();
+  }
+
+  discardBody(): void {
+    if (this.#reader === "discarded") return;
+    this.#reader = "discarded";
+    this.#early = undefined;
+    this.#paused = false;
+    this.#connection.goOnReading();
+  }
+
+  #handOver(): void {
+    const early = this.#early;
+    const reader = this.#reader;
+    if (reader === undefined || reader === "discarded") return;
+    if (early !== undefined) {
+      while (early.chunks.length > 0) {
+        const chunk = early.chunks.shift() as Buffer;
+        this.#moved = true;
+        if (!reader.onChunk(chunk)) {
+          this.#pauseBody();
+          return;
+        }
+      }
+      this.#early = undefined;
+      if (early.ended) reader.onBodyEnd(this.#trailers);
+    }
+    this.#connection.goOnReading();
+  }
+
+  #pauseBody(): void {
+    this.#paused = true;
+    this.#connection.holdReading();
+  }
+
+  // --- the answer
+
+  writeContinue(): void {
+    // HTTP/1.0 knows of no such answer (RFC 9110 §10.1.1).
+    if (this.status !== 0 || this.closed || this.#continued || this.head.httpVersion === "1.0") return;
+    this.#continued = true;
+    this.#connection.sendAtOnce("HTTP/1.1 100 Continue\r\n\r\n");
+  }
+
+  writeEarlyHints(links: readonly string[]): void {
+    if (this.status !== 0 || this.closed || this.head.httpVersion === "1.0") return;
+    let text = "HTTP/1.1 103 Early Hints\r\n";
+    for (const link of links) text += `Link: ${checked(link)}\r\n`;
+    this.#connection.sendAtOnce(`${text}\r\n`);
+  }
+
+  carries(exchange: Leaving): void {
+    this.#carried = exchange;
+    exchange.leavesBy(this.#connection.outlet);
+  }
+
+  /** Called by the connection: whether what was gathered of the answer still may. */
+  mayLeave(flush: Flush): boolean {
+    return this.#carried?.mayLeave(flush) ?? true;
+  }
+
+  writeHead(status: number, lines: HeaderLines, requestId: string | null): void {
+    if (this.status !== 0 || this.closed) return;
+    let head = lines.text(this.#connection.writable);
+    // It has none, whatever its upstream says (RFC 9110 §8.6).
+    if (status === 204 && head.length !== undefined)
+      head = lines.without("content-length").text(this.#connection.writable);
+    const { length } = head;
+    if (head.closes) this.keepAlive = false;
+    let text = `${statusLines.get(status) ?? `HTTP/1.1 ${status} Unknown\r\n`}${head.text}`;
+    if (requestId !== null) text += `X-Request-Id: ${requestId}\r\n`;
+    if (!head.dated) text += `Date: ${this.#connection.date()}\r\n`;
+    const withoutBody = status === 204 || status === 304;
+    this.#bodiless = withoutBody || this.head.method === "HEAD";
+    const old = this.head.httpVersion === "1.0";
+    if (length === undefined && !withoutBody) {
+      if (old)
+        this.keepAlive = false; // its end is the connection's
+      else {
+        if (this.head.method !== "HEAD") this.#chunked = true;
+        text += "Transfer-Encoding: chunked\r\n";
+      }
+    }
+    if (!this.#connection.mayGoOn(this)) this.keepAlive = false;
+    if (!this.keepAlive) text += "Connection: close\r\n";
+    else if (old) text += "Connection: keep-alive\r\n";
+    this.status = status;
+    this.#pendingHead = `${text}\r\n`;
+    // What streams should be seen to begin, although its first chunk may be long in coming.
+    if (length === undefined) queueMicrotask(() => this.#flushHead());
+  }
+
+  #flushHead(): void {
+    const head = this.#pendingHead;
+    if (head === undefined || this.closed) return;
+    this.#pendingHead = undefined;
+    this.#connection.send(head);
+  }
+
+  write(chunk: Buffer | string): boolean {
+    if (this.closed || this.ended) return false;
+    if (this.#bodiless || chunk.length === 0) return true;
+    const head = this.#pendingHead ?? "";
+    this.#pendingHead = undefined;
+    const before = this.#chunked ? `${head}${chunk.length.toString(16)}\r\n` : head;
+    const after = this.#chunked ? "\r\n" : "";
+    if (typeof chunk === "string") this.#connection.send(`${before}${chunk}${after}`);
+    else if (chunk.length <= oneWriteMax) this.#connection.send(`${before}${chunk.toString("latin1")}${after}`);
+    else this.#connection.sendAround(before, chunk, after);
+    return !this.#connection.needsDrain;
+  }
+
+  end(chunk?: Buffer | string, trailers?: readonly string[]): void {
+    if (this.closed || this.ended) return;
+    const bytes = typeof chunk === "string" ? Buffer.from(chunk, "utf8") : chunk;
+    if (bytes !== undefined) this.write(bytes);
+    let text = this.#pendingHead ?? "";
+    this.#pendingHead = undefined;
+    if (this.#chunked) {
+      text += "0\r\n";
+      if (trailers !== undefined && trailers.length > 0 && this.#takesTrailers())
+        for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${checked(trailers[i + 1] ?? "")}\r\n`;
+      text += "\r\n";
+    }
+    this.ended = true;
+    this.#connection.written(text);
+  }
+
+  #takesTrailers(): boolean {
+    const raw = this.head.rawHeaders;
+    for (let i = 0; i < raw.length; i += 2)
+      if (raw[i]?.length === 2 && raw[i]?.toLowerCase() === "te") return /\btrailers\b/i.test(raw[i + 1] ?? "");
+    return false;
+  }
+
+  /** By a reset: what the kernel holds of half an answer is discarded with it. */
+  destroy(): void {
+    if (!this.closed) resetSocket(this.#socket);
+  }
+
+  cut(): void {
+    this.destroy();
+  }
+
+  onDrain(listener: () => void): void {
+    this.#onDrain = listener;
+  }
+
+  drained(): void {
+    this.#onDrain?.();
+  }
+
+  onClose(listener: () => void): void {
+    if (this.closed) listener();
+    else this.#onClose.add(listener);
+  }
+
+  /** Called by the connection, which answers in its place: what came cannot be read. */
+  refuse(status: number): void {
+    if (this.status === 0) this.status = status;
+    this.ended = true;
+    this.close();
+  }
+
+  /** Called by the connection: its last byte has left, or the connection is gone. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#pendingHead = undefined;
+    this.#onClose.call();
+  }
+
+  // --- for what takes the connection itself
+
+  takeSocket(): Readonly<{ socket: Socket; head: Buffer }> {
+    return { socket: this.#socket, head: this.#connection.letGo(this) };
+  }
+
+  takeTunnel(status: number, lines: readonly string[]): Tunnel {
+    const { socket, head } = this.takeSocket();
+    let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Unknown"}\r\n`;
+    for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${checked(lines[i + 1] ?? "")}\r\n`;
+    this.status = status;
+    socket.write(`${text}\r\n`, "latin1");
+    return { stream: socket, head };
+  }
+
+  asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
+    this.#node ??= this.#makeNode();
+    return this.#node;
+  }
+
+  #makeNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
+    const { method, url, httpVersion, rawHeaders } = this.head;
+    const socket = this.#socket;
+    const req = new NodeRequest(socket, () => this.resumeBody());
+    req.method = method;
+    req.url = url;
+    req.httpVersion = httpVersion;
+    req.httpVersionMajor = 1;
+    req.httpVersionMinor = httpVersion === "1.0" ? 0 : 1;
+    req.takeHeaders(rawHeaders);
+    const res = new ServerResponse(req);
+    res.on("error", () => {}); // the caller is gone; `close` says so
+    res.shouldKeepAlive = this.keepAlive && this.#connection.mayGoOn(this);
+    res.assignSocket(socket);
+    this.#onDrain = () => nodeDrained(res);
+    res.once("finish", () => {
+      res.detachSocket(socket);
+      this.status = res.statusCode;
+      this.ended = true;
+      if (!res.shouldKeepAlive || res.hasHeader("connection")) this.keepAlive = false;
+      this.#connection.written("");
+      res.emit("close");
+    });
+    this.onClose(() => {
+      if (this.status === 0 && res.headersSent) this.status = res.statusCode;
+      if (!req.complete) req.destroy();
+    });
+    if (this.hasBody) {
+      this.readBody({
+        onChunk: (chunk) => req.push(chunk),
+        onBodyEnd: () => req.finish(),
+        onAbort: () => req.destroy(),
+      });
+    } else req.finish();
+    return { req, res };
+  }
+}
+
+/** A request whose body is pushed by the exchange. */
+class NodeRequest extends IncomingMessage {
+  readonly #resume: () => void;
+  constructor(socket: Socket, resume: () => void) {
+    super(socket);
+    this.#resume = resume;
+  }
+  takeHeaders(raw: readonly string[]): void {
+    // What node's own parser does: it joins and drops lines of one name by Node's rules.
+    (this as unknown as { _addHeaderLines(lines: readonly string[], n: number): void })._addHeaderLines(
+      raw,
+      raw.length,
+    );
+  }
+  override _read(): void {
+    this.#resume();
+  }
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    callback(error); // the connection is the exchange's, and outlives its requests
+  }
+  finish(): void {
+    this.complete = true;
+    this.push(null);
+  }
+}
+
+/** `node:http` does this where it owns the socket: whoever waits to write more is told. */
+function nodeDrained(res: ServerResponse): void {
+  const flag = Object.getOwnPropertySymbols(res).find(({ description }) => description === "kNeedDrain");
+  if (flag !== undefined) (res as unknown as Record<symbol, boolean>)[flag] = false;
+  res.emit("drain");
+}
+
+const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
+
+/** @throws TypeError for what would end its line */
+function checked(value: string): string {
+  if (unwritable.test(value)) throw new TypeError("a header's value has a character that cannot be sent");
+  return value;
+}

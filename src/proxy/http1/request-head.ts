@@ -1,0 +1,46 @@
+/** HTTP/1 head: what a connection has to know of a request before anybody else looks at it. Pure. */
+import type { RawLines } from "./parser.ts";
+
+const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+
+export function isHttp2Preface(bytes: Buffer): boolean {
+  return (
+    bytes.length >= http2Preface.length &&
+    bytes.compare(http2Preface, 0, http2Preface.length, 0, http2Preface.length) === 0
+  );
+}
+
+export function versionOf(major: number, minor: number): string {
+  return major === 1 && minor === 1 ? "1.1" : `${major}.${minor}`;
+}
+
+/** Framing is the parser's matter: this only looks whether it will hand over a body. */
+export function hasBody(raw: readonly string[]): boolean {
+  return bodyLengthOf(raw) !== undefined;
+}
+
+/** @returns how many bytes the parser reads as a body; Infinity: it finds the end; undefined: there is no body */
+export function bodyLengthOf(raw: readonly string[]): number | undefined {
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length === 14) {
+      if (raw[i + 1] !== "0" && name.toLowerCase() === "content-length") return Number(raw[i + 1]);
+    } else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return Number.POSITIVE_INFINITY;
+  }
+  return undefined;
+}
+
+/** Other protocols are none that we would change to: such a request is an ordinary one (RFC 9110 §7.8). */
+export function upgradeIn(
+  raw: RawLines,
+  owner: Readonly<{ mayUpgrade(protocol: string): boolean }>,
+): "websocket" | "connect-udp" | "other" | null {
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length !== 7 || name.toLowerCase() !== "upgrade") continue;
+    const protocol = raw[i + 1]?.toLowerCase() ?? "";
+    if (protocol === "websocket" || protocol === "connect-udp") return protocol;
+    return owner.mayUpgrade(protocol) ? "other" : null;
+  }
+  return null;
+}

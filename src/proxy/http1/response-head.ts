@@ -1,0 +1,59 @@
+/** Answer head: what the head of an upstream's answer says of the connection that it came on. Pure. */
+
+import type { AnswerLines } from "../message/received-lines.ts";
+import { hasBody } from "./request-head.ts";
+import { lookEveryMs } from "./upstream-call.ts";
+
+/** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
+const idleMsMax = 30_000;
+
+export type AnswerHead = Readonly<{
+  status: number;
+  lines: AnswerLines;
+  /** The connection may go on behind the answer. */
+  keepAlive: boolean;
+  /** How long it is kept idle then; undefined: its upstream does not say. */
+  idleMs: number | undefined;
+  /** Of a body whose length is known; undefined: where the answer ends is the parser's to tell. */
+  bodyBytes: number | undefined;
+}>;
+
+/** @param method of the request */
+export function readAnswerHead(status: number, lines: AnswerLines, keepAlive: boolean, method: string): AnswerHead {
+  const { raw } = lines;
+  lines.connection ??= { idleMs: idleMsOf(raw), bodyBytes: bodyBytesOf(raw) };
+  const { idleMs, bodyBytes } = lines.connection;
+  const withoutBody = method === "HEAD" || status === 204 || status === 304;
+  return {
+    status,
+    lines,
+    // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
+    keepAlive: keepAlive && !(status === 204 && hasBody(raw)),
+    idleMs,
+    bodyBytes: withoutBody ? undefined : bodyBytes,
+  };
+}
+
+/** @returns undefined where it is none, or anything else than one plain length */
+function bodyBytesOf(raw: readonly string[]): number | undefined {
+  let length: string | undefined;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return undefined;
+    if (name.length !== 14 || name.toLowerCase() !== "content-length") continue;
+    if (length !== undefined) return undefined;
+    length = raw[i + 1];
+  }
+  return length !== undefined && /^[1-9]\d{0,14}$/.test(length) ? Number(length) : undefined;
+}
+
+/** @returns undefined when the upstream does not say */
+function idleMsOf(lines: readonly string[]): number | undefined {
+  for (let i = 0; i < lines.length; i += 2) {
+    if (lines[i]?.length !== 10 || lines[i]?.toLowerCase() !== "keep-alive") continue;
+    const seconds = /(?:^|[\s,;])timeout=(\d{1,6})/i.exec(lines[i + 1] ?? "")?.[1];
+    if (seconds === undefined) return undefined;
+    return Math.max(lookEveryMs, Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000));
+  }
+  return undefined;
+}

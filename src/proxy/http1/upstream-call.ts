@@ -1,0 +1,64 @@
+/** HTTP/1.1 upstream call: one request on its way through a pool, whichever connection it gets. */
+import type { Linked } from "../enforce/intrusive-list.ts";
+import type { UpstreamCall, UpstreamHandler, UpstreamRequest } from "../message/upstream-call.ts";
+import type { Http1UpstreamConnection } from "./upstream-connection.ts";
+import type { Http1Pool } from "./upstream-pool.ts";
+
+/** Time-outs are exceeded by no more than two of these, or than what lies between two looks of a process that is slower. */
+export const lookEveryMs = 100;
+
+export class Http1Call implements UpstreamCall, Linked<Http1Call> {
+  /** Of those that wait, for its pool. */
+  before: Http1Call | undefined;
+  after: Http1Call | undefined;
+  readonly request: UpstreamRequest;
+  readonly handler: UpstreamHandler;
+  readonly #pool: Http1Pool;
+  connection: Http1UpstreamConnection | undefined;
+  over = false;
+  sent = false;
+  sawByte = false;
+  reads = 0;
+  readonly idleMsMax: number;
+
+  constructor(pool: Http1Pool, request: UpstreamRequest, handler: UpstreamHandler) {
+    this.#pool = pool;
+    this.request = request;
+    this.handler = handler;
+    this.sent = !request.hasBody;
+    this.idleMsMax = request.idleTimeoutMs > 0 ? request.idleTimeoutMs : Infinity;
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.over || this.connection === undefined ? true : this.connection.write(chunk);
+  }
+
+  end(trailers: readonly string[] = []): void {
+    if (!this.over && !this.sent) this.connection?.endBody(this, trailers);
+  }
+
+  resume(): void {
+    if (!this.over) this.connection?.resume();
+  }
+
+  abort(): void {
+    if (this.finish()) this.connection?.abandon(this);
+  }
+
+  /** A connection whose request was not received in full is reset behind the answer. */
+  unsent(): undefined {
+    return undefined;
+  }
+
+  /** @returns false when it was over already */
+  finish(): boolean {
+    if (this.over) return false;
+    this.over = true;
+    this.#pool.done(this);
+    return true;
+  }
+
+  fail(error: Error, staleConnection: boolean): void {
+    if (this.finish()) this.handler.onError(error, { staleConnection, unprocessed: false });
+  }
+}

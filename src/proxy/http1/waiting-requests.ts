@@ -1,0 +1,42 @@
+/**
+ * Waiting requests: those of one HTTP/1.1 connection that came before the one in front of them was answered.
+ *
+ * Pure. Bounded in number and in the characters of their heads. Few tools pipeline, and those send a handful of short requests.
+ */
+import type { RequestHead } from "../message/canonical-request.ts";
+
+const requestsMax = 16;
+const charsMax = 65_536;
+
+type Waiting = Readonly<{ head: Pick<RequestHead, "url" | "rawHeaders"> }>;
+
+export class WaitingRequests<Request extends Waiting> {
+  readonly #requests: Request[] = [];
+  #chars = 0;
+
+  /** @returns false: there is no room, and the connection has to end */
+  add(request: Request): boolean {
+    const chars = this.#chars + charsOf(request);
+    if (this.#requests.length >= requestsMax || chars > charsMax) return false;
+    this.#chars = chars;
+    this.#requests.push(request);
+    return true;
+  }
+
+  next(): Request | undefined {
+    const next = this.#requests.shift();
+    if (next !== undefined) this.#chars -= charsOf(next);
+    return next;
+  }
+
+  clear(): void {
+    this.#requests.length = 0;
+    this.#chars = 0;
+  }
+}
+
+function charsOf({ head }: Waiting): number {
+  let chars = head.url.length;
+  for (const text of head.rawHeaders) chars += text.length;
+  return chars;
+}

@@ -1,0 +1,318 @@
+/**
+ * HTTP/2 exchange: one stream of an HTTP/2 connection, as a request and the answer to it.
+ *
+ * nghttp2 has read the frames and refused what RFC 9113 forbids; what comes out here is the same form that an HTTP/1 request
+ * has, so that both are read, decided and forwarded by the same code. Cookies that were sent apart are one line again.
+ */
+
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
+import type { CutReason } from "../enforce/exchanges.ts";
+import { isPadded, type RequestHead } from "../message/canonical-request.ts";
+import type { BodyReader, Downstream, Leaving, Tunnel } from "../message/downstream-request.ts";
+import type { HeaderLines } from "../message/header-lines.ts";
+import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+import type { Http2Connection } from "./connection.ts";
+import { resetUnended } from "./reset.ts";
+
+/** gRPC's own codes for what a cut means. */
+const grpcStatusOfCut: Readonly<Record<CutReason, number>> = {
+  "session-ended": 16,
+  "not-permitted": 7,
+  "route-removed": 12,
+  stale: 14,
+  lifetime: 14,
+  draining: 14,
+};
+
+export class Http2Exchange implements Downstream {
+  readonly head: RequestHead;
+  readonly peer: string;
+  readonly certificate: PresentedCertificate | null;
+  readonly upgrade: "connect" | null;
+  readonly hasBody: boolean;
+  bodyComplete: boolean;
+  status = 0;
+  ended = false;
+  closed = false;
+  readonly #connection: Http2Connection;
+  readonly #stream: ServerHttp2Stream;
+  readonly #raw: readonly string[];
+  #reader: BodyReader | "discarded" | undefined;
+  /** The reader got something of the body since the last look. */
+  #moved = false;
+  #requestTrailers: readonly string[] = [];
+  #trailers: readonly string[] | undefined;
+  #takesTrailers = false;
+  #bodiless = false;
+  #isGrpc = false;
+  #onDrain: (() => void) | undefined;
+  #onClose: (() => void)[] = [];
+  #node: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
+
+  constructor(connection: Http2Connection, stream: ServerHttp2Stream, raw: readonly string[], endOfStream: boolean) {
+    this.#connection = connection;
+    this.#stream = stream;
+    this.#raw = raw;
+    this.peer = connection.caller.address;
+    this.certificate = connection.caller.certificate;
+    this.head = headOf(raw);
+    this.upgrade = this.head.method === "CONNECT" ? "connect" : null;
+    this.hasBody = !endOfStream;
+    this.bodyComplete = endOfStream;
+    stream.on("error", ignore); // `close` follows
+    stream.on("trailers", (_headers: object, _flags: number, lines: string[]) => {
+      this.#requestTrailers = lines;
+    });
+    stream.on("aborted", () => this.#bodyAborted());
+    stream.on("close", () => {
+      this.#bodyAborted();
+      connection.whenSent(() => this.#close());
+    });
+    stream.on("drain", () => this.#onDrain?.());
+  }
+
+  /** Nothing can be written to it any more; `close` has come, or is about to. */
+  get #dead(): boolean {
+    return this.closed || this.#stream.destroyed || this.#stream.closed;
+  }
+
+  get needsDrain(): boolean {
+    return this.#stream.writableNeedDrain;
+  }
+
+  // --- the request's body
+
+  readBody(reader: BodyReader): void {
+    if (!this.hasBody || this.#reader !== undefined) return;
+    this.#reader = reader;
+    const stream = this.#stream;
+    stream.on("data", (chunk: Buffer) => {
+      if (this.#reader !== reader) return;
+      this.#moved = true;
+      if (!reader.onChunk(chunk)) stream.pause();
+    });
+    stream.once("end", () => {
+      this.bodyComplete = true;
+      if (this.#reader === reader) reader.onBodyEnd(this.#requestTrailers);
+    });
+  }
+
+  resumeBody(): void {
+    this.#stream.resume();
+  }
+
+  /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
+  moves(): boolean {
+    if (this.#reader === undefined) return this.status === 0 && this.#node === undefined; // the caller waits
+    const moved = this.#moved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
+    this.#moved = false;
+    return moved;
+  }
+
+  /** The body takes too long. @returns false when nothing here can respond to that */
+  timeOut(): boolean {
+    const reader = this.#reader;
+    if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
+    reader.onTimeout(this.#stream.isPaused() ? "upstream" : "caller");
+    return true;
+  }
+
+  /** The caller is told to stop sending; the answer stands. */
+  discardBody(): void {
+    this.#reader = "discarded";
+    if (this.ended) this.#stream.resume();
+  }
+
+  #bodyAborted(): void {
+    const reader = this.#reader;
+    this.#reader = "discarded";
+    if (reader !== undefined && reader !== "discarded" && !this.bodyComplete) reader.onAbort();
+  }
+
+  // --- the answer
+
+  writeContinue(): void {
+    if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 100 });
+  }
+
+  writeEarlyHints(links: readonly string[]): void {
+    if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
+  }
+
+  /** Nothing is held back here: frames are Node's from `write` on. */
+  carries(exchange: Leaving): void {
+    exchange.leavesBy(this.#connection.outlet);
+  }
+
+  writeHead(given: number, { list: lines, endsStream }: HeaderLines, requestId: string | null): void {
+    if (this.status !== 0 || this.#dead) return;
+    // Node writes no others, and what is beyond them is to be taken for a 5xx (RFC 9110 §15).
+    const status = given > 599 ? 500 : given;
+    const withoutContent = status === 204 || status === 205 || status === 304;
+    const raw: string[] = [":status", String(status)];
+    let dated = false;
+    let empty = endsStream;
+    for (let i = 0; i < lines.length; i += 2) {
+      const name = (lines[i] ?? "").toLowerCase();
+      if (name === "connection" || name === "transfer-encoding" || name === "keep-alive") continue;
+      // Whoever is told of a body that does not come takes the stream for broken (RFC 9113 §8.1.1).
+      if (name === "content-length" && withoutContent && status !== 304) continue;
+      if (name === "date") dated = true;
+      if (name === "content-length" && lines[i + 1] === "0") empty = true;
+      if (name === "content-type") this.#isGrpc = (lines[i + 1] ?? "").startsWith("application/grpc");
+      raw.push(name, lines[i + 1] ?? "");
+    }
+    if (requestId !== null) raw.push("x-request-id", requestId);
+    if (!dated) raw.push("date", this.#connection.date());
+    // An answer whose whole body is nothing ends with its head: for gRPC that is what makes it one ("Trailers-Only").
+    this.#bodiless = this.head.method === "HEAD" || withoutContent || empty;
+    this.#takesTrailers = !this.#bodiless && (this.#isGrpc || this.#wantsTrailers());
+    if (this.#takesTrailers) this.#stream.once("wantTrailers", () => this.#sendTrailers());
+    // As a list, so that lines of one name stay lines; it has a date, so Node adds none.
+    const lineList = raw as unknown as OutgoingHttpHeaders;
+    this.#stream.respond(lineList, { endStream: this.#bodiless, waitForTrailers: this.#takesTrailers });
+    this.status = status;
+  }
+
+  #wantsTrailers(): boolean {
+    for (let i = 0; i < this.#raw.length; i += 2) if (this.#raw[i] === "te") return this.#raw[i + 1] === "trailers";
+    return false;
+  }
+
+  write(chunk: Buffer | string): boolean {
+    if (this.#dead || this.ended) return false;
+    return this.#bodiless || this.#stream.write(typeof chunk === "string" ? Buffer.from(chunk, "latin1") : chunk);
+  }
+
+  end(chunk?: Buffer | string, trailers?: readonly string[]): void {
+    if (this.#dead || this.ended) return;
+    this.ended = true;
+    this.#connection.ending(this);
+    this.#trailers = trailers;
+    if (!this.#bodiless) this.#stream.end(chunk);
+    if (this.#takesTrailers) return;
+    // What has no body may have left long before its end was told.
+    if (this.#stream.writableFinished) this.#stopSending();
+    else this.#stream.once("finish", () => this.#stopSending());
+  }
+
+  /** Behind the whole answer: whoever still sends is told that it may stop (RFC 9113 §8.1). */
+  #stopSending(): void {
+    if (!this.bodyComplete) setImmediate(() => this.#stream.close(constants.NGHTTP2_NO_ERROR));
+  }
+
+  #sendTrailers(): void {
+    if (this.#stream.destroyed) return;
+    const trailers: Record<string, string | string[]> = Object.create(null);
+    const all = this.#trailers ?? [];
+    for (let i = 0; i < all.length; i += 2) {
+      const name = (all[i] ?? "").toLowerCase();
+      const before = trailers[name];
+      const value = all[i + 1] ?? "";
+      trailers[name] = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value];
+    }
+    try {
+      this.#stream.sendTrailers(trailers); // none: it ends all the same
+    } catch {
+      this.#stream.sendTrailers({}); // what cannot be written is left out as a whole
+    }
+    this.#stopSending();
+  }
+
+  cut(reason: CutReason): void | Promise<void> {
+    if (this.closed) return;
+    const isDelivered = this.#stream.writableLength === 0 && this.#connection.isQuiet;
+    if (this.#isGrpc && this.#takesTrailers && !this.ended && this.#stream.writableLength === 0) {
+      this.end(undefined, ["grpc-status", String(grpcStatusOfCut[reason]), "grpc-message", reason]);
+    } else this.#reset(constants.NGHTTP2_CANCEL);
+    if (!isDelivered) return this.#connection.cutsFinished();
+  }
+
+  destroy(): void {
+    if (!this.closed) this.#reset(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  #reset(code: number): void {
+    resetUnended(this.#stream, code);
+    this.#stream.destroy();
+  }
+
+  onDrain(listener: () => void): void {
+    this.#onDrain = listener;
+  }
+
+  onClose(listener: () => void): void {
+    if (this.closed) listener();
+    else this.#onClose.push(listener);
+  }
+
+  #close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    if (this.#node !== undefined && this.status === 0) this.status = this.#node.res.statusCode;
+    if (this.#node?.res.writableEnded === true) this.ended = true;
+    const listeners = this.#onClose;
+    this.#onClose = [];
+    for (const listener of listeners) listener();
+  }
+
+  takeSocket(): never {
+    throw new TypeError("a stream of HTTP/2 is no connection of its own");
+  }
+
+  takeTunnel(status: number, lines: readonly string[]): Tunnel {
+    this.#reader = "discarded"; // nobody reads a body: the stream is the tunnel's
+    this.bodyComplete = true;
+    this.status = status;
+    const raw = [":status", String(status), ...lines.map((line, i) => (i % 2 === 0 ? line.toLowerCase() : line))];
+    this.#stream.respond([...raw, "date", this.#connection.date()] as unknown as OutgoingHttpHeaders);
+    return { stream: this.#stream, head: Buffer.alloc(0) };
+  }
+
+  asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
+    this.#node ??= this.#makeNode();
+    return this.#node;
+  }
+
+  /** Node's own compatibility objects, which behave as those of `node:http` do for what handlers use. */
+  #makeNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
+    const headers: Record<string, string | string[]> = {};
+    for (let i = 0; i < this.#raw.length; i += 2) {
+      const name = this.#raw[i] ?? "";
+      const value = this.#raw[i + 1] ?? "";
+      const before = headers[name];
+      if (before === undefined) headers[name] = value;
+      else if (name === "set-cookie") headers[name] = [...(Array.isArray(before) ? before : [before]), value];
+      else headers[name] = `${String(before)}${name === "cookie" ? "; " : ", "}${value}`;
+    }
+    headers["host"] ??= String(headers[":authority"] ?? "");
+    this.#reader = "discarded"; // the compatibility object reads it
+    const req = new Http2ServerRequest(this.#stream, headers, {}, [...this.#raw]);
+    const res = new Http2ServerResponse(this.#stream as never);
+    res.on("error", ignore);
+    return { req: req as unknown as IncomingMessage, res: res as unknown as ServerResponse };
+  }
+}
+
+function ignore(): void {}
+
+/** The head as HTTP/1 has it: the authority is its Host. A request with both says the same in both, or it is two requests. */
+function headOf(raw: readonly string[]): RequestHead {
+  let [method, url, authority] = ["", "", undefined as string | undefined];
+  let cookies: string | undefined;
+  const rawHeaders: string[] = [];
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] ?? "";
+    const value = raw[i + 1] ?? "";
+    if (name === ":method") method = value;
+    else if (name === ":path") url = value;
+    else if (name === ":authority") authority = value;
+    else if (name === "cookie" && !isPadded(value)) cookies = cookies === undefined ? value : `${cookies}; ${value}`;
+    else if (!name.startsWith(":") && !(name === "host" && value === authority)) rawHeaders.push(name, value);
+  }
+  if (method === "CONNECT" && url === "") url = authority ?? ""; // RFC 9113 §8.5
+  if (cookies !== undefined) rawHeaders.push("cookie", cookies);
+  if (authority !== undefined) rawHeaders.unshift("host", authority);
+  return { method, url, httpVersion: "2", rawHeaders };
+}

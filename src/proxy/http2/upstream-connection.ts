@@ -1,0 +1,219 @@
+/**
+ * HTTP/2 upstream connection: calls as its streams, and what becomes of them when it leaves.
+ *
+ * One that says GOAWAY takes nothing new and ends behind its last stream. So does one that has had as many calls as it may, long
+ * before its stream ids run out (RFC 9113 §5.1.1). What the upstream refused unread (REFUSED_STREAM, or a stream above GOAWAY's
+ * last) is `unprocessed`: the protocol says that nothing looked at it (RFC 9113 §6.8, §8.7).
+ */
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
+import { connect as connectPlain, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { guardSocket } from "../enforce/send-queue-socket.ts";
+import { StreamCuts, unsentDelivery } from "../http1/outlet-socket.ts";
+import { type PoolLimits, placeOf, type UpstreamAddress } from "../http1/upstream-pool.ts";
+import type { Delivery } from "../message/deliveries.ts";
+import { handshakeError, UpstreamClosedError, UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
+import { type Http2Call, isGrpc, linesOf, noMore } from "./upstream-call.ts";
+
+/** What an upstream may have at once on one connection, unless it says less. */
+export const streamsMost = 100;
+const windowBytes = 1_048_576;
+/** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
+const connectionWindowBytes = 4 * windowBytes;
+/** How long an upstream is waited for that does not end its side of a connection on which nothing is left. */
+const lingerMs = 5_000;
+
+/** Two lines of a name that should stand once are the caller's to write; Node would throw. (Its types know this of servers only.) */
+const manyLines: object = { strictSingleValueFields: false };
+
+/** For its pool. */
+export type Http2ConnectionHooks = Readonly<{
+  /** It may have room for a call, or has stopped taking any. */
+  onChange: () => void;
+  /** The upstream has said how many streams it takes at once. */
+  onStreamsMax: (streams: number) => void;
+  onGone: () => void;
+}>;
+
+export class Http2UpstreamConnection {
+  readonly #session: ClientHttp2Session;
+  readonly #socket: Socket;
+  readonly #cuts: StreamCuts;
+  readonly #secure: boolean;
+  readonly #idleMs: number;
+  readonly #callsMax: number;
+  readonly #hooks: Http2ConnectionHooks;
+  #streamsMax: number;
+  readonly #waiting = new Set<Http2Call>();
+  readonly #connecting: NodeJS.Timeout;
+  #idle: NodeJS.Timeout | undefined;
+  #lingering: NodeJS.Timeout | undefined;
+  #ready = false;
+  #leaving = false;
+  #farewell: Readonly<{ code: number; lastStreamId: number }> | undefined;
+  #streams = 0;
+  #taken = 0;
+  #answered = 0;
+  #error: Error | undefined;
+
+  /** @param limits `streamsMax`: at once, until the upstream says how many */
+  constructor(
+    address: UpstreamAddress,
+    limits: Omit<PoolLimits, "connectionsMax"> & Readonly<{ callsMax: number; streamsMax: number }>,
+    hooks: Http2ConnectionHooks,
+  ) {
+    const { secure, hostname: host, port, tls } = address;
+    this.#secure = secure;
+    this.#idleMs = limits.idleMs;
+    this.#callsMax = limits.callsMax;
+    this.#streamsMax = limits.streamsMax;
+    this.#hooks = hooks;
+    const authority = `${secure ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    const common = { ...placeOf(address), noDelay: true, keepAlive: true };
+    this.#socket = secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common);
+    this.#cuts = StreamCuts.ofUpstream(this.#socket);
+    this.#session = connect(authority, {
+      createConnection: () => this.#socket,
+      settings: { enablePush: false, initialWindowSize: windowBytes },
+      maxHeaderListPairs: 2_000,
+      ...manyLines,
+      peerMaxConcurrentStreams: limits.streamsMax,
+    });
+    this.#connecting = setTimeout(() => {
+      this.#end(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
+    }, limits.connectTimeoutMs);
+    this.#session.on("connect", () => {
+      clearTimeout(this.#connecting);
+      this.#ready = true;
+      guardSocket(this.#socket);
+      this.#session.setLocalWindowSize(connectionWindowBytes);
+      for (const call of this.#waiting) this.#begin(call);
+      this.#waiting.clear();
+      if (this.#streams === 0) this.#rest(); // all of them were called off
+      hooks.onChange();
+    });
+    this.#session.on("remoteSettings", ({ maxConcurrentStreams = streamsMost }) => {
+      this.#streamsMax = Math.min(streamsMost, maxConcurrentStreams);
+      hooks.onStreamsMax(this.#streamsMax);
+      hooks.onChange();
+    });
+    this.#session.on("goaway", (code, lastStreamId) => {
+      this.#leaving = true;
+      this.#farewell = { code, lastStreamId };
+      if (this.#streams === 0) this.#rest();
+      hooks.onChange();
+    });
+    this.#session.on("error", (error) => {
+      this.#error = error;
+    });
+    this.#session.on("close", () => {
+      this.#leaving = true;
+      clearTimeout(this.#connecting);
+      clearTimeout(this.#idle);
+      clearTimeout(this.#lingering);
+      hooks.onGone();
+      const closed = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
+      const error = this.#ready ? closed : handshakeError(closed);
+      for (const call of this.#waiting) call.fail(error, noMore);
+      this.#waiting.clear();
+    });
+  }
+
+  /** It takes calls, now or when others are over. */
+  get isOpen(): boolean {
+    return !this.#leaving && this.#taken < this.#callsMax && !this.#session.closed && !this.#session.destroyed;
+  }
+
+  get hasRoom(): boolean {
+    return this.isOpen && this.#streams + this.#waiting.size < this.#streamsMax;
+  }
+
+  take(call: Http2Call): void {
+    call.connection = this;
+    clearTimeout(this.#idle);
+    this.#taken++;
+    if (!this.#ready) {
+      this.#waiting.add(call);
+      return;
+    }
+    this.#begin(call);
+    if (this.#streams === 0) this.#rest(); // it was called off
+  }
+
+  destroy(): void {
+    this.#session.destroy();
+  }
+
+  /** @returns settles when nothing that was written of calls that were aborted can leave this machine */
+  cutsFinished(): Promise<void> {
+    return this.#cuts.finished();
+  }
+
+  /** @returns what was written so far and has not left this machine; undefined: all of it has */
+  unsent(): Delivery | undefined {
+    return unsentDelivery(this.#socket);
+  }
+
+  #end(error: Error): void {
+    this.#error ??= error;
+    this.#session.destroy();
+  }
+
+  #begin(call: Http2Call): void {
+    if (call.over) return;
+    if (!call.mayBegin()) {
+      call.finish();
+      return;
+    }
+    let stream: ClientHttp2Stream;
+    const { hasBody } = call.request;
+    // An end without trailers is then a frame of its own, which gRPC, that has none in requests, is spared.
+    const waitForTrailers = hasBody && !isGrpc(call.request.headers.list);
+    try {
+      stream = this.#session.request(linesOf(call.request, this.#secure), { endStream: !hasBody, waitForTrailers });
+    } catch (error) {
+      call.fail(error as Error, noMore);
+      return;
+    }
+    this.#streams++;
+    const reused = this.#answered > 0;
+    stream.once("response", () => {
+      this.#answered++;
+    });
+    stream.once("close", () => {
+      this.#streams--;
+      if (this.#streams === 0) this.#rest();
+      this.#hooks.onChange();
+    });
+    call.begin(stream, (error) => ({
+      staleConnection: (reused || this.#leaving) && isBroken(error),
+      unprocessed: this.#refusedUnread(stream),
+    }));
+  }
+
+  /** Nothing is under way on it. */
+  #rest(): void {
+    clearTimeout(this.#idle);
+    if (!this.isOpen) this.#leave();
+    else this.#idle = setTimeout(() => this.#leave(), this.#idleMs).unref();
+  }
+
+  /** Node ends its side and waits for the upstream's for ever. */
+  #leave(): void {
+    this.#session.close();
+    this.#lingering ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
+  }
+
+  /** A connection's error is given to all of its streams as their code, also to those that were carried out: GOAWAY's last one counts. */
+  #refusedUnread({ id = Infinity, rstCode }: ClientHttp2Stream): boolean {
+    if (this.#farewell === undefined) return rstCode === constants.NGHTTP2_REFUSED_STREAM;
+    const { code, lastStreamId } = this.#farewell;
+    if (id > lastStreamId) return true;
+    return code === constants.NGHTTP2_NO_ERROR && rstCode === constants.NGHTTP2_REFUSED_STREAM;
+  }
+}
+
+function isBroken(error: Error | undefined): boolean {
+  const code = error !== undefined && "code" in error ? error.code : undefined;
+  return code === undefined || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_HTTP2_SESSION_ERROR";
+}

@@ -1,0 +1,123 @@
+/**
+ * HTTP/2 upstream: calls as streams of a few connections to one origin. For gRPC, and where a route asks for it (`h2c://`).
+ *
+ * A connection is opened when no open one has room, as long as there may be more of them; a call beyond that waits. Those that
+ * take nothing new and have not ended yet count, too; but there may always be one that takes calls.
+ */
+
+import type { PoolLimits, UpstreamAddress } from "../http1/upstream-pool.ts";
+import {
+  type UpstreamCall,
+  UpstreamClosedError,
+  type UpstreamHandler,
+  type UpstreamPool,
+  type UpstreamRequest,
+} from "../message/upstream-call.ts";
+import { Http2Call, noMore } from "./upstream-call.ts";
+import { Http2UpstreamConnection, streamsMost } from "./upstream-connection.ts";
+
+/** Of the 2^30 that a connection has ids for. */
+const callsPerConnection = 2 ** 29;
+
+export class Http2Pool implements UpstreamPool {
+  readonly #address: UpstreamAddress;
+  readonly #limits: PoolLimits;
+  readonly #callsMax: number;
+  readonly #connections = new Set<Http2UpstreamConnection>();
+  /** In the order in which they came. */
+  readonly #waiting = new Set<Http2Call>();
+  /** What the upstream said last of how many streams it takes at once: the next connection begins with that. */
+  #streamsMax = streamsMost;
+  #placing = false;
+  #calls = 0;
+
+  /** @param callsMax that one connection carries before another takes its place */
+  constructor(address: UpstreamAddress, limits: PoolLimits, callsMax: number = callsPerConnection) {
+    this.#address = address;
+    this.#limits = limits;
+    this.#callsMax = callsMax;
+  }
+
+  get busy(): number {
+    return this.#calls;
+  }
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+  get isFull(): boolean {
+    return !this.#mayOpen && this.#withRoom() === undefined;
+  }
+  get refusesUnread(): boolean {
+    return true;
+  }
+
+  call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall {
+    const call = new Http2Call(request, handler, () => {
+      this.#calls--;
+      this.#waiting.delete(call);
+    });
+    this.#calls++;
+    const connection = this.#connectionFor(failed instanceof Http2Call ? failed.connection : undefined);
+    if (connection === undefined) this.#waiting.add(call);
+    else connection.take(call);
+    return call;
+  }
+
+  close(): void {
+    for (const call of this.#waiting) call.fail(new UpstreamClosedError("the upstream is not used any more"), noMore);
+    for (const connection of this.#connections) connection.destroy();
+  }
+
+  get #mayOpen(): boolean {
+    if (this.#connections.size < this.#limits.connectionsMax) return true;
+    for (const each of this.#connections) if (each.isOpen) return false;
+    return true;
+  }
+
+  /** The youngest; older ones empty and end. */
+  #withRoom(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
+    let found: Http2UpstreamConnection | undefined;
+    for (const each of this.#connections) if (each.hasRoom && each !== unlike) found = each;
+    return found;
+  }
+
+  /** @param unlike taken only where there can be no other */
+  #connectionFor(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
+    return this.#withRoom(unlike) ?? (this.#mayOpen ? this.#open() : this.#withRoom());
+  }
+
+  #open(): Http2UpstreamConnection {
+    const connection = new Http2UpstreamConnection(
+      this.#address,
+      { ...this.#limits, callsMax: this.#callsMax, streamsMax: this.#streamsMax },
+      {
+        onChange: () => this.#placeWaiting(),
+        onStreamsMax: (streams) => {
+          this.#streamsMax = Math.max(1, streams);
+        },
+        onGone: () => {
+          this.#connections.delete(connection);
+          this.#placeWaiting();
+        },
+      },
+    );
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  /** What is placed may itself make room. */
+  #placeWaiting(): void {
+    if (this.#placing) return;
+    this.#placing = true;
+    try {
+      for (const call of this.#waiting) {
+        const connection = this.#connectionFor();
+        if (connection === undefined) break;
+        this.#waiting.delete(call);
+        connection.take(call);
+      }
+    } finally {
+      this.#placing = false;
+    }
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Handler listener: one host with one handler behind it, met as a proxy's callers meet it: the same TLS, the same strict reading, the
+ * same bounds. It forwards nothing.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Handler, Render } from "../../auth/index.ts";
+import type { Config, HostPort } from "../../config/index.ts";
+import type { AcmeServing } from "../autocert/autocert-timer.ts";
+import { callerAddress } from "../headers/upstream-headers.ts";
+import { canonicalise } from "../message/canonical-request.ts";
+import type { Downstream } from "../message/downstream-request.ts";
+import { HeaderLines } from "../message/header-lines.ts";
+import type { EntryHooks } from "../tls/entry-listener.ts";
+import { type ListenerConfig, listen } from "./proxy-listener.ts";
+
+export type HandlerListener = Readonly<{
+  address: HostPort;
+  /** Handshakes from now on meet these certificates. @throws when they cannot be used; then nothing has changed */
+  reload(config: ListenerConfig): void;
+  /** Takes new connections for as long as balancers need to notice, then waits for what is under way, within the bound. */
+  close(): Promise<void>;
+}>;
+
+/** Asked for by address, by whoever looks whether this process lives. */
+const askedByAddress: ReadonlySet<string> = new Set(["/healthz", "/ping"]);
+
+export type HandlerConfig = ListenerConfig & Pick<Config, "xffNumTrustedHops" | "drainDelayMs" | "drainTimeoutMs">;
+
+/** @param config what is in force */
+export async function startHandlerListener(
+  config: () => HandlerConfig,
+  options: Readonly<{
+    site: () => URL;
+    handle: Handler;
+    requestId: () => string;
+    render: Render;
+    clock: Readonly<{ monotonic: () => number; wall: () => number }>;
+    acme: AcmeServing | null;
+  }> &
+    Pick<EntryHooks, "onRefused" | "onConnectionFailure">,
+): Promise<HandlerListener> {
+  const { requestId, clock } = options;
+  let draining = false;
+
+  function onRequest(downstream: Downstream): void {
+    const canonical = canonicalise(downstream.head);
+    if (canonical.type === "refused" || downstream.upgrade !== null) {
+      options.onRefused(canonical.type === "refused" ? canonical.reason : "upgrade");
+      say(downstream, 400, "This request cannot be read.\n");
+      return;
+    }
+    const { request } = canonical;
+    const site = options.site();
+    if (request.hostname !== site.hostname && !askedByAddress.has(request.path)) {
+      say(downstream, 421, "This is the authenticate service of another host.\n");
+      return;
+    }
+    const { req, res } = downstream.asNode();
+    req.url = request.rawPath + request.search; // the same bytes that were looked at here
+    res.setHeader("x-frame-options", "SAMEORIGIN");
+    options.handle(req, res, {
+      origin: site.origin,
+      hostname: site.hostname,
+      requestId: requestId(),
+      ip: callerAddress(request.headers["x-forwarded-for"], downstream.peer, config().xffNumTrustedHops),
+    });
+  }
+
+  const listener = await listen(
+    config(),
+    onRequest,
+    {
+      ...{ requestId, render: options.render, monotonic: clock.monotonic, wall: clock.wall },
+      ...{ draining: () => draining, mayUpgrade: () => false },
+      ...{ onRefused: options.onRefused, onConnectionFailure: options.onConnectionFailure },
+    },
+    options.acme,
+  );
+  return {
+    address: listener.address,
+    reload: (next) => listener.reload(next),
+    async close() {
+      draining = true;
+      const { drainDelayMs, drainTimeoutMs } = config();
+      if (drainDelayMs > 0) await delay(drainDelayMs);
+      const cutting = setTimeout(() => listener.destroyConnections(), drainTimeoutMs);
+      cutting.unref();
+      await listener.stopAccepting();
+      clearTimeout(cutting);
+    },
+  };
+}
+
+function say(downstream: Downstream, status: number, text: string): void {
+  const length = ["content-length", String(Buffer.byteLength(text))];
+  const lines = ["content-type", "text/plain; charset=utf-8", "x-frame-options", "SAMEORIGIN", ...length];
+  downstream.writeHead(status, new HeaderLines(lines), null);
+  downstream.end(text);
+}

@@ -1,0 +1,287 @@
+/**
+ * Canonical: the strict reading of a request's head, once, before anything else looks at it.
+ *
+ * Pure. What comes out is the one form that is routed, decided and forwarded; whatever could be read in two ways is
+ * refused with 400, never repaired. Node's strict parser has already refused ambiguous framing (docs/request-parsing.md
+ * lists who refuses what, and test/attacks/corpus.test.ts proves it on raw sockets).
+ *
+ * Three things are normalised rather than refused, as Pomerium does by default: percent-encoded unreserved characters are
+ * decoded (`%61` is `a`), hexadecimal digits become upper case, and runs of slashes become one. Characters that may not
+ * stand in a path but that browsers send (`|`, `[`, `"` …) are percent-encoded. Everything else is kept byte by byte. A target in
+ * absolute-form that says what connection and Host header say is taken for the origin-form that it means.
+ */
+import type { Fact } from "../../events/index.ts";
+import type { RequestLines } from "./received-lines.ts";
+
+export type CanonicalRequest = Readonly<{
+  method: string;
+  /** Lowercase, without port; an IPv6 address stands in brackets. */
+  hostname: string;
+  /** The port that the Host header names; null when it names none. */
+  port: number | null;
+  /** The path as it is forwarded, without query. With an encoded slash it is byte for byte what the caller sent. */
+  rawPath: string;
+  /** `rawPath`, percent-decoded: what routes and policy look at. An encoded slash stays `%2F`. */
+  path: string;
+  /** The raw query with its `?`; empty when there is none. */
+  search: string;
+  /** Lowercase names; lines of one name joined by `, ` (cookies by `; `). */
+  headers: Readonly<Record<string, string>>;
+  /** Names and values in turn, as they came. */
+  rawHeaders: readonly string[];
+}>;
+
+export type RefusedRequest = Fact<"refused", { status: 400 | 405 | 414 | 431; reason: string }>;
+export type CanonicalResult = Fact<"canonical", { request: CanonicalRequest }> | RefusedRequest;
+
+export type RequestHead = Readonly<{
+  method: string;
+  url: string;
+  /** `1.0` and `1.1` as they stand in the request; `2` only of a stream of HTTP/2, never of a line of text. */
+  httpVersion: string;
+  rawHeaders: readonly string[];
+  /** The same, where what is known of them is kept. */
+  lines?: RequestLines;
+  /** Of the connection that it came on; absent: no target may name one. */
+  scheme?: "http" | "https";
+}>;
+
+/** What header lines say by themselves, whatever request they belong to. */
+export type HeaderReading = Readonly<{
+  headers: Readonly<Record<string, string>>;
+  /** Of the Host header; undefined: there is none that could be one. */
+  host: Host | undefined;
+}>;
+type Host = Readonly<{ hostname: string; port: number | null }>;
+
+const versions: ReadonlySet<string> = new Set(["1.0", "1.1", "2"]);
+const methodPattern = /^[A-Z][A-Z-]{0,31}$/;
+const targetCharsMax = 32_768;
+/** Of a head, and of trailers. */
+export const headerLinesMax = 1_000;
+
+/** A second line of one of these would mean two different things to two readers. */
+const once: ReadonlySet<string> = new Set([
+  "host",
+  "authorization",
+  "x-pomerium-authorization",
+  "content-length",
+  "content-type",
+  "transfer-encoding",
+  "upgrade",
+  "expect",
+  "origin",
+  "access-control-request-method",
+  "sec-fetch-mode",
+  "sec-websocket-key",
+  "sec-websocket-version",
+]);
+
+/**
+ * @param encodedSlashes `keep` where the route is looked for by `Routes`, which refuses encoded slashes on any other route than one
+ *   with `allow_encoded_slashes`
+ */
+export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse" = "refuse"): CanonicalResult {
+  if (!versions.has(head.httpVersion)) return refuse("http-version");
+  // Also what the parser knows and HTTP does not: SOURCE is Icecast's, and the only method of ICE/1.0.
+  if (!methodPattern.test(head.method) || head.method === "SOURCE") return refuse("method");
+  if (head.method === "TRACE") return refuse("method", 405); // it would echo credentials and identity headers to a script
+  if (head.url.length > targetCharsMax) return refuse("target-too-long", 414);
+
+  const reading = head.lines?.reading ?? readHeaders(head.rawHeaders);
+  if (typeof reading === "string") return refuse(reading, reading === "too-many-headers" ? 431 : 400);
+  if (head.lines !== undefined) head.lines.reading = reading;
+  const { headers, host } = reading;
+  if (head.httpVersion === "2" && head.rawHeaders.some(isPadded)) return refuse("header-whitespace"); // RFC 9113 §8.2.1
+  const transferEncoding = headers["transfer-encoding"];
+  if (transferEncoding !== undefined) {
+    if (head.httpVersion !== "1.1" || transferEncoding.toLowerCase() !== "chunked") return refuse("transfer-encoding");
+    if (headers["content-length"] !== undefined) return refuse("two-lengths");
+  }
+  // Some readers take a leading zero for octal.
+  if (/^0\d/.test(headers["content-length"] ?? "")) return refuse("content-length");
+  if (host === undefined) return refuse("host");
+
+  if (head.method === "CONNECT") return canonicalConnect(head, headers, host);
+  const url = head.url.startsWith("/") ? head.url : originForm(head, host);
+  if (url === undefined) return refuse("target-form"); // authority-form, asterisk, or another place
+  const question = url.indexOf("?");
+  const target = question < 0 ? url : url.slice(0, question);
+  const search = question < 0 ? "" : url.slice(question);
+  if (!queryPattern.test(search)) return refuse("query");
+  const path = canonicalPath(target, encodedSlashes);
+  if (typeof path === "string") return refuse(path);
+
+  return {
+    type: "canonical",
+    request: {
+      method: head.method,
+      hostname: host.hostname,
+      port: host.port,
+      rawPath: path.rawPath,
+      path: path.path,
+      search,
+      headers,
+      rawHeaders: head.rawHeaders,
+    },
+  };
+}
+
+/**
+ * What absolute-form says beside scheme and authority (RFC 9112 §3.2.2), when those say again what the connection and the Host header
+ * say. Any other would be a request to two places.
+ * @returns undefined: it says something else, or is none
+ */
+function originForm({ url, method, httpVersion, scheme }: RequestHead, host: Host): string | undefined {
+  if (httpVersion !== "1.1" || scheme === undefined) return undefined;
+  const [, named, authority, rest = ""] = /^(https?):\/\/([^/?]+)([/?].*)?$/i.exec(url) ?? [];
+  const asked = parseHost(authority);
+  if (named?.toLowerCase() !== scheme || asked?.hostname !== host.hostname) return undefined;
+  const port = scheme === "https" ? 443 : 80;
+  if ((asked.port ?? port) !== (host.port ?? port)) return undefined;
+  if (rest === "" && method === "OPTIONS") return undefined; // asterisk-form in other words (RFC 9112 §3.2.4)
+  return rest.startsWith("/") ? rest : `/${rest}`;
+}
+
+/** RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, the same in the Host header, and no body. What it names is for routes to know. */
+function canonicalConnect(head: RequestHead, headers: HeaderReading["headers"], host: Host): CanonicalResult {
+  const asked = parseHost(head.url);
+  if (asked === undefined || asked.port === null) return refuse("connect-target");
+  if (asked.hostname !== host.hostname || asked.port !== host.port) return refuse("connect-host");
+  if (headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0")
+    return refuse("connect-body");
+  const nowhere = { rawPath: "", path: "", search: "" };
+  return {
+    type: "canonical",
+    request: { method: head.method, ...asked, ...nowhere, headers, rawHeaders: head.rawHeaders },
+  };
+}
+
+function refuse(reason: string, status: RefusedRequest["status"] = 400): RefusedRequest {
+  return { type: "refused", status, reason };
+}
+
+/** An object without a prototype, of a class, so that requests with the same headers share one shape. */
+const HeaderTable = function HeaderTable() {} as unknown as new () => object;
+HeaderTable.prototype = Object.create(null);
+
+/** @returns why they are refused, as text */
+function readHeaders(raw: readonly string[]): HeaderReading | string {
+  if (raw.length > headerLinesMax * 2) return "too-many-headers";
+  const headers = new HeaderTable() as Record<string, string>;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i]?.toLowerCase() ?? "";
+    const value = raw[i + 1] ?? "";
+    if (name.includes("_")) return "underscore-in-header-name"; // as Pomerium: CGI-like servers read `_` and `-` alike
+    const before = headers[name];
+    if (before === undefined) headers[name] = value;
+    else if (once.has(name)) return `two-lines-of-${name}`;
+    else headers[name] = `${before}${name === "cookie" ? "; " : ", "}${value}`;
+  }
+  return { headers, host: parseHost(headers["host"]) };
+}
+
+/** Whether a name or value of HTTP/2 starts or ends with a space or a tab. HTTP/1 has these around a value, and the parser drops them. */
+export function isPadded(text: string): boolean {
+  return isBlank(text.charCodeAt(0)) || isBlank(text.charCodeAt(text.length - 1));
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
+const hostPattern =
+  /^(\[[0-9a-f:.]{2,45}\]|(?=.{1,253}(?::|$))[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*)(?::([0-9]{1,5}))?$/;
+
+/** Refuses userinfo, paths, empty and impossible ports, trailing dots and anything that is no name or address. */
+export function parseHost(value: string | undefined): Host | undefined {
+  if (value === undefined || value.length > 300) return undefined;
+  const [, hostname, digits] = hostPattern.exec(value.toLowerCase()) ?? [];
+  if (hostname === undefined) return undefined;
+  if (digits === undefined) return { hostname, port: null };
+  const port = Number(digits);
+  return port >= 1 && port <= 65_535 ? { hostname, port } : undefined;
+}
+
+/** Printable ASCII, but no fragment. A lone `%` is common in queries and means nothing to us, so it is kept. */
+const queryPattern = /^[!"$-~]*$/;
+const plainPath = /^[A-Za-z0-9/._~!$&'()*+,;=:@-]+$/;
+/**
+ * Segments `.` and `..`, also with path parameters behind them, and segments that are nothing but parameters: some servers drop
+ * `;…` before they resolve dots and merge slashes, so that `/;/admin` is `/admin` to them.
+ */
+export const dotSegment = /\/(?:\.{1,2}(?:;[^/]*)?|;[^/]*)(?:\/|$)/;
+
+type Path = Readonly<{ rawPath: string; path: string }>;
+
+function canonicalPath(target: string, encodedSlashes: "keep" | "refuse"): Path | string {
+  if (plainPath.test(target)) {
+    const merged = target.includes("//") ? target.replace(/\/{2,}/g, "/") : target;
+    return dotSegment.test(merged) ? "dot-segment" : { rawPath: merged, path: merged };
+  }
+  let rawPath = "";
+  for (let i = 0; i < target.length; i++) {
+    const char = target[i] ?? "";
+    if (char === "%") {
+      const byte = hexPair(target, i + 1);
+      if (byte === undefined) return "percent-encoding";
+      if (byte === 0x5c || (byte === 0x2f && encodedSlashes === "refuse")) return "encoded-separator";
+      if (byte < 0x20 || byte === 0x7f) return "encoded-control-character";
+      rawPath += unreserved.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : encoded(byte);
+      i += 2;
+    } else if (plainPath.test(char)) {
+      rawPath += char;
+    } else if (char === "\\" || char === "#" || char <= " " || char > "~") {
+      return char === "\\" ? "backslash" : "character";
+    } else {
+      rawPath += encoded(char.charCodeAt(0));
+    }
+  }
+  if (rawPath.includes("%2F")) return pathWithEncodedSlash(target, rawPath);
+  rawPath = rawPath.replace(/\/{2,}/g, "/");
+  const path = decodeOnce(rawPath);
+  if (path === undefined) return "not-utf-8"; // overlong and broken forms: each reader decodes those its own way
+  return dotSegment.test(path) ? "dot-segment" : { rawPath, path };
+}
+
+/** A percent sign that is encoded, in front of two hexadecimal digits: a server that decodes twice reads another character there. */
+export const doubleEncoding = /%25[0-9A-Fa-f]{2}/;
+
+/** Whether a path that `canonicalise` let through has an encoded slash. */
+export function hasEncodedSlash({ rawPath }: Pick<Path, "rawPath">): boolean {
+  return rawPath.includes("%") && /%2f/i.test(rawPath);
+}
+
+/**
+ * Beside an encoded slash nothing may stand that servers read in several ways: parameters, empty segments, a second encoding. So the path
+ * has two readings, one in which `%2F` is a character of its segment and one in which it is a slash (path-readings.ts).
+ * @param written `target` in the one form in which paths are compared
+ */
+function pathWithEncodedSlash(target: string, written: string): Path | string {
+  const path = decodeOnce(written.replaceAll("%2F", "%252F"));
+  const withSlashes = decodeOnce(written);
+  if (path === undefined || withSlashes === undefined) return "not-utf-8";
+  if (dotSegment.test(path) || dotSegment.test(withSlashes)) return "dot-segment";
+  const ambiguous = withSlashes.includes(";") || withSlashes.includes("//") || doubleEncoding.test(written);
+  return ambiguous ? "encoded-separator" : { rawPath: target, path };
+}
+
+const unreserved = /^[A-Za-z0-9._~-]$/;
+
+function hexPair(text: string, at: number): number | undefined {
+  const pair = text.slice(at, at + 2);
+  return /^[0-9A-Fa-f]{2}$/.test(pair) ? Number.parseInt(pair, 16) : undefined;
+}
+
+function encoded(byte: number): string {
+  return `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+}
+
+/** Percent-decodes once; undefined when it is not UTF-8. */
+export function decodeOnce(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Authorize line: one line of JSON for one decision about a request, in Pomerium's words (docs/pomerium-behaviour.md
+ * §7.1).
+ *
+ * Pure. The decision records (src/audit) hold more, and are chained; this is for what reads Pomerium's log. Never in a line:
+ * credentials of any kind, nor what is called like one.
+ */
+import type { DecisionRecord, Principal, Sides } from "../../auth/index.ts";
+import type { AuthorizeLogField, RouteConfig } from "../../config/index.ts";
+import { stripSessionQuery } from "../headers/upstream-headers.ts";
+import type { CanonicalRequest } from "../message/canonical-request.ts";
+import { type JsonText, quote, shownHeaders, showsHeader, stamps } from "./log-text.ts";
+
+export type AuthorizeFacts = Readonly<{
+  record: DecisionRecord;
+  /** Null: policy was not asked. */
+  sides: Sides | null;
+  principal: Principal | null;
+  route: RouteConfig | null;
+  request: Pick<CanonicalRequest, "search" | "headers"> | null;
+}>;
+
+type Value = (facts: AuthorizeFacts) => JsonText | undefined;
+
+/** @returns makes a line without its end */
+export function compileAuthorizeLine(names: readonly AuthorizeLogField[]): (facts: AuthorizeFacts) => string {
+  const fields = names.map((name) => ({ key: `,${JSON.stringify(name)}:`, value: fieldOf(name) }));
+  const stamp = stamps();
+  return (facts) => {
+    let line = `{"level":"info","service":"authorize","time":"${stamp(facts.record.at)}"`;
+    for (const { key, value } of fields) {
+      const text = value(facts);
+      if (text !== undefined) line += key + text;
+    }
+    return `${line},${sidesOf(facts)},"message":"authorize check"}`;
+  };
+}
+
+/** Whether policy was asked at all: what could not be read, and what was not known well enough, is no decision. */
+export function isCheck({ result, occasion }: DecisionRecord): boolean {
+  return occasion === "request" && result !== "bad_request" && result !== "unavailable";
+}
+
+/** Both sides and the reasons of each, as Pomerium names them. No route: a denial by that reason. Otherwise nothing allowed it. */
+function sidesOf({ record: { result, reasons }, sides }: AuthorizeFacts): string {
+  if (sides !== null) {
+    const { allow, deny } = sides;
+    return `${sideText("allow", allow.met, allow.reasons.words)},${sideText("deny", deny.met, deny.reasons.words)}`;
+  }
+  if (result === "not_found") return `${sideText("allow", false, [])},${sideText("deny", true, reasons)}`;
+  return `${sideText("allow", false, reasons)},${sideText("deny", false, [])}`;
+}
+
+function sideText(side: "allow" | "deny", isMet: boolean, reasons: readonly string[]): string {
+  return `"${side}":${isMet},"${side}-why-${isMet}":${JSON.stringify(reasons)}`;
+}
+
+function fieldOf(name: AuthorizeLogField): Value {
+  switch (name) {
+    case "request-id":
+    case "check-request-id":
+      return ({ record }) => quote(record.requestId);
+    case "method":
+      return ({ record }) => quote(record.method);
+    case "path":
+      return ({ record }) => quote(record.path);
+    case "host":
+      return ({ record }) => quote(record.host);
+    case "ip":
+      return ({ record }) => quote(record.ip);
+    case "session-id":
+      return ({ record }) => (record.sessionId === null ? undefined : quote(record.sessionId));
+    case "user":
+      return ({ principal }) => quote(principal?.profile?.subject ?? "");
+    case "email":
+      return ({ principal }) => quote(principal?.profile?.email ?? "");
+    case "removed-groups-count":
+      return ({ principal, route }) => removedGroups(principal, route);
+    case "route-id":
+    case "envoy-route-id":
+      return ({ record }) => (record.routeId === null ? undefined : quote(record.routeId));
+    case "route-checksum":
+    case "envoy-route-checksum":
+      return ({ record }) => quote(record.configHash); // a route is decided about as one configuration says
+    case "cluster-stat-name":
+      return ({ route }) => quote(route?.name ?? "");
+    case "query":
+      return ({ request }) => quote(stripSessionQuery(request?.search ?? "").slice(1));
+    case "headers":
+      return ({ request }) => JSON.stringify(shownHeaders(request?.headers ?? {})) as JsonText;
+    case "id-token-claims":
+      return ({ principal }) => (principal === null ? undefined : (JSON.stringify(principal.claims) as JsonText));
+    // Nobody acts for somebody else here, and there are no service accounts on the request path.
+    case "impersonate-session-id":
+    case "impersonate-user-id":
+    case "impersonate-email":
+    case "service-account-id":
+      return () => undefined;
+    default: {
+      const wanted = name.slice("headers.".length).toLowerCase();
+      return showsHeader(wanted) ? ({ request }) => quote(request?.headers[wanted] ?? "") : () => undefined;
+    }
+  }
+}
+
+/** How many of the person's groups the assertion leaves out. */
+function removedGroups(principal: Principal | null, route: RouteConfig | null): JsonText | undefined {
+  const filter = new Set(route?.jwtGroupsFilter ?? []);
+  if (principal === null || filter.size === 0) return undefined;
+  return String([...principal.groups].filter((group) => !filter.has(group)).length) as JsonText;
+}

@@ -1,0 +1,163 @@
+/**
+ * Metrics of the data path, beside what is counted of each route (route-meters.ts). Labels are words of fixed lists.
+ */
+import { Counter, Gauge, type Registry } from "prom-client";
+import type { Logger } from "../../replication/index.ts";
+import type { CutReason, KindCounts } from "../enforce/exchanges.ts";
+import type { FailureReason } from "../reply/failures.ts";
+import type { UpstreamMetrics } from "../upstream/pool-metrics.ts";
+import { type RouteMeter, RouteMeters } from "./route-meters.ts";
+
+/** What is known of a request when its last byte has left. */
+export type Ended = Readonly<{
+  meter: RouteMeter;
+  /** The final status that was sent; 0: none. */
+  status: number;
+  /** Null: it got all that there was. */
+  failure: FailureReason | null;
+  /** Null where it says nothing: upgraded connections and tunnels. */
+  durationMs: number | null;
+  /** Null: no upstream has answered. */
+  upstreamMs: number | null;
+  /** To the caller, and from it. */
+  bytes: number;
+  bytesReceived: number;
+}>;
+
+export type HttpMetrics = Readonly<{
+  meters: RouteMeters;
+  ended(request: Ended): void;
+  cut(reason: CutReason): void;
+  /** An open exchange could not be decided again. Logged once a second at most: one cause mostly concerns many exchanges. */
+  undecided(error: unknown): void;
+  refused(reason: string): void;
+  retried(): void;
+  resent(): void;
+  overflow: UpstreamMetrics["overflow"];
+  upstreamFailed(routeId: string, code: string): void;
+  /** UDP promises no delivery; what was let go of is counted all the same. */
+  datagramDropped(reason: DropReason): void;
+  /** A line of the access log found no room. */
+  lineDropped(): void;
+}>;
+
+/** slow-caller, slow-upstream: nobody takes them · too-large: more than a datagram holds · context: of an extension unknown here */
+export type DropReason = "slow-caller" | "slow-upstream" | "too-large" | "context";
+
+export function createHttpMetrics(options: {
+  registry: Registry;
+  logger: Logger;
+  upstreams: UpstreamMetrics;
+  openExchanges: () => KindCounts;
+  /** Responses that are complete here and that their callers' kernels have not acknowledged. */
+  undelivered: () => number;
+  /** What the kernel may hold of one connection; Infinity: unbounded. */
+  heldBytesMax: number;
+  /** ≤ 0 while fresh; not finite when nothing may be permitted. */
+  overdueMs: () => number;
+  /** Monotonic, in ms. */
+  now: () => number;
+}): HttpMetrics {
+  const { registry, logger } = options;
+  const registers = [registry];
+  const meters = new RouteMeters();
+  new Gauge({
+    name: "cardea_proxy_exchanges",
+    help: "Permitted exchanges that are open.",
+    labelNames: ["kind"],
+    registers,
+    collect() {
+      for (const [kind, count] of Object.entries(options.openExchanges())) this.set({ kind }, count);
+    },
+  });
+  new Gauge({
+    name: "cardea_proxy_undelivered_responses",
+    help: "Responses that are complete in this process and not known to be in their callers' kernels. A cut still reaches them.",
+    registers,
+    collect() {
+      this.set(options.undelivered());
+    },
+  });
+  new Gauge({
+    name: "cardea_proxy_lease_overdue_seconds",
+    help: "How long the lease has been over; negative while it is fresh, +Inf when nothing may be permitted.",
+    registers,
+    collect() {
+      this.set(options.overdueMs() / 1_000);
+    },
+  });
+  new Gauge({
+    name: "cardea_proxy_kernel_unsent_bytes_max",
+    help: "What the kernel may hold of one connection and has not sent, at most; +Inf when this node cannot bound it.",
+    registers,
+  }).set(options.heldBytesMax);
+  const cuts = new Counter({
+    name: "cardea_proxy_cuts_total",
+    help: "Open exchanges that were cut, by reason.",
+    labelNames: ["reason"],
+    registers,
+  });
+  const undecided = new Counter({
+    name: "cardea_proxy_redecision_failures_total",
+    help: "Open exchanges that could not be decided again after a change, and were cut.",
+    registers,
+  });
+  let undecidedLoggedAt = Number.NEGATIVE_INFINITY;
+  const refused = new Counter({
+    name: "cardea_proxy_refused_requests_total",
+    help: "Requests refused before anything looked at them, by reason.",
+    labelNames: ["reason"],
+    registers,
+  });
+  const retries = new Counter({
+    name: "cardea_proxy_upstream_retries_total",
+    help: "Requests sent once more: no connection could be made, or the upstream refused them unread.",
+    registers,
+  });
+  const resends = new Counter({
+    name: "cardea_proxy_upstream_resends_total",
+    help: "Requests sent again on a fresh connection, because the upstream had closed a kept one before a byte of an answer.",
+    registers,
+  });
+  const dropped = new Counter({
+    name: "cardea_proxy_datagrams_dropped_total",
+    help: "Datagrams of UDP tunnels that were not passed on, by reason.",
+    labelNames: ["reason"],
+    registers,
+  });
+  const lines = new Counter({
+    name: "cardea_proxy_access_log_dropped_total",
+    help: "Lines of the access log that were dropped because standard output was full or failing.",
+    registers,
+  });
+
+  return {
+    meters,
+    ended({ meter, status, failure, durationMs, upstreamMs, bytes, bytesReceived }) {
+      meter.answered(status);
+      if (failure !== null) meter.failed(failure);
+      if (durationMs !== null) meter.took(durationMs);
+      if (upstreamMs !== null) meter.upstreamTook(upstreamMs);
+      meter.carried(bytes, bytesReceived);
+      meter.leave();
+    },
+    cut: (reason) => cuts.inc({ reason }),
+    undecided(error) {
+      undecided.inc();
+      const now = options.now();
+      if (now - undecidedLoggedAt < 1_000) return;
+      undecidedLoggedAt = now;
+      logger.error(
+        { error: error instanceof Error ? error.stack : String(error) },
+        "could not re-decide an open exchange; cut it",
+      );
+    },
+    refused: (reason) => refused.inc({ reason }),
+    retried: () => retries.inc(),
+    resent: () => resends.inc(),
+    overflow: options.upstreams.overflow,
+    datagramDropped: (reason) => dropped.inc({ reason }),
+    lineDropped: () => lines.inc(),
+    upstreamFailed: (routeId, code) => logger.warn({ routeId, code }, "upstream failed"),
+  };
+}

@@ -1,0 +1,381 @@
+/**
+ * Answer: every answer that is the proxy's own, as one function of what happened and who asks.
+ *
+ *   no session  → sign-in for people, 401 for everything else     no right → 403     unknown → 503 with Retry-After
+ *
+ * Pure; test/proxy/reply/local-reply.test.ts walks the whole matrix. Always: the status depends on the condition and never on our own
+ * state being late; only a person at a browser is ever redirected; a preflight, an upgrade and a script never are; CORS
+ * headers name only origins of configured routes; nothing of how we work is in a body.
+ */
+import {
+  denialJson,
+  type ErrorPage,
+  identityTooLarge,
+  type PageUser,
+  type SignInLoop,
+  type SignInLoopPage,
+  signInChallenge,
+  signInHint,
+  signInLoopPageOf,
+} from "../../auth/index.ts";
+import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
+import type { Asked } from "./reply-format.ts";
+
+export type Condition =
+  /** Nobody is signed in, and the route wants to know who asks. */
+  | Fact<"no-session", { reasons: readonly string[] }>
+  /** Policy said no; the status is its own (403, 450, 495, 401 for a missing device). */
+  | Fact<"no-right", { status: number; reasons: readonly string[] }>
+  /** We do not know enough: no lease, our state is behind, or the identity provider cannot be asked. */
+  | Fact<"unknown", { why: "lease" | "behind" | "provider" | "data" | "audit" | "busy" | "unhealthy" | "draining" }>
+  | Fact<"no-route", unknown>
+  | Fact<"upgrade-not-allowed", unknown>
+  | Fact<"bad-request", { status: number }>
+  /** No connection to the upstream could be made. */
+  | Fact<"upstream-unreachable", unknown>
+  /** The upstream had a connection, and no answer that can be passed on. */
+  | Fact<"upstream-broke", unknown>
+  | Fact<"upstream-timeout", unknown>
+  /** A request whose head was passed on, and whose body did not come in time. */
+  | Fact<"request-timeout", unknown>
+  /** As a tunnel's callers know it: 503 keeps their credential, and anything else of ours but 403 makes them throw it away. */
+  | Fact<"tunnel-unreachable", unknown>
+  | Fact<"internal", unknown>;
+
+/** What a page may say beside the condition. */
+export type Facts = Readonly<{
+  requestId: string;
+  at: UnixMs;
+  host: string | null;
+  /** What was asked for, as the caller's address bar has it; null where it could not be read. */
+  url: string | null;
+  /** What this route asks for, a sentence each. */
+  explain: readonly string[];
+  user: PageUser | null;
+  details: NonNullable<ErrorPage["details"]>;
+  /** The caller came back from sign-in several times without a session that counts. Absent: a redirect may help. */
+  signInLoop?: SignInLoop | undefined;
+  /** The address is too long for redirects, and a browser asks that can keep it. Absent: a redirect carries it. */
+  keepsAddress?: boolean;
+}>;
+
+export type Body =
+  | Fact<"html", { page: ErrorPage | SignInLoopPage }>
+  | Fact<"text", { contentType: string; text: string }>;
+export type Answer = Readonly<{
+  status: number;
+  headers: Readonly<Record<string, string>>;
+  body: Body;
+  /**
+   * Send the caller to sign in: `Location` and the nonce cookie are the writer's to add; `keep-address`: a page in place of `Location`,
+   * which keeps the address in the browser.
+   */
+  signIn: "redirect" | "keep-address" | null;
+}>;
+
+const retryAfterS = 1;
+/** Beside any other that an upstream may know (RFC 9110 §15.5.6). */
+const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+export function answerFor(condition: Condition, asked: Asked, facts: Facts): Answer {
+  const page = pageFor(condition, facts);
+  const headers: Record<string, string> = {
+    "x-pomerium-intercepted-response": "true",
+    "cache-control": "no-store",
+    "x-request-id": facts.requestId,
+  };
+  if (page.retryAfterS !== undefined && page.retryAfterS !== null) headers["retry-after"] = String(page.retryAfterS);
+  if (page.status === 405) headers["allow"] = allowedMethods;
+  const refused = condition.type === "no-session" || condition.type === "no-right";
+
+  if (asked.grpc !== null) return { status: page.status, signIn: null, ...grpcForm(asked, page, headers) };
+  if (asked.kubernetes) return { status: page.status, headers, signIn: null, body: kubernetesStatus(page) };
+  if (refused && asked.path === "/robots.txt" && asked.kind !== "preflight" && asked.kind !== "upgrade") {
+    return { status: 200, headers, signIn: null, body: text("text/plain; charset=utf-8", robots) };
+  }
+  if (asked.kind === "fetch" && asked.corsOrigin !== null) {
+    headers["access-control-allow-origin"] = asked.corsOrigin;
+    headers["access-control-allow-credentials"] = "true";
+    headers["access-control-expose-headers"] = "x-pomerium-intercepted-response, x-request-id";
+  }
+  if (asked.kind === "fetch") headers["vary"] = "Origin";
+  if (condition.type === "no-session") {
+    if (asked.canSignIn && facts.signInLoop !== undefined) return signInLoopAnswer(facts.signInLoop, headers, facts);
+    if (asked.canSignIn && facts.keepsAddress === true) {
+      const own = { ...headers, "www-authenticate": signInChallenge };
+      return { status: 401, headers: own, signIn: "keep-address", body: text("text/plain; charset=utf-8", "") };
+    }
+    if (asked.canSignIn)
+      return { status: 302, headers, signIn: "redirect", body: text("text/plain; charset=utf-8", "") };
+    headers["www-authenticate"] = signInChallenge;
+    if (wantsHint(asked)) return { status: 401, headers, signIn: null, body: hintFor(asked, facts) };
+  }
+  const wantsJson =
+    asked.kind === "preflight" || asked.kind === "upgrade" || asked.kind === "fetch" || asked.prefers !== "html";
+  const json = refused ? denialJson(page, signInFor(condition, asked, facts)) : localReplyJson(page);
+  const body: Body = wantsJson
+    ? text("application/json", json)
+    : { type: "html", page: unsentPage(page, condition, asked) };
+  return { status: page.status, headers, signIn: null, body };
+}
+
+/** A program that would rather have JSON gets JSON. */
+function wantsHint({ kind, browser, prefers }: Asked): boolean {
+  return kind === "plain" && !browser && prefers !== "json";
+}
+
+function hintFor({ credentialSent }: Asked, { url }: Facts): Body {
+  const origin = url === null ? null : new URL(url).origin;
+  return text("text/plain; charset=utf-8", signInHint(origin, credentialSent ? "refused" : "none"));
+}
+
+function signInLoopAnswer(
+  loop: SignInLoop,
+  headers: Readonly<Record<string, string>>,
+  { url, host, requestId, at }: Facts,
+): Answer {
+  const asked = url === null ? null : new URL(url);
+  const page = signInLoopPageOf(loop, { host: host ?? "this address", url: asked, requestId, at });
+  const own = { ...headers, "www-authenticate": signInChallenge, "set-cookie": loop.setCookie };
+  return { status: page.status, headers: own, signIn: null, body: { type: "html", page } };
+}
+
+/** What a browser sent with a body is not redirected, since the redirect would lose the body: the page says how to send it again. */
+function unsentPage(page: ErrorPage, { type }: Condition, { method }: Asked): ErrorPage {
+  if (type !== "no-session" || method === "GET" || method === "HEAD") return page;
+  return {
+    ...page,
+    unsent: true,
+    title: "Sign in, then send it again",
+    description: "You aren't signed in, so what you sent was not forwarded. It is still in this tab.",
+    signInUrl: "/.pomerium/sign_in",
+  };
+}
+
+/** A script of a page cannot follow a redirect to a provider; it can lead its visitor to where one begins, and back to its page. */
+function signInFor({ type }: Condition, { kind }: Asked, { url }: Facts): string | null {
+  return type === "no-session" && kind === "fetch" && url !== null ? new URL("/.pomerium/sign_in", url).href : null;
+}
+
+const robots = "User-agent: *\nDisallow: /\n";
+
+function text(contentType: string, content: string): Body {
+  return { type: "text", contentType, text: content };
+}
+
+type Words = Readonly<{ status: number; title: string; description: string }>;
+
+function wordsFor(condition: Condition): Words {
+  switch (condition.type) {
+    case "no-session":
+      return { status: 401, title: "Unauthenticated", description: "Sign in to see this page." };
+    case "no-right":
+      return { status: condition.status, ...denied(condition) };
+    case "unknown":
+      return {
+        status: 503,
+        title: unknownTitles[condition.why] ?? "Temporarily unavailable",
+        description: unknownWords[condition.why],
+      };
+    case "no-route":
+      return { status: 404, title: "Not found", description: "Nothing is published at this address." };
+    case "upgrade-not-allowed":
+      return {
+        status: 403,
+        title: "Upgrade not allowed",
+        description: "This address does not take connections of this kind.",
+      };
+    case "bad-request":
+      return { status: condition.status, ...(badRequestWords[condition.status] ?? ambiguous) };
+    case "upstream-broke":
+      return {
+        status: 502,
+        title: "Bad gateway",
+        description: "The service behind this address broke off its answer.",
+      };
+    case "upstream-unreachable":
+    case "tunnel-unreachable":
+      return {
+        status: 503,
+        title: "Service unavailable",
+        description: "The service behind this address cannot be reached.",
+      };
+    case "upstream-timeout":
+      return { status: 504, title: "Gateway timeout", description: "The service behind this address took too long." };
+    case "request-timeout":
+      return {
+        status: 408,
+        title: "Request timeout",
+        description: "The request did not arrive completely in time. Part of it may have been passed on.",
+      };
+    case "internal":
+      return {
+        status: 500,
+        title: "Internal server error",
+        description: "Something went wrong on our side, and nothing was passed on.",
+      };
+    default:
+      return unreachable(condition);
+  }
+}
+
+/** Programs see only these, so what is the upstream's is told apart. */
+const unknownTitles: Readonly<Record<string, string>> = {
+  busy: "Too many requests to this service",
+  unhealthy: "No healthy upstream",
+};
+
+const ambiguous = {
+  title: "Bad request",
+  description: "The request could be read in more than one way, so it was not passed on.",
+};
+const badRequestWords: Readonly<Record<number, Readonly<{ title: string; description: string }>>> = {
+  405: { title: "Method not allowed", description: "This method is never passed on." },
+  408: { title: "Request timeout", description: "The request took too long to come in, so it was not passed on." },
+  413: { title: "Content too large", description: "The request is larger than what is taken here." },
+  414: { title: "Address too long", description: "The address is longer than what is taken here." },
+  417: { title: "Expectation failed", description: "The request expects something that is not known here." },
+  431: {
+    title: "Request header fields too large",
+    description:
+      "The request's headers are larger than what is taken here. Mostly these are cookies: removing those of this site helps.",
+  },
+};
+
+const unknownWords = {
+  lease:
+    "This node has lost touch with the others and does not decide until it has heard from them. You are not signed out.",
+  behind: "This node has not yet heard of your session. Try again in a moment; you are not signed out.",
+  provider: "It cannot be found out right now who you are. Try again in a moment; you are not signed out.",
+  data: "What has to be known about you or your network cannot be read right now. Try again in a moment.",
+  audit: "This page is shown only when the visit can be recorded, and it cannot be right now.",
+  busy: "The service behind this address has more to do than it can. Try again in a moment.",
+  unhealthy: "None of the servers behind this address is well. Try again in a moment.",
+  draining: "This node is shutting down. Try again in a moment.",
+} as const;
+
+function denied({ status, reasons }: Extract<Condition, { type: "no-right" }>): Omit<Words, "status"> {
+  if (reasons.includes(identityTooLarge.reason)) {
+    const { title, description } = identityTooLarge;
+    return { title, description };
+  }
+  if (status === 450) return { title: "Device not authorized", description: "Your device may not be used here." };
+  if (status === 495) {
+    return {
+      title: "A valid client certificate is required to access this page",
+      description: "Your browser did not show a certificate that is accepted here.",
+    };
+  }
+  if (status === 400) return ambiguous;
+  if (status === 404) return { title: "Not found", description: "Nothing is published at this address." };
+  if (status === 401) return { title: "Device not enrolled", description: "Enrol a device to see this page." };
+  return { title: "Access denied", description: "You do not have permission to see this page." };
+}
+
+function pageFor(condition: Condition, facts: Facts): ErrorPage {
+  const words = wordsFor(condition);
+  const signedIn = condition.type === "no-right";
+  const again = words.status === 502 || words.status === 503 || words.status === 504;
+  return {
+    type: "error",
+    ...words,
+    reasons: condition.type === "no-session" || condition.type === "no-right" ? condition.reasons : [],
+    requestId: facts.requestId,
+    at: facts.at,
+    explain: signedIn && !condition.reasons.includes(identityTooLarge.reason) ? facts.explain : [],
+    host: facts.host,
+    user: signedIn ? facts.user : null,
+    signInUrl: signedIn || condition.type === "no-session" ? signInPath(facts.url) : null,
+    signOutUrl: signedIn && facts.user !== null ? "/.pomerium/sign_out" : null,
+    retryUrl: again ? facts.url : null,
+    retryAfterS: condition.type === "unknown" ? retryAfterS : null,
+    details: signedIn ? facts.details : [],
+  };
+}
+
+/** Our own endpoint on the same host begins a sign-in towards where the reader wanted to go. */
+function signInPath(url: string | null): string {
+  return url === null ? "/.pomerium/sign_in" : `/.pomerium/sign_in?pomerium_redirect_uri=${encodeURIComponent(url)}`;
+}
+
+/**
+ * gRPC's "Trailers-Only": its status stands in the head, and there is no body that could be taken for messages. The HTTP status
+ * stays (docs/pomerium-behaviour.md §6.7 a), which gRPC's clients take when there is a `grpc-status` too.
+ */
+function grpcForm(
+  { grpc, grpcType, corsOrigin }: Asked,
+  page: ErrorPage,
+  headers: Readonly<Record<string, string>>,
+): Pick<Answer, "headers" | "body"> {
+  const cors =
+    grpc === "grpc-web" && corsOrigin !== null
+      ? {
+          "access-control-allow-origin": corsOrigin,
+          "access-control-allow-credentials": "true",
+          "access-control-expose-headers": "grpc-status, grpc-message, x-request-id",
+          vary: "Origin",
+        }
+      : {};
+  const status = { "grpc-status": String(grpcStatus(page.status)), "grpc-message": percentEncode(page.title) };
+  return { headers: { ...headers, ...cors, ...status }, body: text(grpcType, "") };
+}
+
+/** What Pomerium's Envoy says where policy was not asked, or could not answer (docs/pomerium-behaviour.md §6.7). */
+function localReplyJson(page: ErrorPage): string {
+  return JSON.stringify({ requestId: page.requestId, status: page.status, statusText: page.title });
+}
+
+/**
+ * gRPC status codes of docs/pomerium-behaviour.md §6.7: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED,
+ * UNAVAILABLE, UNKNOWN.
+ */
+export function grpcStatus(status: number): number {
+  switch (status) {
+    case 400:
+      return 13;
+    case 401:
+      return 16;
+    case 403:
+      return 7;
+    case 404:
+      return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+      return 14;
+    default:
+      return 2;
+  }
+}
+
+/** gRPC over HTTP/2, "Responses": printable ASCII but `%` stands for itself. */
+function percentEncode(message: string): string {
+  return message.replace(/[^ -$&-~]/g, (char) => encodeURIComponent(char));
+}
+
+function kubernetesStatus(page: ErrorPage): Body {
+  const reasons: Readonly<Record<number, string>> = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    408: "Timeout",
+    413: "RequestEntityTooLarge",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+  };
+  return text(
+    "application/json",
+    JSON.stringify({
+      kind: "Status",
+      apiVersion: "v1",
+      metadata: {},
+      status: "Failure",
+      message: page.title,
+      reason: reasons[page.status] ?? (page.status >= 500 ? "InternalError" : "Forbidden"),
+      code: page.status,
+    }),
+  );
+}

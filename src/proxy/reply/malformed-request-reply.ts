@@ -1,0 +1,34 @@
+/**
+ * Bare answer: what is said to a request of HTTP/1.1 that could not be read, whole, as text for the wire.
+ *
+ * Pure. Nobody knows what such a caller would like to read. Heads that are too large and requests that are too slow come from people's
+ * browsers, which get a page; everything else comes from programs, which get JSON.
+ */
+import { STATUS_CODES } from "node:http";
+import type { Render } from "../../auth/index.ts";
+import type { UnixMs } from "../../events/index.ts";
+import { answerFor } from "./local-reply.ts";
+import { type Asked, unknownCaller } from "./reply-format.ts";
+import { composeAnswer } from "./write-reply.ts";
+
+export function bareAnswer(
+  status: number,
+  facts: Readonly<{ requestId: string; render: Render; now: number }>,
+): string {
+  const asked: Asked = status === 431 || status === 408 ? { ...unknownCaller, prefers: "html" } : unknownCaller;
+  const nothing = { host: null, url: null, explain: [], user: null, details: [] };
+  const answer = answerFor({ type: "bad-request", status }, asked, {
+    ...{ requestId: facts.requestId, at: facts.now as UnixMs },
+    ...nothing,
+  });
+  const { headers, body } = composeAnswer(answer, {
+    render: facts.render,
+    responseHeaders: {},
+    connection: "close",
+    beginSignIn() {
+      throw new TypeError("nobody is sent to sign in from here");
+    },
+  });
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${String(value)}\r\n`);
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Unknown"}\r\n${lines.join("")}\r\n${body.toString("latin1")}`;
+}

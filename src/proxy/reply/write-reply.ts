@@ -1,0 +1,119 @@
+/**
+ * Respond: writes the proxy's own answers, and turns what went wrong into one of them. The only place where an error becomes HTTP.
+ *
+ * What it does not know becomes a 500 that reveals nothing. It never writes into an answer that has begun: that one is
+ * destroyed, so that the caller cannot take half of it for the whole.
+ */
+import { pageHeaders, type Render, type SignInRedirect, scriptedPageHeaders } from "../../auth/index.ts";
+import type { Downstream } from "../message/downstream-request.ts";
+import { HeaderLines } from "../message/header-lines.ts";
+import { headerValue } from "../message/header-names.ts";
+import type { Answer, Condition } from "./local-reply.ts";
+
+export type AnswerContext = Readonly<{
+  render: Render;
+  /** Headers that go with every answer here, as the configuration has them. */
+  responseHeaders: Readonly<Record<string, string>>;
+  /** Close the connection behind this answer. */
+  connection: "keep" | "close";
+  /** Asked only when the answer sends somebody to sign in. */
+  beginSignIn: () => SignInRedirect;
+}>;
+
+/** @returns how long its body is */
+export function writeAnswer(downstream: Downstream, answer: Answer, context: AnswerContext): number {
+  if (downstream.status !== 0 || downstream.closed) {
+    downstream.destroy();
+    return 0;
+  }
+  const { status, headers, body } = composeAnswer(answer, context);
+  const lines: string[] = [];
+  for (const [name, value] of Object.entries(headers))
+    for (const one of typeof value === "string" ? [value] : value) lines.push(name, one);
+  downstream.writeHead(status, new HeaderLines(lines), null);
+  downstream.end(body);
+  return body.length;
+}
+
+export type ComposedAnswer = Readonly<{
+  status: number;
+  /** Lowercase names. */
+  headers: Readonly<Record<string, string | string[]>>;
+  body: Buffer;
+}>;
+
+export function composeAnswer(answer: Answer, context: AnswerContext): ComposedAnswer {
+  const headers: Record<string, string | string[]> = {};
+  const put = (all: Readonly<Record<string, string>>): void => {
+    for (const [name, value] of Object.entries(all)) headers[name.toLowerCase()] = headerValue(value);
+  };
+  put(context.responseHeaders);
+  if (answer.body.type === "html") put(pageHeaders);
+  else headers["content-type"] = answer.body.contentType;
+  put(answer.headers);
+  let html = answer.body.type === "html" ? context.render(answer.body.page) : null;
+  if (answer.signIn !== null) {
+    const { location, setCookies, page } = context.beginSignIn();
+    headers["set-cookie"] = [...setCookies];
+    if (page !== null && answer.signIn === "keep-address") {
+      put(scriptedPageHeaders);
+      html = context.render(page);
+    } else headers["location"] = location;
+  }
+  if (context.connection === "close") headers["connection"] = "close";
+  const body = Buffer.from(html ?? (answer.body.type === "text" ? answer.body.text : ""), "utf8");
+  headers["content-length"] = String(body.length);
+  return { status: answer.status, headers, body };
+}
+
+/** Codes of undici and Node that mean that no connection could be made. */
+const unreachableCodes: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "ENOENT",
+  "EACCES",
+  "EAI_AGAIN",
+  "ETIMEDOUT",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT",
+  "ERR_PROXY_UPSTREAM_HANDSHAKE",
+]);
+/** Those that mean that a connection broke off, or carried nonsense. */
+const brokenCodes: ReadonlySet<string> = new Set([
+  "ECONNRESET",
+  "EPIPE",
+  "UND_ERR_SOCKET",
+  "UND_ERR_INFO",
+  "UND_ERR_HEADERS_OVERFLOW",
+  "UND_ERR_RES_CONTENT_LENGTH_MISMATCH",
+  "UND_ERR_CLOSED",
+  "UND_ERR_DESTROYED",
+  "ERR_PROXY_UPSTREAM_CLOSED",
+  "ERR_PROXY_UPSTREAM_PROTOCOL",
+]);
+const timeoutCodes: ReadonlySet<string> = new Set([
+  "UND_ERR_HEADERS_TIMEOUT",
+  "UND_ERR_BODY_TIMEOUT",
+  "ERR_PROXY_TIMEOUT",
+  "ERR_PROXY_UPSTREAM_IDLE",
+]);
+
+export function conditionOf(error: unknown): Condition {
+  const code = codeOf(error);
+  if (timeoutCodes.has(code)) return { type: "upstream-timeout" };
+  const certificate = /^(?:CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_TLS_|ERR_SSL_|EPROTO|HOSTNAME_MISMATCH)/.test(
+    code,
+  );
+  const nonsense = code.startsWith("HPE_") || (error instanceof Error && error.name === "HTTPParserError");
+  if (unreachableCodes.has(code) || certificate) return { type: "upstream-unreachable" };
+  if (brokenCodes.has(code) || nonsense) return { type: "upstream-broke" };
+  return { type: "internal" };
+}
+
+export function codeOf(error: unknown): string {
+  return typeof error === "object" && error !== null && "code" in error && typeof error.code === "string"
+    ? error.code
+    : "";
+}

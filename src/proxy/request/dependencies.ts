@@ -1,0 +1,82 @@
+/** Ports: everything the proxy is given. It builds none of it and asks nothing of the process it runs in. */
+import type {
+  Assertions,
+  BearerTokens,
+  Caller,
+  Credential,
+  Decision,
+  DecisionRecord,
+  DecisionRequest,
+  DescribeDecision,
+  Handle,
+  Handler,
+  KnownCaller,
+  RecordDecision,
+  Render,
+  SignInLoop,
+  SignInRedirect,
+  TraceText,
+} from "../../auth/index.ts";
+import type { Config, RouteConfig } from "../../config/index.ts";
+import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
+import type { Clock, Freshness, Logger, Replica } from "../../replication/index.ts";
+import type { SessionTokens } from "../headers/provider-tokens.ts";
+import type { AuthorizeFacts } from "../observe/authorize-line.ts";
+import type { Tracing } from "../observe/traces.ts";
+
+export type ProxyPorts = Readonly<{
+  config: Config;
+  identity: Readonly<{ node: NodeId; boot: BootId; region: string }>;
+  clock: Clock;
+  replica: Pick<Replica, "projection" | "applied" | "onChange" | "stickilyDenied">;
+  freshness: Freshness;
+  /** Read-your-writes: waits for a link for a bounded time, then asks a broker. */
+  catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+  /** Over the policies compiled from `config`: one decision, one configuration. */
+  decide: (
+    question: Readonly<{ routeId: string; caller: KnownCaller; request: DecisionRequest; now: UnixMs }>,
+  ) => Decision;
+  /** What the record says of a decision beside the answer. */
+  beside: DescribeDecision;
+  resolveCaller: (
+    handle: Handle | undefined,
+    options: Readonly<{ idpId: string; credentialInHeader: boolean; now: UnixMs }>,
+  ) => Caller;
+  /** The identity provider, and the client of ours there, whose sessions count on a route. */
+  idpIdOf: (route: RouteConfig) => string;
+  /** Who holds a bearer token that a route takes. */
+  bearerTokens: Pick<BearerTokens, "identify" | "takes">;
+  /** What the identity provider gave for a session, for routes that forward it. */
+  providerTokens: SessionTokens;
+  /** What a route asks for, a sentence each. */
+  explain: (routeId: string) => readonly string[];
+  credentials: Readonly<{
+    /** @param query without `?` */
+    read(headers: Readonly<Record<string, string | undefined>>, query: string): Credential | undefined;
+    verify(token: string): Handle | "invalid" | Promise<Handle | "invalid">;
+  }>;
+  beginSignIn: (
+    asked: URL,
+    cookieHeader: string | undefined,
+    of: Readonly<{ route: RouteConfig; trace: TraceText | null; keepsAddress: boolean }>,
+  ) => SignInRedirect;
+  /** Undefined unless the caller came back from sign-in several times without a session that counts. */
+  signInLoopOf: (asked: URL, cookieHeader: string | undefined) => SignInLoop | undefined;
+  /** Answers reserved paths on every host, before any route. */
+  reserved: Handler;
+  /** The authenticate host, when it is in this process; null: a gateway leads to it. */
+  authenticateHost: Handler | null;
+  assertions: Pick<Assertions, "introduce">;
+  render: Render;
+  record: RecordDecision;
+  /** Strict audit: settles when the record is safe on this node. Null: best effort only. */
+  recordSafely: ((record: DecisionRecord) => Promise<void>) | null;
+  logger: Logger;
+  /** Takes whole lines of the access log, at once; null: nobody wants them. @returns false: there is no room, the line is lost */
+  accessLog: Readonly<{ write(line: string): boolean; probes: boolean }> | null;
+  /** The log of decisions in Pomerium's words; null: nobody wants it. */
+  authorizeLog: ((facts: AuthorizeFacts) => void) | null;
+  /** Null: no traces are made. */
+  tracing: Tracing | null;
+  requestId: () => string;
+}>;

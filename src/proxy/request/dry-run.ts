@@ -1,0 +1,163 @@
+/**
+ * Rehearsal: what the proxy would read in a request that was never sent, and with what status it would answer.
+ *
+ * Pure. It is made of the same parts as the life of a real request, so that what an operator tries out is what visitors will meet.
+ */
+import { X509Certificate } from "node:crypto";
+import { chainToAuthority, type Decision, type DecisionRequest, isCertificate } from "../../auth/index.ts";
+import { type Config, type HostPort, type RouteConfig, readSubjectNames } from "../../config/index.ts";
+import type { UnixMs } from "../../events/index.ts";
+import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "../message/canonical-request.ts";
+import { answerFor, type Condition, type Facts } from "../reply/local-reply.ts";
+import { type Asked, readAsked } from "../reply/reply-format.ts";
+import { authorityOf, type Routes } from "../routing/route-table.ts";
+import { compileClientTrusts } from "../tls/client-trust.ts";
+import type { PresentedCertificate } from "../tls/presented-certificate.ts";
+
+/** A request as somebody writes it down. Header lines come in turn, name and value, without `Host`. */
+export type RehearsedHead = Readonly<{
+  method: string;
+  scheme: "http" | "https";
+  /** Host and port as the address bar has them. */
+  authority: string;
+  /** Path and query, raw. For a CONNECT it is the authority once more. */
+  target: string;
+  headers: readonly string[];
+  ip: string;
+  /** Where a tunnel is to lead. */
+  tunnel: Readonly<{ kind: "tcp" | "udp"; at: HostPort }> | null;
+}>;
+
+export type Rehearsal = Readonly<
+  | { type: "refused"; status: number; reason: string }
+  | {
+      type: "read";
+      /** Answered by the proxy itself, before any route. */
+      reserved: boolean;
+      path: string;
+      /** Only a route with `allow_encoded_slashes` takes it. */
+      hasEncodedSlash: boolean;
+      match(routes: Routes): RouteConfig | undefined;
+      /** Why the proxy refuses the path (400) with these routes; undefined: it does not. Null routes: there are none to compare. */
+      refusalOf(routes: Routes | null): ReturnType<Routes["refusalOf"]>;
+      /** @param route null: policy is asked alone */
+      question(route: RouteConfig | null): DecisionRequest;
+      /** The status that a caller sees. */
+      statusOf(decision: Answered): number;
+    }
+>;
+/** As much of a decision as tells its status. */
+export type Answered =
+  | Pick<Extract<Decision, { type: "permit" | "signin" }>, "type" | "reasons">
+  | Pick<Extract<Decision, { type: "deny" }>, "type" | "reasons" | "status" | "deviceType">;
+
+export function rehearse(head: RehearsedHead): Rehearsal {
+  const { method, authority, target, scheme, ip } = head;
+  const rawHeaders = ["Host", authority, ...head.headers];
+  const canonical = canonicalise({ method, url: target, httpVersion: "1.1", rawHeaders }, "keep");
+  if (canonical.type === "refused") return { type: "refused", status: canonical.status, reason: canonical.reason };
+  const { request } = canonical;
+  const upgrade = asksForWebSocket(request) ? "websocket" : null;
+  const asked = readAsked(asBrowser(request), { upgrade, isRouteOrigin: () => false });
+  return {
+    type: "read",
+    reserved: head.tunnel === null && isReserved(request.path) && !hasEncodedSlash(request),
+    path: request.path,
+    hasEncodedSlash: hasEncodedSlash(request),
+    match: (routes) =>
+      head.tunnel === null ? routes.match(request) : routes.matchTunnel(head.tunnel.kind, head.tunnel.at),
+    refusalOf: (routes) => (head.tunnel === null ? routes?.refusalOf(request) : undefined),
+    question: (route) => ({
+      method: request.method,
+      scheme: route === null ? scheme : route.from.protocol === "http:" ? "http" : "https",
+      host: route === null ? authority.toLowerCase() : authorityOf(route, request),
+      rawPath: request.rawPath,
+      path: request.path,
+      query: request.search.slice(1),
+      headers: request.headers,
+      ip,
+      clientCertificate: null,
+    }),
+    statusOf: (decision) => statusOf(decision, asked),
+  };
+}
+
+/** A caller of which nothing is said is a browser. Policy reads the headers as they were given. */
+function asBrowser(request: CanonicalRequest): CanonicalRequest {
+  const { accept, "user-agent": userAgent } = request.headers;
+  return accept === undefined && userAgent === undefined
+    ? { ...request, headers: { ...request.headers, accept: "text/html" } }
+    : request;
+}
+
+/** A client certificate as somebody writes it down: PEM, and whether it is shown at all. */
+export type ShownCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
+/** @param route null: policy is asked alone */
+export type CertificateJudge = (
+  route: RouteConfig | null,
+  shown: ShownCertificate,
+  now: UnixMs,
+) => NonNullable<DecisionRequest["clientCertificate"]>;
+
+/** By one authority (PEM). Null: nobody was named, so nothing can be held against a certificate that can be read. */
+export function judgeByAuthority(authority: string | null): CertificateJudge {
+  return (_route, shown, now) => {
+    const { presented, leaf: leafPem } = shown;
+    const isGood = authority === null ? isCertificate(leafPem) : chainToAuthority(shown, authority, now) !== undefined;
+    return { presented, valid: presented && isGood, leafPem };
+  };
+}
+
+/** By what a configuration says of each route. */
+export function certificateJudge(config: Pick<Config, "downstreamMtls" | "routes">): CertificateJudge {
+  const trusts = compileClientTrusts(config);
+  const byNobody = judgeByAuthority(null);
+  return (route, shown, now) => {
+    const trust = route === null ? null : trusts.of(route);
+    if (trust === null || !shown.presented || !isCertificate(shown.leaf)) return byNobody(route, shown, now);
+    const chain = chainToAuthority(shown, trusts.authorities.join("\n"), now);
+    const leaf = new X509Certificate(shown.leaf);
+    const presented: PresentedCertificate = {
+      leaf,
+      leafPem: shown.leaf,
+      above: chain?.slice(1) ?? [],
+      verified: chain !== undefined,
+      names: readSubjectNames(leaf.subjectAltName ?? ""),
+      fingerprint: leaf.fingerprint256.replaceAll(":", "").toLowerCase(),
+    };
+    return trust.judge(presented, now);
+  };
+}
+
+function statusOf(decision: Answered, asked: Asked): number {
+  if (decision.type === "permit") return 200;
+  // Pomerium sends somebody without a device to enrol one, as it sends somebody without a session to sign in.
+  if (decision.type === "deny" && decision.deviceType !== null) return asked.canSignIn ? 302 : 401;
+  return answerFor(conditionOf(decision), asked, nothingToTell).status;
+}
+
+function conditionOf(decision: Answered): Condition {
+  if (decision.type !== "deny") return { type: "no-session", reasons: decision.reasons };
+  if (decision.status === 404) return { type: "no-route" };
+  if (decision.status === 503) return { type: "unknown", why: "data" };
+  return { type: "no-right", status: decision.status, reasons: decision.reasons };
+}
+
+const nothingToTell: Facts = {
+  requestId: "",
+  at: 0 as UnixMs,
+  host: null,
+  url: null,
+  explain: [],
+  user: null,
+  details: [],
+};
+
+function asksForWebSocket({ headers }: CanonicalRequest): boolean {
+  const connection = (headers["connection"] ?? "").toLowerCase().split(",");
+  return connection.some((word) => word.trim() === "upgrade") && headers["upgrade"]?.toLowerCase() === "websocket";
+}
+
+function isReserved(path: string): boolean {
+  return path === "/ping" || path === "/healthz" || /^\/(\.well-known\/pomerium|\.pomerium)(\/|$)/.test(path);
+}

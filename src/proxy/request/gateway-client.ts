@@ -1,0 +1,133 @@
+/**
+ * Gateway: passes what is asked of the authenticate host to the authenticate service, where that runs in another process.
+ *
+ * It serves that one host and nothing else; the databroker API is never behind it. The service's certificate is
+ * verified, nothing is tried twice, and what is said of the caller (`X-Forwarded-*`) is said by us alone.
+ */
+
+import { isIP } from "node:net";
+import { getCACertificates } from "node:tls";
+import httpProxy from "@fastify/http-proxy";
+import Fastify from "fastify";
+import { Agent, buildConnector } from "undici";
+import { bestMatch, type Handler, type Render, type ReservedContext } from "../../auth/index.ts";
+import type { Config } from "../../config/index.ts";
+import { type Clock, withoutJsonSchemas } from "../../replication/index.ts";
+import { fold, hopByHop, isReservedName } from "../message/header-names.ts";
+import { answerFor } from "../reply/local-reply.ts";
+import { unknownCaller } from "../reply/reply-format.ts";
+import { composeAnswer, conditionOf } from "../reply/write-reply.ts";
+
+export type Gateway = Readonly<{ handle: Handler; close(): Promise<void> }>;
+
+export async function createGateway(options: {
+  upstream: URL;
+  config: Pick<Config, "certificateAuthority" | "setResponseHeaders">;
+  clock: Clock;
+  render: Render;
+}): Promise<Gateway> {
+  const { upstream, config } = options;
+  // Its certificate is for the name in the URL; the Host header, which names the authenticate host, never chooses it.
+  const hostname = upstream.hostname.replace(/^\[|\]$/g, "");
+  const servername = isIP(hostname) === 0 ? hostname : "";
+  const connector = buildConnector({
+    rejectUnauthorized: true,
+    ...(config.certificateAuthority === null ? {} : { ca: [...getCACertificates(), config.certificateAuthority] }),
+  });
+  const agent = new Agent({
+    connections: 128,
+    headersTimeout: 30_000,
+    bodyTimeout: 300_000,
+    keepAliveTimeout: 4_000,
+    connect: (target, callback) => connector({ ...target, servername }, callback),
+  });
+  const app = Fastify({
+    logger: false,
+    schemaController: withoutJsonSchemas,
+    trustProxy: false,
+    forceCloseConnections: true,
+    bodyLimit: 1_048_576,
+  });
+  const contexts = new WeakMap<object, ReservedContext>();
+
+  app.addHook("onRequest", async (request, reply) => {
+    const path = request.raw.url?.split("?", 1)[0] ?? "/";
+    if (path === "/v1" || path.startsWith("/v1/")) return reply.code(404).send({ error: "Not found" });
+  });
+  app.setErrorHandler((error, request, reply) => {
+    reply.hijack();
+    const context = contexts.get(request.raw);
+    const accept = request.headers.accept ?? "text/html";
+    const found = conditionOf(error instanceof Error && error.cause !== undefined ? error.cause : error);
+    const condition = found.type === "internal" ? ({ type: "upstream-broke" } as const) : found;
+    const answer = answerFor(
+      condition,
+      {
+        ...unknownCaller,
+        method: request.method,
+        prefers: bestMatch(accept, ["text/html", "application/json"]) === "text/html" ? "html" : "json",
+      },
+      {
+        requestId: context?.requestId ?? "",
+        at: options.clock.wall(),
+        host: context?.hostname ?? null,
+        url: null,
+        explain: [],
+        user: null,
+        details: [],
+      },
+    );
+    if (reply.raw.headersSent) {
+      reply.raw.destroy();
+      return;
+    }
+    const { status, headers, body } = composeAnswer(answer, {
+      render: options.render,
+      responseHeaders: config.setResponseHeaders,
+      connection: "close",
+      beginSignIn: () => ({ location: "/", setCookies: [], page: null }),
+    });
+    reply.raw.writeHead(status, headers).end(request.method === "HEAD" ? undefined : body);
+  });
+  await app.register(httpProxy, {
+    upstream: upstream.origin,
+    prefix: "/",
+    disableCache: true,
+    disableRequestLogging: true,
+    undici: agent as never, // its types know options only; an agent is taken as it is
+    replyOptions: {
+      retryDelay: () => null,
+      rewriteRequestHeaders(request, headers) {
+        const context = contexts.get(request.raw);
+        const kept = Object.entries(headers).filter(([name]) => !hopByHop.has(name) && !isForgeable(name));
+        return {
+          ...Object.fromEntries(kept),
+          host: request.raw.headers.host,
+          "x-forwarded-for": context?.ip ?? "",
+          "x-forwarded-proto": context?.origin.startsWith("http:") === true ? "http" : "https",
+          "x-forwarded-host": request.raw.headers.host,
+          "x-request-id": context?.requestId ?? "",
+        };
+      },
+      rewriteHeaders: (headers) =>
+        Object.fromEntries(Object.entries(headers).filter(([name]) => !hopByHop.has(name.toLowerCase()))),
+    },
+  });
+  await app.ready();
+  return {
+    handle(req, res, context) {
+      contexts.set(req, context);
+      app.routing(req, res);
+    },
+    async close() {
+      await app.close();
+      await agent.destroy();
+    },
+  };
+}
+
+/** The service's own credential header is the caller's to send; every other statement of a proxy is not. */
+function isForgeable(name: string): boolean {
+  const folded = fold(name);
+  return isReservedName(folded) && folded !== "xpomeriumauthorization";
+}

@@ -1,0 +1,199 @@
+/**
+ * Who asks: whose credential a request carries and what is known of them now; the same for what we forward and for what others do.
+ *
+ * Pure but for what it is given. Always: a credential counts only on the host that it was made for, and on tunnels if it was made for
+ * those; a state of ours that is behind
+ * is `behind` and never nobody; whoever was revoked by an event that cannot be read is nobody. It waits only where it must: for a token
+ * not seen before, and for a link that is not applied yet.
+ */
+import {
+  type BearerAnswer,
+  type BearerRules,
+  bearerIdp,
+  bearerToken,
+  type Caller,
+  type Credential,
+  type Handle,
+  handleFits,
+  handleFitsTunnels,
+  streamsOf,
+} from "../../auth/index.ts";
+import type { RouteConfig } from "../../config/index.ts";
+import { type UnixMs, unreachable } from "../../events/index.ts";
+import type { CanonicalRequest } from "../message/canonical-request.ts";
+import type { RequestLines } from "../message/received-lines.ts";
+import { type CredentialScope, scopeOf } from "../routing/route-table.ts";
+import type { ProxyPorts } from "./dependencies.ts";
+
+/** Who asks, before it is looked up: the handle that a credential carried, and where it stood. */
+export type Holder = Readonly<{
+  handle: Handle | undefined;
+  credentialInHeader: boolean;
+  /** The handle stands for a bearer token, which counts only where a route takes such tokens; by what rules it was taken. */
+  bearer?: Readonly<{ token: string; rules: BearerRules }>;
+}>;
+/**
+ * `behind`: our projection has not reached what the credential needs, and no broker could help. `refused`: a bearer token that is
+ * nobody's. `provider`: nobody could say whose it is. `two-credentials`: a token of an issuer came with the session cookie, as in Pomerium.
+ */
+export type Asking = Holder | "behind" | "refused" | "provider" | "two-credentials";
+export const nobody: Holder = { handle: undefined, credentialInHeader: false };
+
+/** A handle that was verified, where it stands in header lines; by whose word, which is that of one configuration. */
+export type ShownHandle = Readonly<{ handle: Handle; credentialInHeader: boolean; by: ProxyPorts["credentials"] }>;
+
+/** Handles whose link was reached once. Forgotten when the projection is rebuilt: the link may be of a lost suffix. */
+export class ReachedHandles {
+  #handles = new WeakSet<Handle>();
+
+  has(handle: Handle): boolean {
+    return this.#handles.has(handle);
+  }
+  add(handle: Handle): void {
+    this.#handles.add(handle);
+  }
+  forget(): void {
+    this.#handles = new WeakSet();
+  }
+}
+
+export type WhoAsks = Readonly<{
+  /**
+   * Of whoever asks with what is in a request's head: a bearer token where the route takes it, else a credential of ours.
+   * @param from the caller's address
+   * @param lines what `request.headers` were read from, where what is known of them is kept
+   */
+  askingIn(
+    request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
+    route: RouteConfig,
+    from: string,
+    lines?: RequestLines,
+  ): Asking | Promise<Asking>;
+  /**
+   * Of whoever holds a credential; undefined: there is none.
+   * @param shownAt where it was shown
+   */
+  holderOf(credential: Credential | undefined, shownAt: CredentialScope): Asking | Promise<Asking>;
+  /** As the projection is now, on a route. */
+  callerOf(holder: Holder, route: RouteConfig, now: UnixMs): Caller;
+}>;
+
+export function createWhoAsks(
+  ports: Pick<
+    ProxyPorts,
+    "config" | "credentials" | "bearerTokens" | "catchUp" | "resolveCaller" | "idpIdOf" | "replica"
+  >,
+  reached: ReachedHandles,
+): WhoAsks {
+  const { config, replica } = ports;
+
+  function askingIn(
+    request: Pick<CanonicalRequest, "headers" | "hostname" | "search">,
+    route: RouteConfig,
+    from: string,
+    lines?: RequestLines,
+  ): Asking | Promise<Asking> {
+    const { bearer: rules } = route;
+    const token = rules === null ? undefined : bearerToken(request.headers["authorization"]);
+    if (token !== undefined && rules !== null) {
+      if (rules.format === "jwt" && ports.credentials.read(request.headers, "")?.source === "cookie")
+        return "two-credentials";
+      const found = ports.bearerTokens.identify(token, rules, { idpId: ports.idpIdOf(route), from });
+      const bearer = { token, rules };
+      return found instanceof Promise ? found.then((answer) => bearerOf(answer, bearer)) : bearerOf(found, bearer);
+    }
+    const scope = scopeOf(route, request);
+    const shown = lines?.shown;
+    if (shown !== undefined && shown.by === ports.credentials) return holderBy(shown.handle, shown, scope);
+    const credential = ports.credentials.read(request.headers, request.search.slice(1));
+    const own = credential?.source === "query" ? undefined : lines; // it stands in the request's first line
+    return holderOf(credential, scope, own);
+  }
+
+  function bearerOf(found: BearerAnswer, bearer: NonNullable<Holder["bearer"]>): Asking | Promise<Asking> {
+    switch (found.type) {
+      case "holder":
+        return whenReached({ handle: found.handle, credentialInHeader: true, bearer });
+      case "refused":
+        return "refused";
+      case "unavailable":
+        return "provider";
+      default:
+        return unreachable(found);
+    }
+  }
+
+  function holderOf(
+    credential: Credential | undefined,
+    scope: CredentialScope,
+    lines?: RequestLines,
+  ): Asking | Promise<Asking> {
+    if (credential === undefined) return nobody;
+    const where = { credentialInHeader: credential.source !== "cookie" };
+    const verified = ports.credentials.verify(credential.token);
+    if (verified instanceof Promise) return verified.then((handle) => holderBy(handle, where, scope));
+    if (lines !== undefined && verified !== "invalid")
+      lines.shown = { handle: verified, ...where, by: ports.credentials };
+    return holderBy(verified, where, scope);
+  }
+
+  function holderBy(
+    handle: Handle | "invalid",
+    { credentialInHeader }: Pick<Holder, "credentialInHeader">,
+    { hostname, isTunnel }: CredentialScope,
+  ): Asking | Promise<Asking> {
+    const fits =
+      handle !== "invalid" &&
+      (handleFits(handle, hostname, config.cookie.domain) || (isTunnel && handleFitsTunnels(handle)));
+    if (!fits) return { handle: undefined, credentialInHeader };
+    return whenReached({ handle, credentialInHeader });
+  }
+
+  function whenReached(holder: Holder & Readonly<{ handle: Handle }>): Asking | Promise<Asking> {
+    const { handle } = holder;
+    if (handle.needs === null || reached.has(handle)) return holder;
+    return ports.catchUp(handle.needs).then((outcome) => {
+      switch (outcome) {
+        case "reached":
+          reached.add(handle);
+          return holder;
+        case "lost": // the session was never written: whoever holds it signs in again
+          return { ...holder, handle: undefined };
+        case "behind":
+          return "behind";
+        default:
+          return unreachable(outcome);
+      }
+    });
+  }
+
+  function callerOf({ handle, credentialInHeader, bearer }: Holder, route: RouteConfig, now: UnixMs): Caller {
+    const own = ports.idpIdOf(route);
+    const idpId = bearer !== undefined && handle !== undefined ? idpOfBearer(bearer, handle, route) : own;
+    const held = idpId === undefined ? undefined : handle;
+    const caller = ports.resolveCaller(held, { idpId: idpId ?? own, credentialInHeader, now });
+    if (caller.type !== "principal") return caller;
+    const [session, user] = streamsOf(caller.principal);
+    const denied = replica.stickilyDenied(session) || replica.stickilyDenied(user);
+    return denied ? { type: "anonymous", why: "session-revoked", credentialInHeader } : caller;
+  }
+
+  /** Undefined: the route does not take the token, or not any more. */
+  function idpOfBearer(
+    { token, rules }: NonNullable<Holder["bearer"]>,
+    handle: Handle,
+    route: RouteConfig,
+  ): string | undefined {
+    const { bearer: now } = route;
+    const taken = now === rules || (now !== null && alike(now, rules) && ports.bearerTokens.takes(token, now));
+    return taken ? bearerIdp(now, handle, ports.idpIdOf(route)) : undefined;
+  }
+
+  return { askingIn, holderOf, callerOf };
+}
+
+/** Whether what one verifies of a token the other does, too. */
+function alike(a: BearerRules, b: BearerRules): boolean {
+  const isSigned = (rules: BearerRules): boolean => rules.format !== "idp_access_token" || rules.audiences !== null;
+  return a.format === b.format && isSigned(a) === isSigned(b);
+}

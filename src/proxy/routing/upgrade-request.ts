@@ -1,0 +1,48 @@
+/** Upgrade request: what a request has to be before its connection may be handed over to another protocol. Pure. */
+import type { Config, RouteConfig } from "../../config/index.ts";
+import type { CanonicalRequest, RequestHead } from "../message/canonical-request.ts";
+import type { UpgradeKind } from "../message/downstream-request.ts";
+import type { ProxyPorts } from "../request/dependencies.ts";
+import type { Routes } from "./route-table.ts";
+
+/** Whether a route takes upgrades to what the request asks for. */
+export function takesUpgrade(
+  route: Pick<RouteConfig, "allowWebsockets" | "allowUpgrades">,
+  { headers }: Pick<CanonicalRequest, "headers">,
+): boolean {
+  const protocol = headers["upgrade"]?.toLowerCase() ?? "";
+  return protocol === "websocket" ? route.allowWebsockets : route.allowUpgrades.includes(protocol);
+}
+
+/** Of a WebSocket, RFC 6455 §4.2.1. A body would be taken for what follows the upgrade, so there is none. */
+export function isHandshake(
+  kind: UpgradeKind,
+  { method, headers }: CanonicalRequest,
+  { httpVersion }: Pick<RequestHead, "httpVersion">,
+): boolean {
+  if (httpVersion === "1.0") return false; // it has no answer that would say yes (RFC 9110 §7.8)
+  const bodiless = headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
+  if (kind !== "websocket") return bodiless;
+  const key = headers["sec-websocket-key"] ?? "";
+  const greets = method === "GET" && headers["sec-websocket-version"] === "13";
+  return bodiless && greets && /^[A-Za-z0-9+/]{22}==$/.test(key);
+}
+
+/**
+ * Whether the page of another site opens this WebSocket with the session cookie. `cookie_same_site: none` lets browsers send the cookie
+ * there, and no same-origin rule protects a WebSocket (RFC 6455 §10.2). A caller without `Origin` is no browser.
+ */
+export function isCrossSite(
+  { headers, search }: Pick<CanonicalRequest, "headers" | "search">,
+  {
+    ports: { config, credentials },
+    routes,
+  }: Readonly<{
+    ports: Readonly<{ config: Pick<Config, "cookie">; credentials: Pick<ProxyPorts["credentials"], "read"> }>;
+    routes: Pick<Routes, "isRouteOrigin">;
+  }>,
+): boolean {
+  const origin = headers["origin"];
+  if (config.cookie.sameSite !== "none" || origin === undefined || routes.isRouteOrigin(origin)) return false;
+  return credentials.read(headers, search.slice(1))?.source === "cookie";
+}

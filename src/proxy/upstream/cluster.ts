@@ -1,0 +1,95 @@
+/**
+ * Cluster: the upstreams of one route together, with what is known of each and whose turn it is.
+ *
+ * Pure; clock and random source are arguments. Eligible is who is healthy and not ejected; when that is a smaller share than the
+ * route's panic threshold, it is everybody, since then the signal is more likely wrong than the upstreams.
+ */
+import type { RouteConfig } from "../../config/index.ts";
+import { compileBalancer, type Member, type Pick as PickMember } from "./balancer.ts";
+import { type EjectionCause, type Outcome, Outliers } from "./outliers.ts";
+
+export type ClusterEvents = Readonly<{
+  onHealth(member: number, healthy: boolean): void;
+  /** @param cause null: the ejection is over */
+  onEjection(member: number, cause: EjectionCause | null): void;
+}>;
+
+export class Cluster {
+  readonly #pick: PickMember;
+  readonly #panicThreshold: number;
+  readonly #healthy: boolean[];
+  readonly #outliers: Outliers | null;
+  readonly #events: ClusterEvents;
+  readonly #now: () => number;
+  #eligible: readonly boolean[] = [];
+  #any = true;
+  /** A request was sent to one of them. */
+  used = false;
+
+  constructor(
+    route: Pick<RouteConfig, "balancing" | "outlierDetection">,
+    members: readonly Member[],
+    world: Readonly<{ now: () => number; random: () => number; events: ClusterEvents }>,
+  ) {
+    const { now, random, events } = world;
+    this.#pick = compileBalancer(route.balancing, members, random);
+    this.#panicThreshold = route.balancing.panicThreshold;
+    this.#healthy = members.map(() => true);
+    this.#events = events;
+    this.#now = now;
+    this.#outliers =
+      route.outlierDetection === null
+        ? null
+        : new Outliers(route.outlierDetection, members.length, {
+            now: now(),
+            random,
+            onChange: (member, cause) => {
+              events.onEjection(member, cause);
+              this.#refresh();
+            },
+          });
+    this.#refresh();
+  }
+
+  /**
+   * @param key of 48 bits, for hashing policies
+   * @param except who has just failed
+   * @returns undefined when nobody is eligible
+   */
+  pick(key: number, except?: number): number | undefined {
+    this.used = true;
+    this.#outliers?.tick(this.#now());
+    if (!this.#any) return undefined;
+    if (except === undefined) return this.#pick(this.#eligible, key);
+    const others = this.#eligible.map((eligible, member) => eligible && member !== except);
+    return others.includes(true) ? this.#pick(others, key) : undefined;
+  }
+
+  /** What became of a request to one of them. */
+  report(member: number, outcome: Outcome): void {
+    this.#outliers?.report(member, outcome, this.#now());
+  }
+
+  isHealthy(member: number): boolean {
+    return this.#healthy[member] === true;
+  }
+
+  isEjected(member: number): boolean {
+    return this.#outliers?.isEjected(member) === true;
+  }
+
+  setHealthy(member: number, healthy: boolean): void {
+    if (this.#healthy[member] === healthy) return;
+    this.#healthy[member] = healthy;
+    this.#events.onHealth(member, healthy);
+    if (healthy) this.#outliers?.unejectByHealth(member);
+    this.#refresh();
+  }
+
+  #refresh(): void {
+    const well = this.#healthy.map((healthy, member) => healthy && !this.isEjected(member));
+    const share = (100 * well.filter((one) => one).length) / well.length;
+    this.#eligible = share < this.#panicThreshold ? well.map(() => true) : well;
+    this.#any = this.#eligible.includes(true);
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * Upstreams: connections to the services behind us, one pool per origin and TLS setting, kept alive and bounded.
+ *
+ * Pools outlive configurations, and so does what is known of upstreams (upstream/upstream-choice.ts).
+ *
+ * Always: certificates are verified unless a route says `tls_skip_verify`; the TLS name is the upstream's own, whatever
+ * Host header a request carries; HTTP/1.1 only; a pool's connections and its waiting requests have a bound.
+ */
+import { constants } from "node:crypto";
+import { isIP, type LookupFunction } from "node:net";
+import { type ConnectionOptions, checkServerIdentity, getCACertificates } from "node:tls";
+import { asksForHttp2, type BreakerConfig, type Config, type RouteConfig } from "../../config/index.ts";
+import { createSystemLookup } from "../../replication/index.ts";
+import { Http1Pool, type UpstreamAddress } from "../http1/upstream-pool.ts";
+import { Http2Pool } from "../http2/upstream-pool.ts";
+import type { UpstreamPool } from "../message/upstream-call.ts";
+import { createUpstreamLookups } from "./lookup.ts";
+import type { Outcome } from "./outliers.ts";
+import type { Bound } from "./pool-metrics.ts";
+import { type Chooser, chooseUpstream, type NextUpstream, type UpstreamWorld } from "./upstream-choice.ts";
+
+export type UpstreamTarget = Readonly<{
+  url: URL;
+  /** Host and port for the Host header. */
+  host: string;
+  pool: UpstreamPool;
+  /** For gRPC over TLS, which is HTTP/2 or nothing. */
+  grpcPool: UpstreamPool;
+  /** For connections that are made by hand: upgrades. */
+  connect: UpstreamAddress;
+  limits: BreakerConfig;
+  /** Upgrades and tunnels under way. */
+  upgrades: { busy: number };
+  /** Requests that were sent a second time and are under way. */
+  retries: { busy: number };
+  /** Everything under way. */
+  busy: () => number;
+  /** Told what becomes of each request; null: nobody wants to know. */
+  report: ((outcome: Outcome) => void) | null;
+}>;
+
+/** What of a configuration concerns all upstreams. */
+type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily">;
+
+/** The upstreams of one configuration. */
+export type UpstreamChoice = Readonly<{
+  /** Takes the next upstream of a route. From now on its health checks run. */
+  balancerOf(route: RouteConfig): NextUpstream;
+}>;
+
+export type Upstreams = Readonly<{
+  /** Pools are shared by all configurations that reach the same origin in the same way. */
+  of(config: UpstreamConfig): UpstreamChoice;
+  /**
+   * Lets go of pools that this choice has not asked for: what is under way ends by itself, and idle connections soon do. Health
+   * checks of its routes alone go on.
+   */
+  keepOnly(choice: UpstreamChoice): void;
+  close(): void;
+}>;
+
+/** Whether one more request is one too many. @returns the bound that is reached */
+export function overflowOf({ limits, upgrades }: UpstreamTarget, pool: UpstreamPool): Bound | undefined {
+  const lasting = limits.streams === limits.requests ? upgrades.busy : 0;
+  if (pool.busy - pool.waiting + lasting >= limits.requests) return "requests";
+  return pool.isFull && pool.waiting >= limits.pending ? "pending_requests" : undefined;
+}
+
+const connectTimeoutMs = 10_000;
+
+export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams {
+  const choosing: UpstreamWorld = { ...world, random: Math.random };
+  const targets = new Map<string, UpstreamTarget>();
+  const choosers = new Map<string, Chooser>();
+  /** No configuration leads to them any more, and something of them is under way. */
+  const leaving = new Set<UpstreamTarget>();
+  const asked = new WeakMap<UpstreamChoice, Set<string>>();
+  const lookupOf = createUpstreamLookups(createSystemLookup());
+
+  function targetOf(
+    url: URL,
+    route: RouteConfig,
+    { config, keys }: Readonly<{ config: UpstreamConfig; keys: Set<string> }>,
+  ): UpstreamTarget {
+    const { tls, circuitBreakers } = route;
+    const key = JSON.stringify([
+      socketOf(url) ?? url.origin,
+      url.protocol,
+      url.host,
+      tls,
+      circuitBreakers,
+      config.certificateAuthority,
+      config.dnsLookupFamily,
+    ]);
+    keys.add(key);
+    const known = targets.get(key);
+    if (known !== undefined) return { ...known, url };
+    const target = createTarget(url, route, { config, lookup: lookupOf(config.dnsLookupFamily) });
+    targets.set(key, target);
+    return target;
+  }
+
+  return {
+    of(config) {
+      const keys = new Set<string>();
+      const choice: UpstreamChoice = {
+        balancerOf(route) {
+          const found = route.to.map(({ url }) => targetOf(url, route, { config, keys }));
+          const { id, to, balancing, healthChecks, outlierDetection, tls, circuitBreakers } = route;
+          const addresses = to.map(({ url, weight }) => [url.href, weight]);
+          const rules = [balancing, healthChecks, outlierDetection, tls, circuitBreakers];
+          const key = JSON.stringify([id, addresses, rules, config.certificateAuthority, config.dnsLookupFamily]);
+          keys.add(key);
+          const known = choosers.get(key) ?? chooseUpstream(route, found, choosing);
+          choosers.set(key, known);
+          return known.next;
+        },
+      };
+      asked.set(choice, keys);
+      return choice;
+    },
+    keepOnly(choice) {
+      const kept = asked.get(choice);
+      for (const target of leaving) if (isUnused(target)) leaving.delete(target);
+      for (const [key, target] of targets) {
+        if (kept?.has(key)) continue;
+        targets.delete(key);
+        leaving.add(target);
+      }
+      for (const [key, chooser] of choosers) {
+        if (kept?.has(key)) continue;
+        choosers.delete(key);
+        chooser.stop();
+      }
+    },
+    close() {
+      for (const { stop } of choosers.values()) stop();
+      for (const { pool, grpcPool } of [...targets.values(), ...leaving])
+        for (const each of [pool, grpcPool]) each.close();
+    },
+  };
+}
+
+function isUnused({ busy }: UpstreamTarget): boolean {
+  return busy() === 0;
+}
+
+function createTarget(
+  url: URL,
+  route: RouteConfig,
+  { config, lookup }: Readonly<{ config: UpstreamConfig; lookup: LookupFunction }>,
+): UpstreamTarget {
+  const path = socketOf(url);
+  const hostname = path === null ? url.hostname.replace(/^\[|\]$/g, "") : "localhost";
+  const tls = tlsOptions(route, config, route.tls.serverName ?? hostname);
+  const secure = url.protocol === "https:" || url.protocol === "h2:" || url.protocol === "https+unix:";
+  const connect = { secure, path, hostname, port: Number(url.port) || (secure ? 443 : 80), lookup, tls };
+  const pooling = {
+    connectionsMax: Math.max(1, route.circuitBreakers.connections),
+    connectTimeoutMs,
+    // Below what servers commonly keep idle connections for.
+    idleMs: 4_000,
+  };
+  const pool = asksForHttp2(url) ? new Http2Pool(connect, pooling) : new Http1Pool(connect, pooling);
+  const grpcPool = secure && !asksForHttp2(url) ? new Http2Pool(connect, pooling) : pool;
+  const upgrades = { busy: 0 };
+  const busy = (): number => pool.busy + (grpcPool === pool ? 0 : grpcPool.busy) + upgrades.busy;
+  const limits = route.circuitBreakers;
+  return {
+    url,
+    host: path === null ? url.host : hostname,
+    pool,
+    grpcPool,
+    connect,
+    limits,
+    upgrades,
+    retries: { busy: 0 },
+    busy,
+    report: null,
+  };
+}
+
+/** The file of a Unix domain socket. */
+function socketOf({ protocol, pathname }: URL): string | null {
+  return protocol === "unix:" || protocol === "https+unix:" ? decodeURIComponent(pathname) : null;
+}
+
+/** @param name the certificate must have it; it is asked for where it is no address (RFC 6066 §3) */
+function tlsOptions(route: RouteConfig, config: UpstreamConfig, name: string): ConnectionOptions {
+  const { skipVerify, customCa, clientCert, clientKey, allowRenegotiation } = route.tls;
+  const ca =
+    customCa ??
+    (config.certificateAuthority === null ? undefined : [...getCACertificates(), config.certificateAuthority]);
+  return {
+    rejectUnauthorized: !skipVerify,
+    minVersion: "TLSv1.2",
+    ALPNProtocols: ["http/1.1"],
+    ...(allowRenegotiation ? {} : { secureOptions: constants.SSL_OP_NO_RENEGOTIATION }),
+    ...(isIP(name) === 0 ? { servername: name } : {}),
+    checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate),
+    ...(ca === undefined ? {} : { ca }),
+    ...(clientCert === null || clientKey === null ? {} : { cert: clientCert, key: clientKey }),
+  };
+}

@@ -1,0 +1,60 @@
+/**
+ * Health: what an upstream's checks have shown, and when the next one is due.
+ *
+ * Pure. As in Envoy, the first result decides at once; then it takes as many in a row as the thresholds say. Nobody is taken for ill
+ * before he was asked.
+ */
+import type { HealthCheckConfig } from "../../config/index.ts";
+
+/** `hard`: an answer that says no, for which no threshold is waited (a status that is neither expected nor retriable). */
+export type CheckResult = "pass" | "fail" | "hard";
+
+export class Health {
+  readonly #config: HealthCheckConfig;
+  #healthy: boolean | undefined;
+  #against = 0;
+  #edge = false;
+
+  constructor(config: HealthCheckConfig) {
+    this.#config = config;
+  }
+
+  get healthy(): boolean {
+    return this.#healthy !== false;
+  }
+
+  take(result: CheckResult): void {
+    const passed = result === "pass";
+    this.#edge = false;
+    if (passed === this.#healthy) {
+      this.#against = 0;
+      return;
+    }
+    const { healthyThreshold, unhealthyThreshold } = this.#config;
+    const enough = passed ? healthyThreshold : unhealthyThreshold;
+    if (this.#healthy !== undefined && result !== "hard" && ++this.#against < enough) return;
+    this.#healthy = passed;
+    this.#against = 0;
+    this.#edge = true;
+  }
+
+  /** Milliseconds until the next check. @param hasTraffic a request was sent to the route's upstreams */
+  nextIn(hasTraffic: boolean, random: () => number): number {
+    const config = this.#config;
+    const { intervalJitterMs, intervalJitterPercent } = config;
+    const interval = this.#interval(hasTraffic);
+    return interval + random() * intervalJitterMs + (random() * intervalJitterPercent * interval) / 100;
+  }
+
+  #interval(hasTraffic: boolean): number {
+    const config = this.#config;
+    const { intervalMs } = config;
+    if (!hasTraffic) {
+      const { noTrafficIntervalMs, noTrafficHealthyIntervalMs } = config;
+      return this.#healthy === true ? (noTrafficHealthyIntervalMs ?? noTrafficIntervalMs) : noTrafficIntervalMs;
+    }
+    if (this.#healthy === true) return (this.#edge ? config.healthyEdgeIntervalMs : null) ?? intervalMs;
+    const ill = config.unhealthyIntervalMs ?? intervalMs;
+    return (this.#edge ? config.unhealthyEdgeIntervalMs : null) ?? ill;
+  }
+}

@@ -1,0 +1,82 @@
+/** Metrics of upstreams: who is well, who was ejected, what was too much. Labels are routes and the upstreams of the configuration. */
+import { Counter, Gauge, type Registry } from "prom-client";
+import type { Logger } from "../../replication/index.ts";
+import type { CheckResult } from "./health.ts";
+import type { EjectionCause } from "./outliers.ts";
+
+export type UpstreamLabels = Readonly<{ route: string; upstream: string }>;
+/** What was reached: a route's `circuit_breaker_thresholds`, by the end of the key's name. */
+export type Bound = "pending_requests" | "requests" | "retries";
+
+export type UpstreamMetrics = Readonly<{
+  /** From now on it is shown, as healthy and not ejected. */
+  watched(labels: UpstreamLabels): void;
+  forgotten(labels: UpstreamLabels): void;
+  checked(labels: UpstreamLabels, result: CheckResult): void;
+  health(labels: UpstreamLabels, healthy: boolean): void;
+  /** @param cause null: it is over */
+  ejection(labels: UpstreamLabels, cause: EjectionCause | null): void;
+  overflow(route: string, bound: Bound): void;
+}>;
+
+export function createUpstreamMetrics(options: Readonly<{ registry: Registry; logger: Logger }>): UpstreamMetrics {
+  const { registry, logger } = options;
+  const registers = [registry];
+  const labelNames = ["route", "upstream"] as const;
+  const healthy = new Gauge({
+    name: "cardea_proxy_upstream_healthy",
+    help: "1 while the health checks of a route say that an upstream is well, 0 while they say that it is not.",
+    labelNames,
+    registers,
+  });
+  const ejected = new Gauge({
+    name: "cardea_proxy_upstream_ejected",
+    help: "1 while outlier detection leaves an upstream alone.",
+    labelNames,
+    registers,
+  });
+  const checks = new Counter({
+    name: "cardea_proxy_upstream_health_checks_total",
+    help: "Health checks, by result.",
+    labelNames: [...labelNames, "result"],
+    registers,
+  });
+  const ejections = new Counter({
+    name: "cardea_proxy_upstream_ejections_total",
+    help: "Ejections by outlier detection, by cause.",
+    labelNames: [...labelNames, "cause"],
+    registers,
+  });
+  const overflows = new Counter({
+    name: "cardea_proxy_upstream_overflows_total",
+    help: "Requests answered with 503, or not sent again, because a bound of circuit_breaker_thresholds was reached.",
+    labelNames: ["route", "bound"],
+    registers,
+  });
+  return {
+    watched(labels) {
+      healthy.set(labels, 1);
+      ejected.set(labels, 0);
+    },
+    forgotten(labels) {
+      healthy.remove(labels);
+      ejected.remove(labels);
+    },
+    checked: (labels, result) => checks.inc({ ...labels, result: result === "pass" ? "pass" : "fail" }),
+    health(labels, well) {
+      healthy.set(labels, well ? 1 : 0);
+      if (well) logger.info(labels, "an upstream is healthy again");
+      else logger.warn(labels, "an upstream is unhealthy");
+    },
+    ejection(labels, cause) {
+      ejected.set(labels, cause === null ? 0 : 1);
+      if (cause === null) {
+        logger.info(labels, "an upstream is used again");
+        return;
+      }
+      ejections.inc({ ...labels, cause });
+      logger.warn({ ...labels, cause }, "an upstream is left alone for a while");
+    },
+    overflow: (route, bound) => overflows.inc({ route, bound }),
+  };
+}

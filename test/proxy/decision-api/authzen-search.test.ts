@@ -1,0 +1,56 @@
+/** AuthZEN's searches: what they look at, and that others get their turn meanwhile. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Projection } from "../../../src/events/index.ts";
+import { createAuthzenSearch } from "../../../src/proxy/decision-api/authzen-search.ts";
+import type { Verdict } from "../../../src/proxy/decision-api/decision-point.ts";
+import { record, userId } from "../../events/support.ts";
+import { known, routeTo } from "../support.ts";
+
+function projectionOf(...people: readonly number[]): Projection {
+  const projection = new Projection();
+  for (const one of record(people.map(known), projection.applied)) projection.apply(one);
+  return projection;
+}
+
+const permit = { type: "permit", principal: {} } as Verdict;
+const question = { action: { name: "GET" }, resource: { type: "route", id: "app.localhost/" } };
+
+test("after a rebuild people are looked for in the projection that is in force, not in the one that was left", async () => {
+  const replica = { projection: projectionOf(1, 2) };
+  const search = createAuthzenSearch(replica, {
+    ...{ api: { resources: {}, subjectIssuer: null }, point: { routes: [] }, pause: async () => {} },
+    ...{ decide: async () => permit, decideFor: async () => permit },
+  });
+  const found = async () =>
+    (await search.subjects({ ...question, subject: { type: "user" } })).results.map(({ id }) => id);
+  assert.deepEqual(await found(), [userId(1), userId(2)].sort());
+  replica.projection = projectionOf(3);
+  assert.deepEqual(await found(), [userId(3)]);
+});
+
+test("a search over thousands of routes lets others have their turn", async () => {
+  let longest = 0;
+  let decided = 0;
+  const routes = Array.from({ length: 5_000 }, (_, i) => ({
+    ...routeTo(1, { match: { kind: "prefix", value: `/${i}` } }),
+    id: `route-${i}`,
+  }));
+  const search = createAuthzenSearch(
+    { projection: projectionOf() },
+    {
+      ...{ api: { resources: {}, subjectIssuer: null }, point: { routes } },
+      async decide() {
+        longest = Math.max(longest, ++decided);
+        return null;
+      },
+      decideFor: async () => null,
+      async pause() {
+        decided = 0;
+      },
+    },
+  );
+  const subject = { type: "anonymous", id: "-" };
+  await search.resources({ ...question, subject, resource: { type: "route" } });
+  assert.ok(longest > 0 && longest <= 50, `${longest} decisions in one turn`);
+});

@@ -1,0 +1,268 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { genesis, type MonotonicMs, type Stream, type UnixMs } from "../../../src/events/index.ts";
+import {
+  type CutReason,
+  type ExchangeOptions,
+  Exchanges,
+  type ExchangeTerms,
+  type Settled,
+  type Verdict,
+} from "../../../src/proxy/enforce/exchanges.ts";
+import type { CutUnderWay } from "../../../src/proxy/message/deliveries.ts";
+
+const alice: Stream = "user:alice";
+const bob: Stream = "user:bob";
+
+function desk() {
+  const now = { monotonic: 0, wall: 1_000, overdueMs: -1 };
+  const cuts: CutReason[] = [];
+  const undecided: unknown[] = [];
+  const exchanges = new Exchanges({
+    clock: { monotonic: () => now.monotonic as MonotonicMs, wall: () => now.wall as UnixMs },
+    freshness: { overdueMs: () => now.overdueMs },
+    onCut: (reason) => void cuts.push(reason),
+    onUndecided: (error) => void undecided.push(error),
+  });
+  const open = (parts: Partial<ExchangeOptions> = {}) => {
+    const verdict: { next: Verdict } = { next: { type: "permitted", reads: parts.reads ?? [alice], until: null } };
+    const asked = { times: 0 };
+    const exchange = exchanges.open({
+      kind: "http",
+      reads: [alice],
+      until: null,
+      graceMs: 0,
+      lifetimeMs: 0,
+      openedAt: now.monotonic as MonotonicMs,
+      redecide: () => {
+        asked.times++;
+        return verdict.next;
+      },
+      ...parts,
+    });
+    const destroyed: CutReason[] = [];
+    exchange.attach((reason) => void destroyed.push(reason));
+    return { exchange, verdict, asked, destroyed };
+  };
+  const change = (touched: Stream[], rebuilt = false) =>
+    waitFor((settled) => exchanges.onChange({ link: genesis, touched: new Set(touched), rebuilt }, settled));
+  return { now, cuts, undecided, exchanges, open, change };
+}
+/** Undefined: it settled at once. */
+function waitFor(begin: (settled: Settled) => void): Promise<void> | undefined {
+  let isSettled = false;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  begin((failure) => {
+    isSettled = failure === null;
+    if (failure === null) resolve();
+    else reject(failure);
+  });
+  return isSettled ? undefined : promise;
+}
+function underWay(begin: CutUnderWay["then"]): CutUnderWay {
+  // biome-ignore lint/suspicious/noThenProperty: stands for a promise, and ends in this turn.
+  return { then: begin };
+}
+const refused: Verdict = { type: "refused", reason: "session-ended" };
+
+describe("a change re-decides exactly what read it", () => {
+  test("and holds what goes on to the grace and the lifetime of the new decision", () => {
+    const { now, open, change } = desk();
+    const [grace, lifetime] = [open({ graceMs: 10_000 }), open({ graceMs: 10_000, lifetimeMs: 60_000 })];
+    now.overdueMs = 5_000;
+    now.monotonic = 30_000;
+    assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [true, true]);
+    const again = (terms: ExchangeTerms): Verdict => ({ type: "permitted", reads: [alice], until: null, terms });
+    grace.verdict.next = again({ graceMs: 1_000, lifetimeMs: 0 });
+    lifetime.verdict.next = again({ graceMs: 10_000, lifetimeMs: 20_000 });
+    void change([alice]);
+    assert.deepEqual([grace.exchange.mayCarry(), lifetime.exchange.mayCarry()], [false, false]);
+    assert.deepEqual([grace.destroyed, lifetime.destroyed], [["stale"], ["lifetime"]]);
+  });
+
+  test("and destroys what is denied now", () => {
+    const { open, change, cuts } = desk();
+    const [mine, other] = [open(), open({ reads: [bob] })];
+    mine.verdict.next = refused;
+    assert.equal(change([alice]), undefined);
+    assert.deepEqual([mine.destroyed, other.asked.times], [["session-ended"], 0]);
+    assert.deepEqual(cuts, ["session-ended"]);
+  });
+  test("everything after a rebuild, and on demand", async () => {
+    const { open, change, exchanges } = desk();
+    const [one, two] = [open(), open({ reads: [bob] })];
+    void change([], true);
+    await waitFor((settled) => exchanges.redecideAll(settled));
+    assert.deepEqual([one.asked.times, two.asked.times], [2, 2]);
+  });
+  test("once, however many of its facts were touched", () => {
+    const { open, change } = desk();
+    const both = open({ reads: [alice, bob] });
+    void change([alice, bob]);
+    assert.equal(both.asked.times, 1);
+  });
+  test("and follows the facts of the newest decision", () => {
+    const { open, change } = desk();
+    const one = open();
+    one.verdict.next = { type: "permitted", reads: [bob], until: null };
+    void change([alice]);
+    void change([alice]);
+    assert.equal(one.asked.times, 1);
+    void change([bob]);
+    assert.equal(one.asked.times, 2);
+  });
+  test("not what has ended", () => {
+    const { open, change, exchanges } = desk();
+    const one = open();
+    one.exchange.close();
+    one.exchange.close();
+    void change([alice]);
+    assert.equal(one.asked.times, 0);
+    assert.deepEqual(exchanges.counts, { http: 0, websocket: 0, tcp: 0, udp: 0 });
+  });
+});
+
+describe("what is reported as enforced", () => {
+  test("waits for every cut that is under way, also those of earlier changes", async () => {
+    const { open, change } = desk();
+    const one = open();
+    let done = (): void => {};
+    one.exchange.attach(() => new Promise<void>((resolve) => (done = resolve)));
+    one.verdict.next = refused;
+    const first = change([alice]);
+    const second = change([bob]);
+    assert.ok(first !== undefined && second !== undefined);
+    let settled = 0;
+    void first.then(() => settled++);
+    void second.then(() => settled++);
+    await new Promise(setImmediate);
+    assert.equal(settled, 0);
+    done();
+    await Promise.all([first, second]);
+    assert.equal(change([bob]), undefined);
+  });
+  test("is refused when a cut fails; the others are cut all the same", async () => {
+    const { open, change } = desk();
+    const [one, two] = [open(), open()];
+    one.exchange.attach(() => {
+      throw new Error("no");
+    });
+    one.verdict.next = two.verdict.next = refused;
+    await assert.rejects(async () => change([alice]), { code: "ERR_PROXY_CUT_FAILED" });
+    assert.deepEqual(two.destroyed, ["session-ended"]);
+  });
+  test("waits for the cuts that had begun before it, and for no later ones", () => {
+    const { open, change, exchanges } = desk();
+    const [one, two, three] = [open(), open({ reads: [bob] }), open({ reads: ["user:carol"] })];
+    const done: (() => void)[] = [];
+    for (const { exchange, verdict } of [one, two, three]) {
+      exchange.attach(() => underWay((finish) => done.push(finish)));
+      verdict.next = refused;
+    }
+    const told: string[] = [];
+    const ask = (fact: Stream) =>
+      exchanges.onChange({ link: genesis, touched: new Set([fact]), rebuilt: false }, () => void told.push(fact));
+    ask(alice);
+    ask(bob);
+    void change(["user:carol"]);
+    done[1]?.();
+    assert.deepEqual(told, [], "the second change waits for the first one's cut too");
+    done[0]?.();
+    assert.deepEqual(told, [alice, bob], "neither waits for the third");
+  });
+  test("is refused when a cut fails while it waits, and a change that did not wait for it is not", async () => {
+    const { open, change } = desk();
+    const [one, two] = [open(), open({ reads: [bob] })];
+    const ends: Parameters<CutUnderWay["then"]>[] = [];
+    for (const { exchange, verdict } of [one, two]) {
+      exchange.attach(() => underWay((...end) => ends.push(end)));
+      verdict.next = refused;
+    }
+    const [first, second] = [change([alice]), change([bob])];
+    assert.ok(first !== undefined && second !== undefined);
+    ends[1]?.[1](new Error("no"));
+    ends[0]?.[0]();
+    await first;
+    await assert.rejects(second, { code: "ERR_PROXY_CUT_FAILED" });
+  });
+  test("everything that is left is cut, also behind an exchange whose cut fails", async () => {
+    const { open, exchanges } = desk();
+    const [one, two] = [open(), open()];
+    one.exchange.attach(() => {
+      throw new Error("no");
+    });
+    await assert.rejects(async () => waitFor((settled) => exchanges.cutAll("draining", settled)), {
+      code: "ERR_PROXY_CUT_FAILED",
+    });
+    assert.deepEqual(two.destroyed, ["draining"]);
+  });
+  test("a decision that fails with an error is a refusal, and its error is passed on to be counted and logged", () => {
+    const { open, change, undecided } = desk();
+    const broken = new Error("no");
+    const one = open({
+      redecide: () => {
+        throw broken;
+      },
+    });
+    void change([alice]);
+    assert.deepEqual(one.destroyed, ["not-permitted"]);
+    assert.deepEqual(undecided, [broken]);
+  });
+});
+
+describe("every chunk is a question", () => {
+  test("a lease within the route's grace may carry, one beyond it may not", () => {
+    const { now, open } = desk();
+    const [strict, lenient] = [open(), open({ graceMs: 100 })];
+    now.overdueMs = 0;
+    assert.ok(strict.exchange.mayCarry());
+    now.overdueMs = 100;
+    assert.deepEqual([strict.exchange.mayCarry(), lenient.exchange.mayCarry()], [false, true]);
+    now.overdueMs = Infinity;
+    assert.equal(lenient.exchange.mayCarry(), false);
+    now.overdueMs = -1;
+    assert.equal(lenient.exchange.mayCarry(), false, "what was cut stays cut");
+    assert.deepEqual(lenient.destroyed, ["stale"]);
+  });
+  test("when time alone may have changed the answer, it is decided again", () => {
+    const { now, open } = desk();
+    const one = open({ until: 2_000 as UnixMs });
+    assert.ok(one.exchange.mayCarry());
+    assert.equal(one.asked.times, 0);
+    now.wall = 2_000;
+    one.verdict.next = { type: "permitted", reads: [alice], until: 3_000 as UnixMs };
+    assert.ok(one.exchange.mayCarry() && one.exchange.mayCarry());
+    assert.equal(one.asked.times, 1);
+    now.wall = 3_000;
+    one.verdict.next = refused;
+    assert.equal(one.exchange.mayCarry(), false);
+  });
+  test("a lifetime ends", () => {
+    const { now, open, exchanges } = desk();
+    const one = open({ lifetimeMs: 10 });
+    now.monotonic = 9;
+    exchanges.sweep();
+    assert.deepEqual(one.destroyed, []);
+    now.monotonic = 10;
+    exchanges.sweep();
+    assert.deepEqual(one.destroyed, ["lifetime"]);
+  });
+});
+
+test("what is cut before it has begun is destroyed the moment it could begin", () => {
+  const { exchanges, change } = desk();
+  const exchange = exchanges.open({
+    kind: "http",
+    reads: [alice],
+    until: null,
+    graceMs: 0,
+    lifetimeMs: 0,
+    openedAt: 0 as MonotonicMs,
+    redecide: () => refused,
+  });
+  void change([alice]);
+  assert.equal(exchange.mayCarry(), false);
+  const destroyed: CutReason[] = [];
+  exchange.attach((reason) => void destroyed.push(reason));
+  assert.deepEqual(destroyed, ["session-ended"]);
+});

@@ -1,0 +1,102 @@
+/** The provider's tokens on a node: asked for once for each session as it is, kept sealed, and gone with the session. */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { test } from "node:test";
+import {
+  type ActiveSession,
+  type Link,
+  type ProviderTokens,
+  type SessionId,
+  type Stream,
+  sessionStream,
+  userStream,
+} from "../../../src/events/index.ts";
+import { createSessionTokens, TokensBusyError } from "../../../src/proxy/headers/provider-tokens.ts";
+import { sessionId, userId } from "../../events/support.ts";
+
+const session = (n: number, refreshedAt = 0): ActiveSession =>
+  ({ status: "active", sessionId: sessionId(n), userId: userId(n), refreshedAt }) as unknown as ActiveSession;
+const touched = (...streams: Stream[]) => ({ link: {} as Link, touched: new Set(streams), rebuilt: false });
+
+function start(options: { keptMax?: number; keptBytesMax?: number; askedMax?: number } = {}) {
+  const asked: SessionId[] = [];
+  const waiting: (() => void)[] = [];
+  const state = { held: false, fails: false };
+  const tokens = createSessionTokens({
+    ...options,
+    randomBytes,
+    async fetch(id): Promise<ProviderTokens | undefined> {
+      asked.push(id);
+      if (state.held) await new Promise<void>((resolve) => waiting.push(resolve));
+      if (state.fails) throw new Error("no broker");
+      return { idToken: `id of ${id}`, accessToken: `access of ${id}`, refreshToken: "r", accessTokenExpiresAt: null };
+    },
+  });
+  return { tokens, asked, state, release: () => waiting.splice(0).map((resolve) => resolve()) };
+}
+
+test("they are asked for once, answered at once from then on, and asked for anew after a refresh", async () => {
+  const { tokens, asked } = start();
+  const first = tokens.of(session(1));
+  assert.ok(first instanceof Promise);
+  assert.equal(tokens.of(session(1)), first, "whoever comes meanwhile waits for the same answer");
+  const expected = { idToken: `id of ${sessionId(1)}`, accessToken: `access of ${sessionId(1)}` };
+  assert.deepEqual(await first, expected);
+  assert.deepEqual(tokens.of(session(1)), expected);
+  assert.equal(asked.length, 1);
+  assert.deepEqual(await tokens.of(session(1, 5)), expected);
+  assert.equal(asked.length, 2);
+});
+
+test("what is kept has a bound in bytes", async () => {
+  const { tokens, asked } = start({ keptBytesMax: 2_000 });
+  for (const n of [1, 2, 3, 4, 5, 6]) await tokens.of(session(n));
+  assert.ok(!(tokens.of(session(6)) instanceof Promise));
+  await tokens.of(session(1));
+  assert.equal(asked.length, 7, "the oldest had to go");
+});
+
+test("what is kept goes with the session, with its person and with a projection that is rebuilt", async () => {
+  const { tokens, asked } = start();
+  const ways = [touched(sessionStream(sessionId(1))), touched(userStream(userId(1))), { ...touched(), rebuilt: true }];
+  for (const [i, change] of ways.entries()) {
+    await tokens.of(session(1));
+    tokens.onChange(change);
+    assert.ok(tokens.of(session(1)) instanceof Promise);
+    assert.equal(asked.length, i + 2);
+    await tokens.of(session(1));
+  }
+  tokens.onChange(touched(sessionStream(sessionId(2)), userStream(userId(2))));
+  assert.ok(!(tokens.of(session(1)) instanceof Promise), "somebody else's change drops nothing");
+});
+
+test("what was asked for while the session changed is not kept", async () => {
+  const { tokens, asked, state, release } = start();
+  state.held = true;
+  const early = tokens.of(session(1));
+  tokens.onChange(touched(sessionStream(sessionId(1))));
+  release();
+  await early;
+  state.held = false;
+  await tokens.of(session(1));
+  assert.equal(asked.length, 2);
+});
+
+test("there is a bound to what is kept and to what is asked for at once, and a failure is not kept", async () => {
+  const kept = start({ keptMax: 2 });
+  for (const n of [1, 2, 3]) await kept.tokens.of(session(n));
+  assert.ok(kept.tokens.of(session(1)) instanceof Promise);
+
+  const asking = start({ askedMax: 1 });
+  asking.state.held = true;
+  const first = asking.tokens.of(session(1));
+  assert.throws(() => asking.tokens.of(session(2)), TokensBusyError);
+  asking.release();
+  await first;
+
+  const failing = start();
+  failing.state.fails = true;
+  await assert.rejects(async () => failing.tokens.of(session(1)), /no broker/);
+  failing.state.fails = false;
+  assert.equal((await failing.tokens.of(session(1)))?.idToken, `id of ${sessionId(1)}`);
+});

@@ -1,0 +1,128 @@
+/** Upstreams that answer before they have read the request, and close: their callers hear the answer, and not that the connection broke. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { describe, type TestContext, test } from "node:test";
+import { createServer as createTlsServer, Server as TlsServer } from "node:tls";
+import { Authority } from "../../support/pki.ts";
+import { open, type Rig, routeTo, startRig } from "../support.ts";
+
+const bodyBytes = 20_000_000; // more than all buffers on the way hold
+const long = "x".repeat(20_000); // it is on its way before the connection is reset
+
+/** Answers whatever comes by refusing its body, and closes without having read it. */
+async function startRefusing(t: TestContext, server: Server, answer: string): Promise<number> {
+  server.on("error", () => {});
+  server.on("tlsClientError", () => {});
+  const refuse = (socket: Socket): void => {
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      socket.pause();
+      socket.write(answer, () => socket.destroy());
+    });
+  };
+  server.on(server instanceof TlsServer ? "secureConnection" : "connection", refuse);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => void server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+const refusal = (body: string): string =>
+  `HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+
+async function rigTo(t: TestContext, port: number, ca: string | null = null): Promise<Rig> {
+  const to = [{ url: new URL(`${ca === null ? "http" : "https"}://upstream.localhost:${port}`), weight: null }];
+  const tls = { skipVerify: false, serverName: null, customCa: ca, clientCert: null, clientKey: null };
+  const rig = await startRig([routeTo(port, { ...open, to, tls: { ...tls, allowRenegotiation: false } })]);
+  t.after(() => rig.close());
+  return rig;
+}
+
+/** @returns the answer, its head and its body, to an upload that goes on until it is answered */
+function upload(port: number, framing: string, piece: (chunk: Buffer) => Buffer): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    const chunk = piece(Buffer.alloc(65_536, "a"));
+    let said = "";
+    let sent = 0;
+    const goOn = (): void => {
+      while (sent < bodyBytes && !socket.destroyed) {
+        sent += chunk.length;
+        if (!socket.write(chunk)) return void socket.once("drain", goOn);
+      }
+    };
+    socket.on("data", (more: Buffer) => {
+      said += more.toString("latin1");
+      const length = Number(/content-length: (\d+)/i.exec(said)?.[1] ?? Number.NaN);
+      if (said.length - said.indexOf("\r\n\r\n") - 4 >= length) socket.destroy();
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => resolve(said));
+    socket.write(`POST / HTTP/1.1\r\nHost: app.localhost\r\nAccept: application/json\r\n${framing}\r\n\r\n`);
+    goOn();
+  });
+}
+const withLength = (port: number): Promise<string> =>
+  upload(port, `Content-Length: ${bodyBytes + 1}`, (chunk) => chunk);
+const inChunks = (port: number): Promise<string> =>
+  upload(port, "Transfer-Encoding: chunked", (chunk) =>
+    Buffer.concat([Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, Buffer.from("\r\n")]),
+  );
+
+describe("an answer to a body that was not read arrives, over a connection that has broken since", () => {
+  for (const [what, body] of Object.entries({ short: "no", long })) {
+    test(`a ${what} one, whatever frames the request`, async (t) => {
+      const { port } = await rigTo(t, await startRefusing(t, createServer(), refusal(body)));
+      for (const said of [await withLength(port), await inChunks(port)]) {
+        assert.match(said, /^HTTP\/1\.1 413 /);
+        assert.ok(said.endsWith(`\r\n\r\n${body}`));
+      }
+    });
+  }
+  test("over TLS", async (t) => {
+    const authority = await Authority.root();
+    const { cert, key } = await authority.issue({ hosts: ["upstream.localhost"] });
+    const { port } = await rigTo(
+      t,
+      await startRefusing(t, createTlsServer({ cert, key }), refusal(long)),
+      authority.pem,
+    );
+    const said = await withLength(port);
+    assert.match(said, /^HTTP\/1\.1 413 /);
+    assert.ok(said.endsWith(long));
+  });
+  test("to a caller of HTTP/2", async (t) => {
+    const { port } = await rigTo(t, await startRefusing(t, createServer(), refusal(long)));
+    const session = connectHttp2(`http://127.0.0.1:${port}`);
+    session.on("error", () => {});
+    const stream = session.request({ ":method": "POST", ":path": "/", ":authority": "app.localhost" });
+    stream.on("error", () => {});
+    let [status, body] = [0, ""];
+    stream.on("response", (headers) => {
+      status = headers[":status"] ?? 0;
+    });
+    stream.on("data", (chunk: Buffer) => {
+      body += chunk.toString("latin1");
+    });
+    const piece = Buffer.alloc(65_536, "a");
+    for (let sent = 0; sent < bodyBytes && !stream.destroyed; sent += piece.length) {
+      if (stream.write(piece)) continue;
+      await Promise.race([once(stream, "drain"), once(stream, "close")]).catch(() => {});
+    }
+    stream.end();
+    if (!stream.closed) await once(stream, "close").catch(() => {});
+    session.destroy();
+    assert.deepEqual([status, body.length], [413, long.length]);
+  });
+});
+
+test("one that says nothing before it closes is 502, and half an answer is not taken for the whole", async (t) => {
+  const silent = await rigTo(t, await startRefusing(t, createServer(), ""));
+  assert.match(await withLength(silent.port), /^HTTP\/1\.1 502 /);
+  const half = await rigTo(t, await startRefusing(t, createServer(), refusal(long).slice(0, 1_000)));
+  const said = await withLength(half.port);
+  assert.ok(said.length < long.length, "it was broken off");
+  assert.match(said, /^(?:HTTP\/1\.1 413 |$)/);
+});

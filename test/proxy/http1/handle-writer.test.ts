@@ -1,0 +1,122 @@
+/** Writing to the handle of a connection, on real sockets: what is taken at once, what has to wait, and what breaks. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { suite, type TestContext, test } from "node:test";
+import { DirectWriting } from "../../../src/proxy/http1/handle-writer.ts";
+
+type Pair = Readonly<{ ours: Socket; theirs: Socket }>;
+
+async function pair(t: TestContext): Promise<Pair> {
+  const server = createServer({ pauseOnConnect: true });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const ours = connect((server.address() as AddressInfo).port, "127.0.0.1");
+  const [[theirs]] = (await Promise.all([once(server, "connection"), once(ours, "connect")])) as [[Socket], unknown];
+  t.after(() => {
+    ours.destroy();
+    theirs.destroy();
+    server.close();
+  });
+  return { ours, theirs };
+}
+
+/** Writes pieces until the kernel takes no more. */
+function fill(writing: DirectWriting, piece: string): number {
+  let pieces = 0;
+  for (; !writing.waits; pieces++) writing.write(piece);
+  return pieces;
+}
+
+async function textOf(socket: Socket): Promise<string> {
+  let text = "";
+  socket
+    .setEncoding("latin1")
+    .on("data", (more: string) => (text += more))
+    .resume();
+  await once(socket, "end");
+  return text;
+}
+
+suite("direct writing", () => {
+  test("what is taken at once leaves nothing behind, byte for byte", async (t) => {
+    const { ours, theirs } = await pair(t);
+    const writing = new DirectWriting(ours, () => assert.fail("nothing had to wait"));
+    let all = "";
+    for (let code = 0; code < 256; code++) all += String.fromCharCode(code);
+    writing.write(all);
+    assert.equal(writing.writeBytes(Buffer.from(all, "latin1")), true);
+    assert.deepEqual([writing.waits, writing.isEmpty], [false, true]);
+    ours.end();
+    assert.equal(await textOf(theirs), all + all);
+  });
+
+  test("what has to wait keeps its place before all that comes after it, and says when it has left", async (t) => {
+    const { ours, theirs } = await pair(t);
+    let drains = 0;
+    const writing = new DirectWriting(ours, () => drains++);
+    const piece = "x".repeat(15_000);
+    const pieces = fill(writing, piece);
+    assert.equal(writing.isEmpty, false);
+    writing.write("<direct>");
+    ours.write("<stream>");
+    assert.equal(writing.writeBytes(Buffer.from("<bytes>")), false);
+    ours.end();
+    assert.equal(await textOf(theirs), `${piece.repeat(pieces)}<direct><stream><bytes>`);
+    assert.equal(drains, 1);
+  });
+
+  test("bytes that wait are not the writer's any more, and the connection goes on by itself afterwards", async (t) => {
+    const { ours, theirs } = await pair(t);
+    let sent = (): void => {};
+    const hasLeft = new Promise<void>((resolve) => (sent = resolve));
+    const writing = new DirectWriting(ours, () => sent());
+    const bytes = Buffer.alloc(15_000, "b");
+    let whole = 1;
+    while (writing.writeBytes(bytes)) whole++;
+    const received = textOf(theirs);
+    await hasLeft;
+    assert.equal(writing.isEmpty, true);
+    assert.equal(writing.writeBytes(Buffer.from("more")), true);
+    ours.end();
+    assert.equal(await received, `${"b".repeat(15_000 * whole)}more`);
+  });
+
+  test("what is corked, being ended or destroyed is the stream's matter", async (t) => {
+    const { ours, theirs } = await pair(t);
+    const writing = new DirectWriting(ours, () => {});
+    ours.cork();
+    ours.write("1");
+    writing.write("2");
+    assert.equal(ours.writableLength, 2);
+    ours.uncork();
+    const received = textOf(theirs);
+    ours.end();
+    const broke = once(ours, "error") as Promise<[NodeJS.ErrnoException]>;
+    writing.write("3");
+    assert.equal((await broke)[0].code, "ERR_STREAM_WRITE_AFTER_END");
+    assert.match(await received.catch(() => "12"), /^12$/);
+  });
+
+  test("a peer that has reset the connection is an error of the socket, as a stream says it", async (t) => {
+    const { ours, theirs } = await pair(t);
+    const writing = new DirectWriting(ours, () => {});
+    const broke = once(ours, "error") as Promise<[NodeJS.ErrnoException]>;
+    fill(writing, "x".repeat(15_000));
+    theirs.resetAndDestroy();
+    const [error] = await broke;
+    assert.match(error.code ?? "", /^(EPIPE|ECONNRESET|ECANCELED)$/);
+    assert.equal(ours.destroyed, true);
+    writing.write("nobody reads this");
+    assert.equal(writing.writeBytes(Buffer.from("nor this")), false);
+  });
+
+  test("a connection that is destroyed while something waits tells nobody that it has left", async (t) => {
+    const { ours } = await pair(t);
+    const writing = new DirectWriting(ours, () => assert.fail("it has not left"));
+    fill(writing, "x".repeat(15_000));
+    ours.destroy();
+    await once(ours, "close");
+    assert.equal(writing.waits, false);
+  });
+});

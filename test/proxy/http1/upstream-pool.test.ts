@@ -1,0 +1,367 @@
+/** A pool of connections to an upstream of HTTP/1.1, on real sockets. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { after, describe, suite, type TestContext, test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { Worker } from "node:worker_threads";
+import { Http1Pool } from "../../../src/proxy/http1/upstream-pool.ts";
+import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
+import type { UpstreamCall, UpstreamHandler } from "../../../src/proxy/message/upstream-call.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+/** Answers with what it was asked, in a thread of its own, so that it can close while nothing here is read. */
+const upstreamCode = `
+  const { createServer } = require("node:net");
+  const { parentPort, workerData } = require("node:worker_threads");
+  const sockets = new Set();
+  let opened = 0;
+  const server = createServer((socket) => {
+    const nth = ++opened;
+    sockets.add(socket);
+    let text = "";
+    socket.on("data", (bytes) => {
+      text += bytes.toString("latin1");
+      const head = text.indexOf("\\r\\n\\r\\n");
+      const length = Number(/content-length: (\\d+)/.exec(text)?.[1] ?? 0);
+      if (head < 0 || text.length < head + 4 + length) return;
+      const body = nth + " " + text.slice(0, text.indexOf(" HTTP")) + " " + text.slice(head + 4);
+      text = "";
+      socket.write("HTTP/1.1 200 OK\\r\\nContent-Length: " + body.length + "\\r\\n\\r\\n" + body);
+    });
+    socket.on("error", () => {});
+  });
+  server.listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));
+  parentPort.on("message", (how) => {
+    for (const socket of sockets) how === "reset" ? socket.resetAndDestroy() : socket.destroy();
+    sockets.clear();
+    setImmediate(() => {
+      Atomics.add(workerData, 0, 1);
+      Atomics.notify(workerData, 0);
+    });
+  });
+`;
+const closed = new Int32Array(new SharedArrayBuffer(4));
+const upstream = new Worker(upstreamCode, { eval: true, workerData: closed });
+const port: Promise<number> = once(upstream, "message").then(([said]) => said as number);
+after(() => upstream.terminate());
+
+/** Returns when all connections are closed on the other side, and nothing was read of that here. */
+function closeAll(how: "end" | "reset"): void {
+  const before = Atomics.load(closed, 0);
+  upstream.postMessage(how);
+  assert.notEqual(Atomics.wait(closed, 0, before, 30_000), "timed-out");
+}
+
+async function startPool(connectionsMax = 10): Promise<Http1Pool> {
+  const lookup = () => assert.fail("an address needs no look-up");
+  return new Http1Pool(
+    { secure: false, path: null, hostname: "127.0.0.1", port: await port, lookup, tls: {} },
+    { connectionsMax, connectTimeoutMs: 10_000, idleMs: 60_000 },
+  );
+}
+
+type Asked = Readonly<{ method: string; path: string; body?: string }>;
+
+function ask(pool: Http1Pool, { method, path, body = "" }: Asked): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answer = "";
+    const length = body === "" ? [] : ["content-length", String(body.length)];
+    const handler: UpstreamHandler = {
+      mayBegin: () => true,
+      onWritable() {
+        if (body !== "") call.write(Buffer.from(body));
+        call.end();
+      },
+      onHint() {},
+      onHead() {},
+      onData(chunk) {
+        answer += chunk.toString("latin1");
+        return true;
+      },
+      onEnd: () => resolve(answer),
+      onError: reject,
+    };
+    const headers = new HeaderLines(["host", "upstream", ...length]);
+    const framing = { hasBody: body !== "", idleTimeoutMs: 0 };
+    const call = pool.call({ method, path, headers, requestId: null, ...framing }, handler);
+  });
+}
+
+/** In the timers' part of a turn, which comes before sockets are read, which comes before its end. */
+function beforeReading<T>(run: () => Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => void run().then(resolve, reject), 1);
+  });
+}
+
+describe("a kept connection that breaks before anything of a call was written to it", () => {
+  for (const how of ["end", "reset"] as const)
+    test(`whatever the call asks for, it goes on another (${how})`, async (t) => {
+      const pool = await startPool();
+      t.after(() => pool.close());
+      for (const asked of [
+        { method: "GET", path: "/a" },
+        { method: "POST", path: "/b" },
+        { method: "POST", path: "/c", body: "all of it" },
+      ]) {
+        await ask(pool, { method: "GET", path: "/first" });
+        const answer = await beforeReading(() => {
+          closeAll(how);
+          return ask(pool, asked);
+        });
+        assert.equal(answer.replace(/^\d+ /, ""), `${asked.method} ${asked.path} ${asked.body ?? ""}`);
+        assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+      }
+    });
+
+  test("so do several at once, also where they have to wait for it", async (t) => {
+    const pool = await startPool(2);
+    t.after(() => pool.close());
+    const paths = ["/1", "/2", "/3", "/4"];
+    await Promise.all(paths.map((path) => ask(pool, { method: "GET", path })));
+    const answers = await beforeReading(() => {
+      closeAll("end");
+      return Promise.all(paths.map((path) => ask(pool, { method: "POST", path })));
+    });
+    assert.deepEqual(
+      answers.map((answer) => answer.replace(/^\d+ /, "")),
+      paths.map((path) => `POST ${path} `),
+    );
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+  });
+
+  test("one that was called off meanwhile is not sent at all", async (t) => {
+    const pool = await startPool();
+    t.after(() => pool.close());
+    await ask(pool, { method: "GET", path: "/first" });
+    await beforeReading(async () => {
+      closeAll("end");
+      const never = () => assert.fail("nothing is told of a call that was called off");
+      const handler = { mayBegin: never, onWritable: never, onHint: never, onHead: never, onData: never };
+      const headers = new HeaderLines(["host", "upstream"]);
+      const request = { method: "GET", path: "/never", headers, requestId: null, hasBody: false, idleTimeoutMs: 0 };
+      void pool.call(request, { ...handler, onEnd: never, onError: never }).abort();
+    });
+    assert.match(await ask(pool, { method: "GET", path: "/next" }), /^\d+ GET \/next $/);
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+  });
+
+  test("a pool that is closed meanwhile answers for it", async () => {
+    const pool = await startPool();
+    await ask(pool, { method: "GET", path: "/first" });
+    await assert.rejects(
+      beforeReading(() => {
+        const asked = ask(pool, { method: "POST", path: "/late" });
+        pool.close();
+        return asked;
+      }),
+      { code: "ERR_PROXY_UPSTREAM_CLOSED" },
+    );
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+  });
+});
+
+describe("calls that wait for the only connection", () => {
+  const silent = { onWritable() {}, onHint() {}, onHead() {}, onData: () => true, onEnd() {}, onError() {} };
+  const asked = { method: "GET", path: "/", requestId: null, hasBody: false, idleTimeoutMs: 0 };
+  const call = (pool: Http1Pool, mayBegin: () => boolean): UpstreamCall =>
+    pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, mayBegin });
+
+  test("however many of them are refused at once, the next one has its turn", async (t) => {
+    const pool = await startPool(1);
+    t.after(() => pool.close());
+    const first = ask(pool, { method: "GET", path: "/first" });
+    let refused = 0;
+    for (let n = 0; n < 50_000; n++)
+      call(pool, () => {
+        refused++;
+        return false;
+      });
+    const last = ask(pool, { method: "GET", path: "/last" });
+    assert.match(await first, / GET \/first $/);
+    assert.match(await last, / GET \/last $/);
+    assert.deepEqual([refused, pool.busy, pool.waiting], [50_000, 0, 0]);
+  });
+
+  test("those that were called off are let go of while it is held", async (t) => {
+    const pool = await startPool(1);
+    t.after(() => pool.close());
+    const begun = new Promise<void>((resolve) => {
+      call(pool, () => {
+        resolve();
+        return true;
+      });
+    });
+    const off: WeakRef<UpstreamCall>[] = [];
+    for (let n = 0; n < 1_000; n++) {
+      const one = call(pool, () => true);
+      void one.abort();
+      off.push(new WeakRef(one));
+    }
+    assert.equal(pool.waiting, 0);
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    await waitFor("them to be collected", () => {
+      collect();
+      return off.filter((one) => one.deref() !== undefined).length <= 1;
+    });
+    await begun;
+  });
+
+  test("a pool that is closed tells them", async () => {
+    const pool = await startPool(1);
+    const asking = [ask(pool, { method: "POST", path: "/", body: "x" }), ask(pool, { method: "GET", path: "/waits" })];
+    assert.equal(pool.waiting, 1);
+    const told = Promise.allSettled(asking);
+    pool.close();
+    for (const each of await told)
+      assert.equal(each.status === "rejected" && each.reason.code, "ERR_PROXY_UPSTREAM_CLOSED");
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+  });
+});
+
+type Slow = Readonly<{
+  pool: Http1Pool;
+  /** Time passes, and nothing of this process runs in it. */
+  stall(ms: number): void;
+  /** The loop gets to look at its timers. */
+  look(): Promise<void>;
+}>;
+
+/** Says how long it keeps a connection; is silent on `/silent`. */
+async function startSlow(
+  t: TestContext,
+  { connects = true, connectTimeoutMs = 600_000 }: Readonly<{ connects?: boolean; connectTimeoutMs?: number }> = {},
+): Promise<Slow> {
+  let opened = 0;
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    const nth = String(++opened);
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      if (bytes.includes("/silent")) return;
+      socket.write(`HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: ${nth.length}\r\n\r\n${nth}`);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  let now = 1_000;
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  t.mock.method(performance, "now", () => now);
+  const place = connects ? { hostname: "127.0.0.1" } : { hostname: "nobody-knows.test" };
+  const pool = new Http1Pool(
+    { secure: false, path: null, ...place, port, lookup: () => {}, tls: {} }, // a name is looked up for ever
+    { connectionsMax: 10, connectTimeoutMs, idleMs: 60_000 },
+  );
+  t.after(() => {
+    pool.close();
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return {
+    pool,
+    stall(ms) {
+      now += ms;
+    },
+    async look() {
+      t.mock.timers.tick(100);
+      await turn();
+    },
+  };
+}
+
+/** @returns what became of a call that is not answered */
+function askInVain(
+  pool: Http1Pool,
+  idleTimeoutMs: number,
+): { error: unknown; call: UpstreamCall; begun: Promise<void> } {
+  let begin = (): void => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const told: { error: unknown; call: UpstreamCall; begun: Promise<void> } = { error: undefined, begun } as never;
+  const handler: UpstreamHandler = {
+    mayBegin: () => true,
+    onWritable: () => begin(),
+    onHint() {},
+    onHead: () => assert.fail("nobody answers"),
+    onData: () => true,
+    onEnd() {},
+    onError(error) {
+      told.error = error;
+    },
+  };
+  const headers = new HeaderLines(["host", "upstream"]);
+  const request = { method: "POST", path: "/silent", headers, requestId: null, hasBody: true, idleTimeoutMs };
+  told.call = pool.call(request, handler);
+  return told;
+}
+
+suite("on a process that is too busy to look at the time often", () => {
+  test("an upstream that is silent is given up when its time is over, not sooner and not ten times later", async (t) => {
+    const { pool, stall, look } = await startSlow(t);
+    const told = askInVain(pool, 30_000);
+    await told.begun;
+    for (let looks = 0; looks < 30; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal(told.error, undefined);
+    for (let looks = 0; looks < 2; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
+  });
+
+  test("so is one that cannot be reached", async (t) => {
+    const { pool, stall, look } = await startSlow(t, { connects: false, connectTimeoutMs: 10_000 });
+    const told = askInVain(pool, 0);
+    for (let looks = 0; looks < 10; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal(told.error, undefined);
+    for (let looks = 0; looks < 2; looks++) {
+      stall(1_000);
+      await look();
+    }
+    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT");
+  });
+
+  test("what has moved while nobody looked counts", async (t) => {
+    const { pool, stall, look } = await startSlow(t);
+    const told = askInVain(pool, 5_000);
+    await told.begun;
+    await look();
+    stall(60_000);
+    const looking = look();
+    told.call.write(Buffer.from("more"));
+    await looking;
+    assert.equal(told.error, undefined);
+    stall(4_000);
+    await look();
+    assert.equal(told.error, undefined);
+    stall(2_000);
+    await look();
+    assert.equal((told.error as { code?: string } | undefined)?.code, "ERR_PROXY_UPSTREAM_IDLE");
+  });
+
+  test("a kept connection is not used when its upstream is about to end it, and is used before", async (t) => {
+    const { pool, stall, look } = await startSlow(t);
+    const asked = { method: "POST", path: "/a" };
+    assert.equal(await ask(pool, asked), "1");
+    stall(3_500);
+    assert.equal(await ask(pool, asked), "1");
+    stall(4_500);
+    assert.equal(await ask(pool, asked), "2");
+    stall(4_500);
+    await look();
+    assert.deepEqual([pool.busy, pool.waiting], [0, 0]);
+    assert.equal(await ask(pool, asked), "3");
+  });
+});

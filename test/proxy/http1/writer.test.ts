@@ -1,0 +1,130 @@
+/** Answers that do not leave at once, on real sockets: what their connection does behind them, and when it ends meanwhile. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { suite, type TestContext, test } from "node:test";
+import { Http1Connection } from "../../../src/proxy/http1/connection.ts";
+import type { Downstream } from "../../../src/proxy/message/downstream-request.ts";
+import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
+import { WritableValues } from "../../../src/proxy/message/header-values.ts";
+import { waitFor } from "../../support/wait-for.ts";
+
+type Asked = Readonly<{ exchange: Downstream; socket: Socket; connection: Http1Connection }>;
+
+/** More than any kernel takes at once. */
+const body = Buffer.alloc(24_000_000, "b");
+
+async function startConnections(t: TestContext, onRequest: (asked: Asked) => void): Promise<Socket> {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const caller = { address: "127.0.0.1", certificate: null, skippedBytes: 0 };
+    const owner = {
+      onRequest: (exchange: Downstream) => onRequest({ exchange, socket, connection }),
+      onRefused() {},
+      bareAnswer: () => "",
+      now: () => performance.now(),
+      date: () => "now",
+      mayUpgrade: () => false,
+      draining: () => false,
+      writable: new WritableValues(),
+      readMs: Infinity,
+      readLimit: "request" as const,
+      idleMs: Infinity,
+    };
+    const connection: Http1Connection = new Http1Connection(socket, caller, owner, null);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const caller = connect({
+    port: (server.address() as AddressInfo).port,
+    host: "127.0.0.1",
+    allowHalfOpen: true,
+  }).pause();
+  caller.on("error", () => {});
+  t.after(() => {
+    caller.destroy();
+    server.close();
+  });
+  return caller;
+}
+
+function answerWhole(exchange: Downstream): void {
+  exchange.writeHead(200, new HeaderLines(["content-length", `${body.length}`]), null);
+  exchange.end(body);
+}
+
+const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
+
+suite("an answer that does not leave at once", () => {
+  test("arrives whole at a caller who ends its side in the turn in which the answer was complete", async (t) => {
+    const caller = await startConnections(t, ({ exchange, socket }) => {
+      socket.prependListener("end", () => answerWhole(exchange));
+      caller.end();
+    });
+    caller.write(get("/"));
+    let received = 0;
+    caller.on("data", (bytes) => (received += bytes.length)).resume();
+    await once(caller, "close");
+    assert.ok(received > body.length, `${received} bytes of an answer with a body of ${body.length}`);
+  });
+
+  for (const [what, end] of [
+    ["cut", ({ exchange }: Asked) => exchange.cut("session-ended")],
+    ["reset by its caller", (_: Asked, caller: Socket) => caller.resetAndDestroy()],
+  ] as const)
+    test(`when it is ${what}, nothing that waits behind it begins`, async (t) => {
+      const begun: string[] = [];
+      let closed = (): void => {};
+      const isClosed = new Promise<void>((resolve) => (closed = resolve));
+      const caller = await startConnections(t, (asked) => {
+        begun.push(asked.exchange.head.url);
+        if (begun.length > 1) return;
+        answerWhole(asked.exchange);
+        asked.socket.once("close", closed);
+        // By then the rest of the answer waits.
+        setImmediate(() => setImmediate(() => end(asked, caller)));
+      });
+      caller.write(get("/1") + get("/2"));
+      await isClosed;
+      assert.deepEqual(begun, ["/1"]);
+    });
+
+  test("when it is cut before the turn ends, nothing that waits behind it begins", async (t) => {
+    const begun: string[] = [];
+    let closed = (): void => {};
+    const isClosed = new Promise<void>((resolve) => (closed = resolve));
+    const caller = await startConnections(t, ({ exchange, socket }) => {
+      begun.push(exchange.head.url);
+      if (begun.length > 1) return;
+      socket.once("close", closed);
+      exchange.writeHead(200, new HeaderLines(["content-length", "2"]), null);
+      exchange.end(Buffer.from("ab"));
+      void exchange.cut("session-ended");
+    });
+    caller.write(get("/1") + get("/2"));
+    await isClosed;
+    assert.deepEqual(begun, ["/1"]);
+  });
+
+  for (const blocked of [true, false])
+    test(`to a caller whose body is held back${blocked ? " and who reads nothing" : ""}: a reset is found out, and looking for it takes no memory`, async (t) => {
+      let begun = (_: Asked): void => {};
+      const asked = new Promise<Asked>((resolve) => (begun = resolve));
+      const caller = await startConnections(t, (one) => begun(one));
+      caller.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123");
+      const { exchange, socket, connection } = await asked;
+      exchange.readBody({ onChunk: () => false, onBodyEnd() {}, onAbort() {} });
+      exchange.writeHead(200, new HeaderLines([]), null);
+      if (blocked) while (exchange.write(Buffer.alloc(60_000)));
+      await waitFor("its body to be held back", () => connection.deaf);
+      for (let n = 0; n < 1_000; n++) connection.sweep(0);
+      const { length } = (
+        socket as unknown as { _writableState: { getBuffer(): unknown[] } }
+      )._writableState.getBuffer();
+      assert.ok(length < 10, `${length} writes wait`);
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      caller.resetAndDestroy();
+      const sweeping = setInterval(() => connection.sweep(0), 10);
+      t.after(() => clearInterval(sweeping));
+      await closed;
+    });
+});

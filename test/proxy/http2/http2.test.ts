@@ -1,0 +1,392 @@
+/** HTTP/2 on either side: the same requests, decisions, headers and cuts as HTTP/1, and what only HTTP/2 has. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect,
+  constants,
+  createServer,
+  type Http2Server,
+  type ServerHttp2Stream,
+} from "node:http2";
+import { type AddressInfo, createServer as createNetServer } from "node:net";
+import { after, before, describe, test } from "node:test";
+import { waitFor } from "../../support/wait-for.ts";
+import {
+  cookieOf,
+  engOnly,
+  members,
+  type Rig,
+  revokedSession,
+  routeTo,
+  signedIn,
+  startRig,
+  startUpstream,
+  type Upstream,
+} from "../support.ts";
+
+type Reply = Readonly<{
+  status: number;
+  headers: readonly string[];
+  body: string;
+  trailers: readonly string[];
+  rstCode: number;
+  hints: readonly (readonly string[])[];
+}>;
+
+/** Sends lines as they are given, pseudo-headers among them. */
+function send(session: ClientHttp2Session, lines: readonly string[], body?: string | Buffer): Promise<Reply> {
+  const stream = session.request(lines as never, { endStream: body === undefined });
+  if (body !== undefined) stream.end(body);
+  return reply(stream);
+}
+
+function reply(stream: ClientHttp2Stream): Promise<Reply> {
+  return new Promise((resolve) => {
+    let headers: string[] = [];
+    let trailers: string[] = [];
+    const hints: string[][] = [];
+    const chunks: Buffer[] = [];
+    stream.on("headers", (_h: object, _f: number, raw: string[]) => hints.push(raw));
+    stream.on("response", (_h: object, _f: number, raw: string[]) => {
+      headers = raw;
+    });
+    stream.on("trailers", (_h: object, _f: number, raw: string[]) => {
+      trailers = raw;
+    });
+    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+    stream.on("error", () => {});
+    stream.on("close", () =>
+      resolve({
+        status: Number(headers[headers.indexOf(":status") + 1] ?? 0),
+        headers,
+        body: Buffer.concat(chunks).toString("latin1"),
+        trailers,
+        rstCode: stream.rstCode,
+        hints,
+      }),
+    );
+  });
+}
+
+const get = (path: string, ...more: string[]): string[] => [
+  ...[":method", "GET", ":path", path, ":authority", "app.localhost", ":scheme", "http"],
+  ...more,
+];
+const post = (path: string, ...more: string[]): string[] => get(path, ...more).with(1, "POST");
+const mine = ["cookie", cookieOf(1)];
+
+async function open(port: number): Promise<ClientHttp2Session> {
+  const session = connect(`http://127.0.0.1:${port}`);
+  session.on("error", () => {});
+  await once(session, "connect");
+  return session;
+}
+
+describe("HTTP/2 from the caller", () => {
+  let upstream: Upstream;
+  let rig: Rig;
+  let session: ClientHttp2Session;
+  before(async () => {
+    upstream = await startUpstream();
+    rig = await startRig([
+      routeTo(upstream.port, { passIdentityHeaders: true }),
+      routeTo(upstream.port, { ...engOnly, host: "eng.localhost" }),
+    ]);
+    await rig.apply(signedIn(1), signedIn(2));
+    session = await open(rig.port);
+  });
+  after(async () => {
+    session.destroy();
+    await rig.close();
+    await upstream.close();
+  });
+
+  test("a request goes up as HTTP/1.1 with the same headers, and its answer comes back", async () => {
+    const answer = await send(session, get("/a?b=c", ...mine, "accept", "x/y", "te", "trailers"));
+    assert.equal(answer.status, 200);
+    const heard = JSON.parse(answer.body) as { url: string; rawHeaders: string[] };
+    assert.equal(heard.url, "/a?b=c");
+    assert.ok(heard.rawHeaders.includes("x/y"));
+    assert.ok(heard.rawHeaders.some((line) => /^x-pomerium-jwt-assertion$/i.test(line)));
+    assert.ok(
+      !heard.rawHeaders.some((line) => /^(te|connection|:)/i.test(line) && !/keep-alive/.test(line)),
+      answer.body,
+    );
+    assert.ok(answer.headers.includes("x-request-id"));
+    assert.ok(!answer.headers.includes("connection") && !answer.headers.includes("transfer-encoding"));
+  });
+
+  test("an upstream that says a name twice, behind its answer too, ends nothing but its own answer", async () => {
+    const server = createNetServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", () =>
+        socket.end(
+          "HTTP/1.1 200 OK\r\nDate: 1\r\nDate: 2\r\nETag: a\r\nETag: b\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" +
+            "2\r\nok\r\n0\r\nAge: 1\r\nAge: 2\r\nConstructor: 3\r\n\r\n",
+        ),
+      );
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const two = await startRig([routeTo((server.address() as AddressInfo).port)]);
+    await two.apply(signedIn(1));
+    const other = await open(two.port);
+    try {
+      const answer = await send(other, get("/", ...mine, "te", "trailers"));
+      assert.deepEqual([answer.status, answer.body], [200, "ok"]);
+      assert.equal(answer.headers.filter((line) => line === "date").length, 2);
+      assert.deepEqual(answer.trailers, ["age", "1", "age", "2", "constructor", "3"]);
+    } finally {
+      other.destroy();
+      await two.close();
+      server.close();
+    }
+  });
+
+  test("a body goes up, and the length that was said is the length that is sent", async () => {
+    const answer = await send(session, post("/", ...mine, "content-length", "5"), "hello");
+    assert.match(answer.body, /"body":"hello"/);
+    const chunked = await send(session, post("/", ...mine), "without a length");
+    assert.match(chunked.body, /"body":"without a length"/);
+    assert.match(chunked.body, /"transfer-encoding","chunked"/);
+    const lying = await send(session, post("/", ...mine, "content-length", "50"), "hello");
+    assert.notEqual(lying.status, 200);
+  });
+
+  test("what a caller may send before it is heard of holds for its connection as for each of its streams", async () => {
+    await send(session, get("/", ...mine)); // an answer comes behind what a connection begins with
+    const { remoteWindowSize = 0 } = session.state;
+    assert.ok(remoteWindowSize > 1_000_000, `${remoteWindowSize}`); // less what was just sent
+    assert.equal(session.remoteSettings.initialWindowSize, 262_144);
+  });
+
+  test("cookies that were sent apart are one line, without ours", async () => {
+    const answer = await send(session, get("/", "cookie", "a=1", ...mine, "cookie", "b=2"));
+    const { rawHeaders } = JSON.parse(answer.body) as { rawHeaders: string[] };
+    assert.deepEqual(
+      rawHeaders.filter((_, i) => rawHeaders[i - 1] === "cookie"),
+      ["a=1; b=2"],
+    );
+  });
+
+  test("many at once on one connection, each with its own decision", async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, (_, n) =>
+        send(
+          session,
+          n % 2 === 0 ? get(`/${n}`, ...mine) : get(`/${n}`, "accept", "application/json", "sec-fetch-mode", "cors"),
+        ),
+      ),
+    );
+    answers.forEach(({ status, body }, n) => {
+      assert.equal(status, n % 2 === 0 ? 200 : 401);
+      if (n % 2 === 0) assert.match(body, new RegExp(`"url":"/${n}"`));
+    });
+  });
+
+  test("without a session: sent to sign in; reserved paths are answered here", async () => {
+    const page = await send(session, get("/", "accept", "text/html"));
+    assert.equal(page.status, 302);
+    const reserved = await send(session, get("/.pomerium/"));
+    assert.match(reserved.body, /"reserved":"\/.pomerium\/"/);
+    const probe = await send(session, post("/.pomerium/x"), "a body");
+    assert.equal(probe.status, 200);
+  });
+
+  const refused: Readonly<Record<string, string[]>> = {
+    "a Host that says something else": get("/", "host", "other.localhost", ...mine),
+    "a path that is none": get("*", ...mine),
+    "dot segments": get("/a/../b", ...mine),
+    "an encoded slash": get("/a%2fb", ...mine),
+    "a name with an underscore": get("/", "x_pomerium_claim_email", "m", ...mine),
+    "userinfo in the authority": get("/", ...mine).with(5, "a@app.localhost"),
+  };
+  for (const [name, lines] of Object.entries(refused)) {
+    test(`${name}: refused`, async () => {
+      const before = upstream.seen.length;
+      const answer = await send(session, lines);
+      // What no HTTP/2 may carry is reset by nghttp2 itself.
+      const reset = answer.status === 0 && answer.rstCode === constants.NGHTTP2_PROTOCOL_ERROR;
+      assert.ok(answer.status === 400 || reset, JSON.stringify(answer));
+      assert.equal(upstream.seen.length, before);
+    });
+  }
+
+  test("CONNECT: 405", async () => {
+    const stream = session.request({ ":method": "CONNECT", ":authority": "app.localhost:80" });
+    assert.equal((await reply(stream)).status, 405);
+  });
+
+  test("a caller that takes its request back takes the upstream's along", async () => {
+    const slow = await startUpstream(() => {});
+    const other = await startRig([routeTo(slow.port)]);
+    await other.apply(signedIn(1));
+    const mySession = await open(other.port);
+    const stream = mySession.request(get("/", ...mine) as never, { endStream: true });
+    stream.on("error", () => {});
+    await waitFor("the request to arrive", () => slow.seen.length === 1);
+    assert.equal(other.proxy.stats().exchanges.http, 1);
+    stream.close(constants.NGHTTP2_CANCEL);
+    await waitFor("it to be over", () => other.proxy.stats().exchanges.http === 0);
+    mySession.destroy();
+    await other.close();
+    await slow.close();
+  });
+
+  test("whoever asks and takes back without end loses the connection", async () => {
+    const attacker = await open(rig.port);
+    let gone = false;
+    attacker.on("close", () => {
+      gone = true;
+    });
+    for (let n = 0; n < 2_000 && !gone; n++) {
+      try {
+        const stream = attacker.request(get("/", ...mine) as never, { endStream: true });
+        stream.on("error", () => {});
+        stream.close(constants.NGHTTP2_CANCEL);
+      } catch {
+        break;
+      }
+      if (n % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await waitFor("the connection to end", () => gone);
+    assert.equal((await send(session, get("/", ...mine))).status, 200, "others are served");
+  });
+
+  test("draining: what is under way is finished, the connection ends behind it", async () => {
+    const slow = await startUpstream((_req, res) => void setTimeout(() => res.end("late"), 150));
+    const other = await startRig([routeTo(slow.port)], { config: { drainTimeoutMs: 5_000 } });
+    await other.apply(signedIn(1));
+    const mySession = await open(other.port);
+    let goaway = false;
+    mySession.on("goaway", () => {
+      goaway = true;
+    });
+    const answer = send(mySession, get("/", ...mine));
+    await waitFor("the request to arrive", () => slow.seen.length === 1);
+    const closed = other.close();
+    assert.equal((await answer).body, "late");
+    await closed;
+    await waitFor("the connection to have ended", () => mySession.closed || mySession.destroyed);
+    assert.ok(goaway);
+    await slow.close();
+  });
+});
+
+describe("HTTP/2 to the upstream", () => {
+  let upstream: Http2Server;
+  let port = 0;
+  let rig: Rig;
+  let session: ClientHttp2Session;
+  const seen: string[][] = [];
+  before(async () => {
+    upstream = createServer();
+    upstream.on("stream", (stream: ServerHttp2Stream, _headers: object, _flags: number, raw: string[]) => {
+      seen.push(raw);
+      stream.on("error", () => {});
+      const path = raw[raw.indexOf(":path") + 1];
+      if (path === "/refused" && seen.filter((r) => r.includes("/refused")).length === 1) {
+        stream.close(constants.NGHTTP2_REFUSED_STREAM);
+        return;
+      }
+      if (path === "/forever") {
+        stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+        stream.write("first");
+        return;
+      }
+      stream.additionalHeaders({ ":status": 103, link: "</style.css>" });
+      stream.respond(
+        { ":status": 200, "content-type": "application/grpc", "set-cookie": ["a=1", "b=2"] },
+        { waitForTrailers: true },
+      );
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0", "grpc-message": "fine" }));
+      stream.on("data", (chunk: Buffer) => stream.write(chunk));
+      stream.on("end", () => stream.end());
+    });
+    upstream.listen(0, "127.0.0.1");
+    await once(upstream, "listening");
+    port = (upstream.address() as AddressInfo).port;
+    rig = await startRig([
+      routeTo(port, { to: [{ url: new URL(`h2c://127.0.0.1:${port}`), weight: null }], passIdentityHeaders: true }),
+      routeTo(port, {
+        ...engOnly,
+        host: "eng.localhost",
+        to: [{ url: new URL(`h2c://127.0.0.1:${port}`), weight: null }],
+      }),
+    ]);
+    await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+    session = await open(rig.port);
+  });
+  after(async () => {
+    session.destroy();
+    await rig.close();
+    upstream.close();
+  });
+
+  test("a gRPC call: both directions stream, trailers and hints arrive", async () => {
+    const stream = session.request(
+      post("/pkg.Service/Call", ...mine, "content-type", "application/grpc", "te", "trailers") as never,
+    );
+    const answered = reply(stream);
+    const heard: string[] = [];
+    stream.on("data", (chunk: Buffer) => heard.push(chunk.toString()));
+    for (const text of ["one", "two", "three"]) {
+      stream.write(text);
+      await waitFor(`${text} to come back`, () => heard.join("").endsWith(text));
+    }
+    stream.end();
+    const answer = await answered;
+    assert.deepEqual(answer.trailers, ["grpc-status", "0", "grpc-message", "fine"]);
+    assert.equal(answer.hints.length, 1);
+    assert.equal(answer.headers.filter((name) => name === "set-cookie").length, 2);
+    const raw = seen.at(-1) ?? [];
+    assert.equal(raw[raw.indexOf("te") + 1], "trailers");
+    assert.ok(raw.includes("x-pomerium-jwt-assertion"));
+  });
+
+  test("an HTTP/1.1 caller is carried to it, too", async () => {
+    const answer = await rig.ask({ method: "POST", session: 1, body: "hello", headers: { te: "trailers" } });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.body, "hello");
+  });
+
+  test("what it refused unread is sent once more, when it is a GET", async () => {
+    const answer = await send(session, get("/refused", ...mine));
+    assert.equal(answer.status, 200);
+    assert.equal(seen.filter((raw) => raw.includes("/refused")).length, 2);
+  });
+
+  test("a live gRPC stream that is denied ends with a gRPC status, and nothing of anybody else's does", async () => {
+    await rig.apply(members({ added: [2] }));
+    const lines = (n: number): string[] =>
+      post("/forever", "cookie", cookieOf(n), "content-type", "application/grpc", "te", "trailers").with(
+        5,
+        "eng.localhost",
+      );
+    const streams = [1, 2].map((n) => session.request(lines(n) as never));
+    const answers = streams.map(reply);
+    const begun = Promise.all(streams.map((stream) => once(stream, "response")));
+    await waitFor("both to be open", () => rig.proxy.stats().exchanges.http === 2);
+    await begun;
+    await rig.apply(members({ removed: [2] }));
+    const cut = await answers[1];
+    assert.deepEqual(cut?.trailers.slice(0, 2), ["grpc-status", "7"], JSON.stringify(cut));
+    assert.equal(cut?.body, "first");
+    assert.equal(rig.proxy.stats().exchanges.http, 1);
+    await rig.apply(revokedSession(1));
+    assert.deepEqual((await answers[0])?.trailers.slice(0, 2), ["grpc-status", "16"]);
+  });
+
+  test("an upstream that is not there: 503; for gRPC, status 14", async () => {
+    const gone = await startRig([routeTo(1, { to: [{ url: new URL("h2c://127.0.0.1:1"), weight: null }] })]);
+    await gone.apply(signedIn(1));
+    assert.equal((await gone.ask({ session: 1 })).status, 503);
+    const other = await open(gone.port);
+    const answer = await send(other, post("/a/b", ...mine, "content-type", "application/grpc"), "x");
+    assert.equal(answer.status, 503);
+    assert.equal(answer.headers[answer.headers.indexOf("grpc-status") + 1], "14");
+    other.destroy();
+    await gone.close();
+  });
+});

@@ -1,0 +1,44 @@
+/** What the proxy remembers of texts that callers and upstreams choose is bounded in bytes. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { WritableValues } from "../../../src/proxy/message/header-values.ts";
+import { recordedMethod, recordedPath } from "../../../src/proxy/message/recorded-text.ts";
+import { RememberedNames, rememberedBytesMax } from "../../../src/proxy/message/remembered-names.ts";
+import { open, routeTo, startRig, startUpstream } from "../support.ts";
+
+test("names of headers are remembered within a bound in bytes, and a flood of names does not keep the usual ones out", () => {
+  const names = new RememberedNames<number>();
+  let bytes = 0;
+  let sizeMax = 0;
+  for (let i = 0; i < 100_000; i++) {
+    names.add(`x-random-${i}`, i);
+    sizeMax = Math.max(sizeMax, names.size);
+    bytes = Math.max(bytes, names.size * `x-random-${i}`.length);
+  }
+  assert.ok(bytes <= rememberedBytesMax);
+  assert.ok(sizeMax > 100, "enough for the names of honest requests");
+  names.add("x".repeat(10_000), 1);
+  assert.equal(names.get("x".repeat(10_000)), undefined);
+  names.add("accept", 7);
+  assert.equal(names.get("accept"), 7);
+});
+
+test("values that were found writable are remembered within a bound in bytes", () => {
+  const values = new WritableValues();
+  for (let i = 0; i < 1_000; i++) assert.ok(values.has(`${i}`.padEnd(4_000, "v")));
+  assert.ok(!values.has(`${"v".repeat(200)}\n`));
+});
+
+test("a decision record keeps 2 KB of a path with a mark, and 32 characters of a method", async (t) => {
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port, open)]);
+  t.after(() => rig.close());
+  t.after(() => upstream.close());
+  const path = `/${"p".repeat(10_000)}`;
+  assert.equal((await rig.ask({ path })).status, 200);
+  const record = rig.records.at(-1) ?? assert.fail("it is recorded");
+  assert.equal(record.path, `/${"p".repeat(2_047)}…(+7953)`);
+  assert.equal(upstream.seen.at(-1)?.url, path, "the request itself is whole");
+  assert.equal(recordedPath("/short"), "/short");
+  assert.equal(recordedMethod("M".repeat(5_000)), "M".repeat(32));
+});

@@ -1,0 +1,107 @@
+/** Who asks: what the lines of a head have shown before is not read again, and never stands in for what is known of its holder now. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Handle, readCredential } from "../../../src/auth/index.ts";
+
+import type { UnixMs } from "../../../src/events/index.ts";
+import { RequestLines } from "../../../src/proxy/message/received-lines.ts";
+import type { ProxyPorts } from "../../../src/proxy/request/dependencies.ts";
+import {
+  createWhoAsks,
+  type Holder,
+  nobody,
+  ReachedHandles,
+  type WhoAsks,
+} from "../../../src/proxy/request/identify-caller.ts";
+import { sessionId, userId } from "../../events/support.ts";
+import { cookieOf, routeTo } from "../support.ts";
+
+const route = routeTo(0);
+
+function desk() {
+  const seen = { read: 0, verified: 0, resolved: 0 };
+  const verify = (token: string): Handle | "invalid" => {
+    seen.verified++;
+    if (!token.startsWith("s")) return "invalid";
+    return { sessionId: sessionId(1), userId: userId(1), idpId: "idp", needs: null, audience: [route.host] };
+  };
+  const credentials = (): ProxyPorts["credentials"] => ({
+    read(headers, query) {
+      seen.read++;
+      return readCredential(headers, query, "_pomerium");
+    },
+    verify,
+  });
+  const make = (): WhoAsks =>
+    createWhoAsks(
+      {
+        config: { cookie: { domain: null } } as ProxyPorts["config"],
+        credentials: credentials(),
+        bearerTokens: { identify: () => ({ type: "refused" }), takes: () => false },
+        catchUp: async () => "reached",
+        resolveCaller: (handle) => {
+          seen.resolved++;
+          return {
+            type: "anonymous",
+            why: handle === undefined ? "nobody" : "session-revoked",
+            credentialInHeader: false,
+          };
+        },
+        idpIdOf: () => "idp",
+        replica: {} as ProxyPorts["replica"],
+      },
+      new ReachedHandles(),
+    );
+  return { seen, make };
+}
+
+function ask(who: WhoAsks, lines: RequestLines, more: Readonly<{ hostname?: string; search?: string }> = {}): Holder {
+  const headers = Object.fromEntries(
+    lines.raw.flatMap((name, i) => (i % 2 === 0 ? [[name.toLowerCase(), lines.raw[i + 1] ?? ""]] : [])),
+  );
+  const asking = who.askingIn({ headers, hostname: route.host, search: "", ...more }, route, "192.0.2.1", lines);
+  assert.ok(typeof asking === "object" && !(asking instanceof Promise));
+  return asking;
+}
+
+for (const [where, lines, credentialInHeader] of [
+  ["a cookie", ["Cookie", cookieOf(1)], false],
+  ["a header", ["Authorization", "Pomerium s1"], true],
+] as const) {
+  test(`a handle in ${where} is verified once for lines that come again, and its holder is looked up each time`, () => {
+    const { seen, make } = desk();
+    const who = make();
+    const kept = new RequestLines(lines);
+    const [first, again] = [ask(who, kept), ask(who, kept)];
+    assert.deepEqual(again, first);
+    assert.equal(first.credentialInHeader, credentialInHeader);
+    assert.equal(first.handle?.sessionId, sessionId(1));
+    assert.deepEqual([seen.read, seen.verified], [1, 1]);
+    for (const asking of [first, again]) who.callerOf(asking, route, 0 as UnixMs);
+    assert.equal(seen.resolved, 2);
+  });
+}
+
+test("a handle that lines have shown counts on no host that it was not made for", () => {
+  const who = desk().make();
+  const kept = new RequestLines(["Cookie", cookieOf(1)]);
+  assert.ok(ask(who, kept).handle);
+  assert.equal(ask(who, kept, { hostname: "other.localhost" }).handle, undefined);
+});
+
+test("what one configuration has verified the next one verifies itself", () => {
+  const { seen, make } = desk();
+  const kept = new RequestLines(["Cookie", cookieOf(1)]);
+  for (const who of [make(), make()]) assert.ok(ask(who, kept).handle);
+  assert.equal(seen.verified, 2);
+});
+
+test("a handle in the query, and one that is none, are not what the lines have shown", () => {
+  const who = desk().make();
+  const bare = new RequestLines(["Accept", "*/*"]);
+  assert.ok(ask(who, bare, { search: "?pomerium_session=s1" }).handle);
+  assert.equal(ask(who, bare), nobody);
+  const wrong = new RequestLines(["Cookie", "_pomerium=x"]);
+  assert.equal(ask(who, wrong).handle, undefined);
+  assert.deepEqual([bare.shown, wrong.shown], [undefined, undefined]);
+});

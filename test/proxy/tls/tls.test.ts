@@ -1,0 +1,250 @@
+/** TLS of the listener: which certificate a caller is shown, what it may speak, and how certificates are changed. */
+import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { after, before, describe, test } from "node:test";
+import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
+import type { RouteConfig } from "../../../src/config/index.ts";
+import { CertificateIndex } from "../../../src/proxy/tls/certificate-index.ts";
+import { Authority, type Issued } from "../../support/pki.ts";
+import { open, type Rig, routeTo, startRig, startUpstream } from "../support.ts";
+
+const cleanUps: (() => Promise<void>)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+let root: Authority;
+before(async () => {
+  root = await Authority.root();
+});
+
+async function startTls(parts: NonNullable<Parameters<typeof startRig>[1]>["config"]): Promise<Rig> {
+  const upstream = await startUpstream();
+  const rig = await startRig([routeTo(upstream.port, { ...open, host: "*.example" })], {
+    config: { insecureServer: false, ...parts },
+  });
+  cleanUps.push(upstream.close, () => rig.close());
+  return rig;
+}
+
+test("without a certificate a self-signed one is shown, with a key that follows from the shared secret", async () => {
+  const [first, second] = [await startTls({ certificates: [] }), await startTls({ certificates: [] })];
+  const other = await startTls({ certificates: [], sharedSecret: new Uint8Array(32).fill(8) });
+  const keyOf = async ({ port }: Rig): Promise<string> => {
+    const socket = await handshake(port, { rejectUnauthorized: false, servername: "app.example" });
+    const shown = socket.getPeerX509Certificate();
+    socket.destroy();
+    assert.ok(shown !== undefined);
+    assert.ok(shown.checkHost("authenticate.localhost"), shown.subjectAltName ?? "no names");
+    assert.ok(shown.verify(shown.publicKey), "it is signed by its own key");
+    assert.equal(shown.ca, false);
+    return shown.publicKey.export({ type: "spki", format: "pem" }).toString();
+  };
+  assert.equal(await keyOf(first), await keyOf(second));
+  assert.notEqual(await keyOf(first), await keyOf(other));
+});
+
+async function handshake(port: number, options: ConnectionOptions = {}): Promise<TLSSocket> {
+  const socket = connect({ port, host: "127.0.0.1", ca: root.pem, checkServerIdentity: () => undefined, ...options });
+  socket.on("error", () => {});
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+async function shown(port: number, options: ConnectionOptions): Promise<string> {
+  const socket = await handshake(port, options);
+  const { subject } = socket.getPeerCertificate();
+  socket.destroy();
+  return String(subject.CN);
+}
+
+/** @returns the code of what went wrong */
+async function refusal(port: number, options: ConnectionOptions): Promise<string> {
+  const socket = connect({ port, host: "127.0.0.1", ca: root.pem, checkServerIdentity: () => undefined, ...options });
+  const [error] = (await once(socket, "error")) as [Error & { code: string }];
+  return error.code;
+}
+
+function get(socket: TLSSocket, host: string): Promise<string> {
+  socket.write(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+  return once(socket, "data").then(([bytes]) => String(bytes).split("\r\n", 1)[0] ?? "");
+}
+
+describe("which certificate is shown", () => {
+  let rig: Rig;
+  before(async () => {
+    const certificates = [
+      await root.issue({ name: "default", hosts: ["default.example"] }),
+      await root.issue({ name: "wild", hosts: ["*.wild.example"] }),
+      await root.issue({ name: "whole", hosts: ["a.wild.example", "B.Wild.Example"] }),
+      await root.issue({ name: "address", addresses: ["127.0.0.1", "2001:db8::1"] }),
+    ];
+    rig = await startTls({ certificates });
+  });
+
+  for (const [servername, expected] of [
+    ["default.example", "default"],
+    ["x.wild.example", "wild"],
+    ["X.WILD.example", "wild"],
+    ["a.wild.example", "whole"],
+    ["b.wild.example", "whole"],
+    ["two.labels.wild.example", "default"],
+    ["wild.example", "default"],
+    ["unknown.example", "default"],
+  ] as const)
+    test(`${servername}: ${expected}`, async () => assert.equal(await shown(rig.port, { servername }), expected));
+
+  test("a caller that names nobody is shown the certificate of the address it came to", async () => {
+    assert.equal(await shown(rig.port, { servername: "" }), "address");
+  });
+});
+
+test("a name without any certificate for it, and no address either, is shown the first", async () => {
+  const rig = await startTls({ certificates: [await root.issue({ name: "one", hosts: ["one.example"] })] });
+  assert.equal(await shown(rig.port, { servername: "" }), "one");
+});
+
+test("of two certificates of one name the first counts, unless it is expired", async () => {
+  const day = 86_400_000;
+  const now = Date.now();
+  const named = async (name: string, notAfter: Date) => {
+    const { cert } = await root.issue({ name, hosts: ["a.example"], notBefore: new Date(now - 9 * day), notAfter });
+    return { certificate: new X509Certificate(cert), value: name };
+  };
+  const expired = await named("expired", new Date(now - day));
+  const [first, second] = [await named("first", new Date(now + day)), await named("second", new Date(now + 2 * day))];
+  assert.equal(new CertificateIndex([expired, first, second], now).byName("a.example"), "first");
+  assert.equal(new CertificateIndex([expired], now).byName("a.example."), "expired");
+  assert.equal(new CertificateIndex([expired], now).byName("b.example"), undefined);
+});
+
+describe("what may be spoken", () => {
+  let pair: Issued;
+  before(async () => {
+    pair = await root.issue({ hosts: ["a.example"] });
+  });
+  const servername = "a.example";
+
+  test("HTTP/2 is preferred and HTTP/1.1 taken; without either in common there is no handshake", async () => {
+    const rig = await startTls({ certificates: [pair] });
+    const both = await handshake(rig.port, { servername, ALPNProtocols: ["http/1.1", "h2"] });
+    assert.equal(both.alpnProtocol, "h2");
+    both.destroy();
+    const one = await handshake(rig.port, { servername, ALPNProtocols: ["http/1.1"] });
+    assert.equal(one.alpnProtocol, "http/1.1");
+    assert.equal(await get(one, "a.example"), "HTTP/1.1 200 OK");
+    one.destroy();
+    assert.match(await refusal(rig.port, { servername, ALPNProtocols: ["smtp"] }), /NO_APPLICATION_PROTOCOL/);
+  });
+
+  test("codec_type http1: no HTTP/2, not even by its preface", async () => {
+    const rig = await startTls({ certificates: [pair], codecType: "http1" });
+    const socket = await handshake(rig.port, { servername, ALPNProtocols: ["h2", "http/1.1"] });
+    assert.equal(socket.alpnProtocol, "http/1.1");
+    assert.equal(await get(socket, "a.example"), "HTTP/1.1 200 OK");
+    socket.destroy();
+    const prefaced = await handshake(rig.port, { servername });
+    prefaced.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    const [bytes] = await once(prefaced, "data");
+    assert.match(String(bytes), /^HTTP\/1\.1 400 /);
+    prefaced.destroy();
+  });
+
+  test("codec_type http2: nothing but HTTP/2, over TLS and in plain", async () => {
+    for (const insecureServer of [false, true]) {
+      const rig = await startTls({ certificates: [pair], codecType: "http2", insecureServer });
+      const scheme = insecureServer ? "http" : "https";
+      const session = connectHttp2(`${scheme}://127.0.0.1:${rig.port}`, { ca: root.pem, servername });
+      const stream = session.request({ ":authority": "a.example", ":path": "/" });
+      const [headers] = await once(stream, "response");
+      assert.equal(headers[":status"], 200);
+      session.destroy();
+      if (insecureServer) assert.doesNotMatch(await rig.raw("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"), /^HTTP\/1/);
+      else
+        assert.match(await refusal(rig.port, { servername, ALPNProtocols: ["http/1.1"] }), /NO_APPLICATION_PROTOCOL/);
+    }
+  });
+
+  test("nothing older than TLS 1.2, and of it only what is forward secret and authenticated", async () => {
+    const rig = await startTls({ certificates: [pair] });
+    const old = { servername, minVersion: "TLSv1", maxVersion: "TLSv1.1", ciphers: "ALL:@SECLEVEL=0" } as const;
+    assert.match(await refusal(rig.port, old), /PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL/);
+    const twelve = await handshake(rig.port, { servername, maxVersion: "TLSv1.2" });
+    assert.equal(twelve.getProtocol(), "TLSv1.2");
+    twelve.destroy();
+    const cbc = { servername, maxVersion: "TLSv1.2", ciphers: "ECDHE-ECDSA-AES128-SHA" } as const;
+    assert.match(await refusal(rig.port, cbc), /HANDSHAKE_FAILURE/);
+  });
+});
+
+describe("certificates are replaced while the proxy runs", () => {
+  const at = (port: number, parts: Partial<RouteConfig> = {}) => [
+    routeTo(port, { ...open, host: "a.example", ...parts }),
+  ];
+  const servername = "a.example";
+
+  test("handshakes from then on meet the new one; connections that are open go on, at both protocols", async () => {
+    const upstream = await startUpstream();
+    const [old, renewed] = [
+      await root.issue({ name: "old", hosts: [servername] }),
+      await root.issue({ name: "renewed", hosts: [servername] }),
+    ];
+    const rig = await startRig(at(upstream.port), { config: { certificates: [old], insecureServer: false } });
+    cleanUps.push(upstream.close, () => rig.close());
+    const kept = await handshake(rig.port, { servername, ALPNProtocols: ["http/1.1"] });
+    const session = connectHttp2(`https://127.0.0.1:${rig.port}`, { ca: root.pem, servername });
+    await once(session, "connect");
+    await rig.activate(at(upstream.port), { certificates: [renewed], insecureServer: false });
+    assert.equal(await shown(rig.port, { servername }), "renewed");
+    assert.equal(await get(kept, servername), "HTTP/1.1 200 OK");
+    const [headers] = await once(session.request({ ":authority": servername, ":path": "/" }), "response");
+    assert.equal(headers[":status"], 200);
+    kept.destroy();
+    session.destroy();
+  });
+
+  test("what cannot be used is refused as a whole, and the old one goes on", async () => {
+    const upstream = await startUpstream();
+    const [old, other] = [
+      await root.issue({ name: "old", hosts: [servername] }),
+      await root.issue({ name: "other", hosts: [servername] }),
+    ];
+    const rig = await startRig(at(upstream.port), { config: { certificates: [old], insecureServer: false } });
+    cleanUps.push(upstream.close, () => rig.close());
+    for (const bad of [
+      { cert: other.cert, key: old.key },
+      { cert: "nothing", key: old.key },
+    ])
+      await assert.rejects(
+        rig.activate(at(upstream.port, { response: { status: 418, body: "" } }), {
+          certificates: [other, bad],
+          insecureServer: false,
+        }),
+      );
+    assert.equal(await shown(rig.port, { servername }), "old");
+    const socket = await handshake(rig.port, { servername });
+    assert.equal(await get(socket, servername), "HTTP/1.1 200 OK", "the routes of the configuration before stand too");
+    socket.destroy();
+  });
+
+  test("a session of TLS from before is not taken, so it cannot stand for a certificate that is gone", async () => {
+    const pair = await root.issue({ hosts: [servername] });
+    const rig = await startTls({ certificates: [pair] });
+    for (const maxVersion of ["TLSv1.2", "TLSv1.3"] as const) {
+      const first = await handshake(rig.port, { servername, maxVersion });
+      const sessions: Buffer[] = maxVersion === "TLSv1.2" ? [first.getSession() ?? Buffer.alloc(0)] : [];
+      first.on("session", (session) => sessions.push(session));
+      await get(first, servername);
+      first.destroy();
+      const again = await handshake(rig.port, { servername, maxVersion, session: sessions.at(-1) });
+      assert.equal(again.isSessionReused(), true);
+      again.destroy();
+      await rig.activate([], { certificates: [pair], insecureServer: false });
+      const after = await handshake(rig.port, { servername, maxVersion, session: sessions.at(-1) });
+      assert.equal(after.isSessionReused(), false);
+      after.destroy();
+    }
+  });
+});

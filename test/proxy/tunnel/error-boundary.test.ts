@@ -1,0 +1,141 @@
+/**
+ * A throw in the events of an upgrade or a tunnel ends that one, and neither the process nor anybody else's. It is injected where every
+ * one of them asks whether it may go on: when its upstream is there, when that has said yes, and with bytes of either side.
+ */
+import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { after, before, describe, test } from "node:test";
+import type { RouteConfig, TunnelConfig } from "../../../src/config/index.ts";
+import { datagramCapsule } from "../../../src/proxy/index.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { cookieOf, type Rig, routeTo, signedIn, startRig } from "../support.ts";
+
+const kinds = ["upgrade", "tcp", "udp", "onward"] as const;
+type Kind = (typeof kinds)[number];
+
+/** How often an exchange asks, up to its first bytes each way; the first time is no event's. */
+const asksOf: Readonly<Record<Kind, number>> = { upgrade: 5, tcp: 4, udp: 4, onward: 5 };
+
+const cleanUps: (() => unknown)[] = [];
+let rig: Rig;
+const faults: string[] = [];
+/** The how manieth question of a splice throws; 0: none. */
+let throwsAt = 0;
+
+async function listening(server: Server): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  cleanUps.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+function tunnelTo(kind: TunnelConfig["kind"], host: string, to: string): RouteConfig {
+  return {
+    ...routeTo(0, { host, id: host }),
+    tunnel: { kind, targets: [{ host, port: 5_432 }], behindProxy: false },
+    to: [{ url: new URL(to), weight: null }],
+    idleTimeoutMs: 0,
+  };
+}
+
+const requests: Readonly<Record<Kind, string>> = {
+  upgrade: `GET / HTTP/1.1\r\nHost: upgrade.localhost\r\nCookie: ${cookieOf(1)}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n`,
+  tcp: "CONNECT tcp.localhost:5432 HTTP/1.1\r\nHost: tcp.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n",
+  udp: "GET /.well-known/masque/udp/udp.localhost/5432/ HTTP/1.1\r\nHost: udp.localhost:5432\r\nAuthorization: Pomerium s1\r\nConnection: Upgrade\r\nUpgrade: connect-udp\r\n\r\n",
+  onward: "CONNECT onward.localhost:5432 HTTP/1.1\r\nHost: onward.localhost:5432\r\nAuthorization: Pomerium s1\r\n\r\n",
+};
+
+type Caller = Readonly<{ socket: Socket; heard: () => string; closed: () => boolean; say: (text: string) => void }>;
+/** Says hello once it is let through. */
+function call(kind: Kind): Caller {
+  const socket = connect(rig.port, "127.0.0.1");
+  let heard = "";
+  let closed = false;
+  const say = (text: string): void => void socket.write(kind === "udp" ? datagramCapsule(Buffer.from(text)) : text);
+  socket.on("error", () => {});
+  socket.on("data", (chunk: Buffer) => {
+    const before = heard.includes("\r\n\r\n");
+    heard += chunk.toString("latin1");
+    if (!before && /^HTTP\/1\.1 (?:101|200) [\s\S]*\r\n\r\n/.test(heard)) say("hello");
+  });
+  socket.on("close", () => {
+    closed = true;
+  });
+  socket.write(requests[kind]);
+  return { socket, heard: () => heard, closed: () => closed, say };
+}
+
+before(async () => {
+  const echo = createServer((socket) => void socket.pipe(socket));
+  const upgrading = createServer((socket) => {
+    socket.once("data", () => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+      socket.pipe(socket);
+    });
+  });
+  const onward = createHttpServer().on("connect", (_req, socket) => {
+    socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
+    socket.pipe(socket);
+  });
+  const datagrams = createSocket("udp4");
+  datagrams.on("message", (bytes, { port, address }) => datagrams.send(bytes, port, address));
+  datagrams.bind(0, "127.0.0.1");
+  await once(datagrams, "listening");
+  cleanUps.push(() => datagrams.close());
+  rig = await startRig(
+    [
+      routeTo(await listening(upgrading), { host: "upgrade.localhost", allowUpgrades: ["echo"] }),
+      tunnelTo("tcp", "tcp.localhost", `tcp://127.0.0.1:${await listening(echo)}`),
+      tunnelTo("udp", "udp.localhost", `udp://127.0.0.1:${datagrams.address().port}`),
+      tunnelTo("tcp", "onward.localhost", `http://127.0.0.1:${await listening(onward)}`),
+    ],
+    { ports: { logger: { debug() {}, info() {}, warn() {}, error: (_facts, text) => void faults.push(text) } } },
+  );
+  cleanUps.push(() => rig.close());
+  await rig.apply(signedIn(1));
+  Object.defineProperty(rig.lease, "overdueMs", {
+    get() {
+      if (throwsAt > 0 && /-splice\.ts/.test(new Error("asked").stack ?? "") && --throwsAt === 0)
+        throw new Error("injected");
+      return -1_000;
+    },
+  });
+});
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+const open = (): number => Object.values(rig.proxy.stats().exchanges).reduce((all, some) => all + some, 0);
+
+for (const kind of kinds)
+  describe(kind, () => {
+    for (let n = 2; n <= asksOf[kind]; n++)
+      test(`a throw at its question ${n} ends it alone`, async () => {
+        throwsAt = 0;
+        const bystander = call(kind);
+        await waitFor("the bystander's echo", () => bystander.heard().includes("hello"));
+        faults.length = 0;
+        throwsAt = n;
+        const struck = call(kind);
+        await waitFor("the throw", () => throwsAt === 0);
+        await waitFor("it to be over", () => struck.closed() || /^HTTP\/1\.1 50\d /.test(struck.heard()));
+        await waitFor("the bystander alone to be open", () => open() === 1);
+        assert.ok(faults.includes("an upgrade or a tunnel could not be carried on"), faults.join());
+        bystander.say("again");
+        await waitFor("its next echo", () => bystander.heard().includes("again"));
+        bystander.socket.destroy();
+        struck.socket.destroy();
+        await waitFor("all to be over", () => open() === 0);
+      });
+  });

@@ -1,0 +1,194 @@
+/** Connections handed over to other protocols than WebSocket: who may, what the upstream is asked, and that they are cut. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { after, describe, test } from "node:test";
+import type { RouteConfig } from "../../../src/config/index.ts";
+import { base, config, errors, goodRoute } from "../../config/support.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { cookieOf, engOnly, members, type Rig, routeTo, signedIn, startRig, valuesOf } from "../support.ts";
+
+const cleanUps: (() => Promise<unknown> | unknown)[] = [];
+after(async () => {
+  for (const cleanUp of cleanUps.reverse()) await cleanUp();
+});
+
+type Spdy = Readonly<{ port: number; seen: IncomingMessage[]; ordinary: IncomingMessage[]; sockets: Set<Socket> }>;
+
+/** Takes what it is asked to change to, and then says everything back in capitals. */
+async function startSpdy(answer = "SPDY/3.1"): Promise<Spdy> {
+  const [seen, ordinary]: [IncomingMessage[], IncomingMessage[]] = [[], []];
+  const sockets = new Set<Socket>();
+  const server: Server = createServer((req, res) => {
+    ordinary.push(req);
+    res.end("ordinary");
+  });
+  server.on("upgrade", (req: IncomingMessage, socket: Socket) => {
+    seen.push(req);
+    const without = ["/silent", "/endless"].indexOf(req.url ?? "");
+    if (without >= 0) {
+      sockets.add(socket);
+      socket.on("close", () => sockets.delete(socket));
+      socket.on("error", () => {});
+      socket.resume().on("end", () => socket.destroy());
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n${"x".repeat(without * 30_000_000 + 5)}`);
+      return;
+    }
+    if (req.url === "/no") {
+      socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+      return;
+    }
+    sockets.add(socket);
+    socket.on("end", () => socket.end());
+    socket.on("close", () => sockets.delete(socket));
+    socket.on("error", () => {});
+    socket.write(
+      `HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: ${answer}\r\nX-Stream-Protocol-Version: v4\r\n\r\n`,
+    );
+    socket.on("data", (chunk) => socket.write(chunk.toString("latin1").toUpperCase()));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  cleanUps.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.closeAllConnections();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, seen, ordinary, sockets };
+}
+
+async function start(upstream: Spdy, parts: Partial<RouteConfig>): Promise<Rig> {
+  const rig = await startRig([
+    routeTo(upstream.port, { ...engOnly, ...parts }),
+    routeTo(upstream.port, { host: "plain.localhost" }),
+  ]);
+  cleanUps.push(() => rig.close());
+  await rig.apply(signedIn(1), signedIn(2), members({ added: [1] }));
+  return rig;
+}
+
+function asking(
+  rig: Rig,
+  lines: string,
+  path = "/exec?command=sh",
+  host = "app.localhost",
+): { socket: Socket; said: () => string } {
+  const socket = connect(rig.port, "127.0.0.1");
+  let said = "";
+  socket.on("data", (chunk) => {
+    said += chunk.toString("latin1");
+  });
+  socket.on("error", () => {});
+  cleanUps.push(() => socket.destroy());
+  socket.write(
+    `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nCookie: ${cookieOf(1)}\r\nAccept: application/json\r\n${lines}\r\n`,
+  );
+  return { socket, said: () => said };
+}
+const spdy =
+  "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n";
+
+describe("an upgrade to SPDY", () => {
+  test("is asked of the upstream as the caller asked it, and both sides talk", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+    const { socket, said } = asking(rig, spdy);
+    socket.write("hello");
+    await waitFor("the answer", () => said().endsWith("HELLO"));
+    assert.match(said(), /^HTTP\/1\.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY\/3\.1\r\n/);
+    assert.match(said(), /X-Stream-Protocol-Version: v4\r\n/);
+    const [req] = upstream.seen;
+    assert.deepEqual([req?.method, req?.url], ["POST", "/exec?command=sh"]);
+    assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "x-stream-protocol-version"), ["v4.channel.k8s.io"]);
+    assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "upgrade"), ["SPDY/3.1"]);
+    assert.deepEqual(valuesOf(req?.rawHeaders ?? [], "cookie"), []);
+    assert.equal(rig.proxy.stats().exchanges.websocket, 1);
+  });
+
+  test("is cut when the right to it ends, and not a byte follows", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+    const { socket, said } = asking(rig, spdy);
+    await waitFor("it to be accepted", () => said().includes("101"));
+    const before = said();
+    const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
+    await rig.apply(members({ removed: [1] }));
+    await reset;
+    assert.equal(said(), before);
+    await waitFor("the upstream to be let go of", () => upstream.sockets.size === 0);
+  });
+
+  test("what the upstream says instead is passed on", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+    const { said } = asking(rig, spdy, "/no");
+    await waitFor("the answer", () => said().includes("403"));
+    assert.match(said(), /^HTTP\/1\.1 403 /);
+  });
+
+  test("what the upstream says instead, and never ends, ends with the route's idle time-out; so does what nobody reads", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"], idleTimeoutMs: 300 });
+    const { socket, said } = asking(rig, spdy, "/silent");
+    const reset = assert.rejects(once(socket, "close"), { code: "ECONNRESET" });
+    await waitFor("the beginning", () => said().endsWith("xxxxx"));
+    await reset;
+    const { socket: unread } = asking(rig, spdy, "/endless");
+    unread.pause();
+    await waitFor("it to begin", () => upstream.sockets.size === 1);
+    await waitFor("both to be let go of", () => upstream.sockets.size === 0);
+    await waitFor("nothing to be open", () => rig.proxy.stats().exchanges.websocket === 0);
+  });
+
+  test("a 101 to something else is 502", async () => {
+    const upstream = await startSpdy("other/1");
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+    const { said } = asking(rig, spdy);
+    await waitFor("the answer", () => said() !== "");
+    assert.match(said(), /^HTTP\/1\.1 502 /);
+  });
+
+  test("with a body is 400: the body would be taken for the other protocol", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+    const { said } = asking(rig, spdy.replace("Content-Length: 0", "Content-Length: 5"));
+    await waitFor("the answer", () => said() !== "");
+    assert.match(said(), /^HTTP\/1\.1 400 /);
+    assert.equal(upstream.seen.length, 0);
+  });
+
+  test("is 403 on a route that does not take it", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, { allowUpgrades: ["spdy/3.1"] });
+    const { said } = asking(rig, spdy, "/", "plain.localhost");
+    await waitFor("the answer", () => said() !== "");
+    assert.match(said(), /^HTTP\/1\.1 403 [\s\S]*Upgrade not allowed/);
+    assert.equal(upstream.seen.length + upstream.ordinary.length, 0);
+  });
+
+  test("is an ordinary request where no route takes it (RFC 9110 §7.8)", async () => {
+    const upstream = await startSpdy();
+    const rig = await start(upstream, {});
+    const { said } = asking(rig, spdy);
+    await waitFor("the answer", () => said().endsWith("ordinary"));
+    assert.deepEqual(
+      upstream.ordinary.map(({ headers }) => headers.upgrade),
+      [undefined],
+    );
+  });
+});
+
+test("what may be written", () => {
+  const of = (lines: string, global = "") => {
+    const route = config(`${base}${global}${goodRoute}${lines}`).routes[0];
+    return [route?.allowWebsockets, route?.allowUpgrades];
+  };
+  assert.deepEqual(of(""), [false, []]);
+  assert.deepEqual(of("    allow_spdy: true\n"), [false, ["spdy/3.1"]]);
+  assert.deepEqual(of("    allow_upgrades: [WebSocket, SPDY/3.1, chat]\n"), [true, ["spdy/3.1", "chat"]]);
+  assert.deepEqual(of("", "allow_upgrades: [chat]\n"), [false, ["chat"]]);
+  assert.deepEqual(of("    allow_upgrades: []\n", "allow_upgrades: [chat]\n"), [false, []]);
+  assert.deepEqual(errors(`${base}${goodRoute}    allow_upgrades: [h2c]\n`), [
+    "c.yaml:17:22: routes[0].allow_upgrades[0]: h2c would carry requests that nobody has decided about; remove it; a route of tcp+https or udp+https carries other traffic",
+  ]);
+});

@@ -1,0 +1,180 @@
+/** Outlier detection and the state behind health checks, with a clock of the test's own. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { HealthCheckConfig, OutlierConfig } from "../../../src/config/index.ts";
+import { type CheckResult, Health } from "../../../src/proxy/upstream/health.ts";
+import { type Outcome, Outliers } from "../../../src/proxy/upstream/outliers.ts";
+import { base, goodRoute, config as parsed } from "../../config/support.ts";
+
+function configOf(written: string): OutlierConfig {
+  const found = parsed(`${base}${goodRoute}    outlier_detection: ${written}\n`).routes[0]?.outlierDetection;
+  assert.ok(found);
+  return found;
+}
+const status = (code: number): Outcome => ({ type: "answered", status: code });
+const local: Outcome = { type: "local" };
+
+function rig(written: string, members = 10, chance = 0) {
+  const said: string[] = [];
+  const outliers = new Outliers(configOf(written), members, {
+    now: 0,
+    random: () => chance,
+    onChange: (member, cause) => void said.push(`${member} ${cause ?? "back"}`),
+  });
+  const report = (member: number, outcomes: readonly Outcome[], now = 0): void => {
+    for (const outcome of outcomes) outliers.report(member, outcome, now);
+  };
+  return { outliers, said, report };
+}
+const times = (count: number, outcome: Outcome): readonly Outcome[] => Array.from({ length: count }, () => outcome);
+
+describe("in a row", () => {
+  test("five answers of 500 and above eject for half a minute; one good answer starts the count anew", () => {
+    const { outliers, said, report } = rig("{}");
+    report(1, [...times(4, status(500)), status(404), ...times(4, status(500))]);
+    assert.equal(outliers.isEjected(1), false);
+    report(1, [status(503)], 5);
+    assert.deepEqual([outliers.isEjected(1), said], [true, ["1 consecutive_5xx"]]);
+    outliers.tick(29_000);
+    assert.equal(outliers.isEjected(1), true);
+    outliers.tick(40_000);
+    assert.deepEqual([outliers.isEjected(1), said.at(-1)], [false, "1 back"]);
+  });
+  test("the second ejection lasts twice as long; quiet intervals make it shorter again", () => {
+    const { outliers, report } = rig("{interval: 1s, base_ejection_time: 10s}");
+    report(1, times(5, status(500)), 0);
+    outliers.tick(10_000);
+    report(1, times(5, status(500)), 10_500);
+    outliers.tick(29_000);
+    assert.equal(outliers.isEjected(1), true);
+    outliers.tick(31_000);
+    assert.equal(outliers.isEjected(1), false);
+    report(1, times(5, status(500)), 40_000);
+    outliers.tick(50_500);
+    assert.equal(outliers.isEjected(1), false, "after nine quiet seconds it is like the first");
+  });
+  test("no answer at all counts as 503, and by itself where the route says so", () => {
+    const together = rig("{consecutive_5xx: 3}");
+    together.report(0, [local, status(500), local]);
+    assert.deepEqual(together.said, ["0 consecutive_5xx"]);
+    const split = rig(
+      "{consecutive_5xx: 3, split_external_local_origin_errors: true, consecutive_local_origin_failure: 2}",
+    );
+    split.report(0, [local, status(500), local]);
+    assert.deepEqual(split.said, []);
+    split.report(0, [local]);
+    assert.deepEqual(split.said, ["0 consecutive_local_origin_failure"]);
+  });
+  test("gateway failures eject only where that is enforced", () => {
+    const failing = times(5, status(502));
+    const off = rig("{consecutive_5xx: 100}");
+    off.report(0, failing);
+    assert.deepEqual(off.said, []);
+    const on = rig("{consecutive_5xx: 100, enforcing_consecutive_gateway_failure: 100}");
+    on.report(0, [...times(4, status(502)), status(500), ...times(4, status(504))]);
+    assert.deepEqual(on.said, []);
+    on.report(0, failing);
+    assert.deepEqual(on.said, ["0 consecutive_gateway_failure"]);
+  });
+  test("enforcement by chance", () => {
+    const { said, report } = rig("{enforcing_consecutive_5xx: 30}", 10, 0.5);
+    report(0, times(5, status(500)));
+    assert.deepEqual(said, []);
+  });
+});
+
+describe("how many", () => {
+  test("one may always go, the rest as max_ejection_percent says; none with 0", () => {
+    const small = rig("{}", 3);
+    for (const member of [0, 1, 2]) small.report(member, times(5, status(500)));
+    assert.deepEqual(small.said, ["0 consecutive_5xx"]);
+    const half = rig("{max_ejection_percent: 50}", 4);
+    for (const member of [0, 1, 2, 3]) half.report(member, times(5, status(500)));
+    assert.deepEqual(half.said.length, 2);
+    const none = rig("{max_ejection_percent: 0}", 4);
+    none.report(0, times(5, status(500)));
+    assert.deepEqual(none.said, []);
+  });
+  test("a health check that passes ends an ejection, unless the route says otherwise", () => {
+    for (const [written, back] of [
+      ["{}", true],
+      ["{successful_active_health_check_uneject_host: false}", false],
+    ] as const) {
+      const { outliers, report } = rig(written);
+      report(0, times(5, status(500)));
+      outliers.unejectByHealth(0);
+      assert.equal(outliers.isEjected(0), !back);
+    }
+  });
+});
+
+describe("rates", () => {
+  const good = times(100, status(200));
+  /** 100 requests, of which so many fail, never two in a row. */
+  const failing = (count: number): readonly Outcome[] =>
+    good.map((outcome, i) => (i % 2 === 1 && i < count * 2 ? status(500) : outcome));
+
+  test("who does much worse than the others goes, once there are enough of them", () => {
+    const many = rig("{max_ejection_percent: 50}", 6);
+    for (let member = 0; member < 5; member++) many.report(member, good);
+    many.report(5, failing(40));
+    many.outliers.tick(10_000);
+    assert.deepEqual(many.said, ["5 success_rate"]);
+    const few = rig("{}", 4);
+    for (let member = 0; member < 3; member++) few.report(member, good);
+    few.report(3, failing(40));
+    few.outliers.tick(10_000);
+    assert.deepEqual(few.said, []);
+  });
+  test("a share of failures ejects where that is enforced", () => {
+    const written = "{enforcing_failure_percentage: 100, enforcing_success_rate: 0, failure_percentage_threshold: 40}";
+    const { outliers, said, report } = rig(written, 6);
+    for (let member = 0; member < 5; member++) report(member, good);
+    report(5, failing(40));
+    outliers.tick(9_999);
+    assert.deepEqual(said, [], "not before the interval is over");
+    outliers.tick(10_000);
+    assert.deepEqual(said, ["5 failure_percentage"]);
+  });
+});
+
+describe("health", () => {
+  const written =
+    "{timeout: 1s, interval: 10s, unhealthy_threshold: 3, healthy_threshold: 2, tcp_health_check: {}, unhealthy_interval: 5s, healthy_edge_interval: 1s, no_traffic_interval: 60s}";
+  const check = (): HealthCheckConfig => {
+    const text = `${base}${goodRoute}    health_checks: [${written}]\n`;
+    const found = parsed(text).routes[0]?.healthChecks[0];
+    assert.ok(found);
+    return found;
+  };
+  const after = (results: readonly CheckResult[]): Health => {
+    const health = new Health(check());
+    for (const result of results) health.take(result);
+    return health;
+  };
+  test("is taken for granted before the first check, which decides at once", () => {
+    assert.equal(after([]).healthy, true);
+    assert.equal(after(["fail"]).healthy, false);
+    assert.equal(after(["fail", "pass", "pass"]).healthy, true);
+  });
+  test("changes after as many results in a row as the thresholds say, or at once at a plain no", () => {
+    assert.equal(after(["pass", "fail", "fail"]).healthy, true);
+    assert.equal(after(["pass", "fail", "fail", "pass", "fail", "fail"]).healthy, true);
+    assert.equal(after(["pass", "fail", "fail", "fail"]).healthy, false);
+    assert.equal(after(["pass", "hard"]).healthy, false);
+    assert.equal(after(["fail", "pass"]).healthy, false);
+    assert.equal(after(["fail", "pass", "pass"]).healthy, true);
+  });
+  test("is asked for more seldom without traffic, and as the intervals say", () => {
+    const next = (results: readonly CheckResult[], traffic = true) => after(results).nextIn(traffic, () => 0.5);
+    assert.equal(next(["pass"], false), 60_000);
+    assert.equal(next(["pass"]), 1_000, "the edge");
+    assert.equal(next(["pass", "pass"]), 10_000);
+    assert.equal(next(["fail"]), 5_000);
+    const jittered = new Health({ ...check(), intervalJitterMs: 100, intervalJitterPercent: 10 });
+    assert.equal(
+      jittered.nextIn(true, () => 0.5),
+      5_000 + 50 + 250,
+    );
+  });
+});
