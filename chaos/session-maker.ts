@@ -2,8 +2,8 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHandleCodec } from "../src/auth/index.ts";
-import { authKeys } from "../src/cli/auth-keys.ts";
-import { idpsOf } from "../src/cli/auth-parts.ts";
+import { authKeys } from "../src/cli/build/auth-keys.ts";
+import { idpsOf } from "../src/cli/build/auth-parts.ts";
 import type { Config } from "../src/config/index.ts";
 import {
   type CommandId,

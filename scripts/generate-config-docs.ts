@@ -8,8 +8,14 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { type KeyMeta, keyMeta, kindLabel, sectionShape, writtenDefault } from "../src/config/keys.ts";
-import { documentSchema, globalGroups, routeGroups, unusedGlobals, unusedRouteKeys } from "../src/config/schema.ts";
+import { type KeyMeta, keyMeta, kindLabel, sectionShape, writtenDefault } from "../src/config/schema/keys.ts";
+import {
+  documentSchema,
+  globalGroups,
+  routeGroups,
+  unusedGlobals,
+  unusedRouteKeys,
+} from "../src/config/schema/schema.ts";
 
 type Keys = Readonly<Record<string, z.ZodType>>;
 type Row = Readonly<{ path: string; schema: z.ZodType; meta: KeyMeta }>;

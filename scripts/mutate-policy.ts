@@ -13,17 +13,17 @@ const tests = [
   ...[
     "decide",
     "combine",
-    "criteria",
+    "criteria/criteria",
     "compile",
-    "client-certificate",
-    "criteria-device",
-    "criteria-time",
-    "criteria-ssh",
+    "client-certificates/client-certificate",
+    "criteria/device",
+    "criteria/time",
+    "criteria/eval-only/ssh",
   ].map((name) => `test/auth/authorize/${name}.test.ts`),
   "test/auth/authorize/laws.property.test.ts",
   "test/auth/authorize/policy.property.test.ts",
-  "test/auth/authorize/side.property.test.ts",
-  "test/cli/policy-eval.test.ts",
+  "test/auth/authorize/rule-set.property.test.ts",
+  "test/cli/policy/policy-eval.test.ts",
 ];
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });

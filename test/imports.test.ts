@@ -274,7 +274,8 @@ test("the rules see what they are meant to see", () => {
     assert.ok(!worldlyCode.some(([pattern]) => pattern.test(text)), text);
   }
   assert.ok(
-    touchesTheWorld("src/replication/log/postgres/log.ts") && touchesTheWorld("src/auth/authenticate/oidc-client.ts"),
+    touchesTheWorld("src/replication/log/postgres/log.ts") &&
+      touchesTheWorld("src/auth/authenticate/provider/oidc-client.ts"),
   );
   assert.ok(!touchesTheWorld("src/replication/node/follower.ts") && !touchesTheWorld("src/auth/client-certificate.ts"));
 });

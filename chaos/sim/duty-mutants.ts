@@ -30,7 +30,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a refresh token is presented without a look whether the epoch of its intent is still led",
     changes: [
       {
-        file: "src/auth/authenticate/refresh-rules.ts",
+        file: "src/auth/authenticate/provider/refresh-rules.ts",
         take: 'return at.leads && at.waitedMs <= startMsMax ? "present" : "release";',
         put: 'return at.leads || at.waitedMs >= 0 ? "present" : "release";',
       },
@@ -41,7 +41,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     meaning: "a refresh token whose outcome is unknown is presented again",
     changes: [
       {
-        file: "src/auth/authenticate/refresh-rules.ts",
+        file: "src/auth/authenticate/provider/refresh-rules.ts",
         take: 'if (presentation === null) return { type: "record" };',
         put: 'if (presentation === null || presentation.deadline > 0) return { type: "record" };',
       },
@@ -52,7 +52,7 @@ export const dutyMutants: Readonly<Record<string, Mutant>> = {
     meaning: "invalid_grant ends a session though a presentation that this epoch does not know may be the reason",
     changes: [
       {
-        file: "src/auth/authenticate/refresh-rules.ts",
+        file: "src/auth/authenticate/provider/refresh-rules.ts",
         take: 'return outcome.error === "invalid_grant" && mayBeOurs(entry, epoch) ? "stop" : "end";',
         put: 'return outcome.error === "" && mayBeOurs(entry, epoch) ? "stop" : "end";',
       },

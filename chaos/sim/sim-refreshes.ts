@@ -10,7 +10,7 @@ import {
   stepAfterAnswer,
   stepAfterRecord,
   type UnsentIntent,
-} from "../../src/auth/authenticate/refresh-rules.ts";
+} from "../../src/auth/authenticate/provider/refresh-rules.ts";
 import { openVault } from "../../src/broker/commands/vault.ts";
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { Ledger } from "../../src/broker/state/broker-state.ts";

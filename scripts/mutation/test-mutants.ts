@@ -156,7 +156,7 @@ export const testMutants: Readonly<Record<string, TestMutant>> = {
     test: "test/integration/cluster/revocation.test.ts",
     changes: [
       {
-        file: "src/cli/fronts.ts",
+        file: "src/cli/build/request-services.ts",
         take: "replica.drain();\n    await started.close();",
         put: "replica.drain();\n    void started.close();",
       },

@@ -1,6 +1,5 @@
 /** Who is asking, and may they. Neighbours import auth through this door. */
 
-export { acceptsRedirect, bestMatch, isBrowser } from "./accept.ts";
 export {
   type AssertionClaims,
   type AssertionRules,
@@ -17,6 +16,7 @@ export {
   SigningKeyError,
 } from "./assertion.ts";
 export { createAuthenticateHost } from "./authenticate/authenticate-server.ts";
+export type { AuthDeps, AuthSettings, Handler, ReservedContext, SignInFor } from "./authenticate/context.ts";
 export {
   type BearerAnswer,
   type BearerRules,
@@ -24,11 +24,13 @@ export {
   bearerIdp,
   bearerToken,
   createBearerTokens,
-} from "./authenticate/bearer-tokens.ts";
-export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/begin-sign-in.ts";
-export { type Box, createBox } from "./authenticate/boxes.ts";
-export type { AuthDeps, AuthSettings, Handler, ReservedContext, SignInFor } from "./authenticate/context.ts";
-export { type Credential, type CredentialSource, cookieValue, readCredential } from "./authenticate/credentials.ts";
+} from "./authenticate/credentials/bearer-tokens.ts";
+export {
+  type Credential,
+  type CredentialSource,
+  cookieValue,
+  readCredential,
+} from "./authenticate/credentials/credentials.ts";
 export {
   createHandleCodec,
   type Handle,
@@ -36,18 +38,20 @@ export {
   handleFits,
   handleFitsTunnels,
   tunnelAudience,
-} from "./authenticate/handle.ts";
-export { isTooLongToCarry, scriptPath } from "./authenticate/kept-address.ts";
-export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/local-fetch.ts";
-export { createOidcClient, type OidcClient } from "./authenticate/oidc-client.ts";
-export { ProviderError } from "./authenticate/provider-error.ts";
-export { createRefresh } from "./authenticate/refresh-duty.ts";
-export { newRefreshMemory, type RefreshMemory, refreshResults } from "./authenticate/refresh-memory.ts";
+} from "./authenticate/credentials/handle.ts";
+export { createTokenIssuers, type TokenIssuers } from "./authenticate/credentials/issuers.ts";
+export { createLocalFetch, createLocalLookup, type LocalFetch } from "./authenticate/provider/local-fetch.ts";
+export { createOidcClient, type OidcClient } from "./authenticate/provider/oidc-client.ts";
+export { ProviderError } from "./authenticate/provider/provider-error.ts";
+export { createRefresh } from "./authenticate/provider/refresh-duty.ts";
+export { newRefreshMemory, type RefreshMemory, refreshResults } from "./authenticate/provider/refresh-memory.ts";
+export { type TraceText, traceInTarget, traceText } from "./authenticate/provider/trace-text.ts";
 export { createRouteHost } from "./authenticate/route-host-server.ts";
-export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in-returns.ts";
-export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/signed-in.ts";
-export { createTokenIssuers, type TokenIssuers } from "./authenticate/token-issuers.ts";
-export { type TraceText, traceInTarget, traceText } from "./authenticate/trace-text.ts";
+export { beginSignIn, NoRouteError, type SignInRedirect } from "./authenticate/sign-in/begin-sign-in.ts";
+export { isTooLongToCarry, scriptPath } from "./authenticate/sign-in/kept-address.ts";
+export { type SignInLoop, signInLoopOf, signInLoopPageOf } from "./authenticate/sign-in/sign-in-returns.ts";
+export { type SignedIn, whoIsSignedIn, whoIsSignedInUnderLease } from "./authenticate/sign-in/signed-in.ts";
+export { type Box, createBox } from "./authenticate/sign-in/value-cipher.ts";
 export {
   AnyRecords,
   ambiguityOf,
@@ -107,6 +111,7 @@ export {
   traceDecision,
 } from "./authorize/index.ts";
 export type { DecisionRecord, RecordDecision } from "./decision-record.ts";
+export { acceptsRedirect, bestMatch, isBrowser } from "./reply/accept-header.ts";
 export {
   denialJson,
   type ErrorPage,
@@ -123,6 +128,6 @@ export {
   type SignOutConfirmPage,
   scriptedPageHeaders,
   type UserInfoPage,
-} from "./page.ts";
+} from "./reply/page.ts";
+export { signInChallenge, signInHint } from "./reply/sign-in-hint.ts";
 export { type ListAsked, type ListedRoute, listRoutes } from "./route-list.ts";
-export { signInChallenge, signInHint } from "./sign-in-hint.ts";

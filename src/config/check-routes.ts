@@ -6,9 +6,9 @@
  */
 import { isIP } from "node:net";
 import type { HostPort, RouteConfig, TlsFiles } from "./config.ts";
-import { isLoopback } from "./kinds-network.ts";
-import { readCertificate } from "./material.ts";
-import type { Path, Report } from "./places.ts";
+import { readCertificate } from "./resolve/key-material.ts";
+import type { Path, Report } from "./source/source-locations.ts";
+import { isLoopback } from "./values/network-values.ts";
 
 export type PlacedRoute = Readonly<{ route: RouteConfig; path: Path; hasOwnId: boolean }>;
 export type Surroundings = Readonly<{

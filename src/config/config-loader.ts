@@ -22,11 +22,11 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
-import { parseJson } from "./kinds.ts";
-import type { FileContent, ReadFile } from "./material.ts";
-import type { Environment, Overrides } from "./overrides.ts";
 import { type ParseOptions, type ParseResult, parseConfig } from "./parse-config.ts";
-import type { GeneratedSecrets } from "./resolve-secrets.ts";
+import type { FileContent, ReadFile } from "./resolve/key-material.ts";
+import type { GeneratedSecrets } from "./resolve/secrets.ts";
+import type { Environment, Overrides } from "./source/overrides.ts";
+import { parseJson } from "./values/value-type.ts";
 
 export type LoadOptions = Readonly<{
   env: Environment;

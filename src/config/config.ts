@@ -6,9 +6,9 @@
  * SHA-256 of its canonical form in which each secret is replaced by a keyed digest.
  */
 import type { ConfigHash, NodeId } from "../events/index.ts";
-import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./config-upstreams.ts";
-import type { ResourceWords } from "./kinds-decisions.ts";
-import type { AccessLogField, AuthorizeLogField } from "./log-fields.ts";
+import type { BalancingConfig, BreakerConfig, HealthCheckConfig, OutlierConfig } from "./schema/config-upstreams.ts";
+import type { ResourceWords } from "./values/decision-values.ts";
+import type { AccessLogField, AuthorizeLogField } from "./values/log-fields.ts";
 
 /** A limit for each role in which a process holds a lease. */
 export type PerNodeRole = Readonly<Record<"proxy" | "authorize" | "broker", number>>;
@@ -19,7 +19,7 @@ export type OnStale = "serve" | "deny";
 
 /**
  * One reading of PPL as data, still to be compiled by src/auth/authorize; `place` is where it stands in the file.
- * `places` knows every value and key inside it, for `placeIn` (places.ts); absent when the policy came from no file.
+ * `places` knows every value and key inside it, for `placeIn` (source/source-locations.ts); absent when the policy came from no file.
  */
 export type PolicySource = Readonly<{ ppl: unknown; place: Place; places?: Places }>;
 /** Lines and columns count from 1; line 0 is a source without lines: an environment variable, the command line. */

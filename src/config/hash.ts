@@ -10,7 +10,7 @@ import { createHash } from "node:crypto";
 import { type ConfigHash, parseConfigHash } from "../events/index.ts";
 import type { Config } from "./config.ts";
 import { secretDigest, secretPlacesIn, withoutSecrets } from "./redact.ts";
-import { globalKeys, routeKeys } from "./schema.ts";
+import { globalKeys, routeKeys } from "./schema/schema.ts";
 
 export type Unhashed = Omit<Config, "hash">;
 

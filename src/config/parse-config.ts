@@ -10,10 +10,29 @@ import { parseNodeId } from "../events/index.ts";
 import { checkRoutes, type PlacedRoute } from "./check-routes.ts";
 import type { Config, PolicySource, Problem } from "./config.ts";
 import { hashConfig, type Unhashed } from "./hash.ts";
-import { sectionShape } from "./keys.ts";
-import { isPlainObject, show } from "./kinds.ts";
-import { otherLogLevels } from "./log-fields.ts";
-import { Material, type ReadFile } from "./material.ts";
+import { policyPartsOf } from "./policy-parts.ts";
+import { resolveAutocert } from "./resolve/autocert.ts";
+import { resolveBrokers } from "./resolve/brokers.ts";
+import { checkClientCertificates, resolveClientCertificates } from "./resolve/client-certificates.ts";
+import { resolveDecisionApi } from "./resolve/decision-api.ts";
+import { checkIdpClients, resolveDependsOn } from "./resolve/identity.ts";
+import { Material, type ReadFile } from "./resolve/key-material.ts";
+import { resolveListener } from "./resolve/listener.ts";
+import { resolveObserving } from "./resolve/observing.ts";
+import { type ProcessPart, resolveProcess } from "./resolve/process.ts";
+import { resolveRoute } from "./resolve/route.ts";
+import { type Generate, resolveSecrets } from "./resolve/secrets.ts";
+import {
+  checkSignInHost,
+  resolveAdministrators,
+  resolveSignIn,
+  signInHostOf,
+  type VisitedHost,
+} from "./resolve/sign-in.ts";
+import { resolveTimeouts } from "./resolve/timeouts.ts";
+import { sectionShape } from "./schema/keys.ts";
+import { type Globals, globalShape, type Route, routeShape } from "./schema/schema.ts";
+import { asksForSession } from "./sign-in-needs.ts";
 import {
   applyEnvironment,
   applyOverrides,
@@ -21,32 +40,13 @@ import {
   environmentNames,
   type Overrides,
   type Source,
-} from "./overrides.ts";
-import { type Path, placeOf, Report } from "./places.ts";
-import { policyPartsOf } from "./policy-parts.ts";
-import { readSection, type Section } from "./read-section.ts";
-import { resolveAutocert } from "./resolve-autocert.ts";
-import { resolveBrokers } from "./resolve-brokers.ts";
-import { checkClientCertificates, resolveClientCertificates } from "./resolve-client-certificates.ts";
-import { resolveDecisionApi } from "./resolve-decision-api.ts";
-import { checkIdpClients, resolveDependsOn } from "./resolve-identity.ts";
-import { resolveListener } from "./resolve-listener.ts";
-import { resolveObserving } from "./resolve-observing.ts";
-import { type ProcessPart, resolveProcess } from "./resolve-process.ts";
-import { resolveRoute } from "./resolve-route.ts";
-import { type Generate, resolveSecrets } from "./resolve-secrets.ts";
-import {
-  checkSignInHost,
-  resolveAdministrators,
-  resolveSignIn,
-  signInHostOf,
-  type VisitedHost,
-} from "./resolve-sign-in.ts";
-import { resolveTimeouts } from "./resolve-timeouts.ts";
-import { type Globals, globalShape, type Route, routeShape } from "./schema.ts";
-import { asksForSession } from "./sign-in-needs.ts";
+} from "./source/overrides.ts";
+import { readSection, type Section } from "./source/read-section.ts";
+import { type Path, placeOf, Report } from "./source/source-locations.ts";
+import { readYaml } from "./source/yaml-document.ts";
+import { otherLogLevels } from "./values/log-fields.ts";
+import { isPlainObject, show } from "./values/value-type.ts";
 import { checkWindowLimits } from "./window-limits.ts";
-import { readYaml } from "./yaml-document.ts";
 
 export type ParseOptions = Readonly<{
   env: Environment;

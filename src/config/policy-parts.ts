@@ -4,7 +4,7 @@
  * Pure. Certificates, secrets, stores, brokers and the identity provider are left out, so that policies can be evaluated and tested on
  * a machine that has none of them. What says who counts as whom stays: routes, client authorities, token issuers, data sources.
  */
-import type { Source } from "./overrides.ts";
+import type { Source } from "./source/overrides.ts";
 
 const globalParts: ReadonlySet<string> = new Set([
   "routes",

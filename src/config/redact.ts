@@ -10,8 +10,8 @@
  */
 import { createHmac, hkdfSync } from "node:crypto";
 import type { z } from "zod";
-import { keyMeta, sectionShape } from "./keys.ts";
-import { isPlainObject } from "./kinds.ts";
+import { keyMeta, sectionShape } from "./schema/keys.ts";
+import { isPlainObject } from "./values/value-type.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;
 type Digest = (secret: string | Uint8Array) => string;

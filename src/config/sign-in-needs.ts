@@ -4,7 +4,7 @@
  * Pure. A criterion that is not listed here counts as one that asks for a session, so a new criterion makes sign-in a need.
  */
 import type { RouteAccess, RouteConfig } from "./config.ts";
-import { isPlainObject } from "./kinds.ts";
+import { isPlainObject } from "./values/value-type.ts";
 
 /** Criteria that the request and its connection answer alone. */
 const withoutSession: ReadonlySet<string> = new Set([

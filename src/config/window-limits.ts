@@ -5,7 +5,7 @@
  * long a receipt waits for a silent node, and for leases of a history that the store may have lost.
  */
 import type { Config, PerNodeRole } from "./config.ts";
-import type { Report } from "./places.ts";
+import type { Report } from "./source/source-locations.ts";
 
 const graceMsDefault = 60_000;
 

@@ -1,7 +1,7 @@
 /** People and groups whose names do not fit into a path can be revoked and removed all the same. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { inPath } from "../../src/cli/operator-client.ts";
+import { inPath } from "../../src/cli/operator/operator-client.ts";
 import { parseGroupId } from "../../src/events/index.ts";
 import { signIn, subjectId } from "../auth/authenticate/support.ts";
 import { startOperatorWorld } from "../console/operator-support.ts";

@@ -28,8 +28,8 @@ const ofOthers = {
 const seen = (pattern: RegExp): readonly string[] => loaded.filter((path) => pattern.test(path));
 
 test("a process that is a proxy alone loads what all services need, and nothing of what it does not run", async () => {
-  await import("../../src/cli/run.ts");
-  await import("../../src/cli/services.ts");
+  await import("../../src/cli/commands/run.ts");
+  await import("../../src/cli/build/services.ts");
   assert.ok(loaded.includes(`${root}src/proxy/proxy-server.ts`));
   for (const [what, pattern] of Object.entries(ofOthers)) assert.deepEqual(seen(pattern).slice(0, 3), [], what);
 });

@@ -7,7 +7,7 @@ import { createServer, type Server } from "node:https";
 import { type AddressInfo, createServer as createTcpServer, type Server as TcpServer } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { describeConnectionProblem } from "../../src/cli/connection-problem.ts";
+import { describeConnectionProblem } from "../../src/cli/operator/connection-problem.ts";
 import { certificate } from "../config/support.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { freePort } from "../support/free-port.ts";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type DatabrokerParts, startDatabroker } from "../../src/cli/databroker-parts.ts";
+import { type DatabrokerParts, startDatabroker } from "../../src/cli/build/databroker-parts.ts";
 import {
   type CommandId,
   type NodeId,

@@ -5,8 +5,8 @@ import { suite, test } from "node:test";
 import { z } from "zod";
 import { generated, jsonSchema } from "../../scripts/generate-config-docs.ts";
 import { readYaml } from "../../src/config/index.ts";
-import { keyMeta, sectionShape, writtenDefault } from "../../src/config/keys.ts";
-import { globalKeys, globalShape, routeKeys, routeShape } from "../../src/config/schema.ts";
+import { keyMeta, sectionShape, writtenDefault } from "../../src/config/schema/keys.ts";
+import { globalKeys, globalShape, routeKeys, routeShape } from "../../src/config/schema/schema.ts";
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { formatProblem } from "../../src/config/index.ts";
-import { globalShape, routeShape } from "../../src/config/schema.ts";
+import { globalShape, routeShape } from "../../src/config/schema/schema.ts";
 import { fc } from "../support/property.ts";
 import { base, goodRoute, parse } from "./support.ts";
 

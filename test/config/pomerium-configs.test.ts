@@ -8,7 +8,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { readConfiguration } from "../../src/cli/load.ts";
+import { readConfiguration } from "../../src/cli/build/load.ts";
 import { formatProblem, type Problem } from "../../src/config/index.ts";
 import { TemporaryFolder } from "../support/child.ts";
 import { certificate } from "./support.ts";

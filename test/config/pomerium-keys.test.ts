@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 import { formatProblem } from "../../src/config/index.ts";
-import { keyMeta } from "../../src/config/keys.ts";
-import { globalShape, routeShape, unusedGlobals, unusedRouteKeys } from "../../src/config/schema.ts";
+import { keyMeta } from "../../src/config/schema/keys.ts";
+import { globalShape, routeShape, unusedGlobals, unusedRouteKeys } from "../../src/config/schema/schema.ts";
 import { base, cookieSecret, errors, goodRoute, parse, problems, sharedSecret, warnings } from "./support.ts";
 
 /** Pomerium 0.33, its global settings. */

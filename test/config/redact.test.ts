@@ -4,8 +4,8 @@ import { generateKeyPairSync } from "node:crypto";
 import { suite, test } from "node:test";
 import type { z } from "zod";
 import { canonicalConfig } from "../../src/config/index.ts";
-import { keyMeta, kindLabel, sectionShape } from "../../src/config/keys.ts";
-import { globalKeys, routeKeys } from "../../src/config/schema.ts";
+import { keyMeta, kindLabel, sectionShape } from "../../src/config/schema/keys.ts";
+import { globalKeys, routeKeys } from "../../src/config/schema/schema.ts";
 import { base, certificate, config, cookieSecret, goodRoute, parse, sharedSecret } from "./support.ts";
 
 type Shape = Readonly<Record<string, z.ZodType>>;

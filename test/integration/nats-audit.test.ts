@@ -22,7 +22,7 @@ import {
 } from "../../src/audit/index.ts";
 import { proofHeader, proofTagHeader, proveRecords } from "../../src/audit/record-proof.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
-import { recordSource } from "../../src/cli/audit-records.ts";
+import { recordSource } from "../../src/cli/operator/audit-records.ts";
 import type { BootId, NodeId, UnixMs } from "../../src/events/index.ts";
 import { batchOf, decision, secret, signerOf } from "../audit/support.ts";
 import { startNats } from "../support/nats.ts";

@@ -2,13 +2,13 @@
 import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
-import { registerCallback } from "./callback-endpoint.ts";
-import { readOnly, registerCommon, sendUnauthorized } from "./common-endpoints.ts";
 import { type AuthDeps, createContextKeeper, type Handler } from "./context.ts";
-import { registerLogin, registerUser } from "./programmatic-endpoints.ts";
-import { registerSignIn } from "./sign-in-endpoints.ts";
-import { registerSignOut } from "./sign-out-endpoints.ts";
-import { userInfo } from "./signed-in.ts";
+import { registerCallback } from "./sign-in/callback-endpoint.ts";
+import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
+import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
+import { registerSignIn } from "./sign-in/sign-in-endpoints.ts";
+import { registerSignOut } from "./sign-in/sign-out-endpoints.ts";
+import { userInfo } from "./sign-in/signed-in.ts";
 
 export async function createAuthenticateHost(
   deps: AuthDeps,

@@ -4,13 +4,13 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { CommandId, ConfigHash, Link, SessionId, UnixMs } from "../../events/index.ts";
 import type { Clock, Databroker, Freshness, Replica } from "../../replication/index.ts";
 import type { Caller, Principal } from "../authorize/decision.ts";
-import { handlerErrorJson, pageHeaders, type Render, type SignInErrorPage } from "../page.ts";
+import { handlerErrorJson, pageHeaders, type Render, type SignInErrorPage } from "../reply/page.ts";
 import type { ListAsked, ListedRoute } from "../route-list.ts";
-import type { Box } from "./boxes.ts";
-import { type CookieOptions, setCookie } from "./credentials.ts";
-import type { Handle, HandleCodec } from "./handle.ts";
-import type { OidcClient } from "./oidc-client.ts";
-import type { TraceText } from "./trace-text.ts";
+import { type CookieOptions, setCookie } from "./credentials/credentials.ts";
+import type { Handle, HandleCodec } from "./credentials/handle.ts";
+import type { OidcClient } from "./provider/oidc-client.ts";
+import type { TraceText } from "./provider/trace-text.ts";
+import type { Box } from "./sign-in/value-cipher.ts";
 
 export type AuthSettings = Readonly<{
   authenticateUrl: URL;

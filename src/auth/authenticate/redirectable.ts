@@ -5,7 +5,7 @@
  * A script (`Sec-Fetch-Mode` other than `navigate`), a program that is no browser, gRPC, and a caller that sent a credential in a
  * header or the query never are.
  */
-import { acceptsRedirect, isBrowser } from "../accept.ts";
+import { acceptsRedirect, isBrowser } from "../reply/accept-header.ts";
 
 export function isRedirectable(
   request: Readonly<{ method: string; headers: Readonly<Record<string, string | undefined>>; query: string }>,

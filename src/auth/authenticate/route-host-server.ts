@@ -9,11 +9,8 @@ import formbody from "@fastify/formbody";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { withoutJsonSchemas } from "../../replication/index.ts";
 import { identityTooLarge } from "../assertion.ts";
-import { scriptedPageHeaders } from "../page.ts";
-import { signInChallenge } from "../sign-in-hint.ts";
-import { beginSignIn, type SignInOptions } from "./begin-sign-in.ts";
-import { registerCallback } from "./callback-endpoint.ts";
-import { readOnly, registerCommon, sendUnauthorized } from "./common-endpoints.ts";
+import { scriptedPageHeaders } from "../reply/page.ts";
+import { signInChallenge } from "../reply/sign-in-hint.ts";
 import {
   type AuthDeps,
   addCookie,
@@ -31,18 +28,21 @@ import {
   sendProblem,
   sessionCookieOptions,
 } from "./context.ts";
-import { cookieValue } from "./credentials.ts";
-import { handleFits } from "./handle.ts";
-import { keepAddressScript, nearPathOf, returnPath, scriptPath } from "./kept-address.ts";
-import { registerLogin, registerUser } from "./programmatic-endpoints.ts";
+import { cookieValue } from "./credentials/credentials.ts";
+import { handleFits } from "./credentials/handle.ts";
+import { traceOf } from "./provider/trace-text.ts";
 import { isRedirectable } from "./redirectable.ts";
-import { registerRouteList } from "./route-list-endpoint.ts";
 import { isFromElsewhere } from "./same-origin.ts";
-import { additionalHostsOf } from "./sign-in-request.ts";
-import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in-returns.ts";
-import { underLease, userInfoPageOf, whoIsAsking } from "./signed-in.ts";
-import { checkSignedUrl, parameter, signUrl } from "./signed-url.ts";
-import { traceOf } from "./trace-text.ts";
+import { beginSignIn, type SignInOptions } from "./sign-in/begin-sign-in.ts";
+import { registerCallback } from "./sign-in/callback-endpoint.ts";
+import { readOnly, registerCommon, sendUnauthorized } from "./sign-in/common-endpoints.ts";
+import { keepAddressScript, nearPathOf, returnPath, scriptPath } from "./sign-in/kept-address.ts";
+import { registerLogin, registerUser } from "./sign-in/programmatic-endpoints.ts";
+import { registerRouteList } from "./sign-in/route-list-endpoint.ts";
+import { additionalHostsOf } from "./sign-in/sign-in-request.ts";
+import { clearReturns, signInLoopOf, signInLoopPageOf } from "./sign-in/sign-in-returns.ts";
+import { underLease, userInfoPageOf, whoIsAsking } from "./sign-in/signed-in.ts";
+import { checkSignedUrl, parameter, signUrl } from "./sign-in/signed-url.ts";
 
 export async function createRouteHost(deps: AuthDeps): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
   const app = Fastify({

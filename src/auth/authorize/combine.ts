@@ -10,7 +10,7 @@
  * also when `not` or `nor` made it met: that is what keeps nobody from counting as somebody who is not on the list.
  */
 import type { ClaimValue } from "../../events/index.ts";
-import type { AnyOf, CompiledCriterion, Test } from "./criterion-parts.ts";
+import type { AnyOf, CompiledCriterion, Test } from "./criteria/criterion-parts.ts";
 import type { Operator } from "./ppl-parser.ts";
 import type { ReasonTable } from "./reasons.ts";
 

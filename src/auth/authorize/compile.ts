@@ -14,8 +14,15 @@ import {
   type WrittenPolicy,
 } from "../../config/index.ts";
 import { combine } from "./combine.ts";
-import { compileCriterion } from "./criteria.ts";
-import { type CompiledCriterion, type Reads, readsNothing, type Surroundings, type Test } from "./criterion-parts.ts";
+import { Shared } from "./compile-cache.ts";
+import { compileCriterion } from "./criteria/criteria.ts";
+import {
+  type CompiledCriterion,
+  type Reads,
+  readsNothing,
+  type Surroundings,
+  type Test,
+} from "./criteria/criterion-parts.ts";
 import { conditionalPhrase, describe } from "./phrases.ts";
 import {
   type Action,
@@ -27,9 +34,8 @@ import {
   type Rule,
 } from "./ppl-parser.ts";
 import { ReasonTable } from "./reasons.ts";
-import { noRecords } from "./records.ts";
-import { Shared } from "./shared.ts";
-import { sideOf } from "./side.ts";
+import { noRecords } from "./records/records.ts";
+import { sideOf } from "./rule-set.ts";
 
 export type RoutePolicy = Readonly<{
   routeId: string;

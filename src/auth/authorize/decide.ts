@@ -13,7 +13,7 @@
 import { type DeviceId, deviceStream, type UnixMs } from "../../events/index.ts";
 import { streamsOf } from "./caller.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
-import { defaultDeviceType } from "./criteria-device.ts";
+import { defaultDeviceType } from "./criteria/device.ts";
 import type { Caller, Decision, DecisionRequest, FactKey, FactsRead, Principal, Sides } from "./decision.ts";
 import { ambiguityOf, pathReadings } from "./path-readings.ts";
 import type { Reason } from "./reasons.ts";

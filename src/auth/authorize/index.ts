@@ -7,7 +7,7 @@ export {
   placeIn,
   type ShadowAnswer,
   type ShadowDirection,
-} from "./beside.ts";
+} from "./annotations.ts";
 export {
   CallerCache,
   type CallerHandle,
@@ -15,6 +15,7 @@ export {
   resolveCaller,
   streamsOf,
 } from "./caller.ts";
+export { chainToAuthority, isCertificate } from "./client-certificates/verify-certificate.ts";
 export {
   type Compiled,
   type CompiledConditional,
@@ -25,7 +26,8 @@ export {
   type Policies,
   type RoutePolicy,
 } from "./compile.ts";
-export type { Surroundings } from "./criterion-parts.ts";
+export type { Surroundings } from "./criteria/criterion-parts.ts";
+export { parsePresentedKey } from "./criteria/eval-only/ssh-keys.ts";
 export {
   decide,
   type KnownCaller,
@@ -52,7 +54,7 @@ export {
   traceDecision,
 } from "./explain.ts";
 export { ambiguityOf, pathReadings } from "./path-readings.ts";
-export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./record-loader.ts";
+export { type RecordFetch, type RecordLoader, readRecordsOnce, startRecordLoader } from "./records/record-loader.ts";
 export {
   AnyRecords,
   type DataRecord,
@@ -62,7 +64,5 @@ export {
   type Records,
   recordKeys,
   recordSetsOf,
-} from "./records.ts";
+} from "./records/records.ts";
 export { matcherOfBlocks } from "./source-ip.ts";
-export { parsePresentedKey } from "./ssh-keys.ts";
-export { chainToAuthority, isCertificate } from "./verify-certificate.ts";

@@ -5,9 +5,9 @@ import {
   type BearerAnswer,
   type BearerTokens,
   createBearerTokens,
-} from "../../../src/auth/authenticate/bearer-tokens.ts";
-import { FairPlaces } from "../../../src/auth/authenticate/fair-places.ts";
-import { ProviderError } from "../../../src/auth/authenticate/provider-error.ts";
+} from "../../../src/auth/authenticate/credentials/bearer-tokens.ts";
+import { FairPlaces } from "../../../src/auth/authenticate/credentials/fair-limiter.ts";
+import { ProviderError } from "../../../src/auth/authenticate/provider/provider-error.ts";
 import { systemClock } from "../../../src/replication/index.ts";
 
 const rules = { format: "idp_access_token", audiences: null } as const;

@@ -150,7 +150,7 @@ test("odd methods, bodies and paths are refused without an error of ours", async
 test("the user page of authenticate takes a signed address and drops its query, and refuses another", async (t) => {
   const world = await startWorld(t);
   const visitor = world.visitor();
-  const { signUrl } = await import("../../../src/auth/authenticate/signed-url.ts");
+  const { signUrl } = await import("../../../src/auth/authenticate/sign-in/signed-url.ts");
   const url = new URL(world.url("authenticate", "/.pomerium/?pomerium_redirect_uri=https%3A%2F%2Fapp.example"));
   const [key] = world.deps.settings.urlKeys;
   const signed = signUrl(url, key ?? assert.fail(), Math.floor(Date.now() / 1_000));

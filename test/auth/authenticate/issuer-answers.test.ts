@@ -1,9 +1,13 @@
 /** Answers of issuers: bounded in size, depth and time, and made of well-formed text. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answerBytesMax, answerDepthMax, isNestedDeeperThan } from "../../../src/auth/authenticate/issuer-fetch.ts";
-import { profileOf } from "../../../src/auth/authenticate/oidc-profile.ts";
-import { ProviderError } from "../../../src/auth/authenticate/provider-error.ts";
+import {
+  answerBytesMax,
+  answerDepthMax,
+  isNestedDeeperThan,
+} from "../../../src/auth/authenticate/provider/issuer-fetch.ts";
+import { profileOf } from "../../../src/auth/authenticate/provider/oidc-profile.ts";
+import { ProviderError } from "../../../src/auth/authenticate/provider/provider-error.ts";
 import { finish, startOddProvider } from "./odd-provider.ts";
 
 const nested = (depth: number): string => `${"[".repeat(depth)}${"]".repeat(depth)}`;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { combine } from "../../../src/auth/authorize/combine.ts";
-import { type CompiledCriterion, plain } from "../../../src/auth/authorize/criterion-parts.ts";
+import { type CompiledCriterion, plain } from "../../../src/auth/authorize/criteria/criterion-parts.ts";
 import type { Operator } from "../../../src/auth/authorize/ppl-parser.ts";
 import { type Reason, ReasonTable } from "../../../src/auth/authorize/reasons.ts";
 import { now, request } from "./support.ts";

@@ -9,7 +9,7 @@ import { compilePolicies } from "../../../src/auth/authorize/compile.ts";
 import { decide } from "../../../src/auth/authorize/decide.ts";
 import type { Decision, DecisionRequest } from "../../../src/auth/authorize/decision.ts";
 import { explain } from "../../../src/auth/authorize/explain.ts";
-import { type DataRecord, type RecordKey, RecordSet } from "../../../src/auth/authorize/records.ts";
+import { type DataRecord, type RecordKey, RecordSet } from "../../../src/auth/authorize/records/records.ts";
 import type { UnixMs } from "../../../src/events/index.ts";
 import { fc } from "../../support/property.ts";
 import { brief, nobody, type Person, principal, request, route, source, type Who } from "./support.ts";

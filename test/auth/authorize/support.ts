@@ -9,7 +9,7 @@ import type {
   DeviceCredential,
   Principal,
 } from "../../../src/auth/authorize/decision.ts";
-import { noRecords, type Records } from "../../../src/auth/authorize/records.ts";
+import { noRecords, type Records } from "../../../src/auth/authorize/records/records.ts";
 import type { Place, Places, Problem, RouteConfig } from "../../../src/config/index.ts";
 import type { ActiveSession, Claims, GroupId, Position, SessionId, UnixMs, UserId } from "../../../src/events/index.ts";
 

@@ -6,7 +6,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { RouteShare } from "../../../src/cli/readiness.ts";
+import type { RouteShare } from "../../../src/cli/process/readiness.ts";
 import { Child, type Exit } from "../../support/child.ts";
 import { waitFor } from "../../support/wait-for.ts";
 

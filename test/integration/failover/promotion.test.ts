@@ -6,8 +6,8 @@ import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, test } from "node:test";
-import { runCommandLine } from "../../../src/cli/command-line.ts";
-import { commands } from "../../../src/cli/commands.ts";
+import { commands } from "../../../src/cli/commands/commands.ts";
+import { runCommandLine } from "../../../src/cli/terminal/command-line.ts";
 import {
   openPostgresLog,
   type PromoteOptions,

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, type TestContext, test } from "node:test";
 import { createLocalFetch, createOidcClient, createRefresh, newRefreshMemory } from "../../../src/auth/index.ts";
 import { createLeaderClient, startBroker } from "../../../src/broker/index.ts";
-import { idpsOf } from "../../../src/cli/auth-parts.ts";
+import { idpsOf } from "../../../src/cli/build/auth-parts.ts";
 import type { Config } from "../../../src/config/index.ts";
 import {
   type BrokerId,

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { measureName } from "../../../src/cli/measure-gauges.ts";
+import { measureName } from "../../../src/cli/process/measure-gauges.ts";
 import type { Receipt } from "../../../src/replication/index.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { openSocket } from "../cluster/client.ts";

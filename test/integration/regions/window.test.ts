@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
-import { measureName } from "../../../src/cli/measure-gauges.ts";
+import { measureName } from "../../../src/cli/process/measure-gauges.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import type { ClusterProcess } from "../cluster/cluster-process.ts";
 import { startTwoRegions, type TwoRegions } from "./two-regions.ts";

@@ -20,7 +20,7 @@ export const nextSchema = 5;
 const beside = (file: string, take: string, more: string): Sentence => ({ file, take, put: `${more}${take}` });
 
 export const nextBuild: readonly Sentence[] = [
-  { file: "src/cli/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
+  { file: "src/cli/terminal/version.ts", take: "String(packageJson.version)", put: JSON.stringify(nextVersion) },
   { file: formats, take: "export const readsLevel = 2;", put: `export const readsLevel = ${nextLevel};` },
   {
     file: formats,

@@ -1,0 +1,281 @@
+/**
+ * Bearer tokens as credentials (docs/pomerium-behaviour.md §3.4): an access or identity token of the identity provider,
+ * or a token of another issuer.
+ *
+ * A token that was verified becomes a session like any other: an event in the log, with an id that follows from the token. From then on
+ * every node knows it from its projection and asks nobody, and it can be listed and revoked. A session id is used once, so that a token
+ * whose session was revoked opens nothing again. No store and no provider is asked but for a token that nobody has seen.
+ *
+ * Bounded: tokens that are being verified, of all callers and of each, and those that are remembered as refused. Their session ends with the token, or with
+ * `cookie_expire`; it is never refreshed, and what a token does not say of groups changes none; nor does what others have said since.
+ */
+import { createHmac } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import {
+  type CommandRequest,
+  type Fact,
+  type Link,
+  type Profile,
+  type Projection,
+  type ProviderTokens,
+  parseSessionId,
+  type SessionId,
+  type UnixMs,
+  type UserId,
+  unreachable,
+  userIdOf,
+} from "../../../events/index.ts";
+import { callerNetwork } from "../../authorize/source-ip.ts";
+import { claimedGroups } from "../provider/claimed-groups.ts";
+import type { OidcClient } from "../provider/oidc-client.ts";
+import { ProviderError } from "../provider/provider-error.ts";
+import { type SubmitDeps, submitPatiently } from "../sign-in/begin-session.ts";
+import { FairPlaces } from "./fair-limiter.ts";
+import type { Handle } from "./handle.ts";
+import { isOfTokenIssuer, type TokenIssuers, tokenIssuerId } from "./issuers.ts";
+import { claimsWithin, isForOneOf, tokenText } from "./token-text.ts";
+
+/** What a route takes. */
+export type BearerRules = Readonly<
+  | { format: "idp_access_token"; audiences: readonly string[] | null }
+  | { format: "idp_identity_token" }
+  | { format: "jwt"; issuers: readonly string[] }
+>;
+
+export type BearerAnswer =
+  | Fact<"holder", { handle: Handle }>
+  /** The token is nobody's: it does not check out, is over, or was revoked. */
+  | Fact<"refused", unknown>
+  /** Nobody could say: the provider or the brokers do not answer, or too many tokens are being looked at, of all callers or of this one. */
+  | Fact<"unavailable", unknown>;
+
+export type BearerTokens = Readonly<{
+  /**
+   * Immediate for every token whose session is known.
+   * @param idpId the identity provider's client of the route
+   * @param from the address of whoever shows it
+   */
+  identify(
+    token: string,
+    rules: BearerRules,
+    of: Readonly<{ idpId: string; from: string }>,
+  ): BearerAnswer | Promise<BearerAnswer>;
+  /** Whether a token that was verified by earlier rules of its format is one that these rules take, by what it says. */
+  takes(token: string, rules: BearerRules): boolean;
+}>;
+
+export type BearerDeps = SubmitDeps &
+  Readonly<{
+    replica: Readonly<{ projection: Pick<Projection, "standing" | "session" | "sessionsOf"> }>;
+    catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
+    providerOf: (idpId: string) => OidcClient | undefined;
+    issuers: TokenIssuers;
+    /** Session ids follow from tokens under this key, the same on every node: nobody can try out tokens on a log. */
+    idKey: Uint8Array;
+    sessionMsMax: number;
+    groupsFromClaim: string | null;
+    maxSessionsPerUser: number;
+    uuid: () => string;
+    log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
+    atOnceMax?: number;
+    /** What became of a token that was not known yet. */
+    onLooked?: (result: "accepted" | "refused" | "unavailable") => void;
+  }>;
+
+/** What a token says, once it was verified. `saidAt`: when, where it says so; `expiresAt`: null where it does not say. */
+export type VerifiedToken = Readonly<{
+  profile: Profile;
+  tokens: ProviderTokens;
+  saidAt: UnixMs | null;
+  expiresAt: UnixMs | null;
+}>;
+
+const tokenCharsMax = 16_384;
+const atOnceMax = 64;
+const refusedMax = 10_000;
+/** A refusal holds for this long; a provider is not asked about one token again and again. */
+const refusedForMs = 30_000;
+
+/** Words by which a provider says that it cannot say, and nothing of the token. */
+const passing: ReadonlySet<string> = new Set(["server_error", "temporarily_unavailable", "slow_down"]);
+
+const refused: BearerAnswer = { type: "refused" };
+const unavailable: BearerAnswer = { type: "unavailable" };
+
+/** The token of an `Authorization: Bearer`; undefined: there is none. A session handle in that place is one of our own. */
+export function bearerToken(authorization: string | undefined): string | undefined {
+  const token = authorization === undefined ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
+  return token === undefined || /^pomerium-/i.test(token) ? undefined : token;
+}
+
+/**
+ * The provider or issuer whose session a bearer's is, if a route takes its tokens as it is configured now; undefined: it does not.
+ * @param idpId the identity provider's client of the route
+ */
+export function bearerIdp(rules: BearerRules | null, handle: Pick<Handle, "idpId">, idpId: string): string | undefined {
+  if (rules === null) return undefined;
+  const takes =
+    rules.format === "jwt"
+      ? rules.issuers.some((name) => tokenIssuerId(name) === handle.idpId)
+      : !isOfTokenIssuer(handle.idpId) && handle.idpId === idpId;
+  return takes ? handle.idpId : undefined;
+}
+
+export function createBearerTokens(deps: BearerDeps): BearerTokens {
+  const refusals = new LRUCache<SessionId, true>({ max: refusedMax, ttl: refusedForMs });
+  const underway = new Map<SessionId, Promise<BearerAnswer>>();
+  const places = new FairPlaces(deps.atOnceMax ?? atOnceMax);
+
+  /** The same for the same token where the same is asked of it, on every node. */
+  function sessionIdOf(parts: readonly unknown[]): SessionId {
+    const digest = createHmac("sha256", deps.idKey).update(JSON.stringify(parts)).digest().subarray(0, 16);
+    digest.writeUInt8((digest.readUInt8(6) & 0x0f) | 0x80, 6); // RFC 9562 §5.8
+    digest.writeUInt8((digest.readUInt8(8) & 0x3f) | 0x80, 8);
+    const hex = digest.toString("hex");
+    return parseSessionId(hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"));
+  }
+
+  /** Undefined: the projection does not know it. */
+  function known(sessionId: SessionId, needs: Link | null = null): BearerAnswer | undefined {
+    const found = deps.replica.projection.standing(sessionId);
+    if (found.standing === "unknown") return undefined;
+    if (found.standing !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
+    const { userId, idpId } = found.session;
+    return { type: "holder", handle: { sessionId, userId, idpId, needs, audience: [] } };
+  }
+
+  function identify(
+    token: string,
+    rules: BearerRules,
+    { idpId: routeIdpId, from }: Readonly<{ idpId: string; from: string }>,
+  ): BearerAnswer | Promise<BearerAnswer> {
+    const text = token.length > tokenCharsMax ? undefined : tokenText(token);
+    if (text === undefined) return refused;
+    // Asked each time: which issuers and audiences count may have changed since the token was verified.
+    if (!takes(token, rules)) return refused;
+    const issuer = rules.format === "jwt" ? deps.issuers.nameOf(token) : undefined;
+    const idpId = issuer === undefined ? routeIdpId : tokenIssuerId(issuer);
+    const hasAudience = rules.format === "idp_access_token" && rules.audiences !== null;
+    const sessionId = sessionIdOf([rules.format, idpId, hasAudience, text]);
+    const answer = known(sessionId) ?? (refusals.has(sessionId) ? refused : underway.get(sessionId));
+    if (answer !== undefined) return answer;
+    const leave = places.take(callerNetwork(from));
+    if (leave === undefined) return looked(unavailable);
+    const verifying = begin(sessionId, idpId, () => verify(token, rules, { idpId, issuer }))
+      .then(looked)
+      .finally(() => {
+        underway.delete(sessionId);
+        leave();
+      });
+    underway.set(sessionId, verifying);
+    return verifying;
+  }
+
+  function takes(token: string, rules: BearerRules): boolean {
+    switch (rules.format) {
+      case "jwt": {
+        const issuer = deps.issuers.nameOf(token);
+        return issuer !== undefined && rules.issuers.includes(issuer);
+      }
+      case "idp_access_token":
+        return rules.audiences === null || isForOneOf(claimsWithin(token) ?? {}, rules.audiences);
+      case "idp_identity_token":
+        return true; // its audience is the client, which a session names
+      default:
+        return unreachable(rules);
+    }
+  }
+
+  function looked(answer: BearerAnswer): BearerAnswer {
+    deps.onLooked?.(answer.type === "holder" ? "accepted" : answer.type);
+    return answer;
+  }
+
+  function verify(
+    token: string,
+    rules: BearerRules,
+    { idpId, issuer }: Readonly<{ idpId: string; issuer: string | undefined }>,
+  ): Promise<VerifiedToken> {
+    if (rules.format === "jwt") return deps.issuers.verify(token, issuer ?? "");
+    const provider = deps.providerOf(idpId);
+    if (provider === undefined) throw new ProviderError("no such identity provider is configured", { kind: "silent" });
+    return rules.format === "idp_identity_token"
+      ? provider.verifyIdentityToken(token)
+      : provider.verifyAccessToken(token, rules.audiences);
+  }
+
+  async function begin(
+    sessionId: SessionId,
+    idpId: string,
+    verified: () => Promise<VerifiedToken>,
+  ): Promise<BearerAnswer> {
+    let found: VerifiedToken;
+    try {
+      found = await verified();
+    } catch (error) {
+      if (!(error instanceof ProviderError)) throw error;
+      if (error.kind === "silent" || passing.has(error.error)) {
+        deps.log.warn({ idpId }, `a bearer token could not be verified: ${error.message}`);
+        return unavailable;
+      }
+      refusals.set(sessionId, true);
+      return refused;
+    }
+    return record(sessionId, idpId, found);
+  }
+
+  async function record(sessionId: SessionId, idpId: string, found: VerifiedToken): Promise<BearerAnswer> {
+    const { profile, tokens, saidAt } = found;
+    const now = deps.clock.wall();
+    const issuedAt = Math.max(0, Math.min(saidAt ?? now, now)) as UnixMs;
+    const expiresAt = Math.min(found.expiresAt ?? Number.POSITIVE_INFINITY, now + deps.sessionMsMax) as UnixMs;
+    const userId = userIdOf(profile.issuer, profile.subject);
+    const age = (saidAt ?? 0) >= lastHeardOf(userId) ? "new" : "older than what is known";
+    const request: CommandRequest = {
+      commandId: deps.uuid() as CommandRequest["commandId"],
+      actor: "service:authenticate",
+      command: {
+        type: "createSession",
+        ...{ sessionId, userId, idpId, issuedAt, expiresAt, profile, tokens },
+        groupIds: claimedGroups({ profile, claim: deps.groupsFromClaim, age }),
+        maxSessionsPerUser: deps.maxSessionsPerUser,
+      },
+    };
+    const result = await submitPatiently(deps, request);
+    if (result.type === "done") {
+      // So that the next request finds it; this one says by its handle what it needs.
+      await deps.catchUp(result.link);
+      deps.log.info({ sessionId, userId, position: result.link.position }, "session created from a bearer token");
+      return { type: "holder", handle: { sessionId, userId, idpId, needs: result.link, audience: [] } };
+    }
+    if (result.type === "unavailable") return unavailable;
+    if (result.code === "conflict") return afterConflict(sessionId);
+    refusals.set(sessionId, true);
+    return refused;
+  }
+
+  /** When what is known of a person was last said: an older token must not bring back groups that they have left since. */
+  function lastHeardOf(userId: UserId): number {
+    const { projection } = deps.replica;
+    return projection.sessionsOf(userId).reduce((newest, sessionId) => {
+      const session = projection.session(sessionId);
+      return session?.status === "active" ? Math.max(newest, session.refreshedAt) : newest;
+    }, 0);
+  }
+
+  /** Another node was first, or the session was, and is over: the projection says so once it is where the leader is. */
+  async function afterConflict(sessionId: SessionId): Promise<BearerAnswer> {
+    try {
+      const { leader, broker } = await deps.databroker.status();
+      if ((await deps.catchUp(leader?.head ?? broker.applied)) !== "reached") return unavailable;
+    } catch {
+      return unavailable;
+    }
+    const answer = known(sessionId);
+    if (answer !== undefined) return answer;
+    refusals.set(sessionId, true);
+    return refused;
+  }
+
+  return { identify, takes };
+}

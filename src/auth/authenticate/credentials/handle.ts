@@ -1,0 +1,154 @@
+/**
+ * Session handle: the small signed token in the cookie that names a session.
+ *
+ * It carries no authority of its own: the session must be in the projection. It names the link that the session needs, so
+ * that a node which is behind knows that it is (read-your-writes). Pomerium's shape (docs/pomerium-behaviour.md §1.3):
+ * HS256, no `exp`; the position is `databroker_record_version`, the epoch `databroker_server_version`. Issuer and
+ * audience are checked.
+ */
+import { jwtVerify, SignJWT } from "jose";
+import { LRUCache } from "lru-cache";
+import {
+  type Link,
+  parseEpoch,
+  parseHash,
+  parsePosition,
+  parseSessionId,
+  parseUserId,
+  type SessionId,
+  type UserId,
+} from "../../../events/index.ts";
+
+export type Handle = Readonly<{
+  sessionId: SessionId;
+  userId: UserId;
+  idpId: string;
+  /** The projection must have reached this before the session is judged. */
+  needs: Link | null;
+  /** Hosts it may be used on. */
+  audience: readonly string[];
+}>;
+
+/**
+ * An entry of a handle's audience: the handle counts on every TCP and UDP route, not only on the host that made it.
+ *
+ * Only a programmatic sign-in that returns to the person's own machine gets it, so a browser's cookie opens no tunnel of another
+ * host. It contains colons, so it is no host name.
+ */
+export const tunnelAudience = "urn:cardea:tunnels";
+
+export type HandleCodec = Readonly<{
+  issue(handle: Handle): Promise<string>;
+  /** Immediate when the token was found good before: the request path then waits for nothing. */
+  verify(token: string): Handle | "invalid" | Promise<Handle | "invalid">;
+}>;
+
+/** Tokens longer than this are none of ours. */
+const tokenCharsMax = 2_048;
+/** Of the verified handles that are kept, with their tokens. */
+const cacheBytesDefault = 32 * 1024 * 1024;
+/** A handle and its cache entry beside the token, roughly. */
+const entryBytes = 1_024;
+/**
+ * A JWS in compact form, in base64url without unused bits (RFC 7515 §2, RFC 4648 §3.5). Decoders ignore those bits, so one
+ * handle would have several spellings, and each of them an entry in the cache.
+ */
+const segment = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?";
+const canonicalJws = new RegExp(`^${segment}\\.${segment}\\.${segment}$`);
+
+export function createHandleCodec(options: {
+  issuer: string;
+  /** The current key first; older ones during a rotation. */
+  keys: readonly Uint8Array[];
+  nowS: () => number;
+  /** Of the verified handles that are kept. */
+  cacheBytesMax?: number;
+}): HandleCodec {
+  const [signingKey] = options.keys;
+  if (signingKey === undefined) throw new TypeError("a handle codec needs a key");
+  /** Good tokens alone: whoever sends rubbish fills nothing and pushes nobody out. */
+  const good = new LRUCache<string, Handle>({
+    maxSize: options.cacheBytesMax ?? cacheBytesDefault,
+    sizeCalculation: (_handle, token) => token.length + entryBytes,
+  });
+
+  async function check(token: string): Promise<Handle | "invalid"> {
+    for (const key of options.keys) {
+      try {
+        const { payload } = await jwtVerify(token, key, {
+          algorithms: ["HS256"],
+          issuer: options.issuer,
+          typ: "JWT",
+          currentDate: new Date(options.nowS() * 1_000),
+        });
+        const handle = parseClaims(payload);
+        good.set(token, handle);
+        return handle;
+      } catch {
+        // another key, or none: not ours
+      }
+    }
+    return "invalid";
+  }
+
+  return {
+    async issue(handle) {
+      const needs = handle.needs;
+      if (handle.audience.length === 0) throw new TypeError("a handle is for some host");
+      return new SignJWT({
+        idp_id: handle.idpId,
+        ...(needs === null
+          ? {}
+          : {
+              databroker_server_version: needs.epoch,
+              databroker_record_version: needs.position,
+              databroker_record_hash: needs.hash,
+            }),
+      })
+        .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+        .setJti(handle.sessionId)
+        .setSubject(handle.userId)
+        .setIssuer(options.issuer)
+        .setAudience([...handle.audience])
+        .setIssuedAt(options.nowS())
+        .sign(signingKey);
+    },
+    verify(token) {
+      if (token.length > tokenCharsMax) return "invalid";
+      return good.get(token) ?? (canonicalJws.test(token) ? check(token) : "invalid");
+    },
+  };
+}
+
+function parseClaims(payload: Readonly<Record<string, unknown>>): Handle {
+  const aud = payload["aud"];
+  const idpId = payload["idp_id"];
+  return {
+    sessionId: parseSessionId(payload["jti"]),
+    userId: parseUserId(payload["sub"]),
+    idpId: typeof idpId === "string" ? idpId : "",
+    needs:
+      payload["databroker_record_version"] === undefined
+        ? null
+        : {
+            epoch: parseEpoch(payload["databroker_server_version"]),
+            position: parsePosition(payload["databroker_record_version"]),
+            hash: parseHash(payload["databroker_record_hash"]),
+          },
+    audience: Array.isArray(aud) ? aud.filter((a) => typeof a === "string") : typeof aud === "string" ? [aud] : [],
+  };
+}
+
+/** Whether a handle counts on every TCP and UDP route. */
+export function handleFitsTunnels(handle: Handle): boolean {
+  return handle.audience.includes(tunnelAudience);
+}
+
+/** Whether a handle was made for a host: a stolen cookie of one route opens no other. A cookie domain widens it. */
+export function handleFits(handle: Handle, hostname: string, cookieDomain: string | null): boolean {
+  if (handle.audience.includes(hostname)) return true;
+  if (cookieDomain === null) return false;
+  const domain = cookieDomain.replace(/^\./, "");
+  const covered = (host: string): boolean => host === domain || host.endsWith(`.${domain}`);
+  return covered(hostname) && handle.audience.some(covered);
+}

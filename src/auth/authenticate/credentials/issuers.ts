@@ -1,0 +1,115 @@
+/**
+ * Token issuers: who makes tokens for what is no person (a cluster, a pipeline), and how theirs are verified.
+ *
+ * The issuer is picked by what a token says of itself, and then everything is verified as that issuer's: signature, issuer, audience,
+ * times. A subject is known by its issuer's name too, so that nobody is taken for a person of the identity provider.
+ */
+import { errors, jwtVerify } from "jose";
+import type { UnixMs } from "../../../events/index.ts";
+import { type IssuerFetch, issuerFetch } from "../provider/issuer-fetch.ts";
+import type { LocalFetch } from "../provider/local-fetch.ts";
+import { profileOf } from "../provider/oidc-profile.ts";
+import { ProviderError } from "../provider/provider-error.ts";
+import type { VerifiedToken } from "./bearer-tokens.ts";
+import { createKeySet, type KeySet } from "./key-set.ts";
+import { claimsWithin, isForOneOf, saidAtOf } from "./token-text.ts";
+
+export type TokenIssuerSettings = Readonly<{
+  name: string;
+  issuer: string;
+  /** Null: the issuer's discovery document says. */
+  jwksUrl: URL | null;
+  algorithms: readonly string[];
+  audiences: readonly string[];
+}>;
+
+export type TokenIssuers = Readonly<{
+  /** The name of whoever a token says has made it, for us; undefined: nobody that is known, not for us, or it is no such token. */
+  nameOf(token: string): string | undefined;
+  /** @throws ProviderError */
+  verify(token: string, name: string): Promise<VerifiedToken>;
+}>;
+
+const prefix = "issuer:";
+/** What sessions of an issuer's tokens name in place of an identity provider's client. */
+export const tokenIssuerId = (name: string): string => `${prefix}${name}`;
+export const isOfTokenIssuer = (idpId: string): boolean => idpId.startsWith(prefix);
+
+export function createTokenIssuers(
+  settings: readonly TokenIssuerSettings[],
+  options: Readonly<{ local: LocalFetch; nowMs: () => number }>,
+): TokenIssuers {
+  const byName = new Map(settings.map((one) => [one.name, { ...one, keys: keysOf(one, issuerFetch(options.local)) }]));
+  const byIssuer = new Map(settings.map(({ issuer, name }) => [issuer, name]));
+
+  return {
+    nameOf(token) {
+      const said = claimsWithin(token);
+      const name = said?.iss === undefined ? undefined : byIssuer.get(said.iss);
+      const audiences = name === undefined ? [] : (byName.get(name)?.audiences ?? []);
+      return said !== undefined && isForOneOf(said, audiences) ? name : undefined;
+    },
+    async verify(token, name) {
+      const issuer = byName.get(name);
+      if (issuer === undefined) throw new ProviderError("the token is of no issuer that is known", { kind: "untrue" });
+      const keys = await issuer.keys();
+      try {
+        const { payload } = await jwtVerify(token, keys, {
+          issuer: issuer.issuer,
+          audience: [...issuer.audiences],
+          algorithms: [...issuer.algorithms],
+          requiredClaims: ["sub", "exp"],
+          currentDate: new Date(options.nowMs()),
+        });
+        const profile = profileOf(issuer.issuer, `${name}/${payload.sub}`, payload);
+        const none = { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null };
+        const expiresAt = ((payload.exp ?? 0) * 1_000) as UnixMs;
+        return { profile, tokens: none, saidAt: saidAtOf(payload), expiresAt };
+      } catch (cause) {
+        throw tokenError("the token does not check out", cause);
+      }
+    },
+  };
+}
+
+function keysOf({ issuer, jwksUrl }: TokenIssuerSettings, local: IssuerFetch): () => Promise<KeySet> {
+  let found: Promise<KeySet> | undefined;
+  const read = async (): Promise<KeySet> => createKeySet(jwksUrl ?? (await discover(issuer, local)), local);
+  return () => {
+    found ??= read().catch((error: unknown) => {
+      found = undefined;
+      throw error;
+    });
+    return found;
+  };
+}
+
+/** OpenID Connect Discovery §4. */
+async function discover(issuer: string, local: IssuerFetch): Promise<URL> {
+  const at = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
+  const document = await readJson(at, local).catch((cause: unknown): never => {
+    const facts = { kind: "silent" } as const;
+    throw new ProviderError("the issuer's discovery document could not be read", facts, { cause });
+  });
+  const { issuer: named, jwks_uri: uri } = (document ?? {}) as Readonly<Record<string, unknown>>;
+  const secure =
+    typeof uri === "string" && URL.canParse(uri) && (uri.startsWith("https:") || issuer.startsWith("http:"));
+  // A wrong document is no statement about the token: it is asked for again.
+  if (named !== issuer || !secure)
+    throw new ProviderError("the issuer's discovery document is not its own", { kind: "silent" });
+  return new URL(uri);
+}
+
+async function readJson(url: string, local: IssuerFetch): Promise<unknown> {
+  const response = await local.fetch(url, { headers: { accept: "application/json" } });
+  if (response.status !== 200) throw new TypeError(`status ${response.status}`);
+  return response.json();
+}
+
+/** Whether a token was found wrong, or nothing could be found out about it. */
+export function tokenError(message: string, cause: unknown): ProviderError {
+  if (cause instanceof ProviderError) return cause;
+  const unread = cause instanceof errors.JWKSTimeout || cause instanceof errors.JWKSInvalid;
+  const wrong = cause instanceof errors.JOSEError && !unread && cause.code !== "ERR_JOSE_GENERIC";
+  return new ProviderError(message, { kind: wrong ? "untrue" : "silent" }, { cause });
+}

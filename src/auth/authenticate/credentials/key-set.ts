@@ -1,0 +1,16 @@
+/** Key set: an issuer's public keys, fetched when they are first needed and again when an unknown one is named, not too often (jose). */
+import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
+import type { IssuerFetch } from "../provider/issuer-fetch.ts";
+
+export type KeySet = JWTVerifyGetKey;
+
+const timeoutMs = 10_000;
+const cooldownMs = 30_000;
+
+export function createKeySet(url: URL, local: IssuerFetch): KeySet {
+  return createRemoteJWKSet(url, {
+    timeoutDuration: timeoutMs,
+    cooldownDuration: cooldownMs,
+    [customFetch]: local.fetch as never, // undici's own types of the same fetch
+  });
+}

@@ -1,0 +1,393 @@
+/**
+ * Refresh: a duty of the leader. Fetches fresh claims of each live session from the identity provider, so that policy decides by what
+ * the provider says of a person today (groups above all).
+ *
+ * - A refresh token is presented at most once: the intent is in the log before the request (refresh-rules.ts).
+ * - A refused refresh ends the session. A provider that does not answer changes nothing.
+ * - Claims are replaced whole, never merged.
+ * - New tokens are kept until they are written, whatever else fails; a leader that was deposed meanwhile hands them to the next one.
+ */
+import type {
+  ActiveSession,
+  CommandId,
+  CommandRequest,
+  CommandResult,
+  Epoch,
+  Projection,
+  ProviderTokens,
+  Session,
+  SessionId,
+  UnixMs,
+  VaultedTokens,
+} from "../../../events/index.ts";
+import { isOfTokenIssuer } from "../credentials/issuers.ts";
+import { claimedGroups } from "./claimed-groups.ts";
+import type { OidcClient, RefreshOutcome } from "./oidc-client.ts";
+import { ProviderError } from "./provider-error.ts";
+import {
+  countRefresh,
+  newRefreshMemory,
+  openBreaker,
+  type RefreshMemory,
+  type UnwrittenTokens,
+} from "./refresh-memory.ts";
+import {
+  firstStep,
+  isUnsent,
+  presentationMsMax,
+  startMsMax,
+  stepAfterAnswer,
+  stepAfterRecord,
+} from "./refresh-rules.ts";
+
+export type RefreshDeps = Readonly<{
+  /** The provider's client that a session was made with; undefined: none of those that are known here. */
+  providerOf: (idpId: string) => OidcClient | undefined;
+  groupsFromClaim: string | null;
+  uuid: () => string;
+  /** The longest time between two refreshes of a session. */
+  everyMs: number;
+  /** How long a session continues after a presentation whose outcome is unknown, at least until its access token ends. */
+  graceMs: number;
+  /** Shared by the duties of a process, before and after a reload. Absent: a new one. */
+  memory?: RefreshMemory;
+  log: Readonly<{ info(fields: object, message: string): void; warn(fields: object, message: string): void }>;
+}>;
+
+export type RefreshContext = Readonly<{
+  submit: (request: CommandRequest) => Promise<CommandResult>;
+  /** To the broker that leads now, when the epoch of the run has ended. */
+  handOver: (request: CommandRequest) => Promise<CommandResult>;
+  /** As far as this process knows, right now. */
+  leads: () => boolean;
+  leadership: Readonly<{ epoch: Epoch }>;
+  ledger: Projection;
+  now: UnixMs;
+  clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
+  tokens: (sessionId: SessionId) => Promise<VaultedTokens | undefined>;
+  signal: AbortSignal;
+}>;
+
+/** A minute before the access token ends, as Pomerium does. */
+const beforeExpiryMs = 60_000;
+/** Never sooner than this after the last one. */
+const coolOffMs = 10_000;
+const refreshesMax = 1_000;
+/** Vault entries read in one run: sessions whose due time is not known yet. */
+const looksMax = 10_000;
+/** Sessions that one run goes through: the leader has other work. The next run continues from there. */
+const stepsMax = 20_000;
+const forgetAbove = 10_000;
+const unknownMax = 100;
+const atOnce = 8;
+/** A provider that stayed silent this often in a row is down: the rest waits for the next run. */
+const silencesMax = 3;
+const handOversMax = 3;
+
+/** New tokens, and the ID token that the session had before them: a provider need not send another one. */
+type Fresh = Readonly<{ tokens: ProviderTokens; tokenVersion: number; idTokenBefore: string | null }>;
+type Due = Readonly<{ session: ActiveSession; entry: VaultedTokens; oidc: OidcClient }>;
+
+/** One run: refreshes the sessions that are due. Remembers when each is due next; forgetting costs one look at the vault. */
+export function createRefresh(deps: RefreshDeps): (context: RefreshContext) => Promise<void> {
+  const memory = deps.memory ?? newRefreshMemory();
+  const dueAt = new Map<SessionId, number>();
+  let forgetAt = forgetAbove;
+  const pauseMs = Math.min(coolOffMs, deps.everyMs);
+
+  function nextDue(session: ActiveSession, tokens: ProviderTokens | undefined): number {
+    if (tokens === undefined || tokens.refreshToken === null) return Number.POSITIVE_INFINITY;
+    const byToken = (tokens.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) - beforeExpiryMs;
+    const earliest = session.refreshedAt + pauseMs;
+    return Math.max(earliest, Math.min(byToken, session.refreshedAt + deps.everyMs));
+  }
+
+  /** Logged once for each: a route's client is missing from this process's file. */
+  const unknown = new Set<string>();
+  function logUnknown(idpId: string): void {
+    if (unknown.has(idpId) || unknown.size >= unknownMax) return;
+    unknown.add(idpId);
+    deps.log.warn(
+      { idpId },
+      "sessions of an identity provider's client that this process does not know are not refreshed",
+    );
+  }
+
+  /** Bounded by the sessions that there are. */
+  function forgetGone(ledger: Projection): void {
+    for (const sessionId of memory.inGrace.keys())
+      if (ledger.standing(sessionId).standing !== "active") memory.inGrace.delete(sessionId);
+    if (dueAt.size <= forgetAt) return;
+    for (const sessionId of dueAt.keys()) if (ledger.session(sessionId) === undefined) dueAt.delete(sessionId);
+    forgetAt = Math.max(forgetAbove, dueAt.size * 2);
+  }
+
+  let place: Readonly<{ ledger: Projection; sessions: Iterator<Session>; ages: AgeSum }> | undefined;
+
+  return async (context) => {
+    const { ledger, now, signal, clock } = context;
+    const { epoch } = context.leadership;
+    forgetGone(ledger);
+    if (place?.ledger !== ledger) place = { ledger, sessions: ledger.sessions(), ages: new AgeSum() };
+    const { sessions, ages } = place;
+    let steps = 0;
+    let looks = 0;
+    let refreshes = 0;
+    let silences = 0;
+
+    async function worker(): Promise<void> {
+      while (!signal.aborted && looks < looksMax && refreshes < refreshesMax && silences < silencesMax) {
+        const next = steps++ < stepsMax ? sessions.next() : undefined;
+        if (next === undefined) return;
+        if (next.done === true) {
+          if (place?.sessions === sessions) {
+            place = undefined; // the next run starts from the beginning
+            Object.assign(memory.ages, ages.result());
+          }
+          return;
+        }
+        await visit(next.value);
+      }
+    }
+
+    async function visit(session: Session): Promise<void> {
+      if (session.status !== "active" || session.expiresAt <= now) return;
+      const { sessionId } = session;
+      const oidc = deps.providerOf(session.idpId);
+      if (oidc === undefined) {
+        if (!isOfTokenIssuer(session.idpId)) logUnknown(session.idpId);
+        return;
+      }
+      ages.add(now - session.refreshedAt);
+      if ((dueAt.get(sessionId) ?? 0) > now || ledger.standing(sessionId).standing !== "active") return;
+      const unwritten = memory.unwritten.get(sessionId);
+      if (unwritten !== undefined && !(await write(unwritten))) {
+        dueAt.set(sessionId, now + pauseMs);
+        return;
+      }
+      looks++;
+      const entry = await context.tokens(sessionId);
+      if (entry !== undefined && (await describeKept({ session, entry, oidc }))) return;
+      const due = entry?.presentation == null ? nextDue(session, entry?.tokens) : 0;
+      dueAt.set(sessionId, due);
+      if (due > now || entry === undefined) return;
+      await refresh({ session, entry, oidc });
+    }
+
+    async function refresh(at: Due): Promise<void> {
+      const { session, entry, oidc } = at;
+      const { sessionId } = session;
+      const unsent = memory.unsent.get(sessionId);
+      if (unsent !== undefined) {
+        memory.unsent.delete(sessionId);
+        if (isUnsent(entry, unsent)) return release(session, { entry, tokenVersion: entry.version });
+      }
+      const step = firstStep(entry, { now, graceMs: deps.graceMs });
+      if (step.type === "end") return end(session, step.why);
+      if (step.type === "rest") {
+        memory.inGrace.set(sessionId, step.until);
+        // Until its deadline the leader that recorded the intent may still write the answer.
+        const deadline = entry.presentation?.deadline ?? 0;
+        dueAt.set(sessionId, deadline > now ? Math.min(deadline, now + pauseMs) : step.until);
+        return;
+      }
+      memory.inGrace.delete(sessionId);
+      refreshes++;
+      dueAt.set(sessionId, now + pauseMs);
+      if (!(await answers(session.idpId, oidc))) return;
+      const submittedAt = clock.monotonic();
+      const deadline = (clock.wall() + startMsMax + presentationMsMax) as UnixMs;
+      const recorded = await record(sessionId, { entry, deadline });
+      const waitedMs = clock.monotonic() - submittedAt;
+      const after = stepAfterRecord(recorded, { leads: context.leads(), waitedMs });
+      if (after === "stop") return;
+      if (after === "release") return release(session, { entry, tokenVersion: entry.version + 1 });
+      if (after === "remember") {
+        memory.unsent.set(sessionId, { epoch, deadline });
+        return;
+      }
+      await conclude(at, await oidc.refresh(entry.tokens));
+    }
+
+    /** Writes the intent. The same command is submitted again while its outcome is unknown. */
+    async function record(
+      sessionId: SessionId,
+      { entry, deadline }: Readonly<{ entry: VaultedTokens; deadline: UnixMs }>,
+    ): Promise<"done" | "refused" | "unavailable"> {
+      const { tokens, version: tokenVersion, obtainedIn } = entry;
+      const intent = request({ type: "startRefresh", sessionId, tokens, tokenVersion, obtainedIn, deadline });
+      const first = await context.submit(intent);
+      const result = first.type === "unavailable" && context.leads() ? await context.submit(intent) : first;
+      if (result.type === "refused")
+        deps.log.warn({ sessionId, message: result.message }, "refresh not recorded; nothing was sent");
+      return result.type;
+    }
+
+    async function conclude(at: Due, outcome: RefreshOutcome): Promise<void> {
+      const { session, entry } = at;
+      const { sessionId, idpId } = session;
+      const presented = outcome.type === "refused" ? { ...outcome, error: outcome.error.error } : outcome;
+      if (outcome.type === "unknown") {
+        silences++;
+        openBreaker(memory, idpId, clock.monotonic());
+      } else {
+        silences = 0;
+        memory.breakers.delete(idpId);
+      }
+      const step = stepAfterAnswer(presented as Parameters<typeof stepAfterAnswer>[0], entry, epoch);
+      if (outcome.type === "tokens") return keep(at, outcome.tokens, outcome.problem);
+      const { error } = outcome;
+      if (step === "end") {
+        countRefresh(memory, idpId, "refused");
+        return end(session, error.error);
+      }
+      if (outcome.type === "not-used" && error.kind === "silent") openBreaker(memory, idpId, clock.monotonic());
+      const explained = outcome.type === "refused" && error.error === "invalid_grant";
+      const result = explained ? "explained" : outcome.type === "not-used" ? "not-used" : "unknown";
+      countRefresh(memory, idpId, result);
+      logFailure(session, error, result);
+      if (step === "release") return release(session, { entry, tokenVersion: entry.version + 1 });
+      dueAt.delete(sessionId); // the next run reads the intent and lets the grace begin
+    }
+
+    /** New tokens are written with the claims that they bring; where no claims can be had, without. */
+    async function keep(at: Due, tokens: ProviderTokens, problem: ProviderError | null): Promise<void> {
+      const { session, entry } = at;
+      const { sessionId, idpId } = session;
+      const tokenVersion = entry.version + 1;
+      const idTokenBefore = entry.tokens.idToken;
+      const command = { type: "keepTokens", sessionId, tokens, tokenVersion, obtainedIn: epoch } as const;
+      const undescribed = problem === null ? { idTokenBefore } : null;
+      memory.unwritten.set(sessionId, { command, undescribed });
+      if (problem === null && context.leads() && (await describe(at, { tokens, tokenVersion, idTokenBefore }))) {
+        memory.unwritten.delete(sessionId);
+        memory.inGrace.delete(sessionId);
+        return;
+      }
+      if (problem !== null) logFailure(session, problem, "kept");
+      countRefresh(memory, idpId, "kept");
+      await write({ command, undescribed });
+    }
+
+    /** @returns whether that is decided: the log has the claims, or the session has ended */
+    async function describe(at: Due, { tokens, tokenVersion, idTokenBefore }: Fresh): Promise<boolean> {
+      const { session, oidc } = at;
+      const { sessionId, idpId } = session;
+      try {
+        const { profile, isFromUserinfo } = await oidc.describe(tokens);
+        const claim = deps.groupsFromClaim;
+        const isNew = tokens.idToken !== idTokenBefore || (claim !== null && isFromUserinfo(claim));
+        const groupIds = claimedGroups({ profile, claim, age: isNew ? "new" : "older than what is known" });
+        const refreshedAt = clock.wall();
+        const result = await context.submit(
+          request({ type: "refreshSession", sessionId, profile, tokens, groupIds, refreshedAt, tokenVersion }),
+        );
+        if (result.type === "done") countRefresh(memory, idpId, "refreshed");
+        if (result.type === "refused" && result.code === "forbidden") await end(session, "names another person");
+        return result.type !== "unavailable";
+      } catch (error) {
+        if (!(error instanceof ProviderError)) throw error;
+        if (error.kind === "silent") silences++;
+        logFailure(session, error, "kept");
+        return false;
+      }
+    }
+
+    /** Fetches the claims that go with tokens that are in the vault already. @returns whether the session needs nothing more now */
+    async function describeKept(at: Due): Promise<boolean> {
+      const { session, entry } = at;
+      const { sessionId } = session;
+      const undescribed = memory.undescribed.get(sessionId);
+      if (undescribed === undefined) return false;
+      const tooOld = (undescribed.tokens.accessTokenExpiresAt ?? Number.POSITIVE_INFINITY) <= now;
+      if (undescribed.version !== entry.version || tooOld) {
+        memory.undescribed.delete(sessionId);
+        return false;
+      }
+      dueAt.set(sessionId, now + pauseMs);
+      if (await describe(at, { ...undescribed, tokenVersion: entry.version })) memory.undescribed.delete(sessionId);
+      return true;
+    }
+
+    /** @param of.tokenVersion the version that the intent wrote */
+    async function release(
+      { sessionId }: Pick<ActiveSession, "sessionId">,
+      { entry, tokenVersion }: Readonly<{ entry: VaultedTokens; tokenVersion: number }>,
+    ): Promise<void> {
+      const { tokens, obtainedIn } = entry;
+      const command = { type: "keepTokens", sessionId, tokens, tokenVersion, obtainedIn } as const;
+      memory.unwritten.set(sessionId, { command, undescribed: null });
+      await write({ command, undescribed: null });
+    }
+
+    /** In this epoch, or through the broker that leads now. @returns whether the log has it, or never will */
+    async function write({ command, undescribed }: UnwrittenTokens): Promise<boolean> {
+      const { sessionId, tokens, tokenVersion } = command;
+      let result = await context.submit(request(command));
+      for (let tries = 0; result.type === "unavailable" && !context.leads() && tries < handOversMax; tries++)
+        result = await context.handOver(request(command));
+      if (result.type === "unavailable") return false;
+      memory.unwritten.delete(sessionId);
+      if (result.type === "done" && undescribed !== null)
+        memory.undescribed.set(sessionId, { version: tokenVersion + 1, tokens, ...undescribed });
+      if (result.type === "done") memory.inGrace.delete(sessionId);
+      return true;
+    }
+
+    /** @returns false while a provider that did not answer does not answer a probe either */
+    async function answers(idpId: string, oidc: OidcClient): Promise<boolean> {
+      const breaker = memory.breakers.get(idpId);
+      if (breaker === undefined) return true;
+      if (breaker.probeAt > clock.monotonic()) return false;
+      breaker.probeAt = clock.monotonic() + breaker.pauseMs; // one probe at a time
+      try {
+        await oidc.probe();
+        memory.breakers.delete(idpId);
+        return true;
+      } catch (error) {
+        if (!(error instanceof ProviderError)) throw error;
+        countRefresh(memory, idpId, "provider-down");
+        breaker.probeAt = 0;
+        openBreaker(memory, idpId, clock.monotonic());
+        return false;
+      }
+    }
+
+    function logFailure({ sessionId }: ActiveSession, error: ProviderError, result: string): void {
+      const cause = error.cause instanceof Error ? error.cause.message : "";
+      const facts = { sessionId, result, kind: error.kind, error: error.error, cause };
+      deps.log.warn(facts, "session not refreshed; it continues");
+    }
+
+    async function end({ sessionId }: Pick<ActiveSession, "sessionId">, why: string): Promise<void> {
+      deps.log.info({ sessionId, why }, "the identity provider no longer vouches for the session: revoked");
+      memory.unwritten.delete(sessionId);
+      await context.submit(request({ type: "revokeSession", sessionId, reason: "refresh-refused" }));
+    }
+
+    function request(command: CommandRequest["command"]): CommandRequest {
+      return { commandId: deps.uuid() as CommandId, actor: "service:refresh", command };
+    }
+
+    const ends = await Promise.allSettled(Array.from({ length: atOnce }, () => worker()));
+    for (const end of ends) if (end.status === "rejected") throw end.reason;
+  };
+}
+
+/** Ages of memberships over one pass. */
+class AgeSum {
+  #sessions = 0;
+  #oldestMs = 0;
+  #sumMs = 0;
+
+  add(ms: number): void {
+    this.#sessions++;
+    this.#sumMs += Math.max(0, ms);
+    this.#oldestMs = Math.max(this.#oldestMs, ms);
+  }
+
+  result(): RefreshMemory["ages"] {
+    const meanS = this.#sessions === 0 ? 0 : this.#sumMs / this.#sessions / 1_000;
+    return { sessions: this.#sessions, oldestS: this.#oldestMs / 1_000, meanS };
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * Refresh memory: what the refresh duty of one process keeps between its runs, over reloads of the configuration. Pure.
+ *
+ * - Everything in it is bounded. The log holds what safety needs; losing this memory costs a second look.
+ * - Counts are per client of the identity provider. Only clients of the configuration are counted.
+ */
+import { LRUCache } from "lru-cache";
+import type { KeepTokens, ProviderTokens, SessionId, UnixMs } from "../../../events/index.ts";
+import type { UnsentIntent } from "./refresh-rules.ts";
+
+/** `kept`: new tokens without new claims. `explained`: refused, and an earlier presentation may be the reason. */
+export const refreshResults = [
+  "refreshed",
+  "kept",
+  "not-used",
+  "refused",
+  "explained",
+  "unknown",
+  "provider-down",
+] as const;
+export type RefreshResult = (typeof refreshResults)[number];
+
+/** Tokens that the provider has given, or that were not used, and that the log does not have yet. */
+export type UnwrittenTokens = Readonly<{
+  command: KeepTokens;
+  /** Null: no claims are to be fetched with them. */
+  undescribed: Readonly<{ idTokenBefore: string | null }> | null;
+}>;
+
+/** A provider that did not answer. No token is presented to it before a probe has succeeded. */
+export type Breaker = { probeAt: number; pauseMs: number };
+
+export type RefreshMemory = Readonly<{
+  unwritten: LRUCache<SessionId, UnwrittenTokens>;
+  /** Written tokens whose claims are still to be fetched, by the vault version that has them. */
+  undescribed: LRUCache<SessionId, Readonly<{ version: number; tokens: ProviderTokens; idTokenBefore: string | null }>>;
+  /** Intents that the log may have, and with which nothing was sent. */
+  unsent: LRUCache<SessionId, UnsentIntent>;
+  /** Sessions with an unknown outcome, and until when they continue. */
+  inGrace: Map<SessionId, UnixMs>;
+  breakers: Map<string, Breaker>;
+  /** Results by client of the identity provider. */
+  counts: Map<string, Record<RefreshResult, number>>;
+  /** Of the last whole pass over the sessions: how long ago the provider vouched for them (seconds). */
+  ages: { sessions: number; oldestS: number; meanS: number };
+}>;
+
+const tokensMax = 10_000;
+const tokenBytesMax = 32 * 1024 * 1024;
+/** Of one session: an ID token of 1 MiB is the largest answer that is read (`issuer-fetch.ts`). */
+const entryBytesMax = 4 * 1024 * 1024;
+
+/** At most what the texts of a value take in memory. */
+const bytesOf = (value: object): number => 2 * JSON.stringify(value).length;
+const bounds = { max: tokensMax, maxSize: tokenBytesMax, maxEntrySize: entryBytesMax };
+
+export function newRefreshMemory(): RefreshMemory {
+  return {
+    unwritten: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
+    undescribed: new LRUCache({ ...bounds, sizeCalculation: (value) => bytesOf(value) }),
+    unsent: new LRUCache({ max: tokensMax }),
+    inGrace: new Map(),
+    breakers: new Map(),
+    counts: new Map(),
+    ages: { sessions: 0, oldestS: 0, meanS: 0 },
+  };
+}
+
+export function countRefresh({ counts }: RefreshMemory, idpId: string, result: RefreshResult): void {
+  let of = counts.get(idpId);
+  if (of === undefined) {
+    of = Object.fromEntries(refreshResults.map((each) => [each, 0])) as Record<RefreshResult, number>;
+    counts.set(idpId, of);
+  }
+  of[result]++;
+}
+
+const firstPauseMs = 2_000;
+const pauseMsMax = 60_000;
+
+export function openBreaker({ breakers }: RefreshMemory, idpId: string, now: number): void {
+  const before = breakers.get(idpId);
+  if (before !== undefined && before.probeAt > now) return; // others failed at the same time
+  const pauseMs = before === undefined ? firstPauseMs : Math.min(pauseMsMax, before.pauseMs * 2);
+  breakers.set(idpId, { probeAt: now + pauseMs, pauseMs });
+}

@@ -1,0 +1,106 @@
+/**
+ * Begins a session, and hands a signed-in person over to a route's host.
+ *
+ * A session begins only when the broker has written it. A broker that is busy choosing a leader is asked again, for a while,
+ * with the same command id, so that the outcome is one session or none.
+ */
+import type { FastifyReply } from "fastify";
+import { isLoopback } from "../../../config/index.ts";
+import type { CommandRequest, CommandResult, Link, SessionId, UserId } from "../../../events/index.ts";
+import { userIdOf } from "../../../events/index.ts";
+import { BrokerUnavailableError } from "../../../replication/index.ts";
+import {
+  type AuthDeps,
+  addCookie,
+  commandId,
+  currentKey,
+  later,
+  newSessionId,
+  nowS,
+  ownCookieOptions,
+  secondsOf,
+} from "../context.ts";
+import { tunnelAudience } from "../credentials/handle.ts";
+import { claimedGroups } from "../provider/claimed-groups.ts";
+import type { Identity } from "../provider/oidc-client.ts";
+import { handoverPurpose } from "./callback-endpoint.ts";
+import { callbackUrl, type SignInRequest } from "./sign-in-request.ts";
+import { authenticateCookie } from "./signed-in.ts";
+
+/** A takeover takes up to three seconds; somebody is waiting. */
+const recordMsMax = 5_000;
+const pauseMsMax = 500;
+
+export type NewSession = Extract<CommandRequest["command"], { type: "createSession" }>;
+
+export function createSessionCommand(deps: AuthDeps, { profile, tokens }: Identity, idpId: string): CommandRequest {
+  const { settings } = deps;
+  const now = deps.clock.wall();
+  const command: NewSession = {
+    type: "createSession",
+    sessionId: newSessionId(deps),
+    userId: userIdOf(profile.issuer, profile.subject),
+    idpId,
+    issuedAt: now,
+    expiresAt: later(now, settings.cookie.expireMs),
+    profile,
+    tokens,
+    groupIds: claimedGroups({ profile, claim: settings.groupsFromClaim, age: "new" }),
+    maxSessionsPerUser: settings.maxSessionsPerUser,
+  };
+  return { commandId: commandId(deps), actor: "service:authenticate", command };
+}
+
+export type SubmitDeps = Pick<AuthDeps, "databroker" | "clock" | "sleep">;
+
+/** Submits, and again while the outcome is unknown, with the same id. */
+export async function submitPatiently(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
+  const giveUpAt = deps.clock.monotonic() + recordMsMax;
+  for (;;) {
+    const result = await submitOnce(deps, request);
+    if (result.type !== "unavailable") return result;
+    const pauseMs = Math.min(pauseMsMax, Math.max(50, result.retryAfterMs));
+    if (deps.clock.monotonic() + pauseMs >= giveUpAt) return result;
+    await deps.sleep(pauseMs);
+  }
+}
+
+async function submitOnce(deps: SubmitDeps, request: CommandRequest): Promise<CommandResult> {
+  try {
+    return await deps.databroker.submit(request);
+  } catch (error) {
+    if (!(error instanceof BrokerUnavailableError)) throw error;
+    return { type: "unavailable", commandId: request.commandId, message: error.message, retryAfterMs: 1_000 };
+  }
+}
+
+export type HeldSession = Readonly<{ sessionId: SessionId; userId: UserId; idpId: string; needs: Link | null }>;
+
+/** From now on this browser is signed in on the authenticate host. */
+export async function rememberHere(deps: AuthDeps, reply: FastifyReply, session: HeldSession): Promise<void> {
+  const { settings } = deps;
+  const handle = { ...session, audience: [settings.authenticateUrl.hostname] };
+  const options = ownCookieOptions(secondsOf(settings.cookie.expireMs));
+  addCookie(reply, authenticateCookie(deps), await deps.handles.issue(handle), options);
+}
+
+/**
+ * Sends a signed-in person back to where they came from, with a handle for that host alone. The handle of a command line on the
+ * person's own machine also counts on every TCP and UDP route.
+ */
+export async function handOver(
+  deps: AuthDeps,
+  reply: FastifyReply,
+  signIn: SignInRequest,
+  session: HeldSession,
+): Promise<FastifyReply> {
+  const { settings } = deps;
+  reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
+  if (signIn.redirectUri.origin === settings.authenticateUrl.origin && signIn.callbackUri === null)
+    return reply.redirect(signIn.redirectUri.href, 302);
+  const audience = [(signIn.callbackUri ?? signIn.redirectUri).hostname];
+  if (signIn.programmatic === "programmatic" && isLoopback(signIn.redirectUri.hostname)) audience.push(tunnelAudience);
+  const token = await deps.handles.issue({ ...session, audience });
+  const sealed = await deps.handoverBox.seal(handoverPurpose, token);
+  return reply.redirect(callbackUrl(signIn, sealed, currentKey(deps), nowS(deps)).href, 302);
+}

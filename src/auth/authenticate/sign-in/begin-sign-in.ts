@@ -1,0 +1,93 @@
+/**
+ * Begins a sign-in from a route's host: a signed URL of the authenticate host, and the cookie that the callback will look for.
+ *
+ * Only for the origin of a configured route: anybody can send us any Host header, and a signed URL for a host of theirs would
+ * bring them our visitors' handles. Pure but for what it is given.
+ */
+import type { KeepAddressPage } from "../../reply/page.ts";
+import { type AuthDeps, currentKey, nowS, ownCookieOptions, type SignInFor } from "../context.ts";
+import { ownCookie } from "../credentials/cookie-names.ts";
+import { cookieValue, setCookie } from "../credentials/credentials.ts";
+import type { TraceText } from "../provider/trace-text.ts";
+import { isTooLongToCarry, returnUrlOf } from "./kept-address.ts";
+import { nonceHashOf, type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { returnsBefore } from "./sign-in-returns.ts";
+
+/** A sign-in redirect: where to, and the cookie that the callback will look for. */
+export type SignInRedirect = Readonly<{
+  location: string;
+  setCookies: readonly string[];
+  /** Sent in place of the redirect: what was asked for is too long for one. Null: a redirect. */
+  page: KeepAddressPage | null;
+}>;
+
+const nonceMaxAgeS = 30 * 24 * 3_600;
+const tokenPattern = /^[A-Za-z0-9_-]{22,64}$/;
+
+export class NoRouteError extends Error {
+  readonly code = "ERR_AUTH_NO_ROUTE";
+  constructor() {
+    super("nobody is sent to sign in for a host that is not a route's");
+    this.name = "NoRouteError";
+  }
+}
+
+/** A token of ours in a cookie of the browser, kept while it looks like one: one for all tabs. */
+export function browserToken(deps: AuthDeps, cookieHeader: string | undefined, name: string): string {
+  const held = cookieValue(cookieHeader, name);
+  return held !== undefined && tokenPattern.test(held) ? held : deps.random.token();
+}
+
+export type SignInOptions = Readonly<{
+  account?: SignInRequest["account"];
+  /** How people sign in for what was asked; absent: as its address says. */
+  how?: SignInFor;
+  trace?: TraceText | null;
+  /** A browser asks, which runs scripts of pages: it keeps a long address. Otherwise the address loses its query on the way. */
+  keepsAddress?: boolean;
+  /** The host that somebody is led through on their way to what was asked, and those behind it. */
+  through?: Readonly<{ origin: string; rest: readonly string[] }>;
+}>;
+
+/**
+ * @param asked what to return to
+ * @throws NoRouteError unless it is of a configured route
+ */
+export function beginSignIn(
+  deps: AuthDeps,
+  asked: URL,
+  cookieHeader: string | undefined,
+  { account = "current", how, trace = null, through, keepsAddress = false }: SignInOptions = {},
+): SignInRedirect {
+  const { settings } = deps;
+  const at = through === undefined ? asked : new URL("/.pomerium/callback/", through.origin);
+  if (!settings.isRouteOrigin(asked.origin) || !settings.isRouteOrigin(at.origin)) throw new NoRouteError();
+  const { idpId, dependsOn } = how ?? settings.signInFor(at);
+  const name = ownCookie(settings.cookie.name, "nonce", at);
+  const nonce = browserToken(deps, cookieHeader, name);
+  const refused = cookieValue(cookieHeader, settings.cookie.name) !== undefined;
+  const id = keepsAddress && through === undefined && isTooLongToCarry(asked) ? deps.random.token() : null;
+  const url = signInUrl(
+    settings.authenticateUrl,
+    {
+      redirectUri: id === null ? asked : returnUrlOf(asked, id),
+      callbackUri: through === undefined ? null : at,
+      idpId,
+      additionalHosts: through?.rest ?? dependsOn.map((origin) => new URL(origin).host),
+      trace,
+      programmatic: "browser",
+      nonceHash: nonceHashOf(nonce),
+      // Only a sign-in that nothing but a missing session asked for counts as a return.
+      returns: account === "another" || through !== undefined ? 0 : returnsBefore(deps, cookieHeader, at),
+      account,
+      seen: refused ? deps.replica.applied : null,
+    },
+    currentKey(deps),
+    nowS(deps),
+  );
+  return {
+    location: url.href,
+    setCookies: [setCookie(name, nonce, ownCookieOptions(nonceMaxAgeS))],
+    page: id === null ? null : { type: "keep-address", id, address: asked.href, signInUrl: url.href },
+  };
+}

@@ -1,0 +1,110 @@
+/**
+ * The callback on a route's host, and for command lines also on the authenticate host: takes the handle that authenticate hands over
+ * (docs/pomerium-behaviour.md §1.2, step 6).
+ *
+ * Believed only with a signed URL, for this very host, towards this very origin, and from the browser that carries the nonce
+ * cookie set when the redirect left: a callback that somebody else began signs nobody in, it only begins anew. Programmatic sign-in has no browser
+ * of its own to bind to: its handle goes to a listed redirect and never into a cookie.
+ */
+import type { FastifyInstance, FastifyReply } from "fastify";
+import {
+  type AuthDeps,
+  addCookie,
+  type ContextKeeper,
+  currentKey,
+  externalUrl,
+  headersOf,
+  isProgrammaticRedirect,
+  nowS,
+  parseHttpUrl,
+  secondsOf,
+  sendProblem,
+  sessionCookieOptions,
+} from "../context.ts";
+import { ownCookie } from "../credentials/cookie-names.ts";
+import { cookieValue } from "../credentials/credentials.ts";
+import { traceOf } from "../provider/trace-text.ts";
+import { isLoginOrigin } from "./programmatic-endpoints.ts";
+import { additionalHostsOf, nextHostUrl, nonceHashOf } from "./sign-in-request.ts";
+import { parseReturns, returnsCookie } from "./sign-in-returns.ts";
+import { checkSignedUrl, parameter, signedForS } from "./signed-url.ts";
+
+export const handoverPurpose = "session handle";
+/** The signed URL around it is over sooner; a minute for clocks that differ. */
+const handoverMaxAgeS = signedForS + 60;
+
+export function registerCallback(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  const { settings } = deps;
+  app.get("/.pomerium/callback/", async (request, reply) => {
+    const context = contexts.of(request);
+    const url = externalUrl(request, context);
+    const refuse = (description: string, retryUrl: string | null): FastifyReply =>
+      sendProblem(deps, request, reply, context, {
+        status: 400,
+        title: "Sign-in did not complete",
+        description,
+        retryUrl,
+      });
+    const checked = checkSignedUrl(url, settings.urlKeys, nowS(deps));
+    const programmatic = url.searchParams.get(parameter.programmatic) === "true";
+    const isOurs = programmatic ? isLoginOrigin(settings, context.origin) : settings.isRouteOrigin(context.origin);
+    if (checked !== "valid" || !isOurs)
+      return refuse(`This callback is not valid (${checked}). Go back to the page you wanted and try again.`, "/");
+    const redirectUri = parseHttpUrl(url.searchParams.get(parameter.redirectUri));
+    if (redirectUri === undefined) return refuse("The callback does not say where to go.", "/");
+    if (programmatic) {
+      if (!isProgrammaticRedirect(redirectUri, settings.programmaticRedirectHosts))
+        return refuse("The redirect is not a listed host.", null);
+    } else {
+      const led = url.searchParams.has(parameter.additionalHosts) && settings.isRouteOrigin(redirectUri.origin);
+      if (redirectUri.origin !== context.origin && !led) return refuse("The redirect leads to another site.", "/");
+      const nonce = cookieValue(headersOf(request)["cookie"], ownCookie(settings.cookie.name, "nonce", url));
+      if (nonce === undefined) {
+        return refuse(
+          "This browser did not begin this sign-in, or does not keep cookies. Go back to the page you wanted and try again.",
+          redirectUri.href,
+        );
+      }
+      // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is here.
+      if (nonceHashOf(nonce) !== url.searchParams.get(parameter.nonce)) {
+        return reply.header("referrer-policy", "no-referrer").redirect(redirectUri.href, 302);
+      }
+    }
+    const sealed = url.searchParams.get(parameter.sessionEncrypted) ?? "";
+    const token = await deps.handoverBox.open(handoverPurpose, sealed, handoverMaxAgeS);
+    if (typeof token !== "string") return refuse("The session in the callback could not be read.", "/");
+    const handle = await deps.handles.verify(token);
+    if (handle === "invalid" || !handle.audience.includes(context.hostname))
+      return refuse("The session in the callback is not for this host.", "/");
+    reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
+    if (programmatic) {
+      redirectUri.searchParams.set(parameter.jwt, token);
+      return reply.redirect(redirectUri.href, 302);
+    }
+    const maxAgeS = secondsOf(settings.cookie.expireMs);
+    addCookie(reply, settings.cookie.name, token, sessionCookieOptions(settings, maxAgeS, "domain"));
+    if (redirectUri.origin === context.origin) {
+      const returns = parseReturns(url.searchParams.get(parameter.returns));
+      reply.header("set-cookie", returnsCookie(settings.cookie, url, returns)); // Fastify appends it to the cookie above
+    }
+    const [next, ...rest] = additionalHostsOf(url);
+    const origin = next === undefined ? undefined : routeOriginOf(deps, next);
+    if (origin !== undefined) {
+      const leads = { to: redirectUri, rest, trace: context.trace ?? traceOf(url) };
+      return reply.redirect(nextHostUrl(origin, leads, currentKey(deps), nowS(deps)).href, 302);
+    }
+    if (settings.cookie.sameSite !== "strict") return reply.redirect(redirectUri.href, 302);
+    // The redirects began at the identity provider's site, so a browser would keep a strict cookie back from the next one too,
+    // and the sign-in would begin again. A page of ours that goes on by itself ends the chain.
+    return reply
+      .code(200)
+      .header("refresh", `0;url=${redirectUri.href}`)
+      .type("text/plain; charset=utf-8")
+      .send("You are signed in.\n");
+  });
+}
+
+/** The external origin of a route's host; undefined: no route names it (any more), and nobody is led there. */
+function routeOriginOf({ settings }: AuthDeps, host: string): string | undefined {
+  return ["https", "http"].map((scheme) => `${scheme}://${host}`).find((origin) => settings.isRouteOrigin(origin));
+}

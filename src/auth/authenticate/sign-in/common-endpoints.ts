@@ -1,0 +1,102 @@
+/**
+ * Endpoints that answer on every host without a session (docs/pomerium-behaviour.md §2.3), and the shared error forms.
+ */
+import { hash } from "node:crypto";
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from "fastify";
+import { bestMatch } from "../../reply/accept-header.ts";
+import { signInChallenge, signInHint } from "../../reply/sign-in-hint.ts";
+import { type AuthDeps, type ContextKeeper, headersOf, type ReservedContext, sendProblem } from "../context.ts";
+import { readCredential } from "../credentials/credentials.ts";
+
+/** GET and HEAD: only for what changes nothing and begins nothing. */
+export function readOnly(app: FastifyInstance, url: string, handler: RouteHandlerMethod): void {
+  app.route({ method: ["GET", "HEAD"], url, handler });
+}
+
+export function registerCommon(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  app.addHook("onSend", async (_request, reply, payload) => {
+    if (!reply.hasHeader("cache-control")) reply.header("cache-control", "no-store");
+    return payload;
+  });
+
+  for (const path of ["/ping", "/healthz"]) {
+    readOnly(app, path, (_request, reply) => reply.type("text/plain; charset=utf-8").send("OK\n"));
+  }
+
+  for (const path of ["/.well-known/pomerium", "/.well-known/pomerium/"]) {
+    readOnly(app, path, (request, reply) => {
+      const { origin } = contexts.of(request);
+      return reply.header("access-control-allow-origin", "*").send({
+        issuer: `${origin}/`,
+        authentication_callback_endpoint: new URL("/oauth2/callback", deps.settings.authenticateUrl).href,
+        jwks_uri: `${origin}/.well-known/pomerium/jwks.json`,
+        frontchannel_logout_uri: `${origin}/.pomerium/sign_out`,
+      });
+    });
+  }
+
+  const jwks = JSON.stringify(deps.jwks);
+  const etag = `"${hash("sha256", jwks, "hex").slice(0, 16)}"`;
+  readOnly(app, "/.well-known/pomerium/jwks.json", (request, reply) => {
+    reply.header("access-control-allow-origin", "*").header("cache-control", "max-age=60").header("etag", etag);
+    if (holds(request.headers["if-none-match"], etag)) return reply.code(304).send();
+    return reply.type("application/json").send(jwks);
+  });
+
+  app.setNotFoundHandler((request, reply) => {
+    const path = (request.raw.url ?? "/").split("?", 1)[0] ?? "/";
+    const allowed = ["GET", "HEAD", "POST"].filter((method) => app.hasRoute({ method: method as "GET", url: path }));
+    const wrongMethod = allowed.length > 0 && !allowed.includes(request.method);
+    if (wrongMethod) reply.header("allow", allowed.join(", "));
+    return sendProblem(deps, request, reply, contexts.of(request), {
+      status: wrongMethod ? 405 : 404,
+      title: wrongMethod ? "Method not allowed" : "Not found",
+      description: wrongMethod
+        ? `This address takes ${allowed.join(", ")}.`
+        : "There is no such page of ours: route unknown.",
+    });
+  });
+
+  app.setErrorHandler((error: unknown, request, reply) => {
+    const status = statusOf(error);
+    if (status >= 500) {
+      const what = error instanceof Error ? { name: error.name, message: error.message } : {};
+      deps.log.warn({ error: what, requestId: contexts.of(request).requestId }, "a handler failed");
+    }
+    return sendProblem(deps, request, reply, contexts.of(request), {
+      status,
+      title: status >= 500 ? "Something went wrong" : "Bad request",
+      description: status >= 500 ? "This was our fault. Nothing was let through." : "The request could not be read.",
+    });
+  });
+}
+
+/** 401 for a caller that is not sent to sign-in. Programs get the way in as text, unless they prefer JSON. */
+export function sendUnauthorized(request: FastifyRequest, reply: FastifyReply, context: ReservedContext): FastifyReply {
+  const headers = headersOf(request);
+  reply
+    .code(401)
+    .header("cache-control", "no-store")
+    .header("www-authenticate", signInChallenge)
+    .header("x-pomerium-intercepted-response", "true");
+  const wantsText =
+    headers["sec-fetch-mode"] === undefined &&
+    bestMatch(headers["accept"] ?? "*/*", ["text/plain", "application/json"]) === "text/plain";
+  if (!wantsText) return reply.send({ error: "Unauthenticated", request_id: context.requestId });
+  const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
+  const credential = readCredential(headers, query, "") === undefined ? "none" : "refused";
+  return reply.type("text/plain; charset=utf-8").send(signInHint(context.origin, credential));
+}
+
+/** RFC 9110 §13.1.2: weak comparison over a list, or `*`. */
+function holds(ifNoneMatch: string | undefined, etag: string): boolean {
+  return (ifNoneMatch ?? "").split(",").some((tag) => tag.trim() === "*" || tag.trim().replace(/^W\//, "") === etag);
+}
+
+function statusOf(error: unknown): number {
+  const status =
+    typeof error === "object" && error !== null && "statusCode" in error && typeof error.statusCode === "number"
+      ? error.statusCode
+      : 500;
+  return status >= 400 && status <= 599 ? status : 500;
+}

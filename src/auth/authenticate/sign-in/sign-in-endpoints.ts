@@ -1,0 +1,279 @@
+/**
+ * Sign-in: to the identity provider and back (docs/pomerium-behaviour.md §1.2).
+ *
+ *   sign_in, signed by a proxy ── somebody is signed in here ──→ handed over to the route's host
+ *        └── nobody is ──→ identity provider ──→ /oauth2/callback ── the broker has written the session ──→ handed over
+ *
+ * What comes back is believed only from the browser that began (sign-in-state.ts), and each code is exchanged once
+ * (authenticate/sign-in/code-exchanges.ts). Our own state being behind is answered with 503 and never starts another sign-in.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { CommandResult } from "../../../events/index.ts";
+import {
+  type AuthDeps,
+  addCookie,
+  type ContextKeeper,
+  currentKey,
+  externalUrl,
+  headersOf,
+  nowS,
+  ownCookieOptions,
+  type ReservedContext,
+  sendBehind,
+  sendProblem,
+} from "../context.ts";
+import { ownCookie } from "../credentials/cookie-names.ts";
+import { cookieValue } from "../credentials/credentials.ts";
+import type { OidcClient } from "../provider/oidc-client.ts";
+import { ProviderError } from "../provider/provider-error.ts";
+import { splitState, stateWithTrace } from "../provider/trace-text.ts";
+import { createSessionCommand, handOver, rememberHere, submitPatiently } from "./begin-session.ts";
+import { browserToken } from "./begin-sign-in.ts";
+import { type Arrival, type Arrivals, createArrivals, type Refusal } from "./code-exchanges.ts";
+import { parseSignInUrl, type SignInRequest, signInUrl } from "./sign-in-request.ts";
+import { openState, type SignInState, sealState } from "./sign-in-state.ts";
+import { whoIsSignedIn } from "./signed-in.ts";
+import { checkSignedUrl } from "./signed-url.ts";
+
+/** Long: it is a browser's only for being the same one, and tabs that begin without it replace each other's. */
+const browserMaxAgeS = 30 * 24 * 3_600;
+/**
+ * A session about to end is not handed over: the clock of the proxy may say that it has ended, and the two would send its
+ * holder back and forth.
+ */
+const endingMs = 30_000;
+
+type Exchange = Readonly<{ deps: AuthDeps; request: FastifyRequest; reply: FastifyReply; context: ReservedContext }>;
+
+export function registerSignIn(app: FastifyInstance, deps: AuthDeps, contexts: ContextKeeper): void {
+  const arrivals = createArrivals({
+    monotonic: deps.clock.monotonic,
+    ...(deps.onCodeExchange === undefined ? {} : { onTaken: deps.onCodeExchange }),
+  });
+
+  app.get("/.pomerium/sign_in", (request, reply) => signIn({ deps, request, reply, context: contexts.of(request) }));
+
+  app.get("/oauth2/callback", (request, reply) =>
+    callback({ deps, request, reply, context: contexts.of(request) }, arrivals),
+  );
+
+  /** `response_mode=form_post` comes from another site, without our cookies: the browser brings it again, with them. */
+  app.post("/oauth2/callback", (request, reply) => {
+    const fields = typeof request.body === "object" && request.body !== null ? Object.entries(request.body) : [];
+    const query = new URLSearchParams(
+      fields.filter((field): field is [string, string] => typeof field[1] === "string"),
+    );
+    return reply.redirect(`/oauth2/callback?${query}`, 303);
+  });
+}
+
+/** A second look at what the proxy has looked at: a key that leaks must not make us hand people to strangers. */
+function leadsToUs({ settings }: AuthDeps, asked: SignInRequest): boolean {
+  const { origin } = asked.callbackUri ?? asked.redirectUri;
+  return origin === settings.authenticateUrl.origin || settings.isRouteOrigin(origin);
+}
+
+/** The provider and client that a sign-in is for. */
+function idpOf({ settings }: AuthDeps, { idpId }: SignInRequest): string {
+  return idpId === "" ? settings.idpId : idpId;
+}
+
+/** What follows belongs to this request's span, where it has one. */
+function traced({ context }: Exchange, asked: SignInRequest): SignInRequest {
+  return { ...asked, trace: context.trace ?? asked.trace };
+}
+
+function browserCookie({ settings }: AuthDeps): string {
+  return ownCookie(settings.cookie.name, "csrf", settings.authenticateUrl);
+}
+
+async function signIn(exchange: Exchange): Promise<FastifyReply> {
+  const { deps, request, reply, context } = exchange;
+  const refuse = (description: string): FastifyReply =>
+    sendProblem(deps, request, reply, context, { status: 400, title: "Sign-in link not valid", description });
+  const url = externalUrl(request, context);
+  const checked = checkSignedUrl(url, deps.settings.urlKeys, nowS(deps));
+  if (checked === "expired")
+    return refuse("This sign-in link has expired. Go back to the page you wanted and try again.");
+  if (checked !== "valid")
+    return refuse("This sign-in link was not made by this installation. Go back to the page you wanted and try again.");
+  const asked = parseSignInUrl(url);
+  if (asked === undefined) return refuse("The link does not say where to go after signing in.");
+  if (!leadsToUs(deps, asked)) return refuse("The link leads to a host that no route of this installation names.");
+
+  if (asked.seen !== null && (await deps.catchUp(asked.seen)) === "behind")
+    return sendBehind(deps, request, reply, context);
+  const signedIn = await whoIsSignedIn(deps, request);
+  if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
+  if (signedIn.type === "somebody" && asked.account === "current") {
+    const { session, userId } = signedIn.principal;
+    const leftMs = session.expiresAt - deps.clock.wall();
+    const lasts = leftMs > Math.min(endingMs, deps.settings.cookie.expireMs / 20);
+    if (lasts && idpOf(deps, asked) === session.idpId) {
+      const { sessionId, idpId } = session;
+      return handOver(deps, reply, traced(exchange, asked), { sessionId, userId, idpId, needs: signedIn.handle.needs });
+    }
+  }
+  if (request.headers["x-requested-with"]?.toString().toLowerCase() === "xmlhttprequest") {
+    return sendProblem(deps, request, reply, context, {
+      status: 401,
+      title: "Sign-in needed",
+      description: "Open the page in a browser window to sign in.",
+    });
+  }
+  return withProvider(exchange, asked, async (oidc) => {
+    const name = browserCookie(deps);
+    const browser = browserToken(deps, headersOf(request)["cookie"], name);
+    const stateOf = async (secrets: Pick<SignInState, "nonce" | "verifier">): Promise<string> =>
+      stateWithTrace(
+        await sealState(deps.attemptBox, { ...secrets, request: asked }, browser),
+        traced(exchange, asked).trace,
+      );
+    const there = await oidc.begin(stateOf, { account: asked.account });
+    addCookie(reply, name, browser, ownCookieOptions(browserMaxAgeS));
+    reply.header("cache-control", "no-store").header("referrer-policy", "no-referrer");
+    return reply.redirect(there.href, 302);
+  });
+}
+
+async function callback(exchange: Exchange, arrivals: Arrivals): Promise<FastifyReply> {
+  const { deps, request, reply, context } = exchange;
+  const url = externalUrl(request, context);
+  const state = url.searchParams.get("state") ?? "";
+  const browser = cookieValue(headersOf(request)["cookie"], browserCookie(deps));
+  const { sealed, trace } = splitState(state);
+  const opened = await openState(deps.attemptBox, sealed, browser);
+  if (opened.type !== "ours") {
+    // Of another browser, or of a tab whose cookie another tab has replaced: begun again with the cookie that is here.
+    const known = opened.type === "of-another-browser" && opened.request.programmatic === "browser";
+    if (known && browser !== undefined)
+      return reply.header("referrer-policy", "no-referrer").redirect(opened.request.redirectUri.href, 302);
+    return sendProblem(deps, request, reply, context, {
+      status: 400,
+      title: "Sign-in did not complete",
+      description:
+        "This browser did not begin this sign-in, does not keep cookies, or took longer than 30 minutes. Go back to the page you wanted and try again.",
+      retryUrl: known ? opened.request.redirectUri.href : "/.pomerium/",
+    });
+  }
+  const { nonce, verifier } = opened.state;
+  const asked = traced(exchange, { ...opened.state.request, trace });
+  return withProvider(exchange, asked, async (oidc) => {
+    const exchangeCode = () => oidc.finish(url.search, { state, nonce, verifier });
+    const code = url.searchParams.get("code");
+    const arrival: Arrival | Refusal =
+      code === null
+        ? { identity: exchangeCode(), command: undefined } // an error answer: the provider's words say which
+        : arrivals.take({ state, code, from: context.ip }, exchangeCode);
+    if (arrival === "busy") {
+      reply.header("retry-after", "2");
+      return sendProblem(deps, request, reply, context, {
+        status: 429,
+        title: "Too many sign-ins at once",
+        description: "Too many sign-ins come from your network right now. Yours was not begun. Try again in a moment.",
+        retryUrl: request.raw.url ?? null,
+      });
+    }
+    if (arrival === "used") {
+      return sendProblem(deps, request, reply, context, {
+        status: 400,
+        title: "This sign-in is over",
+        description: "It was completed or has failed before. Sign in again to come to the page you wanted.",
+        retryUrl: again(deps, asked),
+      });
+    }
+    const identity = await arrival.identity;
+    arrival.command ??= createSessionCommand(deps, identity, idpOf(deps, asked));
+    const { command } = arrival;
+    const result = await submitPatiently(deps, command);
+    if (result.type !== "done" || command.command.type !== "createSession") return notBegun(exchange, asked, result);
+    const { sessionId, userId, idpId } = command.command;
+    if (result.changed) deps.log.info({ sessionId, userId, position: result.link.position }, "session created");
+    const session = { sessionId, userId, idpId, needs: result.link };
+    await rememberHere(deps, reply, session);
+    return handOver(deps, reply, asked, session);
+  });
+}
+
+function notBegun(
+  { deps, request, reply, context }: Exchange,
+  asked: SignInRequest,
+  result: CommandResult,
+): FastifyReply {
+  const message = result.type === "done" ? "" : result.message;
+  deps.log.warn({ result: result.type, message }, "session not created");
+  if (result.type === "refused" && (result.code === "suspended" || result.code === "erased")) {
+    return sendProblem(deps, request, reply, context, {
+      status: 403,
+      title: "Account suspended",
+      description:
+        "The identity provider knows you, but your access to this installation has been suspended. Ask an administrator.",
+    });
+  }
+  // The same callback again asks the broker for the same session: nobody has to sign in a second time.
+  const unavailable = result.type === "unavailable";
+  return sendProblem(deps, request, reply, context, {
+    status: unavailable ? 503 : 500,
+    title: "Sign-in could not be recorded",
+    description: "Your session could not be written to the log, so it was not begun. Try again in a moment.",
+    retryUrl: unavailable ? (request.raw.url ?? null) : again(deps, asked),
+  });
+}
+
+/** The same sign-in from its start. */
+function again(deps: AuthDeps, asked: SignInRequest): string {
+  return signInUrl(deps.settings.authenticateUrl, asked, currentKey(deps), nowS(deps)).href;
+}
+
+async function withProvider(
+  { deps, request, reply, context }: Exchange,
+  asked: SignInRequest,
+  job: (oidc: OidcClient) => Promise<FastifyReply>,
+): Promise<FastifyReply> {
+  const oidc = deps.providerOf(idpOf(deps, asked));
+  if (oidc === undefined) {
+    // Signing in with another client would help nobody: its sessions do not count where the person comes from.
+    const description = deps.settings.idpIds.has(idpOf(deps, asked))
+      ? "This installation has no identity provider configured (idp_provider_url), so nobody can sign in."
+      : "The route signs people in with a client of its own (idp_client_id), which the authenticate service does not know: its file needs the same routes.";
+    return sendProblem(deps, request, reply, context, { status: 500, title: "No identity provider", description });
+  }
+  try {
+    return await job(oidc);
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    const cause = error.cause instanceof Error ? error.cause.message : "";
+    deps.log.warn({ kind: error.kind, error: error.error, cause }, error.message);
+    return sendProblem(deps, request, reply, context, {
+      ...problemOf(error),
+      providerSays: [error.error, error.errorDescription].filter((words) => words !== "").join(": ") || null,
+      retryUrl: again(deps, asked),
+    });
+  }
+}
+
+function problemOf(error: ProviderError): Readonly<{ status: number; title: string; description: string }> {
+  const what = `${error.message.charAt(0).toUpperCase()}${error.message.slice(1)}`;
+  switch (error.kind) {
+    case "silent":
+      return {
+        status: 502,
+        title: "The identity provider does not answer",
+        description: `${what}. Nothing was changed; you can try again.`,
+      };
+    case "untrue":
+      return {
+        status: 502,
+        title: "The identity provider's answer does not check out",
+        description: `${what}: what it sent could not be verified, so nobody was signed in.`,
+      };
+    case "refused": {
+      const denied = error.error === "access_denied" || error.error === "unauthorized_client";
+      return {
+        status: denied ? 401 : 400,
+        title: "Sign-in did not complete",
+        description: `${what}. Nothing was changed; you can try again.`,
+      };
+    }
+  }
+}

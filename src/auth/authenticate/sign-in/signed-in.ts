@@ -1,0 +1,178 @@
+/**
+ * Who is signed in, by a session handle, on either host. What a handle names must be in the projection; a projection that is
+ * behind the handle says so, and is never taken for an absence. Pure but for what it is given.
+ */
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { type Fact, sessionStream, userStream } from "../../../events/index.ts";
+import type { Principal } from "../../authorize/decision.ts";
+import {
+  type AuthDeps,
+  type ContextKeeper,
+  currentKey,
+  externalUrl,
+  headersOf,
+  nowS,
+  type ReservedContext,
+  sendBehind,
+  sendPage,
+  sendProblem,
+} from "../context.ts";
+import { ownCookie } from "../credentials/cookie-names.ts";
+import { type CredentialSource, cookieValue, readCredential } from "../credentials/credentials.ts";
+import { type Handle, handleFits } from "../credentials/handle.ts";
+import { signInUrl } from "./sign-in-request.ts";
+import { checkSignedUrl, parameter } from "./signed-url.ts";
+
+export const authenticateCookie = ({ settings }: AuthDeps): string =>
+  ownCookie(settings.cookie.name, "authenticate", settings.authenticateUrl);
+
+export type SignedIn =
+  | Fact<"nobody", unknown>
+  | Fact<"behind", unknown>
+  | Fact<"somebody", { principal: Principal; handle: Handle }>;
+
+/** The handle in the authenticate host's own cookie, if it is one of ours; whether its session still lives is not asked. */
+export async function heldHandle(deps: AuthDeps, request: FastifyRequest): Promise<Handle | undefined> {
+  const token = cookieValue(headersOf(request)["cookie"], authenticateCookie(deps));
+  const handle = token === undefined ? "invalid" : await deps.handles.verify(token);
+  return handle !== "invalid" && handle.audience.includes(deps.settings.authenticateUrl.hostname) ? handle : undefined;
+}
+
+/** Who is signed in on the authenticate host. */
+export async function whoIsSignedIn(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
+  const handle = await heldHandle(deps, request);
+  return handle === undefined
+    ? { type: "nobody" }
+    : whoHolds(deps, handle, { source: "cookie", idpId: ownIdpOf(deps, handle) });
+}
+
+/** Who asks on a route's host. */
+export async function whoIsAsking(
+  deps: AuthDeps,
+  request: FastifyRequest,
+  { hostname, origin }: Pick<ReservedContext, "hostname" | "origin">,
+): Promise<SignedIn> {
+  const { idpId } = deps.settings.signInFor(new URL(origin));
+  const query = (request.raw.url ?? "").split("?", 2)[1] ?? "";
+  const credential = readCredential(headersOf(request), query, deps.settings.cookie.name);
+  const handle = credential === undefined ? "invalid" : await deps.handles.verify(credential.token);
+  if (credential === undefined || handle === "invalid") return { type: "nobody" };
+  return handleFits(handle, hostname, deps.settings.cookie.domain)
+    ? whoHolds(deps, handle, { source: credential.source, idpId })
+    : { type: "nobody" };
+}
+
+/** Who is signed in, as far as it may be believed for what lies beyond any route's grace: only while the lease is fresh. */
+export async function underLease(deps: AuthDeps, whoAsks: () => Promise<SignedIn>): Promise<SignedIn> {
+  const overdueMs = deps.replica.overdueMs(deps.clock.monotonic());
+  return overdueMs > 0 ? { type: "behind" } : whoAsks();
+}
+
+/** On the authenticate host, and only with the client of the whole configuration. */
+export async function whoIsSignedInUnderLease(deps: AuthDeps, request: FastifyRequest): Promise<SignedIn> {
+  const signedIn = await underLease(deps, () => whoIsSignedIn(deps, request));
+  const counts = signedIn.type !== "somebody" || signedIn.principal.session.idpId === deps.settings.idpId;
+  return counts ? signedIn : { type: "nobody" };
+}
+
+/** On the authenticate host a session of any client that is known is somebody's. */
+function ownIdpOf({ settings }: AuthDeps, { idpId }: Handle): string {
+  return settings.idpIds.has(idpId) ? idpId : settings.idpId;
+}
+
+async function whoHolds(
+  deps: AuthDeps,
+  handle: Handle,
+  { source, idpId }: Readonly<{ source: CredentialSource; idpId: string }>,
+): Promise<SignedIn> {
+  if (handle.needs !== null) {
+    const reached = await deps.catchUp(handle.needs);
+    if (reached === "behind") return { type: "behind" };
+    if (reached === "lost") return { type: "nobody" };
+  }
+  // Receipts count this node as fenced off by now, so it must not know anybody: revocations no longer reach it.
+  if (deps.replica.overdueMs(deps.clock.monotonic()) === Number.POSITIVE_INFINITY) return { type: "behind" };
+  const caller = deps.resolveCaller(handle, { idpId, credentialInHeader: source !== "cookie", now: deps.clock.wall() });
+  if (caller.type === "behind") return { type: "behind" };
+  if (caller.type === "anonymous") return { type: "nobody" };
+  const { principal } = caller;
+  if (principal.session.expiresAt <= deps.clock.wall()) return { type: "nobody" };
+  const denied =
+    deps.replica.stickilyDenied(sessionStream(principal.session.sessionId)) ||
+    deps.replica.stickilyDenied(userStream(principal.userId));
+  return denied ? { type: "nobody" } : { type: "somebody", principal, handle };
+}
+
+/** `/.pomerium/` on the authenticate host. */
+export async function userInfo(
+  deps: AuthDeps,
+  contexts: ContextKeeper,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const context = contexts.of(request);
+  const asked = externalUrl(request, context);
+  if (asked.searchParams.has(parameter.redirectUri) || asked.searchParams.has(parameter.signature)) {
+    if (checkSignedUrl(asked, deps.settings.urlKeys, nowS(deps)) === "valid") return reply.redirect("/.pomerium/", 302);
+    return sendProblem(deps, request, reply, context, {
+      status: 400,
+      title: "Link not valid",
+      description: "This link was not made by this installation, or has expired.",
+      retryUrl: "/.pomerium/",
+    });
+  }
+  const signedIn = await whoIsSignedIn(deps, request);
+  if (signedIn.type === "behind") return sendBehind(deps, request, reply, context);
+  const somebody = signedIn.type === "somebody";
+  const signIn = signInUrl(
+    deps.settings.authenticateUrl,
+    {
+      redirectUri: new URL("/.pomerium/", deps.settings.authenticateUrl),
+      callbackUri: null,
+      idpId: somebody ? signedIn.principal.session.idpId : deps.settings.idpId,
+      additionalHosts: [],
+      trace: context.trace ?? null,
+      programmatic: "browser",
+      nonceHash: "",
+      returns: 0,
+      account: somebody ? "another" : "current",
+      seen: null,
+    },
+    currentKey(deps),
+    nowS(deps),
+  );
+  const urls = { signInUrl: signIn.href, signOutUrl: "/.pomerium/sign_out" };
+  return sendPage(reply, 200, deps.render(userInfoPageOf(deps, somebody ? signedIn.principal : null, urls)));
+}
+
+export function userInfoPageOf(
+  deps: AuthDeps,
+  principal: Principal | null,
+  urls: Readonly<{ signInUrl: string; signOutUrl: string }>,
+): Parameters<AuthDeps["render"]>[0] {
+  const at = deps.clock.wall();
+  if (principal === null)
+    return { type: "user-info", at, user: null, session: null, claims: null, groups: [], ...urls };
+  const { session, profile } = principal;
+  return {
+    type: "user-info",
+    at,
+    user: {
+      userId: principal.userId,
+      subject: profile?.subject ?? "",
+      name: profile?.name ?? "",
+      email: profile?.email ?? "",
+      emailVerified: profile?.emailVerified ?? false,
+    },
+    session: {
+      sessionId: session.sessionId,
+      idpId: session.idpId,
+      issuedAt: session.issuedAt,
+      expiresAt: session.expiresAt,
+      refreshedAt: session.refreshedAt,
+    },
+    claims: principal.claims,
+    groups: [...principal.groups].sort().map((id) => ({ id, name: deps.replica.projection.group(id)?.name ?? id })),
+    ...urls,
+  };
+}

@@ -1,0 +1,65 @@
+/**
+ * Criterion `device`: a security key or platform authenticator that the session has shown.
+ *
+ * As in Pomerium the first credential of the type counts, `any` is a type like others, and a session without one is sent to enrol
+ * or show a device. Unlike there, `approved: false` does not hold for somebody who has shown no device at all.
+ */
+
+import type { DeviceCredential } from "../decision.ts";
+import { isObject, kindOf, meantBy, oneOf } from "../ppl-parser.ts";
+import { type Compile, plain, reading } from "./criterion-parts.ts";
+
+export const defaultDeviceType = "any";
+const conditions = ["is", "approved", "type"] as const;
+
+export const deviceCriteria: Readonly<Record<string, Compile>> = {
+  device: ({ criterion, reasons, report }) => {
+    const { data, path } = criterion;
+    if (!isObject(data)) {
+      report(path, `${kindOf(data)} says nothing about a device`, oneOf(conditions));
+      return undefined;
+    }
+    let complete = true;
+    const refuse = (key: string, problem: string, remedy: string): void => {
+      complete = false;
+      report([...path, key], problem, remedy);
+    };
+    for (const [key, value] of Object.entries(data)) {
+      if (!conditions.some((known) => known === key))
+        refuse(key, `unknown device condition \`${key}\``, meantBy(key, conditions));
+      else if (key !== "approved" && typeof value !== "string") {
+        refuse(
+          key,
+          `${kindOf(value)} can never equal a text`,
+          key === "is" ? "write a device id" : "write a device type",
+        );
+      }
+    }
+    if (!complete) return undefined;
+    const wantedId = data["is"];
+    const wantsApproval = "approved" in data ? Boolean(data["approved"]) : undefined;
+    const type = typeof data["type"] === "string" ? data["type"] : defaultDeviceType;
+    const holds = ({ id, approvedBy }: DeviceCredential): boolean =>
+      (wantedId === undefined || id === wantedId) &&
+      (wantsApproval === undefined || isApproved(approvedBy) === wantsApproval);
+
+    const met = reasons.of("device-ok").met;
+    const unmet = reasons.of("device-unauthorized").unmet;
+    const noDevice = reasons.of("device-unauthenticated").unmet;
+    const nobody = reasons.of("user-unauthenticated").unmet;
+    return plain(
+      (_request, principal) => {
+        if (principal === null || principal.profile === undefined) return nobody;
+        const credential = principal.devices?.find(({ typeId }) => typeId === type);
+        if (credential === undefined) return noDevice;
+        return holds(credential) ? met : unmet;
+      },
+      wantsApproval === true ? "an approved device" : "a registered device",
+      { ofSession: true, reads: reading({ deviceTypes: [type] }) },
+    );
+  },
+};
+
+function isApproved(approvedBy: string | null): boolean {
+  return approvedBy !== null && approvedBy !== "";
+}

@@ -1,0 +1,189 @@
+/**
+ * Criterion `record`: what an external data set says of the caller, found by their id, address or certificate.
+ *
+ * Values are compared as text, because CSV has nothing else. A field that is missing is an empty list, as with claims. A record that is
+ * not there is known not to be there; a set that could not be read is not, and then the answer carries `record-unavailable`.
+ */
+import { suggest } from "../../../config/index.ts";
+import { certificateReader } from "../client-certificates/client-certificate.ts";
+import type { DecisionRequest, Principal } from "../decision.ts";
+import { isObject, kindOf, meantBy, oneOf, type Path } from "../ppl-parser.ts";
+import type { DataRecord, RecordKey } from "../records/records.ts";
+import { type Compile, type Context, plain, reading } from "./criterion-parts.ts";
+
+type Values = readonly unknown[];
+type ValueTest = (values: Values) => boolean;
+type Operand = "scalar" | "list" | "text" | "number";
+
+const textOf = (value: unknown): string => String(value);
+/** Where exactly one value stands, what holds of it. */
+const one =
+  (holds: (value: unknown) => boolean): ValueTest =>
+  (values) =>
+    values.length === 1 && holds(values[0]);
+const numeric = (value: unknown): number =>
+  typeof value === "number" ? value : typeof value === "string" && value.trim() !== "" ? Number(value) : Number.NaN;
+
+type Operator = Readonly<{ takes: Operand; build: (operand: never) => ValueTest }>;
+const comparison = (holds: (value: number, operand: number) => boolean): Operator => ({
+  takes: "number",
+  build: (operand: number) => one((value) => holds(numeric(value), operand)),
+});
+const operators: Readonly<Record<string, Operator>> = {
+  is: { takes: "scalar", build: (operand: string) => one((value) => textOf(value) === operand) },
+  not: { takes: "scalar", build: (operand: string) => one((value) => textOf(value) !== operand) },
+  contains: { takes: "text", build: (operand: string) => one((value) => textOf(value).includes(operand)) },
+  starts_with: { takes: "text", build: (operand: string) => one((value) => textOf(value).startsWith(operand)) },
+  ends_with: { takes: "text", build: (operand: string) => one((value) => textOf(value).endsWith(operand)) },
+  in: { takes: "list", build: (operand: ReadonlySet<string>) => one((value) => operand.has(textOf(value))) },
+  not_in: { takes: "list", build: (operand: ReadonlySet<string>) => one((value) => !operand.has(textOf(value))) },
+  has: { takes: "scalar", build: (operand: string) => (values) => values.some((value) => textOf(value) === operand) },
+  exclude: {
+    takes: "scalar",
+    build: (operand: string) => (values) => !values.some((value) => textOf(value) === operand),
+  },
+  "<": comparison((value, operand) => value < operand),
+  "<=": comparison((value, operand) => value <= operand),
+  "=": comparison((value, operand) => value === operand),
+  ">": comparison((value, operand) => value > operand),
+  ">=": comparison((value, operand) => value >= operand),
+};
+const names = ["type", "field", "exists", ...Object.keys(operators)];
+
+export const recordCriteria: Readonly<Record<string, Compile>> = {
+  record: (context) => {
+    const asked = parseRecord(context);
+    if (asked === undefined) return undefined;
+    const { reasons, records } = context;
+    const set = records.get(asked.type);
+    if (set === undefined) {
+      const meant = suggest(asked.type, records.keys());
+      const remedy = meant === undefined ? "add it to `data_sources`" : `did you mean \`${meant}\`?`;
+      context.report(
+        [...context.criterion.path, "type"],
+        `there is no data source of the type \`${asked.type}\``,
+        remedy,
+      );
+      return undefined;
+    }
+    const met = reasons.of("record-ok").met;
+    const unmet = reasons.of("record-unauthorized").unmet;
+    const nobody = reasons.of("user-unauthenticated").unmet;
+    const unknown = reasons.of("record-unavailable").unmet;
+    const ofSession = set.key.startsWith("user.");
+    const nameOf = nameReader(set.key);
+    return plain(
+      (request, principal) => {
+        if (ofSession && (principal === null || principal.profile === undefined)) return nobody;
+        if (!set.known) return unknown;
+        const name = nameOf(request, principal);
+        const record = name === undefined || name === "" ? undefined : set.find(name);
+        return asked.holds(record) ? met : unmet;
+      },
+      `a record of ${asked.type}`,
+      { ofSession, reads: reading({ recordTypes: [asked.type] }) },
+    );
+  },
+};
+
+type NameReader = (request: DecisionRequest, principal: Principal | null) => string | undefined;
+
+function nameReader(key: RecordKey): NameReader {
+  const read = certificateReader();
+  switch (key) {
+    case "user.id":
+      return (_request, principal) => principal?.profile?.subject;
+    case "user.email":
+      return (_request, principal) => principal?.profile?.email;
+    case "request.ip":
+      return ({ ip }) => ip;
+    case "request.client_certificate.fingerprint":
+      return ({ clientCertificate: shown }) => (shown?.valid === true ? read(shown)?.fingerprint : undefined);
+  }
+}
+
+type Asked = Readonly<{ type: string; holds: (record: DataRecord | undefined) => boolean }>;
+
+function parseRecord({ criterion, report }: Context): Asked | undefined {
+  const { data, path } = criterion;
+  if (!isObject(data) || typeof data["type"] !== "string" || data["type"] === "") {
+    report(
+      path,
+      "`record` needs the type of its data source",
+      "write `record: {type: example.com/hr, field: team, is: blue}`",
+    );
+    return undefined;
+  }
+  let complete = true;
+  const refuse = (key: string, problem: string, remedy: string): void => {
+    complete = false;
+    report([...path, key], problem, remedy);
+  };
+  const { type, field, exists } = data;
+  if (exists !== undefined && typeof exists !== "boolean")
+    refuse("exists", `${kindOf(exists)} is neither true nor false`, "write `true` or `false`");
+  const tests: ValueTest[] = [];
+  for (const [key, value] of Object.entries(data)) {
+    if (key === "type" || key === "field" || key === "exists") continue;
+    const operator = Object.hasOwn(operators, key) ? operators[key] : undefined;
+    if (operator === undefined) refuse(key, `unknown operator \`${key}\``, meantBy(key, names));
+    else {
+      const operand = operandOf(operator.takes, value);
+      if (operand === undefined)
+        refuse(key, `${kindOf(value)} is nothing to compare with \`${key}\``, remedies[operator.takes]);
+      else tests.push(operator.build(operand as never));
+    }
+  }
+  if (tests.length === 0 && exists === undefined && complete) {
+    complete = false;
+    report(path, "`record` without an operator would hold for everybody", oneOf(names.slice(2)));
+  }
+  if (tests.length > 0 && (typeof field !== "string" || field === "")) {
+    complete = false;
+    report(path, "`record` needs a field to compare", "add `field: <name>`");
+  }
+  if (!complete) return undefined;
+  const read = typeof field === "string" ? fieldReader(field) : () => [];
+  return {
+    type,
+    holds: (record) =>
+      (exists === undefined || (record !== undefined) === exists) &&
+      (tests.length === 0 || tests.every((test) => test(read(record)))),
+  };
+}
+
+const remedies: Readonly<Record<Operand, string>> = {
+  scalar: "write a text, a number, `true` or `false`",
+  text: "write a text",
+  number: "write a number",
+  list: "write a list: `[one, two]`",
+};
+
+const isScalar = (value: unknown): boolean => ["string", "number", "boolean"].includes(typeof value);
+
+function operandOf(takes: Operand, value: unknown): string | number | ReadonlySet<string> | undefined {
+  switch (takes) {
+    case "scalar":
+      return isScalar(value) ? textOf(value) : undefined;
+    case "text":
+      return typeof value === "string" && value !== "" ? value : undefined;
+    case "number":
+      return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+    case "list":
+      return Array.isArray(value) && value.every(isScalar) ? new Set(value.map(textOf)) : undefined;
+  }
+}
+
+/** The field by its exact name, then down by dots; objects and nulls are no values. */
+function fieldReader(field: string): (record: DataRecord | undefined) => Values {
+  const steps: Path = field.split(".");
+  return (record) => {
+    if (record === undefined) return [];
+    const value = Object.hasOwn(record, field) ? record[field] : steps.reduce<unknown>(stepInto, record);
+    return (Array.isArray(value) ? value : [value]).filter(isScalar);
+  };
+}
+
+function stepInto(value: unknown, step: string | number): unknown {
+  return isObject(value) && Object.hasOwn(value, step) ? value[step] : undefined;
+}

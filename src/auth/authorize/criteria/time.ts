@@ -1,0 +1,292 @@
+/**
+ * Criteria about the moment of the request: `date`, `day_of_week`, `time_of_day`.
+ *
+ * Pure: the moment comes as an argument. What a time zone's clock shows is looked up once for the stretch of time in which the answer
+ * stays the same, so a decision costs two comparisons; the end of that stretch is when the decision has to be made again. `after` and
+ * `before` are both meant strictly. Zones are those of IANA, whose days may have 23 or 25 hours.
+ */
+import { suggest } from "../../../config/index.ts";
+import type { UnixMs } from "../../../events/index.ts";
+import { isObject, kindOf, meantBy, oneOf, type Path, type Report } from "../ppl-parser.ts";
+import {
+  type Compile,
+  type CompiledCriterion,
+  type Context,
+  plain,
+  reading,
+  requestTest,
+  type Words,
+} from "./criterion-parts.ts";
+
+export const timeCriteria: Readonly<Record<string, Compile>> = {
+  date: (context) => {
+    const { report } = context;
+    const data = fieldsOf(context, ["after", "before", "timezone"]);
+    const zone = data && parseZone(data["timezone"] ?? "UTC", [...context.criterion.path, "timezone"], report);
+    if (data === undefined || zone === undefined) return undefined;
+    const bounds = parseBounds(context, data, (text) => parseDate(text, zone), dateForm);
+    if (bounds === undefined) return undefined;
+    const { after, before } = bounds;
+    const [from, until] = [after && Math.floor(after) + 1, before && Math.ceil(before)];
+    const never = warnIfNever(context, bounds);
+    return timed(
+      context,
+      { ok: "date-ok", fail: "date-unauthorized" },
+      "a certain date",
+      never ? false : null,
+      (now) => ({
+        holds: (from === undefined || now >= from) && (until === undefined || now < until),
+        until: firstAfter(now, [from, until]),
+      }),
+    );
+  },
+
+  day_of_week: (context) => {
+    const { criterion, report } = context;
+    const { data, path } = criterion;
+    const fields = isObject(data) ? fieldsOf(context, ["days", "timezone"]) : { days: data };
+    if (fields === undefined) return undefined;
+    const at = isObject(data) ? [...path, "days"] : path;
+    const days = parseDays(fields["days"], at, report);
+    const zone = parseZone(fields["timezone"] ?? "UTC", [...path, "timezone"], report);
+    if (days === undefined || zone === undefined) return undefined;
+    const words: Words = { ok: "day-of-week-ok", fail: "day-of-week-unauthorized" };
+    return timed(context, words, `a day among ${[...days].map((day) => dayNames[day - 1]).join(", ")}`, null, (now) => {
+      const local = localTime(now, zone);
+      return {
+        holds: days.has(local.dayOfWeek),
+        until: days.size === 7 ? null : startOfNextDay(local),
+      };
+    });
+  },
+
+  time_of_day: (context) => {
+    const { criterion, report } = context;
+    const data = fieldsOf(context, ["timezone", "after", "before"]);
+    if (data === undefined) return undefined;
+    const at = [...criterion.path, "timezone"];
+    if (data["timezone"] === undefined)
+      report(
+        criterion.path,
+        "`time_of_day` needs a time zone",
+        "add `timezone: UTC` or a place such as `Europe/Berlin`",
+      );
+    const zone = data["timezone"] === undefined ? undefined : parseZone(data["timezone"], at, report);
+    const bounds = parseBounds(context, data, parseClock, clockForm);
+    if (zone === undefined || bounds === undefined) return undefined;
+    const never = warnIfNever(context, bounds);
+    const words: Words = { ok: "time-of-day-ok", fail: "time-of-day-unauthorized" };
+    return timed(context, words, "a certain time of day", never ? false : null, (now) =>
+      clockStretch(now, zone, bounds),
+    );
+  },
+};
+
+// --- stretches of time
+
+/** `until`: when the answer may be another; null: never. */
+type Stretch = Readonly<{ holds: boolean; until: UnixMs | null }>;
+type Bounds = Readonly<{ after: number | undefined; before: number | undefined }>;
+
+function timed(
+  { reasons }: Context,
+  words: Words,
+  phrase: string,
+  always: boolean | null,
+  find: (now: UnixMs) => Stretch,
+): CompiledCriterion {
+  let known: Stretch | undefined;
+  let since = Infinity;
+  const stretchAt = (now: UnixMs): Stretch => {
+    if (known !== undefined && now >= since && (known.until === null || now < known.until)) return known;
+    known = find(now);
+    since = now;
+    return known;
+  };
+  const test = requestTest(reasons, words, (_request, now) => stretchAt(now).holds);
+  return plain(test, phrase, {
+    reads: reading({ boundaries: [(_request, now) => stretchAt(now).until] }),
+    always,
+  });
+}
+
+function firstAfter(now: number, moments: readonly (number | undefined)[]): UnixMs | null {
+  const later = moments.filter((moment) => moment !== undefined && moment > now);
+  return later.length === 0 ? null : (Math.min(...(later as number[])) as UnixMs);
+}
+
+function localTime(now: UnixMs, zone: string): Temporal.ZonedDateTime {
+  return Temporal.Instant.fromEpochMilliseconds(now).toZonedDateTimeISO(zone);
+}
+
+function startOfNextDay(local: Temporal.ZonedDateTime): UnixMs {
+  return local.toPlainDate().add({ days: 1 }).toZonedDateTime(local.timeZoneId).epochMilliseconds as UnixMs;
+}
+
+/** The clock of a zone passes a bound once a day, twice where it is set back, and jumps over it where it is set forward. */
+function clockStretch(now: UnixMs, zone: string, { after, before }: Bounds): Stretch {
+  const local = localTime(now, zone);
+  const time = clockMs(local.toPlainTime());
+  const today = local.toPlainDate();
+  const moments: number[] = [startOfNextDay(local)];
+  const changes = [after && Math.floor(after) + 1, before && Math.ceil(before)];
+  for (const change of changes) {
+    if (change === undefined || change >= dayMs) continue;
+    const wall = today.toPlainDateTime(Temporal.PlainTime.from({ hour: 0 })).add({ milliseconds: change });
+    for (const disambiguation of ["earlier", "later"] as const)
+      moments.push(wall.toZonedDateTime(zone, { disambiguation }).epochMilliseconds);
+  }
+  const jump = local.getTimeZoneTransition("next");
+  if (jump !== null) moments.push(jump.epochMilliseconds);
+  return {
+    holds: (after === undefined || time > after) && (before === undefined || time < before),
+    until: firstAfter(now, moments),
+  };
+}
+
+const dayMs = 24 * 3_600_000;
+
+function clockMs(time: Temporal.PlainTime): number {
+  return ((time.hour * 60 + time.minute) * 60 + time.second) * 1_000 + time.millisecond;
+}
+
+// --- reading
+
+function fieldsOf(
+  { criterion, report }: Context,
+  known: readonly string[],
+): Readonly<Record<string, unknown>> | undefined {
+  const { data, path, name } = criterion;
+  if (!isObject(data)) {
+    report(path, `${kindOf(data)} says nothing about \`${name}\``, oneOf(known));
+    return undefined;
+  }
+  const strange = Object.keys(data).filter((key) => !known.includes(key));
+  for (const key of strange) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known));
+  return strange.length === 0 ? data : undefined;
+}
+
+function parseBounds(
+  { criterion, report }: Context,
+  data: Readonly<Record<string, unknown>>,
+  parse: (text: string) => number | undefined,
+  form: string,
+): Bounds | undefined {
+  const { path, name } = criterion;
+  if (data["after"] === undefined && data["before"] === undefined) {
+    report(path, `\`${name}\` without \`after\` and \`before\` would always hold`, "write at least one of them");
+    return undefined;
+  }
+  let complete = true;
+  const bound = (key: "after" | "before"): number | undefined => {
+    const value = data[key];
+    if (value === undefined) return undefined;
+    const parsed = typeof value === "string" ? parse(value.trim()) : undefined;
+    if (parsed !== undefined) return parsed;
+    complete = false;
+    const what = typeof value === "string" ? `\`${value}\`` : kindOf(value);
+    report(
+      [...path, key],
+      `${what} cannot be read as ${form}`,
+      form === dateForm ? "write `2026-12-24T18:00:00Z`" : "write `15:04` or `3:04 PM`",
+    );
+    return undefined;
+  };
+  const bounds = { after: bound("after"), before: bound("before") };
+  return complete ? bounds : undefined;
+}
+
+function warnIfNever({ criterion, report }: Context, { after, before }: Bounds): boolean {
+  if (after === undefined || before === undefined || Math.floor(after) + 1 < Math.ceil(before)) return false;
+  const remedy =
+    criterion.name === "date"
+      ? "swap them"
+      : "for a night write two criteria under `or`: one with `after`, one with `before`";
+  report(criterion.path, "`after` is not earlier than `before`, so it never holds", remedy, "warning");
+  return true;
+}
+
+const dateForm = "a date of ISO 8601";
+const clockForm = "a time of day";
+const datePattern =
+  /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}(?::\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?)(Z|[+-]\d{2}(?::?\d{2})?)?)?$/i;
+
+/** In milliseconds, with fractions; without an offset it is meant in the zone. */
+function parseDate(text: string, zone: string): number | undefined {
+  const [, , , offset] = datePattern.exec(text) ?? [];
+  if (!datePattern.test(text)) return undefined;
+  try {
+    const moment =
+      offset === undefined
+        ? Temporal.PlainDateTime.from(text).toZonedDateTime(zone).toInstant()
+        : Temporal.Instant.from(text);
+    return Number(moment.epochNanoseconds / 1_000_000n) + Number(moment.epochNanoseconds % 1_000_000n) / 1e6;
+  } catch {
+    return undefined;
+  }
+}
+
+/** In milliseconds since midnight, with fractions. */
+function parseClock(text: string): number | undefined {
+  const [, h12, m12 = "0", half] = /^(\d{1,2})(?::(\d{2}))?\s?(AM|PM)$/i.exec(text) ?? [];
+  const [, h24, m24, seconds = "0", fraction = ""] = /^(\d{1,2}):(\d{2})(?::(\d{2})(\.\d{1,9})?)?$/.exec(text) ?? [];
+  const hour = half === undefined ? Number(h24) : (Number(h12) % 12) + (half.toUpperCase() === "PM" ? 12 : 0);
+  const minute = Number(half === undefined ? m24 : m12);
+  const inRange = half === undefined ? hour <= 23 : Number(h12) >= 1 && Number(h12) <= 12;
+  if (!inRange || !(minute <= 59) || Number(seconds) > 59) return undefined;
+  return ((hour * 60 + minute) * 60 + Number(seconds)) * 1_000 + Number(`0${fraction}`) * 1_000;
+}
+
+function parseZone(value: unknown, path: Path, report: Report): string | undefined {
+  if (typeof value === "string" && /^[A-Za-z][A-Za-z0-9_+/-]*$/.test(value)) {
+    try {
+      return localTime(0 as UnixMs, value).timeZoneId;
+    } catch {
+      // reported below
+    }
+  }
+  const meant = typeof value === "string" ? suggest(value, Intl.supportedValuesOf("timeZone")) : undefined;
+  const what = typeof value === "string" ? `\`${value}\`` : kindOf(value);
+  report(
+    path,
+    `${what} is no time zone`,
+    meant === undefined ? "write a name such as `UTC` or `Europe/Berlin`" : `did you mean \`${meant}\`?`,
+  );
+  return undefined;
+}
+
+const dayNames = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] as const;
+
+/** 1 is Monday. A range may go over the end of the week: `fri-mon`. */
+function parseDays(value: unknown, path: Path, report: Report): ReadonlySet<number> | undefined {
+  const remedy = "write `*`, `mon,wed` or `tue-fri`";
+  if (typeof value !== "string" || value.trim() === "") {
+    report(path, `${kindOf(value)} names no day`, remedy);
+    return undefined;
+  }
+  if (value.trim() === "*") return new Set([1, 2, 3, 4, 5, 6, 7]);
+  const days = new Set<number>();
+  for (const part of value.split(",")) {
+    const [first = "", last = first, ...more] = part.split("-").map((word) => word.trim());
+    const [from, to] = [dayOf(first), dayOf(last)];
+    if (from === undefined || to === undefined || more.length > 0) {
+      const meant = suggest((from === undefined ? first : last).toLowerCase(), dayNames);
+      report(
+        path,
+        `\`${part.trim()}\` is no day of the week`,
+        meant === undefined ? remedy : `did you mean \`${meant}\`?`,
+      );
+      return undefined;
+    }
+    for (let day = from; ; day = (day % 7) + 1) {
+      days.add(day);
+      if (day === to) break;
+    }
+  }
+  return days;
+}
+
+function dayOf(word: string): number | undefined {
+  const at = dayNames.findIndex((name) => word.toLowerCase() === name || word.toLowerCase() === name.slice(0, 3));
+  return at < 0 ? undefined : at + 1;
+}

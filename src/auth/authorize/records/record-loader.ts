@@ -1,0 +1,244 @@
+/**
+ * Record loader: keeps data sets as their sources are, by reading each of them on its own schedule.
+ *
+ * A reading that fails, is too long or is not right to the end changes nothing: what was read last is kept, and the next attempt
+ * comes sooner at first and then ever later, up to the interval. What is older than `max_age` is forgotten. A failure is logged when it begins,
+ * with what is wrong and since when the data is kept, and its end is logged too. No content ever stands in a message.
+ */
+import { open, stat } from "node:fs/promises";
+import type { DataSource } from "../../../config/index.ts";
+import { parseRecordContent, type RecordFormat } from "./record-content.ts";
+import type { RecordSet } from "./records.ts";
+
+export type RecordFetch = (
+  url: string,
+  init: Readonly<{ headers: Readonly<Record<string, string>>; signal: AbortSignal; redirect: "manual" }>,
+) => Promise<
+  Readonly<{
+    status: number;
+    headers: Readonly<{ get(name: string): string | null }>;
+    body: AsyncIterable<Uint8Array> | null;
+  }>
+>;
+
+export type RecordLoaderParts = Readonly<{
+  sources: readonly DataSource[];
+  /** One for each source, by its type. */
+  sets: ReadonlyMap<string, RecordSet>;
+  fetch: RecordFetch;
+  /** Milliseconds that only grow. */
+  monotonic: () => number;
+  /** A data set is another one now, or was forgotten. */
+  onChange: (type: string) => void;
+  log: Readonly<{ info(facts: object, message: string): void; warn(facts: object, message: string): void }>;
+}>;
+
+export type RecordLoader = Readonly<{
+  /** Settles when each source was tried once. */
+  tried: Promise<void>;
+  stop(): Promise<void>;
+}>;
+
+const firstRetryMs = 1_000;
+/** How often it is asked whether data is too old. */
+const lookEveryMs = 1_000;
+
+export function startRecordLoader(parts: RecordLoaderParts): RecordLoader {
+  const stopping = new AbortController();
+  const keepers = parts.sources.flatMap((source) => {
+    const set = parts.sets.get(source.type);
+    return set === undefined ? [] : [keep(source, set, parts, stopping.signal)];
+  });
+  return {
+    tried: Promise.all(keepers.map(({ tried }) => tried)).then(() => {}),
+    async stop() {
+      stopping.abort();
+      await Promise.all(keepers.map(({ ended }) => ended));
+    },
+  };
+}
+
+/** Reads each source once. @returns what went wrong, by type */
+export async function readRecordsOnce(
+  { sources, sets, fetch }: Pick<RecordLoaderParts, "sources" | "sets" | "fetch">,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, string>> {
+  const problems = new Map<string, string>();
+  await Promise.all(
+    sources.map(async (source) => {
+      const problem = await load(source, sets.get(source.type), { fetch, signal });
+      if (problem !== undefined) problems.set(source.type, problem);
+    }),
+  );
+  return problems;
+}
+
+function keep(
+  source: DataSource,
+  set: RecordSet,
+  { fetch, monotonic, onChange, log }: RecordLoaderParts,
+  signal: AbortSignal,
+): Readonly<{ tried: Promise<void>; ended: Promise<void> }> {
+  const tried = Promise.withResolvers<void>();
+  let failures = 0;
+  let content: string | undefined;
+
+  async function once(): Promise<void> {
+    const problem = await load(source, set, {
+      fetch,
+      signal,
+      before: content,
+      keepContent: (text) => (content = text),
+      onChange: () => onChange(source.type),
+    });
+    if (signal.aborted) return;
+    if (problem === undefined) {
+      set.readAt = monotonic();
+      if (failures > 0) log.info({ type: source.type, failures }, "a data source can be read again");
+      failures = 0;
+      return;
+    }
+    failures += 1;
+    if (failures === 1)
+      log.warn(
+        { type: source.type, from: nameOf(source), problem, ageMs: ageMs() },
+        "a data source cannot be read; what was read last is kept",
+      );
+  }
+
+  const ageMs = (): number | null => (set.readAt === undefined ? null : Math.round(monotonic() - set.readAt));
+
+  /** Looked at on its own: a reading may take long, and a reload must make nothing younger. */
+  function forgetIfOld(): void {
+    const age = ageMs();
+    if (!set.known || age === null || age <= source.maxAgeMs) return;
+    set.forget();
+    content = undefined;
+    log.warn({ type: source.type, ageMs: age }, "the data of a source is too old and counts no longer");
+    onChange(source.type);
+  }
+
+  async function run(): Promise<void> {
+    if (source.maxAgeMs > 0) {
+      forgetIfOld();
+      const watch = setInterval(forgetIfOld, Math.min(lookEveryMs, source.maxAgeMs)).unref();
+      signal.addEventListener("abort", () => clearInterval(watch), { once: true });
+    }
+    while (!signal.aborted) {
+      await once();
+      tried.resolve();
+      const retryMs = Math.min(source.everyMs, firstRetryMs * 2 ** Math.min(failures, 20));
+      await pause(failures === 0 ? source.everyMs : retryMs, signal);
+    }
+  }
+  const ended = run().finally(() => tried.resolve());
+  return { tried: tried.promise, ended };
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done, { once: true });
+    timer.unref();
+  });
+}
+
+type Loading = Readonly<{
+  fetch: RecordFetch;
+  signal: AbortSignal;
+  /** What was read last: the same again changes nothing. */
+  before?: string | undefined;
+  keepContent?: (text: string) => void;
+  onChange?: () => void;
+}>;
+
+/** @returns what is wrong; undefined: the set is as the source is */
+async function load(source: DataSource, set: RecordSet | undefined, how: Loading): Promise<string | undefined> {
+  if (set === undefined) return "there is no data set for it";
+  let read: Readonly<{ text: string; format: RecordFormat }>;
+  try {
+    const limit = AbortSignal.any([how.signal, AbortSignal.timeout(source.timeoutMs)]);
+    read =
+      source.from.type === "file"
+        ? await readFileOf(source, source.from.path)
+        : await readUrl(source, source.from.url, how.fetch, limit);
+  } catch (error) {
+    return error instanceof SourceProblem ? error.message : reasonOf(error);
+  }
+  if (set.known && read.text === how.before) return undefined;
+  try {
+    const content = parseRecordContent(read.text, { format: read.format, recordsMax: source.recordsMax });
+    if (!content.ok) return content.problem;
+    set.replace(content.records);
+  } catch (error) {
+    return reasonOf(error); // whatever a source sends, it ends nothing but its own reading
+  }
+  how.keepContent?.(read.text);
+  how.onChange?.();
+  return undefined;
+}
+
+class SourceProblem extends Error {}
+
+async function readFileOf(source: DataSource, path: string): Promise<Readonly<{ text: string; format: RecordFormat }>> {
+  const found = await stat(path);
+  if (!found.isFile()) throw new SourceProblem("is not a file"); // a pipe or device may never end
+  if (found.size > source.bytesMax) throw new SourceProblem(tooLong(source));
+  await using file = await open(path, "r");
+  // It may have grown meanwhile: one byte more than is taken tells.
+  const text = await readText(source, file.createReadStream({ end: source.bytesMax }));
+  return { text, format: source.format ?? (/\.csv$/i.test(path) ? "csv" : "json") };
+}
+
+async function readUrl(
+  source: DataSource,
+  url: URL,
+  fetch: RecordFetch,
+  signal: AbortSignal,
+): Promise<Readonly<{ text: string; format: RecordFormat }>> {
+  const answer = await fetch(url.href, { headers: source.headers, signal, redirect: "manual" });
+  if (answer.status !== 200) throw new SourceProblem(`answered ${answer.status}`);
+  const isCsv = /^text\/csv\b/i.test(answer.headers.get("content-type") ?? "") || /\.csv$/i.test(url.pathname);
+  return {
+    text: await readText(source, answer.body ?? []),
+    format: source.format ?? (isCsv ? "csv" : "json"),
+  };
+}
+
+/** UTF-8, and nothing else. */
+async function readText(source: DataSource, body: AsyncIterable<Uint8Array> | readonly Uint8Array[]): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > source.bytesMax) throw new SourceProblem(tooLong(source));
+    chunks.push(chunk);
+  }
+  return new TextDecoder("utf8", { fatal: true }).decode(Buffer.concat(chunks));
+}
+
+function tooLong({ bytesMax }: DataSource): string {
+  return `is longer than ${bytesMax} bytes`;
+}
+
+/** Without a query, which may hold a secret. */
+function nameOf({ from }: DataSource): string {
+  return from.type === "file" ? from.path : `${from.url.origin}${from.url.pathname}`;
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return "cannot be read";
+  const cause = error.cause instanceof Error ? error.cause : error;
+  const code = "code" in cause && typeof cause.code === "string" ? cause.code : cause.name;
+  return code === "TimeoutError"
+    ? "did not answer in time"
+    : code === "ENOENT"
+      ? "does not exist"
+      : `cannot be read: ${code}`;
+}

@@ -1,0 +1,241 @@
+/** The audit sinks that a configuration names, and the feed that operators watch. */
+
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { NatsConnection } from "@nats-io/transport-node";
+import {
+  type AuditSink,
+  createFeed,
+  createFileSink,
+  createNatsAuditSink,
+  createRecorder,
+  type Feed,
+  followAuditStream,
+  openRecordNumbers,
+  type Recorder,
+  type RecordVerifierCounts,
+  recordNumbersFile,
+} from "../../audit/index.ts";
+import type { Config } from "../../config/index.ts";
+import type { BootId, NodeId, UnixMs } from "../../events/index.ts";
+import { credentialsIn, type Logger, natsJetstream, natsTransport } from "../../replication/index.ts";
+import type { Output } from "../terminal/output.ts";
+
+const queueMax = 100_000;
+const gatherMs = 100;
+const feedKeep = 5_000;
+const feedKeepBytes = 16 * 1024 * 1024;
+const watchersMax = 100;
+
+export type AuditParts = Readonly<{
+  recorder: Recorder;
+  /** Records whose number the disk has not reserved. */
+  unreserved(): number;
+  feed: Feed;
+  /** Of the stream of all nodes; null: this process does not follow it. */
+  verified(): RecordVerifierCounts | null;
+  close(timeoutMs: number): Promise<void>;
+}>;
+
+export async function startAudit(
+  config: Config,
+  who: Readonly<{
+    node: NodeId;
+    boot: BootId;
+    logger: Logger;
+    output: Output;
+    /** Signs decision records with the key that this node enrolled. */
+    seal: (payload: Uint8Array) => Uint8Array;
+  }>,
+): Promise<AuditParts> {
+  const feed = createFeed({ id: who.boot, keep: feedKeep, keepBytes: feedKeepBytes, watchersMax });
+  const { nats } = config;
+  const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
+  const sinks: AuditSink[] = config.audit.files.map(createFileSink);
+  if (config.audit.stdout) {
+    sinks.push({
+      name: "stdout",
+      write: ({ bytes }) => who.output.writeAll(bytes),
+      close: async () => undefined,
+    });
+  }
+  const viaNats = config.audit.nats && nats !== null;
+  if (viaNats) natsJetstream(); // what is missing is told now, and not when the first record is due
+  const decides = config.services.has("proxy") || config.services.has("authorize");
+  if (viaNats && decides) {
+    sinks.push(
+      lazySink("nats", async () =>
+        createNatsAuditSink({
+          connection: await connectNats(nats, `${who.node} audit`),
+          cluster: config.broker.clusterName,
+          region: config.region,
+          node: who.node,
+          boot: who.boot,
+          signer: { seal: who.seal, secret: config.sharedSecret },
+          replicas,
+          streamBytesMax: config.audit.streamBytesMax,
+        }),
+      ),
+    );
+  }
+  const numbers =
+    decides && sinks.length > 0
+      ? await openRecordNumbers({
+          boot: who.boot,
+          store: recordNumbersFile(join(config.dataDir, `records-${encodeURIComponent(who.node)}`), (error) =>
+            who.logger.warn(
+              { error: String(error) },
+              "cannot read the record numbers of the boot before; its losses do not show",
+            ),
+          ),
+          written: () => recorder.written(),
+          sleep: (ms, signal) => sleep(ms, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) }),
+          onFailure: (error) =>
+            who.logger.warn(
+              { error: String(error) },
+              "cannot reserve record numbers on disk; a lost tail would not show",
+            ),
+        })
+      : null;
+  // In a cluster operators watch every node through the stream; in one process they watch the records themselves.
+  if (!viaNats)
+    sinks.push({
+      name: "feed",
+      write: async (batch) => feed.pushBatch(batch),
+      close: async () => undefined,
+    });
+  const recorder = createRecorder({
+    numbers,
+    node: who.node,
+    boot: who.boot,
+    sinks,
+    queueMax,
+    gatherMs,
+    now: () => Date.now() as UnixMs,
+    sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+    onFailure: (sink, error) => who.logger.warn({ sink, error: String(error) }, "an audit sink fails; records wait"),
+  });
+  const following =
+    viaNats && config.services.has("authenticate")
+      ? followInBackground(config, nats, { feed, replicas, ...who })
+      : undefined;
+  return {
+    recorder,
+    unreserved: () => numbers?.unreserved() ?? 0,
+    feed,
+    verified: () => following?.verified() ?? null,
+    async close(timeoutMs) {
+      await recorder.close(timeoutMs);
+      await following?.stop();
+    },
+  };
+}
+
+/** The shared secret, then the previous one while it is being replaced. */
+export function secretsOf(config: Pick<Config, "sharedSecret" | "sharedSecretPrevious">): readonly Uint8Array[] {
+  return [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
+}
+
+const refusalsLogMs = 60_000;
+
+/** Logs the first refused message, then at most one line a minute. */
+function refusedRecordsLog(logger: Logger, refused: () => Readonly<Record<string, number>>): () => void {
+  let loggedAtMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (performance.now() - loggedAtMs < refusalsLogMs) return;
+    loggedAtMs = performance.now();
+    logger.warn({ refused: refused() }, "decision records in the audit stream were refused; they are not shown");
+  };
+}
+
+type Nats = NonNullable<Config["nats"]>;
+
+/** @param options.reconnects false: whoever waits is told when it is lost */
+export function connectNats(
+  nats: Nats,
+  name: string,
+  { reconnects }: Readonly<{ reconnects: boolean }> = { reconnects: true },
+): Promise<NatsConnection> {
+  const { connect, credsAuthenticator } = natsTransport();
+  return connect({
+    servers: [...nats.servers],
+    name,
+    reconnect: reconnects,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 500,
+    pingInterval: 5_000,
+    timeout: 3_000,
+    ...(nats.user === null ? {} : { user: nats.user }),
+    ...(nats.password === null ? {} : { pass: nats.password }),
+    ...(nats.credentialsFile === null
+      ? {}
+      : { authenticator: credsAuthenticator(credentialsIn(nats.credentialsFile)) }),
+    ...(nats.tlsCa === null ? {} : { tls: { ca: nats.tlsCa } }),
+  });
+}
+
+/** A sink that is made when it is first written to, and made again when making it failed. */
+function lazySink(name: string, make: () => Promise<AuditSink>): AuditSink {
+  let made: Promise<AuditSink> | undefined;
+  return {
+    name,
+    async write(records) {
+      made ??= make();
+      try {
+        await (await made).write(records);
+      } catch (error) {
+        if (
+          await made.then(
+            () => false,
+            () => true,
+          )
+        )
+          made = undefined;
+        throw error;
+      }
+    },
+    async close() {
+      await (await made?.catch(() => undefined))?.close();
+    },
+  };
+}
+
+function followInBackground(
+  config: Config,
+  nats: Nats,
+  options: Readonly<{ feed: Feed; replicas: number; logger: Logger; node: NodeId }>,
+): Readonly<{ verified(): RecordVerifierCounts | null; stop(): Promise<void> }> {
+  const stopped = new AbortController();
+  let follower: ReturnType<typeof followAuditStream> | undefined;
+  const started = (async () => {
+    while (!stopped.signal.aborted && follower === undefined) {
+      try {
+        const connection = await connectNats(nats, `${options.node} audit feed`);
+        follower = followAuditStream({
+          connection,
+          cluster: config.broker.clusterName,
+          secrets: secretsOf(config),
+          replicas: options.replicas,
+          streamBytesMax: config.audit.streamBytesMax,
+          feed: options.feed,
+          now: () => Date.now(),
+          sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
+          onFailure: (error) =>
+            options.logger.warn({ error: String(error) }, "the audit feed is interrupted; it resumes"),
+          onRefused: refusedRecordsLog(options.logger, () => follower?.counts().refused ?? {}),
+        });
+      } catch (error) {
+        options.logger.warn({ error: String(error) }, "the audit feed cannot connect; it tries again");
+        await sleep(2_000, undefined, { signal: stopped.signal }).catch(() => undefined);
+      }
+    }
+  })();
+  return {
+    verified: () => follower?.counts() ?? null,
+    async stop() {
+      stopped.abort();
+      await started;
+      await follower?.stop();
+    },
+  };
+}

@@ -1,0 +1,32 @@
+/** The keys of sign-in, each derived for its purpose; the current one first, then the one being replaced. */
+import type { Config } from "../../config/index.ts";
+import { deriveKey } from "../../replication/index.ts";
+
+export type AuthKeys = Readonly<{
+  /** Signs the URLs that proxy and authenticate hand people over with. */
+  urls: readonly Uint8Array[];
+  /** Signs session handles. */
+  handles: readonly Uint8Array[];
+  /** Seals handles on their way to the route's host. */
+  handover: readonly Uint8Array[];
+  /** Seals sign-in attempts in cookies of the authenticate host. */
+  attempts: readonly Uint8Array[];
+  /** Makes ids of sessions from the bearer tokens that they stand for. */
+  bearers: Uint8Array;
+}>;
+
+export function authKeys(
+  config: Pick<Config, "sharedSecret" | "sharedSecretPrevious" | "cookieSecret" | "cookieSecretPrevious">,
+): AuthKeys {
+  const ring = (current: Uint8Array, previous: Uint8Array | null, purpose: string): readonly Uint8Array[] =>
+    [current, ...(previous === null ? [] : [previous])].map((secret) => deriveKey(secret, purpose));
+  const shared = (purpose: string): readonly Uint8Array[] =>
+    ring(config.sharedSecret, config.sharedSecretPrevious, purpose);
+  return {
+    urls: shared("signed urls"),
+    handles: shared("session handles"),
+    handover: shared("session handover"),
+    bearers: deriveKey(config.sharedSecret, "bearer sessions"),
+    attempts: ring(config.cookieSecret, config.cookieSecretPrevious, "sign-in attempts"),
+  };
+}

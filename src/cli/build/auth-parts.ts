@@ -1,0 +1,223 @@
+/** Sign-in, refresh and the operator API, built from a configuration. */
+import { hash, randomBytes, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Feed } from "../../audit/index.ts";
+import type { Assertions } from "../../auth/index.ts";
+import {
+  type AuthDeps,
+  CallerCache,
+  type CallerOptions,
+  createAuthenticateHost,
+  createBox,
+  createHandleCodec,
+  createLocalFetch,
+  createOidcClient,
+  createRefresh,
+  createTokenIssuers,
+  type Handler,
+  listRoutes,
+  type OidcClient,
+  type Policies,
+  type RefreshMemory,
+  resolveCaller,
+  type TokenIssuers,
+  whoIsSignedInUnderLease,
+} from "../../auth/index.ts";
+import type { Duty } from "../../broker/index.ts";
+import type { Config, RouteConfig } from "../../config/index.ts";
+import { callerOf, registerOperatorApi, registerReceiptKeys, verifyOperatorToken } from "../../console/index.ts";
+import type { UnixMs } from "../../events/index.ts";
+import { compileRoutes } from "../../proxy/index.ts";
+import { type Databroker, type Logger, type Replica, receiptKeys, systemClock } from "../../replication/index.ts";
+import { authKeys } from "./auth-keys.ts";
+
+const providerTimeoutMs = 10_000;
+const refreshLookEveryMs = 1_000;
+const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
+
+/** Names the identity provider that a session was made with; another client id makes other sessions. */
+function idpIdOf({ provider, url }: NonNullable<Config["idp"]>, clientId: string): string {
+  return hash("sha256", JSON.stringify([provider, url.href, clientId]), "base64url").slice(0, 16);
+}
+
+/** The identity provider as each route meets it: with the client of the whole configuration, or one of its own. */
+export function idpsOf({ idp, routes }: Config): Idps {
+  const id = idp === null ? "" : idpIdOf(idp, idp.clientId);
+  const clients = new Map(idp === null ? [] : [[id, { clientId: idp.clientId, clientSecret: idp.clientSecret }]]);
+  const byRoute = new Map<RouteConfig, string>();
+  for (const route of routes) {
+    const own = idp === null || route.idpClient === null ? null : idpIdOf(idp, route.idpClient.clientId);
+    if (own !== null && route.idpClient !== null) clients.set(own, route.idpClient);
+    byRoute.set(route, own ?? id);
+  }
+  return { id, clients, ofRoute: (route) => byRoute.get(route) ?? id };
+}
+
+export type Idps = Readonly<{
+  /** Of the whole configuration; "": there is no identity provider. */
+  id: string;
+  /** Each client once. */
+  clients: ReadonlyMap<string, Readonly<{ clientId: string; clientSecret: string }>>;
+  ofRoute(route: RouteConfig): string;
+}>;
+
+/** Whoever signs people in, and whoever says whose a token is. */
+export type Providers = Readonly<{
+  of(idpId: string): OidcClient | undefined;
+  issuers: TokenIssuers;
+  close(): Promise<void>;
+}>;
+
+export function providersOf(config: Config): Providers {
+  const local = createLocalFetch({
+    timeoutMs: providerTimeoutMs,
+    hosts: config.hostAliases,
+    ...(config.certificateAuthority === null ? {} : { ca: config.certificateAuthority }),
+  });
+  const nowMs = (): number => systemClock.wall();
+  const clients = new Map<string, OidcClient>();
+  if (config.idp !== null) {
+    const { url: issuer, scopes, requestParams } = config.idp;
+    const redirectUri = new URL("/oauth2/callback", config.authenticateServiceUrl);
+    for (const [idpId, client] of idpsOf(config).clients)
+      clients.set(idpId, createOidcClient({ issuer, scopes, requestParams, redirectUri, ...client }, local, nowMs));
+  }
+  return {
+    of: (idpId) => clients.get(idpId),
+    issuers: createTokenIssuers(config.tokenIssuers, { local, nowMs }),
+    close: () => local.close(),
+  };
+}
+
+export function callerResolver(replica: Replica): AuthDeps["resolveCaller"] {
+  const cache = new CallerCache();
+  const open: CallerOptions["open"] = (sealed, userId) => replica.open(sealed, userId);
+  return (handle, { idpId, credentialInHeader, now }) =>
+    resolveCaller(replica.projection, handle, { idpId, credentialInHeader, now, open, cache });
+}
+
+export function authDepsOf(
+  config: Config,
+  parts: Readonly<{
+    databroker: Databroker;
+    replica: AuthDeps["replica"];
+    catchUp: AuthDeps["catchUp"];
+    resolveCaller: AuthDeps["resolveCaller"];
+    assertions: Assertions;
+    policies: Policies;
+    providers: Providers;
+    render: AuthDeps["render"];
+    onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
+    logger: Logger;
+  }>,
+): AuthDeps {
+  const keys = authKeys(config);
+  const routes = compileRoutes(config.routes);
+  const idps = idpsOf(config);
+  return {
+    settings: {
+      authenticateUrl: config.authenticateServiceUrl,
+      cookie: config.cookie,
+      idpId: idps.id,
+      idpIds: new Set(idps.clients.keys()),
+      signInFor(url) {
+        const { hostname, pathname: path } = url;
+        const port = url.port === "" ? null : Number(url.port);
+        // An address of ours below no route's path is met as the host's first route is.
+        const route = routes.match({ hostname, port, path }) ?? routes.ofHost(hostname, port);
+        return route === undefined
+          ? { idpId: idps.id, dependsOn: [] }
+          : { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
+      },
+      groupsFromClaim: config.groupsFromClaim,
+      maxSessionsPerUser: config.maxSessionsPerUser,
+      signoutRedirectUrl: config.signoutRedirectUrl,
+      programmaticRedirectHosts: config.programmaticRedirectDomainWhitelist,
+      configHash: config.hash,
+      urlKeys: keys.urls,
+      // An authenticate service whose file names no routes has nothing to compare with; the signature still says who asks.
+      signOutToRoutes: config.signOutToRoutes,
+      isRouteOrigin: config.routes.length === 0 && !config.services.has("proxy") ? () => true : routes.isRouteOrigin,
+    },
+    databroker: parts.databroker,
+    replica: parts.replica,
+    catchUp: parts.catchUp,
+    clock: systemClock,
+    sleep: (ms) => sleep(ms),
+    handles: createHandleCodec({ issuer: config.authenticateServiceUrl.hostname, keys: keys.handles, nowS }),
+    attemptBox: createBox({ keys: keys.attempts, nowS }),
+    handoverBox: createBox({ keys: keys.handover, nowS }),
+    providerOf: parts.providers.of,
+    render: parts.render,
+    onCodeExchange: parts.onCodeExchange,
+    resolveCaller: parts.resolveCaller,
+    identityClaims: (principal, hostname) => parts.assertions.claimsOf(principal, hostname),
+    assertionFor: config.jwtEndpoint
+      ? async (principal, hostname) =>
+          (await parts.assertions.introduce(principal, { hostname, mode: "cached" })).assertion
+      : null,
+    jwks: parts.assertions.jwks,
+    routesOf:
+      config.services.has("proxy") && config.routesPortal
+        ? (asked) => listRoutes({ routes: config.routes, policies: parts.policies }, asked)
+        : null,
+    random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
+    log: parts.logger,
+  };
+}
+
+export async function authenticateHostOf(
+  config: Config,
+  parts: Readonly<{
+    auth: AuthDeps;
+    operator: Databroker;
+    feed: Feed;
+    /** Of the configuration in force: who is none any more loses what is open. */
+    administrators: () => Config["administrators"];
+    now: () => UnixMs;
+    logger: Logger;
+  }>,
+): Promise<Readonly<{ handle: Handler; close(): Promise<void> }>> {
+  const secrets = [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])];
+  const keys = await receiptKeys({ cluster: config.broker.clusterName, secrets });
+  return createAuthenticateHost(parts.auth, [
+    (app) => registerReceiptKeys(app, keys),
+    (app) =>
+      registerOperatorApi(app, {
+        databroker: parts.operator,
+        replica: parts.auth.replica,
+        feed: parts.feed,
+        callerOf: (request) =>
+          callerOf(request, {
+            authenticateOrigin: config.authenticateServiceUrl.origin,
+            administrators: parts.administrators(),
+            verifyToken: (token) =>
+              verifyOperatorToken(token, { secrets, cluster: config.broker.clusterName, nowS: nowS() }),
+            signedIn: (asking) => whoIsSignedInUnderLease(parts.auth, asking),
+          }),
+        fresh: () => parts.auth.replica.overdueMs(parts.auth.clock.monotonic()) <= 0,
+        now: parts.now,
+        sleep: (ms, signal) => sleep(ms, undefined, { signal, ref: false }),
+        uuid: randomUUID,
+        region: config.region,
+        log: parts.logger,
+      }),
+  ]);
+}
+
+/** Fresh claims from the identity provider: a duty of whichever broker leads. */
+export function refreshDuty(
+  config: Config,
+  parts: Readonly<{ providers: Providers; refreshes: RefreshMemory; logger: Logger }>,
+): Duty {
+  const refresh = createRefresh({
+    providerOf: parts.providers.of,
+    groupsFromClaim: config.groupsFromClaim,
+    uuid: randomUUID,
+    everyMs: config.refreshEveryMs,
+    graceMs: config.refreshGraceMs,
+    memory: parts.refreshes,
+    log: parts.logger,
+  });
+  return { name: "refresh", everyMs: refreshLookEveryMs, run: refresh };
+}

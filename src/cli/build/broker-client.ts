@@ -1,0 +1,23 @@
+/** A client of the brokers, built from a configuration. */
+import { randomBytes } from "node:crypto";
+import type { Config } from "../../config/index.ts";
+import type { NodeId } from "../../events/index.ts";
+import { type BrokerClient, createBrokerClient, type Logger, type Role, systemClock } from "../../replication/index.ts";
+
+export function clientOf(
+  config: Config,
+  options: Readonly<{ node: NodeId; logger: Logger; urls: readonly URL[]; role: Role }>,
+): BrokerClient {
+  const { urls, role, logger } = options;
+  return createBrokerClient({
+    ...{ urls, role, logger },
+    cluster: config.broker.clusterName,
+    name: options.node,
+    secret: config.sharedSecret,
+    previousSecret: config.sharedSecretPrevious,
+    tlsCa: config.broker.tlsCa,
+    allowPlaintext: true, // the configuration has refused it, or said so (grpc_insecure)
+    clock: systemClock,
+    randomBytes,
+  });
+}

@@ -1,0 +1,173 @@
+/** The broker of a process, built from a configuration: its log, its snapshots, what is led here, and the API that it serves. */
+import { randomBytes, randomUUID } from "node:crypto";
+import { setImmediate as turn } from "node:timers/promises";
+import {
+  type Broker,
+  createLeaderClient,
+  createSnapshotOffice,
+  type DatabrokerServer,
+  type Duty,
+  type SnapshotOffice,
+  startBroker,
+  startDatabrokerServer,
+} from "../../broker/index.ts";
+import { type Config, windowLimits } from "../../config/index.ts";
+import { type BrokerId, type NodeId, parseCommandId } from "../../events/index.ts";
+import {
+  type BrokerClient,
+  createLocalFanout,
+  type EventLog,
+  type Fanout,
+  type Logger,
+  type RoleLimits,
+  type SnapshotSupply,
+  systemClock,
+} from "../../replication/index.ts";
+import { version } from "../terminal/version.ts";
+import { clientOf } from "./broker-client.ts";
+import type { DatabrokerParts } from "./databroker-parts.ts";
+import { openLog } from "./open-log.ts";
+import { goesWithSecret, keepFresh, snapshotFolderOf } from "./snapshot-parts.ts";
+
+/** How often the leader looks whether there is something to do. */
+const lookMs = 5_000;
+
+/** @param nats null: nobody but this process hears of events as they come */
+export async function startOwnBroker(
+  config: Config,
+  nats: Fanout | null,
+  options: Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>,
+): Promise<DatabrokerParts> {
+  const fanout = nats ?? createLocalFanout({ logger: options.logger });
+  // In the order in which they end; a broker whose neighbour did not start must not go on to lead where nobody reaches it.
+  const stops: (() => Promise<unknown>)[] = [() => fanout.close()];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0)) await one();
+  };
+  try {
+    const log = await openLog(config, options.logger, "wait");
+    stops.push(() => log.close());
+    const others = otherBrokers(config, options);
+    if (others !== null) stops.push(() => others.close());
+    const office = snapshotOfficeOf(config, { log, others: others?.snapshots ?? null, logger: options.logger });
+    const broker = startBrokerOf(config, { ...options, log, fanout, office });
+    stops.unshift(() => broker.stop());
+    if (office !== null && others !== null) {
+      const { snapshotRefreshMs: everyMs } = config.broker;
+      const refresh = async (signal: AbortSignal) => !broker.leading() && (await office.refresh(signal));
+      stops.unshift(keepFresh(refresh, { everyMs, logger: options.logger }));
+    }
+    const server = await serve(config, { broker, supply: office?.supply ?? null, logger: options.logger });
+    if (server !== null) stops.splice(1, 0, () => server.close());
+    return {
+      ...{ fanout, broker, log, office, stop },
+      snapshots: office === null ? null : { supply: office.supply, folder: "none" },
+      as: (role) => broker.databroker(role),
+      answersRefused: () => ({}), // what it asks of the leader is counted among its own measures
+      served: server?.metrics,
+      address: server === null ? undefined : { host: config.broker.listen?.host ?? "", port: server.port },
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function startBrokerOf(
+  config: Config,
+  parts: Readonly<{
+    node: NodeId;
+    logger: Logger;
+    duties: readonly Duty[];
+    log: EventLog;
+    fanout: Fanout;
+    office: SnapshotOffice | null;
+  }>,
+): Broker {
+  const { broker: settings } = config;
+  const { office } = parts;
+  return startBroker({
+    log: parts.log,
+    cluster: settings.clusterName,
+    brokerId: parts.node as string as BrokerId,
+    secret: config.sharedSecret,
+    previousSecret: config.sharedSecretPrevious,
+    fanout: parts.fanout,
+    clock: systemClock,
+    random: randomBytes,
+    lease: {
+      ...{ deltaMs: settings.leaseMs, drift: settings.clockDrift, beatMs: settings.beatMs },
+      windowMaxMs: Math.max(...Object.values(windowLimits(config))),
+      limits: limitsOf(config),
+      ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
+    },
+    takeoverMs: settings.takeoverMs,
+    advertisedUrl: settings.advertisedUrl?.href ?? null,
+    leaderClient: createLeaderClient({
+      cluster: settings.clusterName,
+      secret: config.sharedSecret,
+      previousSecret: config.sharedSecretPrevious,
+      clock: systemClock,
+      tlsCa: settings.tlsCa,
+      allowPlaintext: true, // the configuration has refused it, or said so (grpc_insecure)
+    }),
+    version,
+    duties: office === null ? parts.duties : [...parts.duties, office.duty],
+    snapshots: office,
+    logger: parts.logger,
+  });
+}
+
+function limitsOf(config: Config): RoleLimits {
+  const windows = windowLimits(config);
+  const limit = (role: keyof RoleLimits) => ({ nodesMax: config.broker.maxNodes[role], windowMaxMs: windows[role] });
+  return { proxy: limit("proxy"), authorize: limit("authorize"), broker: limit("broker") };
+}
+
+/** Null: nobody else needs it. */
+async function serve(
+  config: Config,
+  { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply | null; logger: Logger }>,
+): Promise<DatabrokerServer | null> {
+  const { broker: settings } = config;
+  if (settings.listen === null) return null;
+  return startDatabrokerServer({
+    broker,
+    snapshots: supply,
+    listen: settings.listen,
+    tls: settings.tls,
+    cluster: settings.clusterName,
+    secret: config.sharedSecret,
+    previousSecret: config.sharedSecretPrevious,
+    clock: systemClock,
+    logger,
+  });
+}
+
+/** Those that this broker copies snapshots from; null: there are none. */
+function otherBrokers(config: Config, options: Readonly<{ node: NodeId; logger: Logger }>): BrokerClient | null {
+  const own = config.broker.advertisedUrl?.href;
+  const urls = config.broker.urls.filter(({ href }) => href !== own);
+  return urls.length === 0 ? null : clientOf(config, { ...options, urls, role: "broker" });
+}
+
+/** Null for a log in memory: a snapshot would outlive it. */
+function snapshotOfficeOf(
+  config: Config,
+  parts: Readonly<{ log: EventLog; others: SnapshotSupply | null; logger: Logger }>,
+): SnapshotOffice | null {
+  if (parts.log.kind === "memory") return null;
+  const { broker } = config;
+  return createSnapshotOffice({
+    ...parts,
+    cluster: broker.clusterName,
+    folder: snapshotFolderOf(config),
+    goesWithSecret: goesWithSecret(config),
+    everyEvents: broker.snapshotEvery,
+    retentionMs: broker.retentionMs,
+    hold: broker.legalHold ? "everything" : "nothing",
+    lookMs,
+    commandId: () => parseCommandId(randomUUID()),
+    turn: async () => void (await turn()),
+  });
+}

@@ -1,0 +1,104 @@
+/**
+ * The databroker of a process: the broker itself where it runs here, else a client of the brokers that do. What a broker is made of
+ * (broker-parts.ts, region-parts.ts) is loaded only where one runs.
+ */
+import { randomBytes } from "node:crypto";
+import type { Broker, Duty, SnapshotOffice } from "../../broker/index.ts";
+import type { Config, HostPort } from "../../config/index.ts";
+import type { NodeId } from "../../events/index.ts";
+import {
+  type BrokerClient,
+  connectNatsFanout,
+  type Databroker,
+  type EventLog,
+  type Fanout,
+  type Logger,
+  type Role,
+  type SnapshotSupply,
+} from "../../replication/index.ts";
+import { clientOf } from "./broker-client.ts";
+
+type Options = Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>;
+
+export type DatabrokerParts = Readonly<{
+  /** Null: nothing is fanned out to this process, and everything comes by reads that wait at the head. */
+  fanout: Fanout | null;
+  broker: Broker | null;
+  log: EventLog | null;
+  /** The databroker in the role of one service. */
+  as(role: Role): Databroker;
+  /** Where nodes of this process have snapshots from; null: nowhere, they read the log. */
+  snapshots: Readonly<{ supply: SnapshotSupply; folder: "own" | "none" }> | null;
+  /** The broker's own. */
+  office: SnapshotOffice | null;
+  /** Answers in a broker's place that this process did not believe, by reason. */
+  answersRefused(): Readonly<Record<string, number>>;
+  /** What the databroker API of this process answered and refused; absent where it serves none. */
+  served?: (() => Readonly<Record<string, number>>) | undefined;
+  /** Where the databroker API is bound; absent where this process serves none. */
+  address?: HostPort | undefined;
+  stop(): Promise<void>;
+}>;
+
+function natsOf(config: Config, options: Readonly<{ name: string; logger: Logger }>): Fanout | null {
+  const { nats, broker } = config;
+  if (nats === null) return null;
+  return connectNatsFanout({
+    servers: nats.servers,
+    cluster: broker.clusterName,
+    secrets: [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])],
+    name: options.name,
+    credentialsFile: nats.credentialsFile,
+    user: nats.user,
+    password: nats.password,
+    tlsCa: nats.tlsCa,
+    logger: options.logger,
+    randomBytes,
+    keepReplayBuffer: config.services.has("databroker"),
+  });
+}
+
+export async function startDatabroker(config: Config, options: Options): Promise<DatabrokerParts> {
+  const isRegion = config.services.has("databroker") && config.broker.homeUrls.length > 0;
+  if (isRegion) return (await import("./region-parts.ts")).startRegion(config, options);
+  const nats = natsOf(config, { name: options.node, logger: options.logger });
+  if (!config.services.has("databroker"))
+    return remoteBrokers(config, nats, { ...options, snapshotsAs: nodeRoleOf(config) });
+  return (await import("./broker-parts.ts")).startOwnBroker(config, nats, options);
+}
+
+/** In which a node of this process reads the log. */
+export function nodeRoleOf({ services }: Config): "proxy" | "authenticate" {
+  return services.has("proxy") || services.has("authorize") ? "proxy" : "authenticate";
+}
+
+function remoteBrokers(
+  config: Config,
+  fanout: Fanout | null,
+  options: Readonly<{ node: NodeId; logger: Logger; snapshotsAs: Role }>,
+): DatabrokerParts {
+  const clients = new Map<Role, BrokerClient>();
+  function as(role: Role): BrokerClient {
+    const client = clients.get(role) ?? clientOf(config, { ...options, urls: config.broker.urls, role });
+    clients.set(role, client);
+    return client;
+  }
+  return {
+    fanout,
+    broker: null,
+    log: null,
+    office: null,
+    as,
+    snapshots: { supply: as(options.snapshotsAs).snapshots, folder: "own" },
+    answersRefused() {
+      const all: Record<string, number> = {};
+      for (const client of clients.values())
+        for (const [reason, count] of Object.entries(client.refused())) all[reason] = (all[reason] ?? 0) + count;
+      return all;
+    },
+    async stop() {
+      await Promise.all([...clients.values()].map((client) => client.close()));
+      await fanout?.close();
+    },
+  };
+}

@@ -1,0 +1,47 @@
+/** Observers: the access log, the log of decisions and the traces of a process that serves requests or decisions. */
+import { Counter, type Registry } from "prom-client";
+import type { Config } from "../../config/index.ts";
+import { compileAuthorizeLine, createTracing, type ProxyPorts } from "../../proxy/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { Output } from "../terminal/output.ts";
+import { version } from "../terminal/version.ts";
+
+export type Observers = Pick<ProxyPorts, "accessLog" | "authorizeLog" | "tracing"> &
+  Readonly<{ close(): Promise<unknown> }>;
+
+export async function startObservers(
+  config: Config,
+  { output, ...who }: Readonly<{ node: string; logger: Logger; registry: Registry; output: Output }>,
+): Promise<Observers> {
+  const { accessLogFields, authorizeLogFields, logLevel, region } = config;
+  const shown = logLevel === "info" || logLevel === "debug";
+  const asked = accessLogFields.length > 0 && config.services.has("proxy");
+  const lines = shown ? output : null;
+  const traces = config.tracing === null || !config.services.has("proxy") ? null : config.tracing;
+  const tracing = traces === null ? null : await createTracing(traces, { ...who, region, version });
+  return {
+    accessLog: lines === null || !asked ? null : { write: lines.writeLine, probes: logLevel === "debug" },
+    authorizeLog:
+      lines === null || authorizeLogFields === null
+        ? null
+        : authorizeLogOf(authorizeLogFields, lines.writeLine, who.registry),
+    tracing,
+    close: async () => tracing?.close(),
+  };
+}
+
+function authorizeLogOf(
+  fields: NonNullable<Config["authorizeLogFields"]>,
+  write: (line: string) => boolean,
+  registry: Registry,
+): NonNullable<ProxyPorts["authorizeLog"]> {
+  const lineOf = compileAuthorizeLine(fields);
+  const lost = new Counter({
+    name: "cardea_authorize_log_lost_total",
+    help: "Lines of the log of decisions that found no room",
+    registers: [registry],
+  });
+  return (facts) => {
+    if (!write(lineOf(facts))) lost.inc();
+  };
+}

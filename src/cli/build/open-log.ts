@@ -1,0 +1,46 @@
+/** Opens the log that a configuration names. */
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Config } from "../../config/index.ts";
+import {
+  createMemoryLog,
+  type EventLog,
+  LogRefusedError,
+  LogUnavailableError,
+  openPostgresLog,
+  openSqliteLog,
+} from "../../replication/index.ts";
+import { CannotError } from "../terminal/command.ts";
+
+/**
+ * @param whenUnavailable `wait`: a store that cannot be reached yet is waited for, by whoever uses the log
+ * @throws CannotError in one line that says what to do
+ */
+export async function openLog(
+  config: Config,
+  logger: Parameters<typeof openPostgresLog>[0]["logger"],
+  whenUnavailable: "fail" | "wait" = "fail",
+): Promise<EventLog> {
+  const { store } = config;
+  const cluster = config.broker.clusterName;
+  try {
+    switch (store.type) {
+      case "memory":
+        return createMemoryLog();
+      case "file":
+        mkdirSync(dirname(store.path), { recursive: true, mode: 0o700 });
+        return await openSqliteLog({ path: store.path, cluster });
+      case "postgres":
+        return await openPostgresLog({
+          connectionString: store.connectionString,
+          ...{ cluster, whenUnavailable },
+          ...(logger === undefined ? {} : { logger }),
+        });
+    }
+  } catch (error) {
+    if (error instanceof LogRefusedError || error instanceof LogUnavailableError) {
+      throw new CannotError(`the event log cannot be opened: ${error.message}`, { cause: error });
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,209 @@
+/** The databroker of a region that is not the leader's: its broker, its copy of the log, its snapshots, its NATS. */
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type Broker,
+  type DatabrokerServer,
+  openAgeMark,
+  openRegionCopy,
+  type RegionCopy,
+  startDatabrokerServer,
+  startRegionalBroker,
+} from "../../broker/index.ts";
+import type { Config } from "../../config/index.ts";
+import type { BrokerId, NodeId } from "../../events/index.ts";
+import {
+  type BrokerClient,
+  BrokerUnavailableError,
+  connectNatsFanout,
+  createBrokerClient,
+  createNodeSnapshots,
+  type Fanout,
+  type Logger,
+  type NodeSnapshots,
+  type Role,
+  type SnapshotSupply,
+  startReplica,
+  supplyFrom,
+  systemClock,
+} from "../../replication/index.ts";
+import { version } from "../terminal/version.ts";
+import { keepFresh, snapshotFolderOf } from "./snapshot-parts.ts";
+
+type Parts = Readonly<{ node: NodeId; logger: Logger }>;
+
+export async function startRegion(config: Config, { node, logger }: Parts) {
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  const clients = new Map<Role, BrokerClient>();
+  function home(role: Role): BrokerClient {
+    const client = clients.get(role) ?? homeClient(config, { node, logger, role });
+    clients.set(role, client);
+    return client;
+  }
+  const { clusterName: cluster } = config.broker;
+  const fanout = natsOf(config, { node, logger });
+  const copy = openRegionCopy({
+    ...{ path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`), cluster },
+    onDamage: (problem) => logger.error({ problem }, "the region's copy of the log is begun anew"),
+  });
+  const folder = snapshotFolderOf(config);
+  const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });
+  const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots });
+  const endRefresh = keepFresh(
+    async (signal) => {
+      const newer = await snapshots.refresh(signal);
+      const older = (await folder.list()).snapshots[1];
+      if (newer && older !== undefined) copy.forgetUpTo(older.manifest.link);
+      return newer;
+    },
+    { everyMs: config.broker.snapshotRefreshMs, logger },
+  );
+  const supply = supplyFrom(folder, async (user, limit) => copy.keysAfter(user, limit));
+  const server = await serve(config, { broker, supply, logger });
+  const parts = {
+    ...{ fanout, broker, log: null, office: null },
+    as: (role: Role) => broker.databroker(role),
+    snapshots: { supply, folder: "none" } as const,
+    served: server?.metrics,
+    answersRefused() {
+      const all: Record<string, number> = {};
+      for (const client of clients.values())
+        for (const [reason, count] of Object.entries(client.refused())) all[reason] = (all[reason] ?? 0) + count;
+      return all;
+    },
+    async stop() {
+      await endRefresh();
+      await broker.stop();
+      await server?.close();
+      await Promise.all([...clients.values()].map((client) => client.close()));
+      await fanout?.close();
+      copy.close();
+    },
+  };
+  return parts;
+}
+
+function startBrokerOf(
+  config: Config,
+  parts: Parts &
+    Readonly<{
+      copy: RegionCopy;
+      fanout: Fanout | null;
+      home: (role: Role) => BrokerClient;
+      snapshots: NodeSnapshots;
+    }>,
+): Broker {
+  const { node, logger, copy, snapshots } = parts;
+  const { broker: settings } = config;
+  /** With nobody here to ask for more, what this file's own routes would. */
+  const ownWindowMs = settings.leaseMs + Math.max(0, ...config.routes.map((route) => route.staleGraceMs));
+  return startRegionalBroker({
+    ...{ copy, logger, version, cluster: settings.clusterName, brokerId: node as string as BrokerId },
+    ...{ fanout: parts.fanout, home: parts.home, clock: systemClock, random: randomBytes },
+    mark: openAgeMark(join(config.dataDir, `leases-by-age-${encodeURIComponent(node)}`)),
+    secret: config.sharedSecret,
+    previousSecret: config.sharedSecretPrevious,
+    renewMs: settings.renewMs,
+    startReplica: ({ windowMs, ...wired }) =>
+      startReplica({
+        ...wired,
+        name: node,
+        role: "broker",
+        region: config.region,
+        version,
+        configHash: () => config.hash,
+        cluster: settings.clusterName,
+        secret: config.sharedSecret,
+        secretPrevious: config.sharedSecretPrevious,
+        clock: systemClock,
+        randomBytes,
+        logger,
+        windowMs: () => Math.max(ownWindowMs, windowMs()),
+        dataDir: config.dataDir,
+        snapshots,
+        renewMs: settings.renewMs,
+      }),
+  });
+}
+
+/** From the home region; and with that out of reach, from this disk, whatever it has. */
+function regionSnapshots(
+  config: Config,
+  parts: Parts & Readonly<{ copy: RegionCopy; home: SnapshotSupply; folder: ReturnType<typeof snapshotFolderOf> }>,
+): NodeSnapshots {
+  const { copy, home, folder, logger } = parts;
+  const supply: SnapshotSupply = {
+    ...home,
+    async keysAfter(user, limit) {
+      try {
+        const keys = await home.keysAfter(user, limit);
+        copy.keepKeys(keys);
+        return keys;
+      } catch (error) {
+        if (!(error instanceof BrokerUnavailableError)) throw error;
+        return copy.keysAfter(user, limit);
+      }
+    },
+  };
+  const snapshots = createNodeSnapshots({
+    ...{ supply, logger, folder, open: folder.open },
+    deniedFile: join(config.dataDir, `denied-${encodeURIComponent(parts.node)}`),
+  });
+  return {
+    ...snapshots,
+    async load(asked) {
+      // The log from its beginning lies on this disk: no snapshot is needed, and nobody has to be there to be asked.
+      return copy.needsSnapshot(asked.first) ? snapshots.load(asked) : null;
+    },
+  };
+}
+
+function natsOf(config: Config, { node, logger }: Parts): Fanout | null {
+  const { nats, broker, region } = config;
+  if (nats === null) return null;
+  return connectNatsFanout({
+    servers: nats.servers,
+    cluster: broker.clusterName,
+    secrets: [config.sharedSecret, ...(config.sharedSecretPrevious === null ? [] : [config.sharedSecretPrevious])],
+    name: node,
+    credentialsFile: nats.credentialsFile,
+    user: nats.user,
+    password: nats.password,
+    tlsCa: nats.tlsCa,
+    logger,
+    randomBytes,
+    keepReplayBuffer: true,
+    mirror: { region, homeDomain: nats.homeDomain, placementCluster: nats.placementCluster },
+  });
+}
+
+function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ role: Role }>): BrokerClient {
+  return createBrokerClient({
+    ...{ role, logger, urls: config.broker.homeUrls, name: node },
+    cluster: config.broker.clusterName,
+    secret: config.sharedSecret,
+    previousSecret: config.sharedSecretPrevious,
+    tlsCa: config.broker.tlsCa,
+    allowPlaintext: true, // the configuration has refused it, or said so (grpc_insecure)
+    clock: systemClock,
+    randomBytes,
+  });
+}
+
+/** Null: nobody else needs it. */
+async function serve(
+  config: Config,
+  { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply; logger: Logger }>,
+): Promise<DatabrokerServer | null> {
+  const { broker: settings } = config;
+  if (settings.listen === null) return null;
+  return startDatabrokerServer({
+    ...{ broker, logger, snapshots: supply, clock: systemClock },
+    listen: settings.listen,
+    tls: settings.tls,
+    cluster: settings.clusterName,
+    secret: config.sharedSecret,
+    previousSecret: config.sharedSecretPrevious,
+  });
+}

@@ -1,0 +1,258 @@
+/**
+ * Fronts: what people and requests meet. Audit, observers and listeners last as long as the process; sign-in, the operator API,
+ * assertions and policies are made anew for each configuration.
+ */
+import { randomBytes, randomFillSync, randomUUID } from "node:crypto";
+import { Counter, type Registry } from "prom-client";
+import {
+  beginSignIn,
+  createAssertions,
+  createBearerTokens,
+  createRouteHost,
+  decide,
+  describeDecisions,
+  describePolicy,
+  type Handler,
+  placeIn,
+  readCredential,
+  signInLoopOf,
+} from "../../auth/index.ts";
+import type { Config, HostPort } from "../../config/index.ts";
+import { renderPage } from "../../console/index.ts";
+import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
+import {
+  createRequestIds,
+  createSessionTokens,
+  type ProxyPorts,
+  type ProxyServer,
+  startProxy,
+} from "../../proxy/index.ts";
+import { type Logger, type ReplicaProcess, systemClock } from "../../replication/index.ts";
+import { registerAuditMetrics } from "../process/audit-metrics.ts";
+import { identityCounts } from "../process/identity-counts.ts";
+import type { Output } from "../terminal/output.ts";
+import { startAudit } from "./audit-parts.ts";
+import { authKeys } from "./auth-keys.ts";
+import { authDepsOf, authenticateHostOf, callerResolver, idpsOf, type Providers } from "./auth-parts.ts";
+import { startAuthenticateListener } from "./authenticate-listener.ts";
+import { startAutocertOf } from "./autocert-parts.ts";
+import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
+import { serveDecisions } from "./decision-parts.ts";
+import type { Loaded } from "./load.ts";
+import { startObservers } from "./observers.ts";
+import { startRecords } from "./record-parts.ts";
+import { startRedirect } from "./redirect-parts.ts";
+
+export type FrontParts = Readonly<{
+  node: NodeId;
+  boot: BootId;
+  replica: ReplicaProcess;
+  databroker: Awaited<ReturnType<typeof startDatabroker>>;
+  registry: Registry;
+  now: () => UnixMs;
+  logger: Logger;
+  output: Output;
+  /** What is in force. */
+  config: () => Config;
+  stops: (() => Promise<unknown>)[];
+  /** Called with each address that is really bound, port 0 resolved. */
+  onListening: (listener: ListenerName, address: HostPort) => void;
+}>;
+
+/** The listeners of a process, as its log names them. */
+export type ListenerName = "proxy" | "authenticate" | "broker" | "metrics" | "decisions" | "decisions_grpc";
+
+export type Fronts = Readonly<{
+  /** Null: this process runs none. */
+  proxy: ProxyServer | null;
+  /** @returns when nothing is asked of what was made for the one before. @throws and that stays */
+  activate(loaded: Loaded, providers: Providers): Promise<Readonly<{ left: Promise<void> }>>;
+}>;
+
+/** How long a credential's link may be waited for, the question to a broker included (docs/protocol.md §6.3). */
+const catchUpMs = 1_500;
+const auditCloseMs = 3_000;
+
+export async function startFronts(loaded: Loaded, providers: Providers, parts: FrontParts): Promise<Fronts> {
+  const { config } = loaded;
+  const { replica, databroker, logger, output, stops } = parts;
+  const audit = await startAudit(config, {
+    ...{ node: parts.node, boot: parts.boot, logger, output },
+    seal: (payload) => replica.sealRecords(payload),
+  });
+  stops.push(() => audit.close(auditCloseMs));
+  registerAuditMetrics(parts.registry, audit);
+  const catchUp = (link: Link) => replica.waitFor(link, catchUpMs);
+  const resolveCaller = callerResolver(replica);
+
+  const shadowed = new Counter({
+    name: "cardea_shadow_decisions_total",
+    help: "Decisions of routes with a shadow_policy, by what it would have changed",
+    labelNames: ["route", "direction"],
+    registers: [parts.registry],
+  });
+
+  const counts = identityCounts(parts.registry, { logger, now: systemClock.monotonic });
+
+  /** Everything that a configuration says of sign-in and of requests. */
+  async function make(loaded: Loaded, known: Providers, before: Loaded | null) {
+    const { config: own, policies } = loaded;
+    const assertions = await createAssertions({
+      signingKey: own.signingKey,
+      signingKeyPrevious: own.signingKeyPrevious,
+      sharedSecret: own.sharedSecret,
+      sharedSecretPrevious: own.sharedSecretPrevious,
+      claimsHeaders: own.jwtClaimsHeaders,
+      groupsFilter: own.jwtGroupsFilter,
+      issuerFormat: own.jwtIssuerFormat,
+      bytesMax: own.identityHeadersBytesMax,
+      groupsOfPolicy: (routeId) => policies.get(routeId)?.groupsNamed ?? [],
+      onOversize: counts.onOversize,
+      groupName: (id) => replica.projection.group(id)?.name,
+      now: parts.now,
+      uuid: randomUUID,
+    });
+    const auth = authDepsOf(own, {
+      databroker: databroker.as("authenticate"),
+      ...{ replica, catchUp, resolveCaller, assertions, policies, providers: known, render: renderPage, logger },
+      onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
+    });
+    const idps = idpsOf(own);
+    const host = own.services.has("authenticate")
+      ? await authenticateHostOf(own, {
+          ...{ auth, operator: databroker.as("operator"), feed: audit.feed, now: parts.now, logger },
+          administrators: () => parts.config().administrators,
+        })
+      : null;
+    const routeHost = await createRouteHost(auth);
+    const ports = {
+      config: own,
+      decide: ({ routeId, caller, request, now }) => decide({ policies, routeId, caller, request, now }),
+      beside: describeDecisions({
+        ...{ policies, shadows: loaded.shadows, placeOf: placeIn(replica), node: parts.node },
+        traced: new Set(own.routes.filter((route) => route.auditTrace === "all").map(({ id }) => id)),
+        onShadow: (route, direction) => shadowed.inc({ route, direction }),
+      }),
+      resolveCaller,
+      idpIdOf: idps.ofRoute,
+      bearerTokens: createBearerTokens({
+        ...{ databroker: auth.databroker, clock: auth.clock, sleep: auth.sleep, replica, catchUp },
+        ...{ providerOf: known.of, issuers: known.issuers, idKey: authKeys(own).bearers },
+        ...{ sessionMsMax: own.cookie.expireMs, groupsFromClaim: own.groupsFromClaim },
+        ...{ maxSessionsPerUser: own.maxSessionsPerUser, uuid: randomUUID, log: logger },
+        onLooked: (result) => counts.bearers.inc({ result }),
+      }),
+      explain: (routeId) => describePolicy(policies, routeId),
+      credentials: {
+        read: (headers, query) => readCredential(headers, query, own.cookie.name),
+        verify: (token) => auth.handles.verify(token),
+      },
+      beginSignIn(asked, cookieHeader, { route, trace, keepsAddress }) {
+        const how = { idpId: idps.ofRoute(route), dependsOn: route.dependsOn };
+        return beginSignIn(auth, asked, cookieHeader, { how, trace, keepsAddress });
+      },
+      signInLoopOf: (asked, cookieHeader) => signInLoopOf(auth, cookieHeader, asked),
+      reserved: routeHost.handle,
+      authenticateHost: host?.handle ?? null,
+      assertions,
+    } satisfies Partial<ProxyPorts>;
+    const records = await startRecords(loaded, {
+      ...{ before, logger },
+      onChange: (type) => void proxy?.recordsChanged(type),
+    });
+    return { loaded, ports, close: () => Promise.all([host?.close(), routeHost.close(), records.stop()]) };
+  }
+
+  let proxy: ProxyServer | undefined;
+  let current = await make(loaded, providers, null);
+  stops.push(() => current.close());
+  const autocert = startAutocertOf(config, { registry: parts.registry, logger });
+  stops.push(async () => autocert.close());
+  if (config.services.has("proxy") || current.ports.authenticateHost !== null) {
+    const redirect = await startRedirect(parts.config, {
+      ...{ challengeAnswer: autocert.challengeAnswer, useProxyProtocol: config.useProxyProtocol, logger },
+      listen: config.httpRedirectAddress,
+    });
+    if (redirect !== null) stops.push(() => redirect.close());
+  }
+
+  const observers = await startObservers(config, { node: parts.node, logger, registry: parts.registry, output });
+  stops.push(() => observers.close());
+  const deciding = {
+    identity: { node: parts.node, boot: parts.boot, region: config.region },
+    clock: systemClock,
+    replica,
+    freshness: replica,
+    catchUp,
+    render: renderPage,
+    record: audit.recorder.record,
+    recordSafely: null,
+    authorizeLog: observers.authorizeLog,
+    logger,
+  };
+  stops.push(
+    await serveDecisions(config, {
+      ...{ deciding, current: () => current.ports, registry: parts.registry },
+      onListening: parts.onListening,
+    }),
+  );
+
+  if (!config.services.has("proxy")) {
+    const handle: Handler = (...asked) => current.ports.authenticateHost?.(...asked);
+    const listener = config.services.has("authenticate")
+      ? await startAuthenticateListener(parts.config, { handle, acme: autocert, logger })
+      : null;
+    if (listener !== null) {
+      parts.onListening("authenticate", listener.address);
+      stops.push(() => listener.close());
+    }
+    return {
+      proxy: null,
+      async activate(next, client) {
+        const made = await make(next, client, current.loaded);
+        listener?.reload(next.config);
+        autocert.follow(next.config.autocert);
+        const before = current;
+        current = made;
+        const left = new Promise<void>((resolve) => setTimeout(resolve, next.config.drainTimeoutMs).unref());
+        return { left: left.then(() => before.close()).then(() => undefined) };
+      },
+    };
+  }
+
+  const lasting = {
+    ...deciding,
+    accessLog: observers.accessLog,
+    tracing: observers.tracing,
+    providerTokens: createSessionTokens({
+      onAsked: (result) => counts.sessionTokens.inc({ result }),
+      fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id),
+      randomBytes,
+    }),
+    requestId: createRequestIds((bytes) => randomFillSync(bytes)),
+  };
+  const started = await startProxy({
+    registry: parts.registry,
+    acme: autocert,
+    ports: { ...lasting, ...current.ports },
+  });
+  proxy = started;
+  parts.onListening("proxy", started.address);
+  stops.push(async () => {
+    replica.drain();
+    await started.close();
+  });
+  return {
+    proxy: started,
+    async activate(next, client) {
+      const made = await make(next, client, current.loaded);
+      const activated = await started.activate({ ...lasting, ...made.ports }).catch(async (error: unknown) => {
+        await made.close();
+        throw error;
+      });
+      const before = current;
+      current = made;
+      return { left: activated.left.then(() => before.close()).then(() => undefined) };
+    },
+  };
+}

@@ -1,0 +1,298 @@
+/**
+ * The parts list: builds the services of one process, in the order in which they need each other, and stops them in the other.
+ *
+ *   log, fan-out, broker → replica (follower, lease) → audit → sign-in, operator API → proxy → health and metrics
+ */
+
+import cluster from "node:cluster";
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
+import { Registry } from "prom-client";
+import { newRefreshMemory, type RefreshMemory } from "../../auth/index.ts";
+import { type Config, canonicalJson, type HostPort } from "../../config/index.ts";
+import { type NodeId, parseNodeId, type UnixMs } from "../../events/index.ts";
+import {
+  type Logger,
+  type NodeKey,
+  type NodeSnapshots,
+  nodeKeyFrom,
+  type ReplicaProcess,
+  startReplica,
+  systemClock,
+} from "../../replication/index.ts";
+import { announceConfigurations } from "../process/announce-config.ts";
+import { startHealthServer } from "../process/health-server.ts";
+import { giveBackSpareMemory } from "../process/heap-tuning.ts";
+import { registerProcessMetrics } from "../process/process-metrics.ts";
+import { type Readiness, readinessOf, routeShareOf } from "../process/readiness.ts";
+import { registerRefreshCounts } from "../process/refresh-counts.ts";
+import { CannotError } from "../terminal/command.ts";
+import type { Output } from "../terminal/output.ts";
+import { version } from "../terminal/version.ts";
+import { idpsOf, providersOf, refreshDuty } from "./auth-parts.ts";
+import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
+import type { Loaded } from "./load.ts";
+import { type Fronts, type ListenerName, startFronts } from "./request-services.ts";
+import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
+
+export type Services = Readonly<{
+  /** What is in force. */
+  config(): Config;
+  registry: Registry;
+  /** Where health and metrics are asked for; null: nowhere. */
+  healthPort: number | null;
+  /**
+   * Puts another configuration in force, of which everything that a running process cannot change is as before (`reloadConfig`).
+   * One at a time. Settles when what it denies is destroyed. @throws and the one before stays
+   */
+  activate(loaded: Loaded): Promise<void>;
+  stop(): Promise<void>;
+  /** Settles when it turns out that this process cannot do what it was started for. */
+  failed: Promise<CannotError>;
+}>;
+
+const readyWithinMs = 15_000;
+
+export async function startServices(
+  loaded: Loaded,
+  { logger, output }: Readonly<{ logger: Logger; output: Output }>,
+): Promise<Services> {
+  const { config } = loaded;
+  /** In force; what only counts at the start is read from `config`. */
+  let current = config;
+  const node = nodeNameOf(config);
+  const key = nodeKeyFrom(randomBytes(32), {
+    ...{ cluster: config.broker.clusterName, role: leaseRoleOf(config), name: node },
+  });
+  const { boot } = key;
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  const now = (): UnixMs => systemClock.wall();
+  const stops: (() => Promise<unknown>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stops.splice(0).reverse()) {
+      await one().catch((error: unknown) => logger.warn({ error: String(error) }, "a part did not stop cleanly"));
+    }
+  };
+
+  try {
+    const refreshes = newRefreshMemory();
+    let provider = withDuty(config, { logger, refreshes });
+    stops.push(() => provider.close());
+    const databroker = await startDatabroker(config, {
+      node,
+      logger,
+      duties: [{ ...provider.duty, run: (context) => provider.duty.run(context) }],
+    });
+    stops.push(() => databroker.stop());
+    const failed = Promise.withResolvers<CannotError>();
+    void databroker.broker?.whenRead().then((problem) => {
+      if (problem !== null) failed.resolve(tooOldFor(problem));
+    });
+
+    const registry = new Registry();
+    if (databroker.broker !== null) registerRefreshCounts(registry, refreshes, () => idpsOf(current));
+    const decides = config.services.has("proxy") || config.services.has("authorize");
+    const needsReplica = decides || config.services.has("authenticate");
+    const from = databroker.snapshots;
+    const snapshots = from === null || !needsReplica ? null : nodeSnapshotsOf(config, { node, logger, ...from });
+    const replica = needsReplica
+      ? startReplicaOf(() => current, {
+          key,
+          logger,
+          databroker: databroker.as(nodeRoleOf(config)),
+          fanout: databroker.fanout,
+          snapshots,
+        })
+      : null;
+    if (replica !== null) {
+      const { snapshotRefreshMs: everyMs } = config.broker;
+      if (snapshots !== null) stops.push(keepFresh((signal) => snapshots.refresh(signal), { everyMs, logger }));
+      stops.push(async () => {
+        await replica.goodbye();
+        await replica.stop();
+      });
+    }
+
+    /** Really bound, in the order of their start. */
+    const bound = new Map<ListenerName, string>();
+    const onListening = (listener: ListenerName, { host, port }: HostPort): void =>
+      void bound.set(listener, `${host.includes(":") ? `[${host}]` : host}:${port}`);
+    if (databroker.address !== undefined) onListening("broker", databroker.address);
+    let fronts: Fronts | null = null;
+    let phase: "starting" | "serving" | "draining" = "starting";
+    const readiness = (): Readiness => {
+      if (phase === "starting") return { ready: false, reasons: ["starting"] };
+      const brokers = databroker.broker === null ? { ready: true, reasons: [] } : databroker.broker.ready();
+      if (replica === null) return brokers;
+      const overdueMs = replica.overdueMs(systemClock.monotonic());
+      const own = readinessOf({
+        ...replica.ready(),
+        overdueMs,
+        graceMs: longestGraceMs(current),
+        draining: phase === "draining" ? "draining" : "serving",
+      });
+      return {
+        ready: own.ready && brokers.ready,
+        reasons: [...own.reasons, ...brokers.reasons],
+        ...(decides ? { routes: routeShareOf(overdueMs, current.routes) } : {}),
+      };
+    };
+    const { metricsAddress } = config;
+    let healthPort: number | null = null;
+    if (metricsAddress !== null) {
+      const collect = registerProcessMetrics(registry, {
+        ...{ replica, broker: databroker.broker, output },
+        snapshots: () => databroker.office?.places() ?? [],
+        answersRefused: () => databroker.answersRefused(),
+        fanout: () => databroker.fanout?.status() ?? null,
+        served: () => databroker.served?.() ?? {},
+      });
+      const health = await startHealthServer({
+        ...{ listen: metricsAddress, registry, readiness, collect, access: config.metrics },
+        more: () => fronts?.proxy?.routeMetrics() ?? [],
+      });
+      const address = health.server.address();
+      healthPort = typeof address === "object" ? (address?.port ?? null) : null;
+      if (healthPort !== null) onListening("metrics", { host: metricsAddress.host, port: healthPort });
+      stops.push(() => health.close());
+    }
+    // Others beside it serve: a worker takes none of their connections before it may permit anything.
+    if (cluster.isWorker) await replica?.whenReady(readyWithinMs);
+    if (replica !== null)
+      fronts = await startFronts(loaded, provider, {
+        ...{ node, boot, replica, databroker, registry, now, logger, output, stops, onListening },
+        config: () => current,
+      });
+
+    giveBackSpareMemory();
+    phase = "serving";
+    stops.push(async () => {
+      phase = "draining";
+    });
+    if (replica !== null && !(await replica.whenReady(readyWithinMs))) {
+      if (replica.tooOld()) throw tooOldFor(replica.ready().reasons.join("; "));
+      logger.warn({ reasons: replica.ready().reasons }, "not ready yet; nothing is permitted until it is");
+    }
+    const announce =
+      replica === null
+        ? () => undefined
+        : announceConfigurations({ node, logger, databroker: databroker.as(nodeRoleOf(config)) });
+    announce(config);
+    stops.push(async () => announce(null));
+    logger.info(
+      { node, boot, region: config.region, version, address: mainAddress(bound), listeners: Object.fromEntries(bound) },
+      "started",
+    );
+    return {
+      config: () => current,
+      registry,
+      healthPort,
+      async activate(next) {
+        const before = { config: current, provider };
+        const other = sameProviders(current, next.config) ? provider : withDuty(next.config, { logger, refreshes });
+        current = next.config;
+        try {
+          const activated = await fronts?.activate(next, other);
+          provider = other;
+          void Promise.resolve(activated?.left).then(() =>
+            before.provider === other ? undefined : before.provider.close(),
+          );
+        } catch (error) {
+          current = before.config;
+          if (other !== before.provider) await other.close();
+          throw error;
+        }
+        announce(next.config);
+      },
+      stop,
+      failed: failed.promise,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Where the process is reached for its main service; null: it listens nowhere. */
+function mainAddress(bound: ReadonlyMap<ListenerName, string>): string | null {
+  const order: readonly ListenerName[] = ["proxy", "authenticate", "decisions", "decisions_grpc", "broker", "metrics"];
+  const found = order.find((listener) => bound.has(listener));
+  return found === undefined ? null : (bound.get(found) ?? null);
+}
+
+export function nodeNameOf(config: Config): NodeId {
+  return config.nodeName ?? parseNodeId(`${hostname().replace(/[^A-Za-z0-9._-]/g, "-")}-${config.address.port}`);
+}
+
+/** In which a process of these services holds a lease. */
+function leaseRoleOf({ services }: Config): "proxy" | "authorize" {
+  return services.has("proxy") ? "proxy" : "authorize";
+}
+
+/** There is no way back behind a level that was finalized. */
+function tooOldFor(problem: string): CannotError {
+  return new CannotError(`this build (${version}) cannot serve this cluster: ${problem}`);
+}
+
+/** The identity provider, and the duty to ask it for fresh claims. Nobody asks it anything before there is a reason to. */
+function withDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
+  const providers = providersOf(config);
+  return { ...providers, duty: refreshDuty(config, { providers, ...parts }) };
+}
+
+/** What it knows of a provider (keys, failures) is kept when nothing about that has changed. */
+function sameProviders(a: Config, b: Config): boolean {
+  const asked = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
+    canonicalJson([
+      idp,
+      rest.routes.flatMap(({ idpClient }) => idpClient ?? []),
+      rest.tokenIssuers,
+      authenticateServiceUrl,
+      hostAliases,
+      certificateAuthority,
+      rest.groupsFromClaim,
+      rest.refreshEveryMs,
+      rest.refreshGraceMs,
+    ]);
+  return asked(a) === asked(b);
+}
+
+/** How long the most patient route goes on without a lease; nothing else here decides. */
+function longestGraceMs(config: Config): number {
+  const serves = config.services.has("proxy") || config.services.has("authorize");
+  return serves ? Math.max(0, ...config.routes.map((route) => route.staleGraceMs)) : 0;
+}
+
+function startReplicaOf(
+  current: () => Config,
+  options: Readonly<{
+    key: NodeKey;
+    logger: Logger;
+    databroker: Parameters<typeof startReplica>[0]["databroker"];
+    fanout: Parameters<typeof startReplica>[0]["fanout"];
+    snapshots: NodeSnapshots | null;
+  }>,
+): ReplicaProcess {
+  const config = current();
+  return startReplica({
+    name: options.key.name,
+    key: options.key,
+    role: options.key.role,
+    region: config.region,
+    version,
+    configHash: () => current().hash,
+    cluster: config.broker.clusterName,
+    secret: config.sharedSecret,
+    secretPrevious: config.sharedSecretPrevious,
+    databroker: options.databroker,
+    fanout: options.fanout,
+    clock: systemClock,
+    randomBytes,
+    logger: options.logger,
+    windowMs: () => config.broker.leaseMs + longestGraceMs(current()),
+    dataDir: config.dataDir,
+    snapshots: options.snapshots,
+    renewMs: config.broker.renewMs,
+  });
+}

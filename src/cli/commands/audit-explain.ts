@@ -1,0 +1,145 @@
+/** `cardea audit explain`: why a past decision fell as it did, from its record and the events of the log. */
+import {
+  type DecisionEntry,
+  type ExplainedFact,
+  isNamed,
+  parseLine,
+  type RecordRefusal,
+  recordIdOf,
+} from "../../audit/index.ts";
+import type { ExplainAnswer } from "../../console/index.ts";
+import { formatLink } from "../../events/index.ts";
+import { readLocalConfig } from "../build/local-config.ts";
+import { type Kept, type RecordSource, recordSource } from "../operator/audit-records.ts";
+import { connectOperator, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
+import { keptIn } from "../policy/policy-replay.ts";
+import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
+import { type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { printable, table } from "../terminal/print.ts";
+
+const explainMs = 40_000;
+/** Of a source that is a file: no signature is checked. */
+const noSecrets = { sharedSecret: new Uint8Array(), sharedSecretPrevious: null };
+
+export const auditExplain: Command = {
+  name: "audit explain",
+  usage: "ID [--input FILE|-] [--kept files|nats] [--json]",
+  summary: "why a past decision fell as it did: rule, criteria, facts, and the events that set them",
+  help: `ID is a record's (\`<boot>:<number>\`, as \`audit tail\` prints it) or a request's, as the page of a denial shows it; of several decisions about one request
+the newest is explained and the others are named. The record comes from the newest ones that the server holds, else from where -c cardea.yaml keeps
+them (audit files with what a rotation left beside them, or the stream in NATS; --kept chooses), or from --input. The events come from the log.
+Exit 0 explained, 1 no such decision or the log does not hold what the record says, 2 wrong use, 3 could not be asked.`,
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      { ...operatorOptions, input: { type: "string" }, kept: { type: "string" } },
+      { min: 1, max: 1 },
+    );
+    const [id = ""] = parsed.positionals;
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const answer = await explained(id, { parsed, terminal, client });
+      if (answer === undefined) {
+        terminal.err(`no decision is called ${printable(id)} where records were looked for\n`);
+        return 1;
+      }
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(answer)}\n` : textOf(answer));
+      return answer.broken.length === 0 ? 0 : 1;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+type Asking = Readonly<{ parsed: Parsed; terminal: Terminal; client: OperatorClient }>;
+
+async function explained(id: string, asking: Asking): Promise<ExplainAnswer | undefined> {
+  const { parsed, terminal, client } = asking;
+  const config = parsed.text("config");
+  if (parsed.text("input") === undefined && parsed.text("kept") === undefined) {
+    try {
+      return (await client.post("/explain", { id }, explainMs)) as ExplainAnswer;
+    } catch (error) {
+      if (!(error instanceof OperatorRefusedError && error.status === 404)) throw error;
+    }
+    if (config === undefined) return undefined;
+  }
+  const kept = keptIn(parsed.text("kept"));
+  const input = parsed.text("input");
+  if (input === undefined && config === undefined)
+    throw new UsageError("--kept goes with -c, which says where records are kept");
+  const nowhere: Kept = { audit: { files: [], nats: false }, nats: null, broker: { clusterName: "" }, ...noSecrets };
+  const own = config === undefined ? null : readLocalConfig(config, terminal);
+  const source = recordSource(own ?? nowhere, { input, kept, from: 0 });
+  const { found, refused } = await findDecisions(id, source);
+  if (refused !== "") terminal.err(`messages of the audit stream were refused and are not searched: ${refused}\n`);
+  const [newest, ...others] = found.toSorted((a, b) => b.at - a.at || b.seq - a.seq);
+  if (newest === undefined) return undefined;
+  const answer = (await client.post("/explain", { record: newest }, explainMs)) as ExplainAnswer;
+  return { ...answer, others: others.map(recordIdOf) };
+}
+
+/** @returns `refused`: how many messages of the audit stream count for nothing, by reason; empty: none */
+export async function findDecisions(
+  id: string,
+  source: RecordSource,
+): Promise<Readonly<{ found: readonly DecisionEntry[]; refused: string }>> {
+  const found: DecisionEntry[] = [];
+  const refused = new Map<RecordRefusal, number>();
+  for await (const read of source.read()) {
+    if ("refused" in read) refused.set(read.refused, (refused.get(read.refused) ?? 0) + 1);
+    const record = "value" in read ? parseLine(JSON.stringify(read.value)) : undefined;
+    if (record !== undefined && isNamed(record, id)) found.push(record);
+  }
+  return { found, refused: [...refused].map(([reason, count]) => `${count} ${reason}`).join(", ") };
+}
+
+function textOf({ record, facts, broken, open, others }: ExplainAnswer): string {
+  const { trace } = record;
+  const who = record.userId === null ? "nobody signed in" : `user ${record.userId}`;
+  const lines = [
+    `${new Date(record.at).toISOString()}  ${record.result} ${record.status}  ${record.method} ${record.host}${record.path}  ${who}`,
+    `request ${record.requestId}${record.occasion === "redecision" ? ", decided again while it was open" : ""}, route ${record.routeId ?? "(none)"}, node ${record.node}`,
+    `decided from ${formatLink(record.applied)} by configuration ${record.configHash} (cardea config show ${record.configHash.slice(0, 12)})`,
+    `reasons: ${record.reasons.join(", ") || "none"}`,
+  ];
+  if (trace === undefined) lines.push("rule: not recorded (of permits only with audit_trace: all)");
+  else {
+    lines.push(`rule: ${trace.rule ?? "none decided; no rule allows it"}`);
+    for (const { rule, met, criteriaMet, criteriaUnmet, criteriaMore } of trace.rules) {
+      const criteria = [...criteriaMet.map((name) => `+${name}`), ...criteriaUnmet.map((name) => `-${name}`)];
+      lines.push(
+        `  ${rule}: ${met ? "met" : "not met"}  ${criteria.join(" ")}${criteriaMore > 0 ? ` and ${criteriaMore} more` : ""}`,
+      );
+    }
+    if (trace.more > 0) lines.push(`  and ${trace.more} rules more`);
+  }
+  const { shadow } = record;
+  if (shadow !== undefined)
+    lines.push(`shadow policy: ${shadow.result} ${shadow.status} [${shadow.reasons.join(", ")}]`);
+  const rows = facts.map(rowOf);
+  const text = [
+    ...lines.map((line) => `${printable(line)}\n`),
+    table(["FACT", "ASKED BY", "EVENT", "WHEN", "WHO", "CAUSE", "WHAT"], rows),
+    ...open.map((line) => `not known: ${printable(line)}\n`),
+    ...broken.map((line) => `BROKEN: ${printable(line)}\n`),
+    ...(others.length === 0 ? [] : [printable(`other decisions about this request: ${others.join(", ")}`), "\n"]),
+  ];
+  return text.join("");
+}
+
+function rowOf({ fact, criteria, member, position, exact, event }: ExplainedFact): readonly string[] {
+  const name = member === undefined ? fact : `${fact} (${member ? "in it" : "not in it"})`;
+  const at = position === null ? "" : position === 0 ? "none" : exact ? String(position) : `≤ ${position}`;
+  if (event === null) return [name, criteria.join(" "), at, "", "", "", ""];
+  const when = new Date(event.at).toISOString();
+  return [
+    name,
+    criteria.join(" "),
+    String(event.position),
+    when,
+    event.actor,
+    event.cause ?? "",
+    `${event.type}: ${event.says}`,
+  ];
+}

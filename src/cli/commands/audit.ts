@@ -1,0 +1,72 @@
+/** `cardea audit tail` */
+import { setTimeout as sleep } from "node:timers/promises";
+import { type AuditRecord, parseLine, recordIdOf } from "../../audit/index.ts";
+import { connectOperator, OperatorUnreachableError } from "../operator/operator-client.ts";
+import { operatorOptions, parse } from "../terminal/arguments.ts";
+import { CannotError, type Command, UsageError } from "../terminal/command.ts";
+import { printable } from "../terminal/print.ts";
+
+const retryMs = 1_000;
+
+export const auditTail: Command = {
+  name: "audit tail",
+  usage: "[--last N] [--no-follow]",
+  summary: "decisions of all nodes as they fall",
+  help: "Shows the newest N (default 20) and goes on until interrupted; a broken connection is resumed where it stopped. --no-follow stops after the newest N.",
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      { ...operatorOptions, last: { type: "string" }, "no-follow": { type: "boolean" } },
+      { min: 0, max: 0 },
+    );
+    const last = Number(parsed.text("last") ?? 20);
+    if (!Number.isSafeInteger(last) || last < 0 || last > 1_000)
+      throw new UsageError("--last takes a number from 0 to 1000");
+    const client = await connectOperator(parsed, terminal);
+    const stop = new AbortController();
+    process.once("SIGINT", () => stop.abort());
+    process.once("SIGTERM", () => stop.abort());
+    let cursor: string | null = null;
+    /** The problem of the last attempt: the same one is printed once. */
+    let reported = "";
+    const show = (data: string, id: string): void => {
+      if (id !== "") cursor = id; // an event about the stream itself has none
+      const record = parseLine(data);
+      if (record !== undefined) terminal.out(parsed.flag("json") ? `${data}\n` : `${lineOf(record)}\n`);
+    };
+    try {
+      while (!stop.signal.aborted) {
+        try {
+          const follow = parsed.flag("no-follow")
+            ? AbortSignal.any([stop.signal, AbortSignal.timeout(1_500)])
+            : stop.signal;
+          await client.stream(`/decisions?last=${last}`, cursor, show, follow);
+        } catch (error) {
+          if (stop.signal.aborted) break;
+          const isUnreachable = error instanceof OperatorUnreachableError;
+          if (error instanceof CannotError && (parsed.flag("no-follow") || !isUnreachable)) throw error;
+          if (parsed.flag("no-follow")) break;
+          const why = isUnreachable ? error.message : "connection lost";
+          if (why !== reported) terminal.err(`${why}; trying again\n`);
+          reported = why;
+        }
+        await sleep(retryMs, undefined, { signal: stop.signal }).catch(() => undefined);
+      }
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+function lineOf(record: AuditRecord): string {
+  const at = new Date(record.at).toISOString();
+  if (record.kind === "gap" && record.ended !== undefined) return `${at}  GAP  ${record.node}: ${record.why}`;
+  if (record.kind === "gap")
+    return `${at}  GAP  ${record.node}: records ${record.first} to ${record.last} were lost (${record.why})`;
+  const who = record.userId ?? "anonymous";
+  const what = `${record.method} ${record.host}${record.path}`;
+  return printable(
+    `${at}  ${record.result.padEnd(11)} ${record.status}  ${record.node}  ${who}  ${what}  [${record.reasons.join(", ")}]  @${record.applied.epoch}.${record.applied.position}  ${recordIdOf(record)}`,
+  );
+}

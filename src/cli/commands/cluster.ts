@@ -1,0 +1,117 @@
+/** `cardea cluster status|finalize` */
+import { type ClusterStatus, isLostHistory, regionLags } from "../../replication/index.ts";
+import { connectOperator } from "../operator/operator-client.ts";
+import { carryOut } from "../operator/run-change.ts";
+import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
+import { CannotError, type Command, UsageError } from "../terminal/command.ts";
+import { table } from "../terminal/print.ts";
+
+export const clusterStatus: Command = {
+  name: "cluster status",
+  usage: "",
+  summary: "the leader, the other brokers and every enforcement node: position, lag, lease, digest, version",
+  help: "Exit 1 when there is no leader, or a node's digest differs from the leader's at the same link. CONFIG begins the hash of the configuration in force there. READS is the level up to which a build can read events.",
+  async run(args, terminal) {
+    const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const status = (await client.get("/nodes")) as ClusterStatus;
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(status)}\n` : statusText(status));
+      return status.leader === null || status.nodes.some((n) => n.digestMismatch) ? 1 : 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+export const clusterFinalize: Command = {
+  name: "cluster finalize",
+  usage: "[--level N] [--wait [--region] [--timeout 10s]]",
+  summary: "end an upgrade: what only the new version can read may be written from now on",
+  help:
+    "There is no way back: an older build gets no lease and does not lead after it. Refused while a broker or node that is there cannot read the " +
+    "level; the answer names them. Without --level it is the level that the leader reads.",
+  async run(args, terminal) {
+    const level = { level: { type: "string" } } as const;
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...level }, { min: 0, max: 0 });
+    const given = parsed.text("level");
+    if (given !== undefined && !/^[1-9]\d{0,5}$/.test(given))
+      throw new UsageError(`--level ${given}: a level is 1, 2, 3 …`);
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const { leader } = (await client.get("/nodes")) as ClusterStatus;
+      if (leader === null) throw new CannotError("no broker leads");
+      const wanted = given === undefined ? leader.reads : Number(given);
+      return await carryOut(client, parsed, terminal, {
+        path: "/cluster/finalize",
+        body: { level: wanted },
+        done: `level ${wanted} is finalized`,
+        unchanged: `level ${wanted} had been finalized before`,
+      });
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
+  if (leader === null) return "no leader\n";
+  const { brokerId, epoch, head, durability, digest, version, reads } = leader;
+  const first = `leader ${brokerId}  epoch ${epoch}  position ${head.position}  digest ${digest.slice(0, 12)}  level ${level}  durability ${durability ?? "?"}\n`;
+  const brokerRows = [
+    [brokerId, version, String(reads), "leads"],
+    ...brokers.map((b) => [b.brokerId, b.version, String(b.reads), `${ago(b.heardAgoMs)}`]),
+  ];
+  const nodeRows = nodes.map((n) => [
+    ...[n.node, n.region, n.role, n.version, n.reads === null ? "?" : String(n.reads)],
+    n.applied === null ? "?" : String(n.applied.position),
+    n.lag === null ? "?" : String(n.lag),
+    isLostHistory(n)
+      ? `possibly for ${Math.ceil((n.fencedInMs ?? 0) / 1_000)} s`
+      : n.lastGrantAgoMs === null
+        ? "never"
+        : ago(n.lastGrantAgoMs),
+    n.digestMismatch ? "MISMATCH" : (n.digest ?? "").slice(0, 12),
+    (n.configHash ?? "?").slice(0, 12),
+  ]);
+  return [
+    first,
+    snapshotText(leader),
+    table(["BROKER", "VERSION", "READS", "HEARD"], brokerRows),
+    regionTable(nodes),
+    copiedText(nodes),
+    table(["NODE", "REGION", "ROLE", "VERSION", "READS", "APPLIED", "LAG", "LEASE", "DIGEST", "CONFIG"], nodeRows),
+  ].join("");
+}
+
+/** Nothing where each node is one process. */
+function copiedText(nodes: ClusterStatus["nodes"]): string {
+  return nodes
+    .filter(({ boot, twin }) => twin !== null && boot < twin)
+    .map(({ node, boot, twin }) => `COPIED  node ${node} runs twice: boots ${boot} and ${twin}; stop one of them\n`)
+    .join("");
+}
+
+/** Nothing where none are kept. */
+function snapshotText({ head, snapshots }: NonNullable<ClusterStatus["leader"]>): string {
+  if (snapshots === undefined) return "";
+  const [newest] = snapshots;
+  if (newest === undefined) return "snapshot none yet\n";
+  const taken = ago(Math.max(0, Date.now() - newest.takenAt));
+  return `snapshot at ${newest.position}  ${head.position - newest.position} events ago  taken ${taken}  ${snapshots.length} kept\n`;
+}
+
+/** Nothing where there is one region only. */
+function regionTable(nodes: ClusterStatus["nodes"]): string {
+  const regions = regionLags(nodes);
+  if (regions.length < 2) return "";
+  const rows = regions.map(({ region, brokers, nodes: count, fenced, lag, silentMs }) => [
+    ...[region, String(brokers), String(count), String(fenced), lag === null ? "?" : String(lag)],
+    silentMs === null ? "never" : ago(silentMs),
+  ]);
+  return table(["REGION", "BROKERS", "NODES", "FENCED", "LAG", "OLDEST LEASE"], rows);
+}
+
+function ago(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s ago`;
+}

@@ -1,0 +1,74 @@
+/** Every command, in the order of the help. */
+
+import { policyEval } from "../policy/policy-eval.ts";
+import { policyLint } from "../policy/policy-lint.ts";
+import { policyReplay } from "../policy/policy-replay.ts";
+import { policyTest } from "../policy/policy-test.ts";
+import type { Command } from "../terminal/command.ts";
+import { auditTail } from "./audit.ts";
+import { auditExplain } from "./audit-explain.ts";
+import { check } from "./check.ts";
+import { clusterFinalize, clusterStatus } from "./cluster.ts";
+import { configList, configShow } from "./config.ts";
+import { demo } from "./demo.ts";
+import { dev } from "./dev.ts";
+import { groupsAdd, groupsDelete, groupsList, groupsRemove } from "./groups.ts";
+import { health } from "./health.ts";
+import { execCredential, flushCredentials } from "./kubernetes.ts";
+import { logExport, logVerify } from "./log.ts";
+import { postgresPromote } from "./postgres.ts";
+import { receiptShow, receiptsKeys, receiptsVerify } from "./receipts.ts";
+import { routesList } from "./routes.ts";
+import { run } from "./run.ts";
+import { sessionsList, sessionsRevoke } from "./sessions.ts";
+import { snapshotCreate, snapshotKeys, snapshotList, snapshotRestore, snapshotVerify } from "./snapshot.ts";
+import { token } from "./token.ts";
+import { login, sshProxy, tcp, udp } from "./tunnel.ts";
+import { usersErase, usersList, usersRestore, usersSuspend } from "./users.ts";
+
+export const commands: readonly Command[] = [
+  dev,
+  run,
+  check,
+  policyEval,
+  policyTest,
+  policyLint,
+  policyReplay,
+  sessionsList,
+  sessionsRevoke,
+  usersList,
+  usersSuspend,
+  usersRestore,
+  usersErase,
+  groupsList,
+  groupsAdd,
+  groupsRemove,
+  groupsDelete,
+  clusterStatus,
+  clusterFinalize,
+  configList,
+  configShow,
+  receiptShow,
+  receiptsVerify,
+  receiptsKeys,
+  auditTail,
+  auditExplain,
+  logVerify,
+  logExport,
+  snapshotCreate,
+  snapshotList,
+  snapshotVerify,
+  snapshotRestore,
+  snapshotKeys,
+  postgresPromote,
+  login,
+  token,
+  tcp,
+  udp,
+  sshProxy,
+  routesList,
+  execCredential,
+  flushCredentials,
+  health,
+  demo,
+];

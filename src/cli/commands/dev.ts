@@ -1,0 +1,148 @@
+/** `cardea dev`: everything in one process, with a demo identity provider and a demo app, on loopback. */
+import { randomUUID } from "node:crypto";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Config, LoadOptions } from "../../config/index.ts";
+import { mintOperatorToken } from "../../console/index.ts";
+import { demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
+import { loadAll, readConfiguration } from "../build/load.ts";
+import { startServices } from "../build/services.ts";
+import { operatorFile } from "../operator/operator-client.ts";
+import { createLogger, openStandardOutput } from "../process/logger.ts";
+import { startReloading } from "../process/reloading.ts";
+import { untilStopped } from "../process/until-stopped.ts";
+import { parse } from "../terminal/arguments.ts";
+import { CannotError, type Command, UsageError } from "../terminal/command.ts";
+
+/** The ports that cardea.dev.yaml is written with; `--port` moves them together. */
+const port = { main: 8080, app: 8091, idp: 8092, metrics: 8093 };
+/** In a checkout the command is npm's script; installed it has a name of its own. */
+const cardea = import.meta.url.endsWith(".ts") ? "npm run cardea --" : "cardea";
+const tokenTtlS = 24 * 3_600;
+const tokenRenewMs = 3_600_000;
+
+export const dev: Command = {
+  name: "dev",
+  usage: "[--port 8080] [--data-dir data] [--memory]",
+  summary: "everything in one process, with a demo identity provider and app: for a first try",
+  help: `Reads cardea.dev.yaml, a real configuration. Binds loopback only. Secrets and the log are kept in the data folder;
+--memory keeps the log in memory, so that people sign in again after a restart. Users alice, bob and carol, any password. Moves all ports with --port (port, +11, +12, +13).`,
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      {
+        config: { type: "string", short: "c" },
+        port: { type: "string" },
+        "data-dir": { type: "string" },
+        memory: { type: "boolean" },
+      },
+      { min: 0, max: 0 },
+    );
+    const main = parsePort(parsed.text("port"));
+    const path = parsed.text("config") ?? fileURLToPath(new URL("../../../cardea.dev.yaml", import.meta.url));
+    const options: Omit<LoadOptions, "env"> = {
+      dataDir: parsed.text("data-dir") ?? "data",
+      generate: ["shared_secret", "cookie_secret", "idp_client_secret"],
+      missingSecrets: "keep",
+      overrides: {
+        ports: { [port.main]: main, [port.app]: main + 11, [port.idp]: main + 12, [port.metrics]: main + 13 },
+        values: {
+          ...{ drain_delay: "0s", drain_timeout: "1s" }, // whoever tries it out does not wait for it
+          ...(parsed.flag("memory") ? { databroker_storage_type: "memory" } : {}),
+        },
+      },
+    };
+    const { loaded, files } = loadAll(path, terminal, options);
+    if (loaded === undefined) return 1;
+    const { config } = loaded;
+    if (config.idp === null) throw new CannotError(`${path} names no identity provider`);
+    const output = openStandardOutput();
+    const logger = createLogger(config.logLevel, { facts: { service: "dev", services: "dev" }, output });
+    const onError = (error: unknown): void => logger.warn({ error: String(error) }, "the demo failed at something");
+    const origin = (name: string): string => `http://${name}.localhost:${main}`;
+    await using parts = new AsyncDisposableStack(); // also when a later part cannot start
+    parts.defer(() => output.close());
+    const provider = await startDemoProvider({
+      issuer: config.idp?.url ?? new URL(origin("idp")),
+      listen: { host: "127.0.0.1", port: main + 12 },
+      clientId: config.idp?.clientId ?? "cardea",
+      clientSecret: config.idp?.clientSecret ?? "",
+      clientName: "Cardea demo",
+      redirectUris: [new URL("/oauth2/callback", config.authenticateServiceUrl).href],
+      postLogoutRedirectUris: [new URL("/.pomerium/signed_out", config.authenticateServiceUrl).href],
+      dataDir: config.dataDir,
+      onError,
+    });
+    parts.defer(() => provider.close());
+    const app = await startDemoApp({
+      listen: { host: "127.0.0.1", port: main + 11 },
+      jwksUrl: new URL("/.well-known/pomerium/jwks.json", origin("app")),
+      links: ["app", "eng", "public"].map((name) => ({ name, url: `${origin(name)}/` })),
+      onError,
+    });
+    parts.defer(() => app.close());
+    const services = await startServices(loaded, { logger, output });
+    parts.defer(() => services.stop());
+    const read = () => readConfiguration(path, { env: terminal.env, ...options });
+    parts.defer(startReloading(process, { files, services, logger, hot: config.hotReload, read }));
+    const renewal = await keepOperatorFile(config);
+    parts.defer(() => clearInterval(renewal));
+    terminal.out(welcome(config, main));
+    await untilStopped();
+    return 0;
+  },
+};
+
+function parsePort(text: string | undefined): number {
+  if (text === undefined) return port.main;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 65_500)
+    throw new UsageError(`--port ${text}: a number from 1 to 65500`);
+  return value;
+}
+
+/** Leaves an operator's token in the data folder (0600) for `cardea sessions …`, renewed while we run. */
+async function keepOperatorFile(config: Config): Promise<NodeJS.Timeout> {
+  const write = async (): Promise<void> => {
+    const token = await mintOperatorToken({
+      secret: config.sharedSecret,
+      cluster: config.broker.clusterName,
+      name: "dev",
+      tokenId: randomUUID(),
+      nowS: Math.floor(Date.now() / 1_000),
+      ttlS: tokenTtlS,
+    });
+    mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+    const text = `${JSON.stringify({ url: config.authenticateServiceUrl.origin, token })}\n`;
+    writeFileSync(join(config.dataDir, operatorFile), text, { mode: 0o600 });
+  };
+  await write();
+  const renewal = setInterval(() => void write(), tokenRenewMs);
+  renewal.unref();
+  return renewal;
+}
+
+function welcome(config: Config, main: number): string {
+  const users = demoUsers.map((u) => `${u.user} (${u.groups.join(", ")})`).join("; ");
+  const flag = config.dataDir === "data" ? "" : ` --data-dir ${config.dataDir}`;
+  return `
+Cardea is running, everything in one process, on loopback only.
+
+  http://app.localhost:${main}      the demo app, for everyone who is signed in
+  http://eng.localhost:${main}      the same, for members of the group eng
+  http://public.localhost:${main}   the same, for everyone
+  http://app.localhost:${main}/.pomerium/   who you are
+
+Sign in with any password as: ${users}
+
+Try: sign in as alice, watch the clock, then in another terminal
+  ${cardea} sessions list${flag}
+  ${cardea} sessions revoke --user alice --wait${flag}
+The clock stops, and the next click asks for sign-in. As bob, open eng: the page says why not.
+  ${cardea} groups add eng bob${flag}    and   ${cardea} audit tail${flag}
+
+${config.store.type === "memory" ? "Log: in memory; secrets" : "Log and secrets"}: ${config.dataDir}.   Metrics: ${config.metricsAddress === null ? "off" : `http://${config.metricsAddress.host}:${config.metricsAddress.port}/metrics`}.   Ctrl-C stops.
+
+`;
+}

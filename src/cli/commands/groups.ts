@@ -1,0 +1,90 @@
+/** `cardea groups list|add|remove|delete` */
+import type { GroupView } from "../../console/index.ts";
+import { connectOperator, inPath } from "../operator/operator-client.ts";
+import { carryOut } from "../operator/run-change.ts";
+import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
+import type { Command } from "../terminal/command.ts";
+import { table } from "../terminal/print.ts";
+
+export const groupsList: Command = {
+  name: "groups list",
+  usage: "",
+  summary: "groups and who is in them",
+  help: "A member marked `excluded` was removed by an operator and stays out whatever the identity provider or a directory says.",
+  async run(args, terminal) {
+    const parsed = parse(args, operatorOptions, { min: 0, max: 0 });
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const { groups } = (await client.get("/groups")) as { groups: readonly GroupView[] };
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(groups)}\n`);
+      else if (groups.length === 0) terminal.out("no groups\n");
+      else {
+        const rows = groups.flatMap((g) =>
+          g.members.length === 0
+            ? [[g.id, "", "", ""]]
+            : g.members.map((m) => [
+                g.id,
+                m.email || m.userId,
+                m.excluded ? "excluded" : m.member ? "member" : "",
+                m.sources.join(", "),
+              ]),
+        );
+        terminal.out(table(["GROUP", "USER", "STANDING", "SAYS"], rows));
+      }
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+const change = (verb: "add" | "remove"): Command => ({
+  name: `groups ${verb}`,
+  usage: "GROUP NAME… [--wait [--region] [--timeout 10s]]",
+  summary: verb === "add" ? "put users into a group" : "take users out of a group",
+  help:
+    verb === "add"
+      ? "Takes effect on every node at once. Also lifts an earlier exclusion."
+      : "Takes effect on every node at once, on open connections too. The exclusion holds whatever the identity provider says later, until `groups add`.",
+  async run(args, terminal) {
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 2, max: 1_001 });
+    const [group = "", ...names] = parsed.positionals;
+    const client = await connectOperator(parsed, terminal);
+    try {
+      return await carryOut(client, parsed, terminal, {
+        path: `/groups/${inPath(group)}/members`,
+        body: { [verb]: names },
+        done: `${names.join(", ")} ${verb === "add" ? "added to" : "removed from"} ${group}`,
+        unchanged: "nothing to change",
+      });
+    } finally {
+      await client.close();
+    }
+  },
+});
+
+export const groupsAdd = change("add");
+export const groupsRemove = change("remove");
+
+export const groupsDelete: Command = {
+  name: "groups delete",
+  usage: "GROUP [--wait [--region] [--timeout 10s]] [--output FILE]",
+  summary: "remove a group with all its memberships",
+  help: `Takes effect on every node at once, on open connections too. A group that the identity provider or a directory names again begins anew,
+without those whom an operator had excluded or added.`,
+  async run(args, terminal) {
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
+    const group = parsed.positionals[0] ?? "";
+    const client = await connectOperator(parsed, terminal);
+    try {
+      return await carryOut(client, parsed, terminal, {
+        path: `/groups/${inPath(group)}/remove`,
+        body: {},
+        done: `group ${group} removed`,
+        unchanged: "nothing to change",
+      });
+    } finally {
+      await client.close();
+    }
+  },
+};

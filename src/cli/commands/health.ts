@@ -1,0 +1,87 @@
+/**
+ * `cardea health`: asks the metrics listener of a process whether it is ready. For the health checks of containers, which
+ * have no other program to ask with, so it loads nothing of the rest of the program.
+ */
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import { parse } from "../terminal/arguments.ts";
+import { type Command, type Terminal, UsageError } from "../terminal/command.ts";
+
+const bodyCharsMax = 2_000;
+const usualAddress = "127.0.0.1:9902";
+
+export const health: Command = {
+  name: "health",
+  usage: "[--address 127.0.0.1:9902] [--tls] [--live | --all-routes] [--timeout 3s] | --url URL",
+  summary: "whether a process on this machine is ready; for container health checks",
+  help: `Asks /readyz at the process's metrics_address (METRICS_ADDRESS, else ${usualAddress}): a broker is ready with the log read and a
+leader known, a proxy while it may serve. --tls where metrics_certificate is set: the certificate is not verified, since it is that of this
+machine. --all-routes asks /readyz?routes=all: a proxy that answers 503 on some of its routes is then not ready. --live asks /healthz instead: for those who would restart what is not healthy, since
+a proxy that waits for its brokers would not be helped by a restart. Exit 0 when it is, 1 when not or nobody answers.`,
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      {
+        address: { type: "string" },
+        url: { type: "string" },
+        timeout: { type: "string" },
+        live: { type: "boolean" },
+        "all-routes": { type: "boolean" },
+        tls: { type: "boolean" },
+        json: { type: "boolean" },
+      },
+      { min: 0, max: 0 },
+    );
+    if (parsed.flag("live") && parsed.flag("all-routes"))
+      throw new UsageError("--live and --all-routes exclude each other");
+    const path = parsed.flag("live") ? "/healthz" : parsed.flag("all-routes") ? "/readyz?routes=all" : "/readyz";
+    const url =
+      parsed.text("url") ??
+      `http${parsed.flag("tls") ? "s" : ""}://${reachable(parsed.text("address") ?? (terminal.env["METRICS_ADDRESS"] || usualAddress))}${path}`;
+    if (!URL.canParse(url)) throw new UsageError(`${url} is not a URL`);
+    const timeoutMs = parseSeconds(parsed.text("timeout"));
+    const look = parsed.flag("tls") ? lookWithTls : lookPlainly;
+    return ask(url, () => look(url, timeoutMs), terminal);
+  },
+};
+
+type Seen = Readonly<{ status: number; body: string }>;
+
+async function lookPlainly(url: string, timeoutMs: number): Promise<Seen> {
+  const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(timeoutMs) });
+  return { status: response.status, body: await response.text() };
+}
+
+async function lookWithTls(url: string, timeoutMs: number): Promise<Seen> {
+  const { request } = await import("node:https");
+  const asked = request(url, { agent: false, rejectUnauthorized: false, signal: AbortSignal.timeout(timeoutMs) });
+  asked.end();
+  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  response.setEncoding("utf8");
+  return { status: response.statusCode ?? 0, body: (await response.toArray()).join("") };
+}
+
+async function ask(url: string, look: () => Promise<Seen>, terminal: Terminal): Promise<0 | 1> {
+  try {
+    const { status, body } = await look();
+    const text = body.slice(0, bodyCharsMax).trim();
+    const well = status >= 200 && status < 300;
+    (well ? terminal.out : terminal.err)(`${text === "" ? status : text}\n`);
+    return well ? 0 : 1;
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    terminal.err(`${url} does not answer: ${cause instanceof Error ? cause.message : String(cause)}\n`);
+    return 1;
+  }
+}
+
+/** Where one listens everywhere, one is asked on loopback. */
+function reachable(address: string): string {
+  return address.replace(/^(?:0\.0\.0\.0)?:(?=\d+$)/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
+}
+
+function parseSeconds(text: string | undefined): number {
+  const found = /^(\d{1,3})s?$/.exec(text ?? "3s")?.[1];
+  if (found === undefined || Number(found) === 0) throw new UsageError(`--timeout ${text}: write seconds, such as 3s`);
+  return Number(found) * 1_000;
+}

@@ -1,0 +1,108 @@
+/**
+ * `cardea k8s`: a person's credential for kubectl, as its exec plugins hand one over (client.authentication.k8s.io;
+ * docs/pomerium-behaviour.md §4.2).
+ *
+ * Standard output is kubectl's alone: whatever is said to the person goes to standard error.
+ */
+import { parse } from "../terminal/arguments.ts";
+import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { parseProxy } from "../tunnel/destination.ts";
+import { fetchAnswer, type ProxyTls, readTls } from "../tunnel/proxy-client.ts";
+import { openTokenCache } from "../tunnel/token-cache.ts";
+import { accessHelp, accessOptions, createAccess, proxyUrlOf, serviceAccount } from "../tunnel/tunnel-access.ts";
+
+export const execCredential: Command = {
+  name: "k8s exec-credential",
+  usage: "<https://kube.example.com>",
+  summary: "a credential for kubectl, by your browser's sign-in",
+  help: `For a user of a kubeconfig: exec: {apiVersion: client.authentication.k8s.io/v1, command: cardea, args: [k8s, exec-credential, URL]}.
+${accessHelp}`,
+  async run(args, terminal) {
+    const parsed = parse(args, accessOptions, { min: 0, max: 1 });
+    const given = parsed.positionals[0] ?? proxyUrlOf(parsed, terminal);
+    if (given === undefined)
+      throw new UsageError("name the URL of the API server, as people reach it through the proxy");
+    const url = parseProxy(given.includes("://") ? given : `https://${given}`);
+    const own = serviceAccount(parsed, terminal);
+    const token =
+      own ??
+      (await personsToken(url, {
+        tls: readTls(parsed),
+        terminal,
+        signIn: () => createAccess(parsed, terminal).signIn(url),
+      }));
+    terminal.out(`${JSON.stringify(credentialOf(token, terminal.env["KUBERNETES_EXEC_INFO"]))}\n`);
+    return 0;
+  },
+};
+
+export const flushCredentials: Command = {
+  name: "k8s flush-credentials",
+  usage: "[https://kube.example.com]",
+  summary: "forget the credential of one proxy, or of all",
+  help: "The sign-in itself goes on at the proxy; cardea sessions revoke, or signing out in the browser, ends it.",
+  async run(args, terminal) {
+    const parsed = parse(args, {}, { min: 0, max: 1 });
+    const cache = openTokenCache(terminal.env, Date.now);
+    const [given] = parsed.positionals;
+    if (given === undefined) await cache.forgetAll();
+    else await cache.forget(parseProxy(given.includes("://") ? given : `https://${given}`));
+    return 0;
+  },
+};
+
+/** The cached one while the proxy takes it; else a new one. */
+async function personsToken(
+  url: URL,
+  { tls, terminal, signIn }: Readonly<{ tls: ProxyTls; terminal: Terminal; signIn: () => Promise<void> }>,
+): Promise<string> {
+  const cache = openTokenCache(terminal.env, Date.now);
+  const held = await cache.load(url);
+  if (held !== undefined && (await isTaken(url, held, tls))) return held;
+  await cache.forget(url);
+  await signIn();
+  const token = await cache.load(url);
+  if (token === undefined) throw new CannotError("the sign-in left no credential");
+  return token;
+}
+
+/** Only the proxy's own 401 says that a session is over; an API server's is about something else. */
+async function isTaken(url: URL, token: string, tls: ProxyTls): Promise<boolean> {
+  const headers = {
+    accept: "application/json",
+    authorization: `Bearer Pomerium-${token}`,
+    "user-agent": "cardea kubernetes/",
+  };
+  const { status, headers: answered } = await fetchAnswer(new URL("/version", url), { tls, headers });
+  return status !== 401 || answered["x-pomerium-intercepted-response"] === undefined;
+}
+
+function credentialOf(token: string, execInfo: string | undefined): object {
+  const status = { token: `Pomerium-${token}`, ...expiryOf(token) };
+  return { apiVersion: versionAsked(execInfo), kind: "ExecCredential", status };
+}
+
+/** kubectl takes no other version than the one it asks for. */
+function versionAsked(execInfo: string | undefined): string {
+  const usual = "client.authentication.k8s.io/v1";
+  try {
+    const info: unknown = JSON.parse(execInfo ?? "{}");
+    const asked = typeof info === "object" && info !== null && "apiVersion" in info ? info.apiVersion : usual;
+    return asked === `${usual}beta1` ? asked : usual;
+  } catch {
+    return usual;
+  }
+}
+
+/** Handles have none; service accounts' tokens may. */
+function expiryOf(token: string): Readonly<{ expirationTimestamp?: string }> {
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
+    const exp = typeof claims === "object" && claims !== null && "exp" in claims ? claims.exp : undefined;
+    return typeof exp === "number"
+      ? { expirationTimestamp: new Date(exp * 1_000).toISOString().replace(/\.\d+Z$/, "Z") }
+      : {};
+  } catch {
+    return {};
+  }
+}

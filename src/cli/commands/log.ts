@@ -1,0 +1,92 @@
+/**
+ * `cardea log verify|export`: the event log itself, read straight from its store.
+ *
+ * A log in a file belongs to one process at a time: stop the server first. Postgres can be read beside a running cluster.
+ */
+import { decodeEvents, formatLink, type Recorded } from "../../events/index.ts";
+import { type EventLog, verifyLog } from "../../replication/index.ts";
+import { localConfigOf } from "../build/local-config.ts";
+import { openLog } from "../build/open-log.ts";
+import { operatorOptions, parse } from "../terminal/arguments.ts";
+import { CannotError, type Command, type ExitCode, type Terminal } from "../terminal/command.ts";
+
+const pageEvents = 1_000;
+
+async function withLog<T>(
+  args: readonly string[],
+  terminal: Terminal,
+  job: (log: EventLog, json: "json" | "text") => Promise<T>,
+): Promise<T> {
+  const parsed = parse(
+    args,
+    { config: operatorOptions.config, json: operatorOptions.json, "data-dir": operatorOptions["data-dir"] },
+    { min: 0, max: 0 },
+  );
+  const log = await openLog(localConfigOf(parsed, terminal), undefined);
+  try {
+    return await job(log, parsed.flag("json") ? "json" : "text");
+  } finally {
+    await log.close();
+  }
+}
+
+export const logVerify: Command = {
+  name: "log verify",
+  usage: "-c cardea.yaml",
+  summary: "check the whole log: dense positions, hash chain, epochs, stream versions",
+  help: "Reads every kept event up to the durable horizon. Exit 1 at the first break, with its place. A log that retention has cut\nis verified from the link it begins behind, and the answer names that link.",
+  run: (args, terminal) =>
+    withLog<ExitCode>(args, terminal, async (log, form) => {
+      const verdict = await verifyLog(log);
+      if (form === "json") terminal.out(`${JSON.stringify(verdict)}\n`);
+      else if (verdict.type === "broken") terminal.err(`broken at position ${verdict.position}: ${verdict.problem}\n`);
+      else {
+        const behind =
+          verdict.start.position === 0
+            ? ""
+            : `; the log begins behind ${formatLink(verdict.start)}: what came before was let go by retention and stands in snapshots`;
+        terminal.out(`${verdict.events} events verified, head ${formatLink(verdict.last)}${behind}\n`);
+      }
+      return verdict.type === "broken" ? 1 : 0;
+    }),
+};
+
+export const logExport: Command = {
+  name: "log export",
+  usage: "-c cardea.yaml",
+  summary: "print every event as a line of JSON (personal data stays sealed)",
+  help: "One event a line with its place, hash, stream, effect, actor and body; sealed bytes are base64.",
+  run: (args, terminal) =>
+    withLog<ExitCode>(args, terminal, async (log) => {
+      for (let after = await log.base(); ; ) {
+        const outcome = await log.read(after, pageEvents);
+        if (outcome.type !== "page") throw new CannotError(`the log cannot be read further: ${outcome.type}`);
+        for (const recorded of decodeEvents(outcome.page.entries, outcome.page.previous))
+          terminal.out(`${lineOf(recorded)}\n`);
+        if (outcome.page.entries.length === 0) return 0;
+        after = outcome.page.last;
+      }
+    }),
+};
+
+function lineOf(recorded: Recorded): string {
+  return JSON.stringify(recorded, (_key, value: unknown) =>
+    value instanceof Uint8Array
+      ? Buffer.from(value).toString("base64")
+      : isBufferJson(value)
+        ? Buffer.from(value.data).toString("base64")
+        : value,
+  );
+}
+
+/** A Buffer turns itself into this before the replacer sees it. */
+function isBufferJson(value: unknown): value is { type: "Buffer"; data: number[] } {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "type" in value &&
+    value.type === "Buffer" &&
+    "data" in value &&
+    Array.isArray(value.data)
+  );
+}

@@ -1,0 +1,87 @@
+/** `cardea postgres promote`: a standby takes the place of the Postgres primary, losing nothing that was acknowledged. */
+import { loadConfig } from "../../config/index.ts";
+import {
+  LogRefusedError,
+  PromotionFailedError,
+  PromotionRefusedError,
+  promotePostgresStandby,
+} from "../../replication/index.ts";
+import { operatorOptions, parse } from "../terminal/arguments.ts";
+import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
+
+const options = {
+  config: operatorOptions.config,
+  json: operatorOptions.json,
+  user: { type: "string" },
+  "old-primary": { type: "string" },
+  "replace-living": { type: "boolean" },
+  "accept-loss": { type: "boolean" },
+  "dry-run": { type: "boolean" },
+} as const;
+
+export const postgresPromote: Command = {
+  name: "postgres promote",
+  usage: "-c cardea.yaml [--user postgres] [--old-primary NAME] [--replace-living] [--accept-loss] [--dry-run]",
+  summary: "put a Postgres standby in the place of the primary, losing nothing that was acknowledged",
+  help: `For a primary and standbys that nothing else manages (with Patroni, use Patroni). The servers are those of
+databroker_storage_connection_string, which names all of them. Every standby first stops receiving, then the one that has received
+most is promoted, and the others follow it; so nothing depends on time, and the old primary may be dead, cut off, or alive.
+
+--user NAME         connects as somebody who may change the servers' settings, with the password in PGPASSWORD
+--old-primary NAME  its name in synchronous_standby_names, when it is listed there and does not answer
+--replace-living    a primary that answers is replaced
+--accept-loss       goes on where an acknowledged change may be lost (asynchronous standbys, or one that cannot be reached);
+                    nodes hand back the revocations that they had applied, sessions that are lost sign in again
+--dry-run           says what it would judge, and changes nothing
+
+Exit 1: not done, because something acknowledged could be lost or a primary answers. Brokers find the new primary by themselves.
+Let the old one come back only as a standby (pg_rewind): nothing it says is believed, but it costs time to find that out.`,
+  async run(args, terminal) {
+    const parsed = parse(args, options, { min: 0, max: 0 });
+    const path = parsed.text("config");
+    if (path === undefined) throw new UsageError("name the configuration with -c");
+    const json = parsed.flag("json");
+    try {
+      const promotion = await promotePostgresStandby({
+        connectionString: serversOf(path, { user: parsed.text("user"), terminal }),
+        oldPrimary: parsed.text("old-primary") ?? null,
+        livingPrimary: parsed.flag("replace-living") ? "replace" : "refuse",
+        loss: parsed.flag("accept-loss") ? "accept" : "refuse",
+        only: parsed.flag("dry-run") ? "look" : "all",
+        say: (line) => terminal.err(`${line}\n`),
+      });
+      if (json) terminal.out(`${JSON.stringify(promotion)}\n`);
+      else if (parsed.flag("dry-run")) terminal.out("nothing was changed\n");
+      else
+        terminal.out(
+          `${promotion.promoted} is the primary, at epoch ${promotion.epoch}, position ${promotion.position}\n`,
+        );
+      for (const line of promotion.left) terminal.err(`left to do: ${line}\n`);
+      return 0;
+    } catch (error) {
+      if (error instanceof PromotionRefusedError) {
+        terminal.err(`not promoted: ${error.message}\n`);
+        return 1;
+      }
+      if (error instanceof PromotionFailedError || error instanceof LogRefusedError)
+        throw new CannotError(error.message, { cause: error });
+      throw error;
+    }
+  },
+};
+
+function serversOf(
+  path: string,
+  { user, terminal }: Readonly<{ user: string | undefined; terminal: Terminal }>,
+): string {
+  const loaded = loadConfig(path, { env: terminal.env });
+  if (!loaded.ok) throw new CannotError(`${path} is not valid; see cardea check -c ${path}`);
+  const { store } = loaded.config;
+  if (store.type !== "postgres") throw new CannotError(`${path} keeps its log in a ${store.type}, not in Postgres`);
+  if (user === undefined) return store.connectionString;
+  const { PGPASSWORD: password } = terminal.env;
+  const as = `${encodeURIComponent(user)}${password === undefined ? "" : `:${encodeURIComponent(password)}`}@`;
+  if (!/^postgres(ql)?:\/\//.test(store.connectionString))
+    throw new CannotError("with --user, databroker_storage_connection_string must be a URL: postgres://…");
+  return store.connectionString.replace(/^(postgres(?:ql)?:\/\/)(?:[^/?#]*@)?/, `$1${as}`);
+}

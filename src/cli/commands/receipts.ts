@@ -1,0 +1,215 @@
+/** `cardea receipt`, `cardea receipts verify|keys`: which nodes have applied a change, and whether a receipt says so truly. */
+import { writeFile } from "node:fs/promises";
+import { createLocalFetch } from "../../auth/index.ts";
+import type { Config } from "../../config/index.ts";
+import { parseCommandId, parseLink } from "../../events/index.ts";
+import {
+  type CheckedReceipt,
+  checkReceipt,
+  digestOfIds,
+  parseReceiptKeys,
+  type Receipt,
+  type ReceiptKeys,
+  type ReceiptStatement,
+  receiptKeys,
+  type StatedChange,
+} from "../../replication/index.ts";
+import { readLocalConfig } from "../build/local-config.ts";
+import { describeConnectionProblem } from "../operator/connection-problem.ts";
+import { authorityOf, connectOperator } from "../operator/operator-client.ts";
+import { saveReceipts } from "../operator/run-change.ts";
+import { showProgress, watchReceipt } from "../operator/watch-receipt.ts";
+import { operatorOptions, type Parsed, parse, parseWait, waitOptions } from "../terminal/arguments.ts";
+import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
+import { promiseIn, receiptText, statementText } from "../terminal/print.ts";
+import { readText } from "../terminal/read-text.ts";
+
+export const receiptShow: Command = {
+  name: "receipt",
+  usage: "<command id | link> [--wait [--region] [--timeout 10s]] [--output FILE]",
+  summary: "which nodes have applied a change",
+  help: `A change is named by its command id or by its link (epoch.position.hash), never by a bare position. With --wait each node appears as it
+applies the change; with --json every change of the receipt is a line, the last one signed. --output keeps the signed form, which
+anybody can check with cardea receipts verify. Exit 0 only when complete.`,
+  async run(args, terminal) {
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions }, { min: 1, max: 1 });
+    const target = targetOf(parsed.positionals[0] ?? "");
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const json = parsed.flag("json");
+      const progress = showProgress(terminal);
+      const line = (one: Receipt): string => `${JSON.stringify(one)}\n`;
+      const receipt = await watchReceipt(client, {
+        target,
+        wait: parsed.flag("region") ? "region" : "all",
+        timeoutMs: parsed.flag("wait") ? parseWait(parsed.text("timeout"), 10_000) : 0,
+        onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
+      });
+      progress.clear();
+      const path = parsed.text("output");
+      if (path !== undefined) await saveReceipts([receipt], path);
+      terminal.out(json ? line(receipt) : receiptText(receipt, promiseIn(receipt)));
+      return receipt.complete ? 0 : 1;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+export const receiptsVerify: Command = {
+  name: "receipts verify",
+  usage: "[FILE… | -] --jwks FILE… | --jwks-url URL | -c cardea.yaml  [--sessions FILE] [--json]",
+  summary: "check signed receipts, offline",
+  help: `A file holds one receipt, or several, one a line. Checks the signature, the form, the cluster, and whether it adds up: a receipt that calls itself complete, and names a node that
+had not confirmed, is refused. Keys: a JWK set saved earlier (--jwks, several for receipts of several years), the published one
+(--jwks-url https://authenticate.example.com/.well-known/cardea/receipts/jwks.json), or those that follow from a configuration.
+--sessions compares a list of session ids, one a line, with all of the receipts together: each id in one of them, and no other; of several batches
+in the order in which the list was revoked. Exit 0: all are genuine and complete; 1: one is refused, incomplete or lost, or they are not of that list.`,
+  async run(args, terminal) {
+    const options = {
+      ...{ config: operatorOptions.config, json: operatorOptions.json },
+      jwks: { type: "string", multiple: true },
+      "jwks-url": { type: "string" },
+      sessions: { type: "string" },
+    } as const;
+    const parsed = parse(args, options, { min: 0, max: 1_000 });
+    const sets = await trustedKeys(parsed, terminal);
+    const checks: CheckedReceipt[] = [];
+    for (const path of parsed.positionals.length === 0 ? ["-"] : parsed.positionals)
+      for (const text of receiptsIn(await readText(path))) checks.push(await checkReceipt(text, sets));
+    const list = parsed.text("sessions");
+    const all = list === undefined ? checks : againstList(checks, linesOf(await readText(list)));
+    for (const checked of all) {
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(checked)}\n`);
+      else if (checked.ok) terminal.out(statementText(checked.statement, checked.kid));
+      else terminal.err(`refused (${checked.reason}): ${checked.detail}\n`);
+    }
+    return all.every((checked) => checked.ok && checked.statement.complete) ? 0 : 1;
+  },
+};
+
+export const receiptsKeys: Command = {
+  name: "receipts keys",
+  usage: "-c cardea.yaml | --jwks-url URL  [--output FILE]",
+  summary: "the public keys of receipts, to be kept for whoever will check them",
+  help: "Prints the JWK set: the current key and, while shared_secret is being replaced, the one before. Keep the set of each year: a key leaves the published set when its secret does.",
+  async run(args, terminal) {
+    const options = {
+      config: operatorOptions.config,
+      "jwks-url": { type: "string" },
+      output: waitOptions.output,
+    } as const;
+    const parsed = parse(args, options, { min: 0, max: 0 });
+    const [keys] = await trustedKeys(parsed, terminal);
+    const text = `${JSON.stringify(keys, undefined, 2)}\n`;
+    const path = parsed.text("output");
+    if (path === undefined) terminal.out(text);
+    else
+      await writeFile(path, text).catch((cause: unknown) => {
+        throw new CannotError(`${path} cannot be written`, { cause });
+      });
+    return 0;
+  },
+};
+
+/** One a line; a file that holds none is looked at as it is. */
+function receiptsIn(text: string): readonly string[] {
+  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
+  return lines.length === 0 ? [text] : lines;
+}
+
+/** Genuine receipts of something else than what was asked for are no proof of it. */
+function againstList(checks: readonly CheckedReceipt[], sessions: readonly string[]): readonly CheckedReceipt[] {
+  const statements = checks.flatMap((checked) => (checked.ok ? [checked.statement] : []));
+  if (statements.length < checks.length) return checks;
+  const revoked = statements.flatMap((statement) => revokedIn(statement) ?? []);
+  const ids = [...new Set(sessions)];
+  if (revoked.length === checks.length && isMadeOf(ids, revoked)) return checks;
+  const count = revoked.reduce((sum, one) => sum + one.count, 0);
+  const [it, held] = [checks.length === 1 ? "it is" : "they are", count === 0 ? "no session" : `${count} sessions`];
+  const detail = `${it} genuine, but of ${held}; the list names ${ids.length}, and they are not the same`;
+  return [{ ok: false, reason: "contradictory", detail }];
+}
+
+/** Whether a list falls into stretches, each of which is the sessions of another receipt: `sessions revoke` makes its batches so. */
+function isMadeOf(ids: readonly string[], revoked: readonly Pick<StatedChange, "count" | "idsSha256">[]): boolean {
+  const left = new Set(revoked);
+  let at = 0;
+  while (at < ids.length) {
+    const next = [...left].find(({ count, idsSha256 }) => digestOfIds(ids.slice(at, at + count)) === idsSha256);
+    if (next === undefined || next.count === 0) return false;
+    left.delete(next);
+    at += next.count;
+  }
+  return left.size === 0;
+}
+
+function revokedIn({ changes }: ReceiptStatement) {
+  return changes?.find(({ type }) => type === "SessionRevoked");
+}
+
+async function trustedKeys(parsed: Parsed, terminal: Terminal): Promise<readonly ReceiptKeys[]> {
+  const files = parsed.all("jwks");
+  const [url, config] = [parsed.text("jwks-url"), parsed.text("config")];
+  if (files.length === 0 && url === undefined && config === undefined)
+    throw new UsageError("say whose keys to trust: --jwks FILE, --jwks-url URL, or -c cardea.yaml");
+  const own = config === undefined ? undefined : readLocalConfig(config, terminal);
+  const authority = own?.certificateAuthority ?? authorityOf(terminal);
+  return [
+    ...(await Promise.all(files.map(async (path) => keysIn(await readText(path), path)))),
+    ...(url === undefined ? [] : [await fetchKeys(url, authority)]),
+    ...(own === undefined ? [] : [await keysOf(own)]),
+  ];
+}
+
+async function keysOf(config: Config): Promise<ReceiptKeys> {
+  const { sharedSecret, sharedSecretPrevious, broker } = config;
+  const secrets = [sharedSecret, ...(sharedSecretPrevious === null ? [] : [sharedSecretPrevious])];
+  return receiptKeys({ cluster: broker.clusterName, secrets });
+}
+
+async function fetchKeys(text: string, authority: string | null): Promise<ReceiptKeys> {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const local = url !== undefined && /^(127\.\d+\.\d+\.\d+|\[::1\]|([\w-]+\.)*localhost)$/.test(url.hostname);
+  if (url === undefined || !(url.protocol === "https:" || (url.protocol === "http:" && local)))
+    throw new UsageError(`--jwks-url ${text}: keys are fetched over https, or from this machine`);
+  const { fetch, close } = createLocalFetch({ timeoutMs: 10_000, ...(authority === null ? {} : { ca: authority }) });
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
+    if (!response.ok) throw new CannotError(`${url.href} answered ${response.status}`);
+    return keysIn(await response.text(), url.href);
+  } catch (cause) {
+    if (cause instanceof CannotError) throw cause;
+    throw new CannotError(describeConnectionProblem(url, cause), { cause });
+  } finally {
+    await close();
+  }
+}
+
+function keysIn(text: string, from: string): ReceiptKeys {
+  try {
+    const keys = parseReceiptKeys(JSON.parse(text));
+    if (keys !== undefined) return keys;
+  } catch {
+    // not JSON either
+  }
+  throw new CannotError(`${from} holds no JWK set`);
+}
+
+function linesOf(text: string): readonly string[] {
+  return text.split(/\s+/).filter((line) => line !== "");
+}
+
+function targetOf(text: string): string {
+  try {
+    return `command:${parseCommandId(text)}`;
+  } catch {
+    // not a command id: perhaps a link
+  }
+  try {
+    parseLink(text);
+    return `link:${text}`;
+  } catch (cause) {
+    throw new UsageError(`${text} is neither a command id (a UUID) nor a link (epoch.position.hash)`, { cause });
+  }
+}

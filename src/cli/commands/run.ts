@@ -1,0 +1,129 @@
+/** `cardea run`: the services that a configuration names, until told to stop. */
+import type { Logger as PinoLogger } from "pino";
+import { configPathOf, type Loaded, loadAll, type Reading, readConfiguration } from "../build/load.ts";
+import type { Services } from "../build/services.ts";
+import { giveBackSpareMemory } from "../process/heap-tuning.ts";
+import { createLogger, openStandardOutput } from "../process/logger.ts";
+import { startReloading } from "../process/reloading.ts";
+import { untilStopped } from "../process/until-stopped.ts";
+import { type Share, shareOf } from "../process/worker-shares.ts";
+import { leaveWorkers, newShare, ownShare, startWorkers, tellHealth } from "../process/workers.ts";
+import { parse } from "../terminal/arguments.ts";
+import type { Command } from "../terminal/command.ts";
+import type { Output } from "../terminal/output.ts";
+
+/** authenticate, authorize, databroker and proxy */
+const allServices = 4;
+
+export const run: Command = {
+  name: "run",
+  usage: "[-c cardea.yaml]",
+  summary: "run the services that a configuration names",
+  help: "Without -c everything comes from environment variables, as in Pomerium. services: all, or a list of authenticate, authorize, databroker, proxy. SIGTERM drains and stops. SIGHUP, or a change of the file or one that it names, puts the configuration in force anew; one that is not valid is refused. Exit 1 when the configuration is not valid.",
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      { config: { type: "string", short: "c" }, "data-dir": { type: "string" } },
+      { min: 0, max: 1 },
+    );
+    const path = configPathOf(parsed, terminal);
+    const dataDir = parsed.text("data-dir");
+    const options = dataDir === undefined ? {} : { dataDir };
+    const { loaded, files } = loadAll(path, terminal, options);
+    if (loaded === undefined) return 1;
+    const { config } = loaded;
+    const own = ownShare(terminal.env);
+    const output = openStandardOutput();
+    const facts = {
+      service: config.services.size === allServices ? "all" : [...config.services].join(","),
+      services: [...config.services].join(","),
+      ...(own === undefined ? {} : { worker: String(own.index) }),
+    };
+    const logger = createLogger(config.logLevel, { facts, output });
+    // From here on, also while starting: process 1 of a container is not stopped by a signal that it does not take.
+    const stopped = untilStopped();
+    const of = {
+      loaded,
+      files,
+      logger,
+      output,
+      read: () => readConfiguration(path, { env: terminal.env, ...options }),
+    };
+    const parts = config.workers > 1 && own === undefined ? await startShared(of) : await startOne(of, own ?? null);
+    const ended = await Promise.race([stopped, ...parts.failed]);
+    if (typeof ended === "string") logger.info({ signal: ended }, "draining");
+    await parts.stop();
+    if (own !== undefined) leaveWorkers();
+    if (typeof ended === "string") logger.info({}, "stopped");
+    await output.close();
+    if (typeof ended !== "string") throw ended;
+    return 0;
+  },
+};
+
+type Process = Readonly<{
+  loaded: Loaded;
+  files: readonly string[];
+  logger: PinoLogger;
+  output: Output;
+  read: () => Reading;
+}>;
+type Parts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
+
+/** @param share what of the configuration this process runs; null: all of it */
+async function startOne(
+  { loaded, files, logger, output, read }: Process,
+  share: Share | null,
+): Promise<Parts & Pick<Services, "healthPort">> {
+  // Not by the process that only looks after workers: it would carry what they are made of.
+  const { nodeNameOf, startServices } = await import("../build/services.ts");
+  const node = nodeNameOf(loaded.config);
+  const shared = (whole: Loaded): Loaded =>
+    share === null ? whole : { ...whole, config: shareOf(whole.config, node, share) };
+  let whole = loaded;
+  const services = await startServices(shared(whole), { logger, output });
+  const stopReloading = startReloading(process, {
+    ...{ files, logger, read, hot: loaded.config.hotReload },
+    services: {
+      config: () => whole.config,
+      registry: services.registry,
+      async activate(next) {
+        await services.activate(shared(next));
+        whole = next;
+        logger.level = next.config.logLevel;
+      },
+    },
+  });
+  if (share !== null) tellHealth(services.healthPort);
+  return {
+    failed: [services.failed],
+    healthPort: services.healthPort,
+    async stop() {
+      await stopReloading();
+      await services.stop();
+    },
+  };
+}
+
+/** Workers, and beside them the databroker, where this process runs one. */
+async function startShared(of: Process): Promise<Parts> {
+  const { config } = of.loaded;
+  const share = newShare(0);
+  const databroker = config.services.has("databroker") ? await startOne(of, share) : null;
+  try {
+    const beside = databroker === null ? null : { share, port: databroker.healthPort };
+    const workers = await startWorkers(config, { logger: of.logger, beside });
+    process.on("SIGHUP", workers.hangUp);
+    if (databroker === null) giveBackSpareMemory(); // else its start has done so
+    return {
+      failed: [workers.failed, ...(databroker?.failed ?? [])],
+      async stop() {
+        await workers.stop();
+        await databroker?.stop();
+      },
+    };
+  } catch (error) {
+    await databroker?.stop();
+    throw error;
+  }
+}

@@ -1,0 +1,181 @@
+/** `cardea sessions list|revoke` */
+import type { RevokedManyAnswer, SessionView } from "../../console/index.ts";
+import { formatLink } from "../../events/index.ts";
+import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
+import { carryOut, tellOutcome } from "../operator/run-change.ts";
+import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
+import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
+import { table } from "../terminal/print.ts";
+import { readText } from "../terminal/read-text.ts";
+
+export const sessionsList: Command = {
+  name: "sessions list",
+  usage: "[--user NAME] [--status active|revoked|expired|all]",
+  summary: "who is signed in",
+  help: "NAME is a user id, the identity provider's subject, or an e-mail.",
+  async run(args, terminal) {
+    const parsed = parse(
+      args,
+      { ...operatorOptions, user: { type: "string" }, status: { type: "string" } },
+      { min: 0, max: 0 },
+    );
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const query = new URLSearchParams({ status: parsed.text("status") ?? "active" });
+      const user = parsed.text("user");
+      if (user !== undefined) query.set("user", user);
+      const { sessions } = (await client.get(`/sessions?${query}`)) as { sessions: readonly SessionView[] };
+      if (parsed.flag("json")) terminal.out(`${JSON.stringify(sessions)}\n`);
+      else if (sessions.length === 0) terminal.out("no sessions\n");
+      else {
+        const rows = sessions.map((s) => [
+          s.id,
+          s.email || s.userId || "",
+          s.status,
+          s.issuedAt ?? "",
+          s.expiresAt ?? "",
+          s.reason ?? "",
+        ]);
+        terminal.out(table(["SESSION", "USER", "STATUS", "SIGNED IN", "EXPIRES", ""], rows));
+      }
+      return 0;
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+/** The API takes this many at once; the receipt of the last change covers those before it. */
+const atOnceMax = 10_000;
+const roundsMax = 1_000;
+
+export const sessionsRevoke: Command = {
+  name: "sessions revoke",
+  usage:
+    "<id>… | --user NAME | --from FILE | [--group GROUP] [--idp ID] [--issued-before TIME] | --all  [--wait [--region] [--timeout 10s]] [--output FILE]",
+  summary: "end sessions, or all sessions of a user, everywhere",
+  help: `With --wait each enforcement node appears as it applies the change, or is fenced; then comes the receipt. With --json every change of the
+receipt is a line, the last one signed. Exit 0 only when complete. --output keeps the signed receipt (cardea receipts verify).
+Open connections on a session are closed before a node counts as applied. --user revokes every session that the user has, in one event.
+--from reads ids, one a line (- for standard input). --group, --idp and --issued-before (ISO 8601) together choose among the live
+sessions; --all takes every one. Up to 10,000 are one batch and one receipt; more are several batches: the receipt of the last covers them all, and
+--output keeps one of each, one a line.`,
+  async run(args, terminal) {
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...chosenBy }, { min: 0, max: 1_000 });
+    const ids = await idsGiven(parsed);
+    const user = parsed.text("user");
+    const filter = filterGiven(parsed);
+    if ([ids, user, filter].filter((given) => given !== undefined).length !== 1)
+      throw new UsageError(
+        "name session ids, or --user, or --from, or a filter (--group, --idp, --issued-before, --all)",
+      );
+    const client = await connectOperator(parsed, terminal);
+    try {
+      const [id, another] = ids ?? [];
+      if (user === undefined && (id === undefined || another !== undefined))
+        return await revokeMany(client, parsed, terminal, { ids, filter });
+      return await carryOut(client, parsed, terminal, {
+        path:
+          id === undefined
+            ? `/users/${inPath(user ?? "")}/sessions/revoke`
+            : `/sessions/${encodeURIComponent(id)}/revoke`,
+        body: {},
+        done: id === undefined ? `all sessions of ${user} revoked` : `session ${id} revoked`,
+        unchanged: "nothing to revoke: already revoked",
+      });
+    } finally {
+      await client.close();
+    }
+  },
+};
+
+const chosenBy = {
+  user: { type: "string" },
+  from: { type: "string" },
+  group: { type: "string" },
+  idp: { type: "string" },
+  "issued-before": { type: "string" },
+  all: { type: "boolean" },
+} as const;
+
+type Chosen = Readonly<{ ids: readonly string[] | undefined; filter: object | undefined }>;
+
+async function idsGiven(parsed: Parsed): Promise<readonly string[] | undefined> {
+  const from = parsed.text("from");
+  if (from === undefined) return parsed.positionals.length === 0 ? undefined : parsed.positionals;
+  if (parsed.positionals.length > 0) throw new UsageError("name the sessions, or a file of them, not both");
+  const ids = (await readText(from)).split(/\s+/).filter((id) => id !== "");
+  if (ids.length === 0) throw new UsageError(`${from} names no session`);
+  return [...new Set(ids)];
+}
+
+function filterGiven(parsed: Parsed): object | undefined {
+  const [group, idpId, issuedBefore] = [parsed.text("group"), parsed.text("idp"), parsed.text("issued-before")];
+  const all = parsed.flag("all");
+  if (group === undefined && idpId === undefined && issuedBefore === undefined && !all) return undefined;
+  return {
+    ...(group === undefined ? {} : { group }),
+    ...(idpId === undefined ? {} : { idpId }),
+    ...(issuedBefore === undefined ? {} : { issuedBefore: isoTime(issuedBefore) }),
+    ...(all ? { all } : {}),
+  };
+}
+
+function isoTime(text: string): string {
+  const at = Date.parse(text);
+  if (Number.isNaN(at)) throw new UsageError(`--issued-before ${text}: write a time such as 2026-11-25T04:00:00Z`);
+  return new Date(at).toISOString();
+}
+
+async function revokeMany(
+  client: OperatorClient,
+  parsed: Parsed,
+  terminal: Terminal,
+  { ids, filter }: Chosen,
+): Promise<ExitCode> {
+  const totals: Totals = { named: 0, unknown: 0, unknownIds: [] };
+  let last: RevokedManyAnswer | undefined;
+  const changes: RevokedManyAnswer[] = [];
+  let refused: OperatorRefusedError | undefined;
+  const chunks = ids === undefined ? [] : chunksOf(ids, atOnceMax);
+  for (let round = 0; round < Math.max(1, ids === undefined ? roundsMax : chunks.length); round++) {
+    const chunk = chunks[round];
+    const body = chunk === undefined ? { filter } : { sessionIds: chunk };
+    try {
+      last = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
+      note(totals, last.named, last.unknown);
+      if (last.changed) changes.push(last);
+    } catch (error) {
+      if (!(error instanceof OperatorRefusedError) || error.status !== 404 || chunk === undefined)
+        throw toldHowFar(error, totals, last);
+      refused = error; // nobody knows one of these; the others may be known
+      note(totals, chunk.length, chunk);
+    }
+    if (ids === undefined && last?.more !== true) break;
+  }
+  if (last === undefined) throw refused ?? new CannotError("nothing was asked");
+  const unknown = totals.unknown === 0 ? "" : `; unknown here: ${totals.unknownIds.slice(0, 3).join(", ")}`;
+  const changed = changes.length > 0;
+  const said = changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
+  return tellOutcome(client, parsed, terminal, { ...last, changed }, said, changed ? changes : [last]);
+}
+
+type Totals = { named: number; unknown: number; unknownIds: readonly string[] };
+
+function note(totals: Totals, named: number, unknown: readonly string[]): void {
+  totals.named += named;
+  totals.unknown += unknown.length;
+  totals.unknownIds = [...totals.unknownIds, ...unknown].slice(0, 3);
+}
+
+/** Of several batches some may be in the log already: whoever is told of a failure must not think that nothing was done. */
+function toldHowFar(error: unknown, { named }: Totals, last: RevokedManyAnswer | undefined): unknown {
+  if (last === undefined) return error;
+  const why = error instanceof Error ? error.message : String(error);
+  const done = `${named} sessions had been revoked by then (receipt: cardea receipt ${formatLink(last.link)} --wait)`;
+  return new CannotError(`${why}; ${done}, the others were not: ask again`, { cause: error });
+}
+
+function chunksOf<T>(all: readonly T[], size: number): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, at) => all.slice(at * size, (at + 1) * size));
+}

@@ -1,0 +1,122 @@
+/**
+ * Decision records that were kept: in a file with what a rotation left beside it, or in the audit stream of all nodes.
+ *
+ * A rotated file is one whose name begins with that of the live one, or with its name before `.jsonl`: `decisions.jsonl.1`,
+ * `decisions.jsonl-20261126.gz`, `decisions-2026-11-26.jsonl`. They are read oldest first; those not written to since are left out.
+ */
+import { createReadStream, readdirSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import type { Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { LRUCache } from "lru-cache";
+import { type RecordRefusal, readAuditStream } from "../../audit/index.ts";
+import type { Config } from "../../config/index.ts";
+import { connectNats, secretsOf } from "../build/audit-parts.ts";
+import { CannotError, UsageError } from "../terminal/command.ts";
+import { type Read, readLines, readValues } from "../terminal/read-lines.ts";
+
+/** Records of which it is remembered that they came: a batch that was written twice is not further apart. */
+const rememberedMax = 20_000;
+
+/** What of a configuration says where records are kept. */
+export type Kept = Readonly<{
+  audit: Pick<Config["audit"], "files" | "nats">;
+  nats: Config["nats"];
+  broker: Pick<Config["broker"], "clusterName">;
+}> &
+  Pick<Config, "sharedSecret" | "sharedSecretPrevious">;
+/** `refused`: why a whole message of the audit stream counts for nothing. */
+export type ReadRecord = Read | Readonly<{ at: string; problem: string; refused: RecordRefusal }>;
+export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<ReadRecord> }>;
+
+/**
+ * @param options.input a file, or `-`; undefined: what the configuration names
+ * @throws UsageError when there is nothing to read
+ */
+export function recordSource(
+  config: Kept,
+  options: Readonly<{ input: string | undefined; from: number; kept: "files" | "nats" | undefined }>,
+): RecordSource {
+  const { input, from, kept } = options;
+  if (input !== undefined) return { name: input, read: () => once(readValues(input)) };
+  const { nats } = config;
+  const viaNats = config.audit.nats && nats !== null;
+  if (kept === "nats" && !viaNats)
+    throw new UsageError("the configuration keeps no records in NATS; name a file with --input");
+  if (viaNats && kept !== "files") return { name: "NATS", read: () => once(ofStream(config, from)) };
+  const [path] = config.audit.files;
+  if (path === undefined) throw new UsageError("the configuration names no audit file; name one with --input");
+  const files = auditFiles(path, from);
+  if (files.length === 0) throw new UsageError(`${path} cannot be read: there is no such file`);
+  return { name: path, read: () => once(ofFiles(files)) };
+}
+
+/** The live file and the rotated ones that were written to since, oldest first. */
+export function auditFiles(path: string, from: number): readonly string[] {
+  const folder = dirname(path);
+  const live = basename(path);
+  const stem = live.replace(/\.jsonl?$/, "");
+  const isRotated = (name: string): boolean =>
+    name !== live &&
+    (name.startsWith(`${live}.`) ||
+      name.startsWith(`${live}-`) ||
+      (name.startsWith(`${stem}-`) && /\.jsonl?(\.gz)?$/.test(name)));
+  let names: readonly string[];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return [];
+  }
+  const rotated = names.filter(isRotated).map((name) => join(folder, name));
+  const dated = rotated.map((file) => ({ file, at: statSync(file).mtimeMs })).filter(({ at }) => at >= from);
+  dated.sort((a, b) => a.at - b.at || (a.file < b.file ? 1 : -1)); // of one moment, `.2` is older than `.1`
+  return [...dated.map(({ file }) => file), ...(names.includes(live) ? [path] : [])];
+}
+
+async function* ofFiles(files: readonly string[]): AsyncGenerator<Read> {
+  for (const file of files) {
+    const raw = createReadStream(file);
+    const opened: Readable = file.endsWith(".gz") ? raw.pipe(createGunzip()) : raw;
+    raw.on("error", (error) => opened.destroy(error));
+    yield* readLines(opened, file);
+  }
+}
+
+async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<ReadRecord> {
+  if (config.nats === null) return;
+  const connection = await connectNats(config.nats, "cardea audit reader", { reconnects: false }).catch(
+    (cause: unknown) => {
+      throw new CannotError("NATS does not answer; read files with --kept files, or one with --input", { cause });
+    },
+  );
+  try {
+    let number = 0;
+    const { clusterName: cluster } = config.broker;
+    for await (const one of readAuditStream(connection, { cluster, secrets: secretsOf(config), fromMs })) {
+      number += 1;
+      const at = `NATS:${number}`;
+      if ("refused" in one) yield { at, problem: `is refused: ${one.refused}`, refused: one.refused };
+      else yield { at, value: one.record };
+    }
+  } catch (cause) {
+    throw cause instanceof CannotError ? cause : new CannotError("the audit stream cannot be read", { cause });
+  } finally {
+    await connection.close();
+  }
+}
+
+/** A batch whose acknowledgement was lost is written again: what has come comes no second time. */
+async function* once(all: AsyncGenerator<ReadRecord>): AsyncGenerator<ReadRecord> {
+  const seen = new LRUCache<string, true>({ max: rememberedMax });
+  for await (const one of all) {
+    const id = "value" in one ? idIn(one.value) : null;
+    if (id !== null && seen.has(id)) continue;
+    if (id !== null) seen.set(id, true);
+    yield one;
+  }
+}
+
+function idIn(value: unknown): string | null {
+  if (typeof value !== "object" || value === null || !("boot" in value) || !("seq" in value)) return null;
+  return typeof value.boot === "string" && typeof value.seq === "number" ? `${value.boot}:${value.seq}` : null;
+}

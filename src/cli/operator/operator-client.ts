@@ -1,0 +1,226 @@
+/**
+ * Operator client: the command line's way to the operator API.
+ *
+ * Where to: `--url` or CARDEA_URL, else the authenticate URL of `-c cardea.yaml`, else what `cardea dev` left in its data
+ * folder. By what right: CARDEA_TOKEN, else a five-minute token minted from the configuration's secret (break-glass; the
+ * server logs its use), else the data folder's. Trusted are the system's authorities and `certificate_authority_file` of the
+ * configuration, or the environment variable of that name.
+ */
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import type { fetch as undiciFetch } from "undici";
+import { createLocalFetch } from "../../auth/index.ts";
+import { mintOperatorToken, operatorApiPrefix } from "../../console/index.ts";
+import { readLocalConfig } from "../build/local-config.ts";
+import type { Parsed } from "../terminal/arguments.ts";
+import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
+import { describeConnectionProblem } from "./connection-problem.ts";
+
+export type OperatorClient = Readonly<{
+  get(path: string, timeoutMs?: number): Promise<unknown>;
+  post(path: string, body: object, timeoutMs?: number): Promise<unknown>;
+  /** Server-Sent Events: calls back with each `data` and its id until the signal aborts. */
+  stream(
+    path: string,
+    lastEventId: string | null,
+    onEvent: (data: string, id: string) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
+  close(): Promise<void>;
+}>;
+
+/** The server answered, and not with what was asked for. */
+export class OperatorRefusedError extends CannotError {
+  readonly status: number;
+  constructor(problem: string, status: number) {
+    super(problem);
+    this.status = status;
+  }
+}
+
+/** The server could not be reached, or the connection broke; another attempt may succeed. */
+export class OperatorUnreachableError extends CannotError {}
+
+/** A user's or group's name as it stands in a path: `/eng/team` or `CORP/alice` would be refused there, escaped or not. */
+export function inPath(name: string): string {
+  return /^[A-Za-z0-9@._-]+$/.test(name) ? name : `base64url:${Buffer.from(name, "utf8").toString("base64url")}`;
+}
+
+export const operatorFile = "operator.json";
+
+type Target = Readonly<{
+  url: URL;
+  token: string;
+  hosts?: Readonly<Record<string, string>>;
+  /** PEM of authorities that are trusted beside those of the system; null: none. */
+  ca: string | null;
+}>;
+
+export async function connectOperator(parsed: Parsed, terminal: Terminal): Promise<OperatorClient> {
+  const target = await findTarget(parsed, terminal);
+  const local = createLocalFetch({
+    timeoutMs: 130_000,
+    hosts: target.hosts ?? {},
+    ...(target.ca === null ? {} : { ca: target.ca }),
+  });
+  return createClient(target, local.fetch, () => local.close());
+}
+
+async function findTarget(parsed: Parsed, terminal: Terminal): Promise<Target> {
+  const givenUrl = parsed.text("url") ?? terminal.env["CARDEA_URL"];
+  const givenToken = terminal.env["CARDEA_TOKEN"];
+  if (givenUrl !== undefined && !URL.canParse(givenUrl)) throw new UsageError(`${givenUrl} is not a URL`);
+  const configPath = parsed.text("config");
+  if (givenUrl !== undefined && givenToken !== undefined && configPath === undefined)
+    return { url: new URL(givenUrl), token: givenToken, ca: authorityOf(terminal) };
+  if (configPath !== undefined) {
+    const config = readLocalConfig(configPath, terminal);
+    const token =
+      givenToken ??
+      (await mintOperatorToken({
+        secret: config.sharedSecret,
+        cluster: config.broker.clusterName,
+        name: `cli-${userInfo().username.replace(/[^A-Za-z0-9_.-]/g, "_")}`,
+        tokenId: randomUUID(),
+        nowS: Math.floor(Date.now() / 1_000),
+        ttlS: 300,
+      }));
+    return {
+      url: givenUrl === undefined ? config.authenticateServiceUrl : new URL(givenUrl),
+      token,
+      hosts: config.hostAliases,
+      ca: config.certificateAuthority,
+    };
+  }
+  const path = join(parsed.text("data-dir") ?? "data", operatorFile);
+  return targetOfDevelopment(path, { givenUrl, givenToken, ca: authorityOf(terminal) });
+}
+
+/** Without a configuration its environment variables still say which authorities to trust. @throws CannotError */
+export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
+  const path = env["CERTIFICATE_AUTHORITY_FILE"];
+  const text = env["CERTIFICATE_AUTHORITY"];
+  if (path === undefined || path === "")
+    return text === undefined || text === "" ? null : asAuthority(text, "CERTIFICATE_AUTHORITY");
+  try {
+    return asAuthority(readFileSync(path, "utf8"), `CERTIFICATE_AUTHORITY_FILE: ${path}`);
+  } catch (cause) {
+    if (cause instanceof CannotError) throw cause;
+    throw new CannotError(`CERTIFICATE_AUTHORITY_FILE: ${path} cannot be read`, { cause });
+  }
+}
+
+/** PEM, or base64 of it, as the configuration takes it. */
+function asAuthority(text: string, from: string): string {
+  const pem = text.includes("-----BEGIN") ? text : Buffer.from(text, "base64").toString("utf8");
+  if (!pem.includes("-----BEGIN CERTIFICATE-----"))
+    throw new CannotError(`${from} holds no certificates; write PEM, or base64 of it`);
+  return pem;
+}
+
+async function targetOfDevelopment(
+  path: string,
+  {
+    givenUrl,
+    givenToken,
+    ca,
+  }: Readonly<{ givenUrl: string | undefined; givenToken: string | undefined; ca: string | null }>,
+): Promise<Target> {
+  try {
+    const value: unknown = JSON.parse(await readFile(path, "utf8"));
+    if (typeof value !== "object" || value === null || !("url" in value) || !("token" in value))
+      throw new TypeError("unexpected shape");
+    return { url: new URL(givenUrl ?? String(value.url)), token: givenToken ?? String(value.token), ca };
+  } catch (cause) {
+    throw new CannotError(
+      `no server to speak to: give -c cardea.yaml, set CARDEA_URL and CARDEA_TOKEN, or start cardea dev (looked for ${path})`,
+      { cause },
+    );
+  }
+}
+
+function createClient(target: Target, fetch: typeof undiciFetch, close: () => Promise<void>): OperatorClient {
+  async function ask(
+    method: "GET" | "POST",
+    path: string,
+    body: object | undefined,
+    timeoutMs: number,
+  ): Promise<unknown> {
+    const url = new URL(`${operatorApiPrefix}${path}`, target.url);
+    const response = await fetch(url, {
+      method,
+      headers: {
+        authorization: `Bearer ${target.token}`,
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(timeoutMs),
+    }).catch((cause: unknown) => {
+      throw new OperatorUnreachableError(describeConnectionProblem(url, cause), { cause });
+    });
+    const text = await response.text().catch((cause: unknown) => {
+      throw new OperatorUnreachableError(describeConnectionProblem(url, cause), { cause });
+    });
+    if (response.ok) return jsonOf(text, url);
+    throw new OperatorRefusedError(`${url.origin} answered ${response.status}: ${errorIn(text)}`, response.status);
+  }
+  return {
+    get: (path, timeoutMs = 15_000) => ask("GET", path, undefined, timeoutMs),
+    post: (path, body, timeoutMs = 15_000) => ask("POST", path, body, timeoutMs),
+    async stream(path, lastEventId, onEvent, signal) {
+      const url = new URL(`${operatorApiPrefix}${path}`, target.url);
+      const response = await fetch(url, {
+        headers: {
+          authorization: `Bearer ${target.token}`,
+          accept: "text/event-stream",
+          ...(lastEventId === null ? {} : { "last-event-id": lastEventId }),
+        },
+        signal,
+      }).catch((cause: unknown) => {
+        if (signal.aborted) throw cause;
+        throw new OperatorUnreachableError(describeConnectionProblem(url, cause), { cause });
+      });
+      if (!response.ok || response.body === null)
+        throw new OperatorRefusedError(
+          `${url.origin} answered ${response.status}: ${errorIn(await response.text())}`,
+          response.status,
+        );
+      let buffered = "";
+      const decoder = new TextDecoder();
+      for await (const chunk of response.body) {
+        buffered += decoder.decode(chunk, { stream: true });
+        const blocks = buffered.split("\n\n");
+        buffered = blocks.pop() ?? "";
+        for (const block of blocks) {
+          const lines = block.split("\n");
+          const data = lines.find((line) => line.startsWith("data: "))?.slice(6);
+          if (data !== undefined) onEvent(data, lines.find((line) => line.startsWith("id: "))?.slice(4) ?? "");
+        }
+      }
+    },
+    close,
+  };
+}
+
+function jsonOf(text: string, url: URL): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const remedy = "check that the address is that of the authenticate service";
+    throw new CannotError(`${url.origin} answered with something else than the operator API; ${remedy}`, { cause });
+  }
+}
+
+function errorIn(text: string): string {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === "object" && value !== null && "error" in value) return String(value.error);
+  } catch {
+    // not JSON: a proxy's own page
+  }
+  return text.slice(0, 200);
+}

@@ -1,0 +1,77 @@
+/** Sends a change and, with `--wait`, shows its receipt as it completes. */
+import { writeFile } from "node:fs/promises";
+import type { ChangeAnswer } from "../../console/index.ts";
+import { formatLink } from "../../events/index.ts";
+import type { Receipt } from "../../replication/index.ts";
+import { type Parsed, parseWait } from "../terminal/arguments.ts";
+import { CannotError, type ExitCode, type Terminal } from "../terminal/command.ts";
+import { promiseIn, receiptText } from "../terminal/print.ts";
+import type { OperatorClient } from "./operator-client.ts";
+import { showProgress, watchReceipt } from "./watch-receipt.ts";
+
+/**
+ * @param done what to say when the change is in the log
+ * @returns 0; with `--wait` 1 when the receipt is not complete in time
+ */
+export async function carryOut(
+  client: OperatorClient,
+  parsed: Parsed,
+  terminal: Terminal,
+  change: Readonly<{ path: string; body: object; done: string; unchanged: string }>,
+): Promise<ExitCode> {
+  const answer = (await client.post(change.path, { ...change.body, wait: "none" })) as ChangeAnswer;
+  return tellOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
+}
+
+/** @param kept of several changes, those whose receipts are to be kept; that of `answer` covers them all */
+export async function tellOutcome(
+  client: OperatorClient,
+  parsed: Parsed,
+  terminal: Terminal,
+  answer: ChangeAnswer,
+  said: string,
+  kept: readonly ChangeAnswer[] = [answer],
+): Promise<ExitCode> {
+  const json = parsed.flag("json");
+  const waits = parsed.flag("wait") || parsed.text("output") !== undefined;
+  if (!json) terminal.out(`${said} (position ${answer.link.position}, epoch ${answer.link.epoch})\n`);
+  if (!waits) {
+    if (json) terminal.out(`${JSON.stringify(answer)}\n`);
+    return 0;
+  }
+  const progress = showProgress(terminal);
+  const line = (receipt: Receipt): string => `${JSON.stringify({ ...answer, receipt })}\n`;
+  const asked = {
+    wait: parsed.flag("region") ? "region" : "all",
+    timeoutMs: parseWait(parsed.text("timeout"), 10_000),
+  } as const;
+  const receipt = await watchReceipt(client, {
+    ...asked,
+    target: `link:${formatLink(answer.link)}`,
+    onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
+  });
+  progress.clear();
+  const path = parsed.text("output");
+  if (path !== undefined) {
+    const receipts: Receipt[] = [];
+    for (const { link } of kept) {
+      const target = `link:${formatLink(link)}`;
+      const isIt = link.position === answer.link.position;
+      receipts.push(isIt ? receipt : await watchReceipt(client, { ...asked, target, onProgress: () => {} }));
+    }
+    await saveReceipts(receipts, path);
+  }
+  terminal.out(json ? line(receipt) : receiptText(receipt, promiseIn(receipt) ?? answer.promise));
+  return receipt.complete ? 0 : 1;
+}
+
+/** The signed form, for whoever must be shown it; one a line. */
+export async function saveReceipts(receipts: readonly Receipt[], path: string): Promise<void> {
+  if (receipts.some(({ signed }) => signed === null))
+    throw new CannotError("the receipt came without a signature: its broker is too old");
+  try {
+    await writeFile(path, receipts.map(({ signed }) => `${signed}\n`).join(""), { mode: 0o644 });
+  } catch (cause) {
+    throw new CannotError(`${path} cannot be written`, { cause });
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Watches a receipt as it completes. On a terminal each node appears when it has applied the change or is fenced; with
+ * `--json` every change is a line. It goes on over a change of leader, and ends with the receipt, signed, or out of time.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { isLastAnswer, type Receipt } from "../../replication/index.ts";
+import type { Terminal } from "../terminal/command.ts";
+import { printable, verdict } from "../terminal/print.ts";
+import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
+
+const graceMs = 15_000;
+const againMs = 250;
+
+/** @param options.target `link:…` or `command:…` @param options.onProgress called with each change but the last */
+export async function watchReceipt(
+  client: OperatorClient,
+  options: Readonly<{
+    target: string;
+    wait: "all" | "region";
+    timeoutMs: number;
+    onProgress: (receipt: Receipt) => void;
+  }>,
+): Promise<Receipt> {
+  const endsAt = performance.now() + options.timeoutMs;
+  for (;;) {
+    const leftMs = Math.max(0, Math.floor(endsAt - performance.now()));
+    const path = `/receipts/${options.target}?wait=${options.wait}&timeoutMs=${leftMs}&timeout=${leftMs}`;
+    let last: Receipt | undefined;
+    const signal = AbortSignal.timeout(leftMs + graceMs);
+    const onEvent = (data: string): void => {
+      const said = JSON.parse(data) as Receipt | Readonly<{ error: string }>;
+      if ("error" in said) return; // nobody leads just now
+      if (said.signed !== null || isLastAnswer(said)) last = said;
+      else options.onProgress(said);
+    };
+    try {
+      await client.stream(path, null, onEvent, signal);
+    } catch (error) {
+      if (performance.now() >= endsAt || isFinal(error)) throw error;
+    }
+    if (last !== undefined) return last;
+    // The stream ended early. Out of time, the receipt is asked for as it stands.
+    if (performance.now() >= endsAt)
+      return (await client.get(
+        `/receipts/${options.target}?wait=${options.wait}&timeoutMs=0&timeout=0`,
+        graceMs,
+      )) as Receipt;
+    await delay(againMs);
+  }
+}
+
+/** Asking again would bring the same answer: it is the question that is wrong, or whoever asks. */
+function isFinal(error: unknown): boolean {
+  return error instanceof OperatorRefusedError && error.status >= 400 && error.status < 500;
+}
+
+/** Says of each node once that it is done, as it gets there; what is missing stands in one line that is drawn again. */
+export function showProgress(terminal: Terminal): Readonly<{ show: (receipt: Receipt) => void; clear: () => void }> {
+  const told = new Set<string>();
+  let drawn = false;
+  const clear = (): void => {
+    if (drawn) terminal.err("\r\u001b[2K");
+    drawn = false;
+  };
+  return {
+    clear,
+    show(receipt) {
+      clear();
+      for (const { node, boot, region, status } of receipt.nodes) {
+        const name = `${node} ${boot} ${status}`;
+        if (status === "unconfirmed" || told.has(name)) continue;
+        told.add(name);
+        terminal.err(`${printable(node)} (${printable(region)}) ${status}\n`);
+      }
+      if (!terminal.interactive) return;
+      terminal.err(verdict(receipt));
+      drawn = true;
+    },
+  };
+}

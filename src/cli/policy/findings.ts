@@ -1,0 +1,233 @@
+/**
+ * Findings: what is right by the grammar and surely not meant: rules that nothing can meet, criteria that change nothing, routes that an
+ * earlier one hides, and routes that are open to everybody.
+ *
+ * Pure. Only what can be proved is said: a rule without a finding may still be wrong.
+ */
+import type { CompiledConditional, DecisionRequest, RoutePolicy } from "../../auth/index.ts";
+import type { Place, RouteConfig } from "../../config/index.ts";
+import type { UnixMs } from "../../events/index.ts";
+
+/** `note`: meant by most who write it, and worth knowing. */
+export type Finding = Readonly<{
+  kind: "never-met" | "no-effect" | "nobody" | "shadowed" | "public" | "without-session";
+  severity: "warning" | "note";
+  at: string;
+  /** Null: a policy without a route around it. */
+  route: string | null;
+  rule: string | null;
+  finding: string;
+  remedy: string;
+}>;
+
+type Criterion = CompiledConditional["criteria"][number];
+
+export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now: UnixMs): readonly Finding[] {
+  const found: Finding[] = [];
+  const say = (kind: Finding["kind"], place: Place, rule: string | null, finding: string, remedy: string): void => {
+    const severity = kind === "public" || kind === "without-session" ? "note" : "warning";
+    found.push({ kind, severity, at: placeText(place), route: route?.id ?? null, rule, finding, remedy });
+  };
+  const known = new Map(policy.conditionals.map((conditional) => [conditional, alwaysOf(conditional, now)]));
+
+  for (const conditional of policy.conditionals) {
+    const { place, rule, operator, criteria, action } = conditional;
+    if (known.get(conditional) === false)
+      say("never-met", place, rule, `this ${action} rule can never be met`, whyNever(conditional, now));
+    for (const criterion of criteria) {
+      const always = alwaysMet(criterion, now);
+      const idle = operator === "or" || operator === "not" ? always === false : always === true;
+      if (idle && criteria.length > 1)
+        say(
+          "no-effect",
+          criterion.place,
+          rule,
+          `\`${criterion.name}\` is ${always === true ? "always" : "never"} met, so it changes nothing here`,
+          "remove it, or write what was meant",
+        );
+    }
+    const repeated = criteria.find((one, index) => criteria.slice(0, index).some((other) => sameLookUp(one, other)));
+    if (repeated !== undefined)
+      say("no-effect", repeated.place, rule, `\`${repeated.name}\` asks for the same once more`, "remove it");
+  }
+
+  const allows = policy.conditionals.filter(({ action }) => action === "allow");
+  const denies = policy.conditionals.filter(({ action }) => action === "deny");
+  const place = route?.place ?? policy.conditionals[0]?.place;
+  if (place === undefined) return found;
+  const denied = denies.find((conditional) => known.get(conditional) === true);
+  if (denied !== undefined)
+    say(
+      "nobody",
+      denied.place,
+      denied.rule,
+      "this deny rule is always met, so nobody gets in",
+      "remove it, or the route",
+    );
+  else if (allows.length > 0 && allows.every((conditional) => known.get(conditional) === false))
+    say("nobody", place, null, "no allow rule can be met, so nobody gets in", "write a rule that somebody can meet");
+  else {
+    const open = allows.find((conditional) => known.get(conditional) === true);
+    const asksNobody = (conditional: CompiledConditional): boolean =>
+      known.get(conditional) !== false && conditional.criteria.every(({ ofSession }) => !ofSession);
+    const unsigned = allows.find((conditional) => isOpenWithoutSession(conditional, now) || asksNobody(conditional));
+    if (open !== undefined && denies.length === 0)
+      say("public", open.place, open.rule, "everybody gets in, signed in or not", "keep it only for what is public");
+    else if (open !== undefined)
+      say(
+        "public",
+        open.place,
+        open.rule,
+        "everybody gets in whom no deny rule keeps out",
+        "keep it only for what is public",
+      );
+    else if (unsigned !== undefined)
+      say(
+        "without-session",
+        unsigned.place,
+        unsigned.rule,
+        "some requests get in without anybody being signed in",
+        "add `authenticated_user: true` if that is not meant",
+      );
+  }
+  return found;
+}
+
+/** An `or` lets in whoever meets one criterion: one that asks for no session is enough. */
+function isOpenWithoutSession({ operator, criteria }: CompiledConditional, now: UnixMs): boolean {
+  return (
+    operator === "or" &&
+    criteria.some(
+      (criterion) => !criterion.ofSession && alwaysMet(criterion, now) !== false && criterion.name !== "cors_preflight",
+    )
+  );
+}
+
+// --- what is the same for every request
+
+/** True: always met, false: never, null: it depends. */
+function alwaysMet(criterion: Criterion, now: UnixMs): boolean | null {
+  if (criterion.always !== null) return criterion.always;
+  if (criterion.name !== "date") return null;
+  // The last bound has passed: from now on the answer is what it is now.
+  const [boundary] = criterion.reads.boundaries;
+  return boundary?.(nothing, now) === null ? criterion.test(nothing, null, now).met : null;
+}
+
+function alwaysOf(conditional: CompiledConditional, now: UnixMs): boolean | null {
+  const each = conditional.criteria.map((criterion) => alwaysMet(criterion, now));
+  if (each.length === 0) return false;
+  const all =
+    each.includes(false) || contradiction(conditional) !== undefined
+      ? false
+      : each.every((one) => one === true)
+        ? true
+        : null;
+  const any = each.includes(true) ? true : each.every((one) => one === false) ? false : null;
+  const not = (value: boolean | null): boolean | null => (value === null ? null : !value);
+  switch (conditional.operator) {
+    case "and":
+      return all;
+    case "or":
+      return any;
+    case "not":
+      return not(any);
+    case "nor":
+      return not(all);
+  }
+}
+
+/** Things of which a request or a person has exactly one: two different ones at once are not to be had. */
+const single: ReadonlySet<string> = new Set(["user", "email", "domain", "http_method", "http_path"]);
+
+function contradiction({ operator, criteria }: CompiledConditional): readonly [Criterion, Criterion] | undefined {
+  if (operator !== "and" && operator !== "nor") return undefined;
+  for (const [index, one] of criteria.entries()) {
+    for (const other of criteria.slice(0, index)) {
+      const { anyOf } = one;
+      if (anyOf === null || other.anyOf?.subject !== anyOf.subject || !single.has(anyOf.subject)) continue;
+      const values = new Set(other.anyOf.values);
+      if (!anyOf.values.some((value) => values.has(value))) return [other, one];
+    }
+  }
+  return undefined;
+}
+
+function whyNever(conditional: CompiledConditional, now: UnixMs): string {
+  const pair = contradiction(conditional);
+  if (pair !== undefined && conditional.operator === "and")
+    return `nothing is both at once: look at ${placeText(pair[0].place)} and ${placeText(pair[1].place)}, or write them under \`or\``;
+  const culprit = conditional.criteria.find((criterion) => alwaysMet(criterion, now) !== null);
+  return culprit === undefined ? "remove it" : `look at \`${culprit.name}\` (${placeText(culprit.place)})`;
+}
+
+function sameLookUp(one: Criterion, other: Criterion): boolean {
+  if (one.anyOf === null || one.anyOf.subject !== other.anyOf?.subject) return false;
+  const values = new Set(other.anyOf.values);
+  return one.anyOf.values.length === values.size && one.anyOf.values.every((value) => values.has(value));
+}
+
+const nothing: DecisionRequest = {
+  method: "",
+  scheme: "https",
+  host: "",
+  rawPath: "",
+  path: "",
+  query: "",
+  headers: {},
+  ip: "",
+  clientCertificate: null,
+};
+
+// --- routes that another one hides
+
+export function findShadowed(routes: readonly RouteConfig[]): readonly Finding[] {
+  return routes.flatMap((later, index): Finding[] => {
+    const hiding = routes.find((earlier, at) => at !== index && hides(earlier, later, at < index));
+    if (hiding === undefined) return [];
+    return [
+      {
+        kind: "shadowed",
+        severity: "warning",
+        at: placeText(later.place),
+        route: later.id,
+        rule: null,
+        finding: `no request ever gets here: the route at ${placeText(hiding.place)} takes them all`,
+        remedy: "put it before that one, or remove it",
+      },
+    ];
+  });
+}
+
+/** Whether every request of one route goes to another. Within a host, routes that name a port come first, then those written first. */
+function hides(one: RouteConfig, other: RouteConfig, before: boolean): boolean {
+  if (one.tunnel !== null || other.tunnel !== null) return before && sameTunnel(one, other);
+  if (!coversHost(one.host, other.host)) return false;
+  if (one.port !== null && one.port !== other.port) return false;
+  if (one.port === null && other.port !== null) return false; // that one is asked first
+  return before && coversPath(one.match, other.match);
+}
+
+function sameTunnel({ tunnel: one }: RouteConfig, { tunnel: other }: RouteConfig): boolean {
+  if (one === null || other === null || one.kind !== other.kind) return false;
+  return other.targets.every((target) =>
+    one.targets.some(({ host, port }) => host === target.host && port === target.port),
+  );
+}
+
+/** An exact host is never looked for among wildcards. */
+function coversHost(one: string, other: string): boolean {
+  if (one === other) return true;
+  if (!/^\*\.[^*]+$/.test(one) || !other.includes("*")) return false;
+  return other.slice(other.lastIndexOf("*") + 1).endsWith(one.slice(1));
+}
+
+function coversPath(one: RouteConfig["match"], other: RouteConfig["match"]): boolean {
+  if (one.kind === other.kind && one.value === other.value) return true;
+  if (one.kind === "prefix") return one.value === "/" || (other.kind !== "regex" && other.value.startsWith(one.value));
+  return one.kind === "regex" && /^\^?\/?\.\*\$?$/.test(one.value);
+}
+
+export function placeText({ file, line, column }: Place): string {
+  return line === 0 ? file : `${file}:${line}:${column}`;
+}

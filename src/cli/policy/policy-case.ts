@@ -1,0 +1,298 @@
+/**
+ * Policy case: one request with one person, as somebody writes it down to ask a policy about it.
+ *
+ * Pure. What is wrong with a case is said in one line that names the key; what is not known is named and left out. Claims may be nested
+ * as an identity provider nests them; those of the user win over those of the session.
+ */
+import { type DeviceCredential, parsePresentedKey } from "../../auth/index.ts";
+import { type Claims, flattenClaims } from "../../events/index.ts";
+import type { RehearsedHead } from "../../proxy/index.ts";
+
+export type CasePerson = Readonly<{
+  sessionId: string;
+  /** The identity provider's subject. */
+  userId: string;
+  email: string;
+  name: string;
+  claims: Claims;
+  groups: readonly string[];
+  devices: readonly DeviceCredential[];
+  /** Null: it does not end. */
+  expiresAtMs: number | null;
+}>;
+export type CaseCertificate = Readonly<{ presented: boolean; leaf: string; intermediates: string }>;
+export type Case = Readonly<{
+  /** Echoed as it is. */
+  id: unknown;
+  head: RehearsedHead;
+  certificate: CaseCertificate | null;
+  ssh: Readonly<{ username: string; publicKey: string | null }> | null;
+  mcp: Readonly<{ method: string; tool: string | null }> | null;
+  person: CasePerson | null;
+  /** By record type, what is found for this caller; null: nothing is. */
+  records: ReadonlyMap<string, Readonly<Record<string, unknown>> | null>;
+  /** Null: now. */
+  nowMs: number | null;
+}>;
+
+/** A case that cannot be asked about; the message names the key. */
+export class CaseError extends Error {
+  readonly code = "ERR_CLI_CASE";
+  constructor(key: string, problem: string) {
+    super(`${key}: ${problem}`);
+    this.name = "CaseError";
+  }
+}
+
+/** Takes what stands under a key that nobody knows. */
+export type Warn = (key: string) => void;
+/** Where a URL without a host is at. */
+export type CaseDefaults = Readonly<{ scheme: "http" | "https"; authority: string }>;
+
+/** @throws CaseError */
+export function readCase(value: unknown, defaults: CaseDefaults, warn: Warn): Case {
+  const whole = new Part("", value, warn);
+  const request = whole.part("request") ?? refuse("request", "is missing");
+  const session = whole.part("session");
+  const user = whole.part("user");
+  const ssh = request.part("ssh") ?? whole.part("ssh");
+  const mcp = request.part("mcp") ?? whole.part("mcp");
+  const groups = whole.texts("groups");
+  const found: Case = {
+    id: whole.any("id") ?? null,
+    head: readHead(request, defaults),
+    certificate: readCertificate(request.part("client_certificate")),
+    ssh: ssh === null ? null : { username: ssh.text("username") ?? "", publicKey: readKey(ssh) },
+    mcp: mcp === null ? null : { method: mcp.text("method") ?? "", tool: mcp.part("tool_call")?.text("name") ?? null },
+    person: session === null ? null : readPerson(session, user, groups),
+    records: readRecords(whole.part("records")),
+    nowMs: whole.moment("now"),
+  };
+  mcp?.any("id");
+  mcp?.part("tool_call")?.any("arguments");
+  whole.any("expect"); // of a table test
+  whole.any("name");
+  for (const part of [whole, request, session, session === null ? null : user, ssh, mcp]) part?.warnOfRest();
+  return found;
+}
+
+function refuse(key: string, problem: string): never {
+  throw new CaseError(key, problem);
+}
+
+function readPerson(session: Part, user: Part | null, groups: readonly string[]): CasePerson | null {
+  const sessionId = session.text("id") ?? refuse("session.id", "is missing");
+  const userId = session.text("user_id") ?? refuse("session.user_id", "is missing");
+  const expiresAtMs = session.moment("expires_at");
+  const devices = session.list("device_credentials").map((device) => {
+    const credential = {
+      id: device.text("id") ?? refuse(`${device.key}.id`, "is missing"),
+      typeId: device.text("type_id") ?? refuse(`${device.key}.type_id`, "is missing"),
+      approvedBy: device.text("approved_by"),
+    };
+    device.warnOfRest();
+    return credential;
+  });
+  // A record of somebody else says nothing about this session: as if there were none.
+  const recordId = user?.text("id") ?? null;
+  const own = user !== null && (recordId === null || recordId === userId) ? user : null;
+  if (user !== null && own === null) {
+    for (const key of ["email", "name", "claims"]) user.any(key);
+    session.warnOf(
+      `user.id is ${JSON.stringify(recordId)} and session.user_id ${JSON.stringify(userId)}, so the user does not count`,
+    );
+  }
+  const claims = mergeClaims(session.object("claims"), own?.object("claims") ?? {});
+  if (sessionId === "") return null;
+  return {
+    sessionId,
+    userId,
+    email: own?.text("email") ?? "",
+    name: own?.text("name") ?? "",
+    claims: flattenClaims(claims),
+    groups,
+    devices,
+    expiresAtMs,
+  };
+}
+
+type Tree = Readonly<Record<string, unknown>>;
+const isTree = (value: unknown): value is Tree => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Objects go into each other; anything else of the user takes the place of the session's. */
+function mergeClaims(session: Tree, user: Tree): Tree {
+  const merged = new Map(Object.entries(session));
+  for (const [key, value] of Object.entries(user)) {
+    const before = merged.get(key);
+    merged.set(key, isTree(before) && isTree(value) ? mergeClaims(before, value) : value);
+  }
+  return Object.fromEntries(merged);
+}
+
+const urlPattern = /^(?:(https?|tcp\+https?|udp\+https?):\/\/([^/?#]*))?((?:\/[^?#]*)?(?:\?[^#]*)?)(?:#.*)?$/i;
+
+function readHead(request: Part, defaults: CaseDefaults): RehearsedHead {
+  const url = request.text("url") ?? refuse("request.url", "is missing");
+  const headers = request.part("headers");
+  const named = headers?.hostHeader() ?? defaults.authority;
+  const match = urlPattern.exec(url);
+  if (match === null || url === "")
+    refuse("request.url", `${JSON.stringify(url)} is not a URL: write https://host/path`);
+  const [, scheme = defaults.scheme, host = named, rest = ""] = match ?? [];
+  if (host === "" || host.includes("@"))
+    refuse("request.url", `${JSON.stringify(url)} names no host, or more than that`);
+  const secure = !/http$/i.test(scheme);
+  const authority = withoutDefaultPort(host, secure ? "443" : "80");
+  const method = request.text("method") ?? "GET";
+  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(method)) refuse("request.method", `${JSON.stringify(method)} is no method`);
+  const kind = /^udp/i.test(scheme) ? "udp" : /^tcp/i.test(scheme) || method === "CONNECT" ? "tcp" : null;
+  const target = inAscii(rest.startsWith("/") ? rest : `/${rest}`);
+  return {
+    method: kind === "tcp" ? "CONNECT" : method,
+    scheme: secure ? "https" : "http",
+    authority: kind === null ? authority : host,
+    target: kind === "tcp" ? host : target,
+    headers: headers?.headerLines() ?? [],
+    ip: request.text("ip") ?? "",
+    tunnel: kind === null ? null : { kind, at: tunnelEnd(host) },
+  };
+}
+
+function tunnelEnd(host: string): Readonly<{ host: string; port: number }> {
+  const [, name, port] = /^(.+):(\d{1,5})$/.exec(host.toLowerCase()) ?? [];
+  if (name === undefined)
+    refuse("request.url", `${JSON.stringify(host)} needs a port: a tunnel leads to host and port`);
+  return { host: name ?? "", port: Number(port) };
+}
+
+function withoutDefaultPort(host: string, port: string): string {
+  return host.endsWith(`:${port}`) ? host.slice(0, -port.length - 1) : host;
+}
+
+/** What a browser would do with `é`; everything that is ASCII stays as it is written. */
+function inAscii(text: string): string {
+  return text.toWellFormed().replace(/[\u007f-\u{10ffff}]+/gu, encodeURIComponent);
+}
+
+function readCertificate(part: Part | null): CaseCertificate | null {
+  if (part === null) return null;
+  const found = {
+    presented: part.truth("presented") ?? false,
+    leaf: part.text("leaf") ?? "",
+    intermediates: part.text("intermediates") ?? "",
+  };
+  part.warnOfRest();
+  return found;
+}
+
+function readKey(ssh: Part): string | null {
+  const text = ssh.text("publickey");
+  if (text === null || text === "") return null;
+  return (
+    parsePresentedKey(text) ??
+    refuse("ssh.publickey", "is no SSH key: write base64 of it, or its line of authorized_keys")
+  );
+}
+
+function readRecords(part: Part | null): Case["records"] {
+  const records = new Map<string, Tree | null>();
+  for (const type of part?.keys ?? []) {
+    const value = part?.any(type);
+    if (value !== null && !isTree(value)) refuse(`records.${type}`, "is neither a record nor null");
+    records.set(type, isTree(value) ? value : null);
+  }
+  return records;
+}
+
+/** An object of the case, which knows where it stands and which of its keys were asked for. */
+class Part {
+  readonly key: string;
+  readonly #value: Tree;
+  readonly #asked = new Set<string>();
+  readonly #warn: Warn;
+
+  constructor(key: string, value: unknown, warn: Warn) {
+    if (!isTree(value)) throw new CaseError(key === "" ? "(case)" : key, "is not an object");
+    this.key = key;
+    this.#value = value;
+    this.#warn = warn;
+  }
+
+  get keys(): readonly string[] {
+    return Object.keys(this.#value);
+  }
+
+  any(key: string): unknown {
+    this.#asked.add(key);
+    return Object.hasOwn(this.#value, key) ? this.#value[key] : undefined;
+  }
+  part(key: string): Part | null {
+    const value = this.any(key);
+    return value === undefined || value === null ? null : new Part(this.#at(key), value, this.#warn);
+  }
+  object(key: string): Tree {
+    const value = this.any(key) ?? {};
+    return isTree(value) ? value : refuse(this.#at(key), "is not an object");
+  }
+  list(key: string): readonly Part[] {
+    const value = this.any(key) ?? [];
+    if (!Array.isArray(value)) refuse(this.#at(key), "is not a list");
+    return (value as readonly unknown[]).map((item, index) => new Part(`${this.#at(key)}[${index}]`, item, this.#warn));
+  }
+  texts(key: string): readonly string[] {
+    const value = this.any(key) ?? [];
+    if (!Array.isArray(value) || !value.every((item) => typeof item === "string"))
+      refuse(this.#at(key), "is not a list of texts");
+    return value as readonly string[];
+  }
+  text(key: string): string | null {
+    const value = this.any(key) ?? null;
+    if (value !== null && typeof value !== "string") refuse(this.#at(key), "is not a text");
+    return value as string | null;
+  }
+  truth(key: string): boolean | null {
+    const value = this.any(key) ?? null;
+    if (value !== null && typeof value !== "boolean") refuse(this.#at(key), "is neither true nor false");
+    return value as boolean | null;
+  }
+  /** RFC 3339, in milliseconds. */
+  moment(key: string): number | null {
+    const text = this.text(key);
+    if (text === null) return null;
+    if (
+      !/^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/.test(text) ||
+      Number.isNaN(Date.parse(text))
+    )
+      refuse(this.#at(key), `${JSON.stringify(text)} is not a time of RFC 3339, such as 2026-12-24T18:00:00Z`);
+    return Date.parse(text);
+  }
+  /** Names and values in turn. */
+  headerLines(): readonly string[] {
+    return this.keys.flatMap((name) => {
+      const value = this.any(name);
+      const values = Array.isArray(value) ? value : [value];
+      if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) refuse(this.#at(name), "is no header name");
+      if (!values.every((line) => typeof line === "string"))
+        refuse(this.#at(name), "is neither a text nor a list of texts");
+      return name.toLowerCase() === "host" ? [] : values.flatMap((line) => [name, String(line)]);
+    });
+  }
+
+  hostHeader(): string | undefined {
+    const name = this.keys.find((key) => key.toLowerCase() === "host");
+    const value = name === undefined ? undefined : this.any(name);
+    return typeof value === "string" ? value : undefined;
+  }
+
+  warnOf(problem: string): void {
+    this.#warn(problem);
+  }
+  warnOfRest(): void {
+    for (const key of this.keys)
+      if (!this.#asked.has(key)) this.#warn(`${this.#at(key)} is not known and does not count`);
+  }
+
+  #at(key: string): string {
+    return this.key === "" ? key : `${this.key}.${key}`;
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * What `cardea policy …` asks: a bare policy document, or the routes of a configuration, compiled; or everything that is wrong with it.
+ *
+ * A bare document stands for a route that is asked whatever the URL says. Data sets of a bare document are what each case brings along.
+ */
+
+import { hash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { AnyRecords, compilePolicy, type Policies, type Records } from "../../auth/index.ts";
+import { type Config, canonicalJson, type Problem, type RouteConfig, readYaml, suggest } from "../../config/index.ts";
+import {
+  type CertificateJudge,
+  certificateJudge,
+  compileRoutes,
+  judgeByAuthority,
+  type Routes,
+} from "../../proxy/index.ts";
+import { readConfiguration } from "../build/load.ts";
+import { generatedSecrets } from "../build/local-config.ts";
+import { readRecords } from "../build/record-parts.ts";
+import type { Parsed } from "../terminal/arguments.ts";
+import { type Terminal, UsageError } from "../terminal/command.ts";
+
+export type Asked = Readonly<{
+  /** With `--shadow` those of `shadow_policy`, where a route has one. */
+  policies: Policies;
+  /** Of the routes that have a `shadow_policy`. */
+  shadows: Policies;
+  /** Null: there is no route, only a document. */
+  config: Config | null;
+  routes: Routes | null;
+  /** The route that is asked whatever the URL says; null: the URL tells. `unknown`: it was named, and there is none. */
+  route: Readonly<{ id: string; route: RouteConfig | null }> | "unknown" | null;
+  /** What is to be made of a client certificate that was written down. */
+  certificates: CertificateJudge;
+  /** What identifies the policies in the facts read. */
+  configuration: string;
+  records: Records;
+}>;
+
+export type Opened = Readonly<
+  { ok: true; asked: Asked; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
+>;
+
+/** Reads the data sources of a configuration once. One that cannot be read is named, and answers that rest on it are 503. */
+export async function fillRecords({ config, records }: Asked, { err }: Pick<Terminal, "err">): Promise<void> {
+  if (config === null) return;
+  for (const [type, problem] of await readRecords(config, records)) err(`data source ${type}: ${problem}\n`);
+}
+
+export const documentOptions = {
+  policy: { type: "string" },
+  config: { type: "string", short: "c" },
+  route: { type: "string" },
+  shadow: { type: "boolean" },
+  "client-ca": { type: "string" },
+} as const;
+
+/** @throws UsageError */
+export function openPolicy(parsed: Parsed, terminal: Pick<Terminal, "env" | "err">): Opened {
+  const [document, config, route] = [parsed.text("policy"), parsed.text("config"), parsed.text("route")];
+  if (document !== undefined && config !== undefined) throw new UsageError("name --policy or -c, not both");
+  if (document === undefined && config === undefined)
+    throw new UsageError("name a policy with --policy, or a configuration with -c");
+  if (document !== undefined && route !== undefined)
+    throw new UsageError("--route goes with -c: a bare policy has no routes");
+  if (document !== undefined && parsed.flag("shadow"))
+    throw new UsageError("--shadow goes with -c: a bare policy has no other beside it");
+  const pem = parsed.text("client-ca");
+  if (pem !== undefined && document === undefined)
+    throw new UsageError("--client-ca goes with --policy: a configuration names its own");
+  return document !== undefined
+    ? openDocument(document, judgeByAuthority(pem === undefined ? null : readPem(pem)))
+    : openConfiguration(config ?? "", { route, terminal, shadow: parsed.flag("shadow") });
+}
+
+function readPem(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new UsageError(`--client-ca ${path} cannot be read`, { cause });
+  }
+}
+
+/** The name that a bare document has among routes. */
+export const documentId = "policy";
+
+function openDocument(file: string, certificates: CertificateJudge): Opened {
+  const place = { file, line: 0, column: 0 };
+  const refuse = (problem: string, remedy: string): Opened => ({
+    ok: false,
+    problems: [{ ...place, key: "(document)", problem, remedy, severity: "error" }],
+  });
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch {
+    return refuse("cannot be read", "name a file with a policy");
+  }
+  const { readable, value, places, problems } = readYaml(text, file);
+  if (!readable || problems.some(({ severity }) => severity === "error")) return { ok: false, problems };
+  const records = new AnyRecords();
+  const compiled = compilePolicy({ ppl: value ?? null, place: places.value, places }, documentId, { records });
+  if (!compiled.ok) return { ok: false, problems: [...problems, ...compiled.problems] };
+  return {
+    ok: true,
+    warnings: [...problems, ...compiled.warnings],
+    asked: {
+      policies: new Map([[documentId, compiled.policy]]),
+      shadows: new Map(),
+      config: null,
+      routes: null,
+      route: { id: documentId, route: null },
+      certificates,
+      configuration: hash("sha256", canonicalJson(value ?? null), "hex"),
+      records,
+    },
+  };
+}
+
+function openConfiguration(
+  file: string,
+  {
+    route,
+    terminal,
+    shadow,
+  }: Readonly<{ route: string | undefined; terminal: Pick<Terminal, "env" | "err">; shadow: boolean }>,
+): Opened {
+  const { loaded, problems } = readPolicyParts(file, terminal);
+  if (loaded === undefined) return { ok: false, problems };
+  const { config, policies, shadows, records } = loaded;
+  const named = route === undefined ? null : (routeNamed(config, route) ?? "unknown");
+  if (named === "unknown") {
+    const meant = suggest(
+      route ?? "",
+      config.routes.flatMap(({ id, name }) => [id, name]),
+    );
+    terminal.err(
+      `no route is called ${JSON.stringify(route)}${meant === undefined ? "" : `; did you mean ${JSON.stringify(meant)}?`}\n`,
+    );
+  }
+  return {
+    ok: true,
+    warnings: problems,
+    asked: {
+      policies: shadow ? new Map([...policies, ...shadows]) : policies,
+      shadows,
+      config,
+      routes: compileRoutes(config.routes),
+      route: named === "unknown" || named === null ? named : { id: named.id, route: named },
+      certificates: certificateJudge(config),
+      configuration: config.hash,
+      records,
+    },
+  };
+}
+
+/**
+ * The whole configuration where it is valid, so that answers name the configuration that nodes run. Otherwise its policy parts: policies
+ * need no certificates, secrets or provider.
+ */
+function readPolicyParts(file: string, terminal: Pick<Terminal, "env" | "err">): ReturnType<typeof readConfiguration> {
+  const options = { env: terminal.env, missingSecrets: "forget", generate: generatedSecrets } as const;
+  const whole = readConfiguration(file, options);
+  if (whole.loaded !== undefined) return whole;
+  const parts = readConfiguration(file, { ...options, only: "policies" });
+  if (parts.loaded !== undefined)
+    terminal.err(
+      `${file}: not valid as a whole, so only its policies and what they need are read; see cardea check -c ${file}\n`,
+    );
+  return parts;
+}
+
+const madeId = /^[0-9a-f]{32}$/;
+
+/** What an operator calls a route: the id that they gave it, else its name, and never an id that was made for it while there is one. */
+export function calledRoute(config: Config | null, id: string): string {
+  const name = madeId.test(id) ? config?.routes.find((route) => route.id === id)?.name : undefined;
+  return name ?? id;
+}
+
+/** By id, else by name or `from`. */
+function routeNamed({ routes }: Config, name: string): RouteConfig | undefined {
+  return (
+    routes.find(({ id }) => id === name) ??
+    routes.find(
+      (route) => route.name === name || route.from.href === name || route.from.origin === name || route.host === name,
+    )
+  );
+}

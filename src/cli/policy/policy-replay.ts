@@ -1,0 +1,181 @@
+/** `cardea policy replay`: recorded decisions under another configuration, and who would gain or lose by it. */
+import { readFileSync } from "node:fs";
+import type { DecisionRecord } from "../../auth/index.ts";
+import { type Config, formatProblem } from "../../config/index.ts";
+import { recordSource } from "../operator/audit-records.ts";
+import { parse } from "../terminal/arguments.ts";
+import { type Command, UsageError } from "../terminal/command.ts";
+import { printable } from "../terminal/print.ts";
+import { calledRoute, fillRecords, openPolicy } from "./policy-document.ts";
+import { type KnownPerson, type Replayed, replay } from "./replay-decision.ts";
+
+const defaultSinceMs = 24 * 3_600_000;
+
+export const policyReplay: Command = {
+  name: "policy replay",
+  usage: "-c NEW.yaml [--since 24h] [--shadow] [--kept files|nats] [--input FILE|-] [--people FILE] [--json]",
+  summary: "recorded decisions under a new configuration: who would gain and who would lose",
+  help: `Reads decision records from where NEW.yaml says that they are kept, and asks NEW.yaml about each as of its own moment: from the audit stream in
+NATS, which has those of all nodes, or from its first audit file and what a rotation left beside it (also .gz). --kept chooses; --input reads one file.
+--shadow asks the shadow_policy of routes that have one.
+--since takes 30m, 24h or 7d (default 24h). --people takes what \`cardea users list --json\` prints, so that e-mail, domain, user and
+groups can be asked about, as they are now. A record holds no claims, devices, certificates, headers or query: where the answer rests on one of
+those, it is counted as not replayed, with the reason. --json prints {replayed, differences: [{route, person, change, count, example}], notReplayed}.
+Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml is invalid or the records cannot be read.`,
+  async run(args, terminal) {
+    const options = {
+      config: { type: "string", short: "c" },
+      since: { type: "string" },
+      shadow: { type: "boolean" },
+      kept: { type: "string" },
+      input: { type: "string" },
+      people: { type: "string" },
+      json: { type: "boolean" },
+    } as const;
+    const parsed = parse(args, options, { min: 0, max: 0 });
+    if (parsed.text("config") === undefined) throw new UsageError("name the new configuration with -c");
+    const from = Date.now() - sinceMs(parsed.text("since"));
+    const people = readPeople(parsed.text("people"));
+    const opened = openPolicy(parsed, terminal);
+    if (!opened.ok) {
+      for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
+      return 2;
+    }
+    const { asked } = opened;
+    const { config } = asked;
+    if (config === null) throw new UsageError("name the new configuration with -c");
+    const source = recordSource(config, { input: parsed.text("input"), from, kept: keptIn(parsed.text("kept")) });
+    await fillRecords(asked, terminal);
+    const report = new Report();
+    for await (const read of source.read()) {
+      const record = "problem" in read ? null : recordIn(read.value);
+      if ("refused" in read) report.notReplayed(`a message of the audit stream was refused: ${read.refused}`);
+      else if (record === null) report.notReplayed("the line is no decision record");
+      else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
+      else if (record.at >= from) report.add(record, replay(record, { config, asked, people }));
+    }
+    terminal.out(parsed.flag("json") ? `${JSON.stringify(report.toJson())}\n` : report.toText(config));
+    return report.differs ? 1 : 0;
+  },
+};
+
+type Difference = {
+  readonly route: string | null;
+  readonly person: string | null;
+  readonly change: "gains" | "loses";
+  count: number;
+  readonly example: string;
+};
+
+class Report {
+  #replayed = 0;
+  readonly #differences = new Map<string, Difference>();
+  readonly #notReplayed = new Map<string, number>();
+
+  get differs(): boolean {
+    return this.#differences.size > 0;
+  }
+
+  notReplayed(why: string): void {
+    this.#notReplayed.set(why, (this.#notReplayed.get(why) ?? 0) + 1);
+  }
+
+  add(record: DecisionRecord, replayed: Replayed): void {
+    if (replayed.type === "not") {
+      this.notReplayed(replayed.why);
+      return;
+    }
+    this.#replayed++;
+    const { before, after, routeId: route, reasons } = replayed;
+    if (before === after) return;
+    const person = record.userId;
+    const change = after ? "gains" : "loses";
+    const key = JSON.stringify([route, person, change]);
+    const known = this.#differences.get(key);
+    if (known !== undefined) {
+      known.count++;
+      return;
+    }
+    const why = reasons.length === 0 ? "" : ` [${reasons.join(", ")}]`;
+    const at = new Date(record.at).toISOString();
+    const example = `${record.method} ${record.host}${record.path} at ${at}, request ${record.requestId}${why}`;
+    this.#differences.set(key, { route, person, change, count: 1, example });
+  }
+
+  toJson(): object {
+    const notReplayed = [...this.#notReplayed].map(([why, count]) => ({ why, count }));
+    return { replayed: this.#replayed, differences: this.#sorted(), notReplayed };
+  }
+
+  toText(config: Config): string {
+    const lines: string[] = [];
+    let before: string | null | undefined;
+    for (const { route, person, change, count, example } of this.#sorted()) {
+      if (route !== before) lines.push(`route ${route === null ? "(none)" : calledRoute(config, route)}`);
+      before = route;
+      lines.push(`  ${change}  ${person ?? "nobody signed in"}  ${count} ×, first ${example}`);
+    }
+    lines.push(`${this.#replayed} decisions replayed, ${this.#differences.size} differences`);
+    const missing = [...this.#notReplayed.values()].reduce((sum, count) => sum + count, 0);
+    if (missing > 0) lines.push(`${missing} could not be replayed:`);
+    for (const [why, count] of this.#notReplayed) lines.push(`  ${count} ×  ${why}`);
+    return lines.map((line) => `${printable(line)}\n`).join("");
+  }
+
+  #sorted(): readonly Difference[] {
+    const keyOf = ({ route, change, person }: Difference): string => JSON.stringify([route, change, person]);
+    return [...this.#differences.values()].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  }
+}
+
+export function keptIn(text: string | undefined): "files" | "nats" | undefined {
+  if (text === undefined || text === "files" || text === "nats") return text;
+  throw new UsageError(`--kept ${text}: write files or nats`);
+}
+
+export function sinceMs(text: string | undefined): number {
+  if (text === undefined) return defaultSinceMs;
+  const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit];
+  if (unitMs === undefined) throw new UsageError(`--since ${text}: write a time such as 30m, 24h or 7d`);
+  return Number(count) * unitMs;
+}
+
+/** Null: it is none. */
+function recordIn(value: unknown): DecisionRecord | "gap" | null {
+  if (typeof value !== "object" || value === null) return null;
+  const record = value as Readonly<Record<string, unknown>>;
+  if (record["kind"] === "gap") return "gap";
+  const texts = ["requestId", "method", "host", "path", "ip", "result"].every((key) => typeof record[key] === "string");
+  const ids = ["routeId", "sessionId", "userId"].every(
+    (key) => record[key] === null || typeof record[key] === "string",
+  );
+  const at = record["at"];
+  const isMoment = typeof at === "number" && Math.abs(at) <= 8.64e15;
+  return record["kind"] === "decision" && texts && ids && isMoment ? (value as DecisionRecord) : null;
+}
+
+/** @throws UsageError */
+function readPeople(path: string | undefined): ReadonlyMap<string, KnownPerson> {
+  if (path === undefined) return new Map();
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new UsageError(`--people ${path} cannot be read as JSON`, { cause });
+  }
+  if (!Array.isArray(value) || !value.every(isPerson))
+    throw new UsageError(`--people ${path} is not what \`cardea users list --json\` prints`);
+  return new Map(value.map((person) => [person.id, person]));
+}
+
+function isPerson(value: unknown): value is KnownPerson & Readonly<{ id: string }> {
+  if (typeof value !== "object" || value === null) return false;
+  const person = value as Readonly<Record<string, unknown>>;
+  const { groups } = person;
+  return (
+    ["id", "subject", "email", "name"].every((key) => typeof person[key] === "string") &&
+    Array.isArray(groups) &&
+    groups.every((group) => typeof group === "string")
+  );
+}

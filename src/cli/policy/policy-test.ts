@@ -1,0 +1,197 @@
+/** `cardea policy test`: tables of cases, what was expected of each and what came, and which rules no case meets. */
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { formatProblem, type Problem, readYaml } from "../../config/index.ts";
+import { type Parsed, parse } from "../terminal/arguments.ts";
+import { type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
+import { printable } from "../terminal/print.ts";
+import { askPolicy, type PolicyAnswer } from "./ask.ts";
+import { placeText } from "./findings.ts";
+import { CaseError, readCase } from "./policy-case.ts";
+import { type Asked, calledRoute, fillRecords, openPolicy } from "./policy-document.ts";
+import { type Difference, differences, failureText, readTable, type Table, type TableCase } from "./policy-table.ts";
+
+export const policyTest: Command = {
+  name: "policy test",
+  usage: "TABLE.yaml… [--policy FILE | -c cardea.yaml] [--shadow] [--coverage SHARE] [--json]",
+  summary: "table tests of a policy, with the rules that no case meets",
+  help: `A table names its policy (or config), people, and cases:
+  policy: policy.yaml
+  people: {alice: {session: {id: s, user_id: alice-1}, user: {email: alice@example.com}, groups: [eng]}}
+  cases: [{name: engineers read, as: alice, url: "https://app.example.com/", expect: permit}]
+A case may say request, session, user, groups, now, ssh, mcp and records as in \`cardea policy eval\`, and a route; expect is a result, or
+{result, status, reasons, rule}. --policy and -c go over what the tables name; --shadow asks the shadow_policy of routes that have one. docs/policy.md
+has examples.
+--coverage 100 is exit 1 when fewer rules than that, in percent, are met by a case. --json prints one object.
+Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a table cannot be read.`,
+  async run(args, terminal) {
+    const options = {
+      policy: { type: "string" },
+      config: { type: "string", short: "c" },
+      shadow: { type: "boolean" },
+      coverage: { type: "string" },
+      json: { type: "boolean" },
+    } as const;
+    const parsed = parse(args, options, { min: 1, max: 1_000 });
+    const wanted = parsed.text("coverage");
+    if (wanted !== undefined && !/^\d{1,3}$/.test(wanted))
+      throw new UsageError("--coverage is a share in percent, such as 90");
+    const run = new Run();
+    for (const file of parsed.positionals) {
+      const code = await runTable(file, { parsed, terminal, run });
+      if (code !== 0) return code;
+    }
+    const failed = run.results.filter(({ found }) => found.length > 0);
+    const { rules, met, percent } = run.coverage();
+    if (parsed.flag("json")) terminal.out(`${JSON.stringify(run.report())}\n`);
+    else {
+      for (const { one, found, answer } of failed) terminal.out(failureText(one, found, answer));
+      for (const { rule, called, at } of run.unmet())
+        terminal.out(printable(`no case meets ${called === null ? "" : `${called}: `}${rule}  (${at})`).concat("\n"));
+      terminal.out(
+        `${run.results.length - failed.length} of ${run.results.length} as expected; ${met} of ${rules} rules met (${percent} %)\n`,
+      );
+    }
+    return failed.length > 0 || percent < Number(wanted ?? 0) ? 1 : 0;
+  },
+};
+
+type Result = Readonly<{ one: TableCase; answer: PolicyAnswer; found: readonly Difference[] }>;
+type Rule = {
+  readonly route: string | null;
+  readonly called: string | null;
+  readonly rule: string;
+  readonly at: string;
+  met: boolean;
+};
+
+/** What the tables have shown so far. */
+class Run {
+  readonly results: Result[] = [];
+  readonly #rules = new Map<string, Rule>();
+
+  /** Every rule there is: those that no case asks must not be missed. */
+  begin({ policies, config }: Asked): void {
+    for (const { routeId, conditionals } of policies.values()) {
+      for (const { rule, place } of conditionals) {
+        const at = placeText(place);
+        const key = JSON.stringify([routeId, rule, at]);
+        const route = config === null ? null : routeId;
+        const called = config === null ? null : calledRoute(config, routeId);
+        if (!this.#rules.has(key)) this.#rules.set(key, { route, called, rule, at, met: false });
+      }
+    }
+  }
+
+  add(result: Result, routeId: string | null): void {
+    this.results.push(result);
+    for (const { rule, at, met } of result.answer.trace) {
+      const known = this.#rules.get(JSON.stringify([routeId, rule, at]));
+      if (known !== undefined && met) known.met = true;
+    }
+  }
+
+  unmet(): readonly Rule[] {
+    return [...this.#rules.values()].filter(({ met }) => !met);
+  }
+  coverage(): Readonly<{ rules: number; met: number; percent: number }> {
+    const rules = this.#rules.size;
+    const met = rules - this.unmet().length;
+    return { rules, met, percent: rules === 0 ? 100 : Math.floor((100 * met) / rules) };
+  }
+  report(): object {
+    const cases = this.results.map(({ one, answer, found }) => ({
+      name: one.name,
+      at: placeText(one.place),
+      ok: found.length === 0,
+      differences: found,
+      answer,
+    }));
+    const passed = cases.filter(({ ok }) => ok).length;
+    const unmet = this.unmet().map(({ route, rule, at }) => ({ route, rule, at }));
+    return { passed, failed: cases.length - passed, cases, coverage: { ...this.coverage(), unmet } };
+  }
+}
+
+type With = Readonly<{ parsed: Parsed; terminal: Terminal; run: Run }>;
+
+async function runTable(file: string, { parsed, terminal, run }: With): Promise<ExitCode> {
+  const table = loadTable(file, terminal);
+  if (table === undefined) return 2;
+  const opened = openPolicy(namesOf(table, file, parsed), terminal);
+  if (!opened.ok) {
+    for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
+    return 1;
+  }
+  const { asked } = opened;
+  await fillRecords(asked, terminal);
+  run.begin(asked);
+  for (const one of table.cases) {
+    const at = placeText(one.place);
+    try {
+      const { answer, routeId } = askCase(one, asked, (problem) => terminal.err(`${at}: ${problem}\n`));
+      run.add({ one, answer, found: differences(one.expected, answer) }, routeId);
+    } catch (error) {
+      if (!(error instanceof CaseError)) throw error;
+      terminal.err(`${at}: ${error.message}\n`);
+      return 2;
+    }
+  }
+  return 0;
+}
+
+function askCase(one: TableCase, asked: Asked, warn: (problem: string) => void): ReturnType<typeof askPolicy> {
+  const named =
+    one.route === null ? null : asked.config?.routes.find(({ id, name }) => id === one.route || name === one.route);
+  if (one.route !== null && named === undefined)
+    throw new CaseError("route", `there is no route ${JSON.stringify(one.route)}`);
+  const route = named === undefined || named === null ? asked.route : { id: named.id, route: named };
+  const defaults = { scheme: "https", authority: named?.from.host ?? "localhost" } as const;
+  return askPolicy(
+    { ...asked, route },
+    readCase({ ...one.value, request: { url: "/", ...requestOf(one) } }, defaults, warn),
+    Date.now,
+  );
+}
+
+function requestOf({ value }: TableCase): object {
+  const request = value["request"];
+  return typeof request === "object" && request !== null ? request : {};
+}
+
+function loadTable(file: string, terminal: Terminal): Table | undefined {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new UsageError(`${file} cannot be read`, { cause });
+  }
+  const document = readYaml(text, file);
+  const errors: readonly Problem[] = document.problems.filter(({ severity }) => severity === "error");
+  if (!document.readable || errors.length > 0) {
+    for (const problem of document.problems) terminal.err(`${formatProblem(problem)}\n`);
+    return undefined;
+  }
+  try {
+    return readTable(document);
+  } catch (error) {
+    if (!(error instanceof CaseError)) throw error;
+    terminal.err(`${file}: ${error.message}\n`);
+    return undefined;
+  }
+}
+
+/** The command line goes over the table, whose own names are relative to it. */
+function namesOf(table: Table, file: string, parsed: Parsed): Parsed {
+  const given = { policy: parsed.text("policy"), config: parsed.text("config") };
+  if (given.policy !== undefined || given.config !== undefined) return parsed;
+  if (table.policy === null && table.config === null)
+    throw new UsageError(`${file} names neither policy nor config, and neither --policy nor -c is given`);
+  const beside = (name: string | null): string | undefined =>
+    name === null ? undefined : resolve(dirname(file), name);
+  const named: Readonly<Record<string, string | undefined>> = {
+    policy: beside(table.policy),
+    config: beside(table.config),
+  };
+  return { ...parsed, text: (name) => named[name] };
+}

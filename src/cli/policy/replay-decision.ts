@@ -1,0 +1,145 @@
+/**
+ * One recorded decision under another configuration: permitted or not, or why that cannot be said.
+ *
+ * Pure. A record holds ids, method, host, path and address: no claims, no headers, no query. Criteria about what it does not hold are
+ * neither met nor unmet, and an answer counts only when it is the same whatever they would have said. So a replay never guesses.
+ */
+import { type CompiledConditional, type DecisionRecord, decide, type RoutePolicy } from "../../auth/index.ts";
+import type { Config, RouteConfig } from "../../config/index.ts";
+import { type RehearsedHead, rehearse } from "../../proxy/index.ts";
+import { callerOf } from "./ask.ts";
+import type { CasePerson } from "./policy-case.ts";
+import type { Asked } from "./policy-document.ts";
+
+/** Who somebody is, beside their session: as `cardea users list --json` tells it. */
+export type KnownPerson = Pick<CasePerson, "email" | "name" | "groups"> & Readonly<{ subject: string }>;
+
+export type Replayed = Readonly<
+  | { type: "replayed"; routeId: string | null; before: boolean; after: boolean; reasons: readonly string[] }
+  | { type: "not"; why: string }
+>;
+
+/** What is the same for a person of whom only the session is known. */
+const ofRecord = new Set(["accept", "reject", "authenticated_user", "http_method", "http_path", "source_ip"]);
+/** Depends on the moment, or on a kind of listener that has no decision records. */
+const always = new Set(["date", "day_of_week", "time_of_day", "mcp_tool"]);
+const ofPeople = new Set(["user", "email", "domain", "groups"]);
+/** Their answer may be that something else is wanted first, even where they are not what decides. */
+const askForMore = new Set(["device", "record", "client_certificate", "invalid_client_certificate"]);
+
+type Setting = Readonly<{ config: Config; asked: Asked; people: ReadonlyMap<string, KnownPerson> }>;
+
+export function replay(record: DecisionRecord, { config, asked, people }: Setting): Replayed {
+  const skip = whyNot(record);
+  if (skip !== null) return { type: "not", why: skip };
+  const before = record.result === "permit";
+  const head = headOf(record, config.routes);
+  if (head === null) return { type: "not", why: "the port that was asked for is not in the record" };
+  const rehearsal = rehearse(head);
+  const refused = (routeId: string | null, reasons: readonly string[]): Replayed => ({
+    ...{ type: "replayed", routeId, before, after: false, reasons },
+  });
+  if (rehearsal.type === "refused") return refused(null, [rehearsal.reason]);
+  const refusal = rehearsal.refusalOf(asked.routes);
+  if (refusal !== undefined) return refused(null, [refusal]);
+  if (rehearsal.reserved) return { type: "not", why: "the proxy answers this path itself" };
+  const route = asked.routes === null ? undefined : rehearsal.match(asked.routes);
+  const policy = route === undefined ? undefined : asked.policies.get(route.id);
+  if (route === undefined || policy === undefined) return refused(record.routeId, ["route-not-found"]);
+
+  const known = record.userId === null ? undefined : people.get(record.userId);
+  const person = record.sessionId === null ? null : personOf(record, known);
+  const caller = callerOf(person);
+  const question = { request: rehearsal.question(route), now: record.at };
+  const principal = caller.type === "principal" ? caller.principal : null;
+  const isKnown = (name: string, ofSession: boolean): boolean => {
+    if (ofRecord.has(name) || always.has(name) || name.startsWith("ssh_")) return true;
+    if (name === "cors_preflight") return record.method !== "OPTIONS";
+    return person === null ? ofSession : known !== undefined && ofPeople.has(name);
+  };
+  const unknown = unknownOf(policy, isKnown);
+  if (unknown.length === 0) {
+    const decision = decide({ policies: asked.policies, routeId: route.id, caller, ...question });
+    const { type, reasons } = decision;
+    return { type: "replayed", routeId: route.id, before, after: type === "permit", reasons };
+  }
+  const side = (action: CompiledConditional["action"]): boolean | null =>
+    anyOf(
+      policy.conditionals
+        .filter((conditional) => conditional.action === action)
+        .map(({ operator, criteria }) =>
+          combined(
+            operator,
+            criteria.map(({ name, ofSession, test }) =>
+              isKnown(name, ofSession) ? test(question.request, principal, question.now).met : null,
+            ),
+          ),
+        ),
+    );
+  const [allow, deny] = [side("allow"), side("deny")];
+  if (allow === false || deny === true) return refused(route.id, []);
+  if (allow === true && deny === false && person !== null && !unknown.some((name) => askForMore.has(name)))
+    return { type: "replayed", routeId: route.id, before, after: true, reasons: [] };
+  return { type: "not", why: `it rests on what the record does not hold: ${unknown.join(", ")}` };
+}
+
+function whyNot({ result, status, sessionId }: DecisionRecord): string | null {
+  if (result === "unavailable" || result === "bad_request") return `it was not decided by policy: ${result}`;
+  if (status === 503) return "it was not decided by policy: a data set could not be read";
+  if (result === "signin" && sessionId !== null) return "the session had ended";
+  return null;
+}
+
+function unknownOf(policy: RoutePolicy, isKnown: (name: string, ofSession: boolean) => boolean): readonly string[] {
+  const names = policy.conditionals.flatMap(({ criteria }) =>
+    criteria.flatMap(({ name, ofSession }) => (isKnown(name, ofSession) ? [] : [name])),
+  );
+  return [...new Set(names)].sort();
+}
+
+/** True, false, or null: it depends on what is not known. */
+function combined(operator: CompiledConditional["operator"], values: readonly (boolean | null)[]): boolean | null {
+  if (values.length === 0) return false;
+  switch (operator) {
+    case "and":
+      return allOf(values);
+    case "or":
+      return anyOf(values);
+    case "not":
+      return turned(anyOf(values));
+    case "nor":
+      return turned(allOf(values));
+  }
+}
+
+function anyOf(values: readonly (boolean | null)[]): boolean | null {
+  return values.includes(true) ? true : values.includes(null) ? null : false;
+}
+function allOf(values: readonly (boolean | null)[]): boolean | null {
+  return values.includes(false) ? false : values.includes(null) ? null : true;
+}
+function turned(value: boolean | null): boolean | null {
+  return value === null ? null : !value;
+}
+
+/** Null: there are routes at ports of this host, and the record does not say which one was asked. */
+function headOf(record: DecisionRecord, routes: readonly RouteConfig[]): RehearsedHead | null {
+  const { method, host, path, ip, routeId } = record;
+  const named = routes.find(({ id }) => id === routeId);
+  const head = { method, scheme: "https", headers: [], ip } as const;
+  const kind = named?.tunnel?.kind ?? (method === "CONNECT" ? "tcp" : null);
+  if (kind !== null) {
+    const [, name = host, port = "0"] = /^(.*):(\d+)$/.exec(host) ?? [];
+    return { ...head, authority: host, target: path || host, tunnel: { kind, at: { host: name, port: Number(port) } } };
+  }
+  const port = named?.host === host ? named.port : null;
+  const atPorts = routes.some((route) => route.host === host && route.port !== null && route.tunnel === null);
+  if (atPorts && named === undefined) return null;
+  return { ...head, authority: port === null ? host : `${host}:${port}`, target: path, tunnel: null };
+}
+
+function personOf({ sessionId, userId }: DecisionRecord, known: KnownPerson | undefined): CasePerson {
+  const { subject = userId ?? "", email = "", name = "", groups = [] } = known ?? {};
+  const nothing = { claims: {}, devices: [], expiresAtMs: null };
+  return { sessionId: sessionId ?? "", userId: subject, email, name, groups, ...nothing };
+}

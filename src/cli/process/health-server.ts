@@ -1,0 +1,93 @@
+/**
+ * Health and metrics on a listener of its own, loopback unless told otherwise: `/healthz`, `/readyz`, `/metrics`.
+ *
+ * A password or a client certificate stands before `/metrics` where the configuration asks for one; whoever looks after
+ * processes asks for the others without.
+ */
+import { constants, createHash, timingSafeEqual } from "node:crypto";
+import { createServer as createPlainServer } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import { Readable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
+import { TLSSocket } from "node:tls";
+import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
+import type { Registry } from "prom-client";
+import type { Config, HostPort } from "../../config/index.ts";
+import { withoutJsonSchemas } from "../../replication/index.ts";
+import { type Readiness, readyForAll } from "./readiness.ts";
+
+export async function startHealthServer(options: {
+  listen: HostPort;
+  registry: Registry;
+  readiness: () => Readiness | Promise<Readiness>;
+  /** Brings gauges up to date before they are read. */
+  collect: () => void;
+  /** More in Prometheus' text format, made while it is read. */
+  more: () => Iterable<string> | AsyncIterable<string>;
+  access: Config["metrics"];
+}): Promise<FastifyInstance> {
+  const { tls, clientCa, basicAuth } = options.access;
+  const app = Fastify({
+    logger: false,
+    schemaController: withoutJsonSchemas,
+    forceCloseConnections: true,
+    serverFactory: (handler) =>
+      tls === null
+        ? createPlainServer(handler)
+        : createTlsServer(
+            {
+              ...{ cert: tls.cert, key: tls.key, minVersion: "TLSv1.2" },
+              ...(clientCa === null ? {} : askedOf(clientCa)),
+            },
+            handler,
+          ),
+  });
+  app.get("/healthz", (_request, reply) => reply.type("text/plain; charset=utf-8").send("OK\n"));
+  app.get("/readyz", async (request, reply) => {
+    const { routes } = request.query as Readonly<{ routes?: unknown }>;
+    if (routes !== undefined && routes !== "all")
+      return reply.code(400).send({ ready: false, reasons: ["routes: the only value is all"] });
+    const found = await options.readiness();
+    const readiness = routes === "all" ? readyForAll(found) : found;
+    return reply
+      .code(readiness.ready ? 200 : 503)
+      .header("cache-control", "no-store")
+      .send(readiness);
+  });
+  app.get("/metrics", async (request, reply) => {
+    if (clientCa !== null && !showedCertificate(request))
+      return reply.code(403).type("text/plain").send("a client certificate is required\n");
+    if (basicAuth !== null && !knowsPassword(request, basicAuth))
+      return reply.code(401).header("www-authenticate", 'Basic realm="metrics"').type("text/plain").send("who asks?\n");
+    options.collect();
+    const first = await options.registry.metrics();
+    return reply.type(options.registry.contentType).send(Readable.from(inTurns(`${first}\n`, options.more())));
+  });
+  // Each worker has its own, also where they share everything else.
+  await app.listen({ host: options.listen.host, port: options.listen.port, exclusive: true });
+  return app;
+}
+
+/** Between two pieces others get their turn: a node with thousands of routes goes on answering while it is scraped. */
+async function* inTurns(first: string, more: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string> {
+  yield first;
+  for await (const piece of more) {
+    yield piece;
+    await setImmediate();
+  }
+}
+
+/** A resumed session would bring back the verdict of another time: of a certificate that has run out since, for one. */
+function askedOf(clientCa: string) {
+  return { ca: clientCa, requestCert: true, rejectUnauthorized: false, secureOptions: constants.SSL_OP_NO_TICKET };
+}
+
+function showedCertificate({ raw }: FastifyRequest): boolean {
+  return raw.socket instanceof TLSSocket && raw.socket.authorized && raw.socket.getPeerX509Certificate() !== undefined;
+}
+
+function knowsPassword({ headers }: FastifyRequest, expected: string): boolean {
+  const given = /^Basic +([A-Za-z0-9+/_-]+=*)$/i.exec(headers.authorization ?? "")?.[1] ?? "";
+  const digest = (text: string | Buffer): Buffer => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(Buffer.from(given, "base64")), digest(expected));
+}

@@ -1,0 +1,63 @@
+/**
+ * Counts of what had to be asked about who is asking: bearer tokens that were new, and the provider's tokens of sessions; and of
+ * identities that exceed the bound of their headers.
+ */
+import { Counter, type Registry } from "prom-client";
+import { identityTooLarge, type Oversize } from "../../auth/index.ts";
+import type { Clock, Logger } from "../../replication/index.ts";
+
+export type IdentityCounts = Readonly<{
+  bearers: Counter<"result">;
+  sessionTokens: Counter<"result">;
+  codeExchanges: Counter<"result">;
+  onOversize: (oversize: Oversize) => void;
+}>;
+
+/** One warning per outcome in this time; the counter has the rest. */
+const warnEveryMs = 60_000;
+
+export function identityCounts(
+  registry: Registry,
+  { logger, now }: Readonly<{ logger: Pick<Logger, "warn">; now: Clock["monotonic"] }>,
+): IdentityCounts {
+  const oversize = new Counter({
+    name: "cardea_identity_headers_oversize_total",
+    help: "Assertions whose identity headers exceed max_identity_headers_bytes, by what became of them",
+    labelNames: ["outcome"],
+    registers: [registry],
+  });
+  const warnedAt = { reduced: -Infinity, refused: -Infinity };
+  return {
+    bearers: new Counter({
+      name: "cardea_bearer_tokens_looked_at_total",
+      help: "Bearer tokens that no session was known of, by what became of them",
+      labelNames: ["result"],
+      registers: [registry],
+    }),
+    sessionTokens: new Counter({
+      name: "cardea_session_tokens_asked_total",
+      help: "Questions to the brokers for a session's provider tokens, by what became of them",
+      labelNames: ["result"],
+      registers: [registry],
+    }),
+    codeExchanges: new Counter({
+      name: "cardea_code_exchanges_total",
+      help: "Callbacks that brought a code from the identity provider, by what became of them",
+      labelNames: ["result"],
+      registers: [registry],
+    }),
+    onOversize(found) {
+      const { outcome } = found;
+      oversize.inc({ outcome });
+      if (now() - warnedAt[outcome] < warnEveryMs) return;
+      warnedAt[outcome] = now();
+      if (outcome === "reduced")
+        logger.warn(found, "identity headers exceed their bound; the assertion names only the policy's groups");
+      else
+        logger.warn(
+          { ...found, code: identityTooLarge.code },
+          "identity headers exceed their bound; the request is refused",
+        );
+    },
+  };
+}

@@ -1,0 +1,158 @@
+/**
+ * Reloading: another configuration for a running process, from its files, at SIGHUP or when they change.
+ *
+ * It is read and checked whole, as at the start. What is wrong with it is said, all of it, and the one in force stays; what a
+ * running process cannot change keeps its old value and is named. One at a time; what comes meanwhile is one more after it.
+ */
+import { Counter, Gauge, type Registry } from "prom-client";
+import { type Config, formatProblem, reloadConfig } from "../../config/index.ts";
+import type { Logger } from "../../replication/index.ts";
+import type { Loaded, Reading } from "../build/load.ts";
+import { type WatchedFiles, watchConfig } from "./config-watch.ts";
+
+export type Reloadable = Readonly<{
+  config: () => Config;
+  registry: Registry;
+  /** @throws and the one before stays in force */
+  activate(loaded: Loaded): Promise<void>;
+}>;
+
+const lookEveryMs = 1_000;
+
+const causes: Readonly<Record<WatchedFiles, string>> = {
+  seen: "a file may have changed since it was read",
+  changed: "a file has changed",
+};
+
+/** @returns ends it */
+export function startReloading(
+  process: Readonly<{
+    on(signal: "SIGHUP", listener: () => void): unknown;
+    off(signal: "SIGHUP", l: () => void): unknown;
+  }>,
+  parts: Readonly<{
+    read: () => Reading;
+    files: readonly string[];
+    hot: boolean;
+    services: Reloadable;
+    logger: Logger;
+  }>,
+): () => Promise<void> {
+  const { services, logger } = parts;
+  const metrics = configMetrics(services);
+  let stopped = false;
+  let wanted = 0;
+  let reloading: Promise<void> | undefined;
+  const watch = watchConfig({ everyMs: lookEveryMs, onFiles: (files) => reload(causes[files]) });
+  if (parts.hot) watch.watch(parts.files);
+
+  function reload(cause: string): Promise<void> {
+    wanted++;
+    reloading ??= all(cause).finally(() => {
+      reloading = undefined;
+    });
+    return reloading;
+  }
+
+  async function all(cause: string): Promise<void> {
+    while (wanted > 0 && !stopped) {
+      wanted = 0;
+      await one(cause).catch((error: unknown) => refuse(cause, [String(error)]));
+    }
+  }
+
+  async function one(cause: string): Promise<void> {
+    const { loaded, problems, files } = parts.read();
+    if (parts.hot) watch.watch(files);
+    const lines = problems.map(formatProblem);
+    if (loaded === undefined) {
+      refuse(cause, lines);
+      return;
+    }
+    const running = services.config();
+    const { config, waiting } = reloadConfig(running, loaded.config);
+    metrics.waiting(waiting.length);
+    if (waiting.length > 0)
+      logger.warn({ keys: waiting }, "these keys take effect at the next start; until then their old values stay");
+    if (config.hash === running.hash) {
+      metrics.done("unchanged");
+      const level = cause === causes.seen ? "debug" : "info"; // nobody has asked for it, and nothing has happened
+      logger[level]({ cause, hash: running.hash }, "the configuration is the one in force");
+      return;
+    }
+    for (const problem of lines) logger.warn({ problem }, "configuration");
+    await services.activate({ ...loaded, config });
+    metrics.done("activated");
+    logger.info({ cause, hash: config.hash, before: running.hash }, "another configuration is in force");
+  }
+
+  function refuse(cause: string, problems: readonly string[]): void {
+    metrics.done("refused");
+    logger.error({ cause, problems }, "the configuration is refused; the one before stays in force");
+  }
+
+  const onHangUp = (): void => void reload("SIGHUP");
+  process.on("SIGHUP", onHangUp);
+  return async () => {
+    stopped = true;
+    process.off("SIGHUP", onHangUp);
+    watch.stop();
+    await reloading;
+  };
+}
+
+function configMetrics({ config, registry }: Reloadable) {
+  const registers = [registry];
+  let generation = 1;
+  new Gauge({
+    name: "cardea_config_info",
+    help: "1, with the hash of the configuration in force.",
+    labelNames: ["hash"],
+    registers,
+    collect() {
+      this.reset();
+      this.set({ hash: config().hash }, 1);
+    },
+  });
+  new Gauge({
+    name: "cardea_config_generation",
+    help: "How many configurations have been in force since the start.",
+    registers,
+    collect() {
+      this.set(generation);
+    },
+  });
+  const waiting = new Gauge({
+    name: "cardea_config_keys_waiting",
+    help: "Keys of the file that wait for the next start.",
+    registers,
+  });
+  const success = new Gauge({
+    name: "cardea_config_last_reload_success",
+    help: "0: the last configuration that was read is refused, and the one before stays.",
+    registers,
+  });
+  const at = new Gauge({
+    name: "cardea_config_last_reload_success_timestamp_seconds",
+    help: "When a configuration was last read that was not refused.",
+    registers,
+  });
+  const reloads = new Counter({
+    name: "cardea_config_reloads_total",
+    help: "Configurations read since the start: activated, unchanged or refused.",
+    labelNames: ["result"],
+    registers,
+  });
+  for (const result of ["activated", "unchanged", "refused"]) reloads.inc({ result }, 0);
+  success.set(1);
+  at.setToCurrentTime();
+  return {
+    waiting: (count: number) => waiting.set(count),
+    done(result: "activated" | "unchanged" | "refused") {
+      reloads.inc({ result });
+      success.set(result === "refused" ? 0 : 1);
+      if (result !== "refused") at.setToCurrentTime();
+      if (result === "activated") generation++;
+    },
+  };
+}

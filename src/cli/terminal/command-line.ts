@@ -1,0 +1,122 @@
+/** Finds the command that the arguments name, longest name first, and runs it; prints help and errors. */
+import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "./command.ts";
+import { version } from "./version.ts";
+
+/** They say the place and the remedy. */
+const dataFolderCodes = new Set<unknown>([
+  "ERR_REPLICATION_DATA_FOLDER_LOCKED",
+  "ERR_REPLICATION_DATA_FOLDER_UNUSABLE",
+]);
+
+export async function runCommandLine(
+  args: readonly string[],
+  commands: readonly Command[],
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const [first] = args;
+  if (first === undefined || first === "help" || first === "--help" || first === "-h") {
+    terminal.out(overview(commands));
+    return first === undefined ? 2 : 0;
+  }
+  if (first === "--version" || first === "version") {
+    terminal.out(`cardea ${version}, node ${process.version}\n`);
+    return 0;
+  }
+  const command = find(args, commands);
+  if (command === undefined) {
+    const family = commands.filter((c) => c.name.startsWith(`${first} `));
+    if (family.length > 0 && args.length === 2 && (args[1] === "--help" || args[1] === "-h")) {
+      terminal.out(`${listOf(family)}\n\nEach has --help.\n${common}`);
+      return 0;
+    }
+    terminal.err(await unknownCommand(args, commands));
+    return 2;
+  }
+  const rest = args.slice(command.name.split(" ").length);
+  if (rest.includes("--help") || rest.includes("-h")) {
+    const options = asking.includes(command.name.split(" ")[0] ?? "") ? common : exitCodes;
+    terminal.out(`cardea ${command.name} ${command.usage}\n\n${command.summary}\n\n${command.help}\n\n${options}`);
+    return 0;
+  }
+  try {
+    return await command.run(rest, terminal);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      const near = error.unknown === null ? undefined : await nearest(error.unknown.word, error.unknown.known);
+      const meant = near === undefined ? "" : `; did you mean --${near}?`;
+      terminal.err(`cardea ${command.name}: ${error.message}${meant || `; see cardea ${command.name} --help`}\n`);
+      return 2;
+    }
+    if (error instanceof CannotError) {
+      terminal.err(`cardea ${command.name}: ${error.message}\n`);
+      return 3;
+    }
+    if (error instanceof Error && "code" in error && dataFolderCodes.has(error.code)) {
+      terminal.err(`cardea ${command.name}: ${error.message}\n`);
+      return 3;
+    }
+    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
+      const taken = "port" in error ? ` ${error.port}` : "";
+      const how = command.name === "dev" ? " with --port" : " in the configuration";
+      terminal.err(`cardea ${command.name}: port${taken} is taken; stop what uses it, or choose others${how}\n`);
+      return 3;
+    }
+    terminal.err(
+      `cardea ${command.name}: unexpected: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+    return 3;
+  }
+}
+
+/** Says which command was probably meant, if one is near. */
+async function unknownCommand(args: readonly string[], commands: readonly Command[]): Promise<string> {
+  const [first = "", second] = args;
+  const family = commands.filter((c) => c.name.startsWith(`${first} `));
+  if (family.length > 0 && second !== undefined && !second.startsWith("-")) {
+    const verbs = family.map((c) => c.name.split(" ")[1] ?? "");
+    const near = await nearest(second, verbs);
+    const remedy = near === undefined ? `say which: ${listNames(family)}` : `did you mean cardea ${first} ${near}?`;
+    return `cardea ${first}: there is no command ${JSON.stringify(second)}; ${remedy}\n`;
+  }
+  if (family.length > 0) return `cardea ${first}: say which: ${listNames(family)}\n`;
+  const near = await nearest(first, [...new Set(commands.map((c) => c.name.split(" ")[0] ?? ""))]);
+  const said = `cardea: there is no command ${JSON.stringify(first)}`;
+  if (near === undefined) return `${said}; see cardea --help\n`;
+  const whole = find([near, ...args.slice(1)], commands);
+  return `${said}; did you mean cardea ${whole?.name ?? near}?\n`;
+}
+
+/** Loaded only for a word that is not known: `cardea health` runs every few seconds. */
+async function nearest(word: string, known: readonly string[]): Promise<string | undefined> {
+  const { suggest } = await import("../../config/index.ts");
+  // Keys of a configuration have underscores, and so they are compared.
+  const byKey = new Map(known.map((name) => [name.replaceAll("-", "_"), name]));
+  return byKey.get(suggest(word, byKey.keys()) ?? "");
+}
+
+function listNames(family: readonly Command[]): string {
+  return family.map((c) => c.name).join(", ");
+}
+
+function find(args: readonly string[], commands: readonly Command[]): Command | undefined {
+  const named = commands.filter((command) => command.name.split(" ").every((word, i) => args[i] === word));
+  return named.sort((a, b) => b.name.length - a.name.length)[0];
+}
+
+/** The commands that ask a server, and so take the options that say which. */
+const asking = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
+
+const exitCodes =
+  "Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use, 3 could not be done.\n";
+const common = `Common options: --json prints JSON; -c FILE takes server and right from a configuration; --url URL or CARDEA_URL with CARDEA_TOKEN
+names them; otherwise the data folder of cardea dev (--data-dir, default ./data) does.
+${exitCodes}`;
+
+function overview(commands: readonly Command[]): string {
+  return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach has --help.\n${common}`;
+}
+
+function listOf(commands: readonly Command[]): string {
+  const width = Math.max(...commands.map((c) => c.name.length));
+  return commands.map((c) => `  cardea ${c.name.padEnd(width)}  ${c.summary}`).join("\n");
+}

@@ -1,0 +1,112 @@
+/** Tables and words for a terminal. Pure. */
+import { formatLink } from "../../events/index.ts";
+import {
+  durabilityWords,
+  isLostHistory,
+  type Receipt,
+  type ReceiptStatement,
+  statementIn,
+} from "../../replication/index.ts";
+
+/** Left-aligned columns, two spaces apart; control characters never reach the terminal. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => Math.max(...all.map((row) => (row[column] ?? "").length)));
+  return `${all
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n")}\n`;
+}
+
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}");
+}
+
+/** @returns what a signed receipt promises; undefined: it is not signed */
+export function promiseIn({ signed }: Pick<Receipt, "signed">): string | undefined {
+  return signed === null ? undefined : statementIn(signed)?.promise;
+}
+
+/** A signed receipt that has been checked. */
+export function statementText(statement: ReceiptStatement, kid: string): string {
+  const { cluster, broker, epoch, at, link, command, durability } = statement;
+  const rests = durability === undefined ? "" : `  durability ${durability}: ${durabilityWords[durability]}\n`;
+  const changes = statement.changes?.map(({ type, count, kind, ids }) => {
+    const some = ids.slice(0, 3).join(", ");
+    return `  ${printable(`${type}: ${count} ${kind}${count === 1 ? "" : "s"}: ${some}${count > 3 ? ", …" : ""}`)}\n`;
+  });
+  const rows = statement.nodes.map((n) => [
+    ...[n.node, n.region, n.role, n.status, n.enforced === null ? "" : (n.enforced.split(".")[1] ?? "")],
+    [
+      n.reason,
+      n.status === "unconfirmed" ? `${isLostHistory(n) ? "possibly leased until" : "fenced at"} ${n.fencedAt}` : "",
+    ]
+      .filter((text) => text !== "")
+      .join("; "),
+  ]);
+  const nodes = rows.length === 0 ? "no enforcement node held a lease\n" : table(statementHead, rows);
+  const end = statement.complete
+    ? `complete${statement.wait === "region" ? ` in region ${printable(statement.region ?? "")}` : ""}: ${statement.promise}`
+    : statement.status;
+  return `genuine: cluster ${printable(cluster)}, broker ${printable(broker)}, epoch ${epoch}, ${at}, key ${kid}
+change ${link ?? "(not in the log)"}${command === null ? "" : ` of command ${printable(command)}`}
+${(changes ?? ["  (not read)\n"]).join("")}${rests}${nodes}${printable(end)}\n`;
+}
+
+const statementHead = ["NODE", "REGION", "ROLE", "STATUS", "ENFORCED", ""];
+
+/** One line per node, then the verdict. */
+export function receiptText(receipt: Receipt, promise?: string): string {
+  const rows = receipt.nodes.map((n) => [
+    n.node,
+    n.region,
+    n.role,
+    n.status,
+    n.status === "unconfirmed" ? unconfirmedText(receipt, n) : n.reason,
+  ]);
+  // Of a change that is not in the log, no node is asked.
+  const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
+  const nodes = receipt.nodes.length === 0 ? none : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
+  return `${nodes}${verdict(receipt, promise)}\n${askAgain(receipt)}`;
+}
+
+/** How to ask again for a receipt that is not complete; nothing for any other. */
+function askAgain({ status, wait, link, commandId, completeInMs }: Receipt): string {
+  const target = link === null ? commandId : formatLink(link);
+  if (status !== "incomplete" || target === null) return "";
+  const timeoutS = Math.min(3_600, Math.max(10, Math.ceil(completeInMs / 1_000) + 5));
+  return `ask again: cardea receipt ${target} --wait${wait === "region" ? " --region" : ""} --timeout ${timeoutS}s\n`;
+}
+
+/** @param promise what it means that this change is complete */
+export function verdict(receipt: Receipt, promise?: string): string {
+  const at = receipt.link === null ? "" : ` at position ${receipt.link.position}, epoch ${receipt.link.epoch}`;
+  if (receipt.status === "lost") return `lost: this link is not in the log${at}`;
+  const where = receipt.wait === "region" && receipt.region !== null ? ` in region ${printable(receipt.region)}` : "";
+  if (receipt.complete) return `complete${where}${at}: ${promise ?? "every node enforces it, or is fenced"}`;
+  const awaited = receipt.nodes.filter((n) => where === "" || n.region === receipt.region);
+  const open = awaited.filter((n) => n.status === "unconfirmed").length;
+  return `incomplete${where}${at}: ${open} of ${awaited.length} unconfirmed; complete by fencing in ${seconds(receipt.completeInMs)} at the latest`;
+}
+
+function unconfirmedText(receipt: Receipt, node: Receipt["nodes"][number]): string {
+  const { reason, fencedInMs } = node;
+  if (fencedInMs === null) return reason;
+  if (!isLostHistory(node)) return `${reason}; fenced in ${seconds(fencedInMs)}${clockTime(receipt, fencedInMs)}`;
+  const until = receipt.at === null ? "" : ` until ${new Date(receipt.at + fencedInMs).toISOString().slice(11, 19)}Z`;
+  return `${reason}; possibly leased${until} (${seconds(fencedInMs)})`;
+}
+
+/** ` (at 04:00:05Z)` */
+function clockTime({ at }: Receipt, inMs: number): string {
+  return at === null ? "" : ` (at ${new Date(at + inMs).toISOString().slice(11, 19)}Z)`;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s`;
+}

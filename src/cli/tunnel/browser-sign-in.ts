@@ -1,0 +1,87 @@
+/**
+ * Browser sign-in: a person signs in with their browser, and the handle comes back to a listener on this machine
+ * (docs/pomerium-behaviour.md §4.1).
+ *
+ * The listener takes one answer, for the state that this sign-in drew, and from nobody else: a page or a program that sends a
+ * handle of its own here is told 404. It is open only while somebody signs in.
+ */
+import { spawn } from "node:child_process";
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { isLoopback } from "../../config/index.ts";
+import { CannotError, type Terminal } from "../terminal/command.ts";
+import { fetchText, type ProxyTls } from "./proxy-client.ts";
+import { isToken } from "./token-cache.ts";
+
+const signInMsMax = 300_000;
+
+/** @returns the handle. @throws CannotError */
+export async function signInByBrowser(
+  proxy: URL,
+  options: Readonly<{ tls: ProxyTls; browser: string | undefined; terminal: Terminal }>,
+): Promise<string> {
+  const state = randomBytes(24).toString("base64url");
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const server = createServer((req, res) => {
+    const { pathname, searchParams } = new URL(req.url ?? "/", "http://127.0.0.1");
+    const token = searchParams.get("pomerium_jwt") ?? "";
+    const ours = req.method === "GET" && pathname === "/" && same(searchParams.get("state") ?? "", state);
+    res.writeHead(ours && isToken(token) ? 200 : 404, {
+      "content-type": "text/plain; charset=utf-8",
+      "cache-control": "no-store",
+      "referrer-policy": "no-referrer",
+      connection: "close",
+    });
+    if (ours && isToken(token)) res.end("Signed in. You may close this page.\n", () => resolve(token));
+    else res.end("Not found\n");
+  });
+  const timer = setTimeout(
+    () => reject(new CannotError("the sign-in was not completed within 5 minutes")),
+    signInMsMax,
+  );
+  try {
+    await new Promise<void>((listening, failed) => {
+      server.once("error", failed);
+      server.listen(0, "127.0.0.1", listening);
+    });
+    const { port } = server.address() as AddressInfo;
+    const url = await signInUrl(proxy, `http://127.0.0.1:${port}/?state=${state}`, options.tls);
+    options.terminal.err(`Sign in with your browser:\n\n${url}\n\n`);
+    if (options.browser !== "none") openBrowser(url, options.browser);
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    server.close();
+    server.closeAllConnections();
+  }
+}
+
+async function signInUrl(proxy: URL, redirectUri: string, tls: ProxyTls): Promise<string> {
+  const login = new URL("/.pomerium/api/v1/login", proxy);
+  login.searchParams.set("pomerium_redirect_uri", redirectUri);
+  const { status, text } = await fetchText(login, tls);
+  if (status !== 200)
+    throw new CannotError(
+      `${proxy.origin} answered ${status} to a sign-in: is it the proxy's address, and is localhost in programmatic_redirect_domain_whitelist?`,
+    );
+  const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined;
+  // It is handed to a browser by a command line: nothing but a web address may be.
+  if (url === undefined || !(url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url.hostname))))
+    throw new CannotError(`${proxy.origin} did not answer with a sign-in address`);
+  return url.href;
+}
+
+function same(given: string, expected: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** A browser that cannot be started is no failure: the address is on the terminal. */
+function openBrowser(url: string, command: string | undefined): void {
+  const opener =
+    command ?? (process.platform === "darwin" ? "open" : process.platform === "win32" ? "explorer.exe" : "xdg-open");
+  const child = spawn(opener, [url], { stdio: "ignore", detached: true });
+  child.on("error", () => {});
+  child.unref();
+}

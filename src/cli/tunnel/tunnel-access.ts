@@ -1,0 +1,217 @@
+/**
+ * Tunnel access: opens tunnels with the credential that there is, and signs in when the proxy wants one: once, for all that wait.
+ *
+ * A service account's token is used as it is. A person's token comes from the cache or from a browser. A sign-in serves every host with a
+ * TCP or UDP route of the installation, and lasts until the proxy that issued the token stops accepting it.
+ */
+import { readFileSync } from "node:fs";
+import { tunnelAudience } from "../../auth/index.ts";
+import { isLoopback } from "../../config/index.ts";
+import type { Parsed } from "../terminal/arguments.ts";
+import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
+import { signInByBrowser } from "./browser-sign-in.ts";
+import type { Destination } from "./destination.ts";
+import {
+  type Fetched,
+  fetchAnswer,
+  type Opened,
+  openTunnel,
+  type ProxyTls,
+  type Refusal,
+  readTls,
+  tlsOptions,
+} from "./proxy-client.ts";
+import { isToken, openTokenCache, servesMax } from "./token-cache.ts";
+
+export const accessOptions = {
+  ...tlsOptions,
+  json: { type: "boolean" },
+  "proxy-url": { type: "string" },
+  "browser-cmd": { type: "string" },
+  "no-browser": { type: "boolean" },
+  "service-account": { type: "string" },
+  "service-account-file": { type: "string" },
+} as const;
+
+export const accessHelp = `--proxy-url URL or CARDEA_PROXY_URL names the proxy where it is not the destination's own host on port 443.
+Who you are: --service-account TOKEN, --service-account-file FILE or CARDEA_SERVICE_ACCOUNT; else the last sign-in, kept in
+$XDG_CACHE_HOME/cardea/tokens (readable by you alone); else your browser is opened (--browser-cmd CMD; --no-browser only prints the address).
+--ca-cert FILE trusts one more authority, --client-cert and --client-key show a certificate, --disable-tls-verification trusts anybody.`;
+
+/** More than the longest list. */
+const answerBytesMax = 16 * 1_024 * 1_024;
+
+/** The proxy refused a tunnel, and signing in again would not change that. */
+export class TunnelRefusedError extends Error {
+  readonly code = "ERR_CLI_TUNNEL_REFUSED";
+  readonly status: number;
+  constructor(proxy: URL, target: string, { status, why }: Refusal) {
+    const meaning = {
+      unauthenticated: "it does not accept your credential for this route; name the route's own host with --proxy-url",
+      refused: "you may not use it",
+      unavailable: "it cannot be reached right now",
+      other: status === 404 || status === 405 ? "there is no such route" : "it could not read the request",
+    }[why];
+    super(`${proxy.origin} does not lead to ${target}: ${meaning} (${status})`);
+    this.name = "TunnelRefusedError";
+    this.status = status;
+  }
+}
+
+export type Access = Readonly<{
+  /** @throws TunnelRefusedError, CannotError */
+  open(kind: "tcp" | "udp", destination: Destination): Promise<Extract<Opened, { type: "open" }>>;
+  /** Asks one of the proxy's own endpoints. @returns its answer, of whatever status. @throws CannotError */
+  ask(url: URL): Promise<Fetched>;
+  /**
+   * A credential that the proxy accepts: the service account's, the cached one, or that of a new sign-in.
+   * @returns undefined: only a sign-in would bring one, and `signIn` is `never`
+   * @throws CannotError
+   */
+  token(proxy: URL, options: Readonly<{ signIn: "when-needed" | "never" }>): Promise<string | undefined>;
+  /** Signs in anew, whatever is in the cache. */
+  signIn(proxy: URL): Promise<void>;
+}>;
+
+export function proxyUrlOf(parsed: Parsed, terminal: Terminal): string | undefined {
+  return parsed.text("proxy-url") ?? terminal.env["CARDEA_PROXY_URL"];
+}
+
+export function createAccess(parsed: Parsed, terminal: Terminal): Access {
+  const tls: ProxyTls = readTls(parsed);
+  const cache = openTokenCache(terminal.env, Date.now);
+  const own = serviceAccount(parsed, terminal);
+  const browser = parsed.flag("no-browser") ? "none" : parsed.text("browser-cmd");
+  let signingIn: Promise<string> | undefined;
+
+  const fetchWith = (url: URL, token: string | undefined): Promise<Fetched> => {
+    const authorization = token === undefined ? {} : { authorization: `Bearer Pomerium-${token}` };
+    const headers = { accept: "application/json", "user-agent": "cardea", ...authorization };
+    return fetchAnswer(url, { tls, headers, bytesMax: answerBytesMax });
+  };
+
+  async function newToken(proxy: URL): Promise<string> {
+    const token = await signInByBrowser(proxy, { tls, browser, terminal });
+    const listed = await fetchWith(new URL("/.pomerium/api/v1/routes", proxy), token).catch(() => undefined);
+    await cache.store(proxy, token, listed?.status === 200 ? tunnelProxiesIn(listed.text, proxy) : []);
+    return token;
+  }
+  function signedIn(proxy: URL): Promise<string> {
+    signingIn ??= newToken(proxy).finally(() => {
+      signingIn = undefined;
+    });
+    return signingIn;
+  }
+
+  /** Whether the proxy accepts a token. A proxy that cannot tell right now does not refuse it. */
+  async function isAccepted(proxy: URL, token: string): Promise<boolean> {
+    const { status } = await fetchWith(new URL("/.pomerium/user", proxy), token);
+    return status === 200 || status === 503;
+  }
+
+  /**
+   * Tries with the credential that is there, and once more with a new one. A credential is replaced only if its own proxy does not accept
+   * it any more: that one host refuses it is no reason to sign in again.
+   */
+  async function openWithToken(proxy: URL, attempt: (token: string | undefined) => Promise<Opened>): Promise<Opened> {
+    if (own !== undefined) return attempt(own);
+    let held = await cache.loadForTunnel(proxy);
+    let opened = await attempt(held?.token);
+    if (!isUnauthenticated(opened)) return opened;
+    // Another connection or process may have signed in meanwhile.
+    const now = await cache.loadForTunnel(proxy);
+    if (now !== undefined && now.token !== held?.token) {
+      held = now;
+      opened = await attempt(held.token);
+      if (!isUnauthenticated(opened)) return opened;
+    }
+    if (held?.issuedAt.origin === proxy.origin && (await isAccepted(proxy, held.token)) && isForTunnels(held.token))
+      return opened;
+    return attempt(await signedIn(proxy));
+  }
+
+  return {
+    async open(kind, { proxy, target }) {
+      const opened = await openWithToken(proxy, (token) => openTunnel({ kind, proxy, target, token, tls }));
+      if (opened.type === "open") return opened;
+      throw new TunnelRefusedError(proxy, target, opened);
+    },
+    async ask(url) {
+      const proxy = new URL(url.origin);
+      const held = own ?? (await cache.load(proxy));
+      const first = await fetchWith(url, held);
+      return isSignInNeeded(first) && own === undefined ? fetchWith(url, await signedIn(proxy)) : first;
+    },
+    async token(proxy, { signIn }) {
+      if (own !== undefined) return own;
+      const held = await cache.load(proxy);
+      if (held !== undefined && (await isAccepted(proxy, held))) return held;
+      return signIn === "never" ? undefined : signedIn(proxy);
+    },
+    async signIn(proxy) {
+      await signedIn(proxy);
+    },
+  };
+}
+
+function isUnauthenticated(opened: Opened): boolean {
+  return opened.type === "refusal" && opened.why === "unauthenticated";
+}
+
+function isSignInNeeded({ status }: Fetched): boolean {
+  return status === 401 || (status >= 300 && status < 400);
+}
+
+/** A handle of an older release counts on one host only; a new sign-in replaces it. */
+function isForTunnels(token: string): boolean {
+  const claims: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));
+  const audience = typeof claims === "object" && claims !== null && "aud" in claims ? claims.aud : undefined;
+  return [audience].flat().includes(tunnelAudience);
+}
+
+/**
+ * The proxies at which a list of routes says that its tunnels are reached. The list comes from the installation that issued the token, so
+ * the token goes only where that installation sends it.
+ */
+export function tunnelProxiesIn(list: string, proxy: URL): readonly string[] {
+  const origins = new Set<string>();
+  for (const route of routesIn(list)) {
+    const [, web = "", authority = "", path = ""] =
+      /^(?:tcp|udp)\+(https?):\/\/([^/?#@]+)(\/.*)?$/.exec(typeof route["from"] === "string" ? route["from"] : "") ??
+      [];
+    // In `tcp+https://db.example.com:5432` the port is the service's; in `tcp+https://proxy.example.com:8443/…` it is the proxy's.
+    const host = path === "" ? authority.replace(/:\d+$/, "") : authority;
+    const names = proxy.port === "" || /:\d+$/.test(host) ? [host] : [host, `${host}:${proxy.port}`];
+    for (const name of names) {
+      const url = URL.parse(`${web}://${name}`);
+      if (url !== null && (url.protocol === "https:" || isLoopback(url.hostname))) origins.add(url.origin);
+    }
+  }
+  return [...origins].slice(0, servesMax);
+}
+
+/** The routes in an answer of `/.pomerium/api/v1/routes`; none where it is no such list. */
+function routesIn(text: string): readonly Readonly<Record<string, unknown>>[] {
+  try {
+    const body: unknown = JSON.parse(text);
+    const routes = typeof body === "object" && body !== null && "routes" in body ? body.routes : undefined;
+    return Array.isArray(routes) ? routes.filter((one) => typeof one === "object" && one !== null) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** What was given on the command line or in the environment, instead of a person's sign-in. */
+export function serviceAccount(parsed: Parsed, terminal: Terminal): string | undefined {
+  const file = parsed.text("service-account-file");
+  let token = parsed.text("service-account") ?? terminal.env["CARDEA_SERVICE_ACCOUNT"];
+  if (file !== undefined) {
+    try {
+      token = readFileSync(file, "utf8").trim();
+    } catch (cause) {
+      throw new CannotError(`--service-account-file: ${file} cannot be read`, { cause });
+    }
+  }
+  if (token !== undefined && !isToken(token)) throw new UsageError("the service account's token is no token");
+  return token;
+}

@@ -1,0 +1,113 @@
+/**
+ * Resolve autocert: from which ACME authority, for which hosts, and how it can ask.
+ *
+ * Pure. Hosts are those of routes and the authenticate service, as in Pomerium; wildcards cannot be had this way. A host that a
+ * configured certificate is for needs none.
+ */
+import { isIP } from "node:net";
+import { join } from "node:path";
+import type { AutocertConfig, RouteConfig, TlsFiles } from "../config.ts";
+import type { Globals } from "../schema/schema.ts";
+import type { Report } from "../source/source-locations.ts";
+import { servedNames } from "./certificate-names.ts";
+import { type Material, readCertificate } from "./key-material.ts";
+
+const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory";
+const letsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
+export function resolveAutocert(
+  globals: Globals,
+  from: Readonly<{
+    report: Report;
+    material: Material;
+    routes: readonly Pick<RouteConfig, "host" | "from">[];
+    certificates: readonly TlsFiles[];
+    /** The host where people sign in over TLS; null: there is none. */
+    signInHost: string | null;
+    /** Keys that are written. */
+    present: ReadonlySet<string>;
+  }>,
+): AutocertConfig | null {
+  const { report } = from;
+  const trustedCa = from.material.authorities(
+    from.material.text(globals, { key: "autocert_trusted_ca", secrecy: "public" }),
+  );
+  if (!globals.autocert) {
+    for (const key of from.present)
+      if (key.startsWith("autocert_")) report.warn([key], "has no effect without autocert", "remove it", "key");
+    return null;
+  }
+  if (globals.insecure_server) {
+    report.error(
+      ["autocert"],
+      "gets certificates for TLS, and this listener serves plain HTTP",
+      "remove insecure_server, or write false",
+    );
+  }
+  if (globals.autocert_must_staple) {
+    report.error(
+      ["autocert_must_staple"],
+      "asks for certificates that browsers take only with an OCSP answer, which is not served here; Let's Encrypt has ended them",
+      "write false or remove it",
+    );
+  }
+  const folder = globals.autocert_dir ?? join(globals.data_dir, "autocert");
+  if (/^[a-z0-9]+:\/\//i.test(folder))
+    report.error(
+      ["autocert_dir"],
+      "is no folder; buckets are not supported by this build",
+      "write the path of a folder",
+    );
+  return {
+    directory: globals.autocert_ca ?? new URL(globals.autocert_use_staging ? letsEncryptStaging : letsEncrypt),
+    email: globals.autocert_email ?? null,
+    eab: resolveBinding(globals, report),
+    trustedCa,
+    folder,
+    hosts: hostsIn(globals, from),
+    challenges: globals.http_redirect_addr === null ? ["tls-alpn-01"] : ["http-01", "tls-alpn-01"],
+  };
+}
+
+function resolveBinding(
+  { autocert_eab_key_id: keyId, autocert_eab_mac_key: macKey }: Globals,
+  report: Report,
+): AutocertConfig["eab"] {
+  if (keyId === undefined && macKey === undefined) return null;
+  if (keyId === undefined || macKey === undefined) {
+    const [written, missing] =
+      keyId === undefined
+        ? ["autocert_eab_mac_key", "autocert_eab_key_id"]
+        : ["autocert_eab_key_id", "autocert_eab_mac_key"];
+    report.error([written], `has no ${missing} beside it`, "write both, as the authority gave them", "key");
+    return null;
+  }
+  if (/^[A-Za-z0-9_-]+={0,2}$/.test(macKey)) return { keyId, macKey };
+  report.error(["autocert_eab_mac_key"], "is not base64url", "write it as the authority gave it");
+  return null;
+}
+
+function hostsIn(
+  globals: Globals,
+  {
+    routes,
+    certificates,
+    signInHost,
+  }: Readonly<{
+    routes: readonly Pick<RouteConfig, "host" | "from">[];
+    certificates: readonly TlsFiles[];
+    signInHost: string | null;
+  }>,
+): readonly string[] {
+  const known = certificates.flatMap(({ cert }) => {
+    const certificate = readCertificate(cert);
+    return certificate === null ? [] : servedNames(certificate).hosts;
+  });
+  const isKnown = (host: string): boolean => known.includes(host) || known.includes(host.replace(/^[^.]+/, "*"));
+  const ofRoutes = routes.filter(({ from }) => from.protocol === "https:").map(({ host }) => host);
+  const ownHost = signInHost !== null && globals.services.has("authenticate") ? [signInHost] : [];
+  const wanted = [...ofRoutes, ...ownHost].filter(
+    (host) => !host.includes("*") && isIP(host.replace(/^\[|\]$/g, "")) === 0 && !isKnown(host),
+  );
+  return [...new Set(wanted)].sort();
+}

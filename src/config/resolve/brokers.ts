@@ -1,0 +1,374 @@
+/**
+ * Resolve brokers: the store, how processes reach each other, leases, NATS, audit.
+ *
+ * Pure. Refuses what could not hold the staleness contract or would carry keys in clear: processes that cannot reach a
+ * broker, two brokers on stores that they cannot share, plain HTTP between machines, leases that cannot be renewed in time.
+ */
+import type { Config } from "../config.ts";
+import type { Globals } from "../schema/schema.ts";
+import type { Report } from "../source/source-locations.ts";
+import { isLoopback } from "../values/network-values.ts";
+import { everyService } from "../values/process-values.ts";
+import type { Material } from "./key-material.ts";
+
+export type BrokerPart = Readonly<{
+  store: Config["store"] | null;
+  nats: Config["nats"];
+  broker: Config["broker"];
+  audit: Config["audit"];
+}>;
+type From = Readonly<{
+  report: Report;
+  material: Material;
+  failed: ReadonlySet<string>;
+  certificates: Config["certificates"];
+  certificateAuthority: string | null;
+}>;
+
+export function resolveBrokers(globals: Globals, from: From): BrokerPart {
+  const nats = resolveNats(globals, from);
+  return {
+    store: resolveStore(globals, from),
+    nats,
+    broker: resolveBroker(globals, { ...from, nats }),
+    audit: resolveAudit(globals, { ...from, nats }),
+  };
+}
+
+function resolveStore(globals: Globals, { report, material, failed }: From): Config["store"] | null {
+  const found = material.text(globals, { key: "databroker_storage_connection_string", secrecy: "secret" });
+  const type = globals.databroker_storage_type;
+  // A regional broker writes no log.
+  const runs = globals.services.has("databroker") && (globals.broker.home_urls ?? []).length === 0;
+  if (type === "redis") {
+    report.error(["databroker_storage_type"], "redis is no longer a store", "use postgres or file");
+    return null;
+  }
+  if (type === "memory") return { type };
+  if (type === "file") {
+    const written = (found?.text.trim() ?? "").replace(/^file:(?:\/\/)?/, "");
+    if (/^[a-z]+:\/\//i.test(written)) {
+      report.error(
+        ["databroker_storage_connection_string"],
+        "is not a file",
+        "write a folder or a file that ends in .db, or set databroker_storage_type",
+      );
+      return null;
+    }
+    const path = written === "" ? globals.data_dir : written;
+    return { type, path: /\.(?:db|sqlite)$/.test(path) ? path : `${path.replace(/\/+$/, "")}/cardea.db` };
+  }
+  const text = found?.text.trim() ?? "";
+  const key = "databroker_storage_connection_string";
+  if (text === "") {
+    if (!runs) return { type, connectionString: "" };
+    if (!failed.has(key) && globals.databroker_storage_connection_string_file === undefined) {
+      report.error(
+        [key],
+        "is missing for the postgres store",
+        "write postgres://user@host:5432/cardea, or keep it in a file and use databroker_storage_connection_string_file",
+        "key",
+      );
+    }
+    return null;
+  }
+  if (!/^postgres(?:ql)?:\/\/\S+$/.test(text) && !/^\w+\s*=/.test(text)) {
+    report.error(
+      found?.path ?? [key],
+      "is neither a postgres:// URL nor key=value settings",
+      "write postgres://user@host:5432/cardea",
+    );
+    return null;
+  }
+  if (/sslmode=disable/.test(text) && !/@(?:localhost|127\.|\[::1\])|host=(?:localhost|127\.|\/)|@\//.test(text)) {
+    report.warn(
+      found?.path ?? [key],
+      "turns TLS to Postgres off",
+      "use sslmode=verify-full where the network is not your own",
+    );
+  }
+  return { type, connectionString: text };
+}
+
+function resolveNats(globals: Globals, { report, material }: From): Config["nats"] {
+  const { nats } = globals;
+  const servers = nats.servers ?? [];
+  const inside = material.under("nats");
+  const tlsCa = inside.authorities(inside.text(nats, { key: "tls_ca", secrecy: "public" }));
+  const password = inside.text(nats, { key: "password", secrecy: "secret" })?.text.trim() ?? null;
+  if (servers.length === 0) {
+    const others = [nats.credentials_file, nats.user, password, tlsCa].some(
+      (value) => value !== undefined && value !== null,
+    );
+    if (others)
+      report.error(["nats", "servers"], "is missing", "write the NATS servers, such as tls://nats-1:4222", "key");
+    return null;
+  }
+  servers.forEach((server, i) => {
+    const at = ["nats", "servers", i];
+    const found = /^(?:(nats|tls|ws|wss):\/\/)?([^/?#]+)\/?$/i.exec(server.trim());
+    if (found === null) report.error(at, "is not a NATS server", "write one such as tls://nats-1:4222");
+    else if (found[2]?.includes("@"))
+      report.error(
+        at,
+        "a NATS server holds a user name or password",
+        "use nats.user and nats.password, or nats.credentials_file",
+      );
+    else if (
+      found[1]?.toLowerCase() !== "tls" &&
+      found[1]?.toLowerCase() !== "wss" &&
+      tlsCa === null &&
+      !isLoopback((found[2] ?? "").replace(/:\d+$/, ""))
+    ) {
+      report.warn(
+        at,
+        "is reached without TLS",
+        "use tls:// and nats.tls_ca, unless the network is your own: what crosses it is signed, personal data is sealed",
+      );
+    }
+  });
+  if (nats.user !== undefined && password === null)
+    report.error(["nats", "user"], "has no password", "write nats.password or nats.password_file", "key");
+  if (nats.credentials_file !== undefined)
+    inside.file(nats.credentials_file, { at: ["credentials_file"], secrecy: "secret" });
+  return {
+    servers: servers.map((server) => server.trim()),
+    credentialsFile: nats.credentials_file ?? null,
+    user: nats.user ?? null,
+    password,
+    tlsCa,
+    homeDomain: nats.home_domain ?? null,
+    placementCluster: nats.placement_cluster ?? null,
+  };
+}
+
+function resolveBroker(globals: Globals, from: From & Readonly<{ nats: Config["nats"] }>): Config["broker"] {
+  const { report, failed } = from;
+  const { broker } = globals;
+  const material = from.material.under("broker");
+  const runs = globals.services.has("databroker");
+  const allInOne = everyService.every((service) => globals.services.has(service));
+  const fromPomerium = globals.databroker_internal_service_url ?? globals.databroker_service_url;
+  const urls = broker.urls ?? globals.databroker_service_urls ?? (fromPomerium === undefined ? [] : [fromPomerium]);
+  const urlsKey =
+    broker.urls !== undefined
+      ? ["broker", "urls"]
+      : globals.databroker_service_urls !== undefined
+        ? ["databroker_service_urls"]
+        : globals.databroker_internal_service_url !== undefined
+          ? ["databroker_internal_service_url"]
+          : ["databroker_service_url"];
+  const listen = broker.listen ?? null;
+  const homeUrls = broker.home_urls ?? [];
+  if (homeUrls.length > 0) checkRegional(globals, { report, urls, runs });
+
+  if (!runs && urls.length === 0 && !failed.has("broker.urls")) {
+    report.error(
+      ["broker", "urls"],
+      "is missing, and this process runs no databroker",
+      "write the URLs of the brokers, or add databroker to services",
+      "key",
+    );
+  }
+  if (runs && !allInOne && listen === null && !failed.has("broker.listen")) {
+    report.error(
+      ["broker", "listen"],
+      "is missing, so the processes with the other services could not reach this databroker",
+      "write an address such as 127.0.0.1:5443",
+      "key",
+    );
+  }
+  if (runs && globals.workers > 1 && listen === null && !failed.has("broker.listen")) {
+    report.error(
+      ["broker", "listen"],
+      "is missing, so the workers could not reach the databroker beside them",
+      "write an address such as 127.0.0.1:5443, or leave workers out",
+      "key",
+    );
+  }
+  if (runs && globals.workers > 1 && globals.services.size === 1 && !failed.has("workers"))
+    report.error(["workers"], "shares the listener of a proxy, and this process runs none", "leave it out", "key");
+  if (!allInOne && from.nats === null && !failed.has("nats.servers")) {
+    report.warn(
+      ["nats"],
+      "is missing, so other processes learn of events by polling, up to a second late",
+      "write nats.servers",
+      "key",
+    );
+  }
+  if (runs && homeUrls.length === 0 && urls.length > 1 && globals.databroker_storage_type !== "postgres") {
+    report.error(
+      ["databroker_storage_type"],
+      `${globals.databroker_storage_type} serves one broker, and ${urlsKey.join(".")} names ${urls.length}`,
+      "use postgres",
+    );
+  }
+  if (runs && urls.length > 1 && listen === null && allInOne) {
+    report.error(
+      ["broker", "listen"],
+      "is missing, so the other brokers could not reach this one",
+      "write an address such as 10.0.0.1:5443",
+      "key",
+    );
+  }
+  if (
+    runs &&
+    urls.length > 1 &&
+    broker.advertised_url === undefined &&
+    listen !== null &&
+    (listen.host === "0.0.0.0" || listen.host === "::")
+  ) {
+    report.error(
+      ["broker", "advertised_url"],
+      `is missing, and others cannot reach ${listen.host}`,
+      "write the URL by which the other brokers reach this one",
+      "key",
+    );
+  }
+  const named = broker.urls !== undefined || globals.databroker_service_urls !== undefined;
+  const reached = urls.map((url, i) => ({ url, at: named ? [...urlsKey, i] : urlsKey }));
+  for (const [i, url] of homeUrls.entries()) reached.push({ url, at: ["broker", "home_urls", i] });
+  if (broker.advertised_url !== undefined)
+    reached.push({ url: broker.advertised_url, at: ["broker", "advertised_url"] });
+  for (const { url, at } of reached) {
+    if (url.protocol !== "http:" || isLoopback(url.hostname)) continue;
+    if (globals.grpc_insecure)
+      report.warn(at, "is plain HTTP between machines", "make sure that something else encrypts this network");
+    else
+      report.error(
+        at,
+        "is plain HTTP between machines, and keys and tokens cross it",
+        "use https, or grpc_insecure: true where something else encrypts the network",
+      );
+  }
+  checkTimes(globals, report);
+  const pair = material.pair(
+    broker.tls_cert_file === undefined
+      ? null
+      : material.file(broker.tls_cert_file, { at: ["tls_cert_file"], secrecy: "public" }),
+    broker.tls_key_file === undefined
+      ? null
+      : material.file(broker.tls_key_file, { at: ["tls_key_file"], secrecy: "secret" }),
+    ["tls_cert_file"],
+  );
+  const plain = listen === null || isLoopback(listen.host) || globals.grpc_insecure;
+  const tls = pair ?? (plain ? null : (from.certificates[0] ?? null));
+  const pairNamed = broker.tls_cert_file !== undefined || broker.tls_key_file !== undefined;
+  const certificateNamed =
+    globals.certificate !== undefined || globals.certificate_file !== undefined || globals.certificates !== undefined;
+  if (listen !== null && !plain && tls === null && !pairNamed && !certificateNamed) {
+    report.error(
+      ["broker", "listen"],
+      "is open to other machines and has no certificate",
+      "write broker.tls_cert_file and broker.tls_key_file, or bind it to loopback",
+    );
+  }
+  return {
+    clusterName: broker.cluster_name,
+    listen,
+    urls,
+    homeUrls,
+    advertisedUrl: broker.advertised_url ?? null,
+    leaseMs: broker.lease,
+    clockDrift: broker.clock_drift,
+    beatMs: broker.beat,
+    renewMs: broker.renew,
+    takeoverMs: broker.takeover,
+    maxNodes: broker.max_nodes,
+    maxWindow: {
+      proxy: broker.max_window.proxy ?? null,
+      authorize: broker.max_window.authorize ?? null,
+      broker: broker.max_window.broker ?? null,
+    },
+    tlsCa:
+      material.authorities(material.text(broker, { key: "tls_ca", secrecy: "public" })) ?? from.certificateAuthority,
+    tls,
+    snapshotEvery: broker.snapshot_every,
+    snapshotRefreshMs: broker.snapshot_refresh,
+    retentionMs: broker.retention,
+    legalHold: broker.legal_hold,
+  };
+}
+
+/** A broker that serves a region asks the leader's, and is not one of those it asks. */
+function checkRegional(
+  globals: Globals,
+  { report, urls, runs }: Readonly<{ report: Report; urls: readonly URL[]; runs: boolean }>,
+): void {
+  const { broker, nats } = globals;
+  const at = ["broker", "home_urls"];
+  if (!runs)
+    report.error(
+      at,
+      "is for brokers, and this process runs none",
+      "write broker.urls: the brokers of this region",
+      "key",
+    );
+  const own = new Set([...urls, ...(broker.advertised_url === undefined ? [] : [broker.advertised_url])].map(String));
+  for (const [i, url] of (broker.home_urls ?? []).entries())
+    if (own.has(String(url)))
+      report.error(
+        [...at, i],
+        "is a broker of this region too",
+        "write the brokers of the leader's region here, and those of this region in broker.urls",
+      );
+  if (nats.home_domain !== undefined && nats.placement_cluster !== undefined)
+    report.error(
+      ["nats", "placement_cluster"],
+      "is for one JetStream domain that spans the regions, and nats.home_domain says that there are several",
+      "leave one of them out",
+    );
+}
+
+/** A node must be able to miss two renewals, and a leader several beats, without anything happening. */
+function checkTimes(globals: Globals, report: Report): void {
+  const { broker } = globals;
+  if (broker.renew * 3 > broker.lease)
+    report.error(
+      ["broker", "renew"],
+      "is more than a third of broker.lease, so one lost message would stop a node",
+      "renew more often, or lengthen broker.lease",
+    );
+  for (const [role, windowMs] of Object.entries(broker.max_window))
+    if (windowMs !== undefined && windowMs < broker.lease)
+      report.error(
+        ["broker", "max_window", role],
+        "is shorter than broker.lease, so no node of this role could use its lease to the end",
+        "lengthen it, or shorten broker.lease",
+      );
+  if (broker.beat > broker.renew)
+    report.error(["broker", "beat"], "is longer than broker.renew, so grants would come late", "beat more often");
+  if (broker.beat * 3 > broker.takeover)
+    report.error(
+      ["broker", "takeover"],
+      "is less than three times broker.beat, so a slow commit would cost the leader its place",
+      "beat more often, or lengthen broker.takeover",
+    );
+}
+
+function resolveAudit(globals: Globals, from: From & Readonly<{ nats: Config["nats"] }>): Config["audit"] {
+  const { audit } = globals;
+  const sinks = audit.sinks ?? [
+    { file: `${globals.data_dir}/audit/decisions.jsonl` },
+    ...(from.nats === null ? [] : [{ nats: true } as const]),
+  ];
+  const nats = sinks.some((sink) => "nats" in sink);
+  if (nats && from.nats === null && !from.failed.has("nats.servers")) {
+    const at = sinks.findIndex((sink) => "nats" in sink);
+    from.report.error(
+      ["audit", "sinks", at],
+      "names NATS, and nats.servers is missing",
+      "write nats.servers, or take this sink out",
+    );
+  }
+  if (sinks.length === 0)
+    from.report.warn(["audit", "sinks"], "is empty, so decision records are kept nowhere", "name a sink");
+  return {
+    mode: audit.mode,
+    spoolDir: audit.spool_dir ?? `${globals.data_dir}/audit/spool`,
+    files: sinks.flatMap((sink) => ("file" in sink ? [sink.file] : [])),
+    nats,
+    stdout: sinks.some((sink) => "stdout" in sink),
+    streamBytesMax: audit.stream_max_bytes,
+  };
+}

@@ -1,0 +1,213 @@
+/**
+ * Resolve who may ask on a route: the client people sign in with, the bearer tokens that count, and the policies that a console
+ * attached.
+ *
+ * Pure. Refuses what could let one client's sessions pass as another's, and tokens of issuers that nobody has named.
+ */
+
+import type { PlacedRoute } from "../check-routes.ts";
+import type { BearerConfig, RouteConfig, SubPolicyConfig } from "../config.ts";
+import type { Report } from "../source/source-locations.ts";
+import { readYaml } from "../source/yaml-document.ts";
+import type { RouteContext } from "./route.ts";
+
+/** A client of its own; null: the one of the whole configuration. */
+export function resolveIdpClient({ route, report, globals, failed }: RouteContext): RouteConfig["idpClient"] {
+  const { idp_client_id: clientId, idp_client_secret: clientSecret } = route;
+  if (clientId === undefined || clientId === "") {
+    if (clientSecret !== undefined && !failed.has("idp_client_id"))
+      report.error(
+        ["idp_client_secret"],
+        "has no idp_client_id beside it",
+        "write the client's id too, or remove it",
+        "key",
+      );
+    return null;
+  }
+  const speaks = globals.services.has("authenticate") || globals.services.has("databroker");
+  if (clientId === globals.idp_client_id) {
+    if (
+      clientSecret !== undefined &&
+      globals.idp_client_secret !== undefined &&
+      clientSecret !== globals.idp_client_secret
+    )
+      report.error(
+        ["idp_client_secret"],
+        "is another than the global one for the same client",
+        "keep the right one, at the top level of the file",
+        "key",
+      );
+    return null;
+  }
+  if (clientSecret === undefined && speaks && !failed.has("idp_client_secret"))
+    report.error(
+      ["idp_client_secret"],
+      "is missing",
+      `write what the identity provider gave you for ${clientId}`,
+      "key",
+    );
+  return { clientId, clientSecret: clientSecret?.trim() ?? "" };
+}
+
+export function resolveBearer({ route, report, globals, failed }: RouteContext): BearerConfig | null {
+  const format = route.bearer_token_format ?? globals.bearer_token_format;
+  if (route.identity_providers !== undefined && format !== "jwt" && !failed.has("bearer_token_format"))
+    report.warn(
+      ["identity_providers"],
+      "has no effect without bearer_token_format: jwt",
+      "write that too, or remove it",
+      "key",
+    );
+  if (route.idp_access_token_allowed_audiences !== undefined && format !== "idp_access_token")
+    report.warn(
+      ["idp_access_token_allowed_audiences"],
+      "has no effect without bearer_token_format: idp_access_token",
+      "write that too, or remove it",
+      "key",
+    );
+  const place = route.bearer_token_format === undefined ? [] : ["bearer_token_format"];
+  switch (format) {
+    case "default":
+      return null;
+    case "idp_identity_token":
+      return { format };
+    case "idp_access_token": {
+      const audiences = route.idp_access_token_allowed_audiences ?? globals.idp_access_token_allowed_audiences ?? null;
+      if (audiences === null)
+        report.warn(
+          place,
+          "takes every access token of the identity provider, also those that were made for other applications",
+          "name yours with idp_access_token_allowed_audiences, where its access tokens have audiences",
+        );
+      return { format, audiences };
+    }
+    case "jwt": {
+      const known = globals.identity_providers.map(({ name }) => name);
+      if (known.length === 0 && !failed.has("identity_providers"))
+        report.error(place, "takes tokens of issuers, and identity_providers names none", "name them there");
+      for (const [i, name] of (route.identity_providers ?? []).entries()) {
+        if (!known.includes(name))
+          report.error(
+            ["identity_providers", i],
+            `${name} is no issuer of the global identity_providers`,
+            known.length === 0 ? "name it there" : `write some of ${known.join(", ")}`,
+          );
+      }
+      return { format, issuers: route.identity_providers ?? known };
+    }
+  }
+}
+
+/** Their rules are read from the text that a console keeps beside what it made of it. */
+export function resolveSubPolicies({ route, report }: RouteContext): readonly SubPolicyConfig[] {
+  return route.sub_policies.map(({ sourcePpl, rego, ...sub }, i) => {
+    const path = ["sub_policies", i, "source_ppl"];
+    if (rego)
+      report.warn(["sub_policies", i, "rego"], "is not run: source_ppl says what is decided", "remove it", "key");
+    return {
+      ...sub,
+      policy: sourcePpl === null ? null : { ppl: readPpl(sourcePpl, { path, report }), place: report.placeOf(path) },
+    };
+  });
+}
+
+function readPpl(
+  source: unknown,
+  { path, report }: Readonly<{ path: readonly (string | number)[]; report: Report }>,
+): unknown {
+  if (typeof source !== "string") return source;
+  const { value, problems } = readYaml(source, "source_ppl");
+  for (const { line, column, problem, remedy, severity } of problems) {
+    if (severity === "error") report.error(path, `${problem} (line ${line}, column ${column} of this text)`, remedy);
+  }
+  return value;
+}
+
+/** The hosts that each route names, as origins of the routes there. */
+export function resolveDependsOn(
+  placed: readonly PlacedRoute[],
+  { report, cookieDomain }: Readonly<{ report: Report; cookieDomain: string | null }>,
+): readonly PlacedRoute[] {
+  const patterns = placed.map(({ route }) => ({ route, fits: hostPattern(route.host) }));
+  return placed.map((one) => {
+    const { dependsOn, host } = one.route;
+    if (dependsOn.length === 0) return one;
+    if (cookieDomain !== null) {
+      report.warn(
+        [...one.path, "depends_on"],
+        "has no effect beside cookie_domain, which signs people in on all hosts at once",
+        "remove it",
+        "key",
+      );
+      return { ...one, route: { ...one.route, dependsOn: [] } };
+    }
+    const origins = dependsOn.flatMap((named, i): readonly string[] => {
+      const [name = "", port] = splitPort(named);
+      if (name === host) {
+        report.warn([...one.path, "depends_on", i], "is the route's own host", "remove it");
+        return [];
+      }
+      const found = patterns.find(
+        ({ fits, route }) => fits(name) && (port === undefined || route.port === null || route.port === port),
+      );
+      if (found === undefined) {
+        report.warn(
+          [...one.path, "depends_on", i],
+          `${named} is the host of no route here, so sign-in does not lead through it`,
+          "write a route for it, or correct the name; where another process serves it, people sign in there by themselves",
+        );
+        return [];
+      }
+      const { from, tunnel } = found.route;
+      const scheme = from.protocol === "http:" ? "http" : "https";
+      const at = port ?? (tunnel === null ? found.route.port : null);
+      return [new URL(`${scheme}://${name}${at === null ? "" : `:${at}`}`).origin];
+    });
+    return { ...one, route: { ...one.route, dependsOn: [...new Set(origins)] } };
+  });
+}
+
+function splitPort(host: string): readonly [string, number | undefined] {
+  const found = /^(.*?)(?::(\d{1,5}))?$/.exec(host);
+  return [(found?.[1] ?? "").toLowerCase(), found?.[2] === undefined ? undefined : Number(found[2])];
+}
+
+function hostPattern(host: string): (name: string) => boolean {
+  if (!host.includes("*")) return (name) => name === host;
+  const pattern = new RegExp(
+    `^${host
+      .split("*")
+      .map((part) => RegExp.escape(part))
+      .join(".*")}$`,
+  );
+  return (name) => pattern.test(name);
+}
+
+/** One client, one secret; and one host, one cookie. */
+export function checkIdpClients(placed: readonly PlacedRoute[], report: Report): void {
+  const secrets = new Map<string, string>();
+  const clients = new Map<string, string | null>();
+  for (const { route, path } of placed) {
+    const { idpClient, host } = route;
+    if (idpClient !== null) {
+      const known = secrets.get(idpClient.clientId);
+      if (known !== undefined && known !== idpClient.clientSecret)
+        report.error(
+          [...path, "idp_client_secret"],
+          `is another than an earlier route's for ${idpClient.clientId}`,
+          "write the same secret for the same client",
+          "key",
+        );
+      secrets.set(idpClient.clientId, idpClient.clientSecret);
+    }
+    const client = idpClient?.clientId ?? null;
+    const before = clients.get(host);
+    if (before !== undefined && before !== client)
+      report.warn(
+        [...path, client === null ? "from" : "idp_client_id"],
+        `${host} has routes of different clients, and a browser holds one session a host: people are led to the identity provider at every change between them`,
+        "give each client a host of its own",
+      );
+    clients.set(host, client);
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Material: secrets, keys and certificates, inline or from the files that `_file` keys name.
+ *
+ * Pure: files are read through a function that is given. A secret is never put into a message. What is refused:
+ *   secrets that are short, made of one repeated byte, or published as an example
+ *   files that cannot be read; certificates and keys that do not parse or do not belong together
+ * A secret file that everybody on the machine may read is a warning.
+ */
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
+import type { TlsFiles } from "../config.ts";
+import type { Path, Report } from "../source/source-locations.ts";
+
+/** `mode` is the file's permission bits. */
+export type FileContent = Readonly<{ ok: true; text: string; mode: number } | { ok: false; reason: string }>;
+export type ReadFile = (path: string) => FileContent;
+
+/** Text and the key that it came from. */
+export type Found = Readonly<{ text: string; path: Path }>;
+
+const fileLengthMax = 1024 * 1024;
+
+/** The one secret that our documentation shows: text that says so, in base64. */
+export const exampleSecret = Buffer.from("example-only-do-not-use-32-bytes").toString("base64");
+/** SHA-256 of the public half of signing keys that stand in public documentation: that of Pomerium's examples. */
+const publishedSigningKeys: ReadonlySet<string> = new Set([
+  "065be3ac3d98e12b70d66637f2eb8c225933d4921c4bb0ff450e8a14105cf71d",
+]);
+
+export class Material {
+  readonly #report: Report;
+  readonly #readFile: ReadFile;
+  readonly #now: number | undefined;
+  /** @param now by which certificates are found to have expired; undefined: they are not looked at for that */
+  constructor(report: Report, readFile: ReadFile, now?: number) {
+    this.#report = report;
+    this.#readFile = readFile;
+    this.#now = now;
+  }
+
+  /** The same for a part of the document. */
+  under(...path: Path): Material {
+    return new Material(this.#report.under(...path), this.#readFile, this.#now);
+  }
+
+  /** A value, or the content of the file that `<key>_file` names; the file wins, as in Pomerium. */
+  text(
+    values: Readonly<Record<string, unknown>>,
+    asked: Readonly<{ key: string; fileKey?: string; secrecy: "secret" | "public" }>,
+  ): Found | null {
+    const fileKey = asked.fileKey ?? `${asked.key}_file`;
+    const inline = values[asked.key];
+    const path = values[fileKey];
+    if (typeof path === "string" && path !== "") {
+      if (typeof inline === "string" && inline !== "") {
+        this.#report.warn([asked.key], `has no effect beside ${fileKey}`, "keep one of them", "key");
+      }
+      return this.file(path, { at: [fileKey], secrecy: asked.secrecy });
+    }
+    return typeof inline === "string" && inline !== "" ? { text: inline, path: [asked.key] } : null;
+  }
+
+  file(path: string, how: Readonly<{ at: Path; secrecy: "secret" | "public" }>): Found | null {
+    const content = this.#readFile(path);
+    if (!content.ok) {
+      this.#report.error(
+        how.at,
+        `the file ${path} cannot be read: ${content.reason}`,
+        "correct the path or the permissions",
+      );
+      return null;
+    }
+    if (content.text.length > fileLengthMax) {
+      this.#report.error(how.at, `the file ${path} is longer than 1 MiB`, "is this the right file?");
+      return null;
+    }
+    if (content.text.trim() === "") {
+      this.#report.error(how.at, `the file ${path} is empty`, "write the value into it");
+      return null;
+    }
+    if (how.secrecy === "secret" && (content.mode & 0o004) !== 0) {
+      this.#report.warn(how.at, `everybody on this machine may read ${path}`, `chmod 600 ${path}`);
+    }
+    return { text: content.text, path: how.at };
+  }
+
+  /** 32 random bytes in base64. */
+  secretBytes(found: Found): Uint8Array | null {
+    const text = found.text.trim();
+    const bytes = /^[A-Za-z0-9+/_-]+={0,2}$/.test(text) ? Buffer.from(text, "base64") : Buffer.alloc(0);
+    const remedy = "make one with: openssl rand -base64 32";
+    if (bytes.length !== 32) {
+      const what = bytes.length === 0 ? "is not base64" : `is ${bytes.length} bytes long, not 32`;
+      this.#report.error(found.path, what, remedy);
+      return null;
+    }
+    if (new Set(bytes).size < 8) {
+      this.#report.error(found.path, "repeats a few bytes and is no secret", remedy);
+      return null;
+    }
+    if (bytes.toString("base64") === exampleSecret) {
+      this.#report.error(found.path, "is the example of the documentation", remedy);
+      return null;
+    }
+    return new Uint8Array(bytes);
+  }
+
+  /** A private key that can sign assertions, as PEM. */
+  signingKey(found: Found): string | null {
+    const pem = pemOf(found.text);
+    const key = pem === null ? null : readKey(pem);
+    const remedy = "make one with: openssl ecparam -genkey -name prime256v1 -noout";
+    if (pem === null || key === null) {
+      this.#report.error(found.path, "is not a private key in PEM, or base64 of it", remedy);
+      return null;
+    }
+    const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {};
+    const usable =
+      (key.asymmetricKeyType === "ec" && namedCurve === "prime256v1") ||
+      (key.asymmetricKeyType === "rsa" && modulusLength >= 2048);
+    if (!usable) {
+      this.#report.error(found.path, "is neither a P-256 key nor an RSA key of 2048 bits or more", remedy);
+      return null;
+    }
+    const spki = createPublicKey(key).export({ type: "spki", format: "der" });
+    if (publishedSigningKeys.has(createHash("sha256").update(spki).digest("hex"))) {
+      this.#report.error(found.path, "is published as an example, so anybody can sign with it", remedy);
+      return null;
+    }
+    return pem;
+  }
+
+  /** Certificates to verify others by, as PEM. */
+  authorities(found: Found | null): string | null {
+    if (found === null) return null;
+    const pem = pemOf(found.text);
+    const blocks = pem?.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? [];
+    if (pem !== null && blocks.length > 0 && blocks.every((block) => readCertificate(block) !== null)) return pem;
+    this.#report.error(found.path, "holds no readable certificates", "write PEM, or base64 of it");
+    return null;
+  }
+
+  /** A certificate and its key, checked to belong together. */
+  pair(cert: Found | null, key: Found | null, at: Path): TlsFiles | null {
+    if (cert === null && key === null) return null;
+    if (cert === null || key === null) {
+      const [here, missing] = cert === null ? [key, "certificate"] : [cert, "key"];
+      this.#report.error(here?.path ?? at, `has no ${missing} beside it`, `name the ${missing} too`);
+      return null;
+    }
+    const certPem = pemOf(cert.text);
+    const keyPem = pemOf(key.text);
+    const certificate = certPem === null ? null : readCertificate(certPem);
+    const privateKey = keyPem === null ? null : readKey(keyPem);
+    if (certPem === null || certificate === null)
+      this.#report.error(
+        cert.path,
+        "is not a certificate in PEM, or base64 of it",
+        "write the certificate with its chain",
+      );
+    if (keyPem === null || privateKey === null)
+      this.#report.error(
+        key.path,
+        "is not a private key in PEM, or base64 of it",
+        "write the key without a passphrase",
+      );
+    if (certPem === null || keyPem === null || certificate === null || privateKey === null) return null;
+    if (!certificate.checkPrivateKey(privateKey)) {
+      this.#report.error(key.path, "is not the key of this certificate", "name the two that were made together");
+      return null;
+    }
+    this.#checkDates(certificate, cert.path);
+    return { cert: certPem, key: keyPem };
+  }
+
+  /** A warning: a site whose certificate ran out is no reason to take the others down. */
+  #checkDates({ validFromDate, validToDate }: X509Certificate, at: Path): void {
+    const day = (date: Date): string => date.toISOString().slice(0, 10);
+    if (this.#now === undefined) return;
+    if (validToDate.getTime() <= this.#now)
+      this.#report.warn(at, `has expired on ${day(validToDate)}, so browsers refuse it`, "renew it");
+    if (validFromDate.getTime() > this.#now)
+      this.#report.warn(at, `is not valid before ${day(validFromDate)}`, "correct the clock, or use the one before it");
+  }
+}
+
+/** PEM as it is, or out of base64; null when it is neither. */
+export function pemOf(text: string): string | null {
+  const trimmed = text.trim();
+  if (trimmed.includes("-----BEGIN ")) return `${trimmed}\n`;
+  const decoded = /^[A-Za-z0-9+/=\s]+$/.test(trimmed) ? Buffer.from(trimmed, "base64").toString("utf8") : "";
+  return decoded.includes("-----BEGIN ") ? `${decoded.trim()}\n` : null;
+}
+
+function readKey(pem: string): KeyObject | null {
+  try {
+    return createPrivateKey(pem);
+  } catch {
+    return null;
+  }
+}
+
+/** Null when the first block is no certificate. */
+export function readCertificate(pem: string): X509Certificate | null {
+  try {
+    return new X509Certificate(pem);
+  } catch {
+    return null;
+  }
+}

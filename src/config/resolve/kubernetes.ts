@@ -1,0 +1,46 @@
+/**
+ * Resolve a route to an API server of Kubernetes: its service account's token, and what such a route may not say.
+ *
+ * Pure. Refuses routes that would act with the service account's own rights, or that say themselves whom they act for.
+ */
+import type { RouteConfig } from "../config.ts";
+import { isLoopback } from "../values/network-values.ts";
+import type { RouteContext } from "./route.ts";
+
+const inline = "kubernetes_service_account_token";
+const inFile = "kubernetes_service_account_token_file";
+
+export function resolveKubernetes({ route, report, material }: RouteContext): RouteConfig["kubernetes"] {
+  const found = material.text(route, { key: inline, secrecy: "secret" });
+  if (found === null) return null;
+  const key = found.path[0] === inFile ? inFile : inline;
+  const token = found.text.trim();
+  if (!/^[\x21-\x7e]{1,16384}$/.test(token)) {
+    report.error([key], "is not a token", "write the token alone, as kubectl create token prints it");
+    return null;
+  }
+  const refuse = (named: string, problem: string, remedy: string): void =>
+    report.error([named], problem, remedy, "key");
+  if (route.to === undefined || route.to.some(({ url }) => !/^https?:$/.test(url.protocol)))
+    refuse(key, "has no API server to go to", "write its https URL under to");
+  if (route.allow_public_unauthenticated_access)
+    refuse(
+      "allow_public_unauthenticated_access",
+      "would let anybody act, and nobody could be named to the API server",
+      "say who may under policy",
+    );
+  for (const [i, { url }] of (route.to ?? []).entries()) {
+    if (url.protocol === "http:" && !isLoopback(url.hostname))
+      report.warn(["to", i], "is plain HTTP, so the service account's token can be read on the way", "use https");
+  }
+  for (const name of Object.keys(route.set_request_headers)) {
+    if (/^(?:authorization|impersonate-.*)$/i.test(name))
+      report.error(
+        ["set_request_headers", name],
+        "says for whom the API server acts, and on such a route only the proxy may say that",
+        "remove it",
+        "key",
+      );
+  }
+  return { token, tokenFile: key === inFile ? (route[inFile] ?? null) : null };
+}

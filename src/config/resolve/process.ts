@@ -1,0 +1,122 @@
+/**
+ * Resolve the process: where it listens, with which certificates, and what its runtime flags ask for.
+ *
+ * Pure. Refuses flags that are not known; warns of TLS without a certificate and of plain HTTP that others can reach.
+ */
+import type { HostPort, TlsFiles } from "../config.ts";
+import { type Globals, runtimeFlags } from "../schema/schema.ts";
+import type { Report } from "../source/source-locations.ts";
+import { isLoopback } from "../values/network-values.ts";
+import { suggest } from "../values/suggest.ts";
+import type { Material } from "./key-material.ts";
+import { checkUpgrades } from "./upgrades.ts";
+import { framing, settableHeaders } from "./upstream.ts";
+
+export type ProcessPart = Readonly<{
+  address: HostPort;
+  certificates: readonly TlsFiles[];
+  certificateAuthority: string | null;
+  matchAnyIncomingPort: boolean;
+  /** What every answer carries, a route's own headers aside. */
+  responseHeaders: Readonly<Record<string, string>>;
+}>;
+
+export function resolveProcess(
+  globals: Globals,
+  from: Readonly<{ report: Report; material: Material; failed: ReadonlySet<string> }>,
+): ProcessPart {
+  const { report, material } = from;
+  const address = globals.address ?? { host: "0.0.0.0", port: globals.insecure_server ? 80 : 443 };
+  const certificates = readCertificates(globals, material);
+  const facesPeople = globals.services.has("proxy") || globals.services.has("authenticate");
+  const certificateKeys = [
+    "certificate",
+    "certificate_file",
+    "certificates",
+    "certificate_key",
+    "certificate_key_file",
+  ];
+  const named = certificateKeys.some((key) => globals[key as keyof Globals] !== undefined || from.failed.has(key));
+  const canServe = named || globals.autocert || from.failed.has("autocert");
+  if (facesPeople && !globals.insecure_server && !from.failed.has("insecure_server") && !canServe) {
+    report.warn(
+      ["certificates"],
+      "is missing, so TLS is served with a self-signed certificate, which no browser trusts",
+      "name a certificate and key, set autocert: true, or set insecure_server: true behind a load balancer that ends TLS",
+      "key",
+    );
+  }
+  if (facesPeople && globals.insecure_server && !isLoopback(address.host)) {
+    report.warn(
+      ["insecure_server"],
+      `plain HTTP is served on ${address.host}:${address.port}`,
+      "let only a load balancer that ends TLS reach it, or bind address to loopback",
+      "key",
+    );
+  }
+  for (const name of Object.keys(globals.jwt_claims_headers)) {
+    const ours = framing.has(name) || ["host", "cookie", "x-pomerium-jwt-assertion"].includes(name);
+    if (ours)
+      report.error(["jwt_claims_headers"], `${name} is a header that the proxy itself must set`, "use another header");
+  }
+  checkUpgrades(globals.allow_upgrades, report);
+  return {
+    address,
+    certificates,
+    certificateAuthority: material.authorities(
+      material.text(globals, { key: "certificate_authority", secrecy: "public" }),
+    ),
+    matchAnyIncomingPort: checkFlags(globals, report),
+    responseHeaders: resolveResponseHeaders(globals, { certificates, report }),
+  };
+}
+
+function readCertificates(globals: Globals, material: Material): readonly TlsFiles[] {
+  const single = material.pair(
+    material.text(globals, { key: "certificate", secrecy: "public" }),
+    material.text(globals, { key: "certificate_key", secrecy: "secret" }),
+    ["certificate"],
+  );
+  const listed = (globals.certificates ?? []).map(({ cert, key }, i) => {
+    const at = ["certificates", i];
+    return material.pair(
+      material.file(cert, { at: [...at, "cert"], secrecy: "public" }),
+      material.file(key, { at: [...at, "key"], secrecy: "secret" }),
+      at,
+    );
+  });
+  return [...listed, single].filter((pair) => pair !== null);
+}
+
+/** Pomerium's defaults; a promise of TLS for ever is made only where TLS is served here. */
+function resolveResponseHeaders(
+  globals: Globals,
+  { certificates, report }: Readonly<{ certificates: readonly TlsFiles[]; report: Report }>,
+): Readonly<Record<string, string>> {
+  if (globals.set_response_headers !== undefined) {
+    const given = settableHeaders(globals.set_response_headers, report);
+    return Object.hasOwn(given, "disable") ? {} : given;
+  }
+  const always = { "X-Frame-Options": "SAMEORIGIN", "X-XSS-Protection": "1; mode=block" };
+  const isTrusted = certificates.length > 0 || (globals.autocert && !globals.autocert_use_staging);
+  if (!isTrusted || globals.insecure_server) return always;
+  return { ...always, "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload" };
+}
+
+function checkFlags(globals: Globals, report: Report): boolean {
+  for (const [flag, set] of Object.entries(globals.runtime_flags)) {
+    const known = Object.hasOwn(runtimeFlags, flag) ? runtimeFlags[flag] : undefined;
+    if (known === undefined) {
+      const near = suggest(flag, Object.keys(runtimeFlags));
+      report.error(
+        ["runtime_flags", flag],
+        "is not a known flag",
+        near === undefined ? "remove it" : `did you mean ${near}?`,
+        "key",
+      );
+    } else if (known.here !== null && known.here !== set) {
+      report.warn(["runtime_flags", flag], `has no effect: ${known.otherwise}`, "remove it", "key");
+    }
+  }
+  return globals.runtime_flags["match_any_incoming_port"] ?? true;
+}

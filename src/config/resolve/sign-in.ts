@@ -1,0 +1,295 @@
+/**
+ * Resolve sign-in: the authenticate URL, the identity provider, the session cookie.
+ *
+ * Pure. Refuses what would send credentials in clear, or loop for ever: plain HTTP outside loopback, a cookie domain that
+ * does not cover every host.
+ */
+import type { Config } from "../config.ts";
+import type { Globals } from "../schema/schema.ts";
+import type { Path, Report } from "../source/source-locations.ts";
+import { isLoopback } from "../values/network-values.ts";
+import { resolveProvider } from "./identity-providers.ts";
+
+export type SignInPart = Readonly<{
+  authenticateServiceUrl: URL | null;
+  authenticateInternalServiceUrl: URL | null;
+  cookie: Config["cookie"];
+  idp: Config["idp"];
+}>;
+/** A host that people visit, and where it is written. */
+export type VisitedHost = Readonly<{ host: string; path: Path }>;
+
+export function resolveSignIn(
+  globals: Globals,
+  from: Readonly<{
+    report: Report;
+    failed: ReadonlySet<string>;
+    idpClientSecret: string | null;
+    hosts: readonly VisitedHost[];
+    /** False: no caller of this process ever has to sign in. */
+    isNeeded: boolean;
+  }>,
+): SignInPart {
+  const { report, failed } = from;
+  const cookies = (hosts: readonly VisitedHost[]): Config["cookie"] => resolveCookie(globals, { report, hosts });
+  const isUnnamed = globals.authenticate_service_url === undefined && !failed.has("authenticate_service_url");
+  if (isHosted(globals) || (isUnnamed && globals.idp_provider === undefined && !failed.has("idp_provider"))) {
+    if (from.isNeeded) refuseHosted(globals, from);
+    else if (!globals.services.has("proxy")) warnOfNoRefresh(report);
+    else if (globals.authenticate_service_url !== undefined)
+      report.warn(["authenticate_service_url"], "has no effect: no route asks anyone to sign in", "remove it");
+    return { ...noSignIn, cookie: cookies(from.hosts) };
+  }
+  const authenticate = globals.authenticate_service_url ?? null;
+  if (authenticate === null && !failed.has("authenticate_service_url")) {
+    report.error(
+      ["authenticate_service_url"],
+      "is missing, and there is no hosted sign-in service",
+      "write the https URL of a host that reaches this authenticate service, such as https://authenticate.example.com",
+      "key",
+    );
+  }
+  if (authenticate !== null) requireEncryption(authenticate, { report, path: ["authenticate_service_url"] });
+  if (globals.signout_redirect_url?.protocol === "http:" && !isLoopback(globals.signout_redirect_url.hostname)) {
+    report.warn(["signout_redirect_url"], "is plain HTTP", "use https");
+  }
+  const hosts =
+    authenticate === null
+      ? from.hosts
+      : [...from.hosts, { host: authenticate.hostname, path: ["authenticate_service_url"] }];
+  return {
+    authenticateServiceUrl: authenticate,
+    authenticateInternalServiceUrl: resolveInternal(globals, report),
+    cookie: cookies(hosts),
+    idp: resolveIdp(globals, from),
+  };
+}
+
+/** Stands for the sign-in host where no caller ever has to sign in; `.invalid` names no host (RFC 2606). */
+const nowhere = new URL("https://sign-in.invalid");
+const noSignIn = { authenticateServiceUrl: nowhere, authenticateInternalServiceUrl: null, idp: null } as const;
+
+/** The host that needs a certificate for sign-in; null: sign-in is nowhere, or is plain HTTP. */
+export function signInHostOf(url: URL): string | null {
+  return url.protocol === "https:" && url.hostname !== nowhere.hostname ? url.hostname : null;
+}
+
+const hostedDomains: ReadonlySet<string> = new Set(["authenticate.pomerium.app", "authenticate.staging.pomerium.app"]);
+
+/** Whether people would sign in with Pomerium's own service, which Pomerium also uses where no other is named. */
+function isHosted({ authenticate_service_url: url, idp_provider: provider }: Globals): boolean {
+  if (url !== undefined) return hostedDomains.has(url.hostname);
+  return provider === "hosted";
+}
+
+/** One finding for everything that has to be created in place of the hosted service. */
+function refuseHosted(
+  { authenticate_service_url: url, idp_provider: provider }: Globals,
+  { report, hosts }: Readonly<{ report: Report; hosts: readonly VisitedHost[] }>,
+): void {
+  const host = `authenticate.${parentDomain(hosts) ?? "example.com"}`;
+  const remedy = `create an OpenID Connect client at your identity provider with the callback URL https://${host}/oauth2/callback, point ${host} at this process, and write authenticate_service_url: https://${host}, idp_provider: oidc, idp_provider_url, idp_client_id and idp_client_secret`;
+  const own = "Pomerium's own sign-in service, which signs people in for Pomerium alone";
+  if (url !== undefined) report.error(["authenticate_service_url"], `${url.hostname} is ${own}`, remedy);
+  else if (provider === "hosted") report.error(["idp_provider"], `hosted is ${own}`, remedy);
+  else report.error(["authenticate_service_url"], "is missing, and there is no hosted sign-in service", remedy, "key");
+}
+
+function warnOfNoRefresh(report: Report): void {
+  report.warn(
+    ["idp_provider"],
+    "is missing, so sessions are not refreshed with the identity provider",
+    "write the same idp_ keys as for the authenticate service",
+    "key",
+  );
+}
+
+/** The domain that the routes' hosts are in; undefined where there is none with two labels. */
+function parentDomain(hosts: readonly VisitedHost[]): string | undefined {
+  const parent = hosts[0]?.host.split(".").slice(1).join(".") ?? "";
+  return /^[a-z0-9-]+(?:\.[a-z0-9-]+)+$/.test(parent) ? parent : undefined;
+}
+
+/** What an entry of `administrators` names. */
+const administratorKinds = ["group:", "email:", "sub:"];
+
+/**
+ * Every entry says its kind: a bare one would match a group id, an e-mail and a subject alike, so a group that is named like a person would
+ * make that person an administrator. A bare e-mail beside typed entries is read as `email:`, with a warning. A list of bare e-mails alone
+ * is the key that Pomerium had under this name before v0.12, with another meaning, and is refused.
+ */
+export function resolveAdministrators({ administrators }: Globals, report: Report): readonly string[] {
+  const isTyped = (entry: string): boolean => administratorKinds.some((kind) => entry.startsWith(kind));
+  const hasTyped = administrators.some(isTyped);
+  return administrators.map((entry, i) => {
+    if (isTyped(entry)) return entry;
+    if (hasTyped && /^[^@\s]+@[^@\s]+$/.test(entry)) {
+      report.warn(["administrators", i], "does not say what it is, and is read as an e-mail", `write email:${entry}`);
+      return `email:${entry}`;
+    }
+    report.error(
+      ["administrators", i],
+      "does not say whether it is a group, an e-mail or a subject (in Pomerium before v0.12 this key named people who may impersonate others; here it names operators)",
+      `write group:${entry}, email:${entry} or sub:${entry}, or remove the key`,
+    );
+    return entry;
+  });
+}
+
+/** A route on the sign-in host shares its origin, so its pages act as sign-in's own pages towards the operator API. */
+export function checkSignInHost(
+  routes: readonly VisitedHost[],
+  { globals, report }: Readonly<{ globals: Globals; report: Report }>,
+): void {
+  const host = globals.authenticate_service_url?.hostname;
+  const runsHere = globals.services.has("authenticate") || globals.services.has("proxy");
+  for (const { path } of routes.filter((route) => runsHere && route.host === host)) {
+    if (globals.administrators.length > 0)
+      report.error(
+        path,
+        "is the sign-in host, so scripts on this route's pages could use the operator API as an administrator",
+        "give the route a host of its own, or remove administrators",
+      );
+    else
+      report.warn(
+        path,
+        "is the sign-in host, which keeps /, /robots.txt, /oauth2/callback, /.pomerium/ and /.well-known/pomerium/ for itself",
+        "give the route a host of its own",
+      );
+  }
+}
+
+/** Used only where the authenticate service runs elsewhere. */
+function resolveInternal(globals: Globals, report: Report): URL | null {
+  const url = globals.authenticate_internal_service_url ?? null;
+  const path = ["authenticate_internal_service_url"];
+  if (url === null) return null;
+  if (globals.services.has("authenticate")) {
+    report.warn(path, "has no effect: the authenticate service runs in this process", "remove it", "key");
+    return null;
+  }
+  if (url.protocol === "http:" && !isLoopback(url.hostname)) {
+    if (globals.grpc_insecure)
+      report.warn(path, "is plain HTTP between machines", "make sure that something else encrypts this network");
+    else
+      report.error(
+        path,
+        "is plain HTTP between machines, and sign-in crosses it",
+        "use https, or grpc_insecure: true where something else encrypts the network",
+      );
+  }
+  return url;
+}
+
+/** Plain HTTP is for this machine alone. */
+export function requireEncryption(url: URL, where: Readonly<{ report: Report; path: Path }>): void {
+  if (url.protocol === "http:" && !isLoopback(url.hostname)) {
+    where.report.error(where.path, "is plain HTTP, which is allowed only for loopback and *.localhost", "use https");
+  }
+}
+
+function resolveIdp(
+  globals: Globals,
+  from: Readonly<{ report: Report; failed: ReadonlySet<string>; idpClientSecret: string | null; isNeeded: boolean }>,
+): Config["idp"] {
+  const { report, failed } = from;
+  const signsIn = globals.services.has("authenticate");
+  if (globals.idp_provider === undefined) {
+    if (failed.has("idp_provider")) return null;
+    if (!from.isNeeded && globals.services.has("proxy")) return null;
+    if (signsIn)
+      report.error(
+        ["idp_provider"],
+        "is missing, so nobody could sign in",
+        "write oidc with idp_provider_url, idp_client_id and idp_client_secret",
+        "key",
+      );
+    else if (globals.services.has("proxy"))
+      report.error(
+        ["idp_provider"],
+        "is missing, so no session would count here and signing in would loop",
+        "write the same idp_provider, idp_provider_url and idp_client_id as for the authenticate service",
+        "key",
+      );
+    else if (globals.services.has("databroker")) warnOfNoRefresh(report);
+    return null;
+  }
+  const provider = resolveProvider(globals);
+  if ("problem" in provider) {
+    if (!failed.has(provider.key)) report.error([provider.key], provider.problem, provider.remedy);
+    return null;
+  }
+  if (!globals.idp_allow_plain_http) requireEncryption(provider.url, { report, path: ["idp_provider_url"] });
+  else if (provider.url.protocol === "http:")
+    report.warn(
+      ["idp_provider_url"],
+      "is plain HTTP: anyone on the network in between reads passwords and tokens, and can sign in as any person",
+      "use https where the network is not your own",
+    );
+  if (!provider.scopes.includes("openid")) report.error(["idp_scopes"], "does not ask for openid", "add openid");
+  // A proxy knows whose sessions count by the provider and the client id; only those who speak to the provider need the secret.
+  const speaks = signsIn || globals.services.has("databroker");
+  for (const key of ["idp_client_id", "idp_client_secret"] as const) {
+    const found = key === "idp_client_id" ? globals.idp_client_id : speaks ? from.idpClientSecret : "not needed";
+    const wrong = failed.has(key) || (key === "idp_client_secret" && globals.idp_client_secret_file !== undefined);
+    if ((found === undefined || found === null || found === "") && !wrong)
+      report.error([key], "is missing", "write what the identity provider gave you for this client", "key");
+  }
+  if (globals.idp_client_id === undefined || (speaks && from.idpClientSecret === null)) return null;
+  return {
+    provider: globals.idp_provider,
+    url: provider.url,
+    clientId: globals.idp_client_id,
+    clientSecret: from.idpClientSecret ?? "",
+    scopes: provider.scopes,
+    requestParams: provider.requestParams,
+  };
+}
+
+function resolveCookie(
+  globals: Globals,
+  from: Readonly<{ report: Report; hosts: readonly VisitedHost[] }>,
+): Config["cookie"] {
+  const { report } = from;
+  const domain = globals.cookie_domain.trim().replace(/^\./, "").toLowerCase();
+  if (domain !== "" && !/^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/.test(domain)) {
+    report.error(
+      ["cookie_domain"],
+      "is not a domain that browsers take",
+      "write one such as example.com, or remove it",
+    );
+  } else if (domain !== "") {
+    const outside = from.hosts.filter(({ host }) => host !== domain && !host.endsWith(`.${domain}`));
+    for (const { host, path } of outside.slice(0, 20)) {
+      report.error(
+        path,
+        `the cookie of ${domain} (cookie_domain) would never reach ${host}, so signing in would loop`,
+        "use a host below cookie_domain, or remove cookie_domain",
+      );
+    }
+  }
+  if (domain !== "" && globals.cookie_name.startsWith("__Host-")) {
+    report.error(
+      ["cookie_name"],
+      "begins with __Host-, which browsers refuse beside cookie_domain",
+      "use another name, or remove cookie_domain",
+    );
+  }
+  if (!globals.cookie_http_only) {
+    report.warn(["cookie_http_only"], "lets any script on a page read the session", "remove it");
+  }
+  if (globals.cookie_same_site === "none") {
+    report.warn(
+      ["cookie_same_site"],
+      "lets every site make requests with the visitor's session",
+      "write lax, unless upstreams must work inside pages of other sites",
+    );
+  }
+  return {
+    name: globals.cookie_name,
+    domain: domain === "" ? null : domain,
+    httpOnly: globals.cookie_http_only,
+    expireMs: globals.cookie_expire,
+    sameSite: globals.cookie_same_site,
+  };
+}

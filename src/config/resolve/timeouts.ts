@@ -1,0 +1,76 @@
+/**
+ * Resolve time-outs: those of the listener and of a route, and warnings about combinations in which one makes another pointless.
+ *
+ * Pure. What the configuration does not bound as a whole is bounded by silence: an upload lives as long as it moves.
+ */
+import type { RouteConfig, TimeoutConfig } from "../config.ts";
+import type { Globals, Route } from "../schema/schema.ts";
+import type { Report } from "../source/source-locations.ts";
+import { formatDuration } from "../values/network-values.ts";
+
+/** Pomerium's. */
+const readMsDefault = 30_000;
+const upstreamMsDefault = 30_000;
+
+export function resolveTimeouts(globals: Globals, report: Report): TimeoutConfig {
+  const {
+    timeout_read: read,
+    timeout_write: write,
+    timeout_idle: idleMs,
+    default_upstream_timeout: upstream,
+  } = globals;
+  if (upstream !== undefined && isLonger(upstream, write))
+    report.warn(
+      ["default_upstream_timeout"],
+      `is longer than timeout_write, which ends every request after ${formatDuration(write)}`,
+      "raise or remove timeout_write, or write a shorter one",
+    );
+  return {
+    readMs: read ?? readMsDefault,
+    readLimit: read === undefined ? "silence" : "request",
+    writeMs: write,
+    idleMs,
+  };
+}
+
+/** @param lasting the route carries WebSockets and the like, which have no bound by default */
+export function resolveRouteTimeouts(
+  route: Route,
+  { globals, report, lasting }: Readonly<{ globals: Globals; report: Report; lasting: boolean }>,
+): Pick<RouteConfig, "timeoutMs" | "timeoutFrom" | "idleTimeoutMs"> {
+  warnOfOthers(route, globals, report);
+  const upstream = globals.default_upstream_timeout;
+  return {
+    timeoutMs: route.timeout ?? (lasting ? 0 : (upstream ?? upstreamMsDefault)),
+    timeoutFrom: route.timeout === undefined && upstream === undefined ? "body-end" : "permit",
+    idleTimeoutMs: route.idle_timeout ?? (lasting ? 0 : globals.timeout_idle),
+  };
+}
+
+function warnOfOthers({ timeout, idle_timeout: idle }: Route, globals: Globals, report: Report): void {
+  const { timeout_read: read, timeout_write: write } = globals;
+  if (timeout === undefined) return;
+  if (isLonger(timeout, write))
+    report.warn(
+      ["timeout"],
+      `allows for more than timeout_write, which ends every request after ${formatDuration(write)}`,
+      "raise or remove timeout_write, or write a shorter timeout",
+    );
+  if (read !== undefined && isLonger(timeout, read))
+    report.warn(
+      ["timeout"],
+      `allows for more than timeout_read, which ends an upload after ${formatDuration(read)}`,
+      "remove timeout_read, so that an upload lives as long as it moves, or raise it",
+    );
+  if (idle !== undefined && idle > 0 && timeout > 0 && idle >= timeout)
+    report.warn(
+      ["idle_timeout"],
+      `is never reached: timeout ends the request after ${formatDuration(timeout)}`,
+      "write a shorter idle_timeout, or a longer timeout",
+    );
+}
+
+/** Whether a time-out (0: none) allows for more than a bound (0: none). */
+function isLonger(ms: number, boundMs: number): boolean {
+  return boundMs > 0 && (ms === 0 || ms > boundMs);
+}

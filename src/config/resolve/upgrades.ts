@@ -1,0 +1,38 @@
+/** Resolve which protocols a connection may be handed over to: WebSocket, SPDY and others, by the names in `Upgrade`. Pure. */
+import type { RouteConfig } from "../config.ts";
+import type { Report } from "../source/source-locations.ts";
+import type { RouteContext } from "./route.ts";
+
+const token = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32})?$/;
+/** Another way to speak HTTP, or to be a proxy: what follows would be requests that nobody decides about. */
+const never = /^(?:connect(?:-udp|-ip)?|h2c?|h3|http(?:\/.*)?|tls(?:\/.*)?)$/i;
+
+/** @returns those of the list that may be */
+export function checkUpgrades(protocols: readonly string[], report: Report): readonly string[] {
+  return protocols.filter((protocol, i) => {
+    if (!token.test(protocol))
+      report.error(["allow_upgrades", i], `${protocol} is not the name of a protocol`, "write one such as websocket");
+    else if (never.test(protocol))
+      report.error(
+        ["allow_upgrades", i],
+        `${protocol} would carry requests that nobody has decided about`,
+        "remove it; a route of tcp+https or udp+https carries other traffic",
+      );
+    else return true;
+    return false;
+  });
+}
+
+export function resolveUpgrades({
+  route,
+  report,
+  globals,
+}: RouteContext): Pick<RouteConfig, "allowWebsockets" | "allowUpgrades"> {
+  const given =
+    route.allow_upgrades === undefined ? globals.allow_upgrades : checkUpgrades(route.allow_upgrades, report);
+  const names = new Set(given.map((protocol) => protocol.toLowerCase()));
+  if (route.allow_websockets === true) names.add("websocket");
+  if (route.allow_spdy) names.add("spdy/3.1");
+  const allowWebsockets = names.delete("websocket");
+  return { allowWebsockets, allowUpgrades: [...names] };
+}

@@ -1,0 +1,202 @@
+/**
+ * Resolve a route's way to its upstream: host, headers, TLS.
+ *
+ * Pure. Refuses headers that would say who the visitor is or break the framing; both belong to the proxy alone.
+ */
+import { RE2JS } from "re2js";
+import type { RouteConfig } from "../config.ts";
+import type { Report } from "../source/source-locations.ts";
+import { parseHeaderTemplate } from "../values/header-template.ts";
+import type { RouteContext } from "./route.ts";
+
+type HostRules = Pick<RouteConfig, "hostRewrite" | "hostRewriteHeader" | "hostPathRegexRewrite" | "preserveHostHeader">;
+
+/** One way wins (docs/pomerium-behaviour.md §5.1); the others are said to have no effect. */
+export function resolveHost(context: RouteContext): HostRules {
+  const { route, report } = context;
+  const [spelling = "", own] =
+    Object.entries(route.set_request_headers).find(([name]) => name.toLowerCase() === "host") ?? [];
+  if (own !== undefined && !/^[A-Za-z0-9._-]+(?::\d{1,5})?$/.test(own))
+    report.error(
+      ["set_request_headers", spelling],
+      "is not a host",
+      "write one such as app.internal, or use host_rewrite_header",
+    );
+  const rewrite = route.host_rewrite ?? own;
+  const ways = [
+    ["host_rewrite", rewrite !== undefined],
+    ["host_rewrite_header", route.host_rewrite_header !== undefined],
+    ["host_path_regex_rewrite_pattern", route.host_path_regex_rewrite_pattern !== undefined],
+    ["preserve_host_header", route.preserve_host_header],
+  ] as const;
+  const [winner, ...rest] = ways.filter(([, given]) => given).map(([key]) => key);
+  for (const key of rest) report.warn([key], `has no effect beside ${winner}`, "keep one of them", "key");
+  const header = winner === "host_rewrite_header" ? (route.host_rewrite_header ?? null) : null;
+  if (header !== null && !/^[A-Za-z0-9-]{1,200}$/.test(header))
+    report.error(["host_rewrite_header"], "is not a header name", "write one such as X-Upstream-Host");
+  const byPath = resolvePattern(context, {
+    pattern: "host_path_regex_rewrite_pattern",
+    substitution: "host_path_regex_rewrite_substitution",
+  });
+  return {
+    hostRewrite: rewrite ?? null,
+    hostRewriteHeader: header?.toLowerCase() ?? null,
+    hostPathRegexRewrite: winner === "host_path_regex_rewrite_pattern" ? byPath : null,
+    preserveHostHeader: winner === "preserve_host_header",
+  };
+}
+
+type PatternKeys =
+  | { pattern: "regex_rewrite_pattern"; substitution: "regex_rewrite_substitution" }
+  | { pattern: "host_path_regex_rewrite_pattern"; substitution: "host_path_regex_rewrite_substitution" };
+
+/** An expression and what its matches become; the substitution names no group that the expression does not have. */
+export function resolvePattern(
+  { route, report, failed }: RouteContext,
+  keys: PatternKeys,
+): Readonly<{ pattern: string; substitution: string }> | null {
+  const pattern = route[keys.pattern];
+  const substitution = route[keys.substitution];
+  if (pattern === undefined) {
+    if (substitution !== undefined && !failed.has(keys.pattern))
+      report.error([keys.substitution], `has no ${keys.pattern} beside it`, "write the pattern too", "key");
+    return null;
+  }
+  const groups = RE2JS.compile(pattern).groupCount();
+  const beyond = [...(substitution ?? "").matchAll(/\\(\d+)/g)].find(([, group]) => Number(group) > groups);
+  if (beyond !== undefined)
+    report.error(
+      [keys.substitution],
+      `names the group ${beyond[1]}, and the pattern has ${groups}`,
+      "correct the number",
+    );
+  return { pattern, substitution: substitution ?? "" };
+}
+
+/** Headers that say how a request is read; nobody but the proxy may set them. */
+export const framing: ReadonlySet<string> = new Set([
+  "connection",
+  "content-length",
+  "expect",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+export function resolveRequestHeaders({ route, report, globals }: RouteContext): Readonly<Record<string, string>> {
+  const identity = new Set([
+    "x-pomerium-jwt-assertion",
+    "x-pomerium-jwt-assertion-for",
+    ...Object.keys(globals.jwt_claims_headers),
+  ]);
+  const kept: Record<string, string> = {};
+  for (const [name, value] of Object.entries(route.set_request_headers)) {
+    const folded = name.toLowerCase();
+    if (folded === "host") continue;
+    if (framing.has(folded))
+      report.error(["set_request_headers", name], "is a header that the proxy itself must set", "remove it", "key");
+    // Pomerium's documentation sets the assertion this way; where identity headers are passed it is sent already.
+    if (folded === "x-pomerium-jwt-assertion" && isAssertion(value)) {
+      if (!(route.pass_identity_headers ?? globals.pass_identity_headers)) kept[name] = value;
+      continue;
+    }
+    if (identity.has(folded))
+      report.error(
+        ["set_request_headers", name],
+        "says who the visitor is, and only the proxy may say that",
+        "use pass_identity_headers",
+        "key",
+      );
+    for (const reference of parseHeaderTemplate(value).unknown) {
+      report.warn(
+        ["set_request_headers", name],
+        `${reference} is not a known reference and renders as nothing, as in Pomerium`,
+        `use \${pomerium.jwt} or \${pomerium.request.headers["Name"]}, or write $$ for a dollar sign`,
+      );
+    }
+    kept[name] = value;
+  }
+  return kept;
+}
+
+function isAssertion(value: string): boolean {
+  const template = parseHeaderTemplate(value.trim());
+  return template.unknown.length === 0 && template.parts.length === 1 && template.parts[0]?.type === "jwt";
+}
+
+/** As Pomerium adds them up; `disable` on a route means no headers at all, the global ones included. */
+export function resolveResponseHeaders({
+  route,
+  report,
+  responseHeaders,
+}: RouteContext): Readonly<Record<string, string>> {
+  const given = settableHeaders(route.set_response_headers, report);
+  if (Object.hasOwn(given, "disable")) return {};
+  const own = new Set(Object.keys(given).map((name) => name.toLowerCase()));
+  const inherited = Object.entries(responseHeaders).filter(([name]) => !own.has(name.toLowerCase()));
+  return { ...Object.fromEntries(inherited), ...given };
+}
+
+/**
+ * Those of `set_response_headers` that are a configuration's to set. What says where an answer ends is the connection's: one that says
+ * otherwise is two answers to some readers.
+ */
+export function settableHeaders(
+  given: Readonly<Record<string, string>>,
+  report: Report,
+): Readonly<Record<string, string>> {
+  const kept: Record<string, string> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const at = ["set_response_headers", name];
+    if (framing.has(name.toLowerCase()))
+      report.error(at, "is a header that the proxy itself must set", "remove it", "key");
+    else if (name.toLowerCase() === "x-request-id")
+      report.warn(at, "has no effect: it is the request's own id", "remove it", "key");
+    else kept[name] = value;
+  }
+  return kept;
+}
+
+/** Framing is the connection's, and cookies of ours are nobody's to make. */
+export function resolveResponseRewrites({ route, report }: RouteContext): RouteConfig["rewriteResponseHeaders"] {
+  for (const [i, { header }] of route.rewrite_response_headers.entries()) {
+    if (framing.has(header))
+      report.error(
+        ["rewrite_response_headers", i],
+        `${header} is a header that the proxy itself must set`,
+        "remove it",
+        "key",
+      );
+  }
+  return route.rewrite_response_headers;
+}
+
+export function resolveTls({ route, report, material }: RouteContext): RouteConfig["tls"] {
+  const plain = route.to?.every(({ url }) => !url.protocol.startsWith("https")) === true;
+  if (route.tls_skip_verify && !plain)
+    report.warn(
+      ["tls_skip_verify"],
+      "lets anyone between proxy and upstream read and change everything",
+      "name the upstream's authority with tls_custom_ca_file instead",
+      "key",
+    );
+  if (route.tls_server_name !== undefined && route.tls_upstream_server_name !== undefined)
+    report.warn(["tls_server_name"], "has no effect beside tls_upstream_server_name", "remove it", "key");
+  const customCa = material.authorities(material.text(route, { key: "tls_custom_ca", secrecy: "public" }));
+  const pair = material.pair(
+    material.text(route, { key: "tls_client_cert", secrecy: "public" }),
+    material.text(route, { key: "tls_client_key", secrecy: "secret" }),
+    ["tls_client_cert"],
+  );
+  return {
+    skipVerify: route.tls_skip_verify,
+    serverName: route.tls_upstream_server_name ?? route.tls_server_name ?? null,
+    customCa,
+    clientCert: pair?.cert ?? null,
+    clientKey: pair?.key ?? null,
+    allowRenegotiation: route.tls_upstream_allow_renegotiation,
+  };
+}

@@ -1,0 +1,33 @@
+/** Decision records: where they go and what they say. Pure. */
+import { z } from "zod";
+import { sinks } from "../values/network-values.ts";
+import { auditMode, filePath, oneOf, wholeNumber } from "../values/value-type.ts";
+import { cardea } from "./keys.ts";
+
+export const auditGroup = {
+  audit: cardea(
+    z.strictObject({
+      mode: cardea(
+        auditMode().prefault("best_effort"),
+        "`best_effort`: records are streamed off the request path, and what is lost is declared. `strict` is not supported by this version.",
+      ),
+      spool_dir: cardea(
+        filePath().optional(),
+        "Where records wait for the sinks. Absent: `audit/spool` in the data folder. They wait in memory in this version.",
+      ),
+      trace: cardea(
+        oneOf(["denials", "all"]).prefault("denials"),
+        "Which decision records say which rules and facts decided: `denials`, or `all` decisions. See docs/policy.md.",
+      ),
+      sinks: cardea(
+        sinks().optional(),
+        "Where decision records go. Absent: `audit/decisions.jsonl` in the data folder, and NATS where it is configured.",
+      ),
+      stream_max_bytes: cardea(
+        wholeNumber({ min: 1_048_576, max: 1_000_000_000_000_000 }).prefault(10_737_418_240),
+        "The most bytes that the audit stream in JetStream keeps; the oldest records go first. Counts when the stream is created, and for a stream that has no limit.",
+      ),
+    }),
+    "Decision records: what was asked, what was answered, and why.",
+  ),
+};

@@ -1,0 +1,178 @@
+/** Schema of what shows what a process does: access log, metrics, traces. In the order of the documentation. */
+
+import {
+  type AccessLogField,
+  type AuthorizeLogField,
+  defaultAccessLogFields,
+  defaultAuthorizeLogFields,
+  type HiddenAccessLogField,
+  type HiddenLogField,
+  isAccessLogField,
+  isAuthorizeLogField,
+  isHiddenAccessLogField,
+  isHiddenLogField,
+  otherAuthorizeLogFields,
+  ownAccessLogFields,
+  pomeriumAccessLogFields,
+} from "../values/log-fields.ts";
+import { url } from "../values/network-values.ts";
+import { suggest } from "../values/suggest.ts";
+import {
+  filePath,
+  isPlainObject,
+  isRefused,
+  type Kind,
+  kind,
+  listOfText,
+  mapOfText,
+  oneOf,
+  secretText,
+  share,
+  show,
+  text,
+  wholeNumber,
+} from "../values/value-type.ts";
+import { pomerium } from "./keys.ts";
+
+const http = { schemes: ["https", "http"] } as const;
+
+/** A list of names, each known to be a field. */
+const fields = <Field extends string>(
+  ofLog: string,
+  known: readonly string[],
+  isField: (name: string) => name is Field,
+): Kind<readonly Field[]> =>
+  kind({ label: "list of field", json: { type: ["array", "string"], items: { type: "string" } } }, (value, refuse) => {
+    const list = listOfText(value, refuse);
+    if (isRefused(list)) return list;
+    const found: Field[] = [];
+    for (const [i, name] of list.entries()) {
+      if (isField(name)) {
+        found.push(name);
+        continue;
+      }
+      const near = suggest(name, known);
+      return refuse(
+        `${show(name)} is not a field of the ${ofLog}`,
+        near === undefined ? "see docs/configuration.md for the names" : `did you mean ${near}?`,
+        [i],
+      );
+    }
+    return [...new Set(found)];
+  });
+
+const accessLogFields = (): Kind<readonly (AccessLogField | HiddenAccessLogField)[]> =>
+  fields(
+    "access log",
+    [...pomeriumAccessLogFields, ...ownAccessLogFields],
+    (name): name is AccessLogField | HiddenAccessLogField => isAccessLogField(name) || isHiddenAccessLogField(name),
+  );
+
+const authorizeLogFields = (): Kind<readonly (AuthorizeLogField | HiddenLogField)[]> =>
+  fields(
+    "log of decisions",
+    [...defaultAuthorizeLogFields, ...otherAuthorizeLogFields],
+    (name): name is AuthorizeLogField | HiddenLogField => isAuthorizeLogField(name) || isHiddenLogField(name),
+  );
+
+/** `key=value`, as a list, a text with commas, or a mapping. */
+const pairs = (what: string): Kind<Readonly<Record<string, string>>> =>
+  kind({ label: `list of ${what}`, json: { type: ["array", "object", "string"] } }, (value, refuse) => {
+    if (isPlainObject(value)) return mapOfText(value, { separator: /=/, refuse });
+    const list = listOfText(value, refuse);
+    if (isRefused(list)) return list;
+    const map: Record<string, string> = {};
+    for (const [i, pair] of list.entries()) {
+      const equals = pair.indexOf("=");
+      const key = pair.slice(0, Math.max(0, equals)).trim();
+      if (key === "" || key === "__proto__") return refuse("an item is not key=value", `write ${what}`, [i]);
+      map[key] = pair.slice(equals + 1).trim();
+    }
+    return map;
+  });
+
+const milliseconds = (): Kind<number> => wholeNumber({ min: 0, max: 3_600_000 });
+const protocols = ["grpc", "http/protobuf", "http/json"] as const;
+
+export const observing = {
+  access_log_fields: pomerium(
+    accessLogFields().prefault([...defaultAccessLogFields]),
+    `What a line of the access log says, one line a request (message \`http-request\`); an empty list: there is none. Pomerium's names: ${pomeriumAccessLogFields.join(", ")}, and \`headers.<Name>\`; credentials in headers are never shown. Cardea's own: ${ownAccessLogFields.join(", ")}. Lines are of level \`info\`, those of \`/ping\` and \`/healthz\` of \`debug\`.`,
+  ),
+  authorize_log_fields: pomerium(
+    authorizeLogFields().optional(),
+    `What a line of the log of decisions says, one line a decision (message \`authorize check\`), beside the answer and its reasons. Absent: there is no such log; the decision records hold the same (\`audit\`). Pomerium's names: ${[...defaultAuthorizeLogFields, ...otherAuthorizeLogFields].join(", ")}, and \`headers.<Name>\`; credentials are never shown. An empty list: the answer and its reasons alone.`,
+  ),
+  metrics_basic_auth: pomerium(
+    secretText().optional(),
+    "What `/metrics` asks for: base64 of `user:password`. `/healthz` and `/readyz` ask for nothing.",
+    { secretAt: ["metrics.basicAuth"] },
+  ),
+  metrics_certificate: pomerium(
+    text().optional(),
+    "The certificate with which `metrics_address` speaks TLS: PEM, or base64 of it.",
+  ),
+  metrics_certificate_file: pomerium(filePath().optional(), "The same, from a file."),
+  metrics_certificate_key: pomerium(secretText().optional(), "The key of `metrics_certificate`.", {
+    secretAt: ["metrics.tls.key"],
+  }),
+  metrics_certificate_key_file: pomerium(filePath().optional(), "The same, from a file."),
+  metrics_client_ca: pomerium(
+    text().optional(),
+    "Certificates (PEM, or base64 of it): `/metrics` is given only to callers with a certificate of theirs. Needs `metrics_certificate`.",
+  ),
+  metrics_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
+  otel_traces_exporter: pomerium(
+    oneOf(["none", "otlp"], { "": "none", noop: "none" }).prefault("none"),
+    "`otlp`: traces are exported by the OpenTelemetry Protocol. `none`: a caller's `traceparent` passes through untouched.",
+  ),
+  otel_exporter_otlp_endpoint: pomerium(
+    url(http).optional(),
+    "Where traces go; over HTTP, `/v1/traces` is appended. Absent: `http://localhost:4318`, or `:4317` for gRPC.",
+  ),
+  otel_exporter_otlp_traces_endpoint: pomerium(
+    url(http).optional(),
+    "The same, taken as it is; goes before the other.",
+  ),
+  otel_exporter_otlp_protocol: pomerium(
+    oneOf(protocols).optional(),
+    "How they are sent. Absent: by the endpoint's port (4317 `grpc`, 4318 `http/protobuf`) and path, as Pomerium guesses. `http/json` is Cardea's own.",
+  ),
+  otel_exporter_otlp_traces_protocol: pomerium(oneOf(protocols).optional(), "The same; goes before the other."),
+  otel_exporter_otlp_headers: pomerium(pairs("name=value").prefault([]), "Headers sent with them, such as a token.", {
+    secretAt: ["tracing.headers.*"],
+  }),
+  otel_exporter_otlp_traces_headers: pomerium(pairs("name=value").prefault([]), "The same; goes before the others.", {
+    secretAt: ["tracing.headers.*"],
+  }),
+  otel_exporter_otlp_timeout: pomerium(
+    milliseconds().prefault(10_000),
+    "How long one export may take, in milliseconds.",
+  ),
+  otel_exporter_otlp_traces_timeout: pomerium(milliseconds().optional(), "The same; goes before the other."),
+  otel_traces_sampler_arg: pomerium(
+    share({ max: 1 }).prefault(1),
+    "The share of traces that are recorded, of those that begin here; whoever calls with a `traceparent` has decided for its own.",
+  ),
+  otel_resource_attributes: pomerium(
+    pairs("key=value").prefault([]),
+    "What is said of this process in every trace. `service.name` is `cardea` unless it is named here.",
+  ),
+  otel_bsp_schedule_delay: pomerium(
+    milliseconds().prefault(5_000),
+    "How long spans are gathered before they are sent.",
+  ),
+  otel_bsp_export_timeout: pomerium(milliseconds().prefault(30_000), "How long sending a batch may take, all in all."),
+  otel_bsp_max_export_batch_size: pomerium(
+    wholeNumber({ min: 1, max: 2_048 }).prefault(512),
+    "How many spans are sent at once. 2,048 wait at most; what is more is dropped.",
+  ),
+  otel_attribute_value_length_limit: pomerium(
+    wholeNumber({ min: 0, max: 1_000_000 }).optional(),
+    "How long an attribute's value may be; longer ones are cut.",
+  ),
+  otel_log_level: pomerium(
+    oneOf(["none", "error", "warn", "info", "debug", "verbose"], { all: "verbose" }).prefault("error"),
+    "What of the exporter's own troubles is logged.",
+  ),
+};

@@ -1,0 +1,307 @@
+/** Schema of a route: the keys that this build supports, in the order of the documentation. */
+import { z } from "zod";
+import { hostNames, subPolicies } from "../values/identity-values.ts";
+import { duration, headerNames, headerRewrites, headers, pattern, upstreams } from "../values/network-values.ts";
+import { bearerFormat } from "../values/process-values.ts";
+import {
+  auditMode,
+  filePath,
+  isPlainObject,
+  type Kind,
+  kind,
+  matching,
+  oneOf,
+  secretText,
+  show,
+  text,
+  texts,
+  truth,
+  wholeNumber,
+} from "../values/value-type.ts";
+import { cardea, pomerium } from "./keys.ts";
+import { upstreamKeys } from "./upstreams.ts";
+
+const slashed = (what: string): Kind<string> =>
+  matching({ label: "path", json: { type: "string" }, pattern: /^\/[^?#\s]*$/, what, example: "/api/" });
+
+const host = (): Kind<string> =>
+  matching({
+    label: "host",
+    json: { type: "string" },
+    pattern: /^[A-Za-z0-9._-]+(?::\d{1,5})?$/,
+    what: "a host",
+    example: "app.internal",
+  });
+
+/** What a page may show as a picture, and nothing that it could run. */
+const picture = (): Kind<string> =>
+  matching({
+    label: "URL",
+    json: { type: "string" },
+    pattern: /^(?:(?:https?:\/\/|data:image\/)[^\s"'<>\\`]{1,65536})?$/i,
+    what: "an address of a picture",
+    example: "https://static.example.com/wiki.svg",
+  });
+
+/** Claim name to the values that are enough; a single value counts as a list of one. */
+const claims = (): Kind<Readonly<Record<string, unknown>>> =>
+  kind({ label: "mapping of claim to values", json: { type: "object" } }, (value, refuse) =>
+    isPlainObject(value) ? value : refuse(`${show(value)} is not a mapping`, "write claim: [value]"),
+  );
+
+/** Policy is only looked at from outside here; src/auth/authorize compiles it. */
+const policy = (): Kind<unknown> =>
+  kind({ label: "policy (PPL)", json: { type: ["object", "array"] } }, (value, refuse) =>
+    typeof value === "object" && value !== null
+      ? value
+      : refuse(`${show(value)} is not a policy`, "write allow: and/or/not/nor with a list of criteria"),
+  );
+
+const matchers = {
+  id: cardea(
+    matching({
+      label: "name",
+      json: { type: "string" },
+      pattern: /^[A-Za-z0-9._-]{1,100}$/,
+      what: "an id",
+      example: "wiki",
+    }).optional(),
+    "The route's lasting name in decision records. Absent: made from `from`, the matcher and the action.",
+  ),
+  from: pomerium(
+    text().optional(),
+    "Required. Scheme and host as people write it; `*` in the host matches anything, also dots. No path; but `tcp+https://host:port` and `udp+https://host:port` (docs/tcp.md).",
+  ),
+  prefix: pomerium(
+    slashed("a path prefix").optional(),
+    "Match paths that begin so. Absent, with no other matcher: every path.",
+  ),
+  path: pomerium(slashed("a path").optional(), "Match this path alone."),
+  regex: pomerium(pattern().optional(), "Match paths that this RE2 expression describes whole."),
+  allow_encoded_slashes: cardea(
+    truth().prefault(false),
+    "Take paths with `%2F`, as the API of GitLab and npm's scoped packages have them, and forward them byte for byte. Both readings, a slash and a character of its segment, must lead to this route and to the same answer of its policy (docs/request-parsing.md). Absent: 400.",
+  ),
+  name: pomerium(text().optional(), "The name people see."),
+  description: pomerium(text().prefault(""), "What people are told about it."),
+  logo_url: pomerium(
+    picture().prefault(""),
+    "Its picture in lists of routes (`/.pomerium/api/v1/routes`): an address with `http`, `https` or `data:image/`.",
+  ),
+};
+
+const actions = {
+  to: pomerium(
+    upstreams().optional(),
+    "The service behind: a URL (`http`, `https`; `h2` and `h2c`, which is HTTP/2 with TLS and without; `unix:///run/app.sock`, and `https+unix` with TLS; `tcp` or `udp` with host and port; on a TCP route also another proxy, by `http` or `https`) or a list, each with an optional weight (`http://a,10`). One of `to`, `redirect`, `response` is required.",
+  ),
+  redirect: pomerium(
+    z.strictObject({
+      https_redirect: pomerium(truth().optional(), "Redirect to https."),
+      scheme_redirect: pomerium(oneOf(["http", "https"]).optional(), "The new scheme."),
+      host_redirect: pomerium(host().optional(), "The new host."),
+      port_redirect: pomerium(wholeNumber({ min: 1, max: 65_535 }).optional(), "The new port."),
+      path_redirect: pomerium(slashed("a path").optional(), "The new path."),
+      prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes."),
+      response_code: pomerium(wholeNumber({ min: 301, max: 308 }).prefault(301), "301, 302, 303, 307 or 308."),
+      strip_query: pomerium(truth().prefault(false), "Drop the query."),
+    }),
+    "Answer with a redirect.",
+  ),
+  response: pomerium(
+    z.strictObject({
+      status: pomerium(wholeNumber({ min: 200, max: 599 }).prefault(200), "The status."),
+      body: pomerium(text().prefault(""), "The body."),
+    }),
+    "Answer with a fixed text, after policy.",
+  ),
+  prefix_rewrite: pomerium(slashed("a path").optional(), "What the matched prefix becomes upstream."),
+  regex_rewrite_pattern: pomerium(pattern().optional(), "An RE2 expression; what it matches in the path is replaced."),
+  regex_rewrite_substitution: pomerium(
+    text().optional(),
+    "What it is replaced by; `\\1` is the first group. Behind a `?` it makes a query, which the request's own follows.",
+    { secretAt: ["regexRewrite.substitution?"] },
+  ),
+  host_rewrite: pomerium(host().optional(), "The `Host` that the upstream sees. Absent: that of `to`."),
+  host_rewrite_header: pomerium(text().optional(), "Take the upstream's `Host` from this request header."),
+  host_path_regex_rewrite_pattern: pomerium(
+    pattern().optional(),
+    "Make the upstream's `Host` of the path: what this RE2 expression matches in it is replaced.",
+  ),
+  host_path_regex_rewrite_substitution: pomerium(
+    text().optional(),
+    "What it is replaced by; `\\1` is the first group. When that makes no host, the upstream sees that of `to`.",
+  ),
+  preserve_host_header: pomerium(truth().prefault(false), "Send the `Host` that people wrote."),
+};
+
+const access = {
+  policy: pomerium(
+    policy().optional(),
+    "Who may use the route, in Pomerium's policy language. Absent, and no other of these keys: nobody.",
+  ),
+  shadow_policy: cardea(
+    policy().optional(),
+    "A policy that is asked beside `policy` on every decision and never enforced: what it would change is counted and recorded.",
+  ),
+  sub_policies: pomerium(
+    subPolicies().prefault([]),
+    "Policies that a console attached, each with `source_ppl` or lists of people: who any of them allows may, and whom any of them denies may not.",
+  ),
+  allowed_users: pomerium(texts("e-mail or user id").prefault([]), "These people may."),
+  allowed_domains: pomerium(texts("domain").prefault([]), "People with an e-mail in these domains may."),
+  allowed_idp_claims: pomerium(claims().prefault({}), "People with one of these claim values may."),
+  allow_any_authenticated_user: pomerium(truth().prefault(false), "Everyone signed in may."),
+  allow_public_unauthenticated_access: pomerium(truth().prefault(false), "Everyone may, without signing in."),
+  cors_allow_preflight: pomerium(truth().prefault(false), "Let CORS preflights pass without a session."),
+  show_error_details: pomerium(truth().prefault(false), "Tell people who are refused why."),
+};
+
+const identity = {
+  idp_client_id: pomerium(
+    text().optional(),
+    "Sign in for this route with a client of its own at the identity provider. Its sessions count on routes with this client alone.",
+  ),
+  idp_client_secret: pomerium(secretText().optional(), "The secret of `idp_client_id`.", {
+    secretAt: ["idpClient.clientSecret"],
+  }),
+  bearer_token_format: pomerium(bearerFormat().optional(), "As the global key, for this route."),
+  idp_access_token_allowed_audiences: pomerium(texts("audience").optional(), "As the global key, for this route."),
+  identity_providers: pomerium(
+    texts("name").optional(),
+    "With `bearer_token_format: jwt`: the only issuers of the global `identity_providers` whose tokens count here. Absent: all of them.",
+  ),
+  depends_on: pomerium(
+    hostNames().prefault([]),
+    "Hosts of other routes that this one's pages call: whoever signs in here is led through them, so that they know the visitor already. Five at most.",
+  ),
+};
+
+const headersAndIdentity = {
+  pass_identity_headers: pomerium(
+    truth().optional(),
+    "Send the signed assertion and the claim headers upstream. Absent: the global setting.",
+  ),
+  jwt_issuer_format: pomerium(oneOf(["hostOnly", "uri"]).optional(), "As the global key, for this route."),
+  jwt_groups_filter: pomerium(
+    texts("group").prefault([]),
+    "Groups named in this route's assertion, beside those of the global key; both empty: all.",
+  ),
+  set_request_headers: pomerium(
+    headers().prefault({}),
+    `Headers set towards the upstream. May hold \`\${pomerium.jwt}\`, \`\${pomerium.id_token}\`, \`\${pomerium.access_token}\`, \`\${pomerium.request.headers["Name"]}\` and others; \`$$\` is \`$\`. See docs/identity.md.`,
+    { secretAt: ["setRequestHeaders.*"] },
+  ),
+  remove_request_headers: pomerium(headerNames().prefault([]), "Headers not sent upstream."),
+  set_response_headers: pomerium(
+    headers().prefault({}),
+    "Headers set on answers, on top of the global ones; the key `disable` means none at all.",
+  ),
+  rewrite_response_headers: pomerium(
+    headerRewrites().prefault([]),
+    "In the upstream's answer, replace a plain prefix of a header's value: a list of `{header, prefix, value}`.",
+  ),
+  kubernetes_service_account_token: pomerium(
+    secretText().optional(),
+    "`to` is an API server of Kubernetes: it is called with this token and acts for the person (`Impersonate-User`: e-mail, `Impersonate-Group`). See docs/kubernetes.md.",
+    { secretAt: ["kubernetes.token"] },
+  ),
+  kubernetes_service_account_token_file: pomerium(
+    filePath().optional(),
+    "The same, from a file, which is read anew while the token rotates.",
+  ),
+  assertion: cardea(
+    oneOf(["cached", "per_request"]).prefault("cached"),
+    "`cached`: one signed assertion serves up to 30 s of requests of a session; `per_request`: each request its own.",
+  ),
+};
+
+const flow = {
+  timeout: pomerium(
+    duration().optional(),
+    "How long the whole exchange with the upstream may take, with the request's body on its way up and the answer's on its way down (Envoy begins to count behind the request's body); `0s`: no bound. Absent: `default_upstream_timeout`, or 30 s from the end of the request's body; no bound with websockets, Kubernetes, TCP and UDP, and `mcp`.",
+  ),
+  idle_timeout: pomerium(
+    duration().optional(),
+    "How long the exchange may be silent; `0s`: no bound. Absent: `timeout_idle`, or no bound as for `timeout`.",
+  ),
+  allow_websockets: pomerium(
+    truth().optional(),
+    "Let WebSocket connections through. Absent: as `allow_upgrades` says.",
+  ),
+  allow_upgrades: pomerium(
+    texts("protocol").optional(),
+    "Upgrades that may pass, by the names in the header: `websocket`, `spdy/3.1` or others. Absent: the global ones.",
+  ),
+  allow_spdy: pomerium(truth().prefault(false), "Let upgrades to SPDY/3.1 pass, as older Kubernetes clients ask for."),
+  max_stream_lifetime: cardea(
+    duration().prefault("0s"),
+    "The longest a WebSocket or other stream may live; `0s`: no bound.",
+  ),
+  max_request_body_bytes: cardea(
+    wholeNumber({ min: 0, max: 1_099_511_627_776 }).prefault(0),
+    "The longest body of a request; what is longer gets 413, in chunks too. `0`: no bound, as in Pomerium.",
+  ),
+  on_stale: cardea(
+    oneOf(["serve", "deny"]).prefault("serve"),
+    "Without a fresh lease: `serve` from what is known for `stale_grace`, or `deny` with 503 at once.",
+  ),
+  stale_grace: cardea(
+    duration({ max: "15m" }).optional(),
+    "How long a `serve` route goes on without a lease; a revocation may go unconfirmed for as long. Absent: `60s`. At most `15m`.",
+  ),
+  audit: cardea(auditMode().optional(), "As `audit.mode`, for this route."),
+  audit_trace: cardea(
+    oneOf(["denials", "all"]).optional(),
+    "As `audit.trace`, for this route. Takes effect with a reload.",
+  ),
+};
+
+const upstreamTls = {
+  tls_skip_verify: pomerium(
+    truth().prefault(false),
+    "Do not verify the upstream's certificate. Anyone in between can then read and change everything.",
+  ),
+  tls_upstream_server_name: pomerium(host().optional(), "The name that the upstream's certificate must have."),
+  tls_server_name: pomerium(host().optional(), "Old name of `tls_upstream_server_name`."),
+  tls_custom_ca: pomerium(
+    text().optional(),
+    "Certificates (PEM, or base64 of it) that the upstream is verified by, instead of the system's.",
+  ),
+  tls_custom_ca_file: pomerium(filePath().optional(), "The same, from a file."),
+  tls_client_cert: pomerium(text().optional(), "The certificate shown to the upstream: PEM, or base64 of it."),
+  tls_client_cert_file: pomerium(filePath().optional(), "The same, from a file."),
+  tls_client_key: pomerium(secretText().optional(), "The key of `tls_client_cert`.", { secretAt: ["tls.clientKey"] }),
+  tls_client_key_file: pomerium(filePath().optional(), "The same, from a file."),
+  tls_downstream_client_ca: pomerium(
+    text().optional(),
+    "The authorities (PEM, or base64 of it) of this route's callers, in place of those of `downstream_mtls`. Pomerium calls it deprecated.",
+  ),
+  tls_downstream_client_ca_file: pomerium(filePath().optional(), "The same, from a file."),
+  tls_upstream_allow_renegotiation: pomerium(
+    truth().prefault(false),
+    "Let the upstream ask for a new handshake within a connection of TLS 1.2, as some do to ask for a client certificate.",
+  ),
+};
+
+export const supportedRouteGroups = [
+  { title: "What a route matches", keys: matchers },
+  { title: "What it does", keys: actions },
+  { title: "Who may use it", keys: access },
+  { title: "How people sign in", keys: identity },
+  { title: "Headers and identity", keys: headersAndIdentity },
+  { title: "Time, streams and staleness", keys: flow },
+  { title: "Several upstreams", keys: upstreamKeys },
+  { title: "TLS to the upstream", keys: upstreamTls },
+] as const;
+
+export const supportedRouteKeys = {
+  ...matchers,
+  ...actions,
+  ...access,
+  ...identity,
+  ...headersAndIdentity,
+  ...flow,
+  ...upstreamKeys,
+  ...upstreamTls,
+};

@@ -1,0 +1,107 @@
+/**
+ * Schema: the one source of keys, types, defaults and descriptions of `cardea.yaml`.
+ *
+ * `docs/configuration.md`, `docs/cardea.schema.json` and `.env.example` are written from it
+ * (scripts/generate-config-docs.ts); parse-config.ts reads by it. Pomerium's keys keep their names and meanings.
+ * Rules between keys are in check-*.ts.
+ */
+import { z } from "zod";
+import { isPlainObject, type Kind, kind, parseJson, scalarText, show } from "../values/value-type.ts";
+import { auditGroup } from "./audit.ts";
+import { dataKeys } from "./data.ts";
+import { decisionKeys } from "./decisions.ts";
+import { brokerGroup, processKeys, requests, secrets, signIn, supportedGroups } from "./globals.ts";
+import { identityHeaders } from "./identity.ts";
+import { pomerium } from "./keys.ts";
+import { autocertKeys, listenerKeys } from "./listener.ts";
+import { observing } from "./observing.ts";
+import { supportedRouteGroups, supportedRouteKeys } from "./route.ts";
+import { runtimeFlags, unusedGlobals, unusedRouteKeys } from "./unsupported.ts";
+
+const flags = (): Kind<Readonly<Record<string, boolean>>> =>
+  kind({ label: "mapping of flag to true or false", json: { type: ["object", "string"] } }, (value, refuse) => {
+    const map = typeof value === "string" ? parseJson(value) : value;
+    if (!isPlainObject(map)) return refuse(`${show(value)} is not a mapping`, "write flag: true or flag: false");
+    const found: Record<string, boolean> = {};
+    for (const [flag, set] of Object.entries(map)) {
+      const word = scalarText(set)?.toLowerCase();
+      if (word !== "true" && word !== "false")
+        return refuse(`${show(set)} is neither true nor false`, "write true or false", [flag]);
+      found[flag] = word === "true";
+    }
+    return found;
+  });
+
+const flagsInUse: ReadonlySet<string> = new Set([
+  "match_any_incoming_port",
+  "config_hot_reload",
+  "routes_portal",
+  "pomerium_jwt_endpoint",
+  "allow_any_sign_out_redirect_uri",
+]);
+
+const compatibility = {
+  runtime_flags: pomerium(
+    flags().prefault({}),
+    `Pomerium's switches. \`match_any_incoming_port: false\` makes a \`from\` without a port match its scheme's port only; \`config_hot_reload: false\` leaves a change of files unnoticed until SIGHUP; \`routes_portal: false\` tells nobody which routes they may use; \`pomerium_jwt_endpoint: true\` hands pages of a route their visitor's assertion at \`/.pomerium/jwt\`; \`allow_any_sign_out_redirect_uri: true\` lets a sign-out end where its \`pomerium_redirect_uri\` says, on a host of a route: nowhere else, whatever the name of the flag says; the others (${Object.keys(
+      runtimeFlags,
+    )
+      .filter((flag) => !flagsInUse.has(flag))
+      .join(", ")}) are known and change nothing here.`,
+  ),
+};
+
+export const globalGroups = [
+  ...supportedGroups,
+  { title: "Decisions for others", keys: decisionKeys },
+  { title: "External data", keys: dataKeys },
+  { title: "Compatibility", keys: compatibility },
+] as const;
+export const routeGroups = supportedRouteGroups;
+
+export const globalKeys = {
+  ...processKeys,
+  ...listenerKeys,
+  ...autocertKeys,
+  ...secrets,
+  ...signIn,
+  ...identityHeaders,
+  ...requests,
+  ...brokerGroup,
+  ...auditGroup,
+  ...decisionKeys,
+  ...observing,
+  ...dataKeys,
+  ...compatibility,
+};
+export const routeKeys = supportedRouteKeys;
+export { runtimeFlags, unusedGlobals, unusedRouteKeys };
+
+/** Every key that is known, by name. */
+export const globalShape = { ...globalKeys, ...unusedGlobals };
+export const routeShape = { ...routeKeys, ...unusedRouteKeys };
+
+export const routeSchema = z.strictObject(routeShape);
+
+const routeList = (description: string) => pomerium(z.array(routeSchema).optional(), description);
+
+/** The whole document, for the JSON Schema. */
+export const documentSchema = z.strictObject({
+  ...globalShape,
+  routes: routeList("The routes. Within a host the first that matches decides."),
+  policy: routeList("Pomerium's older name of `routes`; these come first."),
+});
+
+type Shape = Readonly<Record<string, z.ZodType>>;
+/** What reading a section gives: a value where the key was written well or has a default. */
+export type Values<S extends Shape> = { readonly [Key in keyof S]: SectionOr<S[Key]> };
+type SectionOr<Schema> =
+  Schema extends z.ZodObject<infer Inner extends Shape>
+    ? Values<Inner>
+    : Schema extends z.ZodPrefault<infer Inner extends z.ZodType>
+      ? z.output<Inner>
+      : Schema extends z.ZodType
+        ? z.output<Schema> | undefined
+        : never;
+export type Globals = Values<typeof globalKeys>;
+export type Route = Values<typeof routeKeys>;

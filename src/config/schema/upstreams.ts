@@ -1,0 +1,158 @@
+/** Schema of how a route uses several upstreams: balancing, health checks, outlier detection, circuit breakers. */
+import { z } from "zod";
+import { healthChecks } from "../resolve/health-checks.ts";
+import { duration } from "../values/network-values.ts";
+import { percent } from "../values/upstream-values.ts";
+import { type Kind, kind, oneOf, scalarText, show, truth, wholeNumber } from "../values/value-type.ts";
+import { pomerium } from "./keys.ts";
+
+const count = (max = 4_294_967_295): Kind<number> => wholeNumber({ min: 0, max });
+const whole = (): Kind<number> => wholeNumber({ min: 0, max: 100 });
+
+const policies = ["round_robin", "least_request", "random", "ring_hash", "maglev"] as const;
+const otherNames = Object.fromEntries(
+  policies.flatMap((policy) => [
+    [`lb_policy_${policy}`, policy],
+    [`load_balancing_policy_${policy}`, policy],
+  ]),
+);
+
+const tablePrime = (): Kind<number> =>
+  kind({ label: "prime number", json: { type: "integer" } }, (value, refuse) => {
+    const number = Number(value);
+    const prime = Number.isInteger(number) && number >= 2 && number <= 5_000_011 && isPrime(number);
+    return prime ? number : refuse(`${show(value)} is not a prime number up to 5000011`, "write one such as 65537");
+  });
+
+function isPrime(number: number): boolean {
+  for (let divisor = 2; divisor * divisor <= number; divisor++) if (number % divisor === 0) return false;
+  return true;
+}
+
+const bias = (): Kind<number> =>
+  kind({ label: "number", json: { type: "number" } }, (value, refuse) => {
+    const number =
+      typeof value === "object" && value !== null && "default_value" in value ? value.default_value : value;
+    const word = scalarText(number) ?? "";
+    const parsed = /^\d{1,3}(?:\.\d{1,9})?$/.test(word) ? Number(word) : Number.NaN;
+    return parsed <= 100 ? parsed : refuse(`${show(value)} is not a bias`, "write a number from 0");
+  });
+
+/** Also for the whole process, where routes say nothing. */
+export const breakerKeys = {
+  max_connections: pomerium(count().optional(), "Connections at once. Absent: 1024."),
+  max_pending_requests: pomerium(count().optional(), "Requests that may wait for a connection. Absent: 1024."),
+  max_requests: pomerium(
+    count().optional(),
+    "Requests at once. Absent: 1024; upgrades and tunnels count only where it is written.",
+  ),
+  max_retries: pomerium(
+    count().optional(),
+    "Requests at once that were sent a second time and have no answer yet. Absent: 3.",
+  ),
+  max_connection_pools: pomerium(count().optional(), "Has no effect: there is one pool for each upstream."),
+};
+
+export const upstreamKeys = {
+  load_balancing_policy: pomerium(
+    oneOf(policies, otherNames).prefault("round_robin"),
+    "How requests are spread over `to`: in turn by weight, to the less busy of two, by chance, or by the session (its address where there is none), which then stays with one upstream: `ring_hash`, `maglev`. See docs/upstreams.md.",
+  ),
+  least_request_lb_config: pomerium(
+    z.strictObject({
+      choice_count: pomerium(wholeNumber({ min: 2, max: 1_000 }).prefault(2), "How many are drawn and compared."),
+      active_request_bias: pomerium(bias().prefault(1), "How much requests under way count where weights differ."),
+    }),
+    "Of `least_request`.",
+  ),
+  ring_hash_lb_config: pomerium(
+    z.strictObject({
+      minimum_ring_size: pomerium(
+        wholeNumber({ min: 1, max: 1_048_576 }).prefault(1_024),
+        "Points on the ring, at least.",
+      ),
+      maximum_ring_size: pomerium(wholeNumber({ min: 1, max: 8_388_608 }).prefault(1_048_576), "And at most."),
+      hash_function: pomerium(
+        oneOf(["XX_HASH", "MURMUR_HASH_2"]).optional(),
+        "Has no effect: places on the ring are by SHA-256, the same on every node.",
+      ),
+    }),
+    "Of `ring_hash`.",
+  ),
+  maglev_lb_config: pomerium(
+    z.strictObject({ table_size: pomerium(tablePrime().prefault(65_537), "Entries of the table; a prime number.") }),
+    "Of `maglev`.",
+  ),
+  health_checks: pomerium(
+    healthChecks().prefault([]),
+    "Ask the upstreams whether they are well, by HTTP, TCP or gRPC; those that are not get no requests. See docs/upstreams.md.",
+    { secretAt: ["healthChecks.*.probe.addHeaders.*.1", "healthChecks.*.probe.send", "healthChecks.*.probe.path?"] },
+  ),
+  healthy_panic_threshold: pomerium(
+    percent().prefault(50),
+    "When a smaller share of the upstreams is healthy, all are used as if they were; `0`: never.",
+  ),
+  outlier_detection: pomerium(
+    z.strictObject({
+      interval: pomerium(duration({ min: "1ms" }).prefault("10s"), "How often rates are compared and ejections end."),
+      base_ejection_time: pomerium(
+        duration({ min: "1ms" }).prefault("30s"),
+        "The first ejection; the n-th lasts n times as long.",
+      ),
+      max_ejection_time: pomerium(duration({ min: "1ms" }).prefault("300s"), "The longest ejection."),
+      max_ejection_time_jitter: pomerium(duration().prefault("0s"), "By chance, up to this much longer."),
+      always_eject_one_host: pomerium(
+        truth().prefault(false),
+        "One upstream may be ejected even with `max_ejection_percent: 0`.",
+      ),
+      max_ejection_percent: pomerium(
+        whole().prefault(10),
+        "Of the upstreams; one may be ejected whatever it says, but for 0.",
+      ),
+      consecutive_5xx: pomerium(
+        count().prefault(5),
+        "Answers of 500 and above in a row that eject; also failures to answer.",
+      ),
+      enforcing_consecutive_5xx: pomerium(whole().prefault(100), "Chance that they do, per cent."),
+      consecutive_gateway_failure: pomerium(
+        count().prefault(5),
+        "Answers 502, 503, 504 in a row, and failures to answer.",
+      ),
+      enforcing_consecutive_gateway_failure: pomerium(whole().prefault(0), "Chance that they eject, per cent."),
+      split_external_local_origin_errors: pomerium(truth().prefault(false), "Count failures to answer by themselves."),
+      consecutive_local_origin_failure: pomerium(
+        count().prefault(5),
+        "Failures to answer in a row, when they are counted by themselves.",
+      ),
+      enforcing_consecutive_local_origin_failure: pomerium(whole().prefault(100), "Chance that they eject, per cent."),
+      success_rate_minimum_hosts: pomerium(
+        count().prefault(5),
+        "Upstreams with enough requests that are needed to compare rates.",
+      ),
+      success_rate_request_volume: pomerium(count().prefault(100), "Requests in an interval that are enough."),
+      success_rate_stdev_factor: pomerium(
+        count().prefault(1_900),
+        "Thousandths of the standard deviation below the mean that eject.",
+      ),
+      enforcing_success_rate: pomerium(whole().prefault(100), "Chance that they do, per cent."),
+      enforcing_local_origin_success_rate: pomerium(whole().prefault(100), "The same for failures to answer."),
+      failure_percentage_threshold: pomerium(whole().prefault(85), "Failures that eject, per cent."),
+      failure_percentage_minimum_hosts: pomerium(
+        count().prefault(5),
+        "Upstreams with enough requests that are needed for that.",
+      ),
+      failure_percentage_request_volume: pomerium(count().prefault(50), "Requests in an interval that are enough."),
+      enforcing_failure_percentage: pomerium(whole().prefault(0), "Chance that they do, per cent."),
+      enforcing_failure_percentage_local_origin: pomerium(whole().prefault(0), "The same for failures to answer."),
+      successful_active_health_check_uneject_host: pomerium(
+        truth().prefault(true),
+        "A health check that passes ends an ejection.",
+      ),
+    }),
+    "Leave an upstream alone for a while that answers with errors. `{}` switches it on with these defaults.",
+  ),
+  circuit_breaker_thresholds: pomerium(
+    z.strictObject(breakerKeys),
+    "Bounds for each upstream; what goes beyond is 503. Absent: the global ones.",
+  ),
+};

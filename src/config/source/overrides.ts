@@ -1,0 +1,136 @@
+/**
+ * Overrides: what the environment and the command line put over the file.
+ *
+ * Pure: the environment is an argument. A variable is the key in capitals, nested keys joined with `_`
+ * (`BROKER_LISTEN`); lists are comma texts, mappings JSON or `k=v,k=v`; `ROUTES` and `POLICY` are base64 of YAML;
+ * `HEADERS` is `set_response_headers`. An empty variable counts as unset. The command line goes over the environment.
+ */
+import type { z } from "zod";
+import type { Places, Problem } from "../config.ts";
+import { keyMeta, sectionShape } from "../schema/keys.ts";
+import { isPlainObject } from "../values/value-type.ts";
+import { type Path, sourceWithoutLines } from "./source-locations.ts";
+import { readYaml } from "./yaml-document.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+export type Overrides = Readonly<{
+  /** Dotted key to value, as if it stood in the file: `{"data_dir": "/tmp/x", "broker.lease": "2s"}`. */
+  values?: Readonly<Record<string, unknown>>;
+  /** Port to port, in every address or URL of a `*.localhost` or loopback host: how `cardea dev --port` moves its file. */
+  ports?: Readonly<Record<number, number>>;
+}>;
+
+export type Source = Readonly<{ value: Readonly<Record<string, unknown>>; places: Places }>;
+
+/** Every variable that is read, and the key it stands for. */
+export function environmentNames(shape: Readonly<Record<string, z.ZodType>>): ReadonlyMap<string, Path> {
+  const names = new Map<string, Path>();
+  const add = (inner: Readonly<Record<string, z.ZodType>>, path: Path): void => {
+    for (const [key, schema] of Object.entries(inner)) {
+      const here = [...path, key];
+      const section = sectionShape(schema);
+      if (section !== undefined) {
+        add(section, here);
+        continue;
+      }
+      names.set(here.join("_").toUpperCase(), here);
+      for (const nested of keyMeta(schema).nested)
+        names.set([...here, nested].join("_").toUpperCase(), [...here, nested]);
+    }
+  };
+  add(shape, []);
+  names.set("HEADERS", ["set_response_headers"]);
+  return names;
+}
+
+export function applyEnvironment(
+  source: Source,
+  how: Readonly<{ env: Environment; names: ReadonlyMap<string, Path>; problems: Problem[] }>,
+): Source {
+  let result = source;
+  for (const [name, path] of how.names) {
+    const value = how.env[name];
+    if (value === undefined || value === "") continue;
+    result = put(result, { path, value, places: sourceWithoutLines(`env ${name}`) });
+  }
+  for (const name of ["ROUTES", "POLICY"]) {
+    const value = how.env[name];
+    if (value === undefined || value === "") continue;
+    const file = `env ${name}`;
+    const key = name.toLowerCase();
+    const text = /^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(value) ? Buffer.from(value, "base64").toString("utf8") : undefined;
+    const document = text === undefined ? undefined : readYaml(text, file);
+    if (document === undefined) {
+      how.problems.push({
+        file,
+        line: 0,
+        column: 0,
+        key,
+        problem: "is not base64",
+        remedy: "encode the YAML list of routes with base64",
+        severity: "error",
+      });
+      continue;
+    }
+    how.problems.push(...document.problems);
+    if (document.readable) result = put(result, { path: [key], value: document.value, places: document.places });
+  }
+  return result;
+}
+
+export function applyOverrides(source: Source, overrides: Overrides): Source {
+  let result = source;
+  if (overrides.ports !== undefined)
+    result = { ...source, value: movePorts(source.value, overrides.ports) as Source["value"] };
+  for (const [key, value] of Object.entries(overrides.values ?? {})) {
+    result = put(result, { path: key.split("."), value, places: sourceWithoutLines("command line") });
+  }
+  return result;
+}
+
+/** One value over what is there. Where the file holds no mapping, the file's own mistake stays to be reported. */
+function put(source: Source, what: Readonly<{ path: Path; value: unknown; places: Places }>): Source {
+  const [step, ...rest] = what.path;
+  if (step === undefined) return source;
+  const there = source.value[step];
+  const placesThere = source.places.inner.get(step);
+  if (rest.length === 0) return withEntry(source, { step, value: what.value, places: what.places });
+  if (there !== undefined && there !== null && !isPlainObject(there)) return source;
+  const inner = put(
+    { value: isPlainObject(there) ? there : {}, places: placesThere ?? { ...what.places, inner: new Map() } },
+    { ...what, path: rest },
+  );
+  return withEntry(source, { step, value: inner.value, places: inner.places });
+}
+
+function withEntry(source: Source, entry: Readonly<{ step: string | number; value: unknown; places: Places }>): Source {
+  return {
+    value: { ...source.value, [entry.step]: entry.value },
+    places: { ...source.places, inner: new Map(source.places.inner).set(entry.step, entry.places) },
+  };
+}
+
+const localPort = /((?:^|\/\/)(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])):(\d{1,5})(?=$|[/,?#])/gi;
+
+/** `inside`: a route's policies are left as they are, the document's own `policy` is an old name of `routes`. */
+function movePorts(
+  value: unknown,
+  ports: Readonly<Record<number, number>>,
+  inside: "document" | "route" = "document",
+): unknown {
+  if (typeof value === "string") {
+    return value.replaceAll(localPort, (whole, before: string, port: string) => {
+      const moved = ports[Number(port)];
+      return moved === undefined ? whole : `${before}:${moved}`;
+    });
+  }
+  if (Array.isArray(value)) return value.map((item) => movePorts(item, ports, "route"));
+  if (!isPlainObject(value)) return value;
+  const entries = Object.entries(value).map(([key, inner]) => {
+    return [
+      key,
+      (key === "policy" || key === "shadow_policy") && inside === "route" ? inner : movePorts(inner, ports, inside),
+    ] as const;
+  });
+  return Object.fromEntries(entries);
+}

@@ -1,0 +1,106 @@
+/**
+ * Read a section: raw values against the shape of known keys, every problem reported, none hiding another.
+ *
+ * Pure. A key that is wrong is reported and then counts as absent (its default, or undefined), so that the rules between
+ * keys can still be checked; `failed` says which keys those were. An empty value (`key:`) counts as absent, and so does an empty text
+ * (`key: ""`) where it is no value of that key: Pomerium reads both as unset.
+ */
+import type { z } from "zod";
+import { keyMeta, sectionShape } from "../schema/keys.ts";
+import { suggest } from "../values/suggest.ts";
+import { isPlainObject, scalarText, show } from "../values/value-type.ts";
+import type { Report } from "./source-locations.ts";
+
+type Shape = Readonly<Record<string, z.ZodType>>;
+/** Dotted names (`broker.listen`) of the keys that were written, and of those written wrongly. */
+export type Section = Readonly<{
+  values: Readonly<Record<string, unknown>>;
+  present: ReadonlySet<string>;
+  failed: ReadonlySet<string>;
+}>;
+/** Where else a misplaced key belongs: `[its name, the remedy]`. */
+export type Elsewhere = (key: string) => string | undefined;
+
+export function readSection(
+  shape: Shape,
+  raw: unknown,
+  into: Readonly<{ report: Report; elsewhere: Elsewhere }>,
+): Section {
+  const { report } = into;
+  const values: Record<string, unknown> = {};
+  const present = new Set<string>();
+  const failed = new Set<string>();
+  const written = isPlainObject(raw) ? raw : {};
+  if (raw !== undefined && raw !== null && !isPlainObject(raw))
+    report.error([], `${show(raw)} is not a mapping`, "write key: value, one a line");
+
+  for (const [key, value] of Object.entries(written)) {
+    if (!Object.hasOwn(shape, key)) reportUnknown(key, { shape, written, ...into });
+    else if (value !== null && value !== undefined) present.add(key);
+  }
+  for (const [key, schema] of Object.entries(shape)) {
+    const value = present.has(key) ? written[key] : undefined;
+    const inner = sectionShape(schema);
+    if (inner !== undefined) {
+      const section = readSection(inner, value === "" ? undefined : value, {
+        report: report.under(key),
+        elsewhere: into.elsewhere,
+      });
+      values[key] = section.values;
+      for (const name of section.present) present.add(`${key}.${name}`);
+      for (const name of section.failed) failed.add(`${key}.${name}`);
+      if (value === "") present.delete(key);
+      else if (value !== undefined && !isPlainObject(value)) failed.add(key);
+      continue;
+    }
+    if (keyMeta(schema).status !== "supported") {
+      if (present.has(key)) reportUnused(key, { value, schema, report });
+      continue;
+    }
+    const asWritten = schema.safeParse(value);
+    const isUnset = value === "" && !asWritten.success;
+    if (isUnset) present.delete(key);
+    const parsed = isUnset ? schema.safeParse(undefined) : asWritten;
+    if (parsed.success) {
+      values[key] = parsed.data;
+      continue;
+    }
+    failed.add(key);
+    values[key] = schema.safeParse(undefined).data;
+    for (const issue of parsed.error.issues) {
+      const path = issue.path.filter((step): step is string | number => typeof step !== "symbol");
+      const remedy = "params" in issue ? (issue.params?.["remedy"] as unknown) : "";
+      report.error([key, ...path], issue.message, typeof remedy === "string" ? remedy : "");
+    }
+  }
+  return { values, present, failed };
+}
+
+function reportUnknown(
+  key: string,
+  from: Readonly<{ shape: Shape; written: Readonly<Record<string, unknown>>; report: Report; elsewhere: Elsewhere }>,
+): void {
+  const belongs = from.elsewhere(key);
+  const near = belongs === undefined ? suggest(key, Object.keys(from.shape)) : undefined;
+  const remedy = belongs ?? remedyFor(near, from.written);
+  from.report.error([key], "is not a known key", remedy, "key");
+}
+
+/** A key that stands there already is no advice: the unknown one is left over. */
+function remedyFor(near: string | undefined, written: Readonly<Record<string, unknown>>): string {
+  if (near === undefined) return "remove it, or see docs/configuration.md";
+  return Object.hasOwn(written, near) ? `remove it: ${near} is written here already` : `did you mean ${near}?`;
+}
+
+function reportUnused(key: string, found: Readonly<{ value: unknown; schema: z.ZodType; report: Report }>): void {
+  const meta = keyMeta(found.schema);
+  const written =
+    scalarText(found.value) ?? (Array.isArray(found.value) && found.value.length === 0 ? "[]" : undefined);
+  if (written !== undefined && meta.harmless.includes(written.toLowerCase())) return;
+  if (meta.status === "ignored" || (written !== undefined && meta.tolerated.includes(written.toLowerCase()))) {
+    const why = meta.description.startsWith("has no effect") ? meta.description : `has no effect: ${meta.description}`;
+    found.report.warn([key], why, meta.remedy === "" ? "remove it" : meta.remedy, "key");
+  } else {
+    found.report.error([key], meta.description, meta.remedy, "key");
+  }
+}

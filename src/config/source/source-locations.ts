@@ -1,0 +1,94 @@
+/**
+ * Places: where each value of a document stands, so that every problem can point at it.
+ *
+ * Pure data beside the document, a tree of the same shape, so it survives a copy to another thread. Always: asking for a
+ * path that is not there answers with its nearest ancestor that is, so a missing key is reported where it should stand.
+ */
+import type { Place, Places, PolicySource, Problem } from "../config.ts";
+
+export type Path = readonly (string | number)[];
+
+/** A source that has no lines: every place in it is the same. */
+export function sourceWithoutLines(file: string): Places {
+  const place: Place = { file, line: 0, column: 0 };
+  return { value: place, key: place, inner: new Map() };
+}
+
+/** The place of the value at `path`, or of its key where it has one and `at` asks for it. */
+export function placeOf(places: Places, path: Path, at: "key" | "value" = "value"): Place {
+  let here = places;
+  for (const step of path) {
+    const next = here.inner.get(step);
+    if (next === undefined) return here.value;
+    here = next;
+  }
+  return at === "key" ? (here.key ?? here.value) : here.value;
+}
+
+/**
+ * The place of something inside a policy: of its key when it is a mapping's entry (`at: "value"` for what stands behind
+ * the key), else of the value. `placeIn(source, [0, "allow", "and", 1, "groups"])` points at the word `groups`.
+ */
+export function placeIn(source: PolicySource, path: Path, at: "key" | "value" = "key"): Place {
+  return source.places === undefined ? source.place : placeOf(source.places, path, at);
+}
+
+/** `routes[2].allowed_users[0]` */
+export function formatPath(path: Path): string {
+  let text = "";
+  for (const step of path) text += typeof step === "number" ? `[${step}]` : text === "" ? step : `.${step}`;
+  return text;
+}
+
+/** `file:line:column: error: key: problem; remedy`, or `warning` */
+export function formatProblem(problem: Problem): string {
+  const where = problem.line === 0 ? problem.file : `${problem.file}:${problem.line}:${problem.column}`;
+  const what = problem.remedy === "" ? problem.problem : `${problem.problem}; ${problem.remedy}`;
+  return `${where}: ${problem.severity}: ${problem.key}: ${what}`;
+}
+
+/** Collects problems while a document is read. */
+export class Report {
+  readonly problems: Problem[] = [];
+  readonly #places: Places;
+  readonly #prefix: Path;
+  constructor(places: Places, options: Readonly<{ prefix: Path; into: Problem[] }> = { prefix: [], into: [] }) {
+    this.#places = places;
+    this.#prefix = options.prefix;
+    this.problems = options.into;
+  }
+  /** A report on one part of the document, into the same list. */
+  under(...path: Path): Report {
+    return new Report(this.#places, { prefix: [...this.#prefix, ...path], into: this.problems });
+  }
+  error(path: Path, problem: string, remedy: string, at: "key" | "value" = "value"): void {
+    this.#add({ path, problem, remedy, at, severity: "error" });
+  }
+  warn(path: Path, problem: string, remedy: string, at: "key" | "value" = "value"): void {
+    this.#add({ path, problem, remedy, at, severity: "warning" });
+  }
+  placeOf(path: Path, at: "key" | "value" = "value"): Place {
+    return placeOf(this.#places, [...this.#prefix, ...path], at);
+  }
+  get hasErrors(): boolean {
+    return this.problems.some((problem) => problem.severity === "error");
+  }
+  #add(
+    found: Readonly<{
+      path: Path;
+      problem: string;
+      remedy: string;
+      at: "key" | "value";
+      severity: Problem["severity"];
+    }>,
+  ): void {
+    const path = [...this.#prefix, ...found.path];
+    this.problems.push({
+      ...placeOf(this.#places, path, found.at),
+      key: formatPath(path),
+      problem: found.problem,
+      remedy: found.remedy,
+      severity: found.severity,
+    });
+  }
+}

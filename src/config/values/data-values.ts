@@ -1,0 +1,159 @@
+/** Kind for external data sets: where each comes from, how often it is read, and how much of it is taken. Pure. */
+import type { DataSource } from "../config.ts";
+import { checkUrl, formatDuration, isLoopback, parseDuration } from "./network-values.ts";
+import { suggest } from "./suggest.ts";
+import {
+  isPlainObject,
+  isRefused,
+  type Kind,
+  kind,
+  mapOfText,
+  parseJson,
+  type Refuse,
+  type Refused,
+  show,
+} from "./value-type.ts";
+
+const keys = [
+  "type",
+  "url",
+  "file",
+  "foreign_key",
+  "format",
+  "refresh_interval",
+  "timeout",
+  "max_age",
+  "max_bytes",
+  "max_records",
+  "headers",
+];
+const foreignKeys = ["user.id", "user.email", "request.ip", "request.client_certificate.fingerprint"] as const;
+const formats = ["json", "csv"] as const;
+
+export const dataSources = (): Kind<readonly DataSource[]> =>
+  kind(
+    { label: "list of data sources", json: { type: ["array", "string"], items: { type: "object" } } },
+    (value, refuse) => {
+      const list = typeof value === "string" ? parseJson(value) : value;
+      if (!Array.isArray(list))
+        return refuse("is not a list of data sources", "write - type: name, with url: or file:");
+      const found: DataSource[] = [];
+      let refused: Refused | undefined;
+      list.forEach((item: unknown, i) => {
+        const source = readSource(item, (problem, remedy, path = []) => refuse(problem, remedy, [i, ...path]));
+        if (isRefused(source)) refused = source;
+        else if (found.some(({ type }) => type === source.type))
+          refused = refuse(`${show(source.type)} is the type of another source too`, "give each a type of its own", [
+            i,
+            "type",
+          ]);
+        else found.push(source);
+      });
+      return refused ?? found;
+    },
+  );
+
+function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
+  if (!isPlainObject(item)) return refuse(`${show(item)} is not a data source`, "write type: name, with url: or file:");
+  const strange = Object.keys(item).find((key) => !keys.includes(key));
+  if (strange !== undefined) {
+    const meant = suggest(strange, keys);
+    return refuse("is not a known key", meant === undefined ? `use ${keys.join(", ")}` : `did you mean ${meant}?`, [
+      strange,
+    ]);
+  }
+  const { type, url, file, headers = {} } = item;
+  if (typeof type !== "string" || !/^\S{1,200}$/.test(type))
+    return refuse("needs a type", "write type: example.com/hr, the name that `record` asks for");
+  const from = readOrigin(url, file, refuse);
+  if (isRefused(from)) return from;
+  const foreignKey = oneOf(item["foreign_key"], foreignKeys, "user.id");
+  if (foreignKey === undefined)
+    return refuse(`${show(item["foreign_key"])} is not known here`, `write one of ${foreignKeys.join(", ")}`, [
+      "foreign_key",
+    ]);
+  const format = oneOf(item["format"], formats, null);
+  if (format === undefined)
+    return refuse(`${show(item["format"])} is not known here`, `write one of ${formats.join(", ")}`, ["format"]);
+  const everyMs = duration(item["refresh_interval"], { otherwise: "5m", min: "1s", max: "168h" }, (...said) =>
+    refuse(said[0], said[1], ["refresh_interval"]),
+  );
+  if (isRefused(everyMs)) return everyMs;
+  const timeoutMs = duration(item["timeout"], { otherwise: "30s", min: "100ms", max: "10m" }, (...said) =>
+    refuse(said[0], said[1], ["timeout"]),
+  );
+  if (isRefused(timeoutMs)) return timeoutMs;
+  const maxAgeMs = duration(item["max_age"], { otherwise: "0s", min: "0s", max: "8760h" }, (...said) =>
+    refuse(said[0], said[1], ["max_age"]),
+  );
+  if (isRefused(maxAgeMs)) return maxAgeMs;
+  if (maxAgeMs > 0 && maxAgeMs <= everyMs)
+    return refuse(
+      `${formatDuration(maxAgeMs)} is over before the source is read again after ${formatDuration(everyMs)}`,
+      "make it longer than refresh_interval, so that there is time for a second try",
+      ["max_age"],
+    );
+  const bytesMax = whole(item["max_bytes"], { otherwise: 64 * 1024 * 1024, max: 1024 * 1024 * 1024 }, (...said) =>
+    refuse(said[0], said[1], ["max_bytes"]),
+  );
+  if (isRefused(bytesMax)) return bytesMax;
+  const recordsMax = whole(item["max_records"], { otherwise: 1_000_000, max: 10_000_000 }, (...said) =>
+    refuse(said[0], said[1], ["max_records"]),
+  );
+  if (isRefused(recordsMax)) return recordsMax;
+  const sent = mapOfText(headers, { separator: /:/, refuse: (...said) => refuse(said[0], said[1], ["headers"]) });
+  if (isRefused(sent)) return sent;
+  return { type, from, key: foreignKey, format, everyMs, timeoutMs, maxAgeMs, bytesMax, recordsMax, headers: sent };
+}
+
+/** Whoever can change the data on its way can let themselves in. */
+function readOrigin(url: unknown, file: unknown, refuse: Refuse): DataSource["from"] | Refused {
+  if ((url === undefined) === (file === undefined)) return refuse("needs either url or file", "write one of them");
+  if (file !== undefined) {
+    return typeof file === "string" && file !== ""
+      ? { type: "file", path: file }
+      : refuse(`${show(file)} is not a file name`, "write the path of a file", ["file"]);
+  }
+  const parsed = checkUrl(url, {
+    schemes: ["https", "http"],
+    refuse: (problem, remedy) => refuse(problem, remedy, ["url"]),
+  });
+  if (isRefused(parsed)) return parsed;
+  if (parsed.protocol === "http:" && !isLoopback(parsed.hostname))
+    return refuse("is plain HTTP, so anybody in between can change who is let in", "use https, or a file", ["url"]);
+  return { type: "url", url: parsed };
+}
+
+function oneOf<Word extends string, Otherwise>(
+  value: unknown,
+  words: readonly Word[],
+  otherwise: Otherwise,
+): Word | Otherwise | undefined {
+  return value === undefined || value === null ? otherwise : words.find((word) => word === value);
+}
+
+function duration(
+  value: unknown,
+  bounds: Readonly<{ otherwise: string; min: string; max: string }>,
+  refuse: Refuse,
+): number | Refused {
+  const typed = value === undefined || value === null ? bounds.otherwise : value;
+  const ms = typeof typed === "string" ? parseDuration(typed.trim()) : undefined;
+  if (ms === undefined) return refuse(`${show(typed)} is not a duration`, "write one such as 250ms, 30s or 1h30m");
+  if (ms < (parseDuration(bounds.min) ?? 0))
+    return refuse(`${formatDuration(ms)} is too short`, `write ${bounds.min} or more`);
+  return ms > (parseDuration(bounds.max) ?? 0)
+    ? refuse(`${formatDuration(ms)} is too long`, `write ${bounds.max} or less`)
+    : ms;
+}
+
+function whole(
+  value: unknown,
+  { otherwise, max }: Readonly<{ otherwise: number; max: number }>,
+  refuse: Refuse,
+): number | Refused {
+  if (value === undefined || value === null) return otherwise;
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 1 && value <= max
+    ? value
+    : refuse(`${show(value)} is not a whole number from 1 to ${max}`, "correct the number");
+}

@@ -1,0 +1,193 @@
+/** Kinds for who asks: issuers of tokens, hosts that people are signed in to together, and policies that a console attached. Pure. */
+import { flattenClaims } from "../../events/index.ts";
+import type { SubPolicyConfig, TokenIssuerConfig } from "../config.ts";
+import { checkUrl, isLoopback } from "./network-values.ts";
+import { suggest } from "./suggest.ts";
+import {
+  isPlainObject,
+  isRefused,
+  type Kind,
+  kind,
+  listOfText,
+  parseJson,
+  type Refuse,
+  type Refused,
+  scalarText,
+  show,
+} from "./value-type.ts";
+
+/** Signatures that are taken; whoever verifies by a shared secret, or by none, could have made the token themselves. */
+const algorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split(" ");
+const usualAlgorithms = ["RS256", "ES256", "EdDSA"];
+const issuerKeys = ["issuer", "jwks_url", "supported_algs", "audiences"];
+
+/** Refuses inside of a value. */
+const inside =
+  (refuse: Refuse, ...at: readonly (string | number)[]): Refuse =>
+  (problem, remedy, path = []) =>
+    refuse(problem, remedy, [...at, ...path]);
+
+function strangeKey(item: Record<string, unknown>, keys: readonly string[], refuse: Refuse): Refused | undefined {
+  const strange = Object.keys(item).find((key) => !keys.includes(key));
+  if (strange === undefined) return undefined;
+  const meant = suggest(strange, keys);
+  const remedy = meant === undefined ? `use ${keys.join(", ")}` : `did you mean ${meant}?`;
+  return refuse("is not a known key", remedy, [strange]);
+}
+
+export const tokenIssuers = (): Kind<readonly TokenIssuerConfig[]> =>
+  kind(
+    {
+      label: "mapping of name to issuer",
+      json: { type: ["object", "string"], additionalProperties: { type: "object" } },
+    },
+    (value, refuse) => {
+      const map = typeof value === "string" ? parseJson(value) : value;
+      if (!isPlainObject(map)) return refuse("is not a mapping", "write a name, and under it issuer and audiences");
+      const found: TokenIssuerConfig[] = [];
+      let refused: Refused | undefined;
+      for (const [name, item] of Object.entries(map)) {
+        const issuer = readIssuer(name, item, inside(refuse, name));
+        if (isRefused(issuer)) refused = issuer;
+        else if (found.some((other) => other.issuer === issuer.issuer))
+          refused = refuse("is the issuer of another entry too", "keep one of them", [name, "issuer"]);
+        else found.push(issuer);
+      }
+      return refused ?? found;
+    },
+  );
+
+function readIssuer(name: string, item: unknown, refuse: Refuse): TokenIssuerConfig | Refused {
+  if (!/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name))
+    return refuse(`${show(name)} is not a name`, "use lowercase letters, digits, - and _");
+  if (!isPlainObject(item)) return refuse(`${show(item)} is not an issuer`, "write issuer and audiences");
+  const strange = strangeKey(item, issuerKeys, refuse);
+  if (strange !== undefined) return strange;
+  const issuer = scalarText(item["issuer"]);
+  if (issuer === undefined) return refuse("names no issuer", "write issuer: what stands in the tokens' iss");
+  if (issuer.startsWith("kubernetes:"))
+    return refuse(
+      "is not looked up in the pod by this build",
+      "write the cluster's own issuer, and jwks_url where its keys are",
+      ["issuer"],
+    );
+  const asUrl = readIssuerUrl(issuer, inside(refuse, "issuer"));
+  if (isRefused(asUrl)) return asUrl;
+  const jwks = item["jwks_url"] === undefined ? null : readIssuerUrl(item["jwks_url"], inside(refuse, "jwks_url"));
+  if (isRefused(jwks)) return jwks;
+  const audiences = listOfText(item["audiences"] ?? [], inside(refuse, "audiences"));
+  if (isRefused(audiences)) return audiences;
+  if (audiences.length === 0)
+    return refuse(
+      "names no audiences, so tokens that were made for somebody else would do",
+      "write audiences: what the tokens' aud must name",
+      ["audiences"],
+    );
+  const algs = listOfText(item["supported_algs"] ?? usualAlgorithms, inside(refuse, "supported_algs"));
+  if (isRefused(algs)) return algs;
+  const unknown = algs.find((alg) => !algorithms.includes(alg));
+  if (unknown !== undefined || algs.length === 0)
+    return refuse(`${show(unknown)} is no signature that is taken`, `write some of ${algorithms.join(", ")}`, [
+      "supported_algs",
+    ]);
+  return { name, issuer, jwksUrl: jwks, algorithms: algs, audiences };
+}
+
+/** Whoever can change the keys on their way can sign as they like. */
+function readIssuerUrl(value: unknown, refuse: Refuse): URL | Refused {
+  const url = checkUrl(value, { schemes: ["https", "http"], refuse });
+  if (isRefused(url)) return url;
+  return url.protocol === "http:" && !isLoopback(url.hostname)
+    ? refuse("is plain HTTP, so anybody in between can make tokens", "use https")
+    : url;
+}
+
+const hostsMax = 5;
+
+/** Hosts; of a URL its host counts, as in Pomerium. */
+export const hostNames = (): Kind<readonly string[]> =>
+  kind({ label: "list of host", json: { type: ["array", "string"], items: { type: "string" } } }, (value, refuse) => {
+    const list = listOfText(value, refuse);
+    if (isRefused(list)) return list;
+    if (list.length > hostsMax) return refuse(`names ${list.length} hosts`, `write ${hostsMax} at most`);
+    const hosts: string[] = [];
+    for (const [i, written] of list.entries()) {
+      const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(written) ? written : `https://${written}`;
+      const host = URL.canParse(url) ? new URL(url).host : "";
+      if (host === "" || host.includes("*"))
+        return refuse(`${show(written)} is not a host`, "write one such as api.example.com", [i]);
+      hosts.push(host);
+    }
+    return [...new Set(hosts)];
+  });
+
+const subPolicyKeys = [
+  "id",
+  "name",
+  "source_ppl",
+  "rego",
+  "allowed_users",
+  "allowed_domains",
+  "allowed_idp_claims",
+  "explanation",
+  "remediation",
+];
+const textKeys = ["id", "name", "explanation", "remediation"] as const;
+
+/** A policy as a console attaches it. Its rules are read from `source_ppl`, the text that the rest was made from. */
+export type WrittenSubPolicy = Omit<SubPolicyConfig, "policy"> & Readonly<{ sourcePpl: unknown; rego: boolean }>;
+
+export const subPolicies = (): Kind<readonly WrittenSubPolicy[]> =>
+  kind(
+    { label: "list of policies", json: { type: ["array", "string"], items: { type: "object" } } },
+    (value, refuse) => {
+      const list = typeof value === "string" ? parseJson(value) : value;
+      if (!Array.isArray(list)) return refuse("is not a list of policies", "write - name: …, with source_ppl");
+      const found: WrittenSubPolicy[] = [];
+      let refused: Refused | undefined;
+      list.forEach((item: unknown, i) => {
+        const one = readSubPolicy(item, inside(refuse, i));
+        if (isRefused(one)) refused = one;
+        else found.push(one);
+      });
+      return refused ?? found;
+    },
+  );
+
+function readSubPolicy(item: unknown, refuse: Refuse): WrittenSubPolicy | Refused {
+  if (!isPlainObject(item)) return refuse(`${show(item)} is not a policy`, "write name and source_ppl");
+  const strange = strangeKey(item, subPolicyKeys, refuse);
+  if (strange !== undefined) return strange;
+  const texts = { id: "", name: "", explanation: "", remediation: "" };
+  for (const key of textKeys) {
+    const text = item[key] === undefined || item[key] === null ? "" : scalarText(item[key]);
+    if (text === undefined) return refuse(`${show(item[key])} is not text`, "write a quoted text", [key]);
+    texts[key] = text;
+  }
+  const users = listOfText(item["allowed_users"] ?? [], inside(refuse, "allowed_users"));
+  if (isRefused(users)) return users;
+  const domains = listOfText(item["allowed_domains"] ?? [], inside(refuse, "allowed_domains"));
+  if (isRefused(domains)) return domains;
+  const claims = item["allowed_idp_claims"] ?? {};
+  if (!isPlainObject(claims))
+    return refuse(`${show(claims)} is not a mapping`, "write claim: [value]", ["allowed_idp_claims"]);
+  const rego = listOfText(item["rego"] ?? [], inside(refuse, "rego"));
+  if (isRefused(rego)) return rego;
+  const sourcePpl = item["source_ppl"] === "" ? undefined : item["source_ppl"];
+  if (sourcePpl !== undefined && sourcePpl !== null && typeof sourcePpl !== "string" && typeof sourcePpl !== "object")
+    return refuse(`${show(sourcePpl)} is not a policy`, "write it in Pomerium's policy language", ["source_ppl"]);
+  if (rego.some((text) => text.trim() !== "") && (sourcePpl === undefined || sourcePpl === null))
+    return refuse(
+      "is a policy in Rego, which is not run here",
+      "say the same in Pomerium's policy language, under source_ppl",
+      ["rego"],
+    );
+  return {
+    ...texts,
+    allowedUsers: users,
+    allowedDomains: domains,
+    allowedIdpClaims: flattenClaims(claims),
+    sourcePpl: sourcePpl ?? null,
+    rego: rego.length > 0,
+  };
+}

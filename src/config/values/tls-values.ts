@@ -1,0 +1,36 @@
+/** Kinds for certificates of callers. Pure. */
+import { RE2JS } from "re2js";
+import type { SubjectNamePattern, SubjectNameType } from "../config.ts";
+import { isPlainObject, isRefused, type Kind, kind, parseJson, type Refuse, type Refused, show } from "./value-type.ts";
+
+const types: readonly SubjectNameType[] = ["dns", "email", "ip_address", "uri", "user_principal_name"];
+
+/** Pomerium's form: `- dns: .*\.example\.com`, one key to an item. */
+export const subjectNamePatterns = (): Kind<readonly SubjectNamePattern[]> =>
+  kind({ label: "list of {type: expression}", json: { type: ["array", "string"] } }, (value, refuse) => {
+    const list = typeof value === "string" ? parseJson(value) : value;
+    if (!Array.isArray(list)) return refuse("is not a list", "write - dns: expression, one a line");
+    const found: SubjectNamePattern[] = [];
+    let refused: Refused | undefined;
+    list.forEach((item: unknown, i) => {
+      const pattern = readPattern(item, (problem, remedy) => refuse(problem, remedy, [i]));
+      if (isRefused(pattern)) refused = pattern;
+      else found.push(pattern);
+    });
+    return refused ?? found;
+  });
+
+function readPattern(item: unknown, refuse: Refuse): SubjectNamePattern | Refused {
+  const [entry, ...more] = isPlainObject(item) ? Object.entries(item) : [];
+  const type = types.find((each) => each === entry?.[0].toLowerCase());
+  const pattern = entry?.[1];
+  if (type === undefined || more.length > 0 || typeof pattern !== "string")
+    return refuse(`${show(item)} is not {type: expression}`, `write one of ${types.join(", ")} with an expression`);
+  try {
+    RE2JS.compile(pattern);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : "it cannot be read";
+    return refuse(`${show(pattern)} is not a regular expression: ${why}`, "write it in RE2's syntax");
+  }
+  return { type, pattern };
+}

@@ -1,0 +1,233 @@
+/**
+ * Kinds: the sorts of value a configuration key may have, as zod schemas.
+ *
+ * Each takes what YAML, JSON or an environment variable may hold (so a list may be a comma string, a truth the word
+ * "true") and gives what the program works with. Each carries a label for the documentation and a JSON Schema fragment
+ * for editors. Pure; a refusal says what is wrong and what would be right, and never repeats a secret.
+ */
+import { z } from "zod";
+import type { Path } from "../source/source-locations.ts";
+
+declare const refusedBrand: unique symbol;
+export type Refused = { readonly [refusedBrand]: true };
+const REFUSED = Object.freeze({}) as Refused;
+export type Refuse = (problem: string, remedy: string, path?: Path) => Refused;
+
+export type KindSpec = Readonly<{ label: string; json: Readonly<Record<string, unknown>> }>;
+export type Kind<T> = z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>>;
+
+/** Makes a kind from a parser; the parser refuses through its second argument. */
+export function kind<T>(spec: KindSpec, parse: (value: unknown, refuse: Refuse) => T | Refused): Kind<T> {
+  const schema = z.unknown().transform((value, context): T => {
+    const refuse: Refuse = (message, remedy, path = []) => {
+      context.addIssue({ code: "custom", message, params: { remedy }, path: [...path] });
+      return REFUSED;
+    };
+    const parsed = parse(value, refuse);
+    return parsed === REFUSED ? z.NEVER : (parsed as T);
+  });
+  return schema.meta({ ...spec.json, label: spec.label }) as Kind<T>;
+}
+
+export function isRefused(value: unknown): value is Refused {
+  return value === REFUSED;
+}
+
+/** A value as it may be shown in a message. */
+export function show(value: unknown): string {
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object" && value !== null) return "a mapping";
+  if (value === null || value === undefined) return "nothing";
+  const text = typeof value === "string" ? JSON.stringify(withoutUserinfo(value)) : String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** Passwords in URLs are not shown. */
+function withoutUserinfo(text: string): string {
+  return text.replace(/\/\/[^/@\s]*@/g, "//***@");
+}
+
+/** Text of a scalar; numbers and truths count as their text, as in Pomerium. */
+export function scalarText(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : undefined;
+}
+
+export const isPlainObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
+const controlCharacters = /[\u0000-\u001f\u007f]/;
+
+export const text = (): Kind<string> =>
+  kind({ label: "text", json: { type: ["string", "number", "boolean"] } }, (value, refuse) => {
+    const found = scalarText(value);
+    if (found === undefined) return refuse(`${show(value)} is not text`, "write one word or a quoted text");
+    return found;
+  });
+
+/** Text on one line that is never shown in a message. */
+export const secretText = (): Kind<string> =>
+  kind({ label: "secret text", json: { type: ["string", "number"] } }, (value, refuse) => {
+    const found = scalarText(value);
+    if (found === undefined || found.trim() === "") return refuse("is not text", "write the secret as one quoted text");
+    return found;
+  });
+
+export const filePath = (): Kind<string> =>
+  kind({ label: "file", json: { type: "string" } }, (value, refuse) => {
+    if (typeof value !== "string" || value === "" || controlCharacters.test(value)) {
+      return refuse(`${show(value)} is not a file name`, "write the path of a file");
+    }
+    return value;
+  });
+
+export const matching = (spec: KindSpec & Readonly<{ pattern: RegExp; what: string; example: string }>): Kind<string> =>
+  kind(spec, (value, refuse) => {
+    const found = scalarText(value);
+    if (found === undefined || !spec.pattern.test(found)) {
+      return refuse(`${show(value)} is not ${spec.what}`, `write one such as ${spec.example}`);
+    }
+    return found;
+  });
+
+export const truth = (): Kind<boolean> =>
+  kind({ label: "true or false", json: { type: ["boolean", "string"] } }, (value, refuse) => {
+    if (typeof value === "boolean") return value;
+    const word = scalarText(value)?.toLowerCase();
+    if (word === "true" || word === "1" || word === "t") return true;
+    if (word === "false" || word === "0" || word === "f") return false;
+    return refuse(`${show(value)} is neither true nor false`, "write true or false");
+  });
+
+export const wholeNumber = (range: Readonly<{ min: number; max: number }>): Kind<number> =>
+  kind(
+    { label: "whole number", json: { type: ["integer", "string"], minimum: range.min, maximum: range.max } },
+    (value, refuse) => {
+      const word = scalarText(value);
+      const number = word !== undefined && /^[+-]?\d{1,15}$/.test(word) ? Number(word) : Number.NaN;
+      if (!Number.isSafeInteger(number) || number < range.min || number > range.max) {
+        return refuse(`${show(value)} is not a whole number from ${range.min} to ${range.max}`, "correct the number");
+      }
+      return number;
+    },
+  );
+
+/** A share such as `0.01` or `1%`. */
+export const share = (range: Readonly<{ max: number }>): Kind<number> =>
+  kind({ label: "share", json: { type: ["number", "string"] } }, (value, refuse) => {
+    const word = scalarText(value) ?? "";
+    const percent = /^(\d{1,3}(?:\.\d{1,9})?)\s*%$/.exec(word)?.[1];
+    const number = percent !== undefined ? Number(percent) / 100 : /^\d*\.?\d+$/.test(word) ? Number(word) : Number.NaN;
+    if (!(number >= 0 && number <= range.max)) {
+      return refuse(`${show(value)} is not a share from 0 to ${range.max}`, "write one such as 0.01 or 1%");
+    }
+    return number;
+  });
+
+/** One of some words, whatever their case. `others` are further spellings. */
+export const oneOf = <const Word extends string>(
+  words: readonly Word[],
+  others: Readonly<Record<string, Word>> = {},
+): Kind<Word> =>
+  kind({ label: words.join(", "), json: { enum: [...words] } }, (value, refuse) => {
+    const typed = scalarText(value)?.toLowerCase();
+    const found =
+      words.find((word) => word.toLowerCase() === typed) ?? (typed === undefined ? undefined : others[typed]);
+    return found ?? refuse(`${show(value)} is not known here`, `write one of ${words.join(", ")}`);
+  });
+
+/** How decision records are kept. `strict` has a meaning and is refused until it is kept: a promise is not half-made. */
+export const auditMode = (): Kind<"best_effort"> =>
+  kind({ label: "best_effort", json: { enum: ["best_effort"] } }, (value, refuse) => {
+    const typed = scalarText(value)?.toLowerCase();
+    if (typed === "best_effort" || typed === "best-effort") return "best_effort";
+    if (typed === "strict") {
+      return refuse(
+        "strict audit is not supported by this version",
+        "write best_effort: records are streamed off the request path, and losses are declared",
+      );
+    }
+    return refuse(`${show(value)} is not known here`, "write best_effort");
+  });
+
+/** A list, or a text with commas; each part must be text on one line. */
+export const texts = (what = "text"): Kind<readonly string[]> =>
+  kind(
+    { label: `list of ${what}`, json: { type: ["array", "string"], items: { type: ["string", "number", "boolean"] } } },
+    (value, refuse) => listOfText(value, refuse),
+  );
+
+export function listOfText(value: unknown, refuse: Refuse): readonly string[] | Refused {
+  if (!Array.isArray(value)) {
+    const whole = scalarText(value);
+    if (whole === undefined) return refuse(`${show(value)} is not a list`, "write one item a line, each behind a dash");
+    if (whole.trim().startsWith("[")) {
+      const parsed = parseJson(whole);
+      if (Array.isArray(parsed)) return listOfText(parsed, refuse);
+    }
+    return whole
+      .split(",")
+      .map((part) => part.trim())
+      .filter((part) => part !== "");
+  }
+  const list: string[] = [];
+  let refused: Refused | undefined;
+  value.forEach((item, i) => {
+    const part = scalarText(item);
+    if (part === undefined || part.trim() === "" || controlCharacters.test(part)) {
+      refused = refuse(`${show(item)} is not text`, "write one word or a quoted text", [i]);
+    } else list.push(part);
+  });
+  return refused ?? list;
+}
+
+/** A mapping of texts, as YAML, as JSON text, or as `key=value,key=value`. */
+export const textMap = (what = "text to text"): Kind<Readonly<Record<string, string>>> =>
+  kind({ label: `mapping of ${what}`, json: { type: ["object", "string"] } }, (value, refuse) =>
+    mapOfText(value, { separator: /=/, refuse }),
+  );
+
+export function mapOfText(
+  value: unknown,
+  how: Readonly<{ separator: RegExp; refuse: Refuse }>,
+): Readonly<Record<string, string>> | Refused {
+  const { refuse } = how;
+  const source = typeof value === "string" ? mapFromText(value, how.separator) : value;
+  if (!isPlainObject(source)) {
+    return refuse(
+      "is not a mapping",
+      "write key: value, one a line (in the environment JSON, or key=value with commas)",
+    );
+  }
+  const map: Record<string, string> = {};
+  let refused: Refused | undefined;
+  for (const [key, inner] of Object.entries(source)) {
+    const found = scalarText(inner);
+    if (found === undefined) refused = refuse(`the value of ${key} is not text`, "write one quoted text", [key]);
+    else map[key] = found;
+  }
+  return refused ?? map;
+}
+
+function mapFromText(whole: string, separator: RegExp): unknown {
+  if (whole.trim() === "") return {};
+  if (whole.trim().startsWith("{")) return parseJson(whole);
+  const map: Record<string, string> = {};
+  for (const part of whole.split(",")) {
+    const cut = part.search(separator);
+    const key = part.slice(0, Math.max(0, cut)).trim();
+    if (cut <= 0 || key === "__proto__") return undefined;
+    map[key] = part.slice(cut + 1).trim();
+  }
+  return map;
+}
+
+/** Undefined when it is not JSON. */
+export function parseJson(whole: string): unknown {
+  try {
+    return JSON.parse(whole, (key, value: unknown) => (key === "__proto__" ? undefined : value));
+  } catch {
+    return undefined;
+  }
+}

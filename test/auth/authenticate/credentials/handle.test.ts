@@ -1,0 +1,174 @@
+/** Session handles: what is believed, and where. */
+import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
+import { test } from "node:test";
+import { decodeJwt, decodeProtectedHeader, SignJWT, UnsecuredJWT } from "jose";
+import { cookieBytesMax, setCookie } from "../../../../src/auth/authenticate/credentials/credentials.ts";
+import { createHandleCodec, type Handle, handleFits } from "../../../../src/auth/index.ts";
+import { genesis, type SessionId, type UserId } from "../../../../src/events/index.ts";
+
+const key = new Uint8Array(32).fill(1);
+const previous = new Uint8Array(32).fill(2);
+const issuer = "auth.example.com";
+const nowS = (): number => 1_700_000_000;
+const codec = createHandleCodec({ issuer, keys: [key], nowS });
+
+const handle: Handle = {
+  sessionId: "11111111-2222-3333-4444-555555555555" as SessionId,
+  userId: "user-1" as UserId,
+  idpId: "demo",
+  needs: { ...genesis, epoch: 3 as never, position: 41 as never, hash: "a".repeat(64) as never },
+  audience: ["app.example.com"],
+};
+
+test("a handle has Pomerium's shape, says what it needs, and comes back as it was", async () => {
+  const token = await codec.issue(handle);
+  assert.deepEqual(decodeProtectedHeader(token), { alg: "HS256", typ: "JWT" });
+  const claims = decodeJwt(token);
+  assert.equal(claims.jti, handle.sessionId);
+  assert.equal(claims.sub, "user-1");
+  assert.equal(claims["idp_id"], "demo");
+  assert.equal(claims.iss, issuer);
+  assert.deepEqual(claims.aud, ["app.example.com"]);
+  assert.equal(claims["databroker_server_version"], 3);
+  assert.equal(claims["databroker_record_version"], 41);
+  assert.equal(claims.exp, undefined);
+  assert.deepEqual(await codec.verify(token), handle);
+});
+
+test("a cookie with a handle takes at most 1 KB, and a longer one is refused where it is made", async () => {
+  const options = { domain: null, path: "/", httpOnly: true, sameSite: "lax", maxAgeS: 1 } as const;
+  const host = `${"a-long-label-of-a-host".repeat(2)}.${"department".repeat(5)}.example.com`;
+  const long = createHandleCodec({ issuer: host, keys: [key], nowS });
+  const longestIds = {
+    sessionId: "s".repeat(36) as SessionId,
+    userId: "u".repeat(43) as UserId,
+    idpId: "i".repeat(16),
+  };
+  const token = await long.issue({ ...handle, ...longestIds, audience: [host] });
+  assert.match(setCookie("__Host-_pomerium_authenticate", token, options), /^__Host-/);
+  assert.ok(Buffer.byteLength(`__Host-_pomerium_authenticate=${token}`) <= cookieBytesMax);
+  const value = "v".repeat(cookieBytesMax - "name=".length);
+  assert.match(setCookie("name", value, options), /^name=v+; Path/);
+  assert.throws(() => setCookie("name", `${value}v`, options), { code: "ERR_AUTH_COOKIE_TOO_LONG" });
+});
+
+test("a token seen before is verified without waiting, and gives the same handle", async () => {
+  const fresh = createHandleCodec({ issuer, keys: [key], nowS });
+  const token = await fresh.issue(handle);
+  const first = fresh.verify(token);
+  assert.ok(first instanceof Promise);
+  const known = await first;
+  const again = fresh.verify(token);
+  assert.ok(!(again instanceof Promise));
+  assert.equal(again, known);
+});
+
+test("rubbish pushes no good token out of the cache", async () => {
+  const small = createHandleCodec({ issuer, keys: [key], nowS, cacheBytesMax: 4_096 });
+  const token = await small.issue(handle);
+  await small.verify(token);
+  for (let i = 0; i < 10; i++) assert.equal(await small.verify(`rubbish-${i}`), "invalid");
+  assert.ok(!(small.verify(token) instanceof Promise));
+});
+
+test("a handle has one spelling: no other base64 of it is verified, nor kept", async () => {
+  const fresh = createHandleCodec({ issuer, keys: [key], nowS });
+  const token = await fresh.issue(handle);
+  const [header = "", payload = "", signature = ""] = token.split(".");
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const nextOf = (text: string): string => {
+    const bit = { 2: 1, 3: 1 }[text.length % 4] ?? 0;
+    return text.slice(0, -1) + (alphabet[(alphabet.indexOf(text.at(-1) ?? "") + bit) % 64] ?? "");
+  };
+  const others = [
+    `${header}.${payload}.${nextOf(signature)}`,
+    `${header}.${payload}.${signature}=`,
+    `${header}.${payload}.${signature.replaceAll("-", "+").replaceAll("_", "/")}=`,
+    `${header}=.${payload}.${signature}`,
+    `${header}.${payload}.${signature} `,
+    `${header}.${payload}.${signature}.`,
+  ];
+  assert.equal(Buffer.from(nextOf(signature), "base64url").compare(Buffer.from(signature, "base64url")), 0);
+  for (const other of others) {
+    assert.notEqual(other, token);
+    assert.equal(fresh.verify(other), "invalid", other);
+  }
+  assert.deepEqual(await fresh.verify(token), handle);
+});
+
+test("verified handles are kept within a bound in bytes", async () => {
+  const small = createHandleCodec({ issuer, keys: [key], nowS, cacheBytesMax: 8_192 });
+  const tokens = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => small.issue({ ...handle, sessionId: `session-${i}` as SessionId })),
+  );
+  for (const token of tokens) await small.verify(token);
+  const kept = tokens.filter((token) => !(small.verify(token) instanceof Promise));
+  assert.ok(kept.length >= 1 && kept.length <= 8, `${kept.length} are kept`);
+});
+
+async function forged(claims: Record<string, unknown>, how: { key?: Uint8Array; alg?: string; typ?: string } = {}) {
+  return new SignJWT({ jti: handle.sessionId, sub: handle.userId, iss: issuer, aud: ["app.example.com"], ...claims })
+    .setProtectedHeader({ alg: how.alg ?? "HS256", typ: how.typ ?? "JWT" })
+    .sign(how.key ?? key);
+}
+
+test("what was not signed here is refused", async () => {
+  const rsa = generateKeyPairSync("rsa", { modulusLength: 2_048 });
+  const rs256 = await new SignJWT({ jti: handle.sessionId, sub: handle.userId })
+    .setProtectedHeader({ alg: "RS256", typ: "JWT" })
+    .setIssuer(issuer)
+    .sign(rsa.privateKey);
+  // A verifier that takes the header's word would check this with our secret as if it were a public key, or the other way about.
+  const confused = await new SignJWT({ jti: handle.sessionId, sub: handle.userId })
+    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+    .setIssuer(issuer)
+    .sign(Buffer.from(rsa.publicKey.export({ type: "spki", format: "pem" })));
+  const none = new UnsecuredJWT({ jti: handle.sessionId, sub: handle.userId }).setIssuer(issuer).encode();
+  const [head = "", body = "", mac = ""] = (await codec.issue(handle)).split(".");
+  const otherBody = Buffer.from(JSON.stringify({ ...decodeJwt(`${head}.${body}.${mac}`), sub: "somebody-else" }));
+  const refused: Record<string, string> = {
+    "another key": await forged({}, { key: previous }),
+    "another algorithm of the same family": await forged({}, { alg: "HS512", key: new Uint8Array(64).fill(1) }),
+    RS256: rs256,
+    "a public key as a secret": confused,
+    none,
+    "another issuer": await forged({ iss: "app.example.com" }),
+    "another type of token": await forged({}, { typ: "at+jwt" }),
+    "a changed body": `${head}.${otherBody.toString("base64url")}.${mac}`,
+    "no signature": `${head}.${body}.`,
+    "no session": await forged({ jti: undefined }),
+    "a session id that is none": await forged({ jti: "a b" }),
+    "a position that is none": await forged({ databroker_record_version: -1 }),
+    "half a link": await forged({ databroker_record_version: 5, databroker_server_version: 1 }),
+    "a token too long to be ours": `${head}.${"A".repeat(3_000)}.${mac}`,
+    nothing: "",
+  };
+  for (const [what, token] of Object.entries(refused)) assert.equal(await codec.verify(token), "invalid", what);
+});
+
+test("during a rotation handles of the previous key are good, and new ones are made with the new key", async () => {
+  const old = await createHandleCodec({ issuer, keys: [previous], nowS }).issue(handle);
+  const rotating = createHandleCodec({ issuer, keys: [key, previous], nowS });
+  assert.deepEqual(await rotating.verify(old), handle);
+  assert.deepEqual(await codec.verify(await rotating.issue(handle)), handle);
+  assert.equal(await codec.verify(old), "invalid");
+});
+
+test("a handle for nobody's host is not made", async () => {
+  await assert.rejects(codec.issue({ ...handle, audience: [] }), TypeError);
+});
+
+test("a handle fits the host it was made for, and within a cookie domain its neighbours", () => {
+  const fits = (host: string, domain: string | null): boolean => handleFits(handle, host, domain);
+  assert.ok(fits("app.example.com", null));
+  assert.ok(!fits("eng.example.com", null));
+  assert.ok(!fits("example.com", null));
+  assert.ok(fits("eng.example.com", "example.com"));
+  assert.ok(fits("eng.example.com", ".example.com"));
+  assert.ok(fits("example.com", "example.com"));
+  assert.ok(!fits("badexample.com", "example.com"));
+  assert.ok(!fits("app.example.com.evil.test", "example.com"));
+  const elsewhere = { ...handle, audience: ["app.other.test"] };
+  assert.ok(!handleFits(elsewhere, "eng.example.com", "example.com"), "its own host lies outside the domain");
+});

@@ -1,0 +1,250 @@
+/** The identity provider's answers: which are believed, and what each of the others is called. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ProviderError } from "../../../../src/auth/index.ts";
+import { finish, type OddProvider, redirectUri, startOddProvider } from "../odd-provider.ts";
+
+type Kind = ProviderError["kind"];
+const fails = (promise: Promise<unknown>, kind: Kind, error = ""): Promise<void> =>
+  assert.rejects(
+    promise,
+    (thrown) => {
+      assert.ok(thrown instanceof ProviderError, String(thrown));
+      assert.deepEqual({ kind: thrown.kind, error: thrown.error }, { kind, error });
+      return true;
+    },
+    `${kind} ${error}`,
+  );
+
+test("claims are the ID token's, then userinfo's; what the ID token says of itself no userinfo changes", async (t) => {
+  const provider = await startOddProvider(t);
+  provider.userinfo = {
+    sub: "alice",
+    name: "From userinfo",
+    iss: "https://evil.example",
+    sid: "s2",
+    email: "a@b.example",
+    email_verified: "true",
+  };
+  const { profile, tokens } = await finish(provider);
+  assert.equal(profile.issuer, provider.issuer);
+  assert.equal(profile.subject, "alice");
+  assert.equal(profile.name, "From userinfo");
+  assert.equal(profile.email, "a@b.example");
+  assert.equal(profile.emailVerified, true);
+  assert.deepEqual(profile.claims["groups"], ["eng"]);
+  assert.deepEqual(profile.claims["iss"], [provider.issuer]);
+  assert.deepEqual(profile.claims["sid"], ["s1"]);
+  for (const passing of ["exp", "iat", "nonce"]) assert.equal(profile.claims[passing], undefined, passing);
+  assert.ok(tokens.accessToken && tokens.refreshToken && tokens.idToken && tokens.accessTokenExpiresAt);
+});
+
+test("what we ask for is ours to say, whatever idp_request_params holds", async (t) => {
+  const provider = await startOddProvider(t);
+  const url = await provider.client.begin(
+    async ({ nonce, verifier }) => `state-of-${nonce.length}-${verifier.length}`,
+    {
+      account: "current",
+    },
+  );
+  assert.equal(url.searchParams.get("state"), "state-of-43-43");
+  assert.equal(url.searchParams.get("prompt"), "select_account");
+  assert.equal(url.searchParams.get("redirect_uri"), redirectUri.href);
+  assert.equal(url.searchParams.get("client_id"), "cardea");
+});
+
+test("ID tokens that do not check out sign nobody in", async (t) => {
+  const now = Math.floor(Date.now() / 1_000);
+  const untrue: Readonly<Record<string, (provider: OddProvider) => void>> = {
+    "another key": (provider) => {
+      provider.signing = "another key";
+    },
+    "no signature": (provider) => {
+      provider.signing = "none";
+    },
+    "another issuer": (provider) => {
+      provider.claims = { sub: "alice", iss: "https://evil.example" };
+    },
+    "another audience": (provider) => {
+      provider.claims = { sub: "alice", aud: "somebody-else" };
+    },
+    "several audiences, authorised for another": (provider) => {
+      provider.claims = { sub: "alice", aud: ["cardea", "other"], azp: "other" };
+    },
+    "another nonce": (provider) => {
+      provider.claims = { sub: "alice", nonce: "nonce-2" };
+    },
+    "no nonce": (provider) => {
+      provider.claims = { sub: "alice", nonce: undefined };
+    },
+    expired: (provider) => {
+      provider.claims = { sub: "alice", exp: now - 60 };
+    },
+    "no subject": (provider) => {
+      provider.claims = { sub: undefined };
+    },
+    "userinfo of somebody else": (provider) => {
+      provider.userinfo = { sub: "bob" };
+    },
+  };
+  for (const [what, change] of Object.entries(untrue)) {
+    const provider = await startOddProvider(t);
+    change(provider);
+    await assert.rejects(finish(provider), (thrown) => {
+      assert.ok(thrown instanceof ProviderError, `${what}: ${thrown}`);
+      assert.equal(thrown.kind, "untrue", `${what}: ${thrown.cause}`);
+      return true;
+    });
+  }
+});
+
+test("no ID token is no sign-in", async (t) => {
+  const provider = await startOddProvider(t);
+  provider.instead = (path) =>
+    path === "/token" ? { body: { access_token: "a", token_type: "Bearer", expires_in: 300 } } : undefined;
+  await fails(finish(provider), "untrue");
+});
+
+test("what a provider answers is told apart: silence, refusal, nonsense", async (t) => {
+  const cases: readonly (readonly [
+    Kind,
+    string,
+    { status: number; headers?: Record<string, string>; body: unknown },
+  ])[] = [
+    ["refused", "invalid_grant", { status: 400, body: { error: "invalid_grant", error_description: "used" } }],
+    ["refused", "temporarily_unavailable", { status: 400, body: { error: "temporarily_unavailable" } }],
+    ["silent", "", { status: 503, body: "down for maintenance" }],
+    ["silent", "", { status: 502, body: "<html>bad gateway</html>" }],
+    ["silent", "", { status: 200, body: "<html>a captive portal</html>" }],
+    ["refused", "invalid_client", { status: 401, body: { error: "invalid_client" } }],
+    [
+      "refused",
+      "unauthorized",
+      { status: 401, headers: { "www-authenticate": 'Basic realm="idp"' }, body: { error: "invalid_client" } },
+    ],
+  ];
+  for (const [kind, error, answer] of cases) {
+    const provider = await startOddProvider(t);
+    provider.instead = (path) => (path === "/token" ? answer : undefined);
+    await fails(finish(provider), kind, error);
+  }
+});
+
+test("a provider that hangs is silent after the time-out, and its discovery is tried again", async (t) => {
+  const provider = await startOddProvider(t);
+  let hang = true;
+  provider.instead = () => (hang ? new Promise(() => {}) : undefined);
+  const began = performance.now();
+  await fails(
+    provider.client.begin(async () => "s", { account: "current" }),
+    "silent",
+  );
+  assert.ok(performance.now() - began < 30_000);
+  hang = false;
+  assert.ok(await provider.client.begin(async () => "s", { account: "current" }));
+});
+
+test("a discovery document of another issuer is not believed", async (t) => {
+  const provider = await startOddProvider(t, { issuer: "https://evil.example" });
+  await fails(
+    provider.client.begin(async () => "s", { account: "current" }),
+    "untrue",
+  );
+});
+
+test("discovery and keys are read once for many, and an unknown key does not hammer the provider", async (t) => {
+  const provider = await startOddProvider(t);
+  await Promise.all([1, 2, 3, 4].map(() => finish(provider)));
+  assert.equal(provider.count("/.well-known/openid-configuration"), 1);
+  const before = provider.count("/jwks");
+  provider.signing = "another key";
+  for (let i = 0; i < 5; i++) await assert.rejects(finish(provider));
+  assert.ok(provider.count("/jwks") - before <= 1, `${provider.count("/jwks") - before} fetches`);
+});
+
+test("the client secret goes as the provider says that it takes it", async (t) => {
+  for (const [methods, how] of [
+    [["client_secret_post"], "post"],
+    [["client_secret_basic"], "basic"],
+    [undefined, "basic"],
+    [["client_secret_basic", "client_secret_post"], "post"],
+  ] as const) {
+    const provider = await startOddProvider(t, { token_endpoint_auth_methods_supported: methods });
+    await finish(provider);
+    const asked = provider.seen.find(({ path }) => path === "/token");
+    if (how === "post") {
+      assert.equal(asked?.body.get("client_secret"), "s:e/c r&e+t");
+      assert.equal(asked?.authorization, undefined);
+    } else {
+      assert.equal(asked?.body.get("client_secret"), null);
+      assert.equal(asked?.authorization, `Basic ${Buffer.from("cardea:s%3Ae%2Fc+r%26e%2Bt").toString("base64")}`);
+    }
+  }
+});
+
+test("a refresh without an ID token keeps the old one's claims, with userinfo's news", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  provider.refreshedIdToken = "without";
+  provider.userinfo = { sub: "alice", name: "Renamed" };
+  const outcome = await provider.client.refresh(tokens);
+  assert.ok(outcome.type === "tokens" && outcome.problem === null);
+  const fresh = outcome.tokens;
+  assert.notEqual(fresh.accessToken, tokens.accessToken);
+  assert.notEqual(fresh.refreshToken, tokens.refreshToken);
+  assert.equal(fresh.idToken, tokens.idToken);
+  const { profile } = await provider.client.describe(fresh);
+  assert.equal(profile.name, "Renamed");
+  assert.deepEqual(profile.claims["groups"], ["eng"]);
+});
+
+test("a refresh that answers for somebody else is a refusal", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  provider.claims = { sub: "mallory" };
+  const outcome = await provider.client.refresh(tokens);
+  assert.ok(outcome.type === "refused");
+  assert.equal(outcome.error.error, "subject_changed");
+});
+
+test("the tokens of an answer whose ID token cannot be verified are kept", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  provider.signing = "another key";
+  const outcome = await provider.client.refresh(tokens);
+  assert.ok(outcome.type === "tokens");
+  assert.equal(outcome.problem?.kind, "untrue");
+  assert.notEqual(outcome.tokens.refreshToken, tokens.refreshToken);
+  assert.equal(outcome.tokens.idToken, tokens.idToken, "what was not verified is not kept");
+  provider.signing = "good";
+  assert.equal((await provider.client.refresh(outcome.tokens)).type, "tokens");
+});
+
+test("a refresh says whether the token may have been used", async (t) => {
+  const provider = await startOddProvider(t);
+  const { tokens } = await finish(provider);
+  const cases = [
+    [{ status: 400, body: { error: "invalid_client" } }, "not-used"],
+    [{ status: 429, body: { error: "slow_down" } }, "not-used"],
+    [{ status: 400, body: { error: "invalid_grant" } }, "refused"],
+    [{ status: 500, body: { error: "server_error" } }, "unknown"],
+    [{ status: 503, body: "down" }, "unknown"],
+    [{ status: 200, body: "<html>" }, "unknown"],
+  ] as const;
+  for (const [answer, expected] of cases) {
+    provider.instead = (path) => (path === "/token" ? answer : undefined);
+    assert.equal((await provider.client.refresh(tokens)).type, expected, JSON.stringify(answer));
+  }
+  provider.instead = (path) => (path === "/token" ? new Promise(() => {}) : undefined);
+  assert.equal((await provider.client.refresh(tokens)).type, "unknown", "no answer in time");
+  provider.close();
+  assert.equal((await provider.client.refresh(tokens)).type, "not-used", "no connection");
+});
+
+test("a provider without end-session and revocation endpoints is left alone at sign-out", async (t) => {
+  const provider = await startOddProvider(t, { revocation_endpoint: undefined });
+  const { tokens } = await finish(provider);
+  assert.equal(await provider.client.logoutUrl({ idToken: tokens.idToken, returnTo: null }), null);
+  await provider.client.revoke(tokens);
+  assert.equal(provider.count("/revoke"), 0);
+});

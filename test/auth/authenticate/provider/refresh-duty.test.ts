@@ -1,0 +1,649 @@
+/** Refresh: what the provider says of a person today is what policy decides by; what it refuses ends; what it does not say changes nothing. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { type TestContext, test } from "node:test";
+import { createRefresh, newRefreshMemory, type OidcClient, type RefreshMemory } from "../../../../src/auth/index.ts";
+import type { Duty } from "../../../../src/broker/index.ts";
+import type {
+  ActiveSession,
+  Command,
+  CommandRequest,
+  CommandResult,
+  Epoch,
+  Projection,
+  SessionId,
+  UnixMs,
+  UserId,
+  VaultedTokens,
+} from "../../../../src/events/index.ts";
+import { systemClock } from "../../../../src/replication/index.ts";
+import { waitFor } from "../../../support/wait-for.ts";
+import { finish, type OddProvider, startOddProvider } from "../odd-provider.ts";
+import { quiet, signIn, startWorld, subjectId, type World } from "../support.ts";
+
+type Runs = { count: number; readonly memory: RefreshMemory };
+
+const refreshing = (oidc: OidcClient, runs: Runs): Duty => {
+  const refresh = createRefresh({
+    providerOf: () => oidc,
+    groupsFromClaim: "groups",
+    uuid: randomUUID,
+    everyMs: 200,
+    graceMs: 60_000,
+    memory: runs.memory,
+    log: quiet,
+  });
+  return {
+    name: "refresh",
+    everyMs: 30,
+    async run(context) {
+      await refresh(context);
+      runs.count++;
+    },
+  };
+};
+
+async function startRefreshing(t: TestContext): Promise<Readonly<{ world: World; runs: Runs }>> {
+  const runs = { count: 0, memory: newRefreshMemory() };
+  return { runs, world: await startWorld(t, { duties: (oidc) => [refreshing(oidc, runs)] }) };
+}
+
+const groupsOf = (world: World, user: string): string =>
+  [...world.replica.projection.groupsOf(subjectId(world, user))].sort().join(",");
+
+test("a group that the provider adds or takes away is added or gone after the next refresh", async (t) => {
+  const { world } = await startRefreshing(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  assert.equal(groupsOf(world, "alice"), "admins,eng");
+  world.provider.setGroups("alice", ["eng", "sales"]);
+  await waitFor("the changed groups", () => groupsOf(world, "alice") === "eng,sales");
+  assert.match((await visitor.ask(world.url("app"))).body, /^hello alice of eng,sales at/);
+  world.provider.setGroups("alice", []);
+  await waitFor("no groups", () => groupsOf(world, "alice") === "");
+  assert.equal((await visitor.ask(world.url("app"))).status, 200, "the same session");
+});
+
+test("an operator's removal stays whatever the provider claims at a refresh", async (t) => {
+  const { world, runs } = await startRefreshing(t);
+  await signIn(world, world.visitor(), "alice");
+  const userId = subjectId(world, "alice");
+  const change = { groupId: "eng" as never, source: "operator", added: [], removed: [userId] } as const;
+  await world.submit({ type: "changeGroupMembers", ...change });
+  world.provider.setGroups("alice", ["eng", "sales"]);
+  await waitFor("a refresh", () => groupsOf(world, "alice").includes("sales"));
+  const { count } = runs;
+  await waitFor("another run", () => runs.count > count + 2);
+  assert.equal(groupsOf(world, "alice"), "sales");
+});
+
+test("a refused refresh revokes the session, with the reason in the log", async (t) => {
+  const { world, runs } = await startRefreshing(t);
+  const visitor = world.visitor();
+  const newest = async (): Promise<SessionId> => {
+    await signIn(world, visitor, "alice");
+    return [...world.replica.projection.sessions()].at(-1)?.sessionId ?? assert.fail();
+  };
+  let id = await newest();
+  await waitFor("the provider to refuse", async () => {
+    const tokens = await world.deps.databroker.tokens(id);
+    if (tokens !== undefined) await world.oidc.revoke(tokens); // a refresh of ours may overtake it
+    // A machine so busy that the epoch was opened again gives the session its grace.
+    if (runs.memory.inGrace.has(id)) id = await newest();
+    return world.replica.projection.standing(id).standing === "revoked";
+  });
+  const standing = world.replica.projection.standing(id);
+  assert.equal(standing.standing === "revoked" ? standing.reason : "", "refresh-refused");
+  assert.equal((await visitor.ask(world.url("app"))).status, 302);
+});
+
+test("a provider that is down changes nothing, for as long as it is", async (t) => {
+  const { world, runs } = await startRefreshing(t);
+  const visitor = world.visitor();
+  await signIn(world, visitor, "alice");
+  await world.provider.close();
+  const { count } = runs;
+  await waitFor("many runs", () => runs.count > count + 15);
+  assert.equal(groupsOf(world, "alice"), "admins,eng");
+  assert.equal((await visitor.ask(world.url("app"))).status, 200);
+});
+
+// --- the corners, one run at a time
+
+type Bench = Readonly<{
+  provider: OddProvider;
+  memory: RefreshMemory;
+  submitted: Command[];
+  handedOver: Command[];
+  vault: Map<SessionId, VaultedTokens>;
+  /** What the broker answers next; by default it carries the command out. */
+  answer: { next: (command: Command) => "done" | "unavailable" | "refused" };
+  /** What the process knows of its epoch. */
+  leads: { now: boolean; epoch: Epoch };
+  run(): Promise<void>;
+  /** Lets time pass. */
+  pass(ms: number): void;
+}>;
+
+const grace = 60_000;
+/** Of a leader that is never deposed. */
+const sure = {
+  handOver: () => assert.fail("nothing to hand over"),
+  leads: () => true,
+  leadership: { epoch: 1 as Epoch },
+  clock: systemClock,
+};
+const done = (): "done" => "done";
+
+async function startBench(
+  t: TestContext,
+  options: Readonly<{ sessions?: number; standing?: (id: SessionId) => string; session?: Partial<ActiveSession> }> = {},
+): Promise<Bench> {
+  const provider = await startOddProvider(t);
+  let now = Date.now();
+  const vault: Bench["vault"] = new Map();
+  const submitted: Command[] = [];
+  const handedOver: Command[] = [];
+  const answer: Bench["answer"] = { next: done };
+  const leads = { now: true, epoch: 1 as Epoch };
+  const sessions: ActiveSession[] = [];
+  for (let i = 0; i < (options.sessions ?? 1); i++) {
+    const { tokens } = await finish(provider);
+    const sessionId = `session-${i}` as SessionId;
+    vault.set(sessionId, { version: 1, tokens, obtainedIn: leads.epoch, presentation: null });
+    sessions.push({
+      status: "active",
+      sessionId,
+      userId: "user" as UserId,
+      idpId: "demo",
+      issuedAt: now as UnixMs,
+      expiresAt: (now + 36_000_000) as UnixMs,
+      refreshedAt: now as UnixMs,
+      profile: new Uint8Array(),
+      createdAt: 1 as never,
+      ...options.session,
+    });
+  }
+  const ledger = {
+    sessions: () => sessions.values(),
+    standing: (id: SessionId) => ({ standing: options.standing?.(id) ?? "active" }),
+  } as unknown as Projection;
+  const memory = newRefreshMemory();
+  const refresh = createRefresh({
+    providerOf: () => provider.client,
+    groupsFromClaim: "groups",
+    uuid: randomUUID,
+    everyMs: 60_000,
+    graceMs: grace,
+    memory,
+    log: quiet,
+  });
+
+  /** As the broker carries it out. */
+  function perform(command: Command): "done" | "refused" {
+    if (!("tokens" in command) || command.type === "createSession") return "done";
+    const { sessionId, tokens, tokenVersion } = command;
+    const version = vault.get(sessionId)?.version ?? 0;
+    if (tokenVersion !== undefined && tokenVersion !== version) return "refused";
+    const obtainedIn = "obtainedIn" in command ? command.obtainedIn : leads.epoch;
+    const presentation =
+      command.type === "startRefresh"
+        ? { tokenVersion: version, epoch: leads.epoch, deadline: command.deadline }
+        : null;
+    vault.set(sessionId, { version: version + 1, tokens, obtainedIn, presentation });
+    if (command.type !== "refreshSession") return "done";
+    const at = sessions.findIndex((session) => session.sessionId === sessionId);
+    sessions[at] = { ...(sessions[at] as ActiveSession), refreshedAt: command.refreshedAt };
+    return "done";
+  }
+  function answerTo({ commandId, command }: CommandRequest): CommandResult {
+    const said = answer.next(command);
+    if (said === "unavailable") return { type: "unavailable", commandId, message: "", retryAfterMs: 1 };
+    if (said === "refused" || perform(command) === "refused")
+      return { type: "refused", commandId, code: "conflict", message: "" };
+    return { type: "done", commandId, changed: true, link: undefined as never };
+  }
+  return {
+    ...{ provider, memory, submitted, handedOver, vault, answer, leads },
+    pass: (ms) => {
+      now += ms;
+    },
+    run: () =>
+      refresh({
+        submit: async (request) => {
+          submitted.push(request.command);
+          return answerTo(request);
+        },
+        handOver: async (request) => {
+          handedOver.push(request.command);
+          return answerTo(request);
+        },
+        ledger,
+        now: now as UnixMs,
+        clock: { monotonic: () => now, wall: () => now as UnixMs },
+        leads: () => leads.now,
+        leadership: { epoch: leads.epoch },
+        tokens: async (id) => vault.get(id),
+        signal: new AbortController().signal,
+      }),
+  };
+}
+
+/** Without the intents. */
+const types = ({ submitted }: Bench): string[] =>
+  submitted.map(({ type }) => type).filter((type) => type !== "startRefresh");
+const intents = ({ submitted }: Bench): number => submitted.filter(({ type }) => type === "startRefresh").length;
+/** How often the token endpoint received each refresh token that a session had. */
+function presentations({ provider }: Bench): readonly number[] {
+  const counts = new Map<string, number>();
+  for (const { path, body } of provider.seen) {
+    const token = body.get("refresh_token");
+    if (path === "/token" && token !== null) counts.set(token, (counts.get(token) ?? 0) + 1);
+  }
+  return [...counts.values()];
+}
+
+test("a session is refreshed when it is due, and not before", async (t) => {
+  const bench = await startBench(t);
+  await bench.run();
+  await bench.run();
+  assert.deepEqual(types(bench), []);
+  bench.pass(60_000);
+  await bench.run();
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession"]);
+  const command = bench.submitted.at(-1);
+  assert.ok(command?.type === "refreshSession");
+  assert.deepEqual(command.groupIds, ["eng"]);
+  assert.equal(command.profile.name, "From userinfo");
+  assert.equal(bench.vault.get(command.sessionId)?.tokens, command.tokens);
+  assert.equal(intents(bench), 1);
+  bench.pass(60_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession", "refreshSession"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 2, "each refresh token was used once");
+});
+
+test("new tokens are kept while userinfo is down, and the used-up refresh token is not sent again", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.instead = (path) => (path === "/userinfo" ? { status: 503, body: "down" } : undefined);
+  for (let i = 0; i < 5; i++) {
+    await bench.run();
+    bench.pass(10_000);
+  }
+  assert.deepEqual(types(bench), ["keepTokens"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 1);
+  bench.provider.instead = () => undefined;
+  await bench.run();
+  assert.deepEqual(types(bench), ["keepTokens", "refreshSession"]);
+  bench.pass(60_000);
+  await bench.run();
+  assert.deepEqual(
+    types(bench),
+    ["keepTokens", "refreshSession", "refreshSession"],
+    "the kept tokens were the right ones",
+  );
+});
+
+test("new tokens are kept while no broker takes them, and are written when one does", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.answer.next = ({ type }) => (type === "startRefresh" ? "done" : "unavailable");
+  await bench.run();
+  bench.pass(10_000);
+  await bench.run();
+  assert.equal(bench.provider.usedRefreshTokens.size, 1);
+  bench.answer.next = done;
+  bench.pass(10_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["refreshSession", "keepTokens", "keepTokens", "keepTokens", "refreshSession"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 1);
+  const kept = bench.vault.get("session-0" as SessionId)?.tokens.refreshToken;
+  assert.ok(!bench.provider.usedRefreshTokens.has(kept ?? ""));
+});
+
+test("kept tokens that have grown too old to ask with are renewed by their own refresh token", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.instead = (path) => (path === "/userinfo" ? { status: 503, body: "down" } : undefined);
+  await bench.run();
+  bench.provider.instead = () => undefined;
+  bench.pass(400_000);
+  await bench.run();
+  assert.deepEqual(types(bench), ["keepTokens", "refreshSession"]);
+  assert.equal(bench.provider.usedRefreshTokens.size, 2);
+});
+
+test("a request that the provider refuses before it looks at the token is sent again later", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const before = [
+    { status: 400, body: { error: "invalid_client" } },
+    { status: 401, headers: { "www-authenticate": "Basic" }, body: { error: "invalid_client" } },
+    { status: 400, body: { error: "unauthorized_client" } },
+    { status: 400, body: { error: "invalid_scope" } },
+    { status: 400, body: { error: "temporarily_unavailable" } },
+    { status: 429, body: { error: "slow_down" } },
+  ];
+  for (const answer of before) {
+    bench.submitted.length = 0;
+    bench.provider.instead = (path) => (path === "/token" ? answer : undefined);
+    await bench.run();
+    assert.deepEqual(types(bench), ["keepTokens"], JSON.stringify(answer.body));
+    bench.provider.instead = () => undefined;
+    bench.pass(10_000);
+    await bench.run();
+    assert.deepEqual(types(bench), ["keepTokens", "refreshSession"], "tried again");
+    bench.pass(60_000);
+  }
+});
+
+test("an unknown outcome is never resolved by the same token; the session continues for the grace, and metrics show it", async (t) => {
+  const bench = await startBench(t);
+  const unknown = [
+    { status: 500, body: { error: "server_error" } },
+    { status: 503, body: "down" },
+    { status: 200, body: "<html>" },
+  ];
+  for (const [index, answer] of unknown.entries()) {
+    const each = index === 0 ? bench : await startBench(t);
+    each.pass(60_000);
+    each.provider.instead = (path) => (path === "/token" ? answer : undefined);
+    await each.run();
+    each.provider.instead = () => undefined;
+    for (let i = 0; i < 12; i++) {
+      each.pass(10_000);
+      await each.run();
+    }
+    assert.deepEqual(types(each), [], JSON.stringify(answer.body));
+    assert.equal(intents(each), 1);
+    assert.deepEqual(presentations(each), [1]);
+    assert.equal(each.memory.inGrace.size, 1);
+    assert.equal(each.memory.counts.get("demo")?.unknown, 1);
+  }
+  bench.pass(400_000); // the access token has ended, and the grace too
+  await bench.run();
+  assert.deepEqual(bench.submitted.at(-1), {
+    type: "revokeSession",
+    sessionId: "session-0",
+    reason: "refresh-refused",
+  });
+});
+
+test("a groups claim that a refresh leaves out, or that only the old ID token has, changes no group; an empty one does", async (t) => {
+  const bench = await startBench(t);
+  const groupsAfter = async (claims: object, userinfo: object): Promise<unknown> => {
+    bench.provider.claims = { sub: "alice", ...claims };
+    bench.provider.userinfo = { sub: "alice", ...userinfo };
+    bench.pass(60_000);
+    await bench.run();
+    const command = bench.submitted.at(-1);
+    assert.ok(command?.type === "refreshSession");
+    return command.groupIds;
+  };
+  assert.equal(await groupsAfter({}, {}), null);
+  assert.deepEqual(await groupsAfter({ groups: [] }, {}), []);
+  assert.deepEqual(await groupsAfter({}, { groups: [] }), []);
+  assert.deepEqual(await groupsAfter({ groups: ["eng"] }, {}), ["eng"]);
+  bench.provider.refreshedIdToken = "without";
+  assert.equal(await groupsAfter({}, {}), null, "the session's old ID token says nothing new");
+  assert.deepEqual(await groupsAfter({}, { groups: ["ops"] }), ["ops"]);
+});
+
+test("a leader that finds another's intent does not present the token", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+  const deadline = (Date.now() + 90_000) as UnixMs;
+  const presentation = { tokenVersion: 1, epoch: 1 as Epoch, deadline };
+  bench.vault.set("session-0" as SessionId, { ...entry, version: 2, presentation });
+  bench.leads.epoch = 2 as Epoch;
+  await bench.run();
+  assert.deepEqual(presentations(bench), []);
+  // The leader of that epoch hands its answer over in time.
+  bench.vault.set("session-0" as SessionId, { ...entry, version: 3, presentation: null });
+  bench.pass(10_000);
+  await bench.run();
+  assert.deepEqual(presentations(bench), [1]);
+  assert.equal(bench.memory.inGrace.size, 0);
+});
+
+test("a leader that was deposed or paused after its intent sends nothing, and says so in the log", async (t) => {
+  for (const happens of ["deposed", "paused"] as const) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.answer.next = ({ type }) => {
+      if (type !== "startRefresh") return bench.leads.now || bench.handedOver.length > 0 ? "done" : "unavailable";
+      if (happens === "deposed") bench.leads.now = false;
+      else bench.pass(6_000);
+      return "done";
+    };
+    await bench.run();
+    assert.deepEqual(presentations(bench), [], happens);
+    const entry = bench.vault.get("session-0" as SessionId);
+    assert.equal(entry?.presentation, null, "the next leader may present it");
+    assert.equal(bench.handedOver.length, happens === "deposed" ? 1 : 0);
+  }
+});
+
+test("a leader that is deposed during the call hands the new tokens to the next one", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.instead = (path) => {
+    if (path === "/token") bench.leads.now = false;
+    return undefined;
+  };
+  bench.answer.next = () => (bench.leads.now || bench.handedOver.length > 0 ? "done" : "unavailable");
+  await bench.run();
+  assert.deepEqual(
+    bench.handedOver.map(({ type }) => type),
+    ["keepTokens"],
+  );
+  const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+  assert.equal(entry.presentation, null);
+  assert.ok(!bench.provider.usedRefreshTokens.has(entry.tokens.refreshToken ?? ""));
+});
+
+test("an intent that the log refuses, or that it may not have, is followed by no request", async (t) => {
+  for (const said of ["refused", "unavailable"] as const) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.answer.next = ({ type }) => (type === "startRefresh" ? said : "done");
+    await bench.run();
+    assert.deepEqual(presentations(bench), [], said);
+    bench.answer.next = done;
+    bench.pass(10_000);
+    await bench.run();
+    assert.deepEqual(presentations(bench), [1], said);
+  }
+});
+
+test("an intent of unknown outcome is taken back only where the vault shows that very intent", async (t) => {
+  for (const recorded of ["ours", "of another leader"] as const) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+    bench.answer.next = ({ type }) => (type === "startRefresh" ? "unavailable" : "done");
+    await bench.run();
+    assert.deepEqual(types(bench), [], "nothing is written while it is unknown");
+    const intent = bench.submitted.findLast(({ type }) => type === "startRefresh");
+    assert.ok(intent?.type === "startRefresh");
+    const epoch = (recorded === "ours" ? bench.leads.epoch : bench.leads.epoch + 1) as Epoch;
+    const presentation = { tokenVersion: entry.version, epoch, deadline: intent.deadline };
+    bench.vault.set("session-0" as SessionId, { ...entry, version: entry.version + 1, presentation });
+    bench.answer.next = done;
+    bench.pass(10_000);
+    await bench.run();
+    assert.deepEqual(types(bench), recorded === "ours" ? ["keepTokens"] : [], recorded);
+    assert.deepEqual(presentations(bench), []);
+  }
+});
+
+test("a refusal that the provider means ends the session", async (t) => {
+  for (const error of [
+    "invalid_grant",
+    "access_denied",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+  ]) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.provider.instead = (path) => (path === "/token" ? { status: 400, body: { error } } : undefined);
+    await bench.run();
+    assert.deepEqual(bench.submitted.at(-1), {
+      type: "revokeSession",
+      sessionId: "session-0",
+      reason: "refresh-refused",
+    });
+  }
+});
+
+test("invalid_grant ends no session whose token an earlier epoch or an older build may have presented", async (t) => {
+  for (const obtainedIn of [null, 1 as Epoch]) {
+    const bench = await startBench(t);
+    bench.pass(60_000);
+    bench.leads.epoch = 2 as Epoch;
+    const entry = bench.vault.get("session-0" as SessionId) ?? assert.fail();
+    bench.vault.set("session-0" as SessionId, { ...entry, obtainedIn });
+    bench.provider.instead = (path) =>
+      path === "/token" ? { status: 400, body: { error: "invalid_grant" } } : undefined;
+    for (let i = 0; i < 5; i++) {
+      await bench.run();
+      bench.pass(10_000);
+    }
+    assert.deepEqual(types(bench), []);
+    assert.deepEqual(presentations(bench), [1]);
+    assert.equal(bench.memory.counts.get("demo")?.explained, 1);
+    assert.equal(bench.memory.inGrace.size, 1);
+  }
+});
+
+test("a refresh that answers for somebody else ends the session", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  bench.provider.claims = { sub: "mallory" };
+  await bench.run();
+  assert.deepEqual(types(bench), ["revokeSession"]);
+});
+
+test("a provider that is down is asked a few times, not once for every session", async (t) => {
+  const bench = await startBench(t, { sessions: 40 });
+  bench.pass(60_000);
+  bench.provider.instead = () => ({ status: 503, body: "down" });
+  const before = bench.provider.count("/token");
+  await bench.run();
+  const asked = bench.provider.count("/token") - before;
+  assert.ok(asked >= 3 && asked <= 11, `${asked} times`);
+});
+
+test("one person whom userinfo refuses does not hold up the others", async (t) => {
+  const bench = await startBench(t, { sessions: 20 });
+  bench.pass(60_000);
+  let refusals = 0;
+  bench.provider.instead = (path) =>
+    path === "/userinfo" && refusals++ % 2 === 0
+      ? { status: 401, headers: { "www-authenticate": 'Bearer error="invalid_token"' }, body: {} }
+      : undefined;
+  await bench.run();
+  assert.equal(types(bench).filter((type) => type === "refreshSession").length, 10);
+  assert.equal(types(bench).filter((type) => type === "keepTokens").length, 10);
+});
+
+test("many sessions are refreshed side by side, within a bound", async (t) => {
+  const bench = await startBench(t, { sessions: 30 });
+  bench.pass(60_000);
+  let now = 0;
+  let most = 0;
+  bench.provider.instead = async (path) => {
+    if (path !== "/token") return undefined;
+    most = Math.max(most, ++now);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    now--;
+    return undefined;
+  };
+  await bench.run();
+  assert.equal(types(bench).length, 30);
+  assert.ok(most > 1 && most <= 8, `${most} at once`);
+});
+
+test("sessions that are over, denied, or without a refresh token are left alone", async (t) => {
+  const over = await startBench(t, { session: { expiresAt: 1 as UnixMs } });
+  const denied = await startBench(t, { standing: () => "revoked" });
+  const bare = await startBench(t);
+  const tokens = bare.vault.get("session-0" as SessionId) ?? assert.fail();
+  bare.vault.set("session-0" as SessionId, { ...tokens, tokens: { ...tokens.tokens, refreshToken: null } });
+  for (const bench of [over, denied, bare]) {
+    bench.pass(60_000);
+    await bench.run();
+    assert.equal(bench.provider.usedRefreshTokens.size, 0);
+    assert.deepEqual(types(bench), []);
+  }
+});
+
+test("a run goes through so many sessions and no more, and the next one goes on from there", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const [due] = [...bench.vault.keys()];
+  const over = { status: "active", sessionId: "over", expiresAt: 1 };
+  const sessions = [
+    ...Array.from({ length: 45_000 }, () => over),
+    { status: "active", sessionId: due, expiresAt: 9e15, refreshedAt: 0 },
+  ];
+  let asked = 0;
+  const countRefresh: OidcClient["refresh"] = async (tokens) => {
+    asked++;
+    return { type: "tokens", tokens, problem: null };
+  };
+  const refresh = createRefresh({
+    providerOf: () => ({ ...bench.provider.client, refresh: countRefresh }),
+    groupsFromClaim: null,
+    uuid: randomUUID,
+    everyMs: 1,
+    graceMs: grace,
+    log: quiet,
+  });
+  const context = {
+    submit: async ({ commandId }: CommandRequest) =>
+      ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
+    ledger: {
+      sessions: () => sessions.values(),
+      standing: () => ({ standing: "active" }),
+    } as unknown as Projection,
+    now: Date.now() as UnixMs,
+    tokens: async (id: SessionId) => bench.vault.get(id),
+    signal: new AbortController().signal,
+    ...sure,
+  };
+  for (const expected of [0, 0, 1, 1, 1, 2]) {
+    await refresh({ ...context, now: (Date.now() + 60_000 * (asked + 1)) as UnixMs });
+    assert.equal(asked, expected);
+  }
+});
+
+test("a failure that is not the provider's fails the run", async (t) => {
+  const bench = await startBench(t);
+  bench.pass(60_000);
+  const broken = createRefresh({
+    providerOf: () => ({ ...bench.provider.client, refresh: () => Promise.reject(new TypeError("a bug")) }),
+    groupsFromClaim: null,
+    uuid: randomUUID,
+    everyMs: 1,
+    graceMs: grace,
+    log: quiet,
+  });
+  const context = {
+    submit: async ({ commandId }: CommandRequest) =>
+      ({ type: "done", commandId, changed: true, link: {} }) as CommandResult,
+    ledger: {
+      sessions: () => [{ status: "active", sessionId: "s", expiresAt: 9e15, refreshedAt: 0 }].values(),
+      standing: () => ({ standing: "active" }),
+    } as unknown as Projection,
+    now: Date.now() as UnixMs,
+    tokens: async () => bench.vault.get("session-0" as SessionId),
+    signal: new AbortController().signal,
+    ...sure,
+  };
+  await assert.rejects(broken(context), TypeError);
+});

@@ -1,0 +1,77 @@
+/** Code exchanges at the identity provider: one for each state, and bounded for each network. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Identity } from "../../../../src/auth/authenticate/provider/oidc-client.ts";
+import {
+  type ArrivalOptions,
+  burst,
+  createArrivals,
+  startsPerS,
+} from "../../../../src/auth/authenticate/sign-in/code-exchanges.ts";
+
+const identity = {} as Identity;
+
+function bench() {
+  const at = { now: 0 };
+  const results: string[] = [];
+  const onTaken: NonNullable<ArrivalOptions["onTaken"]> = (result) => results.push(result);
+  return { at, results, arrivals: createArrivals({ monotonic: () => at.now, onTaken }) };
+}
+
+test("one state with 400 codes causes one exchange, and a reload of the first gets its answer", async () => {
+  const { arrivals, results } = bench();
+  let exchanges = 0;
+  const exchange = async (): Promise<Identity> => {
+    exchanges++;
+    return identity;
+  };
+  const first = arrivals.take({ state: "s", code: "0", from: "192.0.2.1" }, exchange);
+  for (let code = 1; code < 400; code++)
+    assert.equal(arrivals.take({ state: "s", code: String(code), from: `192.0.2.${code % 250}` }, exchange), "used");
+  assert.equal(arrivals.take({ state: "s", code: "0", from: "192.0.2.1" }, exchange), first);
+  assert.equal(exchanges, 1);
+  assert.equal(results.filter((result) => result === "used").length, 399);
+});
+
+test("a failed exchange is not repeated with the same code", async () => {
+  const { arrivals } = bench();
+  const callback = { state: "s", code: "c", from: "192.0.2.1" };
+  const arrival = arrivals.take(callback, () => Promise.reject(new TypeError("no answer")));
+  assert.ok(typeof arrival === "object");
+  await assert.rejects(arrival.identity, TypeError);
+  assert.equal(
+    arrivals.take(callback, () => assert.fail("a second exchange")),
+    "used",
+  );
+});
+
+test("a network has its share of exchanges under way, and others have theirs", async () => {
+  const { arrivals } = bench();
+  const gate = Promise.withResolvers<Identity>();
+  const take = (n: number, from: string) => arrivals.take({ state: `s${n}`, code: "c", from }, () => gate.promise);
+  const network = (n: number): string => `2001:db8:0:1::${(n + 1).toString(16)}`;
+  const taken = Array.from({ length: 20 }, (_, n) => take(n, network(n)));
+  assert.equal(taken.filter((one) => one !== "busy").length, 8, "one IPv6 /64 is one network");
+  assert.notEqual(take(100, "192.0.2.7"), "busy");
+  gate.resolve(identity);
+  await gate.promise;
+  await new Promise(setImmediate);
+  assert.notEqual(take(19, network(19)), "busy", "a state that was refused is not used up");
+});
+
+test("a network starts exchanges at a rate, after a burst", async () => {
+  const { arrivals, at } = bench();
+  let n = 0;
+  const start = async (from: string): Promise<string> => {
+    const arrival = arrivals.take({ state: `s${n++}`, code: "c", from }, async () => identity);
+    if (typeof arrival === "string") return arrival;
+    await arrival.identity;
+    return "exchanged";
+  };
+  for (let i = 0; i < burst; i++) assert.equal(await start("192.0.2.1"), "exchanged");
+  assert.equal(await start("192.0.2.1"), "busy");
+  assert.equal(await start("192.0.2.2"), "exchanged");
+  at.now += 1_000;
+  for (let i = 0; i < startsPerS; i++) assert.equal(await start("192.0.2.1"), "exchanged");
+  assert.equal(await start("192.0.2.1"), "busy");
+});

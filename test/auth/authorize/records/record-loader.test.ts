@@ -1,0 +1,257 @@
+/** Data sets from real files and a real HTTP server: bounds, what is kept when a reading fails, and what is said. */
+import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { parseRecordContent } from "../../../../src/auth/authorize/records/record-content.ts";
+import {
+  type RecordLoaderParts,
+  readRecordsOnce,
+  startRecordLoader,
+} from "../../../../src/auth/authorize/records/record-loader.ts";
+import { recordSetsOf } from "../../../../src/auth/authorize/records/records.ts";
+import { createLocalFetch } from "../../../../src/auth/index.ts";
+import type { DataSource } from "../../../../src/config/index.ts";
+import { TemporaryFolder } from "../../../support/child.ts";
+import { waitFor } from "../../../support/wait-for.ts";
+
+const folder = new TemporaryFolder("records");
+const local = createLocalFetch({ timeoutMs: 10_000 });
+after(async () => {
+  folder[Symbol.dispose]();
+  await local.close();
+});
+const fetch: RecordLoaderParts["fetch"] = (url, init) => local.fetch(url, init);
+
+function source(parts: Partial<DataSource>): DataSource {
+  return {
+    type: "hr",
+    from: { type: "file", path: join(folder.path, "none.json") },
+    key: "user.id",
+    format: null,
+    everyMs: 20,
+    timeoutMs: 10_000,
+    maxAgeMs: 0,
+    bytesMax: 10_000,
+    recordsMax: 100,
+    headers: {},
+    ...parts,
+  };
+}
+
+/** Keeps one source; what is said and changed is collected. */
+function keep(of: DataSource, clock: { now: number } = { now: 0 }) {
+  const sets = recordSetsOf([of]);
+  const said: string[] = [];
+  const changed: string[] = [];
+  const say = (facts: object, message: string): void => void said.push(`${message} ${JSON.stringify(facts)}`);
+  const loader = startRecordLoader({
+    sources: [of],
+    sets,
+    fetch,
+    monotonic: () => clock.now,
+    onChange: (type) => void changed.push(type),
+    log: { info: say, warn: say },
+  });
+  const set = sets.get("hr") ?? assert.fail();
+  return { loader, set, said, changed };
+}
+
+test("a file is read again and again, and what it says takes the place of what it said", async () => {
+  const path = join(folder.path, "changing.json");
+  writeFileSync(path, JSON.stringify([{ id: "a", n: 1 }]));
+  const { loader, set, changed, said } = keep(source({ from: { type: "file", path } }));
+  await loader.tried;
+  assert.deepEqual(set.find("a"), { id: "a", n: 1 });
+  writeFileSync(path, JSON.stringify([{ id: "b" }]));
+  await waitFor("the new content", () => set.find("b") !== undefined);
+  assert.equal(set.find("a"), undefined);
+  await loader.stop();
+  assert.deepEqual([changed, said], [["hr", "hr"], []]); // reading the same again is no change
+});
+
+test("what was read last is kept while the file is broken or gone; the failure and its end are said once", async () => {
+  const path = join(folder.path, "breaking.csv");
+  writeFileSync(path, "id,team\na,blue\n");
+  const { loader, set, said } = keep(source({ from: { type: "file", path } }));
+  await loader.tried;
+  for (const content of [
+    "id,team\na\n",
+    'id,team\n"a,blue\n',
+    "team\nblue\n",
+    `id\n${"x".repeat(20_000)}\n`,
+    undefined,
+  ]) {
+    if (content === undefined) rmSync(path);
+    else writeFileSync(path, content);
+    await waitFor("the failure", () => said.length > 0);
+    assert.deepEqual(set.find("a"), { id: "a", team: "blue" });
+  }
+  writeFileSync(path, "id,team\na,red\n");
+  await waitFor("the repaired content", () => set.find("a")?.["team"] === "red");
+  await waitFor("the end of the failure", () => said.length === 2);
+  await loader.stop();
+  assert.match(
+    said[0] ?? "",
+    /a data source cannot be read; what was read last is kept .*"problem":"record 1 has 1 fields, not 2"/,
+  );
+  assert.match(said[1] ?? "", /a data source can be read again/);
+});
+
+test("data that is too old is forgotten, and a change is told", async () => {
+  const path = join(folder.path, "old.json");
+  writeFileSync(path, JSON.stringify([{ id: "a" }]));
+  const clock = { now: 0 };
+  const { loader, set, changed, said } = keep(source({ from: { type: "file", path }, maxAgeMs: 1_000 }), clock);
+  await loader.tried;
+  rmSync(path);
+  await waitFor("the failure", () => said.length === 1);
+  assert.equal(set.known, true);
+  clock.now = 1_001;
+  await waitFor("the data to be forgotten", () => !set.known);
+  assert.deepEqual(changed, ["hr", "hr"]);
+  writeFileSync(path, JSON.stringify([{ id: "a" }]));
+  await waitFor("the data to be there", () => set.known);
+  await loader.stop();
+});
+
+test("a URL is asked with its headers; another status, a body without end and a silent server change nothing", async () => {
+  const answer: { status: number; type: string; body: string | "endless" | "silent" } = {
+    status: 200,
+    type: "application/json",
+    body: '[{"id":"a"}]',
+  };
+  const asked: (string | undefined)[] = [];
+  const server = createServer((req, res) => {
+    asked.push(req.headers["authorization"]);
+    if (answer.body === "silent") return;
+    res.writeHead(answer.status, { "content-type": answer.type, location: "/elsewhere" });
+    if (answer.body !== "endless") return void res.end(answer.body);
+    const write = (): void => {
+      while (!res.destroyed && res.write("x".repeat(1_000)));
+    };
+    res.on("drain", write);
+    write();
+  });
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/hr?token=x`);
+  const of = source({ from: { type: "url", url }, headers: { authorization: "Bearer t" } });
+  const sets = recordSetsOf([of]);
+  const read = async (parts: Partial<DataSource> = {}): Promise<string | undefined> =>
+    (await readRecordsOnce({ sources: [{ ...of, ...parts }], sets, fetch }, new AbortController().signal)).get("hr");
+  assert.equal(await read(), undefined);
+  assert.deepEqual([sets.get("hr")?.find("a"), asked], [{ id: "a" }, ["Bearer t"]]);
+  for (const [change, parts, problem] of [
+    [{ status: 500 }, {}, /^answered 500$/],
+    [{ status: 302 }, {}, /^answered 302$/],
+    [{ body: "[{}]" }, {}, /^record 1 has no id$/],
+    [{ body: "{" }, {}, /^is not JSON/],
+    [{ body: "endless" }, {}, /^is longer than 10000 bytes$/],
+    [{ body: "silent" }, { timeoutMs: 50 }, /^did not answer in time$/],
+  ] as const) {
+    Object.assign(answer, { status: 200, type: "application/json", body: "[]" }, change);
+    assert.match((await read(parts)) ?? "", problem);
+    assert.deepEqual(sets.get("hr")?.find("a"), { id: "a" });
+  }
+  Object.assign(answer, { type: "text/csv; charset=utf-8", body: "id,x\r\nb,1\r\n" });
+  assert.equal(await read(), undefined);
+  assert.deepEqual(sets.get("hr")?.find("b"), { id: "b", x: "1" });
+  server.closeAllConnections();
+  server.close();
+  await waitFor("the closed server", async () => ((await read()) ?? "").startsWith("cannot be read: E"));
+});
+
+test("a reload makes data no younger: what was adopted is forgotten when it is too old", async () => {
+  const of = source({ maxAgeMs: 1_000 });
+  const before = recordSetsOf([of]).get("hr") ?? assert.fail();
+  before.replace([{ id: "a" }]);
+  before.readAt = 0;
+  const sets = recordSetsOf([of]);
+  const set = sets.get("hr") ?? assert.fail();
+  set.adopt(before);
+  const clock = { now: 900 };
+  const log = { info() {}, warn() {} };
+  const changed: string[] = [];
+  const onChange = (type: string): void => void changed.push(type);
+  const loader = startRecordLoader({ sources: [of], sets, fetch, monotonic: () => clock.now, onChange, log });
+  await loader.tried;
+  assert.equal(set.known, true);
+  clock.now = 1_001;
+  await waitFor("the data to be forgotten", () => !set.known);
+  await loader.stop();
+  assert.deepEqual(changed, ["hr"]);
+});
+
+test("what is no file, and what is no text, is refused; no content stands in what is said", async () => {
+  const problem = async (parts: Partial<DataSource>): Promise<string | undefined> => {
+    const of = source(parts);
+    const sets = recordSetsOf([of]);
+    const found = await readRecordsOnce({ sources: [of], sets, fetch }, new AbortController().signal);
+    assert.equal(sets.get("hr")?.known, false);
+    return found.get("hr");
+  };
+  assert.equal(await problem({ from: { type: "file", path: "/dev/zero" } }), "is not a file");
+  const path = join(folder.path, "bad.json");
+  writeFileSync(path, Buffer.from([0x5b, 0x22, 0xff, 0x22, 0x5d]));
+  assert.match((await problem({ from: { type: "file", path } })) ?? "", /^cannot be read: ERR_ENCODING/);
+  for (const content of ['[{"id":"alice","salary":1}, oops', '[{"$index":{"cidr":"salary"}}]']) {
+    writeFileSync(path, content);
+    assert.doesNotMatch((await problem({ from: { type: "file", path } })) ?? "salary", /salary|oops/);
+  }
+});
+
+test("content that is too much for its reader is refused like any other", async () => {
+  const path = join(folder.path, "quotes.csv");
+  writeFileSync(path, `id,x\na,"${'""'.repeat(10_000_000)}"\n`);
+  const { loader, set, said } = keep(source({ from: { type: "file", path }, bytesMax: 50_000_000, everyMs: 60_000 }));
+  await loader.tried;
+  await loader.stop();
+  assert.equal(set.known ? 0 : said.length, set.known ? 0 : 1);
+});
+
+test("a field of many megabytes is read like any other", () => {
+  const long = "y".repeat(20_000_000);
+  for (const text of [`id,x\na,"${long}"\n`, `id,x\na,${long}\n`]) {
+    const content = parseRecordContent(text, { format: "csv", recordsMax: 3 });
+    assert.equal(content.ok && content.records[0]?.["x"] === long, true);
+  }
+});
+
+const contents: readonly (readonly ["json" | "csv", string, RegExp | readonly object[]])[] = [
+  ["json", "[]", []],
+  ["json", '[{"id":1,"a":{"b":[1]}}]', [{ id: 1, a: { b: [1] } }]],
+  ["json", '{"id":1}', /is not a list of records/],
+  ["json", "[1]", /record 1 is not an object/],
+  ["json", '[{"id":"a"},{"id":null}]', /record 2 has no id/],
+  ["json", '[{"id":true}]', /neither a text nor a number/],
+  ["json", '[{"$index":{"cidr":"10.0.0.0/8"}}]', [{ $index: { cidr: "10.0.0.0/8" } }]],
+  ["json", '[{"$index":{"cidr":"10.0.0.0/99"}}]', /no range of addresses/],
+  ["json", '[{"id":1},{"id":2},{"id":3},{"id":4}]', /more than 3 records/],
+  ["csv", "id,a\n1,x\n", [{ id: "1", a: "x" }]],
+  ["csv", "\uFEFFid,a\r\n1,x", [{ id: "1", a: "x" }]],
+  ["csv", 'id,a\n1,"x, ""y""\nz"\n', [{ id: "1", a: 'x, "y"\nz' }]],
+  [
+    "csv",
+    'id,a\n1,""\n2,\n',
+    [
+      { id: "1", a: "" },
+      { id: "2", a: "" },
+    ],
+  ],
+  ["csv", "", /is empty/],
+  ["csv", "id\n", []],
+  ["csv", "id,id\n1,2\n", /names a field twice/],
+  ["csv", "id,a\n1\n", /record 1 has 1 fields, not 2/],
+  ["csv", 'id,a\n1,x"y\n', /line 2 has a quote/],
+  ["csv", 'id,a\n1,"x\n', /line 2 has a quote/],
+  ["csv", "a\n1\n", /record 1 has no id/],
+];
+for (const [format, text, expect] of contents) {
+  test(`${format} ${JSON.stringify(text)} ${expect instanceof RegExp ? "is refused" : "is read"}`, () => {
+    const content = parseRecordContent(text, { format, recordsMax: 3 });
+    if (expect instanceof RegExp) assert.match(content.ok ? "" : content.problem, expect);
+    else assert.deepEqual(content.ok ? content.records : content.problem, expect);
+  });
+}

@@ -1,0 +1,41 @@
+/** `cardea audit explain` looks for a decision where records are kept. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { findDecisions } from "../../../src/cli/commands/audit-explain.ts";
+import type { ReadRecord } from "../../../src/cli/operator/audit-records.ts";
+
+function sourceOf(...read: readonly ReadRecord[]): Parameters<typeof findDecisions>[1] {
+  return {
+    name: "test",
+    async *read() {
+      yield* read;
+    },
+  };
+}
+
+const record = { kind: "decision", boot: "boot-1", seq: 7, node: "n", at: 1, requestId: "request-1" };
+
+test("finds a decision by its record's id and by its request's", async () => {
+  const source = sourceOf(
+    { at: "1", value: record },
+    { at: "2", value: { ...record, seq: 8, requestId: "request-2" } },
+  );
+  for (const id of ["boot-1:7", "request-1"]) {
+    const { found, refused } = await findDecisions(id, source);
+    assert.deepEqual(
+      found.map(({ seq }) => seq),
+      [7],
+    );
+    assert.equal(refused, "");
+  }
+});
+
+test("counts the messages of the audit stream that were refused, so that a wrong secret does not look like no such decision", async () => {
+  const unsigned = { at: "1", problem: "is refused: unsigned", refused: "unsigned" } as const;
+  const { found, refused } = await findDecisions(
+    "request-1",
+    sourceOf(unsigned, unsigned, { ...unsigned, refused: "foreign" }),
+  );
+  assert.deepEqual(found, []);
+  assert.equal(refused, "2 unsigned, 1 foreign");
+});

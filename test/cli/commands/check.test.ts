@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { TemporaryFolder } from "../../support/child.ts";
+import { run } from "../support.ts";
+
+const secret = (of: string): string => createHash("sha256").update(of).digest("base64");
+const good = `services: [proxy]
+authenticate_service_url: https://authenticate.example.com
+idp_provider: oidc
+idp_provider_url: https://idp.example.com
+idp_client_id: cardea
+shared_secret: ${secret("shared")}
+cookie_secret: ${secret("cookies")}
+address: 127.0.0.1:8000
+insecure_server: true
+broker: { urls: [https://broker.example.com:5443] }
+nats: { servers: [tls://nats.example.com:4222] }
+routes:
+  - from: https://app.example.com
+    to: http://127.0.0.1:9000
+    policy: { allow: { and: [groups: { has: eng }] } }
+`;
+
+function written(text: string): Readonly<{ path: string } & Disposable> {
+  const folder = new TemporaryFolder("check");
+  const path = join(folder.path, "cardea.yaml");
+  writeFileSync(path, text, { mode: 0o600 });
+  return { path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
+}
+
+test("a configuration that is right is said to be valid", async () => {
+  using file = written(good);
+  assert.deepEqual(await run(["check", "-c", file.path]), { code: 0, out: `${file.path}: valid\n`, err: "" });
+});
+
+test("what is wrong in a policy is said together with what is wrong around it, in the order of the file", async () => {
+  using file = written(`nat: {}\n${good.replace("groups:", "gruops:")}    polcy: []\n`);
+  const { code, out, err } = await run(["check", "-c", file.path]);
+  assert.equal(code, 1);
+  assert.equal(out, "");
+  assert.deepEqual(
+    err
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.slice(file.path.length).split(";")[0]),
+    [
+      ":1:1: error: nat: is not a known key",
+      ":16:30: error: routes[0].policy.allow.and[0].gruops: unknown criterion `gruops`",
+      ":17:5: error: routes[0].polcy: is not a known key",
+      ": not valid, 3 errors",
+    ],
+  );
+});
+
+test("the policy of a route that cannot be read is checked all the same, and --json has the same problems", async () => {
+  using file = written(good.replace("to: http://127.0.0.1:9000", "to: 5").replace("groups:", "gruops:"));
+  const { code, out } = await run(["check", "-c", file.path, "--json"]);
+  assert.equal(code, 1);
+  const problems: { key: string; severity: string }[] = JSON.parse(out);
+  assert.deepEqual(
+    problems.map(({ key }) => key),
+    ["routes[0].to", "routes[0].policy.allow.and[0].gruops"],
+  );
+});
+
+test("without a file everything comes from environment variables", async () => {
+  const routes = "- {from: https://a.example.com, to: http://127.0.0.1:1, allow_public_unauthenticated_access: true}";
+  const env = {
+    SHARED_SECRET: secret("shared"),
+    COOKIE_SECRET: secret("cookies"),
+    ADDRESS: "127.0.0.1:8000",
+    INSECURE_SERVER: "true",
+    ROUTES: Buffer.from(routes).toString("base64"),
+  };
+  assert.deepEqual(await run(["check"], env), { code: 0, out: "environment: valid\n", err: "" });
+  const broken = await run(["check"], {
+    ...env,
+    ROUTES: Buffer.from(`${routes.slice(0, -1)}, polcy: 1}`).toString("base64"),
+  });
+  assert.equal(broken.code, 1);
+  assert.match(broken.err, /^env ROUTES:1:\d+: error: routes\[0\]\.polcy: is not a known key/);
+});
+
+test("no file named is wrong use; a file that is not there is a problem", async () => {
+  assert.equal((await run(["check"])).code, 2);
+  assert.equal((await run(["check", "-c", "/nowhere/cardea.yaml"])).code, 1);
+});
+
+test("errors and warnings are labelled and counted, and a warning alone leaves the file valid", async () => {
+  using file = written(`${good}    prefix: /a\n  - from: https://b.example.com\n    to: http://127.0.0.1:1\n`);
+  const { code, out, err } = await run(["check", "-c", file.path]);
+  assert.deepEqual([code, out], [0, `${file.path}: valid, 1 warning\n`]);
+  assert.match(err, /:17:5: warning: routes\[1\]\.policy: is missing, so nobody may use this route; /);
+});
+
+test("a mistyped key beside the right one is to be removed: what stands there already is no advice", async () => {
+  using file = written(`${good}    polciy: { allow: { and: [groups: { has: ops }] } }\n`);
+  const { err } = await run(["check", "-c", file.path]);
+  assert.match(err, /routes\[0\]\.polciy: is not a known key; remove it: policy is written here already\n/);
+  using alone = written(good.replace("policy:", "polciy:"));
+  assert.match((await run(["check", "-c", alone.path])).err, /polciy: is not a known key; did you mean policy\?\n/);
+});

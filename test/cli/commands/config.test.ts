@@ -1,0 +1,103 @@
+/** A real process keeps what its configuration says, without its secrets, and the command line shows it. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { configTextOf } from "../../../src/events/index.ts";
+import { openSqliteLog } from "../../../src/replication/index.ts";
+import { Child, TemporaryFolder } from "../../support/child.ts";
+import { freePorts } from "../../support/free-port.ts";
+import { waitFor } from "../../support/wait-for.ts";
+import { run } from "../support.ts";
+
+const mainFile = new URL("../../../src/main.ts", import.meta.url).pathname;
+const patience = { withinMs: 60_000 };
+const secret = (byte: number): string =>
+  Buffer.from(Array.from({ length: 32 }, (_, i) => (i * 7 + byte) % 251)).toString("base64");
+
+test("what a node runs is listed and shown by its hash, a reload adds another, and no secret is in any byte that is stored", async (t) => {
+  using folder = new TemporaryFolder("config");
+  const [port = 0, metrics = 0] = await freePorts(2);
+  const file = join(folder.path, "cardea.yaml");
+  const planted = ["planted-client-secret", "planted-header", "planted-query", "planted-check", secret(3), secret(5)];
+  const write = (routes: readonly object[]): void =>
+    writeFileSync(
+      file,
+      JSON.stringify({
+        authenticate_service_url: `http://authenticate.localhost:${port}`,
+        address: `127.0.0.1:${port}`,
+        insecure_server: true,
+        metrics_address: `127.0.0.1:${metrics}`,
+        ...{ node_name: "node-1", data_dir: join(folder.path, "data") },
+        ...{ shared_secret: secret(3), cookie_secret: secret(5) },
+        ...{ idp_provider: "oidc", idp_provider_url: "http://idp.localhost:1", idp_client_id: "cardea" },
+        idp_client_secret: "planted-client-secret",
+        signout_redirect_url: "https://www.example.com/bye?key=planted-query",
+        ...{ drain_delay: "0s", drain_timeout: "1s" },
+        routes,
+      }),
+      { mode: 0o600 },
+    );
+  const route = (name: string): object => ({
+    from: `http://${name}.localhost:${port}`,
+    to: "http://127.0.0.1:1",
+    allow_public_unauthenticated_access: true,
+    set_request_headers: { "X-Api-Key": "planted-header" },
+  });
+  write([route("first")]);
+  const child = await Child.start({
+    command: process.execPath,
+    args: ["--no-warnings", mainFile, "run", "-c", file],
+    logFile: join(folder.path, "log"),
+  });
+  t.after(() => child.end("SIGTERM"));
+
+  type Listed = Readonly<{ configHash: string; recordedAt: number | null; nodes: readonly string[] }>;
+  const listed = async (count: number): Promise<readonly Listed[] | undefined> => {
+    const said = await run(["config", "list", "-c", file, "--json"]);
+    if (said.code !== 0) return undefined; // it is starting, or what it runs is not kept yet
+    const all = JSON.parse(said.out) as readonly Listed[];
+    return all.length >= count ? all : undefined;
+  };
+  const [first] = await waitFor("the body", () => listed(1), patience);
+  assert.deepEqual(first?.nodes, ["node-1"]);
+  const shown = await run(["config", "show", first?.configHash.slice(0, 12) ?? "", "-c", file]);
+  assert.equal(shown.code, 0, shown.err);
+  assert.match(shown.out, /^{\n {2}"accessLogFields"/);
+  assert.match(shown.out, /"from": "http:\/\/first\.localhost:\d+\/"/);
+  assert.match(shown.out, /"X-Api-Key": "hmac-sha256:[\w-]{43}"/);
+
+  write([route("first"), route("second")]);
+  // The node appends the second body and only then renews its lease with its hash.
+  const runsSecond = async (): Promise<readonly Listed[] | undefined> => {
+    const all = await listed(2);
+    return all?.[1]?.nodes.length === 1 ? all : undefined;
+  };
+  const both = await waitFor("the node to run the second body", runsSecond, patience);
+  assert.deepEqual(
+    both.map(({ nodes }) => nodes.length),
+    [0, 1],
+    "what ran before is kept, and runs nowhere",
+  );
+  const table = await run(["config", "list", "-c", file]);
+  assert.match(table.out, new RegExp(`^CONFIG +STORED +BYTES +NODES\n${first?.configHash.slice(0, 12)} `));
+  assert.equal((await run(["config", "show", "0".repeat(64), "-c", file])).code, 3);
+  assert.equal((await run(["config", "show", "not-a-hash", "-c", file])).code, 2);
+
+  await child.end("SIGTERM");
+  const path = join(folder.path, "data", "cardea.db");
+  const log = await openSqliteLog({ path, cluster: "cardea" });
+  const texts: string[] = [];
+  for (const { configHash } of both) {
+    const stored = await log.configuration(configHash as never);
+    texts.push(stored === undefined ? "" : configTextOf(stored.body));
+  }
+  await log.close();
+  assert.ok(texts.every((text) => text.includes('"X-Api-Key"')));
+  const bytes = readdirSync(join(folder.path, "data"))
+    .filter((name) => name.startsWith("cardea.db"))
+    .map((name) => readFileSync(join(folder.path, "data", name)));
+  assert.ok(bytes.length > 0);
+  for (const each of planted)
+    for (const text of [...bytes, ...texts.map((body) => Buffer.from(body))]) assert.equal(text.includes(each), false);
+});

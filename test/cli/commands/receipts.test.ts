@@ -1,0 +1,343 @@
+/** Receipts on the command line: watched, kept in a file, and checked by whoever has nothing but the file and the keys. */
+import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { receiptText } from "../../../src/cli/terminal/print.ts";
+import { registerReceiptKeys } from "../../../src/console/index.ts";
+import type { BrokerId, CommandId, Epoch, SessionId, UnixMs } from "../../../src/events/index.ts";
+import {
+  createReceiptSigner,
+  type Receipt,
+  receiptKeys,
+  receiptKeysPath,
+  stateReceipt,
+} from "../../../src/replication/index.ts";
+import { secret, type World } from "../../auth/authenticate/support.ts";
+import { type OperatorWorld, startOperatorWorld } from "../../console/operator-support.ts";
+import { TemporaryFolder } from "../../support/child.ts";
+import { run, type Said } from "../support.ts";
+
+const keys = (of: Uint8Array = secret, cluster = "test") => receiptKeys({ cluster, secrets: [of] });
+
+type Desk = Readonly<{ world: World; cardea: (...args: readonly string[]) => Promise<Said>; folder: string }>;
+
+async function startDesk(t: TestContext): Promise<Desk> {
+  const at: OperatorWorld = await startOperatorWorld(t, {
+    plugins: [(app) => registerReceiptKeys(app, published)],
+  });
+  const env = { CARDEA_URL: at.world.url("authenticate"), CARDEA_TOKEN: await at.token() };
+  const folder = new TemporaryFolder("receipts");
+  t.after(() => folder[Symbol.dispose]());
+  return { world: at.world, folder: folder.path, cardea: (...args) => run(args, env) };
+}
+const published = await keys();
+
+async function signIn(world: World, count: number): Promise<readonly SessionId[]> {
+  const ids = Array.from({ length: count }, () => randomUUID() as string as SessionId);
+  for (const sessionId of ids) {
+    const result = await world.deps.databroker.submit({
+      commandId: randomUUID() as CommandId,
+      actor: "service:authenticate",
+      command: {
+        ...{ type: "createSession", sessionId, userId: "ann" as never, idpId: "demo" },
+        issuedAt: Date.now() as UnixMs,
+        expiresAt: (Date.now() + 3_600_000) as UnixMs,
+        profile: { issuer: "i", subject: "ann", email: "", emailVerified: true, name: "", claims: {} },
+        tokens: { accessToken: null, refreshToken: null, idToken: null, accessTokenExpiresAt: null },
+        groupIds: null,
+        maxSessionsPerUser: 1_000,
+      },
+    });
+    if (result.type === "done") await world.replica.waitFor(result.link, 2_000);
+  }
+  return ids;
+}
+
+test("sessions from a file are revoked, the signed receipt is kept, and checks out with the published keys", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  const ids = await signIn(world, 5);
+  const [list, kept] = [join(folder, "list.txt"), join(folder, "receipt.jws")];
+  writeFileSync(list, `${ids.slice(0, 4).join("\n")}\n`);
+  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", kept);
+  assert.equal(revoked.code, 0, revoked.err);
+  assert.match(
+    revoked.out,
+    /4 sessions revoked .*\n.*NODE[\s\S]*node-1 .*applied[\s\S]*complete .*no node permits another/,
+  );
+  const standings = ids.map((id) => world.replica.projection.standing(id).standing);
+  assert.deepEqual(standings, ["revoked", "revoked", "revoked", "revoked", "active"]);
+
+  const url = world.url("authenticate", receiptKeysPath);
+  const verified = await cardea("receipts", "verify", kept, "--jwks-url", url, "--sessions", list);
+  assert.equal(verified.code, 0, verified.err);
+  assert.match(verified.out, /^genuine: cluster test, broker broker-1, epoch 1/);
+  assert.match(verified.out, /SessionRevoked: 4 sessions/);
+  const saved = join(folder, "keys.json");
+  assert.equal((await cardea("receipts", "keys", "--jwks-url", url, "--output", saved)).code, 0);
+  assert.equal((await cardea("receipts", "verify", kept, "--jwks", saved)).code, 0);
+  writeFileSync(list, `${ids.join("\n")}\n`);
+  const another = await cardea("receipts", "verify", kept, "--jwks", saved, "--sessions", list);
+  assert.equal(another.code, 1);
+  assert.match(another.err, /genuine, but of 4 sessions; the list names 5/);
+});
+
+test("one session, a filter, an id that nobody has: each is said as it is; two choices at once are wrong use", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  const [first = "", second = ""] = await signIn(world, 2);
+  assert.match((await cardea("sessions", "revoke", first, "--wait")).out, /session .* revoked/);
+  assert.match((await cardea("sessions", "revoke", first, "--wait")).out, /already revoked/);
+  const all = await cardea(
+    "sessions",
+    "revoke",
+    "--all",
+    "--issued-before",
+    new Date(Date.now() + 1_000).toISOString(),
+  );
+  assert.match(all.out, /1 sessions revoked/);
+  assert.equal(world.replica.projection.standing(second as SessionId).standing, "revoked");
+  assert.match((await cardea("sessions", "revoke", "--all")).out, /nothing to revoke/);
+  const unknown = await cardea("sessions", "revoke", first, randomUUID());
+  assert.match(unknown.out, /nothing to revoke; unknown here: /);
+  for (const args of [["--all", first], ["--user", "ann", "--group", "eng"], ["--from", "x", first], []])
+    assert.equal((await cardea("sessions", "revoke", ...args)).code, 2, args.join(" "));
+  assert.equal((await cardea("sessions", "revoke", "--issued-before", "soon")).code, 2);
+  assert.equal((await cardea("sessions", "revoke", "--from", join(folder, "none.txt"))).code, 3);
+});
+
+test("of more sessions than go into one batch each batch has a receipt, and together they are checked against the whole list", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  const [first = "", second = "", other = ""] = await signIn(world, 3);
+  const strangers = Array.from({ length: 9_999 }, () => randomUUID() as string);
+  const [list, kept] = [join(folder, "list.txt"), join(folder, "receipts.jws")];
+  writeFileSync(list, [first, ...strangers, second].join("\n"));
+  const revoked = await cardea("sessions", "revoke", "--from", list, "--wait", "--output", kept);
+  assert.equal(revoked.code, 0, revoked.err);
+  const receipts = readFileSync(kept, "utf8").trim().split("\n");
+  assert.equal(receipts.length, 2);
+
+  const jwks = join(folder, "keys.json");
+  writeFileSync(jwks, JSON.stringify(published));
+  const each = receipts.map((receipt, n) => {
+    const path = join(folder, `receipt-${n}.jws`);
+    writeFileSync(path, receipt);
+    return path;
+  });
+  const verify = async (ids: readonly string[], ...files: readonly string[]): Promise<Said> => {
+    writeFileSync(list, ids.join("\n"));
+    return cardea("receipts", "verify", ...files, "--jwks", jwks, "--sessions", list);
+  };
+  for (const files of [[kept], each, [...each].reverse()]) {
+    const said = await verify([first, second], ...files);
+    assert.equal(said.code, 0, said.err);
+    assert.equal(said.out.match(/^genuine/gm)?.length, 2);
+  }
+  const [one = ""] = each;
+  const wrong: readonly (readonly [readonly string[], readonly string[], RegExp])[] = [
+    [[first, second], [one], /it is genuine, but of 1 sessions; the list names 2/],
+    [[first], each, /they are genuine, but of 2 sessions; the list names 1/],
+    [[first, other], each, /of 2 sessions; the list names 2, and they are not the same/],
+    [[first, second], [...each, one], /of 3 sessions; the list names 2/],
+  ];
+  for (const [ids, files, words] of wrong) {
+    const said = await verify(ids, ...files);
+    assert.deepEqual([said.code, said.out], [1, ""]);
+    assert.match(said.err, words);
+  }
+  writeFileSync(one, `${receipts[0]?.slice(0, -8)}AAAAAAAA`);
+  assert.match((await verify([first, second], ...each)).err, /bad-signature/);
+});
+
+test("of more sessions than go into one batch, a batch of which nobody is known keeps none of the others", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  const [real = "", other = ""] = await signIn(world, 2);
+  const strangers = Array.from({ length: 10_000 }, () => randomUUID() as string);
+  const list = join(folder, "list.txt");
+  writeFileSync(list, [...strangers, real].join("\n"));
+  const said = await cardea("sessions", "revoke", "--from", list, "--wait");
+  assert.equal(said.code, 0, said.err);
+  assert.match(said.out, new RegExp(`^10001 sessions revoked; unknown here: ${strangers.slice(0, 3).join(", ")} `));
+  assert.equal(world.replica.projection.standing(real as SessionId).standing, "revoked");
+  writeFileSync(list, [...strangers.slice(0, 9_999), other, "not a session id!".repeat(20)].join("\n"));
+  const broken = await cardea("sessions", "revoke", "--from", list);
+  assert.equal(broken.code, 3, broken.out);
+  assert.match(
+    broken.err,
+    /answered 400: .*; 10000 sessions had been revoked by then \(receipt: cardea receipt \S+ --wait\)/,
+  );
+  assert.equal(world.replica.projection.standing(other as SessionId).standing, "revoked", "and it was said");
+});
+
+test("a receipt that nobody may ask for like this is not asked for until the time is over", async (t) => {
+  const { world, cardea } = await startDesk(t);
+  await signIn(world, 1);
+  const env = { CARDEA_URL: world.url("authenticate"), CARDEA_TOKEN: "no token of ours" };
+  const command = ["receipt", randomUUID(), "--wait", "--timeout", "120s"];
+  const refused = await run(command, env);
+  assert.equal(refused.code, 3);
+  assert.match(refused.err, /answered 401/);
+  assert.ok((await cardea("receipt", randomUUID())).code === 1, "one that is not in the log has an answer");
+});
+
+test("whatever takes something away can be waited for, shown and kept: users, their sessions, groups and members", async (t) => {
+  const { world, cardea, folder } = await startDesk(t);
+  await signIn(world, 2);
+  const jwks = join(folder, "keys.json");
+  writeFileSync(jwks, JSON.stringify(published));
+  const changes: readonly (readonly [readonly string[], RegExp])[] = [
+    [["sessions", "revoke", "--user", "ann"], /UserSessionsRevoked: 1 user/],
+    [["groups", "add", "eng", "ann"], /GroupMembersChanged: 1 group/],
+    [["groups", "remove", "eng", "ann"], /GroupMembersChanged: 1 group[\s\S]*what other rights permit goes on/],
+    [["groups", "delete", "eng"], /GroupRemoved: 1 group[\s\S]*what other rights permit goes on/],
+    [["users", "suspend", "ann"], /UserSuspended: 1 user[\s\S]*no node permits another request/],
+    [["users", "restore", "ann"], /UserRestored: 1 user/],
+    [["users", "erase", "ann"], /UserErased: 1 user[\s\S]*no node permits another request/],
+  ];
+  for (const [n, [args, words]] of changes.entries()) {
+    const kept = join(folder, `${n}.jws`);
+    const said = await cardea(...args, "--wait", "--output", kept);
+    assert.equal(said.code, 0, `${args.join(" ")}: ${said.err}`);
+    assert.match(said.out, /node-1 .*applied[\s\S]*complete /, args.join(" "));
+    const verified = await run(["receipts", "verify", kept, "--jwks", jwks]);
+    assert.equal(verified.code, 0, verified.err);
+    assert.match(verified.out, words);
+  }
+  assert.equal((await cardea("groups", "delete", "eng")).code, 3);
+});
+
+test("with --json every change of a receipt is a line, and the last one is signed", async (t) => {
+  const { world, cardea } = await startDesk(t);
+  const [id = ""] = await signIn(world, 1);
+  const said = await cardea("sessions", "revoke", id, "--wait", "--json");
+  const lines = said.out
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { receipt: Receipt; commandId: string });
+  const last = lines.at(-1);
+  assert.equal(last?.receipt.complete, true);
+  assert.notEqual(last?.receipt.signed, null);
+  assert.ok(lines.slice(0, -1).every(({ receipt }) => receipt.signed === null));
+  const shown = await cardea("receipt", last?.commandId ?? "");
+  assert.equal(shown.code, 0, shown.err);
+  assert.match(shown.out, /complete at position \d+, epoch 1: no node permits another request/);
+  const lost = await cardea("receipt", `1.2.${"a".repeat(64)}`);
+  assert.deepEqual([lost.code, lost.out], [1, "lost: this link is not in the log\n"]);
+});
+
+test("verify without a server: 0 genuine and complete, 1 refused or incomplete, 2 wrong use, 3 nothing to read", async () => {
+  using folder = new TemporaryFolder("verify");
+  const file = (name: string, text: string): string => {
+    const path = join(folder.path, name);
+    writeFileSync(path, text);
+    return path;
+  };
+  const link = { epoch: 1 as Epoch, position: 7 as never, hash: "a".repeat(64) as never };
+  const node = { node: "n" as never, boot: "b" as never, region: "eu", role: "proxy" };
+  const receipt: Receipt = {
+    ...{ status: "complete", complete: true, wait: "all", region: null, link, commandId: null, epoch: 1 as Epoch },
+    nodes: [{ ...node, status: "applied", enforced: link, fencedInMs: null, reason: "" }],
+    ...{ completeInMs: 0, at: null, signed: null },
+  };
+  const of = { cluster: "test", brokerId: "b" as BrokerId, at: Date.now() as UnixMs, recorded: null, durability: null };
+  const jwks = file("keys.json", JSON.stringify(published));
+  const missing = { ...node, status: "unconfirmed", enforced: null, fencedInMs: 900, reason: "silent" } as const;
+  const signed = (parts: Partial<Receipt>, by = secret) =>
+    createReceiptSigner(by)(stateReceipt({ ...receipt, ...parts }, of));
+  const verify = async (jws: string, ...args: readonly string[]) =>
+    run(["receipts", "verify", file("receipt.jws", jws), "--jwks", jwks, ...args]);
+
+  const good = await signed({});
+  assert.equal((await verify(`${good}\n`)).code, 0);
+  const json = JSON.parse((await verify(good, "--json")).out);
+  assert.deepEqual([json.ok, json.statement.complete], [true, true]);
+
+  assert.doesNotMatch((await verify(good)).out, /durability/, "as one that was signed before this was said");
+  const ofAsynchronous = stateReceipt(receipt, { ...of, durability: "asynchronous" });
+  const bestEffort = await verify(await createReceiptSigner(secret)(ofAsynchronous));
+  assert.match(bestEffort.out, /\n {2}durability asynchronous: best effort until a standby holds it.*\n/);
+  assert.equal(bestEffort.code, 0, "every node enforces it all the same");
+
+  const incomplete = await verify(await signed({ status: "incomplete", complete: false, nodes: [missing] }));
+  assert.equal(incomplete.code, 1, "genuine, and not complete");
+  assert.match(incomplete.out, /genuine[\s\S]*silent; fenced at .*\nincomplete/);
+
+  const refusals: readonly (readonly [string, string, RegExp])[] = [
+    ["bad-signature", `${good.slice(0, -8)}AAAAAAAA`, /altered, or somebody else made it/],
+    ["unknown-key", await signed({}, new Uint8Array(32)), /retired .* or never ours/],
+    ["contradictory", await signed({ nodes: [missing] }), /calls itself complete, and n had not confirmed/],
+    ["not-a-receipt", "complete", /no signed receipt/],
+  ];
+  for (const [reason, jws, words] of refusals) {
+    const said = await verify(jws);
+    assert.equal(said.code, 1, reason);
+    assert.match(said.err, new RegExp(`^refused \\(${reason}\\): `));
+    assert.match(said.err, words);
+    assert.equal(JSON.parse((await verify(jws, "--json")).out).reason, reason);
+  }
+  const staging = file("staging.json", JSON.stringify(await keys(secret, "staging")));
+  const foreign = await run(["receipts", "verify", file("receipt.jws", good), "--jwks", staging]);
+  assert.match(foreign.err, /refused \(another-cluster\): it is a receipt of cluster "test"/);
+
+  assert.equal((await run(["receipts", "verify", jwks])).code, 2, "whose keys?");
+  assert.equal((await run(["receipts", "verify", jwks, "--jwks-url", "http://example.com/keys"])).code, 2);
+  assert.equal((await run(["receipts", "verify", join(folder.path, "none"), "--jwks", jwks])).code, 3);
+  assert.equal((await run(["receipts", "verify", jwks, "--jwks", file("x.json", "[]")])).code, 3);
+});
+
+test("the keys that follow from a configuration check the receipts of its cluster, with the previous secret's too", async () => {
+  using folder = new TemporaryFolder("keys");
+  const path = join(folder.path, "cardea.yaml");
+  const secretOf = (text: string): Uint8Array => createHash("sha256").update(text).digest();
+  const text = (of: Uint8Array): string => Buffer.from(of).toString("base64");
+  const before = secretOf("older");
+  const newer = secretOf("newer");
+  writeFileSync(
+    path,
+    `services: [proxy]
+authenticate_service_url: https://authenticate.example.com
+idp_provider: oidc
+idp_provider_url: https://idp.example.com
+idp_client_id: cardea
+shared_secret: ${text(newer)}
+shared_secret_previous: ${text(before)}
+cookie_secret: ${text(secretOf("cookies"))}
+address: 127.0.0.1:8000
+insecure_server: true
+broker: { urls: [https://broker.example.com:5443], cluster_name: prod }
+nats: { servers: [tls://nats.example.com:4222] }
+routes:
+  - from: https://app.example.com
+    to: http://127.0.0.1:9000
+    policy: { allow: { and: [groups: { has: eng }] } }
+`,
+    { mode: 0o600 },
+  );
+  const printed = await run(["receipts", "keys", "-c", path]);
+  assert.equal(printed.code, 0, printed.err);
+  const set = JSON.parse(printed.out);
+  assert.deepEqual(set, await receiptKeys({ cluster: "prod", secrets: [newer, before] }));
+  const kept = join(folder.path, "kept.json");
+  assert.equal((await run(["receipts", "keys", "-c", path, "--output", kept])).code, 0);
+  assert.deepEqual(JSON.parse(readFileSync(kept, "utf8")), set);
+});
+
+test("a receipt that is not complete says how to ask again for the same change; a complete or lost one does not", () => {
+  const link = { epoch: 1 as Epoch, position: 7 as never, hash: "a".repeat(64) as never };
+  const node = { node: "n" as never, boot: "b" as never, region: "eu", role: "proxy" } as const;
+  const open: Receipt = {
+    ...{ status: "incomplete", complete: false, wait: "all", region: null, link, commandId: null, epoch: 1 as Epoch },
+    nodes: [{ ...node, status: "unconfirmed", enforced: null, fencedInMs: 61_000, reason: "silent" }],
+    ...{ completeInMs: 61_000, at: null, signed: null },
+  };
+  const last = (receipt: Receipt): string => receiptText(receipt).trimEnd().split("\n").at(-1) ?? "";
+  assert.equal(last(open), `ask again: cardea receipt 1.7.${"a".repeat(64)} --wait --timeout 66s`);
+  assert.match(last({ ...open, wait: "region", region: "eu", completeInMs: 0 }), / --wait --region --timeout 10s$/);
+  const commandId = randomUUID() as CommandId;
+  assert.equal(last({ ...open, link: null, commandId }), `ask again: cardea receipt ${commandId} --wait --timeout 66s`);
+  for (const receipt of [
+    { ...open, status: "complete", complete: true } as const,
+    { ...open, status: "lost", complete: false } as const,
+  ])
+    assert.doesNotMatch(receiptText(receipt), /ask again/);
+});

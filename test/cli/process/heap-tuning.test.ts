@@ -1,0 +1,14 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { growthPercentOf } from "../../../src/cli/process/heap-tuning.ts";
+
+const MB = 1024 * 1024;
+
+test("a small heap may grow by as much as a large one, and a large one by a quarter", () => {
+  assert.equal(growthPercentOf(0), 100);
+  assert.equal(growthPercentOf(20 * MB), 100);
+  assert.equal(growthPercentOf(40 * MB), 60);
+  assert.equal(growthPercentOf(80 * MB), 30);
+  assert.equal(growthPercentOf(100 * MB), 25);
+  assert.equal(growthPercentOf(4_000 * MB), 25);
+});

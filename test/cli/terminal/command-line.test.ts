@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { runCommandLine } from "../../../src/cli/index.ts";
+import { run } from "../support.ts";
+
+test("--help is an answer, for all commands, a family of them and each: standard output, exit 0", async () => {
+  for (const [args, line] of [
+    [["--help"], "cardea sessions revoke"],
+    [["sessions", "--help"], "cardea sessions revoke"],
+    [["sessions", "revoke", "--help"], "cardea sessions revoke <"],
+  ] as const) {
+    const { code, out, err } = await run(args);
+    assert.deepEqual([code, err], [0, ""], args.join(" "));
+    assert.ok(out.includes(line), args.join(" "));
+  }
+  assert.ok(!(await run(["sessions", "--help"])).out.includes("cardea groups"), "a family's own commands alone");
+});
+
+test("wrong use is said on standard error, exit 2", async () => {
+  for (const args of [["nonsense"], ["sessions"], ["sessions", "list", "--nonsense"], ["sessions", "nonsense"]]) {
+    const { code, out, err } = await run(args);
+    assert.deepEqual([code, out], [2, ""], args.join(" "));
+    assert.notEqual(err, "", args.join(" "));
+  }
+});
+
+test("a data folder that another process lives in, or that cannot be used, is said in one line, exit 3", async () => {
+  for (const code of ["ERR_REPLICATION_DATA_FOLDER_LOCKED", "ERR_REPLICATION_DATA_FOLDER_UNUSABLE"]) {
+    const errors: string[] = [];
+    const fails = Object.assign(new Error("the place: the remedy"), { code });
+    const command = { name: "start", usage: "", summary: "", help: "", run: () => Promise.reject(fails) };
+    const terminal = { out() {}, err: (text: string) => void errors.push(text), interactive: false, env: {} };
+    assert.equal(await runCommandLine(["start"], [command], terminal), 3);
+    assert.deepEqual(errors, ["cardea start: the place: the remedy\n"]);
+  }
+});
+
+test("a mistyped command, subcommand or option is answered with the one that is meant; a wild one is not guessed", async () => {
+  for (const [args, meant] of [
+    [["sesions"], "did you mean cardea sessions?"],
+    [["sesions", "revoke", "--user", "alice"], "did you mean cardea sessions revoke?"],
+    [["chekc"], "did you mean cardea check?"],
+    [["ssh-prox", "a", "22"], "did you mean cardea ssh-proxy?"],
+    [["sessions", "revok"], "did you mean cardea sessions revoke?"],
+    [["k8s", "exec-credentials"], "did you mean cardea k8s exec-credential?"],
+    [["sessions", "list", "--jsno"], "did you mean --json?"],
+    [["sessions", "revoke", "--tiemout=3s"], "did you mean --timeout?"],
+    [["tcp", "db:1", "--proxy-ur", "x"], "did you mean --proxy-url?"],
+  ] as const) {
+    const { code, err } = await run(args);
+    assert.equal(code, 2, args.join(" "));
+    assert.ok(err.endsWith(`${meant}\n`), err);
+  }
+  assert.doesNotMatch((await run(["nonsense"])).err, /did you mean/);
+  assert.match((await run(["nonsense"])).err, /see cardea --help\n$/);
+  assert.match((await run(["sessions", "nonsense"])).err, /say which: sessions list, sessions revoke\n$/);
+  assert.match((await run(["sessions", "list", "--nonsense"])).err, /see cardea sessions list --help\n$/);
+});
