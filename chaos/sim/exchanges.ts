@@ -18,7 +18,7 @@ import type { CutUnderWay } from "../../src/proxy/message/deliveries.ts";
 import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/request/admission.ts";
 import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/request/identify-caller.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
-import type { Asking } from "./cast.ts";
+import type { Asking } from "./actors.ts";
 import type { SimFactOf } from "./facts.ts";
 import { type CompiledFile, hostOf, type NodeConfig } from "./node-file.ts";
 import type { SimProcess, Timer } from "./process.ts";

@@ -1,6 +1,6 @@
 /** Faults of processes, their machines, clocks and disks; NATS servers among them. */
 
-import type { NodeFace } from "./cast.ts";
+import type { NodeFace } from "./actors.ts";
 import type { Frozen } from "./clock.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";

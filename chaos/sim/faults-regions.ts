@@ -1,5 +1,5 @@
 /** Faults of remote regions: their links to the rest of the world, their brokers, and the disks of those. */
-import type { RegionFace } from "./cast.ts";
+import type { RegionFace } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import type { Fault, Stage, Undo } from "./faults.ts";
 import { both } from "./faults-links.ts";

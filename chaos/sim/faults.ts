@@ -4,7 +4,7 @@
  * Whom a fault hits is resolved when it happens. One that hits nothing (a leader where nobody leads) is told as over at once. Every
  * fault is reported before and after it acts, so that nothing it causes is seen in peace.
  */
-import type { Cast } from "./cast.ts";
+import type { Cast } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";
 import { linkFaults } from "./faults-links.ts";
 import { postgresFaults } from "./faults-postgres.ts";

@@ -13,10 +13,10 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { company } from "./company.ts";
+import { company } from "./cluster-setup.ts";
+import { type Plans, plansOf, runPlans, shrinkSeed } from "./failure-report.ts";
 import { tellFault } from "./fault-plan.ts";
 import { runSeeds } from "./runner.ts";
-import { type Plans, plansOf, runPlans, shrinkSeed } from "./story.ts";
 import { Summary } from "./summary.ts";
 import { optionsOf, tellOptions } from "./swarm.ts";
 

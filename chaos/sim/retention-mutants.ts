@@ -4,7 +4,7 @@ import type { Change, Mutant } from "./mutant.ts";
 const run = "src/broker/snapshots/snapshot-run.ts";
 /** Nothing but a plan: nobody keeps anything, from the beginning on, and there are many snapshots. */
 const keepsNothing: Change = {
-  file: "chaos/sim/company.ts",
+  file: "chaos/sim/cluster-setup.ts",
   take: 'const rules = { everyEvents, retentionMs: 0, hold: "everything" as "everything" | "nothing" };',
   put: 'const rules = { everyEvents: 12, retentionMs: 0, hold: "nothing" as "everything" | "nothing" };',
 };

@@ -1,5 +1,5 @@
 /** Run seed: one seed with the real cores in the simulated world. */
-import { company } from "./company.ts";
+import { company } from "./cluster-setup.ts";
 import type { Violation } from "./monitors/index.ts";
 import { type SimResult, type Spec, simulate } from "./simulation.ts";
 

@@ -5,10 +5,10 @@
 import type { Presence } from "../../src/broker/leader/broker-presence.ts";
 import type { SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
 import type { BrokerId, CommandRequest, CommandResult, NodeId } from "../../src/events/index.ts";
+import type { BrokerFace } from "./actors.ts";
 import { BrokerBoot, unavailable } from "./broker-boot.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import type { Hop } from "./broker-routes.ts";
-import type { BrokerFace } from "./cast.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";
 import type { PostgresModel } from "./postgres-model.ts";

@@ -17,9 +17,9 @@ import {
   type ReadAnswer,
 } from "../../src/replication/index.ts";
 import { readAnswer } from "../../src/replication/node/broker-answers.ts";
+import type { NodeFace } from "./actors.ts";
 import type { BrokerPort, Unavailable } from "./broker-port.ts";
 import { readsOf } from "./builds.ts";
-import type { NodeFace } from "./cast.ts";
 import { CopyDriver, callMs, type OwnEffect, replacementBy } from "./copy-driver.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import { Exchanges } from "./exchanges.ts";

@@ -4,8 +4,8 @@
  */
 import { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { type CommandResult, parseNodeId } from "../../src/events/index.ts";
+import type { RegionFace } from "./actors.ts";
 import type { BrokerPort } from "./broker-port.ts";
-import type { RegionFace } from "./cast.ts";
 import { callMs } from "./copy-driver.ts";
 import type { Seals, SimEnvelope } from "./envelopes.ts";
 import type { NatsModel } from "./nats-model.ts";

@@ -6,7 +6,7 @@
  * The same seed and the same plans give the same run, byte for byte, told by the hash. Faults and wishes may be given: what is left out of
  * them is what a shrinker has found to be of no matter.
  */
-import type { Cast } from "./cast.ts";
+import type { Cast } from "./actors.ts";
 import { lineOf } from "./fact-lines.ts";
 import { type PlannedFault, planFaults } from "./fault-plan.ts";
 import { type Stage, startFaults } from "./faults.ts";

@@ -1,8 +1,8 @@
 /**
  * Worker: a process that runs the seeds it is told to, one at a time, and tells what came of each. Ends when whoever started it hangs up.
  */
-import { company } from "./company.ts";
-import { plansOf, runPlans } from "./story.ts";
+import { company } from "./cluster-setup.ts";
+import { plansOf, runPlans } from "./failure-report.ts";
 import { type Done, takeOrders } from "./worker-orders.ts";
 
 takeOrders(({ seed, twice }): Done => {

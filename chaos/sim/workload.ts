@@ -17,7 +17,7 @@ import {
   unreachable,
 } from "../../src/events/index.ts";
 import type { ReceiptTarget, ReceiptWait } from "../../src/replication/index.ts";
-import type { BrokerFace, Cast } from "./cast.ts";
+import type { BrokerFace, Cast } from "./actors.ts";
 import type { RequestNo } from "./facts.ts";
 import { type HeldSession, People, profileOf, sessionIdOf } from "./people.ts";
 import type { SimProcess } from "./process.ts";

@@ -5,7 +5,7 @@
  * same again is answered) is remembered as text.
  */
 import type { DecisionRecord } from "../auth/index.ts";
-import type { Line } from "./journal.ts";
+import type { Line } from "./record-buffer.ts";
 
 /** Of so many different questions the answers are remembered; another one with the same key takes its place. */
 const answersMax = 256;

@@ -26,7 +26,7 @@ import {
   userStream,
 } from "../events/index.ts";
 import { type HistoryPage, type HistoryRequest, historyDepthMax } from "../replication/index.ts";
-import { sayEvent } from "./say-event.ts";
+import { sayEvent } from "./describe-event.ts";
 
 /** Who said it, when, and by which command. */
 export type ExplainedEvent = Readonly<{

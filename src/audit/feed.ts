@@ -7,7 +7,7 @@
  * somebody reads it: mostly nobody watches. Pure.
  */
 import { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
-import type { AuditBatch } from "./journal.ts";
+import type { AuditBatch } from "./record-buffer.ts";
 import { type DecisionEntry, isNamed } from "./record-id.ts";
 
 export type FeedEntry = Readonly<{ cursor: string; record: AuditRecord }>;

@@ -3,11 +3,10 @@ export { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 export { type Explained, type ExplainedEvent, type ExplainedFact, explainDecision } from "./explain.ts";
 export { createFeed, type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from "./feed.ts";
 export { createFileSink } from "./file-sink.ts";
-export type { AuditBatch } from "./journal.ts";
-export { AuditLostError, type LaneStats } from "./lane.ts";
 export { type AuditStreamFollower, followAuditStream } from "./nats-audit-feed.ts";
 export { readAuditStream, type StreamedRecord } from "./nats-audit-reader.ts";
 export { auditStreamName, createNatsAuditSink, ensureAuditStream } from "./nats-audit-sink.ts";
+export type { AuditBatch } from "./record-buffer.ts";
 export { type DecisionEntry, isNamed, recordIdOf } from "./record-id.ts";
 export { openRecordNumbers, type RecordNumbers } from "./record-numbers.ts";
 export { recordNumbersFile } from "./record-numbers-file.ts";
@@ -19,3 +18,4 @@ export {
   recordRefusals,
 } from "./record-proof.ts";
 export { type AuditSink, createRecorder, type Recorder, type RecorderStats, type Sleep } from "./recorder.ts";
+export { AuditLostError, type LaneStats } from "./sink-queue.ts";

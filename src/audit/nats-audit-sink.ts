@@ -9,7 +9,7 @@ import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { natsJetstream, natsTransport } from "../replication/index.ts";
 import { auditSubject, auditSubjects } from "./audit-subject.ts";
-import type { AuditBatch } from "./journal.ts";
+import type { AuditBatch } from "./record-buffer.ts";
 import { proveRecords, type RecordSigner, recordMessageId } from "./record-proof.ts";
 import type { AuditSink } from "./recorder.ts";
 

@@ -1,17 +1,17 @@
 /**
  * Recorder: takes decision records off the request path and hands them to the sinks in batches.
  *
- * `record` numbers, writes a line into the journal (journal.ts) and returns: no waiting, no throwing. Each sink has a lane of its own
- * (lane.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost. Numbers are
+ * `record` numbers, writes a line into the journal (record-buffer.ts) and returns: no waiting, no throwing. Each sink has a lane of its own
+ * (sink-queue.ts): its own bounded queue and its own pace. Best effort: what is queued when the process is killed is lost. Numbers are
  * reserved on disk (record-numbers.ts), so the next boot declares what may be missing with a gap record.
  */
 import type { DecisionRecord, RecordDecision } from "../auth/index.ts";
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
 import { gapOfEndedBoot, toLine } from "./audit-record.ts";
 import { createLineMaker } from "./decision-line.ts";
-import { type AuditBatch, Journal } from "./journal.ts";
-import { createLane, type Lane, type LaneStats } from "./lane.ts";
+import { type AuditBatch, Journal } from "./record-buffer.ts";
 import type { RecordNumbers } from "./record-numbers.ts";
+import { createLane, type Lane, type LaneStats } from "./sink-queue.ts";
 
 export type AuditSink = Readonly<{
   name: string;

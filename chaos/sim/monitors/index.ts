@@ -15,8 +15,8 @@ import { keepBook, watchGrants, watchLeases } from "./lease-monitors.ts";
 import { watchLevels } from "./level-monitors.ts";
 import { watchConvergence, watchReceipts } from "./liveness-monitors.ts";
 import { watchChain, watchPrefix, watchStreams, watchWriters } from "./log-monitors.ts";
-import type { Look } from "./looks.ts";
 import type { Handlers, Monitor } from "./monitor.ts";
+import type { Look } from "./monitor-coverage.ts";
 import { watchDigests, watchMoves, watchUnknown } from "./projection-monitors.ts";
 import { type Availability, watchAvailability, watchSizes } from "./quality-monitors.ts";
 import { watchRefreshes } from "./refresh-monitors.ts";
@@ -27,7 +27,7 @@ import { watchEnforced, watchReceiptTruth } from "./truth-monitors.ts";
 import type { Invariant, Violation } from "./violation.ts";
 
 export { convergeWithinMs } from "./liveness-monitors.ts";
-export { AllLooks, type Look, looks } from "./looks.ts";
+export { AllLooks, type Look, looks } from "./monitor-coverage.ts";
 export { Scene, type SceneOptions } from "./scene.ts";
 export { describe, type Invariant, invariants, type Violation } from "./violation.ts";
 

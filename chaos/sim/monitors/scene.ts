@@ -10,7 +10,7 @@
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
 import { Chains, type Place } from "./chains.ts";
-import { Looks } from "./looks.ts";
+import { Looks } from "./monitor-coverage.ts";
 import { Rights } from "./rights.ts";
 import { Findings } from "./violation.ts";
 

@@ -1,5 +1,5 @@
 /** Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to them. */
-import type { BrokerFace, NodeFace, RegionFace } from "../../../chaos/sim/cast.ts";
+import type { BrokerFace, NodeFace, RegionFace } from "../../../chaos/sim/actors.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";
 import type { Identity, SimProcess } from "../../../chaos/sim/process.ts";

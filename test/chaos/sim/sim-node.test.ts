@@ -1,8 +1,8 @@
 /** Simulated nodes against a broker that grants and answers at once. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { NodeFace } from "../../../chaos/sim/actors.ts";
 import type { BrokerPort } from "../../../chaos/sim/broker-port.ts";
-import type { NodeFace } from "../../../chaos/sim/cast.ts";
 import { Seals, type SimEnvelope } from "../../../chaos/sim/envelopes.ts";
 import { plainRoute, type SimFact, type SimFactOf } from "../../../chaos/sim/facts.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";

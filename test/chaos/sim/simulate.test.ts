@@ -79,8 +79,8 @@ describe("npm run simulate", { concurrency: false }, () => {
         return { ...loaded, source };
       },
     });
-    const { company } = await import("../../../chaos/sim/company.ts");
-    const { plansOf, runPlans, shrinkSeed } = await import("../../../chaos/sim/story.ts");
+    const { company } = await import("../../../chaos/sim/cluster-setup.ts");
+    const { plansOf, runPlans, shrinkSeed } = await import("../../../chaos/sim/failure-report.ts");
     let seed = 1;
     const fails = (): boolean => runPlans(plansOf(seed), company, { stopAtFirst: true }).report.counts.length > 0;
     for (; !fails(); seed += 1) assert.ok(seed < mutant.within, "not caught at all");

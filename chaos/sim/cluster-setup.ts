@@ -14,9 +14,9 @@ import {
   parseNodeId,
 } from "../../src/events/index.ts";
 import { bootIdOf, type Certificate } from "../../src/replication/index.ts";
+import type { NodeFace } from "./actors.ts";
 import type { BrokerPort } from "./broker-port.ts";
 import { builds, firstBuild } from "./builds.ts";
-import type { NodeFace } from "./cast.ts";
 import { Seals, type SimEnvelope } from "./envelopes.ts";
 import { Forger, type Insider } from "./forger.ts";
 import { NatsModel } from "./nats-model.ts";

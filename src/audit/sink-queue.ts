@@ -9,7 +9,7 @@
  */
 import type { BootId, NodeId, UnixMs } from "../events/index.ts";
 import { toLine } from "./audit-record.ts";
-import type { AuditBatch, Journal } from "./journal.ts";
+import type { AuditBatch, Journal } from "./record-buffer.ts";
 import type { AuditSink, Sleep } from "./recorder.ts";
 
 export type LaneStats = Readonly<{

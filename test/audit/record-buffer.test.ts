@@ -5,7 +5,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { toLine } from "../../src/audit/audit-record.ts";
 import { createLineMaker } from "../../src/audit/decision-line.ts";
-import { Journal } from "../../src/audit/journal.ts";
+import { Journal } from "../../src/audit/record-buffer.ts";
 import type { DecisionRecord } from "../../src/auth/index.ts";
 import { genesis, type UnixMs } from "../../src/events/index.ts";
 import { fc } from "../support/property.ts";
