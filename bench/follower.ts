@@ -20,7 +20,7 @@ import {
   openBatch,
   stepFollower,
 } from "../src/replication/index.ts";
-import { LocalCopy } from "../src/replication/node/local-projection.ts";
+import { LocalProjection } from "../src/replication/node/local-projection.ts";
 import { cluster, History, leaderOf, say, secret } from "../test/replication/support.ts";
 import { aSession } from "../test/support/log-writer.ts";
 import { tellBudgets, whole } from "./support/budget.ts";
@@ -63,7 +63,7 @@ function pieces(log: History, size: number): Piece[] {
 }
 
 function newNode() {
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   let follower = newFollower;
   return {
     copy,

@@ -22,7 +22,7 @@ import {
   type Epoch,
   type EventId,
   effects,
-  FactPlaces,
+  FactPositions,
   type GroupId,
   genesis,
   type PersonKey,
@@ -134,7 +134,7 @@ async function measure(size: number): Promise<Row> {
   const people = Math.max(1, Math.floor(size / sessionsPerPerson));
   const groups = Math.max(1, Math.floor(size / 50));
   const projection = new Projection();
-  const places = new FactPlaces(0 as Position);
+  const places = new FactPositions(0 as Position);
   const foldAll = (events: readonly CardeaEvent[]): void => {
     for (const event of events) {
       const recorded = unchained(event, projection.applied.position + 1);
@@ -179,7 +179,7 @@ class BusyNode {
   readonly looks: number[] = [];
   readonly cuts: number[] = [];
   readonly #projection: Projection;
-  readonly #places: FactPlaces;
+  readonly #places: FactPositions;
   readonly #size: number;
   readonly #people: number;
   readonly #policies = policiesOf();
@@ -190,7 +190,7 @@ class BusyNode {
 
   constructor(
     projection: Projection,
-    { size, people, places, keys }: Readonly<{ size: number; people: number; places: FactPlaces; keys: PersonKeys }>,
+    { size, people, places, keys }: Readonly<{ size: number; people: number; places: FactPositions; keys: PersonKeys }>,
   ) {
     this.#projection = projection;
     this.#places = places;
@@ -224,7 +224,7 @@ class BusyNode {
       }),
     );
     const asked = Array.from({ length: measured }, () => idOf(Math.floor(Math.random() * this.#size)));
-    this.looks.push(perSecond(measured, () => asked.map((id) => projection.standing(id))));
+    this.looks.push(perSecond(measured, () => asked.map((id) => projection.sessionStatus(id))));
     const person = personOf(this.#cutAt++);
     const cut = record(
       [{ type: "UserSessionsRevoked", userId: person, upTo: null, reason: "operator" }],

@@ -28,7 +28,7 @@ export const weakenings: Readonly<Record<string, Weakening>> = {
     meaning: "proxies go on deciding, however long their leases are over",
     in: ["proxy-1", "proxy-2", "proxy-3"],
     file: "src/replication/lease/lease-holder.ts",
-    take: "return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.terms.deltaMs;",
+    take: "return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;",
     put: "return Math.min(0, elapsed);",
   },
   "fence-too-early": {

@@ -12,6 +12,7 @@ import {
   type NodeId,
 } from "../../src/events/index.ts";
 import {
+  type LeaseMessage,
   type LoadedSnapshot,
   type NodeCore,
   type NodeCoreOptions,
@@ -19,7 +20,6 @@ import {
   type NodeInput,
   type NodeKey,
   rawPublicKey,
-  type Spoken,
   signReplacement,
   stepNode,
 } from "../../src/replication/index.ts";
@@ -189,7 +189,7 @@ export class CopyDriver {
     return seals.seal(from, payload);
   }
 
-  #say(id: number, message: Spoken): void {
+  #say(id: number, message: LeaseMessage): void {
     const { process, heard } = this.#parts;
     this.#tellSaid(message);
     if (message.type === "renew") this.#open.add(message.renew.nonce);
@@ -255,7 +255,7 @@ export class CopyDriver {
     });
   }
 
-  #tellSaid(message: Spoken): void {
+  #tellSaid(message: LeaseMessage): void {
     const here = this.here();
     switch (message.type) {
       case "renew": {
@@ -284,7 +284,7 @@ export class CopyDriver {
   }
 }
 
-function payloadOf(message: Spoken): SimPayload {
+function payloadOf(message: LeaseMessage): SimPayload {
   switch (message.type) {
     case "renew":
       return { kind: "renew", renew: message.renew };

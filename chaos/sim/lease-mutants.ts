@@ -42,8 +42,8 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: holder,
-        take: "[...state.waiting, earnedBy(grant, sent)]",
-        put: "[...state.waiting, earnedBy(grant, { ...sent, at })]",
+        take: "[...state.awaitingHead, earnedBy(grant, sent)]",
+        put: "[...state.awaitingHead, earnedBy(grant, { ...sent, at })]",
       },
     ],
     within: 10,
@@ -86,8 +86,8 @@ export const leaseMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: holder,
-        take: "return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.terms.deltaMs;",
-        put: "return windowMs < 0 ? Number.POSITIVE_INFINITY : elapsed - state.terms.deltaMs;",
+        take: "return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;",
+        put: "return windowMs < 0 ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;",
       },
     ],
     within: 100,

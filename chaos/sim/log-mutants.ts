@@ -21,8 +21,8 @@ const neverDeposed: readonly Change[] = [
   stubborn,
   {
     file: writer,
-    take: 'inbox.giveBack(commands);\n        return { type: "fenced" };',
-    put: "inbox.giveBack(commands);\n        return null;",
+    take: 'inbox.requeue(commands);\n        return { type: "fenced" };',
+    put: "inbox.requeue(commands);\n        return null;",
   },
   deaf,
 ];
@@ -130,7 +130,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
       },
       {
         file: "src/broker/state/broker-state-sync.ts",
-        take: 'this.#work.note({ type: "lost", events });',
+        take: 'this.#work.post({ type: "lost", events });',
         put: "void events;",
       },
     ],
@@ -163,7 +163,7 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
         take: "const ahead = applied.epoch < epoch && applied.position >= start;",
         put: "const ahead = start < 0;",
       },
-      { file: follower, take: 'standing(state.trail, head) === "foreign"', put: "epoch < 0" },
+      { file: follower, take: 'locateLink(state.trail, head) === "foreign"', put: "epoch < 0" },
       {
         file: follower,
         take: "return batch.last.epoch > applied.epoch ? rebuild(state, batch.epoch) : [state, []];",
@@ -291,8 +291,8 @@ export const logMutants: Readonly<Record<string, Mutant>> = {
     changes: [
       {
         file: leader,
-        take: 'this.#work.ask({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
-        put: 'this.#parts.relay.publish(append);\n    this.#work.ask({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
+        take: 'this.#work.callLog({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
+        put: 'this.#parts.relay.publish(append);\n    this.#work.callLog({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });',
       },
     ],
     within: 10,

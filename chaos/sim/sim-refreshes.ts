@@ -13,7 +13,7 @@ import {
 } from "../../src/auth/authenticate/provider/refresh-rules.ts";
 import { openVault } from "../../src/broker/commands/vault.ts";
 import type { DutyRun } from "../../src/broker/core/messages.ts";
-import type { Ledger } from "../../src/broker/state/broker-state.ts";
+import type { BrokerState } from "../../src/broker/state/broker-state.ts";
 import type {
   Command,
   CommandId,
@@ -37,7 +37,7 @@ export type SimRefreshesParts = Readonly<{
   log: SimLog;
   provider: SimProvider;
   secret: Uint8Array;
-  ledger: () => Ledger;
+  ledger: () => BrokerState;
   /** As far as the core knows now. */
   leads: (run: DutyRun) => boolean;
   submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;

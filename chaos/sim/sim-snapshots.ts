@@ -5,7 +5,7 @@
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, stepSnapshotRun } from "../../src/broker/snapshots/snapshot-run.ts";
-import type { Ledger } from "../../src/broker/state/broker-state.ts";
+import type { BrokerState } from "../../src/broker/state/broker-state.ts";
 import {
   type CommandId,
   type CommandRequest,
@@ -30,7 +30,7 @@ export type SimSnapshotsParts = Readonly<{
   disk: SnapshotDisk;
   cluster: string;
   rules: Readonly<SnapshotRules>;
-  ledger: () => Ledger;
+  ledger: () => BrokerState;
   neededAfter: () => Position;
   submit: (run: DutyRun, request: CommandRequest, answered: (result: CommandResult) => void) => void;
   ended: (run: DutyRun, outcome: "done" | "failed") => void;

@@ -111,8 +111,8 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: holder,
-        take: "if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.terms",
-        put: "if (state.terms",
+        take: "if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.limits",
+        put: "if (state.limits",
       },
     ],
   },
@@ -240,7 +240,7 @@ export const regionTestMutants: Readonly<Record<string, TestMutant>> = {
     section: 4,
     meaning: "two epochs of one number and different incarnations count as one",
     test: followerTest,
-    changes: [{ file: follower, take: "if (ahead || twin || standing", put: "if (ahead || standing" }],
+    changes: [{ file: follower, take: "if (ahead || twin || locateLink", put: "if (ahead || locateLink" }],
   },
   "foreign-snapshot-fresh": {
     section: 4,

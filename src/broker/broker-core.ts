@@ -21,22 +21,22 @@ import { poolRandom } from "./commands/random-pool.ts";
 import { type Counters, newCounters } from "./core/counters.ts";
 import type { BrokerEffect, BrokerInput, Leadership, LogAnswer } from "./core/messages.ts";
 import type { BrokerCoreOptions } from "./core/options.ts";
-import { type Note, type Purpose, type Standing, Work } from "./core/step-context.ts";
-import { Relay } from "./leader/batch-publisher.ts";
+import { type InternalMessage, type LeadershipState, type LogCallOwner, StepContext } from "./core/step-context.ts";
+import { BatchPublisher } from "./leader/batch-publisher.ts";
 import { BootKeys } from "./leader/boot-keys.ts";
-import { type Peer, Peers } from "./leader/broker-presence.ts";
-import { FirstAnswers } from "./leader/duplicate-check.ts";
+import { BrokerPresences, type Peer } from "./leader/broker-presence.ts";
+import { DuplicateCheck } from "./leader/duplicate-check.ts";
 import { DutyHolder } from "./leader/duty-holder.ts";
 import { Election, leaderIn } from "./leader/election.ts";
 import { reopen } from "./leader/epoch.ts";
 import { EpochClaims, epochJumpMax } from "./leader/epoch-claims.ts";
 import type { LeaderParts } from "./leader/leader.ts";
-import { Terms } from "./leader/leadership-lifecycle.ts";
-import { callerAt, Inbox } from "./leader/pending-commands.ts";
-import { Reports } from "./leader/reassertion-intake.ts";
-import { newHandBack } from "./state/broker-reassertions.ts";
-import { Ledger } from "./state/broker-state.ts";
-import { LedgerKeeper } from "./state/broker-state-sync.ts";
+import { LeadershipLifecycle } from "./leader/leadership-lifecycle.ts";
+import { callerAt, PendingCommands } from "./leader/pending-commands.ts";
+import { ReassertionIntake } from "./leader/reassertion-intake.ts";
+import { createBrokerReassertions } from "./state/broker-reassertions.ts";
+import { BrokerState } from "./state/broker-state.ts";
+import { BrokerStateSync } from "./state/broker-state-sync.ts";
 import { Pages } from "./state/page-server.ts";
 import { createPersonKeyCache, type PersonKeyCache } from "./state/person-key-cache.ts";
 
@@ -56,20 +56,20 @@ export function step(core: BrokerCore, input: BrokerInput): readonly [BrokerCore
 }
 
 class Machines {
-  readonly ledger: Ledger;
+  readonly ledger: BrokerState;
   readonly counters: Counters = newCounters();
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #keys: PersonKeyCache;
-  readonly #inbox: Inbox;
-  readonly #firstAnswers: FirstAnswers;
-  readonly #keeper: LedgerKeeper;
+  readonly #inbox: PendingCommands;
+  readonly #firstAnswers: DuplicateCheck;
+  readonly #keeper: BrokerStateSync;
   readonly #election: Election;
-  readonly #relay: Relay;
-  readonly #reports: Reports;
+  readonly #relay: BatchPublisher;
+  readonly #reports: ReassertionIntake;
   readonly #duties: DutyHolder;
   readonly #pages: Pages;
-  readonly #terms: Terms;
-  readonly #peers: Peers;
+  readonly #terms: LeadershipLifecycle;
+  readonly #peers: BrokerPresences;
   readonly #handBack: Reassertions;
   readonly #claims: EpochClaims;
   #stopping: "no" | "asked" | "over" = "no";
@@ -83,11 +83,11 @@ class Machines {
     const random = poolRandom(options.random);
     const reads = options.reads ?? readsLevel;
     const { recentEventsMax } = options;
-    this.ledger = new Ledger({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
+    this.ledger = new BrokerState({ reads, ...(recentEventsMax === undefined ? {} : { recentEventsMax }) });
     const { ledger, counters } = this;
-    const work = new Work(options.writeTimeoutMs);
-    this.#peers = new Peers(work, { brokerId: options.brokerId, version, reads });
-    const inbox = new Inbox(
+    const work = new StepContext(options.writeTimeoutMs);
+    this.#peers = new BrokerPresences(work, { brokerId: options.brokerId, version, reads });
+    const inbox = new PendingCommands(
       work,
       ledger,
       options.commandsMax === undefined ? {} : { commandsMax: options.commandsMax },
@@ -95,16 +95,16 @@ class Machines {
     this.#work = work;
     this.#keys = createPersonKeyCache(secrets);
     this.#inbox = inbox;
-    this.#firstAnswers = new FirstAnswers(work, {
+    this.#firstAnswers = new DuplicateCheck(work, {
       ...{ inbox, ledger, counters },
       isCurrent: (term) => this.#terms.isCurrent(term),
     });
-    this.#keeper = new LedgerKeeper(work, { ledger, counters, beginsFrom: options.beginsFrom ?? "log" });
-    this.#relay = new Relay(work, { ledger, counters });
-    this.#reports = new Reports(work, { inbox, ledger, counters });
+    this.#keeper = new BrokerStateSync(work, { ledger, counters, beginsFrom: options.beginsFrom ?? "log" });
+    this.#relay = new BatchPublisher(work, { ledger, counters });
+    this.#reports = new ReassertionIntake(work, { inbox, ledger, counters });
     this.#pages = new Pages(work, ledger);
     this.#claims = new EpochClaims(work, counters);
-    this.#handBack = newHandBack(work, random);
+    this.#handBack = createBrokerReassertions(work, random);
     const { brokerId, brokerUrl, expirySweepMs, commandSweepMs } = options;
     this.#election = new Election(work, {
       ...{ brokerId, brokerUrl, exclusive, takeoverMs, random },
@@ -127,12 +127,16 @@ class Machines {
       vaultKey: vaultKey(secret),
       proofMsMax: options.writeTimeoutMs,
     };
-    this.#terms = new Terms(parts, { keeper: this.#keeper, election: this.#election, duties: this.#duties });
+    this.#terms = new LeadershipLifecycle(parts, {
+      keeper: this.#keeper,
+      election: this.#election,
+      duties: this.#duties,
+    });
   }
 
   // --- what can be seen of it
 
-  get standing(): Standing {
+  get standing(): LeadershipState {
     return this.#terms.leader !== null ? "leading" : this.#election.standing;
   }
   /** The epoch that we lead; null while we do not. */
@@ -197,7 +201,7 @@ class Machines {
   take(input: BrokerInput): readonly BrokerEffect[] {
     this.#work.begin(input.at);
     try {
-      this.#terms.leader?.land();
+      this.#terms.leader?.publishCommitted();
       this.#drain();
       this.#dispatch(input);
       this.#drain();
@@ -306,7 +310,7 @@ class Machines {
   }
 
   /** The answer to a question of ours, to whoever asked it. */
-  #answered(purpose: Purpose, outcome: LogAnswer): void {
+  #answered(purpose: LogCallOwner, outcome: LogAnswer): void {
     const leader = "term" in purpose && this.#terms.leader?.term === purpose.term ? this.#terms.leader : null;
     switch (purpose.to) {
       case "election":
@@ -343,7 +347,7 @@ class Machines {
     if (this.#terms.leader?.desk.takeNews() === true) this.#terms.leader.receipts.noteNews();
   }
 
-  #told(note: Note): void {
+  #told(note: InternalMessage): void {
     switch (note.type) {
       case "standing":
         if (note.standing === "following") this.#inbox.moveAll();
@@ -381,7 +385,7 @@ class Machines {
     }
   }
 
-  #commandAnswered({ waiter, answer }: Extract<Note, { type: "answered" }>): void {
+  #commandAnswered({ waiter, answer }: Extract<InternalMessage, { type: "answered" }>): void {
     switch (waiter.type) {
       case "receipt":
         return this.#terms.leader?.receipts.commandAnswered(waiter.ask, answer);
@@ -415,12 +419,12 @@ class Machines {
 
   /** A bug of ours. Nothing is concluded from it: the epoch is opened again and everything is looked up. */
   #failed(error: unknown): void {
-    this.#work.journal("error", "a step of the broker's core failed", { err: error });
+    this.#work.logger("error", "a step of the broker's core failed", { err: error });
     this.#terms.leader?.finish(reopen("a step of the leader failed"));
     try {
       this.#drain();
     } catch (again) {
-      this.#work.journal("error", "a step of the broker's core failed twice", { err: again });
+      this.#work.logger("error", "a step of the broker's core failed twice", { err: again });
     }
   }
 

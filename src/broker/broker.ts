@@ -33,8 +33,8 @@ import {
   vaultKey,
 } from "../replication/index.ts";
 import type { LeaderClient } from "./api/leader-client.ts";
-import type { RouterDeps, Via } from "./api/leader-router.ts";
-import { createDatabroker, type Led } from "./api/local-databroker.ts";
+import type { CallOrigin, RouterDeps } from "./api/leader-router.ts";
+import { createDatabroker, type LeaderHandle } from "./api/local-databroker.ts";
 import { createPageCalls } from "./api/page-calls.ts";
 import { createReceiptOffice } from "./api/receipt-issuer.ts";
 import { newBrokerCore, step } from "./broker-core.ts";
@@ -49,21 +49,21 @@ import type {
   PageAnswer,
   ReceiptAnswer,
 } from "./core/messages.ts";
-import { Bell, createAlarm } from "./core/notifier.ts";
-import { Answers } from "./core/pending-requests.ts";
-import type { Presence, Tidings } from "./leader/broker-presence.ts";
+import { createWakeTimer, Notifier } from "./core/notifier.ts";
+import { PendingRequests } from "./core/pending-requests.ts";
+import type { GossipMessage, Presence } from "./leader/broker-presence.ts";
 import { createDutyRunner, type Duty, type DutyContext } from "./leader/duties.ts";
 import type { LeaseOptions } from "./leader/leader.ts";
-import { LeaseRefusedError } from "./leader/lease-message-error.ts";
+import { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "./leader/lease-messages.ts";
 import { epochIsOver } from "./leader/pending-commands.ts";
 import { rewrapDuty } from "./leader/rewrap-duty.ts";
-import { Speakers } from "./peers/epoch-signers.ts";
+import { EpochSigners } from "./peers/epoch-signers.ts";
 import { createTidings } from "./peers/gossip.ts";
 import { nodeOpener } from "./peers/node-opener.ts";
 import { answerOf } from "./perform-log-call.ts";
 import { neededAfter } from "./snapshots/retention-floor.ts";
-import type { SnapshotOffice } from "./snapshots/snapshot-service.ts";
+import type { SnapshotService } from "./snapshots/snapshot-service.ts";
 
 export type BrokerOptions = Readonly<{
   log: EventLog;
@@ -95,7 +95,7 @@ export type BrokerOptions = Readonly<{
   expirySweepMs?: number;
   commandSweepMs?: number;
   /** Null: it takes none, serves none, and folds the log from its beginning. Its duty is one of `duties`. */
-  snapshots?: SnapshotOffice | null;
+  snapshots?: SnapshotService | null;
 }>;
 
 export type BrokerReadiness = Readonly<{ ready: boolean; reasons: readonly string[] }>;
@@ -105,9 +105,9 @@ export type Broker = Readonly<{
   /** Within this process, in a role. */
   databroker: (role: Role) => Databroker;
   /** For whoever serves it over the network. */
-  databrokerVia: (via: Via) => Databroker;
+  databrokerVia: (via: CallOrigin) => Databroker;
   /** Another broker says that it is there. */
-  announced: (presence: Presence, tidings: Tidings) => Tidings;
+  announced: (presence: Presence, tidings: GossipMessage) => GossipMessage;
   leading: () => boolean;
   ready: () => BrokerReadiness;
   /**
@@ -135,17 +135,17 @@ export function startBroker(options: BrokerOptions): Broker {
   const rewrap = previousSecret ? rewrapDuty({ log, secret: options.secret, previousSecret, random, logger }) : null;
   const allDuties = rewrap === null ? options.duties : [...options.duties, rewrap];
   const boot: BootId = parseBootId(Buffer.from(options.random(16)).toString("hex"));
-  const speakers = new Speakers({ cluster, name: brokerId, boot }, options.secret);
+  const speakers = new EpochSigners({ cluster, name: brokerId, boot }, options.secret);
   const openNodeEnvelope = nodeOpener(cluster, secrets);
   const proven = new ProvenReplacements();
   const openBrokerEnvelope = createBrokerOpener({ cluster, secrets });
   /** Rings when who leads may have changed. */
-  const seat = new Bell();
+  const seat = new Notifier();
   /** Envelopes of ours come back by a fan-out within the process. */
   const published = new WeakSet<Uint8Array>();
   const over = Promise.withResolvers<void>();
   const read = Promise.withResolvers<string | null>();
-  const alarm = createAlarm(() => feed({ type: "woke", at: moment() }));
+  const alarm = createWakeTimer(() => feed({ type: "woke", at: moment() }));
 
   let core = newBrokerCore({
     ...{ brokerId, secrets, lease: options.lease, takeoverMs: options.takeoverMs, duties: allDuties },
@@ -217,7 +217,7 @@ export function startBroker(options: BrokerOptions): Broker {
       case "reassert":
         return void handBack(effect);
       case "seatChanged":
-        return seat.ring();
+        return seat.notify();
       case "reasserted":
         return; // the journal and the counters tell it
       case "journal":
@@ -234,7 +234,7 @@ export function startBroker(options: BrokerOptions): Broker {
     const before = fanout.status().dropped;
     let dropped = false;
     try {
-      const speaker = speakers.speakerOf(by);
+      const speaker = speakers.signerFor(by);
       for (const part of splitBatch(batch)) {
         const envelope = sealEnvelope(speaker, "batch", encodeMessage(part));
         published.add(envelope);
@@ -265,10 +265,10 @@ export function startBroker(options: BrokerOptions): Broker {
   // --- questions of others
 
   const asks = { next: 1 };
-  const commands = new Answers<CommandAnswer>(asks);
-  const leases = new Answers<LeaseAnswer>(asks);
-  const receipts = new Answers<ReceiptAnswer>(asks);
-  const pages = new Answers<PageAnswer>(asks);
+  const commands = new PendingRequests<CommandAnswer>(asks);
+  const leases = new PendingRequests<LeaseAnswer>(asks);
+  const receipts = new PendingRequests<ReceiptAnswer>(asks);
+  const pages = new PendingRequests<PageAnswer>(asks);
   const page = createPageCalls({ pages, feed, moment });
 
   function submit(request: CommandRequest, waitMs: number): Promise<CommandAnswer> {
@@ -288,15 +288,15 @@ export function startBroker(options: BrokerOptions): Broker {
   }
 
   /** What is asked of the leader while it is us: the same object as long as one epoch of ours lasts. */
-  let led: Led | undefined;
-  function here(): Led | undefined {
+  let led: LeaderHandle | undefined;
+  function here(): LeaderHandle | undefined {
     const by = core.leadership;
     if (by === null) led = undefined;
     else if (led?.epoch !== by.epoch || led.incarnation !== by.incarnation) led = leaderOf(by);
     return led;
   }
 
-  function leaderOf(by: NonNullable<typeof core.leadership>): Led {
+  function leaderOf(by: NonNullable<typeof core.leadership>): LeaderHandle {
     return {
       ...by,
       async lease(envelope, origin) {
@@ -304,11 +304,11 @@ export function startBroker(options: BrokerOptions): Broker {
         const answer = await leases.ask((id) => feed({ type: "nodeSaid", at: moment(), id, origin, message }));
         switch (answer.type) {
           case "granted":
-            return sealEnvelope(speakers.speakerOf(answer.by), "grant", encodeMessage(answer.grant));
+            return sealEnvelope(speakers.signerFor(answer.by), "grant", encodeMessage(answer.grant));
           case "taken":
             return null;
           case "refused":
-            throw new LeaseRefusedError(answer.reason);
+            throw new LeaseMessageRejectedError(answer.reason);
           case "unavailable":
             throw new BrokerUnavailableError(answer.message);
           default:
@@ -346,7 +346,7 @@ export function startBroker(options: BrokerOptions): Broker {
       submit: (request) => submitAsDuty(request, run),
       leadership: { epoch: run.epoch, incarnation: run.incarnation },
       epochs: () => core.ledger.epochs,
-      sealManifest: (manifest) => sealManifest(speakers.speakerOf(run), manifest),
+      sealManifest: (manifest) => sealManifest(speakers.signerFor(run), manifest),
       neededAfter: () => neededAfter(core.standings(moment()), core.ledger.applied.position),
     };
   }
@@ -380,7 +380,7 @@ export function startBroker(options: BrokerOptions): Broker {
     seen: () => ({ epoch: core.epochSeen, leaderUrl: core.leaderSeen?.brokerUrl ?? null }),
     onEpoch: (epoch) => feed({ type: "brokerHeard", at: moment(), epoch, incarnation: "" }),
   });
-  const router: RouterDeps<Led> = {
+  const router: RouterDeps<LeaderHandle> = {
     here,
     leaderUrl() {
       const seen = here() === undefined ? core.leaderSeen : null;
@@ -395,7 +395,7 @@ export function startBroker(options: BrokerOptions): Broker {
     ...{ cluster, brokerId, log, clock, counters: core.counters },
     sign: createReceiptSigner(options.secret),
   });
-  const databrokerVia = (via: Via): Databroker =>
+  const databrokerVia = (via: CallOrigin): Databroker =>
     createDatabroker(via, {
       ...{ version: options.version ?? "", reads: core.reads },
       ...{ cluster, brokerId, log, router, leaderClient, vaultKeys, clock, submit, pages: page, receipts: office },

@@ -6,12 +6,12 @@ export { type Broker, type BrokerOptions, type BrokerReadiness, startBroker } fr
 export { ForbiddenError } from "./commands/permissions.ts";
 export type { Duty, DutyContext } from "./leader/duties.ts";
 export type { LeaseOptions } from "./leader/leader.ts";
-export { LeaseRefusedError } from "./leader/lease-message-error.ts";
+export { LeaseMessageRejectedError } from "./leader/lease-message-error.ts";
 export { openAgeMark } from "./region/age-mark-file.ts";
 export { RegionCopy } from "./region/region-copy.ts";
 export { openRegionCopy } from "./region/region-copy-file.ts";
 export { type RegionalBrokerOptions, startRegionalBroker, type WiredReplica } from "./region/regional-broker.ts";
 export { buildSnapshot } from "./snapshots/build-snapshot.ts";
 export { compareWithLog, type SnapshotComparison } from "./snapshots/snapshot-check.ts";
-export { createSnapshotOffice, type SnapshotOffice } from "./snapshots/snapshot-service.ts";
+export { createSnapshotService, type SnapshotService } from "./snapshots/snapshot-service.ts";
 export { snapshotPlaceOf } from "./snapshots/snapshot-store.ts";

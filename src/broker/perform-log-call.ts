@@ -6,9 +6,9 @@ import { type Link, unreachable } from "../events/index.ts";
 import type { EventLog } from "../replication/index.ts";
 import type { LogAnswer, LogCall } from "./core/messages.ts";
 import { firstEventOf } from "./leader/epoch.ts";
-import type { Speakers } from "./peers/epoch-signers.ts";
+import type { EpochSigners } from "./peers/epoch-signers.ts";
 
-export async function answerOf(log: EventLog, call: LogCall, speakers: Speakers): Promise<LogAnswer> {
+export async function answerOf(log: EventLog, call: LogCall, speakers: EpochSigners): Promise<LogAnswer> {
   try {
     return await ask(log, call, speakers);
   } catch (cause) {
@@ -17,11 +17,11 @@ export async function answerOf(log: EventLog, call: LogCall, speakers: Speakers)
   }
 }
 
-async function ask(log: EventLog, call: LogCall, speakers: Speakers): Promise<LogAnswer> {
+async function ask(log: EventLog, call: LogCall, speakers: EpochSigners): Promise<LogAnswer> {
   switch (call.op) {
     case "openEpoch": {
       const { keySeed, eventId: _, recordedAt: __, ...request } = call.request;
-      const publicKey = speakers.draw(request.incarnation, keySeed);
+      const publicKey = speakers.generate(request.incarnation, keySeed);
       let previous: Link | undefined;
       const outcome = await log.openEpoch({
         ...request,

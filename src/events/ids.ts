@@ -1,5 +1,5 @@
 /**
- * Brands: ids and places that cannot be mixed up by accident.
+ * Ids: ids and positions that cannot be mixed up by accident.
  *
  * A branded value is made only by its parser, so holding one is proof that the check was done. Positions are plain
  * numbers: they are safe to 2^53 and travel through JSON, cookies and columns without a codec (docs/adr/0002-positions-are-numbers.md).

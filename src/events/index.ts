@@ -168,9 +168,9 @@ export {
   userIdOf,
 } from "./profile.ts";
 export type { ProjectionCapture } from "./projection/capture.ts";
-export { type FactPlace, FactPlaces } from "./projection/fact-positions.ts";
+export { type FactPlace, FactPositions } from "./projection/fact-positions.ts";
 export { Projection } from "./projection/projection.ts";
-export { OutOfOrderError, type SessionStanding } from "./projection/projection-types.ts";
+export { OutOfOrderError, type SessionStatus } from "./projection/projection-types.ts";
 export {
   type ActiveSession,
   type Device,
@@ -197,7 +197,7 @@ export {
   type WrappedKey,
   wrapKey,
 } from "./seal.ts";
-export { Recent } from "./session-index/generational-cache.ts";
+export { GenerationalCache } from "./session-index/generational-cache.ts";
 export type { SessionIndex } from "./session-index/session-index.ts";
 export { chunkFormat, SnapshotChunks } from "./snapshot/chunks.ts";
 export { loadProjection, ProjectionLoader, type SnapshotCounts } from "./snapshot/load.ts";

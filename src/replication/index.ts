@@ -25,14 +25,14 @@ export { overheadBytesOf } from "./fanout/nats-delivery.ts";
 export { connectNatsFanout, InvalidClusterNameError, type NatsFanoutOptions } from "./fanout/nats-fanout.ts";
 export { natsJetstream, natsTransport } from "./fanout/nats-modules.ts";
 export {
+  type ChainHistory,
   type EpochMark,
-  emptyTrail,
+  emptyHistory,
   follow,
-  type Standing,
-  sharesPlace,
-  standing,
-  type Trail,
-  trailFrom,
+  historyFrom,
+  type LinkLocation,
+  locateLink,
+  sharesLink,
 } from "./lease/chain-history.ts";
 export {
   type Accepted,
@@ -124,11 +124,11 @@ export type {
   Delivered,
   FanoutState,
   LeaseAnswer as NodeLeaseAnswer,
+  LeaseMessage,
   LoadedSnapshot,
   NodeEffect,
   NodeInput,
   ReadAnswer,
-  Spoken,
 } from "./node/messages.ts";
 export {
   NodeCore,
@@ -220,7 +220,7 @@ export {
   type MessageKind,
   type Opened,
   type RefusedMessage,
-  type Speaker,
+  type Signer,
   sealEnvelope,
 } from "./wire/envelope.ts";
 export {

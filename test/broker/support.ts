@@ -36,7 +36,7 @@ import {
   nodeKeyFrom,
   openGrant,
   type Renew,
-  type Speaker,
+  type Signer,
   sealEnvelope,
   systemClock,
 } from "../../src/replication/index.ts";
@@ -188,7 +188,7 @@ export class FakeNode {
   readonly node: NodeId;
   readonly boot: BootId;
   readonly key: NodeKey;
-  readonly speaker: Speaker;
+  readonly speaker: Signer;
   region = "eu";
   role: Renew["role"] = "proxy";
   windowMs = 5_000;

@@ -27,7 +27,7 @@ import {
   type ConfigHash,
   decode,
   encode,
-  FactPlaces,
+  FactPositions,
   type GroupId,
   type Link,
   type NodeId,
@@ -197,7 +197,7 @@ export async function startRig(
   const lease = { overdueMs: -1_000 };
   const behind: Rig["behind"] = { answer: "reached" };
   const sticky = new Set<Stream>();
-  const places = new FactPlaces(0 as Position);
+  const places = new FactPositions(0 as Position);
   const shadowed: [routeId: string, direction: ShadowDirection][] = [];
   const registry = new Registry();
   const config = configOf(routes, parts.config ?? {});

@@ -18,14 +18,14 @@ import {
   parseGoodbye,
   parseRenew,
   type Renew,
-  type Speaker,
+  type Signer,
 } from "../../src/replication/index.ts";
 import { cluster, History, leaderOf, say, secret } from "./support.ts";
 
 export class FakeBrokers {
   log: History;
   fanout: Fanout | null;
-  leader: Speaker;
+  leader: Signer;
   readonly keys = new Map<string, WrappedKey>();
   readonly renews: Renew[] = [];
   readonly confirms: Confirm[] = [];

@@ -34,7 +34,7 @@ import {
   type MessageKind,
   type ReadOutcome,
   type Role,
-  type Speaker,
+  type Signer,
   sealEnvelope,
   signingPairFromSeed,
 } from "../../src/replication/index.ts";
@@ -186,7 +186,7 @@ export function history(count: number, epoch = 1, life = 0): History {
 type SpeakerParts = Partial<Omit<Certificate, "publicKey">> & Readonly<{ rootSecret?: Uint8Array; rootRole?: Role }>;
 
 /** A broker that leads an epoch, unless told to be somebody else. */
-export function aSpeaker(parts: SpeakerParts = {}): Speaker {
+export function aSpeaker(parts: SpeakerParts = {}): Signer {
   const { rootSecret = secret, rootRole, ...identity } = parts;
   const certificate = {
     cluster,
@@ -201,11 +201,11 @@ export function aSpeaker(parts: SpeakerParts = {}): Speaker {
   return enrol(certificate, pair, enrolmentRoot(rootSecret, rootRole ?? certificate.role));
 }
 
-export function leaderOf(epoch: number, incarnation = `incarnation-${epoch}`): Speaker {
+export function leaderOf(epoch: number, incarnation = `incarnation-${epoch}`): Signer {
   return aSpeaker({ epoch: epoch as Epoch, incarnation: incarnation as Incarnation });
 }
 
-export function say(speaker: Speaker, kind: MessageKind, message: Parameters<typeof encodeMessage>[0]): Uint8Array {
+export function say(speaker: Signer, kind: MessageKind, message: Parameters<typeof encodeMessage>[0]): Uint8Array {
   return sealEnvelope(speaker, kind, encodeMessage(message));
 }
 

@@ -8,13 +8,13 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-const made = String.raw`(?:new (?:Map|Set|LRUCache|Recent)\b|growingCache\b|\[\](?=[;,\s)]|$))`;
+const made = String.raw`(?:new (?:Map|Set|LRUCache|GenerationalCache)\b|growingCache\b|\[\](?=[;,\s)]|$))`;
 const field = new RegExp(String.raw`^  (?:static |readonly )*(#?\w+)(?:\??: [^=]+)? = (?:.*\W)?${made}`);
 const fieldInConstructor = new RegExp(String.raw`^\s+this\.(#?\w+) = ${made}`);
 const variable = new RegExp(String.raw`^(\s*)(?:export )?(?:const|let) (\w+)(?:: [^=]+)? =\s*${made}`);
 /** A property of an object that a function makes. */
 const property =
-  /^\s+(\w+): (?:(?:new LRUCache|new Recent|growingCache)\b|new (?:Map|Set)(?:<.*>)?\(\))|\{ (\w+): new LRUCache\b/;
+  /^\s+(\w+): (?:(?:new LRUCache|new GenerationalCache|growingCache)\b|new (?:Map|Set)(?:<.*>)?\(\))|\{ (\w+): new LRUCache\b/;
 const arrayCallback = /\.(?:map|filter|forEach|flatMap|some|every|find|reduce|toSorted|sort)\(|Array\.from\(/;
 const opensFunction =
   /\bfunction\*? ?\w*[(<]|=>|^\s*(?:async |get |set |static |\*)*#?\w+(?:<[^>]*>)?\(.*\)(?:: .*)? \{$|^\s*\)(?:: .*)? (?:=> )?\{$/;

@@ -4,7 +4,7 @@
  * Asked after the answer has been found, never before: nothing here can change one, and a shadow policy that fails is a line in the record.
  * Its facts are not among those that a decision is kept under, so it cuts nothing. Pure but for what counts.
  */
-import { type FactPlaces, type NodeId, type Projection, type UnixMs, unreachable } from "../../events/index.ts";
+import { type FactPositions, type NodeId, type Projection, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Policies, RoutePolicy } from "./compile.ts";
 import { answerOf } from "./decide.ts";
 import type { Decision, DecisionRequest, Principal } from "./decision.ts";
@@ -100,7 +100,7 @@ function directionOf(live: Answered, shadow: ShadowAnswer): ShadowDirection {
 /** Where the log said last what this node holds. */
 export function placeIn(
   replica: Readonly<{
-    places: Pick<FactPlaces, "of" | "session" | "sessionGone" | "membership">;
+    places: Pick<FactPositions, "of" | "session" | "sessionGone" | "membership">;
     projection: Pick<Projection, "session">;
   }>,
 ): PlaceOf {

@@ -58,12 +58,12 @@ export class CallerCache {
 }
 
 export function resolveCaller(
-  projection: Pick<Projection, "standing" | "groupsOf">,
+  projection: Pick<Projection, "sessionStatus" | "groupsOf">,
   handle: CallerHandle | undefined,
   { now, idpId, credentialInHeader, open, cache }: CallerOptions,
 ): Caller {
   if (handle === undefined) return nobody("no-credential", credentialInHeader);
-  const standing = projection.standing(handle.sessionId);
+  const standing = projection.sessionStatus(handle.sessionId);
   if (standing.standing === "unknown") return nobody("session-unknown", credentialInHeader);
   if (standing.standing === "revoked") {
     if (standing.session.status === "active") cache?.delete(standing.session);

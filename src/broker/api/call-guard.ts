@@ -16,13 +16,13 @@ import {
   callText,
   sealAnswer,
 } from "../../replication/index.ts";
-import { forwardedHeader, type Via } from "./leader-router.ts";
+import { type CallOrigin, forwardedHeader } from "./leader-router.ts";
 import { createSeenCalls } from "./replay-guard.ts";
 import { type CallProof, createTokenVerifier, toleranceSeconds, UnauthenticatedError } from "./service-token.ts";
 
 export type CallGuard = Readonly<{
   /** @throws UnauthenticatedError */
-  viaOf: (request: FastifyRequest) => Via;
+  viaOf: (request: FastifyRequest) => CallOrigin;
   /** Called with the body as it came, before anything is made of it. @throws UnauthenticatedError */
   checkBody: (request: FastifyRequest, body: Uint8Array) => void;
   refused: () => number;
@@ -33,7 +33,7 @@ export type CallGuard = Readonly<{
 /** Some thousand nodes, for as long as a proof is good. */
 const callsMax = 500_000;
 
-type Asked = Readonly<{ via: Via; proof: CallProof }>;
+type Asked = Readonly<{ via: CallOrigin; proof: CallProof }>;
 
 export function guardCalls(
   app: FastifyInstance,

@@ -35,8 +35,8 @@ import {
 import type { Broker } from "../broker.ts";
 import { MalformedCommandError, parseCommandRequest } from "../commands/parse-command.ts";
 import { ForbiddenError, mayAsk, refuseCommand } from "../commands/permissions.ts";
-import type { Presence, Tidings } from "../leader/broker-presence.ts";
-import { LeaseRefusedError } from "../leader/lease-message-error.ts";
+import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
+import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { pageEventsMax, pageWaitMsMax } from "../state/page-server.ts";
 import { guardCalls } from "./call-guard.ts";
 import { tidingsIn } from "./gossip-routes.ts";
@@ -298,7 +298,8 @@ function refuse(error: unknown, reply: FastifyReply, logger: Logger): FastifyRep
     return json(reply.code(401).header("www-authenticate", "Bearer"), said);
   }
   if (error instanceof ForbiddenError) return json(reply.code(403), { error: "forbidden" });
-  if (error instanceof LeaseRefusedError) return json(reply.code(403), { error: "no-lease", reason: error.reason });
+  if (error instanceof LeaseMessageRejectedError)
+    return json(reply.code(403), { error: "no-lease", reason: error.reason });
   if (error instanceof BrokerUnavailableError || error instanceof LogUnavailableError) {
     return json(unavailable(reply, 1_000), { error: "unavailable" });
   }
@@ -339,7 +340,7 @@ function fieldOf(fields: unknown, name: string): unknown {
     : undefined;
 }
 
-function tidingsOf(body: unknown): Tidings {
+function tidingsOf(body: unknown): GossipMessage {
   try {
     return tidingsIn(body);
   } catch (cause) {

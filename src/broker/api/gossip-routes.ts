@@ -1,7 +1,7 @@
-/** Tidings on the wire: what brokers tell each other over HTTP once a second, beside that they are there. Pure. */
+/** Gossip on the wire: the bodies that brokers exchange over HTTP once a second, beside their presence. Pure. */
 import { z } from "zod";
 import { decode, parseEpoch } from "../../events/index.ts";
-import type { Tidings } from "../leader/broker-presence.ts";
+import type { GossipMessage } from "../leader/broker-presence.ts";
 
 const tidings = z.object({
   epoch: z.number().int().nonnegative().transform(parseEpoch).default(parseEpoch(0)),
@@ -9,10 +9,10 @@ const tidings = z.object({
 });
 
 /** A broker of an older version says nothing of either. @throws z.ZodError when it is something else */
-export function tidingsIn(body: unknown): Tidings {
+export function tidingsIn(body: unknown): GossipMessage {
   return tidings.parse(body);
 }
 
-export function parseTidings(body: Uint8Array): Tidings {
+export function parseTidings(body: Uint8Array): GossipMessage {
   return tidingsIn(decode(body));
 }

@@ -27,8 +27,8 @@ import {
   refuseAnswer,
   signCall,
 } from "../../replication/index.ts";
-import type { Presence, Tidings } from "../leader/broker-presence.ts";
-import { LeaseRefusedError } from "../leader/lease-message-error.ts";
+import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
+import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { parseTidings } from "./gossip-routes.ts";
 import { forwardedHeader } from "./leader-router.ts";
 import type { Caller } from "./service-token.ts";
@@ -51,7 +51,7 @@ export type LeaderClient = Readonly<{
   receipt: (at: At, target: ReceiptTarget, options: ReceiptOptions) => Promise<Receipt>;
   status: (at: At) => Promise<ClusterStatus>;
   /** Tells another broker, whether it leads or not, that this one is there. */
-  announce: (at: At, presence: Presence, tidings: Tidings) => Promise<Tidings>;
+  announce: (at: At, presence: Presence, tidings: GossipMessage) => Promise<GossipMessage>;
   takeSnapshot: (at: At) => Promise<Position>;
   /** Answers in the leader's place that were not believed. */
   refused: () => number;
@@ -137,7 +137,7 @@ export function createLeaderClient(options: LeaderClientOptions): LeaderClient {
       const contentType = "application/octet-stream";
       const answer = await ask(at, { method: "POST", path: "/v1/leases", body: envelope, contentType });
       if (answer.status === 204) return null;
-      if (answer.status === 403) throw new LeaseRefusedError(reasonIn(answer.body));
+      if (answer.status === 403) throw new LeaseMessageRejectedError(reasonIn(answer.body));
       return parsed(answer, [200], (bytes) => bytes);
     },
     async receipt(at, target, { wait, timeoutMs, region, seen }) {

@@ -1,9 +1,9 @@
 /**
- * Router: to whoever leads. What only the leader can answer is answered here while we lead, handed on while another broker
+ * Leader router: routes calls to the leader. What only the leader can answer is answered here while we lead, handed on while another broker
  * does, and asked again, within a bound, while nobody does: a takeover costs a caller time, never a wrong answer.
  */
 import { BrokerUnavailableError, type RenewOrigin } from "../../replication/index.ts";
-import { type Bell, pause } from "../core/notifier.ts";
+import { type Notifier, pause } from "../core/notifier.ts";
 import type { At } from "./leader-client.ts";
 import type { Caller } from "./service-token.ts";
 
@@ -11,7 +11,7 @@ import type { Caller } from "./service-token.ts";
 export const forwardedHeader = "cardea-forwarded";
 
 /** How a request reached us. What was handed on by another broker is not handed on again. */
-export type Via = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded"; caller: Caller }>;
+export type CallOrigin = Readonly<{ origin: RenewOrigin; hop: "direct" | "forwarded"; caller: Caller }>;
 
 export type RouterDeps<Here> = Readonly<{
   /** Undefined while we do not lead. */
@@ -19,21 +19,21 @@ export type RouterDeps<Here> = Readonly<{
   /** Where the leader can be reached; undefined while it is not known, or is us. */
   leaderUrl: () => string | undefined;
   /** Rings when that may have changed. */
-  bell: Bell;
+  bell: Notifier;
   monotonic: () => number;
 }>;
 
 export type Asked<Here, T> = Readonly<{
-  via: Via;
+  via: CallOrigin;
   withinMs: number;
   /** Asked before each new attempt: true ends it sooner. */
   isHopeless?: () => boolean;
   /** `moved`: we turned out not to lead. */
-  here: (here: Here, leftMs: number) => Promise<T | typeof moved>;
+  here: (here: Here, leftMs: number) => Promise<T | typeof notLeader>;
   there: (at: At) => Promise<T>;
 }>;
 
-export const moved: unique symbol = Symbol("moved");
+export const notLeader: unique symbol = Symbol("moved");
 
 const lookAgainMs = 100;
 /** After an attempt that failed. */
@@ -51,7 +51,7 @@ export async function route<Here, T>(deps: RouterDeps<Here>, asked: Asked<Here, 
     const url = deps.leaderUrl();
     if (here !== undefined) {
       const answer = await asked.here(here, leftMs);
-      if (answer !== moved) return answer;
+      if (answer !== notLeader) return answer;
     } else if (asked.via.hop === "forwarded") {
       break;
     } else if (url !== undefined && leftMs > 0) {

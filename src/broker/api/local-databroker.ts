@@ -1,5 +1,5 @@
 /**
- * Databroker port: the broker as others in its process see it, and as the HTTP API serves it, in one caller's role.
+ * Local databroker: the broker as others in its process see it, and as the HTTP API serves it, in one caller's role.
  */
 import type {
   BrokerId,
@@ -33,16 +33,16 @@ import { openTokens } from "../commands/vault.ts";
 import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
 import { unavailable } from "../leader/pending-commands.ts";
-import type { SnapshotOffice } from "../snapshots/snapshot-service.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { SnapshotService } from "../snapshots/snapshot-service.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import type { LeaderClient } from "./leader-client.ts";
-import { moved, type RouterDeps, route, type Via } from "./leader-router.ts";
-import type { ReceiptOffice } from "./receipt-issuer.ts";
+import { type CallOrigin, notLeader, type RouterDeps, route } from "./leader-router.ts";
+import type { ReceiptIssuer } from "./receipt-issuer.ts";
 
 export type PageRequest = Readonly<{ limit: number; waitMs: number; signal?: AbortSignal }>;
 
 /** What is asked of the leader of an epoch, while it is us. */
-export type Led = Readonly<{
+export type LeaderHandle = Readonly<{
   epoch: Epoch;
   incarnation: Incarnation;
   lease: (envelope: Uint8Array, origin: RenewOrigin) => Promise<Uint8Array | null>;
@@ -61,23 +61,23 @@ export type DatabrokerPortDeps = Readonly<{
   reads: number;
   advertisedUrl: string | null;
   log: EventLog;
-  ledger: Ledger;
+  ledger: BrokerState;
   /** Answers when the outcome is certain, or after this long. */
   submit: (request: CommandRequest, waitMs: number) => Promise<CommandAnswer>;
   counters: Counters;
-  router: RouterDeps<Led>;
+  router: RouterDeps<LeaderHandle>;
   leaderClient: LeaderClient;
   pages: (after: Link, request: PageRequest) => Promise<PageOutcome>;
   vaultKeys: readonly Uint8Array[];
   /** Dates and signs receipts on their way out. */
-  receipts: ReceiptOffice;
+  receipts: ReceiptIssuer;
   /** How long a command waits for its outcome. */
   commandMs: number;
   /** Nobody leads and the store does not answer: a command is not held for long. */
   isHopeless: () => boolean;
   takesCommands: () => boolean;
   /** Null: this process keeps no snapshots. */
-  snapshots: Pick<SnapshotOffice, "places" | "want"> | null;
+  snapshots: Pick<SnapshotService, "places" | "want"> | null;
   clock: Clock;
 }>;
 
@@ -93,7 +93,7 @@ const statusMs = 2_000;
 const receiptGraceMs = 3_000;
 const receiptMsMax = 120_000;
 
-export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker {
+export function createDatabroker(via: CallOrigin, deps: DatabrokerPortDeps): Databroker {
   const { router, counters, leaderClient } = deps;
   const { role } = via.caller;
 
@@ -126,7 +126,7 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
                 via.origin === "remote" ? refuseActivation(request.command, via.caller.name, isRegional) : undefined;
               if (notOwn !== undefined) return { type: "refused", commandId, code: "forbidden", message: notOwn };
               const answer = await submit(request, leftMs);
-              return answer.type === "moved" ? moved : answer;
+              return answer.type === "moved" ? notLeader : answer;
             },
             async there(at) {
               counters.commandsForwarded += 1;
@@ -150,7 +150,7 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
 
     async lease(envelope) {
       check("lease");
-      return route<Led, Uint8Array | null>(router, {
+      return route<LeaderHandle, Uint8Array | null>(router, {
         via,
         withinMs: leaseMs,
         here: (leader) => leader.lease(envelope, via.origin),
@@ -172,7 +172,7 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
           try {
             return await deps.receipts.answer(ask, left());
           } catch (error) {
-            if (error instanceof BrokerUnavailableError && router.here() !== leader) return moved;
+            if (error instanceof BrokerUnavailableError && router.here() !== leader) return notLeader;
             throw error;
           }
         },
@@ -187,7 +187,7 @@ export function createDatabroker(via: Via, deps: DatabrokerPortDeps): Databroker
 
     async takeSnapshot() {
       check("takeSnapshot");
-      return route<Led, Position>(router, {
+      return route<LeaderHandle, Position>(router, {
         via,
         withinMs: statusMs,
         here: async () => {
@@ -237,14 +237,14 @@ async function asked<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-async function statusOf(via: Via, deps: DatabrokerPortDeps): Promise<ClusterStatus> {
+async function statusOf(via: CallOrigin, deps: DatabrokerPortDeps): Promise<ClusterStatus> {
   const { cluster, brokerId, ledger, log, router } = deps;
   const leading = router.here() !== undefined;
   const broker = { brokerId, leading, applied: ledger.applied, store: log.kind };
   const { level } = ledger.projection;
   const unknown: ClusterStatus = { cluster, level, leader: null, broker, brokers: [], nodes: [] };
   try {
-    return await route<Led, ClusterStatus>(router, {
+    return await route<LeaderHandle, ClusterStatus>(router, {
       via,
       withinMs: statusMs,
       here: async (leader) => {
@@ -271,7 +271,7 @@ async function statusOf(via: Via, deps: DatabrokerPortDeps): Promise<ClusterStat
   }
 }
 
-function nodeStatus(standing: LesseeStanding, leader: Led, head: Link): NodeStatus {
+function nodeStatus(standing: LesseeStanding, leader: LeaderHandle, head: Link): NodeStatus {
   const { node, boot, region, role, renew, enforced, lastGrantAgoMs, fencedInMs, twin } = standing;
   const told = renew?.applied ?? null;
   // A confirmation may be newer than the last renew, and what is enforced is applied.

@@ -2,12 +2,12 @@
 import type { Link } from "../../events/index.ts";
 import { BrokerUnavailableError, type Moment, type PageOutcome } from "../../replication/index.ts";
 import type { BrokerInput, PageAnswer } from "../core/messages.ts";
-import type { Answers } from "../core/pending-requests.ts";
+import type { PendingRequests } from "../core/pending-requests.ts";
 import type { PageRequest } from "./local-databroker.ts";
 
 /** @throws BrokerUnavailableError from what it gives: there is no page, or nobody waits for it any more */
 export function createPageCalls(
-  parts: Readonly<{ pages: Answers<PageAnswer>; feed: (input: BrokerInput) => void; moment: () => Moment }>,
+  parts: Readonly<{ pages: PendingRequests<PageAnswer>; feed: (input: BrokerInput) => void; moment: () => Moment }>,
 ): (after: Link, request: PageRequest) => Promise<PageOutcome> {
   const { pages, feed, moment } = parts;
   return async (after, { limit, waitMs, signal }) => {

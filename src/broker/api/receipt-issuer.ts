@@ -1,5 +1,5 @@
 /**
- * Receipt office: what becomes of a receipt before it leaves the leader. It is dated, and the last answer is signed, with
+ * Receipt issuer: completes a receipt before it leaves the leader. It is dated, and the last answer is signed, with
  * what stands in the log at its link: which sessions, which user, which group; ids only.
  *
  * A receipt is as true without that: when the log does not answer, it is signed without saying what was changed.
@@ -30,7 +30,7 @@ import {
 } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
 
-export type ReceiptOffice = Readonly<{
+export type ReceiptIssuer = Readonly<{
   /**
    * Asks until there is an answer to give: the last one, or progress that the caller has not seen.
    * @param ask answers with the receipt as it is when complete, lost, or after this long
@@ -56,7 +56,7 @@ export function createReceiptOffice(
     counters: Pick<Counters, "receiptsAsynchronous">;
     clock: Readonly<{ monotonic: () => number; wall: () => UnixMs }>;
   }>,
-): ReceiptOffice {
+): ReceiptIssuer {
   const { cluster, brokerId, log, clock } = deps;
   /** By link, which never stands for anything else. */
   const known = new LRUCache<string, RecordedChange>({

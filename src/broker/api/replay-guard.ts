@@ -1,5 +1,5 @@
 /**
- * Seen calls: which calls have been here, for as long as their proof is good, so that none is let in a second time.
+ * Replay guard: remembers each call for as long as its proof is valid, so that none is accepted twice.
  *
  * Kept by the second in which a proof ends. What is forgotten leaves a floor behind: a proof that ends at or below it is refused
  * without a look, so a clock that is set back lets no old call in again; nor does a restart, for what was made before our time is

@@ -7,7 +7,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { encode, InvalidIdError, type Position, parseHash, parsePosition, parseUserId } from "../../events/index.ts";
 import { BrokerUnavailableError, keysPage, type SnapshotSupply } from "../../replication/index.ts";
 import { ForbiddenError, mayAsk } from "../commands/permissions.ts";
-import type { Via } from "./leader-router.ts";
+import type { CallOrigin } from "./leader-router.ts";
 
 const immutable = "private, max-age=86400, immutable";
 /** Chunks in memory on their way out, whoever asks: the others come again in a moment, or ask the next broker. */
@@ -16,7 +16,7 @@ const sendingMax = 16;
 /** @param of.supply null: this broker keeps none, as with a log in memory, of which everything can be read; @param of.viaOf throws unless it is certain who asks */
 export function addSnapshotRoutes(
   app: FastifyInstance,
-  of: Readonly<{ supply: SnapshotSupply | null; viaOf: (request: FastifyRequest) => Via }>,
+  of: Readonly<{ supply: SnapshotSupply | null; viaOf: (request: FastifyRequest) => CallOrigin }>,
 ): void {
   let sending = 0;
 

@@ -63,7 +63,7 @@ export function reassert(ledger: Projection, { events }: ReassertTightenings, to
 
 function revoked(ledger: Projection, { userId }: LostTightening, sessionId: SessionId): Performed {
   const session = ledger.session(sessionId);
-  if (ledger.standing(sessionId).standing === "revoked") return nothing; // by itself, or with all of its person
+  if (ledger.sessionStatus(sessionId).standing === "revoked") return nothing; // by itself, or with all of its person
   const whose = session?.userId ?? userId ?? ("" as UserId);
   return changed([{ type: "SessionRevoked", sessionId, userId: whose, reason: "reasserted" }], {
     vaultRemoved: [sessionId],

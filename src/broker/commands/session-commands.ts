@@ -67,7 +67,7 @@ export function refreshSession(ledger: Projection, command: RefreshSession, tool
   const { userId } = session;
   const barred = refuseUser(ledger.user(userId));
   if (barred !== undefined) return barred;
-  if (ledger.standing(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
+  if (ledger.sessionStatus(sessionId).standing !== "active") return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
   if (command.tokenVersion !== undefined && tools.versionOf(sessionStream(sessionId)) !== command.tokenVersion)
     return refused("conflict", changedMeanwhile);
@@ -115,7 +115,7 @@ function replaceTokens(
 ): Performed {
   const session = ledger.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
-  if (session.status === "revoked" || ledger.standing(sessionId).standing !== "active")
+  if (session.status === "revoked" || ledger.sessionStatus(sessionId).standing !== "active")
     return refused("conflict", "the session is revoked");
   if (session.expiresAt <= tools.now) return refused("conflict", "the session has expired");
   if (tools.versionOf(sessionStream(sessionId)) !== tokenVersion) return refused("conflict", changedMeanwhile);
@@ -129,7 +129,7 @@ export function revokeSession(ledger: Projection, command: RevokeSession): Perfo
   const { sessionId, reason } = command;
   const session = ledger.session(sessionId);
   if (session === undefined) return refused("not-found", "there is no such session");
-  if (session.status === "revoked" || ledger.standing(sessionId).standing === "revoked") return nothing;
+  if (session.status === "revoked" || ledger.sessionStatus(sessionId).standing === "revoked") return nothing;
   return changed([{ type: "SessionRevoked", sessionId, userId: session.userId, reason }], {
     vaultRemoved: [sessionId],
   });
@@ -145,7 +145,7 @@ export function revokeSessions(ledger: Projection, { sessionIds, reason }: Revok
   if (!ids.some((id) => ledger.session(id) !== undefined)) return refused("not-found", "there are no such sessions");
   const events: CardeaEvent[] = [];
   for (const sessionId of ids) {
-    const at = ledger.standing(sessionId);
+    const at = ledger.sessionStatus(sessionId);
     if (at.standing === "active") events.push({ type: "SessionRevoked", sessionId, userId: at.session.userId, reason });
   }
   return changed(events, { vaultRemoved: ids });
@@ -185,7 +185,7 @@ export function groupsSaidBy(ledger: Projection, userId: UserId): readonly Group
 function oldestAbove(ledger: Projection, command: CreateSession, tools: Tools): SessionId[] {
   const live: Readonly<{ sessionId: SessionId; createdAt: number }>[] = [];
   for (const id of ledger.sessionsOf(command.userId)) {
-    const at = ledger.standing(id);
+    const at = ledger.sessionStatus(id);
     if (at.standing === "active" && at.session.expiresAt > tools.now) live.push(at.session);
   }
   const surplus = live.length + 1 - command.maxSessionsPerUser;

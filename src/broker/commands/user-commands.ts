@@ -15,7 +15,7 @@ import { changed, nothing, type Performed, refused } from "./performed.ts";
 
 export function revokeUserSessions(ledger: Projection, { userId, reason }: RevokeUserSessions): Performed {
   if (ledger.user(userId) === undefined) return unknownUser;
-  const live = ledger.sessionsOf(userId).some((id) => ledger.standing(id).standing === "active");
+  const live = ledger.sessionsOf(userId).some((id) => ledger.sessionStatus(id).standing === "active");
   if (!live) return nothing;
   return changed([{ type: "UserSessionsRevoked", userId, upTo: null, reason }], {
     vaultRemoved: allOf(ledger, userId),

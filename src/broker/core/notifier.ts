@@ -1,11 +1,11 @@
 /**
- * Bell: wakes whoever waits for something to happen. It says that it is worth looking again, never what happened, so a
- * ring too many costs a look and a missed one costs the time-out.
+ * Notifier: a condition variable. It means "check again", not "this happened", so a spurious notify costs one check and a
+ * missed one costs the time-out.
  */
 /** The longest that a timer of Node can wait. */
 const timerMsMax = 2_147_483_647;
 
-export class Bell {
+export class Notifier {
   #count = 0;
   readonly #waiting = new Set<() => void>();
 
@@ -14,7 +14,7 @@ export class Bell {
     return this.#count;
   }
 
-  ring(): void {
+  notify(): void {
     this.#count += 1;
     for (const wake of [...this.#waiting]) wake();
   }
@@ -38,7 +38,7 @@ export class Bell {
 
 /** Resolves after `ms`, or at once when the signal aborts. */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Bell().wait(0, ms, signal);
+  return new Notifier().wait(0, ms, signal);
 }
 
 export type Alarm = Readonly<{
@@ -48,7 +48,7 @@ export type Alarm = Readonly<{
 }>;
 
 /** Rings from the event loop, never from within `set`. */
-export function createAlarm(ring: () => void): Alarm {
+export function createWakeTimer(ring: () => void): Alarm {
   let timer: NodeJS.Timeout | undefined;
   let soon: NodeJS.Immediate | undefined;
   const off = (): void => {

@@ -1,7 +1,7 @@
 /**
- * Answers: those who wait for an answer of the core, by the number of their question. Pure.
+ * Pending requests: requests that wait for an answer of the core, by request number. Pure.
  */
-export class Answers<Answer> {
+export class PendingRequests<Answer> {
   readonly #numbers: { next: number };
   readonly #waiting = new Map<number, (answer: Answer) => void>();
 

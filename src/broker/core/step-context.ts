@@ -1,21 +1,20 @@
 /**
- * Work: what the machines of a broker's core share in one step: the moment, what is to be done about it, the questions that are
- * under way, and what they tell each other.
+ * StepContext: the time, the outgoing effects, the pending log calls and the internal messages of one core step.
  *
  * No I/O: a question goes out as an effect with a number, and whoever asked it is found again by that number. A question without
  * an answer is given up on after a bound; an answer that comes after that finds nobody.
  */
 import type { CommandId, LostTightening, MonotonicMs, Position, Recorded } from "../../events/index.ts";
 import type { Moment } from "../../replication/index.ts";
-import type { FirstAnswer, FirstLookup, FirstQuestion } from "../leader/duplicate-check.ts";
+import type { FirstLookup, FirstQuestion, PriorOutcome } from "../leader/duplicate-check.ts";
 import type { LeaderEnd, OpenedEpoch } from "../leader/epoch.ts";
 import type { EpochClaim } from "../leader/epoch-claims.ts";
-import type { Waiter } from "../leader/pending-commands.ts";
+import type { CommandWaiter } from "../leader/pending-commands.ts";
 import type { RefreshedFor } from "../state/broker-state-sync.ts";
 import type { BrokerEffect, CommandAnswer, LogAnswer, LogCall } from "./messages.ts";
 
 /** Who asked a question, and what for. `term` numbers the epochs of this process: an answer to an earlier one finds nobody. */
-export type Purpose =
+export type LogCallOwner =
   | Readonly<{ to: "election"; of: "observe" | "open" | "resign" }>
   | Readonly<{ to: "keeper" }>
   | FirstQuestion
@@ -30,8 +29,8 @@ export type Purpose =
   | Readonly<{ to: "duties" }>;
 
 /** What one machine tells the others. */
-export type Note =
-  | Readonly<{ type: "standing"; standing: Standing }>
+export type InternalMessage =
+  | Readonly<{ type: "standing"; standing: LeadershipState }>
   | Readonly<{ type: "contending" }>
   | Readonly<{ type: "opened"; opened: OpenedEpoch }>
   | Readonly<{ type: "resigned"; opened: OpenedEpoch | null }>
@@ -40,21 +39,21 @@ export type Note =
   | Readonly<{ type: "reached"; ok: boolean }>
   | Readonly<{ type: "folded"; events: readonly Recorded[] }>
   | Readonly<{ type: "lost"; events: readonly LostTightening[] }>
-  | Readonly<{ type: "firstAnswer"; lookup: FirstLookup; answer: FirstAnswer }>
-  | Readonly<{ type: "answered"; waiter: Waiter; commandId: CommandId; answer: CommandAnswer }>
+  | Readonly<{ type: "firstAnswer"; lookup: FirstLookup; answer: PriorOutcome }>
+  | Readonly<{ type: "answered"; waiter: CommandWaiter; commandId: CommandId; answer: CommandAnswer }>
   | Readonly<{ type: "epochClaimed"; claim: EpochClaim }>
   | Readonly<{ type: "ended"; end: LeaderEnd }>;
 
 /** `opening`: an epoch of ours is being opened, or opened again; commands are taken meanwhile. */
-export type Standing = "following" | "opening" | "leading";
+export type LeadershipState = "following" | "opening" | "leading";
 
-type Asked = Readonly<{ purpose: Purpose; write: boolean; dueAt: number }>;
+type Asked = Readonly<{ purpose: LogCallOwner; write: boolean; dueAt: number }>;
 
 const writes: ReadonlySet<LogCall["op"]> = new Set(["openEpoch", "append", "beat"]);
 
-export class Work {
+export class StepContext {
   at: Moment = { monotonic: 0 as MonotonicMs, wall: 0 as Moment["wall"] };
-  readonly notes: Note[] = [];
+  readonly notes: InternalMessage[] = [];
   readonly #answerMsMax: number;
   readonly #asked = new Map<number, Asked>();
   #effects: BrokerEffect[] = [];
@@ -77,15 +76,15 @@ export class Work {
     this.#effects.push(effect);
   }
 
-  journal(level: "debug" | "info" | "warn" | "error", message: string, fields: object = {}): void {
+  logger(level: "debug" | "info" | "warn" | "error", message: string, fields: object = {}): void {
     this.emit({ type: "journal", level, message, fields });
   }
 
-  note(note: Note): void {
+  post(note: InternalMessage): void {
     this.notes.push(note);
   }
 
-  ask(call: LogCall, purpose: Purpose): void {
+  callLog(call: LogCall, purpose: LogCallOwner): void {
     this.#question += 1;
     const dueAt = this.now + this.#answerMsMax;
     this.#asked.set(this.#question, { purpose, write: writes.has(call.op), dueAt });
@@ -93,16 +92,16 @@ export class Work {
   }
 
   /** Whose answer this is; undefined when nobody waits for it any more. */
-  answered(id: number): Purpose | undefined {
+  answered(id: number): LogCallOwner | undefined {
     const asked = this.#asked.get(id);
     this.#asked.delete(id);
     return asked?.purpose;
   }
 
   /** Questions that are given up on now, with what is answered in place of an answer. */
-  overdue(): readonly Readonly<{ purpose: Purpose; outcome: LogAnswer }>[] {
+  overdue(): readonly Readonly<{ purpose: LogCallOwner; outcome: LogAnswer }>[] {
     if (this.questionDueAt > this.now) return [];
-    const given: { purpose: Purpose; outcome: LogAnswer }[] = [];
+    const given: { purpose: LogCallOwner; outcome: LogAnswer }[] = [];
     for (const [id, { purpose, write, dueAt }] of this.#asked) {
       if (dueAt > this.now) break;
       this.#asked.delete(id);

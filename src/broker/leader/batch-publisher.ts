@@ -1,5 +1,5 @@
 /**
- * Relay: what goes outward of a leader's commits, and again when it may have been lost on the way. Pure.
+ * Batch publisher: publishes a leader's commits, and publishes them again when a delivery may have been lost. Pure.
  *
  * Only what has committed cleanly is published, at once; the commit path never waits for it. What the fan-out could not take, or
  * took shortly before its connection was made anew, is read from the log again, which shows nothing above the durable horizon,
@@ -9,8 +9,8 @@ import { type Link, sameLink } from "../../events/index.ts";
 import type { AppendBatch, LogPage } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { Leadership, LogAnswer } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import { peopleIn } from "../state/people-in-events.ts";
 
 export type Published = Pick<AppendBatch, "previous" | "entries" | "last" | "newKeys">;
@@ -24,9 +24,9 @@ const pageEvents = 512;
 /** Beyond this many events, whoever missed them reads them from a broker. */
 const relayedMax = 10_000;
 
-export class Relay {
-  readonly #work: Work;
-  readonly #parts: Readonly<{ ledger: Ledger; counters: Counters }>;
+export class BatchPublisher {
+  readonly #work: StepContext;
+  readonly #parts: Readonly<{ ledger: BrokerState; counters: Counters }>;
   #lead: Readonly<{ by: Leadership; start: Link; term: number }> | null = null;
   /** Published lately, oldest first. */
   #sent: Sent[] = [];
@@ -37,7 +37,7 @@ export class Relay {
   #page: LogPage | null = null;
   #relayed = 0;
 
-  constructor(work: Work, parts: Readonly<{ ledger: Ledger; counters: Counters }>) {
+  constructor(work: StepContext, parts: Readonly<{ ledger: BrokerState; counters: Counters }>) {
     this.#work = work;
     this.#parts = parts;
   }
@@ -107,7 +107,7 @@ export class Relay {
   #read(): void {
     if (this.#lead === null || this.#from === null) return;
     const { term } = this.#lead;
-    this.#work.ask({ op: "read", after: this.#from, limit: pageEvents }, { to: "relay", term, of: "page" });
+    this.#work.callLog({ op: "read", after: this.#from, limit: pageEvents }, { to: "relay", term, of: "page" });
   }
 
   #take(page: LogPage): void {
@@ -119,7 +119,7 @@ export class Relay {
     const people = peopleIn(page.entries);
     if (people.length === 0) return this.#send(page, []);
     this.#page = page;
-    this.#work.ask({ op: "keys", users: people }, { to: "relay", term: this.#lead.term, of: "keys" });
+    this.#work.callLog({ op: "keys", users: people }, { to: "relay", term: this.#lead.term, of: "keys" });
   }
 
   #send(page: LogPage, keys: AppendBatch["newKeys"]): void {

@@ -24,10 +24,10 @@ import { type AccessSet, personIn } from "../commands/access.ts";
 import type { LostPlaces } from "../commands/performed.ts";
 import { isReassertion } from "../commands/reassert-commands.ts";
 import type { LogAnswer } from "../core/messages.ts";
-import type { Purpose, Work } from "../core/step-context.ts";
-import { type Accepted, BatchDraft, type Built, batchEventsMax, type Desk, type Settled } from "./batch.ts";
+import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import { type Accepted, type BatchBuilder, BatchDraft, type Built, batchEventsMax, type Settled } from "./batch.ts";
 import type { Queued } from "./command-queue.ts";
-import type { FirstAnswer } from "./duplicate-check.ts";
+import type { PriorOutcome } from "./duplicate-check.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
 import type { LeaderParts } from "./leader.ts";
 import { epochIsOver } from "./pending-commands.ts";
@@ -61,7 +61,7 @@ type Next = {
   built: Built | null;
 };
 
-type Loading = Extract<Purpose, { of: "versions" | "keys"; to: "leader" }>;
+type Loading = Extract<LogCallOwner, { of: "versions" | "keys"; to: "leader" }>;
 
 /** A conclusion without an event, until it may be answered. */
 type Conclusion = {
@@ -86,11 +86,11 @@ const loadRoundsMax = 3;
 /** A command whose batches came to nothing this often is given back to its caller. */
 const attemptsMax = 4;
 /** A batch that has grown to this many events before its turn is laid out at once, and is not made larger. */
-const laidOutFrom = 256;
+const preparedFromEvents = 256;
 
 export class BatchWriter {
   readonly #parts: LeaderParts;
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #opened: OpenedEpoch;
   readonly #term: number;
   readonly #unreadyFor: (level: number) => readonly string[];
@@ -148,7 +148,7 @@ export class BatchWriter {
   /** Nothing could be written behind the batch in flight; that one has been, and what it held up need not lose a turn. */
   #takeAgain({ taken }: Next): void {
     this.#next = null;
-    this.#parts.inbox.giveBack(taken);
+    this.#parts.inbox.requeue(taken);
   }
 
   /** Carries out what waits behind the batch in flight. It is sent when that one has committed cleanly, or thrown away. */
@@ -209,10 +209,10 @@ export class BatchWriter {
     }
     const { missing } = next.draft;
     if (missing.streams.length + missing.people.length > 0 && next.round < loadRoundsMax) this.#load(next, missing);
-    else if (this.flying && next.draft.size >= laidOutFrom) this.#layOut(next);
+    else if (this.flying && next.draft.size >= preparedFromEvents) this.#prepareBatch(next);
   }
 
-  #layOut(next: Next): void {
+  #prepareBatch(next: Next): void {
     next.built = next.draft.finish();
     if (next.built.batch !== null) this.#work.emit({ type: "layOut", batch: next.built.batch });
   }
@@ -224,11 +224,11 @@ export class BatchWriter {
     const to = { to: "leader", term: this.#term, ask: this.#asks } as const;
     if (streams.length > 0) {
       next.loading.awaited.add("versions");
-      this.#work.ask({ op: "streamVersions", streams }, { ...to, of: "versions" });
+      this.#work.callLog({ op: "streamVersions", streams }, { ...to, of: "versions" });
     }
     if (people.length > 0) {
       next.loading.awaited.add("keys");
-      this.#work.ask({ op: "keys", users: people }, { ...to, of: "keys" });
+      this.#work.callLog({ op: "keys", users: people }, { ...to, of: "keys" });
     }
   }
 
@@ -241,7 +241,7 @@ export class BatchWriter {
       if (this.#isLocked(queued, next)) inbox.answerUnavailable(queued, "the person's key does not open here");
     }
     const built = next.built ?? next.draft.finish();
-    inbox.giveBack(built.held);
+    inbox.requeue(built.held);
     // Without a batch of its own, what was concluded needs a beat; nobody else writes a log that is exclusively ours.
     const write = built.batch === null && exclusive ? null : nextWrite;
     for (const settled of built.settled) {
@@ -287,7 +287,7 @@ export class BatchWriter {
   discard(): void {
     if (this.#next === null) return;
     if (this.#next.draft.size > 0) this.#parts.counters.batchesThrownAway += 1;
-    this.#parts.inbox.giveBack(this.#next.taken);
+    this.#parts.inbox.requeue(this.#next.taken);
     this.#next = null;
   }
 
@@ -306,18 +306,18 @@ export class BatchWriter {
       else if (!learnt.has(userId)) locked.add(userId);
     }
     if (locked.size > 0)
-      this.#work.journal("error", "keys of people do not open with this cluster's secret", {
+      this.#work.logger("error", "keys of people do not open with this cluster's secret", {
         people: locked.size,
       });
   }
 
   #notLoaded({ taken }: Next, error: unknown): void {
-    this.#work.journal("warn", "what a batch needs could not be loaded", { err: error });
+    this.#work.logger("warn", "what a batch needs could not be loaded", { err: error });
     this.#next = null;
     for (const queued of taken) this.#parts.inbox.answerUnavailable(queued, "the event log is not available");
   }
 
-  #desk(absent: ReadonlySet<UserId>): Desk {
+  #desk(absent: ReadonlySet<UserId>): BatchBuilder {
     const { ledger, keys, random, wrappingKey, vaultKey } = this.#parts;
     const { epoch, incarnation } = this.#opened;
     const keyOf = (id: UserId): PersonKey | null | undefined => keys.get(id) ?? (absent.has(id) ? null : undefined);
@@ -368,7 +368,7 @@ export class BatchWriter {
     counters.batches += 1;
     counters.events += batch.entries.length;
     keys.put(accepted.flatMap(({ newKeys }) => newKeys));
-    this.#work.note({ type: "folded", events: ledger.fold(batch.entries) });
+    this.#work.post({ type: "folded", events: ledger.fold(batch.entries) });
     ledger.learnBodies(batch.configurations);
     this.#parts.relay.publish(batch);
     for (const { queued, last } of accepted) {
@@ -381,14 +381,14 @@ export class BatchWriter {
     const { inbox, ledger, counters, firstAnswers } = this.#parts;
     switch (outcome.type) {
       case "fenced":
-        inbox.giveBack(commands);
+        inbox.requeue(commands);
         return { type: "fenced" };
       case "head-moved":
-        inbox.giveBack(commands);
+        inbox.requeue(commands);
         return reopen("the head is not where we left it");
       case "duplicate-command": {
         const repeated = commands.find(({ request }) => request.commandId === outcome.commandId);
-        inbox.giveBack(commands.filter((queued) => queued !== repeated));
+        inbox.requeue(commands.filter((queued) => queued !== repeated));
         if (repeated === undefined) return reopen("the log names a command we did not send");
         firstAnswers.repeat(repeated, outcome, this.#term);
         return null;
@@ -397,7 +397,7 @@ export class BatchWriter {
         counters.versionConflicts += 1;
         this.#conflictsInARow += 1;
         for (const { stream, actual } of outcome.streams) ledger.learnVersion(stream, actual);
-        inbox.giveBack(this.#again(commands));
+        inbox.requeue(this.#again(commands));
         return this.#conflictsInARow < attemptsMax ? null : reopen("versions of streams do not settle");
       }
       case "appended":
@@ -405,7 +405,7 @@ export class BatchWriter {
         inbox.giveBackUnresolved(this.#again(commands)); // may be committed, may be lost: never success
         return reopen("a batch's outcome is unknown");
       case "unavailable":
-        this.#work.journal("warn", "the event log is not available: commands are turned away", { err: outcome.cause });
+        this.#work.logger("warn", "the event log is not available: commands are turned away", { err: outcome.cause });
         for (const queued of commands) inbox.answerUnavailable(queued, "the event log is not available");
         return null;
       default:
@@ -435,7 +435,7 @@ export class BatchWriter {
   }
 
   /** Whether a command that is to be refused, or has nothing to do, had been carried out before. */
-  first(queued: Queued, answer: FirstAnswer): void {
+  first(queued: Queued, answer: PriorOutcome): void {
     const conclusion = this.#conclusions.get(queued);
     if (conclusion === undefined) return;
     if (answer !== "none") {
@@ -452,7 +452,7 @@ export class BatchWriter {
     const { queued, performed } = settled;
     const { inbox, counters } = this.#parts;
     this.#conclusions.delete(queued);
-    if (proof === "not-clean") return inbox.giveBack([queued]); // decided again at the head, here or by whoever leads
+    if (proof === "not-clean") return inbox.requeue([queued]); // decided again at the head, here or by whoever leads
     if (proof === "unavailable") return inbox.answerUnavailable(queued, "the event log is not available");
     if (performed.type === "nothing") {
       this.#noteReassertion(queued, "already-denied");

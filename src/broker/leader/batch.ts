@@ -34,7 +34,7 @@ import type { Queued } from "./command-queue.ts";
 export const batchEventsMax = 512;
 export const batchBytesMax = 256 * 1024;
 
-export type Desk = Readonly<{
+export type BatchBuilder = Readonly<{
   ledger: Projection;
   epoch: Epoch;
   incarnation: Incarnation;
@@ -68,7 +68,7 @@ export type Behind = Readonly<{ link: Link; used: AccessSet | null }>;
  * one batch, written in two parts, and whatever touches a stream of the first is held for the batch after this one (docs/adr/0027).
  */
 export class BatchDraft {
-  readonly #desk: Desk;
+  readonly #desk: BatchBuilder;
   readonly #behind: Behind;
   readonly #written: Draft;
   readonly #used = new AccessSet();
@@ -79,7 +79,7 @@ export class BatchDraft {
   /** The same of the command that is being carried out. */
   readonly #sought = { streams: new Set<Stream>(), people: new Set<UserId>() };
 
-  constructor(desk: Desk, behind: Behind) {
+  constructor(desk: BatchBuilder, behind: Behind) {
     this.#desk = desk;
     this.#behind = behind;
     this.#written = new Draft(desk, behind.link);
@@ -177,7 +177,7 @@ function writable(performed: Performed, level: number): Performed {
 
 /** The batch as it grows. */
 class Draft {
-  readonly #desk: Desk;
+  readonly #desk: BatchBuilder;
   readonly #entries: LogEntry[] = [];
   readonly #accepted: Accepted[] = [];
   readonly #commands: AppendBatch["commands"][number][] = [];
@@ -187,7 +187,7 @@ class Draft {
   #at: Link;
   #bytes = 0;
 
-  constructor(desk: Desk, previous: Link) {
+  constructor(desk: BatchBuilder, previous: Link) {
     this.#desk = desk;
     this.#previous = previous;
     this.#at = previous;

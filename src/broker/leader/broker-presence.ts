@@ -1,15 +1,15 @@
 /**
- * Peers: which other brokers are there, and up to which level they can read.
+ * Broker presence: which other brokers are alive, and up to which level they can read.
  *
  * A broker tells the others of itself once a second; nothing is kept: a leader asks who is there when an upgrade is to be finalized. Pure.
  */
 import type { BrokerId, Epoch, MonotonicMs } from "../../events/index.ts";
-import type { Work } from "../core/step-context.ts";
+import type { StepContext } from "../core/step-context.ts";
 
 /** What a broker says of itself. `reads`: the level up to which it can read events. */
 export type Presence = Readonly<{ brokerId: BrokerId; version: string; reads: number }>;
 /** The newest epoch that a broker knows of, and where brokers can be reached: itself when it speaks, others when it answers. */
-export type Tidings = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
+export type GossipMessage = Readonly<{ epoch: Epoch; urls: readonly string[] }>;
 export type Peer = Presence & Readonly<{ heardAt: MonotonicMs }>;
 
 const announceMs = 1_000;
@@ -17,13 +17,13 @@ const announceMs = 1_000;
 export const peerSilentMsMax = 5_000;
 const peersMax = 1_000;
 
-export class Peers {
-  readonly #work: Work;
+export class BrokerPresences {
+  readonly #work: StepContext;
   readonly #own: Presence;
   readonly #heard = new Map<BrokerId, Peer>();
   #announceAt = 0;
 
-  constructor(work: Work, own: Presence) {
+  constructor(work: StepContext, own: Presence) {
     this.#work = work;
     this.#own = own;
   }

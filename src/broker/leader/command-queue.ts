@@ -64,7 +64,7 @@ export class CommandQueue {
    * Puts commands back to the front, in the order they had: they were held up, or nothing is known of what became of them.
    * A tightening command that came meanwhile must not overtake one of them on the same stream: it lines up behind.
    */
-  giveBack(commands: readonly Queued[]): void {
+  requeue(commands: readonly Queued[]): void {
     const normal: Queued[] = [];
     const urgent: Queued[] = [];
     const before = new AccessSet();

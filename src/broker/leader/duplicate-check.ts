@@ -1,24 +1,24 @@
 /**
- * First answers: was a command carried out before? A retry must never fail because it succeeded, so whoever is about to conclude
+ * Duplicate check: was a command performed before? A retry must never fail because it succeeded, so whoever is about to conclude
  * something from a command asks here first. Pure; so many questions to the log at a time, the others line up.
  */
 import type { Link, Position } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { LogAnswer } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import type { Queued } from "./command-queue.ts";
-import type { Inbox } from "./pending-commands.ts";
+import type { PendingCommands } from "./pending-commands.ts";
 import { lastOf, linkMadeBy } from "./recorded-outcome.ts";
 
 /** `resolve`: its batch came to nobody knows what; `settle`: there is nothing to do, or it is refused. */
 export type FirstLookup = Readonly<{ queued: Queued; why: "resolve" | "settle" | "repeated"; term: number }>;
 /** `answered`: it had been carried out, and has been answered so. */
-export type FirstAnswer = "answered" | "none" | "failed";
+export type PriorOutcome = "answered" | "none" | "failed";
 
 type Parts = Readonly<{
-  inbox: Inbox;
-  ledger: Ledger;
+  inbox: PendingCommands;
+  ledger: BrokerState;
   counters: Counters;
   /** Whether that epoch of ours is not over: only until then the ledger is of its history. */
   isCurrent: (term: number) => boolean;
@@ -30,13 +30,13 @@ export type FirstQuestion = Readonly<{ to: "first-answers"; lookup: FirstLookup 
 const lookupsMax = 16;
 const unavailable = "the event log is not available";
 
-export class FirstAnswers {
-  readonly #work: Work;
+export class DuplicateCheck {
+  readonly #work: StepContext;
   readonly #parts: Parts;
   #waiting: FirstLookup[] = [];
   #asking = 0;
 
-  constructor(work: Work, parts: Parts) {
+  constructor(work: StepContext, parts: Parts) {
     this.#work = work;
     this.#parts = parts;
   }
@@ -49,7 +49,7 @@ export class FirstAnswers {
     }
     this.#asking += 1;
     const { commandId } = lookup.queued.request;
-    this.#work.ask({ op: "findCommand", commandId }, { to: "first-answers", of: "command", lookup });
+    this.#work.callLog({ op: "findCommand", commandId }, { to: "first-answers", of: "command", lookup });
   }
 
   /** The log named the place of a command that was carried out before. */
@@ -69,7 +69,7 @@ export class FirstAnswers {
       if (outcome.type !== "link") return this.#failed(lookup);
       if (outcome.link === undefined) return this.#gone(lookup, position);
       const event = { to: "first-answers", of: "event", lookup, position } as const;
-      return this.#work.ask({ op: "read", after: outcome.link, limit: 1 }, event);
+      return this.#work.callLog({ op: "read", after: outcome.link, limit: 1 }, event);
     }
     const link = linkMadeBy(lookup.queued.request.commandId, position, outcome);
     if (link === "gone") return this.#gone(lookup, position);
@@ -78,7 +78,7 @@ export class FirstAnswers {
 
   #linkOf(lookup: FirstLookup, position: Position): void {
     const previous = { to: "first-answers", of: "previous", lookup, position } as const;
-    this.#work.ask({ op: "linkAt", position: (position - 1) as Position }, previous);
+    this.#work.callLog({ op: "linkAt", position: (position - 1) as Position }, previous);
   }
 
   /**
@@ -104,9 +104,9 @@ export class FirstAnswers {
     this.#end(lookup, "answered");
   }
 
-  #end(lookup: FirstLookup, answer: FirstAnswer): void {
+  #end(lookup: FirstLookup, answer: PriorOutcome): void {
     this.#asking -= 1;
-    this.#work.note({ type: "firstAnswer", lookup, answer });
+    this.#work.post({ type: "firstAnswer", lookup, answer });
     const next = this.#waiting.shift();
     if (next !== undefined) this.look(next);
   }

@@ -10,9 +10,9 @@
 import { type CommandId, uuidFromBytes } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, CommandAnswer, DutyRun, Leadership, LogAnswer } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
-import { callerAt, epochIsOver, type Inbox } from "./pending-commands.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
+import { callerAt, epochIsOver, type PendingCommands } from "./pending-commands.ts";
 
 type Held = {
   readonly name: string;
@@ -29,10 +29,10 @@ const sweptAtOnce = 1_000;
 const sweepsMax = 200;
 
 export class DutyHolder {
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #parts: Readonly<{
-    ledger: Ledger;
-    inbox: Inbox;
+    ledger: BrokerState;
+    inbox: PendingCommands;
     counters: Counters;
     random: (bytes: number) => Uint8Array;
   }>;
@@ -43,8 +43,13 @@ export class DutyHolder {
   #swept = 0;
 
   constructor(
-    work: Work,
-    parts: Readonly<{ ledger: Ledger; inbox: Inbox; counters: Counters; random: (bytes: number) => Uint8Array }>,
+    work: StepContext,
+    parts: Readonly<{
+      ledger: BrokerState;
+      inbox: PendingCommands;
+      counters: Counters;
+      random: (bytes: number) => Uint8Array;
+    }>,
     duties: Readonly<{ others: readonly DutyTimes[]; expirySweepMs: number; commandSweepMs: number }>,
   ) {
     this.#work = work;
@@ -148,7 +153,7 @@ export class DutyHolder {
 
   #beginCommandSweep(): void {
     this.#sweepsOfCommands = 0;
-    this.#work.ask({ op: "sweepCommands" }, { to: "duties" });
+    this.#work.callLog({ op: "sweepCommands" }, { to: "duties" });
   }
 
   #sweepsOfCommands = 0;
@@ -156,7 +161,7 @@ export class DutyHolder {
   commandsSwept(outcome: LogAnswer): void {
     this.#sweepsOfCommands += 1;
     const more = outcome.type === "swept" && outcome.count > 0 && this.#sweepsOfCommands < sweepsMax;
-    if (more && this.#lead !== null) return this.#work.ask({ op: "sweepCommands" }, { to: "duties" });
+    if (more && this.#lead !== null) return this.#work.callLog({ op: "sweepCommands" }, { to: "duties" });
     this.#over(commandIds);
   }
 

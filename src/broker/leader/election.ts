@@ -10,9 +10,9 @@
 import { type BrokerId, type Epoch, type Incarnation, uuidFromBytes } from "../../events/index.ts";
 import { lostHistory, type Observation } from "../../replication/index.ts";
 import type { LogAnswer } from "../core/messages.ts";
-import type { Standing, Work } from "../core/step-context.ts";
+import type { LeadershipState, StepContext } from "../core/step-context.ts";
 import type { LeaderEnd, OpenedEpoch } from "./epoch.ts";
-import { isResigned, resignation, type SeatWatch, watchSeat } from "./leader-liveness.ts";
+import { isResigned, type LeaderLiveness, resignation, watchSeat } from "./leader-liveness.ts";
 
 export type ElectionOptions = Readonly<{
   brokerId: BrokerId;
@@ -46,7 +46,7 @@ const ownMax = 64;
 
 type Phase =
   /** `lookAt`: when the seat is looked at again; null: a look is under way. */
-  | { type: "watching"; watch: SeatWatch | null; lookAt: number | null; lookAgain: "yes" | "no"; silentMs: number }
+  | { type: "watching"; watch: LeaderLiveness | null; lookAt: number | null; lookAgain: "yes" | "no"; silentMs: number }
   /** The ledger is being brought up to the head. */
   | { type: "preparing"; seen: Observation }
   | { type: "opening"; incarnation: Incarnation }
@@ -56,12 +56,12 @@ type Phase =
   | { type: "over" };
 
 export class Election {
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #options: ElectionOptions;
   /** Incarnations that this process has drawn: when the head row holds one, nobody else does. */
   readonly #own = new Set<Incarnation>();
   #phase: Phase = { type: "pausing", until: Number.POSITIVE_INFINITY };
-  #standing: Standing = "following";
+  #standing: LeadershipState = "following";
   #observed: Observation | null = null;
   #highest = 0 as Epoch;
   #answering = true;
@@ -69,12 +69,12 @@ export class Election {
   #reopenAfterMs = reopenMs.first;
   #contendedAt = 0;
 
-  constructor(work: Work, options: ElectionOptions) {
+  constructor(work: StepContext, options: ElectionOptions) {
     this.#work = work;
     this.#options = options;
   }
 
-  get standing(): Standing {
+  get standing(): LeadershipState {
     return this.#standing;
   }
   /** What the head row last said; null: nothing yet. */
@@ -140,14 +140,14 @@ export class Election {
 
   #observe(phase: Extract<Phase, { type: "watching" }>): void {
     phase.lookAt = null;
-    this.#work.ask({ op: "observe" }, { to: "election", of: "observe" });
+    this.#work.callLog({ op: "observe" }, { to: "election", of: "observe" });
   }
 
   observedAs(outcome: LogAnswer): void {
     const phase = this.#phase;
     this.#answering = outcome.type === "observed";
     if (outcome.type === "observed") this.#observed = outcome.seen;
-    else this.#work.journal("warn", "the event log could not be observed", { err: causeOf(outcome) });
+    else this.#work.logger("warn", "the event log could not be observed", { err: causeOf(outcome) });
     if (phase.type !== "watching") return;
     if (outcome.type === "observed") {
       const { seen } = outcome;
@@ -168,7 +168,7 @@ export class Election {
     this.noteEpoch(seen.epoch);
     this.#contendedAt = this.#work.now;
     this.#phase = { type: "preparing", seen };
-    this.#work.note({ type: "contending" });
+    this.#work.post({ type: "contending" });
   }
 
   /** The ledger is at the head, or is not fit to lead with. */
@@ -199,7 +199,7 @@ export class Election {
       recordedAt: this.#work.at.wall,
       level: this.#options.level(),
     };
-    this.#work.ask({ op: "openEpoch", request }, { to: "election", of: as.of });
+    this.#work.callLog({ op: "openEpoch", request }, { to: "election", of: as.of });
   }
 
   opened(outcome: LogAnswer): void {
@@ -207,10 +207,10 @@ export class Election {
     if (phase.type !== "opening") return;
     if (outcome.type === "opened") {
       const opened = this.#openedOf(outcome, phase.incarnation);
-      this.#work.journal("info", "opened an epoch", { epoch: opened.epoch, position: opened.head.position });
+      this.#work.logger("info", "opened an epoch", { epoch: opened.epoch, position: opened.head.position });
       this.#warnOfLoss(outcome);
       this.#phase = { type: "leading" };
-      this.#work.note({ type: "opened", opened });
+      this.#work.post({ type: "opened", opened });
       return;
     }
     if (outcome.type === "overtaken") {
@@ -219,7 +219,7 @@ export class Election {
     }
     this.#answering = false;
     const fields = { err: causeOf(outcome), outcome: outcome.type };
-    this.#work.journal("warn", "the epoch could not be opened", fields);
+    this.#work.logger("warn", "the epoch could not be opened", fields);
     this.#pause(retryMs);
   }
 
@@ -233,7 +233,7 @@ export class Election {
     const held = lessees.find(({ boot }) => boot === lostHistory(epoch, 0).boot);
     if (reason === null || held === undefined) return;
     const message = "leases of earlier epochs may be missing from the store; receipts wait for the longest window";
-    this.#work.journal("warn", message, { epoch, reason, windowMs: held.windowMs });
+    this.#work.logger("warn", message, { epoch, reason, windowMs: held.windowMs });
   }
 
   /** The leader of the epoch that we opened leads now: the ledger is at the head. */
@@ -248,12 +248,12 @@ export class Election {
       end.type === "reopen" && short ? Math.min(reopenMs.max, this.#reopenAfterMs * 2) : reopenMs.first;
     switch (end.type) {
       case "reopen":
-        this.#work.journal("warn", "the epoch is opened again", { reason: end.reason });
+        this.#work.logger("warn", "the epoch is opened again", { reason: end.reason });
         if (end.atLeast > 0) this.noteEpoch((end.atLeast - 1) as Epoch);
         this.#become("opening");
         return this.#pause(this.#reopenAfterMs); // a store in trouble is not asked in a tight loop
       case "fenced":
-        this.#work.journal("warn", "stepped down: another broker leads");
+        this.#work.logger("warn", "stepped down: another broker leads");
         this.#become("following");
         return this.#watch();
       case "stopped":
@@ -275,8 +275,8 @@ export class Election {
   }
 
   #resigned(opened: OpenedEpoch | null): void {
-    if (opened !== null) this.#work.journal("info", "resigned", { epoch: opened.epoch });
-    this.#work.note({ type: "resigned", opened });
+    if (opened !== null) this.#work.logger("info", "resigned", { epoch: opened.epoch });
+    this.#work.post({ type: "resigned", opened });
     this.#end();
   }
 
@@ -289,13 +289,13 @@ export class Election {
     if (this.#phase.type === "over") return;
     this.#phase = { type: "over" };
     this.#become("following");
-    this.#work.note({ type: "over" });
+    this.#work.post({ type: "over" });
   }
 
-  #become(standing: Standing): void {
+  #become(standing: LeadershipState): void {
     if (this.#standing === standing) return;
     this.#standing = standing;
-    this.#work.note({ type: "standing", standing });
+    this.#work.post({ type: "standing", standing });
   }
 }
 

@@ -13,7 +13,7 @@
 import { type Epoch, parseEpoch } from "../../events/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { LogAnswer, NodeSender } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
+import type { StepContext } from "../core/step-context.ts";
 import type { Leader } from "./leader.ts";
 
 /** No message makes a broker open an epoch further above its own. */
@@ -24,14 +24,14 @@ const everyMs = 10_000;
 export type EpochClaim = Readonly<{ epoch: number; by: Pick<NodeSender, "name" | "boot"> }>;
 
 export class EpochClaims {
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #counters: Counters;
   /** The highest claim whose look is under way; null: none is. */
   #looking: (EpochClaim & Readonly<{ term: number }>) | null = null;
   #looks = looksMax;
   #countedAt = 0;
 
-  constructor(work: Work, counters: Counters) {
+  constructor(work: StepContext, counters: Counters) {
     this.#work = work;
     this.#counters = counters;
   }
@@ -47,7 +47,7 @@ export class EpochClaims {
     if (!this.#hasLook()) return this.#refuse(claim, ours);
     this.#looking = { ...claim, term: leader.term };
     this.#counters.epochClaims += 1;
-    this.#work.ask({ op: "observe" }, { to: "claims", term: leader.term });
+    this.#work.callLog({ op: "observe" }, { to: "claims", term: leader.term });
   }
 
   /** The head row as it is now. @param leader of the epoch that was asked for; null: it has ended */
@@ -60,11 +60,11 @@ export class EpochClaims {
     const { epoch, incarnation } = leader.opened;
     const fields = { node: claim.by.name, boot: claim.by.boot, claimed: claim.epoch, stored: seen.epoch };
     if (seen.epoch > epoch || seen.incarnation !== incarnation) {
-      this.#work.journal("warn", "a node speaks of a later epoch, and the store has another leader", fields);
+      this.#work.logger("warn", "a node speaks of a later epoch, and the store has another leader", fields);
       return leader.finish({ type: "fenced" });
     }
     const message = "a node speaks of a later epoch that the store does not hold; an epoch above it is opened";
-    this.#work.journal("warn", message, fields);
+    this.#work.logger("warn", message, fields);
     leader.noticeEpoch(parseEpoch(claim.epoch));
   }
 
@@ -84,6 +84,6 @@ export class EpochClaims {
     this.#counters.epochClaimsRefused += 1;
     if (!Number.isInteger(Math.log2(epochClaimsRefused + 1))) return;
     const fields = { node: by.name, boot: by.boot, claimed: epoch, ours, refused: epochClaimsRefused + 1 };
-    this.#work.journal("warn", "a node's claim of a later epoch is ignored: too far ahead, or too many claims", fields);
+    this.#work.logger("warn", "a node's claim of a later epoch is ignored: too far ahead, or too many claims", fields);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Seat watch: is somebody leading?
+ * Leader liveness: whether a leader is alive, judged by its beats.
  *
  * Pure. A leader's beat count grows at least twice a second; one that has stood still for `silentMs` by our own monotonic
  * clock, seen over and over meanwhile, means that the seat is vacant. This only suggests who should open an epoch: safety
@@ -20,7 +20,7 @@ export function isResigned(incarnation: Incarnation | null): boolean {
 }
 
 /** What was seen, and since when nothing has changed. */
-export type SeatWatch = Readonly<{ seen: Observation; since: MonotonicMs }>;
+export type LeaderLiveness = Readonly<{ seen: Observation; since: MonotonicMs }>;
 export type Seat = "held" | "vacant";
 
 /**
@@ -28,9 +28,9 @@ export type Seat = "held" | "vacant";
  * @returns the watch to go on with, and what it shows now
  */
 export function watchSeat(
-  watch: SeatWatch | null,
+  watch: LeaderLiveness | null,
   now: Readonly<{ seen: Observation; at: MonotonicMs; silentMs: number; own: ReadonlySet<Incarnation> }>,
-): readonly [SeatWatch, Seat] {
+): readonly [LeaderLiveness, Seat] {
   const { seen, at, silentMs } = now;
   if (
     seen.epoch === 0 ||

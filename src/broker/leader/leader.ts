@@ -21,21 +21,21 @@ import {
 } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, Leadership, LogAnswer } from "../core/messages.ts";
-import type { Purpose, Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import type { PersonKeyCache } from "../state/person-key-cache.ts";
-import type { Relay } from "./batch-publisher.ts";
+import type { BatchPublisher } from "./batch-publisher.ts";
 import { type AfterBatch, BatchWriter, type Committed, type WriteTicket } from "./batch-writer.ts";
 import type { BootKeys } from "./boot-keys.ts";
-import type { Peers } from "./broker-presence.ts";
-import type { FirstAnswer, FirstAnswers, FirstLookup } from "./duplicate-check.ts";
+import type { BrokerPresences } from "./broker-presence.ts";
+import type { DuplicateCheck, FirstLookup, PriorOutcome } from "./duplicate-check.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
-import { LeaseDesk } from "./lease-request-handler.ts";
+import { LeaseRequestHandler } from "./lease-request-handler.ts";
 import { unreadyFor } from "./level-readiness.ts";
 import { nameLostLessees } from "./lost-lessees.ts";
-import type { Inbox } from "./pending-commands.ts";
-import type { Reports } from "./reassertion-intake.ts";
-import { ReceiptDesk } from "./receipt-tracker.ts";
+import type { PendingCommands } from "./pending-commands.ts";
+import type { ReassertionIntake } from "./reassertion-intake.ts";
+import { ReceiptTracker } from "./receipt-tracker.ts";
 
 export type LeaseOptions = Readonly<{
   deltaMs: number;
@@ -49,14 +49,14 @@ export type LeaseOptions = Readonly<{
 }>;
 
 export type LeaderParts = Readonly<{
-  work: Work;
-  ledger: Ledger;
+  work: StepContext;
+  ledger: BrokerState;
   keys: PersonKeyCache;
-  inbox: Inbox;
-  firstAnswers: FirstAnswers;
-  relay: Relay;
-  reports: Reports;
-  peers: Peers;
+  inbox: PendingCommands;
+  firstAnswers: DuplicateCheck;
+  relay: BatchPublisher;
+  reports: ReassertionIntake;
+  peers: BrokerPresences;
   bootKeys: BootKeys;
   counters: Counters;
   random: (bytes: number) => Uint8Array;
@@ -77,18 +77,18 @@ const showHeadMs = 25;
 
 export class Leader {
   readonly opened: OpenedEpoch;
-  readonly desk: LeaseDesk;
-  readonly receipts: ReceiptDesk;
+  readonly desk: LeaseRequestHandler;
+  readonly receipts: ReceiptTracker;
   /** Numbers the epochs of this process. */
   readonly term: number;
   readonly #parts: LeaderParts;
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #granter: LeaseGranter;
   readonly #batches: BatchWriter;
   /** The beat that is under way. */
   #beating: WriteTicket | null = null;
   /** A clean commit that nobody was told of yet. */
-  #landed: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
+  #committedBatch: Readonly<{ ticket: WriteTicket; committed: Committed }> | null = null;
   #end: LeaderEnd | null = null;
   #told: "yes" | "no" = "no";
   #stopping: "yes" | "no" = "no";
@@ -121,8 +121,8 @@ export class Leader {
       ...(limits === undefined ? {} : { limits }),
     };
     this.#granter = new LeaseGranter({ epoch, incarnation, start, openedAt, lessees, known, ...terms });
-    this.desk = new LeaseDesk(parts, { granter: this.#granter, leadership: this.leadership, term });
-    this.receipts = new ReceiptDesk(parts, { epoch, term });
+    this.desk = new LeaseRequestHandler(parts, { granter: this.#granter, leadership: this.leadership, term });
+    this.receipts = new ReceiptTracker(parts, { epoch, term });
     this.#batches = new BatchWriter(parts, { opened, term, unreadyFor: (level) => this.#unreadyFor(level) });
     parts.relay.begin(this.leadership, { start: opened.previous, term });
     parts.relay.publish({ previous: opened.previous, entries: [opened.entry], last: opened.head, newKeys: [] });
@@ -180,10 +180,10 @@ export class Leader {
   }
 
   #tellWhenIdle(): void {
-    if (this.#end === null || this.#told === "yes" || this.#beating !== null || this.#landed !== null) return;
+    if (this.#end === null || this.#told === "yes" || this.#beating !== null || this.#committedBatch !== null) return;
     if (this.#batches.busy) return;
     this.#told = "yes";
-    this.#work.note({ type: "ended", end: this.#end });
+    this.#work.post({ type: "ended", end: this.#end });
   }
 
   // --- what comes in
@@ -204,7 +204,7 @@ export class Leader {
   }
 
   /** The answer to a question of ours. */
-  answered(purpose: Extract<Purpose, { to: "leader" }>, outcome: LogAnswer): void {
+  answered(purpose: Extract<LogCallOwner, { to: "leader" }>, outcome: LogAnswer): void {
     switch (purpose.of) {
       case "beat":
         return this.#beaten(outcome as BeatOutcome);
@@ -216,7 +216,7 @@ export class Leader {
     }
   }
 
-  first({ queued }: FirstLookup, answer: FirstAnswer): void {
+  first({ queued }: FirstLookup, answer: PriorOutcome): void {
     this.#batches.first(queued, answer);
   }
 
@@ -224,7 +224,7 @@ export class Leader {
 
   get dueAt(): number {
     const { now } = this.#work;
-    if (this.#landed !== null) return now;
+    if (this.#committedBatch !== null) return now;
     const other = this.receipts.dueAt;
     const waits = this.#parts.inbox.waiting > 0;
     if (this.#end !== null || this.#beating !== null) return other;
@@ -267,7 +267,7 @@ export class Leader {
     if (after === "prove") return this.#beat();
     const { append } = after;
     this.#batches.appending(this.#begin("append"));
-    this.#work.ask({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });
+    this.#work.callLog({ op: "append", batch: append }, { to: "leader", term: this.term, of: "append" });
   }
 
   /** A write starts: numbered, and with the renews that wait for one. */
@@ -286,7 +286,7 @@ export class Leader {
     if (done === undefined) return;
     const { ticket, committed, end } = done;
     if (committed !== null) {
-      this.#landed = { ticket, committed };
+      this.#committedBatch = { ticket, committed };
       const { now } = this.#work;
       if (this.#end === null && this.#batches.ready && this.#beatDueAt(now) > now) this.#append();
       return;
@@ -301,10 +301,10 @@ export class Leader {
    * Tells what has committed cleanly: folds it, publishes it, answers and grants. To be called before anything else is looked at:
    * only a batch that stands ready goes before it.
    */
-  land(): void {
-    const landed = this.#landed;
+  publishCommitted(): void {
+    const landed = this.#committedBatch;
     if (landed === null) return;
-    this.#landed = null;
+    this.#committedBatch = null;
     const { ticket, committed } = landed;
     this.#batches.committed(committed);
     this.#clean = ticket.number;
@@ -335,7 +335,7 @@ export class Leader {
     this.#beating = ticket;
     const { lessees, left } = ticket.round;
     const request = { epoch, incarnation, head: this.#parts.ledger.applied, lessees, left };
-    this.#work.ask({ op: "beat", request }, { to: "leader", term: this.term, of: "beat" });
+    this.#work.callLog({ op: "beat", request }, { to: "leader", term: this.term, of: "beat" });
   }
 
   #beaten(outcome: BeatOutcome): void {
@@ -378,7 +378,7 @@ export class Leader {
         return false;
       case "unavailable": {
         const message = "the event log is not available: nobody is granted a lease";
-        this.#work.journal("warn", message, { err: outcome.cause });
+        this.#work.logger("warn", message, { err: outcome.cause });
         return false;
       }
       default:

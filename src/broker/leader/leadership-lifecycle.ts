@@ -1,14 +1,14 @@
 /**
- * Terms: the epochs of this process, from when one is open until its leader has ended. Pure.
+ * Leadership lifecycle: the epochs of this process, each from its opening until its leader has ended. Pure.
  *
  * Before an epoch is led the ledger is brought to its head, and whoever was in a batch of which nobody knew learns the truth from
  * the log as it is now. After it, whom it had granted to is told to the next one.
  */
 import type { Incarnation } from "../../events/index.ts";
 import type { Granted } from "../../replication/index.ts";
-import type { LedgerKeeper } from "../state/broker-state-sync.ts";
+import type { BrokerStateSync } from "../state/broker-state-sync.ts";
 import type { Queued } from "./command-queue.ts";
-import type { FirstAnswer, FirstLookup } from "./duplicate-check.ts";
+import type { FirstLookup, PriorOutcome } from "./duplicate-check.ts";
 import type { DutyHolder } from "./duty-holder.ts";
 import type { Election } from "./election.ts";
 import { type LeaderEnd, type OpenedEpoch, reopen } from "./epoch.ts";
@@ -17,11 +17,11 @@ import { Leader, type LeaderParts } from "./leader.ts";
 /** What an epoch of ours waits for before it is led. */
 type Opening = { readonly opened: OpenedEpoch; resolving: number; readonly again: Queued[] };
 
-type Around = Readonly<{ keeper: LedgerKeeper; election: Election; duties: DutyHolder }>;
+type Around = Readonly<{ keeper: BrokerStateSync; election: Election; duties: DutyHolder }>;
 
 const catchUpMsMax = 10_000;
 
-export class Terms {
+export class LeadershipLifecycle {
   /** Null while we do not lead. */
   leader: Leader | null = null;
   readonly #parts: LeaderParts;
@@ -74,7 +74,7 @@ export class Terms {
     if (unresolved.length === 0) this.#lead(opening);
   }
 
-  firstAnswer(lookup: FirstLookup, answer: FirstAnswer): void {
+  firstAnswer(lookup: FirstLookup, answer: PriorOutcome): void {
     if (lookup.term !== this.#term) return;
     if (lookup.why === "settle") return this.leader?.first(lookup, answer);
     const opening = this.#opening;
@@ -82,7 +82,7 @@ export class Terms {
     opening.resolving -= 1;
     if (answer === "none") opening.again.push(lookup.queued);
     if (opening.resolving > 0) return;
-    this.#parts.inbox.giveBack(opening.again);
+    this.#parts.inbox.requeue(opening.again);
     this.#lead(opening);
   }
 

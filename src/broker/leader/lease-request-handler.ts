@@ -1,5 +1,5 @@
 /**
- * Lease desk: where the messages of nodes meet the leader of one epoch. Pure.
+ * Lease request handler: handles the messages of nodes for the leader of one epoch. Pure.
  *
  * Believes only what a node says of itself, and hands it to the granter; a renew then waits here until a write that began after
  * it came has committed cleanly. Whatever is not authentic is dropped and counted.
@@ -26,8 +26,8 @@ import type {
   NodeSender,
   OpenedNodeMessage,
 } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import type { BootKeys } from "./boot-keys.ts";
 
 type NodeSaid = Extract<BrokerInput, { type: "nodeSaid" }>;
@@ -39,11 +39,17 @@ const lookingMax = 10_000;
 const loggedMax = 1_000;
 const notLeading = "this broker does not lead any more";
 
-type DeskParts = Readonly<{ work: Work; ledger: Ledger; counters: Counters; version: string; bootKeys: BootKeys }>;
+type DeskParts = Readonly<{
+  work: StepContext;
+  ledger: BrokerState;
+  counters: Counters;
+  version: string;
+  bootKeys: BootKeys;
+}>;
 
-export class LeaseDesk {
+export class LeaseRequestHandler {
   readonly #parts: DeskParts;
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #granter: LeaseGranter;
   readonly #leadership: Leadership;
   readonly #term: number;
@@ -113,14 +119,15 @@ export class LeaseDesk {
 
   /** Hands out the grants of a write that has committed cleanly. */
   settle(round: WriteRound, head: Link): void {
-    for (const { ticket, grant } of this.#granter.settle(round, head, this.#work.at)) this.#hand(ticket, grant);
+    for (const { ticket, grant } of this.#granter.grantAfterCommit(round, head, this.#work.at))
+      this.#hand(ticket, grant);
     this.#sweep();
     this.#news = true;
   }
 
   /** The write came to nothing that is known: nobody of this round is granted. */
   abandon(round: WriteRound): void {
-    this.#granter.abandon(round);
+    this.#granter.dropRound(round);
     this.#sweep();
   }
 
@@ -149,7 +156,7 @@ export class LeaseDesk {
       return this.#answer(said.id, { type: "unavailable", message: "too many nodes ask" });
     this.#looking.set(said.id, { said, enforced });
     const purpose = { to: "desk", term: this.#term, ask: said.id } as const;
-    this.#work.ask({ op: "linkAt", position: enforced.position }, purpose);
+    this.#work.callLog({ op: "linkAt", position: enforced.position }, purpose);
   }
 
   /** @param found what the log has at the place of a link that memory has forgotten */
@@ -176,7 +183,7 @@ export class LeaseDesk {
       counters.renewsRefused += 1;
       if (saysTooManyNodes(answer.reason)) counters.nodesRefused += 1;
       const fields = { node: renew.node, boot: renew.boot, reason: answer.reason };
-      this.#work.journal("warn", "renew refused", fields);
+      this.#work.logger("warn", "renew refused", fields);
       return this.#answer(id, { type: "refused", reason: answer.reason });
     }
     if (answer.limited !== null) this.#noteLimited(renew, answer.limited);
@@ -190,13 +197,13 @@ export class LeaseDesk {
       counters.renewsRefused += 1;
       const reason = tooOld({ finalized, reads: renew.reads });
       this.#granter.refuse(answer.ticket, reason);
-      this.#work.journal("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
+      this.#work.logger("warn", "renew refused", { node: renew.node, boot: renew.boot, reason });
       return this.#answer(id, { type: "refused", reason });
     }
     if (found === "other") {
       counters.digestMismatches += 1;
       const fields = { node: renew.node, boot: renew.boot, link: renew.applied };
-      this.#work.journal("error", "a node's projection differs from ours", fields);
+      this.#work.logger("error", "a node's projection differs from ours", fields);
       if (digest === "other") {
         this.#granter.refuse(answer.ticket, digestMismatch);
         return this.#answer(id, { type: "refused", reason: digestMismatch });
@@ -230,7 +237,7 @@ export class LeaseDesk {
     if (this.#logged.has(key)) return;
     this.#logged.add(key);
     if (this.#logged.size > loggedMax) this.#logged.delete(this.#logged.values().next().value ?? "");
-    this.#work.journal("warn", message, fields);
+    this.#work.logger("warn", message, fields);
   }
 
   #tellCopied(): void {
@@ -238,7 +245,7 @@ export class LeaseDesk {
       this.#parts.counters.copiedNodes += 1;
       const problem =
         "two processes of one node are alive, as after its disk was cloned: stop one of them, or give it a node_name and a data folder of its own";
-      this.#work.journal("error", problem, { node, older, younger });
+      this.#work.logger("error", problem, { node, older, younger });
     }
   }
 
@@ -252,7 +259,7 @@ export class LeaseDesk {
 
   /** The node has heard of a later epoch than ours: the store is asked before anything follows from it (epoch-claims.ts). */
   #notice({ name, boot }: NodeSender, { epoch }: Pick<Link, "epoch">): void {
-    if (epoch > this.#leadership.epoch) this.#work.note({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
+    if (epoch > this.#leadership.epoch) this.#work.post({ type: "epochClaimed", claim: { epoch, by: { name, boot } } });
   }
 
   #hand(ticket: number, grant: Grant): void {

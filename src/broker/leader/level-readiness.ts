@@ -1,5 +1,5 @@
 /**
- * Finalizing: who stands in the way of a level. Pure.
+ * Level readiness: which brokers and nodes cannot read a feature level yet. Pure.
  *
  * After a level is finalized, whoever cannot read it permits nothing any more. So a leader refuses to finalize it while anybody who is
  * there, or may still be deciding, cannot read it, or has not said whether it can. What it cannot know of (somebody who is down) is

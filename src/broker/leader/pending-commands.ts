@@ -1,5 +1,5 @@
 /**
- * Inbox: commands that somebody waits for, from when they came until their outcome is certain.
+ * Pending commands: the commands with a waiting caller, from their arrival until their outcome is certain.
  *
  * It outlives epochs: what was under way when one ended is carried into the next, or given to whoever leads then. One
  * command id is carried out once, however often it is sent meanwhile: the second caller gets the first one's answer. Bounded
@@ -7,15 +7,15 @@
  */
 import type { CommandId, CommandRequest, CommandResult, Fact, MonotonicMs } from "../../events/index.ts";
 import { accessOf, tightens } from "../commands/access.ts";
-import { weightOf } from "../commands/command-bytes.ts";
+import { commandBytesOf } from "../commands/command-bytes.ts";
 import type { CommandAnswer, Leadership } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import { growingCache } from "../state/growing-cache.ts";
 import { CommandQueue, type Queued } from "./command-queue.ts";
 
 /** Who is told of an answer. */
-export type Waiter =
+export type CommandWaiter =
   /** Somebody outside. `until`: waits no longer; `hopelessFrom`: and no longer than this when there is nothing to hope for. */
   | Fact<"caller", { id: number; until: number; hopelessFrom: number; duty: boolean }>
   /** A receipt that was asked for by this command. */
@@ -27,7 +27,7 @@ export type Waiter =
 
 type Open = {
   readonly queued: Queued;
-  readonly waiters: Waiter[];
+  readonly waiters: CommandWaiter[];
   /** `unresolved`: it was in a batch of which nobody knows whether it was written. */
   state: "queued" | "taken" | "unresolved";
   /** Batches it was in that came to nothing. */
@@ -39,18 +39,18 @@ const retryAfterMs = 1_000;
 /** How often those who wait are looked at. */
 const lookEveryMs = 100;
 
-export class Inbox {
-  readonly #work: Work;
-  readonly #ledger: Ledger;
+export class PendingCommands {
+  readonly #work: StepContext;
+  readonly #ledger: BrokerState;
   readonly #queue: CommandQueue;
   readonly #open = new Map<CommandId, Open>();
-  readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: Waiter }>>();
+  readonly #callers = new Map<number, Readonly<{ commandId: CommandId; waiter: CommandWaiter }>>();
   /** First answers, so that a repeated id gets the same one. */
   readonly #answers = growingCache<CommandId, CommandResult>(answersMax);
   #order = 0;
   #lookAt = Number.POSITIVE_INFINITY;
 
-  constructor(work: Work, ledger: Ledger, bounds: Readonly<{ commandsMax?: number; bytesMax?: number }>) {
+  constructor(work: StepContext, ledger: BrokerState, bounds: Readonly<{ commandsMax?: number; bytesMax?: number }>) {
     this.#work = work;
     this.#ledger = ledger;
     this.#queue = new CommandQueue({
@@ -69,7 +69,7 @@ export class Inbox {
   }
 
   /** @param onlyIn the command is carried out under this leadership or not at all */
-  submit(request: CommandRequest, waiter: Waiter, onlyIn: Leadership | null = null): void {
+  submit(request: CommandRequest, waiter: CommandWaiter, onlyIn: Leadership | null = null): void {
     const { commandId } = request;
     const known = this.#answers.get(commandId);
     if (known !== undefined) return this.#tell(waiter, commandId, known);
@@ -88,7 +88,7 @@ export class Inbox {
   }
 
   /** @returns false when nobody waits for such a command: then there will be no answer */
-  join(commandId: CommandId, waiter: Waiter): boolean {
+  join(commandId: CommandId, waiter: CommandWaiter): boolean {
     const open = this.#open.get(commandId);
     open?.waiters.push(waiter);
     return open !== undefined;
@@ -133,10 +133,10 @@ export class Inbox {
     return taken;
   }
 
-  giveBack(commands: readonly Queued[]): void {
+  requeue(commands: readonly Queued[]): void {
     const open = commands.filter((queued) => this.#open.get(queued.request.commandId)?.queued === queued);
     for (const queued of open) this.#mark(queued, "queued");
-    this.#queue.giveBack(open);
+    this.#queue.requeue(open);
   }
 
   /** Their batch may or may not have been written: they wait until that is known. */
@@ -191,7 +191,7 @@ export class Inbox {
       request,
       access: accessOf(request.command, this.#ledger.projection),
       urgent: tightens(request.command),
-      bytes: weightOf(request),
+      bytes: commandBytesOf(request),
       onlyIn,
     };
     if (!this.#queue.offer(queued)) return undefined;
@@ -205,8 +205,8 @@ export class Inbox {
     if (open !== undefined) open.state = state;
   }
 
-  #tell(waiter: Waiter, commandId: CommandId, answer: CommandAnswer): void {
-    if (waiter.type !== "caller") return this.#work.note({ type: "answered", waiter, commandId, answer });
+  #tell(waiter: CommandWaiter, commandId: CommandId, answer: CommandAnswer): void {
+    if (waiter.type !== "caller") return this.#work.post({ type: "answered", waiter, commandId, answer });
     this.#callers.delete(waiter.id);
     const moved = answer.type === "moved" && waiter.duty;
     this.#work.emit({ type: "commandAnswered", id: waiter.id, answer: moved ? epochIsOver(commandId) : answer });
@@ -225,7 +225,7 @@ export function epochIsOver(commandId: CommandId): CommandResult {
 export function callerAt(
   now: MonotonicMs,
   of: Readonly<{ id: number; waitMs: number; duty: boolean }>,
-): Extract<Waiter, { type: "caller" }> {
+): Extract<CommandWaiter, { type: "caller" }> {
   return { type: "caller", id: of.id, until: now + of.waitMs, hopelessFrom: now + hopelessMs, duty: of.duty };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Reports: what nodes hold of a lost suffix, and what becomes of it (docs/protocol.md §4.3). Pure.
+ * Reassertion intake: takes the events of a lost suffix that nodes report, and records them again (docs/protocol.md §4.3). Pure.
  *
  * The reconciler: each lost tightening event is a command of its own, under an id that follows from its hash; a report is answered
  * when all of its events have an answer. A reassertion that is older than what the surviving log has decided about the same
@@ -18,10 +18,10 @@ import {
 import { reassertionsIn } from "../commands/reassert-commands.ts";
 import type { Counters } from "../core/counters.ts";
 import type { CommandAnswer } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
 import { growingCache } from "../state/growing-cache.ts";
-import { type Inbox, unavailable } from "./pending-commands.ts";
+import { type PendingCommands, unavailable } from "./pending-commands.ts";
 
 type Report = {
   readonly commandId: CommandId;
@@ -39,14 +39,14 @@ type Report = {
 const reportsMax = 10_000;
 const namedMax = 20_000;
 
-export class Reports {
-  readonly #work: Work;
-  readonly #parts: Readonly<{ inbox: Inbox; ledger: Ledger; counters: Counters }>;
+export class ReassertionIntake {
+  readonly #work: StepContext;
+  readonly #parts: Readonly<{ inbox: PendingCommands; ledger: BrokerState; counters: Counters }>;
   readonly #open = new Map<number, Report>();
   readonly #named = growingCache<Hash, true>(namedMax);
   #count = 0;
 
-  constructor(work: Work, parts: Readonly<{ inbox: Inbox; ledger: Ledger; counters: Counters }>) {
+  constructor(work: StepContext, parts: Readonly<{ inbox: PendingCommands; ledger: BrokerState; counters: Counters }>) {
     this.#work = work;
     this.#parts = parts;
   }
@@ -106,12 +106,12 @@ export class Reports {
     this.#work.emit({ type: "reasserted", lost: link, stream, outcome });
     const fields = { lost: link, stream, type };
     if (outcome === "appended")
-      this.#work.journal("warn", "the log had lost a revocation: it is recorded again", fields);
+      this.#work.logger("warn", "the log had lost a revocation: it is recorded again", fields);
     if (type === "UserErased" && outcome !== "operator") this.#tellErasure(fields);
     if (outcome !== "operator") return;
     counters.reassertionsForOperator += 1;
     const message = "the log had lost a revocation, and has decided otherwise since: look at it";
-    this.#work.journal("error", message, fields);
+    this.#work.logger("error", message, fields);
   }
 
   /** The person is suspended instead, and an operator has to erase them again. */
@@ -120,7 +120,7 @@ export class Reports {
     if (kind === "user" && this.#parts.ledger.projection.user(id as UserId)?.status === "erased") return;
     this.#parts.counters.reassertionsForOperator += 1;
     const message = "the log had lost an erasure: the person is suspended; erase them again (cardea users erase)";
-    this.#work.journal("error", message, fields);
+    this.#work.logger("error", message, fields);
   }
 
   #answer({ id, commandId, events, failed, refused, link, changed }: Report): void {

@@ -1,5 +1,5 @@
 /**
- * Receipt desk: answers who has applied a change, at once or as soon as it is complete. Pure.
+ * Receipt tracker: reports which nodes have applied a change, immediately or once all have. Pure.
  *
  * Only for places on the leader's own chain: at or below its head, what its registry says of the nodes stays true whoever
  * leads afterwards (docs/protocol.md §7). Before it calls something lost it has a write committed, so that a deposed
@@ -15,9 +15,9 @@ import {
 } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { BrokerInput, CommandAnswer, LogAnswer, ReceiptAsked } from "../core/messages.ts";
-import type { Purpose, Work } from "../core/step-context.ts";
-import type { Ledger } from "../state/broker-state.ts";
-import type { Inbox } from "./pending-commands.ts";
+import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "../state/broker-state.ts";
+import type { PendingCommands } from "./pending-commands.ts";
 import { lastOf, linkMadeBy } from "./recorded-outcome.ts";
 
 type Asked = {
@@ -40,15 +40,15 @@ type Asked = {
 const afterFenceMs = 1;
 const receiptsMax = 10_000;
 
-export class ReceiptDesk {
+export class ReceiptTracker {
   readonly #parts: Readonly<{
-    work: Work;
-    ledger: Ledger;
-    inbox: Inbox;
+    work: StepContext;
+    ledger: BrokerState;
+    inbox: PendingCommands;
     counters: Counters;
     proofMsMax: number;
   }>;
-  readonly #work: Work;
+  readonly #work: StepContext;
   readonly #epoch: Epoch;
   readonly #term: number;
   readonly #asked = new Map<number, Asked>();
@@ -56,7 +56,13 @@ export class ReceiptDesk {
   #news = false;
 
   constructor(
-    parts: Readonly<{ work: Work; ledger: Ledger; inbox: Inbox; counters: Counters; proofMsMax: number }>,
+    parts: Readonly<{
+      work: StepContext;
+      ledger: BrokerState;
+      inbox: PendingCommands;
+      counters: Counters;
+      proofMsMax: number;
+    }>,
     of: Readonly<{ epoch: Epoch; term: number }>,
   ) {
     this.#parts = parts;
@@ -155,7 +161,7 @@ export class ReceiptDesk {
   }
 
   /** The answer to a question of ours. */
-  answered(purpose: Extract<Purpose, { to: "receipts" }>, outcome: LogAnswer): void {
+  answered(purpose: Extract<LogCallOwner, { to: "receipts" }>, outcome: LogAnswer): void {
     const { ask, of } = purpose;
     const asked = this.#asked.get(ask);
     if (asked === undefined || asked.stage.type !== "looking") return;
@@ -163,7 +169,7 @@ export class ReceiptDesk {
     if (of === "command" && outcome.type === "command") {
       if (outcome.found === undefined) return this.#missing(asked);
       const position = lastOf(outcome.found);
-      return this.#work.ask(
+      return this.#work.callLog(
         { op: "linkAt", position: (position - 1) as Position },
         { ...to, of: "previous", position },
       );
@@ -171,7 +177,7 @@ export class ReceiptDesk {
     if (of === "previous" && outcome.type === "link") {
       const { position } = purpose;
       if (outcome.link === undefined) return this.#gone(asked, position);
-      return this.#work.ask({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
+      return this.#work.callLog({ op: "read", after: outcome.link, limit: 1 }, { ...to, of: "event", position });
     }
     if (of === "event") return this.#made(asked, purpose.position, outcome);
     if (of === "chain" && outcome.type === "link") {
@@ -236,7 +242,7 @@ export class ReceiptDesk {
     if (asked.target.type !== "command") return;
     asked.stage = { type: "looking", link: null };
     const { commandId } = asked.target;
-    this.#work.ask(
+    this.#work.callLog(
       { op: "findCommand", commandId },
       { to: "receipts", term: this.#term, ask: asked.id, of: "command" },
     );
@@ -252,7 +258,7 @@ export class ReceiptDesk {
         return this.#missing(asked);
       case "forgotten":
         asked.stage = { type: "looking", link };
-        return this.#work.ask(
+        return this.#work.callLog(
           { op: "linkAt", position: link.position },
           { to: "receipts", term: this.#term, ask: asked.id, of: "chain" },
         );

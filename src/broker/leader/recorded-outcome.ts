@@ -1,5 +1,5 @@
 /**
- * Made by: which event of the log a command has made, and its link. Pure.
+ * Recorded outcome: the event of the log that a command produced, and its link. Pure.
  *
  * The log's table of commands names a position alone, and positions repeat: two reads may come from two servers, one of them an old
  * primary, and what stands there in one history may be somebody else's in another. So the event itself is read, and must name the

@@ -1,5 +1,5 @@
 /**
- * Speakers: the keys of the epochs that this process has opened, or tried to. What a leader says is sealed with the key of its
+ * Epoch signers: the keys of the epochs that this process has opened, or tried to. What a leader says is sealed with the key of its
  * epoch, which was drawn when the epoch was asked for. Pure.
  */
 import type { Incarnation } from "../../events/index.ts";
@@ -7,22 +7,22 @@ import {
   enrol,
   enrolmentRoot,
   rawPublicKey,
+  type Signer,
   type SigningPair,
-  type Speaker,
   signingPairFromSeed,
 } from "../../replication/index.ts";
 import type { Leadership } from "../core/messages.ts";
 
 /** The right to speak as the leader of an epoch. */
-export type SpeakerIdentity = Readonly<{ cluster: string; name: string; boot: Speaker["certificate"]["boot"] }>;
+export type SpeakerIdentity = Readonly<{ cluster: string; name: string; boot: Signer["certificate"]["boot"] }>;
 
 const pairsMax = 64;
 
-export class Speakers {
+export class EpochSigners {
   readonly #identity: SpeakerIdentity;
   readonly #root: SigningPair;
   readonly #pairs = new Map<Incarnation, SigningPair>();
-  #newest: Readonly<{ by: Leadership; speaker: Speaker }> | undefined;
+  #newest: Readonly<{ by: Leadership; speaker: Signer }> | undefined;
 
   constructor(identity: SpeakerIdentity, secret: Uint8Array) {
     this.#identity = identity;
@@ -30,14 +30,14 @@ export class Speakers {
   }
 
   /** @returns the raw public key, base64url */
-  draw(incarnation: Incarnation, seed: Uint8Array): string {
+  generate(incarnation: Incarnation, seed: Uint8Array): string {
     const pair = signingPairFromSeed(seed);
     this.#pairs.set(incarnation, pair);
     if (this.#pairs.size > pairsMax) this.#pairs.delete(this.#pairs.keys().next().value ?? incarnation);
     return Buffer.from(rawPublicKey(pair.publicKey)).toString("base64url");
   }
 
-  speakerOf(by: Leadership): Speaker {
+  signerFor(by: Leadership): Signer {
     const { epoch, incarnation } = by;
     if (this.#newest?.by.epoch === epoch && this.#newest.by.incarnation === incarnation) return this.#newest.speaker;
     const pair = this.#pairs.get(incarnation);

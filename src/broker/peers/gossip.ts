@@ -1,13 +1,13 @@
 /**
- * Tidings: brokers tell each other once a second that they are there, of which epoch they know, and where the others are. Over HTTP, so
- * it needs no fan-out; who looks at an old primary which lives on learns of a later epoch from whoever knows of it.
+ * Gossip: once a second each broker sends its peers its presence, the newest epoch it knows, and the peer addresses it knows. It uses
+ * HTTP and needs no fan-out. A broker that reads an old primary learns of a later epoch from a peer.
  */
 import { type BrokerId, type Epoch, parseEpoch } from "../../events/index.ts";
 import type { EventLog, Logger } from "../../replication/index.ts";
 import type { LeaderClient } from "../api/leader-client.ts";
-import type { Presence, Tidings } from "../leader/broker-presence.ts";
+import type { GossipMessage, Presence } from "../leader/broker-presence.ts";
 import { epochJumpMax } from "../leader/epoch-claims.ts";
-import { Neighbours } from "./peer-addresses.ts";
+import { PeerAddresses } from "./peer-addresses.ts";
 
 /** Telling another broker of ourselves takes no longer than until it is told again. */
 const announceMsMax = 1_000;
@@ -28,7 +28,7 @@ export type TidingsParts = Readonly<{
 
 export function createTidings(parts: TidingsParts) {
   const { log, leaderClient, logger, url, monotonic } = parts;
-  const neighbours = new Neighbours(url);
+  const neighbours = new PeerAddresses(url);
   const caller = { role: "broker", name: parts.brokerId } as const;
   const own = url === null ? [] : [url];
   /** The newest epoch that another broker has told us of. */
@@ -72,7 +72,7 @@ export function createTidings(parts: TidingsParts) {
     },
 
     /** What another broker has told us. @returns what we answer */
-    heard({ epoch, urls }: Tidings): Tidings {
+    heard({ epoch, urls }: GossipMessage): GossipMessage {
       for (const each of urls) neighbours.heard(each, monotonic(), "spoken");
       heardOf(epoch);
       return { epoch: newest(), urls: neighbours.spoken(monotonic()) };

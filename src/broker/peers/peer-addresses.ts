@@ -1,5 +1,5 @@
 /**
- * Neighbours: where the other brokers can be reached, by what the log and they themselves have said. Pure.
+ * Peer addresses: where the other brokers can be reached, by what the log and they themselves have said. Pure.
  *
  * Each is told once a second that we are there, and of which epoch we know; so a later epoch comes round without a fan-out, and somebody who
  * looks at an old primary which lives on learns of it. Only those who have spoken themselves are passed on to others: who has gone is
@@ -12,7 +12,7 @@ const neighboursMax = 32;
 
 type Neighbour = { knownUntil: number; spokeAt: number };
 
-export class Neighbours {
+export class PeerAddresses {
   readonly #own: string | null;
   readonly #byUrl = new Map<string, Neighbour>();
 

@@ -18,12 +18,12 @@ import {
   type RefusedMessage,
   type ReplicaProcess,
   type Role,
-  type Speaker,
+  type Signer,
   sealEnvelope,
 } from "../../replication/index.ts";
 import type { PageRequest } from "../api/local-databroker.ts";
-import { createAlarm, pause } from "../core/notifier.ts";
-import { LeaseRefusedError } from "../leader/lease-message-error.ts";
+import { createWakeTimer, pause } from "../core/notifier.ts";
+import { LeaseMessageRejectedError } from "../leader/lease-message-error.ts";
 import { leaseMessageIn, ProvenReplacements } from "../leader/lease-messages.ts";
 import type { AgeMark } from "./age-mark-file.ts";
 import type { RegionCopy } from "./region-copy.ts";
@@ -46,7 +46,7 @@ export type RegionDriverParts = Readonly<{
   openBroker: EnvelopeOpener;
   /** Opens what nodes have signed. */
   openNode: (bytes: Uint8Array) => Opened | RefusedMessage;
-  speaker: Speaker;
+  speaker: Signer;
 }>;
 
 type Waiter<T> = Readonly<{ resolve: (value: T) => void; reject: (error: unknown) => void }>;
@@ -62,7 +62,7 @@ const nothingYet: OwnCopy = { applied: genesis, level: 0, digest: () => "", leas
 export class RegionDriver {
   readonly #parts: RegionDriverParts;
   readonly #facts: RegionFact[] = [];
-  readonly #alarm = createAlarm(() => this.#feed({ type: "woke" }));
+  readonly #alarm = createWakeTimer(() => this.#feed({ type: "woke" }));
   readonly #ownReads = new Map<number, Waiter<PageOutcome> & Readonly<{ signal: AbortSignal | undefined }>>();
   readonly #reads = new Map<number, Waiter<PageOutcome>>();
   readonly #said = new Map<number, Said>();
@@ -294,7 +294,7 @@ export class RegionDriver {
         said.resolve(null);
         return;
       case "refused":
-        said.reject(new LeaseRefusedError(answer.reason));
+        said.reject(new LeaseMessageRejectedError(answer.reason));
         return;
       case "unavailable":
         said.reject(new BrokerUnavailableError(answer.message));
@@ -305,7 +305,7 @@ export class RegionDriver {
     if (reply === null) reject(new BrokerUnavailableError("the leader has not answered"));
     else if ("envelope" in reply) resolve(reply.envelope);
     else if (reply.error instanceof LeaderRefusedError)
-      reject(new LeaseRefusedError(reply.error.reason, { cause: reply.error }));
+      reject(new LeaseMessageRejectedError(reply.error.reason, { cause: reply.error }));
     else reject(reply.error);
   }
 

@@ -21,7 +21,7 @@ import {
   type Role,
   regionLags,
 } from "../../replication/index.ts";
-import type { Via } from "../api/leader-router.ts";
+import type { CallOrigin } from "../api/leader-router.ts";
 import type { Broker } from "../broker.ts";
 import { ForbiddenError, mayAsk, type Request, refuseActivation, refuseCommand } from "../commands/permissions.ts";
 import { unavailable } from "../leader/pending-commands.ts";
@@ -122,7 +122,7 @@ export function startRegionalBroker(options: RegionalBrokerOptions): Broker {
     }));
   }
 
-  function databrokerVia(via: Via): Databroker {
+  function databrokerVia(via: CallOrigin): Databroker {
     const { role } = via.caller;
     const allow = (request: Request): void => {
       if (!mayAsk(role, request)) throw new ForbiddenError(role, request);

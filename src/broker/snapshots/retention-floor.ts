@@ -1,4 +1,4 @@
-/** Needed after: how far back in the log somebody who holds a lease may still want to read. Pure. */
+/** Retention floor: how far back in the log a lease holder may still need to read. Pure. */
 import type { Position } from "../../events/index.ts";
 import type { LesseeStanding } from "../../replication/index.ts";
 

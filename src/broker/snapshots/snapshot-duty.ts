@@ -7,13 +7,13 @@ import type { EventLog, Logger, SignedManifest, SnapshotFolder } from "../../rep
 import type { Duty, DutyContext } from "../leader/duties.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "./snapshot-messages.ts";
 import { newSnapshotRun, nothingRemembered, snapshotsKept, stepSnapshotRun } from "./snapshot-run.ts";
-import type { SnapshotShelf } from "./snapshot-store.ts";
+import type { SnapshotStore } from "./snapshot-store.ts";
 
 export type SnapshotDutyOptions = SnapshotRules &
   Readonly<{
     cluster: string;
     folder: Pick<SnapshotFolder, "alone" | "putChunk" | "putManifest" | "keep" | "chunk">;
-    shelf: Pick<SnapshotShelf, "inLog">;
+    shelf: Pick<SnapshotStore, "inLog">;
     log: Pick<EventLog, "base" | "retain" | "linkAt" | "read">;
     /**
      * Null: no secret is on its way out. Else whether nobody will believe this snapshot any more once that has gone: another is

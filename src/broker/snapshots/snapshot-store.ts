@@ -1,5 +1,5 @@
 /**
- * Snapshot shelf: the snapshots that one broker keeps: those it took while it led, and copies of those of others.
+ * Snapshot store: the snapshots that one broker keeps: those it took while it led, and copies of those of others.
  *
  * What lies on the disk is signed, but may be of a history that was lost in a failover or undone by a restore. Only what stands in
  * this log counts: only that is served, goes on from, or lets events go. Pure; disk, log and other brokers are given.
@@ -21,7 +21,7 @@ import {
 } from "../../replication/index.ts";
 import { snapshotsKept } from "./snapshot-run.ts";
 
-export type SnapshotShelf = Readonly<{
+export type SnapshotStore = Readonly<{
   /** Newest first: those that stand in the log as it is now. @throws LogUnavailableError */
   inLog(): Promise<readonly SignedManifest[]>;
   /** Newest first, as they were when they were last looked at. */
@@ -40,7 +40,7 @@ export type SnapshotShelf = Readonly<{
 /** Of the snapshots that were logged as damaged. */
 const toldMax = 1_000;
 
-export function createSnapshotShelf(
+export function createSnapshotStore(
   of: Readonly<{
     folder: SnapshotFolder;
     log: Pick<EventLog, "base" | "linkAt" | "keysAfter">;
@@ -50,7 +50,7 @@ export function createSnapshotShelf(
     others: SnapshotSupply | null;
     logger: Logger;
   }>,
-): SnapshotShelf {
+): SnapshotStore {
   const { folder, log, others, logger } = of;
   let places: readonly SnapshotPlace[] = [];
   const told = new Set<string>();

@@ -1,5 +1,5 @@
 /**
- * Ledger keeper: the one who feeds a broker's ledger while somebody else writes, and brings it to the head of an epoch of ours.
+ * Broker state sync: feeds the broker state while another broker writes, and brings it to the head of our own epoch.
  *
  * Pure. Reads are made one after the other, whoever asked for them; a leader folds its own commits and is not fed. The log lets
  * nobody read above the durable horizon, so a standby's ledger holds nothing that could be lost. A ledger that is not in the
@@ -9,8 +9,8 @@ import { type Link, type Position, sameLink } from "../../events/index.ts";
 import type { LoadedSnapshot } from "../../replication/index.ts";
 import type { Counters } from "../core/counters.ts";
 import type { LogAnswer } from "../core/messages.ts";
-import type { Work } from "../core/step-context.ts";
-import type { Ledger } from "./broker-state.ts";
+import type { StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "./broker-state.ts";
 
 /** Who wanted the ledger at the head: the election, nobody in particular, or a reader. */
 export type RefreshedFor = "contending" | "poll" | number;
@@ -27,9 +27,9 @@ const loadMsMax = 60_000;
 /** As far as is known, the log begins at its beginning: without a snapshot it is read from there. */
 const wholeLog = 1 as Position;
 
-export class LedgerKeeper {
-  readonly #work: Work;
-  readonly #ledger: Ledger;
+export class BrokerStateSync {
+  readonly #work: StepContext;
+  readonly #ledger: BrokerState;
   readonly #counters: Counters;
   #current: Task | undefined;
   #next: Task[] = [];
@@ -43,7 +43,10 @@ export class LedgerKeeper {
   #problem: string | null = null;
 
   /** @param parts.beginsFrom `snapshot`: one is asked for before the log is read from its beginning */
-  constructor(work: Work, parts: Readonly<{ ledger: Ledger; counters: Counters; beginsFrom: "snapshot" | "log" }>) {
+  constructor(
+    work: StepContext,
+    parts: Readonly<{ ledger: BrokerState; counters: Counters; beginsFrom: "snapshot" | "log" }>,
+  ) {
     this.#work = work;
     this.#ledger = parts.ledger;
     this.#counters = parts.counters;
@@ -108,7 +111,7 @@ export class LedgerKeeper {
       case "page": {
         if (outcome.page.entries.length === 0) return this.#atHead(task);
         try {
-          this.#work.note({ type: "folded", events: this.#ledger.foldPage(outcome.page) });
+          this.#work.post({ type: "folded", events: this.#ledger.foldPage(outcome.page) });
         } catch (error) {
           return this.#failed(task, error);
         }
@@ -142,8 +145,8 @@ export class LedgerKeeper {
     if (snapshot.link.position < first - 1) return this.snapshotFailed(id, "it ends before the log begins");
     this.#loading = null;
     this.#ledger.load(snapshot);
-    this.#work.journal("info", "the ledger goes on from a snapshot", { position: snapshot.link.position });
-    this.#work.note({ type: "folded", events: [] });
+    this.#work.logger("info", "the ledger goes on from a snapshot", { position: snapshot.link.position });
+    this.#work.post({ type: "folded", events: [] });
     return this.#isReached(task) ? this.#end(task, true) : this.#read();
   }
 
@@ -168,7 +171,7 @@ export class LedgerKeeper {
   }
 
   #read(): void {
-    this.#work.ask({ op: "read", after: this.#ledger.applied, limit: pageEvents }, { to: "keeper" });
+    this.#work.callLog({ op: "read", after: this.#ledger.applied, limit: pageEvents }, { to: "keeper" });
   }
 
   #isReached(task: Task): boolean {
@@ -180,7 +183,7 @@ export class LedgerKeeper {
       if (task.restarted === "yes") {
         this.#counters.ledgerRestarts += 1;
         const message = "this broker's ledger was not in the log and was folded again from the beginning";
-        this.#work.journal("error", message);
+        this.#work.logger("error", message);
       }
       this.#caughtUp = true;
       return this.#end(task, this.#ledger.unreadable === null);
@@ -198,16 +201,16 @@ export class LedgerKeeper {
   #handBack(): void {
     const events = this.#ledger.settleLost();
     if (events.length === 0) return;
-    this.#work.journal("error", "the log has lost revocations that this broker has read: they are handed back", {
+    this.#work.logger("error", "the log has lost revocations that this broker has read: they are handed back", {
       lost: events.length,
     });
-    this.#work.note({ type: "lost", events });
+    this.#work.post({ type: "lost", events });
   }
 
   /** What goes on being so is said once, not several times a second. */
   #failed(task: Task, error: unknown): void {
     const problem = error instanceof Error ? error.message : String(error);
-    if (problem !== this.#problem) this.#work.journal("warn", "the event log could not be read", { err: error });
+    if (problem !== this.#problem) this.#work.logger("warn", "the event log could not be read", { err: error });
     this.#problem = problem;
     this.#end(task, false);
   }
@@ -218,8 +221,8 @@ export class LedgerKeeper {
       this.#problem = null;
       this.#handBack();
     }
-    if (task.type === "reach") this.#work.note({ type: "reached", ok });
-    else for (const whom of task.for) this.#work.note({ type: "refreshed", for: whom, ok });
+    if (task.type === "reach") this.#work.post({ type: "reached", ok });
+    else for (const whom of task.for) this.#work.post({ type: "refreshed", for: whom, ok });
     if (this.#pollAt !== Number.POSITIVE_INFINITY) this.#pollAt = this.#work.now + pollMs;
     this.#begin();
   }

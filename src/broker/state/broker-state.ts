@@ -1,5 +1,5 @@
 /**
- * Ledger: a broker's own copy of the log, folded. What commands are carried out against, and what a standby keeps warm.
+ * Broker state: a broker's own copy of the log, folded. What commands are carried out against, and what a standby keeps warm.
  *
  * Holds the projection with the trail of its chain, the newest events as bytes for readers, and what carrying out commands
  * needs beside the projection: stream versions, the configuration each node runs. Everything in it is at or below the
@@ -23,18 +23,18 @@ import {
   type UserId,
 } from "../../events/index.ts";
 import {
+  type ChainHistory,
   type EpochMark,
-  emptyTrail,
+  emptyHistory,
   follow,
+  type LinkLocation,
   type LoadedSnapshot,
   type LogEntry,
   type LogPage,
+  locateLink,
   type Savepoint,
-  type Standing,
-  sharesPlace,
-  standing,
+  sharesLink,
   Tightenings,
-  type Trail,
 } from "../../replication/index.ts";
 import { growingCache } from "./growing-cache.ts";
 
@@ -47,9 +47,9 @@ const recentMax = 4_096;
 const recentBytesMax = 4_000_000;
 const pageBytesMax = 1_000_000;
 
-export class Ledger {
+export class BrokerState {
   #projection = new Projection();
-  #trail: Trail = emptyTrail;
+  #trail: ChainHistory = emptyHistory;
   readonly #versions = growingCache<Stream, number>(versionsMax);
   readonly #configs = growingCache<NodeId, ConfigHash>(configsMax);
   /** Nodes that activated a configuration, also in a history that is lost. */
@@ -134,10 +134,10 @@ export class Ledger {
   load({ projection, link, epochs }: Pick<LoadedSnapshot, "projection" | "link" | "epochs">): void {
     this.reset();
     const theirs = this.#left?.epochs ?? [];
-    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesPlace(epochs, suspect, theirs));
+    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesLink(epochs, suspect, theirs));
     this.#tightenings.forget(link.position);
     this.#projection = projection;
-    this.#trail = { ...emptyTrail, applied: link, epochs };
+    this.#trail = { ...emptyHistory, applied: link, epochs };
   }
 
   /** Starts again from nothing: what was folded is not in the log. */
@@ -146,7 +146,7 @@ export class Ledger {
     this.#tightenings.suspect(this.#left === null ? null : this.#projection);
     this.#left ??= { projection: this.#projection, epochs: this.#trail.epochs };
     this.#projection = new Projection();
-    this.#trail = emptyTrail;
+    this.#trail = emptyHistory;
     this.#versions.clear();
     this.#configs.clear();
     this.#bodies.clear();
@@ -172,8 +172,8 @@ export class Ledger {
     return this.#trail.epochs;
   }
 
-  standingOf(link: Link): Standing {
-    return standing(this.#trail, link);
+  standingOf(link: Link): LinkLocation {
+    return locateLink(this.#trail, link);
   }
   /** The last position that was written in this epoch or before it. */
   endOfEpoch(epoch: Epoch): Position {

@@ -1,5 +1,5 @@
 /**
- * Pages: events behind a link, with the keys of the people they speak of, for whoever keeps a copy of the log. Pure.
+ * Page server: the events after a link, with the keys of the people they name, for nodes that keep a copy of the log. Pure.
  *
  * Any broker serves them, from its ledger's memory or from the log, never above the durable horizon. A reader at the head
  * may wait; it is answered when the ledger moves, and the number of those who wait is bounded.
@@ -7,8 +7,8 @@
 import type { Link } from "../../events/index.ts";
 import type { PageOutcome } from "../../replication/index.ts";
 import type { BrokerInput, LogAnswer, PageAnswer } from "../core/messages.ts";
-import type { Purpose, Work } from "../core/step-context.ts";
-import type { Ledger } from "./broker-state.ts";
+import type { LogCallOwner, StepContext } from "../core/step-context.ts";
+import type { BrokerState } from "./broker-state.ts";
 import { peopleIn } from "./people-in-events.ts";
 
 type Reading = {
@@ -30,8 +30,8 @@ const readersMax = 20_000;
 const questionsMax = 32;
 
 export class Pages {
-  readonly #work: Work;
-  readonly #ledger: Ledger;
+  readonly #work: StepContext;
+  readonly #ledger: BrokerState;
   readonly #reading = new Map<number, Reading>();
   /** They wait for the ledger to move. */
   readonly #waiting = new Set<Reading>();
@@ -40,7 +40,7 @@ export class Pages {
   #questions = 0;
   #moves = 0;
 
-  constructor(work: Work, ledger: Ledger) {
+  constructor(work: StepContext, ledger: BrokerState) {
     this.#work = work;
     this.#ledger = ledger;
   }
@@ -91,7 +91,7 @@ export class Pages {
     for (const reading of this.#waiting) if (reading.deadline <= now) this.#answer(reading, reading.outcome);
   }
 
-  answered({ ask, of }: Extract<Purpose, { to: "pages" }>, outcome: LogAnswer): void {
+  answered({ ask, of }: Extract<LogCallOwner, { to: "pages" }>, outcome: LogAnswer): void {
     this.#questions -= 1;
     const reading = this.#reading.get(ask);
     if (reading !== undefined && reading.stage === of) this.#go(reading, outcome);
@@ -149,11 +149,11 @@ export class Pages {
     if (outcome?.type === "page") {
       reading.stage = "keys";
       const users = peopleIn(outcome.page.entries);
-      return this.#work.ask({ op: "keys", users }, { to: "pages", ask: id, of: "keys" });
+      return this.#work.callLog({ op: "keys", users }, { to: "pages", ask: id, of: "keys" });
     }
     reading.stage = "page";
     const { after, limit } = reading;
-    this.#work.ask({ op: "read", after, limit }, { to: "pages", ask: id, of: "page" });
+    this.#work.callLog({ op: "read", after, limit }, { to: "pages", ask: id, of: "page" });
   }
 
   #nextInLine(): void {

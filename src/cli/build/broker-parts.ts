@@ -4,10 +4,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import {
   type Broker,
   createLeaderClient,
-  createSnapshotOffice,
+  createSnapshotService,
   type DatabrokerServer,
   type Duty,
-  type SnapshotOffice,
+  type SnapshotService,
   startBroker,
   startDatabrokerServer,
 } from "../../broker/index.ts";
@@ -81,7 +81,7 @@ function startBrokerOf(
     duties: readonly Duty[];
     log: EventLog;
     fanout: Fanout;
-    office: SnapshotOffice | null;
+    office: SnapshotService | null;
   }>,
 ): Broker {
   const { broker: settings } = config;
@@ -155,10 +155,10 @@ function otherBrokers(config: Config, options: Readonly<{ node: NodeId; logger: 
 function snapshotOfficeOf(
   config: Config,
   parts: Readonly<{ log: EventLog; others: SnapshotSupply | null; logger: Logger }>,
-): SnapshotOffice | null {
+): SnapshotService | null {
   if (parts.log.kind === "memory") return null;
   const { broker } = config;
-  return createSnapshotOffice({
+  return createSnapshotService({
     ...parts,
     cluster: broker.clusterName,
     folder: snapshotFolderOf(config),

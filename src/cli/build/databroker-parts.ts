@@ -3,7 +3,7 @@
  * (broker-parts.ts, region-parts.ts) is loaded only where one runs.
  */
 import { randomBytes } from "node:crypto";
-import type { Broker, Duty, SnapshotOffice } from "../../broker/index.ts";
+import type { Broker, Duty, SnapshotService } from "../../broker/index.ts";
 import type { Config, HostPort } from "../../config/index.ts";
 import type { NodeId } from "../../events/index.ts";
 import {
@@ -30,7 +30,7 @@ export type DatabrokerParts = Readonly<{
   /** Where nodes of this process have snapshots from; null: nowhere, they read the log. */
   snapshots: Readonly<{ supply: SnapshotSupply; folder: "own" | "none" }> | null;
   /** The broker's own. */
-  office: SnapshotOffice | null;
+  office: SnapshotService | null;
   /** Answers in a broker's place that this process did not believe, by reason. */
   answersRefused(): Readonly<Record<string, number>>;
   /** What the databroker API of this process answered and refused; absent where it serves none. */

@@ -30,7 +30,7 @@ import {
   type SessionId,
 } from "../ids.ts";
 import type { Link } from "../link.ts";
-import { Layout } from "./scratch-buffer.ts";
+import { ScratchBuffer } from "./scratch-buffer.ts";
 import { PlainEventReader } from "./session-event-codec.ts";
 import { isStrictMessagePack } from "./strict-messagepack.ts";
 
@@ -107,7 +107,7 @@ export function encodeEvent(entry: EventToEncode, level: number = readsLevel): U
 
 const hashBytes = 32;
 /** Where what is hashed is laid out: filled anew each time, and without meaning in between. */
-const layout = new Layout(16_384);
+const layout = new ScratchBuffer(16_384);
 const plainEvents = new PlainEventReader(layout.bytes);
 
 /** The next hash of the chain. */

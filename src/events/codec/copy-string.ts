@@ -1,4 +1,4 @@
 /** A copy of a text: what is cut out of a longer one holds on to the whole of it. Pure. */
-export function ownText<Text extends string>(text: Text): Text {
+export function copyString<Text extends string>(text: Text): Text {
   return Buffer.from(text).toString() as Text;
 }

@@ -1,11 +1,11 @@
 /**
- * Layout: a place where bytes are put together to be hashed, filled anew each time. Its beginnings of every length are views that are made
+ * Scratch buffer: a reused buffer in which bytes are assembled to be hashed. Its beginnings of every length are views that are made
  * once, because to make one costs as much as to fill it. Pure.
  */
 /** Longer ones are rare. */
 const keptMax = 2_048;
 
-export class Layout {
+export class ScratchBuffer {
   readonly bytes: Buffer;
   readonly #beginnings: (Buffer | undefined)[];
 

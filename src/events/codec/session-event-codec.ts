@@ -1,5 +1,5 @@
 /**
- * Plain event: the events that a log holds most of, those of one session, read by hand, in the very shape in which brokers write them.
+ * Session event codec: the events that a log holds most of, those of one session, read by hand, in the very shape in which brokers write them.
  *
  * What is given is what the codec gives for the same bytes, in a fraction of the time. Whatever is unusual about them (another type,
  * version or order of fields, a letter of more than seven bits, a byte too many) is left to the codec, errors too. Pure.

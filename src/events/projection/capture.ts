@@ -1,5 +1,5 @@
 /**
- * Projection capture: a projection as it stood at one link, read piece by piece while events go on being folded into it.
+ * Capture: a projection as it stood at one link, read piece by piece while events go on being folded into it.
  *
  * Nothing is copied when it begins. Whoever changes the projection first hands over what an entity was (`keep`), once each;
  * reading goes through the live entities and takes what was kept instead of what has changed since. What it costs the writer is

@@ -1,5 +1,5 @@
 /**
- * Fact places: at which position of the log a fact that decisions rest on was last said, for the newest few hundred thousand of them.
+ * Fact positions: at which position of the log a fact that decisions rest on was last said, for the newest few hundred thousand of them.
  *
  * For explanations alone: no decision reads it, no digest or snapshot holds it. What is not remembered any more, or came with a snapshot,
  * was said at or below a known position (`exact: false`), and the log itself knows where (docs/adr/0025-where-a-fact-was-set.md). Two
@@ -17,7 +17,7 @@ export type FactPlace = Readonly<{ position: Position; exact: boolean }>;
 const rememberedMax = 1 << 17;
 const tableStart = 1 << 10;
 
-export class FactPlaces {
+export class FactPositions {
   readonly #max: number;
   #young = new PlaceTable();
   #old: PlaceTable | undefined;

@@ -6,10 +6,10 @@
  * for the people asked about last, and is the same object until something changes. Pure.
  */
 
-import { ownText } from "../codec/copy-string.ts";
+import { copyString } from "../codec/copy-string.ts";
 import type { MembershipSource } from "../event.ts";
 import type { GroupId, UserId } from "../ids.ts";
-import { Recent } from "../session-index/generational-cache.ts";
+import { GenerationalCache } from "../session-index/generational-cache.ts";
 import { ListPool } from "./list-pool.ts";
 import { isMember, type Membership } from "./state.ts";
 
@@ -39,7 +39,7 @@ export class Memberships {
   readonly #groups = new Numbered<GroupId>();
   readonly #groupsOf = new ListPool();
   readonly #peopleIn = new ListPool();
-  readonly #effective = new Recent<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
+  readonly #effective = new GenerationalCache<UserId, ReadonlySet<GroupId>>(effectiveBytesMax, effectiveBytes);
   /**
    * The person searched last. Where one event changes thousands of a person's groups, their positions are indexed for its duration, so
    * that the event costs time in proportion to the groups, not to their square.
@@ -187,7 +187,7 @@ class Numbered<Name extends string> {
   }
 
   numberOf(name: Name): number {
-    return this.#numbers.get(name) ?? this.#add(ownText(name));
+    return this.#numbers.get(name) ?? this.#add(copyString(name));
   }
 
   numberOfOwn(name: Name): number {

@@ -1,5 +1,5 @@
 /**
- * Projection parts: what a projection answers and what it is filled with. Types, and the one error it knows. Pure.
+ * Projection types: what a projection answers and what it is filled with. Types, and the one error it knows. Pure.
  */
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
@@ -7,7 +7,7 @@ import type { Memberships } from "./memberships.ts";
 import type { ActiveSession, Device, Group, ServiceAccount, Session, User } from "./state.ts";
 
 /** What a session id stands for right now, expiry aside. */
-export type SessionStanding =
+export type SessionStatus =
   | Readonly<{ standing: "active"; session: ActiveSession; user: User | undefined }>
   | Readonly<{ standing: "revoked"; session: Session; reason: string }>
   | Readonly<{ standing: "unknown" }>;

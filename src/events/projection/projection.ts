@@ -42,7 +42,7 @@ import {
   OutOfOrderError,
   type ProjectionCounts,
   type ProjectionPlaces,
-  type SessionStanding,
+  type SessionStatus,
 } from "./projection-types.ts";
 import {
   type Device,
@@ -109,7 +109,7 @@ export class Projection {
   }
 
   /** The same session object again, until something about it changes. */
-  standing(id: SessionId): SessionStanding {
+  sessionStatus(id: SessionId): SessionStatus {
     const session = this.#sessions.kept(id);
     if (session === undefined) return { standing: "unknown" };
     if (session.status === "revoked") return { standing: "revoked", session, reason: session.reason };

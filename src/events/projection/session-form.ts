@@ -3,7 +3,7 @@
  * gives, put together by hand: a node writes one or two of them for every event of a session, and this takes a quarter of the time.
  * Pure.
  */
-import { Layout } from "../codec/scratch-buffer.ts";
+import { ScratchBuffer } from "../codec/scratch-buffer.ts";
 import type { Session } from "./state.ts";
 
 const startBytes = 1_024;
@@ -83,7 +83,7 @@ export class SessionForm {
 
 /** Writes forms of one kind, one over the other: names that stand where they stood in the form before need not be written again. */
 export class FormWriter {
-  #layout = new Layout(startBytes);
+  #layout = new ScratchBuffer(startBytes);
   #view = viewOf(this.#layout.bytes);
   #bytes = this.#layout.bytes;
   #at = 0;
@@ -97,7 +97,7 @@ export class FormWriter {
   begin(varying: number): void {
     this.#same = this.#names > 0;
     if (startBytes + varying > this.#bytes.length) {
-      this.#layout = new Layout(2 * (startBytes + varying));
+      this.#layout = new ScratchBuffer(2 * (startBytes + varying));
       this.#bytes = this.#layout.bytes;
       this.#view = viewOf(this.#bytes);
       this.#same = false;

@@ -14,7 +14,7 @@ import type { Position, SessionId, UnixMs, UserId } from "../ids.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import type { Session } from "../projection/state.ts";
 import { ByteArena } from "./byte-arena.ts";
-import { Recent } from "./generational-cache.ts";
+import { GenerationalCache } from "./generational-cache.ts";
 import { type IdKey, IdTables } from "./id-tables.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "./packed-id.ts";
 import { none } from "./record-table.ts";
@@ -50,7 +50,7 @@ export class CompactSessionIndex implements LoadableSessionIndex {
   #lastId: SessionId | undefined;
   #lastForm: IdForm | undefined;
   #lastRecord = none;
-  readonly #kept = new Recent<SessionId, Session>(keptMax);
+  readonly #kept = new GenerationalCache<SessionId, Session>(keptMax);
   #records = 0;
   #free = none;
   #size = 0;

@@ -1,10 +1,10 @@
 /**
- * Recent: what was asked for lately, by key, bounded. Two generations: when the young one is full it becomes the old one, and what was old is
+ * Generational cache: the entries used most recently, by key, bounded. Two generations: when the young one is full it becomes the old one, and what was old is
  * forgotten. Every call costs the same: taking the eldest key out of a full `Map` one by one walks past all that were taken out before.
  *
  * Between `max` / 2 and `max` of the newest are remembered; one that is asked for again is young again. Pure.
  */
-export class Recent<Key, Value> {
+export class GenerationalCache<Key, Value> {
   readonly #generationMax: number;
   readonly #weigh: (value: Value) => number;
   #youngWeight = 0;

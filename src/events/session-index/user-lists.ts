@@ -1,6 +1,6 @@
 /** User lists: people by number, each with the first and the last of a list of records, and texts by number. Pure. */
 
-import { ownText } from "../codec/copy-string.ts";
+import { copyString } from "../codec/copy-string.ts";
 import type { UserId } from "../ids.ts";
 import { grown } from "./byte-arena.ts";
 import { type IdKey, IdTables } from "./id-tables.ts";
@@ -38,7 +38,7 @@ export class UserLists {
 
   numberOf(userId: UserId): number {
     const known = this.find(userId);
-    return known === none ? this.#add(ownText(userId)) : known;
+    return known === none ? this.#add(copyString(userId)) : known;
   }
 
   /** @param userId no slice of a longer text, which would be held as long */
@@ -108,7 +108,7 @@ export class Interned {
   numberOf(text: string): number {
     const known = this.#numbers.get(text);
     if (known !== undefined) return known;
-    const own = ownText(text);
+    const own = copyString(text);
     this.#texts.push(own);
     this.#numbers.set(own, this.#texts.length - 1);
     return this.#texts.length - 1;

@@ -5,7 +5,7 @@
  * equal rows give equal bytes whoever gathered them. Numbers are little-endian. Pure.
  */
 
-import { ownText } from "../codec/copy-string.ts";
+import { copyString } from "../codec/copy-string.ts";
 import { MalformedSnapshotError } from "../malformed-snapshot.ts";
 import { type IdForm, packedBytes, packId, unpackId } from "../session-index/packed-id.ts";
 import type { ByteStrings, IdRows } from "../session-index/session-index.ts";
@@ -129,7 +129,7 @@ export function allIds({ forms, packed, texts }: IdRows): string[] {
   let at = 0;
   for (const form of forms) {
     if (form === 0) {
-      ids.push(ownText(texts[text] ?? ""));
+      ids.push(copyString(texts[text] ?? ""));
       text += 1;
     } else {
       ids.push(unpackId(form as IdForm, packed, at));

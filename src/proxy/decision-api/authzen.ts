@@ -127,7 +127,7 @@ export function createAuthzen(
   function newestOf(userId: UserId, idpId: string): Pick<Handle, "sessionId" | "userId"> | undefined {
     const now = clock.wall();
     const standing = replica.projection.sessionsOf(userId).flatMap((sessionId) => {
-      const found = replica.projection.standing(sessionId);
+      const found = replica.projection.sessionStatus(sessionId);
       const counts = found.standing === "active" && found.session.expiresAt > now && found.session.idpId === idpId;
       return counts ? [found.session] : [];
     });

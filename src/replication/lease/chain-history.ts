@@ -1,5 +1,5 @@
 /**
- * Trail: what a copy remembers of its own chain, so that a link that somebody names can be compared with it.
+ * Chain history: what a copy remembers of its own chain, so that a link that somebody names can be compared with it.
  *
  * It keeps the hashes of the newest tens of thousands of events and the start of every epoch. It never guesses: a link
  * older than its memory is `forgotten`, unless the epoch alone already shows that it is of another history. Immutable, in
@@ -21,7 +21,7 @@ export type EpochMark = Readonly<{ epoch: Epoch; start: Position; incarnation: I
 /** Newest first: each run of hashes points to the one before. */
 type Run = Readonly<{ first: number; hashes: readonly Hash[]; before: Run | null }>;
 
-export type Trail = Readonly<{
+export type ChainHistory = Readonly<{
   applied: Link;
   /** Oldest first; the last is the epoch of `applied`. */
   epochs: readonly EpochMark[];
@@ -34,10 +34,10 @@ export type Trail = Readonly<{
 const generationMax = 16_384;
 const epochsMax = 1_024;
 
-export const emptyTrail: Trail = { applied: genesis, epochs: [], young: null, youngCount: 0, old: null };
+export const emptyHistory: ChainHistory = { applied: genesis, epochs: [], young: null, youngCount: 0, old: null };
 
 /** A trail that begins at a link: of what lies before it only the epochs are known. */
-export function trailFrom(applied: Link, epochs: readonly EpochMark[]): Trail {
+export function historyFrom(applied: Link, epochs: readonly EpochMark[]): ChainHistory {
   return { applied, epochs: epochs.slice(-epochsMax), young: null, youngCount: 0, old: null };
 }
 
@@ -45,7 +45,7 @@ export function trailFrom(applied: Link, epochs: readonly EpochMark[]): Trail {
  * Whether a chain with these epochs goes through a place of another chain, by their epochs alone: an epoch has one writer, and
  * what it wrote is cut off only by a newer epoch that opens at or before the cut.
  */
-export function sharesPlace(
+export function sharesLink(
   epochs: readonly EpochMark[],
   place: Readonly<{ epoch: Epoch; position: Position }>,
   theirs: readonly EpochMark[],
@@ -58,7 +58,7 @@ export function sharesPlace(
 }
 
 /** Goes on along events that stand right behind `applied`; that they do is the caller's proof. */
-export function follow(trail: Trail, events: readonly Recorded[]): Trail {
+export function follow(trail: ChainHistory, events: readonly Recorded[]): ChainHistory {
   const last = events.at(-1);
   const first = events[0];
   if (last === undefined || first === undefined) return trail;
@@ -74,7 +74,7 @@ export function follow(trail: Trail, events: readonly Recorded[]): Trail {
 }
 
 /** How a link stands to this chain. */
-export type Standing =
+export type LinkLocation =
   /** The chain goes through it. */
   | "held"
   /** Beyond `applied`: nothing can be said yet. */
@@ -84,7 +84,7 @@ export type Standing =
   /** Older than what is remembered, and of the epoch that the chain had there. */
   | "forgotten";
 
-export function standing(trail: Trail, link: Link): Standing {
+export function locateLink(trail: ChainHistory, link: Link): LinkLocation {
   // Beyond us, but of an epoch that had ended before: its place was taken by a newer one.
   if (link.position > trail.applied.position) return link.epoch < trail.applied.epoch ? "foreign" : "ahead";
   if (link.position === 0) return link.hash === genesis.hash ? "held" : "foreign";
@@ -96,11 +96,11 @@ export function standing(trail: Trail, link: Link): Standing {
 }
 
 /** The epoch in which the chain's event at a position was written; undefined when that is forgotten. */
-export function epochAt(trail: Trail, position: Position): Epoch | undefined {
+export function epochAt(trail: ChainHistory, position: Position): Epoch | undefined {
   return trail.epochs.findLast((mark) => mark.start <= position)?.epoch;
 }
 
-function same(link: Link, epoch: Epoch, hash: Hash): Standing {
+function same(link: Link, epoch: Epoch, hash: Hash): LinkLocation {
   return link.hash === hash && link.epoch === epoch ? "held" : "foreign";
 }
 

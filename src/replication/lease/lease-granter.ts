@@ -113,7 +113,7 @@ export function fenceAfterMs(windowMs: number, drift: number): number {
   return (windowMs * (1 + drift)) / (1 - drift) + 50;
 }
 
-type Registered = {
+type LesseeRecord = {
   lessee: Lessee;
   /** The window its durable row names; 0: it has none. */
   durableWindowMs: number;
@@ -143,10 +143,10 @@ const forgetAfterMs = 60_000;
 
 export class LeaseGranter {
   readonly #options: GranterOptions;
-  readonly #lessees = new Map<string, Registered>();
+  readonly #lessees = new Map<string, LesseeRecord>();
   readonly #waiting = new Map<number, Waiting>();
   readonly #removed = new Set<string>();
-  readonly #copied = new CopiedNodes<Registered>();
+  readonly #copied = new CopiedNodes<LesseeRecord>();
   /** Rows to be taken out of the table with the next beat. */
   readonly #leaving = new Map<string, Readonly<{ node: NodeId; boot: BootId }>>();
   #ticket = 0;
@@ -203,7 +203,7 @@ export class LeaseGranter {
     registered.renew = renew;
     registered.lessee = { ...lesseeOf(renew), windowMs: registered.lessee.windowMs };
     if (view.digest !== "unknown") registered.digest = view.digest;
-    this.#credit(registered, renew, view);
+    this.#recordEnforced(registered, renew, view);
     registered.clocks = observeClock(registered.clocks, { ours: view.at, theirs: renew.monotonicMs });
     registered.refusal = refusalFor(registered.clocks);
     if (registered.refusal !== null) return { type: "refused", reason: registered.refusal };
@@ -218,7 +218,7 @@ export class LeaseGranter {
     if (registered === undefined) return { refused: "no lessee of this epoch" };
     if (confirm.nonce <= registered.nonces.confirm) return { refused: "repeated" };
     registered.nonces.confirm = confirm.nonce;
-    if (!this.#credit(registered, confirm, view)) return { refused: "not on our chain" };
+    if (!this.#recordEnforced(registered, confirm, view)) return { refused: "not on our chain" };
     return registered.digest === "other" ? { refused: digestMismatch } : "accepted";
   }
 
@@ -277,7 +277,7 @@ export class LeaseGranter {
   }
 
   /** The write of this round has committed cleanly with this head. */
-  settle(
+  grantAfterCommit(
     round: WriteRound,
     head: Link,
     at: Readonly<{ monotonic: MonotonicMs; wall: UnixMs }>,
@@ -303,7 +303,7 @@ export class LeaseGranter {
   }
 
   /** The write of this round came to nothing, or to nothing that is known: nobody is granted, the nodes will renew. */
-  abandon(round: WriteRound): readonly number[] {
+  dropRound(round: WriteRound): readonly number[] {
     for (const ticket of round.tickets) this.#waiting.delete(ticket);
     return round.tickets;
   }
@@ -392,7 +392,11 @@ export class LeaseGranter {
    * where two histories grow at once, a node may go from the one to the other and back. Nor does one that has folded something else.
    * @returns whether it is on our chain
    */
-  #credit(registered: Registered, { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">, view: ChainView): boolean {
+  #recordEnforced(
+    registered: LesseeRecord,
+    { nonce, enforced }: Pick<Confirm, "nonce" | "enforced">,
+    view: ChainView,
+  ): boolean {
     const isNewest = nonce >= registered.nonces.credited;
     if (isNewest) {
       registered.nonces.credited = nonce;
@@ -421,7 +425,7 @@ export class LeaseGranter {
   }
 
   /** A boot that was replaced speaks: it may be deciding, so it counts as it did before, and its row is written anew. */
-  #putBack(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: Registered) => boolean): void {
+  #putBack(speaker: Readonly<{ node: NodeId; boot: BootId }>, isNew: (known: LesseeRecord) => boolean): void {
     const known = this.#copied.spoke(speaker, isNew);
     if (known === undefined) return;
     const key = keyOf(speaker);
@@ -451,11 +455,11 @@ export class LeaseGranter {
   }
 }
 
-function late(nonce: number, { nonces }: Registered): RenewAnswer {
+function late(nonce: number, { nonces }: LesseeRecord): RenewAnswer {
   return nonce < nonces.renew ? { type: "overtaken" } : { type: "refused", reason: "repeated" };
 }
 
-function unheard(lessee: Lessee): Registered {
+function unheard(lessee: Lessee): LesseeRecord {
   return {
     lessee,
     durableWindowMs: 0,
@@ -479,12 +483,12 @@ function refusalFor(clocks: DriftWatch): string | null {
 }
 
 /** Its lease has ended, and it has not renewed since: it is remembered for a while, and needs room again for another lease. */
-function hasRunOut({ fencedAt, clocks }: Registered, now: MonotonicMs): boolean {
+function hasRunOut({ fencedAt, clocks }: LesseeRecord, now: MonotonicMs): boolean {
   return fencedAt !== null && fencedAt <= now && (clocks.samples.at(-1)?.at ?? 0) <= fencedAt;
 }
 
 /** Also true of one that asked once, was never granted anything and went silent. */
-function isLongFenced({ lessee, fencedAt, renew, clocks }: Registered, now: MonotonicMs): boolean {
+function isLongFenced({ lessee, fencedAt, renew, clocks }: LesseeRecord, now: MonotonicMs): boolean {
   // The next epoch waits for every row: this one is removed at once, for no node of its name can come back.
   if (fencedAt !== null) return now >= fencedAt + (isLostHistory(lessee) ? 0 : forgetAfterMs);
   return renew !== null && now >= (clocks.samples.at(-1)?.at ?? 0) + forgetAfterMs;

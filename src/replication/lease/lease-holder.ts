@@ -23,13 +23,13 @@ import {
   unreachable,
 } from "../../events/index.ts";
 import type { Grant } from "../wire/messages.ts";
-import { standing, type Trail } from "./chain-history.ts";
+import { type ChainHistory, locateLink } from "./chain-history.ts";
 import { driftMax, type Moment, newOwnClocks, type OwnClocks, observeOwnClocks, ownStepMs } from "./drift-watch.ts";
 
 export type { Moment } from "./drift-watch.ts";
 
 /** Why nothing may be permitted until somebody lifts it. */
-export type VoidReason =
+export type BlockReason =
   | "rebuilding"
   | "quarantined"
   | "degraded"
@@ -44,7 +44,7 @@ type Sent = Readonly<{ nonce: number; at: Moment }>;
 export type Basis = Readonly<Pick<Grant, "epoch" | "incarnation" | "start">>;
 
 /** A grant as of a moment of our own, with the most that it allows; Infinity: what the newest terms say. */
-type Earned = Readonly<{ anchor: number; windowMs: number; basis: Basis; head: Link }>;
+type PendingGrant = Readonly<{ anchor: number; windowMs: number; basis: Basis; head: Link }>;
 
 export type LeaseHolder = Readonly<{
   node: NodeId;
@@ -52,17 +52,17 @@ export type LeaseHolder = Readonly<{
   /** The newest nonce used; it numbers renews, confirmations and the goodbye alike. */
   nonce: number;
   /** Renews without an answer. */
-  pending: readonly Sent[];
+  unansweredRenews: readonly Sent[];
   /** Grants whose head the projection has not reached yet. */
-  waiting: readonly Earned[];
+  awaitingHead: readonly PendingGrant[];
   /** σ*: fresh as of this send time; −Infinity: not at all. */
-  anchor: number;
+  freshSince: number;
   /** The most that the grant behind the anchor allows, beside what the newest terms say. */
   anchorWindowMs: number;
   /** What the anchor rests on; null: nothing. */
-  basis: Basis | null;
+  grantedBy: Basis | null;
   /** What the newest grant of this boot named, reached or not. */
-  terms: Readonly<{ nonce: number; deltaMs: number; drift: number; windowMs: number }> | null;
+  limits: Readonly<{ nonce: number; deltaMs: number; drift: number; windowMs: number }> | null;
   epoch: Epoch;
   /** Of the newest grant: how far our wall clock is off the leader's, beyond what its travel explains. */
   skewMs: number;
@@ -73,7 +73,7 @@ export type LeaseHolder = Readonly<{
   ownClocks: OwnClocks;
   /** How long the process did not run, until the first grant that counts again. */
   pausedMs: number | null;
-  voids: readonly VoidReason[];
+  blockedBy: readonly BlockReason[];
   left: boolean;
 }>;
 
@@ -83,14 +83,14 @@ export type LeaseInput =
   /** A confirmation or goodbye takes the next number. */
   | Fact<"numbered", { at: Moment }>
   /** An authenticated grant, parsed, with the chain of the projection that decisions are made from. */
-  | Fact<"granted", { grant: Grant; trail: Trail; at: Moment }>
+  | Fact<"granted", { grant: Grant; trail: ChainHistory; at: Moment }>
   /** The projection moved. */
-  | Fact<"reached", { trail: Trail; at: Moment }>
+  | Fact<"reached", { trail: ChainHistory; at: Moment }>
   /** An authenticated message spoke of this epoch. */
   | Fact<"heard", { epoch: Epoch; at: Moment }>
   | Fact<"tick", { at: Moment }>
-  | Fact<"voided", { reason: VoidReason; at: Moment }>
-  | Fact<"lifted", { reason: VoidReason; at: Moment }>
+  | Fact<"voided", { reason: BlockReason; at: Moment }>
+  | Fact<"lifted", { reason: BlockReason; at: Moment }>
   /** For good: this boot will permit nothing more. */
   | Fact<"goodbye", { at: Moment }>;
 
@@ -110,19 +110,19 @@ export function newLeaseHolder(options: Readonly<{ node: NodeId; boot: BootId; a
     node: options.node,
     boot: options.boot,
     nonce: 0,
-    pending: [],
-    waiting: [],
-    anchor: Number.NEGATIVE_INFINITY,
+    unansweredRenews: [],
+    awaitingHead: [],
+    freshSince: Number.NEGATIVE_INFINITY,
     anchorWindowMs: Number.POSITIVE_INFINITY,
-    basis: null,
-    terms: null,
+    grantedBy: null,
+    limits: null,
     epoch: 0 as Epoch,
     skewMs: 0,
     leaderClock: null,
     lastTick: options.at,
     ownClocks: newOwnClocks(options.at),
     pausedMs: null,
-    voids: [],
+    blockedBy: [],
     left: false,
   };
 }
@@ -132,26 +132,26 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
   switch (input.type) {
     case "renewDue": {
       const sent: Sent = { nonce: state.nonce + 1, at: input.at };
-      return { ...state, nonce: sent.nonce, pending: [...state.pending, sent].slice(-pendingMax) };
+      return { ...state, nonce: sent.nonce, unansweredRenews: [...state.unansweredRenews, sent].slice(-pendingMax) };
     }
     case "numbered":
       return { ...state, nonce: state.nonce + 1 };
     case "granted":
       return onGrant(state, input);
     case "reached":
-      return state.waiting.length === 0 ? state : reach(state, input.trail);
+      return state.awaitingHead.length === 0 ? state : activateGrants(state, input.trail);
     case "heard":
       return input.epoch > state.epoch ? { ...state, epoch: input.epoch } : state;
     case "tick":
       return watchClocks(state, input.at);
     case "voided":
-      return state.voids.includes(input.reason)
+      return state.blockedBy.includes(input.reason)
         ? state
-        : { ...state, voids: [...state.voids, input.reason], anchor: Number.NEGATIVE_INFINITY };
+        : { ...state, blockedBy: [...state.blockedBy, input.reason], freshSince: Number.NEGATIVE_INFINITY };
     case "lifted":
-      return { ...state, voids: state.voids.filter((reason) => reason !== input.reason) };
+      return { ...state, blockedBy: state.blockedBy.filter((reason) => reason !== input.reason) };
     case "goodbye":
-      return { ...state, left: true, anchor: Number.NEGATIVE_INFINITY, pending: [], waiting: [] };
+      return { ...state, left: true, freshSince: Number.NEGATIVE_INFINITY, unansweredRenews: [], awaitingHead: [] };
     default:
       return unreachable(input);
   }
@@ -164,12 +164,12 @@ export function step(before: LeaseHolder, input: LeaseInput): LeaseHolder {
  * tick, or anything else of ours, has run.
  */
 export function overdueMs(state: LeaseHolder, at: Moment): number {
-  if (state.terms === null || state.left || state.voids.length > 0 || pauseSeen(state, at) !== null) {
+  if (state.limits === null || state.left || state.blockedBy.length > 0 || pauseSeen(state, at) !== null) {
     return Number.POSITIVE_INFINITY;
   }
-  const elapsed = at.monotonic - state.anchor + sleptSince(state.lastTick, at);
-  const windowMs = Math.min(state.terms.windowMs, state.anchorWindowMs);
-  return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.terms.deltaMs;
+  const elapsed = at.monotonic - state.freshSince + sleptSince(state.lastTick, at);
+  const windowMs = Math.min(state.limits.windowMs, state.anchorWindowMs);
+  return elapsed > windowMs ? Number.POSITIVE_INFINITY : elapsed - state.limits.deltaMs;
 }
 
 /** A lease as whoever grants from it needs it: a regional broker. `anchorMs`: by our own monotonic clock. */
@@ -177,29 +177,30 @@ export type HeldLease = Basis & Readonly<{ anchorMs: number; deltaMs: number; dr
 
 /** Null while nothing may be concluded from it: see `overdueMs`. */
 export function heldLease(state: LeaseHolder, at: Moment): HeldLease | null {
-  if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.terms === null || state.basis === null) return null;
-  const { deltaMs, drift } = state.terms;
-  const windowMs = Math.min(state.terms.windowMs, state.anchorWindowMs);
-  const anchorMs = state.anchor - sleptSince(state.lastTick, at);
-  return { ...state.basis, anchorMs, deltaMs, drift, windowMs };
+  if (overdueMs(state, at) === Number.POSITIVE_INFINITY || state.limits === null || state.grantedBy === null)
+    return null;
+  const { deltaMs, drift } = state.limits;
+  const windowMs = Math.min(state.limits.windowMs, state.anchorWindowMs);
+  const anchorMs = state.freshSince - sleptSince(state.lastTick, at);
+  return { ...state.grantedBy, anchorMs, deltaMs, drift, windowMs };
 }
 
 /** Why the node does not hold a fresh lease, in plain words; empty while it does. */
 export function leaseReasons(state: LeaseHolder, at: Moment): string[] {
-  const reasons: string[] = state.voids.map((reason) => voidWords[reason]);
+  const reasons: string[] = state.blockedBy.map((reason) => voidWords[reason]);
   if (state.left) reasons.push("said goodbye");
   const paused = pauseSeen(state, at) ?? state.pausedMs;
   if (paused !== null) reasons.push(`did not run for ${Math.round(paused)} ms; waiting for a grant asked for since`);
   if (state.skewMs > skewMsMax) reasons.push(`the clock is ${Math.round(state.skewMs)} ms off the leader's`);
   if (reasons.length > 0) return reasons;
-  if (state.waiting.length > 0 && state.anchor === Number.NEGATIVE_INFINITY)
+  if (state.awaitingHead.length > 0 && state.freshSince === Number.NEGATIVE_INFINITY)
     return ["granted, but behind the granted head"];
-  if (state.anchor === Number.NEGATIVE_INFINITY) return ["no grant yet"];
+  if (state.freshSince === Number.NEGATIVE_INFINITY) return ["no grant yet"];
   const overdue = overdueMs(state, at);
-  return overdue <= 0 ? [] : [`no grant for ${Math.round(at.monotonic - state.anchor)} ms`];
+  return overdue <= 0 ? [] : [`no grant for ${Math.round(at.monotonic - state.freshSince)} ms`];
 }
 
-const voidWords: Readonly<Record<VoidReason, string>> = {
+const voidWords: Readonly<Record<BlockReason, string>> = {
   rebuilding: "rebuilding: the log does not hold what this node had applied",
   quarantined: "quarantined: the projection differs from the leader's at the same place",
   "clock-drift": "the wall clock and the monotonic clock of this machine run at different rates",
@@ -212,17 +213,17 @@ const voidWords: Readonly<Record<VoidReason, string>> = {
 type Granted = Extract<LeaseInput, { type: "granted" }>;
 
 function onGrant(state: LeaseHolder, { grant, trail, at }: Granted): LeaseHolder {
-  const sent = state.pending.find((each) => each.nonce === grant.nonce);
+  const sent = state.unansweredRenews.find((each) => each.nonce === grant.nonce);
   const ours = grant.node === state.node && grant.boot === state.boot && !state.left;
   if (!ours || sent === undefined || grant.epoch < state.epoch) return state;
-  const terms = termsAfter(state.terms, grant);
+  const terms = termsAfter(state.limits, grant);
   const frozenMs = frozenSince(state.leaderClock, { grant, at });
   const answered: LeaseHolder = {
-    ...(frozenMs > 0 ? stoodStill(state, at, frozenMs) : state),
+    ...(frozenMs > 0 ? resetAfterPause(state, at, frozenMs) : state),
     leaderClock: leaderClockAfter(state.leaderClock, { grant, sent }),
     epoch: grant.epoch,
-    terms,
-    pending: frozenMs > 0 ? [] : state.pending.filter((each) => each.nonce !== grant.nonce),
+    limits: terms,
+    unansweredRenews: frozenMs > 0 ? [] : state.unansweredRenews.filter((each) => each.nonce !== grant.nonce),
     skewMs: skewOf(grant, sent, at),
   };
   if (answered.skewMs > skewMsMax) {
@@ -231,14 +232,17 @@ function onGrant(state: LeaseHolder, { grant, trail, at }: Granted): LeaseHolder
     const earned = earnedBy(grant, sent);
     const late = { ...earned, anchor: Math.min(earned.anchor, sent.at.monotonic - terms.deltaMs - 1) };
     const waiting = answered.pausedMs === null || frozenMs > 0 ? [] : [late];
-    const anchor = Math.min(answered.anchor, at.monotonic - terms.deltaMs - 1);
-    return reach({ ...answered, waiting, anchor }, trail);
+    const anchor = Math.min(answered.freshSince, at.monotonic - terms.deltaMs - 1);
+    return activateGrants({ ...answered, awaitingHead: waiting, freshSince: anchor }, trail);
   }
   if (frozenMs > 0) return answered;
-  return reach({ ...answered, waiting: [...state.waiting, earnedBy(grant, sent)].slice(-waitingMax) }, trail);
+  return activateGrants(
+    { ...answered, awaitingHead: [...state.awaitingHead, earnedBy(grant, sent)].slice(-waitingMax) },
+    trail,
+  );
 }
 
-type Terms = NonNullable<LeaseHolder["terms"]>;
+type Terms = NonNullable<LeaseHolder["limits"]>;
 
 /** A grant by age rests on an older moment than its renew's: it never lengthens what others have named. */
 function termsAfter(before: Terms | null, { nonce, deltaMs, drift, windowMs, ageMs }: Grant): Terms {
@@ -254,25 +258,25 @@ function termsAfter(before: Terms | null, { nonce, deltaMs, drift, windowMs, age
 }
 
 /** By age: as of so much before we asked, for a clock there that ran slow and one here that ran fast meanwhile. */
-function earnedBy({ ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant, sent: Sent): Earned {
+function earnedBy({ ageMs, drift, windowMs, head, epoch, incarnation, start }: Grant, sent: Sent): PendingGrant {
   const basis = { epoch, incarnation, start };
   if (ageMs === undefined) return { anchor: sent.at.monotonic, windowMs: Number.POSITIVE_INFINITY, basis, head };
   return { anchor: sent.at.monotonic - (ageMs * (1 + drift)) / (1 - drift), windowMs, basis, head };
 }
 
 /** Counts the grants whose head the projection has reached, and forgets those of another history. */
-function reach(state: LeaseHolder, trail: Trail): LeaseHolder {
-  if (state.voids.length > 0) return state; // looked at again with the first move after it is lifted
-  let { anchor, anchorWindowMs, basis, pausedMs } = state;
-  const waiting: Earned[] = [];
-  for (const each of state.waiting) {
-    const place = standing(trail, each.head);
+function activateGrants(state: LeaseHolder, trail: ChainHistory): LeaseHolder {
+  if (state.blockedBy.length > 0) return state; // looked at again with the first move after it is lifted
+  let { freshSince: anchor, anchorWindowMs, grantedBy: basis, pausedMs } = state;
+  const waiting: PendingGrant[] = [];
+  for (const each of state.awaitingHead) {
+    const place = locateLink(trail, each.head);
     if (place === "ahead") waiting.push(each);
     if (place !== "held") continue;
     if (each.anchor > anchor) ({ anchor, windowMs: anchorWindowMs, basis } = each);
     pausedMs = null;
   }
-  return { ...state, anchor, anchorWindowMs, basis, waiting, pausedMs };
+  return { ...state, freshSince: anchor, anchorWindowMs, grantedBy: basis, awaitingHead: waiting, pausedMs };
 }
 
 /** The leader's clock was read between our sending and now; whatever lies outside of that is error. */
@@ -315,12 +319,12 @@ function pauseSeen(state: LeaseHolder, at: Moment): number | null {
 /** One of our clocks runs wrong, and we cannot tell which: the lease is measured with the other one's word for it. */
 function watchClocks(state: LeaseHolder, at: Moment): LeaseHolder {
   const ownClocks = observeOwnClocks(state.ownClocks, at);
-  const ticked: LeaseHolder = { ...olderBy(sleptSince(state.lastTick, at), state), lastTick: at, ownClocks };
+  const ticked: LeaseHolder = { ...ageBy(sleptSince(state.lastTick, at), state), lastTick: at, ownClocks };
   const drifting = Math.abs(ownClocks.drift) > driftMax;
-  if (drifting === state.voids.includes("clock-drift")) return ticked;
+  if (drifting === state.blockedBy.includes("clock-drift")) return ticked;
   return drifting
-    ? { ...ticked, voids: [...state.voids, "clock-drift"], anchor: Number.NEGATIVE_INFINITY }
-    : { ...ticked, voids: state.voids.filter((reason) => reason !== "clock-drift") };
+    ? { ...ticked, blockedBy: [...state.blockedBy, "clock-drift"], freshSince: Number.NEGATIVE_INFINITY }
+    : { ...ticked, blockedBy: state.blockedBy.filter((reason) => reason !== "clock-drift") };
 }
 
 /**
@@ -333,23 +337,33 @@ function sleptSince(lastTick: Moment, at: Moment): number {
 }
 
 /** What we hold counts from so much earlier: our clock has not counted it. */
-function olderBy(ms: number, state: LeaseHolder): LeaseHolder {
+function ageBy(ms: number, state: LeaseHolder): LeaseHolder {
   if (ms === 0) return state;
   const asked = ({ nonce, at }: Sent): Sent => ({
     nonce,
     at: { ...at, monotonic: (at.monotonic - ms) as MonotonicMs },
   });
-  const waiting = state.waiting.map((each) => ({ ...each, anchor: each.anchor - ms }));
-  return { ...state, anchor: state.anchor - ms, waiting, pending: state.pending.map(asked) };
+  const waiting = state.awaitingHead.map((each) => ({ ...each, anchor: each.anchor - ms }));
+  return {
+    ...state,
+    freshSince: state.freshSince - ms,
+    awaitingHead: waiting,
+    unansweredRenews: state.unansweredRenews.map(asked),
+  };
 }
 
 function noticePause(state: LeaseHolder, at: Moment): LeaseHolder {
   const pausedMs = pauseSeen(state, at);
-  return pausedMs === null ? state : stoodStill(state, at, pausedMs);
+  return pausedMs === null ? state : resetAfterPause(state, at, pausedMs);
 }
 
-function stoodStill(state: LeaseHolder, at: Moment, pausedMs: number): LeaseHolder {
+function resetAfterPause(state: LeaseHolder, at: Moment, pausedMs: number): LeaseHolder {
   const ownClocks = newOwnClocks(at);
-  const nothing = { anchor: Number.NEGATIVE_INFINITY, pending: [], waiting: [], leaderClock: null };
+  const nothing: Pick<LeaseHolder, "freshSince" | "unansweredRenews" | "awaitingHead" | "leaderClock"> = {
+    freshSince: Number.NEGATIVE_INFINITY,
+    unansweredRenews: [],
+    awaitingHead: [],
+    leaderClock: null,
+  };
   return { ...state, ...nothing, lastTick: at, ownClocks, pausedMs };
 }

@@ -1,5 +1,5 @@
 /**
- * Turns: lets at most so many do something at once, and at most so many wait for their turn, first come, first served.
+ * Write queue: bounds how many calls run at once and how many wait, first come, first served.
  *
  * Pure. Whoever comes when the queue is full is refused at once, so a stalled store cannot pile up callers without end.
  */

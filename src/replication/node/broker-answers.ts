@@ -1,11 +1,11 @@
 /**
- * Node answers: what brokers answer a node, in the words of its core. Pure.
+ * Broker answers: what brokers answer a node, as inputs of its core. Pure.
  */
 import { type CommandResult, decodeEvents, type Link, linkOf, sameLink } from "../../events/index.ts";
 import type { PageOutcome } from "../databroker.ts";
 import { type EnvelopeOpener, openGrant } from "../wire/broker-opener.ts";
 import type { encodeMessage } from "../wire/messages.ts";
-import type { LeaseAnswer, ReadAnswer, Spoken } from "./messages.ts";
+import type { LeaseAnswer, LeaseMessage, ReadAnswer } from "./messages.ts";
 
 /** @throws MalformedEventError when a page does not chain from its first link to its last */
 export function readAnswer(outcome: PageOutcome): ReadAnswer {
@@ -18,7 +18,7 @@ export function readAnswer(outcome: PageOutcome): ReadAnswer {
   return { type: "page", page: { previous, events, last }, head, keys };
 }
 
-export function wordsOf(spoken: Spoken): Parameters<typeof encodeMessage>[0] {
+export function wordsOf(spoken: LeaseMessage): Parameters<typeof encodeMessage>[0] {
   switch (spoken.type) {
     case "renew":
       return spoken.renew;

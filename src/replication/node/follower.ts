@@ -27,15 +27,15 @@ import {
   sameLink,
   unreachable,
 } from "../../events/index.ts";
-import { emptyTrail, follow, standing, type Trail } from "../lease/chain-history.ts";
+import { type ChainHistory, emptyHistory, follow, locateLink } from "../lease/chain-history.ts";
 
 /** Consecutive events. A delivery that is already covered may come without its events. */
-export type Stretch = Readonly<{ previous: Link; events: readonly Recorded[]; last: Link }>;
+export type EventRange = Readonly<{ previous: Link; events: readonly Recorded[]; last: Link }>;
 /** A stretch as an authenticated leader published it. */
-export type Delivery = Stretch & Readonly<{ epoch: Epoch }>;
+export type Delivery = EventRange & Readonly<{ epoch: Epoch }>;
 
 export type Follower = Readonly<{
-  trail: Trail;
+  trail: ChainHistory;
   /** The newest epoch that an authenticated sender has spoken of, or that we have applied. */
   epoch: Epoch;
   /** The one read in flight. `stale`: asked before a rebuild began, so that its answer means nothing any more. */
@@ -52,7 +52,7 @@ export type Follower = Readonly<{
 
 export type Input =
   | Fact<"delivery", { batch: Delivery }>
-  | Fact<"page", { page: Stretch; head: Link }>
+  | Fact<"page", { page: EventRange; head: Link }>
   | Fact<"forked", { head: Link }>
   | Fact<"truncated", { first: Position }>
   | Fact<"readFailed", unknown>
@@ -60,7 +60,7 @@ export type Input =
   /** Somebody has reason to think that there is more: the poll, a request that waits, a new connection. */
   | Fact<"nudge", unknown>
   /** A snapshot has been loaded, further on than where we are or in place of what is being rebuilt. */
-  | Fact<"jumped", { trail: Trail }>
+  | Fact<"jumped", { trail: ChainHistory }>
   /** Our own projection is wrong, though we are on the chain. */
   | Fact<"distrusted", unknown>;
 
@@ -80,7 +80,7 @@ const heldBatchesMax = 256;
 const heldEventsMax = 4_096;
 
 export const newFollower: Follower = {
-  trail: emptyTrail,
+  trail: emptyHistory,
   epoch: 0 as Epoch,
   reading: null,
   sought: 0,
@@ -131,7 +131,7 @@ function onDelivery(state: Follower, batch: Delivery): Stepped {
     : look(state, Number.POSITIVE_INFINITY);
 }
 
-function onPage(state: Follower, page: Stretch, head: Link): Stepped {
+function onPage(state: Follower, page: EventRange, head: Link): Stepped {
   if (state.reading?.stale === true) return settle(state);
   const before = state.trail.applied.position;
   const [joined, joinEffects] = join(hear({ ...state, truncated: null }, page.last.epoch), page);
@@ -147,7 +147,7 @@ function onPage(state: Follower, page: Stretch, head: Link): Stepped {
 }
 
 /** What was asked before means nothing any more, and there is surely more to read. */
-function onJump(state: Follower, trail: Trail): Stepped {
+function onJump(state: Follower, trail: ChainHistory): Stepped {
   const held = state.held.filter((batch) => batch.last.position > trail.applied.position);
   const jumped: Follower = { ...hear(state, trail.applied.epoch), trail, held, truncated: null };
   const [next, effects] = look(
@@ -164,12 +164,12 @@ function onGrant(state: Follower, { epoch, incarnation, start, head }: Grant): S
   const mark = epochs.at(-1);
   const ahead = applied.epoch < epoch && applied.position >= start;
   const twin = mark?.epoch === epoch && mark.incarnation !== null && mark.incarnation !== incarnation;
-  if (ahead || twin || standing(state.trail, head) === "foreign") return rebuild(state, epoch);
+  if (ahead || twin || locateLink(state.trail, head) === "foreign") return rebuild(state, epoch);
   return head.position > applied.position ? look(state, head.position) : [state, []];
 }
 
 /** Applies what is new in a stretch that links where we are; the same state when it does not, or holds nothing new. */
-function join(state: Follower, stretch: Stretch): Stepped {
+function join(state: Follower, stretch: EventRange): Stepped {
   const { applied } = state.trail;
   const skipped = applied.position - stretch.previous.position;
   if (skipped < 0 || skipped >= stretch.events.length || !sameLink(meetingPoint(stretch, applied), applied))
@@ -180,7 +180,7 @@ function join(state: Follower, stretch: Stretch): Stepped {
 }
 
 /** The stretch's own link at our place. */
-function meetingPoint(stretch: Stretch, applied: Link): Link {
+function meetingPoint(stretch: EventRange, applied: Link): Link {
   const event = stretch.events[applied.position - stretch.previous.position - 1];
   return event === undefined ? stretch.previous : linkOf(event);
 }
@@ -227,7 +227,7 @@ function rebuild(state: Follower, atLeast: Epoch): Stepped {
   const lost = state.rebuilding?.lost ?? state.trail.applied;
   const restarted: Follower = {
     ...state,
-    trail: emptyTrail,
+    trail: emptyHistory,
     held: [],
     truncated: null,
     rebuilding: { lost, atLeast },

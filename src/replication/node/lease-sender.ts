@@ -1,5 +1,5 @@
 /**
- * Lease talk: what a node says to the leader, on time and never too much of it.
+ * Lease sender: sends renewals, confirmations and the goodbye to the leader, on time and bounded in number.
  *
  * A renew every second with jitter, a confirmation as soon as there is one (one in flight, the newest word follows), and one
  * goodbye. What is said is asked for when it is sent, so that a renew's own moment is never later than its sending. A failed
@@ -7,7 +7,7 @@
  * the time, and says when it is next due.
  */
 import { jittered } from "../runtime/jitter.ts";
-import type { NodeEffect, Spoken } from "./messages.ts";
+import type { LeaseMessage, NodeEffect } from "./messages.ts";
 
 export type LeaseTalkOptions = Readonly<{
   random: (size: number) => Uint8Array;
@@ -15,14 +15,14 @@ export type LeaseTalkOptions = Readonly<{
   nextId: () => number;
   emit: (effect: NodeEffect) => void;
   /** Null: there is nothing to renew any more. */
-  nextRenew: () => Spoken | null;
-  nextConfirm: () => Spoken;
-  nextGoodbye: () => Spoken;
+  nextRenew: () => LeaseMessage | null;
+  nextConfirm: () => LeaseMessage;
+  nextGoodbye: () => LeaseMessage;
   /** How many turns may still be taken early: before the first grant we do not wait the whole second. */
   hurried: () => boolean;
 }>;
 
-type Kind = Spoken["type"];
+type Kind = LeaseMessage["type"];
 type InFlight = Readonly<{ kind: Kind; at: number; until: number }>;
 
 /** A renew older than this has lost its worth; the next ones have long been sent. */
@@ -34,7 +34,7 @@ const goodbyeGapMs = 250;
 const goodbyeMsMax = 1_000;
 const never = Number.POSITIVE_INFINITY;
 
-export class LeaseTalk {
+export class LeaseSender {
   readonly #options: LeaseTalkOptions;
   readonly #inFlight = new Map<number, InFlight>();
   readonly #counts = { renews: 0, confirms: 0, leaseFailures: 0 };
@@ -73,7 +73,7 @@ export class LeaseTalk {
     if (message === null) return;
     this.#counts.renews += 1;
     this.#renewedAt = now;
-    this.#say(message, now, answerMsMax);
+    this.#send(message, now, answerMsMax);
   }
 
   /** `enforced` has moved past something that somebody may wait for. */
@@ -82,7 +82,7 @@ export class LeaseTalk {
     if (this.#ended || this.#goodbyes > 0 || this.#count("confirm") > 0) return;
     this.#confirmAgain = false;
     this.#counts.confirms += 1;
-    this.#say(this.#options.nextConfirm(), now, answerMsMax);
+    this.#send(this.#options.nextConfirm(), now, answerMsMax);
   }
 
   /** Says goodbye, a few times if need be; nothing else is said any more. */
@@ -137,7 +137,7 @@ export class LeaseTalk {
   #sayGoodbye(now: number): void {
     this.#goodbyeAt = never;
     this.#goodbyes += 1;
-    this.#say(this.#options.nextGoodbye(), now, goodbyeMsMax);
+    this.#send(this.#options.nextGoodbye(), now, goodbyeMsMax);
   }
 
   #afterGoodbye(taken: boolean, now: number): void {
@@ -145,7 +145,7 @@ export class LeaseTalk {
     else this.#goodbyeAt = now + jittered(goodbyeGapMs, this.#options.random);
   }
 
-  #say(message: Spoken, now: number, withinMs: number): void {
+  #send(message: LeaseMessage, now: number, withinMs: number): void {
     const id = this.#options.nextId();
     this.#inFlight.set(id, { kind: message.type, at: now, until: now + withinMs });
     this.#options.emit({ type: "say", id, message });

@@ -3,7 +3,7 @@
  * when the projection moves and what time it is, and says who has been answered.
  */
 import type { Epoch, Link } from "../../events/index.ts";
-import { epochAt, standing, type Trail } from "../lease/chain-history.ts";
+import { type ChainHistory, epochAt, locateLink } from "../lease/chain-history.ts";
 
 export type Reached = "reached" | "behind" | "lost";
 export type Answered = Readonly<{ id: number; outcome: Reached }>;
@@ -35,7 +35,11 @@ export class LinkWaiters {
   }
 
   /** @returns the answer, when there is one at once */
-  wait(asked: Readonly<{ id: number; link: Link; timeoutMs: number }>, trail: Trail, now: number): Reached | undefined {
+  wait(
+    asked: Readonly<{ id: number; link: Link; timeoutMs: number }>,
+    trail: ChainHistory,
+    now: number,
+  ): Reached | undefined {
     const verdict = verdictOn(trail, asked.link);
     if (verdict !== undefined) return verdict;
     if (asked.timeoutMs <= 0 || this.#waiters.size >= waitersMax) return "behind";
@@ -46,7 +50,7 @@ export class LinkWaiters {
   }
 
   /** The projection has moved. */
-  moved(trail: Trail): readonly Answered[] {
+  moved(trail: ChainHistory): readonly Answered[] {
     if (this.#unreached !== null && verdictOn(trail, this.#unreached.link) !== undefined) this.#unreached = null;
     if (this.#waiters.size === 0) return [];
     const answered: Answered[] = [];
@@ -90,7 +94,7 @@ export class LinkWaiters {
    * @param leasedAt when the lease in force was asked for; −Infinity: there is none
    * @returns an epoch above that of this copy; null: no link is known to be lost
    */
-  lostEpoch(trail: Trail, leasedAt: number): Epoch | null {
+  lostEpoch(trail: ChainHistory, leasedAt: number): Epoch | null {
     const unreached = this.#unreached;
     if (unreached === null || unreached.since > leasedAt || verdictOn(trail, unreached.link) !== undefined) return null;
     return Math.max(unreached.link.epoch, trail.applied.epoch + 1) as Epoch;
@@ -108,8 +112,8 @@ export class LinkWaiters {
   }
 }
 
-function verdictOn(trail: Trail, link: Link): Reached | undefined {
-  switch (standing(trail, link)) {
+function verdictOn(trail: ChainHistory, link: Link): Reached | undefined {
+  switch (locateLink(trail, link)) {
     case "ahead":
       return undefined;
     case "foreign": {

@@ -1,12 +1,12 @@
 /**
- * Local copy: the projection that this process decides from, and what is kept beside it.
+ * Local projection: the projection that this process decides from, and what is kept beside it.
  *
  * While it is rebuilt, the old projection stays visible and goes on denying; the new one takes its place only at the head
  * of the log. Denials of a lost suffix stay in force beside it, outside the digest, until the surviving log holds the same
  * fact. Pure: no I/O; changes only when told.
  */
 import {
-  FactPlaces,
+  FactPositions,
   linkOf,
   type Position,
   Projection,
@@ -19,9 +19,9 @@ import {
   type UserId,
   userStream,
 } from "../../events/index.ts";
-import { type EpochMark, sharesPlace, type Trail, withEpoch } from "../lease/chain-history.ts";
+import { type ChainHistory, type EpochMark, sharesLink, withEpoch } from "../lease/chain-history.ts";
 import { DenialAnswers } from "./denials/denial-answers.ts";
-import { type KeptDenial, KeptDenials, type KeptOnDisk } from "./denials/persisted-denials.ts";
+import { type KeptDenial, type KeptOnDisk, PersistedDenials } from "./denials/persisted-denials.ts";
 import { endable, isDenied, type Lost, Tightenings } from "./denials/tightenings.ts";
 import type { LoadedSnapshot } from "./messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
@@ -34,11 +34,11 @@ export type Folded = Readonly<{
   committedAt: UnixMs | null;
 }>;
 
-export class LocalCopy {
+export class LocalProjection {
   readonly #keys: PersonKeys;
   readonly #tightenings = new Tightenings();
   readonly #sticky = new Set<Stream>();
-  readonly #kept = new KeptDenials();
+  readonly #kept = new PersistedDenials();
   /** Of brokers, to denials that were handed back. */
   readonly answers = new DenialAnswers();
   /** The epochs of the history that events are folded from, up to the newest event. */
@@ -46,8 +46,8 @@ export class LocalCopy {
   #visibleEpochs: readonly EpochMark[] = [];
   #visible = new Projection();
   #next: Projection | null = null;
-  #visiblePlaces = new FactPlaces(0 as Position);
-  #nextPlaces = new FactPlaces(0 as Position);
+  #visiblePlaces = new FactPositions(0 as Position);
+  #nextPlaces = new FactPositions(0 as Position);
 
   constructor(keys: PersonKeys) {
     this.#keys = keys;
@@ -57,7 +57,7 @@ export class LocalCopy {
     return this.#visible;
   }
   /** Where the log said what `projection` holds. */
-  get places(): FactPlaces {
+  get places(): FactPositions {
     return this.#visiblePlaces;
   }
   get rebuilding(): boolean {
@@ -66,7 +66,7 @@ export class LocalCopy {
   get sticky(): ReadonlySet<Stream> {
     return this.#sticky;
   }
-  stickilyDenied(stream: Stream): boolean {
+  isDeniedLocally(stream: Stream): boolean {
     return this.#sticky.has(stream) || (this.#kept.open && this.#keptDenies(stream));
   }
 
@@ -97,7 +97,7 @@ export class LocalCopy {
   }
 
   /** The head of a grant has been reached: what the log does not hold of what the disk remembers is lost. */
-  settleKept(trail: Trail): Lost | null {
+  settleKept(trail: ChainHistory): Lost | null {
     if (!this.#kept.open || this.#next !== null) return null;
     const lost = this.#kept.settle(trail, this.#visible);
     for (const stream of lost.denied) this.#sticky.add(stream);
@@ -106,7 +106,7 @@ export class LocalCopy {
   }
 
   /** What the surviving log has the last word on, from a place on that is applied here, is not denied beside it any more. */
-  settleAnswered(visible: Trail): void {
+  settleAnswered(visible: ChainHistory): void {
     for (const [hash, at] of this.answers.reached(visible)) {
       const person = this.#kept.settled(hash, at);
       if (person !== null) this.#sticky.delete(person);
@@ -153,7 +153,7 @@ export class LocalCopy {
     this.#visible = snapshot.projection;
     this.#epochs = snapshot.epochs;
     this.#visibleEpochs = snapshot.epochs;
-    this.#visiblePlaces = new FactPlaces(snapshot.link.position);
+    this.#visiblePlaces = new FactPositions(snapshot.link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#tightenings.forget(snapshot.link.position);
   }
@@ -162,7 +162,7 @@ export class LocalCopy {
     this.#tightenings.suspect(this.#next);
     this.#next = new Projection();
     this.#epochs = [];
-    this.#nextPlaces = new FactPlaces(0 as Position);
+    this.#nextPlaces = new FactPositions(0 as Position);
   }
 
   /**
@@ -171,12 +171,12 @@ export class LocalCopy {
    */
   base(snapshot: LoadedSnapshot, theirs: readonly EpochMark[]): void {
     const { link, epochs } = snapshot;
-    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesPlace(epochs, suspect, theirs));
+    this.#tightenings.spare((suspect) => suspect.position <= link.position && sharesLink(epochs, suspect, theirs));
     this.#tightenings.forget(link.position);
     for (const stream of snapshot.sticky) this.#sticky.add(stream);
     this.#next = snapshot.projection;
     this.#epochs = epochs;
-    this.#nextPlaces = new FactPlaces(link.position);
+    this.#nextPlaces = new FactPositions(link.position);
   }
 
   /**

@@ -1,5 +1,5 @@
 /**
- * Log loop: carries deliveries, pages, snapshots and the heads of grants to the follower, and turns what it asks for into
+ * Log sync: carries deliveries, pages, snapshots and the heads of grants to the follower, and turns what it asks for into
  * effects at the right time.
  *
  * Deliveries are stepped and applied as they come: there is no queue. Reads from a broker fill gaps; they wait at the head
@@ -8,13 +8,13 @@
  * projection stays. Pure: no timers, no promises; it is told the time and says when it is next due.
  */
 import { type Link, type LostTightening, sameLink, type WrappedKey } from "../../events/index.ts";
-import { sharesPlace, standing, type Trail, trailFrom } from "../lease/chain-history.ts";
+import { type ChainHistory, historyFrom, locateLink, sharesLink } from "../lease/chain-history.ts";
 import type { Grant } from "../wire/messages.ts";
 import { type Effect, type Follower, type Input, newFollower, step } from "./follower.ts";
-import { type Folded, LocalCopy } from "./local-projection.ts";
+import { type Folded, LocalProjection } from "./local-projection.ts";
 import type { Delivered, FanoutState, LoadedSnapshot, NodeEffect, ReadAnswer } from "./messages.ts";
 import type { PersonKeys } from "./person-keys.ts";
-import { ReadPace, type ReadReason } from "./read-schedule.ts";
+import { type ReadReason, ReadSchedule } from "./read-schedule.ts";
 
 /** The visible projection has changed. */
 export type Moved = Folded & Readonly<{ rebuilt: boolean }>;
@@ -53,13 +53,13 @@ const doubtMs = 10_000;
 const never = Number.POSITIVE_INFINITY;
 const replayMs = { every: 5_000, since: 60_000 };
 
-export class LogLoop {
-  readonly copy: LocalCopy;
+export class LogSync {
+  readonly copy: LocalProjection;
   readonly #options: LogLoopOptions;
-  readonly #pace: ReadPace;
+  readonly #pace: ReadSchedule;
   readonly #inputs: Input[] = [];
   #follower: Follower = newFollower;
-  #visible: Trail = newFollower.trail;
+  #visible: ChainHistory = newFollower.trail;
   #running = false;
   #now = 0;
   #fanout: FanoutState = "none";
@@ -80,12 +80,12 @@ export class LogLoop {
 
   constructor(options: LogLoopOptions) {
     this.#options = options;
-    this.copy = new LocalCopy(options.keys);
-    this.#pace = new ReadPace(options.random);
+    this.copy = new LocalProjection(options.keys);
+    this.#pace = new ReadSchedule(options.random);
   }
 
   /** Of the visible projection. */
-  get trail(): Trail {
+  get trail(): ChainHistory {
     return this.#visible;
   }
   get epoch(): Follower["epoch"] {
@@ -127,7 +127,7 @@ export class LogLoop {
     this.#keep(options.snapshot.keys);
     this.copy.begin(options.snapshot);
     this.#arrived = { snapshot: options.snapshot, sound: true };
-    this.#feed({ type: "jumped", trail: trailFrom(options.snapshot.link, options.snapshot.epochs) });
+    this.#feed({ type: "jumped", trail: historyFrom(options.snapshot.link, options.snapshot.epochs) });
     this.#pump();
   }
 
@@ -253,10 +253,10 @@ export class LogLoop {
     this.#counts.snapshots += 1;
     this.#pace.answered();
     this.#keep(snapshot.keys);
-    const sound = sharesPlace(epochs, trail.applied, trail.epochs);
+    const sound = sharesLink(epochs, trail.applied, trail.epochs);
     if (this.copy.rebuilding) this.#based = true;
     this.#arrived = { snapshot, sound };
-    this.#feed({ type: "jumped", trail: trailFrom(link, epochs) });
+    this.#feed({ type: "jumped", trail: historyFrom(link, epochs) });
     this.#abandonRead();
     this.#pump();
   }
@@ -353,9 +353,9 @@ export class LogLoop {
 
   #finish(lost: Link): void {
     const { trail } = this.#follower;
-    const place = standing(trail, lost);
+    const place = locateLink(trail, lost);
     const nothingLost =
-      place === "held" || (place === "forgotten" && sharesPlace(trail.epochs, lost, this.#visible.epochs));
+      place === "held" || (place === "forgotten" && sharesLink(trail.epochs, lost, this.#visible.epochs));
     const { events, denied } = this.copy.finishRebuild(nothingLost ? "nothing lost" : "lost");
     this.#show({ touched: [], decisive: true, rebuilt: true, committedAt: null });
     this.#options.onRebuilt();
@@ -376,7 +376,7 @@ export class LogLoop {
   /** With the head of a grant reached, it is known what the log holds. */
   #settleKept(): void {
     this.copy.settleAnswered(this.#visible);
-    if (this.#grantedHead === null || standing(this.#visible, this.#grantedHead) !== "held") return;
+    if (this.#grantedHead === null || locateLink(this.#visible, this.#grantedHead) !== "held") return;
     const lost = this.copy.settleKept(this.#visible);
     if (lost === null || lost.events.length === 0) return;
     this.#options.onLost(lost.events, this.#now);

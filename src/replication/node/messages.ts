@@ -22,10 +22,10 @@ import type { Moment } from "../lease/lease-holder.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Confirm, Goodbye, Grant, Renew } from "../wire/messages.ts";
 import type { KeptOnDisk } from "./denials/persisted-denials.ts";
-import type { Stretch } from "./follower.ts";
+import type { EventRange } from "./follower.ts";
 
 /** A batch that an authenticated leader published, opened. `events` may be empty when `hasApplied` said that it is known. */
-export type Delivered = Stretch & Readonly<{ epoch: Epoch; keys: readonly WrappedKey[] }>;
+export type Delivered = EventRange & Readonly<{ epoch: Epoch; keys: readonly WrappedKey[] }>;
 
 /** A projection that was saved at a link, verified by whoever loaded it. It belongs to the core from here on. */
 export type LoadedSnapshot = Readonly<{
@@ -42,7 +42,7 @@ export type LoadedSnapshot = Readonly<{
 
 export type ReadAnswer =
   /** Decoded and chained from `page.previous` to `page.last`. */
-  | Fact<"page", { page: Stretch; head: Link; keys: readonly WrappedKey[] }>
+  | Fact<"page", { page: EventRange; head: Link; keys: readonly WrappedKey[] }>
   | Fact<"forked", { head: Link }>
   | Fact<"truncated", { first: Position }>
   /** Nobody answered, or what came is not a page. */
@@ -111,7 +111,7 @@ export type NodeEffect =
   /** The answer to this question does not matter any more. */
   | Fact<"cancel", { id: number }>
   /** To the leader, by way of any broker. It is sent now: a renew's own moment is that of the input which caused it. */
-  | Fact<"say", { id: number; message: Spoken }>
+  | Fact<"say", { id: number; message: LeaseMessage }>
   /** To be on disk before the next effect: the boot that may be granted from now on. */
   | Fact<"recordBoot", unknown>
   /** The goodbye was taken: the next boot has nothing to replace. */
@@ -145,7 +145,7 @@ export type NodeEffect =
   /** For the journal. */
   | Fact<"log", { level: "debug" | "info" | "warn" | "error"; message: string; fields: object }>;
 
-export type Spoken =
+export type LeaseMessage =
   | Fact<"renew", { renew: Renew }>
   | Fact<"confirm", { confirm: Confirm }>
   | Fact<"goodbye", { goodbye: Goodbye }>;

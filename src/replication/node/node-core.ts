@@ -10,7 +10,7 @@
  */
 import {
   type BootId,
-  type FactPlaces,
+  type FactPositions,
   type Link,
   type MonotonicMs,
   type NodeId,
@@ -20,13 +20,13 @@ import {
 } from "../../events/index.ts";
 import type { EpochMark } from "../lease/chain-history.ts";
 import {
+  type BlockReason,
   type HeldLease,
   heldLease,
   leaseReasons,
   type Moment,
   overdueMs,
   tickMs,
-  type VoidReason,
 } from "../lease/lease-holder.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Renew } from "../wire/messages.ts";
@@ -34,9 +34,9 @@ import type { KeptDenial } from "./denials/persisted-denials.ts";
 import { Reassertions } from "./denials/reassertions.ts";
 import { Enforcement } from "./enforcement.ts";
 import { type Answered, LinkWaiters } from "./link-waiters.ts";
-import { LogLoop, type Moved } from "./log-sync.ts";
+import { LogSync, type Moved } from "./log-sync.ts";
 import type { Delivered, NodeEffect, NodeInput } from "./messages.ts";
-import { LeaseSide } from "./node-lease.ts";
+import { NodeLease } from "./node-lease.ts";
 import type { PersonKeys } from "./person-keys.ts";
 
 export type NodeCoreOptions = Readonly<{
@@ -108,8 +108,8 @@ export class NodeCore {
   readonly #keys: PersonKeys;
   readonly #enforcingTicksMax: number;
   readonly #reads: number;
-  readonly #loop: LogLoop;
-  readonly #lease: LeaseSide;
+  readonly #loop: LogSync;
+  readonly #lease: NodeLease;
   readonly #enforcement: Enforcement;
   readonly #waiters = new LinkWaiters();
   readonly #reassertions: Reassertions;
@@ -132,7 +132,7 @@ export class NodeCore {
     this.#reads = options.reads ?? readsLevel;
     this.#now = options.at.monotonic;
     this.#enforcingTicksMax = Math.ceil((options.enforcingMsMax ?? 10_000) / tickMs);
-    this.#loop = new LogLoop({
+    this.#loop = new LogSync({
       ...parts,
       keys: options.keys,
       pollMs: options.pollMs ?? 1_000,
@@ -147,7 +147,7 @@ export class NodeCore {
     });
     this.#enforcement = new Enforcement(this.projection.applied);
     this.#reassertions = new Reassertions(parts);
-    this.#lease = new LeaseSide({
+    this.#lease = new NodeLease({
       ...options,
       ...parts,
       reads: this.#reads,
@@ -184,7 +184,7 @@ export class NodeCore {
   }
   /** The cluster has finalized a level that this build cannot read. */
   get tooOld(): boolean {
-    return this.#lease.holder.voids.includes("too-old");
+    return this.#lease.holder.blockedBy.includes("too-old");
   }
   get savepoint(): Savepoint {
     const { copy, trail } = this.#loop;
@@ -213,11 +213,11 @@ export class NodeCore {
 
   /** True when a lost suffix that this node had applied denied this fact and the log does not. */
   stickilyDenied(stream: Stream): boolean {
-    return this.#loop.copy.stickilyDenied(stream);
+    return this.#loop.copy.isDeniedLocally(stream);
   }
 
   /** Where the log said what the projection holds. */
-  get places(): FactPlaces {
+  get places(): FactPositions {
     return this.#loop.copy.places;
   }
 
@@ -387,7 +387,7 @@ export class NodeCore {
 
   /** @param event the unknown event that ended it; a rebuilt projection may be without */
   #noteDegraded(event: string | undefined): void {
-    if ((event !== undefined) === this.#lease.holder.voids.includes("degraded")) return;
+    if ((event !== undefined) === this.#lease.holder.blockedBy.includes("degraded")) return;
     if (event === undefined) {
       this.#lease.lift("degraded");
       return;
@@ -406,7 +406,7 @@ export class NodeCore {
   }
 
   #changeEnforced(id: number): void {
-    if (this.#lease.holder.voids.includes("enforcement-failed")) return;
+    if (this.#lease.holder.blockedBy.includes("enforcement-failed")) return;
     const { moved, decisive } = this.#enforcement.settle(id);
     if (moved && decisive) this.#lease.confirm();
   }
@@ -422,8 +422,8 @@ export class NodeCore {
   }
 
   /** Permits nothing any more: down is recoverable, wrong is not. */
-  #fail(reason: Extract<VoidReason, "enforcement-failed" | "stopped">, error: unknown): void {
-    if (this.#lease.holder.voids.includes(reason)) return;
+  #fail(reason: Extract<BlockReason, "enforcement-failed" | "stopped">, error: unknown): void {
+    if (this.#lease.holder.blockedBy.includes(reason)) return;
     this.#lease.void(reason);
     this.#log("error", "this node permits nothing until it is started again", { err: error, reason });
   }

@@ -1,26 +1,26 @@
 /**
- * Lease side: a node's right to decide, and all that it says to the leader about it.
+ * Node lease: a node's right to decide, and the messages about it that the node sends to the leader.
  *
  * Keeps the lease holder, which compares, and the lease talk, which speaks in time; numbers every message once; notices that
  * the process did not run and asks anew; and quarantines the node when the leader finds another projection at the same link.
  * Pure.
  */
 import type { BootId, Epoch, Link, NodeId, Projection } from "../../events/index.ts";
-import type { Trail } from "../lease/chain-history.ts";
+import type { ChainHistory } from "../lease/chain-history.ts";
 import {
+  type BlockReason,
   type LeaseHolder,
   type LeaseInput,
   type Moment,
   newLeaseHolder,
   step as stepLease,
-  type VoidReason,
 } from "../lease/lease-holder.ts";
 import { digestMismatch, saysTooOld } from "../lease/lease-refusal.ts";
 import { type Backoff, backoffMs } from "../runtime/jitter.ts";
 import type { Refused } from "../wire/broker-opener.ts";
 import type { Grant, Renew } from "../wire/messages.ts";
-import { LeaseTalk } from "./lease-sender.ts";
-import type { LeaseAnswer, NodeEffect, Spoken } from "./messages.ts";
+import { LeaseSender } from "./lease-sender.ts";
+import type { LeaseAnswer, LeaseMessage, NodeEffect } from "./messages.ts";
 
 export type LeaseSideOptions = Readonly<{
   node: NodeId;
@@ -40,7 +40,7 @@ export type LeaseSideOptions = Readonly<{
   emit: (effect: NodeEffect) => void;
   log: (level: "debug" | "info" | "warn" | "error", message: string, fields: object) => void;
   /** What the node is at now. */
-  copy: () => Readonly<{ projection: Projection; enforced: Link; rebuilding: boolean; trail: Trail }>;
+  copy: () => Readonly<{ projection: Projection; enforced: Link; rebuilding: boolean; trail: ChainHistory }>;
   /** The epoch that a credential of a lost history names (link-waiters.ts); null: none does. */
   lostEpoch: (leasedAt: number) => Epoch | null;
   /** An authentic grant for this boot, before it counts for the lease. */
@@ -56,9 +56,9 @@ const hurriedRenewsMax = 20;
 const quarantineBackoff: Backoff = { first: 30_000, max: 600_000 };
 const never = Number.POSITIVE_INFINITY;
 
-export class LeaseSide {
+export class NodeLease {
   readonly #options: LeaseSideOptions;
-  readonly #talk: LeaseTalk;
+  readonly #talk: LeaseSender;
   #holder: LeaseHolder;
   #at: Moment;
   #windowMs: number;
@@ -81,7 +81,7 @@ export class LeaseSide {
     this.#windowMs = options.windowMs;
     this.#configHash = options.configHash;
     this.#holder = newLeaseHolder({ node, boot, at });
-    this.#talk = new LeaseTalk({
+    this.#talk = new LeaseSender({
       ...options,
       nextRenew: () => this.#nextRenew(),
       nextConfirm: () => ({
@@ -149,7 +149,7 @@ export class LeaseSide {
     this.#inform({ type: "reached", trail: this.#options.copy().trail, at: this.#at });
   }
 
-  void(reason: VoidReason): void {
+  void(reason: BlockReason): void {
     this.#inform({ type: "voided", reason, at: this.#at });
   }
 
@@ -162,7 +162,7 @@ export class LeaseSide {
     this.reached();
   }
 
-  lift(reason: VoidReason): void {
+  lift(reason: BlockReason): void {
     this.#inform({ type: "lifted", reason, at: this.#at });
   }
 
@@ -193,7 +193,7 @@ export class LeaseSide {
 
   /** Only the cluster's level, as it stands in the log, could say otherwise. */
   #tooOld(reason: string): void {
-    if (this.#holder.voids.includes("too-old")) return;
+    if (this.#holder.blockedBy.includes("too-old")) return;
     this.void("too-old");
     this.#options.log("error", "this build is too old for the cluster: permitting nothing", { reason });
   }
@@ -216,7 +216,7 @@ export class LeaseSide {
   /** What the leader finds wrong is not decided from again (docs/protocol.md §5.2). */
   #quarantine(): void {
     const { projection, rebuilding } = this.#options.copy();
-    if (rebuilding || this.#holder.voids.includes("quarantined")) return;
+    if (rebuilding || this.#holder.blockedBy.includes("quarantined")) return;
     this.void("quarantined");
     const fields = { link: projection.applied, digest: projection.digest() };
     this.#options.log("error", "the leader has another projection at the same link: quarantined", fields);
@@ -248,15 +248,15 @@ export class LeaseSide {
   }
 
   /** Null when there is nothing to renew: a boot that can never permit again is better fenced soon. */
-  #nextRenew(): Spoken | null {
-    const { left, voids } = this.#holder;
+  #nextRenew(): LeaseMessage | null {
+    const { left, blockedBy: voids } = this.#holder;
     if (left || voids.includes("enforcement-failed") || voids.includes("stopped")) return null;
     if (!this.#recorded) this.#options.emit({ type: "recordBoot" });
     this.#recorded = true;
     this.#inform({ type: "renewDue", at: this.#at });
     const { projection, enforced } = this.#options.copy();
     const { node, boot, region, role, version, reads, replacementProof } = this.#options;
-    const lostEpoch = this.#options.lostEpoch(this.#holder.anchor);
+    const lostEpoch = this.#options.lostEpoch(this.#holder.freshSince);
     const renew: Renew = {
       node,
       boot,

@@ -25,11 +25,11 @@ import type { KeptDenial, KeptOnDisk } from "./denials/persisted-denials.ts";
 import type {
   FanoutState,
   LeaseAnswer,
+  LeaseMessage,
   LoadedSnapshot,
   NodeEffect,
   NodeInput,
   ReadAnswer,
-  Spoken,
 } from "./messages.ts";
 import { type NodeMetrics, newNodeCore, type Savepoint, step } from "./node-core.ts";
 import { createPersonKeys } from "./person-keys.ts";
@@ -317,7 +317,7 @@ export function startReplica(options: ReplicaOptions): ReplicaProcess {
     }
   }
 
-  async function say(spoken: Spoken): Promise<LeaseAnswer> {
+  async function say(spoken: LeaseMessage): Promise<LeaseAnswer> {
     try {
       const envelope = sealEnvelope(speaker, spoken.type, encodeMessage(wordsOf(spoken)));
       return leaseAnswer(await databroker.lease(envelope), openEnvelope);

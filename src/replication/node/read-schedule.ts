@@ -1,5 +1,5 @@
 /**
- * Read pace: when a node may read from a broker, so that a thousand of them never do at once.
+ * Read schedule: when a node may read from a broker, so that a thousand of them never do at once.
  *
  * At most one read is in flight. After a failure the next one waits under a bound that doubles, anywhere within it (full
  * jitter); what many nodes notice together (a gap, a fan-out that is gone or back) is spread over a short while; whoever
@@ -20,7 +20,7 @@ const pollGapMs = 50;
 const burstGapMs = 100;
 const never = Number.POSITIVE_INFINITY;
 
-export class ReadPace {
+export class ReadSchedule {
   readonly #random: (size: number) => Uint8Array;
   /** No read before this: brokers have not answered. */
   #notBefore = Number.NEGATIVE_INFINITY;

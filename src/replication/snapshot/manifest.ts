@@ -24,7 +24,7 @@ import {
 } from "../../events/index.ts";
 import type { EpochMark } from "../lease/chain-history.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
-import { type Speaker, sealEnvelope } from "../wire/envelope.ts";
+import { type Signer, sealEnvelope } from "../wire/envelope.ts";
 import { projectorVersion } from "./builder.ts";
 
 /** Of the manifest; its chunks have their own (`chunkFormat`). */
@@ -68,7 +68,7 @@ export class SnapshotRefusedError extends Error {
   }
 }
 
-export function sealManifest(speaker: Speaker, manifest: SnapshotManifest): SignedManifest {
+export function sealManifest(speaker: Signer, manifest: SnapshotManifest): SignedManifest {
   const payload = encodeManifest(manifest);
   const { name, epoch } = speaker.certificate;
   return {

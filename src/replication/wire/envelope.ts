@@ -47,7 +47,7 @@ export type Certificate = Readonly<{
 }>;
 
 /** A process's right to speak: its certificate, the root's signature on it, and the private key. */
-export type Speaker = Readonly<{
+export type Signer = Readonly<{
   certificate: Certificate;
   certificateBytes: Uint8Array;
   rootSignature: Uint8Array;
@@ -67,7 +67,7 @@ const arrayOfEight = 0x98;
 const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", "operator"];
 
 /** Enrols a key: signs its certificate with the root of its role. */
-export function enrol(identity: Omit<Certificate, "publicKey">, pair: SigningPair, root: SigningPair): Speaker {
+export function enrol(identity: Omit<Certificate, "publicKey">, pair: SigningPair, root: SigningPair): Signer {
   const publicKey = rawPublicKey(pair.publicKey);
   const certificate: Certificate = { ...identity, publicKey };
   const certificateBytes = encode([
@@ -88,7 +88,7 @@ export function enrol(identity: Omit<Certificate, "publicKey">, pair: SigningPai
   };
 }
 
-export function sealEnvelope(speaker: Speaker, kind: MessageKind, payload: Uint8Array): Uint8Array {
+export function sealEnvelope(speaker: Signer, kind: MessageKind, payload: Uint8Array): Uint8Array {
   const signature = sign(null, signedBytes(kind, speaker.certificateBytes, payload), speaker.privateKey);
   return encode([1, kind, speaker.certificateBytes, speaker.rootSignature, payload, signature]);
 }

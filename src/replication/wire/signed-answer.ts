@@ -1,5 +1,5 @@
 /**
- * Sealed answer: that a broker of this cluster gave this answer to this call.
+ * Signed answer: proves that a broker of this cluster gave this answer to this call.
  *
  * An envelope in a header of the response, signed by the broker's own key: the id of the call, the status, and the hash of
  * the body. So a page of the log is believed up to the head that an authenticated broker has named, and so is a fork, a
@@ -10,7 +10,7 @@ import { timingSafeEqual } from "node:crypto";
 import { type BootId, decode, type Epoch, encode } from "../../events/index.ts";
 import type { EnvelopeOpener } from "./broker-opener.ts";
 import { enrolmentRoot, signingPairFromSeed } from "./cluster-keys.ts";
-import { enrol, type Speaker, sealEnvelope } from "./envelope.ts";
+import { enrol, type Signer, sealEnvelope } from "./envelope.ts";
 import { bodyDigest } from "./service-call.ts";
 
 export const answerHeader = "cardea-answer";
@@ -22,13 +22,13 @@ export type AnswerRefusal = "unsigned" | "not-authentic" | "another-call" | "alt
 /** A broker's right to answer, in whatever epoch: a key of this process alone. @param of.seed 32 random bytes */
 export function answererOf(
   of: Readonly<{ cluster: string; name: string; boot: BootId; secret: Uint8Array; seed: Uint8Array }>,
-): Speaker {
+): Signer {
   const { cluster, name, boot } = of;
   const identity = { cluster, role: "broker", name, boot, epoch: 0 as Epoch, incarnation: "" } as const;
   return enrol(identity, signingPairFromSeed(of.seed), enrolmentRoot(of.secret, "broker"));
 }
 
-export function sealAnswer(speaker: Speaker, { callId, status, body }: GivenAnswer): string {
+export function sealAnswer(speaker: Signer, { callId, status, body }: GivenAnswer): string {
   const payload = encode([callId, status, bodyDigest(body)]);
   return Buffer.from(sealEnvelope(speaker, "answer", payload)).toString("base64url");
 }

@@ -75,7 +75,7 @@ test("one that was created once more before the cut came back is ended", () => {
   const broker = new Broker();
   assert.match(broker.do(asked(createSession("s1", "alice"))), /SessionCreated/);
   assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "SessionRevoked"]);
-  assert.equal(broker.ledger.standing("s1" as SessionId).standing, "revoked");
+  assert.equal(broker.ledger.sessionStatus("s1" as SessionId).standing, "revoked");
 });
 
 test("one that the cut ends in this log too needs no event of its own", () => {
@@ -83,7 +83,7 @@ test("one that the cut ends in this log too needs no event of its own", () => {
   broker.do(asked(createSession("s1", "alice")));
   broker.endOfEpoch = broker.ledger.applied.position;
   assert.deepEqual(broker.report(cut, ended("s1")), ["UserSessionsRevoked", "nothing"]);
-  assert.equal(broker.ledger.standing("s1" as SessionId).standing, "revoked");
+  assert.equal(broker.ledger.sessionStatus("s1" as SessionId).standing, "revoked");
 });
 
 test("everybody who reports a session of a cut makes one command of it, and another session makes another", () => {

@@ -47,7 +47,7 @@ describe("command queue", () => {
     const queue = queueOf(a);
     const taken = queue.take(10);
     for (const each of [b, onA, onC]) queue.offer(each);
-    queue.giveBack(taken);
+    queue.requeue(taken);
     assert.deepEqual(queue.take(10), [onC, a, onA, b]);
   });
   test("a flood of tightening commands leaves room for the others", () => {
@@ -95,7 +95,7 @@ describe("command queue", () => {
               used.add(candidate.access);
             }
           }
-          queue.giveBack(back);
+          queue.requeue(back);
         }
         for (const stream of ["session:a", "session:b", "session:c"] as const) {
           const orders = done.filter(({ access }) => access.writes.includes(stream)).map(({ order }) => order);

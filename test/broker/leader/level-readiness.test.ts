@@ -1,8 +1,8 @@
 /** Who stands in the way of a level, and what is refused before it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Work } from "../../../src/broker/core/step-context.ts";
-import { Peers, peerSilentMsMax } from "../../../src/broker/leader/broker-presence.ts";
+import { StepContext } from "../../../src/broker/core/step-context.ts";
+import { BrokerPresences, peerSilentMsMax } from "../../../src/broker/leader/broker-presence.ts";
 import { type Readers, unreadyFor } from "../../../src/broker/leader/level-readiness.ts";
 import type { BrokerId, MonotonicMs, UnixMs } from "../../../src/events/index.ts";
 
@@ -43,9 +43,9 @@ test("a leader that has just begun cannot know who else is there", () => {
 });
 
 test("a broker tells the others of itself once a second, is there while it does, and never counts itself", () => {
-  const work = new Work(1_000);
+  const work = new StepContext(1_000);
   const own = { brokerId: "broker-1" as BrokerId, version: "1", reads: 2 };
-  const peers = new Peers(work, own);
+  const peers = new BrokerPresences(work, own);
   const at = (ms: number): void => work.begin({ monotonic: ms as MonotonicMs, wall: ms as UnixMs });
   const told = (ms: number): number => {
     at(ms);

@@ -1,23 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Neighbours } from "../../../src/broker/peers/peer-addresses.ts";
+import { PeerAddresses } from "../../../src/broker/peers/peer-addresses.ts";
 
 const [a, b, c] = ["https://a", "https://b", "https://c"] as const;
 
 test("everybody who was heard of is told, but not oneself, and nobody where there is no address of one's own", () => {
-  const neighbours = new Neighbours(a);
+  const neighbours = new PeerAddresses(a);
   neighbours.heard(a, 0, "spoken");
   neighbours.heard(b, 0, "spoken");
   neighbours.heard(c, 0, "named");
   neighbours.heard(null, 0, "named");
   assert.deepEqual(neighbours.known(1), [b, c]);
-  const alone = new Neighbours(null);
+  const alone = new PeerAddresses(null);
   alone.heard(b, 0, "named");
   assert.deepEqual(alone.known(1), []);
 });
 
 test("others are told only of those who have spoken, and who has gone is forgotten, whoever still names it", () => {
-  const neighbours = new Neighbours(a);
+  const neighbours = new PeerAddresses(a);
   neighbours.heard(b, 0, "spoken");
   neighbours.heard(c, 0, "named");
   assert.deepEqual(neighbours.spoken(1), [b]);
@@ -29,7 +29,7 @@ test("others are told only of those who have spoken, and who has gone is forgott
 });
 
 test("a bounded number of them is kept", () => {
-  const neighbours = new Neighbours(a);
+  const neighbours = new PeerAddresses(a);
   for (let n = 0; n < 100; n++) neighbours.heard(`https://b-${n}`, 0, "spoken");
   assert.equal(neighbours.known(1).length, 32);
 });

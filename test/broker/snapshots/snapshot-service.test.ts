@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { createSnapshotOffice, type DutyContext } from "../../../src/broker/index.ts";
+import { createSnapshotService, type DutyContext } from "../../../src/broker/index.ts";
 import { neededAfter } from "../../../src/broker/snapshots/retention-floor.ts";
 import {
   type CommandId,
@@ -55,7 +55,7 @@ async function office(
   const told: string[] = [];
   const note = (_fields: object, message: string): void => void told.push(message);
   const logger: Logger = { ...quiet, warn: note, error: note };
-  const shelf = createSnapshotOffice({
+  const shelf = createSnapshotService({
     ...{
       folder,
       log,

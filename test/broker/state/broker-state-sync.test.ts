@@ -2,17 +2,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { newCounters } from "../../../src/broker/core/counters.ts";
-import { Work } from "../../../src/broker/core/step-context.ts";
-import { Ledger } from "../../../src/broker/state/broker-state.ts";
-import { LedgerKeeper } from "../../../src/broker/state/broker-state-sync.ts";
+import { StepContext } from "../../../src/broker/core/step-context.ts";
+import { BrokerState } from "../../../src/broker/state/broker-state.ts";
+import { BrokerStateSync } from "../../../src/broker/state/broker-state-sync.ts";
 import type { Link } from "../../../src/events/index.ts";
 import { created, History } from "../../replication/support.ts";
 
 /** Answers every read from a history until nothing more is asked. */
-function keeperOn(log: History): { ledger: Ledger; reach: (head: Link) => boolean | undefined } {
-  const work = new Work(10_000);
-  const ledger = new Ledger();
-  const keeper = new LedgerKeeper(work, { ledger, counters: newCounters(), beginsFrom: "log" });
+function keeperOn(log: History): { ledger: BrokerState; reach: (head: Link) => boolean | undefined } {
+  const work = new StepContext(10_000);
+  const ledger = new BrokerState();
+  const keeper = new BrokerStateSync(work, { ledger, counters: newCounters(), beginsFrom: "log" });
   return {
     ledger,
     /** @returns whether the ledger stands there; undefined: it is looked at again later */

@@ -1,7 +1,7 @@
 /** What a broker's ledger keeps in memory for readers: its newest events, and no page with a hole before it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Ledger } from "../../../src/broker/state/broker-state.ts";
+import { BrokerState } from "../../../src/broker/state/broker-state.ts";
 import type { Link } from "../../../src/events/index.ts";
 import type { LogPage } from "../../../src/replication/index.ts";
 import { created, History } from "../../replication/support.ts";
@@ -14,7 +14,7 @@ test("a reader within what is kept has its page from memory, and one further beh
     assert.ok(outcome.type === "page");
     return outcome.page;
   };
-  const [small, large] = [new Ledger({ recentEventsMax: 16 }), new Ledger()];
+  const [small, large] = [new BrokerState({ recentEventsMax: 16 }), new BrokerState()];
   const places: Link[] = [];
   while (small.applied.position < log.head.position) {
     for (const ledger of [small, large]) ledger.foldPage(pageOf(ledger.applied, 1));

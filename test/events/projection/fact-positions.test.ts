@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   type CardeaEvent,
-  FactPlaces,
+  FactPositions,
   type GroupId,
   type Position,
   Projection,
@@ -15,7 +15,7 @@ import { created, record, revoked, sessionId, userId } from "../support.ts";
 const eng = "eng" as GroupId;
 const from = (n: number) => n as Position;
 
-function folded(events: readonly CardeaEvent[], places = new FactPlaces(from(0))) {
+function folded(events: readonly CardeaEvent[], places = new FactPositions(from(0))) {
   const projection = new Projection();
   for (const one of record(events)) {
     projection.apply(one);
@@ -64,7 +64,7 @@ test("a membership was set by whatever spoke of it last, also that somebody is i
 });
 
 test("what came with a snapshot was set at or before its place", () => {
-  const places = new FactPlaces(from(1_000));
+  const places = new FactPositions(from(1_000));
   assert.deepEqual(places.of(userStream(userId(1))), { position: 1_000, exact: false });
   assert.deepEqual(places.membership(userId(1), eng), { position: 1_000, exact: false });
 });
@@ -73,7 +73,7 @@ test("however few are remembered: exact is exact, and what is forgotten is never
   const suspended = fc.nat(40).map((n): CardeaEvent => ({ type: "UserSuspended", userId: userId(n), reason: "" }));
   fc.assert(
     fc.property(fc.array(suspended, { maxLength: 200 }), fc.integer({ min: 1, max: 30 }), (events, max) => {
-      const { places } = folded(events, new FactPlaces(from(0), max));
+      const { places } = folded(events, new FactPositions(from(0), max));
       for (let n = 0; n <= 40; n++) {
         const last = events.findLastIndex((event) => event.type === "UserSuspended" && event.userId === userId(n)) + 1;
         const { position, exact } = places.of(userStream(userId(n)));

@@ -10,7 +10,7 @@ test("a session that is asked about again is the same object, until something ab
     for (const one of record(events, projection.applied)) projection.apply(one);
   };
   const standing = (n: number) => {
-    const found = projection.standing(sessionId(n));
+    const found = projection.sessionStatus(sessionId(n));
     assert.ok(found.standing !== "unknown");
     return found.session;
   };

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Recent } from "../../../src/events/session-index/generational-cache.ts";
+import { GenerationalCache } from "../../../src/events/session-index/generational-cache.ts";
 
 test("the newest are remembered, the eldest forgotten, and one that is asked for stays", () => {
   for (const asked of [0, 499, 900, 949, 950, 999]) {
-    const recent = new Recent<string, number>(100);
+    const recent = new GenerationalCache<string, number>(100);
     for (let n = 0; n < 1_000; n++) {
       recent.set(`key ${n}`, n);
       assert.equal(recent.get("key 0"), 0);
@@ -15,7 +15,7 @@ test("the newest are remembered, the eldest forgotten, and one that is asked for
 });
 
 test("values that are weighed are remembered up to a weight, not up to a number", () => {
-  const recent = new Recent<number, string>(1_000, (text) => text.length);
+  const recent = new GenerationalCache<number, string>(1_000, (text) => text.length);
   const keptWeight = (): number => [...recent.keys()].reduce((sum, key) => sum + (recent.get(key)?.length ?? 0), 0);
   for (let n = 0; n < 500; n++) recent.set(n, "x".repeat(n % 50));
   assert.ok(keptWeight() <= 1_000);
@@ -30,7 +30,7 @@ test("values that are weighed are remembered up to a weight, not up to a number"
 });
 
 test("what is deleted is gone from both generations, and a new value takes the place of an old one", () => {
-  const recent = new Recent<string, number>(4);
+  const recent = new GenerationalCache<string, number>(4);
   for (const n of [1, 2, 3]) recent.set(`key ${n}`, n);
   recent.set("key 1", 10);
   assert.equal(recent.get("key 1"), 10);

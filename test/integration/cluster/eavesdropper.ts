@@ -33,7 +33,7 @@ import {
   type MessageKind,
   parseBatch,
   type Role,
-  type Speaker,
+  type Signer,
   sealEnvelope,
   signingPairFromSeed,
 } from "../../../src/replication/index.ts";
@@ -77,7 +77,7 @@ export function speakerWith(
     epoch?: Epoch;
     incarnation?: Incarnation | "";
   }>,
-): Speaker {
+): Signer {
   const { cluster, role, name, epoch = 0 as Epoch, incarnation = "" } = options;
   return enrol(
     { cluster, role, name, boot: (options.boot ?? randomUUID()) as BootId, epoch, incarnation },
@@ -197,7 +197,7 @@ export function bent(bytes: Uint8Array): Uint8Array {
 }
 
 /** What the cluster's own messages would say of a batch, from somebody who made it up. */
-export const sealBatch = (speaker: Speaker, batch: Batch): Uint8Array =>
+export const sealBatch = (speaker: Signer, batch: Batch): Uint8Array =>
   sealEnvelope(speaker, "batch", encodeMessage(batch));
 
 export const newIncarnation = (): Incarnation => parseIncarnation(randomBytes(16).toString("hex"));

@@ -16,7 +16,7 @@ import {
   parseRenew,
   type Renew,
   type Role,
-  type Speaker,
+  type Signer,
   sealAnswer,
   sealEnvelope,
 } from "../../../src/replication/index.ts";
@@ -107,7 +107,7 @@ test("a forged batch that links perfectly is refused and counted by every node a
     );
     const leads = { cluster: places.clusterName, name: cluster.brokers[0]?.name ?? "", epoch, incarnation } as const;
     const ownSecret = randomBytes(32);
-    const strangers: readonly Speaker[] = [
+    const strangers: readonly Signer[] = [
       speakerWith({ ...leads, secret: ownSecret, role: "broker" }),
       // What a stolen proxy's enrolment key is worth: it speaks for proxies, and for no broker.
       speakerWith({ ...leads, secret: config.sharedSecret, role: "proxy" }),
@@ -118,7 +118,7 @@ test("a forged batch that links perfectly is refused and counted by every node a
       ...strangers.map((speaker) => sealBatch(speaker, each)),
       // The leader's own certificate, with a signature that is not its own, or is its own of another message.
       putTogether({ ...genuine, payload: encodeMessage(each) }),
-      putTogether({ ...takeApart(sealBatch(strangers[0] as Speaker, each)), ...certificateOf(genuine) }),
+      putTogether({ ...takeApart(sealBatch(strangers[0] as Signer, each)), ...certificateOf(genuine) }),
     ]);
     forged.push(sealBatch(speakerWith({ ...leads, ...next, secret: ownSecret, role: "broker" }), usurps));
     forged.push(bent(envelope), randomBytes(200), new Uint8Array());
@@ -275,7 +275,7 @@ test("forged and repeated renews, confirmations and goodbyes are refused and cou
     const { link } = await cluster.operator.revoke(session);
     const victim = { node: standing.node, boot: standing.boot };
     const of = { cluster: places.clusterName, role: "proxy", name: victim.node, boot: victim.boot } as const;
-    const strangers: readonly Speaker[] = [
+    const strangers: readonly Signer[] = [
       speakerWith({ ...of, secret: randomBytes(32) }),
       speakerWith({ ...of, secret: config.sharedSecret, rootOf: "authorize" }),
       speakerWith({ ...of, secret: config.sharedSecret, cluster: "another" }),

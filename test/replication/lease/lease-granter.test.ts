@@ -82,7 +82,7 @@ function lesseeOf(parts: Partial<Lessee> = {}): Lessee {
 /** A beat from its start to a clean commit. */
 function beat(granter: LeaseGranter, ms: number, head = 10) {
   const round = granter.beginWrite("beat", mono(ms));
-  return { round, grants: granter.settle(round, at(head), clocks(ms)) };
+  return { round, grants: granter.grantAfterCommit(round, at(head), clocks(ms)) };
 }
 const windows = (grants: readonly Readonly<{ grant: Grant }>[]) => grants.map(({ grant }) => grant.windowMs);
 const only = (granter: LeaseGranter, ms: number) => {
@@ -107,9 +107,9 @@ describe("grants", () => {
       const granter = granterWith({ lessees: [lesseeOf()] });
       const round = granter.beginWrite(kind, mono(0));
       granter.renew(renewOf(), "remote", view(1));
-      assert.deepEqual(granter.settle(round, at(10), clocks(2)), []);
+      assert.deepEqual(granter.grantAfterCommit(round, at(10), clocks(2)), []);
       const next = granter.beginWrite(kind, mono(3));
-      assert.equal(granter.settle(next, at(10), clocks(4)).length, 1);
+      assert.equal(granter.grantAfterCommit(next, at(10), clocks(4)).length, 1);
     }
   });
 
@@ -122,18 +122,18 @@ describe("grants", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
     const first = granter.beginWrite("append", mono(1));
-    assert.deepEqual(granter.settle(first, at(11), clocks(2)), []);
+    assert.deepEqual(granter.grantAfterCommit(first, at(11), clocks(2)), []);
     assert.ok(granter.needsBeat(mono(3)));
     assert.equal(beat(granter, 3).grants.length, 1);
     granter.renew(renewOf({ nonce: 2 }), "remote", view(10));
     const second = granter.beginWrite("append", mono(11));
-    assert.equal(granter.settle(second, at(12), clocks(12)).length, 1);
+    assert.equal(granter.grantAfterCommit(second, at(12), clocks(12)).length, 1);
   });
 
   test("nobody is granted by a write whose outcome is not clean", () => {
     const granter = granterWith();
     granter.renew(renewOf(), "remote", view(0));
-    granter.abandon(granter.beginWrite("beat", mono(1)));
+    granter.dropRound(granter.beginWrite("beat", mono(1)));
     const { round, grants } = beat(granter, 2);
     assert.deepEqual([round.tickets.length, grants.length], [0, 0]);
     assert.deepEqual(granter.standings(mono(2)), []);
@@ -145,7 +145,7 @@ describe("grants", () => {
     beat(granter, 0);
     granter.renew(renewOf({ nonce: 2, windowMs: 40_000 }), "remote", view(10));
     const append = granter.beginWrite("append", mono(11));
-    assert.deepEqual(granter.settle(append, at(11), clocks(11)), []);
+    assert.deepEqual(granter.grantAfterCommit(append, at(11), clocks(11)), []);
     const grown = beat(granter, 12);
     assert.deepEqual([grown.round.lessees[0]?.windowMs, windows(grown.grants)], [40_000, [40_000]]);
     granter.renew(renewOf({ nonce: 3, windowMs: 5_000 }), "remote", view(20));
@@ -211,14 +211,14 @@ describe("leaving", () => {
     granter.renew(renewOf(), "remote", view(0));
     const round = granter.beginWrite("beat", mono(1));
     granter.goodbye(goodbye);
-    assert.deepEqual(granter.settle(round, at(10), clocks(2)), []);
+    assert.deepEqual(granter.grantAfterCommit(round, at(10), clocks(2)), []);
     assert.deepEqual(granter.beginWrite("beat", mono(3)).left, [{ node: "proxy-1", boot: "boot-1" }]);
   });
 
   test("what was to leave is named again when the beat came to nothing", () => {
     const granter = granterWith({ lessees: [lesseeOf()] });
     granter.goodbye(goodbye);
-    granter.abandon(granter.beginWrite("beat", mono(1)));
+    granter.dropRound(granter.beginWrite("beat", mono(1)));
     assert.equal(granter.beginWrite("beat", mono(2)).left.length, 1);
   });
 
@@ -404,7 +404,7 @@ test("a lessee that comes back while its row was to leave keeps the new one: the
   granter.renew(renewOf(), "remote", view(0));
   beat(granter, 0);
   const late = fenceAfterMs(5_000, 0.01) + 60_000;
-  granter.abandon(granter.beginWrite("beat", mono(late))); // it was to leave with this one, which came to nothing
+  granter.dropRound(granter.beginWrite("beat", mono(late))); // it was to leave with this one, which came to nothing
   granter.renew(renewOf({ nonce: 2, monotonicMs: late }), "remote", view(late + 1));
   const back = beat(granter, late + 2);
   assert.deepEqual([back.round.lessees.length, back.round.left.length, back.grants.length], [1, 0, 1]);
@@ -784,7 +784,7 @@ describe("whatever happens", () => {
               if (each.kind === "append") assert.deepEqual([round.lessees, round.left], [[], []]);
               now += each.during;
               if (!each.clean) {
-                granter.abandon(round);
+                granter.dropRound(round);
                 break;
               }
               for (const { node, boot } of round.left) {
@@ -796,7 +796,7 @@ describe("whatever happens", () => {
                 rows.delete(k);
               }
               for (const row of round.lessees) rows.set(`${row.node}/${row.boot}`, row.windowMs);
-              for (const { grant } of granter.settle(round, at(100), clocks(now))) {
+              for (const { grant } of granter.grantAfterCommit(round, at(100), clocks(now))) {
                 const k = `${grant.node}/${grant.boot}`;
                 assert.ok((rows.get(k) ?? 0) >= grant.windowMs, `${k} was granted without a durable row`);
                 assert.ok(!gone.has(k) && !replaced.has(k), `${k} was granted after it left`);

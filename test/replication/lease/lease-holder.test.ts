@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { BootId, Epoch, Incarnation, MonotonicMs, NodeId, Position, UnixMs } from "../../../src/events/index.ts";
 import {
-  emptyTrail,
+  type ChainHistory,
+  emptyHistory,
   follow,
   type Grant,
   heldLease,
@@ -13,7 +14,6 @@ import {
   newLeaseHolder,
   overdueMs,
   stepLease,
-  type Trail,
 } from "../../../src/replication/index.ts";
 import { fc } from "../../support/property.ts";
 import { aBoot, aNode, type History, history } from "../support.ts";
@@ -26,7 +26,7 @@ const at = (monotonic: number, wallOffset = 1_000_000): Moment => ({
   monotonic: monotonic as MonotonicMs,
   wall: (monotonic + wallOffset) as UnixMs,
 });
-const trailOf = (of: History, upTo: number): Trail => follow(emptyTrail, of.recorded(0, upTo));
+const trailOf = (of: History, upTo: number): ChainHistory => follow(emptyHistory, of.recorded(0, upTo));
 
 function grant(nonce: number, parts: Partial<Grant> = {}): Grant {
   return {
@@ -50,7 +50,7 @@ class Node {
   state: LeaseHolder;
   now: number;
   wallOffset = 1_000_000;
-  trail: Trail;
+  trail: ChainHistory;
 
   constructor({ now = 0, applied = 10 } = {}) {
     this.now = now;
@@ -159,7 +159,7 @@ test("grants of other boots, other nodes and unknown nonces are ignored, and so 
   const node = new Node();
   const nonce = node.renew();
   node.granted(nonce).pass(4_000);
-  assert.equal(node.granted(nonce, { windowMs: 900_000 }).state.terms?.windowMs, window);
+  assert.equal(node.granted(nonce, { windowMs: 900_000 }).state.limits?.windowMs, window);
 });
 
 test("a grant of an older epoch than one heard of is ignored", () => {
@@ -199,7 +199,7 @@ test("a longer window in the answer to an older renew does not replace the newer
   const first = node.renew();
   const second = node.renew();
   node.granted(second, { windowMs: 5_000 }).granted(first, { windowMs: 900_000 });
-  assert.equal(node.state.terms?.windowMs, 5_000);
+  assert.equal(node.state.limits?.windowMs, 5_000);
 });
 
 test("a pause is seen before any late tick has run", () => {
@@ -403,7 +403,7 @@ test("what is remembered is bounded, however long no answer comes", () => {
       .pass(1_000)
       .granted(node.renew(), { head: log.linkAt(20) })
       .renew();
-  assert.ok(node.state.pending.length <= 64 && node.state.waiting.length <= 64);
+  assert.ok(node.state.unansweredRenews.length <= 64 && node.state.awaitingHead.length <= 64);
 });
 
 /**
@@ -434,7 +434,7 @@ test("a node that is fresh knows what was acknowledged Δ/(1−ρ) ago, and W af
       type Thing = Readonly<{ real: number; input: (real: number) => void }>;
       const things: Thing[] = [];
       let state = newLeaseHolder({ node: aNode, boot: aBoot, at: local(0) });
-      let trail = emptyTrail;
+      let trail = emptyHistory;
       let applied = 0;
       const fences: { sentAt: number; windowMs: number }[] = [];
       const feed = (input: LeaseInput): void => {

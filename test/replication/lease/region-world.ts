@@ -14,7 +14,8 @@ import type {
   UnixMs,
 } from "../../../src/events/index.ts";
 import {
-  emptyTrail,
+  type ChainHistory,
+  emptyHistory,
   follow,
   type Grant,
   heldLease,
@@ -27,7 +28,6 @@ import {
   type Renew,
   receiptFor,
   stepLease,
-  type Trail,
 } from "../../../src/replication/index.ts";
 import { history } from "../support.ts";
 
@@ -50,7 +50,7 @@ export type Seen = Readonly<{
 
 const events = 80;
 const log = history(events);
-const trails: Trail[] = Array.from({ length: events + 1 }, (_, n) => follow(emptyTrail, log.recorded(0, n)));
+const trails: ChainHistory[] = Array.from({ length: events + 1 }, (_, n) => follow(emptyHistory, log.recorded(0, n)));
 const linkAt = (position: number): Link => log.linkAt(position);
 const drift = 0.0025;
 const deltaMs = 2_000;
@@ -156,14 +156,14 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
   }
 
   function granted(one: Process, grant: Grant): void {
-    const input = { grant, trail: trails[one.applied] ?? emptyTrail, at: one.machine.at(now) };
+    const input = { grant, trail: trails[one.applied] ?? emptyHistory, at: one.machine.at(now) };
     one.holder = stepLease(one.holder, { type: "granted", ...input });
   }
 
   function reached(one: Process, applied: number): void {
     if (applied <= one.applied) return;
     one.applied = applied;
-    const trail = trails[applied] ?? emptyTrail;
+    const trail = trails[applied] ?? emptyHistory;
     one.holder = stepLease(one.holder, { type: "reached", trail, at: one.machine.at(now) });
   }
 
@@ -177,7 +177,7 @@ export function runRegion(seed: number, weakening: Weakening | null = null): See
 
   function beat(): void {
     const round = granter.beginWrite("beat", leader.at(now).monotonic);
-    for (const { ticket, grant } of granter.settle(round, linkAt(head), leader.at(now))) {
+    for (const { ticket, grant } of granter.grantAfterCommit(round, linkAt(head), leader.at(now))) {
       waiting.get(ticket)?.(grant);
       waiting.delete(ticket);
     }

@@ -12,14 +12,14 @@ import {
   userStream,
 } from "../../../src/events/index.ts";
 import { createPersonKeys } from "../../../src/replication/index.ts";
-import { type EpochMark, emptyTrail, follow } from "../../../src/replication/lease/chain-history.ts";
-import { LocalCopy } from "../../../src/replication/node/local-projection.ts";
+import { type EpochMark, emptyHistory, follow } from "../../../src/replication/lease/chain-history.ts";
+import { LocalProjection } from "../../../src/replication/node/local-projection.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, history, revoked, secret, sessionId, userId } from "../support.ts";
 
 /** A copy that has applied one history, and is then rebuilt from another. */
-function rebuilt(old: History, log: History): LocalCopy {
-  const copy = new LocalCopy(createPersonKeys([secret]));
+function rebuilt(old: History, log: History): LocalProjection {
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   copy.fold(log.recorded(0, log.entries.length));
@@ -42,14 +42,14 @@ function snapshotOf(of: History): LoadedSnapshot {
 }
 
 function marksOf(of: History): EpochMark[] {
-  return follow(emptyTrail, of.recorded(0, of.entries.length)).epochs.slice();
+  return follow(emptyHistory, of.recorded(0, of.entries.length)).epochs.slice();
 }
 
 test("a revocation of a lost suffix stays in force, outside the digest", () => {
   const { old, log } = lost(revoked(1, 1));
   const copy = rebuilt(old, log);
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
-  assert.ok(!copy.stickilyDenied(sessionStream(sessionId(2))));
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
+  assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(2))));
   assert.equal(copy.projection.digest(), rebuilt(new History(), log).projection.digest());
 });
 
@@ -62,27 +62,27 @@ test("a revocation that the surviving log holds too is not kept apart", () => {
 test("lost loosening events are dropped: a session created there is unknown", () => {
   const { old, log } = lost(created(9, 1));
   const copy = rebuilt(old, log);
-  assert.equal(copy.projection.standing(sessionId(9)).standing, "unknown");
+  assert.equal(copy.projection.sessionStatus(sessionId(9)).standing, "unknown");
   assert.equal(copy.sticky.size, 0);
 });
 
 test("a lost cut of all sessions of a person denies those sessions, and not the person's new ones", () => {
   const { old, log } = lost({ type: "UserSessionsRevoked", userId: userId(1), upTo: null, reason: "operator" });
   const copy = rebuilt(old, log.add(created(60, 1)));
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))) && copy.stickilyDenied(sessionStream(sessionId(3))));
-  assert.ok(!copy.stickilyDenied(sessionStream(sessionId(2))));
-  assert.ok(!copy.stickilyDenied(userStream(userId(1))));
-  assert.ok(!copy.stickilyDenied(sessionStream(sessionId(60))));
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))) && copy.isDeniedLocally(sessionStream(sessionId(3))));
+  assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(2))));
+  assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
+  assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(60))));
 });
 
 test("a lost suspension denies the person until an operator's later word, and their old sessions for good", () => {
   const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "test" });
   const copy = rebuilt(old, log);
-  assert.ok(copy.stickilyDenied(userStream(userId(1))));
+  assert.ok(copy.isDeniedLocally(userStream(userId(1))));
   log.add({ type: "UserRestored", userId: userId(1) });
   copy.fold(log.recorded(log.entries.length - 1, log.entries.length));
-  assert.ok(!copy.stickilyDenied(userStream(userId(1))));
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+  assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
 });
 
 test("lost removals of devices and service accounts, and of kinds this build does not know, stay in force", () => {
@@ -93,24 +93,24 @@ test("lost removals of devices and service accounts, and of kinds this build doe
     { type: "ServiceAccountRevoked", serviceAccountId: account, userId: userId(1), reason: "operator" },
   );
   const copy = rebuilt(old, log);
-  assert.ok(copy.stickilyDenied(deviceStream(device)) && copy.stickilyDenied(serviceAccountStream(account)));
+  assert.ok(copy.isDeniedLocally(deviceStream(device)) && copy.isDeniedLocally(serviceAccountStream(account)));
 });
 
 test("a loss that reaches further back than memory keeps everything denied that was denied", () => {
   const old = history(1, 1);
   for (let n = 0; n < 17_000; n++) old.add(revoked(n));
   const copy = rebuilt(old, history(1, 2));
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(0))), "forgotten one by one, kept all together");
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(16_999))));
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(0))), "forgotten one by one, kept all together");
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(16_999))));
 });
 
 test("while it is rebuilt the old projection is the visible one, and goes on denying", () => {
   const { old, log } = lost(revoked(1, 1));
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   copy.fold(log.recorded(0, 3));
-  assert.equal(copy.projection.standing(sessionId(1)).standing, "revoked");
+  assert.equal(copy.projection.sessionStatus(sessionId(1)).standing, "revoked");
   assert.deepEqual(copy.projection.applied, old.head);
   copy.fold(log.recorded(3, log.entries.length));
   copy.finishRebuild("lost");
@@ -118,7 +118,7 @@ test("while it is rebuilt the old projection is the visible one, and goes on den
 });
 
 test("an event that is decisive is told from one that no decision reads", () => {
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   const log = history(1).add(created(1));
   assert.equal(copy.fold(log.recorded(0, 1)).decisive, false);
   const { touched, decisive } = copy.fold(log.recorded(1, 2));
@@ -134,13 +134,13 @@ test("an unknown event that tightens denies its subject, also when it is lost", 
     type: "SessionBanished",
     event: { type: "Unknown", name: "SessionBanished" },
   };
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold([...old.recorded(0, 4), unknown]);
-  assert.equal(copy.projection.standing(sessionId(1)).standing, "revoked");
+  assert.equal(copy.projection.sessionStatus(sessionId(1)).standing, "revoked");
   copy.beginRebuild();
   copy.fold(log.recorded(0, log.entries.length));
   assert.equal(copy.finishRebuild("lost").events.length, 1);
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
 });
 
 test("what a snapshot of a lost history was thought to hold is known again when that history is left in its turn", () => {
@@ -148,7 +148,7 @@ test("what a snapshot of a lost history was thought to hold is known again when 
     { type: "UserSuspended", userId: userId(1), reason: "test" },
     { type: "UserErased", userId: userId(2) },
   );
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   copy.base(snapshotOf(old), marksOf(old));
@@ -159,13 +159,13 @@ test("what a snapshot of a lost history was thought to hold is known again when 
     events.map(({ type }) => type).filter((type) => type !== "SessionRevoked"),
     ["UserSuspended", "UserErased"],
   );
-  assert.ok(copy.stickilyDenied(userStream(userId(1))) && copy.stickilyDenied(userStream(userId(2))));
+  assert.ok(copy.isDeniedLocally(userStream(userId(1))) && copy.isDeniedLocally(userStream(userId(2))));
 });
 
 test("what a snapshot of the surviving history holds is known, should that history be left later", () => {
   const shared = new History().open(1).add(created(1, 1)).add(revoked(1, 1)).add(created(2, 2));
   const { old, log } = { old: shared.fork(4).add(created(8, 1)), log: shared.fork(4).open(2) };
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   copy.base(snapshotOf(log), marksOf(old));
@@ -175,12 +175,12 @@ test("what a snapshot of the surviving history holds is known, should that histo
   copy.beginRebuild();
   copy.fold(third.recorded(0, third.entries.length));
   assert.equal(copy.finishRebuild("lost").events.length, 1, "the revocation is handed back");
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
 });
 
 test("a restoration lifts a lost suspension only while the history that holds it is the surviving one", () => {
   const { old, log } = lost({ type: "UserSuspended", userId: userId(1), reason: "test" });
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   copy.beginRebuild();
   const restored = log.fork(log.entries.length).add({ type: "UserRestored", userId: userId(1) });
@@ -188,13 +188,13 @@ test("a restoration lifts a lost suspension only while the history that holds it
   copy.beginRebuild(); // before it had been read to its head, that history was lost, too
   copy.fold(log.recorded(0, log.entries.length));
   copy.finishRebuild("lost");
-  assert.ok(copy.stickilyDenied(userStream(userId(1))));
+  assert.ok(copy.isDeniedLocally(userStream(userId(1))));
 });
 
 test("a denial that is known only by a snapshot stays in force when the history behind the snapshot's place is lost", () => {
   const shared = new History().open(1).add(created(1, 1)).add(created(2, 2)).add(revoked(2, 2));
   const old = shared.fork(4).add(revoked(1, 1));
-  const copy = new LocalCopy(createPersonKeys([secret]));
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(shared.recorded(0, 4));
   // Behind retention: a snapshot further on in the same history takes its place.
   copy.beginRebuild();
@@ -204,5 +204,5 @@ test("a denial that is known only by a snapshot stays in force when the history 
   const log = shared.fork(4).open(2);
   copy.fold(log.recorded(0, log.entries.length));
   copy.finishRebuild("lost");
-  assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))), "though an older denial has survived");
+  assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))), "though an older denial has survived");
 });

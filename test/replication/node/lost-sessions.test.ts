@@ -13,14 +13,19 @@ import {
   userStream,
 } from "../../../src/events/index.ts";
 import { createPersonKeys } from "../../../src/replication/index.ts";
-import { type EpochMark, emptyTrail, follow, type Trail } from "../../../src/replication/lease/chain-history.ts";
+import {
+  type ChainHistory,
+  type EpochMark,
+  emptyHistory,
+  follow,
+} from "../../../src/replication/lease/chain-history.ts";
 import {
   type KeptDenial,
-  KeptDenials,
   keptSessionsMax,
+  PersistedDenials,
 } from "../../../src/replication/node/denials/persisted-denials.ts";
 import { type KeptForm, keptForm, keptOf } from "../../../src/replication/node/denials/persisted-form.ts";
-import { LocalCopy } from "../../../src/replication/node/local-projection.ts";
+import { LocalProjection } from "../../../src/replication/node/local-projection.ts";
 import type { LoadedSnapshot } from "../../../src/replication/node/messages.ts";
 import { created, History, secret, sessionId, userId } from "../support.ts";
 
@@ -41,8 +46,8 @@ function add(to: History, ...events: readonly CardeaEvent[]): History {
   return to;
 }
 
-function trailOf(of: History): Trail {
-  return follow(emptyTrail, of.recorded(0, of.entries.length));
+function trailOf(of: History): ChainHistory {
+  return follow(emptyHistory, of.recorded(0, of.entries.length));
 }
 const marksOf = (of: History): readonly EpochMark[] => trailOf(of).epochs;
 
@@ -52,13 +57,13 @@ function snapshotOf(of: History): LoadedSnapshot {
   return { projection, link: of.head, epochs: marksOf(of), keys: [], sticky: [] };
 }
 
-function copyOf(old: History): LocalCopy {
-  const copy = new LocalCopy(createPersonKeys([secret]));
+function copyOf(old: History): LocalProjection {
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.fold(old.recorded(0, old.entries.length));
   return copy;
 }
 
-function rebuild(copy: LocalCopy, log: History): readonly LostTightening[] {
+function rebuild(copy: LocalProjection, log: History): readonly LostTightening[] {
   copy.beginRebuild();
   copy.fold(log.recorded(0, log.entries.length));
   return copy.finishRebuild("lost").events;
@@ -91,7 +96,7 @@ describe("a copy whose history was lost", () => {
     assert.equal(copy.projection.session(sessionId(9))?.status, "active");
     const events = rebuild(copy, log);
     assert.ok(told(events).includes("SessionRevoked session:session-9"));
-    assert.ok(copy.stickilyDenied(sessionStream(sessionId(9))));
+    assert.ok(copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
   test("hands a session back once, however many lost words had ended it", () => {
@@ -107,7 +112,7 @@ describe("a copy whose history was lost", () => {
     const copy = copyOf(old);
     const events = rebuild(copy, keep(created(11, 1)));
     assert.ok(!told(events).includes("SessionRevoked session:session-10"));
-    for (const n of [10, 11]) assert.ok(!copy.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
+    for (const n of [10, 11]) assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
   });
 
   test("hands sessions back though an operator has lifted the suspension since: a restoration brings back the person alone", () => {
@@ -117,8 +122,8 @@ describe("a copy whose history was lost", () => {
       "SessionRevoked session:session-1",
       "SessionRevoked session:session-9",
     ]);
-    assert.ok(copy.stickilyDenied(sessionStream(sessionId(9))));
-    assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+    assert.ok(copy.isDeniedLocally(sessionStream(sessionId(9))));
+    assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
   });
 
   test("hands sessions back though the surviving log suspends the person by an event of its own", () => {
@@ -156,10 +161,10 @@ describe("a copy whose history was lost", () => {
 describe("a suspension that was lost, and lifted in the history that came instead", () => {
   const first = lose(suspended(1));
   const second = keep(restored(1), created(20, 2));
-  const twice = (): LocalCopy => {
+  const twice = (): LocalProjection => {
     const copy = copyOf(first);
     assert.deepEqual(told(rebuild(copy, second)), ["SessionRevoked session:session-1"]);
-    assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+    assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
     return copy;
   };
 
@@ -167,28 +172,28 @@ describe("a suspension that was lost, and lifted in the history that came instea
     const copy = twice();
     const third = shared.fork(3).open(3);
     assert.deepEqual(told(rebuild(copy, third)), ["UserSuspended user:user-1"]);
-    assert.ok(copy.stickilyDenied(userStream(userId(1))));
+    assert.ok(copy.isDeniedLocally(userStream(userId(1))));
   });
 
   test("stays lifted where the third history holds that word, read event by event or by a snapshot", () => {
     const third = second.fork(5).open(3).add(created(30, 2));
     const read = twice();
     assert.deepEqual(told(rebuild(read, third)), []);
-    assert.ok(!read.stickilyDenied(userStream(userId(1))));
+    assert.ok(!read.isDeniedLocally(userStream(userId(1))));
     const jumped = twice();
     jumped.beginRebuild();
     jumped.base(snapshotOf(third), marksOf(second));
     const { events } = jumped.finishRebuild("lost");
     assert.deepEqual(told(events), []);
-    assert.ok(!jumped.stickilyDenied(userStream(userId(1))));
+    assert.ok(!jumped.isDeniedLocally(userStream(userId(1))));
   });
 });
 
 function begunFrom(
   denials: readonly KeptDenial[],
   log: History,
-): { copy: LocalCopy; events: readonly LostTightening[] } {
-  const copy = new LocalCopy(createPersonKeys([secret]));
+): { copy: LocalProjection; events: readonly LostTightening[] } {
+  const copy = new LocalProjection(createPersonKeys([secret]));
   copy.recall({ sticky: [], denials });
   copy.fold(log.recorded(0, log.entries.length));
   return { copy, events: copy.settleKept(trailOf(log))?.events ?? [] };
@@ -196,7 +201,7 @@ function begunFrom(
 
 describe("a denial that a disk carries into another history", () => {
   /** As a node begins after a restore: it hands back what is lost, and the log takes it. */
-  function reasserted(denials: readonly KeptDenial[], log: History): LocalCopy {
+  function reasserted(denials: readonly KeptDenial[], log: History): LocalProjection {
     const { copy, events } = begunFrom(denials, log);
     const before = log.entries.length;
     for (const { type, stream } of events)
@@ -226,8 +231,8 @@ describe("a denial that a disk carries into another history", () => {
     ]) {
       const { copy, events } = begunFrom(denials, log);
       assert.deepEqual(told(events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
-      for (const n of [11, 12]) assert.ok(!copy.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
-      assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))), "a session from before the cut stays denied");
+      for (const n of [11, 12]) assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
+      assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))), "a session from before the cut stays denied");
     }
   });
 
@@ -238,30 +243,30 @@ describe("a denial that a disk carries into another history", () => {
       .map(({ sessions: _, ...denial }) => denial);
     const { copy, events } = begunFrom(unnamed, keep(created(11, 1)));
     assert.deepEqual(told(events), ["SessionRevoked session:session-1"]);
-    assert.ok(!copy.stickilyDenied(sessionStream(sessionId(11))));
+    assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(11))));
   });
 
   test("of a cut up to a position ends no session that came between that position and the cut", () => {
     const old = lose(created(9, 1), { ...cut(1), upTo: 3 } as CardeaEvent);
     const log = shared.fork(3).add(created(9, 1)).open(2);
     const { copy } = begunFrom(copyOf(old).denialsToKeep(), log);
-    assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
-    assert.ok(!copy.stickilyDenied(sessionStream(sessionId(9))));
+    assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
+    assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
   test("in force before the log is known, denies no session that came after it, and nobody whom an applied log restored", () => {
     const log = add(shared.fork(3), created(9, 1), cut(1), created(11, 1), suspended(2), restored(2), created(12, 2));
-    const copy = new LocalCopy(createPersonKeys([secret]));
+    const copy = new LocalProjection(createPersonKeys([secret]));
     const denials = copyOf(log).denialsToKeep();
     copy.recall({ sticky: [], denials });
     copy.begin(snapshotOf(log));
-    for (const n of [11, 12]) assert.ok(!copy.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
-    for (const n of [1, 2]) assert.ok(!copy.stickilyDenied(userStream(userId(n))), `${n}`);
-    const behind = new LocalCopy(createPersonKeys([secret]));
+    for (const n of [11, 12]) assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
+    for (const n of [1, 2]) assert.ok(!copy.isDeniedLocally(userStream(userId(n))), `${n}`);
+    const behind = new LocalProjection(createPersonKeys([secret]));
     behind.recall({ sticky: [], denials });
     behind.begin(snapshotOf(log.fork(4)));
-    for (const n of [1, 9]) assert.ok(behind.stickilyDenied(sessionStream(sessionId(n))), `${n}`);
-    assert.ok(behind.stickilyDenied(userStream(userId(2))));
+    for (const n of [1, 9]) assert.ok(behind.isDeniedLocally(sessionStream(sessionId(n))), `${n}`);
+    assert.ok(behind.isDeniedLocally(userStream(userId(2))));
   });
 
   test("is handed back by one start, and by none after the log has taken it", () => {
@@ -274,7 +279,7 @@ describe("a denial that a disk carries into another history", () => {
       assert.deepEqual(told(events), [], `start ${start}`);
       assert.equal(copy.sticky.size, 0);
       for (const stream of [userStream(userId(1)), sessionStream(sessionId(11))])
-        assert.ok(!copy.stickilyDenied(stream), stream);
+        assert.ok(!copy.isDeniedLocally(stream), stream);
       denials = copy.denialsToKeep();
       log.open(log.head.epoch + 1);
     }
@@ -287,8 +292,8 @@ describe("a denial that a disk carries into another history", () => {
     const third = shared.fork(3).open(9);
     const { copy, events } = begunFrom(denials, third);
     assert.ok(told(events).includes("UserSuspended user:user-1"));
-    assert.ok(copy.stickilyDenied(userStream(userId(1))));
-    assert.ok(copy.stickilyDenied(sessionStream(sessionId(1))));
+    assert.ok(copy.isDeniedLocally(userStream(userId(1))));
+    assert.ok(copy.isDeniedLocally(sessionStream(sessionId(1))));
   });
 
   test("ends when a broker says that the log has the last word on it, though its own record of that is lost", () => {
@@ -297,16 +302,16 @@ describe("a denial that a disk carries into another history", () => {
     const log = keep();
     reasserted(denials, log);
     log.add(restored(1), 2).add(created(11, 1));
-    const copy = new LocalCopy(createPersonKeys([secret]));
+    const copy = new LocalProjection(createPersonKeys([secret]));
     copy.recall({ sticky: [userStream(userId(1))], denials });
     copy.begin(snapshotOf(log));
     const events = copy.settleKept(trailOf(log))?.events ?? [];
     assert.deepEqual(told(events), ["UserSuspended user:user-1"]);
-    assert.ok(copy.stickilyDenied(userStream(userId(1))), "until the answer is there");
+    assert.ok(copy.isDeniedLocally(userStream(userId(1))), "until the answer is there");
     assert.ok(events[0] !== undefined);
     copy.answers.add(events[0].link.hash, log.head);
     copy.settleAnswered(trailOf(log));
-    assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+    assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
     assert.deepEqual(begunFrom(copy.denialsToKeep(), log).events, []);
   });
 
@@ -319,7 +324,7 @@ describe("a denial that a disk carries into another history", () => {
     const { chains: _, ...older } = form;
     const { copy, events } = begunFrom(keptOf(older).denials, keep(created(11, 1)));
     assert.ok(told(events).includes("SessionRevoked session:session-1"));
-    assert.ok(!copy.stickilyDenied(sessionStream(sessionId(11))));
+    assert.ok(!copy.isDeniedLocally(sessionStream(sessionId(11))));
   });
 });
 
@@ -333,7 +338,7 @@ describe("a disk that remembers a cut", () => {
     assert.deepEqual(told(kept.events), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
     const live = rebuild(copy, keep());
     assert.deepEqual(kept.events.at(-1), live.at(-1));
-    assert.ok(kept.copy.stickilyDenied(sessionStream(sessionId(9))));
+    assert.ok(kept.copy.isDeniedLocally(sessionStream(sessionId(9))));
   });
 
   test("remembers it over any number of starts, until the log is known to hold the cut", () => {
@@ -347,8 +352,8 @@ describe("a disk that remembers a cut", () => {
   test("denies a session whose suspension was lifted since, and the person no more", () => {
     const old = lose(created(9, 1), suspended(1));
     const { copy, events } = begunFrom(copyOf(old).denialsToKeep(), keep(restored(1)));
-    assert.ok(copy.stickilyDenied(sessionStream(sessionId(9))));
-    assert.ok(!copy.stickilyDenied(userStream(userId(1))));
+    assert.ok(copy.isDeniedLocally(sessionStream(sessionId(9))));
+    assert.ok(!copy.isDeniedLocally(userStream(userId(1))));
     assert.ok(told(events).includes("SessionRevoked session:session-9"));
     assert.ok(!told(events).includes("UserSuspended user:user-1"));
   });
@@ -362,12 +367,12 @@ describe("a disk that remembers a cut", () => {
     assert.deepEqual(told(live), ["SessionRevoked session:session-1", "SessionRevoked session:session-9"]);
     const begun = begunFrom(copyOf(old).denialsToKeep(), log).copy;
     assert.deepEqual(begun.denialsToKeep(), live);
-    const later = new LocalCopy(createPersonKeys([secret]));
+    const later = new LocalProjection(createPersonKeys([secret]));
     later.recall({ sticky: [], denials: live });
     later.begin(snapshotOf(log));
     later.settleKept(trailOf(log));
-    assert.ok(!later.stickilyDenied(userStream(userId(1))));
-    assert.ok(later.stickilyDenied(sessionStream(sessionId(9))), "their old sessions it denies as before");
+    assert.ok(!later.isDeniedLocally(userStream(userId(1))));
+    assert.ok(later.isDeniedLocally(sessionStream(sessionId(9))), "their old sessions it denies as before");
   });
 
   test("that an older build wrote, without sessions, is obeyed as it is", () => {
@@ -383,7 +388,7 @@ describe("a disk that remembers a cut", () => {
     const old = new History().open(1);
     const each = 100;
     const cuts = Math.ceil(keptSessionsMax / each) + 5;
-    const [projection, kept] = [new Projection(), new KeptDenials()];
+    const [projection, kept] = [new Projection(), new PersistedDenials()];
     const epochs = marksOf(old);
     for (let user = 0; user < cuts; user++) {
       for (let n = 0; n < each; n++) old.add(created(user * each + n, user));

@@ -19,7 +19,7 @@ import {
   createBrokerOpener,
   enrol,
   enrolmentRoot,
-  type Speaker,
+  type Signer,
   signingPairFromSeed,
 } from "../../../src/replication/index.ts";
 import {
@@ -37,7 +37,7 @@ export const cluster = "test";
 
 export function signer(
   parts: Partial<{ secret: Uint8Array; cluster: string; epoch: number; role: "broker" | "proxy" }> = {},
-): Speaker {
+): Signer {
   const { epoch = 1, role = "broker" } = parts;
   return enrol(
     {

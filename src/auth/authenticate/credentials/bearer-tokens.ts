@@ -66,7 +66,7 @@ export type BearerTokens = Readonly<{
 
 export type BearerDeps = SubmitDeps &
   Readonly<{
-    replica: Readonly<{ projection: Pick<Projection, "standing" | "session" | "sessionsOf"> }>;
+    replica: Readonly<{ projection: Pick<Projection, "sessionStatus" | "session" | "sessionsOf"> }>;
     catchUp: (link: Link) => Promise<"reached" | "behind" | "lost">;
     providerOf: (idpId: string) => OidcClient | undefined;
     issuers: TokenIssuers;
@@ -137,7 +137,7 @@ export function createBearerTokens(deps: BearerDeps): BearerTokens {
 
   /** Undefined: the projection does not know it. */
   function known(sessionId: SessionId, needs: Link | null = null): BearerAnswer | undefined {
-    const found = deps.replica.projection.standing(sessionId);
+    const found = deps.replica.projection.sessionStatus(sessionId);
     if (found.standing === "unknown") return undefined;
     if (found.standing !== "active" || found.session.expiresAt <= deps.clock.wall()) return refused;
     const { userId, idpId } = found.session;

@@ -3,7 +3,7 @@
  * is applied here, in the history that is visible; an answer about another history says nothing. Pure.
  */
 import type { Hash, Link } from "../../../events/index.ts";
-import { standing, type Trail } from "../../lease/chain-history.ts";
+import { type ChainHistory, locateLink } from "../../lease/chain-history.ts";
 import type { SettledAt } from "./persisted-denials.ts";
 
 const answersMax = 4_096;
@@ -26,10 +26,10 @@ export class DenialAnswers {
   }
 
   /** Those whose places the visible history has reached. */
-  *reached(visible: Trail): Generator<readonly [Hash, SettledAt]> {
+  *reached(visible: ChainHistory): Generator<readonly [Hash, SettledAt]> {
     for (const [hash, link] of this.#places) {
       if (typeof link === "number") continue;
-      const stands = standing(visible, link);
+      const stands = locateLink(visible, link);
       if (stands === "ahead") continue;
       this.#places.delete(hash);
       const since = visible.epochs.find(({ epoch }) => epoch === link.epoch);

@@ -6,7 +6,7 @@
  * newest changes are remembered.
  */
 import type { Link, Stream } from "../../../events/index.ts";
-import { type EpochMark, sharesPlace } from "../../lease/chain-history.ts";
+import { type EpochMark, sharesLink } from "../../lease/chain-history.ts";
 
 type Change = Readonly<{ link: Link; touched: readonly (readonly Stream[])[] }>;
 
@@ -36,7 +36,7 @@ export class LostChanges {
 
   /** Another history has taken the place of the one before. @param epochs of it @returns null: nothing that is remembered was lost */
   settle(epochs: readonly EpochMark[]): LostChange | null {
-    const lost = this.#recent.filter(({ link }) => !sharesPlace(epochs, link, this.#epochs));
+    const lost = this.#recent.filter(({ link }) => !sharesLink(epochs, link, this.#epochs));
     const all = lost.length === this.#recent.length;
     const streams = new Set(lost.flatMap(({ touched }) => touched.flat()));
     const isSession = (stream: Stream): number => Number(stream.startsWith("session:"));

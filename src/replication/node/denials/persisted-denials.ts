@@ -1,5 +1,5 @@
 /**
- * Kept denials: the newest final denials that this node has applied, as its disk remembers them over a restart.
+ * Persisted denials: the newest final denials that this node has applied, as its disk remembers them over a restart.
  *
  * A log that was restored from a backup, or failed over while the node was down, may not hold them any more. Until it is known whether
  * it does, they are in force here, whatever the projection is made from: a snapshot, or the log from its beginning. Known it is when
@@ -27,7 +27,7 @@ import {
   type UserId,
   userStream,
 } from "../../../events/index.ts";
-import { type EpochMark, sharesPlace, type Trail } from "../../lease/chain-history.ts";
+import { type ChainHistory, type EpochMark, sharesLink } from "../../lease/chain-history.ts";
 import { isDenied, type Lost } from "./tightenings.ts";
 
 export type KeptDenial = LostTightening &
@@ -55,7 +55,7 @@ export type KeptOnDisk = Readonly<{
 }>;
 
 /** Of the projection that is visible: how far it is, and the epochs of its history. */
-export type Visible = Pick<Trail, "applied" | "epochs">;
+export type Visible = Pick<ChainHistory, "applied" | "epochs">;
 
 /** As many of the newest as a disk is asked to remember. */
 export const keptDenialsMax = 4_096;
@@ -73,7 +73,7 @@ type Folded = {
   lifted: boolean;
 };
 
-export class KeptDenials {
+export class PersistedDenials {
   /** All that the disk had. */
   #carried: readonly KeptDenial[] = [];
   #newest: Folded[] = [];
@@ -189,7 +189,7 @@ export class KeptDenials {
   }
 
   /** The head of a grant has been reached. What lies ahead in the epoch of that grant is still waited for. */
-  settle(trail: Trail, projection: Projection): Lost {
+  settle(trail: ChainHistory, projection: Projection): Lost {
     const events = new Map<Hash, LostTightening>();
     const denied = new Set<Stream>();
     for (const denial of [...this.#open.values()]) {
@@ -230,9 +230,9 @@ export class KeptDenials {
 
   /** The place that makes it no loss: its own, or the one that settled it; null: the log goes through neither. */
   #placeIn({ epochs }: Visible, { link, since }: KeptDenial): Link | null {
-    if (sharesPlace(epochs, link, since === null ? [] : [since])) return link;
+    if (sharesLink(epochs, link, since === null ? [] : [since])) return link;
     const at = this.#settledAt.get(link.hash);
-    return at !== undefined && sharesPlace(epochs, at.link, [at.since]) ? at.link : null;
+    return at !== undefined && sharesLink(epochs, at.link, [at.since]) ? at.link : null;
   }
 
   #isOver({ stream, type, recordedAt }: KeptDenial): boolean {
@@ -300,7 +300,7 @@ function withinSessionsMax<Item extends Readonly<{ sessions?: readonly SessionId
 /** The facts that a denial of a lost history denies in the surviving one. */
 function factsOf(
   denial: KeptDenial,
-  { projection, trail }: Readonly<{ projection: Projection; trail: Trail }>,
+  { projection, trail }: Readonly<{ projection: Projection; trail: ChainHistory }>,
 ): Stream[] {
   const { stream, type } = denial;
   const { kind, id } = parseStream(stream);
@@ -339,7 +339,7 @@ function lostOf(denial: KeptDenial, fact: Stream): LostTightening {
   });
 }
 
-function settledAtHead({ applied, epochs }: Trail): SettledAt {
+function settledAtHead({ applied, epochs }: ChainHistory): SettledAt {
   return { link: applied, since: epochs.at(-1) ?? unknownEpoch };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Kept form: how a node's disk writes its kept denials. Many denials stand in one history, so its epochs are written once, and each
+ * Persisted form: how a node writes its persisted denials to disk. Many denials stand in one history, so its epochs are written once, and each
  * denial finds its own by the epoch that it was written in. An older build reads what it knows and skips the rest. Pure.
  */
 

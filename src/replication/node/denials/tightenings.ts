@@ -207,7 +207,7 @@ export function isDenied(projection: Projection, stream: Stream): boolean {
   const { kind, id } = parseStream(stream);
   switch (kind) {
     case "session":
-      return projection.standing(id as SessionId).standing === "revoked";
+      return projection.sessionStatus(id as SessionId).standing === "revoked";
     case "user": {
       const user = projection.user(id as UserId);
       return user !== undefined && user.status !== "active";
@@ -250,7 +250,7 @@ export function endable({ effect, event, stream }: Recorded, before: Projection)
   if (kind !== "user") return none;
   return before
     .sessionsOf(id as UserId)
-    .map((session) => before.standing(session))
+    .map((session) => before.sessionStatus(session))
     .flatMap((at) => (at.standing === "active" ? [at.session] : []))
     .sort((a, b) => a.createdAt - b.createdAt)
     .map(({ sessionId }) => sessionId);

@@ -90,9 +90,9 @@ test("a refused refresh revokes the session, with the reason in the log", async 
     if (tokens !== undefined) await world.oidc.revoke(tokens); // a refresh of ours may overtake it
     // A machine so busy that the epoch was opened again gives the session its grace.
     if (runs.memory.inGrace.has(id)) id = await newest();
-    return world.replica.projection.standing(id).standing === "revoked";
+    return world.replica.projection.sessionStatus(id).standing === "revoked";
   });
-  const standing = world.replica.projection.standing(id);
+  const standing = world.replica.projection.sessionStatus(id);
   assert.equal(standing.standing === "revoked" ? standing.reason : "", "refresh-refused");
   assert.equal((await visitor.ask(world.url("app"))).status, 302);
 });
