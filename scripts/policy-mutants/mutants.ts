@@ -221,9 +221,9 @@ export const policyMutants: Readonly<Record<string, PolicyMutant>> = {
   },
   "claims-with-capitals": {
     file: at("criteria/person"),
-    meaning: "a claim name with capitals is never read as Pomerium reads it",
-    take: "new Set([claim, claim.toLowerCase()])",
-    put: "new Set([claim])",
+    meaning: "a claim name with capitals is accepted, though Pomerium reads another claim",
+    take: "if (claim !== claim.toLowerCase()) {",
+    put: 'if (claim === "") {',
   },
   "empty-subject": {
     file: at("criteria/person"),

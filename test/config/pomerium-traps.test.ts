@@ -60,14 +60,12 @@ suite("a deny that can never fire is an error", () => {
   });
 });
 
-test("a claim name with capitals is warned of, in a policy and in allowed_idp_claims", () => {
-  assert.match(
-    policyProblems("{allow: {and: [claim/Department: eng]}}")[0] ?? "",
-    /^warning .*Pomerium reads it from a file as `claim\/department`/,
-  );
+test("a claim name with capitals is an error, in a policy and in allowed_idp_claims", () => {
+  for (const policy of ["{allow: {and: [claim/Department: eng]}}", "{deny: {or: [claim/Realm/Roles: eng]}}"])
+    assert.match(policyProblems(policy)[0] ?? "", /^error .*has capitals, and Pomerium reads it as `claim\/[a-z/]+`/);
   const compiled = compilePolicies(config(base + route("    allowed_idp_claims: {Team: [a]}\n")).routes);
-  assert.ok(compiled.ok);
-  assert.match(compiled.warnings.map(formatProblem).join(), /`claim\/team`/);
+  assert.ok(!compiled.ok);
+  assert.match(compiled.problems.map(formatProblem).join(), /`claim\/team`/);
 });
 
 suite("the sign-in host", () => {

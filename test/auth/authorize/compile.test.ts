@@ -105,6 +105,8 @@ const refused: readonly (readonly [object, RegExp])[] = [
   [{ record: { type: "a", field: "f", stars_with: "5" } }, /did you mean `starts_with`\?/],
   [{ device: "x" }, /text says nothing about a device/],
   [{ device: { aproved: true } }, /did you mean `approved`\?/],
+  [{ device: { aproved: true, approved: true } }, /remove it: `approved` is written here already/],
+  [{ "claim/Department": "eng" }, /Pomerium reads it as `claim\/department`/],
   [{ device: { type: 5 } }, /write a device type/],
   [{ date: "2026-01-01" }, /text says nothing about `date`/],
   [{ date: {} }, /would always hold/],

@@ -110,15 +110,18 @@ function compileClaim({ criterion, reasons, report }: Context): CompiledCriterio
     report(path, "`claim` needs the name of a claim", "write `claim/<name>: value`");
     return undefined;
   }
-  const matcher = parseListMatcher(criterion.data, path, report, claimOperand);
-  if (matcher === undefined) return undefined;
-  if (claim !== claim.toLowerCase())
+  // Pomerium lowercases the keys of a file, so there this criterion never sees a claim with capitals.
+  if (claim !== claim.toLowerCase()) {
+    const lowercase = claim.toLowerCase();
     report(
       path,
-      `\`claim/${claim}\` has capitals: Pomerium reads it from a file as \`claim/${claim.toLowerCase()}\``,
-      `know that a person without \`${claim}\` is judged by \`${claim.toLowerCase()}\`, or write it in lowercase`,
-      "warning",
+      `\`claim/${claim}\` has capitals, and Pomerium reads it as \`claim/${lowercase}\`: another claim`,
+      `write \`claim/${lowercase}\`, and have the identity provider send the claim under that name`,
     );
+    return undefined;
+  }
+  const matcher = parseListMatcher(criterion.data, path, report, claimOperand);
+  if (matcher === undefined) return undefined;
   const read = claimReader(claim);
   const words: Words = { ok: "claim-ok", fail: "claim-unauthorized" };
   const [only] = matcher.anyOf ?? [];
@@ -161,15 +164,12 @@ const noValues: readonly ClaimValue[] = [];
 const segmentsMax = 5;
 
 /**
- * Finds a claim by its exact name first, then with `/` read as the `.` that nested claims were flattened with, as far as Pomerium
- * goes down: five steps. A name with capitals that is in neither form is looked up in lowercase, which is how Pomerium reads the
- * names of a file.
+ * Finds a claim by its exact name first, then with `/` read as the `.` that joins the names of nested claims. As in Pomerium,
+ * the second form has at most five segments.
  */
 export function claimReader(claim: string): (principal: Principal) => readonly ClaimValue[] {
-  const names = [...new Set([claim, claim.toLowerCase()])].flatMap((name) => {
-    const nested = name.replaceAll("/", ".");
-    return nested !== name && nested.split(".").length <= segmentsMax ? [name, nested] : [name];
-  });
+  const nested = claim.replaceAll("/", ".");
+  const names = nested !== claim && nested.split(".").length <= segmentsMax ? [claim, nested] : [claim];
   return ({ claims }) => {
     for (const name of names) if (Object.hasOwn(claims, name)) return claims[name] ?? noValues;
     return noValues;
