@@ -41,7 +41,7 @@ import {
   type Overrides,
   type Source,
 } from "./source/overrides.ts";
-import { readSection, type Section } from "./source/read-section.ts";
+import { type Elsewhere, readSection, type Section } from "./source/read-section.ts";
 import { type Path, placeOf, Report } from "./source/source-locations.ts";
 import { readYaml } from "./source/yaml-document.ts";
 import { otherLogLevels } from "./values/log-fields.ts";
@@ -118,7 +118,7 @@ type Given = Readonly<{ file: string; options: ParseOptions; report: Report }>;
 
 function readConfig(source: Source, given: Given): Unhashed | null {
   const { report, options } = given;
-  const section = readSection(rootShape, source.value, { report, elsewhere: elsewhereThanRoot });
+  const section = readSection(rootShape, source.value, { report, elsewhere: elsewhereThanRoot(source.value) });
   const globals = section.values as unknown as Globals; // by the schema, key for key
   const { failed } = section;
   const material = new Material(report, options.readFile, options.now);
@@ -288,7 +288,7 @@ function readRoutes(
       }
       const { values, present, failed } = readSection(routeShape, withoutOldNames(raw, report), {
         report,
-        elsewhere: elsewhereThanRoute,
+        elsewhere: elsewhereThanRoute(source.value),
       });
       const route = resolveRoute({
         route: values as unknown as Route, // by the schema, key for key
@@ -359,14 +359,26 @@ function policySource(ppl: unknown, from: Readonly<{ source: Source; path: Path 
   return { ppl, place: placeOf(from.source.places, from.path), places };
 }
 
-function elsewhereThanRoot(key: string): string | undefined {
-  if (Object.hasOwn(routeShape, key)) return "it belongs inside a route, under routes";
-  const section = Object.entries(globalShape).find(([, schema]) => Object.hasOwn(sectionShape(schema) ?? {}, key));
-  return section === undefined ? undefined : `it belongs inside ${section[0]}`;
+function elsewhereThanRoot(document: Source["value"]): Elsewhere {
+  return (key) => {
+    if (Object.hasOwn(routeShape, key)) return "it belongs inside a route, under routes";
+    const found = Object.entries(globalShape).find(([, schema]) => Object.hasOwn(sectionShape(schema) ?? {}, key));
+    if (found === undefined) return undefined;
+    const [section] = found;
+    const written = document[section];
+    return isPlainObject(written) && Object.hasOwn(written, key)
+      ? `remove it: ${section}.${key} is written already`
+      : `it belongs inside ${section}`;
+  };
 }
 
-function elsewhereThanRoute(key: string): string | undefined {
-  return Object.hasOwn(globalShape, key) ? "it belongs at the top level of the file" : undefined;
+function elsewhereThanRoute(document: Source["value"]): Elsewhere {
+  return (key) => {
+    if (!Object.hasOwn(globalShape, key)) return undefined;
+    return Object.hasOwn(document, key)
+      ? `remove it: ${key} is written at the top level already`
+      : "it belongs at the top level of the file";
+  };
 }
 
 const inlineSecrets = [

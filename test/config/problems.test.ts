@@ -125,6 +125,18 @@ suite("what is written wrongly is named where it stands", () => {
     ],
     ['region: " "', ['c.yaml:11:9: region: " " is not a name; write one such as eu-west-1']],
     ["lease: 5s", ["c.yaml:11:1: lease: is not a known key; it belongs inside broker"]],
+    [
+      "broker: {lease: 5s}\nlease: 5s",
+      ["c.yaml:12:1: lease: is not a known key; remove it: broker.lease is written already"],
+    ],
+    [
+      "audit: {mode: best_effort, mdoe: strict}",
+      ["c.yaml:11:28: audit.mdoe: is not a known key; remove it: mode is written here already"],
+    ],
+    [
+      "runtime_flags: {mcp: false, mpc: true}",
+      ["c.yaml:11:29: runtime_flags.mpc: is not a known flag; remove it: mcp is written here already"],
+    ],
     ["allowed_users: [a]", ["c.yaml:11:1: allowed_users: is not a known key; it belongs inside a route, under routes"]],
     [
       "something_else_entirely: 1",
@@ -239,8 +251,12 @@ suite("what is written wrongly in a route is named where it stands", () => {
       ],
     ],
     [
+      "to: http://a\n    workers: 2",
+      ["c.yaml:15:5: routes[0].workers: is not a known key; it belongs at the top level of the file"],
+    ],
+    [
       "to: http://a\n    address: ':1'",
-      ["c.yaml:15:5: routes[0].address: is not a known key; it belongs at the top level of the file"],
+      ["c.yaml:15:5: routes[0].address: is not a known key; remove it: address is written at the top level already"],
     ],
     [
       "redirect: {}",

@@ -72,6 +72,10 @@ suite("what is refused", () => {
       "17:137: routes[0].health_checks[0].htttp_health_check: htttp_health_check is not a known key here; did you mean http_health_check?",
     ],
     [
+      `    health_checks: [{${usual}, tcp_health_check: {}, tpc_health_check: {}}]\n`,
+      "17:135: routes[0].health_checks[0].tpc_health_check: tpc_health_check is not a known key here; remove it: tcp_health_check is written here already",
+    ],
+    [
       `    health_checks: [{${usual}, http_health_check: {path: healthz}}]\n`,
       '17:121: routes[0].health_checks[0].http_health_check.path: "healthz" is not a path; write one such as /healthz',
     ],

@@ -196,7 +196,7 @@ function parseOperators<Operator extends string>(
   }
   const written = entries.map(([key, operand]) => {
     const operator = known.find((o) => o === key);
-    if (operator === undefined) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known));
+    if (operator === undefined) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known, data));
     return operator && { operator, operand, at: [...path, key] };
   });
   return allDefined(written) ? written : undefined;

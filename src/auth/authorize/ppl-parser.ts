@@ -48,7 +48,7 @@ function parseRules(rules: Readonly<Record<string, unknown>>, path: Path, report
   for (const [key, body] of Object.entries(rules)) {
     const at = [...path, key];
     const action = actions.find((a) => a === key);
-    if (action === undefined) report(at, `unknown action \`${key}\``, meantBy(key, actions));
+    if (action === undefined) report(at, `unknown action \`${key}\``, meantBy(key, actions, rules));
     else if (isObject(body)) parsed.push({ path: at, action, conditionals: parseConditionals(body, at, report) });
     else
       report(at, `${kindOf(body)} stands where an object should`, `write \`${key}:\` with ${list(operators)} below it`);
@@ -62,7 +62,7 @@ function parseConditionals(body: Readonly<Record<string, unknown>>, path: Path, 
     const at = [...path, key];
     const operator = operators.find((o) => o === key);
     if (key === "action") report(at, "`action` has no effect", "remove it", "warning");
-    else if (operator === undefined) report(at, `unknown operator \`${key}\``, meantBy(key, operators));
+    else if (operator === undefined) report(at, `unknown operator \`${key}\``, meantBy(key, operators, body));
     else if (!Array.isArray(items)) {
       report(at, `${kindOf(items)} stands where a list of criteria should`, `put a \`- \` before each criterion`);
     } else {
@@ -104,10 +104,21 @@ export function kindOf(value: unknown): string {
   return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
-/** ``did you mean `email`?``, or all that may stand there. */
-export function meantBy(word: string, allowed: readonly string[]): string {
-  const meant = word.length > 2 ? suggest(word, allowed) : undefined; // of `in` anything is meant
-  return meant === undefined ? oneOf(allowed) : `did you mean \`${meant}\`?`;
+/**
+ * ``did you mean `email`?``, or every allowed word.
+ *
+ * @param written the object that has `word` as a key: a key that it has already is not suggested
+ */
+export function meantBy(
+  word: string,
+  allowed: readonly string[],
+  written: Readonly<Record<string, unknown>> = {},
+): string {
+  const meant = word.length > 2 ? suggest(word, allowed) : undefined; // two letters are near to everything
+  if (meant === undefined) return oneOf(allowed);
+  return Object.hasOwn(written, meant)
+    ? `remove it: \`${meant}\` is written here already`
+    : `did you mean \`${meant}\`?`;
 }
 
 /** ``use `and`, `or`, `not` or `nor` `` */

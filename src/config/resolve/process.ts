@@ -7,7 +7,7 @@ import type { HostPort, TlsFiles } from "../config.ts";
 import { type Globals, runtimeFlags } from "../schema/schema.ts";
 import type { Report } from "../source/source-locations.ts";
 import { isLoopback } from "../values/network-values.ts";
-import { suggest } from "../values/suggest.ts";
+import { unknownKeyRemedy } from "../values/suggest.ts";
 import type { Material } from "./key-material.ts";
 import { checkUpgrades } from "./upgrades.ts";
 import { framing, settableHeaders } from "./upstream.ts";
@@ -107,13 +107,9 @@ function checkFlags(globals: Globals, report: Report): boolean {
   for (const [flag, set] of Object.entries(globals.runtime_flags)) {
     const known = Object.hasOwn(runtimeFlags, flag) ? runtimeFlags[flag] : undefined;
     if (known === undefined) {
-      const near = suggest(flag, Object.keys(runtimeFlags));
-      report.error(
-        ["runtime_flags", flag],
-        "is not a known flag",
-        near === undefined ? "remove it" : `did you mean ${near}?`,
-        "key",
-      );
+      const written = globals.runtime_flags;
+      const remedy = unknownKeyRemedy(flag, { known: Object.keys(runtimeFlags), written, otherwise: "remove it" });
+      report.error(["runtime_flags", flag], "is not a known flag", remedy, "key");
     } else if (known.here !== null && known.here !== set) {
       report.warn(["runtime_flags", flag], `has no effect: ${known.otherwise}`, "remove it", "key");
     }

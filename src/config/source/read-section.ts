@@ -7,7 +7,7 @@
  */
 import type { z } from "zod";
 import { keyMeta, sectionShape } from "../schema/keys.ts";
-import { suggest } from "../values/suggest.ts";
+import { unknownKeyRemedy } from "../values/suggest.ts";
 import { isPlainObject, scalarText, show } from "../values/value-type.ts";
 import type { Report } from "./source-locations.ts";
 
@@ -18,7 +18,7 @@ export type Section = Readonly<{
   present: ReadonlySet<string>;
   failed: ReadonlySet<string>;
 }>;
-/** Where else a misplaced key belongs: `[its name, the remedy]`. */
+/** The remedy for a key that is known in another part of the document; undefined when it is known nowhere. */
 export type Elsewhere = (key: string) => string | undefined;
 
 export function readSection(
@@ -80,16 +80,10 @@ function reportUnknown(
   key: string,
   from: Readonly<{ shape: Shape; written: Readonly<Record<string, unknown>>; report: Report; elsewhere: Elsewhere }>,
 ): void {
-  const belongs = from.elsewhere(key);
-  const near = belongs === undefined ? suggest(key, Object.keys(from.shape)) : undefined;
-  const remedy = belongs ?? remedyFor(near, from.written);
+  const { shape, written } = from;
+  const otherwise = "remove it, or see docs/configuration.md";
+  const remedy = from.elsewhere(key) ?? unknownKeyRemedy(key, { known: Object.keys(shape), written, otherwise });
   from.report.error([key], "is not a known key", remedy, "key");
-}
-
-/** A key that stands there already is no advice: the unknown one is left over. */
-function remedyFor(near: string | undefined, written: Readonly<Record<string, unknown>>): string {
-  if (near === undefined) return "remove it, or see docs/configuration.md";
-  return Object.hasOwn(written, near) ? `remove it: ${near} is written here already` : `did you mean ${near}?`;
 }
 
 function reportUnused(key: string, found: Readonly<{ value: unknown; schema: z.ZodType; report: Report }>): void {

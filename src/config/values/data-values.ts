@@ -1,7 +1,7 @@
 /** Kind for external data sets: where each comes from, how often it is read, and how much of it is taken. Pure. */
 import type { DataSource } from "../config.ts";
 import { checkUrl, formatDuration, isLoopback, parseDuration } from "./network-values.ts";
-import { suggest } from "./suggest.ts";
+import { unknownKeyRemedy } from "./suggest.ts";
 import {
   isPlainObject,
   isRefused,
@@ -57,8 +57,8 @@ function readSource(item: unknown, refuse: Refuse): DataSource | Refused {
   if (!isPlainObject(item)) return refuse(`${show(item)} is not a data source`, "write type: name, with url: or file:");
   const strange = Object.keys(item).find((key) => !keys.includes(key));
   if (strange !== undefined) {
-    const meant = suggest(strange, keys);
-    return refuse("is not a known key", meant === undefined ? `use ${keys.join(", ")}` : `did you mean ${meant}?`, [
+    const otherwise = `use ${keys.join(", ")}`;
+    return refuse("is not a known key", unknownKeyRemedy(strange, { known: keys, written: item, otherwise }), [
       strange,
     ]);
   }

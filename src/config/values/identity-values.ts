@@ -2,7 +2,7 @@
 import { flattenClaims } from "../../events/index.ts";
 import type { SubPolicyConfig, TokenIssuerConfig } from "../config.ts";
 import { checkUrl, isLoopback } from "./network-values.ts";
-import { suggest } from "./suggest.ts";
+import { unknownKeyRemedy } from "./suggest.ts";
 import {
   isPlainObject,
   isRefused,
@@ -30,9 +30,8 @@ const inside =
 function strangeKey(item: Record<string, unknown>, keys: readonly string[], refuse: Refuse): Refused | undefined {
   const strange = Object.keys(item).find((key) => !keys.includes(key));
   if (strange === undefined) return undefined;
-  const meant = suggest(strange, keys);
-  const remedy = meant === undefined ? `use ${keys.join(", ")}` : `did you mean ${meant}?`;
-  return refuse("is not a known key", remedy, [strange]);
+  const otherwise = `use ${keys.join(", ")}`;
+  return refuse("is not a known key", unknownKeyRemedy(strange, { known: keys, written: item, otherwise }), [strange]);
 }
 
 export const tokenIssuers = (): Kind<readonly TokenIssuerConfig[]> =>

@@ -18,6 +18,21 @@ export function suggest(word: string, known: Iterable<string>): string | undefin
   return best;
 }
 
+/**
+ * What to do about an unknown key of a mapping.
+ *
+ * @param written the mapping as it is written: a key that it has already is not suggested
+ * @param otherwise the remedy when no known key is similar
+ */
+export function unknownKeyRemedy(
+  key: string,
+  from: Readonly<{ known: readonly string[]; written: Readonly<Record<string, unknown>>; otherwise: string }>,
+): string {
+  const meant = suggest(key, from.known);
+  if (meant === undefined) return from.otherwise;
+  return Object.hasOwn(from.written, meant) ? `remove it: ${meant} is written here already` : `did you mean ${meant}?`;
+}
+
 /** The number of edits between two words, or anything above `limit` when there are more. */
 function distanceWithin(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) > limit) return limit + 1;

@@ -7,7 +7,7 @@ import { z } from "zod";
 import { sectionShape } from "../schema/keys.ts";
 import type { Path } from "../source/source-locations.ts";
 import { duration } from "./network-values.ts";
-import { suggest } from "./suggest.ts";
+import { unknownKeyRemedy } from "./suggest.ts";
 import {
   isPlainObject,
   isRefused,
@@ -53,10 +53,8 @@ function readShape(shape: Shape, item: unknown, refuse: Refuse): Readonly<Record
   let refused: Refused | undefined;
   for (const key of Object.keys(item)) {
     if (Object.hasOwn(shape, key)) continue;
-    const near = suggest(key, Object.keys(shape));
-    refused = refuse(`${key} is not a known key here`, near === undefined ? "remove it" : `did you mean ${near}?`, [
-      key,
-    ]);
+    const remedy = unknownKeyRemedy(key, { known: Object.keys(shape), written: item, otherwise: "remove it" });
+    refused = refuse(`${key} is not a known key here`, remedy, [key]);
   }
   const values: Record<string, unknown> = {};
   for (const [key, schema] of Object.entries(shape)) {

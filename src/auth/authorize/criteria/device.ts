@@ -26,7 +26,7 @@ export const deviceCriteria: Readonly<Record<string, Compile>> = {
     };
     for (const [key, value] of Object.entries(data)) {
       if (!conditions.some((known) => known === key))
-        refuse(key, `unknown device condition \`${key}\``, meantBy(key, conditions));
+        refuse(key, `unknown device condition \`${key}\``, meantBy(key, conditions, data));
       else if (key !== "approved" && typeof value !== "string") {
         refuse(
           key,

@@ -126,7 +126,7 @@ function parseRecord({ criterion, report }: Context): Asked | undefined {
   for (const [key, value] of Object.entries(data)) {
     if (key === "type" || key === "field" || key === "exists") continue;
     const operator = Object.hasOwn(operators, key) ? operators[key] : undefined;
-    if (operator === undefined) refuse(key, `unknown operator \`${key}\``, meantBy(key, names));
+    if (operator === undefined) refuse(key, `unknown operator \`${key}\``, meantBy(key, names, data));
     else {
       const operand = operandOf(operator.takes, value);
       if (operand === undefined)

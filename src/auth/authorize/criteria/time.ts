@@ -162,7 +162,7 @@ function fieldsOf(
     return undefined;
   }
   const strange = Object.keys(data).filter((key) => !known.includes(key));
-  for (const key of strange) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known));
+  for (const key of strange) report([...path, key], `unknown operator \`${key}\``, meantBy(key, known, data));
   return strange.length === 0 ? data : undefined;
 }
 
