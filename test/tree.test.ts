@@ -1,0 +1,34 @@
+/** The source tree: folders that a reader can take in, and files that hold an idea each. Counts may only fall (recorded/). */
+import { globSync, readFileSync } from "node:fs";
+import { basename, dirname, join, relative } from "node:path";
+import { test } from "node:test";
+import { assertRatchet } from "./support/ratchet.ts";
+
+const root = join(import.meta.dirname, "..");
+const sources = globSync("src/**/*.ts", { cwd: root }).sort();
+const texts = new Map(sources.map((path) => [path, readFileSync(join(root, path), "utf8")]));
+
+test("a folder holds at most 25 files", () => {
+  const files = new Map<string, number>();
+  for (const path of sources) files.set(dirname(path), (files.get(dirname(path)) ?? 0) + 1);
+  assertRatchet(
+    "crowded-folders",
+    [...files].flatMap(([path, count]) => (count > 25 ? [{ path, line: 1, text: `${count} files` }] : [])),
+  );
+});
+
+test("a file under 30 lines has more than one importer, or is part of the file that imports it", () => {
+  const importers = new Map<string, Set<string>>();
+  for (const [path, text] of texts)
+    for (const [, from = ""] of text.matchAll(/(?:from|import\()\s*"(\.[^"]+)"/g)) {
+      const target = relative(root, join(root, dirname(path), from));
+      importers.set(target, (importers.get(target) ?? new Set()).add(path));
+    }
+  assertRatchet(
+    "small-files",
+    sources
+      .filter((path) => (texts.get(path)?.split("\n").length ?? 0) <= 30 && (importers.get(path)?.size ?? 0) === 1)
+      .filter((path) => !["index.ts", "version.ts"].includes(basename(path)) && !path.endsWith("-error.ts"))
+      .map((path) => ({ path, line: 1, text: `imported by ${[...(importers.get(path) ?? [])].join()}` })),
+  );
+});
