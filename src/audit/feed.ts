@@ -6,6 +6,7 @@
  * one costs nothing; one that has fallen out of the ring is told that it missed something. What came as a batch stays bytes until
  * somebody reads it: mostly nobody watches. Pure.
  */
+import { CodedError } from "../events/index.ts";
 import { type AuditRecord, parseLine, toLine } from "./audit-record.ts";
 import type { AuditBatch } from "./record-buffer.ts";
 import { type DecisionEntry, isNamed } from "./record-id.ts";
@@ -175,10 +176,9 @@ function recordsIn(bytes: Buffer): AuditRecord[] {
   return lines.flatMap((line) => parseLine(line) ?? []);
 }
 
-export class TooManyWatchersError extends Error {
-  readonly code = "ERR_AUDIT_TOO_MANY_WATCHERS";
+export class TooManyWatchersError extends CodedError<"ERR_AUDIT_TOO_MANY_WATCHERS"> {
+  override readonly code = "ERR_AUDIT_TOO_MANY_WATCHERS";
   constructor(max: number) {
     super(`at most ${max} people may watch decisions at once`);
-    this.name = "TooManyWatchersError";
   }
 }

@@ -5,8 +5,10 @@
  * message id, and readers drop any later one: numbers only grow. Each message carries its node's signature
  * (record-proof.ts). The sink has its own connection: bulk never shares one with leases and batches.
  */
+
 import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
+import { CodedError } from "../events/index.ts";
 import { natsJetstream, natsTransport } from "../replication/index.ts";
 import { auditSubject, auditSubjects } from "./audit-subject.ts";
 import type { AuditBatch } from "./record-buffer.ts";
@@ -28,11 +30,10 @@ const streamNotFound = 10_059;
 const noRoom: ReadonlySet<number> = new Set([10_023, 10_028, 10_047, 10_120]);
 const streamBytesLeast = 16 * 1_048_576;
 
-export class AuditSinkDisconnectedError extends Error {
-  readonly code = "ERR_AUDIT_SINK_DISCONNECTED";
+export class AuditSinkDisconnectedError extends CodedError<"ERR_AUDIT_SINK_DISCONNECTED"> {
+  override readonly code = "ERR_AUDIT_SINK_DISCONNECTED";
   constructor() {
     super("the connection to NATS is lost; the batch waits until it is back");
-    this.name = "AuditSinkDisconnectedError";
   }
 }
 

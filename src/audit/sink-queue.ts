@@ -7,7 +7,7 @@
  * it has seen it. When too many wait, the oldest of those that wait are lost, and one gap record stands in their place that
  * says exactly which; what is in flight is never among them. Pure but for the time it is given.
  */
-import type { BootId, NodeId, UnixMs } from "../events/index.ts";
+import { type BootId, CodedError, type NodeId, type UnixMs } from "../events/index.ts";
 import { toLine } from "./audit-record.ts";
 import type { AuditBatch, Journal } from "./record-buffer.ts";
 import type { AuditSink, Sleep } from "./recorder.ts";
@@ -40,12 +40,11 @@ const retryMsMax = 5_000;
 /** Of the queue, this part goes at once when it is full: one gap record for many rather than many for one each. */
 const dropPart = 10;
 
-export class AuditLostError extends Error {
-  readonly code = "ERR_AUDIT_LOST";
+export class AuditLostError extends CodedError<"ERR_AUDIT_LOST"> {
+  override readonly code = "ERR_AUDIT_LOST";
   readonly count: number;
   constructor(count: number) {
     super(`${count} decision records were not written before the end`);
-    this.name = "AuditLostError";
     this.count = count;
   }
 }

@@ -15,7 +15,7 @@
 import { createECDH, createPrivateKey, createPublicKey, hash, hkdfSync, type KeyObject } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, type JWK, type JWTPayload, SignJWT } from "jose";
 import { LRUCache } from "lru-cache";
-import type { GroupId, UnixMs } from "../events/index.ts";
+import { CodedError, type GroupId, type UnixMs } from "../events/index.ts";
 import type { Principal } from "./authorize/decision.ts";
 
 export type AssertionClaims = Readonly<Record<string, string | number | readonly string[]>>;
@@ -81,11 +81,10 @@ export type Assertions = Readonly<{
   claimsOf(principal: Principal | null, hostname: string): AssertionClaims;
 }>;
 
-export class SigningKeyError extends Error {
-  readonly code = "ERR_AUTH_SIGNING_KEY";
+export class SigningKeyError extends CodedError<"ERR_AUTH_SIGNING_KEY"> {
+  override readonly code = "ERR_AUTH_SIGNING_KEY";
   constructor(problem: string, options?: ErrorOptions) {
     super(`signing_key: ${problem}`, options);
-    this.name = "SigningKeyError";
   }
 }
 

@@ -2,11 +2,13 @@
  * Demo provider key file: the keys of the demo identity provider, made once and kept for the next start (0600), so that
  * ID tokens given out before a restart still name somebody at sign-out.
  */
+
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { exportJWK, generateKeyPair } from "jose";
 import { z } from "zod";
+import { CodedError } from "../events/index.ts";
 
 const keysSchema = z.strictObject({
   jwks: z.strictObject({ keys: z.array(z.record(z.string(), z.string())).min(1) }),
@@ -14,12 +16,11 @@ const keysSchema = z.strictObject({
 });
 export type DemoProviderKeys = z.infer<typeof keysSchema>;
 
-export class DemoKeysUnreadableError extends Error {
-  readonly code = "ERR_DEV_KEYS_UNREADABLE";
+export class DemoKeysUnreadableError extends CodedError<"ERR_DEV_KEYS_UNREADABLE"> {
+  override readonly code = "ERR_DEV_KEYS_UNREADABLE";
   readonly file: string;
   constructor(file: string) {
     super(`${file} holds no keys of the demo identity provider; remove it to start with new ones`);
-    this.name = "DemoKeysUnreadableError";
     this.file = file;
   }
 }

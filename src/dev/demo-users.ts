@@ -3,6 +3,8 @@
  *
  * Pure. Any password opens these accounts, so nothing outside a demonstration may trust this provider.
  */
+import { CodedError } from "../events/index.ts";
+
 export type DemoUser = Readonly<{
   /** What is typed at sign-in; also the `sub`. */
   user: string;
@@ -37,12 +39,11 @@ export function claimsOf(user: DemoUser): Readonly<Record<string, unknown>> & Re
   };
 }
 
-export class UnknownDemoUserError extends Error {
-  readonly code = "ERR_DEV_UNKNOWN_USER";
+export class UnknownDemoUserError extends CodedError<"ERR_DEV_UNKNOWN_USER"> {
+  override readonly code = "ERR_DEV_UNKNOWN_USER";
   readonly user: string;
   constructor(user: string) {
     super(`the demo identity provider knows nobody called ${JSON.stringify(user)}`);
-    this.name = "UnknownDemoUserError";
     this.user = user;
   }
 }

@@ -4,8 +4,10 @@
  * The body is canonical text without secrets (src/config), and the hash is that of the text: so whoever is handed a body can tell
  * whether it belongs to the hash, and nobody can put another in its place. It travels and is stored compressed, and bounded in both forms.
  */
+
 import { createHash } from "node:crypto";
 import { deflateRawSync, inflateRawSync } from "node:zlib";
+import { CodedError } from "./coded-error.ts";
 import { type Brand, type ConfigHash, parseConfigHash, parseUnixMs, type UnixMs } from "./ids.ts";
 
 /** Compressed, and known to belong to its hash. */
@@ -21,17 +23,16 @@ export const configTextBytesMax = 16 * 1024 * 1024;
 /** So many bodies are kept, and none is ever put in the place of another. */
 export const configBodiesMax = 10_000;
 
-export class MalformedConfigBodyError extends Error {
-  readonly code = "ERR_EVENTS_MALFORMED_CONFIG_BODY";
+export class MalformedConfigBodyError extends CodedError<"ERR_EVENTS_MALFORMED_CONFIG_BODY"> {
+  override readonly code = "ERR_EVENTS_MALFORMED_CONFIG_BODY";
   constructor(problem: string, options?: ErrorOptions) {
     super(`malformed configuration body: ${problem}`, options);
-    this.name = "MalformedConfigBodyError";
   }
 }
 
 /** The configuration is longer than a body may be. It is in force all the same; only what it said is not kept. */
-export class ConfigBodyTooLongError extends Error {
-  readonly code = "ERR_EVENTS_CONFIG_BODY_TOO_LONG";
+export class ConfigBodyTooLongError extends CodedError<"ERR_EVENTS_CONFIG_BODY_TOO_LONG"> {
+  override readonly code = "ERR_EVENTS_CONFIG_BODY_TOO_LONG";
   readonly bytes: number;
   readonly bytesMax: number;
   constructor(size: Readonly<{ bytes: number; bytesMax: number; form: "as text" | "compressed" }>) {
@@ -39,7 +40,6 @@ export class ConfigBodyTooLongError extends Error {
       `the configuration is ${size.bytes} bytes long ${size.form}, and ${size.bytesMax} are kept: put long lists of people into ` +
         "groups and pictures behind addresses, or split the routes over several proxies",
     );
-    this.name = "ConfigBodyTooLongError";
     this.bytes = size.bytes;
     this.bytesMax = size.bytesMax;
   }

@@ -4,6 +4,8 @@
  * A branded value is made only by its parser, so holding one is proof that the check was done. Positions are plain
  * numbers: they are safe to 2^53 and travel through JSON, cookies and columns without a codec (docs/adr/0002-positions-are-numbers.md).
  */
+import { CodedError } from "./coded-error.ts";
+
 declare const brand: unique symbol;
 export type Brand<Base, Name extends string> = Base & { readonly [brand]: Name };
 
@@ -36,12 +38,11 @@ export type CommandId = Brand<string, "CommandId">;
 export type Incarnation = Brand<string, "Incarnation">;
 export type ConfigHash = Brand<string, "ConfigHash">;
 
-export class InvalidIdError extends Error {
-  readonly code = "ERR_EVENTS_INVALID_ID";
+export class InvalidIdError extends CodedError<"ERR_EVENTS_INVALID_ID"> {
+  override readonly code = "ERR_EVENTS_INVALID_ID";
   readonly kind: string;
   constructor(kind: string) {
     super(`not a valid ${kind}`);
-    this.name = "InvalidIdError";
     this.kind = kind;
   }
 }

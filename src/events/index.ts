@@ -15,6 +15,7 @@ export {
   uuidFromBytes,
   uuidOfHash,
 } from "./codec/codec.ts";
+export { CodedError } from "./coded-error.ts";
 export {
   type ActivateConfiguration,
   type ChangeGroupMembers,

@@ -7,8 +7,10 @@
  *
  * Pure: nonces and keys come in as arguments. A nonce is 12 random bytes and never used twice with one key.
  */
+
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import { decode, encode } from "./codec/codec.ts";
+import { CodedError } from "./coded-error.ts";
 import type { Sealed } from "./event.ts";
 import type { UserId } from "./ids.ts";
 
@@ -21,12 +23,8 @@ export type PersonKey = Readonly<{ userId: UserId; keyId: Uint8Array; key: Uint8
 /** A person's key as it is stored and sent: `nonce ‖ ciphertext ‖ tag` under the cluster's wrapping key. */
 export type WrappedKey = Readonly<{ userId: UserId; keyId: Uint8Array; wrapped: Uint8Array }>;
 
-export class SealError extends Error {
-  readonly code = "ERR_EVENTS_SEAL";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "SealError";
-  }
+export class SealError extends CodedError<"ERR_EVENTS_SEAL"> {
+  override readonly code = "ERR_EVENTS_SEAL";
 }
 
 /** Seals a value of plain data for one person. */

@@ -2,25 +2,26 @@
  * Databroker: what every process asks of the brokers. Within a broker's own process it is the broker itself
  * (src/broker); elsewhere it is a client of the databroker HTTP API (broker-client.ts).
  */
-import type {
-  BootId,
-  BrokerId,
-  CommandId,
-  CommandRequest,
-  CommandResult,
-  ConfigHash,
-  ConfigurationPlace,
-  Epoch,
-  Fact,
-  Hash,
-  Link,
-  NodeId,
-  Position,
-  ProviderTokens,
-  SessionId,
-  StoredConfiguration,
-  UnixMs,
-  WrappedKey,
+import {
+  type BootId,
+  type BrokerId,
+  CodedError,
+  type CommandId,
+  type CommandRequest,
+  type CommandResult,
+  type ConfigHash,
+  type ConfigurationPlace,
+  type Epoch,
+  type Fact,
+  type Hash,
+  type Link,
+  type NodeId,
+  type Position,
+  type ProviderTokens,
+  type SessionId,
+  type StoredConfiguration,
+  type UnixMs,
+  type WrappedKey,
 } from "../events/index.ts";
 import type { Durability, LogPage, ReadOutcome } from "./log/log.ts";
 import type { HistoryPage, HistoryRequest } from "./log/log-history.ts";
@@ -164,10 +165,6 @@ export type Databroker = {
 };
 
 /** No broker answered, or none leads. Safe to retry. */
-export class BrokerUnavailableError extends Error {
-  readonly code = "ERR_REPLICATION_BROKER_UNAVAILABLE";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "BrokerUnavailableError";
-  }
+export class BrokerUnavailableError extends CodedError<"ERR_REPLICATION_BROKER_UNAVAILABLE"> {
+  override readonly code = "ERR_REPLICATION_BROKER_UNAVAILABLE";
 }

@@ -9,6 +9,7 @@ import { randomBytes } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import {
+  CodedError,
   decode,
   InvalidIdError,
   MalformedEventError,
@@ -80,12 +81,8 @@ const keepAliveMs = 10_000;
 const closeMsMax = 2_000;
 
 /** What was asked cannot be asked like this. */
-class BadRequestError extends Error {
-  readonly code = "ERR_BROKER_BAD_REQUEST";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "BadRequestError";
-  }
+class BadRequestError extends CodedError<"ERR_BROKER_BAD_REQUEST"> {
+  override readonly code = "ERR_BROKER_BAD_REQUEST";
 }
 
 export async function startDatabrokerServer(options: DatabrokerServerOptions): Promise<DatabrokerServer> {

@@ -3,7 +3,9 @@
  * them). HS256 under a key that only processes of that role (and the brokers) derive from the shared secret; for one
  * cluster, for a minute, for one call: a token that names none is refused. Verification is jose's.
  */
+
 import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from "jose";
+import { CodedError } from "../../events/index.ts";
 import { type Clock, type Role, serviceTokenKey, serviceTokenSeconds } from "../../replication/index.ts";
 
 export type Caller = Readonly<{ role: Role; name: string }>;
@@ -18,15 +20,14 @@ const roles: readonly Role[] = ["broker", "proxy", "authorize", "authenticate", 
 /** Why a call with a genuine token is not let in; whoever has none is told nothing more. */
 export type CallRefusal = "another-call" | "replayed";
 
-export class UnauthenticatedError extends Error {
-  readonly code = "ERR_BROKER_UNAUTHENTICATED";
+export class UnauthenticatedError extends CodedError<"ERR_BROKER_UNAUTHENTICATED"> {
+  override readonly code = "ERR_BROKER_UNAUTHENTICATED";
   readonly reason: CallRefusal | null;
   constructor({ reason, ...options }: ErrorOptions & Readonly<{ reason?: CallRefusal }> = {}) {
     super(
       reason === undefined ? "no valid service token" : `the service token is no proof of this call: ${reason}`,
       options,
     );
-    this.name = "UnauthenticatedError";
     this.reason = reason ?? null;
   }
 }

@@ -5,6 +5,7 @@
 import {
   type Claims,
   type ClaimValue,
+  CodedError,
   type Command,
   type CommandRequest,
   type GroupId,
@@ -30,11 +31,10 @@ import {
 } from "../../events/index.ts";
 import { parseTokens } from "./vault.ts";
 
-export class MalformedCommandError extends Error {
-  readonly code = "ERR_BROKER_MALFORMED_COMMAND";
+export class MalformedCommandError extends CodedError<"ERR_BROKER_MALFORMED_COMMAND"> {
+  override readonly code = "ERR_BROKER_MALFORMED_COMMAND";
   constructor(problem: string, options?: ErrorOptions) {
     super(`malformed command: ${problem}`, options);
-    this.name = "MalformedCommandError";
   }
 }
 

@@ -2,7 +2,7 @@
  * Permissions: what each role may ask of a broker. Checked for every call, whether it came over the network or from a part
  * of the same process, and again by the leader when another broker hands it on. Pure.
  */
-import type { Command, CommandRequest } from "../../events/index.ts";
+import { CodedError, type Command, type CommandRequest } from "../../events/index.ts";
 import type { Role } from "../../replication/index.ts";
 
 export type Request =
@@ -100,12 +100,11 @@ export function permissionTable(): Readonly<{
   return { requests: lists(allowed), commands: lists(commandsOf) };
 }
 
-export class ForbiddenError extends Error {
-  readonly code = "ERR_BROKER_FORBIDDEN";
+export class ForbiddenError extends CodedError<"ERR_BROKER_FORBIDDEN"> {
+  override readonly code = "ERR_BROKER_FORBIDDEN";
   readonly role: Role;
   constructor(role: Role, request: Request) {
     super(`a process in the role ${role} may not ask for this: ${request}`);
-    this.name = "ForbiddenError";
     this.role = role;
   }
 }

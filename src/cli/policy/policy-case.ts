@@ -5,7 +5,7 @@
  * as an identity provider nests them; those of the user win over those of the session.
  */
 import { type DeviceCredential, parsePresentedKey } from "../../auth/index.ts";
-import { type Claims, flattenClaims } from "../../events/index.ts";
+import { type Claims, CodedError, flattenClaims } from "../../events/index.ts";
 import type { RehearsedHead } from "../../proxy/index.ts";
 
 export type CasePerson = Readonly<{
@@ -36,11 +36,10 @@ export type Case = Readonly<{
 }>;
 
 /** A case that cannot be asked about; the message names the key. */
-export class CaseError extends Error {
-  readonly code = "ERR_CLI_CASE";
+export class CaseError extends CodedError<"ERR_CLI_CASE"> {
+  override readonly code = "ERR_CLI_CASE";
   constructor(key: string, problem: string) {
     super(`${key}: ${problem}`);
-    this.name = "CaseError";
   }
 }
 

@@ -2,6 +2,8 @@
  * Command: one verb of the command line. Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use,
  * 3 could not be done.
  */
+import { CodedError } from "../../events/index.ts";
+
 export type ExitCode = 0 | 1 | 2 | 3;
 
 export type Terminal = Readonly<{
@@ -26,21 +28,16 @@ export type Command = Readonly<{
 export type UnknownWord = Readonly<{ word: string; known: readonly string[] }>;
 
 /** Wrong use of the command line: printed with a pointer to `--help`, exit 2. */
-export class UsageError extends Error {
-  readonly code = "ERR_CLI_USAGE";
+export class UsageError extends CodedError<"ERR_CLI_USAGE"> {
+  override readonly code = "ERR_CLI_USAGE";
   readonly unknown: UnknownWord | null;
   constructor(problem: string, { unknown = null, ...options }: ErrorOptions & { unknown?: UnknownWord | null } = {}) {
     super(problem, options);
-    this.name = "UsageError";
     this.unknown = unknown;
   }
 }
 
 /** Could not be done: printed as one line, exit 3. */
-export class CannotError extends Error {
-  readonly code = "ERR_CLI_CANNOT";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "CannotError";
-  }
+export class CannotError extends CodedError<"ERR_CLI_CANNOT"> {
+  override readonly code = "ERR_CLI_CANNOT";
 }

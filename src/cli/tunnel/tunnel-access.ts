@@ -4,9 +4,11 @@
  * A service account's token is used as it is. A person's token comes from the cache or from a browser. A sign-in serves every host with a
  * TCP or UDP route of the installation, and lasts until the proxy that issued the token stops accepting it.
  */
+
 import { readFileSync } from "node:fs";
 import { tunnelAudience } from "../../auth/index.ts";
 import { isLoopback } from "../../config/index.ts";
+import { CodedError } from "../../events/index.ts";
 import type { Parsed } from "../terminal/arguments.ts";
 import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
 import { signInByBrowser } from "./browser-sign-in.ts";
@@ -42,8 +44,8 @@ $XDG_CACHE_HOME/cardea/tokens (readable by you alone); else your browser is open
 const answerBytesMax = 16 * 1_024 * 1_024;
 
 /** The proxy refused a tunnel, and signing in again would not change that. */
-export class TunnelRefusedError extends Error {
-  readonly code = "ERR_CLI_TUNNEL_REFUSED";
+export class TunnelRefusedError extends CodedError<"ERR_CLI_TUNNEL_REFUSED"> {
+  override readonly code = "ERR_CLI_TUNNEL_REFUSED";
   readonly status: number;
   constructor(proxy: URL, target: string, { status, why }: Refusal) {
     const meaning = {
@@ -53,7 +55,6 @@ export class TunnelRefusedError extends Error {
       other: status === 404 || status === 405 ? "there is no such route" : "it could not read the request",
     }[why];
     super(`${proxy.origin} does not lead to ${target}: ${meaning} (${status})`);
-    this.name = "TunnelRefusedError";
     this.status = status;
   }
 }

@@ -7,8 +7,10 @@
  *
  * Old shapes are lifted (formats.ts) from bytes whose hash has been taken: what is hashed, stored and sent stays as it was written.
  */
+
 import { hash as digestOf } from "node:crypto";
 import { Packr } from "msgpackr";
+import { CodedError } from "../coded-error.ts";
 import {
   type CardeaEvent,
   type Effect,
@@ -54,11 +56,10 @@ export function decode(bytes: Uint8Array): unknown {
   }
 }
 
-export class MalformedEventError extends Error {
-  readonly code = "ERR_EVENTS_MALFORMED";
+export class MalformedEventError extends CodedError<"ERR_EVENTS_MALFORMED"> {
+  override readonly code = "ERR_EVENTS_MALFORMED";
   constructor(problem: string, options?: ErrorOptions) {
     super(`malformed event: ${problem}`, options);
-    this.name = "MalformedEventError";
   }
 }
 
@@ -66,11 +67,10 @@ export type EventToEncode = Omit<Recorded, "hash" | "event" | "type" | "schemaVe
   Readonly<{ event: CardeaEvent }>;
 
 /** It says what only a later level can say: whoever writes asks `levelNeededBy` first. */
-export class LevelTooLowError extends Error {
-  readonly code = "ERR_EVENTS_LEVEL_TOO_LOW";
+export class LevelTooLowError extends CodedError<"ERR_EVENTS_LEVEL_TOO_LOW"> {
+  override readonly code = "ERR_EVENTS_LEVEL_TOO_LOW";
   constructor(type: string, needed: number) {
     super(`${type} can be written from level ${needed} on`);
-    this.name = "LevelTooLowError";
   }
 }
 

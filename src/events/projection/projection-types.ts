@@ -1,6 +1,7 @@
 /**
  * Projection types: what a projection answers and what it is filled with. Types, and the one error it knows. Pure.
  */
+import { CodedError } from "../coded-error.ts";
 import type { DeviceId, GroupId, Position, ServiceAccountId, UserId } from "../ids.ts";
 import type { LoadableSessionIndex } from "../session-index/session-index.ts";
 import type { Memberships } from "./memberships.ts";
@@ -12,11 +13,10 @@ export type SessionStatus =
   | Readonly<{ standing: "revoked"; session: Session; reason: string }>
   | Readonly<{ standing: "unknown" }>;
 
-export class OutOfOrderError extends Error {
-  readonly code = "ERR_EVENTS_OUT_OF_ORDER";
+export class OutOfOrderError extends CodedError<"ERR_EVENTS_OUT_OF_ORDER"> {
+  override readonly code = "ERR_EVENTS_OUT_OF_ORDER";
   constructor(applied: Position, position: Position) {
     super(`event ${position} was applied after ${applied}`);
-    this.name = "OutOfOrderError";
   }
 }
 

@@ -5,10 +5,12 @@
  * there is something to order: it brings two more HTTP and crypto libraries along, and most proxies have no authority.
  * @see RFC 8555; RFC 8737 for TLS-ALPN-01
  */
+
 import { Agent } from "node:https";
 import { getCACertificates } from "node:tls";
 import type acmeClient from "acme-client";
 import type { AutocertConfig, TlsFiles } from "../../config/index.ts";
+import { CodedError } from "../../events/index.ts";
 import type { Account } from "./autocert-folder.ts";
 
 export type ChallengeType = "http-01" | "tls-alpn-01";
@@ -36,11 +38,10 @@ export async function createAccountKey(): Promise<string> {
 }
 
 /** The authority does not offer what could be answered here. */
-export class NoChallengeError extends Error {
-  readonly code = "ERR_PROXY_ACME_NO_CHALLENGE";
+export class NoChallengeError extends CodedError<"ERR_PROXY_ACME_NO_CHALLENGE"> {
+  override readonly code = "ERR_PROXY_ACME_NO_CHALLENGE";
   constructor(host: string, type: ChallengeType) {
     super(`the authority offers no ${type} for ${host}`);
-    this.name = "NoChallengeError";
   }
 }
 

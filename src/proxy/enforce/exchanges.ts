@@ -14,7 +14,7 @@
  *   comparisons for silent streams; no safety rests on it.
  */
 import type { FactKey } from "../../auth/index.ts";
-import { type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
+import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Change, Clock, Freshness } from "../../replication/index.ts";
 import type { Flush } from "../http1/flush-scheduler.ts";
 import { type CutUnderWay, type Delivery, resetSoon, together } from "../message/deliveries.ts";
@@ -76,11 +76,10 @@ export type Outlet = Readonly<{
 }>;
 
 /** An exchange that is denied could not be destroyed, so nobody may be told that it was. */
-export class CutFailedError extends Error {
-  readonly code = "ERR_PROXY_CUT_FAILED";
+export class CutFailedError extends CodedError<"ERR_PROXY_CUT_FAILED"> {
+  override readonly code = "ERR_PROXY_CUT_FAILED";
   constructor(count: number, options?: ErrorOptions) {
     super(`${count} open exchanges could not be cut`, options);
-    this.name = "CutFailedError";
   }
 }
 

@@ -8,8 +8,10 @@
  * connection that was used before; of any at all, when the upstream says that it did not look at it. For that one the beginning of
  * a body is kept until the answer's head.
  */
+
 import type { Permit } from "../../auth/index.ts";
 import type { RouteConfig } from "../../config/index.ts";
+import { CodedError } from "../../events/index.ts";
 import type { CutReason, Exchange } from "../enforce/exchanges.ts";
 import { downstreamLines, type RawHeaders, type ResponseRules, trailerPairs } from "../headers/downstream-headers.ts";
 import type { BodyReader, Downstream } from "../message/downstream-request.ts";
@@ -85,11 +87,10 @@ export type ForwardFailure =
   /** None of the route's upstreams is to be used. */
   | Readonly<{ type: "unhealthy" }>;
 
-export class ForwardTimeoutError extends Error {
-  readonly code = "ERR_PROXY_TIMEOUT";
+export class ForwardTimeoutError extends CodedError<"ERR_PROXY_TIMEOUT"> {
+  override readonly code = "ERR_PROXY_TIMEOUT";
   constructor(timeoutMs: number) {
     super(`the upstream took longer than ${timeoutMs} ms`);
-    this.name = "ForwardTimeoutError";
   }
 }
 

@@ -8,6 +8,7 @@
 import { LRUCache } from "lru-cache";
 import {
   type ActiveSession,
+  CodedError,
   open,
   type PersonKey,
   type ProviderTokens,
@@ -35,11 +36,10 @@ export type SessionTokens = Readonly<{
 }>;
 
 /** The tokens could not be had: too many are asked for already. */
-export class TokensBusyError extends Error {
-  readonly code = "ERR_PROXY_TOKENS_BUSY";
+export class TokensBusyError extends CodedError<"ERR_PROXY_TOKENS_BUSY"> {
+  override readonly code = "ERR_PROXY_TOKENS_BUSY";
   constructor() {
     super("too many sessions' tokens are being asked for at once");
-    this.name = "TokensBusyError";
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import type { Socket } from "node:net";
 import { getSystemErrorName } from "node:util";
+import { CodedError } from "../../events/index.ts";
 
 /** Stands for a write for as long as that lasts. */
 type WriteWrap = { oncomplete?: (status: number) => void; buffer?: Buffer };
@@ -108,14 +109,13 @@ function handleOf(socket: Socket): Handle | undefined {
 }
 
 /** As a stream says it: `code` is `EPIPE`, `ECONNRESET` and so on. */
-class WriteError extends Error {
+class WriteError extends CodedError<string> {
+  override readonly code: string;
   readonly syscall = "write";
   readonly errno: number;
-  readonly code: string;
   constructor(errno: number) {
     const code = getSystemErrorName(errno);
     super(`write ${code}`);
-    this.name = "WriteError";
     this.errno = errno;
     this.code = code;
   }

@@ -3,6 +3,7 @@
  *
  * Pure. Every value is judged before it is written; what was judged is not judged again.
  */
+import { CodedError } from "../../events/index.ts";
 import type { KeptHead } from "../http1/kept-head.ts";
 import type { WritableValues } from "./header-values.ts";
 
@@ -86,10 +87,9 @@ function textOf(list: readonly string[], writable: WritableValues): HeaderText {
 }
 
 /** A mistake of ours: whatever a header is made of should have been made writable before. */
-export class UnwritableError extends Error {
-  readonly code = "ERR_PROXY_UNWRITABLE_HEADER";
+export class UnwritableError extends CodedError<"ERR_PROXY_UNWRITABLE_HEADER"> {
+  override readonly code = "ERR_PROXY_UNWRITABLE_HEADER";
   constructor(name: string) {
     super(`the header ${name} has a character that cannot be sent`);
-    this.name = "UnwritableError";
   }
 }

@@ -5,6 +5,7 @@
  * buffered beyond what one read of the socket brought.
  */
 
+import { CodedError } from "../../events/index.ts";
 import type { RawLines } from "../http1/parser.ts";
 import type { Delivery } from "./deliveries.ts";
 import type { HeaderLines } from "./header-lines.ts";
@@ -81,28 +82,23 @@ export interface UpstreamPool {
   close(): void;
 }
 
-/** What went wrong between us and an upstream. Each has a code of its own. */
-export class UpstreamError extends Error {
-  override name = "UpstreamError";
-}
-
-export class UpstreamClosedError extends UpstreamError {
-  readonly code = "ERR_PROXY_UPSTREAM_CLOSED";
+export class UpstreamClosedError extends CodedError<"ERR_PROXY_UPSTREAM_CLOSED"> {
+  override readonly code = "ERR_PROXY_UPSTREAM_CLOSED";
 }
 /** Silent for longer than the route allows. */
-export class UpstreamIdleError extends UpstreamError {
-  readonly code = "ERR_PROXY_UPSTREAM_IDLE";
+export class UpstreamIdleError extends CodedError<"ERR_PROXY_UPSTREAM_IDLE"> {
+  override readonly code = "ERR_PROXY_UPSTREAM_IDLE";
 }
 /** Its answer cannot be read, or answers something else. */
-export class UpstreamProtocolError extends UpstreamError {
-  readonly code = "ERR_PROXY_UPSTREAM_PROTOCOL";
+export class UpstreamProtocolError extends CodedError<"ERR_PROXY_UPSTREAM_PROTOCOL"> {
+  override readonly code = "ERR_PROXY_UPSTREAM_PROTOCOL";
 }
-export class UpstreamConnectTimeoutError extends UpstreamError {
-  readonly code = "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT";
+export class UpstreamConnectTimeoutError extends CodedError<"ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT"> {
+  override readonly code = "ERR_PROXY_UPSTREAM_CONNECT_TIMEOUT";
 }
 /** It closed a new connection before a byte of its first answer: in the middle of a TLS handshake, or behind it. */
-export class UpstreamHandshakeError extends UpstreamError {
-  readonly code = "ERR_PROXY_UPSTREAM_HANDSHAKE";
+export class UpstreamHandshakeError extends CodedError<"ERR_PROXY_UPSTREAM_HANDSHAKE"> {
+  override readonly code = "ERR_PROXY_UPSTREAM_HANDSHAKE";
 }
 
 /** @param error why a new connection ended */

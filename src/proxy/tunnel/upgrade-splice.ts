@@ -13,6 +13,7 @@ import { request as httpsRequest } from "node:https";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Permit } from "../../auth/index.ts";
+import { CodedError } from "../../events/index.ts";
 import type { CutReason, Exchange } from "../enforce/exchanges.ts";
 import { closeSocket, guardSocket, resetSocket, unsentBytes } from "../enforce/send-queue-socket.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
@@ -54,11 +55,10 @@ export type UpgradeJob = Readonly<{
 /** From the end of a caller's side of a WebSocket to the end of the whole. */
 const leavingMs = 1_000;
 
-class UpgradeRefusedError extends Error {
-  readonly code: string;
+class UpgradeRefusedError extends CodedError<string> {
+  override readonly code: string;
   constructor(code: string, problem: string) {
     super(problem);
-    this.name = "UpgradeRefusedError";
     this.code = code;
   }
 }

@@ -5,8 +5,10 @@
  * which the client gives up. Whatever is published without a connection, or while too much is unsent, is dropped and
  * counted: the log has it, and readers find the gap by its link. `publish` never waits, for JetStream least of all.
  */
+
 import { setTimeout as delay } from "node:timers/promises";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
+import { CodedError } from "../../events/index.ts";
 import { jittered } from "../runtime/jitter.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { DeliveryGuard, deliveryBytesMax, type GuardMoment } from "./delivery-guard.ts";
@@ -40,11 +42,10 @@ export type NatsFanoutOptions = Readonly<{
   mirror?: Readonly<{ region: string; homeDomain: string | null; placementCluster: string | null }> | null;
 }>;
 
-export class InvalidClusterNameError extends Error {
-  readonly code = "ERR_REPLICATION_INVALID_CLUSTER_NAME";
+export class InvalidClusterNameError extends CodedError<"ERR_REPLICATION_INVALID_CLUSTER_NAME"> {
+  override readonly code = "ERR_REPLICATION_INVALID_CLUSTER_NAME";
   constructor() {
     super("a cluster name for NATS has letters, digits, '-' and '_', at most 64");
-    this.name = "InvalidClusterNameError";
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * Lease refusal: a leader has heard a node and will not grant it a lease. Some of its reasons call for an act of the node.
  */
+import { CodedError } from "../../events/index.ts";
 
 /**
  * The words for a node whose projection differs at the same link: it has to build a new one (docs/protocol.md §5.2).
@@ -40,12 +41,11 @@ export function saysTooOld(reason: string): boolean {
 }
 
 /** Asking again with the same will not help. */
-export class LeaseRefusedError extends Error {
-  readonly code = "ERR_REPLICATION_LEASE_REFUSED";
+export class LeaseRefusedError extends CodedError<"ERR_REPLICATION_LEASE_REFUSED"> {
+  override readonly code = "ERR_REPLICATION_LEASE_REFUSED";
   readonly reason: string;
   constructor(reason: string, options?: ErrorOptions) {
     super(`no lease: ${reason}`, options);
-    this.name = "LeaseRefusedError";
     this.reason = reason;
   }
 }

@@ -8,6 +8,7 @@
  * A malformed batch is a bug of the writer and is thrown, never answered: what enters the log stays there for ever.
  */
 import {
+  CodedError,
   type CommandId,
   chainHash,
   clusterStream,
@@ -40,11 +41,10 @@ export const commandsKeptMs = 24 * 60 * 60 * 1_000;
 /** One sweep forgets at most this many command ids, so that it never holds up an append for long. */
 export const sweptCommandsMax = 10_000;
 
-export class MalformedBatchError extends Error {
-  readonly code = "ERR_REPLICATION_MALFORMED_BATCH";
+export class MalformedBatchError extends CodedError<"ERR_REPLICATION_MALFORMED_BATCH"> {
+  override readonly code = "ERR_REPLICATION_MALFORMED_BATCH";
   constructor(problem: string, options?: ErrorOptions) {
     super(`malformed batch: ${problem}`, options);
-    this.name = "MalformedBatchError";
   }
 }
 

@@ -11,24 +11,25 @@
  * A log stores and compares; it never decides. The writer (src/broker) knows the head, encodes the events at their
  * positions and chains the hashes; the log refuses a batch that does not stand right behind its own head.
  */
-import type {
-  BootId,
-  BrokerId,
-  CommandId,
-  ConfigHash,
-  ConfigurationPlace,
-  Epoch,
-  Fact,
-  Incarnation,
-  Link,
-  NodeId,
-  Position,
-  Recorded,
-  SessionId,
-  StoredConfiguration,
-  Stream,
-  UserId,
-  WrappedKey,
+import {
+  type BootId,
+  type BrokerId,
+  CodedError,
+  type CommandId,
+  type ConfigHash,
+  type ConfigurationPlace,
+  type Epoch,
+  type Fact,
+  type Incarnation,
+  type Link,
+  type NodeId,
+  type Position,
+  type Recorded,
+  type SessionId,
+  type StoredConfiguration,
+  type Stream,
+  type UserId,
+  type WrappedKey,
 } from "../../events/index.ts";
 
 /** An event at its place with its bytes, exactly as they are hashed, stored and sent. */
@@ -271,20 +272,16 @@ export type EventLog = {
 };
 
 /** The store did not answer, or answered that it cannot serve (read-only, stale, foreign). Safe to retry reads. */
-export class LogUnavailableError extends Error {
-  readonly code = "ERR_REPLICATION_LOG_UNAVAILABLE";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "LogUnavailableError";
-  }
+export class LogUnavailableError extends CodedError<"ERR_REPLICATION_LOG_UNAVAILABLE"> {
+  override readonly code = "ERR_REPLICATION_LOG_UNAVAILABLE";
 }
 
 /**
  * An event is missing, or is not the one that was written: its bytes do not have the hash that stands beside them. Nothing at or behind
  * its position is read by anybody.
  */
-export class LogDamagedError extends Error {
-  readonly code = "ERR_REPLICATION_LOG_DAMAGED";
+export class LogDamagedError extends CodedError<"ERR_REPLICATION_LOG_DAMAGED"> {
+  override readonly code = "ERR_REPLICATION_LOG_DAMAGED";
   /** The last link that still holds. */
   readonly after: Link;
   constructor(store: string, after: Link, how: "missing" | "changed") {
@@ -293,16 +290,11 @@ export class LogDamagedError extends Error {
       `${store} is damaged at position ${after.position + 1}: ${what}. Nothing from there on is believed; put a backup or a restored ` +
         "snapshot in its place (docs/operations.md)",
     );
-    this.name = "LogDamagedError";
     this.after = after;
   }
 }
 
 /** The store holds what this build must not touch: a newer schema, or another cluster's log. */
-export class LogRefusedError extends Error {
-  readonly code = "ERR_REPLICATION_LOG_REFUSED";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "LogRefusedError";
-  }
+export class LogRefusedError extends CodedError<"ERR_REPLICATION_LOG_REFUSED"> {
+  override readonly code = "ERR_REPLICATION_LOG_REFUSED";
 }

@@ -3,11 +3,12 @@
  *
  * Pure. Whoever comes when the queue is full is refused at once, so a stalled store cannot pile up callers without end.
  */
-export class NoTurnError extends Error {
-  readonly code = "ERR_REPLICATION_NO_TURN";
+import { CodedError } from "../../events/index.ts";
+
+export class NoTurnError extends CodedError<"ERR_REPLICATION_NO_TURN"> {
+  override readonly code = "ERR_REPLICATION_NO_TURN";
   constructor(waitingMax: number) {
     super(`${waitingMax} callers are already waiting`);
-    this.name = "NoTurnError";
   }
 }
 

@@ -15,7 +15,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { type BootId, type NodeId, parseBootId } from "../../events/index.ts";
+import { type BootId, CodedError, type NodeId, parseBootId } from "../../events/index.ts";
 import { type NodeKey, signReplacement } from "../wire/node-key.ts";
 
 /** `kernelBootId`: where the kernel says which boot of the machine it is. */
@@ -33,26 +33,24 @@ export type DataFolderLock = Readonly<{
   release(): void;
 }>;
 
-export class DataFolderLockedError extends Error {
-  readonly code = "ERR_REPLICATION_DATA_FOLDER_LOCKED";
+export class DataFolderLockedError extends CodedError<"ERR_REPLICATION_DATA_FOLDER_LOCKED"> {
+  override readonly code = "ERR_REPLICATION_DATA_FOLDER_LOCKED";
   readonly dataDir: string;
   constructor(place: Place, options?: ErrorOptions) {
     super(
       `another process of node ${place.node} lives in the data folder ${place.dataDir}: stop it, or give this one another data_dir`,
       options,
     );
-    this.name = "DataFolderLockedError";
     this.dataDir = place.dataDir;
   }
 }
 
 /** A damaged file is for an operator to take away, who sees that nobody lives there; a full disk is for one to make room on. */
-export class DataFolderUnusableError extends Error {
-  readonly code = "ERR_REPLICATION_DATA_FOLDER_UNUSABLE";
+export class DataFolderUnusableError extends CodedError<"ERR_REPLICATION_DATA_FOLDER_UNUSABLE"> {
+  override readonly code = "ERR_REPLICATION_DATA_FOLDER_UNUSABLE";
   readonly path: string;
   constructor({ path, how }: Readonly<{ path: string; how: string }>, options?: ErrorOptions) {
     super(`${path} ${how}`, options);
-    this.name = "DataFolderUnusableError";
     this.path = path;
   }
 }

@@ -8,6 +8,7 @@
  *   any       --a chunk could not be stored, or it was called off--> failed
  */
 import {
+  CodedError,
   type Fact,
   type Hash,
   type ProjectionCapture,
@@ -56,11 +57,10 @@ export type Builder = Readonly<{
   resting: boolean;
 }>;
 
-export class SnapshotCancelledError extends Error {
-  readonly code = "ERR_REPLICATION_SNAPSHOT_CANCELLED";
+export class SnapshotCancelledError extends CodedError<"ERR_REPLICATION_SNAPSHOT_CANCELLED"> {
+  override readonly code = "ERR_REPLICATION_SNAPSHOT_CANCELLED";
   constructor() {
     super("the snapshot was called off");
-    this.name = "SnapshotCancelledError";
   }
 }
 

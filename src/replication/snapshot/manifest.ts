@@ -6,6 +6,7 @@
  */
 import { hash as digestOf } from "node:crypto";
 import {
+  CodedError,
   decode,
   type Epoch,
   encode,
@@ -60,11 +61,10 @@ export type SignedManifest = Readonly<{
 }>;
 
 /** It is not of this cluster, not signed by one of its brokers, or of a format that this build does not know. */
-export class SnapshotRefusedError extends Error {
-  readonly code = "ERR_REPLICATION_SNAPSHOT_REFUSED";
+export class SnapshotRefusedError extends CodedError<"ERR_REPLICATION_SNAPSHOT_REFUSED"> {
+  override readonly code = "ERR_REPLICATION_SNAPSHOT_REFUSED";
   constructor(problem: string, options?: ErrorOptions) {
     super(`a snapshot is refused: ${problem}`, options);
-    this.name = "SnapshotRefusedError";
   }
 }
 

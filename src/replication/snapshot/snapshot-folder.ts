@@ -10,7 +10,7 @@ import { access, mkdir, open, readdir, readFile, rename, rm, stat } from "node:f
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import zlib from "node:zlib";
-import { type Hash, parseHash } from "../../events/index.ts";
+import { CodedError, type Hash, parseHash } from "../../events/index.ts";
 import type { EnvelopeOpener } from "../wire/broker-opener.ts";
 import {
   type ChunkRef,
@@ -26,17 +26,16 @@ const unpack = promisify(zlib.zstdDecompress);
 const packOptions = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } };
 
 /** What is on the disk, or came over the wire, is not what the manifest says. */
-export class SnapshotCorruptError extends Error {
-  readonly code = "ERR_REPLICATION_SNAPSHOT_CORRUPT";
+export class SnapshotCorruptError extends CodedError<"ERR_REPLICATION_SNAPSHOT_CORRUPT"> {
+  override readonly code = "ERR_REPLICATION_SNAPSHOT_CORRUPT";
   constructor(problem: string, options?: ErrorOptions) {
     super(`a snapshot is corrupt: ${problem}`, options);
-    this.name = "SnapshotCorruptError";
   }
 }
 
 /** The disk did not take it. What was there before is as it was, and nothing of the new one counts. */
-export class SnapshotNotSavedError extends Error {
-  readonly code = "ERR_REPLICATION_SNAPSHOT_NOT_SAVED";
+export class SnapshotNotSavedError extends CodedError<"ERR_REPLICATION_SNAPSHOT_NOT_SAVED"> {
+  override readonly code = "ERR_REPLICATION_SNAPSHOT_NOT_SAVED";
   constructor(folder: string, options: Readonly<{ cause: unknown }>) {
     const { cause } = options;
     const full = cause instanceof Error && "code" in cause && (cause.code === "ENOSPC" || cause.code === "EDQUOT");
@@ -45,7 +44,6 @@ export class SnapshotNotSavedError extends Error {
       `a snapshot could not be saved in ${folder}: ${full ? "the disk is full; make room there" : why}. The ones before it are kept`,
       options,
     );
-    this.name = "SnapshotNotSavedError";
   }
 }
 

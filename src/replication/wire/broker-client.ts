@@ -7,7 +7,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent, request as send } from "undici";
-import { type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
+import { CodedError, type CommandRequest, type CommandResult, encode, formatLink } from "../../events/index.ts";
 import { BrokerUnavailableError, type Databroker, type ReceiptTarget } from "../databroker.ts";
 import { LeaseRefusedError } from "../lease/lease-refusal.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -62,32 +62,29 @@ export type BrokerClient = Databroker &
   }>;
 
 /** The brokers do not take what this process says: a wrong secret or clock, or a role that may not. */
-export class BrokerRefusedError extends Error {
-  readonly code = "ERR_REPLICATION_BROKER_REFUSED";
+export class BrokerRefusedError extends CodedError<"ERR_REPLICATION_BROKER_REFUSED"> {
+  override readonly code = "ERR_REPLICATION_BROKER_REFUSED";
   readonly status: number;
   constructor(status: number, problem: string) {
     super(problem);
-    this.name = "BrokerRefusedError";
     this.status = status;
   }
 }
 
 /** Something answered in a broker's place, or changed what one said. The next broker is asked. */
-export class AnswerNotBelievedError extends Error {
-  readonly code = "ERR_REPLICATION_ANSWER_NOT_BELIEVED";
+export class AnswerNotBelievedError extends CodedError<"ERR_REPLICATION_ANSWER_NOT_BELIEVED"> {
+  override readonly code = "ERR_REPLICATION_ANSWER_NOT_BELIEVED";
   readonly refusal: AnswerRefusal;
   constructor(refusal: AnswerRefusal) {
     super(`an answer in a broker's place is not believed: ${refusal}`);
-    this.name = "AnswerNotBelievedError";
     this.refusal = refusal;
   }
 }
 
-export class InsecureBrokerUrlError extends Error {
-  readonly code = "ERR_REPLICATION_INSECURE_BROKER_URL";
+export class InsecureBrokerUrlError extends CodedError<"ERR_REPLICATION_INSECURE_BROKER_URL"> {
+  override readonly code = "ERR_REPLICATION_INSECURE_BROKER_URL";
   constructor(url: URL) {
     super(`${url.origin}: brokers outside loopback are reached over https`);
-    this.name = "InsecureBrokerUrlError";
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import {
   type BootId,
+  CodedError,
   decode,
   type Epoch,
   encode,
@@ -95,11 +96,10 @@ export type Confirm = Readonly<{ node: NodeId; boot: BootId; nonce: number; enfo
 /** The node's last stream is closed and it will permit nothing more. */
 export type Goodbye = Readonly<{ node: NodeId; boot: BootId; nonce: number }>;
 
-export class MalformedMessageError extends Error {
-  readonly code = "ERR_REPLICATION_MALFORMED_MESSAGE";
+export class MalformedMessageError extends CodedError<"ERR_REPLICATION_MALFORMED_MESSAGE"> {
+  override readonly code = "ERR_REPLICATION_MALFORMED_MESSAGE";
   constructor(problem: string, options?: ErrorOptions) {
     super(`malformed message: ${problem}`, options);
-    this.name = "MalformedMessageError";
   }
 }
 

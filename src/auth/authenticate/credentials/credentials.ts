@@ -4,6 +4,8 @@
  *
  * The first place that holds something wins; a malformed first hit is an error and never falls through to the next. Pure.
  */
+import { CodedError } from "../../../events/index.ts";
+
 export type CredentialSource = "cookie" | "header" | "query";
 export type Credential = Readonly<{ token: string; source: CredentialSource }>;
 
@@ -65,11 +67,10 @@ const sameSiteWord = { strict: "Strict", lax: "Lax", none: "None" } as const;
 /** Bound of a cookie's name and value together. Browsers and servers in front of us drop or refuse long ones. */
 export const cookieBytesMax = 1_024;
 
-export class CookieTooLongError extends Error {
-  readonly code = "ERR_AUTH_COOKIE_TOO_LONG";
+export class CookieTooLongError extends CodedError<"ERR_AUTH_COOKIE_TOO_LONG"> {
+  override readonly code = "ERR_AUTH_COOKIE_TOO_LONG";
   constructor(name: string, bytes: number) {
     super(`the cookie ${name} takes ${bytes} bytes, more than ${cookieBytesMax}`);
-    this.name = "CookieTooLongError";
   }
 }
 

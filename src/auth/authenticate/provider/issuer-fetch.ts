@@ -5,6 +5,7 @@
  * - Depth: JSON nested deeper than `answerDepthMax` is not parsed.
  * - Time: the caller's fetch bounds the whole answer, body included.
  */
+import { CodedError } from "../../../events/index.ts";
 import type { LocalFetch } from "./local-fetch.ts";
 
 /** A discovery document has some 5 KB, a key set some 20 KB, userinfo with thousands of groups some 200 KB. */
@@ -15,12 +16,8 @@ export type IssuerFetch = Pick<LocalFetch, "fetch">;
 type Answer = Awaited<ReturnType<LocalFetch["fetch"]>>;
 
 /** An issuer's answer exceeded a bound. */
-export class IssuerAnswerError extends Error {
-  readonly code = "ERR_AUTH_ISSUER_ANSWER";
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = "IssuerAnswerError";
-  }
+export class IssuerAnswerError extends CodedError<"ERR_AUTH_ISSUER_ANSWER"> {
+  override readonly code = "ERR_AUTH_ISSUER_ANSWER";
 }
 
 export function issuerFetch(local: IssuerFetch): IssuerFetch {

@@ -4,6 +4,7 @@
  * Only for the origin of a configured route: anybody can send us any Host header, and a signed URL for a host of theirs would
  * bring them our visitors' handles. Pure but for what it is given.
  */
+import { CodedError } from "../../../events/index.ts";
 import type { KeepAddressPage } from "../../reply/page.ts";
 import { type AuthDeps, currentKey, nowS, ownCookieOptions, type SignInFor } from "../context.ts";
 import { ownCookie } from "../credentials/cookie-names.ts";
@@ -24,11 +25,10 @@ export type SignInRedirect = Readonly<{
 const nonceMaxAgeS = 30 * 24 * 3_600;
 const tokenPattern = /^[A-Za-z0-9_-]{22,64}$/;
 
-export class NoRouteError extends Error {
-  readonly code = "ERR_AUTH_NO_ROUTE";
+export class NoRouteError extends CodedError<"ERR_AUTH_NO_ROUTE"> {
+  override readonly code = "ERR_AUTH_NO_ROUTE";
   constructor() {
     super("nobody is sent to sign in for a host that is not a route's");
-    this.name = "NoRouteError";
   }
 }
 

@@ -7,6 +7,7 @@
  * Nothing is changed before it is certain that nothing acknowledged can be lost, unless that was accepted; when it fails later
  * and before the promotion, the standbys follow again whom they followed. It may be run again at any time.
  */
+import { CodedError } from "../../../events/index.ts";
 import { causeOf, messageOf, PostgresConnection, type Row } from "./connection.ts";
 import { postgresDriver } from "./driver.ts";
 import { type PostgresHost, parsePostgresHosts } from "./hosts.ts";
@@ -53,21 +54,13 @@ export type Promotion = Readonly<{
 }>;
 
 /** It was not done, and everything is as it was before. */
-export class PromotionRefusedError extends Error {
-  readonly code = "ERR_REPLICATION_PROMOTION_REFUSED";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "PromotionRefusedError";
-  }
+export class PromotionRefusedError extends CodedError<"ERR_REPLICATION_PROMOTION_REFUSED"> {
+  override readonly code = "ERR_REPLICATION_PROMOTION_REFUSED";
 }
 
 /** Begun, and not finished: the message says how far it came. Run it again. */
-export class PromotionFailedError extends Error {
-  readonly code = "ERR_REPLICATION_PROMOTION_FAILED";
-  constructor(problem: string, options?: ErrorOptions) {
-    super(problem, options);
-    this.name = "PromotionFailedError";
-  }
+export class PromotionFailedError extends CodedError<"ERR_REPLICATION_PROMOTION_FAILED"> {
+  override readonly code = "ERR_REPLICATION_PROMOTION_FAILED";
 }
 
 type Server = Readonly<{
