@@ -195,6 +195,13 @@ async function walk(port: number): Promise<void> {
     String(visit.headers.location),
     /^https:\/\/app\.example\.com\/\.pomerium\/sign_in\?pomerium_redirect_uri=https/,
   );
+  for (const length of [3_000, 5_000]) {
+    const path = `/a?q=${"ab%20".repeat(length / 5)}`;
+    const long = await through({ path, headers: { "sec-fetch-mode": "navigate" } });
+    assert.equal(long.status, 302, `an address of ${length} characters leads to sign-in`);
+    const address = new URL(String(long.headers.location)).searchParams.get("pomerium_redirect_uri");
+    assert.equal(address, `https://${host}${path}`);
+  }
   assert.equal(app.seen.length, seen + 3, "nothing else reached the app");
 }
 
