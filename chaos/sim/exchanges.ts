@@ -14,7 +14,7 @@ import {
   type Settled,
 } from "../../src/proxy/enforce/exchanges.ts";
 import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
-import type { CutUnderWay } from "../../src/proxy/message/deliveries.ts";
+import type { PendingCut } from "../../src/proxy/message/deliveries.ts";
 import { type Admission, type Applicant, createAdmission, type Routed } from "../../src/proxy/request/admission.ts";
 import { createWhoAsks, type Holder, ReachedHandles } from "../../src/proxy/request/identify-caller.ts";
 import type { NodeCore, PersonKeys } from "../../src/replication/index.ts";
@@ -209,7 +209,7 @@ export class Exchanges {
   }
 
   /** At once, or when the close frame has left. */
-  #cut(open: Open, reason: CutReason): CutUnderWay | undefined {
+  #cut(open: Open, reason: CutReason): PendingCut | undefined {
     const { process, random } = this.#options;
     open.timer?.cancel();
     if (random.chance(0.6)) {

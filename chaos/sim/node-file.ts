@@ -44,7 +44,7 @@ function compile(routes: readonly RoutePolicy[]): CompiledFile {
   const compiled = compilePolicies(parsed.config.routes);
   if (!compiled.ok)
     throw new Error(`a simulated policy is wrong: ${compiled.problems.map(({ problem }) => problem).join("; ")}`);
-  const plans = compilePlans(parsed.config, { balancerOf: () => () => undefined }, { of: () => null });
+  const plans = compilePlans(parsed.config, { chooserOf: () => () => undefined }, { of: () => null });
   return { config: parsed.config, policies: compiled.policies, plans };
 }
 

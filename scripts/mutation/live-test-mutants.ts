@@ -116,7 +116,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: exchanges,
-        take: 'if (this.#redecideNow() && delivery.holdsOlder()) this.cut("not-permitted");',
+        take: 'if (this.#redecideNow() && delivery.hasUndeliveredOlder()) this.cut("not-permitted");',
         put: "this.#redecideNow();",
       },
     ],
@@ -166,7 +166,7 @@ export const liveTestMutants: Readonly<Record<string, TestMutant>> = {
     changes: [
       {
         file: exchanges,
-        take: "if (!unsent.isDone()) this.#registry.cutting(resetSoon(unsent));",
+        take: "if (!unsent.isDone()) this.#registry.cutting(resetAfterWait(unsent));",
         put: "void unsent, resetSoon;",
       },
     ],

@@ -17,14 +17,14 @@ import type { Gateway } from "./request/gateway-client.ts";
 import type { ReachedHandles } from "./request/identify-caller.ts";
 import { createRequestListener } from "./request/request-pipeline.ts";
 import { compilePlans } from "./routing/compiled-route.ts";
-import type { UpstreamChoice, Upstreams } from "./upstream/connection-pools.ts";
+import type { ConfiguredUpstreams, UpstreamPools } from "./upstream/connection-pools.ts";
 
 /** What all generations share. */
 export type Lasting = Readonly<{
   exchanges: Exchanges;
   metrics: HttpMetrics;
   traffic: Traffic;
-  upstreams: Upstreams;
+  upstreams: UpstreamPools;
   reached: ReachedHandles;
   /** The desk of the generation in force. */
   current: () => DecisionDesk;
@@ -36,7 +36,7 @@ export type Lasting = Readonly<{
 
 export type Generation = Readonly<{
   ports: ProxyPorts;
-  upstreams: UpstreamChoice;
+  upstreams: ConfiguredUpstreams;
   /** Protocols that some route takes upgrades to, but for WebSocket. */
   upgrades: ReadonlySet<string>;
   desk: DecisionDesk;
@@ -50,7 +50,7 @@ export type Generation = Readonly<{
 }>;
 
 export async function createGeneration(ports: ProxyPorts, lasting: Lasting): Promise<Generation> {
-  const upstreams = lasting.upstreams.of(ports.config);
+  const upstreams = lasting.upstreams.forConfig(ports.config);
   const gateway = await lasting.openGateway(ports);
   const tokens = lasting.openTokens(ports.config.routes, ports.logger);
   const plans = compilePlans(ports.config, upstreams, tokens);

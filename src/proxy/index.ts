@@ -5,7 +5,7 @@ export type { DecisionPorts } from "./decision-api/decision-point.ts";
 export { type DecisionServer, startDecisionServer } from "./decision-api/decision-server.ts";
 export { CutFailedError, type CutReason } from "./enforce/exchanges.ts";
 export { ForwardTimeoutError } from "./forward/http-forwarder.ts";
-export { createSessionTokens, type SessionTokens } from "./headers/provider-tokens.ts";
+export { createProviderTokenSource, type ProviderTokenSource } from "./headers/provider-tokens.ts";
 export { type HandlerListener, startHandlerListener } from "./listen/handler-listener.ts";
 export { createRequestIds } from "./message/request-ids.ts";
 export { type AuthorizeFacts, compileAuthorizeLine } from "./observe/authorize-line.ts";

@@ -23,7 +23,7 @@ import { createHttpMetrics } from "./observe/http-metrics.ts";
 import type { ProxyPorts } from "./request/dependencies.ts";
 import type { Gateway } from "./request/gateway-client.ts";
 import { ReachedHandles } from "./request/identify-caller.ts";
-import { createUpstreams } from "./upstream/connection-pools.ts";
+import { createUpstreamPools } from "./upstream/connection-pools.ts";
 import { createUpstreamMetrics } from "./upstream/pool-metrics.ts";
 
 export type ProxyStats = Readonly<{
@@ -75,7 +75,7 @@ export async function startProxy(
   const cuts = Object.fromEntries(cutReasons.map((reason) => [reason, 0])) as Record<CutReason, number>;
   const traffic = new Traffic();
   const upstreamMetrics = createUpstreamMetrics({ registry, logger });
-  const upstreams = createUpstreams({ now: clock.monotonic, metrics: upstreamMetrics });
+  const upstreams = createUpstreamPools({ now: clock.monotonic, metrics: upstreamMetrics });
   const reached = new ReachedHandles();
   const exchanges = new Exchanges({
     clock,
@@ -132,13 +132,13 @@ export async function startProxy(
       listener.reload(ports.config);
     } catch (error) {
       await next?.close();
-      upstreams.keepOnly(inForce.upstreams);
+      upstreams.retainOnly(inForce.upstreams);
       throw error;
     }
     const before = inForce;
     inForce = next;
     const cut = promised((settled) => exchanges.redecideAll(settled)); // in the same turn: nothing is permitted by one and judged by neither
-    upstreams.keepOnly(next.upstreams);
+    upstreams.retainOnly(next.upstreams);
     const left = leave(before);
     leaving.add(left);
     void left.then(() => leaving.delete(left));

@@ -12,7 +12,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { type DecisionRecord, type Handle, readCredential } from "../../src/auth/index.ts";
 import type { RouteConfig } from "../../src/config/index.ts";
-import { fold, isReservedName } from "../../src/proxy/message/header-names.ts";
+import { foldName, isReservedName } from "../../src/proxy/message/header-names.ts";
 import { sessionId, userId } from "../events/support.ts";
 import { engOnly, open, type Rig, routeTo, signedIn, startRig } from "../proxy/support.ts";
 import { selfSigned } from "../support/certificate.ts";
@@ -243,8 +243,8 @@ function judgeRequest(request: StrictMessage, permits: readonly DecisionRecord[]
 
   for (const [name] of request.lines) {
     const lower = name.toLowerCase();
-    const folded = fold(name);
-    const mistakable = isReservedName(folded) || [...ours].some((each) => fold(each) === folded);
+    const folded = foldName(name);
+    const mistakable = isReservedName(folded) || [...ours].some((each) => foldName(each) === folded);
     assert.ok(!mistakable || ours.has(lower), `a name that could be mistaken for ours: ${name} in ${said}`);
     assert.ok(!lower.includes("_"), `a name with an underscore: ${said}`);
   }

@@ -10,9 +10,9 @@ import {
   buildUpstreamHeaders,
   callerAddress,
   compileHeaderRules,
-  type Identity,
-  passedTrailers,
+  forwardedTrailers,
   stripSessionQuery,
+  type UpstreamIdentity,
 } from "../../src/proxy/headers/upstream-headers.ts";
 import { canonicalise } from "../../src/proxy/message/canonical-request.ts";
 import { ownCookies } from "../../src/proxy/message/cookies.ts";
@@ -26,7 +26,7 @@ const config = {
 const cookies = ownCookies("_pomerium");
 /** A reference in a header template. */
 const ref = (name: string): string => `\${${name}}`;
-const identity: Identity = {
+const identity: UpstreamIdentity = {
   assertion: "signed",
   claimHeaders: [
     ["x-pomerium-claim-email", "alice@example.com"],
@@ -39,7 +39,7 @@ type Parts = Readonly<{
   url?: string;
   route?: Partial<RouteConfig>;
   config?: Partial<typeof config>;
-  identity?: Identity | null;
+  identity?: UpstreamIdentity | null;
 }>;
 
 function upstream(sent: readonly string[], parts: Parts = {}): readonly string[] {
@@ -270,7 +270,7 @@ test("trailers pass where a header would, where the head had none of that name, 
     cookies,
   );
   const headers = { "x-here": "", connection: "x-hop" };
-  assert.deepEqual(passedTrailers(rules, { headers }, [...passing, ...not]), passing);
+  assert.deepEqual(forwardedTrailers(rules, { headers }, [...passing, ...not]), passing);
 });
 
 describe("Host", () => {

@@ -77,9 +77,9 @@ export function ask(
     pool.call(
       { method, path, headers, requestId, hasBody: false, idleTimeoutMs: 0 },
       {
-        mayBegin: () => true,
+        maySend: () => true,
         onWritable() {},
-        onHint: (status) => add(`${status} `),
+        onInformational: (status) => add(`${status} `),
         onHead: (status) => add(`${status} `),
         onData(chunk) {
           add(chunk.toString("latin1"));

@@ -21,8 +21,8 @@ import type { Config, HostPort } from "../../config/index.ts";
 import { renderPage } from "../../console/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
 import {
+  createProviderTokenSource,
   createRequestIds,
-  createSessionTokens,
   type ProxyPorts,
   type ProxyServer,
   startProxy,
@@ -224,7 +224,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     ...deciding,
     accessLog: observers.accessLog,
     tracing: observers.tracing,
-    providerTokens: createSessionTokens({
+    providerTokens: createProviderTokenSource({
       onAsked: (result) => counts.sessionTokens.inc({ result }),
       fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id),
       randomBytes,

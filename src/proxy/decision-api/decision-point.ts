@@ -21,7 +21,7 @@ import {
 } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type Fact, type UnixMs, unreachable } from "../../events/index.ts";
-import { answerCarriersOf, assertionRulesOf } from "../headers/assertion-rules.ts";
+import { assertionRulesOf, replyCarriersOf } from "../headers/assertion-rules.ts";
 import { type CanonicalRequest, canonicalise } from "../message/canonical-request.ts";
 import { recordedMethod, recordedPath, roundedMs } from "../message/recorded-text.ts";
 import { isReserved, isSignInPath } from "../message/reserved-paths.ts";
@@ -135,7 +135,7 @@ export function createDecisionPoint(ports: DecisionPorts, reached: ReachedHandle
   const routes = compileRoutes(config.routes);
   const trusts = compileClientTrusts(config);
   const hosts = new Set(config.routes.map(({ host }) => host));
-  const carriers = answerCarriersOf(config);
+  const carriers = replyCarriersOf(config);
   const assertionRules = new WeakMap<RouteConfig, AssertionRules>();
 
   async function ask(asked: Question): Promise<Verdict> {

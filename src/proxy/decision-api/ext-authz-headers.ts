@@ -5,9 +5,9 @@
  * read as one of ours, and our own credentials. `X-Forwarded-*`, `X-Envoy-*` and the request id are Envoy's to make.
  */
 import type { Config } from "../../config/index.ts";
-import { isOurAuthorization, stripReferer } from "../headers/upstream-headers.ts";
+import { isOwnAuthorization, stripReferer } from "../headers/upstream-headers.ts";
 import { ownCookies } from "../message/cookies.ts";
-import { fold, isReservedName } from "../message/header-names.ts";
+import { foldName, isReservedName } from "../message/header-names.ts";
 import type { Verdict } from "./decision-point.ts";
 
 export type UpstreamChanges = Readonly<{
@@ -32,12 +32,12 @@ export function upstreamChanges(
     else set.set(name.toLowerCase(), value);
   }
   removed.add(neverTheCallers);
-  const claims = new Set(Object.keys(jwtClaimsHeaders).map(fold));
+  const claims = new Set(Object.keys(jwtClaimsHeaders).map(foldName));
   for (const [name, value] of Object.entries(request.headers)) {
     if (set.has(name)) continue;
-    const folded = fold(name);
+    const folded = foldName(name);
     if (claims.has(folded) || (isReservedName(folded) && !isEnvoys(folded))) removed.add(name);
-    else if (name === "authorization" && isOurAuthorization(route, value)) removed.add(name);
+    else if (name === "authorization" && isOwnAuthorization(route, value)) removed.add(name);
     else if (name === "cookie") replaceOrRemove(name, value, ownCookies(cookie.name).strip(value));
     else if (name === "referer") replaceOrRemove(name, value, stripReferer(value));
   }

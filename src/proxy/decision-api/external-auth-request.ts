@@ -14,7 +14,7 @@
 import { isIP } from "node:net";
 import { type Fact, unreachable } from "../../events/index.ts";
 import { parseHost } from "../message/canonical-request.ts";
-import { hopByHop, nominated } from "../message/header-names.ts";
+import { connectionHeaderNames, hopByHopNames } from "../message/header-names.ts";
 import type { Described } from "./decision-point.ts";
 
 export type GatewayForm = "forward-auth" | "auth-request" | "ext-authz";
@@ -140,11 +140,11 @@ export function linesOf(rawHeaders: readonly string[]): readonly string[] {
   const connection: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2)
     if (rawHeaders[i]?.toLowerCase() === "connection") connection.push(rawHeaders[i + 1] ?? "");
-  const dropped = nominated(connection.length === 0 ? undefined : connection.join(","));
+  const dropped = connectionHeaderNames(connection.length === 0 ? undefined : connection.join(","));
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]?.toLowerCase() ?? "";
     if (name === "host" || name === "content-length" || name === "expect" || name.startsWith(":")) continue;
-    if (hopByHop.has(name) || dropped?.has(name)) continue;
+    if (hopByHopNames.has(name) || dropped?.has(name)) continue;
     if (name.startsWith("x-forwarded-") || name.startsWith("x-original-")) continue;
     lines.push(rawHeaders[i] ?? "", rawHeaders[i + 1] ?? "");
   }

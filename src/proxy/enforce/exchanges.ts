@@ -9,7 +9,7 @@
  * - A response that is complete in this process may still be in the kernel's send queue. Until the caller's kernel has acknowledged it,
  *   its exchange counts as closed, stays registered, and is re-decided and cut like an open one (`Delivery`). The next response on the
  *   connection may stand for it (`takeOver`), so that the hot path makes no system call and a connection keeps few of them.
- * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`CutUnderWay`).
+ * - A cut is an effect. Its performer destroys the sockets, and says when no further byte can leave (`PendingCut`).
  * - The lease, the expiry and the lifetime are comparisons, made on every read (`mayCarry`; docs/adr/0028). `sweep` makes the same
  *   comparisons for silent streams; no safety rests on it.
  */
@@ -17,7 +17,7 @@ import type { FactKey } from "../../auth/index.ts";
 import { CodedError, type Fact, type MonotonicMs, type UnixMs, unreachable } from "../../events/index.ts";
 import type { Change, Clock, Freshness } from "../../replication/index.ts";
 import type { Flush } from "../http1/flush-scheduler.ts";
-import { type CutUnderWay, type Delivery, resetSoon, together } from "../message/deliveries.ts";
+import { combineDeliveries, type Delivery, type PendingCut, resetAfterWait } from "../message/deliveries.ts";
 import { FactIndex, type Readings } from "./fact-index.ts";
 import { type Linked, LinkedList } from "./intrusive-list.ts";
 
@@ -64,7 +64,7 @@ export type ExchangeOptions = ExchangeTerms &
 
 /** Ends the exchange permanently. Undefined: no further byte can leave. Called at most once. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most performers destroy a socket and return nothing.
-export type Cut = (reason: CutReason) => void | CutUnderWay;
+export type Cut = (reason: CutReason) => void | PendingCut;
 
 /** Called once: every cut that had begun is done, or some have failed. */
 export type Settled = (failure: CutFailedError | null) => void;
@@ -150,7 +150,7 @@ export class Exchange implements Linked<Exchange> {
   }
 
   /** Its bytes are being discarded though it was not cut. Changes are enforced after that. */
-  waitsFor(discarding: CutUnderWay): void {
+  waitsFor(discarding: PendingCut): void {
     this.#registry.cutting(discarding);
   }
 
@@ -174,7 +174,7 @@ export class Exchange implements Linked<Exchange> {
    * stopped meanwhile, it is looked at again.
    * @returns as `mayCarry`
    */
-  mayLeave(flush: Flush): boolean {
+  mayFlush(flush: Flush): boolean {
     if (this.cutReason !== undefined) return false;
     return flush.now - this.lookedAt <= waitMsMax || this.mayCarry();
   }
@@ -188,16 +188,16 @@ export class Exchange implements Linked<Exchange> {
   }
 
   /** Most responses are delivered before there is anything to decide. */
-  #redecideUndelivered(delivery: Delivery): CutUnderWay {
+  #redecideUndelivered(delivery: Delivery): PendingCut {
     const redecide = (): void => {
       this.#redeciding -= 1;
       if (this.cutReason !== undefined || this.leaveIfDelivered()) return;
       // Nothing is left of the older one that could be decided again, so what is not known to be permitted goes.
-      if (this.#redecideNow() && delivery.holdsOlder()) this.cut("not-permitted");
+      if (this.#redecideNow() && delivery.hasUndeliveredOlder()) this.cut("not-permitted");
     };
     this.#redeciding += 1;
-    const then: CutUnderWay["then"] = (done, failed) =>
-      delivery.soon().then(() => {
+    const then: PendingCut["then"] = (done, failed) =>
+      delivery.waitBriefly().then(() => {
         try {
           redecide();
         } catch (error) {
@@ -247,7 +247,7 @@ export class Exchange implements Linked<Exchange> {
     this.cutReason = reason;
     this.#registry.counted(reason);
     this.#destroy(reason);
-    for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.cutting(resetSoon(unsent));
+    for (const unsent of this.#unsent) if (!unsent.isDone()) this.#registry.cutting(resetAfterWait(unsent));
     this.#unsent = nothing;
   }
 
@@ -270,7 +270,7 @@ export class Exchange implements Linked<Exchange> {
     else {
       this.#state = "delivering";
       // A response that was complete when the lease ended is usually acknowledged within milliseconds.
-      this.#cut = (reason) => (reason === "stale" ? resetSoon(delivery) : delivery.reset());
+      this.#cut = (reason) => (reason === "stale" ? resetAfterWait(delivery) : delivery.reset());
     }
     this.#registry.closed(this, this.#state);
   }
@@ -293,7 +293,7 @@ export class Exchange implements Linked<Exchange> {
     if (this.#unsent === nothing) return answer;
     const left = this.#unsent.filter((unsent) => !unsent.isDone());
     if (answer !== undefined) left.push(answer);
-    return left.length > 1 ? together(left) : left[0];
+    return left.length > 1 ? combineDeliveries(left) : left[0];
   }
 
   /** @returns whether it has left */
@@ -474,7 +474,7 @@ export class Exchanges {
     this.#onUndecided(error);
   }
 
-  cutting(cut: CutUnderWay): void {
+  cutting(cut: PendingCut): void {
     this.#cuts += 1;
     const cutting = new Cutting(this.#cuts);
     this.#cutting.push(cutting);

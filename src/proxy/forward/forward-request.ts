@@ -8,7 +8,12 @@ import type { Exchange } from "../enforce/exchanges.ts";
 import type { ResponseRules } from "../headers/downstream-headers.ts";
 import type { ForwardedTokens } from "../headers/provider-tokens.ts";
 import { withSearch } from "../headers/rewrite.ts";
-import { type Identity, passedTrailers, stripSessionQuery, upstreamLines } from "../headers/upstream-headers.ts";
+import {
+  forwardedTrailers,
+  stripSessionQuery,
+  type UpstreamIdentity,
+  upstreamLines,
+} from "../headers/upstream-headers.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import type { RequestLines } from "../message/received-lines.ts";
@@ -18,8 +23,8 @@ import type { Permitted } from "../request/authorize.ts";
 import type { Visit } from "../request/request-context.ts";
 import { authorityOf } from "../routing/route-table.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
-import type { Bound } from "../upstream/pool-metrics.ts";
-import type { Asking, NextUpstream } from "../upstream/upstream-choice.ts";
+import type { BreakerBound } from "../upstream/pool-metrics.ts";
+import type { BalancingCaller, NextUpstream } from "../upstream/upstream-choice.ts";
 import type { Counted, ForwardFailure, ForwardJob } from "./http-forwarder.ts";
 
 export type SendingTools = Readonly<{
@@ -30,20 +35,20 @@ export type SendingTools = Readonly<{
 }>;
 
 /** Who is introduced to the upstream; null: nobody, or without tokens. */
-type Introduced = Readonly<{ identity: Identity | null; tokens: ForwardedTokens | null }>;
+type Introduced = Readonly<{ identity: UpstreamIdentity | null; tokens: ForwardedTokens | null }>;
 
 /** Where to: the upstream that was chosen, how the next one would be, and the path as that route rewrites it. */
-type Chosen = Readonly<{ target: UpstreamTarget; next: NextUpstream; asking: Asking; rewritten: string }>;
+type Chosen = Readonly<{ target: UpstreamTarget; next: NextUpstream; asking: BalancingCaller; rewritten: string }>;
 
 const grpc = /^application\/grpc(?:\+|;|$)/i;
 
 export class Sending implements ForwardJob {
   readonly #tools: SendingTools;
   readonly #permitted: Permitted;
-  readonly #identity: Identity | null;
+  readonly #identity: UpstreamIdentity | null;
   readonly #tokens: ForwardedTokens | null;
   readonly #next: NextUpstream;
-  readonly #asking: Asking;
+  readonly #asking: BalancingCaller;
   /** Of its trace; null: none is made. */
   readonly #place: ReturnType<NonNullable<Visit["trace"]>["upstreamBegins"]> | null;
   readonly target: UpstreamTarget;
@@ -82,7 +87,7 @@ export class Sending implements ForwardJob {
     return this.#permitted.visit;
   }
   get tellsRequestId(): boolean {
-    return this.#permitted.plan.headerRules.tellsRequestId;
+    return this.#permitted.plan.headerRules.sendsRequestId;
   }
   get rules(): ResponseRules {
     return this.#permitted.plan.responseRules;
@@ -153,13 +158,13 @@ export class Sending implements ForwardJob {
     this.#tools.metrics.resent();
   }
 
-  onOverflow(bound: Bound): void {
+  onOverflow(bound: BreakerBound): void {
     this.#tools.metrics.overflow(this.#permitted.plan.route.id, bound);
   }
 
   trailersOf(lines: readonly string[]): readonly string[] {
     const { plan, request } = this.#permitted;
-    return passedTrailers(plan.headerRules, request, lines);
+    return forwardedTrailers(plan.headerRules, request, lines);
   }
 
   another(failed: UpstreamTarget): ReturnType<ForwardJob["another"]> {

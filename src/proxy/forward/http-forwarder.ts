@@ -25,10 +25,10 @@ import {
   type UpstreamPool,
 } from "../message/upstream-call.ts";
 import type { FailureReason } from "../reply/failures.ts";
-import { overflowOf, type UpstreamTarget } from "../upstream/connection-pools.ts";
-import type { Bound } from "../upstream/pool-metrics.ts";
+import { exceededBoundOf, type UpstreamTarget } from "../upstream/connection-pools.ts";
+import type { BreakerBound } from "../upstream/pool-metrics.ts";
 import { Deadline } from "./deadline-timer.ts";
-import { KeptBody } from "./retry-body.ts";
+import { RetryBody } from "./retry-body.ts";
 
 export type ForwardJob = Readonly<{
   downstream: Downstream;
@@ -59,7 +59,7 @@ export type ForwardJob = Readonly<{
   onRetry: () => void;
   /** It is sent again, on a fresh connection, because a kept one was closed. */
   onResend: () => void;
-  onOverflow: (bound: Bound) => void;
+  onOverflow: (bound: BreakerBound) => void;
   /** What of a request's trailers is passed on; names and values in turn. */
   trailersOf: (lines: readonly string[]) => readonly string[];
   /** Another upstream for a request of which nothing was sent, with the headers that it gets; undefined: there is none. */
@@ -102,7 +102,7 @@ const keptBytesMax = 16_384;
 const repeatable: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
 /** Everything about the answer goes through `downstream`; when it closes, the exchange is over. */
 export function forward(_permit: Permit, job: ForwardJob): void {
-  const bound = overflowOf(job.target, poolOf(job, job.target));
+  const bound = exceededBoundOf(job.target, poolOf(job, job.target));
   if (bound !== undefined) {
     job.onOverflow(bound);
     job.onFailed({ type: "busy" });
@@ -138,7 +138,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   /** The second try is not answered yet. */
   #repeatCounts = false;
   /** Of the request's body, while it may have to be sent again; null: none of it is. */
-  #kept: KeptBody | null = null;
+  #kept: RetryBody | null = null;
   /** Of a body that was read in full: its trailers, as they are passed on. */
   #trailers: readonly string[] | undefined;
   /** The second try takes no body yet. */
@@ -177,7 +177,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
   #dispatch(refused?: UpstreamCall): void {
     const { method, path, idleTimeoutMs, downstream, tellsRequestId, requestId } = this.#job;
     const pool = poolOf(this.#job, this.#target);
-    if (this.#repeating === undefined && downstream.hasBody && pool.refusesUnread) this.#kept = new KeptBody();
+    if (this.#repeating === undefined && downstream.hasBody && pool.reportsUnprocessed) this.#kept = new RetryBody();
     const call = pool.call(
       {
         method,
@@ -196,7 +196,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
 
   // --- the upstream's side
 
-  mayBegin(call: UpstreamCall): boolean {
+  maySend(call: UpstreamCall): boolean {
     this.#call = call;
     const { exchange, counted } = this.#job;
     if (this.#over || !exchange.mayCarry()) return false;
@@ -205,7 +205,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     return true;
   }
 
-  onHint(status: number, lines: RawHeaders): void {
+  onInformational(status: number, lines: RawHeaders): void {
     if (this.#over || status !== 103 || !this.#job.exchange.mayCarry()) return; // others concern one connection only
     // They may be left out: a caller that does not read, or an upstream that never stops, makes none pile up here.
     if (this.#job.downstream.needsDrain || ++this.#hints > hintsMax) return;
@@ -224,7 +224,7 @@ class Forwarding implements UpstreamHandler, BodyReader {
     this.#repeatEnds();
     this.#target.report?.({ type: "answered", status });
     counted.answeredAt = exchange.lookedAt;
-    downstream.carries(exchange);
+    downstream.bindExchange(exchange);
     try {
       downstream.writeHead(status, downstreamLines(rules, lines), requestId);
     } catch (error) {

@@ -1,5 +1,5 @@
 /** Kept body: the beginning of a body, in one piece however small the pieces were in which it came. Pure. */
-export class KeptBody {
+export class RetryBody {
   #bytes: Buffer = Buffer.alloc(0);
   length = 0;
 

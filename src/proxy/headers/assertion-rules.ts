@@ -18,17 +18,17 @@ export function assertionRulesOf(route: RouteConfig, carriers: IdentityCarriers)
 
 /** The headers that the proxy itself sends to the route's upstream. */
 export function carriersOf(rules: HeaderRules, config: Pick<Config, "jwtClaimsHeaders">): IdentityCarriers {
-  const { withheld, wantsIdentity, set, kubernetes } = rules;
-  const passes = wantsIdentity === "assertion-and-claims";
-  const references = set.flatMap(({ parts }) => parts.filter(({ type }) => type === "jwt")).length;
+  const { suppressed, wantsIdentity, set, kubernetes } = rules;
+  const passesIdentity = wantsIdentity === "assertion-and-claims";
+  const assertionReferences = set.flatMap(({ parts }) => parts.filter(({ type }) => type === "jwt")).length;
   return {
-    assertions: references + (passes && !withheld.has("x-pomerium-jwt-assertion") ? 1 : 0),
-    claimHeaders: passes ? Object.keys(config.jwtClaimsHeaders).filter((name) => !withheld.has(name)) : [],
+    assertions: assertionReferences + (passesIdentity && !suppressed.has("x-pomerium-jwt-assertion") ? 1 : 0),
+    claimHeaders: passesIdentity ? Object.keys(config.jwtClaimsHeaders).filter((name) => !suppressed.has(name)) : [],
     impersonation: kubernetes !== null,
   };
 }
 
 /** The headers of an answer to another proxy: forward-auth or Envoy's external authorization. */
-export function answerCarriersOf(config: Pick<Config, "jwtClaimsHeaders">): IdentityCarriers {
+export function replyCarriersOf(config: Pick<Config, "jwtClaimsHeaders">): IdentityCarriers {
   return { assertions: 1, claimHeaders: Object.keys(config.jwtClaimsHeaders), impersonation: false };
 }

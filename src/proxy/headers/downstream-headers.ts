@@ -8,9 +8,9 @@
 import type { RouteConfig } from "../../config/index.ts";
 import type { OwnCookies } from "../message/cookies.ts";
 import { HeaderLines } from "../message/header-lines.ts";
-import { headerValue, hopByHop, nominated } from "../message/header-names.ts";
+import { HeaderNameCache } from "../message/header-name-cache.ts";
+import { connectionHeaderNames, headerValue, hopByHopNames } from "../message/header-names.ts";
 import type { AnswerLines } from "../message/received-lines.ts";
-import { RememberedNames } from "../message/remembered-names.ts";
 
 export type ResponseRules = Readonly<{
   /** Lowercase names of what we set ourselves. */
@@ -21,26 +21,29 @@ export type ResponseRules = Readonly<{
   rewrites: ReadonlyMap<string, readonly Readonly<{ prefix: string; value: string }>[]> | null;
   cookies: OwnCookies;
   /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
-  fates: RememberedNames<Fate>;
+  actions: HeaderNameCache<ResponseHeaderAction>;
 }>;
 
-type Fate = "pass" | "drop" | "cookie" | "rewrite";
+type ResponseHeaderAction = "pass" | "drop" | "cookie" | "rewrite";
 
 /** Statements that only the proxy makes about its own answers. */
-const ours: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
+const proxyOnlyHeaders: ReadonlySet<string> = new Set(["x-request-id", "x-pomerium-intercepted-response"]);
 
 export function compileResponseRules(
   route: Pick<RouteConfig, "setResponseHeaders" | "rewriteResponseHeaders">,
   cookies: OwnCookies,
 ): ResponseRules {
   const added = Object.entries(route.setResponseHeaders).flatMap(([name, value]) => [name, headerValue(value)]);
-  const replaced = new Set([...Object.keys(route.setResponseHeaders).map((name) => name.toLowerCase()), ...ours]);
+  const replaced = new Set([
+    ...Object.keys(route.setResponseHeaders).map((name) => name.toLowerCase()),
+    ...proxyOnlyHeaders,
+  ]);
   return {
     replaced,
     added,
     rewrites: compileRewrites(route.rewriteResponseHeaders),
     cookies,
-    fates: new RememberedNames(),
+    actions: new HeaderNameCache(),
   };
 }
 
@@ -56,7 +59,7 @@ function compileRewrites(rewrites: RouteConfig["rewriteResponseHeaders"]): Respo
 }
 
 /** Each in turn, as Pomerium has them: a plain prefix, and only that. */
-function rewritten(rewrites: NonNullable<ResponseRules["rewrites"]>, name: string, written: string): string {
+function applyRewrites(rewrites: NonNullable<ResponseRules["rewrites"]>, name: string, written: string): string {
   let text = written;
   for (const { prefix, value } of rewrites.get(name) ?? [])
     if (text.startsWith(prefix)) text = value + text.slice(prefix.length);
@@ -78,16 +81,16 @@ export function downstreamLines(rules: ResponseRules, received: AnswerLines): He
 /** @returns names and values in turn; the request's id is added where they are sent */
 export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders): string[] {
   const lines: string[] = [];
-  const dropped = nominated(connectionOf(raw));
+  const connectionNames = connectionHeaderNames(connectionOf(raw));
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? "";
-    if (dropped?.has(name.toLowerCase())) continue;
-    const fate = rules.fates.get(name) ?? learn(rules, name);
-    if (fate === "drop") continue;
+    if (connectionNames?.has(name.toLowerCase())) continue;
+    const action = rules.actions.get(name) ?? cacheAction(rules, name);
+    if (action === "drop") continue;
     let value = raw[i + 1] ?? "";
-    if (fate !== "pass") {
-      if (rules.rewrites !== null) value = rewritten(rules.rewrites, name.toLowerCase(), value);
-      if (fate === "cookie" && rules.cookies.isOurs(value)) continue;
+    if (action !== "pass") {
+      if (rules.rewrites !== null) value = applyRewrites(rules.rewrites, name.toLowerCase(), value);
+      if (action === "cookie" && rules.cookies.isOwn(value)) continue;
     }
     lines.push(name, value);
   }
@@ -95,14 +98,14 @@ export function buildDownstreamHeaders(rules: ResponseRules, raw: RawHeaders): s
   return lines;
 }
 
-function learn(rules: ResponseRules, name: string): Fate {
-  const fate = fateOf(rules, name.toLowerCase());
-  rules.fates.add(name, fate);
-  return fate;
+function cacheAction(rules: ResponseRules, name: string): ResponseHeaderAction {
+  const action = actionFor(rules, name.toLowerCase());
+  rules.actions.add(name, action);
+  return action;
 }
 
-function fateOf({ replaced, rewrites }: ResponseRules, lower: string): Fate {
-  if (hopByHop.has(lower) || replaced.has(lower)) return "drop";
+function actionFor({ replaced, rewrites }: ResponseRules, lower: string): ResponseHeaderAction {
+  if (hopByHopNames.has(lower) || replaced.has(lower)) return "drop";
   if (lower === "set-cookie") return "cookie";
   return rewrites?.has(lower) === true ? "rewrite" : "pass";
 }
@@ -113,7 +116,7 @@ export function trailerPairs(rules: ResponseRules, raw: RawHeaders): (readonly [
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? "";
     const lower = name.toLowerCase();
-    if (hopByHop.has(lower) || rules.replaced.has(lower) || neverInTrailers.has(lower)) continue;
+    if (hopByHopNames.has(lower) || rules.replaced.has(lower) || neverInTrailers.has(lower)) continue;
     kept.push([name, raw[i + 1] ?? ""]);
   }
   return kept;

@@ -21,16 +21,18 @@ export function compileRewrite(route: Pick<RouteConfig, "match" | "prefixRewrite
   if (regexRewrite !== null) {
     const { pattern, substitution } = regexRewrite;
     const replace = compileSubstitution({ pattern, substitution: encodedPath(substitution) });
-    return (rawPath) => checked(replace(rawPath));
+    return (rawPath) => requireSendable(replace(rawPath));
   }
   if (prefixRewrite === null) return (rawPath) => rawPath;
   const replacement = encodedPath(prefixRewrite);
-  if (match.kind !== "prefix") return () => checked(replacement);
+  if (match.kind !== "prefix") return () => requireSendable(replacement);
   const prefix = literal(match.value);
   return (rawPath) => {
     const rest = rawPath.slice(rawLength(rawPath, prefix));
     const boundary = prefix.endsWith("/") || rest.startsWith("/");
-    return checked(boundary ? `${replacement.replace(/\/$/, "")}/${rest.replace(/^\//, "")}` : replacement + rest);
+    return requireSendable(
+      boundary ? `${replacement.replace(/\/$/, "")}/${rest.replace(/^\//, "")}` : replacement + rest,
+    );
   };
 }
 
@@ -42,7 +44,7 @@ export function encodedPath(configured: string): string {
 /** Replaces every match of an RE2 expression. */
 export function compileSubstitution(how: NonNullable<RouteConfig["regexRewrite"]>): (text: string) => string {
   const pattern = RE2JS.compile(how.pattern);
-  const replacement = substitute(how.substitution);
+  const replacement = compileReplacement(how.substitution);
   return (text) => pattern.matcher(text).replaceAll(replacement);
 }
 
@@ -56,7 +58,7 @@ function rawLength(rawPath: string, prefix: string): number {
 }
 
 /** `\1` names a group and `\\` is a backslash, as in RE2; everything else, a dollar sign too, is itself. */
-function substitute(substitution: string): (...found: readonly unknown[]) => string {
+function compileReplacement(substitution: string): (...found: readonly unknown[]) => string {
   const parts = substitution.split(/(\\[0-9\\])/);
   return (...found) =>
     parts
@@ -77,11 +79,11 @@ export function withSearch(rewritten: string, search: string): string {
 }
 
 /** Printable ASCII, without a fragment; what stands behind the first question mark is no part of the path. */
-const sendable = /^(\/[!-"$->@-~]*)(?:\?[!-"$-~]*)?$/;
+const sendablePattern = /^(\/[!-"$->@-~]*)(?:\?[!-"$-~]*)?$/;
 
-function checked(rewritten: string): string | undefined {
+function requireSendable(rewritten: string): string | undefined {
   if (rewritten.length > 32_768) return undefined;
-  const [, path] = sendable.exec(rewritten) ?? [];
+  const [, path] = sendablePattern.exec(rewritten) ?? [];
   if (path === undefined || dotSegment.test(path)) return undefined;
   if (!path.includes("%")) return rewritten;
   const decoded = decodeOnce(path);

@@ -15,7 +15,7 @@ export type ServiceAccountTokens = Readonly<{
   close(): void;
 }>;
 
-const lookEveryMs = 1_000;
+const checkEveryMs = 1_000;
 const tokenCharsMax = 16_384;
 
 export function openServiceAccountTokens(routes: readonly RouteConfig[], logger: Logger): ServiceAccountTokens {
@@ -24,7 +24,7 @@ export function openServiceAccountTokens(routes: readonly RouteConfig[], logger:
     if (kubernetes !== null && kubernetes.tokenFile !== null)
       files.set(kubernetes.tokenFile, { token: kubernetes.token, trouble: false });
 
-  async function look(path: string, state: { token: string; trouble: boolean }): Promise<void> {
+  async function reload(path: string, state: { token: string; trouble: boolean }): Promise<void> {
     const text = await readOrdinaryFile(path).catch(() => "");
     const token = text.trim();
     const good = /^[\x21-\x7e]+$/.test(token) && token.length <= tokenCharsMax;
@@ -35,8 +35,8 @@ export function openServiceAccountTokens(routes: readonly RouteConfig[], logger:
     if (good) state.token = token;
   }
   const timer = setInterval(() => {
-    for (const [path, state] of files) void look(path, state);
-  }, lookEveryMs);
+    for (const [path, state] of files) void reload(path, state);
+  }, checkEveryMs);
   timer.unref();
   if (files.size === 0) clearInterval(timer);
 

@@ -15,35 +15,41 @@ import type { ProviderTokens } from "../../events/index.ts";
 import { type CanonicalRequest, parseHost } from "../message/canonical-request.ts";
 import type { OwnCookies } from "../message/cookies.ts";
 import { HeaderLines } from "../message/header-lines.ts";
-import { fold, headerValue, hopByHop, isReservedName, nominated } from "../message/header-names.ts";
+import { HeaderNameCache } from "../message/header-name-cache.ts";
+import {
+  connectionHeaderNames,
+  foldName,
+  headerValue,
+  hopByHopNames,
+  isReservedName,
+} from "../message/header-names.ts";
 import type { RequestLines } from "../message/received-lines.ts";
-import { RememberedNames } from "../message/remembered-names.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import { routingKeyOf } from "../upstream/balancer.ts";
 import { neverInTrailers } from "./downstream-headers.ts";
 import {
-  type Impersonated,
+  type ImpersonatedUser,
+  identifiesCaller,
   impersonationLines,
   type KubernetesRules,
-  namesCaller,
-  withoutBearer,
+  withoutBearerToken,
 } from "./kubernetes.ts";
 import { compileSubstitution } from "./rewrite.ts";
 
 /** What the assertion room made for this principal, host and route. */
-export type Identity = Impersonated &
+export type UpstreamIdentity = ImpersonatedUser &
   Readonly<{ assertion: string; claimHeaders: readonly (readonly [string, string])[] }>;
 
 /** A route's rules, compiled once. */
 export type HeaderRules = Readonly<{
   route: RouteConfig;
   /** The upstream is told what its requests are hashed by, as Pomerium tells it. */
-  tellsRoutingKey: boolean;
+  sendsRoutingKey: boolean;
   hostOfPath: ((rawPath: string) => string) | null;
-  tellsRequestId: boolean;
+  sendsRequestId: boolean;
   /** By raw name: what happens to a line. Filled as names are met, up to a bound. */
-  fates: RememberedNames<Fate>;
-  fateOf: (name: string) => Fate;
+  actions: HeaderNameCache<HeaderAction>;
+  actionFor: (name: string) => HeaderAction;
   set: readonly Readonly<{ name: string; parts: readonly HeaderPart[] }>[];
   /** Whether the assertion is needed at all. */
   wantsIdentity: "assertion-and-claims" | "assertion" | "nothing";
@@ -55,13 +61,13 @@ export type HeaderRules = Readonly<{
   trustedHops: number;
   skipXffAppend: boolean;
   /** Lowercase names of ours that are not sent: the route removes them, or says them itself. */
-  withheld: ReadonlySet<string>;
+  suppressed: ReadonlySet<string>;
 }>;
 
-type Fate = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
+type HeaderAction = "pass" | "drop" | "cookie" | "authorization" | "referer" | "protocols";
 
 /** Ours to make, from parsed values: never copied. */
-const ownLines: ReadonlySet<string> = new Set(["host", "expect", "content-length"]);
+const rebuiltNames: ReadonlySet<string> = new Set(["host", "expect", "content-length"]);
 
 export function compileHeaderRules(
   route: RouteConfig,
@@ -74,26 +80,26 @@ export function compileHeaderRules(
     name,
     parts: parseHeaderTemplate(value).parts,
   }));
-  const replaced = new Set([...Object.keys(config.jwtClaimsHeaders), ...set.map(({ name }) => name)].map(fold));
+  const replaced = new Set([...Object.keys(config.jwtClaimsHeaders), ...set.map(({ name }) => name)].map(foldName));
   const removed = new Set(route.removeRequestHeaders.map((name) => name.toLowerCase()));
-  const withheld = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);
-  const fateOf = (name: string): Fate => {
+  const suppressed = new Set([...removed, ...set.map(({ name }) => name.toLowerCase())]);
+  const actionFor = (name: string): HeaderAction => {
     const lower = name.toLowerCase();
-    if (hopByHop.has(lower) || ownLines.has(lower) || removed.has(lower)) return "drop";
-    const folded = fold(lower);
+    if (hopByHopNames.has(lower) || rebuiltNames.has(lower) || removed.has(lower)) return "drop";
+    const folded = foldName(lower);
     if (replaced.has(folded) || isReservedName(folded)) return "drop";
-    if (kubernetes !== null && namesCaller(folded)) return "drop"; // the call is made with a token of ours
+    if (kubernetes !== null && identifiesCaller(folded)) return "drop"; // the call is made with a token of ours
     if (kubernetes !== null && lower === "sec-websocket-protocol") return "protocols";
     return lower === "cookie" || lower === "authorization" || lower === "referer" ? lower : "pass";
   };
   const usesAssertion = set.some(({ parts }) => parts.some(({ type }) => type === "jwt"));
   return {
     route,
-    tellsRoutingKey: route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev",
+    sendsRoutingKey: route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev",
     hostOfPath,
-    tellsRequestId: !withheld.has("x-request-id"),
-    fates: new RememberedNames(),
-    fateOf,
+    sendsRequestId: !suppressed.has("x-request-id"),
+    actions: new HeaderNameCache(),
+    actionFor,
     set,
     wantsIdentity: route.passIdentityHeaders
       ? "assertion-and-claims"
@@ -105,7 +111,7 @@ export function compileHeaderRules(
     cookies,
     trustedHops: config.xffNumTrustedHops,
     skipXffAppend: config.skipXffAppend,
-    withheld,
+    suppressed,
   };
 }
 
@@ -120,7 +126,7 @@ export type UpstreamHeadersInput = Readonly<{
   /** Host and port of the upstream that was chosen. */
   upstreamHost: string;
   sessionId: string | null;
-  identity: Identity | null;
+  identity: UpstreamIdentity | null;
   /** Of the caller's session, where the route forwards them. */
   tokens?: Pick<ProviderTokens, "idToken" | "accessToken"> | null;
   /** What the caller showed, when it is valid on this route. */
@@ -133,7 +139,7 @@ export type SentLines = Readonly<{
   peer: string;
   upstreamHost: string;
   sessionId: string | null;
-  identity: Identity | null;
+  identity: UpstreamIdentity | null;
   tokens: UpstreamHeadersInput["tokens"];
   certificate: UpstreamHeadersInput["certificate"];
   lines: HeaderLines;
@@ -177,24 +183,24 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   const { headers, rawHeaders } = request;
   const host = upstreamHostHeader(rules, input);
   const lines: string[] = ["host", host];
-  const dropped = nominated(headers["connection"]);
+  const connectionNames = connectionHeaderNames(headers["connection"]);
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? "";
     const value = rawHeaders[i + 1] ?? "";
-    if (dropped?.has(name.toLowerCase())) continue;
-    const fate = rules.fates.get(name) ?? learn(rules, name);
-    if (fate === "drop") continue;
-    if (fate === "pass") lines.push(name, value);
-    else if (fate === "referer") lines.push(name, stripReferer(value));
-    else if (fate === "cookie" || fate === "protocols") {
-      const kept = fate === "cookie" ? rules.cookies.strip(value) : withoutBearer(value);
-      if (kept !== undefined) lines.push(name, kept);
-    } else if (!isOurAuthorization(rules.route, value)) lines.push(name, value);
+    if (connectionNames?.has(name.toLowerCase())) continue;
+    const action = rules.actions.get(name) ?? cacheAction(rules, name);
+    if (action === "drop") continue;
+    if (action === "pass") lines.push(name, value);
+    else if (action === "referer") lines.push(name, stripReferer(value));
+    else if (action === "cookie" || action === "protocols") {
+      const stripped = action === "cookie" ? rules.cookies.strip(value) : withoutBearerToken(value);
+      if (stripped !== undefined) lines.push(name, stripped);
+    } else if (!isOwnAuthorization(rules.route, value)) lines.push(name, value);
   }
   const length = headers["content-length"];
   if (length !== undefined) lines.push("content-length", length);
   const add = (name: string, value: string): void => {
-    if (!rules.withheld.has(name)) lines.push(name, value);
+    if (!rules.suppressed.has(name)) lines.push(name, value);
   };
   add("x-forwarded-proto", input.scheme);
   const { trustedHops, skipXffAppend } = rules;
@@ -202,7 +208,7 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
   if (addresses !== "") add("x-forwarded-for", addresses);
   add("x-envoy-external-address", callerAddress(headers["x-forwarded-for"], input.peer, trustedHops));
   if (host !== input.authority) add("x-forwarded-host", input.authority);
-  if (rules.tellsRoutingKey && input.sessionId !== null) add("x-pomerium-routing-key", routingKeyOf(input.sessionId));
+  if (rules.sendsRoutingKey && input.sessionId !== null) add("x-pomerium-routing-key", routingKeyOf(input.sessionId));
   if (input.identity !== null && rules.wantsIdentity === "assertion-and-claims")
     addIdentity(add, trustedHops > 0 ? headers : null, input.identity);
   for (const { name, parts } of rules.set) lines.push(name, render(rules, parts, input));
@@ -215,31 +221,37 @@ export function buildUpstreamHeaders(rules: HeaderRules, input: UpstreamHeadersI
  * name would, where the head had none of that name, and where it cannot change what the head meant (RFC 9110 §6.5.1).
  * @param lines names and values in turn
  */
-export function passedTrailers(
+export function forwardedTrailers(
   rules: HeaderRules,
   { headers }: Pick<CanonicalRequest, "headers">,
   lines: readonly string[],
 ): readonly string[] {
-  const dropped = nominated(headers["connection"]);
+  const connectionNames = connectionHeaderNames(headers["connection"]);
   const passed: string[] = [];
   for (let i = 0; i < lines.length; i += 2) {
     const name = lines[i] ?? "";
     const lower = name.toLowerCase();
-    const decides = neverInTrailers.has(lower) || /^(?:if-|content-|access-control-|sec-|accept)|_/.test(lower);
-    if (decides || dropped?.has(lower) || headers[lower] !== undefined || rules.fateOf(name) !== "pass") continue;
+    const changesMeaning = neverInTrailers.has(lower) || /^(?:if-|content-|access-control-|sec-|accept)|_/.test(lower);
+    if (
+      changesMeaning ||
+      connectionNames?.has(lower) ||
+      headers[lower] !== undefined ||
+      rules.actionFor(name) !== "pass"
+    )
+      continue;
     passed.push(name, lines[i + 1] ?? "");
   }
   return passed;
 }
 
-function learn(rules: HeaderRules, name: string): Fate {
-  const fate = rules.fateOf(name);
-  rules.fates.add(name, fate);
-  return fate;
+function cacheAction(rules: HeaderRules, name: string): HeaderAction {
+  const action = rules.actionFor(name);
+  rules.actions.add(name, action);
+  return action;
 }
 
 /** A session handle in `Authorization`, or the token by which the caller was known; anything else there belongs to the upstream. */
-export function isOurAuthorization({ bearer }: Pick<RouteConfig, "bearer">, value: string): boolean {
+export function isOwnAuthorization({ bearer }: Pick<RouteConfig, "bearer">, value: string): boolean {
   return (bearer !== null ? /^\s*(?:pomerium|bearer)\s/i : /^\s*(?:pomerium\s|bearer\s+pomerium-)/i).test(value);
 }
 
@@ -247,7 +259,7 @@ export function isOurAuthorization({ bearer }: Pick<RouteConfig, "bearer">, valu
 function addIdentity(
   add: (name: string, value: string) => void,
   trusted: CanonicalRequest["headers"] | null,
-  identity: Identity,
+  identity: UpstreamIdentity,
 ): void {
   add("x-pomerium-jwt-assertion", identity.assertion);
   // Behind another Pomerium: the original caller's assertion. Another key signed it, so the upstream must verify it.
@@ -284,7 +296,7 @@ function certificateText(certificate: PresentedCertificate | null, what: "finger
 function copiedHeader(rules: HeaderRules, name: string, value: string): string {
   if (name === "cookie") return rules.cookies.strip(value) ?? "";
   if (name === "referer") return stripReferer(value);
-  if (name === "x-pomerium-authorization" || (name === "authorization" && isOurAuthorization(rules.route, value)))
+  if (name === "x-pomerium-authorization" || (name === "authorization" && isOwnAuthorization(rules.route, value)))
     return "";
   return value;
 }
@@ -307,12 +319,12 @@ function upstreamHostHeader({ route, hostOfPath }: HeaderRules, input: UpstreamH
   return route.preserveHostHeader ? input.authority : input.upstreamHost;
 }
 
-/** @param sent the caller's own `X-Forwarded-For` */
+/** @param received the caller's own `X-Forwarded-For` */
 export function forwardedFor(
-  sent: string | undefined,
+  received: string | undefined,
   how: Readonly<{ peer: string; trustedHops: number; skipXffAppend: boolean }>,
 ): string {
-  const trusted = trustedEntries(sent, how.trustedHops);
+  const trusted = trustedEntries(received, how.trustedHops);
   return (how.skipXffAppend ? trusted : [...trusted, how.peer]).join(", ");
 }
 
@@ -322,12 +334,12 @@ export function forwardedFor(
  */
 function trustedEntries(forwardedFor: string | undefined, hops: number): readonly string[] {
   if (hops === 0 || forwardedFor === undefined) return [];
-  const entries = forwardedFor.split(",").slice(-hops).map(addressOf);
+  const entries = forwardedFor.split(",").slice(-hops).map(parseAddress);
   return entries.every((entry) => entry !== undefined) ? entries : [];
 }
 
 /** Some proxies write the port too, and then brackets around IPv6. */
-function addressOf(entry: string): string | undefined {
+function parseAddress(entry: string): string | undefined {
   const text = entry.trim();
   const address = /^\[(.+)\](?::\d{1,5})?$/.exec(text)?.[1] ?? /^([\d.]+):\d{1,5}$/.exec(text)?.[1] ?? text;
   return isIP(address) === 0 ? undefined : address;
@@ -340,7 +352,7 @@ export function callerAddress(forwardedFor: string | undefined, peer: string, ho
 }
 
 /** The id that a trusted proxy in front of us has given a request: of anybody else it is a claim like any other. */
-export function givenRequestId(
+export function trustedRequestId(
   { headers }: Pick<CanonicalRequest, "headers">,
   trustedHops: number,
 ): string | undefined {

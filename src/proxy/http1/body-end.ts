@@ -6,14 +6,14 @@
  */
 const lineFeed = 0x0a;
 const carriageReturn = 0x0d;
-const bytesOfLineEnd = 2;
+const lineEndBytes = 2;
 
 export class BodyEnd {
   #phase: "data" | "size" | "extension" | "trailers";
   readonly #isChunked: boolean;
   /** Bytes of the body, or of the chunk and its line end, that have not come. */
-  #left: number;
-  #size = 0;
+  #bytesLeft: number;
+  #chunkSize = 0;
   #lineLength = 0;
   isFound: boolean;
 
@@ -21,7 +21,7 @@ export class BodyEnd {
   constructor(length: number) {
     this.#isChunked = length === Number.POSITIVE_INFINITY;
     this.#phase = this.#isChunked ? "size" : "data";
-    this.#left = this.#isChunked ? 0 : length;
+    this.#bytesLeft = this.#isChunked ? 0 : length;
     this.isFound = length === 0;
   }
 
@@ -35,23 +35,23 @@ export class BodyEnd {
   }
 
   #skip(bytes: Buffer, from: number): number {
-    const end = Math.min(from + this.#left, bytes.length);
-    this.#left -= end - from;
-    if (this.#left === 0 && this.#isChunked) this.#phase = "size";
-    else this.isFound = this.#left === 0;
+    const end = Math.min(from + this.#bytesLeft, bytes.length);
+    this.#bytesLeft -= end - from;
+    if (this.#bytesLeft === 0 && this.#isChunked) this.#phase = "size";
+    else this.isFound = this.#bytesLeft === 0;
     return end;
   }
 
   #readByte(byte: number): void {
     if (this.#phase === "trailers") this.#readTrailers(byte);
     else if (byte === lineFeed) {
-      this.#phase = this.#size === 0 ? "trailers" : "data";
-      this.#left = this.#size + bytesOfLineEnd;
-      this.#size = 0;
+      this.#phase = this.#chunkSize === 0 ? "trailers" : "data";
+      this.#bytesLeft = this.#chunkSize + lineEndBytes;
+      this.#chunkSize = 0;
     } else if (this.#phase === "size") {
       const digit = Number.parseInt(String.fromCharCode(byte), 16);
       if (Number.isNaN(digit)) this.#phase = "extension";
-      else this.#size = this.#size * 16 + digit;
+      else this.#chunkSize = this.#chunkSize * 16 + digit;
     }
   }
 

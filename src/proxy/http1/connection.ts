@@ -10,28 +10,28 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { headerLinesMax } from "../message/canonical-request.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
-import type { WritableValues } from "../message/header-values.ts";
-import type { Caller } from "../message/peer.ts";
+import type { HeaderValueCheck } from "../message/header-values.ts";
+import type { ConnectionPeer } from "../message/peer.ts";
 import { LastLines, RequestLines } from "../message/received-lines.ts";
 import { BodyEnd } from "./body-end.ts";
-import { CallerReading } from "./caller-socket.ts";
-import { Http1Exchange, type Http1Head } from "./downstream.ts";
+import { DownstreamSocketReader } from "./caller-socket.ts";
+import { Http1Downstream, type Http1Head } from "./downstream.ts";
 import { SocketOutlet } from "./outlet-socket.ts";
 import { type AfterHead, createParser, freeParser, type Http1Parser, methodOf, type RawLines } from "./parser.ts";
-import { bodyLengthOf, isHttp2Preface, upgradeIn, versionOf } from "./request-head.ts";
+import { bodyLengthOf, isHttp2Preface, upgradeOf, versionOf } from "./request-head.ts";
 import { RequestLineCheck } from "./request-line.ts";
 import { WaitingRequests } from "./waiting-requests.ts";
-import { AnswerWriter } from "./writer.ts";
+import { ResponseWriter } from "./writer.ts";
 
 /** The bytes are Pomerium's limit. */
 const headLimits = { bytesMax: 131_072, linesMax: headerLinesMax };
 /** Behind a handshake that is not answered yet. */
-const earlyBytesMax = 65_536;
+const upgradeBytesMax = 65_536;
 /** How long the rest of a request is thrown away after its answer, so that the caller gets to read the answer. */
 const lingerMs = 5_000;
 
 export class Http1Connection {
-  readonly caller: Caller;
+  readonly caller: ConnectionPeer;
   readonly #socket: Socket;
   readonly #scheme: "http" | "https";
   readonly #owner: ConnectionOwner;
@@ -43,24 +43,24 @@ export class Http1Connection {
   /** No request is read behind this one. */
   #isLast = false;
   /** Reads the socket from its second read on. */
-  #direct: CallerReading | undefined;
+  #socketReader: DownstreamSocketReader | undefined;
   /** Being answered. */
-  #current: Http1Exchange | undefined;
+  #current: Http1Downstream | undefined;
   /** Whose body is read. */
-  #reading: Http1Exchange | undefined;
-  readonly #waiting = new WaitingRequests<Http1Exchange>();
+  #receiving: Http1Downstream | undefined;
+  readonly #waiting = new WaitingRequests<Http1Downstream>();
   /** What came behind an upgrade. */
-  #early: Buffer[] | undefined;
-  readonly #lines = new LastLines(RequestLines.receive);
-  #earlyBytes = 0;
-  #held = false;
+  #bytesAfterUpgrade: Buffer[] | undefined;
+  readonly #lastLines = new LastLines(RequestLines.receive);
+  #upgradeBytes = 0;
+  #isPaused = false;
   /** Nothing that comes is looked at any more. */
-  #over = false;
+  #isStopped = false;
   #lingering = false;
-  readonly #writer: AnswerWriter;
+  readonly #writer: ResponseWriter;
   readonly outlet: SocketOutlet;
   /** The connection is somebody else's. */
-  #taken = false;
+  #isDetached = false;
   /** A request was answered, and nothing of the next has come. */
   #betweenRequests = false;
   /** When the connection is closed for being slow or idle; Infinity: not now. */
@@ -70,7 +70,7 @@ export class Http1Connection {
    * @param onHttp2 the caller speaks HTTP/2 with prior knowledge (RFC 9113 §3.3): the socket is given up, unread; null: HTTP/2
    * is not spoken here
    */
-  constructor(socket: Socket, caller: Caller, owner: ConnectionOwner, onHttp2: (() => void) | null) {
+  constructor(socket: Socket, caller: ConnectionPeer, owner: ConnectionOwner, onHttp2: (() => void) | null) {
     this.#onHttp2 = onHttp2;
     this.#socket = socket;
     this.#scheme = socket instanceof TLSSocket ? "https" : "http";
@@ -78,35 +78,35 @@ export class Http1Connection {
     this.caller = caller;
     this.outlet = new SocketOutlet(socket, () => owner.onRefused("undelivered"));
     this.#deadline = owner.now() + owner.readMs;
-    this.#writer = new AnswerWriter(socket, owner, {
-      mayLeave: (flush) => this.#current?.mayLeave(flush) ?? true,
-      onLastLeft: (now) => this.#onLastLeft(now),
+    this.#writer = new ResponseWriter(socket, owner, {
+      mayFlush: (flush) => this.#current?.mayFlush(flush) ?? true,
+      onLastSent: (now) => this.#onLastLeft(now),
       onDrain: this.#onDrain,
     });
     this.#parser = createParser("request", headLimits, {
       onHead: (major, minor, lines, method, url, _status, _text, upgrade, keepAlive) =>
         this.#onHead(versionOf(major, minor), lines ?? [], methodOf(method), url ?? "", upgrade, keepAlive),
-      onBody: (bytes) => this.#reading?.bodyChunk(bytes),
+      onBody: (bytes) => this.#receiving?.onBodyChunk(bytes),
       onComplete: () => this.#onComplete(),
       onTrailers: (lines) => {
-        if (this.#reading?.bodyTrailers(lines) === false) this.#refuse("trailers", 431);
+        if (this.#receiving?.onBodyTrailers(lines) === false) this.#refuse("trailers", 431);
       },
       onTooManyLines: ({ code }) => this.#refuse(code, 431),
     });
     for (const [event, listener] of this.#listeners) socket.on(event, listener);
   }
 
-  date(): string {
-    return this.#owner.date();
+  httpDate(): string {
+    return this.#owner.httpDate();
   }
 
-  get writable(): WritableValues {
-    return this.#owner.writable;
+  get headerValues(): HeaderValueCheck {
+    return this.#owner.headerValues;
   }
 
   /** Whether the connection may carry another request behind this answer. */
-  mayGoOn(_exchange: Http1Exchange): boolean {
-    return !this.#over && !this.#owner.draining();
+  mayKeepAlive(_exchange: Http1Downstream): boolean {
+    return !this.#isStopped && !this.#owner.isDraining();
   }
 
   /** Ends it unless something was asked that is not answered. */
@@ -121,31 +121,32 @@ export class Http1Connection {
   }
 
   destroyUnlessTaken(): void {
-    if (!this.#taken) this.outlet.close();
+    if (!this.#isDetached) this.outlet.close();
   }
 
   /** Nothing is read from it, so that the end of its caller's side is not heard; which in a tunnel is no leaving. */
-  get deaf(): boolean {
-    return this.#taken ? this.#socket.isPaused() : this.#held;
+  get readPaused(): boolean {
+    return this.#isDetached ? this.#socket.isPaused() : this.#isPaused;
   }
-  leaveIf(ended: (socket: Socket) => boolean): void {
-    const leaves = this.deaf && (!this.#taken || this.#current?.upgrade === "websocket") && ended(this.#socket);
+  destroyIfPeerEnded(ended: (socket: Socket) => boolean): void {
+    const leaves =
+      this.readPaused && (!this.#isDetached || this.#current?.upgrade === "websocket") && ended(this.#socket);
     if (leaves) this.#socket.destroy();
   }
 
   sweep(now: number): void {
     // A write of nothing finds out that the connection was reset; as does one that waits, behind which these would pile up.
-    if (this.deaf && this.#socket.writable && this.#writer.isEmpty) this.#socket.write("");
-    if (this.#betweenRequests) this.#lines.forget(); // whoever waits for long should not cost much
+    if (this.readPaused && this.#socket.writable && this.#writer.isEmpty) this.#socket.write("");
+    if (this.#betweenRequests) this.#lastLines.forget(); // whoever waits for long should not cost much
     if (this.#writer.unreadUntil <= now) this.#socket.destroy();
     const { readLimit, readMs } = this.#owner;
-    if (readLimit === "silence" && this.#reading?.moves() === true) this.#deadline = now + readMs;
+    if (readLimit === "silence" && this.#receiving?.hasBodyProgress() === true) this.#deadline = now + readMs;
     if (this.#deadline > now) return;
     this.#deadline = Infinity;
-    if (this.#current?.answering === true && this.#reading === this.#current) return; // both sides talk, within the route's own bounds
-    if (this.#reading === this.#current && this.#current?.timeOut() === true) return;
+    if (this.#current?.isResponding === true && this.#receiving === this.#current) return; // both sides talk, within the route's own bounds
+    if (this.#receiving === this.#current && this.#current?.timeOutBody() === true) return;
     if (this.#betweenRequests) this.#socket.destroySoon();
-    else if (this.#over || this.#current?.ended === true) this.#socket.destroy();
+    else if (this.#isStopped || this.#current?.ended === true) this.#socket.destroy();
     else this.#refuse("ERR_HTTP_REQUEST_TIMEOUT", 408);
   }
 
@@ -153,45 +154,46 @@ export class Http1Connection {
 
   readonly #onData = (bytes: Buffer): void => {
     if (this.#lingering) return;
-    if (this.#early !== undefined) {
-      this.#keepEarly(bytes);
+    if (this.#bytesAfterUpgrade !== undefined) {
+      this.#keepUpgradeBytes(bytes);
       return;
     }
-    if (this.#over || this.#parser === undefined) return;
+    if (this.#isStopped || this.#parser === undefined) return;
     const isFirst = this.#bytesRead === bytes.length;
-    if (isFirst && this.#onHttp2 !== null && isHttp2Preface(bytes)) this.#giveAway(bytes, this.#onHttp2);
+    if (isFirst && this.#onHttp2 !== null && isHttp2Preface(bytes)) this.#handOffToHttp2(bytes, this.#onHttp2);
     else this.#parse(bytes);
-    if (this.#over || this.#early !== undefined || this.#held || this.#parser === undefined) return;
-    this.#direct ??= CallerReading.begin(this.#socket, this.#onRead, this.#onClose);
+    if (this.#isStopped || this.#bytesAfterUpgrade !== undefined || this.#isPaused || this.#parser === undefined)
+      return;
+    this.#socketReader ??= DownstreamSocketReader.begin(this.#socket, this.#onRead, this.#onClose);
   };
 
   /** @param bytes of the buffer that all callers are read into: nothing may keep them */
   readonly #onRead = (bytes: Buffer): void => {
-    if (!this.#lingering && !this.#over) this.#parse(bytes);
+    if (!this.#lingering && !this.#isStopped) this.#parse(bytes);
   };
 
-  #somethingCame(): void {
+  #onBytesReceived(): void {
     if (!this.#betweenRequests) return;
     this.#betweenRequests = false;
     this.#deadline = this.#owner.now() + this.#owner.readMs;
   }
 
-  #readByEvents(): void {
-    this.#direct?.end();
-    this.#direct = undefined;
+  #stopSocketReader(): void {
+    this.#socketReader?.release();
+    this.#socketReader = undefined;
   }
 
   /** In segments, of which none reaches beyond the end of a head or of a body. */
   #parse(bytes: Buffer): void {
-    this.#somethingCame();
-    for (let at = 0; at < bytes.length && !this.#over && this.#parser !== undefined; ) {
+    this.#onBytesReceived();
+    for (let at = 0; at < bytes.length && !this.#isStopped && this.#parser !== undefined; ) {
       const end = this.#endOfSegment(bytes, at);
       if (end <= at) return;
       const read = this.#execute(this.#parser, end - at === bytes.length ? bytes : bytes.subarray(at, end));
       at += read;
-      if (this.#early !== undefined) {
-        this.#readByEvents(); // what comes now is no HTTP
-        if (at < bytes.length) this.#keepEarly(Buffer.from(bytes.subarray(at)));
+      if (this.#bytesAfterUpgrade !== undefined) {
+        this.#stopSocketReader(); // what comes now is no HTTP
+        if (at < bytes.length) this.#keepUpgradeBytes(Buffer.from(bytes.subarray(at)));
         return;
       }
       if (read === 0) return;
@@ -201,7 +203,7 @@ export class Http1Connection {
   /** @returns `from` or less: nothing more is looked at */
   #endOfSegment(bytes: Buffer, from: number): number {
     if (this.#bodyEnd !== undefined) return this.#bodyEnd.find(bytes, from);
-    if (this.#isLast && this.#reading === undefined) return from;
+    if (this.#isLast && this.#receiving === undefined) return from;
     const end = this.#requestLine.endOfSegment(bytes, from);
     if (end < 0) this.#refuse("request-line", 400);
     return end;
@@ -211,7 +213,7 @@ export class Http1Connection {
   #execute(parser: Http1Parser, segment: Buffer): number {
     const read = parser.execute(segment);
     if (typeof read === "number") {
-      if (read === 0 && this.#early === undefined) this.#refuse("HPE_PAUSED_UPGRADE", 400);
+      if (read === 0 && this.#bytesAfterUpgrade === undefined) this.#refuse("HPE_PAUSED_UPGRADE", 400);
       else if (this.#bodyEnd?.isFound === true) this.#refuse("body-end", 400);
       return read;
     }
@@ -225,9 +227,9 @@ export class Http1Connection {
     return this.#socket.bytesRead - this.caller.skippedBytes;
   }
 
-  #giveAway(bytes: Buffer, onHttp2: () => void): void {
+  #handOffToHttp2(bytes: Buffer, onHttp2: () => void): void {
     const socket = this.#socket;
-    this.#over = true;
+    this.#isStopped = true;
     this.#deadline = Infinity;
     for (const [event, listener] of this.#listeners) socket.off(event, listener);
     this.#freeParser();
@@ -244,16 +246,16 @@ export class Http1Connection {
     upgrade: boolean,
     keepAlive: boolean,
   ): AfterHead {
-    if (this.#over) return 1;
-    this.#somethingCame();
+    if (this.#isStopped) return 1;
+    this.#onBytesReceived();
     if (!this.#requestLine.accepts(method, url)) {
       this.#refuse("request-line", 400);
       return 1;
     }
     this.#isLast = !keepAlive;
-    const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeIn(rawHeaders, this.#owner) : null;
+    const kind = method === "CONNECT" ? "connect" : upgrade ? upgradeOf(rawHeaders, this.#owner) : null;
     const bodyLength = kind === null ? bodyLengthOf(rawHeaders) : undefined;
-    const lines = this.#lines.next(rawHeaders);
+    const lines = this.#lastLines.next(rawHeaders);
     const head: Http1Head = {
       method,
       url,
@@ -265,20 +267,20 @@ export class Http1Connection {
       hasBody: bodyLength !== undefined,
       keepAlive: kind === null && keepAlive,
     };
-    const exchange = new Http1Exchange(this, this.#socket, head);
-    this.#reading = exchange;
+    const exchange = new Http1Downstream(this, this.#socket, head);
+    this.#receiving = exchange;
     this.#bodyEnd = bodyLength === undefined ? undefined : new BodyEnd(bodyLength);
     if (kind !== null) {
       if (this.#current !== undefined) {
         this.#owner.onRefused("pipelined");
-        this.#over = true;
+        this.#isStopped = true;
         this.#socket.destroy();
         return 2;
       }
-      this.#early = [];
+      this.#bytesAfterUpgrade = [];
       return 2;
     }
-    if (head.hasBody) this.#take(exchange);
+    if (head.hasBody) this.#enqueue(exchange);
     if (head.hasBody || upgrade) return 0;
     this.#onComplete(); // it is all there
     return "end-known";
@@ -287,28 +289,28 @@ export class Http1Connection {
   #onComplete(): void {
     if (this.#bodyEnd?.isFound === false) this.#refuse("body-end", 400);
     this.#bodyEnd = undefined;
-    const exchange = this.#reading;
-    this.#reading = undefined;
-    if (exchange === undefined || this.#over) return;
+    const exchange = this.#receiving;
+    this.#receiving = undefined;
+    if (exchange === undefined || this.#isStopped) return;
     if (this.#current === undefined || this.#current === exchange) this.#deadline = Infinity;
-    if (!exchange.head.hasBody) this.#take(exchange);
+    if (!exchange.head.hasBody) this.#enqueue(exchange);
     else {
-      exchange.bodyEnd();
-      if (exchange.closed) this.#next(exchange, this.#owner.now());
+      exchange.onBodyEnd();
+      if (exchange.closed) this.#startNext(exchange, this.#owner.now());
     }
   }
 
-  #take(exchange: Http1Exchange): void {
-    if (this.#current === undefined) this.#begin(exchange);
+  #enqueue(exchange: Http1Downstream): void {
+    if (this.#current === undefined) this.#startRequest(exchange);
     else if (!this.#waiting.add(exchange)) {
       // Within bounds it is still read on: only who reads notices that a caller has left.
       this.#owner.onRefused("pipelined");
-      this.#over = true;
+      this.#isStopped = true;
       this.#socket.destroy();
     }
   }
 
-  #begin(exchange: Http1Exchange): void {
+  #startRequest(exchange: Http1Downstream): void {
     this.#current = exchange;
     if (!exchange.bodyComplete && this.#deadline === Infinity) this.#deadline = this.#owner.now() + this.#owner.readMs;
     this.#owner.onRequest(exchange);
@@ -316,33 +318,33 @@ export class Http1Connection {
 
   /** Of the request that is being read; those before it are answered first, or not at all. */
   #refuse(code: string, status: number): void {
-    if (this.#over) return;
-    const broken = this.#reading;
+    if (this.#isStopped) return;
+    const broken = this.#receiving;
     const current = this.#current;
-    this.#over = true;
+    this.#isStopped = true;
     this.#owner.onRefused(code);
     this.#waiting.clear();
     if (current?.ended === true) {
       // It is answered, though not all of that has left: the end of this turn sees to it, and to the end of the connection.
-      if (current === broken) broken.bodyAborted();
-      else if (current.keepAlive) this.send(this.#owner.bareAnswer(status));
+      if (current === broken) broken.onBodyAborted();
+      else if (current.keepAlive) this.send(this.#owner.malformedRequestReply(status));
       return;
     }
-    if (current !== undefined && (current !== broken || current.begun)) {
+    if (current !== undefined && (current !== broken || current.hasStarted)) {
       this.#socket.destroy();
       return;
     }
     // Whoever carries the request lets go of it first, so that it never answers as well.
-    broken?.bodyAborted();
+    broken?.onBodyAborted();
     current?.refuse(status);
-    this.#socket.write(this.#owner.bareAnswer(status), "latin1");
+    this.#socket.write(this.#owner.malformedRequestReply(status), "latin1");
     this.#linger();
   }
 
-  #keepEarly(bytes: Buffer): void {
-    this.#early?.push(bytes);
-    this.#earlyBytes += bytes.length;
-    if (this.#earlyBytes > earlyBytesMax) this.holdReading();
+  #keepUpgradeBytes(bytes: Buffer): void {
+    this.#bytesAfterUpgrade?.push(bytes);
+    this.#upgradeBytes += bytes.length;
+    if (this.#upgradeBytes > upgradeBytesMax) this.pauseReading();
   }
 
   readonly #onEnd = (): void => {
@@ -352,25 +354,25 @@ export class Http1Connection {
     else this.#socket.destroy();
   };
 
-  readonly #onDrain = (): void => this.#current?.drained();
+  readonly #onDrain = (): void => this.#current?.onDrained();
 
   readonly #onClose = (): void => {
-    this.#over = true;
+    this.#isStopped = true;
     this.#writer.drop();
     this.#deadline = Infinity;
     this.#waiting.clear();
-    this.#reading?.bodyAborted();
-    this.#reading = undefined;
+    this.#receiving?.onBodyAborted();
+    this.#receiving = undefined;
     const current = this.#current;
     this.#current = undefined;
-    current?.bodyAborted();
+    current?.onBodyAborted();
     current?.close();
     this.#freeParser();
   };
 
   #freeParser(): void {
     if (this.#parser === undefined) return;
-    this.#readByEvents();
+    this.#stopSocketReader();
     freeParser(this.#parser);
     this.#parser = undefined;
   }
@@ -385,18 +387,18 @@ export class Http1Connection {
 
   // --- for its exchanges
 
-  holdReading(): void {
-    if (this.#held) return;
-    this.#held = true;
-    if (this.#direct === undefined) this.#socket.pause();
-    else this.#direct.hold();
+  pauseReading(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
+    if (this.#socketReader === undefined) this.#socket.pause();
+    else this.#socketReader.pause();
   }
 
-  goOnReading(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    if (this.#direct === undefined) this.#socket.resume();
-    else this.#direct.goOn();
+  resumeReading(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    if (this.#socketReader === undefined) this.#socket.resume();
+    else this.#socketReader.resume();
   }
 
   get needsDrain(): boolean {
@@ -409,7 +411,7 @@ export class Http1Connection {
   }
 
   /** It does not wait for what comes. */
-  sendAtOnce(text: string): void {
+  sendNow(text: string): void {
     this.#writer.send(text);
     this.#writer.flush();
   }
@@ -420,23 +422,23 @@ export class Http1Connection {
   }
 
   /** The last of the answer under way. It is over when that has left. */
-  written(text: string): void {
+  sendLast(text: string): void {
     this.#writer.sendLast(text);
   }
 
   #onLastLeft(now: number): void {
-    if (this.#current !== undefined) this.#answered(this.#current, now);
+    if (this.#current !== undefined) this.#onResponseSent(this.#current, now);
   }
 
-  #answered(exchange: Http1Exchange, now: number): void {
+  #onResponseSent(exchange: Http1Downstream, now: number): void {
     exchange.close();
-    if (!exchange.keepAlive || this.#over) {
+    if (!exchange.keepAlive || this.#isStopped) {
       this.#waiting.clear();
       this.#linger();
       return;
     }
-    if (exchange.bodyComplete && this.#reading !== exchange) {
-      this.#next(exchange, now);
+    if (exchange.bodyComplete && this.#receiving !== exchange) {
+      this.#startNext(exchange, now);
       return;
     }
     // The rest of a body is read and thrown away; a caller that sends for long is not waited for.
@@ -444,16 +446,16 @@ export class Http1Connection {
     this.#deadline = Math.min(this.#deadline, now + lingerMs);
   }
 
-  #next(exchange: Http1Exchange, now: number): void {
+  #startNext(exchange: Http1Downstream, now: number): void {
     if (this.#current !== exchange) return;
     this.#current = undefined;
-    const next = this.#waiting.next();
+    const next = this.#waiting.shift();
     if (next !== undefined) {
-      this.#begin(next);
+      this.#startRequest(next);
       return;
     }
-    this.goOnReading();
-    if (this.#reading === undefined) {
+    this.resumeReading();
+    if (this.#receiving === undefined) {
       this.#betweenRequests = true;
       this.#deadline = now + this.#owner.idleMs;
     }
@@ -463,22 +465,23 @@ export class Http1Connection {
   #linger(): void {
     if (this.#lingering) return;
     this.#lingering = true;
-    this.#over = true;
+    this.#isStopped = true;
     this.#freeParser();
     const socket = this.#socket;
-    this.#held = false;
+    this.#isPaused = false;
     socket.resume();
     socket.end();
     this.#deadline = this.#owner.now() + lingerMs;
   }
 
   /** From now on the connection is somebody else's. @returns what came behind the head */
-  letGo(exchange: Http1Exchange): Buffer {
-    if (this.#current !== exchange || this.#early === undefined) throw new TypeError("this exchange cannot be taken");
+  detachSocket(exchange: Http1Downstream): Buffer {
+    if (this.#current !== exchange || this.#bytesAfterUpgrade === undefined)
+      throw new TypeError("this exchange cannot be taken");
     const socket = this.#socket;
-    this.#over = true;
-    this.#taken = true;
-    this.#lines.forget();
+    this.#isStopped = true;
+    this.#isDetached = true;
+    this.#lastLines.forget();
     exchange.head.lines?.forgetSent(); // the connection may last for days
     this.#deadline = Infinity;
     socket.off("data", this.#onData);
@@ -486,6 +489,6 @@ export class Http1Connection {
     socket.off("drain", this.#onDrain);
     socket.pause();
     this.#freeParser();
-    return Buffer.concat(this.#early);
+    return Buffer.concat(this.#bytesAfterUpgrade);
   }
 }

@@ -8,12 +8,18 @@ import { IncomingMessage, ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { resetSocket } from "../enforce/send-queue-socket.ts";
 import { headerLinesMax, type RequestHead } from "../message/canonical-request.ts";
-import type { BodyReader, Downstream, Leaving, Tunnel, UpgradeKind } from "../message/downstream-request.ts";
+import type {
+  BodyReader,
+  BoundExchange,
+  Downstream,
+  DownstreamTunnel,
+  UpgradeKind,
+} from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import type { Http1Connection } from "./connection.ts";
 import type { Flush } from "./flush-scheduler.ts";
-import { Listeners } from "./listeners.ts";
+import { OnceListeners } from "./listeners.ts";
 
 /** As text, head and body leave in one system call; beyond this the copy costs more than the call. */
 const oneWriteMax = 16_384;
@@ -33,9 +39,9 @@ export type Http1Head = RequestHead &
 const none: readonly string[] = [];
 
 /** What was read of a body before somebody wanted it. */
-type Early = { chunks: Buffer[]; ended: boolean };
+type EarlyBody = { chunks: Buffer[]; ended: boolean };
 
-export class Http1Exchange implements Downstream {
+export class Http1Downstream implements Downstream {
   readonly head: Http1Head;
   readonly peer: string;
   readonly certificate: PresentedCertificate | null;
@@ -48,19 +54,19 @@ export class Http1Exchange implements Downstream {
   /** Its body cannot be read to its end: the connection is over behind the answer. */
   keepAlive: boolean;
   #reader: BodyReader | "discarded" | undefined;
-  #early: Early | undefined;
-  #paused = false;
+  #earlyBody: EarlyBody | undefined;
+  #isPaused = false;
   /** The reader got something of the body since the last look. */
-  #moved = false;
+  #hasMoved = false;
   #trailers: readonly string[] = none;
   #pendingHead: string | undefined;
-  #carried: Leaving | undefined;
-  #chunked = false;
-  #bodiless = false;
-  #continued = false;
+  #exchange: BoundExchange | undefined;
+  #isChunked = false;
+  #hasNoBody = false;
+  #sentContinue = false;
   #onDrain: (() => void) | undefined;
-  readonly #onClose = new Listeners();
-  #node: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
+  readonly #onClose = new OnceListeners();
+  #nodeObjects: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
 
   constructor(connection: Http1Connection, socket: Socket, head: Http1Head) {
     this.#connection = connection;
@@ -82,63 +88,63 @@ export class Http1Exchange implements Downstream {
     return this.#connection.needsDrain;
   }
   /** Some of the answer is on its way. */
-  get begun(): boolean {
-    return this.status !== 0 || this.#continued;
+  get hasStarted(): boolean {
+    return this.status !== 0 || this.#sentContinue;
   }
 
-  get answering(): boolean {
+  get isResponding(): boolean {
     return this.status !== 0 && !this.ended;
   }
 
   // --- the request's body, as the connection reads it
 
-  bodyChunk(chunk: Buffer): void {
+  onBodyChunk(chunk: Buffer): void {
     if (this.#reader === "discarded") return;
-    if (this.#reader === undefined || this.#paused) {
-      this.#early ??= { chunks: [], ended: false };
-      this.#early.chunks.push(chunk);
-      this.#connection.holdReading();
+    if (this.#reader === undefined || this.#isPaused) {
+      this.#earlyBody ??= { chunks: [], ended: false };
+      this.#earlyBody.chunks.push(chunk);
+      this.#connection.pauseReading();
       return;
     }
-    this.#moved = true;
+    this.#hasMoved = true;
     if (!this.#reader.onChunk(chunk)) this.#pauseBody();
   }
 
   /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
-  moves(): boolean {
+  hasBodyProgress(): boolean {
     if (this.#reader === undefined) return this.status === 0; // the caller waits
-    const moved = this.#moved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
-    this.#moved = false;
+    const moved = this.#hasMoved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
+    this.#hasMoved = false;
     return moved;
   }
 
   /** The body takes too long. @returns false when nothing here can respond to that */
-  timeOut(): boolean {
+  timeOutBody(): boolean {
     const reader = this.#reader;
     if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
     this.keepAlive = false;
-    reader.onTimeout(this.#paused ? "upstream" : "caller");
+    reader.onTimeout(this.#isPaused ? "upstream" : "caller");
     return true;
   }
 
   /** @returns false when there are too many */
-  bodyTrailers(lines: string[]): boolean {
+  onBodyTrailers(lines: string[]): boolean {
     this.#trailers = this.#trailers.concat(lines);
     return this.#trailers.length <= headerLinesMax * 2;
   }
 
-  bodyEnd(): void {
+  onBodyEnd(): void {
     this.bodyComplete = true;
-    if (this.#early !== undefined) this.#early.ended = true;
+    if (this.#earlyBody !== undefined) this.#earlyBody.ended = true;
     else if (this.#reader !== undefined && this.#reader !== "discarded") this.#reader.onBodyEnd(this.#trailers);
-    else if (this.#reader === undefined) this.#early = { chunks: [], ended: true };
+    else if (this.#reader === undefined) this.#earlyBody = { chunks: [], ended: true };
   }
 
   /** What comes is no body, or nothing comes any more. */
-  bodyAborted(): void {
+  onBodyAborted(): void {
     const reader = this.#reader;
     this.#reader = "discarded";
-    this.#early = undefined;
+    this.#earlyBody = undefined;
     this.keepAlive = false;
     if (reader !== undefined && reader !== "discarded" && !this.bodyComplete) reader.onAbort();
   }
@@ -146,98 +152,98 @@ export class Http1Exchange implements Downstream {
   readBody(reader: BodyReader): void {
     if (!this.head.hasBody || this.#reader !== undefined) return;
     this.#reader = reader;
-    this.#handOver();
+    this.#deliverEarlyBody();
   }
 
   resumeBody(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#handOver();
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#deliverEarlyBody();
   }
 
   discardBody(): void {
     if (this.#reader === "discarded") return;
     this.#reader = "discarded";
-    this.#early = undefined;
-    this.#paused = false;
-    this.#connection.goOnReading();
+    this.#earlyBody = undefined;
+    this.#isPaused = false;
+    this.#connection.resumeReading();
   }
 
-  #handOver(): void {
-    const early = this.#early;
+  #deliverEarlyBody(): void {
+    const early = this.#earlyBody;
     const reader = this.#reader;
     if (reader === undefined || reader === "discarded") return;
     if (early !== undefined) {
       while (early.chunks.length > 0) {
         const chunk = early.chunks.shift() as Buffer;
-        this.#moved = true;
+        this.#hasMoved = true;
         if (!reader.onChunk(chunk)) {
           this.#pauseBody();
           return;
         }
       }
-      this.#early = undefined;
+      this.#earlyBody = undefined;
       if (early.ended) reader.onBodyEnd(this.#trailers);
     }
-    this.#connection.goOnReading();
+    this.#connection.resumeReading();
   }
 
   #pauseBody(): void {
-    this.#paused = true;
-    this.#connection.holdReading();
+    this.#isPaused = true;
+    this.#connection.pauseReading();
   }
 
   // --- the answer
 
   writeContinue(): void {
     // HTTP/1.0 knows of no such answer (RFC 9110 §10.1.1).
-    if (this.status !== 0 || this.closed || this.#continued || this.head.httpVersion === "1.0") return;
-    this.#continued = true;
-    this.#connection.sendAtOnce("HTTP/1.1 100 Continue\r\n\r\n");
+    if (this.status !== 0 || this.closed || this.#sentContinue || this.head.httpVersion === "1.0") return;
+    this.#sentContinue = true;
+    this.#connection.sendNow("HTTP/1.1 100 Continue\r\n\r\n");
   }
 
   writeEarlyHints(links: readonly string[]): void {
     if (this.status !== 0 || this.closed || this.head.httpVersion === "1.0") return;
     let text = "HTTP/1.1 103 Early Hints\r\n";
-    for (const link of links) text += `Link: ${checked(link)}\r\n`;
-    this.#connection.sendAtOnce(`${text}\r\n`);
+    for (const link of links) text += `Link: ${requireWritable(link)}\r\n`;
+    this.#connection.sendNow(`${text}\r\n`);
   }
 
-  carries(exchange: Leaving): void {
-    this.#carried = exchange;
+  bindExchange(exchange: BoundExchange): void {
+    this.#exchange = exchange;
     exchange.leavesBy(this.#connection.outlet);
   }
 
   /** Called by the connection: whether what was gathered of the answer still may. */
-  mayLeave(flush: Flush): boolean {
-    return this.#carried?.mayLeave(flush) ?? true;
+  mayFlush(flush: Flush): boolean {
+    return this.#exchange?.mayFlush(flush) ?? true;
   }
 
   writeHead(status: number, lines: HeaderLines, requestId: string | null): void {
     if (this.status !== 0 || this.closed) return;
-    let head = lines.text(this.#connection.writable);
+    let head = lines.text(this.#connection.headerValues);
     // It has none, whatever its upstream says (RFC 9110 §8.6).
     if (status === 204 && head.length !== undefined)
-      head = lines.without("content-length").text(this.#connection.writable);
+      head = lines.without("content-length").text(this.#connection.headerValues);
     const { length } = head;
-    if (head.closes) this.keepAlive = false;
+    if (head.closesConnection) this.keepAlive = false;
     let text = `${statusLines.get(status) ?? `HTTP/1.1 ${status} Unknown\r\n`}${head.text}`;
     if (requestId !== null) text += `X-Request-Id: ${requestId}\r\n`;
-    if (!head.dated) text += `Date: ${this.#connection.date()}\r\n`;
+    if (!head.hasDate) text += `Date: ${this.#connection.httpDate()}\r\n`;
     const withoutBody = status === 204 || status === 304;
-    this.#bodiless = withoutBody || this.head.method === "HEAD";
-    const old = this.head.httpVersion === "1.0";
+    this.#hasNoBody = withoutBody || this.head.method === "HEAD";
+    const isHttp10 = this.head.httpVersion === "1.0";
     if (length === undefined && !withoutBody) {
-      if (old)
+      if (isHttp10)
         this.keepAlive = false; // its end is the connection's
       else {
-        if (this.head.method !== "HEAD") this.#chunked = true;
+        if (this.head.method !== "HEAD") this.#isChunked = true;
         text += "Transfer-Encoding: chunked\r\n";
       }
     }
-    if (!this.#connection.mayGoOn(this)) this.keepAlive = false;
+    if (!this.#connection.mayKeepAlive(this)) this.keepAlive = false;
     if (!this.keepAlive) text += "Connection: close\r\n";
-    else if (old) text += "Connection: keep-alive\r\n";
+    else if (isHttp10) text += "Connection: keep-alive\r\n";
     this.status = status;
     this.#pendingHead = `${text}\r\n`;
     // What streams should be seen to begin, although its first chunk may be long in coming.
@@ -253,11 +259,11 @@ export class Http1Exchange implements Downstream {
 
   write(chunk: Buffer | string): boolean {
     if (this.closed || this.ended) return false;
-    if (this.#bodiless || chunk.length === 0) return true;
+    if (this.#hasNoBody || chunk.length === 0) return true;
     const head = this.#pendingHead ?? "";
     this.#pendingHead = undefined;
-    const before = this.#chunked ? `${head}${chunk.length.toString(16)}\r\n` : head;
-    const after = this.#chunked ? "\r\n" : "";
+    const before = this.#isChunked ? `${head}${chunk.length.toString(16)}\r\n` : head;
+    const after = this.#isChunked ? "\r\n" : "";
     if (typeof chunk === "string") this.#connection.send(`${before}${chunk}${after}`);
     else if (chunk.length <= oneWriteMax) this.#connection.send(`${before}${chunk.toString("latin1")}${after}`);
     else this.#connection.sendAround(before, chunk, after);
@@ -270,17 +276,18 @@ export class Http1Exchange implements Downstream {
     if (bytes !== undefined) this.write(bytes);
     let text = this.#pendingHead ?? "";
     this.#pendingHead = undefined;
-    if (this.#chunked) {
+    if (this.#isChunked) {
       text += "0\r\n";
-      if (trailers !== undefined && trailers.length > 0 && this.#takesTrailers())
-        for (let i = 0; i < trailers.length; i += 2) text += `${trailers[i]}: ${checked(trailers[i + 1] ?? "")}\r\n`;
+      if (trailers !== undefined && trailers.length > 0 && this.#acceptsTrailers())
+        for (let i = 0; i < trailers.length; i += 2)
+          text += `${trailers[i]}: ${requireWritable(trailers[i + 1] ?? "")}\r\n`;
       text += "\r\n";
     }
     this.ended = true;
-    this.#connection.written(text);
+    this.#connection.sendLast(text);
   }
 
-  #takesTrailers(): boolean {
+  #acceptsTrailers(): boolean {
     const raw = this.head.rawHeaders;
     for (let i = 0; i < raw.length; i += 2)
       if (raw[i]?.length === 2 && raw[i]?.toLowerCase() === "te") return /\btrailers\b/i.test(raw[i + 1] ?? "");
@@ -300,7 +307,7 @@ export class Http1Exchange implements Downstream {
     this.#onDrain = listener;
   }
 
-  drained(): void {
+  onDrained(): void {
     this.#onDrain?.();
   }
 
@@ -327,24 +334,24 @@ export class Http1Exchange implements Downstream {
   // --- for what takes the connection itself
 
   takeSocket(): Readonly<{ socket: Socket; head: Buffer }> {
-    return { socket: this.#socket, head: this.#connection.letGo(this) };
+    return { socket: this.#socket, head: this.#connection.detachSocket(this) };
   }
 
-  takeTunnel(status: number, lines: readonly string[]): Tunnel {
+  takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {
     const { socket, head } = this.takeSocket();
     let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Unknown"}\r\n`;
-    for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${checked(lines[i + 1] ?? "")}\r\n`;
+    for (let i = 0; i < lines.length; i += 2) text += `${lines[i]}: ${requireWritable(lines[i + 1] ?? "")}\r\n`;
     this.status = status;
     socket.write(`${text}\r\n`, "latin1");
     return { stream: socket, head };
   }
 
   asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
-    this.#node ??= this.#makeNode();
-    return this.#node;
+    this.#nodeObjects ??= this.#createNodeObjects();
+    return this.#nodeObjects;
   }
 
-  #makeNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
+  #createNodeObjects(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
     const { method, url, httpVersion, rawHeaders } = this.head;
     const socket = this.#socket;
     const req = new NodeRequest(socket, () => this.resumeBody());
@@ -356,15 +363,15 @@ export class Http1Exchange implements Downstream {
     req.takeHeaders(rawHeaders);
     const res = new ServerResponse(req);
     res.on("error", () => {}); // the caller is gone; `close` says so
-    res.shouldKeepAlive = this.keepAlive && this.#connection.mayGoOn(this);
+    res.shouldKeepAlive = this.keepAlive && this.#connection.mayKeepAlive(this);
     res.assignSocket(socket);
-    this.#onDrain = () => nodeDrained(res);
+    this.#onDrain = () => emitDrain(res);
     res.once("finish", () => {
       res.detachSocket(socket);
       this.status = res.statusCode;
       this.ended = true;
       if (!res.shouldKeepAlive || res.hasHeader("connection")) this.keepAlive = false;
-      this.#connection.written("");
+      this.#connection.sendLast("");
       res.emit("close");
     });
     this.onClose(() => {
@@ -409,7 +416,7 @@ class NodeRequest extends IncomingMessage {
 }
 
 /** `node:http` does this where it owns the socket: whoever waits to write more is told. */
-function nodeDrained(res: ServerResponse): void {
+function emitDrain(res: ServerResponse): void {
   const flag = Object.getOwnPropertySymbols(res).find(({ description }) => description === "kNeedDrain");
   if (flag !== undefined) (res as unknown as Record<symbol, boolean>)[flag] = false;
   res.emit("drain");
@@ -418,7 +425,7 @@ function nodeDrained(res: ServerResponse): void {
 const unwritable = /[^\t\u0020-\u007e\u0080-\u00ff]/;
 
 /** @throws TypeError for what would end its line */
-function checked(value: string): string {
+function requireWritable(value: string): string {
   if (unwritable.test(value)) throw new TypeError("a header's value has a character that cannot be sent");
   return value;
 }

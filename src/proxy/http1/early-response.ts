@@ -6,12 +6,12 @@
  */
 import type { Socket } from "node:net";
 
-/** @param mayHearOut whether the socket is to stay open behind this failed write; then it is theirs to destroy */
-export function onFailedWrite(socket: Socket, mayHearOut: (error: Error) => boolean): void {
+/** @param mayKeepOpen whether the socket is to stay open behind this failed write; then it is theirs to destroy */
+export function interceptWriteErrors(socket: Socket, mayKeepOpen: (error: Error) => boolean): void {
   const destroy = socket.destroy.bind(socket);
-  socket.destroy = (error) => (isOfWrite(error) && mayHearOut(error) ? socket : destroy(error));
+  socket.destroy = (error) => (isWriteError(error) && mayKeepOpen(error) ? socket : destroy(error));
 }
 
-function isOfWrite(error: unknown): error is Error {
+function isWriteError(error: unknown): error is Error {
   return error instanceof Error && "syscall" in error && error.syscall === "write";
 }

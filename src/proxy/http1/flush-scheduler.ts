@@ -9,10 +9,10 @@
  * for which the clock is read once, and looks again at what was looked at too long before (exchanges.ts). A request to an upstream looks
  * at the clock once more right before it is written, and shares its flush with others; an answer has one of its own.
  */
-export interface TurnEndTask {
+export interface FlushTask {
   /** Whom it writes to. */
-  readonly towards: "upstream" | "caller";
-  runAtTurnEnd(flush: Flush): void;
+  readonly target: "upstream" | "caller";
+  runFlush(flush: Flush): void;
 }
 
 /** One task, or a few that are run one behind the other. */
@@ -26,35 +26,35 @@ export class Flush {
 }
 
 /** So that a flush is over in a few milliseconds, also where there are thousands of tasks. */
-const tasksOfFlushMax = 64;
+const tasksPerFlushMax = 64;
 
-let tasks: TurnEndTask[] = [];
+let tasks: FlushTask[] = [];
 
-export function atTurnEnd(task: TurnEndTask): void {
-  if (tasks.length === 0) setImmediate(run);
+export function scheduleFlush(task: FlushTask): void {
+  if (tasks.length === 0) setImmediate(runAll);
   tasks.push(task);
 }
 
-function run(): void {
+function runAll(): void {
   const now = tasks;
   tasks = [];
   let flush = new Flush();
   let flushed = 0;
   for (const task of now) {
-    if (task.towards !== "upstream") continue;
-    if (flushed++ === tasksOfFlushMax) {
+    if (task.target !== "upstream") continue;
+    if (flushed++ === tasksPerFlushMax) {
       flush = new Flush();
       flushed = 1;
     }
-    attempt(task, flush);
+    runTask(task, flush);
   }
   // An answer leaves right behind its look at the clock: what a stop between the two lets out is a caller's for good.
-  for (const task of now) if (task.towards === "caller") attempt(task, new Flush());
+  for (const task of now) if (task.target === "caller") runTask(task, new Flush());
 }
 
-function attempt(task: TurnEndTask, flush: Flush): void {
+function runTask(task: FlushTask, flush: Flush): void {
   try {
-    task.runAtTurnEnd(flush);
+    task.runFlush(flush);
   } catch (error) {
     // The others are sent all the same; this one is nobody's to handle.
     setImmediate(() => {

@@ -4,26 +4,26 @@ import type { Socket } from "node:net";
 /** What `node:net` keeps of a connection. */
 export type SocketHandle = { isStreamBase?: boolean; reading: boolean; readStart(): number; readStop(): number };
 
-export class HandleFlow {
+export class HandleFlowControl {
   readonly #socket: Socket;
   readonly #handle: SocketHandle;
-  #held = false;
+  #isPaused = false;
 
   constructor(socket: Socket, handle: SocketHandle) {
     this.#socket = socket;
     this.#handle = handle;
   }
 
-  hold(): void {
-    if (this.#held) return;
-    this.#held = true;
+  pause(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
     this.#handle.reading = false;
     this.#handle.readStop();
   }
 
   resume(): void {
-    if (!this.#held) return;
-    this.#held = false;
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
     this.start();
   }
 
@@ -34,8 +34,8 @@ export class HandleFlow {
   }
 
   /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
-  giveBack(): void {
-    if (!this.#held) return;
+  returnToStream(): void {
+    if (!this.#isPaused) return;
     this.#socket.pause();
     this.start();
   }

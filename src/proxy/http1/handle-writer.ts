@@ -13,7 +13,7 @@ import { CodedError } from "../../events/index.ts";
 type WriteWrap = { oncomplete?: (status: number) => void; buffer?: Buffer };
 
 /** What `node:net` keeps of a connection. Each answers 0, or an error of libuv, below it. */
-type Handle = {
+type WritableHandle = {
   writeLatin1String(wrap: WriteWrap, text: string): number;
   writeBuffer(wrap: WriteWrap, bytes: Buffer): number;
 };
@@ -27,7 +27,7 @@ type Binding = Readonly<{
 
 const binding = bindingOf(process);
 /** A write that is over at once leaves nothing in it. */
-let spare: WriteWrap | undefined = binding && new binding.WriteWrap();
+let spareWrap: WriteWrap | undefined = binding && new binding.WriteWrap();
 
 function bindingOf(runtime: object): Binding | undefined {
   try {
@@ -40,13 +40,13 @@ function bindingOf(runtime: object): Binding | undefined {
   }
 }
 
-export class DirectWriting {
+export class HandleWriter {
   readonly #socket: Socket;
-  readonly #handle: Handle | undefined;
+  readonly #handle: WritableHandle | undefined;
   /** Everything that had to wait has left. */
   readonly #onSent: () => void;
   /** The kernel has not taken all of what was written directly. */
-  waits = false;
+  hasPending = false;
 
   /** @param socket connected */
   constructor(socket: Socket, onSent: () => void) {
@@ -57,55 +57,55 @@ export class DirectWriting {
 
   /** Everything has left. */
   get isEmpty(): boolean {
-    return !this.waits && this.#socket.writableLength === 0;
+    return !this.hasPending && this.#socket.writableLength === 0;
   }
 
   /** @param text latin1, of a few kilobytes */
   write(text: string): void {
-    const handle = this.#free();
-    if (handle === undefined || spare === undefined) this.#socket.write(text, "latin1");
-    else this.#written(spare, handle.writeLatin1String(spare, text));
+    const handle = this.#freeHandle();
+    if (handle === undefined || spareWrap === undefined) this.#socket.write(text, "latin1");
+    else this.#onWritten(spareWrap, handle.writeLatin1String(spareWrap, text));
   }
 
   /** @returns false: some of them waits, and they may not be changed any more */
   writeBytes(bytes: Buffer): boolean {
-    const handle = this.#free();
-    if (handle === undefined || spare === undefined) {
+    const handle = this.#freeHandle();
+    if (handle === undefined || spareWrap === undefined) {
       this.#socket.write(bytes);
       return false;
     }
-    const wrap = spare;
-    this.#written(wrap, handle.writeBuffer(wrap, bytes));
-    if (wrap === spare) return true;
+    const wrap = spareWrap;
+    this.#onWritten(wrap, handle.writeBuffer(wrap, bytes));
+    if (wrap === spareWrap) return true;
     wrap.buffer = bytes; // so that they are kept
     return false;
   }
 
   /** @returns undefined: something is in the way */
-  #free(): Handle | undefined {
+  #freeHandle(): WritableHandle | undefined {
     const socket = this.#socket;
     if (this.#handle === undefined || !this.isEmpty || !socket.writable || socket.writableCorked > 0) return undefined;
     return handleOf(socket) === this.#handle ? this.#handle : undefined;
   }
 
-  #written(wrap: WriteWrap, error: number): void {
+  #onWritten(wrap: WriteWrap, error: number): void {
     if (error !== 0) {
       this.#socket.destroy(new WriteError(error));
       return;
     }
     if (binding === undefined || binding.streamBaseState[binding.kLastWriteWasAsync] === 0) return;
-    spare = new binding.WriteWrap();
-    this.waits = true;
+    spareWrap = new binding.WriteWrap();
+    this.hasPending = true;
     wrap.oncomplete = (status) => {
-      this.waits = false;
+      this.hasPending = false;
       if (status < 0) this.#socket.destroy(new WriteError(status));
       else if (!this.#socket.destroyed) this.#onSent();
     };
   }
 }
 
-function handleOf(socket: Socket): Handle | undefined {
-  return (socket as unknown as { _handle: Handle | null })._handle ?? undefined;
+function handleOf(socket: Socket): WritableHandle | undefined {
+  return (socket as unknown as { _handle: WritableHandle | null })._handle ?? undefined;
 }
 
 /** As a stream says it: `code` is `EPIPE`, `ECONNRESET` and so on. */

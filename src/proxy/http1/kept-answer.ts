@@ -7,15 +7,15 @@
  */
 
 import { readBuffer } from "./read-buffer.ts";
-import type { AnswerHead } from "./response-head.ts";
+import type { ResponseHead } from "./response-head.ts";
 
 export class KeptAnswer {
-  readonly head: AnswerHead;
+  readonly head: ResponseHead;
   readonly #bytes: Buffer;
   readonly #length: number;
 
   /** @param length of the answer, which stands whole in the read buffer */
-  constructor(head: AnswerHead, length: number) {
+  constructor(head: ResponseHead, length: number) {
     this.head = head;
     this.#bytes = readBuffer.copyOf(length - (head.bodyBytes ?? 0));
     this.#length = length;

@@ -1,5 +1,5 @@
 /** Listeners: told once, in the order in which they came. A few of them need no list. Pure. */
-export class Listeners {
+export class OnceListeners {
   #first: (() => void) | undefined;
   #second: (() => void) | undefined;
   #more: (() => void)[] | undefined;

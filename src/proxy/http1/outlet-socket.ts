@@ -22,23 +22,23 @@ import type { Delivery } from "../message/deliveries.ts";
 /** From a cut to the reset of a connection that has not delivered what it was handed. */
 export const cutWithinMs = 50;
 /** How often a slow caller is looked at meanwhile. */
-const lookEveryMs = 5;
+const checkEveryMs = 5;
 
 /** Answers of one connection that its peer has not acknowledged, at most. More than a distant caller of small answers has under way. */
 const undeliveredMax = 4_096;
 /** Answers of one connection that cannot stand for each other, before the kernel is asked which of them have been acknowledged. */
-const unaskedMax = 8;
+const uncheckedMax = 8;
 /** How old a look at the kernel's queue may be: a sweep asks for each of many answers of one connection. */
-const lookMsMax = 1;
+const checkedMsMax = 1;
 
 export class SocketOutlet implements Outlet {
   readonly #socket: Socket;
   readonly #onFull: () => void;
   /** The oldest first, so by ascending marks. */
-  readonly #pending: PendingAnswer[] = [];
+  readonly #pending: PendingResponse[] = [];
   /** Up to where the peer has everything, as of the last look. */
   #acked: SendMark = 0;
-  #lookedAt = Number.NEGATIVE_INFINITY;
+  #checkedAt = Number.NEGATIVE_INFINITY;
 
   /** @param onFull the peer takes nothing of too many answers; the connection is reset */
   constructor(socket: Socket, onFull: () => void) {
@@ -48,13 +48,13 @@ export class SocketOutlet implements Outlet {
 
   deliver(exchange: Exchange): Delivery | undefined {
     if (this.#socket.destroyed) return undefined;
-    const answer = new PendingAnswer(this, this.#socket, exchange);
+    const answer = new PendingResponse(this, this.#socket, exchange);
     const last = this.#pending.at(-1);
-    if (last !== undefined && answer.takeOver(last)) {
+    if (last !== undefined && answer.replaceOlder(last)) {
       this.#pending[this.#pending.length - 1] = answer;
       return answer;
     }
-    if (this.#pending.length >= unaskedMax) this.#releaseDelivered();
+    if (this.#pending.length >= uncheckedMax) this.#releaseDelivered();
     if (this.#pending.length >= undeliveredMax) {
       this.#onFull();
       resetSocket(this.#socket);
@@ -68,8 +68,8 @@ export class SocketOutlet implements Outlet {
   hasDelivered(mark: SendMark): boolean {
     if (this.#socket.destroyed || mark <= this.#acked) return true;
     const now = performance.now();
-    if (now - this.#lookedAt < lookMsMax) return false;
-    this.#lookedAt = now;
+    if (now - this.#checkedAt < checkedMsMax) return false;
+    this.#checkedAt = now;
     const written = sendMark(this.#socket);
     this.#acked = Math.min(written, ackedMark(this.#socket) ?? written);
     return mark <= this.#acked;
@@ -81,8 +81,8 @@ export class SocketOutlet implements Outlet {
   }
 
   /** The next question looks at the kernel's queue, however recent the last look. */
-  lookAgain(): void {
-    this.#lookedAt = Number.NEGATIVE_INFINITY;
+  forgetCheck(): void {
+    this.#checkedAt = Number.NEGATIVE_INFINITY;
   }
 
   #releaseDelivered(): void {
@@ -95,14 +95,14 @@ export class SocketOutlet implements Outlet {
   }
 }
 
-class PendingAnswer implements Delivery {
+class PendingResponse implements Delivery {
   readonly mark: SendMark;
   readonly #outlet: SocketOutlet;
   readonly #socket: Socket;
   /** Until it is delivered. */
   #exchange: Exchange | undefined;
   /** The end of the last answer that this one stands for. */
-  #older: SendMark = 0;
+  #olderMark: SendMark = 0;
 
   constructor(outlet: SocketOutlet, socket: Socket, exchange: Exchange) {
     this.mark = sendMark(socket);
@@ -112,18 +112,18 @@ class PendingAnswer implements Delivery {
   }
 
   /** @returns whether `last` needs no place of its own any more */
-  takeOver(last: PendingAnswer): boolean {
+  replaceOlder(last: PendingResponse): boolean {
     const older = last.#exchange;
     if (older === undefined) return true;
     if (this.#exchange?.takeOver(older) !== true) return false;
-    this.#older = last.mark;
+    this.#olderMark = last.mark;
     last.release();
     return true;
   }
 
-  holdsOlder(): boolean {
-    this.#outlet.lookAgain();
-    return !this.#outlet.hasDelivered(this.#older);
+  hasUndeliveredOlder(): boolean {
+    this.#outlet.forgetCheck();
+    return !this.#outlet.hasDelivered(this.#olderMark);
   }
 
   release(): void {
@@ -137,12 +137,12 @@ class PendingAnswer implements Delivery {
     return this.#exchange === undefined;
   }
 
-  soon(): Promise<void> {
-    return soon(() => this.isDone());
+  waitBriefly(): Promise<void> {
+    return waitUntilDone(() => this.isDone());
   }
 
   reset(): void {
-    this.#outlet.lookAgain();
+    this.#outlet.forgetCheck();
     if (!this.isDone()) resetSocket(this.#socket);
   }
 }
@@ -158,11 +158,11 @@ export function unsentDelivery(socket: Socket): Delivery | undefined {
   if (isDone()) return undefined;
   return {
     isDone,
-    soon: () => soon(isDone),
+    waitBriefly: () => waitUntilDone(isDone),
     reset() {
       if (!isDone()) resetSocket(socket);
     },
-    holdsOlder: () => false,
+    hasUndeliveredOlder: () => false,
   };
 }
 
@@ -173,9 +173,9 @@ function hasSent(socket: Socket, mark: SendMark): boolean {
 }
 
 /** Settles when it is done, or after `cutWithinMs`. */
-async function soon(isDone: () => boolean): Promise<void> {
+async function waitUntilDone(isDone: () => boolean): Promise<void> {
   const until = performance.now() + cutWithinMs;
-  while (!isDone() && performance.now() < until) await later();
+  while (!isDone() && performance.now() < until) await nextCheck();
 }
 
 /** Unknown counts as delivered: send-queue-socket.ts says where that is so. */
@@ -183,9 +183,9 @@ function hasDelivered(socket: Socket, mark: SendMark): boolean {
   return socket.destroyed || (ackedMark(socket) ?? mark) >= mark;
 }
 
-function later(): Promise<void> {
+function nextCheck(): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(resolve, lookEveryMs);
+    setTimeout(resolve, checkEveryMs);
   });
 }
 
@@ -193,7 +193,7 @@ async function doneOrReset(socket: Socket, isDone: () => boolean): Promise<void>
   const until = performance.now() + cutWithinMs;
   while (!socket.destroyed && !isDone()) {
     if (performance.now() >= until) resetSocket(socket);
-    else await later();
+    else await nextCheck();
   }
 }
 
@@ -203,7 +203,7 @@ export class StreamCuts {
   readonly #isDone: (mark: SendMark) => boolean;
   #finishing: Promise<void> | undefined;
   /** A stream was cut since the last look. */
-  #cutAgain = false;
+  #hasNewCut = false;
 
   private constructor(socket: Socket, isDone: (mark: SendMark) => boolean) {
     this.#socket = socket;
@@ -211,7 +211,7 @@ export class StreamCuts {
   }
 
   /** @param onWait elicits an acknowledgement, which TCP may delay */
-  static ofCaller(socket: Socket, onWait: () => void): StreamCuts {
+  static ofDownstream(socket: Socket, onWait: () => void): StreamCuts {
     return new StreamCuts(socket, (mark) => {
       if (hasDelivered(socket, mark)) return true;
       onWait();
@@ -226,7 +226,7 @@ export class StreamCuts {
 
   /** @returns settles when no byte that was written before can leave this machine */
   finished(): Promise<void> {
-    this.#cutAgain = true;
+    this.#hasNewCut = true;
     this.#finishing ??= this.#finish().finally(() => {
       this.#finishing = undefined;
     });
@@ -234,8 +234,8 @@ export class StreamCuts {
   }
 
   async #finish(): Promise<void> {
-    while (this.#cutAgain && !this.#socket.destroyed) {
-      this.#cutAgain = false;
+    while (this.#hasNewCut && !this.#socket.destroyed) {
+      this.#hasNewCut = false;
       await new Promise((resolve) => setImmediate(resolve)); // what a cut writes, it writes within that
       const mark = sendMark(this.#socket);
       await doneOrReset(this.#socket, () => this.#isDone(mark));

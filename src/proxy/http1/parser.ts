@@ -7,7 +7,7 @@
  */
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
-import { HandleFlow, type SocketHandle } from "./handle-flow.ts";
+import { HandleFlowControl, type SocketHandle } from "./handle-flow.ts";
 
 /** Names and values in turn, latin1. */
 export type RawLines = string[];
@@ -44,7 +44,7 @@ type OnExecute = (read: number | ParseError) => void;
 
 export type ParseError = Error & { code: string; bytesParsed: number; reason: string };
 
-type Constructor = (new () => Http1Parser) &
+type ParserConstructor = (new () => Http1Parser) &
   Readonly<
     Record<
       | "REQUEST"
@@ -61,12 +61,12 @@ type Constructor = (new () => Http1Parser) &
   >;
 
 const { HTTPParser, methods } = createRequire(import.meta.url)("node:_http_common") as {
-  HTTPParser: Constructor | undefined;
+  HTTPParser: ParserConstructor | undefined;
   methods: readonly string[];
 };
 if (HTTPParser === undefined)
   throw new Error("this version of Node has no HTTPParser in node:_http_common: use Node 26");
-const Parser: Constructor = HTTPParser;
+const Parser: ParserConstructor = HTTPParser;
 
 /**
  * 0: a body may follow, 1: none does, 2: what follows is another protocol. `end-known`: as 0, and where it ends follows from the head,
@@ -86,7 +86,7 @@ export type Http1Callbacks = Readonly<{
 }>;
 
 /** How many header lines the parser hands over at once. Only the last part of a head may have fewer. */
-export const linesOfPart = 32;
+export const linesPerPart = 32;
 
 export type HeadLimits = Readonly<{
   /** Names, values and first line together. More are an error of code `HPE_HEADER_OVERFLOW`. */
@@ -106,7 +106,7 @@ export function createParser(
   const parser = new Parser();
   parser.initialize(type === "request" ? Parser.REQUEST : Parser.RESPONSE, {}, bytesMax, Parser.kLenientNone);
   // A long head comes in parts, of which all but the last come here; after the head, these are trailers.
-  let parts: RawLines = [];
+  let earlierLines: RawLines = [];
   let lineCount = 0;
   let firstLine = "";
   let inHead = true;
@@ -114,37 +114,37 @@ export function createParser(
     inHead = true;
     onComplete();
   };
-  let tellsEnd = true;
-  const goOn = (after: AfterHead): 0 | 1 | 2 => {
+  let reportsEnd = true;
+  const continueAfter = (after: AfterHead): 0 | 1 | 2 => {
     const isKnown = after === "end-known";
     if (isKnown) inHead = true; // no trailers can follow
-    if (isKnown === tellsEnd) {
-      tellsEnd = !isKnown;
-      parser[Parser.kOnMessageComplete] = tellsEnd ? complete : null;
+    if (isKnown === reportsEnd) {
+      reportsEnd = !isKnown;
+      parser[Parser.kOnMessageComplete] = reportsEnd ? complete : null;
     }
     return isKnown ? 0 : after;
   };
   parser[Parser.kOnHeaders] = (lines: RawLines, url: string) => {
     lineCount += lines.length / 2;
     if (lineCount > linesMax) {
-      parts = [];
-      silence(parser); // it may have the rest of this read before it
+      earlierLines = [];
+      removeCallbacks(parser); // it may have the rest of this read before it
       onTooManyLines(Object.assign(new Error("too many header lines"), tooManyLines));
     } else if (inHead) {
-      parts.push(...lines);
+      earlierLines.push(...lines);
       firstLine += url;
     } else onTrailers(lines);
   };
   parser[Parser.kOnHeadersComplete] = (major, minor, lines, method, url, status, text, upgrade, keepAlive) => {
     inHead = false;
     lineCount = 0;
-    if (parts.length === 0 && lines !== undefined)
-      return goOn(onHead(major, minor, lines, method, url, status, text, upgrade, keepAlive));
-    const all = lines === undefined ? parts : parts.concat(lines);
+    if (earlierLines.length === 0 && lines !== undefined)
+      return continueAfter(onHead(major, minor, lines, method, url, status, text, upgrade, keepAlive));
+    const all = lines === undefined ? earlierLines : earlierLines.concat(lines);
     const target = url === undefined || firstLine !== "" ? firstLine : url;
-    parts = [];
+    earlierLines = [];
     firstLine = "";
-    return goOn(onHead(major, minor, all, method, target, status, text, upgrade, keepAlive));
+    return continueAfter(onHead(major, minor, all, method, target, status, text, upgrade, keepAlive));
   };
   parser[Parser.kOnBody] = onBody;
   parser[Parser.kOnMessageComplete] = complete;
@@ -153,7 +153,7 @@ export function createParser(
 
 const tooManyLines = { code: "too-many-headers", bytesParsed: 0, reason: "too many header lines" };
 
-function silence(parser: Http1Parser): void {
+function removeCallbacks(parser: Http1Parser): void {
   for (const callback of [Parser.kOnHeaders, Parser.kOnHeadersComplete, Parser.kOnBody, Parser.kOnMessageComplete])
     parser[callback] = null;
 }
@@ -162,14 +162,14 @@ function silence(parser: Http1Parser): void {
  * A parser that reads its socket by itself, as in `node:http`: no buffer, no stream and no event for what it reads. The socket still
  * says when it ends, breaks and closes.
  */
-export class DirectReading {
+export class ParserSocketReader {
   readonly #parser: Http1Parser;
-  readonly #flow: HandleFlow;
+  readonly #flow: HandleFlowControl;
 
   /** @returns undefined: this socket is not read that way */
-  static begin(parser: Http1Parser, socket: Socket, onRead: OnExecute): DirectReading | undefined {
+  static begin(parser: Http1Parser, socket: Socket, onRead: OnExecute): ParserSocketReader | undefined {
     const handle = (socket as unknown as { _handle: SocketHandle | null })._handle;
-    return handle?.isStreamBase === true ? new DirectReading(parser, socket, { handle, onRead }) : undefined;
+    return handle?.isStreamBase === true ? new ParserSocketReader(parser, socket, { handle, onRead }) : undefined;
   }
 
   private constructor(
@@ -178,24 +178,24 @@ export class DirectReading {
     { handle, onRead }: Readonly<{ handle: SocketHandle; onRead: OnExecute }>,
   ) {
     this.#parser = parser;
-    this.#flow = new HandleFlow(socket, handle);
+    this.#flow = new HandleFlowControl(socket, handle);
     parser[Parser.kOnExecute] = onRead;
     parser.consume(handle);
     this.#flow.start();
   }
 
-  hold(): void {
-    this.#flow.hold();
+  pause(): void {
+    this.#flow.pause();
   }
 
-  goOn(): void {
+  resume(): void {
     this.#flow.resume();
   }
 
   /** What comes from now on is the socket's `data` again, unless it is held: then when the socket is resumed. */
-  end(): void {
+  release(): void {
     this.#parser.unconsume();
-    this.#flow.giveBack();
+    this.#flow.returnToStream();
   }
 }
 
@@ -204,34 +204,34 @@ export class DirectReading {
  * the parser asks each time.
  * @param onBegin null: nobody any more
  */
-export function listenForBegin(parser: Http1Parser, onBegin: (() => void) | null): void {
+export function setOnMessageBegin(parser: Http1Parser, onBegin: (() => void) | null): void {
   parser[Parser.kOnMessageBegin] = onBegin;
 }
 
 /** Whether what comes of bodies is told of. */
-export function listenForBody(parser: Http1Parser, onBody: ((bytes: Buffer) => void) | null): void {
+export function setOnBody(parser: Http1Parser, onBody: ((bytes: Buffer) => void) | null): void {
   parser[Parser.kOnBody] = onBody;
 }
 
 /** Lets go of the parser: later, because it may be within `execute`. */
 export function freeParser(parser: Http1Parser): void {
   parser.remove();
-  setImmediate(close, parser);
+  setImmediate(closeParser, parser);
 }
 
-function close(parser: Http1Parser): void {
+function closeParser(parser: Http1Parser): void {
   parser.close();
 }
 
 /** The parser says methods by number: which number stands for which name is asked of it, once. */
-const names: string[] = [];
+const methodNames: string[] = [];
 for (const method of methods) {
   const parser = createParser(
     "request",
     { bytesMax: 1_024, linesMax: 1 },
     {
       onHead(_major, _minor, _lines, number) {
-        if (number !== undefined) names[number] = method;
+        if (number !== undefined) methodNames[number] = method;
         return 0;
       },
       onBody() {},
@@ -243,9 +243,9 @@ for (const method of methods) {
   parser.execute(Buffer.from(`${method} ${method === "CONNECT" ? "a:1" : "/"} HTTP/1.1\r\nHost: a\r\n\r\n`));
   freeParser(parser);
 }
-if (names[1] !== "GET")
+if (methodNames[1] !== "GET")
   throw new Error("this version of Node numbers HTTP methods in a way we cannot read: use Node 26");
 
 export function methodOf(number: number | undefined): string {
-  return names[number ?? -1] ?? "";
+  return methodNames[number ?? -1] ?? "";
 }

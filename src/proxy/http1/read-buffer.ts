@@ -8,20 +8,20 @@ import type { Http1Parser, ParseError } from "./parser.ts";
 /** As much as Node itself reads at once. */
 const bytes = Buffer.allocUnsafeSlow(65_536);
 /** Answers are mostly of a few lengths: the beginnings of the buffer that were needed before. */
-const beginnings: (Buffer | undefined)[] = new Array<undefined>(4_097).fill(undefined);
+const prefixes: (Buffer | undefined)[] = new Array<undefined>(4_097).fill(undefined);
 
-function beginningOf(length: number): Buffer {
-  const known = beginnings[length];
-  if (known !== undefined) return known;
-  const beginning = bytes.subarray(0, length);
-  if (length < beginnings.length) beginnings[length] = beginning;
-  return beginning;
+function prefixOf(length: number): Buffer {
+  const cached = prefixes[length];
+  if (cached !== undefined) return cached;
+  const prefix = bytes.subarray(0, length);
+  if (length < prefixes.length) prefixes[length] = prefix;
+  return prefix;
 }
 
 const headEnd = "\r\n\r\n";
 /** A small body is one text. */
 const wholeBodyBytesMax = 16_384;
-const firstOfAnswer = 0x48; // HTTP/
+const firstByte = 0x48; // HTTP/
 
 export const readBuffer = {
   /** To be read into; nothing else. */
@@ -29,16 +29,16 @@ export const readBuffer = {
 
   /** @param length how much was read */
   parse(parser: Http1Parser, length: number): number | ParseError {
-    return parser.execute(beginningOf(length));
+    return parser.execute(prefixOf(length));
   },
 
   /** Whether what was read begins with these. */
   beginsWith(head: Buffer): boolean {
-    return beginningOf(head.length).equals(head);
+    return prefixOf(head.length).equals(head);
   },
 
   copyOf(length: number): Buffer {
-    return Buffer.from(beginningOf(length));
+    return Buffer.from(prefixOf(length));
   },
 
   /**
@@ -48,7 +48,7 @@ export const readBuffer = {
    */
   isWholeAnswer(length: number, bodyBytes: number): boolean {
     if (length === 0 || bodyBytes > wholeBodyBytesMax) return false;
-    return bytes[0] === firstOfAnswer && bytes.indexOf(headEnd, 0, "latin1") === length - bodyBytes - headEnd.length;
+    return bytes[0] === firstByte && bytes.indexOf(headEnd, 0, "latin1") === length - bodyBytes - headEnd.length;
   },
 
   /** The last of what was read, as latin1. */

@@ -15,7 +15,7 @@ export function versionOf(major: number, minor: number): string {
 }
 
 /** Framing is the parser's matter: this only looks whether it will hand over a body. */
-export function hasBody(raw: readonly string[]): boolean {
+export function announcesBody(raw: readonly string[]): boolean {
   return bodyLengthOf(raw) !== undefined;
 }
 
@@ -31,16 +31,16 @@ export function bodyLengthOf(raw: readonly string[]): number | undefined {
 }
 
 /** Other protocols are none that we would change to: such a request is an ordinary one (RFC 9110 §7.8). */
-export function upgradeIn(
+export function upgradeOf(
   raw: RawLines,
-  owner: Readonly<{ mayUpgrade(protocol: string): boolean }>,
+  owner: Readonly<{ mayUpgradeTo(protocol: string): boolean }>,
 ): "websocket" | "connect-udp" | "other" | null {
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] ?? "";
     if (name.length !== 7 || name.toLowerCase() !== "upgrade") continue;
     const protocol = raw[i + 1]?.toLowerCase() ?? "";
     if (protocol === "websocket" || protocol === "connect-udp") return protocol;
-    return owner.mayUpgrade(protocol) ? "other" : null;
+    return owner.mayUpgradeTo(protocol) ? "other" : null;
   }
   return null;
 }

@@ -18,7 +18,7 @@ export class RequestLineCheck {
   /** The request line of a whole head begins here in `#bytes`; -1: the segment holds no whole head, or its head has been checked. */
   #start = -1;
   /** The request line of a head that takes several segments. */
-  #line: FirstLine | undefined;
+  #line: PartialRequestLine | undefined;
   /** The last bytes that came of such a head, up to three: the blank line that ends it may have begun. */
   #tail = "";
 
@@ -28,7 +28,7 @@ export class RequestLineCheck {
    */
   endOfSegment(bytes: Buffer, from: number): number {
     this.#start = -1;
-    if (this.#line !== undefined) return this.#endOfPart(this.#line, bytes, from);
+    if (this.#line !== undefined) return this.#endOfPartialHead(this.#line, bytes, from);
     let start = from; // empty lines before a request line are ignored (RFC 9112 §2.2)
     while (start < bytes.length && isLineEnd(bytes[start])) start++;
     if (start === bytes.length) return start;
@@ -38,12 +38,12 @@ export class RequestLineCheck {
       this.#start = start;
       return found + headEnd.length;
     }
-    this.#line = new FirstLine();
+    this.#line = new PartialRequestLine();
     this.#tail = "";
-    return this.#endOfPart(this.#line, bytes, start);
+    return this.#endOfPartialHead(this.#line, bytes, start);
   }
 
-  #endOfPart(line: FirstLine, bytes: Buffer, from: number): number {
+  #endOfPartialHead(line: PartialRequestLine, bytes: Buffer, from: number): number {
     const end = endOfHead(bytes, from, this.#tail);
     this.#tail = (this.#tail + bytes.toString("latin1", Math.max(from, end - 3), end)).slice(-3);
     return line.accepts(bytes, from, end) ? end : -1;
@@ -87,27 +87,27 @@ function endOfHead(bytes: Buffer, from: number, tail: string): number {
 }
 
 /** Longer than a line whose target is accepted (32 KiB). */
-const firstLineBytesMax = 65_536;
+const requestLineBytesMax = 65_536;
 /** As much of a line as names its protocol. */
-const endChars = 16;
+const lastCharsMax = 16;
 
 /** A request line that comes in several reads, byte by byte. */
-export class FirstLine {
+export class PartialRequestLine {
   #length = 0;
-  #end = "";
+  #lastChars = "";
   /** The whole line has come, or more than a line may have. */
   isComplete = false;
 
   /** Looks at each byte once. @returns false: no HTTP/1 request line (RFC 9112 §3) begins like this */
   accepts(bytes: Buffer, from = 0, to = bytes.length): boolean {
     if (this.isComplete) return true;
-    let text = bytes.toString("latin1", from, Math.min(to, from + firstLineBytesMax));
+    let text = bytes.toString("latin1", from, Math.min(to, from + requestLineBytesMax));
     if (this.#length === 0) text = text.replace(/^[\r\n]+/, ""); // empty lines before it are ignored (RFC 9112 §2.2)
     const lineEnd = text.indexOf("\n");
-    const part = this.#end + (lineEnd < 0 ? text : text.slice(0, lineEnd));
+    const part = this.#lastChars + (lineEnd < 0 ? text : text.slice(0, lineEnd));
     this.#length += text.length;
-    this.#end = part.slice(-endChars);
-    this.isComplete = lineEnd >= 0 || this.#length >= firstLineBytesMax;
+    this.#lastChars = part.slice(-lastCharsMax);
+    this.isComplete = lineEnd >= 0 || this.#length >= requestLineBytesMax;
     return !part.includes("  ") && !(lineEnd >= 0 && / (?:RTSP|ICE)\/[0-9.]+\r?$/.test(part));
   }
 }

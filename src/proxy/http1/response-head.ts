@@ -1,13 +1,13 @@
 /** Answer head: what the head of an upstream's answer says of the connection that it came on. Pure. */
 
 import type { AnswerLines } from "../message/received-lines.ts";
-import { hasBody } from "./request-head.ts";
-import { lookEveryMs } from "./upstream-call.ts";
+import { announcesBody } from "./request-head.ts";
+import { checkEveryMs } from "./upstream-call.ts";
 
 /** An upstream's own word (`Keep-Alive: timeout=`) is believed less a second, and up to this. */
-const idleMsMax = 30_000;
+const idleHintMsMax = 30_000;
 
-export type AnswerHead = Readonly<{
+export type ResponseHead = Readonly<{
   status: number;
   lines: AnswerLines;
   /** The connection may go on behind the answer. */
@@ -19,7 +19,12 @@ export type AnswerHead = Readonly<{
 }>;
 
 /** @param method of the request */
-export function readAnswerHead(status: number, lines: AnswerLines, keepAlive: boolean, method: string): AnswerHead {
+export function parseResponseHead(
+  status: number,
+  lines: AnswerLines,
+  keepAlive: boolean,
+  method: string,
+): ResponseHead {
   const { raw } = lines;
   lines.connection ??= { idleMs: idleMsOf(raw), bodyBytes: bodyBytesOf(raw) };
   const { idleMs, bodyBytes } = lines.connection;
@@ -28,7 +33,7 @@ export function readAnswerHead(status: number, lines: AnswerLines, keepAlive: bo
     status,
     lines,
     // A 204 that speaks of a body leaves open where the next answer begins (RFC 9112 §6.3).
-    keepAlive: keepAlive && !(status === 204 && hasBody(raw)),
+    keepAlive: keepAlive && !(status === 204 && announcesBody(raw)),
     idleMs,
     bodyBytes: withoutBody ? undefined : bodyBytes,
   };
@@ -53,7 +58,7 @@ function idleMsOf(lines: readonly string[]): number | undefined {
     if (lines[i]?.length !== 10 || lines[i]?.toLowerCase() !== "keep-alive") continue;
     const seconds = /(?:^|[\s,;])timeout=(\d{1,6})/i.exec(lines[i + 1] ?? "")?.[1];
     if (seconds === undefined) return undefined;
-    return Math.max(lookEveryMs, Math.min(idleMsMax, Number(seconds) * 1_000 - 1_000));
+    return Math.max(checkEveryMs, Math.min(idleHintMsMax, Number(seconds) * 1_000 - 1_000));
   }
   return undefined;
 }

@@ -5,19 +5,19 @@ import type { Http1UpstreamConnection } from "./upstream-connection.ts";
 import type { Http1Pool } from "./upstream-pool.ts";
 
 /** Time-outs are exceeded by no more than two of these, or than what lies between two looks of a process that is slower. */
-export const lookEveryMs = 100;
+export const checkEveryMs = 100;
 
-export class Http1Call implements UpstreamCall, Linked<Http1Call> {
+export class Http1UpstreamCall implements UpstreamCall, Linked<Http1UpstreamCall> {
   /** Of those that wait, for its pool. */
-  before: Http1Call | undefined;
-  after: Http1Call | undefined;
+  before: Http1UpstreamCall | undefined;
+  after: Http1UpstreamCall | undefined;
   readonly request: UpstreamRequest;
   readonly handler: UpstreamHandler;
   readonly #pool: Http1Pool;
   connection: Http1UpstreamConnection | undefined;
-  over = false;
-  sent = false;
-  sawByte = false;
+  isEnded = false;
+  requestSent = false;
+  sawResponseByte = false;
   reads = 0;
   readonly idleMsMax: number;
 
@@ -25,24 +25,24 @@ export class Http1Call implements UpstreamCall, Linked<Http1Call> {
     this.#pool = pool;
     this.request = request;
     this.handler = handler;
-    this.sent = !request.hasBody;
+    this.requestSent = !request.hasBody;
     this.idleMsMax = request.idleTimeoutMs > 0 ? request.idleTimeoutMs : Infinity;
   }
 
   write(chunk: Buffer): boolean {
-    return this.over || this.connection === undefined ? true : this.connection.write(chunk);
+    return this.isEnded || this.connection === undefined ? true : this.connection.write(chunk);
   }
 
   end(trailers: readonly string[] = []): void {
-    if (!this.over && !this.sent) this.connection?.endBody(this, trailers);
+    if (!this.isEnded && !this.requestSent) this.connection?.endBody(this, trailers);
   }
 
   resume(): void {
-    if (!this.over) this.connection?.resume();
+    if (!this.isEnded) this.connection?.resume();
   }
 
   abort(): void {
-    if (this.finish()) this.connection?.abandon(this);
+    if (this.finish()) this.connection?.abortCall(this);
   }
 
   /** A connection whose request was not received in full is reset behind the answer. */
@@ -52,9 +52,9 @@ export class Http1Call implements UpstreamCall, Linked<Http1Call> {
 
   /** @returns false when it was over already */
   finish(): boolean {
-    if (this.over) return false;
-    this.over = true;
-    this.#pool.done(this);
+    if (this.isEnded) return false;
+    this.isEnded = true;
+    this.#pool.onCallDone(this);
     return true;
   }
 

@@ -17,87 +17,87 @@ import {
   UpstreamProtocolError,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import { onFailedWrite } from "./early-response.ts";
-import { atTurnEnd, type Flush, type TurnEndTask } from "./flush-scheduler.ts";
-import { DirectWriting } from "./handle-writer.ts";
+import { interceptWriteErrors } from "./early-response.ts";
+import { type Flush, type FlushTask, scheduleFlush } from "./flush-scheduler.ts";
+import { HandleWriter } from "./handle-writer.ts";
 import { KeptAnswer } from "./kept-answer.ts";
 import { headText, KeptHead } from "./kept-head.ts";
 import {
   type AfterHead,
   createParser,
-  DirectReading,
   freeParser,
   type Http1Parser,
-  listenForBegin,
-  listenForBody,
   type ParseError,
+  ParserSocketReader,
   type RawLines,
+  setOnBody,
+  setOnMessageBegin,
 } from "./parser.ts";
 import { readBuffer } from "./read-buffer.ts";
-import { type AnswerHead, readAnswerHead } from "./response-head.ts";
-import type { Http1Call } from "./upstream-call.ts";
+import { parseResponseHead, type ResponseHead } from "./response-head.ts";
+import type { Http1UpstreamCall } from "./upstream-call.ts";
 import type { Http1Pool } from "./upstream-pool.ts";
 
-const answerHeadBytesMax = 65_536;
+const responseHeadBytesMax = 65_536;
 /** As of an upstream that speaks HTTP/2. */
-const answerLinesMax = 2_000;
+const responseLinesMax = 2_000;
 /** Never written to. */
-const none: RawLines = [];
+const noLines: RawLines = [];
 /** Longer heads are put together each time. */
-const keptCharsMax = 8_192;
+const cachedCharsMax = 8_192;
 
-export class Http1UpstreamConnection implements TurnEndTask {
-  readonly towards = "upstream";
+export class Http1UpstreamConnection implements FlushTask {
+  readonly target = "upstream";
   readonly #pool: Http1Pool;
   readonly #socket: Socket;
-  readonly #secure: boolean;
+  readonly #isSecure: boolean;
   readonly #parser: Http1Parser;
   /** Undefined: bytes come as events of the socket. */
-  #direct: DirectReading | undefined;
-  #writing: DirectWriting | undefined;
-  #call: Http1Call | undefined;
-  #connected = false;
-  #answered = 0;
+  #socketReader: ParserSocketReader | undefined;
+  #writer: HandleWriter | undefined;
+  #call: Http1UpstreamCall | undefined;
+  #isConnected = false;
+  #responses = 0;
   /** Bytes have moved since the last look. */
-  #moved = true;
+  #hasMoved = true;
   /** At which look they last had. */
   #movedAt = 0;
   /** While idle, when it ends; before, for how long it will be kept. */
   #idleUntil = 0;
   #keepAlive = false;
-  #chunked = false;
+  #isChunked = false;
   /** For a call that has not begun. */
-  #reserved = false;
+  #isReserved = false;
   /** The final head has come. */
-  #answering = false;
-  #complete = false;
+  #sawFinalHead = false;
+  #isComplete = false;
   /** Something came behind an answer. */
-  #spoiled = false;
-  #trailers: RawLines = none;
+  #sawExtraBytes = false;
+  #trailers: RawLines = noLines;
   /** Of a body whose length is known; undefined: where it ends is the parser's to tell. */
   #bytesLeft: number | undefined;
-  readonly #lines = new LastLines(AnswerLines.receive);
+  readonly #lastLines = new LastLines(AnswerLines.receive);
   /** How much of the read buffer is being parsed, its first head not being read yet; 0: none. */
-  #reading = 0;
+  #unparsedBytes = 0;
   /** The answer stands in the read buffer, and nothing else. */
-  #whole = false;
+  #isWhole = false;
   /** Of an answer that was like the one before it. */
-  #kept: KeptAnswer | undefined;
-  #paused = false;
-  #gone = false;
+  #cachedHead: KeptAnswer | undefined;
+  #isPaused = false;
+  #isClosed = false;
   #error: Error | undefined;
   /** It takes no more of the body; what it has said before is read. */
-  #deaf = false;
+  #writeFailed = false;
 
-  constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1Call) {
+  constructor(pool: Http1Pool, socket: Socket, ready: "connect" | "secureConnect", call: Http1UpstreamCall) {
     this.#pool = pool;
     this.#socket = socket;
-    this.#secure = ready === "secureConnect";
+    this.#isSecure = ready === "secureConnect";
     this.#call = call;
     call.connection = this;
     this.#parser = createParser(
       "response",
-      { bytesMax: answerHeadBytesMax, linesMax: answerLinesMax },
+      { bytesMax: responseHeadBytesMax, linesMax: responseLinesMax },
       {
         onHead: (_major, _minor, lines, _method, _url, status, _text, _upgrade, keepAlive) =>
           this.#onHead(status ?? 0, lines ?? [], keepAlive),
@@ -110,95 +110,96 @@ export class Http1UpstreamConnection implements TurnEndTask {
       },
     );
     socket.once(ready, () => {
-      this.#connected = true;
+      this.#isConnected = true;
       guardSocket(socket);
       if (ready === "secureConnect")
-        this.#direct = DirectReading.begin(this.#parser, socket, (read) => this.#onRead(read));
-      this.#writing = new DirectWriting(socket, () => {
-        this.#moved = true;
+        this.#socketReader = ParserSocketReader.begin(this.#parser, socket, (read) => this.#onRead(read));
+      this.#writer = new HandleWriter(socket, () => {
+        this.#hasMoved = true;
       });
       const first = this.#call;
-      if (first !== undefined && !first.over) this.begin(first);
+      if (first !== undefined && !first.isEnded) this.startCall(first);
       else this.#release();
     });
     socket.on("data", (bytes: Buffer) => this.#onBytes(bytes));
     socket.on("drain", () => {
-      this.#moved = true;
-      const { over = true, sent = true, handler } = this.#call ?? {};
-      if (!over && !sent) handler?.onWritable();
+      this.#hasMoved = true;
+      const { isEnded = true, requestSent = true, handler } = this.#call ?? {};
+      if (!isEnded && !requestSent) handler?.onWritable();
     });
     socket.on("error", (error) => {
       this.#error = error;
     });
-    onFailedWrite(socket, (error) => {
-      if (this.#call?.over !== false || !this.#call.request.hasBody || this.#complete || this.#deaf) return false;
+    interceptWriteErrors(socket, (error) => {
+      if (this.#call?.isEnded !== false || !this.#call.request.hasBody || this.#isComplete || this.#writeFailed)
+        return false;
       this.#error = error;
-      this.#moved = true;
-      this.#deaf = true;
+      this.#hasMoved = true;
+      this.#writeFailed = true;
       return true;
     });
     socket.on("end", () => this.#onEnd());
     socket.on("close", () => this.#onClose());
   }
 
-  get usable(): boolean {
-    return !this.#gone && this.#socket.writable && this.#pool.now < this.#idleUntil;
+  get isUsable(): boolean {
+    return !this.#isClosed && this.#socket.writable && this.#pool.now < this.#idleUntil;
   }
 
   /** Begins with a call at the end of this turn. */
-  reserve(call: Http1Call): void {
+  reserve(call: Http1UpstreamCall): void {
     this.#call = call;
     call.connection = this;
-    this.#moved = true;
-    this.#reserved = true;
-    atTurnEnd(this);
+    this.#hasMoved = true;
+    this.#isReserved = true;
+    scheduleFlush(this);
   }
 
-  runAtTurnEnd(flush: Flush): void {
+  runFlush(flush: Flush): void {
     const call = this.#call;
     this.#pool.now = flush.now;
-    const { usable } = this;
-    this.#reserved = false;
-    if (usable && call !== undefined && !call.over) {
-      this.begin(call);
+    const { isUsable } = this;
+    this.#isReserved = false;
+    if (isUsable && call !== undefined && !call.isEnded) {
+      this.startCall(call);
       return;
     }
     this.#call = undefined;
-    if (usable) this.#pool.free(this);
+    if (isUsable) this.#pool.onConnectionIdle(this);
     else this.#socket.destroy(); // the upstream may be about to do so
-    if (call !== undefined && !call.over) this.#pool.again(call);
+    if (call !== undefined && !call.isEnded) this.#pool.reassign(call);
   }
 
   /** Nothing of a call that has begun may be taken for another's, so its connection goes, with what the kernel holds of its body. */
-  abandon(call: Http1Call): void {
-    if (this.#call === call && this.#reserved) return; // given back at the end of the turn
+  abortCall(call: Http1UpstreamCall): void {
+    if (this.#call === call && this.#isReserved) return; // given back at the end of the turn
     closeSocket(this.#socket);
   }
 
   /** Writes the head of a call. */
-  begin(call: Http1Call): void {
+  startCall(call: Http1UpstreamCall): void {
     this.#call = call;
     call.connection = this;
-    this.#moved = true;
-    this.#answering = false;
-    this.#complete = false;
-    listenForBegin(this.#parser, null);
-    if (!call.handler.mayBegin(call)) {
+    this.#hasMoved = true;
+    this.#sawFinalHead = false;
+    this.#isComplete = false;
+    setOnMessageBegin(this.#parser, null);
+    if (!call.handler.maySend(call)) {
       call.finish();
       this.#call = undefined;
       this.#release();
       return;
     }
-    const lines = this.#linesOf(call);
+    const lines = this.#headerTextOf(call);
     if (lines === undefined) return;
     const { request } = call;
     if (!request.hasBody) {
-      this.#chunked = false;
+      this.#isChunked = false;
       this.#writeHead(request, lines);
       return;
     }
-    this.#chunked = lines.length === undefined;
-    const framing = this.#chunked ? "transfer-encoding: chunked\r\n" : "";
+    this.#isChunked = lines.length === undefined;
+    const framing = this.#isChunked ? "transfer-encoding: chunked\r\n" : "";
     this.#socket.cork();
     this.#socket.write(headText(request, lines, framing), "latin1");
     call.handler.onWritable();
@@ -206,9 +207,9 @@ export class Http1UpstreamConnection implements TurnEndTask {
   }
 
   /** @returns undefined when they cannot be written; then the call is over */
-  #linesOf(call: Http1Call): HeaderText | undefined {
+  #headerTextOf(call: Http1UpstreamCall): HeaderText | undefined {
     try {
-      return call.request.headers.text(this.#pool.writable);
+      return call.request.headers.text(this.#pool.headerValues);
     } catch (error) {
       this.#release();
       call.fail(error as Error, false);
@@ -221,17 +222,17 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const { headers, requestId } = request;
     const kept = headers.head;
     if (kept?.isOf(request) && requestId !== null) {
-      if (this.#writing?.writeBytes(kept.bytes(lines, requestId)) !== true) headers.head = undefined;
+      if (this.#writer?.writeBytes(kept.bytes(lines, requestId)) !== true) headers.head = undefined;
       return;
     }
-    headers.head = request.path.length + lines.text.length > keptCharsMax ? undefined : new KeptHead(request);
-    this.#writing?.write(headText(request, lines, ""));
+    headers.head = request.path.length + lines.text.length > cachedCharsMax ? undefined : new KeptHead(request);
+    this.#writer?.write(headText(request, lines, ""));
   }
 
   write(chunk: Buffer): boolean {
-    if (this.#deaf) return false;
-    this.#moved = true;
-    if (!this.#chunked) return this.#socket.write(chunk);
+    if (this.#writeFailed) return false;
+    this.#hasMoved = true;
+    if (!this.#isChunked) return this.#socket.write(chunk);
     this.#socket.cork();
     this.#socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
     this.#socket.write(chunk);
@@ -240,35 +241,35 @@ export class Http1UpstreamConnection implements TurnEndTask {
     return more;
   }
 
-  endBody(call: Http1Call, trailers: readonly string[]): void {
-    call.sent = !this.#deaf;
-    if (!this.#chunked || this.#deaf) return;
+  endBody(call: Http1UpstreamCall, trailers: readonly string[]): void {
+    call.requestSent = !this.#writeFailed;
+    if (!this.#isChunked || this.#writeFailed) return;
     let text = "0\r\n";
     for (let i = 0; i < trailers.length; i += 2) {
       const value = trailers[i + 1] ?? "";
-      if (this.#pool.writable.has(value)) text += `${trailers[i]}: ${value}\r\n`;
+      if (this.#pool.headerValues.isWritable(value)) text += `${trailers[i]}: ${value}\r\n`;
     }
     this.#socket.write(`${text}\r\n`, "latin1");
   }
 
   resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#moved = true;
-    if (this.#direct === undefined) this.#socket.resume();
-    else this.#direct.goOn();
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#hasMoved = true;
+    if (this.#socketReader === undefined) this.#socket.resume();
+    else this.#socketReader.resume();
   }
 
   destroy(): void {
     this.#socket.destroy();
   }
 
-  look(now: number): void {
-    if (this.#moved) {
-      this.#moved = false;
+  check(now: number): void {
+    if (this.#hasMoved) {
+      this.#hasMoved = false;
       this.#movedAt = now;
     }
-    if (!this.#connected) {
+    if (!this.#isConnected) {
       if (now - this.#movedAt > this.#pool.connectTimeoutMs)
         this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
       return;
@@ -276,189 +277,189 @@ export class Http1UpstreamConnection implements TurnEndTask {
     const call = this.#call;
     if (call === undefined) {
       if (now >= this.#idleUntil) this.#socket.destroy();
-    } else if (this.#deaf && !this.#paused && now > this.#movedAt) this.#socket.destroy();
-    else if (!this.#paused && now - this.#movedAt > call.idleMsMax)
+    } else if (this.#writeFailed && !this.#isPaused && now > this.#movedAt) this.#socket.destroy();
+    else if (!this.#isPaused && now - this.#movedAt > call.idleMsMax)
       this.#fail(new UpstreamIdleError("the upstream fell silent"));
   }
 
   // --- what comes
 
   #onBytes(bytes: Buffer): void {
-    if (this.#call === undefined || this.#reserved)
+    if (this.#call === undefined || this.#isReserved)
       this.#socket.destroy(); // nobody has asked for anything
     else this.#onRead(this.#parser.execute(bytes));
   }
 
   /** Of a plain socket. @param length how much of it stands in the read buffer @returns true */
-  received(length: number): boolean {
+  onReadBuffer(length: number): boolean {
     const call = this.#call;
-    if (call === undefined || this.#reserved) {
+    if (call === undefined || this.#isReserved) {
       this.#socket.destroy(); // nobody has asked for anything
       return true;
     }
-    const kept = this.#kept;
+    const kept = this.#cachedHead;
     // The parser stands between two answers.
-    if (kept !== undefined && !call.sawByte && call.request.method !== "HEAD" && kept.isAll(length)) {
-      call.sawByte = true;
-      this.#begins(call, kept.head);
-      this.#takeWhole(length);
-      this.#complete = true;
+    if (kept !== undefined && !call.sawResponseByte && call.request.method !== "HEAD" && kept.isAll(length)) {
+      call.sawResponseByte = true;
+      this.#onFinalHead(call, kept.head);
+      this.#deliverWholeBody(length);
+      this.#isComplete = true;
       this.#onRead(length);
       return true;
     }
-    this.#reading = length;
+    this.#unparsedBytes = length;
     const read = readBuffer.parse(this.#parser, length);
-    this.#reading = 0;
-    if (this.#whole) {
-      this.#whole = false;
-      listenForBody(this.#parser, this.#onBody);
-      this.#takeWhole(length);
+    this.#unparsedBytes = 0;
+    if (this.#isWhole) {
+      this.#isWhole = false;
+      setOnBody(this.#parser, this.#onBody);
+      this.#deliverWholeBody(length);
       this.#onComplete();
     }
     this.#onRead(read);
     return true;
   }
 
-  #takeWhole(length: number): void {
-    this.#passOn(readBuffer.lastOf(length, this.#bytesLeft ?? 0));
+  #deliverWholeBody(length: number): void {
+    this.#deliver(readBuffer.lastOf(length, this.#bytesLeft ?? 0));
     this.#bytesLeft = 0;
   }
 
   /** The parser has looked at what came. */
   #onRead(read: number | ParseError): void {
-    this.#moved = true;
+    this.#hasMoved = true;
     const call = this.#call;
-    if (call === undefined || this.#reserved) {
+    if (call === undefined || this.#isReserved) {
       this.#socket.destroy();
       return;
     }
-    call.sawByte = true;
-    if (typeof read !== "number" && !this.#complete) {
+    call.sawResponseByte = true;
+    if (typeof read !== "number" && !this.#isComplete) {
       this.#fail(new UpstreamProtocolError(`the upstream's answer cannot be read: ${read.code}`, { cause: read }));
-    } else if (this.#complete) {
-      if (typeof read !== "number") this.#spoiled = true;
-      this.#settle();
+    } else if (this.#isComplete) {
+      if (typeof read !== "number") this.#sawExtraBytes = true;
+      this.#finishCall();
     } else call.reads++;
   }
 
   #onHead(status: number, raw: RawLines, keepAlive: boolean): AfterHead {
     const call = this.#call;
-    if (call === undefined || this.#complete || this.#reserved) {
-      this.#spoiled = true;
+    if (call === undefined || this.#isComplete || this.#isReserved) {
+      this.#sawExtraBytes = true;
       return 1;
     }
-    call.sawByte = true;
-    const length = this.#reading;
-    this.#reading = 0;
+    call.sawResponseByte = true;
+    const length = this.#unparsedBytes;
+    this.#unparsedBytes = 0;
     if (status < 200) {
       if (status === 101 || status < 100) this.#fail(new UpstreamProtocolError(`a ${status} that nobody asked for`));
-      else if (!call.over) call.handler.onHint(status, raw);
+      else if (!call.isEnded) call.handler.onInformational(status, raw);
       return 1;
     }
-    const lines = this.#lines.next(raw);
+    const lines = this.#lastLines.next(raw);
     const isLikeLast = lines.connection !== undefined;
     const { method } = call.request;
-    const head = readAnswerHead(status, lines, keepAlive, method);
-    this.#begins(call, head);
+    const head = parseResponseHead(status, lines, keepAlive, method);
+    this.#onFinalHead(call, head);
     if (head.bodyBytes === undefined) return method === "HEAD" ? 1 : 0;
     if (readBuffer.isWholeAnswer(length, head.bodyBytes)) {
-      this.#whole = true;
-      listenForBody(this.#parser, null);
-      this.#kept = isLikeLast ? new KeptAnswer(head, length) : undefined;
+      this.#isWhole = true;
+      setOnBody(this.#parser, null);
+      this.#cachedHead = isLikeLast ? new KeptAnswer(head, length) : undefined;
     }
     return "end-known";
   }
 
   /** The final head has come. */
-  #begins(call: Http1Call, { status, lines, keepAlive, idleMs, bodyBytes }: AnswerHead): void {
-    this.#answering = true;
+  #onFinalHead(call: Http1UpstreamCall, { status, lines, keepAlive, idleMs, bodyBytes }: ResponseHead): void {
+    this.#sawFinalHead = true;
     this.#keepAlive = keepAlive;
-    this.#trailers = none;
+    this.#trailers = noLines;
     this.#idleUntil = idleMs ?? this.#pool.idleMs;
     this.#bytesLeft = bodyBytes;
-    if (!call.over) call.handler.onHead(status, lines);
+    if (!call.isEnded) call.handler.onHead(status, lines);
   }
 
   readonly #onBody = (bytes: Buffer): void => {
-    this.#passOn(bytes);
+    this.#deliver(bytes);
     if (this.#bytesLeft === undefined) return;
     this.#bytesLeft -= bytes.length;
     if (this.#bytesLeft === 0) this.#onComplete();
   };
 
-  #passOn(bytes: Buffer | string): void {
+  #deliver(bytes: Buffer | string): void {
     const call = this.#call;
-    if (call === undefined || call.over || this.#complete || this.#reserved) return;
-    if (call.handler.onData(bytes) || call.over) return;
-    this.#paused = true;
-    if (this.#direct === undefined) this.#socket.pause();
-    else this.#direct.hold();
+    if (call === undefined || call.isEnded || this.#isComplete || this.#isReserved) return;
+    if (call.handler.onData(bytes) || call.isEnded) return;
+    this.#isPaused = true;
+    if (this.#socketReader === undefined) this.#socket.pause();
+    else this.#socketReader.pause();
   }
 
   /** Something came behind the answer: its rest would be the beginning of the next. */
-  readonly #onMore = (): void => {
-    this.#spoiled = true;
+  readonly #onExtraBytes = (): void => {
+    this.#sawExtraBytes = true;
   };
 
   #onComplete(): void {
-    if (!this.#answering || this.#whole) return; // of what stands in the read buffer, nothing was passed on yet
-    this.#complete = true;
-    listenForBegin(this.#parser, this.#onMore);
+    if (!this.#sawFinalHead || this.#isWhole) return; // of what stands in the read buffer, nothing was passed on yet
+    this.#isComplete = true;
+    setOnMessageBegin(this.#parser, this.#onExtraBytes);
   }
 
   /** Outside of the parser: the answer is complete. */
-  #settle(): void {
+  #finishCall(): void {
     const call = this.#call;
     this.#call = undefined;
     if (call === undefined) return;
-    const isSent =
-      this.#writing?.isEmpty === true && (!call.request.hasBody || (unackedBytes(this.#socket) ?? 0) === 0);
-    const reusable = this.#keepAlive && call.sent && !call.over && !this.#spoiled && isSent;
-    this.#answered++;
-    if (this.#paused) this.resume();
+    const isSent = this.#writer?.isEmpty === true && (!call.request.hasBody || (unackedBytes(this.#socket) ?? 0) === 0);
+    const reusable = this.#keepAlive && call.requestSent && !call.isEnded && !this.#sawExtraBytes && isSent;
+    this.#responses++;
+    if (this.#isPaused) this.resume();
     if (reusable) {
       this.#idleUntil += this.#pool.now;
-      this.#pool.free(this);
+      this.#pool.onConnectionIdle(this);
     } else this.#socket.destroy();
     if (call.finish()) call.handler.onEnd(this.#trailers);
   }
 
   #onEnd(): void {
-    if (this.#call === undefined || this.#reserved) {
+    if (this.#call === undefined || this.#isReserved) {
       this.#socket.destroy();
       return;
     }
     this.#call.reads++;
     const rest = this.#parser.finish();
-    if (this.#complete) this.#settle();
+    if (this.#isComplete) this.#finishCall();
     else if (rest !== undefined && typeof rest !== "number")
       this.#fail(new UpstreamClosedError("the upstream ended in the middle of its answer"));
     this.#socket.destroy();
   }
 
   #onClose(): void {
-    this.#gone = true;
-    this.#direct?.end();
+    this.#isClosed = true;
+    this.#socketReader?.release();
     freeParser(this.#parser);
-    this.#pool.gone(this);
+    this.#pool.onConnectionClosed(this);
     this.#fail(this.#error ?? new UpstreamClosedError("the upstream closed the connection"));
   }
 
   #fail(error: Error): void {
     this.#socket.destroy();
-    if (this.#reserved) return; // nothing of the call was written: it goes elsewhere at the end of the turn
+    if (this.#isReserved) return; // nothing of the call was written: it goes elsewhere at the end of the turn
     const call = this.#call;
     this.#call = undefined;
     // In TLS 1.3 a server refuses a client's certificate after the client's handshake is complete.
-    const isHandshake = !this.#connected || (this.#secure && this.#answered === 0 && call?.sawByte === false);
-    if (isHandshake && !this.#pool.closed) call?.fail(handshakeError(error), false);
-    else call?.fail(error, this.#answered > 0 && !call.sawByte && isConnectionError(error));
+    const isHandshake =
+      !this.#isConnected || (this.#isSecure && this.#responses === 0 && call?.sawResponseByte === false);
+    if (isHandshake && !this.#pool.isClosed) call?.fail(handshakeError(error), false);
+    else call?.fail(error, this.#responses > 0 && !call.sawResponseByte && isConnectionError(error));
   }
 
   #release(): void {
     this.#call = undefined;
     this.#idleUntil = this.#pool.now + this.#pool.idleMs;
-    if (this.#gone || !this.#socket.writable) this.#socket.destroy();
-    else this.#pool.free(this);
+    if (this.#isClosed || !this.#socket.writable) this.#socket.destroy();
+    else this.#pool.onConnectionIdle(this);
   }
 }

@@ -9,7 +9,7 @@
 import { connect as connectPlain, type NetConnectOpts } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { LinkedList } from "../enforce/intrusive-list.ts";
-import { WritableValues } from "../message/header-values.ts";
+import { HeaderValueCheck } from "../message/header-values.ts";
 import {
   type UpstreamCall,
   UpstreamClosedError,
@@ -18,7 +18,7 @@ import {
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
 import { readBuffer } from "./read-buffer.ts";
-import { Http1Call, lookEveryMs } from "./upstream-call.ts";
+import { checkEveryMs, Http1UpstreamCall } from "./upstream-call.ts";
 import { Http1UpstreamConnection } from "./upstream-connection.ts";
 
 export type UpstreamAddress = Readonly<{
@@ -32,7 +32,12 @@ export type UpstreamAddress = Readonly<{
 }>;
 
 /** Where to connect, as `node:net` and `node:tls` take it. */
-export function placeOf({ path, hostname: host, port, lookup }: UpstreamAddress): ConnectionOptions & NetConnectOpts {
+export function connectOptionsOf({
+  path,
+  hostname: host,
+  port,
+  lookup,
+}: UpstreamAddress): ConnectionOptions & NetConnectOpts {
   return path === null ? { host, port, lookup } : { path };
 }
 
@@ -47,17 +52,17 @@ export class Http1Pool implements UpstreamPool {
   readonly #address: UpstreamAddress;
   readonly #limits: PoolLimits;
   readonly #idle: Http1UpstreamConnection[] = [];
-  readonly #all = new Set<Http1UpstreamConnection>();
+  readonly #connections = new Set<Http1UpstreamConnection>();
   /** In the order in which they came. */
-  readonly #waiting = new LinkedList<Http1Call>();
+  readonly #waiting = new LinkedList<Http1UpstreamCall>();
   #waitingCalls = 0;
   #calls = 0;
-  #looking: NodeJS.Timeout | undefined;
-  closed = false;
-  #freeing = false;
+  #checkTimer: NodeJS.Timeout | undefined;
+  isClosed = false;
+  #isAssigning = false;
   /** What the clock said when it was looked at last. */
   now = 0;
-  readonly writable = new WritableValues();
+  readonly headerValues = new HeaderValueCheck();
 
   constructor(address: UpstreamAddress, limits: PoolLimits) {
     this.#address = address;
@@ -71,25 +76,25 @@ export class Http1Pool implements UpstreamPool {
     return this.#waitingCalls;
   }
   get isFull(): boolean {
-    return this.#idle.length === 0 && this.#all.size >= this.#limits.connectionsMax;
+    return this.#idle.length === 0 && this.#connections.size >= this.#limits.connectionsMax;
   }
 
   /** HTTP/1.1 has no words for it. */
-  get refusesUnread(): boolean {
+  get reportsUnprocessed(): boolean {
     return false;
   }
 
   call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall {
-    const call = new Http1Call(this, request, handler);
+    const call = new Http1UpstreamCall(this, request, handler);
     this.#calls++;
-    if (failed === undefined) this.#place(call);
-    else this.#placeOnFresh(call);
+    if (failed === undefined) this.#assign(call);
+    else this.#assignFresh(call);
     return call;
   }
 
   /** Where one kept connection was closed, others may be: an idle one gives way where there may be no more of them. */
-  #placeOnFresh(call: Http1Call): void {
-    if (this.#all.size < this.#limits.connectionsMax) {
+  #assignFresh(call: Http1UpstreamCall): void {
+    if (this.#connections.size < this.#limits.connectionsMax) {
       this.#open(call);
       return;
     }
@@ -98,10 +103,10 @@ export class Http1Pool implements UpstreamPool {
     this.#idle.shift()?.destroy();
   }
 
-  #place(call: Http1Call): void {
+  #assign(call: Http1UpstreamCall): void {
     const kept = this.#takeIdle();
     if (kept !== undefined) kept.reserve(call);
-    else if (this.#all.size < this.#limits.connectionsMax) this.#open(call);
+    else if (this.#connections.size < this.#limits.connectionsMax) this.#open(call);
     else {
       this.#waiting.push(call);
       this.#waitingCalls++;
@@ -109,23 +114,28 @@ export class Http1Pool implements UpstreamPool {
   }
 
   close(): void {
-    this.closed = true;
-    clearInterval(this.#looking);
-    for (const call of this.#waiting.items()) call.fail(notUsed(), false);
-    for (const connection of this.#all) connection.destroy();
+    this.isClosed = true;
+    clearInterval(this.#checkTimer);
+    for (const call of this.#waiting.items()) call.fail(poolClosedError(), false);
+    for (const connection of this.#connections) connection.destroy();
   }
 
   #takeIdle(): Http1UpstreamConnection | undefined {
     for (;;) {
       const connection = this.#idle.pop();
-      if (connection === undefined || connection.usable) return connection;
+      if (connection === undefined || connection.isUsable) return connection;
     }
   }
 
-  #open(call: Http1Call): void {
+  #open(call: Http1UpstreamCall): void {
     const { secure, tls } = this.#address;
-    const common = { ...placeOf(this.#address), noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
-    const onread = { buffer: readBuffer.bytes, callback: (bytes: number) => connection.received(bytes) };
+    const common = {
+      ...connectOptionsOf(this.#address),
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+    };
+    const onread = { buffer: readBuffer.bytes, callback: (bytes: number) => connection.onReadBuffer(bytes) };
     const socket = secure ? connectTls({ ...common, ...tls }) : connectPlain({ ...common, onread });
     const connection: Http1UpstreamConnection = new Http1UpstreamConnection(
       this,
@@ -133,19 +143,19 @@ export class Http1Pool implements UpstreamPool {
       secure ? "secureConnect" : "connect",
       call,
     );
-    this.#all.add(connection);
-    if (this.#looking !== undefined) return;
+    this.#connections.add(connection);
+    if (this.#checkTimer !== undefined) return;
     this.now = performance.now();
     // A look comes behind what has arrived: an answer that was there in time is not taken for one that never came.
-    this.#looking = setInterval(() => setImmediate(this.#look), lookEveryMs).unref();
+    this.#checkTimer = setInterval(() => setImmediate(this.#checkAll), checkEveryMs).unref();
   }
 
-  readonly #look = (): void => {
+  readonly #checkAll = (): void => {
     this.now = performance.now();
-    for (const connection of this.#all) connection.look(this.now);
-    if (this.#all.size > 0) return;
-    clearInterval(this.#looking);
-    this.#looking = undefined;
+    for (const connection of this.#connections) connection.check(this.now);
+    if (this.#connections.size > 0) return;
+    clearInterval(this.#checkTimer);
+    this.#checkTimer = undefined;
   };
 
   get connectTimeoutMs(): number {
@@ -158,57 +168,57 @@ export class Http1Pool implements UpstreamPool {
   // --- for connections and calls
 
   /** Its connection broke before anything of it was written: another one is as good, whatever it asks for. */
-  again(call: Http1Call): void {
-    if (this.closed) {
-      call.fail(notUsed(), false);
+  reassign(call: Http1UpstreamCall): void {
+    if (this.isClosed) {
+      call.fail(poolClosedError(), false);
       return;
     }
     call.connection = undefined;
-    this.#place(call);
+    this.#assign(call);
   }
 
-  done(call: Http1Call): void {
+  onCallDone(call: Http1UpstreamCall): void {
     this.#calls--;
-    if (call.connection === undefined) this.#leaveQueue(call);
+    if (call.connection === undefined) this.#dequeue(call);
   }
 
   /** A call that may not begin frees the connection at once; however many of them wait, each is over before the next one's turn. */
-  free(connection: Http1UpstreamConnection): void {
+  onConnectionIdle(connection: Http1UpstreamConnection): void {
     this.#idle.push(connection);
-    if (this.#freeing || this.#waitingCalls === 0) return;
-    this.#freeing = true;
+    if (this.#isAssigning || this.#waitingCalls === 0) return;
+    this.#isAssigning = true;
     try {
       while (this.#idle.length > 0) {
         const next = this.#nextWaiting();
         if (next === undefined) break;
-        this.#idle.pop()?.begin(next);
+        this.#idle.pop()?.startCall(next);
       }
     } finally {
-      this.#freeing = false;
+      this.#isAssigning = false;
     }
   }
 
-  gone(connection: Http1UpstreamConnection): void {
-    this.#all.delete(connection);
+  onConnectionClosed(connection: Http1UpstreamConnection): void {
+    this.#connections.delete(connection);
     const at = this.#idle.lastIndexOf(connection);
     if (at >= 0) this.#idle.splice(at, 1);
-    if (this.closed) return;
+    if (this.isClosed) return;
     const next = this.#nextWaiting();
     if (next !== undefined) this.#open(next);
   }
 
-  #nextWaiting(): Http1Call | undefined {
+  #nextWaiting(): Http1UpstreamCall | undefined {
     const call = this.#waiting.first;
-    if (call !== undefined) this.#leaveQueue(call);
+    if (call !== undefined) this.#dequeue(call);
     return call;
   }
 
-  #leaveQueue(call: Http1Call): void {
+  #dequeue(call: Http1UpstreamCall): void {
     this.#waiting.remove(call);
     this.#waitingCalls--;
   }
 }
 
-function notUsed(): UpstreamClosedError {
+function poolClosedError(): UpstreamClosedError {
   return new UpstreamClosedError("the upstream is not used any more");
 }

@@ -8,9 +8,9 @@ import type { RequestHead } from "../message/canonical-request.ts";
 const requestsMax = 16;
 const charsMax = 65_536;
 
-type Waiting = Readonly<{ head: Pick<RequestHead, "url" | "rawHeaders"> }>;
+type WaitingRequest = Readonly<{ head: Pick<RequestHead, "url" | "rawHeaders"> }>;
 
-export class WaitingRequests<Request extends Waiting> {
+export class WaitingRequests<Request extends WaitingRequest> {
   readonly #requests: Request[] = [];
   #chars = 0;
 
@@ -23,7 +23,7 @@ export class WaitingRequests<Request extends Waiting> {
     return true;
   }
 
-  next(): Request | undefined {
+  shift(): Request | undefined {
     const next = this.#requests.shift();
     if (next !== undefined) this.#chars -= charsOf(next);
     return next;
@@ -35,7 +35,7 @@ export class WaitingRequests<Request extends Waiting> {
   }
 }
 
-function charsOf({ head }: Waiting): number {
+function charsOf({ head }: WaitingRequest): number {
   let chars = head.url.length;
   for (const text of head.rawHeaders) chars += text.length;
   return chars;

@@ -5,67 +5,67 @@
 import type { Socket } from "node:net";
 import { resetSocket } from "../enforce/send-queue-socket.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
-import { atTurnEnd, Flush, type TurnEndTask } from "./flush-scheduler.ts";
-import { DirectWriting } from "./handle-writer.ts";
+import { Flush, type FlushTask, scheduleFlush } from "./flush-scheduler.ts";
+import { HandleWriter } from "./handle-writer.ts";
 
 /** What is gathered before it is sent. */
 const oneWriteMax = 16_384;
 
 /** Whose it is that is gathered. */
-type Answering = Readonly<{
+type ResponseHooks = Readonly<{
   /** @returns false: no byte of it */
-  mayLeave(flush: Flush): boolean;
+  mayFlush(flush: Flush): boolean;
   /** @param now as its owner counts */
-  onLastLeft(now: number): void;
+  onLastSent(now: number): void;
   /** What had to wait has left. */
   onDrain(): void;
 }>;
 
-export class AnswerWriter implements TurnEndTask {
-  readonly towards = "caller";
+export class ResponseWriter implements FlushTask {
+  readonly target = "caller";
   readonly #socket: Socket;
-  readonly #direct: DirectWriting;
+  readonly #handleWriter: HandleWriter;
   readonly #owner: Pick<ConnectionOwner, "now" | "idleMs">;
-  readonly #answer: Answering;
+  readonly #hooks: ResponseHooks;
   /** Written, and not yet sent. */
-  #out = "";
-  #scheduled = false;
-  #lastWritten = false;
+  #pendingText = "";
+  #isScheduled = false;
+  #hasLast = false;
   /** A caller that takes nothing of the last of its answer is idle, too: until when that is waited for. */
   unreadUntil = Infinity;
 
-  constructor(socket: Socket, owner: Pick<ConnectionOwner, "now" | "idleMs">, answer: Answering) {
+  constructor(socket: Socket, owner: Pick<ConnectionOwner, "now" | "idleMs">, answer: ResponseHooks) {
     this.#socket = socket;
     this.#owner = owner;
-    this.#answer = answer;
-    this.#direct = new DirectWriting(socket, () => answer.onDrain());
+    this.#hooks = answer;
+    this.#handleWriter = new HandleWriter(socket, () => answer.onDrain());
   }
 
   /** Whoever streams waits for the drain. */
   get needsDrain(): boolean {
-    return this.#direct.waits || this.#socket.writableNeedDrain;
+    return this.#handleWriter.hasPending || this.#socket.writableNeedDrain;
   }
 
   /** Everything that was written has left, whoever wrote it. */
   get isEmpty(): boolean {
-    return this.#direct.isEmpty;
+    return this.#handleWriter.isEmpty;
   }
 
   /** Small: it leaves with whatever else this turn brings. */
   send(text: string): void {
-    if (!this.#scheduled) {
-      this.#scheduled = true;
-      atTurnEnd(this);
+    if (!this.#isScheduled) {
+      this.#isScheduled = true;
+      scheduleFlush(this);
     }
-    this.#out += text;
-    if (this.#out.length > oneWriteMax) this.#write();
+    this.#pendingText += text;
+    if (this.#pendingText.length > oneWriteMax) this.#write();
   }
 
   /** Large: it is not copied. */
   sendAround(before: string, chunk: Buffer, after: string): void {
     const socket = this.#socket;
     socket.cork();
-    this.#out += before;
+    this.#pendingText += before;
     this.#write();
     socket.write(chunk);
     if (after !== "") socket.write(after, "latin1");
@@ -74,18 +74,18 @@ export class AnswerWriter implements TurnEndTask {
 
   /** The last of an answer. */
   sendLast(text: string): void {
-    this.#lastWritten = true;
+    this.#hasLast = true;
     this.send(text);
   }
 
-  runAtTurnEnd(flush: Flush): void {
-    this.#scheduled = false;
-    this.#leave(flush);
-    if (!this.#lastWritten) return;
-    this.#lastWritten = false;
+  runFlush(flush: Flush): void {
+    this.#isScheduled = false;
+    this.#flushText(flush);
+    if (!this.#hasLast) return;
+    this.#hasLast = false;
     if (this.#socket.destroyed) return; // its close is soon told of
-    if (this.#direct.isEmpty) {
-      this.#answer.onLastLeft(flush.now);
+    if (this.#handleWriter.isEmpty) {
+      this.#hooks.onLastSent(flush.now);
       return;
     }
     this.unreadUntil = this.#owner.now() + this.#owner.idleMs;
@@ -93,18 +93,18 @@ export class AnswerWriter implements TurnEndTask {
     this.#socket.write("", () => {
       this.unreadUntil = Infinity;
       // A destroyed socket says of what never left that it is over, too.
-      if (!this.#socket.destroyed) this.#answer.onLastLeft(this.#owner.now());
+      if (!this.#socket.destroyed) this.#hooks.onLastSent(this.#owner.now());
     });
   }
 
   /** Before the end of the turn. */
   flush(): void {
-    this.#leave(new Flush());
+    this.#flushText(new Flush());
   }
 
-  #leave(flush: Flush): void {
-    if (this.#out === "") return;
-    if (this.#answer.mayLeave(flush)) {
+  #flushText(flush: Flush): void {
+    if (this.#pendingText === "") return;
+    if (this.#hooks.mayFlush(flush)) {
       this.#write();
       return;
     }
@@ -114,15 +114,15 @@ export class AnswerWriter implements TurnEndTask {
   }
 
   #write(): void {
-    const text = this.#out;
+    const text = this.#pendingText;
     if (text === "") return;
-    this.#out = "";
-    if (!this.#socket.destroyed) this.#direct.write(text);
+    this.#pendingText = "";
+    if (!this.#socket.destroyed) this.#handleWriter.write(text);
   }
 
   /** The connection is gone. */
   drop(): void {
-    this.#out = "";
-    this.#lastWritten = false;
+    this.#pendingText = "";
+    this.#hasLast = false;
   }
 }

@@ -12,8 +12,8 @@ import type { Duplex } from "node:stream";
 import { queuedHere, unackedBytes } from "../enforce/send-queue-socket.ts";
 import { cutWithinMs, SocketOutlet, StreamCuts } from "../http1/outlet-socket.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
-import type { Caller } from "../message/peer.ts";
-import { Http2Exchange } from "./downstream.ts";
+import type { ConnectionPeer } from "../message/peer.ts";
+import { Http2Downstream } from "./downstream.ts";
 
 const streamsMax = 128;
 const headListBytesMax = 131_072;
@@ -25,34 +25,34 @@ const endOfStream = 0x1;
 /** How long a caller is waited for that has been told everything and does not end its side, as for HTTP/1 (http1/connection.ts). */
 const lingerMs = 5_000;
 /** How often it is looked at whether what was written has left this process. */
-const lookEveryMs = 5;
+const checkEveryMs = 5;
 
 export class Http2Connection {
-  readonly caller: Caller;
+  readonly caller: ConnectionPeer;
   readonly outlet: SocketOutlet;
   readonly #session: ServerHttp2Session;
   readonly #owner: ConnectionOwner;
-  readonly #receiving = new Map<Http2Exchange, number>();
+  readonly #receiving = new Map<Http2Downstream, number>();
   readonly #socket: Socket;
   readonly #cuts: StreamCuts;
-  #pinging = false;
-  #open = 0;
+  #isPinging = false;
+  #openStreams = 0;
   #idleSince: number;
-  #goingAway = false;
+  #isGoingAway = false;
   /** When a caller that does not end its side is let go of; Infinity: it need not yet. */
   #lingersUntil = Infinity;
   /** Wait for the last of what they wrote to be the system's. */
-  #unsent: (() => void)[] = [];
+  #sentListeners: (() => void)[] = [];
   /** Answered in full, as far as this side is concerned; and since when. */
-  readonly #ending = new Map<Http2Exchange, number>();
+  readonly #endedAt = new Map<Http2Downstream, number>();
   /** What the system had not taken at the last sweep, and since when it is as much. */
   #stuck = { bytes: 0, since: 0 };
 
-  constructor(socket: Socket, caller: Caller, owner: ConnectionOwner) {
+  constructor(socket: Socket, caller: ConnectionPeer, owner: ConnectionOwner) {
     this.#owner = owner;
     this.#socket = socket;
     this.outlet = new SocketOutlet(socket, () => owner.onRefused("undelivered"));
-    this.#cuts = StreamCuts.ofCaller(socket, () => this.#ping());
+    this.#cuts = StreamCuts.ofDownstream(socket, () => this.#ping());
     this.caller = caller;
     this.#idleSince = owner.now();
     const session = performServerHandshake(socket as Duplex, {
@@ -75,33 +75,33 @@ export class Http2Connection {
     this.#session = session;
     if (!session.destroyed) session.setLocalWindowSize(connectionWindowBytes);
     session.on("stream", (stream: ServerHttp2Stream, _headers: object, flags: number, raw: string[]) =>
-      this.#begin(stream, flags, raw),
+      this.#onStream(stream, flags, raw),
     );
     session.on("error", (error: Error & { code?: string }) => owner.onRefused(error.code ?? "ERR_HTTP2_ERROR"));
     session.on("frameError", () => session.destroy());
     socket.once("end", () => socket.destroy()); // whoever ends its side is taken to have left
   }
 
-  #begin(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
-    const exchange = new Http2Exchange(this, stream, raw, (flags & endOfStream) !== 0);
-    this.#open++;
+  #onStream(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
+    const exchange = new Http2Downstream(this, stream, raw, (flags & endOfStream) !== 0);
+    this.#openStreams++;
     if (!exchange.bodyComplete) this.#receiving.set(exchange, this.#owner.now() + this.#owner.readMs);
     exchange.onClose(() => {
-      this.#open--;
+      this.#openStreams--;
       this.#receiving.delete(exchange);
-      this.#ending.delete(exchange);
+      this.#endedAt.delete(exchange);
       this.#idleSince = this.#owner.now();
     });
     this.#owner.onRequest(exchange);
   }
 
-  date(): string {
-    return this.#owner.date();
+  httpDate(): string {
+    return this.#owner.httpDate();
   }
 
   /** Our side has ended in good order, and the caller's has not: a reset would take from it what it has not read. */
   get lingering(): boolean {
-    return this.#session.closed && this.#open === 0 && !this.#socket.destroyed;
+    return this.#session.closed && this.#openStreams === 0 && !this.#socket.destroyed;
   }
 
   /** Looks at what is slow or idle. */
@@ -114,31 +114,31 @@ export class Http2Connection {
     for (const [exchange, until] of this.#receiving) {
       // As soon as it is being answered both sides talk for as long as they like, within the route's own bounds.
       if (exchange.bodyComplete || exchange.status !== 0) this.#receiving.delete(exchange);
-      else if (this.#owner.readLimit === "silence" && exchange.moves())
+      else if (this.#owner.readLimit === "silence" && exchange.hasBodyProgress())
         this.#receiving.set(exchange, now + this.#owner.readMs);
       else if (until <= now) {
         this.#receiving.delete(exchange);
-        if (exchange.timeOut()) continue;
+        if (exchange.timeOutBody()) continue;
         this.#owner.onRefused("ERR_HTTP_REQUEST_TIMEOUT");
         exchange.destroy();
       }
     }
     this.#sweepUnread(now);
-    if (this.#open === 0 && now - this.#idleSince >= this.#owner.idleMs) this.goAway();
+    if (this.#openStreams === 0 && now - this.#idleSince >= this.#owner.idleMs) this.goAway();
   }
 
   /** A caller that takes nothing is idle, however much there is for it. */
   #sweepUnread(now: number): void {
     const { idleMs } = this.#owner;
-    for (const [exchange, since] of this.#ending) if (now - since >= idleMs) exchange.destroy();
+    for (const [exchange, since] of this.#endedAt) if (now - since >= idleMs) exchange.destroy();
     const bytes = queuedHere(this.#socket);
     if (bytes === 0 || bytes !== this.#stuck.bytes) this.#stuck = { bytes, since: now };
     else if (now - this.#stuck.since >= idleMs) this.#socket.destroy();
   }
 
   /** The end of an answer was written. */
-  ending(exchange: Http2Exchange): void {
-    this.#ending.set(exchange, this.#owner.now());
+  trackEnd(exchange: Http2Downstream): void {
+    this.#endedAt.set(exchange, this.#owner.now());
   }
 
   /** Now, or when everything that was written has left this process, or the connection is gone. */
@@ -147,24 +147,24 @@ export class Http2Connection {
       listener();
       return;
     }
-    this.#unsent.push(listener);
-    if (this.#unsent.length === 1) this.#lookLater();
+    this.#sentListeners.push(listener);
+    if (this.#sentListeners.length === 1) this.#checkLater();
   }
 
-  #lookLater(): void {
+  #checkLater(): void {
     setTimeout(() => {
       if (!this.#socket.destroyed && queuedHere(this.#socket) > 0) {
-        this.#lookLater();
+        this.#checkLater();
         return;
       }
-      const waiting = this.#unsent;
-      this.#unsent = [];
+      const waiting = this.#sentListeners;
+      this.#sentListeners = [];
       for (const listener of waiting) listener();
-    }, lookEveryMs);
+    }, checkEveryMs);
   }
 
   /** Nothing of any stream is queued here or in the kernel. */
-  get isQuiet(): boolean {
+  get hasDeliveredAll(): boolean {
     return (this.#session.state.outboundQueueSize ?? 0) === 0 && unackedBytes(this.#socket) === 0;
   }
 
@@ -178,16 +178,16 @@ export class Http2Connection {
   }
 
   #ping(): void {
-    if (this.#pinging || this.#session.destroyed) return;
-    this.#pinging = this.#session.ping(() => {
-      this.#pinging = false;
+    if (this.#isPinging || this.#session.destroyed) return;
+    this.#isPinging = this.#session.ping(() => {
+      this.#isPinging = false;
     });
   }
 
   /** Nothing new is taken; it ends behind its last stream. */
   goAway(): void {
-    if (this.#goingAway || this.#session.destroyed) return;
-    this.#goingAway = true;
+    if (this.#isGoingAway || this.#session.destroyed) return;
+    this.#isGoingAway = true;
     this.#session.close();
   }
 

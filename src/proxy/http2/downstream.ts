@@ -9,11 +9,11 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import { constants, Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
 import type { CutReason } from "../enforce/exchanges.ts";
 import { isPadded, type RequestHead } from "../message/canonical-request.ts";
-import type { BodyReader, Downstream, Leaving, Tunnel } from "../message/downstream-request.ts";
+import type { BodyReader, BoundExchange, Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
 import type { HeaderLines } from "../message/header-lines.ts";
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 import type { Http2Connection } from "./connection.ts";
-import { resetUnended } from "./reset.ts";
+import { abortStream } from "./reset.ts";
 
 /** gRPC's own codes for what a cut means. */
 const grpcStatusOfCut: Readonly<Record<CutReason, number>> = {
@@ -25,7 +25,7 @@ const grpcStatusOfCut: Readonly<Record<CutReason, number>> = {
   draining: 14,
 };
 
-export class Http2Exchange implements Downstream {
+export class Http2Downstream implements Downstream {
   readonly head: RequestHead;
   readonly peer: string;
   readonly certificate: PresentedCertificate | null;
@@ -40,15 +40,15 @@ export class Http2Exchange implements Downstream {
   readonly #raw: readonly string[];
   #reader: BodyReader | "discarded" | undefined;
   /** The reader got something of the body since the last look. */
-  #moved = false;
+  #hasMoved = false;
   #requestTrailers: readonly string[] = [];
   #trailers: readonly string[] | undefined;
-  #takesTrailers = false;
-  #bodiless = false;
+  #acceptsTrailers = false;
+  #hasNoBody = false;
   #isGrpc = false;
   #onDrain: (() => void) | undefined;
   #onClose: (() => void)[] = [];
-  #node: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
+  #nodeObjects: Readonly<{ req: IncomingMessage; res: ServerResponse }> | undefined;
 
   constructor(connection: Http2Connection, stream: ServerHttp2Stream, raw: readonly string[], endOfStream: boolean) {
     this.#connection = connection;
@@ -64,16 +64,16 @@ export class Http2Exchange implements Downstream {
     stream.on("trailers", (_headers: object, _flags: number, lines: string[]) => {
       this.#requestTrailers = lines;
     });
-    stream.on("aborted", () => this.#bodyAborted());
+    stream.on("aborted", () => this.#onBodyAborted());
     stream.on("close", () => {
-      this.#bodyAborted();
+      this.#onBodyAborted();
       connection.whenSent(() => this.#close());
     });
     stream.on("drain", () => this.#onDrain?.());
   }
 
   /** Nothing can be written to it any more; `close` has come, or is about to. */
-  get #dead(): boolean {
+  get #isUnwritable(): boolean {
     return this.closed || this.#stream.destroyed || this.#stream.closed;
   }
 
@@ -89,7 +89,7 @@ export class Http2Exchange implements Downstream {
     const stream = this.#stream;
     stream.on("data", (chunk: Buffer) => {
       if (this.#reader !== reader) return;
-      this.#moved = true;
+      this.#hasMoved = true;
       if (!reader.onChunk(chunk)) stream.pause();
     });
     stream.once("end", () => {
@@ -103,15 +103,15 @@ export class Http2Exchange implements Downstream {
   }
 
   /** @returns whether a reader with time-outs of its own got something of the body since the last call, or there is no reader yet */
-  moves(): boolean {
-    if (this.#reader === undefined) return this.status === 0 && this.#node === undefined; // the caller waits
-    const moved = this.#moved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
-    this.#moved = false;
+  hasBodyProgress(): boolean {
+    if (this.#reader === undefined) return this.status === 0 && this.#nodeObjects === undefined; // the caller waits
+    const moved = this.#hasMoved && this.#reader !== "discarded" && this.#reader.onTimeout !== undefined;
+    this.#hasMoved = false;
     return moved;
   }
 
   /** The body takes too long. @returns false when nothing here can respond to that */
-  timeOut(): boolean {
+  timeOutBody(): boolean {
     const reader = this.#reader;
     if (typeof reader !== "object" || reader.onTimeout === undefined || this.status !== 0) return false;
     reader.onTimeout(this.#stream.isPaused() ? "upstream" : "caller");
@@ -124,7 +124,7 @@ export class Http2Exchange implements Downstream {
     if (this.ended) this.#stream.resume();
   }
 
-  #bodyAborted(): void {
+  #onBodyAborted(): void {
     const reader = this.#reader;
     this.#reader = "discarded";
     if (reader !== undefined && reader !== "discarded" && !this.bodyComplete) reader.onAbort();
@@ -133,45 +133,45 @@ export class Http2Exchange implements Downstream {
   // --- the answer
 
   writeContinue(): void {
-    if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 100 });
+    if (this.status === 0 && !this.#isUnwritable) this.#stream.additionalHeaders({ ":status": 100 });
   }
 
   writeEarlyHints(links: readonly string[]): void {
-    if (this.status === 0 && !this.#dead) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
+    if (this.status === 0 && !this.#isUnwritable) this.#stream.additionalHeaders({ ":status": 103, link: [...links] });
   }
 
   /** Nothing is held back here: frames are Node's from `write` on. */
-  carries(exchange: Leaving): void {
+  bindExchange(exchange: BoundExchange): void {
     exchange.leavesBy(this.#connection.outlet);
   }
 
   writeHead(given: number, { list: lines, endsStream }: HeaderLines, requestId: string | null): void {
-    if (this.status !== 0 || this.#dead) return;
+    if (this.status !== 0 || this.#isUnwritable) return;
     // Node writes no others, and what is beyond them is to be taken for a 5xx (RFC 9110 §15).
     const status = given > 599 ? 500 : given;
     const withoutContent = status === 204 || status === 205 || status === 304;
     const raw: string[] = [":status", String(status)];
-    let dated = false;
-    let empty = endsStream;
+    let hasDate = false;
+    let isEmpty = endsStream;
     for (let i = 0; i < lines.length; i += 2) {
       const name = (lines[i] ?? "").toLowerCase();
       if (name === "connection" || name === "transfer-encoding" || name === "keep-alive") continue;
       // Whoever is told of a body that does not come takes the stream for broken (RFC 9113 §8.1.1).
       if (name === "content-length" && withoutContent && status !== 304) continue;
-      if (name === "date") dated = true;
-      if (name === "content-length" && lines[i + 1] === "0") empty = true;
+      if (name === "date") hasDate = true;
+      if (name === "content-length" && lines[i + 1] === "0") isEmpty = true;
       if (name === "content-type") this.#isGrpc = (lines[i + 1] ?? "").startsWith("application/grpc");
       raw.push(name, lines[i + 1] ?? "");
     }
     if (requestId !== null) raw.push("x-request-id", requestId);
-    if (!dated) raw.push("date", this.#connection.date());
+    if (!hasDate) raw.push("date", this.#connection.httpDate());
     // An answer whose whole body is nothing ends with its head: for gRPC that is what makes it one ("Trailers-Only").
-    this.#bodiless = this.head.method === "HEAD" || withoutContent || empty;
-    this.#takesTrailers = !this.#bodiless && (this.#isGrpc || this.#wantsTrailers());
-    if (this.#takesTrailers) this.#stream.once("wantTrailers", () => this.#sendTrailers());
+    this.#hasNoBody = this.head.method === "HEAD" || withoutContent || isEmpty;
+    this.#acceptsTrailers = !this.#hasNoBody && (this.#isGrpc || this.#wantsTrailers());
+    if (this.#acceptsTrailers) this.#stream.once("wantTrailers", () => this.#sendTrailers());
     // As a list, so that lines of one name stay lines; it has a date, so Node adds none.
     const lineList = raw as unknown as OutgoingHttpHeaders;
-    this.#stream.respond(lineList, { endStream: this.#bodiless, waitForTrailers: this.#takesTrailers });
+    this.#stream.respond(lineList, { endStream: this.#hasNoBody, waitForTrailers: this.#acceptsTrailers });
     this.status = status;
   }
 
@@ -181,24 +181,24 @@ export class Http2Exchange implements Downstream {
   }
 
   write(chunk: Buffer | string): boolean {
-    if (this.#dead || this.ended) return false;
-    return this.#bodiless || this.#stream.write(typeof chunk === "string" ? Buffer.from(chunk, "latin1") : chunk);
+    if (this.#isUnwritable || this.ended) return false;
+    return this.#hasNoBody || this.#stream.write(typeof chunk === "string" ? Buffer.from(chunk, "latin1") : chunk);
   }
 
   end(chunk?: Buffer | string, trailers?: readonly string[]): void {
-    if (this.#dead || this.ended) return;
+    if (this.#isUnwritable || this.ended) return;
     this.ended = true;
-    this.#connection.ending(this);
+    this.#connection.trackEnd(this);
     this.#trailers = trailers;
-    if (!this.#bodiless) this.#stream.end(chunk);
-    if (this.#takesTrailers) return;
+    if (!this.#hasNoBody) this.#stream.end(chunk);
+    if (this.#acceptsTrailers) return;
     // What has no body may have left long before its end was told.
-    if (this.#stream.writableFinished) this.#stopSending();
-    else this.#stream.once("finish", () => this.#stopSending());
+    if (this.#stream.writableFinished) this.#stopRequestBody();
+    else this.#stream.once("finish", () => this.#stopRequestBody());
   }
 
   /** Behind the whole answer: whoever still sends is told that it may stop (RFC 9113 §8.1). */
-  #stopSending(): void {
+  #stopRequestBody(): void {
     if (!this.bodyComplete) setImmediate(() => this.#stream.close(constants.NGHTTP2_NO_ERROR));
   }
 
@@ -217,13 +217,13 @@ export class Http2Exchange implements Downstream {
     } catch {
       this.#stream.sendTrailers({}); // what cannot be written is left out as a whole
     }
-    this.#stopSending();
+    this.#stopRequestBody();
   }
 
   cut(reason: CutReason): void | Promise<void> {
     if (this.closed) return;
-    const isDelivered = this.#stream.writableLength === 0 && this.#connection.isQuiet;
-    if (this.#isGrpc && this.#takesTrailers && !this.ended && this.#stream.writableLength === 0) {
+    const isDelivered = this.#stream.writableLength === 0 && this.#connection.hasDeliveredAll;
+    if (this.#isGrpc && this.#acceptsTrailers && !this.ended && this.#stream.writableLength === 0) {
       this.end(undefined, ["grpc-status", String(grpcStatusOfCut[reason]), "grpc-message", reason]);
     } else this.#reset(constants.NGHTTP2_CANCEL);
     if (!isDelivered) return this.#connection.cutsFinished();
@@ -234,7 +234,7 @@ export class Http2Exchange implements Downstream {
   }
 
   #reset(code: number): void {
-    resetUnended(this.#stream, code);
+    abortStream(this.#stream, code);
     this.#stream.destroy();
   }
 
@@ -250,8 +250,8 @@ export class Http2Exchange implements Downstream {
   #close(): void {
     if (this.closed) return;
     this.closed = true;
-    if (this.#node !== undefined && this.status === 0) this.status = this.#node.res.statusCode;
-    if (this.#node?.res.writableEnded === true) this.ended = true;
+    if (this.#nodeObjects !== undefined && this.status === 0) this.status = this.#nodeObjects.res.statusCode;
+    if (this.#nodeObjects?.res.writableEnded === true) this.ended = true;
     const listeners = this.#onClose;
     this.#onClose = [];
     for (const listener of listeners) listener();
@@ -261,22 +261,22 @@ export class Http2Exchange implements Downstream {
     throw new TypeError("a stream of HTTP/2 is no connection of its own");
   }
 
-  takeTunnel(status: number, lines: readonly string[]): Tunnel {
+  takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel {
     this.#reader = "discarded"; // nobody reads a body: the stream is the tunnel's
     this.bodyComplete = true;
     this.status = status;
     const raw = [":status", String(status), ...lines.map((line, i) => (i % 2 === 0 ? line.toLowerCase() : line))];
-    this.#stream.respond([...raw, "date", this.#connection.date()] as unknown as OutgoingHttpHeaders);
+    this.#stream.respond([...raw, "date", this.#connection.httpDate()] as unknown as OutgoingHttpHeaders);
     return { stream: this.#stream, head: Buffer.alloc(0) };
   }
 
   asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
-    this.#node ??= this.#makeNode();
-    return this.#node;
+    this.#nodeObjects ??= this.#createNodeObjects();
+    return this.#nodeObjects;
   }
 
   /** Node's own compatibility objects, which behave as those of `node:http` do for what handlers use. */
-  #makeNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
+  #createNodeObjects(): Readonly<{ req: IncomingMessage; res: ServerResponse }> {
     const headers: Record<string, string | string[]> = {};
     for (let i = 0; i < this.#raw.length; i += 2) {
       const name = this.#raw[i] ?? "";

@@ -6,12 +6,12 @@
  */
 import type { Http2Stream } from "node:http2";
 
-type Handle = { rstStream?: (code: number) => void };
+type StreamHandle = { rstStream?: (code: number) => void };
 
-export function resetUnended(stream: Http2Stream, code: number): void {
+export function abortStream(stream: Http2Stream, code: number): void {
   if (stream.destroyed || stream.closed) return;
   const symbol = Object.getOwnPropertySymbols(stream).find(({ description }) => description === "kHandle");
-  const handle = symbol && (stream as unknown as Record<symbol, Handle | undefined>)[symbol];
+  const handle = symbol && (stream as unknown as Record<symbol, StreamHandle | undefined>)[symbol];
   if (handle?.rstStream === undefined) stream.session?.destroy();
   else handle.rstStream(code);
   stream.close(code);

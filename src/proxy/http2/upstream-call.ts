@@ -12,11 +12,11 @@ import {
   UpstreamProtocolError,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import { resetUnended } from "./reset.ts";
+import { abortStream } from "./reset.ts";
 import type { Http2UpstreamConnection } from "./upstream-connection.ts";
 
 /** Only for one connection, or implied (RFC 9113 §8.2.2). */
-const notSent: ReadonlySet<string> = new Set([
+const omittedNames: ReadonlySet<string> = new Set([
   "host",
   "connection",
   "keep-alive",
@@ -26,9 +26,9 @@ const notSent: ReadonlySet<string> = new Set([
 ]);
 
 /** Nothing is known that would allow a second try. */
-export const noMore: CallFailure = { staleConnection: false, unprocessed: false };
+export const notRetryable: CallFailure = { staleConnection: false, unprocessed: false };
 
-export class Http2Call implements UpstreamCall {
+export class Http2UpstreamCall implements UpstreamCall {
   readonly reads = Number.NaN; // its connection's socket is Node's to read
   readonly request: UpstreamRequest;
   readonly #handler: UpstreamHandler;
@@ -36,7 +36,7 @@ export class Http2Call implements UpstreamCall {
   #stream: ClientHttp2Stream | undefined;
   /** Whose stream it is, or will be; undefined: it waits for room on one. */
   connection: Http2UpstreamConnection | undefined;
-  over = false;
+  isEnded = false;
 
   constructor(request: UpstreamRequest, handler: UpstreamHandler, done: () => void) {
     this.request = request;
@@ -44,8 +44,8 @@ export class Http2Call implements UpstreamCall {
     this.#done = done;
   }
 
-  mayBegin(): boolean {
-    return this.#handler.mayBegin(this);
+  maySend(): boolean {
+    return this.#handler.maySend(this);
   }
 
   /** @param failureOf what became of a stream that has ended without a byte of an answer */
@@ -63,27 +63,27 @@ export class Http2Call implements UpstreamCall {
     if (idleTimeoutMs > 0)
       stream.setTimeout(idleTimeoutMs, () => {
         error ??= new UpstreamIdleError("the upstream fell silent");
-        resetUnended(stream, constants.NGHTTP2_CANCEL);
+        abortStream(stream, constants.NGHTTP2_CANCEL);
       });
     stream.on("headers", (_headers: object, _flags: number, raw: RawLines) => {
       sawHint = true;
       const [status, lines] = readHead(raw);
-      if (!this.over) handler.onHint(status, lines);
+      if (!this.isEnded) handler.onInformational(status, lines);
     });
     stream.on("response", (_headers: object, flags: number, raw: RawLines) => {
       sawHead = true;
       const [status, lines] = readHead(raw);
       const endsStream = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-      if (!this.over) handler.onHead(status, new AnswerLines(lines, { endsStream }));
+      if (!this.isEnded) handler.onHead(status, new AnswerLines(lines, { endsStream }));
     });
     stream.on("data", (chunk: Buffer) => {
-      if (!this.over && !handler.onData(chunk)) stream.pause();
+      if (!this.isEnded && !handler.onData(chunk)) stream.pause();
     });
     stream.on("trailers", (_headers: object, _flags: number, raw: RawLines) => {
       trailers = raw;
     });
     stream.on("drain", () => {
-      if (!this.over) handler.onWritable();
+      if (!this.isEnded) handler.onWritable();
     });
     stream.on("end", () => {
       ended = true;
@@ -92,31 +92,31 @@ export class Http2Call implements UpstreamCall {
       complete = true;
       // Not from within a read: Node puts such a reset off, and ends the process (an assertion in `Http2Stream::OnTrailers`) when
       // nghttp2 looks for more of the request's body before it is sent.
-      if (!stream.writableFinished) setImmediate(resetUnended, stream, constants.NGHTTP2_CANCEL);
+      if (!stream.writableFinished) setImmediate(abortStream, stream, constants.NGHTTP2_CANCEL);
     });
     stream.on("error", (reason) => {
       error ??= reason;
     });
     stream.on("close", () => {
-      if (this.over) return;
+      if (this.isEnded) return;
       if (complete || (ended && sawHead && stream.rstCode === constants.NGHTTP2_NO_ERROR)) {
         this.finish();
         handler.onEnd(trailers);
         return;
       }
-      const failure = sawHint || sawHead ? noMore : failureOf(error);
+      const failure = sawHint || sawHead ? notRetryable : failureOf(error);
       this.fail(error ?? new UpstreamClosedError(`the upstream reset the stream (${stream.rstCode})`), failure);
     });
     if (this.request.hasBody) handler.onWritable();
   }
 
   write(chunk: Buffer): boolean {
-    return this.over || this.#stream === undefined ? true : this.#stream.write(chunk);
+    return this.isEnded || this.#stream === undefined ? true : this.#stream.write(chunk);
   }
 
   end(trailers: readonly string[] = []): void {
     const stream = this.#stream;
-    if (this.over || stream === undefined) return;
+    if (this.isEnded || stream === undefined) return;
     stream.once("wantTrailers", () => {
       if (!stream.destroyed) sendTrailers(stream, trailers);
     });
@@ -124,13 +124,13 @@ export class Http2Call implements UpstreamCall {
   }
 
   resume(): void {
-    if (!this.over) this.#stream?.resume();
+    if (!this.isEnded) this.#stream?.resume();
   }
 
   abort(): void | Promise<void> {
     const stream = this.#stream;
     if (!this.finish() || stream === undefined) return;
-    resetUnended(stream, constants.NGHTTP2_CANCEL);
+    abortStream(stream, constants.NGHTTP2_CANCEL);
     if (this.request.hasBody) return this.connection?.cutsFinished();
   }
 
@@ -139,8 +139,8 @@ export class Http2Call implements UpstreamCall {
   }
 
   finish(): boolean {
-    if (this.over) return false;
-    this.over = true;
+    if (this.isEnded) return false;
+    this.isEnded = true;
     this.#done();
     return true;
   }
@@ -153,7 +153,7 @@ export class Http2Call implements UpstreamCall {
   }
 }
 
-export function linesOf(
+export function headerListOf(
   { method, path, headers: { list: headers }, requestId }: UpstreamRequest,
   secure: boolean,
 ): OutgoingHttpHeaders {
@@ -163,7 +163,7 @@ export function linesOf(
   for (let i = 0; i < headers.length; i += 2) {
     const name = (headers[i] ?? "").toLowerCase();
     if (name === "content-type" && headers[i + 1]?.startsWith("application/grpc") === true) trailers = true;
-    if (!notSent.has(name)) lines.push(name, headers[i + 1] ?? "");
+    if (!omittedNames.has(name)) lines.push(name, headers[i + 1] ?? "");
   }
   if (requestId !== null) lines.push("x-request-id", requestId);
   if (trailers) lines.push("te", "trailers"); // gRPC servers insist on it
@@ -171,7 +171,7 @@ export function linesOf(
 }
 
 /** By lowercase name; lines of one name stay lines. */
-function grouped(lines: readonly string[]): OutgoingHttpHeaders {
+function groupByName(lines: readonly string[]): OutgoingHttpHeaders {
   const values: Record<string, string[]> = Object.create(null);
   for (let i = 0; i < lines.length; i += 2) {
     const name = (lines[i] ?? "").toLowerCase();
@@ -183,7 +183,7 @@ function grouped(lines: readonly string[]): OutgoingHttpHeaders {
 /** What cannot be written is left out as a whole: no line of a caller's ends more than its own request. */
 function sendTrailers(stream: ClientHttp2Stream, lines: readonly string[]): void {
   try {
-    stream.sendTrailers(grouped(lines));
+    stream.sendTrailers(groupByName(lines));
   } catch {
     stream.sendTrailers({});
   }

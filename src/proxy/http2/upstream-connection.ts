@@ -10,13 +10,13 @@ import { connect as connectPlain, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { guardSocket } from "../enforce/send-queue-socket.ts";
 import { StreamCuts, unsentDelivery } from "../http1/outlet-socket.ts";
-import { type PoolLimits, placeOf, type UpstreamAddress } from "../http1/upstream-pool.ts";
+import { connectOptionsOf, type PoolLimits, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import type { Delivery } from "../message/deliveries.ts";
 import { handshakeError, UpstreamClosedError, UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
-import { type Http2Call, isGrpc, linesOf, noMore } from "./upstream-call.ts";
+import { type Http2UpstreamCall, headerListOf, isGrpc, notRetryable } from "./upstream-call.ts";
 
 /** What an upstream may have at once on one connection, unless it says less. */
-export const streamsMost = 100;
+export const streamsMaxDefault = 100;
 const windowBytes = 1_048_576;
 /** For all streams of a connection together; HTTP/2 begins with 64 KiB, however large theirs are (RFC 9113 §6.9.2). */
 const connectionWindowBytes = 4 * windowBytes;
@@ -24,7 +24,7 @@ const connectionWindowBytes = 4 * windowBytes;
 const lingerMs = 5_000;
 
 /** Two lines of a name that should stand once are the caller's to write; Node would throw. (Its types know this of servers only.) */
-const manyLines: object = { strictSingleValueFields: false };
+const laxSingleValues: object = { strictSingleValueFields: false };
 
 /** For its pool. */
 export type Http2ConnectionHooks = Readonly<{
@@ -39,21 +39,21 @@ export class Http2UpstreamConnection {
   readonly #session: ClientHttp2Session;
   readonly #socket: Socket;
   readonly #cuts: StreamCuts;
-  readonly #secure: boolean;
+  readonly #isSecure: boolean;
   readonly #idleMs: number;
   readonly #callsMax: number;
   readonly #hooks: Http2ConnectionHooks;
   #streamsMax: number;
-  readonly #waiting = new Set<Http2Call>();
-  readonly #connecting: NodeJS.Timeout;
-  #idle: NodeJS.Timeout | undefined;
-  #lingering: NodeJS.Timeout | undefined;
-  #ready = false;
-  #leaving = false;
-  #farewell: Readonly<{ code: number; lastStreamId: number }> | undefined;
+  readonly #waiting = new Set<Http2UpstreamCall>();
+  readonly #connectTimer: NodeJS.Timeout;
+  #idleTimer: NodeJS.Timeout | undefined;
+  #lingerTimer: NodeJS.Timeout | undefined;
+  #isReady = false;
+  #isGoingAway = false;
+  #goaway: Readonly<{ code: number; lastStreamId: number }> | undefined;
   #streams = 0;
-  #taken = 0;
-  #answered = 0;
+  #calls = 0;
+  #responses = 0;
   #error: Error | undefined;
 
   /** @param limits `streamsMax`: at once, until the upstream says how many */
@@ -63,81 +63,81 @@ export class Http2UpstreamConnection {
     hooks: Http2ConnectionHooks,
   ) {
     const { secure, hostname: host, port, tls } = address;
-    this.#secure = secure;
+    this.#isSecure = secure;
     this.#idleMs = limits.idleMs;
     this.#callsMax = limits.callsMax;
     this.#streamsMax = limits.streamsMax;
     this.#hooks = hooks;
     const authority = `${secure ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
-    const common = { ...placeOf(address), noDelay: true, keepAlive: true };
+    const common = { ...connectOptionsOf(address), noDelay: true, keepAlive: true };
     this.#socket = secure ? connectTls({ ...common, ...tls, ALPNProtocols: ["h2"] }) : connectPlain(common);
     this.#cuts = StreamCuts.ofUpstream(this.#socket);
     this.#session = connect(authority, {
       createConnection: () => this.#socket,
       settings: { enablePush: false, initialWindowSize: windowBytes },
       maxHeaderListPairs: 2_000,
-      ...manyLines,
+      ...laxSingleValues,
       peerMaxConcurrentStreams: limits.streamsMax,
     });
-    this.#connecting = setTimeout(() => {
-      this.#end(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
+    this.#connectTimer = setTimeout(() => {
+      this.#fail(new UpstreamConnectTimeoutError("the upstream took too long to connect"));
     }, limits.connectTimeoutMs);
     this.#session.on("connect", () => {
-      clearTimeout(this.#connecting);
-      this.#ready = true;
+      clearTimeout(this.#connectTimer);
+      this.#isReady = true;
       guardSocket(this.#socket);
       this.#session.setLocalWindowSize(connectionWindowBytes);
-      for (const call of this.#waiting) this.#begin(call);
+      for (const call of this.#waiting) this.#startCall(call);
       this.#waiting.clear();
-      if (this.#streams === 0) this.#rest(); // all of them were called off
+      if (this.#streams === 0) this.#startIdleTimer(); // all of them were called off
       hooks.onChange();
     });
-    this.#session.on("remoteSettings", ({ maxConcurrentStreams = streamsMost }) => {
-      this.#streamsMax = Math.min(streamsMost, maxConcurrentStreams);
+    this.#session.on("remoteSettings", ({ maxConcurrentStreams = streamsMaxDefault }) => {
+      this.#streamsMax = Math.min(streamsMaxDefault, maxConcurrentStreams);
       hooks.onStreamsMax(this.#streamsMax);
       hooks.onChange();
     });
     this.#session.on("goaway", (code, lastStreamId) => {
-      this.#leaving = true;
-      this.#farewell = { code, lastStreamId };
-      if (this.#streams === 0) this.#rest();
+      this.#isGoingAway = true;
+      this.#goaway = { code, lastStreamId };
+      if (this.#streams === 0) this.#startIdleTimer();
       hooks.onChange();
     });
     this.#session.on("error", (error) => {
       this.#error = error;
     });
     this.#session.on("close", () => {
-      this.#leaving = true;
-      clearTimeout(this.#connecting);
-      clearTimeout(this.#idle);
-      clearTimeout(this.#lingering);
+      this.#isGoingAway = true;
+      clearTimeout(this.#connectTimer);
+      clearTimeout(this.#idleTimer);
+      clearTimeout(this.#lingerTimer);
       hooks.onGone();
       const closed = this.#error ?? new UpstreamClosedError("the upstream closed the connection");
-      const error = this.#ready ? closed : handshakeError(closed);
-      for (const call of this.#waiting) call.fail(error, noMore);
+      const error = this.#isReady ? closed : handshakeError(closed);
+      for (const call of this.#waiting) call.fail(error, notRetryable);
       this.#waiting.clear();
     });
   }
 
   /** It takes calls, now or when others are over. */
   get isOpen(): boolean {
-    return !this.#leaving && this.#taken < this.#callsMax && !this.#session.closed && !this.#session.destroyed;
+    return !this.#isGoingAway && this.#calls < this.#callsMax && !this.#session.closed && !this.#session.destroyed;
   }
 
   get hasRoom(): boolean {
     return this.isOpen && this.#streams + this.#waiting.size < this.#streamsMax;
   }
 
-  take(call: Http2Call): void {
+  add(call: Http2UpstreamCall): void {
     call.connection = this;
-    clearTimeout(this.#idle);
-    this.#taken++;
-    if (!this.#ready) {
+    clearTimeout(this.#idleTimer);
+    this.#calls++;
+    if (!this.#isReady) {
       this.#waiting.add(call);
       return;
     }
-    this.#begin(call);
-    if (this.#streams === 0) this.#rest(); // it was called off
+    this.#startCall(call);
+    if (this.#streams === 0) this.#startIdleTimer(); // it was called off
   }
 
   destroy(): void {
@@ -154,14 +154,14 @@ export class Http2UpstreamConnection {
     return unsentDelivery(this.#socket);
   }
 
-  #end(error: Error): void {
+  #fail(error: Error): void {
     this.#error ??= error;
     this.#session.destroy();
   }
 
-  #begin(call: Http2Call): void {
-    if (call.over) return;
-    if (!call.mayBegin()) {
+  #startCall(call: Http2UpstreamCall): void {
+    if (call.isEnded) return;
+    if (!call.maySend()) {
       call.finish();
       return;
     }
@@ -170,50 +170,53 @@ export class Http2UpstreamConnection {
     // An end without trailers is then a frame of its own, which gRPC, that has none in requests, is spared.
     const waitForTrailers = hasBody && !isGrpc(call.request.headers.list);
     try {
-      stream = this.#session.request(linesOf(call.request, this.#secure), { endStream: !hasBody, waitForTrailers });
+      stream = this.#session.request(headerListOf(call.request, this.#isSecure), {
+        endStream: !hasBody,
+        waitForTrailers,
+      });
     } catch (error) {
-      call.fail(error as Error, noMore);
+      call.fail(error as Error, notRetryable);
       return;
     }
     this.#streams++;
-    const reused = this.#answered > 0;
+    const reused = this.#responses > 0;
     stream.once("response", () => {
-      this.#answered++;
+      this.#responses++;
     });
     stream.once("close", () => {
       this.#streams--;
-      if (this.#streams === 0) this.#rest();
+      if (this.#streams === 0) this.#startIdleTimer();
       this.#hooks.onChange();
     });
     call.begin(stream, (error) => ({
-      staleConnection: (reused || this.#leaving) && isBroken(error),
-      unprocessed: this.#refusedUnread(stream),
+      staleConnection: (reused || this.#isGoingAway) && isConnectionLoss(error),
+      unprocessed: this.#isUnprocessed(stream),
     }));
   }
 
   /** Nothing is under way on it. */
-  #rest(): void {
-    clearTimeout(this.#idle);
-    if (!this.isOpen) this.#leave();
-    else this.#idle = setTimeout(() => this.#leave(), this.#idleMs).unref();
+  #startIdleTimer(): void {
+    clearTimeout(this.#idleTimer);
+    if (!this.isOpen) this.#closeGracefully();
+    else this.#idleTimer = setTimeout(() => this.#closeGracefully(), this.#idleMs).unref();
   }
 
   /** Node ends its side and waits for the upstream's for ever. */
-  #leave(): void {
+  #closeGracefully(): void {
     this.#session.close();
-    this.#lingering ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
+    this.#lingerTimer ??= setTimeout(() => this.#socket.destroy(), lingerMs).unref();
   }
 
   /** A connection's error is given to all of its streams as their code, also to those that were carried out: GOAWAY's last one counts. */
-  #refusedUnread({ id = Infinity, rstCode }: ClientHttp2Stream): boolean {
-    if (this.#farewell === undefined) return rstCode === constants.NGHTTP2_REFUSED_STREAM;
-    const { code, lastStreamId } = this.#farewell;
+  #isUnprocessed({ id = Infinity, rstCode }: ClientHttp2Stream): boolean {
+    if (this.#goaway === undefined) return rstCode === constants.NGHTTP2_REFUSED_STREAM;
+    const { code, lastStreamId } = this.#goaway;
     if (id > lastStreamId) return true;
     return code === constants.NGHTTP2_NO_ERROR && rstCode === constants.NGHTTP2_REFUSED_STREAM;
   }
 }
 
-function isBroken(error: Error | undefined): boolean {
+function isConnectionLoss(error: Error | undefined): boolean {
   const code = error !== undefined && "code" in error ? error.code : undefined;
   return code === undefined || code === "ECONNRESET" || code === "EPIPE" || code === "ERR_HTTP2_SESSION_ERROR";
 }

@@ -13,11 +13,11 @@ import {
   type UpstreamPool,
   type UpstreamRequest,
 } from "../message/upstream-call.ts";
-import { Http2Call, noMore } from "./upstream-call.ts";
-import { Http2UpstreamConnection, streamsMost } from "./upstream-connection.ts";
+import { Http2UpstreamCall, notRetryable } from "./upstream-call.ts";
+import { Http2UpstreamConnection, streamsMaxDefault } from "./upstream-connection.ts";
 
 /** Of the 2^30 that a connection has ids for. */
-const callsPerConnection = 2 ** 29;
+const callsPerConnectionMax = 2 ** 29;
 
 export class Http2Pool implements UpstreamPool {
   readonly #address: UpstreamAddress;
@@ -25,14 +25,14 @@ export class Http2Pool implements UpstreamPool {
   readonly #callsMax: number;
   readonly #connections = new Set<Http2UpstreamConnection>();
   /** In the order in which they came. */
-  readonly #waiting = new Set<Http2Call>();
+  readonly #waiting = new Set<Http2UpstreamCall>();
   /** What the upstream said last of how many streams it takes at once: the next connection begins with that. */
-  #streamsMax = streamsMost;
-  #placing = false;
+  #streamsMax = streamsMaxDefault;
+  #isAssigning = false;
   #calls = 0;
 
   /** @param callsMax that one connection carries before another takes its place */
-  constructor(address: UpstreamAddress, limits: PoolLimits, callsMax: number = callsPerConnection) {
+  constructor(address: UpstreamAddress, limits: PoolLimits, callsMax: number = callsPerConnectionMax) {
     this.#address = address;
     this.#limits = limits;
     this.#callsMax = callsMax;
@@ -45,26 +45,27 @@ export class Http2Pool implements UpstreamPool {
     return this.#waiting.size;
   }
   get isFull(): boolean {
-    return !this.#mayOpen && this.#withRoom() === undefined;
+    return !this.#mayOpen && this.#connectionWithRoom() === undefined;
   }
-  get refusesUnread(): boolean {
+  get reportsUnprocessed(): boolean {
     return true;
   }
 
   call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall {
-    const call = new Http2Call(request, handler, () => {
+    const call = new Http2UpstreamCall(request, handler, () => {
       this.#calls--;
       this.#waiting.delete(call);
     });
     this.#calls++;
-    const connection = this.#connectionFor(failed instanceof Http2Call ? failed.connection : undefined);
+    const connection = this.#connectionFor(failed instanceof Http2UpstreamCall ? failed.connection : undefined);
     if (connection === undefined) this.#waiting.add(call);
-    else connection.take(call);
+    else connection.add(call);
     return call;
   }
 
   close(): void {
-    for (const call of this.#waiting) call.fail(new UpstreamClosedError("the upstream is not used any more"), noMore);
+    for (const call of this.#waiting)
+      call.fail(new UpstreamClosedError("the upstream is not used any more"), notRetryable);
     for (const connection of this.#connections) connection.destroy();
   }
 
@@ -75,7 +76,7 @@ export class Http2Pool implements UpstreamPool {
   }
 
   /** The youngest; older ones empty and end. */
-  #withRoom(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
+  #connectionWithRoom(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
     let found: Http2UpstreamConnection | undefined;
     for (const each of this.#connections) if (each.hasRoom && each !== unlike) found = each;
     return found;
@@ -83,7 +84,7 @@ export class Http2Pool implements UpstreamPool {
 
   /** @param unlike taken only where there can be no other */
   #connectionFor(unlike?: Http2UpstreamConnection): Http2UpstreamConnection | undefined {
-    return this.#withRoom(unlike) ?? (this.#mayOpen ? this.#open() : this.#withRoom());
+    return this.#connectionWithRoom(unlike) ?? (this.#mayOpen ? this.#open() : this.#connectionWithRoom());
   }
 
   #open(): Http2UpstreamConnection {
@@ -91,13 +92,13 @@ export class Http2Pool implements UpstreamPool {
       this.#address,
       { ...this.#limits, callsMax: this.#callsMax, streamsMax: this.#streamsMax },
       {
-        onChange: () => this.#placeWaiting(),
+        onChange: () => this.#assignWaiting(),
         onStreamsMax: (streams) => {
           this.#streamsMax = Math.max(1, streams);
         },
         onGone: () => {
           this.#connections.delete(connection);
-          this.#placeWaiting();
+          this.#assignWaiting();
         },
       },
     );
@@ -106,18 +107,18 @@ export class Http2Pool implements UpstreamPool {
   }
 
   /** What is placed may itself make room. */
-  #placeWaiting(): void {
-    if (this.#placing) return;
-    this.#placing = true;
+  #assignWaiting(): void {
+    if (this.#isAssigning) return;
+    this.#isAssigning = true;
     try {
       for (const call of this.#waiting) {
         const connection = this.#connectionFor();
         if (connection === undefined) break;
         this.#waiting.delete(call);
-        connection.take(call);
+        connection.add(call);
       }
     } finally {
-      this.#placing = false;
+      this.#isAssigning = false;
     }
   }
 }

@@ -14,8 +14,8 @@ import { Http1Connection } from "../http1/connection.ts";
 import { Http2Connection } from "../http2/connection.ts";
 import type { ConnectionOwner } from "../message/connection-owner.ts";
 import type { Downstream } from "../message/downstream-request.ts";
-import { WritableValues } from "../message/header-values.ts";
-import type { Caller } from "../message/peer.ts";
+import { HeaderValueCheck } from "../message/header-values.ts";
+import type { ConnectionPeer } from "../message/peer.ts";
 import { bareAnswer } from "../reply/malformed-request-reply.ts";
 import { listenAt } from "../tls/bound-server.ts";
 import { createEntry, type EntryConfig, type EntryHooks } from "../tls/entry-listener.ts";
@@ -61,13 +61,13 @@ export async function listen(
   const owner: ConnectionOwner = {
     onRequest,
     onRefused: hooks.onRefused,
-    bareAnswer: (status) =>
+    malformedRequestReply: (status) =>
       bareAnswer(status, { requestId: hooks.requestId(), render: hooks.render, now: hooks.wall() }),
     now: hooks.monotonic,
-    date: dates(hooks.wall),
-    draining: hooks.draining,
-    mayUpgrade: hooks.mayUpgrade,
-    writable: new WritableValues(),
+    httpDate: dates(hooks.wall),
+    isDraining: hooks.draining,
+    mayUpgradeTo: hooks.mayUpgrade,
+    headerValues: new HeaderValueCheck(),
     get readMs() {
       return unlessNone(timeouts.readMs);
     },
@@ -82,7 +82,7 @@ export async function listen(
 
   // --- from a connection to its requests
 
-  function speak(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void {
+  function speak(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
     if (protocol === "h2" || config.codecType === "http2") {
       take(new Http2Connection(socket, caller, owner), socket);
       return;
@@ -102,11 +102,11 @@ export async function listen(
 
   /** Whoever ends its side behind an upload that is held back has left as well. */
   let asking = false;
-  async function askForEnds(deaf: readonly Http1Connection[]): Promise<void> {
+  async function askForEnds(paused: readonly Http1Connection[]): Promise<void> {
     asking = true;
     try {
       const hasEnded = await readEndedPeers();
-      for (const connection of deaf) connection.leaveIf(hasEnded);
+      for (const connection of paused) connection.destroyIfPeerEnded(hasEnded);
     } finally {
       asking = false;
     }
@@ -115,12 +115,12 @@ export async function listen(
   const { server, ...entry } = createEntry(config, { ...hooks, onEntered: speak }, acme);
   const sweeping = setInterval(() => {
     const now = hooks.monotonic();
-    const deaf: Http1Connection[] = [];
+    const paused: Http1Connection[] = [];
     for (const connection of connections.keys()) {
       connection.sweep(now);
-      if (connection instanceof Http1Connection && connection.deaf) deaf.push(connection);
+      if (connection instanceof Http1Connection && connection.readPaused) paused.push(connection);
     }
-    if (deaf.length > 0 && !asking) void askForEnds(deaf);
+    if (paused.length > 0 && !asking) void askForEnds(paused);
   }, sweepEveryMs);
   sweeping.unref();
 

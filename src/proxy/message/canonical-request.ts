@@ -61,7 +61,7 @@ const targetCharsMax = 32_768;
 export const headerLinesMax = 1_000;
 
 /** A second line of one of these would mean two different things to two readers. */
-const once: ReadonlySet<string> = new Set([
+const singleLineNames: ReadonlySet<string> = new Set([
   "host",
   "authorization",
   "x-pomerium-authorization",
@@ -105,9 +105,9 @@ export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse
   if (head.method === "CONNECT") return canonicalConnect(head, headers, host);
   const url = head.url.startsWith("/") ? head.url : originForm(head, host);
   if (url === undefined) return refuse("target-form"); // authority-form, asterisk, or another place
-  const question = url.indexOf("?");
-  const target = question < 0 ? url : url.slice(0, question);
-  const search = question < 0 ? "" : url.slice(question);
+  const queryAt = url.indexOf("?");
+  const target = queryAt < 0 ? url : url.slice(0, queryAt);
+  const search = queryAt < 0 ? "" : url.slice(queryAt);
   if (!queryPattern.test(search)) return refuse("query");
   const path = canonicalPath(target, encodedSlashes);
   if (typeof path === "string") return refuse(path);
@@ -135,25 +135,25 @@ export function canonicalise(head: RequestHead, encodedSlashes: "keep" | "refuse
 function originForm({ url, method, httpVersion, scheme }: RequestHead, host: Host): string | undefined {
   if (httpVersion !== "1.1" || scheme === undefined) return undefined;
   const [, named, authority, rest = ""] = /^(https?):\/\/([^/?]+)([/?].*)?$/i.exec(url) ?? [];
-  const asked = parseHost(authority);
-  if (named?.toLowerCase() !== scheme || asked?.hostname !== host.hostname) return undefined;
+  const target = parseHost(authority);
+  if (named?.toLowerCase() !== scheme || target?.hostname !== host.hostname) return undefined;
   const port = scheme === "https" ? 443 : 80;
-  if ((asked.port ?? port) !== (host.port ?? port)) return undefined;
+  if ((target.port ?? port) !== (host.port ?? port)) return undefined;
   if (rest === "" && method === "OPTIONS") return undefined; // asterisk-form in other words (RFC 9112 §3.2.4)
   return rest.startsWith("/") ? rest : `/${rest}`;
 }
 
 /** RFC 9112 §3.2.3, RFC 9110 §9.3.6: host and port, the same in the Host header, and no body. What it names is for routes to know. */
 function canonicalConnect(head: RequestHead, headers: HeaderReading["headers"], host: Host): CanonicalResult {
-  const asked = parseHost(head.url);
-  if (asked === undefined || asked.port === null) return refuse("connect-target");
-  if (asked.hostname !== host.hostname || asked.port !== host.port) return refuse("connect-host");
+  const target = parseHost(head.url);
+  if (target === undefined || target.port === null) return refuse("connect-target");
+  if (target.hostname !== host.hostname || target.port !== host.port) return refuse("connect-host");
   if (headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0")
     return refuse("connect-body");
-  const nowhere = { rawPath: "", path: "", search: "" };
+  const noPath = { rawPath: "", path: "", search: "" };
   return {
     type: "canonical",
-    request: { method: head.method, ...asked, ...nowhere, headers, rawHeaders: head.rawHeaders },
+    request: { method: head.method, ...target, ...noPath, headers, rawHeaders: head.rawHeaders },
   };
 }
 
@@ -173,10 +173,10 @@ function readHeaders(raw: readonly string[]): HeaderReading | string {
     const name = raw[i]?.toLowerCase() ?? "";
     const value = raw[i + 1] ?? "";
     if (name.includes("_")) return "underscore-in-header-name"; // as Pomerium: CGI-like servers read `_` and `-` alike
-    const before = headers[name];
-    if (before === undefined) headers[name] = value;
-    else if (once.has(name)) return `two-lines-of-${name}`;
-    else headers[name] = `${before}${name === "cookie" ? "; " : ", "}${value}`;
+    const earlier = headers[name];
+    if (earlier === undefined) headers[name] = value;
+    else if (singleLineNames.has(name)) return `two-lines-of-${name}`;
+    else headers[name] = `${earlier}${name === "cookie" ? "; " : ", "}${value}`;
   }
   return { headers, host: parseHost(headers["host"]) };
 }
@@ -205,7 +205,7 @@ export function parseHost(value: string | undefined): Host | undefined {
 
 /** Printable ASCII, but no fragment. A lone `%` is common in queries and means nothing to us, so it is kept. */
 const queryPattern = /^[!"$-~]*$/;
-const plainPath = /^[A-Za-z0-9/._~!$&'()*+,;=:@-]+$/;
+const plainPathPattern = /^[A-Za-z0-9/._~!$&'()*+,;=:@-]+$/;
 /**
  * Segments `.` and `..`, also with path parameters behind them, and segments that are nothing but parameters: some servers drop
  * `;…` before they resolve dots and merge slashes, so that `/;/admin` is `/admin` to them.
@@ -215,9 +215,9 @@ export const dotSegment = /\/(?:\.{1,2}(?:;[^/]*)?|;[^/]*)(?:\/|$)/;
 type Path = Readonly<{ rawPath: string; path: string }>;
 
 function canonicalPath(target: string, encodedSlashes: "keep" | "refuse"): Path | string {
-  if (plainPath.test(target)) {
-    const merged = target.includes("//") ? target.replace(/\/{2,}/g, "/") : target;
-    return dotSegment.test(merged) ? "dot-segment" : { rawPath: merged, path: merged };
+  if (plainPathPattern.test(target)) {
+    const collapsed = target.includes("//") ? target.replace(/\/{2,}/g, "/") : target;
+    return dotSegment.test(collapsed) ? "dot-segment" : { rawPath: collapsed, path: collapsed };
   }
   let rawPath = "";
   for (let i = 0; i < target.length; i++) {
@@ -227,14 +227,14 @@ function canonicalPath(target: string, encodedSlashes: "keep" | "refuse"): Path 
       if (byte === undefined) return "percent-encoding";
       if (byte === 0x5c || (byte === 0x2f && encodedSlashes === "refuse")) return "encoded-separator";
       if (byte < 0x20 || byte === 0x7f) return "encoded-control-character";
-      rawPath += unreserved.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : encoded(byte);
+      rawPath += unreservedPattern.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : percentEncoded(byte);
       i += 2;
-    } else if (plainPath.test(char)) {
+    } else if (plainPathPattern.test(char)) {
       rawPath += char;
     } else if (char === "\\" || char === "#" || char <= " " || char > "~") {
       return char === "\\" ? "backslash" : "character";
     } else {
-      rawPath += encoded(char.charCodeAt(0));
+      rawPath += percentEncoded(char.charCodeAt(0));
     }
   }
   if (rawPath.includes("%2F")) return pathWithEncodedSlash(target, rawPath);
@@ -255,25 +255,25 @@ export function hasEncodedSlash({ rawPath }: Pick<Path, "rawPath">): boolean {
 /**
  * Beside an encoded slash nothing may stand that servers read in several ways: parameters, empty segments, a second encoding. So the path
  * has two readings, one in which `%2F` is a character of its segment and one in which it is a slash (path-readings.ts).
- * @param written `target` in the one form in which paths are compared
+ * @param normalised `target` in the one form in which paths are compared
  */
-function pathWithEncodedSlash(target: string, written: string): Path | string {
-  const path = decodeOnce(written.replaceAll("%2F", "%252F"));
-  const withSlashes = decodeOnce(written);
+function pathWithEncodedSlash(target: string, normalised: string): Path | string {
+  const path = decodeOnce(normalised.replaceAll("%2F", "%252F"));
+  const withSlashes = decodeOnce(normalised);
   if (path === undefined || withSlashes === undefined) return "not-utf-8";
   if (dotSegment.test(path) || dotSegment.test(withSlashes)) return "dot-segment";
-  const ambiguous = withSlashes.includes(";") || withSlashes.includes("//") || doubleEncoding.test(written);
+  const ambiguous = withSlashes.includes(";") || withSlashes.includes("//") || doubleEncoding.test(normalised);
   return ambiguous ? "encoded-separator" : { rawPath: target, path };
 }
 
-const unreserved = /^[A-Za-z0-9._~-]$/;
+const unreservedPattern = /^[A-Za-z0-9._~-]$/;
 
 function hexPair(text: string, at: number): number | undefined {
   const pair = text.slice(at, at + 2);
   return /^[0-9A-Fa-f]{2}$/.test(pair) ? Number.parseInt(pair, 16) : undefined;
 }
 
-function encoded(byte: number): string {
+function percentEncoded(byte: number): string {
   return `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
 }
 

@@ -8,14 +8,14 @@ export type OwnCookies = Readonly<{
   /** The header without ours; undefined when nothing is left of it. */
   strip(header: string): string | undefined;
   /** Whether a `Set-Cookie` value would set one of ours. */
-  isOurs(setCookie: string): boolean;
+  isOwn(setCookie: string): boolean;
 }>;
 
 export function ownCookies(cookieName: string): OwnCookies {
-  const own = bare(cookieName);
+  const ownName = baseName(cookieName);
   const isOwnName = (name: string): boolean => {
-    const given = bare(name.trim());
-    return given === own || given.startsWith(`${own}_`);
+    const candidate = baseName(name.trim());
+    return candidate === ownName || candidate.startsWith(`${ownName}_`);
   };
   const nameOf = (pair: string): string => {
     const equals = pair.indexOf("=");
@@ -23,16 +23,16 @@ export function ownCookies(cookieName: string): OwnCookies {
   };
   return {
     strip(header) {
-      if (!header.toLowerCase().includes(own)) return header;
-      const kept = header.split(";").filter((pair) => !isOwnName(nameOf(pair)));
-      const rest = kept.join(";").trim();
+      if (!header.toLowerCase().includes(ownName)) return header;
+      const foreignPairs = header.split(";").filter((pair) => !isOwnName(nameOf(pair)));
+      const rest = foreignPairs.join(";").trim();
       return rest === "" ? undefined : rest;
     },
     // Some browsers keep `=_pomerium=x` as a cookie without a name, and send it back as `_pomerium=x`.
-    isOurs: (setCookie) => isOwnName(nameOf((setCookie.split(";", 1)[0] ?? "").replace(/^[\s=]+/, ""))),
+    isOwn: (setCookie) => isOwnName(nameOf((setCookie.split(";", 1)[0] ?? "").replace(/^[\s=]+/, ""))),
   };
 }
 
-function bare(name: string): string {
+function baseName(name: string): string {
   return name.toLowerCase().replace(/^__(?:host|secure)-/, "");
 }

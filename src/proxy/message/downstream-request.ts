@@ -33,14 +33,14 @@ export type BodyReader = Readonly<{
 export type UpgradeKind = "websocket" | "other" | "connect" | "connect-udp";
 
 /** Bytes both ways, behind the head of the answer that accepted them. */
-export type Tunnel = Readonly<{
+export type DownstreamTunnel = Readonly<{
   stream: Socket | ServerHttp2Stream;
   /** What has come behind the request's head already. */
   head: Buffer;
 }>;
 
 /** What an answer rests on. */
-export type Leaving = Pick<Exchange, "mayLeave" | "leavesBy">;
+export type BoundExchange = Pick<Exchange, "mayFlush" | "leavesBy">;
 
 export interface Downstream {
   readonly head: RequestHead;
@@ -79,7 +79,7 @@ export interface Downstream {
    * The answer rests on a permit, from its head on: what is held back of it asks this again when it leaves. The exchange learns which
    * connection carries the answer.
    */
-  carries(exchange: Leaving): void;
+  bindExchange(exchange: BoundExchange): void;
   /**
    * The final head. It leaves with what follows it in the same turn.
    * @param lines without what frames the message: that is added here
@@ -106,7 +106,7 @@ export interface Downstream {
   /** The connection, from which nobody else reads any more, and what has come behind the head. Only of an upgrade. */
   takeSocket(): Readonly<{ socket: Socket; head: Buffer }>;
   /** Accepts a CONNECT or CONNECT-UDP with this head. Everything behind it is the tunnel's, from which nobody else reads any more. */
-  takeTunnel(status: number, lines: readonly string[]): Tunnel;
+  takeTunnel(status: number, lines: readonly string[]): DownstreamTunnel;
   /** This exchange as `node:http` knows it, for handlers that are written against that. The answer goes through it then. */
   asNode(): Readonly<{ req: IncomingMessage; res: ServerResponse }>;
 }

@@ -5,7 +5,7 @@
  */
 import { CodedError } from "../../events/index.ts";
 import type { KeptHead } from "../http1/kept-head.ts";
-import type { WritableValues } from "./header-values.ts";
+import type { HeaderValueCheck } from "./header-values.ts";
 
 /** As HTTP/1.1 writes them, without what frames the message: that is added there. */
 export type HeaderText = Readonly<{
@@ -13,13 +13,13 @@ export type HeaderText = Readonly<{
   /** Of `Content-Length`; undefined: there is none. */
   length: string | undefined;
   /** There is a `Date`. */
-  dated: boolean;
+  hasDate: boolean;
   /** `Connection: close` was among them. */
-  closes: boolean;
+  closesConnection: boolean;
 }>;
 
 /** A longer one is written anew each time: the lines may last as long as their connection, and there are thousands of those. */
-const keptCharsMax = 8_192;
+const cachedCharsMax = 8_192;
 
 export class HeaderLines {
   readonly list: readonly string[];
@@ -34,12 +34,12 @@ export class HeaderLines {
     this.list = list;
   }
 
-  /** @throws UnwritableError for what would end its line */
-  text(writable: WritableValues): HeaderText {
+  /** @throws UnwritableHeaderError for what would end its line */
+  text(writable: HeaderValueCheck): HeaderText {
     const known = this.#text;
     if (known === undefined) {
-      const made = textOf(this.list, writable);
-      if (made.text.length <= keptCharsMax) this.#text = made;
+      const made = formatLines(this.list, writable);
+      if (made.text.length <= cachedCharsMax) this.#text = made;
       return made;
     }
     if (this.#isFlat) return known;
@@ -56,21 +56,21 @@ export class HeaderLines {
   }
 }
 
-function textOf(list: readonly string[], writable: WritableValues): HeaderText {
+function formatLines(list: readonly string[], writable: HeaderValueCheck): HeaderText {
   let text = "";
   let length: string | undefined;
-  let dated = false;
-  let closes = false;
+  let hasDate = false;
+  let closesConnection = false;
   for (let i = 0; i < list.length; i += 2) {
     const name = list[i] ?? "";
     const value = list[i + 1] ?? "";
     switch (name.length) {
       case 4:
-        if (name.toLowerCase() === "date") dated = true;
+        if (name.toLowerCase() === "date") hasDate = true;
         break;
       case 10:
         if (name.toLowerCase() !== "connection") break;
-        if (value === "close") closes = true;
+        if (value === "close") closesConnection = true;
         continue;
       case 14:
         if (name.toLowerCase() === "content-length") length = value;
@@ -80,14 +80,14 @@ function textOf(list: readonly string[], writable: WritableValues): HeaderText {
         break;
       default:
     }
-    if (!writable.has(value)) throw new UnwritableError(name);
+    if (!writable.isWritable(value)) throw new UnwritableHeaderError(name);
     text += `${name}: ${value}\r\n`;
   }
-  return { text, length, dated, closes };
+  return { text, length, hasDate, closesConnection };
 }
 
 /** A mistake of ours: whatever a header is made of should have been made writable before. */
-export class UnwritableError extends CodedError<"ERR_PROXY_UNWRITABLE_HEADER"> {
+export class UnwritableHeaderError extends CodedError<"ERR_PROXY_UNWRITABLE_HEADER"> {
   override readonly code = "ERR_PROXY_UNWRITABLE_HEADER";
   constructor(name: string) {
     super(`the header ${name} has a character that cannot be sent`);

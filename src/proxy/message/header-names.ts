@@ -6,7 +6,7 @@
  */
 
 /** One connection's own (RFC 9110 §7.6.1), in either direction. */
-export const hopByHop: ReadonlySet<string> = new Set([
+export const hopByHopNames: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
   "proxy-authenticate",
@@ -21,12 +21,12 @@ export const hopByHop: ReadonlySet<string> = new Set([
 ]);
 
 /** Its letters and digits, in lowercase. */
-export function fold(name: string): string {
+export function foldName(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, "");
 }
 
 /** Names that the caller's hop declared its own; undefined when `Connection` says nothing of the kind. */
-export function nominated(connection: string | undefined): ReadonlySet<string> | undefined {
+export function connectionHeaderNames(connection: string | undefined): ReadonlySet<string> | undefined {
   if (connection === undefined) return undefined;
   const value = connection.toLowerCase();
   if (value === "keep-alive" || value === "close" || value === "upgrade") return undefined;
@@ -34,7 +34,7 @@ export function nominated(connection: string | undefined): ReadonlySet<string> |
 }
 
 /** Statements about the caller, the scheme or the path that only a trusted proxy may make: ours, or none. */
-const proxyStatements: ReadonlySet<string> = new Set([
+const proxyOnlyNames: ReadonlySet<string> = new Set([
   "forwarded",
   "xrealip",
   "xclientip",
@@ -56,7 +56,7 @@ export function isReservedName(folded: string): boolean {
     folded.startsWith("xforwarded") ||
     folded.startsWith("xenvoy") ||
     folded.startsWith("impersonate") ||
-    proxyStatements.has(folded)
+    proxyOnlyNames.has(folded)
   );
 }
 

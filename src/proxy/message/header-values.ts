@@ -11,12 +11,12 @@ const longMax = 4_096;
 /** Of all remembered values together; each character takes one byte. */
 const rememberedBytesMax = 262_144;
 
-export class WritableValues {
+export class HeaderValueCheck {
   readonly #known = new Set<string>();
   #bytes = 0;
 
   /** @returns false for what would end its line, or is no character of a header */
-  has(value: string): boolean {
+  isWritable(value: string): boolean {
     if (value.length <= shortMax || value.length > longMax) return !unwritable.test(value);
     if (this.#known.has(value)) return true;
     if (unwritable.test(value)) return false;

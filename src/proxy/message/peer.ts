@@ -1,7 +1,7 @@
 import type { PresentedCertificate } from "../tls/presented-certificate.ts";
 
 /** Caller: who is at the other end of a connection, as far as the connection itself tells. */
-export type Caller = Readonly<{
+export type ConnectionPeer = Readonly<{
   /** Without port; IPv4 as IPv4. */
   address: string;
   /** Bytes of the socket that came before what the caller itself says. */

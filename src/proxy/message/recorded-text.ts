@@ -13,8 +13,8 @@ export const recordedMethodMax = 32;
 export function recordedPath(path: string): string {
   if (path.length <= recordedPathMax) return path;
   // The copy does not keep the long text alive, as a slice would.
-  const kept = Buffer.from(path.slice(0, recordedPathMax)).toString();
-  return `${kept}…(+${path.length - recordedPathMax})`;
+  const beginning = Buffer.from(path.slice(0, recordedPathMax)).toString();
+  return `${beginning}…(+${path.length - recordedPathMax})`;
 }
 
 export function recordedMethod(method: string): string {

@@ -1,7 +1,7 @@
 /**
  * Upstream call: one request to an upstream and its answer, whatever the protocol underneath. Only types.
  *
- * HTTP/1.1 brings it in http1/upstream-pool.ts. The head is written in the turn in which `mayBegin` said yes; nothing of an answer is
+ * HTTP/1.1 brings it in http1/upstream-pool.ts. The head is written in the turn in which `maySend` said yes; nothing of an answer is
  * buffered beyond what one read of the socket brought.
  */
 
@@ -27,11 +27,11 @@ export type UpstreamRequest = Readonly<{
 
 export type UpstreamHandler = Readonly<{
   /** Asked right before the first byte. @returns false: nothing is sent, and nothing else is called */
-  mayBegin(call: UpstreamCall): boolean;
+  maySend(call: UpstreamCall): boolean;
   /** The head has been sent: the body may follow. Called also whenever more may be written after `write` said to wait. */
   onWritable(): void;
   /** 1xx. */
-  onHint(status: number, lines: RawLines): void;
+  onInformational(status: number, lines: RawLines): void;
   onHead(status: number, lines: AnswerLines): void;
   /**
    * @param chunk text: latin1, and the whole body
@@ -76,7 +76,7 @@ export interface UpstreamPool {
   /** The next call would have to wait. */
   readonly isFull: boolean;
   /** Its protocol lets an upstream say that it has not looked at a request: a call may fail as `unprocessed`. */
-  readonly refusesUnread: boolean;
+  readonly reportsUnprocessed: boolean;
   /** @param failed the call that this one repeats: it gets another connection, over HTTP/1.1 a fresh one */
   call(request: UpstreamRequest, handler: UpstreamHandler, failed?: UpstreamCall): UpstreamCall;
   close(): void;

@@ -33,7 +33,7 @@ export type HttpMetrics = Readonly<{
   refused(reason: string): void;
   retried(): void;
   resent(): void;
-  overflow: UpstreamMetrics["overflow"];
+  overflow: UpstreamMetrics["countOverflow"];
   upstreamFailed(routeId: string, code: string): void;
   /** UDP promises no delivery; what was let go of is counted all the same. */
   datagramDropped(reason: DropReason): void;
@@ -155,7 +155,7 @@ export function createHttpMetrics(options: {
     refused: (reason) => refused.inc({ reason }),
     retried: () => retries.inc(),
     resent: () => resends.inc(),
-    overflow: options.upstreams.overflow,
+    overflow: options.upstreams.countOverflow,
     datagramDropped: (reason) => dropped.inc({ reason }),
     lineDropped: () => lines.inc(),
     upstreamFailed: (routeId, code) => logger.warn({ routeId, code }, "upstream failed"),

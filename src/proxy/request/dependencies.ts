@@ -20,7 +20,7 @@ import type {
 import type { Config, RouteConfig } from "../../config/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
 import type { Clock, Freshness, Logger, Replica } from "../../replication/index.ts";
-import type { SessionTokens } from "../headers/provider-tokens.ts";
+import type { ProviderTokenSource } from "../headers/provider-tokens.ts";
 import type { AuthorizeFacts } from "../observe/authorize-line.ts";
 import type { Tracing } from "../observe/traces.ts";
 
@@ -47,7 +47,7 @@ export type ProxyPorts = Readonly<{
   /** Who holds a bearer token that a route takes. */
   bearerTokens: Pick<BearerTokens, "identify" | "takes">;
   /** What the identity provider gave for a session, for routes that forward it. */
-  providerTokens: SessionTokens;
+  providerTokens: ProviderTokenSource;
   /** What a route asks for, a sentence each. */
   explain: (routeId: string) => readonly string[];
   credentials: Readonly<{

@@ -13,7 +13,7 @@ import { Agent, buildConnector } from "undici";
 import { bestMatch, type Handler, type Render, type ReservedContext } from "../../auth/index.ts";
 import type { Config } from "../../config/index.ts";
 import { type Clock, withoutJsonSchemas } from "../../replication/index.ts";
-import { fold, hopByHop, isReservedName } from "../message/header-names.ts";
+import { foldName, hopByHopNames, isReservedName } from "../message/header-names.ts";
 import { answerFor } from "../reply/local-reply.ts";
 import { unknownCaller } from "../reply/reply-format.ts";
 import { composeAnswer, conditionOf } from "../reply/write-reply.ts";
@@ -99,7 +99,7 @@ export async function createGateway(options: {
       retryDelay: () => null,
       rewriteRequestHeaders(request, headers) {
         const context = contexts.get(request.raw);
-        const kept = Object.entries(headers).filter(([name]) => !hopByHop.has(name) && !isForgeable(name));
+        const kept = Object.entries(headers).filter(([name]) => !hopByHopNames.has(name) && !isForgeable(name));
         return {
           ...Object.fromEntries(kept),
           host: request.raw.headers.host,
@@ -110,7 +110,7 @@ export async function createGateway(options: {
         };
       },
       rewriteHeaders: (headers) =>
-        Object.fromEntries(Object.entries(headers).filter(([name]) => !hopByHop.has(name.toLowerCase()))),
+        Object.fromEntries(Object.entries(headers).filter(([name]) => !hopByHopNames.has(name.toLowerCase()))),
     },
   });
   await app.ready();
@@ -128,6 +128,6 @@ export async function createGateway(options: {
 
 /** The service's own credential header is the caller's to send; every other statement of a proxy is not. */
 function isForgeable(name: string): boolean {
-  const folded = fold(name);
+  const folded = foldName(name);
   return isReservedName(folded) && folded !== "xpomeriumauthorization";
 }

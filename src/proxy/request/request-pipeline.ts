@@ -11,7 +11,12 @@ import { Sending, type SendingTools } from "../forward/forward-request.ts";
 import { type ForwardFailure, forward } from "../forward/http-forwarder.ts";
 import { mayImpersonate } from "../headers/kubernetes.ts";
 import type { ForwardedTokens } from "../headers/provider-tokens.ts";
-import { callerAddress, givenRequestId, type Identity, stripSessionQuery } from "../headers/upstream-headers.ts";
+import {
+  callerAddress,
+  stripSessionQuery,
+  trustedRequestId,
+  type UpstreamIdentity,
+} from "../headers/upstream-headers.ts";
 import { type CanonicalRequest, canonicalise, hasEncodedSlash } from "../message/canonical-request.ts";
 import type { Downstream } from "../message/downstream-request.ts";
 import { HeaderLines } from "../message/header-lines.ts";
@@ -83,7 +88,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     }
     const { request } = canonical;
     visit.request = request;
-    visit.requestId = givenRequestId(request, config.xffNumTrustedHops) ?? visit.requestId;
+    visit.requestId = trustedRequestId(request, config.xffNumTrustedHops) ?? visit.requestId;
     visit.ip = callerAddress(request.headers["x-forwarded-for"], visit.peer, config.xffNumTrustedHops);
     if (ports.tracing !== null) visit.trace ??= beginTrace(visit, request, ports.tracing);
     const expectation = request.headers["expect"];
@@ -189,7 +194,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     }
     if (plan.answer !== undefined) {
       permitted.exchange.attach((reason) => visit.downstream.cut(reason));
-      visit.downstream.carries(permitted.exchange);
+      visit.downstream.bindExchange(permitted.exchange);
       const search = stripSessionQuery(request.search); // a redirect to another host is no place for a handle either
       const made = plan.answer({ ...request, scheme: plan.scheme, search });
       const headers = { ...plan.route.setResponseHeaders, ...made.headers, "x-request-id": visit.requestId };
@@ -255,7 +260,7 @@ export function createRequestListener(parts: ListenerParts): RequestListener {
     record(visit, { result: "deny", status, reasons }, permit.principal, ports);
   }
 
-  function send(permitted: Permitted, identity: Identity | null, tokens: ForwardedTokens | null): void {
+  function send(permitted: Permitted, identity: UpstreamIdentity | null, tokens: ForwardedTokens | null): void {
     const { visit, plan, request, exchange, permit } = permitted;
     const { downstream } = visit;
     if (downstream.closed || plan.nextUpstream === undefined) return;

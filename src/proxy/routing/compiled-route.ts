@@ -8,7 +8,7 @@ import type { ServiceAccountTokens } from "../headers/service-account-file.ts";
 import { compileHeaderRules, type HeaderRules } from "../headers/upstream-headers.ts";
 import { ownCookies } from "../message/cookies.ts";
 import { type ClientTrust, compileClientTrusts } from "../tls/client-trust.ts";
-import type { UpstreamChoice } from "../upstream/connection-pools.ts";
+import type { ConfiguredUpstreams } from "../upstream/connection-pools.ts";
 import type { NextUpstream } from "../upstream/upstream-choice.ts";
 import { compileRouteAnswer } from "./redirects.ts";
 import { compileRoutes, type Routes } from "./route-table.ts";
@@ -43,7 +43,7 @@ export type Plans = Readonly<{
 
 export function compilePlans(
   config: Config,
-  upstreams: UpstreamChoice,
+  upstreams: ConfiguredUpstreams,
   tokens: Pick<ServiceAccountTokens, "of">,
 ): Plans {
   const cookies = ownCookies(config.cookie.name);
@@ -62,7 +62,7 @@ export function compilePlans(
       responseRules: compileResponseRules(route, cookies),
       rewrite: compileRewrite(route),
       answer,
-      nextUpstream: answer === undefined ? upstreams.balancerOf(route) : undefined,
+      nextUpstream: answer === undefined ? upstreams.chooserOf(route) : undefined,
     };
   }
 

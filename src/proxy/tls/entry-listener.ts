@@ -7,7 +7,7 @@ import type { TLSSocket } from "node:tls";
 import type { Config, TlsFiles } from "../../config/index.ts";
 import type { AcmeServing } from "../autocert/autocert-timer.ts";
 import { guardSocket } from "../enforce/send-queue-socket.ts";
-import type { Caller } from "../message/peer.ts";
+import type { ConnectionPeer } from "../message/peer.ts";
 import { createQuestionListener, lookForQuestion } from "./acme-challenge-listener.ts";
 import { type ClientTrusts, compileClientTrusts } from "./client-trust.ts";
 import { readFirstBytes } from "./first-bytes-socket.ts";
@@ -31,7 +31,7 @@ export type EntryConfig = Pick<
 
 export type EntryHooks = Readonly<{
   /** @param protocol as it was agreed on; nothing: none was, or there is no TLS */
-  onEntered(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void;
+  onEntered(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void;
   onRefused(code: string): void;
   /** A caller was refused before it could ask for anything. */
   onConnectionFailure(failure: Readonly<{ ip: string; fingerprint: string | null; why: string }>): void;
@@ -53,14 +53,14 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
   const questions = acme === null ? null : createQuestionListener(acme.challengeCertificate);
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, arrive);
   /** By their ends. */
-  const entering = new Map<string, Readonly<{ socket: Socket; caller: Caller }>>();
+  const entering = new Map<string, Readonly<{ socket: Socket; caller: ConnectionPeer }>>();
   const tls: TlsListener | null = config.insecureServer
     ? null
     : createTlsListener(materialOf(config, trusts, acme), { onSecure, onFailed: hooks.onRefused, wall: hooks.wall });
   acme?.onChange(() => tls?.reload(materialOf(inForce, trusts, acme)));
 
   function arrive(socket: Socket): void {
-    const caller: Caller = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
+    const caller: ConnectionPeer = { address: plainAddress(socket.remoteAddress), skippedBytes: 0, certificate: null };
     const key = endsOf(socket);
     // Whoever had these ends before is gone, though we may not have been told yet: it must not go on as this caller.
     entering.get(key)?.socket.destroy();
@@ -83,7 +83,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
     });
   }
 
-  function enter(socket: Socket, caller: Caller): void {
+  function enter(socket: Socket, caller: ConnectionPeer): void {
     if (tls === null) {
       enterHttp(socket, caller);
       return;
@@ -122,7 +122,7 @@ export function createEntry(config: EntryConfig, hooks: EntryHooks, acme: AcmeSe
     socket.destroy();
   }
 
-  function enterHttp(socket: Socket, caller: Caller, protocol?: TLSSocket["alpnProtocol"]): void {
+  function enterHttp(socket: Socket, caller: ConnectionPeer, protocol?: TLSSocket["alpnProtocol"]): void {
     entering.delete(endsOf(socket));
     guardSocket(socket);
     hooks.onEntered(socket, caller, protocol);

@@ -104,7 +104,7 @@ export function tunnelOnward(_permit: Permit, job: OnwardJob): void {
     const { statusCode = 0 } = answer;
     job.target.report?.({ type: "answered", status: statusCode });
     const status = statusCode >= 300 && statusCode <= 599 ? statusCode : 502;
-    downstream.carries(exchange);
+    downstream.bindExchange(exchange);
     downstream.writeHead(status, new HeaderLines(lines), job.requestId);
     downstream.end();
   }

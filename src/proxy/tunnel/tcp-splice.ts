@@ -11,7 +11,7 @@ import type { Permit } from "../../auth/index.ts";
 import type { Exchange } from "../enforce/exchanges.ts";
 import { guardSocket, resetSocket } from "../enforce/send-queue-socket.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
-import type { Downstream, Tunnel } from "../message/downstream-request.ts";
+import type { Downstream, DownstreamTunnel } from "../message/downstream-request.ts";
 import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import type { Acceptance } from "../routing/tunnel-request.ts";
 import type { UpstreamTarget } from "../upstream/connection-pools.ts";
@@ -98,10 +98,10 @@ export function beginTunnel({ target, downstream, exchange, onFailed }: TunnelJo
 
 export class TcpSplice {
   readonly #job: TunnelJob;
-  readonly #client: Tunnel["stream"];
+  readonly #client: DownstreamTunnel["stream"];
   readonly #upstream: Socket;
 
-  constructor(job: TunnelJob, client: Tunnel["stream"], upstream: Socket) {
+  constructor(job: TunnelJob, client: DownstreamTunnel["stream"], upstream: Socket) {
     this.#job = job;
     this.#client = client;
     this.#upstream = upstream;
@@ -122,7 +122,7 @@ export class TcpSplice {
       breakOff(client);
     });
     if (exchange.cutReason !== undefined) return;
-    downstream.carries(exchange);
+    downstream.bindExchange(exchange);
 
     client.on("error", ignore); // `close` follows
     client.once("close", () => leave(client, upstream, () => breakOff(upstream)));
@@ -155,7 +155,7 @@ export class TcpSplice {
 }
 
 /** One side is gone. What it had sent in full still reaches the other; what it can no longer hear is not waited for. */
-function leave(gone: Tunnel["stream"], other: Tunnel["stream"], breakOffOther: () => void): void {
+function leave(gone: DownstreamTunnel["stream"], other: DownstreamTunnel["stream"], breakOffOther: () => void): void {
   if (!gone.readableEnded) breakOffOther();
   else if (!other.readableEnded) other.end(() => other.destroy());
 }

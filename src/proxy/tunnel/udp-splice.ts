@@ -9,7 +9,7 @@ import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { type LookupFunction, Socket } from "node:net";
 import type { Permit } from "../../auth/index.ts";
 import type { ForwardFailure } from "../forward/http-forwarder.ts";
-import type { Tunnel } from "../message/downstream-request.ts";
+import type { DownstreamTunnel } from "../message/downstream-request.ts";
 import { UpstreamConnectTimeoutError } from "../message/upstream-call.ts";
 import type { DropReason } from "../observe/http-metrics.ts";
 import { CapsuleReader, datagramCapsule } from "./datagram-capsules.ts";
@@ -96,7 +96,7 @@ function openSocket({ hostname, port, lookup }: Address, done: Opened): void {
   });
 }
 
-function splice(job: UdpTunnelJob, { stream, head }: Tunnel, upstream: UdpSocket): void {
+function splice(job: UdpTunnelJob, { stream, head }: DownstreamTunnel, upstream: UdpSocket): void {
   const { exchange, downstream, counted, idleTimeoutMs } = job;
   let open = true;
   const close = (): void => {
@@ -115,7 +115,7 @@ function splice(job: UdpTunnelJob, { stream, head }: Tunnel, upstream: UdpSocket
     breakOff(stream);
   });
   if (exchange.cutReason !== undefined) return;
-  downstream.carries(exchange);
+  downstream.bindExchange(exchange);
 
   const capsules = new CapsuleReader((payload) => {
     if (!open || !exchange.mayCarry()) return;

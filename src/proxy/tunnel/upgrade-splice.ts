@@ -237,7 +237,7 @@ function passAnswer(job: UpgradeJob, upstream: ClientRequest, answer: IncomingMe
   const { downstream, exchange, target } = job;
   target.report?.({ type: "answered", status: answer.statusCode ?? 502 });
   const lines = new HeaderLines(buildDownstreamHeaders(job.rules, answer.rawHeaders));
-  downstream.carries(exchange);
+  downstream.bindExchange(exchange);
   downstream.writeHead(answer.statusCode ?? 502, lines, job.requestId);
   answer.on("data", (chunk: Buffer) => {
     if (!exchange.mayCarry()) return;

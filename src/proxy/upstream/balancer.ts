@@ -8,7 +8,7 @@
 import { hash } from "node:crypto";
 import type { BalancingConfig } from "../../config/index.ts";
 
-export type Member = Readonly<{
+export type BalancedMember = Readonly<{
   /** What hashing knows it by. */
   name: string;
   weight: number;
@@ -17,25 +17,29 @@ export type Member = Readonly<{
 }>;
 
 /** @param key of 48 bits; looked at by hashing policies alone. @returns undefined when nobody is eligible */
-export type Pick = (eligible: readonly boolean[], key: number) => number | undefined;
+export type PickMember = (eligible: readonly boolean[], key: number) => number | undefined;
 
-export function compileBalancer(config: BalancingConfig, members: readonly Member[], random: () => number): Pick {
+export function compileBalancer(
+  config: BalancingConfig,
+  members: readonly BalancedMember[],
+  random: () => number,
+): PickMember {
   switch (config.policy) {
     case "least_request":
       return leastRequest(config, members, random);
     case "random":
-      return byChance(members, random);
+      return weightedRandom(members, random);
     case "ring_hash":
       return ringHash(config, members);
     case "maglev":
       return maglev(config.tableSize, members);
     default:
-      return inTurn(members, ({ weight }) => weight);
+      return weightedRoundRobin(members, ({ weight }) => weight);
   }
 }
 
 /** 48 bits of SHA-256, which a number holds exactly. */
-export function keyOf(text: string): number {
+export function balancingKeyOf(text: string): number {
   return Number.parseInt(hash("sha256", text, "hex").slice(0, 12), 16);
 }
 
@@ -45,8 +49,11 @@ export function routingKeyOf(sessionId: string): string {
 }
 
 /** Smooth weighted round robin: everybody gains its weight, the richest is taken and pays what all have gained. */
-function inTurn(members: readonly Member[], weightOf: (member: Member) => number): Pick {
-  const turns = members.map(() => 0);
+function weightedRoundRobin(
+  members: readonly BalancedMember[],
+  weightOf: (member: BalancedMember) => number,
+): PickMember {
+  const credits = members.map(() => 0);
   return (eligible) => {
     let richest: number | undefined;
     let total = 0;
@@ -54,20 +61,20 @@ function inTurn(members: readonly Member[], weightOf: (member: Member) => number
       if (eligible[i] !== true) return;
       const weight = weightOf(member);
       total += weight;
-      turns[i] = (turns[i] ?? 0) + weight;
-      if (richest === undefined || (turns[i] ?? 0) > (turns[richest] ?? 0)) richest = i;
+      credits[i] = (credits[i] ?? 0) + weight;
+      if (richest === undefined || (credits[i] ?? 0) > (credits[richest] ?? 0)) richest = i;
     });
-    if (richest !== undefined) turns[richest] = (turns[richest] ?? 0) - total;
+    if (richest !== undefined) credits[richest] = (credits[richest] ?? 0) - total;
     return richest;
   };
 }
 
 /** As Envoy's: the least busy of a few drawn by chance, or round robin by weights that shrink with what is under way. */
-function leastRequest(config: BalancingConfig, members: readonly Member[], random: () => number): Pick {
+function leastRequest(config: BalancingConfig, members: readonly BalancedMember[], random: () => number): PickMember {
   const { choiceCount, activeRequestBias } = config;
   const [first] = members;
   if (members.some(({ weight }) => weight !== first?.weight))
-    return inTurn(members, ({ weight, busy }) => weight / (busy() + 1) ** activeRequestBias);
+    return weightedRoundRobin(members, ({ weight, busy }) => weight / (busy() + 1) ** activeRequestBias);
   return (eligible) => {
     const candidates = members.flatMap((member, i) => (eligible[i] === true ? [{ i, member }] : []));
     let best: Readonly<{ i: number; busy: number }> | undefined;
@@ -81,7 +88,7 @@ function leastRequest(config: BalancingConfig, members: readonly Member[], rando
   };
 }
 
-function byChance(members: readonly Member[], random: () => number): Pick {
+function weightedRandom(members: readonly BalancedMember[], random: () => number): PickMember {
   return (eligible) => {
     const total = members.reduce((sum, { weight }, i) => sum + (eligible[i] === true ? weight : 0), 0);
     let left = random() * total;
@@ -97,7 +104,7 @@ function byChance(members: readonly Member[], random: () => number): Pick {
 }
 
 /** From a place of a table on, the first that is eligible. */
-function onward(table: Uint16Array, from: number, eligible: readonly boolean[]): number | undefined {
+function firstEligible(table: Uint16Array, from: number, eligible: readonly boolean[]): number | undefined {
   for (let step = 0; step < table.length; step++) {
     const owner = table[(from + step) % table.length];
     if (owner !== undefined && eligible[owner] === true) return owner;
@@ -106,7 +113,7 @@ function onward(table: Uint16Array, from: number, eligible: readonly boolean[]):
 }
 
 /** Points of all members on a ring, as many as their weights say; a key belongs to the point behind it. */
-function ringHash({ ringSizeMin, ringSizeMax }: BalancingConfig, members: readonly Member[]): Pick {
+function ringHash({ ringSizeMin, ringSizeMax }: BalancingConfig, members: readonly BalancedMember[]): PickMember {
   const total = members.reduce((sum, { weight }) => sum + weight, 0);
   const least = Math.min(...members.map(({ weight }) => weight)) / total;
   const size = Math.min(Math.ceil(least * ringSizeMin) / least, ringSizeMax);
@@ -124,7 +131,7 @@ function ringHash({ ringSizeMin, ringSizeMax }: BalancingConfig, members: readon
       if ((places[middle] ?? 0) < key) low = middle + 1;
       else high = middle;
     }
-    return onward(owners, low, eligible);
+    return firstEligible(owners, low, eligible);
   };
 }
 
@@ -142,7 +149,7 @@ function pointsOf(name: string, count: number): readonly number[] {
  * Maglev's table: members take turns, by weight, to claim the next free place of their own permutation of it.
  * @see Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", §3.4
  */
-function maglev(size: number, members: readonly Member[]): Pick {
+function maglev(size: number, members: readonly BalancedMember[]): PickMember {
   const table = new Uint16Array(size);
   const taken = new Uint8Array(size);
   const heaviest = Math.max(...members.map(({ weight }) => weight));
@@ -162,5 +169,5 @@ function maglev(size: number, members: readonly Member[]): Pick {
       filled++;
     }
   }
-  return (eligible, key) => onward(table, key % size, eligible);
+  return (eligible, key) => firstEligible(table, key % size, eligible);
 }

@@ -5,8 +5,8 @@
  * route's panic threshold, it is everybody, since then the signal is more likely wrong than the upstreams.
  */
 import type { RouteConfig } from "../../config/index.ts";
-import { compileBalancer, type Member, type Pick as PickMember } from "./balancer.ts";
-import { type EjectionCause, type Outcome, Outliers } from "./outliers.ts";
+import { type BalancedMember, compileBalancer, type PickMember } from "./balancer.ts";
+import { type EjectionCause, Outliers, type UpstreamOutcome } from "./outliers.ts";
 
 export type ClusterEvents = Readonly<{
   onHealth(member: number, healthy: boolean): void;
@@ -22,13 +22,13 @@ export class Cluster {
   readonly #events: ClusterEvents;
   readonly #now: () => number;
   #eligible: readonly boolean[] = [];
-  #any = true;
+  #hasEligible = true;
   /** A request was sent to one of them. */
-  used = false;
+  hasTraffic = false;
 
   constructor(
     route: Pick<RouteConfig, "balancing" | "outlierDetection">,
-    members: readonly Member[],
+    members: readonly BalancedMember[],
     world: Readonly<{ now: () => number; random: () => number; events: ClusterEvents }>,
   ) {
     const { now, random, events } = world;
@@ -57,16 +57,16 @@ export class Cluster {
    * @returns undefined when nobody is eligible
    */
   pick(key: number, except?: number): number | undefined {
-    this.used = true;
+    this.hasTraffic = true;
     this.#outliers?.tick(this.#now());
-    if (!this.#any) return undefined;
+    if (!this.#hasEligible) return undefined;
     if (except === undefined) return this.#pick(this.#eligible, key);
     const others = this.#eligible.map((eligible, member) => eligible && member !== except);
     return others.includes(true) ? this.#pick(others, key) : undefined;
   }
 
   /** What became of a request to one of them. */
-  report(member: number, outcome: Outcome): void {
+  report(member: number, outcome: UpstreamOutcome): void {
     this.#outliers?.report(member, outcome, this.#now());
   }
 
@@ -90,6 +90,6 @@ export class Cluster {
     const well = this.#healthy.map((healthy, member) => healthy && !this.isEjected(member));
     const share = (100 * well.filter((one) => one).length) / well.length;
     this.#eligible = share < this.#panicThreshold ? well.map(() => true) : well;
-    this.#any = this.#eligible.includes(true);
+    this.#hasEligible = this.#eligible.includes(true);
   }
 }

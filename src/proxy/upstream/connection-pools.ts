@@ -15,9 +15,9 @@ import { Http1Pool, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
 import type { UpstreamPool } from "../message/upstream-call.ts";
 import { createUpstreamLookups } from "./lookup.ts";
-import type { Outcome } from "./outliers.ts";
-import type { Bound } from "./pool-metrics.ts";
-import { type Chooser, chooseUpstream, type NextUpstream, type UpstreamWorld } from "./upstream-choice.ts";
+import type { UpstreamOutcome } from "./outliers.ts";
+import type { BreakerBound } from "./pool-metrics.ts";
+import { type ChooserDeps, createUpstreamChooser, type NextUpstream, type UpstreamChooser } from "./upstream-choice.ts";
 
 export type UpstreamTarget = Readonly<{
   url: URL;
@@ -36,45 +36,45 @@ export type UpstreamTarget = Readonly<{
   /** Everything under way. */
   busy: () => number;
   /** Told what becomes of each request; null: nobody wants to know. */
-  report: ((outcome: Outcome) => void) | null;
+  report: ((outcome: UpstreamOutcome) => void) | null;
 }>;
 
 /** What of a configuration concerns all upstreams. */
 type UpstreamConfig = Pick<Config, "certificateAuthority" | "dnsLookupFamily">;
 
 /** The upstreams of one configuration. */
-export type UpstreamChoice = Readonly<{
+export type ConfiguredUpstreams = Readonly<{
   /** Takes the next upstream of a route. From now on its health checks run. */
-  balancerOf(route: RouteConfig): NextUpstream;
+  chooserOf(route: RouteConfig): NextUpstream;
 }>;
 
-export type Upstreams = Readonly<{
+export type UpstreamPools = Readonly<{
   /** Pools are shared by all configurations that reach the same origin in the same way. */
-  of(config: UpstreamConfig): UpstreamChoice;
+  forConfig(config: UpstreamConfig): ConfiguredUpstreams;
   /**
    * Lets go of pools that this choice has not asked for: what is under way ends by itself, and idle connections soon do. Health
    * checks of its routes alone go on.
    */
-  keepOnly(choice: UpstreamChoice): void;
+  retainOnly(choice: ConfiguredUpstreams): void;
   close(): void;
 }>;
 
 /** Whether one more request is one too many. @returns the bound that is reached */
-export function overflowOf({ limits, upgrades }: UpstreamTarget, pool: UpstreamPool): Bound | undefined {
-  const lasting = limits.streams === limits.requests ? upgrades.busy : 0;
-  if (pool.busy - pool.waiting + lasting >= limits.requests) return "requests";
+export function exceededBoundOf({ limits, upgrades }: UpstreamTarget, pool: UpstreamPool): BreakerBound | undefined {
+  const openUpgrades = limits.streams === limits.requests ? upgrades.busy : 0;
+  if (pool.busy - pool.waiting + openUpgrades >= limits.requests) return "requests";
   return pool.isFull && pool.waiting >= limits.pending ? "pending_requests" : undefined;
 }
 
 const connectTimeoutMs = 10_000;
 
-export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams {
-  const choosing: UpstreamWorld = { ...world, random: Math.random };
+export function createUpstreamPools(world: Omit<ChooserDeps, "random">): UpstreamPools {
+  const choosing: ChooserDeps = { ...world, random: Math.random };
   const targets = new Map<string, UpstreamTarget>();
-  const choosers = new Map<string, Chooser>();
+  const choosers = new Map<string, UpstreamChooser>();
   /** No configuration leads to them any more, and something of them is under way. */
-  const leaving = new Set<UpstreamTarget>();
-  const asked = new WeakMap<UpstreamChoice, Set<string>>();
+  const draining = new Set<UpstreamTarget>();
+  const keysOf = new WeakMap<ConfiguredUpstreams, Set<string>>();
   const lookupOf = createUpstreamLookups(createSystemLookup());
 
   function targetOf(
@@ -84,7 +84,7 @@ export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams
   ): UpstreamTarget {
     const { tls, circuitBreakers } = route;
     const key = JSON.stringify([
-      socketOf(url) ?? url.origin,
+      socketPathOf(url) ?? url.origin,
       url.protocol,
       url.host,
       tls,
@@ -101,31 +101,31 @@ export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams
   }
 
   return {
-    of(config) {
+    forConfig(config) {
       const keys = new Set<string>();
-      const choice: UpstreamChoice = {
-        balancerOf(route) {
+      const choice: ConfiguredUpstreams = {
+        chooserOf(route) {
           const found = route.to.map(({ url }) => targetOf(url, route, { config, keys }));
           const { id, to, balancing, healthChecks, outlierDetection, tls, circuitBreakers } = route;
           const addresses = to.map(({ url, weight }) => [url.href, weight]);
           const rules = [balancing, healthChecks, outlierDetection, tls, circuitBreakers];
           const key = JSON.stringify([id, addresses, rules, config.certificateAuthority, config.dnsLookupFamily]);
           keys.add(key);
-          const known = choosers.get(key) ?? chooseUpstream(route, found, choosing);
+          const known = choosers.get(key) ?? createUpstreamChooser(route, found, choosing);
           choosers.set(key, known);
           return known.next;
         },
       };
-      asked.set(choice, keys);
+      keysOf.set(choice, keys);
       return choice;
     },
-    keepOnly(choice) {
-      const kept = asked.get(choice);
-      for (const target of leaving) if (isUnused(target)) leaving.delete(target);
+    retainOnly(choice) {
+      const kept = keysOf.get(choice);
+      for (const target of draining) if (isUnused(target)) draining.delete(target);
       for (const [key, target] of targets) {
         if (kept?.has(key)) continue;
         targets.delete(key);
-        leaving.add(target);
+        draining.add(target);
       }
       for (const [key, chooser] of choosers) {
         if (kept?.has(key)) continue;
@@ -135,7 +135,7 @@ export function createUpstreams(world: Omit<UpstreamWorld, "random">): Upstreams
     },
     close() {
       for (const { stop } of choosers.values()) stop();
-      for (const { pool, grpcPool } of [...targets.values(), ...leaving])
+      for (const { pool, grpcPool } of [...targets.values(), ...draining])
         for (const each of [pool, grpcPool]) each.close();
     },
   };
@@ -150,7 +150,7 @@ function createTarget(
   route: RouteConfig,
   { config, lookup }: Readonly<{ config: UpstreamConfig; lookup: LookupFunction }>,
 ): UpstreamTarget {
-  const path = socketOf(url);
+  const path = socketPathOf(url);
   const hostname = path === null ? url.hostname.replace(/^\[|\]$/g, "") : "localhost";
   const tls = tlsOptions(route, config, route.tls.serverName ?? hostname);
   const secure = url.protocol === "https:" || url.protocol === "h2:" || url.protocol === "https+unix:";
@@ -181,7 +181,7 @@ function createTarget(
 }
 
 /** The file of a Unix domain socket. */
-function socketOf({ protocol, pathname }: URL): string | null {
+function socketPathOf({ protocol, pathname }: URL): string | null {
   return protocol === "unix:" || protocol === "https+unix:" ? decodeURIComponent(pathname) : null;
 }
 

@@ -7,13 +7,13 @@
 import { connect as connectPlain } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { HealthCheckConfig, Probe, StatusRange } from "../../config/index.ts";
-import { Http1Pool, placeOf, type UpstreamAddress } from "../http1/upstream-pool.ts";
+import { connectOptionsOf, Http1Pool, type UpstreamAddress } from "../http1/upstream-pool.ts";
 import { Http2Pool } from "../http2/upstream-pool.ts";
 import { HeaderLines } from "../message/header-lines.ts";
 import type { UpstreamPool, UpstreamRequest } from "../message/upstream-call.ts";
-import { type CheckResult, Health } from "./health.ts";
+import { type CheckResult, HealthState } from "./health.ts";
 
-export type Checked = Readonly<{
+export type CheckedUpstream = Readonly<{
   address: UpstreamAddress;
   /** Host and port for the Host header. */
   host: string;
@@ -27,7 +27,7 @@ export type HealthChecks = Readonly<{
   stop(): void;
 }>;
 
-export type HealthWatch = Readonly<{
+export type HealthCheckHooks = Readonly<{
   hasTraffic(): boolean;
   random(): number;
   /** Called after every check. @param healthy what all checks of this upstream together say */
@@ -36,18 +36,18 @@ export type HealthWatch = Readonly<{
 
 export function startHealthChecks(
   configs: readonly HealthCheckConfig[],
-  upstreams: readonly Checked[],
-  watch: HealthWatch,
+  upstreams: readonly CheckedUpstream[],
+  hooks: HealthCheckHooks,
 ): HealthChecks {
   const loops = upstreams.flatMap((upstream, i) => {
-    const all: Health[] = [];
+    const all: HealthState[] = [];
     return configs.map((config) => {
-      const health = new Health(config);
+      const health = new HealthState(config);
       all.push(health);
       return new CheckLoop(config, upstream, health, {
-        ...watch,
+        ...hooks,
         onChecked: (result) =>
-          watch.onChecked(
+          hooks.onChecked(
             i,
             result,
             all.every(({ healthy }) => healthy),
@@ -65,28 +65,29 @@ export function startHealthChecks(
   };
 }
 
-type LoopWatch = Pick<HealthWatch, "hasTraffic" | "random"> & Readonly<{ onChecked: (result: CheckResult) => void }>;
+type CheckLoopHooks = Pick<HealthCheckHooks, "hasTraffic" | "random"> &
+  Readonly<{ onChecked: (result: CheckResult) => void }>;
 
 class CheckLoop {
   readonly #config: HealthCheckConfig;
-  readonly #upstream: Checked;
-  readonly #health: Health;
-  readonly #watch: LoopWatch;
+  readonly #upstream: CheckedUpstream;
+  readonly #health: HealthState;
+  readonly #hooks: CheckLoopHooks;
   #timer: NodeJS.Timeout | undefined;
   #pool: UpstreamPool | undefined;
   #cancel: (() => void) | undefined;
   #stopped = false;
 
-  constructor(config: HealthCheckConfig, upstream: Checked, health: Health, watch: LoopWatch) {
+  constructor(config: HealthCheckConfig, upstream: CheckedUpstream, health: HealthState, watch: CheckLoopHooks) {
     this.#config = config;
     this.#upstream = upstream;
     this.#health = health;
-    this.#watch = watch;
+    this.#hooks = watch;
     this.#schedule(config.initialJitterMs * watch.random());
   }
 
   onTraffic(): void {
-    if (this.#timer !== undefined) this.#schedule(this.#health.nextIn(true, this.#watch.random));
+    if (this.#timer !== undefined) this.#schedule(this.#health.nextIn(true, this.#hooks.random));
   }
 
   stop(): void {
@@ -98,10 +99,10 @@ class CheckLoop {
 
   #schedule(inMs: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#begin(), inMs).unref();
+    this.#timer = setTimeout(() => this.#runCheck(), inMs).unref();
   }
 
-  #begin(): void {
+  #runCheck(): void {
     this.#timer = undefined;
     let over = false;
     const done = (result: CheckResult): void => {
@@ -110,25 +111,25 @@ class CheckLoop {
       clearTimeout(timeout);
       this.#cancel?.();
       this.#cancel = undefined;
-      if (!this.#config.reuseConnection) this.#letGo();
+      if (!this.#config.reuseConnection) this.#closePool();
       if (this.#stopped) return;
-      this.#health.take(result);
-      this.#watch.onChecked(result);
-      if (!this.#stopped) this.#schedule(this.#health.nextIn(this.#watch.hasTraffic(), this.#watch.random));
+      this.#health.record(result);
+      this.#hooks.onChecked(result);
+      if (!this.#stopped) this.#schedule(this.#health.nextIn(this.#hooks.hasTraffic(), this.#hooks.random));
     };
     const timeout = setTimeout(() => done("fail"), this.#config.timeoutMs);
     timeout.unref();
-    this.#cancel = this.#ask(done);
+    this.#cancel = this.#probe(done);
   }
 
-  #letGo(): void {
+  #closePool(): void {
     this.#pool?.close();
     this.#pool = undefined;
   }
 
-  #ask(done: (result: CheckResult) => void): () => void {
+  #probe(done: (result: CheckResult) => void): () => void {
     const { probe } = this.#config;
-    if (probe.type === "tcp") return askTcp(probe, this.#upstream.address, done);
+    if (probe.type === "tcp") return probeTcp(probe, this.#upstream.address, done);
     const { address, http2 } = this.#upstream;
     const limits = {
       connectionsMax: 1,
@@ -138,32 +139,32 @@ class CheckLoop {
     const overHttp2 = probe.type === "grpc" || probe.http2 || http2;
     this.#pool ??= overHttp2 ? new Http2Pool(address, limits) : new Http1Pool(address, limits);
     return probe.type === "grpc"
-      ? askGrpc(probe, this.#pool, this.#upstream.host, done)
-      : askHttp(probe, this.#pool, this.#upstream.host, done);
+      ? probeGrpc(probe, this.#pool, this.#upstream.host, done)
+      : probeHttp(probe, this.#pool, this.#upstream.host, done);
   }
 }
 
-type Done = (result: CheckResult) => void;
-type Answered = Readonly<{ status: number; body: Buffer; trailers: readonly string[] }>;
+type OnResult = (result: CheckResult) => void;
+type ProbeResponse = Readonly<{ status: number; body: Buffer; trailers: readonly string[] }>;
 
 /** @returns how to call it off */
-function ask(
+function sendProbe(
   pool: UpstreamPool,
   request: UpstreamRequest,
-  how: Readonly<{ body?: Buffer; bodyBytesMax: number; onAnswer: (answer: Answered | undefined) => void }>,
+  how: Readonly<{ body?: Buffer; bodyBytesMax: number; onAnswer: (answer: ProbeResponse | undefined) => void }>,
 ): () => void {
   const chunks: Buffer[] = [];
   let bytes = 0;
   let status = 0;
   const call = pool.call(request, {
-    mayBegin: () => true,
+    maySend: () => true,
     onWritable() {
       queueMicrotask(() => {
         if (how.body !== undefined) call.write(how.body);
         call.end();
       });
     },
-    onHint() {},
+    onInformational() {},
     onHead(code) {
       status = code;
     },
@@ -179,16 +180,21 @@ function ask(
   return () => call.abort();
 }
 
-const within = (status: number, ranges: readonly StatusRange[]): boolean =>
+const isWithin = (status: number, ranges: readonly StatusRange[]): boolean =>
   ranges.some(({ from, to }) => status >= from && status < to);
 
-function askHttp(probe: Extract<Probe, { type: "http" }>, pool: UpstreamPool, host: string, done: Done): () => void {
+function probeHttp(
+  probe: Extract<Probe, { type: "http" }>,
+  pool: UpstreamPool,
+  host: string,
+  done: OnResult,
+): () => void {
   const headers = ["host", probe.host ?? host, "user-agent", "Cardea/health"];
   const kept = headers.filter((_, i) => {
     const name = headers[i - (i % 2)] ?? "";
     return name === "host" || !probe.removeHeaders.includes(name);
   });
-  return ask(
+  return sendProbe(
     pool,
     {
       method: probe.method,
@@ -202,15 +208,16 @@ function askHttp(probe: Extract<Probe, { type: "http" }>, pool: UpstreamPool, ho
       bodyBytesMax: probe.bodyBytesMax,
       onAnswer(answer) {
         if (answer === undefined) done("fail");
-        else if (within(answer.status, probe.expected)) done(holds(answer.body, probe.receive) ? "pass" : "fail");
-        else done(within(answer.status, probe.retriable) ? "fail" : "hard");
+        else if (isWithin(answer.status, probe.expected))
+          done(matchesPatterns(answer.body, probe.receive) ? "pass" : "fail");
+        else done(isWithin(answer.status, probe.retriable) ? "fail" : "hard");
       },
     },
   );
 }
 
 /** Every pattern, one behind the other. */
-function holds(bytes: Buffer, patterns: readonly string[]): boolean {
+function matchesPatterns(bytes: Buffer, patterns: readonly string[]): boolean {
   let from = 0;
   return patterns.every((pattern) => {
     const wanted = Buffer.from(pattern, "hex");
@@ -221,7 +228,12 @@ function holds(bytes: Buffer, patterns: readonly string[]): boolean {
 }
 
 /** `grpc.health.v1.Health/Check`: one field in, one out. @see the health checking protocol of gRPC */
-function askGrpc(probe: Extract<Probe, { type: "grpc" }>, pool: UpstreamPool, host: string, done: Done): () => void {
+function probeGrpc(
+  probe: Extract<Probe, { type: "grpc" }>,
+  pool: UpstreamPool,
+  host: string,
+  done: OnResult,
+): () => void {
   const service = Buffer.from(probe.service, "utf8");
   const message =
     service.length === 0 ? service : Buffer.concat([Buffer.from([0x0a]), varint(service.length), service]);
@@ -229,7 +241,7 @@ function askGrpc(probe: Extract<Probe, { type: "grpc" }>, pool: UpstreamPool, ho
   frame.writeUInt32BE(message.length, 1);
   const told = ["host", probe.authority ?? host, "content-type", "application/grpc", "user-agent", "Cardea/health"];
   const headers = new HeaderLines(told);
-  return ask(
+  return sendProbe(
     pool,
     {
       method: "POST",
@@ -266,9 +278,11 @@ function isServing(frame: Buffer): boolean {
 
 const tcpBytesMax = 65_536;
 
-function askTcp(probe: Extract<Probe, { type: "tcp" }>, address: UpstreamAddress, done: Done): () => void {
+function probeTcp(probe: Extract<Probe, { type: "tcp" }>, address: UpstreamAddress, done: OnResult): () => void {
   const { secure, tls } = address;
-  const socket = secure ? connectTls({ ...placeOf(address), ...tls }) : connectPlain(placeOf(address));
+  const socket = secure
+    ? connectTls({ ...connectOptionsOf(address), ...tls })
+    : connectPlain(connectOptionsOf(address));
   let received = Buffer.alloc(0);
   socket.once(secure ? "secureConnect" : "connect", () => {
     if (probe.send !== null) socket.write(Buffer.from(probe.send, "hex"));
@@ -276,7 +290,7 @@ function askTcp(probe: Extract<Probe, { type: "tcp" }>, address: UpstreamAddress
   });
   socket.on("data", (chunk: Buffer) => {
     if (received.length < tcpBytesMax) received = Buffer.concat([received, chunk]);
-    if (holds(received, probe.receive)) done("pass");
+    if (matchesPatterns(received, probe.receive)) done("pass");
   });
   socket.on("error", () => done("fail"));
   socket.on("close", () => done("fail"));

@@ -9,11 +9,11 @@ import type { HealthCheckConfig } from "../../config/index.ts";
 /** `hard`: an answer that says no, for which no threshold is waited (a status that is neither expected nor retriable). */
 export type CheckResult = "pass" | "fail" | "hard";
 
-export class Health {
+export class HealthState {
   readonly #config: HealthCheckConfig;
   #healthy: boolean | undefined;
-  #against = 0;
-  #edge = false;
+  #opposing = 0;
+  #hasJustChanged = false;
 
   constructor(config: HealthCheckConfig) {
     this.#config = config;
@@ -23,19 +23,19 @@ export class Health {
     return this.#healthy !== false;
   }
 
-  take(result: CheckResult): void {
+  record(result: CheckResult): void {
     const passed = result === "pass";
-    this.#edge = false;
+    this.#hasJustChanged = false;
     if (passed === this.#healthy) {
-      this.#against = 0;
+      this.#opposing = 0;
       return;
     }
     const { healthyThreshold, unhealthyThreshold } = this.#config;
     const enough = passed ? healthyThreshold : unhealthyThreshold;
-    if (this.#healthy !== undefined && result !== "hard" && ++this.#against < enough) return;
+    if (this.#healthy !== undefined && result !== "hard" && ++this.#opposing < enough) return;
     this.#healthy = passed;
-    this.#against = 0;
-    this.#edge = true;
+    this.#opposing = 0;
+    this.#hasJustChanged = true;
   }
 
   /** Milliseconds until the next check. @param hasTraffic a request was sent to the route's upstreams */
@@ -53,8 +53,8 @@ export class Health {
       const { noTrafficIntervalMs, noTrafficHealthyIntervalMs } = config;
       return this.#healthy === true ? (noTrafficHealthyIntervalMs ?? noTrafficIntervalMs) : noTrafficIntervalMs;
     }
-    if (this.#healthy === true) return (this.#edge ? config.healthyEdgeIntervalMs : null) ?? intervalMs;
+    if (this.#healthy === true) return (this.#hasJustChanged ? config.healthyEdgeIntervalMs : null) ?? intervalMs;
     const ill = config.unhealthyIntervalMs ?? intervalMs;
-    return (this.#edge ? config.unhealthyEdgeIntervalMs : null) ?? ill;
+    return (this.#hasJustChanged ? config.unhealthyEdgeIntervalMs : null) ?? ill;
   }
 }

@@ -29,17 +29,17 @@ export function createUpstreamLookups(systemLookup: LookupFunction): (family: Lo
     };
     const own = isIP(hostname);
     if (own !== 0) answer([{ address: hostname, family: own }]);
-    else if (hostname === "localhost" || hostname.endsWith(".localhost")) answer(ofLoopback(family));
+    else if (hostname === "localhost" || hostname.endsWith(".localhost")) answer(loopbackAddresses(family));
     else
       systemLookup(hostname, { all: true }, (error, found) => {
         if (error !== null) callback(error, "", 0);
-        else answer(chosen(typeof found === "string" ? [] : found, family));
+        else answer(selectFamily(typeof found === "string" ? [] : found, family));
       });
   };
 }
 
 /** As Envoy takes them: who has one of the wanted family is reached over that alone. */
-function chosen(addresses: readonly LookupAddress[], family: LookupFamily): readonly LookupAddress[] {
+function selectFamily(addresses: readonly LookupAddress[], family: LookupFamily): readonly LookupAddress[] {
   const of = (wanted: 4 | 6): readonly LookupAddress[] => addresses.filter((one) => one.family === wanted);
   const first = (wanted: 4 | 6, other: 4 | 6) => (of(wanted).length > 0 ? of(wanted) : of(other));
   switch (family) {
@@ -59,8 +59,8 @@ function chosen(addresses: readonly LookupAddress[], family: LookupFamily): read
 }
 
 /** Servers of this machine listen on either, so the other one is tried as well. */
-function ofLoopback(family: LookupFamily): readonly LookupAddress[] {
-  const only = chosen(loopback, family);
+function loopbackAddresses(family: LookupFamily): readonly LookupAddress[] {
+  const only = selectFamily(loopback, family);
   if (family === "V4_ONLY" || family === "V6_ONLY") return only;
   return [...only, ...loopback.filter((one) => !only.includes(one))];
 }

@@ -16,16 +16,16 @@ export type EjectionCause =
   | "failure_percentage_local_origin";
 
 /** `answered`: a status came. `local`: none did; it could not be reached, broke off, or took too long. */
-export type Outcome = Readonly<{ type: "answered"; status: number }> | Readonly<{ type: "local" }>;
+export type UpstreamOutcome = Readonly<{ type: "answered"; status: number }> | Readonly<{ type: "local" }>;
 
-type Tally = { requests: number; failures: number };
-type Host = {
+type RequestTally = { requests: number; failures: number };
+type MemberState = {
   in5xx: number;
   inGateway: number;
   inLocal: number;
   /** Since rates were last compared. */
-  external: Tally;
-  local: Tally;
+  external: RequestTally;
+  local: RequestTally;
   /** When the ejection ends; undefined: it is not ejected. */
   until: number | undefined;
   /** How often it was ejected, less the intervals in which it was not. */
@@ -34,7 +34,7 @@ type Host = {
 
 export class Outliers {
   readonly #config: OutlierConfig;
-  readonly #hosts: readonly Host[];
+  readonly #hosts: readonly MemberState[];
   readonly #random: () => number;
   readonly #onChange: (member: number, ejected: EjectionCause | null) => void;
   #comparedAt: number;
@@ -64,7 +64,7 @@ export class Outliers {
   }
 
   /** What became of a request. */
-  report(member: number, outcome: Outcome, now: number): void {
+  report(member: number, outcome: UpstreamOutcome, now: number): void {
     const host = this.#hosts[member];
     if (host === undefined) return;
     this.tick(now);
@@ -104,7 +104,7 @@ export class Outliers {
     }
   }
 
-  #countLocal(member: number, host: Host, failed: boolean, now: number): void {
+  #countLocal(member: number, host: MemberState, failed: boolean, now: number): void {
     host.local.requests++;
     if (!failed) {
       host.inLocal = 0;
@@ -119,7 +119,7 @@ export class Outliers {
     });
   }
 
-  #countStatus(member: number, host: Host, status: number, now: number): void {
+  #countStatus(member: number, host: MemberState, status: number, now: number): void {
     host.external.requests++;
     if (status < 500) {
       host.in5xx = 0;
@@ -182,7 +182,7 @@ export class Outliers {
     this.#onChange(member, cause);
   }
 
-  #uneject(member: number, host: Host): void {
+  #uneject(member: number, host: MemberState): void {
     host.until = undefined;
     host.in5xx = 0;
     host.inGateway = 0;

@@ -6,17 +6,17 @@ import type { EjectionCause } from "./outliers.ts";
 
 export type UpstreamLabels = Readonly<{ route: string; upstream: string }>;
 /** What was reached: a route's `circuit_breaker_thresholds`, by the end of the key's name. */
-export type Bound = "pending_requests" | "requests" | "retries";
+export type BreakerBound = "pending_requests" | "requests" | "retries";
 
 export type UpstreamMetrics = Readonly<{
   /** From now on it is shown, as healthy and not ejected. */
-  watched(labels: UpstreamLabels): void;
-  forgotten(labels: UpstreamLabels): void;
-  checked(labels: UpstreamLabels, result: CheckResult): void;
-  health(labels: UpstreamLabels, healthy: boolean): void;
+  addUpstream(labels: UpstreamLabels): void;
+  removeUpstream(labels: UpstreamLabels): void;
+  recordCheck(labels: UpstreamLabels, result: CheckResult): void;
+  setHealth(labels: UpstreamLabels, healthy: boolean): void;
   /** @param cause null: it is over */
-  ejection(labels: UpstreamLabels, cause: EjectionCause | null): void;
-  overflow(route: string, bound: Bound): void;
+  setEjection(labels: UpstreamLabels, cause: EjectionCause | null): void;
+  countOverflow(route: string, bound: BreakerBound): void;
 }>;
 
 export function createUpstreamMetrics(options: Readonly<{ registry: Registry; logger: Logger }>): UpstreamMetrics {
@@ -54,21 +54,21 @@ export function createUpstreamMetrics(options: Readonly<{ registry: Registry; lo
     registers,
   });
   return {
-    watched(labels) {
+    addUpstream(labels) {
       healthy.set(labels, 1);
       ejected.set(labels, 0);
     },
-    forgotten(labels) {
+    removeUpstream(labels) {
       healthy.remove(labels);
       ejected.remove(labels);
     },
-    checked: (labels, result) => checks.inc({ ...labels, result: result === "pass" ? "pass" : "fail" }),
-    health(labels, well) {
+    recordCheck: (labels, result) => checks.inc({ ...labels, result: result === "pass" ? "pass" : "fail" }),
+    setHealth(labels, well) {
       healthy.set(labels, well ? 1 : 0);
       if (well) logger.info(labels, "an upstream is healthy again");
       else logger.warn(labels, "an upstream is unhealthy");
     },
-    ejection(labels, cause) {
+    setEjection(labels, cause) {
       ejected.set(labels, cause === null ? 0 : 1);
       if (cause === null) {
         logger.info(labels, "an upstream is used again");
@@ -77,6 +77,6 @@ export function createUpstreamMetrics(options: Readonly<{ registry: Registry; lo
       ejections.inc({ ...labels, cause });
       logger.warn({ ...labels, cause }, "an upstream is left alone for a while");
     },
-    overflow: (route, bound) => overflows.inc({ route, bound }),
+    countOverflow: (route, bound) => overflows.inc({ route, bound }),
   };
 }

@@ -4,24 +4,28 @@
  * A route with one upstream, no health checks and no outlier detection has nothing to choose, and that costs nothing.
  */
 import { asksForHttp2, type RouteConfig } from "../../config/index.ts";
-import { keyOf, routingKeyOf } from "./balancer.ts";
+import { balancingKeyOf, routingKeyOf } from "./balancer.ts";
 import { Cluster } from "./cluster.ts";
 import type { UpstreamTarget } from "./connection-pools.ts";
 import { startHealthChecks } from "./health-client.ts";
 import type { UpstreamMetrics } from "./pool-metrics.ts";
 
 /** Who asks, for policies that keep one caller at one upstream. */
-export type Asking = Readonly<{ sessionId: string | null; ip: string }>;
+export type BalancingCaller = Readonly<{ sessionId: string | null; ip: string }>;
 /**
  * @param failed the one that could not be reached: another is wanted
  * @returns undefined: none is healthy, or there is no other
  */
-export type NextUpstream = (asking: Asking, failed?: UpstreamTarget) => UpstreamTarget | undefined;
+export type NextUpstream = (asking: BalancingCaller, failed?: UpstreamTarget) => UpstreamTarget | undefined;
 
-export type UpstreamWorld = Readonly<{ now: () => number; random: () => number; metrics: UpstreamMetrics }>;
-export type Chooser = Readonly<{ next: NextUpstream; stop: () => void }>;
+export type ChooserDeps = Readonly<{ now: () => number; random: () => number; metrics: UpstreamMetrics }>;
+export type UpstreamChooser = Readonly<{ next: NextUpstream; stop: () => void }>;
 
-export function chooseUpstream(route: RouteConfig, bare: readonly UpstreamTarget[], world: UpstreamWorld): Chooser {
+export function createUpstreamChooser(
+  route: RouteConfig,
+  bare: readonly UpstreamTarget[],
+  world: ChooserDeps,
+): UpstreamChooser {
   const [only] = bare;
   if (only === undefined) throw new TypeError(`route ${route.id} has no upstream`);
   const { healthChecks, outlierDetection } = route;
@@ -36,35 +40,35 @@ export function chooseUpstream(route: RouteConfig, bare: readonly UpstreamTarget
     now,
     random,
     events: {
-      onHealth: (member, healthy) => metrics.health(labelsOf(member), healthy),
-      onEjection: (member, cause) => metrics.ejection(labelsOf(member), cause),
+      onHealth: (member, healthy) => metrics.setHealth(labelsOf(member), healthy),
+      onEjection: (member, cause) => metrics.setEjection(labelsOf(member), cause),
     },
   });
   const targets: readonly UpstreamTarget[] = bare.map((target, i) =>
     outlierDetection === null ? target : { ...target, report: (outcome) => cluster.report(i, outcome) },
   );
-  for (const one of labels) metrics.watched(one);
+  for (const one of labels) metrics.addUpstream(one);
   const checked = bare.map(({ connect, host, url }) => ({ address: connect, host, http2: asksForHttp2(url) }));
   const checks = startHealthChecks(healthChecks, checked, {
     random,
-    hasTraffic: () => cluster.used,
+    hasTraffic: () => cluster.hasTraffic,
     onChecked(member, result, healthy) {
-      metrics.checked(labelsOf(member), result);
+      metrics.recordCheck(labelsOf(member), result);
       cluster.setHealthy(member, healthy);
     },
   });
   const hashes = route.balancing.policy === "ring_hash" || route.balancing.policy === "maglev";
   return {
     next({ sessionId, ip }, failed) {
-      const first = !cluster.used;
-      const key = hashes ? keyOf(sessionId === null ? ip : routingKeyOf(sessionId)) : 0;
+      const first = !cluster.hasTraffic;
+      const key = hashes ? balancingKeyOf(sessionId === null ? ip : routingKeyOf(sessionId)) : 0;
       const member = cluster.pick(key, failed === undefined ? undefined : targets.indexOf(failed));
       if (first) checks.onTraffic();
       return member === undefined ? undefined : targets[member];
     },
     stop() {
       checks.stop();
-      for (const one of labels) metrics.forgotten(one);
+      for (const one of labels) metrics.removeUpstream(one);
     },
   };
 }

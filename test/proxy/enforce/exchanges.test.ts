@@ -9,7 +9,7 @@ import {
   type Settled,
   type Verdict,
 } from "../../../src/proxy/enforce/exchanges.ts";
-import type { CutUnderWay } from "../../../src/proxy/message/deliveries.ts";
+import type { PendingCut } from "../../../src/proxy/message/deliveries.ts";
 
 const alice: Stream = "user:alice";
 const bob: Stream = "user:bob";
@@ -59,7 +59,7 @@ function waitFor(begin: (settled: Settled) => void): Promise<void> | undefined {
   });
   return isSettled ? undefined : promise;
 }
-function underWay(begin: CutUnderWay["then"]): CutUnderWay {
+function underWay(begin: PendingCut["then"]): PendingCut {
   // biome-ignore lint/suspicious/noThenProperty: stands for a promise, and ends in this turn.
   return { then: begin };
 }
@@ -173,7 +173,7 @@ describe("what is reported as enforced", () => {
   test("is refused when a cut fails while it waits, and a change that did not wait for it is not", async () => {
     const { open, change } = desk();
     const [one, two] = [open(), open({ reads: [bob] })];
-    const ends: Parameters<CutUnderWay["then"]>[] = [];
+    const ends: Parameters<PendingCut["then"]>[] = [];
     for (const { exchange, verdict } of [one, two]) {
       exchange.attach(() => underWay((...end) => ends.push(end)));
       verdict.next = refused;

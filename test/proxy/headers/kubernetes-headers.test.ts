@@ -5,7 +5,7 @@ import { impersonationLines, mayImpersonate } from "../../../src/proxy/headers/k
 import {
   buildUpstreamHeaders,
   compileHeaderRules,
-  passedTrailers,
+  forwardedTrailers,
 } from "../../../src/proxy/headers/upstream-headers.ts";
 import { canonicalise } from "../../../src/proxy/message/canonical-request.ts";
 import { ownCookies } from "../../../src/proxy/message/cookies.ts";
@@ -69,7 +69,7 @@ describe("of the caller's own lines", () => {
   test("none says who it is, in the head or behind the body", () => {
     const lines = names.flatMap((name) => [name, "mallory"]);
     assert.ok(!told(lines).includes("mallory"), told(lines).join("\n"));
-    assert.deepEqual(passedTrailers(compiled, { headers: {} }, lines), []);
+    assert.deepEqual(forwardedTrailers(compiled, { headers: {} }, lines), []);
   });
 
   test("a token among the protocols of a WebSocket goes, and the protocols stay", () => {

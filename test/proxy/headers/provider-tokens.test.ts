@@ -11,7 +11,7 @@ import {
   sessionStream,
   userStream,
 } from "../../../src/events/index.ts";
-import { createSessionTokens, TokensBusyError } from "../../../src/proxy/headers/provider-tokens.ts";
+import { createProviderTokenSource, ProviderTokensBusyError } from "../../../src/proxy/headers/provider-tokens.ts";
 import { sessionId, userId } from "../../events/support.ts";
 
 const session = (n: number, refreshedAt = 0): ActiveSession =>
@@ -22,7 +22,7 @@ function start(options: { keptMax?: number; keptBytesMax?: number; askedMax?: nu
   const asked: SessionId[] = [];
   const waiting: (() => void)[] = [];
   const state = { held: false, fails: false };
-  const tokens = createSessionTokens({
+  const tokens = createProviderTokenSource({
     ...options,
     randomBytes,
     async fetch(id): Promise<ProviderTokens | undefined> {
@@ -90,7 +90,7 @@ test("there is a bound to what is kept and to what is asked for at once, and a f
   const asking = start({ askedMax: 1 });
   asking.state.held = true;
   const first = asking.tokens.of(session(1));
-  assert.throws(() => asking.tokens.of(session(2)), TokensBusyError);
+  assert.throws(() => asking.tokens.of(session(2)), ProviderTokensBusyError);
   asking.release();
   await first;
 

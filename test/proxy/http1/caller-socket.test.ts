@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { test } from "node:test";
-import { CallerReading } from "../../../src/proxy/http1/caller-socket.ts";
+import { DownstreamSocketReader } from "../../../src/proxy/http1/caller-socket.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 type Handle = { onread(bytes: undefined): void; readonly bytesRead: number };
@@ -29,11 +29,11 @@ async function accept(t: { after(cleanUp: () => void): void }): Promise<readonly
 test("a reader sees what its own socket has read, and the stream gets copies after its end", async (t) => {
   const [socket, client] = await accept(t);
   const read: string[] = [];
-  const reading = CallerReading.begin(socket, (bytes) => void read.push(bytes.toString()), assert.fail);
+  const reading = DownstreamSocketReader.begin(socket, (bytes) => void read.push(bytes.toString()), assert.fail);
   client.write("one");
   await waitFor("the first bytes", () => read.length > 0, { everyMs: 1 });
   assert.deepEqual(read, ["one"]);
-  reading?.end();
+  reading?.release();
   const passedOn: Buffer[] = [];
   socket.on("data", (bytes: Buffer) => passedOn.push(bytes));
   for (const text of ["two", "three"]) {
@@ -47,7 +47,7 @@ test("a read within the read of another connection ends both, before their bytes
   const [[outer, client], [inner]] = [await accept(t), await accept(t)];
   const overwritten: string[] = [];
   const handle = (inner as unknown as { _handle: Handle })._handle;
-  CallerReading.begin(
+  DownstreamSocketReader.begin(
     inner,
     () => assert.fail("its bytes are not looked at"),
     () => void overwritten.push("inner"),
@@ -58,7 +58,7 @@ test("a read within the read of another connection ends both, before their bytes
       handle.onread(undefined);
       resolve();
     };
-    CallerReading.begin(outer, onBytes, () => void overwritten.push("outer"));
+    DownstreamSocketReader.begin(outer, onBytes, () => void overwritten.push("outer"));
   });
   client.write("bytes");
   await done;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { suite, type TestContext, test } from "node:test";
-import { DirectWriting } from "../../../src/proxy/http1/handle-writer.ts";
+import { HandleWriter } from "../../../src/proxy/http1/handle-writer.ts";
 
 type Pair = Readonly<{ ours: Socket; theirs: Socket }>;
 
@@ -22,9 +22,9 @@ async function pair(t: TestContext): Promise<Pair> {
 }
 
 /** Writes pieces until the kernel takes no more. */
-function fill(writing: DirectWriting, piece: string): number {
+function fill(writing: HandleWriter, piece: string): number {
   let pieces = 0;
-  for (; !writing.waits; pieces++) writing.write(piece);
+  for (; !writing.hasPending; pieces++) writing.write(piece);
   return pieces;
 }
 
@@ -41,12 +41,12 @@ async function textOf(socket: Socket): Promise<string> {
 suite("direct writing", () => {
   test("what is taken at once leaves nothing behind, byte for byte", async (t) => {
     const { ours, theirs } = await pair(t);
-    const writing = new DirectWriting(ours, () => assert.fail("nothing had to wait"));
+    const writing = new HandleWriter(ours, () => assert.fail("nothing had to wait"));
     let all = "";
     for (let code = 0; code < 256; code++) all += String.fromCharCode(code);
     writing.write(all);
     assert.equal(writing.writeBytes(Buffer.from(all, "latin1")), true);
-    assert.deepEqual([writing.waits, writing.isEmpty], [false, true]);
+    assert.deepEqual([writing.hasPending, writing.isEmpty], [false, true]);
     ours.end();
     assert.equal(await textOf(theirs), all + all);
   });
@@ -54,7 +54,7 @@ suite("direct writing", () => {
   test("what has to wait keeps its place before all that comes after it, and says when it has left", async (t) => {
     const { ours, theirs } = await pair(t);
     let drains = 0;
-    const writing = new DirectWriting(ours, () => drains++);
+    const writing = new HandleWriter(ours, () => drains++);
     const piece = "x".repeat(15_000);
     const pieces = fill(writing, piece);
     assert.equal(writing.isEmpty, false);
@@ -70,7 +70,7 @@ suite("direct writing", () => {
     const { ours, theirs } = await pair(t);
     let sent = (): void => {};
     const hasLeft = new Promise<void>((resolve) => (sent = resolve));
-    const writing = new DirectWriting(ours, () => sent());
+    const writing = new HandleWriter(ours, () => sent());
     const bytes = Buffer.alloc(15_000, "b");
     let whole = 1;
     while (writing.writeBytes(bytes)) whole++;
@@ -84,7 +84,7 @@ suite("direct writing", () => {
 
   test("what is corked, being ended or destroyed is the stream's matter", async (t) => {
     const { ours, theirs } = await pair(t);
-    const writing = new DirectWriting(ours, () => {});
+    const writing = new HandleWriter(ours, () => {});
     ours.cork();
     ours.write("1");
     writing.write("2");
@@ -100,7 +100,7 @@ suite("direct writing", () => {
 
   test("a peer that has reset the connection is an error of the socket, as a stream says it", async (t) => {
     const { ours, theirs } = await pair(t);
-    const writing = new DirectWriting(ours, () => {});
+    const writing = new HandleWriter(ours, () => {});
     const broke = once(ours, "error") as Promise<[NodeJS.ErrnoException]>;
     fill(writing, "x".repeat(15_000));
     theirs.resetAndDestroy();
@@ -113,10 +113,10 @@ suite("direct writing", () => {
 
   test("a connection that is destroyed while something waits tells nobody that it has left", async (t) => {
     const { ours } = await pair(t);
-    const writing = new DirectWriting(ours, () => assert.fail("it has not left"));
+    const writing = new HandleWriter(ours, () => assert.fail("it has not left"));
     fill(writing, "x".repeat(15_000));
     ours.destroy();
     await once(ours, "close");
-    assert.equal(writing.waits, false);
+    assert.equal(writing.hasPending, false);
   });
 });

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { connect, createServer, type Socket } from "node:net";
 import { after, before, test } from "node:test";
-import { createParser, freeParser, linesOfPart } from "../../../src/proxy/http1/parser.ts";
+import { createParser, freeParser, linesPerPart } from "../../../src/proxy/http1/parser.ts";
 import { headerLinesMax } from "../../../src/proxy/message/canonical-request.ts";
 import { endHeaders, endStream, headers, RawHttp2 } from "../../support/http2-frames.ts";
 import { waitFor } from "../../support/wait-for.ts";
@@ -85,17 +85,17 @@ function linesLookedAt(message: string): Readonly<{ looked: number; refused: num
 test("of 31,000 header lines no more than the limit and one part are looked at, in a head and in trailers", () => {
   const head = linesLookedAt(`GET / HTTP/1.1\r\nHost: a\r\n${line.repeat(flood)}\r\n`);
   assert.deepEqual([head.refused, head.heads], [1, 0]);
-  assert.ok(head.looked <= headerLinesMax + linesOfPart, `${head.looked} lines`);
+  assert.ok(head.looked <= headerLinesMax + linesPerPart, `${head.looked} lines`);
   const chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
   const trailers = linesLookedAt(`${chunked}${line.repeat(flood)}\r\n`);
   assert.deepEqual([trailers.refused, trailers.heads], [1, 1]);
-  assert.ok(trailers.looked <= headerLinesMax + linesOfPart + 2, `${trailers.looked} lines`);
+  assert.ok(trailers.looked <= headerLinesMax + linesPerPart + 2, `${trailers.looked} lines`);
   const allowed = linesLookedAt(`GET / HTTP/1.1\r\nHost: a\r\n${line.repeat(headerLinesMax - 1)}\r\n`);
   assert.deepEqual([allowed.refused, allowed.heads], [0, 1], "up to the limit it is a head");
 });
 
 test("HTTP/1.1: a head is refused at the limit, though its end never comes", async () => {
-  const lines = headerLinesMax + linesOfPart;
+  const lines = headerLinesMax + linesPerPart;
   const sent = `GET / HTTP/1.1\r\nHost: app.localhost\r\n${line.repeat(lines)}`;
   const answer = await new Promise<string>((resolve) => {
     let text = "";

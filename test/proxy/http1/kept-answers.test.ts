@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { KeptAnswer } from "../../../src/proxy/http1/kept-answer.ts";
 import { readBuffer } from "../../../src/proxy/http1/read-buffer.ts";
-import { readAnswerHead } from "../../../src/proxy/http1/response-head.ts";
+import { parseResponseHead } from "../../../src/proxy/http1/response-head.ts";
 import { AnswerLines } from "../../../src/proxy/message/received-lines.ts";
 import { fc } from "../../support/property.ts";
 import { answerOf, ask, startUpstream } from "../upstream-by-hand.ts";
@@ -14,7 +14,7 @@ suite("a kept answer", () => {
   const keep = (): KeptAnswer => {
     const lines = new AnswerLines(["Content-Length", "4", "X", "y"]);
     readBuffer.bytes.write(answer, "latin1");
-    return new KeptAnswer(readAnswerHead(200, lines, true, "GET"), answer.length);
+    return new KeptAnswer(parseResponseHead(200, lines, true, "GET"), answer.length);
   };
 
   test("is known with any body of its length", () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
-import { FirstLine } from "../../../src/proxy/http1/request-line.ts";
+import { PartialRequestLine } from "../../../src/proxy/http1/request-line.ts";
 import { waitFor } from "../../support/wait-for.ts";
 import { open, type Rig, routeTo, startRig, startUpstream, type Upstream } from "../support.ts";
 
@@ -24,7 +24,7 @@ const others = [
 
 test("the first line of a connection is looked at byte by byte, in whatever reads it comes", () => {
   const judge = (text: string, pieceLength: number): boolean => {
-    const line = new FirstLine();
+    const line = new PartialRequestLine();
     const bytes = Buffer.from(text, "latin1");
     for (let at = 0; at < bytes.length; at += pieceLength)
       if (!line.accepts(bytes.subarray(at, at + pieceLength))) return false;
@@ -36,7 +36,7 @@ test("the first line of a connection is looked at byte by byte, in whatever read
     for (const good of ["GET / HTTP/1.1", "\r\n\r\nGET /RTSP/1.0 HTTP/1.0", "POST /?a=b HTTP/1.1"])
       assert.ok(judge(`${good}\r\nX:  two spaces,  and RTSP/1.0\r\n\r\n`, pieceLength), good);
   }
-  const spaces = new FirstLine();
+  const spaces = new PartialRequestLine();
   assert.ok(!spaces.accepts(Buffer.from(`GET ${" ".repeat(100_000)}`)), "spaces without an end");
 });
 

@@ -70,12 +70,12 @@ function ask(pool: Http1Pool, { method, path, body = "" }: Asked): Promise<strin
     let answer = "";
     const length = body === "" ? [] : ["content-length", String(body.length)];
     const handler: UpstreamHandler = {
-      mayBegin: () => true,
+      maySend: () => true,
       onWritable() {
         if (body !== "") call.write(Buffer.from(body));
         call.end();
       },
-      onHint() {},
+      onInformational() {},
       onHead() {},
       onData(chunk) {
         answer += chunk.toString("latin1");
@@ -140,7 +140,7 @@ describe("a kept connection that breaks before anything of a call was written to
     await beforeReading(async () => {
       closeAll("end");
       const never = () => assert.fail("nothing is told of a call that was called off");
-      const handler = { mayBegin: never, onWritable: never, onHint: never, onHead: never, onData: never };
+      const handler = { maySend: never, onWritable: never, onInformational: never, onHead: never, onData: never };
       const headers = new HeaderLines(["host", "upstream"]);
       const request = { method: "GET", path: "/never", headers, requestId: null, hasBody: false, idleTimeoutMs: 0 };
       void pool.call(request, { ...handler, onEnd: never, onError: never }).abort();
@@ -165,10 +165,10 @@ describe("a kept connection that breaks before anything of a call was written to
 });
 
 describe("calls that wait for the only connection", () => {
-  const silent = { onWritable() {}, onHint() {}, onHead() {}, onData: () => true, onEnd() {}, onError() {} };
+  const silent = { onWritable() {}, onInformational() {}, onHead() {}, onData: () => true, onEnd() {}, onError() {} };
   const asked = { method: "GET", path: "/", requestId: null, hasBody: false, idleTimeoutMs: 0 };
-  const call = (pool: Http1Pool, mayBegin: () => boolean): UpstreamCall =>
-    pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, mayBegin });
+  const call = (pool: Http1Pool, maySend: () => boolean): UpstreamCall =>
+    pool.call({ ...asked, headers: new HeaderLines(["host", "upstream"]) }, { ...silent, maySend });
 
   test("however many of them are refused at once, the next one has its turn", async (t) => {
     const pool = await startPool(1);
@@ -285,9 +285,9 @@ function askInVain(
   });
   const told: { error: unknown; call: UpstreamCall; begun: Promise<void> } = { error: undefined, begun } as never;
   const handler: UpstreamHandler = {
-    mayBegin: () => true,
+    maySend: () => true,
     onWritable: () => begin(),
-    onHint() {},
+    onInformational() {},
     onHead: () => assert.fail("nobody answers"),
     onData: () => true,
     onEnd() {},

@@ -6,7 +6,7 @@ import { suite, type TestContext, test } from "node:test";
 import { Http1Connection } from "../../../src/proxy/http1/connection.ts";
 import type { Downstream } from "../../../src/proxy/message/downstream-request.ts";
 import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
-import { WritableValues } from "../../../src/proxy/message/header-values.ts";
+import { HeaderValueCheck } from "../../../src/proxy/message/header-values.ts";
 import { waitFor } from "../../support/wait-for.ts";
 
 type Asked = Readonly<{ exchange: Downstream; socket: Socket; connection: Http1Connection }>;
@@ -20,12 +20,12 @@ async function startConnections(t: TestContext, onRequest: (asked: Asked) => voi
     const owner = {
       onRequest: (exchange: Downstream) => onRequest({ exchange, socket, connection }),
       onRefused() {},
-      bareAnswer: () => "",
+      malformedRequestReply: () => "",
       now: () => performance.now(),
-      date: () => "now",
-      mayUpgrade: () => false,
-      draining: () => false,
-      writable: new WritableValues(),
+      httpDate: () => "now",
+      mayUpgradeTo: () => false,
+      isDraining: () => false,
+      headerValues: new HeaderValueCheck(),
       readMs: Infinity,
       readLimit: "request" as const,
       idleMs: Infinity,
@@ -115,7 +115,7 @@ suite("an answer that does not leave at once", () => {
       exchange.readBody({ onChunk: () => false, onBodyEnd() {}, onAbort() {} });
       exchange.writeHead(200, new HeaderLines([]), null);
       if (blocked) while (exchange.write(Buffer.alloc(60_000)));
-      await waitFor("its body to be held back", () => connection.deaf);
+      await waitFor("its body to be held back", () => connection.readPaused);
       for (let n = 0; n < 1_000; n++) connection.sweep(0);
       const { length } = (
         socket as unknown as { _writableState: { getBuffer(): unknown[] } }

@@ -84,9 +84,9 @@ function ask(pool: Http2Pool, path: string, refused?: UpstreamCall): Asked {
     call = pool.call(
       request,
       {
-        mayBegin: () => true,
+        maySend: () => true,
         onWritable() {},
-        onHint() {},
+        onInformational() {},
         onHead() {},
         onData(chunk) {
           body += chunk.toString("latin1");

@@ -11,13 +11,13 @@ import {
 import {
   buildUpstreamHeaders,
   compileHeaderRules,
-  type Identity,
+  type UpstreamIdentity,
   upstreamLines,
 } from "../../../src/proxy/headers/upstream-headers.ts";
 import { canonicalise } from "../../../src/proxy/message/canonical-request.ts";
 import { ownCookies } from "../../../src/proxy/message/cookies.ts";
 import { HeaderLines } from "../../../src/proxy/message/header-lines.ts";
-import { WritableValues } from "../../../src/proxy/message/header-values.ts";
+import { HeaderValueCheck } from "../../../src/proxy/message/header-values.ts";
 import { AnswerLines, LastLines, RequestLines } from "../../../src/proxy/message/received-lines.ts";
 import { route } from "../../auth/authorize/support.ts";
 import { fc } from "../../support/property.ts";
@@ -39,7 +39,7 @@ const config = { jwtClaimsHeaders: { "x-pomerium-claim-email": "email" }, xffNum
 const rules = [{}, { removeRequestHeaders: ["X-Own"] }, { preserveHostHeader: true }].map((parts) =>
   compileHeaderRules(route({ passIdentityHeaders: true, ...parts }), config, cookies),
 );
-const people: readonly (Identity | null)[] = [
+const people: readonly (UpstreamIdentity | null)[] = [
   { assertion: "of alice", claimHeaders: [["x-pomerium-claim-email", "alice@example.com"]] },
   { assertion: "of bob", claimHeaders: [["x-pomerium-claim-email", "bob@example.com"]] },
   null,
@@ -138,7 +138,7 @@ test("a long head is not kept until the next one", () => {
 });
 
 test("the text of lines is kept where it is short, and is the same where it is not", () => {
-  const writable = new WritableValues();
+  const writable = new HeaderValueCheck();
   const textsOf = (list: readonly string[]) => {
     const lines = new HeaderLines(list);
     return [lines.text(writable), lines.text(writable), lines.text(writable)] as const;

@@ -28,7 +28,7 @@ const route = (config: Config, id: string): RouteConfig => {
   assert.ok(found);
   return found;
 };
-const plansOf = (config: Config) => compilePlans(config, { balancerOf: () => () => undefined }, { of: () => null });
+const plansOf = (config: Config) => compilePlans(config, { chooserOf: () => () => undefined }, { of: () => null });
 
 const before = route(configOf([{ id: "own" }]), "own");
 

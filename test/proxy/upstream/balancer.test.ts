@@ -1,7 +1,12 @@
 /** Whose turn it is: each policy by itself, by weight, with members left out, and what moves when one goes. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { compileBalancer, keyOf, type Member, routingKeyOf } from "../../../src/proxy/upstream/balancer.ts";
+import {
+  type BalancedMember,
+  balancingKeyOf,
+  compileBalancer,
+  routingKeyOf,
+} from "../../../src/proxy/upstream/balancer.ts";
 import { Cluster } from "../../../src/proxy/upstream/cluster.ts";
 import { route } from "../../auth/authorize/support.ts";
 
@@ -17,14 +22,14 @@ function randomOf(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
 }
-const members = (weights: readonly number[], busy: readonly number[] = []): readonly Member[] =>
+const members = (weights: readonly number[], busy: readonly number[] = []): readonly BalancedMember[] =>
   weights.map((weight, i) => ({ name: `http://10.0.0.${i}:80/`, weight, busy: () => busy[i] ?? 0 }));
 const all = (count: number): readonly boolean[] => Array.from({ length: count }, () => true);
 
 function counts(pick: ReturnType<typeof compileBalancer>, eligible: readonly boolean[], rounds: number): number[] {
   const found = eligible.map(() => 0);
   for (let i = 0; i < rounds; i++) {
-    const member = pick(eligible, keyOf(String(i)));
+    const member = pick(eligible, balancingKeyOf(String(i)));
     assert.ok(member !== undefined && eligible[member] === true);
     found[member] = (found[member] ?? 0) + 1;
   }
@@ -73,7 +78,7 @@ test("by chance: as often as weights say, never who is not eligible", () => {
 for (const policy of ["ring_hash", "maglev"] as const) {
   describe(policy, () => {
     const config = { ...balancing, policy, tableSize: 5_003, ringSizeMin: 4_096 };
-    const keys = Array.from({ length: 3_000 }, (_, i) => keyOf(routingKeyOf(`session-${i}`)));
+    const keys = Array.from({ length: 3_000 }, (_, i) => balancingKeyOf(routingKeyOf(`session-${i}`)));
 
     test("a key stays where it is, on every node, and keys are spread by weight", () => {
       const [one, other] = [members([1, 1, 2]), members([1, 1, 2])].map((each) =>

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { HealthCheckConfig, OutlierConfig } from "../../../src/config/index.ts";
-import { type CheckResult, Health } from "../../../src/proxy/upstream/health.ts";
-import { type Outcome, Outliers } from "../../../src/proxy/upstream/outliers.ts";
+import { type CheckResult, HealthState } from "../../../src/proxy/upstream/health.ts";
+import { Outliers, type UpstreamOutcome } from "../../../src/proxy/upstream/outliers.ts";
 import { base, goodRoute, config as parsed } from "../../config/support.ts";
 
 function configOf(written: string): OutlierConfig {
@@ -11,8 +11,8 @@ function configOf(written: string): OutlierConfig {
   assert.ok(found);
   return found;
 }
-const status = (code: number): Outcome => ({ type: "answered", status: code });
-const local: Outcome = { type: "local" };
+const status = (code: number): UpstreamOutcome => ({ type: "answered", status: code });
+const local: UpstreamOutcome = { type: "local" };
 
 function rig(written: string, members = 10, chance = 0) {
   const said: string[] = [];
@@ -21,12 +21,13 @@ function rig(written: string, members = 10, chance = 0) {
     random: () => chance,
     onChange: (member, cause) => void said.push(`${member} ${cause ?? "back"}`),
   });
-  const report = (member: number, outcomes: readonly Outcome[], now = 0): void => {
+  const report = (member: number, outcomes: readonly UpstreamOutcome[], now = 0): void => {
     for (const outcome of outcomes) outliers.report(member, outcome, now);
   };
   return { outliers, said, report };
 }
-const times = (count: number, outcome: Outcome): readonly Outcome[] => Array.from({ length: count }, () => outcome);
+const times = (count: number, outcome: UpstreamOutcome): readonly UpstreamOutcome[] =>
+  Array.from({ length: count }, () => outcome);
 
 describe("in a row", () => {
   test("five answers of 500 and above eject for half a minute; one good answer starts the count anew", () => {
@@ -111,7 +112,7 @@ describe("how many", () => {
 describe("rates", () => {
   const good = times(100, status(200));
   /** 100 requests, of which so many fail, never two in a row. */
-  const failing = (count: number): readonly Outcome[] =>
+  const failing = (count: number): readonly UpstreamOutcome[] =>
     good.map((outcome, i) => (i % 2 === 1 && i < count * 2 ? status(500) : outcome));
 
   test("who does much worse than the others goes, once there are enough of them", () => {
@@ -147,9 +148,9 @@ describe("health", () => {
     assert.ok(found);
     return found;
   };
-  const after = (results: readonly CheckResult[]): Health => {
-    const health = new Health(check());
-    for (const result of results) health.take(result);
+  const after = (results: readonly CheckResult[]): HealthState => {
+    const health = new HealthState(check());
+    for (const result of results) health.record(result);
     return health;
   };
   test("is taken for granted before the first check, which decides at once", () => {
@@ -171,7 +172,7 @@ describe("health", () => {
     assert.equal(next(["pass"]), 1_000, "the edge");
     assert.equal(next(["pass", "pass"]), 10_000);
     assert.equal(next(["fail"]), 5_000);
-    const jittered = new Health({ ...check(), intervalJitterMs: 100, intervalJitterPercent: 10 });
+    const jittered = new HealthState({ ...check(), intervalJitterMs: 100, intervalJitterPercent: 10 });
     assert.equal(
       jittered.nextIn(true, () => 0.5),
       5_000 + 50 + 250,

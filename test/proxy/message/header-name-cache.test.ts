@@ -1,13 +1,13 @@
 /** What the proxy remembers of texts that callers and upstreams choose is bounded in bytes. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { WritableValues } from "../../../src/proxy/message/header-values.ts";
+import { cachedBytesMax, HeaderNameCache } from "../../../src/proxy/message/header-name-cache.ts";
+import { HeaderValueCheck } from "../../../src/proxy/message/header-values.ts";
 import { recordedMethod, recordedPath } from "../../../src/proxy/message/recorded-text.ts";
-import { RememberedNames, rememberedBytesMax } from "../../../src/proxy/message/remembered-names.ts";
 import { open, routeTo, startRig, startUpstream } from "../support.ts";
 
 test("names of headers are remembered within a bound in bytes, and a flood of names does not keep the usual ones out", () => {
-  const names = new RememberedNames<number>();
+  const names = new HeaderNameCache<number>();
   let bytes = 0;
   let sizeMax = 0;
   for (let i = 0; i < 100_000; i++) {
@@ -15,7 +15,7 @@ test("names of headers are remembered within a bound in bytes, and a flood of na
     sizeMax = Math.max(sizeMax, names.size);
     bytes = Math.max(bytes, names.size * `x-random-${i}`.length);
   }
-  assert.ok(bytes <= rememberedBytesMax);
+  assert.ok(bytes <= cachedBytesMax);
   assert.ok(sizeMax > 100, "enough for the names of honest requests");
   names.add("x".repeat(10_000), 1);
   assert.equal(names.get("x".repeat(10_000)), undefined);
@@ -24,9 +24,9 @@ test("names of headers are remembered within a bound in bytes, and a flood of na
 });
 
 test("values that were found writable are remembered within a bound in bytes", () => {
-  const values = new WritableValues();
-  for (let i = 0; i < 1_000; i++) assert.ok(values.has(`${i}`.padEnd(4_000, "v")));
-  assert.ok(!values.has(`${"v".repeat(200)}\n`));
+  const values = new HeaderValueCheck();
+  for (let i = 0; i < 1_000; i++) assert.ok(values.isWritable(`${i}`.padEnd(4_000, "v")));
+  assert.ok(!values.isWritable(`${"v".repeat(200)}\n`));
 });
 
 test("a decision record keeps 2 KB of a path with a mark, and 32 characters of a method", async (t) => {

@@ -6,13 +6,13 @@
  */
 
 /** Of the names and their entries, in each table. */
-export const rememberedBytesMax = 16_384;
+export const cachedBytesMax = 16_384;
 /** A `Map` entry beside its key, roughly. */
 const entryBytes = 64;
 /** Longer names are looked at each time. */
 const nameCharsMax = 128;
 
-export class RememberedNames<Value> {
+export class HeaderNameCache<Value> {
   readonly #known = new Map<string, Value>();
   #bytes = 0;
 
@@ -24,7 +24,7 @@ export class RememberedNames<Value> {
   add(name: string, value: Value): void {
     if (name.length > nameCharsMax) return;
     this.#bytes += name.length + entryBytes;
-    if (this.#bytes > rememberedBytesMax) {
+    if (this.#bytes > cachedBytesMax) {
       this.#known.clear();
       this.#bytes = name.length + entryBytes;
     }
