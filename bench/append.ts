@@ -1,14 +1,15 @@
 /**
- * Bench: appends, by 1,000 callers at once, one event each. Beside them, on the same server, plain inserts of 100 rows with as many
- * bytes. Two ways: the Postgres log alone, fed as a leader feeds it (one batch in flight, of whatever waits; the next one encoded,
- * chained, checked and laid out meanwhile, and sent before anybody is answered), and a whole broker, from the check of a command to its
- * answer. Rounds stand in turns, and each is compared with the plain one beside it; what counts is the median of these ratios (budget:
- * at least 0.5). The processor time of this process is told too, callers and all: it depends less on who else wants the cores.
+ * Bench: appends, by 1,000 callers at once, one event each. Beside them, on the same server, plain inserts of 100 rows
+ * with as many bytes. Two ways: the Postgres log alone, fed as a leader feeds it (one batch in flight, of whatever
+ * waits; the next one encoded, chained, checked and laid out meanwhile, and sent before anybody is answered), and a
+ * whole broker, from the check of a command to its answer. Rounds stand in turns, and each is compared with the plain
+ * one beside it; what counts is the median of these ratios (budget: at least 0.5). The processor time of this process
+ * is told too, callers and all: it depends less on who else wants the cores.
  *
  *   node bench/append.ts [--seconds 18]
  *
- * The broker's command is the cheapest that there is (which configuration a node runs: no key, no seal). The server is the test server
- * with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
+ * The broker's command is the cheapest that there is (which configuration a node runs: no key, no seal). The server is
+ * the test server with `fsync` on. CARDEA_BENCH_POSTGRES names another one, with or without a standby.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setImmediate as turn } from "node:timers/promises";

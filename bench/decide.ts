@@ -1,8 +1,9 @@
 /**
- * Bench: decisions in process. 200 routes of five kinds, 1,000 signed-in people with 50 groups each and one visitor in ten
- * who is nobody; every request goes from a verified handle to an answer, as in the proxy. Prints p50 and p99 per decision and decisions
- * per second of a core beside an empty closure that is timed the same way in turns, and the ratio (budget: p50 ≤ 2 µs, p99 ≤ 50 µs).
- * Then how that grows with routes, rules, groups and claims, and one policy beside Cedar (wasm) and CEL.
+ * Bench: decisions in process. 200 routes of five kinds, 1,000 signed-in people with 50 groups each and one visitor in
+ * ten who is nobody; every request goes from a verified handle to an answer, as in the proxy. Prints p50 and p99 per
+ * decision and decisions per second of a core beside an empty closure that is timed the same way in turns, and the
+ * ratio (budget: p50 ≤ 2 µs, p99 ≤ 50 µs). Then how that grows with routes, rules, groups and claims, and one policy
+ * beside Cedar (wasm) and CEL.
  *
  *   node bench/decide.ts [--seconds 3]
  */

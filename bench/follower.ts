@@ -1,11 +1,11 @@
 /**
- * Bench: how fast a copy follows the log. Pages of 1,000 events and batches go the way they go in a node: opened, decoded, chained,
- * stepped and folded into a projection with its digest. Batches are of 512 events, as a leader under load makes them, and of 100, where
- * the signature of each weighs more. Beside it, timed in turns, a bare loop that hashes the same bytes: no follower that
- * checks the chain can be faster.
+ * Bench: how fast a copy follows the log. Pages of 1,000 events and batches go the way they go in a node: opened,
+ * decoded, chained, stepped and folded into a projection with its digest. Batches are of 512 events, as a leader under
+ * load makes them, and of 100, where the signature of each weighs more. Beside it, timed in turns, a bare loop that
+ * hashes the same bytes: no follower that checks the chain can be faster.
  *
- * Budget: 200,000 events for each second of its core. That is the processor time of this thread, told beside the time on the wall:
- * on a machine that others use too, the second measures them.
+ * Budget: 200,000 events for each second of its core. That is the processor time of this thread, told beside the time
+ * on the wall: on a machine that others use too, the second measures them.
  *
  *   node bench/follower.ts [--events 200000] [--rounds 5]
  */

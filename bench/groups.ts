@@ -1,6 +1,7 @@
 /**
- * Bench: what one sign-in costs every node when the provider names thousands of groups. Prints the processor time of this thread for
- * folding one `UserGroupsReplaced` event: groups that no node knew, the same person with other groups, and the same groups again.
+ * Bench: what one sign-in costs every node when the provider names thousands of groups. Prints the processor time of
+ * this thread for folding one `UserGroupsReplaced` event: groups that no node knew, the same person with other groups,
+ * and the same groups again.
  *
  *   node bench/groups.ts [--rounds 5]
  */

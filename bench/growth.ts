@@ -1,12 +1,14 @@
 /**
- * Bench: how a node grows with the number of sessions: ten for each person, each person in five of the groups. In a process of its own
- * for each size, a projection of that many is built from events; then it folds a busy mix of more, is asked for the standing of
- * sessions, has all sessions of one person cut, and decides requests of sessions drawn from all of them: at a million nearly each for the
- * first time, so that the person's key is unwrapped and the profile opened. What is flat costs the same at ten million sessions as at ten
- * thousand; each figure stands beside that of the smallest size.
+ * Bench: how a node grows with the number of sessions: ten for each person, each person in five of the groups. In a
+ * process of its own for each size, a projection of that many is built from events; then it folds a busy mix of more,
+ * is asked for the standing of sessions, has all sessions of one person cut, and decides requests of sessions drawn
+ * from all of them: at a million nearly each for the first time, so that the person's key is unwrapped and the profile
+ * opened. What is flat costs the same at ten million sessions as at ten thousand; each figure stands beside that of the
+ * smallest size.
  *
- * Folding notes where each fact was said, as a node does for its explanations. Memory is (RSS − RSS of the empty process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage
- * collector in two seconds of that work, beside two seconds in which the same heap does nothing, and one full collection of it.
+ * Folding notes where each fact was said, as a node does for its explanations. Memory is (RSS − RSS of the empty
+ * process) / sessions, groups and people included, after a full collection. Pauses are those of the garbage collector
+ * in two seconds of that work, beside two seconds in which the same heap does nothing, and one full collection of it.
  *
  *   node bench/growth.ts [--sizes 10000,100000,1000000]      10000000 takes some minutes and about 4 GB
  */
@@ -235,7 +237,10 @@ class BusyNode {
     this.cuts.push((performance.now() - startedAt) * 1_000);
   }
 
-  /** @returns microseconds each, sorted: of decisions, and of as much bare hashing in turns with them, which shows what the machine takes away */
+  /**
+   * @returns microseconds each, sorted: of decisions, and of as much bare hashing in turns with them, which shows what
+   * the machine takes away
+   */
   decide(count: number): Readonly<{ decisions: Float64Array; bare: Float64Array }> {
     const decisions = new Float64Array(count);
     const bare = new Float64Array(count);

@@ -1,7 +1,7 @@
 /**
- * Bench: what a process that has nothing to do yet keeps resident, run as the image runs it, from what `npm run build` makes: a proxy alone,
- * with and without NATS, and all services in one; beside a Node process that only listens, nginx with one worker, and `@fastify/http-proxy`. And
- * what starting has cost of a core.
+ * Bench: what a process that has nothing to do yet keeps resident, run as the image runs it, from what `npm run build`
+ * makes: a proxy alone, with and without NATS, and all services in one; beside a Node process that only listens, nginx
+ * with one worker, and `@fastify/http-proxy`. And what starting has cost of a core.
  *
  *   node bench/idle.ts [--rounds 3] [--settle 10]      settle: seconds of doing nothing before it is looked
  */

@@ -1,6 +1,6 @@
 /**
- * Bench: what one process keeps resident under mixed hostile traffic: at the start, at its peak, and after a rest. docs/limits.md lists
- * what bounds it.
+ * Bench: what one process keeps resident under mixed hostile traffic: at the start, at its peak, and after a rest.
+ * docs/limits.md lists what bounds it.
  *
  *   node bench/memory.ts [--minutes 10] [--rest 60]      rest: seconds without traffic before the last figure
  *

@@ -1,11 +1,11 @@
 /**
- * Bench: two regions, 80 ms apart. What a revocation, a command and a sign-in cost in the home region and in the other one, beside a
- * bare round trip over the same link in the same run.
+ * Bench: two regions, 80 ms apart. What a revocation, a command and a sign-in cost in the home region and in the other
+ * one, beside a bare round trip over the same link in the same run.
  *
  *   node bench/regions.ts [--rounds 60] [--late 40]      late: of each byte, in each direction, in ms
  *
- * Real processes: Postgres, a NATS server in each region (the western one a leaf of the eastern), brokers, proxies. Between the regions
- * stand relays that deliver late. Enforced is when a client of a proxy sees its open WebSocket cut.
+ * Real processes: Postgres, a NATS server in each region (the western one a leaf of the eastern), brokers, proxies.
+ * Between the regions stand relays that deliver late. Enforced is when a client of a proxy sees its open WebSocket cut.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";

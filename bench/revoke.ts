@@ -1,12 +1,12 @@
 /**
- * Bench: from the revoke call to the last of 8 nodes enforcing it, beside its floor in the same run: a bare commit of one row on the
- * same Postgres, then one NATS publish to the last of 8 bare subscribers in the same processes.
+ * Bench: from the revoke call to the last of 8 nodes enforcing it, beside its floor in the same run: a bare commit of
+ * one row on the same Postgres, then one NATS publish to the last of 8 bare subscribers in the same processes.
  *
  *   node bench/revoke.ts [--revocations 300] [--nodes 8] [--seconds 30]      whichever comes first
  *
- * Each node is a process of its own with a replica and lease, and stamps by its monotonic clock the moment at which everything
- * denied has been destroyed; all processes share this machine's clock. Real durability: Postgres has `fsync` on. Budget: p50 within
- * 2 times, p99 within 4 times the floor.
+ * Each node is a process of its own with a replica and lease, and stamps by its monotonic clock the moment at which
+ * everything denied has been destroyed; all processes share this machine's clock. Real durability: Postgres has `fsync`
+ * on. Budget: p50 within 2 times, p99 within 4 times the floor.
  */
 import { fork } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";

@@ -1,10 +1,12 @@
 /**
- * Bench: snapshots. A projection of so many sessions, a tenth as many people, a fiftieth as many groups is folded from its events, which
- * is what a cold start from the log costs. Of it a snapshot is made, saved and begun from: from a disk (a warm start), and from a
- * broker over HTTP with an empty disk. Each in a process of its own, with its memory and its longest pause of the collector.
+ * Bench: snapshots. A projection of so many sessions, a tenth as many people, a fiftieth as many groups is folded from
+ * its events, which is what a cold start from the log costs. Of it a snapshot is made, saved and begun from: from a
+ * disk (a warm start), and from a broker over HTTP with an empty disk. Each in a process of its own, with its memory
+ * and its longest pause of the collector.
  *
- * Beside it, in the same run: the fold of the same events, and a bare msgpackr pack of the same entities with zlib's fastest deflate. And
- * appends to a Postgres log by the same process while it makes snapshots, beside appends while it makes none.
+ * Beside it, in the same run: the fold of the same events, and a bare msgpackr pack of the same entities with zlib's
+ * fastest deflate. And appends to a Postgres log by the same process while it makes snapshots, beside appends while it
+ * makes none.
  *
  *   node bench/snapshot.ts [--sessions 1000000]      10000000 takes an hour and about 6 GB
  */

@@ -1,11 +1,13 @@
 /**
- * Bench: how long nothing is acknowledged when the primary is replaced under load, and when the leader is killed right behind that, with
- * NATS and without it. Beside both, in the same round: a change on the quiet cluster, asked in the same way.
+ * Bench: how long nothing is acknowledged when the primary is replaced under load, and when the leader is killed right
+ * behind that, with NATS and without it. Beside both, in the same round: a change on the quiet cluster, asked in the
+ * same way.
  *
  *   node bench/takeover.ts [--rounds 5]
  *
- * Real processes: a primary with a quorum of standbys, of which one is promoted while the old primary lives on and is named first; two
- * brokers, two proxies. Each round is a cluster of its own. There is no budget; what is promised: docs/operations.md.
+ * Real processes: a primary with a quorum of standbys, of which one is promoted while the old primary lives on and is
+ * named first; two brokers, two proxies. Each round is a cluster of its own. There is no budget; what is promised:
+ * docs/operations.md.
  */
 import { parseArgs } from "node:util";
 import { type Cluster, startCluster } from "../test/integration/cluster/cluster.ts";

@@ -1,10 +1,11 @@
 /**
  * Check traffic: what clients and upstream saw pass, held against the receipts that the operator had.
  *
- * Pure. What the upstream stamped as sent before a cut may be stamped as received a little after it: the reader's own event loop
- * takes its turn. `allowanceMs` bounds that, and a stall of the reading process, which it records, excuses more. What was sent after
- * the cut has no excuse. Slow readers count in their kernel what reaches their machine, and nothing may reach it after a complete receipt
- * that calls the node applied; a fenced process may not run, and its kernel may still send what it held.
+ * Pure. What the upstream stamped as sent before a cut may be stamped as received a little after it: the reader's own
+ * event loop takes its turn. `allowanceMs` bounds that, and a stall of the reading process, which it records, excuses
+ * more. What was sent after the cut has no excuse. Slow readers count in their kernel what reaches their machine, and
+ * nothing may reach it after a complete receipt that calls the node applied; a fenced process may not run, and its
+ * kernel may still send what it held.
  */
 import { type History, type Ns, nsPerMs, type RequestEntry } from "./history.ts";
 import type { Losses } from "./losses.ts";

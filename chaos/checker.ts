@@ -1,8 +1,8 @@
 /**
  * Checker: holds what happened against what was promised.
  *
- * Pure: histories of clients, operator and upstream come in, violations go out. Nothing is believed of the system but its
- * answers, and its log only where an answer named a place in it. What is checked, in words: chaos/README.md.
+ * Pure: histories of clients, operator and upstream come in, violations go out. Nothing is believed of the system but
+ * its answers, and its log only where an answer named a place in it. What is checked, in words: chaos/README.md.
  */
 import { judgeLog } from "./check-log.ts";
 import { judgeTraffic, type TrafficOptions } from "./check-traffic.ts";

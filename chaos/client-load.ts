@@ -1,9 +1,10 @@
 /**
  * Client load: a process full of clients that write down what they see.
  *
- * Each client keeps its connection to one proxy and asks, with the session of somebody, for one route after another; some
- * download line by line, some read a large download slowly, some hold WebSockets open in both directions. Sessions that are revoked stay in use for a while, and
- * are tried everywhere at once when a complete receipt has come. A client that gives up says "unknown", never "refused".
+ * Each client keeps its connection to one proxy and asks, with the session of somebody, for one route after another;
+ * some download line by line, some read a large download slowly, some hold WebSockets open in both directions. Sessions
+ * that are revoked stay in use for a while, and are tried everywhere at once when a complete receipt has come. A client
+ * that gives up says "unknown", never "refused".
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, type Dispatcher } from "undici";

@@ -1,8 +1,9 @@
 /**
  * Cluster: a real cluster as separate processes on loopback.
  *
- * Postgres with two standbys, three NATS servers, two brokers, authenticate, three proxies in two regions, the demo identity provider and the
- * upstream. Ports and data survive a kill. Everything ends with `stop`, or with this process, however that ends.
+ * Postgres with two standbys, three NATS servers, two brokers, authenticate, three proxies in two regions, the demo
+ * identity provider and the upstream. Ports and data survive a kill. Everything ends with `stop`, or with this process,
+ * however that ends.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";

@@ -292,7 +292,10 @@ async function terminateBackends({ postgres }: Cluster): Promise<void> {
   );
 }
 
-/** A NATS server that runs may take long to call itself healthy after what was done to the others: that is not ours to await. */
+/**
+ * A NATS server that runs may take long to call itself healthy after what was done to the others: that is not ours to
+ * await.
+ */
 function patient(server: Breakable): Breakable {
   return { kill: () => server.kill(), start: () => within(server.start(), servesWithinMs) };
 }

@@ -1,6 +1,6 @@
 /**
- * Helper process: a process of the harness itself (clients, operator, upstream, identity provider, network), as main sees it and as it
- * sees main.
+ * Helper process: a process of the harness itself (clients, operator, upstream, identity provider, network), as main
+ * sees it and as it sees main.
  *
  * It gets its options on the command line and talks over node's own channel. It never outlives main: it ends when the
  * channel closes, and the reaper of the tests knows of it as well.
@@ -20,8 +20,8 @@ export type SessionMessage = Readonly<{
   routes: readonly string[];
 }>;
 /**
- * `cut`: nothing passes. `deaf`: what the near side says gets through, and no answer comes back. `slow`: everything comes
- * late. `whole`: as it should be.
+ * `cut`: nothing passes. `deaf`: what the near side says gets through, and no answer comes back. `slow`: everything
+ * comes late. `whole`: as it should be.
  */
 export type LinkState = "whole" | "cut" | "deaf" | "slow";
 export type Message =

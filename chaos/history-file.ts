@@ -1,4 +1,6 @@
-/** History file: entries appended as lines of JSON, and a watch on our own process, whose stalls make its stamps late. */
+/**
+ * History file: entries appended as lines of JSON, and a watch on our own process, whose stalls make its stamps late.
+ */
 import { createWriteStream } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { type Entry, nsPerMs } from "./history.ts";

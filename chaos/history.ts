@@ -1,10 +1,10 @@
 /**
  * History: what the clients, the operator and the upstream of one run saw, as lines of JSON.
  *
- * Everything here is an observation from outside the system; nothing is taken from its logs. All times are nanoseconds of
- * this host's monotonic clock since the run's origin, the same clock in every process, so times of different processes can
- * be compared exactly. A `begin` is taken before anything is sent, an `end` after everything has come: what really
- * happened lies between the two.
+ * Everything here is an observation from outside the system; nothing is taken from its logs. All times are nanoseconds
+ * of this host's monotonic clock since the run's origin, the same clock in every process, so times of different
+ * processes can be compared exactly. A `begin` is taken before anything is sent, an `end` after everything has come:
+ * what really happened lies between the two.
  */
 import type { Fact } from "../src/events/index.ts";
 
@@ -16,7 +16,8 @@ export const nsPerMs = 1_000_000;
 export type Stamps = Readonly<{ arrivedAt: Ns; sentAt: Ns }>;
 
 /**
- * Somebody is signed in. `epoch` and `position` are where the log acknowledged it: the session's own event stands at or below.
+ * Somebody is signed in. `epoch` and `position` are where the log acknowledged it: the session's own event stands at or
+ * below.
  * `expiresAt` null: not within any run.
  */
 export type SessionEntry = Fact<
@@ -34,8 +35,9 @@ export type SessionEntry = Fact<
 >;
 
 /**
- * One request of a client. `answered` by the upstream when there are stamps, else by the proxy itself. `unknown`: the client
- * gave up or lost its connection, and cannot tell. For a stream (`websocket`, `download`), `end` is when it was open.
+ * One request of a client. `answered` by the upstream when there are stamps, else by the proxy itself. `unknown`: the
+ * client gave up or lost its connection, and cannot tell. For a stream (`websocket`, `download`), `end` is when it was
+ * open.
  */
 export type RequestEntry = Fact<
   "request",
@@ -56,7 +58,8 @@ export type RequestEntry = Fact<
 /** Bytes that a client received on a stream: when the upstream sent them, and when they came. */
 export type ReceivedEntry = Fact<"received", { id: string; sentAt: Ns; at: Ns }>;
 /**
- * Bytes of a slow reader's stream that reached the reader's machine after a complete receipt: `arrived` by the time of the receipt,
+ * Bytes of a slow reader's stream that reached the reader's machine after a complete receipt: `arrived` by the time of
+ * the receipt,
  * `late` since then, counted in the reader's kernel as well as in its process.
  */
 export type LateEntry = Fact<"late", { id: string; op: string; at: Ns; arrived: number; late: number }>;

@@ -2,8 +2,8 @@
  * Links: the network between a cluster's processes, in a process of its own, so that it can be broken.
  *
  * Each link listens on a port of its own and carries bytes to one place. A cut link swallows nothing and says nothing:
- * what is under way waits, new connections are taken and lead nowhere, as with a network that loses every packet. When it
- * heals, what has waited arrives late. Kernel buffers on both sides hold what fits; beyond that the senders wait.
+ * what is under way waits, new connections are taken and lead nowhere, as with a network that loses every packet. When
+ * it heals, what has waited arrives late. Kernel buffers on both sides hold what fits; beyond that the senders wait.
  */
 import { createServer, connect as dial, type Server, type Socket } from "node:net";
 import { connectMain, type LinkState } from "./helper-process.ts";

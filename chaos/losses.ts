@@ -1,10 +1,12 @@
 /**
  * Losses: what the promotion of a standby that lagged behind has taken away, and what that changes about the promises.
  *
- * Pure. A change may be lost only if it was under way while the primary waited for no standby, and no receipt of it said
+ * Pure. A change may be lost only if it was under way while the primary waited for no standby, and no receipt of it
+ * said
  * `synchronous`. Whatever else is missing from the log at the end is a violation (check-log.ts).
  *
- * - A lost revocation, of a session or of all sessions of a person, stays in force: the nodes that had applied it record it again.
+ * - A lost revocation, of a session or of all sessions of a person, stays in force: the nodes that had applied it
+ *   record it again.
  * - A lost removal from a group, a lost addition and a lost restoration are undone, and a lost session is gone.
  */
 import type { Ending, FaultEntry, History, LoggedEvents, Ns, SessionEntry } from "./history.ts";

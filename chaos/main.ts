@@ -7,8 +7,8 @@
  *   npm run chaos -- --prove --rule R  the same with another rule (weakenings.ts)
  *   npm run chaos -- --keep            leaves what the processes wrote beside the report
  *
- * Exit codes: 0 no violation, 1 a violation, 2 wrong use, 3 it could not run. However it ends, the reaper of the tests ends
- * what it has started.
+ * Exit codes: 0 no violation, 1 a violation, 2 wrong use, 3 it could not run. However it ends, the reaper of the tests
+ * ends what it has started.
  */
 import { randomInt } from "node:crypto";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
@@ -23,7 +23,10 @@ import { type RunOptions, runCluster, type Seen } from "./run-cluster.ts";
 import { firstRule, weakenings } from "./weakenings.ts";
 import { groupOf, isFirstMember, windowMsOf } from "./world.ts";
 
-/** How late a reader's own event loop may stamp what had reached its machine before a cut. A longer stall is recorded, and excuses. */
+/**
+ * How late a reader's own event loop may stamp what had reached its machine before a cut. A longer stall is recorded,
+ * and excuses.
+ */
 const allowanceMs = 250;
 /** What the kernel of a process that does not run may still send of one connection: docs/receipts.md, docs/adr/0032. */
 const kernelBytesMax = 81_920;

@@ -23,7 +23,9 @@ export type Measures = Readonly<{
     carried: number;
     closeCodes: Readonly<Record<string, number>>;
   }>;
-  /** Slow readers whose session was revoked: how many, and the most that reached one of them after its complete receipt. */
+  /**
+   * Slow readers whose session was revoked: how many, and the most that reached one of them after its complete receipt.
+   */
   slowReaders: Readonly<{ cut: number; lateBytesMax: number }>;
   commands: Readonly<Record<string, Readonly<{ done: number; refused: number; unknown: number }>>>;
   /** From asking for a revocation or removal to having a complete receipt, in ms, by whether a fault was under way. */
@@ -105,7 +107,10 @@ function isEntitled(request: RequestEntry, user: string | undefined, rights: Rig
 /** What was ready at the end of a fault may still run out of a lease that it could not renew meanwhile. */
 const settleMs = 2_000;
 
-/** Whether anything of a span lies in the time of a fault, from its beginning until everything was ready again for a while. */
+/**
+ * Whether anything of a span lies in the time of a fault, from its beginning until everything was ready again for a
+ * while.
+ */
 function windowsOf(history: History): (begin: Ns, end: Ns) => boolean {
   const windows = history.fault.map(({ begin, clear }) => ({ begin, clear: clear + settleMs * nsPerMs }));
   return (begin, end) => windows.some((window) => window.begin < end && window.clear > begin);

@@ -1,8 +1,8 @@
 /**
  * Operator client: the operator API as an operator uses it, with everything that was asked and answered written down.
  *
- * A wish is carried out with one command id until the answer is definite or patience ends; then its receipt is asked for
- * until it is complete or patience ends. Not knowing is written down as not knowing.
+ * A wish is carried out with one command id until the answer is definite or patience ends; then its receipt is asked
+ * for until it is complete or patience ends. Not knowing is written down as not knowing.
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
@@ -37,7 +37,9 @@ export type OperatorClientOptions = Readonly<{
 }>;
 
 const patienceMs = 40_000;
-/** How long a receipt may be waited for: often too short for a node that is paused, so that incomplete ones are seen. */
+/**
+ * How long a receipt may be waited for: often too short for a node that is paused, so that incomplete ones are seen.
+ */
 const waitMs = { short: 700, long: 10_000 };
 const againMs = 200;
 const answerMs = 25_000;

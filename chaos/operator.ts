@@ -1,8 +1,8 @@
 /**
  * Operator: a process that signs people in, ends sessions and moves people in and out of groups, all the time.
  *
- * Only what has come back to it counts: a cut begins when the whole of a complete receipt is here, and then the clients are
- * told to try at once.
+ * Only what has come back to it counts: a cut begins when the whole of a complete receipt is here, and then the clients
+ * are told to try at once.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { Agent } from "undici";

@@ -2,8 +2,8 @@
  * Plan: which faults happen when, decided by a seed.
  *
  * Pure. Every kind of fault happens at least once when there is time for it, then some again, often overlapping; what a
- * fault has broken is left alone until it should work again, at most two of the proxies are out at a time (but for a rolling
- * restart), and the first and last seconds are quiet, so that there is something to compare with.
+ * fault has broken is left alone until it should work again, at most two of the proxies are out at a time (but for a
+ * rolling restart), and the first and last seconds are quiet, so that there is something to compare with.
  */
 import { type Random, randomFrom } from "./random.ts";
 

@@ -1,9 +1,10 @@
 /**
  * Promises: what the operator was told, as cuts: from when on nothing of a session may pass any more.
  *
- * Pure. A cut begins when the whole of a complete receipt had reached the operator, later than what it speaks of; without
- * one, when every lease that may have been granted before the acknowledgement is over; and when a session expires.
- * Whenever it is not certain that something must not pass, nothing is promised: a checker that cries wolf is switched off.
+ * Pure. A cut begins when the whole of a complete receipt had reached the operator, later than what it speaks of;
+ * without one, when every lease that may have been granted before the acknowledgement is over; and when a session
+ * expires. Whenever it is not certain that something must not pass, nothing is promised: a checker that cries wolf is
+ * switched off.
  */
 
 import { type CommandEntry, type History, type Ns, nsPerMs, type SessionEntry, type Wish } from "./history.ts";

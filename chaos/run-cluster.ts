@@ -1,8 +1,8 @@
 /**
  * Run cluster: one run from the first process to the last look, and the history of what was seen.
  *
- * Clients and operator start on a whole cluster, the faults come as planned, then everything has to become whole again while
- * the clients go on; only when they have ended is the cluster looked at.
+ * Clients and operator start on a whole cluster, the faults come as planned, then everything has to become whole again
+ * while the clients go on; only when they have ended is the cluster looked at.
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";

@@ -1,9 +1,10 @@
 /**
- * Slow reader: a caller that reads a download at a set rate, so that the proxy's kernel fills up, and that can count what has reached
- * its own machine, read or not.
+ * Slow reader: a caller that reads a download at a set rate, so that the proxy's kernel fills up, and that can count
+ * what has reached its own machine, read or not.
  *
- * `reached()` adds what this process has read to what its kernel holds unread, which Linux shows in /proc/net/tcp. A socket that is not
- * listed there any more has been reset: nothing more can reach it, though what it holds can still be read.
+ * `reached()` adds what this process has read to what its kernel holds unread, which Linux shows in /proc/net/tcp. A
+ * socket that is not listed there any more has been reset: nothing more can reach it, though what it holds can still be
+ * read.
  */
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -11,7 +12,9 @@ import { connect, type Socket } from "node:net";
 export type SlowReader = Readonly<{
   /** Bytes that have reached this machine; null: the connection was reset, so that no more can. */
   reached(): number | null;
-  /** Reads at full speed from now on. Settles with the final count when the connection has ended, or after `timeoutMs`. */
+  /**
+   * Reads at full speed from now on. Settles with the final count when the connection has ended, or after `timeoutMs`.
+   */
   drain(timeoutMs: number): Promise<number>;
   /** Whether the head of the answer has come, and the connection has not ended. */
   isOpen(): boolean;
@@ -88,7 +91,10 @@ export function openSlowReader({ port, head, bytesPerSecond, onHead, onEnd }: Sl
   };
 }
 
-/** What the kernel holds for this socket and the process has not read; null: the kernel does not know the connection any more. */
+/**
+ * What the kernel holds for this socket and the process has not read; null: the kernel does not know the connection any
+ * more.
+ */
 function unreadBytes(socket: Socket): number | null {
   const { localPort, remotePort } = socket;
   if (localPort === undefined || remotePort === undefined) return null;
@@ -103,7 +109,9 @@ function readTable(): string {
   }
 }
 
-/** @param table the text of /proc/net/tcp: `sl local_address rem_address st tx_queue:rx_queue …`, numbers in hexadecimal */
+/**
+ * @param table the text of /proc/net/tcp: `sl local_address rem_address st tx_queue:rx_queue …`, numbers in hexadecimal
+ */
 export function unreadIn(table: string, at: Readonly<{ localPort: number; remotePort: number }>): number | null {
   for (const line of table.split("\n").slice(1)) {
     const [, local, remote, , queues] = line.trim().split(/\s+/);

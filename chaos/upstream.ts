@@ -5,8 +5,8 @@
  *   /flow?r=<id>&ms=   filler for so long, as fast as it is taken
  *   /clock?r=<id>      WebSocket: a frame every tick; frames of the client are written down
  *
- * Every answer carries the run's token, so that nothing of the proxy's own can be taken for it, and says when the request
- * came and when the answer left. What reaches it is written down, whether or not the client ever hears of it.
+ * Every answer carries the run's token, so that nothing of the proxy's own can be taken for it, and says when the
+ * request came and when the answer left. What reaches it is written down, whether or not the client ever hears of it.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,8 +1,9 @@
 /**
  * Weakenings: safety rules that can be taken away on purpose, to see that the checker notices. Pure.
  *
- * Each names the sentence of the product that keeps the rule, and what stands there without it. The product knows nothing
- * of this; when its sentence changes, the weakening refuses to run rather than weaken nothing (test/chaos/weakenings.test.ts).
+ * Each names the sentence of the product that keeps the rule, and what stands there without it. The product knows
+ * nothing of this; when its sentence changes, the weakening refuses to run rather than weaken nothing
+ * (test/chaos/weakenings.test.ts).
  */
 export type Weakening = Readonly<{
   /** What the node then does. */

@@ -50,7 +50,9 @@ export const cluster = "chaos";
 export const emailOf = (name: string): string => `${name}@example.com`;
 export const lease = { drift: 0.01, leaseMs: 2_000, renewMs: 600, beatMs: 200, takeoverMs: 2_000 };
 
-/** How long a node that hears nothing may go on deciding for a route, in real time: its clock may be slow by the drift. */
+/**
+ * How long a node that hears nothing may go on deciding for a route, in real time: its clock may be slow by the drift.
+ */
 export function windowMsOf(route: string): number {
   const graceMs = routes.find(({ name }) => name === route)?.graceMs ?? 0;
   return (lease.leaseMs + graceMs) / (1 - lease.drift);

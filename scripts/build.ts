@@ -2,7 +2,8 @@
  * Build: makes a publishable `dist/` out of `src/`.
  *
  * Running from a checkout needs none of this. The compiler rewrites the imports from `.ts` to `.js`; this adds what it
- * leaves alone: the files that are not TypeScript, and the addresses of workers, written `new URL("./x.ts", import.meta.url)`.
+ * leaves alone: the files that are not TypeScript, and the addresses of workers, written `new URL("./x.ts",
+ * import.meta.url)`.
  */
 import { spawnSync } from "node:child_process";
 import { cpSync, globSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";

@@ -2,8 +2,8 @@
  * Ensure services: what the tests need beside npm packages is there, or is installed, or the person is told what to do.
  *
  * It looks first and changes nothing when everything is found. It installs only as root on Debian or a child of it,
- * and only what is missing. Postgres and NATS may also come from containers; a browser may not. What only a few tests use is
- * installed with the rest; without it those tests are skipped, and say so.
+ * and only what is missing. Postgres and NATS may also come from containers; a browser may not. What only a few tests
+ * use is installed with the rest; without it those tests are skipped, and say so.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";

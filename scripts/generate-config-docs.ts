@@ -1,5 +1,6 @@
 /**
- * Generate the configuration's reference from its schema: `docs/configuration.md`, `docs/cardea.schema.json`, `.env.example`.
+ * Generate the configuration's reference from its schema: `docs/configuration.md`, `docs/cardea.schema.json`,
+ * `.env.example`.
  *
  *   node scripts/generate-config-docs.ts          writes the three files
  *

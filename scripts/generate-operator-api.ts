@@ -1,5 +1,6 @@
 /**
- * Generate the description of the operator API from its table of operations and schemas: `docs/operator-api.openapi.json`.
+ * Generate the description of the operator API from its table of operations and schemas:
+ * `docs/operator-api.openapi.json`.
  *
  *   npm run docs:operator-api
  */

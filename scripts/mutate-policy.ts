@@ -1,8 +1,8 @@
 /**
  * Mutation gate of the policy evaluator: `npm run mutate:policy [-- --only name,name]`.
  *
- * For each mutant (policy-mutants/mutants.ts) the tests of the evaluator run in a process of their own, quickest first, until one fails. One line for
- * each, a summary last; exit 1 when a mutant survives them all, 2 on wrong use.
+ * For each mutant (policy-mutants/mutants.ts) the tests of the evaluator run in a process of their own, quickest first,
+ * until one fails. One line for each, a summary last; exit 1 when a mutant survives them all, 2 on wrong use.
  */
 import { basename } from "node:path";
 import { parseArgs } from "node:util";

@@ -5,8 +5,8 @@ import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
 
 /**
- * `began` and `ended`: one test; `failed`: one, with its whole story; `skipped`: why one was; `remark`: what Node says of the file, such as
- * errors after a test; `summary`: the last line of a file that ended by itself.
+ * `began` and `ended`: one test; `failed`: one, with its whole story; `skipped`: why one was; `remark`: what Node says
+ * of the file, such as errors after a test; `summary`: the last line of a file that ended by itself.
  */
 export type TestLine =
   | Readonly<{ type: "began" | "ended"; name: string }>
@@ -49,7 +49,9 @@ function lineOf({ type, data }: TestEvent): TestLine | null {
   }
 }
 
-/** The whole error, without the runner's own part of the stack; an assertion with a message of its own needs no more. */
+/**
+ * The whole error, without the runner's own part of the stack; an assertion with a message of its own needs no more.
+ */
 function tell(error: unknown): string {
   if (error instanceof Error && "generatedMessage" in error && error.generatedMessage === false) return error.message;
   return inspect(error, { depth: 4 })

@@ -25,7 +25,8 @@ const reporter = join(import.meta.dirname, "test-events.ts");
 
 /**
  * @param file absolute
- * @param options `root`: what the file's name is shown relative to; `msMax`: after this long the group is killed, and the file has failed
+ * @param options `root`: what the file's name is shown relative to; `msMax`: after this long the group is killed, and
+ * the file has failed
  */
 export async function runTestFile(
   file: string,

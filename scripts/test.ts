@@ -5,7 +5,8 @@
  *   npm run test:unit            the tests that need no service and no browser
  *   npm test -- test/events …    the tests in these folders or files
  *
- * The suite that wants containers runs when CI_CONTAINERS=1 or when it is named. The last line printed says how it went.
+ * The suite that wants containers runs when CI_CONTAINERS=1 or when it is named. The last line printed says how it
+ * went.
  */
 import { spawnSync } from "node:child_process";
 import { globSync, statSync } from "node:fs";
@@ -16,7 +17,10 @@ import { ensureServices } from "./ensure-services.ts";
 import { type Outcome, runTestFile } from "./test-file.ts";
 
 const filesAtOnce = 2;
-/** Many files mostly wait: for leases to run out, for a server to come back. One more runs while the processors have room. */
+/**
+ * Many files mostly wait: for leases to run out, for a server to come back. One more runs while the processors have
+ * room.
+ */
 const moreWhileIdle = 1;
 const idleLookMs = 2_000;
 const fileMsMax = 600_000;
@@ -85,8 +89,9 @@ function chooseTests(wanted: readonly string[]): string[] {
 }
 
 /**
- * Those with services first: they take longest, and the short ones fill the end. A file that failed beside others on a busy machine
- * gets one more run, alone: it counts if it fails again, and is named as unsteady, with what failed, if it does not.
+ * Those with services first: they take longest, and the short ones fill the end. A file that failed beside others on a
+ * busy machine gets one more run, alone: it counts if it fails again, and is named as unsteady, with what failed, if it
+ * does not.
  */
 async function runTests(chosen: readonly string[]): Promise<Outcome[]> {
   const waiting = [...chosen].sort((a, b) => Number(needsService.test(b)) - Number(needsService.test(a)));

@@ -1,6 +1,6 @@
 /**
- * Awaited log: an `EventLog` over the Postgres model, for tests that ask the same of the model as of real stores. While anybody waits
- * for an answer, simulated time goes on by itself; otherwise it stands still.
+ * Awaited log: an `EventLog` over the Postgres model, for tests that ask the same of the model as of real stores. While
+ * anybody waits for an answer, simulated time goes on by itself; otherwise it stands still.
  *
  * Refilling an empty log step by step is not modelled: a backup is restored by the model's operator.
  */

@@ -1,8 +1,8 @@
 /**
  * One boot of a simulated broker: runs the real broker core in a process of the world.
  *
- * It does for the core what broker.ts and the HTTP API do in production: effects become questions to Postgres, messages and timers,
- * and answers become inputs.
+ * It does for the core what broker.ts and the HTTP API do in production: effects become questions to Postgres, messages
+ * and timers, and answers become inputs.
  */
 import { newBrokerCore, step } from "../../src/broker/broker-core.ts";
 import type {
@@ -204,7 +204,10 @@ export class BrokerBoot {
     answered(found === undefined ? null : load(found));
   }
 
-  /** The newest one that is of the history that we know. Whoever fetches it looks at each chunk, and takes none that is not whole. */
+  /**
+   * The newest one that is of the history that we know. Whoever fetches it looks at each chunk, and takes none that is
+   * not whole.
+   */
   newestSave(): BrokerSave | undefined {
     const newest = this.#disk.saves.find(({ link }) =>
       ["held", "forgotten"].includes(this.#core.ledger.standingOf(link)),

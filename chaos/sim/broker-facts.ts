@@ -47,13 +47,15 @@ export type Reasserted = Happened<
 >;
 /** B: the snapshot builder begins at this place. */
 export type SnapshotBegun = Happened<"snapshot-begun", { link: Link }>;
-/** B, N: a snapshot was saved. `digest`: of what is in its chunks. `id`: what the log may say of it; null: a node's own. */
+/**
+ * B, N: a snapshot was saved. `digest`: of what is in its chunks. `id`: what the log may say of it; null: a node's own.
+ */
 export type SnapshotBuilt = Happened<"snapshot-built", { link: Link; digest: string; id: Hash | null }>;
 /** B: a snapshot that was due came to nothing. */
 export type SnapshotGivenUp = Happened<"snapshot-given-up", { reason: string }>;
 /**
- * B: the log is asked to let go of all before `first`. `held`: operators wanted everything kept when the run began. `saves`: what is on
- * this disk by now, newest first; `whole`: all its chunks are what they were.
+ * B: the log is asked to let go of all before `first`. `held`: operators wanted everything kept when the run began.
+ * `saves`: what is on this disk by now, newest first; `whole`: all its chunks are what they were.
  */
 export type RetainAsked = Happened<
   "retain-asked",
@@ -79,12 +81,18 @@ export type TokenPresented = Happened<
   "token-presented",
   { sessionId: SessionId; token: string; intent: CommandId | null }
 >;
-/** B: a duty ends a session for its refresh. `because`: the provider's own reason, which it tells no client; or the grace is over. */
+/**
+ * B: a duty ends a session for its refresh. `because`: the provider's own reason, which it tells no client; or the
+ * grace is over.
+ */
 export type SessionDismissed = Happened<
   "session-dismissed",
   { sessionId: SessionId; token: string; because: "reuse" | "dismissal" | "grace" }
 >;
-/** B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked at. */
+/**
+ * B: an append that raises the cluster's level leaves for the log: whether anybody stands in its way was just looked
+ * at.
+ */
 export type Finalizing = Happened<"finalizing", { level: number }>;
 /** B: an append leaves for the log, to stand behind this link. */
 export type AppendSent = Happened<"append-sent", { previous: Link }>;

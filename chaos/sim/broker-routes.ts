@@ -1,6 +1,7 @@
 /**
- * Broker routes: to the leader, as src/broker/api/leader-router.ts does it, in simulated time. What only the leader can answer is answered
- * here while we lead, handed on once while another broker does, and asked again, within a bound, while nobody does.
+ * Broker routes: to the leader, as src/broker/api/leader-router.ts does it, in simulated time. What only the leader can
+ * answer is answered here while we lead, handed on once while another broker does, and asked again, within a bound,
+ * while nobody does.
  */
 import type { SimProcess } from "./process.ts";
 import type { SimBroker } from "./sim-broker.ts";

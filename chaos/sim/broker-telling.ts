@@ -1,5 +1,6 @@
 /**
- * Broker telling: what a simulated broker reports of its core, for the monitors to judge. It looks, and changes nothing.
+ * Broker telling: what a simulated broker reports of its core, for the monitors to judge. It looks, and changes
+ * nothing.
  */
 import type { BrokerCore } from "../../src/broker/broker-core.ts";
 import type { BrokerEffect } from "../../src/broker/core/messages.ts";

@@ -1,8 +1,8 @@
 /**
  * Clock of one simulated machine: a monotonic clock that runs at its own rate and a wall clock that can be set.
  *
- * Real time is the world's; nobody in the world can read it. A machine's suspension stops its monotonic clock (as Linux does) or
- * does not (as some hypervisors do); its wall clock may come back late as well, until a time server sets it.
+ * Real time is the world's; nobody in the world can read it. A machine's suspension stops its monotonic clock (as Linux
+ * does) or does not (as some hypervisors do); its wall clock may come back late as well, until a time server sets it.
  */
 import type { MonotonicMs, UnixMs } from "../../src/events/index.ts";
 

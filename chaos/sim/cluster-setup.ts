@@ -2,8 +2,8 @@
  * Company: builds everybody of a seed in its world, with the real cores of brokers and nodes.
  *
  *   east: pg-1, pg-2, nats-1, nats-2, broker-1, node-1, node-2, client-1      west: pg-3, nats-3, broker-2, node-3, node-4, client-2
- *   In some seeds the nodes of the west ask a regional broker of their own, region-west, and no other; in half of these there is a third
- *   region, south: region-south, node-5, node-6.
+ *   In some seeds the nodes of the west ask a regional broker of their own, region-west, and no other; in half of these
+ *   there is a third region, south: region-south, node-5, node-6.
  */
 import {
   type BootId,

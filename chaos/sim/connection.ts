@@ -1,9 +1,9 @@
 /**
  * Connection: two processes and an ordered, reliable stream of messages each way, as TCP gives them.
  *
- * Across a cut nothing is lost at first: it is sent again and again, and comes late, unless somebody gives the connection up before.
- * When one side dies the other is told by its kernel, if the network lets that through; otherwise it finds out by its own patience.
- * What was sent before a close arrives before it.
+ * Across a cut nothing is lost at first: it is sent again and again, and comes late, unless somebody gives the
+ * connection up before. When one side dies the other is told by its kernel, if the network lets that through; otherwise
+ * it finds out by its own patience. What was sent before a close arrives before it.
  */
 import type { Network, NetworkGround } from "./network.ts";
 import type { SimProcess } from "./process.ts";

@@ -1,7 +1,7 @@
 /**
- * Copy driver: what a simulated node and a simulated regional broker have in common. It runs the real node core in a process of the
- * world, carries its questions to brokers and their answers back, and reports what is true of it; what only one of them does with an
- * effect is theirs.
+ * Copy driver: what a simulated node and a simulated regional broker have in common. It runs the real node core in a
+ * process of the world, carries its questions to brokers and their answers back, and reports what is true of it; what
+ * only one of them does with an effect is theirs.
  */
 import {
   type BootId,
@@ -223,7 +223,8 @@ export class CopyDriver {
     this.feed({ type: "sayAnswered", id, answer: { type: "grant", grant }, at: process.moment() }, () => {
       if (!grants) return;
       const { nonce, epoch, head, windowMs, ageMs: agedMs = null } = payload.grant;
-      // It answers a renew that was still open: those that are played back to it, and those of others, are of no consequence.
+      // It answers a renew that was still open: those that are played back to it, and those of others, are of no
+      // consequence.
       const taken = this.#core.grants > before && asked;
       if (taken) this.#open.delete(nonce);
       const anchorMs = this.#anchorMs();

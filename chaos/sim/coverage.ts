@@ -2,8 +2,8 @@
  * Coverage: which lines of code in `src/` a run of the simulator has executed, by V8's own counts.
  *
  * - One worker counts, for its first seeds only (`runner.ts`): block counts cost time, and later seeds add little.
- * - The denominator is every line of code in `src/`: lines that hold more than blanks, comments and types. A file that is never loaded
- *   counts with all of its lines.
+ * - The denominator is every line of code in `src/`: lines that hold more than blanks, comments and types. A file that
+ *   is never loaded counts with all of its lines.
  * - A line has run unless an unexecuted range of V8 holds all of it. An import line runs when its file is loaded.
  */
 import { globSync, readFileSync } from "node:fs";
@@ -27,7 +27,10 @@ export type ScriptCoverage = Readonly<{
 
 const root = join(import.meta.dirname, "../..");
 
-/** Counts in this process from now on; call it before anything of `src/` is loaded. @returns reads the counts, and ends counting */
+/**
+ * Counts in this process from now on; call it before anything of `src/` is loaded. @returns reads the counts, and ends
+ * counting
+ */
 export function startCoverage(): () => Coverage {
   const session = new Session();
   session.connect();
@@ -60,7 +63,9 @@ function coverageOf(scripts: readonly ScriptCoverage[]): Coverage {
   return packages;
 }
 
-/** Lines of code of one file, and how many of them a script has run. Types are blanked out in place, so offsets stay. */
+/**
+ * Lines of code of one file, and how many of them a script has run. Types are blanked out in place, so offsets stay.
+ */
 export function linesOf(source: string, script: ScriptCoverage | undefined): PackageCoverage {
   const lines = stripTypeScriptTypes(source, { mode: "strip" }).split("\n");
   const unexecuted = script?.functions.flatMap(({ ranges }) => ranges) ?? [];

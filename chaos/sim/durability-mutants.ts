@@ -1,4 +1,7 @@
-/** Mutants of durability: what may call an event synchronous without a look at where the standbys have flushed (mutants.ts). Pure data. */
+/**
+ * Mutants of durability: what may call an event synchronous without a look at where the standbys have flushed
+ * (mutants.ts). Pure data.
+ */
 import type { Change, Mutant } from "./mutant.ts";
 
 const simLog = "chaos/sim/sim-log.ts";

@@ -1,8 +1,9 @@
 /**
  * Envelopes of the simulation: values, not bytes. Who said it, and a seal that only the holder of the key could make.
  *
- * A seal is being known to `Seals`: whoever has an envelope may repeat it, and anybody may make one that says anything, but what
- * was not sealed by its sender is not authentic. What is then believed is decided by the product's own functions.
+ * A seal is being known to `Seals`: whoever has an envelope may repeat it, and anybody may make one that says anything,
+ * but what was not sealed by its sender is not authentic. What is then believed is decided by the product's own
+ * functions.
  */
 
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";

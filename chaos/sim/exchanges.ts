@@ -1,9 +1,11 @@
 /**
- * Exchanges: the requests of one boot of a simulated node, from the first look to the last byte, decided by the product's own code.
+ * Exchanges: the requests of one boot of a simulated node, from the first look to the last byte, decided by the
+ * product's own code.
  *
- * The registry of what is open (`src/proxy/enforce/exchanges.ts`), admission (`src/proxy/request/admission.ts`), policy and the lookup of callers are the
- * product's. This file is their shell: it waits for the place that a credential needs, asks before each byte, and performs cuts, which
- * take up to 50 ms. An exchange is open, for the monitors, until its cut is done.
+ * The registry of what is open (`src/proxy/enforce/exchanges.ts`), admission (`src/proxy/request/admission.ts`), policy
+ * and the lookup of callers are the product's. This file is their shell: it waits for the place that a credential
+ * needs, asks before each byte, and performs cuts, which take up to 50 ms. An exchange is open, for the monitors, until
+ * its cut is done.
  */
 import { CallerCache, decide, type Handle, resolveCaller } from "../../src/auth/index.ts";
 import type { Link, Stream } from "../../src/events/index.ts";

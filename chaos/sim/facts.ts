@@ -2,12 +2,12 @@
  * Facts: what the models, the processes and the workload of the simulator report, and the monitors judge by.
  *
  * Types. Whoever reports says what happened at the moment it happened, in its own order and before any effect of it can
- * be seen elsewhere; nothing is concluded here. `at` is real time, which no process of the simulation can read; `process` is
- * whoever it happened to. A fact about the truth (a server wrote, a byte passed) is reported by the model or the driver that
- * made it true, never on the word of the core that is being judged.
+ * be seen elsewhere; nothing is concluded here. `at` is real time, which no process of the simulation can read;
+ * `process` is whoever it happened to. A fact about the truth (a server wrote, a byte passed) is reported by the model
+ * or the driver that made it true, never on the word of the core that is being judged.
  *
- * Reporters: PG the Postgres model · NATS the NATS model · B a broker's driver (sim-broker) · N a node's driver (sim-node)
- * · W the world · F the fault plan and the operator · C the workload's clients.
+ * Reporters: PG the Postgres model · NATS the NATS model · B a broker's driver (sim-broker) · N a node's driver
+ * (sim-node) · W the world · F the fault plan and the operator · C the workload's clients.
  */
 import type {
   BootId,
@@ -56,7 +56,10 @@ type AtNode<Type extends string, Data> = Happened<Type, { node: NodeId; boot: Bo
 
 // --- processes, clocks, faults (W, F)
 
-/** W: a process begins to run, after `boot` was drawn and before its first input. Unknown types: what its build cannot read. */
+/**
+ * W: a process begins to run, after `boot` was drawn and before its first input. Unknown types: what its build cannot
+ * read.
+ */
 export type Started = Happened<
   "started",
   {
@@ -130,11 +133,15 @@ export type Wrote = Happened<
   }
 >;
 /**
- * PG: the wait of a transaction ended as it should (the quorum has flushed it; or at once, without synchronous standbys): the
- * server is about to answer success without a warning. From here on `head` counts as acknowledged, whoever hears of it.
+ * PG: the wait of a transaction ended as it should (the quorum has flushed it; or at once, without synchronous
+ * standbys): the server is about to answer success without a warning. From here on `head` counts as acknowledged,
+ * whoever hears of it.
  */
 export type CommittedCleanly = Happened<"committed-cleanly", { txn: Txn; epoch: Epoch; head: Link }>;
-/** PG: what the caller was told (reported when it is sent), `op` and `outcome` in the words of src/replication/log/log.ts. */
+/**
+ * PG: what the caller was told (reported when it is sent), `op` and `outcome` in the words of
+ * src/replication/log/log.ts.
+ */
 export type LogAnswered = Happened<
   "log-answered",
   {
@@ -175,11 +182,17 @@ export type SynchronousSet = Happened<
     released?: number;
   }
 >;
-/** PG: `synchronous_standby_names` in the file asks for this many, and sessions read it. Commits wait by `synchronous-set`. */
+/**
+ * PG: `synchronous_standby_names` in the file asks for this many, and sessions read it. Commits wait by
+ * `synchronous-set`.
+ */
 export type NamesSet = Happened<"names-set", { standbys: number }>;
 /** PG: the log that this standby has flushed ends at `head`: what it received, or a copy that was put in its place. */
 export type StandbyFlushed = Happened<"standby-flushed", { head: Link }>;
-/** PG: positions below `first` are gone from this server (all servers report it as they replay it, or the primary alone), for `writer`. */
+/**
+ * PG: positions below `first` are gone from this server (all servers report it as they replay it, or the primary
+ * alone), for `writer`.
+ */
 export type Truncated = Happened<"truncated", { first: Position; writer: ProcessName }>;
 
 // --- the log on its way (B, NATS, N)
@@ -190,8 +203,8 @@ export type Published = Happened<
   { how: "core" | "relayed"; epoch: Epoch; incarnation: Incarnation; previous: Link; last: Link }
 >;
 /**
- * PG and B: a page was handed out. PG reports what a server answers a broker, B what a broker answers a reader, long polls
- * too, at sending. `to` is the asking process.
+ * PG and B: a page was handed out. PG reports what a server answers a broker, B what a broker answers a reader, long
+ * polls too, at sending. `to` is the asking process.
  */
 export type PageServed = Happened<
   "page-served",
@@ -206,14 +219,17 @@ export type PageServed = Happened<
   }
 >;
 /**
- * NATS: a subscriber was cut as a slow consumer, the buffer lost its suffix or the whole stream, a publication by an old
- * relay was refused; messages dropped, repeated and overtaken are counted by the model and not reported one by one.
+ * NATS: a subscriber was cut as a slow consumer, the buffer lost its suffix or the whole stream, a publication by an
+ * old relay was refused; messages dropped, repeated and overtaken are counted by the model and not reported one by one.
  */
 export type NatsHappened = Happened<
   "nats-happened",
   { what: "consumer-cut" | "suffix-lost" | "stream-lost" | "stale-relay-refused"; about: string }
 >;
-/** F or the forger: an envelope that was not made by who it names, or was made for somebody or some time else, was put on the way. */
+/**
+ * F or the forger: an envelope that was not made by who it names, or was made for somebody or some time else, was put
+ * on the way.
+ */
 export type Forged = Happened<"forged", { how: "forged" | "replayed"; kind: string; to: ProcessName }>;
 /** B, N: an envelope was refused; `reason` in the product's own words. */
 export type MessageRefused = Happened<"message-refused", { kind: string; reason: string }>;
@@ -223,13 +239,16 @@ export type MessageRefused = Happened<"message-refused", { kind: string; reason:
 /** N: the loaded snapshot is now the visible projection (at boot, or in place of an old one when behind retention). */
 export type SnapshotLoaded = AtNode<"snapshot-loaded", { from: "disk" | "broker"; link: Link; digest: string }>;
 /**
- * N: the visible projection was moved by folding the events behind `from` up to and including `to`, in one step. Reported
- * before anything is decided there. `digest` of the projection then; null where it would cost too much.
+ * N: the visible projection was moved by folding the events behind `from` up to and including `to`, in one step.
+ * Reported before anything is decided there. `digest` of the projection then; null where it would cost too much.
  */
 export type Applied = AtNode<"applied", { from: Link; to: Link; digest: string | null }>;
 /** N: what the node had applied is not in the log: its lease is void and it builds anew; `lost` is where it was. */
 export type Rebuilding = AtNode<"rebuilding", { lost: Link }>;
-/** N: the new projection takes the old one's place. `base`: the snapshot that it was begun from, as it was handed in; genesis: none. */
+/**
+ * N: the new projection takes the old one's place. `base`: the snapshot that it was begun from, as it was handed in;
+ * genesis: none.
+ */
 export type Rebuilt = AtNode<"rebuilt", { to: Link; digest: string | null; base: Link }>;
 /** N: everything up to here is re-decided, and every exchange that is denied by it is destroyed: the core says so. */
 export type Enforced = AtNode<"enforced", { link: Link }>;
@@ -243,8 +262,8 @@ export type ConfirmSent = AtNode<"confirm-sent", { nonce: number; enforced: Link
 /** N: the goodbye leaves: from now on this boot permits nothing. */
 export type GoodbyeSent = AtNode<"goodbye-sent", { nonce: number }>;
 /**
- * N: an envelope of the kind `grant` was handed to the core. `taken`: the core took it as authentic and for this boot, though
- * its head may not be reached yet. `nonce` and `head` are those that it names.
+ * N: an envelope of the kind `grant` was handed to the core. `taken`: the core took it as authentic and for this boot,
+ * though its head may not be reached yet. `nonce` and `head` are those that it names.
  */
 export type GrantReceived = AtNode<
   "grant-received",
@@ -274,7 +293,10 @@ export type RoutePolicy = Readonly<{
   staleGraceMs: number;
   /** Members of this group are let in; null: everybody who is signed in. */
   group: string | null;
-  /** Members of this group are kept out, whatever else lets them in: by `deny`, or by `nor` where nothing else is wanted. */
+  /**
+   * Members of this group are kept out, whatever else lets them in: by `deny`, or by `nor` where nothing else is
+   * wanted.
+   */
   barred: string | null;
   /** The claim `round` is a whole number below this; null: whatever it is. Alone. */
   roundsBelow: number | null;
@@ -334,7 +356,9 @@ export type ExchangeOpened = AtNode<
 >;
 /** N: a chunk was handed on, in either direction, after the look that each chunk has. */
 export type Relayed = AtNode<"relayed", { request: RequestNo }>;
-/** N: nothing more is carried. `cut`: by us; `finished`: by either end; a killed process reports none of its exchanges. */
+/**
+ * N: nothing more is carried. `cut`: by us; `finished`: by either end; a killed process reports none of its exchanges.
+ */
 export type ExchangeEnded = AtNode<"exchange-ended", { request: RequestNo; how: "finished" | "cut"; reason: string }>;
 
 // --- the workload (C)
@@ -360,7 +384,10 @@ export type ReceiptAsked = Happened<
 >;
 /** B: a broker has concluded the answer; the promise holds from here on. */
 export type ReceiptAnswered = Happened<"receipt-answered", { receipt: number; answer: Receipt; region: string | null }>;
-/** B: the receipt is sent, with what it says of its durability; the promise held from `receipt-answered` on. Null: it has no link. */
+/**
+ * B: the receipt is sent, with what it says of its durability; the promise held from `receipt-answered` on. Null: it
+ * has no link.
+ */
 export type ReceiptSigned = Happened<
   "receipt-signed",
   {

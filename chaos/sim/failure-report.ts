@@ -1,7 +1,8 @@
 /**
  * Story: a failing seed in few and plain words, with the command that tells it again.
  *
- * What does not matter is left out: first everything after the violation, then kinds of wishes, then faults, then wishes one by one.
+ * What does not matter is left out: first everything after the violation, then kinds of wishes, then faults, then
+ * wishes one by one.
  */
 import { type PlannedFault, planFaults, tellFault } from "./fault-plan.ts";
 import { reportOf, reportOfCrash, type SeedReport } from "./seed-report.ts";

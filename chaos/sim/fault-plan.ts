@@ -1,8 +1,9 @@
 /**
  * Fault plan: which faults a seed has, when and for how long.
  *
- * Pure data, made before the run: a fault can be taken out of it without moving any other, which is what makes a story of a
- * failing seed short. Whom it hits is left as numbers that `faults.ts` resolves when it happens: who leads then is not known here.
+ * Pure data, made before the run: a fault can be taken out of it without moving any other, which is what makes a story
+ * of a failing seed short. Whom it hits is left as numbers that `faults.ts` resolves when it happens: who leads then is
+ * not known here.
  */
 import { streamOf } from "./random.ts";
 import { type FaultKind, faultClasses, type SimOptions } from "./swarm.ts";
@@ -37,7 +38,8 @@ export function planFaults(options: SimOptions): readonly PlannedFault[] {
     const kind = random.pick(faultClasses[random.pick(classes)]);
     const drawnMs = 100 + random.exponential(faultForMs);
     const [who, other, much] = [random.next(), random.next(), random.next()];
-    // An answer that is late for longer is not waited for, and one that is less late comes before anybody has taken over.
+    // An answer that is late for longer is not waited for, and one that is less late comes before anybody has taken
+    // over.
     const lastsMs = kind === "late-answers" ? options.lease.takeoverMs + 300 + 1_500 * much : drawnMs;
     const forMs = Math.round(Math.min(forMsMax, lastsMs, faultsUntilMs - at));
     return { id, atMs: Math.round(at), kind, forMs, who, other, much };

@@ -1,6 +1,6 @@
 /**
- * Faults of Postgres: standbys away, commits that hang and are cancelled, crashes, failovers by the procedure and without proof,
- * old primaries that are still there, asynchronous mode, backups put in the log's place.
+ * Faults of Postgres: standbys away, commits that hang and are cancelled, crashes, failovers by the procedure and
+ * without proof, old primaries that are still there, asynchronous mode, backups put in the log's place.
  */
 
 import type { PlannedFault } from "./fault-plan.ts";
@@ -37,7 +37,10 @@ export const postgresFaults = {
     cast.postgres.primary.loseNext("statement");
     return { about: cast.postgres.primary.name, undo: () => {} };
   },
-  /** What Postgres says to the leader is on its way for long, and arrives: of a commit, perhaps, that another leader's have followed. */
+  /**
+   * What Postgres says to the leader is on its way for long, and arrives: of a commit, perhaps, that another leader's
+   * have followed.
+   */
   "late-answers"({ cast }) {
     const { primary } = cast.postgres;
     const leader = cast.brokers.find((broker) => broker.leads());
@@ -99,7 +102,9 @@ export const postgresFaults = {
     failOver(stage, "procedure");
     return { about: `${primary.name} dies`, undo: () => up(primary.process) };
   },
-  /** The primary is cut off with those brokers that it still reaches; it does not know that another has taken its place. */
+  /**
+   * The primary is cut off with those brokers that it still reaches; it does not know that another has taken its place.
+   */
   "failover-zombie"(stage, { who, much }) {
     const { world, postgres, brokers } = stage.cast;
     const { primary } = postgres;
@@ -139,8 +144,8 @@ export const postgresFaults = {
     return { about: "commits wait for nobody", undo: () => cast.postgres.setSynchronous(options.synchronous) };
   },
   /**
-   * Commits hang, and the names are emptied to let them go, as a manager does that prefers to stay available; then they are set again.
-   * Sometimes the primary dies before a standby is back.
+   * Commits hang, and the names are emptied to let them go, as a manager does that prefers to stay available; then they
+   * are set again. Sometimes the primary dies before a standby is back.
    */
   "empty-names"(stage, { forMs, much }) {
     const { world, postgres } = stage.cast;

@@ -23,8 +23,8 @@ export const regionFaults = {
     return both(...undo);
   }),
   /**
-   * Restarts in a region that is cut off: what the boots before granted by age may still count, and a node that restarts has no lease
-   * but one by age.
+   * Restarts in a region that is cut off: what the boots before granted by age may still count, and a node that
+   * restarts has no lease but one by age.
    */
   "cut-and-kill-region": onRegion((region, planned, stage) => {
     const { much, other, forMs } = planned;

@@ -1,8 +1,8 @@
 /**
  * Faults: does to the cast what the plan says, takes it back when its time is over, and heals everything in the end.
  *
- * Whom a fault hits is resolved when it happens. One that hits nothing (a leader where nobody leads) is told as over at once. Every
- * fault is reported before and after it acts, so that nothing it causes is seen in peace.
+ * Whom a fault hits is resolved when it happens. One that hits nothing (a leader where nobody leads) is told as over at
+ * once. Every fault is reported before and after it acts, so that nothing it causes is seen in peace.
  */
 import type { Cast } from "./actors.ts";
 import type { PlannedFault } from "./fault-plan.ts";

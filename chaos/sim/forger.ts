@@ -1,10 +1,11 @@
 /**
- * Forger: somebody on the wire who sees and keeps what passes, repeats it to whom and when they like, changes it, and answers in a
- * broker's place. They own no key of anybody's, so nothing they make is sealed; but an accomplice is enrolled as a node of its own, and
- * says things in the names of others.
+ * Forger: somebody on the wire who sees and keeps what passes, repeats it to whom and when they like, changes it, and
+ * answers in a broker's place. They own no key of anybody's, so nothing they make is sealed; but an accomplice is
+ * enrolled as a node of its own, and says things in the names of others.
  *
- * In half of the seeds an insider holds the enrolment secret: it enrols a key of its own under the name and the boot of a living node, and
- * confirms, leaves and replaces in that node's name. Its envelopes are sealed, so only the pin of the boot to its key refuses them.
+ * In half of the seeds an insider holds the enrolment secret: it enrols a key of its own under the name and the boot of
+ * a living node, and confirms, leaves and replaces in that node's name. Its envelopes are sealed, so only the pin of
+ * the boot to its key refuses them.
  *
  * What TLS would keep from them is theirs here: the protocol must not need it.
  */

@@ -1,4 +1,7 @@
-/** Mutants of leases and receipts: who may decide, for how long, and what a receipt may say of them (mutants.ts). Pure data. */
+/**
+ * Mutants of leases and receipts: who may decide, for how long, and what a receipt may say of them (mutants.ts). Pure
+ * data.
+ */
 import type { Change, Mutant } from "./mutant.ts";
 
 const holder = "src/replication/lease/lease-holder.ts";
@@ -7,7 +10,10 @@ const leaseSide = "src/replication/node/node-lease.ts";
 const leader = "src/broker/leader/leader.ts";
 /** What a deposed leader hears of a later epoch does not end it. */
 const deaf: Change = { file: leader, take: "if (seen <= this.opened.epoch) return;", put: "if (seen >= 0) return;" };
-/** Nothing but a plan: of all that happens to commits, what lets the one of a deposed leader be answered when another has written. */
+/**
+ * Nothing but a plan: of all that happens to commits, what lets the one of a deposed leader be answered when another
+ * has written.
+ */
 const lateAnswers: Change = {
   file: "chaos/sim/swarm.ts",
   take: 'commits: ["cancel-wait", "lose-answer", "lose-statement", "late-answers", "slow-disk", "lock-row"],',

@@ -1,4 +1,7 @@
-/** Mutants of the live cut: what is registered, what a change or a configuration re-decides, what is cut and waited for. Pure data. */
+/**
+ * Mutants of the live cut: what is registered, what a change or a configuration re-decides, what is cut and waited for.
+ * Pure data.
+ */
 import type { Mutant } from "./mutant.ts";
 
 const exchanges = "src/proxy/enforce/exchanges.ts";

@@ -1,4 +1,6 @@
-/** Mutants of the log and of those who follow it: what is written, believed, kept and enforced (mutants.ts). Pure data. */
+/**
+ * Mutants of the log and of those who follow it: what is written, believed, kept and enforced (mutants.ts). Pure data.
+ */
 import type { Change, Mutant } from "./mutant.ts";
 import { alwaysByAge } from "./region-mutants.ts";
 

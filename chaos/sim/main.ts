@@ -1,5 +1,6 @@
 /**
- * Simulate: runs seeds, judges them, tells the first failures as short stories, and says in the last line what it came to.
+ * Simulate: runs seeds, judges them, tells the first failures as short stories, and says in the last line what it came
+ * to.
  *
  *   npm run simulate                              200 seeds
  *   npm run simulate -- --seeds 2000 --first-seed 1
@@ -7,7 +8,8 @@
  *   SEED=7 npm run simulate                       one seed, with what happened in it; byte for byte the same each time
  *   npm run simulate -- --plans FILE              what is left of a failing seed (the file that its story names)
  *
- * Exit codes: 0 all is well, 1 a violation (or a seed that did not repeat, or a situation that was never reached), 2 wrong use.
+ * Exit codes: 0 all is well, 1 a violation (or a seed that did not repeat, or a situation that was never reached), 2
+ * wrong use.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";

@@ -8,10 +8,15 @@ export type Mutant = Readonly<{
   /** What is done without the rule. */
   meaning: string;
   changes: readonly Change[];
-  /** Made as well, also in the run that the mutant is compared with: they break nothing, and bring the rule into play. */
+  /**
+   * Made as well, also in the run that the mutant is compared with: they break nothing, and bring the rule into play.
+   */
   beside?: readonly Change[];
   within: number;
-  /** Only seeds in which this class of faults is switched on can tell, or those in which a region has a broker of its own. */
+  /**
+   * Only seeds in which this class of faults is switched on can tell, or those in which a region has a broker of its
+   * own.
+   */
   where?: FaultClass | "regional";
   holds?: string;
 }>;

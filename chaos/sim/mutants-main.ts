@@ -1,9 +1,11 @@
 /**
- * Mutation gate: `npm run simulate:mutants [-- --only name,name] [--cheapest] [--first-seed K] [--processes N] [--at-most N]`.
+ * Mutation gate: `npm run simulate:mutants [-- --only name,name] [--cheapest] [--first-seed K] [--processes N]
+ * [--at-most N]`.
  *
- * Each mutant has a process of its own, in which its sentences are changed as their modules are loaded (mutants.ts), and runs
- * seeds until one of them breaks an invariant that the same seed keeps with the rule in place. One line for each, a table, one
- * summary line last; exit 1 when one escapes, 2 on wrong use. `--at-most`: no more seeds than this for each, whatever it is allowed.
+ * Each mutant has a process of its own, in which its sentences are changed as their modules are loaded (mutants.ts),
+ * and runs seeds until one of them breaks an invariant that the same seed keeps with the rule in place. One line for
+ * each, a table, one summary line last; exit 1 when one escapes, 2 on wrong use. `--at-most`: no more seeds than this
+ * for each, whatever it is allowed.
  */
 import { spawn } from "node:child_process";
 import { parseArgs } from "node:util";
@@ -38,7 +40,10 @@ const { values } = parseArgs({
   },
 });
 const firstSeed = Number(values["first-seed"]);
-/** Of each seed that a mutant was caught in: whether it breaks nothing with every rule in place. By the seed, and what is changed beside. */
+/**
+ * Of each seed that a mutant was caught in: whether it breaks nothing with every rule in place. By the seed, and what
+ * is changed beside.
+ */
 const controls = new Map<string, Promise<boolean>>();
 
 if (values.mutant !== undefined) {

@@ -1,11 +1,12 @@
 /**
  * Mutants: the protocol with one of its safety rules taken away, each to be caught by the simulator. Pure data.
  *
- * Each names the sentences of the product that keep the rule and what stands there without it. The product knows nothing of
- * this; when a sentence changes, the mutant refuses to run (test/chaos/sim/mutants). Files under chaos/sim are named only where
- * the rule lives in SQL, in cryptography or in the path of a request, whose model they are.
+ * Each names the sentences of the product that keep the rule and what stands there without it. The product knows
+ * nothing of this; when a sentence changes, the mutant refuses to run (test/chaos/sim/mutants). Files under chaos/sim
+ * are named only where the rule lives in SQL, in cryptography or in the path of a request, whose model they are.
  *
- * `within`: caught in that many seeds, or the fault plan or a monitor has become too weak; a few times of what was seen.
+ * `within`: caught in that many seeds, or the fault plan or a monitor has become too weak; a few times of what was
+ * seen.
  * `holds`: taken alone the rule is a second line of defence, this is the first, and both are taken away together.
  */
 import { durabilityMutants } from "./durability-mutants.ts";

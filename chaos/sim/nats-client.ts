@@ -1,8 +1,9 @@
 /**
  * NATS client: one process's connection to the NATS model, as the client library of the product keeps it.
  *
- * One connection at a time, and the next when it ends: noticed when the server closes it, or when pings stay unanswered. What
- * was sent before is not sent again; what was missed is not told. It belongs to one boot of its process and ends with it.
+ * One connection at a time, and the next when it ends: noticed when the server closes it, or when pings stay
+ * unanswered. What was sent before is not sent again; what was missed is not told. It belongs to one boot of its
+ * process and ends with it.
  */
 import { Pipe } from "./nats-pipe.ts";
 import type { PubAck, PublishCondition } from "./nats-stream.ts";
@@ -46,9 +47,14 @@ export type NatsClient<M> = Readonly<{
   connected: () => boolean;
   /** At most once, nobody answers. What is published without a connection is dropped. */
   publish: (message: M) => "sent" | "dropped";
-  /** The same message to the same subject, and the stream's answer; `undefined`: none came. Core subscribers get it whatever that says. */
+  /**
+   * The same message to the same subject, and the stream's answer; `undefined`: none came. Core subscribers get it
+   * whatever that says.
+   */
   publishToStream: (message: M, condition: PublishCondition, answered: (ack: PubAck | undefined) => void) => void;
-  /** What the copy of the stream in the server's region holds since then, oldest first; empty when it cannot be reached. */
+  /**
+   * What the copy of the stream in the server's region holds since then, oldest first; empty when it cannot be reached.
+   */
   replay: (replay: Replay, answered: (found: readonly M[]) => void) => void;
   /** Makes the stream if there is none. */
   ensureStream: () => void;

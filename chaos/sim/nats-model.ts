@@ -1,13 +1,13 @@
 /**
  * NATS model: servers, core publish and subscribe on one subject, and a stream that captures it.
  *
- * Core is at most once: order per publisher is kept on a connection; what is published without one, or waits in a server
- * that dies, is gone; a subscriber that does not read is cut off when too much waits for it, and is told nothing but that.
- * Beyond what one healthy server does, `tricks` drops, repeats and overtakes: receivers must not care. The stream is
- * nats-stream.ts. What it says of a real server is held against one in test/integration/fidelity.
+ * Core is at most once: order per publisher is kept on a connection; what is published without one, or waits in a
+ * server that dies, is gone; a subscriber that does not read is cut off when too much waits for it, and is told nothing
+ * but that. Beyond what one healthy server does, `tricks` drops, repeats and overtakes: receivers must not care. The
+ * stream is nats-stream.ts. What it says of a real server is held against one in test/integration/fidelity.
  *
- * Servers are processes of the world: faults kill, pause and cut them off as they do any other. It refuses to know what a
- * message is.
+ * Servers are processes of the world: faults kill, pause and cut them off as they do any other. It refuses to know what
+ * a message is.
  */
 import type { SimFactOf } from "./facts.ts";
 import {

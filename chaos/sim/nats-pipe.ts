@@ -1,8 +1,9 @@
 /**
  * NATS pipe: one direction of a TCP connection in the NATS model.
  *
- * What is sent arrives in order, or the connection ends. A cut loses nothing by itself: what is under way waits and arrives
- * late when the link heals, unless somebody ends the connection first. Who receives decides what a paused process means.
+ * What is sent arrives in order, or the connection ends. A cut loses nothing by itself: what is under way waits and
+ * arrives late when the link heals, unless somebody ends the connection first. Who receives decides what a paused
+ * process means.
  */
 import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";

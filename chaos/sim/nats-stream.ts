@@ -1,10 +1,10 @@
 /**
  * NATS stream: the JetStream side of the NATS model, a replay buffer that may forget. Pure but for its own state.
  *
- * What it keeps to is what a real server was seen to do (test/integration/fidelity/nats-fidelity.test.ts): a message id seen within
- * the window is answered with the first sequence before anything else is looked at; a wrong expected sequence is
- * refused and stores nothing; sequences grow by one. What it may do beyond that, because real ones were seen to: lose an
- * acknowledged suffix, or the whole stream. A mirror keeps sequences and lags.
+ * What it keeps to is what a real server was seen to do (test/integration/fidelity/nats-fidelity.test.ts): a message id
+ * seen within the window is answered with the first sequence before anything else is looked at; a wrong expected
+ * sequence is refused and stores nothing; sequences grow by one. What it may do beyond that, because real ones were
+ * seen to: lose an acknowledged suffix, or the whole stream. A mirror keeps sequences and lags.
  */
 import type { Fact } from "../../src/events/index.ts";
 
@@ -101,7 +101,10 @@ export class StreamModel<M> {
   }
 }
 
-/** Follows a stream from afar, by sequence. When its origin has lost something, the two differ until the origin is past it. */
+/**
+ * Follows a stream from afar, by sequence. When its origin has lost something, the two differ until the origin is past
+ * it.
+ */
 export class MirrorModel<M> {
   readonly #entriesMax: number;
   #entries: StreamEntry<M>[] = [];

@@ -1,9 +1,10 @@
 /**
  * Network of the simulated world: messages between processes, with delay, loss and cuts.
  *
- * Three ways to talk: `send` (a message that may be lost and may overtake another), `request` (one answer, or a reason why there is
- * none), `connect` (connection.ts: ordered and reliable until it breaks, as TCP is). A cut goes one way from one process to another;
- * cuts, loss and slowness are counted, so that two faults on one pair do not heal each other.
+ * Three ways to talk: `send` (a message that may be lost and may overtake another), `request` (one answer, or a reason
+ * why there is none), `connect` (connection.ts: ordered and reliable until it breaks, as TCP is). A cut goes one way
+ * from one process to another; cuts, loss and slowness are counted, so that two faults on one pair do not heal each
+ * other.
  */
 import { type Connecting, Connection } from "./connection.ts";
 import type { Due } from "./heap.ts";

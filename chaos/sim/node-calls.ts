@@ -1,6 +1,6 @@
 /**
- * Node calls: how a simulated node asks brokers, as the product's client does: one after the other, beginning with the one that
- * answered last, each with its own patience, until one says anything but that it cannot.
+ * Node calls: how a simulated node asks brokers, as the product's client does: one after the other, beginning with the
+ * one that answered last, each with its own patience, until one says anything but that it cannot.
  */
 import type { BrokerPort } from "./broker-port.ts";
 import type { SimProcess } from "./process.ts";

@@ -1,8 +1,9 @@
 /**
- * Node file: the product's own configuration, as a simulated node runs it: parsed, its policies compiled, its routes planned.
+ * Node file: the product's own configuration, as a simulated node runs it: parsed, its policies compiled, its routes
+ * planned.
  *
- * The routes are written as an operator would write them, so that a decision of the simulation goes through the product's whole policy
- * language. One `NodeFiles` serves all nodes of a seed: equal files are compiled once.
+ * The routes are written as an operator would write them, so that a decision of the simulation goes through the
+ * product's whole policy language. One `NodeFiles` serves all nodes of a seed: equal files are compiled once.
  */
 import { compilePolicies, type Policies } from "../../src/auth/index.ts";
 import { type Config, parseConfig } from "../../src/config/index.ts";

@@ -1,6 +1,6 @@
 /**
- * Operators: what people do to a system that works, at moments that are seldom good. Rolling upgrades and their rollback, snapshots,
- * truncation, changed files.
+ * Operators: what people do to a system that works, at moments that are seldom good. Rolling upgrades and their
+ * rollback, snapshots, truncation, changed files.
  */
 import type { Fault } from "./faults.ts";
 import { configurationAt } from "./sim-node.ts";

@@ -1,8 +1,8 @@
 /**
  * People: what the clients of the workload know of users and their sessions. Pure but for its own state.
  *
- * A client knows what it was told: a session is known from its sign-in's answer on, with the link of its cookie; one that is revoked
- * stays in its hands and is tried again.
+ * A client knows what it was told: a session is known from its sign-in's answer on, with the link of its cookie; one
+ * that is revoked stays in its hands and is tried again.
  */
 import {
   type GroupId,

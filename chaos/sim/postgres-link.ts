@@ -1,9 +1,10 @@
 /**
  * Postgres link: how a broker of the simulated world finds a writable primary and asks it, as postgres/connections.ts,
- * postgres/connection.ts and write-queue.ts do it in the product: the same order of hosts, the same patience, the same three outcomes.
+ * postgres/connection.ts and write-queue.ts do it in the product: the same order of hosts, the same patience, the same
+ * three outcomes.
  *
- *   a result, and no warning: clean · an error raised before the commit: refused · a warning, silence, a broken connection:
- *   indeterminate, and the connection is given up
+ *   a result, and no warning: clean · an error raised before the commit: refused · a warning, silence, a broken
+ *   connection: indeterminate, and the connection is given up
  */
 import { LogUnavailableError } from "../../src/replication/log/log.ts";
 import type { HostOrder } from "../../src/replication/log/postgres/hosts.ts";

@@ -1,6 +1,7 @@
 /**
- * Postgres lock: the lock on the head row of one server. One holder; the others wait in the order in which they came, each as long as
- * its lock timeout lets it. Held until the holder's commit is acknowledged, not only written (docs/protocol.md §3.1).
+ * Postgres lock: the lock on the head row of one server. One holder; the others wait in the order in which they came,
+ * each as long as its lock timeout lets it. Held until the holder's commit is acknowledged, not only written
+ * (docs/protocol.md §3.1).
  */
 import type { SimProcess, Timer } from "./process.ts";
 

@@ -34,7 +34,10 @@ export type FailoverOutcome =
 /** How long an operator's tool takes from one step to the next. */
 const stepMs = 60;
 const rebuildMs = [300, 1_500] as const;
-/** How often the operator looks at the servers, and how long an old primary stays what it was after another was promoted, at most. */
+/**
+ * How often the operator looks at the servers, and how long an old primary stays what it was after another was
+ * promoted, at most.
+ */
 const tendEveryMs = 2_000;
 const zombieMsMax = 12_000;
 
@@ -49,7 +52,10 @@ export class PostgresModel {
   /** Whom the operator holds to be the primary. */
   #primary: PostgresServer;
   #busy = false;
-  /** Length of the primary's log when commits were last made to wait for more standbys than before; infinite until they do wait. */
+  /**
+   * Length of the primary's log when commits were last made to wait for more standbys than before; infinite until they
+   * do wait.
+   */
   #raisedAt = 0;
   #zombiesUntil = 0;
   readonly #rebuilding = new Set<PostgresServer>();
@@ -137,9 +143,10 @@ export class PostgresModel {
   }
 
   /**
-   * In the files of the servers, which each checkpointer reads in its own time: 0 then releases the commits that wait. A manager
-   * lowers the number on the primary that it knows and on that one's standbys, never on an old primary that still takes writes:
-   * with the names emptied there, two histories would grow side by side, which no protocol on top of them can undo.
+   * In the files of the servers, which each checkpointer reads in its own time: 0 then releases the commits that wait.
+   * A manager lowers the number on the primary that it knows and on that one's standbys, never on an old primary that
+   * still takes writes: with the names emptied there, two histories would grow side by side, which no protocol on top
+   * of them can undo.
    */
   setSynchronous(standbys: number): void {
     if (standbys > this.#synchronous) this.#raisedAt = Number.POSITIVE_INFINITY;
@@ -192,7 +199,8 @@ export class PostgresModel {
       done({ type: "promoted", server: chosen });
       return;
     }
-    // Of every quorum that may have answered a commit, one at least must be among those that stop: any two of these sets meet.
+    // Of every quorum that may have answered a commit, one at least must be among those that stop: any two of these
+    // sets meet.
     const voters = this.standbys().length;
     const needed = this.#synchronous === 0 ? 1 : voters - this.#synchronous + 1;
     const sure = up.filter((one) => !one.receiver.diverged && one.timeline === this.#primary.timeline);
@@ -241,8 +249,9 @@ export class PostgresModel {
   }
 
   /**
-   * Everything that was written within the last so many ms is gone from all servers: a backup is put in their place. Half of them begin
-   * a new timeline, as a recovery to a point in time does; the others were files of a server, which goes on with its own.
+   * Everything that was written within the last so many ms is gone from all servers: a backup is put in their place.
+   * Half of them begin a new timeline, as a recovery to a point in time does; the others were files of a server, which
+   * goes on with its own.
    */
   restoreBackup(ageMs: number, done: () => void = () => {}): void {
     const source = this.#primary;
@@ -306,7 +315,8 @@ export class PostgresModel {
     chosen.common.counts.recordsLost += lostBy(old.wal, chosen.wal);
     this.#raisedAt = chosen.wal.length;
     chosen.promote(how, stopped);
-    // After a forced one the rest is tidied up later: until then another standby may keep the old primary's commits going.
+    // After a forced one the rest is tidied up later: until then another standby may keep the old primary's commits
+    // going.
     if (how === "procedure") this.#repoint();
   }
 

@@ -1,9 +1,9 @@
 /**
- * Postgres replication of the model: a standby's receiver asks its upstream for the log behind its own end, and the upstream's sender
- * ships what is flushed there. What the standby has flushed counts for the commits that wait.
+ * Postgres replication of the model: a standby's receiver asks its upstream for the log behind its own end, and the
+ * upstream's sender ships what is flushed there. What the standby has flushed counts for the commits that wait.
  *
- * A log that is not a beginning of the upstream's is refused: such a standby has to be rebuilt. A receiver that is stopped keeps what
- * it had received.
+ * A log that is not a beginning of the upstream's is refused: such a standby has to be rebuilt. A receiver that is
+ * stopped keeps what it had received.
  */
 import { sameLink } from "../../src/events/index.ts";
 import type { Connection } from "./connection.ts";

@@ -1,14 +1,15 @@
 /**
- * Postgres server of the simulated world: a write-ahead log, the state folded from the visible part of it, sessions that write under
- * the lock on the head row, and replication to standbys. What it says of a real server is held against one in
- * test/integration/fidelity.
+ * Postgres server of the simulated world: a write-ahead log, the state folded from the visible part of it, sessions
+ * that write under the lock on the head row, and replication to standbys. What it says of a real server is held against
+ * one in test/integration/fidelity.
  *
- * A commit goes: record flushed here → shipped → flushed by enough standbys → visible → lock released → answered. Whoever is
- * waiting for standbys keeps the lock and is seen by nobody. A wait that is cancelled makes it visible at once, and a crash makes it
- * visible after the restart (docs/protocol.md §3.3). A session whose client has gone goes on with what it was told to
- * do.
+ * A commit goes: record flushed here → shipped → flushed by enough standbys → visible → lock released → answered.
+ * Whoever is waiting for standbys keeps the lock and is seen by nobody. A wait that is cancelled makes it visible at
+ * once, and a crash makes it visible after the restart (docs/protocol.md §3.3). A session whose client has gone goes on
+ * with what it was told to do.
  *
- * On the disk, and so kept over a kill: the flushed log, whether this is a standby, and its settings. All else is memory.
+ * On the disk, and so kept over a kill: the flushed log, whether this is a standby, and its settings. All else is
+ * memory.
  */
 import { type Link, linkOf, type Position, sameLink } from "../../src/events/index.ts";
 import type { StoreRun } from "../../src/replication/log/continuity.ts";
@@ -80,7 +81,10 @@ export class PostgresServer {
   /** How slow the disk is; 1: as it should be. */
   diskFactor = 1;
   // --- memory
-  /** How many of the other servers must have flushed a commit; 0: none. The checkpointer sets it, when it reads the file. */
+  /**
+   * How many of the other servers must have flushed a commit; 0: none. The checkpointer sets it, when it reads the
+   * file.
+   */
   synchronous = 1;
   /** Notifies the model once the checkpointer has read the file. */
   onConfigured: () => void = () => {};
@@ -196,7 +200,9 @@ export class PostgresServer {
     this.tellFlushed();
   }
 
-  /** A backup is in its place now. Said when it is put there: another may be promoted before this one has begun on it. */
+  /**
+   * A backup is in its place now. Said when it is put there: another may be promoted before this one has begun on it.
+   */
   tellRestored(): void {
     this.common.report({ type: "promoted", ...this.here(), how: "restored", head: this.flushedHead });
   }
@@ -221,7 +227,10 @@ export class PostgresServer {
     this.common.report({ type: "promoted", ...this.here(), how, head: this.#state.head, standbys, ...compared });
   }
 
-  /** The names are in the file, and signalled; the checkpointer reads them so much later. A server that is down reads them when it starts. */
+  /**
+   * The names are in the file, and signalled; the checkpointer reads them so much later. A server that is down reads
+   * them when it starts.
+   */
   configure(standbys: number, checkpointerMs: number): void {
     this.named = standbys;
     if (!this.process.isUp) return;

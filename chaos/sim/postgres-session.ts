@@ -1,8 +1,9 @@
 /**
- * Postgres session: one connection as the server sees it. Answers one statement at a time, and keeps a transaction that rests too
- * long, or whose client hangs up, from holding the head row for ever.
+ * Postgres session: one connection as the server sees it. Answers one statement at a time, and keeps a transaction that
+ * rests too long, or whose client hangs up, from holding the head row for ever.
  *
- * A statement that is running when its client goes runs on to its end: only a transaction that waits for its next statement is undone.
+ * A statement that is running when its client goes runs on to its end: only a transaction that waits for its next
+ * statement is undone.
  */
 import type { Link } from "../../src/events/index.ts";
 import type { StoreRun } from "../../src/replication/log/continuity.ts";
@@ -16,7 +17,10 @@ import type { Timer } from "./process.ts";
 /** What the server says to a statement; the client's driver makes more of silence and of broken connections. */
 export type Said<T> =
   | Readonly<{ type: "rows"; value: T }>
-  /** An error that was raised before the commit: surely nothing was written. `refusal`: raised by the log's own functions. */
+  /**
+   * An error that was raised before the commit: surely nothing was written. `refusal`: raised by the log's own
+   * functions.
+   */
   | Readonly<{ type: "error"; message: string; refusal: object | undefined }>
   /** The wait for standbys was cancelled. */
   | Readonly<{ type: "warned"; message: string }>;

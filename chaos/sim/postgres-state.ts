@@ -1,8 +1,8 @@
 /**
  * Postgres state: what one server of the Postgres model holds, folded from its write-ahead log. No server, no time.
  *
- * A record of that log is one committed transaction; servers share the records, and each folds as far as it may see. What may be
- * written is decided by the log's own rules (src/replication/log/log-rules.ts) on a view of this.
+ * A record of that log is one committed transaction; servers share the records, and each folds as far as it may see.
+ * What may be written is decided by the log's own rules (src/replication/log/log-rules.ts) on a view of this.
  */
 import {
   type CommandId,

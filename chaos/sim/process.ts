@@ -3,8 +3,8 @@
  *
  *   down --start--> running --pause--> paused --resume--> running        kill: from anywhere to down
  *
- * Always: what was scheduled by one boot never runs in another; what comes to a paused process waits, in order, until it is
- * resumed; nothing reaches one that is down. Pauses nest: two faults may hold one process.
+ * Always: what was scheduled by one boot never runs in another; what comes to a paused process waits, in order, until
+ * it is resumed; nothing reaches one that is down. Pauses nest: two faults may hold one process.
  */
 import { type BootId, type MonotonicMs, parseBootId } from "../../src/events/index.ts";
 import { type NodeKey, nodeKeyFrom } from "../../src/replication/index.ts";

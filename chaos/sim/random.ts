@@ -1,6 +1,6 @@
 /**
- * Random streams of a simulation: one per authority (net, pg, nats, clock, process, workload, faults, ids), each with its own
- * generator, so that one more draw in one of them does not change what the others draw.
+ * Random streams of a simulation: one per authority (net, pg, nats, clock, process, workload, faults, ids), each with
+ * its own generator, so that one more draw in one of them does not change what the others draw.
  *
  * Pure: the same seed and name give the same numbers on every machine.
  */

@@ -1,8 +1,9 @@
 /**
- * One boot of a simulated regional broker: the product's region core beside the node core of its own copy, in a process of the world.
+ * One boot of a simulated regional broker: the product's region core beside the node core of its own copy, in a process
+ * of the world.
  *
- * It does for them what region-driver.ts and node-process.ts do in production: questions become calls of home brokers, timers and disk
- * writes; answers become inputs. It decides nothing.
+ * It does for them what region-driver.ts and node-process.ts do in production: questions become calls of home brokers,
+ * timers and disk writes; answers become inputs. It decides nothing.
  */
 import type { OpenedNodeMessage } from "../../src/broker/core/messages.ts";
 import { ProvenReplacements } from "../../src/broker/leader/lease-messages.ts";

@@ -1,6 +1,7 @@
 /**
- * Region disk: what outlives a boot of a simulated regional broker: its copy of the log, snapshots, denials, the name of its last boot and
- * the age mark. Its faults: it is full, its newest events are lost, or another disk is in its place.
+ * Region disk: what outlives a boot of a simulated regional broker: its copy of the log, snapshots, denials, the name
+ * of its last boot and the age mark. Its faults: it is full, its newest events are lost, or another disk is in its
+ * place.
  */
 import type { KeptOnDisk, NodeKey } from "../../src/replication/index.ts";
 import type { Saved } from "./saved-projection.ts";

@@ -1,5 +1,6 @@
 /**
- * Saved projection: what a disk of the simulation holds of a projection, in the product's own form, and a projection from it.
+ * Saved projection: what a disk of the simulation holds of a projection, in the product's own form, and a projection
+ * from it.
  */
 import {
   type Link,

@@ -1,8 +1,9 @@
 /**
- * Shrink: makes the story of a failing seed short, by leaving out what it does not need (delta debugging, after Zeller).
+ * Shrink: makes the story of a failing seed short, by leaving out what it does not need (delta debugging, after
+ * Zeller).
  *
- * Pure: whether what is left still fails is asked of `fails`. Deterministic, and bounded by the number of questions; what comes out fails as
- * the whole did, though something smaller may exist.
+ * Pure: whether what is left still fails is asked of `fails`. Deterministic, and bounded by the number of questions;
+ * what comes out fails as the whole did, though something smaller may exist.
  */
 
 export type Shrunk<T> = Readonly<{ left: readonly T[]; asked: number }>;

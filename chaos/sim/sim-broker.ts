@@ -1,6 +1,6 @@
 /**
- * Simulated broker: a process of the world in which a real broker core runs (broker-boot.ts), as clients, nodes and other brokers meet
- * it. Nothing of it outlives a boot but the snapshots on its disk.
+ * Simulated broker: a process of the world in which a real broker core runs (broker-boot.ts), as clients, nodes and
+ * other brokers meet it. Nothing of it outlives a boot but the snapshots on its disk.
  */
 import type { Presence } from "../../src/broker/leader/broker-presence.ts";
 import type { SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";

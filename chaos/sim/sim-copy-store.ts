@@ -1,5 +1,6 @@
 /**
- * Simulated copy store: the rows of a region's copy of the log (src/broker/region/region-copy.ts), in memory, on a disk that may be full.
+ * Simulated copy store: the rows of a region's copy of the log (src/broker/region/region-copy.ts), in memory, on a disk
+ * that may be full.
  */
 import { CopyNotWrittenError, type CopyStore } from "../../src/broker/region/region-copy.ts";
 import type { Link, Position, UserId, WrappedKey } from "../../src/events/index.ts";

@@ -1,7 +1,9 @@
 /**
- * Simulated duties: performs the runs that a broker's duty holder asks for, in one boot: its snapshots, refreshes, and visits.
+ * Simulated duties: performs the runs that a broker's duty holder asks for, in one boot: its snapshots, refreshes, and
+ * visits.
  *
- * A visit calls something outside about a session, for any time, and then submits a command. It does not heed the end of its epoch: what it still has in hand is for the core to refuse.
+ * A visit calls something outside about a session, for any time, and then submits a command. It does not heed the end
+ * of its epoch: what it still has in hand is for the core to refuse.
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { CommandId, CommandRequest, CommandResult, Projection, Session } from "../../src/events/index.ts";

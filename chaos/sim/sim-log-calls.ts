@@ -1,6 +1,7 @@
 /**
- * Simulated log calls: a broker core's questions to the log, asked of the Postgres model. The same answers as src/broker/perform-log-call.ts
- * gives with a real log, by callback; a batch that is not whole is thrown, for it is a bug of the core.
+ * Simulated log calls: a broker core's questions to the log, asked of the Postgres model. The same answers as
+ * src/broker/perform-log-call.ts gives with a real log, by callback; a batch that is not whole is thrown, for it is a
+ * bug of the core.
  */
 
 import type { LogAnswer, LogCall } from "../../src/broker/core/messages.ts";

@@ -1,6 +1,6 @@
 /**
- * Simulated log, its reads: what brokers ask of the Postgres model without writing, as postgres/log.ts asks it, one question after the
- * other on one connection, and nothing above the durable horizon.
+ * Simulated log, its reads: what brokers ask of the Postgres model without writing, as postgres/log.ts asks it, one
+ * question after the other on one connection, and nothing above the durable horizon.
  */
 import {
   type CommandId,

@@ -1,9 +1,10 @@
 /**
- * Simulated log: the calls of `EventLog` (src/replication/log/log.ts) from one process to the Postgres model, answered by callback
- * with exactly the outcomes that postgres/log.ts has for them; reads are in sim-log-reads.ts.
+ * Simulated log: the calls of `EventLog` (src/replication/log/log.ts) from one process to the Postgres model, answered
+ * by callback with exactly the outcomes that postgres/log.ts has for them; reads are in sim-log-reads.ts.
  *
- * What may be written is decided by the functions of log-rules.ts under the head row's lock; this only carries questions and answers,
- * and keeps what the real one keeps: the head of its last clean commit. Made anew at each boot of its process.
+ * What may be written is decided by the functions of log-rules.ts under the head row's lock; this only carries
+ * questions and answers, and keeps what the real one keeps: the head of its last clean commit. Made anew at each boot
+ * of its process.
  */
 import {
   clusterStream,

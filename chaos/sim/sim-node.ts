@@ -1,8 +1,8 @@
 /**
  * Simulated node: runs the real node core in a process of the world, and reports what is true of it.
  *
- * It does for the core what node-process.ts does in production: effects become messages, timers and cuts, answers become inputs.
- * Its disk holds what it saved of its projection and which boot it was, and outlives its boots.
+ * It does for the core what node-process.ts does in production: effects become messages, timers and cuts, answers
+ * become inputs. Its disk holds what it saved of its projection and which boot it was, and outlives its boots.
  */
 import type { BootId, Link, NodeId, Recorded } from "../../src/events/index.ts";
 import {
@@ -116,8 +116,8 @@ function turnDisk(disk: Disk): void {
 }
 
 /**
- * 1: what the seed has drawn. 2 and 3 have less patience without a lease, 4 more than any leader grants. 5 and 6 change policies: a
- * group's route becomes another group's, a route is gone, another one stands before a third.
+ * 1: what the seed has drawn. 2 and 3 have less patience without a lease, 4 more than any leader grants. 5 and 6 change
+ * policies: a group's route becomes another group's, a route is gone, another one stands before a third.
  */
 const configurations = 6;
 

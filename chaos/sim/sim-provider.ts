@@ -1,6 +1,6 @@
 /**
- * Simulated identity provider: rotates refresh tokens, and revokes a family when one of its tokens comes twice. It is slow at times, and
- * now and then it dismisses a person.
+ * Simulated identity provider: rotates refresh tokens, and revokes a family when one of its tokens comes twice. It is
+ * slow at times, and now and then it dismisses a person.
  *
  * A token is `FAMILY.NUMBER`. Number 0 is that of the sign-in.
  */

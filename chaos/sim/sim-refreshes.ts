@@ -1,6 +1,7 @@
 /**
- * Simulated refreshes: the duty that presents refresh tokens to the provider, in one boot of a broker, by the product's own rules
- * (refresh-rules.ts). Requests and answers take simulated time; the process is paused, deposed or killed meanwhile.
+ * Simulated refreshes: the duty that presents refresh tokens to the provider, in one boot of a broker, by the product's
+ * own rules (refresh-rules.ts). Requests and answers take simulated time; the process is paused, deposed or killed
+ * meanwhile.
  */
 import {
   firstStep,

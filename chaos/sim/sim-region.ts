@@ -1,6 +1,6 @@
 /**
- * Simulated regional broker: a process of the world (region-boot.ts) as the nodes of its region, faults and operators meet it. Its disk
- * outlives its boots.
+ * Simulated regional broker: a process of the world (region-boot.ts) as the nodes of its region, faults and operators
+ * meet it. Its disk outlives its boots.
  */
 import { RegionCopy } from "../../src/broker/region/region-copy.ts";
 import { type CommandResult, parseNodeId } from "../../src/events/index.ts";

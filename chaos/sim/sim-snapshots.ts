@@ -1,6 +1,7 @@
 /**
- * Simulated snapshots: drives the product's snapshot run, and in it its builder, in one boot of a broker. Slices of building and the
- * disk take simulated time, in which batches are folded, the leader is deposed or the process ends; the disk sometimes fails.
+ * Simulated snapshots: drives the product's snapshot run, and in it its builder, in one boot of a broker. Slices of
+ * building and the disk take simulated time, in which batches are folded, the leader is deposed or the process ends;
+ * the disk sometimes fails.
  */
 import type { DutyRun } from "../../src/broker/core/messages.ts";
 import type { SnapshotEffect, SnapshotInput, SnapshotRules } from "../../src/broker/snapshots/snapshot-messages.ts";

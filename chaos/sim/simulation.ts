@@ -1,10 +1,11 @@
 /**
  * Simulation: one seed from its first moment to its judgement.
  *
- *   start, sign-ins, peace → faults, one after the other and at once → everything is mended → peace, in which all must come together
+ *   start, sign-ins, peace → faults, one after the other and at once → everything is mended → peace, in which all must
+ *   come together
  *
- * The same seed and the same plans give the same run, byte for byte, told by the hash. Faults and wishes may be given: what is left out of
- * them is what a shrinker has found to be of no matter.
+ * The same seed and the same plans give the same run, byte for byte, told by the hash. Faults and wishes may be given:
+ * what is left out of them is what a shrinker has found to be of no matter.
  */
 import type { Cast } from "./actors.ts";
 import { lineOf } from "./fact-lines.ts";

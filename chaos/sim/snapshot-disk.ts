@@ -1,9 +1,9 @@
 /**
- * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-store.ts has them: what counts is what
- * stands in the log as it is now, and a broker that has too little copies the newest one of another.
+ * Snapshot disk: the snapshots on one simulated broker's disk, as src/broker/snapshots/snapshot-store.ts has them: what
+ * counts is what stands in the log as it is now, and a broker that has too little copies the newest one of another.
  *
- * Chunks lie there by their hashes. Now and then one is written as something else, which only shows when it is read back: then it is
- * removed, and a whole one may come in its place.
+ * Chunks lie there by their hashes. Now and then one is written as something else, which only shows when it is read
+ * back: then it is removed, and a whole one may come in its place.
  */
 import { snapshotsKept } from "../../src/broker/snapshots/snapshot-run.ts";
 import { type Hash, type Position, sameLink } from "../../src/events/index.ts";
@@ -16,7 +16,10 @@ import type { SimLog } from "./sim-log.ts";
 import type { World } from "./world.ts";
 
 export type BrokerSave = Saved & Readonly<{ id: Hash; manifest: SnapshotManifest }>;
-/** Outlives every boot of its process. Snapshots in no order; of chunks that are not whole, whether that has been found out. */
+/**
+ * Outlives every boot of its process. Snapshots in no order; of chunks that are not whole, whether that has been found
+ * out.
+ */
 export type BrokerDisk = { saves: readonly BrokerSave[]; readonly damaged: Map<Hash, "unknown" | "removed"> };
 
 export function emptyDisk(): BrokerDisk {

@@ -1,8 +1,8 @@
 /**
  * Sometimes: situations that a run of many seeds must have reached, or it has proved less than it says.
  *
- * Looks at the same facts as the monitors, right after them, and at their scene. `within` is the number of seeds after which
- * its absence is an error: a few times of what was seen when the fault plan was last changed.
+ * Looks at the same facts as the monitors, right after them, and at their scene. `within` is the number of seeds after
+ * which its absence is an error: a few times of what was seen when the fault plan was last changed.
  */
 import type { ProcessName, SimFact, SimFactOf, SimMs } from "./facts.ts";
 import type { Scene } from "./monitors/index.ts";

@@ -1,8 +1,8 @@
 /**
  * Swarm: what kind of world a seed is. Whole classes of faults are switched off, intensities and settings are drawn.
  *
- * Pure. A world in which everything breaks all the time never reaches what needs an hour of peace before one accident; so each
- * seed leaves things out, and prints what it left in.
+ * Pure. A world in which everything breaks all the time never reaches what needs an hour of peace before one accident;
+ * so each seed leaves things out, and prints what it left in.
  */
 import { plainRoute, type RoutePolicy } from "./facts.ts";
 import { type Stream, streamOf } from "./random.ts";
@@ -167,7 +167,10 @@ export function optionsOf(seed: number): SimOptions {
   };
 }
 
-/** A route for each kind of fact: session and person, a group that lets in, a group that keeps out (both ways), a claim, time. */
+/**
+ * A route for each kind of fact: session and person, a group that lets in, a group that keeps out (both ways), a claim,
+ * time.
+ */
 function routesOf(grace: number, closesAtMs: number): readonly RoutePolicy[] {
   const serving = grace > 0 ? ({ onStale: "serve", staleGraceMs: grace } as const) : {};
   return [
@@ -187,7 +190,9 @@ function remotesOf(random: Stream): SimOptions["remotes"] {
   return random.chance(0.5) ? ["west", "south"] : ["west"];
 }
 
-/** In some seeds one node's build is older than some event: a final one, which it obeys, or one that ends its freshness. */
+/**
+ * In some seeds one node's build is older than some event: a final one, which it obeys, or one that ends its freshness.
+ */
 function unknownOf(random: Stream): readonly (readonly string[])[] {
   const strange: readonly string[] = random.chance(0.3)
     ? [random.pick(["UserSuspended", "UserSessionsRevoked", "SessionRevoked", "GroupRemoved", "UserRestored"])]

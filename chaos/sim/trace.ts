@@ -1,6 +1,6 @@
 /**
- * Trace: what happened in a simulation, as lines for people (kept only when asked for) and as a running hash of everything
- * (always), so that two runs of one seed can be compared without keeping either.
+ * Trace: what happened in a simulation, as lines for people (kept only when asked for) and as a running hash of
+ * everything (always), so that two runs of one seed can be compared without keeping either.
  */
 export class Trace {
   readonly keeps: boolean;

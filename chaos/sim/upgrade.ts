@@ -1,8 +1,10 @@
 /**
- * Upgrade: a rolling upgrade as people do it, one process after the other, with a way back until they have asked for the new level.
+ * Upgrade: a rolling upgrade as people do it, one process after the other, with a way back until they have asked for
+ * the new level.
  *
- * The level is asked for as `cardea cluster finalize` does it: a command that the leader refuses, with names, while somebody is there who
- * could not read it. Patient operators ask when everybody is new; others ask all the while. From the first asking on nobody goes back.
+ * The level is asked for as `cardea cluster finalize` does it: a command that the leader refuses, with names, while
+ * somebody is there who could not read it. Patient operators ask when everybody is new; others ask all the while. From
+ * the first asking on nobody goes back.
  */
 import { type CommandId, type CommandResult, parseCommandId } from "../../src/events/index.ts";
 import { builds, firstBuild, readsOf } from "./builds.ts";
@@ -16,7 +18,10 @@ export type Rollout = { finalizing: "no" | "asked" };
 const goneMs = 300;
 const stopMsMax = 2_500;
 const stepMsMin = 600;
-/** Of those who begin, the first turn back half-way, some have a machine that is switched off all the while, and the last cannot wait. */
+/**
+ * Of those who begin, the first turn back half-way, some have a machine that is switched off all the while, and the
+ * last cannot wait.
+ */
 const timid = 0.3;
 const forgetful = 0.5;
 const impatient = 0.75;

@@ -1,6 +1,7 @@
 /**
- * Workload plan: what clients and operators will want, and when. Pure data, like the fault plan: each wish can be taken out without moving
- * another. Whom it concerns is left as numbers that `workload.ts` resolves by what the client knows then.
+ * Workload plan: what clients and operators will want, and when. Pure data, like the fault plan: each wish can be taken
+ * out without moving another. Whom it concerns is left as numbers that `workload.ts` resolves by what the client knows
+ * then.
  */
 import { type Stream, streamOf } from "./random.ts";
 import type { SimOptions } from "./swarm.ts";

@@ -1,6 +1,6 @@
 /**
- * Workload: clients in both regions that sign in, use their sessions on every node and tighten rights, ask for receipts, repeat what got no
- * answer and what did, and give up on nothing.
+ * Workload: clients in both regions that sign in, use their sessions on every node and tighten rights, ask for
+ * receipts, repeat what got no answer and what did, and give up on nothing.
  *
  * A client knows only what it was told, over the network. It reports what it asks and what it hears; it judges nothing.
  */

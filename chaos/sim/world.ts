@@ -1,11 +1,13 @@
 /**
- * World of a simulation: real time, the order in which things happen, randomness, processes and the network between them.
+ * World of a simulation: real time, the order in which things happen, randomness, processes and the network between
+ * them.
  *
- * Callbacks only, no promise and no clock of the machine: the same seed and the same calls give the same run, told by the hash of its
- * trace. Whatever may be decided in two ways is drawn from the stream of the authority that decides it.
+ * Callbacks only, no promise and no clock of the machine: the same seed and the same calls give the same run, told by
+ * the hash of its trace. Whatever may be decided in two ways is drawn from the stream of the authority that decides it.
  *
- * Always: time never goes back; of two things due at one moment, the one scheduled first comes first; the hash takes in the time and
- * order of each thing that ran and every fact that was reported, so two runs that differ anywhere differ in it soon after.
+ * Always: time never goes back; of two things due at one moment, the one scheduled first comes first; the hash takes in
+ * the time and order of each thing that ran and every fact that was reported, so two runs that differ anywhere differ
+ * in it soon after.
  */
 import type { Link } from "../../src/events/index.ts";
 import { Clock } from "./clock.ts";
@@ -74,7 +76,10 @@ export class World {
     return this.#heap.size;
   }
 
-  /** The stream of one authority: "net", "pg", "nats", "clock", "process", "workload", "faults", "ids", or a part: "ids/node-1". */
+  /**
+   * The stream of one authority: "net", "pg", "nats", "clock", "process", "workload", "faults", "ids", or a part:
+   * "ids/node-1".
+   */
   random(authority: string): Stream {
     const known = this.#streams.get(authority);
     if (known !== undefined) return known;

@@ -1,6 +1,6 @@
 /**
- * Changed sources: takes sentences of the product away as their modules are loaded, so that a test or a simulation runs without them.
- * No file is edited.
+ * Changed sources: takes sentences of the product away as their modules are loaded, so that a test or a simulation runs
+ * without them. No file is edited.
  */
 import { registerHooks } from "node:module";
 

@@ -1,4 +1,6 @@
-/** Mutated test: runs one test file without a rule of the product, in the file's own process and in all that it starts. */
+/**
+ * Mutated test: runs one test file without a rule of the product, in the file's own process and in all that it starts.
+ */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

@@ -1,4 +1,6 @@
-/** Test mutants of the store: what shows that a lease is lost or that an event is durable (test-mutants.ts). Pure data. */
+/**
+ * Test mutants of the store: what shows that a lease is lost or that an event is durable (test-mutants.ts). Pure data.
+ */
 import type { TestMutant } from "./test-mutant.ts";
 
 const continuityTest = "test/replication/log/continuity.test.ts";

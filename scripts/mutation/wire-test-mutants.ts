@@ -1,4 +1,7 @@
-/** Test mutants of what strangers and other members send: bytes, boots, claims, records and calls (test-mutants.ts). Pure data. */
+/**
+ * Test mutants of what strangers and other members send: bytes, boots, claims, records and calls (test-mutants.ts).
+ * Pure data.
+ */
 import type { TestMutant } from "./test-mutant.ts";
 
 const nodeKeyTest = "test/replication/wire/node-key.test.ts";

@@ -1,8 +1,8 @@
 /**
  * Mutants of the policy evaluator: each takes one rule of the language away, and some test has to notice. Pure data.
  *
- * Each names the sentence that keeps the rule and what stands there without it; when a sentence changes, the mutant refuses to run
- * (test/auth/authorize/mutants.test.ts).
+ * Each names the sentence that keeps the rule and what stands there without it; when a sentence changes, the mutant
+ * refuses to run (test/auth/authorize/mutants.test.ts).
  */
 export type PolicyMutant = Readonly<{ file: string; take: string; put: string; meaning: string }>;
 

@@ -1,6 +1,7 @@
 /**
- * Fuzzing of answers: what an upstream says is put together of pieces that are sound, odd or none of HTTP, ended or broken off, and told
- * to callers of both protocols. Whatever comes of it for them, this node outlives it, keeps nothing of it, and answers the next one.
+ * Fuzzing of answers: what an upstream says is put together of pieces that are sound, odd or none of HTTP, ended or
+ * broken off, and told to callers of both protocols. Whatever comes of it for them, this node outlives it, keeps
+ * nothing of it, and answers the next one.
  *
  *   FUZZ_SEED=… FUZZ_PATH=… FUZZ_RUNS=… node test/attacks/answers-fuzz.test.ts     a failure prints the first two
  */

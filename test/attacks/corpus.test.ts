@@ -1,7 +1,7 @@
 /**
- * The corpus: requests that two readers could read in two ways, statements about who is asking, and credentials, each byte by byte on a
- * connection of its own, over plain TCP and TLS, in front of Node and nginx. Behind each stands another request, so that a
- * connection which is out of step shows.
+ * The corpus: requests that two readers could read in two ways, statements about who is asking, and credentials, each
+ * byte by byte on a connection of its own, over plain TCP and TLS, in front of Node and nginx. Behind each stands
+ * another request, so that a connection which is out of step shows.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

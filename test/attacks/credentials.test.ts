@@ -1,4 +1,7 @@
-/** Credentials of ours stay here where the connection becomes another protocol's: WebSocket handshakes and tunnels. (The corpus has the rest.) */
+/**
+ * Credentials of ours stay here where the connection becomes another protocol's: WebSocket handshakes and tunnels. (The
+ * corpus has the rest.)
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";

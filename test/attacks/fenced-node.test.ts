@@ -1,6 +1,6 @@
 /**
- * A node that has lost touch hears of no revocation. Its receipts count it as fenced off after a while, so from then on it
- * must say nothing of anybody: neither on routes nor beside them.
+ * A node that has lost touch hears of no revocation. Its receipts count it as fenced off after a while, so from then on
+ * it must say nothing of anybody: neither on routes nor beside them.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** Frames of HTTP/2 that cost the caller nothing and us much. The connection ends or what it may cost is bounded; others are served. */
+/**
+ * Frames of HTTP/2 that cost the caller nothing and us much. The connection ends or what it may cost is bounded; others
+ * are served.
+ */
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { after, afterEach, before, describe, test } from "node:test";

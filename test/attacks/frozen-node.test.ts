@@ -1,6 +1,6 @@
 /**
- * A node that is frozen sends no more than what its kernel held, one that wakes past its lease no more than what it had queued, and a
- * node that is killed sends nothing: what docs/receipts.md says of a fenced node.
+ * A node that is frozen sends no more than what its kernel held, one that wakes past its lease no more than what it had
+ * queued, and a node that is killed sends nothing: what docs/receipts.md says of a fenced node.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -102,7 +102,10 @@ test("the kernel of a killed node sends nothing", { skip }, async (t) => {
   assert.ok(late <= 0, `${late} bytes came from a killed node`);
 });
 
-/** What a process may have queued of an HTTP/1.1 connection, and of each stream of an HTTP/2 connection, as stated in docs/receipts.md. */
+/**
+ * What a process may have queued of an HTTP/1.1 connection, and of each stream of an HTTP/2 connection, as stated in
+ * docs/receipts.md.
+ */
 const queuedBytesMax = 131_072;
 /** Of TLS, HTTP/2 and chunked coding. */
 const framingShare = 1.05;

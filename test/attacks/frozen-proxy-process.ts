@@ -1,9 +1,10 @@
 /**
- * A proxy in a process of its own, which a test freezes or kills: `/` pours without end, any other path is 30 MB at once.
+ * A proxy in a process of its own, which a test freezes or kills: `/` pours without end, any other path is 30 MB at
+ * once.
  *
- * Its argument is "plain" (default) or "tls". Prints one line of JSON with its port and the warnings of its start. Then it takes lines on
- * its standard input, and prints a line when each is done: "revoke <session>", or "expire", which ends its lease half a second
- * later.
+ * Its argument is "plain" (default) or "tls". Prints one line of JSON with its port and the warnings of its start. Then
+ * it takes lines on its standard input, and prints a line when each is done: "revoke <session>", or "expire", which
+ * ends its lease half a second later.
  */
 import { createInterface } from "node:readline";
 import { cookieOf, revokedSession, routeTo, signedIn, startRig, startUpstream } from "../proxy/support.ts";

@@ -1,7 +1,8 @@
 /**
- * Fuzzing on raw sockets: sound requests with something done to their bytes, pipelined, in pieces. Whatever comes of it, the oracle holds:
- * what reached the upstream is what was permitted. And a second reading by the narrowest rules holds: of what the strict reader
- * takes for requests, in that order, the decisions are a beginning, and no answer is given that nobody asked for.
+ * Fuzzing on raw sockets: sound requests with something done to their bytes, pipelined, in pieces. Whatever comes of
+ * it, the oracle holds: what reached the upstream is what was permitted. And a second reading by the narrowest rules
+ * holds: of what the strict reader takes for requests, in that order, the decisions are a beginning, and no answer is
+ * given that nobody asked for.
  *
  *   FUZZ_SEED=… FUZZ_PATH=… FUZZ_RUNS=… node test/attacks/fuzz.test.ts     a failure prints the first two
  */

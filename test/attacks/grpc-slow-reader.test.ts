@@ -1,6 +1,7 @@
 /**
- * A gRPC stream whose caller stops reading: grpc-js on both sides, and a relay before the caller that counts what comes from the proxy.
- * No message leaves after a cut was reported, whether the caller stops in its program or with its whole process.
+ * A gRPC stream whose caller stops reading: grpc-js on both sides, and a relay before the caller that counts what comes
+ * from the proxy. No message leaves after a cut was reported, whether the caller stops in its program or with its whole
+ * process.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";

@@ -1,4 +1,6 @@
-/** A service of HTTP/2 that was taken over: frames by hand, to a proxy that carries the answer to a caller of HTTP/1.1. */
+/**
+ * A service of HTTP/2 that was taken over: frames by hand, to a proxy that carries the answer to a caller of HTTP/1.1.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";

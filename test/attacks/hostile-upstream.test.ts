@@ -1,6 +1,7 @@
 /**
- * A service behind that was taken over: what it says to one caller must not become what another is told, nor may it fill this node. Its
- * connections are used for everybody, so an answer that nobody asked for is the way from one person to the next.
+ * A service behind that was taken over: what it says to one caller must not become what another is told, nor may it
+ * fill this node. Its connections are used for everybody, so an answer that nobody asked for is the way from one person
+ * to the next.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -55,7 +56,10 @@ async function rigTo(t: TestContext, port: number, parts: Parameters<typeof rout
   return rig;
 }
 
-/** What the attacker's own request is answered with, and how it is asked. Whatever follows the answer is for somebody else. */
+/**
+ * What the attacker's own request is answered with, and how it is asked. Whatever follows the answer is for somebody
+ * else.
+ */
 const desyncs: Readonly<Record<string, readonly [answer: string, method?: string]>> = {
   "an answer that nobody asked for, behind a good one": [answerOf("fine") + poison],
   "the beginning of an answer that nobody asked for": [`${answerOf("fine")}HTTP/1.1 404 Not Found\r\nX-Rest: `],

@@ -1,6 +1,6 @@
 /**
- * The corpus of HTTP/2, frame by frame, over TLS and plain with prior knowledge, in front of Node and nginx. Behind what was not the end
- * of its connection, another request is asked on it.
+ * The corpus of HTTP/2, frame by frame, over TLS and plain with prior knowledge, in front of Node and nginx. Behind
+ * what was not the end of its connection, another request is asked on it.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

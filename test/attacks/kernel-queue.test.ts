@@ -1,6 +1,7 @@
 /**
- * No byte leaves after a cut was reported, whatever the proxy's kernel held: for slow callers of every protocol, for answers that were
- * complete in the process, and for uploads. The kernel's own table tells what it still holds of a connection.
+ * No byte leaves after a cut was reported, whatever the proxy's kernel held: for slow callers of every protocol, for
+ * answers that were complete in the process, and for uploads. The kernel's own table tells what it still holds of a
+ * connection.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -41,7 +42,10 @@ import { waitFor } from "../support/wait-for.ts";
 /** What the kernel of the proxy may hold of one connection: docs/receipts.md. */
 const heldBytesMax = 81_920;
 
-/** PING and RST_STREAM of HTTP/2, which elicit an acknowledgement or come behind what was cut. They carry nothing of an answer. */
+/**
+ * PING and RST_STREAM of HTTP/2, which elicit an acknowledgement or come behind what was cut. They carry nothing of an
+ * answer.
+ */
 const controlBytesMax = 100;
 
 /** Reads at a rate, as a caller behind a thin line does. @returns stops it */
@@ -188,7 +192,9 @@ for (const transport of transports)
       await assertNothingLeaves(socket, rig, session);
     });
 
-    /** Asks for small answers one by one, until the caller's kernel is full and the last answer stays in the proxy's. */
+    /**
+     * Asks for small answers one by one, until the caller's kernel is full and the last answer stays in the proxy's.
+     */
     async function askUntilHeld(alpn: string, opening: (socket: Socket, session: number) => () => void): Promise<void> {
       const session = ++n;
       await rig.apply(signedIn(session));
@@ -369,7 +375,10 @@ describe("a slow caller that holds a connection of its own", { skip }, () => {
       socket.destroy();
     });
 
-  /** While Node writes to an HTTP/2 connection it reads nothing of it, so the kernel alone may hold the end of the upload. */
+  /**
+   * While Node writes to an HTTP/2 connection it reads nothing of it, so the kernel alone may hold the end of the
+   * upload.
+   */
   async function fillByParts(held: () => number, sendPart: () => void): Promise<void> {
     let last = 0;
     let same = 0;

@@ -1,6 +1,6 @@
 /**
- * Callers that leave behind an upload that is held back: by an end (FIN) that nobody has read as far as, or by a reset. What an upstream
- * does for them is over within a second or so, and the places that they took are free.
+ * Callers that leave behind an upload that is held back: by an end (FIN) that nobody has read as far as, or by a reset.
+ * What an upstream does for them is over within a second or so, and the places that they took are free.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -83,7 +83,9 @@ const plainly = (socket: Socket): Sender => ({
   send: (chunk, sent) => socket.write(chunk, () => sent()),
 });
 
-/** Sends until something waits at the proxy that it does not read, and nothing here: then an end can arrive behind it. */
+/**
+ * Sends until something waits at the proxy that it does not read, and nothing here: then an end can arrive behind it.
+ */
 async function untilHeld(port: number, { under, send }: Sender, { sockets }: Deaf): Promise<void> {
   let pending = 0;
   const more = (bytes: number): void => {

@@ -1,4 +1,7 @@
-/** A thousand live streams of a hundred people: who leaves a group loses exactly what the group opens. 10,000: chaos/live-cut.ts. */
+/**
+ * A thousand live streams of a hundred people: who leaves a group loses exactly what the group opens. 10,000:
+ * chaos/live-cut.ts.
+ */
 import { test } from "node:test";
 import { cutAmong, leaseEnds, lifetimeEnds } from "./live/check.ts";
 

@@ -1,4 +1,7 @@
-/** Bodies that are longer than a route takes: 413 whatever says or hides their length, and never the whole of one at the upstream. */
+/**
+ * Bodies that are longer than a route takes: 413 whatever says or hides their length, and never the whole of one at the
+ * upstream.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";

@@ -1,4 +1,7 @@
-/** Statuses that HTTP does not have, and those that have no body although their upstream says so: told by one upstream to callers of both protocols. */
+/**
+ * Statuses that HTTP does not have, and those that have no body although their upstream says so: told by one upstream
+ * to callers of both protocols.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:http2";

@@ -1,10 +1,10 @@
 /**
- * One connection: whatever was asked on it before, and whatever has happened meanwhile, a request is decided, forwarded, answered and
- * recorded as if it were the first of a connection of its own.
+ * One connection: whatever was asked on it before, and whatever has happened meanwhile, a request is decided,
+ * forwarded, answered and recorded as if it were the first of a connection of its own.
  *
- * The same requests go, in a random order, over one kept connection and each over a fresh one; between them sessions end, groups and
- * routes change, the lease runs out. Both must come to the same, byte by byte, but for ids and times; and every answer belongs to its
- * request, also where the upstream says more than it was asked for.
+ * The same requests go, in a random order, over one kept connection and each over a fresh one; between them sessions
+ * end, groups and routes change, the lease runs out. Both must come to the same, byte by byte, but for ids and times;
+ * and every answer belongs to its request, also where the upstream says more than it was asked for.
  */
 import assert from "node:assert/strict";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
@@ -21,7 +21,9 @@ import { waitFor } from "../support/wait-for.ts";
 
 type Witness = Readonly<{ port: number; seen: readonly StrictMessage[]; close(): Promise<void> }>;
 
-/** What stands between the first line and the body; the same lines come again and again, with other statuses and bodies. */
+/**
+ * What stands between the first line and the body; the same lines come again and again, with other statuses and bodies.
+ */
 const answers: readonly ((target: string, isHead: boolean) => string)[] = [
   (target, isHead) => sized("200 OK", ["Set-Cookie: of=it; Path=/"], isHead ? "" : target, target.length),
   (target, isHead) => sized("404 Not Found", ["Set-Cookie: of=it; Path=/"], isHead ? "" : target, target.length),
@@ -319,7 +321,8 @@ test(
               outcomes.push(essence(answer, seen, rig.records.slice(recordsBefore)));
               for (const { target } of seen) {
                 reached++;
-                // Both ways share the connections to the upstream, so what is said of its answers is held against the routes in force.
+                // Both ways share the connections to the upstream, so what is said of its answers is held against the
+                // routes in force.
                 if (answer !== undefined) assert.deepEqual(valuesIn(answer.lines, "x-s"), stripped ? ["1"] : []);
                 if (one.method !== "HEAD" && answer !== undefined && answer.status === 200)
                   assert.equal(answer.body, target, "an answer of another request");

@@ -1,10 +1,11 @@
 /**
  * Oracle: what two real upstreams saw, held against what was decided.
  *
- * A Node server in its most lenient setting, of which every byte is kept, and nginx, which writes down how it read each request. After
- * every attack, whatever was sent: each request that an upstream read belongs to one permit, by its request id; its method,
- * host and path are those of the decision record; who it says is asking is whom the record names; no name but ours could be taken
- * for a statement about that; no credential of ours is in the bytes; and nothing stands on the connection that is no request.
+ * A Node server in its most lenient setting, of which every byte is kept, and nginx, which writes down how it read each
+ * request. After every attack, whatever was sent: each request that an upstream read belongs to one permit, by its
+ * request id; its method, host and path are those of the decision record; who it says is asking is whom the record
+ * names; no name but ours could be taken for a statement about that; no credential of ours is in the bytes; and nothing
+ * stands on the connection that is no request.
  */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";

@@ -1,6 +1,6 @@
 /**
- * Orderly ends while the kernel discards what a closed connection holds: a caller that reads slowly receives all of an answer, also
- * from a node that drains, and a caller that takes nothing does not keep a node from going.
+ * Orderly ends while the kernel discards what a closed connection holds: a caller that reads slowly receives all of an
+ * answer, also from a node that drains, and a caller that takes nothing does not keep a node from going.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -47,7 +47,9 @@ const get = (more = ""): string => `GET / HTTP/1.1\r\nHost: app.localhost\r\n${m
 const line = [":method", "GET", ":scheme", "http", ":authority", "app.localhost", ":path", "/"];
 const heldFor = (socket: Socket, rig: Rig): number => queuesAt(rig.port, socket.localPort ?? 0).unacked ?? 0;
 
-/** Asks until the kernels are full and the proxy has written its last answer in full. @returns how many were asked for */
+/**
+ * Asks until the kernels are full and the proxy has written its last answer in full. @returns how many were asked for
+ */
 async function askUntilHeld(socket: Socket, rig: Rig, askOnce: () => void): Promise<number> {
   let asked = 0;
   let last = 0;

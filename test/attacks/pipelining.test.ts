@@ -1,4 +1,7 @@
-/** Requests that come before the one in front of them is answered: they may not harm the node, its upstreams or each other. */
+/**
+ * Requests that come before the one in front of them is answered: they may not harm the node, its upstreams or each
+ * other.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";

@@ -1,6 +1,6 @@
 /**
- * Servers that answer with a redirect to an address inside: whatever we ask for ourselves, we take from whom we asked or not at all.
- * Only a caller is told of a redirect, and goes there by itself or not.
+ * Servers that answer with a redirect to an address inside: whatever we ask for ourselves, we take from whom we asked
+ * or not at all. Only a caller is told of a redirect, and goes there by itself or not.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";

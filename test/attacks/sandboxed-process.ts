@@ -1,4 +1,7 @@
-/** A process whose seccomp filter refuses one request of `ioctl` (SIOCOUTQ). Prints what it knows of its kernel's send queues. */
+/**
+ * A process whose seccomp filter refuses one request of `ioctl` (SIOCOUTQ). Prints what it knows of its kernel's send
+ * queues.
+ */
 const ffi = process.getBuiltinModule("node:ffi");
 const library = ffi.dlopen(null, {
   prctl: { arguments: ["i32", "u64", "pointer", "u64", "u64"], return: "i32" },

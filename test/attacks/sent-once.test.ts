@@ -1,4 +1,7 @@
-/** A request that may have had an effect is sent once, however an upstream breaks its connections: before, while or after it is asked. */
+/**
+ * A request that may have had an effect is sent once, however an upstream breaks its connections: before, while or
+ * after it is asked.
+ */
 import assert from "node:assert/strict";
 import { Agent, request } from "node:http";
 import { type AddressInfo, createServer, type Socket } from "node:net";

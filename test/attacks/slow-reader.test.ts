@@ -1,6 +1,6 @@
 /**
- * A cut discards what waits for a caller that does not read, in this process and in its kernel. What the caller's own kernel has
- * received before is all that the caller can still read. The kernel itself says how much that is.
+ * A cut discards what waits for a caller that does not read, in this process and in its kernel. What the caller's own
+ * kernel has received before is all that the caller can still read. The kernel itself says how much that is.
  */
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
@@ -101,7 +101,9 @@ for (const transport of ["plain", "tls"] as const) {
       return socket;
     }
 
-    /** Cuts, then reads all there is. @returns how much more came than the caller's kernel had received before the cut */
+    /**
+     * Cuts, then reads all there is. @returns how much more came than the caller's kernel had received before the cut
+     */
     async function cutAndRead(socket: Socket, session: number): Promise<number> {
       const { unacked, received } = queuesOf(socket, rig.port);
       assert.ok(unacked > 0, "the kernel of the proxy holds something");

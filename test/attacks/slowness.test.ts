@@ -1,4 +1,7 @@
-/** Callers that are slow on purpose: in asking, in sending and in reading. Each loses its connection in the end, and nobody else does. */
+/**
+ * Callers that are slow on purpose: in asking, in sending and in reading. Each loses its connection in the end, and
+ * nobody else does.
+ */
 import assert from "node:assert/strict";
 import { connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";

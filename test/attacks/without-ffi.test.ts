@@ -1,6 +1,6 @@
 /**
- * A node whose Node has no `node:ffi` says so at its start. Its cuts reset connections of HTTP/1, which discards what the kernel holds;
- * of an HTTP/2 stream the kernel still sends what it held: what docs/receipts.md says of such a node.
+ * A node whose Node has no `node:ffi` says so at its start. Its cuts reset connections of HTTP/1, which discards what
+ * the kernel holds; of an HTTP/2 stream the kernel still sends what it held: what docs/receipts.md says of such a node.
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";

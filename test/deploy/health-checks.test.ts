@@ -1,4 +1,7 @@
-/** The balancer settings of docs/operations.md, taken from the page: HAProxy routes by them, nginx accepts them, the YAML parses. */
+/**
+ * The balancer settings of docs/operations.md, taken from the page: HAProxy routes by them, nginx accepts them, the
+ * YAML parses.
+ */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";

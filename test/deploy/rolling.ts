@@ -1,6 +1,7 @@
 /**
- * Two proxies that are restarted one after the other behind a real balancer, and callers that count what failed: HTTP/1.1 with
- * connections that are kept, HTTP/2, and gRPC. Everything is a process of its own but the callers and the services behind.
+ * Two proxies that are restarted one after the other behind a real balancer, and callers that count what failed:
+ * HTTP/1.1 with connections that are kept, HTTP/2, and gRPC. Everything is a process of its own but the callers and the
+ * services behind.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -220,7 +221,10 @@ export function startLoad(t: TestContext, { port, ca }: Pick<Pair, "port" | "ca"
 
 type Answer = Readonly<{ status: number; body: string; grpcStatus: string }>;
 
-/** Keeps one connection, and heeds GOAWAY: what it says was not looked at is asked again on another one (RFC 9113 §6.8, §8.7). */
+/**
+ * Keeps one connection, and heeds GOAWAY: what it says was not looked at is asked again on another one (RFC 9113 §6.8,
+ * §8.7).
+ */
 class Http2Caller {
   #session: ClientHttp2Session | undefined;
   readonly #at: Readonly<{ host: string; port: number; servername: string; ca: string }>;
@@ -300,7 +304,10 @@ export async function restartAll({ proxies, start }: Pair, load: Load): Promise<
   await answersOfAll(30);
 }
 
-/** A process that the machine did not let run permits nothing for a moment: that is promised, and not what is asked here. */
+/**
+ * A process that the machine did not let run permits nothing for a moment: that is promised, and not what is asked
+ * here.
+ */
 export function unexpected({ proxies }: Pair, { failures }: Load): readonly string[] {
   const paused = proxies.some(({ child }) => child?.log().includes("did not run"));
   return failures.filter((failure) => !(paused && /: 503 |: 200 14/.test(failure)));

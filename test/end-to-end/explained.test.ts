@@ -1,6 +1,6 @@
 /**
- * Why was I refused? In a real Chromium against a real `cardea dev`: the page names the request, and `cardea audit explain` names the rule,
- * the criterion, the fact, and the event that set it. `SCREENSHOTS=<folder>` keeps pictures.
+ * Why was I refused? In a real Chromium against a real `cardea dev`: the page names the request, and `cardea audit
+ * explain` names the rule, the criterion, the fact, and the event that set it. `SCREENSHOTS=<folder>` keeps pictures.
  */
 import assert from "node:assert/strict";
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
- * What pomerium-cli puts on the wire, byte for byte, against a real `cardea dev`: login by a browser, TCP by CONNECT, UDP by CONNECT-UDP over
- * HTTP/1.1, the list of routes, and the check of a Kubernetes credential (docs/pomerium-behaviour.md §4). It is Go's
+ * What pomerium-cli puts on the wire, byte for byte, against a real `cardea dev`: login by a browser, TCP by CONNECT,
+ * UDP by CONNECT-UDP over HTTP/1.1, the list of routes, and the check of a Kubernetes credential
+ * (docs/pomerium-behaviour.md §4). It is Go's
  * `net/http`; the tool itself is in no package that could be installed here.
  */
 import assert from "node:assert/strict";
@@ -53,7 +54,9 @@ const goConnectUdp = (host: string, port: number, jwt: string): string =>
   goRequest(`GET /.well-known/masque/udp/${host}/${port}/`, `${host}:${port}`, {
     ...{ Authorization: `Pomerium ${jwt}`, "Capsule-Protocol": "?1", Connection: "Upgrade", Upgrade: "connect-udp" },
   });
-/** `http3.WriteCapsule(w, 0, data)`: type and length as QUIC's variable integers, then context id 0 and the datagram. */
+/**
+ * `http3.WriteCapsule(w, 0, data)`: type and length as QUIC's variable integers, then context id 0 and the datagram.
+ */
 const capsule = (datagram: string): Buffer =>
   Buffer.concat([Buffer.from([0x00, datagram.length + 1, 0x00]), Buffer.from(datagram)]);
 

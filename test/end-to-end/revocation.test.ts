@@ -1,6 +1,7 @@
 /**
- * The story of the first try, in a real Chromium against a real `cardea dev`: sign in, be revoked from another terminal, see the
- * clock stop, be asked to sign in; and somebody who has no right is told why. `SCREENSHOTS=<folder>` keeps pictures.
+ * The story of the first try, in a real Chromium against a real `cardea dev`: sign in, be revoked from another
+ * terminal, see the clock stop, be asked to sign in; and somebody who has no right is told why. `SCREENSHOTS=<folder>`
+ * keeps pictures.
  */
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
- * `cardea tcp`, `ssh-proxy` and `token` as a person uses them: the first connection opens a browser, once for all that wait. One sign-in
- * serves every process and every TCP host, and is replaced only when its own proxy does not accept it any more. git and curl are real.
+ * `cardea tcp`, `ssh-proxy` and `token` as a person uses them: the first connection opens a browser, once for all that
+ * wait. One sign-in serves every process and every TCP host, and is replaced only when its own proxy does not accept it
+ * any more. git and curl are real.
  */
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";

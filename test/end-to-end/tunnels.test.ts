@@ -1,6 +1,6 @@
 /**
- * What is not HTTP, through a real `cardea dev` and our own client: sign-in in a real Chromium, then a real psql, ssh, redis-like
- * and UDP service; and what a revocation does to them while they run.
+ * What is not HTTP, through a real `cardea dev` and our own client: sign-in in a real Chromium, then a real psql, ssh,
+ * redis-like and UDP service; and what a revocation does to them while they run.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -41,7 +41,10 @@ function start(command: string, args: readonly string[], env: Record<string, str
   return { child, said: () => said, ended: once(child, "close").then(([code]) => code as number | null) };
 }
 
-/** As a person does who is told to try again: a node that its machine stopped for a moment permits nobody before its next grant. */
+/**
+ * As a person does who is told to try again: a node that its machine stopped for a moment permits nobody before its
+ * next grant.
+ */
 async function untilDone(what: string, begin: () => Run): Promise<Run> {
   return waitFor(`${what} to pass`, async () => {
     const run = begin();

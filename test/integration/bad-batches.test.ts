@@ -1,7 +1,7 @@
 /**
- * Batches and pages that are signed by the cluster's own key and whose hashes are wrong, over real NATS and HTTP: a broker gone mad, or one
- * who reads `shared_secret`. Not who says it, but that it chains, is what a node goes by: it applies nothing of it, says what it refused,
- * keeps what it had, and goes on with what is sound.
+ * Batches and pages that are signed by the cluster's own key and whose hashes are wrong, over real NATS and HTTP: a
+ * broker gone mad, or one who reads `shared_secret`. Not who says it, but that it chains, is what a node goes by: it
+ * applies nothing of it, says what it refused, keeps what it had, and goes on with what is sound.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";

@@ -1,6 +1,7 @@
 /**
- * Brokers on a real Postgres: many callers through two brokers while the leader is cut off, hands over, or loses its server.
- * Whatever happens, an answer of success is in the log exactly once, and nobody is told of a failure that did not happen.
+ * Brokers on a real Postgres: many callers through two brokers while the leader is cut off, hands over, or loses its
+ * server. Whatever happens, an answer of success is in the log exactly once, and nobody is told of a failure that did
+ * not happen.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";

@@ -1,7 +1,7 @@
 /**
- * What the Postgres log calls synchronous, on a primary with a standby, while an operator empties `synchronous_standby_names` and sets
- * them again: a commit that Postgres released early, without a warning, is never called synchronous, and a failover loses nothing
- * that was.
+ * What the Postgres log calls synchronous, on a primary with a standby, while an operator empties
+ * `synchronous_standby_names` and sets them again: a commit that Postgres released early, without a warning, is never
+ * called synchronous, and a failover loses nothing that was.
  */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";

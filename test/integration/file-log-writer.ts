@@ -1,6 +1,6 @@
 /**
- * A broker of one, on a file log, until it is killed: appends without end, and prints each command id once it is acknowledged. Run as
- * a process of its own.
+ * A broker of one, on a file log, until it is killed: appends without end, and prints each command id once it is
+ * acknowledged. Run as a process of its own.
  */
 import { writeSync } from "node:fs";
 import { openSqliteLog } from "../../src/replication/index.ts";

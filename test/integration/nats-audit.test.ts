@@ -1,4 +1,7 @@
-/** Audit over a real NATS server: what is recorded arrives, once and in order, whatever happens to the server and its stream. */
+/**
+ * Audit over a real NATS server: what is recorded arrives, once and in order, whatever happens to the server and its
+ * stream.
+ */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";

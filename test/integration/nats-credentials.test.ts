@@ -1,6 +1,7 @@
 /**
- * NATS with credentials in a file (JWT and nkey), as a NATS with accounts wants them: they are changed in place while everything runs, and
- * whoever is connected goes on with the new ones when the server takes the old ones no more. A real server.
+ * NATS with credentials in a file (JWT and nkey), as a NATS with accounts wants them: they are changed in place while
+ * everything runs, and whoever is connected goes on with the new ones when the server takes the old ones no more. A
+ * real server.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * The Postgres log over a failover to a synchronous standby: nothing that was acknowledged is lost, the new primary is found, and an
- * old primary that comes back is believed in nothing.
+ * The Postgres log over a failover to a synchronous standby: nothing that was acknowledged is lost, the new primary is
+ * found, and an old primary that comes back is believed in nothing.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

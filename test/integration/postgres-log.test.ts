@@ -1,6 +1,6 @@
 /**
- * The Postgres log on a server that cancels, stalls, dies, stands by and is upgraded: what a write's outcome may be called
- * (docs/protocol.md §3.2), and what readers may see of it (docs/protocol.md §3.3).
+ * The Postgres log on a server that cancels, stalls, dies, stands by and is upgraded: what a write's outcome may be
+ * called (docs/protocol.md §3.2), and what readers may see of it (docs/protocol.md §3.3).
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -244,7 +244,8 @@ test("a paused server is given up on: writes in flight are indeterminate, later 
     await server.resume();
   }
   const next = await waitFor("the epoch to open", () => LogWriter.open(log).catch(() => undefined));
-  // What was sent before the pause may arrive after the epoch has opened: then it is fenced. Either way there is one answer.
+  // What was sent before the pause may arrive after the epoch has opened: then it is fenced. Either way there is one
+  // answer.
   const found = await log.findCommand(commandId);
   const again = await next.append([{ commandId, events: [aSession()] }]);
   assert.equal(again.type, found === undefined ? "appended" : "duplicate-command");

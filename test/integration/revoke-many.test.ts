@@ -1,6 +1,7 @@
 /**
- * Ten thousand sessions at once, where it is hard: a real Postgres, a broker asked over HTTP, two nodes that follow it, with the bounds
- * that a cluster runs with. One batch, one receipt; and all sessions of a user are one event, however many they are.
+ * Ten thousand sessions at once, where it is hard: a real Postgres, a broker asked over HTTP, two nodes that follow it,
+ * with the bounds that a cluster runs with. One batch, one receipt; and all sessions of a user are one event, however
+ * many they are.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,5 +1,6 @@
 /**
- * Service suite: what tests may rely on when they start Postgres and NATS, from local binaries and from containers alike.
+ * Service suite: what tests may rely on when they start Postgres and NATS, from local binaries and from containers
+ * alike.
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** A broker that is stopped (as by SIGSTOP or a suspended machine) in the middle of opening an epoch. Run as a process of its own. */
+/**
+ * A broker that is stopped (as by SIGSTOP or a suspended machine) in the middle of opening an epoch. Run as a process
+ * of its own.
+ */
 import { openPostgresLog } from "../../src/replication/index.ts";
 import { openEpochRequest } from "../support/log-writer.ts";
 

@@ -1,4 +1,7 @@
-/** The mutants of the tests still change what they say; `npm run mutate:tests` sees whether their tests fail without the rules. */
+/**
+ * The mutants of the tests still change what they say; `npm run mutate:tests` sees whether their tests fail without the
+ * rules.
+ */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";

@@ -1,7 +1,9 @@
 /**
- * Names that others depend on: what operators, older builds and stored data know of this program, collected from its sources.
+ * Names that others depend on: what operators, older builds and stored data know of this program, collected from its
+ * sources.
  *
- * Metrics, error codes and HTTP paths are collected as text; events, commands, reasons and measures from the code that defines them.
+ * Metrics, error codes and HTTP paths are collected as text; events, commands, reasons and measures from the code that
+ * defines them.
  */
 import { createHash } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * A gRPC client that asks as Envoy does. The interface is written down here once more, as a proto file, so that what the server
- * reads and writes is held against another reading of Envoy's documentation than its own.
+ * A gRPC client that asks as Envoy does. The interface is written down here once more, as a proto file, so that what
+ * the server reads and writes is held against another reading of Envoy's documentation than its own.
  */
 import {
   type CallOptions,

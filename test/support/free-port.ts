@@ -3,8 +3,8 @@
  *
  * Ports come from below the range that the system hands out for outgoing connections. Inside that range a client that
  * keeps dialling a server which is down could be given the server's own port, and would then be talking to itself.
- * No other test process is given the same one while this one lives. Against anybody else it is not reserved: whoever starts the server
- * tries again with another port when somebody was faster.
+ * No other test process is given the same one while this one lives. Against anybody else it is not reserved: whoever
+ * starts the server tries again with another port when somebody was faster.
  */
 import { randomInt } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

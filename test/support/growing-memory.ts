@@ -1,9 +1,10 @@
 /**
- * Growing memory: every Map, Set, cache and list of `src/` that lasts longer than the function that made it, and that something adds to
- * later.
+ * Growing memory: every Map, Set, cache and list of `src/` that lasts longer than the function that made it, and that
+ * something adds to later.
  *
- * The sources are formatted by one tool, so the indentation of a line is its nesting. A field of a class counts where a method adds to
- * it. A variable counts where a nested function adds to it that is not the callback of an array's method.
+ * The sources are formatted by one tool, so the indentation of a line is its nesting. A field of a class counts where a
+ * method adds to it. A variable counts where a nested function adds to it that is not the callback of an array's
+ * method.
  */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,8 +1,8 @@
 /**
  * Hostile NATS client: a client that may connect to NATS but holds no secret of the cluster.
  *
- * It hears everything on the cluster's subject, copies what it hears, and publishes messages that cost their receivers as
- * much as possible. Tests, `bench/hostile-nats.ts` and chaos use it.
+ * It hears everything on the cluster's subject, copies what it hears, and publishes messages that cost their receivers
+ * as much as possible. Tests, `bench/hostile-nats.ts` and chaos use it.
  */
 import { randomBytes } from "node:crypto";
 import { connect, headers, type MsgHdrs } from "@nats-io/transport-node";

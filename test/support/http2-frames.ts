@@ -1,8 +1,8 @@
 /**
  * HTTP/2 frames by hand: what a client that means harm sends, and what comes back. No library refuses anything here.
  *
- * Header fields are sent as literals without indexing and without Huffman coding (RFC 7541 §6.2.2), so every byte is the
- * caller's. Of what comes back, only the status is decoded: the other side is told to keep no dynamic table.
+ * Header fields are sent as literals without indexing and without Huffman coding (RFC 7541 §6.2.2), so every byte is
+ * the caller's. Of what comes back, only the status is decoded: the other side is told to keep no dynamic table.
  */
 import { once } from "node:events";
 import type { Socket } from "node:net";
@@ -87,7 +87,10 @@ export const initialWindow = (bytes: number): readonly [number, number] => [0x4,
 
 export type Frame = Readonly<{ type: number; flags: number; stream: number; payload: Buffer }>;
 
-/** A server's side of one connection, by hand: its settings are said when the preface has come, and every frame behind that is told of. */
+/**
+ * A server's side of one connection, by hand: its settings are said when the preface has come, and every frame behind
+ * that is told of.
+ */
 export function serveFrames(socket: Socket, onFrame: (frame: Frame) => void): void {
   let seen = Buffer.alloc(0);
   let greeted = false;

@@ -1,9 +1,9 @@
 /**
- * An API server of Kubernetes, as far as kubectl and a proxy in front of it need one: discovery, pods, who am I, and exec over
- * WebSocket (v5 and v4.channel.k8s.io) and over SPDY/3.1.
+ * An API server of Kubernetes, as far as kubectl and a proxy in front of it need one: discovery, pods, who am I, and
+ * exec over WebSocket (v5 and v4.channel.k8s.io) and over SPDY/3.1.
  *
- * It believes a service account's token, and whom that names: without `Impersonate-User` it acts for the service account itself, which
- * may do everything. Members of `eng` may list pods and run programs in them; nobody else may.
+ * It believes a service account's token, and whom that names: without `Impersonate-User` it acts for the service
+ * account itself, which may do everything. Members of `eng` may list pods and run programs in them; nobody else may.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,6 +1,7 @@
 /**
- * Log writer: the least that can write to an EventLog, for tests. It opens an epoch, encodes events at their places, chains
- * the hashes and keeps the head and the stream versions, as a broker's leader does, and it can be told to get any of that wrong.
+ * Log writer: the least that can write to an EventLog, for tests. It opens an epoch, encodes events at their places,
+ * chains the hashes and keeps the head and the stream versions, as a broker's leader does, and it can be told to get
+ * any of that wrong.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import {

@@ -1,4 +1,7 @@
-/** Member: one process of a small cluster, started from its configuration file and waited for until it says that it is ready. */
+/**
+ * Member: one process of a small cluster, started from its configuration file and waited for until it says that it is
+ * ready.
+ */
 import { Child } from "./child.ts";
 import { waitFor } from "./wait-for.ts";
 

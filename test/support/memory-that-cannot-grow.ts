@@ -1,6 +1,7 @@
 /**
- * Memory that cannot grow from outside: collections of `src/` that no caller, upstream, provider or other process can make larger than
- * the reason beside them allows. Everything else has a row in docs/limits.md; test/docs.test.ts compares.
+ * Memory that cannot grow from outside: collections of `src/` that no caller, upstream, provider or other process can
+ * make larger than the reason beside them allows. Everything else has a row in docs/limits.md; test/docs.test.ts
+ * compares.
  */
 export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
   "lasts for one call, and what the call reads has a bound of its own": [

@@ -61,7 +61,9 @@ export async function isHealthy(monitor: Readonly<{ host: string; port: number }
   return response.ok;
 }
 
-/** Whether one of the servers leads JetStream and hears all the others: only then is there a place for three replicas. */
+/**
+ * Whether one of the servers leads JetStream and hears all the others: only then is there a place for three replicas.
+ */
 export async function isComplete(monitors: readonly Readonly<{ host: string; port: number }>[]): Promise<boolean> {
   for (const { host, port } of monitors) {
     const response = await fetch(`http://${host}:${port}/jsz`, { signal: AbortSignal.timeout(2_000) });

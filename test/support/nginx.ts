@@ -1,8 +1,8 @@
 /**
  * nginx: a real one as an upstream that writes down how it understood every request, in its most gullible setting.
  *
- * It reads names with underscores and other odd characters as any other (`X_Pomerium` is then `X-Pomerium` to its variables), so
- * that a header which only looks like one of ours would show.
+ * It reads names with underscores and other odd characters as any other (`X_Pomerium` is then `X-Pomerium` to its
+ * variables), so that a header which only looks like one of ours would show.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";

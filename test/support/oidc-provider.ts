@@ -1,6 +1,6 @@
 /**
- * A real OpenID Connect provider (oidc-provider) on loopback, with as many clients as a test wants and no forms: whoever comes is the
- * person that the test has named.
+ * A real OpenID Connect provider (oidc-provider) on loopback, with as many clients as a test wants and no forms:
+ * whoever comes is the person that the test has named.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -16,7 +16,8 @@ export type TestProvider = Readonly<{
   /** Requests that it answered, by path. */
   asked: readonly string[];
   /**
-   * How it answers at the moment. `hold`: awaited before an answer of the token endpoint leaves, when the provider has already acted.
+   * How it answers at the moment. `hold`: awaited before an answer of the token endpoint leaves, when the provider has
+   * already acted.
    */
   state: { down: boolean; hold: () => Promise<unknown> };
   /** How often the token endpoint received each refresh token. */

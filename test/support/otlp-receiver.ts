@@ -1,8 +1,9 @@
 /**
- * OTLP receiver: takes traces as a collector does (OTLP/HTTP with the JSON encoding, POST /v1/traces), and keeps the spans.
+ * OTLP receiver: takes traces as a collector does (OTLP/HTTP with the JSON encoding, POST /v1/traces), and keeps the
+ * spans.
  *
- * It is strict about what the protocol says: method, path, content type, ids in hexadecimal, times as text, nothing unknown at the
- * top; what does not fit is answered 400 and kept as a complaint.
+ * It is strict about what the protocol says: method, path, content type, ids in hexadecimal, times as text, nothing
+ * unknown at the top; what does not fit is answered 400 and kept as a complaint.
  */
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,5 +1,6 @@
 /**
- * Postgres backup: a base backup and the archived WAL of a test server, and servers that are restored from them to a named point.
+ * Postgres backup: a base backup and the archived WAL of a test server, and servers that are restored from them to a
+ * named point.
  *
  * What an operator does by docs/operations.md, from the binaries of this machine.
  */
@@ -20,7 +21,10 @@ export type ArchivedPostgres = PostgresServer &
   Readonly<{
     /** Everything as it is now, in a folder of its own. */
     baseBackup(): Promise<string>;
-    /** A point to which it can be restored; when this returns, the WAL before it is archived. @param at absent: the first server */
+    /**
+     * A point to which it can be restored; when this returns, the WAL before it is archived. @param at absent: the
+     * first server
+     */
     restorePoint(name: string, at?: string): Promise<void>;
     /** Where the servers archive their WAL. */
     archive: string;

@@ -1,5 +1,6 @@
 /**
- * Postgres group: a primary and two standbys, and a failover as `cardea postgres promote` does it. The old primary may live on.
+ * Postgres group: a primary and two standbys, and a failover as `cardea postgres promote` does it. The old primary may
+ * live on.
  *
  * A group is one server to whoever is given its connection string: it names all three.
  */

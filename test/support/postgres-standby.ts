@@ -1,7 +1,9 @@
 /**
- * Postgres standby: a streaming copy of a test server, from the binaries of this machine, that can be detached and promoted.
+ * Postgres standby: a streaming copy of a test server, from the binaries of this machine, that can be detached and
+ * promoted.
  *
- * It shares roles, passwords and databases with its primary, as a physical copy does. Once promoted it is a server like any other.
+ * It shares roles, passwords and databases with its primary, as a physical copy does. Once promoted it is a server like
+ * any other.
  */
 import { execFile } from "node:child_process";
 import { chownSync } from "node:fs";

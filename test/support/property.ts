@@ -1,7 +1,8 @@
 /**
  * Property: fast-check with a fixed seed, so that a run says the same today and tomorrow, on every machine.
  *
- * `SEED=… npm test -- test/…` draws other cases. A failure prints its seed and its path; `SEED` with that seed draws the same ones again.
+ * `SEED=… npm test -- test/…` draws other cases. A failure prints its seed and its path; `SEED` with that seed draws
+ * the same ones again.
  */
 import fc from "fast-check";
 

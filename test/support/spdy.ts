@@ -1,6 +1,7 @@
 /**
- * SPDY/3.1, the server's side, as far as Kubernetes' exec speaks it (draft-mbelshe-httpbis-spdy-00): streams that the client opens, each
- * with compressed headers, data both ways, and pings. It is strict: what the draft forbids ends the connection.
+ * SPDY/3.1, the server's side, as far as Kubernetes' exec speaks it (draft-mbelshe-httpbis-spdy-00): streams that the
+ * client opens, each with compressed headers, data both ways, and pings. It is strict: what the draft forbids ends the
+ * connection.
  */
 import type { Duplex } from "node:stream";
 import { constants, createDeflate, createInflate, inflateSync } from "node:zlib";

@@ -1,8 +1,8 @@
 /**
  * Strict HTTP/1: a second reading of what went over a socket, by rules and not by a library.
  *
- * It shares nothing with the parser under test: RFC 9112 and RFC 9110, taken at their narrowest. Whatever a recipient may choose to
- * repair is an error here. Tests hold it against what the proxy took in, and against what it sent on.
+ * It shares nothing with the parser under test: RFC 9112 and RFC 9110, taken at their narrowest. Whatever a recipient
+ * may choose to repair is an error here. Tests hold it against what the proxy took in, and against what it sent on.
  */
 export type StrictMessage = Readonly<{
   /** Of a request. */

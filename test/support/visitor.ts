@@ -1,6 +1,6 @@
 /**
- * Visitor: a browser without scripts, for tests: keeps cookies as browsers do (host, domain, path, age, `__Host-`), follows
- * redirects or looks at each one, and connects `*.localhost` to loopback.
+ * Visitor: a browser without scripts, for tests: keeps cookies as browsers do (host, domain, path, age, `__Host-`),
+ * follows redirects or looks at each one, and connects `*.localhost` to loopback.
  */
 import { Agent, type Dispatcher, request } from "undici";
 

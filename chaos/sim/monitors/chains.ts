@@ -1,8 +1,8 @@
 /**
  * Chains: every event that any server ever wrote, as a tree. A place in it is one event with all that came before.
  *
- * Where two servers wrote different events behind the same place, the tree forks. Whether a place lies on the way to another
- * takes a step per fork, and there are few. Nothing here knows how the product compares links.
+ * Where two servers wrote different events behind the same place, the tree forks. Whether a place lies on the way to
+ * another takes a step per fork, and there are few. Nothing here knows how the product compares links.
  */
 import type { Epoch, Hash, Incarnation, Link, Position, Recorded } from "../../../src/events/index.ts";
 

@@ -1,4 +1,7 @@
-/** Commands: acknowledged ones are not lost, happen once, are answered alike, and keep the order in which they were asked (3, 9, 10). */
+/**
+ * Commands: acknowledged ones are not lost, happen once, are answered alike, and keep the order in which they were
+ * asked (3, 9, 10).
+ */
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
 import { told } from "./log-monitors.ts";
@@ -68,7 +71,9 @@ export function watchCommands(scene: Scene, losses: Losses): Monitor {
     }
   }
 
-  /** The log has let go of what the command made there: any later place says as much, and its own is not known any more. */
+  /**
+   * The log has let go of what the command made there: any later place says as much, and its own is not known any more.
+   */
   function isCover({ place }: Done, commandId: string): boolean {
     const there = (made.get(commandId) ?? []).find((each) => chains.contains(place, each.place));
     return there !== undefined && there.place !== place && there.place.link.position < first;

@@ -138,12 +138,16 @@ export function watchTokens(scene: Scene): Monitor {
   return { invariants: [28, 29], before: { decided: judge } };
 }
 
-/** What a node's clock may be off its leader's: 2 s that a lease allows, the travel of its grant, a step not yet seen. */
+/**
+ * What a node's clock may be off its leader's: 2 s that a lease allows, the travel of its grant, a step not yet seen.
+ */
 const clockSlackMs = 2_000 + 5_000 + 300;
 
 type Offset = { readonly ms: number; until: SimMs };
 
-/** 30: expiry, by true time. A node goes by its leader's clock, so for a window it may be off by as much as that was. */
+/**
+ * 30: expiry, by true time. A node goes by its leader's clock, so for a window it may be off by as much as that was.
+ */
 export function watchExpiry(scene: Scene): Monitor {
   const { findings, options } = scene;
   const offsets = new Map<ProcessName, Offset[]>();
@@ -200,7 +204,10 @@ export function barOf(scene: Scene, request: RequestView, node: NodeView, place:
   return scene.rights.bar(request.began.session, place) ?? routeBar(scene, request, node, place);
 }
 
-/** What the route alone says: who may use it, by the node's configuration and what the log says of the person at a place. */
+/**
+ * What the route alone says: who may use it, by the node's configuration and what the log says of the person at a
+ * place.
+ */
 export function routeBar(scene: Scene, request: RequestView, node: NodeView, place: Place): Bar | null {
   const { rights } = scene;
   const { session, route } = request.began;

@@ -1,7 +1,9 @@
 /**
- * Durability: a receipt that says `synchronous` is judged by what stands on the disks of the servers, and by every later failover.
+ * Durability: a receipt that says `synchronous` is judged by what stands on the disks of the servers, and by every
+ * later failover.
  *
- * Nothing that a server or a session says of itself is used: only what each server has flushed, and the names that were in force.
+ * Nothing that a server or a session says of itself is used: only what each server has flushed, and the names that were
+ * in force.
  */
 import type { Receipt } from "../../../src/replication/index.ts";
 import type { ProcessName, SimFact, SimFactOf } from "../facts.ts";
@@ -13,7 +15,10 @@ import type { Scene } from "./scene.ts";
 type Concluded = {
   readonly fact: SimFactOf<"receipt-answered">;
   readonly place: Place;
-  /** How many standbys the names asked for at a moment, since it was concluded, when that many held the place. Null: there was none. */
+  /**
+   * How many standbys the names asked for at a moment, since it was concluded, when that many held the place. Null:
+   * there was none.
+   */
   heldBy: number | null;
 };
 type Promised = Readonly<{ fact: SimFactOf<"receipt-signed">; place: Place; standbys: number }>;

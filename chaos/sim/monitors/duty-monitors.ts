@@ -1,4 +1,7 @@
-/** Duties of a leader: nothing of theirs is written in another epoch, what the log says of a snapshot is so, nothing goes too early (35). */
+/**
+ * Duties of a leader: nothing of theirs is written in another epoch, what the log says of a snapshot is so, nothing
+ * goes too early (35).
+ */
 import type { SimFactOf } from "../facts.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { told } from "./log-monitors.ts";
@@ -60,8 +63,9 @@ export function watchAnnounced(scene: Scene): Monitor {
 }
 
 /**
- * What goes stands in two snapshots on the disk of whoever lets go of it; the older one, or one before it, is whole and of the history of
- * the server that lets go: without the newest one the log could still be begun. By the disk as it was when the log was asked.
+ * What goes stands in two snapshots on the disk of whoever lets go of it; the older one, or one before it, is whole and
+ * of the history of the server that lets go: without the newest one the log could still be begun. By the disk as it was
+ * when the log was asked.
  */
 export function watchRetention(scene: Scene): Monitor {
   const { chains, findings } = scene;
@@ -101,7 +105,10 @@ export function watchRetention(scene: Scene): Monitor {
   };
 }
 
-/** 35: what a node with a lease from the leader has still to read stays. Who gets its lease from its region reads the region's copy. */
+/**
+ * 35: what a node with a lease from the leader has still to read stays. Who gets its lease from its region reads the
+ * region's copy.
+ */
 export function watchTruncation(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;
 

@@ -1,4 +1,7 @@
-/** Forks: what a node denied in a history that was lost stays denied by it, and comes back into the log (27); and nothing else does. */
+/**
+ * Forks: what a node denied in a history that was lost stays denied by it, and comes back into the log (27); and
+ * nothing else does.
+ */
 import { parseStream } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -78,7 +81,9 @@ export function watchForks(scene: Scene): Monitor {
     }
   }
 
-  /** The log lets the session in, or would take it, if its client wished for it once more: it has to know of the denial. */
+  /**
+   * The log lets the session in, or would take it, if its client wished for it once more: it has to know of the denial.
+   */
   function isOpen(id: string, at: SimMs): boolean {
     const bar = rights.bar(id, scene.head);
     if (bar === null || bar.place !== null) return bar === null;

@@ -1,8 +1,8 @@
 /**
  * Lease book: for each boot, as of which real moment it may count itself fresh at a place.
  *
- * Kept from what left and what arrived, in real time: a grant is worth the moment its renew left, once the node stands at or
- * behind the granted head. It knows nothing of how the product counts; a boot that was stopped, or that found its
+ * Kept from what left and what arrived, in real time: a grant is worth the moment its renew left, once the node stands
+ * at or behind the granted head. It knows nothing of how the product counts; a boot that was stopped, or that found its
  * projection to be of another history, is worth nothing before a renew that left afterwards.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
@@ -125,7 +125,8 @@ export class LeaseBook {
     const sentAt = this.#asOf(fact, renew);
     const head = this.#scene.find(fact.head);
     if (renew.at >= book.voidBefore && fact.epoch >= (book.newest?.epoch ?? 0) && this.#isOff(fact, sent)) {
-      // A clock that was set since is another one: what is off is the one that it was, and nothing follows for what was asked for later.
+      // A clock that was set since is another one: what is off is the one that it was, and nothing follows for what was
+      // asked for later.
       if ((this.#steps.get(fact.process) ?? 0) > renew.at) return renew;
       // Not fresh from now on; of its grace it may use what is left.
       const { deltaMs } = this.#scene.options;
@@ -150,7 +151,9 @@ export class LeaseBook {
     return Math.min(renew.at, aged ?? renew.at);
   }
 
-  /** When the renew left behind the lease that a grant by age was made from; undefined: the grant is the leader's own. */
+  /**
+   * When the renew left behind the lease that a grant by age was made from; undefined: the grant is the leader's own.
+   */
   restsOn(fact: SimFactOf<"grant-received">): SimMs | undefined {
     return (fact.agedMs ?? null) === null ? undefined : this.#aged.get(grantKey(fact));
   }
@@ -175,7 +178,10 @@ export class LeaseBook {
     return this.#books.get(process)?.waiting.some(({ fact }) => fact.at >= since) === true;
   }
 
-  /** Until when the boot may count itself within its window without this place, by what has reached it; null: not at all. */
+  /**
+   * Until when the boot may count itself within its window without this place, by what has reached it; null: not at
+   * all.
+   */
   mayDecideUntil(process: ProcessName, without: Place): SimMs | null {
     const node = this.#scene.nodes.get(process);
     const book = this.#books.get(process);

@@ -1,4 +1,7 @@
-/** Leases: who may decide, and until when (19, 20), and what that rests on: rows before grants, whole heads, true origins. */
+/**
+ * Leases: who may decide, and until when (19, 20), and what that rests on: rows before grants, whole heads, true
+ * origins.
+ */
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";
 import { answerKey, grantKey, type LeaseBook } from "./lease-book.ts";
@@ -95,7 +98,9 @@ export function watchGrants(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;
   const windows = new Map<string, Readonly<{ windowMs: number; fact: SimFactOf<"wrote"> }>[]>();
   const sent = new Map<string, SimFactOf<"grant-sent">>();
-  /** By age, where the leader's own answer to the same renew may have come too late for whoever answered in its place. */
+  /**
+   * By age, where the leader's own answer to the same renew may have come too late for whoever answered in its place.
+   */
   const aged = new Map<string, SimFactOf<"grant-sent">>();
   const renews = new Map<string, Readonly<{ fact: SimFactOf<"renew-sent">; head: Place }>>();
 

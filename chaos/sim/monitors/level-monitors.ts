@@ -1,6 +1,6 @@
 /**
- * Levels: what was finalized may be unreadable to older builds. Who cannot read it permits nothing behind it and leads nothing; and it is
- * not asked of the log while somebody who has a lease could not read it.
+ * Levels: what was finalized may be unreadable to older builds. Who cannot read it permits nothing behind it and leads
+ * nothing; and it is not asked of the log while somebody who has a lease could not read it.
  */
 import { builds, readsOf } from "../builds.ts";
 import type { SimFactOf } from "../facts.ts";

@@ -1,4 +1,7 @@
-/** Liveness: after the last fault everything comes together, and every question has an answer (26, 37). Judged at the end. */
+/**
+ * Liveness: after the last fault everything comes together, and every question has an answer (26, 37). Judged at the
+ * end.
+ */
 import type { SimFactOf, SimMs } from "../facts.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { told } from "./log-monitors.ts";
@@ -125,9 +128,10 @@ export function watchConvergence(scene: Scene, book: LeaseBook): Monitor {
 type Asked = { readonly fact: SimFactOf<"receipt-asked">; completeAt: SimMs | null };
 
 /**
- * 26: asked once the faults are over, and for long enough, a receipt is complete within W and a commit. Not while somebody who owns no
- * key repeats the renew of a boot that is gone, to a leader that does not know it is: that holds receipts up for one more W, and is
- * what the guard of broker calls keeps from them in the product (src/broker/api/call-guard.ts).
+ * 26: asked once the faults are over, and for long enough, a receipt is complete within W and a commit. Not while
+ * somebody who owns no key repeats the renew of a boot that is gone, to a leader that does not know it is: that holds
+ * receipts up for one more W, and is what the guard of broker calls keeps from them in the product
+ * (src/broker/api/call-guard.ts).
  */
 export function watchReceipts(scene: Scene): Monitor {
   const { findings, options } = scene;

@@ -1,4 +1,7 @@
-/** The log itself: dense, chained, ordered by epochs, written by one at a time, and never changed once acknowledged (1, 2, 4–8). */
+/**
+ * The log itself: dense, chained, ordered by epochs, written by one at a time, and never changed once acknowledged (1,
+ * 2, 4–8).
+ */
 import { createHash } from "node:crypto";
 import type { Link } from "../../../src/events/index.ts";
 import type { SimFactOf } from "../facts.ts";

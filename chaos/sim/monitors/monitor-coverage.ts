@@ -1,10 +1,14 @@
 /**
- * Looks: what the monitors had before their eyes. A monitor that finds nothing because nothing ever came near it has shown nothing; so
- * each counts how often it judged something that could have gone wrong, and many seeds together must have enough of it. Pure.
+ * Looks: what the monitors had before their eyes. A monitor that finds nothing because nothing ever came near it has
+ * shown nothing; so each counts how often it judged something that could have gone wrong, and many seeds together must
+ * have enough of it. Pure.
  */
 export type Look = keyof typeof looks;
 
-/** `of`: the invariants that it is about. `in100`: so many in a hundred seeds are the least; a fraction of what was seen; below one, it is asked of more seeds. */
+/**
+ * `of`: the invariants that it is about. `in100`: so many in a hundred seeds are the least; a fraction of what was
+ * seen; below one, it is asked of more seeds.
+ */
 export const looks = {
   "page-of-many": { of: "1", in100: 4_000, what: "pages of two events or more" },
   "promotion-judged": { of: "2, 3", in100: 20, what: "promotions by the procedure, of a log with acknowledged events" },

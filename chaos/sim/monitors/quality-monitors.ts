@@ -1,4 +1,7 @@
-/** Availability and sizes: a protocol that denies everything is not safe, it is useless; and nothing grows for ever (38). */
+/**
+ * Availability and sizes: a protocol that denies everything is not safe, it is useless; and nothing grows for ever
+ * (38).
+ */
 import type { SimFactOf, SimMs } from "../facts.ts";
 import { barOf } from "./decision-monitors.ts";
 import type { Monitor } from "./monitor.ts";
@@ -24,7 +27,9 @@ export function watchAvailability(scene: Scene, counts: Availability): Monitor {
     return scene.faults.size === 0 && scene.quietSince + recoverMs < from;
   }
 
-  /** Nobody could have a reason to refuse it: it was right at every place between its token and what is acknowledged. */
+  /**
+   * Nobody could have a reason to refuse it: it was right at every place between its token and what is acknowledged.
+   */
   function isRightful(fact: SimFactOf<"request-began">): boolean {
     const node = scene.nodes.get(fact.to);
     const request = scene.requests.get(fact.request);

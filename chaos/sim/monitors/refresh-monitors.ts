@@ -1,4 +1,7 @@
-/** Refreshes: each refresh token is presented once, by the leader that has recorded it, and no session ends by our own fault. */
+/**
+ * Refreshes: each refresh token is presented once, by the leader that has recorded it, and no session ends by our own
+ * fault.
+ */
 import type { CommandId } from "../../../src/events/index.ts";
 import type { SimFactOf } from "../facts.ts";
 import type { Place } from "./chains.ts";

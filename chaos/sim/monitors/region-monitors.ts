@@ -1,8 +1,8 @@
 /**
  * Regions: what a regional broker grants by age, marks on its disk, and says that it enforces (docs/adr/0013).
  *
- * A lease by age is no younger than the regional broker's own lease, and stands on its disk while it counts. What the broker confirms,
- * the nodes that hold such a lease enforce.
+ * A lease by age is no younger than the regional broker's own lease, and stands on its disk while it counts. What the
+ * broker confirms, the nodes that hold such a lease enforce.
  */
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
 import type { Place } from "./chains.ts";
@@ -45,7 +45,9 @@ export function watchLeasesByAge(scene: Scene, book: LeaseBook): Monitor {
   };
 }
 
-/** No grant by age leaves before the mark is on the disk, and the mark stays while a lease by age of this boot counts. */
+/**
+ * No grant by age leaves before the mark is on the disk, and the mark stays while a lease by age of this boot counts.
+ */
 export function watchAgeMarks(scene: Scene, held: LeasesByAge): Monitor {
   const { findings, looks } = scene;
   const marks = new Map<ProcessName, SimFactOf<"age-mark">>();
@@ -118,8 +120,8 @@ type LeaseByAge = Readonly<{ head: Place | undefined; until: SimMs }>;
 type Held = Readonly<{ granter: string; boot: string; leases: readonly LeaseByAge[] }>;
 
 /**
- * Leases by age that nodes have taken: by which boot of which regional broker, and until when they surely count. A lease of a node
- * that stopped, left or rebuilt since counts for nothing.
+ * Leases by age that nodes have taken: by which boot of which regional broker, and until when they surely count. A
+ * lease of a node that stopped, left or rebuilt since counts for nothing.
  */
 export class LeasesByAge {
   readonly #scene: Scene;

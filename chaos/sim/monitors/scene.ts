@@ -1,11 +1,12 @@
 /**
- * Scene: what all monitors look at, kept up to date with each fact: the servers' logs, what is acknowledged, the processes and
- * nodes as they truly are, requests, receipts, faults.
+ * Scene: what all monitors look at, kept up to date with each fact: the servers' logs, what is acknowledged, the
+ * processes and nodes as they truly are, requests, receipts, faults.
  *
- * It concludes nothing about the product. A lineage is the log of the newest primary; where one was promoted without proof
- * (asynchronous, forced, restored), what the new one lacks is lost, and until every lease from before is over the windows of
- * permits are not judged: the contract calls them best effort there. Receipts are judged all the same, except while two servers take
- * writes and while leases of the one that was given up may last: no store can know of those.
+ * It concludes nothing about the product. A lineage is the log of the newest primary; where one was promoted without
+ * proof (asynchronous, forced, restored), what the new one lacks is lost, and until every lease from before is over the
+ * windows of permits are not judged: the contract calls them best effort there. Receipts are judged all the same,
+ * except while two servers take writes and while leases of the one that was given up may last: no store can know of
+ * those.
  */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, RequestNo, RoutePolicy, SimFact, SimFactOf, SimMs } from "../facts.ts";
@@ -84,7 +85,9 @@ export class Scene {
   head: Place = this.chains.genesis;
   /** Each time that `head` moved; strictly later places at later times. */
   acknowledged: Acknowledged[] = [];
-  /** The tips of what was lost by promotions without proof, and of what old primaries went on to acknowledge after them. */
+  /**
+   * The tips of what was lost by promotions without proof, and of what old primaries went on to acknowledge after them.
+   */
   readonly lost: Place[] = [];
   /** Old primaries that may still write and be believed. */
   readonly zombies = new Set<ProcessName>();

@@ -52,7 +52,10 @@ export function watchStreamsClosed(scene: Scene): Monitor {
     return !chains.contains(openedAt, enforced) && !chains.contains(enforced, openedAt);
   }
 
-  /** What a history that was left denied for good stays denied, unless an operator said otherwise in the one that is there (27). */
+  /**
+   * What a history that was left denied for good stays denied, unless an operator said otherwise in the one that is
+   * there (27).
+   */
   function keptBar({ began: { session }, openedAt }: RequestView, left: Place): Bar | null {
     const { rights } = scene;
     const bar = rights.bar(session, left);

@@ -1,8 +1,8 @@
 /**
  * Truth: what receipts, and the words of nodes that they rest on, say is so when it is said.
  *
- * A false receipt harms nobody until a request meets it; here it is seen at once, and whether or not somebody comes (it is what 17 and
- * 25 rest on).
+ * A false receipt harms nobody until a request meets it; here it is seen at once, and whether or not somebody comes (it
+ * is what 17 and 25 rest on).
  */
 import type { Link } from "../../../src/events/index.ts";
 import type { ProcessName, SimFactOf, SimMs } from "../facts.ts";
@@ -16,7 +16,10 @@ import { nodeOf } from "./projection-monitors.ts";
 import type { NodeView, Scene } from "./scene.ts";
 import { seconds } from "./violation.ts";
 
-/** A complete receipt leaves nobody who may still decide without it; who is named in it has done what it says; what is called lost is not there. */
+/**
+ * A complete receipt leaves nobody who may still decide without it; who is named in it has done what it says; what is
+ * called lost is not there.
+ */
 export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   const { chains, findings, looks } = scene;
   const asked = new Map<number, SimFactOf<"receipt-asked">>();
@@ -31,11 +34,11 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   let unprovenAt = Number.NEGATIVE_INFINITY;
 
   /**
-   * What is said in the very moment of waking was concluded before the sleep, and is late as a message on its way is: nothing can have
-   * reached the process since. In one history it is judged all the same, for what made a receipt complete stays so
-   * (docs/protocol.md §7, "Each condition establishes something permanent"). It does not stay so where operators undid
-   * meanwhile what was acknowledged: that the nodes have gone to another history is not to be known, and what they had
-   * said before was so.
+   * What is said in the very moment of waking was concluded before the sleep, and is late as a message on its way is:
+   * nothing can have reached the process since. In one history it is judged all the same, for what made a receipt
+   * complete stays so (docs/protocol.md §7, "Each condition establishes something permanent"). It does not stay so
+   * where operators undid meanwhile what was acknowledged: that the nodes have gone to another history is not to be
+   * known, and what they had said before was so.
    */
   function isFromBefore({ process, at }: SimFactOf<"receipt-answered">): boolean {
     const slept = woke.get(process);
@@ -121,7 +124,10 @@ export function watchReceiptTruth(scene: Scene, book: LeaseBook): Monitor {
   };
 }
 
-/** What a node says that it enforces, it does: it has said so to nobody before, and nothing that is denied there is still open. */
+/**
+ * What a node says that it enforces, it does: it has said so to nobody before, and nothing that is denied there is
+ * still open.
+ */
 export function watchEnforced(scene: Scene): Monitor {
   const { chains, findings, looks } = scene;
 

@@ -14,8 +14,9 @@ export type Attack = Readonly<{
 export type Sent = Readonly<{ method: string; target: string; host?: string; body?: string }>;
 
 /**
- * refused: one answer, the connection is ended, and no upstream hears of anything complete · carried: these reach the upstream, in
- * this order, each is answered with 200, and the connection goes on · answered: by ourselves, with these, and it goes on
+ * refused: one answer, the connection is ended, and no upstream hears of anything complete · carried: these reach the
+ * upstream, in this order, each is answered with 200, and the connection goes on · answered: by ourselves, with these,
+ * and it goes on
  */
 export type Outcome =
   | Readonly<{ type: "refused"; status: number }>

@@ -16,8 +16,8 @@ export type Http2Attack = Readonly<{
   name: string;
   frames: readonly Buffer[];
   /**
-   * refused: 400 and the like, a reset or the end of the connection, and no upstream hears of anything complete · carried: this
-   * reaches the upstream, and the answer is 200 · answered: by ourselves, with this status
+   * refused: 400 and the like, a reset or the end of the connection, and no upstream hears of anything complete ·
+   * carried: this reaches the upstream, and the answer is 200 · answered: by ourselves, with this status
    */
   outcome: "refused" | Readonly<{ method: string; target: string; host?: string; body?: string }> | number;
 }>;

@@ -1,4 +1,7 @@
-/** Who is said to be asking: header names and values that could be taken for a statement of ours, and credentials that should stay here. */
+/**
+ * Who is said to be asking: header names and values that could be taken for a statement of ours, and credentials that
+ * should stay here.
+ */
 
 import { handleOf } from "../oracle.ts";
 import { type Attack, answered, carried, get, refused } from "./attack.ts";
@@ -6,7 +9,10 @@ import { type Attack, answered, carried, get, refused } from "./attack.ts";
 const root = { method: "GET", target: "/" } as const;
 const withName = (name: string): string => get("/", `${name}: evil@example.com\r\n`);
 
-/** Names in every spelling that some server reads as one of ours. The oracle knows which may arrive, and what they must say. */
+/**
+ * Names in every spelling that some server reads as one of ours. The oracle knows which may arrive, and what they must
+ * say.
+ */
 const spellings = [
   ...["X-Pomerium-Claim-Email", "x-pomerium-claim-email", "X-POMERIUM-CLAIM-EMAIL", "X-Pomerium-Claim-Groups"],
   ...["X-Pomerium-Jwt-Assertion", "X-Pomerium-Authorization", "X-Pomerium-Routing-Key", "X-Pomerium-Anything"],

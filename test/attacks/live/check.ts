@@ -88,7 +88,10 @@ export async function lifetimeEnds(): Promise<void> {
   }
 }
 
-/** Whoever is fenced off hears of no revocation: what is open where nothing is served without a lease ends with the lease, whatever its kind. */
+/**
+ * Whoever is fenced off hears of no revocation: what is open where nothing is served without a lease ends with the
+ * lease, whatever its kind.
+ */
 export async function leaseEnds(): Promise<void> {
   const users = 5;
   const streams = 200;

@@ -1,6 +1,6 @@
 /**
- * Company: the proxy in this process, its upstream and its callers each in one of their own, so that none of them needs more than two
- * descriptors for a stream.
+ * Company: the proxy in this process, its upstream and its callers each in one of their own, so that none of them needs
+ * more than two descriptors for a stream.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";

@@ -1,4 +1,6 @@
-/** What the three processes of a live cut say to each other: the proxy's asks, the upstream's and the callers' answer. */
+/**
+ * What the three processes of a live cut say to each other: the proxy's asks, the upstream's and the callers' answer.
+ */
 export const kinds = ["sse", "websocket", "grpc", "tcp"] as const;
 export type Kind = (typeof kinds)[number];
 /** `eng`: members of a group; `all`: whoever is signed in. */

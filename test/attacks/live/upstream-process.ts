@@ -1,4 +1,6 @@
-/** The upstream of a live cut: holds streams of four protocols, and says something on all of them when it is told to. */
+/**
+ * The upstream of a live cut: holds streams of four protocols, and says something on all of them when it is told to.
+ */
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer as createHttp } from "node:http";

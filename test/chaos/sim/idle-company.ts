@@ -1,4 +1,7 @@
-/** Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to them. */
+/**
+ * Idle company: servers that are the models' own, and brokers and nodes that do nothing, for tests of what is done to
+ * them.
+ */
 import type { BrokerFace, NodeFace, RegionFace } from "../../../chaos/sim/actors.ts";
 import { NatsModel } from "../../../chaos/sim/nats-model.ts";
 import { PostgresModel } from "../../../chaos/sim/postgres-model.ts";

@@ -1,4 +1,7 @@
-/** The NATS model beyond what a real server can be asked to do: cuts, pauses, tricks, a forgetful stream, lagging mirrors. */
+/**
+ * The NATS model beyond what a real server can be asked to do: cuts, pauses, tricks, a forgetful stream, lagging
+ * mirrors.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SimFact } from "../../../chaos/sim/facts.ts";

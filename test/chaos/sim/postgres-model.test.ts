@@ -1,4 +1,7 @@
-/** What the Postgres model promises beyond the contract: what is acknowledged survives a promotion by the procedure, and only by it. */
+/**
+ * What the Postgres model promises beyond the contract: what is acknowledged survives a promotion by the procedure, and
+ * only by it.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { SimFact, SimFactOf } from "../../../chaos/sim/facts.ts";

@@ -62,7 +62,9 @@ class Play {
   readonly broker: SimProcess;
   readonly node: NodeFace;
   granting = true;
-  /** The next renew waits for the one after, and is then answered with that one's number, in a grant of another node. */
+  /**
+   * The next renew waits for the one after, and is then answered with that one's number, in a grant of another node.
+   */
   crossing: "no" | "next" | Parameters<BrokerPort["say"]>[1] = "no";
   readonly #publish: (envelope: SimEnvelope) => void;
   readonly #polls = new Set<() => void>();

@@ -1,6 +1,6 @@
 /**
- * Simulate, in the time of a test: a few seeds of the real cores in the simulated world, one told twice, one that fails made short.
- * CI runs two hundred (`.ci/run`), and more are run by hand: docs/simulation.md.
+ * Simulate, in the time of a test: a few seeds of the real cores in the simulated world, one told twice, one that fails
+ * made short. CI runs two hundred (`.ci/run`), and more are run by hand: docs/simulation.md.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

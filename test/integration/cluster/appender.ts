@@ -1,4 +1,7 @@
-/** Appender: sign-ins by three callers at once, one after the other, until it is told to stop; so that a log of a test grows. */
+/**
+ * Appender: sign-ins by three callers at once, one after the other, until it is told to stop; so that a log of a test
+ * grows.
+ */
 import type { Cluster } from "./cluster.ts";
 
 export type Appender = Readonly<{

@@ -1,6 +1,7 @@
 /**
- * The way of a receipt on a real cluster: watched on a terminal while a node is silent and the leader is lost, kept in a file, and
- * checked by an auditor who has that file, the keys that anybody could fetch, and nothing else; also after everything is off.
+ * The way of a receipt on a real cluster: watched on a terminal while a node is silent and the leader is lost, kept in
+ * a file, and checked by an auditor who has that file, the keys that anybody could fetch, and nothing else; also after
+ * everything is off.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,8 +1,10 @@
 /**
- * A node that is away while the log behind it is let go of, with real processes: within its lease and grace retention waits for it; where
- * partitions are dropped by hand all the same, it goes on from a snapshot, and serves from what it had until then.
+ * A node that is away while the log behind it is let go of, with real processes: within its lease and grace retention
+ * waits for it; where partitions are dropped by hand all the same, it goes on from a snapshot, and serves from what it
+ * had until then.
  *
- * Its longest grace is a quarter of an hour, so nobody is fenced off here. What happens to one who is: snapshots.test.ts.
+ * Its longest grace is a quarter of an hour, so nobody is fenced off here. What happens to one who is:
+ * snapshots.test.ts.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,6 +1,6 @@
 /**
- * Browser: a person without scripts at a cluster. It keeps cookies per host, follows redirects, fills in the provider's form,
- * and for each step the test says which process it lands on, as a balancer would. It remembers every step.
+ * Browser: a person without scripts at a cluster. It keeps cookies per host, follows redirects, fills in the provider's
+ * form, and for each step the test says which process it lands on, as a balancer would. It remembers every step.
  */
 import { askOn } from "./client.ts";
 

@@ -43,8 +43,8 @@ export async function ask(asking: Asking): Promise<Answer> {
 }
 
 /**
- * As a person does, or a browser that is told `Retry-After`: asks again while the answer is that nothing can be decided just now. A
- * node that is behind, or whose machine stopped it for a moment, says so and is right.
+ * As a person does, or a browser that is told `Retry-After`: asks again while the answer is that nothing can be decided
+ * just now. A node that is behind, or whose machine stopped it for a moment, says so and is right.
  */
 export function askOn(asking: Asking): Promise<Answer> {
   return untilDecided(

@@ -1,7 +1,7 @@
 /**
- * Clocks that cannot be relied upon, on real proxies: one whose clocks all run fast, one whose two clocks come apart, a machine that
- * was suspended, and one that was frozen with everything it could tell the time by. libfaketime makes the clocks; without it, and
- * without a grown-up lease, nothing here is about how fast anything is.
+ * Clocks that cannot be relied upon, on real proxies: one whose clocks all run fast, one whose two clocks come apart, a
+ * machine that was suspended, and one that was frozen with everything it could tell the time by. libfaketime makes the
+ * clocks; without it, and without a grown-up lease, nothing here is about how fast anything is.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";

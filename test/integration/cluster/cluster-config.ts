@@ -33,7 +33,9 @@ export const routeNames = ["app", "eng", "strict"] as const;
 
 export const shortMs = { lease: 2_000, renew: 500, beat: 100, takeover: 1_500, grace: 2_000 };
 const longestMs = `${shortMs.lease + shortMs.grace}ms`;
-/** Δ plus the longest grace, with the default drift: after this much silence nothing a node was granted counts any more. */
+/**
+ * Δ plus the longest grace, with the default drift: after this much silence nothing a node was granted counts any more.
+ */
 export const fenceMs = (windowMs: number): number => (windowMs * 1.01) / 0.99 + 50;
 
 export const hostOf = (places: Pick<Places, "frontPort">, route: string): string =>

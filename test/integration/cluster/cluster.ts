@@ -1,7 +1,7 @@
 /**
  * Cluster: a real one on loopback, for the tests of this folder. Postgres, NATS, brokers, authenticate and proxies are
- * processes of their own, each with its own configuration and data folder; before the proxies stands a balancer. The demo
- * identity provider, the upstream and the balancer live in the test's own process.
+ * processes of their own, each with its own configuration and data folder; before the proxies stands a balancer. The
+ * demo identity provider, the upstream and the balancer live in the test's own process.
  *
  * Everything ends with `stop`, or with the test process, however that ends.
  */

@@ -1,6 +1,6 @@
 /**
- * A proxy's data folder copied while the proxy runs, and a second whole process started on the copy: two boots of one node decide at once.
- * Receipts count both, and the operator is told once, with both boots.
+ * A proxy's data folder copied while the proxy runs, and a second whole process started on the copy: two boots of one
+ * node decide at once. Receipts count both, and the operator is told once, with both boots.
  */
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync } from "node:fs";

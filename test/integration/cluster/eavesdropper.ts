@@ -1,6 +1,6 @@
 /**
- * Eavesdropper: somebody on the network who reads everything, repeats anything and sends what they like, but has no key of
- * the cluster: beside NATS, and between a node and its broker.
+ * Eavesdropper: somebody on the network who reads everything, repeats anything and sends what they like, but has no key
+ * of the cluster: beside NATS, and between a node and its broker.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";

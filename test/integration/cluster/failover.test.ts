@@ -1,6 +1,6 @@
 /**
- * Failover on a real cluster with leases as they come: a leader that dies, one that is stopped and wakes, and a store that
- * goes away. What is promised: takeover within 3 s, nobody signed out, and never a success that is not in the log.
+ * Failover on a real cluster with leases as they come: a leader that dies, one that is stopped and wakes, and a store
+ * that goes away. What is promised: takeover within 3 s, nobody signed out, and never a success that is not in the log.
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -22,7 +22,10 @@ before(
 );
 after(() => cluster?.stop());
 
-/** Callers of the same session at some of the proxies, all the time, on a route that serves its grace and one that does not. */
+/**
+ * Callers of the same session at some of the proxies, all the time, on a route that serves its grace and one that does
+ * not.
+ */
 function hammerAt(session: Session, numbers: readonly number[]) {
   return hammer(
     numbers.flatMap((n) =>
@@ -35,8 +38,8 @@ function hammerAt(session: Session, numbers: readonly number[]) {
 }
 
 /**
- * Nobody was signed out; what may be served in its grace always was, and the rest but for moments without a lease. A proxy that says it
- * was stopped by its machine is excused.
+ * Nobody was signed out; what may be served in its grace always was, and the rest but for moments without a lease. A
+ * proxy that says it was stopped by its machine is excused.
  */
 function assertServed(t: TestContext, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100);

@@ -126,7 +126,8 @@ test("a proxy that was stopped for a moment permits nothing on any route before 
   const isPermitted = ({ permitted }: Shot) => permitted;
   await untilEach("all to be permitted", hammering.shots, { names: all, since: 0, count: 5, which: isPermitted });
 
-  // Grants are on their way when it stops, and lie in its sockets when it wakes. Nothing else reaches it, and nothing leaves.
+  // Grants are on their way when it stops, and lie in its sockets when it wakes. Nothing else reaches it, and nothing
+  // leaves.
   const kepts = relays.brokers.map((relay) => relay.hold());
   await waitFor("a grant to be on its way", () => kepts.some((bytes) => bytes() > 400));
   stopped.pause();

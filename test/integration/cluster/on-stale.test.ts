@@ -1,6 +1,7 @@
 /**
- * What each route says of staleness, on a real proxy that is cut off from everything: `deny` at the end of the lease, `serve` for its
- * own grace and not a neighbour's, and the default for who says nothing. None of it lets a revoked session in once a receipt is complete.
+ * What each route says of staleness, on a real proxy that is cut off from everything: `deny` at the end of the lease,
+ * `serve` for its own grace and not a neighbour's, and the default for who says nothing. None of it lets a revoked
+ * session in once a receipt is complete.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,7 +1,7 @@
 /**
- * What `complete` means for what is open: a WebSocket, Server-Sent Events, a long download and a long upload, on two nodes of a real
- * cluster, under every change that can take a right away. The upstream and the callers are witnesses: nothing that
- * is sent after the receipt arrives, in either direction, and what others have open goes on.
+ * What `complete` means for what is open: a WebSocket, Server-Sent Events, a long download and a long upload, on two
+ * nodes of a real cluster, under every change that can take a right away. The upstream and the callers are witnesses:
+ * nothing that is sent after the receipt arrives, in either direction, and what others have open goes on.
  *
  * Leases are as they come, W beyond a minute: what completes within seconds has been enforced, never waited out.
  */

@@ -1,6 +1,7 @@
 /**
- * Sign-in and groups on a real cluster, every service a process of its own: people sign in with the demo provider through a
- * proxy's gateway and land on any node; what an operator or the provider says of their groups counts everywhere at once.
+ * Sign-in and groups on a real cluster, every service a process of its own: people sign in with the demo provider
+ * through a proxy's gateway and land on any node; what an operator or the provider says of their groups counts
+ * everywhere at once.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -91,8 +92,8 @@ test("signed out on one node, refused on every other", async () => {
 });
 
 /**
- * A session that proxy 2 has not heard of yet when it is asked: tried until the node is seen to be behind, since a grant
- * may tell it sooner.
+ * A session that proxy 2 has not heard of yet when it is asked: tried until the node is seen to be behind, since a
+ * grant may tell it sooner.
  */
 async function landBehind(): Promise<void> {
   await waitFor("to land on a node that is behind", async () => {

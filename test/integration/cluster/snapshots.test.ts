@@ -1,6 +1,6 @@
 /**
- * Snapshots on a real cluster: taken, copied and gone on from by real processes, while retention drops the log behind them and
- * appends go on. Partitions of 100 events, a snapshot every 100, nothing kept for longer than a second.
+ * Snapshots on a real cluster: taken, copied and gone on from by real processes, while retention drops the log behind
+ * them and appends go on. Partitions of 100 events, a snapshot every 100, nothing kept for longer than a second.
  */
 import assert from "node:assert/strict";
 import { readdirSync, rmSync, truncateSync } from "node:fs";

@@ -6,7 +6,8 @@
  *   /events      Server-Sent Events, one every 20 ms      /download    bytes as fast as they are taken, without end
  *   /upload      takes whatever comes, and counts it by `?r=`
  *
- * Lines and ticks say when they were sent, by the clock that the test reads as well. Every answer of its carries `x-upstream`, so that no answer of a proxy's own can be taken for it.
+ * Lines and ticks say when they were sent, by the clock that the test reads as well. Every answer of its carries
+ * `x-upstream`, so that no answer of a proxy's own can be taken for it.
  */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";

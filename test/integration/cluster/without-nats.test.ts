@@ -1,6 +1,7 @@
 /**
- * Without NATS everything goes on over HTTPS: revocations reach nodes by reads that wait at the head, leases are renewed, changes are
- * appended. NATS dies while the cluster runs, is away when every process starts, and comes back. Times are printed, not asserted.
+ * Without NATS everything goes on over HTTPS: revocations reach nodes by reads that wait at the head, leases are
+ * renewed, changes are appended. NATS dies while the cluster runs, is away when every process starts, and comes back.
+ * Times are printed, not asserted.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -21,7 +22,10 @@ after(() => cluster?.stop());
 
 const revocations = 15;
 
-/** Revokes one session after the other, each with open WebSockets. @returns when each was cut at the last node, and the receipt there */
+/**
+ * Revokes one session after the other, each with open WebSockets. @returns when each was cut at the last node, and the
+ * receipt there
+ */
 async function revokeMany(): Promise<Readonly<{ cut: number[]; receipt: number[] }>> {
   const took: { cut: number[]; receipt: number[] } = { cut: [], receipt: [] };
   for (let i = 0; i < revocations; i++) {

@@ -1,9 +1,9 @@
 /**
- * Compose cluster: the cluster of docker-compose.yml under a name of its own, and a person at a browser without scripts in
- * front of it.
+ * Compose cluster: the cluster of docker-compose.yml under a name of its own, and a person at a browser without scripts
+ * in front of it.
  *
- * Its one port is published on a free port of loopback; every connection to `*.localhost:8080` goes there. Its images have
- * a tag of their own, for somebody else may be building at the same time.
+ * Its one port is published on a free port of loopback; every connection to `*.localhost:8080` goes there. Its images
+ * have a tag of their own, for somebody else may be building at the same time.
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * The cluster of docker-compose.yml, for real: one command brings it up, one URL is all that people need, and it goes on while
- * parts of it are killed. The tests are one story and run in order.
+ * The cluster of docker-compose.yml, for real: one command brings it up, one URL is all that people need, and it goes
+ * on while parts of it are killed. The tests are one story and run in order.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
- * A failover to a standby that had not received the newest events. What was lost is found out and said; no revocation is undone on
- * any node that had applied it, and what was lost is never confused with what stands at the same places now.
+ * A failover to a standby that had not received the newest events. What was lost is found out and said; no revocation
+ * is undone on any node that had applied it, and what was lost is never confused with what stands at the same places
+ * now.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";

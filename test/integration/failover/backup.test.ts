@@ -1,6 +1,7 @@
 /**
- * Backups of the whole log, restored: a base backup and its WAL to a point in time, a dump, and a file. The restored log opens an
- * epoch above all that anybody has met, what nodes had applied and it does not hold is found out, and no revocation is undone on them.
+ * Backups of the whole log, restored: a base backup and its WAL to a point in time, a dump, and a file. The restored
+ * log opens an epoch above all that anybody has met, what nodes had applied and it does not hold is found out, and no
+ * revocation is undone on them.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

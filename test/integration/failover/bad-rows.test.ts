@@ -1,6 +1,6 @@
 /**
- * Somebody with a superuser's hands in Postgres: changed bytes, a changed hash, a row that is gone. No broker folds it, no node applies it,
- * each says at which position the log breaks, and what was applied before goes on by its contract.
+ * Somebody with a superuser's hands in Postgres: changed bytes, a changed hash, a row that is gone. No broker folds it,
+ * no node applies it, each says at which position the log breaks, and what was applied before goes on by its contract.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
- * A file log whose file or disk lets it down, under a broker and a node of the same process: a truncated file, a full disk, a thread
- * that dies. Each is an error that names the place and what to do; nothing is half written, and decisions go on from what was applied.
+ * A file log whose file or disk lets it down, under a broker and a node of the same process: a truncated file, a full
+ * disk, a thread that dies. Each is an error that names the place and what to do; nothing is half written, and
+ * decisions go on from what was applied.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

@@ -1,4 +1,6 @@
-/** Call counter: stands before a broker and counts what is asked of it: when, how much at once, and how it was answered. */
+/**
+ * Call counter: stands before a broker and counts what is asked of it: when, how much at once, and how it was answered.
+ */
 import { once } from "node:events";
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";

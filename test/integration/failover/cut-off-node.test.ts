@@ -1,6 +1,7 @@
 /**
- * A node that serves when stale is cut off, and its leader is replaced. The new leader has never heard from it, and must all the same
- * not call a revocation complete before that node's window has passed: until then it may be permitting.
+ * A node that serves when stale is cut off, and its leader is replaced. The new leader has never heard from it, and
+ * must all the same not call a revocation complete before that node's window has passed: until then it may be
+ * permitting.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";

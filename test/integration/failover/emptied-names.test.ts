@@ -1,7 +1,7 @@
 /**
- * `synchronous_standby_names` are emptied while a revocation waits for its standbys, as a manager that is not strict does it, under a
- * cluster of real processes. Postgres answers the commit as if it had waited. Its receipt says asynchronous; after a failover it is
- * lost, and nothing that a receipt called synchronous is.
+ * `synchronous_standby_names` are emptied while a revocation waits for its standbys, as a manager that is not strict
+ * does it, under a cluster of real processes. Postgres answers the commit as if it had waited. Its receipt says
+ * asynchronous; after a failover it is lost, and nothing that a receipt called synchronous is.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

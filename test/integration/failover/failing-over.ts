@@ -53,9 +53,9 @@ export function hammerAll(cluster: Cluster, session: Session) {
 }
 
 /**
- * No caller was sent to sign in or refused: a route without a lease answers 503, and one in its grace serves. The end of a lease cuts the
- * answer under way on a route without grace, and resets its connection: the next request there gets 503. A proxy that says it was stopped
- * by its machine may answer 503 everywhere.
+ * No caller was sent to sign in or refused: a route without a lease answers 503, and one in its grace serves. The end
+ * of a lease cuts the answer under way on a route without grace, and resets its connection: the next request there gets
+ * 503. A proxy that says it was stopped by its machine may answer 503 everywhere.
  */
 export function assertNobodySignedOut({ proxies }: Cluster, shots: readonly Shot[]): void {
   assert.ok(shots.length > 100, `${shots.length} shots`);

@@ -1,6 +1,6 @@
 /**
- * Fifty followers on real brokers, Postgres and NATS, everything behind them restarted at once: all are fresh again soon, nobody is
- * refused, and what they ask of the brokers meanwhile comes nearly as evenly as before.
+ * Fifty followers on real brokers, Postgres and NATS, everything behind them restarted at once: all are fresh again
+ * soon, nobody is refused, and what they ask of the brokers meanwhile comes nearly as evenly as before.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -139,7 +139,8 @@ test("brokers and NATS are restarted under fifty followers: all are fresh again,
     assert.ok(made.length <= most, `${made.length} calls of ${kind} in ${seconds.toFixed(1)} s`);
   }
   await waitFor("all to be in one epoch", () => said().every(({ epoch }) => epoch >= link.epoch));
-  // The first copy of a renew may have reached the leader through a broker that then went: the second is a repeated one.
+  // The first copy of a renew may have reached the leader through a broker that then went: the second is a repeated
+  // one.
   const others = refused.filter((each) => !/"repeated"/.test(each));
   assert.deepEqual(others, [], "busy is the worst that anybody was told");
 });

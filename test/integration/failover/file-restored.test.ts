@@ -1,6 +1,7 @@
 /**
- * Everything in one process on a SQLite file that is put back to an older copy: what was revoked after the copy stays denied, because
- * the node's own disk remembers it, and is recorded in the log again. With that disk gone too, nobody knows of it any more.
+ * Everything in one process on a SQLite file that is put back to an older copy: what was revoked after the copy stays
+ * denied, because the node's own disk remembers it, and is recorded in the log again. With that disk gone too, nobody
+ * knows of it any more.
  */
 import assert from "node:assert/strict";
 import { copyFileSync, existsSync, rmSync } from "node:fs";

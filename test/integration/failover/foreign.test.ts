@@ -1,6 +1,7 @@
 /**
- * Servers that are not to be believed: another log of the same name, an empty server, somebody else's schema, sessions that commit
- * unsafely however they came to. None is written to, each is named with what to do, and the log goes on where it is.
+ * Servers that are not to be believed: another log of the same name, an empty server, somebody else's schema, sessions
+ * that commit unsafely however they came to. None is written to, each is named with what to do, and the log goes on
+ * where it is.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";

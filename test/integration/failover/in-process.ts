@@ -1,6 +1,6 @@
 /**
- * Brokers and nodes of one test process on a real group of Postgres servers, over real HTTP: each broker may lose its store, each node its
- * way to the brokers, one by one and at a time of the test's choosing.
+ * Brokers and nodes of one test process on a real group of Postgres servers, over real HTTP: each broker may lose its
+ * store, each node its way to the brokers, one by one and at a time of the test's choosing.
  */
 import assert from "node:assert/strict";
 import { type Broker, createLeaderClient, startBroker, startDatabrokerServer } from "../../../src/broker/index.ts";

@@ -1,6 +1,6 @@
 /**
- * Commits of which a broker does not learn what became: the connection is cut between the commit and its answer, or the wait for a
- * standby is cancelled. Whoever asked is told the truth, once, and never before it is certain.
+ * Commits of which a broker does not learn what became: the connection is cut between the commit and its answer, or the
+ * wait for a standby is cancelled. Whoever asked is told the truth, once, and never before it is certain.
  */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
@@ -50,14 +50,20 @@ function ask(member: Member, sessionId: string): Asked {
   return { commandId: request.commandId, sessionId, answer: again(), again };
 }
 
-/** A busy machine may take longer than a command waits. A caller that learns of no outcome submits the command again, with the same id. */
+/**
+ * A busy machine may take longer than a command waits. A caller that learns of no outcome submits the command again,
+ * with the same id.
+ */
 async function settled({ answer, again }: Pick<Asked, "answer" | "again">): Promise<CommandResult> {
   let result = await answer;
   while (result.type === "unavailable") result = await again();
   return result;
 }
 
-/** The standbys go while an append waits for them. What waits may also be a beat or the opening of an epoch: then they come back first. */
+/**
+ * The standbys go while an append waits for them. What waits may also be a beat or the opening of an epoch: then they
+ * come back first.
+ */
 async function leaveAppendWaiting(member: Member): Promise<void> {
   for (let attempts = 0; attempts < 10; attempts++) {
     await leads(member);

@@ -1,6 +1,6 @@
 /**
- * A later epoch comes round without NATS: a broker that can see nothing but an old primary which lives on is told of it by the others,
- * over HTTP, though the leader that its old primary names is gone.
+ * A later epoch comes round without NATS: a broker that can see nothing but an old primary which lives on is told of it
+ * by the others, over HTTP, though the leader that its old primary names is gone.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,6 +1,6 @@
 /**
- * Leases without NATS: everything over HTTPS, on real Postgres. What the `lessee` table holds of each node, when it comes, and when
- * it goes.
+ * Leases without NATS: everything over HTTPS, on real Postgres. What the `lessee` table holds of each node, when it
+ * comes, and when it goes.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

@@ -1,6 +1,7 @@
 /**
- * A node is granted a lease that the store loses: an asynchronous standby without it is promoted, or a file log is replaced by an older
- * copy. The node is cut off and goes on permitting, so the new leader must not call a revocation complete before its window has passed.
+ * A node is granted a lease that the store loses: an asynchronous standby without it is promoted, or a file log is
+ * replaced by an older copy. The node is cut off and goes on permitting, so the new leader must not call a revocation
+ * complete before its window has passed.
  */
 import assert from "node:assert/strict";
 import { copyFileSync, rmSync } from "node:fs";
@@ -115,7 +116,10 @@ test("a broker on the same file log waits for no lost lease after a restart", { 
 const activated = (node: string) =>
   ({ type: "activateConfiguration", nodeId: node as NodeId, configHash: "c".repeat(64) as ConfigHash }) as const;
 
-/** Revokes the session and watches the receipt and the node that is cut off, until the receipt has been complete for a while. */
+/**
+ * Revokes the session and watches the receipt and the node that is cut off, until the receipt has been complete for a
+ * while.
+ */
 async function revokedWhile(
   far: Node,
   leader: Member,

@@ -1,6 +1,6 @@
 /**
- * A dump of a log in Postgres, restored (docs/operations.md): run from the page against real processes, twice, with people signed in before,
- * between and after.
+ * A dump of a log in Postgres, restored (docs/operations.md): run from the page against real processes, twice, with
+ * people signed in before, between and after.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * An installation whose log is in Postgres, for the procedures of docs/operations.md. The process that lets people through goes on while the
- * broker and its database are replaced.
+ * An installation whose log is in Postgres, for the procedures of docs/operations.md. The process that lets people
+ * through goes on while the broker and its database are replaced.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Backup and restore of a log in Postgres to a point in time (docs/operations.md), run from the page against real processes, twice, with
- * people signed in before, between and after.
+ * Backup and restore of a log in Postgres to a point in time (docs/operations.md), run from the page against real
+ * processes, twice, with people signed in before, between and after.
  */
 import { join } from "node:path";
 import { test } from "node:test";

@@ -1,6 +1,7 @@
 /**
- * The rounds of "Rotating secrets" in docs/operations.md, for the secrets that sign-in and receipts rest on, against a real process: twice
- * each, with people signed in before, between and after, and receipts that are checked in each round.
+ * The rounds of "Rotating secrets" in docs/operations.md, for the secrets that sign-in and receipts rest on, against a
+ * real process: twice each, with people signed in before, between and after, and receipts that are checked in each
+ * round.
  */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";

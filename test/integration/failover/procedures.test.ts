@@ -1,6 +1,6 @@
 /**
- * Backup and restore of a log in a file (docs/operations.md), run from the page against a real process, twice, with people signed in
- * before, between and after.
+ * Backup and restore of a log in a file (docs/operations.md), run from the page against a real process, twice, with
+ * people signed in before, between and after.
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";

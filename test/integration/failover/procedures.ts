@@ -1,6 +1,6 @@
 /**
- * A real installation with a store of its own and a real identity provider, and the commands of docs/operations.md, run as the page has them.
- * It is one process, or a broker and a process that signs people in and lets them through.
+ * A real installation with a store of its own and a real identity provider, and the commands of docs/operations.md, run
+ * as the page has them. It is one process, or a broker and a process that signs people in and lets them through.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

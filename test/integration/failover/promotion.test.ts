@@ -1,5 +1,6 @@
 /**
- * `cardea postgres promote` on real servers: what it refuses, and what holds of the old primary and of the log once it is done.
+ * `cardea postgres promote` on real servers: what it refuses, and what holds of the old primary and of the log once it
+ * is done.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -147,7 +148,8 @@ test("a process that looks at an old primary which lives on turns to the new one
   await waitFor("the new one", async () => (await told.observe()).epoch === next.epoch);
   for (let n = 0; n < 3; n++)
     assert.equal((await alone.observe()).epoch, before.epoch, "who knows no other server goes on with this one");
-  // Who waits there, for a commit or for somebody else's, is told at once: its own time-out would be longer than this test.
+  // Who waits there, for a commit or for somebody else's, is told at once: its own time-out would be longer than this
+  // test.
   const patient = await openedAt(group.primary().connectionString(database), { writeTimeoutMs: 300_000 });
   const waiting = async (): Promise<number> => {
     const text =

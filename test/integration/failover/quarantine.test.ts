@@ -1,7 +1,7 @@
 /**
- * A node that folds an event into something else than everybody, as a bit that has flipped or a bug would make it: the leader finds
- * another digest at the same link, grants it nothing and says so; the node permits nothing on any route, builds its projection anew
- * from the log, and serves again with the right one. Real Postgres, real HTTP.
+ * A node that folds an event into something else than everybody, as a bit that has flipped or a bug would make it: the
+ * leader finds another digest at the same link, grants it nothing and says so; the node permits nothing on any route,
+ * builds its projection anew from the log, and serves again with the right one. Real Postgres, real HTTP.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

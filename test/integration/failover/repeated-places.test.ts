@@ -1,7 +1,7 @@
 /**
- * After an asynchronous failover, or a restore from a backup, brokers that remember nothing open an epoch with a number that was used
- * before, and write at places that were written before. Receipts, credentials and nodes that know the lost ones are told apart from
- * the new by hash and incarnation, never by number.
+ * After an asynchronous failover, or a restore from a backup, brokers that remember nothing open an epoch with a number
+ * that was used before, and write at places that were written before. Receipts, credentials and nodes that know the
+ * lost ones are told apart from the new by hash and incarnation, never by number.
  */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";

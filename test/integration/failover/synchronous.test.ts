@@ -1,7 +1,7 @@
 /**
- * A Postgres primary with a quorum of standbys is replaced, as an operator must do it, under a cluster of real processes and
- * load. The old primary stays alive, reachable and writable. Nothing that was acknowledged is lost, nobody is signed out, and
- * nothing that the old primary says afterwards is believed.
+ * A Postgres primary with a quorum of standbys is replaced, as an operator must do it, under a cluster of real
+ * processes and load. The old primary stays alive, reachable and writable. Nothing that was acknowledged is lost,
+ * nobody is signed out, and nothing that the old primary says afterwards is believed.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,7 +1,8 @@
 /**
- * A failover without the newest events, back over an upgrade: what is lost is a revocation of a type that only the next build knows, with
- * the finalization that allowed it, and who leads afterwards is the old build again. It cannot read what the nodes hand back; it records
- * the effect (`TighteningReasserted`), and whoever comes later, of either build, refuses whom nobody may let in again.
+ * A failover without the newest events, back over an upgrade: what is lost is a revocation of a type that only the next
+ * build knows, with the finalization that allowed it, and who leads afterwards is the old build again. It cannot read
+ * what the nodes hand back; it records the effect (`TighteningReasserted`), and whoever comes later, of either build,
+ * refuses whom nobody may let in again.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";

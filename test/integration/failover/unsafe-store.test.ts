@@ -1,7 +1,7 @@
 /**
- * A Postgres that becomes one not to be used while the cluster runs: its disk is full, it commits unsafely, or holds somebody else's schema
- * in our place. Nothing is written to it or read from it, the broker says what is wrong and what to do, nodes go on from what they had applied,
- * and when it is put right all goes on where it was.
+ * A Postgres that becomes one not to be used while the cluster runs: its disk is full, it commits unsafely, or holds
+ * somebody else's schema in our place. Nothing is written to it or read from it, the broker says what is wrong and what
+ * to do, nodes go on from what they had applied, and when it is put right all goes on where it was.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

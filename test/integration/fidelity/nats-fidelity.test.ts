@@ -1,5 +1,6 @@
 /**
- * NATS fidelity: the same scripts against the simulator's model of NATS and against real servers, and what was seen in them.
+ * NATS fidelity: the same scripts against the simulator's model of NATS and against real servers, and what was seen in
+ * them.
  *
  * What a model says that no server does, or a server does that no model says, would be proved of nothing that exists.
  */

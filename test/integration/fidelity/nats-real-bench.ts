@@ -106,7 +106,8 @@ export const startRealBench: StartNatsBench = async ({ servers }) => {
     async createStream() {
       await waitFor("the stream", async () => {
         const { state } = await manager.streams.add({ name: stream, subjects: [subject], num_replicas: servers });
-        // A server removes a deleted stream's files on the side: a new one of its name has been seen to begin with what the old one held.
+        // A server removes a deleted stream's files on the side: a new one of its name has been seen to begin with what
+        // the old one held.
         if (state.last_seq === 0) return true;
         await manager.streams.delete(stream);
         return false;

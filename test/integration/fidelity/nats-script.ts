@@ -1,6 +1,6 @@
 /**
- * NATS script: a random story of relays that publish to a stream, and of who listens, told to a bench, and what was answered and heard at each
- * step. Told to two benches with one seed it must read the same.
+ * NATS script: a random story of relays that publish to a stream, and of who listens, told to a bench, and what was
+ * answered and heard at each step. Told to two benches with one seed it must read the same.
  */
 import { streamOf } from "../../../chaos/sim/random.ts";
 import type { BenchConnection, NatsBench } from "./nats-bench.ts";

@@ -1,4 +1,7 @@
-/** Postgres bench: what a script of the fidelity tests may do to a primary and its standby, be they the simulator's model or real. */
+/**
+ * Postgres bench: what a script of the fidelity tests may do to a primary and its standby, be they the simulator's
+ * model or real.
+ */
 import type { EventLog } from "../../../src/replication/index.ts";
 
 export type ServerName = "primary" | "standby";

@@ -1,9 +1,9 @@
 /**
- * Postgres fidelity: the same scripts against the simulator's model of a primary with its standby and against real ones, asked
- * through the model of the Postgres log and through the real one.
+ * Postgres fidelity: the same scripts against the simulator's model of a primary with its standby and against real
+ * ones, asked through the model of the Postgres log and through the real one.
  *
- * What a model does that no server does, or a server does that no model shows, would prove nothing of what exists. The scripts follow
- * one another on one pair of servers; the last one ends it.
+ * What a model does that no server does, or a server does that no model shows, would prove nothing of what exists. The
+ * scripts follow one another on one pair of servers; the last one ends it.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,6 +1,6 @@
 /**
- * Postgres script: a random story of writers and accidents, told to a bench, and what was answered and seen at each step. Told to two
- * benches with one seed it must read the same.
+ * Postgres script: a random story of writers and accidents, told to a bench, and what was answered and seen at each
+ * step. Told to two benches with one seed it must read the same.
  */
 import { streamOf } from "../../../chaos/sim/random.ts";
 import type { CommandId } from "../../../src/events/index.ts";

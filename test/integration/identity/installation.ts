@@ -1,4 +1,7 @@
-/** One process with everything in it, or a proxy apart from the rest, before a real identity provider and in front of a real upstream that says what it was sent. */
+/**
+ * One process with everything in it, or a proxy apart from the rest, before a real identity provider and in front of a
+ * real upstream that says what it was sent.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
- * Refresh exactly once: two brokers on Postgres before a real provider that rotates refresh tokens and revokes a family when one comes
- * twice. The leader is killed in mid-call, stopped in mid-call, and answered later than it waits. What is promised: no token arrives twice.
+ * Refresh exactly once: two brokers on Postgres before a real provider that rotates refresh tokens and revokes a family
+ * when one comes twice. The leader is killed in mid-call, stopped in mid-call, and answered later than it waits. What
+ * is promised: no token arrives twice.
  */
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";

@@ -1,5 +1,8 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: header templates look so
-/** A proxy apart from authenticate and databroker: no client's secret is with it, and it speaks to brokers over the network. */
+/**
+ * A proxy apart from authenticate and databroker: no client's secret is with it, and it speaks to brokers over the
+ * network.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { decodeJwt } from "jose";

@@ -1,6 +1,7 @@
 /**
- * Regions: a region that is cut off from the leader keeps its contract, restarts its nodes from what it has, and heals without a
- * stampede; no revocation is missed on the way. Leases are as they come: a window of 65 seconds, of which this uses a part.
+ * Regions: a region that is cut off from the leader keeps its contract, restarts its nodes from what it has, and heals
+ * without a stampede; no revocation is missed on the way. Leases are as they come: a window of 65 seconds, of which
+ * this uses a part.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

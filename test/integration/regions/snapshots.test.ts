@@ -1,7 +1,8 @@
 /**
- * A region and its snapshots: what retention has dropped from the log, at home and in the region's copy, a node of a region that is cut
- * off has from its region's broker, and serves from it. Partitions of 100 events, a snapshot every 100, nothing kept for longer than a
- * second. Leases are as they come: a window of 65 seconds, of which this uses a part.
+ * A region and its snapshots: what retention has dropped from the log, at home and in the region's copy, a node of a
+ * region that is cut off has from its region's broker, and serves from it. Partitions of 100 events, a snapshot every
+ * 100, nothing kept for longer than a second. Leases are as they come: a window of 65 seconds, of which this uses a
+ * part.
  */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";

@@ -1,7 +1,7 @@
 /**
- * Two regions: a real cluster on loopback. East is the home region, with Postgres, brokers, NATS and authenticate; west has a
- * broker of its own, a NATS server that is a leaf of the eastern one, and proxies. Whatever passes between them passes over a WAN
- * that is slow, and can be cut. West reaches nothing of east but its brokers and its NATS.
+ * Two regions: a real cluster on loopback. East is the home region, with Postgres, brokers, NATS and authenticate; west
+ * has a broker of its own, a NATS server that is a leaf of the eastern one, and proxies. Whatever passes between them
+ * passes over a WAN that is slow, and can be cut. West reaches nothing of east but its brokers and its NATS.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";

@@ -1,7 +1,7 @@
 /**
- * WAN: the long way between two regions, as a TCP relay. What passes arrives late by the same time in either direction and in
- * order; a cut loses nothing and says nothing: what is under way waits, new connections are taken and lead nowhere, as with a
- * network that loses every packet. When it heals, what has waited arrives.
+ * WAN: the long way between two regions, as a TCP relay. What passes arrives late by the same time in either direction
+ * and in order; a cut loses nothing and says nothing: what is under way waits, new connections are taken and lead
+ * nowhere, as with a network that loses every packet. When it heals, what has waited arrives.
  */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";

@@ -1,6 +1,6 @@
 /**
- * A region and its window: what the broker of a cut-off region may still grant ends with the lease that it holds, and a broker that
- * was started anew holds none. Leases are short: Δ is two seconds, the grace two more.
+ * A region and its window: what the broker of a cut-off region may still grant ends with the lease that it holds, and a
+ * broker that was started anew holds none. Leases are short: Δ is two seconds, the grace two more.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,7 +1,7 @@
 /**
- * Those who were away while a level was finalized, on a real cluster: an old node and an old broker that come back later. The node
- * obeys what it can and permits nothing; the broker does not lead; and the new version, started on what the old one left on its disk,
- * knows everything that the old one could only guess at.
+ * Those who were away while a level was finalized, on a real cluster: an old node and an old broker that come back
+ * later. The node obeys what it can and permits nothing; the broker does not lead; and the new version, started on what
+ * the old one left on its disk, knows everything that the old one could only guess at.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 /**
- * An upgrade of a real cluster, process by process, while people go on using it: readers first, back half-way, on again, the wrong
- * order, finalized, and no way back after that. The next version is this one with a few sentences changed (next-build.ts).
+ * An upgrade of a real cluster, process by process, while people go on using it: readers first, back half-way, on
+ * again, the wrong order, finalized, and no way back after that. The next version is this one with a few sentences
+ * changed (next-build.ts).
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";

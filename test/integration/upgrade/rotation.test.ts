@@ -1,6 +1,7 @@
 /**
- * Every secret of a real cluster changed while people go on using it, in rounds of rolling restarts as docs/operations.md has them: the
- * shared secret with the keys of people that are wrapped under it, the cookie secret, the signing key, and the users of NATS and Postgres.
+ * Every secret of a real cluster changed while people go on using it, in rounds of rolling restarts as
+ * docs/operations.md has them: the shared secret with the keys of people that are wrapped under it, the cookie secret,
+ * the signing key, and the users of NATS and Postgres.
  */
 import assert from "node:assert/strict";
 import { generateKeyPairSync, randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * Traffic: people who go on using a cluster while it is changed underneath, through a balancer that knows which proxies are in turn and,
- * as balancers do, asks the next one when one does not answer or is not ready.
+ * Traffic: people who go on using a cluster while it is changed underneath, through a balancer that knows which proxies
+ * are in turn and, as balancers do, asks the next one when one does not answer or is not ready.
  */
 import { type Asking, ask } from "../cluster/client.ts";
 import type { Cluster, Session } from "../cluster/cluster.ts";
@@ -30,7 +30,8 @@ export function startTraffic(cluster: Cluster, sessions: readonly Session[], rou
     for (;;) {
       const { answers, undecided } = await attempt(session);
       if (answers === undefined) return;
-      // A proxy whose machine stopped it for a moment rightly permits nobody before its next grant: whoever it tells so asks again.
+      // A proxy whose machine stopped it for a moment rightly permits nobody before its next grant: whoever it tells so
+      // asks again.
       if (!undecided || performance.now() >= giveUpAt || !cluster.proxies.some((proxy) => proxy.wasStopped()))
         return void refused.push(`${session.user} ${new Date().toISOString()} ${answers.join(", ")}`);
       await new Promise((resolve) => setTimeout(resolve, everyMs));

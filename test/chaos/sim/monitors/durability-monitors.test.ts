@@ -1,4 +1,7 @@
-/** The monitor of durability: what a receipt calls synchronous stands on the disks of enough standbys, and outlives a failover. */
+/**
+ * The monitor of durability: what a receipt calls synchronous stands on the disks of enough standbys, and outlives a
+ * failover.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Link } from "../../../../src/events/index.ts";

@@ -1,4 +1,7 @@
-/** What duties have written, what the log says of snapshots, and what it lets go of: a good life breaks nothing, each lie is found. */
+/**
+ * What duties have written, what the log says of snapshots, and what it lets go of: a good life breaks nothing, each
+ * lie is found.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describe, type Invariant } from "../../../../chaos/sim/monitors/index.ts";

@@ -1,4 +1,6 @@
-/** A small history told in facts: one log, one broker, one node, and the verbs to go on with. Times are told by `at`. */
+/**
+ * A small history told in facts: one log, one broker, one node, and the verbs to go on with. Times are told by `at`.
+ */
 
 import { plainRoute, type Report, type SimFact, type SimFactOf } from "../../../../chaos/sim/facts.ts";
 import { type Judgement, type Watch, watch } from "../../../../chaos/sim/monitors/index.ts";
