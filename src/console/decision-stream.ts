@@ -12,7 +12,7 @@ import { type Feed, type FeedEntry, TooManyWatchersError, type Watcher } from ".
 import type { UnixMs } from "../events/index.ts";
 import type { Replica } from "../replication/index.ts";
 import type { OperatorCaller } from "./operator-caller.ts";
-import { mayBeTold, type Operator } from "./operator-route.ts";
+import { mayReceive, type Operator } from "./operator-route.ts";
 
 export type DecisionStreamDeps = Readonly<{
   feed: Feed;
@@ -24,7 +24,7 @@ export type DecisionStreamDeps = Readonly<{
   sleep: (ms: number, signal: AbortSignal) => Promise<void>;
 }>;
 
-const takeMax = 200;
+const batchMax = 200;
 const newestMax = 1_000;
 /** Nothing for this long: a comment, so that a dead connection is noticed. */
 const aliveMs = 15_000;
@@ -40,7 +40,7 @@ export async function streamDecisions(
   const { raw } = reply;
   let watcher: Watcher;
   try {
-    watcher = deps.feed.watch(beginning(request));
+    watcher = deps.feed.watch(startOf(request));
   } catch (error) {
     if (!(error instanceof TooManyWatchersError)) throw error;
     return reply.code(503).header("retry-after", "5").send({ error: error.message });
@@ -53,18 +53,24 @@ export async function streamDecisions(
   raw.on("error", end);
   raw.once("close", end);
   if (raw.destroyed) end();
-  const mayGoOn = async (): Promise<boolean> =>
+  const mayContinue = async (): Promise<boolean> =>
     (await deps.callerOf(request).catch(() => undefined))?.type === "operator";
   const unlisten = deps.replica.onChange(async ({ touched, rebuilt }) => {
     if (!rebuilt && !caller.reads.some((stream) => touched.has(stream))) return;
-    if (!(await mayGoOn())) raw.destroy();
+    if (!(await mayContinue())) raw.destroy();
   });
   reply.hijack();
   try {
     raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no" });
     raw.write(": decisions\n\n");
-    const mayBe = (): boolean => mayBeTold(deps, caller);
-    await pump(raw, watcher, { ...deps, until: caller.until, signal: gone.signal, mayGoOn, mayBeTold: mayBe });
+    const mayReceiveNow = (): boolean => mayReceive(deps, caller);
+    await pump(raw, watcher, {
+      ...deps,
+      until: caller.until,
+      signal: gone.signal,
+      mayContinue,
+      mayReceive: mayReceiveNow,
+    });
   } finally {
     unlisten();
     end();
@@ -73,7 +79,7 @@ export async function streamDecisions(
   return reply;
 }
 
-function beginning(request: FastifyRequest): Parameters<Feed["watch"]>[0] {
+function startOf(request: FastifyRequest): Parameters<Feed["watch"]>[0] {
   const query = request.query as Readonly<Record<string, unknown>>;
   const header = request.headers["last-event-id"];
   const after = typeof header === "string" && header !== "" ? header : query["after"];
@@ -86,25 +92,30 @@ async function pump(
   raw: ServerResponse,
   watcher: Watcher,
   options: Pick<DecisionStreamDeps, "now" | "sleep"> &
-    Readonly<{ until: UnixMs | null; signal: AbortSignal; mayGoOn: () => Promise<boolean>; mayBeTold: () => boolean }>,
+    Readonly<{
+      until: UnixMs | null;
+      signal: AbortSignal;
+      mayContinue: () => Promise<boolean>;
+      mayReceive: () => boolean;
+    }>,
 ): Promise<void> {
   const { signal, until } = options;
   const leftMs = (): number => (until === null ? Number.POSITIVE_INFINITY : until - options.now());
   let askedAt = options.now();
   while (!signal.aborted && leftMs() > 0) {
     if (options.now() - askedAt >= aliveMs) {
-      if (!(await options.mayGoOn())) return;
+      if (!(await options.mayContinue())) return;
       askedAt = options.now();
     }
-    const { entries, missed } = watcher.take(takeMax);
+    const { entries, missed } = watcher.take(batchMax);
     let text = (missed ? "event: missed\ndata: {}\n\n" : "") + entries.map(eventOf).join("");
     if (text === "") {
-      const rested = await first(watcher.more(), options, Math.min(aliveMs, leftMs()));
+      const rested = await raceWithTimeout(watcher.more(), options, Math.min(aliveMs, leftMs()));
       if (rested === "time-up" && leftMs() > 0) text = ": alive\n\n";
       else continue;
     }
-    if (raw.destroyed || !options.mayBeTold()) return;
-    if (!raw.write(text) && (await first(drained(raw), options, stuckMs)) === "time-up") return;
+    if (raw.destroyed || !options.mayReceive()) return;
+    if (!raw.write(text) && (await raceWithTimeout(drained(raw), options, stuckMs)) === "time-up") return;
   }
 }
 
@@ -118,7 +129,7 @@ function drained(raw: ServerResponse): Promise<void> {
 }
 
 /** Waits for something, for at most this long. */
-async function first(
+async function raceWithTimeout(
   something: Promise<void>,
   options: Pick<DecisionStreamDeps, "sleep"> & Readonly<{ signal: AbortSignal }>,
   ms: number,

@@ -4,7 +4,7 @@
  */
 import { type Explained, explainDecision, recordIdOf } from "../audit/index.ts";
 import type { DecisionRecord } from "../auth/index.ts";
-import { badRequest, type OperatorApiDeps, type Route } from "./operator-route.ts";
+import { badRequest, type OperatorApiDeps, type RegisterRoute } from "./operator-route.ts";
 import { explainSchema } from "./operator-schemas.ts";
 
 const explainMs = 20_000;
@@ -12,15 +12,15 @@ const recordBytesMax = 256 * 1024;
 /** `others`: ids of what else is named by a request's id. */
 export type ExplainAnswer = Explained & Readonly<{ others: readonly string[] }>;
 
-export function registerExplain(route: Route, deps: OperatorApiDeps): void {
+export function registerExplain(route: RegisterRoute, deps: OperatorApiDeps): void {
   route(
     "POST /explain",
     async (request, reply): Promise<unknown> => {
-      const asked = explainSchema.safeParse(request.body);
-      if (!asked.success) return badRequest(reply, asked.error);
-      const named = "id" in asked.data ? deps.feed.named(asked.data.id) : [];
+      const parsedBody = explainSchema.safeParse(request.body);
+      if (!parsedBody.success) return badRequest(reply, parsedBody.error);
+      const named = "id" in parsedBody.data ? deps.feed.named(parsedBody.data.id) : [];
       const [newest, ...others] = named;
-      const given = "record" in asked.data ? (asked.data.record as unknown as DecisionRecord) : newest;
+      const given = "record" in parsedBody.data ? (parsedBody.data.record as unknown as DecisionRecord) : newest;
       if (given === undefined)
         return reply.code(404).send({ error: "no such decision is among the newest that are held here" });
       const until = deps.now() + explainMs;

@@ -2,7 +2,7 @@
 
 export type { ExplainAnswer } from "./explain-route.ts";
 export { operatorApiPrefix, registerOperatorApi } from "./operator-api.ts";
-export { callerOf, isAdministrator, type OperatorCaller } from "./operator-caller.ts";
+export { isAdministrator, type OperatorCaller, operatorCallerOf } from "./operator-caller.ts";
 export type { ChangeAnswer, RevokedManyAnswer } from "./operator-changes.ts";
 export type { ConfigurationAnswer, ConfigurationView } from "./operator-configurations.ts";
 export { operatorOpenApi } from "./operator-openapi.ts";
@@ -11,8 +11,8 @@ export { mintOperatorToken, type OperatorToken, verifyOperatorToken } from "./op
 export type { GroupView, SessionView, UserView } from "./operator-views.ts";
 export { errorPage, signInErrorPage } from "./pages/error-page.ts";
 export { escapeHtml, type Html, type HtmlValue, html, safeUrl } from "./pages/html.ts";
-export { type Frame, facts, layout, linkButton, personal } from "./pages/layout.ts";
-export { sayReasons } from "./pages/reasons.ts";
+export { definitionList, type Frame, isolated, layout, linkButton } from "./pages/layout.ts";
+export { describeReasons } from "./pages/reasons.ts";
 export { renderPage } from "./pages/render-page.ts";
 export { signedOutPage, signOutConfirmPage } from "./pages/sign-out-pages.ts";
 export { userInfoPage } from "./pages/user-info-page.ts";

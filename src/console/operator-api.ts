@@ -13,8 +13,7 @@ import { isChange, registerChanges } from "./operator-changes.ts";
 import { registerConfigurations } from "./operator-configurations.ts";
 import { operatorOperations } from "./operator-operations.ts";
 import { registerReads } from "./operator-reads.ts";
-import { type Operator, type OperatorApiDeps, operatorNow, type Route } from "./operator-route.ts";
-import { registerSnapshots } from "./operator-snapshots.ts";
+import { type Operator, type OperatorApiDeps, type RegisterRoute, requireOperator } from "./operator-route.ts";
 
 export const operatorApiPrefix = "/.pomerium/admin/api/v1";
 
@@ -32,7 +31,7 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   const callers = new WeakMap<FastifyRequest, Operator>();
   scope.addHook("onRequest", async (request, reply) => {
     reply.header("cache-control", "no-store");
-    const caller = await operatorNow(deps, request, reply);
+    const caller = await requireOperator(deps, request, reply);
     if (caller === undefined) return reply;
     callers.set(request, caller);
     // The pattern, not the path: people are named in it by their e-mail. operator-changes.ts logs what was changed, by ids.
@@ -43,26 +42,26 @@ function registerIn(scope: FastifyInstance, deps: OperatorApiDeps): void {
   scope.setErrorHandler(sendError);
   scope.setNotFoundHandler((_request, reply) => reply.code(404).send({ error: "there is no such operation" }));
   const registered = new Set<string>();
-  const route: Route = (operation, handler, options) => {
+  const route: RegisterRoute = (operation, handler, options) => {
     registered.add(operation);
     const [method = "", url = ""] = operation.split(" ");
     scope.route({
-      ...{ method, url },
+      method,
+      url,
       ...(options === undefined ? {} : { bodyLimit: options.bodyBytesMax }),
       handler: async (request, reply) => {
         const caller = callers.get(request);
         if (caller === undefined) throw new TypeError("an operator's request without its caller");
-        if (method === "POST" && (await operatorNow(deps, request, reply)) === undefined) return reply;
+        if (method === "POST" && (await requireOperator(deps, request, reply)) === undefined) return reply;
         const answer = await handler(request, reply, caller);
         // Whoever has made a change is told so, also where it was the one that ended their own right.
         if (answer === reply || isChange(answer)) return answer;
-        return (await operatorNow(deps, request, reply)) === undefined ? reply : answer;
+        return (await requireOperator(deps, request, reply)) === undefined ? reply : answer;
       },
     });
   };
   registerReads(route, deps);
   registerChanges(route, deps);
-  registerSnapshots(route, deps);
   registerConfigurations(route, deps);
   registerExplain(route, deps);
   route("GET /decisions", (request, reply, caller) => streamDecisions(request, reply, deps, caller));

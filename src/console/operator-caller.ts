@@ -41,7 +41,7 @@ function isNamed({ groups, profile }: Principal, kind: string | undefined, name:
   );
 }
 
-export async function callerOf(
+export async function operatorCallerOf(
   request: FastifyRequest,
   options: {
     authenticateOrigin: string;

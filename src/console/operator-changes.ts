@@ -24,7 +24,7 @@ import {
   type ReceiptWait,
   type Replica,
 } from "../replication/index.ts";
-import { badRequest, type OperatorApiDeps, operatorNow, parsed, type Route } from "./operator-route.ts";
+import { badRequest, type OperatorApiDeps, type RegisterRoute, requireOperator, tryParse } from "./operator-route.ts";
 import {
   finalizeSchema,
   manySchema,
@@ -34,7 +34,7 @@ import {
   waitSchema,
 } from "./operator-schemas.ts";
 import { findUsers } from "./operator-views.ts";
-import { sessionsMeeting, sessionsNamed } from "./session-choice.ts";
+import { sessionsMatching, sessionsNamed } from "./session-choice.ts";
 
 const unknownNamedMax = 100;
 const manyBytesMax = 1024 * 1024;
@@ -62,11 +62,11 @@ export type RevokedManyAnswer = ChangeAnswer &
 
 type UserVerb = "sessions/revoke" | "suspend" | "restore" | "erase";
 
-export function registerChanges(route: Route, deps: OperatorApiDeps): void {
+export function registerChanges(route: RegisterRoute, deps: OperatorApiDeps): void {
   route("POST /sessions/:id/revoke", async (request, reply, { actor }) => {
-    const sessionId = parsed(parseSessionId, (request.params as { id: string }).id);
+    const sessionId = tryParse(parseSessionId, (request.params as { id: string }).id);
     if (sessionId === undefined) return reply.code(400).send({ error: "not a session id" });
-    return carryOut(deps, request, reply, actor, { type: "revokeSession", sessionId, reason: "operator" });
+    return submitChange(deps, request, reply, actor, { type: "revokeSession", sessionId, reason: "operator" });
   });
 
   route(
@@ -77,7 +77,7 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
       const { sessionIds: named, filter, ...wait } = body.data;
       if ((named === undefined) === (filter === undefined))
         return reply.code(400).send({ error: "give sessionIds, or a filter" });
-      const chosen = named === undefined ? sessionsMeeting(deps, filter ?? {}) : sessionsNamed(named);
+      const chosen = named === undefined ? sessionsMatching(deps, filter ?? {}) : sessionsNamed(named);
       if ("error" in chosen) return reply.code(400).send({ error: chosen.error });
       const { sessionIds, more } = chosen;
       const unknown = sessionIds.filter((id) => deps.replica.projection.session(id) === undefined);
@@ -85,8 +85,8 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
       const command = { type: "revokeSessions", sessionIds, reason: "operator" } as const;
       const answer =
         sessionIds.length === 0
-          ? nothingToDo(deps.replica, command)
-          : await carryOut(deps, request, reply, actor, command, wait);
+          ? unchangedAnswer(deps.replica, command)
+          : await submitChange(deps, request, reply, actor, command, wait);
       if (!isChange(answer)) return answer;
       // Whoever asks for the rest of them must not be given the same ones again.
       if (more) await deps.replica.waitFor(answer.link, 2_000);
@@ -98,9 +98,9 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
   const onUser = (verb: UserVerb, emails: "any" | "verified", command: (userId: UserId) => Command): void => {
     route(`POST /users/:user/${verb}`, async (request, reply, { actor }) => {
       const name = nameIn((request.params as { user: string }).user);
-      const found = await atTheHead(deps, () => oneUser(deps.replica, name, emails));
-      if (typeof found !== "string") return sendNotOne(reply, found);
-      return carryOut(deps, request, reply, actor, command(found));
+      const found = await findAtHead(deps, () => oneUser(deps.replica, name, emails));
+      if (typeof found !== "string") return sendNameProblem(reply, found);
+      return submitChange(deps, request, reply, actor, command(found));
     });
   };
   onUser("sessions/revoke", "any", (userId) => ({ type: "revokeUserSessions", userId, reason: "operator" }));
@@ -112,23 +112,28 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
     const body = finalizeSchema.safeParse(request.body ?? {});
     if (!body.success) return badRequest(reply, body.error);
     const { level, ...wait } = body.data;
-    return carryOut(deps, request, reply, actor, { type: "finalizeUpgrade", level }, wait);
+    return submitChange(deps, request, reply, actor, { type: "finalizeUpgrade", level }, wait);
+  });
+
+  route("POST /snapshots", async (_request, reply) => {
+    const position = await deps.databroker.takeSnapshot();
+    return reply.code(202).send({ position });
   });
 
   route("POST /groups/:group/members", async (request, reply, { actor }) => {
-    const groupId = parsed(parseGroupId, nameIn((request.params as { group: string }).group));
+    const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));
     const body = membersSchema.safeParse(request.body ?? {});
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
     if (!body.success) return badRequest(reply, body.error);
     const { add, remove, ...wait } = body.data;
-    const added = await atTheHead(deps, () => eachUser(deps.replica, add, "verified"));
-    const removed = await atTheHead(deps, () => eachUser(deps.replica, remove, "any"));
-    if ("error" in added) return sendNotOne(reply, added);
-    if ("error" in removed) return sendNotOne(reply, removed);
+    const added = await findAtHead(deps, () => eachUser(deps.replica, add, "verified"));
+    const removed = await findAtHead(deps, () => eachUser(deps.replica, remove, "any"));
+    if ("error" in added) return sendNameProblem(reply, added);
+    if ("error" in removed) return sendNameProblem(reply, removed);
     if (added.userIds.length + removed.userIds.length === 0)
       return reply.code(400).send({ error: "name somebody to add or remove" });
     const change = { added: added.userIds, removed: removed.userIds };
-    return carryOut(
+    return submitChange(
       deps,
       request,
       reply,
@@ -139,9 +144,9 @@ export function registerChanges(route: Route, deps: OperatorApiDeps): void {
   });
 
   route("POST /groups/:group/remove", async (request, reply, { actor }) => {
-    const groupId = parsed(parseGroupId, nameIn((request.params as { group: string }).group));
+    const groupId = tryParse(parseGroupId, nameIn((request.params as { group: string }).group));
     if (groupId === undefined) return reply.code(400).send({ error: "not a group id" });
-    return carryOut(deps, request, reply, actor, { type: "removeGroup", groupId });
+    return submitChange(deps, request, reply, actor, { type: "removeGroup", groupId });
   });
 }
 
@@ -154,7 +159,7 @@ function nameIn(param: string): string {
   return encoded === undefined ? param : Buffer.from(encoded, "base64url").toString("utf8");
 }
 
-async function carryOut(
+async function submitChange(
   deps: OperatorApiDeps,
   request: FastifyRequest,
   reply: FastifyReply,
@@ -164,10 +169,10 @@ async function carryOut(
 ): Promise<unknown> {
   const body = given === undefined ? waitSchema.safeParse(request.body ?? {}) : { success: true as const, data: given };
   if (!body.success) return badRequest(reply, body.error);
-  const commandId = parsed(parseCommandId, body.data.commandId ?? deps.uuid());
+  const commandId = tryParse(parseCommandId, body.data.commandId ?? deps.uuid());
   if (commandId === undefined) return reply.code(400).send({ error: "commandId must be a lowercase UUID" });
-  if ((await operatorNow(deps, request, reply)) === undefined) return reply;
-  deps.log.info({ actor, commandId, ...told(command) }, "operator command");
+  if ((await requireOperator(deps, request, reply)) === undefined) return reply;
+  deps.log.info({ actor, commandId, ...loggedCommand(command) }, "operator command");
   const result = await submit(deps, { commandId, actor, command });
   if (result.type !== "done") return sendFailure(reply, result);
   const { changed, link } = result;
@@ -180,12 +185,12 @@ export function isChange(answer: unknown): answer is ChangeAnswer {
   return typeof answer === "object" && answer !== null && "changed" in answer;
 }
 
-function nothingToDo(replica: Replica, command: Command): ChangeAnswer {
+function unchangedAnswer(replica: Replica, command: Command): ChangeAnswer {
   return { commandId: null, changed: false, promise: promiseFor(command), link: replica.applied, receipt: null };
 }
 
 /** What the change will stand for in the log, as far as a promise goes. */
-const recordedAs: Readonly<Partial<Record<Command["type"], string>>> = {
+const eventTypeOf: Readonly<Partial<Record<Command["type"], string>>> = {
   revokeSession: "SessionRevoked",
   revokeSessions: "SessionRevoked",
   revokeUserSessions: "UserSessionsRevoked",
@@ -196,12 +201,12 @@ const recordedAs: Readonly<Partial<Record<Command["type"], string>>> = {
 };
 
 function promiseFor({ type }: Command): string {
-  const recorded = recordedAs[type];
+  const recorded = eventTypeOf[type];
   return promiseOf(recorded === undefined ? null : [{ type: recorded }]);
 }
 
 /** For the log: ids alone, names were resolved before; and no long lists. */
-function told(command: Command): object {
+function loggedCommand(command: Command): object {
   if (command.type === "revokeSessions") {
     const { type, sessionIds } = command;
     return { command: { type, sessions: sessionIds.length, sessionIds: sessionIds.slice(0, 20) } };
@@ -248,17 +253,17 @@ function sendFailure(reply: FastifyReply, result: Exclude<CommandResult, { type:
   return reply.code(status).send({ error: result.message, code: result.code });
 }
 
-type NotOne = Readonly<{ status: 404 | 409 | 503; error: string }>;
+type NameProblem = Readonly<{ status: 404 | 409 | 503; error: string }>;
 
 /** Who signed in a moment ago may not be known here yet. */
 const catchUpMs = 2_000;
 
 /** Looks, and where somebody is not found looks again once this node has come to the head of the log: what is not there then does not exist. */
-async function atTheHead<Found extends UserId | Readonly<{ userIds: readonly UserId[] }>>(
+async function findAtHead<Found extends UserId | Readonly<{ userIds: readonly UserId[] }>>(
   { databroker, replica }: OperatorApiDeps,
-  look: () => Found | NotOne,
-): Promise<Found | NotOne> {
-  const found = look();
+  find: () => Found | NameProblem,
+): Promise<Found | NameProblem> {
+  const found = find();
   if (typeof found === "string" || !("status" in found) || found.status !== 404) return found;
   const head = await databroker.status().then(
     ({ leader }) => leader?.head,
@@ -267,11 +272,11 @@ async function atTheHead<Found extends UserId | Readonly<{ userIds: readonly Use
       throw error;
     },
   );
-  if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return look();
+  if (head !== undefined && (await replica.waitFor(head, catchUpMs)) === "reached") return find();
   return { status: 503, error: `${found.error}, as far as this node knows: it is behind the log; ask again` };
 }
 
-function sendNotOne(reply: FastifyReply, { status, error }: NotOne): FastifyReply {
+function sendNameProblem(reply: FastifyReply, { status, error }: NameProblem): FastifyReply {
   return (status === 503 ? reply.header("retry-after", "1") : reply).code(status).send({ error });
 }
 
@@ -279,7 +284,7 @@ function eachUser(
   replica: Replica,
   names: readonly string[],
   emails: "any" | "verified",
-): Readonly<{ userIds: readonly UserId[] }> | NotOne {
+): Readonly<{ userIds: readonly UserId[] }> | NameProblem {
   const userIds: UserId[] = [];
   for (const name of names) {
     const found = oneUser(replica, name, emails);
@@ -290,7 +295,7 @@ function eachUser(
 }
 
 /** One user by id, IdP subject or e-mail. */
-function oneUser(replica: Replica, name: string, emails: "any" | "verified"): UserId | NotOne {
+function oneUser(replica: Replica, name: string, emails: "any" | "verified"): UserId | NameProblem {
   const found = findUsers(replica, name, emails);
   const [only, another] = found;
   if (only === undefined) {

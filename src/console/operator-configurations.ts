@@ -8,7 +8,7 @@ import {
   type StoredConfiguration,
   type UnixMs,
 } from "../events/index.ts";
-import { type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+import { type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-route.ts";
 
 export type ConfigurationView = Readonly<{
   configHash: ConfigHash;
@@ -23,14 +23,14 @@ export type ConfigurationAnswer = ConfigurationView & Readonly<{ configuration: 
 
 const beginning = /^[0-9a-f]{8,64}$/;
 
-export function registerConfigurations(route: Route, deps: OperatorApiDeps): void {
-  route("GET /configurations", async () => ({ configurations: await known(deps) }));
+export function registerConfigurations(route: RegisterRoute, deps: OperatorApiDeps): void {
+  route("GET /configurations", async () => ({ configurations: await listConfigurations(deps) }));
 
   route("GET /configurations/:hash", async (request, reply) => {
     const { hash } = request.params as { hash: string };
     if (!beginning.test(hash))
       return reply.code(400).send({ error: "a configuration is named by its hash, or by 8 characters of it or more" });
-    const [found, ...others] = (await known(deps)).filter(({ configHash }) => configHash.startsWith(hash));
+    const [found, ...others] = (await listConfigurations(deps)).filter(({ configHash }) => configHash.startsWith(hash));
     if (found === undefined)
       return reply.code(404).send({ error: "no node runs such a configuration, and no body of it is kept" });
     if (others.length > 0) return reply.code(400).send({ error: "several configurations begin like this: write more" });
@@ -39,7 +39,7 @@ export function registerConfigurations(route: Route, deps: OperatorApiDeps): voi
       const where = found.nodes.length === 0 ? "" : `; it runs on ${found.nodes.join(", ")}`;
       return reply.code(404).send({ error: `what the configuration ${found.configHash} says is not kept${where}` });
     }
-    if (!isWhole(stored))
+    if (!isIntact(stored))
       return reply
         .code(500)
         .send({ error: "what the store holds is not what this hash is of: it was changed, or is damaged" });
@@ -48,12 +48,12 @@ export function registerConfigurations(route: Route, deps: OperatorApiDeps): voi
   });
 }
 
-function isWhole({ body, configHash }: StoredConfiguration): boolean {
-  return parsed(() => parseConfigBody(body, configHash), undefined) !== undefined;
+function isIntact({ body, configHash }: StoredConfiguration): boolean {
+  return tryParse(() => parseConfigBody(body, configHash), undefined) !== undefined;
 }
 
 /** What is kept, oldest first, and behind it what only runs. */
-async function known({ databroker }: OperatorApiDeps): Promise<readonly ConfigurationView[]> {
+async function listConfigurations({ databroker }: OperatorApiDeps): Promise<readonly ConfigurationView[]> {
   const [kept, { nodes }] = await Promise.all([databroker.configurations(), databroker.status()]);
   const running = new Map<string, NodeId[]>();
   for (const { node, configHash } of nodes)

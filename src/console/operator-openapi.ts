@@ -55,11 +55,15 @@ export function operatorOpenApi(prefix: string): Json {
 
 function operationOf(method: string, path: string, operation: Operation): Json {
   const { summary, query, body } = operation;
-  const named = [...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => ({
-    ...{ name, in: "path", required: true, description: pathParameters[name] ?? "", schema: { type: "string" } },
+  const inPath = [...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => ({
+    name,
+    in: "path",
+    required: true,
+    description: pathParameters[name] ?? "",
+    schema: { type: "string" },
   }));
-  const asked = query === undefined ? [] : queryParameters(query);
-  const resumed =
+  const inQuery = query === undefined ? [] : queryParameters(query);
+  const inHeader =
     path === "/decisions"
       ? [
           {
@@ -73,7 +77,7 @@ function operationOf(method: string, path: string, operation: Operation): Json {
   return {
     operationId: operationIdOf(method, path),
     summary,
-    parameters: [...named, ...asked, ...resumed],
+    parameters: [...inPath, ...inQuery, ...inHeader],
     ...(body === undefined
       ? {}
       : { requestBody: { content: { "application/json": { schema: schemaOf(body, "input") } } } }),
@@ -86,7 +90,9 @@ function queryParameters(query: z.ZodObject): readonly Json[] {
   return Object.entries(properties).map(([name, schema]) => {
     const { description, deprecated, ...rest } = schema;
     return {
-      ...{ name, in: "query", required: false },
+      name,
+      in: "query",
+      required: false,
       ...(description === undefined ? {} : { description }),
       ...(deprecated === undefined ? {} : { deprecated }),
       schema: rest,

@@ -1,12 +1,12 @@
 /** What operators read: sessions, users and groups from this node's projection; nodes and receipts from the brokers. */
 import { type CommandId, parseCommandId, parseLink } from "../events/index.ts";
 import { type ReceiptTarget, regionLags } from "../replication/index.ts";
-import { badRequest, type OperatorApiDeps, parsed, type Route } from "./operator-route.ts";
+import { badRequest, type OperatorApiDeps, type RegisterRoute, tryParse } from "./operator-route.ts";
 import { listSchema, receiptSchema, sessionsSchema, timeoutMsOf } from "./operator-schemas.ts";
 import { describeGroup, describeSession, describeUser, findUsers } from "./operator-views.ts";
 import { createReceiptStream, eventStreamType } from "./receipt-stream.ts";
 
-export function registerReads(route: Route, deps: OperatorApiDeps): void {
+export function registerReads(route: RegisterRoute, deps: OperatorApiDeps): void {
   const { replica } = deps;
   const streamReceipt = createReceiptStream(deps);
   route("GET /sessions", async (request, reply) => {
@@ -14,7 +14,7 @@ export function registerReads(route: Route, deps: OperatorApiDeps): void {
     if (!query.success) return badRequest(reply, query.error);
     const { status, user } = query.data;
     const users = user === undefined ? undefined : new Set(findUsers(replica, user, "any"));
-    const found = listed(replica.projection.sessions(), query.data.limit, (session) => {
+    const found = limited(replica.projection.sessions(), query.data.limit, (session) => {
       if (users !== undefined && (session.userId === null || !users.has(session.userId))) return undefined;
       const described = describeSession(replica, session, deps.now());
       return status === "all" || described.status === status ? described : undefined;
@@ -24,13 +24,13 @@ export function registerReads(route: Route, deps: OperatorApiDeps): void {
   route("GET /users", async (request, reply) => {
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const found = listed(replica.projection.users(), query.data.limit, (user) => describeUser(replica, user));
+    const found = limited(replica.projection.users(), query.data.limit, (user) => describeUser(replica, user));
     return { users: found.items, more: found.more, applied: replica.applied };
   });
   route("GET /groups", async (request, reply) => {
     const query = listSchema.safeParse(request.query);
     if (!query.success) return badRequest(reply, query.error);
-    const found = listed(replica.projection.groups(), query.data.limit, (group) => describeGroup(replica, group));
+    const found = limited(replica.projection.groups(), query.data.limit, (group) => describeGroup(replica, group));
     return { groups: found.items, more: found.more, applied: replica.applied };
   });
   route("GET /nodes", async () => {
@@ -41,17 +41,17 @@ export function registerReads(route: Route, deps: OperatorApiDeps): void {
     const target = parseTarget((request.params as { target: string }).target);
     const query = receiptSchema.safeParse(request.query);
     if (target === undefined)
-      return reply.code(400).send({ error: "a receipt is asked by command:<uuid> or link:<epoch.position.hash>" });
+      return reply.code(400).send({ error: "a receipt is options by command:<uuid> or link:<epoch.position.hash>" });
     if (!query.success) return badRequest(reply, query.error);
-    const asked = { wait: query.data.wait, timeoutMs: timeoutMsOf(query.data), region: deps.region };
+    const options = { wait: query.data.wait, timeoutMs: timeoutMsOf(query.data), region: deps.region };
     return request.headers.accept?.includes(eventStreamType) === true
-      ? streamReceipt(request, reply, caller, { target, asked })
-      : deps.databroker.receipt(target, asked);
+      ? streamReceipt(request, reply, caller, { target, options })
+      : deps.databroker.receipt(target, options);
   });
 }
 
 /** `more`: there are others that the limit left out. */
-function listed<T, View>(
+function limited<T, View>(
   all: Iterable<T>,
   limit: number,
   view: (one: T) => View | undefined,
@@ -70,10 +70,10 @@ function parseTarget(text: string): ReceiptTarget | undefined {
   const colon = text.indexOf(":");
   const [kind, value] = [text.slice(0, colon), text.slice(colon + 1)];
   if (kind === "command") {
-    const commandId: CommandId | undefined = parsed(parseCommandId, value);
+    const commandId: CommandId | undefined = tryParse(parseCommandId, value);
     return commandId === undefined ? undefined : { type: "command", commandId };
   }
   if (kind !== "link") return undefined;
-  const link = parsed(parseLink, value);
+  const link = tryParse(parseLink, value);
   return link === undefined ? undefined : { type: "link", link };
 }

@@ -24,7 +24,7 @@ export type OperatorApiDeps = Readonly<{
 }>;
 
 export type Operator = Extract<OperatorCaller, { type: "operator" }>;
-export type Route = (
+export type RegisterRoute = (
   operation: OperationName,
   handler: (request: FastifyRequest, reply: FastifyReply, caller: Operator) => Promise<unknown>,
   options?: Readonly<{ bodyBytesMax: number }>,
@@ -35,7 +35,7 @@ export type Route = (
  * nothing, and is told nothing.
  * @returns undefined: answered with the refusal
  */
-export async function operatorNow(
+export async function requireOperator(
   { callerOf }: Pick<OperatorApiDeps, "callerOf">,
   request: FastifyRequest,
   reply: FastifyReply,
@@ -48,11 +48,11 @@ export async function operatorNow(
 }
 
 /** Whether a stream may carry another word to this operator; a token rests on no fact, so no lease says that it counts. */
-export function mayBeTold({ fresh }: Pick<OperatorApiDeps, "fresh">, { reads }: Operator): boolean {
+export function mayReceive({ fresh }: Pick<OperatorApiDeps, "fresh">, { reads }: Operator): boolean {
   return reads.length === 0 || fresh();
 }
 
-export function parsed<T>(parser: (value: unknown) => T, value: unknown): T | undefined {
+export function tryParse<T>(parser: (value: unknown) => T, value: unknown): T | undefined {
   try {
     return parser(value);
   } catch {

@@ -72,7 +72,11 @@ export const manySchema = waitSchema
 const text = z.string().max(4_096);
 const position = z.int().min(0);
 const record = z.looseObject({
-  ...{ node: text, boot: text, requestId: text, result: text, configHash: text },
+  node: text,
+  boot: text,
+  requestId: text,
+  result: text,
+  configHash: text,
   at: z.number(),
   sessionId: text.nullable(),
   userId: text.nullable(),
@@ -82,8 +86,10 @@ const record = z.looseObject({
       facts: z
         .array(
           z.looseObject({
-            ...{ fact: text, criteria: z.array(text).max(1_000) },
-            ...{ position: position.nullable(), exact: z.boolean() },
+            fact: text,
+            criteria: z.array(text).max(1_000),
+            position: position.nullable(),
+            exact: z.boolean(),
           }),
         )
         .max(200),
@@ -106,15 +112,26 @@ const session = z.object({
   email: z.string(),
   name: z.string(),
   idpId: z.string().nullable(),
-  ...{ issuedAt: at, refreshedAt: at, expiresAt: at },
+  issuedAt: at,
+  refreshedAt: at,
+  expiresAt: at,
 });
 const user = z.object({
-  ...{ id: z.string(), status: z.string(), subject: z.string(), email: z.string() },
-  ...{ emailVerified: z.boolean(), name: z.string(), groups: z.array(z.string()), sessions: z.number() },
+  id: z.string(),
+  status: z.string(),
+  subject: z.string(),
+  email: z.string(),
+  emailVerified: z.boolean(),
+  name: z.string(),
+  groups: z.array(z.string()),
+  sessions: z.number(),
 });
 const member = z.object({
-  ...{ userId: z.string(), email: z.string(), member: z.boolean() },
-  ...{ sources: z.array(z.string()), excluded: z.boolean() },
+  userId: z.string(),
+  email: z.string(),
+  member: z.boolean(),
+  sources: z.array(z.string()),
+  excluded: z.boolean(),
 });
 const group = z.object({ id: z.string(), name: z.string(), members: z.array(member) });
 const configuration = z.object({

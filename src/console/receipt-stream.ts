@@ -1,14 +1,14 @@
 /**
  * Receipts as Server-Sent Events: `progress` with each change, and last `receipt`, which is signed. Should nobody lead in the
- * meantime the last event is `unavailable`; the receipt can be asked for again.
+ * meantime the last event is `unavailable`; the receipt can be options for again.
  *
- * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is asked again
+ * A stream ends with its receipt's time, with the caller's right to watch, or when the caller leaves. It is options again
  * whenever a fact about the operator changes; where this node's lease is over, it hears of no change and says nothing more.
  */
 import { once } from "node:events";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { BrokerUnavailableError, type ReceiptOptions, type ReceiptTarget, watchReceipt } from "../replication/index.ts";
-import { mayBeTold, type Operator, type OperatorApiDeps } from "./operator-route.ts";
+import { mayReceive, type Operator, type OperatorApiDeps } from "./operator-route.ts";
 
 export const eventStreamType = "text/event-stream";
 
@@ -16,14 +16,14 @@ export type ReceiptStream = (
   request: FastifyRequest,
   reply: FastifyReply,
   caller: Operator,
-  of: Readonly<{ target: ReceiptTarget; asked: Omit<ReceiptOptions, "seen"> }>,
+  watched: Readonly<{ target: ReceiptTarget; options: Omit<ReceiptOptions, "seen"> }>,
 ) => Promise<FastifyReply>;
 
 const streamsMax = 64;
 
 export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
   let streams = 0;
-  return async (request, reply, caller, { target, asked }) => {
+  return async (request, reply, caller, { target, options }) => {
     if (streams >= streamsMax)
       return reply.code(503).header("retry-after", "5").send({ error: "too many receipts are watched" });
     streams += 1;
@@ -36,14 +36,14 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
       if (still?.type !== "operator") raw.destroy();
     });
     try {
-      const timeoutMs = Math.max(0, Math.min(asked.timeoutMs, caller.until - deps.now()));
+      const timeoutMs = Math.max(0, Math.min(options.timeoutMs, caller.until - deps.now()));
       const watch = { monotonic: deps.now, signal: gone.signal };
-      const answers = watchReceipt(deps.databroker, target, { ...asked, timeoutMs }, watch);
+      const answers = watchReceipt(deps.databroker, target, { ...options, timeoutMs }, watch);
       const first = await answers.next(); // what cannot be answered at all is still a status
       reply.hijack();
       raw.writeHead(200, { "content-type": eventStreamType, "cache-control": "no-store", "x-accel-buffering": "no" });
       const write = async (event: string, data: object): Promise<void> => {
-        if (!mayBeTold(deps, caller)) raw.destroy();
+        if (!mayReceive(deps, caller)) raw.destroy();
         if (raw.destroyed || gone.signal.aborted || raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`))
           return;
         await once(raw, "drain", { signal: gone.signal });
@@ -52,7 +52,7 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
         if (first.done !== true) await write(first.value.signed === null ? "progress" : "receipt", first.value);
         for await (const receipt of answers) await write(receipt.signed === null ? "progress" : "receipt", receipt);
       } catch (error) {
-        if (!gone.signal.aborted) await write("unavailable", { error: wordsOf(error) });
+        if (!gone.signal.aborted) await write("unavailable", { error: messageOf(error) });
       }
       raw.end();
       return reply;
@@ -63,6 +63,6 @@ export function createReceiptStream(deps: OperatorApiDeps): ReceiptStream {
   };
 }
 
-function wordsOf(error: unknown): string {
+function messageOf(error: unknown): string {
   return error instanceof BrokerUnavailableError ? error.message : "this was our fault; ask for the receipt again";
 }

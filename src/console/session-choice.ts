@@ -2,28 +2,30 @@
 import type { z } from "zod";
 import { type GroupId, parseGroupId, parseSessionId, type SessionId, type UserId } from "../events/index.ts";
 import type { Replica } from "../replication/index.ts";
-import { type OperatorApiDeps, parsed } from "./operator-route.ts";
+import { type OperatorApiDeps, tryParse } from "./operator-route.ts";
 import { type filterSchema, sessionsAtOnceMax } from "./operator-schemas.ts";
 
 export type SessionFilter = z.infer<typeof filterSchema>;
 
-export type Chosen = Readonly<{ sessionIds: readonly SessionId[]; more: boolean }> | Readonly<{ error: string }>;
+export type SessionSelection =
+  | Readonly<{ sessionIds: readonly SessionId[]; more: boolean }>
+  | Readonly<{ error: string }>;
 
-export function sessionsNamed(names: readonly string[]): Chosen {
-  const ids = names.map((name) => parsed(parseSessionId, name));
+export function sessionsNamed(names: readonly string[]): SessionSelection {
+  const ids = names.map((name) => tryParse(parseSessionId, name));
   const bad = ids.indexOf(undefined);
   if (bad >= 0) return { error: `sessionIds[${bad}] is no session id` };
   return { sessionIds: [...new Set(ids.filter((id) => id !== undefined))], more: false };
 }
 
-export function sessionsMeeting(
+export function sessionsMatching(
   { replica, now }: Pick<OperatorApiDeps, "replica" | "now">,
   filter: SessionFilter,
-): Chosen {
+): SessionSelection {
   const { group, idpId, issuedBefore, all } = filter;
   if (group === undefined && idpId === undefined && issuedBefore === undefined && all !== true)
     return { error: "a filter says group, idpId or issuedBefore; for every session it says all" };
-  const groupId = group === undefined ? undefined : parsed(parseGroupId, group);
+  const groupId = group === undefined ? undefined : tryParse(parseGroupId, group);
   if (group !== undefined && groupId === undefined) return { error: "not a group id" };
   const members = groupId === undefined ? undefined : new Set(replica.projection.membersOf(groupId));
   const before = issuedBefore === undefined ? Number.POSITIVE_INFINITY : Date.parse(issuedBefore);
@@ -43,8 +45,8 @@ export function sessionsMeeting(
 function isMemberOf(
   { projection }: Replica,
   userId: UserId,
-  heldBySomebody: ReadonlySet<UserId>,
+  members: ReadonlySet<UserId>,
   groupId: GroupId | undefined,
 ): boolean {
-  return groupId !== undefined && heldBySomebody.has(userId) && projection.groupsOf(userId).has(groupId);
+  return groupId !== undefined && members.has(userId) && projection.groupsOf(userId).has(groupId);
 }

@@ -3,13 +3,13 @@
  *
  * Pure. The page works without its script, but for the clock.
  */
-import { facts, type Html, type HtmlValue, html, layout, linkButton, personal } from "../console/index.ts";
+import { definitionList, type Html, type HtmlValue, html, isolated, layout, linkButton } from "../console/index.ts";
 import { unreachable } from "../events/index.ts";
-import type { Verdict } from "./demo-assertion.ts";
+import type { AssertionVerdict } from "./demo-assertion.ts";
 
 export type DemoAppView = Readonly<{
   host: string;
-  verdict: Verdict;
+  verdict: AssertionVerdict;
   /** As received: name, value, name, value … */
   rawHeaders: readonly string[];
   jwksUrl: string;
@@ -48,16 +48,16 @@ export function demoAppPage(view: DemoAppView): string {
     width: "wide",
     css,
     scriptUrl: "/clock.js",
-    body: html`<h1>Hello, ${verdict.type === "verified" && verdict.subject !== null ? personal(nameOf(verdict.claims)) : "visitor"}</h1>
+    body: html`<h1>Hello, ${verdict.type === "verified" && verdict.subject !== null ? isolated(nameOf(verdict.claims)) : "visitor"}</h1>
 <p class="muted">This is an application behind the proxy. It has no sign-in of its own: it believes what the proxy signs.</p>
-${sayVerdict(view)}
+${verdictBox(view)}
 ${isPublic ? nextSteps(view) : null}
 <h2>Live connection</h2>
 <div class="clock" data-clock="waiting" id="clock"><time id="time">--:--:--</time><p id="state" role="status">A WebSocket through the proxy needs JavaScript.</p><a class="button" id="reload" href="/" hidden>Reload</a><button type="button" id="again" hidden>Connect again</button></div>
 <p class="muted small">${isPublic ? "It belongs to no session, so no revocation cuts it." : "Revoke the session from a terminal and watch: it is cut within milliseconds, without a click."}</p>
 ${claimsOf(verdict)}
 <h2>Headers that speak of you</h2>
-${headerFacts(view.rawHeaders, (name) => telling.test(name))}
+${headerFacts(view.rawHeaders, (name) => identityHeaders.test(name))}
 <details><summary>All headers as received (${view.rawHeaders.length / 2})</summary>${headerFacts(view.rawHeaders, () => true)}</details>
 <h2>Elsewhere</h2>
 <div class="actions">${linkButton("/.pomerium/", "You, as the proxy sees you", "second")}${view.links.map((link) => linkButton(link.url, link.name, "second"))}${isPublic ? null : linkButton("/.pomerium/sign_out", "Sign out", "second")}</div>`,
@@ -68,7 +68,7 @@ const tick = html`<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" str
 const cross = html`<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" role="img" aria-label="Refused"><circle cx="12" cy="12" r="9.5"/><path d="m8.5 8.5 7 7m0-7-7 7"/></svg>`;
 const open = html`<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" role="img" aria-label="Public"><circle cx="12" cy="12" r="9.5"/><path d="M7.5 12h9"/></svg>`;
 
-function sayVerdict(view: DemoAppView): Html {
+function verdictBox(view: DemoAppView): Html {
   const { verdict } = view;
   switch (verdict.type) {
     case "absent":
@@ -98,12 +98,12 @@ function nextSteps({ links }: DemoAppView): Html {
 </ol>`;
 }
 
-function claimsOf(verdict: Verdict): HtmlValue {
+function claimsOf(verdict: AssertionVerdict): HtmlValue {
   if (verdict.type !== "verified") return null;
   const rows = Object.entries(verdict.claims).map(
-    ([name, value]) => [name, html`<code>${inText(name, value)}</code>`] as const,
+    ([name, value]) => [name, html`<code>${claimText(name, value)}</code>`] as const,
   );
-  return html`<h2>Claims of the assertion</h2><div data-part="claims">${facts(rows)}</div>`;
+  return html`<h2>Claims of the assertion</h2><div data-part="claims">${definitionList(rows)}</div>`;
 }
 
 function nameOf(claims: Readonly<Record<string, unknown>>): string {
@@ -111,13 +111,13 @@ function nameOf(claims: Readonly<Record<string, unknown>>): string {
   return names.find((name): name is string => typeof name === "string" && name !== "") ?? "visitor";
 }
 
-function inText(name: string, value: unknown): string {
+function claimText(name: string, value: unknown): string {
   const time = (name === "exp" || name === "iat" || name === "nbf") && typeof value === "number" ? value * 1000 : null;
   if (time !== null && Math.abs(time) <= 8.64e15) return `${value} (${new Date(time).toISOString()})`;
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-const telling = /^(?:x-pomerium-|x-forwarded-|x-request-id$|x-real-ip$|x-envoy-)/i;
+const identityHeaders = /^(?:x-pomerium-|x-forwarded-|x-request-id$|x-real-ip$|x-envoy-)/i;
 const shownMax = 200;
 
 function headerFacts(raw: readonly string[], wanted: (name: string) => boolean): Html {
@@ -127,5 +127,5 @@ function headerFacts(raw: readonly string[], wanted: (name: string) => boolean):
     const shown = value.length > shownMax ? `${value.slice(0, shownMax / 4)}… (${value.length} characters)` : value;
     if (wanted(name)) rows.push([name, html`<code>${shown}</code>`]);
   }
-  return rows.length === 0 ? html`<p class="muted">None.</p>` : facts(rows);
+  return rows.length === 0 ? html`<p class="muted">None.</p>` : definitionList(rows);
 }

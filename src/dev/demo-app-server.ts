@@ -16,13 +16,13 @@ import { createRemoteJWKSet, customFetch, type FetchImplementation } from "jose"
 import { type WebSocket, WebSocketServer } from "ws";
 import { createLocalFetch } from "../auth/index.ts";
 import { demoAppPage, demoAppPolicy } from "./demo-app-page.ts";
-import { askedHost, type Verdict, verifyAssertion } from "./demo-assertion.ts";
+import { type AssertionVerdict, requestedHost, verifyAssertion } from "./demo-assertion.ts";
 import { demoClockScript } from "./demo-clock-script.ts";
-import { type ListenAt, listen } from "./listen-server.ts";
+import { type ListenAddress, listen } from "./listen-server.ts";
 
 export type DemoAppOptions = Readonly<{
   /** Port 0: any free one. */
-  listen: ListenAt;
+  listen: ListenAddress;
   /** The proxy's keys. A `*.localhost` name connects to loopback, without DNS. */
   jwksUrl: URL;
   /** Absent: our own, which never asks DNS for `*.localhost`. */
@@ -71,8 +71,8 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
     });
   });
 
-  const verdictOn = (request: IncomingMessage): Promise<Verdict> =>
-    verifyAssertion(request.headersDistinct["x-pomerium-jwt-assertion"] ?? [], askedHost(request.headers), keys);
+  const verdictOn = (request: IncomingMessage): Promise<AssertionVerdict> =>
+    verifyAssertion(request.headersDistinct["x-pomerium-jwt-assertion"] ?? [], requestedHost(request.headers), keys);
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = URL.parse(request.url ?? "/", "http://demo.invalid");
@@ -80,7 +80,7 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
       case "/": {
         if (request.method !== "GET" && request.method !== "HEAD") return refuse(response, 405);
         const page = demoAppPage({
-          host: askedHost(request.headers),
+          host: requestedHost(request.headers),
           verdict: await verdictOn(request),
           rawHeaders: request.rawHeaders,
           jwksUrl: options.jwksUrl.href,
@@ -140,10 +140,10 @@ export async function startDemoApp(options: DemoAppOptions): Promise<DemoApp> {
   }
 
   async function upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    if ((request.url ?? "").split("?", 1)[0] !== "/clock") return turnDown(socket, 404);
+    if ((request.url ?? "").split("?", 1)[0] !== "/clock") return refuseUpgrade(socket, 404);
     const verdict = await verdictOn(request);
-    if (verdict.type === "refused") return turnDown(socket, 401);
-    if (streams >= streamsMax) return turnDown(socket, 503);
+    if (verdict.type === "refused") return refuseUpgrade(socket, 401);
+    if (streams >= streamsMax) return refuseUpgrade(socket, 503);
     const user = verdict.type === "verified" ? (verdict.claims["email"] ?? verdict.subject) : null;
     clocks.handleUpgrade(request, socket, head, (clock) => run(clock, user));
   }
@@ -199,6 +199,6 @@ function refuse(response: ServerResponse, status: number): void {
   send(response, status, "text/plain; charset=utf-8", `${STATUS_CODES[status] ?? status}\n`);
 }
 
-function turnDown(socket: Duplex, status: number): void {
+function refuseUpgrade(socket: Duplex, status: number): void {
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
 }

@@ -7,7 +7,7 @@
 import { errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import type { Fact } from "../events/index.ts";
 
-export type Verdict =
+export type AssertionVerdict =
   /** No assertion: a public route, or a caller that went around the proxy. */
   | Fact<"absent", unknown>
   /** `subject` is null on a public route that nobody signed in to. */
@@ -24,7 +24,7 @@ export async function verifyAssertion(
   assertions: readonly string[],
   host: string,
   keys: JWTVerifyGetKey,
-): Promise<Verdict> {
+): Promise<AssertionVerdict> {
   const [assertion = "", ...others] = assertions;
   if (others.length > 0) return { type: "refused", why: "The header came more than once." };
   if (assertion === "") return { type: "absent" };
@@ -46,11 +46,11 @@ export async function verifyAssertion(
       subject: payload.sub === undefined || payload.sub === "" ? null : payload.sub,
     };
   } catch (error) {
-    return { type: "refused", why: inWords(error) };
+    return { type: "refused", why: describeFailure(error) };
   }
 }
 
-function inWords(error: unknown): string {
+function describeFailure(error: unknown): string {
   if (error instanceof errors.JWTExpired) return "It has expired.";
   if (error instanceof errors.JWTClaimValidationFailed) {
     if (error.claim === "aud") return "It was made for another address (aud).";
@@ -65,7 +65,7 @@ function inWords(error: unknown): string {
 }
 
 /** The host that the visitor asked for, as the proxy next to us says; it overwrites or appends to what callers send. */
-export function askedHost(headers: Readonly<Record<string, string | string[] | undefined>>): string {
+export function requestedHost(headers: Readonly<Record<string, string | string[] | undefined>>): string {
   const forwarded = headers["x-forwarded-host"];
   const last = (Array.isArray(forwarded) ? forwarded.join(",") : (forwarded ?? "")).split(",").at(-1)?.trim();
   const host = last === undefined || last === "" ? headers["host"] : last;

@@ -7,10 +7,10 @@
 import { createServer, type IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { type DemoUser, parseGroups } from "./demo-users.ts";
-import { type ListenAt, listen } from "./listen-server.ts";
+import { type ListenAddress, listen } from "./listen-server.ts";
 
 export type DemoControlOptions = Readonly<{
-  listen: ListenAt;
+  listen: ListenAddress;
   users: () => readonly DemoUser[];
   setGroups: (user: string, groups: readonly string[]) => void;
 }>;

@@ -25,11 +25,11 @@ export function interactionOf(path: string): string | null {
   return interactionPath.exec(path)?.[1] ?? null;
 }
 
-export function note(response: ServerResponse, status: number, title: string, text: string): void {
+export function sendNote(response: ServerResponse, status: number, title: string, text: string): void {
   response.writeHead(status, pageHeaders).end(providerNotePage({ title, text }));
 }
 
-export async function interact(
+export async function handleInteraction(
   deps: InteractionDeps,
   uid: string,
   request: IncomingMessage,
@@ -38,19 +38,19 @@ export async function interact(
   const interaction = await deps.provider.interactionDetails(request, response).catch(() => null);
   if (interaction?.uid !== uid) {
     const text = "Go back to the application and start again. It remembers where you wanted to go.";
-    return note(response, 400, "This sign-in is over", text);
+    return sendNote(response, 400, "This sign-in is over", text);
   }
-  if (request.method === "GET" || request.method === "HEAD") return ask(deps, interaction, null, response);
-  if (request.method !== "POST") return note(response, 405, "This did not work", "Use the form.");
+  if (request.method === "GET" || request.method === "HEAD") return sendSignInPage(deps, interaction, null, response);
+  if (request.method !== "POST") return sendNote(response, 405, "This did not work", "Use the form.");
   const form = await readForm(request);
-  if (form === null) return note(response, 413, "This did not work", "The form is too long.");
+  if (form === null) return sendNote(response, 413, "This did not work", "The form is too long.");
   if (form.has("cancel")) {
     const result = { error: "access_denied", error_description: "the person cancelled signing in" };
     return deps.provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
   }
   const name = (form.get("user") ?? "").trim().toLowerCase();
   const user = deps.people.get(name);
-  if (user === undefined) return ask(deps, interaction, name, response);
+  if (user === undefined) return sendSignInPage(deps, interaction, name, response);
   response.writeHead(303, {
     location: await signIn(deps, interaction, user, request, response),
     "cache-control": "no-store",
@@ -58,7 +58,12 @@ export async function interact(
   response.end();
 }
 
-function ask(deps: InteractionDeps, interaction: Interaction, unknown: string | null, response: ServerResponse): void {
+function sendSignInPage(
+  deps: InteractionDeps,
+  interaction: Interaction,
+  unknown: string | null,
+  response: ServerResponse,
+): void {
   const { login_hint: hint } = interaction.params;
   const body = signInPage({
     action: `/interaction/${interaction.uid}`,

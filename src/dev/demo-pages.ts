@@ -3,7 +3,7 @@
  *
  * Pure.
  */
-import { html, layout, personal, safeUrl } from "../console/index.ts";
+import { html, isolated, layout, safeUrl } from "../console/index.ts";
 import type { DemoUser } from "./demo-users.ts";
 
 const brand = "Demo identity provider";
@@ -24,7 +24,7 @@ form > button.first { width: 100%; margin-top: 1rem; }
 button.plain { border-color: transparent; background: none; color: var(--muted); width: 100%; font-weight: 450; }
 `;
 
-export type SignInQuestion = Readonly<{
+export type SignInForm = Readonly<{
   /** Where the forms are posted to: a path of the provider. */
   action: string;
   clientName: string;
@@ -37,7 +37,7 @@ export type SignInQuestion = Readonly<{
   hint: string;
 }>;
 
-export function signInPage(question: SignInQuestion): string {
+export function signInPage(question: SignInForm): string {
   const { action, unknown } = question;
   return layout({
     page: "demo-sign-in",
@@ -46,8 +46,8 @@ export function signInPage(question: SignInQuestion): string {
     width: "narrow",
     css,
     body: html`<h1>Sign in</h1>
-<p class="muted">to continue to ${personal(question.clientName)}</p>
-${unknown !== null && html`<p class="alert" role="alert" id="problem">There is nobody called “${personal(unknown)}” here.</p>`}
+<p class="muted">to continue to ${isolated(question.clientName)}</p>
+${unknown !== null && html`<p class="alert" role="alert" id="problem">There is nobody called “${isolated(unknown)}” here.</p>`}
 <form method="post" action="${safeUrl(action)}" class="people">
 ${question.users.map(
   (user) =>
@@ -80,7 +80,7 @@ export function providerSignOutPage(question: Readonly<{ action: string; xsrf: s
     width: "narrow",
     css,
     body: html`<h1>Sign out here too?</h1>
-<p>You are signed in at the demo identity provider as ${personal(question.user)}.</p>
+<p>You are signed in at the demo identity provider as ${isolated(question.user)}.</p>
 <form method="post" action="${safeUrl(question.action)}"><input type="hidden" name="xsrf" value="${question.xsrf}"><div class="actions"><button class="first" type="submit" name="logout" value="yes">Sign out</button><button type="submit">Stay signed in</button></div></form>`,
   });
 }

@@ -10,20 +10,20 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { Configuration, interactionPolicy, Provider } from "oidc-provider";
 import { pageHeaders } from "../auth/index.ts";
 import { startDemoControl } from "./demo-control-server.ts";
-import { interact, interactionOf, note } from "./demo-interaction.ts";
+import { handleInteraction, interactionOf, sendNote } from "./demo-interaction.ts";
 import { providerNotePage } from "./demo-pages.ts";
 import { loadDemoKeys } from "./demo-provider-key-file.ts";
 import { openDemoStore } from "./demo-provider-sqlite.ts";
-import { signedOut, signOut, skipSignOutOfNobody } from "./demo-sign-out.ts";
+import { signedOut, signOut, skipConfirmationWithoutSession } from "./demo-sign-out.ts";
 import { claimsOf, type DemoUser, demoClaims, demoScopes, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
 import { importOidcProvider } from "./import-oidc-provider.ts";
-import { type ListenAt, listen } from "./listen-server.ts";
+import { type ListenAddress, listen } from "./listen-server.ts";
 
 export type DemoProviderOptions = Readonly<{
   /** Where browsers and clients find it: an origin, without a path. */
   issuer: URL;
   /** Port 0: any free one. */
-  listen: ListenAt;
+  listen: ListenAddress;
   clientId: string;
   clientSecret: string;
   clientName?: string;
@@ -33,7 +33,7 @@ export type DemoProviderOptions = Readonly<{
   dataDir?: string;
   users?: readonly DemoUser[];
   /** A listener on loopback that changes people's groups; absent: there is none. */
-  control?: ListenAt;
+  control?: ListenAddress;
   /** Clients refresh, and see changed groups, about this often. Default 300. */
   accessTokenS?: number;
   /** What went wrong inside; absent: dropped. */
@@ -94,7 +94,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
       },
     },
     interactions: {
-      policy: askAlways(oidc.interactionPolicy),
+      policy: promptAlways(oidc.interactionPolicy),
       url: (_ctx, interaction) => `/interaction/${interaction.uid}`,
     },
     findAccount(_ctx, sub) {
@@ -126,27 +126,27 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
   } satisfies Configuration);
   provider.proxy = true;
   provider.on("server_error", (_ctx, error) => onError(error));
-  provider.use(skipSignOutOfNobody);
+  provider.use(skipConfirmationWithoutSession);
 
   const answer = provider.callback();
   const deps = { provider, people, clientId: options.clientId, clientName };
   const server = createServer((request, response) => {
-    asIssuer(request, options.issuer);
+    addressToIssuer(request, options.issuer);
     handle(request, response).catch((error: unknown) => {
       onError(error);
       if (response.headersSent) response.destroy();
-      else note(response, 500, "This did not work", "Go back to the application and start again.");
+      else sendNote(response, 500, "This did not work", "Go back to the application and start again.");
     });
   });
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
     const uid = interactionOf(path);
-    if (uid !== null) return interact(deps, uid, request, response);
+    if (uid !== null) return handleInteraction(deps, uid, request, response);
     if (path === "/health") return void response.writeHead(200, { "content-type": "text/plain" }).end("OK\n");
     if (path !== "/") return answer(request, response);
     const names = [...people.values()].map((user) => `${user.user} (${user.groups.join(", ") || "no groups"})`);
-    return note(response, 200, "Demo identity provider", `Any password opens these accounts: ${names.join("; ")}.`);
+    return sendNote(response, 200, "Demo identity provider", `Any password opens these accounts: ${names.join("; ")}.`);
   }
 
   const setGroups = (name: string, groups: readonly string[]): void => {
@@ -177,7 +177,7 @@ export async function startDemoProvider(options: DemoProviderOptions): Promise<D
 }
 
 /** Asks at every sign-in, also when somebody is signed in here; `prompt=none` is still answered from what is known. */
-function askAlways({ base, Check }: typeof interactionPolicy): interactionPolicy.DefaultPolicy {
+function promptAlways({ base, Check }: typeof interactionPolicy): interactionPolicy.DefaultPolicy {
   const policy = base();
   const check = new Check("ask_always", "the person is asked at every sign-in", (ctx) =>
     ctx.oidc.result?.login === undefined && !ctx.oidc.prompts.has("none")
@@ -189,7 +189,7 @@ function askAlways({ base, Check }: typeof interactionPolicy): interactionPolicy
 }
 
 /** From here on the request was made to the issuer. */
-function asIssuer(request: IncomingMessage, issuer: URL): void {
+function addressToIssuer(request: IncomingMessage, issuer: URL): void {
   request.headers.host = issuer.host;
   request.headers["x-forwarded-proto"] = issuer.protocol.slice(0, -1);
   delete request.headers["x-forwarded-host"];

@@ -25,14 +25,17 @@ export async function signOut(ctx: KoaContextWithOIDC, provider: Provider, clien
   }
   await session.destroy();
   ctx.cookies.set(provider.cookieName("session"), null, { httpOnly: true, sameSite: "lax" });
-  leave(ctx);
+  redirectAfterSignOut(ctx);
 }
 
 /** Nobody is signed in here: there is nothing to ask, and no need of the script by which the package would go on. */
-export async function skipSignOutOfNobody(ctx: KoaContextWithOIDC, next: () => Promise<void>): Promise<void> {
+export async function skipConfirmationWithoutSession(
+  ctx: KoaContextWithOIDC,
+  next: () => Promise<void>,
+): Promise<void> {
   await next();
   if (ctx.oidc?.route !== "end_session" || ctx.status !== 200 || ctx.oidc.session?.accountId !== undefined) return;
-  leave(ctx);
+  redirectAfterSignOut(ctx);
 }
 
 export function signedOut(ctx: KoaContextWithOIDC): void {
@@ -41,7 +44,7 @@ export function signedOut(ctx: KoaContextWithOIDC): void {
 }
 
 /** The package has checked the URI against the registered ones, and removed it where no client was named. */
-function leave(ctx: KoaContextWithOIDC): void {
+function redirectAfterSignOut(ctx: KoaContextWithOIDC): void {
   const to = ctx.oidc.params?.["post_logout_redirect_uri"];
   const state = ctx.oidc.params?.["state"];
   if (typeof to !== "string") {

@@ -1,7 +1,7 @@
 /** The demo identity provider and the demo app. Neighbours import dev through this door. */
 
 export { type DemoApp, type DemoAppOptions, startDemoApp } from "./demo-app-server.ts";
-export { askedHost, type Verdict, verifyAssertion } from "./demo-assertion.ts";
+export { type AssertionVerdict, requestedHost, verifyAssertion } from "./demo-assertion.ts";
 export { type DemoProvider, type DemoProviderOptions, startDemoProvider } from "./demo-provider-server.ts";
 export { type DemoUser, demoUsers, UnknownDemoUserError } from "./demo-users.ts";
-export type { ListenAt } from "./listen-server.ts";
+export type { ListenAddress } from "./listen-server.ts";

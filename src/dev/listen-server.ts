@@ -2,7 +2,7 @@
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
-export type ListenAt = Readonly<{ host: string; port: number }>;
+export type ListenAddress = Readonly<{ host: string; port: number }>;
 export type Listening = Readonly<{
   url: URL;
   /** Ends what is open, too. */
@@ -10,7 +10,7 @@ export type Listening = Readonly<{
 }>;
 
 /** @param at port 0: any free one */
-export async function listen(server: Server, at: ListenAt): Promise<Listening> {
+export async function listen(server: Server, at: ListenAddress): Promise<Listening> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(at.port, at.host, () => {

@@ -44,9 +44,9 @@ test("while the secret is replaced a snapshot is taken under the present one, an
   assert.equal((await run(["snapshot", "verify", "-c", last])).code, 1, "those of before are no longer believed");
   const parts = await startBrokerOf(last);
   try {
-    await waitFor("it to lead", async () => (await parts.as("operator").status()).leader !== null, patience);
+    await waitFor("it to lead", async () => (await parts.forRole("operator").status()).leader !== null, patience);
     assert.ok(((await parts.log?.base())?.position ?? 0) + 1 >= begins);
-    const { changed } = (await parts.as("operator").submit({
+    const { changed } = (await parts.forRole("operator").submit({
       ...{ commandId: crypto.randomUUID() as never, actor: "operator:test" },
       command: { type: "revokeSession", sessionId, reason: "operator" },
     })) as { changed?: boolean };

@@ -48,7 +48,7 @@ export function startBrokerOf(configFile: string, logger = quiet): Promise<Datab
 export async function signIn(parts: DatabrokerParts): Promise<SessionId> {
   const now = Date.now();
   const sessionId = parseSessionId(randomUUID());
-  const result = await parts.as("authenticate").submit({
+  const result = await parts.forRole("authenticate").submit({
     ...{ commandId: randomUUID() as string as CommandId, actor: "service:test" },
     command: {
       ...{ type: "createSession", sessionId, userId: parseUserId("alice"), idpId: "idp", groupIds: [] },

@@ -7,9 +7,9 @@ import type { FastifyInstance } from "fastify";
 import { createFeed, type Feed } from "../../src/audit/index.ts";
 import { whoIsSignedInUnderLease } from "../../src/auth/index.ts";
 import {
-  callerOf,
   mintOperatorToken,
   operatorApiPrefix,
+  operatorCallerOf,
   registerOperatorApi,
   verifyOperatorToken,
 } from "../../src/console/index.ts";
@@ -58,7 +58,7 @@ export async function startOperatorWorld(
           replica: built.replica,
           feed,
           callerOf: (request) =>
-            callerOf(request, {
+            operatorCallerOf(request, {
               authenticateOrigin: new URL(built.url("authenticate")).origin,
               administrators,
               verifyToken: (token) => verifyOperatorToken(token, { secrets: [secret], cluster: "test", nowS: nowS() }),

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { denialJson, type ErrorPage, handlerErrorJson, type Page, pageHeaders } from "../../src/auth/index.ts";
-import { escapeHtml, html, renderPage, safeUrl, sayReasons } from "../../src/console/index.ts";
+import { describeReasons, escapeHtml, html, renderPage, safeUrl } from "../../src/console/index.ts";
 import { parseUnixMs } from "../../src/events/index.ts";
 import { fc } from "../support/property.ts";
 
@@ -139,7 +139,7 @@ test("pages run no script, load nothing from elsewhere and are not stored", () =
 });
 
 test("a reason is told once, and an unknown word is not guessed at", () => {
-  assert.deepEqual(sayReasons(["groups-unauthorized", "groups-unauthorized", "groups-ok", "toString"]), [
+  assert.deepEqual(describeReasons(["groups-unauthorized", "groups-unauthorized", "groups-ok", "toString"]), [
     "You are not a member of a group that may use this.",
   ]);
 });

@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from "jose";
 import { WebSocket } from "ws";
-import { askedHost, type DemoApp, startDemoApp, verifyAssertion } from "../../src/dev/index.ts";
+import { type DemoApp, requestedHost, startDemoApp, verifyAssertion } from "../../src/dev/index.ts";
 
 const host = "app.localhost";
 
@@ -238,11 +238,11 @@ test("an app that closes does not wait for those who never answer", async (t) =>
 
 test("the host asked for is the last that a proxy named, without its port", () => {
   assert.equal(
-    askedHost({ "x-forwarded-host": "evil.example, app.localhost:8080", host: "127.0.0.1:3000" }),
+    requestedHost({ "x-forwarded-host": "evil.example, app.localhost:8080", host: "127.0.0.1:3000" }),
     "app.localhost",
   );
-  assert.equal(askedHost({ host: "app.localhost:8080" }), "app.localhost");
-  assert.equal(askedHost({}), "");
+  assert.equal(requestedHost({ host: "app.localhost:8080" }), "app.localhost");
+  assert.equal(requestedHost({}), "");
 });
 
 test("the public page says what to do next; the page of a signed-in person does not", async (t) => {

@@ -96,7 +96,7 @@ export const cannotGrow: Readonly<Record<string, readonly string[]>> = {
     "src/cli/policy/policy-replay.ts #notReplayed",
     "src/cli/policy/policy-test.ts #rules",
     "src/cli/policy/policy-test.ts results",
-    "src/cli/operator/watch-receipt.ts told",
+    "src/cli/operator/watch-receipt.ts printed",
     "src/replication/log/log-verify.ts opened",
     "src/replication/log/log-verify.ts versions",
   ],

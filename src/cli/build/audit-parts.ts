@@ -39,7 +39,7 @@ export type AuditParts = Readonly<{
 
 export async function startAudit(
   config: Config,
-  who: Readonly<{
+  context: Readonly<{
     node: NodeId;
     boot: BootId;
     logger: Logger;
@@ -48,14 +48,14 @@ export async function startAudit(
     seal: (payload: Uint8Array) => Uint8Array;
   }>,
 ): Promise<AuditParts> {
-  const feed = createFeed({ id: who.boot, keep: feedKeep, keepBytes: feedKeepBytes, watchersMax });
+  const feed = createFeed({ id: context.boot, keep: feedKeep, keepBytes: feedKeepBytes, watchersMax });
   const { nats } = config;
   const replicas = nats === null ? 1 : nats.servers.length >= 3 ? 3 : 1;
   const sinks: AuditSink[] = config.audit.files.map(createFileSink);
   if (config.audit.stdout) {
     sinks.push({
       name: "stdout",
-      write: ({ bytes }) => who.output.writeAll(bytes),
+      write: ({ bytes }) => context.output.writeAll(bytes),
       close: async () => undefined,
     });
   }
@@ -66,12 +66,12 @@ export async function startAudit(
     sinks.push(
       lazySink("nats", async () =>
         createNatsAuditSink({
-          connection: await connectNats(nats, `${who.node} audit`),
+          connection: await connectNats(nats, `${context.node} audit`),
           cluster: config.broker.clusterName,
           region: config.region,
-          node: who.node,
-          boot: who.boot,
-          signer: { seal: who.seal, secret: config.sharedSecret },
+          node: context.node,
+          boot: context.boot,
+          signer: { seal: context.seal, secret: config.sharedSecret },
           replicas,
           streamBytesMax: config.audit.streamBytesMax,
         }),
@@ -81,9 +81,9 @@ export async function startAudit(
   const numbers =
     decides && sinks.length > 0
       ? await openRecordNumbers({
-          boot: who.boot,
-          store: recordNumbersFile(join(config.dataDir, `records-${encodeURIComponent(who.node)}`), (error) =>
-            who.logger.warn(
+          boot: context.boot,
+          store: recordNumbersFile(join(config.dataDir, `records-${encodeURIComponent(context.node)}`), (error) =>
+            context.logger.warn(
               { error: String(error) },
               "cannot read the record numbers of the boot before; its losses do not show",
             ),
@@ -91,7 +91,7 @@ export async function startAudit(
           written: () => recorder.written(),
           sleep: (ms, signal) => sleep(ms, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) }),
           onFailure: (error) =>
-            who.logger.warn(
+            context.logger.warn(
               { error: String(error) },
               "cannot reserve record numbers on disk; a lost tail would not show",
             ),
@@ -106,18 +106,19 @@ export async function startAudit(
     });
   const recorder = createRecorder({
     numbers,
-    node: who.node,
-    boot: who.boot,
+    node: context.node,
+    boot: context.boot,
     sinks,
     queueMax,
     gatherMs,
     now: () => Date.now() as UnixMs,
     sleep: (ms, signal) => sleep(ms, undefined, signal === undefined ? {} : { signal }),
-    onFailure: (sink, error) => who.logger.warn({ sink, error: String(error) }, "an audit sink fails; records wait"),
+    onFailure: (sink, error) =>
+      context.logger.warn({ sink, error: String(error) }, "an audit sink fails; records wait"),
   });
   const following =
     viaNats && config.services.has("authenticate")
-      ? followInBackground(config, nats, { feed, replicas, ...who })
+      ? followInBackground(config, nats, { feed, replicas, ...context })
       : undefined;
   return {
     recorder,

@@ -25,14 +25,19 @@ import {
 } from "../../auth/index.ts";
 import type { Duty } from "../../broker/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
-import { callerOf, registerOperatorApi, registerReceiptKeys, verifyOperatorToken } from "../../console/index.ts";
+import {
+  operatorCallerOf,
+  registerOperatorApi,
+  registerReceiptKeys,
+  verifyOperatorToken,
+} from "../../console/index.ts";
 import type { UnixMs } from "../../events/index.ts";
 import { compileRoutes } from "../../proxy/index.ts";
 import { type Databroker, type Logger, type Replica, receiptKeys, systemClock } from "../../replication/index.ts";
 import { authKeys } from "./auth-keys.ts";
 
 const providerTimeoutMs = 10_000;
-const refreshLookEveryMs = 1_000;
+const refreshCheckEveryMs = 1_000;
 const nowS = (): number => Math.floor(systemClock.wall() / 1_000);
 
 /** Names the identity provider that a session was made with; another client id makes other sessions. */
@@ -62,13 +67,13 @@ export type Idps = Readonly<{
 }>;
 
 /** Whoever signs people in, and whoever says whose a token is. */
-export type Providers = Readonly<{
+export type ProviderClients = Readonly<{
   of(idpId: string): OidcClient | undefined;
   issuers: TokenIssuers;
   close(): Promise<void>;
 }>;
 
-export function providersOf(config: Config): Providers {
+export function providerClientsOf(config: Config): ProviderClients {
   const local = createLocalFetch({
     timeoutMs: providerTimeoutMs,
     hosts: config.hostAliases,
@@ -105,7 +110,7 @@ export function authDepsOf(
     resolveCaller: AuthDeps["resolveCaller"];
     assertions: Assertions;
     policies: Policies;
-    providers: Providers;
+    providers: ProviderClients;
     render: AuthDeps["render"];
     onCodeExchange: NonNullable<AuthDeps["onCodeExchange"]>;
     logger: Logger;
@@ -159,7 +164,7 @@ export function authDepsOf(
     jwks: parts.assertions.jwks,
     routesOf:
       config.services.has("proxy") && config.routesPortal
-        ? (asked) => listRoutes({ routes: config.routes, policies: parts.policies }, asked)
+        ? (request) => listRoutes({ routes: config.routes, policies: parts.policies }, request)
         : null,
     random: { uuid: randomUUID, token: () => randomBytes(24).toString("base64url") },
     log: parts.logger,
@@ -188,7 +193,7 @@ export async function authenticateHostOf(
         replica: parts.auth.replica,
         feed: parts.feed,
         callerOf: (request) =>
-          callerOf(request, {
+          operatorCallerOf(request, {
             authenticateOrigin: config.authenticateServiceUrl.origin,
             administrators: parts.administrators(),
             verifyToken: (token) =>
@@ -208,7 +213,7 @@ export async function authenticateHostOf(
 /** Fresh claims from the identity provider: a duty of whichever broker leads. */
 export function refreshDuty(
   config: Config,
-  parts: Readonly<{ providers: Providers; refreshes: RefreshMemory; logger: Logger }>,
+  parts: Readonly<{ providers: ProviderClients; refreshes: RefreshMemory; logger: Logger }>,
 ): Duty {
   const refresh = createRefresh({
     providerOf: parts.providers.of,
@@ -219,5 +224,5 @@ export function refreshDuty(
     memory: parts.refreshes,
     log: parts.logger,
   });
-  return { name: "refresh", everyMs: refreshLookEveryMs, run: refresh };
+  return { name: "refresh", everyMs: refreshCheckEveryMs, run: refresh };
 }

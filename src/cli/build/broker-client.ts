@@ -10,7 +10,9 @@ export function clientOf(
 ): BrokerClient {
   const { urls, role, logger } = options;
   return createBrokerClient({
-    ...{ urls, role, logger },
+    urls,
+    role,
+    logger,
     cluster: config.broker.clusterName,
     name: options.node,
     secret: config.sharedSecret,

@@ -27,13 +27,13 @@ import { version } from "../terminal/version.ts";
 import { clientOf } from "./broker-client.ts";
 import type { DatabrokerParts } from "./databroker-parts.ts";
 import { openLog } from "./open-log.ts";
-import { goesWithSecret, keepFresh, snapshotFolderOf } from "./snapshot-parts.ts";
+import { invalidatedByRotation, snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 /** How often the leader looks whether there is something to do. */
-const lookMs = 5_000;
+const snapshotCheckMs = 5_000;
 
 /** @param nats null: nobody but this process hears of events as they come */
-export async function startOwnBroker(
+export async function startLocalBroker(
   config: Config,
   nats: Fanout | null,
   options: Readonly<{ node: NodeId; logger: Logger; duties: readonly Duty[] }>,
@@ -49,22 +49,26 @@ export async function startOwnBroker(
     stops.push(() => log.close());
     const others = otherBrokers(config, options);
     if (others !== null) stops.push(() => others.close());
-    const office = snapshotOfficeOf(config, { log, others: others?.snapshots ?? null, logger: options.logger });
-    const broker = startBrokerOf(config, { ...options, log, fanout, office });
+    const snapshots = snapshotServiceOf(config, { log, others: others?.snapshots ?? null, logger: options.logger });
+    const broker = startBrokerOf(config, { ...options, log, fanout, snapshotService: snapshots });
     stops.unshift(() => broker.stop());
-    if (office !== null && others !== null) {
+    if (snapshots !== null && others !== null) {
       const { snapshotRefreshMs: everyMs } = config.broker;
-      const refresh = async (signal: AbortSignal) => !broker.leading() && (await office.refresh(signal));
-      stops.unshift(keepFresh(refresh, { everyMs, logger: options.logger }));
+      const refresh = async (signal: AbortSignal) => !broker.leading() && (await snapshots.refresh(signal));
+      stops.unshift(startSnapshotRefresh(refresh, { everyMs, logger: options.logger }));
     }
-    const server = await serve(config, { broker, supply: office?.supply ?? null, logger: options.logger });
+    const server = await startApi(config, { broker, supply: snapshots?.supply ?? null, logger: options.logger });
     if (server !== null) stops.splice(1, 0, () => server.close());
     return {
-      ...{ fanout, broker, log, office, stop },
-      snapshots: office === null ? null : { supply: office.supply, folder: "none" },
-      as: (role) => broker.databroker(role),
+      fanout,
+      broker,
+      log,
+      snapshotService: snapshots,
+      stop,
+      snapshots: snapshots === null ? null : { supply: snapshots.supply, folder: "none" },
+      forRole: (role) => broker.databroker(role),
       answersRefused: () => ({}), // what it asks of the leader is counted among its own measures
-      served: server?.metrics,
+      apiCounts: server?.metrics,
       address: server === null ? undefined : { host: config.broker.listen?.host ?? "", port: server.port },
     };
   } catch (error) {
@@ -81,11 +85,11 @@ function startBrokerOf(
     duties: readonly Duty[];
     log: EventLog;
     fanout: Fanout;
-    office: SnapshotService | null;
+    snapshotService: SnapshotService | null;
   }>,
 ): Broker {
   const { broker: settings } = config;
-  const { office } = parts;
+  const { snapshotService } = parts;
   return startBroker({
     log: parts.log,
     cluster: settings.clusterName,
@@ -96,7 +100,9 @@ function startBrokerOf(
     clock: systemClock,
     random: randomBytes,
     lease: {
-      ...{ deltaMs: settings.leaseMs, drift: settings.clockDrift, beatMs: settings.beatMs },
+      deltaMs: settings.leaseMs,
+      drift: settings.clockDrift,
+      beatMs: settings.beatMs,
       windowMaxMs: Math.max(...Object.values(windowLimits(config))),
       limits: limitsOf(config),
       ...(settings.listen === null && { remoteWindowMaxMs: 0 }),
@@ -112,8 +118,8 @@ function startBrokerOf(
       allowPlaintext: true, // the configuration has refused it, or said so (grpc_insecure)
     }),
     version,
-    duties: office === null ? parts.duties : [...parts.duties, office.duty],
-    snapshots: office,
+    duties: snapshotService === null ? parts.duties : [...parts.duties, snapshotService.duty],
+    snapshots: snapshotService,
     logger: parts.logger,
   });
 }
@@ -125,7 +131,7 @@ function limitsOf(config: Config): RoleLimits {
 }
 
 /** Null: nobody else needs it. */
-async function serve(
+async function startApi(
   config: Config,
   { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply | null; logger: Logger }>,
 ): Promise<DatabrokerServer | null> {
@@ -152,7 +158,7 @@ function otherBrokers(config: Config, options: Readonly<{ node: NodeId; logger: 
 }
 
 /** Null for a log in memory: a snapshot would outlive it. */
-function snapshotOfficeOf(
+function snapshotServiceOf(
   config: Config,
   parts: Readonly<{ log: EventLog; others: SnapshotSupply | null; logger: Logger }>,
 ): SnapshotService | null {
@@ -162,11 +168,11 @@ function snapshotOfficeOf(
     ...parts,
     cluster: broker.clusterName,
     folder: snapshotFolderOf(config),
-    goesWithSecret: goesWithSecret(config),
+    goesWithSecret: invalidatedByRotation(config),
     everyEvents: broker.snapshotEvery,
     retentionMs: broker.retentionMs,
     hold: broker.legalHold ? "everything" : "nothing",
-    lookMs,
+    lookMs: snapshotCheckMs,
     commandId: () => parseCommandId(randomUUID()),
     turn: async () => void (await turn()),
   });

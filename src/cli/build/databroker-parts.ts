@@ -26,15 +26,15 @@ export type DatabrokerParts = Readonly<{
   broker: Broker | null;
   log: EventLog | null;
   /** The databroker in the role of one service. */
-  as(role: Role): Databroker;
+  forRole(role: Role): Databroker;
   /** Where nodes of this process have snapshots from; null: nowhere, they read the log. */
   snapshots: Readonly<{ supply: SnapshotSupply; folder: "own" | "none" }> | null;
   /** The broker's own. */
-  office: SnapshotService | null;
+  snapshotService: SnapshotService | null;
   /** Answers in a broker's place that this process did not believe, by reason. */
   answersRefused(): Readonly<Record<string, number>>;
   /** What the databroker API of this process answered and refused; absent where it serves none. */
-  served?: (() => Readonly<Record<string, number>>) | undefined;
+  apiCounts?: (() => Readonly<Record<string, number>>) | undefined;
   /** Where the databroker API is bound; absent where this process serves none. */
   address?: HostPort | undefined;
   stop(): Promise<void>;
@@ -63,8 +63,8 @@ export async function startDatabroker(config: Config, options: Options): Promise
   if (isRegion) return (await import("./region-parts.ts")).startRegion(config, options);
   const nats = natsOf(config, { name: options.node, logger: options.logger });
   if (!config.services.has("databroker"))
-    return remoteBrokers(config, nats, { ...options, snapshotsAs: nodeRoleOf(config) });
-  return (await import("./broker-parts.ts")).startOwnBroker(config, nats, options);
+    return remoteDatabroker(config, nats, { ...options, snapshotRole: nodeRoleOf(config) });
+  return (await import("./broker-parts.ts")).startLocalBroker(config, nats, options);
 }
 
 /** In which a node of this process reads the log. */
@@ -72,13 +72,13 @@ export function nodeRoleOf({ services }: Config): "proxy" | "authenticate" {
   return services.has("proxy") || services.has("authorize") ? "proxy" : "authenticate";
 }
 
-function remoteBrokers(
+function remoteDatabroker(
   config: Config,
   fanout: Fanout | null,
-  options: Readonly<{ node: NodeId; logger: Logger; snapshotsAs: Role }>,
+  options: Readonly<{ node: NodeId; logger: Logger; snapshotRole: Role }>,
 ): DatabrokerParts {
   const clients = new Map<Role, BrokerClient>();
-  function as(role: Role): BrokerClient {
+  function forRole(role: Role): BrokerClient {
     const client = clients.get(role) ?? clientOf(config, { ...options, urls: config.broker.urls, role });
     clients.set(role, client);
     return client;
@@ -87,9 +87,9 @@ function remoteBrokers(
     fanout,
     broker: null,
     log: null,
-    office: null,
-    as,
-    snapshots: { supply: as(options.snapshotsAs).snapshots, folder: "own" },
+    snapshotService: null,
+    forRole,
+    snapshots: { supply: forRole(options.snapshotRole).snapshots, folder: "own" },
     answersRefused() {
       const all: Record<string, number> = {};
       for (const client of clients.values())

@@ -4,7 +4,7 @@ import type { Registry } from "prom-client";
 import type { Config, HostPort } from "../../config/index.ts";
 import { type DecisionPorts, startDecisionServer } from "../../proxy/index.ts";
 
-type Lasting =
+type ProcessDeps =
   | "identity"
   | "clock"
   | "replica"
@@ -17,27 +17,27 @@ type Lasting =
   | "logger";
 
 /** @returns ends it */
-export async function serveDecisions<Made extends Omit<DecisionPorts, Lasting>>(
+export async function startDecisionApi<Generation extends Omit<DecisionPorts, ProcessDeps>>(
   { decisionApi: listen, services }: Pick<Config, "decisionApi" | "services">,
   parts: Readonly<{
     /** What lasts as long as the process. */
-    deciding: Pick<DecisionPorts, Lasting>;
+    deciding: Pick<DecisionPorts, ProcessDeps>;
     /** Of the configuration in force; the same object until it changes. */
-    current: () => Made;
+    current: () => Generation;
     registry: Registry;
     onListening: (listener: "decisions" | "decisions_grpc", address: HostPort) => void;
   }>,
 ): Promise<() => Promise<void>> {
   if (listen === null || !(services.has("proxy") || services.has("authorize"))) return async () => undefined;
-  const made = new WeakMap<Made, DecisionPorts>();
+  const portsByGeneration = new WeakMap<Generation, DecisionPorts>();
   const server = await startDecisionServer({
     listen,
     registry: parts.registry,
     requestId: randomUUID,
     ports() {
       const current = parts.current();
-      const ports = made.get(current) ?? { ...current, ...parts.deciding };
-      made.set(current, ports);
+      const ports = portsByGeneration.get(current) ?? { ...current, ...parts.deciding };
+      portsByGeneration.set(current, ports);
       return ports;
     },
   });

@@ -11,7 +11,7 @@ import { type Config, formatProblem, type LoadOptions, loadConfig, type Problem 
 import type { Parsed } from "../terminal/arguments.ts";
 import { type Terminal, UsageError } from "../terminal/command.ts";
 
-export type Loaded = Readonly<{
+export type LoadedConfig = Readonly<{
   config: Config;
   policies: Policies;
   /** Of the routes that have a `shadow_policy`. */
@@ -20,15 +20,15 @@ export type Loaded = Readonly<{
   records: Records;
 }>;
 
-export type Reading = Readonly<{
-  loaded: Loaded | undefined;
+export type LoadResult = Readonly<{
+  loaded: LoadedConfig | undefined;
   problems: readonly Problem[];
   /** Every file that it depends on, those too that could not be read. */
   files: readonly string[];
 }>;
 
 /** What says that a configuration stands in the environment: one of these is in every complete one. */
-const tellingVariables = ["ROUTES", "POLICY", "SHARED_SECRET", "SHARED_SECRET_FILE", "AUTHENTICATE_SERVICE_URL"];
+const tellTaleVariables = ["ROUTES", "POLICY", "SHARED_SECRET", "SHARED_SECRET_FILE", "AUTHENTICATE_SERVICE_URL"];
 
 /**
  * The configuration file as the command line names it; null: there is none, and everything is in the environment, as in Pomerium.
@@ -37,35 +37,35 @@ const tellingVariables = ["ROUTES", "POLICY", "SHARED_SECRET", "SHARED_SECRET_FI
  */
 export function configPathOf(parsed: Parsed, { env }: Pick<Terminal, "env">): string | null {
   const path = parsed.text("config") ?? parsed.positionals[0] ?? null;
-  if (path === null && !tellingVariables.some((name) => (env[name] ?? "") !== ""))
+  if (path === null && !tellTaleVariables.some((name) => (env[name] ?? "") !== ""))
     throw new UsageError("name the configuration with -c, or set ROUTES and the other keys as environment variables");
   return path;
 }
 
 /** Problems go to standard error, warnings too. */
-export function loadAll(
+export function loadOrReport(
   path: string | null,
   terminal: Terminal,
   options: Omit<LoadOptions, "env">,
-): Pick<Reading, "loaded" | "files"> {
+): Pick<LoadResult, "loaded" | "files"> {
   const { loaded, problems, files } = readConfiguration(path, { env: terminal.env, ...options });
   for (const problem of problems) terminal.err(`${formatProblem(problem)}\n`);
   return { loaded, files };
 }
 
 /** @returns `problems`: warnings too, in the order of the file; with an error among them there is nothing loaded */
-export function readConfiguration(path: string | null, options: LoadOptions): Reading {
+export function readConfiguration(path: string | null, options: LoadOptions): LoadResult {
   const read = loadConfig(path, options);
   const { files } = read;
   if (!read.ok)
     return {
       loaded: undefined,
-      problems: inOrder([...read.problems, ...checkPolicies(read.policies, { records: new AnyRecords() })]),
+      problems: sortedByLocation([...read.problems, ...checkPolicies(read.policies, { records: new AnyRecords() })]),
       files,
     };
   const records = recordSetsOf(read.config.dataSources);
   const compiled = compilePolicies(read.config.routes, { records });
-  const problems = inOrder([...read.warnings, ...(compiled.ok ? compiled.warnings : compiled.problems)]);
+  const problems = sortedByLocation([...read.warnings, ...(compiled.ok ? compiled.warnings : compiled.problems)]);
   return {
     loaded: compiled.ok
       ? { config: read.config, policies: compiled.policies, shadows: compiled.shadows, records }
@@ -75,6 +75,6 @@ export function readConfiguration(path: string | null, options: LoadOptions): Re
   };
 }
 
-function inOrder(problems: readonly Problem[]): readonly Problem[] {
+function sortedByLocation(problems: readonly Problem[]): readonly Problem[] {
   return problems.toSorted((a, b) => a.line - b.line || a.column - b.column);
 }

@@ -11,20 +11,21 @@ export type Observers = Pick<ProxyPorts, "accessLog" | "authorizeLog" | "tracing
 
 export async function startObservers(
   config: Config,
-  { output, ...who }: Readonly<{ node: string; logger: Logger; registry: Registry; output: Output }>,
+  { output, ...context }: Readonly<{ node: string; logger: Logger; registry: Registry; output: Output }>,
 ): Promise<Observers> {
   const { accessLogFields, authorizeLogFields, logLevel, region } = config;
-  const shown = logLevel === "info" || logLevel === "debug";
-  const asked = accessLogFields.length > 0 && config.services.has("proxy");
-  const lines = shown ? output : null;
+  const logsInfo = logLevel === "info" || logLevel === "debug";
+  const wantsAccessLog = accessLogFields.length > 0 && config.services.has("proxy");
+  const lineOutput = logsInfo ? output : null;
   const traces = config.tracing === null || !config.services.has("proxy") ? null : config.tracing;
-  const tracing = traces === null ? null : await createTracing(traces, { ...who, region, version });
+  const tracing = traces === null ? null : await createTracing(traces, { ...context, region, version });
   return {
-    accessLog: lines === null || !asked ? null : { write: lines.writeLine, probes: logLevel === "debug" },
+    accessLog:
+      lineOutput === null || !wantsAccessLog ? null : { write: lineOutput.writeLine, probes: logLevel === "debug" },
     authorizeLog:
-      lines === null || authorizeLogFields === null
+      lineOutput === null || authorizeLogFields === null
         ? null
-        : authorizeLogOf(authorizeLogFields, lines.writeLine, who.registry),
+        : authorizeLogOf(authorizeLogFields, lineOutput.writeLine, context.registry),
     tracing,
     close: async () => tracing?.close(),
   };

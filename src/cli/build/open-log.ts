@@ -33,7 +33,8 @@ export async function openLog(
       case "postgres":
         return await openPostgresLog({
           connectionString: store.connectionString,
-          ...{ cluster, whenUnavailable },
+          cluster,
+          whenUnavailable,
           ...(logger === undefined ? {} : { logger }),
         });
     }

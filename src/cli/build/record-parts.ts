@@ -8,7 +8,7 @@ import {
 } from "../../auth/index.ts";
 import { type Config, canonicalJson } from "../../config/index.ts";
 import { type Logger, systemClock } from "../../replication/index.ts";
-import type { Loaded } from "./load.ts";
+import type { LoadedConfig } from "./load.ts";
 
 /** How long a start or a reload waits for sources; what is not there by then is unknown until it is. */
 const firstReadMs = 10_000;
@@ -29,8 +29,12 @@ function fetchOf(config: Config): Readonly<{ fetch: RecordFetch; close(): Promis
  * @returns when each source was tried, or after a bounded wait
  */
 export async function startRecords(
-  { config, records }: Loaded,
-  { before, logger, onChange }: Readonly<{ before: Loaded | null; logger: Logger; onChange: (type: string) => void }>,
+  { config, records }: LoadedConfig,
+  {
+    before,
+    logger,
+    onChange,
+  }: Readonly<{ before: LoadedConfig | null; logger: Logger; onChange: (type: string) => void }>,
 ): Promise<Readonly<{ stop(): Promise<void> }>> {
   if (config.dataSources.length === 0) return { async stop() {} };
   for (const source of config.dataSources) {

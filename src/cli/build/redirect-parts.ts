@@ -21,13 +21,13 @@ export async function startRedirect(
   return startRedirectListener({
     listen: parts.listen,
     useProxyProtocol: parts.useProxyProtocol,
-    portOf(asked) {
+    portOf(requestedHost) {
       const own = config();
       const { hostname, port } = own.authenticateServiceUrl;
-      if (asked === hostname && port !== "") return Number(port);
+      if (requestedHost === hostname && port !== "") return Number(port);
       const ports = compiled.get(own) ?? portsOf(own);
       compiled.set(own, ports);
-      return ports.get(asked) ?? null;
+      return ports.get(requestedHost) ?? null;
     },
     challengeAnswer: parts.challengeAnswer,
     onRefused: (code) => parts.logger.debug({ code }, "refused at http_redirect_addr"),

@@ -29,7 +29,7 @@ import {
   systemClock,
 } from "../../replication/index.ts";
 import { version } from "../terminal/version.ts";
-import { keepFresh, snapshotFolderOf } from "./snapshot-parts.ts";
+import { snapshotFolderOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 type Parts = Readonly<{ node: NodeId; logger: Logger }>;
 
@@ -44,13 +44,14 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
   const { clusterName: cluster } = config.broker;
   const fanout = natsOf(config, { node, logger });
   const copy = openRegionCopy({
-    ...{ path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`), cluster },
+    path: join(config.dataDir, `region-${encodeURIComponent(node)}.sqlite`),
+    cluster,
     onDamage: (problem) => logger.error({ problem }, "the region's copy of the log is begun anew"),
   });
   const folder = snapshotFolderOf(config);
   const snapshots = regionSnapshots(config, { node, logger, copy, home: home("broker").snapshots, folder });
   const broker = startBrokerOf(config, { node, logger, copy, fanout, home, snapshots });
-  const endRefresh = keepFresh(
+  const stopRefresh = startSnapshotRefresh(
     async (signal) => {
       const newer = await snapshots.refresh(signal);
       const older = (await folder.list()).snapshots[1];
@@ -60,12 +61,15 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
     { everyMs: config.broker.snapshotRefreshMs, logger },
   );
   const supply = supplyFrom(folder, async (user, limit) => copy.keysAfter(user, limit));
-  const server = await serve(config, { broker, supply, logger });
+  const server = await startApi(config, { broker, supply, logger });
   const parts = {
-    ...{ fanout, broker, log: null, office: null },
-    as: (role: Role) => broker.databroker(role),
+    fanout,
+    broker,
+    log: null,
+    snapshotService: null,
+    forRole: (role: Role) => broker.databroker(role),
     snapshots: { supply, folder: "none" } as const,
-    served: server?.metrics,
+    apiCounts: server?.metrics,
     answersRefused() {
       const all: Record<string, number> = {};
       for (const client of clients.values())
@@ -73,7 +77,7 @@ export async function startRegion(config: Config, { node, logger }: Parts) {
       return all;
     },
     async stop() {
-      await endRefresh();
+      await stopRefresh();
       await broker.stop();
       await server?.close();
       await Promise.all([...clients.values()].map((client) => client.close()));
@@ -99,8 +103,15 @@ function startBrokerOf(
   /** With nobody here to ask for more, what this file's own routes would. */
   const ownWindowMs = settings.leaseMs + Math.max(0, ...config.routes.map((route) => route.staleGraceMs));
   return startRegionalBroker({
-    ...{ copy, logger, version, cluster: settings.clusterName, brokerId: node as string as BrokerId },
-    ...{ fanout: parts.fanout, home: parts.home, clock: systemClock, random: randomBytes },
+    copy,
+    logger,
+    version,
+    cluster: settings.clusterName,
+    brokerId: node as string as BrokerId,
+    fanout: parts.fanout,
+    home: parts.home,
+    clock: systemClock,
+    random: randomBytes,
     mark: openAgeMark(join(config.dataDir, `leases-by-age-${encodeURIComponent(node)}`)),
     secret: config.sharedSecret,
     previousSecret: config.sharedSecretPrevious,
@@ -147,14 +158,17 @@ function regionSnapshots(
     },
   };
   const snapshots = createNodeSnapshots({
-    ...{ supply, logger, folder, open: folder.open },
+    supply,
+    logger,
+    folder,
+    open: folder.open,
     deniedFile: join(config.dataDir, `denied-${encodeURIComponent(parts.node)}`),
   });
   return {
     ...snapshots,
-    async load(asked) {
+    async load(request) {
       // The log from its beginning lies on this disk: no snapshot is needed, and nobody has to be there to be asked.
-      return copy.needsSnapshot(asked.first) ? snapshots.load(asked) : null;
+      return copy.needsSnapshot(request.first) ? snapshots.load(request) : null;
     },
   };
 }
@@ -180,7 +194,10 @@ function natsOf(config: Config, { node, logger }: Parts): Fanout | null {
 
 function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ role: Role }>): BrokerClient {
   return createBrokerClient({
-    ...{ role, logger, urls: config.broker.homeUrls, name: node },
+    role,
+    logger,
+    urls: config.broker.homeUrls,
+    name: node,
     cluster: config.broker.clusterName,
     secret: config.sharedSecret,
     previousSecret: config.sharedSecretPrevious,
@@ -192,14 +209,17 @@ function homeClient(config: Config, { node, logger, role }: Parts & Readonly<{ r
 }
 
 /** Null: nobody else needs it. */
-async function serve(
+async function startApi(
   config: Config,
   { broker, supply, logger }: Readonly<{ broker: Broker; supply: SnapshotSupply; logger: Logger }>,
 ): Promise<DatabrokerServer | null> {
   const { broker: settings } = config;
   if (settings.listen === null) return null;
   return startDatabrokerServer({
-    ...{ broker, logger, snapshots: supply, clock: systemClock },
+    broker,
+    logger,
+    snapshots: supply,
+    clock: systemClock,
     listen: settings.listen,
     tls: settings.tls,
     cluster: settings.clusterName,

@@ -21,10 +21,13 @@ import type { Config, HostPort } from "../../config/index.ts";
 import { renderPage } from "../../console/index.ts";
 import type { BootId, Link, NodeId, UnixMs } from "../../events/index.ts";
 import {
+  type AcmeServing,
   createProviderTokenSource,
   createRequestIds,
+  type HandlerListener,
   type ProxyPorts,
   type ProxyServer,
+  startHandlerListener,
   startProxy,
 } from "../../proxy/index.ts";
 import { type Logger, type ReplicaProcess, systemClock } from "../../replication/index.ts";
@@ -33,17 +36,16 @@ import { identityCounts } from "../process/identity-counts.ts";
 import type { Output } from "../terminal/output.ts";
 import { startAudit } from "./audit-parts.ts";
 import { authKeys } from "./auth-keys.ts";
-import { authDepsOf, authenticateHostOf, callerResolver, idpsOf, type Providers } from "./auth-parts.ts";
-import { startAuthenticateListener } from "./authenticate-listener.ts";
+import { authDepsOf, authenticateHostOf, callerResolver, idpsOf, type ProviderClients } from "./auth-parts.ts";
 import { startAutocertOf } from "./autocert-parts.ts";
 import { nodeRoleOf, type startDatabroker } from "./databroker-parts.ts";
-import { serveDecisions } from "./decision-parts.ts";
-import type { Loaded } from "./load.ts";
+import { startDecisionApi } from "./decision-parts.ts";
+import type { LoadedConfig } from "./load.ts";
 import { startObservers } from "./observers.ts";
 import { startRecords } from "./record-parts.ts";
 import { startRedirect } from "./redirect-parts.ts";
 
-export type FrontParts = Readonly<{
+export type RequestServiceParts = Readonly<{
   node: NodeId;
   boot: BootId;
   replica: ReplicaProcess;
@@ -62,22 +64,29 @@ export type FrontParts = Readonly<{
 /** The listeners of a process, as its log names them. */
 export type ListenerName = "proxy" | "authenticate" | "broker" | "metrics" | "decisions" | "decisions_grpc";
 
-export type Fronts = Readonly<{
+export type RequestServices = Readonly<{
   /** Null: this process runs none. */
   proxy: ProxyServer | null;
   /** @returns when nothing is asked of what was made for the one before. @throws and that stays */
-  activate(loaded: Loaded, providers: Providers): Promise<Readonly<{ left: Promise<void> }>>;
+  activate(loaded: LoadedConfig, providers: ProviderClients): Promise<Readonly<{ drained: Promise<void> }>>;
 }>;
 
 /** How long a credential's link may be waited for, the question to a broker included (docs/protocol.md §6.3). */
 const catchUpMs = 1_500;
 const auditCloseMs = 3_000;
 
-export async function startFronts(loaded: Loaded, providers: Providers, parts: FrontParts): Promise<Fronts> {
+export async function startRequestServices(
+  loaded: LoadedConfig,
+  providers: ProviderClients,
+  parts: RequestServiceParts,
+): Promise<RequestServices> {
   const { config } = loaded;
   const { replica, databroker, logger, output, stops } = parts;
   const audit = await startAudit(config, {
-    ...{ node: parts.node, boot: parts.boot, logger, output },
+    node: parts.node,
+    boot: parts.boot,
+    logger,
+    output,
     seal: (payload) => replica.sealRecords(payload),
   });
   stops.push(() => audit.close(auditCloseMs));
@@ -95,7 +104,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
   const counts = identityCounts(parts.registry, { logger, now: systemClock.monotonic });
 
   /** Everything that a configuration says of sign-in and of requests. */
-  async function make(loaded: Loaded, known: Providers, before: Loaded | null) {
+  async function build(loaded: LoadedConfig, known: ProviderClients, before: LoadedConfig | null) {
     const { config: own, policies } = loaded;
     const assertions = await createAssertions({
       signingKey: own.signingKey,
@@ -113,14 +122,25 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
       uuid: randomUUID,
     });
     const auth = authDepsOf(own, {
-      databroker: databroker.as("authenticate"),
-      ...{ replica, catchUp, resolveCaller, assertions, policies, providers: known, render: renderPage, logger },
+      databroker: databroker.forRole("authenticate"),
+      replica,
+      catchUp,
+      resolveCaller,
+      assertions,
+      policies,
+      providers: known,
+      render: renderPage,
+      logger,
       onCodeExchange: (result) => counts.codeExchanges.inc({ result }),
     });
     const idps = idpsOf(own);
     const host = own.services.has("authenticate")
       ? await authenticateHostOf(own, {
-          ...{ auth, operator: databroker.as("operator"), feed: audit.feed, now: parts.now, logger },
+          auth,
+          operator: databroker.forRole("operator"),
+          feed: audit.feed,
+          now: parts.now,
+          logger,
           administrators: () => parts.config().administrators,
         })
       : null;
@@ -129,17 +149,29 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
       config: own,
       decide: ({ routeId, caller, request, now }) => decide({ policies, routeId, caller, request, now }),
       beside: describeDecisions({
-        ...{ policies, shadows: loaded.shadows, placeOf: placeIn(replica), node: parts.node },
+        policies,
+        shadows: loaded.shadows,
+        placeOf: placeIn(replica),
+        node: parts.node,
         traced: new Set(own.routes.filter((route) => route.auditTrace === "all").map(({ id }) => id)),
         onShadow: (route, direction) => shadowed.inc({ route, direction }),
       }),
       resolveCaller,
       idpIdOf: idps.ofRoute,
       bearerTokens: createBearerTokens({
-        ...{ databroker: auth.databroker, clock: auth.clock, sleep: auth.sleep, replica, catchUp },
-        ...{ providerOf: known.of, issuers: known.issuers, idKey: authKeys(own).bearers },
-        ...{ sessionMsMax: own.cookie.expireMs, groupsFromClaim: own.groupsFromClaim },
-        ...{ maxSessionsPerUser: own.maxSessionsPerUser, uuid: randomUUID, log: logger },
+        databroker: auth.databroker,
+        clock: auth.clock,
+        sleep: auth.sleep,
+        replica,
+        catchUp,
+        providerOf: known.of,
+        issuers: known.issuers,
+        idKey: authKeys(own).bearers,
+        sessionMsMax: own.cookie.expireMs,
+        groupsFromClaim: own.groupsFromClaim,
+        maxSessionsPerUser: own.maxSessionsPerUser,
+        uuid: randomUUID,
+        log: logger,
         onLooked: (result) => counts.bearers.inc({ result }),
       }),
       explain: (routeId) => describePolicy(policies, routeId),
@@ -157,20 +189,23 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
       assertions,
     } satisfies Partial<ProxyPorts>;
     const records = await startRecords(loaded, {
-      ...{ before, logger },
+      before,
+      logger,
       onChange: (type) => void proxy?.recordsChanged(type),
     });
     return { loaded, ports, close: () => Promise.all([host?.close(), routeHost.close(), records.stop()]) };
   }
 
   let proxy: ProxyServer | undefined;
-  let current = await make(loaded, providers, null);
+  let current = await build(loaded, providers, null);
   stops.push(() => current.close());
   const autocert = startAutocertOf(config, { registry: parts.registry, logger });
   stops.push(async () => autocert.close());
   if (config.services.has("proxy") || current.ports.authenticateHost !== null) {
     const redirect = await startRedirect(parts.config, {
-      ...{ challengeAnswer: autocert.challengeAnswer, useProxyProtocol: config.useProxyProtocol, logger },
+      challengeAnswer: autocert.challengeAnswer,
+      useProxyProtocol: config.useProxyProtocol,
+      logger,
       listen: config.httpRedirectAddress,
     });
     if (redirect !== null) stops.push(() => redirect.close());
@@ -191,8 +226,10 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     logger,
   };
   stops.push(
-    await serveDecisions(config, {
-      ...{ deciding, current: () => current.ports, registry: parts.registry },
+    await startDecisionApi(config, {
+      deciding,
+      current: () => current.ports,
+      registry: parts.registry,
       onListening: parts.onListening,
     }),
   );
@@ -209,24 +246,24 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
     return {
       proxy: null,
       async activate(next, client) {
-        const made = await make(next, client, current.loaded);
+        const made = await build(next, client, current.loaded);
         listener?.reload(next.config);
         autocert.follow(next.config.autocert);
         const before = current;
         current = made;
-        const left = new Promise<void>((resolve) => setTimeout(resolve, next.config.drainTimeoutMs).unref());
-        return { left: left.then(() => before.close()).then(() => undefined) };
+        const drainTimedOut = new Promise<void>((resolve) => setTimeout(resolve, next.config.drainTimeoutMs).unref());
+        return { drained: drainTimedOut.then(() => before.close()).then(() => undefined) };
       },
     };
   }
 
-  const lasting = {
+  const processDeps = {
     ...deciding,
     accessLog: observers.accessLog,
     tracing: observers.tracing,
     providerTokens: createProviderTokenSource({
       onAsked: (result) => counts.sessionTokens.inc({ result }),
-      fetch: (id) => databroker.as(nodeRoleOf(config)).tokens(id),
+      fetch: (id) => databroker.forRole(nodeRoleOf(config)).tokens(id),
       randomBytes,
     }),
     requestId: createRequestIds((bytes) => randomFillSync(bytes)),
@@ -234,7 +271,7 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
   const started = await startProxy({
     registry: parts.registry,
     acme: autocert,
-    ports: { ...lasting, ...current.ports },
+    ports: { ...processDeps, ...current.ports },
   });
   proxy = started;
   parts.onListening("proxy", started.address);
@@ -245,14 +282,34 @@ export async function startFronts(loaded: Loaded, providers: Providers, parts: F
   return {
     proxy: started,
     async activate(next, client) {
-      const made = await make(next, client, current.loaded);
-      const activated = await started.activate({ ...lasting, ...made.ports }).catch(async (error: unknown) => {
+      const made = await build(next, client, current.loaded);
+      const activated = await started.activate({ ...processDeps, ...made.ports }).catch(async (error: unknown) => {
         await made.close();
         throw error;
       });
       const before = current;
       current = made;
-      return { left: activated.left.then(() => before.close()).then(() => undefined) };
+      return { drained: activated.left.then(() => before.close()).then(() => undefined) };
     },
   };
+}
+
+/**
+ * The listener of a process that runs authenticate without a proxy: every host on it is the authenticate host.
+ * @param config the configuration in force
+ */
+function startAuthenticateListener(
+  config: () => Config,
+  { handle, acme, logger }: Readonly<{ handle: Handler; acme: AcmeServing; logger: Logger }>,
+): Promise<HandlerListener> {
+  return startHandlerListener(config, {
+    site: () => config().authenticateServiceUrl,
+    handle,
+    acme,
+    clock: systemClock,
+    render: renderPage,
+    requestId: randomUUID,
+    onRefused: (code) => logger.debug({ code }, "refused"),
+    onConnectionFailure: (failure) => logger.warn(failure, "listener connection failure"),
+  });
 }

@@ -23,18 +23,18 @@ import {
 } from "../../replication/index.ts";
 import { announceConfigurations } from "../process/announce-config.ts";
 import { startHealthServer } from "../process/health-server.ts";
-import { giveBackSpareMemory } from "../process/heap-tuning.ts";
+import { tuneHeap } from "../process/heap-tuning.ts";
 import { registerProcessMetrics } from "../process/process-metrics.ts";
 import { type Readiness, readinessOf, routeShareOf } from "../process/readiness.ts";
 import { registerRefreshCounts } from "../process/refresh-counts.ts";
 import { CannotError } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 import { version } from "../terminal/version.ts";
-import { idpsOf, providersOf, refreshDuty } from "./auth-parts.ts";
+import { idpsOf, providerClientsOf, refreshDuty } from "./auth-parts.ts";
 import { nodeRoleOf, startDatabroker } from "./databroker-parts.ts";
-import type { Loaded } from "./load.ts";
-import { type Fronts, type ListenerName, startFronts } from "./request-services.ts";
-import { keepFresh, nodeSnapshotsOf } from "./snapshot-parts.ts";
+import type { LoadedConfig } from "./load.ts";
+import { type ListenerName, type RequestServices, startRequestServices } from "./request-services.ts";
+import { nodeSnapshotsOf, startSnapshotRefresh } from "./snapshot-parts.ts";
 
 export type Services = Readonly<{
   /** What is in force. */
@@ -46,7 +46,7 @@ export type Services = Readonly<{
    * Puts another configuration in force, of which everything that a running process cannot change is as before (`reloadConfig`).
    * One at a time. Settles when what it denies is destroyed. @throws and the one before stays
    */
-  activate(loaded: Loaded): Promise<void>;
+  activate(loaded: LoadedConfig): Promise<void>;
   stop(): Promise<void>;
   /** Settles when it turns out that this process cannot do what it was started for. */
   failed: Promise<CannotError>;
@@ -55,7 +55,7 @@ export type Services = Readonly<{
 const readyWithinMs = 15_000;
 
 export async function startServices(
-  loaded: Loaded,
+  loaded: LoadedConfig,
   { logger, output }: Readonly<{ logger: Logger; output: Output }>,
 ): Promise<Services> {
   const { config } = loaded;
@@ -63,7 +63,9 @@ export async function startServices(
   let current = config;
   const node = nodeNameOf(config);
   const key = nodeKeyFrom(randomBytes(32), {
-    ...{ cluster: config.broker.clusterName, role: leaseRoleOf(config), name: node },
+    cluster: config.broker.clusterName,
+    role: leaseRoleOf(config),
+    name: node,
   });
   const { boot } = key;
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
@@ -77,7 +79,7 @@ export async function startServices(
 
   try {
     const refreshes = newRefreshMemory();
-    let provider = withDuty(config, { logger, refreshes });
+    let provider = providersWithDuty(config, { logger, refreshes });
     stops.push(() => provider.close());
     const databroker = await startDatabroker(config, {
       node,
@@ -91,7 +93,8 @@ export async function startServices(
     });
 
     const registry = new Registry();
-    if (databroker.broker !== null) registerRefreshCounts(registry, refreshes, () => idpsOf(current));
+    if (databroker.broker !== null)
+      registerRefreshCounts(registry, refreshes, (id) => idpsOf(current).clients.get(id)?.clientId ?? id);
     const decides = config.services.has("proxy") || config.services.has("authorize");
     const needsReplica = decides || config.services.has("authenticate");
     const from = databroker.snapshots;
@@ -100,14 +103,15 @@ export async function startServices(
       ? startReplicaOf(() => current, {
           key,
           logger,
-          databroker: databroker.as(nodeRoleOf(config)),
+          databroker: databroker.forRole(nodeRoleOf(config)),
           fanout: databroker.fanout,
           snapshots,
         })
       : null;
     if (replica !== null) {
       const { snapshotRefreshMs: everyMs } = config.broker;
-      if (snapshots !== null) stops.push(keepFresh((signal) => snapshots.refresh(signal), { everyMs, logger }));
+      if (snapshots !== null)
+        stops.push(startSnapshotRefresh((signal) => snapshots.refresh(signal), { everyMs, logger }));
       stops.push(async () => {
         await replica.goodbye();
         await replica.stop();
@@ -119,7 +123,7 @@ export async function startServices(
     const onListening = (listener: ListenerName, { host, port }: HostPort): void =>
       void bound.set(listener, `${host.includes(":") ? `[${host}]` : host}:${port}`);
     if (databroker.address !== undefined) onListening("broker", databroker.address);
-    let fronts: Fronts | null = null;
+    let requestServices: RequestServices | null = null;
     let phase: "starting" | "serving" | "draining" = "starting";
     const readiness = (): Readiness => {
       if (phase === "starting") return { ready: false, reasons: ["starting"] };
@@ -142,15 +146,21 @@ export async function startServices(
     let healthPort: number | null = null;
     if (metricsAddress !== null) {
       const collect = registerProcessMetrics(registry, {
-        ...{ replica, broker: databroker.broker, output },
-        snapshots: () => databroker.office?.places() ?? [],
+        replica,
+        broker: databroker.broker,
+        output,
+        snapshots: () => databroker.snapshotService?.places() ?? [],
         answersRefused: () => databroker.answersRefused(),
         fanout: () => databroker.fanout?.status() ?? null,
-        served: () => databroker.served?.() ?? {},
+        served: () => databroker.apiCounts?.() ?? {},
       });
       const health = await startHealthServer({
-        ...{ listen: metricsAddress, registry, readiness, collect, access: config.metrics },
-        more: () => fronts?.proxy?.routeMetrics() ?? [],
+        listen: metricsAddress,
+        registry,
+        readiness,
+        collect,
+        access: config.metrics,
+        moreMetrics: () => requestServices?.proxy?.routeMetrics() ?? [],
       });
       const address = health.server.address();
       healthPort = typeof address === "object" ? (address?.port ?? null) : null;
@@ -160,12 +170,21 @@ export async function startServices(
     // Others beside it serve: a worker takes none of their connections before it may permit anything.
     if (cluster.isWorker) await replica?.whenReady(readyWithinMs);
     if (replica !== null)
-      fronts = await startFronts(loaded, provider, {
-        ...{ node, boot, replica, databroker, registry, now, logger, output, stops, onListening },
+      requestServices = await startRequestServices(loaded, provider, {
+        node,
+        boot,
+        replica,
+        databroker,
+        registry,
+        now,
+        logger,
+        output,
+        stops,
+        onListening,
         config: () => current,
       });
 
-    giveBackSpareMemory();
+    tuneHeap();
     phase = "serving";
     stops.push(async () => {
       phase = "draining";
@@ -177,7 +196,7 @@ export async function startServices(
     const announce =
       replica === null
         ? () => undefined
-        : announceConfigurations({ node, logger, databroker: databroker.as(nodeRoleOf(config)) });
+        : announceConfigurations({ node, logger, databroker: databroker.forRole(nodeRoleOf(config)) });
     announce(config);
     stops.push(async () => announce(null));
     logger.info(
@@ -190,12 +209,14 @@ export async function startServices(
       healthPort,
       async activate(next) {
         const before = { config: current, provider };
-        const other = sameProviders(current, next.config) ? provider : withDuty(next.config, { logger, refreshes });
+        const other = hasSameProviders(current, next.config)
+          ? provider
+          : providersWithDuty(next.config, { logger, refreshes });
         current = next.config;
         try {
-          const activated = await fronts?.activate(next, other);
+          const activated = await requestServices?.activate(next, other);
           provider = other;
-          void Promise.resolve(activated?.left).then(() =>
+          void Promise.resolve(activated?.drained).then(() =>
             before.provider === other ? undefined : before.provider.close(),
           );
         } catch (error) {
@@ -217,8 +238,8 @@ export async function startServices(
 /** Where the process is reached for its main service; null: it listens nowhere. */
 function mainAddress(bound: ReadonlyMap<ListenerName, string>): string | null {
   const order: readonly ListenerName[] = ["proxy", "authenticate", "decisions", "decisions_grpc", "broker", "metrics"];
-  const found = order.find((listener) => bound.has(listener));
-  return found === undefined ? null : (bound.get(found) ?? null);
+  const main = order.find((listener) => bound.has(listener));
+  return main === undefined ? null : (bound.get(main) ?? null);
 }
 
 export function nodeNameOf(config: Config): NodeId {
@@ -236,14 +257,14 @@ function tooOldFor(problem: string): CannotError {
 }
 
 /** The identity provider, and the duty to ask it for fresh claims. Nobody asks it anything before there is a reason to. */
-function withDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
-  const providers = providersOf(config);
+function providersWithDuty(config: Config, parts: Readonly<{ logger: Logger; refreshes: RefreshMemory }>) {
+  const providers = providerClientsOf(config);
   return { ...providers, duty: refreshDuty(config, { providers, ...parts }) };
 }
 
 /** What it knows of a provider (keys, failures) is kept when nothing about that has changed. */
-function sameProviders(a: Config, b: Config): boolean {
-  const asked = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
+function hasSameProviders(a: Config, b: Config): boolean {
+  const settingsOf = ({ idp, authenticateServiceUrl, hostAliases, certificateAuthority, ...rest }: Config) =>
     canonicalJson([
       idp,
       rest.routes.flatMap(({ idpClient }) => idpClient ?? []),
@@ -255,7 +276,7 @@ function sameProviders(a: Config, b: Config): boolean {
       rest.refreshEveryMs,
       rest.refreshGraceMs,
     ]);
-  return asked(a) === asked(b);
+  return settingsOf(a) === settingsOf(b);
 }
 
 /** How long the most patient route goes on without a lease; nothing else here decides. */

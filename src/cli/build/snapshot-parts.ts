@@ -22,7 +22,7 @@ export function snapshotFolderOf(config: Pick<Config, "dataDir" | "sharedSecret"
 }
 
 /** Which snapshots nobody believes any more once `shared_secret_previous` has gone; null: there is none. */
-export function goesWithSecret(
+export function invalidatedByRotation(
   config: Pick<Config, "sharedSecret" | "sharedSecretPrevious" | "broker">,
 ): ((snapshot: SignedManifest) => boolean) | null {
   if (config.sharedSecretPrevious === null) return null;
@@ -46,7 +46,7 @@ export function nodeSnapshotsOf(
 }
 
 /** Keeps a copy of the newest snapshot; not all processes of a cluster at once. @returns ends it */
-export function keepFresh(
+export function startSnapshotRefresh(
   refresh: (signal: AbortSignal) => Promise<boolean>,
   { everyMs, logger }: Readonly<{ everyMs: number; logger: Logger }>,
 ): () => Promise<void> {

@@ -10,9 +10,9 @@ import {
 import type { ExplainAnswer } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
 import { readLocalConfig } from "../build/local-config.ts";
-import { type Kept, type RecordSource, recordSource } from "../operator/audit-records.ts";
+import { type RecordLocation, type RecordSource, recordSource } from "../operator/audit-records.ts";
 import { connectOperator, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
-import { keptIn } from "../policy/policy-replay.ts";
+import { parseKept } from "../policy/policy-replay.ts";
 import { operatorOptions, type Parsed, parse } from "../terminal/arguments.ts";
 import { type Command, type Terminal, UsageError } from "../terminal/command.ts";
 import { printable, table } from "../terminal/print.ts";
@@ -38,7 +38,7 @@ Exit 0 explained, 1 no such decision or the log does not hold what the record sa
     const [id = ""] = parsed.positionals;
     const client = await connectOperator(parsed, terminal);
     try {
-      const answer = await explained(id, { parsed, terminal, client });
+      const answer = await explainById(id, { parsed, terminal, client });
       if (answer === undefined) {
         terminal.err(`no decision is called ${printable(id)} where records were looked for\n`);
         return 1;
@@ -51,10 +51,10 @@ Exit 0 explained, 1 no such decision or the log does not hold what the record sa
   },
 };
 
-type Asking = Readonly<{ parsed: Parsed; terminal: Terminal; client: OperatorClient }>;
+type ExplainContext = Readonly<{ parsed: Parsed; terminal: Terminal; client: OperatorClient }>;
 
-async function explained(id: string, asking: Asking): Promise<ExplainAnswer | undefined> {
-  const { parsed, terminal, client } = asking;
+async function explainById(id: string, context: ExplainContext): Promise<ExplainAnswer | undefined> {
+  const { parsed, terminal, client } = context;
   const config = parsed.text("config");
   if (parsed.text("input") === undefined && parsed.text("kept") === undefined) {
     try {
@@ -64,13 +64,18 @@ async function explained(id: string, asking: Asking): Promise<ExplainAnswer | un
     }
     if (config === undefined) return undefined;
   }
-  const kept = keptIn(parsed.text("kept"));
+  const kept = parseKept(parsed.text("kept"));
   const input = parsed.text("input");
   if (input === undefined && config === undefined)
     throw new UsageError("--kept goes with -c, which says where records are kept");
-  const nowhere: Kept = { audit: { files: [], nats: false }, nats: null, broker: { clusterName: "" }, ...noSecrets };
+  const noLocation: RecordLocation = {
+    audit: { files: [], nats: false },
+    nats: null,
+    broker: { clusterName: "" },
+    ...noSecrets,
+  };
   const own = config === undefined ? null : readLocalConfig(config, terminal);
-  const source = recordSource(own ?? nowhere, { input, kept, from: 0 });
+  const source = recordSource(own ?? noLocation, { input, kept, from: 0 });
   const { found, refused } = await findDecisions(id, source);
   if (refused !== "") terminal.err(`messages of the audit stream were refused and are not searched: ${refused}\n`);
   const [newest, ...others] = found.toSorted((a, b) => b.at - a.at || b.seq - a.seq);

@@ -1,7 +1,7 @@
 /** `cardea cluster status|finalize` */
 import { type ClusterStatus, isLostHistory, regionLags } from "../../replication/index.ts";
 import { connectOperator } from "../operator/operator-client.ts";
-import { carryOut } from "../operator/run-change.ts";
+import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type Command, UsageError } from "../terminal/command.ts";
 import { table } from "../terminal/print.ts";
@@ -42,7 +42,7 @@ export const clusterFinalize: Command = {
       const { leader } = (await client.get("/nodes")) as ClusterStatus;
       if (leader === null) throw new CannotError("no broker leads");
       const wanted = given === undefined ? leader.reads : Number(given);
-      return await carryOut(client, parsed, terminal, {
+      return await runChange(client, parsed, terminal, {
         path: "/cluster/finalize",
         body: { level: wanted },
         done: `level ${wanted} is finalized`,
@@ -63,7 +63,11 @@ function statusText({ leader, level, brokers, nodes }: ClusterStatus): string {
     ...brokers.map((b) => [b.brokerId, b.version, String(b.reads), `${ago(b.heardAgoMs)}`]),
   ];
   const nodeRows = nodes.map((n) => [
-    ...[n.node, n.region, n.role, n.version, n.reads === null ? "?" : String(n.reads)],
+    n.node,
+    n.region,
+    n.role,
+    n.version,
+    n.reads === null ? "?" : String(n.reads),
     n.applied === null ? "?" : String(n.applied.position),
     n.lag === null ? "?" : String(n.lag),
     isLostHistory(n)
@@ -106,7 +110,11 @@ function regionTable(nodes: ClusterStatus["nodes"]): string {
   const regions = regionLags(nodes);
   if (regions.length < 2) return "";
   const rows = regions.map(({ region, brokers, nodes: count, fenced, lag, silentMs }) => [
-    ...[region, String(brokers), String(count), String(fenced), lag === null ? "?" : String(lag)],
+    region,
+    String(brokers),
+    String(count),
+    String(fenced),
+    lag === null ? "?" : String(lag),
     silentMs === null ? "never" : ago(silentMs),
   ]);
   return table(["REGION", "BROKERS", "NODES", "FENCED", "LAG", "OLDEST LEASE"], rows);

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { Config, LoadOptions } from "../../config/index.ts";
 import { mintOperatorToken } from "../../console/index.ts";
 import { demoUsers, startDemoApp, startDemoProvider } from "../../dev/index.ts";
-import { loadAll, readConfiguration } from "../build/load.ts";
+import { loadOrReport, readConfiguration } from "../build/load.ts";
 import { startServices } from "../build/services.ts";
 import { operatorFile } from "../operator/operator-client.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
@@ -48,12 +48,13 @@ export const dev: Command = {
       overrides: {
         ports: { [port.main]: main, [port.app]: main + 11, [port.idp]: main + 12, [port.metrics]: main + 13 },
         values: {
-          ...{ drain_delay: "0s", drain_timeout: "1s" }, // whoever tries it out does not wait for it
+          drain_delay: "0s",
+          drain_timeout: "1s", // whoever tries it out does not wait for it
           ...(parsed.flag("memory") ? { databroker_storage_type: "memory" } : {}),
         },
       },
     };
-    const { loaded, files } = loadAll(path, terminal, options);
+    const { loaded, files } = loadOrReport(path, terminal, options);
     if (loaded === undefined) return 1;
     const { config } = loaded;
     if (config.idp === null) throw new CannotError(`${path} names no identity provider`);
@@ -85,8 +86,8 @@ export const dev: Command = {
     const services = await startServices(loaded, { logger, output });
     parts.defer(() => services.stop());
     const read = () => readConfiguration(path, { env: terminal.env, ...options });
-    parts.defer(startReloading(process, { files, services, logger, hot: config.hotReload, read }));
-    const renewal = await keepOperatorFile(config);
+    parts.defer(startReloading(process, { files, services, logger, watchesFiles: config.hotReload, read }));
+    const renewal = await maintainOperatorFile(config);
     parts.defer(() => clearInterval(renewal));
     terminal.out(welcome(config, main));
     await untilStopped();
@@ -103,7 +104,7 @@ function parsePort(text: string | undefined): number {
 }
 
 /** Leaves an operator's token in the data folder (0600) for `cardea sessions …`, renewed while we run. */
-async function keepOperatorFile(config: Config): Promise<NodeJS.Timeout> {
+async function maintainOperatorFile(config: Config): Promise<NodeJS.Timeout> {
   const write = async (): Promise<void> => {
     const token = await mintOperatorToken({
       secret: config.sharedSecret,

@@ -1,7 +1,7 @@
 /** `cardea groups list|add|remove|delete` */
 import type { GroupView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
-import { carryOut } from "../operator/run-change.ts";
+import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
 import type { Command } from "../terminal/command.ts";
 import { table } from "../terminal/print.ts";
@@ -51,7 +51,7 @@ const change = (verb: "add" | "remove"): Command => ({
     const [group = "", ...names] = parsed.positionals;
     const client = await connectOperator(parsed, terminal);
     try {
-      return await carryOut(client, parsed, terminal, {
+      return await runChange(client, parsed, terminal, {
         path: `/groups/${inPath(group)}/members`,
         body: { [verb]: names },
         done: `${names.join(", ")} ${verb === "add" ? "added to" : "removed from"} ${group}`,
@@ -77,7 +77,7 @@ without those whom an operator had excluded or added.`,
     const group = parsed.positionals[0] ?? "";
     const client = await connectOperator(parsed, terminal);
     try {
-      return await carryOut(client, parsed, terminal, {
+      return await runChange(client, parsed, terminal, {
         path: `/groups/${inPath(group)}/remove`,
         body: {},
         done: `group ${group} removed`,

@@ -8,13 +8,13 @@ import { parse } from "../terminal/arguments.ts";
 import { type Command, type Terminal, UsageError } from "../terminal/command.ts";
 
 const bodyCharsMax = 2_000;
-const usualAddress = "127.0.0.1:9902";
+const defaultAddress = "127.0.0.1:9902";
 
 export const health: Command = {
   name: "health",
   usage: "[--address 127.0.0.1:9902] [--tls] [--live | --all-routes] [--timeout 3s] | --url URL",
   summary: "whether a process on this machine is ready; for container health checks",
-  help: `Asks /readyz at the process's metrics_address (METRICS_ADDRESS, else ${usualAddress}): a broker is ready with the log read and a
+  help: `Asks /readyz at the process's metrics_address (METRICS_ADDRESS, else ${defaultAddress}): a broker is ready with the log read and a
 leader known, a proxy while it may serve. --tls where metrics_certificate is set: the certificate is not verified, since it is that of this
 machine. --all-routes asks /readyz?routes=all: a proxy that answers 503 on some of its routes is then not ready. --live asks /healthz instead: for those who would restart what is not healthy, since
 a proxy that waits for its brokers would not be helped by a restart. Exit 0 when it is, 1 when not or nobody answers.`,
@@ -37,37 +37,41 @@ a proxy that waits for its brokers would not be helped by a restart. Exit 0 when
     const path = parsed.flag("live") ? "/healthz" : parsed.flag("all-routes") ? "/readyz?routes=all" : "/readyz";
     const url =
       parsed.text("url") ??
-      `http${parsed.flag("tls") ? "s" : ""}://${reachable(parsed.text("address") ?? (terminal.env["METRICS_ADDRESS"] || usualAddress))}${path}`;
+      `http${parsed.flag("tls") ? "s" : ""}://${connectAddressOf(parsed.text("address") ?? (terminal.env["METRICS_ADDRESS"] || defaultAddress))}${path}`;
     if (!URL.canParse(url)) throw new UsageError(`${url} is not a URL`);
     const timeoutMs = parseSeconds(parsed.text("timeout"));
-    const look = parsed.flag("tls") ? lookWithTls : lookPlainly;
-    return ask(url, () => look(url, timeoutMs), terminal);
+    const look = parsed.flag("tls") ? fetchTls : fetchPlain;
+    return checkHealth(url, () => look(url, timeoutMs), terminal);
   },
 };
 
-type Seen = Readonly<{ status: number; body: string }>;
+type HealthResponse = Readonly<{ status: number; body: string }>;
 
-async function lookPlainly(url: string, timeoutMs: number): Promise<Seen> {
+async function fetchPlain(url: string, timeoutMs: number): Promise<HealthResponse> {
   const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(timeoutMs) });
   return { status: response.status, body: await response.text() };
 }
 
-async function lookWithTls(url: string, timeoutMs: number): Promise<Seen> {
+async function fetchTls(url: string, timeoutMs: number): Promise<HealthResponse> {
   const { request } = await import("node:https");
-  const asked = request(url, { agent: false, rejectUnauthorized: false, signal: AbortSignal.timeout(timeoutMs) });
-  asked.end();
-  const [response] = (await once(asked, "response")) as [IncomingMessage];
+  const outgoing = request(url, { agent: false, rejectUnauthorized: false, signal: AbortSignal.timeout(timeoutMs) });
+  outgoing.end();
+  const [response] = (await once(outgoing, "response")) as [IncomingMessage];
   response.setEncoding("utf8");
   return { status: response.statusCode ?? 0, body: (await response.toArray()).join("") };
 }
 
-async function ask(url: string, look: () => Promise<Seen>, terminal: Terminal): Promise<0 | 1> {
+async function checkHealth(
+  url: string,
+  fetchHealth: () => Promise<HealthResponse>,
+  terminal: Terminal,
+): Promise<0 | 1> {
   try {
-    const { status, body } = await look();
+    const { status, body } = await fetchHealth();
     const text = body.slice(0, bodyCharsMax).trim();
-    const well = status >= 200 && status < 300;
-    (well ? terminal.out : terminal.err)(`${text === "" ? status : text}\n`);
-    return well ? 0 : 1;
+    const isHealthy = status >= 200 && status < 300;
+    (isHealthy ? terminal.out : terminal.err)(`${text === "" ? status : text}\n`);
+    return isHealthy ? 0 : 1;
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
     terminal.err(`${url} does not answer: ${cause instanceof Error ? cause.message : String(cause)}\n`);
@@ -76,12 +80,13 @@ async function ask(url: string, look: () => Promise<Seen>, terminal: Terminal): 
 }
 
 /** Where one listens everywhere, one is asked on loopback. */
-function reachable(address: string): string {
+function connectAddressOf(address: string): string {
   return address.replace(/^(?:0\.0\.0\.0)?:(?=\d+$)/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
 }
 
 function parseSeconds(text: string | undefined): number {
-  const found = /^(\d{1,3})s?$/.exec(text ?? "3s")?.[1];
-  if (found === undefined || Number(found) === 0) throw new UsageError(`--timeout ${text}: write seconds, such as 3s`);
-  return Number(found) * 1_000;
+  const seconds = /^(\d{1,3})s?$/.exec(text ?? "3s")?.[1];
+  if (seconds === undefined || Number(seconds) === 0)
+    throw new UsageError(`--timeout ${text}: write seconds, such as 3s`);
+  return Number(seconds) * 1_000;
 }

@@ -7,7 +7,7 @@
 import { parse } from "../terminal/arguments.ts";
 import { CannotError, type Command, type Terminal, UsageError } from "../terminal/command.ts";
 import { parseProxy } from "../tunnel/destination.ts";
-import { fetchAnswer, type ProxyTls, readTls } from "../tunnel/proxy-client.ts";
+import { fetchResponse, type ProxyTls, readTls } from "../tunnel/proxy-client.ts";
 import { openTokenCache } from "../tunnel/token-cache.ts";
 import { accessHelp, accessOptions, createAccess, proxyUrlOf, serviceAccount } from "../tunnel/tunnel-access.ts";
 
@@ -26,7 +26,7 @@ ${accessHelp}`,
     const own = serviceAccount(parsed, terminal);
     const token =
       own ??
-      (await personsToken(url, {
+      (await cachedOrNewToken(url, {
         tls: readTls(parsed),
         terminal,
         signIn: () => createAccess(parsed, terminal).signIn(url),
@@ -52,13 +52,13 @@ export const flushCredentials: Command = {
 };
 
 /** The cached one while the proxy takes it; else a new one. */
-async function personsToken(
+async function cachedOrNewToken(
   url: URL,
   { tls, terminal, signIn }: Readonly<{ tls: ProxyTls; terminal: Terminal; signIn: () => Promise<void> }>,
 ): Promise<string> {
   const cache = openTokenCache(terminal.env, Date.now);
-  const held = await cache.load(url);
-  if (held !== undefined && (await isTaken(url, held, tls))) return held;
+  const cached = await cache.load(url);
+  if (cached !== undefined && (await isAccepted(url, cached, tls))) return cached;
   await cache.forget(url);
   await signIn();
   const token = await cache.load(url);
@@ -67,30 +67,31 @@ async function personsToken(
 }
 
 /** Only the proxy's own 401 says that a session is over; an API server's is about something else. */
-async function isTaken(url: URL, token: string, tls: ProxyTls): Promise<boolean> {
+async function isAccepted(url: URL, token: string, tls: ProxyTls): Promise<boolean> {
   const headers = {
     accept: "application/json",
     authorization: `Bearer Pomerium-${token}`,
     "user-agent": "cardea kubernetes/",
   };
-  const { status, headers: answered } = await fetchAnswer(new URL("/version", url), { tls, headers });
-  return status !== 401 || answered["x-pomerium-intercepted-response"] === undefined;
+  const { status, headers: responseHeaders } = await fetchResponse(new URL("/version", url), { tls, headers });
+  return status !== 401 || responseHeaders["x-pomerium-intercepted-response"] === undefined;
 }
 
 function credentialOf(token: string, execInfo: string | undefined): object {
   const status = { token: `Pomerium-${token}`, ...expiryOf(token) };
-  return { apiVersion: versionAsked(execInfo), kind: "ExecCredential", status };
+  return { apiVersion: requestedVersion(execInfo), kind: "ExecCredential", status };
 }
 
 /** kubectl takes no other version than the one it asks for. */
-function versionAsked(execInfo: string | undefined): string {
-  const usual = "client.authentication.k8s.io/v1";
+function requestedVersion(execInfo: string | undefined): string {
+  const defaultVersion = "client.authentication.k8s.io/v1";
   try {
     const info: unknown = JSON.parse(execInfo ?? "{}");
-    const asked = typeof info === "object" && info !== null && "apiVersion" in info ? info.apiVersion : usual;
-    return asked === `${usual}beta1` ? asked : usual;
+    const requested =
+      typeof info === "object" && info !== null && "apiVersion" in info ? info.apiVersion : defaultVersion;
+    return requested === `${defaultVersion}beta1` ? requested : defaultVersion;
   } catch {
-    return usual;
+    return defaultVersion;
   }
 }
 

@@ -67,7 +67,8 @@ had not confirmed, is refused. Keys: a JWK set saved earlier (--jwks, several fo
 in the order in which the list was revoked. Exit 0: all are genuine and complete; 1: one is refused, incomplete or lost, or they are not of that list.`,
   async run(args, terminal) {
     const options = {
-      ...{ config: operatorOptions.config, json: operatorOptions.json },
+      config: operatorOptions.config,
+      json: operatorOptions.json,
       jwks: { type: "string", multiple: true },
       "jwks-url": { type: "string" },
       sessions: { type: "string" },
@@ -78,7 +79,7 @@ in the order in which the list was revoked. Exit 0: all are genuine and complete
     for (const path of parsed.positionals.length === 0 ? ["-"] : parsed.positionals)
       for (const text of receiptsIn(await readText(path))) checks.push(await checkReceipt(text, sets));
     const list = parsed.text("sessions");
-    const all = list === undefined ? checks : againstList(checks, linesOf(await readText(list)));
+    const all = list === undefined ? checks : compareWithList(checks, linesOf(await readText(list)));
     for (const checked of all) {
       if (parsed.flag("json")) terminal.out(`${JSON.stringify(checked)}\n`);
       else if (checked.ok) terminal.out(statementText(checked.statement, checked.kid));
@@ -119,12 +120,12 @@ function receiptsIn(text: string): readonly string[] {
 }
 
 /** Genuine receipts of something else than what was asked for are no proof of it. */
-function againstList(checks: readonly CheckedReceipt[], sessions: readonly string[]): readonly CheckedReceipt[] {
+function compareWithList(checks: readonly CheckedReceipt[], sessions: readonly string[]): readonly CheckedReceipt[] {
   const statements = checks.flatMap((checked) => (checked.ok ? [checked.statement] : []));
   if (statements.length < checks.length) return checks;
-  const revoked = statements.flatMap((statement) => revokedIn(statement) ?? []);
+  const revoked = statements.flatMap((statement) => revocationOf(statement) ?? []);
   const ids = [...new Set(sessions)];
-  if (revoked.length === checks.length && isMadeOf(ids, revoked)) return checks;
+  if (revoked.length === checks.length && isPartitionedBy(ids, revoked)) return checks;
   const count = revoked.reduce((sum, one) => sum + one.count, 0);
   const [it, held] = [checks.length === 1 ? "it is" : "they are", count === 0 ? "no session" : `${count} sessions`];
   const detail = `${it} genuine, but of ${held}; the list names ${ids.length}, and they are not the same`;
@@ -132,7 +133,10 @@ function againstList(checks: readonly CheckedReceipt[], sessions: readonly strin
 }
 
 /** Whether a list falls into stretches, each of which is the sessions of another receipt: `sessions revoke` makes its batches so. */
-function isMadeOf(ids: readonly string[], revoked: readonly Pick<StatedChange, "count" | "idsSha256">[]): boolean {
+function isPartitionedBy(
+  ids: readonly string[],
+  revoked: readonly Pick<StatedChange, "count" | "idsSha256">[],
+): boolean {
   const left = new Set(revoked);
   let at = 0;
   while (at < ids.length) {
@@ -144,7 +148,7 @@ function isMadeOf(ids: readonly string[], revoked: readonly Pick<StatedChange, "
   return left.size === 0;
 }
 
-function revokedIn({ changes }: ReceiptStatement) {
+function revocationOf({ changes }: ReceiptStatement) {
   return changes?.find(({ type }) => type === "SessionRevoked");
 }
 
@@ -156,13 +160,13 @@ async function trustedKeys(parsed: Parsed, terminal: Terminal): Promise<readonly
   const own = config === undefined ? undefined : readLocalConfig(config, terminal);
   const authority = own?.certificateAuthority ?? authorityOf(terminal);
   return [
-    ...(await Promise.all(files.map(async (path) => keysIn(await readText(path), path)))),
+    ...(await Promise.all(files.map(async (path) => parseKeys(await readText(path), path)))),
     ...(url === undefined ? [] : [await fetchKeys(url, authority)]),
-    ...(own === undefined ? [] : [await keysOf(own)]),
+    ...(own === undefined ? [] : [await configuredKeys(own)]),
   ];
 }
 
-async function keysOf(config: Config): Promise<ReceiptKeys> {
+async function configuredKeys(config: Config): Promise<ReceiptKeys> {
   const { sharedSecret, sharedSecretPrevious, broker } = config;
   const secrets = [sharedSecret, ...(sharedSecretPrevious === null ? [] : [sharedSecretPrevious])];
   return receiptKeys({ cluster: broker.clusterName, secrets });
@@ -177,7 +181,7 @@ async function fetchKeys(text: string, authority: string | null): Promise<Receip
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
     if (!response.ok) throw new CannotError(`${url.href} answered ${response.status}`);
-    return keysIn(await response.text(), url.href);
+    return parseKeys(await response.text(), url.href);
   } catch (cause) {
     if (cause instanceof CannotError) throw cause;
     throw new CannotError(describeConnectionProblem(url, cause), { cause });
@@ -186,7 +190,7 @@ async function fetchKeys(text: string, authority: string | null): Promise<Receip
   }
 }
 
-function keysIn(text: string, from: string): ReceiptKeys {
+function parseKeys(text: string, from: string): ReceiptKeys {
   try {
     const keys = parseReceiptKeys(JSON.parse(text));
     if (keys !== undefined) return keys;

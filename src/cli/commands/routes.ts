@@ -3,7 +3,7 @@ import { parse } from "../terminal/arguments.ts";
 import { CannotError, type Command, UsageError } from "../terminal/command.ts";
 import { printable, table } from "../terminal/print.ts";
 import { parseProxy } from "../tunnel/destination.ts";
-import type { Fetched } from "../tunnel/proxy-client.ts";
+import type { ProxyResponse } from "../tunnel/proxy-client.ts";
 import { accessHelp, accessOptions, createAccess, proxyUrlOf } from "../tunnel/tunnel-access.ts";
 
 export const routesList: Command = {
@@ -16,7 +16,7 @@ export const routesList: Command = {
     const given = parsed.positionals[0] ?? proxyUrlOf(parsed, terminal);
     if (given === undefined) throw new UsageError("name the proxy");
     const proxy = parseProxy(given.includes("://") ? given : `https://${given}`);
-    const answer = await createAccess(parsed, terminal).ask(new URL("/.pomerium/api/v1/routes", proxy));
+    const answer = await createAccess(parsed, terminal).request(new URL("/.pomerium/api/v1/routes", proxy));
     const problem = problemOf(answer);
     if (problem !== null) {
       terminal.err(`${proxy.origin} does not list its routes: ${problem} (${answer.status})\n`);
@@ -31,16 +31,16 @@ export const routesList: Command = {
   },
 };
 
-function problemOf({ status }: Fetched): string | null {
+function problemOf({ status }: ProxyResponse): string | null {
   if (status === 200) return null;
   if (status === 401 || (status >= 300 && status < 400)) return "your sign-in is not taken";
   if (status === 404) return "it has no such list, or runtime_flags.routes_portal is off";
   return status === 503 ? "it does not know enough right now" : "it was not understood";
 }
 
-type Listed = Readonly<Record<string, unknown>>;
+type ListedRoute = Readonly<Record<string, unknown>>;
 
-function routesOf(text: string): readonly Listed[] | undefined {
+function routesOf(text: string): readonly ListedRoute[] | undefined {
   try {
     const body: unknown = JSON.parse(text);
     const routes = typeof body === "object" && body !== null && "routes" in body ? body.routes : undefined;
@@ -50,7 +50,7 @@ function routesOf(text: string): readonly Listed[] | undefined {
   }
 }
 
-function rowOf(route: Listed): readonly string[] {
+function rowOf(route: ListedRoute): readonly string[] {
   const text = (name: string): string => (typeof route[name] === "string" ? route[name] : "");
   const address = text("address") || text("from");
   return [text("name"), text("type"), address, text("connect_command"), text("description")].map(printable);

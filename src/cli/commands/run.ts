@@ -1,19 +1,19 @@
 /** `cardea run`: the services that a configuration names, until told to stop. */
 import type { Logger as PinoLogger } from "pino";
-import { configPathOf, type Loaded, loadAll, type Reading, readConfiguration } from "../build/load.ts";
+import { configPathOf, type LoadedConfig, type LoadResult, loadOrReport, readConfiguration } from "../build/load.ts";
 import type { Services } from "../build/services.ts";
-import { giveBackSpareMemory } from "../process/heap-tuning.ts";
+import { tuneHeap } from "../process/heap-tuning.ts";
 import { createLogger, openStandardOutput } from "../process/logger.ts";
 import { startReloading } from "../process/reloading.ts";
 import { untilStopped } from "../process/until-stopped.ts";
 import { type Share, shareOf } from "../process/worker-shares.ts";
-import { leaveWorkers, newShare, ownShare, startWorkers, tellHealth } from "../process/workers.ts";
+import { disconnectWorker, newShare, reportHealthPort, startWorkers, workerShareOf } from "../process/workers.ts";
 import { parse } from "../terminal/arguments.ts";
 import type { Command } from "../terminal/command.ts";
 import type { Output } from "../terminal/output.ts";
 
 /** authenticate, authorize, databroker and proxy */
-const allServices = 4;
+const servicesCount = 4;
 
 export const run: Command = {
   name: "run",
@@ -29,31 +29,32 @@ export const run: Command = {
     const path = configPathOf(parsed, terminal);
     const dataDir = parsed.text("data-dir");
     const options = dataDir === undefined ? {} : { dataDir };
-    const { loaded, files } = loadAll(path, terminal, options);
+    const { loaded, files } = loadOrReport(path, terminal, options);
     if (loaded === undefined) return 1;
     const { config } = loaded;
-    const own = ownShare(terminal.env);
+    const own = workerShareOf(terminal.env);
     const output = openStandardOutput();
     const facts = {
-      service: config.services.size === allServices ? "all" : [...config.services].join(","),
+      service: config.services.size === servicesCount ? "all" : [...config.services].join(","),
       services: [...config.services].join(","),
       ...(own === undefined ? {} : { worker: String(own.index) }),
     };
     const logger = createLogger(config.logLevel, { facts, output });
     // From here on, also while starting: process 1 of a container is not stopped by a signal that it does not take.
     const stopped = untilStopped();
-    const of = {
+    const context = {
       loaded,
       files,
       logger,
       output,
       read: () => readConfiguration(path, { env: terminal.env, ...options }),
     };
-    const parts = config.workers > 1 && own === undefined ? await startShared(of) : await startOne(of, own ?? null);
+    const parts =
+      config.workers > 1 && own === undefined ? await startWithWorkers(context) : await startHere(context, own ?? null);
     const ended = await Promise.race([stopped, ...parts.failed]);
     if (typeof ended === "string") logger.info({ signal: ended }, "draining");
     await parts.stop();
-    if (own !== undefined) leaveWorkers();
+    if (own !== undefined) disconnectWorker();
     if (typeof ended === "string") logger.info({}, "stopped");
     await output.close();
     if (typeof ended !== "string") throw ended;
@@ -61,29 +62,32 @@ export const run: Command = {
   },
 };
 
-type Process = Readonly<{
-  loaded: Loaded;
+type ProcessContext = Readonly<{
+  loaded: LoadedConfig;
   files: readonly string[];
   logger: PinoLogger;
   output: Output;
-  read: () => Reading;
+  read: () => LoadResult;
 }>;
-type Parts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
+type RunningParts = Readonly<{ failed: readonly Promise<Error>[]; stop(): Promise<void> }>;
 
 /** @param share what of the configuration this process runs; null: all of it */
-async function startOne(
-  { loaded, files, logger, output, read }: Process,
+async function startHere(
+  { loaded, files, logger, output, read }: ProcessContext,
   share: Share | null,
-): Promise<Parts & Pick<Services, "healthPort">> {
+): Promise<RunningParts & Pick<Services, "healthPort">> {
   // Not by the process that only looks after workers: it would carry what they are made of.
   const { nodeNameOf, startServices } = await import("../build/services.ts");
   const node = nodeNameOf(loaded.config);
-  const shared = (whole: Loaded): Loaded =>
+  const shared = (whole: LoadedConfig): LoadedConfig =>
     share === null ? whole : { ...whole, config: shareOf(whole.config, node, share) };
   let whole = loaded;
   const services = await startServices(shared(whole), { logger, output });
   const stopReloading = startReloading(process, {
-    ...{ files, logger, read, hot: loaded.config.hotReload },
+    files,
+    logger,
+    read,
+    watchesFiles: loaded.config.hotReload,
     services: {
       config: () => whole.config,
       registry: services.registry,
@@ -94,7 +98,7 @@ async function startOne(
       },
     },
   });
-  if (share !== null) tellHealth(services.healthPort);
+  if (share !== null) reportHealthPort(services.healthPort);
   return {
     failed: [services.failed],
     healthPort: services.healthPort,
@@ -106,15 +110,15 @@ async function startOne(
 }
 
 /** Workers, and beside them the databroker, where this process runs one. */
-async function startShared(of: Process): Promise<Parts> {
-  const { config } = of.loaded;
+async function startWithWorkers(context: ProcessContext): Promise<RunningParts> {
+  const { config } = context.loaded;
   const share = newShare(0);
-  const databroker = config.services.has("databroker") ? await startOne(of, share) : null;
+  const databroker = config.services.has("databroker") ? await startHere(context, share) : null;
   try {
     const beside = databroker === null ? null : { share, port: databroker.healthPort };
-    const workers = await startWorkers(config, { logger: of.logger, beside });
-    process.on("SIGHUP", workers.hangUp);
-    if (databroker === null) giveBackSpareMemory(); // else its start has done so
+    const workers = await startWorkers(config, { logger: context.logger, databroker: beside });
+    process.on("SIGHUP", workers.reload);
+    if (databroker === null) tuneHeap(); // else its start has done so
     return {
       failed: [workers.failed, ...(databroker?.failed ?? [])],
       async stop() {

@@ -2,7 +2,7 @@
 import type { RevokedManyAnswer, SessionView } from "../../console/index.ts";
 import { formatLink } from "../../events/index.ts";
 import { connectOperator, inPath, type OperatorClient, OperatorRefusedError } from "../operator/operator-client.ts";
-import { carryOut, tellOutcome } from "../operator/run-change.ts";
+import { printOutcome, runChange } from "../operator/run-change.ts";
 import { operatorOptions, type Parsed, parse, waitOptions } from "../terminal/arguments.ts";
 import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { table } from "../terminal/print.ts";
@@ -46,7 +46,7 @@ export const sessionsList: Command = {
 };
 
 /** The API takes this many at once; the receipt of the last change covers those before it. */
-const atOnceMax = 10_000;
+const batchSessionsMax = 10_000;
 const roundsMax = 1_000;
 
 export const sessionsRevoke: Command = {
@@ -61,10 +61,10 @@ Open connections on a session are closed before a node counts as applied. --user
 sessions; --all takes every one. Up to 10,000 are one batch and one receipt; more are several batches: the receipt of the last covers them all, and
 --output keeps one of each, one a line.`,
   async run(args, terminal) {
-    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...chosenBy }, { min: 0, max: 1_000 });
-    const ids = await idsGiven(parsed);
+    const parsed = parse(args, { ...operatorOptions, ...waitOptions, ...selectionOptions }, { min: 0, max: 1_000 });
+    const ids = await selectedIds(parsed);
     const user = parsed.text("user");
-    const filter = filterGiven(parsed);
+    const filter = filterOf(parsed);
     if ([ids, user, filter].filter((given) => given !== undefined).length !== 1)
       throw new UsageError(
         "name session ids, or --user, or --from, or a filter (--group, --idp, --issued-before, --all)",
@@ -74,7 +74,7 @@ sessions; --all takes every one. Up to 10,000 are one batch and one receipt; mor
       const [id, another] = ids ?? [];
       if (user === undefined && (id === undefined || another !== undefined))
         return await revokeMany(client, parsed, terminal, { ids, filter });
-      return await carryOut(client, parsed, terminal, {
+      return await runChange(client, parsed, terminal, {
         path:
           id === undefined
             ? `/users/${inPath(user ?? "")}/sessions/revoke`
@@ -89,7 +89,7 @@ sessions; --all takes every one. Up to 10,000 are one batch and one receipt; mor
   },
 };
 
-const chosenBy = {
+const selectionOptions = {
   user: { type: "string" },
   from: { type: "string" },
   group: { type: "string" },
@@ -98,9 +98,9 @@ const chosenBy = {
   all: { type: "boolean" },
 } as const;
 
-type Chosen = Readonly<{ ids: readonly string[] | undefined; filter: object | undefined }>;
+type Selection = Readonly<{ ids: readonly string[] | undefined; filter: object | undefined }>;
 
-async function idsGiven(parsed: Parsed): Promise<readonly string[] | undefined> {
+async function selectedIds(parsed: Parsed): Promise<readonly string[] | undefined> {
   const from = parsed.text("from");
   if (from === undefined) return parsed.positionals.length === 0 ? undefined : parsed.positionals;
   if (parsed.positionals.length > 0) throw new UsageError("name the sessions, or a file of them, not both");
@@ -109,7 +109,7 @@ async function idsGiven(parsed: Parsed): Promise<readonly string[] | undefined> 
   return [...new Set(ids)];
 }
 
-function filterGiven(parsed: Parsed): object | undefined {
+function filterOf(parsed: Parsed): object | undefined {
   const [group, idpId, issuedBefore] = [parsed.text("group"), parsed.text("idp"), parsed.text("issued-before")];
   const all = parsed.flag("all");
   if (group === undefined && idpId === undefined && issuedBefore === undefined && !all) return undefined;
@@ -131,25 +131,25 @@ async function revokeMany(
   client: OperatorClient,
   parsed: Parsed,
   terminal: Terminal,
-  { ids, filter }: Chosen,
+  { ids, filter }: Selection,
 ): Promise<ExitCode> {
   const totals: Totals = { named: 0, unknown: 0, unknownIds: [] };
   let last: RevokedManyAnswer | undefined;
   const changes: RevokedManyAnswer[] = [];
   let refused: OperatorRefusedError | undefined;
-  const chunks = ids === undefined ? [] : chunksOf(ids, atOnceMax);
+  const chunks = ids === undefined ? [] : chunksOf(ids, batchSessionsMax);
   for (let round = 0; round < Math.max(1, ids === undefined ? roundsMax : chunks.length); round++) {
     const chunk = chunks[round];
     const body = chunk === undefined ? { filter } : { sessionIds: chunk };
     try {
       last = (await client.post("/sessions/revoke", { ...body, wait: "none" }, 60_000)) as RevokedManyAnswer;
-      note(totals, last.named, last.unknown);
+      addToTotals(totals, last.named, last.unknown);
       if (last.changed) changes.push(last);
     } catch (error) {
       if (!(error instanceof OperatorRefusedError) || error.status !== 404 || chunk === undefined)
-        throw toldHowFar(error, totals, last);
+        throw withProgress(error, totals, last);
       refused = error; // nobody knows one of these; the others may be known
-      note(totals, chunk.length, chunk);
+      addToTotals(totals, chunk.length, chunk);
     }
     if (ids === undefined && last?.more !== true) break;
   }
@@ -157,19 +157,19 @@ async function revokeMany(
   const unknown = totals.unknown === 0 ? "" : `; unknown here: ${totals.unknownIds.slice(0, 3).join(", ")}`;
   const changed = changes.length > 0;
   const said = changed ? `${totals.named} sessions revoked${unknown}` : `nothing to revoke${unknown}`;
-  return tellOutcome(client, parsed, terminal, { ...last, changed }, said, changed ? changes : [last]);
+  return printOutcome(client, parsed, terminal, { ...last, changed }, said, changed ? changes : [last]);
 }
 
 type Totals = { named: number; unknown: number; unknownIds: readonly string[] };
 
-function note(totals: Totals, named: number, unknown: readonly string[]): void {
+function addToTotals(totals: Totals, named: number, unknown: readonly string[]): void {
   totals.named += named;
   totals.unknown += unknown.length;
   totals.unknownIds = [...totals.unknownIds, ...unknown].slice(0, 3);
 }
 
 /** Of several batches some may be in the log already: whoever is told of a failure must not think that nothing was done. */
-function toldHowFar(error: unknown, { named }: Totals, last: RevokedManyAnswer | undefined): unknown {
+function withProgress(error: unknown, { named }: Totals, last: RevokedManyAnswer | undefined): unknown {
   if (last === undefined) return error;
   const why = error instanceof Error ? error.message : String(error);
   const done = `${named} sessions had been revoked by then (receipt: cardea receipt ${formatLink(last.link)} --wait)`;

@@ -36,8 +36,8 @@ import { operatorOptions, parse, parseWait } from "../terminal/arguments.ts";
 import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { table } from "../terminal/print.ts";
 
-const askAgainMs = 250;
-const keysPage = 5_000;
+const pollMs = 250;
+const keysPerPage = 5_000;
 
 export const snapshotCreate: Command = {
   name: "snapshot create",
@@ -51,10 +51,10 @@ cardea snapshot list). Snapshots lie in snapshots of the leader's data folder; t
     const client = await connectOperator(parsed, terminal);
     try {
       const { position } = (await client.post("/snapshots", {})) as { position: number };
-      const place = await untilTaken(client, { position, timeoutMs });
+      const place = await waitForSnapshot(client, { position, timeoutMs });
       if (place === undefined)
         throw new CannotError(`no snapshot of position ${position} or beyond is there after ${timeoutMs / 1_000} s`);
-      terminal.out(parsed.flag("json") ? `${JSON.stringify(place)}\n` : placeTable([place]));
+      terminal.out(parsed.flag("json") ? `${JSON.stringify(place)}\n` : snapshotTable([place]));
       return 0;
     } finally {
       await client.close();
@@ -74,8 +74,8 @@ export const snapshotList: Command = {
       return listDisk(await snapshotFolderOf(localConfigOf(parsed, terminal)).list(), terminal, json);
     const client = await connectOperator(parsed, terminal);
     try {
-      const places = await placesOf(client);
-      terminal.out(json ? `${JSON.stringify(places)}\n` : placeTable(places));
+      const places = await snapshotsOf(client);
+      terminal.out(json ? `${JSON.stringify(places)}\n` : snapshotTable(places));
       return places.length === 0 ? 1 : 0;
     } finally {
       await client.close();
@@ -144,11 +144,11 @@ wrote; without it, names and addresses of everybody known are lost, and people s
     const config = localConfigOf(parsed, terminal);
     if (config.store.type === "memory") throw new CannotError("a log in memory is not restored");
     const folder = snapshotFolderOf(config);
-    const { signed, projection } = await choose(folder, { id: parsed.text("id"), terminal });
+    const { signed, projection } = await chooseSnapshot(folder, { id: parsed.text("id"), terminal });
     const log = await openLog(config, undefined);
     try {
       const living = keys.filter(({ userId }) => projection.user(userId)?.status !== "erased");
-      await refill(log, signed, { keys: living, configurations });
+      await restoreLog(log, signed, { keys: living, configurations });
     } finally {
       await log.close();
     }
@@ -158,11 +158,11 @@ wrote; without it, names and addresses of everybody known are lost, and people s
       keys: keys.length,
       configurations: configurations.length,
     };
-    const told = { link: formatLink(link), ...counts };
+    const restored = { link: formatLink(link), ...counts };
     terminal.out(
       parsed.flag("json")
-        ? `${JSON.stringify(told)}\n`
-        : `the log begins anew behind ${told.link}; start the brokers: the first opens a new epoch over it\n`,
+        ? `${JSON.stringify(restored)}\n`
+        : `the log begins anew behind ${restored.link}; start the brokers: the first opens a new epoch over it\n`,
     );
     return 0;
   },
@@ -182,16 +182,16 @@ together with shared_secret. cardea snapshot restore --keys takes it, and leaves
     try {
       const keys: WrappedKey[] = [];
       for (let last: WrappedKey | undefined; ; last = keys.at(-1)) {
-        const page = await log.keysAfter(last?.userId ?? null, keysPage);
+        const page = await log.keysAfter(last?.userId ?? null, keysPerPage);
         keys.push(...page);
-        if (page.length < keysPage) break;
+        if (page.length < keysPerPage) break;
       }
       const configurations: StoredConfiguration[] = [];
       for (const { configHash } of await log.configurations()) {
         const stored = await log.configuration(configHash);
         if (stored !== undefined) configurations.push(stored);
       }
-      await writeFile(path, encode([keysMark, keys, configurations]), { mode: 0o600, flag: "wx" }).catch(
+      await writeFile(path, encode([keysFormat, keys, configurations]), { mode: 0o600, flag: "wx" }).catch(
         (cause: unknown) => {
           throw new CannotError(`${path} cannot be written: ${messageOf(cause)}`, { cause });
         },
@@ -212,14 +212,14 @@ const diskOptions = {
   "data-dir": operatorOptions["data-dir"],
 } as const;
 
-const keysMark = "cardea keys 1";
+const keysFormat = "cardea keys 1";
 
 /** What lies beside the log, and in no snapshot. */
-type Beside = Readonly<{ keys: readonly WrappedKey[]; configurations: readonly StoredConfiguration[] }>;
+type SavedKeys = Readonly<{ keys: readonly WrappedKey[]; configurations: readonly StoredConfiguration[] }>;
 
 // --- a running cluster
 
-async function placesOf(client: OperatorClient): Promise<readonly SnapshotPlace[]> {
+async function snapshotsOf(client: OperatorClient): Promise<readonly SnapshotPlace[]> {
   const { leader } = (await client.get("/nodes")) as ClusterStatus;
   if (leader === null) throw new CannotError("no broker leads");
   if (leader.snapshots === undefined)
@@ -227,22 +227,27 @@ async function placesOf(client: OperatorClient): Promise<readonly SnapshotPlace[
   return leader.snapshots;
 }
 
-async function untilTaken(
+async function waitForSnapshot(
   client: OperatorClient,
   { position, timeoutMs }: Readonly<{ position: number; timeoutMs: number }>,
 ): Promise<SnapshotPlace | undefined> {
   const giveUpAt = performance.now() + timeoutMs;
   for (;;) {
-    const [newest] = await placesOf(client);
+    const [newest] = await snapshotsOf(client);
     if (newest !== undefined && newest.position >= position) return newest;
     if (performance.now() >= giveUpAt) return undefined;
-    await delay(askAgainMs);
+    await delay(pollMs);
   }
 }
 
-function placeTable(places: readonly SnapshotPlace[]): string {
+function snapshotTable(places: readonly SnapshotPlace[]): string {
   const rows = places.map(({ id, position, takenAt, by, sessions, chunks }) => [
-    ...[String(position), id.slice(0, 12), new Date(takenAt).toISOString(), by, String(sessions), String(chunks)],
+    String(position),
+    id.slice(0, 12),
+    new Date(takenAt).toISOString(),
+    by,
+    String(sessions),
+    String(chunks),
   ]);
   return table(["POSITION", "ID", "TAKEN", "BY", "SESSIONS", "CHUNKS"], rows);
 }
@@ -251,7 +256,7 @@ function placeTable(places: readonly SnapshotPlace[]): string {
 
 function listDisk({ snapshots, bad }: SnapshotList, terminal: Terminal, json: boolean): ExitCode {
   const places = snapshots.map(snapshotPlaceOf);
-  terminal.out(json ? `${JSON.stringify({ snapshots: places, bad })}\n` : placeTable(places));
+  terminal.out(json ? `${JSON.stringify({ snapshots: places, bad })}\n` : snapshotTable(places));
   if (!json) for (const { file, problem } of bad) terminal.err(`${file}: ${problem}\n`);
   return places.length === 0 || bad.length > 0 ? 1 : 0;
 }
@@ -270,7 +275,7 @@ async function verdictOf(
     if (projection.recomputedDigest() !== manifest.digest)
       return { ...about, problem: "what is in it has another digest than it says" };
     if (from.log === null) return about;
-    const comparison = await compare(signed, { ...from, log: from.log });
+    const comparison = await compareSnapshot(signed, { ...from, log: from.log });
     if (comparison === "log-begins-later")
       return { ...about, notCompared: "the log begins behind the one before it, so it cannot be made again" };
     if (comparison === "no-start")
@@ -281,7 +286,7 @@ async function verdictOf(
   }
 }
 
-async function compare(
+async function compareSnapshot(
   { manifest }: SignedManifest,
   { folder, log, older }: Readonly<{ folder: SnapshotFolder; log: EventLog; older: SignedManifest | null }>,
 ): Promise<SnapshotComparison | "no-start"> {
@@ -313,7 +318,10 @@ function verdictText({ id, position, problem, notCompared }: Verdict): string {
 }
 
 /** @throws CannotError when none is whole */
-async function choose(folder: SnapshotFolder, wanted: Readonly<{ id: string | undefined; terminal: Terminal }>) {
+async function chooseSnapshot(
+  folder: SnapshotFolder,
+  wanted: Readonly<{ id: string | undefined; terminal: Terminal }>,
+) {
   const { snapshots } = await folder.list();
   const { id, terminal } = wanted;
   for (const signed of snapshots.filter((each) => id === undefined || each.id.startsWith(id))) {
@@ -329,14 +337,18 @@ async function choose(folder: SnapshotFolder, wanted: Readonly<{ id: string | un
 }
 
 /** @throws CannotError */
-async function refill(log: EventLog, { manifest }: SignedManifest, { keys, configurations }: Beside): Promise<void> {
+async function restoreLog(
+  log: EventLog,
+  { manifest }: SignedManifest,
+  { keys, configurations }: SavedKeys,
+): Promise<void> {
   const epochs = manifest.epochs.flatMap(({ epoch, start, incarnation }) =>
     incarnation === null ? [] : [{ epoch, start, incarnation }],
   );
   try {
     await log.restore({ type: "begin", base: manifest.link, epochs });
-    for (let at = 0; at < keys.length; at += keysPage)
-      await log.restore({ type: "keys", keys: keys.slice(at, at + keysPage) });
+    for (let at = 0; at < keys.length; at += keysPerPage)
+      await log.restore({ type: "keys", keys: keys.slice(at, at + keysPerPage) });
     for (const each of configurations) await log.restore({ type: "configurations", configurations: [each] });
   } catch (cause) {
     if (cause instanceof LogRefusedError || cause instanceof MalformedBatchError)
@@ -346,11 +358,11 @@ async function refill(log: EventLog, { manifest }: SignedManifest, { keys, confi
 }
 
 /** @throws CannotError */
-async function readKeys(path: string): Promise<Beside> {
+async function readKeys(path: string): Promise<SavedKeys> {
   try {
     // An older build saved keys alone.
     const [mark, keys, configurations = []] = decode(await readFile(path)) as [unknown, unknown, unknown];
-    if (mark !== keysMark || !Array.isArray(keys) || !Array.isArray(configurations))
+    if (mark !== keysFormat || !Array.isArray(keys) || !Array.isArray(configurations))
       throw new Error("it is not what cardea snapshot keys writes");
     return { keys: keys.map(parseWrappedKey), configurations: configurations.map(parseStoredConfiguration) };
   } catch (cause) {

@@ -9,11 +9,11 @@ import { type Parsed, parse } from "../terminal/arguments.ts";
 import { CannotError, type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { type Destination, parseDestination, parseProxy } from "../tunnel/destination.ts";
 import {
-  type Access,
   accessHelp,
   accessOptions,
   createAccess,
   proxyUrlOf,
+  type TunnelAccess,
   TunnelRefusedError,
 } from "../tunnel/tunnel-access.ts";
 
@@ -94,7 +94,7 @@ function parseListen(text: string): Readonly<{ host: string; port: number }> {
   return at;
 }
 
-function tellListening(
+function printListening(
   { parsed, terminal }: Listening,
   at: Readonly<{ address: string; port: number }>,
   target: string,
@@ -107,13 +107,13 @@ function tellListening(
   );
 }
 
-function tellError(terminal: Terminal, error: unknown): void {
+function printError(terminal: Terminal, error: unknown): void {
   terminal.err(`${error instanceof Error ? error.message : String(error)}\n`);
 }
 
 // --- TCP
 
-async function listenTcp(access: Access, destination: Destination, listening: Listening): Promise<ExitCode> {
+async function listenTcp(access: TunnelAccess, destination: Destination, listening: Listening): Promise<ExitCode> {
   const { host, port } = parseListen(listening.listen);
   const open = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (local) => {
@@ -123,10 +123,11 @@ async function listenTcp(access: Access, destination: Destination, listening: Li
     access.open("tcp", destination).then(
       ({ socket, head }) => {
         if (local.destroyed) socket.destroy();
-        else void join(socket, head, { readable: local, writable: local, breakOff: () => local.resetAndDestroy() });
+        else
+          void joinStreams(socket, head, { readable: local, writable: local, breakOff: () => local.resetAndDestroy() });
       },
       (error: unknown) => {
-        tellError(listening.terminal, error);
+        printError(listening.terminal, error);
         local.resetAndDestroy();
       },
     );
@@ -136,23 +137,27 @@ async function listenTcp(access: Access, destination: Destination, listening: Li
     server.listen({ host, port }, resolve);
   });
   const bound = server.address();
-  if (typeof bound === "object" && bound !== null) tellListening(listening, bound, destination.target);
+  if (typeof bound === "object" && bound !== null) printListening(listening, bound, destination.target);
   await untilStopped();
   server.close();
   for (const socket of open) socket.destroy();
   return 0;
 }
 
-async function overStandardStreams(access: Access, destination: Destination, terminal: Terminal): Promise<ExitCode> {
+async function overStandardStreams(
+  access: TunnelAccess,
+  destination: Destination,
+  terminal: Terminal,
+): Promise<ExitCode> {
   const { stdin, stdout } = process;
   try {
     const { socket, head } = await access.open("tcp", destination);
-    const whole = await join(socket, head, { readable: stdin, writable: stdout, breakOff: () => {} });
+    const whole = await joinStreams(socket, head, { readable: stdin, writable: stdout, breakOff: () => {} });
     if (!whole) terminal.err(`the connection to ${destination.target} was cut\n`);
     return whole ? 0 : 1;
   } catch (error) {
     if (!(error instanceof TunnelRefusedError)) throw error;
-    tellError(terminal, error);
+    printError(terminal, error);
     return error.status === 503 ? 3 : 1;
   } finally {
     stdin.destroy();
@@ -162,7 +167,7 @@ async function overStandardStreams(access: Access, destination: Destination, ter
 type Local = Readonly<{ readable: Readable; writable: Writable; breakOff: () => void }>;
 
 /** Joins both, each held back by the other, ends and all. @returns whether both sides said all that they had to say */
-function join(remote: Socket, head: Buffer, { readable, writable, breakOff }: Local): Promise<boolean> {
+function joinStreams(remote: Socket, head: Buffer, { readable, writable, breakOff }: Local): Promise<boolean> {
   return new Promise((resolve) => {
     remote.on("error", () => {}); // `close` follows
     writable.on("error", () => remote.destroy());
@@ -179,17 +184,17 @@ function join(remote: Socket, head: Buffer, { readable, writable, breakOff }: Lo
       if (!writable.write(chunk)) remote.pause();
     });
     writable.on("drain", () => remote.resume());
-    let whole = false;
+    let complete = false;
     remote.once("end", () => {
-      whole = true;
+      complete = true;
       if (writable !== process.stdout) writable.end();
       // Of standard input nobody knows whether more will come, and there is nobody left to read it.
       else remote.destroySoon();
     });
     remote.once("close", () => {
-      if (!whole) breakOff();
+      if (!complete) breakOff();
       else if (writable !== process.stdout && !readable.readableEnded) readable.destroy();
-      resolve(whole);
+      resolve(complete);
     });
     remote.resume();
     readable.resume();
@@ -206,7 +211,7 @@ const senderIdleMs = 600_000;
 
 type Sender = { socket: Socket | undefined; waiting: Buffer[]; waitingBytes: number; lastAt: number };
 
-async function listenUdp(access: Access, destination: Destination, listening: Listening): Promise<ExitCode> {
+async function listenUdp(access: TunnelAccess, destination: Destination, listening: Listening): Promise<ExitCode> {
   const { host, port } = parseListen(listening.listen);
   const local = createSocket(host.includes(":") ? "udp6" : "udp4");
   const senders = new Map<string, Sender>();
@@ -224,7 +229,7 @@ async function listenUdp(access: Access, destination: Destination, listening: Li
       senders.set(key, sender);
       openFor(sender, from, key).catch((error: unknown) => {
         senders.delete(key);
-        tellError(listening.terminal, error);
+        printError(listening.terminal, error);
       });
       return;
     }
@@ -268,7 +273,7 @@ async function listenUdp(access: Access, destination: Destination, listening: Li
     const before = Date.now() - senderIdleMs;
     for (const { socket, lastAt } of senders.values()) if (lastAt < before) socket?.destroy();
   }, 10_000);
-  tellListening(listening, local.address(), destination.target);
+  printListening(listening, local.address(), destination.target);
   await untilStopped();
   clearInterval(sweeping);
   local.close();

@@ -1,7 +1,7 @@
 /** `cardea users list|suspend|restore|erase` */
 import type { UserView } from "../../console/index.ts";
 import { connectOperator, inPath } from "../operator/operator-client.ts";
-import { carryOut } from "../operator/run-change.ts";
+import { runChange } from "../operator/run-change.ts";
 import { operatorOptions, parse, waitOptions } from "../terminal/arguments.ts";
 import type { Command } from "../terminal/command.ts";
 import { table } from "../terminal/print.ts";
@@ -39,7 +39,7 @@ const onUser = (verb: "suspend" | "restore" | "erase", summary: string, help: st
     const name = parsed.positionals[0] ?? "";
     const client = await connectOperator(parsed, terminal);
     try {
-      return await carryOut(client, parsed, terminal, {
+      return await runChange(client, parsed, terminal, {
         path: `/users/${inPath(name)}/${verb}`,
         body: {},
         done: `${name} ${past}`,

@@ -13,42 +13,42 @@ import { type RecordRefusal, readAuditStream } from "../../audit/index.ts";
 import type { Config } from "../../config/index.ts";
 import { connectNats, secretsOf } from "../build/audit-parts.ts";
 import { CannotError, UsageError } from "../terminal/command.ts";
-import { type Read, readLines, readValues } from "../terminal/read-lines.ts";
+import { type ReadValue, readLines, readValues } from "../terminal/read-lines.ts";
 
 /** Records of which it is remembered that they came: a batch that was written twice is not further apart. */
-const rememberedMax = 20_000;
+const seenIdsMax = 20_000;
 
 /** What of a configuration says where records are kept. */
-export type Kept = Readonly<{
+export type RecordLocation = Readonly<{
   audit: Pick<Config["audit"], "files" | "nats">;
   nats: Config["nats"];
   broker: Pick<Config["broker"], "clusterName">;
 }> &
   Pick<Config, "sharedSecret" | "sharedSecretPrevious">;
 /** `refused`: why a whole message of the audit stream counts for nothing. */
-export type ReadRecord = Read | Readonly<{ at: string; problem: string; refused: RecordRefusal }>;
-export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<ReadRecord> }>;
+export type RecordReading = ReadValue | Readonly<{ at: string; problem: string; refused: RecordRefusal }>;
+export type RecordSource = Readonly<{ name: string; read: () => AsyncGenerator<RecordReading> }>;
 
 /**
  * @param options.input a file, or `-`; undefined: what the configuration names
  * @throws UsageError when there is nothing to read
  */
 export function recordSource(
-  config: Kept,
+  config: RecordLocation,
   options: Readonly<{ input: string | undefined; from: number; kept: "files" | "nats" | undefined }>,
 ): RecordSource {
   const { input, from, kept } = options;
-  if (input !== undefined) return { name: input, read: () => once(readValues(input)) };
+  if (input !== undefined) return { name: input, read: () => withoutRepeats(readValues(input)) };
   const { nats } = config;
   const viaNats = config.audit.nats && nats !== null;
   if (kept === "nats" && !viaNats)
     throw new UsageError("the configuration keeps no records in NATS; name a file with --input");
-  if (viaNats && kept !== "files") return { name: "NATS", read: () => once(ofStream(config, from)) };
+  if (viaNats && kept !== "files") return { name: "NATS", read: () => withoutRepeats(readStream(config, from)) };
   const [path] = config.audit.files;
   if (path === undefined) throw new UsageError("the configuration names no audit file; name one with --input");
   const files = auditFiles(path, from);
   if (files.length === 0) throw new UsageError(`${path} cannot be read: there is no such file`);
-  return { name: path, read: () => once(ofFiles(files)) };
+  return { name: path, read: () => withoutRepeats(readFiles(files)) };
 }
 
 /** The live file and the rotated ones that were written to since, oldest first. */
@@ -73,7 +73,7 @@ export function auditFiles(path: string, from: number): readonly string[] {
   return [...dated.map(({ file }) => file), ...(names.includes(live) ? [path] : [])];
 }
 
-async function* ofFiles(files: readonly string[]): AsyncGenerator<Read> {
+async function* readFiles(files: readonly string[]): AsyncGenerator<ReadValue> {
   for (const file of files) {
     const raw = createReadStream(file);
     const opened: Readable = file.endsWith(".gz") ? raw.pipe(createGunzip()) : raw;
@@ -82,7 +82,7 @@ async function* ofFiles(files: readonly string[]): AsyncGenerator<Read> {
   }
 }
 
-async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<ReadRecord> {
+async function* readStream(config: RecordLocation, fromMs: number): AsyncGenerator<RecordReading> {
   if (config.nats === null) return;
   const connection = await connectNats(config.nats, "cardea audit reader", { reconnects: false }).catch(
     (cause: unknown) => {
@@ -106,8 +106,8 @@ async function* ofStream(config: Kept, fromMs: number): AsyncGenerator<ReadRecor
 }
 
 /** A batch whose acknowledgement was lost is written again: what has come comes no second time. */
-async function* once(all: AsyncGenerator<ReadRecord>): AsyncGenerator<ReadRecord> {
-  const seen = new LRUCache<string, true>({ max: rememberedMax });
+async function* withoutRepeats(all: AsyncGenerator<RecordReading>): AsyncGenerator<RecordReading> {
+  const seen = new LRUCache<string, true>({ max: seenIdsMax });
   for await (const one of all) {
     const id = "value" in one ? idIn(one.value) : null;
     if (id !== null && seen.has(id)) continue;

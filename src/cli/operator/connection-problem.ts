@@ -29,7 +29,7 @@ const timedOut: ReadonlySet<string> = new Set([
   "UND_ERR_HEADERS_TIMEOUT",
   "UND_ERR_BODY_TIMEOUT",
 ]);
-const closed: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
+const closedEarly: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
 const unroutable: ReadonlySet<string> = new Set(["EHOSTUNREACH", "ENETUNREACH"]);
 const causesMax = 8;
 
@@ -60,7 +60,7 @@ function sentenceOf(
     return `the certificate of ${at} is for other names ${named}: ${messagesOf(causes)}; ${remedies.address}`;
   if (code === "EPROTO" || code.startsWith("ERR_SSL_"))
     return `${at} does not speak TLS as expected ${named}; check the port, and whether the address starts with http or https`;
-  if (closed.has(code))
+  if (closedEarly.has(code))
     return `${at} closed the connection before it answered ${named}; check the port, and the log of the server`;
   return `${messagesOf(causes)}${code === "" ? "" : ` ${named}`}`;
 }

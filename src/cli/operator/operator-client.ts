@@ -96,7 +96,7 @@ async function findTarget(parsed: Parsed, terminal: Terminal): Promise<Target> {
     };
   }
   const path = join(parsed.text("data-dir") ?? "data", operatorFile);
-  return targetOfDevelopment(path, { givenUrl, givenToken, ca: authorityOf(terminal) });
+  return devTarget(path, { givenUrl, givenToken, ca: authorityOf(terminal) });
 }
 
 /** Without a configuration its environment variables still say which authorities to trust. @throws CannotError */
@@ -104,9 +104,9 @@ export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
   const path = env["CERTIFICATE_AUTHORITY_FILE"];
   const text = env["CERTIFICATE_AUTHORITY"];
   if (path === undefined || path === "")
-    return text === undefined || text === "" ? null : asAuthority(text, "CERTIFICATE_AUTHORITY");
+    return text === undefined || text === "" ? null : parseAuthority(text, "CERTIFICATE_AUTHORITY");
   try {
-    return asAuthority(readFileSync(path, "utf8"), `CERTIFICATE_AUTHORITY_FILE: ${path}`);
+    return parseAuthority(readFileSync(path, "utf8"), `CERTIFICATE_AUTHORITY_FILE: ${path}`);
   } catch (cause) {
     if (cause instanceof CannotError) throw cause;
     throw new CannotError(`CERTIFICATE_AUTHORITY_FILE: ${path} cannot be read`, { cause });
@@ -114,14 +114,14 @@ export function authorityOf({ env }: Pick<Terminal, "env">): string | null {
 }
 
 /** PEM, or base64 of it, as the configuration takes it. */
-function asAuthority(text: string, from: string): string {
+function parseAuthority(text: string, from: string): string {
   const pem = text.includes("-----BEGIN") ? text : Buffer.from(text, "base64").toString("utf8");
   if (!pem.includes("-----BEGIN CERTIFICATE-----"))
     throw new CannotError(`${from} holds no certificates; write PEM, or base64 of it`);
   return pem;
 }
 
-async function targetOfDevelopment(
+async function devTarget(
   path: string,
   {
     givenUrl,
@@ -143,7 +143,7 @@ async function targetOfDevelopment(
 }
 
 function createClient(target: Target, fetch: typeof undiciFetch, close: () => Promise<void>): OperatorClient {
-  async function ask(
+  async function request(
     method: "GET" | "POST",
     path: string,
     body: object | undefined,
@@ -169,8 +169,8 @@ function createClient(target: Target, fetch: typeof undiciFetch, close: () => Pr
     throw new OperatorRefusedError(`${url.origin} answered ${response.status}: ${errorIn(text)}`, response.status);
   }
   return {
-    get: (path, timeoutMs = 15_000) => ask("GET", path, undefined, timeoutMs),
-    post: (path, body, timeoutMs = 15_000) => ask("POST", path, body, timeoutMs),
+    get: (path, timeoutMs = 15_000) => request("GET", path, undefined, timeoutMs),
+    post: (path, body, timeoutMs = 15_000) => request("POST", path, body, timeoutMs),
     async stream(path, lastEventId, onEvent, signal) {
       const url = new URL(`${operatorApiPrefix}${path}`, target.url);
       const response = await fetch(url, {

@@ -13,40 +13,40 @@ import { showProgress, watchReceipt } from "./watch-receipt.ts";
  * @param done what to say when the change is in the log
  * @returns 0; with `--wait` 1 when the receipt is not complete in time
  */
-export async function carryOut(
+export async function runChange(
   client: OperatorClient,
   parsed: Parsed,
   terminal: Terminal,
   change: Readonly<{ path: string; body: object; done: string; unchanged: string }>,
 ): Promise<ExitCode> {
   const answer = (await client.post(change.path, { ...change.body, wait: "none" })) as ChangeAnswer;
-  return tellOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
+  return printOutcome(client, parsed, terminal, answer, answer.changed ? change.done : change.unchanged);
 }
 
-/** @param kept of several changes, those whose receipts are to be kept; that of `answer` covers them all */
-export async function tellOutcome(
+/** @param saved of several changes, those whose receipts are to be kept; that of `answer` covers them all */
+export async function printOutcome(
   client: OperatorClient,
   parsed: Parsed,
   terminal: Terminal,
   answer: ChangeAnswer,
-  said: string,
-  kept: readonly ChangeAnswer[] = [answer],
+  sentence: string,
+  saved: readonly ChangeAnswer[] = [answer],
 ): Promise<ExitCode> {
   const json = parsed.flag("json");
   const waits = parsed.flag("wait") || parsed.text("output") !== undefined;
-  if (!json) terminal.out(`${said} (position ${answer.link.position}, epoch ${answer.link.epoch})\n`);
+  if (!json) terminal.out(`${sentence} (position ${answer.link.position}, epoch ${answer.link.epoch})\n`);
   if (!waits) {
     if (json) terminal.out(`${JSON.stringify(answer)}\n`);
     return 0;
   }
   const progress = showProgress(terminal);
   const line = (receipt: Receipt): string => `${JSON.stringify({ ...answer, receipt })}\n`;
-  const asked = {
+  const options = {
     wait: parsed.flag("region") ? "region" : "all",
     timeoutMs: parseWait(parsed.text("timeout"), 10_000),
   } as const;
   const receipt = await watchReceipt(client, {
-    ...asked,
+    ...options,
     target: `link:${formatLink(answer.link)}`,
     onProgress: json ? (soFar) => terminal.out(line(soFar)) : progress.show,
   });
@@ -54,10 +54,10 @@ export async function tellOutcome(
   const path = parsed.text("output");
   if (path !== undefined) {
     const receipts: Receipt[] = [];
-    for (const { link } of kept) {
+    for (const { link } of saved) {
       const target = `link:${formatLink(link)}`;
-      const isIt = link.position === answer.link.position;
-      receipts.push(isIt ? receipt : await watchReceipt(client, { ...asked, target, onProgress: () => {} }));
+      const isLast = link.position === answer.link.position;
+      receipts.push(isLast ? receipt : await watchReceipt(client, { ...options, target, onProgress: () => {} }));
     }
     await saveReceipts(receipts, path);
   }

@@ -5,11 +5,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { isLastAnswer, type Receipt } from "../../replication/index.ts";
 import type { Terminal } from "../terminal/command.ts";
-import { printable, verdict } from "../terminal/print.ts";
+import { formatVerdict, printable } from "../terminal/print.ts";
 import { type OperatorClient, OperatorRefusedError } from "./operator-client.ts";
 
 const graceMs = 15_000;
-const againMs = 250;
+const retryMs = 250;
 
 /** @param options.target `link:…` or `command:…` @param options.onProgress called with each change but the last */
 export async function watchReceipt(
@@ -28,10 +28,10 @@ export async function watchReceipt(
     let last: Receipt | undefined;
     const signal = AbortSignal.timeout(leftMs + graceMs);
     const onEvent = (data: string): void => {
-      const said = JSON.parse(data) as Receipt | Readonly<{ error: string }>;
-      if ("error" in said) return; // nobody leads just now
-      if (said.signed !== null || isLastAnswer(said)) last = said;
-      else options.onProgress(said);
+      const answer = JSON.parse(data) as Receipt | Readonly<{ error: string }>;
+      if ("error" in answer) return; // nobody leads just now
+      if (answer.signed !== null || isLastAnswer(answer)) last = answer;
+      else options.onProgress(answer);
     };
     try {
       await client.stream(path, null, onEvent, signal);
@@ -45,7 +45,7 @@ export async function watchReceipt(
         `/receipts/${options.target}?wait=${options.wait}&timeoutMs=0&timeout=0`,
         graceMs,
       )) as Receipt;
-    await delay(againMs);
+    await delay(retryMs);
   }
 }
 
@@ -56,7 +56,7 @@ function isFinal(error: unknown): boolean {
 
 /** Says of each node once that it is done, as it gets there; what is missing stands in one line that is drawn again. */
 export function showProgress(terminal: Terminal): Readonly<{ show: (receipt: Receipt) => void; clear: () => void }> {
-  const told = new Set<string>();
+  const printed = new Set<string>();
   let drawn = false;
   const clear = (): void => {
     if (drawn) terminal.err("\r\u001b[2K");
@@ -68,12 +68,12 @@ export function showProgress(terminal: Terminal): Readonly<{ show: (receipt: Rec
       clear();
       for (const { node, boot, region, status } of receipt.nodes) {
         const name = `${node} ${boot} ${status}`;
-        if (status === "unconfirmed" || told.has(name)) continue;
-        told.add(name);
+        if (status === "unconfirmed" || printed.has(name)) continue;
+        printed.add(name);
         terminal.err(`${printable(node)} (${printable(region)}) ${status}\n`);
       }
       if (!terminal.interactive) return;
-      terminal.err(verdict(receipt));
+      terminal.err(formatVerdict(receipt));
       drawn = true;
     },
   };

@@ -24,21 +24,21 @@ type Criterion = CompiledConditional["criteria"][number];
 
 export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now: UnixMs): readonly Finding[] {
   const found: Finding[] = [];
-  const say = (kind: Finding["kind"], place: Place, rule: string | null, finding: string, remedy: string): void => {
+  const report = (kind: Finding["kind"], place: Place, rule: string | null, finding: string, remedy: string): void => {
     const severity = kind === "public" || kind === "without-session" ? "note" : "warning";
-    found.push({ kind, severity, at: placeText(place), route: route?.id ?? null, rule, finding, remedy });
+    found.push({ kind, severity, at: formatLocation(place), route: route?.id ?? null, rule, finding, remedy });
   };
-  const known = new Map(policy.conditionals.map((conditional) => [conditional, alwaysOf(conditional, now)]));
+  const known = new Map(policy.conditionals.map((conditional) => [conditional, constantOutcomeOf(conditional, now)]));
 
   for (const conditional of policy.conditionals) {
     const { place, rule, operator, criteria, action } = conditional;
     if (known.get(conditional) === false)
-      say("never-met", place, rule, `this ${action} rule can never be met`, whyNever(conditional, now));
+      report("never-met", place, rule, `this ${action} rule can never be met`, remedyForNeverMet(conditional, now));
     for (const criterion of criteria) {
       const always = alwaysMet(criterion, now);
       const idle = operator === "or" || operator === "not" ? always === false : always === true;
       if (idle && criteria.length > 1)
-        say(
+        report(
           "no-effect",
           criterion.place,
           rule,
@@ -46,9 +46,9 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
           "remove it, or write what was meant",
         );
     }
-    const repeated = criteria.find((one, index) => criteria.slice(0, index).some((other) => sameLookUp(one, other)));
+    const repeated = criteria.find((one, index) => criteria.slice(0, index).some((other) => isSameLookup(one, other)));
     if (repeated !== undefined)
-      say("no-effect", repeated.place, rule, `\`${repeated.name}\` asks for the same once more`, "remove it");
+      report("no-effect", repeated.place, rule, `\`${repeated.name}\` asks for the same once more`, "remove it");
   }
 
   const allows = policy.conditionals.filter(({ action }) => action === "allow");
@@ -57,7 +57,7 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
   if (place === undefined) return found;
   const denied = denies.find((conditional) => known.get(conditional) === true);
   if (denied !== undefined)
-    say(
+    report(
       "nobody",
       denied.place,
       denied.rule,
@@ -65,16 +65,18 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
       "remove it, or the route",
     );
   else if (allows.length > 0 && allows.every((conditional) => known.get(conditional) === false))
-    say("nobody", place, null, "no allow rule can be met, so nobody gets in", "write a rule that somebody can meet");
+    report("nobody", place, null, "no allow rule can be met, so nobody gets in", "write a rule that somebody can meet");
   else {
     const open = allows.find((conditional) => known.get(conditional) === true);
-    const asksNobody = (conditional: CompiledConditional): boolean =>
+    const needsNoSession = (conditional: CompiledConditional): boolean =>
       known.get(conditional) !== false && conditional.criteria.every(({ ofSession }) => !ofSession);
-    const unsigned = allows.find((conditional) => isOpenWithoutSession(conditional, now) || asksNobody(conditional));
+    const unsigned = allows.find(
+      (conditional) => isOpenWithoutSession(conditional, now) || needsNoSession(conditional),
+    );
     if (open !== undefined && denies.length === 0)
-      say("public", open.place, open.rule, "everybody gets in, signed in or not", "keep it only for what is public");
+      report("public", open.place, open.rule, "everybody gets in, signed in or not", "keep it only for what is public");
     else if (open !== undefined)
-      say(
+      report(
         "public",
         open.place,
         open.rule,
@@ -82,7 +84,7 @@ export function findInPolicy(policy: RoutePolicy, route: RouteConfig | null, now
         "keep it only for what is public",
       );
     else if (unsigned !== undefined)
-      say(
+      report(
         "without-session",
         unsigned.place,
         unsigned.rule,
@@ -111,10 +113,10 @@ function alwaysMet(criterion: Criterion, now: UnixMs): boolean | null {
   if (criterion.name !== "date") return null;
   // The last bound has passed: from now on the answer is what it is now.
   const [boundary] = criterion.reads.boundaries;
-  return boundary?.(nothing, now) === null ? criterion.test(nothing, null, now).met : null;
+  return boundary?.(emptyRequest, now) === null ? criterion.test(emptyRequest, null, now).met : null;
 }
 
-function alwaysOf(conditional: CompiledConditional, now: UnixMs): boolean | null {
+function constantOutcomeOf(conditional: CompiledConditional, now: UnixMs): boolean | null {
   const each = conditional.criteria.map((criterion) => alwaysMet(criterion, now));
   if (each.length === 0) return false;
   const all =
@@ -138,14 +140,14 @@ function alwaysOf(conditional: CompiledConditional, now: UnixMs): boolean | null
 }
 
 /** Things of which a request or a person has exactly one: two different ones at once are not to be had. */
-const single: ReadonlySet<string> = new Set(["user", "email", "domain", "http_method", "http_path"]);
+const singleValued: ReadonlySet<string> = new Set(["user", "email", "domain", "http_method", "http_path"]);
 
 function contradiction({ operator, criteria }: CompiledConditional): readonly [Criterion, Criterion] | undefined {
   if (operator !== "and" && operator !== "nor") return undefined;
   for (const [index, one] of criteria.entries()) {
     for (const other of criteria.slice(0, index)) {
       const { anyOf } = one;
-      if (anyOf === null || other.anyOf?.subject !== anyOf.subject || !single.has(anyOf.subject)) continue;
+      if (anyOf === null || other.anyOf?.subject !== anyOf.subject || !singleValued.has(anyOf.subject)) continue;
       const values = new Set(other.anyOf.values);
       if (!anyOf.values.some((value) => values.has(value))) return [other, one];
     }
@@ -153,21 +155,21 @@ function contradiction({ operator, criteria }: CompiledConditional): readonly [C
   return undefined;
 }
 
-function whyNever(conditional: CompiledConditional, now: UnixMs): string {
+function remedyForNeverMet(conditional: CompiledConditional, now: UnixMs): string {
   const pair = contradiction(conditional);
   if (pair !== undefined && conditional.operator === "and")
-    return `nothing is both at once: look at ${placeText(pair[0].place)} and ${placeText(pair[1].place)}, or write them under \`or\``;
+    return `nothing is both at once: look at ${formatLocation(pair[0].place)} and ${formatLocation(pair[1].place)}, or write them under \`or\``;
   const culprit = conditional.criteria.find((criterion) => alwaysMet(criterion, now) !== null);
-  return culprit === undefined ? "remove it" : `look at \`${culprit.name}\` (${placeText(culprit.place)})`;
+  return culprit === undefined ? "remove it" : `look at \`${culprit.name}\` (${formatLocation(culprit.place)})`;
 }
 
-function sameLookUp(one: Criterion, other: Criterion): boolean {
+function isSameLookup(one: Criterion, other: Criterion): boolean {
   if (one.anyOf === null || one.anyOf.subject !== other.anyOf?.subject) return false;
   const values = new Set(other.anyOf.values);
   return one.anyOf.values.length === values.size && one.anyOf.values.every((value) => values.has(value));
 }
 
-const nothing: DecisionRequest = {
+const emptyRequest: DecisionRequest = {
   method: "",
   scheme: "https",
   host: "",
@@ -189,10 +191,10 @@ export function findShadowed(routes: readonly RouteConfig[]): readonly Finding[]
       {
         kind: "shadowed",
         severity: "warning",
-        at: placeText(later.place),
+        at: formatLocation(later.place),
         route: later.id,
         rule: null,
-        finding: `no request ever gets here: the route at ${placeText(hiding.place)} takes them all`,
+        finding: `no request ever gets here: the route at ${formatLocation(hiding.place)} takes them all`,
         remedy: "put it before that one, or remove it",
       },
     ];
@@ -228,6 +230,6 @@ function coversPath(one: RouteConfig["match"], other: RouteConfig["match"]): boo
   return one.kind === "regex" && /^\^?\/?\.\*\$?$/.test(one.value);
 }
 
-export function placeText({ file, line, column }: Place): string {
+export function formatLocation({ file, line, column }: Place): string {
   return line === 0 ? file : `${file}:${line}:${column}`;
 }

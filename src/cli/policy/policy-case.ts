@@ -50,28 +50,31 @@ export type CaseDefaults = Readonly<{ scheme: "http" | "https"; authority: strin
 
 /** @throws CaseError */
 export function readCase(value: unknown, defaults: CaseDefaults, warn: Warn): Case {
-  const whole = new Part("", value, warn);
-  const request = whole.part("request") ?? refuse("request", "is missing");
-  const session = whole.part("session");
-  const user = whole.part("user");
-  const ssh = request.part("ssh") ?? whole.part("ssh");
-  const mcp = request.part("mcp") ?? whole.part("mcp");
-  const groups = whole.texts("groups");
+  const whole = new CaseObject("", value, warn);
+  const request = whole.child("request") ?? refuse("request", "is missing");
+  const session = whole.child("session");
+  const user = whole.child("user");
+  const ssh = request.child("ssh") ?? whole.child("ssh");
+  const mcp = request.child("mcp") ?? whole.child("mcp");
+  const groups = whole.strings("groups");
   const found: Case = {
-    id: whole.any("id") ?? null,
+    id: whole.raw("id") ?? null,
     head: readHead(request, defaults),
-    certificate: readCertificate(request.part("client_certificate")),
-    ssh: ssh === null ? null : { username: ssh.text("username") ?? "", publicKey: readKey(ssh) },
-    mcp: mcp === null ? null : { method: mcp.text("method") ?? "", tool: mcp.part("tool_call")?.text("name") ?? null },
+    certificate: readCertificate(request.child("client_certificate")),
+    ssh: ssh === null ? null : { username: ssh.string("username") ?? "", publicKey: readKey(ssh) },
+    mcp:
+      mcp === null
+        ? null
+        : { method: mcp.string("method") ?? "", tool: mcp.child("tool_call")?.string("name") ?? null },
     person: session === null ? null : readPerson(session, user, groups),
-    records: readRecords(whole.part("records")),
-    nowMs: whole.moment("now"),
+    records: readRecords(whole.child("records")),
+    nowMs: whole.time("now"),
   };
-  mcp?.any("id");
-  mcp?.part("tool_call")?.any("arguments");
-  whole.any("expect"); // of a table test
-  whole.any("name");
-  for (const part of [whole, request, session, session === null ? null : user, ssh, mcp]) part?.warnOfRest();
+  mcp?.raw("id");
+  mcp?.child("tool_call")?.raw("arguments");
+  whole.raw("expect"); // of a table test
+  whole.raw("name");
+  for (const part of [whole, request, session, session === null ? null : user, ssh, mcp]) part?.warnOfUnknownKeys();
   return found;
 }
 
@@ -79,25 +82,25 @@ function refuse(key: string, problem: string): never {
   throw new CaseError(key, problem);
 }
 
-function readPerson(session: Part, user: Part | null, groups: readonly string[]): CasePerson | null {
-  const sessionId = session.text("id") ?? refuse("session.id", "is missing");
-  const userId = session.text("user_id") ?? refuse("session.user_id", "is missing");
-  const expiresAtMs = session.moment("expires_at");
+function readPerson(session: CaseObject, user: CaseObject | null, groups: readonly string[]): CasePerson | null {
+  const sessionId = session.string("id") ?? refuse("session.id", "is missing");
+  const userId = session.string("user_id") ?? refuse("session.user_id", "is missing");
+  const expiresAtMs = session.time("expires_at");
   const devices = session.list("device_credentials").map((device) => {
     const credential = {
-      id: device.text("id") ?? refuse(`${device.key}.id`, "is missing"),
-      typeId: device.text("type_id") ?? refuse(`${device.key}.type_id`, "is missing"),
-      approvedBy: device.text("approved_by"),
+      id: device.string("id") ?? refuse(`${device.key}.id`, "is missing"),
+      typeId: device.string("type_id") ?? refuse(`${device.key}.type_id`, "is missing"),
+      approvedBy: device.string("approved_by"),
     };
-    device.warnOfRest();
+    device.warnOfUnknownKeys();
     return credential;
   });
   // A record of somebody else says nothing about this session: as if there were none.
-  const recordId = user?.text("id") ?? null;
+  const recordId = user?.string("id") ?? null;
   const own = user !== null && (recordId === null || recordId === userId) ? user : null;
   if (user !== null && own === null) {
-    for (const key of ["email", "name", "claims"]) user.any(key);
-    session.warnOf(
+    for (const key of ["email", "name", "claims"]) user.raw(key);
+    session.warn(
       `user.id is ${JSON.stringify(recordId)} and session.user_id ${JSON.stringify(userId)}, so the user does not count`,
     );
   }
@@ -106,8 +109,8 @@ function readPerson(session: Part, user: Part | null, groups: readonly string[])
   return {
     sessionId,
     userId,
-    email: own?.text("email") ?? "",
-    name: own?.text("name") ?? "",
+    email: own?.string("email") ?? "",
+    name: own?.string("name") ?? "",
     claims: flattenClaims(claims),
     groups,
     devices,
@@ -130,9 +133,9 @@ function mergeClaims(session: Tree, user: Tree): Tree {
 
 const urlPattern = /^(?:(https?|tcp\+https?|udp\+https?):\/\/([^/?#]*))?((?:\/[^?#]*)?(?:\?[^#]*)?)(?:#.*)?$/i;
 
-function readHead(request: Part, defaults: CaseDefaults): RehearsedHead {
-  const url = request.text("url") ?? refuse("request.url", "is missing");
-  const headers = request.part("headers");
+function readHead(request: CaseObject, defaults: CaseDefaults): RehearsedHead {
+  const url = request.string("url") ?? refuse("request.url", "is missing");
+  const headers = request.child("headers");
   const named = headers?.hostHeader() ?? defaults.authority;
   const match = urlPattern.exec(url);
   if (match === null || url === "")
@@ -142,22 +145,22 @@ function readHead(request: Part, defaults: CaseDefaults): RehearsedHead {
     refuse("request.url", `${JSON.stringify(url)} names no host, or more than that`);
   const secure = !/http$/i.test(scheme);
   const authority = withoutDefaultPort(host, secure ? "443" : "80");
-  const method = request.text("method") ?? "GET";
+  const method = request.string("method") ?? "GET";
   if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(method)) refuse("request.method", `${JSON.stringify(method)} is no method`);
   const kind = /^udp/i.test(scheme) ? "udp" : /^tcp/i.test(scheme) || method === "CONNECT" ? "tcp" : null;
-  const target = inAscii(rest.startsWith("/") ? rest : `/${rest}`);
+  const target = encodeNonAscii(rest.startsWith("/") ? rest : `/${rest}`);
   return {
     method: kind === "tcp" ? "CONNECT" : method,
     scheme: secure ? "https" : "http",
     authority: kind === null ? authority : host,
     target: kind === "tcp" ? host : target,
     headers: headers?.headerLines() ?? [],
-    ip: request.text("ip") ?? "",
-    tunnel: kind === null ? null : { kind, at: tunnelEnd(host) },
+    ip: request.string("ip") ?? "",
+    tunnel: kind === null ? null : { kind, at: parseTunnelTarget(host) },
   };
 }
 
-function tunnelEnd(host: string): Readonly<{ host: string; port: number }> {
+function parseTunnelTarget(host: string): Readonly<{ host: string; port: number }> {
   const [, name, port] = /^(.+):(\d{1,5})$/.exec(host.toLowerCase()) ?? [];
   if (name === undefined)
     refuse("request.url", `${JSON.stringify(host)} needs a port: a tunnel leads to host and port`);
@@ -169,23 +172,23 @@ function withoutDefaultPort(host: string, port: string): string {
 }
 
 /** What a browser would do with `é`; everything that is ASCII stays as it is written. */
-function inAscii(text: string): string {
+function encodeNonAscii(text: string): string {
   return text.toWellFormed().replace(/[\u007f-\u{10ffff}]+/gu, encodeURIComponent);
 }
 
-function readCertificate(part: Part | null): CaseCertificate | null {
+function readCertificate(part: CaseObject | null): CaseCertificate | null {
   if (part === null) return null;
   const found = {
-    presented: part.truth("presented") ?? false,
-    leaf: part.text("leaf") ?? "",
-    intermediates: part.text("intermediates") ?? "",
+    presented: part.boolean("presented") ?? false,
+    leaf: part.string("leaf") ?? "",
+    intermediates: part.string("intermediates") ?? "",
   };
-  part.warnOfRest();
+  part.warnOfUnknownKeys();
   return found;
 }
 
-function readKey(ssh: Part): string | null {
-  const text = ssh.text("publickey");
+function readKey(ssh: CaseObject): string | null {
+  const text = ssh.string("publickey");
   if (text === null || text === "") return null;
   return (
     parsePresentedKey(text) ??
@@ -193,10 +196,10 @@ function readKey(ssh: Part): string | null {
   );
 }
 
-function readRecords(part: Part | null): Case["records"] {
+function readRecords(part: CaseObject | null): Case["records"] {
   const records = new Map<string, Tree | null>();
   for (const type of part?.keys ?? []) {
-    const value = part?.any(type);
+    const value = part?.raw(type);
     if (value !== null && !isTree(value)) refuse(`records.${type}`, "is neither a record nor null");
     records.set(type, isTree(value) ? value : null);
   }
@@ -204,7 +207,7 @@ function readRecords(part: Part | null): Case["records"] {
 }
 
 /** An object of the case, which knows where it stands and which of its keys were asked for. */
-class Part {
+class CaseObject {
   readonly key: string;
   readonly #value: Tree;
   readonly #asked = new Set<string>();
@@ -221,42 +224,44 @@ class Part {
     return Object.keys(this.#value);
   }
 
-  any(key: string): unknown {
+  raw(key: string): unknown {
     this.#asked.add(key);
     return Object.hasOwn(this.#value, key) ? this.#value[key] : undefined;
   }
-  part(key: string): Part | null {
-    const value = this.any(key);
-    return value === undefined || value === null ? null : new Part(this.#at(key), value, this.#warn);
+  child(key: string): CaseObject | null {
+    const value = this.raw(key);
+    return value === undefined || value === null ? null : new CaseObject(this.#at(key), value, this.#warn);
   }
   object(key: string): Tree {
-    const value = this.any(key) ?? {};
+    const value = this.raw(key) ?? {};
     return isTree(value) ? value : refuse(this.#at(key), "is not an object");
   }
-  list(key: string): readonly Part[] {
-    const value = this.any(key) ?? [];
+  list(key: string): readonly CaseObject[] {
+    const value = this.raw(key) ?? [];
     if (!Array.isArray(value)) refuse(this.#at(key), "is not a list");
-    return (value as readonly unknown[]).map((item, index) => new Part(`${this.#at(key)}[${index}]`, item, this.#warn));
+    return (value as readonly unknown[]).map(
+      (item, index) => new CaseObject(`${this.#at(key)}[${index}]`, item, this.#warn),
+    );
   }
-  texts(key: string): readonly string[] {
-    const value = this.any(key) ?? [];
+  strings(key: string): readonly string[] {
+    const value = this.raw(key) ?? [];
     if (!Array.isArray(value) || !value.every((item) => typeof item === "string"))
       refuse(this.#at(key), "is not a list of texts");
     return value as readonly string[];
   }
-  text(key: string): string | null {
-    const value = this.any(key) ?? null;
+  string(key: string): string | null {
+    const value = this.raw(key) ?? null;
     if (value !== null && typeof value !== "string") refuse(this.#at(key), "is not a text");
     return value as string | null;
   }
-  truth(key: string): boolean | null {
-    const value = this.any(key) ?? null;
+  boolean(key: string): boolean | null {
+    const value = this.raw(key) ?? null;
     if (value !== null && typeof value !== "boolean") refuse(this.#at(key), "is neither true nor false");
     return value as boolean | null;
   }
   /** RFC 3339, in milliseconds. */
-  moment(key: string): number | null {
-    const text = this.text(key);
+  time(key: string): number | null {
+    const text = this.string(key);
     if (text === null) return null;
     if (
       !/^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$/.test(text) ||
@@ -268,7 +273,7 @@ class Part {
   /** Names and values in turn. */
   headerLines(): readonly string[] {
     return this.keys.flatMap((name) => {
-      const value = this.any(name);
+      const value = this.raw(name);
       const values = Array.isArray(value) ? value : [value];
       if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) refuse(this.#at(name), "is no header name");
       if (!values.every((line) => typeof line === "string"))
@@ -279,14 +284,14 @@ class Part {
 
   hostHeader(): string | undefined {
     const name = this.keys.find((key) => key.toLowerCase() === "host");
-    const value = name === undefined ? undefined : this.any(name);
+    const value = name === undefined ? undefined : this.raw(name);
     return typeof value === "string" ? value : undefined;
   }
 
-  warnOf(problem: string): void {
+  warn(problem: string): void {
     this.#warn(problem);
   }
-  warnOfRest(): void {
+  warnOfUnknownKeys(): void {
     for (const key of this.keys)
       if (!this.#asked.has(key)) this.#warn(`${this.#at(key)} is not known and does not count`);
   }

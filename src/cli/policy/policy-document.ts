@@ -21,7 +21,7 @@ import { readRecords } from "../build/record-parts.ts";
 import type { Parsed } from "../terminal/arguments.ts";
 import { type Terminal, UsageError } from "../terminal/command.ts";
 
-export type Asked = Readonly<{
+export type PolicyTarget = Readonly<{
   /** With `--shadow` those of `shadow_policy`, where a route has one. */
   policies: Policies;
   /** Of the routes that have a `shadow_policy`. */
@@ -38,12 +38,12 @@ export type Asked = Readonly<{
   records: Records;
 }>;
 
-export type Opened = Readonly<
-  { ok: true; asked: Asked; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
+export type OpenPolicyResult = Readonly<
+  { ok: true; target: PolicyTarget; warnings: readonly Problem[] } | { ok: false; problems: readonly Problem[] }
 >;
 
 /** Reads the data sources of a configuration once. One that cannot be read is named, and answers that rest on it are 503. */
-export async function fillRecords({ config, records }: Asked, { err }: Pick<Terminal, "err">): Promise<void> {
+export async function fillRecords({ config, records }: PolicyTarget, { err }: Pick<Terminal, "err">): Promise<void> {
   if (config === null) return;
   for (const [type, problem] of await readRecords(config, records)) err(`data source ${type}: ${problem}\n`);
 }
@@ -57,7 +57,7 @@ export const documentOptions = {
 } as const;
 
 /** @throws UsageError */
-export function openPolicy(parsed: Parsed, terminal: Pick<Terminal, "env" | "err">): Opened {
+export function openPolicy(parsed: Parsed, terminal: Pick<Terminal, "env" | "err">): OpenPolicyResult {
   const [document, config, route] = [parsed.text("policy"), parsed.text("config"), parsed.text("route")];
   if (document !== undefined && config !== undefined) throw new UsageError("name --policy or -c, not both");
   if (document === undefined && config === undefined)
@@ -85,9 +85,9 @@ function readPem(path: string): string {
 /** The name that a bare document has among routes. */
 export const documentId = "policy";
 
-function openDocument(file: string, certificates: CertificateJudge): Opened {
+function openDocument(file: string, certificates: CertificateJudge): OpenPolicyResult {
   const place = { file, line: 0, column: 0 };
-  const refuse = (problem: string, remedy: string): Opened => ({
+  const refuse = (problem: string, remedy: string): OpenPolicyResult => ({
     ok: false,
     problems: [{ ...place, key: "(document)", problem, remedy, severity: "error" }],
   });
@@ -105,7 +105,7 @@ function openDocument(file: string, certificates: CertificateJudge): Opened {
   return {
     ok: true,
     warnings: [...problems, ...compiled.warnings],
-    asked: {
+    target: {
       policies: new Map([[documentId, compiled.policy]]),
       shadows: new Map(),
       config: null,
@@ -125,11 +125,11 @@ function openConfiguration(
     terminal,
     shadow,
   }: Readonly<{ route: string | undefined; terminal: Pick<Terminal, "env" | "err">; shadow: boolean }>,
-): Opened {
+): OpenPolicyResult {
   const { loaded, problems } = readPolicyParts(file, terminal);
   if (loaded === undefined) return { ok: false, problems };
   const { config, policies, shadows, records } = loaded;
-  const named = route === undefined ? null : (routeNamed(config, route) ?? "unknown");
+  const named = route === undefined ? null : (findRoute(config, route) ?? "unknown");
   if (named === "unknown") {
     const meant = suggest(
       route ?? "",
@@ -142,7 +142,7 @@ function openConfiguration(
   return {
     ok: true,
     warnings: problems,
-    asked: {
+    target: {
       policies: shadow ? new Map([...policies, ...shadows]) : policies,
       shadows,
       config,
@@ -171,16 +171,16 @@ function readPolicyParts(file: string, terminal: Pick<Terminal, "env" | "err">):
   return parts;
 }
 
-const madeId = /^[0-9a-f]{32}$/;
+const generatedIdPattern = /^[0-9a-f]{32}$/;
 
 /** What an operator calls a route: the id that they gave it, else its name, and never an id that was made for it while there is one. */
-export function calledRoute(config: Config | null, id: string): string {
-  const name = madeId.test(id) ? config?.routes.find((route) => route.id === id)?.name : undefined;
+export function routeLabel(config: Config | null, id: string): string {
+  const name = generatedIdPattern.test(id) ? config?.routes.find((route) => route.id === id)?.name : undefined;
   return name ?? id;
 }
 
 /** By id, else by name or `from`. */
-function routeNamed({ routes }: Config, name: string): RouteConfig | undefined {
+function findRoute({ routes }: Config, name: string): RouteConfig | undefined {
   return (
     routes.find(({ id }) => id === name) ??
     routes.find(

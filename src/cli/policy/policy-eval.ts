@@ -3,7 +3,7 @@ import { formatProblem } from "../../config/index.ts";
 import { parse } from "../terminal/arguments.ts";
 import type { Command } from "../terminal/command.ts";
 import { isDeeperThan, readValues } from "../terminal/read-lines.ts";
-import { askPolicy } from "./ask.ts";
+import { evaluatePolicy } from "./evaluate-policy.ts";
 import { CaseError, readCase } from "./policy-case.ts";
 import { documentOptions, fillRecords, openPolicy } from "./policy-document.ts";
 
@@ -31,9 +31,9 @@ Exit 0 whatever the answers, 1 when the policy or configuration is invalid (and 
       for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
       return 1;
     }
-    const { asked } = opened;
-    await fillRecords(asked, terminal);
-    const { from } = typeof asked.route === "object" ? (asked.route?.route ?? {}) : {};
+    const { target } = opened;
+    await fillRecords(target, terminal);
+    const { from } = typeof target.route === "object" ? (target.route?.route ?? {}) : {};
     const defaults = { scheme: "https", authority: from?.host ?? "localhost" } as const;
     let unreadable = false;
     for await (const read of readValues(parsed.text("input") ?? "-")) {
@@ -42,7 +42,7 @@ Exit 0 whatever the answers, 1 when the policy or configuration is invalid (and 
         if (isDeeperThan(read.value, depthMax))
           throw new CaseError("(case)", `is nested more than ${depthMax} levels deep`);
         const one = readCase(read.value, defaults, (problem) => terminal.err(`${read.at}: ${problem}\n`));
-        terminal.out(`${JSON.stringify(askPolicy(asked, one, Date.now).answer)}\n`);
+        terminal.out(`${JSON.stringify(evaluatePolicy(target, one, Date.now).answer)}\n`);
       } catch (error) {
         if (!(error instanceof CaseError)) throw error;
         unreadable = true;

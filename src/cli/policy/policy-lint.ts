@@ -5,7 +5,7 @@ import { parse } from "../terminal/arguments.ts";
 import type { Command } from "../terminal/command.ts";
 import { printable } from "../terminal/print.ts";
 import { type Finding, findInPolicy, findShadowed } from "./findings.ts";
-import { calledRoute, openPolicy } from "./policy-document.ts";
+import { openPolicy, routeLabel } from "./policy-document.ts";
 
 export const policyLint: Command = {
   name: "policy lint",
@@ -27,7 +27,7 @@ Exit 0 when nothing but notes was found, 1 when something was (with --strict a n
       for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
       return 1;
     }
-    const { policies, shadows, config } = opened.asked;
+    const { policies, shadows, config } = opened.target;
     for (const problem of opened.warnings) terminal.err(`${formatProblem(problem)}\n`);
     const now = Date.now() as UnixMs;
     const routes = config?.routes ?? [];
@@ -45,7 +45,7 @@ Exit 0 when nothing but notes was found, 1 when something was (with --strict a n
 };
 
 function lineOf({ at, severity, route, rule, finding, remedy }: Finding, config: Config | null): string {
-  const called = route === null ? null : calledRoute(config, route);
+  const called = route === null ? null : routeLabel(config, route);
   const where = [called, rule].filter((part) => part !== null).join(": ");
   return printable(
     `${at}: ${severity === "note" ? "note: " : ""}${where === "" ? "" : `${where}: `}${finding}; ${remedy}`,

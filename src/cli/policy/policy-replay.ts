@@ -6,8 +6,8 @@ import { recordSource } from "../operator/audit-records.ts";
 import { parse } from "../terminal/arguments.ts";
 import { type Command, UsageError } from "../terminal/command.ts";
 import { printable } from "../terminal/print.ts";
-import { calledRoute, fillRecords, openPolicy } from "./policy-document.ts";
-import { type KnownPerson, type Replayed, replay } from "./replay-decision.ts";
+import { fillRecords, openPolicy, routeLabel } from "./policy-document.ts";
+import { type KnownPerson, type ReplayOutcome, replayDecision } from "./replay-decision.ts";
 
 const defaultSinceMs = 24 * 3_600_000;
 
@@ -34,25 +34,25 @@ Exit 0 when no answer differs, 1 when one does, 2 wrong use, also when NEW.yaml 
     } as const;
     const parsed = parse(args, options, { min: 0, max: 0 });
     if (parsed.text("config") === undefined) throw new UsageError("name the new configuration with -c");
-    const from = Date.now() - sinceMs(parsed.text("since"));
+    const from = Date.now() - parseSince(parsed.text("since"));
     const people = readPeople(parsed.text("people"));
     const opened = openPolicy(parsed, terminal);
     if (!opened.ok) {
       for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
       return 2;
     }
-    const { asked } = opened;
-    const { config } = asked;
+    const { target } = opened;
+    const { config } = target;
     if (config === null) throw new UsageError("name the new configuration with -c");
-    const source = recordSource(config, { input: parsed.text("input"), from, kept: keptIn(parsed.text("kept")) });
-    await fillRecords(asked, terminal);
-    const report = new Report();
+    const source = recordSource(config, { input: parsed.text("input"), from, kept: parseKept(parsed.text("kept")) });
+    await fillRecords(target, terminal);
+    const report = new ReplayReport();
     for await (const read of source.read()) {
-      const record = "problem" in read ? null : recordIn(read.value);
+      const record = "problem" in read ? null : parseRecord(read.value);
       if ("refused" in read) report.notReplayed(`a message of the audit stream was refused: ${read.refused}`);
       else if (record === null) report.notReplayed("the line is no decision record");
       else if (record === "gap") report.notReplayed("records were lost before they were written (a gap in the file)");
-      else if (record.at >= from) report.add(record, replay(record, { config, asked, people }));
+      else if (record.at >= from) report.add(record, replayDecision(record, { config, target, people }));
     }
     terminal.out(parsed.flag("json") ? `${JSON.stringify(report.toJson())}\n` : report.toText(config));
     return report.differs ? 1 : 0;
@@ -67,7 +67,7 @@ type Difference = {
   readonly example: string;
 };
 
-class Report {
+class ReplayReport {
   #replayed = 0;
   readonly #differences = new Map<string, Difference>();
   readonly #notReplayed = new Map<string, number>();
@@ -80,7 +80,7 @@ class Report {
     this.#notReplayed.set(why, (this.#notReplayed.get(why) ?? 0) + 1);
   }
 
-  add(record: DecisionRecord, replayed: Replayed): void {
+  add(record: DecisionRecord, replayed: ReplayOutcome): void {
     if (replayed.type === "not") {
       this.notReplayed(replayed.why);
       return;
@@ -111,7 +111,7 @@ class Report {
     const lines: string[] = [];
     let before: string | null | undefined;
     for (const { route, person, change, count, example } of this.#sorted()) {
-      if (route !== before) lines.push(`route ${route === null ? "(none)" : calledRoute(config, route)}`);
+      if (route !== before) lines.push(`route ${route === null ? "(none)" : routeLabel(config, route)}`);
       before = route;
       lines.push(`  ${change}  ${person ?? "nobody signed in"}  ${count} ×, first ${example}`);
     }
@@ -128,12 +128,12 @@ class Report {
   }
 }
 
-export function keptIn(text: string | undefined): "files" | "nats" | undefined {
+export function parseKept(text: string | undefined): "files" | "nats" | undefined {
   if (text === undefined || text === "files" || text === "nats") return text;
   throw new UsageError(`--kept ${text}: write files or nats`);
 }
 
-export function sinceMs(text: string | undefined): number {
+export function parseSince(text: string | undefined): number {
   if (text === undefined) return defaultSinceMs;
   const [, count, unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
   const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit];
@@ -142,7 +142,7 @@ export function sinceMs(text: string | undefined): number {
 }
 
 /** Null: it is none. */
-function recordIn(value: unknown): DecisionRecord | "gap" | null {
+function parseRecord(value: unknown): DecisionRecord | "gap" | null {
   if (typeof value !== "object" || value === null) return null;
   const record = value as Readonly<Record<string, unknown>>;
   if (record["kind"] === "gap") return "gap";

@@ -5,7 +5,7 @@
  * it is about, and `expect` only what it expects.
  */
 import { type Place, placeOf, type YamlDocument } from "../../config/index.ts";
-import type { PolicyAnswer } from "./ask.ts";
+import type { PolicyAnswer } from "./evaluate-policy.ts";
 import { CaseError } from "./policy-case.ts";
 
 type Tree = Readonly<Record<string, unknown>>;
@@ -24,11 +24,11 @@ const results = ["permit", "deny", "signin", "device", "not_found"] as const;
 /** @throws CaseError */
 export function readTable({ value, places }: Pick<YamlDocument, "value" | "places">): Table {
   if (!isTree(value)) throw new CaseError("(document)", "is not a table: write `cases:` with a list");
-  known(value, ["policy", "config", "defaults", "people", "cases"], "");
+  checkKeys(value, ["policy", "config", "defaults", "people", "cases"], "");
   const { cases } = value;
   if (!Array.isArray(cases) || cases.length === 0) throw new CaseError("cases", "is not a list of cases");
-  const people = tree(value["people"], "people");
-  const defaults = tree(value["defaults"], "defaults");
+  const people = treeAt(value["people"], "people");
+  const defaults = treeAt(value["defaults"], "defaults");
   return {
     policy: textOrNull(value["policy"], "policy"),
     config: textOrNull(value["config"], "config"),
@@ -44,12 +44,12 @@ function readCase(
   { people, defaults, place }: Readonly<{ people: Tree; defaults: Tree; place: Place }>,
 ): TableCase {
   if (!isTree(one)) throw new CaseError(key, "is not an object");
-  known(one, ["name", "as", "url", "method", "route", "expect", ...caseKeys], `${key}.`);
+  checkKeys(one, ["name", "as", "url", "method", "route", "expect", ...caseKeys], `${key}.`);
   const { name, as, url, method, route, expect, ...rest } = one;
   const who = textOrNull(as, `${key}.as`);
   if (who !== null && who !== "nobody" && !Object.hasOwn(people, who))
     throw new CaseError(`${key}.as`, `nobody called ${JSON.stringify(who)} stands under people`);
-  const person = who === null || who === "nobody" ? {} : tree(people[who], `people.${who}`);
+  const person = who === null || who === "nobody" ? {} : treeAt(people[who], `people.${who}`);
   const request = { ...(url === undefined ? {} : { url }), ...(method === undefined ? {} : { method }) };
   const layers = [defaults, person, { request }, rest];
   const value = layers.reduce(merge, { session: null });
@@ -67,7 +67,7 @@ const caseKeys = ["request", "session", "user", "groups", "now", "ssh", "mcp", "
 function readExpected(value: unknown, key: string): Expected {
   const expected = typeof value === "string" ? { result: value } : value;
   if (!isTree(expected)) throw new CaseError(key, "says nothing: write a result, or {result, status, reasons, rule}");
-  known(expected, ["result", "status", "reasons", "rule"], `${key}.`);
+  checkKeys(expected, ["result", "status", "reasons", "rule"], `${key}.`);
   const { result, status, reasons, rule } = expected;
   if (result !== undefined && !results.some((word) => word === result))
     throw new CaseError(`${key}.result`, `${JSON.stringify(result)} is none of ${results.join(", ")}`);
@@ -85,13 +85,13 @@ function readExpected(value: unknown, key: string): Expected {
   };
 }
 
-function known(value: Tree, keys: readonly string[], prefix: string): void {
+function checkKeys(value: Tree, keys: readonly string[], prefix: string): void {
   const strange = Object.keys(value).find((key) => !keys.includes(key));
   if (strange !== undefined)
     throw new CaseError(`${prefix}${strange}`, `is not known here; there are ${keys.join(", ")}`);
 }
 
-function tree(value: unknown, key: string): Tree {
+function treeAt(value: unknown, key: string): Tree {
   if (value === undefined || value === null) return {};
   if (!isTree(value)) throw new CaseError(key, "is not an object");
   return value;

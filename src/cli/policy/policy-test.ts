@@ -5,10 +5,10 @@ import { formatProblem, type Problem, readYaml } from "../../config/index.ts";
 import { type Parsed, parse } from "../terminal/arguments.ts";
 import { type Command, type ExitCode, type Terminal, UsageError } from "../terminal/command.ts";
 import { printable } from "../terminal/print.ts";
-import { askPolicy, type PolicyAnswer } from "./ask.ts";
-import { placeText } from "./findings.ts";
+import { evaluatePolicy, type PolicyAnswer } from "./evaluate-policy.ts";
+import { formatLocation } from "./findings.ts";
 import { CaseError, readCase } from "./policy-case.ts";
-import { type Asked, calledRoute, fillRecords, openPolicy } from "./policy-document.ts";
+import { fillRecords, openPolicy, type PolicyTarget, routeLabel } from "./policy-document.ts";
 import { type Difference, differences, failureText, readTable, type Table, type TableCase } from "./policy-table.ts";
 
 export const policyTest: Command = {
@@ -36,7 +36,7 @@ Exit 0 when all came as expected, 1 when not or the policy is invalid, 2 when a 
     const wanted = parsed.text("coverage");
     if (wanted !== undefined && !/^\d{1,3}$/.test(wanted))
       throw new UsageError("--coverage is a share in percent, such as 90");
-    const run = new Run();
+    const run = new TestRun();
     for (const file of parsed.positionals) {
       const code = await runTable(file, { parsed, terminal, run });
       if (code !== 0) return code;
@@ -66,18 +66,18 @@ type Rule = {
 };
 
 /** What the tables have shown so far. */
-class Run {
+class TestRun {
   readonly results: Result[] = [];
   readonly #rules = new Map<string, Rule>();
 
   /** Every rule there is: those that no case asks must not be missed. */
-  begin({ policies, config }: Asked): void {
+  begin({ policies, config }: PolicyTarget): void {
     for (const { routeId, conditionals } of policies.values()) {
       for (const { rule, place } of conditionals) {
-        const at = placeText(place);
+        const at = formatLocation(place);
         const key = JSON.stringify([routeId, rule, at]);
         const route = config === null ? null : routeId;
-        const called = config === null ? null : calledRoute(config, routeId);
+        const called = config === null ? null : routeLabel(config, routeId);
         if (!this.#rules.has(key)) this.#rules.set(key, { route, called, rule, at, met: false });
       }
     }
@@ -102,7 +102,7 @@ class Run {
   report(): object {
     const cases = this.results.map(({ one, answer, found }) => ({
       name: one.name,
-      at: placeText(one.place),
+      at: formatLocation(one.place),
       ok: found.length === 0,
       differences: found,
       answer,
@@ -113,23 +113,23 @@ class Run {
   }
 }
 
-type With = Readonly<{ parsed: Parsed; terminal: Terminal; run: Run }>;
+type RunContext = Readonly<{ parsed: Parsed; terminal: Terminal; run: TestRun }>;
 
-async function runTable(file: string, { parsed, terminal, run }: With): Promise<ExitCode> {
+async function runTable(file: string, { parsed, terminal, run }: RunContext): Promise<ExitCode> {
   const table = loadTable(file, terminal);
   if (table === undefined) return 2;
-  const opened = openPolicy(namesOf(table, file, parsed), terminal);
+  const opened = openPolicy(withTablePaths(table, file, parsed), terminal);
   if (!opened.ok) {
     for (const problem of opened.problems) terminal.err(`${formatProblem(problem)}\n`);
     return 1;
   }
-  const { asked } = opened;
-  await fillRecords(asked, terminal);
-  run.begin(asked);
+  const { target } = opened;
+  await fillRecords(target, terminal);
+  run.begin(target);
   for (const one of table.cases) {
-    const at = placeText(one.place);
+    const at = formatLocation(one.place);
     try {
-      const { answer, routeId } = askCase(one, asked, (problem) => terminal.err(`${at}: ${problem}\n`));
+      const { answer, routeId } = evaluateCase(one, target, (problem) => terminal.err(`${at}: ${problem}\n`));
       run.add({ one, answer, found: differences(one.expected, answer) }, routeId);
     } catch (error) {
       if (!(error instanceof CaseError)) throw error;
@@ -140,15 +140,19 @@ async function runTable(file: string, { parsed, terminal, run }: With): Promise<
   return 0;
 }
 
-function askCase(one: TableCase, asked: Asked, warn: (problem: string) => void): ReturnType<typeof askPolicy> {
+function evaluateCase(
+  one: TableCase,
+  target: PolicyTarget,
+  warn: (problem: string) => void,
+): ReturnType<typeof evaluatePolicy> {
   const named =
-    one.route === null ? null : asked.config?.routes.find(({ id, name }) => id === one.route || name === one.route);
+    one.route === null ? null : target.config?.routes.find(({ id, name }) => id === one.route || name === one.route);
   if (one.route !== null && named === undefined)
     throw new CaseError("route", `there is no route ${JSON.stringify(one.route)}`);
-  const route = named === undefined || named === null ? asked.route : { id: named.id, route: named };
+  const route = named === undefined || named === null ? target.route : { id: named.id, route: named };
   const defaults = { scheme: "https", authority: named?.from.host ?? "localhost" } as const;
-  return askPolicy(
-    { ...asked, route },
+  return evaluatePolicy(
+    { ...target, route },
     readCase({ ...one.value, request: { url: "/", ...requestOf(one) } }, defaults, warn),
     Date.now,
   );
@@ -182,16 +186,16 @@ function loadTable(file: string, terminal: Terminal): Table | undefined {
 }
 
 /** The command line goes over the table, whose own names are relative to it. */
-function namesOf(table: Table, file: string, parsed: Parsed): Parsed {
+function withTablePaths(table: Table, file: string, parsed: Parsed): Parsed {
   const given = { policy: parsed.text("policy"), config: parsed.text("config") };
   if (given.policy !== undefined || given.config !== undefined) return parsed;
   if (table.policy === null && table.config === null)
     throw new UsageError(`${file} names neither policy nor config, and neither --policy nor -c is given`);
-  const beside = (name: string | null): string | undefined =>
+  const fromTable = (name: string | null): string | undefined =>
     name === null ? undefined : resolve(dirname(file), name);
   const named: Readonly<Record<string, string | undefined>> = {
-    policy: beside(table.policy),
-    config: beside(table.config),
+    policy: fromTable(table.policy),
+    config: fromTable(table.config),
   };
   return { ...parsed, text: (name) => named[name] };
 }

@@ -7,44 +7,48 @@
 import { type CompiledConditional, type DecisionRecord, decide, type RoutePolicy } from "../../auth/index.ts";
 import type { Config, RouteConfig } from "../../config/index.ts";
 import { type RehearsedHead, rehearse } from "../../proxy/index.ts";
-import { callerOf } from "./ask.ts";
+import { callerOf } from "./evaluate-policy.ts";
 import type { CasePerson } from "./policy-case.ts";
-import type { Asked } from "./policy-document.ts";
+import type { PolicyTarget } from "./policy-document.ts";
 
 /** Who somebody is, beside their session: as `cardea users list --json` tells it. */
 export type KnownPerson = Pick<CasePerson, "email" | "name" | "groups"> & Readonly<{ subject: string }>;
 
-export type Replayed = Readonly<
+export type ReplayOutcome = Readonly<
   | { type: "replayed"; routeId: string | null; before: boolean; after: boolean; reasons: readonly string[] }
   | { type: "not"; why: string }
 >;
 
 /** What is the same for a person of whom only the session is known. */
-const ofRecord = new Set(["accept", "reject", "authenticated_user", "http_method", "http_path", "source_ip"]);
+const recordedCriteria = new Set(["accept", "reject", "authenticated_user", "http_method", "http_path", "source_ip"]);
 /** Depends on the moment, or on a kind of listener that has no decision records. */
-const always = new Set(["date", "day_of_week", "time_of_day", "mcp_tool"]);
-const ofPeople = new Set(["user", "email", "domain", "groups"]);
+const timeCriteria = new Set(["date", "day_of_week", "time_of_day", "mcp_tool"]);
+const peopleCriteria = new Set(["user", "email", "domain", "groups"]);
 /** Their answer may be that something else is wanted first, even where they are not what decides. */
-const askForMore = new Set(["device", "record", "client_certificate", "invalid_client_certificate"]);
+const followUpCriteria = new Set(["device", "record", "client_certificate", "invalid_client_certificate"]);
 
-type Setting = Readonly<{ config: Config; asked: Asked; people: ReadonlyMap<string, KnownPerson> }>;
+type ReplayInput = Readonly<{ config: Config; target: PolicyTarget; people: ReadonlyMap<string, KnownPerson> }>;
 
-export function replay(record: DecisionRecord, { config, asked, people }: Setting): Replayed {
+export function replayDecision(record: DecisionRecord, { config, target, people }: ReplayInput): ReplayOutcome {
   const skip = whyNot(record);
   if (skip !== null) return { type: "not", why: skip };
   const before = record.result === "permit";
   const head = headOf(record, config.routes);
   if (head === null) return { type: "not", why: "the port that was asked for is not in the record" };
   const rehearsal = rehearse(head);
-  const refused = (routeId: string | null, reasons: readonly string[]): Replayed => ({
-    ...{ type: "replayed", routeId, before, after: false, reasons },
+  const refused = (routeId: string | null, reasons: readonly string[]): ReplayOutcome => ({
+    type: "replayed",
+    routeId,
+    before,
+    after: false,
+    reasons,
   });
   if (rehearsal.type === "refused") return refused(null, [rehearsal.reason]);
-  const refusal = rehearsal.refusalOf(asked.routes);
+  const refusal = rehearsal.refusalOf(target.routes);
   if (refusal !== undefined) return refused(null, [refusal]);
   if (rehearsal.reserved) return { type: "not", why: "the proxy answers this path itself" };
-  const route = asked.routes === null ? undefined : rehearsal.match(asked.routes);
-  const policy = route === undefined ? undefined : asked.policies.get(route.id);
+  const route = target.routes === null ? undefined : rehearsal.match(target.routes);
+  const policy = route === undefined ? undefined : target.policies.get(route.id);
   if (route === undefined || policy === undefined) return refused(record.routeId, ["route-not-found"]);
 
   const known = record.userId === null ? undefined : people.get(record.userId);
@@ -53,17 +57,17 @@ export function replay(record: DecisionRecord, { config, asked, people }: Settin
   const question = { request: rehearsal.question(route), now: record.at };
   const principal = caller.type === "principal" ? caller.principal : null;
   const isKnown = (name: string, ofSession: boolean): boolean => {
-    if (ofRecord.has(name) || always.has(name) || name.startsWith("ssh_")) return true;
+    if (recordedCriteria.has(name) || timeCriteria.has(name) || name.startsWith("ssh_")) return true;
     if (name === "cors_preflight") return record.method !== "OPTIONS";
-    return person === null ? ofSession : known !== undefined && ofPeople.has(name);
+    return person === null ? ofSession : known !== undefined && peopleCriteria.has(name);
   };
   const unknown = unknownOf(policy, isKnown);
   if (unknown.length === 0) {
-    const decision = decide({ policies: asked.policies, routeId: route.id, caller, ...question });
+    const decision = decide({ policies: target.policies, routeId: route.id, caller, ...question });
     const { type, reasons } = decision;
     return { type: "replayed", routeId: route.id, before, after: type === "permit", reasons };
   }
-  const side = (action: CompiledConditional["action"]): boolean | null =>
+  const outcomeOf = (action: CompiledConditional["action"]): boolean | null =>
     anyOf(
       policy.conditionals
         .filter((conditional) => conditional.action === action)
@@ -76,9 +80,9 @@ export function replay(record: DecisionRecord, { config, asked, people }: Settin
           ),
         ),
     );
-  const [allow, deny] = [side("allow"), side("deny")];
+  const [allow, deny] = [outcomeOf("allow"), outcomeOf("deny")];
   if (allow === false || deny === true) return refused(route.id, []);
-  if (allow === true && deny === false && person !== null && !unknown.some((name) => askForMore.has(name)))
+  if (allow === true && deny === false && person !== null && !unknown.some((name) => followUpCriteria.has(name)))
     return { type: "replayed", routeId: route.id, before, after: true, reasons: [] };
   return { type: "not", why: `it rests on what the record does not hold: ${unknown.join(", ")}` };
 }
@@ -106,9 +110,9 @@ function combined(operator: CompiledConditional["operator"], values: readonly (b
     case "or":
       return anyOf(values);
     case "not":
-      return turned(anyOf(values));
+      return negated(anyOf(values));
     case "nor":
-      return turned(allOf(values));
+      return negated(allOf(values));
   }
 }
 
@@ -118,7 +122,7 @@ function anyOf(values: readonly (boolean | null)[]): boolean | null {
 function allOf(values: readonly (boolean | null)[]): boolean | null {
   return values.includes(false) ? false : values.includes(null) ? null : true;
 }
-function turned(value: boolean | null): boolean | null {
+function negated(value: boolean | null): boolean | null {
   return value === null ? null : !value;
 }
 

@@ -21,26 +21,26 @@ import { type Databroker, type Logger, upTo } from "../../replication/index.ts";
 
 const replaced = "replaced";
 const stopping = "stopping";
-const againMs = 5_000;
+const retryMs = 5_000;
 /** Nodes that were given a configuration at once look for its body one after the other. */
 const spreadMs = 1_000;
 /**
  * Until the body is looked for again, and up to half as much more: where a broker holds it, and where no broker could tell. A refused
  * activation is submitted again after `unknown`.
  */
-const lookAgainMs = { known: 600_000, unknown: 30_000 };
+const recheckMsDefault = { known: 600_000, unknown: 30_000 };
 
-export type Announcing = Readonly<{
+export type AnnouncementDeps = Readonly<{
   node: NodeId;
   logger: Logger;
   databroker: Pick<Databroker, "submit" | "holdsConfiguration">;
-  lookAgainMs?: typeof lookAgainMs;
+  recheckMs?: typeof recheckMsDefault;
 }>;
 
 /** Says it until somebody has taken it, or another one is in force. @returns says that one from now on, and null nothing */
-export function announceConfigurations(who: Announcing): (config: Config | null) => void {
-  const { node: nodeId, logger } = who;
-  const pauseMs = who.lookAgainMs ?? lookAgainMs;
+export function announceConfigurations(deps: AnnouncementDeps): (config: Config | null) => void {
+  const { node: nodeId, logger } = deps;
+  const pauseMs = deps.recheckMs ?? recheckMsDefault;
   let current = new AbortController();
   /** One after the other: the log must not hear of one that is over behind the one that is in force. */
   let last: Promise<void> = Promise.resolve();
@@ -48,13 +48,13 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
   async function announce(config: Config, signal: AbortSignal): Promise<void> {
     if (signal.reason === stopping) return;
     const activation = { type: "activateConfiguration", nodeId, configHash: config.hash } as const;
-    if (!(await recorded(activation, signal))) return;
+    if (!(await submitUntilRecorded(activation, signal))) return;
     await pause(upTo(spreadMs, randomBytes), signal);
     let offered = false;
     // Once also of one that is over already: decisions were made by it.
-    for (let looks = 0; !signal.aborted || (looks === 0 && signal.reason === replaced); looks++) {
-      const held = await who.databroker.holdsConfiguration(config.hash).catch(() => undefined);
-      if (held === false) {
+    for (let checks = 0; !signal.aborted || (checks === 0 && signal.reason === replaced); checks++) {
+      const stored = await deps.databroker.holdsConfiguration(config.hash).catch(() => undefined);
+      if (stored === false) {
         if (offered) {
           const remedy = 'see docs/operations.md, "What a configuration said"';
           logger.warn(
@@ -62,21 +62,21 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
             `the configuration was offered, and its body is not kept: ${remedy}`,
           );
         } else {
-          const body = packed(config);
+          const body = bodyOf(config);
           if (body === null) return;
-          const outcome = await submitted({ ...activation, body }, signal);
+          const outcome = await submit({ ...activation, body }, signal);
           if (outcome === "given up") return;
           offered = true;
           if (outcome === "done") continue; // was it kept?
         }
       }
-      const ms = held === undefined ? pauseMs.unknown : pauseMs.known;
+      const ms = stored === undefined ? pauseMs.unknown : pauseMs.known;
       await pause(ms + upTo(ms / 2, randomBytes), signal);
       offered = false;
     }
   }
 
-  function packed(config: Config): ConfigBody | null {
+  function bodyOf(config: Config): ConfigBody | null {
     try {
       return packConfigBody(canonicalConfig(config));
     } catch (error) {
@@ -94,22 +94,19 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
    * A refusal may pass: the leader takes what a regional broker forwards only while that broker holds a lease.
    * @returns false: the configuration is not in force any more
    */
-  async function recorded(activation: ActivateConfiguration, signal: AbortSignal): Promise<boolean> {
+  async function submitUntilRecorded(activation: ActivateConfiguration, signal: AbortSignal): Promise<boolean> {
     for (;;) {
-      const outcome = await submitted(activation, signal);
+      const outcome = await submit(activation, signal);
       if (outcome !== "refused") return outcome === "done";
       await pause(pauseMs.unknown + upTo(pauseMs.unknown / 2, randomBytes), signal);
       if (signal.aborted) return false;
     }
   }
 
-  async function submitted(
-    command: ActivateConfiguration,
-    signal: AbortSignal,
-  ): Promise<"done" | "refused" | "given up"> {
+  async function submit(command: ActivateConfiguration, signal: AbortSignal): Promise<"done" | "refused" | "given up"> {
     const request = { commandId: parseCommandId(randomUUID()), actor: `service:${nodeId}`, command };
     for (let warned = false; ; warned = true) {
-      const result = await who.databroker
+      const result = await deps.databroker
         .submit(request)
         .catch((error: unknown) => ({ type: "failed", message: String(error) }) as const);
       if (result.type === "done") return "done";
@@ -119,7 +116,7 @@ export function announceConfigurations(who: Announcing): (config: Config | null)
         return "refused";
       }
       if (!warned) logger.warn(facts, "the configuration's activation is not in the log yet");
-      await pause(againMs, signal);
+      await pause(retryMs, signal);
       if (signal.aborted) return "given up";
     }
   }

@@ -1,12 +1,17 @@
 /** Metrics of the audit stream that a process follows, and of the decision records that wait for its sinks. */
 import { Gauge, type Registry } from "prom-client";
-import type { AuditParts } from "../build/audit-parts.ts";
+import type { Recorder, RecordVerifierCounts } from "../../audit/index.ts";
 
-type SinkStats = ReturnType<AuditParts["recorder"]["stats"]>["sinks"][number];
+type SinkStats = ReturnType<Recorder["stats"]>["sinks"][number];
 
 export function registerAuditMetrics(
   registry: Registry,
-  audit: Pick<AuditParts, "verified" | "recorder" | "unreserved">,
+  audit: Readonly<{
+    recorder: Recorder;
+    /** Null: this process does not follow the audit stream. */
+    verified: () => RecordVerifierCounts | null;
+    unreserved: () => number;
+  }>,
 ): void {
   const refused = new Gauge({
     name: "cardea_audit_refused",

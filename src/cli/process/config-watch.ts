@@ -15,43 +15,43 @@ export type ConfigWatch = Readonly<{
 }>;
 
 /** seen: for the first time · changed: since they were seen */
-export type WatchedFiles = "seen" | "changed";
+export type FileChange = "seen" | "changed";
 
 export function watchConfig(
-  options: Readonly<{ everyMs: number; onFiles: (files: WatchedFiles) => Promise<void> }>,
+  options: Readonly<{ everyMs: number; onChange: (files: FileChange) => Promise<void> }>,
 ): ConfigWatch {
   let files: readonly string[] = [];
   /** As they were when somebody was told last. */
-  let told: string | undefined;
-  let last: string | undefined;
+  let reported: string | undefined;
+  let previous: string | undefined;
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
 
-  async function look(): Promise<void> {
-    const asked = files;
-    const now = JSON.stringify(await Promise.all(asked.map(stateOf)));
-    if (stopped || asked !== files) return;
-    const settled = now === last;
-    last = now;
-    if (now === told || !settled || asked.length === 0) return;
-    const what = told === undefined ? "seen" : "changed";
-    told = now;
-    await options.onFiles(what);
+  async function check(): Promise<void> {
+    const checkedFiles = files;
+    const now = JSON.stringify(await Promise.all(checkedFiles.map(fileStateOf)));
+    if (stopped || checkedFiles !== files) return;
+    const settled = now === previous;
+    previous = now;
+    if (now === reported || !settled || checkedFiles.length === 0) return;
+    const change = reported === undefined ? "seen" : "changed";
+    reported = now;
+    await options.onChange(change);
   }
 
-  function next(): void {
+  function scheduleCheck(): void {
     if (stopped) return;
-    timer = setTimeout(() => void look().finally(next), options.everyMs);
+    timer = setTimeout(() => void check().finally(scheduleCheck), options.everyMs);
     timer.unref();
   }
-  next();
+  scheduleCheck();
 
   return {
     watch(others) {
       if (others.length === files.length && others.every((file, i) => file === files[i])) return;
       files = others;
-      told = undefined;
-      last = undefined;
+      reported = undefined;
+      previous = undefined;
     },
     stop() {
       stopped = true;
@@ -61,7 +61,7 @@ export function watchConfig(
 }
 
 /** What a file is, behind whatever links lead to it. */
-async function stateOf(file: string): Promise<string> {
+async function fileStateOf(file: string): Promise<string> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
     return [dev, ino, size, mtimeNs, ctimeNs].join(".");

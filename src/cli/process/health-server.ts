@@ -23,7 +23,7 @@ export async function startHealthServer(options: {
   /** Brings gauges up to date before they are read. */
   collect: () => void;
   /** More in Prometheus' text format, made while it is read. */
-  more: () => Iterable<string> | AsyncIterable<string>;
+  moreMetrics: () => Iterable<string> | AsyncIterable<string>;
   access: Config["metrics"];
 }): Promise<FastifyInstance> {
   const { tls, clientCa, basicAuth } = options.access;
@@ -36,8 +36,10 @@ export async function startHealthServer(options: {
         ? createPlainServer(handler)
         : createTlsServer(
             {
-              ...{ cert: tls.cert, key: tls.key, minVersion: "TLSv1.2" },
-              ...(clientCa === null ? {} : askedOf(clientCa)),
+              cert: tls.cert,
+              key: tls.key,
+              minVersion: "TLSv1.2",
+              ...(clientCa === null ? {} : clientCertificateOptions(clientCa)),
             },
             handler,
           ),
@@ -55,13 +57,15 @@ export async function startHealthServer(options: {
       .send(readiness);
   });
   app.get("/metrics", async (request, reply) => {
-    if (clientCa !== null && !showedCertificate(request))
+    if (clientCa !== null && !hasClientCertificate(request))
       return reply.code(403).type("text/plain").send("a client certificate is required\n");
-    if (basicAuth !== null && !knowsPassword(request, basicAuth))
+    if (basicAuth !== null && !hasPassword(request, basicAuth))
       return reply.code(401).header("www-authenticate", 'Basic realm="metrics"').type("text/plain").send("who asks?\n");
     options.collect();
     const first = await options.registry.metrics();
-    return reply.type(options.registry.contentType).send(Readable.from(inTurns(`${first}\n`, options.more())));
+    return reply
+      .type(options.registry.contentType)
+      .send(Readable.from(yieldBetweenPieces(`${first}\n`, options.moreMetrics())));
   });
   // Each worker has its own, also where they share everything else.
   await app.listen({ host: options.listen.host, port: options.listen.port, exclusive: true });
@@ -69,7 +73,10 @@ export async function startHealthServer(options: {
 }
 
 /** Between two pieces others get their turn: a node with thousands of routes goes on answering while it is scraped. */
-async function* inTurns(first: string, more: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string> {
+async function* yieldBetweenPieces(
+  first: string,
+  more: Iterable<string> | AsyncIterable<string>,
+): AsyncGenerator<string> {
   yield first;
   for await (const piece of more) {
     yield piece;
@@ -78,15 +85,15 @@ async function* inTurns(first: string, more: Iterable<string> | AsyncIterable<st
 }
 
 /** A resumed session would bring back the verdict of another time: of a certificate that has run out since, for one. */
-function askedOf(clientCa: string) {
+function clientCertificateOptions(clientCa: string) {
   return { ca: clientCa, requestCert: true, rejectUnauthorized: false, secureOptions: constants.SSL_OP_NO_TICKET };
 }
 
-function showedCertificate({ raw }: FastifyRequest): boolean {
+function hasClientCertificate({ raw }: FastifyRequest): boolean {
   return raw.socket instanceof TLSSocket && raw.socket.authorized && raw.socket.getPeerX509Certificate() !== undefined;
 }
 
-function knowsPassword({ headers }: FastifyRequest, expected: string): boolean {
+function hasPassword({ headers }: FastifyRequest, expected: string): boolean {
   const given = /^Basic +([A-Za-z0-9+/_-]+=*)$/i.exec(headers.authorization ?? "")?.[1] ?? "";
   const digest = (text: string | Buffer): Buffer => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(Buffer.from(given, "base64")), digest(expected));

@@ -14,26 +14,26 @@ import { runInNewContext } from "node:vm";
 /** A heap may grow by this, or by a quarter of what it has if that is more: a share alone is too little for a small heap. */
 const growthBytes = 24 * 1024 * 1024;
 const growthPercentMin = 25;
-const lookEveryMs = 1_000;
+const adjustEveryMs = 1_000;
 
-export function giveBackSpareMemory(): void {
+export function tuneHeap(): void {
   setFlagsFromString("--expose-gc");
   const collect: unknown = runInNewContext("globalThis.gc");
   setFlagsFromString("--no-expose-gc");
   let percent = 0;
   const setGrowth = (): void => {
-    const wanted = growthPercentOf(oldBytes());
+    const wanted = growthPercentOf(oldGenerationBytes());
     if (wanted === percent) return;
     percent = wanted;
     setFlagsFromString(`--heap-growing-percent=${percent}`);
   };
   setGrowth();
-  setInterval(setGrowth, lookEveryMs).unref();
+  setInterval(setGrowth, adjustEveryMs).unref();
   if (typeof collect === "function") collect({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
 /** What the old part of the heap holds, whatever of it is garbage by now. */
-function oldBytes(): number {
+function oldGenerationBytes(): number {
   return getHeapSpaceStatistics()
     .filter(({ space_name: name }) => !name.startsWith("new_"))
     .reduce((sum, { space_used_size: bytes }) => sum + bytes, 0);

@@ -21,7 +21,7 @@ type Entry<Line> = { startedAt: number; omitted: number; last: Line | null };
 /** Fields that make a line one of a cause. */
 const causeFields = ["err", "error", "code", "why"] as const;
 /** Fields that differ from line to line of one cause. */
-const passing: ReadonlySet<string> = new Set(
+const variableFields: ReadonlySet<string> = new Set(
   "err requestId sessionId userId commandId peer ip host path url version trace span at time".split(" "),
 );
 
@@ -31,7 +31,7 @@ export function causeKeyOf(level: number, fields: unknown, message: string): str
   const named: Fields = fields instanceof Error ? { err: fields } : (fields as Fields);
   if (!causeFields.some((name) => named[name] !== undefined && named[name] !== null)) return undefined;
   const texts = Object.entries(named).flatMap(([name, value]) =>
-    typeof value === "string" && !passing.has(name) ? [`${name}=${value}`] : [],
+    typeof value === "string" && !variableFields.has(name) ? [`${name}=${value}`] : [],
   );
   const key = [String(level), message, causeOf(named["err"]), ...texts].join("|");
   return key

@@ -59,7 +59,7 @@ export function createLogger(
             method.apply(this, omitted === 0 ? args : [{ ...more, omitted }, String(message)]);
           };
           const omitted = throttle.admit(key, write, performance.now());
-          if (omitted === undefined) output.countLeftOut();
+          if (omitted === undefined) output.countThrottled();
           else write(omitted);
         },
       },

@@ -10,34 +10,34 @@ import type { Worker } from "node:cluster";
 
 /** Of node:cluster, in both directions. */
 const command = "NODE_CLUSTER";
-type Word = Readonly<{ cmd?: unknown; act?: unknown; seq?: unknown; ack?: unknown }>;
+type ClusterMessage = Readonly<{ cmd?: unknown; act?: unknown; seq?: unknown; ack?: unknown }>;
 
 /** How often it is looked whether all that a worker said before it ended has been read. */
-const lookEveryMs = 10;
+const pollMs = 10;
 
 /** @param others whether another worker listens: then the connections are theirs */
-export function takeBackHanded(worker: Worker, others: () => boolean): void {
+export function reassignOrphanedConnections(worker: Worker, others: () => boolean): void {
   const child = worker.process;
-  const handed = new Set<unknown>();
+  const unacknowledged = new Set<unknown>();
   const send = child.send.bind(child) as (...said: unknown[]) => boolean;
   child.send = (...said: unknown[]): boolean => {
-    const { cmd, act, seq } = said[0] as Word;
-    if (cmd === command && act === "newconn") handed.add(seq);
+    const { cmd, act, seq } = said[0] as ClusterMessage;
+    if (cmd === command && act === "newconn") unacknowledged.add(seq);
     return send(...said);
   };
-  child.on("internalMessage", ({ cmd, ack }: Word) => {
-    if (cmd === command) handed.delete(ack);
+  child.on("internalMessage", ({ cmd, ack }: ClusterMessage) => {
+    if (cmd === command) unacknowledged.delete(ack);
   });
   let ended = false;
   child.once("disconnect", () => {
     ended = true;
     const accepted = !others(); // it is closed then
-    for (const ack of handed) child.emit("internalMessage", { cmd: command, ack, accepted });
+    for (const ack of unacknowledged) child.emit("internalMessage", { cmd: command, ack, accepted });
   });
   // A channel on which the worker owes a word ends without a `disconnect`, and node:cluster may go on counting the worker in.
-  const look = (): void => {
-    if (child.connected) setTimeout(look, lookEveryMs);
+  const waitForChannel = (): void => {
+    if (child.connected) setTimeout(waitForChannel, pollMs);
     else setImmediate(() => ended || child.emit("disconnect"));
   };
-  child.once("exit", look);
+  child.once("exit", waitForChannel);
 }

@@ -1,31 +1,38 @@
 /** Metrics of the refresh duty, of the broker that leads: results by client, sessions in grace, and the age of what providers said. */
 import { Counter, Gauge, type Registry } from "prom-client";
 import { type RefreshMemory, refreshResults } from "../../auth/index.ts";
-import type { Idps } from "../build/auth-parts.ts";
 
-export function registerRefreshCounts(registry: Registry, memory: RefreshMemory, idps: () => Idps): void {
+export function registerRefreshCounts(
+  registry: Registry,
+  memory: RefreshMemory,
+  clientIdOf: (idpId: string) => string,
+): void {
   const registers = [registry];
   new Counter({
-    ...{ name: "cardea_session_refreshes_total", registers, labelNames: ["client", "result"] },
+    name: "cardea_session_refreshes_total",
+    registers,
+    labelNames: ["client", "result"],
     help: "Refreshes of sessions at the identity provider, by its client and by what became of them",
     collect() {
       this.reset();
-      const { clients } = idps();
       for (const [idpId, counts] of memory.counts) {
-        const client = clients.get(idpId)?.clientId ?? idpId;
+        const client = clientIdOf(idpId);
         for (const result of refreshResults) this.inc({ client, result }, counts[result]);
       }
     },
   });
   new Gauge({
-    ...{ name: "cardea_sessions_in_refresh_grace", registers },
+    name: "cardea_sessions_in_refresh_grace",
+    registers,
     help: "Sessions that continue although the outcome of their last refresh is unknown",
     collect() {
       this.set(memory.inGrace.size);
     },
   });
   new Gauge({
-    ...{ name: "cardea_membership_age_seconds", registers, labelNames: ["stat"] },
+    name: "cardea_membership_age_seconds",
+    registers,
+    labelNames: ["stat"],
     help: "How long ago the identity provider last vouched for the claims and groups of live sessions, in the last whole pass",
     collect() {
       this.set({ stat: "oldest" }, memory.ages.oldestS);

@@ -5,65 +5,67 @@
  * running process cannot change keeps its old value and is named. One at a time; what comes meanwhile is one more after it.
  */
 import { Counter, Gauge, type Registry } from "prom-client";
-import { type Config, formatProblem, reloadConfig } from "../../config/index.ts";
+import { type Config, formatProblem, type Problem, reloadConfig } from "../../config/index.ts";
 import type { Logger } from "../../replication/index.ts";
-import type { Loaded, Reading } from "../build/load.ts";
-import { type WatchedFiles, watchConfig } from "./config-watch.ts";
+import { type FileChange, watchConfig } from "./config-watch.ts";
 
-export type Reloadable = Readonly<{
+/** A configuration with what a reader has compiled of it. */
+type WithConfig = Readonly<{ config: Config }>;
+
+export type Reloadable<Loaded extends WithConfig> = Readonly<{
   config: () => Config;
   registry: Registry;
   /** @throws and the one before stays in force */
   activate(loaded: Loaded): Promise<void>;
 }>;
 
-const lookEveryMs = 1_000;
+const checkEveryMs = 1_000;
 
-const causes: Readonly<Record<WatchedFiles, string>> = {
+const causes: Readonly<Record<FileChange, string>> = {
   seen: "a file may have changed since it was read",
   changed: "a file has changed",
 };
 
 /** @returns ends it */
-export function startReloading(
+export function startReloading<Loaded extends WithConfig>(
   process: Readonly<{
     on(signal: "SIGHUP", listener: () => void): unknown;
     off(signal: "SIGHUP", l: () => void): unknown;
   }>,
   parts: Readonly<{
-    read: () => Reading;
+    read: () => Readonly<{ loaded: Loaded | undefined; problems: readonly Problem[]; files: readonly string[] }>;
     files: readonly string[];
-    hot: boolean;
-    services: Reloadable;
+    watchesFiles: boolean;
+    services: Reloadable<Loaded>;
     logger: Logger;
   }>,
 ): () => Promise<void> {
   const { services, logger } = parts;
   const metrics = configMetrics(services);
   let stopped = false;
-  let wanted = 0;
+  let requested = 0;
   let reloading: Promise<void> | undefined;
-  const watch = watchConfig({ everyMs: lookEveryMs, onFiles: (files) => reload(causes[files]) });
-  if (parts.hot) watch.watch(parts.files);
+  const watch = watchConfig({ everyMs: checkEveryMs, onChange: (files) => reload(causes[files]) });
+  if (parts.watchesFiles) watch.watch(parts.files);
 
   function reload(cause: string): Promise<void> {
-    wanted++;
-    reloading ??= all(cause).finally(() => {
+    requested++;
+    reloading ??= reloadPending(cause).finally(() => {
       reloading = undefined;
     });
     return reloading;
   }
 
-  async function all(cause: string): Promise<void> {
-    while (wanted > 0 && !stopped) {
-      wanted = 0;
-      await one(cause).catch((error: unknown) => refuse(cause, [String(error)]));
+  async function reloadPending(cause: string): Promise<void> {
+    while (requested > 0 && !stopped) {
+      requested = 0;
+      await reloadOnce(cause).catch((error: unknown) => refuse(cause, [String(error)]));
     }
   }
 
-  async function one(cause: string): Promise<void> {
+  async function reloadOnce(cause: string): Promise<void> {
     const { loaded, problems, files } = parts.read();
-    if (parts.hot) watch.watch(files);
+    if (parts.watchesFiles) watch.watch(files);
     const lines = problems.map(formatProblem);
     if (loaded === undefined) {
       refuse(cause, lines);
@@ -101,7 +103,7 @@ export function startReloading(
   };
 }
 
-function configMetrics({ config, registry }: Reloadable) {
+function configMetrics({ config, registry }: Omit<Reloadable<never>, "activate">) {
   const registers = [registry];
   let generation = 1;
   new Gauge({

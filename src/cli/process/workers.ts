@@ -13,21 +13,20 @@ import type { Config } from "../../config/index.ts";
 import type { Logger } from "../../replication/index.ts";
 import { CannotError } from "../terminal/command.ts";
 import { startHealthServer } from "./health-server.ts";
-import { mergeMetrics } from "./merged-metrics.ts";
-import { takeBackHanded } from "./orphaned-connections.ts";
+import { reassignOrphanedConnections } from "./orphaned-connections.ts";
 import { commonShare, type Readiness } from "./readiness.ts";
 import type { Share } from "./worker-shares.ts";
 
-const variable = "CARDEA_WORKER";
-const againMsMin = 500;
-const againMsMax = 30_000;
+const environmentVariable = "CARDEA_WORKER";
+const restartMsMin = 500;
+const restartMsMax = 30_000;
 /** One that ran for so long begins anew with short pauses. */
-const soonMs = 60_000;
-const askMsMax = 5_000;
+const stableAfterMs = 60_000;
+const requestMsMax = 5_000;
 
 /** Which worker this process is. */
-export function ownShare(env: Readonly<Record<string, string | undefined>>): Share | undefined {
-  const text = env[variable];
+export function workerShareOf(env: Readonly<Record<string, string | undefined>>): Share | undefined {
+  const text = env[environmentVariable];
   return cluster.isWorker && text !== undefined ? (JSON.parse(text) as Share) : undefined;
 }
 
@@ -36,12 +35,12 @@ export function newShare(index: number): Share {
 }
 
 /** Tells the process that looks after us where our health is asked for. */
-export function tellHealth(port: number | null): void {
+export function reportHealthPort(port: number | null): void {
   process.send?.({ health: port });
 }
 
 /** To be called at the end of a worker: what connects it with the others keeps it from ending. */
-export function leaveWorkers(): void {
+export function disconnectWorker(): void {
   cluster.worker?.disconnect();
 }
 
@@ -51,7 +50,7 @@ type Member = { readonly label: string; readonly share: Share; port: number | nu
 export type Workers = Readonly<{
   /** Settles when no worker has ever been ready and one has ended. */
   failed: Promise<CannotError>;
-  hangUp(): void;
+  reload(): void;
   /** Not ready any more; settles when every worker has ended. */
   stop(): Promise<void>;
 }>;
@@ -59,14 +58,14 @@ export type Workers = Readonly<{
 /** @param beside the databroker beside them, where there is one, and where its health is asked for */
 export async function startWorkers(
   config: Config,
-  parts: Readonly<{ logger: Logger; beside: Readonly<{ share: Share; port: number | null }> | null }>,
+  parts: Readonly<{ logger: Logger; databroker: Readonly<{ share: Share; port: number | null }> | null }>,
 ): Promise<Workers> {
   const { logger } = parts;
   const failed = Promise.withResolvers<CannotError>();
   const members: Member[] =
-    parts.beside === null
+    parts.databroker === null
       ? []
-      : [{ label: "databroker", share: parts.beside.share, port: parts.beside.port, up: true }];
+      : [{ label: "databroker", share: parts.databroker.share, port: parts.databroker.port, up: true }];
   const running = new Map<Worker, Promise<unknown>>();
   const listening = new WeakSet<Worker>();
   let stopping = false;
@@ -75,9 +74,11 @@ export async function startWorkers(
 
   function start(member: Member, pauseMs: number): void {
     const startedAt = performance.now();
-    const worker = cluster.fork({ [variable]: JSON.stringify(member.share) });
+    const worker = cluster.fork({ [environmentVariable]: JSON.stringify(member.share) });
     worker.once("listening", () => listening.add(worker));
-    takeBackHanded(worker, () => [...running.keys()].some((each) => each.isConnected() && listening.has(each)));
+    reassignOrphanedConnections(worker, () =>
+      [...running.keys()].some((each) => each.isConnected() && listening.has(each)),
+    );
     worker.on("error", (error) => {
       if (worker.process.pid === undefined) throw error; // it could not be started
       // It has just ended, and is not known to have: its `exit` follows.
@@ -100,10 +101,10 @@ export async function startWorkers(
           failed.resolve(new CannotError(`worker ${member.share.index} ended with ${code ?? signal} before it served`));
           return;
         }
-        const next = performance.now() - startedAt > soonMs ? againMsMin : pauseMs;
+        const next = performance.now() - startedAt > stableAfterMs ? restartMsMin : pauseMs;
         logger.error({ ...facts, againInMs: next }, "a worker has ended; it is started again");
         void delay(next, undefined, { ref: false }).then(() => {
-          if (!stopping) start(member, Math.min(next * 2, againMsMax));
+          if (!stopping) start(member, Math.min(next * 2, restartMsMax));
         });
       });
     });
@@ -113,14 +114,14 @@ export async function startWorkers(
   for (let index = 1; index <= config.workers; index++) {
     const member: Member = { label: String(index), share: newShare(index), port: null, up: false };
     members.push(member);
-    start(member, againMsMin);
+    start(member, restartMsMin);
   }
 
-  async function ask({ share, port }: Member, path: string): Promise<Response> {
+  async function requestFrom({ share, port }: Member, path: string): Promise<Response> {
     const authorization = `Basic ${Buffer.from(share.access).toString("base64")}`;
     return fetch(`http://127.0.0.1:${port}${path}`, {
       headers: { authorization },
-      signal: AbortSignal.timeout(askMsMax),
+      signal: AbortSignal.timeout(requestMsMax),
     });
   }
 
@@ -131,7 +132,7 @@ export async function startWorkers(
     const answers = await Promise.all(
       up.map(async (member): Promise<Readiness> => {
         try {
-          const answer = (await (await ask(member, "/readyz")).json()) as Readiness;
+          const answer = (await (await requestFrom(member, "/readyz")).json()) as Readiness;
           return { ...answer, reasons: answer.reasons.map((reason) => `${member.label}: ${reason}`) };
         } catch {
           return { ready: false, reasons: [`${member.label}: does not answer`] };
@@ -153,7 +154,7 @@ export async function startWorkers(
       members
         .filter(({ up }) => up)
         .map(async (member) => {
-          const text = await ask(member, "/metrics")
+          const text = await requestFrom(member, "/metrics")
             .then((answer) => answer.text())
             .catch(() => "");
           return [member.label, text] as const;
@@ -167,9 +168,12 @@ export async function startWorkers(
     config.metricsAddress === null
       ? null
       : await startHealthServer({
-          ...{ listen: config.metricsAddress, registry: new Registry(), readiness, access: config.metrics },
+          listen: config.metricsAddress,
+          registry: new Registry(),
+          readiness,
+          access: config.metrics,
           collect: () => undefined,
-          more: metrics,
+          moreMetrics: metrics,
         });
 
   function signal(name: NodeJS.Signals): void {
@@ -178,7 +182,7 @@ export async function startWorkers(
 
   return {
     failed: failed.promise,
-    hangUp: () => signal("SIGHUP"),
+    reload: () => signal("SIGHUP"),
     async stop() {
       stopping = true;
       signal("SIGTERM");
@@ -186,4 +190,32 @@ export async function startWorkers(
       await health?.close();
     },
   };
+}
+
+/**
+ * Joins metrics in Prometheus' text format. Each sample gets the label `worker`.
+ * @param texts by the value of that label
+ */
+export function mergeMetrics(texts: ReadonlyMap<string, string>): string {
+  /** Lines of HELP and TYPE, then samples. */
+  const families = new Map<string, { head: string[]; samples: string[] }>();
+  for (const [worker, text] of texts) {
+    let family = { head: [] as string[], samples: [] as string[] };
+    for (const line of text.split("\n")) {
+      const [, about, name = ""] = /^# (HELP|TYPE) (\S+)/.exec(line) ?? [];
+      if (about !== undefined) {
+        family = families.get(name) ?? { head: [], samples: [] };
+        families.set(name, family);
+        if (!family.head.includes(line)) family.head.push(line);
+      } else if (line !== "" && !line.startsWith("#")) {
+        family.samples.push(labelled(line, worker));
+      }
+    }
+  }
+  return [...families.values()].map(({ head, samples }) => `${[...head, ...samples].join("\n")}\n`).join("");
+}
+
+function labelled(sample: string, worker: string): string {
+  const [, name = "", labels, rest = ""] = /^([^\s{]+)(?:\{(.*)\})?( .*)$/.exec(sample) ?? [];
+  return `${name}{worker="${worker}"${labels === undefined || labels === "" ? "" : `,${labels}`}}${rest}`;
 }

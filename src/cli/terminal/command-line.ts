@@ -22,11 +22,11 @@ export async function runCommandLine(
     terminal.out(`cardea ${version}, node ${process.version}\n`);
     return 0;
   }
-  const command = find(args, commands);
+  const command = findCommand(args, commands);
   if (command === undefined) {
     const family = commands.filter((c) => c.name.startsWith(`${first} `));
     if (family.length > 0 && args.length === 2 && (args[1] === "--help" || args[1] === "-h")) {
-      terminal.out(`${listOf(family)}\n\nEach has --help.\n${common}`);
+      terminal.out(`${listOf(family)}\n\nEach has --help.\n${commonOptions}`);
       return 0;
     }
     terminal.err(await unknownCommand(args, commands));
@@ -34,7 +34,7 @@ export async function runCommandLine(
   }
   const rest = args.slice(command.name.split(" ").length);
   if (rest.includes("--help") || rest.includes("-h")) {
-    const options = asking.includes(command.name.split(" ")[0] ?? "") ? common : exitCodes;
+    const options = operatorFamilies.includes(command.name.split(" ")[0] ?? "") ? commonOptions : exitCodes;
     terminal.out(`cardea ${command.name} ${command.usage}\n\n${command.summary}\n\n${command.help}\n\n${options}`);
     return 0;
   }
@@ -82,7 +82,7 @@ async function unknownCommand(args: readonly string[], commands: readonly Comman
   const near = await nearest(first, [...new Set(commands.map((c) => c.name.split(" ")[0] ?? ""))]);
   const said = `cardea: there is no command ${JSON.stringify(first)}`;
   if (near === undefined) return `${said}; see cardea --help\n`;
-  const whole = find([near, ...args.slice(1)], commands);
+  const whole = findCommand([near, ...args.slice(1)], commands);
   return `${said}; did you mean cardea ${whole?.name ?? near}?\n`;
 }
 
@@ -98,22 +98,22 @@ function listNames(family: readonly Command[]): string {
   return family.map((c) => c.name).join(", ");
 }
 
-function find(args: readonly string[], commands: readonly Command[]): Command | undefined {
+function findCommand(args: readonly string[], commands: readonly Command[]): Command | undefined {
   const named = commands.filter((command) => command.name.split(" ").every((word, i) => args[i] === word));
   return named.sort((a, b) => b.name.length - a.name.length)[0];
 }
 
 /** The commands that ask a server, and so take the options that say which. */
-const asking = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
+const operatorFamilies = ["sessions", "users", "groups", "cluster", "receipt", "audit", "snapshot"];
 
 const exitCodes =
   "Exit codes: 0 done, 1 the thing asked about is wrong or incomplete, 2 wrong use, 3 could not be done.\n";
-const common = `Common options: --json prints JSON; -c FILE takes server and right from a configuration; --url URL or CARDEA_URL with CARDEA_TOKEN
+const commonOptions = `Common options: --json prints JSON; -c FILE takes server and right from a configuration; --url URL or CARDEA_URL with CARDEA_TOKEN
 names them; otherwise the data folder of cardea dev (--data-dir, default ./data) does.
 ${exitCodes}`;
 
 function overview(commands: readonly Command[]): string {
-  return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach has --help.\n${common}`;
+  return `Cardea ${version}: an identity-aware access proxy\n\n${listOf(commands)}\n\nEach has --help.\n${commonOptions}`;
 }
 
 function listOf(commands: readonly Command[]): string {

@@ -25,7 +25,7 @@ export type Output = Readonly<{
   writeAll(bytes: Uint8Array): Promise<void>;
   stats(): OutputStats;
   /** A line was left out on purpose, because its cause was logged within the minute. */
-  countLeftOut(): void;
+  countThrottled(): void;
   /** Writes what is queued, for two seconds at most. Later lines are dropped. */
   close(): Promise<void>;
   /** Writes what is queued without returning to the event loop: for the exit of the process. Blocks for 250 ms at most. */
@@ -190,7 +190,7 @@ export function openOutput(options: {
       });
     },
     stats: () => ({ queuedBytes: queuedBytes(), droppedLines, leftOutLines, failure }),
-    countLeftOut() {
+    countThrottled() {
       leftOutLines++;
     },
     async close() {

@@ -41,7 +41,11 @@ export function statementText(statement: ReceiptStatement, kid: string): string 
     return `  ${printable(`${type}: ${count} ${kind}${count === 1 ? "" : "s"}: ${some}${count > 3 ? ", …" : ""}`)}\n`;
   });
   const rows = statement.nodes.map((n) => [
-    ...[n.node, n.region, n.role, n.status, n.enforced === null ? "" : (n.enforced.split(".")[1] ?? "")],
+    n.node,
+    n.region,
+    n.role,
+    n.status,
+    n.enforced === null ? "" : (n.enforced.split(".")[1] ?? ""),
     [
       n.reason,
       n.status === "unconfirmed" ? `${isLostHistory(n) ? "possibly leased until" : "fenced at"} ${n.fencedAt}` : "",
@@ -72,11 +76,11 @@ export function receiptText(receipt: Receipt, promise?: string): string {
   // Of a change that is not in the log, no node is asked.
   const none = receipt.status === "lost" ? "" : "no enforcement node holds a lease\n";
   const nodes = receipt.nodes.length === 0 ? none : table(["NODE", "REGION", "ROLE", "STATUS", ""], rows);
-  return `${nodes}${verdict(receipt, promise)}\n${askAgain(receipt)}`;
+  return `${nodes}${formatVerdict(receipt, promise)}\n${retryHint(receipt)}`;
 }
 
 /** How to ask again for a receipt that is not complete; nothing for any other. */
-function askAgain({ status, wait, link, commandId, completeInMs }: Receipt): string {
+function retryHint({ status, wait, link, commandId, completeInMs }: Receipt): string {
   const target = link === null ? commandId : formatLink(link);
   if (status !== "incomplete" || target === null) return "";
   const timeoutS = Math.min(3_600, Math.max(10, Math.ceil(completeInMs / 1_000) + 5));
@@ -84,7 +88,7 @@ function askAgain({ status, wait, link, commandId, completeInMs }: Receipt): str
 }
 
 /** @param promise what it means that this change is complete */
-export function verdict(receipt: Receipt, promise?: string): string {
+export function formatVerdict(receipt: Receipt, promise?: string): string {
   const at = receipt.link === null ? "" : ` at position ${receipt.link.position}, epoch ${receipt.link.epoch}`;
   if (receipt.status === "lost") return `lost: this link is not in the log${at}`;
   const where = receipt.wait === "region" && receipt.region !== null ? ` in region ${printable(receipt.region)}` : "";

@@ -5,13 +5,13 @@ import type { Readable } from "node:stream";
 import { UsageError } from "./command.ts";
 
 /** A value, or why it is none; `at` says where it stood. */
-export type Read = Readonly<{ at: string; value: unknown } | { at: string; problem: string }>;
+export type ReadValue = Readonly<{ at: string; value: unknown } | { at: string; problem: string }>;
 
 /** One text of several lines is kept whole only up to here. */
 const wholeCharsMax = 16 * 1024 * 1024;
 
 /** One value a line. @throws UsageError when it cannot be read */
-export async function* readLines(input: Readable, name: string): AsyncGenerator<Read> {
+export async function* readLines(input: Readable, name: string): AsyncGenerator<ReadValue> {
   let line = 0;
   try {
     for await (const text of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
@@ -26,7 +26,7 @@ export async function* readLines(input: Readable, name: string): AsyncGenerator<
 }
 
 /** @throws UsageError when the file cannot be read */
-export async function* readValues(path: string): AsyncGenerator<Read> {
+export async function* readValues(path: string): AsyncGenerator<ReadValue> {
   const name = path === "-" ? "standard input" : path;
   let whole = "";
   let line = 0;
@@ -54,14 +54,14 @@ export async function* readValues(path: string): AsyncGenerator<Read> {
   else yield* linesOf(whole, name);
 }
 
-function* each(value: unknown, at: string): Generator<Read> {
+function* each(value: unknown, at: string): Generator<ReadValue> {
   if (!Array.isArray(value)) yield { at, value };
   else
     for (const [index, item] of (value as readonly unknown[]).entries()) yield { at: `${at}[${index}]`, value: item };
 }
 
 /** The first line was no JSON, and all of it is none either: each line by itself. */
-function* linesOf(whole: string, name: string): Generator<Read> {
+function* linesOf(whole: string, name: string): Generator<ReadValue> {
   for (const [index, text] of whole.split("\n").entries()) {
     if (text.trim() === "") continue;
     const value = parse(text);

@@ -26,7 +26,7 @@ export async function signInByBrowser(
   const server = createServer((req, res) => {
     const { pathname, searchParams } = new URL(req.url ?? "/", "http://127.0.0.1");
     const token = searchParams.get("pomerium_jwt") ?? "";
-    const ours = req.method === "GET" && pathname === "/" && same(searchParams.get("state") ?? "", state);
+    const ours = req.method === "GET" && pathname === "/" && isSame(searchParams.get("state") ?? "", state);
     res.writeHead(ours && isToken(token) ? 200 : 404, {
       "content-type": "text/plain; charset=utf-8",
       "cache-control": "no-store",
@@ -72,7 +72,7 @@ async function signInUrl(proxy: URL, redirectUri: string, tls: ProxyTls): Promis
   return url.href;
 }
 
-function same(given: string, expected: string): boolean {
+function isSame(given: string, expected: string): boolean {
   const [a, b] = [Buffer.from(given), Buffer.from(expected)];
   return a.length === b.length && timingSafeEqual(a, b);
 }

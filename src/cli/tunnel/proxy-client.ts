@@ -43,15 +43,15 @@ export function readTls(parsed: Parsed): ProxyTls {
 
 const lookup: LookupFunction = createLocalLookup({});
 const headBytesMax = 65_536;
-const answerMsMax = 30_000;
+const responseMsMax = 30_000;
 
 /** unauthenticated: sign in, and try again · refused: signed in, and may not · unavailable: later · other: neither of these */
-export type Refusal = Readonly<{ why: "unauthenticated" | "refused" | "unavailable" | "other"; status: number }>;
-export type Opened =
+export type TunnelRefusal = Readonly<{ why: "unauthenticated" | "refused" | "unavailable" | "other"; status: number }>;
+export type TunnelResult =
   | Readonly<{ type: "open"; socket: Socket; head: Buffer }>
-  | (Refusal & Readonly<{ type: "refusal" }>);
+  | (TunnelRefusal & Readonly<{ type: "refusal" }>);
 
-export type Opening = Readonly<{
+export type TunnelRequest = Readonly<{
   kind: "tcp" | "udp";
   proxy: URL;
   target: string;
@@ -60,7 +60,7 @@ export type Opening = Readonly<{
 }>;
 
 /** @throws CannotError when the proxy does not answer */
-export async function openTunnel(opening: Opening): Promise<Opened> {
+export async function openTunnel(opening: TunnelRequest): Promise<TunnelResult> {
   const socket = connectTo(opening.proxy, opening.tls);
   try {
     socket.write(headOf(opening), "latin1");
@@ -76,12 +76,12 @@ export async function openTunnel(opening: Opening): Promise<Opened> {
   }
 }
 
-function whyOf(status: number): Refusal["why"] {
+function whyOf(status: number): TunnelRefusal["why"] {
   if (status === 401 || [301, 302, 303, 307, 308].includes(status)) return "unauthenticated";
   return status === 403 ? "refused" : status === 503 ? "unavailable" : "other";
 }
 
-function headOf({ kind, target, token }: Opening): string {
+function headOf({ kind, target, token }: TunnelRequest): string {
   const lines = ["User-Agent: cardea", ...(token === undefined ? [] : [`Authorization: Pomerium ${token}`])];
   if (kind === "tcp") return [`CONNECT ${target} HTTP/1.1`, `Host: ${target}`, ...lines, "\r\n"].join("\r\n");
   const at = target.lastIndexOf(":");
@@ -116,7 +116,7 @@ function connectTo(proxy: URL, tls: ProxyTls): Socket {
 /** Reads up to the end of the answer's head, and leaves the socket paused. */
 function readHead(socket: Socket): Promise<Readonly<{ status: number; rest: Buffer }>> {
   return new Promise((resolve, reject) => {
-    let seen = Buffer.alloc(0);
+    let received = Buffer.alloc(0);
     const done = (): void => {
       socket.setTimeout(0);
       socket.off("data", onData);
@@ -131,23 +131,23 @@ function readHead(socket: Socket): Promise<Readonly<{ status: number; rest: Buff
       reject(error);
     };
     const onData = (chunk: Buffer): void => {
-      seen = Buffer.concat([seen, chunk]);
-      const end = seen.indexOf("\r\n\r\n");
+      received = Buffer.concat([received, chunk]);
+      const end = received.indexOf("\r\n\r\n");
       if (end < 0) {
-        if (seen.length > headBytesMax) fail(new Error("its answer is too long"));
+        if (received.length > headBytesMax) fail(new Error("its answer is too long"));
         return;
       }
-      const status = /^HTTP\/1\.[01] ([1-5]\d\d)(?: |\r)/.exec(seen.subarray(0, end + 2).toString("latin1"))?.[1];
+      const status = /^HTTP\/1\.[01] ([1-5]\d\d)(?: |\r)/.exec(received.subarray(0, end + 2).toString("latin1"))?.[1];
       if (status === undefined) fail(new Error("it does not answer in HTTP/1.1"));
       else {
         done();
-        resolve({ status: Number(status), rest: seen.subarray(end + 4) });
+        resolve({ status: Number(status), rest: received.subarray(end + 4) });
       }
     };
     const onError = (error: Error): void => fail(error);
     const onClose = (): void => fail(new Error("it closed the connection"));
-    const onTimeout = (): void => fail(new Error(`it did not answer within ${answerMsMax / 1_000} s`));
-    socket.setTimeout(answerMsMax);
+    const onTimeout = (): void => fail(new Error(`it did not answer within ${responseMsMax / 1_000} s`));
+    socket.setTimeout(responseMsMax);
     socket.on("data", onData);
     socket.on("error", onError);
     socket.on("close", onClose);
@@ -157,20 +157,20 @@ function readHead(socket: Socket): Promise<Readonly<{ status: number; rest: Buff
 
 /** A small answer of the proxy's own endpoints. @throws CannotError */
 export function fetchText(url: URL, tls: ProxyTls): Promise<Readonly<{ status: number; text: string }>> {
-  return fetchAnswer(url, { tls, headers: { accept: "*/*", "user-agent": "cardea" } });
+  return fetchResponse(url, { tls, headers: { accept: "*/*", "user-agent": "cardea" } });
 }
 
-export type Fetched = Readonly<{ status: number; text: string; headers: IncomingHttpHeaders }>;
+export type ProxyResponse = Readonly<{ status: number; text: string; headers: IncomingHttpHeaders }>;
 
 /** @throws CannotError */
-export function fetchAnswer(
+export function fetchResponse(
   url: URL,
   {
     tls,
     headers,
     bytesMax = headBytesMax,
   }: Readonly<{ tls: ProxyTls; headers: Readonly<Record<string, string>>; bytesMax?: number }>,
-): Promise<Fetched> {
+): Promise<ProxyResponse> {
   return new Promise((resolve, reject) => {
     const cannot = (cause: Error): void =>
       reject(new CannotError(`${url.origin} does not answer: ${cause.message}`, { cause }));

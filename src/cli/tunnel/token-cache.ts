@@ -12,13 +12,13 @@ import { join } from "node:path";
 import type { Terminal } from "../terminal/command.ts";
 
 /** A token, and the proxy at which it was issued. */
-export type HeldToken = Readonly<{ token: string; issuedAt: URL }>;
+export type CachedToken = Readonly<{ token: string; issuedAt: URL }>;
 
 export type TokenCache = Readonly<{
   /** The token of a sign-in at this very proxy. */
   load(proxy: URL): Promise<string | undefined>;
   /** The same, or that of another host of the installation whose sign-in serves this one. */
-  loadForTunnel(proxy: URL): Promise<HeldToken | undefined>;
+  loadForTunnel(proxy: URL): Promise<CachedToken | undefined>;
   /** @param serves origins of the other proxies for whose tunnels the token is good; `*` in a host stands for any characters */
   store(proxy: URL, token: string, serves: readonly string[]): Promise<void>;
   forget(proxy: URL): Promise<void>;
@@ -36,7 +36,7 @@ export function openTokenCache(env: Terminal["env"], nowMs: () => number): Token
   const servesFileOf = (proxy: URL): string => join(folder, `${nameOf(proxy)}.json`);
   async function load(proxy: URL): Promise<string | undefined> {
     const token = await readFile(fileOf(proxy), "utf8").catch(() => undefined);
-    return token === undefined || isOver(token, nowMs()) ? undefined : token;
+    return token === undefined || hasExpired(token, nowMs()) ? undefined : token;
   }
   async function write(path: string, text: string): Promise<void> {
     const part = `${path}.${process.pid}`;
@@ -95,7 +95,7 @@ function matches(pattern: string, origin: string): boolean {
 }
 
 /** Text that is no token counts as expired. */
-function isOver(token: string, nowMs: number): boolean {
+function hasExpired(token: string, nowMs: number): boolean {
   if (!isToken(token)) return true;
   try {
     const claims: unknown = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8"));

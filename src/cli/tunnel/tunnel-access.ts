@@ -14,13 +14,13 @@ import { CannotError, type Terminal, UsageError } from "../terminal/command.ts";
 import { signInByBrowser } from "./browser-sign-in.ts";
 import type { Destination } from "./destination.ts";
 import {
-  type Fetched,
-  fetchAnswer,
-  type Opened,
+  fetchResponse,
   openTunnel,
+  type ProxyResponse,
   type ProxyTls,
-  type Refusal,
   readTls,
+  type TunnelRefusal,
+  type TunnelResult,
   tlsOptions,
 } from "./proxy-client.ts";
 import { isToken, openTokenCache, servesMax } from "./token-cache.ts";
@@ -47,7 +47,7 @@ const answerBytesMax = 16 * 1_024 * 1_024;
 export class TunnelRefusedError extends CodedError<"ERR_CLI_TUNNEL_REFUSED"> {
   override readonly code = "ERR_CLI_TUNNEL_REFUSED";
   readonly status: number;
-  constructor(proxy: URL, target: string, { status, why }: Refusal) {
+  constructor(proxy: URL, target: string, { status, why }: TunnelRefusal) {
     const meaning = {
       unauthenticated: "it does not accept your credential for this route; name the route's own host with --proxy-url",
       refused: "you may not use it",
@@ -59,11 +59,11 @@ export class TunnelRefusedError extends CodedError<"ERR_CLI_TUNNEL_REFUSED"> {
   }
 }
 
-export type Access = Readonly<{
+export type TunnelAccess = Readonly<{
   /** @throws TunnelRefusedError, CannotError */
-  open(kind: "tcp" | "udp", destination: Destination): Promise<Extract<Opened, { type: "open" }>>;
+  open(kind: "tcp" | "udp", destination: Destination): Promise<Extract<TunnelResult, { type: "open" }>>;
   /** Asks one of the proxy's own endpoints. @returns its answer, of whatever status. @throws CannotError */
-  ask(url: URL): Promise<Fetched>;
+  request(url: URL): Promise<ProxyResponse>;
   /**
    * A credential that the proxy accepts: the service account's, the cached one, or that of a new sign-in.
    * @returns undefined: only a sign-in would bring one, and `signIn` is `never`
@@ -78,17 +78,17 @@ export function proxyUrlOf(parsed: Parsed, terminal: Terminal): string | undefin
   return parsed.text("proxy-url") ?? terminal.env["CARDEA_PROXY_URL"];
 }
 
-export function createAccess(parsed: Parsed, terminal: Terminal): Access {
+export function createAccess(parsed: Parsed, terminal: Terminal): TunnelAccess {
   const tls: ProxyTls = readTls(parsed);
   const cache = openTokenCache(terminal.env, Date.now);
-  const own = serviceAccount(parsed, terminal);
+  const serviceToken = serviceAccount(parsed, terminal);
   const browser = parsed.flag("no-browser") ? "none" : parsed.text("browser-cmd");
   let signingIn: Promise<string> | undefined;
 
-  const fetchWith = (url: URL, token: string | undefined): Promise<Fetched> => {
+  const fetchWith = (url: URL, token: string | undefined): Promise<ProxyResponse> => {
     const authorization = token === undefined ? {} : { authorization: `Bearer Pomerium-${token}` };
     const headers = { accept: "application/json", "user-agent": "cardea", ...authorization };
-    return fetchAnswer(url, { tls, headers, bytesMax: answerBytesMax });
+    return fetchResponse(url, { tls, headers, bytesMax: answerBytesMax });
   };
 
   async function newToken(proxy: URL): Promise<string> {
@@ -97,7 +97,7 @@ export function createAccess(parsed: Parsed, terminal: Terminal): Access {
     await cache.store(proxy, token, listed?.status === 200 ? tunnelProxiesIn(listed.text, proxy) : []);
     return token;
   }
-  function signedIn(proxy: URL): Promise<string> {
+  function signInOnce(proxy: URL): Promise<string> {
     signingIn ??= newToken(proxy).finally(() => {
       signingIn = undefined;
     });
@@ -114,21 +114,28 @@ export function createAccess(parsed: Parsed, terminal: Terminal): Access {
    * Tries with the credential that is there, and once more with a new one. A credential is replaced only if its own proxy does not accept
    * it any more: that one host refuses it is no reason to sign in again.
    */
-  async function openWithToken(proxy: URL, attempt: (token: string | undefined) => Promise<Opened>): Promise<Opened> {
-    if (own !== undefined) return attempt(own);
-    let held = await cache.loadForTunnel(proxy);
-    let opened = await attempt(held?.token);
+  async function openWithToken(
+    proxy: URL,
+    attempt: (token: string | undefined) => Promise<TunnelResult>,
+  ): Promise<TunnelResult> {
+    if (serviceToken !== undefined) return attempt(serviceToken);
+    let cached = await cache.loadForTunnel(proxy);
+    let opened = await attempt(cached?.token);
     if (!isUnauthenticated(opened)) return opened;
     // Another connection or process may have signed in meanwhile.
     const now = await cache.loadForTunnel(proxy);
-    if (now !== undefined && now.token !== held?.token) {
-      held = now;
-      opened = await attempt(held.token);
+    if (now !== undefined && now.token !== cached?.token) {
+      cached = now;
+      opened = await attempt(cached.token);
       if (!isUnauthenticated(opened)) return opened;
     }
-    if (held?.issuedAt.origin === proxy.origin && (await isAccepted(proxy, held.token)) && isForTunnels(held.token))
+    if (
+      cached?.issuedAt.origin === proxy.origin &&
+      (await isAccepted(proxy, cached.token)) &&
+      isForTunnels(cached.token)
+    )
       return opened;
-    return attempt(await signedIn(proxy));
+    return attempt(await signInOnce(proxy));
   }
 
   return {
@@ -137,29 +144,29 @@ export function createAccess(parsed: Parsed, terminal: Terminal): Access {
       if (opened.type === "open") return opened;
       throw new TunnelRefusedError(proxy, target, opened);
     },
-    async ask(url) {
+    async request(url) {
       const proxy = new URL(url.origin);
-      const held = own ?? (await cache.load(proxy));
-      const first = await fetchWith(url, held);
-      return isSignInNeeded(first) && own === undefined ? fetchWith(url, await signedIn(proxy)) : first;
+      const cached = serviceToken ?? (await cache.load(proxy));
+      const first = await fetchWith(url, cached);
+      return isSignInNeeded(first) && serviceToken === undefined ? fetchWith(url, await signInOnce(proxy)) : first;
     },
     async token(proxy, { signIn }) {
-      if (own !== undefined) return own;
-      const held = await cache.load(proxy);
-      if (held !== undefined && (await isAccepted(proxy, held))) return held;
-      return signIn === "never" ? undefined : signedIn(proxy);
+      if (serviceToken !== undefined) return serviceToken;
+      const cached = await cache.load(proxy);
+      if (cached !== undefined && (await isAccepted(proxy, cached))) return cached;
+      return signIn === "never" ? undefined : signInOnce(proxy);
     },
     async signIn(proxy) {
-      await signedIn(proxy);
+      await signInOnce(proxy);
     },
   };
 }
 
-function isUnauthenticated(opened: Opened): boolean {
+function isUnauthenticated(opened: TunnelResult): boolean {
   return opened.type === "refusal" && opened.why === "unauthenticated";
 }
 
-function isSignInNeeded({ status }: Fetched): boolean {
+function isSignInNeeded({ status }: ProxyResponse): boolean {
   return status === 401 || (status >= 300 && status < 400);
 }
 

@@ -5,13 +5,13 @@
  */
 import type { ErrorPage, SignInErrorPage } from "../../auth/index.ts";
 import { type Html, type HtmlValue, html } from "./html.ts";
-import { facts, layout, linkButton, moment, personal, tabButton, whoIs } from "./layout.ts";
-import { sayReasons } from "./reasons.ts";
+import { definitionList, isolated, layout, linkButton, tabButton, timeElement, userBox } from "./layout.ts";
+import { describeReasons } from "./reasons.ts";
 
 type Fields<P> = Omit<P, "type">;
 
 export function errorPage(page: Fields<ErrorPage>): string {
-  const why = [...sayReasons(page.reasons), ...page.explain];
+  const why = [...describeReasons(page.reasons), ...page.explain];
   const details = page.details ?? [];
   return layout({
     page: "error",
@@ -19,23 +19,23 @@ export function errorPage(page: Fields<ErrorPage>): string {
     aside: html`<span data-status="${page.status}">${page.status}</span>`,
     body: html`<h1>${page.title}</h1>
 <p>${page.description}</p>
-${whoIs(page.user, "You are signed in as")}
+${userBox(page.user, "You are signed in as")}
 ${why.length > 0 && html`<h2>Why</h2><ul data-part="why">${why.map((line) => html`<li>${line}</li>`)}</ul>`}
 <h2>What you can do</h2>
 ${adviceOf(page)}
 ${actionsOf(page)}
-<div class="facts">${facts([
+<div class="facts">${definitionList([
       ["Request id", html`<code data-part="request-id">${page.requestId}</code>`],
-      ["Time", moment(page.at)],
+      ["Time", timeElement(page.at)],
       ["Address", page.host],
       ["Reason", page.reasons.length > 0 && html`<code>${page.reasons.join(", ")}</code>`],
     ])}</div>
-${details.length > 0 && html`<details><summary>Details for the owner of this route</summary>${facts(details.map((d) => [d.name, html`<code>${d.value}</code>`]))}</details>`}`,
+${details.length > 0 && html`<details><summary>Details for the owner of this route</summary>${definitionList(details.map((d) => [d.name, html`<code>${d.value}</code>`]))}</details>`}`,
   });
 }
 
 function adviceOf(page: Fields<ErrorPage>): Html {
-  const whom = page.contact ? personal(page.contact) : html`whoever runs ${page.host ?? "this address"}`;
+  const whom = page.contact ? isolated(page.contact) : html`whoever runs ${page.host ?? "this address"}`;
   const stuck = html`ask ${whom}, and pass on the request id below.`;
   if (page.status === 404) {
     return html`<p>Check the address for a typing error. If the link came from somebody, let them know.</p>`;
@@ -48,13 +48,13 @@ function adviceOf(page: Fields<ErrorPage>): Html {
     return html`<p>Go back and try again. If that does not help, ${stuck}</p>`;
   if (page.status >= 500) {
     const reassurance = page.user ? " You stay signed in." : null;
-    return html`<p>${soon(page.retryAfterS)} If it goes on, ${stuck}${reassurance}</p>`;
+    return html`<p>${retrySentence(page.retryAfterS)} If it goes on, ${stuck}${reassurance}</p>`;
   }
   const other = page.signInUrl ? " If another account of yours may, sign in with that one." : null;
   return html`<p>Ask ${whom} for access, and pass on the request id below.${other}</p>`;
 }
 
-function soon(retryAfterS: number | null | undefined): string {
+function retrySentence(retryAfterS: number | null | undefined): string {
   if (retryAfterS === null || retryAfterS === undefined || retryAfterS <= 0) return "Try again in a moment.";
   return retryAfterS === 1 ? "Try again in a second." : `Try again in ${retryAfterS} seconds.`;
 }
@@ -74,20 +74,20 @@ function actionsOf(page: Fields<ErrorPage>): HtmlValue {
 }
 
 export function signInErrorPage(page: Fields<SignInErrorPage>): string {
-  const ask = page.contact ? html`ask ${personal(page.contact)}` : html`ask whoever runs this`;
+  const ask = page.contact ? html`ask ${isolated(page.contact)}` : html`ask whoever runs this`;
   return layout({
     page: "sign-in-error",
     title: `${page.title} (${page.status})`,
     aside: html`<span data-status="${page.status}">${page.status}</span>`,
     body: html`<h1>${page.title}</h1>
 <p>${page.description}</p>
-${page.providerSays && html`<p class="muted">The identity provider says: <q>${personal(page.providerSays)}</q></p>`}
+${page.providerSays && html`<p class="muted">The identity provider says: <q>${isolated(page.providerSays)}</q></p>`}
 <h2>What you can do</h2>
 <p>Start signing in again. If it fails the same way, ${ask}, and pass on the request id below.</p>
 <div class="actions">${linkButton(page.retryUrl, "Sign in again", "first")}</div>
-<div class="facts">${facts([
+<div class="facts">${definitionList([
       ["Request id", html`<code data-part="request-id">${page.requestId}</code>`],
-      ["Time", moment(page.at)],
+      ["Time", timeElement(page.at)],
     ])}</div>`,
   });
 }

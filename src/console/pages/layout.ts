@@ -93,15 +93,15 @@ ${frame.body}
 }
 
 /** Text of a person's own making is isolated, so that right-to-left overrides in a name cannot reorder what is around it. */
-export function personal(text: string): Html {
+export function isolated(text: string): Html {
   return html`<bdi>${text}</bdi>`;
 }
 
-export function whoIs(user: PageUser | null | undefined, lead: string): HtmlValue {
+export function userBox(user: PageUser | null | undefined, lead: string): HtmlValue {
   if (user === null || user === undefined) return null;
   const name = user.name === "" ? user.email : user.name;
-  return html`<div class="who" data-user="${user.email}"><i aria-hidden="true">${personal(initial(name))}</i><div><small>${lead}</small><b>${personal(name)}</b>${
-    name !== user.email && html`<small>${personal(user.email)}</small>`
+  return html`<div class="who" data-user="${user.email}"><i aria-hidden="true">${isolated(initial(name))}</i><div><small>${lead}</small><b>${isolated(name)}</b>${
+    name !== user.email && html`<small>${isolated(user.email)}</small>`
   }</div></div>`;
 }
 
@@ -123,7 +123,7 @@ export function tabButton(url: string | null | undefined, label: string, look: "
 }
 
 /** Rows of a definition list; a row without a value is left out. */
-export function facts(rows: readonly (readonly [name: string, value: HtmlValue])[]): Html {
+export function definitionList(rows: readonly (readonly [name: string, value: HtmlValue])[]): Html {
   const filled = rows.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
   return html`<dl>${filled.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`;
 }
@@ -132,7 +132,7 @@ const clock = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "
 const dateMax = 8.64e15;
 
 /** UTC, since the reader and whoever is asked may live in different places. */
-export function moment(at: UnixMs): Html {
+export function timeElement(at: UnixMs): Html {
   if (!(Math.abs(at) <= dateMax)) return html`${String(at)}`;
   const date = new Date(at);
   return html`<time datetime="${date.toISOString()}">${clock.format(date)} UTC</time>`;

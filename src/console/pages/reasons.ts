@@ -41,6 +41,6 @@ const sentences: Readonly<Record<string, string>> = {
 };
 
 /** A sentence for each reason that has one; words for a met condition say nothing and are left out. */
-export function sayReasons(reasons: readonly string[]): readonly string[] {
+export function describeReasons(reasons: readonly string[]): readonly string[] {
   return [...new Set(reasons.flatMap((reason) => (Object.hasOwn(sentences, reason) ? [sentences[reason] ?? ""] : [])))];
 }

@@ -2,8 +2,7 @@
 import type { Page } from "../../auth/index.ts";
 import { unreachable } from "../../events/index.ts";
 import { errorPage, signInErrorPage } from "./error-page.ts";
-import { keepAddressPage, returnPage } from "./keep-address-pages.ts";
-import { signInLoopPage } from "./sign-in-loop-page.ts";
+import { keepAddressPage, returnPage, signInLoopPage } from "./sign-in-pages.ts";
 import { signedOutPage, signOutConfirmPage } from "./sign-out-pages.ts";
 import { userInfoPage } from "./user-info-page.ts";
 

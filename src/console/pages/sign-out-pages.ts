@@ -5,7 +5,7 @@
  */
 import type { SignedOutPage, SignOutConfirmPage } from "../../auth/index.ts";
 import { html, safeUrl } from "./html.ts";
-import { layout, linkButton, whoIs } from "./layout.ts";
+import { layout, linkButton, userBox } from "./layout.ts";
 
 export function signOutConfirmPage(page: Omit<SignOutConfirmPage, "type">): string {
   const action = safeUrl(page.action);
@@ -15,7 +15,7 @@ export function signOutConfirmPage(page: Omit<SignOutConfirmPage, "type">): stri
     width: "narrow",
     body: html`<h1>Sign out?</h1>
 <p>You will be signed out of every application behind this proxy in this browser. What is open there is closed.</p>
-${whoIs(page.user, "You are signed in as")}
+${userBox(page.user, "You are signed in as")}
 ${action !== null && html`<form method="post" action="${action}"><div class="actions"><button class="first" type="submit">Sign out</button>${linkButton(page.cancelUrl, "Stay signed in", "second")}</div></form>`}`,
   });
 }

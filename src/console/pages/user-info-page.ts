@@ -6,37 +6,37 @@
 import type { UserInfoPage } from "../../auth/index.ts";
 import type { Claims } from "../../events/index.ts";
 import { type Html, type HtmlValue, html, safeUrl } from "./html.ts";
-import { facts, layout, linkButton, moment, personal, whoIs } from "./layout.ts";
+import { definitionList, isolated, layout, linkButton, timeElement, userBox } from "./layout.ts";
 
 export function userInfoPage(page: Omit<UserInfoPage, "type">): string {
   return layout({
     page: "user-info",
     title: page.user === null ? "Not signed in" : "You",
     width: "wide",
-    body: page.user === null ? nobody(page) : somebody(page),
+    body: page.user === null ? signedOutBody(page) : signedInBody(page),
   });
 }
 
-function nobody(page: Omit<UserInfoPage, "type">): Html {
+function signedOutBody(page: Omit<UserInfoPage, "type">): Html {
   return html`<h1>You are not signed in</h1>
 <p>Nothing is known about you here.</p>
 <div class="actions">${linkButton(page.signInUrl, "Sign in", "first")}</div>`;
 }
 
-function somebody(page: Omit<UserInfoPage, "type">): Html {
+function signedInBody(page: Omit<UserInfoPage, "type">): Html {
   const { user, session } = page;
   return html`<h1>You, as this proxy sees you</h1>
 <p class="muted">Applications behind it decide by these facts, and so does the proxy.</p>
-${whoIs(user, "You are signed in as")}
+${userBox(user, "You are signed in as")}
 <div class="actions">${linkButton(page.signOutUrl, "Sign out", "first")}${linkButton(page.signInUrl, "Sign in as somebody else", "second")}</div>
 <h2>Identity</h2>
-${facts([
-  ["Name", user !== null && user.name !== "" && personal(user.name)],
+${definitionList([
+  ["Name", user !== null && user.name !== "" && isolated(user.name)],
   [
     "E-mail",
     user !== null &&
       user.email !== "" &&
-      html`${personal(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
+      html`${isolated(user.email)} <span class="muted">${user.emailVerified ? "(verified)" : "(not verified)"}</span>`,
   ],
   ["Subject", user !== null && html`<code>${user.subject}</code>`],
   ["User id", user !== null && html`<code>${user.userId}</code>`],
@@ -46,15 +46,18 @@ ${page.groups.length === 0 ? html`<p class="muted">None.</p>` : html`<p data-par
 ${
   session !== null &&
   html`<h2>Session</h2>
-${facts([
+${definitionList([
   ["Session id", html`<code>${session.sessionId}</code>`],
   ["Identity provider", html`<code>${session.idpId}</code>`],
-  ["Signed in", moment(session.issuedAt)],
+  ["Signed in", timeElement(session.issuedAt)],
   [
     "Refreshed",
-    session.refreshedAt !== null && session.refreshedAt !== session.issuedAt && moment(session.refreshedAt),
+    session.refreshedAt !== null && session.refreshedAt !== session.issuedAt && timeElement(session.refreshedAt),
   ],
-  ["Ends", html`${moment(session.expiresAt)} <span class="muted">${remaining(session.expiresAt - page.at)}</span>`],
+  [
+    "Ends",
+    html`${timeElement(session.expiresAt)} <span class="muted">${remaining(session.expiresAt - page.at)}</span>`,
+  ],
 ])}`
 }
 ${routesOf(page)}
@@ -86,7 +89,7 @@ function claimsOf(claims: Claims | null): HtmlValue {
   const names = Object.keys(claims ?? {}).sort();
   return (
     names.length > 0 &&
-    html`<details><summary>Claims from the identity provider (${names.length})</summary>${facts(
+    html`<details><summary>Claims from the identity provider (${names.length})</summary>${definitionList(
       names.map((name) => [name, html`<code>${(claims?.[name] ?? []).map(String).join(", ")}</code>`]),
     )}</details>`
   );

@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { findDecisions } from "../../../src/cli/commands/audit-explain.ts";
-import type { ReadRecord } from "../../../src/cli/operator/audit-records.ts";
+import type { RecordReading } from "../../../src/cli/operator/audit-records.ts";
 
-function sourceOf(...read: readonly ReadRecord[]): Parameters<typeof findDecisions>[1] {
+function sourceOf(...read: readonly RecordReading[]): Parameters<typeof findDecisions>[1] {
   return {
     name: "test",
     async *read() {

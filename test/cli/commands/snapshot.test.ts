@@ -60,7 +60,7 @@ before(async () => {
   const loaded = loadConfig(configFile, { env: {} });
   assert.ok(loaded.ok, JSON.stringify(loaded.ok ? "" : loaded.problems));
   const parts = await startDatabroker(loaded.config, { node: "broker-1" as NodeId, logger, duties: [] });
-  const places = () => parts.office?.places() ?? [];
+  const places = () => parts.snapshotService?.places() ?? [];
   for (const round of [1, 2]) {
     for (let n = 0; n < 120; n++)
       await submit(parts, "authenticate", sessionOf(n === 0 ? "erased-person" : `person-${n % 10}`));
@@ -80,7 +80,7 @@ async function submit(
   command: CommandRequest["command"],
 ): Promise<void> {
   const actor = role === "operator" ? "operator:test" : "service:test";
-  const result = await parts.as(role).submit({ commandId: randomUUID() as string as CommandId, actor, command });
+  const result = await parts.forRole(role).submit({ commandId: randomUUID() as string as CommandId, actor, command });
   assert.notEqual(result.type, "unavailable");
 }
 
@@ -139,7 +139,7 @@ test("a log that is lost begins anew behind a snapshot, with the keys that were 
   const parts = await startDatabroker(loaded.config, { node: "broker-1" as NodeId, logger, duties: [] });
   try {
     const status = await waitFor("a leader", async () => {
-      const { leader } = await parts.as("operator").status();
+      const { leader } = await parts.forRole("operator").status();
       return leader ?? undefined;
     });
     const [epoch, position] = String(told.link).split(".").map(Number);
@@ -150,7 +150,7 @@ test("a log that is lost begins anew behind a snapshot, with the keys that were 
       held?.map(({ userId }) => userId),
       ["person-1"],
     );
-    const kept = await parts.as("operator").configuration(configHash);
+    const kept = await parts.forRole("operator").configuration(configHash);
     assert.equal(kept && configTextOf(kept.body), configText, "what a decision was made by can still be read");
     await submit(parts, "authenticate", sessionOf("person-1"));
   } finally {

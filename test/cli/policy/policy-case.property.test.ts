@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compilePolicy, noRecords } from "../../../src/auth/index.ts";
-import { askPolicy } from "../../../src/cli/policy/ask.ts";
+import { evaluatePolicy } from "../../../src/cli/policy/evaluate-policy.ts";
 import { CaseError, readCase } from "../../../src/cli/policy/policy-case.ts";
-import { type Asked, documentId } from "../../../src/cli/policy/policy-document.ts";
+import { documentId, type PolicyTarget } from "../../../src/cli/policy/policy-document.ts";
 import { judgeByAuthority } from "../../../src/proxy/index.ts";
 import { fc } from "../../support/property.ts";
 
@@ -32,7 +32,7 @@ const ppl = {
 };
 const compiled = compilePolicy({ ppl, place }, documentId);
 assert(compiled.ok);
-const askedOf: Asked = {
+const askedOf: PolicyTarget = {
   shadows: new Map(),
   policies: new Map([[documentId, compiled.policy]]),
   config: null,
@@ -48,7 +48,7 @@ const results = new Set(["permit", "deny", "signin", "device", "not_found"]);
 function answered(value: unknown): boolean {
   try {
     const one = readCase(value, defaults, () => {});
-    const { answer } = askPolicy(askedOf, one, () => 0);
+    const { answer } = evaluatePolicy(askedOf, one, () => 0);
     assert(results.has(answer.result));
     assert(Number.isInteger(answer.status) && answer.status >= 200 && answer.status < 600);
     assert.deepEqual(answer.reasons, answer.reasons.toSorted());

@@ -58,7 +58,7 @@ class Keeper {
         return this.bodies.has(hash);
       },
     },
-    lookAgainMs: { known: 20, unknown: 20 },
+    recheckMs: { known: 20, unknown: 20 },
   });
 
   get offers(): number {

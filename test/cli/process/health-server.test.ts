@@ -26,7 +26,7 @@ async function serve(
     registry: new Registry(),
     readiness: () => readiness,
     collect() {},
-    more: () => pieces,
+    moreMetrics: () => pieces,
     access: { ...open, ...access },
   });
   const { port } = app.server.address() as AddressInfo;

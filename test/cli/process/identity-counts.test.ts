@@ -42,10 +42,7 @@ test("every oversize identity is counted, and each outcome is logged once a minu
 test("refreshes are counted by the provider's client and result; memberships have an age", async () => {
   const registry = new Registry();
   const memory = newRefreshMemory();
-  registerRefreshCounts(registry, memory, () => ({
-    ...{ id: "main", ofRoute: () => "main" },
-    clients: new Map([["main", { clientId: "cardea", clientSecret: "s" }]]),
-  }));
+  registerRefreshCounts(registry, memory, (idpId) => (idpId === "main" ? "cardea" : idpId));
   countRefresh(memory, "main", "refreshed");
   for (let i = 0; i < 3; i++) countRefresh(memory, "main", "provider-down");
   Object.assign(memory.ages, { sessions: 2, oldestS: 7_200, meanS: 3_600 });

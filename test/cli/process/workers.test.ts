@@ -6,7 +6,7 @@ import { createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
-import { mergeMetrics } from "../../../src/cli/process/merged-metrics.ts";
+import { mergeMetrics } from "../../../src/cli/process/workers.ts";
 import { Child, TemporaryFolder } from "../../support/child.ts";
 import { freePorts } from "../../support/free-port.ts";
 import { waitFor } from "../../support/wait-for.ts";

@@ -3,12 +3,12 @@
  *
  * Pure. It shows the server's own time, so that a reader can compare clocks.
  */
-import type { SignInLoopPage } from "../../auth/index.ts";
+import { type KeepAddressPage, type ReturnPage, type SignInLoopPage, scriptPath } from "../../auth/index.ts";
 import { type Html, html } from "./html.ts";
-import { facts, layout, linkButton, moment, personal } from "./layout.ts";
+import { definitionList, isolated, layout, linkButton, timeElement } from "./layout.ts";
 
 export function signInLoopPage(page: Omit<SignInLoopPage, "type">): string {
-  const support = page.contact ? personal(page.contact) : html`your administrator`;
+  const support = page.contact ? isolated(page.contact) : html`your administrator`;
   const missing = page.sessionCookie === "missing";
   return layout({
     page: "sign-in-loop",
@@ -25,9 +25,9 @@ export function signInLoopPage(page: Omit<SignInLoopPage, "type">): string {
 <h2>What you can do</h2>
 <p>Fix the cause, then try again. If it keeps happening, send ${support} the request ID.</p>
 <div class="actions">${linkButton(page.retryUrl, "Try again", "first")}</div>
-<div class="facts">${facts([
+<div class="facts">${definitionList([
       ["Request ID", html`<code data-part="request-id">${page.requestId}</code>`],
-      ["Server time", moment(page.at)],
+      ["Server time", timeElement(page.at)],
       ["Address", page.host],
     ])}</div>`,
   });
@@ -56,4 +56,29 @@ function refusedCauses({ host }: Omit<SignInLoopPage, "type">): readonly Html[] 
     html`<b>The servers don't share their keys.</b> An administrator can check that <code>shared_secret</code> is the same
  everywhere.`,
   ];
+}
+
+export function keepAddressPage({ id, address, signInUrl }: Omit<KeepAddressPage, "type">): string {
+  return layout({
+    page: "keep-address",
+    title: "Sign in",
+    width: "narrow",
+    scriptUrl: scriptPath,
+    body: html`<h1>Sign in to go on</h1>
+<p data-id="${id}" data-address="${address}">You are not signed in. Your browser keeps the address of this page while you sign in.</p>
+<noscript><p>Scripts are off, so you will end at the beginning of the address: it is too long to be carried along.</p></noscript>
+<div class="actions">${linkButton(signInUrl, "Sign in", "first")}</div>`,
+  });
+}
+
+export function returnPage({ nearUrl }: Omit<ReturnPage, "type">): string {
+  return layout({
+    page: "return",
+    title: "Signed in",
+    width: "narrow",
+    scriptUrl: scriptPath,
+    body: html`<h1>You are signed in</h1>
+<p>Your browser goes back to the page that you asked for.</p>
+<div class="actions">${linkButton(nearUrl, "Go on", "first")}</div>`,
+  });
 }

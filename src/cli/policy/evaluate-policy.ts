@@ -14,7 +14,7 @@ import {
 import type { GroupId, Position, SessionId, UnixMs, UserId } from "../../events/index.ts";
 import { type Rehearsal, rehearse } from "../../proxy/index.ts";
 import type { Case, CasePerson } from "./policy-case.ts";
-import type { Asked } from "./policy-document.ts";
+import type { PolicyTarget } from "./policy-document.ts";
 
 export type PolicyAnswer = Readonly<{
   id: unknown;
@@ -29,10 +29,10 @@ export type PolicyAnswer = Readonly<{
   read: readonly string[];
 }>;
 /** An answer with the route that gave it; null: none did. */
-export type Considered = Readonly<{ answer: PolicyAnswer; routeId: string | null }>;
+export type PolicyEvaluation = Readonly<{ answer: PolicyAnswer; routeId: string | null }>;
 
 /** Pages of ours that are for people who are signed in. */
-const needSession = [
+const pathsThatNeedSession = [
   "/.pomerium/jwt",
   "/.pomerium/user",
   "/.pomerium/webauthn",
@@ -41,44 +41,55 @@ const needSession = [
 ];
 const forever = 8_640_000_000_000_000;
 
-export function askPolicy(asked: Asked, one: Case, clock: () => number): Considered {
-  const now = (one.nowMs ?? clock()) as UnixMs;
-  const configuration = `configuration:${asked.configuration}`;
-  const say = (
+export function evaluatePolicy(target: PolicyTarget, policyCase: Case, clock: () => number): PolicyEvaluation {
+  const now = (policyCase.nowMs ?? clock()) as UnixMs;
+  const configuration = `configuration:${target.configuration}`;
+  const answerOf = (
     result: PolicyAnswer["result"],
     status: number,
     reasons: readonly string[],
     more: Partial<PolicyAnswer> = {},
-  ): PolicyAnswer => ({ id: one.id, result, status, reasons, rule: null, trace: [], read: [configuration], ...more });
+  ): PolicyAnswer => ({
+    id: policyCase.id,
+    result,
+    status,
+    reasons,
+    rule: null,
+    trace: [],
+    read: [configuration],
+    ...more,
+  });
 
-  const rehearsal = rehearse(one.head);
-  if (rehearsal.type === "refused") return { answer: say("deny", rehearsal.status, [rehearsal.reason]), routeId: null };
-  if (asked.route === null && rehearsal.reserved) return { answer: answerOfOurs(rehearsal, one, say), routeId: null };
-  const refusal = asked.route === null ? rehearsal.refusalOf(asked.routes) : undefined;
-  if (refusal !== undefined) return { answer: say("deny", 400, [refusal]), routeId: null };
+  const rehearsal = rehearse(policyCase.head);
+  if (rehearsal.type === "refused")
+    return { answer: answerOf("deny", rehearsal.status, [rehearsal.reason]), routeId: null };
+  if (target.route === null && rehearsal.reserved)
+    return { answer: reservedPathAnswer(rehearsal, policyCase, answerOf), routeId: null };
+  const refusal = target.route === null ? rehearsal.refusalOf(target.routes) : undefined;
+  if (refusal !== undefined) return { answer: answerOf("deny", 400, [refusal]), routeId: null };
 
   const route =
-    asked.route === "unknown"
+    target.route === "unknown"
       ? undefined
-      : (asked.route?.route ?? (asked.routes === null ? null : rehearsal.match(asked.routes)));
-  const routeId = asked.route === "unknown" ? undefined : (asked.route?.id ?? route?.id);
-  const policy = routeId === undefined ? undefined : asked.policies.get(routeId);
+      : (target.route?.route ?? (target.routes === null ? null : rehearsal.match(target.routes)));
+  const routeId = target.route === "unknown" ? undefined : (target.route?.id ?? route?.id);
+  const policy = routeId === undefined ? undefined : target.policies.get(routeId);
   if (route === undefined || routeId === undefined || policy === undefined) {
-    return { answer: say("not_found", 404, ["route-not-found"]), routeId: null };
+    return { answer: answerOf("not_found", 404, ["route-not-found"]), routeId: null };
   }
 
   if (rehearsal.hasEncodedSlash && route?.allowEncodedSlashes !== true)
-    return { answer: say("deny", 400, ["encoded-separator"]), routeId };
+    return { answer: answerOf("deny", 400, ["encoded-separator"]), routeId };
 
-  fillRecords(asked, one);
+  fillRecords(target, policyCase);
   const request: DecisionRequest = {
     ...rehearsal.question(route),
-    clientCertificate: one.certificate === null ? null : asked.certificates(route, one.certificate, now),
-    ssh: one.ssh,
-    mcp: one.mcp,
+    clientCertificate: policyCase.certificate === null ? null : target.certificates(route, policyCase.certificate, now),
+    ssh: policyCase.ssh,
+    mcp: policyCase.mcp,
   };
-  const caller = callerOf(one.person);
-  const decision = decide({ policies: asked.policies, routeId, caller, request, now });
+  const caller = callerOf(policyCase.person);
+  const decision = decide({ policies: target.policies, routeId, caller, request, now });
   const live = caller.type === "principal" && caller.principal.session.expiresAt > now ? caller.principal : null;
   const { rule, trace } = explain(policy, { request, principal: live, now }, decision);
   const { facts, until } = decision;
@@ -94,24 +105,25 @@ export function askPolicy(asked: Asked, one: Case, clock: () => number): Conside
   const wantsDevice = decision.type === "deny" && decision.deviceType !== null;
   const plain = decision.type === "deny" && decision.status === 403;
   // A refused message of the Model Context Protocol is answered in its own form, with 200.
-  const status = plain && one.mcp !== null && one.mcp.method !== "" ? 200 : rehearsal.statusOf(decision);
+  const status = plain && policyCase.mcp !== null && policyCase.mcp.method !== "" ? 200 : rehearsal.statusOf(decision);
   return {
-    answer: say(wantsDevice ? "device" : decision.type, status, decision.reasons, { rule, trace, read }),
+    answer: answerOf(wantsDevice ? "device" : decision.type, status, decision.reasons, { rule, trace, read }),
     routeId,
   };
 }
 
-function answerOfOurs(
+function reservedPathAnswer(
   rehearsal: Extract<Rehearsal, { type: "read" }>,
   { person }: Case,
-  say: (result: PolicyAnswer["result"], status: number, reasons: readonly string[]) => PolicyAnswer,
+  answerOf: (result: PolicyAnswer["result"], status: number, reasons: readonly string[]) => PolicyAnswer,
 ): PolicyAnswer {
-  if (person !== null || !needSession.includes(rehearsal.path)) return say("permit", 200, ["pomerium-route"]);
+  if (person !== null || !pathsThatNeedSession.includes(rehearsal.path))
+    return answerOf("permit", 200, ["pomerium-route"]);
   const reasons = ["user-unauthenticated"];
-  return say("signin", rehearsal.statusOf({ type: "signin", reasons }), reasons);
+  return answerOf("signin", rehearsal.statusOf({ type: "signin", reasons }), reasons);
 }
 
-function fillRecords({ records, config }: Asked, { records: given, person }: Case): void {
+function fillRecords({ records, config }: PolicyTarget, { records: given, person }: Case): void {
   if (config !== null) return; // they have their own sources
   for (const [type, set] of records) {
     const record = given.get(type);
